@@ -1,0 +1,73 @@
+# make demo     build, start a provider stand-in and the gateway, play a Controllino, show what arrived
+# make test     everything that is checked; installs what it needs
+# make build    the program for this machine: target/release/smtprelay
+# make cross    ARCH=…  the static program for a router: target/cross/ARCH/smtprelay
+# make package  ARCH=…  the .ipk for a router: target/packages/
+# make lint     formatting, clippy, rustdoc, shellcheck
+# make bench    figures
+
+ARCHS := mips_24kc mipsel_24kc arm_cortex-a7_neon-vfpv4 aarch64_cortex-a53 x86_64
+# What the end-to-end tests run on emulated as well.
+EMULATED := mips_24kc mipsel_24kc
+SHELL_FILES := $(wildcard scripts/*.sh tests/*.sh openwrt/*.sh .ci/run)
+
+.PHONY: demo test build cross package lint bench unit libuci packages emulated clean
+
+build:
+	scripts/need.sh build
+	cargo build --release --locked
+
+demo:
+	scripts/need.sh build
+	cargo build --locked --bin smtprelay --example provider
+	scripts/demo.sh
+
+cross:
+	scripts/cross.sh $(ARCH)
+
+package: cross
+	scripts/package.sh $(ARCH)
+
+lint:
+	scripts/need.sh test
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --quiet
+	cd tests/libuci && cargo fmt --check && cargo clippy --locked --all-targets -- -D warnings
+	shellcheck $(SHELL_FILES)
+	tests/openwrt_files.sh
+
+# Unit, property and end-to-end tests with the program of this machine.
+unit:
+	scripts/need.sh test
+	scripts/servers.sh
+	cargo test --locked
+
+# The UCI reader against the real libuci.
+libuci:
+	scripts/need.sh test
+	cd tests/libuci && cargo test --locked
+
+# All five packages, and what must be true of them.
+packages:
+	scripts/need.sh test
+	for arch in $(ARCHS); do scripts/cross.sh $$arch && scripts/package.sh $$arch || exit 1; done
+	tests/package.sh $(ARCHS)
+
+# The end-to-end tests with the big-endian and the little-endian MIPS program.
+emulated: packages
+	for arch in $(EMULATED); do \
+		SMTPRELAY_BIN=$(CURDIR)/target/cross/$$arch/smtprelay SMTPRELAY_RUNNER=qemu-$${arch%_24kc} \
+			cargo test --locked --test '*' || exit 1; \
+	done
+
+test: lint unit libuci packages emulated
+	@echo 'All tests passed.'
+
+bench:
+	scripts/need.sh bench
+	cargo build --release --locked --bin smtprelay
+	scripts/bench.sh
+
+clean:
+	cargo clean

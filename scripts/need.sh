@@ -1,0 +1,80 @@
+#!/bin/sh
+# Sees to it that what a task needs is installed.
+#
+#	scripts/need.sh build|test|bench
+#
+# Debian packages are installed by name when run as root; otherwise they are named.
+set -eu
+
+# The oldest Rust that compiles the program (Cargo.toml: rust-version).
+RUST_MINOR=88
+
+say() {
+	echo "need.sh: $*" >&2
+}
+
+# install PACKAGE...
+install() {
+	if ! command -v apt-get >/dev/null || [ "$(id -u)" != 0 ]; then
+		say "please install: $* (names of Debian's packages), then run this again"
+		exit 1
+	fi
+	say "installing $*"
+	[ -n "${updated:-}" ] || apt-get update >/dev/null
+	updated=1
+	DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@" >/dev/null
+}
+
+# need COMMAND PACKAGE...: installs the packages unless the command is there.
+need() {
+	program=$1
+	shift
+	command -v "$program" >/dev/null || install "$@"
+}
+
+# Whether there is a Rust that is new enough, with what the checks need.
+rust_is_there() {
+	command -v cargo >/dev/null && command -v rustc >/dev/null || return 1
+	minor=$(rustc --version | sed -n 's/^rustc 1\.\([0-9]*\)\..*/\1/p')
+	[ "${minor:-0}" -ge "$RUST_MINOR" ]
+}
+
+need_rust() {
+	# Debian's packages of Rust that are kept new for browsers; a rustup toolchain does as well.
+	rust_is_there || install rustc-web cargo-web
+	need cc gcc libc6-dev
+}
+
+case "${1:-}" in
+build)
+	need_rust
+	;;
+test)
+	need_rust
+	cargo fmt --version >/dev/null 2>&1 || install rustfmt-web
+	cargo clippy --version >/dev/null 2>&1 || install rust-web-clippy
+	need make make
+	need git git
+	need python3 python3 python3-venv
+	need curl curl
+	need swaks swaks
+	need msmtp msmtp
+	need shellcheck shellcheck
+	need busybox busybox
+	need readelf binutils
+	need file file
+	need qemu-mips qemu-user
+	# libuci's C sources in tests/libuci.
+	need cmake cmake
+	need clang clang
+	[ -n "$(ls /usr/lib/llvm-*/lib/libclang.so* /usr/lib/*/libclang*.so* 2>/dev/null)" ] || install libclang-dev
+	;;
+bench)
+	need_rust
+	need python3 python3
+	;;
+*)
+	echo 'usage: scripts/need.sh build|test|bench' >&2
+	exit 2
+	;;
+esac

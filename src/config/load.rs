@@ -1,0 +1,291 @@
+//! From the sections of the file to [`Settings`], with everything that is wrong or odd about them.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use log::LevelFilter;
+
+use super::providers;
+use super::reader::{Problem, Reader, Severity};
+use super::secret::Secret;
+use super::settings::{Account, AuthMode, Durability, Listener, Relay, Settings, TlsMode, default};
+use super::uci::{Package, Section};
+use crate::message::{FromPolicy, is_address};
+
+/// Words of `option durability`.
+pub const DURABILITIES: [(&str, Durability); 3] =
+    [("memory", Durability::Memory), ("deferred", Durability::Deferred), ("always", Durability::Always)];
+/// Words of `option auth`.
+pub const AUTH_MODES: [(&str, AuthMode); 2] = [("ignore", AuthMode::Ignore), ("none", AuthMode::None)];
+/// Words of `option tls` in an account.
+pub const TLS_MODES: [(&str, TlsMode); 3] =
+    [("implicit", TlsMode::Implicit), ("starttls", TlsMode::StartTls), ("none", TlsMode::None)];
+/// Words of `option from_policy`.
+pub const FROM_POLICIES: [(&str, FromPolicy); 3] =
+    [("account", FromPolicy::Account), ("domain", FromPolicy::Domain), ("keep", FromPolicy::Keep)];
+/// Words of `option log_level`.
+pub const LOG_LEVELS: [(&str, LevelFilter); 4] = [
+    ("error", LevelFilter::Error),
+    ("warning", LevelFilter::Warn),
+    ("info", LevelFilter::Info),
+    ("debug", LevelFilter::Debug),
+];
+
+/// Reads all sections. The settings are usable only when no finding is an error.
+pub fn settings(package: &Package) -> (Settings, Vec<Problem>) {
+    let mut problems = Vec::new();
+    let mut relay_section: Option<&Section> = None;
+    let mut listeners = Vec::new();
+    let mut accounts = Vec::new();
+    for section in &package.sections {
+        match section.kind.as_str() {
+            "relay" if relay_section.is_some() => problems.push(Problem {
+                line: section.line,
+                severity: Severity::Error,
+                text: "a second section 'relay': there can be only one".into(),
+            }),
+            "relay" => relay_section = Some(section),
+            "listener" => listeners.extend(listener(section, &mut problems)),
+            "account" => accounts.extend(account(section, &mut problems)),
+            "device" | "route" | "alias" | "user" => problems.push(Problem {
+                line: section.line,
+                severity: Severity::Warning,
+                text: format!("section '{}' has no effect in this version", section.kind),
+            }),
+            other => problems.push(Problem {
+                line: section.line,
+                severity: Severity::Warning,
+                text: format!("unknown section '{other}' is ignored"),
+            }),
+        }
+    }
+    let nothing = Section { kind: "relay".into(), name: None, line: 0, options: Vec::new() };
+    let relay = relay(relay_section.unwrap_or(&nothing), &mut problems);
+    let mut whole = |severity, text: &str| problems.push(Problem { line: 0, severity, text: text.into() });
+    if relay.enabled && listeners.is_empty() {
+        whole(Severity::Error, "no section 'listener' is enabled: no device could connect");
+    }
+    if relay.enabled && accounts.is_empty() {
+        whole(Severity::Error, "no section 'account' is filled in: set provider (or host), username and password");
+    }
+    (Settings { relay, listeners, accounts }, problems)
+}
+
+fn relay(section: &Section, problems: &mut Vec<Problem>) -> Relay {
+    let mut read = Reader::new(section, problems);
+    let relay = Relay {
+        enabled: read.flag("enabled", true),
+        hostname: host_name(&mut read, "hostname"),
+        admin: address(&mut read, "admin"),
+        spool: read.text("spool").map_or_else(|| PathBuf::from(default::SPOOL), PathBuf::from),
+        safe_spool: read.text("safe_spool").map(PathBuf::from),
+        durability: read.choice("durability", default::DURABILITY, &DURABILITIES),
+        spool_limit: read.size("spool_limit", default::SPOOL_LIMIT, 64 << 10),
+        message_limit: read.size("message_limit", default::MESSAGE_LIMIT, 16 << 10),
+        retry_for: read.duration("retry_for", default::RETRY_FOR, Duration::from_secs(60)),
+        log_level: read.choice("log_level", default::LOG_LEVEL, &LOG_LEVELS),
+    };
+    for (name, path) in [("spool", Some(&relay.spool)), ("safe_spool", relay.safe_spool.as_ref())] {
+        if path.is_some_and(|path| !path.is_absolute()) {
+            read.error(name, format!("option {name} must be an absolute path"));
+        }
+    }
+    if relay.safe_spool.as_ref() == Some(&relay.spool) {
+        read.error("safe_spool", "spool and safe_spool must be different directories");
+    }
+    if relay.durability == Durability::Always && relay.safe_spool.is_none() {
+        let text = "durability 'always' without safe_spool: mail survives a power cut only if spool itself is on flash or disk";
+        read.warn("durability", text);
+    }
+    read.not_yet(&["notify_boot"]);
+    read.finish();
+    relay
+}
+
+/// A host name as it may stand in EHLO: no blanks and nothing that ends a command early.
+fn host_name(read: &mut Reader, name: &'static str) -> Option<String> {
+    let text = read.text(name)?;
+    let fine = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':' | b'[' | b']');
+    if text.len() > 255 || !text.bytes().all(fine) {
+        read.error(name, format!("option {name} '{text}' is not a host name"));
+    }
+    Some(text)
+}
+
+fn address(read: &mut Reader, name: &'static str) -> Option<String> {
+    let text = read.text(name)?;
+    if !is_address(&text) {
+        read.error(name, format!("option {name} '{text}' is not a mail address such as me@example.com"));
+    }
+    Some(text)
+}
+
+fn listener(section: &Section, problems: &mut Vec<Problem>) -> Option<Listener> {
+    let mut read = Reader::new(section, problems);
+    let enabled = read.flag("enabled", true);
+    let mut addresses: Vec<IpAddr> = Vec::new();
+    for text in read.list("address") {
+        match text.parse() {
+            Ok(address) => addresses.push(address),
+            Err(_) => read.error("address", format!("list address '{text}' is not an IP address")),
+        }
+    }
+    let mut allow: Vec<IpNet> = Vec::new();
+    for text in read.list("allow") {
+        match text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from)) {
+            Some(net) => {
+                if net.prefix_len() == 0 {
+                    let text = format!("list allow '{net}' lets the whole world send through your account");
+                    read.warn("allow", text);
+                }
+                allow.push(net.trunc());
+            }
+            None => read.error("allow", format!("list allow '{text}' is not a network such as 192.168.1.0/24")),
+        }
+    }
+    if let Some(text) = read.text("tls").filter(|text| text != "none") {
+        read.error("tls", format!("option tls '{text}': TLS towards devices is not in this version; only none"));
+    }
+    if let Some(text) = read.text("dialect").filter(|text| text != "tolerant") {
+        read.error("dialect", format!("option dialect '{text}': only tolerant is in this version"));
+    }
+    let listener = Listener {
+        name: section.name.clone().unwrap_or_default(),
+        interfaces: read.list("interface"),
+        addresses,
+        port: read.port("port", default::LISTENER_PORT, 0),
+        auth: read.choice("auth", default::AUTH, &AUTH_MODES),
+        allow,
+        max_sessions: read.number("max_sessions", default::MAX_SESSIONS, 1..=10_000),
+        max_sessions_per_client: read.number("max_sessions_per_client", default::MAX_SESSIONS_PER_CLIENT, 1..=10_000),
+        max_recipients: read.number("max_recipients", default::MAX_RECIPIENTS, 1..=1_000),
+        timeout: read.duration("timeout", default::TIMEOUT, Duration::from_secs(1)),
+    };
+    if enabled && listener.interfaces.is_empty() && listener.addresses.is_empty() {
+        let line = read.line();
+        read.problem(Severity::Error, line, "listener without interface and without address: nothing to listen on");
+    }
+    read.finish();
+    enabled.then_some(listener)
+}
+
+fn account(section: &Section, problems: &mut Vec<Problem>) -> Option<Account> {
+    let mut read = Reader::new(section, problems);
+    let enabled = read.flag("enabled", true);
+    let provider = read.text("provider").unwrap_or_else(|| "custom".into());
+    let preset = providers::all().into_iter().find(|p| p.id == provider);
+    if preset.is_none() && provider != "custom" {
+        let names: Vec<_> = providers::all().into_iter().map(|p| p.id).collect();
+        read.error("provider", format!("option provider '{provider}' is not custom or one of {}", names.join(", ")));
+    }
+    let tls = read.choice("tls", preset.as_ref().map_or(TlsMode::Implicit, |p| p.tls), &TLS_MODES);
+    let usual_port = match tls {
+        TlsMode::Implicit => default::PORT_IMPLICIT,
+        TlsMode::StartTls => default::PORT_STARTTLS,
+        TlsMode::None => default::PORT_NONE,
+    };
+    let address = read.text("username");
+    let username = match (&address, &preset) {
+        (Some(full), Some(preset)) if preset.user_is_localpart => {
+            Some(full.split('@').next().unwrap_or_default().to_string())
+        }
+        _ => address.clone(),
+    };
+    let from = read.text("from").or(address.filter(|name| is_address(name))).unwrap_or_default();
+    let policy = preset.as_ref().map_or(FromPolicy::Account, |p| p.from_policy);
+    let account = Account {
+        name: section.name.clone().unwrap_or_default(),
+        host: read.text("host").or(preset.as_ref().map(|p| p.host.clone())).unwrap_or_default(),
+        port: read.port("port", preset.as_ref().filter(|p| p.tls == tls).map_or(usual_port, |p| p.port), 1),
+        provider,
+        tls,
+        verify: read.flag("verify", true),
+        ca_file: read.text("ca_file").map(PathBuf::from),
+        fingerprint: fingerprint(&mut read),
+        username,
+        password: Secret::new(read.text("password").unwrap_or_default()),
+        from_policy: read.choice("from_policy", policy, &FROM_POLICIES),
+        from,
+        connections: read.number("connections", default::CONNECTIONS, 1..=16),
+    };
+    read.not_yet(&["daily_limit"]);
+    // As it is shipped: nobody has said yet where mail goes.
+    let empty =
+        account.username.is_none() && account.password.is_empty() && (account.host.is_empty() || preset.is_some());
+    if enabled && empty && account.tls != TlsMode::None {
+        let (line, text) = (read.line(), format!("account '{}' is not filled in yet and is not used", account.name));
+        read.problem(Severity::Warning, line, text);
+    }
+    let used = enabled && (!empty || account.tls == TlsMode::None);
+    // A section that is switched off may be half filled in; only its words are checked.
+    if used {
+        account_fits_together(&account, &mut read);
+    }
+    read.finish();
+    used.then_some(account)
+}
+
+fn account_fits_together(account: &Account, read: &mut Reader) {
+    let line = read.line();
+    if account.name.is_empty() {
+        read.problem(Severity::Error, line, "an account needs a name: write config account 'provider'");
+    }
+    let host_byte = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':');
+    if account.host.is_empty() {
+        read.problem(
+            Severity::Error,
+            line,
+            "option host is missing: the provider's mail server, such as smtp.example.com",
+        );
+    } else if !account.host.bytes().all(host_byte) {
+        read.error("host", format!("option host '{}' is not a host name", account.host));
+    }
+    if !account.from.is_empty() && !is_address(&account.from) {
+        read.error("from", format!("option from '{}' is not a mail address such as me@example.com", account.from));
+    }
+    if account.from.is_empty() && account.from_policy != FromPolicy::Keep {
+        let text =
+            "option from is missing: the address that the provider allows as sender (the username is no address)";
+        read.problem(Severity::Error, line, text);
+    }
+    if account.username.is_some() && account.password.is_empty() {
+        read.error("username", "option username without option password");
+    }
+    if account.username.is_none() && !account.password.is_empty() {
+        read.error("password", "option password without option username");
+    }
+    if account.tls == TlsMode::None {
+        if account.username.is_some() {
+            let text = "tls 'none' with a username would send the password readable by all; use implicit or starttls";
+            read.error("tls", text);
+        } else {
+            let text = format!("tls 'none': mail goes to {} unprotected and can be read on the way", account.host);
+            read.warn("tls", text);
+        }
+    }
+    if !account.verify && account.fingerprint.is_none() && account.tls != TlsMode::None {
+        let text = format!("verify '0': anybody between here and {} can read mail and password", account.host);
+        read.warn("verify", text);
+    }
+    let odd = matches!((account.tls, account.port), (TlsMode::Implicit, 587 | 25) | (TlsMode::StartTls, 465));
+    if odd && account.provider == "custom" {
+        let text = format!("port {} is unusual with this tls; implicit goes with 465, starttls with 587", account.port);
+        read.warn("port", text);
+    }
+}
+
+/// SHA-256 as hex, with or without colons, as `openssl x509 -fingerprint -sha256` prints it.
+fn fingerprint(read: &mut Reader) -> Option<[u8; 32]> {
+    let text = read.text("fingerprint")?;
+    let digits: Option<Vec<u8>> =
+        text.chars().filter(|c| *c != ':').map(|c| c.to_digit(16).and_then(|d| u8::try_from(d).ok())).collect();
+    let bytes: Vec<u8> =
+        digits.unwrap_or_default().chunks_exact(2).map(|pair| pair.iter().fold(0, |n, d| n << 4 | d)).collect();
+    let digest = <[u8; 32]>::try_from(bytes).ok();
+    if digest.is_none() {
+        read.error("fingerprint", format!("option fingerprint '{text}' is not a SHA-256: 64 hex digits"));
+    }
+    digest
+}

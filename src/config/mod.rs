@@ -1,0 +1,98 @@
+//! The settings: the file's format, its meaning, and how both are shown again.
+//!
+//! [`uci`] turns bytes into sections, [`load`] turns sections into [`Settings`], [`show`] prints them.
+
+pub mod load;
+pub mod providers;
+pub mod reader;
+mod secret;
+pub mod settings;
+mod show;
+pub mod uci;
+pub mod units;
+
+use std::fmt;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+pub use reader::{Problem, Severity};
+pub use secret::Secret;
+pub use settings::{Account, AuthMode, Durability, Listener, Relay, Settings, TlsMode};
+pub use show::show;
+
+/// Where OpenWrt keeps the settings.
+pub const DEFAULT_FILE: &str = "/etc/config/smtprelay";
+/// Bytes of the largest settings file that is read.
+const FILE_LIMIT: u64 = 1 << 20;
+
+/// Settings that can be used, and what should be said about them.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The settings.
+    pub settings: Settings,
+    /// Warnings, each with its line.
+    pub warnings: Vec<Problem>,
+}
+
+/// Settings that can't be used: everything that is wrong with them.
+#[derive(Debug)]
+pub struct ConfigError {
+    /// The file.
+    pub file: PathBuf,
+    /// Errors and warnings in the order of the file; at least one error.
+    pub problems: Vec<Problem>,
+}
+
+/// One finding as one line: `FILE:LINE: error: TEXT`.
+pub fn describe(file: &Path, problem: &Problem) -> String {
+    let kind = match problem.severity {
+        Severity::Warning => "warning",
+        Severity::Error => "error",
+    };
+    match problem.line {
+        0 => format!("{}: {kind}: {}", file.display(), problem.text),
+        line => format!("{}:{line}: {kind}: {}", file.display(), problem.text),
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, problem) in self.problems.iter().enumerate() {
+            if i > 0 {
+                f.write_str("\n")?;
+            }
+            f.write_str(&describe(&self.file, problem))?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// Reads and checks the settings in `file`.
+///
+/// # Errors
+/// When the file can't be read or parsed, or one of its values can't be used; nothing is half taken over.
+pub fn load(file: &Path) -> Result<Loaded, ConfigError> {
+    let fail = |line, text| {
+        let problem = Problem { line, severity: Severity::Error, text };
+        ConfigError { file: file.to_path_buf(), problems: vec![problem] }
+    };
+    let mut bytes = Vec::new();
+    let read = File::open(file).and_then(|f| f.take(FILE_LIMIT + 1).read_to_end(&mut bytes));
+    read.map_err(|e| fail(0, format!("can't read the settings: {e}")))?;
+    if bytes.len() as u64 > FILE_LIMIT {
+        return Err(fail(0, format!("larger than {FILE_LIMIT} bytes: this is no settings file")));
+    }
+    let package = uci::parse(&bytes).map_err(|e| fail(e.origin, format!("{}; {}", e.message, e.remedy)))?;
+    let (settings, mut problems) = load::settings(&package);
+    problems.sort_by_key(|p| p.line);
+    if problems.iter().any(|p| p.severity == Severity::Error) {
+        return Err(ConfigError { file: file.to_path_buf(), problems });
+    }
+    Ok(Loaded { settings, warnings: problems })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,187 @@
+//! The settings as the program uses them: typed, complete, with every default in one place.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use super::secret::Secret;
+use crate::message::FromPolicy;
+
+/// Every default of every option. `docs/settings.md` lists them for people; a test compares the two.
+pub mod default {
+    use super::{AuthMode, Durability, Duration};
+    use log::LevelFilter;
+
+    /// Where accepted mail is kept; a RAM disk on OpenWrt.
+    pub const SPOOL: &str = "/var/spool/smtprelay";
+    /// When the `250` is given.
+    pub const DURABILITY: Durability = Durability::Deferred;
+    /// Bytes that the queue may take.
+    pub const SPOOL_LIMIT: u64 = 16 << 20;
+    /// Bytes of the largest message.
+    pub const MESSAGE_LIMIT: u64 = 25 << 20;
+    /// How long delivery is tried.
+    pub const RETRY_FOR: Duration = Duration::from_secs(4 * 86_400);
+    /// What is logged.
+    pub const LOG_LEVEL: LevelFilter = LevelFilter::Info;
+    /// Where devices connect.
+    pub const LISTENER_PORT: u16 = 25;
+    /// What a login of a device means.
+    pub const AUTH: AuthMode = AuthMode::Ignore;
+    /// Sessions at once, all devices together. More wait in the kernel's backlog, without an error.
+    pub const MAX_SESSIONS: u32 = 600;
+    /// Sessions at once of one address; a further one gets a 421.
+    pub const MAX_SESSIONS_PER_CLIENT: u32 = 500;
+    /// Recipients of one message.
+    pub const MAX_RECIPIENTS: u32 = 100;
+    /// How long a silent device is waited for: RFC 5321 section 4.5.3.2.7 asks for at least five minutes.
+    pub const TIMEOUT: Duration = Duration::from_secs(300);
+    /// TLS from the first byte (RFC 8314).
+    pub const PORT_IMPLICIT: u16 = 465;
+    /// Submission with STARTTLS (RFC 6409).
+    pub const PORT_STARTTLS: u16 = 587;
+    /// Plain SMTP.
+    pub const PORT_NONE: u16 = 25;
+    /// Connections to one provider at once.
+    pub const CONNECTIONS: u32 = 2;
+}
+
+/// What the `250` to a message means (design, section 6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// Complete in `spool`; survives a crash of the program.
+    Memory,
+    /// As `memory`, and moved to `safe_spool` when it is not delivered within a minute, and at shutdown.
+    Deferred,
+    /// On stable storage, file and directory synced.
+    Always,
+}
+
+/// What a login by a device means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AuthMode {
+    /// Logins are offered and any is accepted, so that devices with and without one both work.
+    Ignore,
+    /// No login is offered.
+    None,
+}
+
+/// How the connection to a provider is protected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TlsMode {
+    /// TLS from the first byte, usually port 465.
+    Implicit,
+    /// STARTTLS, required; usually port 587.
+    StartTls,
+    /// No protection; only when spelled out.
+    None,
+}
+
+/// The section `relay`: everything that exists once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Relay {
+    /// Whether the service is to run at all.
+    pub enabled: bool,
+    /// Our name towards providers and in Received lines; `None` means the host's own name.
+    pub hostname: Option<String>,
+    /// Who hears about failures that the sender can't be told of.
+    pub admin: Option<String>,
+    /// Directory of the queue.
+    pub spool: PathBuf,
+    /// Directory that survives power loss.
+    pub safe_spool: Option<PathBuf>,
+    /// What the `250` means.
+    pub durability: Durability,
+    /// Bytes that the queue may take.
+    pub spool_limit: u64,
+    /// Bytes of the largest message.
+    pub message_limit: u64,
+    /// How long delivery is tried.
+    pub retry_for: Duration,
+    /// What is logged.
+    pub log_level: log::LevelFilter,
+}
+
+/// A section `listener`: where devices connect and who may.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listener {
+    /// Name of the section.
+    pub name: String,
+    /// Networks whose addresses are listened on.
+    pub interfaces: Vec<String>,
+    /// Fixed addresses.
+    pub addresses: Vec<IpAddr>,
+    /// TCP port; 0 means any free one (for tests).
+    pub port: u16,
+    /// What a login means.
+    pub auth: AuthMode,
+    /// Networks that may send. Empty: the subnets of the interfaces listened on, and this host.
+    pub allow: Vec<IpNet>,
+    /// Sessions at once in all.
+    pub max_sessions: u32,
+    /// Sessions at once of one address.
+    pub max_sessions_per_client: u32,
+    /// Recipients of one message.
+    pub max_recipients: u32,
+    /// How long a silent device is waited for.
+    pub timeout: Duration,
+}
+
+/// A section `account`: a provider and the login there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Account {
+    /// Name of the section.
+    pub name: String,
+    /// Name of the preset, or `custom`.
+    pub provider: String,
+    /// Host name or address of the provider; the name that its certificate must carry.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// How the connection is protected.
+    pub tls: TlsMode,
+    /// Whether the certificate is checked. Off is for a lab only.
+    pub verify: bool,
+    /// PEM file with the authorities to trust instead of the system's.
+    pub ca_file: Option<PathBuf>,
+    /// SHA-256 of the one certificate to trust, whoever signed it.
+    pub fingerprint: Option<[u8; 32]>,
+    /// Login name; `None` sends without a login.
+    pub username: Option<String>,
+    /// Password of the login.
+    pub password: Secret,
+    /// The address that the provider allows as sender; may be empty with [`FromPolicy::Keep`].
+    pub from: String,
+    /// What happens to other sender addresses.
+    pub from_policy: FromPolicy,
+    /// Connections at once.
+    pub connections: u32,
+}
+
+/// All settings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// The section `relay`.
+    pub relay: Relay,
+    /// Enabled sections `listener`.
+    pub listeners: Vec<Listener>,
+    /// Enabled sections `account`, in the order of the file.
+    pub accounts: Vec<Account>,
+}
+
+impl Relay {
+    /// Our own name: the setting, or the host's, or a literal that every server takes (RFC 5321 section 4.1.4).
+    pub fn hostname(&self) -> String {
+        self.hostname.clone().unwrap_or_else(crate::system::host_name)
+    }
+
+    /// The directory that a message is accepted into: stable storage with [`Durability::Always`].
+    pub fn accept_spool(&self) -> &PathBuf {
+        match (self.durability, &self.safe_spool) {
+            (Durability::Always, Some(safe)) => safe,
+            _ => &self.spool,
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! Prints settings as a UCI file: complete, with defaults filled in and secrets masked.
+
+use super::load::{AUTH_MODES, DURABILITIES, FROM_POLICIES, LOG_LEVELS, TLS_MODES};
+use super::settings::{Account, Listener, Relay, Settings};
+use super::uci::{self, Opt, Package, Section, Value};
+use super::units;
+
+/// Builds one section; empty values are left out, as UCI can't hold them.
+struct Writer(Section);
+
+impl Writer {
+    fn new(kind: &str, name: &str) -> Self {
+        let name = (!name.is_empty()).then(|| name.to_string());
+        Self(Section { kind: kind.into(), name, line: 0, options: Vec::new() })
+    }
+
+    fn option(mut self, name: &str, value: impl ToString) -> Self {
+        let value = value.to_string();
+        if !value.is_empty() {
+            self.0.options.push(Opt { name: name.into(), value: Value::One(value.into_bytes()), line: 0 });
+        }
+        self
+    }
+
+    fn list<T: ToString>(mut self, name: &str, values: &[T]) -> Self {
+        if !values.is_empty() {
+            let values = values.iter().map(|v| v.to_string().into_bytes()).collect();
+            self.0.options.push(Opt { name: name.into(), value: Value::Many(values), line: 0 });
+        }
+        self
+    }
+}
+
+fn flag(value: bool) -> &'static str {
+    if value { "1" } else { "0" }
+}
+
+fn word<T: PartialEq>(words: &[(&'static str, T)], value: &T) -> &'static str {
+    words.iter().find(|(_, v)| v == value).map_or("", |(w, _)| w)
+}
+
+fn relay(relay: &Relay) -> Section {
+    let path = |p: &std::path::Path| p.display().to_string();
+    Writer::new("relay", "main")
+        .option("enabled", flag(relay.enabled))
+        .option("hostname", relay.hostname())
+        .option("admin", relay.admin.as_deref().unwrap_or_default())
+        .option("spool", path(&relay.spool))
+        .option("safe_spool", relay.safe_spool.as_deref().map(path).unwrap_or_default())
+        .option("durability", word(&DURABILITIES, &relay.durability))
+        .option("spool_limit", units::format_size(relay.spool_limit))
+        .option("message_limit", units::format_size(relay.message_limit))
+        .option("retry_for", units::format_duration(relay.retry_for))
+        .option("log_level", word(&LOG_LEVELS, &relay.log_level))
+        .0
+}
+
+fn listener(listener: &Listener) -> Section {
+    Writer::new("listener", &listener.name)
+        .option("enabled", flag(true))
+        .list("interface", &listener.interfaces)
+        .list("address", &listener.addresses)
+        .option("port", listener.port)
+        .option("tls", "none")
+        .option("auth", word(&AUTH_MODES, &listener.auth))
+        .option("dialect", "tolerant")
+        .list("allow", &listener.allow)
+        .option("max_sessions", listener.max_sessions)
+        .option("max_sessions_per_client", listener.max_sessions_per_client)
+        .option("max_recipients", listener.max_recipients)
+        .option("timeout", units::format_duration(listener.timeout))
+        .0
+}
+
+fn account(account: &Account) -> Section {
+    let fingerprint: Vec<String> = account.fingerprint.iter().flatten().map(|byte| format!("{byte:02X}")).collect();
+    // The preset's name is left out: what it filled in is written out, and would be applied twice.
+    Writer::new("account", &account.name)
+        .option("enabled", flag(true))
+        .option("provider", "custom")
+        .option("host", &account.host)
+        .option("port", account.port)
+        .option("tls", word(&TLS_MODES, &account.tls))
+        .option("verify", flag(account.verify))
+        .option("ca_file", account.ca_file.as_ref().map(|p| p.display().to_string()).unwrap_or_default())
+        .option("fingerprint", fingerprint.join(":"))
+        .option("username", account.username.as_deref().unwrap_or_default())
+        .option("password", if account.password.is_empty() { String::new() } else { account.password.to_string() })
+        .option("from", &account.from)
+        .option("from_policy", word(&FROM_POLICIES, &account.from_policy))
+        .option("connections", account.connections)
+        .0
+}
+
+/// The effective settings as a UCI file; passwords are masked.
+pub fn show(settings: &Settings) -> String {
+    let mut sections = vec![relay(&settings.relay)];
+    sections.extend(settings.listeners.iter().map(listener));
+    sections.extend(settings.accounts.iter().map(account));
+    String::from_utf8_lossy(&uci::export(&Package { sections })).into_owned()
+}

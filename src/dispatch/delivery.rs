@@ -1,0 +1,112 @@
+//! One delivery: opens the message, gets a connection, runs the transaction.
+
+use std::sync::Arc;
+
+use super::lane::{Job, Returned, quit};
+use crate::config::TlsMode;
+use crate::outbound::transaction::Line;
+use crate::outbound::verdict::TroubleKind;
+use crate::outbound::{Connection, Outcome, Trouble, connect, send, tls};
+use crate::queue::schedule::Item;
+use crate::queue::{Meta, Spool, SpoolError, Stored, blocking};
+use crate::report::Event;
+
+/// What a delivery hands back.
+pub struct Finished {
+    /// The message.
+    pub item: Item,
+    /// What came of it.
+    pub outcome: Outcome,
+    /// Its envelope; `None` when the message was not touched.
+    pub meta: Option<Meta>,
+    /// Its header, for a notice.
+    pub header: Vec<u8>,
+    /// Attempts before this one, earlier runs included.
+    pub attempts_before: u32,
+    /// The connection, if it can carry more.
+    pub connection: Option<Connection>,
+    /// What belongs to the account.
+    pub lane: Returned,
+}
+
+/// Sends `item` as far as possible.
+pub async fn deliver(mut job: Job, spool: Arc<Spool>, item: Item) -> Finished {
+    let mut outcome = Outcome::default();
+    let mut known: Option<(Meta, Vec<u8>, u32)> = None;
+    let mut connection = job.connection.take();
+    // A kept connection may have been closed by the server in this very moment: then once more with a new one.
+    for _ in 0..2 {
+        let stored = match open(&spool, &item).await {
+            Ok(stored) => stored,
+            Err(error) => {
+                outcome = unreadable(&item, error);
+                known = None;
+                break;
+            }
+        };
+        known = Some((stored.meta.clone(), stored.header.clone(), stored.state.attempts));
+        if stored.state.is_done() {
+            break;
+        }
+        connection = connection.take().and_then(|mut kept| kept.client.stream.is_idle().then_some(kept));
+        let reused = connection.is_some();
+        if connection.is_none() {
+            match open_connection(&mut job).await {
+                Ok(opened) => connection = Some(opened),
+                Err(trouble) => {
+                    outcome = Outcome { trouble: Some(trouble), ..Outcome::default() };
+                    known = None;
+                    break;
+                }
+            }
+        }
+        let Some(open) = connection.as_mut() else { break };
+        let (result, line) = send(open, stored, &job.account).await;
+        let died_unused = line == Line::Dead && reused && !result.text_sent && result.trouble.is_none();
+        outcome = result;
+        if line == Line::Dead {
+            connection = None;
+        }
+        if !died_unused {
+            break;
+        }
+    }
+    if outcome.trouble.is_some()
+        && let Some(open) = connection.take()
+    {
+        tokio::spawn(quit(open));
+    }
+    let lane = Returned { generation: job.generation, connector: job.connector };
+    let (meta, header, attempts_before) = match known {
+        Some((meta, header, attempts)) => (Some(meta), header, attempts),
+        None => (None, Vec::new(), item.attempts),
+    };
+    Finished { item, outcome, meta, header, attempts_before, connection, lane }
+}
+
+async fn open(spool: &Arc<Spool>, item: &Item) -> Result<Stored, SpoolError> {
+    let (spool, entry) = (Arc::clone(spool), item.entry.clone());
+    let mut stored = blocking(move || spool.open_message(&entry)).await?;
+    item.unsaved.iter().for_each(|attempt| stored.state.apply(attempt));
+    Ok(stored)
+}
+
+fn unreadable(item: &Item, error: SpoolError) -> Outcome {
+    match error {
+        SpoolError::Damaged(reason) => Outcome { damaged: Some(reason), ..Outcome::default() },
+        error => {
+            Event::SpoolTrouble { id: item.entry.id.clone(), reason: error.to_string() }.log();
+            Outcome::default()
+        }
+    }
+}
+
+async fn open_connection(job: &mut Job) -> Result<Connection, Trouble> {
+    if job.account.tls != TlsMode::None && job.connector.is_none() {
+        let account = Arc::clone(&job.account);
+        let prepared = tokio::task::spawn_blocking(move || tls::connector(&account)).await;
+        let ending = |_| Trouble::new(TroubleKind::Setup, "the program is ending");
+        job.connector = Some(prepared.map_err(ending)??);
+    }
+    connect(&job.account, &job.hostname, job.connector.as_ref()).await
+}

@@ -1,0 +1,142 @@
+//! Who may connect: networks, and how many sessions at once.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ipnet::IpNet;
+
+use crate::config::Listener;
+use crate::system::interfaces::{Address, is_named};
+
+/// The networks that may send through a listener: those named in the settings, or else the subnets that are directly
+/// connected to the interfaces listened on, and this host itself. Never "everybody" by default.
+pub fn allowed(listener: &Listener, host: &[Address]) -> Vec<IpNet> {
+    if !listener.allow.is_empty() {
+        return listener.allow.clone();
+    }
+    let listened = |address: &&Address| {
+        listener.interfaces.iter().any(|name| is_named(&address.interface, name))
+            || listener.addresses.iter().any(|ip| ip.is_unspecified() || *ip == address.ip)
+    };
+    // A public address is most likely the uplink: its subnet is full of strangers.
+    let private = |address: &&Address| match address.ip {
+        IpAddr::V4(ip) => ip.is_private() || ip.is_link_local() || ip.is_loopback(),
+        IpAddr::V6(ip) => ip.is_unique_local() || ip.is_unicast_link_local() || ip.is_loopback(),
+    };
+    let named = |address: &&Address| listener.interfaces.iter().any(|name| is_named(&address.interface, name));
+    let mut nets: Vec<IpNet> = host
+        .iter()
+        .filter(|address| listened(address) && (private(address) || named(address)))
+        .map(|address| address.net)
+        .collect();
+    nets.extend(["127.0.0.0/8", "::1/128"].iter().filter_map(|net| net.parse::<IpNet>().ok()));
+    nets.sort();
+    nets.dedup();
+    nets
+}
+
+/// Whether `client` is in one of `nets`.
+pub fn may_send(client: IpAddr, nets: &[IpNet]) -> bool {
+    let client = client.to_canonical();
+    nets.iter().any(|net| net.contains(&client))
+}
+
+/// Counts the sessions of each client.
+#[derive(Debug, Default, Clone)]
+pub struct Clients(Arc<Mutex<HashMap<IpAddr, u32>>>);
+
+/// A place for one session; given back when dropped.
+#[derive(Debug)]
+pub struct Place {
+    clients: Clients,
+    ip: IpAddr,
+}
+
+impl Clients {
+    /// A place for a further session of `ip`, unless it has `limit` already.
+    pub fn enter(&self, ip: IpAddr, limit: u32) -> Option<Place> {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(ip).or_insert(0);
+        if *count >= limit {
+            return None;
+        }
+        *count += 1;
+        Some(Place { clients: self.clone(), ip })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut counts = self.clients.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = counts.get_mut(&self.ip) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                counts.remove(&self.ip);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{load, uci};
+
+    fn host() -> Vec<Address> {
+        let address = |interface: &str, ip: &str, net: &str| Address {
+            interface: interface.into(),
+            ip: ip.parse().unwrap(),
+            net: net.parse().unwrap(),
+            scope: 0,
+        };
+        vec![
+            address("lo", "127.0.0.1", "127.0.0.0/8"),
+            address("br-lan", "192.168.1.1", "192.168.1.0/24"),
+            address("br-lan", "2001:db8:1::1", "2001:db8:1::/64"),
+            address("wan", "203.0.113.9", "203.0.113.0/24"),
+            address("guest", "10.9.0.1", "10.9.0.0/16"),
+        ]
+    }
+
+    fn nets(listener: &str) -> Vec<String> {
+        let package = uci::parse(format!("config listener 'l'\n{listener}").as_bytes()).unwrap();
+        let (settings, _) = load::settings(&package);
+        allowed(&settings.listeners[0], &host()).iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn without_a_setting_only_the_own_networks_may_send() {
+        assert_eq!(nets("list interface 'lan'"), ["127.0.0.0/8", "192.168.1.0/24", "::1/128", "2001:db8:1::/64"]);
+        assert_eq!(nets("list address '10.9.0.1'"), ["10.9.0.0/16", "127.0.0.0/8", "::1/128"]);
+    }
+
+    #[test]
+    fn no_default_lets_the_uplink_in() {
+        for listener in ["list address '0.0.0.0'", "list address '::'", "list address '203.0.113.9'"] {
+            let nets: Vec<IpNet> = nets(listener).iter().map(|n| n.parse().unwrap()).collect();
+            assert!(!may_send("203.0.113.77".parse().unwrap(), &nets), "{listener}");
+            assert!(!may_send("8.8.8.8".parse().unwrap(), &nets), "{listener}");
+            assert!(!may_send("2a00::1".parse().unwrap(), &nets), "{listener}");
+            assert!(may_send("127.0.0.1".parse().unwrap(), &nets), "{listener}");
+        }
+    }
+
+    #[test]
+    fn mapped_addresses_are_the_addresses_they_stand_for() {
+        let nets = ["192.168.1.0/24".parse().unwrap()];
+        assert!(may_send("::ffff:192.168.1.7".parse().unwrap(), &nets));
+        assert!(!may_send("::ffff:192.168.2.7".parse().unwrap(), &nets));
+    }
+
+    #[test]
+    fn places_are_given_back() {
+        let clients = Clients::default();
+        let ip: IpAddr = "10.0.0.1".parse().unwrap();
+        let first = clients.enter(ip, 1);
+        assert!(first.is_some() && clients.enter(ip, 1).is_none());
+        assert!(clients.enter("10.0.0.2".parse().unwrap(), 1).is_some());
+        drop(first);
+        assert!(clients.enter(ip, 1).is_some());
+    }
+}

@@ -1,0 +1,169 @@
+//! The one way into the queue, for devices, local programs and our own notices: text is repaired while it comes in and
+//! is in the queue when [`Intake::finish`] returns.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use crate::message::{Envelope, Facts, Refusal, Repair};
+use crate::queue::{Draft, Entry, Meta, Spool, SpoolError};
+use crate::system::clock;
+
+/// Why a message was not taken.
+#[derive(Debug)]
+pub enum IntakeError {
+    /// Larger than `message_limit` bytes.
+    TooLarge(u64),
+    /// Its header can't be accepted.
+    Refused(Refusal),
+    /// The queue has no room or its disk fails.
+    Spool(SpoolError),
+}
+
+impl IntakeError {
+    /// The SMTP reply to the message (RFC 5321 section 4.2.3, RFC 3463).
+    pub fn reply(&self) -> String {
+        match self {
+            Self::TooLarge(limit) => format!("552 5.3.4 Message is larger than {limit} bytes"),
+            Self::Refused(refusal @ Refusal::Loop { .. }) => format!("554 5.4.6 {refusal}"),
+            Self::Refused(refusal) => format!("552 5.3.4 {refusal}"),
+            Self::Spool(SpoolError::Full(_)) => "452 4.3.1 The queue is full, try again later".into(),
+            Self::Spool(_) => "451 4.3.0 The queue can't be written, try again later".into(),
+        }
+    }
+}
+
+impl fmt::Display for IntakeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooLarge(limit) => write!(f, "larger than {limit} bytes (option message_limit)"),
+            Self::Refused(refusal) => refusal.fmt(f),
+            Self::Spool(error) => error.fmt(f),
+        }
+    }
+}
+
+impl From<SpoolError> for IntakeError {
+    fn from(error: SpoolError) -> Self {
+        Self::Spool(error)
+    }
+}
+
+/// Where a message comes from.
+#[derive(Debug, Clone)]
+pub struct Origin {
+    /// Address of the device; `None` for programs on this host.
+    pub client: Option<IpAddr>,
+    /// What it called itself.
+    pub helo: String,
+    /// The `with` of the Received line.
+    pub protocol: &'static str,
+    /// Whether it is a notice of ours.
+    pub notice: bool,
+}
+
+impl Origin {
+    /// The client as it stands in logs and in the queue.
+    pub fn name(&self) -> String {
+        self.client.map_or_else(|| "local".to_string(), |ip| ip.to_canonical().to_string())
+    }
+}
+
+/// Puts messages into the queue and tells the dispatcher.
+#[derive(Clone)]
+pub struct Desk {
+    spool: Arc<Spool>,
+    arrivals: mpsc::UnboundedSender<Entry>,
+}
+
+impl Desk {
+    /// A desk for `spool`; what is accepted is sent to `arrivals`, which holds no more than the spool does.
+    pub fn new(spool: Arc<Spool>, arrivals: mpsc::UnboundedSender<Entry>) -> Self {
+        Self { spool, arrivals }
+    }
+
+    /// Whether a message of `size` bytes (0: unknown) would be taken now.
+    ///
+    /// # Errors
+    /// The reason why not.
+    pub fn room_for(&self, size: u64) -> Result<(), IntakeError> {
+        Ok(self.spool.room_for(size)?)
+    }
+
+    /// Begins a message of at most `limit` bytes.
+    ///
+    /// # Errors
+    /// When the queue is full.
+    pub fn begin(&self, limit: u64) -> Result<Intake, IntakeError> {
+        let draft = self.spool.draft()?;
+        Ok(Intake { desk: self.clone(), draft, repair: Repair::new(), size: 0, limit })
+    }
+}
+
+/// A message on its way in.
+pub struct Intake {
+    desk: Desk,
+    draft: Draft,
+    repair: Repair,
+    size: u64,
+    limit: u64,
+}
+
+/// A message that is in the queue.
+#[derive(Debug)]
+pub struct Taken {
+    /// Its name.
+    pub id: String,
+    /// Bytes as the client sent it.
+    pub size: u64,
+    /// What had to be repaired, in words.
+    pub repairs: Vec<&'static str>,
+}
+
+impl Intake {
+    /// Takes the next bytes: dots unstuffed, line ends as they came.
+    ///
+    /// # Errors
+    /// When it is too large or the disk does not take it; the message is of no use then.
+    pub async fn push(&mut self, bytes: &[u8]) -> Result<(), IntakeError> {
+        self.size = self.size.saturating_add(bytes.len() as u64);
+        if self.size > self.limit {
+            return Err(IntakeError::TooLarge(self.limit));
+        }
+        self.repair.push(bytes, self.draft.buffer());
+        Ok(self.draft.settle().await?)
+    }
+
+    /// Ends the message. When this returns, it is in the queue with the promise of `durability`.
+    ///
+    /// # Errors
+    /// When it can't be accepted; nothing of it stays then.
+    pub async fn finish(
+        mut self,
+        envelope: Envelope,
+        origin: &Origin,
+        hostname: &str,
+        fallback_from: &str,
+    ) -> Result<Taken, IntakeError> {
+        let id = self.draft.id().to_string();
+        let now = clock::now();
+        let facts = Facts {
+            envelope: &envelope,
+            id: &id,
+            hostname,
+            helo: &origin.helo,
+            client: origin.client,
+            protocol: origin.protocol,
+            now,
+            fallback_from,
+        };
+        let repaired = self.repair.finish(&facts, self.draft.buffer()).map_err(IntakeError::Refused)?;
+        let meta = Meta { envelope, form: repaired.form, arrived: now, client: origin.name(), notice: origin.notice };
+        let entry = self.draft.commit(repaired.header, meta).await?;
+        // Without a dispatcher the program is ending; the message is found at the next start.
+        let _ = self.desk.arrivals.send(entry);
+        Ok(Taken { id, size: self.size, repairs: repaired.repairs })
+    }
+}

@@ -1,0 +1,38 @@
+//! smtprelay: the mail gateway for everything on a LAN that cannot speak modern mail.
+//!
+//! ```text
+//!  device ──TCP──▶ inbound ──▶ intake ──▶ queue ──▶ dispatch ──▶ outbound ──TLS──▶ provider
+//!                  who? may     repair,    commit,    what next,    connection, login,
+//!                  it? dialect  rewrite    then 250   what then     transaction, verdict
+//! ```
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`config`] | the settings: UCI format, types, defaults, presets |
+//! | [`inbound`] | sockets, sessions, the forgiving dialect, who may send |
+//! | [`intake`] | the one way into the queue: [`message`] repair and [`queue`] commit together |
+//! | [`message`] | pure functions from what devices send to correct mail |
+//! | [`queue`] | messages on disk and in the schedule |
+//! | [`dispatch`] | what is sent next and what becomes of it |
+//! | [`outbound`] | one connection, one transaction, what the replies mean |
+//! | [`report`] | events, log lines, failure notices |
+//! | [`system`] | clock, interfaces, limits, the system log |
+//! | [`relay`] | puts these together and runs them |
+//! | [`submit`] | `smtprelay send`, the sendmail replacement |
+//!
+//! Data flows from left to right; results come back as return values and as [`report::Event`].
+
+pub mod config;
+pub mod dispatch;
+pub mod inbound;
+pub mod intake;
+pub mod message;
+pub mod outbound;
+pub mod queue;
+pub mod relay;
+pub mod report;
+pub mod submit;
+pub mod system;
+
+/// Version of the package.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -1,0 +1,188 @@
+//! Mail addresses: what one is, and how they are found in the fields of a header.
+
+pub mod grammar;
+pub mod list;
+pub mod tokens;
+
+use super::header;
+pub use list::{Mailbox, mailboxes};
+
+/// Bytes of the longest address: 64 for the local part, 255 for the domain (RFC 5321 section 4.5.3.1), and the `@`.
+pub const ADDRESS_LIMIT: usize = 320;
+
+/// Whether `text` is an address: `local@domain`, the local part plain or quoted, the domain a name of one label or more
+/// or a literal like `[192.168.1.5]` (RFC 5321 section 4.1.2). Characters over 127 are allowed (RFC 6531 section 3.3).
+///
+/// What passes can stand in `RCPT TO:<…>`: it holds no control character, and blanks and brackets only within the
+/// quotes of a quoted local part. More tolerant than the RFC with dots in the local part and underscores in the domain.
+pub fn is_address(text: &str) -> bool {
+    text.len() <= ADDRESS_LIMIT && split(text).is_some_and(|(local, domain)| is_local(local) && is_domain(domain))
+}
+
+/// The address as it can stand in a header field: the local part quoted when it is no dot-atom (RFC 5322 section 3.4.1).
+pub fn for_header(address: &str) -> String {
+    match split(address) {
+        Some((local, domain)) if !local.starts_with('"') && local.split('.').any(str::is_empty) => {
+            format!("\"{local}\"@{domain}")
+        }
+        _ => address.to_string(),
+    }
+}
+
+/// The recipients that the header names: the addresses of To, Cc and Bcc, each once, in order. For `sendmail -t`.
+pub fn recipients_of(header: &[u8]) -> Vec<String> {
+    let mut all: Vec<String> = Vec::new();
+    for field in header::fields(header).filter(|f| ["To", "Cc", "Bcc"].iter().any(|name| f.is(name))) {
+        for mailbox in mailboxes(field.value) {
+            if !all.contains(&mailbox.address) {
+                all.push(mailbox.address);
+            }
+        }
+    }
+    all
+}
+
+/// Local part and domain.
+fn split(text: &str) -> Option<(&str, &str)> {
+    if !text.starts_with('"') {
+        return text.split_once('@');
+    }
+    let mut escaped = false;
+    for (at, c) in text.char_indices().skip(1) {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' => escaped = true,
+            '"' => {
+                let (local, rest) = text.split_at_checked(at + 1)?;
+                return Some((local, rest.strip_prefix('@')?));
+            }
+            _ => {}
+        }
+    }
+    None
+}
+
+fn is_local(local: &str) -> bool {
+    if local.starts_with('"') {
+        // What is inside was matched by `split`; here only what no command may hold.
+        return local.len() > 2 && local.chars().all(|c| c == ' ' || is_plain(c));
+    }
+    !local.is_empty()
+        && local.chars().all(|c| match u8::try_from(c) {
+            Ok(byte) if byte.is_ascii() => byte == b'.' || tokens::is_atext(byte),
+            _ => is_plain(c),
+        })
+}
+
+fn is_domain(domain: &str) -> bool {
+    if let Some(literal) = domain.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        return !literal.is_empty()
+            && literal.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b':' | b'-'));
+    }
+    domain.len() <= 255
+        && domain.split('.').all(|label| {
+            (1..=63).contains(&label.len())
+                && label.chars().all(|c| match c {
+                    '-' | '_' => true,
+                    c if c.is_ascii() => c.is_ascii_alphanumeric(),
+                    c => is_plain(c),
+                })
+        })
+}
+
+/// Whether `c` is neither blank nor control character, in ASCII or beyond.
+fn is_plain(c: char) -> bool {
+    !c.is_control() && !c.is_whitespace()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn addresses() {
+        let label = "a".repeat(63);
+        for good in [
+            "a@b",
+            "plc@example.com",
+            "plc+pump@sub.example.com",
+            "root@pump_house",
+            "a..b@example.com",
+            "\"pump house\"@example.com",
+            "\"a\\\"@b\"@example.com",
+            "a@[192.168.1.5]",
+            "a@[IPv6:2001:db8::1]",
+            "jürgen@müller.example",
+            &format!("a@{label}.example"),
+        ] {
+            assert!(is_address(good), "{good}");
+        }
+        for bad in [
+            "",
+            "a",
+            "@b",
+            "a@",
+            "a@b@c",
+            "a b@c",
+            "a@b c",
+            "a@b>",
+            "<a@b>",
+            "a@b..c",
+            "a@b.",
+            "a@.b",
+            "a@b\r\n",
+            "a@b\r\nQUIT",
+            "\"a\r\n\"@b",
+            "\"a\"b@c",
+            "\"a@b",
+            "\"\"@b",
+            "\"a\\\"@b",
+            "a,b@c",
+            "a\0@b",
+            "a@[]",
+            "a@[1.2.3.4> X]",
+            "a\u{a0}b@c",
+            "a@b\u{85}",
+            "(a)b@c",
+            &format!("a@{label}a.example"),
+            &format!("{}@b", "a".repeat(320)),
+        ] {
+            assert!(!is_address(bad), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn quoted_for_a_header_where_needed() {
+        assert_eq!(for_header("a.b@c"), "a.b@c");
+        assert_eq!(for_header("a..b@c"), "\"a..b\"@c");
+        assert_eq!(for_header("a.@c"), "\"a.\"@c");
+        assert_eq!(for_header("\"a b\"@c"), "\"a b\"@c");
+    }
+
+    #[test]
+    fn recipients_of_a_header() {
+        let header = b"From: x@y\r\nTo: One <1@a>, 2@a\r\nCc: 1@a,\r\n \"3, three\" <3@a>\r\nbcc : 4@a; root\r\n";
+        assert_eq!(recipients_of(header), ["1@a", "2@a", "3@a", "4@a"]);
+        assert!(recipients_of(b"Subject: x\n").is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn an_address_is_one_safe_command(text in "[\"\\\\()\\[\\]<>@. a\r\n\u{e9}\0,:]{0,12}@?[a.\\[\\]>\r\n ]{0,6}") {
+            if is_address(&text) {
+                let command = format!("RCPT TO:<{text}>");
+                prop_assert!(!command.contains(['\r', '\n', '\0']));
+                if !text.starts_with('"') {
+                    prop_assert!(!text.contains([' ', '<', '>', '(', ')', ',', ':', ';', '"', '\\']) || text.ends_with(']'));
+                }
+            }
+        }
+
+        #[test]
+        fn any_text_can_be_asked_about(text: String) {
+            is_address(&text);
+            for_header(&text);
+        }
+    }
+}

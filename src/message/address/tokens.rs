@@ -1,0 +1,186 @@
+//! The lexical tokens of structured fields (RFC 5322 section 3.2), read with tolerance.
+
+/// What a token is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Blanks and folding.
+    Blank,
+    /// Bytes of atoms (RFC 5322 section 3.2.3), bytes over 127 among them (RFC 6532 section 3.2).
+    Atom,
+    /// A quoted string with its quotes.
+    Quoted,
+    /// A comment with its brackets and all comments inside it.
+    Comment,
+    /// A domain literal with its brackets.
+    Literal,
+    /// One byte that is none of these, a dot for instance.
+    Special,
+}
+
+/// A piece of a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Token<'a> {
+    /// What it is.
+    pub kind: Kind,
+    /// Its bytes as written.
+    pub text: &'a [u8],
+}
+
+impl Token<'_> {
+    /// Whether it is the special `byte`.
+    pub fn is(&self, byte: u8) -> bool {
+        self.kind == Kind::Special && self.text == [byte]
+    }
+
+    /// Whether it means nothing to the grammar: blanks and comments (CFWS).
+    pub fn is_filling(&self) -> bool {
+        matches!(self.kind, Kind::Blank | Kind::Comment)
+    }
+}
+
+/// Bytes of the longest encoded word that is looked for. RFC 2047 says 75; real ones are longer.
+const ENCODED_WORD_LIMIT: usize = 512;
+
+/// The tokens of `value`. Together they are the value, whatever it holds.
+///
+/// A bracket or quote that is never closed is a [`Kind::Special`], and so are all of its sort after it: each byte is
+/// looked at a fixed number of times.
+pub fn tokens(value: &[u8]) -> impl Iterator<Item = Token<'_>> {
+    let mut rest = value;
+    let (mut quotes, mut comments, mut literals) = (true, true, true);
+    std::iter::from_fn(move || {
+        let first = *rest.first()?;
+        let (kind, length) = match first {
+            b'"' if quotes => closed(rest, b'"', &mut quotes).map(|length| (Kind::Quoted, length)),
+            b'[' if literals => closed(rest, b']', &mut literals).map(|length| (Kind::Literal, length)),
+            b'(' if comments => comment(rest, &mut comments).map(|length| (Kind::Comment, length)),
+            _ if is_blank(first) => Some((Kind::Blank, run(rest, is_blank))),
+            _ if is_atext(first) => Some((Kind::Atom, encoded_word(rest).unwrap_or_else(|| run(rest, is_atext)))),
+            _ => None,
+        }
+        .unwrap_or((Kind::Special, 1));
+        let (text, tail) = rest.split_at_checked(length)?;
+        rest = tail;
+        Some(Token { kind, text })
+    })
+}
+
+/// Whether `byte` may be in an atom.
+pub fn is_atext(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte >= 0x80 || b"!#$%&'*+-/=?^_`{|}~".contains(&byte)
+}
+
+fn is_blank(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
+}
+
+fn run(text: &[u8], is_in: fn(u8) -> bool) -> usize {
+    text.iter().position(|byte| !is_in(*byte)).unwrap_or(text.len())
+}
+
+/// Length of what begins with a bracket or quote and ends with the first unescaped `end`.
+fn closed(text: &[u8], end: u8, possible: &mut bool) -> Option<usize> {
+    let mut escaped = true;
+    for (at, byte) in text.iter().enumerate() {
+        match *byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = true,
+            byte if byte == end => return Some(at + 1),
+            _ => {}
+        }
+    }
+    *possible = false;
+    None
+}
+
+/// Length of a comment; comments nest.
+fn comment(text: &[u8], possible: &mut bool) -> Option<usize> {
+    let (mut depth, mut escaped) = (0usize, false);
+    for (at, byte) in text.iter().enumerate() {
+        match *byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = true,
+            b'(' => depth += 1,
+            b')' if depth == 1 => return Some(at + 1),
+            b')' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    *possible = false;
+    None
+}
+
+/// Length of the encoded word that `text` begins with (RFC 2047 section 2). Real ones hold bytes that no atom may hold.
+fn encoded_word(text: &[u8]) -> Option<usize> {
+    if !text.starts_with(b"=?") {
+        return None;
+    }
+    let text = text.get(..ENCODED_WORD_LIMIT).unwrap_or(text);
+    let mut marks = text.iter().enumerate().skip(2).filter(|(_, byte)| **byte == b'?').map(|(at, _)| at);
+    let (charset, encoding, end) = (marks.next()?, marks.next()?, marks.next()?);
+    let word = text.get(..end + 2)?;
+    let is_one = charset > 2
+        && encoding == charset + 2
+        && word.ends_with(b"=")
+        && word.iter().all(|byte| byte.is_ascii_graphic());
+    is_one.then_some(word.len())
+}
+
+/// Whether `word` is an encoded word and nothing else.
+pub fn is_encoded_word(word: &[u8]) -> bool {
+    encoded_word(word) == Some(word.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn kinds(value: &str) -> Vec<(Kind, &str)> {
+        tokens(value.as_bytes()).map(|t| (t.kind, std::str::from_utf8(t.text).unwrap())).collect()
+    }
+
+    #[test]
+    fn every_kind() {
+        use Kind::*;
+        assert_eq!(
+            kinds(r#""a \" b" (c (d\)) e) <f.g@[1.2]>"#),
+            [
+                (Quoted, r#""a \" b""#),
+                (Blank, " "),
+                (Comment, r"(c (d\)) e)"),
+                (Blank, " "),
+                (Special, "<"),
+                (Atom, "f"),
+                (Special, "."),
+                (Atom, "g"),
+                (Special, "@"),
+                (Literal, "[1.2]"),
+                (Special, ">"),
+            ]
+        );
+        assert_eq!(kinds("=?utf-8?Q?a,_(b?=c"), [(Atom, "=?utf-8?Q?a,_(b?="), (Atom, "c")]);
+        assert_eq!(kinds("=?a?"), [(Atom, "=?a?")]);
+    }
+
+    #[test]
+    fn what_is_not_closed_is_special() {
+        use Kind::*;
+        assert_eq!(kinds("\"a"), [(Special, "\""), (Atom, "a")]);
+        assert_eq!(kinds("(a(b)"), [(Special, "("), (Atom, "a"), (Special, "("), (Atom, "b"), (Special, ")")]);
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_is_lost(value: Vec<u8>) {
+            let all: Vec<u8> = tokens(&value).flat_map(|t| t.text.to_vec()).collect();
+            prop_assert_eq!(all, value);
+        }
+
+        #[test]
+        fn nothing_is_lost_in_dense_input(value in "[\"\\\\()\\[\\]<>@. =?a,]{0,40}") {
+            let all: Vec<u8> = tokens(value.as_bytes()).flat_map(|t| t.text.to_vec()).collect();
+            prop_assert_eq!(all, value.as_bytes());
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! Dates as mail writes them (RFC 5322 sections 3.3 and 4.3).
+
+use super::address::tokens::{Kind, Token, tokens};
+
+const DAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
+const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+/// The names that RFC 5322 section 4.3 knows, beside the single letters.
+const ZONES: [&str; 10] = ["UT", "GMT", "EST", "EDT", "CST", "CDT", "MST", "MDT", "PST", "PDT"];
+
+/// Seconds since 1970 of the earliest and latest date that the format can say: 1900 to 9999.
+const RANGE: (i64, i64) = (-2_208_988_800, 253_402_300_799);
+
+/// The date of `unix` (seconds since 1970) in UTC: `Mon, 23 Nov 2026 01:02:03 +0000`. Times beyond the years that the
+/// format knows (1900 to 9999) become the nearest that it can say.
+pub fn rfc5322(unix: i64) -> String {
+    let unix = unix.clamp(RANGE.0, RANGE.1);
+    let (days, seconds) = (unix.div_euclid(86_400), unix.rem_euclid(86_400));
+    // Years are counted from March, so that the leap day is the last one; an era is 400 years of 146097 days, the
+    // first of them begins on 1 March 0000, which is 719468 days before 1970.
+    let from_march_0 = days + 719_468;
+    let (era, day_of_era) = (from_march_0.div_euclid(146_097), from_march_0.rem_euclid(146_097));
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * from_march + 2) / 5 + 1;
+    let month = (from_march + 2) % 12;
+    let year = era * 400 + year_of_era + i64::from(month < 2);
+    format!(
+        "{}, {day:02} {} {year:04} {:02}:{:02}:{:02} +0000",
+        name(&DAYS, weekday(days)),
+        name(&MONTHS, month),
+        seconds / 3600,
+        seconds / 60 % 60,
+        seconds % 60,
+    )
+}
+
+/// Whether `value`, what follows `Date:`, is a date that RFC 5322 allows, its obsolete forms and comments included, and
+/// one that exists: 30 February doesn't, nor does a Monday that was a Sunday.
+pub fn is_date(value: &[u8]) -> bool {
+    let mut parts = tokens(value).filter(|token| !token.is_filling());
+    parse(&mut parts).is_some() && parts.next().is_none()
+}
+
+fn parse<'a>(parts: &mut impl Iterator<Item = Token<'a>>) -> Option<()> {
+    let mut first = atom(parts)?;
+    let mut expected = None;
+    if let Some(day_name) = DAYS.iter().position(|name| first.eq_ignore_ascii_case(name.as_bytes())) {
+        expected = Some(day_name);
+        special(parts, b',')?;
+        first = atom(parts)?;
+    }
+    let day = number(first, 1..=2)?;
+    let month_name = atom(parts)?;
+    let month = MONTHS.iter().position(|name| month_name.eq_ignore_ascii_case(name.as_bytes()))?;
+    let year_text = atom(parts)?;
+    // RFC 5322 section 4.3: two digits below 50 are of this century; three digits count from 1900.
+    let year = match (number(year_text, 2..=9)?, year_text.len()) {
+        (year @ 0..50, 2) => 2000 + year,
+        (year, 2 | 3) => 1900 + year,
+        (year, _) => year,
+    };
+    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let length = match month {
+        1 if leap => 29,
+        1 => 28,
+        3 | 5 | 8 | 10 => 30,
+        _ => 31,
+    };
+    if year < 1900 || !(1..=length).contains(&day) {
+        return None;
+    }
+    if let Some(expected) = expected
+        && weekday(days_from_1970(year, month, day)) != i64::try_from(expected).ok()?
+    {
+        return None;
+    }
+    let hour = number(atom(parts)?, 2..=2)?;
+    special(parts, b':')?;
+    let minute = number(atom(parts)?, 2..=2)?;
+    let mut after = parts.next()?;
+    if after.is(b':') {
+        // 60 is a leap second.
+        if number(atom(parts)?, 2..=2)? > 60 {
+            return None;
+        }
+        after = parts.next()?;
+    }
+    (hour < 24 && minute < 60 && after.kind == Kind::Atom && is_zone(after.text)).then_some(())
+}
+
+fn is_zone(text: &[u8]) -> bool {
+    match text {
+        [b'+' | b'-', digits @ ..] => {
+            digits.len() == 4 && number(digits, 4..=4).is_some_and(|offset| offset % 100 < 60)
+        }
+        [letter] => letter.is_ascii_alphabetic() && !letter.eq_ignore_ascii_case(&b'J'),
+        _ => ZONES.iter().any(|zone| text.eq_ignore_ascii_case(zone.as_bytes())),
+    }
+}
+
+fn atom<'a>(parts: &mut impl Iterator<Item = Token<'a>>) -> Option<&'a [u8]> {
+    parts.next().filter(|token| token.kind == Kind::Atom).map(|token| token.text)
+}
+
+fn special<'a>(parts: &mut impl Iterator<Item = Token<'a>>, byte: u8) -> Option<()> {
+    parts.next().filter(|token| token.is(byte)).map(|_| ())
+}
+
+/// The number that `text` writes in as many digits as `digits` allows.
+fn number(text: &[u8], digits: std::ops::RangeInclusive<usize>) -> Option<i64> {
+    if !digits.contains(&text.len()) || !text.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    std::str::from_utf8(text).ok()?.parse().ok()
+}
+
+/// Days from 1970 to a day; `month` counts from 0.
+fn days_from_1970(year: i64, month: usize, day: i64) -> i64 {
+    let before = [0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334];
+    // Leap days lie at the end of February: January and February still belong to the year before.
+    let leap_years = if month < 2 { year - 1 } else { year };
+    let leap_days = leap_years / 4 - leap_years / 100 + leap_years / 400;
+    // 477 leap days before 1970.
+    (year - 1970) * 365 + leap_days - 477 + before.get(month).copied().unwrap_or(0) + day - 1
+}
+
+/// 0 for Monday; 1970 began with a Thursday.
+fn weekday(days: i64) -> i64 {
+    (days + 3).rem_euclid(7)
+}
+
+fn name(names: &[&'static str], index: i64) -> &'static str {
+    usize::try_from(index).ok().and_then(|index| names.get(index)).copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn written() {
+        for (unix, date) in [
+            (0, "Thu, 01 Jan 1970 00:00:00 +0000"),
+            (-1, "Wed, 31 Dec 1969 23:59:59 +0000"),
+            (951_782_400, "Tue, 29 Feb 2000 00:00:00 +0000"),
+            (1_795_395_723, "Mon, 23 Nov 2026 01:02:03 +0000"),
+            (4_107_542_400, "Mon, 01 Mar 2100 00:00:00 +0000"),
+            (i64::MAX, "Fri, 31 Dec 9999 23:59:59 +0000"),
+            (i64::MIN, "Mon, 01 Jan 1900 00:00:00 +0000"),
+        ] {
+            assert_eq!(rfc5322(unix), date);
+        }
+    }
+
+    #[test]
+    fn legal_dates() {
+        for good in [
+            " Mon, 23 Nov 2026 01:02:03 +0000",
+            "Mon, 23 Nov 2026 01:02 -0330",
+            "23 Nov 2026 01:02:03 +0000",
+            "1 jan 2026 23:59:60 +1400",
+            " Thu,\r\n 13\r\n  Feb\r\n 1969\r\n 23:32\r\n -0330 (Newfoundland Time)",
+            "Fri, 21 Nov 97 09(comment):   55  :  06 -0600",
+            "21 Nov 97 09:55:06 GMT",
+            "21 Nov 126 09:55:06 Z",
+            "29 Feb 2024 00:00 EDT",
+        ] {
+            assert!(is_date(good.as_bytes()), "{good}");
+        }
+        for bad in [
+            "",
+            "now",
+            "2026-11-23T01:02:03Z",
+            "Mon 23 Nov 2026 01:02:03 +0000",
+            "Mon, 23 Nov 2026 01:02:03",
+            "Mon, 23 Nov 2026 01:02:03 CET",
+            "Mon, 23 Nov 2026 01:02:03 J",
+            "Mon, 23 Nov 2026 01:02:03 +0000 x",
+            "Mon, 23 Nov 2026 01:02:03 +0060",
+            "Mon, 23 Nov 2026 24:00:00 +0000",
+            "Mon, 23 Nov 2026 1:02:03 +0000",
+            "Tue, 23 Nov 2026 01:02:03 +0000",
+            "Mon, 23 November 2026 01:02:03 +0000",
+            "31 Jun 2026 01:02:03 +0000",
+            "29 Feb 2026 01:02:03 +0000",
+            "0 Jan 2026 01:02:03 +0000",
+            "23 Nov 1026 01:02:03 +0000",
+            "23/11/2026 01:02:03 +0000",
+        ] {
+            assert!(!is_date(bad.as_bytes()), "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_we_write_is_a_date(unix: i64) {
+            prop_assert!(is_date(rfc5322(unix).as_bytes()));
+            let nearby = unix % 300_000_000_000;
+            prop_assert!(is_date(rfc5322(nearby).as_bytes()), "{}", rfc5322(nearby));
+        }
+
+        #[test]
+        fn anything_can_be_asked_about(value: Vec<u8>) {
+            is_date(&value);
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! Header text in seven bits: encoded words (RFC 2047) and encoded parameters (RFC 2231).
+//!
+//! Bytes over 127 are UTF-8 when they are valid UTF-8, else windows-1252, which is what devices of the west send.
+
+pub mod charset;
+pub mod fold;
+pub mod parameters;
+pub mod structured;
+pub mod words;
+
+use std::fmt;
+
+use super::header;
+pub use charset::decode;
+pub use structured::structured;
+pub use words::{phrase, unstructured};
+
+/// Fields that hold addresses (RFC 5322 sections 3.6.2, 3.6.3 and 3.6.6, RFC 8098 section 2.1, and customary ones).
+pub const ADDRESS_FIELDS: [&str; 18] = [
+    "From",
+    "Sender",
+    "Reply-To",
+    "To",
+    "Cc",
+    "Bcc",
+    "Resent-From",
+    "Resent-Sender",
+    "Resent-Reply-To",
+    "Resent-To",
+    "Resent-Cc",
+    "Resent-Bcc",
+    "Disposition-Notification-To",
+    "Return-Receipt-To",
+    "Errors-To",
+    "Delivered-To",
+    "Mail-Followup-To",
+    "Mail-Reply-To",
+];
+/// Fields with parameters (RFC 2045 section 5.1, RFC 2183 section 2).
+pub const PARAMETER_FIELDS: [&str; 2] = ["Content-Type", "Content-Disposition"];
+
+/// Structured fields that may hold comments, as dates do with the name of the zone (RFC 5322 section 3.2.2).
+const COMMENT_FIELDS: [&str; 5] = ["Date", "Resent-Date", "Received", "MIME-Version", "Content-Transfer-Encoding"];
+
+/// An address, not just a name, is beyond ASCII: no encoding can say it in seven bits (RFC 6531 section 3.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NonAsciiAddress;
+
+impl fmt::Display for NonAsciiAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(
+            "an address in the header is not plain ASCII, and the next mail server takes only ASCII (no SMTPUTF8)",
+        )
+    }
+}
+
+impl std::error::Error for NonAsciiAddress {}
+
+/// `value`, what follows `name:`, in seven bits and folded to lines of 76 where blanks allow it. The result begins with
+/// the blank that `value` begins with, and has no last CRLF.
+///
+/// Beside bytes over 127, words longer than `word_limit` bytes are encoded, since that is how they can be broken
+/// (`usize::MAX`: none).
+pub fn field_value(name: &[u8], value: &[u8], word_limit: usize) -> Result<Vec<u8>, NonAsciiAddress> {
+    let is_one_of = |names: &[&str]| names.iter().any(|one| name.eq_ignore_ascii_case(one.as_bytes()));
+    let column = name.len() + 1;
+    if is_one_of(&ADDRESS_FIELDS) {
+        structured(column, value, word_limit)
+    } else if is_one_of(&PARAMETER_FIELDS) {
+        Ok(parameters::encode(column, value, word_limit))
+    } else if is_one_of(&COMMENT_FIELDS) {
+        structured(column, value, word_limit).or_else(|_| Ok(unstructured(column, value, word_limit)))
+    } else {
+        Ok(unstructured(column, value, word_limit))
+    }
+}
+
+/// The whole of `header` in seven bits; fields that are so already stay byte for byte.
+pub fn downgrade_header(header: &[u8]) -> Result<Vec<u8>, NonAsciiAddress> {
+    let mut out = Vec::with_capacity(header.len());
+    for field in header::fields(header) {
+        if field.raw.is_ascii() {
+            out.extend_from_slice(field.raw);
+            continue;
+        }
+        // A line that is no field can't be encoded as one; such a line isn't in a repaired header.
+        if !field.name.is_empty() {
+            out.extend_from_slice(field.name);
+            out.push(b':');
+        }
+        out.extend(field_value(field.name, field.value, usize::MAX)?);
+        out.extend_from_slice(b"\r\n");
+    }
+    Ok(out)
+}
+
+#[cfg(test)]
+#[path = "encoded/tests.rs"]
+mod tests;

@@ -1,0 +1,109 @@
+//! Fields of addresses in seven bits: names and comments are encoded, addresses are never touched.
+
+use super::NonAsciiAddress;
+use super::charset::decode;
+use super::fold::{fold, unfold};
+use super::words::encode;
+use crate::message::address::list::unescaped;
+use crate::message::address::tokens::{Kind, Token, tokens};
+
+/// The value of From, To or the like in seven bits; see [`super::field_value`] for the rest.
+///
+/// # Errors
+/// When an address itself is not ASCII.
+pub fn structured(column: usize, value: &[u8], word_limit: usize) -> Result<Vec<u8>, NonAsciiAddress> {
+    let line = unfold(value);
+    let mut writer = Writer { out: Vec::with_capacity(line.len() * 2), column, word_limit };
+    // What was read since the last comma or bracket: a name if `<` or `:` follows, else an address.
+    let mut pending: Vec<Token<'_>> = Vec::new();
+    for token in tokens(&line) {
+        if token.is(b'<') || token.is(b':') {
+            writer.name(&pending);
+        } else if token.is(b',') || token.is(b';') || token.is(b'>') {
+            writer.address(&pending)?;
+        } else {
+            pending.push(token);
+            continue;
+        }
+        writer.out.extend_from_slice(token.text);
+        pending.clear();
+    }
+    writer.address(&pending)?;
+    Ok(fold(column, &writer.out))
+}
+
+struct Writer {
+    out: Vec<u8>,
+    column: usize,
+    word_limit: usize,
+}
+
+impl Writer {
+    fn needs(&self, token: &Token<'_>) -> bool {
+        let longest = token.text.split(u8::is_ascii_whitespace).map(<[u8]>::len).max().unwrap_or(0);
+        !token.text.is_ascii() || longest > self.word_limit
+    }
+
+    fn plain(&mut self, token: &Token<'_>) {
+        if token.kind == Kind::Comment && self.needs(token) {
+            self.out.push(b'(');
+            let text = unescaped(token.text);
+            encode(self.column, &decode(&text), &mut self.out);
+            self.out.push(b')');
+        } else {
+            self.out.extend_from_slice(token.text);
+        }
+    }
+
+    fn address(&mut self, part: &[Token<'_>]) -> Result<(), NonAsciiAddress> {
+        for token in part {
+            if token.kind != Kind::Comment && !token.text.is_ascii() {
+                return Err(NonAsciiAddress);
+            }
+            self.plain(token);
+        }
+        Ok(())
+    }
+
+    /// A name: from its first word that needs it to its last all becomes one run of encoded words.
+    fn name(&mut self, part: &[Token<'_>]) {
+        let needs = |token: &Token<'_>| token.kind != Kind::Comment && self.needs(token);
+        let (Some(first), Some(last)) = (part.iter().position(needs), part.iter().rposition(needs)) else {
+            part.iter().for_each(|token| self.plain(token));
+            return;
+        };
+        let mut run = Vec::new();
+        // Comments within the run go behind it.
+        let mut comments = Vec::new();
+        for (at, token) in part.iter().enumerate() {
+            if at < first || at > last {
+                if at == last + 1 {
+                    self.end_run(&run, &comments);
+                }
+                self.plain(token);
+                continue;
+            }
+            match token.kind {
+                Kind::Comment => comments.push(*token),
+                Kind::Quoted => run.extend(unescaped(token.text)),
+                _ => run.extend_from_slice(token.text),
+            }
+        }
+        if last + 1 == part.len() {
+            self.end_run(&run, &comments);
+        }
+    }
+
+    fn end_run(&mut self, run: &[u8], comments: &[Token<'_>]) {
+        // An encoded word stands alone between blanks (RFC 2047 section 5, rule 3).
+        if self.out.last().is_some_and(|byte| !matches!(byte, b' ' | b'\t' | b',' | b':' | b';')) {
+            self.out.push(b' ');
+        }
+        let text = decode(run).into_owned();
+        encode(self.column, &text, &mut self.out);
+        for comment in comments {
+            self.out.push(b' ');
+            self.plain(comment);
+        }
+    }
+}

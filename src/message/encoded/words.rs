@@ -1,0 +1,146 @@
+//! Encoded words (RFC 2047) in free text and in names.
+
+use super::charset::decode;
+use super::fold::{LINE, fold, unfold};
+use crate::message::address::list::quoted;
+use crate::message::address::tokens::is_encoded_word;
+use crate::message::base64;
+
+/// Columns of an encoded word of ours: 75 at most, less so that brackets and commas fit beside it on its line.
+pub const WORD: usize = 68;
+/// Columns of `=?utf-8?Q?` and `?=`.
+const FRAME: usize = 12;
+/// Columns below which the rest of a line is not worth a word of its own.
+const SCANTY: usize = 28;
+
+/// Free text like that of Subject (RFC 5322 section 3.2.5) in seven bits; see [`super::field_value`] for the rest.
+/// `column` is the width of what stands before `value` on its line.
+pub fn unstructured(column: usize, value: &[u8], word_limit: usize) -> Vec<u8> {
+    let line = unfold(value);
+    let text = decode(&line);
+    fold(column, &text_words(column, &text, word_limit))
+}
+
+/// `text` as a name in a list of addresses: a quoted string, or encoded words when it is not ASCII.
+pub fn phrase(text: &[u8]) -> Vec<u8> {
+    if text.is_ascii() { quoted(text) } else { text_words(0, &decode(text), usize::MAX) }
+}
+
+/// `text` with the words that need it encoded, not folded.
+pub fn text_words(column: usize, text: &str, word_limit: usize) -> Vec<u8> {
+    let words = split(text);
+    let needs = |word: &str| !word.is_ascii() || word.len() > word_limit;
+    let is_encoded = |word: &str| is_encoded_word(word.as_bytes()) && !needs(word);
+    let mut out = Vec::with_capacity(text.len() * 2);
+    let mut at = 0;
+    while let Some((blank, word)) = words.get(at).copied() {
+        if !needs(word) {
+            out.extend_from_slice(blank.as_bytes());
+            out.extend_from_slice(word.as_bytes());
+            at += 1;
+            continue;
+        }
+        // Up to the last word that needs it, with the words between: blanks between encoded words are not shown
+        // (RFC 2047 section 6.2), so they have to be inside. For the same reason they are inside beside a word that came
+        // encoded.
+        let rest = words.get(at..).unwrap_or_default();
+        let reach = rest.iter().take_while(|(_, word)| !is_encoded(word));
+        let count =
+            reach.enumerate().filter(|(_, (_, word))| needs(word)).map(|(place, _)| place + 1).last().unwrap_or(1);
+        let after_encoded = at.checked_sub(1).and_then(|before| words.get(before)).is_some_and(|(_, w)| is_encoded(w));
+        let mut run = String::new();
+        for (place, (blank, word)) in rest.iter().take(count).enumerate() {
+            if place > 0 || after_encoded {
+                run.push_str(blank);
+            }
+            run.push_str(word);
+        }
+        if let Some((blank, word)) = rest.get(count)
+            && is_encoded(word)
+        {
+            run.push_str(blank);
+        }
+        out.extend_from_slice(if after_encoded { " " } else { blank }.as_bytes());
+        encode(column, &run, &mut out);
+        at += count;
+    }
+    out
+}
+
+/// Adds `text` as encoded words to `out`, single blanks between them. `column` is the width of what stands before `out`;
+/// the first word is made to fit the line if there is room for some of it.
+pub fn encode(column: usize, text: &str, out: &mut Vec<u8>) {
+    let room = LINE.saturating_sub(column + out.len());
+    let mut limit = if room < SCANTY { WORD } else { room.min(WORD) };
+    // Q while most of it can be read as it stands, B for other scripts.
+    let use_q = text.bytes().filter(|byte| q(*byte).1 > 1).count() * 2 <= text.len();
+    let mut rest = text;
+    let mut first = true;
+    while !rest.is_empty() {
+        let payload = limit.saturating_sub(FRAME);
+        let mut length = 0;
+        let mut columns = 0;
+        for c in rest.chars() {
+            let mut bytes = [0; 4];
+            let next = length + c.len_utf8();
+            columns = match use_q {
+                true => columns + c.encode_utf8(&mut bytes).bytes().map(|byte| q(byte).1).sum::<usize>(),
+                false => next.div_ceil(3) * 4,
+            };
+            // At least one character a word, so that this ends.
+            if columns > payload && length > 0 {
+                break;
+            }
+            length = next;
+        }
+        let Some((word, tail)) = rest.split_at_checked(length) else {
+            break;
+        };
+        if !first {
+            out.push(b' ');
+        }
+        out.extend_from_slice(if use_q { b"=?utf-8?Q?" } else { b"=?utf-8?B?" });
+        match use_q {
+            true => word.bytes().for_each(|byte| {
+                let (code, columns) = q(byte);
+                out.extend(code.iter().take(columns));
+            }),
+            false => out.extend_from_slice(base64(word.as_bytes()).as_bytes()),
+        }
+        out.extend_from_slice(b"?=");
+        rest = tail;
+        first = false;
+        limit = WORD;
+    }
+}
+
+/// A byte in the Q encoding, and how many bytes that takes. Only what is safe within a phrase stays as it is
+/// (RFC 2047 section 5, rule 3).
+fn q(byte: u8) -> ([u8; 3], usize) {
+    const HEX: &[u8; 16] = b"0123456789ABCDEF";
+    let digit = |nibble: u8| HEX.get(usize::from(nibble)).copied().unwrap_or(b'0');
+    match byte {
+        b' ' => ([b'_', 0, 0], 1),
+        b'!' | b'*' | b'+' | b'-' | b'/' => ([byte, 0, 0], 1),
+        _ if byte.is_ascii_alphanumeric() => ([byte, 0, 0], 1),
+        _ => ([b'=', digit(byte >> 4), digit(byte & 15)], 3),
+    }
+}
+
+/// `text` as words, each with the blanks before it. Blanks at the end come with an empty word.
+fn split(text: &str) -> Vec<(&str, &str)> {
+    let mut words = Vec::new();
+    let mut rest = text;
+    while !rest.is_empty() {
+        let blanks = rest.len() - rest.trim_start_matches([' ', '\t']).len();
+        let Some((blank, after)) = rest.split_at_checked(blanks) else {
+            break;
+        };
+        let Some((word, tail)) = after.split_at_checked(after.find([' ', '\t']).unwrap_or(after.len())) else {
+            break;
+        };
+        words.push((blank, word));
+        rest = tail;
+    }
+    words
+}

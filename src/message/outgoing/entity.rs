@@ -1,0 +1,176 @@
+//! What the header of a message or part says about its body (RFC 2045), as far as a 7-bit way asks for it.
+
+use crate::message::encoded::parameters;
+use crate::message::header::{fields, find};
+
+const ENCODING: &str = "Content-Transfer-Encoding";
+
+/// What a body is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Content {
+    /// Parts between boundaries (RFC 2046 section 5.1).
+    Multipart {
+        /// The boundary, without hyphens.
+        boundary: Vec<u8>,
+        /// Whether parts that don't say what they are are messages (RFC 2046 section 5.1.5).
+        digest: bool,
+    },
+    /// A message with its own header (RFC 2046 section 5.2.1).
+    Message,
+    /// Text, images … as they are.
+    Leaf {
+        /// Whether quoted-printable fits it.
+        text: bool,
+    },
+    /// In quoted-printable already.
+    QuotedPrintable,
+    /// In base64 already.
+    Base64,
+    /// Nothing that can be encoded: an encoding of old, or parts without a boundary. Says which.
+    Opaque(String),
+}
+
+/// What a body is, and whether its header claims that it is 7-bit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entity {
+    /// What it is.
+    pub content: Content,
+    /// Whether it is called 7-bit, be it by saying nothing (RFC 2045 section 6.1).
+    pub called_7bit: bool,
+}
+
+/// Reads `header`. `in_digest` is whether it is a part of a multipart/digest.
+pub fn read(header: &[u8], in_digest: bool) -> Entity {
+    let kind = find(header, "Content-Type").map(|field| field.unfolded());
+    let kind = kind.filter(|kind| !kind.is_empty());
+    let default: &[u8] = if in_digest { b"message/rfc822" } else { b"text/plain" };
+    let kind = kind.as_deref().unwrap_or(default);
+    let name = token(kind);
+    let encoding = find(header, ENCODING).map(|field| token(&field.unfolded())).unwrap_or_default();
+    let content = if name.starts_with("multipart/") {
+        match parameter(kind, "boundary") {
+            Some(boundary) => Content::Multipart { boundary, digest: name == "multipart/digest" },
+            None => Content::Opaque("multipart without boundary".to_string()),
+        }
+    } else {
+        match encoding.as_str() {
+            "quoted-printable" => Content::QuotedPrintable,
+            "base64" => Content::Base64,
+            old if ["x-", "uu", "yenc", "mac-"].iter().any(|start| old.starts_with(start)) => {
+                Content::Opaque(encoding.clone())
+            }
+            _ if matches!(name.as_str(), "message/rfc822" | "message/news") => Content::Message,
+            // The header of a message/global may have addresses that 7 bits can't say; it may be encoded as a whole
+            // (RFC 6532 section 3.7). Other kinds of message/ are text for programs.
+            _ => Content::Leaf {
+                text: name.starts_with("text/") || (name.starts_with("message/") && name != "message/global"),
+            },
+        }
+    };
+    // What is encoded already is 7-bit. A multipart may not say so (RFC 2045 section 6.4) but keeps its label.
+    let called_7bit = matches!(encoding.as_str(), "" | "7bit" | "7-bit" | "quoted-printable" | "base64");
+    Entity { content, called_7bit }
+}
+
+/// `header` with `encoding` as its only Content-Transfer-Encoding. A whole message gets a MIME-Version as well if it
+/// has none: without it the field means nothing (RFC 2045 section 4).
+pub fn relabelled(header: &[u8], encoding: &str, whole_message: bool) -> Vec<u8> {
+    let line = format!("{ENCODING}: {encoding}\r\n");
+    let mut out = Vec::with_capacity(header.len() + line.len());
+    let mut labelled = false;
+    for field in fields(header) {
+        if !field.is(ENCODING) {
+            out.extend_from_slice(field.raw);
+        } else if !std::mem::replace(&mut labelled, true) {
+            out.extend_from_slice(line.as_bytes());
+        }
+    }
+    if whole_message && find(header, "MIME-Version").is_none() {
+        out.extend_from_slice(b"MIME-Version: 1.0\r\n");
+    }
+    if !labelled {
+        out.extend_from_slice(line.as_bytes());
+    }
+    out
+}
+
+/// The first word of a value, in small letters: a type or an encoding without parameters and comments.
+fn token(value: &[u8]) -> String {
+    let end = value.iter().position(|b| matches!(b, b';' | b'(' | b' ' | b'\t')).unwrap_or(value.len());
+    String::from_utf8_lossy(value.get(..end).unwrap_or_default()).to_ascii_lowercase()
+}
+
+/// The value of the parameter `name` (RFC 2045 section 5.1), if it has one.
+fn parameter(value: &[u8], name: &str) -> Option<Vec<u8>> {
+    let mut found = parameters::pieces(value).into_iter().skip(1).filter_map(parameters::parameter);
+    found.find_map(|(key, text)| (key == name).then_some(text)).filter(|text| !text.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn content(header: &str) -> Content {
+        read(header.as_bytes(), false).content
+    }
+
+    fn parts(boundary: &str) -> Content {
+        Content::Multipart { boundary: boundary.into(), digest: false }
+    }
+
+    #[test]
+    fn boundaries_are_found() {
+        assert_eq!(content("Content-Type: multipart/mixed; boundary=abc\r\n"), parts("abc"));
+        assert_eq!(
+            content(
+                "content-type: MULTIPART/x;\r\n\tcharset=\"a;boundary=b\";\r\n BOUNDARY = \"=_ (x);\\\"y \" ; z=1\r\n"
+            ),
+            parts("=_ (x);\"y")
+        );
+        assert_eq!(content("Content-Type: multipart/mixed (why) ;;boundary=----=_a=b; x\r\n"), parts("----=_a=b"));
+        let digest = Content::Multipart { boundary: b"d".to_vec(), digest: true };
+        assert_eq!(content("Content-Type: multipart/digest; boundary=d\r\n"), digest);
+        for broken in ["", "; boundary", "; boundary=", "; boundary=\"\"", "; xboundary=a"] {
+            assert!(
+                matches!(content(&format!("Content-Type: multipart/mixed{broken}\r\n")), Content::Opaque(_)),
+                "{broken}"
+            );
+        }
+    }
+
+    #[test]
+    fn bodies_are_told_apart() {
+        assert_eq!(content(""), Content::Leaf { text: true });
+        assert_eq!(content("Content-Type:\r\n"), Content::Leaf { text: true });
+        assert_eq!(
+            content("Content-Type: image/jpeg\r\nContent-Transfer-Encoding: binary\r\n"),
+            Content::Leaf { text: false }
+        );
+        assert_eq!(content("Content-Type: message/rfc822\r\n"), Content::Message);
+        assert_eq!(content("Content-Type: message/global\r\n"), Content::Leaf { text: false });
+        assert_eq!(content("Content-Type: message/delivery-status\r\n"), Content::Leaf { text: true });
+        assert_eq!(content("Content-Transfer-Encoding: Quoted-Printable (really)\r\n"), Content::QuotedPrintable);
+        assert_eq!(content("Content-Transfer-Encoding: BASE64\r\n"), Content::Base64);
+        assert_eq!(content("Content-Transfer-Encoding: x-uuencode\r\n"), Content::Opaque("x-uuencode".to_string()));
+        assert_eq!(read(b"", true).content, Content::Message);
+        assert_eq!(read(b"Content-Type: text/plain\r\n", true).content, Content::Leaf { text: true });
+        for (encoding, called) in [("7bit", true), ("8bit", false), ("binary", false), ("utf-8", false)] {
+            let header = format!("Content-Transfer-Encoding: {encoding}\r\n");
+            assert_eq!(read(header.as_bytes(), false).called_7bit, called);
+        }
+        assert!(read(b"", false).called_7bit);
+    }
+
+    #[test]
+    fn labels_are_replaced_or_added() {
+        let header =
+            b"A: b\r\ncontent-transfer-encoding:\r\n 8bit\r\nMIME-Version: 1.0\r\nContent-Transfer-Encoding: x\r\n";
+        assert_eq!(
+            relabelled(header, "base64", true),
+            b"A: b\r\nContent-Transfer-Encoding: base64\r\nMIME-Version: 1.0\r\n"
+        );
+        assert_eq!(relabelled(b"A: b\r\n", "7bit", false), b"A: b\r\nContent-Transfer-Encoding: 7bit\r\n");
+        let whole = b"A: b\r\nMIME-Version: 1.0\r\nContent-Transfer-Encoding: 7bit\r\n";
+        assert_eq!(relabelled(b"A: b\r\n", "7bit", true), whole);
+    }
+}

@@ -1,0 +1,240 @@
+//! What leaves, for what is stored and what the provider offers.
+
+use super::*;
+
+pub const ALL: Offers = Offers { eight_bit_mime: true, smtputf8: true };
+pub const NONE: Offers = Offers { eight_bit_mime: false, smtputf8: false };
+pub const PLAIN: BodyForm = BodyForm { eight_bit: false, encode: Encode::Verbatim };
+pub const EIGHT: BodyForm = BodyForm { eight_bit: true, encode: Encode::Verbatim };
+
+/// Header and body as they leave, the body handed over in pieces of `size` bytes.
+pub fn sent(
+    header: &[u8],
+    body: &[u8],
+    form: BodyForm,
+    offers: Offers,
+    size: usize,
+) -> Result<(Vec<u8>, Vec<u8>), CannotConvert> {
+    let mut outgoing = Outgoing::new(header.to_vec(), form, offers)?;
+    let mut out = Vec::new();
+    body.chunks(size).for_each(|piece| outgoing.push(piece, &mut out));
+    outgoing.finish(&mut out)?;
+    Ok((outgoing.header().to_vec(), out))
+}
+
+/// The 7-bit form of an 8-bit message, which must not depend on the pieces.
+fn downgraded(header: &str, body: &[u8]) -> Result<(String, String), CannotConvert> {
+    let whole = sent(header.as_bytes(), body, EIGHT, NONE, usize::MAX);
+    for size in [1, 7] {
+        assert_eq!(sent(header.as_bytes(), body, EIGHT, NONE, size), whole);
+    }
+    let (header, body) = whole?;
+    assert!(header.is_ascii() && body.is_ascii());
+    Ok((String::from_utf8(header).unwrap(), String::from_utf8(body).unwrap()))
+}
+
+#[test]
+fn nothing_happens_when_everything_is_offered() {
+    let header = "Subject: Tür\r\nContent-Type: multipart/mixed; boundary=b\r\n".as_bytes();
+    let body = "--b\r\n\r\nTür\r\n--b--".as_bytes();
+    assert_eq!(sent(header, body, EIGHT, ALL, 3), Ok((header.to_vec(), body.to_vec())));
+    let outgoing = Outgoing::new(header.to_vec(), EIGHT, ALL).unwrap();
+    assert!(outgoing.needs_8bitmime() && outgoing.needs_smtputf8() && !outgoing.changes_size());
+}
+
+#[test]
+fn nothing_happens_to_7_bit_messages() {
+    let header = b"Subject: x\r\nContent-Transfer-Encoding: 8bit\r\n";
+    assert_eq!(sent(header, b"a\r\nb", PLAIN, NONE, 1), Ok((header.to_vec(), b"a\r\nb".to_vec())));
+    let outgoing = Outgoing::new(b"Subject: x".to_vec(), PLAIN, ALL).unwrap();
+    assert!(!outgoing.needs_8bitmime() && !outgoing.needs_smtputf8() && !outgoing.changes_size());
+    assert_eq!(outgoing.header(), b"Subject: x\r\n");
+}
+
+#[test]
+fn stored_forms_are_carried_out() {
+    let header = b"Content-Transfer-Encoding: quoted-printable\r\n";
+    for offers in [ALL, NONE] {
+        let form = BodyForm { eight_bit: true, encode: Encode::QuotedPrintable };
+        let outgoing = Outgoing::new(header.to_vec(), form, offers).unwrap();
+        assert!(!outgoing.needs_8bitmime() && outgoing.changes_size());
+        assert_eq!(
+            sent(header, b"T\xc3\xbcr\0\r\n", form, offers, 2),
+            Ok((header.to_vec(), b"T=C3=BCr=00\r\n".to_vec()))
+        );
+        let form = BodyForm { eight_bit: false, encode: Encode::Wrap };
+        let expected = [&[b'x'; 998][..], b"\r\nxx\r\n"].concat();
+        assert_eq!(sent(b"", &[&[b'x'; 1000][..], b"\r\n"].concat(), form, offers, 9), Ok((Vec::new(), expected)));
+    }
+}
+
+#[test]
+fn headers_are_encoded_without_smtputf8() {
+    let header = "Subject: Tür\r\nFrom: a@b.c\r\n".as_bytes();
+    let offers = Offers { eight_bit_mime: true, smtputf8: false };
+    let outgoing = Outgoing::new(header.to_vec(), PLAIN, offers).unwrap();
+    assert!(outgoing.header().is_ascii() && !outgoing.needs_smtputf8());
+    assert!(outgoing.header().ends_with(b"From: a@b.c\r\n"));
+    let refused = Outgoing::new("From: tür@b.c\r\n".into(), PLAIN, offers).map(|_| ());
+    assert!(refused.unwrap_err().to_string().contains("SMTPUTF8"));
+}
+
+#[test]
+fn single_parts_become_quoted_printable_or_base64() {
+    let (header, body) = downgraded("Subject: x\r\n", "Tür auf\r\n".as_bytes()).unwrap();
+    assert!(!Outgoing::new(b"Subject: x\r\n".to_vec(), EIGHT, NONE).unwrap().needs_8bitmime());
+    assert_eq!(header, "Subject: x\r\nMIME-Version: 1.0\r\nContent-Transfer-Encoding: quoted-printable\r\n");
+    assert_eq!(body, "T=C3=BCr auf\r\n");
+    let image = "MIME-Version: 1.0\r\nContent-Transfer-Encoding: binary\r\nContent-Type: image/jpeg\r\n";
+    let (header, body) = downgraded(image, b"\xff\xd8\r\n").unwrap();
+    assert_eq!(header, image.replace("binary", "base64"));
+    assert_eq!(body, "/9gNCg==\r\n");
+}
+
+#[test]
+fn what_is_encoded_stays_but_for_stray_bytes() {
+    let header = "Content-Transfer-Encoding: quoted-printable\r\n";
+    assert_eq!(downgraded(header, b"a=3D\xfc\r\n"), Ok((header.to_string(), "a=3D=FC\r\n".to_string())));
+    let header = "Content-Transfer-Encoding: base64\r\n";
+    assert_eq!(downgraded(header, b"Zm9v\xfc\r\n"), Ok((header.to_string(), "Zm9v?\r\n".to_string())));
+}
+
+const PARTS: &str = "\
+MIME-Version: 1.0\r\n\
+Content-Type: multipart/mixed; boundary=\"outer\"\r\n\
+Content-Transfer-Encoding: 8bit\r\n";
+
+#[test]
+fn parts_are_rewritten_one_by_one() {
+    let body = "pr\u{e9}amble\r\n--outer\r\n\
+        Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n\
+        Tür \r\n--outer-not\r\n\r\n\
+        --outer  \r\nContent-Type: application/x\r\nContent-Transfer-Encoding: binary\r\n\r\nü\r\n--outer\r\n\
+        Content-Type: text/plain\r\n\r\nclean = kept\r\n--outer\r\n\
+        \r\nlied: ü\r\n--outer\r\n\
+        Content-Type: text/x-log\r\nno field ä\r\n--outer\r\n\
+        Content-Transfer-Encoding: base64\r\n\r\nZm9v\r\n--outer--\r\nepil\u{f6}gue\r\n";
+    let (header, body) = downgraded(PARTS, body.as_bytes()).unwrap();
+    assert_eq!(header, PARTS.replace("8bit", "7bit"));
+    let expected = "pr??amble\r\n--outer\r\n\
+        Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n\
+        T=C3=BCr=20\r\n=2D-outer-not\r\n\r\n\
+        --outer  \r\nContent-Type: application/x\r\nContent-Transfer-Encoding: base64\r\n\r\nw7w=\r\n--outer\r\n\
+        Content-Type: text/plain\r\n\r\nclean = kept\r\n--outer\r\n\
+        Content-Transfer-Encoding: quoted-printable\r\n\r\nlied: =C3=BC\r\n--outer\r\n\
+        Content-Type: text/x-log\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\nno field =C3=A4\r\n--outer\r\n\
+        Content-Transfer-Encoding: base64\r\n\r\nZm9v\r\n--outer--\r\nepil??gue\r\n";
+    assert_eq!(body, expected);
+}
+
+#[test]
+fn multiparts_and_messages_are_walked_into() {
+    let body = "--outer\r\nContent-Type: multipart/digest; boundary=outer2\r\nContent-Transfer-Encoding: 8bit\r\n\r\n\
+        --outer2\r\n\r\nSubject: inner Tür\r\n\r\nTür\r\n--outer2--\r\n\r\n\
+        --outer\r\nContent-Type: message/rfc822\r\nContent-Transfer-Encoding: 8bit\r\n\r\n\
+        Subject: m\r\nMIME-Version: 1.0\r\nContent-Type: image/x\r\nContent-Transfer-Encoding: 8bit\r\n\r\nü\r\n\
+        --outer--\r\n";
+    let (_, body) = downgraded(PARTS, body.as_bytes()).unwrap();
+    assert!(
+        body.contains("boundary=outer2\r\nContent-Transfer-Encoding: 7bit\r\n\r\n--outer2\r\n\r\nSubject: inner =?")
+    );
+    assert!(
+        body.contains("Content-Transfer-Encoding: quoted-printable\r\n\r\nT=C3=BCr\r\n--outer2--\r\n\r\n--outer\r\n")
+    );
+    assert!(body.contains("message/rfc822\r\nContent-Transfer-Encoding: 7bit\r\n\r\nSubject: m\r\n"));
+    assert!(body.ends_with("image/x\r\nContent-Transfer-Encoding: base64\r\n\r\nw7w=\r\n--outer--\r\n"));
+}
+
+#[test]
+fn an_inner_multipart_without_end_ends_with_the_outer_part() {
+    let body = "--outer\r\nContent-Type: multipart/mixed; boundary=in\r\n\r\n--in\r\n\r\nä\r\n--outer\r\n\r\n--in\r\nü\r\n--outer\r\nX: y\r\n--outer--";
+    let (_, body) = downgraded(PARTS, body.as_bytes()).unwrap();
+    let quoted = "Content-Transfer-Encoding: quoted-printable\r\n\r\n";
+    let expected = format!(
+        "boundary=in\r\n\r\n--in\r\n{quoted}=C3=A4\r\n--outer\r\n{quoted}=2D-in\r\n=C3=BC\r\n--outer\r\nX: y\r\n--outer--\r\n"
+    );
+    assert!(body.ends_with(&expected), "{body}");
+}
+
+#[test]
+fn a_large_part_that_is_called_7_bit_is_encoded_before_it_is_known() {
+    let body = format!("--outer\r\nX: y\r\n\r\n{}\r\nTür\r\n--outer--\r\n", "x\r\n".repeat(7000));
+    let (_, body) = downgraded(PARTS, body.as_bytes()).unwrap();
+    assert!(body.starts_with("--outer\r\nX: y\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\nx\r\n"));
+    assert!(body.ends_with("\r\nT=C3=BCr\r\n--outer--\r\n"));
+    // It is not held back for longer than that.
+    let mut outgoing = Outgoing::new(PARTS.into(), EIGHT, NONE).unwrap();
+    let mut out = Vec::new();
+    outgoing.push(format!("--outer\r\n\r\n{}", "x\r\n".repeat(7000)).as_bytes(), &mut out);
+    assert!(out.len() > 20_000);
+}
+
+#[test]
+fn long_lines_are_no_boundaries_wherever_they_are_cut() {
+    for length in 1000..1060 {
+        let text = format!("{}--outer", "ü".repeat(length / 2) + &"x".repeat(length % 2));
+        let blanks = " ".repeat(length);
+        let body =
+            format!("--outer\r\nContent-Transfer-Encoding: 8bit\r\n\r\n{text}\r\n--outer{blanks}\r\n--outer--\r\n");
+        let (_, body) = downgraded(PARTS, body.as_bytes()).unwrap();
+        let is_boundary = "--outer".len() + length <= 1024;
+        assert_eq!(body.contains(&format!("\r\n--outer{blanks}\r\n--outer--")), is_boundary);
+        assert_eq!(body.contains("=2D-outer "), !is_boundary);
+    }
+}
+
+#[test]
+fn a_boundary_that_is_used_twice_belongs_to_the_inner_multipart() {
+    let part = "Content-Transfer-Encoding: quoted-printable\r\n\r\n";
+    let inner = "--outer\r\nContent-Type: multipart/mixed; boundary=outer\r\n\r\n--outer\r\n\r\nä\r\n--outer--\r\n";
+    let (_, body) = downgraded(PARTS, format!("{inner}--outer\r\n\r\nü\r\n--outer--\r\n").as_bytes()).unwrap();
+    assert!(
+        body.ends_with(&format!("{part}=C3=A4\r\n--outer--\r\n--outer\r\n{part}=C3=BC\r\n--outer--\r\n")),
+        "{body}"
+    );
+}
+
+#[test]
+fn long_lines_are_wrapped_where_they_stay_7_bit() {
+    let long = "x".repeat(2000);
+    let body =
+        format!("--outer\r\n\r\n{long}\r\n--outer\r\nContent-Transfer-Encoding: 8bit\r\n\r\nü{long}\r\n--outer--\r\n");
+    let form = BodyForm { eight_bit: true, encode: Encode::Wrap };
+    let (_, out) = sent(PARTS.as_bytes(), body.as_bytes(), form, NONE, 5).unwrap();
+    let out = String::from_utf8(out).unwrap();
+    assert!(out.split("\r\n").all(|line| line.len() <= 998));
+    assert_eq!(out.replace("=\r\n", "").replace("\r\n", "").matches(&long).count(), 2);
+}
+
+#[test]
+fn what_is_beyond_the_bounds_is_refused() {
+    let deep: String =
+        (0..9).map(|n| format!("--b{n}\r\nContent-Type: multipart/x; boundary=b{}\r\n\r\n", n + 1)).collect();
+    let cases = [
+        ("Content-Type: multipart/x; boundary=b0\r\n", deep, "nested"),
+        (PARTS, format!("--outer\r\n{}", "X: y\r\n".repeat(3000)), "header of a part"),
+        (PARTS, format!("--outer\r\nX: {}", "y".repeat(20_000)), "header of a part"),
+        (PARTS, "--outer\r\nContent-Transfer-Encoding: x-uue\r\n\r\nü".to_string(), "x-uue"),
+        ("Content-Type: multipart/mixed\r\n", "ü".to_string(), "without boundary"),
+        (PARTS, "--other\r\n\r\nü\r\n--other--\r\n".to_string(), "boundary that its header names"),
+        (PARTS, "ü\r\n--outer--\r\n".to_string(), "boundary that its header names"),
+        (PARTS, "--outer\r\nContent-Type: multipart/x; boundary=ü\r\n\r\n".to_string(), "Content-Type"),
+    ];
+    for (header, body, reason) in cases {
+        let failure = downgraded(header, body.as_bytes()).unwrap_err().to_string();
+        assert!(failure.contains(reason) && failure.contains("8BITMIME"), "{failure}");
+    }
+    let long = format!("Content-Type: multipart/x; boundary={}\r\n", "b".repeat(300));
+    assert!(Outgoing::new(long.into_bytes(), EIGHT, NONE).unwrap_err().0.contains("too long"));
+}
+
+#[test]
+fn after_a_failure_nothing_more_comes() {
+    let mut outgoing = Outgoing::new(PARTS.into(), EIGHT, NONE).unwrap();
+    let mut out = Vec::new();
+    outgoing.push("--outer\r\nContent-Transfer-Encoding: x-uue\r\n\r\nü\r\n".as_bytes(), &mut out);
+    let length = out.len();
+    outgoing.push(b"more\r\n--outer--\r\n", &mut out);
+    assert!(outgoing.finish(&mut out).is_err());
+    assert_eq!(out.len(), length);
+}

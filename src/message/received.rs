@@ -1,0 +1,145 @@
+//! The trace field that every hop adds (RFC 5321 section 4.4), and how loops are seen by it.
+
+use super::address::is_address;
+use super::header::{self, Field};
+use super::{Facts, date};
+
+/// What our own fields say after our name.
+const MARK: &str = "(smtprelay)";
+
+/// The Received field for a message, with its last CRLF. Always ASCII, no line longer than 350 bytes.
+///
+/// Recipients are named only when there is one: more would tell each of the others (RFC 5321 section 7.6).
+pub fn received(facts: &Facts<'_>) -> String {
+    let client = match facts.client.map(|client| client.to_canonical()) {
+        Some(std::net::IpAddr::V4(ip)) => format!("([{ip}])"),
+        Some(std::net::IpAddr::V6(ip)) => format!("([IPv6:{ip}])"),
+        None => "(local)".into(),
+    };
+    let mut field = format!(
+        "Received: from {} {client}\r\n\tby {} {MARK} with {} id {}",
+        safe(facts.helo, "unknown"),
+        host(facts.hostname),
+        safe(facts.protocol, "SMTP"),
+        safe(facts.id, "unknown"),
+    );
+    if let [only] = facts.envelope.to.as_slice()
+        && only.is_ascii()
+        && is_address(only)
+    {
+        field.push_str(&format!("\r\n\tfor <{only}>"));
+    }
+    field.push_str(&format!(";\r\n\t{}\r\n", date::rfc5322(facts.now)));
+    field
+}
+
+/// How many hops `header` tells of: all, and those that were this gateway.
+pub fn hops(header: &[u8], hostname: &str) -> (usize, usize) {
+    let ours = format!(" by {} {MARK} ", host(hostname)).to_ascii_lowercase();
+    let mut count = (0, 0);
+    for field in header::fields(header).filter(|field| field.is("Received")) {
+        count.0 += 1;
+        count.1 += usize::from(is_ours(&field, &ours));
+    }
+    count
+}
+
+fn is_ours(field: &Field<'_>, ours: &str) -> bool {
+    let mut text = field.unfolded().to_ascii_lowercase();
+    for byte in &mut text {
+        if *byte == b'\t' {
+            *byte = b' ';
+        }
+    }
+    memchr::memmem::find(&text, ours.as_bytes()).is_some()
+}
+
+/// `name` as the host in a header field or new Message-ID: only what a domain holds, `localhost` when nothing is left.
+pub fn host(name: &str) -> String {
+    let kept: String =
+        name.chars().filter(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_')).take(255).collect();
+    let kept = kept.split('.').filter(|label| !label.is_empty()).collect::<Vec<_>>().join(".");
+    if kept.is_empty() { "localhost".into() } else { kept }
+}
+
+/// `text` without anything that could mean something in a structured field; at most 255 bytes.
+pub fn safe(text: &str, empty: &str) -> String {
+    let inside = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let kept: String = inside
+        .unwrap_or(text)
+        .chars()
+        .filter(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_') || inside.is_some() && *c == ':')
+        .take(253)
+        .collect();
+    match inside {
+        _ if kept.is_empty() => empty.into(),
+        Some(_) => format!("[{kept}]"),
+        None => kept,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::Envelope;
+    use std::net::IpAddr;
+
+    fn facts<'a>(envelope: &'a Envelope, helo: &'a str, client: Option<&str>) -> Facts<'a> {
+        Facts {
+            envelope,
+            id: "4Qx7",
+            hostname: "router.example.com",
+            helo,
+            client: client.map(|ip| ip.parse::<IpAddr>().unwrap()),
+            protocol: "ESMTP",
+            now: 1_795_395_723,
+            fallback_from: "",
+        }
+    }
+
+    fn envelope(to: &[&str]) -> Envelope {
+        Envelope { from: "plc@example.com".into(), to: to.iter().map(|t| t.to_string()).collect(), smtputf8: false }
+    }
+
+    #[test]
+    fn one_recipient_is_named() {
+        assert_eq!(
+            received(&facts(&envelope(&["ops@example.com"]), "plc", Some("192.168.1.5"))),
+            "Received: from plc ([192.168.1.5])\r\n\
+             \tby router.example.com (smtprelay) with ESMTP id 4Qx7\r\n\
+             \tfor <ops@example.com>;\r\n\
+             \tMon, 23 Nov 2026 01:02:03 +0000\r\n"
+        );
+    }
+
+    #[test]
+    fn more_are_not_and_nothing_of_the_client_gets_loose() {
+        let many = envelope(&["a@example.com", "b@example.com"]);
+        let field = received(&facts(&many, "x (y)\r\nBcc: z@example.com", Some("2001:db8::5")));
+        assert!(field.starts_with("Received: from xyBcczexample.com ([IPv6:2001:db8::5])\r\n"), "{field}");
+        assert!(!field.contains("for "));
+        assert!(received(&facts(&many, "", None)).starts_with("Received: from unknown (local)\r\n"));
+        assert!(
+            received(&facts(&many, "[10.0.0.1]", Some("::ffff:10.0.0.1"))).contains("from [10.0.0.1] ([10.0.0.1])")
+        );
+        assert!(!received(&facts(&envelope(&["jürgen@example.com"]), "x", None)).contains("for "));
+    }
+
+    #[test]
+    fn hops_are_counted() {
+        let envelope = envelope(&["ops@example.com"]);
+        let ours = received(&facts(&envelope, "plc", None));
+        let other = ours.replace("router.example.com", "other.example.com");
+        let plain = "Received: from a by b; Mon, 23 Nov 2026 01:02:03 +0000\r\n";
+        let header = format!("{ours}Subject: x\r\n{other}{plain}{ours}");
+        assert_eq!(hops(header.as_bytes(), "ROUTER.example.com"), (4, 2));
+        assert_eq!(hops(b"", "router.example.com"), (0, 0));
+    }
+
+    #[test]
+    fn hosts() {
+        for (name, expected) in [("router", "router"), ("a..b.", "a.b"), ("", "localhost"), ("ü\r\n<>", "localhost")] {
+            assert_eq!(host(name), expected);
+        }
+    }
+}

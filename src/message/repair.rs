@@ -1,0 +1,296 @@
+//! Repairs what a device sends, on the way in.
+//!
+//! The text passes through three stages: `lines` makes every line end CRLF and takes NUL bytes out, `split` finds
+//! where the header ends, and `body` looks at the body on its way to the spool. The header stays in memory until the
+//! body has been seen; then each step of [`Repair::finish`] sets one thing right. What is right already is not touched.
+//!
+//! NUL bytes are removed everywhere. They come from text buffers that are sent with their padding, mean nothing in a
+//! text, and no transfer encoding but `binary` may hold them (RFC 2045 section 2.7).
+
+mod addresses;
+mod body;
+mod doubles;
+mod draft;
+mod identity;
+mod lines;
+mod mime;
+pub mod notes;
+mod split;
+mod width;
+
+use std::fmt;
+
+use super::{BodyForm, Facts, received};
+use body::Scan;
+use draft::Draft;
+use lines::{Lines, Piece};
+use split::Kind;
+
+/// Bytes of the largest header that is taken.
+pub const HEADER_LIMIT: usize = 64 << 10;
+/// Fields of the largest header that is taken.
+pub const FIELD_LIMIT: usize = 2000;
+/// Received fields of a message that has not gone in circles (RFC 5321 section 6.3 asks for a large number).
+const HOP_LIMIT: usize = 25;
+/// How many of them may be ours: a message may pass through this gateway more than once for a reason.
+const OWN_HOP_LIMIT: usize = 3;
+/// Blank lines before the header that are passed over.
+const LEADING_LINES: usize = 8;
+
+/// A message that can leave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Repaired {
+    /// The header, up to and with its last CRLF; without the blank line that separates it from the body.
+    pub header: Vec<u8>,
+    /// What is known about the body.
+    pub form: BodyForm,
+    /// What was repaired, in plain words for the log: each of [`notes::ALL`] at most once. Empty for a correct message.
+    pub repairs: Vec<&'static str>,
+}
+
+/// Why a message can't be taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// It goes in circles.
+    Loop {
+        /// Received fields that it has.
+        hops: usize,
+    },
+    /// Its header is over [`HEADER_LIMIT`] or [`FIELD_LIMIT`].
+    HeaderTooLarge,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Loop { hops } => write!(
+                f,
+                "the message goes in circles: it has passed {hops} mail servers; look for a forwarding that leads back here"
+            ),
+            Self::HeaderTooLarge => write!(
+                f,
+                "the header of the message is larger than {} KiB or {FIELD_LIMIT} fields; send long text below the blank line",
+                HEADER_LIMIT >> 10
+            ),
+        }
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+/// One message on its way in. [`push`](Self::push) its text, then [`finish`](Self::finish).
+///
+/// Memory: at most [`HEADER_LIMIT`] for the header and as much for a line of it, whatever the message's size.
+#[derive(Debug, Default)]
+pub struct Repair {
+    lines: Lines,
+    place: Place,
+    /// Lines before the header that may have to go: blank ones, and one `From ` line of a mailbox file.
+    lead: Vec<u8>,
+    lead_lines: usize,
+    /// The lines of the header so far.
+    header: Vec<u8>,
+    /// The line that is being read, in the header.
+    line: Vec<u8>,
+    scan: Scan,
+    notes: Vec<&'static str>,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    #[default]
+    Header,
+    Body,
+    /// The header is too large: the rest is read and forgotten.
+    TooLarge,
+}
+
+impl Repair {
+    /// The start of a message.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes the next bytes of the message, dots unstuffed, line ends as they came; cut anywhere. What belongs to the
+    /// body is added to `body`: at most twice the length of `bytes`, and once what was held as header.
+    pub fn push(&mut self, bytes: &[u8], body: &mut Vec<u8>) {
+        let mut lines = self.lines;
+        lines.push(bytes, |piece| self.piece(piece, body));
+        self.lines = lines;
+    }
+
+    /// Ends the message: adds the rest of the body to `body` and gives the repaired header.
+    ///
+    /// # Errors
+    /// When the message goes in circles, or its header is too large.
+    pub fn finish(mut self, facts: &Facts<'_>, body: &mut Vec<u8>) -> Result<Repaired, Refusal> {
+        let mut lines = self.lines;
+        lines.finish(|piece| self.piece(piece, body));
+        if self.place == Place::Header && (self.header.is_empty() || split::trailing(&self.header) < self.header.len())
+        {
+            self.begin_body(body);
+        }
+        if self.place == Place::TooLarge {
+            return Err(Refusal::HeaderTooLarge);
+        }
+        let (hops, ours) = received::hops(&self.header, facts.hostname);
+        if hops > HOP_LIMIT || ours > OWN_HOP_LIMIT {
+            return Err(Refusal::Loop { hops });
+        }
+        let mut draft = Draft::read(&self.header).ok_or(Refusal::HeaderTooLarge)?;
+        let had_bcc = draft.tidy();
+        doubles::resolve(&mut draft);
+        addresses::repair(&mut draft, facts, had_bcc);
+        identity::repair(&mut draft, facts);
+        let form = mime::fit(&mut draft, &self.scan);
+        width::seven_bits(&mut draft, facts.envelope.smtputf8);
+        width::short_lines(&mut draft);
+        let mut repairs = lines.notes();
+        for note in self.notes.into_iter().chain(draft.notes()) {
+            if !repairs.contains(&note) {
+                repairs.push(note);
+            }
+        }
+        let mut header = received::received(facts).into_bytes();
+        draft.write(&mut header);
+        Ok(Repaired { header, form, repairs })
+    }
+
+    fn piece(&mut self, piece: Piece<'_>, body: &mut Vec<u8>) {
+        match (self.place, piece) {
+            (Place::Header, Piece::Text(text)) => self.header_text(text, body),
+            (Place::Header, Piece::End) => self.header_line(body),
+            (Place::Body, Piece::Text(text)) => {
+                self.scan.text(text);
+                body.extend_from_slice(text);
+            }
+            (Place::Body, Piece::End) => {
+                self.scan.end();
+                body.extend_from_slice(b"\r\n");
+            }
+            (Place::TooLarge, _) => {}
+        }
+    }
+
+    fn header_text(&mut self, text: &[u8], body: &mut Vec<u8>) {
+        let used = self.lead.len() + self.header.len() + self.line.len();
+        let Some((head, tail)) = text.split_at_checked(HEADER_LIMIT.saturating_sub(used)) else {
+            self.line.extend_from_slice(text);
+            return;
+        };
+        self.line.extend_from_slice(head);
+        if tail.is_empty() {
+            return;
+        }
+        // Full. Lines that mail doesn't know, half the header long, are text without its blank line. What has been read
+        // decides, and that is the same however the message was cut.
+        let unknown = self.header.len() - split::trailing(&self.header).min(self.header.len());
+        let kind = split::kind(&self.line);
+        let goes_on = match kind {
+            Kind::Continuation => unknown > 0,
+            Kind::Field => !split::is_known_field(&self.line),
+            Kind::Blank | Kind::Other => true,
+        };
+        let no_field = kind == Kind::Other && self.line.len() > split::NAME_LIMIT;
+        if no_field || goes_on && unknown + self.line.len() >= HEADER_LIMIT / 2 {
+            self.begin_body(body);
+            let line = std::mem::take(&mut self.line);
+            self.piece(Piece::Text(&line), body);
+            self.piece(Piece::Text(tail), body);
+        } else {
+            self.place = Place::TooLarge;
+            self.header = Vec::new();
+            self.line = Vec::new();
+        }
+    }
+
+    fn header_line(&mut self, body: &mut Vec<u8>) {
+        let line = std::mem::take(&mut self.line);
+        let in_header = !self.header.is_empty();
+        let line = match line.strip_prefix(b"\xef\xbb\xbf") {
+            // A text editor's byte order mark.
+            Some(rest) if !in_header && split::is_known_field(rest) => {
+                self.note(notes::LEADING_LINES);
+                rest
+            }
+            _ => &line,
+        };
+        let kind = split::kind(line);
+        match kind {
+            Kind::Blank if in_header => self.end_header(body),
+            Kind::Blank if self.lead_lines < LEADING_LINES => self.lead(line),
+            Kind::Field if in_header || self.lead.is_empty() => self.keep(line),
+            Kind::Continuation if in_header => self.keep(line),
+            Kind::Field if split::is_known_field(line) => {
+                self.note(notes::LEADING_LINES);
+                self.lead = Vec::new();
+                self.keep(line);
+            }
+            // RFC 4155: the line between the messages of a mailbox file.
+            Kind::Other
+                if !in_header && line.starts_with(b"From ") && self.lead.iter().all(u8::is_ascii_whitespace) =>
+            {
+                self.lead(line);
+            }
+            _ => {
+                self.begin_body(body);
+                self.piece(Piece::Text(line), body);
+                self.piece(Piece::End, body);
+            }
+        }
+    }
+
+    fn keep(&mut self, line: &[u8]) {
+        self.header.extend_from_slice(line);
+        self.header.extend_from_slice(b"\r\n");
+    }
+
+    fn lead(&mut self, line: &[u8]) {
+        self.lead.extend_from_slice(line);
+        self.lead.extend_from_slice(b"\r\n");
+        self.lead_lines += 1;
+    }
+
+    /// The blank line after the header was found.
+    fn end_header(&mut self, body: &mut Vec<u8>) {
+        if split::has_known_field(&self.header) {
+            self.place = Place::Body;
+        } else {
+            // Not one field that mail knows: text that looks like fields. As a header it would never be seen.
+            self.begin_body(body);
+            self.piece(Piece::End, body);
+        }
+    }
+
+    /// The blank line after the header is missing: what was read so far is header, text, or first one, then the other.
+    fn begin_body(&mut self, body: &mut Vec<u8>) {
+        self.place = Place::Body;
+        let text = self.header.split_off(split::trailing(&self.header).min(self.header.len()));
+        while let Some(blank) = split::blank_last_line(&self.header) {
+            self.header.truncate(blank);
+        }
+        let lead = std::mem::take(&mut self.lead);
+        let (note, lead) = match (self.header.is_empty(), lead.strip_prefix(b"\r\n")) {
+            (false, _) => (Some(notes::SEPARATOR), &[][..]),
+            // An empty header has its blank line (RFC 5322 section 3.5).
+            (true, Some(rest)) => (Some(notes::NO_HEADER), rest),
+            (true, None) => (Some(notes::NO_HEADER), lead.as_slice()),
+        };
+        note.into_iter().for_each(|note| self.note(note));
+        for line in lead.split_inclusive(|byte| *byte == b'\n').chain(text.split_inclusive(|byte| *byte == b'\n')) {
+            self.piece(Piece::Text(line.strip_suffix(b"\r\n").unwrap_or(line)), body);
+            self.piece(Piece::End, body);
+        }
+    }
+
+    fn note(&mut self, note: &'static str) {
+        if !self.notes.contains(&note) {
+            self.notes.push(note);
+        }
+    }
+}
+
+#[cfg(test)]
+mod golden;
+#[cfg(test)]
+mod tests;

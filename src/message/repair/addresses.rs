@@ -1,0 +1,149 @@
+//! Who a message is from and for: From, Sender, Reply-To, To, Cc and the like (RFC 5322 sections 3.6.2 and 3.6.3).
+
+use super::draft::{Draft, Entry};
+use super::notes;
+use crate::message::Facts;
+use crate::message::address::grammar::check;
+use crate::message::address::list::{self, Mailbox, as_name};
+use crate::message::address::{for_header, is_address};
+use crate::message::encoded::ADDRESS_FIELDS;
+use crate::message::encoded::fold::fold;
+use crate::message::received::host;
+
+/// Bytes of the longest useless From that is kept as the name that is shown; longer ones are set aside.
+const NAME_LIMIT: usize = 200;
+/// The most recipients of the envelope that make up a missing To.
+const TO_LIMIT: usize = 50;
+
+/// Corrects every list of addresses, merges recipients, and adds From and To where they are missing.
+pub fn repair(draft: &mut Draft<'_>, facts: &Facts<'_>, had_bcc: bool) {
+    let utf8 = facts.envelope.smtputf8;
+    let mut at = 0;
+    while at < draft.entries.len() {
+        let is_list = draft.entries.get(at).is_some_and(|entry| ADDRESS_FIELDS.iter().any(|name| entry.is(name)));
+        at += if is_list { one(draft, at, facts, utf8) } else { 1 };
+    }
+    for name in ["To", "Cc"] {
+        merge(draft, name);
+    }
+    if draft.find("From").is_none() {
+        draft.set("From", for_header(&sender(facts)).as_bytes());
+        draft.note(notes::FROM_ADDED);
+    }
+    if draft.find("Sender").is_none()
+        && let Some(from) = draft.value("From")
+        && let [first, _, ..] = list::mailboxes(from).as_slice()
+    {
+        // RFC 5322 section 3.6.2: several authors, one sender.
+        draft.set("Sender", for_header(&first.address).as_bytes());
+        draft.note(notes::SENDER_ADDED);
+    }
+    if draft.find("To").is_none() && draft.find("Cc").is_none() {
+        let value = fold(3, format!(" {}", recipients(facts, had_bcc)).as_bytes());
+        draft.set("To", value.trim_ascii_start());
+        draft.note(notes::TO_ADDED);
+    }
+}
+
+/// Corrects the list at `at`; gives how many entries to go on by.
+fn one(draft: &mut Draft<'_>, at: usize, facts: &Facts<'_>, utf8: bool) -> usize {
+    let Some(entry) = draft.entries.get_mut(at) else {
+        return 1;
+    };
+    let (is_from, is_sender) =
+        (entry.is("From") || entry.is("Resent-From"), entry.is("Sender") || entry.is("Resent-Sender"));
+    let correct = check(&entry.value).is_some_and(|list| {
+        (list.ascii || utf8) && (list.mailboxes > 0 || !is_from) && (!is_sender || list.mailboxes == 1 && !list.groups)
+    });
+    if correct {
+        return 1;
+    }
+    let (mut found, mut lost) = list::read(&entry.value);
+    let all = found.len();
+    found.retain(|mailbox| utf8 || mailbox.address.is_ascii());
+    if is_sender {
+        found.truncate(1);
+    }
+    lost |= found.len() < all;
+    if found.is_empty() {
+        return useless(draft, at, facts);
+    }
+    let old = entry.value.clone();
+    entry.value = write(entry.name.len() + 1, &found).into();
+    let name = [b"X-Original-", &*entry.name].concat();
+    draft.note(notes::ADDRESSES);
+    if lost {
+        draft.entries.insert(at + 1, Entry { name: name.into(), value: old });
+    }
+    1
+}
+
+/// A list without an address at `at`.
+fn useless(draft: &mut Draft<'_>, at: usize, facts: &Facts<'_>) -> usize {
+    let Some(entry) = draft.entries.get_mut(at).filter(|entry| entry.is("From")) else {
+        draft.note(notes::ADDRESSES_UNUSABLE);
+        return usize::from(draft.set_aside(at));
+    };
+    let name = as_name(&entry.value);
+    let mut found = Mailbox { name, address: sender(facts) };
+    if found.name.len() <= NAME_LIMIT {
+        entry.value = write(5, &[found]).into();
+    } else {
+        found.name.clear();
+        draft.set_aside(at);
+        draft.entries.insert(at, Entry { name: b"From".into(), value: write(5, &[found]).into() });
+    }
+    draft.note(notes::FROM_REPLACED);
+    1
+}
+
+/// Makes one field of all called `name`.
+fn merge(draft: &mut Draft<'_>, name: &str) {
+    let places = draft.all(name);
+    let (Some(first), true) = (places.first().copied(), places.len() > 1) else {
+        return;
+    };
+    let mut values: Vec<Vec<u8>> = Vec::new();
+    for entry in places.iter().filter_map(|at| draft.entries.get(*at)) {
+        let value = entry.value.trim_ascii().to_vec();
+        if !values.contains(&value) {
+            values.push(value);
+        }
+    }
+    for at in places.iter().skip(1).rev() {
+        draft.entries.remove(*at);
+    }
+    if let Some(entry) = draft.entries.get_mut(first) {
+        entry.value = [b" ", values.join(&b",\r\n "[..]).as_slice()].concat().into();
+    }
+    draft.note(notes::MERGED);
+}
+
+fn write(column: usize, mailboxes: &[Mailbox]) -> Vec<u8> {
+    let list = mailboxes.iter().map(Mailbox::write).collect::<Vec<_>>().join(&b", "[..]);
+    fold(column, &[b" ", list.as_slice()].concat())
+}
+
+/// The address for a message that names no author.
+fn sender(facts: &Facts<'_>) -> String {
+    let utf8 = facts.envelope.smtputf8;
+    [facts.envelope.from.as_str(), facts.fallback_from]
+        .into_iter()
+        .find(|address| is_address(address) && (utf8 || address.is_ascii()))
+        .map_or_else(|| format!("postmaster@{}", host(facts.hostname)), str::to_string)
+}
+
+/// The To of a message that names no recipient. Who got a Bcc is not told, nor is a long list.
+fn recipients(facts: &Facts<'_>, had_bcc: bool) -> String {
+    let envelope = facts.envelope;
+    let all: Vec<String> = envelope
+        .to
+        .iter()
+        .filter(|address| is_address(address) && (envelope.smtputf8 || address.is_ascii()))
+        .map(|address| for_header(address))
+        .collect();
+    if had_bcc || all.is_empty() || all.len() > TO_LIMIT {
+        return "undisclosed-recipients:;".into();
+    }
+    all.join(", ")
+}

@@ -1,0 +1,81 @@
+//! Fields that may come only once (RFC 5322 section 3.6, RFC 2045 section 3).
+
+use super::draft::{Draft, Entry};
+use super::{identity, notes};
+use crate::message::address::list;
+use crate::message::date::is_date;
+use crate::message::encoded::fold::unfold;
+use crate::message::encoded::parameters::media_type;
+
+/// To and Cc may come only once too, but are merged rather than set aside.
+const ONCE: [&str; 9] =
+    ["From", "Sender", "Reply-To", "Subject", "Date", "Message-ID", "In-Reply-To", "References", "MIME-Version"];
+/// Empty, these say nothing and are not allowed. An empty Subject is.
+const NEVER_EMPTY: [&str; 10] =
+    ["From", "Sender", "Reply-To", "To", "Cc", "Date", "Message-ID", "In-Reply-To", "References", "MIME-Version"];
+
+/// Leaves one field of each kind: the first that can be read. Copies of it are removed, others set aside.
+pub fn resolve(draft: &mut Draft<'_>) {
+    let before = draft.entries.len();
+    draft
+        .entries
+        .retain(|entry| !(entry.is_empty() && (is_content(entry) || NEVER_EMPTY.iter().any(|name| entry.is(name)))));
+    if draft.entries.len() < before {
+        draft.note(notes::EMPTY);
+    }
+    let mut names: Vec<Vec<u8>> = ONCE.iter().map(|name| name.as_bytes().to_vec()).collect();
+    for entry in draft.entries.iter().filter(|entry| is_content(entry)) {
+        let name = entry.name.to_ascii_lowercase();
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    for name in names {
+        one(draft, &name);
+    }
+}
+
+fn one(draft: &mut Draft<'_>, name: &[u8]) {
+    let places: Vec<usize> = draft
+        .entries
+        .iter()
+        .enumerate()
+        .filter(|(_, entry)| entry.name.eq_ignore_ascii_case(name))
+        .map(|(at, _)| at)
+        .collect();
+    let (Some(first), true) = (places.first(), places.len() > 1) else {
+        return;
+    };
+    draft.note(notes::DOUBLED);
+    let is_usable = |at: &&usize| draft.entries.get(**at).is_some_and(is_good);
+    let kept = *places.iter().find(is_usable).unwrap_or(first);
+    let text = draft.entries.get(kept).map(|entry| unfold(&entry.value)).unwrap_or_default();
+    // From the back, so that places stay right when an entry is removed.
+    for at in places.into_iter().rev().filter(|at| *at != kept) {
+        let same = draft.entries.get(at).is_some_and(|e| unfold(&e.value).trim_ascii() == text.trim_ascii());
+        if same {
+            draft.entries.remove(at);
+        } else {
+            draft.set_aside(at);
+        }
+    }
+}
+
+fn is_content(entry: &Entry<'_>) -> bool {
+    entry.name.get(..8).is_some_and(|start| start.eq_ignore_ascii_case(b"Content-"))
+}
+
+/// Whether the field says what it should.
+fn is_good(entry: &Entry<'_>) -> bool {
+    if ["From", "Sender", "Reply-To"].iter().any(|name| entry.is(name)) {
+        !list::mailboxes(&entry.value).is_empty()
+    } else if entry.is("Date") {
+        is_date(&entry.value)
+    } else if entry.is("Message-ID") {
+        identity::is_message_id(&entry.value)
+    } else if entry.is("Content-Type") {
+        media_type(&entry.value).is_some()
+    } else {
+        !entry.is_empty()
+    }
+}

@@ -1,0 +1,148 @@
+//! The header while it is being repaired.
+
+use std::borrow::Cow;
+
+use super::{FIELD_LIMIT, notes};
+use crate::message::header;
+
+/// A field of a draft.
+#[derive(Debug, Clone)]
+pub struct Entry<'a> {
+    /// Its name.
+    pub name: Cow<'a, [u8]>,
+    /// What follows the colon, with blanks and folding, without the last CRLF.
+    pub value: Cow<'a, [u8]>,
+}
+
+impl Entry<'_> {
+    /// Whether the field is called `name`, in any case.
+    pub fn is(&self, name: &str) -> bool {
+        self.name.eq_ignore_ascii_case(name.as_bytes())
+    }
+
+    /// Whether the field says nothing.
+    pub fn is_empty(&self) -> bool {
+        self.value.trim_ascii().is_empty()
+    }
+}
+
+/// A header as fields that can be changed; what isn't changed leaves as it came.
+#[derive(Debug)]
+pub struct Draft<'a> {
+    /// The fields in order.
+    pub entries: Vec<Entry<'a>>,
+    notes: Vec<&'static str>,
+}
+
+impl<'a> Draft<'a> {
+    /// Reads `header`; `None` when it has more than [`FIELD_LIMIT`] fields.
+    pub fn read(header: &'a [u8]) -> Option<Self> {
+        let mut draft = Self { entries: Vec::new(), notes: Vec::new() };
+        for field in header::fields(header).filter(|field| !field.name.is_empty()) {
+            if draft.entries.len() == FIELD_LIMIT {
+                return None;
+            }
+            if field.raw.get(field.name.len()) != Some(&b':') {
+                draft.note(notes::NAME_BLANKS);
+            }
+            draft.entries.push(Entry { name: field.name.into(), value: field.value.into() });
+        }
+        Some(draft)
+    }
+
+    /// Removes what no header may have: control characters, blank lines in fields, fields that are nobody's business.
+    /// Tells whether there was a Bcc.
+    pub fn tidy(&mut self) -> bool {
+        for at in 0..self.entries.len() {
+            let Some(entry) = self.entries.get_mut(at) else {
+                continue;
+            };
+            let is_control = |byte: &u8| byte.is_ascii_control() && !matches!(byte, b'\t' | b'\r' | b'\n');
+            let controls = entry.value.iter().any(is_control);
+            if controls {
+                entry.value.to_mut().iter_mut().filter(|byte| is_control(byte)).for_each(|byte| *byte = b' ');
+            }
+            let mut lines = entry.value.split_inclusive(|byte| *byte == b'\n');
+            let first = lines.next().unwrap_or_default();
+            let blank = lines.clone().any(|line| line.trim_ascii().is_empty());
+            if blank {
+                let kept = lines.filter(|line| !line.trim_ascii().is_empty());
+                let value = [first].into_iter().chain(kept).collect::<Vec<_>>().concat();
+                entry.value = value.strip_suffix(b"\r\n").unwrap_or(&value).to_vec().into();
+            }
+            if controls {
+                self.note(notes::CONTROLS);
+            }
+            if blank {
+                self.note(notes::BLANK_FOLDING);
+            }
+        }
+        let had_bcc = self.entries.iter().any(|entry| entry.is("Bcc"));
+        let before = self.entries.len();
+        self.entries.retain(|entry| !["Bcc", "Resent-Bcc", "Return-Path"].iter().any(|name| entry.is(name)));
+        if self.entries.len() < before {
+            self.note(notes::PRIVATE);
+        }
+        had_bcc
+    }
+
+    /// Tells the log; once is enough.
+    pub fn note(&mut self, note: &'static str) {
+        if !self.notes.contains(&note) {
+            self.notes.push(note);
+        }
+    }
+
+    /// What was told.
+    pub fn notes(&self) -> impl Iterator<Item = &'static str> {
+        self.notes.iter().copied()
+    }
+
+    /// The first field called `name`.
+    pub fn find(&self, name: &str) -> Option<usize> {
+        self.entries.iter().position(|entry| entry.is(name))
+    }
+
+    /// The places of all fields called `name`.
+    pub fn all(&self, name: &str) -> Vec<usize> {
+        self.entries.iter().enumerate().filter(|(_, entry)| entry.is(name)).map(|(at, _)| at).collect()
+    }
+
+    /// The value of the first field called `name`.
+    pub fn value(&self, name: &str) -> Option<&[u8]> {
+        self.entries.iter().find(|entry| entry.is(name)).map(|entry| &*entry.value)
+    }
+
+    /// Sets the first field called `name`, or adds it at the end.
+    pub fn set(&mut self, name: &'static str, text: &[u8]) {
+        let value = [b" ", text].concat().into();
+        match self.entries.iter_mut().find(|entry| entry.is(name)) {
+            Some(entry) => entry.value = value,
+            None => self.entries.push(Entry { name: name.as_bytes().into(), value }),
+        }
+    }
+
+    /// Renames the field at `at` to `X-Original-…`: out of the way, and not lost. Removes it when it says nothing, which
+    /// moves those after it. Tells whether it is still there.
+    pub fn set_aside(&mut self, at: usize) -> bool {
+        let Some(entry) = self.entries.get_mut(at) else {
+            return false;
+        };
+        if entry.is_empty() {
+            self.entries.remove(at);
+            return false;
+        }
+        entry.name = [b"X-Original-", &*entry.name].concat().into();
+        true
+    }
+
+    /// Adds all fields to `header`.
+    pub fn write(&self, header: &mut Vec<u8>) {
+        for entry in &self.entries {
+            header.extend_from_slice(&entry.name);
+            header.push(b':');
+            header.extend_from_slice(&entry.value);
+            header.extend_from_slice(b"\r\n");
+        }
+    }
+}

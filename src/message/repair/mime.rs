@@ -1,0 +1,129 @@
+//! Makes the header say what the body is (RFC 2045), so that it is read as it was meant and can travel.
+
+use super::body::Scan;
+use super::draft::Draft;
+use super::notes;
+use crate::message::address::tokens::tokens;
+use crate::message::encoded::parameters::{media_type, parameter, pieces};
+use crate::message::{BodyForm, Encode};
+
+/// Bytes of the longest Content-Transfer-Encoding that is left as it is; with long comments it could not be folded.
+const ENCODING_LIMIT: usize = 200;
+
+/// A transfer encoding (RFC 2045 section 6.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Transfer {
+    /// None named, or `7bit`.
+    SevenBit,
+    /// `8bit`.
+    EightBit,
+    /// `binary`: true of nothing that came through SMTP without BINARYMIME (RFC 3030).
+    Binary,
+    /// Any that is more than a promise.
+    Coded,
+}
+
+/// Sets Content-Type, Content-Transfer-Encoding and MIME-Version to fit the body. A body that is declared as encoded is
+/// left alone; so are declared charsets, except the one that bytes over 127 prove wrong.
+pub fn fit(draft: &mut Draft<'_>, scan: &Scan) -> BodyForm {
+    let transfer = transfer(draft);
+    if let Some(at) = draft.find("Content-Type").filter(|_| media(draft).is_none()) {
+        draft.set_aside(at);
+        draft.note(notes::CONTENT_FIELD);
+    }
+    let is_text = media(draft).is_none_or(|media| media.starts_with("text/"));
+    let plain = transfer != Transfer::Coded;
+    if is_text && plain && (scan.eight_bit || scan.long) {
+        charset(draft, scan);
+    }
+    let (wanted, encode) = match (scan.long, is_text && plain) {
+        (true, true) => (Some("quoted-printable"), Encode::QuotedPrintable),
+        (long, _) => {
+            let eight_bit = transfer == Transfer::SevenBit && scan.eight_bit || transfer == Transfer::Binary;
+            (eight_bit.then_some("8bit"), if long { Encode::Wrap } else { Encode::Verbatim })
+        }
+    };
+    if let Some(wanted) = wanted {
+        draft.set("Content-Transfer-Encoding", wanted.as_bytes());
+        draft.note(notes::TRANSFER_ENCODING);
+    }
+    match encode {
+        Encode::Verbatim => {}
+        Encode::QuotedPrintable => draft.note(notes::LONG_TEXT_LINES),
+        Encode::Wrap => draft.note(notes::LONG_BODY_LINES),
+    }
+    let is_mime = ["Content-Type", "Content-Transfer-Encoding", "Content-Disposition"]
+        .iter()
+        .any(|name| draft.find(name).is_some());
+    if is_mime && draft.find("MIME-Version").is_none() {
+        draft.set("MIME-Version", b"1.0");
+        draft.note(notes::MIME_VERSION);
+    }
+    BodyForm { eight_bit: scan.eight_bit, encode }
+}
+
+fn media(draft: &Draft<'_>) -> Option<String> {
+    draft.value("Content-Type").and_then(media_type)
+}
+
+/// The transfer encoding that the header names. One that doesn't exist (`8-bit`) is set aside.
+fn transfer(draft: &mut Draft<'_>) -> Transfer {
+    const FIELD: &str = "Content-Transfer-Encoding";
+    let Some(value) = draft.value(FIELD) else {
+        return Transfer::SevenBit;
+    };
+    let long = value.len() > ENCODING_LIMIT;
+    let text: Vec<u8> =
+        tokens(value).filter(|token| !token.is_filling()).flat_map(|token| token.text.to_ascii_lowercase()).collect();
+    let transfer = match text.as_slice() {
+        b"7bit" => Transfer::SevenBit,
+        b"8bit" => Transfer::EightBit,
+        b"binary" => Transfer::Binary,
+        b"base64" | b"quoted-printable" => Transfer::Coded,
+        [b'x', b'-', _, ..] if !long => Transfer::Coded,
+        _ => {
+            if let Some(at) = draft.find(FIELD) {
+                draft.set_aside(at);
+            }
+            draft.note(notes::CONTENT_FIELD);
+            return Transfer::SevenBit;
+        }
+    };
+    if long {
+        draft.set(FIELD, &text);
+    }
+    transfer
+}
+
+/// Names the charset of a text that has none, or a wrong one.
+fn charset(draft: &mut Draft<'_>, scan: &Scan) {
+    let charset = scan.charset();
+    let Some(value) = draft.value("Content-Type") else {
+        draft.set("Content-Type", format!("text/plain; charset={charset}").as_bytes());
+        draft.note(notes::CHARSET);
+        return;
+    };
+    let is_charset = |piece: &&[u8]| parameter(piece).is_some_and(|(name, _)| name.trim_end_matches('*') == "charset");
+    let mut parts = pieces(value);
+    let named = parts.iter().position(is_charset);
+    let text = named.and_then(|at| parts.get(at)).and_then(|piece| parameter(piece)).map(|(_, text)| text);
+    let is_ascii = text.is_none_or(|text| {
+        ["", "us-ascii", "ascii", "ansi_x3.4-1968"].iter().any(|name| text.eq_ignore_ascii_case(name.as_bytes()))
+    });
+    if !scan.eight_bit || !is_ascii {
+        return;
+    }
+    let new = format!(" charset={charset}").into_bytes();
+    match named.and_then(|at| parts.get_mut(at)) {
+        Some(part) => *part = &new,
+        None => {
+            while parts.len() > 1 && parts.last().is_some_and(|part| part.trim_ascii().is_empty()) {
+                parts.pop();
+            }
+            parts.push(&new);
+        }
+    }
+    let value = parts.join(&b';');
+    draft.set("Content-Type", value.trim_ascii());
+    draft.note(notes::CHARSET);
+}

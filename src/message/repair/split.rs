@@ -1,0 +1,189 @@
+//! Where the header ends, when no blank line says so.
+
+use crate::message::header::{self, is_name};
+
+/// Bytes of the longest field name that is taken for one.
+pub const NAME_LIMIT: usize = 255;
+
+/// What a line of the header is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Empty.
+    Blank,
+    /// Begins with a blank: goes on with the field before.
+    Continuation,
+    /// The first line of a field.
+    Field,
+    /// None of these: text.
+    Other,
+}
+
+/// Fields of mail (RFC 5322 section 3.6, the IANA registry of message headers, and customary ones).
+const KNOWN: [&str; 58] = [
+    "Accept-Language",
+    "Apparently-To",
+    "Approved",
+    "Archived-At",
+    "Autocrypt",
+    "Autoforwarded",
+    "Autosubmitted",
+    "Bcc",
+    "Cc",
+    "Comments",
+    "Date",
+    "Deferred-Delivery",
+    "Delivered-To",
+    "Delivery-Date",
+    "Envelope-To",
+    "Errors-To",
+    "Expires",
+    "Expiry-Date",
+    "Feedback-ID",
+    "Followup-To",
+    "From",
+    "Importance",
+    "In-Reply-To",
+    "Jabber-ID",
+    "Keywords",
+    "Mail-Followup-To",
+    "Mail-Reply-To",
+    "Mailing-List",
+    "Message-ID",
+    "Message-Type",
+    "MIME-Version",
+    "MT-Priority",
+    "Newsgroups",
+    "Obsoletes",
+    "Organization",
+    "Precedence",
+    "Priority",
+    "Received",
+    "References",
+    "Reply-By",
+    "Reply-To",
+    "Require-Recipient-Valid-Since",
+    "Return-Path",
+    "Return-Receipt-To",
+    "Sender",
+    "Sensitivity",
+    "Subject",
+    "Supersedes",
+    "Thread-Index",
+    "Thread-Topic",
+    "TLS-Report-Domain",
+    "TLS-Report-Submitter",
+    "TLS-Required",
+    "To",
+    "User-Agent",
+    "VBR-Info",
+    "Xref",
+    "Return-Receipt-Requested",
+];
+/// Beginnings of the names of more.
+const KNOWN_FAMILIES: [&str; 14] = [
+    "X-",
+    "List-",
+    "Content-",
+    "Resent-",
+    "ARC-",
+    "DKIM-",
+    "DomainKey-",
+    "Received-",
+    "Authentication-",
+    "Auto-",
+    "BIMI-",
+    "Original-",
+    "Disposition-Notification-",
+    "Downgraded-",
+];
+
+/// What `line`, without its end, is.
+pub fn kind(line: &[u8]) -> Kind {
+    match line.first() {
+        None => Kind::Blank,
+        Some(b' ' | b'\t') => Kind::Continuation,
+        Some(_) => match name(line) {
+            // Blanks before the colon (RFC 5322 section 4.5) only where nothing else can be meant: in text they are usual.
+            Some((name, blanks)) if !blanks || is_known(name) => Kind::Field,
+            _ => Kind::Other,
+        },
+    }
+}
+
+/// Whether `line` is the first line of a field that mail knows.
+pub fn is_known_field(line: &[u8]) -> bool {
+    name(line).is_some_and(|(name, _)| is_known(name))
+}
+
+/// Whether `header` has a field that mail knows.
+pub fn has_known_field(header: &[u8]) -> bool {
+    header::fields(header).any(|field| is_known(field.name))
+}
+
+/// Where the fields begin that end `header` and that mail doesn't know; its length when there are none. Without a blank
+/// line after them they are text: `Temperature: 80`.
+pub fn trailing(header: &[u8]) -> usize {
+    let (mut at, mut known) = (0, 0);
+    for field in header::fields(header) {
+        at += field.raw.len();
+        if is_known(field.name) {
+            known = at;
+        }
+    }
+    known
+}
+
+/// Where the last line of `header` begins, if it is nothing but blanks.
+pub fn blank_last_line(header: &[u8]) -> Option<usize> {
+    let text = header.strip_suffix(b"\r\n")?;
+    let at = memchr::memrchr(b'\n', text)? + 1;
+    text.get(at..)?.trim_ascii().is_empty().then_some(at)
+}
+
+/// The name of the field that `line` begins, and whether blanks follow it.
+fn name(line: &[u8]) -> Option<(&[u8], bool)> {
+    let before = line.get(..memchr::memchr(b':', line)?)?;
+    let name = before.trim_ascii_end();
+    (is_name(name) && before.len() <= NAME_LIMIT).then_some((name, name.len() < before.len()))
+}
+
+fn is_known(name: &[u8]) -> bool {
+    let begins =
+        |family: &&str| name.get(..family.len()).is_some_and(|start| start.eq_ignore_ascii_case(family.as_bytes()));
+    KNOWN.iter().any(|known| name.eq_ignore_ascii_case(known.as_bytes())) || KNOWN_FAMILIES.iter().any(begins)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_of_lines() {
+        for (line, expected) in [
+            ("", Kind::Blank),
+            (" x", Kind::Continuation),
+            ("Subject: x", Kind::Field),
+            ("Subject : x", Kind::Field),
+            ("subject\t:", Kind::Field),
+            ("Temperature: 80", Kind::Field),
+            ("Temperature : 80", Kind::Other),
+            ("Pump 3: stopped", Kind::Other),
+            ("Pump stopped", Kind::Other),
+            (": x", Kind::Other),
+            ("Größe: 3", Kind::Other),
+        ] {
+            assert_eq!(kind(line.as_bytes()), expected, "{line}");
+        }
+        assert_eq!(kind(format!("{}: x", "a".repeat(255)).as_bytes()), Kind::Field);
+        assert_eq!(kind(format!("{}: x", "a".repeat(256)).as_bytes()), Kind::Other);
+    }
+
+    #[test]
+    fn unknown_fields_at_the_end() {
+        assert_eq!(trailing(b"Subject: x\r\nTemp: 80\r\n 81\r\nLevel: 3\r\n"), 12);
+        assert_eq!(trailing(b"Temp: 80\r\nX-Mine: 1\r\n"), 21);
+        assert_eq!(trailing(b"Temp: 80\r\n"), 0);
+        assert_eq!(blank_last_line(b"Subject: x\r\n \t\r\n"), Some(12));
+        assert_eq!(blank_last_line(b"Subject: x\r\n y\r\n"), None);
+    }
+}

@@ -1,0 +1,266 @@
+use super::*;
+use crate::message::address::grammar::check;
+use crate::message::date::is_date;
+use crate::message::{Encode, Envelope, header};
+use proptest::prelude::*;
+
+fn with_facts<T>(smtputf8: bool, run: impl FnOnce(&Facts<'_>) -> T) -> T {
+    let envelope = Envelope { from: "plc@example.com".into(), to: vec!["ops@example.com".into()], smtputf8 };
+    run(&Facts {
+        envelope: &envelope,
+        id: "4Qx7",
+        hostname: "router.example.com",
+        helo: "plc",
+        client: None,
+        protocol: "SMTP",
+        now: 1_795_395_723,
+        fallback_from: "me@example.com",
+    })
+}
+
+/// Header without our Received, body, and the rest.
+fn repair(chunks: &[&[u8]], smtputf8: bool) -> Result<(Vec<u8>, Vec<u8>, Repaired), Refusal> {
+    with_facts(smtputf8, |facts| {
+        let mut body = Vec::new();
+        let mut repair = Repair::new();
+        chunks.iter().for_each(|chunk| repair.push(chunk, &mut body));
+        let repaired = repair.finish(facts, &mut body)?;
+        let own = received::received(facts);
+        let header = repaired.header.strip_prefix(own.as_bytes()).expect("Received comes first").to_vec();
+        Ok((header, body, repaired))
+    })
+}
+
+fn form(text: &str) -> BodyForm {
+    repair(&[text.as_bytes()], false).unwrap().2.form
+}
+
+#[test]
+fn the_received_field_comes_first() {
+    let (_, _, repaired) = repair(&[b"Subject: x\r\n\r\ny\r\n"], false).unwrap();
+    assert!(
+        repaired
+            .header
+            .starts_with(b"Received: from plc (local)\r\n\tby router.example.com (smtprelay) with SMTP id 4Qx7")
+    );
+}
+
+#[test]
+fn forms_of_bodies() {
+    let long = "a".repeat(999);
+    for (text, eight_bit, encode) in [
+        ("Subject: x\r\n\r\nplain\r\n".to_string(), false, Encode::Verbatim),
+        ("Subject: x\r\n\r\nü\r\n".to_string(), true, Encode::Verbatim),
+        (format!("Subject: x\r\n\r\n{long}\r\n"), false, Encode::QuotedPrintable),
+        (format!("Subject: x\r\nContent-Type: text/html\r\n\r\nü{long}\r\n"), true, Encode::QuotedPrintable),
+        (format!("Subject: x\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n{long}\r\n"), false, Encode::Wrap),
+        (format!("Subject: x\r\nContent-Transfer-Encoding: base64\r\n\r\n{long}\r\n"), false, Encode::Wrap),
+        (format!("Subject: x\r\n\r\n{}\r\n", "a".repeat(998)), false, Encode::Verbatim),
+    ] {
+        assert_eq!(form(&text), BodyForm { eight_bit, encode });
+    }
+}
+
+#[test]
+fn loops_are_refused() {
+    let hop = "Received: from a by b; Mon, 23 Nov 2026 01:02:03 +0000\r\n";
+    let text = |count: usize| format!("{}Subject: x\r\n\r\ny\r\n", hop.repeat(count));
+    assert!(repair(&[text(25).as_bytes()], false).is_ok());
+    assert_eq!(repair(&[text(26).as_bytes()], false).unwrap_err(), Refusal::Loop { hops: 26 });
+    let mut text = b"Subject: x\r\n\r\ny\r\n".to_vec();
+    for turn in 0..5 {
+        let again = with_facts(false, |facts| {
+            let mut body = Vec::new();
+            let mut repair = Repair::new();
+            repair.push(&text, &mut body);
+            repair.finish(facts, &mut body).map(|repaired| [repaired.header, b"\r\n".to_vec(), body].concat())
+        });
+        match again {
+            Ok(next) if turn < 4 => text = next,
+            other => assert_eq!((turn, other), (4, Err(Refusal::Loop { hops: 4 }))),
+        }
+    }
+}
+
+#[test]
+fn large_headers() {
+    let field = format!("X-Long: {}\r\n", "a".repeat(900));
+    assert!(repair(&[format!("{}\r\n", field.repeat(70)).as_bytes()], false).is_ok());
+    assert_eq!(repair(&[format!("{}\r\n", field.repeat(73)).as_bytes()], false), Err(Refusal::HeaderTooLarge));
+    assert_eq!(repair(&["X:\r\n".repeat(16_000).as_bytes()], false).map(|_| ()).err(), None);
+    assert_eq!(repair(&["X-:\r\n".repeat(2001).as_bytes()], false), Err(Refusal::HeaderTooLarge));
+    // Neither text on one line nor lines that look like fields are a header, however long.
+    for text in [vec![b'a'; 200_000], b"Temperature: 80\r\n".repeat(20_000)] {
+        let (_, body, repaired) = repair(&[b"Subject: x\r\n", &text, b"\r\n"], false).unwrap();
+        assert!(body.starts_with(&text), "{}", body.len());
+        assert!(repaired.repairs.contains(&notes::SEPARATOR));
+        let (_, body, _) = repair(&[&text, b"\r\n"], false).unwrap();
+        assert!(body.starts_with(&text));
+    }
+    // Around the limit, cuts don't matter either.
+    for size in 65_400..65_650 {
+        let text = [b"Subject: x\r\nX-Long: ", vec![b'a'; size - 25].as_slice(), b"\r\nTo: a@b\r\n\r\nz\r\n"].concat();
+        let chunks: Vec<&[u8]> = text.chunks(7_001).collect();
+        let whole = repair(&[&text], false);
+        assert_eq!(whole.is_ok(), 12 + (8 + size - 25 + 2) + 7 <= HEADER_LIMIT, "{size}");
+        assert_eq!(repair(&chunks, false), whole, "{size}");
+    }
+    for refusal in [Refusal::HeaderTooLarge, Refusal::Loop { hops: 26 }] {
+        assert!(refusal.to_string().len() > 20);
+    }
+}
+
+#[test]
+fn every_byte_alone() {
+    let text =
+        b"To: ops@example.com\r\nFrom: plc@example.com\r\nSubject: Pump alarm\r\nPump 3 stopped\r\nLevel 80 %\r\n";
+    let chunks: Vec<&[u8]> = text.chunks(1).collect();
+    let whole = repair(&[text], false);
+    assert_eq!(repair(&chunks, false), whole);
+    assert_eq!(whole.unwrap().1, b"Pump 3 stopped\r\nLevel 80 %\r\n");
+}
+
+/// Pieces that messages are made of, good and bad.
+fn message() -> impl Strategy<Value = Vec<u8>> {
+    let name = prop_oneof![
+        4 => prop::sample::select(vec![
+            "From", "To", "Cc", "Bcc", "Subject", "Date", "Message-ID", "Reply-To", "Sender", "MIME-Version",
+            "Content-Type", "Content-Transfer-Encoding", "Content-Disposition", "Received", "References", "X-Mailer",
+            "Resent-To", "Return-Path",
+        ]).prop_map(str::to_string),
+        1 => "[A-Za-z0-9-]{1,8}",
+    ];
+    let value = prop_oneof![
+        prop::sample::select(vec![
+            "a@b",
+            "Pump <a@b>",
+            "PLC: p <a@b>",
+            "a@b; c@d",
+            "root",
+            "ü <a@b>",
+            "ü@b",
+            "\"a\" b <a@b>, x",
+            "g: a@b;",
+            "undisclosed-recipients:;",
+            "Mon, 23 Nov 2026 01:02:03 +0000",
+            "now",
+            "<a@b>",
+            "1.0",
+            "text/plain",
+            "text/plain; charset=us-ascii",
+            "text/html; charset=ü; x=\"ü y\"",
+            "multipart/mixed; boundary=x",
+            "text",
+            "8bit",
+            "7bit",
+            "base64",
+            "8-bit",
+            "binary",
+            "attachment; filename=ü.pdf",
+            "",
+            "  ",
+            "a\r\n \r\n b",
+            "a\r\n\tb",
+            "=?utf-8?Q?a?= ü",
+        ])
+        .prop_map(|text| text.as_bytes().to_vec()),
+        "[ -~]{0,30}".prop_map(String::into_bytes),
+        "[a-z\"()<>@,.;: =?ü\\\\\\[\\]]{0,30}".prop_map(String::into_bytes),
+        proptest::collection::vec(any::<u8>(), 0..12),
+        ("[a-zü,<>@;:\"(\\\\ ]{1,4}", 200..500usize).prop_map(|(text, count)| text.repeat(count).into_bytes()),
+    ];
+    let end =
+        prop_oneof![6 => Just("\r\n"), 1 => Just("\n"), 1 => Just("\r\r\n"), 1 => Just("\r"), 1 => Just("\r\n\r\n")];
+    let colon = prop_oneof![8 => Just(": "), 1 => Just(":"), 1 => Just(" : ")];
+    let field = (name, colon, value, end.clone())
+        .prop_map(|(name, colon, value, end)| [name.as_bytes(), colon.as_bytes(), &value, end.as_bytes()].concat());
+    let line = prop_oneof![
+        "[ -~]{0,20}".prop_map(String::into_bytes),
+        Just(b"From plc Mon Nov 23 01:02:03 2026".to_vec()),
+        Just("Störung".as_bytes().to_vec()),
+        Just(vec![b'a'; 1000]),
+        proptest::collection::vec(any::<u8>(), 0..12),
+    ];
+    let line = (line, end).prop_map(|(line, end)| [&line, end.as_bytes()].concat());
+    (
+        proptest::collection::vec(line.clone(), 0..2),
+        proptest::collection::vec(field, 0..12),
+        prop_oneof![Just(&b""[..]), Just(&b"\r\n"[..])],
+        proptest::collection::vec(line, 0..4),
+    )
+        .prop_map(|(lead, fields, blank, lines)| {
+            [lead.concat(), fields.concat(), blank.to_vec(), lines.concat()].concat()
+        })
+}
+
+/// All that must hold of what leaves.
+fn judge(text: &[u8], smtputf8: bool) -> Result<(), TestCaseError> {
+    let Ok((header, body, repaired)) = repair(&[text], smtputf8) else {
+        return Ok(());
+    };
+    for part in [&header, &body] {
+        let rest = String::from_utf8_lossy(part).replace("\r\n", "");
+        prop_assert!(!rest.contains(['\r', '\n', '\0']));
+        prop_assert!(part.is_empty() || part.ends_with(b"\r\n"));
+    }
+    for line in header.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+        prop_assert!(line.len() <= 999, "{}", String::from_utf8_lossy(line));
+        prop_assert!(!line.trim_ascii().is_empty());
+    }
+    prop_assert!(header.is_ascii() || smtputf8 && std::str::from_utf8(&header).is_ok());
+    prop_assert!(header::fields(&header).all(|field| !field.name.is_empty()));
+    for name in ["From", "Date", "Message-ID"] {
+        prop_assert_eq!(header::fields(&header).filter(|field| field.is(name)).count(), 1, "{}", name);
+    }
+    for name in
+        ["To", "Cc", "Subject", "Reply-To", "Sender", "Content-Type", "Content-Transfer-Encoding", "MIME-Version"]
+    {
+        prop_assert!(header::fields(&header).filter(|field| field.is(name)).count() <= 1, "{}", name);
+    }
+    for name in ["From", "To", "Cc", "Sender", "Reply-To"] {
+        let value = header::find(&header, name).map(|field| field.value);
+        prop_assert!(
+            value.is_none_or(|value| check(value).is_some()),
+            "{}: {:?}",
+            name,
+            value.map(String::from_utf8_lossy)
+        );
+    }
+    prop_assert!(header::find(&header, "Date").is_some_and(|field| is_date(field.value)));
+    prop_assert!(header::find(&header, "Bcc").is_none());
+    prop_assert_eq!(repaired.form.eight_bit, !body.is_ascii());
+    prop_assert!(repaired.repairs.iter().all(|note| notes::ALL.contains(note)));
+
+    let (again, same_body, second) = repair(&[&header, b"\r\n", &body], smtputf8).unwrap();
+    prop_assert_eq!(String::from_utf8_lossy(&again), String::from_utf8_lossy(&header));
+    prop_assert_eq!(same_body, body);
+    let only_lines = |note: &&&str| **note != notes::LONG_BODY_LINES;
+    prop_assert_eq!(second.repairs.iter().find(only_lines), None);
+    Ok(())
+}
+
+proptest! {
+    #[test]
+    fn what_leaves_is_correct_and_stays_as_it_is(text in message(), smtputf8: bool) {
+        judge(&text, smtputf8)?;
+    }
+
+    #[test]
+    fn any_bytes_are_taken(text: Vec<u8>, smtputf8: bool) {
+        judge(&text, smtputf8)?;
+    }
+
+    #[test]
+    fn cuts_do_not_matter(text in message(), cuts in proptest::collection::vec(0..2000usize, 0..6)) {
+        let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(text.len())).collect();
+        cuts.sort_unstable();
+        let mut chunks = Vec::new();
+        let mut start = 0;
+        for cut in cuts {
+            chunks.push(&text[start..cut]);
+            start = cut;
+        }
+        chunks.push(&text[start..]);
+        prop_assert_eq!(repair(&chunks, false), repair(&[&text], false));
+    }
+}

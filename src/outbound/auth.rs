@@ -1,0 +1,94 @@
+//! Login at the provider: PLAIN (RFC 4616), LOGIN, CRAM-MD5 (RFC 2195) over AUTH (RFC 4954).
+
+use mail_send::{Credentials, SmtpClient};
+use smtp_proto::{AUTH_CRAM_MD5, AUTH_LOGIN, AUTH_PLAIN, EhloResponse, Response};
+use zeroize::Zeroizing;
+
+use super::client::broken;
+use super::verdict::{Trouble, TroubleKind, reply_text};
+use super::wire::Wire;
+use crate::config::Account;
+
+/// In the order of preference. All of them run inside TLS, so the simplest is the best.
+const MECHANISMS: [(u64, &str); 3] = [(AUTH_PLAIN, "PLAIN"), (AUTH_LOGIN, "LOGIN"), (AUTH_CRAM_MD5, "CRAM-MD5")];
+
+/// Logs in with the first mechanism that the server offers and does not call unknown.
+///
+/// # Errors
+/// [`TroubleKind::Login`] when the login is refused or impossible, others when the server is busy or gone.
+pub async fn log_in(
+    client: &mut SmtpClient<Wire>,
+    account: &Account,
+    offers: &EhloResponse<String>,
+) -> Result<(), Trouble> {
+    let Some(username) = &account.username else { return Ok(()) };
+    let host = &account.host;
+    let mut refused: Option<Response<String>> = None;
+    for (mechanism, name) in MECHANISMS.iter().filter(|(bit, _)| offers.auth_mechanisms & bit != 0) {
+        let reply = dialogue(client, *mechanism, name, username, account.password.expose()).await;
+        let reply = reply.map_err(|e| broken(&e, client, host, "the login"))?;
+        match reply.code {
+            235 => return Ok(()),
+            400..=499 => {
+                let reason = format!("{host} can't check the login now: {}", reply_text(&reply));
+                return Err(Trouble::new(TroubleKind::Busy, reason));
+            }
+            // RFC 4954 section 4: mechanism unknown (504) or not usable; another may be.
+            500..=504 | 534 => refused = Some(reply),
+            _ => {
+                refused = Some(reply);
+                break;
+            }
+        }
+    }
+    Err(Trouble::new(
+        TroubleKind::Login,
+        match refused {
+            Some(reply) => format!(
+                "{host} refused the login of '{username}': {}; check username and password (many providers want an app password)",
+                reply_text(&reply)
+            ),
+            None => format!("{host} offers no login that is known here (PLAIN, LOGIN, CRAM-MD5); check host and port"),
+        },
+    ))
+}
+
+/// One exchange; returns the reply that ends it.
+async fn dialogue(
+    client: &mut SmtpClient<Wire>,
+    mechanism: u64,
+    name: &str,
+    username: &str,
+    password: &str,
+) -> mail_send::Result<Response<String>> {
+    let credentials = Credentials::new(username, password);
+    let mut answers = match mechanism {
+        // Prompts of LOGIN differ in wording and language: the first asks for the name, the second for the password.
+        AUTH_LOGIN => vec![base64(password), base64(username)],
+        _ => Vec::new(),
+    };
+    let mut reply = match mechanism {
+        AUTH_PLAIN => {
+            let response = Zeroizing::new(credentials.encode(mechanism, "")?);
+            client.cmd(Zeroizing::new(format!("AUTH {name} {}\r\n", *response)).as_bytes()).await?
+        }
+        _ => client.cmd(format!("AUTH {name}\r\n").as_bytes()).await?,
+    };
+    for _ in 0..2 {
+        if reply.code != 334 {
+            break;
+        }
+        let response = match answers.pop() {
+            Some(answer) => answer,
+            None if mechanism == AUTH_CRAM_MD5 => Zeroizing::new(credentials.encode(mechanism, reply.message.trim())?),
+            // The server wants more than the mechanism has: cancel (RFC 4954 section 4).
+            None => Zeroizing::new("*".to_string()),
+        };
+        reply = client.cmd(Zeroizing::new(format!("{}\r\n", *response)).as_bytes()).await?;
+    }
+    Ok(reply)
+}
+
+fn base64(text: &str) -> Zeroizing<String> {
+    Zeroizing::new(crate::message::base64(text.as_bytes()))
+}

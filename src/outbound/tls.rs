@@ -1,0 +1,189 @@
+//! TLS towards the provider: whom to trust, and what went wrong in words.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read};
+use std::sync::Arc;
+
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use tokio_rustls::rustls::crypto::{self, CryptoProvider};
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use tokio_rustls::rustls::{
+    self, CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
+};
+
+use super::verdict::{Trouble, TroubleKind};
+use super::wire::Stream;
+use crate::config::Account;
+use crate::report::TlsFacts;
+
+/// Bytes of the largest `ca_file`.
+const CA_FILE_LIMIT: u64 = 4 << 20;
+
+/// Trusts the certificate with one fingerprint, or (with none) every certificate. Signatures are checked all the same,
+/// so the other side does have the key.
+#[derive(Debug)]
+struct Pinned {
+    fingerprint: Option<[u8; 32]>,
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for Pinned {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _name: &ServerName<'_>,
+        _ocsp: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let digest = ring::digest::digest(&ring::digest::SHA256, certificate);
+        match self.fingerprint {
+            Some(wanted) if digest.as_ref() != wanted => {
+                Err(rustls::Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure))
+            }
+            _ => Ok(ServerCertVerified::assertion()),
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        crypto::verify_tls12_signature(message, certificate, signature, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        crypto::verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+fn setup(reason: String) -> Trouble {
+    Trouble::new(TroubleKind::Setup, reason)
+}
+
+/// The authorities that the account trusts.
+fn roots(account: &Account) -> Result<RootCertStore, Trouble> {
+    let mut store = RootCertStore::empty();
+    if let Some(path) = &account.ca_file {
+        let unusable = |what: String| setup(format!("ca_file {}: {what}", path.display()));
+        let file = File::open(path).map_err(|e| unusable(format!("can't be read: {e}")))?;
+        let mut pem = Vec::new();
+        BufReader::new(file)
+            .take(CA_FILE_LIMIT)
+            .read_to_end(&mut pem)
+            .map_err(|e| unusable(format!("can't be read: {e}")))?;
+        for certificate in CertificateDer::pem_slice_iter(&pem) {
+            let certificate = certificate.map_err(|e| unusable(format!("is no PEM file: {e}")))?;
+            store.add(certificate).map_err(|e| unusable(format!("has a certificate that is no authority: {e}")))?;
+        }
+        if store.is_empty() {
+            return Err(unusable("has no certificate in it (PEM, BEGIN CERTIFICATE)".into()));
+        }
+    } else {
+        store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        if store.is_empty() {
+            return Err(setup(
+                "no certificate authorities on this system, so no provider can be verified: install the package ca-bundle".into(),
+            ));
+        }
+    }
+    Ok(store)
+}
+
+/// Prepares TLS for an account. Reads files: call it off the runtime thread.
+///
+/// # Errors
+/// When there is nothing to trust.
+pub fn connector(account: &Account) -> Result<TlsConnector, Trouble> {
+    let provider = Arc::new(crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .map_err(|e| setup(format!("TLS can't be set up: {e}")))?;
+    let config = if account.fingerprint.is_some() || !account.verify {
+        let verifier = Arc::new(Pinned { fingerprint: account.fingerprint, provider });
+        builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth()
+    } else {
+        builder.with_root_certificates(roots(account)?).with_no_client_auth()
+    };
+    Ok(TlsConnector::from(Arc::new(config)))
+}
+
+/// What the log says of a connection.
+pub fn facts(stream: &Stream, account: &Account) -> TlsFacts {
+    let Stream::Tls(tls) = stream else {
+        return TlsFacts { version: "none".into(), cipher: String::new(), verified: "no" };
+    };
+    let (_, session) = tls.get_ref();
+    let version =
+        session.protocol_version().and_then(|v| v.as_str().map(|name| name.replace('_', "."))).unwrap_or_default();
+    let cipher = session.negotiated_cipher_suite().map(|c| format!("{:?}", c.suite())).unwrap_or_default();
+    let verified = match (account.fingerprint.is_some(), account.verify) {
+        (true, _) => "fingerprint",
+        (false, true) => "yes",
+        (false, false) => "no",
+    };
+    TlsFacts { version, cipher, verified }
+}
+
+/// A failed handshake in words.
+pub fn explain(error: &io::Error, host: &str) -> Trouble {
+    let reason = match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        Some(rustls::Error::InvalidCertificate(problem)) => certificate(problem, host),
+        Some(rustls::Error::InvalidMessage(_)) => {
+            format!("{host} does not speak TLS on this port; check port and tls (465 implicit, 587 starttls)")
+        }
+        Some(rustls::Error::PeerIncompatible(what)) => {
+            format!("{host} offers only TLS that is too old to be safe ({what:?}); it needs TLS 1.2 or newer")
+        }
+        Some(rustls::Error::AlertReceived(alert)) => format!("{host} broke off the TLS handshake ({alert:?})"),
+        Some(other) => format!("TLS with {host} failed: {other}"),
+        None => {
+            return Trouble::new(
+                TroubleKind::Unreachable,
+                format!("the connection to {host} broke during the TLS handshake: {error}"),
+            );
+        }
+    };
+    Trouble::new(TroubleKind::Tls, reason)
+}
+
+fn certificate(problem: &CertificateError, host: &str) -> String {
+    use CertificateError as E;
+    match problem {
+        E::UnknownIssuer => format!(
+            "the certificate of {host} is signed by an authority that is not known here: for a server of your own set ca_file, \
+             otherwise install ca-bundle; somebody may be posing as the provider"
+        ),
+        E::NotValidForName | E::NotValidForNameContext { .. } => format!(
+            "the certificate is for another name than {host}: check option host; somebody may be posing as the provider"
+        ),
+        E::Expired | E::ExpiredContext { .. } => {
+            format!("the certificate of {host} has expired; if it has not, this router's clock is wrong")
+        }
+        E::NotValidYet | E::NotValidYetContext { .. } => {
+            format!("the certificate of {host} is not yet valid: this router's clock is most likely wrong, check NTP")
+        }
+        E::ApplicationVerificationFailure => {
+            format!(
+                "the certificate of {host} does not have the fingerprint that is set: it was renewed, or somebody is posing as the provider"
+            )
+        }
+        E::Revoked => format!("the certificate of {host} was revoked"),
+        other => format!("the certificate of {host} is not acceptable: {other:?}"),
+    }
+}

@@ -1,0 +1,250 @@
+//! Everything that happens to a message or an account, as one type with one line of log each.
+//!
+//! A line is `key=value` pairs. Values with blanks are quoted; the queue id stands in every line of its message, so
+//! that `logread | grep ID` tells its whole story. There is never a password and never message text in it.
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// Why something was refused or failed: one plain sentence with its remedy.
+pub type Reason = String;
+
+/// How a connection to a provider was protected.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TlsFacts {
+    /// `TLSv1.3`, `TLSv1.2`, or `none`.
+    pub version: String,
+    /// Name of the cipher suite; empty without TLS.
+    pub cipher: String,
+    /// `yes` by an authority, `fingerprint`, or `no`.
+    pub verified: &'static str,
+}
+
+/// One thing that happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// Devices can connect here now.
+    Listening { listener: String, address: IpAddr, port: u16 },
+    /// A device was turned away before it could say anything.
+    Refused { client: String, reason: Reason },
+    /// A message is safe in the queue; the device got its 250.
+    Accepted {
+        id: String,
+        client: String,
+        helo: String,
+        login: Option<String>,
+        from: String,
+        to: Vec<String>,
+        size: u64,
+        repairs: Vec<&'static str>,
+    },
+    /// A device offered a message and didn't get it in.
+    Rejected { client: String, from: String, to: Vec<String>, reply: String },
+    /// A session ended otherwise than with QUIT or between messages.
+    Aborted { client: String, reason: Reason },
+    /// A provider took the message for one recipient.
+    Delivered {
+        id: String,
+        from: String,
+        to: String,
+        size: u64,
+        account: String,
+        tls: Option<TlsFacts>,
+        reply: String,
+        delay: u64,
+    },
+    /// One recipient has to wait.
+    Deferred { id: String, to: String, account: String, tls: Option<TlsFacts>, reason: Reason, next: Duration },
+    /// One recipient will not get it.
+    Failed { id: String, to: String, account: String, tls: Option<TlsFacts>, reason: Reason, delay: u64 },
+    /// A message has been dealt with for all recipients and left the queue.
+    Removed { id: String },
+    /// A report of a failure was put into the queue.
+    Notified { id: String, about: String, to: String },
+    /// Nobody could be told of a failure.
+    Unreported { about: String, reason: Reason },
+    /// Nothing goes to this account for a while.
+    Paused { account: String, reason: Reason, next: Duration },
+    /// The account works again.
+    Resumed { account: String },
+    /// A file in the spool can't be used and was put aside.
+    SetAside { file: String, reason: Reason },
+    /// The queue was read at start.
+    Recovered { messages: usize, bytes: u64 },
+    /// The queue could not be written.
+    SpoolTrouble { id: String, reason: Reason },
+    /// New settings are in use.
+    Reloaded,
+    /// New settings can't be used; the old ones stay.
+    ReloadRefused { reason: Reason },
+    /// Something that the owner should set right.
+    Advice { text: String },
+    /// The program is up.
+    Started { version: &'static str },
+    /// The program ends.
+    Stopped { waiting: usize },
+}
+
+/// A log line being put together.
+struct Line(String);
+
+impl Line {
+    fn new(event: &str) -> Self {
+        Self(format!("event={event}"))
+    }
+
+    /// Adds `key=value`; quotes what would not read as one word.
+    fn add(mut self, key: &str, value: impl std::fmt::Display) -> Self {
+        let value = value.to_string();
+        let plain = !value.is_empty() && value.bytes().all(|b| b.is_ascii_graphic() && b != b'"');
+        // Writing to a String can't fail.
+        let _ = if plain {
+            write!(self.0, " {key}={value}")
+        } else {
+            write!(self.0, " {key}=\"{}\"", value.replace('"', "'"))
+        };
+        self
+    }
+
+    fn optional(self, key: &str, value: &str) -> Self {
+        if value.is_empty() { self } else { self.add(key, value) }
+    }
+
+    fn tls(self, facts: Option<&TlsFacts>) -> Self {
+        match facts {
+            None => self,
+            Some(tls) => self.add("tls", &tls.version).optional("cipher", &tls.cipher).add("verified", tls.verified),
+        }
+    }
+
+    fn address(self, key: &str, address: &str) -> Self {
+        self.add(key, format_args!("<{address}>"))
+    }
+
+    /// Recipients, the first few of them in full.
+    fn recipients(self, to: &[String]) -> Self {
+        const SHOWN: usize = 5;
+        let mut text: Vec<String> = to.iter().take(SHOWN).map(|a| format!("<{a}>")).collect();
+        if to.len() > SHOWN {
+            text.push(format!("and-{}-more", to.len() - SHOWN));
+        }
+        self.add("to", text.join(","))
+    }
+}
+
+impl Event {
+    /// Writes the event's line to the log.
+    pub fn log(&self) {
+        log::log!(target: "smtprelay", self.level(), "{}", self.line());
+    }
+
+    fn level(&self) -> log::Level {
+        match self {
+            Self::Failed { .. } | Self::Unreported { .. } | Self::SetAside { .. } | Self::SpoolTrouble { .. } => {
+                log::Level::Error
+            }
+            Self::ReloadRefused { .. } => log::Level::Error,
+            Self::Refused { .. }
+            | Self::Rejected { .. }
+            | Self::Aborted { .. }
+            | Self::Deferred { .. }
+            | Self::Paused { .. }
+            | Self::Advice { .. } => log::Level::Warn,
+            _ => log::Level::Info,
+        }
+    }
+
+    /// The line as it is logged.
+    pub fn line(&self) -> String {
+        let line = match self {
+            Self::Listening { listener, address, port } => {
+                Line::new("listening").optional("listener", listener).add("address", address).add("port", port)
+            }
+            Self::Refused { client, reason } => Line::new("refused").add("client", client).add("text", reason),
+            Self::Accepted { id, client, helo, login, from, to, size, repairs } => Line::new("accepted")
+                .add("id", id)
+                .add("client", client)
+                .optional("helo", helo)
+                .optional("login", login.as_deref().unwrap_or_default())
+                .address("from", from)
+                .recipients(to)
+                .add("size", size)
+                .optional("repaired", &repairs.join(", ")),
+            Self::Rejected { client, from, to, reply } => {
+                Line::new("rejected").add("client", client).address("from", from).recipients(to).add("reply", reply)
+            }
+            Self::Aborted { client, reason } => Line::new("aborted").add("client", client).add("text", reason),
+            Self::Delivered { id, from, to, size, account, tls, reply, delay } => Line::new("delivered")
+                .add("id", id)
+                .address("from", from)
+                .address("to", to)
+                .add("size", size)
+                .add("account", account)
+                .tls(tls.as_ref())
+                .add("delay", format_args!("{delay}s"))
+                .add("reply", reply),
+            Self::Deferred { id, to, account, tls, reason, next } => Line::new("deferred")
+                .add("id", id)
+                .address("to", to)
+                .add("account", account)
+                .tls(tls.as_ref())
+                .add("next", format_args!("{}s", next.as_secs()))
+                .add("text", reason),
+            Self::Failed { id, to, account, tls, reason, delay } => Line::new("failed")
+                .add("id", id)
+                .address("to", to)
+                .add("account", account)
+                .tls(tls.as_ref())
+                .add("delay", format_args!("{delay}s"))
+                .add("text", reason),
+            Self::Removed { id } => Line::new("removed").add("id", id),
+            Self::Notified { id, about, to } => {
+                Line::new("notified").add("id", id).add("about", about).address("to", to)
+            }
+            Self::Unreported { about, reason } => Line::new("unreported").add("id", about).add("text", reason),
+            Self::Paused { account, reason, next } => Line::new("paused")
+                .add("account", account)
+                .add("next", format_args!("{}s", next.as_secs()))
+                .add("text", reason),
+            Self::Resumed { account } => Line::new("resumed").add("account", account),
+            Self::SetAside { file, reason } => Line::new("set_aside").add("file", file).add("text", reason),
+            Self::Recovered { messages, bytes } => Line::new("recovered").add("messages", messages).add("bytes", bytes),
+            Self::SpoolTrouble { id, reason } => Line::new("spool_trouble").optional("id", id).add("text", reason),
+            Self::Reloaded => Line::new("reloaded"),
+            Self::ReloadRefused { reason } => Line::new("reload_refused").add("text", reason),
+            Self::Advice { text } => Line::new("advice").add("text", text),
+            Self::Started { version } => Line::new("started").add("version", version),
+            Self::Stopped { waiting } => Line::new("stopped").add("waiting", waiting),
+        };
+        line.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_pairs_and_quotes_what_has_blanks() {
+        let event = Event::Deferred {
+            id: "ABC".into(),
+            to: "a@b.c".into(),
+            account: "gmail".into(),
+            tls: None,
+            reason: "the server said \"later\"".into(),
+            next: Duration::from_secs(60),
+        };
+        assert_eq!(
+            event.line(),
+            "event=deferred id=ABC to=<a@b.c> account=gmail next=60s text=\"the server said 'later'\""
+        );
+    }
+
+    #[test]
+    fn many_recipients_are_counted() {
+        let to: Vec<String> = (0..7).map(|i| format!("{i}@x.y")).collect();
+        let line = Event::Rejected { client: "10.0.0.1".into(), from: String::new(), to, reply: "452".into() }.line();
+        assert!(line.contains("from=<> to=<0@x.y>,<1@x.y>,<2@x.y>,<3@x.y>,<4@x.y>,and-2-more "), "{line}");
+    }
+}

@@ -1,0 +1,283 @@
+//! `smtprelay send`, which also answers to the name `sendmail`: hands mail of local programs to the gateway.
+//!
+//! The message goes to the running gateway over its local socket, so that it takes the same way as a device's. When the
+//! gateway does not run, the message is put into the queue directly and is sent at the next start.
+
+use std::io::{self, Read};
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, anyhow, bail};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::UnixStream;
+use tokio::sync::mpsc;
+
+use crate::config::Settings;
+use crate::inbound::listener::LOCAL_SOCKET;
+use crate::intake::{Desk, Origin};
+use crate::message::{DotStuffer, Envelope, address, is_address};
+use crate::queue::Spool;
+use crate::relay;
+
+/// What the command line of a sendmail says.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Request {
+    /// `-f`: the envelope sender.
+    pub from: Option<String>,
+    /// Recipients named on the command line.
+    pub to: Vec<String>,
+    /// `-t`: recipients stand in the header as well.
+    pub header_recipients: bool,
+    /// Without `-i` or `-oi` a dot on a line of its own ends the message.
+    pub dot_ends: bool,
+}
+
+/// Bytes looked at for recipients in the header.
+const HEADER_LIMIT: usize = 64 << 10;
+
+impl Request {
+    /// Reads arguments as Sendmail does: options may be joined to their values, unknown ones are ignored where they can
+    /// be (programs call `sendmail` with options of every version there ever was).
+    ///
+    /// # Errors
+    /// When an option lacks its value or is for something else than sending.
+    pub fn parse(arguments: &[String]) -> Result<Self, String> {
+        let mut request = Self { dot_ends: true, ..Self::default() };
+        let mut rest = arguments.iter();
+        while let Some(argument) = rest.next() {
+            let Some(option) = argument.strip_prefix('-').filter(|o| !o.is_empty()) else {
+                request.to.extend(argument.split(',').map(str::trim).filter(|a| !a.is_empty()).map(str::to_string));
+                continue;
+            };
+            let (letter, joined) = option.split_at_checked(1).unwrap_or((option, ""));
+            let mut value = || match joined {
+                "" => rest.next().cloned().ok_or(format!("option -{letter} needs a value")),
+                joined => Ok(joined.to_string()),
+            };
+            match letter {
+                "t" => request.header_recipients = true,
+                "i" => request.dot_ends = false,
+                "f" | "r" => request.from = Some(value()?.trim_matches(['<', '>']).to_string()),
+                "o" if joined == "i" => request.dot_ends = false,
+                // `-oem`, `-om`: joined only. The others take a value that does not matter here.
+                "o" => {}
+                "F" | "N" | "R" | "V" | "X" | "L" | "B" | "h" | "p" | "A" | "O" | "C" | "a" => drop(value()?),
+                "b" if matches!(joined, "" | "m") => {}
+                "b" => return Err(format!("-b{joined} is not something that smtprelay does")),
+                "-" => request.to.extend(rest.by_ref().cloned()),
+                _ => {}
+            }
+        }
+        Ok(request)
+    }
+}
+
+/// The text from stdin: its line ends made CRLF, ended by a lone dot if that is how it was asked for.
+struct Source<R> {
+    input: R,
+    dot_ends: bool,
+    pending: Vec<u8>,
+    ended: bool,
+}
+
+impl<R: Read> Source<R> {
+    /// The next piece; empty at the end.
+    fn next(&mut self) -> io::Result<Vec<u8>> {
+        let mut out = Vec::new();
+        while out.is_empty() && !self.ended {
+            let mut chunk = [0; 8192];
+            let read = self.input.read(&mut chunk)?;
+            self.pending.extend_from_slice(chunk.get(..read).unwrap_or_default());
+            if read == 0 {
+                self.ended = true;
+                if !self.pending.is_empty() {
+                    self.pending.push(b'\n');
+                }
+            }
+            while let Some(lf) = memchr::memchr(b'\n', &self.pending) {
+                let line: Vec<u8> = self.pending.drain(..=lf).collect();
+                let text = line.strip_suffix(b"\n").unwrap_or(&line);
+                let text = text.strip_suffix(b"\r").unwrap_or(text);
+                if self.dot_ends && text == b"." {
+                    self.ended = true;
+                    self.pending.clear();
+                    break;
+                }
+                out.extend_from_slice(text);
+                out.extend_from_slice(b"\r\n");
+            }
+            // A line without end is passed on in pieces.
+            if self.pending.len() > HEADER_LIMIT {
+                out.append(&mut self.pending);
+            }
+        }
+        Ok(out)
+    }
+}
+
+/// Reads a message from `input` and hands it over. Returns what the gateway said.
+///
+/// # Errors
+/// When there is nobody to send to, or the gateway does not take the message; then it was not taken.
+pub async fn send(request: Request, input: impl Read, settings: &Settings) -> Result<String> {
+    let mut source = Source { input, dot_ends: request.dot_ends, pending: Vec::new(), ended: false };
+    let mut head = Vec::new();
+    while head.len() < HEADER_LIMIT && memchr::memmem::find(&head, b"\r\n\r\n").is_none() {
+        let piece = source.next().context("can't read the message")?;
+        if piece.is_empty() {
+            break;
+        }
+        head.extend_from_slice(&piece);
+    }
+    let mut to = request.to;
+    if request.header_recipients {
+        let end = memchr::memmem::find(&head, b"\r\n\r\n").map_or(head.len(), |at| at + 2);
+        to.extend(address::recipients_of(head.get(..end).unwrap_or_default()));
+    }
+    if to.is_empty() {
+        bail!("no recipient: name one on the command line, or use -t with a To line");
+    }
+    let from = request.from.unwrap_or_else(user_name);
+    match UnixStream::connect(settings.relay.spool.join(LOCAL_SOCKET)).await {
+        Ok(stream) => over_socket(stream, &from, &to, head, source).await,
+        Err(_) => into_queue(settings, from, to, head, source).await,
+    }
+}
+
+fn user_name() -> String {
+    let user = nix::unistd::User::from_uid(nix::unistd::getuid()).ok().flatten();
+    user.map_or_else(|| "root".to_string(), |user| user.name)
+}
+
+/// Expects a reply that begins with `code`; gives its text.
+async fn reply(stream: &mut BufReader<UnixStream>, code: &str) -> Result<String> {
+    let mut line = String::new();
+    loop {
+        line.clear();
+        if stream.read_line(&mut line).await.context("the gateway does not answer")? == 0 {
+            bail!("the gateway closed the connection");
+        }
+        if line.get(3..4) != Some("-") {
+            break;
+        }
+    }
+    let text = line.trim_end().to_string();
+    if text.starts_with(code) { Ok(text) } else { Err(anyhow!("the gateway refused it: {text}")) }
+}
+
+async fn over_socket<R: Read>(
+    stream: UnixStream,
+    from: &str,
+    to: &[String],
+    head: Vec<u8>,
+    mut source: Source<R>,
+) -> Result<String> {
+    let mut stream = BufReader::new(stream);
+    reply(&mut stream, "220").await?;
+    let international = if to.iter().all(|a| a.is_ascii()) { "" } else { " SMTPUTF8" };
+    let mut commands =
+        vec![("EHLO localhost".to_string(), "250"), (format!("MAIL FROM:<{from}>{international}"), "250")];
+    commands.extend(to.iter().map(|address| (format!("RCPT TO:<{address}>"), "250")));
+    commands.push(("DATA".into(), "354"));
+    for (command, code) in commands {
+        stream.write_all(format!("{command}\r\n").as_bytes()).await?;
+        reply(&mut stream, code).await?;
+    }
+    let mut dots = DotStuffer::new();
+    let mut piece = head;
+    loop {
+        let mut wire = Vec::new();
+        dots.push(&piece, &mut wire);
+        stream.write_all(&wire).await?;
+        piece = source.next().context("can't read the message")?;
+        if piece.is_empty() {
+            break;
+        }
+    }
+    let mut wire = Vec::new();
+    dots.finish(&mut wire);
+    stream.write_all(&wire).await?;
+    let said = reply(&mut stream, "250").await?;
+    let _ = stream.write_all(b"QUIT\r\n").await;
+    Ok(said)
+}
+
+/// Puts the message into the queue of a gateway that does not run.
+async fn into_queue<R: Read>(
+    settings: &Settings,
+    from: String,
+    to: Vec<String>,
+    head: Vec<u8>,
+    mut source: Source<R>,
+) -> Result<String> {
+    let directory: &Path = &settings.relay.spool;
+    let spool = Spool::open(&settings.relay).map_err(anyhow::Error::msg)?;
+    let Some(_lock) = relay::lock(directory)? else {
+        bail!("the gateway is starting or stopping; try again");
+    };
+    let (arrivals, _kept) = mpsc::unbounded_channel();
+    spool.recover();
+    let desk = Desk::new(Arc::clone(&spool), arrivals);
+    let limit = settings.relay.message_limit.min(settings.relay.spool_limit);
+    let mut intake = desk.begin(limit).map_err(|e| anyhow!("{e}"))?;
+    let mut piece = head;
+    while !piece.is_empty() {
+        intake.push(&piece).await.map_err(|e| anyhow!("{e}"))?;
+        piece = source.next().context("can't read the message")?;
+    }
+    let admin = settings.relay.admin.clone();
+    let whole = |address: String| {
+        Some(address.clone())
+            .filter(|a| is_address(a))
+            .or(admin.clone())
+            .ok_or(anyhow!("'{address}' has no domain, and option admin is not set"))
+    };
+    let to = to.into_iter().map(whole).collect::<Result<Vec<_>>>()?;
+    let envelope = Envelope { smtputf8: to.iter().any(|a| !a.is_ascii()), from, to };
+    let origin = Origin { client: None, helo: "localhost".into(), protocol: "local", notice: false };
+    let fallback = settings.accounts.first().map(|a| a.from.clone()).unwrap_or_default();
+    let hostname = settings.relay.hostname();
+    let taken = intake.finish(envelope, &origin, &hostname, &fallback).await.map_err(|e| anyhow!("{e}"))?;
+    Ok(format!("queued as {}; the gateway does not run, it is sent when it does", taken.id))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(arguments: &[&str]) -> Request {
+        Request::parse(&arguments.iter().map(ToString::to_string).collect::<Vec<_>>()).unwrap()
+    }
+
+    #[test]
+    fn arguments_as_programs_give_them() {
+        let request = parse(&["-t", "-oi", "-f", "a@b.c", "x@y.z"]);
+        assert_eq!(request.from.as_deref(), Some("a@b.c"));
+        assert_eq!(request.to, ["x@y.z"]);
+        assert!(request.header_recipients && !request.dot_ends);
+        let request = parse(&["-i", "-fa@b.c", "-FCron Daemon", "-oem", "-bm", "--", "-odd@y.z"]);
+        assert_eq!((request.from.as_deref(), request.to), (Some("a@b.c"), vec!["-odd@y.z".to_string()]));
+        assert_eq!(parse(&["-f", "<>", "root,ops@x.y"]).to, ["root", "ops@x.y"]);
+        assert!(Request::parse(&["-f".into()]).is_err());
+        assert!(Request::parse(&["-bs".into()]).is_err());
+    }
+
+    fn read(text: &[u8], dot_ends: bool) -> Vec<u8> {
+        let mut source = Source { input: text, dot_ends, pending: Vec::new(), ended: false };
+        let mut all = Vec::new();
+        loop {
+            let piece = source.next().unwrap();
+            if piece.is_empty() {
+                return all;
+            }
+            all.extend(piece);
+        }
+    }
+
+    #[test]
+    fn a_lone_dot_ends_the_text_unless_told_otherwise() {
+        assert_eq!(read(b"a\n.\nb\n", true), b"a\r\n");
+        assert_eq!(read(b"a\n.\nb", false), b"a\r\n.\r\nb\r\n");
+        assert_eq!(read(b"", true), b"");
+    }
+}

@@ -1,0 +1,118 @@
+"""Measures a running smtprelay from outside. Called by scripts/bench.sh: bench.py PROGRAM SCRATCH."""
+
+import os
+import re
+import socket
+import statistics
+import subprocess
+import sys
+import threading
+import time
+
+SETTINGS = """
+config relay 'main'
+	option hostname 'gw.example'
+	option spool '{dir}/ram'
+	option safe_spool '{dir}/flash'
+	option durability '{durability}'
+	option spool_limit '512M'
+
+config listener 'lan'
+	list address '127.0.0.1'
+	option port '0'
+	list allow '127.0.0.0/8'
+
+config account 'provider'
+	option host 'provider.example'
+	option username 'u'
+	option password 'p'
+	option from 'me@example.com'
+	option from_policy 'keep'
+"""
+
+MAIL = b"From: plc@example.com\r\nTo: ops@example.com\r\nSubject: alarm\r\n\r\n" + b"0123456789abcdef" * 60 + b"\r\n.\r\n"
+
+
+class Relay:
+    """The program with settings of its own; its log lines are read while it runs."""
+
+    def __init__(self, program, scratch, durability):
+        self.dir = os.path.join(scratch, durability)
+        os.makedirs(self.dir)
+        config = os.path.join(self.dir, "config")
+        with open(config, "w") as file:
+            file.write(SETTINGS.format(dir=self.dir, durability=durability))
+        self.process = subprocess.Popen([program, "run", "--foreground", "--config", config], stderr=subprocess.PIPE, text=True)
+        for line in self.process.stderr:
+            if found := re.search(r"event=listening .*port=(\d+)", line):
+                self.port = int(found[1])
+                break
+        threading.Thread(target=self.drain, daemon=True).start()
+
+    def drain(self):
+        for _ in self.process.stderr:
+            pass
+
+    def connect(self):
+        return socket.create_connection(("127.0.0.1", self.port))
+
+    def memory(self):
+        with open(f"/proc/{self.process.pid}/smaps_rollup") as file:
+            return int(re.search(r"Pss:\s+(\d+)", file.read())[1])
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait()
+
+
+def send(relay, count):
+    for _ in range(count):
+        with relay.connect() as connection:
+            replies = connection.makefile("rb")
+            replies.readline()
+            for command in (b"EHLO bench\r\n", b"MAIL FROM:<plc@example.com>\r\n", b"RCPT TO:<ops@example.com>\r\n", b"DATA\r\n", MAIL):
+                connection.sendall(command)
+                while replies.readline()[3:4] == b"-":
+                    pass
+            connection.sendall(b"QUIT\r\n")
+            replies.readline()
+
+
+def greeting(relay):
+    times = []
+    for _ in range(1000):
+        start = time.perf_counter()
+        with relay.connect() as connection:
+            connection.recv(1)
+            times.append((time.perf_counter() - start) * 1000)
+    times.sort()
+    print(f"greeting with a dead name server, 1000 connections, ms: median {statistics.median(times):.2f}, 99 % {times[989]:.2f}, most {times[-1]:.2f}")
+
+
+def rate(relay, parallel, total):
+    threads = [threading.Thread(target=send, args=(relay, total // parallel)) for _ in range(parallel)]
+    start = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return total / (time.perf_counter() - start)
+
+
+def main():
+    program, scratch = sys.argv[1:3]
+    relay = Relay(program, scratch, "memory")
+    print(f"memory idle, kB PSS: {relay.memory()}")
+    # A message in the queue keeps the program asking the name server all the while.
+    send(relay, 1)
+    greeting(relay)
+    relay.stop()
+    for durability in ("memory", "always"):
+        relay = Relay(program, os.path.join(scratch, "rate"), durability)
+        rates = ", ".join(f"{parallel} at once {rate(relay, parallel, 1000):.0f}" for parallel in (1, 10, 50))
+        print(f"accepted a second, {durability}, a connection a mail of 1 kB: {rates}")
+        print(f"memory with 3000 messages waiting, kB PSS: {relay.memory()}")
+        relay.stop()
+
+
+main()

@@ -1,0 +1,248 @@
+#!/bin/sh
+# Checks what lands on the router beside the program, without a router: the init script runs under busybox ash against
+# tests/procd_recorder.sh, and openwrt/Makefile under GNU make against stand-ins for OpenWrt's makefiles.
+#
+# Needs shellcheck, busybox, make.
+set -eu
+
+cd "$(dirname "$0")/.."
+init=files/etc/init.d/smtprelay
+work=$(mktemp -d)
+child=
+trap '[ -z "$child" ] || kill "$child" 2>/dev/null; rm -rf "$work"' EXIT
+trap 'exit 1' HUP INT TERM
+failures=0
+
+fail() {
+	failures=$((failures + 1))
+	printf 'FAILED: %s\n' "$*" >&2
+}
+
+# equal WHAT EXPECTED FOUND
+equal() {
+	[ "$2" = "$3" ] || fail "$(printf '%s\n--- expected\n%s\n--- found\n%s\n---' "$1" "$2" "$3")"
+}
+
+for tool in shellcheck busybox make; do
+	command -v "$tool" >/dev/null || {
+		echo "tests/openwrt_files.sh: $tool is missing" >&2
+		exit 2
+	}
+done
+
+# --- Every shell script that runs on the router
+
+for script in files/etc/init.d/* openwrt/test.sh; do
+	# dash is the shell nearest to busybox ash that shellcheck knows.
+	shellcheck -s dash "$script" || fail "shellcheck $script"
+	busybox ash -n "$script" || fail "$script is no shell script"
+	[ -x "$script" ] || fail "$script is not executable"
+	! grep -n '^  ' "$script" || fail "$script is indented with blanks"
+done
+
+# --- The init script
+
+cat >"$work/smtprelay" <<'EOF'
+#!/bin/sh
+[ "$1" != queue ] || echo 'the queue'
+[ "$1" = check ] || exit 0
+[ "$SETTINGS" = good ] && exit 0
+echo '/etc/config/smtprelay:3: first reason' >&2
+echo '/etc/config/smtprelay:7: second reason'
+exit 1
+EOF
+chmod +x "$work/smtprelay"
+
+# run SETTINGS ENABLED RUNNING ACTION: leaves the calls in $calls, what was said in $said, the exit status in $status.
+run() {
+	: >"$work/calls"
+	status=0
+	said=$(SETTINGS=$1 ENABLED=$2 RUNNING=$3 CALLS=$work/calls PROG=$work/smtprelay PIDFILE=$work/pid \
+		busybox ash tests/procd_recorder.sh "$init" "$4" 2>&1) || status=$?
+	calls=$(cat "$work/calls")
+}
+
+triggers='reload_trigger smtprelay
+raw_trigger interface.*.up 2000 /etc/init.d/smtprelay reload'
+started="open_service smtprelay $init
+open_instance
+command $work/smtprelay run
+file $work/smtprelay
+respawn 3600 5 0
+term_timeout 15
+pidfile $work/pid
+stderr 1
+close_instance
+close_service set
+$triggers"
+idle="open_service smtprelay $init
+close_service set
+$triggers"
+reasons='logger -t smtprelay -p mail.err /etc/config/smtprelay:3: first reason
+logger -t smtprelay -p mail.err /etc/config/smtprelay:7: second reason'
+kept='logger -t smtprelay -p mail.err smtprelay keeps running with its former settings'
+
+run good 1 0 constants
+equal 'constants' '1 90 10 /usr/sbin/smtprelay /var/run/smtprelay.pid' "$calls"
+
+for enabled in 1 on ''; do
+	run good "$enabled" 0 start
+	equal "start, enabled '$enabled'" "$started" "$calls"
+	equal "start, enabled '$enabled', says" '' "$said"
+done
+run good 1 0 boot
+equal 'boot' "$started" "$calls"
+run good 1 1 start
+equal 'start of what runs' "$started" "$calls"
+
+for settings in good wrong; do
+	run "$settings" 0 0 start
+	equal "start, switched off, settings $settings" "$idle" "$calls"
+	case "$said" in
+	*'uci set smtprelay.main.enabled=1'*) ;;
+	*) fail "start, switched off, does not say how to switch it on: $said" ;;
+	esac
+done
+
+run wrong 1 0 start
+equal 'start with wrong settings' "open_service smtprelay $init
+$reasons
+logger -t smtprelay -p mail.err smtprelay was not started, its settings in /etc/config/smtprelay are wrong
+close_service set
+$triggers" "$calls"
+case "$said" in
+*first*second*'not started'*) ;;
+*) fail "start with wrong settings does not say why: $said" ;;
+esac
+
+# procd_open_service only begins a message; without procd_close_service procd is told nothing.
+run wrong 1 1 start
+equal 'start of what runs, with wrong settings' "open_service smtprelay $init
+$reasons
+$kept" "$calls"
+equal 'start of what runs, with wrong settings: exit status' 1 "$status"
+
+run good 1 1 reload
+equal 'reload' 'send_signal smtprelay * HUP' "$calls"
+equal 'reload: exit status' 0 "$status"
+run wrong 1 1 reload
+equal 'reload with wrong settings' "$reasons
+$kept" "$calls"
+equal 'reload with wrong settings: exit status' 1 "$status"
+run good 1 0 reload
+equal 'reload of what does not run' "$started" "$calls"
+run good 0 1 reload
+equal 'reload after switching off' "$idle" "$calls"
+
+run good 1 1 stop
+equal 'stop' 'kill smtprelay' "$calls"
+run good 1 1 restart
+equal 'restart' "kill smtprelay
+$started" "$calls"
+run wrong 1 1 restart
+equal 'restart with wrong settings' "$reasons
+logger -t smtprelay -p mail.err smtprelay was not restarted" "$calls"
+equal 'restart with wrong settings: exit status' 1 "$status"
+run wrong 0 1 restart
+equal 'restart after switching off' "kill smtprelay
+$idle" "$calls"
+
+run good 1 1 queue
+equal 'queue' 'the queue' "$said"
+run wrong 1 1 check
+equal 'check of wrong settings: exit status' 1 "$status"
+equal 'check of wrong settings tells the log' '' "$calls"
+
+# A program that takes its time after SIGTERM: shutdown must last until it is done.
+rm -f "$work/ready" "$work/saved"
+mkfifo "$work/ready"
+busybox ash -c "trap 'sleep 1; touch $work/saved; exit 0' TERM; echo >$work/ready
+	for _ in 1 2 3 4 5 6 7 8 9 10; do sleep 1; done" &
+child=$!
+read -r _ <"$work/ready"
+echo "$child" >"$work/pid"
+(
+	export ON_KILL="kill $child"
+	run good 1 1 shutdown
+	echo "$calls" >"$work/shutdown"
+	[ ! -f "$work/saved" ] || echo 'the program had ended' >>"$work/shutdown"
+) &
+shutdown=$!
+# Takes the process away at once when it ends, as procd does.
+wait "$child" || true
+child=
+wait "$shutdown"
+equal 'shutdown' 'kill smtprelay
+the program had ended' "$(cat "$work/shutdown")"
+
+# One that never ends (this one): procd gives the script 15 s, so it has to return by itself before that.
+echo $$ >"$work/pid"
+export SLEEP=record
+run good 1 1 shutdown
+equal 'seconds that shutdown waits at most' 14 "$(echo "$calls" | grep -c '^sleep 1$')"
+unset SLEEP
+rm "$work/pid"
+run good 1 0 shutdown
+equal 'shutdown of what does not run' 'kill smtprelay' "$calls"
+
+# --- The shipped settings
+
+# What the init script asks for must be there; "smtprelay check" reads the rest (tests/package.sh).
+equal 'main is a relay, switched off' "config relay 'main' option enabled '0'" \
+	"$(grep -A 1 "'main'" files/etc/config/smtprelay | tr -s '\n\t' ' ' | sed 's/ $//')"
+
+# --- openwrt/Makefile
+
+top=$work/top
+mkdir -p "$top/include" "$top/feeds/packages/lang/rust" "$work/build/ipkg-install/bin"
+echo program >"$work/build/ipkg-install/bin/smtprelay"
+cat >"$top/rules.mk" <<'EOF'
+TAR:=tar
+INSTALL_DIR:=install -d -m0755
+INSTALL_BIN:=install -m0755
+INSTALL_CONF:=install -m0600
+EOF
+cat >"$top/include/package.mk" <<'EOF'
+ifeq ($(PKG_NAME)$(PKG_VERSION)$(PKG_RELEASE),)
+  $(error PKG_NAME, PKG_VERSION and PKG_RELEASE come before package.mk)
+endif
+PKG_INSTALL_DIR=$(PKG_BUILD_DIR)/ipkg-install
+define BuildPackage
+$(eval $(Package/$(1)))
+.PHONY: prepare install show
+prepare:
+	$(Build/Prepare)
+install:
+	$(call Package/$(1)/install,$(ROOT))
+show:
+	@echo '$(PKG_NAME) $(PKG_VERSION) $(PKG_RELEASE) | $(SECTION) | $(strip $(DEPENDS)) | $(USERID) | $(strip $(Package/$(1)/conffiles))'
+endef
+EOF
+cat >"$top/feeds/packages/lang/rust/rust-package.mk" <<'EOF'
+RUST_ARCH_DEPENDS:=@(mips||mipsel)
+RustBinPackage=
+EOF
+package_make() {
+	make --no-print-directory -C openwrt TOPDIR="$top" INCLUDE_DIR="$top/include" \
+		PKG_BUILD_DIR="$work/build" ROOT="$work/root" "$@"
+}
+version=$(sed -n 's/^version *= *"\(.*\)"/\1/p' Cargo.toml | head -n 1)
+equal 'openwrt/Makefile' \
+	"smtprelay $version 1 | mail | @(mips||mipsel) +ca-bundle | smtprelay=465:smtprelay=465 | /etc/config/smtprelay" \
+	"$(package_make show)"
+package_make install >"$work/make.log" 2>&1 || fail "openwrt/Makefile, install: $(cat "$work/make.log")"
+equal 'what openwrt/Makefile installs' '600 ./etc/config/smtprelay
+755 ./etc/init.d/smtprelay
+755 ./usr/sbin/smtprelay' "$(cd "$work/root" && find . -type f -printf '%m %p\n' | sort -k 2)"
+mkdir -p target
+package_make prepare >"$work/make.log" 2>&1 || fail "openwrt/Makefile, prepare: $(cat "$work/make.log")"
+for file in Cargo.toml Cargo.lock src/main.rs files/etc/init.d/smtprelay; do
+	cmp -s "$file" "$work/build/$file" || fail "openwrt/Makefile does not bring $file along"
+done
+[ ! -e "$work/build/target" ] || fail 'openwrt/Makefile brings target/ along'
+
+[ "$failures" -eq 0 ] || {
+	echo "$failures checks failed" >&2
+	exit 1
+}
+echo 'openwrt files: all checks passed'
