@@ -109,16 +109,18 @@ fn parse(arguments: Vec<OsString>) -> Result<Asked, String> {
 /// Arguments of sendmail have rules of their own; only `--config FILE` is ours.
 fn parse_send(arguments: &[OsString], mut file: PathBuf) -> Result<Asked, String> {
     let mut rest = Vec::new();
+    let mut list = false;
     let mut arguments = arguments.iter();
     while let Some(argument) = arguments.next() {
         match argument.to_str() {
             Some("--config") => file = arguments.next().ok_or("--config needs a file")?.into(),
-            Some("-bp") => return Ok(Asked::Do(Command::Queue, file)),
+            Some("-bp") => list = true,
             Some(text) => rest.push(text.to_string()),
             None => return Err(format!("not UTF-8: {}", argument.display())),
         }
     }
-    Ok(Asked::Do(Command::Send(Request::parse(&rest)?), file))
+    let command = if list { Command::Queue } else { Command::Send(Request::parse(&rest)?) };
+    Ok(Asked::Do(command, file))
 }
 
 fn execute(command: Command, file: &Path) -> ExitCode {

@@ -122,7 +122,9 @@ mod tests {
         assert!(
             received(&facts(&many, "[10.0.0.1]", Some("::ffff:10.0.0.1"))).contains("from [10.0.0.1] ([10.0.0.1])")
         );
-        assert!(!received(&facts(&envelope(&["jürgen@example.com"]), "x", None)).contains("for "));
+        for odd in ["jürgen@example.com", "a@b>; x", "root"] {
+            assert!(!received(&facts(&envelope(&[odd]), "x", None)).contains("for "), "{odd}");
+        }
     }
 
     #[test]

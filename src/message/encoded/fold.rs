@@ -61,6 +61,8 @@ mod tests {
         let value = format!(" {} {}  {}", "a".repeat(40), "b".repeat(40), "c".repeat(90));
         let folded = format!(" {}\r\n {}\r\n  {}", "a".repeat(40), "b".repeat(40), "c".repeat(90));
         assert_eq!(fold(8, value.as_bytes()), folded.as_bytes());
+        let blanks = format!(" a{}b", " ".repeat(1200));
+        assert_eq!(fold(8, blanks.as_bytes()), b" a b");
         assert_eq!(longest_line(8, folded.as_bytes()), 92);
         assert_eq!(longest_line(8, b" a\r\n b"), 10);
     }

@@ -1,0 +1,129 @@
+//! The command line as people and programs use it.
+
+mod support;
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use support::provider::{Provider, TlsMode};
+use support::relay::{Relay, Section};
+
+const SOON: Duration = Duration::from_secs(60);
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn nowhere() -> Section {
+    Section::custom_account("provider", "127.0.0.1", 1, "implicit").option("username", "u").option("password", "s3cret")
+}
+
+#[tokio::test]
+async fn check_says_yes_or_names_the_line() {
+    let mut relay = Relay::builder().section(nowhere()).prepare();
+    let good = relay.command(&["check"]).await;
+    assert!(good.status.success(), "{}", text(&good.stderr));
+    relay.configure("relay", "main", |section| section.option("durability", "never"));
+    let bad = relay.command(&["check"]).await;
+    assert_eq!(bad.status.code(), Some(1));
+    let said = text(&bad.stderr);
+    assert!(
+        said.contains("smtprelay.conf:") && said.contains("error: option durability 'never' is not one of"),
+        "{said}"
+    );
+    let run = relay.command(&["run", "--foreground"]).await;
+    assert!(!run.status.success());
+}
+
+#[tokio::test]
+async fn show_fills_in_and_masks() {
+    let relay = Relay::builder().section(nowhere()).prepare();
+    let shown = text(&relay.command(&["show"]).await.stdout);
+    assert!(shown.contains("option password '********'") && !shown.contains("s3cret"), "{shown}");
+    assert!(shown.contains("option retry_for '4d'") && shown.contains("option auth 'ignore'"), "{shown}");
+}
+
+#[tokio::test]
+async fn version_help_and_nonsense() {
+    let relay = Relay::builder().section(nowhere()).prepare();
+    assert_eq!(text(&relay.command(&["--version"]).await.stdout), format!("smtprelay {}\n", env!("CARGO_PKG_VERSION")));
+    assert!(text(&relay.command(&["--help"]).await.stdout).contains("usage: smtprelay COMMAND"));
+    assert_eq!(relay.command(&["dance"]).await.status.code(), Some(64));
+    assert_eq!(relay.command(&[]).await.status.code(), Some(64));
+}
+
+#[tokio::test]
+async fn an_empty_queue_says_so() {
+    let relay = Relay::builder().section(nowhere()).prepare();
+    let listed = relay.command(&["queue"]).await;
+    assert!(listed.status.success());
+    assert_eq!(text(&listed.stdout), "Mail queue is empty\n");
+}
+
+#[tokio::test]
+async fn local_mail_takes_the_same_way() {
+    let provider = Provider::builder().tls(TlsMode::Implicit).login("u", "p").start().await;
+    let relay = Relay::builder()
+        .relay_option("admin", "admin@example.com")
+        .section(Section::account("provider", &provider).option("from_policy", "keep"))
+        .start()
+        .await;
+    let cron = b"From: root (Cron Daemon)\nTo: root\nBcc: hidden@example.com\nSubject: Cron <root@gw> backup\n\nfailed\n.\nnot dropped\n";
+    let sent = relay.command_with_input(&["send", "-t", "-oi"], cron).await;
+    assert!(sent.status.success(), "{}", text(&sent.stderr));
+    let messages = provider.wait_for_messages(1, SOON).await;
+    let mail = &messages[0];
+    assert!(mail.recipients.contains(&"hidden@example.com".to_string()));
+    assert!(!mail.text().contains("hidden"), "{}", mail.text());
+    assert_eq!(mail.body(), b"failed\r\n.\r\nnot dropped\r\n");
+    assert_eq!(mail.headers("Date").len(), 1);
+
+    let sent =
+        relay.command_with_input(&["send", "-f", "ups@example.com", "ops@example.com"], b"on battery\n.\ngone\n").await;
+    assert!(sent.status.success(), "{}", text(&sent.stderr));
+    let messages = provider.wait_for_messages(2, SOON).await;
+    assert_eq!(messages[1].sender, "ups@example.com");
+    assert_eq!(messages[1].body(), b"on battery\r\n");
+    assert_eq!(messages[1].header("To").as_deref(), Some("ops@example.com"));
+
+    let nobody = relay.command_with_input(&["send", "-t"], b"Subject: x\n\nx\n").await;
+    assert_eq!(nobody.status.code(), Some(75));
+    assert!(text(&nobody.stderr).contains("no recipient"));
+}
+
+#[tokio::test]
+async fn local_mail_waits_for_a_gateway_that_does_not_run() {
+    let provider = Provider::builder().tls(TlsMode::Implicit).login("u", "p").start().await;
+    let mut relay = Relay::builder().durability("always").account("provider", &provider).prepare();
+    let sent = relay.command_with_input(&["send", "-f", "ups@example.com", "ops@example.com"], b"on battery\n").await;
+    assert!(sent.status.success(), "{}", text(&sent.stderr));
+    let listed = text(&relay.command(&["queue"]).await.stdout);
+    assert!(listed.contains("<ups@example.com>") && listed.contains("<ops@example.com> waits"), "{listed}");
+    assert!(listed.ends_with("1 message waiting\n"), "{listed}");
+    relay.restart().await;
+    provider.wait_for_messages(1, SOON).await;
+}
+
+#[tokio::test]
+async fn it_answers_to_the_names_sendmail_and_mailq() {
+    if std::env::var_os("SMTPRELAY_RUNNER").is_some() {
+        println!("skipped: an emulator has a name of its own");
+        return;
+    }
+    let relay = Relay::builder().section(nowhere()).prepare();
+    let program = std::env::var_os("SMTPRELAY_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_smtprelay").into());
+    let run = |name: &str, arguments: &[&str]| {
+        let link = relay.dir().join(name);
+        std::os::unix::fs::symlink(Path::new(&program), &link).unwrap();
+        let output = Command::new(&link).args(arguments).arg("--config").arg(relay.config_path()).output().unwrap();
+        std::fs::remove_file(link).unwrap();
+        output
+    };
+    assert_eq!(text(&run("sendmail", &["-bp"]).stdout), "Mail queue is empty\n");
+    let usage = run("sendmail", &["-bs"]);
+    assert_eq!(usage.status.code(), Some(64));
+    let unread = run("mailq", &[]);
+    // mailq takes no options: it looks at the settings of the system.
+    assert!(unread.status.success() || text(&unread.stderr).contains("/etc/config/smtprelay"));
+}

@@ -1,0 +1,344 @@
+//! What the provider says and does, and what becomes of the mail.
+
+mod support;
+
+use std::time::Duration;
+
+use support::client::Client;
+use support::provider::{Fault, Mechanism, Provider, ProviderBuilder, Step, Times, TlsMode};
+use support::relay::{Relay, RelayBuilder, Section, field};
+
+const SOON: Duration = Duration::from_secs(60);
+const TEXT: &str = "From: plc@example.com\r\nTo: ops@example.com\r\nSubject: x\r\nDate: Mon, 23 Nov 2026 01:02:03 +0000\r\nMessage-ID: <1@example.com>\r\n\r\nalarm\r\n..dot\r\n";
+
+fn provider() -> ProviderBuilder {
+    Provider::builder().tls(TlsMode::Implicit).login("u", "p")
+}
+
+fn account(provider: &Provider) -> Section {
+    Section::account("provider", provider).option("from_policy", "keep")
+}
+
+fn relay_to(provider: &Provider) -> RelayBuilder {
+    Relay::builder().durability("always").section(account(provider))
+}
+
+async fn send_to(relay: &Relay, to: &[&str], text: &str) -> String {
+    let mut device = Client::greeted(relay.addr()).await;
+    device.dialogue(&[("EHLO plc", 250)]).await;
+    let reply = device.send("plc@example.com", to, text).await;
+    assert_eq!(reply.code, 250, "{reply:?}");
+    reply.text().rsplit(' ').next().unwrap().to_string()
+}
+
+fn queued(relay: &Relay) -> usize {
+    std::fs::read_dir(relay.safe_spool().join("queue")).unwrap().count()
+}
+
+async fn removed(relay: &Relay, id: &str) {
+    relay.wait_log(|line| line.contains("event=removed") && line.contains(id), SOON).await;
+}
+
+#[tokio::test]
+async fn a_message_passes_byte_for_byte_and_its_story_can_be_found_by_its_name() {
+    let provider = provider().start().await;
+    let relay = relay_to(&provider).relay_option("hostname", "gw.example").start().await;
+    let id = send_to(&relay, &["ops@example.com"], TEXT).await;
+    let messages = provider.wait_for_messages(1, SOON).await;
+    let (received, rest) =
+        messages[0].text().split_once("\r\nFrom: ").map(|(a, b)| (a.to_string(), format!("From: {b}"))).unwrap();
+    assert_eq!(rest, TEXT);
+    assert!(received.starts_with("Received: from plc ([127.0.0.1])"), "{received}");
+    assert!(received.contains("by gw.example (smtprelay)") && received.contains(&id), "{received}");
+    assert_eq!(provider.complaints(), Vec::<String>::new());
+    assert_eq!(provider.connections()[0].hello, ["gw.example"]);
+    removed(&relay, &id).await;
+    assert_eq!(queued(&relay), 0);
+    let story: Vec<String> = relay.log().into_iter().filter(|line| line.contains(&id)).collect();
+    let events: Vec<_> = story.iter().filter_map(|line| field(line, "event")).collect();
+    assert_eq!(events, ["accepted", "delivered", "removed"]);
+    for (line, names) in [
+        (&story[0], &["client", "helo", "from", "to", "size"][..]),
+        (&story[1], &["from", "to", "size", "account", "tls", "cipher", "verified", "delay", "reply"]),
+    ] {
+        for name in names {
+            assert!(field(line, name).is_some_and(|value| !value.is_empty()), "{name} in {line}");
+        }
+    }
+    assert!(!relay.log().iter().any(|line| line.contains("alarm")), "message text in the log");
+}
+
+#[tokio::test]
+async fn every_login_that_a_provider_may_want() {
+    for mechanism in [Mechanism::Plain, Mechanism::Login, Mechanism::CramMd5] {
+        let provider = provider().mechanisms(&[mechanism]).start().await;
+        let relay = relay_to(&provider).start().await;
+        send_to(&relay, &["ops@example.com"], TEXT).await;
+        let messages = provider.wait_for_messages(1, SOON).await;
+        assert_eq!(messages[0].login.as_deref(), Some("u"), "{mechanism:?}");
+    }
+}
+
+#[tokio::test]
+async fn starttls_and_servers_that_offer_little() {
+    let little = |s: &mut support::provider::Settings| {
+        s.pipelining = false;
+        s.size = None;
+    };
+    for tls in [TlsMode::Implicit, TlsMode::StartTls] {
+        let provider = provider().tls(tls).with(little).start().await;
+        let relay = relay_to(&provider).start().await;
+        send_to(&relay, &["a@example.com", "b@example.com"], TEXT).await;
+        let messages = provider.wait_for_messages(1, SOON).await;
+        assert_eq!(messages[0].recipients, ["a@example.com", "b@example.com"]);
+        assert_eq!(provider.complaints(), Vec::<String>::new());
+    }
+}
+
+#[tokio::test]
+async fn plain_relaying_where_it_is_spelled_out() {
+    let provider = Provider::builder().tls(TlsMode::None).start().await;
+    let relay = relay_to(&provider).start().await;
+    send_to(&relay, &["ops@example.com"], TEXT).await;
+    provider.wait_for_messages(1, SOON).await;
+    let line = relay.wait_log(|line| line.contains("event=delivered"), SOON).await;
+    assert!(line.contains("tls=none") && line.contains("verified=no"), "{line}");
+    assert!(relay.log().iter().any(|line| line.contains("unprotected and can be read on the way")));
+}
+
+#[tokio::test]
+async fn one_connection_serves_many_messages() {
+    let provider = provider().start().await;
+    let relay =
+        Relay::builder().durability("always").section(account(&provider).option("connections", 1)).start().await;
+    for _ in 0..10 {
+        let id = send_to(&relay, &["ops@example.com"], TEXT).await;
+        removed(&relay, &id).await;
+    }
+    assert_eq!(provider.wait_for_messages(10, SOON).await.len(), 10);
+    assert_eq!(provider.connections().len(), 1);
+}
+
+#[tokio::test]
+async fn each_recipient_has_its_own_verdict() {
+    for pipelining in [true, false] {
+        let provider = provider().with(|s| s.pipelining = pipelining).start().await;
+        provider.set_fault(
+            Step::Rcpt("gone@example.com".into()),
+            Fault::Reply("550 5.1.1 No such user".into()),
+            Times::Always,
+        );
+        provider.set_fault(
+            Step::Rcpt("full@example.com".into()),
+            Fault::Reply("452 4.2.2 Mailbox full".into()),
+            Times::First(1),
+        );
+        let relay = relay_to(&provider).start().await;
+        let id = send_to(&relay, &["ok@example.com", "gone@example.com", "full@example.com"], TEXT).await;
+        let of = |event: &'static str| {
+            let id = id.clone();
+            move |line: &str| field(line, "event") == Some(event) && line.contains(&id)
+        };
+        assert!(relay.wait_log(of("delivered"), SOON).await.contains("to=<ok@example.com>"));
+        let failed = relay.wait_log(of("failed"), SOON).await;
+        assert!(failed.contains("to=<gone@example.com>") && failed.contains("550 5.1.1 No such user"), "{failed}");
+        let deferred = relay.wait_log(of("deferred"), SOON).await;
+        assert!(
+            deferred.contains("to=<full@example.com>") && deferred.contains("452 4.2.2 Mailbox full"),
+            "{deferred}"
+        );
+        // The message, and the notice about the recipient who is gone.
+        let messages = provider.wait_for_messages(2, SOON).await;
+        let notice = messages.iter().find(|m| m.sender.is_empty()).expect("a notice");
+        assert_eq!(notice.recipients, ["plc@example.com"]);
+        let text = notice.text();
+        for part in [
+            "Content-Type: multipart/report; report-type=delivery-status;",
+            "Final-Recipient: rfc822; gone@example.com\r\nAction: failed\r\nStatus: 5.1.1\r\n",
+            "Subject: x\r\n",
+            "Auto-Submitted: auto-replied",
+        ] {
+            assert!(text.contains(part), "{part}\n{text}");
+        }
+        assert!(!text.contains("full@example.com\r\nAction"));
+        let notice = relay.wait_log(|line| line.contains("event=notified"), SOON).await;
+        removed(&relay, field(&notice, "id").unwrap()).await;
+        // The state is on disk: after a restart only the third is tried, and gets it.
+        let mut relay = relay;
+        relay.kill9();
+        relay.restart().await;
+        let messages = provider.wait_for_messages(3, SOON).await;
+        assert_eq!(messages[2].recipients, ["full@example.com"]);
+        removed(&relay, &id).await;
+        assert_eq!(provider.complaints(), Vec::<String>::new());
+    }
+}
+
+#[tokio::test]
+async fn a_refused_notice_is_not_answered_by_another() {
+    let provider = provider().start().await;
+    provider.set_fault(Step::AnyRcpt, Fault::Reply("550 5.1.1 No such user".into()), Times::Always);
+    let relay = relay_to(&provider).start().await;
+    send_to(&relay, &["gone@example.com"], TEXT).await;
+    relay.wait_log(|line| line.contains("event=unreported"), SOON).await;
+    relay.wait_log(|line| line.contains("event=removed"), SOON).await;
+    let notified = relay.log().iter().filter(|line| line.contains("event=notified")).count();
+    assert_eq!(notified, 1);
+}
+
+#[tokio::test]
+async fn a_sender_that_exists_nowhere_is_not_told_but_admin_is() {
+    let provider = provider().start().await;
+    provider.set_fault(Step::Rcpt("gone@example.com".into()), Fault::Reply("550 5.1.1 No".into()), Times::Always);
+    let relay = relay_to(&provider).relay_option("admin", "admin@example.com").start().await;
+    let mut device = Client::greeted(relay.addr()).await;
+    device.dialogue(&[("EHLO plc", 250)]).await;
+    assert_eq!(device.send("plc@plant.local", &["gone@example.com"], TEXT).await.code, 250);
+    let messages = provider.wait_for_messages(1, SOON).await;
+    assert_eq!(messages[0].recipients, ["admin@example.com"]);
+}
+
+/// Step and fault, what is said of it, and whether the account pauses (else only the message waits).
+#[tokio::test]
+async fn no_fault_of_the_provider_loses_mail() {
+    let reply = |text: &str| Fault::Reply(text.to_string());
+    let table: Vec<(Step, Fault, &str, bool)> = vec![
+        (Step::Connect, Fault::Close, "", true),
+        (Step::Connect, Fault::Reset, "", true),
+        (Step::Greeting, reply("554 no service"), "554 no service", true),
+        (Step::Greeting, reply("421 busy"), "421 busy", true),
+        (Step::Greeting, Fault::Close, "closed the connection at the greeting", true),
+        (Step::Greeting, Fault::Garbage, "not SMTP", true),
+        (Step::Greeting, Fault::Flood, "not SMTP", true),
+        (Step::Ehlo, Fault::Close, "at EHLO", true),
+        (Step::Ehlo, reply("421 4.3.2 going down"), "421 4.3.2 going down", true),
+        (Step::Auth, reply("454 4.7.0 Temporary authentication failure"), "can't check the login now", true),
+        (Step::Auth, reply("535 5.7.8 no"), "refused the login", true),
+        (Step::Auth, Fault::Reset, "at the login", true),
+        (Step::Mail, reply("451 4.3.0 later"), "451 4.3.0 later", false),
+        (Step::Mail, reply("530 5.7.0 Authentication required"), "wants another login", true),
+        (Step::Mail, reply("550 5.4.5 Daily user sending limit exceeded"), "sending limit", true),
+        (Step::Mail, Fault::Close, "at MAIL", false),
+        (Step::AnyRcpt, reply("450 4.2.0 greylisted"), "450 4.2.0 greylisted", false),
+        (Step::AnyRcpt, reply("421 4.7.0 too fast"), "421 4.7.0 too fast", true),
+        (Step::AnyRcpt, Fault::Reset, "", false),
+        (Step::Data, reply("451 4.3.0 disk full"), "451 4.3.0 disk full", false),
+        (Step::Data, Fault::Close, "at DATA", false),
+        (Step::Data, Fault::ResetInText(5), "", false),
+        (Step::Dot, reply("451 4.7.1 try later"), "451 4.7.1 try later", false),
+        (Step::Dot, reply("421 4.3.0 shutting down"), "421 4.3.0 shutting down", true),
+        (Step::Dot, Fault::Close, "the end of the message", false),
+        (Step::Dot, Fault::Garbage, "not SMTP", false),
+        (Step::Dot, Fault::AcceptThenClose, "the end of the message", false),
+    ];
+    for (step, fault, said, pauses) in table {
+        let what = format!("{step:?} {fault:?}");
+        let doubled = matches!(fault, Fault::AcceptThenClose);
+        for pipelining in [true, false] {
+            let provider = provider().with(|s| s.pipelining = pipelining).start().await;
+            provider.set_fault(step.clone(), fault.clone(), Times::First(1));
+            let relay = relay_to(&provider).start().await;
+            let id = send_to(&relay, &["ops@example.com"], TEXT).await;
+            let event = if pauses { "event=paused" } else { "event=deferred" };
+            let line = relay.wait_log(|line| line.contains(event), SOON).await;
+            assert!(line.contains(said), "{what}: {line}");
+            assert!(!relay.log().iter().any(|line| line.contains("event=failed")), "{what}");
+            assert_eq!(queued(&relay), 1, "{what}");
+            relay.sighup();
+            removed(&relay, &id).await;
+            // Only what was accepted in silence comes twice.
+            let messages = provider.wait_for_messages(if doubled { 2 } else { 1 }, SOON).await;
+            assert_eq!(messages.len(), if doubled { 2 } else { 1 }, "{what}");
+            assert!(messages.iter().all(|m| m.text().ends_with("\r\n\r\nalarm\r\n..dot\r\n")), "{what}");
+            println!("{what}, pipelining {pipelining}: {}", line.split_once("text=").unwrap_or_default().1);
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_outage_ends_by_itself() {
+    let provider = provider().start().await;
+    provider.stop().await;
+    let relay = relay_to(&provider).start().await;
+    let id = send_to(&relay, &["ops@example.com"], TEXT).await;
+    relay.wait_log(|line| line.contains("event=paused") && line.contains("no connection to 127.0.0.1"), SOON).await;
+    provider.restart().await;
+    removed(&relay, &id).await;
+    relay.wait_log(|line| line.contains("event=resumed"), SOON).await;
+    assert_eq!(provider.messages().len(), 1);
+}
+
+#[tokio::test]
+async fn what_the_provider_does_not_offer_is_converted_or_refused_with_the_reason() {
+    let seven_bit = |s: &mut support::provider::Settings| {
+        s.eight_bit_mime = false;
+        s.smtputf8 = false;
+    };
+    let provider = provider().with(seven_bit).start().await;
+    let relay = relay_to(&provider).start().await;
+    send_to(
+        &relay,
+        &["ops@example.com"],
+        "From: Gr\u{f6}\u{df}e <plc@example.com>\r\nTo: ops@example.com\r\nSubject: \u{fc}ber\r\n\r\n\u{dc}berlauf\r\n",
+    )
+    .await;
+    let messages = provider.wait_for_messages(1, SOON).await;
+    assert!(messages[0].data.is_ascii());
+    assert!(messages[0].text().contains("=C3=9Cberlauf"), "{}", messages[0].text());
+    assert!(messages[0].mail_params.iter().all(|p| !p.starts_with("BODY") && p != "SMTPUTF8"));
+
+    let id = send_to(&relay, &["b\u{fc}ro@example.com"], TEXT).await;
+    let line = relay.wait_log(|line| line.contains("event=failed") && line.contains(&id), SOON).await;
+    assert!(line.contains("does not take international addresses (SMTPUTF8)"), "{line}");
+
+    provider.change(|s| {
+        s.eight_bit_mime = true;
+        s.smtputf8 = true;
+    });
+    removed(&relay, &id).await;
+    let notice = relay.wait_log(|line| line.contains("event=notified"), SOON).await;
+    removed(&relay, field(&notice, "id").unwrap()).await;
+    let relay = relay_to(&provider).start().await;
+    let before = provider.messages().len();
+    send_to(
+        &relay,
+        &["b\u{fc}ro@example.com"],
+        "From: plc@example.com\r\nTo: x@example.com\r\nSubject: x\r\n\r\n\u{dc}ber\r\n",
+    )
+    .await;
+    let messages = provider.wait_for_messages(before + 1, SOON).await;
+    let mail = |m: &&support::provider::Message| m.recipients == ["b\u{fc}ro@example.com"];
+    let Some(last) = messages.iter().find(mail) else { panic!("{messages:?}") };
+    assert!(last.text().contains("\u{dc}ber\r\n"));
+    assert!(
+        last.mail_params.contains(&"BODY=8BITMIME".to_string()) && last.mail_params.contains(&"SMTPUTF8".to_string())
+    );
+    assert_eq!(provider.complaints(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn the_account_address_takes_the_place_of_the_devices() {
+    let provider = provider().start().await;
+    let relay = Relay::builder().durability("memory").account("provider", &provider).start().await;
+    send_to(&relay, &["ops@example.com"], TEXT).await;
+    let messages = provider.wait_for_messages(1, SOON).await;
+    assert_eq!(messages[0].sender, "relay@provider.example");
+    assert_eq!(messages[0].header("From").as_deref(), Some("\"plc@example.com\" <relay@provider.example>"));
+    assert_eq!(messages[0].header("Reply-To").as_deref(), Some("plc@example.com"));
+}
+
+#[tokio::test]
+async fn mail_that_gets_too_old_is_given_up_and_somebody_hears_of_it() {
+    let provider = provider().start().await;
+    provider.set_fault(Step::Rcpt("ops@example.com".into()), Fault::Reply("451 4.3.0 later".into()), Times::Always);
+    let relay = relay_to(&provider).relay_option("retry_for", "1m").start().await;
+    let id = send_to(&relay, &["ops@example.com"], TEXT).await;
+    let limit = Duration::from_secs(180);
+    let line = relay.wait_log(|line| line.contains("event=failed") && line.contains(&id), limit).await;
+    assert!(line.contains("given up after 1m") && line.contains("451 4.3.0 later"), "{line}");
+    let messages = provider.wait_for_messages(1, SOON).await;
+    assert_eq!(
+        (messages[0].sender.as_str(), messages[0].recipients.as_slice()),
+        ("", &["plc@example.com".to_string()][..])
+    );
+}

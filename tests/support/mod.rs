@@ -1,0 +1,27 @@
+//! What the tests share: stand-ins for everything that the relay talks to, and a way to run the relay itself.
+//!
+//! | module | stands in for |
+//! |---|---|
+//! | [`certs`] | a certificate authority: good, expired, foreign … certificates, made anew for each test |
+//! | [`provider`] | the mail provider: a scriptable, strict SMTP server inside the test process |
+//! | [`client`] | the device on the LAN: raw bytes, in any chunking, with or without a goodbye |
+//! | [`devices`] | the conversations of known devices, byte for byte |
+//! | [`relay`] | nothing: it runs the real `smtprelay` program with a configuration of its own |
+//! | [`servers`] | nothing: it runs real Postfix and Exim servers as providers, if they are at hand |
+//! | [`mailbox`] | the place where these servers deliver to |
+//! | [`log`], [`stream`], [`watch`] | nothing: tools of the others |
+//!
+//! A test says `mod support;` and picks what it needs. Nothing here uses a fixed port, waits by sleeping, or
+//! talks to anything but the loopback interface.
+#![allow(dead_code, unused_imports)] // each test file uses another part of it
+
+pub mod certs;
+pub mod client;
+pub mod devices;
+pub mod log;
+pub mod mailbox;
+pub mod provider;
+pub mod relay;
+pub mod servers;
+pub mod stream;
+pub mod watch;
