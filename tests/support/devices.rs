@@ -38,11 +38,19 @@ impl Controllino {
 /// EHLO takes an address (`EHLO plc@example.com`). Copies without the blank line, without brackets and with a lone
 /// LF are common in public sketches.
 pub fn controllino(variant: Controllino) -> Vec<u8> {
-    let (open, close) = if variant == Controllino::NoBrackets { ("", "") } else { ("<", ">") };
+    let (open, close) = if variant == Controllino::NoBrackets {
+        ("", "")
+    } else {
+        ("<", ">")
+    };
     let mut lines = vec!["EHLO plc@example.com".to_owned()];
     if variant == Controllino::Login {
         // "plc@example.com" and "secret"
-        lines.extend(["auth login".to_owned(), "cGxjQGV4YW1wbGUuY29t".to_owned(), "c2VjcmV0".to_owned()]);
+        lines.extend([
+            "auth login".to_owned(),
+            "cGxjQGV4YW1wbGUuY29t".to_owned(),
+            "c2VjcmV0".to_owned(),
+        ]);
     }
     lines.extend([
         format!("MAIL From: {open}plc@example.com{close}"),
@@ -60,7 +68,15 @@ pub fn controllino(variant: Controllino) -> Vec<u8> {
         },
         "Level 4.20 m".to_owned(),
         ".".to_owned(),
-        if variant == Controllino::BlankLine { "QUIT" } else { "QUIT)" }.to_owned(),
+        if variant == Controllino::BlankLine {
+            "QUIT"
+        } else {
+            "QUIT)"
+        }
+        .to_owned(),
     ]);
-    lines.iter().flat_map(|line| format!("{line}\r\n").into_bytes()).collect()
+    lines
+        .iter()
+        .flat_map(|line| format!("{line}\r\n").into_bytes())
+        .collect()
 }

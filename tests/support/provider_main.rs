@@ -6,8 +6,8 @@
 //!
 //! Listens on a free port of 127.0.0.1, writes the CA of its certificate (PEM) and then its port (decimal) into the
 //! files, and prints each message that it takes: a line with TLS version, cipher, login and envelope, then the
-//! text as it came. Ends with status 0 after N messages (without `--count`: when it is killed), with status 1 when
-//! it had something to object to in the way they were sent, with status 2 when it was called wrongly.
+//! text as it came. Ends after N messages, or when it is asked to (SIGINT, SIGTERM): with status 0, or with status 1
+//! when it had something to object to in the way they were sent. Status 2: it was called wrongly.
 #![allow(dead_code, unused_imports)]
 
 #[path = "certs.rs"]
@@ -24,10 +24,14 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use provider::{Message, Provider, TlsMode};
+use provider::{Message, Provider, Record, TlsMode};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// As good as for ever, for a wait that needs an end.
 const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// How long clients may take to say QUIT after the last message.
+const GOODBYE: Duration = Duration::from_secs(2);
 
 struct Options {
     port_file: PathBuf,
@@ -70,20 +74,47 @@ async fn serve(options: Options) -> std::io::Result<ExitCode> {
     // The port comes last: whoever waits for it finds the CA in place.
     publish(&options.port_file, &format!("{}\n", provider.port()))?;
 
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        result = print_messages(&provider, options.count) => result?,
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+    }
+    for complaint in provider.complaints() {
+        eprintln!("provider: {complaint}");
+    }
+    Ok(if provider.complaints().is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// Prints messages as they come until there were `count`, and the clients had time to say goodbye.
+async fn print_messages(provider: &Provider, count: Option<usize>) -> std::io::Result<()> {
     let mut printed = 0;
-    while options.count.is_none_or(|count| printed < count) {
-        for message in provider.wait_for_messages(printed + 1, FOREVER).await.iter().skip(printed) {
+    while count.is_none_or(|count| printed < count) {
+        for message in provider
+            .wait_for_messages(printed + 1, FOREVER)
+            .await
+            .iter()
+            .skip(printed)
+        {
             print(message)?;
             printed += 1;
         }
     }
-    // The last reply is on its way; the client may still say QUIT.
-    let last_closed = |record: &provider::Record| record.connections.iter().all(|all| all.closed).then_some(());
-    let _ = tokio::time::timeout(Duration::from_secs(2), provider.wait_until("the end", FOREVER, last_closed)).await;
-    for complaint in provider.complaints() {
-        eprintln!("provider: {complaint}");
-    }
-    Ok(if provider.complaints().is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let all_closed = |record: &Record| {
+        record
+            .connections
+            .iter()
+            .all(|one| one.closed)
+            .then_some(())
+    };
+    let goodbye = provider.wait_until("the end of all connections", FOREVER, all_closed);
+    // A client may keep its connection for later: then it is not waited for.
+    let _ = tokio::time::timeout(GOODBYE, goodbye).await;
+    Ok(())
 }
 
 /// Writes a file that appears complete or not at all.
@@ -102,14 +133,20 @@ fn print(message: &Message) -> std::io::Result<()> {
     };
     let login = message.login.as_deref().unwrap_or("none");
     let to = message.recipients.join(">,<");
-    writeln!(out, "--- {tls} login={login} from=<{}> to=<{to}> bytes={}", message.sender, message.data.len())?;
+    writeln!(
+        out,
+        "--- {tls} login={login} from=<{}> to=<{to}> bytes={}",
+        message.sender,
+        message.data.len()
+    )?;
     out.write_all(&message.data)?;
     writeln!(out, "---")?;
     out.flush()
 }
 
 fn options() -> Result<Options, String> {
-    let (mut port_file, mut ca_out, mut user, mut password, mut count) = (None, None, None, None, None);
+    let (mut port_file, mut ca_out, mut user, mut password, mut count) =
+        (None, None, None, None, None);
     let mut tls = TlsMode::Implicit;
     let mut args = std::env::args().skip(1);
     while let Some(name) = args.next() {
@@ -119,7 +156,13 @@ fn options() -> Result<Options, String> {
             "--ca-out" => ca_out = Some(PathBuf::from(value)),
             "--user" => user = Some(value),
             "--password" => password = Some(value),
-            "--count" => count = Some(value.parse().map_err(|_| format!("--count {value} is not a number"))?),
+            "--count" => {
+                count = Some(
+                    value
+                        .parse()
+                        .map_err(|_| format!("--count {value} is not a number"))?,
+                )
+            }
             "--tls" => {
                 tls = match value.as_str() {
                     "implicit" => TlsMode::Implicit,
@@ -135,5 +178,12 @@ fn options() -> Result<Options, String> {
     }
     let port_file = port_file.ok_or("--port-file is missing")?;
     let ca_out = ca_out.ok_or("--ca-out is missing")?;
-    Ok(Options { port_file, ca_out, user, password, tls, count })
+    Ok(Options {
+        port_file,
+        ca_out,
+        user,
+        password,
+        tls,
+        count,
+    })
 }

@@ -13,7 +13,9 @@ use tokio::process::Command;
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::super::certs::{Cert, Certs};
-use super::{Delivery, HOSTNAME, Mailbox, PASSWORD, Packages, USER, folder_of, skipped, temp_folder, texts};
+use super::{
+    Delivery, HOSTNAME, Mailbox, PASSWORD, Packages, USER, folder_of, skipped, temp_folder, texts,
+};
 
 const OWNER: &str = "Debian-exim";
 
@@ -45,12 +47,26 @@ impl Exim {
         folder_of(OWNER, &dir.path().join("spool"));
         folder_of(OWNER, &dir.path().join("log"));
         let config = dir.path().join("exim.conf");
-        fs::write(&config, settings(&packages, dir.path(), certs, mailbox.port())).expect("write exim.conf");
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
-        let port = listener.local_addr().expect("the address of a bound socket").port();
+        fs::write(
+            &config,
+            settings(&packages, dir.path(), certs, mailbox.port()),
+        )
+        .expect("write exim.conf");
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+            .await
+            .expect("a free port");
+        let port = listener
+            .local_addr()
+            .expect("the address of a bound socket")
+            .port();
         let program = packages.root.join("usr/sbin/exim4");
         let task = tokio::spawn(serve(listener, program, config, packages.library_path()));
-        Some(Exim { port, mailbox, task, dir })
+        Some(Exim {
+            port,
+            mailbox,
+            task,
+            dir,
+        })
     }
 
     /// Where it listens on 127.0.0.1.
@@ -68,13 +84,18 @@ impl Exim {
     pub async fn wait_for_deliveries(&self, count: usize, limit: Duration) -> Vec<Delivery> {
         match self.mailbox.wait(count, limit).await {
             Some(deliveries) => deliveries,
-            None => panic!("Exim: waited {limit:?} for {count} messages\n{}", self.log()),
+            None => panic!(
+                "Exim: waited {limit:?} for {count} messages\n{}",
+                self.log()
+            ),
         }
     }
 
     /// Its logs so far.
     pub fn log(&self) -> String {
-        let read = |name: &str| fs::read_to_string(self.dir.path().join("log").join(name)).unwrap_or_default();
+        let read = |name: &str| {
+            fs::read_to_string(self.dir.path().join("log").join(name)).unwrap_or_default()
+        };
         ["mainlog", "rejectlog", "paniclog"].map(read).concat()
     }
 }
@@ -90,8 +111,15 @@ async fn serve(listener: TcpListener, program: PathBuf, config: PathBuf, librari
     let mut running = JoinSet::new();
     while let Ok((tcp, _)) = listener.accept().await {
         let mut command = Command::new(&program);
-        command.arg("-C").arg(&config).args(["-bs", "-tls-on-connect"]);
-        command.env_clear().env("LD_LIBRARY_PATH", &libraries).current_dir("/").kill_on_drop(true);
+        command
+            .arg("-C")
+            .arg(&config)
+            .args(["-bs", "-tls-on-connect"]);
+        command
+            .env_clear()
+            .env("LD_LIBRARY_PATH", &libraries)
+            .current_dir("/")
+            .kill_on_drop(true);
         match hand_over(&mut command, tcp) {
             Ok(()) => match command.spawn() {
                 Ok(mut child) => {
@@ -111,7 +139,10 @@ fn hand_over(command: &mut Command, tcp: TcpStream) -> std::io::Result<()> {
     tcp.set_nonblocking(false)?;
     let input = OwnedFd::from(tcp);
     let output = input.try_clone()?;
-    command.stdin(Stdio::from(input)).stdout(Stdio::from(output)).stderr(Stdio::null());
+    command
+        .stdin(Stdio::from(input))
+        .stdout(Stdio::from(output))
+        .stderr(Stdio::null());
     Ok(())
 }
 
