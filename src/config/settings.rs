@@ -19,7 +19,7 @@ pub mod default {
     /// When the `250` is given.
     pub const DURABILITY: Durability = Durability::Deferred;
     /// Bytes that the queue may take.
-    pub const SPOOL_LIMIT: u64 = 16 << 20;
+    pub const SPOOL_LIMIT: u64 = 32 << 20;
     /// Bytes of the largest message.
     pub const MESSAGE_LIMIT: u64 = 25 << 20;
     /// How long delivery is tried.

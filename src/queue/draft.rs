@@ -5,6 +5,7 @@ use std::io::{Seek, SeekFrom, Write};
 use std::sync::Arc;
 
 use super::blocking;
+use super::checksum::Checksum;
 use super::record::{Meta, PREAMBLE, Preamble};
 use super::spool::{Entry, Spool, SpoolError};
 
@@ -18,14 +19,14 @@ pub struct Draft {
     file: Option<File>,
     buffer: Vec<u8>,
     body: u64,
-    crc: crc32fast::Hasher,
+    crc: Checksum,
     reserved: u64,
     published: bool,
 }
 
 impl Draft {
     pub(super) fn new(spool: Arc<Spool>, id: String) -> Self {
-        let crc = crc32fast::Hasher::new();
+        let crc = Checksum::new();
         Self { spool, id, file: None, buffer: Vec::new(), body: 0, crc, reserved: 0, published: false }
     }
 
@@ -83,7 +84,7 @@ impl Draft {
     pub async fn commit(mut self, header: Vec<u8>, meta: Meta) -> Result<Entry, SpoolError> {
         let chunk = self.take_body()?;
         let envelope = meta.encode();
-        let mut crc = crc32fast::Hasher::new();
+        let mut crc = Checksum::new();
         crc.update(&header);
         crc.update(&envelope);
         let length = |part: &[u8]| u32::try_from(part.len()).map_err(|_| SpoolError::Full("header too large".into()));
@@ -91,8 +92,8 @@ impl Draft {
             body: self.body,
             header: length(&header)?,
             meta: length(&envelope)?,
-            body_crc: self.crc.clone().finalize(),
-            meta_crc: crc.finalize(),
+            body_crc: self.crc.value(),
+            meta_crc: crc.value(),
         };
         self.reserve((PREAMBLE + header.len() + envelope.len()) as u64)?;
         let (file, spool, id) = (self.file.take(), Arc::clone(&self.spool), self.id.clone());

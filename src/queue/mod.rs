@@ -3,6 +3,7 @@
 //! [`record`] is the format of one message on disk, [`spool`] the directories with their promises, [`Draft`] a message
 //! while it is being received, [`stored`] a message while it is being sent, [`schedule`] who is due when.
 
+mod checksum;
 mod draft;
 pub mod record;
 pub mod schedule;

@@ -19,6 +19,7 @@
 
 use serde_json::{Value, json};
 
+use super::checksum::Checksum;
 use crate::message::{BodyForm, Envelope};
 
 /// Length of the preamble in bytes.
@@ -66,7 +67,7 @@ impl Preamble {
         for number in [self.header, self.meta, self.body_crc, self.meta_crc] {
             out.extend_from_slice(&number.to_be_bytes());
         }
-        out.extend_from_slice(&crc32fast::hash(&out).to_be_bytes());
+        out.extend_from_slice(&Checksum::of(&out).to_be_bytes());
         out.resize(PREAMBLE, 0);
         out
     }
@@ -82,7 +83,7 @@ impl Preamble {
         let body = cursor.take().map(u64::from_be_bytes).ok_or("shorter than its preamble")?;
         let mut number = || cursor.u32().ok_or("shorter than its preamble");
         let (header, meta, body_crc, meta_crc, own_crc) = (number()?, number()?, number()?, number()?, number()?);
-        if own_crc != crc32fast::hash(checked) {
+        if own_crc != Checksum::of(checked) {
             return Err("damaged preamble");
         }
         if header > PART_LIMIT || meta > PART_LIMIT {
@@ -192,14 +193,14 @@ impl Attempt {
             })
             .collect();
         let json = json!({ "at": self.at, "r": results }).to_string();
-        format!("{:08x} {json}\n", crc32fast::hash(json.as_bytes())).into_bytes()
+        format!("{:08x} {json}\n", Checksum::of(json.as_bytes())).into_bytes()
     }
 
     /// Reads a line without its LF; `None` when it is torn.
     fn decode(line: &[u8]) -> Option<Self> {
         let (crc, json) = line.split_at_checked(9)?;
         let crc = u32::from_str_radix(std::str::from_utf8(crc).ok()?.trim_end(), 16).ok()?;
-        if crc != crc32fast::hash(json) {
+        if crc != Checksum::of(json) {
             return None;
         }
         let value: Value = serde_json::from_slice(json).ok()?;

@@ -10,6 +10,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::checksum::Checksum;
 use super::draft::Draft;
 use super::record::{Attempt, Meta, PREAMBLE, Preamble, State};
 use super::stored::Stored;
@@ -438,10 +439,10 @@ fn read_message(mut file: File, id: &str) -> Result<Stored, SpoolError> {
     file.seek(SeekFrom::Start(preamble.body.saturating_add(PREAMBLE as u64)))?;
     let header = read_exact(&mut file, preamble.header)?;
     let meta = read_exact(&mut file, preamble.meta)?;
-    let mut crc = crc32fast::Hasher::new();
+    let mut crc = Checksum::new();
     crc.update(&header);
     crc.update(&meta);
-    if crc.finalize() != preamble.meta_crc {
+    if crc.value() != preamble.meta_crc {
         return Err(damaged("header or envelope changed"));
     }
     let meta = Meta::decode(&meta).ok_or_else(|| damaged("envelope of another version"))?;

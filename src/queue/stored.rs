@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 
 use super::blocking;
+use super::checksum::Checksum;
 use super::record::{Meta, PREAMBLE, Preamble, State};
 use super::spool::SpoolError;
 
@@ -26,20 +27,15 @@ pub struct Stored {
 struct Body {
     file: File,
     left: u64,
-    crc: crc32fast::Hasher,
+    crc: Checksum,
     expected: u32,
     started: bool,
 }
 
 impl Stored {
     pub(super) fn new(file: File, preamble: &Preamble, header: Vec<u8>, meta: Meta, state: State) -> Self {
-        let body = Body {
-            file,
-            left: preamble.body,
-            crc: crc32fast::Hasher::new(),
-            expected: preamble.body_crc,
-            started: false,
-        };
+        let body =
+            Body { file, left: preamble.body, crc: Checksum::new(), expected: preamble.body_crc, started: false };
         Self { meta, state, header, body_size: preamble.body, body: Some(body) }
     }
 
@@ -69,7 +65,7 @@ impl Body {
         self.file.read_exact(&mut chunk)?;
         self.crc.update(&chunk);
         self.left = self.left.saturating_sub(length as u64);
-        if chunk.is_empty() && self.crc.clone().finalize() != self.expected {
+        if chunk.is_empty() && self.crc.value() != self.expected {
             return Err(SpoolError::Damaged("its text on disk is not what was accepted".into()));
         }
         Ok((self, chunk))

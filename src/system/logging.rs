@@ -8,7 +8,10 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread;
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
-use syslog::{Facility, Formatter3164, Logger, LoggerBackend};
+use syslog::{Facility, LogFormat, Logger, LoggerBackend, Severity};
+
+use super::clock;
+use crate::message::date::rfc5322;
 
 /// Where log lines go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,15 +85,31 @@ fn clean(text: &str) -> String {
     line
 }
 
-fn connect() -> Option<Logger<LoggerBackend, Formatter3164>> {
-    // No host name: logd would show it as part of the text.
-    let formatter = Formatter3164 {
-        facility: Facility::LOG_MAIL,
-        hostname: None,
-        process: "smtprelay".into(),
-        pid: std::process::id(),
-    };
-    syslog::unix(formatter).ok()
+/// A line as local log daemons take it (RFC 3164 section 4.1 without the host name, which logd would show as text):
+/// `<22>Nov 23 01:02:03 smtprelay[77]: event=…`. The time is UTC; logd puts its own in its place, but drops the first
+/// bytes of a line without one.
+#[derive(Clone)]
+struct LocalFormat;
+
+impl LogFormat<&str> for LocalFormat {
+    fn format<W: Write>(&self, out: &mut W, severity: Severity, line: &str) -> syslog::Result<()> {
+        let priority = Facility::LOG_MAIL as u8 | severity as u8;
+        let stamp = time_stamp(clock::now());
+        write!(out, "<{priority}>{stamp} smtprelay[{}]: {line}", std::process::id())?;
+        Ok(())
+    }
+}
+
+/// `Nov 23 01:02:03`, cut out of the date of a mail: `Mon, 23 Nov 2026 01:02:03 +0000`.
+fn time_stamp(now: i64) -> String {
+    let date = rfc5322(now);
+    let mut words = date.split_whitespace().skip(1);
+    let (day, month, time) = (words.next(), words.next(), words.nth(1));
+    format!("{} {:>2} {}", month.unwrap_or("Jan"), day.unwrap_or("1"), time.unwrap_or("00:00:00"))
+}
+
+fn connect() -> Option<Logger<LoggerBackend, LocalFormat>> {
+    syslog::unix(LocalFormat).ok()
 }
 
 fn to_stderr(level: Level, line: &str) {
@@ -105,7 +124,7 @@ fn to_stderr(level: Level, line: &str) {
 }
 
 /// One line to the log daemon; reconnects once, since the daemon may have been restarted.
-fn to_syslog(logger: &mut Option<Logger<LoggerBackend, Formatter3164>>, level: Level, line: &str) -> bool {
+fn to_syslog(logger: &mut Option<Logger<LoggerBackend, LocalFormat>>, level: Level, line: &str) -> bool {
     for _ in 0..2 {
         if logger.is_none() {
             *logger = connect();
@@ -157,6 +176,19 @@ pub fn init(target: Target, level: LevelFilter) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn syslog_lines_have_the_form_that_log_daemons_cut_up() {
+        assert_eq!(time_stamp(1_795_395_723), "Nov 23 01:02:03");
+        let mut line = Vec::new();
+        LocalFormat.format(&mut line, Severity::LOG_INFO, "event=started").unwrap();
+        let line = String::from_utf8(line).unwrap();
+        assert!(
+            line.starts_with("<22>") && line.ends_with(&format!(" smtprelay[{}]: event=started", std::process::id()))
+        );
+        // logd looks whether the 16th byte behind the priority is a blank.
+        assert_eq!(line.as_bytes()[4 + 15], b' ');
+    }
 
     #[test]
     fn lines_are_cleaned_and_cut_at_a_character() {

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, date_time_ymd,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    date_time_ymd,
 };
 use tempfile::TempDir;
 use tokio_rustls::rustls;
@@ -34,14 +34,8 @@ pub enum Cert {
 
 impl Cert {
     /// All of them.
-    pub const ALL: [Cert; 6] = [
-        Cert::Good,
-        Cert::Expired,
-        Cert::NotYetValid,
-        Cert::WrongName,
-        Cert::UnknownCa,
-        Cert::SelfSigned,
-    ];
+    pub const ALL: [Cert; 6] =
+        [Cert::Good, Cert::Expired, Cert::NotYetValid, Cert::WrongName, Cert::UnknownCa, Cert::SelfSigned];
 
     fn file_stem(self) -> &'static str {
         match self {
@@ -83,10 +77,7 @@ pub struct Certs {
 impl Certs {
     /// Makes new keys and certificates. Panics when it cannot: there is no test without them.
     pub fn new() -> Certs {
-        let dir = tempfile::Builder::new()
-            .prefix("smtprelay-certs-")
-            .tempdir()
-            .expect("temp folder for certificates");
+        let dir = tempfile::Builder::new().prefix("smtprelay-certs-").tempdir().expect("temp folder for certificates");
         // Servers under test give up root before they read the CA file.
         open_to_all(dir.path());
         let ca = authority("smtprelay test CA");
@@ -100,9 +91,7 @@ impl Certs {
             let (from, to) = cert.years();
             params.not_before = date_time_ymd(from, 1, 1);
             params.not_after = date_time_ymd(to, 12, 31);
-            params
-                .distinguished_name
-                .push(DnType::CommonName, cert.file_stem());
+            params.distinguished_name.push(DnType::CommonName, cert.file_stem());
             params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
             params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
             let signed = match cert {
@@ -139,14 +128,9 @@ impl Certs {
 
     /// SHA-256 over the DER form of the certificate, as 64 lower-case hex digits: what `option fingerprint` pins.
     pub fn fingerprint(&self, cert: Cert) -> String {
-        let der =
-            CertificateDer::from_pem_file(self.cert_file(cert)).expect("read a certificate back");
+        let der = CertificateDer::from_pem_file(self.cert_file(cert)).expect("read a certificate back");
         let digest = ring::digest::digest(&ring::digest::SHA256, &der);
-        digest
-            .as_ref()
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect()
+        digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// What a TLS server inside the test process needs to show the certificate.
@@ -157,34 +141,26 @@ impl Certs {
         cert: Cert,
         versions: &[&'static rustls::SupportedProtocolVersion],
     ) -> Arc<rustls::ServerConfig> {
-        let chain = vec![
-            CertificateDer::from_pem_file(self.cert_file(cert)).expect("read a certificate back"),
-        ];
+        let chain = vec![CertificateDer::from_pem_file(self.cert_file(cert)).expect("read a certificate back")];
         let key = PrivateKeyDer::from_pem_file(self.key_file(cert)).expect("read a key back");
-        let config = rustls::ServerConfig::builder_with_provider(Arc::new(
-            rustls::crypto::ring::default_provider(),
-        ))
-        .with_protocol_versions(versions)
-        .expect("versions that ring knows")
-        .with_no_client_auth()
-        .with_single_cert(chain, key)
-        .expect("certificate and key that belong together");
+        let config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_protocol_versions(versions)
+            .expect("versions that ring knows")
+            .with_no_client_auth()
+            .with_single_cert(chain, key)
+            .expect("certificate and key that belong together");
         Arc::new(config)
     }
 
     /// What a TLS client inside the test process needs to trust the CA, and nothing else.
     pub fn client_config(&self) -> Arc<rustls::ClientConfig> {
         let mut roots = rustls::RootCertStore::empty();
-        roots
-            .add(CertificateDer::from_pem_file(self.ca_file()).expect("read the CA back"))
-            .expect("a usable CA");
-        let config = rustls::ClientConfig::builder_with_provider(Arc::new(
-            rustls::crypto::ring::default_provider(),
-        ))
-        .with_safe_default_protocol_versions()
-        .expect("versions that ring knows")
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+        roots.add(CertificateDer::from_pem_file(self.ca_file()).expect("read the CA back")).expect("a usable CA");
+        let config = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("versions that ring knows")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
         Arc::new(config)
     }
 }
@@ -209,15 +185,11 @@ fn authority(name: &str) -> Authority {
     params.not_before = date_time_ymd(2000, 1, 1);
     params.not_after = date_time_ymd(2099, 12, 31);
     let pem = params.self_signed(&key).expect("sign a CA").pem();
-    Authority {
-        pem,
-        issuer: Issuer::new(params, key),
-    }
+    Authority { pem, issuer: Issuer::new(params, key) }
 }
 
 /// Makes a temp folder (created for its owner alone) readable for other users.
 pub fn open_to_all(dir: &Path) {
     use std::os::unix::fs::PermissionsExt;
-    fs::set_permissions(dir, fs::Permissions::from_mode(0o755))
-        .expect("change the mode of a temp folder");
+    fs::set_permissions(dir, fs::Permissions::from_mode(0o755)).expect("change the mode of a temp folder");
 }

@@ -58,15 +58,9 @@ pub struct Client {
 impl Client {
     /// Connects, and reads nothing.
     pub async fn connect(addr: SocketAddr) -> Client {
-        let tcp = TcpStream::connect(addr)
-            .await
-            .unwrap_or_else(|error| panic!("connect to {addr}: {error}"));
+        let tcp = TcpStream::connect(addr).await.unwrap_or_else(|error| panic!("connect to {addr}: {error}"));
         tcp.set_nodelay(true).expect("TCP_NODELAY");
-        Client {
-            stream: Stream::Plain(tcp),
-            buffer: Vec::new(),
-            limit: Duration::from_secs(30),
-        }
+        Client { stream: Stream::Plain(tcp), buffer: Vec::new(), limit: Duration::from_secs(30) }
     }
 
     /// Connects and reads the greeting, which has to be 220.
@@ -83,22 +77,14 @@ impl Client {
 
     /// The address of this end: where the relay sees the device.
     pub fn local_addr(&self) -> SocketAddr {
-        self.stream
-            .tcp()
-            .expect("a connection")
-            .local_addr()
-            .expect("its address")
+        self.stream.tcp().expect("a connection").local_addr().expect("its address")
     }
 
     /// Does the TLS handshake (after STARTTLS, or at once) and checks the certificate for `localhost`.
     pub async fn start_tls(&mut self, certs: &Certs) -> io::Result<()> {
-        let Stream::Plain(tcp) = self.stream.detach() else {
-            panic!("TLS is on already")
-        };
+        let Stream::Plain(tcp) = self.stream.detach() else { panic!("TLS is on already") };
         let name = ServerName::try_from("localhost").expect("a name");
-        let tls = TlsConnector::from(certs.client_config())
-            .connect(name, tcp)
-            .await?;
+        let tls = TlsConnector::from(certs.client_config()).connect(name, tcp).await?;
         self.stream = Stream::Tls(Box::new(TlsStream::Client(tls)));
         Ok(())
     }
@@ -121,9 +107,7 @@ impl Client {
 
     /// Sends a line with CRLF and reads the reply.
     pub async fn command(&mut self, line: &str) -> Reply {
-        self.write(format!("{line}\r\n").as_bytes())
-            .await
-            .unwrap_or_else(|error| panic!("send {line:?}: {error}"));
+        self.write(format!("{line}\r\n").as_bytes()).await.unwrap_or_else(|error| panic!("send {line:?}: {error}"));
         self.reply().await
     }
 
@@ -138,11 +122,9 @@ impl Client {
     /// Sends a message in good order on a connection where EHLO was said, and returns the reply to the final dot.
     /// `text` is with CRLF, and is dot-stuffed here.
     pub async fn send(&mut self, sender: &str, recipients: &[&str], text: &str) -> Reply {
-        self.dialogue(&[(&format!("MAIL FROM:<{sender}>"), 250)])
-            .await;
+        self.dialogue(&[(&format!("MAIL FROM:<{sender}>"), 250)]).await;
         for recipient in recipients {
-            self.dialogue(&[(&format!("RCPT TO:<{recipient}>"), 250)])
-                .await;
+            self.dialogue(&[(&format!("RCPT TO:<{recipient}>"), 250)]).await;
         }
         self.dialogue(&[("DATA", 354)]).await;
         let mut stuffed = format!("\r\n{text}").replace("\r\n.", "\r\n..");
@@ -178,10 +160,7 @@ impl Client {
                 return Ok(None);
             };
             let malformed = || io::Error::other(format!("not a line of an SMTP reply: {line:?}"));
-            let code: u16 = line
-                .get(..3)
-                .and_then(|code| code.parse().ok())
-                .ok_or_else(malformed)?;
+            let code: u16 = line.get(..3).and_then(|code| code.parse().ok()).ok_or_else(malformed)?;
             let text = line.get(4..).unwrap_or_default().to_owned();
             lines.push(text);
             match line.as_bytes().get(3) {
@@ -212,9 +191,7 @@ impl Client {
     async fn line(&mut self) -> io::Result<Option<String>> {
         loop {
             if self.buffer.len() > LONGEST_REPLY {
-                return Err(io::Error::other(format!(
-                    "no line end within {LONGEST_REPLY} bytes"
-                )));
+                return Err(io::Error::other(format!("no line end within {LONGEST_REPLY} bytes")));
             }
             if let Some(end) = self.buffer.windows(2).position(|two| two == b"\r\n") {
                 let line: Vec<u8> = self.buffer.drain(..end + 2).collect();
@@ -223,10 +200,7 @@ impl Client {
             if !self.fill().await? {
                 return match self.buffer.is_empty() {
                     true => Ok(None),
-                    false => Err(io::Error::other(format!(
-                        "closed inside of a line: {:?}",
-                        self.buffer
-                    ))),
+                    false => Err(io::Error::other(format!("closed inside of a line: {:?}", self.buffer))),
                 };
             }
         }
@@ -236,10 +210,7 @@ impl Client {
     async fn fill(&mut self) -> io::Result<bool> {
         let read = self.stream.read_buf(&mut self.buffer);
         match tokio::time::timeout(self.limit, read).await {
-            Err(_) => Err(io::Error::new(
-                io::ErrorKind::TimedOut,
-                format!("nothing came for {:?}", self.limit),
-            )),
+            Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, format!("nothing came for {:?}", self.limit))),
             Ok(Ok(count)) => Ok(count > 0),
             Ok(Err(error)) if error.kind() == io::ErrorKind::TimedOut => Err(error),
             Ok(Err(_)) => Ok(false),

@@ -34,23 +34,15 @@ impl Controllino {
 /// <…>` and `RCPT To: <…>` with a blank behind the colon, `auth login`, `To: You <…>`, `From: Me <…>`, `Subject:
 /// Arduino email test\r\n`, lines of text, `.`, `QUIT`). Its use with a Controllino and an OpenWrt router as mail
 /// gateway is described at
-/// `johanneskinzig.de/index.php/systems-engineering/35-arduino-controllino-public-mail-isp-mta-mua`; there the
-/// EHLO takes an address (`EHLO plc@example.com`). Copies without the blank line, without brackets and with a lone
-/// LF are common in public sketches.
+/// `johanneskinzig.de/index.php/systems-engineering/35-arduino-controllino-public-mail-isp-mta-mua`. The EHLO with an
+/// address and the stray bracket are what users of such sketches report. Copies without the blank line, without brackets
+/// and with a lone LF are common in public sketches.
 pub fn controllino(variant: Controllino) -> Vec<u8> {
-    let (open, close) = if variant == Controllino::NoBrackets {
-        ("", "")
-    } else {
-        ("<", ">")
-    };
+    let (open, close) = if variant == Controllino::NoBrackets { ("", "") } else { ("<", ">") };
     let mut lines = vec!["EHLO plc@example.com".to_owned()];
     if variant == Controllino::Login {
         // "plc@example.com" and "secret"
-        lines.extend([
-            "auth login".to_owned(),
-            "cGxjQGV4YW1wbGUuY29t".to_owned(),
-            "c2VjcmV0".to_owned(),
-        ]);
+        lines.extend(["auth login".to_owned(), "cGxjQGV4YW1wbGUuY29t".to_owned(), "c2VjcmV0".to_owned()]);
     }
     lines.extend([
         format!("MAIL From: {open}plc@example.com{close}"),
@@ -68,15 +60,7 @@ pub fn controllino(variant: Controllino) -> Vec<u8> {
         },
         "Level 4.20 m".to_owned(),
         ".".to_owned(),
-        if variant == Controllino::BlankLine {
-            "QUIT"
-        } else {
-            "QUIT)"
-        }
-        .to_owned(),
+        if variant == Controllino::BlankLine { "QUIT" } else { "QUIT)" }.to_owned(),
     ]);
-    lines
-        .iter()
-        .flat_map(|line| format!("{line}\r\n").into_bytes())
-        .collect()
+    lines.iter().flat_map(|line| format!("{line}\r\n").into_bytes()).collect()
 }

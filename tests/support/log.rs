@@ -45,10 +45,7 @@ impl fmt::Display for Missing {
 impl ProcessLog {
     /// An empty one.
     pub fn new() -> ProcessLog {
-        ProcessLog {
-            state: Watched::new(State::default()),
-            readers: Vec::new(),
-        }
+        ProcessLog { state: Watched::new(State::default()), readers: Vec::new() }
     }
 
     /// Begins a new run: reads both outputs of the child, which have to be pipes.
@@ -60,10 +57,7 @@ impl ProcessLog {
         });
         let stdout = child.stdout.take().expect("a pipe for standard output");
         let stderr = child.stderr.take().expect("a pipe for standard error");
-        self.readers = vec![
-            read(stdout, self.state.clone()),
-            read(stderr, self.state.clone()),
-        ];
+        self.readers = vec![read(stdout, self.state.clone()), read(stderr, self.state.clone())];
     }
 
     /// Takes in what the program wrote before it was killed, so that it is not taken for words of the next run.
@@ -89,34 +83,17 @@ impl ProcessLog {
     }
 
     /// The first line from `mark` on that fits, seen already or still to come.
-    pub async fn wait(
-        &self,
-        mark: usize,
-        fits: impl Fn(&str) -> bool,
-        limit: Duration,
-    ) -> Result<String, Missing> {
+    pub async fn wait(&self, mark: usize, fits: impl Fn(&str) -> bool, limit: Duration) -> Result<String, Missing> {
         let look = |state: &State| {
-            let line = state
-                .lines
-                .iter()
-                .skip(mark)
-                .find(|line| fits(line))
-                .cloned();
-            line.map(Ok)
-                .or((state.open == 0).then_some(Err(Missing::Ended)))
+            let line = state.lines.iter().skip(mark).find(|line| fits(line)).cloned();
+            line.map(Ok).or((state.open == 0).then_some(Err(Missing::Ended)))
         };
-        self.state
-            .wait(limit, look)
-            .await
-            .unwrap_or(Err(Missing::TimedOut(limit)))
+        self.state.wait(limit, look).await.unwrap_or(Err(Missing::TimedOut(limit)))
     }
 
     /// Waits until the program says nothing more, because it has ended. False after `limit`.
     pub async fn wait_end(&self, limit: Duration) -> bool {
-        self.state
-            .wait(limit, |state| (state.open == 0).then_some(()))
-            .await
-            .is_some()
+        self.state.wait(limit, |state| (state.open == 0).then_some(())).await.is_some()
     }
 }
 
@@ -150,10 +127,7 @@ fn read(stream: impl Read + Send + 'static, state: Watched<State>) -> JoinHandle
     std::thread::spawn(move || {
         let mut reader = BufReader::new(stream);
         let mut line = Vec::new();
-        while reader
-            .read_until(b'\n', &mut line)
-            .is_ok_and(|count| count > 0)
-        {
+        while reader.read_until(b'\n', &mut line).is_ok_and(|count| count > 0) {
             let text = String::from_utf8_lossy(&line).trim_end().to_owned();
             state.change(|state| state.lines.push(text));
             line.clear();

@@ -33,13 +33,8 @@ pub struct Mailbox {
 impl Mailbox {
     /// Starts on a free port of 127.0.0.1.
     pub async fn start() -> Mailbox {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-            .await
-            .expect("a free port for LMTP");
-        let port = listener
-            .local_addr()
-            .expect("the address of a bound socket")
-            .port();
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port for LMTP");
+        let port = listener.local_addr().expect("the address of a bound socket").port();
         let deliveries = Watched::new(Vec::new());
         let shared = deliveries.clone();
         let task = tokio::spawn(async move {
@@ -53,11 +48,7 @@ impl Mailbox {
                 });
             }
         });
-        Mailbox {
-            port,
-            deliveries,
-            task,
-        }
+        Mailbox { port, deliveries, task }
     }
 
     /// Where it listens.
@@ -67,11 +58,7 @@ impl Mailbox {
 
     /// Waits until at least so many messages are there, and returns all; `None` after `limit`.
     pub async fn wait(&self, count: usize, limit: Duration) -> Option<Vec<Delivery>> {
-        self.deliveries
-            .wait(limit, |all| {
-                Some(all.clone()).filter(|all| all.len() >= count)
-            })
-            .await
+        self.deliveries.wait(limit, |all| Some(all.clone()).filter(|all| all.len() >= count)).await
     }
 
     /// What is there.
@@ -90,22 +77,14 @@ async fn converse(tcp: TcpStream, deliveries: Watched<Vec<Delivery>>) -> std::io
     tcp.set_nodelay(true)?;
     let mut stream = BufReader::new(tcp);
     stream.write_all(b"220 mailbox.example LMTP\r\n").await?;
-    let mut delivery = Delivery {
-        sender: String::new(),
-        recipients: Vec::new(),
-        data: Vec::new(),
-    };
+    let mut delivery = Delivery { sender: String::new(), recipients: Vec::new(), data: Vec::new() };
     loop {
         let mut line = Vec::new();
         if stream.read_until(b'\n', &mut line).await? == 0 {
             return Ok(());
         }
         let line = String::from_utf8_lossy(&line).trim_end().to_owned();
-        let verb = line
-            .split(' ')
-            .next()
-            .unwrap_or_default()
-            .to_ascii_uppercase();
+        let verb = line.split(' ').next().unwrap_or_default().to_ascii_uppercase();
         let reply: String = match verb.as_str() {
             "LHLO" => "250-mailbox.example\r\n250-PIPELINING\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250 SIZE\r\n".into(),
             "MAIL" => {
@@ -162,10 +141,6 @@ async fn text(stream: &mut BufReader<TcpStream>) -> std::io::Result<Vec<u8>> {
 }
 
 fn address(line: &str) -> String {
-    let inside = line
-        .split_once('<')
-        .and_then(|(_, rest)| rest.rsplit_once('>'));
-    inside
-        .map(|(address, _)| address.to_owned())
-        .unwrap_or_default()
+    let inside = line.split_once('<').and_then(|(_, rest)| rest.rsplit_once('>'));
+    inside.map(|(address, _)| address.to_owned()).unwrap_or_default()
 }

@@ -83,34 +83,19 @@ async fn serve(options: Options) -> std::io::Result<ExitCode> {
     for complaint in provider.complaints() {
         eprintln!("provider: {complaint}");
     }
-    Ok(if provider.complaints().is_empty() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(if provider.complaints().is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Prints messages as they come until there were `count`, and the clients had time to say goodbye.
 async fn print_messages(provider: &Provider, count: Option<usize>) -> std::io::Result<()> {
     let mut printed = 0;
     while count.is_none_or(|count| printed < count) {
-        for message in provider
-            .wait_for_messages(printed + 1, FOREVER)
-            .await
-            .iter()
-            .skip(printed)
-        {
+        for message in provider.wait_for_messages(printed + 1, FOREVER).await.iter().skip(printed) {
             print(message)?;
             printed += 1;
         }
     }
-    let all_closed = |record: &Record| {
-        record
-            .connections
-            .iter()
-            .all(|one| one.closed)
-            .then_some(())
-    };
+    let all_closed = |record: &Record| record.connections.iter().all(|one| one.closed).then_some(());
     let goodbye = provider.wait_until("the end of all connections", FOREVER, all_closed);
     // A client may keep its connection for later: then it is not waited for.
     let _ = tokio::time::timeout(GOODBYE, goodbye).await;
@@ -133,20 +118,14 @@ fn print(message: &Message) -> std::io::Result<()> {
     };
     let login = message.login.as_deref().unwrap_or("none");
     let to = message.recipients.join(">,<");
-    writeln!(
-        out,
-        "--- {tls} login={login} from=<{}> to=<{to}> bytes={}",
-        message.sender,
-        message.data.len()
-    )?;
+    writeln!(out, "--- {tls} login={login} from=<{}> to=<{to}> bytes={}", message.sender, message.data.len())?;
     out.write_all(&message.data)?;
     writeln!(out, "---")?;
     out.flush()
 }
 
 fn options() -> Result<Options, String> {
-    let (mut port_file, mut ca_out, mut user, mut password, mut count) =
-        (None, None, None, None, None);
+    let (mut port_file, mut ca_out, mut user, mut password, mut count) = (None, None, None, None, None);
     let mut tls = TlsMode::Implicit;
     let mut args = std::env::args().skip(1);
     while let Some(name) = args.next() {
@@ -156,13 +135,7 @@ fn options() -> Result<Options, String> {
             "--ca-out" => ca_out = Some(PathBuf::from(value)),
             "--user" => user = Some(value),
             "--password" => password = Some(value),
-            "--count" => {
-                count = Some(
-                    value
-                        .parse()
-                        .map_err(|_| format!("--count {value} is not a number"))?,
-                )
-            }
+            "--count" => count = Some(value.parse().map_err(|_| format!("--count {value} is not a number"))?),
             "--tls" => {
                 tls = match value.as_str() {
                     "implicit" => TlsMode::Implicit,
@@ -178,12 +151,5 @@ fn options() -> Result<Options, String> {
     }
     let port_file = port_file.ok_or("--port-file is missing")?;
     let ca_out = ca_out.ok_or("--ca-out is missing")?;
-    Ok(Options {
-        port_file,
-        ca_out,
-        user,
-        password,
-        tls,
-        count,
-    })
+    Ok(Options { port_file, ca_out, user, password, tls, count })
 }

@@ -17,21 +17,14 @@ struct Shared<T> {
 
 impl<T> Clone for Watched<T> {
     fn clone(&self) -> Watched<T> {
-        Watched {
-            shared: self.shared.clone(),
-        }
+        Watched { shared: self.shared.clone() }
     }
 }
 
 impl<T> Watched<T> {
     /// Starts with this value.
     pub fn new(value: T) -> Watched<T> {
-        Watched {
-            shared: Arc::new(Shared {
-                value: Mutex::new(value),
-                changed: Notify::new(),
-            }),
-        }
+        Watched { shared: Arc::new(Shared { value: Mutex::new(value), changed: Notify::new() }) }
     }
 
     /// Looks at the value.
@@ -47,11 +40,7 @@ impl<T> Watched<T> {
     }
 
     /// Waits until `look` finds what it looks for: at once if it is there already. `None` after `limit`.
-    pub async fn wait<R>(
-        &self,
-        limit: Duration,
-        mut look: impl FnMut(&T) -> Option<R>,
-    ) -> Option<R> {
+    pub async fn wait<R>(&self, limit: Duration, mut look: impl FnMut(&T) -> Option<R>) -> Option<R> {
         let wait = async {
             loop {
                 // Registered before the look, so that a change in between is not missed.
@@ -69,9 +58,6 @@ impl<T> Watched<T> {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, T> {
         // A test that failed while it held the lock must not hide its message behind a second panic.
-        self.shared
-            .value
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.shared.value.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }

@@ -34,14 +34,9 @@ impl Mechanism {
     }
 
     pub(super) fn of(name: &str) -> Option<Mechanism> {
-        [
-            Mechanism::Plain,
-            Mechanism::Login,
-            Mechanism::CramMd5,
-            Mechanism::XOauth2,
-        ]
-        .into_iter()
-        .find(|mechanism| mechanism.name().eq_ignore_ascii_case(name))
+        [Mechanism::Plain, Mechanism::Login, Mechanism::CramMd5, Mechanism::XOauth2]
+            .into_iter()
+            .find(|mechanism| mechanism.name().eq_ignore_ascii_case(name))
     }
 }
 
@@ -55,11 +50,7 @@ pub(super) enum Exchange {
 
 impl Session {
     /// Does all of the exchange but the last reply. `initial` is the initial response, not decoded yet.
-    pub(super) async fn exchange(
-        &mut self,
-        mechanism: Mechanism,
-        initial: Option<&str>,
-    ) -> Result<Exchange, End> {
+    pub(super) async fn exchange(&mut self, mechanism: Mechanism, initial: Option<&str>) -> Result<Exchange, End> {
         match mechanism {
             Mechanism::Plain => self.plain(initial).await,
             Mechanism::Login => self.login(initial).await,
@@ -73,8 +64,7 @@ impl Session {
             return Ok(BAD_BASE64);
         };
         let mut parts = response.split(|byte| *byte == 0);
-        let (Some(_), Some(user), Some(password), None) =
-            (parts.next(), parts.next(), parts.next(), parts.next())
+        let (Some(_), Some(user), Some(password), None) = (parts.next(), parts.next(), parts.next(), parts.next())
         else {
             self.complain("AUTH PLAIN: the response is not authzid NUL user NUL password");
             return Ok(Exchange::Broken("501 5.5.2 Not a PLAIN response"));
@@ -96,9 +86,7 @@ impl Session {
         if initial.is_some() {
             // RFC 4954 section 4: the server speaks first in this mechanism.
             self.complain("AUTH CRAM-MD5 with an initial response");
-            return Ok(Exchange::Broken(
-                "501 5.7.0 CRAM-MD5 takes no initial response",
-            ));
+            return Ok(Exchange::Broken("501 5.7.0 CRAM-MD5 takes no initial response"));
         }
         let challenge = format!("<{}.1@provider.example>", self.id());
         let Some(response) = self.response(&STANDARD.encode(&challenge), None).await? else {
@@ -111,26 +99,15 @@ impl Session {
         };
         let accepted = match &self.settings.login {
             Some((right_user, password)) => {
-                let mut mac =
-                    Hmac::<Md5>::new_from_slice(password.as_bytes()).expect("a key of any length");
+                let mut mac = Hmac::<Md5>::new_from_slice(password.as_bytes()).expect("a key of any length");
                 mac.update(challenge.as_bytes());
-                let right: String = mac
-                    .finalize()
-                    .into_bytes()
-                    .iter()
-                    .map(|byte| format!("{byte:02x}"))
-                    .collect();
+                let right: String = mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
                 user == right_user && digest == right
             }
             None => true,
         };
         let mechanism = Mechanism::CramMd5.name().to_owned();
-        Ok(Exchange::Done(Login {
-            mechanism,
-            user: user.to_owned(),
-            secret: digest.to_owned(),
-            accepted,
-        }))
+        Ok(Exchange::Done(Login { mechanism, user: user.to_owned(), secret: digest.to_owned(), accepted }))
     }
 
     async fn xoauth2(&mut self, initial: Option<&str>) -> Result<Exchange, End> {
@@ -147,10 +124,7 @@ impl Session {
             return Ok(Exchange::Broken("501 5.5.2 Not an XOAUTH2 response"));
         };
         let exchange = self.judge(Mechanism::XOauth2, user.as_bytes(), token.as_bytes());
-        if let Exchange::Done(Login {
-            accepted: false, ..
-        }) = exchange
-        {
+        if let Exchange::Done(Login { accepted: false, .. }) = exchange {
             // The error comes as a challenge, which the client has to answer with an empty line.
             let why = STANDARD.encode(r#"{"status":"401","schemes":"bearer"}"#);
             self.response(&why, None).await?;
@@ -159,11 +133,7 @@ impl Session {
     }
 
     /// What the client answers to this challenge: none if it gave up (`*`) or it is not base64.
-    async fn response(
-        &mut self,
-        challenge: &str,
-        initial: Option<&str>,
-    ) -> Result<Option<Vec<u8>>, End> {
+    async fn response(&mut self, challenge: &str, initial: Option<&str>) -> Result<Option<Vec<u8>>, End> {
         let encoded = match initial {
             Some("=") => String::new(), // RFC 4954 section 4: an empty initial response
             Some(initial) => initial.to_owned(),
@@ -186,9 +156,7 @@ impl Session {
 
     fn judge(&self, mechanism: Mechanism, user: &[u8], secret: &[u8]) -> Exchange {
         let accepted = match &self.settings.login {
-            Some((right_user, right_secret)) => {
-                user == right_user.as_bytes() && secret == right_secret.as_bytes()
-            }
+            Some((right_user, right_secret)) => user == right_user.as_bytes() && secret == right_secret.as_bytes(),
             None => true,
         };
         Exchange::Done(Login {

@@ -88,12 +88,8 @@ impl ProviderBuilder {
         let certs = self.certs.unwrap_or_default();
         // Bound, but never listening: keeps the port for this test while the stand-in is stopped.
         let reserved = socket();
-        reserved
-            .bind((Ipv4Addr::LOCALHOST, 0).into())
-            .expect("a free port on the loopback interface");
-        let address = reserved
-            .local_addr()
-            .expect("the address of a bound socket");
+        reserved.bind((Ipv4Addr::LOCALHOST, 0).into()).expect("a free port on the loopback interface");
+        let address = reserved.local_addr().expect("the address of a bound socket");
         let shared = Arc::new(Shared {
             settings: Mutex::new(self.settings),
             script: Mutex::new(Script::default()),
@@ -103,12 +99,7 @@ impl ProviderBuilder {
         });
         let listener = listen(address);
         let task = tokio::spawn(accept(listener, shared.clone()));
-        Provider(Arc::new(Inner {
-            shared,
-            address,
-            task: Mutex::new(Some(task)),
-            _reserved: reserved,
-        }))
+        Provider(Arc::new(Inner { shared, address, task: Mutex::new(Some(task)), _reserved: reserved }))
     }
 }
 
@@ -165,10 +156,7 @@ impl Provider {
     /// Implicit TLS 1.2 or 1.3 with a good certificate, no login, all capabilities but CHUNKING.
     pub fn builder() -> ProviderBuilder {
         let settings = Settings::default();
-        ProviderBuilder {
-            settings,
-            certs: None,
-        }
+        ProviderBuilder { settings, certs: None }
     }
 
     /// Where it listens: a port of 127.0.0.1 that stays the same across [`Provider::restart`].
@@ -230,48 +218,28 @@ impl Provider {
     /// All conversations in time order, a line each, with the id of the connection in front.
     pub fn transcript(&self) -> String {
         let line = |event: &Event| format!("{} {}\n", event.connection, event.text);
-        self.0
-            .shared
-            .record
-            .read(|record| record.transcript.iter().map(line).collect())
+        self.0.shared.record.read(|record| record.transcript.iter().map(line).collect())
     }
 
     /// Waits until at least so many messages were accepted, and returns all of them. Panics with the transcript
     /// if that takes longer than `limit`.
     pub async fn wait_for_messages(&self, count: usize, limit: Duration) -> Vec<Message> {
         let what = format!("{count} messages");
-        self.wait_until(&what, limit, |record| {
-            Some(accepted(record)).filter(|all| all.len() >= count)
-        })
-        .await
+        self.wait_until(&what, limit, |record| Some(accepted(record)).filter(|all| all.len() >= count)).await
     }
 
     /// Waits until the record shows what `look` looks for. Panics with the transcript if that takes longer than
     /// `limit`; `what` says in the panic what was waited for.
-    pub async fn wait_until<T>(
-        &self,
-        what: &str,
-        limit: Duration,
-        look: impl FnMut(&Record) -> Option<T>,
-    ) -> T {
+    pub async fn wait_until<T>(&self, what: &str, limit: Duration, look: impl FnMut(&Record) -> Option<T>) -> T {
         match self.0.shared.record.wait(limit, look).await {
             Some(found) => found,
-            None => panic!(
-                "provider: waited {limit:?} for {what}\n{}",
-                self.transcript()
-            ),
+            None => panic!("provider: waited {limit:?} for {what}\n{}", self.transcript()),
         }
     }
 
     /// Waits until a line of the transcript contains this text, such as `*: at Dot` for a fault that happened.
     pub async fn wait_for_line(&self, part: &str, limit: Duration) {
-        let seen = |record: &Record| {
-            record
-                .transcript
-                .iter()
-                .any(|event| event.text.contains(part))
-                .then_some(())
-        };
+        let seen = |record: &Record| record.transcript.iter().any(|event| event.text.contains(part)).then_some(());
         self.wait_until(part, limit, seen).await;
     }
 
@@ -315,12 +283,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
 }
 
 fn accepted(record: &Record) -> Vec<Message> {
-    record
-        .attempts
-        .iter()
-        .filter(|message| message.accepted)
-        .cloned()
-        .collect()
+    record.attempts.iter().filter(|message| message.accepted).cloned().collect()
 }
 
 fn socket() -> TcpSocket {
@@ -333,13 +296,9 @@ fn socket() -> TcpSocket {
 fn listen(address: SocketAddr) -> TcpListener {
     let socket = socket();
     socket.bind(address).expect("the port of the stand-in");
-    socket
-        .listen(128)
-        .expect("listen on the port of the stand-in")
+    socket.listen(128).expect("listen on the port of the stand-in")
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex
-        .lock()
-        .unwrap_or_else(|poisoned| poisoned.into_inner())
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }

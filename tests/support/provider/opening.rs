@@ -49,14 +49,8 @@ impl Session {
         if self.starttls_possible() {
             all.push("STARTTLS".to_owned());
         }
-        if !settings.mechanisms.is_empty()
-            && (self.tls.is_some() || settings.tls != TlsMode::StartTls)
-        {
-            let names: Vec<&str> = settings
-                .mechanisms
-                .iter()
-                .map(|mechanism| mechanism.name())
-                .collect();
+        if !settings.mechanisms.is_empty() && (self.tls.is_some() || settings.tls != TlsMode::StartTls) {
+            let names: Vec<&str> = settings.mechanisms.iter().map(|mechanism| mechanism.name()).collect();
             all.push(format!("AUTH {}", names.join(" ")));
         }
         all.push("ENHANCEDSTATUSCODES".to_owned());
@@ -73,9 +67,7 @@ impl Session {
     }
 
     fn starttls_possible(&self) -> bool {
-        self.settings.tls == TlsMode::StartTls
-            && self.settings.starttls_offered
-            && self.tls.is_none()
+        self.settings.tls == TlsMode::StartTls && self.settings.starttls_offered && self.tls.is_none()
     }
 
     pub(super) async fn starttls(&mut self, argument: &str) -> Result<(), End> {
@@ -91,11 +83,7 @@ impl Session {
         let plan = self.plan(Step::StartTls, &reply);
         let effect = plan.takes_effect();
         self.carry_out(plan).await?;
-        if effect {
-            self.handshake().await
-        } else {
-            Ok(())
-        }
+        if effect { self.handshake().await } else { Ok(()) }
     }
 
     pub(super) async fn handshake(&mut self) -> Result<(), End> {
@@ -115,14 +103,8 @@ impl Session {
         };
         let state = tls.get_ref().1;
         let info = Tls {
-            version: state
-                .protocol_version()
-                .map(|version| format!("{version:?}"))
-                .unwrap_or_default(),
-            cipher: state
-                .negotiated_cipher_suite()
-                .map(|suite| format!("{:?}", suite.suite()))
-                .unwrap_or_default(),
+            version: state.protocol_version().map(|version| format!("{version:?}")).unwrap_or_default(),
+            cipher: state.negotiated_cipher_suite().map(|suite| format!("{:?}", suite.suite())).unwrap_or_default(),
             server_name: state.server_name().map(str::to_owned),
             resumed: state.handshake_kind() == Some(tokio_rustls::rustls::HandshakeKind::Resumed),
         };
@@ -143,17 +125,14 @@ impl Session {
             None => (argument, None),
         };
         if !self.extended || self.user.is_some() || self.transaction.is_some() {
-            self.complain(
-                "AUTH before EHLO, twice, or inside of a transaction (RFC 4954 section 4)",
-            );
+            self.complain("AUTH before EHLO, twice, or inside of a transaction (RFC 4954 section 4)");
             return self.say("503 5.5.1 Not now").await;
         }
         if self.settings.tls == TlsMode::StartTls && self.tls.is_none() {
             self.complain("AUTH without TLS");
             return self.say("538 5.7.11 Encryption required").await;
         }
-        let offered =
-            Mechanism::of(name).filter(|mechanism| self.settings.mechanisms.contains(mechanism));
+        let offered = Mechanism::of(name).filter(|mechanism| self.settings.mechanisms.contains(mechanism));
         let Some(mechanism) = offered else {
             self.complain(&format!("AUTH {name}, which is not offered"));
             return self.say("504 5.5.4 Not offered").await;
@@ -162,11 +141,7 @@ impl Session {
             Exchange::Done(login) => login,
             Exchange::Broken(reply) => return self.say(reply).await,
         };
-        let reply = if login.accepted {
-            "235 2.7.0 Welcome"
-        } else {
-            "535 5.7.8 Wrong user or password"
-        };
+        let reply = if login.accepted { "235 2.7.0 Welcome" } else { "535 5.7.8 Wrong user or password" };
         let plan = self.plan(Step::Auth, reply);
         let Login { user, .. } = login.clone();
         let accepted = plan.takes_effect();
@@ -184,10 +159,7 @@ impl Session {
             self.complain("MAIL before EHLO");
             return Some("503 5.5.1 Say EHLO first");
         }
-        if self.settings.tls == TlsMode::StartTls
-            && self.settings.starttls_offered
-            && self.tls.is_none()
-        {
+        if self.settings.tls == TlsMode::StartTls && self.settings.starttls_offered && self.tls.is_none() {
             self.complain("MAIL without TLS");
             return Some("530 5.7.0 Say STARTTLS first");
         }
@@ -200,10 +172,7 @@ impl Session {
 
 /// RFC 5321 section 4.1.1.1: EHLO takes a domain (RFC 1035 letters, digits and hyphens) or an address literal.
 fn is_domain_or_literal(name: &str) -> bool {
-    if let Some(literal) = name
-        .strip_prefix('[')
-        .and_then(|rest| rest.strip_suffix(']'))
-    {
+    if let Some(literal) = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
         return match literal.strip_prefix("IPv6:") {
             Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
             None => literal.parse::<std::net::Ipv4Addr>().is_ok(),
@@ -214,9 +183,7 @@ fn is_domain_or_literal(name: &str) -> bool {
             && label.len() <= 63
             && !label.starts_with('-')
             && !label.ends_with('-')
-            && label
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
     };
     name.len() <= 255 && name.split('.').all(label)
 }

@@ -130,9 +130,7 @@ impl Message {
                 }
                 continue;
             }
-            let field = line
-                .split_once(':')
-                .filter(|(field, _)| field.eq_ignore_ascii_case(name));
+            let field = line.split_once(':').filter(|(field, _)| field.eq_ignore_ascii_case(name));
             inside = field.is_some();
             found.extend(field.map(|(_, value)| value.trim().to_owned()));
         }

@@ -110,10 +110,7 @@ impl Script {
 
     /// The first fault that is meant for this step; it is used up if its number of times is over.
     pub fn take(&mut self, step: &Step) -> Option<Fault> {
-        let at = self
-            .0
-            .iter()
-            .position(|(wanted, _, times)| *times != Times::First(0) && fits(wanted, step))?;
+        let at = self.0.iter().position(|(wanted, _, times)| *times != Times::First(0) && fits(wanted, step))?;
         let (_, fault, times) = &mut self.0[at];
         let fault = fault.clone();
         if let Times::First(left) = times {
@@ -143,19 +140,11 @@ impl Plan {
     pub fn takes_effect(&self) -> bool {
         let positive = |reply: &str| reply.is_empty() || reply.starts_with(['2', '3']);
         match &self.fault {
-            None
-            | Some(
-                Fault::Hold(_)
-                | Fault::ResetInText(_)
-                | Fault::AcceptThenClose
-                | Fault::AcceptThenReset,
-            ) => positive(&self.reply),
-            Some(Fault::Reply(text) | Fault::CloseAfterReply(text)) => {
-                positive(text) && positive(&self.reply)
+            None | Some(Fault::Hold(_) | Fault::ResetInText(_) | Fault::AcceptThenClose | Fault::AcceptThenReset) => {
+                positive(&self.reply)
             }
-            Some(Fault::Close | Fault::Reset | Fault::Hang | Fault::Garbage | Fault::Flood) => {
-                false
-            }
+            Some(Fault::Reply(text) | Fault::CloseAfterReply(text)) => positive(text) && positive(&self.reply),
+            Some(Fault::Close | Fault::Reset | Fault::Hang | Fault::Garbage | Fault::Flood) => false,
         }
     }
 }

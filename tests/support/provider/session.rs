@@ -81,8 +81,7 @@ impl Session {
             let line = self.command_line("a command").await?;
             let line = String::from_utf8_lossy(&line).into_owned();
             let (verb, argument) = line.split_once(' ').unwrap_or((&line, ""));
-            self.command(verb.to_ascii_uppercase().as_str(), argument)
-                .await?;
+            self.command(verb.to_ascii_uppercase().as_str(), argument).await?;
         }
     }
 
@@ -102,11 +101,7 @@ impl Session {
     }
 
     async fn command(&mut self, verb: &str, argument: &str) -> Result<(), End> {
-        let shown = if verb == "AUTH" {
-            argument.split(' ').next().unwrap_or_default()
-        } else {
-            argument
-        };
+        let shown = if verb == "AUTH" { argument.split(' ').next().unwrap_or_default() } else { argument };
         self.note(format!("C: {verb} {shown}").trim_end());
         self.connection(|connection| connection.verbs.push(verb.to_owned()));
         // RFC 5321 section 4.5.3.1.4, and the room that the extensions in use ask for on top.
@@ -162,13 +157,9 @@ impl Session {
             return;
         }
         if !(self.extended && self.settings.pipelining) {
-            self.complain(&format!(
-                "sent more behind {verb} though PIPELINING is not offered"
-            ));
+            self.complain(&format!("sent more behind {verb} though PIPELINING is not offered"));
         } else if !matches!(verb, "MAIL" | "RCPT" | "RSET") {
-            self.complain(&format!(
-                "sent more behind {verb}, which must be the last of a group"
-            ));
+            self.complain(&format!("sent more behind {verb}, which must be the last of a group"));
         }
     }
 
@@ -182,10 +173,7 @@ impl Session {
         if let Some(fault) = &fault {
             self.note(&format!("*: at {step:?}: {fault:?}"));
         }
-        Plan {
-            reply: reply.to_owned(),
-            fault,
-        }
+        Plan { reply: reply.to_owned(), fault }
     }
 
     /// Says the reply or does what goes wrong in its place.
@@ -232,33 +220,20 @@ impl Session {
     pub(super) fn complain(&self, what: &str) {
         let complaint = format!("connection {}: {what}", self.id);
         self.note(&format!("*: complaint: {what}"));
-        self.shared
-            .record
-            .change(|record| record.complaints.push(complaint));
+        self.shared.record.change(|record| record.complaints.push(complaint));
     }
 
     pub(super) fn note(&self, text: &str) {
-        let event = Event {
-            at: std::time::Instant::now(),
-            connection: self.id,
-            text: text.to_owned(),
-        };
-        self.shared
-            .record
-            .change(|record| record.transcript.push(event));
+        let event = Event { at: std::time::Instant::now(), connection: self.id, text: text.to_owned() };
+        self.shared.record.change(|record| record.transcript.push(event));
     }
 
     pub(super) fn connection(&self, change: impl FnOnce(&mut Connection)) {
-        self.shared
-            .record
-            .change(|record| record.connections.get_mut(self.id).map(change));
+        self.shared.record.change(|record| record.connections.get_mut(self.id).map(change));
     }
 
     fn reset_wanted(&self) -> bool {
-        self.wire
-            .stream
-            .tcp()
-            .is_some_and(|tcp| tcp.linger().is_ok_and(|linger| linger.is_some()))
+        self.wire.stream.tcp().is_some_and(|tcp| tcp.linger().is_ok_and(|linger| linger.is_some()))
     }
 }
 

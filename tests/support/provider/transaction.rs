@@ -20,9 +20,7 @@ pub(super) struct Transaction {
 
 impl Transaction {
     fn has(&self, param: &str) -> bool {
-        self.params
-            .iter()
-            .any(|have| have.eq_ignore_ascii_case(param))
+        self.params.iter().any(|have| have.eq_ignore_ascii_case(param))
     }
 }
 
@@ -37,9 +35,7 @@ impl Session {
             return self.say("503 5.5.1 Nested MAIL").await;
         }
         let Some((sender, params)) = path(argument, "FROM:") else {
-            self.complain(&format!(
-                "MAIL {argument}: not FROM:<address> (RFC 5321 section 4.1.1.2)"
-            ));
+            self.complain(&format!("MAIL {argument}: not FROM:<address> (RFC 5321 section 4.1.1.2)"));
             return self.say("501 5.5.4 Syntax: MAIL FROM:<address>").await;
         };
         for param in &params {
@@ -48,25 +44,14 @@ impl Session {
                 return self.say("555 5.5.4 Unknown parameter").await;
             }
         }
-        let transaction = Transaction {
-            sender,
-            params,
-            ..Transaction::default()
-        };
+        let transaction = Transaction { sender, params, ..Transaction::default() };
         if !transaction.sender.is_ascii() && !transaction.has("SMTPUTF8") {
-            self.complain(
-                "MAIL with an address that is not ASCII, without SMTPUTF8 (RFC 6531 section 3.4)",
-            );
+            self.complain("MAIL with an address that is not ASCII, without SMTPUTF8 (RFC 6531 section 3.4)");
         }
         let declared = transaction.params.iter().find_map(|param| {
-            param
-                .get(..5)
-                .filter(|name| name.eq_ignore_ascii_case("SIZE="))
-                .and(param[5..].parse::<u64>().ok())
+            param.get(..5).filter(|name| name.eq_ignore_ascii_case("SIZE=")).and(param[5..].parse::<u64>().ok())
         });
-        let too_big = declared
-            .zip(self.settings.size)
-            .is_some_and(|(size, limit)| size > limit);
+        let too_big = declared.zip(self.settings.size).is_some_and(|(size, limit)| size > limit);
         let plan = self.plan(Step::Mail, if too_big { TOO_BIG } else { "250 2.1.0 Ok" });
         if plan.takes_effect() {
             self.transaction = Some(transaction);
@@ -79,10 +64,7 @@ impl Session {
         let settings = &self.settings;
         let (name, value) = param.split_once('=').unwrap_or((param, ""));
         match name.to_ascii_uppercase().as_str() {
-            "BODY" => {
-                settings.eight_bit_mime
-                    && matches!(value.to_ascii_uppercase().as_str(), "7BIT" | "8BITMIME")
-            }
+            "BODY" => settings.eight_bit_mime && matches!(value.to_ascii_uppercase().as_str(), "7BIT" | "8BITMIME"),
             "SIZE" => settings.size.is_some() && value.parse::<u64>().is_ok(),
             "SMTPUTF8" => settings.smtputf8 && value.is_empty(),
             // RFC 4954 section 5: offered together with AUTH.
@@ -96,12 +78,8 @@ impl Session {
             return self.no_transaction("RCPT").await;
         };
         let utf8 = transaction.has("SMTPUTF8");
-        let Some((address, params)) =
-            path(argument, "TO:").filter(|(address, _)| !address.is_empty())
-        else {
-            self.complain(&format!(
-                "RCPT {argument}: not TO:<address> (RFC 5321 section 4.1.1.3)"
-            ));
+        let Some((address, params)) = path(argument, "TO:").filter(|(address, _)| !address.is_empty()) else {
+            self.complain(&format!("RCPT {argument}: not TO:<address> (RFC 5321 section 4.1.1.3)"));
             return self.say("501 5.5.4 Syntax: RCPT TO:<address>").await;
         };
         if let Some(param) = params.first() {
@@ -109,19 +87,12 @@ impl Session {
             return self.say("555 5.5.4 Unknown parameter").await;
         }
         if !address.is_ascii() && !utf8 {
-            self.complain(
-                "RCPT with an address that is not ASCII, without SMTPUTF8 (RFC 6531 section 3.4)",
-            );
+            self.complain("RCPT with an address that is not ASCII, without SMTPUTF8 (RFC 6531 section 3.4)");
         }
         let plan = self.plan(Step::Rcpt(address.clone()), "250 2.1.5 Ok");
         let effect = plan.takes_effect();
         if let Some(transaction) = &mut self.transaction {
-            if effect {
-                &mut transaction.recipients
-            } else {
-                &mut transaction.refused
-            }
-            .push(address);
+            if effect { &mut transaction.recipients } else { &mut transaction.refused }.push(address);
         }
         self.carry_out(plan).await
     }
@@ -216,10 +187,7 @@ impl Session {
             }
             return self.say("554 5.5.1 No valid recipients").await;
         }
-        transaction
-            .chunks
-            .get_or_insert_default()
-            .extend_from_slice(&chunk);
+        transaction.chunks.get_or_insert_default().extend_from_slice(&chunk);
         if last {
             let text = transaction.chunks.take().unwrap_or_default();
             return self.complete("BDAT", text).await;
@@ -239,19 +207,12 @@ impl Session {
         for objection in objections(&data, &transaction) {
             self.complain(objection);
         }
-        let too_big = self
-            .settings
-            .size
-            .is_some_and(|limit| u64::try_from(data.len()).is_ok_and(|size| size > limit));
+        let too_big = self.settings.size.is_some_and(|limit| u64::try_from(data.len()).is_ok_and(|size| size > limit));
         let number = self.shared.record.read(|record| record.attempts.len() + 1);
         let usual = format!("250 2.0.0 Ok: queued as {number}");
         let plan = self.plan(Step::Dot, if too_big { TOO_BIG } else { &usual });
         let accepted = plan.takes_effect();
-        self.note(&format!(
-            "*: message of {} bytes, {}",
-            data.len(),
-            if accepted { "accepted" } else { "refused" }
-        ));
+        self.note(&format!("*: message of {} bytes, {}", data.len(), if accepted { "accepted" } else { "refused" }));
         let message = Message {
             connection: self.id(),
             accepted,
@@ -265,9 +226,7 @@ impl Session {
             login: self.user.clone(),
         };
         self.connection(|connection| connection.messages += usize::from(accepted));
-        self.shared
-            .record
-            .change(|record| record.attempts.push(message));
+        self.shared.record.change(|record| record.attempts.push(message));
         self.carry_out(plan).await
     }
 }
@@ -316,9 +275,7 @@ fn objections(data: &[u8], transaction: &Transaction) -> BTreeSet<&'static str> 
 /// Splits `FROM:<address> PARAM …` strictly: no blank behind the colon, brackets, no source route.
 fn path(argument: &str, keyword: &str) -> Option<(String, Vec<String>)> {
     let (head, rest) = argument.split_at_checked(keyword.len())?;
-    let rest = rest
-        .strip_prefix('<')
-        .filter(|_| head.eq_ignore_ascii_case(keyword))?;
+    let rest = rest.strip_prefix('<').filter(|_| head.eq_ignore_ascii_case(keyword))?;
     // A quoted local part may hold > (RFC 5321 section 4.1.2).
     let mut quoted = false;
     let mut escaped = false;
@@ -333,10 +290,7 @@ fn path(argument: &str, keyword: &str) -> Option<(String, Vec<String>)> {
         ends
     })?;
     let (address, behind) = (&rest[..end], &rest[end + 1..]);
-    if address.starts_with('@')
-        || address.contains(['<', '\t'])
-        || (address.contains(' ') && !address.contains('"'))
-    {
+    if address.starts_with('@') || address.contains(['<', '\t']) || (address.contains(' ') && !address.contains('"')) {
         return None;
     }
     let params = match behind.strip_prefix(' ') {

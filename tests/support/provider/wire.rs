@@ -40,11 +40,7 @@ pub(super) struct Wire {
 
 impl Wire {
     pub fn new(stream: Stream) -> Wire {
-        Wire {
-            stream,
-            buffer: Vec::new(),
-            used: 0,
-        }
+        Wire { stream, buffer: Vec::new(), used: 0 }
     }
 
     /// Reads a command line up to LF.
@@ -124,16 +120,11 @@ impl Wire {
         let mut searched = 0;
         loop {
             let waiting = self.waiting();
-            if let Some(at) = waiting[searched..]
-                .windows(end.len())
-                .position(|part| part == end)
-            {
+            if let Some(at) = waiting[searched..].windows(end.len()).position(|part| part == end) {
                 return Ok(searched + at + end.len());
             }
             if waiting.len() > limit {
-                return Err(End::Failed(io::Error::other(format!(
-                    "no line end within {limit} bytes"
-                ))));
+                return Err(End::Failed(io::Error::other(format!("no line end within {limit} bytes"))));
             }
             // The first byte of `end` may be there already.
             searched = waiting.len().saturating_sub(end.len() - 1);

@@ -22,11 +22,7 @@ pub struct Section {
 impl Section {
     /// An empty section, such as `Section::new("device", "pump_house")`.
     pub fn new(kind: &str, name: &str) -> Section {
-        Section {
-            kind: kind.to_owned(),
-            name: name.to_owned(),
-            entries: Vec::new(),
-        }
+        Section { kind: kind.to_owned(), name: name.to_owned(), entries: Vec::new() }
     }
 
     /// An account at this provider stand-in: its port and TLS mode, its CA, and its login if it wants one.
@@ -42,9 +38,7 @@ impl Section {
             section = section.option("ca_file", provider.certs().ca_file().display());
         }
         match settings.login {
-            Some((user, password)) => section
-                .option("username", user)
-                .option("password", password),
+            Some((user, password)) => section.option("username", user).option("password", password),
             None => section,
         }
     }
@@ -68,16 +62,14 @@ impl Section {
 
     /// Adds an entry to a list.
     pub fn list(mut self, name: &str, value: impl ToString) -> Section {
-        self.entries
-            .push(("list", name.to_owned(), value.to_string()));
+        self.entries.push(("list", name.to_owned(), value.to_string()));
         self
     }
 
     /// As [`Section::option`], in place.
     pub fn set(&mut self, name: &str, value: impl ToString) {
         self.entries.retain(|(_, have, _)| have != name);
-        self.entries
-            .push(("option", name.to_owned(), value.to_string()));
+        self.entries.push(("option", name.to_owned(), value.to_string()));
     }
 
     pub(super) fn render(&self, text: &mut String) {
@@ -109,12 +101,7 @@ impl RelayBuilder {
             .option("port", 0)
             .list("allow", "127.0.0.0/8")
             .list("allow", "::1");
-        RelayBuilder {
-            relay: Section::new("relay", "main"),
-            listener,
-            sections: Vec::new(),
-            env: Vec::new(),
-        }
+        RelayBuilder { relay: Section::new("relay", "main"), listener, sections: Vec::new(), env: Vec::new() }
     }
 
     /// `memory`, `deferred` or `always`. Default: the program's own.
@@ -148,9 +135,7 @@ impl RelayBuilder {
 
     /// Another address to listen on, in place of 127.0.0.1.
     pub fn address(mut self, address: &str) -> Self {
-        self.listener
-            .entries
-            .retain(|(_, name, _)| name != "address");
+        self.listener.entries.retain(|(_, name, _)| name != "address");
         self.listener = self.listener.list("address", address);
         self
     }
@@ -182,10 +167,7 @@ impl RelayBuilder {
 
     /// Writes the configuration, but starts nothing: for [`Relay::command`] and for starts that have to fail.
     pub fn prepare(self) -> Relay {
-        let dir = tempfile::Builder::new()
-            .prefix("smtprelay-test-")
-            .tempdir()
-            .expect("temp folder for the relay");
+        let dir = tempfile::Builder::new().prefix("smtprelay-test-").tempdir().expect("temp folder for the relay");
         // The program gives up root, and its user has to come through here.
         open_to_all(dir.path());
         let mut sections = vec![self.relay, self.listener];
@@ -195,14 +177,7 @@ impl RelayBuilder {
                 sections[0].set(name, dir.path().join(folder).display());
             }
         }
-        let relay = Relay {
-            dir,
-            sections,
-            env: self.env,
-            child: None,
-            log: ProcessLog::new(),
-            address: None,
-        };
+        let relay = Relay { dir, sections, env: self.env, child: None, log: ProcessLog::new(), address: None };
         relay.write_config();
         relay
     }

@@ -73,13 +73,8 @@ impl Relay {
     /// Changes a section of the configuration file; a missing one is added. The program does not know of it before
     /// it is told.
     pub fn configure(&mut self, kind: &str, name: &str, change: impl FnOnce(Section) -> Section) {
-        let at = self
-            .sections
-            .iter()
-            .position(|section| section.kind == kind && section.name == name);
-        let section = at
-            .map(|at| self.sections[at].clone())
-            .unwrap_or_else(|| Section::new(kind, name));
+        let at = self.sections.iter().position(|section| section.kind == kind && section.name == name);
+        let section = at.map(|at| self.sections[at].clone()).unwrap_or_else(|| Section::new(kind, name));
         let section = change(section);
         match at {
             Some(at) => self.sections[at] = section,
@@ -91,18 +86,9 @@ impl Relay {
     /// Runs `smtprelay ARGS --config FILE` to its end, with this as its input.
     pub async fn command_with_input(&self, args: &[&str], input: &[u8]) -> Output {
         let mut command = tokio::process::Command::from(self.program());
-        command
-            .args(args)
-            .arg("--config")
-            .arg(self.config_path())
-            .kill_on_drop(true);
-        command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let mut child = command
-            .spawn()
-            .unwrap_or_else(|error| panic!("start {command:?}: {error}"));
+        command.args(args).arg("--config").arg(self.config_path()).kill_on_drop(true);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("start {command:?}: {error}"));
         let mut stdin = child.stdin.take().expect("a pipe");
         let feed = async move {
             // It may well end without reading.
@@ -111,10 +97,7 @@ impl Relay {
         let run = async { tokio::join!(feed, child.wait_with_output()).1 };
         match tokio::time::timeout(START_LIMIT, run).await {
             Ok(output) => output.expect("the output of a command"),
-            Err(_) => panic!(
-                "smtprelay {args:?} did not end within {START_LIMIT:?}\n{}",
-                self.log
-            ),
+            Err(_) => panic!("smtprelay {args:?} did not end within {START_LIMIT:?}\n{}", self.log),
         }
     }
 
@@ -135,18 +118,10 @@ impl Relay {
     }
 
     /// As [`Relay::wait_log`], but looks only at lines that come after [`Relay::mark`].
-    pub async fn wait_log_from(
-        &self,
-        mark: usize,
-        fits: impl Fn(&str) -> bool,
-        limit: Duration,
-    ) -> String {
+    pub async fn wait_log_from(&self, mark: usize, fits: impl Fn(&str) -> bool, limit: Duration) -> String {
         match self.log.wait(mark, fits, limit).await {
             Ok(line) => line,
-            Err(why) => panic!(
-                "a line is missing in the log of the relay: {why}\n{}",
-                self.log
-            ),
+            Err(why) => panic!("a line is missing in the log of the relay: {why}\n{}", self.log),
         }
     }
 
@@ -198,34 +173,19 @@ impl Relay {
     pub fn spawn(&mut self) {
         assert!(self.child.is_none(), "the relay runs already");
         let mut command = self.program();
-        command
-            .args(["run", "--foreground", "--config"])
-            .arg(self.config_path());
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let mut child = command
-            .spawn()
-            .unwrap_or_else(|error| panic!("start {command:?}: {error}"));
+        command.args(["run", "--foreground", "--config"]).arg(self.config_path());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("start {command:?}: {error}"));
         self.log.follow(&mut child);
         self.child = Some(child);
     }
 
     /// Waits until the log says where it listens: `event=listening address=… port=…`.
     pub async fn wait_until_listening(&mut self) {
-        let line = self
-            .wait_log(
-                |line| field(line, "event") == Some("listening"),
-                START_LIMIT,
-            )
-            .await;
-        let address = field(&line, "address")
-            .and_then(|address| address.trim_matches(['[', ']']).parse().ok());
+        let line = self.wait_log(|line| field(line, "event") == Some("listening"), START_LIMIT).await;
+        let address = field(&line, "address").and_then(|address| address.trim_matches(['[', ']']).parse().ok());
         let port = field(&line, "port").and_then(|port| port.parse().ok());
-        let (Some(address), Some(port)) = (address, port) else {
-            panic!("no address= and port= in {line:?}")
-        };
+        let (Some(address), Some(port)) = (address, port) else { panic!("no address= and port= in {line:?}") };
         let address: IpAddr = address;
         self.address = Some(SocketAddr::new(address, port));
     }

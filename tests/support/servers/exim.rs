@@ -5,17 +5,18 @@ use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Command;
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::super::certs::{Cert, Certs};
-use super::{
-    Delivery, HOSTNAME, Mailbox, PASSWORD, Packages, USER, folder_of, skipped, temp_folder, texts,
-};
+use super::{Delivery, HOSTNAME, Mailbox, PASSWORD, Packages, USER, folder_of, skipped, temp_folder, texts};
 
 const OWNER: &str = "Debian-exim";
 
@@ -32,6 +33,7 @@ pub struct Exim {
     port: u16,
     mailbox: Mailbox,
     task: JoinHandle<()>,
+    groups: Groups,
     dir: TempDir,
 }
 
@@ -47,26 +49,13 @@ impl Exim {
         folder_of(OWNER, &dir.path().join("spool"));
         folder_of(OWNER, &dir.path().join("log"));
         let config = dir.path().join("exim.conf");
-        fs::write(
-            &config,
-            settings(&packages, dir.path(), certs, mailbox.port()),
-        )
-        .expect("write exim.conf");
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-            .await
-            .expect("a free port");
-        let port = listener
-            .local_addr()
-            .expect("the address of a bound socket")
-            .port();
+        fs::write(&config, settings(&packages, dir.path(), certs, mailbox.port())).expect("write exim.conf");
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
+        let port = listener.local_addr().expect("the address of a bound socket").port();
         let program = packages.root.join("usr/sbin/exim4");
-        let task = tokio::spawn(serve(listener, program, config, packages.library_path()));
-        Some(Exim {
-            port,
-            mailbox,
-            task,
-            dir,
-        })
+        let groups = Groups::default();
+        let task = tokio::spawn(serve(listener, program, config, packages.library_path(), groups.clone()));
+        Some(Exim { port, mailbox, task, groups, dir })
     }
 
     /// Where it listens on 127.0.0.1.
@@ -84,18 +73,13 @@ impl Exim {
     pub async fn wait_for_deliveries(&self, count: usize, limit: Duration) -> Vec<Delivery> {
         match self.mailbox.wait(count, limit).await {
             Some(deliveries) => deliveries,
-            None => panic!(
-                "Exim: waited {limit:?} for {count} messages\n{}",
-                self.log()
-            ),
+            None => panic!("Exim: waited {limit:?} for {count} messages\n{}", self.log()),
         }
     }
 
     /// Its logs so far.
     pub fn log(&self) -> String {
-        let read = |name: &str| {
-            fs::read_to_string(self.dir.path().join("log").join(name)).unwrap_or_default()
-        };
+        let read = |name: &str| fs::read_to_string(self.dir.path().join("log").join(name)).unwrap_or_default();
         ["mainlog", "rejectlog", "paniclog"].map(read).concat()
     }
 }
@@ -103,31 +87,44 @@ impl Exim {
 impl Drop for Exim {
     fn drop(&mut self) {
         self.task.abort();
+        // Nobody may write into the folder any more when it is removed.
+        for group in self.groups.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            let _ = killpg(*group, Signal::SIGKILL);
+        }
     }
 }
 
+/// The process groups of the connections that are open: each Exim process has one, together with the process that
+/// delivers its messages.
+type Groups = Arc<Mutex<Vec<Pid>>>;
+
 /// One Exim process for each connection, until this is aborted.
-async fn serve(listener: TcpListener, program: PathBuf, config: PathBuf, libraries: String) {
+async fn serve(listener: TcpListener, program: PathBuf, config: PathBuf, libraries: String, groups: Groups) {
     let mut running = JoinSet::new();
     while let Ok((tcp, _)) = listener.accept().await {
         let mut command = Command::new(&program);
-        command
-            .arg("-C")
-            .arg(&config)
-            .args(["-bs", "-tls-on-connect"]);
-        command
-            .env_clear()
-            .env("LD_LIBRARY_PATH", &libraries)
-            .current_dir("/")
-            .kill_on_drop(true);
-        match hand_over(&mut command, tcp) {
-            Ok(()) => match command.spawn() {
-                Ok(mut child) => {
-                    running.spawn(async move { drop(child.wait().await) });
-                }
-                Err(error) => eprintln!("start Exim: {error}"),
-            },
-            Err(error) => eprintln!("hand a connection to Exim: {error}"),
+        // -odf: delivers in the foreground, before it reads the next command.
+        command.arg("-C").arg(&config).args(["-bs", "-tls-on-connect", "-odf"]);
+        command.env_clear().env("LD_LIBRARY_PATH", &libraries).current_dir("/");
+        command.process_group(0).kill_on_drop(true);
+        if let Err(error) = hand_over(&mut command, tcp) {
+            eprintln!("hand a connection to Exim: {error}");
+            continue;
+        }
+        match command.spawn() {
+            Ok(mut child) => {
+                let group = child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw);
+                let lock = |groups: &Groups, change: &dyn Fn(&mut Vec<Pid>)| {
+                    change(&mut groups.lock().unwrap_or_else(PoisonError::into_inner));
+                };
+                lock(&groups, &|all| all.extend(group));
+                let groups = groups.clone();
+                running.spawn(async move {
+                    let _ = child.wait().await;
+                    lock(&groups, &|all| all.retain(|one| Some(*one) != group));
+                });
+            }
+            Err(error) => eprintln!("start Exim: {error}"),
         }
         while running.try_join_next().is_some() {}
     }
@@ -139,10 +136,7 @@ fn hand_over(command: &mut Command, tcp: TcpStream) -> std::io::Result<()> {
     tcp.set_nonblocking(false)?;
     let input = OwnedFd::from(tcp);
     let output = input.try_clone()?;
-    command
-        .stdin(Stdio::from(input))
-        .stdout(Stdio::from(output))
-        .stderr(Stdio::null());
+    command.stdin(Stdio::from(input)).stdout(Stdio::from(output)).stderr(Stdio::null());
     Ok(())
 }
 

@@ -47,19 +47,14 @@ impl Packages {
         let root = fs::canonicalize(folder.join("root"))
             .map_err(|_| format!("no servers in {}; run scripts/servers.sh", folder.display()))?;
         if !root.join(program).is_file() {
-            return Err(format!(
-                "no {program} in {}; run scripts/servers.sh again",
-                root.display()
-            ));
+            return Err(format!("no {program} in {}; run scripts/servers.sh again", root.display()));
         }
         if !nix::unistd::geteuid().is_root() {
             return Err("mail servers have to be started by root".to_owned());
         }
         for user in users {
             if !matches!(nix::unistd::User::from_name(user), Ok(Some(_))) {
-                return Err(format!(
-                    "there is no user {user}; run scripts/servers.sh as root"
-                ));
+                return Err(format!("there is no user {user}; run scripts/servers.sh as root"));
             }
         }
         Ok(Packages { root })
@@ -67,16 +62,8 @@ impl Packages {
 
     /// For LD_LIBRARY_PATH: the unpacked libraries. Postfix has some of its own.
     fn library_path(&self) -> String {
-        let folders = [
-            Some(self.root.join("usr/lib/postfix")),
-            self.multiarch("usr/lib"),
-            self.multiarch("lib"),
-        ];
-        let folders: Vec<String> = folders
-            .iter()
-            .flatten()
-            .map(|folder| folder.display().to_string())
-            .collect();
+        let folders = [Some(self.root.join("usr/lib/postfix")), self.multiarch("usr/lib"), self.multiarch("lib")];
+        let folders: Vec<String> = folders.iter().flatten().map(|folder| folder.display().to_string()).collect();
         folders.join(":")
     }
 
@@ -88,10 +75,7 @@ impl Packages {
     /// `lib/x86_64-linux-gnu` or what it is called on this machine.
     fn multiarch(&self, parent: &str) -> Option<PathBuf> {
         let entries = fs::read_dir(self.root.join(parent)).ok()?;
-        entries
-            .flatten()
-            .map(|entry| entry.path())
-            .find(|path| path.to_string_lossy().contains("-linux-"))
+        entries.flatten().map(|entry| entry.path()).find(|path| path.to_string_lossy().contains("-linux-"))
     }
 }
 
@@ -103,10 +87,7 @@ fn skipped<T>(server: &str, why: &str) -> Option<T> {
 
 /// A folder that other users can enter.
 fn temp_folder(server: &str) -> TempDir {
-    let dir = tempfile::Builder::new()
-        .prefix(&format!("smtprelay-{server}-"))
-        .tempdir()
-        .expect("temp folder");
+    let dir = tempfile::Builder::new().prefix(&format!("smtprelay-{server}-")).tempdir().expect("temp folder");
     open_to_all(dir.path());
     dir
 }
@@ -119,17 +100,11 @@ fn folder_of(user: &str, path: &Path) {
 
 /// Makes a file or folder belong to this user and its group.
 fn give_to(user: &str, path: &Path) {
-    let user = nix::unistd::User::from_name(user)
-        .ok()
-        .flatten()
-        .expect("a user that was there before");
+    let user = nix::unistd::User::from_name(user).ok().flatten().expect("a user that was there before");
     nix::unistd::chown(path, Some(user.uid), Some(user.gid)).expect("chown for a mail server");
 }
 
 /// The messages without their envelopes.
 fn texts(deliveries: Vec<Delivery>) -> Vec<Vec<u8>> {
-    deliveries
-        .into_iter()
-        .map(|delivery| delivery.data)
-        .collect()
+    deliveries.into_iter().map(|delivery| delivery.data).collect()
 }

@@ -14,10 +14,7 @@ use tokio::net::TcpSocket;
 use super::super::certs::{Cert, Certs};
 use super::super::log::ProcessLog;
 use super::super::relay::START_LIMIT;
-use super::{
-    Delivery, HOSTNAME, Mailbox, PASSWORD, Packages, USER, folder_of, give_to, skipped,
-    temp_folder, texts,
-};
+use super::{Delivery, HOSTNAME, Mailbox, PASSWORD, Packages, USER, folder_of, give_to, skipped, temp_folder, texts};
 
 const OWNER: &str = "postfix";
 
@@ -52,13 +49,8 @@ impl Postfix {
         // Bound, but never listening: keeps the port for Postfix, which asks for SO_REUSEADDR, too.
         let reserved = TcpSocket::new_v4().expect("a TCP socket");
         reserved.set_reuseaddr(true).expect("SO_REUSEADDR");
-        reserved
-            .bind((Ipv4Addr::LOCALHOST, 0).into())
-            .expect("a free port");
-        let port = reserved
-            .local_addr()
-            .expect("the address of a bound socket")
-            .port();
+        reserved.bind((Ipv4Addr::LOCALHOST, 0).into()).expect("a free port");
+        let port = reserved.local_addr().expect("the address of a bound socket").port();
 
         let dir = temp_folder("postfix");
         make_queue(dir.path());
@@ -75,24 +67,12 @@ impl Postfix {
         // -s: stays in the foreground and logs to standard output. It makes a session of its own by itself.
         command.arg("-c").arg(&config).arg("-s");
         command.env_clear().env("MAIL_CONFIG", &config);
-        command
-            .env("LD_LIBRARY_PATH", packages.library_path())
-            .env("SASL_PATH", packages.sasl_path());
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        command.env("LD_LIBRARY_PATH", packages.library_path()).env("SASL_PATH", packages.sasl_path());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut master = command.spawn().expect("start Postfix");
         let mut log = ProcessLog::new();
         log.follow(&mut master);
-        let postfix = Postfix {
-            master,
-            port,
-            mailbox,
-            log,
-            _reserved: reserved,
-            _dir: dir,
-        };
+        let postfix = Postfix { master, port, mailbox, log, _reserved: reserved, _dir: dir };
         postfix.wait_log("daemon started", START_LIMIT).await;
         Some(postfix)
     }
@@ -112,10 +92,7 @@ impl Postfix {
     pub async fn wait_for_deliveries(&self, count: usize, limit: Duration) -> Vec<Delivery> {
         match self.mailbox.wait(count, limit).await {
             Some(deliveries) => deliveries,
-            None => panic!(
-                "Postfix: waited {limit:?} for {count} messages\n{}",
-                self.log()
-            ),
+            None => panic!("Postfix: waited {limit:?} for {count} messages\n{}", self.log()),
         }
     }
 
@@ -123,10 +100,7 @@ impl Postfix {
     pub async fn wait_log(&self, part: &str, limit: Duration) -> String {
         match self.log.wait(0, |line| line.contains(part), limit).await {
             Ok(line) => line,
-            Err(why) => panic!(
-                "Postfix: {part:?} is missing in its log: {why}\n{}",
-                self.log
-            ),
+            Err(why) => panic!("Postfix: {part:?} is missing in its log: {why}\n{}", self.log),
         }
     }
 
@@ -152,11 +126,9 @@ impl Drop for Postfix {
 fn make_queue(dir: &Path) {
     let queue = dir.join("queue");
     fs::create_dir(&queue).expect("make a folder");
-    for name in [
-        "active", "bounce", "corrupt", "defer", "deferred", "flush", "hold", "incoming", "maildrop",
-    ]
-    .into_iter()
-    .chain(["private", "public", "saved", "trace"])
+    for name in ["active", "bounce", "corrupt", "defer", "deferred", "flush", "hold", "incoming", "maildrop"]
+        .into_iter()
+        .chain(["private", "public", "saved", "trace"])
     {
         folder_of(OWNER, &queue.join(name));
     }
@@ -173,25 +145,13 @@ fn make_logins(packages: &Packages, sasl: &Path) {
     );
     fs::write(sasl.join("smtpd.conf"), settings).expect("write smtpd.conf");
     let mut command = Command::new(packages.root.join("usr/sbin/saslpasswd2"));
-    command
-        .args(["-p", "-c", "-u", HOSTNAME, "-f"])
-        .arg(&database)
-        .arg(USER);
-    command
-        .env("LD_LIBRARY_PATH", packages.library_path())
-        .env("SASL_PATH", packages.sasl_path());
-    let mut child = command
-        .stdin(Stdio::piped())
-        .spawn()
-        .expect("start saslpasswd2");
+    command.args(["-p", "-c", "-u", HOSTNAME, "-f"]).arg(&database).arg(USER);
+    command.env("LD_LIBRARY_PATH", packages.library_path()).env("SASL_PATH", packages.sasl_path());
+    let mut child = command.stdin(Stdio::piped()).spawn().expect("start saslpasswd2");
     let mut stdin = child.stdin.take().expect("a pipe");
-    std::io::Write::write_all(&mut stdin, PASSWORD.as_bytes())
-        .expect("hand the password to saslpasswd2");
+    std::io::Write::write_all(&mut stdin, PASSWORD.as_bytes()).expect("hand the password to saslpasswd2");
     drop(stdin);
-    assert!(
-        child.wait().expect("the end of saslpasswd2").success(),
-        "saslpasswd2 failed"
-    );
+    assert!(child.wait().expect("the end of saslpasswd2").success(), "saslpasswd2 failed");
     give_to(OWNER, &database);
 }
 

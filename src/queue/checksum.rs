@@ -1,0 +1,46 @@
+//! The CRC-32 of the spool (the one of zip and Ethernet). It finds what a dying flash chip or a torn write changed; it is
+//! no protection against people.
+
+use crc::{CRC_32_ISO_HDLC, Crc, Table};
+
+static CRC_32: Crc<u32, Table<1>> = Crc::<u32, Table<1>>::new(&CRC_32_ISO_HDLC);
+
+/// A checksum that grows with what is written or read.
+#[derive(Clone)]
+pub struct Checksum(crc::Digest<'static, u32, Table<1>>);
+
+impl Checksum {
+    /// Of nothing.
+    pub fn new() -> Self {
+        Self(CRC_32.digest())
+    }
+
+    /// Takes in the next bytes.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The checksum of everything so far.
+    pub fn value(&self) -> u32 {
+        self.0.clone().finalize()
+    }
+
+    /// The checksum of `bytes`.
+    pub fn of(bytes: &[u8]) -> u32 {
+        CRC_32.checksum(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Checksum;
+
+    #[test]
+    fn it_is_the_crc_of_zip() {
+        assert_eq!(Checksum::of(b"123456789"), 0xcbf4_3926);
+        let mut sum = Checksum::new();
+        sum.update(b"1234");
+        sum.update(b"56789");
+        assert_eq!(sum.value(), 0xcbf4_3926);
+    }
+}
