@@ -1,6 +1,6 @@
 //! The settings: the file's format, its meaning, and how both are shown again.
 //!
-//! [`uci`] turns bytes into sections, [`load`] turns sections into [`Settings`], [`show`] prints them.
+//! [`uci`] turns bytes into sections, [`mod@load`] turns sections into [`Settings`], [`show()`] prints them.
 
 pub mod load;
 pub mod providers;

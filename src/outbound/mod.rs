@@ -1,6 +1,6 @@
 //! From the queue to a provider: connection, login, transaction, and what the answers mean.
 //!
-//! [`wire`] carries lines, [`tls`] protects them, [`client`] opens and greets, [`auth`] logs in, [`transaction`] hands
+//! [`wire`] carries lines, [`tls`] protects them, [`client`] opens and greets, `auth` logs in, [`transaction`] hands
 //! over one message, [`verdict`] says what an answer means for message and account.
 
 mod auth;

@@ -2,7 +2,7 @@
 //!
 //! A message is written to `queue/.ID.tmp`, synced where the place promises it, renamed to `queue/ID.msg`, and the
 //! directory is synced. So a file with its final name is always complete, whatever happened to the power. Recovery is a
-//! scan of the directory. All functions here block; callers use [`super::blocking`].
+//! scan of the directory. All functions here block; callers are on a thread that may.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};

@@ -67,11 +67,7 @@ fn noise(random: &mut Random) -> Vec<u8> {
     let mut file = Vec::new();
     for _ in 0..random.below(60) {
         match random.below(4) {
-            0 => file.extend_from_slice(
-                random
-                    .pick(&["config ", "option ", "list ", "c a\n"])
-                    .as_bytes(),
-            ),
+            0 => file.extend_from_slice(random.pick(&["config ", "option ", "list ", "c a\n"]).as_bytes()),
             1 => file.push(random.pick(&["a", "n", "x", "1"]).as_bytes()[0]),
             2 => file.push(random.next() as u8),
             _ => file.push(SPECIAL[random.below(SPECIAL.len())]),
@@ -97,16 +93,10 @@ fn commands(random: &mut Random) -> Vec<u8> {
             0..=2 => section(random, &mut file, odd),
             3..=6 => option(random, &mut file, "option", odd),
             7..=9 => option(random, &mut file, "list", odd),
-            10 => file.extend_from_slice(
-                random
-                    .pick(&["# note", "  # it's", "\t", "\x0b\x0c \r", ""])
-                    .as_bytes(),
-            ),
+            10 => file.extend_from_slice(random.pick(&["# note", "  # it's", "\t", "\x0b\x0c \r", ""]).as_bytes()),
             _ if random.chance(odd) => {
                 file.extend_from_slice(
-                    random
-                        .pick(&["foo x 1", "options x 1", "'config' a", "p", "\u{feff}"])
-                        .as_bytes(),
+                    random.pick(&["foo x 1", "options x 1", "'config' a", "p", "\u{feff}"]).as_bytes(),
                 );
             }
             _ => file.extend_from_slice(random.pick(&["p x-1", "package 'y'"]).as_bytes()),
@@ -114,11 +104,7 @@ fn commands(random: &mut Random) -> Vec<u8> {
         end(random, &mut file);
     }
     match random.below(30) {
-        0 => file.extend_from_slice(
-            random
-                .pick(&["config", "c", "option", "o", "list", "package", "p"])
-                .as_bytes(),
-        ),
+        0 => file.extend_from_slice(random.pick(&["config", "c", "option", "o", "list", "package", "p"]).as_bytes()),
         1..=4 => {
             file.pop();
         }
@@ -135,10 +121,7 @@ fn section(random: &mut Random, file: &mut Vec<u8>, odd: usize) {
         0..=3 => ("a", "n"),
         4 | 5 => ("a", "N_2"),
         6 | 7 => ("bb", "0"),
-        8 => (
-            "b-b.c",
-            "a_rather_long_name_of_a_section_that_fills_the_first_buffer_of_libuci",
-        ),
+        8 => ("b-b.c", "a_rather_long_name_of_a_section_that_fills_the_first_buffer_of_libuci"),
         9 => ("bb", "cfg027749"),
         10 => ("a", "cfg01b606"),
         11 | 12 => ("a", "cfg02b606"),
@@ -181,10 +164,7 @@ fn option(random: &mut Random, file: &mut Vec<u8>, command: &str, odd: usize) {
             file.extend_from_slice(random.pick(&["''", "\"\"", "''\"\"''"]).as_bytes());
             return;
         }
-        2..=7 => random
-            .pick(&["1", "2", "22", "a b", "it's"])
-            .as_bytes()
-            .to_vec(),
+        2..=7 => random.pick(&["1", "2", "22", "a b", "it's"]).as_bytes().to_vec(),
         // Around the sizes of libuci's line buffer, which begins at 32 bytes and doubles.
         8 => vec![b'v'; (32 << random.below(8)) + random.below(40) - 20],
         9 => random_bytes(random, 3000),
@@ -243,9 +223,7 @@ fn word(random: &mut Random, file: &mut Vec<u8>, text: &[u8]) {
     while !rest.is_empty() {
         let (piece, behind) = rest.split_at(1 + random.below(rest.len()));
         rest = behind;
-        let plain = piece
-            .iter()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(byte));
+        let plain = piece.iter().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(byte));
         match random.below(4) {
             0 | 1 if plain => file.extend_from_slice(piece),
             0 => bare(random, file, piece),
@@ -305,26 +283,14 @@ fn damage(random: &mut Random, file: &mut Vec<u8>) {
         }
         2 => {
             // Also at the beginning of a line: libuci takes that for the end of the file.
-            let next_line = file
-                .iter()
-                .skip(place)
-                .position(|byte| *byte == b'\n')
-                .map(|line_feed| place + line_feed + 1);
+            let next_line =
+                file.iter().skip(place).position(|byte| *byte == b'\n').map(|line_feed| place + line_feed + 1);
             let target = next_line.filter(|_| random.chance(50)).unwrap_or(place);
             file.insert(target, 0);
         }
         3 => file.insert(place, random.next() as u8),
         4 => {
-            let text = random.pick(&[
-                "'it'\\''s'",
-                "\\\n",
-                "\\\r\n",
-                "\\\r",
-                ";",
-                " ; ",
-                "\n",
-                "\r",
-            ]);
+            let text = random.pick(&["'it'\\''s'", "\\\n", "\\\r\n", "\\\r", ";", " ; ", "\n", "\r"]);
             file.splice(place..place, text.bytes());
         }
         5 => {

@@ -10,9 +10,8 @@ use std::ptr;
 use std::sync::{Mutex, PoisonError};
 
 use libuci_sys::{
-    UCI_OK, uci_alloc_context, uci_context, uci_element, uci_export, uci_free_context,
-    uci_get_errorstr, uci_list, uci_load, uci_option, uci_option_type_UCI_TYPE_STRING, uci_package,
-    uci_section,
+    UCI_OK, uci_alloc_context, uci_context, uci_element, uci_export, uci_free_context, uci_get_errorstr, uci_list,
+    uci_load, uci_option, uci_option_type_UCI_TYPE_STRING, uci_package, uci_section,
 };
 
 use crate::uci::{Opt, Package, Section, Value};
@@ -63,10 +62,7 @@ pub fn load(path: &Path) -> Result<Loaded, String> {
         let code = uci_load(context, path.as_ptr(), &mut package);
         let result = if code == UCI_OK as c_int {
             assert!(!package.is_null(), "libuci loaded nothing from {path:?}");
-            Ok(Loaded {
-                package: copy_package(package),
-                export: export(context, package),
-            })
+            Ok(Loaded { package: copy_package(package), export: export(context, package) })
         } else {
             let message = error_message(context);
             assert_eq!(code, ERR_PARSE, "libuci failed on {path:?}: {message}");
@@ -96,10 +92,7 @@ unsafe fn export(context: *mut uci_context, package: *mut uci_package) -> Vec<u8
     unsafe {
         let stream = open_memstream(&mut text, &mut size);
         assert!(!stream.is_null(), "no memory for a stream");
-        assert_eq!(
-            uci_export(context, stream.cast(), package, false),
-            UCI_OK as c_int
-        );
+        assert_eq!(uci_export(context, stream.cast(), package, false), UCI_OK as c_int);
         assert_eq!(fclose(stream), 0);
         let copy = std::slice::from_raw_parts(text.cast::<u8>(), size).to_vec();
         free(text.cast());
@@ -110,11 +103,7 @@ unsafe fn export(context: *mut uci_context, package: *mut uci_package) -> Vec<u8
 unsafe fn copy_package(package: *mut uci_package) -> Package {
     // SAFETY: the elements of a package are sections.
     let sections = unsafe { elements(&raw mut (*package).sections) };
-    Package {
-        sections: sections
-            .map(|section| unsafe { copy_section(section.cast()) })
-            .collect(),
-    }
+    Package { sections: sections.map(|section| unsafe { copy_section(section.cast()) }).collect() }
 }
 
 unsafe fn copy_section(section: *mut uci_section) -> Section {
@@ -124,9 +113,7 @@ unsafe fn copy_section(section: *mut uci_section) -> Section {
             kind: text((*section).type_),
             name: (!(*section).anonymous).then(|| text((*section).e.name)),
             line: 0,
-            options: elements(&raw mut (*section).options)
-                .map(|option| copy_option(option.cast()))
-                .collect(),
+            options: elements(&raw mut (*section).options).map(|option| copy_option(option.cast())).collect(),
         }
     }
 }
@@ -140,11 +127,7 @@ unsafe fn copy_option(option: *mut uci_option) -> Opt {
             let items = elements(&raw mut (*option).v.list);
             Value::Many(items.map(|item| bytes((*item).name)).collect())
         };
-        Opt {
-            name: text((*option).e.name),
-            value,
-            line: 0,
-        }
+        Opt { name: text((*option).e.name), value, line: 0 }
     }
 }
 

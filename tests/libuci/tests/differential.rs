@@ -84,29 +84,21 @@ impl Age {
 fn without_lines(mut package: Package) -> Package {
     for section in &mut package.sections {
         section.line = 0;
-        section
-            .options
-            .iter_mut()
-            .for_each(|option| option.line = 0);
+        section.options.iter_mut().for_each(|option| option.line = 0);
     }
     package
 }
 
 fn sorted(mut package: Package) -> Package {
     for section in &mut package.sections {
-        section
-            .options
-            .sort_by(|one, other| one.name.cmp(&other.name));
+        section.options.sort_by(|one, other| one.name.cmp(&other.name));
     }
     package
 }
 
 /// Section types that libuci exports such that it cannot read them again; ours are quoted.
 fn has_quoted_type(package: &Package) -> bool {
-    package
-        .sections
-        .iter()
-        .any(|section| section.kind.contains(['\'', '"', '\\', '#', ';']))
+    package.sections.iter().any(|section| section.kind.contains(['\'', '"', '\\', '#', ';']))
 }
 
 /// What differs between libuci's answer to a file and ours, if anything does.
@@ -136,40 +128,26 @@ fn difference(file: &[u8], scratch: &Scratch, age: Age) -> Option<String> {
     let exported = uci::export(&package);
     let comparable = loaded.package == package && !has_quoted_type(&package);
     if comparable && loaded.export != exported {
-        return Some(format!(
-            "exports differ\nlibuci: {:?}\nours: {exported:?}",
-            loaded.export
-        ));
+        return Some(format!("exports differ\nlibuci: {:?}\nours: {exported:?}", loaded.export));
     }
     let read_back = uci::parse(&exported).map(without_lines);
     if read_back.as_ref() != Ok(&package) {
-        return Some(format!(
-            "export is not read back\nours: {package:#?}\nthen: {read_back:#?}"
-        ));
+        return Some(format!("export is not read back\nours: {package:#?}\nthen: {read_back:#?}"));
     }
     None
 }
 
 /// An error in the form in which libuci prints it.
 fn printed(error: &ParseError) -> String {
-    let ParseError {
-        line,
-        byte,
-        message,
-        ..
-    } = error;
+    let ParseError { line, byte, message, .. } = error;
     format!("Parse error ({message}) at line {line}, byte {byte}")
 }
 
 /// The start of a file up to the `option` or `list` that libuci refuses.
 fn before_refusal<'a>(file: &'a [u8], scratch: &Scratch) -> &'a [u8] {
-    let keywords = (0..file.len())
-        .rev()
-        .filter(|place| b"ol".contains(&file[*place]));
+    let keywords = (0..file.len()).rev().filter(|place| b"ol".contains(&file[*place]));
     let mut starts = keywords.map(|place| &file[..place]);
-    starts
-        .find(|start| scratch.load(start).is_ok())
-        .unwrap_or_default()
+    starts.find(|start| scratch.load(start).is_ok()).unwrap_or_default()
 }
 
 /// Takes pieces out of the file as long as it still makes a difference.
@@ -193,9 +171,7 @@ fn reduce(mut file: Vec<u8>, differs: impl Fn(&[u8]) -> bool) -> Vec<u8> {
 
 fn number_from<T: std::str::FromStr>(variable: &str, default: T) -> T {
     match env::var(variable) {
-        Ok(text) => text
-            .parse()
-            .unwrap_or_else(|_| panic!("{variable}={text} is not a number")),
+        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{variable}={text} is not a number")),
         Err(_) => default,
     }
 }
@@ -217,26 +193,16 @@ fn same_answer_as_libuci() {
         if difference(&file, &scratch, age).is_some() {
             let file = reduce(file, |file| difference(file, &scratch, age).is_some());
             let what = difference(&file, &scratch, age).unwrap_or_default();
-            panic!(
-                "file {number} of seed {seed}, made smaller: b\"{}\"\n{what}",
-                file.escape_ascii()
-            );
+            panic!("file {number} of seed {seed}, made smaller: b\"{}\"\n{what}", file.escape_ascii());
         }
         let libuci = scratch.load(&file);
         match libuci {
             Ok(Loaded { package, .. }) => {
                 accepted += 1;
-                with_options += usize::from(
-                    package
-                        .sections
-                        .iter()
-                        .any(|section| !section.options.is_empty()),
-                );
+                with_options += usize::from(package.sections.iter().any(|section| !section.options.is_empty()));
             }
             Err(message) => {
-                let reason = message
-                    .split_once(") at line ")
-                    .map_or(message.as_str(), |(reason, _)| reason);
+                let reason = message.split_once(") at line ").map_or(message.as_str(), |(reason, _)| reason);
                 let reason = reason.trim_start_matches("Parse error (").to_owned();
                 *refused.entry(reason).or_default() += 1;
             }
@@ -244,26 +210,15 @@ fn same_answer_as_libuci() {
     }
 
     let rejected: usize = refused.values().sum();
-    println!(
-        "accepted by both: {accepted} ({with_options} with options); refused by both: {rejected}, of these"
-    );
+    println!("accepted by both: {accepted} ({with_options} with options); refused by both: {rejected}, of these");
     for (reason, times) in &refused {
         println!("{times:7} {reason}");
     }
     // Files that are nearly all good or nearly all bad would make this test a weak one.
-    assert!(
-        accepted * 10 >= count,
-        "only {accepted} of {count} files were accepted"
-    );
-    assert!(
-        rejected * 10 >= count,
-        "only {rejected} of {count} files were refused"
-    );
+    assert!(accepted * 10 >= count, "only {accepted} of {count} files were accepted");
+    assert!(rejected * 10 >= count, "only {rejected} of {count} files were refused");
     if count >= COUNT {
-        let missing: Vec<_> = REASONS
-            .iter()
-            .filter(|reason| !refused.contains_key(**reason))
-            .collect();
+        let missing: Vec<_> = REASONS.iter().filter(|reason| !refused.contains_key(**reason)).collect();
         assert!(missing.is_empty(), "no file was refused for {missing:?}");
     }
 }
