@@ -13,9 +13,6 @@
 #   cargo-zigbuild and zig if both are installed, else the packages cargo-zigbuild and ziglang from PyPI, in a
 #   Python environment of their own in target/cross-venv.
 #
-# A fault in the program (a Rust panic) ends it at once without a word, which makes the package 6 % smaller; procd starts
-# it again. PANIC=abort in the environment builds one that logs where the fault was.
-#
 # The same sources give the same bytes: SOURCE_DATE_EPOCH is passed on, no path of this machine gets in.
 set -eu
 
