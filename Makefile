@@ -57,7 +57,7 @@ packages:
 # The end-to-end tests with the big-endian and the little-endian MIPS program.
 emulated: packages
 	for arch in $(EMULATED); do \
-		SMTPRELAY_BIN=$(CURDIR)/target/cross/$$arch/smtprelay SMTPRELAY_RUNNER=qemu-$${arch%_24kc} \
+		SMTPRELAY_BIN=$(CURDIR)/target/cross/$$arch/smtprelay SMTPRELAY_RUNNER=qemu-$${arch%_24kc} SMTPRELAY_ROUNDS=3 \
 			cargo test --locked --test '*' || exit 1; \
 	done
 

@@ -55,6 +55,10 @@ fn advise(settings: &Settings) {
 /// # Errors
 /// When the program can't start; the reason names the setting to change.
 pub async fn run(file: PathBuf, settings: Settings) -> Result<()> {
+    // Before anything else: a reload that comes early would end a program that does not know the signal.
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
     system::raise_open_files();
     let spool = Spool::open(&settings.relay).map_err(|e| anyhow!("{e}; check options spool and safe_spool"))?;
     let Some(_lock) = lock(&settings.relay.spool)? else {
@@ -74,19 +78,27 @@ pub async fn run(file: PathBuf, settings: Settings) -> Result<()> {
     let (stop_intake, intake_stopped) = watch::channel(false);
     let (stop_dispatch, dispatch_stopped) = watch::channel(false);
     let desk = Desk::new(Arc::clone(&spool), arrivals_in);
-    let local = open_local(&settings.relay.spool).map_err(anyhow::Error::msg)?;
+    // Devices come first: a gateway without its local socket is still a gateway.
+    let local = match open_local(&settings.relay.spool) {
+        Ok(local) => Some(local),
+        Err(error) => {
+            Event::Advice { text: format!("smtprelay send will not reach this gateway: {error}") }.log();
+            None
+        }
+    };
     let socket = settings.relay.spool.join(crate::inbound::listener::LOCAL_SOCKET);
     let (publish, current) = watch::channel(Arc::new(settings));
 
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut hangup = signal(SignalKind::hangup())?;
     let listeners = Listeners::open(current.clone(), desk.clone(), intake_stopped.clone())
         .map_err(|e| anyhow!("{e} (section listener)"))?;
     let dispatch = Dispatch::new(current.clone(), spool, desk.clone(), recovered);
     let dispatch = tokio::spawn(dispatch.run(arrivals, dispatch_stopped));
     let listeners = tokio::spawn(listeners.run());
-    let local = tokio::spawn(run_local(local, current, desk, intake_stopped));
+    let local = tokio::spawn(async move {
+        if let Some(local) = local {
+            run_local(local, current, desk, intake_stopped).await;
+        }
+    });
     loop {
         tokio::select! {
             _ = terminate.recv() => break,

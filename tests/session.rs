@@ -135,7 +135,7 @@ async fn text_never_becomes_a_command_whatever_was_refused_before() {
         "",
         "MAIL FROM:<a@b.c> SIZE=99999999\r\nRCPT TO:<d@e.f>\r\n",
         "MAIL FROM:<a@b.c>\r\nRCPT TO:<nobody>\r\n",
-        "MAIL FROM:<a b@c>\r\nRCPT TO:<d@e.f>\r\n",
+        "RCPT TO:<d@e.f>\r\n",
     ] {
         let mut device = hello(&relay).await;
         let bytes = format!("{before}DATA\r\n{smuggled}.\r\nQUIT\r\n");
@@ -235,6 +235,18 @@ async fn odd_commands_are_answered() {
     device.write(b"Subject: x\r\n\r\n.\r\n").await.unwrap();
     device.expect(250).await;
     relay.wait_log(|line| line.contains("event=accepted") && line.contains("to=<admin@example.com> "), SOON).await;
+}
+
+#[tokio::test]
+async fn a_sender_that_can_not_be_used_is_no_reason_to_lose_mail() {
+    let provider = provider().await;
+    let relay = relay_to(&provider).start().await;
+    let mut device = hello(&relay).await;
+    device.dialogue(&[("MAIL FROM:<pump house@plant>", 250), ("RCPT TO:<ops@example.com>", 250), ("DATA", 354)]).await;
+    device.write(b"Subject: x\r\n\r\nalarm\r\n.\r\n").await.unwrap();
+    device.expect(250).await;
+    assert_eq!(provider.wait_for_messages(1, SOON).await[0].sender, support::relay::ACCOUNT_FROM);
+    relay.wait_log(|line| line.contains("event=advice") && line.contains("pump house@plant"), SOON).await;
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::secret::MASK;
 use super::uci::{Section, Value};
 use super::units;
 
@@ -88,10 +89,12 @@ impl<'a> Reader<'a> {
                 Ok("") => {}
                 // A control character in a name, address or path would end up in protocol lines and logs.
                 Ok(text) if text.chars().any(char::is_control) => {
-                    self.wrong(line, name, &text.escape_debug().to_string(), "free of control characters");
+                    // A password must not stand in a message.
+                    let shown = if name == "password" { MASK.into() } else { text.escape_debug().to_string() };
+                    self.wrong(line, name, &shown, "free of control characters");
                 }
                 Ok(text) => texts.push(text.to_string()),
-                Err(_) => self.wrong(line, name, &String::from_utf8_lossy(item), "UTF-8 text"),
+                Err(_) => self.wrong(line, name, "…", "UTF-8 text"),
             }
         }
         texts

@@ -126,6 +126,9 @@ fn plain_relaying_must_be_spelled_out_and_is_warned_about() {
 fn a_control_character_never_gets_into_a_value() {
     let found = findings("config relay 'main'\n option enabled '0'\n option hostname 'a\r\nQUIT'\n");
     assert!(found[0].contains("free of control characters"), "{found:?}");
+    let found = findings("config account 'a'\n option host 'h'\n option username 'u'\n option password 'hunter\t2'\n");
+    assert!(found.iter().any(|f| f.contains("free of control characters")), "{found:?}");
+    assert!(!found.iter().any(|f| f.contains("hunter")), "{found:?}");
 }
 
 #[test]

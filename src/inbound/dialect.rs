@@ -14,9 +14,9 @@ pub enum Command {
         extended: bool,
         name: String,
     },
-    /// MAIL with the sender, empty for the null sender.
+    /// MAIL with the sender, empty for the null sender; or what is wrong with it.
     Mail {
-        from: String,
+        from: Result<String, String>,
         size: u64,
         smtputf8: bool,
     },
@@ -44,7 +44,7 @@ pub enum Command {
     StartTls,
     /// An empty line.
     Empty,
-    /// An address that can't be used, and what is wrong with it.
+    /// A recipient that can't be used, and what is wrong with it.
     BadAddress(String),
     /// Anything else.
     Unknown,
@@ -138,9 +138,9 @@ fn outside_quotes(text: &[u8], wanted: impl Fn(u8) -> bool) -> Option<usize> {
     })
 }
 
-/// An address as it can be used: outer blanks gone, source route gone (RFC 5321 appendix C).
-fn address(text: &[u8]) -> Result<String, Command> {
-    let bad = |why: &str| Command::BadAddress(format!("{why}: {}", printable(text)));
+/// An address as it can be used: outer blanks gone, source route gone (RFC 5321 appendix C). Or what is wrong with it.
+fn address(text: &[u8]) -> Result<String, String> {
+    let bad = |why: &str| format!("{why}: {}", printable(text));
     let text_utf8 = std::str::from_utf8(text).map_err(|_| bad("the address is not UTF-8"))?.trim();
     let address = match text_utf8.strip_prefix('@') {
         Some(route) => route.split_once(':').map_or(text_utf8, |(_, address)| address),
@@ -157,13 +157,10 @@ fn address(text: &[u8]) -> Result<String, Command> {
 fn mail(rest: &[u8]) -> Command {
     let (path, parameters) = path(rest);
     let from = match path.trim_ascii() {
-        b"" => String::new(),
-        path => match address(path) {
-            Ok(from) => from,
-            Err(bad) => return bad,
-        },
+        b"" => Ok(String::new()),
+        path => address(path),
     };
-    let (mut size, mut smtputf8) = (0, false);
+    let (mut size, mut smtputf8) = (0, from.as_ref().is_ok_and(|from| !from.is_ascii()));
     for word in parameters.split(u8::is_ascii_whitespace) {
         if word.eq_ignore_ascii_case(b"SMTPUTF8") {
             smtputf8 = true;
@@ -174,7 +171,7 @@ fn mail(rest: &[u8]) -> Command {
             size = std::str::from_utf8(value).ok().and_then(|v| v.parse().ok()).unwrap_or(0);
         }
     }
-    Command::Mail { smtputf8: smtputf8 || !from.is_ascii(), from, size }
+    Command::Mail { from, size, smtputf8 }
 }
 
 fn rcpt(rest: &[u8]) -> Command {
@@ -190,7 +187,7 @@ fn rcpt(rest: &[u8]) -> Command {
             if !one.trim_ascii().is_empty() {
                 match address(one.trim_ascii()) {
                     Ok(address) => to.push(address),
-                    Err(bad) => return bad,
+                    Err(why) => return Command::BadAddress(why),
                 }
             }
             match tail.get(1..) {
@@ -224,7 +221,7 @@ mod tests {
 
     fn from(line: &str) -> String {
         match parse(line.as_bytes()) {
-            Command::Mail { from, .. } => from,
+            Command::Mail { from: Ok(from), .. } => from,
             other => panic!("{line}: {other:?}"),
         }
     }
@@ -268,9 +265,14 @@ mod tests {
     }
 
     #[test]
+    fn a_sender_that_is_no_address_is_told_apart_from_none() {
+        assert!(matches!(parse(b"MAIL FROM:<a b@c> SIZE=7"), Command::Mail { from: Err(_), size: 7, .. }));
+    }
+
+    #[test]
     fn parameters_of_mail() {
         let line = b"MAIL FROM:<a@b.c> size=12345 SMTPUTF8";
-        assert_eq!(parse(line), Command::Mail { from: "a@b.c".into(), size: 12345, smtputf8: true });
+        assert_eq!(parse(line), Command::Mail { from: Ok("a@b.c".into()), size: 12345, smtputf8: true });
         assert!(matches!(parse(b"MAIL FROM:<a@b.c> SIZE=99999999999999999999999"), Command::Mail { size: 0, .. }));
     }
 
@@ -314,7 +316,7 @@ mod tests {
             bytes.extend(line);
             let addresses = match parse(&bytes) {
                 Command::Rcpt { to } => to,
-                Command::Mail { from, .. } => vec![from],
+                Command::Mail { from: Ok(from), .. } => vec![from],
                 _ => Vec::new(),
             };
             for address in addresses {

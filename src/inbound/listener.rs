@@ -145,7 +145,12 @@ impl Listeners {
     /// missing on interfaces.
     fn follow(&mut self) -> (Option<String>, Option<String>) {
         let settings = self.settings.borrow_and_update().clone();
-        let host = interfaces::addresses().unwrap_or_default();
+        // Only asked for when the answer is needed (and never under qemu's big-endian MIPS, where it does not come).
+        let depends = |listener: &Listener| !listener.interfaces.is_empty() || listener.allow.is_empty();
+        let host = match settings.listeners.iter().any(depends) {
+            true => interfaces::addresses().unwrap_or_default(),
+            false => Vec::new(),
+        };
         let (mut fatal, mut missing) = (None, None);
         let mut keep = Vec::new();
         for listener in &settings.listeners {

@@ -357,8 +357,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     }
 
     /// MAIL begins a message; one that was begun before is forgotten.
-    fn mail(&mut self, from: String, size: u64, smtputf8: bool) {
+    fn mail(&mut self, from: Result<String, String>, size: u64, smtputf8: bool) {
         self.reset();
+        // A device with a sender that can't be used still has something to say.
+        let from = from.unwrap_or_else(|why| {
+            let client = self.origin.name();
+            let text = format!("the sender of {client} can't be used, the account's address takes its place ({why})");
+            Event::Advice { text }.log();
+            self.rules.fallback_from.clone()
+        });
         let limit = self.rules.size_limit;
         let envelope = Envelope { from, to: Vec::new(), smtputf8 };
         let refusal = if size > limit {
@@ -405,6 +412,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                 continue;
             }
             if known.len() >= limit {
+                let text = format!("more than {limit} recipients (option max_recipients)");
+                self.rejected(&[address], &text);
                 self.reply("452 4.5.3 Too many recipients");
                 return;
             }

@@ -1,0 +1,51 @@
+//! The log as a log daemon gets it: one datagram a line on `/dev/log`, in the form that OpenWrt's logd cuts up.
+
+mod support;
+
+use std::os::unix::net::UnixDatagram;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use support::relay::{Relay, Section};
+
+#[test]
+fn lines_go_to_the_log_daemon() {
+    let relay = Relay::builder().section(Section::custom_account("provider", "127.0.0.1", 1, "implicit")).prepare();
+    // A `/dev` of its own, seen by the program alone, with a log daemon of ours in it.
+    let dev = relay.dir().join("dev");
+    std::fs::create_dir(&dev).unwrap();
+    let daemon = UnixDatagram::bind(dev.join("log")).unwrap();
+    daemon.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let program = std::env::var("SMTPRELAY_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_smtprelay").into());
+    let runner = std::env::var("SMTPRELAY_RUNNER").unwrap_or_default();
+    let script = format!(
+        "mount --bind {} /dev && exec {runner} {program} run --config {}",
+        dev.display(),
+        relay.config_path().display()
+    );
+    let child = Command::new("unshare").args(["--mount", "sh", "-c", &script]).stderr(Stdio::null()).spawn();
+    let Ok(mut child) = child else {
+        println!("skipped: unshare is not installed");
+        return;
+    };
+    let mut line = [0; 2048];
+    let mut next = || daemon.recv(&mut line).ok().map(|length| String::from_utf8_lossy(&line[..length]).into_owned());
+    let Some(first) = next() else {
+        assert!(!nix::unistd::geteuid().is_root(), "nothing came to the log");
+        println!("skipped: only root can have a /dev of its own");
+        return;
+    };
+    // Mail facility (2), level info (6): 2 * 8 + 6. No host name between time and tag.
+    let head = format!(" smtprelay[{}]: event=", child.id());
+    assert!(first.starts_with("<22>") && first.contains(&head), "{first}");
+    assert_eq!(first.as_bytes()[19], b' ', "{first}");
+    loop {
+        let line = next().expect("a line about listening");
+        if line.contains("event=listening") {
+            break;
+        }
+        assert!(!line.contains('\n'));
+    }
+    let _ = child.kill();
+    let _ = child.wait();
+}
