@@ -18,7 +18,7 @@ build:
 	cargo build --release --locked
 
 demo:
-	scripts/need.sh build
+	scripts/need.sh demo
 	cargo build --locked --bin smtprelay --example provider
 	scripts/demo.sh
 

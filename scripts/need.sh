@@ -1,7 +1,7 @@
 #!/bin/sh
 # Sees to it that what a task needs is installed.
 #
-#	scripts/need.sh build|test|bench
+#	scripts/need.sh build|demo|test|bench
 #
 # Debian packages are installed by name when run as root; otherwise they are named.
 set -eu
@@ -49,6 +49,10 @@ case "${1:-}" in
 build)
 	need_rust
 	;;
+demo)
+	need_rust
+	need python3 python3
+	;;
 test)
 	need_rust
 	cargo fmt --version >/dev/null 2>&1 || install rustfmt-web
@@ -72,9 +76,10 @@ test)
 bench)
 	need_rust
 	need python3 python3
+	need ip iproute2
 	;;
 *)
-	echo 'usage: scripts/need.sh build|test|bench' >&2
+	echo 'usage: scripts/need.sh build|demo|test|bench' >&2
 	exit 2
 	;;
 esac

@@ -1,7 +1,7 @@
 //! What devices say: connections, the forgiving dialect, and who may say it.
 //!
 //! [`listener`] accepts, [`access`] decides who may, [`session`] holds the conversation, [`dialect`] understands single
-//! commands, [`data`] finds the end of the text.
+//! commands, [`data`] finds the end of the text, [`talk`] carries lines and replies.
 
 pub mod access;
 mod auth;
@@ -9,3 +9,4 @@ pub mod data;
 pub mod dialect;
 pub mod listener;
 pub mod session;
+pub mod talk;

@@ -7,33 +7,23 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
-use tokio::time::timeout;
 
 use super::auth::{self, Prompt, Step};
 use super::data::Decoder;
 use super::dialect::{self, Command};
+use super::talk::{Input, Line, Talk};
 use crate::config::{AuthMode, Listener};
 use crate::intake::{Desk, Intake, IntakeError, Origin, Taken};
 use crate::message::{Envelope, is_address};
 use crate::report::Event;
 use crate::system::ordered;
 
-/// Bytes read at a time, and most that lies unread in memory.
-const READ: usize = 8 << 10;
-/// Bytes of a command line: RFC 4954 section 4 asks for 12288 in a login, RFC 5321 section 4.5.3.1.4 for 512.
-const LINE_LIMIT: usize = 12_288;
 /// Commands that were not understood before the session ends: a device that talks something else altogether.
 const NONSENSE_LIMIT: u32 = 100;
 /// How long one message may take from MAIL to its end: 25 MB at 4 kB/s.
 const MESSAGE_TIME: Duration = Duration::from_secs(7200);
-/// How long a reply may wait for a client that does not read.
-const WRITE_TIME: Duration = Duration::from_secs(60);
-/// How long and how much is read after our goodbye, so that the client sees it before the connection is reset.
-const LINGER_TIME: Duration = Duration::from_secs(2);
-const LINGER_BYTES: usize = 64 << 10;
-
 /// What holds for all sessions of a listener while its settings stay the same.
 pub struct Rules {
     /// The settings of the listener.
@@ -66,23 +56,15 @@ enum Phase {
 
 /// A conversation on `stream`.
 pub struct Session<S> {
-    stream: S,
+    talk: Talk<S>,
     rules: Arc<Rules>,
     desk: Desk,
     origin: Origin,
-    input: Vec<u8>,
-    output: Vec<u8>,
-    /// False once a reply could not be written: from then on we only listen.
-    answering: bool,
     phase: Phase,
     transaction: Option<Transaction>,
     login: Option<String>,
     extended: bool,
-    /// Whether every line so far ended with LF alone.
-    bare_lf: bool,
     nonsense: u32,
-    /// Within a line that is too long.
-    overlong: bool,
     ending: bool,
 }
 
@@ -90,20 +72,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     /// A session with a client that may send.
     pub fn new(stream: S, rules: Arc<Rules>, desk: Desk, origin: Origin) -> Self {
         Self {
-            stream,
+            talk: Talk::new(stream),
             rules,
             desk,
             origin,
-            input: Vec::new(),
-            output: Vec::new(),
-            answering: true,
             phase: Phase::Command,
             transaction: None,
             login: None,
             extended: false,
-            bare_lf: true,
             nonsense: 0,
-            overlong: false,
             ending: false,
         }
     }
@@ -118,13 +95,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             if self.ending {
                 break;
             }
-            self.flush().await;
+            self.talk.flush().await;
             if let Err(reason) = self.fill(&mut stop).await {
                 self.aborted(&reason);
                 break;
             }
         }
-        self.goodbye().await;
+        self.talk.goodbye().await;
     }
 
     /// Does one thing with what has arrived; false when more input is needed or the session ends.
@@ -134,19 +111,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         }
         match &mut self.phase {
             Phase::Command | Phase::Login(_) => {
-                let Some(line) = self.take_line() else { return false };
+                let line = match self.talk.line() {
+                    Line::Whole(line) => line,
+                    Line::NotYet => return false,
+                    Line::TooLong => {
+                        self.reply("500 5.5.2 Line too long");
+                        return true;
+                    }
+                };
                 match std::mem::replace(&mut self.phase, Phase::Command) {
                     Phase::Login(prompt) => self.login_step(auth::answer(prompt, &line)),
                     _ => self.command(&line).await,
                 }
                 true
             }
-            Phase::Text(..) => !self.input.is_empty() && self.text().await,
+            Phase::Text(..) => !self.talk.unread().is_empty() && self.text().await,
             Phase::Skip(left) => {
-                let skipped = usize::try_from(*left).unwrap_or(usize::MAX).min(self.input.len());
+                let skipped = usize::try_from(*left).unwrap_or(usize::MAX).min(self.talk.unread().len());
                 *left = left.saturating_sub(skipped as u64);
                 let done = *left == 0;
-                self.input.drain(..skipped);
+                self.talk.used(skipped);
                 if done {
                     self.phase = Phase::Command;
                     self.reply("502 5.5.1 BDAT was not offered");
@@ -156,45 +140,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         }
     }
 
-    /// Takes the next complete line off the input, without its end.
-    fn take_line(&mut self) -> Option<Vec<u8>> {
-        let Some(lf) = memchr::memchr(b'\n', &self.input) else {
-            if self.input.len() > LINE_LIMIT {
-                self.input.clear();
-                self.overlong = true;
-            }
-            return None;
-        };
-        let mut line: Vec<u8> = self.input.drain(..=lf).collect();
-        line.pop();
-        if line.last() == Some(&b'\r') {
-            line.pop();
-            self.bare_lf = false;
-        }
-        if std::mem::take(&mut self.overlong) || line.len() > LINE_LIMIT {
-            self.reply("500 5.5.2 Line too long");
-            return self.take_line();
-        }
-        Some(line)
-    }
-
     fn reply(&mut self, text: &str) {
-        self.output.extend_from_slice(text.as_bytes());
-        self.output.extend_from_slice(b"\r\n");
-    }
-
-    /// Sends what was replied, together, as pipelining wants it (RFC 2920 section 3.2).
-    async fn flush(&mut self) {
-        let output = std::mem::take(&mut self.output);
-        if output.is_empty() || !self.answering {
-            return;
-        }
-        let sent = timeout(WRITE_TIME, async {
-            self.stream.write_all(&output).await?;
-            self.stream.flush().await
-        });
-        // A client that is gone or does not read may still have sent a whole message.
-        self.answering = matches!(sent.await, Ok(Ok(())));
+        self.talk.reply(text);
     }
 
     /// Waits for more input. The error says why there is none, empty when that is as it should be.
@@ -203,38 +150,32 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             self.reply("421 4.4.2 This message took too long");
             return Err(format!("one message took longer than {} s", MESSAGE_TIME.as_secs()));
         }
-        self.input.reserve(READ);
         let in_text = matches!(self.phase, Phase::Text(..));
         let limit = self.rules.listener.timeout;
-        let read = async { timeout(limit, self.stream.read_buf(&mut self.input)).await };
-        let read = tokio::select! {
-            read = read => read,
+        let input = tokio::select! {
+            input = self.talk.fill(limit) => input,
             // A message that is on its way in may still arrive; the listener bounds how long.
             () = ordered(stop), if !in_text => {
                 self.reply("421 4.3.2 The gateway is being restarted");
                 return Err(String::new());
             }
         };
-        match read {
-            Ok(Ok(0)) if in_text => {
-                Err("closed the connection before the end of the text; nothing of it was kept".into())
-            }
-            Ok(Ok(0)) => Err(String::new()),
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) if in_text => {
-                Err(format!("the connection broke before the end of the text, nothing of it was kept: {error}"))
+        let lost = "nothing of it was kept";
+        match input {
+            Input::Some => Ok(()),
+            Input::End if in_text => Err(format!("closed the connection before the end of the text; {lost}")),
+            Input::Broken(error) if in_text => {
+                Err(format!("the connection broke before the end of the text, {lost}: {error}"))
             }
             // A device that resets the connection after its last message is done with us.
-            Ok(Err(_)) => Err(String::new()),
-            Err(_) => {
+            Input::End | Input::Broken(_) => Err(String::new()),
+            Input::Silence => {
                 self.reply("421 4.4.2 Nothing came for too long");
+                let silent = format!("silent for {} s", limit.as_secs());
                 Err(if in_text {
-                    format!(
-                        "silent for {} s within the text, nothing of it was kept (the end must be a dot alone between CR LF)",
-                        limit.as_secs()
-                    )
+                    format!("{silent} within the text, {lost} (the end must be a dot alone between CR LF)")
                 } else {
-                    format!("silent for {} s", limit.as_secs())
+                    silent
                 })
             }
         }
@@ -244,25 +185,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         if !reason.is_empty() {
             Event::Aborted { client: self.origin.name(), reason: reason.to_string() }.log();
         }
-    }
-
-    /// Ends the connection so that the client can still read what was said.
-    async fn goodbye(&mut self) {
-        self.flush().await;
-        if !self.answering || self.stream.shutdown().await.is_err() {
-            return;
-        }
-        let mut left = LINGER_BYTES;
-        let mut waste = vec![0; 1024];
-        let _ = timeout(LINGER_TIME, async {
-            while left > 0 {
-                match self.stream.read(&mut waste).await {
-                    Ok(0) | Err(_) => break,
-                    Ok(read) => left = left.saturating_sub(read),
-                }
-            }
-        })
-        .await;
     }
 
     async fn command(&mut self, line: &[u8]) {
@@ -432,7 +354,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                 error.reply()
             }),
         };
-        self.phase = Phase::Text(Decoder::new(self.bare_lf), Box::new(intake));
+        self.phase = Phase::Text(Decoder::new(self.talk.bare_lf()), Box::new(intake));
         self.reply("354 End with a dot on a line of its own");
     }
 
@@ -445,8 +367,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     /// Takes in text; true when the message has ended and commands may follow.
     async fn text(&mut self) -> bool {
         let Phase::Text(decoder, intake) = &mut self.phase else { return false };
-        let mut text = Vec::with_capacity(self.input.len());
-        let end = decoder.push(&self.input, &mut text);
+        let unread = self.talk.unread();
+        let mut text = Vec::with_capacity(unread.len());
+        let end = decoder.push(unread, &mut text);
         if let Ok(open) = intake.as_mut()
             && let Err(error) = open.push(&text).await
         {
@@ -456,11 +379,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         }
         match end {
             None => {
-                self.input.clear();
+                self.talk.used(usize::MAX);
                 false
             }
             Some(used) => {
-                self.input.drain(..used.min(self.input.len()));
+                self.talk.used(used);
                 self.end_of_text().await;
                 true
             }

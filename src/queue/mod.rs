@@ -6,12 +6,14 @@
 mod checksum;
 mod draft;
 pub mod record;
+mod recovery;
 pub mod schedule;
 pub mod spool;
 pub mod stored;
 
 pub use draft::Draft;
 pub use record::{Meta, RecipientState, State};
+pub use recovery::Listed;
 pub use schedule::Schedule;
 pub use spool::{Entry, Place, Spool, SpoolError};
 pub use stored::Stored;

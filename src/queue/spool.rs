@@ -5,22 +5,19 @@
 //! scan of the directory. All functions here block; callers are on a thread that may.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
+use std::io::{self, ErrorKind, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::checksum::Checksum;
 use super::draft::Draft;
-use super::record::{Attempt, Meta, PREAMBLE, Preamble, State};
-use super::stored::Stored;
+use super::record::Attempt;
+use super::recovery::{files_of, set_aside};
+use super::stored::{Stored, read_message};
 use crate::config::{Durability, Relay};
-use crate::report::Event;
 
 /// Messages that the queue takes at most, whatever their size: each costs memory.
 pub const MESSAGE_COUNT_LIMIT: usize = 20_000;
-/// Bytes of journal that are read back: retries of many days stay far below.
-const JOURNAL_LIMIT: u64 = 4 << 20;
 
 /// Which of the two directories a message lies in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,9 +40,6 @@ pub struct Entry {
     /// Bytes of its file.
     pub size: u64,
 }
-
-/// A message as `smtprelay queue` lists it: its name, and its envelope, state and size if they can be read.
-pub type Listed = (String, Result<(Meta, State, u64), SpoolError>);
 
 /// Why the queue could not do something.
 #[derive(Debug)]
@@ -83,21 +77,21 @@ impl std::error::Error for SpoolError {}
 
 /// What the queue takes up now.
 #[derive(Debug, Default, Clone, Copy)]
-struct Usage {
-    bytes: u64,
-    messages: usize,
+pub(super) struct Usage {
+    pub(super) bytes: u64,
+    pub(super) messages: usize,
 }
 
-struct Directory {
-    queue: PathBuf,
+pub(super) struct Directory {
+    pub(super) queue: PathBuf,
     /// Whether files and directory are synced before anything is promised.
     sync: bool,
 }
 
 /// The queue on disk.
 pub struct Spool {
-    spool: Directory,
-    safe: Option<Directory>,
+    pub(super) spool: Directory,
+    pub(super) safe: Option<Directory>,
     accept: Place,
     limit: u64,
     usage: Mutex<Usage>,
@@ -126,7 +120,7 @@ impl Spool {
         Ok(Arc::new(Self { spool, safe, accept, limit: relay.spool_limit, usage }))
     }
 
-    fn usage(&self) -> MutexGuard<'_, Usage> {
+    pub(super) fn usage(&self) -> MutexGuard<'_, Usage> {
         self.usage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -324,66 +318,6 @@ impl Spool {
         }
         failure.map_or(Ok(moved), Err)
     }
-
-    /// Reads what an earlier run left: complete messages come back, leavings of an interrupted reception go, damaged
-    /// files are set aside. Never a reason not to start.
-    pub fn recover(&self) -> Vec<Entry> {
-        let mut found: Vec<Entry> = Vec::new();
-        let safe = self.safe.iter().map(|directory| (Place::Safe, directory));
-        for (place, directory) in safe.chain([(Place::Spool, &self.spool)]) {
-            let files = match files_of(&directory.queue) {
-                Ok(files) => files,
-                Err(error) => {
-                    let file = directory.queue.display().to_string();
-                    Event::SetAside { file, reason: format!("can't list the queue: {error}") }.log();
-                    continue;
-                }
-            };
-            for (name, path) in files {
-                if name.starts_with('.') && name.ends_with(".tmp") {
-                    let _ = fs::remove_file(&path);
-                } else if let Some(id) = name.strip_suffix(".msg") {
-                    if found.iter().any(|entry| entry.id == id) {
-                        let _ = fs::remove_file(&path);
-                        continue;
-                    }
-                    match inspect(&path, id) {
-                        Ok((meta, _, size)) => found.push(Entry { id: id.into(), place, arrived: meta.arrived, size }),
-                        Err(error) => set_aside(&path, &error.to_string()),
-                    }
-                }
-            }
-        }
-        *self.usage() = Usage { bytes: found.iter().map(|e| e.size).sum(), messages: found.len() };
-        found
-    }
-
-    /// What lies in the directories of `relay`, for people; changes nothing and needs no running program.
-    ///
-    /// # Errors
-    /// When a directory can't be read; one that does not exist is empty.
-    pub fn list(relay: &Relay) -> Result<Vec<Listed>, String> {
-        let mut seen: Vec<Listed> = Vec::new();
-        for path in relay.safe_spool.iter().chain([&relay.spool]) {
-            let queue = path.join("queue");
-            let files = match files_of(&queue) {
-                Err(error) if error.kind() == ErrorKind::NotFound => continue,
-                files => files.map_err(|e| format!("can't read the queue in {}: {e}", queue.display()))?,
-            };
-            for (name, path) in files {
-                if let Some(id) = name.strip_suffix(".msg")
-                    && !seen.iter().any(|(known, _)| known == id)
-                {
-                    match inspect(&path, id) {
-                        // It was delivered while we looked.
-                        Err(SpoolError::Io(error)) if error.kind() == ErrorKind::NotFound => {}
-                        result => seen.push((id.to_string(), result)),
-                    }
-                }
-            }
-        }
-        Ok(seen)
-    }
 }
 
 fn rename_into_place(directory: &Directory, id: &str) -> Result<(), SpoolError> {
@@ -392,63 +326,4 @@ fn rename_into_place(directory: &Directory, id: &str) -> Result<(), SpoolError> 
         File::open(&directory.queue)?.sync_all()?;
     }
     Ok(())
-}
-
-/// Names and paths of a directory's files, in the order of their names.
-fn files_of(queue: &Path) -> io::Result<Vec<(String, PathBuf)>> {
-    let mut files: Vec<(String, PathBuf)> = fs::read_dir(queue)?
-        .filter_map(Result::ok)
-        .filter_map(|entry| Some((entry.file_name().into_string().ok()?, entry.path())))
-        .collect();
-    files.sort();
-    Ok(files)
-}
-
-fn set_aside(path: &Path, reason: &str) {
-    let reason = match fs::rename(path, path.with_extension("bad")) {
-        Ok(()) => format!("{reason}; kept as {}", path.with_extension("bad").display()),
-        Err(error) => format!("{reason}; can't rename it: {error}"),
-    };
-    Event::SetAside { file: path.display().to_string(), reason }.log();
-}
-
-fn read_exact(file: &mut File, length: u32) -> Result<Vec<u8>, SpoolError> {
-    let mut bytes = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
-    file.read_exact(&mut bytes)?;
-    Ok(bytes)
-}
-
-fn inspect(path: &Path, id: &str) -> Result<(Meta, State, u64), SpoolError> {
-    let file = File::open(path)?;
-    let size = file.metadata()?.len();
-    let stored = read_message(file, id)?;
-    Ok((stored.meta, stored.state, size))
-}
-
-/// Reads everything but the body, and checks all of it.
-fn read_message(mut file: File, id: &str) -> Result<Stored, SpoolError> {
-    let damaged = |what: &str| SpoolError::Damaged(format!("message {id} is damaged: {what}"));
-    let mut start = [0; PREAMBLE];
-    file.read_exact(&mut start).map_err(|e| match e.kind() {
-        ErrorKind::UnexpectedEof => damaged("shorter than its preamble"),
-        _ => e.into(),
-    })?;
-    let preamble = Preamble::decode(&start).map_err(damaged)?;
-    let length = file.metadata()?.len();
-    let journal_at = preamble.journal_offset().filter(|end| *end <= length).ok_or_else(|| damaged("cut short"))?;
-    file.seek(SeekFrom::Start(preamble.body.saturating_add(PREAMBLE as u64)))?;
-    let header = read_exact(&mut file, preamble.header)?;
-    let meta = read_exact(&mut file, preamble.meta)?;
-    let mut crc = Checksum::new();
-    crc.update(&header);
-    crc.update(&meta);
-    if crc.value() != preamble.meta_crc {
-        return Err(damaged("header or envelope changed"));
-    }
-    let meta = Meta::decode(&meta).ok_or_else(|| damaged("envelope of another version"))?;
-    let mut journal = Vec::new();
-    Read::by_ref(&mut file).take(length.saturating_sub(journal_at).min(JOURNAL_LIMIT)).read_to_end(&mut journal)?;
-    let mut state = State::new(&meta.envelope);
-    state.replay(&journal);
-    Ok(Stored::new(file, &preamble, header, meta, state))
 }

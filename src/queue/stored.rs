@@ -1,7 +1,8 @@
 //! A message while it is being sent: read from disk in pieces, checked to the last byte.
 
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{ErrorKind, Read, Seek, SeekFrom};
+use std::path::Path;
 
 use super::blocking;
 use super::checksum::Checksum;
@@ -10,6 +11,8 @@ use super::spool::SpoolError;
 
 /// Bytes read at a time.
 const CHUNK: usize = 32 << 10;
+/// Bytes of journal that are read back: retries of many days stay far below.
+const JOURNAL_LIMIT: u64 = 4 << 20;
 
 /// An open message of the queue.
 pub struct Stored {
@@ -33,7 +36,7 @@ struct Body {
 }
 
 impl Stored {
-    pub(super) fn new(file: File, preamble: &Preamble, header: Vec<u8>, meta: Meta, state: State) -> Self {
+    fn new(file: File, preamble: &Preamble, header: Vec<u8>, meta: Meta, state: State) -> Self {
         let body =
             Body { file, left: preamble.body, crc: Checksum::new(), expected: preamble.body_crc, started: false };
         Self { meta, state, header, body_size: preamble.body, body: Some(body) }
@@ -70,4 +73,46 @@ impl Body {
         }
         Ok((self, chunk))
     }
+}
+
+fn read_exact(file: &mut File, length: u32) -> Result<Vec<u8>, SpoolError> {
+    let mut bytes = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
+    file.read_exact(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Reads a message's envelope, state and size, and checks that it is complete.
+pub(super) fn inspect(path: &Path, id: &str) -> Result<(Meta, State, u64), SpoolError> {
+    let file = File::open(path)?;
+    let size = file.metadata()?.len();
+    let stored = read_message(file, id)?;
+    Ok((stored.meta, stored.state, size))
+}
+
+/// Reads everything but the body, and checks all of it.
+pub(super) fn read_message(mut file: File, id: &str) -> Result<Stored, SpoolError> {
+    let damaged = |what: &str| SpoolError::Damaged(format!("message {id} is damaged: {what}"));
+    let mut start = [0; PREAMBLE];
+    file.read_exact(&mut start).map_err(|e| match e.kind() {
+        ErrorKind::UnexpectedEof => damaged("shorter than its preamble"),
+        _ => e.into(),
+    })?;
+    let preamble = Preamble::decode(&start).map_err(damaged)?;
+    let length = file.metadata()?.len();
+    let journal_at = preamble.journal_offset().filter(|end| *end <= length).ok_or_else(|| damaged("cut short"))?;
+    file.seek(SeekFrom::Start(preamble.body.saturating_add(PREAMBLE as u64)))?;
+    let header = read_exact(&mut file, preamble.header)?;
+    let meta = read_exact(&mut file, preamble.meta)?;
+    let mut crc = Checksum::new();
+    crc.update(&header);
+    crc.update(&meta);
+    if crc.value() != preamble.meta_crc {
+        return Err(damaged("header or envelope changed"));
+    }
+    let meta = Meta::decode(&meta).ok_or_else(|| damaged("envelope of another version"))?;
+    let mut journal = Vec::new();
+    Read::by_ref(&mut file).take(length.saturating_sub(journal_at).min(JOURNAL_LIMIT)).read_to_end(&mut journal)?;
+    let mut state = State::new(&meta.envelope);
+    state.replay(&journal);
+    Ok(Stored::new(file, &preamble, header, meta, state))
 }

@@ -1,0 +1,173 @@
+//! The two directions of a conversation: lines and bytes in, replies out. Knows nothing of SMTP.
+
+use std::io;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::timeout;
+
+/// Bytes read at a time.
+const READ: usize = 8 << 10;
+/// Bytes of a command line: RFC 4954 section 4 asks for 12288 in a login, RFC 5321 section 4.5.3.1.4 for 512.
+const LINE_LIMIT: usize = 12_288;
+/// How long a reply may wait for a client that does not read.
+const WRITE_TIME: Duration = Duration::from_secs(60);
+/// How long and how much is read after our goodbye, so that the client sees it before the connection is reset.
+const LINGER_TIME: Duration = Duration::from_secs(2);
+const LINGER_BYTES: usize = 64 << 10;
+
+/// A line that was asked for.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Line {
+    /// A line without its end.
+    Whole(Vec<u8>),
+    /// A line that was too long; it is gone.
+    TooLong,
+    /// There is no whole line yet.
+    NotYet,
+}
+
+/// What came of waiting for input.
+#[derive(Debug)]
+pub enum Input {
+    /// Something came.
+    Some,
+    /// The other side has nothing more to say.
+    End,
+    /// Nothing came for too long.
+    Silence,
+    /// The connection broke.
+    Broken(io::Error),
+}
+
+/// A conversation on `stream`. At most [`READ`] and [`LINE_LIMIT`] bytes lie unread in memory.
+pub struct Talk<S> {
+    stream: S,
+    input: Vec<u8>,
+    output: Vec<u8>,
+    /// False once a reply could not be written: from then on we only listen.
+    answering: bool,
+    /// Whether every line so far ended with LF alone.
+    bare_lf: bool,
+    /// Within a line that is too long.
+    overlong: bool,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Talk<S> {
+    /// The start of a conversation.
+    pub fn new(stream: S) -> Self {
+        Self { stream, input: Vec::new(), output: Vec::new(), answering: true, bare_lf: true, overlong: false }
+    }
+
+    /// Whether every line so far ended with LF alone.
+    pub fn bare_lf(&self) -> bool {
+        self.bare_lf
+    }
+
+    /// What has arrived and was not used.
+    pub fn unread(&self) -> &[u8] {
+        &self.input
+    }
+
+    /// Takes `count` bytes off the input, or what there is.
+    pub fn used(&mut self, count: usize) {
+        self.input.drain(..count.min(self.input.len()));
+    }
+
+    /// Takes the next line off the input.
+    pub fn line(&mut self) -> Line {
+        let Some(lf) = memchr::memchr(b'\n', &self.input) else {
+            if self.input.len() > LINE_LIMIT {
+                self.input.clear();
+                self.overlong = true;
+            }
+            return Line::NotYet;
+        };
+        let mut line: Vec<u8> = self.input.drain(..=lf).collect();
+        line.pop();
+        if line.last() == Some(&b'\r') {
+            line.pop();
+            self.bare_lf = false;
+        }
+        if std::mem::take(&mut self.overlong) || line.len() > LINE_LIMIT { Line::TooLong } else { Line::Whole(line) }
+    }
+
+    /// Adds a reply to what will be sent.
+    pub fn reply(&mut self, text: &str) {
+        self.output.extend_from_slice(text.as_bytes());
+        self.output.extend_from_slice(b"\r\n");
+    }
+
+    /// Sends what was replied, together, as pipelining wants it (RFC 2920 section 3.2).
+    pub async fn flush(&mut self) {
+        let output = std::mem::take(&mut self.output);
+        if output.is_empty() || !self.answering {
+            return;
+        }
+        let sent = timeout(WRITE_TIME, async {
+            self.stream.write_all(&output).await?;
+            self.stream.flush().await
+        });
+        // A client that is gone or does not read may still have sent a whole message.
+        self.answering = matches!(sent.await, Ok(Ok(())));
+    }
+
+    /// Waits for more input.
+    pub async fn fill(&mut self, limit: Duration) -> Input {
+        self.input.reserve(READ);
+        match timeout(limit, self.stream.read_buf(&mut self.input)).await {
+            Ok(Ok(0)) => Input::End,
+            Ok(Ok(_)) => Input::Some,
+            Ok(Err(error)) => Input::Broken(error),
+            Err(_) => Input::Silence,
+        }
+    }
+
+    /// Ends the connection so that the client can still read what was said.
+    pub async fn goodbye(mut self) {
+        self.flush().await;
+        if !self.answering || self.stream.shutdown().await.is_err() {
+            return;
+        }
+        let mut left = LINGER_BYTES;
+        let mut waste = vec![0; 1024];
+        let _ = timeout(LINGER_TIME, async {
+            while left > 0 {
+                match self.stream.read(&mut waste).await {
+                    Ok(0) | Err(_) => break,
+                    Ok(read) => left = left.saturating_sub(read),
+                }
+            }
+        })
+        .await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn lines_of_both_kinds_and_lines_that_are_too_long() {
+        let (ours, mut theirs) = tokio::io::duplex(64 << 10);
+        let mut talk = Talk::new(ours);
+        let long = [b"x".repeat(30_000), b"\r\nNOOP\r\n".to_vec()].concat();
+        theirs.write_all(b"EHLO a\nMAIL").await.unwrap();
+        assert!(matches!(talk.fill(Duration::from_secs(5)).await, Input::Some));
+        assert_eq!(talk.line(), Line::Whole(b"EHLO a".to_vec()));
+        assert_eq!((talk.line(), talk.bare_lf()), (Line::NotYet, true));
+        theirs.write_all(&long).await.unwrap();
+        drop(theirs);
+        let mut lines = Vec::new();
+        while let Input::Some = talk.fill(Duration::from_secs(5)).await {
+            loop {
+                match talk.line() {
+                    Line::NotYet => break,
+                    line => lines.push(line),
+                }
+            }
+        }
+        assert_eq!(lines, [Line::TooLong, Line::Whole(b"NOOP".to_vec())]);
+        assert!(!talk.bare_lf());
+    }
+}
