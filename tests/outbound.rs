@@ -23,6 +23,14 @@ fn relay_to(provider: &Provider) -> RelayBuilder {
     Relay::builder().durability("always").section(account(provider))
 }
 
+/// Settings of a provider that takes commands in flights, and texts with BDAT.
+fn way(pipelining: bool, chunking: bool) -> impl FnOnce(&mut support::provider::Settings) {
+    move |s| {
+        s.pipelining = pipelining;
+        s.chunking = chunking;
+    }
+}
+
 async fn send_to(relay: &Relay, to: &[&str], text: &str) -> String {
     let mut device = Client::greeted(relay.addr()).await;
     device.dialogue(&[("EHLO plc", 250)]).await;
@@ -80,6 +88,19 @@ async fn every_login_that_a_provider_may_want() {
 }
 
 #[tokio::test]
+async fn a_small_message_goes_out_in_one_flight_with_its_envelope() {
+    let provider = provider().with(|s| s.chunking = true).start().await;
+    let relay = relay_to(&provider).start().await;
+    send_to(&relay, &["ops@example.com"], TEXT).await;
+    let long = format!("{TEXT}{}", "0123456789abcde\r\n".repeat(6000));
+    send_to(&relay, &["ops@example.com"], &long).await;
+    let messages = provider.wait_for_messages(2, SOON).await;
+    assert_eq!(messages.iter().map(|m| m.command).collect::<Vec<_>>(), ["BDAT", "DATA"]);
+    assert!(messages[0].text().ends_with(TEXT) && messages[1].text().ends_with(&long));
+    assert_eq!(provider.complaints(), Vec::<String>::new());
+}
+
+#[tokio::test]
 async fn starttls_and_servers_that_offer_little() {
     let little = |s: &mut support::provider::Settings| {
         s.pipelining = false;
@@ -121,8 +142,8 @@ async fn one_connection_serves_many_messages() {
 
 #[tokio::test]
 async fn each_recipient_has_its_own_verdict() {
-    for pipelining in [true, false] {
-        let provider = provider().with(|s| s.pipelining = pipelining).start().await;
+    for (pipelining, chunking) in [(true, true), (true, false), (false, false)] {
+        let provider = provider().with(way(pipelining, chunking)).start().await;
         provider.set_fault(
             Step::Rcpt("gone@example.com".into()),
             Fault::Reply("550 5.1.1 No such user".into()),
@@ -234,8 +255,13 @@ async fn no_fault_of_the_provider_loses_mail() {
     for (step, fault, said, pauses) in table {
         let what = format!("{step:?} {fault:?}");
         let doubled = matches!(fault, Fault::AcceptThenClose);
-        for pipelining in [true, false] {
-            let provider = provider().with(|s| s.pipelining = pipelining).start().await;
+        // With BDAT there is no DATA at which anything could go wrong.
+        let chunked = !matches!(step, Step::Data);
+        for (pipelining, chunking) in [(true, true), (true, false), (false, false)] {
+            if chunking && !chunked {
+                continue;
+            }
+            let provider = provider().with(way(pipelining, chunking)).start().await;
             provider.set_fault(step.clone(), fault.clone(), Times::First(1));
             let relay = relay_to(&provider).start().await;
             let id = send_to(&relay, &["ops@example.com"], TEXT).await;
@@ -250,7 +276,10 @@ async fn no_fault_of_the_provider_loses_mail() {
             let messages = provider.wait_for_messages(if doubled { 2 } else { 1 }, SOON).await;
             assert_eq!(messages.len(), if doubled { 2 } else { 1 }, "{what}");
             assert!(messages.iter().all(|m| m.text().ends_with("\r\n\r\nalarm\r\n..dot\r\n")), "{what}");
-            println!("{what}, pipelining {pipelining}: {}", line.split_once("text=").unwrap_or_default().1);
+            println!(
+                "{what}, pipelining {pipelining}, BDAT {chunking}: {}",
+                line.split_once("text=").unwrap_or_default().1
+            );
         }
     }
 }
@@ -331,11 +360,11 @@ async fn the_account_address_takes_the_place_of_the_devices() {
 async fn mail_that_gets_too_old_is_given_up_and_somebody_hears_of_it() {
     let provider = provider().start().await;
     provider.set_fault(Step::Rcpt("ops@example.com".into()), Fault::Reply("451 4.3.0 later".into()), Times::Always);
-    let relay = relay_to(&provider).relay_option("retry_for", "1m").start().await;
+    let relay = relay_to(&provider).relay_option("retry_for", "10s").start().await;
     let id = send_to(&relay, &["ops@example.com"], TEXT).await;
     let limit = Duration::from_secs(180);
     let line = relay.wait_log(|line| line.contains("event=failed") && line.contains(&id), limit).await;
-    assert!(line.contains("given up after 1m") && line.contains("451 4.3.0 later"), "{line}");
+    assert!(line.contains("given up after 10s") && line.contains("451 4.3.0 later"), "{line}");
     let messages = provider.wait_for_messages(1, SOON).await;
     assert_eq!(
         (messages[0].sender.as_str(), messages[0].recipients.as_slice()),

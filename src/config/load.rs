@@ -84,7 +84,7 @@ fn relay(section: &Section, problems: &mut Vec<Problem>) -> Relay {
         durability: read.choice("durability", default::DURABILITY, &DURABILITIES),
         spool_limit: read.size("spool_limit", default::SPOOL_LIMIT, 64 << 10),
         message_limit: read.size("message_limit", default::MESSAGE_LIMIT, 16 << 10),
-        retry_for: read.duration("retry_for", default::RETRY_FOR, Duration::from_secs(60)),
+        retry_for: read.duration("retry_for", default::RETRY_FOR, Duration::from_secs(10)),
         log_level: read.choice("log_level", default::LOG_LEVEL, &LOG_LEVELS),
     };
     for (name, path) in [("spool", Some(&relay.spool)), ("safe_spool", relay.safe_spool.as_ref())] {

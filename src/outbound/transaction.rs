@@ -1,9 +1,11 @@
-//! Hands one message to a provider: MAIL, RCPT, DATA (RFC 5321 section 4.1.1), pipelined where offered (RFC 2920).
+//! Hands one message to a provider: MAIL, RCPT, DATA (RFC 5321 section 4.1.1), pipelined where offered (RFC 2920); small
+//! messages in one flight with their envelope where the server knows BDAT (RFC 3030).
 
+use std::collections::VecDeque;
 use std::time::Instant;
 
 use mail_send::{Error, SmtpClient};
-use smtp_proto::{EXT_8BIT_MIME, EXT_PIPELINING, EXT_SIZE, EXT_SMTP_UTF8, Response};
+use smtp_proto::{EXT_8BIT_MIME, EXT_CHUNKING, EXT_PIPELINING, EXT_SIZE, EXT_SMTP_UTF8, Response};
 use tokio::io::AsyncWriteExt;
 use tokio::time::{Duration, timeout};
 
@@ -19,6 +21,9 @@ use crate::queue::{SpoolError, Stored};
 const BLOCK_TIME: Duration = Duration::from_secs(180);
 /// For the answer to the final dot (RFC 5321 section 4.5.3.2.6): giving up early sends the message twice.
 const FINAL_TIME: Duration = Duration::from_secs(600);
+
+/// Bytes of a message that is sent before the server has agreed to its envelope.
+const CHUNK_LIMIT: u64 = 48 << 10;
 
 /// What is left of the connection after a transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,13 +113,17 @@ enum Stop {
     Dead,
 }
 
+/// What the server said to the commands of a transaction.
+struct Replies {
+    /// The refusal of MAIL, if it was refused.
+    mail_refusal: Option<Response<String>>,
+    /// The reply to DATA or BDAT; none when it was not sent.
+    last: Option<Response<String>>,
+}
+
 impl Transaction<'_> {
     async fn run(&mut self, mail: &str, outgoing: Outgoing, stored: &mut Stored) -> Line {
-        let result = match self.envelope(mail).await {
-            Ok(accepted) => self.text(accepted, outgoing, stored).await,
-            Err(stop) => Err(stop),
-        };
-        match result {
+        match self.hand_over(mail, outgoing, stored).await {
             Ok(()) => Line::Open,
             Err(Stop::Dead) => Line::Dead,
             Err(Stop::Refused) => match self.client().cmd(b"RSET\r\n").await {
@@ -122,6 +131,56 @@ impl Transaction<'_> {
                 _ => Line::Dead,
             },
         }
+    }
+
+    async fn hand_over(&mut self, mail: &str, outgoing: Outgoing, stored: &mut Stored) -> Result<(), Stop> {
+        if let Some(chunk) = self.chunk(&outgoing, stored).await? {
+            self.outcome.text_sent = true;
+            let Replies { mail_refusal, last } = self.envelope(mail, &chunk).await?;
+            return match (mail_refusal, last) {
+                (Some(refusal), _) => Err(self.refused(&refusal)),
+                // All recipients have their verdict; that of the text only follows from them.
+                (None, _) if self.targets.is_empty() => Err(Stop::Refused),
+                (None, Some(reply)) => self.end(&reply),
+                (None, None) => Err(Stop::Refused),
+            };
+        }
+        let Replies { mail_refusal, last } = self.envelope(mail, b"DATA\r\n").await?;
+        match (mail_refusal, last) {
+            // RFC 2920 section 3.1: a server may ask for the text although it took no sender or no recipient.
+            (refusal, Some(reply)) if reply.code == 354 && (refusal.is_some() || self.targets.is_empty()) => {
+                let ended = match self.write(b".\r\n").await {
+                    Ok(()) => self.reply(FINAL_TIME).await,
+                    Err(error) => Err(error),
+                };
+                let stop = refusal.map_or(Stop::Refused, |refusal| self.refused(&refusal));
+                Err(if ended.is_err() { Stop::Dead } else { stop })
+            }
+            (Some(refusal), _) => Err(self.refused(&refusal)),
+            (None, _) if self.targets.is_empty() => Err(Stop::Refused),
+            (None, Some(reply)) if reply.code == 354 => self.text(outgoing, stored).await,
+            (None, Some(reply)) => Err(self.refused(&reply)),
+            (None, None) => Err(Stop::Refused),
+        }
+    }
+
+    /// A small message as one BDAT command (RFC 3030 section 2), which can go out together with the envelope and saves
+    /// the wait for the 354. None when the server does not know it or the message is not small.
+    async fn chunk(&mut self, outgoing: &Outgoing, stored: &mut Stored) -> Result<Option<Vec<u8>>, Stop> {
+        let offers = |extension| self.connection.offers.has_capability(extension);
+        let size = stored.body_size.saturating_add(outgoing.header().len() as u64);
+        if !offers(EXT_CHUNKING) || !offers(EXT_PIPELINING) || outgoing.changes_size() || size > CHUNK_LIMIT {
+            return Ok(None);
+        }
+        let mut text = [outgoing.header(), b"\r\n"].concat();
+        loop {
+            match stored.next().await {
+                Ok(piece) if piece.is_empty() => break,
+                Ok(piece) => text.extend_from_slice(&piece),
+                Err(error) => return Err(self.unreadable(&error)),
+            }
+        }
+        Ok(Some([format!("BDAT {} LAST\r\n", text.len()).into_bytes(), text].concat()))
     }
 
     fn client(&mut self) -> &mut SmtpClient<Wire> {
@@ -160,92 +219,84 @@ impl Transaction<'_> {
         self.outcome.trouble = Some(trouble);
     }
 
-    /// MAIL, all RCPT, DATA. Returns whether the server awaits the text of a message that somebody gets.
-    async fn envelope(&mut self, mail: &str) -> Result<bool, Stop> {
+    /// MAIL, a RCPT for each target, and `last`, all at once where the server allows it. Leaves those recipients in
+    /// `targets` that the server took; the others have their verdict.
+    async fn envelope(&mut self, mail: &str, last: &[u8]) -> Result<Replies, Stop> {
         let limit = self.client().timeout;
-        let mut commands = vec![mail.to_string()];
-        commands.extend(self.targets.iter().map(|t| format!("RCPT TO:<{}>\r\n", t.address)));
-        commands.push("DATA\r\n".into());
+        let rcpt = |target: &Target| format!("RCPT TO:<{}>\r\n", target.address);
         let pipelined = self.connection.offers.has_capability(EXT_PIPELINING);
         if pipelined {
-            self.write(commands.concat().as_bytes()).await.map_err(|e| self.lost(&e, "MAIL"))?;
+            let flight = mail.to_string() + &self.targets.iter().map(rcpt).collect::<String>();
+            self.write(&[flight.as_bytes(), last].concat()).await.map_err(|e| self.lost(&e, "MAIL"))?;
         }
-        let mut mail_refusal = None;
-        let mut accepted = Vec::new();
-        let mut targets = std::mem::take(&mut self.targets).into_iter();
-        let last = commands.len().saturating_sub(1);
-        for (place, command) in commands.iter().enumerate() {
-            let what = if place == 0 {
-                "MAIL"
-            } else if place == last {
-                "DATA"
-            } else {
-                "RCPT"
+        let reply = self.ask(mail.as_bytes(), pipelined, limit).await.map_err(|e| self.lost(&e, "MAIL"))?;
+        let mail_refusal = (!(200..=299).contains(&reply.code)).then_some(reply);
+        // Without pipelining there is no point in asking on after a refusal.
+        if mail_refusal.is_some() && !pipelined {
+            return Ok(Replies { mail_refusal, last: None });
+        }
+        let mut waiting = VecDeque::from(std::mem::take(&mut self.targets));
+        while let Some(target) = waiting.pop_front() {
+            let asked = self.ask(rcpt(&target).as_bytes(), pipelined, limit).await;
+            // After the refusal of MAIL that of a RCPT says nothing about the recipient.
+            let kept =
+                asked.is_err() || mail_refusal.is_some() || matches!(&asked, Ok(r) if (200..=299).contains(&r.code));
+            let refused = match &asked {
+                Ok(reply) if !kept => self.recipient_refused(&target, reply),
+                _ => None,
             };
-            // Without pipelining there is no point in asking on after a refusal.
-            if !pipelined && (mail_refusal.is_some() || (place == last && accepted.is_empty())) {
-                break;
+            if kept {
+                self.targets.push(target);
             }
-            let reply = match if pipelined { Ok(()) } else { self.write(command.as_bytes()).await } {
-                Ok(()) => self.reply(limit).await,
-                Err(error) => Err(error),
-            };
-            let reply = match reply {
-                Ok(reply) => reply,
-                Err(error) => {
-                    self.targets = accepted.into_iter().chain(targets).collect();
-                    return Err(self.lost(&error, what));
-                }
-            };
-            match (place, reply.code) {
-                (0, 200..=299) => {}
-                (0, _) => mail_refusal = Some(reply),
-                (_, 354) if place == last => {
-                    self.targets =
-                        if mail_refusal.is_some() { accepted.into_iter().chain(targets).collect() } else { accepted };
-                    // RFC 2920 section 3.1: a server may ask for the text although it took no recipient.
-                    return if self.targets.is_empty() || mail_refusal.is_some() {
-                        self.empty_message(mail_refusal).await
-                    } else {
-                        Ok(true)
-                    };
-                }
-                _ if place == last => {
-                    self.targets = accepted.into_iter().chain(targets).collect();
-                    return Err(match (mail_refusal, self.targets.is_empty()) {
-                        (Some(refusal), _) => self.refused(&refusal),
-                        // All recipients have their verdict; the refusal of DATA only follows from that.
-                        (None, true) => Stop::Refused,
-                        (None, false) => self.refused(&reply),
-                    });
-                }
-                _ => {
-                    let Some(target) = targets.next() else { continue };
-                    let host = &self.account.host;
-                    match reply.code {
-                        200..=299 => accepted.push(target),
-                        // The refusal of a RCPT after that of MAIL says nothing about the recipient.
-                        _ if mail_refusal.is_some() => accepted.push(target),
-                        _ => {
-                            if let Some(trouble) = account_trouble(&reply, host) {
-                                self.outcome.results.push((target.index, Verdict::Deferred(trouble.reason.clone())));
-                                self.outcome.trouble = Some(trouble);
-                            } else {
-                                self.outcome.results.push((target.index, judge(&reply, host)));
-                            }
-                            if reply.code == 421 {
-                                self.targets = accepted.into_iter().chain(targets).collect();
-                                let verdict = judge(&reply, &self.account.host);
-                                self.rest(&verdict);
-                                return Err(Stop::Dead);
-                            }
-                        }
-                    }
-                }
+            if let Err(error) = asked {
+                self.targets.extend(waiting);
+                // A server that hangs up after refusing MAIL has said all there is to say.
+                return match mail_refusal {
+                    Some(_) => Ok(Replies { mail_refusal, last: None }),
+                    None => Err(self.lost(&error, "RCPT")),
+                };
+            }
+            if let Some(verdict) = refused {
+                self.targets.extend(waiting);
+                self.rest(&verdict);
+                return Err(Stop::Dead);
             }
         }
-        self.targets = accepted.into_iter().chain(targets).collect();
-        Err(mail_refusal.map_or(Stop::Refused, |refusal| self.refused(&refusal)))
+        if self.targets.is_empty() && !pipelined {
+            return Ok(Replies { mail_refusal, last: None });
+        }
+        // With BDAT the text is out, and its reply is the final one.
+        let (limit, name) =
+            if last.starts_with(b"BDAT") { (FINAL_TIME, "the end of the message") } else { (limit, "DATA") };
+        match self.ask(last, pipelined, limit).await {
+            Ok(reply) => Ok(Replies { mail_refusal, last: Some(reply) }),
+            Err(_) if mail_refusal.is_some() => Ok(Replies { mail_refusal, last: None }),
+            Err(error) => Err(self.lost(&error, name)),
+        }
+    }
+
+    /// Sends `command`, unless it has gone out already, and reads the reply to it.
+    async fn ask(&mut self, command: &[u8], sent: bool, limit: Duration) -> Result<Response<String>, Error> {
+        if !sent {
+            self.write(command).await?;
+        }
+        self.reply(limit).await
+    }
+
+    /// Takes down the refusal of one recipient. Gives the verdict for all the others when the server ends the
+    /// conversation with it.
+    fn recipient_refused(&mut self, target: &Target, reply: &Response<String>) -> Option<Verdict> {
+        let host = &self.account.host;
+        let verdict = match account_trouble(reply, host) {
+            Some(trouble) => {
+                let verdict = Verdict::Deferred(trouble.reason.clone());
+                self.outcome.trouble = Some(trouble);
+                verdict
+            }
+            None => judge(reply, host),
+        };
+        self.outcome.results.push((target.index, verdict.clone()));
+        (reply.code == 421).then_some(verdict)
     }
 
     async fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
@@ -257,21 +308,8 @@ impl Transaction<'_> {
         written.await.map_err(|_| Error::Timeout)?.map_err(Error::Io)
     }
 
-    /// Ends a transaction in which the server asked for a text that nobody would get.
-    async fn empty_message(&mut self, mail_refusal: Option<Response<String>>) -> Result<bool, Stop> {
-        let ended = match self.write(b".\r\n").await {
-            Ok(()) => self.reply(FINAL_TIME).await.map(|_| ()),
-            Err(error) => Err(error),
-        };
-        let stop = mail_refusal.map_or(Stop::Refused, |refusal| self.refused(&refusal));
-        Err(if ended.is_err() { Stop::Dead } else { stop })
-    }
-
     /// The message itself, from disk, in pieces.
-    async fn text(&mut self, wanted: bool, mut outgoing: Outgoing, stored: &mut Stored) -> Result<(), Stop> {
-        if !wanted {
-            return Err(Stop::Refused);
-        }
+    async fn text(&mut self, mut outgoing: Outgoing, stored: &mut Stored) -> Result<(), Stop> {
         self.outcome.text_sent = true;
         let mut dots = DotStuffer::new();
         let mut wire = Vec::new();
@@ -307,13 +345,18 @@ impl Transaction<'_> {
             Ok(reply) => reply,
             Err(error) => return Err(self.lost(&error, "the end of the message")),
         };
+        self.end(&reply)
+    }
+
+    /// The server's verdict on the whole message.
+    fn end(&mut self, reply: &Response<String>) -> Result<(), Stop> {
         if (200..=299).contains(&reply.code) {
-            let verdict = judge(&reply, &self.account.host);
+            let verdict = judge(reply, &self.account.host);
             self.rest(&verdict);
             return Ok(());
         }
         // After the refusal of a message the server is ready for the next one.
-        match self.refused(&reply) {
+        match self.refused(reply) {
             Stop::Refused => Ok(()),
             Stop::Dead => Err(Stop::Dead),
         }
