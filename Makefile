@@ -66,7 +66,7 @@ test: lint unit libuci packages emulated
 
 bench:
 	scripts/need.sh bench
-	cargo build --release --locked --bin smtprelay
+	cargo build --release --locked --bin smtprelay --example provider
 	scripts/bench.sh
 
 clean:

@@ -13,12 +13,13 @@ scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 ip link set lo up
 # A network card with a cable that leads nowhere: questions to the name server leave and nothing comes back.
-ip link add dead0 type dummy
+ip link add dead0 type veth peer name dead1
 ip addr add 192.0.2.2/24 dev dead0
 ip link set dead0 up
+ip link set dead1 up
 ip route add default via 192.0.2.1
 ip neigh add 192.0.2.1 lladdr 02:00:00:00:00:01 dev dead0
 echo 'nameserver 192.0.2.53' >"$scratch/resolv.conf"
 mount --bind "$scratch/resolv.conf" /etc/resolv.conf
-python3 tests/bench.py target/release/smtprelay "$scratch"
+python3 tests/bench.py target/release/smtprelay target/release/examples/provider "$scratch"
 umount /etc/resolv.conf

@@ -1,4 +1,4 @@
-"""Measures a running smtprelay from outside. Called by scripts/bench.sh: bench.py PROGRAM SCRATCH."""
+"""Measures a running smtprelay from outside. Called by scripts/bench.sh: bench.py PROGRAM PROVIDER SCRATCH."""
 
 import os
 import re
@@ -6,6 +6,7 @@ import socket
 import statistics
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 
@@ -23,12 +24,15 @@ config listener 'lan'
 	list allow '127.0.0.0/8'
 
 config account 'provider'
-	option host 'provider.example'
 	option username 'u'
 	option password 'p'
 	option from 'me@example.com'
 	option from_policy 'keep'
+{account}
 """
+
+# A name that has to be asked for, and nobody answers.
+NOBODY = "\toption host 'provider.example'"
 
 MAIL = b"From: plc@example.com\r\nTo: ops@example.com\r\nSubject: alarm\r\n\r\n" + b"0123456789abcdef" * 60 + b"\r\n.\r\n"
 
@@ -36,12 +40,13 @@ MAIL = b"From: plc@example.com\r\nTo: ops@example.com\r\nSubject: alarm\r\n\r\n"
 class Relay:
     """The program with settings of its own; its log lines are read while it runs."""
 
-    def __init__(self, program, scratch, durability):
-        self.dir = os.path.join(scratch, durability)
-        os.makedirs(self.dir)
+    def __init__(self, program, scratch, durability, account=NOBODY):
+        self.dir = tempfile.mkdtemp(dir=scratch)
+        self.delivered = []
+        self.news = threading.Condition()
         config = os.path.join(self.dir, "config")
         with open(config, "w") as file:
-            file.write(SETTINGS.format(dir=self.dir, durability=durability))
+            file.write(SETTINGS.format(dir=self.dir, durability=durability, account=account))
         self.process = subprocess.Popen([program, "run", "--foreground", "--config", config], stderr=subprocess.PIPE, text=True)
         for line in self.process.stderr:
             if found := re.search(r"event=listening .*port=(\d+)", line):
@@ -50,8 +55,15 @@ class Relay:
         threading.Thread(target=self.drain, daemon=True).start()
 
     def drain(self):
-        for _ in self.process.stderr:
-            pass
+        for line in self.process.stderr:
+            if "event=delivered" in line:
+                with self.news:
+                    self.delivered.append(time.perf_counter())
+                    self.news.notify_all()
+
+    def wait_for(self, count):
+        with self.news:
+            self.news.wait_for(lambda: len(self.delivered) >= count, timeout=120)
 
     def connect(self):
         return socket.create_connection(("127.0.0.1", self.port))
@@ -99,8 +111,39 @@ def rate(relay, parallel, total):
     return total / (time.perf_counter() - start)
 
 
+class Provider:
+    """The provider stand-in of the tests: TLS from the first byte, login."""
+
+    def __init__(self, program, scratch):
+        port, ca = os.path.join(scratch, "port"), os.path.join(scratch, "ca.pem")
+        arguments = ["--port-file", port, "--ca-out", ca, "--user", "u", "--password", "p", "--tls", "implicit", "--count", "1000000"]
+        self.process = subprocess.Popen([program, *arguments], stdout=subprocess.DEVNULL)
+        while not (os.path.exists(port) and os.path.getsize(port)):
+            time.sleep(0.05)
+        with open(port) as file:
+            self.account = f"\toption host 'localhost'\n\toption port '{file.read().strip()}'\n\toption ca_file '{ca}'"
+
+
+def delivery(program, provider, scratch):
+    relay = Relay(program, scratch, "always", provider.account)
+    times = []
+    for number in range(1, 51):
+        send(relay, 1)
+        sent = time.perf_counter()
+        relay.wait_for(number)
+        times.append((relay.delivered[-1] - sent) * 1000)
+    times.sort()
+    print(f"from the end of the session to the provider's 250, 465 with login, kept connection, ms: median {times[25]:.1f}")
+    start = time.perf_counter()
+    rate(relay, 10, 1000)
+    relay.wait_for(1050)
+    print(f"accepted and delivered a second, always, 465 with login: {1000 / (relay.delivered[-1] - start):.0f}")
+    print(f"memory after that, kB PSS: {relay.memory()}")
+    relay.stop()
+
+
 def main():
-    program, scratch = sys.argv[1:3]
+    program, stand_in, scratch = sys.argv[1:4]
     relay = Relay(program, scratch, "memory")
     print(f"memory idle, kB PSS: {relay.memory()}")
     # A message in the queue keeps the program asking the name server all the while.
@@ -108,11 +151,15 @@ def main():
     greeting(relay)
     relay.stop()
     for durability in ("memory", "always"):
-        relay = Relay(program, os.path.join(scratch, "rate"), durability)
+        relay = Relay(program, scratch, durability)
         rates = ", ".join(f"{parallel} at once {rate(relay, parallel, 1000):.0f}" for parallel in (1, 10, 50))
         print(f"accepted a second, {durability}, a connection a mail of 1 kB: {rates}")
         print(f"memory with 3000 messages waiting, kB PSS: {relay.memory()}")
         relay.stop()
+    provider = Provider(stand_in, scratch)
+    delivery(program, provider, scratch)
+    provider.process.terminate()
+    provider.process.wait()
 
 
 main()

@@ -8,21 +8,27 @@ use crate::outbound::transaction::Line;
 use crate::outbound::verdict::TroubleKind;
 use crate::outbound::{Connection, Outcome, Trouble, connect, send, tls};
 use crate::queue::schedule::Item;
-use crate::queue::{Meta, Spool, SpoolError, Stored, blocking};
+use crate::queue::{Meta, Spool, SpoolError, State, Stored, blocking};
 use crate::report::Event;
 
+/// A message as it was before an attempt.
+pub struct Known {
+    /// Its envelope.
+    pub meta: Meta,
+    /// Its header, for a notice.
+    pub header: Vec<u8>,
+    /// How far its recipients were.
+    pub state: State,
+}
+
 /// What a delivery hands back.
-pub struct Finished {
+pub struct Attempted {
     /// The message.
     pub item: Item,
     /// What came of it.
     pub outcome: Outcome,
-    /// Its envelope; `None` when the message was not touched.
-    pub meta: Option<Meta>,
-    /// Its header, for a notice.
-    pub header: Vec<u8>,
-    /// Attempts before this one, earlier runs included.
-    pub attempts_before: u32,
+    /// What it was before; `None` when the message was not touched.
+    pub known: Option<Known>,
     /// The connection, if it can carry more.
     pub connection: Option<Connection>,
     /// What belongs to the account.
@@ -30,9 +36,9 @@ pub struct Finished {
 }
 
 /// Sends `item` as far as possible.
-pub async fn deliver(mut job: Job, spool: Arc<Spool>, item: Item) -> Finished {
+pub async fn deliver(mut job: Job, spool: Arc<Spool>, item: Item) -> Attempted {
     let mut outcome = Outcome::default();
-    let mut known: Option<(Meta, Vec<u8>, u32)> = None;
+    let mut known = None;
     let mut connection = job.connection.take();
     // A kept connection may have been closed by the server in this very moment: then once more with a new one.
     for _ in 0..2 {
@@ -44,7 +50,7 @@ pub async fn deliver(mut job: Job, spool: Arc<Spool>, item: Item) -> Finished {
                 break;
             }
         };
-        known = Some((stored.meta.clone(), stored.header.clone(), stored.state.attempts));
+        known = Some(Known { meta: stored.meta.clone(), header: stored.header.clone(), state: stored.state.clone() });
         if stored.state.is_done() {
             break;
         }
@@ -77,11 +83,7 @@ pub async fn deliver(mut job: Job, spool: Arc<Spool>, item: Item) -> Finished {
         tokio::spawn(quit(open));
     }
     let lane = Returned { generation: job.generation, connector: job.connector };
-    let (meta, header, attempts_before) = match known {
-        Some((meta, header, attempts)) => (Some(meta), header, attempts),
-        None => (None, Vec::new(), item.attempts),
-    };
-    Finished { item, outcome, meta, header, attempts_before, connection, lane }
+    Attempted { item, outcome, known, connection, lane }
 }
 
 async fn open(spool: &Arc<Spool>, item: &Item) -> Result<Stored, SpoolError> {

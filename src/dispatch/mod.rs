@@ -15,14 +15,14 @@ use tokio::task::JoinSet;
 
 use crate::config::{Durability, Settings};
 use crate::intake::Desk;
-use crate::queue::record::{Attempt, Progress};
 use crate::queue::schedule::{Item, backoff};
 use crate::queue::{Entry, Schedule, Spool, blocking};
 use crate::report::Event;
 use crate::system::clock;
 use crate::system::ordered;
-use delivery::{Finished, deliver};
+use delivery::{Attempted, deliver};
 use lane::Lane;
+use settle::Settle;
 
 /// How long `deferred` mail stays in RAM before it is moved to `safe_spool`.
 const MOVE_AFTER: Duration = Duration::from_secs(60);
@@ -31,6 +31,19 @@ const SWEEP: Duration = Duration::from_secs(15);
 /// How long deliveries may go on after the order to stop; procd kills after 15 s.
 const STOP_TIME: Duration = Duration::from_secs(5);
 
+/// What a task of the dispatcher brings back.
+enum Step {
+    /// A message was tried.
+    Attempted(Box<Attempted>),
+    /// What came of it is written down. In `left` the message, if somebody still waits for it, with the time that it
+    /// has to wait; none: it waits for the account.
+    Settled {
+        /// How often everything had been woken when the attempt ended.
+        wakings: u32,
+        left: Option<(Item, Option<Duration>)>,
+    },
+}
+
 /// Everything between queue and providers.
 pub struct Dispatch {
     settings: watch::Receiver<Arc<Settings>>,
@@ -38,7 +51,9 @@ pub struct Dispatch {
     desk: Desk,
     schedule: Schedule,
     lane: Lane,
-    running: JoinSet<Finished>,
+    running: JoinSet<Step>,
+    /// How often everything was woken.
+    wakings: u32,
 }
 
 impl Dispatch {
@@ -48,7 +63,7 @@ impl Dispatch {
         let now = Instant::now();
         recovered.into_iter().for_each(|entry| schedule.add(Item::new(entry, now)));
         let lane = Lane::new(&settings.borrow());
-        Self { settings, spool, desk, schedule, lane, running: JoinSet::new() }
+        Self { settings, spool, desk, schedule, lane, running: JoinSet::new(), wakings: 0 }
     }
 
     /// Sends until `stop` says otherwise, then puts everything into safety. Returns how many messages wait.
@@ -60,11 +75,8 @@ impl Dispatch {
             let wake = self.next_wake();
             tokio::select! {
                 Some(entry) = arrivals.recv() => self.arrived(entry),
-                Some(finished) = self.running.join_next() => {
-                    if let Ok(finished) = finished {
-                        self.finished(finished).await;
-                    }
-                }
+                // A task that panics ends the process, see main.rs.
+                Some(Ok(step)) = self.running.join_next() => self.stepped(step),
                 Ok(()) = self.settings.changed() => self.new_settings(),
                 () = sleep_until(wake) => {}
                 _ = sweep.tick() => self.sweep().await,
@@ -92,6 +104,7 @@ impl Dispatch {
     fn new_settings(&mut self) {
         self.lane = Lane::new(&self.settings.borrow_and_update());
         self.schedule.wake_all();
+        self.wakings = self.wakings.wrapping_add(1);
     }
 
     /// Starts as many deliveries as the account may have at once. A paused account gets none, an account that has just
@@ -104,7 +117,8 @@ impl Dispatch {
                 self.schedule.add(item);
                 break;
             };
-            self.running.spawn(deliver(job, Arc::clone(&self.spool), item));
+            let spool = Arc::clone(&self.spool);
+            self.running.spawn(async move { Step::Attempted(Box::new(deliver(job, spool, item).await)) });
         }
         self.lane.close_idle(now);
     }
@@ -121,48 +135,40 @@ impl Dispatch {
         times.into_iter().flatten().min()
     }
 
-    async fn finished(&mut self, finished: Finished) {
-        let Finished { mut item, outcome, meta, attempts_before, connection, lane, header } = finished;
+    fn stepped(&mut self, step: Step) {
+        match step {
+            Step::Attempted(attempted) => self.attempted(*attempted),
+            Step::Settled { left: None, .. } => {}
+            // A message that was being written down when everything was woken is awake as well.
+            Step::Settled { left: Some((item, Some(wait))), wakings } if wakings == self.wakings => {
+                self.schedule.add_later(item, Instant::now() + wait);
+            }
+            Step::Settled { left: Some((item, _)), .. } => self.schedule.add(item),
+        }
+    }
+
+    /// Takes the connection back for the next message, and has what came of this one written down beside it.
+    fn attempted(&mut self, attempted: Attempted) {
+        let Attempted { item, outcome, known, connection, lane } = attempted;
         let now = Instant::now();
-        let current = self.lane.returned(lane, connection, now);
-        if let Some(reason) = &outcome.damaged {
-            let (spool, entry, reason) = (Arc::clone(&self.spool), item.entry, reason.clone());
-            let _ = tokio::task::spawn_blocking(move || spool.set_aside(&entry, &reason)).await;
-            return;
-        }
-        if let Some(trouble) = &outcome.trouble
-            && current
-        {
-            self.lane.pause(trouble, now);
-        } else if current && outcome.tls.is_some() {
-            self.lane.works();
-        }
-        let Some(meta) = meta else {
-            // The message was not touched: no connection, or its file could not be read now.
-            if outcome.trouble.is_some() {
-                self.schedule.add(item);
-            } else {
-                item.attempts = item.attempts.saturating_add(1);
-                let at = now + backoff(item.attempts, jitter());
-                self.schedule.add_later(item, at);
+        if self.lane.returned(lane, connection, now) {
+            match &outcome.trouble {
+                Some(trouble) => self.lane.pause(trouble, now),
+                None if outcome.tls.is_some() => self.lane.works(),
+                None => {}
             }
-            return;
-        };
-        let settled = settle::Settle {
-            spool: &self.spool,
-            desk: &self.desk,
-            settings: &self.settings.borrow().clone(),
+        }
+        let attempts = known.as_ref().map_or(item.attempts, |known| known.state.attempts).saturating_add(1);
+        let settle = Settle {
+            spool: Arc::clone(&self.spool),
+            desk: self.desk.clone(),
+            settings: self.settings.borrow().clone(),
             account: self.lane.name(),
-            wait: backoff(attempts_before.saturating_add(1), jitter()),
+            wait: backoff(attempts, jitter()),
         };
-        if let Some(mut item) = settled.apply(item, &outcome, &meta, &header).await {
-            item.attempts = attempts_before.saturating_add(1);
-            if outcome.trouble.is_some() {
-                self.schedule.add(item);
-            } else {
-                self.schedule.add_later(item, now + settled.wait);
-            }
-        }
+        let wakings = self.wakings;
+        let settled = settle.settle(item, attempts, outcome, known);
+        self.running.spawn(async move { Step::Settled { wakings, left: settled.await } });
     }
 
     /// Gives up what is too old, and moves to safety what has waited a minute.
@@ -190,11 +196,15 @@ impl Dispatch {
         for id in expired {
             if let Some(item) = self.schedule.take(&id) {
                 let last = self.lane.paused(Instant::now());
-                if let Some(item) =
-                    settle::expire(&self.spool, &self.desk, &settings, &self.lane.name(), item, last).await
-                {
-                    self.schedule.add_later(item, Instant::now() + SWEEP);
-                }
+                let settle = Settle {
+                    spool: Arc::clone(&self.spool),
+                    desk: self.desk.clone(),
+                    settings: Arc::clone(&settings),
+                    account: self.lane.name(),
+                    wait: SWEEP,
+                };
+                let wakings = self.wakings;
+                self.running.spawn(async move { Step::Settled { wakings, left: settle.expire(item, last).await } });
             }
         }
         if self.spool.can_move() {
@@ -225,10 +235,8 @@ impl Dispatch {
     /// The order to stop: lets running deliveries end, then moves what waits to safety.
     async fn wind_up(mut self, arrivals: &mut mpsc::UnboundedReceiver<Entry>) -> usize {
         let deadline = tokio::time::Instant::now() + STOP_TIME;
-        while let Ok(Some(finished)) = tokio::time::timeout_at(deadline, self.running.join_next()).await {
-            if let Ok(finished) = finished {
-                self.finished(finished).await;
-            }
+        while let Ok(Some(Ok(step))) = tokio::time::timeout_at(deadline, self.running.join_next()).await {
+            self.stepped(step);
         }
         // What is still running is cut off before its end; its file lies where it was.
         self.running.shutdown().await;
@@ -265,9 +273,4 @@ async fn sleep_until(at: Option<Instant>) {
         Some(at) => tokio::time::sleep_until(at.into()).await,
         None => std::future::pending().await,
     }
-}
-
-/// A journal line for results of now.
-fn attempt(results: Vec<(usize, Progress, String)>) -> Attempt {
-    Attempt { at: clock::now(), results }
 }

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::attempt;
+use super::delivery::Known;
 use crate::config::Settings;
 use crate::intake::{Desk, IntakeError, Origin};
 use crate::message::{Envelope, is_address};
 use crate::outbound::{Outcome, Verdict};
-use crate::queue::record::Progress;
+use crate::queue::record::{Attempt, Progress};
 use crate::queue::schedule::Item;
-use crate::queue::{Meta, Spool, State, blocking};
+use crate::queue::{Meta, Spool, blocking};
 use crate::report::{Event, Failure, Notice};
 use crate::system::clock;
 
@@ -18,22 +18,46 @@ use crate::system::clock;
 const NOTICE_LIMIT: u64 = 1 << 20;
 
 /// What is needed to settle an attempt.
-pub struct Settle<'a> {
+pub struct Settle {
     /// The queue.
-    pub spool: &'a Arc<Spool>,
+    pub spool: Arc<Spool>,
     /// Where notices go in.
-    pub desk: &'a Desk,
+    pub desk: Desk,
     /// The settings of now.
-    pub settings: &'a Arc<Settings>,
+    pub settings: Arc<Settings>,
     /// Name of the account.
     pub account: String,
-    /// How long the rest will wait.
+    /// How long those will wait who have to.
     pub wait: Duration,
 }
 
-impl Settle<'_> {
-    /// Writes down what came of an attempt. Gives the message back when somebody still waits for it.
-    pub async fn apply(&self, mut item: Item, outcome: &Outcome, meta: &Meta, header: &[u8]) -> Option<Item> {
+impl Settle {
+    /// Writes down what came of an attempt. Gives the message back when somebody still waits for it, with the time to
+    /// wait, or without one when it waits for the account.
+    pub async fn settle(
+        self,
+        item: Item,
+        attempts: u32,
+        outcome: Outcome,
+        known: Option<Known>,
+    ) -> Option<(Item, Option<Duration>)> {
+        if let Some(reason) = outcome.damaged {
+            let (spool, entry) = (self.spool, item.entry);
+            let _ = tokio::task::spawn_blocking(move || spool.set_aside(&entry, &reason)).await;
+            return None;
+        }
+        let waits_for_account = outcome.trouble.is_some();
+        let left = match &known {
+            Some(known) => self.apply(item, &outcome, known).await?,
+            // The message was not touched: no connection, or its file could not be read now.
+            None => item,
+        };
+        let attempts = if known.is_none() && waits_for_account { left.attempts } else { attempts };
+        Some((Item { attempts, ..left }, (!waits_for_account).then_some(self.wait)))
+    }
+
+    async fn apply(&self, mut item: Item, outcome: &Outcome, known: &Known) -> Option<Item> {
+        let Known { meta, header, state } = known;
         let mut results = self.results(&item, outcome, meta);
         let failures: Vec<Failure> = results
             .iter()
@@ -50,20 +74,15 @@ impl Settle<'_> {
             Event::SpoolTrouble { id: item.entry.id.clone(), reason }.log();
             results.retain(|(_, progress, _)| *progress != Progress::Failed);
         }
-        let attempt = attempt(results);
-        let mut state = State::new(&meta.envelope);
-        let (spool, entry) = (Arc::clone(self.spool), item.entry.clone());
-        if let Ok(stored) = blocking(move || spool.open_message(&entry)).await {
-            state = stored.state;
-        }
-        item.unsaved.iter().for_each(|earlier| state.apply(earlier));
+        let attempt = Attempt { at: clock::now(), results };
+        let mut state = state.clone();
         state.apply(&attempt);
         if state.is_done() {
             self.remove(&item).await;
             return None;
         }
         if !attempt.results.is_empty() {
-            let (spool, entry, line) = (Arc::clone(self.spool), item.entry.clone(), attempt.clone());
+            let (spool, entry, line) = (Arc::clone(&self.spool), item.entry.clone(), attempt.clone());
             if let Err(error) = blocking(move || spool.record(&entry, &line)).await {
                 Event::SpoolTrouble { id: item.entry.id.clone(), reason: error.to_string() }.log();
                 item.unsaved.push(attempt);
@@ -101,7 +120,7 @@ impl Settle<'_> {
     }
 
     async fn remove(&self, item: &Item) {
-        let (spool, entry) = (Arc::clone(self.spool), item.entry.clone());
+        let (spool, entry) = (Arc::clone(&self.spool), item.entry.clone());
         match blocking(move || spool.remove(&entry)).await {
             Ok(()) => Event::Removed { id: item.entry.id.clone() }.log(),
             Err(error) => {
@@ -152,6 +171,32 @@ impl Settle<'_> {
         Event::Notified { id: taken.id, about, to }.log();
         Ok(())
     }
+
+    /// Gives up a message that is older than `retry_for`; `pause` is why the account sends nothing now, if so. Gives it
+    /// back when its notice can't be queued.
+    pub async fn expire(self, item: Item, pause: Option<String>) -> Option<(Item, Option<Duration>)> {
+        let (queue, entry) = (Arc::clone(&self.spool), item.entry.clone());
+        let stored = match blocking(move || queue.open_message(&entry)).await {
+            Ok(stored) => stored,
+            Err(error) => {
+                Event::SpoolTrouble { id: item.entry.id.clone(), reason: error.to_string() }.log();
+                return Some((item, Some(self.wait)));
+            }
+        };
+        let mut state = stored.state;
+        item.unsaved.iter().for_each(|earlier| state.apply(earlier));
+        let days = crate::config::units::format_duration(self.settings.relay.retry_for);
+        let verdict = |last: &str| {
+            let last = if last.is_empty() { pause.as_deref().unwrap_or("it was never its turn") } else { last };
+            Verdict::Failed(format!("given up after {days}; the last trouble was: {last}"))
+        };
+        let waiting = state.recipients.iter().enumerate().filter(|(_, r)| r.progress == Progress::Waiting);
+        let results = waiting.map(|(index, recipient)| (index, verdict(&recipient.text))).collect();
+        let outcome = Outcome { results, ..Outcome::default() };
+        let known = Known { meta: stored.meta, header: stored.header, state };
+        let item = self.apply(item, &outcome, &known).await?;
+        Some((item, Some(self.wait)))
+    }
 }
 
 /// Whether a mail to the sender has a chance: many devices have addresses that exist nowhere.
@@ -160,37 +205,6 @@ fn can_be_told(address: &str) -> bool {
     let domain = address.rsplit('@').next().unwrap_or_default();
     let last = domain.rsplit('.').next().unwrap_or_default();
     is_address(address) && domain.contains('.') && !NOWHERE.iter().any(|name| last.eq_ignore_ascii_case(name))
-}
-
-/// Gives up a message that is older than `retry_for`. Gives it back when its notice can't be queued.
-pub async fn expire(
-    spool: &Arc<Spool>,
-    desk: &Desk,
-    settings: &Arc<Settings>,
-    account: &str,
-    item: Item,
-    pause: Option<String>,
-) -> Option<Item> {
-    let (queue, entry) = (Arc::clone(spool), item.entry.clone());
-    let stored = match blocking(move || queue.open_message(&entry)).await {
-        Ok(stored) => stored,
-        Err(error) => {
-            Event::SpoolTrouble { id: item.entry.id.clone(), reason: error.to_string() }.log();
-            return Some(item);
-        }
-    };
-    let mut state = stored.state;
-    item.unsaved.iter().for_each(|earlier| state.apply(earlier));
-    let days = crate::config::units::format_duration(settings.relay.retry_for);
-    let verdict = |last: &str| {
-        let last = if last.is_empty() { pause.as_deref().unwrap_or("it was never its turn") } else { last };
-        Verdict::Failed(format!("given up after {days}; the last trouble was: {last}"))
-    };
-    let waiting = state.recipients.iter().enumerate().filter(|(_, r)| r.progress == Progress::Waiting);
-    let results = waiting.map(|(index, recipient)| (index, verdict(&recipient.text))).collect();
-    let outcome = Outcome { results, ..Outcome::default() };
-    let settle = Settle { spool, desk, settings, account: account.to_string(), wait: Duration::ZERO };
-    settle.apply(item, &outcome, &stored.meta, &stored.header).await
 }
 
 #[cfg(test)]
