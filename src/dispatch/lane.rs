@@ -125,13 +125,20 @@ impl Lane {
         if returned.generation != self.generation {
             return false;
         }
-        self.in_flight = self.in_flight.saturating_sub(1);
         self.connector = self.connector.take().or(returned.connector);
         if let Some(mut connection) = connection.filter(|c| c.messages < MESSAGES) {
             connection.used = now;
             self.idle.push(connection);
         }
         true
+    }
+
+    /// What came of a delivery is on disk, and its place is free. Not before: so at most as many messages as there are
+    /// places can come twice after a crash.
+    pub fn settled(&mut self, generation: u32) {
+        if generation == self.generation {
+            self.in_flight = self.in_flight.saturating_sub(1);
+        }
     }
 
     /// Trouble: everything waits. The log hears of it when it is new, and then ever more seldom.

@@ -40,6 +40,8 @@ enum Step {
     Settled {
         /// How often everything had been woken when the attempt ended.
         wakings: u32,
+        /// Under which settings it was sent, if it was: then its place in the lane is free now.
+        generation: Option<u32>,
         left: Option<(Item, Option<Duration>)>,
     },
 }
@@ -136,11 +138,14 @@ impl Dispatch {
     }
 
     fn stepped(&mut self, step: Step) {
+        if let Step::Settled { generation: Some(generation), .. } = &step {
+            self.lane.settled(*generation);
+        }
         match step {
             Step::Attempted(attempted) => self.attempted(*attempted),
             Step::Settled { left: None, .. } => {}
             // A message that was being written down when everything was woken is awake as well.
-            Step::Settled { left: Some((item, Some(wait))), wakings } if wakings == self.wakings => {
+            Step::Settled { left: Some((item, Some(wait))), wakings, .. } if wakings == self.wakings => {
                 self.schedule.add_later(item, Instant::now() + wait);
             }
             Step::Settled { left: Some((item, _)), .. } => self.schedule.add(item),
@@ -150,7 +155,7 @@ impl Dispatch {
     /// Takes the connection back for the next message, and has what came of this one written down beside it.
     fn attempted(&mut self, attempted: Attempted) {
         let Attempted { item, outcome, known, connection, lane } = attempted;
-        let now = Instant::now();
+        let (now, generation) = (Instant::now(), Some(lane.generation));
         if self.lane.returned(lane, connection, now) {
             match &outcome.trouble {
                 Some(trouble) => self.lane.pause(trouble, now),
@@ -168,7 +173,7 @@ impl Dispatch {
         };
         let wakings = self.wakings;
         let settled = settle.settle(item, attempts, outcome, known);
-        self.running.spawn(async move { Step::Settled { wakings, left: settled.await } });
+        self.running.spawn(async move { Step::Settled { wakings, generation, left: settled.await } });
     }
 
     /// Gives up what is too old, and moves to safety what has waited a minute.
@@ -204,7 +209,9 @@ impl Dispatch {
                     wait: SWEEP,
                 };
                 let wakings = self.wakings;
-                self.running.spawn(async move { Step::Settled { wakings, left: settle.expire(item, last).await } });
+                self.running.spawn(async move {
+                    Step::Settled { wakings, generation: None, left: settle.expire(item, last).await }
+                });
             }
         }
         if self.spool.can_move() {
