@@ -40,7 +40,7 @@ pub enum Input {
     Broken(io::Error),
 }
 
-/// A conversation on `stream`. At most [`READ`] and [`LINE_LIMIT`] bytes lie unread in memory.
+/// A conversation on `stream`. At most 20 kB lie unread in memory.
 pub struct Talk<S> {
     stream: S,
     input: Vec<u8>,
