@@ -10,6 +10,22 @@ const ZONES: [&str; 10] = ["UT", "GMT", "EST", "EDT", "CST", "CDT", "MST", "MDT"
 /// Seconds since 1970 of the earliest and latest date that the format can say: 1900 to 9999.
 const RANGE: (i64, i64) = (-2_208_988_800, 253_402_300_799);
 
+/// Bytes of every date that [`rfc5322`] writes.
+pub const LENGTH: usize = 31;
+
+/// Puts the dates that begin at `places` in `header` right: they become `unix`. A place where no date of ours stands is
+/// left alone.
+pub fn correct(header: &mut [u8], places: &[u32], unix: i64) {
+    let date = rfc5322(unix);
+    for place in places {
+        let Some(start) = usize::try_from(*place).ok() else { continue };
+        let Some(old) = start.checked_add(LENGTH).and_then(|end| header.get_mut(start..end)) else { continue };
+        if old.len() == date.len() && is_date(old) {
+            old.copy_from_slice(date.as_bytes());
+        }
+    }
+}
+
 /// The date of `unix` (seconds since 1970) in UTC: `Mon, 23 Nov 2026 01:02:03 +0000`. Times beyond the years that the
 /// format knows (1900 to 9999) become the nearest that it can say.
 pub fn rfc5322(unix: i64) -> String {
@@ -138,6 +154,17 @@ fn name(names: &[&'static str], index: i64) -> &'static str {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn only_dates_of_ours_are_put_right() {
+        let mut header = format!("Received: x;\r\n\t{0}\r\nDate: {0}\r\nSubject: x\r\n", rfc5322(12)).into_bytes();
+        let (first, second) = (15, 15 + 31 + 2 + 6);
+        correct(&mut header, &[first, second, 3, 4_000_000], 1_795_395_723);
+        let right = rfc5322(1_795_395_723);
+        assert_eq!(right.len(), LENGTH);
+        let expected = format!("Received: x;\r\n\t{right}\r\nDate: {right}\r\nSubject: x\r\n");
+        assert_eq!(String::from_utf8(header).unwrap(), expected);
+    }
 
     #[test]
     fn written() {

@@ -20,7 +20,7 @@ mod width;
 
 use std::fmt;
 
-use super::{BodyForm, Facts, received};
+use super::{BodyForm, Facts, date, received};
 use body::Scan;
 use draft::Draft;
 use lines::{Lines, Piece};
@@ -46,6 +46,9 @@ pub struct Repaired {
     pub form: BodyForm,
     /// What was repaired, in plain words for the log: each of [`notes::ALL`] at most once. Empty for a correct message.
     pub repairs: Vec<&'static str>,
+    /// Where in `header` the dates of ours stand, [`date::LENGTH`] bytes each. They can be put right when the clock turns
+    /// out to have been wrong.
+    pub dates: Vec<u32>,
 }
 
 /// Why a message can't be taken.
@@ -152,8 +155,10 @@ impl Repair {
             }
         }
         let mut header = received::received(facts).into_bytes();
-        draft.write(&mut header);
-        Ok(Repaired { header, form, repairs })
+        let mut dates = vec![header.len().saturating_sub(date::LENGTH + 2)];
+        dates.extend(draft.write(&mut header));
+        let dates = dates.into_iter().filter_map(|at| u32::try_from(at).ok()).collect();
+        Ok(Repaired { header, form, repairs, dates })
     }
 
     fn piece(&mut self, piece: Piece<'_>, body: &mut Vec<u8>) {

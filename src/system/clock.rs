@@ -1,5 +1,6 @@
 //! The wall clock, which on a router without a battery is wrong until NTP has set it.
 
+use std::sync::OnceLock;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// 2026-01-01: the program did not exist before, so an earlier clock is wrong.
@@ -25,6 +26,27 @@ pub fn age(since: i64) -> Option<u64> {
     Some(u64::try_from(now.saturating_sub(since)).unwrap_or(0))
 }
 
+/// Seconds since the system was started, time asleep included. Never set, never wrong.
+pub fn uptime() -> u64 {
+    let time = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME);
+    time.ok().and_then(|t| u64::try_from(t.tv_sec()).ok()).unwrap_or(0)
+}
+
+/// What tells this start of the system from all others; empty when the kernel does not say.
+pub fn boot() -> &'static str {
+    static BOOT: OnceLock<String> = OnceLock::new();
+    BOOT.get_or_init(|| {
+        let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        // Twelve digits of the random number are enough to tell one router's starts apart.
+        id.chars().filter(char::is_ascii_hexdigit).take(12).collect()
+    })
+}
+
+/// The wall clock at the moment that was `uptime` in this run of the system, by what the clock says now.
+pub fn at_uptime(then: u64) -> i64 {
+    now().saturating_sub(i64::try_from(uptime().saturating_sub(then)).unwrap_or(i64::MAX))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -35,5 +57,10 @@ mod tests {
         assert_eq!(age(EARLIEST - 1), None);
         assert!(age(EARLIEST).is_some());
         assert_eq!(age(now() + 3600), Some(0));
+    }
+    #[test]
+    fn a_moment_of_this_run_is_known_by_the_clock_of_now() {
+        assert!((at_uptime(uptime()) - now()).abs() <= 1);
+        assert!((now() - at_uptime(uptime().saturating_sub(5)) - 5).abs() <= 1 || uptime() < 5);
     }
 }

@@ -31,13 +31,15 @@ impl Entry<'_> {
 pub struct Draft<'a> {
     /// The fields in order.
     pub entries: Vec<Entry<'a>>,
+    /// Whether the Date is ours and not the sender's.
+    pub dated: bool,
     notes: Vec<&'static str>,
 }
 
 impl<'a> Draft<'a> {
     /// Reads `header`; `None` when it has more than [`FIELD_LIMIT`] fields.
     pub fn read(header: &'a [u8]) -> Option<Self> {
-        let mut draft = Self { entries: Vec::new(), notes: Vec::new() };
+        let mut draft = Self { entries: Vec::new(), dated: false, notes: Vec::new() };
         for field in header::fields(header).filter(|field| !field.name.is_empty()) {
             if draft.entries.len() == FIELD_LIMIT {
                 return None;
@@ -136,13 +138,19 @@ impl<'a> Draft<'a> {
         true
     }
 
-    /// Adds all fields to `header`.
-    pub fn write(&self, header: &mut Vec<u8>) {
+    /// Adds all fields to `header`. Returns where in it a Date of ours begins.
+    pub fn write(&self, header: &mut Vec<u8>) -> Option<usize> {
+        let mut date = None;
         for entry in &self.entries {
             header.extend_from_slice(&entry.name);
             header.push(b':');
+            if self.dated && entry.is("Date") {
+                // Behind the blank.
+                date = Some(header.len() + 1);
+            }
             header.extend_from_slice(&entry.value);
             header.extend_from_slice(b"\r\n");
         }
+        date
     }
 }

@@ -18,9 +18,11 @@ pub fn repair(draft: &mut Draft<'_>, facts: &Facts<'_>) {
     if let Some(at) = draft.find("Date").filter(|_| !draft.value("Date").is_some_and(usable)) {
         draft.set_aside(at);
         draft.set("Date", rfc5322(facts.now).as_bytes());
+        draft.dated = true;
         draft.note(notes::DATE_REPLACED);
     } else if draft.find("Date").is_none() {
         draft.set("Date", rfc5322(facts.now).as_bytes());
+        draft.dated = true;
         draft.note(notes::DATE_ADDED);
     }
     let utf8 = facts.envelope.smtputf8;

@@ -46,6 +46,20 @@ fn the_received_field_comes_first() {
 }
 
 #[test]
+fn the_places_of_our_dates_are_known_and_no_others() {
+    let ours = crate::message::date::rfc5322(1_795_395_723);
+    let device = "Date: Mon, 23 Nov 2026 01:02:03 +0000\r\n";
+    for (text, count) in [("\r\nx\r\n", 2), ("Date: soon\r\nSubject: x\r\n\r\nx\r\n", 2), (device, 1)] {
+        let (_, _, repaired) = repair(&[text.as_bytes()], false).unwrap();
+        assert_eq!(repaired.dates.len(), count, "{text:?}");
+        for at in repaired.dates {
+            let at = usize::try_from(at).unwrap();
+            assert_eq!(&repaired.header[at..at + ours.len()], ours.as_bytes(), "{text:?}");
+        }
+    }
+}
+
+#[test]
 fn forms_of_bodies() {
     let long = "a".repeat(999);
     for (text, eight_bit, encode) in [
