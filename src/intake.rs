@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use crate::message::{Envelope, Facts, Refusal, Repair};
-use crate::queue::{Draft, Entry, Meta, Spool, SpoolError};
+use crate::queue::{Draft, Entry, Meta, Spool, SpoolError, Undated};
 use crate::system::clock;
 
 /// Why a message was not taken.
@@ -160,7 +160,15 @@ impl Intake {
             fallback_from,
         };
         let repaired = self.repair.finish(&facts, self.draft.buffer()).map_err(IntakeError::Refused)?;
-        let meta = Meta { envelope, form: repaired.form, arrived: now, client: origin.name(), notice: origin.notice };
+        let undated = Undated { boot: clock::boot().into(), uptime: clock::uptime(), dates: repaired.dates };
+        let meta = Meta {
+            envelope,
+            form: repaired.form,
+            arrived: now,
+            client: origin.name(),
+            notice: origin.notice,
+            undated: Some(undated),
+        };
         let entry = self.draft.commit(repaired.header, meta).await?;
         // Without a dispatcher the program is ending; the message is found at the next start.
         let _ = self.desk.arrivals.send(entry);

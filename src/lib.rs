@@ -17,12 +17,17 @@
 //! | [`outbound`] | one connection, one transaction, what the replies mean |
 //! | [`report`] | events, log lines, failure notices |
 //! | [`system`] | clock, interfaces, limits, the system log |
+//! | [`chronicle`], [`announce`] | keep the history, send the mail after a start of the router |
 //! | [`relay`] | puts these together and runs them |
+//! | [`control`] | how the running gateway is asked and steered |
 //! | [`submit`] | `smtprelay send`, the sendmail replacement |
 //!
 //! Data flows from left to right; results come back as return values and as [`report::Event`].
 
+pub mod announce;
+pub mod chronicle;
 pub mod config;
+pub mod control;
 pub mod dispatch;
 pub mod inbound;
 pub mod intake;

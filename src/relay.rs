@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow, bail};
 use nix::fcntl::{Flock, FlockArg};
@@ -11,13 +12,24 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 use crate::VERSION;
-use crate::config::{self, Durability, Settings};
-use crate::dispatch::Dispatch;
-use crate::inbound::listener::{Listeners, open_local, run_local};
+use crate::announce::{self, LastRun};
+use crate::chronicle;
+use crate::config::{self, Settings};
+use crate::control::{self, Api};
+use crate::dispatch::{Dispatch, Inputs};
+use crate::inbound::listener::{LOCAL_SOCKET, Listeners, open_local, run_local};
 use crate::intake::Desk;
-use crate::queue::Spool;
-use crate::report::Event;
-use crate::system;
+use crate::queue::schedule::Item;
+use crate::queue::{Found, Spool, blocking};
+use crate::report::{Event, Hook, observe};
+use crate::system::{self, clock};
+
+/// Orders that wait for the dispatcher.
+const ORDERS: usize = 16;
+/// Events that may wait for the hook.
+const HOOK_EVENTS: usize = 512;
+/// Messages of an earlier run that are read at a time.
+const READ_AT_ONCE: usize = 64;
 
 /// Keeps two programs from working on one queue; given up when dropped, or when the process ends however it may.
 pub struct SpoolLock(#[allow(dead_code, reason = "held, not read")] Flock<File>);
@@ -37,11 +49,8 @@ pub fn lock(spool: &Path) -> Result<Option<SpoolLock>> {
 fn advise(settings: &Settings) {
     let mut advice = Vec::new();
     let relay = &settings.relay;
-    if relay.safe_spool.is_none() && relay.durability == Durability::Deferred {
-        advice.push(format!(
-            "no safe_spool is set: mail that waits in {} is lost at a reboot if that is a RAM disk; set safe_spool to a directory on flash or USB",
-            relay.spool.display()
-        ));
+    if relay.safe_spool.is_none() {
+        advice.push(relay.promise());
     }
     if settings.accounts.len() > 1 {
         let used = settings.accounts.first().map(|a| a.name.as_str()).unwrap_or_default();
@@ -64,39 +73,55 @@ pub async fn run(file: PathBuf, settings: Settings) -> Result<()> {
     let Some(_lock) = lock(&settings.relay.spool)? else {
         bail!("another smtprelay works on {} already", settings.relay.spool.display());
     };
-    let recovered = {
+    let (history, events) = chronicle::open(&settings.relay.spool);
+    let hook = settings.relay.hook.clone().map(Hook::new);
+    let hook = hook.map(|hook| tokio::spawn(hook.run(observe(HOOK_EVENTS))));
+    let last_run = LastRun::read(&settings.relay);
+    let found = {
         let spool = Arc::clone(&spool);
-        tokio::task::spawn_blocking(move || spool.recover()).await.context("reading the queue")?
+        tokio::task::spawn_blocking(move || spool.scan()).await.context("reading the queue")?
     };
     Event::Started { version: VERSION }.log();
-    if !recovered.is_empty() {
-        Event::Recovered { messages: recovered.len(), bytes: recovered.iter().map(|e| e.size).sum() }.log();
+    if !found.is_empty() {
+        Event::Recovered { messages: found.len(), bytes: found.iter().map(|f| f.size).sum() }.log();
     }
     advise(&settings);
+    let waiting = (found.len(), found.iter().map(|f| f.size).sum());
 
     let (arrivals_in, arrivals) = mpsc::unbounded_channel();
+    let (orders_in, orders) = mpsc::channel(ORDERS);
+    let (recovered_in, recovered) = mpsc::channel(1);
     let (stop_intake, intake_stopped) = watch::channel(false);
-    let (stop_dispatch, dispatch_stopped) = watch::channel(false);
+    let (stop_dispatch, stop) = watch::channel(false);
     let desk = Desk::new(Arc::clone(&spool), arrivals_in);
-    // Devices come first: a gateway without its local socket is still a gateway.
-    let local = match open_local(&settings.relay.spool) {
-        Ok(local) => Some(local),
-        Err(error) => {
-            Event::Advice { text: format!("smtprelay send will not reach this gateway: {error}") }.log();
-            None
-        }
-    };
-    let socket = settings.relay.spool.join(crate::inbound::listener::LOCAL_SOCKET);
+    let directory = settings.relay.spool.clone();
+    // Devices come first: a gateway without its local sockets is still a gateway.
+    let local = open_local(&directory).map_err(|error| without("smtprelay send", &error)).ok();
+    let asking = control::socket::open(&directory).map_err(|error| without("smtprelay queue", &error)).ok();
     let (publish, current) = watch::channel(Arc::new(settings));
-
     let listeners = Listeners::open(current.clone(), desk.clone(), intake_stopped.clone())
         .map_err(|e| anyhow!("{e} (section listener)"))?;
-    let dispatch = Dispatch::new(current.clone(), spool, desk.clone(), recovered);
-    let dispatch = tokio::spawn(dispatch.run(arrivals, dispatch_stopped));
+    let api = Arc::new(Api::new(current.clone(), Arc::clone(&spool), orders_in, Arc::clone(&history)));
+    let control = tokio::spawn({
+        let stop = stop.clone();
+        async move {
+            if let Some(asking) = asking {
+                control::socket::run(asking, api, stop).await;
+            }
+        }
+    });
+    let chronicle = tokio::spawn(chronicle::run(Arc::clone(&history), events, directory.clone(), stop.clone()));
+    let announcing = tokio::spawn(announce::run(current.clone(), desk.clone(), last_run, waiting));
+    let dispatch = Dispatch::new(current.clone(), Arc::clone(&spool), desk.clone());
+    let dispatch = tokio::spawn(dispatch.run(Inputs { arrivals, recovered, orders, stop }));
+    let reading = tokio::spawn(read_queue(Arc::clone(&spool), found, recovered_in));
     let listeners = tokio::spawn(listeners.run());
-    let local = tokio::spawn(async move {
-        if let Some(local) = local {
-            run_local(local, current, desk, intake_stopped).await;
+    let local = tokio::spawn({
+        let current = current.clone();
+        async move {
+            if let Some(local) = local {
+                run_local(local, current, desk, intake_stopped).await;
+            }
         }
     });
     loop {
@@ -107,13 +132,51 @@ pub async fn run(file: PathBuf, settings: Settings) -> Result<()> {
         }
     }
     // First nothing more comes in, then what has come in is put into safety.
+    announcing.abort();
+    reading.abort();
     stop_intake.send_replace(true);
     let _ = tokio::join!(listeners, local);
-    let _ = tokio::task::spawn_blocking(move || std::fs::remove_file(socket)).await;
     stop_dispatch.send_replace(true);
     let waiting = dispatch.await.unwrap_or(0);
     Event::Stopped { waiting }.log();
+    let _ = tokio::join!(chronicle, control);
+    let relay = current.borrow().relay.clone();
+    let _ = tokio::task::spawn_blocking(move || {
+        let _ = std::fs::remove_file(directory.join(LOCAL_SOCKET));
+        let _ = std::fs::remove_file(directory.join(control::SOCKET));
+        announce::stopped(&relay);
+    })
+    .await;
+    hook.inspect(|hook| hook.abort());
     Ok(())
+}
+
+fn without(what: &str, error: &str) {
+    Event::Advice { text: format!("{what} will not reach this gateway: {error}") }.log();
+}
+
+/// Reads what an earlier run left, and hands it to the dispatcher piece by piece. Devices can send meanwhile.
+async fn read_queue(spool: Arc<Spool>, found: Vec<Found>, to: mpsc::Sender<Vec<Item>>) {
+    let now = Instant::now();
+    for piece in found.chunks(READ_AT_ONCE) {
+        let (spool, piece) = (Arc::clone(&spool), piece.to_vec());
+        let read = blocking(move || {
+            let read = piece.into_iter().filter_map(|found| spool.inspect(found));
+            Ok::<_, std::io::Error>(
+                read.map(|(entry, meta, state)| {
+                    let same_boot = meta.undated.filter(|undated| undated.boot == clock::boot());
+                    let uptime = same_boot.map(|undated| undated.uptime);
+                    Item { uptime, held: state.held, attempts: state.attempts, ..Item::new(entry, now) }
+                })
+                .collect(),
+            )
+        });
+        // Only at the end of the program does the pool refuse work; then all is found at the next start.
+        let Ok(items) = read.await else { return };
+        if to.send(items).await.is_err() {
+            return;
+        }
+    }
 }
 
 /// Takes over new settings; bad ones change nothing.
@@ -124,9 +187,11 @@ fn reload(file: &Path, publish: &watch::Sender<Arc<Settings>>) {
                 Event::Advice { text: config::describe(file, warning) }.log();
             }
             let (old, new) = (&publish.borrow().relay.clone(), &loaded.settings.relay);
-            if (&old.spool, &old.safe_spool, old.durability) != (&new.spool, &new.safe_spool, new.durability) {
+            if (&old.spool, &old.safe_spool, old.durability, &old.hook)
+                != (&new.spool, &new.safe_spool, new.durability, &new.hook)
+            {
                 Event::Advice {
-                    text: "new values of spool, safe_spool and durability hold from the next start on".into(),
+                    text: "new values of spool, safe_spool, durability and hook hold from the next start on".into(),
                 }
                 .log();
             }

@@ -99,8 +99,8 @@ async fn local_mail_waits_for_a_gateway_that_does_not_run() {
     let sent = relay.command_with_input(&["send", "-f", "ups@example.com", "ops@example.com"], b"on battery\n").await;
     assert!(sent.status.success(), "{}", text(&sent.stderr));
     let listed = text(&relay.command(&["queue"]).await.stdout);
-    assert!(listed.contains("<ups@example.com>") && listed.contains("<ops@example.com> waits"), "{listed}");
-    assert!(listed.ends_with("1 message waiting\n"), "{listed}");
+    assert!(listed.contains("<ups@example.com>") && listed.contains("<ops@example.com> waiting"), "{listed}");
+    assert!(listed.contains("1 message waiting\n"), "{listed}");
     relay.restart().await;
     provider.wait_for_messages(1, SOON).await;
 }

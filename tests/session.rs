@@ -292,5 +292,5 @@ async fn the_order_to_stop_lets_a_message_in_and_says_goodbye_to_others() {
     assert!(relay.wait_exit().await.success());
     assert!(relay.log().iter().any(|line| line.contains("event=stopped waiting=1")));
     let listed = relay.command(&["queue"]).await;
-    assert!(String::from_utf8_lossy(&listed.stdout).contains("<d@e.f> waits"));
+    assert!(String::from_utf8_lossy(&listed.stdout).contains("<d@e.f> waiting"));
 }

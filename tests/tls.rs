@@ -35,7 +35,7 @@ async fn kept_and_sent_later(provider: &Provider, sentence: &str, mend: impl FnO
     let accepted: Vec<_> = provider.connections().into_iter().flat_map(|c| c.logins).filter(|l| l.accepted).collect();
     assert!(accepted.is_empty(), "a password left: {accepted:?}");
     let listed = relay.command(&["queue"]).await;
-    assert!(String::from_utf8_lossy(&listed.stdout).contains("<ops@example.com> waits"));
+    assert!(String::from_utf8_lossy(&listed.stdout).contains("<ops@example.com> waiting"));
     mend(provider);
     // The owner has mended it and says so.
     relay.sighup();

@@ -85,9 +85,19 @@ fn relay(section: &Section, problems: &mut Vec<Problem>) -> Relay {
         spool_limit: read.size("spool_limit", default::SPOOL_LIMIT, 64 << 10),
         message_limit: read.size("message_limit", default::MESSAGE_LIMIT, 16 << 10),
         retry_for: read.duration("retry_for", default::RETRY_FOR, Duration::from_secs(10)),
+        retry_min: read.duration("retry_min", default::RETRY_MIN, Duration::from_secs(1)),
+        retry_max: read.duration("retry_max", default::RETRY_MAX, Duration::from_secs(1)),
+        delay_notice: read.duration("delay_notice", default::DELAY_NOTICE, Duration::ZERO),
+        notify_boot: read.flag("notify_boot", false),
+        hook: match read.text("hook").as_deref() {
+            Some("none") => None,
+            program => Some(PathBuf::from(program.unwrap_or(default::HOOK))),
+        },
         log_level: read.choice("log_level", default::LOG_LEVEL, &LOG_LEVELS),
     };
-    for (name, path) in [("spool", Some(&relay.spool)), ("safe_spool", relay.safe_spool.as_ref())] {
+    let paths =
+        [("spool", Some(&relay.spool)), ("safe_spool", relay.safe_spool.as_ref()), ("hook", relay.hook.as_ref())];
+    for (name, path) in paths {
         if path.is_some_and(|path| !path.is_absolute()) {
             read.error(name, format!("option {name} must be an absolute path"));
         }
@@ -99,7 +109,9 @@ fn relay(section: &Section, problems: &mut Vec<Problem>) -> Relay {
         let text = "durability 'always' without safe_spool: mail survives a power cut only if spool itself is on flash or disk";
         read.warn("durability", text);
     }
-    read.not_yet(&["notify_boot"]);
+    if relay.retry_max < relay.retry_min {
+        read.error("retry_max", "retry_max must not be shorter than retry_min");
+    }
     read.finish();
     relay
 }

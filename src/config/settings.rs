@@ -24,6 +24,14 @@ pub mod default {
     pub const MESSAGE_LIMIT: u64 = 25 << 20;
     /// How long delivery is tried.
     pub const RETRY_FOR: Duration = Duration::from_secs(4 * 86_400);
+    /// How long a message waits after its first temporary refusal.
+    pub const RETRY_MIN: Duration = Duration::from_secs(30);
+    /// How long it waits at most between two attempts.
+    pub const RETRY_MAX: Duration = Duration::from_secs(3600);
+    /// After how long the sender hears that a message is still waiting.
+    pub const DELAY_NOTICE: Duration = Duration::from_secs(4 * 3600);
+    /// What is run when mail stops or starts to flow: OpenWrt's dispatcher of hotplug scripts.
+    pub const HOOK: &str = "/sbin/hotplug-call";
     /// What is logged.
     pub const LOG_LEVEL: LevelFilter = LevelFilter::Info;
     /// Where devices connect.
@@ -100,6 +108,16 @@ pub struct Relay {
     pub message_limit: u64,
     /// How long delivery is tried.
     pub retry_for: Duration,
+    /// How long a message waits after its first temporary refusal; doubles with each further one.
+    pub retry_min: Duration,
+    /// How long it waits at most between two attempts.
+    pub retry_max: Duration,
+    /// After how long the sender hears that a message is still waiting; zero: never.
+    pub delay_notice: Duration,
+    /// Whether the admin gets a mail after each start of the system.
+    pub notify_boot: bool,
+    /// Program that is run when mail stops or starts to flow; `None`: none.
+    pub hook: Option<PathBuf>,
     /// What is logged.
     pub log_level: log::LevelFilter,
 }
@@ -175,6 +193,29 @@ impl Relay {
     /// Our own name: the setting, or the host's, or a literal that every server takes (RFC 5321 section 4.1.4).
     pub fn hostname(&self) -> String {
         self.hostname.clone().unwrap_or_else(crate::system::host_name)
+    }
+
+    /// What a power cut would do to waiting mail, in one sentence.
+    pub fn promise(&self) -> String {
+        let spool = self.spool.display();
+        match (self.durability, &self.safe_spool) {
+            (Durability::Always, Some(_)) => {
+                "mail is on stable storage before it is accepted: a power cut loses nothing".into()
+            }
+            (Durability::Always, None) => format!(
+                "mail is written through to {spool} before it is accepted: a power cut loses nothing if that is flash or disk, and everything if it is RAM"
+            ),
+            (Durability::Deferred, Some(safe)) => format!(
+                "a power cut loses mail of the last minute that has not left; what waits longer, and everything at a reboot, is moved to {}",
+                safe.display()
+            ),
+            (Durability::Deferred, None) => format!(
+                "no safe_spool is set: a power cut or a reboot loses all mail that waits in {spool} if that is RAM; set safe_spool to a directory on flash or USB"
+            ),
+            (Durability::Memory, _) => format!(
+                "durability is 'memory': a power cut or a reboot loses all mail that waits in {spool} if that is RAM"
+            ),
+        }
     }
 
     /// The directory that a message is accepted into: stable storage with [`Durability::Always`].

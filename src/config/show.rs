@@ -51,6 +51,11 @@ fn relay(relay: &Relay) -> Section {
         .option("spool_limit", units::format_size(relay.spool_limit))
         .option("message_limit", units::format_size(relay.message_limit))
         .option("retry_for", units::format_duration(relay.retry_for))
+        .option("retry_min", units::format_duration(relay.retry_min))
+        .option("retry_max", units::format_duration(relay.retry_max))
+        .option("delay_notice", units::format_duration(relay.delay_notice))
+        .option("notify_boot", flag(relay.notify_boot))
+        .option("hook", relay.hook.as_deref().map_or("none".into(), path))
         .option("log_level", word(&LOG_LEVELS, &relay.log_level))
         .0
 }

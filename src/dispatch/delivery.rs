@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use super::lane::{Job, Returned, quit};
 use crate::config::TlsMode;
+use crate::message::date;
 use crate::outbound::transaction::Line;
 use crate::outbound::verdict::TroubleKind;
 use crate::outbound::{Connection, Outcome, Trouble, connect, send, tls};
 use crate::queue::schedule::Item;
 use crate::queue::{Meta, Spool, SpoolError, State, Stored, blocking};
 use crate::report::Event;
+use crate::system::clock;
 
 /// A message as it was before an attempt.
 pub struct Known {
@@ -19,6 +21,16 @@ pub struct Known {
     pub header: Vec<u8>,
     /// How far its recipients were.
     pub state: State,
+    /// When it was accepted, seconds since 1970, as well as that is known now.
+    pub arrived: i64,
+}
+
+impl Known {
+    /// What `stored` tells.
+    pub fn of(stored: &Stored, item: &Item) -> Self {
+        let (meta, header, state) = (stored.meta.clone(), stored.header.clone(), stored.state.clone());
+        Self { meta, header, state, arrived: item.entry.arrived }
+    }
 }
 
 /// What a delivery hands back.
@@ -50,7 +62,7 @@ pub async fn deliver(mut job: Job, spool: Arc<Spool>, item: Item) -> Attempted {
                 break;
             }
         };
-        known = Some(Known { meta: stored.meta.clone(), header: stored.header.clone(), state: stored.state.clone() });
+        known = Some(Known::of(&stored, &item));
         if stored.state.is_done() {
             break;
         }
@@ -89,15 +101,29 @@ pub async fn deliver(mut job: Job, spool: Arc<Spool>, item: Item) -> Attempted {
 async fn open(spool: &Arc<Spool>, item: &Item) -> Result<Stored, SpoolError> {
     let (spool, entry) = (Arc::clone(spool), item.entry.clone());
     let mut stored = blocking(move || spool.open_message(&entry)).await?;
-    item.unsaved.iter().for_each(|attempt| stored.state.apply(attempt));
+    item.unsaved.iter().for_each(|note| stored.state.apply(note));
+    correct_dates(&mut stored);
     Ok(stored)
+}
+
+/// Puts the dates right that the gateway wrote while its clock was wrong.
+fn correct_dates(stored: &mut Stored) {
+    let Some(undated) = &stored.meta.undated else { return };
+    let arrived = match undated.boot == clock::boot() {
+        true if clock::is_set() => clock::at_uptime(undated.uptime),
+        _ => stored.state.arrived.unwrap_or(stored.meta.arrived),
+    };
+    // A clock that is steered by NTP moves a little all the time: that was right enough.
+    if arrived.abs_diff(stored.meta.arrived) > clock::STEP {
+        date::correct(&mut stored.header, &undated.dates, arrived);
+    }
 }
 
 fn unreadable(item: &Item, error: SpoolError) -> Outcome {
     match error {
         SpoolError::Damaged(reason) => Outcome { damaged: Some(reason), ..Outcome::default() },
         error => {
-            Event::SpoolTrouble { id: item.entry.id.clone(), reason: error.to_string() }.log();
+            Event::SpoolTrouble { id: item.entry.id.to_string(), reason: error.to_string() }.log();
             Outcome::default()
         }
     }

@@ -5,21 +5,37 @@ use std::time::{Duration, Instant};
 
 use tokio_rustls::TlsConnector;
 
-use crate::config::{Account, Settings};
+use crate::config::{Account, Settings, TlsMode};
 use crate::outbound::verdict::TroubleKind;
 use crate::outbound::{Connection, Trouble};
 use crate::report::Event;
+use crate::system::clock;
 
 /// How long an unused connection is kept for the next message.
 const IDLE: Duration = Duration::from_secs(20);
 /// Messages on one connection; some providers want no more than a hundred.
 const MESSAGES: u32 = 100;
+/// While a provider puts every message off: how often one of them is tried before its time.
+const PROBE: Duration = Duration::from_secs(15);
+/// How long mail that needs no certificate waits for the clock after the start, so that its dates are right.
+const CLOCK_PATIENCE: Duration = Duration::from_secs(120);
 
 /// Why and how long nothing is sent.
 struct Pause {
     until: Instant,
+    since: Instant,
     failures: u32,
     trouble: Trouble,
+}
+
+/// A pause, for people.
+pub struct PauseFacts {
+    /// Why, in one plain sentence with its remedy.
+    pub reason: String,
+    /// How long nothing has been sent.
+    pub since: Duration,
+    /// How long until the next look.
+    pub next: Duration,
 }
 
 /// What a delivery takes along.
@@ -52,7 +68,10 @@ pub struct Lane {
     idle: Vec<Connection>,
     in_flight: u32,
     pause: Option<Pause>,
+    /// Since the provider puts everything off: when one message is tried before its time.
+    doubt: Option<Instant>,
     generation: u32,
+    made: Instant,
 }
 
 /// Seconds that an account pauses after its `failures`-th trouble in a row. A broken uplink is looked at often, so that
@@ -63,6 +82,7 @@ fn pause_time(kind: TroubleKind, failures: u32) -> Duration {
         TroubleKind::Tls | TroubleKind::Setup => (10, 60),
         TroubleKind::Busy => (30, 900),
         TroubleKind::Login => (60, 900),
+        TroubleKind::Clock => (5, 5),
     };
     Duration::from_secs(u64::min(first << failures.saturating_sub(1).min(10), last))
 }
@@ -78,6 +98,8 @@ impl Lane {
             idle: Vec::new(),
             in_flight: 0,
             pause: None,
+            doubt: None,
+            made: Instant::now(),
             generation: GENERATION.fetch_add(1, std::sync::atomic::Ordering::Relaxed),
         }
     }
@@ -87,14 +109,52 @@ impl Lane {
         self.account.as_ref().map(|a| a.name.clone()).unwrap_or_default()
     }
 
-    /// The reason why nothing is sent now.
-    pub fn paused(&self, now: Instant) -> Option<String> {
-        self.pause.as_ref().filter(|pause| pause.until > now).map(|pause| pause.trouble.reason.clone())
+    /// Why nothing is sent now, or why nothing was before the look that is under way.
+    pub fn paused(&self, now: Instant) -> Option<PauseFacts> {
+        self.pause.as_ref().map(|pause| PauseFacts {
+            reason: pause.trouble.reason.clone(),
+            since: now.saturating_duration_since(pause.since),
+            next: pause.until.saturating_duration_since(now),
+        })
     }
 
-    /// How long the pause still is.
-    pub fn wait(&self, now: Instant) -> Duration {
-        self.pause.as_ref().map_or(Duration::ZERO, |pause| pause.until.saturating_duration_since(now))
+    /// When the pause ends; `None` when there is none, or it is over.
+    pub fn paused_until(&self, now: Instant) -> Option<Instant> {
+        self.pause.as_ref().map(|pause| pause.until).filter(|until| *until > now)
+    }
+
+    /// Ends the pause: the owner says that things have changed. If they have not, looking begins from the quick end.
+    pub fn retry_now(&mut self, now: Instant) {
+        if let Some(pause) = &mut self.pause {
+            pause.until = now;
+            pause.failures = 0;
+        }
+        self.doubt = self.doubt.map(|_| now);
+    }
+
+    /// Waits as long as the clock is evidently wrong: no certificate can be judged, and dates would be wrong. Tells
+    /// whether it does.
+    pub fn waits_for_clock(&mut self, now: Instant) -> bool {
+        let Some(account) = &self.account else { return false };
+        let judges = account.tls != TlsMode::None && account.verify && account.fingerprint.is_none();
+        let patient = now.saturating_duration_since(self.made) < CLOCK_PATIENCE;
+        if clock::is_set() || !(judges || patient) {
+            return false;
+        }
+        let reason = "the clock of this router is not set, so no certificate can be checked and no date be right: mail \
+                      waits; check that NTP works";
+        self.pause(&Trouble::new(TroubleKind::Clock, reason), now);
+        true
+    }
+
+    /// A message was put off for reasons that may be the provider's.
+    pub fn put_off(&mut self, now: Instant) {
+        self.doubt = Some(now + PROBE);
+    }
+
+    /// When a message is to be tried before its time, to see whether the provider takes mail again.
+    pub fn next_probe(&self) -> Option<Instant> {
+        self.doubt.filter(|_| self.in_flight == 0)
     }
 
     /// Whether another delivery may start. While the account is in trouble there is one at a time.
@@ -156,7 +216,8 @@ impl Lane {
         self.idle.clear();
         // Certificates may have been installed in the meantime.
         self.connector = None;
-        self.pause = Some(Pause { until: now + wait, failures, trouble: trouble.clone() });
+        let since = self.pause.as_ref().map_or(now, |pause| pause.since);
+        self.pause = Some(Pause { until: now + wait, since, failures, trouble: trouble.clone() });
     }
 
     /// A transaction came to an end: the account is fine.
@@ -164,6 +225,11 @@ impl Lane {
         if self.pause.take().is_some() {
             Event::Resumed { account: self.name() }.log();
         }
+    }
+
+    /// A message was taken. True when the provider had put all others off before.
+    pub fn taken(&mut self) -> bool {
+        self.doubt.take().is_some()
     }
 
     /// When the oldest idle connection is to be closed.

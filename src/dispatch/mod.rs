@@ -1,33 +1,46 @@
 //! Decides what is sent next, and what becomes of what was sent.
 //!
-//! One task owns the schedule and the state of the account; deliveries run as tasks of their own and hand back what came
-//! of them. So there are no locks and no order of events in which something could be forgotten.
+//! One task owns the schedule and the state of the account; deliveries and work on files run as tasks of their own and
+//! hand back what came of them. So there are no locks and no order of events in which something could be forgotten: a
+//! message is either in the schedule, or in the hand of exactly one task.
+//!
+//! [`lane`](self) is the state of an account, `delivery` one attempt, `settle` what becomes of a message after it,
+//! `reporter` and `tell` who hears of failures, `care` what waiting mail needs, `orders` what people ask for.
 
+mod care;
 mod delivery;
 mod lane;
+mod orders;
+mod reporter;
 mod settle;
+mod tell;
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use crate::config::{Durability, Settings};
+use crate::config::Settings;
 use crate::intake::Desk;
+use crate::outbound::{Outcome, Verdict};
 use crate::queue::schedule::{Item, backoff};
-use crate::queue::{Entry, Schedule, Spool, blocking};
+use crate::queue::{Entry, MessageId, Schedule, Spool};
 use crate::report::Event;
-use crate::system::clock;
-use crate::system::ordered;
+use crate::system::{clock, ordered};
 use delivery::{Attempted, deliver};
 use lane::Lane;
-use settle::Settle;
+use reporter::Reporter;
+use settle::{Left, Settle};
+use tell::Teller;
 
-/// How long `deferred` mail stays in RAM before it is moved to `safe_spool`.
-const MOVE_AFTER: Duration = Duration::from_secs(60);
-/// How often waiting mail is looked through for what is too old or has to be moved.
-const SWEEP: Duration = Duration::from_secs(15);
+pub use orders::{Change, Changed, Health, Order, Page, Standing, Waiting, Which};
+
+/// How often waiting mail is looked through for what needs care.
+const CARE: Duration = Duration::from_secs(15);
+/// How often the clock is looked at.
+const CLOCK: Duration = Duration::from_secs(5);
 /// How long deliveries may go on after the order to stop; procd kills after 15 s.
 const STOP_TIME: Duration = Duration::from_secs(5);
 
@@ -35,15 +48,28 @@ const STOP_TIME: Duration = Duration::from_secs(5);
 enum Step {
     /// A message was tried.
     Attempted(Box<Attempted>),
-    /// What came of it is written down. In `left` the message, if somebody still waits for it, with the time that it
-    /// has to wait; none: it waits for the account.
+    /// What came of it is written down.
     Settled {
+        /// Which message.
+        id: MessageId,
         /// How often everything had been woken when the attempt ended.
         wakings: u32,
         /// Under which settings it was sent, if it was: then its place in the lane is free now.
         generation: Option<u32>,
-        left: Option<(Item, Option<Duration>)>,
+        /// The message, if something is still to be done for it.
+        left: Left,
     },
+    /// Messages were cared for.
+    Cared {
+        /// These, each with the time when it is tried next.
+        back: Vec<(Item, Option<Instant>)>,
+        /// Whether others need the same.
+        more: bool,
+    },
+    /// An order was carried out; these messages are left.
+    Back(Vec<(Item, Option<Instant>)>),
+    /// A summary was written, or not: then it is tried again.
+    Told,
 }
 
 /// Everything between queue and providers.
@@ -53,54 +79,106 @@ pub struct Dispatch {
     desk: Desk,
     schedule: Schedule,
     lane: Lane,
+    reporter: Arc<Mutex<Reporter>>,
     running: JoinSet<Step>,
+    /// Messages that a task has in hand.
+    in_hand: BTreeMap<MessageId, Entry>,
     /// How often everything was woken.
     wakings: u32,
+    /// Whether a batch of waiting mail is being put in order.
+    caring: bool,
+    /// Whether messages of an earlier run are still being read.
+    recovering: bool,
+    watch: clock::Watch,
+    /// When the clock was last set.
+    clock_set: Instant,
+    started: Instant,
+}
+
+/// What the dispatcher hears from the rest of the program.
+pub struct Inputs {
+    /// Messages that have just been accepted.
+    pub arrivals: mpsc::UnboundedReceiver<Entry>,
+    /// Messages of an earlier run, in pieces, until all have been read.
+    pub recovered: mpsc::Receiver<Vec<Item>>,
+    /// What people and hotplug scripts ask for.
+    pub orders: mpsc::Receiver<Order>,
+    /// The order to stop.
+    pub stop: watch::Receiver<bool>,
 }
 
 impl Dispatch {
-    /// A dispatcher for what was recovered at start.
-    pub fn new(settings: watch::Receiver<Arc<Settings>>, spool: Arc<Spool>, desk: Desk, recovered: Vec<Entry>) -> Self {
-        let mut schedule = Schedule::default();
-        let now = Instant::now();
-        recovered.into_iter().for_each(|entry| schedule.add(Item::new(entry, now)));
-        let lane = Lane::new(&settings.borrow());
-        Self { settings, spool, desk, schedule, lane, running: JoinSet::new(), wakings: 0 }
+    /// A dispatcher with an empty schedule.
+    pub fn new(settings: watch::Receiver<Arc<Settings>>, spool: Arc<Spool>, desk: Desk) -> Self {
+        let (lane, now) = (Lane::new(&settings.borrow()), Instant::now());
+        Self {
+            settings,
+            spool,
+            desk,
+            schedule: Schedule::default(),
+            lane,
+            reporter: Arc::default(),
+            running: JoinSet::new(),
+            in_hand: BTreeMap::new(),
+            wakings: 0,
+            caring: false,
+            recovering: true,
+            watch: clock::Watch::new(),
+            clock_set: now,
+            started: now,
+        }
     }
 
     /// Sends until `stop` says otherwise, then puts everything into safety. Returns how many messages wait.
-    pub async fn run(mut self, mut arrivals: mpsc::UnboundedReceiver<Entry>, mut stop: watch::Receiver<bool>) -> usize {
-        let mut sweep = tokio::time::interval(SWEEP);
-        sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    pub async fn run(mut self, mut inputs: Inputs) -> usize {
+        let every = |period| {
+            let mut interval = tokio::time::interval(period);
+            interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            interval
+        };
+        let (mut care, mut clock) = (every(CARE), every(CLOCK));
         loop {
             self.start_deliveries();
             let wake = self.next_wake();
             tokio::select! {
-                Some(entry) = arrivals.recv() => self.arrived(entry),
+                Some(entry) = inputs.arrivals.recv() => self.arrived(entry),
+                items = inputs.recovered.recv(), if self.recovering => self.recovered(items),
                 // A task that panics ends the process, see main.rs.
                 Some(Ok(step)) = self.running.join_next() => self.stepped(step),
+                Some(order) = inputs.orders.recv() => self.obey(order),
                 Ok(()) = self.settings.changed() => self.new_settings(),
-                () = sleep_until(wake) => {}
-                _ = sweep.tick() => self.sweep().await,
-                () = ordered(&mut stop) => break,
+                () = sleep_until(wake) => self.tell(),
+                _ = care.tick() => self.care(),
+                _ = clock.tick() => self.clock_tick(),
+                () = ordered(&mut inputs.stop) => break,
             }
         }
-        self.wind_up(&mut arrivals).await
+        self.wind_up(&mut inputs.arrivals).await
     }
 
     fn arrived(&mut self, entry: Entry) {
-        if let Some(reason) = self.lane.paused(Instant::now()) {
+        let now = Instant::now();
+        if let Some(pause) = self.lane.paused(now) {
             Event::Deferred {
-                id: entry.id.clone(),
+                id: entry.id.to_string(),
                 to: String::new(),
                 account: self.lane.name(),
                 tls: None,
-                reason,
-                next: self.lane.wait(Instant::now()),
+                reason: pause.reason,
+                next: pause.next,
             }
             .log();
         }
-        self.schedule.add(Item::new(entry, Instant::now()));
+        let item = Item { uptime: Some(clock::uptime()), ..Item::new(entry, now) };
+        self.schedule.add_fresh(item, now);
+    }
+
+    /// Messages of an earlier run; `None` after the last of them.
+    fn recovered(&mut self, items: Option<Vec<Item>>) {
+        match items {
+            Some(items) => items.into_iter().for_each(|item| self.schedule.add(item)),
+            None => self.recovering = false,
+        }
     }
 
     fn new_settings(&mut self) {
@@ -109,133 +187,142 @@ impl Dispatch {
         self.wakings = self.wakings.wrapping_add(1);
     }
 
+    fn clock_tick(&mut self) {
+        if self.look_at_clock() {
+            self.wake();
+        }
+    }
+
+    fn teller(&self) -> Teller {
+        let (desk, settings) = (self.desk.clone(), self.settings.borrow().clone());
+        Teller { desk, settings, reporter: Arc::clone(&self.reporter) }
+    }
+
+    /// Messages in the queue, wherever they are.
+    fn waiting(&self) -> usize {
+        self.schedule.len() + self.in_hand.len() + self.teller().reporter().parked()
+    }
+
+    fn take_in_hand(&mut self, entry: &Entry) {
+        self.in_hand.insert(entry.id, entry.clone());
+    }
+
     /// Starts as many deliveries as the account may have at once. A paused account gets none, an account that has just
     /// come back gets one, to see.
     fn start_deliveries(&mut self) {
         let now = Instant::now();
         while self.lane.has_room(now) {
-            let Some(item) = self.schedule.take_due(now) else { break };
+            if !self.schedule.has_due(now) && !self.may_probe(now) {
+                break;
+            }
+            if self.lane.waits_for_clock(now) {
+                break;
+            }
+            let due = match self.recovering {
+                // The order of age is known when all have been read; what has just come in need not wait for that.
+                true => self.schedule.take_fresh(now),
+                false => self.schedule.take_due(now),
+            };
+            let probe = self.may_probe(now);
+            let Some(item) = due.or_else(|| probe.then(|| self.schedule.take_probe()).flatten()) else { break };
             let Some(job) = self.lane.job() else {
                 self.schedule.add(item);
                 break;
             };
+            self.take_in_hand(&item.entry);
             let spool = Arc::clone(&self.spool);
             self.running.spawn(async move { Step::Attempted(Box::new(deliver(job, spool, item).await)) });
         }
         self.lane.close_idle(now);
     }
 
-    /// When something happens by itself: a message becomes due, the pause ends, or a connection has been idle too long.
+    fn may_probe(&self, now: Instant) -> bool {
+        self.lane.next_probe().is_some_and(|at| at <= now) && self.schedule.has_probe()
+    }
+
+    /// When something happens by itself: a message becomes due, the pause ends, a connection has been idle too long, or
+    /// a summary is to be written.
     fn next_wake(&self) -> Option<Instant> {
         let now = Instant::now();
-        let mut times = vec![self.lane.idle_until()];
-        if self.lane.paused(now).is_some() && !self.schedule.is_empty() {
-            times.push(Some(now + self.lane.wait(now)));
+        let mut times = vec![self.lane.idle_until(), self.teller().reporter().next()];
+        if let Some(until) = self.lane.paused_until(now) {
+            times.extend((!self.schedule.is_empty()).then_some(Some(until)));
         } else if self.lane.has_room(now) {
             times.push(self.schedule.next_time());
+            times.push(self.lane.next_probe().filter(|_| self.schedule.has_probe()));
         }
         times.into_iter().flatten().min()
     }
 
     fn stepped(&mut self, step: Step) {
-        if let Step::Settled { generation: Some(generation), .. } = &step {
-            self.lane.settled(*generation);
-        }
         match step {
             Step::Attempted(attempted) => self.attempted(*attempted),
-            Step::Settled { left: None, .. } => {}
-            // A message that was being written down when everything was woken is awake as well.
-            Step::Settled { left: Some((item, Some(wait))), wakings, .. } if wakings == self.wakings => {
-                self.schedule.add_later(item, Instant::now() + wait);
+            Step::Settled { id, wakings, generation, left } => {
+                if let Some(generation) = generation {
+                    self.lane.settled(generation);
+                }
+                self.in_hand.remove(&id);
+                match left {
+                    None => {}
+                    // A message that was being written down when everything was woken is awake as well.
+                    Some((item, Some(wait))) if wakings == self.wakings => {
+                        self.schedule.add_later(item, Instant::now() + wait);
+                    }
+                    Some((item, _)) => self.schedule.add(item),
+                }
             }
-            Step::Settled { left: Some((item, _)), .. } => self.schedule.add(item),
+            Step::Cared { back, more } => {
+                self.caring = false;
+                self.put_back(back);
+                if more {
+                    self.care();
+                }
+            }
+            Step::Back(back) => self.put_back(back),
+            Step::Told => {}
+        }
+    }
+
+    fn put_back(&mut self, back: Vec<(Item, Option<Instant>)>) {
+        for (item, at) in back {
+            self.in_hand.remove(&item.entry.id);
+            self.schedule.put_back(item, at);
         }
     }
 
     /// Takes the connection back for the next message, and has what came of this one written down beside it.
     fn attempted(&mut self, attempted: Attempted) {
-        let Attempted { item, outcome, known, connection, lane } = attempted;
+        let Attempted { mut item, outcome, known, connection, lane } = attempted;
         let (now, generation) = (Instant::now(), Some(lane.generation));
         if self.lane.returned(lane, connection, now) {
             match &outcome.trouble {
                 Some(trouble) => self.lane.pause(trouble, now),
-                None if outcome.tls.is_some() => self.lane.works(),
+                None if outcome.tls.is_some() => self.judge_provider(&mut item, &outcome, now),
                 None => {}
             }
         }
         let attempts = known.as_ref().map_or(item.attempts, |known| known.state.attempts).saturating_add(1);
-        let settle = Settle {
-            spool: Arc::clone(&self.spool),
-            desk: self.desk.clone(),
-            settings: self.settings.borrow().clone(),
-            account: self.lane.name(),
-            wait: backoff(attempts, jitter()),
-        };
-        let wakings = self.wakings;
+        let relay = &self.settings.borrow().relay;
+        let wait = backoff(attempts, jitter(), relay.retry_min, relay.retry_max);
+        let (spool, account) = (Arc::clone(&self.spool), self.lane.name());
+        let settle = Settle { spool, teller: self.teller(), account, wait };
+        let (wakings, id) = (self.wakings, item.entry.id);
         let settled = settle.settle(item, attempts, outcome, known);
-        self.running.spawn(async move { Step::Settled { wakings, generation, left: settled.await } });
+        self.running.spawn(async move { Step::Settled { id, wakings, generation, left: settled.await } });
     }
 
-    /// Gives up what is too old, and moves to safety what has waited a minute.
-    async fn sweep(&mut self) {
-        let settings = self.settings.borrow().clone();
-        let mut expired = Vec::new();
-        let mut to_move = Vec::new();
-        for item in self.schedule.items() {
-            let limit = settings.relay.retry_for;
-            // Without a clock that can be trusted nothing is ever too old; mail that came before the clock was set is
-            // as old as this run knows it.
-            let age = clock::age(item.entry.arrived).map_or_else(
-                || if clock::is_set() { item.since.elapsed() } else { Duration::ZERO },
-                Duration::from_secs,
-            );
-            if age > limit {
-                expired.push(item.entry.id.clone());
-            } else if settings.relay.durability == Durability::Deferred
-                && item.since.elapsed() >= MOVE_AFTER
-                && item.entry.place == crate::queue::Place::Spool
-            {
-                to_move.push(item.entry.id.clone());
+    /// What a transaction that came to its end tells about the provider. One that puts off whatever it is given may have
+    /// a trouble of its own that it does not name: then one message is tried from time to time, and all when it is taken.
+    fn judge_provider(&mut self, item: &mut Item, outcome: &Outcome, now: Instant) {
+        self.lane.works();
+        let taken = outcome.results.iter().any(|(_, verdict)| matches!(verdict, Verdict::Delivered(_)));
+        let put_off = outcome.results.iter().any(|(_, verdict)| matches!(verdict, Verdict::Deferred(_)));
+        if taken {
+            if self.lane.taken() {
+                self.schedule.wake_put_off();
             }
-        }
-        for id in expired {
-            if let Some(item) = self.schedule.take(&id) {
-                let last = self.lane.paused(Instant::now());
-                let settle = Settle {
-                    spool: Arc::clone(&self.spool),
-                    desk: self.desk.clone(),
-                    settings: Arc::clone(&settings),
-                    account: self.lane.name(),
-                    wait: SWEEP,
-                };
-                let wakings = self.wakings;
-                self.running.spawn(async move {
-                    Step::Settled { wakings, generation: None, left: settle.expire(item, last).await }
-                });
-            }
-        }
-        if self.spool.can_move() {
-            for id in to_move {
-                self.move_to_safe(&id).await;
-            }
-        }
-    }
-
-    /// Moves one waiting message to `safe_spool`; if that fails it stays where it is and is tried again.
-    async fn move_to_safe(&mut self, id: &str) {
-        let Some(item) = self.schedule.find_mut(id) else { return };
-        let (spool, entry) = (Arc::clone(&self.spool), item.entry.clone());
-        match blocking(move || spool.move_to_safe(&entry)).await {
-            Ok(entry) => {
-                if let Some(item) = self.schedule.find_mut(id) {
-                    item.entry = entry;
-                }
-            }
-            Err(error) => Event::SpoolTrouble {
-                id: id.to_string(),
-                reason: format!("can't be moved to safe_spool, so a power cut would lose it: {error}"),
-            }
-            .log(),
+        } else if put_off && item.may_be_providers() {
+            self.lane.put_off(now);
         }
     }
 
@@ -248,21 +335,10 @@ impl Dispatch {
         // What is still running is cut off before its end; its file lies where it was.
         self.running.shutdown().await;
         while let Ok(entry) = arrivals.try_recv() {
-            self.schedule.add(Item::new(entry, Instant::now()));
+            self.arrived(entry);
         }
-        let settings = self.settings.borrow().clone();
-        if settings.relay.durability == Durability::Deferred && self.spool.can_move() {
-            let spool = Arc::clone(&self.spool);
-            let moved = blocking(move || spool.move_all_to_safe());
-            if let Err(error) = moved.await {
-                Event::SpoolTrouble {
-                    id: String::new(),
-                    reason: format!("can't move the queue to safe_spool: {error}"),
-                }
-                .log();
-            }
-        }
-        self.schedule.len()
+        self.bring_to_safety().await;
+        self.spool.usage_now().1
     }
 }
 

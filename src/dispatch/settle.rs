@@ -1,30 +1,27 @@
-//! What becomes of a message after an attempt: log, journal, notice, removal.
+//! What becomes of a message after an attempt: log, journal, news for its sender, removal.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::delivery::Known;
-use crate::config::Settings;
-use crate::intake::{Desk, IntakeError, Origin};
-use crate::message::{Envelope, is_address};
+use super::reporter::Batch;
+use super::tell::{About, Teller};
 use crate::outbound::{Outcome, Verdict};
-use crate::queue::record::{Attempt, Progress};
+use crate::queue::journal::{Attempt, Note, Progress};
 use crate::queue::schedule::Item;
-use crate::queue::{Meta, Spool, blocking};
-use crate::report::{Event, Failure, Notice};
+use crate::queue::{Entry, Meta, RecipientState, Spool, State, blocking};
+use crate::report::{Event, Failure, Kind};
 use crate::system::clock;
 
-/// Bytes of a notice at most: its texts are bounded, so this is never met.
-const NOTICE_LIMIT: u64 = 1 << 20;
+/// A message that somebody still waits for, with the time that it has to wait; without one it waits for the account.
+pub type Left = Option<(Item, Option<Duration>)>;
 
 /// What is needed to settle an attempt.
 pub struct Settle {
     /// The queue.
     pub spool: Arc<Spool>,
-    /// Where notices go in.
-    pub desk: Desk,
-    /// The settings of now.
-    pub settings: Arc<Settings>,
+    /// Who tells.
+    pub teller: Teller,
     /// Name of the account.
     pub account: String,
     /// How long those will wait who have to.
@@ -32,85 +29,118 @@ pub struct Settle {
 }
 
 impl Settle {
-    /// Writes down what came of an attempt. Gives the message back when somebody still waits for it, with the time to
-    /// wait, or without one when it waits for the account.
-    pub async fn settle(
-        self,
-        item: Item,
-        attempts: u32,
-        outcome: Outcome,
-        known: Option<Known>,
-    ) -> Option<(Item, Option<Duration>)> {
+    /// Writes down what came of an attempt. Gives the message back when something is still to be done for it.
+    pub async fn settle(self, item: Item, attempts: u32, outcome: Outcome, known: Option<Known>) -> Left {
         if let Some(reason) = outcome.damaged {
             let (spool, entry) = (self.spool, item.entry);
             let _ = tokio::task::spawn_blocking(move || spool.set_aside(&entry, &reason)).await;
             return None;
         }
         let waits_for_account = outcome.trouble.is_some();
-        let left = match &known {
-            Some(known) => self.apply(item, &outcome, known).await?,
+        let left = match known {
+            Some(known) => self.apply(Item { attempts, ..item }, &outcome, known).await?,
             // The message was not touched: no connection, or its file could not be read now.
             None => item,
         };
-        let attempts = if known.is_none() && waits_for_account { left.attempts } else { attempts };
-        Some((Item { attempts, ..left }, (!waits_for_account).then_some(self.wait)))
+        Some((left, (!waits_for_account).then_some(self.wait)))
     }
 
-    async fn apply(&self, mut item: Item, outcome: &Outcome, known: &Known) -> Option<Item> {
-        let Known { meta, header, state } = known;
-        let mut results = self.results(&item, outcome, meta);
-        let failures: Vec<Failure> = results
-            .iter()
-            .filter(|(_, progress, _)| *progress == Progress::Failed)
-            .filter_map(|(index, _, reason)| {
-                Some(Failure { recipient: meta.envelope.to.get(*index)?.clone(), reason: reason.clone() })
-            })
-            .collect();
-        // First the notice is safe in the queue, then the failure is final: in this order nobody stays untold.
-        if !failures.is_empty()
-            && let Err(error) = self.notify(&item, meta, header, &failures).await
-        {
-            let reason = format!("the notice of its failure can't be queued, so it is tried again: {error}");
-            Event::SpoolTrouble { id: item.entry.id.clone(), reason }.log();
-            results.retain(|(_, progress, _)| *progress != Progress::Failed);
-        }
-        let attempt = Attempt { at: clock::now(), results };
-        let mut state = state.clone();
+    async fn apply(&self, mut item: Item, outcome: &Outcome, known: Known) -> Option<Item> {
+        let Known { meta, header, mut state, arrived } = known;
+        let attempt = Note::Attempt(Attempt { at: clock::now(), results: self.results(&item, outcome, &meta) });
         state.apply(&attempt);
+        let entry = item.entry.clone();
+        let about = About { entry: &entry, meta: &meta, arrived, header: &header };
+        // When all is well, the file goes at once and nothing has to be written.
+        let untold = failures_of(&state, |r| r.progress == Progress::Failed && !r.told);
+        if (!state.is_done() || !untold.is_empty()) && !outcome.results.is_empty() {
+            self.note(&mut item, attempt).await;
+        }
+        if !untold.is_empty() && !self.tell_failures(&mut item, &about, &untold, state.is_done()).await {
+            if state.is_done() && self.teller.reporter().has(item.entry.id) {
+                self.teller.reporter().park(item);
+                return None;
+            }
+            return Some(item);
+        }
         if state.is_done() {
-            self.remove(&item).await;
+            self.remove(&item.entry).await;
             return None;
         }
-        if !attempt.results.is_empty() {
-            let (spool, entry, line) = (Arc::clone(&self.spool), item.entry.clone(), attempt.clone());
-            if let Err(error) = blocking(move || spool.record(&entry, &line)).await {
-                Event::SpoolTrouble { id: item.entry.id.clone(), reason: error.to_string() }.log();
-                item.unsaved.push(attempt);
-            }
+        if outcome.trouble.is_none() {
+            self.tell_delay(&mut item, &about, &state).await;
         }
         Some(item)
     }
 
+    /// Appends a note to the journal; what the disk does not take is kept in memory.
+    async fn note(&self, item: &mut Item, note: Note) {
+        let (spool, entry, line) = (Arc::clone(&self.spool), item.entry.clone(), note.clone());
+        if let Err(error) = blocking(move || spool.record(&entry, &line)).await {
+            Event::SpoolTrouble { id: item.entry.id.to_string(), reason: error.to_string() }.log();
+            item.unsaved.push(note);
+        }
+    }
+
+    /// True when nobody has to hear of these failures any more.
+    async fn tell_failures(&self, item: &mut Item, about: &About<'_>, untold: &[Failure], done: bool) -> bool {
+        if self.teller.reporter().has(item.entry.id) {
+            return false;
+        }
+        match self.teller.tell(about, Kind::Failed, untold).await {
+            Ok(told) => {
+                if told && !done {
+                    self.note(item, Note::Told(clock::now())).await;
+                }
+                told
+            }
+            Err(error) => {
+                let reason = format!("the notice of its failure can't be queued, so it is tried again: {error}");
+                Event::SpoolTrouble { id: item.entry.id.to_string(), reason }.log();
+                false
+            }
+        }
+    }
+
+    /// Tells the sender once that a message has been waiting for long. Only when others leave: while the whole account
+    /// is in trouble, this notice would wait as well.
+    async fn tell_delay(&self, item: &mut Item, about: &About<'_>, state: &State) {
+        let after = self.teller.settings.relay.delay_notice;
+        if after.is_zero() || state.warned || about.meta.notice || item.age().is_none_or(|age| age < after) {
+            return;
+        }
+        let waiting: Vec<Failure> = failures_of(state, |r| r.progress == Progress::Waiting);
+        match self.teller.tell(about, Kind::Delayed, &waiting).await {
+            Ok(_) => self.note(item, Note::Warned(clock::now())).await,
+            Err(error) => {
+                let reason = format!("the notice of its delay can't be queued: {error}");
+                Event::SpoolTrouble { id: item.entry.id.to_string(), reason }.log();
+            }
+        }
+    }
+
     /// Verdicts as journal results, each with its line in the log.
     fn results(&self, item: &Item, outcome: &Outcome, meta: &Meta) -> Vec<(usize, Progress, String)> {
-        let id = || item.entry.id.clone();
-        let delay = clock::age(item.entry.arrived).unwrap_or_else(|| item.since.elapsed().as_secs());
+        let id = || item.entry.id.to_string();
+        let delay = item.age().unwrap_or_else(|| item.since.elapsed()).as_secs();
         let mut results = Vec::with_capacity(outcome.results.len());
         for (index, verdict) in &outcome.results {
             let Some(to) = meta.envelope.to.get(*index).cloned() else { continue };
-            let (account, tls) = (self.account.clone(), outcome.tls.clone());
+            let (account, tls, client) = (self.account.clone(), outcome.tls.clone(), meta.client.clone());
+            let (from, size) = (meta.envelope.from.clone(), item.entry.size);
             let (progress, text) = match verdict {
                 Verdict::Delivered(reply) => {
-                    let (from, size, reply) = (meta.envelope.from.clone(), item.entry.size, reply.clone());
-                    Event::Delivered { id: id(), from, to, size, account, tls, reply: reply.clone(), delay }.log();
-                    (Progress::Delivered, reply)
+                    let text = reply.clone();
+                    Event::Delivered { id: id(), client, from, to, size, account, tls, reply: text, delay }.log();
+                    (Progress::Delivered, reply.clone())
                 }
                 Verdict::Deferred(reason) => {
                     Event::Deferred { id: id(), to, account, tls, reason: reason.clone(), next: self.wait }.log();
                     (Progress::Waiting, reason.clone())
                 }
                 Verdict::Failed(reason) => {
-                    Event::Failed { id: id(), to, account, tls, reason: reason.clone(), delay }.log();
+                    Event::Failed { id: id(), client, from, to, size, account, tls, reason: reason.clone(), delay }
+                        .log();
                     (Progress::Failed, reason.clone())
                 }
             };
@@ -119,103 +149,69 @@ impl Settle {
         results
     }
 
-    async fn remove(&self, item: &Item) {
-        let (spool, entry) = (Arc::clone(&self.spool), item.entry.clone());
-        match blocking(move || spool.remove(&entry)).await {
-            Ok(()) => Event::Removed { id: item.entry.id.clone() }.log(),
+    /// Takes a message that is done out of the queue.
+    pub async fn remove(&self, entry: &Entry) {
+        let (spool, gone) = (Arc::clone(&self.spool), entry.clone());
+        match blocking(move || spool.remove(&gone)).await {
+            Ok(()) => Event::Removed { id: entry.id.to_string() }.log(),
             Err(error) => {
                 let reason =
                     format!("it is done but can't be removed, and would be sent again after a restart: {error}");
-                Event::SpoolTrouble { id: item.entry.id.clone(), reason }.log();
+                Event::SpoolTrouble { id: entry.id.to_string(), reason }.log();
             }
         }
     }
 
-    /// Queues the report to whoever can be told. A failed notice is only logged: a notice about a notice could go round
-    /// for ever (RFC 5321 section 6.1).
-    async fn notify(&self, item: &Item, meta: &Meta, header: &[u8], failures: &[Failure]) -> Result<(), IntakeError> {
-        let about = item.entry.id.clone();
-        let account_from = self.settings.accounts.first().map(|a| a.from.clone()).unwrap_or_default();
-        if meta.notice || meta.envelope.from.is_empty() {
-            let reason = "it is a notice itself, so nobody is told by mail".into();
-            Event::Unreported { about, reason }.log();
-            return Ok(());
-        }
-        let admin = self.settings.relay.admin.clone();
-        let sender = Some(meta.envelope.from.clone()).filter(|from| can_be_told(from));
-        let Some(to) = sender.or(admin).or(Some(account_from.clone())).filter(|to| is_address(to)) else {
-            Event::Unreported {
-                about,
-                reason: "the sender has no mail address; set option admin to hear of failures".into(),
+    /// Puts a summary into the queue, and takes out the messages that were kept for it.
+    pub async fn summarize(self, batch: Batch) {
+        match self.teller.summarize(&batch).await {
+            Ok(()) => {
+                let kept = self.teller.reporter().told(&batch);
+                // A message that others still wait for: that its failures are told is written down where it lies.
+                for entry in batch.others(&kept) {
+                    let spool = Arc::clone(&self.spool);
+                    // It may be removed at this moment; and what is not written down is told once more after a restart.
+                    let _ = blocking(move || spool.record(&entry, &Note::Told(clock::now()))).await;
+                }
+                for item in kept {
+                    self.remove(&item.entry).await;
+                }
             }
-            .log();
-            return Ok(());
-        };
-        let hostname = self.settings.relay.hostname();
-        let from = if is_address(&account_from) { account_from } else { format!("postmaster@{hostname}") };
-        let notice = Notice {
-            id: &about,
-            hostname: &hostname,
-            from: &from,
-            to: &to,
-            arrived: meta.arrived,
-            client: &meta.client,
-            header,
-            failures,
-        };
-        let origin = Origin { client: None, helo: hostname.clone(), protocol: "local", notice: true };
-        let envelope = Envelope { from: String::new(), to: vec![to.clone()], smtputf8: !to.is_ascii() };
-        let mut intake = self.desk.begin(NOTICE_LIMIT)?;
-        intake.push(&notice.text()).await?;
-        let taken = intake.finish(envelope, &origin, &hostname, &from).await?;
-        Event::Notified { id: taken.id, about, to }.log();
-        Ok(())
+            Err(error) => {
+                let reason = format!("the summary of failures can't be queued, so it is tried again: {error}");
+                Event::SpoolTrouble { id: String::new(), reason }.log();
+                self.teller.reporter().not_told(batch, Instant::now());
+            }
+        }
     }
 
     /// Gives up a message that is older than `retry_for`; `pause` is why the account sends nothing now, if so. Gives it
-    /// back when its notice can't be queued.
-    pub async fn expire(self, item: Item, pause: Option<String>) -> Option<(Item, Option<Duration>)> {
+    /// back when it can't be read or its notice can't be queued.
+    pub async fn expire(self, item: Item, pause: Option<String>) -> Left {
         let (queue, entry) = (Arc::clone(&self.spool), item.entry.clone());
         let stored = match blocking(move || queue.open_message(&entry)).await {
             Ok(stored) => stored,
             Err(error) => {
-                Event::SpoolTrouble { id: item.entry.id.clone(), reason: error.to_string() }.log();
+                Event::SpoolTrouble { id: item.entry.id.to_string(), reason: error.to_string() }.log();
                 return Some((item, Some(self.wait)));
             }
         };
-        let mut state = stored.state;
-        item.unsaved.iter().for_each(|earlier| state.apply(earlier));
-        let days = crate::config::units::format_duration(self.settings.relay.retry_for);
+        let known = Known::of(&stored, &item);
+        let days = crate::config::units::format_duration(self.teller.settings.relay.retry_for);
         let verdict = |last: &str| {
             let last = if last.is_empty() { pause.as_deref().unwrap_or("it was never its turn") } else { last };
             Verdict::Failed(format!("given up after {days}; the last trouble was: {last}"))
         };
-        let waiting = state.recipients.iter().enumerate().filter(|(_, r)| r.progress == Progress::Waiting);
+        let waiting = known.state.recipients.iter().enumerate().filter(|(_, r)| r.progress == Progress::Waiting);
         let results = waiting.map(|(index, recipient)| (index, verdict(&recipient.text))).collect();
         let outcome = Outcome { results, ..Outcome::default() };
-        let known = Known { meta: stored.meta, header: stored.header, state };
-        let item = self.apply(item, &outcome, &known).await?;
+        let item = self.apply(item, &outcome, known).await?;
         Some((item, Some(self.wait)))
     }
 }
 
-/// Whether a mail to the sender has a chance: many devices have addresses that exist nowhere.
-fn can_be_told(address: &str) -> bool {
-    const NOWHERE: [&str; 7] = ["local", "lan", "localdomain", "internal", "invalid", "home", "localhost"];
-    let domain = address.rsplit('@').next().unwrap_or_default();
-    let last = domain.rsplit('.').next().unwrap_or_default();
-    is_address(address) && domain.contains('.') && !NOWHERE.iter().any(|name| last.eq_ignore_ascii_case(name))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::can_be_told;
-
-    #[test]
-    fn only_senders_that_can_exist_are_told() {
-        assert!(can_be_told("ops@example.com"));
-        for nowhere in ["root", "plc@plant", "plc@plant.local", "a@x.LAN", "", "a b@c.de"] {
-            assert!(!can_be_told(nowhere), "{nowhere}");
-        }
-    }
+/// The recipients that `fits` picks, with what was last said about them.
+fn failures_of(state: &State, fits: impl Fn(&RecipientState) -> bool) -> Vec<Failure> {
+    let those = state.recipients.iter().filter(|recipient| fits(recipient));
+    those.map(|r| Failure { recipient: r.address.clone(), reason: r.text.clone() }).collect()
 }

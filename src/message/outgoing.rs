@@ -10,7 +10,7 @@ use std::fmt;
 
 use self::downgrade::Downgrade;
 use self::lines::Wrap;
-use self::quoted_printable::QuotedPrintable;
+pub use self::quoted_printable::QuotedPrintable;
 use super::{BodyForm, Encode, encoded};
 
 /// What the provider offers in its answer to EHLO.

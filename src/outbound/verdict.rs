@@ -28,6 +28,8 @@ pub enum TroubleKind {
     Busy,
     /// The settings of the account can't work on this system.
     Setup,
+    /// The clock is evidently wrong, so that nobody's certificate can be judged.
+    Clock,
 }
 
 /// Why an account is paused. Its mail waits; it is never returned for this.

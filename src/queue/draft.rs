@@ -1,38 +1,37 @@
 //! A message while it is being received: written to disk as it comes, in the queue only when it is complete.
 
-use std::fs::File;
-use std::io::{Seek, SeekFrom, Write};
 use std::sync::Arc;
 
 use super::blocking;
 use super::checksum::Checksum;
+use super::disk::Handle;
+use super::error::SpoolError;
+use super::id::MessageId;
 use super::record::{Meta, PREAMBLE, Preamble};
-use super::spool::{Entry, Spool, SpoolError};
+use super::spool::{Entry, Spool};
 
 /// Bytes held in memory before they are written. Small mail is written in one go.
 const BUFFER: usize = 16 << 10;
 
 /// A message that is not in the queue yet. Dropping it leaves nothing behind.
 pub struct Draft {
-    spool: Arc<Spool>,
-    id: String,
-    file: Option<File>,
+    id: MessageId,
     buffer: Vec<u8>,
     body: u64,
     crc: Checksum,
-    reserved: u64,
-    published: bool,
+    /// None after a failure.
+    kept: Option<Kept>,
 }
 
 impl Draft {
-    pub(super) fn new(spool: Arc<Spool>, id: String) -> Self {
-        let crc = Checksum::new();
-        Self { spool, id, file: None, buffer: Vec::new(), body: 0, crc, reserved: 0, published: false }
+    pub(super) fn new(spool: Arc<Spool>, id: MessageId) -> Self {
+        let kept = Some(Kept { spool, id, file: None, reserved: 0, stage: Stage::Reserved });
+        Self { id, buffer: Vec::new(), body: 0, crc: Checksum::new(), kept }
     }
 
     /// The name that the message will have.
-    pub fn id(&self) -> &str {
-        &self.id
+    pub fn id(&self) -> MessageId {
+        self.id
     }
 
     /// Where repaired body bytes are appended; [`Self::settle`] writes them out when there are enough.
@@ -48,41 +47,43 @@ impl Draft {
         if self.buffer.len() < BUFFER {
             return Ok(());
         }
-        let chunk = self.take_body()?;
-        let (file, spool, id) = (self.file.take(), Arc::clone(&self.spool), self.id.clone());
-        let written = blocking(move || {
-            let mut file = open(file, &spool, &id)?;
-            file.write_all(&chunk)?;
-            Ok::<_, SpoolError>((file, chunk))
+        let offset = self.end();
+        let (mut kept, chunk) = self.take_body()?;
+        let (kept, chunk) = blocking(move || {
+            kept.write(offset, &chunk)?;
+            Ok::<_, SpoolError>((kept, chunk))
         })
         .await?;
-        self.file = Some(written.0);
-        self.buffer = written.1;
+        self.kept = Some(kept);
+        self.buffer = chunk;
         self.buffer.clear();
         Ok(())
     }
 
-    /// Takes the buffer as the next piece of the body, counted and paid for.
-    fn take_body(&mut self) -> Result<Vec<u8>, SpoolError> {
+    /// Where the next piece of the body stands in the file.
+    fn end(&self) -> u64 {
+        self.body.saturating_add(PREAMBLE as u64)
+    }
+
+    /// Takes the buffer as the next piece of the body, counted and paid for, with what it is written to.
+    fn take_body(&mut self) -> Result<(Kept, Vec<u8>), SpoolError> {
+        let broken = || SpoolError::Io(std::io::Error::other("receiving went on after a failure"));
+        let mut kept = self.kept.take().ok_or_else(broken)?;
         let chunk = std::mem::take(&mut self.buffer);
-        self.reserve(chunk.len() as u64)?;
+        kept.reserve(chunk.len() as u64)?;
         self.body = self.body.saturating_add(chunk.len() as u64);
         self.crc.update(&chunk);
-        Ok(chunk)
+        Ok((kept, chunk))
     }
 
-    fn reserve(&mut self, bytes: u64) -> Result<(), SpoolError> {
-        self.spool.reserve(bytes)?;
-        self.reserved = self.reserved.saturating_add(bytes);
-        Ok(())
-    }
-
-    /// Completes the message. When this returns, it is in the queue and the promise of `durability` holds.
+    /// Completes the message. When this returns, it is in the queue and the promise of `durability` holds. If the future
+    /// is dropped before it returns, the message is not in the queue.
     ///
     /// # Errors
     /// As [`Self::settle`]; nothing is left in the queue then.
     pub async fn commit(mut self, header: Vec<u8>, meta: Meta) -> Result<Entry, SpoolError> {
-        let chunk = self.take_body()?;
+        let offset = self.end();
+        let (mut kept, chunk) = self.take_body()?;
         let envelope = meta.encode();
         let mut crc = Checksum::new();
         crc.update(&header);
@@ -95,44 +96,109 @@ impl Draft {
             body_crc: self.crc.value(),
             meta_crc: crc.value(),
         };
-        self.reserve((PREAMBLE + header.len() + envelope.len()) as u64)?;
-        let (file, spool, id) = (self.file.take(), Arc::clone(&self.spool), self.id.clone());
-        blocking(move || {
-            let mut file = open(file, &spool, &id)?;
-            file.write_all(&[chunk, header, envelope].concat())?;
-            file.seek(SeekFrom::Start(0))?;
-            file.write_all(&preamble.encode())?;
-            spool.publish(&id, &file)
+        kept.reserve((PREAMBLE + header.len() + envelope.len()) as u64)?;
+        let kept = blocking(move || {
+            let preamble = preamble.encode();
+            if kept.file.is_none() {
+                kept.write(0, &[preamble, chunk, header, envelope].concat())?;
+            } else {
+                kept.write(offset, &[chunk, header, envelope].concat())?;
+                kept.write(0, &preamble)?;
+            }
+            kept.publish()?;
+            Ok::<_, SpoolError>(kept)
         })
         .await?;
-        self.published = true;
-        let place = self.spool.accept_place();
-        Ok(Entry { id: self.id.clone(), place, arrived: meta.arrived, size: self.reserved })
+        Ok(kept.hand_over(meta.arrived))
     }
 }
 
-/// The draft's file, made with room for the preamble when this is the first write.
-fn open(file: Option<File>, spool: &Spool, id: &str) -> Result<File, SpoolError> {
-    match file {
-        Some(file) => Ok(file),
-        None => {
-            let mut file = spool.create(id)?;
-            file.write_all(&[0; PREAMBLE])?;
-            Ok(file)
+/// How far a draft is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// It has bytes reserved, but no file.
+    Reserved,
+    /// It may have a file.
+    Written,
+    /// It is in the queue, but nobody has been told.
+    Published,
+    /// It is in the queue.
+    Done,
+}
+
+/// What a draft has taken. It goes along with whatever is done on the disk, and is given back where that ends: a session
+/// that is cut off while its message is being written leaves nothing, whichever of the two ends first.
+struct Kept {
+    spool: Arc<Spool>,
+    id: MessageId,
+    file: Option<Handle>,
+    reserved: u64,
+    stage: Stage,
+}
+
+impl Kept {
+    fn reserve(&mut self, bytes: u64) -> Result<(), SpoolError> {
+        self.spool.reserve(bytes)?;
+        self.reserved = self.reserved.saturating_add(bytes);
+        Ok(())
+    }
+
+    /// Writes to the draft's file, which is made when this is the first write.
+    fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), SpoolError> {
+        let file = match self.file.take() {
+            Some(file) => file,
+            None => {
+                let file = self.spool.create(self.id)?;
+                self.stage = Stage::Written;
+                file
+            }
+        };
+        self.spool.ledger().wrote(self.spool.accept_place(), bytes.len());
+        file.write_at(offset, bytes)?;
+        self.file = Some(file);
+        Ok(())
+    }
+
+    fn publish(&mut self) -> Result<(), SpoolError> {
+        if let Some(file) = &self.file {
+            self.spool.publish(self.id, file)?;
         }
+        self.file = None;
+        let mut ledger = self.spool.ledger();
+        ledger.reserved = ledger.reserved.saturating_sub(self.reserved);
+        ledger.add(self.spool.accept_place(), self.reserved);
+        self.stage = Stage::Published;
+        Ok(())
+    }
+
+    fn entry(&self, arrived: i64) -> Entry {
+        Entry { id: self.id, place: self.spool.accept_place(), arrived, size: self.reserved }
+    }
+
+    fn hand_over(mut self, arrived: i64) -> Entry {
+        self.stage = Stage::Done;
+        self.entry(arrived)
     }
 }
 
-impl Drop for Draft {
+impl Drop for Kept {
     fn drop(&mut self) {
-        if self.published {
-            return;
+        let (spool, entry, stage) = (Arc::clone(&self.spool), self.entry(0), self.stage);
+        if matches!(stage, Stage::Reserved | Stage::Written) {
+            let mut ledger = spool.ledger();
+            ledger.reserved = ledger.reserved.saturating_sub(self.reserved);
         }
-        self.spool.release(self.reserved);
-        let (spool, id) = (Arc::clone(&self.spool), std::mem::take(&mut self.id));
-        match tokio::runtime::Handle::try_current() {
-            Ok(runtime) => drop(runtime.spawn_blocking(move || spool.discard(&id))),
-            Err(_) => spool.discard(&id),
+        let clear = move || match stage {
+            Stage::Written => spool.discard(entry.id),
+            // The device was not told; it will come again. If it can't be removed, it arrives twice.
+            Stage::Published => drop(spool.remove(&entry)),
+            Stage::Reserved | Stage::Done => {}
+        };
+        if matches!(stage, Stage::Written | Stage::Published) {
+            match tokio::runtime::Handle::try_current() {
+                Ok(runtime) => drop(runtime.spawn_blocking(clear)),
+                Err(_) => clear(),
+            }
         }
     }
 }

@@ -1,21 +1,36 @@
 //! The queue: what has been accepted and not yet been dealt with.
 //!
-//! [`record`] is the format of one message on disk, [`spool`] the directories with their promises, [`Draft`] a message
-//! while it is being received, [`stored`] a message while it is being sent, [`schedule`] who is due when.
+//! [`record`] is the format of one message on disk, [`journal`] what is noted behind it, [`State`] what the notes add up
+//! to; [`spool`] the directories with their promises, [`Draft`] a message while it is being received, [`stored`] a
+//! message while it is being sent, [`schedule`] who is due when. Every change of the directories goes through one layer,
+//! where tests record it, let it fail, and replay what a power cut may leave of it.
 
 mod checksum;
+mod disk;
 mod draft;
+mod error;
+mod id;
+pub mod journal;
+mod ledger;
+mod moving;
 pub mod record;
 mod recovery;
 pub mod schedule;
 pub mod spool;
+mod state;
 pub mod stored;
 
+pub(crate) use checksum::Checksum;
 pub use draft::Draft;
-pub use record::{Meta, RecipientState, State};
-pub use recovery::Listed;
+pub use error::SpoolError;
+pub use id::{MessageId, NotAnId};
+pub use journal::Note;
+pub use ledger::Wear;
+pub use record::{Meta, Undated};
+pub use recovery::{Found, Listed};
 pub use schedule::Schedule;
-pub use spool::{Entry, Place, Spool, SpoolError};
+pub use spool::{Entry, Place, Spool};
+pub use state::{RecipientState, State};
 pub use stored::Stored;
 
 #[cfg(test)]

@@ -11,15 +11,16 @@
 //!     32  4   CRC-32 of bytes 0..32
 //!     36  28  zero
 //!     64      body, header (without the blank line), envelope (JSON)
-//!      …      journal: one line a delivery attempt, "CRC-32 in hex, blank, JSON, LF"
+//!      …      journal: a record a note, "LF, CRC-32 of the JSON in hex, blank, JSON, LF"
 //! ```
 //! Numbers are big-endian. The body comes first because the header can only be repaired when the whole body is known;
 //! so a message of any size is written once, from front to end, while it arrives. The preamble is written last, before
-//! the file is synced and renamed. The journal is appended to; a torn last line is ignored.
+//! the file is synced and renamed. The [journal](super::journal) is appended to.
 
 use serde_json::{Value, json};
 
 use super::checksum::Checksum;
+pub use super::journal::{Attempt, Note, Progress};
 use crate::message::{BodyForm, Envelope};
 
 /// Length of the preamble in bytes.
@@ -111,12 +112,40 @@ pub struct Meta {
     pub client: String,
     /// Whether it is a notice of ours: its own failure is never reported by mail.
     pub notice: bool,
+    /// What is needed to find out later when it arrived, if the clock was evidently wrong then.
+    pub undated: Option<Undated>,
+}
+
+/// Where the time of an arrival stands that the clock could not tell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Undated {
+    /// The boot in which it arrived (`/proc/sys/kernel/random/boot_id`).
+    pub boot: String,
+    /// Seconds since that boot at its arrival, by `CLOCK_BOOTTIME`.
+    pub uptime: u64,
+    /// Offsets in the stored header of the dates of ours (31 bytes each) that are put right when it is sent.
+    pub dates: Vec<u32>,
+}
+
+impl Undated {
+    fn to_json(&self) -> Value {
+        json!({ "boot": self.boot, "uptime": self.uptime, "dates": self.dates })
+    }
+
+    fn from_json(value: &Value) -> Option<Self> {
+        let date = |at: &Value| at.as_u64().and_then(|n| u32::try_from(n).ok());
+        Some(Self {
+            boot: value.get("boot")?.as_str()?.to_string(),
+            uptime: value.get("uptime")?.as_u64()?,
+            dates: value.get("dates")?.as_array()?.iter().map(date).collect::<Option<_>>()?,
+        })
+    }
 }
 
 impl Meta {
     /// The JSON that is stored.
     pub fn encode(&self) -> Vec<u8> {
-        json!({
+        let mut value = json!({
             "from": self.envelope.from,
             "to": self.envelope.to,
             "smtputf8": self.envelope.smtputf8,
@@ -124,9 +153,11 @@ impl Meta {
             "arrived": self.arrived,
             "client": self.client,
             "notice": self.notice,
-        })
-        .to_string()
-        .into_bytes()
+        });
+        if let (Some(undated), Value::Object(fields)) = (&self.undated, &mut value) {
+            fields.insert("undated".into(), undated.to_json());
+        }
+        value.to_string().into_bytes()
     }
 
     /// Reads the JSON back; `None` when it is not ours.
@@ -142,131 +173,11 @@ impl Meta {
             arrived: value.get("arrived")?.as_i64()?,
             client: text("client")?,
             notice: flag("notice")?,
+            undated: match value.get("undated") {
+                Some(undated) => Some(Undated::from_json(undated)?),
+                None => None,
+            },
         })
-    }
-}
-
-/// How far one recipient is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Progress {
-    /// Still to be tried.
-    Waiting,
-    /// A provider has it.
-    Delivered,
-    /// It will not get there.
-    Failed,
-}
-
-/// One recipient with the last thing that was said about it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RecipientState {
-    /// The address.
-    pub address: String,
-    /// How far it is.
-    pub progress: Progress,
-    /// The last reply or reason; empty before the first try.
-    pub text: String,
-}
-
-/// One line of the journal: what an attempt brought for some of the recipients.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Attempt {
-    /// When: seconds since 1970.
-    pub at: i64,
-    /// Index of the recipient in the envelope, and what came of it.
-    pub results: Vec<(usize, Progress, String)>,
-}
-
-impl Attempt {
-    /// The line to append.
-    pub fn encode(&self) -> Vec<u8> {
-        let results: Vec<Value> = self
-            .results
-            .iter()
-            .map(|(index, progress, text)| {
-                let letter = match progress {
-                    Progress::Waiting => "W",
-                    Progress::Delivered => "D",
-                    Progress::Failed => "F",
-                };
-                json!([index, letter, text])
-            })
-            .collect();
-        let json = json!({ "at": self.at, "r": results }).to_string();
-        format!("{:08x} {json}\n", Checksum::of(json.as_bytes())).into_bytes()
-    }
-
-    /// Reads a line without its LF; `None` when it is torn.
-    fn decode(line: &[u8]) -> Option<Self> {
-        let (crc, json) = line.split_at_checked(9)?;
-        let crc = u32::from_str_radix(std::str::from_utf8(crc).ok()?.trim_end(), 16).ok()?;
-        if crc != Checksum::of(json) {
-            return None;
-        }
-        let value: Value = serde_json::from_slice(json).ok()?;
-        let result = |entry: &Value| {
-            let index = entry.get(0)?.as_u64().and_then(|n| usize::try_from(n).ok())?;
-            let progress = match entry.get(1)?.as_str()? {
-                "W" => Progress::Waiting,
-                "D" => Progress::Delivered,
-                "F" => Progress::Failed,
-                _ => return None,
-            };
-            Some((index, progress, entry.get(2)?.as_str()?.to_string()))
-        };
-        Some(Self {
-            at: value.get("at")?.as_i64()?,
-            results: value.get("r")?.as_array()?.iter().map(result).collect::<Option<_>>()?,
-        })
-    }
-}
-
-/// Where all recipients of a message are.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct State {
-    /// In the order of the envelope.
-    pub recipients: Vec<RecipientState>,
-    /// How many attempts the journal knows.
-    pub attempts: u32,
-}
-
-impl State {
-    /// The state of a message that was never tried.
-    pub fn new(envelope: &Envelope) -> Self {
-        let waiting = |address: &String| RecipientState {
-            address: address.clone(),
-            progress: Progress::Waiting,
-            text: String::new(),
-        };
-        Self { recipients: envelope.to.iter().map(waiting).collect(), attempts: 0 }
-    }
-
-    /// Takes over what an attempt brought. Nothing leads back from delivered or failed.
-    pub fn apply(&mut self, attempt: &Attempt) {
-        self.attempts = self.attempts.saturating_add(1);
-        for (index, progress, text) in &attempt.results {
-            if let Some(recipient) = self.recipients.get_mut(*index)
-                && recipient.progress == Progress::Waiting
-            {
-                recipient.progress = *progress;
-                recipient.text.clone_from(text);
-            }
-        }
-    }
-
-    /// Replays a journal up to its first torn line.
-    pub fn replay(&mut self, journal: &[u8]) {
-        let mut rest = journal;
-        while let Some(end) = memchr::memchr(b'\n', rest) {
-            let Some(attempt) = rest.get(..end).and_then(Attempt::decode) else { return };
-            self.apply(&attempt);
-            rest = rest.get(end + 1..).unwrap_or_default();
-        }
-    }
-
-    /// Whether nobody is left to be tried.
-    pub fn is_done(&self) -> bool {
-        self.recipients.iter().all(|r| r.progress != Progress::Waiting)
     }
 }
 
@@ -282,11 +193,13 @@ mod tests {
             arrived: 1_800_000_000,
             client: "10.0.0.7".into(),
             notice: false,
+            undated: None,
         }
     }
 
     #[test]
     fn meta_reads_back() {
+        assert!(!String::from_utf8(meta().encode()).unwrap().contains("undated"));
         assert_eq!(Meta::decode(&meta().encode()), Some(meta()));
         assert_eq!(Meta::decode(b"{}"), None);
     }
@@ -296,28 +209,6 @@ mod tests {
         let bytes = Preamble { body: 1, header: 2, meta: 3, body_crc: 4, meta_crc: 5 }.encode();
         assert_eq!(bytes.len(), PREAMBLE);
         assert_eq!(&bytes[..24], b"SMTPRLY1\0\0\0\0\0\0\0\x01\0\0\0\x02\0\0\0\x03");
-    }
-
-    #[test]
-    fn a_torn_journal_line_and_what_follows_is_ignored() {
-        let first = Attempt { at: 1, results: vec![(0, Progress::Delivered, "250 ok".into())] };
-        let second = Attempt { at: 2, results: vec![(1, Progress::Failed, "550 no".into())] };
-        let journal = [first.encode(), second.encode()].concat();
-        for end in 0..=journal.len() {
-            let mut state = State::new(&meta().envelope);
-            state.replay(&journal[..end]);
-            let whole = u32::from(end >= first.encode().len()) + u32::from(end >= journal.len());
-            assert_eq!(state.attempts, whole, "cut at {end}");
-        }
-        let mut state = State::new(&meta().envelope);
-        state.replay(&journal);
-        assert!(state.is_done());
-        // A late record can't bring a delivered recipient back.
-        state.apply(&Attempt {
-            at: 3,
-            results: vec![(0, Progress::Failed, "x".into()), (9, Progress::Failed, "y".into())],
-        });
-        assert_eq!(state.recipients[0].progress, Progress::Delivered);
     }
 
     proptest! {
@@ -334,18 +225,20 @@ mod tests {
         }
 
         #[test]
-        fn attempts_read_back(at in any::<i64>(), text in "\\PC*", index in 0usize..3) {
-            let attempt = Attempt { at, results: vec![(index, Progress::Waiting, text)] };
-            let line = attempt.encode();
-            prop_assert_eq!(Attempt::decode(&line[..line.len() - 1]), Some(attempt));
+        fn envelopes_read_back(
+            from in "\\PC*", to in proptest::collection::vec("\\PC*", 0..4), arrived in any::<i64>(), flags in any::<(bool, bool)>(),
+            undated in proptest::option::of((".*", any::<u64>(), proptest::collection::vec(any::<u32>(), 0..5)))
+        ) {
+            let envelope = Envelope { from, to, smtputf8: flags.0 };
+            let undated = undated.map(|(boot, uptime, dates)| Undated { boot, uptime, dates });
+            let meta = Meta { envelope, arrived, notice: flags.1, undated, ..meta() };
+            prop_assert_eq!(Meta::decode(&meta.encode()), Some(meta));
         }
 
         #[test]
         fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = Preamble::decode(&bytes);
             let _ = Meta::decode(&bytes);
-            let mut state = State::new(&meta().envelope);
-            state.replay(&bytes);
         }
     }
 }

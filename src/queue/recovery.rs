@@ -1,56 +1,156 @@
 //! What lies in the directories: after a crash for the program, at any time for people.
+//!
+//! A start has two phases, so that devices can connect before thousands of messages were read: [`Spool::scan`] lists the
+//! directories and clears up, [`Spool::inspect`] reads one message.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map};
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
-use super::record::{Meta, State};
-use super::spool::{Entry, Place, Spool, SpoolError, Usage};
-use super::stored::inspect;
+use super::disk::Disk;
+use super::error::SpoolError;
+use super::id::MessageId;
+use super::record::Meta;
+use super::spool::{Directory, Entry, Place, Spool};
+use super::state::State;
+use super::stored::{inspect, is_whole};
 use crate::config::Relay;
 use crate::report::Event;
 
 /// A message as `smtprelay queue` lists it: its name, and its envelope, state and size if they can be read.
 pub type Listed = (String, Result<(Meta, State, u64), SpoolError>);
 
+/// A file that an earlier run left, not read yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Found {
+    /// The message that it should be.
+    pub id: MessageId,
+    /// Where it lies.
+    pub place: Place,
+    /// Bytes of the file.
+    pub size: u64,
+    changed: SystemTime,
+}
+
+impl Found {
+    fn entry(&self, arrived: i64) -> Entry {
+        Entry { id: self.id, place: self.place, arrived, size: self.size }
+    }
+}
+
 impl Spool {
-    /// Reads what an earlier run left: complete messages come back, leavings of an interrupted reception go, damaged
-    /// files are set aside. Never a reason not to start.
-    pub fn recover(&self) -> Vec<Entry> {
-        let mut found: BTreeMap<String, Entry> = BTreeMap::new();
-        let safe = self.safe.iter().map(|directory| (Place::Safe, directory));
-        for (place, directory) in safe.chain([(Place::Spool, &self.spool)]) {
-            let files = match files_of(&directory.queue) {
-                Ok(files) => files,
-                Err(error) => {
-                    let file = directory.queue.display().to_string();
-                    Event::SetAside { file, reason: format!("can't list the queue: {error}") }.log();
-                    continue;
-                }
-            };
-            for (name, path) in files {
-                if name.starts_with('.') && name.ends_with(".tmp") {
-                    let _ = fs::remove_file(&path);
-                } else if let Some(id) = name.strip_suffix(".msg") {
-                    if found.contains_key(id) {
-                        // A crash came between the copy to safety and the removal of the original.
-                        let _ = fs::remove_file(&path);
-                        continue;
-                    }
-                    match inspect(&path, id) {
-                        Ok((meta, _, size)) => {
-                            found.insert(id.into(), Entry { id: id.into(), place, arrived: meta.arrived, size });
-                        }
-                        Err(SpoolError::Damaged(reason)) => set_aside(&path, &reason),
-                        // The file may be whole and the disk in trouble: it stays, for the next start.
-                        Err(error) => Event::SpoolTrouble { id: id.into(), reason: error.to_string() }.log(),
-                    }
-                }
+    /// Lists what an earlier run left, in the order of the files' times. Leavings of interrupted receptions go, of a
+    /// message that lies in both directories one stays, and the books of the queue begin. Never a reason not to start.
+    ///
+    /// Must be called before the first draft is made, by the one process that has the queue.
+    pub fn scan(&self) -> Vec<Found> {
+        let safe = self.safe.as_ref().map(|directory| self.scan_directory(Place::Safe, directory)).unwrap_or_default();
+        let mut found = self.scan_directory(Place::Spool, &self.spool);
+        let mut removed = false;
+        for (id, copy) in safe {
+            if let Some(original) = found.remove(&id) {
+                removed = true;
+                found.insert(id, self.choose(copy, original));
+            } else {
+                found.insert(id, copy);
             }
         }
-        *self.usage() = Usage { bytes: found.values().map(|e| e.size).sum(), messages: found.len() };
-        found.into_values().collect()
+        if removed {
+            // What is not on the disk could come back after the other one was sent.
+            let _ = self.disk.sync_directory(&self.spool.queue);
+        }
+        let mut ledger = self.ledger();
+        (ledger.spool, ledger.safe, ledger.reserved) = Default::default();
+        found.values().for_each(|file| ledger.add(file.place, file.size));
+        let mut found: Vec<Found> = found.into_values().collect();
+        found.sort_by_key(|file| (file.changed, file.id));
+        found
+    }
+
+    fn scan_directory(&self, place: Place, directory: &Directory) -> BTreeMap<MessageId, Found> {
+        let trouble = |reason| Event::SpoolTrouble { id: String::new(), reason }.log();
+        let name = directory.queue.display();
+        if directory.sync {
+            // What a killed run wrote is there to be seen, but perhaps not on the disk yet.
+            if let Err(error) = self.disk.sync_file_system(&directory.queue) {
+                trouble(format!("can't sync {name}: {error}"));
+            }
+        }
+        let files = match files_of(directory) {
+            Ok(files) => files,
+            Err(error) => {
+                trouble(format!("can't list the queue in {name}, so mail there waits for the next start: {error}"));
+                return BTreeMap::new();
+            }
+        };
+        for leaving in files.leavings {
+            if let Err(error) = self.disk.remove(&leaving) {
+                trouble(format!("can't remove {}, which takes room: {error}", leaving.display()));
+            }
+        }
+        for path in files.foreign {
+            set_aside(&self.disk, &path, "its name is none of this program");
+        }
+        let found = |(id, size, changed)| (id, Found { id, place, size, changed });
+        files.messages.into_iter().map(found).collect()
+    }
+
+    /// A message lies in both directories: a crash came between its copy to safety and the removal of the original. The
+    /// copy is whole then, for it has its name; but nothing is removed before that was seen.
+    fn choose(&self, copy: Found, original: Found) -> Found {
+        let (copy_path, original_path) = (self.directory(Place::Safe).file(copy.id), self.spool.file(copy.id));
+        let whole = match is_whole(&copy_path, copy.id) {
+            Ok(whole) => whole,
+            // It can't be read now. The original is removed together with it, later.
+            Err(_) => return original,
+        };
+        if !whole {
+            set_aside(&self.disk, &copy_path, "torn, but the original is there");
+            return original;
+        }
+        // More was noted in the original after a move that failed: it is moved once more, over the copy.
+        if original.size > copy.size && matches!(is_whole(&original_path, copy.id), Ok(true)) {
+            let moved = self.move_to_safe(vec![original.entry(0)]);
+            return match moved.first() {
+                Some((Entry { place: Place::Safe, .. }, _)) => Found { place: Place::Safe, ..original },
+                _ => original,
+            };
+        }
+        let _ = self.disk.remove(&original_path);
+        copy
+    }
+
+    /// Reads one message that was found. `None` when it is damaged, and set aside then; when it can't be read now, and
+    /// stays for the next start; or when it is gone.
+    pub fn inspect(&self, found: Found) -> Option<(Entry, Meta, State)> {
+        let entry = found.entry(0);
+        let path = self.directory(found.place).file(found.id);
+        match inspect(&path, found.id.as_str()) {
+            Ok((meta, state, _)) => {
+                let arrived = state.arrived.unwrap_or(meta.arrived);
+                Some((Entry { arrived, ..entry }, meta, state))
+            }
+            Err(SpoolError::Damaged(reason)) => {
+                self.set_aside(&entry, &reason);
+                None
+            }
+            Err(SpoolError::Io(error)) if error.kind() == ErrorKind::NotFound => {
+                self.ledger().take(found.place, found.size);
+                None
+            }
+            // The file may be whole and the disk in trouble.
+            Err(error) => {
+                Event::SpoolTrouble { id: found.id.to_string(), reason: error.to_string() }.log();
+                None
+            }
+        }
+    }
+
+    /// Both phases at once.
+    pub fn recover(&self) -> Vec<Entry> {
+        self.scan().into_iter().filter_map(|found| self.inspect(found)).map(|(entry, _, _)| entry).collect()
     }
 
     /// What lies in the directories of `relay`, for people; changes nothing and needs no running program.
@@ -58,44 +158,64 @@ impl Spool {
     /// # Errors
     /// When a directory can't be read; one that does not exist is empty.
     pub fn list(relay: &Relay) -> Result<Vec<Listed>, String> {
-        let mut seen: BTreeMap<String, _> = BTreeMap::new();
+        let mut seen: BTreeMap<MessageId, _> = BTreeMap::new();
         for path in relay.safe_spool.iter().chain([&relay.spool]) {
-            let queue = path.join("queue");
-            let files = match files_of(&queue) {
+            let directory = Directory { queue: path.join("queue"), sync: false };
+            let files = match files_of(&directory) {
                 Err(error) if error.kind() == ErrorKind::NotFound => continue,
-                files => files.map_err(|e| format!("can't read the queue in {}: {e}", queue.display()))?,
+                files => files.map_err(|e| format!("can't read the queue in {}: {e}", directory.queue.display()))?,
             };
-            for (name, path) in files {
-                if let Some(id) = name.strip_suffix(".msg")
-                    && !seen.contains_key(id)
-                {
-                    match inspect(&path, id) {
+            for (id, _, _) in files.messages {
+                if let btree_map::Entry::Vacant(unseen) = seen.entry(id) {
+                    match inspect(&directory.file(id), id.as_str()) {
                         // It was delivered while we looked.
                         Err(SpoolError::Io(error)) if error.kind() == ErrorKind::NotFound => {}
-                        result => {
-                            seen.insert(id.to_string(), result);
-                        }
+                        result => drop(unseen.insert(result)),
                     }
                 }
             }
         }
-        Ok(seen.into_iter().collect())
+        Ok(seen.into_iter().map(|(id, message)| (id.to_string(), message)).collect())
     }
 }
 
-/// Names and paths of a directory's files, in the order of their names.
-pub(super) fn files_of(queue: &Path) -> io::Result<Vec<(String, PathBuf)>> {
-    let mut files: Vec<(String, PathBuf)> = fs::read_dir(queue)?
-        .filter_map(Result::ok)
-        .filter_map(|entry| Some((entry.file_name().into_string().ok()?, entry.path())))
-        .collect();
-    files.sort();
+/// What lies in one directory.
+#[derive(Default)]
+pub(super) struct Files {
+    /// Messages: name, size, time of the last change.
+    pub(super) messages: Vec<(MessageId, u64, SystemTime)>,
+    /// What is left of receptions and moves that were interrupted.
+    leavings: Vec<PathBuf>,
+    /// What looks like a message and can't be one.
+    foreign: Vec<PathBuf>,
+}
+
+/// Lists a directory of the queue. What is none of our business is passed over.
+pub(super) fn files_of(directory: &Directory) -> io::Result<Files> {
+    let mut files = Files::default();
+    for entry in fs::read_dir(&directory.queue)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let Some(name) = name.to_str() else { continue };
+        if name.starts_with('.') && name.ends_with(".tmp") {
+            files.leavings.push(entry.path());
+        } else if let Some(id) = name.strip_suffix(".msg") {
+            match (id.parse(), entry.metadata()) {
+                (Ok(id), Ok(found)) if found.is_file() => {
+                    files.messages.push((id, found.len(), found.modified().unwrap_or(SystemTime::UNIX_EPOCH)));
+                }
+                (_, Err(error)) if error.kind() == ErrorKind::NotFound => {}
+                (_, Err(error)) => return Err(error),
+                (_, Ok(_)) => files.foreign.push(entry.path()),
+            }
+        }
+    }
     Ok(files)
 }
 
 /// Renames a file that can't be used, for its owner to look at.
-pub(super) fn set_aside(path: &Path, reason: &str) {
-    let reason = match fs::rename(path, path.with_extension("bad")) {
+pub(super) fn set_aside(disk: &Disk, path: &Path, reason: &str) {
+    let reason = match disk.rename(path, &path.with_extension("bad")) {
         Ok(()) => format!("{reason}; kept as {}", path.with_extension("bad").display()),
         Err(error) => format!("{reason}; can't rename it: {error}"),
     };

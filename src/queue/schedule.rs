@@ -1,56 +1,169 @@
 //! Which message is due when. Knows nothing of disks and networks, so that it can be tested without either.
+//!
+//! What is due leaves in order of age. After a long outage that would make a new alarm wait behind everything old, so
+//! every other turn belongs to what has just come in.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use super::record::Attempt;
+use super::id::MessageId;
+use super::journal::Note;
 use super::spool::Entry;
+use crate::system::clock;
+
+/// How long a message counts as new.
+const FRESH: Duration = Duration::from_secs(60);
+/// New messages that are remembered as such; more than these in a minute are a backlog like any other.
+const FRESH_LIMIT: usize = 256;
+/// How often a message may be tried before its time, to see whether a provider that put everything off takes mail again.
+/// Bounded, since the trouble may be the message's own.
+const PROBE_LIMIT: u32 = 60;
 
 /// A message that waits its turn.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Item {
     /// The message.
     pub entry: Entry,
-    /// Attempts that this run has made.
+    /// Attempts so far, those of earlier runs included once the message has been read.
     pub attempts: u32,
+    /// How often it was tried before its time.
+    pub probes: u32,
+    /// Whether it was tried again because the provider had taken another one.
+    pub woken: bool,
     /// When this run first saw it.
     pub since: Instant,
+    /// The age of the system in seconds when it was accepted; `None` when that was before the system was started.
+    pub uptime: Option<u64>,
+    /// Whether the owner holds it back.
+    pub held: bool,
+    /// Whether the file does not know the true time of arrival, since the clock was set later.
+    pub undated: bool,
     /// What the disk did not take; applied to the state whenever it is read.
-    pub unsaved: Vec<Attempt>,
+    pub unsaved: Vec<Note>,
 }
 
 impl Item {
     /// A message that has just been accepted or recovered.
     pub fn new(entry: Entry, now: Instant) -> Self {
-        Self { entry, attempts: 0, since: now, unsaved: Vec::new() }
+        Self {
+            entry,
+            attempts: 0,
+            probes: 0,
+            woken: false,
+            since: now,
+            uptime: None,
+            held: false,
+            undated: false,
+            unsaved: Vec::new(),
+        }
+    }
+
+    /// Whether its being put off may be the provider's trouble. If it is put off again right after the provider took
+    /// another one, it is its own: then it is tried in its own time only.
+    pub fn may_be_providers(&mut self) -> bool {
+        if self.woken {
+            self.probes = PROBE_LIMIT;
+        }
+        self.probes < PROBE_LIMIT
+    }
+
+    /// How old the message is: by the time since the start of the system where that is known, which is never wrong,
+    /// otherwise by the wall clock. `None` while that can't be trusted.
+    pub fn age(&self) -> Option<Duration> {
+        match self.uptime {
+            Some(then) => Some(Duration::from_secs(clock::uptime().saturating_sub(then))),
+            None if !clock::is_set() => None,
+            // Accepted before the clock was right, in an earlier run of the system: as old as this run knows it.
+            None => Some(clock::age(self.entry.arrived).map_or_else(|| self.since.elapsed(), Duration::from_secs)),
+        }
     }
 }
 
-/// All waiting messages: those that are due in order of age, the others in order of their time.
+/// Order of age: by the second of the arrival, within it in the order in which this run saw them.
+type Key = (i64, Instant, MessageId);
+
+fn key(item: &Item) -> Key {
+    (item.entry.arrived, item.since, item.entry.id)
+}
+
+/// All waiting messages: those that are due in order of age, the others in order of their time, and those held.
 #[derive(Debug, Default)]
 pub struct Schedule {
-    due: BTreeMap<(i64, String), Item>,
-    later: BTreeMap<(Instant, String), Item>,
+    due: BTreeMap<Key, Item>,
+    later: BTreeMap<(Instant, MessageId), Item>,
+    held: BTreeMap<MessageId, Item>,
+    /// Of those that are due, which came in just now.
+    fresh: VecDeque<(Instant, Key)>,
+    /// Whether the next turn belongs to a new message.
+    fresh_turn: bool,
 }
 
 impl Schedule {
-    /// Adds a message that may be tried at once.
+    /// Adds a message that may be tried at once, unless it is held.
     pub fn add(&mut self, item: Item) {
-        self.due.insert((item.entry.arrived, item.entry.id.clone()), item);
+        if item.held {
+            self.held.insert(item.entry.id, item);
+        } else {
+            self.due.insert(key(&item), item);
+        }
+    }
+
+    /// Adds a message that came in just now.
+    pub fn add_fresh(&mut self, item: Item, now: Instant) {
+        if self.fresh.len() < FRESH_LIMIT {
+            self.fresh.push_back((now, key(&item)));
+        }
+        self.add(item);
     }
 
     /// Adds a message that has to wait until `at`.
     pub fn add_later(&mut self, item: Item, at: Instant) {
-        self.later.insert((at, item.entry.id.clone()), item);
+        if item.held {
+            self.add(item);
+        } else {
+            self.later.insert((at, item.entry.id), item);
+        }
     }
 
-    /// Takes out the oldest message that is due.
+    /// Takes out the message whose turn it is, of those that are due.
     pub fn take_due(&mut self, now: Instant) -> Option<Item> {
         while let Some(first) = self.later.first_entry().filter(|first| first.key().0 <= now) {
             let item = first.remove();
             self.add(item);
         }
+        self.fresh_turn = !self.fresh_turn;
+        if self.fresh_turn
+            && let Some(item) = self.take_fresh(now)
+        {
+            return Some(item);
+        }
         self.due.pop_first().map(|(_, item)| item)
+    }
+
+    /// Takes out the message that has waited longest of those that came in just now.
+    pub fn take_fresh(&mut self, now: Instant) -> Option<Item> {
+        while let Some((came, key)) = self.fresh.pop_front() {
+            if now.saturating_duration_since(came) < FRESH
+                && let Some(item) = self.due.remove(&key)
+            {
+                return Some(item);
+            }
+        }
+        None
+    }
+
+    /// Takes out the oldest message that waits for its time and may be tried before it.
+    pub fn take_probe(&mut self) -> Option<Item> {
+        let candidates = self.later.iter().filter(|(_, item)| item.probes < PROBE_LIMIT);
+        let oldest = *candidates.min_by_key(|(_, item)| (item.entry.arrived, item.since))?.0;
+        let mut item = self.later.remove(&oldest)?;
+        item.probes = item.probes.saturating_add(1);
+        Some(item)
+    }
+
+    /// Whether [`Self::take_probe`] would find one.
+    pub fn has_probe(&self) -> bool {
+        self.later.values().any(|item| item.probes < PROBE_LIMIT)
     }
 
     /// When the next waiting message becomes due; `None` when none waits. Messages that are due already do not count.
@@ -63,16 +176,24 @@ impl Schedule {
         !self.due.is_empty() || self.next_time().is_some_and(|at| at <= now)
     }
 
-    /// Makes everything due: the uplink is back, or the owner has changed something.
+    /// Makes everything due but what is held: the uplink is back, or the owner has changed something.
     pub fn wake_all(&mut self) {
         for (_, item) in std::mem::take(&mut self.later) {
             self.add(item);
         }
     }
 
-    /// Messages in the schedule; those being sent are not among them.
+    /// Makes those due whose being put off was the provider's trouble.
+    pub fn wake_put_off(&mut self) {
+        let (wake, keep) = std::mem::take(&mut self.later).into_iter().partition(|(_, i)| i.probes < PROBE_LIMIT);
+        self.later = keep;
+        let wake: BTreeMap<_, Item> = wake;
+        wake.into_values().for_each(|item| self.add(Item { woken: true, ..item }));
+    }
+
+    /// Messages in the schedule, held ones included; those being sent are not among them.
     pub fn len(&self) -> usize {
-        self.due.len() + self.later.len()
+        self.due.len() + self.later.len() + self.held.len()
     }
 
     /// Whether nothing waits.
@@ -80,31 +201,70 @@ impl Schedule {
         self.len() == 0
     }
 
-    /// All waiting messages, to look at.
-    pub fn items(&self) -> impl Iterator<Item = &Item> {
-        self.due.values().chain(self.later.values())
+    /// Messages that the owner holds back.
+    pub fn held(&self) -> usize {
+        self.held.len()
     }
 
-    /// The waiting message `id`, to change where it lies.
-    pub fn find_mut(&mut self, id: &str) -> Option<&mut Item> {
-        self.due.values_mut().chain(self.later.values_mut()).find(|item| item.entry.id == id)
+    /// All messages, each with the time when it is tried next: none when it is due, or held.
+    pub fn items(&self) -> impl Iterator<Item = (&Item, Option<Instant>)> {
+        let due = self.due.values().chain(self.held.values()).map(|item| (item, None));
+        due.chain(self.later.iter().map(|((at, _), item)| (item, Some(*at))))
     }
 
-    /// Takes out the waiting message `id`.
-    pub fn take(&mut self, id: &str) -> Option<Item> {
-        let due = self.due.keys().find(|(_, known)| known == id).cloned();
-        let later = self.later.keys().find(|(_, known)| known == id).cloned();
-        due.and_then(|key| self.due.remove(&key)).or_else(|| later.and_then(|key| self.later.remove(&key)))
+    /// Takes out the message `id`, with the time when it would have been tried next.
+    pub fn take(&mut self, id: MessageId) -> Option<(Item, Option<Instant>)> {
+        if let Some(item) = self.held.remove(&id) {
+            return Some((item, None));
+        }
+        let due = self.due.keys().find(|(_, _, known)| *known == id).copied();
+        if let Some(item) = due.and_then(|key| self.due.remove(&key)) {
+            return Some((item, None));
+        }
+        let later = self.later.keys().find(|(_, known)| *known == id).copied()?;
+        let item = self.later.remove(&later)?;
+        Some((item, Some(later.0)))
+    }
+
+    /// The clock was set: messages of this run of the system get the time of arrival that follows from it.
+    pub fn redate(&mut self) {
+        let correct = |item: &mut Item| {
+            if let Some(then) = item.uptime {
+                item.entry.arrived = clock::at_uptime(then);
+                item.undated = true;
+            }
+        };
+        self.later.values_mut().chain(self.held.values_mut()).for_each(correct);
+        for (_, mut item) in std::mem::take(&mut self.due) {
+            correct(&mut item);
+            self.add(item);
+        }
+        // The names of new ones have changed with their times; they are old enough to go by age.
+        self.fresh.clear();
+    }
+
+    /// Takes out all messages that `fits` picks, at most `limit`, oldest first.
+    pub fn take_where(&mut self, limit: usize, fits: impl Fn(&Item) -> bool) -> Vec<(Item, Option<Instant>)> {
+        let mut keys: Vec<Key> = self.items().map(|(item, _)| item).filter(|item| fits(item)).map(key).collect();
+        keys.sort_unstable();
+        keys.truncate(limit);
+        keys.iter().filter_map(|(_, _, id)| self.take(*id)).collect()
+    }
+
+    /// Puts back what [`Self::take`] took out.
+    pub fn put_back(&mut self, item: Item, at: Option<Instant>) {
+        match at {
+            Some(at) => self.add_later(item, at),
+            None => self.add(item),
+        }
     }
 }
 
-/// How long a message waits after its `attempts`-th temporary failure: 30 s, doubling up to an hour, less a tenth at
+/// How long a message waits after its `attempts`-th temporary failure: `first`, doubling up to `last`, less a tenth at
 /// random (`jitter` from 0 to 255) so that messages which failed together do not come back together.
-pub fn backoff(attempts: u32, jitter: u8) -> Duration {
-    const FIRST: u64 = 30_000;
-    const LAST: u64 = 3_600_000;
-    let full = FIRST.saturating_mul(1 << attempts.saturating_sub(1).min(16)).min(LAST);
-    Duration::from_millis(full - full / 10 * u64::from(jitter) / 255)
+pub fn backoff(attempts: u32, jitter: u8, first: Duration, last: Duration) -> Duration {
+    let doubled = first.saturating_mul(1 << attempts.saturating_sub(1).min(20)).min(last.max(first));
+    doubled.saturating_sub(doubled / 2550 * u32::from(jitter))
 }
 
 #[cfg(test)]
@@ -112,34 +272,115 @@ mod tests {
     use super::*;
     use crate::queue::Place;
 
-    fn item(id: &str, arrived: i64, now: Instant) -> Item {
-        Item::new(Entry { id: id.into(), place: Place::Spool, arrived, size: 1 }, now)
+    fn id(name: &str) -> MessageId {
+        format!("{name:0>10}").parse().unwrap()
+    }
+
+    fn item(name: &str, arrived: i64, now: Instant) -> Item {
+        Item::new(Entry { id: id(name), place: Place::Spool, arrived, size: 1 }, now)
+    }
+
+    fn name(item: &Item) -> String {
+        item.entry.id.to_string().trim_start_matches('0').to_string()
+    }
+
+    fn order(schedule: &mut Schedule, now: Instant) -> Vec<String> {
+        std::iter::from_fn(|| schedule.take_due(now).map(|item| name(&item))).collect()
     }
 
     #[test]
     fn the_oldest_goes_first_whatever_the_order_of_waking() {
         let now = Instant::now();
         let mut schedule = Schedule::default();
-        schedule.add(item("new", 30, now));
-        schedule.add_later(item("old", 10, now), now);
-        schedule.add_later(item("later", 5, now), now + Duration::from_secs(60));
-        let mut order = Vec::new();
-        while let Some(next) = schedule.take_due(now) {
-            order.push(next.entry.id);
-        }
-        assert_eq!(order, ["old", "new"]);
+        schedule.add(item("NEW", 30, now));
+        schedule.add_later(item("AGED", 10, now), now);
+        schedule.add_later(item("NEXT", 5, now), now + Duration::from_secs(60));
+        assert_eq!(order(&mut schedule, now), ["AGED", "NEW"]);
         assert_eq!(schedule.next_time(), Some(now + Duration::from_secs(60)));
         schedule.wake_all();
         assert!(schedule.has_due(now));
-        assert_eq!(schedule.take_due(now).map(|i| i.entry.id).as_deref(), Some("later"));
+        assert_eq!(order(&mut schedule, now), ["NEXT"]);
         assert!(schedule.is_empty());
     }
 
     #[test]
-    fn waiting_times_double_up_to_an_hour() {
-        let seconds: Vec<u64> = (1..=9).map(|n| backoff(n, 0).as_secs()).collect();
+    fn new_alarms_share_the_way_with_a_backlog() {
+        let now = Instant::now();
+        let mut schedule = Schedule::default();
+        for n in 0..6 {
+            schedule.add(item(&format!("AGED{n}"), n, now));
+        }
+        schedule.add_fresh(item("FRESH1", 100, now), now);
+        schedule.add_fresh(item("FRESH2", 101, now), now);
+        let order = order(&mut schedule, now + Duration::from_secs(1));
+        assert_eq!(order, ["FRESH1", "AGED0", "FRESH2", "AGED1", "AGED2", "AGED3", "AGED4", "AGED5"]);
+    }
+
+    #[test]
+    fn what_came_more_than_a_minute_ago_is_not_new() {
+        let now = Instant::now();
+        let mut schedule = Schedule::default();
+        schedule.add_fresh(item("PAST", 100, now), now);
+        schedule.add(item("AGED", 1, now));
+        assert_eq!(order(&mut schedule, now + FRESH), ["AGED", "PAST"]);
+    }
+
+    #[test]
+    fn held_messages_stay_until_released() {
+        let now = Instant::now();
+        let mut schedule = Schedule::default();
+        schedule.add_later(Item { held: true, ..item("KEPT", 1, now) }, now);
+        schedule.wake_all();
+        assert!(schedule.take_due(now).is_none());
+        assert!(schedule.take_probe().is_none());
+        assert_eq!((schedule.len(), schedule.held()), (1, 1));
+        let (held, at) = schedule.take(id("KEPT")).unwrap();
+        schedule.put_back(Item { held: false, ..held }, at);
+        assert_eq!(order(&mut schedule, now), ["KEPT"]);
+    }
+
+    #[test]
+    fn probes_take_the_oldest_and_come_to_an_end() {
+        let now = Instant::now();
+        let later = now + Duration::from_secs(3600);
+        let mut schedule = Schedule::default();
+        schedule.add_later(item("B", 2, now), later);
+        schedule.add_later(item("A", 1, now), later);
+        let mut tried = Vec::new();
+        while let Some(item) = schedule.take_probe() {
+            tried.push(name(&item));
+            schedule.add_later(item, later);
+        }
+        let limit = usize::try_from(PROBE_LIMIT).unwrap();
+        assert_eq!(tried, [vec!["A"; limit], vec!["B"; limit]].concat());
+        assert!(!schedule.has_probe());
+    }
+
+    #[test]
+    fn messages_are_taken_out_by_age_and_put_back_as_they_were() {
+        let now = Instant::now();
+        let later = now + Duration::from_secs(9);
+        let mut schedule = Schedule::default();
+        schedule.add_later(item("B", 2, now), later);
+        schedule.add(item("A", 1, now));
+        schedule.add(item("C", 3, now));
+        let taken = schedule.take_where(2, |_| true);
+        assert_eq!(
+            taken.iter().map(|(item, at)| (name(item), *at)).collect::<Vec<_>>(),
+            [("A".to_string(), None), ("B".to_string(), Some(later))]
+        );
+        taken.into_iter().for_each(|(item, at)| schedule.put_back(item, at));
+        assert_eq!(schedule.len(), 3);
+        assert_eq!(schedule.next_time(), Some(later));
+    }
+
+    #[test]
+    fn waiting_times_double_up_to_the_last() {
+        let (first, last) = (Duration::from_secs(30), Duration::from_secs(3600));
+        let seconds: Vec<u64> = (1..=9).map(|n| backoff(n, 0, first, last).as_secs()).collect();
         assert_eq!(seconds, [30, 60, 120, 240, 480, 960, 1920, 3600, 3600]);
-        assert_eq!(backoff(u32::MAX, 0).as_secs(), 3600);
-        assert_eq!(backoff(1, 255).as_millis(), 27_000);
+        assert_eq!(backoff(u32::MAX, 0, first, last).as_secs(), 3600);
+        let least = backoff(1, 255, first, last).as_millis();
+        assert!((27_000..27_010).contains(&least), "{least}");
     }
 }

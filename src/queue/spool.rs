@@ -4,20 +4,25 @@
 //! directory is synced. So a file with its final name is always complete, whatever happened to the power. Recovery is a
 //! scan of the directory. All functions here block; callers are on a thread that may.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, ErrorKind, Seek, SeekFrom, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::{self, File};
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
+use super::disk::{Disk, Handle};
 use super::draft::Draft;
-use super::record::Attempt;
-use super::recovery::{files_of, set_aside};
-use super::stored::{Stored, read_message};
+use super::error::SpoolError;
+use super::id::MessageId;
+use super::journal::Note;
+use super::ledger::{Ledger, Wear};
+use super::recovery::set_aside;
+use super::stored::{Stored, journal_length, read_message, read_notes};
 use crate::config::{Durability, Relay};
 
 /// Messages that the queue takes at most, whatever their size: each costs memory.
 pub const MESSAGE_COUNT_LIMIT: usize = 20_000;
+/// Bytes of a journal beyond which only lasting things are written down: retries of many days stay far below.
+const JOURNAL_BOUND: u64 = 256 << 10;
 
 /// Which of the two directories a message lies in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,69 +37,45 @@ pub enum Place {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     /// Its name.
-    pub id: String,
+    pub id: MessageId,
     /// Where its file is.
     pub place: Place,
-    /// When it was accepted, seconds since 1970 by the clock of then.
+    /// When it was accepted, seconds since 1970: by the clock of then, or as found out later.
     pub arrived: i64,
     /// Bytes of its file.
     pub size: u64,
 }
 
-/// Why the queue could not do something.
-#[derive(Debug)]
-pub enum SpoolError {
-    /// There is no room: limit or disk. It may be better later.
-    Full(String),
-    /// The disk failed otherwise.
-    Io(io::Error),
-    /// The file is not what it should be, and never will be.
-    Damaged(String),
-}
-
-impl From<io::Error> for SpoolError {
-    fn from(error: io::Error) -> Self {
-        match error.kind() {
-            ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::OutOfMemory | ErrorKind::FileTooLarge => {
-                Self::Full(error.to_string())
-            }
-            _ => Self::Io(error),
-        }
-    }
-}
-
-impl std::fmt::Display for SpoolError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Full(what) => write!(f, "the queue is full: {what}"),
-            Self::Io(error) => write!(f, "the queue can't be read or written: {error}"),
-            Self::Damaged(what) => f.write_str(what),
-        }
-    }
-}
-
-impl std::error::Error for SpoolError {}
-
-/// What the queue takes up now.
-#[derive(Debug, Default, Clone, Copy)]
-pub(super) struct Usage {
-    pub(super) bytes: u64,
-    pub(super) messages: usize,
-}
-
 pub(super) struct Directory {
     pub(super) queue: PathBuf,
     /// Whether files and directory are synced before anything is promised.
-    sync: bool,
+    pub(super) sync: bool,
+}
+
+impl Directory {
+    /// The file of a message.
+    pub(super) fn file(&self, id: MessageId) -> PathBuf {
+        self.queue.join(format!("{id}.msg"))
+    }
+
+    /// The file of a message that is not complete yet.
+    pub(super) fn temporary(&self, id: MessageId) -> PathBuf {
+        self.queue.join(format!(".{id}.tmp"))
+    }
 }
 
 /// The queue on disk.
 pub struct Spool {
+    pub(super) disk: Disk,
     pub(super) spool: Directory,
     pub(super) safe: Option<Directory>,
     accept: Place,
     limit: u64,
-    usage: Mutex<Usage>,
+    ledger: Mutex<Ledger>,
+    /// Taken for writing while messages move: nothing is noted in a file that has been copied already.
+    pub(super) moving: RwLock<()>,
+    /// Held while a record is appended.
+    appending: Mutex<()>,
 }
 
 impl Spool {
@@ -103,36 +84,50 @@ impl Spool {
     /// # Errors
     /// When a directory can't be made.
     pub fn open(relay: &Relay) -> Result<Arc<Self>, String> {
+        Self::open_on(relay, Disk::default())
+    }
+
+    pub(super) fn open_on(relay: &Relay, disk: Disk) -> Result<Arc<Self>, String> {
         let always = relay.durability == Durability::Always;
         let directory = |path: &Path, sync| {
             let queue = path.join("queue");
-            let make = |path: &Path, mode| DirBuilder::new().recursive(true).mode(mode).create(path);
             // The outer directory may be passed through (it holds the socket for local mail), the mail is private.
-            make(path, 0o711)
-                .and_then(|()| make(&queue, 0o700))
+            disk.make_directory(path, 0o711, sync)
+                .and_then(|()| disk.make_directory(&queue, 0o700, sync))
                 .map_err(|e| format!("can't make the directory {}: {e}", queue.display()))?;
             Ok::<_, String>(Directory { queue, sync })
         };
         let spool = directory(&relay.spool, always)?;
         let safe = relay.safe_spool.as_deref().map(|path| directory(path, true)).transpose()?;
         let accept = if always && safe.is_some() { Place::Safe } else { Place::Spool };
-        let usage = Mutex::new(Usage::default());
-        Ok(Arc::new(Self { spool, safe, accept, limit: relay.spool_limit, usage }))
+        let (ledger, appending) = (Mutex::default(), Mutex::default());
+        let (limit, moving) = (relay.spool_limit, RwLock::default());
+        Ok(Arc::new(Self { disk, spool, safe, accept, limit, ledger, moving, appending }))
     }
 
-    pub(super) fn usage(&self) -> MutexGuard<'_, Usage> {
-        self.usage.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn directory(&self, place: Place) -> &Directory {
+    fn nothing_moves(&self) -> RwLockReadGuard<'_, ()> {
+        self.moving.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn directory(&self, place: Place) -> &Directory {
         match (place, &self.safe) {
             (Place::Safe, Some(safe)) => safe,
             _ => &self.spool,
         }
     }
 
-    fn path(&self, place: Place, id: &str) -> PathBuf {
-        self.directory(place).queue.join(format!("{id}.msg"))
+    /// Where the file of a message is now: it may have been moved since `entry` was made.
+    fn find(&self, entry: &Entry) -> (Place, PathBuf) {
+        let path = self.directory(entry.place).file(entry.id);
+        let Some(safe) = self.safe.as_ref().filter(|_| !path.exists()) else { return (entry.place, path) };
+        match entry.place {
+            Place::Spool => (Place::Safe, safe.file(entry.id)),
+            Place::Safe => (Place::Spool, self.spool.file(entry.id)),
+        }
     }
 
     /// Where new messages go.
@@ -145,37 +140,49 @@ impl Spool {
         self.safe.is_some() && self.accept == Place::Spool
     }
 
+    /// Bytes and messages in the queue, and the bytes that it may have.
+    pub fn usage_now(&self) -> (u64, usize, u64) {
+        let ledger = self.ledger();
+        (ledger.bytes(), ledger.messages(), self.limit)
+    }
+
+    /// Messages and bytes that a power cut would lose now, if `spool` is a RAM disk: what lies there unsynced.
+    pub fn in_danger(&self) -> (usize, u64) {
+        let usage = self.ledger().spool;
+        if self.spool.sync { (0, 0) } else { (usage.messages, usage.bytes) }
+    }
+
+    /// What was written to `safe_spool` since the program started.
+    pub fn wear(&self) -> Wear {
+        self.ledger().wear
+    }
+
     /// Whether a message of `bytes` (0: unknown) would fit now.
     ///
     /// # Errors
     /// [`SpoolError::Full`] with the reason.
     pub fn room_for(&self, bytes: u64) -> Result<(), SpoolError> {
-        let usage = *self.usage();
-        if usage.messages >= MESSAGE_COUNT_LIMIT {
-            return Err(SpoolError::Full(format!("{} messages are waiting", usage.messages)));
+        self.room_beside(&self.ledger(), bytes)
+    }
+
+    fn room_beside(&self, ledger: &Ledger, bytes: u64) -> Result<(), SpoolError> {
+        if ledger.messages() >= MESSAGE_COUNT_LIMIT {
+            return Err(SpoolError::Full(format!("{} messages are waiting", ledger.messages())));
         }
-        let free = self.limit.saturating_sub(usage.bytes);
+        let used = ledger.bytes();
+        let free = self.limit.saturating_sub(used);
         if free == 0 || bytes > free {
-            return Err(SpoolError::Full(format!(
-                "{} of {} bytes are used (option spool_limit)",
-                usage.bytes, self.limit
-            )));
+            return Err(SpoolError::Full(format!("{used} of {} bytes are used (option spool_limit)", self.limit)));
         }
         Ok(())
     }
 
     /// Sets `bytes` aside for a message that is arriving.
     pub(super) fn reserve(&self, bytes: u64) -> Result<(), SpoolError> {
-        self.room_for(bytes)?;
-        let mut usage = self.usage();
-        usage.bytes = usage.bytes.saturating_add(bytes);
+        let mut ledger = self.ledger();
+        self.room_beside(&ledger, bytes)?;
+        ledger.reserved = ledger.reserved.saturating_add(bytes);
         Ok(())
-    }
-
-    /// Gives back what [`Self::reserve`] took.
-    pub(super) fn release(&self, bytes: u64) {
-        let mut usage = self.usage();
-        usage.bytes = usage.bytes.saturating_sub(bytes);
     }
 
     /// Begins a message. Nothing touches the disk before there is something to write.
@@ -184,38 +191,41 @@ impl Spool {
     /// When the queue is full or the system has no random numbers.
     pub fn draft(self: &Arc<Self>) -> Result<Draft, SpoolError> {
         self.room_for(0)?;
-        Ok(Draft::new(Arc::clone(self), crate::system::random_id()?))
+        Ok(Draft::new(Arc::clone(self), MessageId::random()?))
     }
 
     /// Makes the file that a draft is written to.
-    pub(super) fn create(&self, id: &str) -> Result<File, SpoolError> {
-        let directory = self.directory(self.accept);
-        if self.path(Place::Spool, id).exists() || self.path(Place::Safe, id).exists() {
+    pub(super) fn create(&self, id: MessageId) -> Result<Handle, SpoolError> {
+        let taken = |directory: &Directory| directory.file(id).exists();
+        if taken(&self.spool) || self.safe.as_ref().is_some_and(taken) {
             return Err(SpoolError::Io(io::Error::from(ErrorKind::AlreadyExists)));
         }
-        let path = directory.queue.join(format!(".{id}.tmp"));
-        Ok(OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?)
+        let file = self.disk.create(&self.directory(self.accept).temporary(id))?;
+        self.ledger().made(self.accept);
+        Ok(file)
     }
 
     /// Removes the file of a draft that came to nothing.
-    pub(super) fn discard(&self, id: &str) {
-        // It may not be there; recovery removes what is left.
-        let _ = fs::remove_file(self.directory(self.accept).queue.join(format!(".{id}.tmp")));
+    pub(super) fn discard(&self, id: MessageId) {
+        // What can't be removed now is removed at the next start.
+        let _ = self.disk.remove(&self.directory(self.accept).temporary(id));
     }
 
     /// Puts a complete draft into the queue. When this returns, the promise of the place holds.
-    pub(super) fn publish(&self, id: &str, file: &File) -> Result<(), SpoolError> {
+    pub(super) fn publish(&self, id: MessageId, file: &Handle) -> Result<(), SpoolError> {
         let directory = self.directory(self.accept);
         if directory.sync {
             file.sync_all()?;
         }
-        if let Err(error) = rename_into_place(directory, id) {
+        self.disk.rename(&directory.temporary(id), &directory.file(id))?;
+        if directory.sync
+            && let Err(error) = self.disk.sync_directory(&directory.queue)
+        {
             // The device hears of a failure and will come again: the message must not be there twice.
-            let _ = fs::remove_file(self.path(self.accept, id));
-            return Err(error);
+            let _ = self.disk.remove(&directory.file(id));
+            let _ = self.disk.sync_directory(&directory.queue);
+            return Err(error.into());
         }
-        let mut usage = self.usage();
-        usage.messages = usage.messages.saturating_add(1);
         Ok(())
     }
 
@@ -224,23 +234,46 @@ impl Spool {
     /// # Errors
     /// [`SpoolError::Damaged`] when the file is not a complete message.
     pub fn open_message(&self, entry: &Entry) -> Result<Stored, SpoolError> {
-        read_message(File::open(self.path(entry.place, &entry.id))?, &entry.id)
+        read_message(File::open(self.find(entry).1)?, entry.id.as_str())
     }
 
-    /// Appends what an attempt brought.
+    /// What happened to a message so far, for people: the last 200 notes.
+    ///
+    /// # Errors
+    /// As [`Self::open_message`].
+    pub fn notes(&self, entry: &Entry) -> Result<Vec<Note>, SpoolError> {
+        read_notes(File::open(self.find(entry).1)?, entry.id.as_str())
+    }
+
+    /// Appends a note to the journal of a message. A journal that has grown very long takes only what lasts.
     ///
     /// # Errors
     /// When the disk does not take it; the caller keeps it in memory then.
-    pub fn record(&self, entry: &Entry, attempt: &Attempt) -> Result<(), SpoolError> {
-        let line = attempt.encode();
-        let mut file = OpenOptions::new().append(true).open(self.path(entry.place, &entry.id))?;
-        let before = file.seek(SeekFrom::End(0))?;
-        if let Err(error) = file.write_all(&line) {
-            // Half a line would hide the next whole one.
-            let _ = file.set_len(before);
-            return Err(error.into());
+    pub fn record(&self, entry: &Entry, note: &Note) -> Result<(), SpoolError> {
+        let _still = self.nothing_moves();
+        let (place, path) = self.find(entry);
+        let mut record = note.encode();
+        if fs::metadata(&path)?.len() > JOURNAL_BOUND && journal_length(&path)? > JOURNAL_BOUND {
+            let Some(lasting) = note.lasting() else { return Ok(()) };
+            record = lasting.encode();
         }
-        if self.directory(entry.place).sync {
+        let mut file = self.disk.append(&path)?;
+        {
+            let _alone = self.appending.lock().unwrap_or_else(PoisonError::into_inner);
+            let before = file.len()?;
+            if let Err(error) = file.append(&record) {
+                // Half a record hides no other, but it takes room.
+                let _ = file.set_len(before);
+                return Err(error.into());
+            }
+        }
+        {
+            let mut ledger = self.ledger();
+            ledger.wrote(place, record.len());
+            let usage = ledger.of(place);
+            usage.bytes = usage.bytes.saturating_add(record.len() as u64);
+        }
+        if self.directory(place).sync {
             file.sync_data()?;
         }
         Ok(())
@@ -251,79 +284,56 @@ impl Spool {
     /// # Errors
     /// When the file can't be removed; it would come back at the next start.
     pub fn remove(&self, entry: &Entry) -> Result<(), SpoolError> {
-        let directory = self.directory(entry.place);
-        match fs::remove_file(self.path(entry.place, &entry.id)) {
-            Ok(()) => {}
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => return Err(error.into()),
+        let _still = self.nothing_moves();
+        let copied = self.safe.as_ref().filter(|safe| safe.file(entry.id).exists());
+        // First what a move may have left behind: it would come back when the safe one is gone.
+        let sync = self.spool.sync || copied.is_some();
+        let book = if copied.is_some() { None } else { Some(Place::Spool) };
+        let mut found = self.remove_from(&self.spool, entry.id, sync, book)?;
+        if let Some(safe) = copied {
+            found |= self.remove_from(safe, entry.id, true, Some(Place::Safe))?;
         }
-        self.forget(entry.size);
-        if directory.sync {
-            // Otherwise a power cut would bring it back and send it twice.
-            File::open(&directory.queue)?.sync_all()?;
+        if !found {
+            // Somebody removed it by hand.
+            self.ledger().take(entry.place, entry.size);
         }
         Ok(())
     }
 
-    fn forget(&self, size: u64) {
-        let mut usage = self.usage();
-        usage.bytes = usage.bytes.saturating_sub(size);
-        usage.messages = usage.messages.saturating_sub(1);
+    /// Removes a message's file from one directory and from the books; false when it is not there.
+    fn remove_from(
+        &self,
+        directory: &Directory,
+        id: MessageId,
+        sync: bool,
+        book: Option<Place>,
+    ) -> Result<bool, SpoolError> {
+        let path = directory.file(id);
+        let removed = fs::metadata(&path).and_then(|metadata| {
+            self.disk.remove(&path)?;
+            Ok(metadata.len())
+        });
+        match removed {
+            Ok(size) => {
+                if let Some(place) = book {
+                    self.ledger().take(place, size);
+                }
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(error.into()),
+        }
+        if sync {
+            // Otherwise a power cut would bring it back and send it twice.
+            self.disk.sync_directory(&directory.queue)?;
+        }
+        Ok(true)
     }
 
     /// Renames a file that can't be used to `ID.bad`, for its owner to look at.
     pub fn set_aside(&self, entry: &Entry, reason: &str) {
-        self.forget(entry.size);
-        set_aside(&self.path(entry.place, &entry.id), reason);
+        let (place, path) = self.find(entry);
+        let size = fs::metadata(&path).map_or(entry.size, |metadata| metadata.len());
+        self.ledger().take(place, size);
+        set_aside(&self.disk, &path, reason);
     }
-
-    /// Moves a message from `spool` to `safe_spool`, journal and all.
-    ///
-    /// # Errors
-    /// When there is no safe directory or it does not take the message; the message stays where it is.
-    pub fn move_to_safe(&self, entry: &Entry) -> Result<Entry, SpoolError> {
-        let Some(safe) = self.safe.as_ref().filter(|_| entry.place == Place::Spool) else { return Ok(entry.clone()) };
-        let temporary = safe.queue.join(format!(".{}.tmp", entry.id));
-        let copy = || -> Result<(), SpoolError> {
-            let mut from = File::open(self.path(Place::Spool, &entry.id))?;
-            let mut to = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-            io::copy(&mut from, &mut to)?;
-            to.sync_all()?;
-            rename_into_place(safe, &entry.id)
-        };
-        if let Err(error) = copy() {
-            let _ = fs::remove_file(&temporary);
-            return Err(error);
-        }
-        // Were this to fail, recovery finds both and keeps the safe one.
-        let _ = fs::remove_file(self.path(Place::Spool, &entry.id));
-        Ok(Entry { place: Place::Safe, ..entry.clone() })
-    }
-
-    /// Moves everything that lies in `spool` to `safe_spool`, what nobody has in hand included. For the end of a run.
-    ///
-    /// # Errors
-    /// The first failure; the others are moved all the same.
-    pub fn move_all_to_safe(&self) -> Result<usize, SpoolError> {
-        let mut moved = 0;
-        let mut failure = None;
-        for (name, path) in files_of(&self.spool.queue)? {
-            let Some(id) = name.strip_suffix(".msg") else { continue };
-            let size = fs::metadata(&path).map(|m| m.len()).unwrap_or(0);
-            let entry = Entry { id: id.into(), place: Place::Spool, arrived: 0, size };
-            match self.move_to_safe(&entry) {
-                Ok(_) => moved += 1,
-                Err(error) => failure = failure.or(Some(error)),
-            }
-        }
-        failure.map_or(Ok(moved), Err)
-    }
-}
-
-fn rename_into_place(directory: &Directory, id: &str) -> Result<(), SpoolError> {
-    fs::rename(directory.queue.join(format!(".{id}.tmp")), directory.queue.join(format!("{id}.msg")))?;
-    if directory.sync {
-        File::open(&directory.queue)?.sync_all()?;
-    }
-    Ok(())
 }

@@ -6,13 +6,18 @@ use std::path::Path;
 
 use super::blocking;
 use super::checksum::Checksum;
-use super::record::{Meta, PREAMBLE, Preamble, State};
-use super::spool::SpoolError;
+use super::error::SpoolError;
+use super::id::MessageId;
+use super::journal::Note;
+use super::record::{Meta, PREAMBLE, Preamble};
+use super::state::State;
 
 /// Bytes read at a time.
 const CHUNK: usize = 32 << 10;
-/// Bytes of journal that are read back: retries of many days stay far below.
+/// Bytes of journal that are read back: many times what is ever written.
 const JOURNAL_LIMIT: u64 = 4 << 20;
+/// Notes that are shown to people.
+const NOTES_SHOWN: usize = 200;
 
 /// An open message of the queue.
 pub struct Stored {
@@ -89,17 +94,62 @@ pub(super) fn inspect(path: &Path, id: &str) -> Result<(Meta, State, u64), Spool
     Ok((stored.meta, stored.state, size))
 }
 
-/// Reads everything but the body, and checks all of it.
-pub(super) fn read_message(mut file: File, id: &str) -> Result<Stored, SpoolError> {
-    let damaged = |what: &str| SpoolError::Damaged(format!("message {id} is damaged: {what}"));
+/// Whether a file is a complete message, its body read to the last byte.
+pub(super) fn is_whole(path: &Path, id: MessageId) -> Result<bool, SpoolError> {
+    let read = || {
+        let mut body = read_message(File::open(path)?, id.as_str())?.body;
+        while let Some(reading) = body {
+            let (rest, chunk) = reading.next()?;
+            body = (!chunk.is_empty()).then_some(rest);
+        }
+        Ok(true)
+    };
+    match read() {
+        Err(SpoolError::Damaged(_)) => Ok(false),
+        result => result,
+    }
+}
+
+/// Bytes of a message's journal.
+pub(super) fn journal_length(path: &Path) -> Result<u64, SpoolError> {
+    let mut file = File::open(path)?;
+    let start = read_preamble(&mut file, "")?.journal_offset().unwrap_or(u64::MAX);
+    Ok(file.metadata()?.len().saturating_sub(start))
+}
+
+/// Reads the newest notes of a message's journal.
+pub(super) fn read_notes(mut file: File, id: &str) -> Result<Vec<Note>, SpoolError> {
+    let start = read_preamble(&mut file, id)?.journal_offset().unwrap_or(u64::MAX);
+    file.seek(SeekFrom::Start(start))?;
+    let mut notes: Vec<Note> = Note::read(&read_journal(&mut file)?).collect();
+    Ok(notes.split_off(notes.len().saturating_sub(NOTES_SHOWN)))
+}
+
+fn read_journal(file: &mut File) -> Result<Vec<u8>, SpoolError> {
+    let mut journal = Vec::new();
+    file.take(JOURNAL_LIMIT).read_to_end(&mut journal)?;
+    Ok(journal)
+}
+
+fn damaged(id: &str, what: &str) -> SpoolError {
+    SpoolError::Damaged(format!("message {id} is damaged: {what}"))
+}
+
+fn read_preamble(file: &mut File, id: &str) -> Result<Preamble, SpoolError> {
     let mut start = [0; PREAMBLE];
     file.read_exact(&mut start).map_err(|e| match e.kind() {
-        ErrorKind::UnexpectedEof => damaged("shorter than its preamble"),
+        ErrorKind::UnexpectedEof => damaged(id, "shorter than its preamble"),
         _ => e.into(),
     })?;
-    let preamble = Preamble::decode(&start).map_err(damaged)?;
+    Preamble::decode(&start).map_err(|what| damaged(id, what))
+}
+
+/// Reads everything but the body, and checks all of it.
+pub(super) fn read_message(mut file: File, id: &str) -> Result<Stored, SpoolError> {
+    let damaged = |what| damaged(id, what);
+    let preamble = read_preamble(&mut file, id)?;
     let length = file.metadata()?.len();
-    let journal_at = preamble.journal_offset().filter(|end| *end <= length).ok_or_else(|| damaged("cut short"))?;
+    preamble.journal_offset().filter(|end| *end <= length).ok_or_else(|| damaged("cut short"))?;
     file.seek(SeekFrom::Start(preamble.body.saturating_add(PREAMBLE as u64)))?;
     let header = read_exact(&mut file, preamble.header)?;
     let meta = read_exact(&mut file, preamble.meta)?;
@@ -110,9 +160,7 @@ pub(super) fn read_message(mut file: File, id: &str) -> Result<Stored, SpoolErro
         return Err(damaged("header or envelope changed"));
     }
     let meta = Meta::decode(&meta).ok_or_else(|| damaged("envelope of another version"))?;
-    let mut journal = Vec::new();
-    Read::by_ref(&mut file).take(length.saturating_sub(journal_at).min(JOURNAL_LIMIT)).read_to_end(&mut journal)?;
     let mut state = State::new(&meta.envelope);
-    state.replay(&journal);
+    state.replay(&read_journal(&mut file)?);
     Ok(Stored::new(file, &preamble, header, meta, state))
 }

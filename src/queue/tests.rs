@@ -4,10 +4,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::record::{Attempt, Progress};
+use super::record::{Attempt, Note, Progress};
 use super::*;
 use crate::config::{Durability, Relay, load, uci};
 use crate::message::{BodyForm, Encode, Envelope};
+
+mod faults;
+//mod machine;
+mod replay;
 
 fn relay(dir: &Path, durability: Durability, limit: u64) -> Relay {
     let (settings, _) = load::settings(&uci::parse(b"").unwrap());
@@ -31,6 +35,7 @@ fn meta(to: &[&str]) -> Meta {
         arrived: 1_800_000_000,
         client: "10.0.0.7".into(),
         notice: false,
+        undated: None,
     }
 }
 
@@ -41,6 +46,10 @@ async fn put(spool: &Arc<Spool>, body: &[u8], to: &[&str]) -> Result<Entry, Spoo
         draft.settle().await?;
     }
     draft.commit(b"Subject: x\r\n".to_vec(), meta(to)).await
+}
+
+fn attempt(index: usize, progress: Progress) -> Note {
+    Note::Attempt(Attempt { at: 1, results: vec![(index, progress, "a reply".into())] })
 }
 
 async fn body_of(mut stored: Stored) -> Result<Vec<u8>, SpoolError> {
@@ -54,6 +63,11 @@ async fn body_of(mut stored: Stored) -> Result<Vec<u8>, SpoolError> {
     }
 }
 
+/// A directory in memory where there is one: these tests sync a lot, and the disk is not what they test.
+fn scratch() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
+
 fn names(dir: &Path) -> Vec<String> {
     let mut names: Vec<String> =
         fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
@@ -61,7 +75,7 @@ fn names(dir: &Path) -> Vec<String> {
     names
 }
 
-fn file(dir: &Path, id: &str) -> PathBuf {
+fn file(dir: &Path, id: MessageId) -> PathBuf {
     dir.join(format!("flash/queue/{id}.msg"))
 }
 
@@ -138,7 +152,7 @@ async fn recovery_finds_messages_with_their_state_and_clears_leavings() {
     let relay = relay(dir.path(), Durability::Always, 1 << 20);
     let spool = Spool::open(&relay).unwrap();
     let entry = put(&spool, b"text", &["a@b.c", "d@e.f"]).await.unwrap();
-    spool.record(&entry, &Attempt { at: 1, results: vec![(0, Progress::Delivered, "250 ok".into())] }).unwrap();
+    spool.record(&entry, &attempt(0, Progress::Delivered)).unwrap();
     let queue = dir.path().join("flash/queue");
     fs::write(queue.join(".HALF.tmp"), b"half").unwrap();
     fs::write(queue.join("NOTES.txt"), b"somebody's").unwrap();
@@ -148,7 +162,7 @@ async fn recovery_finds_messages_with_their_state_and_clears_leavings() {
     let spool = Spool::open(&relay).unwrap();
     let found = spool.recover();
     assert_eq!(found.len(), 1);
-    assert_eq!((found[0].id.as_str(), found[0].place), (entry.id.as_str(), Place::Safe));
+    assert_eq!((found[0].id, found[0].place), (entry.id, Place::Safe));
     let mut left = ["FOREIGN.bad".to_string(), format!("{}.msg", entry.id), "NOTES.txt".into()];
     left.sort();
     assert_eq!(names(&queue), left);
@@ -164,13 +178,13 @@ async fn a_torn_file_is_set_aside_wherever_it_is_torn() {
     let relay = relay(dir.path(), Durability::Always, 1 << 20);
     let spool = Spool::open(&relay).unwrap();
     let entry = put(&spool, b"some text\r\n", &["a@b.c"]).await.unwrap();
-    let whole = fs::read(file(dir.path(), &entry.id)).unwrap();
+    let whole = fs::read(file(dir.path(), entry.id)).unwrap();
     for length in 0..whole.len() {
-        fs::write(file(dir.path(), &entry.id), &whole[..length]).unwrap();
+        fs::write(file(dir.path(), entry.id), &whole[..length]).unwrap();
         assert!(spool.recover().is_empty(), "cut to {length}");
-        let _ = fs::remove_file(file(dir.path(), &entry.id));
+        let _ = fs::remove_file(file(dir.path(), entry.id));
     }
-    fs::write(file(dir.path(), &entry.id), &whole).unwrap();
+    fs::write(file(dir.path(), entry.id), &whole).unwrap();
     assert_eq!(spool.recover().len(), 1);
 }
 
@@ -179,9 +193,9 @@ async fn a_changed_body_is_noticed_before_its_end_is_sent() {
     let dir = tempfile::tempdir().unwrap();
     let spool = Spool::open(&relay(dir.path(), Durability::Always, 1 << 20)).unwrap();
     let entry = put(&spool, &[b'x'; 50_000], &["a@b.c"]).await.unwrap();
-    let mut bytes = fs::read(file(dir.path(), &entry.id)).unwrap();
+    let mut bytes = fs::read(file(dir.path(), entry.id)).unwrap();
     bytes[record::PREAMBLE + 49_999] ^= 1;
-    fs::write(file(dir.path(), &entry.id), bytes).unwrap();
+    fs::write(file(dir.path(), entry.id), bytes).unwrap();
     let stored = spool.open_message(&entry).unwrap();
     assert!(matches!(body_of(stored).await, Err(SpoolError::Damaged(_))));
     spool.set_aside(&entry, "test");
@@ -195,18 +209,35 @@ async fn moving_to_safety_takes_the_journal_along() {
     let spool = Spool::open(&relay).unwrap();
     let entry = put(&spool, b"text", &["a@b.c", "d@e.f"]).await.unwrap();
     assert_eq!(entry.place, Place::Spool);
-    spool.record(&entry, &Attempt { at: 1, results: vec![(1, Progress::Failed, "550 no".into())] }).unwrap();
-    let moved = spool.move_to_safe(&entry).unwrap();
+    spool.record(&entry, &attempt(1, Progress::Failed)).unwrap();
+    let (moved, error) = spool.move_to_safe(vec![entry.clone()]).remove(0);
+    assert!(error.is_none());
     assert_eq!(moved.place, Place::Safe);
     assert!(names(&dir.path().join("ram/queue")).is_empty());
     assert_eq!(spool.open_message(&moved).unwrap().state.recipients[1].progress, Progress::Failed);
 
     // A copy that a crash left behind in RAM is not a second message.
-    fs::copy(file(dir.path(), &entry.id), dir.path().join(format!("ram/queue/{}.msg", entry.id))).unwrap();
+    fs::copy(file(dir.path(), entry.id), dir.path().join(format!("ram/queue/{}.msg", entry.id))).unwrap();
     assert_eq!(spool.recover().len(), 1);
     assert!(names(&dir.path().join("ram/queue")).is_empty());
 
     put(&spool, b"two", &["a@b.c"]).await.unwrap();
     assert_eq!(spool.move_all_to_safe().unwrap(), 1);
     assert_eq!(Spool::list(&relay).unwrap().len(), 2);
+}
+
+/// Bytes and messages as the queue has them in its books.
+fn books(spool: &Spool) -> (u64, usize) {
+    let (bytes, messages, _) = spool.usage_now();
+    (bytes, messages)
+}
+
+/// Bytes and messages that lie in the directories.
+fn on_disk(dir: &Path) -> (u64, usize) {
+    let queues = ["ram", "flash"].map(|place| dir.join(place).join("queue"));
+    let messages: Vec<PathBuf> = queues
+        .iter()
+        .flat_map(|queue| names(queue).into_iter().filter(|n| n.ends_with(".msg")).map(|n| queue.join(n)))
+        .collect();
+    (messages.iter().map(|path| fs::metadata(path).unwrap().len()).sum(), messages.len())
 }

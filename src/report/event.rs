@@ -46,6 +46,7 @@ pub enum Event {
     /// A provider took the message for one recipient.
     Delivered {
         id: String,
+        client: String,
         from: String,
         to: String,
         size: u64,
@@ -57,7 +58,17 @@ pub enum Event {
     /// One recipient has to wait.
     Deferred { id: String, to: String, account: String, tls: Option<TlsFacts>, reason: Reason, next: Duration },
     /// One recipient will not get it.
-    Failed { id: String, to: String, account: String, tls: Option<TlsFacts>, reason: Reason, delay: u64 },
+    Failed {
+        id: String,
+        client: String,
+        from: String,
+        to: String,
+        size: u64,
+        account: String,
+        tls: Option<TlsFacts>,
+        reason: Reason,
+        delay: u64,
+    },
     /// A message has been dealt with for all recipients and left the queue.
     Removed { id: String },
     /// A report of a failure was put into the queue.
@@ -74,6 +85,10 @@ pub enum Event {
     Recovered { messages: usize, bytes: u64 },
     /// The queue could not be written.
     SpoolTrouble { id: String, reason: Reason },
+    /// No more mail can be taken in; devices are told to come again later.
+    QueueFull { reason: Reason },
+    /// Mail is taken in again.
+    QueueHasRoom,
     /// New settings are in use.
     Reloaded,
     /// New settings can't be used; the old ones stay.
@@ -84,6 +99,18 @@ pub enum Event {
     Started { version: &'static str },
     /// The program ends.
     Stopped { waiting: usize },
+    /// Somebody or something asked for a look at everything.
+    Woken { reason: Reason },
+    /// The clock was set; what it says now, seconds since 1970.
+    ClockSet { now: i64 },
+    /// The owner holds a message back.
+    Held { id: String },
+    /// The owner released a message.
+    Released { id: String },
+    /// The owner removed a message.
+    Deleted { id: String },
+    /// An observer was too slow for so many events; only that observer hears this, see `observe`.
+    Overrun { lost: u32 },
 }
 
 /// A log line being put together.
@@ -134,9 +161,10 @@ impl Line {
 }
 
 impl Event {
-    /// Writes the event's line to the log.
+    /// Writes the event's line to the log, then passes the event on to those who watch (see `observe`). Never waits.
     pub fn log(&self) {
         log::log!(target: "smtprelay", self.level(), "{}", self.line());
+        super::hub::publish(self);
     }
 
     fn level(&self) -> log::Level {
@@ -150,6 +178,8 @@ impl Event {
             | Self::Aborted { .. }
             | Self::Deferred { .. }
             | Self::Paused { .. }
+            | Self::QueueFull { .. }
+            | Self::Overrun { .. }
             | Self::Advice { .. } => log::Level::Warn,
             _ => log::Level::Info,
         }
@@ -175,8 +205,9 @@ impl Event {
                 Line::new("rejected").add("client", client).address("from", from).recipients(to).add("reply", reply)
             }
             Self::Aborted { client, reason } => Line::new("aborted").add("client", client).add("text", reason),
-            Self::Delivered { id, from, to, size, account, tls, reply, delay } => Line::new("delivered")
+            Self::Delivered { id, client, from, to, size, account, tls, reply, delay } => Line::new("delivered")
                 .add("id", id)
+                .optional("client", client)
                 .address("from", from)
                 .address("to", to)
                 .add("size", size)
@@ -191,9 +222,12 @@ impl Event {
                 .tls(tls.as_ref())
                 .add("next", format_args!("{}s", next.as_secs()))
                 .add("text", reason),
-            Self::Failed { id, to, account, tls, reason, delay } => Line::new("failed")
+            Self::Failed { id, client, from, to, size, account, tls, reason, delay } => Line::new("failed")
                 .add("id", id)
+                .optional("client", client)
+                .address("from", from)
                 .address("to", to)
+                .add("size", size)
                 .add("account", account)
                 .tls(tls.as_ref())
                 .add("delay", format_args!("{delay}s"))
@@ -211,11 +245,19 @@ impl Event {
             Self::SetAside { file, reason } => Line::new("set_aside").add("file", file).add("text", reason),
             Self::Recovered { messages, bytes } => Line::new("recovered").add("messages", messages).add("bytes", bytes),
             Self::SpoolTrouble { id, reason } => Line::new("spool_trouble").optional("id", id).add("text", reason),
+            Self::QueueFull { reason } => Line::new("queue_full").add("text", reason),
+            Self::QueueHasRoom => Line::new("queue_has_room"),
+            Self::Woken { reason } => Line::new("woken").add("reason", reason),
+            Self::ClockSet { now } => Line::new("clock_set").add("now", now),
+            Self::Held { id } => Line::new("held").add("id", id),
+            Self::Released { id } => Line::new("released").add("id", id),
+            Self::Deleted { id } => Line::new("deleted").add("id", id),
             Self::Reloaded => Line::new("reloaded"),
             Self::ReloadRefused { reason } => Line::new("reload_refused").add("text", reason),
             Self::Advice { text } => Line::new("advice").add("text", text),
             Self::Started { version } => Line::new("started").add("version", version),
             Self::Stopped { waiting } => Line::new("stopped").add("waiting", waiting),
+            Self::Overrun { lost } => Line::new("overrun").add("lost", lost),
         };
         line.0
     }

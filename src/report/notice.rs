@@ -1,13 +1,24 @@
-//! The report to a sender that a message did not arrive (RFC 3464, RFC 6522).
+//! The report to a sender about one message: what did not arrive, or is late (RFC 3464 in the frame of RFC 6522).
+//!
+//! Every part is ASCII with short lines, whatever the message, its addresses and the provider's words hold: reasons and
+//! headers are quoted-printable where they have to be, addresses beyond ASCII have the form of RFC 6533 section 3.
 
 use std::fmt::Write as _;
 
-use crate::message::date;
+use super::letter::{ADDRESS_SHOWN, Head, REASON_SHOWN, fill, one_line, part, when, who};
+use super::{Kind, readable};
+use crate::message::encoded;
 
-/// Bytes of the failed message's header that are sent back.
+/// Bytes of the message's header that are sent back; it is cut at a line.
 const HEADER_SHOWN: usize = 16 << 10;
+/// Recipients that are listed; the others are counted. So a report stays below 1 MB.
+const RECIPIENTS_SHOWN: usize = 200;
+/// Bytes of a Diagnostic-Code, on all its lines.
+const DIAGNOSTIC_SHOWN: usize = 800;
+/// Where fields of the delivery status are folded.
+const FOLD_AT: usize = 76;
 
-/// A recipient that will not get the message.
+/// A recipient that will not get the message, or not yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
     /// The address.
@@ -19,7 +30,11 @@ pub struct Failure {
 /// All that a report says.
 #[derive(Debug, Clone, Copy)]
 pub struct Notice<'a> {
-    /// Name of the failed message in the queue.
+    /// Whether the message was given up or is late.
+    pub kind: Kind,
+    /// Until when a late message is tried, seconds since 1970; `None` when that is not known, and for failures.
+    pub retry_until: Option<i64>,
+    /// Name of the message in the queue.
     pub id: &'a str,
     /// Our own name.
     pub hostname: &'a str,
@@ -27,117 +42,226 @@ pub struct Notice<'a> {
     pub from: &'a str,
     /// Who hears of it.
     pub to: &'a str,
-    /// When the failed message was accepted, seconds since 1970.
+    /// When the message was accepted, seconds since 1970.
     pub arrived: i64,
     /// Address of the device.
     pub client: &'a str,
-    /// Header of the failed message.
+    /// Header of the message.
     pub header: &'a [u8],
-    /// Recipients that will not get it.
+    /// Recipients that the report is about.
     pub failures: &'a [Failure],
-}
-
-/// The status code in a reason (RFC 3463), or the general one for "failed".
-fn status(reason: &str) -> &str {
-    let is_status = |word: &&str| {
-        let mut parts = word.split('.');
-        let number = |part: Option<&str>, most| {
-            part.is_some_and(|p| (1..=most).contains(&p.len()) && p.bytes().all(|b| b.is_ascii_digit()))
-        };
-        word.starts_with("5.")
-            && number(parts.next(), 1)
-            && number(parts.next(), 3)
-            && number(parts.next(), 3)
-            && parts.next().is_none()
-    };
-    reason.split_whitespace().find(is_status).unwrap_or("5.0.0")
 }
 
 impl Notice<'_> {
     /// The report as a message, which goes through the same repair as any other (it has no Date and no Message-ID yet).
     pub fn text(&self) -> Vec<u8> {
-        // Only has to differ from what stands in the parts; the id is random.
-        let boundary = format!("=_{}_report", self.id);
-        let mut out = String::new();
-        // Writing to a String can't fail.
-        let _ = self.write(&mut out, &boundary);
-        let mut bytes = out.into_bytes();
-        let shown = self.header.get(..HEADER_SHOWN).unwrap_or(self.header);
-        bytes.extend_from_slice(shown);
-        if !shown.ends_with(b"\n") {
-            bytes.extend_from_slice(b"\r\n");
+        let original = self.original();
+        // The id is random, so this is never met by chance; the header is the only part that others write.
+        let mut boundary = format!("=_{}_report", self.id);
+        while original.contains(&boundary) {
+            boundary.push('_');
         }
-        bytes.extend_from_slice(format!("\r\n--{boundary}--\r\n").as_bytes());
-        bytes
+        let subject = match self.kind {
+            Kind::Failed => format!("Not delivered: mail from {}", who(self.client)),
+            Kind::Delayed => format!("Still trying: mail from {}", who(self.client)),
+        };
+        let head = Head {
+            hostname: self.hostname,
+            from: self.from,
+            to: self.to,
+            subject: &subject,
+            automatic: "auto-replied",
+        };
+        let frame = format!(
+            "{}Content-Type: multipart/report; report-type=delivery-status;\r\n boundary=\"{boundary}\"\r\n\r\n",
+            head.text()
+        );
+        let status = format!("Content-Type: message/delivery-status\r\n\r\n{}", self.status());
+        let (next, last) = (format!("\r\n--{boundary}\r\n"), format!("\r\n--{boundary}--\r\n"));
+        let pieces: [&[u8]; 8] = [
+            frame.as_bytes(),
+            next.as_bytes().trim_ascii_start(),
+            &part("plain", &self.words()),
+            next.as_bytes(),
+            status.as_bytes(),
+            next.as_bytes(),
+            &part("rfc822-headers", &original),
+            last.as_bytes(),
+        ];
+        pieces.concat()
     }
 
-    fn write(&self, out: &mut String, boundary: &str) -> std::fmt::Result {
-        let eight_bit =
-            !self.header.is_ascii() || self.failures.iter().any(|f| !f.reason.is_ascii() || !f.recipient.is_ascii());
-        let encoding = if eight_bit { "8bit" } else { "7bit" };
-        let arrived = date::rfc5322(self.arrived);
-        write!(out, "From: \"Mail gateway {}\" <{}>\r\nTo: <{}>\r\n", self.hostname, self.from, self.to)?;
-        write!(
-            out,
-            "Subject: Not delivered: mail from {}\r\nAuto-Submitted: auto-replied\r\nMIME-Version: 1.0\r\n",
-            self.client
-        )?;
-        write!(out, "Content-Type: multipart/report; report-type=delivery-status;\r\n boundary=\"{boundary}\"\r\n")?;
-        write!(out, "Content-Transfer-Encoding: {encoding}\r\n\r\n")?;
-        write!(
-            out,
-            "--{boundary}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n"
-        )?;
-        write!(
-            out,
-            "A message that the mail gateway {} took from {}\r\non {arrived} could not be delivered to:\r\n",
-            self.hostname, self.client
-        )?;
-        for failure in self.failures {
-            write!(out, "\r\n  {}\r\n  {}\r\n", failure.recipient, failure.reason)?;
+    /// The part for people (RFC 6522 section 3, first part).
+    fn words(&self) -> String {
+        let mut out = String::new();
+        let on = when(self.arrived).map(|date| format!(" on {date}")).unwrap_or_default();
+        let came = match self.kind {
+            Kind::Failed => "could not be delivered to:",
+            Kind::Delayed => "has not been delivered yet to:",
+        };
+        let gateway = one_line(self.hostname, 255);
+        fill(
+            &mut out,
+            "",
+            &format!("A message that the mail gateway {gateway} took from {}{on} {came}", who(self.client)),
+        );
+        for failure in self.shown() {
+            let _ = writeln!(out, "\n  {}", one_line(&failure.recipient, ADDRESS_SHOWN));
+            fill(&mut out, "  ", &one_line(&failure.reason, REASON_SHOWN));
         }
-        write!(out, "\r\nIts name in the gateway's log is {}. Its header follows.\r\n", self.id)?;
-        write!(out, "\r\n--{boundary}\r\nContent-Type: message/delivery-status\r\n\r\n")?;
-        write!(out, "Reporting-MTA: dns; {}\r\nX-Queue-ID: {}\r\nArrival-Date: {arrived}\r\n", self.hostname, self.id)?;
-        for failure in self.failures {
-            write!(out, "\r\nFinal-Recipient: rfc822; {}\r\nAction: failed\r\n", failure.recipient)?;
-            write!(out, "Status: {}\r\nDiagnostic-Code: smtp; {}\r\n", status(&failure.reason), failure.reason)?;
+        let more = self.failures.len().saturating_sub(RECIPIENTS_SHOWN);
+        if more > 0 {
+            let _ = writeln!(out, "\n  and {more} recipients more, see the gateway's log");
         }
-        write!(
-            out,
-            "\r\n--{boundary}\r\nContent-Type: text/rfc822-headers\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n"
-        )
+        out.push('\n');
+        let outlook = match (self.kind, self.retry_until.and_then(when)) {
+            (Kind::Failed, _) => "They will not get it: the gateway has given up.".into(),
+            (Kind::Delayed, Some(date)) => format!(
+                "It is still being tried, until {date}. Nothing has to be done for that, and the message need not be sent again; should it fail in the end, you hear of it."
+            ),
+            (Kind::Delayed, None) => "It is still being tried. Nothing has to be done for that, and the message need not be sent again; should it fail in the end, you hear of it.".into(),
+        };
+        fill(&mut out, "", &outlook);
+        out.push('\n');
+        let subject = one_line(&readable::subject(self.header), REASON_SHOWN);
+        if !subject.trim().is_empty() {
+            fill(&mut out, "", &format!("Its subject is: {subject}"));
+        }
+        let _ = writeln!(out, "Its name in the gateway's log is {}. Its header follows.", self.id);
+        out
     }
+
+    /// The part for programs (RFC 3464 section 2).
+    fn status(&self) -> String {
+        let mut out = String::new();
+        field(&mut out, "Reporting-MTA", &format!("dns; {}", ascii(self.hostname, 255)));
+        field(&mut out, "X-Queue-ID", self.id);
+        if let Some(date) = when(self.arrived) {
+            field(&mut out, "Arrival-Date", &date);
+        }
+        for failure in self.shown() {
+            out.push_str("\r\n");
+            field(&mut out, "Final-Recipient", &address(&failure.recipient));
+            field(&mut out, "Action", if self.kind == Kind::Failed { "failed" } else { "delayed" });
+            field(&mut out, "Status", &status(&failure.reason, self.kind));
+            let (kind, text) = diagnostic(&failure.reason);
+            field(&mut out, "Diagnostic-Code", &format!("{kind}; {}", ascii(text, DIAGNOSTIC_SHOWN)));
+            if let (Kind::Delayed, Some(date)) = (self.kind, self.retry_until.and_then(when)) {
+                field(&mut out, "Will-Retry-Until", &date);
+            }
+        }
+        out
+    }
+
+    /// The header of the message, at most [`HEADER_SHOWN`] bytes, as text with LF line ends.
+    fn original(&self) -> String {
+        let mut shown = self.header;
+        if let Some(start) = self.header.get(..HEADER_SHOWN).filter(|start| start.len() < self.header.len()) {
+            let whole_lines = memchr::memrchr(b'\n', start).map_or(start.len(), |at| at + 1);
+            shown = start.get(..whole_lines).unwrap_or_default();
+        }
+        // Line by line: one line that is no UTF-8 must not make windows-1252 of the others.
+        let mut text = String::with_capacity(shown.len() + 2);
+        for line in shown.split_inclusive(|b| *b == b'\n') {
+            let line = line.strip_suffix(b"\n").unwrap_or(line);
+            text.push_str(&encoded::decode(line.strip_suffix(b"\r").unwrap_or(line)));
+            text.push('\n');
+        }
+        text
+    }
+
+    fn shown(&self) -> impl Iterator<Item = &Failure> {
+        self.failures.iter().take(RECIPIENTS_SHOWN)
+    }
+}
+
+/// Appends a field, folded at blanks (RFC 5322 section 2.2.3).
+fn field(out: &mut String, name: &str, value: &str) {
+    out.push_str(name);
+    out.push(':');
+    let mut width = name.len() + 1;
+    for (index, word) in value.split_ascii_whitespace().enumerate() {
+        if index > 0 && width + 1 + word.len() > FOLD_AT {
+            out.push_str("\r\n");
+            width = 0;
+        }
+        out.push(' ');
+        out.push_str(word);
+        width += 1 + word.len();
+    }
+    out.push_str("\r\n");
+}
+
+/// `text` in ASCII: other characters by their number, as RFC 6533 section 3 writes them in addresses. At most `limit`
+/// bytes.
+fn ascii(text: &str, limit: usize) -> String {
+    escaped(text, limit, |c| !matches!(c, ' '..='~'))
+}
+
+/// `Final-Recipient` of `address`: RFC 3464 section 2.3.2, or the type of RFC 6533 section 3 for those beyond ASCII.
+fn address(address: &str) -> String {
+    if address.is_ascii() {
+        return format!("rfc822; {}", ascii(address, ADDRESS_SHOWN));
+    }
+    format!("utf-8; {}", escaped(address, 900, |c| !c.is_ascii_graphic() || matches!(c, '+' | '=' | '\\')))
+}
+
+fn escaped(text: &str, limit: usize, must: impl Fn(char) -> bool) -> String {
+    let mut out = String::with_capacity(text.len().min(limit));
+    for c in text.chars() {
+        let before = out.len();
+        if c.is_control() {
+            out.push(' ');
+        } else if must(c) {
+            let _ = write!(out, "\\x{{{:02X}}}", u32::from(c));
+        } else {
+            out.push(c);
+        }
+        if out.len() > limit {
+            out.truncate(before);
+            break;
+        }
+    }
+    out
+}
+
+/// The SMTP reply in a reason, if there is one: where it begins, with its code.
+fn reply(reason: &str) -> Option<&str> {
+    // RFC 5321 section 4.2.1: the second digit is at most 5. So the ports 465 and 587 are no replies.
+    let is_code = |word: &str| matches!(word.as_bytes(), [b'4' | b'5', b'0'..=b'5', b'0'..=b'9']);
+    let word = reason.split_whitespace().find(|word| is_code(word))?;
+    // The words are slices of the reason.
+    reason.get((word.as_ptr() as usize).checked_sub(reason.as_ptr() as usize)?..)
+}
+
+/// Type and text of the Diagnostic-Code (RFC 3464 section 2.3.6): the provider's reply, or our own words.
+fn diagnostic(reason: &str) -> (&'static str, &str) {
+    reply(reason).map_or(("X-smtprelay", reason), |reply| ("smtp", reply))
+}
+
+/// The status of a recipient (RFC 3463): the code in the reason, else the general one of its class. What is still tried
+/// is of class 4, whatever the reply was: a refused login is final for the login, not for the mail.
+fn status(reason: &str, kind: Kind) -> String {
+    let reply = reply(reason);
+    let mut words = reply.unwrap_or(reason).split_whitespace();
+    let code = match reply {
+        // Behind the reply's code, and nowhere else: what follows is free text.
+        Some(_) => words.nth(1).filter(|word| is_status(word)),
+        None => words.find(|word| is_status(word)),
+    };
+    let class = reply.or(code).and_then(|text| text.get(..1)).unwrap_or("5");
+    let class = if kind == Kind::Delayed { "4" } else { class };
+    format!("{class}.{}", code.and_then(|code| code.get(2..)).unwrap_or("0.0"))
+}
+
+/// Whether `word` is an enhanced code of a failure, such as `5.1.1` (RFC 3463 section 2).
+fn is_status(word: &str) -> bool {
+    let mut parts = word.split('.');
+    let mut number =
+        |most| parts.next().is_some_and(|p| (1..=most).contains(&p.len()) && p.bytes().all(|b| b.is_ascii_digit()));
+    word.starts_with(['4', '5']) && number(1) && number(3) && number(3) && parts.next().is_none()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_status_is_the_providers_own() {
-        assert_eq!(status("mx refused it: 550 5.1.1 no such user"), "5.1.1");
-        assert_eq!(status("kept for 4 days"), "5.0.0");
-        assert_eq!(status("version 5.x of 5.1.1.1"), "5.0.0");
-    }
-
-    #[test]
-    fn a_report_has_its_three_parts() {
-        let failures = [Failure { recipient: "x@y.z".into(), reason: "mx refused it: 550 5.1.1 no".into() }];
-        let notice = Notice {
-            id: "ABCDEFGHJK",
-            hostname: "gw.example",
-            from: "me@example.com",
-            to: "plc@example.com",
-            arrived: 1_800_000_000,
-            client: "10.0.0.7",
-            header: b"Subject: alarm\r\n",
-            failures: &failures,
-        };
-        let text = String::from_utf8(notice.text()).unwrap();
-        assert_eq!(text.matches("\r\n--=_ABCDEFGHJK_report").count(), 4);
-        assert!(text.contains("Final-Recipient: rfc822; x@y.z\r\nAction: failed\r\nStatus: 5.1.1\r\n"));
-        assert!(text.contains("\r\n\r\nSubject: alarm\r\n\r\n--=_ABCDEFGHJK_report--\r\n"));
-        assert!(!text.replace("\r\n", "").contains(['\r', '\n']));
-    }
-}
+#[path = "notice_tests.rs"]
+mod tests;

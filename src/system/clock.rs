@@ -6,6 +6,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// 2026-01-01: the program did not exist before, so an earlier clock is wrong.
 pub const EARLIEST: i64 = 1_767_225_600;
 
+/// Seconds by which a clock jumps that has been set; less is the steering of NTP.
+pub const STEP: u64 = 60;
+
 /// Seconds since 1970, UTC. Negative clocks count as 0.
 pub fn now() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).ok().and_then(|d| i64::try_from(d.as_secs()).ok()).unwrap_or(0)
@@ -45,6 +48,34 @@ pub fn boot() -> &'static str {
 /// The wall clock at the moment that was `uptime` in this run of the system, by what the clock says now.
 pub fn at_uptime(then: u64) -> i64 {
     now().saturating_sub(i64::try_from(uptime().saturating_sub(then)).unwrap_or(i64::MAX))
+}
+
+/// Notices when the clock is set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Watch {
+    /// Wall clock less uptime, seconds; constant but for NTP's steering.
+    offset: i64,
+}
+
+impl Watch {
+    /// Begins to watch.
+    pub fn new() -> Self {
+        Self { offset: at_uptime(0) }
+    }
+
+    /// Whether the clock was set since the last look, by more than [`STEP`].
+    pub fn jumped(&mut self) -> bool {
+        let offset = at_uptime(0);
+        let jumped = offset.abs_diff(self.offset) > STEP;
+        self.offset = offset;
+        jumped
+    }
+}
+
+impl Default for Watch {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 #[cfg(test)]

@@ -48,6 +48,16 @@ pub fn addresses() -> std::io::Result<Vec<Address>> {
     Ok(found)
 }
 
+/// Whether there is a way to the rest of the world: a default route, IPv4 or IPv6.
+pub fn has_default_route() -> bool {
+    let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+    // Interface, destination, …; the first line is a heading.
+    let v4 = read("/proc/net/route").lines().any(|line| line.split_whitespace().nth(1) == Some("00000000"));
+    // Destination, its prefix length, …, interface; the kernel has an unreachable one of its own on lo.
+    let is_default = |line: &str| line.starts_with(&format!("{} 00 ", "0".repeat(32))) && !line.ends_with(" lo");
+    v4 || read("/proc/net/ipv6_route").lines().any(|line| is_default(line.trim_end()))
+}
+
 /// Whether the interface that the kernel calls `kernel` is what the settings call `wanted`: the name itself, or
 /// OpenWrt's bridge of that network (`lan` is `br-lan`).
 pub fn is_named(kernel: &str, wanted: &str) -> bool {

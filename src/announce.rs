@@ -1,0 +1,140 @@
+//! The mail after a start of the router (`notify_boot`): waits for clock and uplink, and tells what is known.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+use crate::VERSION;
+use crate::config::{Relay, Settings};
+use crate::intake::{Desk, IntakeError, Origin};
+use crate::message::{Envelope, is_address};
+use crate::report::{BootFacts, BootMail, Event, boot_reason};
+use crate::system::{clock, interfaces};
+
+/// In `safe_spool` (else in `spool`): what the last run knew when it ended.
+const STOPPED: &str = "last_stop";
+/// In `spool`: which start of the router has been announced.
+const ANNOUNCED: &str = "announced";
+/// How often it is looked whether clock and uplink are there.
+const LOOK: Duration = Duration::from_secs(5);
+/// How long the uplink is waited for before the mail goes into the queue all the same.
+const PATIENCE: Duration = Duration::from_secs(600);
+/// Bytes of the mail at most.
+const LIMIT: u64 = 64 << 10;
+
+/// What an earlier run left behind.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LastRun {
+    /// Whether anything is remembered of it.
+    remembers: bool,
+    /// When it ended in order, seconds since 1970.
+    stopped: Option<i64>,
+    /// The start of the router in which it ended.
+    boot: Option<String>,
+    /// The start of the router that was announced last.
+    announced: Option<String>,
+}
+
+fn stop_file(relay: &Relay) -> PathBuf {
+    relay.safe_spool.as_ref().unwrap_or(&relay.spool).join(STOPPED)
+}
+
+fn read(path: &Path) -> Option<String> {
+    // A few bytes of our own; anything else is not looked at.
+    fs::metadata(path).ok().filter(|file| file.len() < 4096).and_then(|_| fs::read_to_string(path).ok())
+}
+
+impl LastRun {
+    /// Reads what the last run left, and takes the sign of an orderly end away: this run has not ended in order yet.
+    pub fn read(relay: &Relay) -> Self {
+        let path = stop_file(relay);
+        let last: Value = read(&path).and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+        let boot = last.get("boot").and_then(Value::as_str).map(str::to_string);
+        let stopped = last.get("at").and_then(Value::as_i64);
+        if stopped.is_some() || boot.as_deref() != Some(clock::boot()) {
+            write(&path, &json!({ "boot": clock::boot() }).to_string());
+        }
+        let announced = read(&relay.spool.join(ANNOUNCED));
+        Self { remembers: boot.is_some(), stopped, boot, announced }
+    }
+}
+
+fn write(path: &Path, text: &str) {
+    if let Err(error) = fs::write(path, text) {
+        Event::SpoolTrouble { id: String::new(), reason: format!("can't write {}: {error}", path.display()) }.log();
+    }
+}
+
+/// Leaves the sign of an orderly end.
+pub fn stopped(relay: &Relay) {
+    write(&stop_file(relay), &json!({ "at": clock::now(), "boot": clock::boot() }).to_string());
+}
+
+/// Queues the mail once after each start of the router, if the owner wants it. `waiting` is what the queue held at the
+/// start: messages and bytes.
+pub async fn run(settings: watch::Receiver<Arc<Settings>>, desk: Desk, last: LastRun, waiting: (usize, u64)) {
+    let current = settings.borrow().clone();
+    if !current.relay.notify_boot || last.announced.as_deref() == Some(clock::boot()) {
+        return;
+    }
+    let started = Instant::now();
+    while !(clock::is_set() && (interfaces::has_default_route() || started.elapsed() > PATIENCE)) {
+        tokio::time::sleep(LOOK).await;
+    }
+    loop {
+        let current = settings.borrow().clone();
+        match announce(&current, &desk, &last, waiting).await {
+            Ok(()) => break write(&current.relay.spool.join(ANNOUNCED), clock::boot()),
+            Err(error) => {
+                Event::Advice { text: format!("the mail about the start of the router can't be queued: {error}") }
+                    .log();
+                tokio::time::sleep(PATIENCE).await;
+            }
+        }
+    }
+}
+
+async fn announce(settings: &Settings, desk: &Desk, last: &LastRun, waiting: (usize, u64)) -> Result<(), IntakeError> {
+    let from = settings.accounts.first().map(|account| account.from.clone()).unwrap_or_default();
+    let hostname = settings.relay.hostname();
+    let Some(to) = settings.relay.admin.clone().or(Some(from.clone())).filter(|to| is_address(to)) else {
+        Event::Advice { text: "notify_boot is on, but there is nobody to tell: set option admin".into() }.log();
+        return Ok(());
+    };
+    let from = if is_address(&from) { from } else { format!("postmaster@{hostname}") };
+    let facts = BootFacts {
+        pstore_has_dump: fs::read_dir("/sys/fs/pstore").is_ok_and(|mut files| files.next().is_some()),
+        remembers: last.remembers,
+        stopped_in_order: last.stopped,
+        boot_id_changed: last.boot.as_deref() != Some(clock::boot()),
+        clock: clock::now(),
+    };
+    let addresses: Vec<_> = interfaces::addresses().unwrap_or_default();
+    let addresses: Vec<_> =
+        addresses.into_iter().filter(|a| !a.ip.is_loopback()).map(|a| (a.interface, a.ip)).collect();
+    let mail = BootMail {
+        hostname: &hostname,
+        from: &from,
+        to: &to,
+        version: VERSION,
+        booted_at: clock::at_uptime(0),
+        reason: &boot_reason(&facts),
+        uptime: clock::uptime(),
+        addresses: &addresses,
+        waiting,
+        oldest: None,
+        last_stop: last.stopped,
+    };
+    let text = mail.text();
+    let origin = Origin { client: None, helo: hostname.clone(), protocol: "local", notice: true };
+    let envelope = Envelope { from: from.clone(), to: vec![to.clone()], smtputf8: !to.is_ascii() };
+    let mut intake = desk.begin(LIMIT)?;
+    intake.push(&text).await?;
+    let taken = intake.finish(envelope, &origin, &hostname, &from).await?;
+    Event::Notified { id: taken.id, about: "start".into(), to }.log();
+    Ok(())
+}

@@ -1,0 +1,37 @@
+//! What the command line does beside running the gateway.
+
+mod ask;
+mod parse;
+mod text;
+
+pub use ask::ask;
+pub use parse::{Asked, Command, parse};
+
+use std::io::Write;
+use std::process::ExitCode;
+
+/// Exit codes of sysexits.h, which callers of a sendmail look at.
+pub mod exit {
+    /// The command line is wrong.
+    pub const USAGE: u8 = 64;
+    /// There is no such message.
+    pub const NO_INPUT: u8 = 66;
+    /// The gateway does not run.
+    pub const UNAVAILABLE: u8 = 69;
+    /// Not now: try again.
+    pub const TEMPORARY: u8 = 75;
+}
+
+/// Tells whoever typed the command.
+pub fn complain(text: &str) {
+    // There is nobody to tell when stderr is gone.
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
+/// Prints the result of a command.
+pub fn print(text: &str) -> ExitCode {
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}

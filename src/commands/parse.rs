@@ -1,0 +1,187 @@
+//! From arguments to a command.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use smtprelay::submit::Request;
+use smtprelay::{VERSION, config};
+
+const HELP: &str = "\
+smtprelay: mail gateway for devices that cannot speak modern mail
+usage: smtprelay COMMAND [--config FILE]
+  run [--foreground]   relay mail; with --foreground log to stderr instead of syslog
+  check                check the settings: exit code 0 when they can be used
+  show                 print the effective settings, defaults filled in, passwords masked
+  status [--json]      how things are: account, queue, what a power cut would lose
+  queue [--json]       list the mail that waits, and why
+  queue show ID [--json]
+                       one message: its header and every try so far
+  queue retry ID|all   try now
+  queue hold ID|all    keep back until released
+  queue release ID|all
+  queue delete ID|all  remove without a notice to anybody
+  history [--json]     the last verdicts
+  devices [--json]     who sent, or tried to
+  wake [REASON]        something outside has changed (uplink, clock): try everything now
+  send [OPTIONS] [RECIPIENT...]
+                       send the message on stdin, like sendmail:
+                         -t       recipients are in the header
+                         -f ADDR  envelope sender
+                         -i, -oi  a lone dot does not end the message
+  --config FILE        settings, default /etc/config/smtprelay
+  --version, --help
+Called as sendmail it sends, as mailq or postqueue -p it lists the queue, as postqueue -f it tries everything.
+Signals: SIGHUP reads the settings again, SIGTERM ends in order.
+Exit codes: 0 done, 1 failed, 64 wrong command line, 66 no such message, 69 the gateway does not run, 75 not now.
+";
+
+/// Something to ask the running gateway.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Question {
+    Status,
+    /// List the queue.
+    Queue,
+    /// Show one message.
+    Show(String),
+    /// `retry`, `hold`, `release` or `delete` one message or all.
+    Change {
+        method: &'static str,
+        id: String,
+    },
+    History,
+    Devices,
+    Wake(String),
+}
+
+pub enum Command {
+    Run { foreground: bool },
+    Check,
+    Show,
+    Ask { question: Question, json: bool },
+    Send(Request),
+}
+
+/// What was asked for: a command with its settings file, or only a text to print.
+pub enum Asked {
+    Do(Command, PathBuf),
+    Print(String),
+}
+
+/// Reads the arguments.
+///
+/// # Errors
+/// What is wrong with them.
+pub fn parse(arguments: Vec<OsString>) -> Result<Asked, String> {
+    let called = arguments.first().map(|name| Path::new(name).file_name().unwrap_or_default().to_os_string());
+    let default = PathBuf::from(config::DEFAULT_FILE);
+    let list = || Command::Ask { question: Question::Queue, json: false };
+    match called.as_deref().and_then(|name| name.to_str()) {
+        Some("mailq") => return Ok(Asked::Do(list(), default)),
+        Some("postqueue") => return Ok(Asked::Do(postqueue(arguments.get(1..).unwrap_or_default())?, default)),
+        Some("sendmail") => return parse_send(arguments.get(1..).unwrap_or_default(), default),
+        _ => {}
+    }
+    if arguments.get(1).is_some_and(|command| command == "send") {
+        return parse_send(arguments.get(2..).unwrap_or_default(), default);
+    }
+    parse_own(arguments, default)
+}
+
+fn parse_own(arguments: Vec<OsString>, mut file: PathBuf) -> Result<Asked, String> {
+    let mut parser = lexopt::Parser::from_iter(arguments);
+    let (mut words, mut foreground, mut json) = (Vec::new(), false, false);
+    while let Some(argument) = parser.next().map_err(|e| e.to_string())? {
+        use lexopt::prelude::*;
+        match argument {
+            Long("config") | Short('c') => file = parser.value().map_err(|e| e.to_string())?.into(),
+            Long("foreground") => foreground = true,
+            Long("json") => json = true,
+            Long("version") | Short('V') => return Ok(Asked::Print(format!("smtprelay {VERSION}\n"))),
+            Long("help") | Short('h') => return Ok(Asked::Print(HELP.into())),
+            Value(word) => words.push(word.into_string().map_err(|word| format!("not UTF-8: {}", word.display()))?),
+            other => return Err(other.unexpected().to_string()),
+        }
+    }
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let command = match words.as_slice() {
+        ["run"] => Command::Run { foreground },
+        ["check"] => Command::Check,
+        ["show"] => Command::Show,
+        ["help"] => return Ok(Asked::Print(HELP.into())),
+        [] => return Err("no command".into()),
+        words => Command::Ask { question: question(words)?, json },
+    };
+    match &command {
+        Command::Run { .. } if json => Err("run has no --json".into()),
+        Command::Check | Command::Show if json => Err("only status, queue, history and devices have --json".into()),
+        Command::Run { .. } => Ok(Asked::Do(command, file)),
+        _ if foreground => Err("--foreground belongs behind run".into()),
+        _ => Ok(Asked::Do(command, file)),
+    }
+}
+
+fn question(words: &[&str]) -> Result<Question, String> {
+    Ok(match words {
+        ["status"] => Question::Status,
+        ["queue"] | ["queue", "list"] => Question::Queue,
+        ["queue", "show", id] => Question::Show((*id).into()),
+        ["queue", method @ ("retry" | "hold" | "release" | "delete"), id] => {
+            let method = match *method {
+                "retry" => "retry",
+                "hold" => "hold",
+                "release" => "release",
+                _ => "delete",
+            };
+            Question::Change { method, id: (*id).into() }
+        }
+        ["queue", method @ ("show" | "retry" | "hold" | "release" | "delete")] => {
+            return Err(format!(
+                "queue {method} needs the ID of a message{}",
+                if *method == "show" { "" } else { ", or all" }
+            ));
+        }
+        ["history"] => Question::History,
+        ["devices"] => Question::Devices,
+        ["wake"] => Question::Wake("asked".into()),
+        ["wake", reason] => Question::Wake((*reason).into()),
+        words => return Err(format!("unknown command {}", words.join(" "))),
+    })
+}
+
+/// The options of Postfix's postqueue that have a meaning here.
+fn postqueue(arguments: &[OsString]) -> Result<Command, String> {
+    let words: Vec<&str> = arguments.iter().filter_map(|word| word.to_str()).collect();
+    let retry = |id: &str| Question::Change { method: "retry", id: id.into() };
+    let (question, json) = match words.as_slice() {
+        ["-p"] => (Question::Queue, false),
+        ["-j"] => (Question::Queue, true),
+        ["-f"] => (retry("all"), false),
+        ["-i", id] => (retry(id), false),
+        _ => {
+            return Err(
+                "postqueue -p lists the queue, -j lists it as JSON, -f tries everything, -i ID one message".into()
+            );
+        }
+    };
+    Ok(Command::Ask { question, json })
+}
+
+/// Arguments of sendmail have rules of their own; only `--config FILE` is ours.
+fn parse_send(arguments: &[OsString], mut file: PathBuf) -> Result<Asked, String> {
+    let mut rest = Vec::new();
+    let mut list = false;
+    let mut arguments = arguments.iter();
+    while let Some(argument) = arguments.next() {
+        match argument.to_str() {
+            Some("--config") => file = arguments.next().ok_or("--config needs a file")?.into(),
+            Some("-bp") => list = true,
+            Some(text) => rest.push(text.to_string()),
+            None => return Err(format!("not UTF-8: {}", argument.display())),
+        }
+    }
+    let command = match list {
+        true => Command::Ask { question: Question::Queue, json: false },
+        false => Command::Send(Request::parse(&rest)?),
+    };
+    Ok(Asked::Do(command, file))
+}

@@ -1,0 +1,218 @@
+//! Answers of the gateway as text for people.
+
+use std::fmt::Write as _;
+
+use serde_json::Value;
+use smtprelay::config::units;
+use smtprelay::message::date;
+
+fn text<'a>(value: &'a Value, name: &str) -> &'a str {
+    value.get(name).and_then(Value::as_str).unwrap_or_default()
+}
+
+fn number(value: &Value, name: &str) -> u64 {
+    value.get(name).and_then(Value::as_u64).unwrap_or(0)
+}
+
+fn list<'a>(value: &'a Value, name: &str) -> &'a [Value] {
+    value.get(name).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}
+
+/// `2h 5m`: the two largest units are enough for people.
+fn ago(seconds: u64) -> String {
+    const UNITS: [(u64, char); 4] = [(86_400, 'd'), (3600, 'h'), (60, 'm'), (1, 's')];
+    let mut left = seconds;
+    let mut parts = Vec::new();
+    for (unit, letter) in UNITS {
+        if left >= unit {
+            parts.push(format!("{}{letter}", left / unit));
+            left %= unit;
+        }
+    }
+    if parts.is_empty() { "0s".into() } else { parts.get(..2).unwrap_or(&parts).join(" ") }
+}
+
+fn when(value: &Value, name: &str) -> String {
+    value.get(name).and_then(Value::as_i64).map(date::rfc5322).unwrap_or_default()
+}
+
+// Writing to a String can't fail, so the results below are let go.
+
+/// A block a message, as mailq does.
+pub fn queue(messages: &[Value], health: &str) -> String {
+    if messages.is_empty() {
+        return "Mail queue is empty\n".into();
+    }
+    let mut out = String::new();
+    for message in messages {
+        let age = message.get("age").and_then(Value::as_u64).map_or("clock was not set".into(), ago);
+        let size = units::format_size(number(message, "size"));
+        let _ = writeln!(
+            out,
+            "{}  {age}  {size}  <{}>  via {}",
+            text(message, "id"),
+            text(message, "from"),
+            text(message, "client")
+        );
+        if let Some(error) = message.get("error").and_then(Value::as_str) {
+            let _ = writeln!(out, "    {error}");
+            continue;
+        }
+        recipients(&mut out, message);
+        let _ = write!(out, "    {}", text(message, "why"));
+        let _ = match message.get("next").and_then(Value::as_u64) {
+            Some(next) => writeln!(out, " (next try in {})", ago(next)),
+            None => writeln!(out),
+        };
+    }
+    let _ = match messages.len() {
+        1 => writeln!(out, "1 message waiting"),
+        n => writeln!(out, "{n} messages waiting"),
+    };
+    let _ = writeln!(out, "{health}");
+    out
+}
+
+fn recipients(out: &mut String, message: &Value) {
+    for recipient in list(message, "recipients") {
+        let _ = write!(out, "    <{}> {}", text(recipient, "address"), text(recipient, "state"));
+        let _ = match text(recipient, "reply") {
+            "" => writeln!(out),
+            reply => writeln!(out, ": {reply}"),
+        };
+    }
+}
+
+/// One message with its header and history.
+pub fn message(message: &Value) -> String {
+    let mut out = String::new();
+    let size = units::format_size(number(message, "size"));
+    let _ = writeln!(
+        out,
+        "{}  accepted {}, {size}, from device {}",
+        text(message, "id"),
+        when(message, "arrived"),
+        text(message, "client")
+    );
+    let _ = writeln!(out, "sender <{}>", text(message, "from"));
+    recipients(&mut out, message);
+    let _ = writeln!(out, "{}", text(message, "why"));
+    if let Some(next) = message.get("next").and_then(Value::as_u64) {
+        let _ = writeln!(out, "next try in {}", ago(next));
+    }
+    let _ = writeln!(out, "\nHistory:");
+    for note in list(message, "history") {
+        let _ = writeln!(out, "  {} {}", when(note, "at"), text(note, "what"));
+        for result in list(note, "results") {
+            let address = list(message, "recipients")
+                .get(usize::try_from(number(result, "recipient")).unwrap_or(usize::MAX))
+                .map(|recipient| text(recipient, "address"));
+            let _ = writeln!(
+                out,
+                "    <{}> {}: {}",
+                address.unwrap_or_default(),
+                text(result, "state"),
+                text(result, "reply")
+            );
+        }
+    }
+    let _ = writeln!(out, "\n{}", text(message, "header").replace("\r\n", "\n").trim_end());
+    out
+}
+
+/// How things are.
+pub fn status(status: &Value) -> String {
+    let nothing = Value::Null;
+    let part = |name: &str| status.get(name).unwrap_or(&nothing);
+    let (queue, power, clock, account) = (part("queue"), part("power_cut"), part("clock"), part("account"));
+    let mut out = format!("{}\n", text(status, "health"));
+    let _ = writeln!(out, "smtprelay {}, running for {}", text(status, "version"), ago(number(status, "running")));
+    if clock.get("set") == Some(&Value::Bool(false)) {
+        let _ = writeln!(out, "the clock is not set");
+    }
+    let _ = write!(out, "account {}: ", text(account, "name"));
+    let _ = match account.get("paused").filter(|paused| !paused.is_null()) {
+        Some(paused) => writeln!(out, "paused for {}: {}", ago(number(paused, "since")), text(paused, "reason")),
+        None => writeln!(out, "fine, or not tried yet"),
+    };
+    let _ = writeln!(
+        out,
+        "queue: {} messages ({} held), {} of {}",
+        number(queue, "messages"),
+        number(queue, "held"),
+        units::format_size(number(queue, "bytes")),
+        units::format_size(number(queue, "limit"))
+    );
+    let _ = writeln!(out, "power cut now: {} messages at risk; {}", number(power, "messages"), text(power, "meaning"));
+    if let Some(safe) = status.get("safe_spool").filter(|safe| !safe.is_null()) {
+        let _ = writeln!(
+            out,
+            "safe_spool {}: {} files, {} written since the start",
+            text(safe, "path"),
+            number(safe, "files_written"),
+            units::format_size(number(safe, "bytes_written"))
+        );
+    }
+    out
+}
+
+/// What a change has done.
+pub fn changed(method: &str, done: &Value) -> String {
+    let mut out = format!("{method}: {} done", number(done, "count"));
+    if number(done, "in_hand") > 0 {
+        let _ = write!(out, ", {} are being sent at this moment", number(done, "in_hand"));
+    }
+    if number(done, "failed") > 0 {
+        let _ = write!(out, ", {} failed, see the log", number(done, "failed"));
+    }
+    out + "\n"
+}
+
+/// The last verdicts, newest last, as a log would show them.
+pub fn history(history: &Value) -> String {
+    let mut out = String::new();
+    for entry in list(history, "entries").iter().rev() {
+        let _ = writeln!(
+            out,
+            "{}  {}  {}  {} -> {}  {}",
+            when(entry, "at"),
+            text(entry, "id"),
+            text(entry, "outcome"),
+            text(entry, "client"),
+            text(entry, "to"),
+            text(entry, "text")
+        );
+    }
+    if out.is_empty() { "Nothing yet\n".into() } else { out }
+}
+
+/// A line a device.
+pub fn devices(devices: &Value) -> String {
+    let mut out = String::new();
+    for device in list(devices, "devices") {
+        let _ = writeln!(
+            out,
+            "{} ({})  accepted {}, delivered {}, failed {}, refused {}  last seen {}  {}",
+            text(device, "client"),
+            text(device, "helo"),
+            number(device, "accepted"),
+            number(device, "delivered"),
+            number(device, "failed"),
+            number(device, "refused"),
+            when(device, "last_seen"),
+            text(device, "last_text")
+        );
+    }
+    if out.is_empty() { "No device has connected yet\n".into() } else { out }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_short() {
+        let shown: Vec<String> = [0, 59, 61, 3600, 3661, 90_061, 864_000].map(ago).into();
+        assert_eq!(shown, ["0s", "59s", "1m 1s", "1h", "1h 1m", "1d 1h", "10d"]);
+    }
+}

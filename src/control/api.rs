@@ -1,0 +1,244 @@
+//! The methods.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use serde_json::{Value, json};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::{PAGE_LIMIT, view};
+use crate::VERSION;
+use crate::config::Settings;
+use crate::dispatch::{Change, Health, Order, Page, Waiting, Which};
+use crate::queue::{Entry, MessageId, Spool, SpoolError, blocking};
+use crate::report::History;
+use crate::system::clock;
+
+/// Bytes of a message's header that are shown.
+const HEADER_SHOWN: usize = 32 << 10;
+
+/// Why a call brought nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// There is no such method, or its parameters are not right.
+    Wrong(String),
+    /// There is no such message.
+    NotFound(String),
+    /// The message is being sent.
+    Busy(String),
+    /// It can't be done now.
+    Failed(String),
+}
+
+impl Refusal {
+    /// The word for programs.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Wrong(_) => "wrong",
+            Self::NotFound(_) => "not_found",
+            Self::Busy(_) => "busy",
+            Self::Failed(_) => "failed",
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Wrong(text) | Self::NotFound(text) | Self::Busy(text) | Self::Failed(text) => f.write_str(text),
+        }
+    }
+}
+
+/// All that the methods need.
+pub struct Api {
+    settings: watch::Receiver<Arc<Settings>>,
+    spool: Arc<Spool>,
+    orders: mpsc::Sender<Order>,
+    history: Arc<Mutex<History>>,
+    started: Instant,
+}
+
+impl Api {
+    /// The methods of a gateway.
+    pub fn new(
+        settings: watch::Receiver<Arc<Settings>>,
+        spool: Arc<Spool>,
+        orders: mpsc::Sender<Order>,
+        history: Arc<Mutex<History>>,
+    ) -> Self {
+        Self { settings, spool, orders, history, started: Instant::now() }
+    }
+
+    /// Calls `method` with `params`.
+    ///
+    /// # Errors
+    /// See [`Refusal`].
+    pub async fn call(&self, method: &str, params: &Value) -> Result<Value, Refusal> {
+        let number = |name: &str, default: usize| match params.get(name) {
+            None | Some(Value::Null) => Ok(default),
+            Some(value) => value
+                .as_u64()
+                .and_then(|n| usize::try_from(n).ok())
+                .ok_or_else(|| Refusal::Wrong(format!("{name} must be a number"))),
+        };
+        match method {
+            "status" => self.status().await,
+            "queue" => self.queue(number("offset", 0)?, number("limit", PAGE_LIMIT)?.min(PAGE_LIMIT)).await,
+            "message" => self.message(one(params)?).await,
+            "retry" => self.change(params, Change::Retry).await,
+            "hold" => self.change(params, Change::Hold).await,
+            "release" => self.change(params, Change::Release).await,
+            "delete" => self.change(params, Change::Delete).await,
+            "history" => {
+                let (offset, limit) = (number("offset", 0)?, number("limit", PAGE_LIMIT)?.min(PAGE_LIMIT));
+                Ok(self.history.lock().unwrap_or_else(PoisonError::into_inner).entries(offset, limit))
+            }
+            "devices" => Ok(self.history.lock().unwrap_or_else(PoisonError::into_inner).devices()),
+            "wake" => {
+                let reason: String = params.get("reason").and_then(Value::as_str).unwrap_or("asked").into();
+                // It stands in the log: a word is enough.
+                let reason = reason.chars().filter(|c| c.is_ascii_graphic()).take(40).collect();
+                self.order(|answer| Order::Wake { reason, answer }).await?;
+                Ok(json!({}))
+            }
+            other => Err(Refusal::Wrong(format!("there is no method '{other}'"))),
+        }
+    }
+
+    async fn order<T>(&self, order: impl FnOnce(oneshot::Sender<T>) -> Order) -> Result<T, Refusal> {
+        let ending = || Refusal::Failed("the gateway is ending".into());
+        let (answer, answered) = oneshot::channel();
+        self.orders.send(order(answer)).await.map_err(|_| ending())?;
+        answered.await.map_err(|_| ending())
+    }
+
+    async fn status(&self) -> Result<Value, Refusal> {
+        let health = self.order(|answer| Order::Health { answer }).await?;
+        let settings = self.settings.borrow().clone();
+        let ((bytes, _, limit), wear) = (self.spool.usage_now(), self.spool.wear());
+        let (endangered, endangered_bytes) = self.spool.in_danger();
+        let safe = settings.relay.safe_spool.as_ref().map(|path| {
+            json!({ "path": path.display().to_string(), "files_written": wear.files, "bytes_written": wear.bytes })
+        });
+        let paused = health
+            .paused
+            .as_ref()
+            .map(|(reason, since, next)| json!({ "reason": reason, "since": since.as_secs(), "next": next.as_secs() }));
+        Ok(json!({
+            "version": VERSION,
+            "running": self.started.elapsed().as_secs(),
+            "health": sentence(&health),
+            "clock": { "set": clock::is_set(), "now": clock::now() },
+            "account": { "name": health.account, "paused": paused },
+            "queue": {
+                "messages": health.waiting,
+                "held": health.held,
+                "bytes": bytes,
+                "limit": limit,
+                "recovering": health.recovering,
+            },
+            "safe_spool": safe,
+            "power_cut": {
+                "messages": endangered,
+                "bytes": endangered_bytes,
+                "meaning": settings.relay.promise(),
+            },
+            "counters": self.history.lock().unwrap_or_else(PoisonError::into_inner).counters(),
+        }))
+    }
+
+    async fn queue(&self, offset: usize, limit: usize) -> Result<Value, Refusal> {
+        let Page { total, messages } = self.order(|answer| Order::List { offset, limit, answer }).await?;
+        let paused = self.paused().await?;
+        let spool = Arc::clone(&self.spool);
+        let listed = blocking(move || {
+            let view = |waiting: &Waiting| described(&spool, waiting, paused.as_deref());
+            Ok::<_, std::io::Error>(messages.iter().filter_map(view).collect::<Vec<Value>>())
+        });
+        let messages = listed.await.map_err(|e| Refusal::Failed(e.to_string()))?;
+        Ok(json!({ "total": total, "offset": offset, "messages": messages }))
+    }
+
+    async fn paused(&self) -> Result<Option<String>, Refusal> {
+        Ok(self.order(|answer| Order::Health { answer }).await?.paused.map(|(reason, _, _)| reason))
+    }
+
+    async fn message(&self, id: MessageId) -> Result<Value, Refusal> {
+        let page = self.order(|answer| Order::List { offset: 0, limit: usize::MAX, answer }).await?;
+        let missing = || Refusal::NotFound(format!("there is no message {id} in the queue"));
+        let waiting = page.messages.into_iter().find(|waiting| waiting.entry.id == id).ok_or_else(missing)?;
+        let paused = self.paused().await?;
+        let spool = Arc::clone(&self.spool);
+        let read = blocking(move || whole(&spool, &waiting, paused.as_deref()));
+        read.await.map_err(|error| Refusal::Failed(error.to_string()))
+    }
+
+    async fn change(&self, params: &Value, change: Change) -> Result<Value, Refusal> {
+        let which = match params.get("id").and_then(Value::as_str) {
+            Some("all") => Which::All,
+            _ => Which::One(one(params)?),
+        };
+        let named = which.clone();
+        let done = self.order(|answer| Order::Change { which, change, answer }).await?;
+        if let Which::One(id) = named
+            && done.count == 0
+        {
+            return Err(match (done.in_hand, done.failed) {
+                (0, 0) => {
+                    Refusal::NotFound(format!("there is no message {id} in the queue for which this can be done"))
+                }
+                (0, _) => Refusal::Failed(format!("message {id} could not be changed; the log says why")),
+                _ => Refusal::Busy(format!("message {id} is being sent at this moment; try again")),
+            });
+        }
+        Ok(json!({ "count": done.count, "in_hand": done.in_hand, "failed": done.failed }))
+    }
+}
+
+/// The message that is meant.
+fn one(params: &Value) -> Result<MessageId, Refusal> {
+    let text = params.get("id").and_then(Value::as_str).unwrap_or_default();
+    text.to_ascii_uppercase().parse().map_err(|error| Refusal::Wrong(format!("'{text}': {error}")))
+}
+
+/// How things are, in one line.
+fn sentence(health: &Health) -> String {
+    let waiting = match health.waiting {
+        0 => "nothing waits".to_string(),
+        1 => "1 message waits".to_string(),
+        n => format!("{n} messages wait"),
+    };
+    match &health.paused {
+        Some((reason, _, next)) => format!("Not relaying, {waiting}, next look in {} s: {reason}", next.as_secs()),
+        None => format!("Relaying; {waiting}."),
+    }
+}
+
+/// A message of a list; `None` when it has left the queue while we looked.
+fn described(spool: &Spool, waiting: &Waiting, paused: Option<&str>) -> Option<Value> {
+    let Entry { id, size, .. } = waiting.entry;
+    match spool.open_message(&waiting.entry) {
+        Ok(stored) => {
+            let now = Some((waiting.standing, paused));
+            Some(view::message(id.as_str(), &stored.meta, &stored.state, size, now))
+        }
+        Err(SpoolError::Io(error)) if error.kind() == std::io::ErrorKind::NotFound => None,
+        Err(error) => Some(json!({ "id": id.as_str(), "size": size, "error": error.to_string() })),
+    }
+}
+
+/// All that is known of a message.
+fn whole(spool: &Spool, waiting: &Waiting, paused: Option<&str>) -> Result<Value, SpoolError> {
+    let stored = spool.open_message(&waiting.entry)?;
+    let id = waiting.entry.id;
+    let now = Some((waiting.standing, paused));
+    let mut value = view::message(id.as_str(), &stored.meta, &stored.state, waiting.entry.size, now);
+    let shown = stored.header.get(..HEADER_SHOWN).unwrap_or(&stored.header);
+    if let Some(fields) = value.as_object_mut() {
+        fields.insert("header".into(), String::from_utf8_lossy(shown).into());
+        fields.insert("history".into(), view::notes(&spool.notes(&waiting.entry)?).into());
+    }
+    Ok(value)
+}

@@ -1,0 +1,75 @@
+//! The command line's end of the private socket. Blocks; for short-lived commands only.
+
+use std::io::{BufRead, BufReader, ErrorKind, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::SOCKET;
+
+/// How long an answer may take: deleting ten thousand messages on slow flash takes a while.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// Why a call brought nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// What kind: `wrong`, `not_found`, `busy`, `failed` by the gateway, or `broken` when the conversation was.
+    pub kind: String,
+    /// In words.
+    pub text: String,
+}
+
+impl Failure {
+    fn broken(text: String) -> Self {
+        Self { kind: "broken".into(), text }
+    }
+}
+
+/// A conversation with the running gateway.
+pub struct Client {
+    stream: BufReader<UnixStream>,
+}
+
+impl Client {
+    /// Connects to the gateway that works on the queue in `spool`; `None` when none runs.
+    ///
+    /// # Errors
+    /// When one runs and does not let us in.
+    pub fn connect(spool: &Path) -> Result<Option<Self>, String> {
+        let path = spool.join(SOCKET);
+        match UnixStream::connect(&path) {
+            Ok(stream) => {
+                let patient = stream.set_read_timeout(Some(PATIENCE));
+                patient.and_then(|()| stream.set_write_timeout(Some(PATIENCE))).map_err(|e| e.to_string())?;
+                Ok(Some(Self { stream: BufReader::new(stream) }))
+            }
+            // None has run here since the start of the system, or the last one is gone.
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => Ok(None),
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                Err(format!("only root may ask the gateway ({})", path.display()))
+            }
+            Err(error) => Err(format!("can't ask the gateway on {}: {error}", path.display())),
+        }
+    }
+
+    /// Asks for `method`.
+    ///
+    /// # Errors
+    /// What the gateway says why not, or how the conversation broke.
+    pub fn call(&mut self, method: &str, params: Value) -> Result<Value, Failure> {
+        let broken = |error: std::io::Error| Failure::broken(format!("the gateway did not answer: {error}"));
+        let request = format!("{}\n", json!({ "method": method, "params": params }));
+        self.stream.get_mut().write_all(request.as_bytes()).map_err(broken)?;
+        let mut line = Vec::new();
+        self.stream.read_until(b'\n', &mut line).map_err(broken)?;
+        let mut answer: Value = serde_json::from_slice(&line)
+            .map_err(|_| Failure::broken("the gateway ended before it answered".into()))?;
+        let text = |name: &str| answer.get(name).and_then(Value::as_str).map(str::to_string);
+        if let Some(error) = text("error") {
+            return Err(Failure { kind: text("kind").unwrap_or_default(), text: error });
+        }
+        Ok(answer.get_mut("result").map(Value::take).unwrap_or_default())
+    }
+}

@@ -1,0 +1,20 @@
+//! How the running gateway is asked and steered: one set of methods, spoken as JSON.
+//!
+//! `api` holds the methods, `socket` serves them on a private unix socket, `client` is the other end of it for the
+//! command line, `view` says how a message looks.
+
+pub mod api;
+pub mod client;
+pub mod socket;
+pub mod view;
+
+pub use api::Api;
+
+/// Name of the socket in the spool directory. Only its owner can open it.
+pub const SOCKET: &str = "control.sock";
+
+/// Bytes of the longest request.
+pub const REQUEST_LIMIT: usize = 16 << 10;
+
+/// Messages that one answer lists at most.
+pub const PAGE_LIMIT: usize = 200;

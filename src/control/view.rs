@@ -1,0 +1,96 @@
+//! How a waiting message looks to people and programs: the same on every way of asking.
+
+use serde_json::{Value, json};
+
+use crate::dispatch::Standing;
+use crate::queue::journal::{Attempt, Note, Progress};
+use crate::queue::{Meta, State};
+use crate::system::clock;
+
+/// The word for how far a recipient is.
+fn word(progress: Progress) -> &'static str {
+    match progress {
+        Progress::Waiting => "waiting",
+        Progress::Delivered => "delivered",
+        Progress::Failed => "failed",
+    }
+}
+
+/// The word for where a message stands.
+pub fn standing(standing: Standing) -> &'static str {
+    match standing {
+        Standing::Due => "due",
+        Standing::In(_) => "later",
+        Standing::Held => "held",
+        Standing::InHand => "sending",
+        Standing::Reporting => "reporting",
+    }
+}
+
+/// A message. `now` says where it stands and why nothing is sent at all, when the gateway runs.
+pub fn message(id: &str, meta: &Meta, state: &State, size: u64, now: Option<(Standing, Option<&str>)>) -> Value {
+    let arrived = state.arrived.unwrap_or(meta.arrived);
+    let recipients: Vec<Value> = state
+        .recipients
+        .iter()
+        .map(|r| json!({ "address": r.address, "state": word(r.progress), "reply": r.text }))
+        .collect();
+    let mut value = json!({
+        "id": id,
+        "arrived": arrived,
+        "age": clock::age(arrived),
+        "size": size,
+        "client": meta.client,
+        "from": meta.envelope.from,
+        "recipients": recipients,
+        "attempts": state.attempts,
+        "held": state.held,
+        "notice": meta.notice,
+        "why": why(state, now),
+    });
+    if let Some(((at, _), fields)) = now.zip(value.as_object_mut()) {
+        fields.insert("standing".into(), standing(at).into());
+        if let Standing::In(wait) = at {
+            fields.insert("next".into(), wait.as_secs().into());
+        }
+    }
+    value
+}
+
+/// Why it is still here, in one sentence.
+fn why(state: &State, now: Option<(Standing, Option<&str>)>) -> String {
+    let last = state.recipients.iter().find(|r| r.progress == Progress::Waiting && !r.text.is_empty());
+    let last = last.map(|r| r.text.clone());
+    match now {
+        _ if state.held => "it is held back: release it with smtprelay queue release".into(),
+        Some((Standing::InHand, _)) => "it is being sent at this moment".into(),
+        Some((Standing::Reporting, _)) => "it is done; the report about it is being collected".into(),
+        Some((_, Some(paused))) => paused.to_string(),
+        Some((Standing::Due, None)) => last.unwrap_or_else(|| "it is sent as soon as it is its turn".into()),
+        Some(_) => last.unwrap_or_else(|| "it waits for its next try".into()),
+        None => last.unwrap_or_else(|| "smtprelay does not run; it is sent at the next start".into()),
+    }
+}
+
+/// What has happened to a message so far.
+pub fn notes(notes: &[Note]) -> Vec<Value> {
+    notes
+        .iter()
+        .map(|note| match note {
+            Note::Attempt(Attempt { at, results }) => {
+                let results: Vec<Value> = results
+                    .iter()
+                    .map(|(recipient, progress, text)| {
+                        json!({ "recipient": recipient, "state": word(*progress), "reply": text })
+                    })
+                    .collect();
+                json!({ "what": "tried", "at": at, "results": results })
+            }
+            Note::Held(true) => json!({ "what": "held" }),
+            Note::Held(false) => json!({ "what": "released" }),
+            Note::Arrived(at) => json!({ "what": "time of arrival corrected", "to": at }),
+            Note::Warned(at) => json!({ "what": "sender told of the delay", "at": at }),
+            Note::Told(at) => json!({ "what": "failure told", "at": at }),
+        })
+        .collect()
+}

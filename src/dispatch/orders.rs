@@ -1,0 +1,276 @@
+//! What people and hotplug scripts ask of the queue while it is at work.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use super::{Dispatch, Step};
+use crate::queue::journal::Note;
+use crate::queue::schedule::Item;
+use crate::queue::{Entry, MessageId, blocking};
+use crate::report::Event;
+
+/// Messages that one order takes in hand at a time.
+const AT_ONCE: usize = 256;
+
+/// Which messages are meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Which {
+    /// The one with this name.
+    One(MessageId),
+    /// All that wait.
+    All,
+}
+
+/// Something to be done for a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// Try it now.
+    Retry,
+    /// Don't try it until it is released.
+    Hold,
+    /// Try it again.
+    Release,
+    /// Remove it, without a notice to anybody.
+    Delete,
+}
+
+/// A message as the schedule sees it.
+#[derive(Debug, Clone)]
+pub struct Waiting {
+    /// The message.
+    pub entry: Entry,
+    /// Where it stands.
+    pub standing: Standing,
+}
+
+/// Where a message stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It is sent as soon as there is room.
+    Due,
+    /// It is tried again after this time.
+    In(Duration),
+    /// The owner holds it back.
+    Held,
+    /// It is being sent, written down or moved at this moment.
+    InHand,
+    /// It is done; the report about it is being collected.
+    Reporting,
+}
+
+/// Some of the messages that wait, oldest first.
+#[derive(Debug, Clone, Default)]
+pub struct Page {
+    /// All messages that wait.
+    pub total: usize,
+    /// Those asked for.
+    pub messages: Vec<Waiting>,
+}
+
+/// How things are.
+#[derive(Debug, Clone, Default)]
+pub struct Health {
+    /// Messages in the queue.
+    pub waiting: usize,
+    /// Messages held back by the owner.
+    pub held: usize,
+    /// Name of the account that is used.
+    pub account: String,
+    /// Why it sends nothing, how long, and how long until the next look.
+    pub paused: Option<(String, Duration, Duration)>,
+    /// Whether messages of an earlier run are still being read.
+    pub recovering: bool,
+}
+
+/// An order with the place for its answer.
+pub enum Order {
+    /// The messages from `offset` on, at most `limit`.
+    List { offset: usize, limit: usize, answer: oneshot::Sender<Page> },
+    /// Changes messages. Answers how many were changed, and whether one that was meant is in hand just now.
+    Change { which: Which, change: Change, answer: oneshot::Sender<Changed> },
+    /// Something outside has changed: look at the provider now, try everything.
+    Wake { reason: String, answer: oneshot::Sender<()> },
+    /// How things are.
+    Health { answer: oneshot::Sender<Health> },
+}
+
+/// What came of a change.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Changed {
+    /// Messages that were changed.
+    pub count: usize,
+    /// Messages that could not be changed because they are being sent.
+    pub in_hand: usize,
+    /// Messages that the disk did not let change; the log says why.
+    pub failed: usize,
+}
+
+impl Dispatch {
+    pub(super) fn obey(&mut self, order: Order) {
+        // Who asked may be gone before the answer: then nobody needs it.
+        match order {
+            Order::List { offset, limit, answer } => drop(answer.send(self.page(offset, limit))),
+            Order::Health { answer } => drop(answer.send(self.health())),
+            Order::Wake { reason, answer } => {
+                Event::Woken { reason }.log();
+                self.wake();
+                let _ = answer.send(());
+            }
+            Order::Change { which, change, answer } => self.change(which, change, answer),
+        }
+    }
+
+    /// Everything is tried at once, the provider first.
+    pub(super) fn wake(&mut self) {
+        self.look_at_clock();
+        self.lane.retry_now(Instant::now());
+        self.schedule.wake_all();
+        self.wakings = self.wakings.wrapping_add(1);
+    }
+
+    fn health(&self) -> Health {
+        let paused = self.lane.paused(Instant::now());
+        Health {
+            waiting: self.waiting(),
+            held: self.schedule.held(),
+            account: self.lane.name(),
+            paused: paused.map(|pause| (pause.reason, pause.since, pause.next)),
+            recovering: self.recovering,
+        }
+    }
+
+    fn page(&self, offset: usize, limit: usize) -> Page {
+        let now = Instant::now();
+        let mut all: Vec<(&Entry, Standing)> = Vec::with_capacity(self.waiting());
+        for (item, at) in self.schedule.items() {
+            let standing = match at {
+                _ if item.held => Standing::Held,
+                Some(at) if at > now => Standing::In(at.saturating_duration_since(now)),
+                _ => Standing::Due,
+            };
+            all.push((&item.entry, standing));
+        }
+        all.extend(self.in_hand.values().map(|entry| (entry, Standing::InHand)));
+        let parked = self.teller().reporter().parked_entries();
+        all.extend(parked.iter().map(|entry| (entry, Standing::Reporting)));
+        all.sort_unstable_by_key(|(entry, _)| (entry.arrived, entry.id));
+        let total = all.len();
+        let some = all.into_iter().skip(offset).take(limit);
+        Page { total, messages: some.map(|(entry, standing)| Waiting { entry: entry.clone(), standing }).collect() }
+    }
+
+    fn change(&mut self, which: Which, change: Change, answer: oneshot::Sender<Changed>) {
+        let in_hand = match &which {
+            Which::One(id) => usize::from(self.in_hand.contains_key(id)),
+            Which::All => self.in_hand.len(),
+        };
+        if change == Change::Retry {
+            let count = match which {
+                Which::All => {
+                    let count = self.schedule.len().saturating_sub(self.schedule.held());
+                    self.wake();
+                    count
+                }
+                Which::One(id) => self.schedule.take(id).map_or(0, |(item, _)| {
+                    let tried = usize::from(!item.held);
+                    self.schedule.add(item);
+                    self.lane.retry_now(Instant::now());
+                    tried
+                }),
+            };
+            let _ = answer.send(Changed { count, in_hand, failed: 0 });
+            return;
+        }
+        let concerns = |item: &Item| match change {
+            Change::Hold => !item.held,
+            Change::Release => item.held,
+            _ => true,
+        };
+        let taken = match which {
+            Which::One(id) => match self.schedule.take(id) {
+                Some((item, at)) if !concerns(&item) => {
+                    self.schedule.put_back(item, at);
+                    Vec::new()
+                }
+                found => found.into_iter().collect(),
+            },
+            // All of them, however many: they are only names in memory.
+            Which::All => self.schedule.take_where(usize::MAX, concerns),
+        };
+        self.begin_change(taken, change, Changed { count: 0, in_hand, failed: 0 }, answer);
+    }
+
+    /// Carries a change out on disk, piece by piece; messages are in hand meanwhile.
+    fn begin_change(
+        &mut self,
+        taken: Vec<(Item, Option<Instant>)>,
+        change: Change,
+        mut changed: Changed,
+        answer: oneshot::Sender<Changed>,
+    ) {
+        taken.iter().for_each(|(item, _)| self.take_in_hand(&item.entry));
+        let spool = Arc::clone(&self.spool);
+        self.running.spawn(async move {
+            let mut back = Vec::new();
+            let mut rest = taken.into_iter().peekable();
+            while rest.peek().is_some() {
+                let piece: Vec<_> = rest.by_ref().take(AT_ONCE).collect();
+                let spool = Arc::clone(&spool);
+                let done = blocking(move || {
+                    Ok::<_, std::io::Error>(
+                        piece.into_iter().map(|one| carry_out(&spool, one, change)).collect::<Vec<_>>(),
+                    )
+                });
+                for outcome in done.await.unwrap_or_default() {
+                    match outcome {
+                        Ok(left) => {
+                            changed.count += 1;
+                            back.extend(left);
+                        }
+                        Err(unchanged) => {
+                            changed.failed += 1;
+                            back.push(*unchanged);
+                        }
+                    }
+                }
+            }
+            let _ = answer.send(changed);
+            Step::Back(back)
+        });
+    }
+}
+
+type Place = (Item, Option<Instant>);
+
+/// One message: `Ok` with what is left of it, `Err` with the message as it was.
+fn carry_out(spool: &crate::queue::Spool, (mut item, at): Place, change: Change) -> Result<Option<Place>, Box<Place>> {
+    let entry = item.entry.clone();
+    let done = match change {
+        Change::Delete => spool.remove(&entry),
+        Change::Hold => spool.record(&entry, &Note::Held(true)),
+        Change::Release => spool.record(&entry, &Note::Held(false)),
+        Change::Retry => Ok(()),
+    };
+    let id = entry.id.to_string();
+    match (done, change) {
+        (Err(error), _) => {
+            Event::SpoolTrouble { id, reason: format!("can't do what was ordered: {error}") }.log();
+            Err(Box::new((item, at)))
+        }
+        (Ok(()), Change::Delete) => {
+            Event::Deleted { id }.log();
+            Ok(None)
+        }
+        (Ok(()), change) => {
+            item.held = change == Change::Hold;
+            match change {
+                Change::Hold => Event::Held { id }.log(),
+                _ => Event::Released { id }.log(),
+            }
+            // Released: at once.
+            Ok(Some((item, at.filter(|_| change == Change::Hold))))
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! Who is told of failures when: the first few of a person at once, what comes in a storm in one summary.
+//!
+//! A message whose failure has not been told yet stays in the queue, so that a crash makes nobody go without. Pure: the
+//! caller has the clock and the queue.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use crate::queue::schedule::Item;
+use crate::queue::{Entry, MessageId};
+use crate::report::{Kind, SummaryItem};
+
+/// Notices that one person gets as single mails within [`WINDOW`].
+const SINGLES: u32 = 3;
+/// How long single mails are counted.
+const WINDOW: Duration = Duration::from_secs(600);
+/// How long what comes after them is collected.
+const COLLECT: Duration = Duration::from_secs(300);
+/// How long a summary waits that the queue did not take.
+const AGAIN: Duration = Duration::from_secs(60);
+/// Messages that one summary lists; further ones are counted in it.
+const LISTED: usize = 500;
+
+/// What is known of one person and one kind of news.
+#[derive(Default)]
+struct Towards {
+    singles: u32,
+    window_ends: Option<Instant>,
+    due: Option<Instant>,
+    since: i64,
+    items: Vec<SummaryItem>,
+    messages: BTreeMap<MessageId, Entry>,
+    left_out: u64,
+}
+
+/// News for one person that is to be told in one mail.
+pub struct Batch {
+    /// Whom.
+    pub to: String,
+    /// What kind of news.
+    pub kind: Kind,
+    /// Since when it was collected, seconds since 1970.
+    pub since: i64,
+    /// The messages.
+    pub items: Vec<SummaryItem>,
+    /// All messages, those that are not listed included.
+    pub messages: BTreeMap<MessageId, Entry>,
+    /// How many are not listed.
+    pub left_out: u64,
+}
+
+impl Batch {
+    /// Messages of a batch of failures that are none of `kept`: others still wait for them.
+    pub fn others(&self, kept: &[Item]) -> Vec<Entry> {
+        let known: BTreeSet<MessageId> = kept.iter().map(|item| item.entry.id).collect();
+        let failed = self.messages.values().filter(|_| self.kind == Kind::Failed);
+        failed.filter(|entry| !known.contains(&entry.id)).cloned().collect()
+    }
+}
+
+/// All news that wait to be told.
+#[derive(Default)]
+pub struct Reporter {
+    towards: BTreeMap<(String, Kind), Towards>,
+    /// Names of messages in batches that are being told.
+    telling: BTreeSet<MessageId>,
+    /// Messages that are done but for their news.
+    parked: BTreeMap<MessageId, Item>,
+}
+
+impl Reporter {
+    /// Whether news for `to` may go out as a mail of their own now.
+    pub fn single(&mut self, to: &str, kind: Kind, now: Instant) -> bool {
+        self.forget_old(now);
+        let towards = self.towards.entry((to.to_string(), kind)).or_default();
+        if towards.due.is_some() {
+            return false;
+        }
+        towards.window_ends.get_or_insert(now + WINDOW);
+        towards.singles = towards.singles.saturating_add(1);
+        towards.singles <= SINGLES
+    }
+
+    fn forget_old(&mut self, now: Instant) {
+        self.towards.retain(|_, towards| towards.due.is_some() || towards.window_ends.is_some_and(|end| end > now));
+    }
+
+    /// Keeps news of a message for the next summary.
+    pub fn collect(
+        &mut self,
+        to: &str,
+        kind: Kind,
+        entry: &Entry,
+        items: impl IntoIterator<Item = SummaryItem>,
+        now: (Instant, i64),
+    ) {
+        let towards = self.towards.entry((to.to_string(), kind)).or_default();
+        if towards.due.is_none() {
+            towards.due = Some(now.0 + COLLECT);
+            towards.since = now.1;
+        }
+        towards.messages.insert(entry.id, entry.clone());
+        for item in items {
+            if towards.items.len() < LISTED {
+                towards.items.push(item);
+            } else {
+                towards.left_out = towards.left_out.saturating_add(1);
+            }
+        }
+    }
+
+    /// Whether news of message `id` are still to be told.
+    pub fn has(&self, id: MessageId) -> bool {
+        self.telling.contains(&id) || self.towards.values().any(|towards| towards.messages.contains_key(&id))
+    }
+
+    /// Keeps a message that is done until its news are told.
+    pub fn park(&mut self, item: Item) {
+        self.parked.insert(item.entry.id, item);
+    }
+
+    /// Messages that are kept only for their news.
+    pub fn parked(&self) -> usize {
+        self.parked.len()
+    }
+
+    /// The same messages, to look at.
+    pub fn parked_entries(&self) -> Vec<Entry> {
+        self.parked.values().map(|item| item.entry.clone()).collect()
+    }
+
+    /// When the next summary is to be written.
+    pub fn next(&self) -> Option<Instant> {
+        self.towards.values().filter_map(|towards| towards.due).min()
+    }
+
+    /// The news whose time has come.
+    pub fn take_due(&mut self, now: Instant) -> Option<Batch> {
+        let key = self.towards.iter().find(|(_, t)| t.due.is_some_and(|due| due <= now))?.0.clone();
+        let towards = self.towards.get_mut(&key)?;
+        towards.due = None;
+        // Somebody who got a summary gets the next news in one, too.
+        towards.window_ends = Some(now + WINDOW);
+        let batch = Batch {
+            to: key.0,
+            kind: key.1,
+            since: towards.since,
+            items: std::mem::take(&mut towards.items),
+            messages: std::mem::take(&mut towards.messages),
+            left_out: std::mem::take(&mut towards.left_out),
+        };
+        self.telling.extend(batch.messages.keys().copied());
+        Some(batch)
+    }
+
+    /// A batch was told. Returns the messages that were kept for it.
+    pub fn told(&mut self, batch: &Batch) -> Vec<Item> {
+        batch.messages.keys().for_each(|id| {
+            self.telling.remove(id);
+        });
+        batch.messages.keys().filter_map(|id| self.parked.remove(id)).collect()
+    }
+
+    /// A batch could not be told; it is tried again.
+    pub fn not_told(&mut self, batch: Batch, now: Instant) {
+        batch.messages.keys().for_each(|id| {
+            self.telling.remove(id);
+        });
+        let towards = self.towards.entry((batch.to, batch.kind)).or_default();
+        towards.due = Some(now + AGAIN);
+        towards.since = batch.since;
+        towards.messages.extend(batch.messages);
+        towards.left_out = towards.left_out.saturating_add(batch.left_out);
+        let later = std::mem::replace(&mut towards.items, batch.items);
+        for item in later {
+            if towards.items.len() < LISTED {
+                towards.items.push(item);
+            } else {
+                towards.left_out = towards.left_out.saturating_add(1);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::queue::Place;
+
+    const TO: &str = "ops@example.com";
+
+    fn id(n: usize) -> MessageId {
+        format!("{n:010}").parse().unwrap()
+    }
+
+    fn news(n: usize) -> SummaryItem {
+        SummaryItem {
+            id: id(n).to_string(),
+            arrived: 0,
+            client: "10.0.0.7".into(),
+            subject: "alarm".into(),
+            recipient: "x@y.z".into(),
+            reason: "no".into(),
+        }
+    }
+
+    fn item(n: usize, now: Instant) -> Item {
+        Item::new(Entry { id: id(n), place: Place::Spool, arrived: 0, size: 1 }, now)
+    }
+
+    /// A storm: what is told at once, the rest as it comes in one batch.
+    fn storm(reporter: &mut Reporter, count: usize, now: Instant) -> usize {
+        let mut singles = 0;
+        for n in 0..count {
+            if reporter.single(TO, Kind::Failed, now) {
+                singles += 1;
+            } else {
+                reporter.collect(TO, Kind::Failed, &item(n, now).entry, [news(n)], (now, 7));
+                reporter.park(item(n, now));
+            }
+        }
+        singles
+    }
+
+    #[test]
+    fn a_storm_is_three_mails_and_a_summary() {
+        let now = Instant::now();
+        let mut reporter = Reporter::default();
+        assert_eq!(storm(&mut reporter, 700, now), 3);
+        assert!(reporter.take_due(now + COLLECT - Duration::from_secs(1)).is_none());
+        assert_eq!(reporter.next(), Some(now + COLLECT));
+        let batch = reporter.take_due(now + COLLECT).unwrap();
+        assert_eq!((batch.items.len(), batch.left_out, batch.messages.len(), batch.since), (500, 197, 697, 7));
+        assert!(reporter.take_due(now + COLLECT).is_none());
+        // Until it is told, the messages are kept.
+        assert!(reporter.has(id(10)));
+        assert_eq!(reporter.parked(), 697);
+        assert_eq!(reporter.told(&batch).len(), 697);
+        assert!(!reporter.has(id(10)));
+        assert_eq!((reporter.parked(), reporter.next()), (0, None));
+        // Who got a summary gets the next news in one as well, and single mails when it has been quiet for a while.
+        assert!(!reporter.single(TO, Kind::Failed, now + COLLECT + Duration::from_secs(1)));
+        assert!(reporter.single(TO, Kind::Failed, now + COLLECT + WINDOW));
+    }
+
+    #[test]
+    fn people_and_kinds_of_news_are_counted_apart() {
+        let now = Instant::now();
+        let mut reporter = Reporter::default();
+        storm(&mut reporter, 10, now);
+        assert!(reporter.single("other@example.com", Kind::Failed, now));
+        assert!(reporter.single(TO, Kind::Delayed, now));
+    }
+
+    #[test]
+    fn a_summary_that_was_not_taken_comes_again_with_what_was_new() {
+        let now = Instant::now();
+        let mut reporter = Reporter::default();
+        storm(&mut reporter, 10, now);
+        let batch = reporter.take_due(now + COLLECT).unwrap();
+        reporter.collect(TO, Kind::Failed, &item(99, now).entry, [news(99)], (now + COLLECT, 9));
+        reporter.not_told(batch, now + COLLECT);
+        assert!(reporter.has(id(5)) && reporter.has(id(99)));
+        let again = reporter.take_due(now + COLLECT + AGAIN).unwrap();
+        assert_eq!((again.items.len(), again.since), (8, 7));
+        assert_eq!(again.items.last().map(|item| item.id.clone()), Some(id(99).to_string()));
+        assert_eq!(reporter.told(&again).len(), 7);
+    }
+}

@@ -1,0 +1,155 @@
+//! The one way in which the directories of the queue are changed.
+//!
+//! Every create, write, sync, rename and remove goes through here, so that tests can record them, let any of them fail,
+//! and replay what a power cut may have left of them. Reading does not. In the shipped program this is a thin layer over
+//! the standard library. All functions block.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::path::Path;
+
+#[cfg(test)]
+pub(super) mod probe;
+
+/// The disk under the queue.
+#[derive(Clone, Default)]
+pub(super) struct Disk {
+    #[cfg(test)]
+    pub(super) probe: Option<std::sync::Arc<probe::Probe>>,
+}
+
+/// A file that is being written.
+pub(super) struct Handle {
+    file: File,
+    #[cfg(test)]
+    watched: Option<probe::Watched>,
+}
+
+impl Disk {
+    /// Makes a directory, and those above it that are missing; synced if `sync`, so that a power cut can't take it away
+    /// with everything in it.
+    pub(super) fn make_directory(&self, path: &Path, mode: u32, sync: bool) -> io::Result<()> {
+        let is_missing = |path: &&Path| !path.as_os_str().is_empty() && !path.is_dir();
+        let missing: Vec<&Path> = path.ancestors().take_while(is_missing).collect();
+        for path in missing.into_iter().rev() {
+            #[cfg(test)]
+            self.before(|| probe::Op::MakeDirectory(path.into()))?;
+            DirBuilder::new().mode(mode).create(path)?;
+            if let Some(parent) = path.parent().filter(|parent| sync && !parent.as_os_str().is_empty()) {
+                self.sync_directory(parent)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a file that does not exist yet.
+    pub(super) fn create(&self, path: &Path) -> io::Result<Handle> {
+        #[cfg(test)]
+        self.before_create(path)?;
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+        Ok(self.handle(file, path))
+    }
+
+    /// Opens a file to append to it.
+    pub(super) fn append(&self, path: &Path) -> io::Result<Handle> {
+        let file = OpenOptions::new().append(true).open(path)?;
+        Ok(self.handle(file, path))
+    }
+
+    #[cfg_attr(not(test), expect(unused_variables, reason = "tests know files by their paths"))]
+    fn handle(&self, file: File, path: &Path) -> Handle {
+        Handle {
+            file,
+            #[cfg(test)]
+            watched: self.probe.as_ref().map(|probe| probe.watch(path)),
+        }
+    }
+
+    /// Gives a file another name, in one step whatever happens.
+    pub(super) fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        #[cfg(test)]
+        self.before(|| probe::Op::Rename(from.into(), to.into()))?;
+        fs::rename(from, to)
+    }
+
+    /// Removes a file.
+    pub(super) fn remove(&self, path: &Path) -> io::Result<()> {
+        #[cfg(test)]
+        if path.exists() {
+            self.before(|| probe::Op::Remove(path.into()))?;
+        }
+        fs::remove_file(path)
+    }
+
+    /// Returns when the names in a directory are on the disk.
+    pub(super) fn sync_directory(&self, path: &Path) -> io::Result<()> {
+        #[cfg(test)]
+        if !self.before(|| probe::Op::SyncDirectory(path.into()))? {
+            return Ok(());
+        }
+        File::open(path)?.sync_all()
+    }
+
+    /// Returns when everything in the file system of `path` is on the disk: one long sync instead of hundreds of short
+    /// ones. Linux tells of failed writes here since 5.8 (`man 2 syncfs`).
+    pub(super) fn sync_file_system(&self, path: &Path) -> io::Result<()> {
+        #[cfg(test)]
+        if !self.before(|| probe::Op::SyncFileSystem(path.into()))? {
+            return Ok(());
+        }
+        Ok(nix::unistd::syncfs(File::open(path)?)?)
+    }
+}
+
+impl Handle {
+    /// Bytes of the file.
+    pub(super) fn len(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+
+    /// Writes all of `bytes` at an offset.
+    pub(super) fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        #[cfg(test)]
+        let (bytes, then) = self.before_write(offset, bytes)?;
+        self.file.write_all_at(bytes, offset)?;
+        #[cfg(test)]
+        then?;
+        Ok(())
+    }
+
+    /// Writes all of `bytes` at the end; for files from [`Disk::append`].
+    pub(super) fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        #[cfg(test)]
+        let (bytes, then) = self.before_write(self.len()?, bytes)?;
+        self.file.write_all(bytes)?;
+        #[cfg(test)]
+        then?;
+        Ok(())
+    }
+
+    /// Cuts the file.
+    pub(super) fn set_len(&self, length: u64) -> io::Result<()> {
+        #[cfg(test)]
+        self.before(|file| probe::Op::SetLength(file, length))?;
+        self.file.set_len(length)
+    }
+
+    /// Returns when the file is on the disk.
+    pub(super) fn sync_all(&self) -> io::Result<()> {
+        #[cfg(test)]
+        if !self.before(probe::Op::SyncFile)? {
+            return Ok(());
+        }
+        self.file.sync_all()
+    }
+
+    /// Returns when the content of the file is on the disk, its length included.
+    pub(super) fn sync_data(&self) -> io::Result<()> {
+        #[cfg(test)]
+        if !self.before(probe::Op::SyncFile)? {
+            return Ok(());
+        }
+        self.file.sync_data()
+    }
+}

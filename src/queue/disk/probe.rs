@@ -1,0 +1,215 @@
+//! The disk of tests: records what is done to it, fails when told to, and can be made to keep a wrong order.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::{Disk, Handle};
+
+/// One change of the disk. Files have numbers, since their names change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Op {
+    MakeDirectory(PathBuf),
+    Create(PathBuf, usize),
+    Write(usize, u64, Vec<u8>),
+    SetLength(usize, u64),
+    SyncFile(usize),
+    SyncFileSystem(PathBuf),
+    Rename(PathBuf, PathBuf),
+    Remove(PathBuf),
+    SyncDirectory(PathBuf),
+}
+
+/// A wrong way to do it, to see that tests notice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Broken {
+    /// Files get their final name before their content is synced.
+    RenameFirst,
+    /// The content of files is never synced.
+    NoFileSync,
+    /// Names are never synced.
+    NoDirectorySync,
+}
+
+/// Which operation fails, and how.
+#[derive(Debug, Clone, Copy)]
+pub struct Fault {
+    /// How many operations go well before.
+    pub after: usize,
+    /// `ENOSPC` or `EIO`.
+    pub error: nix::errno::Errno,
+    /// Whether a write takes half of its bytes before it fails.
+    pub part: bool,
+}
+
+#[derive(Default)]
+struct Inner {
+    ops: Vec<Op>,
+    files: usize,
+    names: BTreeMap<PathBuf, usize>,
+    fault: Option<Fault>,
+    met: bool,
+    broken: Option<Broken>,
+    /// Syncs that a broken order puts off until after the rename.
+    late: Vec<Op>,
+}
+
+/// Watches one disk.
+#[derive(Default)]
+pub struct Probe(Mutex<Inner>);
+
+/// A file under watch: its number.
+pub(in crate::queue) struct Watched(Arc<Probe>, usize);
+
+impl Probe {
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A disk that does everything wrong in this one way.
+    pub fn break_order(&self, broken: Broken) {
+        self.inner().broken = Some(broken);
+    }
+
+    /// Lets an operation fail; counted from now.
+    pub fn fail(&self, fault: Fault) {
+        let mut inner = self.inner();
+        (inner.fault, inner.met) = (Some(fault), false);
+    }
+
+    /// Ends the faults; whether one was met.
+    pub fn heal(&self) -> bool {
+        let mut inner = self.inner();
+        inner.fault = None;
+        inner.met
+    }
+
+    /// How many operations there were.
+    pub fn count(&self) -> usize {
+        self.inner().ops.len()
+    }
+
+    /// All operations so far.
+    pub fn ops(&self) -> Vec<Op> {
+        self.inner().ops.clone()
+    }
+
+    /// The number of a file that may have been there before.
+    pub(super) fn watch(self: &Arc<Self>, path: &Path) -> Watched {
+        let mut inner = self.inner();
+        let number = inner.number(path);
+        Watched(Arc::clone(self), number)
+    }
+
+    /// The number of the file at `path`, given now if it has none.
+    pub fn number(&self, path: &Path) -> usize {
+        self.inner().number(path)
+    }
+}
+
+impl Inner {
+    fn number(&mut self, path: &Path) -> usize {
+        if let Some(number) = self.names.get(path) {
+            return *number;
+        }
+        self.files += 1;
+        self.names.insert(path.into(), self.files);
+        self.files
+    }
+
+    /// Whether this operation fails now.
+    fn fault(&mut self) -> Option<Fault> {
+        let fault = self.fault.as_mut()?;
+        if fault.after > 0 {
+            fault.after -= 1;
+            return None;
+        }
+        self.met = true;
+        self.fault.take()
+    }
+
+    /// Notes an operation; false when it is left out.
+    fn note(&mut self, op: Op) -> bool {
+        match (&op, self.broken) {
+            (Op::SyncFile(_) | Op::SyncFileSystem(_), Some(Broken::NoFileSync)) => return false,
+            (Op::SyncDirectory(_) | Op::SyncFileSystem(_), Some(Broken::NoDirectorySync)) => return false,
+            (Op::SyncFile(_) | Op::SyncFileSystem(_), Some(Broken::RenameFirst)) => {
+                self.late.push(op);
+                return true;
+            }
+            (Op::SyncDirectory(_), _) => {
+                let late = std::mem::take(&mut self.late);
+                self.ops.extend(late);
+            }
+            (Op::Create(path, number), _) => drop(self.names.insert(path.clone(), *number)),
+            (Op::Rename(from, to), _) => {
+                let number = self.number(from);
+                self.names.remove(from);
+                self.names.insert(to.clone(), number);
+            }
+            (Op::Remove(path), _) => drop(self.names.remove(path)),
+            _ => {}
+        }
+        self.ops.push(op);
+        true
+    }
+}
+
+impl Disk {
+    /// A disk under watch.
+    pub(in crate::queue) fn watched() -> (Self, Arc<Probe>) {
+        let probe = Arc::new(Probe::default());
+        (Self { probe: Some(Arc::clone(&probe)) }, probe)
+    }
+
+    /// Notes an operation, or fails in its place. False when it is to be left out.
+    pub(super) fn before(&self, op: impl FnOnce() -> Op) -> io::Result<bool> {
+        let Some(probe) = &self.probe else { return Ok(true) };
+        let mut inner = probe.inner();
+        match inner.fault() {
+            Some(fault) => Err(fault.error.into()),
+            None => Ok(inner.note(op())),
+        }
+    }
+
+    pub(super) fn before_create(&self, path: &Path) -> io::Result<()> {
+        let Some(probe) = &self.probe else { return Ok(()) };
+        let mut inner = probe.inner();
+        if let Some(fault) = inner.fault() {
+            return Err(fault.error.into());
+        }
+        if path.exists() {
+            // The real disk refuses it.
+            return Ok(());
+        }
+        inner.files += 1;
+        let number = inner.files;
+        inner.note(Op::Create(path.into(), number));
+        Ok(())
+    }
+}
+
+impl Handle {
+    pub(super) fn before(&self, op: impl FnOnce(usize) -> Op) -> io::Result<bool> {
+        let Some(Watched(probe, number)) = &self.watched else { return Ok(true) };
+        let mut inner = probe.inner();
+        match inner.fault() {
+            Some(fault) => Err(fault.error.into()),
+            None => Ok(inner.note(op(*number))),
+        }
+    }
+
+    /// What of `bytes` is to be written, and what to say then.
+    pub(super) fn before_write<'a>(&self, offset: u64, bytes: &'a [u8]) -> io::Result<(&'a [u8], io::Result<()>)> {
+        let Some(Watched(probe, number)) = &self.watched else { return Ok((bytes, Ok(()))) };
+        let mut inner = probe.inner();
+        let (bytes, then) = match inner.fault() {
+            Some(fault) if fault.part => (&bytes[..bytes.len() / 2], Err(fault.error.into())),
+            Some(fault) => return Err(fault.error.into()),
+            None => (bytes, Ok(())),
+        };
+        inner.note(Op::Write(*number, offset, bytes.to_vec()));
+        Ok((bytes, then))
+    }
+}

@@ -1,0 +1,37 @@
+//! Why the queue could not do something.
+
+use std::io::{self, ErrorKind};
+
+/// Why the queue could not do something.
+#[derive(Debug)]
+pub enum SpoolError {
+    /// There is no room: limit or disk. It may be better later.
+    Full(String),
+    /// The disk failed otherwise.
+    Io(io::Error),
+    /// The file is not what it should be, and never will be.
+    Damaged(String),
+}
+
+impl From<io::Error> for SpoolError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::OutOfMemory | ErrorKind::FileTooLarge => {
+                Self::Full(error.to_string())
+            }
+            _ => Self::Io(error),
+        }
+    }
+}
+
+impl std::fmt::Display for SpoolError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Full(what) => write!(f, "the queue is full: {what}"),
+            Self::Io(error) => write!(f, "the queue can't be read or written: {error}"),
+            Self::Damaged(what) => f.write_str(what),
+        }
+    }
+}
+
+impl std::error::Error for SpoolError {}

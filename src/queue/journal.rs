@@ -1,0 +1,183 @@
+//! What happens to a message after it was accepted: notes, appended to its file one by one.
+//!
+//! A record is LF, the CRC-32 of the JSON in eight hex digits, a blank, the JSON, LF. The LF in front: a crash may leave
+//! a torn record at the end, and the next one has to start on a line of its own all the same. The LF behind: a power cut
+//! may leave zeros in the place of the next record, which must not look like a part of this one. A piece between two LFs
+//! whose CRC is wrong is passed over. JSON holds no LF, so no record looks like two.
+
+use serde_json::{Value, json};
+
+use super::checksum::Checksum;
+
+/// How far one recipient is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// Still to be tried.
+    Waiting,
+    /// A provider has it.
+    Delivered,
+    /// It will not get there.
+    Failed,
+}
+
+/// What an attempt brought for some of the recipients.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attempt {
+    /// When: seconds since 1970.
+    pub at: i64,
+    /// Index of the recipient in the envelope, and what came of it.
+    pub results: Vec<(usize, Progress, String)>,
+}
+
+/// One record of the journal. Times are seconds since 1970.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Note {
+    /// It was tried.
+    Attempt(Attempt),
+    /// The owner holds it back, or releases it.
+    Held(bool),
+    /// When it really arrived, found out when the clock was set.
+    Arrived(i64),
+    /// A delay notice went out.
+    Warned(i64),
+    /// Somebody has been told of all failures up to here.
+    Told(i64),
+}
+
+impl Note {
+    /// The record to append.
+    pub fn encode(&self) -> Vec<u8> {
+        let json = match self {
+            Self::Attempt(attempt) => attempt.to_json(),
+            Self::Held(held) => json!({ "held": held }),
+            Self::Arrived(at) => json!({ "arrived": at }),
+            Self::Warned(at) => json!({ "warned": at }),
+            Self::Told(at) => json!({ "told": at }),
+        }
+        .to_string();
+        format!("\n{:08x} {json}\n", Checksum::of(json.as_bytes())).into_bytes()
+    }
+
+    /// Reads a record without its LF; `None` when it is torn or of another version.
+    fn decode(piece: &[u8]) -> Option<Self> {
+        let (crc, json) = piece.split_at_checked(9)?;
+        let crc = u32::from_str_radix(std::str::from_utf8(crc).ok()?.strip_suffix(' ')?, 16).ok()?;
+        if crc != Checksum::of(json) {
+            return None;
+        }
+        let value: Value = serde_json::from_slice(json).ok()?;
+        let (key, first) = value.as_object()?.iter().find(|(key, _)| key.as_str() != "r")?;
+        match key.as_str() {
+            "at" => Attempt::from_json(&value).map(Self::Attempt),
+            "held" => first.as_bool().map(Self::Held),
+            "arrived" => first.as_i64().map(Self::Arrived),
+            "warned" => first.as_i64().map(Self::Warned),
+            "told" => first.as_i64().map(Self::Told),
+            _ => None,
+        }
+    }
+
+    /// All whole records of a journal.
+    pub fn read(journal: &[u8]) -> impl Iterator<Item = Self> {
+        journal.split(|byte| *byte == b'\n').filter_map(Self::decode)
+    }
+
+    /// What of the note must never be forgotten, for a journal that has grown too long: not that somebody still waits.
+    pub fn lasting(&self) -> Option<Self> {
+        let Self::Attempt(attempt) = self else { return Some(self.clone()) };
+        let results: Vec<_> = attempt.results.iter().filter(|(_, p, _)| *p != Progress::Waiting).cloned().collect();
+        (!results.is_empty()).then_some(Self::Attempt(Attempt { at: attempt.at, results }))
+    }
+}
+
+impl Attempt {
+    fn to_json(&self) -> Value {
+        let result = |(index, progress, text): &(usize, Progress, String)| {
+            let letter = match progress {
+                Progress::Waiting => "W",
+                Progress::Delivered => "D",
+                Progress::Failed => "F",
+            };
+            json!([index, letter, text])
+        };
+        json!({ "at": self.at, "r": self.results.iter().map(result).collect::<Vec<_>>() })
+    }
+
+    fn from_json(value: &Value) -> Option<Self> {
+        let result = |entry: &Value| {
+            let index = entry.get(0)?.as_u64().and_then(|n| usize::try_from(n).ok())?;
+            let progress = match entry.get(1)?.as_str()? {
+                "W" => Progress::Waiting,
+                "D" => Progress::Delivered,
+                "F" => Progress::Failed,
+                _ => return None,
+            };
+            Some((index, progress, entry.get(2)?.as_str()?.to_string()))
+        };
+        Some(Self {
+            at: value.get("at")?.as_i64()?,
+            results: value.get("r")?.as_array()?.iter().map(result).collect::<Option<_>>()?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn note() -> impl Strategy<Value = Note> {
+        let progress = prop_oneof![Just(Progress::Waiting), Just(Progress::Delivered), Just(Progress::Failed)];
+        let result = (0usize..300, progress, "\\PC*|.*");
+        let results = proptest::collection::vec(result, 0..4);
+        prop_oneof![
+            (any::<i64>(), results).prop_map(|(at, results)| Note::Attempt(Attempt { at, results })),
+            any::<bool>().prop_map(Note::Held),
+            any::<i64>().prop_map(Note::Arrived),
+            any::<i64>().prop_map(Note::Warned),
+            any::<i64>().prop_map(Note::Told),
+        ]
+    }
+
+    #[test]
+    fn a_torn_record_hides_nothing_that_follows() {
+        let torn = Note::Attempt(Attempt { at: 1, results: vec![(0, Progress::Delivered, "250 ok".into())] }).encode();
+        let next = Note::Held(true);
+        for end in 0..torn.len() - 1 {
+            let journal = [&torn[..end], &next.encode()].concat();
+            assert!(Note::read(&journal).eq([Note::Held(true)]), "cut at {end}");
+        }
+    }
+
+    #[test]
+    fn only_what_ends_something_lasts() {
+        let results = vec![(0, Progress::Waiting, "450 later".into()), (1, Progress::Failed, "550 no".into())];
+        let lasting = Note::Attempt(Attempt { at: 1, results: results.clone() }).lasting();
+        assert_eq!(lasting, Some(Note::Attempt(Attempt { at: 1, results: results[1..].to_vec() })));
+        assert_eq!(Note::Attempt(Attempt { at: 1, results: results[..1].to_vec() }).lasting(), None);
+        assert_eq!(Note::Held(false).lasting(), Some(Note::Held(false)));
+    }
+
+    proptest! {
+        #[test]
+        fn journals_read_back(notes in proptest::collection::vec(note(), 0..5)) {
+            let journal: Vec<u8> = notes.iter().flat_map(Note::encode).collect();
+            prop_assert_eq!(Note::read(&journal).collect::<Vec<_>>(), notes);
+        }
+
+        #[test]
+        fn whatever_a_disk_makes_of_the_end_the_rest_stands(
+            first in note(), torn in note(), last in note(), cut in any::<prop::sample::Index>(), zeros in 0usize..40
+        ) {
+            let part = torn.encode();
+            let part = &part[..cut.index(part.len() - 1)];
+            let journal = [&first.encode(), part, &vec![0; zeros], &last.encode()].concat();
+            prop_assert_eq!(Note::read(&journal).collect::<Vec<_>>(), [first, last]);
+        }
+
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            Note::read(&bytes).for_each(drop);
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! Where a message stands: what its journal adds up to.
+
+use super::journal::{Note, Progress};
+use crate::message::Envelope;
+
+/// One recipient with the last thing that was said about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecipientState {
+    /// The address.
+    pub address: String,
+    /// How far it is.
+    pub progress: Progress,
+    /// The last reply or reason; empty before the first try.
+    pub text: String,
+    /// Whether somebody has been told that it failed.
+    pub told: bool,
+}
+
+/// Where all recipients of a message are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct State {
+    /// In the order of the envelope.
+    pub recipients: Vec<RecipientState>,
+    /// How many attempts the journal knows.
+    pub attempts: u32,
+    /// Whether the owner holds it back.
+    pub held: bool,
+    /// When it really arrived, if that was found out later; seconds since 1970.
+    pub arrived: Option<i64>,
+    /// Whether a delay notice went out.
+    pub warned: bool,
+}
+
+impl State {
+    /// The state of a message that was never tried.
+    pub fn new(envelope: &Envelope) -> Self {
+        let waiting = |address: &String| RecipientState {
+            address: address.clone(),
+            progress: Progress::Waiting,
+            text: String::new(),
+            told: false,
+        };
+        let recipients = envelope.to.iter().map(waiting).collect();
+        Self { recipients, attempts: 0, held: false, arrived: None, warned: false }
+    }
+
+    /// Takes over what a note says. Nothing leads back from delivered or failed, so a note may come twice.
+    pub fn apply(&mut self, note: &Note) {
+        match note {
+            Note::Attempt(attempt) => {
+                self.attempts = self.attempts.saturating_add(1);
+                for (index, progress, text) in &attempt.results {
+                    if let Some(recipient) = self.recipients.get_mut(*index)
+                        && recipient.progress == Progress::Waiting
+                    {
+                        recipient.progress = *progress;
+                        recipient.text.clone_from(text);
+                    }
+                }
+            }
+            Note::Held(held) => self.held = *held,
+            Note::Arrived(at) => self.arrived = Some(*at),
+            Note::Warned(_) => self.warned = true,
+            Note::Told(_) => {
+                let failed = self.recipients.iter_mut().filter(|r| r.progress == Progress::Failed);
+                failed.for_each(|recipient| recipient.told = true);
+            }
+        }
+    }
+
+    /// Replays a journal, passing over what is torn.
+    pub fn replay(&mut self, journal: &[u8]) {
+        Note::read(journal).for_each(|note| self.apply(&note));
+    }
+
+    /// Whether nobody is left to be tried.
+    pub fn is_done(&self) -> bool {
+        self.recipients.iter().all(|r| r.progress != Progress::Waiting)
+    }
+
+    /// The recipients that failed without anybody having been told, with their index in the envelope.
+    pub fn untold(&self) -> impl Iterator<Item = (usize, &RecipientState)> {
+        self.recipients.iter().enumerate().filter(|(_, r)| r.progress == Progress::Failed && !r.told)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::journal::Attempt;
+    use super::*;
+
+    fn state() -> State {
+        State::new(&Envelope { from: "a@b.c".into(), to: vec!["d@e.f".into(), "g@h.i".into()], smtputf8: false })
+    }
+
+    fn attempt(index: usize, progress: Progress) -> Note {
+        Note::Attempt(Attempt { at: 1, results: vec![(index, progress, "a reply".into())] })
+    }
+
+    #[test]
+    fn a_journal_cut_anywhere_says_what_its_whole_records_say() {
+        let (first, second) = (attempt(0, Progress::Delivered).encode(), attempt(1, Progress::Failed).encode());
+        let journal = [first.clone(), second].concat();
+        for end in 0..=journal.len() {
+            let mut state = state();
+            state.replay(&journal[..end]);
+            // Only the LF at its end may be missing.
+            let whole = u32::from(end >= first.len() - 1) + u32::from(end >= journal.len() - 1);
+            assert_eq!(state.attempts, whole, "cut at {end}");
+        }
+    }
+
+    #[test]
+    fn nothing_leads_back() {
+        let mut state = state();
+        for note in [attempt(0, Progress::Delivered), attempt(0, Progress::Failed), attempt(9, Progress::Failed)] {
+            state.apply(&note);
+        }
+        assert_eq!(state.recipients[0].progress, Progress::Delivered);
+        assert!(!state.is_done());
+    }
+
+    #[test]
+    fn told_are_those_who_had_failed_by_then() {
+        let mut state = state();
+        state.apply(&attempt(0, Progress::Failed));
+        assert_eq!(state.untold().map(|(index, _)| index).collect::<Vec<_>>(), [0]);
+        state.apply(&Note::Told(2));
+        assert_eq!(state.untold().count(), 0);
+        state.apply(&attempt(1, Progress::Failed));
+        assert_eq!(state.untold().map(|(index, _)| index).collect::<Vec<_>>(), [1]);
+        assert!(state.is_done());
+    }
+
+    #[test]
+    fn the_last_word_of_the_owner_counts() {
+        let mut state = state();
+        for note in [Note::Held(true), Note::Warned(5), Note::Arrived(6), Note::Arrived(7)] {
+            state.apply(&note);
+        }
+        assert_eq!((state.held, state.warned, state.arrived), (true, true, Some(7)));
+        state.apply(&Note::Held(false));
+        assert!(!state.held);
+    }
+}

@@ -1,0 +1,59 @@
+//! Every power cut: what the spool does to the disk is recorded, each prefix of it is taken as the moment of a cut, and
+//! for each the states that the disk may have kept are made, started on and looked through.
+//!
+//! [`model`] knows what a disk may keep, [`scenario`] what is done and what was promised, [`check`] whether it was kept.
+
+mod check;
+mod model;
+mod scenario;
+
+use super::super::disk::probe::{Broken, Op};
+use super::*;
+use check::Checker;
+use scenario::Scenario;
+
+/// States that are made for one moment, if there are not fewer.
+const EXHAUSTIVE: u64 = 1000;
+/// States drawn at random for a moment that has more.
+const DRAWN: usize = 100;
+
+fn replay(durability: Durability, broken: Option<Broken>) -> Result<Checker, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let scenario = Scenario::run(&runtime, durability, broken);
+    let mut checker = Checker::new(runtime, durability);
+    checker.all(&scenario)?;
+    Ok(checker)
+}
+
+/// Prints how many states were tried, and that none breaks a promise.
+fn holds(durability: Durability) {
+    let checker = replay(durability, None).unwrap_or_else(|violation| panic!("{durability:?}: {violation}"));
+    println!("{durability:?}: {checker}");
+    assert!(checker.states > 1000, "only {} states", checker.states);
+}
+
+#[test]
+fn always_keeps_its_promise_at_every_power_cut() {
+    holds(Durability::Always);
+}
+
+#[test]
+fn deferred_keeps_its_promise_at_every_power_cut() {
+    holds(Durability::Deferred);
+}
+
+#[test]
+fn memory_keeps_its_promise_at_every_crash() {
+    holds(Durability::Memory);
+}
+
+#[test]
+fn a_wrong_order_is_found() {
+    for broken in [Broken::RenameFirst, Broken::NoFileSync, Broken::NoDirectorySync] {
+        for durability in [Durability::Always, Durability::Deferred] {
+            let violation = replay(durability, Some(broken)).err();
+            println!("{broken:?}, {durability:?}: {violation:?}");
+            assert!(violation.is_some(), "{broken:?} goes unnoticed with {durability:?}");
+        }
+    }
+}

@@ -1,0 +1,320 @@
+//! What came of the mail lately: the last verdicts, each device, counters by day.
+//!
+//! A pure state: it is fed with events and asked for JSON. `spool/history` keeps it over a restart ([`History::encode`]).
+//!
+//! Memory is below 200 KB whatever is sent, on 64 bits; on 32 it is 165 KB: at most 200 verdicts with 40 KB of text, 256
+//! devices with 32 KB of text, 30 days of 24 bytes; the rest is what an allocator needs for some 3000 pieces.
+
+mod device;
+mod file;
+
+use std::collections::VecDeque;
+
+use serde_json::{Value, json};
+
+use self::device::Devices;
+use super::letter::one_line;
+use super::{Event, TlsFacts};
+use crate::system::clock;
+
+/// Verdicts that are kept.
+const VERDICTS: usize = 200;
+/// Bytes of text that they may hold together; the oldest go first.
+const VERDICT_TEXT: usize = 40 << 10;
+/// Days that are counted one by one.
+const DAYS: usize = 30;
+const DAY: i64 = 86_400;
+
+/// Bytes that are kept of each text.
+const ID: usize = 16;
+const CLIENT: usize = 48;
+const ADDRESS: usize = 120;
+const ACCOUNT: usize = 40;
+const TLS: usize = 64;
+const REASON: usize = 197;
+
+/// What happened in the end, or last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Delivered,
+    Failed,
+    /// Turned away before it said anything.
+    Refused,
+    /// A message was not taken.
+    Rejected,
+    /// The following are states of a device, never verdicts.
+    Accepted,
+    Deferred,
+    Aborted,
+}
+
+impl Outcome {
+    const ALL: [Self; 7] =
+        [Self::Delivered, Self::Failed, Self::Refused, Self::Rejected, Self::Accepted, Self::Deferred, Self::Aborted];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Delivered => "delivered",
+            Self::Failed => "failed",
+            Self::Refused => "refused",
+            Self::Rejected => "rejected",
+            Self::Accepted => "accepted",
+            Self::Deferred => "deferred",
+            Self::Aborted => "aborted",
+        }
+    }
+
+    fn of(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|outcome| outcome.name() == name)
+    }
+}
+
+/// One verdict.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Verdict {
+    at: i64,
+    outcome: Outcome,
+    id: Box<str>,
+    client: Box<str>,
+    from: Box<str>,
+    to: Box<str>,
+    size: u64,
+    account: Box<str>,
+    /// Version, cipher and verification with blanks between; empty without a connection.
+    tls: Box<str>,
+    /// The reply or the reason.
+    text: Box<str>,
+    /// Seconds from the arrival.
+    delay: u64,
+    /// How often the same happened in a row: a device that is refused every second must not push out all else.
+    times: u32,
+}
+
+impl Verdict {
+    fn new(at: i64, outcome: Outcome, client: &str, text: &str) -> Self {
+        Self {
+            at,
+            outcome,
+            client: kept(client, CLIENT),
+            text: kept(text, REASON),
+            id: "".into(),
+            from: "".into(),
+            to: "".into(),
+            size: 0,
+            account: "".into(),
+            tls: "".into(),
+            delay: 0,
+            times: 1,
+        }
+    }
+
+    /// Bytes of its texts.
+    fn weight(&self) -> usize {
+        [&self.id, &self.client, &self.from, &self.to, &self.account, &self.tls, &self.text]
+            .iter()
+            .map(|t| t.len())
+            .sum()
+    }
+
+    fn repeats(&self, other: &Self) -> bool {
+        matches!(self.outcome, Outcome::Refused | Outcome::Rejected)
+            && *self == Self { at: self.at, times: self.times, ..other.clone() }
+    }
+
+    fn json(&self) -> Value {
+        let mut tls = self.tls.splitn(3, ' ');
+        let mut tls_part = || tls.next().unwrap_or_default();
+        json!({
+            "time": self.at,
+            "outcome": self.outcome.name(),
+            "id": &*self.id,
+            "client": &*self.client,
+            "from": &*self.from,
+            "to": &*self.to,
+            "size": self.size,
+            "account": &*self.account,
+            "tls": tls_part(),
+            "cipher": tls_part(),
+            "verified": tls_part(),
+            "text": &*self.text,
+            "delay": self.delay,
+            "times": self.times,
+        })
+    }
+}
+
+/// How many of each.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Counts {
+    /// Messages.
+    accepted: u32,
+    /// Recipients.
+    delivered: u32,
+    /// Recipients.
+    failed: u32,
+    /// Connections and messages that were turned away.
+    refused: u32,
+}
+
+impl Counts {
+    fn count(&mut self, outcome: Outcome) {
+        let counter = match outcome {
+            Outcome::Accepted => &mut self.accepted,
+            Outcome::Delivered => &mut self.delivered,
+            Outcome::Failed => &mut self.failed,
+            Outcome::Refused | Outcome::Rejected => &mut self.refused,
+            Outcome::Deferred | Outcome::Aborted => return,
+        };
+        *counter = counter.saturating_add(1);
+    }
+
+    fn fields(self) -> [(&'static str, u32); 4] {
+        [("accepted", self.accepted), ("delivered", self.delivered), ("failed", self.failed), ("refused", self.refused)]
+    }
+
+    /// `object` with the four counters.
+    fn add_to(self, mut object: Value) -> Value {
+        if let Some(map) = object.as_object_mut() {
+            map.extend(self.fields().map(|(name, count)| (name.to_string(), count.into())));
+        }
+        object
+    }
+}
+
+/// The last verdicts, the devices, and the counters. Times are seconds since 1970, days those of UTC.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct History {
+    /// Oldest first.
+    verdicts: VecDeque<Verdict>,
+    /// Bytes of text in them.
+    weight: usize,
+    devices: Devices,
+    /// When this run began: the first event.
+    since: Option<i64>,
+    total: Counts,
+    /// Days since 1970 with their counts, in order.
+    days: Vec<(i64, Counts)>,
+}
+
+impl History {
+    /// Takes in what happened at `at`.
+    pub fn take(&mut self, at: i64, event: &Event) {
+        self.since.get_or_insert(at);
+        match event {
+            Event::Accepted { id, client, helo, from, to, .. } => {
+                self.count(at, Outcome::Accepted);
+                self.devices.accepted(at, client, helo, id, from, to);
+            }
+            Event::Delivered { id, client, from, to, size, account, tls, reply, delay } => {
+                let verdict = Verdict::new(at, Outcome::Delivered, client, reply);
+                self.settle(Verdict {
+                    size: *size,
+                    delay: *delay,
+                    ..verdict.about(id, from, to, account, tls.as_ref())
+                });
+            }
+            Event::Failed { id, client, from, to, size, account, tls, reason, delay } => {
+                let verdict = Verdict::new(at, Outcome::Failed, client, reason);
+                self.settle(Verdict {
+                    size: *size,
+                    delay: *delay,
+                    ..verdict.about(id, from, to, account, tls.as_ref())
+                });
+            }
+            Event::Refused { client, reason } => self.settle(Verdict::new(at, Outcome::Refused, client, reason)),
+            Event::Rejected { client, from, to, reply } => {
+                let verdict = Verdict::new(at, Outcome::Rejected, client, reply);
+                let to = device::first_of(to);
+                self.settle(verdict.about("", from, &to, "", None));
+            }
+            Event::Deferred { id, reason, .. } => self.devices.deferred(at, id, reason),
+            Event::Aborted { client, reason } => self.devices.aborted(at, client, reason),
+            _ => {}
+        }
+    }
+
+    /// The verdicts, newest first: `limit` of them behind the first `offset`.
+    pub fn entries(&self, offset: usize, limit: usize) -> Value {
+        let entries: Vec<Value> = self.verdicts.iter().rev().skip(offset).take(limit).map(Verdict::json).collect();
+        json!({ "total": self.verdicts.len(), "entries": entries })
+    }
+
+    /// The devices, the one seen last first.
+    pub fn devices(&self) -> Value {
+        self.devices.json()
+    }
+
+    /// Counters since the start of the program, and of the last 30 days on which something happened.
+    pub fn counters(&self) -> Value {
+        let day = |(day, counts): &(i64, Counts)| counts.add_to(json!({ "day": day.saturating_mul(DAY) }));
+        let days: Vec<Value> = self.days.iter().rev().map(day).collect();
+        self.total.add_to(json!({ "since": self.since, "days": days }))
+    }
+
+    fn settle(&mut self, verdict: Verdict) {
+        self.count(verdict.at, verdict.outcome);
+        self.devices.settled(&verdict);
+        match self.verdicts.back_mut() {
+            Some(last) if last.repeats(&verdict) => {
+                last.at = verdict.at;
+                last.times = last.times.saturating_add(1);
+            }
+            _ => self.push(verdict),
+        }
+    }
+
+    fn push(&mut self, verdict: Verdict) {
+        self.weight += verdict.weight();
+        self.verdicts.push_back(verdict);
+        while self.verdicts.len() > VERDICTS || self.weight > VERDICT_TEXT {
+            let Some(oldest) = self.verdicts.pop_front() else { break };
+            self.weight = self.weight.saturating_sub(oldest.weight());
+        }
+    }
+
+    fn count(&mut self, at: i64, outcome: Outcome) {
+        self.total.count(outcome);
+        // Before the clock is set nobody knows which day it is.
+        if at < clock::EARLIEST {
+            return;
+        }
+        let today = at.div_euclid(DAY);
+        // A clock that was once far ahead must not leave days behind that never pass.
+        self.days.retain(|(day, _)| *day <= today + 1);
+        let place = self.days.partition_point(|(day, _)| *day < today);
+        match self.days.get_mut(place) {
+            Some((day, counts)) if *day == today => counts.count(outcome),
+            _ => {
+                let mut counts = Counts::default();
+                counts.count(outcome);
+                self.days.insert(place, (today, counts));
+            }
+        }
+        if self.days.len() > DAYS {
+            self.days.remove(0);
+        }
+    }
+}
+
+impl Verdict {
+    fn about(self, id: &str, from: &str, to: &str, account: &str, tls: Option<&TlsFacts>) -> Self {
+        let tls = tls.map(|tls| format!("{} {} {}", tls.version, tls.cipher, tls.verified)).unwrap_or_default();
+        Self {
+            id: kept(id, ID),
+            from: kept(from, ADDRESS),
+            to: kept(to, ADDRESS),
+            account: kept(account, ACCOUNT),
+            tls: kept(&tls, TLS),
+            ..self
+        }
+    }
+}
+
+/// A text as it is kept: clean, and bounded to `limit` bytes and the `…` of a cut.
+fn kept(text: &str, limit: usize) -> Box<str> {
+    one_line(text, limit).into_boxed_str()
+}
+
+#[cfg(test)]
+#[path = "history/tests.rs"]
+mod tests;

@@ -1,0 +1,174 @@
+//! What is known of each device.
+
+use serde_json::{Value, json};
+
+use super::{CLIENT, Counts, ID, Outcome, Verdict, kept};
+
+/// Devices that are kept.
+const DEVICES: usize = 256;
+/// Bytes of text that they may hold together.
+const DEVICE_TEXT: usize = 32 << 10;
+/// Bytes that are kept of a HELO name, an address, a reply or reason.
+const HELO: usize = 48;
+const ADDRESS: usize = 64;
+const TEXT: usize = 100;
+
+/// One device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Device {
+    pub(super) client: Box<str>,
+    /// What it calls itself.
+    pub(super) helo: Box<str>,
+    pub(super) first_seen: i64,
+    pub(super) last_seen: i64,
+    pub(super) counts: Counts,
+    /// Its last message.
+    pub(super) id: Box<str>,
+    pub(super) from: Box<str>,
+    pub(super) to: Box<str>,
+    pub(super) mail_at: i64,
+    /// What was heard last of its mail, when, and in which words.
+    pub(super) state: Outcome,
+    pub(super) state_at: i64,
+    pub(super) text: Box<str>,
+}
+
+impl Device {
+    pub(super) fn weight(&self) -> usize {
+        [&self.client, &self.helo, &self.id, &self.from, &self.to, &self.text].iter().map(|t| t.len()).sum()
+    }
+
+    fn set(&mut self, at: i64, state: Outcome, text: &str) {
+        self.state = state;
+        self.state_at = at;
+        self.text = kept(text, TEXT);
+    }
+
+    fn json(&self) -> Value {
+        self.counts.add_to(json!({
+            "client": &*self.client,
+            "helo": &*self.helo,
+            "first_seen": self.first_seen,
+            "last_seen": self.last_seen,
+            "last_mail": {
+                "id": &*self.id,
+                "from": &*self.from,
+                "to": &*self.to,
+                "time": self.mail_at,
+            },
+            "last_verdict": {
+                "outcome": self.state.name(),
+                "text": &*self.text,
+                "time": self.state_at,
+            },
+        }))
+    }
+}
+
+/// All of them, in the order in which something was heard of them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Devices(Vec<Device>);
+
+impl Devices {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Device> {
+        self.0.iter()
+    }
+
+    /// Adds one that was written down.
+    pub(super) fn restore(&mut self, device: Device) {
+        self.0.push(device);
+        self.bound();
+    }
+
+    pub(super) fn json(&self) -> Value {
+        self.0.iter().rev().map(Device::json).collect()
+    }
+
+    pub(super) fn accepted(&mut self, at: i64, client: &str, helo: &str, id: &str, from: &str, to: &[String]) {
+        self.change(at, client, |device| {
+            device.last_seen = at;
+            device.counts.count(Outcome::Accepted);
+            device.helo = kept(helo, HELO);
+            device.id = kept(id, ID);
+            device.from = kept(from, ADDRESS);
+            device.to = kept(&first_of(to), ADDRESS);
+            device.mail_at = at;
+            device.set(at, Outcome::Accepted, "");
+        });
+    }
+
+    pub(super) fn settled(&mut self, verdict: &Verdict) {
+        // The mail of an earlier version has no client; a device without an address would be nobody's.
+        if verdict.client.is_empty() {
+            return;
+        }
+        self.change(verdict.at, &verdict.client, |device| {
+            device.counts.count(verdict.outcome);
+            device.set(verdict.at, verdict.outcome, &verdict.text);
+            if matches!(verdict.outcome, Outcome::Refused | Outcome::Rejected) {
+                device.last_seen = verdict.at;
+            }
+        });
+    }
+
+    /// The event does not say whose mail it is; the last mail of a device is known by its name.
+    pub(super) fn deferred(&mut self, at: i64, id: &str, reason: &str) {
+        if let Some(device) = self.0.iter_mut().find(|device| !id.is_empty() && *device.id == *id) {
+            device.set(at, Outcome::Deferred, reason);
+        }
+        self.bound();
+    }
+
+    /// Only for devices that are known: anything may connect and go away.
+    pub(super) fn aborted(&mut self, at: i64, client: &str, reason: &str) {
+        if let Some(device) = self.0.iter_mut().find(|device| *device.client == *client) {
+            device.last_seen = at;
+            device.set(at, Outcome::Aborted, reason);
+        }
+        self.bound();
+    }
+
+    fn change(&mut self, at: i64, client: &str, change: impl FnOnce(&mut Device)) {
+        let client = kept(client, CLIENT);
+        let mut device = match self.0.iter().position(|device| device.client == client) {
+            Some(place) => self.0.remove(place),
+            None => Device {
+                client,
+                helo: "".into(),
+                first_seen: at,
+                last_seen: at,
+                counts: Counts::default(),
+                id: "".into(),
+                from: "".into(),
+                to: "".into(),
+                mail_at: 0,
+                state: Outcome::Accepted,
+                state_at: at,
+                text: "".into(),
+            },
+        };
+        change(&mut device);
+        self.0.push(device);
+        self.bound();
+    }
+
+    /// Strangers that never got a message in go first: refused connections must not push out the devices. Then those
+    /// that nothing was heard of for longest.
+    fn bound(&mut self) {
+        let mut weight: usize = self.0.iter().map(Device::weight).sum();
+        while self.0.len() > DEVICES || weight > DEVICE_TEXT {
+            let last = self.0.len().saturating_sub(1);
+            let stranger = self.0.iter().take(last).position(|device| device.counts.accepted == 0);
+            weight -= self.0.remove(stranger.unwrap_or(0)).weight();
+        }
+    }
+}
+
+/// The first recipient and how many there are beside.
+pub(super) fn first_of(to: &[String]) -> String {
+    match to {
+        [] => String::new(),
+        [only] => only.clone(),
+        [first, rest @ ..] => format!("{first} and {} more", rest.len()),
+    }
+}

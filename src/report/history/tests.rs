@@ -1,0 +1,241 @@
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+
+const NOW: i64 = 1_800_000_000;
+
+fn accepted(id: &str, client: &str) -> Event {
+    Event::Accepted {
+        id: id.into(),
+        client: client.into(),
+        helo: "plc".into(),
+        login: None,
+        from: "plc@example.com".into(),
+        to: vec!["a@example.com".into(), "b@example.com".into()],
+        size: 500,
+        repairs: vec![],
+    }
+}
+
+fn delivered(id: &str, client: &str, reply: &str) -> Event {
+    Event::Delivered {
+        id: id.into(),
+        client: client.into(),
+        from: "plc@example.com".into(),
+        to: "a@example.com".into(),
+        size: 700,
+        account: "gmail".into(),
+        tls: Some(TlsFacts { version: "TLSv1.3".into(), cipher: "AES".into(), verified: "yes" }),
+        reply: reply.into(),
+        delay: 3,
+    }
+}
+
+fn failed(id: &str, client: &str) -> Event {
+    Event::Failed {
+        id: id.into(),
+        client: client.into(),
+        from: "plc@example.com".into(),
+        to: "b@example.com".into(),
+        size: 700,
+        account: "gmail".into(),
+        tls: None,
+        reason: "550 no".into(),
+        delay: 4,
+    }
+}
+
+fn refused(client: &str) -> Event {
+    Event::Refused { client: client.into(), reason: "not in list allow".into() }
+}
+
+#[test]
+fn verdicts_devices_and_counters_tell_the_same_story() {
+    let mut history = History::default();
+    history.take(NOW, &Event::Started { version: "1" });
+    history.take(NOW + 1, &accepted("ID1", "10.0.0.7"));
+    let reason = "451 later".to_string();
+    let (to, account, next) = ("a@example.com".into(), "gmail".into(), Duration::from_secs(30));
+    history.take(NOW + 2, &Event::Deferred { id: "ID1".into(), to, account, tls: None, reason, next });
+    let device = &history.devices()[0];
+    assert_eq!(device["last_verdict"], json!({"outcome": "deferred", "text": "451 later", "time": NOW + 2}));
+    assert_eq!(history.entries(0, 10)["total"], 0);
+
+    history.take(NOW + 3, &delivered("ID1", "10.0.0.7", "250 2.0.0 ok"));
+    history.take(NOW + 4, &failed("ID1", "10.0.0.7"));
+    let newest = &history.entries(0, 1)["entries"][0];
+    assert_eq!(
+        (&newest["outcome"], &newest["to"], &newest["text"]),
+        (&json!("failed"), &json!("b@example.com"), &json!("550 no"))
+    );
+    let older = &history.entries(1, 1)["entries"][0];
+    assert_eq!(
+        *older,
+        json!({
+            "time": NOW + 3, "outcome": "delivered", "id": "ID1", "client": "10.0.0.7", "from": "plc@example.com",
+            "to": "a@example.com", "size": 700, "account": "gmail", "tls": "TLSv1.3", "cipher": "AES", "verified": "yes",
+            "text": "250 2.0.0 ok", "delay": 3, "times": 1
+        })
+    );
+    assert_eq!(
+        history.devices()[0],
+        json!({
+            "client": "10.0.0.7", "helo": "plc", "first_seen": NOW + 1, "last_seen": NOW + 1,
+            "accepted": 1, "delivered": 1, "failed": 1, "refused": 0,
+            "last_mail": {"id": "ID1", "from": "plc@example.com", "to": "a@example.com and 1 more", "time": NOW + 1},
+            "last_verdict": {"outcome": "failed", "text": "550 no", "time": NOW + 4}
+        })
+    );
+    let counts = json!({"accepted": 1, "delivered": 1, "failed": 1, "refused": 0});
+    let counters = history.counters();
+    assert_eq!(counters["since"], NOW);
+    for (name, count) in counts.as_object().unwrap() {
+        assert_eq!(counters[name], *count);
+        assert_eq!(counters["days"][0][name], *count);
+    }
+    assert_eq!(counters["days"][0]["day"], NOW - NOW % 86_400);
+    assert_eq!(history.entries(9, 10)["entries"], json!([]));
+}
+
+#[test]
+fn the_ring_keeps_the_last_200() {
+    let mut history = History::default();
+    (0..500).for_each(|n| history.take(NOW + n, &delivered(&format!("ID{n}"), "10.0.0.7", "250 ok")));
+    let all = history.entries(0, usize::MAX);
+    assert_eq!(all["total"], 200);
+    assert_eq!((&all["entries"][0]["id"], &all["entries"][199]["id"]), (&json!("ID499"), &json!("ID300")));
+    assert_eq!(history.counters()["delivered"], 500);
+}
+
+#[test]
+fn what_repeats_is_counted_and_pushes_nothing_out() {
+    let mut history = History::default();
+    history.take(NOW, &delivered("ID", "10.0.0.7", "250 ok"));
+    (0..1000).for_each(|n| history.take(NOW + n, &refused("10.0.0.8")));
+    history.take(NOW, &refused("10.0.0.9"));
+    let entries = history.entries(0, 10);
+    assert_eq!(entries["total"], 3);
+    assert_eq!((&entries["entries"][1]["times"], &entries["entries"][1]["time"]), (&json!(1000), &json!(NOW + 999)));
+    // The same delivery twice is two deliveries.
+    (0..2).for_each(|_| history.take(NOW, &delivered("ID", "10.0.0.7", "250 ok")));
+    assert_eq!(history.entries(0, 10)["total"], 5);
+}
+
+#[test]
+fn strangers_do_not_push_out_devices_and_old_devices_go_first() {
+    let mut history = History::default();
+    (0..200).for_each(|n| history.take(NOW, &accepted("ID", &format!("10.0.0.{n}"))));
+    (0..5000).for_each(|n| history.take(NOW, &refused(&format!("172.16.{}.{}", n / 256, n % 256))));
+    let clients = |history: &History, start: &str| {
+        let devices = history.devices();
+        let all = devices.as_array().unwrap();
+        all.iter().filter(|d| d["client"].as_str().unwrap().starts_with(start)).count()
+    };
+    assert_eq!((clients(&history, "10."), clients(&history, "172.")), (200, 56));
+    (0..100).for_each(|n| history.take(NOW, &accepted("ID", &format!("10.0.1.{n}"))));
+    assert_eq!((clients(&history, "10.0.0."), clients(&history, "10.0.1.")), (156, 100));
+    assert_eq!(clients(&history, "10.0.0.43"), 0);
+    assert_eq!(clients(&history, "10.0.0.44"), 1);
+}
+
+#[test]
+fn days_are_bounded_and_a_wrong_clock_leaves_no_trace() {
+    let mut history = History::default();
+    history.take(0, &refused("10.0.0.8"));
+    history.take(NOW + 400 * DAY, &refused("10.0.0.8"));
+    for day in 0..50 {
+        history.take(NOW + day * DAY, &refused("10.0.0.8"));
+    }
+    // A step back by a day is no new day.
+    history.take(NOW + 48 * DAY, &refused("10.0.0.8"));
+    let counters = history.counters();
+    let days = counters["days"].as_array().unwrap();
+    assert_eq!((days.len(), &days[0]["refused"], &days[1]["refused"]), (30, &json!(1), &json!(2)));
+    assert!(days.windows(2).all(|two| two[0]["day"].as_i64() > two[1]["day"].as_i64()));
+    assert_eq!(counters["refused"], 53);
+}
+
+#[test]
+fn memory_is_bounded() {
+    let mut history = History::default();
+    let long = "ü".repeat(1000);
+    for n in 0..1000 {
+        let client = format!("{n}{long}");
+        history.take(NOW, &accepted(&long, &client));
+        history.take(NOW, &Event::Aborted { client: client.clone(), reason: long.clone() });
+        history.take(NOW, &delivered(&long, &client, &long));
+        history.take(
+            NOW,
+            &Event::Deferred {
+                id: long.clone(),
+                to: long.clone(),
+                account: long.clone(),
+                tls: None,
+                reason: long.clone(),
+                next: Duration::ZERO,
+            },
+        );
+    }
+    let device_text: usize = history.devices.iter().map(device::Device::weight).sum();
+    assert!(history.weight <= VERDICT_TEXT && device_text <= 32 << 10);
+    assert_eq!(history.weight, history.verdicts.iter().map(Verdict::weight).sum::<usize>());
+    // With 16 bytes that an allocator adds to each text.
+    let verdicts = 256 * size_of::<Verdict>() + 200 * 7 * 16 + VERDICT_TEXT;
+    let devices = 256 * size_of::<device::Device>() + 256 * 6 * 16 + (32 << 10);
+    println!("at most {} bytes", verdicts + devices);
+    assert!(verdicts + devices < 200_000);
+    assert!(history.encode().len() < 200_000);
+}
+
+fn events() -> impl Strategy<Value = Vec<(i64, Event)>> {
+    let name = || "[A-C]{0,3}";
+    let event = prop_oneof![
+        (name(), name()).prop_map(|(id, client)| accepted(&id, &client)),
+        (name(), name(), "(?s).{0,300}").prop_map(|(id, client, reply)| delivered(&id, &client, &reply)),
+        (name(), name()).prop_map(|(id, client)| failed(&id, &client)),
+        name().prop_map(|client| refused(&client)),
+        (name(), "(?s).{0,300}", prop::collection::vec(".{0,200}", 0..3))
+            .prop_map(|(client, text, to)| { Event::Rejected { client, from: text.clone(), to, reply: text } }),
+        (name(), "(?s).{0,300}").prop_map(|(client, reason)| Event::Aborted { client, reason }),
+    ];
+    prop::collection::vec((any::<i64>().prop_map(|at| at % 4_000_000_000), event), 0..60)
+}
+
+fn taken(events: &[(i64, Event)]) -> History {
+    let mut history = History::default();
+    events.iter().for_each(|(at, event)| history.take(*at, event));
+    history
+}
+
+proptest! {
+    #[test]
+    fn it_comes_back_from_its_file(events in events()) {
+        let history = taken(&events);
+        let back = History::decode(&history.encode());
+        prop_assert_eq!(back, History { since: None, total: Counts::default(), ..history });
+    }
+
+    #[test]
+    fn a_torn_or_changed_file_is_an_empty_history(events in events(), at: prop::sample::Index, bit in 0u8..8) {
+        let file = taken(&events).encode();
+        let at = at.index(file.len());
+        let mut changed = file.clone();
+        changed[at] ^= 1 << bit;
+        // The case of a digit of the checksum means nothing.
+        if !changed.eq_ignore_ascii_case(&file) {
+            prop_assert_eq!(History::decode(&changed), History::default());
+        }
+        let torn = History::decode(&file[..at]);
+        prop_assert!(torn == History::default());
+    }
+
+    #[test]
+    fn any_file_can_be_read(file: Vec<u8>, lines in "(\\[(\"day\"|\"verdict\"|\"device\"|1|,|\"x\"|-1|null|\\[)*\\]\n){0,4}") {
+        prop_assert_eq!(History::decode(&file), History::default());
+        let sum = crate::queue::Checksum::of(lines.as_bytes());
+        let history = History::decode(format!("smtprelay-history 1 {sum:08x}\n{lines}").as_bytes());
+        prop_assert_eq!(history, History::default());
+    }
+}

@@ -1,0 +1,185 @@
+//! A script of the owner's, for when mail itself is no way to tell: `PROGRAM smtprelay` with everything in its
+//! environment, so that it can blink an LED or push a message elsewhere.
+//!
+//! What is run when is decided by `plan`, which is pure; here it is run: one at a time, killed after 30 s.
+
+mod plan;
+
+use std::ffi::OsStr;
+use std::io::ErrorKind;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use tokio::signal::unix::{Signal as Signals, SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use self::plan::{Call, Plan};
+use super::Event;
+
+/// What runs the scripts in `/etc/hotplug.d/smtprelay` on OpenWrt.
+pub const DEFAULT_PROGRAM: &str = "/sbin/hotplug-call";
+
+/// How long one run may take.
+const TIME_LIMIT: Duration = Duration::from_secs(30);
+/// How long a killed program may take to be gone.
+const BURIAL: Duration = Duration::from_secs(5);
+/// The whole environment beside what is told: nothing of the gateway's own gets to a script.
+const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Runs the owner's script for events that need attention.
+pub struct Hook {
+    program: PathBuf,
+    plan: Plan,
+    time_limit: Duration,
+    /// Whether a program that can't be run was complained of.
+    complained: bool,
+}
+
+impl Hook {
+    /// A hook that runs `program`. If there is no such file, nothing happens.
+    pub fn new(program: impl Into<PathBuf>) -> Self {
+        Self { program: program.into(), plan: Plan::default(), time_limit: TIME_LIMIT, complained: false }
+    }
+
+    /// Runs the program as events demand it, until `events` ends. Call [`super::observe`] for the events before anything
+    /// can happen. When this is dropped, a program that still runs is killed.
+    pub async fn run(mut self, mut events: mpsc::Receiver<Arc<Event>>) {
+        let mut running: Option<JoinHandle<Result<(), String>>> = None;
+        let mut abort = AbortOnDrop(None);
+        loop {
+            if running.is_none()
+                && let Some(call) = self.plan.next(Instant::now())
+            {
+                let task = tokio::spawn(run_program(self.program.clone(), call, self.time_limit));
+                abort = AbortOnDrop(Some(task.abort_handle()));
+                running = Some(task);
+            }
+            let wake = if running.is_some() { None } else { self.plan.wake() };
+            tokio::select! {
+                event = events.recv() => match event {
+                    Some(event) => self.plan.take(&event),
+                    None => break,
+                },
+                ended = finished(&mut running) => {
+                    running = None;
+                    self.complain(ended);
+                }
+                () = sleep_until(wake) => {}
+            }
+        }
+        // What is under way may end; what would have to wait is not worth holding up the end.
+        if let Some(task) = running {
+            let _ = task.await;
+        }
+        drop(abort);
+    }
+
+    /// Says once why nothing can be run.
+    fn complain(&mut self, ended: Result<(), String>) {
+        if let Err(reason) = ended
+            && !std::mem::replace(&mut self.complained, true)
+        {
+            Event::Advice { text: format!("the hook {}: {reason}", self.program.display()) }.log();
+        }
+    }
+}
+
+struct AbortOnDrop(Option<tokio::task::AbortHandle>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        if let Some(task) = &self.0 {
+            task.abort();
+        }
+    }
+}
+
+async fn finished(running: &mut Option<JoinHandle<Result<(), String>>>) -> Result<(), String> {
+    match running {
+        // A task that panics ends the process, see main.rs.
+        Some(task) => task.await.unwrap_or(Ok(())),
+        None => std::future::pending().await,
+    }
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Runs the program to its end or to `limit`. An exit code is the script's own affair.
+async fn run_program(program: PathBuf, call: Call, limit: Duration) -> Result<(), String> {
+    // Before the child exists, so that its end can't be missed.
+    let mut ended = signal(SignalKind::child()).map_err(|e| format!("can't wait for programs: {e}"))?;
+    let started = tokio::task::spawn_blocking(move || start(&program, &call)).await;
+    let mut group = match started {
+        Ok(Ok(Some(group))) => group,
+        Ok(Ok(None)) | Err(_) => return Ok(()),
+        Ok(Err(error)) => return Err(format!("can't be run: {error}")),
+    };
+    if tokio::time::timeout(limit, group.end(&mut ended)).await.is_ok() {
+        return Ok(());
+    }
+    group.kill();
+    // A killed program goes at once, unless it hangs in the kernel: then it stays with us until the end.
+    let _ = tokio::time::timeout(BURIAL, group.end(&mut ended)).await;
+    Err(format!("did not end within {} s and was killed", limit.as_secs()))
+}
+
+/// Blocks for as long as the system takes to start a process. `None` when there is no such program.
+fn start(program: &Path, call: &Call) -> std::io::Result<Option<Group>> {
+    let started = Command::new(program)
+        .arg("smtprelay")
+        .env_clear()
+        .env("PATH", OsStr::new(PATH))
+        .envs(call.environment())
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .process_group(0)
+        .spawn();
+    match started {
+        Ok(child) => Ok(Some(Group(child))),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// A running program with all that it started. What it left running when it ended by itself goes on.
+struct Group(Child);
+
+impl Group {
+    /// Waits until the program has ended. `signals` tells that some program did, and has to be older than this one.
+    async fn end(&mut self, signals: &mut Signals) {
+        // An error of try_wait means that there is nothing to wait for; no more signals that the runtime ends.
+        while matches!(self.0.try_wait(), Ok(None)) && signals.recv().await.is_some() {}
+    }
+
+    fn kill(&mut self) {
+        // Not waited for yet, so the number is still that of our own child.
+        if matches!(self.0.try_wait(), Ok(None))
+            && let Ok(leader) = i32::try_from(self.0.id())
+        {
+            let _ = killpg(Pid::from_raw(leader), Signal::SIGKILL);
+        }
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+#[cfg(test)]
+#[path = "hook/tests.rs"]
+mod tests;

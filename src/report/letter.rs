@@ -1,0 +1,179 @@
+//! What all mails of the gateway's own have in common: head, text, and texts of others made safe to be shown.
+//!
+//! Texts are written with LF between lines. What leaves here is ASCII, with the one exception of addresses that are not,
+//! so it passes through any provider. Like all mail it goes through the usual repair, which adds Date and Message-ID.
+
+use crate::message::date;
+use crate::message::encoded::unstructured;
+use crate::message::outgoing::QuotedPrintable;
+use crate::system::clock;
+
+/// Bytes of a line that people read.
+const WIDTH: usize = 76;
+/// Bytes of an address that is shown: RFC 5321 section 4.5.3.1 allows 64 + 1 + 255.
+pub const ADDRESS_SHOWN: usize = 320;
+/// Bytes of a reason that is shown. With this no line can reach the 998 bytes of RFC 5322 section 2.1.1.
+pub const REASON_SHOWN: usize = 600;
+
+/// Whether something is over or still goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// It was given up.
+    Failed,
+    /// It waits longer than usual, and is still tried.
+    Delayed,
+}
+
+/// The head of a mail.
+pub struct Head<'a> {
+    /// Our own name.
+    pub hostname: &'a str,
+    /// Where it comes from.
+    pub from: &'a str,
+    /// Who reads it.
+    pub to: &'a str,
+    /// What it is about.
+    pub subject: &'a str,
+    /// RFC 3834 section 5: `auto-replied` when it answers a message, else `auto-generated`.
+    pub automatic: &'static str,
+}
+
+impl Head<'_> {
+    /// The fields, up to and with `MIME-Version`.
+    pub fn text(&self) -> String {
+        let name: String =
+            self.hostname.chars().filter(|c| c.is_ascii_graphic() && !matches!(c, '"' | '\\')).take(255).collect();
+        let subject = format!(" {}", one_line(self.subject, 200));
+        let subject = unstructured("Subject:".len(), subject.as_bytes(), usize::MAX);
+        format!(
+            "From: \"Mail gateway {name}\" <{}>\r\nTo: <{}>\r\nSubject:{}\r\nAuto-Submitted: {}\r\nMIME-Version: 1.0\r\n",
+            one_line(self.from, ADDRESS_SHOWN),
+            one_line(self.to, ADDRESS_SHOWN),
+            String::from_utf8_lossy(&subject),
+            self.automatic,
+        )
+    }
+}
+
+/// The last fields of a text part and the text: `text/SUBTYPE`, in 7 bits whatever is in it.
+pub fn part(subtype: &str, text: &str) -> Vec<u8> {
+    let text = text.replace('\n', "\r\n");
+    let plain = text.bytes().all(|b| matches!(b, b' '..=b'~' | b'\t' | b'\r' | b'\n'));
+    let fits = text.split("\r\n").all(|line| line.len() <= 998);
+    let (encoding, text) = if plain && fits {
+        ("7bit", text.into_bytes())
+    } else {
+        let (mut coder, mut coded) = (QuotedPrintable::default(), Vec::with_capacity(text.len() * 2));
+        coder.push(text.as_bytes(), &mut coded);
+        coder.finish(&mut coded);
+        ("quoted-printable", coded)
+    };
+    let head = format!("Content-Type: text/{subtype}; charset=utf-8\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n");
+    [head.into_bytes(), text].concat()
+}
+
+/// What stands for one character that means something to screens or to mail: control characters of all kinds, and those
+/// that turn the direction of writing.
+fn harmless(c: char) -> char {
+    let turns = matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    if c.is_control() || turns { ' ' } else { c }
+}
+
+/// `text` on one line without control characters, at most `limit` bytes and the `…` that says that it was cut.
+pub fn one_line(text: &str, limit: usize) -> String {
+    let mut line: String = cut(text, limit).chars().map(harmless).collect();
+    if text.len() > limit {
+        line.push('…');
+    }
+    line
+}
+
+/// The start of `text`, at most `limit` bytes, cut between two characters.
+pub fn cut(text: &str, limit: usize) -> &str {
+    let end = (0..=limit.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    text.get(..end).unwrap_or_default()
+}
+
+/// Appends `text` as lines that begin with `indent` and are filled to a readable width.
+pub fn fill(out: &mut String, indent: &str, text: &str) {
+    let mut width = 0;
+    for word in text.split_whitespace() {
+        if width == 0 {
+            out.push_str(indent);
+            width = indent.len();
+        } else if width + 1 + word.chars().count() > WIDTH {
+            out.push('\n');
+            out.push_str(indent);
+            width = indent.len();
+        } else {
+            out.push(' ');
+            width += 1;
+        }
+        out.push_str(word);
+        width += word.chars().count();
+    }
+    if width > 0 {
+        out.push('\n');
+    }
+}
+
+/// A time as people read it; times of a clock that was not set yet are unknown.
+pub fn when(at: i64) -> Option<String> {
+    (at >= clock::EARLIEST).then(|| date::rfc5322(at))
+}
+
+/// A device as people know it.
+pub fn who(client: &str) -> String {
+    match client {
+        "local" | "" => "a program on the gateway".into(),
+        address => one_line(address, 64),
+    }
+}
+
+/// `1 mail`, `17 mails`.
+pub fn counted(number: u64, what: &str) -> String {
+    if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn one_line_is_clean_and_cut_at_a_character() {
+        assert_eq!(one_line("a\r\nb\x1b[2J\u{202e}c", 100), "a  b [2J c");
+        assert_eq!(one_line("äöü", 3), "ä…");
+        assert_eq!(one_line("abc", 3), "abc");
+        assert_eq!(cut("äöü", 1), "");
+    }
+
+    #[test]
+    fn filled_lines_break_at_blanks() {
+        let mut out = String::new();
+        fill(&mut out, "  ", &"word ".repeat(30));
+        assert!(out.lines().all(|line| line.len() <= WIDTH && line.starts_with("  word")), "{out}");
+        assert_eq!(out.split_whitespace().count(), 30);
+        fill(&mut out, "  ", " ");
+        assert!(out.ends_with("word\n"));
+    }
+
+    #[test]
+    fn a_clock_that_was_not_set_tells_no_time() {
+        assert_eq!(when(1000), None);
+        assert_eq!(when(1_795_395_723).as_deref(), Some("Mon, 23 Nov 2026 01:02:03 +0000"));
+        assert_eq!(counted(1, "mail") + &counted(0, "mail"), "1 mail0 mails");
+    }
+
+    proptest! {
+        #[test]
+        fn parts_are_seven_bit_with_short_lines(text in "(?s).{0,300}", limit in 0usize..40) {
+            let part = part("plain", &text);
+            prop_assert!(part.is_ascii());
+            prop_assert!(part.split(|b| *b == b'\n').all(|line| line.len() <= 998));
+            let line = one_line(&text, limit);
+            prop_assert!(line.len() <= limit + '…'.len_utf8());
+            prop_assert!(!line.contains(char::is_control));
+        }
+    }
+}
