@@ -221,7 +221,11 @@ fn account(section: &Section, problems: &mut Vec<Problem>) -> Option<Account> {
         from_policy: read.choice("from_policy", policy, &FROM_POLICIES),
         from,
         connections: read.number("connections", default::CONNECTIONS, 1..=16),
+        timeout: read.duration("timeout", default::ACCOUNT_TIMEOUT, Duration::from_secs(5)),
     };
+    if account.timeout > Duration::from_secs(600) {
+        read.error("timeout", "option timeout is more than 10m");
+    }
     read.not_yet(&["daily_limit"]);
     // As it is shipped: nobody has said yet where mail goes.
     let empty =

@@ -52,6 +52,8 @@ pub mod default {
     pub const PORT_STARTTLS: u16 = 587;
     /// Plain SMTP.
     pub const PORT_NONE: u16 = 25;
+    /// How long a provider may take for a reply; the other times of a delivery follow from it.
+    pub const ACCOUNT_TIMEOUT: Duration = Duration::from_secs(120);
     /// Connections to one provider at once.
     pub const CONNECTIONS: u32 = 2;
 }
@@ -176,6 +178,8 @@ pub struct Account {
     pub from_policy: FromPolicy,
     /// Connections at once.
     pub connections: u32,
+    /// How long the provider may take for a reply.
+    pub timeout: Duration,
 }
 
 /// All settings.

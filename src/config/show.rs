@@ -94,6 +94,7 @@ fn account(account: &Account) -> Section {
         .option("from", &account.from)
         .option("from_policy", word(&FROM_POLICIES, &account.from_policy))
         .option("connections", account.connections)
+        .option("timeout", units::format_duration(account.timeout))
         .0
 }
 

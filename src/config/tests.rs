@@ -141,6 +141,20 @@ fn fingerprints_are_read_as_openssl_prints_them() {
 }
 
 #[test]
+fn patience_has_bounds() {
+    let with = |value: &str| {
+        CONTRACT.replace("option password 'p'", &format!("option password 'p'\n\toption timeout '{value}'"))
+    };
+    assert_eq!(read(CONTRACT).0.accounts[0].timeout.as_secs(), 120);
+    for (value, seconds) in [("5", 5), ("90s", 90), ("10m", 600)] {
+        let (settings, problems) = read(&with(value));
+        assert_eq!((settings.accounts[0].timeout.as_secs(), problems.len()), (seconds, 0), "{value}");
+    }
+    assert!(findings(&with("4s"))[0].contains("at least 5s"), "{:?}", findings(&with("4s")));
+    assert!(findings(&with("11m"))[0].contains("option timeout is more than 10m"));
+}
+
+#[test]
 fn show_masks_the_password_fills_in_defaults_and_reads_back() {
     let (settings, _) = read(CONTRACT);
     let shown = show(&settings);

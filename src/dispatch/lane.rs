@@ -74,14 +74,14 @@ pub struct Lane {
     made: Instant,
 }
 
-/// Seconds that an account pauses after its `failures`-th trouble in a row. A broken uplink is looked at often, so that
-/// mail is through half a minute after it is back; a refused login seldom, since providers lock accounts for that.
+/// How long an account pauses after its `failures`-th trouble in a row. What passes by itself is looked at often, so that
+/// mail is through half a minute after it is over, however long it lasted. A refused login is tried seldom, since
+/// providers lock accounts for that, and so is a limit, which counts tries as well.
 fn pause_time(kind: TroubleKind, failures: u32) -> Duration {
     let (first, last) = match kind {
-        TroubleKind::Unreachable => (3, 20),
-        TroubleKind::Tls | TroubleKind::Setup => (10, 60),
-        TroubleKind::Busy => (30, 900),
-        TroubleKind::Login => (60, 900),
+        TroubleKind::Unreachable | TroubleKind::Tls | TroubleKind::Setup | TroubleKind::Busy => (3, 20),
+        TroubleKind::Quota => (30, 900),
+        TroubleKind::Login | TroubleKind::Sender => (60, 900),
         TroubleKind::Clock => (5, 5),
     };
     Duration::from_secs(u64::min(first << failures.saturating_sub(1).min(10), last))
@@ -141,8 +141,8 @@ impl Lane {
         if clock::is_set() || !(judges || patient) {
             return false;
         }
-        let reason = "the clock of this router is not set, so no certificate can be checked and no date be right: mail \
-                      waits; check that NTP works";
+        let reason = "the clock of this router is not set, so no certificate can be checked and no date be right; \
+                      check that NTP works";
         self.pause(&Trouble::new(TroubleKind::Clock, reason), now);
         true
     }
@@ -258,9 +258,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_broken_uplink_is_probed_within_half_a_minute_and_a_refused_login_is_not() {
-        let times = |kind| [1, 2, 3, 4, 5, 99].map(|n| pause_time(kind, n).as_secs());
-        assert_eq!(times(TroubleKind::Unreachable), [3, 6, 12, 20, 20, 20]);
-        assert_eq!(times(TroubleKind::Login), [60, 120, 240, 480, 900, 900]);
+    fn what_passes_is_probed_within_half_a_minute_and_what_others_count_is_not() {
+        let times = |kind| [1, 2, 3, 4, 5, 6, u32::MAX].map(|n| pause_time(kind, n).as_secs());
+        for kind in [TroubleKind::Unreachable, TroubleKind::Tls, TroubleKind::Setup, TroubleKind::Busy] {
+            assert_eq!(times(kind), [3, 6, 12, 20, 20, 20, 20], "{kind:?}");
+        }
+        assert_eq!(times(TroubleKind::Quota), [30, 60, 120, 240, 480, 900, 900]);
+        assert_eq!(times(TroubleKind::Login), [60, 120, 240, 480, 900, 900, 900]);
+        assert_eq!(times(TroubleKind::Sender), times(TroubleKind::Login));
     }
 }

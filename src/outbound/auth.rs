@@ -5,7 +5,9 @@ use smtp_proto::{AUTH_CRAM_MD5, AUTH_LOGIN, AUTH_PLAIN, EhloResponse, Response};
 use zeroize::Zeroizing;
 
 use super::client::broken;
-use super::verdict::{Trouble, TroubleKind, reply_text};
+use super::known;
+use super::reply::Reply;
+use super::verdict::{Judged, Stage, Trouble, TroubleKind, judge};
 use super::wire::Wire;
 use crate::config::Account;
 
@@ -23,34 +25,36 @@ pub async fn log_in(
 ) -> Result<(), Trouble> {
     let Some(username) = &account.username else { return Ok(()) };
     let host = &account.host;
-    let mut refused: Option<Response<String>> = None;
+    let mut refused: Option<Reply> = None;
     for (mechanism, name) in MECHANISMS.iter().filter(|(bit, _)| offers.auth_mechanisms & bit != 0) {
-        let reply = dialogue(client, *mechanism, name, username, account.password.expose()).await;
-        let reply = reply.map_err(|e| broken(&e, client, host, "the login"))?;
+        let response = dialogue(client, *mechanism, name, username, account.password.expose()).await;
+        let response = response.map_err(|e| broken(&e, &client.stream, host, "the login", client.timeout))?;
+        let reply = Reply::new(&response, client.stream.last_line());
         match reply.code {
             235 => return Ok(()),
-            400..=499 => {
-                let reason = format!("{host} can't check the login now: {}", reply_text(&reply));
-                return Err(Trouble::new(TroubleKind::Busy, reason));
-            }
-            // RFC 4954 section 4: mechanism unknown (504) or not usable; another may be.
-            500..=504 | 534 => refused = Some(reply),
+            // RFC 4954 section 4: mechanism unknown (504) or not usable; another may be. A reply of the table is about
+            // the password, which another mechanism would only show once more.
+            500..=504 | 534 if known::find(&reply).is_none() => refused = Some(reply),
             _ => {
                 refused = Some(reply);
                 break;
             }
         }
     }
-    Err(Trouble::new(
-        TroubleKind::Login,
-        match refused {
-            Some(reply) => format!(
-                "{host} refused the login of '{username}': {}; check username and password (many providers want an app password)",
-                reply_text(&reply)
-            ),
-            None => format!("{host} offers no login that is known here (PLAIN, LOGIN, CRAM-MD5); check host and port"),
-        },
-    ))
+    let Some(reply) = refused else {
+        let reason = format!("{host} offers no login that is known here (PLAIN, LOGIN, CRAM-MD5); check host and port");
+        return Err(Trouble::new(TroubleKind::Login, reason));
+    };
+    Err(match judge(&reply, host, Stage::Login) {
+        Judged::Account(trouble) if trouble.kind == TroubleKind::Busy => {
+            Trouble::new(trouble.kind, format!("{host} can't check the login now: {reply}"))
+        }
+        Judged::Account(trouble) => Trouble { reason: format!("user '{username}': {}", trouble.reason), ..trouble },
+        Judged::Message(_) => Trouble::new(
+            TroubleKind::Login,
+            format!("{host} answered the login of '{username}' with: {reply}; check host and port"),
+        ),
+    })
 }
 
 /// One exchange; returns the reply that ends it.

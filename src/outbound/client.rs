@@ -12,21 +12,16 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
 
 use super::auth;
+use super::patience::Patience;
+use super::reply::{Reply, shown};
 use super::tls;
-use super::verdict::{Trouble, TroubleKind, reply_text};
+use super::verdict::{Judged, Stage, Trouble, TroubleKind, judge};
 use super::wire::{Stream, Wire};
 use crate::config::{Account, TlsMode};
 use crate::report::TlsFacts;
 
-/// For one address; a provider has several.
-const CONNECT_TIME: Duration = Duration::from_secs(20);
 /// For the name service.
 const LOOKUP_TIME: Duration = Duration::from_secs(30);
-/// For greeting, EHLO, login, MAIL and RCPT: RFC 5321 section 4.5.3.2 says five minutes, which no provider needs, but
-/// some let newcomers wait a while.
-const COMMAND_TIME: Duration = Duration::from_secs(120);
-/// For the TLS handshake.
-const HANDSHAKE_TIME: Duration = Duration::from_secs(60);
 /// Addresses of a name that are tried.
 const ADDRESSES: usize = 6;
 
@@ -42,30 +37,41 @@ pub struct Connection {
     pub messages: u32,
     /// When it was last used.
     pub used: Instant,
+    /// How long the server may take.
+    pub(super) patience: Patience,
 }
 
-/// A failure below the level of replies, in words. `what` is what was being done.
-pub(super) fn broken(error: &Error, client: &SmtpClient<Wire>, host: &str, what: &str) -> Trouble {
-    let last = client.stream.last_line();
+/// Something went wrong while `what` was being done; `limit` is how long the server had. Not for replies to a message.
+pub(super) fn broken(error: &Error, wire: &Wire, host: &str, what: &str, limit: Duration) -> Trouble {
+    const LOOK: &str = "; if that stays, check the uplink, option host and option port";
+    let last = wire.last_line();
+    // Much of what is not SMTP says nothing.
+    let said = shown(last, 80);
     let reason = match error {
-        Error::UnexpectedReply(reply) => {
-            return Trouble::new(TroubleKind::Busy, format!("{host} answered {what} with: {}", reply_text(reply)));
+        Error::UnexpectedReply(reply) => return opening(&Reply::new(reply, last), host, what),
+        Error::Timeout => format!("{host} was silent for {} s at {what}{LOOK}", limit.as_secs()),
+        Error::UnparseableReply if wire.is_closed() && last.is_empty() => {
+            format!("{host} closed the connection at {what} without a word{LOOK}")
         }
-        Error::Timeout => format!("{host} was silent for {} s at {what}", client.timeout.as_secs()),
-        Error::UnparseableReply if client.stream.is_closed() && last.is_empty() => {
-            format!("{host} closed the connection at {what} without a word")
+        Error::UnparseableReply if wire.is_closed() => {
+            format!("{host} closed the connection at {what}; its last words were: {said}{LOOK}")
         }
-        Error::UnparseableReply if client.stream.is_closed() => {
-            format!("{host} closed the connection at {what}; its last words were: {last}")
-        }
-        Error::UnparseableReply => format!("{host} answered {what} with something that is not SMTP: {last}"),
-        Error::Io(error) => format!("the connection to {host} broke at {what}: {error}"),
-        other => format!("{what} at {host} failed: {other}"),
+        Error::UnparseableReply => format!("{host} answered {what} with something that is not SMTP: {said}{LOOK}"),
+        Error::Io(error) => format!("the connection to {host} broke at {what}: {error}{LOOK}"),
+        other => format!("{what} at {host} failed: {other}{LOOK}"),
     };
     Trouble::new(TroubleKind::Unreachable, reason)
 }
 
-async fn tcp(account: &Account) -> Result<TcpStream, Trouble> {
+/// A refusal before anything was said about a message.
+fn opening(reply: &Reply, host: &str, what: &str) -> Trouble {
+    match judge(reply, host, Stage::Opening) {
+        Judged::Account(trouble) => trouble,
+        Judged::Message(_) => Trouble::new(TroubleKind::Busy, format!("{host} answered {what} with: {reply}")),
+    }
+}
+
+async fn tcp(account: &Account, limit: Duration) -> Result<TcpStream, Trouble> {
     let host = &account.host;
     let unreachable = |reason: String| Trouble::new(TroubleKind::Unreachable, reason);
     let resolved = timeout(LOOKUP_TIME, lookup_host((host.as_str(), account.port))).await;
@@ -84,43 +90,48 @@ async fn tcp(account: &Account) -> Result<TcpStream, Trouble> {
     };
     let mut last = format!("the name {host} has no address");
     for address in addresses {
-        match timeout(CONNECT_TIME, TcpStream::connect(address)).await {
+        match timeout(limit, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => {
                 // Commands are collected and sent whole: waiting for more would only cost 40 ms.
                 let _ = stream.set_nodelay(true);
                 return Ok(stream);
             }
             Ok(Err(error)) => last = format!("no connection to {host} ({address}): {error}"),
-            Err(_) => last = format!("no answer from {host} ({address}) within {} s", CONNECT_TIME.as_secs()),
+            Err(_) => last = format!("no answer from {host} ({address}) within {} s", limit.as_secs()),
         }
     }
     Err(unreachable(format!("{last}; check the uplink, option host and option port")))
 }
 
-async fn handshake(stream: TcpStream, account: &Account, connector: &TlsConnector) -> Result<Stream, Trouble> {
+async fn handshake(
+    stream: TcpStream,
+    account: &Account,
+    connector: &TlsConnector,
+    limit: Duration,
+) -> Result<Stream, Trouble> {
     let host = &account.host;
     let name = ServerName::try_from(host.clone()).map_err(|_| {
         Trouble::new(TroubleKind::Setup, format!("option host '{host}' is not a name that a certificate can have"))
     })?;
-    match timeout(HANDSHAKE_TIME, connector.connect(name, stream)).await {
+    match timeout(limit, connector.connect(name, stream)).await {
         Ok(Ok(stream)) => Ok(Stream::Tls(Box::new(stream))),
         Ok(Err(error)) => Err(tls::explain(&error, host)),
         Err(_) => Err(Trouble::new(
             TroubleKind::Unreachable,
-            format!(
-                "{host} did not finish the TLS handshake within {} s; check port and tls",
-                HANDSHAKE_TIME.as_secs()
-            ),
+            format!("{host} did not finish the TLS handshake within {} s; check port and tls", limit.as_secs()),
         )),
     }
 }
 
 async fn greeting(client: &mut SmtpClient<Wire>, host: &str) -> Result<(), Trouble> {
-    let greeting = match timeout(COMMAND_TIME, client.read()).await {
+    let limit = client.timeout;
+    let greeting = match timeout(limit, client.read()).await {
         Ok(reply) => reply,
         Err(_) => Err(Error::Timeout),
     };
-    greeting.and_then(AssertReply::assert_positive_completion).map_err(|e| broken(&e, client, host, "the greeting"))
+    greeting
+        .and_then(AssertReply::assert_positive_completion)
+        .map_err(|e| broken(&e, &client.stream, host, "the greeting", limit))
 }
 
 /// EHLO; a server that does not know it is greeted with HELO (RFC 5321 section 3.2) and offers nothing.
@@ -129,10 +140,10 @@ async fn ehlo(client: &mut SmtpClient<Wire>, host: &str, name: &str) -> Result<E
         Ok(offers) => Ok(offers),
         Err(Error::UnexpectedReply(reply)) if (500..=504).contains(&reply.code) => {
             let helo = client.cmd(format!("HELO {name}\r\n")).await.and_then(AssertReply::assert_positive_completion);
-            helo.map_err(|e| broken(&e, client, host, "HELO"))?;
+            helo.map_err(|e| broken(&e, &client.stream, host, "HELO", client.timeout))?;
             Ok(EhloResponse::new(host.to_string()))
         }
-        Err(error) => Err(broken(&error, client, host, "EHLO")),
+        Err(error) => Err(broken(&error, &client.stream, host, "EHLO", client.timeout)),
     }
 }
 
@@ -144,21 +155,23 @@ pub async fn connect(account: &Account, name: &str, connector: Option<&TlsConnec
     let host = &account.host;
     let connector =
         || connector.ok_or_else(|| Trouble::new(TroubleKind::Setup, "TLS was not prepared for this account"));
-    let mut stream = Stream::Plain(tcp(account).await?);
-    if account.tls == TlsMode::Implicit {
-        stream = handshake(Wire::new(stream).into_tcp().map_err(|e| closed(host, &e))?, account, connector()?).await?;
-    }
-    let mut client = SmtpClient { stream: Wire::new(stream), timeout: COMMAND_TIME };
+    let patience = Patience(account.timeout);
+    let tcp = tcp(account, patience.connection()).await?;
+    let stream = match account.tls {
+        TlsMode::Implicit => handshake(tcp, account, connector()?, patience.handshake()).await?,
+        TlsMode::StartTls | TlsMode::None => Stream::Plain(tcp),
+    };
+    let mut client = SmtpClient { stream: Wire::new(stream), timeout: patience.command() };
     greeting(&mut client, host).await?;
     let mut offers = ehlo(&mut client, host, name).await?;
     if account.tls == TlsMode::StartTls {
-        client = start_tls(client, account, &offers, connector()?).await?;
+        client = start_tls(client, account, &offers, connector()?, patience).await?;
         // RFC 3207 section 4.2: what was said before TLS counts for nothing.
         offers = ehlo(&mut client, host, name).await?;
     }
     let tls = tls::facts(client.stream.stream(), account);
     auth::log_in(&mut client, account, &offers).await?;
-    Ok(Connection { client, offers, tls, messages: 0, used: Instant::now() })
+    Ok(Connection { client, offers, tls, messages: 0, used: Instant::now(), patience })
 }
 
 fn closed(host: &str, error: &std::io::Error) -> Trouble {
@@ -171,6 +184,7 @@ async fn start_tls(
     account: &Account,
     offers: &EhloResponse<String>,
     connector: &TlsConnector,
+    patience: Patience,
 ) -> Result<SmtpClient<Wire>, Trouble> {
     let host = &account.host;
     if !offers.has_capability(EXT_START_TLS) {
@@ -183,7 +197,7 @@ async fn start_tls(
         ));
     }
     let reply = client.cmd(b"STARTTLS\r\n").await.and_then(AssertReply::into_positive_completion);
-    reply.map_err(|e| broken(&e, &client, host, "STARTTLS"))?;
+    reply.map_err(|e| broken(&e, &client.stream, host, "STARTTLS", client.timeout))?;
     if client.stream.unread() > 0 {
         return Err(Trouble::new(
             TroubleKind::Tls,
@@ -193,5 +207,6 @@ async fn start_tls(
         ));
     }
     let stream = client.stream.into_tcp().map_err(|e| closed(host, &e))?;
-    Ok(SmtpClient { stream: Wire::new(handshake(stream, account, connector).await?), timeout: client.timeout })
+    let stream = handshake(stream, account, connector, patience.handshake()).await?;
+    Ok(SmtpClient { stream: Wire::new(stream), timeout: patience.command() })
 }

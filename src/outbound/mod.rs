@@ -1,10 +1,17 @@
 //! From the queue to a provider: connection, login, transaction, and what the answers mean.
 //!
 //! [`wire`] carries lines, [`tls`] protects them, [`client`] opens and greets, `auth` logs in, [`transaction`] hands
-//! over one message, [`verdict`] says what an answer means for message and account.
+//! over one message: `flight` its envelope, `text` its text. [`reply`] is what the server says, [`known`] a table of
+//! replies with a documented meaning, [`verdict`] says what a reply means for message and account, `patience` how long
+//! it may take.
 
 mod auth;
 pub mod client;
+mod flight;
+pub mod known;
+mod patience;
+pub mod reply;
+mod text;
 pub mod tls;
 pub mod transaction;
 pub mod verdict;

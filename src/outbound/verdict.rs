@@ -1,7 +1,7 @@
-//! What an answer, a silence or a broken connection means: for one recipient, or for the whole account.
+//! What a reply means: for one recipient, or for the whole account. `docs/replies.md` says it for people.
 
-use smtp_proto::Response;
-
+use super::known::{self, Known, Means};
+use super::reply::Reply;
 use crate::report::{Reason, TlsFacts};
 
 /// What came of one recipient.
@@ -15,7 +15,7 @@ pub enum Verdict {
     Failed(Reason),
 }
 
-/// What kind of trouble keeps all mail of an account from leaving.
+/// What kind of trouble keeps all mail of an account from leaving. It decides how soon the account is tried again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TroubleKind {
     /// No connection: name service, network, server not there or silent.
@@ -24,9 +24,13 @@ pub enum TroubleKind {
     Tls,
     /// The login was refused.
     Login,
-    /// The server wants no mail from this account for a while.
+    /// The account may not send from its own address.
+    Sender,
+    /// The provider is out of order, or closing: it will be back, and is looked at soon.
     Busy,
-    /// The settings of the account can't work on this system.
+    /// A limit is used up, or the provider wants to see less: looking often makes it worse.
+    Quota,
+    /// The settings of the account can't work with this system or this server.
     Setup,
     /// The clock is evidently wrong, so that nobody's certificate can be judged.
     Clock,
@@ -42,16 +46,17 @@ pub struct Trouble {
 }
 
 impl Trouble {
-    /// Trouble of `kind` for `reason`.
+    /// Trouble of `kind` for `reason`, to which is added that mail waits.
     pub fn new(kind: TroubleKind, reason: impl Into<Reason>) -> Self {
-        Self { kind, reason: reason.into() }
+        Self { kind, reason: reason.into() + "; mail waits" }
     }
 }
 
 /// Everything that came of one attempt to send one message.
 #[derive(Debug, Default)]
 pub struct Outcome {
-    /// Index of the recipient in the envelope and what came of it. Recipients that are missing were not tried.
+    /// Index of the recipient in the envelope and what came of it. Recipients that are missing were not tried, or wait
+    /// for the account: its trouble is no attempt of theirs.
     pub results: Vec<(usize, Verdict)>,
     /// Why the account has to pause, if it has to.
     pub trouble: Option<Trouble>,
@@ -63,87 +68,229 @@ pub struct Outcome {
     pub damaged: Option<Reason>,
 }
 
-/// A reply as one line: `550 5.1.1 no such user`.
-pub fn reply_text(reply: &Response<String>) -> String {
-    let [class, subject, detail] = reply.esc;
-    let text = reply.message.split_whitespace().collect::<Vec<_>>().join(" ");
-    match class {
-        0 => format!("{} {text}", reply.code).trim_end().to_string(),
-        _ => format!("{} {class}.{subject}.{detail} {text}", reply.code).trim_end().to_string(),
+/// Where in the conversation a reply came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Greeting, EHLO, STARTTLS: before anything was said about a message.
+    Opening,
+    /// AUTH.
+    Login,
+    /// MAIL with the account's own address: what is wrong with it is wrong for all messages.
+    OwnSender,
+    /// MAIL with another sender.
+    Sender,
+    /// RCPT, when the sender is the account's own address or not.
+    Recipient { own_sender: bool },
+    /// DATA, BDAT and the end of the message.
+    Text { own_sender: bool },
+}
+
+/// Whom a reply concerns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Judged {
+    /// The recipient that was named, or all of this message.
+    Message(Verdict),
+    /// The account: everything waits.
+    Account(Trouble),
+}
+
+/// What `reply` of `host` means at `stage`.
+pub fn judge(reply: &Reply, host: &str, stage: Stage) -> Judged {
+    if reply.is_positive() {
+        return Judged::Message(Verdict::Delivered(reply.to_string()));
+    }
+    match known::find(reply) {
+        Some(row) => judge_known(reply, host, stage, row),
+        None => judge_code(reply, host, stage),
     }
 }
 
-/// Whether a reply is about the account and not about this message: then the message waits and the account pauses.
-///
-/// RFC 4954 section 6 for the logins, 421 by RFC 5321 section 4.2.1 ("closing transmission channel"); `5.4.5` is how
-/// Google says that the day's quota is used up, although the code reads as final.
-pub fn account_trouble(reply: &Response<String>, host: &str) -> Option<Trouble> {
-    let text = reply_text(reply);
-    match (reply.code, reply.esc) {
-        (530 | 534 | 535 | 538, _) => Some(Trouble::new(
-            TroubleKind::Login,
-            format!("{host} wants another login: {text}; check username and password of the account"),
-        )),
-        (550 | 452, [_, 4, 5]) => Some(Trouble::new(
-            TroubleKind::Busy,
-            format!("the sending limit of the account at {host} is used up: {text}; mail waits until it is free again"),
-        )),
-        (421, _) => Some(Trouble::new(TroubleKind::Busy, format!("{host} takes no mail from here now: {text}"))),
-        _ => None,
-    }
-}
-
-/// What a reply to MAIL, RCPT or the message means for a recipient.
-pub fn judge(reply: &Response<String>, host: &str) -> Verdict {
-    let text = reply_text(reply);
-    match reply.code {
-        200..=299 => Verdict::Delivered(text),
-        500..=599 => Verdict::Failed(format!("{host} refused it: {text}{}", hint(reply))),
-        _ => Verdict::Deferred(format!("{host} said: {text}")),
-    }
-}
-
-/// What to do about the refusals that happen most.
-fn hint(reply: &Response<String>) -> &'static str {
-    match (reply.code, reply.esc) {
-        (552, _) | (_, [5, 3, 4] | [5, 2, 3]) => "; the message is too large for the provider",
-        (_, [5, 1, 1]) => "; the recipient does not exist there, check the address in the device",
-        (553, _) | (554, [5, 2, 252]) | (550, [5, 7, 60]) => {
-            "; the provider does not allow this sender, set option from and from_policy 'account'"
+fn judge_known(reply: &Reply, host: &str, stage: Stage, row: &Known) -> Judged {
+    let kind = match row.means {
+        Means::Login => TroubleKind::Login,
+        Means::Setup => TroubleKind::Setup,
+        Means::Quota | Means::Throttled => TroubleKind::Quota,
+        Means::Outage => TroubleKind::Busy,
+        Means::Sender if stage.has_own_sender() => TroubleKind::Sender,
+        Means::Waits if !stage.is_before_message() => return deferred(reply, host, row.remedy),
+        // Before a message nothing is said of a recipient: then the code counts.
+        Means::Recipient | Means::Waits if stage.is_before_message() => return judge_code(reply, host, stage),
+        Means::Recipient | Means::Sender | Means::Waits if reply.code < 500 => {
+            return deferred(reply, host, row.remedy);
         }
+        Means::Recipient | Means::Sender | Means::Waits => return failed(reply, host, row.remedy),
+    };
+    let what = match row.means {
+        Means::Quota => "does not send more for this account now",
+        Means::Throttled => "wants to see less of this account",
+        Means::Login if stage == Stage::Login => REFUSES_LOGIN,
         _ => "",
+    };
+    account(kind, host, what, reply, row.remedy)
+}
+
+/// What happened at AUTH.
+const REFUSES_LOGIN: &str = "refused the login";
+
+/// What the code alone says.
+///
+/// RFC 4954 section 6 for the logins; 421 by RFC 5321 section 3.8 ("closing transmission channel"); X.3.Y of RFC 3463
+/// section 3.4 is about the mail system and not about a message, except for the size in X.3.4.
+fn judge_code(reply: &Reply, host: &str, stage: Stage) -> Judged {
+    const LOGIN: &str = "check username and password of the account";
+    const PASSES: &str = "that passes";
+    const TURNED_AWAY: &str =
+        "if that stays, check host and port, and ask the provider what it has against this uplink";
+    const SENDER: &str = "set option from to an address of the mailbox, and from_policy 'account'";
+    let system = |status: Option<[u16; 3]>| matches!(status, Some([_, 3, detail]) if detail != 4);
+    match reply.code {
+        500..=599 if stage == Stage::Login => account(TroubleKind::Login, host, REFUSES_LOGIN, reply, LOGIN),
+        530 | 534 | 535 | 538 => account(TroubleKind::Login, host, "", reply, LOGIN),
+        421 => account(TroubleKind::Busy, host, "", reply, PASSES),
+        400..=499 if stage.is_before_message() || system(reply.status) => {
+            account(TroubleKind::Busy, host, "", reply, PASSES)
+        }
+        // X.1.Y is about addresses: another sender may be welcome.
+        400..=499 if stage.is_mail() && !matches!(reply.status, Some([_, 1, _] | [_, 3, 4])) => {
+            account(TroubleKind::Busy, host, "", reply, PASSES)
+        }
+        _ if stage.is_before_message() => {
+            account(TroubleKind::Busy, host, "turns this gateway away", reply, TURNED_AWAY)
+        }
+        // Commands in the wrong order: server and gateway disagree on where they are.
+        503 if stage.is_mail() => account(TroubleKind::Busy, host, "", reply, PASSES),
+        // Wrong parameters (501, 504, 555) and sizes (552) come from the message.
+        550 | 551 | 553 | 554 if stage == Stage::OwnSender => account(TroubleKind::Sender, host, "", reply, SENDER),
+        553 if stage.is_mail() => failed(reply, host, SENDER),
+        500..=599 => failed(reply, host, "the provider calls that final"),
+        _ => deferred(reply, host, ""),
     }
+}
+
+impl Stage {
+    fn is_before_message(self) -> bool {
+        matches!(self, Self::Opening | Self::Login)
+    }
+
+    fn is_mail(self) -> bool {
+        matches!(self, Self::OwnSender | Self::Sender)
+    }
+
+    fn has_own_sender(self) -> bool {
+        match self {
+            Self::Recipient { own_sender } | Self::Text { own_sender } => own_sender,
+            Self::OwnSender | Self::Opening | Self::Login => true,
+            Self::Sender => false,
+        }
+    }
+}
+
+/// The sentence: what happened, what the server said, what to do. `what` is what happened; empty: by the kind.
+fn account(kind: TroubleKind, host: &str, what: &str, reply: &Reply, remedy: &str) -> Judged {
+    let usual = match kind {
+        TroubleKind::Login => "wants another login",
+        TroubleKind::Sender => "does not let the account send from its address",
+        TroubleKind::Setup | TroubleKind::Clock => "can't be used with these settings",
+        TroubleKind::Quota => "does not send more for this account now",
+        TroubleKind::Unreachable | TroubleKind::Tls | TroubleKind::Busy => "takes no mail now",
+    };
+    let what = if what.is_empty() { usual } else { what };
+    Judged::Account(Trouble::new(kind, format!("{host} {what}: {reply}; {remedy}")))
+}
+
+fn deferred(reply: &Reply, host: &str, remedy: &str) -> Judged {
+    let gap = if remedy.is_empty() { "" } else { "; " };
+    Judged::Message(Verdict::Deferred(format!("{host} said: {reply}{gap}{remedy}; it waits and is tried again")))
+}
+
+fn failed(reply: &Reply, host: &str, remedy: &str) -> Judged {
+    Judged::Message(Verdict::Failed(format!("{host} refused it: {reply}; {remedy}")))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn reply(code: u16, esc: [u8; 3], text: &str) -> Response<String> {
-        Response { code, esc, message: text.to_string() }
+    const MAIL: [Stage; 2] = [Stage::OwnSender, Stage::Sender];
+    const LATER: [Stage; 2] = [Stage::Recipient { own_sender: true }, Stage::Text { own_sender: true }];
+    const OPENING: [Stage; 2] = [Stage::Opening, Stage::Login];
+
+    /// `D`elivered, deferred (`W`), `F`ailed, or the kind of trouble.
+    fn short(line: &str, stage: Stage) -> String {
+        match judge(&Reply::from_line(line), "mx", stage) {
+            Judged::Message(Verdict::Delivered(_)) => "D".into(),
+            Judged::Message(Verdict::Deferred(_)) => "W".into(),
+            Judged::Message(Verdict::Failed(_)) => "F".into(),
+            Judged::Account(trouble) => format!("{:?}", trouble.kind),
+        }
     }
 
     #[test]
-    fn temporary_and_final_replies_differ() {
+    fn whom_a_reply_concerns_depends_on_where_it_comes() {
+        // Opening, login, MAIL with our own address, MAIL, RCPT, text.
+        for (line, expected) in [
+            ("250 ok", "D D D D D D"),
+            ("451 later", "Busy Busy Busy Busy W W"),
+            ("451 4.3.0 no disk", "Busy Busy Busy Busy Busy Busy"),
+            ("452 4.3.4 too big", "Busy Busy W W W W"),
+            ("450 4.1.8 unknown sender", "Busy Busy W W W W"),
+            ("450 4.2.0 greylisted", "Busy Busy Busy Busy W W"),
+            ("421 closing", "Busy Busy Busy Busy Busy Busy"),
+            ("421 4.7.0 Try again later", "Quota Quota Quota Quota Quota Quota"),
+            ("554 no service", "Busy Login Sender F F F"),
+            ("500 what", "Busy Login F F F F"),
+            ("503 wrong order", "Busy Login Busy Busy F F"),
+            ("535 5.7.8 no", "Login Login Login Login Login Login"),
+            ("530 5.7.0 Authentication required", "Login Login Login Login Login Login"),
+            ("550 5.4.5 Daily limit", "Quota Quota Quota Quota Quota Quota"),
+            ("550 5.7.60 send as", "Sender Sender Sender F Sender Sender"),
+            ("550 5.1.1 no such user", "Busy Login F F F F"),
+            ("552 too big", "Busy Login F F F F"),
+            ("550 5.2.122 too much", "Busy Login W W W W"),
+            ("554 5.3.2 not now", "Busy Busy Busy Busy Busy Busy"),
+            ("999 odd", "Busy Busy W W W W"),
+        ] {
+            let stages = [OPENING, MAIL, LATER].concat();
+            let found: Vec<String> = stages.into_iter().map(|stage| short(line, stage)).collect();
+            assert_eq!(found.join(" "), expected, "{line}");
+        }
+        let device = Stage::Text { own_sender: false };
+        assert_eq!(short("554 5.2.252 SendAsDenied", device), "F");
+    }
+
+    #[test]
+    fn a_reason_says_what_was_said_what_it_means_and_what_to_do() {
+        let said = |line: &str, stage| match judge(&Reply::from_line(line), "mx", stage) {
+            Judged::Message(Verdict::Delivered(text) | Verdict::Deferred(text) | Verdict::Failed(text)) => text,
+            Judged::Account(trouble) => trouble.reason,
+        };
         assert_eq!(
-            judge(&reply(451, [4, 3, 0], "try again"), "mx"),
-            Verdict::Deferred("mx said: 451 4.3.0 try again".into())
+            said("550 5.4.5 Daily user sending limit exceeded", Stage::Sender),
+            "mx does not send more for this account now: 550 5.4.5 Daily user sending limit exceeded; the provider frees it within 24 hours; send less or take a larger plan; mail waits"
         );
-        assert!(
-            matches!(judge(&reply(550, [5, 1, 1], "no"), "mx"), Verdict::Failed(text) if text.contains("check the address"))
+        assert_eq!(
+            said("550 5.1.1 gone", LATER[0]),
+            "mx refused it: 550 5.1.1 gone; the recipient does not exist there, check the address in the device"
         );
-        assert_eq!(judge(&reply(250, [0; 3], "ok\r\nmore"), "mx"), Verdict::Delivered("250 ok more".into()));
-        // A code that is none of SMTP's is no reason to give up.
-        assert!(matches!(judge(&reply(999, [0; 3], ""), "mx"), Verdict::Deferred(_)));
+        assert_eq!(
+            said("451 4.7.1 greylisted", LATER[0]),
+            "mx said: 451 4.7.1 greylisted; it waits and is tried again"
+        );
     }
 
     #[test]
-    fn logins_and_quotas_concern_the_account() {
-        let kind = |code, esc| account_trouble(&reply(code, esc, "x"), "mx").map(|t| t.kind);
-        assert_eq!(kind(535, [5, 7, 8]), Some(TroubleKind::Login));
-        assert_eq!(kind(550, [5, 4, 5]), Some(TroubleKind::Busy));
-        assert_eq!(kind(421, [4, 7, 0]), Some(TroubleKind::Busy));
-        assert_eq!(kind(550, [5, 1, 1]), None);
-        assert_eq!(kind(451, [4, 4, 5]), None);
+    fn a_permanent_code_with_a_temporary_meaning_never_fails_mail() {
+        for row in known::KNOWN {
+            if matches!(row.means, Means::Recipient | Means::Sender) {
+                continue;
+            }
+            for code in row.codes.iter().copied().chain(row.codes.is_empty().then_some(550)) {
+                let status = row.status.map(|[a, b, c]| format!("{a}.{b}.{c} ")).unwrap_or_default();
+                let line = format!("{code} {status}{}", row.words.join(" "));
+                for stage in [OPENING, MAIL, LATER].concat() {
+                    assert_ne!(short(&line, stage), "F", "{line} at {stage:?}");
+                }
+            }
+        }
     }
 }

@@ -14,6 +14,8 @@ use tokio_rustls::client::TlsStream;
 
 /// Bytes of the longest reply line: eight times what RFC 5321 section 4.5.3.1.5 allows.
 const LINE_LIMIT: usize = 4096;
+/// Bytes of the longest reply of many lines: EHLO of a server that offers much has a tenth.
+const REPLY_LIMIT: usize = 64 << 10;
 /// Bytes that are collected before they are sent.
 const WRITE_BUFFER: usize = 16 << 10;
 
@@ -34,13 +36,23 @@ pub struct Wire {
     output: Vec<u8>,
     sent: usize,
     last_line: String,
+    /// Bytes of lines so far that say "more follows" (RFC 5321 section 4.2.1).
+    continued: usize,
     closed: bool,
 }
 
 impl Wire {
     /// Takes over `stream`.
     pub fn new(stream: Stream) -> Self {
-        Self { stream, input: Vec::new(), output: Vec::new(), sent: 0, last_line: String::new(), closed: false }
+        Self {
+            stream,
+            input: Vec::new(),
+            output: Vec::new(),
+            sent: 0,
+            last_line: String::new(),
+            continued: 0,
+            closed: false,
+        }
     }
 
     /// The last reply line that was handed out, for error messages.
@@ -127,6 +139,15 @@ impl AsyncRead for Wire {
                 if !piece.is_empty() {
                     this.last_line = String::from_utf8_lossy(&piece).trim_end().to_string();
                 }
+                // The parser above collects such lines for as long as they come.
+                this.continued = match piece.get(3) {
+                    Some(b'-') => this.continued.saturating_add(piece.len()),
+                    _ => 0,
+                };
+                if this.continued > REPLY_LIMIT {
+                    this.closed = true;
+                    return Poll::Ready(Err(io::Error::other("a reply without an end")));
+                }
                 out.put_slice(&piece);
                 return Poll::Ready(Ok(()));
             }
@@ -201,6 +222,23 @@ mod tests {
         drop(server);
         assert_eq!(wire.read(&mut buffer).await.unwrap(), 0);
         assert!(wire.is_closed() && !wire.is_idle());
+    }
+
+    #[tokio::test]
+    async fn a_reply_has_an_end() {
+        let (mut wire, mut server) = pair().await;
+        let flood = tokio::spawn(async move { while server.write_all(b"250-\r\n").await.is_ok() {} });
+        let mut taken = 0;
+        let error = loop {
+            match wire.read(&mut [0; 100]).await {
+                Ok(length) => taken += length,
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error.to_string(), "a reply without an end");
+        assert!(taken <= REPLY_LIMIT);
+        drop(wire);
+        flood.await.unwrap();
     }
 
     #[tokio::test]

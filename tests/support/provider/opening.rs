@@ -28,7 +28,8 @@ impl Session {
             .enumerate()
             .map(|(at, line)| format!("250{}{line}", if at == last { ' ' } else { '-' }))
             .collect();
-        let plan = self.plan(Step::Ehlo, &reply.join("\r\n"));
+        let after_tls = self.settings.tls == TlsMode::StartTls && self.tls.is_some();
+        let plan = self.plan(if after_tls { Step::EhloTls } else { Step::Ehlo }, &reply.join("\r\n"));
         if plan.takes_effect() {
             self.greeted = true;
             self.extended = verb == "EHLO";

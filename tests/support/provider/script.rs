@@ -15,6 +15,8 @@ pub enum Step {
     Greeting,
     /// The reply to EHLO and HELO.
     Ehlo,
+    /// The reply to EHLO after STARTTLS; [`Step::Ehlo`] means this one as well.
+    EhloTls,
     /// The reply to STARTTLS.
     StartTls,
     /// The last reply of a login, when user and password are there.
@@ -27,6 +29,9 @@ pub enum Step {
     AnyRcpt,
     /// The reply to DATA, and to each BDAT that is not the last.
     Data,
+    /// When the first bytes of a text have come, with DATA or BDAT. A fault that ends nothing comes before the usual
+    /// reply.
+    Text,
     /// The reply to the final dot, and to the last BDAT.
     Dot,
     /// The reply to RSET.
@@ -55,14 +60,18 @@ pub enum Fault {
     AcceptThenReset,
     /// Nothing more is ever said. The command has no effect.
     Hang,
+    /// As `Hang`, and nothing more is read: the client can't even write for long.
+    Stall,
     /// Bytes that are no SMTP reply. The command has no effect, the conversation goes on.
     Garbage,
     /// A reply without an end, until the client closes. The command has no effect.
     Flood,
+    /// Reply lines that announce more lines, until the client closes. The command has no effect.
+    FloodOfLines,
+    /// The command takes effect, but the connection is closed in the middle of the reply.
+    Half,
     /// The usual reply, but not before the [`Gate`] is open. The command takes effect at once.
     Hold(Gate),
-    /// At [`Step::Data`] after DATA: the usual 354, then a reset when so many bytes of text have come.
-    ResetInText(usize),
 }
 
 /// How often a fault happens.
@@ -123,7 +132,7 @@ impl Script {
 fn fits(wanted: &Step, step: &Step) -> bool {
     match (wanted, step) {
         (Step::Rcpt(wanted), Step::Rcpt(address)) => wanted.eq_ignore_ascii_case(address),
-        (Step::AnyRcpt, Step::Rcpt(_)) => true,
+        (Step::AnyRcpt, Step::Rcpt(_)) | (Step::Ehlo, Step::EhloTls) => true,
         _ => wanted == step,
     }
 }
@@ -140,11 +149,19 @@ impl Plan {
     pub fn takes_effect(&self) -> bool {
         let positive = |reply: &str| reply.is_empty() || reply.starts_with(['2', '3']);
         match &self.fault {
-            None | Some(Fault::Hold(_) | Fault::ResetInText(_) | Fault::AcceptThenClose | Fault::AcceptThenReset) => {
+            None | Some(Fault::Hold(_) | Fault::Half | Fault::AcceptThenClose | Fault::AcceptThenReset) => {
                 positive(&self.reply)
             }
             Some(Fault::Reply(text) | Fault::CloseAfterReply(text)) => positive(text) && positive(&self.reply),
-            Some(Fault::Close | Fault::Reset | Fault::Hang | Fault::Garbage | Fault::Flood) => false,
+            Some(
+                Fault::Close
+                | Fault::Reset
+                | Fault::Hang
+                | Fault::Stall
+                | Fault::Garbage
+                | Fault::Flood
+                | Fault::FloodOfLines,
+            ) => false,
         }
     }
 }

@@ -25,8 +25,6 @@ pub(super) struct Session {
     pub(super) transaction: Option<Transaction>,
     /// The last MAIL was refused, and the client may not know it yet.
     pub(super) mail_refused: bool,
-    /// Reset the connection when so many bytes of text have come.
-    pub(super) reset_in_text: Option<usize>,
 }
 
 impl Session {
@@ -48,7 +46,6 @@ impl Session {
             user: None,
             transaction: None,
             mail_refused: false,
-            reset_in_text: None,
         }
     }
 
@@ -190,6 +187,7 @@ impl Session {
                 self.wire.stream.reset_on_close();
                 Err(End::Closed)
             }
+            Some(Fault::Stall) => std::future::pending().await,
             Some(Fault::Hang) => Err(self.wire.drain().await),
             Some(Fault::Garbage) => self.wire.write(GARBAGE).await,
             Some(Fault::Flood) => loop {
@@ -199,9 +197,13 @@ impl Session {
                 gate.passed().await;
                 self.say(&plan.reply).await
             }
-            Some(Fault::ResetInText(bytes)) => {
-                self.reset_in_text = Some(bytes);
-                self.say(&plan.reply).await
+            Some(Fault::FloodOfLines) => loop {
+                self.wire.write(&b"250-and more\r\n".repeat(256)).await?;
+            },
+            Some(Fault::Half) => {
+                let half = plan.reply.len() / 2;
+                self.wire.write(&plan.reply.as_bytes()[..half]).await?;
+                Err(End::Closed)
             }
         }
     }

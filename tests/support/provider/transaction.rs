@@ -136,13 +136,8 @@ impl Session {
     /// Reads lines up to the final dot and takes the stuffed dots away (RFC 5321 section 4.5.2).
     async fn text(&mut self) -> Result<Vec<u8>, End> {
         let mut text = Vec::new();
+        self.text_begins().await?;
         loop {
-            if let Some(limit) = self.reset_in_text
-                && text.len() >= limit
-            {
-                self.wire.stream.reset_on_close();
-                return Err(End::Closed);
-            }
             let line = self.wire.text_line().await?;
             if line == b".\r\n" {
                 return Ok(text);
@@ -159,6 +154,15 @@ impl Session {
         }
     }
 
+    /// Something may go wrong when a text has begun to come.
+    async fn text_begins(&mut self) -> Result<(), End> {
+        let plan = self.plan(Step::Text, "");
+        if plan.fault.is_some() {
+            self.wire.has_begun().await?;
+        }
+        self.carry_out(plan).await
+    }
+
     /// RFC 3030 section 2.
     pub(super) async fn bdat(&mut self, argument: &str) -> Result<(), End> {
         let (count, last) = match argument.split_once(' ') {
@@ -171,6 +175,7 @@ impl Session {
             self.say("501 5.5.4 Syntax: BDAT size [LAST]").await?;
             return Err(End::Closed);
         };
+        self.text_begins().await?;
         let chunk = self.wire.exact(count).await?;
         self.note(&format!("*: chunk of {count} bytes"));
         if !self.settings.chunking {

@@ -69,6 +69,14 @@ impl Wire {
         Ok(self.consume(count))
     }
 
+    /// Waits until something has arrived that nobody has asked for.
+    pub async fn has_begun(&mut self) -> Result<(), End> {
+        while self.waiting().is_empty() {
+            self.fill().await?;
+        }
+        Ok(())
+    }
+
     /// True if more has arrived than was asked for. Does not wait for it.
     pub async fn has_more(&mut self) -> bool {
         if self.waiting().is_empty() {
