@@ -1,7 +1,7 @@
 #!/bin/sh
 # Sees to it that what a task needs is installed.
 #
-#	scripts/need.sh build|demo|test|bench
+#	scripts/need.sh build|demo|test|powercut|bench
 #
 # Debian packages are installed by name when run as root; otherwise they are named.
 set -eu
@@ -65,6 +65,8 @@ test)
 	need msmtp msmtp
 	need shellcheck shellcheck
 	need busybox busybox
+	# Small disks to fill.
+	need mount mount
 	need readelf binutils
 	need file file
 	need qemu-mips qemu-user
@@ -73,13 +75,20 @@ test)
 	need clang clang
 	[ -n "$(ls /usr/lib/llvm-*/lib/libclang.so* /usr/lib/*/libclang*.so* 2>/dev/null)" ] || install libclang-dev
 	;;
+powercut)
+	need_rust
+	need qemu-system-x86_64 qemu-system-x86
+	need qemu-img qemu-utils
+	# mkfs.ext4 and e2fsck, which are no commands of everybody's.
+	[ -x /sbin/mkfs.ext4 ] || install e2fsprogs
+	;;
 bench)
 	need_rust
 	need python3 python3
 	need ip iproute2
 	;;
 *)
-	echo 'usage: scripts/need.sh build|demo|test|bench' >&2
+	echo 'usage: scripts/need.sh build|demo|test|powercut|bench' >&2
 	exit 2
 	;;
 esac

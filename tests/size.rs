@@ -1,9 +1,7 @@
-//! Large messages and full disks.
+//! Large messages and a full queue.
 
 mod support;
 
-use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 use support::client::Client;
@@ -49,71 +47,6 @@ async fn memory_does_not_grow_with_the_message() {
     if std::env::var_os("SMTPRELAY_RUNNER").is_none() {
         assert!(grown < 4096, "a message of 25 MB took {grown} kB of memory");
     }
-}
-
-/// A file system of a few hundred kB, mounted where only root may; gone with the value.
-struct SmallDisk(tempfile::TempDir);
-
-impl SmallDisk {
-    fn mount(options: &str) -> Option<SmallDisk> {
-        let dir = tempfile::tempdir().unwrap();
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(dir.path()).status();
-        if mounted.is_ok_and(|status| status.success()) {
-            return Some(SmallDisk(dir));
-        }
-        println!("skipped: only root can mount a small disk");
-        None
-    }
-
-    fn path(&self) -> &Path {
-        self.0.path()
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(self.path()).status();
-    }
-}
-
-#[tokio::test]
-async fn a_full_disk_is_a_452_keeps_nothing_half_and_recovers() {
-    let Some(disk) = SmallDisk::mount("size=256k") else { return };
-    let relay = Relay::builder()
-        .durability("always")
-        .relay_option("safe_spool", disk.path().join("spool").display())
-        .section(Section::custom_account("provider", "127.0.0.1", 1, "implicit"))
-        .start()
-        .await;
-    let queue = disk.path().join("spool/queue");
-    let files = || std::fs::read_dir(&queue).unwrap().count();
-    let text =
-        |kilobytes: usize| format!("Subject: x\r\n\r\n{}", format!("{}\r\n", "x".repeat(62)).repeat(16 * kilobytes));
-    let mut device = hello(&relay).await;
-    // Sizes on both sides of what is written in one piece.
-    let mut full = Vec::new();
-    for kilobytes in [300, 4] {
-        let mut accepted = files();
-        loop {
-            let code = device.send("plc@example.com", &["ops@example.com"], &text(kilobytes)).await.code;
-            if code != 250 {
-                assert_eq!(code, 452);
-                break;
-            }
-            accepted += 1;
-        }
-        full.push(accepted);
-        // The half-written file is removed behind the reply.
-        while files() != accepted {
-            tokio::task::yield_now().await;
-        }
-    }
-    assert_eq!(full[0], 0);
-    assert!(full[1] > 10, "{full:?}");
-    // Space returns.
-    let one = std::fs::read_dir(&queue).unwrap().next().unwrap().unwrap().path();
-    std::fs::remove_file(one).unwrap();
-    assert_eq!(device.send("plc@example.com", &["ops@example.com"], &text(4)).await.code, 250);
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 use super::client::broken;
 use super::known;
 use super::reply::Reply;
-use super::verdict::{Judged, Stage, Trouble, TroubleKind, judge};
+use super::verdict::{Judged, REFUSED_LOGIN, Stage, Trouble, TroubleKind, judge};
 use super::wire::Wire;
 use crate::config::Account;
 
@@ -49,7 +49,10 @@ pub async fn log_in(
         Judged::Account(trouble) if trouble.kind == TroubleKind::Busy => {
             Trouble::new(trouble.kind, format!("{host} can't check the login now: {reply}"))
         }
-        Judged::Account(trouble) => Trouble { reason: format!("user '{username}': {}", trouble.reason), ..trouble },
+        Judged::Account(trouble) => {
+            let whose = format!("{REFUSED_LOGIN} of '{username}'");
+            Trouble { reason: trouble.reason.replacen(REFUSED_LOGIN, &whose, 1), ..trouble }
+        }
         Judged::Message(_) => Trouble::new(
             TroubleKind::Login,
             format!("{host} answered the login of '{username}' with: {reply}; check host and port"),

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use mail_send::smtp::AssertReply;
 use mail_send::{Error, SmtpClient};
+use nix::sys::socket::{setsockopt, sockopt};
 use smtp_proto::{EXT_START_TLS, EhloResponse};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
@@ -22,6 +23,9 @@ use crate::report::TlsFacts;
 
 /// For the name service.
 const LOOKUP_TIME: Duration = Duration::from_secs(30);
+/// Seconds after which a connection is given up on which not even an acknowledgement comes: the uplink is gone, or is back
+/// with another address. A server that only thinks long does acknowledge, and has the times of [`Patience`].
+const DEAD_PATH: u32 = 60;
 /// Addresses of a name that are tried.
 const ADDRESSES: usize = 6;
 
@@ -71,6 +75,16 @@ fn opening(reply: &Reply, host: &str, what: &str) -> Trouble {
     }
 }
 
+/// Has the kernel end the connection when the path is dead: for what was sent (RFC 5482), and by probes while nothing is.
+fn watch_path(stream: &TcpStream) -> nix::Result<()> {
+    const PROBES: u32 = 3;
+    setsockopt(stream, sockopt::TcpUserTimeout, &(DEAD_PATH * 1000))?;
+    setsockopt(stream, sockopt::TcpKeepIdle, &(DEAD_PATH / (PROBES + 1)))?;
+    setsockopt(stream, sockopt::TcpKeepInterval, &(DEAD_PATH / (PROBES + 1)))?;
+    setsockopt(stream, sockopt::TcpKeepCount, &PROBES)?;
+    setsockopt(stream, sockopt::KeepAlive, &true)
+}
+
 async fn tcp(account: &Account, limit: Duration) -> Result<TcpStream, Trouble> {
     let host = &account.host;
     let unreachable = |reason: String| Trouble::new(TroubleKind::Unreachable, reason);
@@ -94,6 +108,8 @@ async fn tcp(account: &Account, limit: Duration) -> Result<TcpStream, Trouble> {
             Ok(Ok(stream)) => {
                 // Commands are collected and sent whole: waiting for more would only cost 40 ms.
                 let _ = stream.set_nodelay(true);
+                // Without it a dead path is seen only when the patience with the server ends.
+                let _ = watch_path(&stream);
                 return Ok(stream);
             }
             Ok(Err(error)) => last = format!("no connection to {host} ({address}): {error}"),
@@ -209,4 +225,26 @@ async fn start_tls(
     let stream = client.stream.into_tcp().map_err(|e| closed(host, &e))?;
     let stream = handshake(stream, account, connector, patience.handshake()).await?;
     Ok(SmtpClient { stream: Wire::new(stream), timeout: patience.command() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sys::socket::getsockopt;
+    use tokio::net::TcpListener;
+
+    #[tokio::test]
+    async fn the_kernel_watches_the_path() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        watch_path(&stream).unwrap();
+        assert_eq!(getsockopt(&stream, sockopt::TcpUserTimeout), Ok(60_000));
+        let probes = (
+            getsockopt(&stream, sockopt::TcpKeepIdle).unwrap(),
+            getsockopt(&stream, sockopt::TcpKeepInterval).unwrap(),
+            getsockopt(&stream, sockopt::TcpKeepCount).unwrap(),
+        );
+        assert_eq!(probes, (15, 15, 3));
+        assert!(getsockopt(&stream, sockopt::KeepAlive).unwrap());
+    }
 }

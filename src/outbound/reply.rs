@@ -115,4 +115,21 @@ mod tests {
         let long = reply(&format!("550 {}\r\n", "ü".repeat(500)));
         assert_eq!((long.to_string().chars().count(), long.line().chars().count()), (SHOWN + 1, 504));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_a_server_says_can_be_shown(code in 0..1000u16, esc: [u8; 3], text: String, last_line: String) {
+            let reply = Reply::new(&Response { code, esc, message: text }, &last_line);
+            assert!(reply.to_string().chars().count() <= SHOWN + 1);
+            assert!(!reply.line().contains(['\r', '\n']));
+        }
+
+        #[test]
+        fn a_status_is_what_rfc_3463_says(class in 0..10u16, subject in 0..1000u16, detail in 0..1000u16, rest: String) {
+            let status = format!("{class}.{subject}.{detail}");
+            assert_eq!(parse_status(&status), Some([class, subject, detail]));
+            assert_eq!(parse_status(&format!("{status}.{rest}")), None);
+            assert_eq!(parse_status(&format!("1{status}")), None);
+        }
+    }
 }

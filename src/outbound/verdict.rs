@@ -123,14 +123,14 @@ fn judge_known(reply: &Reply, host: &str, stage: Stage, row: &Known) -> Judged {
     let what = match row.means {
         Means::Quota => "does not send more for this account now",
         Means::Throttled => "wants to see less of this account",
-        Means::Login if stage == Stage::Login => REFUSES_LOGIN,
+        Means::Login if stage == Stage::Login => REFUSED_LOGIN,
         _ => "",
     };
     account(kind, host, what, reply, row.remedy)
 }
 
-/// What happened at AUTH.
-const REFUSES_LOGIN: &str = "refused the login";
+/// What happened at AUTH, in words.
+pub(super) const REFUSED_LOGIN: &str = "refused the login";
 
 /// What the code alone says.
 ///
@@ -144,7 +144,7 @@ fn judge_code(reply: &Reply, host: &str, stage: Stage) -> Judged {
     const SENDER: &str = "set option from to an address of the mailbox, and from_policy 'account'";
     let system = |status: Option<[u16; 3]>| matches!(status, Some([_, 3, detail]) if detail != 4);
     match reply.code {
-        500..=599 if stage == Stage::Login => account(TroubleKind::Login, host, REFUSES_LOGIN, reply, LOGIN),
+        500..=599 if stage == Stage::Login => account(TroubleKind::Login, host, REFUSED_LOGIN, reply, LOGIN),
         530 | 534 | 535 | 538 => account(TroubleKind::Login, host, "", reply, LOGIN),
         421 => account(TroubleKind::Busy, host, "", reply, PASSES),
         400..=499 if stage.is_before_message() || system(reply.status) => {

@@ -10,8 +10,9 @@ use super::id::MessageId;
 use super::record::{Meta, PREAMBLE, Preamble};
 use super::spool::{Entry, Spool};
 
-/// Bytes held in memory before they are written. Small mail is written in one go.
-const BUFFER: usize = 16 << 10;
+/// Bytes held in memory before they are written. Small mail is written in one go. In tests small mail is written in
+/// pieces, so that thousands of states of a disk with all kinds of it are soon looked through.
+const BUFFER: usize = if cfg!(test) { 1 << 10 } else { 16 << 10 };
 
 /// A message that is not in the queue yet. Dropping it leaves nothing behind.
 pub struct Draft {

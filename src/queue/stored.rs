@@ -62,6 +62,20 @@ impl Stored {
     }
 }
 
+#[cfg(test)]
+impl Stored {
+    /// The whole body, read on this thread: tests that read thousands do not wait for another one each time.
+    pub(super) fn read_body(mut self) -> Result<Vec<u8>, SpoolError> {
+        let mut all = Vec::new();
+        while let Some(body) = self.body.take() {
+            let (body, chunk) = body.next()?;
+            self.body = (!chunk.is_empty()).then_some(body);
+            all.extend(chunk);
+        }
+        Ok(all)
+    }
+}
+
 impl Body {
     fn next(mut self) -> Result<(Self, Vec<u8>), SpoolError> {
         if !self.started {

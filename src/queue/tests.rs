@@ -10,7 +10,7 @@ use crate::config::{Durability, Relay, load, uci};
 use crate::message::{BodyForm, Encode, Envelope};
 
 mod faults;
-//mod machine;
+mod machine;
 mod replay;
 
 fn relay(dir: &Path, durability: Durability, limit: u64) -> Relay {

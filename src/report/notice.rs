@@ -229,9 +229,14 @@ fn escaped(text: &str, limit: usize, must: impl Fn(char) -> bool) -> String {
 fn reply(reason: &str) -> Option<&str> {
     // RFC 5321 section 4.2.1: the second digit is at most 5. So the ports 465 and 587 are no replies.
     let is_code = |word: &str| matches!(word.as_bytes(), [b'4' | b'5', b'0'..=b'5', b'0'..=b'9']);
-    let word = reason.split_whitespace().find(|word| is_code(word))?;
-    // The words are slices of the reason.
-    reason.get((word.as_ptr() as usize).checked_sub(reason.as_ptr() as usize)?..)
+    let mut rest = reason.trim_start();
+    loop {
+        let word = rest.split_whitespace().next()?;
+        if is_code(word) {
+            return Some(rest);
+        }
+        rest = rest.get(word.len()..)?.trim_start();
+    }
 }
 
 /// Type and text of the Diagnostic-Code (RFC 3464 section 2.3.6): the provider's reply, or our own words.

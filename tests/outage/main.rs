@@ -63,7 +63,7 @@ async fn no_fault_at_any_step_loses_mail() {
     let all = cells.len();
     if emulated() {
         // Patience is measured in real time, which an emulator takes more of.
-        cells = cells.into_iter().step_by(5).filter(|cell| !cell.hangs()).collect();
+        cells = cells.into_iter().step_by(3).filter(|cell| !cell.hangs()).collect();
         println!("skipped: {} of {all} cells under an emulator", all - cells.len());
     }
     let seen = run_all(cells).await;

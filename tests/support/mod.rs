@@ -9,6 +9,8 @@
 //! | [`relay`] | nothing: it runs the real `smtprelay` program with a configuration of its own |
 //! | [`servers`] | nothing: it runs real Postfix and Exim servers as providers, if they are at hand |
 //! | [`mailbox`] | the place where these servers deliver to |
+//! | [`disk`] | a disk that is full |
+//! | [`timewarp`] | time: a week passes in seconds |
 //! | [`log`], [`stream`], [`watch`] | nothing: tools of the others |
 //!
 //! A test says `mod support;` and picks what it needs. Nothing here uses a fixed port, waits by sleeping, or
@@ -18,10 +20,12 @@
 pub mod certs;
 pub mod client;
 pub mod devices;
+pub mod disk;
 pub mod log;
 pub mod mailbox;
 pub mod provider;
 pub mod relay;
 pub mod servers;
 pub mod stream;
+pub mod timewarp;
 pub mod watch;

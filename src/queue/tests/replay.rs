@@ -13,9 +13,9 @@ use check::Checker;
 use scenario::Scenario;
 
 /// States that are made for one moment, if there are not fewer.
-const EXHAUSTIVE: u64 = 1000;
+const EXHAUSTIVE: u64 = 4000;
 /// States drawn at random for a moment that has more.
-const DRAWN: usize = 100;
+const DRAWN: usize = 200;
 
 fn replay(durability: Durability, broken: Option<Broken>) -> Result<Checker, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();

@@ -81,38 +81,59 @@ async fn one_runs_at_a_time() {
     running.await.unwrap();
 }
 
+/// A script that hangs with a program of its own. Whoever of them lives holds the pipe `alive` open.
+fn hanging(dir: &Path) -> (PathBuf, std::fs::File) {
+    let path = dir.join("alive");
+    let alive = pipe(&path);
+    (script(dir, &format!("exec 9>{}\nsleep 1000 &\necho started >&9\nwait", path.display())), alive)
+}
+
+fn call() -> Call {
+    let mut plan = Plan::default();
+    plan.take(&paused("a"));
+    plan.next(Instant::now()).unwrap()
+}
+
+/// Waits until nobody but us holds the pipe.
+async fn all_are_gone(dir: &Path, alive: std::fs::File) {
+    let mut reader = std::fs::File::open(dir.join("alive")).unwrap();
+    drop(alive);
+    let end = tokio::task::spawn_blocking(move || reader.read_to_end(&mut Vec::new()).unwrap());
+    timeout(LONG, end).await.expect("something still runs").unwrap();
+}
+
 #[tokio::test]
 async fn a_program_that_hangs_is_killed_with_all_that_it_started() {
     let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("alive");
-    let mut alive = pipe(&path);
-    // Whoever lives holds the pipe open.
-    let program = script(dir.path(), &format!("exec 9>{}\nsleep 1000 &\necho started >&9\nwait", path.display()));
-    let mut plan = Plan::default();
-    plan.take(&paused("a"));
-    let call = plan.next(Instant::now()).unwrap();
-    let result = run_program(program, call, Duration::from_secs(3)).await;
-    assert_eq!(result, Err("did not end within 3 s and was killed".into()));
-    let reader = std::fs::File::open(&path);
-    let end = tokio::task::spawn_blocking(move || {
-        let mut reader = reader.unwrap();
-        // Our own end for writing is closed with this one.
+    let (program, alive) = hanging(dir.path());
+    let result = run_program(program, call(), Duration::from_millis(200)).await;
+    assert_eq!(result, Err("did not end within 0 s and was killed".into()));
+    all_are_gone(dir.path(), alive).await;
+}
+
+#[tokio::test]
+async fn no_program_outlives_the_hook() {
+    let dir = tempfile::tempdir().unwrap();
+    let (program, mut alive) = hanging(dir.path());
+    let (sender, events) = mpsc::channel(8);
+    let hook = tokio::spawn(Hook::new(program).run(events));
+    sender.send(paused("a")).await.unwrap();
+    let started = tokio::task::spawn_blocking(move || {
         let mut said = [0; 8];
         alive.read_exact(&mut said).unwrap();
-        drop(alive);
-        (said, reader.read(&mut [0]).unwrap())
+        (alive, said)
     });
-    assert_eq!(timeout(LONG, end).await.unwrap().unwrap(), (*b"started\n", 0));
+    let (alive, said) = timeout(LONG, started).await.unwrap().unwrap();
+    assert_eq!(said, *b"started\n");
+    hook.abort();
+    all_are_gone(dir.path(), alive).await;
 }
 
 #[tokio::test]
 async fn without_the_program_nothing_happens_and_one_that_cannot_run_is_named() {
     let dir = tempfile::tempdir().unwrap();
-    let mut plan = Plan::default();
-    plan.take(&paused("a"));
-    let call = plan.next(Instant::now()).unwrap();
-    let missing = run_program(dir.path().join("missing"), call.clone(), TIME_LIMIT).await;
+    let missing = run_program(dir.path().join("missing"), call(), TIME_LIMIT).await;
     assert_eq!(missing, Ok(()));
-    let error = run_program(dir.path().to_path_buf(), call, TIME_LIMIT).await.unwrap_err();
+    let error = run_program(dir.path().to_path_buf(), call(), TIME_LIMIT).await.unwrap_err();
     assert!(error.starts_with("can't be run: "), "{error}");
 }

@@ -182,7 +182,7 @@ impl Checker {
         if books(&spool) != on_disk(base) {
             return Err(format!("the books say {:?}, the disk {:?}", books(&spool), on_disk(base)));
         }
-        for (id, _) in entries.iter().map(|entry| (entry.id, ())) {
+        for id in entries.iter().map(|entry| entry.id) {
             if !promises.iter().any(|(known, ..)| *known == id) {
                 return Err(format!("{id} is foreign"));
             }
@@ -210,7 +210,7 @@ impl Checker {
         }
         let stored = spool.open_message(entry).map_err(|e| format!("can't be opened: {e}"))?;
         let (known, state) = (stored.meta.clone(), stored.state.clone());
-        let body = match self.runtime.block_on(body_of(stored)) {
+        let body = match stored.read_body() {
             Ok(body) => body,
             // Its text is not sent.
             Err(SpoolError::Damaged(_)) if !promise.kept => return Ok(()),

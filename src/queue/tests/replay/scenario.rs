@@ -82,7 +82,7 @@ impl Stage {
 
     async fn play(&mut self) {
         self.restart();
-        for (size, recipients) in [(300, 2), (20_000, 1), (40_000, 3), (0, 1)] {
+        for (size, recipients) in [(300, 2), (1_500, 1), (2_500, 3), (0, 1)] {
             self.accept(size, recipients).await;
         }
         self.note(0, attempt(0, Progress::Delivered));
@@ -144,7 +144,7 @@ impl Stage {
         let story = Story { body: body.clone(), to: to.clone(), events: Vec::new() };
         let id = draft.id();
         self.stories.insert(id, story);
-        for piece in body.chunks(5000) {
+        for piece in body.chunks(500) {
             draft.buffer().extend_from_slice(piece);
             draft.settle().await.unwrap();
         }
@@ -158,7 +158,7 @@ impl Stage {
     /// A reception that comes to nothing.
     async fn give_up(&mut self) {
         let mut draft = self.spool.draft().unwrap();
-        draft.buffer().resize(20_000, b'x');
+        draft.buffer().resize(2_000, b'x');
         draft.settle().await.unwrap();
         let path = self.spool.directory(self.spool.accept_place()).temporary(draft.id());
         drop(draft);

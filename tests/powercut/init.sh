@@ -1,0 +1,53 @@
+#!/bin/sh
+# The first and only program of the virtual machine of `make test-powercut`: brings up disk and network, then becomes
+# the gateway. /dev/vda is the disk that survives the cut, /dev/vdb a tar file with the settings.
+#
+# The gateway's log and a few lines of this script, marked "powercut:", go to the serial console.
+
+PATH=/bin
+export PATH
+
+# Without this the kernel would panic when the first program ends, and its words would hide the reason.
+give_up() {
+	echo "powercut: failed: $*"
+	poweroff -f
+}
+
+mount -t proc proc /proc
+mount -t devtmpfs dev /dev
+while read -r module; do
+	insmod "/modules/$module.ko" || give_up "insmod $module"
+done </modules/order
+
+mkdir -p /etc/powercut /safe /spool
+tar -x -C /etc/powercut -f /dev/vdb || give_up 'no settings on the second disk'
+
+ip link set lo up
+ip link set eth0 up
+ip addr add 10.0.2.15/24 dev eth0
+ip route add default via 10.0.2.2
+# The provider's certificate is for this name, and the provider is on the machine around this one.
+echo '10.0.2.2 localhost' >/etc/hosts
+
+# Harder than usual: what nobody syncs is written soon and in the kernel's order, but committed late; a renamed file's
+# content is not written ahead of its name.
+echo 20 >/proc/sys/vm/dirty_writeback_centisecs
+echo 50 >/proc/sys/vm/dirty_expire_centisecs
+mount -t ext4 -o noatime,noauto_da_alloc,commit=30 /dev/vda /safe || give_up 'mount /dev/vda'
+mount -t tmpfs tmpfs /spool
+
+# Says which messages have left the RAM disk: delivered, or moved to the disk that survives.
+watch_spool() {
+	set --
+	while sleep 0.2; do
+		for file; do
+			[ -e "$file" ] || echo "powercut: gone ${file##*/}"
+		done
+		set -- /spool/queue/*.msg
+		[ -e "$1" ] || set --
+	done
+}
+watch_spool &
+
+smtprelay run --foreground --config /etc/powercut/smtprelay.conf
+give_up "the gateway ended with exit code $?"

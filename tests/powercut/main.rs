@@ -1,0 +1,309 @@
+//! What a power cut leaves: the gateway runs in a virtual machine, and the machine is killed in the middle of a load.
+//!
+//! `scripts/powercut.sh` makes kernel and initramfs and names their folder in `POWERCUT_VM`; without it there is nothing
+//! to run. docs/testing.md says what this proves and what not.
+
+mod load;
+mod machine;
+#[path = "../support/mod.rs"]
+mod support;
+mod tally;
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use load::{Dice, LATE, Load};
+use machine::Machine;
+use support::log::field;
+use support::provider::{Fault, Provider, Record, Step, Times, TlsMode};
+use tally::Tally;
+
+const SOON: Duration = Duration::from_secs(240);
+/// Connections to the provider: as many messages can be under way at a cut, and come again.
+const CONNECTIONS: usize = 3;
+/// What `deferred` may lose: mail younger than this.
+const YOUNG: Duration = Duration::from_secs(60);
+
+/// The folder with kernel and initramfs.
+fn kit() -> Option<PathBuf> {
+    let kit = std::env::var_os("POWERCUT_VM").map(PathBuf::from);
+    if kit.is_none() {
+        println!("skipped: POWERCUT_VM does not name a virtual machine (make test-powercut)");
+    }
+    kit
+}
+
+/// The number of cuts with `always`.
+fn cuts() -> usize {
+    std::env::var("POWERCUT_CUTS").ok().and_then(|n| n.parse().ok()).unwrap_or(12)
+}
+
+/// A new seed, or the one in `POWERCUT_SEED`; printed, so that the run can be repeated.
+fn seed(test: &str) -> u64 {
+    let named = std::env::var("POWERCUT_SEED").ok().map(|seed| seed.parse().expect("POWERCUT_SEED is a number"));
+    let now = || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a clock").as_secs();
+    let seed = named.unwrap_or_else(now);
+    println!("{test}: POWERCUT_SEED={seed}");
+    seed
+}
+
+async fn provider() -> Provider {
+    Provider::builder().tls(TlsMode::Implicit).login("u", "p").start().await
+}
+
+/// A machine whose gateway sends to this provider.
+fn machine(kit: &std::path::Path, provider: &Provider, durability: &str, spool: &str) -> Machine {
+    let port = provider.port();
+    let settings = format!(
+        "config relay 'main'\n\toption spool '{spool}'\n\toption safe_spool '/safe'\n\
+         \toption durability '{durability}'\n\toption spool_limit '64M'\n\
+         config listener 'lan'\n\tlist address '0.0.0.0'\n\toption port '25'\n\tlist allow '10.0.2.0/24'\n\
+         config account 'provider'\n\toption provider 'custom'\n\toption host 'localhost'\n\toption port '{port}'\n\
+         \toption tls 'implicit'\n\toption ca_file '/etc/powercut/ca.pem'\n\toption username 'u'\n\
+         \toption password 'p'\n\toption from 'relay@provider.example'\n\toption from_policy 'keep'\n\
+         \toption connections '{CONNECTIONS}'\n"
+    );
+    Machine::new(kit, &settings, &provider.certs().ca_file())
+}
+
+/// Makes one of the recipients wait.
+fn late(provider: &Provider) {
+    let fault = Fault::Reply("451 4.7.1 Not now".into());
+    provider.set_fault(Step::Rcpt(LATE.into()), fault, Times::Always);
+}
+
+/// The number of messages that the provider has seen, when it has read all that was on its way at the cut.
+async fn seen(provider: &Provider) -> usize {
+    let quiet = |record: &Record| {
+        record.connections.iter().all(|connection| connection.closed).then_some(record.attempts.len())
+    };
+    provider.wait_until("the end of all connections", SOON, quiet).await
+}
+
+/// Boots with a provider that takes everything, and waits until the queue that was found is empty.
+async fn boot_and_drain(machine: &mut Machine, provider: &Provider) {
+    provider.clear_faults();
+    provider.restart().await;
+    machine.boot().await;
+    let recovered = |line: &String| {
+        let line = Some(line).filter(|line| field(line, "event") == Some("recovered"))?;
+        field(line, "messages")?.parse().ok()
+    };
+    let count = machine.said().iter().find_map(recovered).unwrap_or(0);
+    machine.wait_for_count("removed", count, SOON, |line| field(line, "event") == Some("removed")).await;
+}
+
+/// Seconds per boot and what e2fsck said, for the record.
+fn about(machine: &Machine) -> String {
+    let mean = machine.boots.iter().sum::<f64>() / machine.boots.len() as f64;
+    let most = machine.boots.iter().copied().fold(0.0, f64::max);
+    let clean = machine.checks.iter().filter(|said| *said == "clean").count();
+    let dirty: Vec<&String> = machine.checks.iter().filter(|said| *said != "clean").collect();
+    let mut text = format!(
+        "{} boots of {mean:.1} s (at most {most:.1}), file system clean after {clean} of {} cuts",
+        machine.boots.len(),
+        machine.checks.len()
+    );
+    dirty.iter().for_each(|said| text.push_str(&format!("\n{said}")));
+    text
+}
+
+/// What the provider does while mail comes in.
+#[derive(Clone, Copy, Debug)]
+enum Mood {
+    /// Refuses connections: the queue is long at the cut.
+    Refuses,
+    /// Lets one of the recipients wait: messages are delivered in part at the cut.
+    InPart,
+    /// Takes everything: messages are on their way at the cut.
+    Takes,
+    /// Puts some messages off whole.
+    Defers,
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn always_loses_nothing() {
+    let Some(kit) = kit() else { return };
+    let mut dice = Dice(seed("always"));
+    let provider = provider().await;
+    let mut machine = machine(&kit, &provider, "always", "/spool");
+    let mut tally = Tally::default();
+    for cut in 0..cuts() {
+        let start = Instant::now();
+        let mood = [Mood::Refuses, Mood::InPart, Mood::Takes, Mood::Defers][cut % 4];
+        provider.clear_faults();
+        provider.restart().await;
+        match mood {
+            Mood::Refuses => provider.stop().await,
+            Mood::InPart => late(&provider),
+            Mood::Takes => {}
+            Mood::Defers => provider.set_fault(Step::Dot, Fault::Reply("451 4.3.0 Later".into()), Times::First(20)),
+        }
+        // What the cuts before have left in the queue goes out beside the new mail.
+        machine.boot().await;
+        let moment = 30 + usize::try_from(dice.below(150)).expect("a small number");
+        let load = Load::start(machine.addr(), &format!("c{cut}"), usize::MAX, &mut dice).await;
+        load.wait(moment).await;
+        // Not always just after a 250: somewhere in what the disk does for the next ones.
+        tokio::time::sleep(Duration::from_millis(dice.below(60))).await;
+        let said = machine.cut();
+        let promises = load.finish().await;
+        let accepted = promises.len();
+        tally.promises.extend(promises);
+        tally.cut(&said, seen(&provider).await);
+        let waiting = tally.missing(&provider.record()).len();
+        println!(
+            "always, cut {}: provider {mood:?}, {accepted} accepted, {waiting} wait, boot {:.1} s, round {:.1} s",
+            cut + 1,
+            machine.boots.last().copied().unwrap_or_default(),
+            start.elapsed().as_secs_f64()
+        );
+        if cut % 4 == 3 || cut + 1 == cuts() {
+            boot_and_drain(&mut machine, &provider).await;
+            let lost = tally.missing(&provider.record());
+            assert!(lost.is_empty(), "lost: {lost:?}\n--- console\n{}", machine.said().join("\n"));
+            tally.cut(&machine.cut(), seen(&provider).await);
+        }
+    }
+    // Nothing that was done comes back.
+    boot_and_drain(&mut machine, &provider).await;
+    tally.cut(&machine.cut(), seen(&provider).await);
+    let record = provider.record();
+    let doubled = tally.doubled(&record);
+    println!(
+        "always: {} cuts in the middle of a load, {} accepted, 0 lost, {} arrived whose 250 the cut kept back, {} doubled \
+         (taken by the provider and not yet written down at the cut; at most {} at one cut, {CONNECTIONS} connections), \
+         {} damaged files put aside; {}",
+        cuts(),
+        tally.promises.len(),
+        tally.unpromised(&record),
+        doubled.total(),
+        doubled.most(),
+        tally.set_aside,
+        about(&machine)
+    );
+    assert!(doubled.most() <= CONNECTIONS, "more came again than can have been under way: {doubled:?}");
+    assert!(tally.promises.len() >= cuts() * 30, "hardly anything was accepted before the cuts");
+    assert_eq!(record.complaints, [""; 0]);
+}
+
+/// When the power is cut with `deferred`.
+#[derive(Clone, Copy, Debug)]
+enum Moment {
+    /// The provider is down; some of the mail has been moved to the disk, some has not.
+    AmidTheMove,
+    /// The provider is down; all older mail has been moved, younger mail comes in.
+    AfterTheMove,
+    /// As `AfterTheMove`, but the older mail was delivered to some of its recipients before it was moved.
+    AfterPart,
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn deferred_loses_only_the_youngest() {
+    let Some(kit) = kit() else { return };
+    let seed = seed("deferred");
+    // Side by side, because nearly all of their time is the minute of waiting.
+    let moments = [Moment::AmidTheMove, Moment::AfterTheMove, Moment::AfterPart];
+    let runs = moments.map(|moment| tokio::spawn(deferred(kit.clone(), moment, Dice(seed ^ moment as u64))));
+    for run in runs {
+        if let Err(failure) = run.await {
+            std::panic::resume_unwind(failure.into_panic());
+        }
+    }
+}
+
+/// The id of a message of which this line of the console says that it is no longer in the RAM disk.
+fn left_ram(line: &str) -> Option<&str> {
+    let removed = Some(line).filter(|line| field(line, "event") == Some("removed")).and_then(|line| field(line, "id"));
+    removed.or_else(|| line.strip_prefix("powercut: gone ")?.strip_suffix(".msg"))
+}
+
+async fn deferred(kit: PathBuf, moment: Moment, mut dice: Dice) {
+    let provider = provider().await;
+    let mut machine = machine(&kit, &provider, "deferred", "/spool");
+    let mut tally = Tally::default();
+    match moment {
+        Moment::AmidTheMove | Moment::AfterTheMove => provider.stop().await,
+        Moment::AfterPart => late(&provider),
+    }
+    machine.boot().await;
+    let older = Load::start(machine.addr(), "older", 2, &mut dice).await.finish().await;
+    let younger = match moment {
+        Moment::AmidTheMove => {
+            let some = usize::try_from(dice.below(older.len() as u64 / 2)).expect("a small number");
+            machine.wait_for_count("moved to the disk", some + 1, SOON, |line| left_ram(line).is_some()).await;
+            tokio::time::sleep(Duration::from_millis(dice.below(100))).await;
+            None
+        }
+        Moment::AfterTheMove | Moment::AfterPart => {
+            let ids: Vec<&str> = older.iter().map(|promise| promise.id.as_str()).collect();
+            machine.wait_for_each("moved to the disk, or delivered", &ids, SOON, left_ram).await;
+            let younger = Load::start(machine.addr(), "younger", usize::MAX, &mut dice).await;
+            younger.wait(50 + usize::try_from(dice.below(100)).expect("a small number")).await;
+            Some(younger)
+        }
+    };
+    let cut_at = Instant::now();
+    let said = machine.cut();
+    let older_count = older.len();
+    tally.promises = older;
+    if let Some(younger) = younger {
+        tally.promises.extend(younger.finish().await);
+    }
+    tally.cut(&said, seen(&provider).await);
+    let moved: HashSet<&str> = said.iter().filter_map(|line| left_ram(line)).collect();
+
+    boot_and_drain(&mut machine, &provider).await;
+    let record = provider.record();
+    let lost = tally.missing(&record);
+    for promise in &lost {
+        let trace = || said.iter().filter(|line| line.contains(&promise.id)).cloned().collect::<Vec<_>>().join("\n");
+        assert!(!moved.contains(promise.id.as_str()), "{promise:?} was on the disk, and is lost\n{}", trace());
+    }
+    let age = |at: Instant| cut_at.saturating_duration_since(at);
+    let oldest = lost.iter().map(|promise| age(promise.at)).max().unwrap_or_default();
+    let doubled = tally.doubled(&record);
+    println!(
+        "deferred, cut {moment:?}: {older_count} older and {} younger accepted, {} moved or delivered before the cut: \
+         0 of these lost; {} others lost, the oldest {:.1} s old: not moved yet, as the promise allows; {} doubled; {}",
+        tally.promises.len() - older_count,
+        tally.promises.iter().filter(|promise| moved.contains(promise.id.as_str())).count(),
+        lost.len(),
+        oldest.as_secs_f64(),
+        doubled.total(),
+        about(&machine)
+    );
+    if !matches!(moment, Moment::AmidTheMove) {
+        let old: Vec<_> = lost.iter().filter(|promise| age(promise.at) >= YOUNG).collect();
+        assert!(old.is_empty(), "older than {YOUNG:?} and lost: {old:?}");
+        assert!(!lost.is_empty(), "the RAM disk has survived: this was no power cut");
+    }
+    assert!(doubled.most() <= CONNECTIONS, "more came again than can have been under way: {doubled:?}");
+    assert_eq!(record.complaints, [""; 0]);
+}
+
+/// The check of the check: mail on the same disk that nobody has synced does not survive.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_is_not_synced_is_lost() {
+    let Some(kit) = kit() else { return };
+    let mut dice = Dice(seed("memory"));
+    let provider = provider().await;
+    provider.stop().await;
+    let mut machine = machine(&kit, &provider, "memory", "/safe/unsynced");
+    let mut tally = Tally::default();
+    machine.boot().await;
+    let load = Load::start(machine.addr(), "unsynced", usize::MAX, &mut dice).await;
+    load.wait(100).await;
+    let said = machine.cut();
+    tally.promises = load.finish().await;
+    tally.cut(&said, seen(&provider).await);
+    boot_and_drain(&mut machine, &provider).await;
+    let lost = tally.missing(&provider.record()).len();
+    println!(
+        "memory on the disk: {} accepted, {lost} lost: the disk forgets what is not synced; {}",
+        tally.promises.len(),
+        about(&machine)
+    );
+    assert!(lost > 0, "the disk keeps everything: this was no power cut");
+}

@@ -1,0 +1,87 @@
+//! A small disk that can be filled to the last page.
+
+use std::fs::{File, OpenOptions};
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+/// What the file system gives out at least, in bytes.
+const PAGE: usize = 4096;
+
+/// A file system in memory, mounted where only root may; gone with the value.
+pub struct SmallDisk {
+    dir: TempDir,
+    filler: File,
+}
+
+impl SmallDisk {
+    /// A disk of so many kB. None, with the reason printed, for who may not mount.
+    pub fn mount(kilobytes: usize) -> Option<SmallDisk> {
+        let dir = tempfile::Builder::new().prefix("smtprelay-disk-").tempdir().expect("temp folder for a disk");
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &format!("size={kilobytes}k,mode=1777"), "tmpfs"]).arg(dir.path());
+        if !mount.output().is_ok_and(|output| output.status.success()) {
+            println!("skipped: only root can mount a small disk");
+            return None;
+        }
+        let filler = OpenOptions::new().create_new(true).append(true).open(dir.path().join("filler"));
+        Some(SmallDisk { filler: filler.expect("a file on the small disk"), dir })
+    }
+
+    /// Where it is mounted.
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Fills it up, but for so many kB, a multiple of 4.
+    pub fn leave(&self, kilobytes: usize) {
+        self.filler.set_len(0).expect("empty the filler");
+        let page = [0xff; PAGE];
+        let mut pages = 0;
+        loop {
+            match (&self.filler).write(&page) {
+                Ok(PAGE) => pages += 1,
+                Err(error) if error.kind() == ErrorKind::StorageFull => break,
+                other => panic!("fill the disk: {other:?}"),
+            }
+        }
+        let left = (pages * PAGE).checked_sub(kilobytes * 1024).expect("a disk with so much room");
+        self.filler.set_len(left as u64).expect("shorten the filler");
+    }
+
+    /// Takes back what [`SmallDisk::leave`] has filled.
+    pub fn clear(&self) {
+        self.filler.set_len(0).expect("empty the filler");
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.path()).status();
+    }
+}
+
+/// The names of all files in the queue below this spool, temporary ones included, in order.
+pub fn files(spool: &Path) -> Vec<String> {
+    let folder: PathBuf = spool.join("queue");
+    let entries = std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("read {}: {error}", folder.display()));
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.expect("a file").file_name().to_string_lossy().into_owned()).collect();
+    names.sort_unstable();
+    names
+}
+
+/// Waits until so many files are in the queue: what came to nothing is removed behind the reply.
+pub async fn wait_for_files(spool: &Path, count: usize) {
+    let there = async {
+        while files(spool).len() != count {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    if tokio::time::timeout(Duration::from_secs(60), there).await.is_err() {
+        panic!("there should be {count} files: {:?}", files(spool));
+    }
+}
