@@ -9,7 +9,9 @@ use super::*;
 use crate::config::{Durability, Relay, load, uci};
 use crate::message::{BodyForm, Encode, Envelope};
 
+mod books;
 mod faults;
+mod leavings;
 mod machine;
 mod replay;
 

@@ -8,7 +8,7 @@ mod table;
 
 use std::sync::Arc;
 
-use run::{Cell, Seen, Way, mail, provider, relay_to, removed, send_to};
+use run::{Cell, Seen, Way, mail, provider, relay_to, removed, send_from, send_to};
 use support::certs::Certs;
 use support::provider::{Fault, Step, Times};
 use support::relay::field;
@@ -106,7 +106,8 @@ async fn each_recipient_has_its_own_verdict_in_each_combination() {
                     provider.set_fault(Step::Rcpt(address.clone()), gone, Times::Always);
                 }
             }
-            let id = send_to(&relay, &to.iter().map(String::as_str).collect::<Vec<_>>()).await;
+            let from = format!("plc{number}@example.com");
+            let id = send_from(&relay, &from, &to.iter().map(String::as_str).collect::<Vec<_>>()).await;
             for (address, fate) in to.iter().zip(fates) {
                 let event = ["delivered", "deferred", "failed"][FATES.iter().position(|f| *f == fate).expect("a fate")];
                 let said = |line: &str| {
@@ -158,6 +159,37 @@ async fn a_421_in_the_middle_of_a_flight_doubles_nothing() {
         // The refusal that was known already is not asked for again.
         let failed = relay.log().iter().filter(|line| field(line, "event") == Some("failed")).count();
         assert_eq!(failed, 1, "{way:?}");
+    }
+}
+
+/// A flight whose sender or recipients are refused, and a server that asks for the text all the same: it gets none, and
+/// both sides know where they are.
+#[tokio::test]
+async fn a_flight_for_nobody_leaves_the_connection_in_order() {
+    let certs = Certs::new();
+    for way in Way::ALL {
+        for (step, reply, event) in [
+            (Step::Mail, "550 5.7.1 Not from here", "failed"),
+            (Step::Mail, "450 4.1.8 Unknown sender", "deferred"),
+            (Step::AnyRcpt, "550 5.1.1 No such user", "failed"),
+            (Step::AnyRcpt, "450 4.2.0 Greylisted", "deferred"),
+        ] {
+            let provider = provider(&certs, way).await;
+            provider.change(|s| s.asks_anyway = true);
+            provider.set_fault(step.clone(), Fault::Reply(reply.into()), Times::First(2));
+            let relay = relay_to(&provider, |account| account.option("connections", 1)).await;
+            let id = send_to(&relay, &["a@example.com", "b@example.com"]).await;
+            let line = run::verdict(&relay).await;
+            assert_eq!(field(&line, "event"), Some(event), "{line}");
+            if event == "failed" {
+                removed(&relay, &id).await;
+            }
+            provider.clear_faults();
+            let next = send_to(&relay, &["c@example.com"]).await;
+            removed(&relay, &next).await;
+            assert_eq!(provider.connections().len(), 1, "{step:?} {reply} {way:?}\n{}", provider.transcript());
+            assert_eq!(provider.complaints(), Vec::<String>::new(), "{step:?} {reply} {way:?}");
+        }
     }
 }
 

@@ -48,6 +48,8 @@ pub struct Settings {
     pub size: Option<u64>,
     /// Offers CHUNKING (RFC 3030).
     pub chunking: bool,
+    /// Asks for the text (354) also when it has taken no sender or no recipient, as RFC 2920 section 3.1 allows.
+    pub asks_anyway: bool,
     /// Offers STARTTLS, if `tls` is [`TlsMode::StartTls`]. If not, it behaves as if somebody had taken STARTTLS
     /// out of the reply, and takes mail without TLS: what a stripping attacker would do.
     pub starttls_offered: bool,
@@ -71,6 +73,7 @@ impl Default for Settings {
             smtputf8: true,
             size: Some(50 * 1024 * 1024),
             chunking: false,
+            asks_anyway: false,
             starttls_offered: true,
             injection: None,
             greeting: "220 provider.example ESMTP".to_owned(),

@@ -19,6 +19,11 @@ pub(super) struct Transaction {
 }
 
 impl Transaction {
+    /// There were recipients, and none was taken.
+    fn lost_all(&self) -> bool {
+        self.recipients.is_empty() && !self.refused.is_empty()
+    }
+
     fn has(&self, param: &str) -> bool {
         self.params.iter().any(|have| have.eq_ignore_ascii_case(param))
     }
@@ -109,6 +114,14 @@ impl Session {
     pub(super) async fn data(&mut self, argument: &str) -> Result<(), End> {
         if !argument.is_empty() {
             self.complain("DATA with a parameter");
+        }
+        if self.settings.asks_anyway && self.transaction.as_ref().map_or(self.mail_refused, Transaction::lost_all) {
+            self.say("354 Go on").await?;
+            if !self.text().await?.is_empty() {
+                self.complain("a text that nobody gets");
+            }
+            self.transaction = None;
+            return self.say("554 5.5.1 No valid recipients").await;
         }
         let Some(transaction) = &self.transaction else {
             return self.no_transaction("DATA").await;

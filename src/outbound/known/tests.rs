@@ -1,0 +1,119 @@
+//! The table against what providers document, against itself, and against the page for people.
+
+use super::*;
+
+/// Replies as the providers document them, and what they mean.
+#[test]
+fn documented_replies_are_known() {
+    use Means::*;
+    for (line, means) in [
+        ("550 5.4.5 Daily user sending limit exceeded. For more information on Gmail", Some(Quota)),
+        ("550 5.1.90 Your message can't be sent because you've reached your daily limit for recipients", Some(Quota)),
+        ("550 5.2.121 Exceeded the number of messages from a sender per hour", Some(Waits)),
+        ("550 5.2.122 The recipient has exceeded their limit for the number of messages per hour", Some(Waits)),
+        ("550 5.7.705 Access denied, tenant has exceeded threshold", Some(Quota)),
+        ("550 5.7.708 Access denied, traffic not accepted from this IP", Some(Quota)),
+        ("550 5.7.232 trial tenant has exceeded its daily limit", Some(Quota)),
+        ("550 5.7.233 tenant exceeded its daily limit for external recipients", Some(Quota)),
+        ("454 4.7.0 Too many login attempts, please try again later. - gsmtp", Some(Throttled)),
+        ("454 4.7.0 Cannot authenticate due to temporary system problem.", Some(Outage)),
+        ("421 4.7.0 Try again later, closing connection.", Some(Throttled)),
+        ("421 4.7.0 Temporary System Problem. Try again later.", Some(Outage)),
+        ("421 4.4.5 Server busy, try again later.", Some(Throttled)),
+        ("451 4.7.500 Server busy. Please try again later", Some(Throttled)),
+        ("451 4.7.650 The mail server has been temporarily rate limited", Some(Throttled)),
+        ("432 4.3.2 Concurrent connections limit exceeded", Some(Throttled)),
+        ("432 4.3.2 STOREDRV.Deliver; recipient thread limit exceeded", Some(Waits)),
+        ("421 4.3.2 The maximum number of concurrent connections has exceeded a limit", Some(Throttled)),
+        ("421 4.7.0 [TSS04] Messages temporarily deferred due to unexpected volume", Some(Throttled)),
+        ("451 Resources temporarily not available - Please try again later", Some(Throttled)),
+        ("451 4.7.651 The mail server has been temporarily rate limited", Some(Throttled)),
+        ("451 4.7.0 Temporary server error. Please try again later. PRX4", Some(Outage)),
+        ("550 5.7.606 Access denied, banned sending IP [192.0.2.1]", Some(Quota)),
+        ("550 5.7.750 Service unavailable. Client blocked from sending from unregistered domains", Some(Sender)),
+        ("450 Mail send limit exceeded.", Some(Quota)),
+        ("550 Send quota exceeded", Some(Quota)),
+        ("550 5.7.1 Your mail limit has been reached.", Some(Quota)),
+        ("550 Domain plant.example has exceeded the max emails per hour (200/200)", Some(Quota)),
+        ("452 4.5.3 Your message has too many recipients.", Some(Waits)),
+        ("552 Too many recipients", Some(Waits)),
+        ("450 4.2.1 The user you are trying to contact is receiving mail too quickly.", Some(Waits)),
+        ("550 5.2.1 The user you are trying to contact is receiving mail at a rate that", Some(Waits)),
+        ("534 5.7.9 Application-specific password required.", Some(Login)),
+        ("534 5.7.14 Please log in through your web browser", Some(Login)),
+        ("535 5.7.139 Authentication unsuccessful, SmtpClientAuthentication is disabled", Some(Login)),
+        ("535 5.7.8 Username and Password not accepted.", Some(Login)),
+        ("530 5.7.0 Must issue a STARTTLS command first", Some(Setup)),
+        ("538 5.7.11 Encryption required for requested authentication mechanism", Some(Setup)),
+        ("550 5.7.0 Mail relay denied", Some(Login)),
+        ("554 5.7.1 <x@y.z>: Relay access denied", Some(Login)),
+        ("554 5.2.252 SendAsDenied; x not allowed to send as y", Some(Sender)),
+        ("550 5.7.60 SMTP; Client does not have permissions to send as this sender", Some(Sender)),
+        ("550 Sender address is not allowed.", Some(Sender)),
+        ("553 5.7.1 <a@b.c>: Sender address rejected: not owned by user d", Some(Sender)),
+        ("552 5.2.2 The email account that you tried to reach is over quota.", Some(Recipient)),
+        ("452 4.2.2 The email account that you tried to reach is over quota.", Some(Recipient)),
+        ("552 5.3.4 Message size exceeds fixed limit", Some(Recipient)),
+        ("552 message size exceeds limit", Some(Recipient)),
+        ("554 5.2.3 message too large for this recipient", Some(Recipient)),
+        ("550 5.1.1 No such user", Some(Recipient)),
+        ("554 5.3.2 System not accepting network messages", Some(Outage)),
+        ("554 5.7.1 Service unavailable; Client host [192.0.2.1] blocked using list.example", Some(Quota)),
+        ("451 4.7.1 greylisted", None),
+        ("550 5.7.1 The rules forbid it", None),
+        ("250 2.0.0 ok", None),
+    ] {
+        let found = find(&Reply::from_line(line));
+        assert_eq!(found.map(|row| row.means), means, "{line}");
+    }
+}
+
+/// The table as `docs/replies.md` shows it: rows with the same meaning and remedy in one.
+fn for_people() -> String {
+    let mut rows: Vec<(Means, &str, Vec<String>)> = Vec::new();
+    for known in KNOWN {
+        let codes = known.codes.iter().map(u16::to_string).collect::<Vec<_>>().join("/");
+        let status = known.status.map(|[a, b, c]| format!("{a}.{b}.{c}")).unwrap_or_default();
+        let words: Vec<String> = known.words.iter().map(|word| format!("“{word}”")).collect();
+        let reply = [codes, status, words.join(" ")].join(" ");
+        let reply = reply.split_whitespace().collect::<Vec<_>>().join(" ");
+        match rows.iter_mut().find(|(means, remedy, _)| (*means, *remedy) == (known.means, known.remedy)) {
+            Some((.., replies)) => replies.push(reply),
+            None => rows.push((known.means, known.remedy, vec![reply])),
+        }
+    }
+    let line = |(means, remedy, replies): &(Means, &str, Vec<String>)| {
+        let what = match means {
+            Means::Recipient => "4xx waits, 5xx fails",
+            Means::Waits => "this recipient waits",
+            Means::Login => "login: pause",
+            Means::Setup => "settings: pause",
+            Means::Sender => "sender: pause, or fails",
+            Means::Quota | Means::Throttled => "limit: pause",
+            Means::Outage => "outage: pause",
+        };
+        format!("| {} | {what} | {remedy} |\n", replies.join("; "))
+    };
+    rows.iter().map(line).collect()
+}
+
+#[test]
+fn the_page_for_people_shows_this_table() {
+    let page = include_str!("../../../docs/replies.md");
+    let table = for_people();
+    assert!(page.contains(&table), "docs/replies.md should have these lines:\n{table}");
+}
+
+#[test]
+fn every_row_can_be_met_and_says_what_to_do() {
+    for row in KNOWN {
+        assert!(!row.remedy.is_empty() && !row.remedy.ends_with('.'), "{row:?}");
+        assert!(row.words.iter().all(|word| *word == word.to_ascii_lowercase()), "{row:?}");
+        assert!(row.codes.iter().all(|code| (400..600).contains(code)), "{row:?}");
+        let code = row.codes.first().copied().or(row.status.map(|[class, ..]| class * 100 + 50)).unwrap_or(550);
+        let status = row.status.map(|[a, b, c]| format!("{a}.{b}.{c} ")).unwrap_or_default();
+        let line = format!("{code} {status}{}", row.words.join(" and "));
+        let first = find(&Reply::from_line(&line)).unwrap_or_else(|| panic!("{line}"));
+        assert!(std::ptr::eq(first, row), "{row:?} is hidden by {first:?}");
+    }
+}

@@ -1,0 +1,100 @@
+//! What a start makes of what it finds: messages that lie in both directories, and files that are none of ours.
+
+use super::*;
+
+/// A message in `deferred`'s RAM, and its file.
+async fn waiting(dir: &Path) -> (Arc<Spool>, Entry, PathBuf, PathBuf) {
+    let spool = Spool::open(&relay(dir, Durability::Deferred, 1 << 20)).unwrap();
+    let entry = put(&spool, &[b'x'; 3_000], &["a@b.c", "d@e.f"]).await.unwrap();
+    let original = dir.join(format!("ram/queue/{}.msg", entry.id));
+    let copy = file(dir, entry.id);
+    (spool, entry, original, copy)
+}
+
+#[tokio::test]
+async fn a_torn_copy_never_costs_a_good_original() {
+    let dir = scratch();
+    let (spool, entry, original, copy) = waiting(dir.path()).await;
+    let whole = fs::read(&original).unwrap();
+    for length in (0..whole.len()).step_by(97) {
+        fs::write(&original, &whole).unwrap();
+        fs::write(&copy, &whole[..length]).unwrap();
+        let found = spool.recover();
+        assert_eq!(found.iter().map(|e| (e.id, e.place)).collect::<Vec<_>>(), [(entry.id, Place::Spool)]);
+        assert_eq!(names(&dir.path().join("flash/queue")), [format!("{}.bad", entry.id)]);
+    }
+    // Also one of which only the body is torn, which the start does not read otherwise.
+    let mut torn = whole.clone();
+    torn[record::PREAMBLE + 2_000] = 0;
+    fs::write(&copy, torn).unwrap();
+    assert_eq!(spool.recover()[0].place, Place::Spool);
+    assert_eq!(body_of(spool.open_message(&entry).unwrap()).await.unwrap(), [b'x'; 3_000]);
+    assert_eq!(books(&spool), on_disk(dir.path()));
+}
+
+#[tokio::test]
+async fn of_two_that_are_whole_the_newer_one_counts() {
+    let dir = scratch();
+    let (spool, entry, original, copy) = waiting(dir.path()).await;
+    fs::copy(&original, &copy).unwrap();
+    spool.record(&entry, &attempt(0, Progress::Delivered)).unwrap();
+    let found = spool.recover();
+    assert_eq!((found.len(), found[0].place), (1, Place::Safe), "it is moved once more");
+    assert!(!original.exists());
+    assert_eq!(spool.open_message(&found[0]).unwrap().state.recipients[0].progress, Progress::Delivered);
+    assert_eq!(books(&spool), on_disk(dir.path()));
+
+    // The other way round: the copy has gone on, and its original could not be removed.
+    fs::copy(&copy, &original).unwrap();
+    spool.record(&found[0], &attempt(1, Progress::Failed)).unwrap();
+    spool.move_all_to_safe().unwrap();
+    assert!(!original.exists());
+    assert!(spool.open_message(&found[0]).unwrap().state.is_done());
+}
+
+#[tokio::test]
+async fn an_original_that_stayed_goes_with_its_copy() {
+    let dir = scratch();
+    let (spool, entry, original, copy) = waiting(dir.path()).await;
+    let (entry, _) = spool.move_to_safe(vec![entry]).remove(0);
+    fs::copy(&copy, &original).unwrap();
+    spool.remove(&entry).unwrap();
+    assert!(!original.exists() && !copy.exists());
+    assert_eq!(books(&spool), (0, 0));
+}
+
+#[tokio::test]
+async fn names_that_are_none_of_ours_are_set_aside_or_left_alone() {
+    let dir = scratch();
+    let (spool, entry, original, _) = waiting(dir.path()).await;
+    let queue = dir.path().join("ram/queue");
+    let whole = fs::read(&original).unwrap();
+    for name in ["copy.msg", "lowercase0.msg", "..msg", "NOTES.txt", "x.tmp"] {
+        fs::write(queue.join(name), &whole).unwrap();
+    }
+    fs::create_dir(queue.join("D1RECT0RY0.msg")).unwrap();
+    let found = spool.scan();
+    assert_eq!(found.iter().map(|f| f.id).collect::<Vec<_>>(), [entry.id]);
+    assert_eq!(books(&spool), (entry.size, 1));
+    let left = names(&queue);
+    assert!(left.contains(&"copy.bad".to_string()) && left.contains(&"NOTES.txt".to_string()), "{left:?}");
+    assert_eq!(spool.inspect(found[0]).map(|(entry, ..)| entry), Some(entry));
+}
+
+#[tokio::test]
+async fn a_file_that_goes_while_the_queue_is_read_is_no_trouble() {
+    let dir = scratch();
+    let (spool, _, original, _) = waiting(dir.path()).await;
+    let found = spool.scan();
+    fs::remove_file(original).unwrap();
+    assert!(spool.inspect(found[0]).is_none());
+    assert_eq!(books(&spool), (0, 0));
+}
+
+#[tokio::test]
+async fn the_time_of_arrival_that_was_found_out_later_counts() {
+    let dir = scratch();
+    let (spool, entry, ..) = waiting(dir.path()).await;
+    spool.record(&entry, &Note::Arrived(1_900_000_000)).unwrap();
+    assert_eq!(spool.recover()[0].arrived, 1_900_000_000);
+}
