@@ -24,12 +24,14 @@ use tokio::task::JoinSet;
 
 use crate::config::Settings;
 use crate::intake::Desk;
-use crate::outbound::{Outcome, Verdict};
+use crate::outbound::verdict::TroubleKind;
+use crate::outbound::{Outcome, Trouble, Verdict};
+use crate::queue::journal::Progress;
 use crate::queue::schedule::{Item, backoff};
 use crate::queue::{Entry, MessageId, Schedule, Spool};
 use crate::report::Event;
 use crate::system::{clock, ordered};
-use delivery::{Attempted, deliver};
+use delivery::{Attempted, Known, deliver};
 use lane::Lane;
 use reporter::Reporter;
 use settle::{Left, Settle};
@@ -292,8 +294,11 @@ impl Dispatch {
 
     /// Takes the connection back for the next message, and has what came of this one written down beside it.
     fn attempted(&mut self, attempted: Attempted) {
-        let Attempted { mut item, outcome, known, connection, lane } = attempted;
+        let Attempted { mut item, mut outcome, known, connection, lane } = attempted;
         let (now, generation) = (Instant::now(), Some(lane.generation));
+        if let Some(known) = &known {
+            blame(&mut item, &mut outcome, known);
+        }
         if self.lane.returned(lane, connection, now) {
             match &outcome.trouble {
                 Some(trouble) => self.lane.pause(trouble, now),
@@ -318,6 +323,7 @@ impl Dispatch {
         let taken = outcome.results.iter().any(|(_, verdict)| matches!(verdict, Verdict::Delivered(_)));
         let put_off = outcome.results.iter().any(|(_, verdict)| matches!(verdict, Verdict::Deferred(_)));
         if taken {
+            self.schedule.forgive();
             if self.lane.taken() {
                 self.schedule.wake_put_off();
             }
@@ -339,6 +345,27 @@ impl Dispatch {
         }
         self.bring_to_safety().await;
         self.spool.usage_now().1
+    }
+}
+
+/// Trouble of the account that a message drew: the next look is with another one. If that was taken and this one draws
+/// it again, it is the message's own: it waits by itself, and the others go on.
+fn blame(item: &mut Item, outcome: &mut Outcome, known: &Known) {
+    let concerns_mail = |t: &Trouble| matches!(t.kind, TroubleKind::Busy | TroubleKind::Quota | TroubleKind::Sender);
+    if outcome.trouble.is_none() {
+        return;
+    }
+    if !item.woken {
+        item.demoted = item.demoted.saturating_add(1);
+        return;
+    }
+    if let Some(trouble) = outcome.trouble.take_if(|trouble| concerns_mail(trouble)) {
+        let waiting = known.state.recipients.iter().enumerate().filter(|(_, r)| r.progress == Progress::Waiting);
+        for (index, _) in waiting {
+            if !outcome.results.iter().any(|(known, _)| *known == index) {
+                outcome.results.push((index, Verdict::Deferred(trouble.reason.clone())));
+            }
+        }
     }
 }
 

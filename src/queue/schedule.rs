@@ -28,7 +28,9 @@ pub struct Item {
     pub attempts: u32,
     /// How often it was tried before its time.
     pub probes: u32,
-    /// Whether it was tried again because the provider had taken another one.
+    /// How often the account fell into trouble over this message: others are tried before it.
+    pub demoted: u32,
+    /// Whether it is tried again after the provider has taken another one: what happens now is its own doing.
     pub woken: bool,
     /// When this run first saw it.
     pub since: Instant,
@@ -49,6 +51,7 @@ impl Item {
             entry,
             attempts: 0,
             probes: 0,
+            demoted: 0,
             woken: false,
             since: now,
             uptime: None,
@@ -79,11 +82,12 @@ impl Item {
     }
 }
 
-/// Order of age: by the second of the arrival, within it in the order in which this run saw them.
-type Key = (i64, Instant, MessageId);
+/// Order of age: by the second of the arrival, within it in the order in which this run saw them. Those that the account
+/// fell into trouble over come behind the others.
+type Key = (u32, i64, Instant, MessageId);
 
 fn key(item: &Item) -> Key {
-    (item.entry.arrived, item.since, item.entry.id)
+    (item.demoted, item.entry.arrived, item.since, item.entry.id)
 }
 
 /// All waiting messages: those that are due in order of age, the others in order of their time, and those held.
@@ -183,6 +187,14 @@ impl Schedule {
         }
     }
 
+    /// The account works: those that it fell into trouble over get their place by age back.
+    pub fn forgive(&mut self) {
+        while let Some(last) = self.due.last_entry().filter(|last| last.key().0 > 0) {
+            let item = last.remove();
+            self.add(Item { demoted: 0, woken: true, ..item });
+        }
+    }
+
     /// Makes those due whose being put off was the provider's trouble.
     pub fn wake_put_off(&mut self) {
         let (wake, keep) = std::mem::take(&mut self.later).into_iter().partition(|(_, i)| i.probes < PROBE_LIMIT);
@@ -217,7 +229,7 @@ impl Schedule {
         if let Some(item) = self.held.remove(&id) {
             return Some((item, None));
         }
-        let due = self.due.keys().find(|(_, _, known)| *known == id).copied();
+        let due = self.due.keys().find(|(.., known)| *known == id).copied();
         if let Some(item) = due.and_then(|key| self.due.remove(&key)) {
             return Some((item, None));
         }
@@ -248,7 +260,7 @@ impl Schedule {
         let mut keys: Vec<Key> = self.items().map(|(item, _)| item).filter(|item| fits(item)).map(key).collect();
         keys.sort_unstable();
         keys.truncate(limit);
-        keys.iter().filter_map(|(_, _, id)| self.take(*id)).collect()
+        keys.iter().filter_map(|(.., id)| self.take(*id)).collect()
     }
 
     /// Puts back what [`Self::take`] took out.
@@ -323,6 +335,19 @@ mod tests {
         schedule.add_fresh(item("PAST", 100, now), now);
         schedule.add(item("AGED", 1, now));
         assert_eq!(order(&mut schedule, now + FRESH), ["AGED", "PAST"]);
+    }
+
+    #[test]
+    fn what_the_account_fell_over_comes_last_until_the_account_works() {
+        let now = Instant::now();
+        let mut schedule = Schedule::default();
+        schedule.add(Item { demoted: 2, ..item("A", 1, now) });
+        schedule.add(Item { demoted: 1, ..item("B", 2, now) });
+        schedule.add(item("C", 3, now));
+        assert_eq!(schedule.take_due(now).map(|item| name(&item)).as_deref(), Some("C"));
+        schedule.forgive();
+        let first = schedule.take_due(now).unwrap();
+        assert_eq!((name(&first).as_str(), first.demoted, first.woken), ("A", 0, true));
     }
 
     #[test]
