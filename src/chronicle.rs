@@ -40,7 +40,7 @@ pub async fn run(
     spool: PathBuf,
     mut stop: watch::Receiver<bool>,
 ) {
-    let mut timer = tokio::time::interval(EVERY);
+    let mut timer = tokio::time::interval_at(tokio::time::Instant::now() + EVERY, EVERY);
     timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut changed = false;
     loop {

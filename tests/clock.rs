@@ -188,8 +188,9 @@ async fn mail_of_an_earlier_boot_without_clock_is_sent_when_the_clock_is_set() {
     assert_eq!(messages.iter().filter(|m| m.header("Date").as_deref() == Some(OWN)).count(), 1);
 }
 
-/// Mail waits for a provider that is out of order, and the clock is corrected by so many seconds meanwhile.
-async fn corrected(correction: i64) {
+/// Mail waits for a provider that is out of order, and the clock is corrected by so many seconds meanwhile. What it says
+/// afterwards is the truth: a router starts with the time of its last shutdown, which looks plausible.
+async fn corrected(mut correction: i64) {
     let Some(time) = TimeWarp::new(TRUE) else { return };
     let provider = provider().await;
     let relay = time.around(relay_to(&provider, "12h")).start().await;
@@ -211,17 +212,18 @@ async fn corrected(correction: i64) {
         time.advance(MINUTE, QUIET).await;
         assert_eq!(provider.connections().len(), 0, "certificates can't be judged");
         time.set_wall(time.wall() - correction);
+        correction = 0;
     }
     let first = arrived(&time, &provider, 1).await;
     println!("clock corrected by {correction} s: first message through after {first:?}");
     assert!(first.is_some_and(|first| first <= SOON), "first message through after {first:?}");
     assert!(arrived(&time, &provider, sent.len()).await.is_some(), "the other one never came");
     nothing_was_given_up(&relay);
-    check(&provider.messages(), &sent, TRUE, start);
+    check(&provider.messages(), &sent, TRUE + correction, start);
 }
 
 #[tokio::test]
-async fn a_clock_that_goes_back_by_an_hour_changes_nothing() {
+async fn a_clock_that_goes_back_by_an_hour_is_believed() {
     corrected(-3600).await;
 }
 

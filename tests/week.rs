@@ -20,8 +20,9 @@ const DAY: Duration = Duration::from_secs(86_400);
 const NOON: i64 = 1_803_902_400;
 /// Longer than an answer of the provider takes on a busy machine, in real time.
 const QUIET: Duration = Duration::from_millis(20);
-/// How soon after the end of an outage the first message has to be through, with one step for the precision of the look.
-const THROUGH: Duration = Duration::from_millis(30_500);
+/// How soon after the end of an outage the first message has to be through: 30 s, and a step or two for the precision of
+/// the look.
+const THROUGH: Duration = Duration::from_secs(31);
 
 /// The number in the subject.
 fn number(message: &Message) -> usize {
@@ -53,7 +54,7 @@ fn queued(relay: &Relay) -> usize {
 /// What the process holds.
 #[derive(Debug)]
 struct Held {
-    /// Memory of its own and its share of what is shared, in kB.
+    /// Heap and stacks in kB: memory that no other process shares and no file stands behind.
     memory: u64,
     files: usize,
     threads: usize,
@@ -63,7 +64,7 @@ impl Held {
     fn by(relay: &Relay) -> Held {
         let process = format!("/proc/{}", relay.pid());
         let rollup = fs::read_to_string(format!("{process}/smaps_rollup")).expect("memory of the relay");
-        let line = rollup.lines().find(|line| line.starts_with("Pss:")).expect("a sum");
+        let line = rollup.lines().find(|line| line.starts_with("Anonymous:")).expect("a sum");
         let memory = line.split_whitespace().nth(1).and_then(|kb| kb.parse().ok()).expect("a number");
         let count = |folder| fs::read_dir(format!("{process}/{folder}")).expect("a folder of the process").count();
         Held { memory, files: count("fd"), threads: count("task") }
@@ -151,7 +152,9 @@ async fn a_week_without_uplink_with_2000_messages() {
         let probe = usize::from(when == "3 days");
         assert!((base.files..=base.files + probe).contains(&held.files), "open files after {when}: {held:?}, {base:?}");
         assert!(held.threads < 32, "threads after {when}: {held:?}");
-        assert!(held.memory <= base.memory + base.memory / 10, "memory after {when}: {held:?}, was {base:?}");
+        // Not with time: half a kB for each message that has come since, and a tenth.
+        let more = (ALL - FIRST) as u64 / 2;
+        assert!(held.memory <= base.memory + base.memory / 10 + more, "memory after {when}: {held:?}, was {base:?}");
     }
 
     // The uplink is back.

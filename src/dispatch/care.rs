@@ -19,7 +19,7 @@ const MOVE_AFTER: Duration = Duration::from_secs(60);
 const REDATE_AFTER: Duration = Duration::from_secs(60);
 /// Messages that are cared for at a time: those in hand are not sent meanwhile.
 const AT_ONCE: usize = 64;
-/// Nothing expires in the first minute: the clock may be on its way to be set.
+/// Nothing expires in the first minute, when the clock may be on its way to be set, nor in the first minute after that.
 const EXPIRE_AFTER: Duration = Duration::from_secs(60);
 
 impl Dispatch {
@@ -67,7 +67,7 @@ impl Dispatch {
     /// Gives up what is too old.
     fn expire(&mut self) {
         let limit = self.settings.borrow().relay.retry_for;
-        if self.started.elapsed() < EXPIRE_AFTER.min(limit) || !clock::is_set() {
+        if self.clock_set.elapsed() < EXPIRE_AFTER.min(limit) || !clock::is_set() {
             return;
         }
         let expired = self.schedule.take_where(AT_ONCE, |item| !item.held && item.age().is_some_and(|age| age > limit));

@@ -102,16 +102,16 @@ async fn open(spool: &Arc<Spool>, item: &Item) -> Result<Stored, SpoolError> {
     let (spool, entry) = (Arc::clone(spool), item.entry.clone());
     let mut stored = blocking(move || spool.open_message(&entry)).await?;
     item.unsaved.iter().for_each(|note| stored.state.apply(note));
-    correct_dates(&mut stored);
+    correct_dates(&mut stored, item.entry.arrived);
     Ok(stored)
 }
 
 /// Puts the dates right that the gateway wrote while its clock was wrong.
-fn correct_dates(stored: &mut Stored) {
+fn correct_dates(stored: &mut Stored, known: i64) {
     let Some(undated) = &stored.meta.undated else { return };
     let arrived = match undated.boot == clock::boot() {
         true if clock::is_set() => clock::at_uptime(undated.uptime),
-        _ => stored.state.arrived.unwrap_or(stored.meta.arrived),
+        _ => known,
     };
     // A clock that is steered by NTP moves a little all the time: that was right enough.
     if arrived.abs_diff(stored.meta.arrived) > clock::STEP {

@@ -92,9 +92,8 @@ pub struct Dispatch {
     /// Whether messages of an earlier run are still being read.
     recovering: bool,
     watch: clock::Watch,
-    /// When the clock was last set.
+    /// When the clock was last set, or the program started.
     clock_set: Instant,
-    started: Instant,
 }
 
 /// What the dispatcher hears from the rest of the program.
@@ -127,7 +126,6 @@ impl Dispatch {
             recovering: true,
             watch: clock::Watch::new(),
             clock_set: now,
-            started: now,
         }
     }
 

@@ -101,7 +101,11 @@ impl Spool {
                 true => job.step = Step::WasThere,
                 false => job.fail(error.into()),
             },
-            Err(error) => job.fail(error),
+            Err(error) => {
+                // Its half copy takes the room that smaller messages may need.
+                let _ = self.disk.remove(&safe.temporary(job.entry.id));
+                job.fail(error);
+            }
         }
         job
     }

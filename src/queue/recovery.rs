@@ -48,17 +48,16 @@ impl Spool {
     pub fn scan(&self) -> Vec<Found> {
         let safe = self.safe.as_ref().map(|directory| self.scan_directory(Place::Safe, directory)).unwrap_or_default();
         let mut found = self.scan_directory(Place::Spool, &self.spool);
-        let mut removed = false;
         for (id, copy) in safe {
-            if let Some(original) = found.remove(&id) {
-                removed = true;
-                found.insert(id, self.choose(copy, original));
-            } else {
-                found.insert(id, copy);
-            }
+            let kept = match found.remove(&id) {
+                Some(original) => self.choose(copy, original),
+                None => copy,
+            };
+            found.insert(id, kept);
         }
-        if removed {
-            // What is not on the disk could come back after the other one was sent.
+        if self.safe.is_some() {
+            // An original that was removed, now or by a run that was killed then, must not come back after its copy was
+            // sent. On a RAM disk this costs nothing.
             let _ = self.disk.sync_directory(&self.spool.queue);
         }
         let mut ledger = self.ledger();

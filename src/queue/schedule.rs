@@ -238,11 +238,13 @@ impl Schedule {
         Some((item, Some(later.0)))
     }
 
-    /// The clock was set: messages of this run of the system get the time of arrival that follows from it.
+    /// The clock was set: messages of this run of the system get the time of arrival that follows from it. Those that an
+    /// earlier one accepted without a clock count from now: more nobody can know.
     pub fn redate(&mut self) {
         let correct = |item: &mut Item| {
-            if let Some(then) = item.uptime {
-                item.entry.arrived = clock::at_uptime(then);
+            let undated = (item.entry.arrived < clock::EARLIEST).then(clock::now);
+            if let Some(arrived) = item.uptime.map(clock::at_uptime).or(undated) {
+                item.entry.arrived = arrived;
                 item.undated = true;
             }
         };

@@ -268,5 +268,5 @@ fn is_status(word: &str) -> bool {
 }
 
 #[cfg(test)]
-#[path = "notice_tests.rs"]
+#[path = "notice/tests.rs"]
 mod tests;

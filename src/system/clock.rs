@@ -40,8 +40,7 @@ pub fn boot() -> &'static str {
     static BOOT: OnceLock<String> = OnceLock::new();
     BOOT.get_or_init(|| {
         let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-        // Twelve digits of the random number are enough to tell one router's starts apart.
-        id.chars().filter(char::is_ascii_hexdigit).take(12).collect()
+        id.chars().filter(char::is_ascii_hexdigit).take(32).collect()
     })
 }
 

@@ -36,15 +36,18 @@ echo 50 >/proc/sys/vm/dirty_expire_centisecs
 mount -t ext4 -o noatime,noauto_da_alloc,commit=30 /dev/vda /safe || give_up 'mount /dev/vda'
 mount -t tmpfs tmpfs /spool
 
-# Says which messages have left the RAM disk: delivered, or moved to the disk that survives.
+# Says which messages have left the RAM disk: delivered, or moved to the disk that survives. The new list is made before
+# the old one is looked through, so that what vanishes in between is missed by neither; it may be told twice.
 watch_spool() {
-	set --
+	new=
 	while sleep 0.2; do
-		for file; do
+		old=$new
+		set -- /spool/queue/*.msg
+		[ "$*" = '/spool/queue/*.msg' ] && set --
+		new=$*
+		for file in $old; do
 			[ -e "$file" ] || echo "powercut: gone ${file##*/}"
 		done
-		set -- /spool/queue/*.msg
-		[ -e "$1" ] || set --
 	done
 }
 watch_spool &

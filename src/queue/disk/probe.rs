@@ -41,6 +41,8 @@ pub struct Fault {
     pub error: nix::errno::Errno,
     /// Whether a write takes half of its bytes before it fails.
     pub part: bool,
+    /// Whether everything fails from then on, as if the program had been killed there.
+    pub for_good: bool,
 }
 
 #[derive(Default)]
@@ -126,7 +128,13 @@ impl Inner {
             return None;
         }
         self.met = true;
-        self.fault.take()
+        let met = *fault;
+        // What is cut off is cut off once.
+        fault.part = false;
+        if !met.for_good {
+            self.fault = None;
+        }
+        Some(met)
     }
 
     /// Notes an operation; false when it is left out.

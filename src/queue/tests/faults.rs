@@ -48,7 +48,7 @@ async fn each_fault<F: Future>(durability: Durability, act: impl Fn(Arc<Bench>, 
     for (error, part) in [(Errno::ENOSPC, false), (Errno::ENOSPC, true), (Errno::EIO, false), (Errno::EIO, true)] {
         for after in 0.. {
             let bench = Arc::new(Bench::new(durability));
-            act(Arc::clone(&bench), Fault { after, error, part }).await;
+            act(Arc::clone(&bench), Fault { after, error, part, for_good: false }).await;
             if !bench.probe.heal() {
                 break;
             }

@@ -1,5 +1,7 @@
 //! What a start makes of what it finds: messages that lie in both directories, and files that are none of ours.
 
+use super::super::disk::Disk;
+use super::super::disk::probe::Op;
 use super::*;
 
 /// A message in `deferred`'s RAM, and its file.
@@ -50,6 +52,19 @@ async fn of_two_that_are_whole_the_newer_one_counts() {
     spool.move_all_to_safe().unwrap();
     assert!(!original.exists());
     assert!(spool.open_message(&found[0]).unwrap().state.is_done());
+}
+
+#[tokio::test]
+async fn nothing_is_built_on_what_a_killed_run_has_not_synced() {
+    let dir = scratch();
+    let (_, _, original, copy) = waiting(dir.path()).await;
+    fs::copy(&original, &copy).unwrap();
+    let (disk, probe) = Disk::watched();
+    Spool::open_on(&relay(dir.path(), Durability::Deferred, 1 << 20), disk).unwrap().scan();
+    let flash = dir.path().join("flash/queue");
+    let synced = probe.ops().iter().position(|op| *op == Op::SyncFileSystem(flash.clone()));
+    let removed = probe.ops().iter().position(|op| *op == Op::Remove(original.clone()));
+    assert!(synced.is_some() && synced < removed, "{:?}", probe.ops());
 }
 
 #[tokio::test]

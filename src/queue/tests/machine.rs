@@ -163,7 +163,9 @@ impl Machine {
                 self.model.remove(&expected.entry.id);
             }
             Step::Crash(leaving) => self.crash(leaving),
-            Step::Fault(after, part) => self.probe.fail(Fault { after: *after, error: Errno::EIO, part: *part }),
+            Step::Fault(after, part) => {
+                self.probe.fail(Fault { after: *after, error: Errno::EIO, part: *part, for_good: false });
+            }
         }
     }
 

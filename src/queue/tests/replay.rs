@@ -12,10 +12,13 @@ use super::*;
 use check::Checker;
 use scenario::Scenario;
 
-/// States that are made for one moment, if there are not fewer.
-const EXHAUSTIVE: u64 = 4000;
-/// States drawn at random for a moment that has more.
-const DRAWN: usize = 200;
+/// States that are made for one moment, if there are not more.
+const EXHAUSTIVE: u64 = 1000;
+
+/// States drawn at random for a moment that has more. `SMTPRELAY_STATES` names another number.
+fn drawn() -> usize {
+    std::env::var("SMTPRELAY_STATES").ok().and_then(|n| n.parse().ok()).unwrap_or(40)
+}
 
 fn replay(durability: Durability, broken: Option<Broken>) -> Result<Checker, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();

@@ -44,9 +44,9 @@ struct Promise {
     /// It is not there.
     gone: bool,
     /// These notes are there, in this order.
-    notes: Vec<Vec<u8>>,
+    notes: Vec<String>,
     /// These may be there.
-    possible: Vec<Vec<u8>>,
+    possible: Vec<String>,
 }
 
 impl Promise {
@@ -61,8 +61,8 @@ impl Promise {
                     promise.kept = true;
                     promise.notes.clone_from(&promise.possible);
                 }
-                Event::Noting(note) => promise.possible.push(note.encode()),
-                Event::Noted { note, safe } if *safe || killed => promise.notes.push(note.encode()),
+                Event::Noting(note) => promise.possible.push(text(note)),
+                Event::Noted { note, safe } if *safe || killed => promise.notes.push(text(note)),
                 Event::Noted { .. } => {}
                 Event::Removing if *at < moment => (promise.kept, promise.notes) = Default::default(),
                 Event::Removing => {}
@@ -111,14 +111,14 @@ impl Checker {
                 number[..next].fill(0);
             }
         } else {
-            for _ in 0..DRAWN {
+            for _ in 0..drawn() {
                 let chosen = self.draw(&fates);
                 self.state(scenario, moment, End::PowerCut, model.state(&chosen).without("ram"))?;
             }
         }
         // With `spool` on a disk like any other, both keep what they like.
         let fates = model.fates(None);
-        for _ in 0..DRAWN / 2 {
+        for _ in 0..drawn() / 2 {
             let chosen = self.draw(&fates);
             self.state(scenario, moment, End::PowerCut, model.state(&chosen))?;
         }
@@ -220,12 +220,12 @@ impl Checker {
         if body != story.body || known != meta(&to) {
             return Err(format!("of {} bytes is not what was accepted", body.len()));
         }
-        let notes: Vec<Vec<u8>> = spool.notes(entry).map_err(|e| e.to_string())?.iter().map(Note::encode).collect();
+        let notes: Vec<String> = spool.notes(entry).map_err(|e| e.to_string())?.iter().map(text).collect();
         if !is_within(&promise.notes, &notes) || !is_within(&notes, &promise.possible) {
             return Err(format!("has the notes {notes:?}"));
         }
         let mut expected = State::new(&known.envelope);
-        expected.replay(&notes.concat());
+        expected.replay(notes.concat().as_bytes());
         if expected == state { Ok(()) } else { Err(format!("({id}) has the state {state:?}")) }
     }
 
@@ -242,8 +242,12 @@ impl Checker {
     }
 }
 
+fn text(note: &Note) -> String {
+    String::from_utf8(note.encode()).unwrap()
+}
+
 /// Whether `part` is in `all`, in its order.
-fn is_within(part: &[Vec<u8>], all: &[Vec<u8>]) -> bool {
+fn is_within(part: &[String], all: &[String]) -> bool {
     let mut all = all.iter();
     part.iter().all(|note| all.any(|other| other == note))
 }

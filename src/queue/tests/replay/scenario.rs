@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::super::super::disk::Disk;
-use super::super::super::disk::probe::{Op, Probe};
+use super::super::super::disk::probe::{Fault, Op, Probe};
 use super::*;
 
 /// Something that was done for a message, and how many operations the disk had seen by then.
@@ -48,6 +48,8 @@ struct Stage {
     spool: Arc<Spool>,
     entries: Vec<Entry>,
     stories: BTreeMap<MessageId, Story>,
+    /// Whether it is killed soon.
+    killed: bool,
 }
 
 impl Scenario {
@@ -56,7 +58,8 @@ impl Scenario {
         let (disk, probe) = Disk::watched();
         let relay = relay(base.path(), durability, 1 << 20);
         let spool = Spool::open_on(&relay, disk.clone()).unwrap();
-        let mut stage = Stage { base, relay, disk, probe, spool, entries: Vec::new(), stories: BTreeMap::new() };
+        let mut stage =
+            Stage { base, relay, disk, probe, spool, entries: Vec::new(), stories: BTreeMap::new(), killed: false };
         let start = stage.leavings();
         if let Some(broken) = broken {
             stage.probe.break_order(broken);
@@ -113,6 +116,45 @@ impl Stage {
         self.accept(50, 1).await;
         self.restart();
         self.remove(7);
+        // Killed at each point of a reception, a note and a move; what follows builds on what is left of them.
+        for after in 0..8 {
+            self.kill_in(after);
+            self.accept(1_200, 1).await;
+            self.start_again();
+        }
+        for after in 0..3 {
+            self.kill_in(after);
+            self.note(5, Note::Warned(after as i64));
+            self.start_again();
+            self.note(5, Note::Warned(after as i64 + 10));
+        }
+        for after in 0..12 {
+            self.accept(10, 1).await;
+            self.accept(20, 1).await;
+            let last = self.entries.len() - 1;
+            self.note(last, Note::Held(true));
+            self.kill_in(after);
+            self.move_some(&[last - 1, last]);
+            self.start_again();
+            self.note(last, Note::Held(false));
+            self.remove(last - 1);
+            self.remove(last);
+        }
+        self.kill_in(0);
+        self.remove(5);
+        self.start_again();
+    }
+
+    /// The program is killed so many operations from now.
+    fn kill_in(&mut self, after: usize) {
+        self.killed = true;
+        self.probe.fail(Fault { after, error: nix::errno::Errno::EIO, part: after % 2 == 1, for_good: true });
+    }
+
+    fn start_again(&mut self) {
+        self.probe.heal();
+        self.killed = false;
+        self.restart();
     }
 
     /// The program is killed and started again.
@@ -146,10 +188,15 @@ impl Stage {
         self.stories.insert(id, story);
         for piece in body.chunks(500) {
             draft.buffer().extend_from_slice(piece);
-            draft.settle().await.unwrap();
+            if let Err(error) = draft.settle().await {
+                return assert!(self.killed, "{error}");
+            }
         }
         let to: Vec<&str> = to.iter().map(String::as_str).collect();
-        let entry = draft.commit(b"Subject: x\r\n".to_vec(), meta(&to)).await.unwrap();
+        let entry = match draft.commit(b"Subject: x\r\n".to_vec(), meta(&to)).await {
+            Ok(entry) => entry,
+            Err(error) => return assert!(self.killed, "{error}"),
+        };
         let safe = self.is_synced(entry.place);
         self.entries.push(entry);
         self.event(id, Event::Accepted { safe });
@@ -170,7 +217,9 @@ impl Stage {
     fn note(&mut self, index: usize, note: Note) {
         let entry = self.entries[index].clone();
         self.event(entry.id, Event::Noting(note.clone()));
-        self.spool.record(&entry, &note).unwrap();
+        if let Err(error) = self.spool.record(&entry, &note) {
+            return assert!(self.killed, "{error}");
+        }
         let safe = self.is_synced(entry.place);
         self.event(entry.id, Event::Noted { note, safe });
     }
@@ -181,9 +230,11 @@ impl Stage {
         }
         let entries = indices.iter().map(|index| self.entries[*index].clone()).collect();
         for (index, (entry, error)) in indices.iter().zip(self.spool.move_to_safe(entries)) {
-            assert!(error.is_none() && entry.id == self.entries[*index].id, "{error:?}");
+            assert!(entry.id == self.entries[*index].id && (error.is_none() || self.killed), "{error:?}");
             self.entries[*index] = entry.clone();
-            self.event(entry.id, Event::Moved);
+            if error.is_none() {
+                self.event(entry.id, Event::Moved);
+            }
         }
     }
 
@@ -204,7 +255,9 @@ impl Stage {
     fn remove(&mut self, index: usize) {
         let entry = self.entries[index].clone();
         self.event(entry.id, Event::Removing);
-        self.spool.remove(&entry).unwrap();
+        if let Err(error) = self.spool.remove(&entry) {
+            return assert!(self.killed, "{error}");
+        }
         let safe = self.is_synced(entry.place);
         self.event(entry.id, Event::Removed { safe });
     }
