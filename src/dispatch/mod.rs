@@ -215,6 +215,8 @@ impl Dispatch {
             if !self.schedule.has_due(now) && !self.may_probe(now) {
                 break;
             }
+            // Before anything is judged or dated by it.
+            self.look_at_clock();
             if self.lane.waits_for_clock(now) {
                 break;
             }
