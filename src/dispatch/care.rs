@@ -25,21 +25,24 @@ const EXPIRE_AFTER: Duration = Duration::from_secs(60);
 impl Dispatch {
     /// Looks through waiting mail.
     pub(super) fn care(&mut self) {
+        self.look_at_clock();
         self.expire();
         if !self.caring {
             self.put_in_order();
         }
     }
 
-    /// Whether the clock was set since the last look; then everything gets its true time and is tried.
-    pub(super) fn look_at_clock(&mut self) -> bool {
-        let jumped = self.watch.jumped();
-        if jumped && clock::is_set() {
+    /// If the clock was set since the last look, everything gets its true time and is tried.
+    pub(super) fn look_at_clock(&mut self) {
+        if !self.watch.jumped() {
+            return;
+        }
+        if clock::is_set() {
             Event::ClockSet { now: clock::now() }.log();
             self.schedule.redate();
             self.clock_set = Instant::now();
         }
-        jumped
+        self.wake();
     }
 
     /// Moves to safety what has waited a minute, and writes down true times; some messages at a time.

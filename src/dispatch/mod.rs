@@ -149,7 +149,7 @@ impl Dispatch {
                 Ok(()) = self.settings.changed() => self.new_settings(),
                 () = sleep_until(wake) => self.tell(),
                 _ = care.tick() => self.care(),
-                _ = clock.tick() => self.clock_tick(),
+                _ = clock.tick() => self.look_at_clock(),
                 () = ordered(&mut inputs.stop) => break,
             }
         }
@@ -185,12 +185,6 @@ impl Dispatch {
         self.lane = Lane::new(&self.settings.borrow_and_update());
         self.schedule.wake_all();
         self.wakings = self.wakings.wrapping_add(1);
-    }
-
-    fn clock_tick(&mut self) {
-        if self.look_at_clock() {
-            self.wake();
-        }
     }
 
     fn teller(&self) -> Teller {

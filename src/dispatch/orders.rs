@@ -124,7 +124,6 @@ impl Dispatch {
 
     /// Everything is tried at once, the provider first.
     pub(super) fn wake(&mut self) {
-        self.look_at_clock();
         self.lane.retry_now(Instant::now());
         self.schedule.wake_all();
         self.wakings = self.wakings.wrapping_add(1);
