@@ -56,6 +56,9 @@ mkdir "$stage/data" "$stage/control"
 
 install -D -m 0755 "$binary" "$stage/data/usr/sbin/smtprelay"
 install -D -m 0755 files/etc/init.d/smtprelay "$stage/data/etc/init.d/smtprelay"
+for kind in iface ntp; do
+	install -D -m 0644 "files/etc/hotplug.d/$kind/95-smtprelay" "$stage/data/etc/hotplug.d/$kind/95-smtprelay"
+done
 # Passwords will be in it.
 install -D -m 0600 files/etc/config/smtprelay "$stage/data/etc/config/smtprelay"
 (cd "$stage/data" && pack ../data.tar.gz .)

@@ -32,13 +32,37 @@ done
 
 # --- Every shell script that runs on the router
 
-for script in files/etc/init.d/* openwrt/test.sh; do
+for script in files/etc/init.d/* files/etc/hotplug.d/*/* openwrt/test.sh; do
 	# dash is the shell nearest to busybox ash that shellcheck knows.
 	shellcheck -s dash "$script" || fail "shellcheck $script"
 	busybox ash -n "$script" || fail "$script is no shell script"
-	[ -x "$script" ] || fail "$script is not executable"
+	case "$script" in
+	*/hotplug.d/*) ;; # read by hotplug-call
+	*) [ -x "$script" ] || fail "$script is not executable" ;;
+	esac
 	! grep -n '^  ' "$script" || fail "$script is indented with blanks"
 done
+
+# --- The hotplug scripts
+
+# hotplug KIND VARIABLE=VALUE...: what the script has the program do, read as hotplug-call reads it.
+hotplug() {
+	script=files/etc/hotplug.d/$1/95-smtprelay
+	shift
+	# The program's own words go nowhere; what it was called with goes to a file.
+	printf '#!/bin/sh\necho "$*" >"%s"\n' "$work/words" >"$work/called"
+	chmod +x "$work/called"
+	rm -f "$work/words"
+	env -i PATH="$PATH" PROG="$work/called" "$@" busybox ash -c "( . '$PWD/$script' )"
+	cat "$work/words" 2>/dev/null || :
+}
+
+equal 'a network comes up' 'wake uplink-wan' "$(hotplug iface ACTION=ifup INTERFACE=wan DEVICE=eth1)"
+equal 'a network goes down' '' "$(hotplug iface ACTION=ifdown INTERFACE=wan)"
+equal 'loopback comes up' '' "$(hotplug iface ACTION=ifup INTERFACE=loopback)"
+equal 'the clock is set' 'wake clock' "$(hotplug ntp ACTION=step)"
+equal 'the clock is steered well' 'wake clock' "$(hotplug ntp ACTION=stratum)"
+equal 'the clock is steered' '' "$(hotplug ntp ACTION=periodic)"
 
 # --- The init script
 
@@ -200,6 +224,7 @@ cat >"$top/rules.mk" <<'EOF'
 TAR:=tar
 INSTALL_DIR:=install -d -m0755
 INSTALL_BIN:=install -m0755
+INSTALL_DATA:=install -m0644
 INSTALL_CONF:=install -m0600
 EOF
 cat >"$top/include/package.mk" <<'EOF'
@@ -232,11 +257,13 @@ equal 'openwrt/Makefile' \
 	"$(package_make show)"
 package_make install >"$work/make.log" 2>&1 || fail "openwrt/Makefile, install: $(cat "$work/make.log")"
 equal 'what openwrt/Makefile installs' '600 ./etc/config/smtprelay
+644 ./etc/hotplug.d/iface/95-smtprelay
+644 ./etc/hotplug.d/ntp/95-smtprelay
 755 ./etc/init.d/smtprelay
 755 ./usr/sbin/smtprelay' "$(cd "$work/root" && find . -type f -printf '%m %p\n' | sort -k 2)"
 mkdir -p target
 package_make prepare >"$work/make.log" 2>&1 || fail "openwrt/Makefile, prepare: $(cat "$work/make.log")"
-for file in Cargo.toml Cargo.lock src/main.rs files/etc/init.d/smtprelay; do
+for file in Cargo.toml Cargo.lock src/main.rs files/etc/init.d/smtprelay files/etc/hotplug.d/ntp/95-smtprelay; do
 	cmp -s "$file" "$work/build/$file" || fail "openwrt/Makefile does not bring $file along"
 done
 [ ! -e "$work/build/target" ] || fail 'openwrt/Makefile brings target/ along'
