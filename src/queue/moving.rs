@@ -91,7 +91,8 @@ impl Spool {
 
     /// Copies a message to a temporary file.
     fn copy(&self, safe: &Directory, entry: Entry) -> Job {
-        let mut job = Job { entry, step: Step::Copied, size: 0, error: None };
+        let fresh = !safe.file(entry.id).exists();
+        let mut job = Job { entry, step: Step::Copied, size: 0, fresh, error: None };
         match self.copy_file(safe, job.entry.id) {
             Ok(Some(size)) => job.size = size,
             Ok(None) => job.step = Step::WasThere,
@@ -157,8 +158,8 @@ impl Spool {
     /// The names are perhaps not on the disk: the messages stay where they were, and must not be there twice.
     fn take_back(&self, safe: &Directory, jobs: &mut [Job], error: &std::io::Error) {
         for job in jobs.iter_mut().filter(|job| !job.is(Step::Failed)) {
-            if job.is(Step::Named) {
-                let _ = self.disk.remove(&safe.file(job.entry.id));
+            if job.is(Step::Named) && self.disk.remove(&safe.file(job.entry.id)).is_err() {
+                self.book(job);
             }
             job.fail(again(error));
         }
@@ -172,14 +173,21 @@ impl Spool {
             removed |= self.disk.remove(&self.spool.file(job.entry.id)).is_ok();
             job.entry.place = Place::Safe;
             if job.is(Step::Named) {
-                let mut ledger = self.ledger();
-                ledger.take(Place::Spool, job.size);
-                ledger.add(Place::Safe, job.size);
+                self.book(job);
             }
         }
         if removed {
             // On a RAM disk this costs nothing; on another, a power cut would bring back what was sent in the meantime.
             let _ = self.disk.sync_directory(&self.spool.queue);
+        }
+    }
+
+    /// In the books a message is where its copy is, from the moment that there is one.
+    fn book(&self, job: &Job) {
+        if job.fresh {
+            let mut ledger = self.ledger();
+            ledger.take(Place::Spool, job.size);
+            ledger.add(Place::Safe, job.size);
         }
     }
 }
@@ -201,6 +209,8 @@ struct Job {
     entry: Entry,
     step: Step,
     size: u64,
+    /// Whether there was no copy before.
+    fresh: bool,
     error: Option<SpoolError>,
 }
 

@@ -120,13 +120,22 @@ impl Spool {
         }
     }
 
-    /// Where the file of a message is now: it may have been moved since `entry` was made.
+    /// Where the file of a message is now: it may have been moved since `entry` was made. A copy in safety has its name
+    /// only when it is whole, so it counts even if its original could not be removed.
     fn find(&self, entry: &Entry) -> (Place, PathBuf) {
-        let path = self.directory(entry.place).file(entry.id);
-        let Some(safe) = self.safe.as_ref().filter(|_| !path.exists()) else { return (entry.place, path) };
-        match entry.place {
-            Place::Spool => (Place::Safe, safe.file(entry.id)),
-            Place::Safe => (Place::Spool, self.spool.file(entry.id)),
+        let original = self.spool.file(entry.id);
+        match &self.safe {
+            Some(safe) if safe.file(entry.id).exists() || !original.exists() => (Place::Safe, safe.file(entry.id)),
+            _ => (Place::Spool, original),
+        }
+    }
+
+    /// Opens the file of a message to read it.
+    fn open_file(&self, entry: &Entry) -> io::Result<File> {
+        match File::open(self.find(entry).1) {
+            // It was moved in between.
+            Err(error) if error.kind() == ErrorKind::NotFound => File::open(self.find(entry).1),
+            opened => opened,
         }
     }
 
@@ -234,7 +243,7 @@ impl Spool {
     /// # Errors
     /// [`SpoolError::Damaged`] when the file is not a complete message.
     pub fn open_message(&self, entry: &Entry) -> Result<Stored, SpoolError> {
-        read_message(File::open(self.find(entry).1)?, entry.id.as_str())
+        read_message(self.open_file(entry)?, entry.id.as_str())
     }
 
     /// What happened to a message so far, for people: the last 200 notes.
@@ -242,7 +251,7 @@ impl Spool {
     /// # Errors
     /// As [`Self::open_message`].
     pub fn notes(&self, entry: &Entry) -> Result<Vec<Note>, SpoolError> {
-        read_notes(File::open(self.find(entry).1)?, entry.id.as_str())
+        read_notes(self.open_file(entry)?, entry.id.as_str())
     }
 
     /// Appends a note to the journal of a message. A journal that has grown very long takes only what lasts.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::{Disk, Handle};
 
@@ -53,13 +53,16 @@ struct Inner {
     fault: Option<Fault>,
     met: bool,
     broken: Option<Broken>,
+    /// How many operations go on before one is held up.
+    gate: Option<usize>,
+    held: bool,
     /// Syncs that a broken order puts off until after the rename.
     late: Vec<Op>,
 }
 
 /// Watches one disk.
 #[derive(Default)]
-pub struct Probe(Mutex<Inner>);
+pub struct Probe(Mutex<Inner>, Condvar);
 
 /// A file under watch: its number.
 pub(in crate::queue) struct Watched(Arc<Probe>, usize);
@@ -67,6 +70,38 @@ pub(in crate::queue) struct Watched(Arc<Probe>, usize);
 impl Probe {
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Comes before each operation; waits here if it is to be held up.
+    fn enter(&self) -> MutexGuard<'_, Inner> {
+        let mut inner = self.inner();
+        match inner.gate {
+            Some(0) => inner.held = true,
+            Some(more) => inner.gate = Some(more - 1),
+            None => {}
+        }
+        while inner.held {
+            inner = self.1.wait(inner).unwrap_or_else(PoisonError::into_inner);
+        }
+        inner
+    }
+
+    /// Holds up the operation after so many others.
+    pub fn hold(&self, after: usize) {
+        let mut inner = self.inner();
+        (inner.gate, inner.held) = (Some(after), false);
+    }
+
+    /// Whether an operation is being held up.
+    pub fn holds(&self) -> bool {
+        self.inner().held
+    }
+
+    /// Lets everything go on.
+    pub fn release(&self) {
+        let mut inner = self.inner();
+        (inner.gate, inner.held) = (None, false);
+        self.1.notify_all();
     }
 
     /// A disk that does everything wrong in this one way.
@@ -174,7 +209,7 @@ impl Disk {
     /// Notes an operation, or fails in its place. False when it is to be left out.
     pub(super) fn before(&self, op: impl FnOnce() -> Op) -> io::Result<bool> {
         let Some(probe) = &self.probe else { return Ok(true) };
-        let mut inner = probe.inner();
+        let mut inner = probe.enter();
         match inner.fault() {
             Some(fault) => Err(fault.error.into()),
             None => Ok(inner.note(op())),
@@ -183,7 +218,7 @@ impl Disk {
 
     pub(super) fn before_create(&self, path: &Path) -> io::Result<()> {
         let Some(probe) = &self.probe else { return Ok(()) };
-        let mut inner = probe.inner();
+        let mut inner = probe.enter();
         if let Some(fault) = inner.fault() {
             return Err(fault.error.into());
         }
@@ -201,7 +236,7 @@ impl Disk {
 impl Handle {
     pub(super) fn before(&self, op: impl FnOnce(usize) -> Op) -> io::Result<bool> {
         let Some(Watched(probe, number)) = &self.watched else { return Ok(true) };
-        let mut inner = probe.inner();
+        let mut inner = probe.enter();
         match inner.fault() {
             Some(fault) => Err(fault.error.into()),
             None => Ok(inner.note(op(*number))),
@@ -211,7 +246,7 @@ impl Handle {
     /// What of `bytes` is to be written, and what to say then.
     pub(super) fn before_write<'a>(&self, offset: u64, bytes: &'a [u8]) -> io::Result<(&'a [u8], io::Result<()>)> {
         let Some(Watched(probe, number)) = &self.watched else { return Ok((bytes, Ok(()))) };
-        let mut inner = probe.inner();
+        let mut inner = probe.enter();
         let (bytes, then) = match inner.fault() {
             Some(fault) if fault.part => (&bytes[..bytes.len() / 2], Err(fault.error.into())),
             Some(fault) => return Err(fault.error.into()),

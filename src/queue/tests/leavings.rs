@@ -1,7 +1,7 @@
 //! What a start makes of what it finds: messages that lie in both directories, and files that are none of ours.
 
 use super::super::disk::Disk;
-use super::super::disk::probe::Op;
+use super::super::disk::probe::{Fault, Op};
 use super::*;
 
 /// A message in `deferred`'s RAM, and its file.
@@ -37,9 +37,10 @@ async fn a_torn_copy_never_costs_a_good_original() {
 #[tokio::test]
 async fn of_two_that_are_whole_the_newer_one_counts() {
     let dir = scratch();
-    let (spool, entry, original, copy) = waiting(dir.path()).await;
+    let (spool, _, original, copy) = waiting(dir.path()).await;
     fs::copy(&original, &copy).unwrap();
-    spool.record(&entry, &attempt(0, Progress::Delivered)).unwrap();
+    let noted = [fs::read(&original).unwrap(), attempt(0, Progress::Delivered).encode()].concat();
+    fs::write(&original, noted).unwrap();
     let found = spool.recover();
     assert_eq!((found.len(), found[0].place), (1, Place::Safe), "it is moved once more");
     assert!(!original.exists());
@@ -76,6 +77,23 @@ async fn an_original_that_stayed_goes_with_its_copy() {
     spool.remove(&entry).unwrap();
     assert!(!original.exists() && !copy.exists());
     assert_eq!(books(&spool), (0, 0));
+}
+
+#[tokio::test]
+async fn notes_go_to_the_copy_also_when_the_original_could_not_be_removed() {
+    let dir = scratch();
+    let (disk, probe) = Disk::watched();
+    let spool = Spool::open_on(&relay(dir.path(), Durability::Deferred, 1 << 20), disk).unwrap();
+    let entry = put(&spool, b"x", &["a@b.c"]).await.unwrap();
+    // Create, write, sync, rename, sync the directory; then the removal fails.
+    probe.fail(Fault { after: 5, error: nix::errno::Errno::EIO, part: false, for_good: false });
+    assert_eq!(spool.move_all_to_safe().unwrap(), 1);
+    assert!(probe.heal());
+    spool.record(&entry, &attempt(0, Progress::Delivered)).unwrap();
+    let (entry, error) = spool.move_to_safe(vec![entry]).remove(0);
+    assert!(error.is_none() && spool.open_message(&entry).unwrap().state.is_done());
+    assert_eq!(books(&spool), on_disk(dir.path()));
+    assert_eq!(spool.in_danger(), (0, 0));
 }
 
 #[tokio::test]
