@@ -22,6 +22,7 @@ use crate::intake::Desk;
 use crate::queue::schedule::Item;
 use crate::queue::{Found, Spool, blocking};
 use crate::report::{Event, Hook, observe};
+use crate::system::task::{self, spawn};
 use crate::system::{self, clock};
 
 /// Orders that wait for the dispatcher.
@@ -75,11 +76,11 @@ pub async fn run(file: PathBuf, settings: Settings) -> Result<()> {
     };
     let (history, events) = chronicle::open(&settings.relay.spool);
     let hook = settings.relay.hook.clone().map(Hook::new);
-    let hook = hook.map(|hook| tokio::spawn(hook.run(observe(HOOK_EVENTS))));
+    let hook = hook.map(|hook| spawn(hook.run(observe(HOOK_EVENTS))));
     let last_run = LastRun::read(&settings.relay);
     let found = {
         let spool = Arc::clone(&spool);
-        tokio::task::spawn_blocking(move || spool.scan()).await.context("reading the queue")?
+        task::blocking(move || spool.scan()).await.context("reading the queue")?
     };
     Event::Started { version: VERSION }.log();
     if !found.is_empty() {
@@ -102,7 +103,7 @@ pub async fn run(file: PathBuf, settings: Settings) -> Result<()> {
     let listeners = Listeners::open(current.clone(), desk.clone(), intake_stopped.clone())
         .map_err(|e| anyhow!("{e} (section listener)"))?;
     let api = Arc::new(Api::new(current.clone(), Arc::clone(&spool), orders_in, Arc::clone(&history)));
-    let control = tokio::spawn({
+    let control = spawn({
         let stop = stop.clone();
         async move {
             if let Some(asking) = asking {
@@ -110,13 +111,13 @@ pub async fn run(file: PathBuf, settings: Settings) -> Result<()> {
             }
         }
     });
-    let chronicle = tokio::spawn(chronicle::run(Arc::clone(&history), events, directory.clone(), stop.clone()));
-    let announcing = tokio::spawn(announce::run(current.clone(), desk.clone(), last_run, waiting));
+    let chronicle = spawn(chronicle::run(Arc::clone(&history), events, directory.clone(), stop.clone()));
+    let announcing = spawn(announce::run(current.clone(), desk.clone(), last_run, waiting));
     let dispatch = Dispatch::new(current.clone(), Arc::clone(&spool), desk.clone());
-    let dispatch = tokio::spawn(dispatch.run(Inputs { arrivals, recovered, orders, stop }));
-    let reading = tokio::spawn(read_queue(Arc::clone(&spool), found, recovered_in));
-    let listeners = tokio::spawn(listeners.run());
-    let local = tokio::spawn({
+    let dispatch = spawn(dispatch.run(Inputs { arrivals, recovered, orders, stop }));
+    let reading = spawn(read_queue(Arc::clone(&spool), found, recovered_in));
+    let listeners = spawn(listeners.run());
+    let local = spawn({
         let current = current.clone();
         async move {
             if let Some(local) = local {
@@ -137,11 +138,12 @@ pub async fn run(file: PathBuf, settings: Settings) -> Result<()> {
     stop_intake.send_replace(true);
     let _ = tokio::join!(listeners, local);
     stop_dispatch.send_replace(true);
-    let waiting = dispatch.await.unwrap_or(0);
+    let _ = dispatch.await;
+    let (_, waiting, _) = spool.usage_now();
     Event::Stopped { waiting }.log();
     let _ = tokio::join!(chronicle, control);
     let relay = current.borrow().relay.clone();
-    let _ = tokio::task::spawn_blocking(move || {
+    let _ = task::blocking(move || {
         let _ = std::fs::remove_file(directory.join(LOCAL_SOCKET));
         let _ = std::fs::remove_file(directory.join(control::SOCKET));
         announce::stopped(&relay);

@@ -201,13 +201,15 @@ async fn a_failure_is_reported_whatever_the_mail_looked_like() {
         Case { text: "just text\r\nof a device\r\n".into(), ..Case::new("no header", "bare@example.com", "") },
         Case { text: "".into(), ..Case::new("nothing", "nothing@example.com", "") },
     ];
-    for Case { name, to, refusal, text, status, subject } in &cases {
+    for (number, Case { name, to, refusal, text, status, subject }) in cases.iter().enumerate() {
+        // Each from a sender of its own: one who has many failures hears of them in one mail, later.
+        let from = format!("plc{number}@example.com");
         provider.set_fault(Step::Rcpt(to.to_string()), Fault::Reply(refusal.to_string()), Times::Always);
-        let reply = offer(&relay, "plc@example.com", to, text).await;
+        let reply = offer(&relay, &from, to, text).await;
         assert_eq!(reply.code, 250, "{name}: {reply:?}");
         let id = reply.text().rsplit(' ').next().unwrap().to_string();
         let report = report_about(&provider, &id).await;
-        assert_eq!(report.recipients, ["plc@example.com"], "{name}");
+        assert_eq!(report.recipients, [from], "{name}");
         assert!(report.data.is_ascii(), "{name}");
         let Some(found) = parsed_report(&report.data) else { return };
         let [human, machine, original] = found["parts"].as_array().unwrap().as_slice() else { panic!("{found}") };

@@ -13,7 +13,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
 
 use super::{Api, REQUEST_LIMIT, SOCKET};
-use crate::system::ordered;
+use crate::system::{ordered, task};
 
 /// Conversations at once.
 const CLIENTS: usize = 16;
@@ -52,7 +52,7 @@ pub async fn run(socket: UnixListener, api: Arc<Api>, mut stop: watch::Receiver<
             continue;
         };
         let api = Arc::clone(&api);
-        tokio::spawn(async move {
+        task::spawn(async move {
             // A client that is gone needs no answer.
             let _ = converse(stream, &api).await;
             drop(place);

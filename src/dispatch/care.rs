@@ -60,7 +60,7 @@ impl Dispatch {
         taken.iter().for_each(|(item, _)| self.take_in_hand(&item.entry));
         let spool = Arc::clone(&self.spool);
         let more = taken.len() == AT_ONCE;
-        self.running.spawn(async move {
+        self.start(async move {
             let work = move || Ok::<_, std::io::Error>(put_in_order(&spool, taken, moves));
             let (back, trouble) = blocking(work).await.unwrap_or_default();
             Step::Cared { back, more: more && !trouble }
@@ -84,7 +84,7 @@ impl Dispatch {
                 wait: super::CARE,
             };
             let (wakings, id, pause) = (self.wakings, item.entry.id, pause.clone());
-            self.running.spawn(async move {
+            self.start(async move {
                 Step::Settled { id, wakings, generation: None, left: settle.expire(item, pause).await }
             });
         }
@@ -101,7 +101,7 @@ impl Dispatch {
                 account: String::new(),
                 wait: Duration::ZERO,
             };
-            self.running.spawn(async move {
+            self.start(async move {
                 settle.summarize(batch).await;
                 Step::Told
             });

@@ -11,7 +11,7 @@ use crate::outbound::{Connection, Outcome, Trouble, connect, send, tls};
 use crate::queue::schedule::Item;
 use crate::queue::{Meta, Spool, SpoolError, State, Stored, blocking};
 use crate::report::Event;
-use crate::system::clock;
+use crate::system::{clock, task};
 
 /// A message as it was before an attempt.
 pub struct Known {
@@ -92,7 +92,7 @@ pub async fn deliver(mut job: Job, spool: Arc<Spool>, item: Item) -> Attempted {
     if outcome.trouble.is_some()
         && let Some(open) = connection.take()
     {
-        tokio::spawn(quit(open));
+        task::spawn(quit(open));
     }
     let lane = Returned { generation: job.generation, connector: job.connector };
     Attempted { item, outcome, known, connection, lane }
@@ -132,9 +132,9 @@ fn unreadable(item: &Item, error: SpoolError) -> Outcome {
 async fn open_connection(job: &mut Job) -> Result<Connection, Trouble> {
     if job.account.tls != TlsMode::None && job.connector.is_none() {
         let account = Arc::clone(&job.account);
-        let prepared = tokio::task::spawn_blocking(move || tls::connector(&account)).await;
-        let ending = |_| Trouble::new(TroubleKind::Setup, "the program is ending");
-        job.connector = Some(prepared.map_err(ending)??);
+        let prepared = task::blocking(move || tls::connector(&account)).await;
+        let ending = || Trouble::new(TroubleKind::Setup, "the program is ending");
+        job.connector = Some(prepared.ok_or_else(ending)??);
     }
     connect(&job.account, &job.hostname, job.connector.as_ref()).await
 }

@@ -9,7 +9,7 @@ use crate::config::{Account, Settings, TlsMode};
 use crate::outbound::verdict::TroubleKind;
 use crate::outbound::{Connection, Trouble};
 use crate::report::Event;
-use crate::system::clock;
+use crate::system::{clock, task};
 
 /// How long an unused connection is kept for the next message.
 const IDLE: Duration = Duration::from_secs(20);
@@ -242,7 +242,7 @@ impl Lane {
         let (keep, close) = std::mem::take(&mut self.idle).into_iter().partition(|c| c.used + IDLE > now);
         self.idle = keep;
         for connection in close {
-            tokio::spawn(quit(connection));
+            task::spawn(quit(connection));
         }
     }
 }

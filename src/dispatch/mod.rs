@@ -30,7 +30,7 @@ use crate::queue::journal::Progress;
 use crate::queue::schedule::{Item, backoff};
 use crate::queue::{Entry, MessageId, Schedule, Spool};
 use crate::report::Event;
-use crate::system::{clock, ordered};
+use crate::system::{clock, ordered, task};
 use delivery::{Attempted, Known, deliver};
 use lane::Lane;
 use reporter::Reporter;
@@ -129,8 +129,8 @@ impl Dispatch {
         }
     }
 
-    /// Sends until `stop` says otherwise, then puts everything into safety. Returns how many messages wait.
-    pub async fn run(mut self, mut inputs: Inputs) -> usize {
+    /// Sends until `stop` says otherwise, then puts everything into safety.
+    pub async fn run(mut self, mut inputs: Inputs) {
         let every = |period| {
             let mut interval = tokio::time::interval(period);
             interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -153,7 +153,7 @@ impl Dispatch {
                 () = ordered(&mut inputs.stop) => break,
             }
         }
-        self.wind_up(&mut inputs.arrivals).await
+        self.wind_up(&mut inputs.arrivals).await;
     }
 
     fn arrived(&mut self, entry: Entry) {
@@ -197,6 +197,12 @@ impl Dispatch {
         self.schedule.len() + self.in_hand.len() + self.teller().reporter().parked()
     }
 
+    /// Begins work beside the sending.
+    fn start(&mut self, work: impl Future<Output = Step> + Send + 'static) {
+        let work: task::Boxed<Step> = Box::pin(work);
+        self.running.spawn(work);
+    }
+
     fn take_in_hand(&mut self, entry: &Entry) {
         self.in_hand.insert(entry.id, entry.clone());
     }
@@ -227,7 +233,7 @@ impl Dispatch {
             };
             self.take_in_hand(&item.entry);
             let spool = Arc::clone(&self.spool);
-            self.running.spawn(async move { Step::Attempted(Box::new(deliver(job, spool, item).await)) });
+            self.start(async move { Step::Attempted(Box::new(deliver(job, spool, item).await)) });
         }
         self.lane.close_idle(now);
     }
@@ -301,13 +307,13 @@ impl Dispatch {
             }
         }
         let attempts = known.as_ref().map_or(item.attempts, |known| known.state.attempts).saturating_add(1);
-        let relay = &self.settings.borrow().relay;
-        let wait = backoff(attempts, jitter(), relay.retry_min, relay.retry_max);
+        let settings = self.settings.borrow().clone();
+        let wait = backoff(attempts, jitter(), settings.relay.retry_min, settings.relay.retry_max);
         let (spool, account) = (Arc::clone(&self.spool), self.lane.name());
         let settle = Settle { spool, teller: self.teller(), account, wait };
         let (wakings, id) = (self.wakings, item.entry.id);
         let settled = settle.settle(item, attempts, outcome, known);
-        self.running.spawn(async move { Step::Settled { id, wakings, generation, left: settled.await } });
+        self.start(async move { Step::Settled { id, wakings, generation, left: settled.await } });
     }
 
     /// What a transaction that came to its end tells about the provider. One that puts off whatever it is given may have
@@ -327,7 +333,7 @@ impl Dispatch {
     }
 
     /// The order to stop: lets running deliveries end, then moves what waits to safety.
-    async fn wind_up(mut self, arrivals: &mut mpsc::UnboundedReceiver<Entry>) -> usize {
+    async fn wind_up(mut self, arrivals: &mut mpsc::UnboundedReceiver<Entry>) {
         let deadline = tokio::time::Instant::now() + STOP_TIME;
         while let Ok(Some(Ok(step))) = tokio::time::timeout_at(deadline, self.running.join_next()).await {
             self.stepped(step);
@@ -338,7 +344,6 @@ impl Dispatch {
             self.arrived(entry);
         }
         self.bring_to_safety().await;
-        self.spool.usage_now().1
     }
 }
 

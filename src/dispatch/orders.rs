@@ -211,7 +211,7 @@ impl Dispatch {
     ) {
         taken.iter().for_each(|(item, _)| self.take_in_hand(&item.entry));
         let spool = Arc::clone(&self.spool);
-        self.running.spawn(async move {
+        self.start(async move {
             let mut back = Vec::new();
             let mut rest = taken.into_iter().peekable();
             while rest.peek().is_some() {

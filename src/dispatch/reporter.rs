@@ -3,7 +3,7 @@
 //! A message whose failure has not been told yet stays in the queue, so that a crash makes nobody go without. Pure: the
 //! caller has the clock and the queue.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crate::queue::schedule::Item;
@@ -52,9 +52,10 @@ pub struct Batch {
 impl Batch {
     /// Messages of a batch of failures that are none of `kept`: others still wait for them.
     pub fn others(&self, kept: &[Item]) -> Vec<Entry> {
-        let known: BTreeSet<MessageId> = kept.iter().map(|item| item.entry.id).collect();
+        let mut known: Vec<MessageId> = kept.iter().map(|item| item.entry.id).collect();
+        known.sort_unstable();
         let failed = self.messages.values().filter(|_| self.kind == Kind::Failed);
-        failed.filter(|entry| !known.contains(&entry.id)).cloned().collect()
+        failed.filter(|entry| known.binary_search(&entry.id).is_err()).cloned().collect()
     }
 }
 
@@ -63,9 +64,9 @@ impl Batch {
 pub struct Reporter {
     towards: BTreeMap<(String, Kind), Towards>,
     /// Names of messages in batches that are being told.
-    telling: BTreeSet<MessageId>,
+    telling: BTreeMap<MessageId, Entry>,
     /// Messages that are done but for their news.
-    parked: BTreeMap<MessageId, Item>,
+    parked: Vec<Item>,
 }
 
 impl Reporter {
@@ -111,12 +112,12 @@ impl Reporter {
 
     /// Whether news of message `id` are still to be told.
     pub fn has(&self, id: MessageId) -> bool {
-        self.telling.contains(&id) || self.towards.values().any(|towards| towards.messages.contains_key(&id))
+        self.telling.contains_key(&id) || self.towards.values().any(|towards| towards.messages.contains_key(&id))
     }
 
     /// Keeps a message that is done until its news are told.
     pub fn park(&mut self, item: Item) {
-        self.parked.insert(item.entry.id, item);
+        self.parked.push(item);
     }
 
     /// Messages that are kept only for their news.
@@ -126,7 +127,7 @@ impl Reporter {
 
     /// The same messages, to look at.
     pub fn parked_entries(&self) -> Vec<Entry> {
-        self.parked.values().map(|item| item.entry.clone()).collect()
+        self.parked.iter().map(|item| item.entry.clone()).collect()
     }
 
     /// When the next summary is to be written.
@@ -149,7 +150,9 @@ impl Reporter {
             messages: std::mem::take(&mut towards.messages),
             left_out: std::mem::take(&mut towards.left_out),
         };
-        self.telling.extend(batch.messages.keys().copied());
+        for (id, entry) in &batch.messages {
+            self.telling.insert(*id, entry.clone());
+        }
         Some(batch)
     }
 
@@ -158,7 +161,10 @@ impl Reporter {
         batch.messages.keys().for_each(|id| {
             self.telling.remove(id);
         });
-        batch.messages.keys().filter_map(|id| self.parked.remove(id)).collect()
+        let (told, parked) =
+            std::mem::take(&mut self.parked).into_iter().partition(|item| batch.messages.contains_key(&item.entry.id));
+        self.parked = parked;
+        told
     }
 
     /// A batch could not be told; it is tried again.

@@ -11,7 +11,7 @@ use crate::queue::journal::{Attempt, Note, Progress};
 use crate::queue::schedule::Item;
 use crate::queue::{Entry, Meta, RecipientState, Spool, State, blocking};
 use crate::report::{Event, Failure, Kind};
-use crate::system::clock;
+use crate::system::{clock, task};
 
 /// A message that somebody still waits for, with the time that it has to wait; without one it waits for the account.
 pub type Left = Option<(Item, Option<Duration>)>;
@@ -33,7 +33,7 @@ impl Settle {
     pub async fn settle(self, item: Item, attempts: u32, outcome: Outcome, known: Option<Known>) -> Left {
         if let Some(reason) = outcome.damaged {
             let (spool, entry) = (self.spool, item.entry);
-            let _ = tokio::task::spawn_blocking(move || spool.set_aside(&entry, &reason)).await;
+            let _ = task::blocking(move || spool.set_aside(&entry, &reason)).await;
             return None;
         }
         let waits_for_account = outcome.trouble.is_some();

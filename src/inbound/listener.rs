@@ -21,7 +21,7 @@ use crate::config::{Listener, Settings};
 use crate::intake::{Desk, Origin};
 use crate::report::Event;
 use crate::system::interfaces::{self, Address, is_named};
-use crate::system::ordered;
+use crate::system::{ordered, task};
 
 /// Connections that the kernel keeps for us: a whole site's devices may report the same power cut at once.
 const BACKLOG: u32 = 1024;
@@ -174,7 +174,7 @@ impl Listeners {
                         Event::Listening { listener: listener.name.clone(), address: local.ip(), port: local.port() }
                             .log();
                         let (door, seen) = watch::channel(door);
-                        let task = tokio::spawn(accept(socket, seen, self.desk.clone(), self.stop.clone()));
+                        let task = task::spawn(accept(socket, seen, self.desk.clone(), self.stop.clone()));
                         self.bound.insert(key, Bound { door, task });
                     }
                     Err(error) if listener.addresses.contains(&address.ip()) => fatal = Some(explain(address, &error)),
@@ -228,10 +228,11 @@ async fn accept(
         let door = door.borrow_and_update().clone();
         let ip = peer.ip().to_canonical();
         let session = serve(stream, ip, door, clients.clone(), desk.clone(), order.clone());
-        sessions.spawn(async move {
+        let session: task::Boxed<()> = Box::pin(async move {
             session.await;
             drop(place);
         });
+        sessions.spawn(session);
     }
     drop(socket);
     let _ = tokio::time::timeout(STOP_TIME, async { while sessions.join_next().await.is_some() {} }).await;
@@ -320,7 +321,9 @@ pub async fn run_local(
         let current = settings.borrow().clone();
         let Some(listener) = current.listeners.first() else { continue };
         let origin = Origin { client: None, helo: "localhost".into(), protocol: "SMTP", notice: false };
-        sessions.spawn(Session::new(stream, rules(listener, &current), desk.clone(), origin).run(order.clone()));
+        let session = Session::new(stream, rules(listener, &current), desk.clone(), origin);
+        let session: task::Boxed<()> = Box::pin(session.run(order.clone()));
+        sessions.spawn(session);
     }
     let _ = tokio::time::timeout(STOP_TIME, async { while sessions.join_next().await.is_some() {} }).await;
 }

@@ -33,6 +33,8 @@ pub use spool::{Entry, Place, Spool};
 pub use state::{RecipientState, State};
 pub use stored::Stored;
 
+use crate::system::task;
+
 #[cfg(test)]
 mod tests;
 
@@ -45,8 +47,8 @@ where
     T: Send + 'static,
     E: From<std::io::Error> + Send + 'static,
 {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(_) => Err(std::io::Error::other("the program is ending").into()),
+    match task::blocking(work).await {
+        Some(result) => result,
+        None => Err(std::io::Error::other("the program is ending").into()),
     }
 }

@@ -86,6 +86,11 @@ impl Item {
 /// fell into trouble over come behind the others.
 type Key = (u32, i64, Instant, MessageId);
 
+/// Order of time, of the same type so that the code for it is there once.
+fn time_key(at: Instant, id: MessageId) -> Key {
+    (0, 0, at, id)
+}
+
 fn key(item: &Item) -> Key {
     (item.demoted, item.entry.arrived, item.since, item.entry.id)
 }
@@ -94,8 +99,9 @@ fn key(item: &Item) -> Key {
 #[derive(Debug, Default)]
 pub struct Schedule {
     due: BTreeMap<Key, Item>,
-    later: BTreeMap<(Instant, MessageId), Item>,
-    held: BTreeMap<MessageId, Item>,
+    /// By the time of the next try.
+    later: BTreeMap<Key, Item>,
+    held: BTreeMap<Key, Item>,
     /// Of those that are due, which came in just now.
     fresh: VecDeque<(Instant, Key)>,
     /// Whether the next turn belongs to a new message.
@@ -106,7 +112,7 @@ impl Schedule {
     /// Adds a message that may be tried at once, unless it is held.
     pub fn add(&mut self, item: Item) {
         if item.held {
-            self.held.insert(item.entry.id, item);
+            self.held.insert(key(&item), item);
         } else {
             self.due.insert(key(&item), item);
         }
@@ -125,13 +131,13 @@ impl Schedule {
         if item.held {
             self.add(item);
         } else {
-            self.later.insert((at, item.entry.id), item);
+            self.later.insert(time_key(at, item.entry.id), item);
         }
     }
 
     /// Takes out the message whose turn it is, of those that are due.
     pub fn take_due(&mut self, now: Instant) -> Option<Item> {
-        while let Some(first) = self.later.first_entry().filter(|first| first.key().0 <= now) {
+        while let Some(first) = self.later.first_entry().filter(|first| first.key().2 <= now) {
             let item = first.remove();
             self.add(item);
         }
@@ -172,7 +178,7 @@ impl Schedule {
 
     /// When the next waiting message becomes due; `None` when none waits. Messages that are due already do not count.
     pub fn next_time(&self) -> Option<Instant> {
-        self.later.first_key_value().map(|((at, _), _)| *at)
+        self.later.first_key_value().map(|((.., at, _), _)| *at)
     }
 
     /// Whether a message is due now.
@@ -197,10 +203,13 @@ impl Schedule {
 
     /// Makes those due whose being put off was the provider's trouble.
     pub fn wake_put_off(&mut self) {
-        let (wake, keep) = std::mem::take(&mut self.later).into_iter().partition(|(_, i)| i.probes < PROBE_LIMIT);
-        self.later = keep;
-        let wake: BTreeMap<_, Item> = wake;
-        wake.into_values().for_each(|item| self.add(Item { woken: true, ..item }));
+        for (key, item) in std::mem::take(&mut self.later) {
+            if item.probes < PROBE_LIMIT {
+                self.add(Item { woken: true, ..item });
+            } else {
+                self.later.insert(key, item);
+            }
+        }
     }
 
     /// Messages in the schedule, held ones included; those being sent are not among them.
@@ -221,21 +230,19 @@ impl Schedule {
     /// All messages, each with the time when it is tried next: none when it is due, or held.
     pub fn items(&self) -> impl Iterator<Item = (&Item, Option<Instant>)> {
         let due = self.due.values().chain(self.held.values()).map(|item| (item, None));
-        due.chain(self.later.iter().map(|((at, _), item)| (item, Some(*at))))
+        due.chain(self.later.iter().map(|((.., at, _), item)| (item, Some(*at))))
     }
 
     /// Takes out the message `id`, with the time when it would have been tried next.
     pub fn take(&mut self, id: MessageId) -> Option<(Item, Option<Instant>)> {
-        if let Some(item) = self.held.remove(&id) {
-            return Some((item, None));
+        for map in [&mut self.due, &mut self.held] {
+            let found = map.keys().find(|(.., known)| *known == id).copied();
+            if let Some(item) = found.and_then(|key| map.remove(&key)) {
+                return Some((item, None));
+            }
         }
-        let due = self.due.keys().find(|(.., known)| *known == id).copied();
-        if let Some(item) = due.and_then(|key| self.due.remove(&key)) {
-            return Some((item, None));
-        }
-        let later = self.later.keys().find(|(_, known)| *known == id).copied()?;
-        let item = self.later.remove(&later)?;
-        Some((item, Some(later.0)))
+        let found = self.later.keys().find(|(.., known)| *known == id).copied()?;
+        self.later.remove(&found).map(|item| (item, Some(found.2)))
     }
 
     /// The clock was set: messages of this run of the system get the time of arrival that follows from it. Those that an

@@ -21,6 +21,7 @@ use tokio::task::JoinHandle;
 
 use self::plan::{Call, Plan};
 use super::Event;
+use crate::system::task;
 
 /// What runs the scripts in `/etc/hotplug.d/smtprelay` on OpenWrt.
 pub const DEFAULT_PROGRAM: &str = "/sbin/hotplug-call";
@@ -119,11 +120,11 @@ async fn sleep_until(at: Option<Instant>) {
 async fn run_program(program: PathBuf, call: Call, limit: Duration) -> Result<(), String> {
     // Before the child exists, so that its end can't be missed.
     let mut ended = signal(SignalKind::child()).map_err(|e| format!("can't wait for programs: {e}"))?;
-    let started = tokio::task::spawn_blocking(move || start(&program, &call)).await;
+    let started = task::blocking(move || start(&program, &call)).await;
     let mut group = match started {
-        Ok(Ok(Some(group))) => group,
-        Ok(Ok(None)) | Err(_) => return Ok(()),
-        Ok(Err(error)) => return Err(format!("can't be run: {error}")),
+        Some(Ok(Some(group))) => group,
+        Some(Ok(None)) | None => return Ok(()),
+        Some(Err(error)) => return Err(format!("can't be run: {error}")),
     };
     if tokio::time::timeout(limit, group.end(&mut ended)).await.is_ok() {
         return Ok(());

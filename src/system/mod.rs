@@ -3,6 +3,7 @@
 pub mod clock;
 pub mod interfaces;
 pub mod logging;
+pub mod task;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::sync::watch;
