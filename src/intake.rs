@@ -3,12 +3,13 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::mpsc;
 
 use crate::message::{Envelope, Facts, Refusal, Repair};
 use crate::queue::{Draft, Entry, Meta, Spool, SpoolError, Undated};
+use crate::report::Event;
 use crate::system::clock;
 
 /// Why a message was not taken.
@@ -76,12 +77,15 @@ impl Origin {
 pub struct Desk {
     spool: Arc<Spool>,
     arrivals: mpsc::UnboundedSender<Entry>,
+    /// Bytes of the smallest message that found no room since the owner was told that the queue is full; `None` while it
+    /// is not.
+    full: Arc<Mutex<Option<u64>>>,
 }
 
 impl Desk {
     /// A desk for `spool`; what is accepted is sent to `arrivals`, which holds no more than the spool does.
     pub fn new(spool: Arc<Spool>, arrivals: mpsc::UnboundedSender<Entry>) -> Self {
-        Self { spool, arrivals }
+        Self { spool, arrivals, full: Arc::default() }
     }
 
     /// Whether a message of `size` bytes (0: unknown) would be taken now.
@@ -89,7 +93,7 @@ impl Desk {
     /// # Errors
     /// The reason why not.
     pub fn room_for(&self, size: u64) -> Result<(), IntakeError> {
-        Ok(self.spool.room_for(size)?)
+        self.watch(size, self.spool.room_for(size))
     }
 
     /// Begins a message of at most `limit` bytes.
@@ -97,8 +101,32 @@ impl Desk {
     /// # Errors
     /// When the queue is full.
     pub fn begin(&self, limit: u64) -> Result<Intake, IntakeError> {
-        let draft = self.spool.draft()?;
+        let draft = self.watch(0, self.spool.draft())?;
         Ok(Intake { desk: self.clone(), draft, repair: Repair::new(), size: 0, limit })
+    }
+
+    /// Tells once that the queue is full, when a message of `size` bytes (0: unknown) finds no room.
+    fn watch<T>(&self, size: u64, result: Result<T, SpoolError>) -> Result<T, IntakeError> {
+        if let Err(SpoolError::Full(reason)) = &result {
+            let mut full = self.full.lock().unwrap_or_else(PoisonError::into_inner);
+            if full.is_none() {
+                Event::QueueFull { reason: reason.clone() }.log();
+            }
+            *full = Some(full.map_or(size, |smallest| smallest.min(size)));
+        }
+        Ok(result?)
+    }
+
+    /// Tells once that there is room again, when a message of `size` bytes was taken: not because a small one fits where
+    /// larger ones don't, but when what was refused would fit now, or half of the queue is free.
+    fn taken(&self, size: u64) {
+        let mut full = self.full.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(refused) = *full else { return };
+        let half = self.spool.usage_now().2 / 2;
+        if size >= refused || self.spool.room_for(refused.min(half)).is_ok() {
+            *full = None;
+            Event::QueueHasRoom.log();
+        }
     }
 }
 
@@ -133,7 +161,8 @@ impl Intake {
             return Err(IntakeError::TooLarge(self.limit));
         }
         self.repair.push(bytes, self.draft.buffer());
-        Ok(self.draft.settle().await?)
+        let settled = self.draft.settle().await;
+        self.desk.watch(self.size, settled)
     }
 
     /// Ends the message. When this returns, it is in the queue with the promise of `durability`.
@@ -169,7 +198,9 @@ impl Intake {
             notice: origin.notice,
             undated: Some(undated),
         };
-        let entry = self.draft.commit(repaired.header, meta).await?;
+        let committed = self.draft.commit(repaired.header, meta).await;
+        let entry = self.desk.watch(self.size, committed)?;
+        self.desk.taken(self.size);
         // Without a dispatcher the program is ending; the message is found at the next start.
         let _ = self.desk.arrivals.send(entry);
         Ok(Taken { id, size: self.size, repairs: repaired.repairs })

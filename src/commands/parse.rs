@@ -76,13 +76,17 @@ pub fn parse(arguments: Vec<OsString>) -> Result<Asked, String> {
     let default = PathBuf::from(config::DEFAULT_FILE);
     let list = || Command::Ask { question: Question::Queue, json: false };
     match called.as_deref().and_then(|name| name.to_str()) {
-        Some("mailq") => return Ok(Asked::Do(list(), default)),
-        Some("postqueue") => return Ok(Asked::Do(postqueue(arguments.get(1..).unwrap_or_default())?, default)),
-        Some("sendmail") => return parse_send(arguments.get(1..).unwrap_or_default(), default),
+        // mailq has taken options of all kinds in its time, and none of them means anything here.
+        Some("mailq") => return Ok(Asked::Do(list(), settings_file(&arguments, default)?.1)),
+        Some("postqueue") => {
+            let (words, file) = settings_file(&arguments, default)?;
+            return Ok(Asked::Do(postqueue(&words)?, file));
+        }
+        Some("sendmail") => return parse_send(&arguments, default),
         _ => {}
     }
     if arguments.get(1).is_some_and(|command| command == "send") {
-        return parse_send(arguments.get(2..).unwrap_or_default(), default);
+        return parse_send(arguments.get(1..).unwrap_or_default(), default);
     }
     parse_own(arguments, default)
 }
@@ -148,9 +152,23 @@ fn question(words: &[&str]) -> Result<Question, String> {
     })
 }
 
+/// The arguments behind the name of a program that has options of its own, and `--config FILE`, which is ours.
+fn settings_file(arguments: &[OsString], mut file: PathBuf) -> Result<(Vec<String>, PathBuf), String> {
+    let mut rest = Vec::new();
+    let mut arguments = arguments.iter().skip(1);
+    while let Some(argument) = arguments.next() {
+        match argument.to_str() {
+            Some("--config") => file = arguments.next().ok_or("--config needs a file")?.into(),
+            Some(text) => rest.push(text.to_string()),
+            None => return Err(format!("not UTF-8: {}", argument.display())),
+        }
+    }
+    Ok((rest, file))
+}
+
 /// The options of Postfix's postqueue that have a meaning here.
-fn postqueue(arguments: &[OsString]) -> Result<Command, String> {
-    let words: Vec<&str> = arguments.iter().filter_map(|word| word.to_str()).collect();
+fn postqueue(words: &[String]) -> Result<Command, String> {
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let retry = |id: &str| Question::Change { method: "retry", id: id.into() };
     let (question, json) = match words.as_slice() {
         ["-p"] => (Question::Queue, false),
@@ -166,20 +184,12 @@ fn postqueue(arguments: &[OsString]) -> Result<Command, String> {
     Ok(Command::Ask { question, json })
 }
 
-/// Arguments of sendmail have rules of their own; only `--config FILE` is ours.
-fn parse_send(arguments: &[OsString], mut file: PathBuf) -> Result<Asked, String> {
-    let mut rest = Vec::new();
-    let mut list = false;
-    let mut arguments = arguments.iter();
-    while let Some(argument) = arguments.next() {
-        match argument.to_str() {
-            Some("--config") => file = arguments.next().ok_or("--config needs a file")?.into(),
-            Some("-bp") => list = true,
-            Some(text) => rest.push(text.to_string()),
-            None => return Err(format!("not UTF-8: {}", argument.display())),
-        }
-    }
-    let command = match list {
+/// `sendmail`, whose options have rules of their own. The first argument is its name.
+fn parse_send(arguments: &[OsString], file: PathBuf) -> Result<Asked, String> {
+    let (mut rest, file) = settings_file(arguments, file)?;
+    let all = rest.len();
+    rest.retain(|word| word != "-bp");
+    let command = match rest.len() < all {
         true => Command::Ask { question: Question::Queue, json: false },
         false => Command::Send(Request::parse(&rest)?),
     };

@@ -175,7 +175,7 @@ pub fn history(history: &Value) -> String {
         let _ = writeln!(
             out,
             "{}  {}  {}  {} -> {}  {}",
-            when(entry, "at"),
+            when(entry, "time"),
             text(entry, "id"),
             text(entry, "outcome"),
             text(entry, "client"),
@@ -189,10 +189,11 @@ pub fn history(history: &Value) -> String {
 /// A line a device.
 pub fn devices(devices: &Value) -> String {
     let mut out = String::new();
-    for device in list(devices, "devices") {
+    for device in devices.as_array().map_or(&[][..], Vec::as_slice) {
+        let last = device.get("last_verdict").unwrap_or(&Value::Null);
         let _ = writeln!(
             out,
-            "{} ({})  accepted {}, delivered {}, failed {}, refused {}  last seen {}  {}",
+            "{} ({})  accepted {}, delivered {}, failed {}, refused {}  last seen {}  {}: {}",
             text(device, "client"),
             text(device, "helo"),
             number(device, "accepted"),
@@ -200,7 +201,8 @@ pub fn devices(devices: &Value) -> String {
             number(device, "failed"),
             number(device, "refused"),
             when(device, "last_seen"),
-            text(device, "last_text")
+            text(last, "outcome"),
+            text(last, "text")
         );
     }
     if out.is_empty() { "No device has connected yet\n".into() } else { out }

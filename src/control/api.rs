@@ -172,7 +172,11 @@ impl Api {
         let paused = self.paused().await?;
         let spool = Arc::clone(&self.spool);
         let read = blocking(move || whole(&spool, &waiting, paused.as_deref()));
-        read.await.map_err(|error| Refusal::Failed(error.to_string()))
+        read.await.map_err(|error| match error {
+            // It has left while we looked.
+            SpoolError::Io(error) if error.kind() == std::io::ErrorKind::NotFound => missing(),
+            error => Refusal::Failed(error.to_string()),
+        })
     }
 
     async fn change(&self, params: &Value, change: Change) -> Result<Value, Refusal> {

@@ -42,12 +42,14 @@ pub fn open(directory: &Path) -> Result<UnixListener, String> {
 pub async fn run(socket: UnixListener, api: Arc<Api>, mut stop: watch::Receiver<bool>) {
     let places = Arc::new(Semaphore::new(CLIENTS));
     loop {
-        let accepted = tokio::select! {
+        // First the place, then the client: the kernel lets those beyond wait.
+        let next = async { (Arc::clone(&places).acquire_owned().await, socket.accept().await) };
+        let (place, accepted) = tokio::select! {
             () = ordered(&mut stop) => return,
-            accepted = socket.accept() => accepted,
+            next = next => next,
         };
-        let (Ok((stream, _)), Ok(place)) = (accepted, Arc::clone(&places).try_acquire_owned()) else {
-            // Too many at once, or no file descriptors: whoever it is comes again.
+        let (Ok(place), Ok((stream, _))) = (place, accepted) else {
+            // No file descriptors.
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };

@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use crate::config::Settings;
@@ -68,8 +68,17 @@ enum Step {
         /// Whether others need the same.
         more: bool,
     },
-    /// An order was carried out; these messages are left.
-    Back(Vec<(Item, Option<Instant>)>),
+    /// An order was carried out.
+    Obeyed {
+        /// The messages that were in hand for it.
+        taken: Vec<MessageId>,
+        /// Those of them that are left.
+        back: Vec<(Item, Option<Instant>)>,
+        /// What has become of all that were meant.
+        changed: Changed,
+        /// Who waits for it.
+        answer: oneshot::Sender<Changed>,
+    },
     /// A summary was written, or not: then it is tried again.
     Told,
 }
@@ -280,7 +289,12 @@ impl Dispatch {
                     self.care();
                 }
             }
-            Step::Back(back) => self.put_back(back),
+            Step::Obeyed { taken, back, changed, answer } => {
+                taken.iter().for_each(|id| drop(self.in_hand.remove(id)));
+                self.put_back(back);
+                // Not before: whoever asked may at once ask for the next thing.
+                let _ = answer.send(changed);
+            }
             Step::Told => {}
         }
     }

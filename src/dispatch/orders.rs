@@ -212,6 +212,7 @@ impl Dispatch {
         taken.iter().for_each(|(item, _)| self.take_in_hand(&item.entry));
         let spool = Arc::clone(&self.spool);
         self.start(async move {
+            let names = taken.iter().map(|(item, _)| item.entry.id).collect();
             let mut back = Vec::new();
             let mut rest = taken.into_iter().peekable();
             while rest.peek().is_some() {
@@ -235,8 +236,7 @@ impl Dispatch {
                     }
                 }
             }
-            let _ = answer.send(changed);
-            Step::Back(back)
+            Step::Obeyed { taken: names, back, changed, answer }
         });
     }
 }

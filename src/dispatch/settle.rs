@@ -126,7 +126,9 @@ impl Settle {
         let mut results = Vec::with_capacity(outcome.results.len());
         for (index, verdict) in &outcome.results {
             let Some(to) = meta.envelope.to.get(*index).cloned() else { continue };
-            let (account, tls, client) = (self.account.clone(), outcome.tls.clone(), meta.client.clone());
+            let (account, tls) = (self.account.clone(), outcome.tls.clone());
+            // Our own mail is nobody's: it must not be counted as that of the programs on this host.
+            let client = if meta.notice { String::new() } else { meta.client.clone() };
             let (from, size) = (meta.envelope.from.clone(), item.entry.size);
             let (progress, text) = match verdict {
                 Verdict::Delivered(reply) => {

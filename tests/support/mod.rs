@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`certs`] | a certificate authority: good, expired, foreign … certificates, made anew for each test |
 //! | [`provider`] | the mail provider: a scriptable, strict SMTP server inside the test process |
+//! | [`ask`] | the owner on the command line, and a device that sends a mail in good order |
 //! | [`client`] | the device on the LAN: raw bytes, in any chunking, with or without a goodbye |
 //! | [`devices`] | the conversations of known devices, byte for byte |
 //! | [`relay`] | nothing: it runs the real `smtprelay` program with a configuration of its own |
@@ -17,6 +18,7 @@
 //! talks to anything but the loopback interface.
 #![allow(dead_code, unused_imports)] // each test file uses another part of it
 
+pub mod ask;
 pub mod certs;
 pub mod client;
 pub mod devices;
