@@ -290,7 +290,9 @@ impl Dispatch {
                 }
             }
             Step::Obeyed { taken, back, changed, answer } => {
-                taken.iter().for_each(|id| drop(self.in_hand.remove(id)));
+                for id in &taken {
+                    self.in_hand.remove(id);
+                }
                 self.put_back(back);
                 // Not before: whoever asked may at once ask for the next thing.
                 let _ = answer.send(changed);
