@@ -48,6 +48,21 @@ async fn removed(relay: &Relay, id: &str) {
 }
 
 #[tokio::test]
+async fn a_provider_that_takes_fewer_recipients_at_once_gets_the_others_right_after() {
+    let provider = provider().start().await;
+    for name in ["c@example.com", "d@example.com"] {
+        let refusal = Fault::Reply("452 4.5.3 Too many recipients".into());
+        provider.set_fault(Step::Rcpt(name.into()), refusal, Times::First(1));
+    }
+    // Without the rule they would wait for this.
+    let relay = relay_to(&provider).relay_option("retry_min", "10m").start().await;
+    let id = send_to(&relay, &["a@example.com", "b@example.com", "c@example.com", "d@example.com"], TEXT).await;
+    removed(&relay, &id).await;
+    let recipients: Vec<_> = provider.messages().into_iter().map(|message| message.recipients).collect();
+    assert_eq!(recipients, [["a@example.com", "b@example.com"], ["c@example.com", "d@example.com"]]);
+}
+
+#[tokio::test]
 async fn a_message_passes_byte_for_byte_and_its_story_can_be_found_by_its_name() {
     let provider = provider().start().await;
     let relay = relay_to(&provider).relay_option("hostname", "gw.example").start().await;

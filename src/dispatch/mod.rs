@@ -324,7 +324,10 @@ impl Dispatch {
         }
         let attempts = known.as_ref().map_or(item.attempts, |known| known.state.attempts).saturating_add(1);
         let settings = self.settings.borrow().clone();
-        let wait = backoff(attempts, jitter(), settings.relay.retry_min, settings.relay.retry_max);
+        let wait = match outcome.goes_on && has_taken(&outcome) {
+            true => Duration::ZERO,
+            false => backoff(attempts, jitter(), settings.relay.retry_min, settings.relay.retry_max),
+        };
         let (spool, account) = (Arc::clone(&self.spool), self.lane.name());
         let settle = Settle { spool, teller: self.teller(), account, wait };
         let (wakings, id) = (self.wakings, item.entry.id);
@@ -336,7 +339,7 @@ impl Dispatch {
     /// a trouble of its own that it does not name: then one message is tried from time to time, and all when it is taken.
     fn judge_provider(&mut self, item: &mut Item, outcome: &Outcome, now: Instant) {
         self.lane.works();
-        let taken = outcome.results.iter().any(|(_, verdict)| matches!(verdict, Verdict::Delivered(_)));
+        let taken = has_taken(outcome);
         let put_off = outcome.results.iter().any(|(_, verdict)| matches!(verdict, Verdict::Deferred(_)));
         if taken {
             self.schedule.forgive();
@@ -361,6 +364,11 @@ impl Dispatch {
         }
         self.bring_to_safety().await;
     }
+}
+
+/// Whether the provider took the message for somebody.
+fn has_taken(outcome: &Outcome) -> bool {
+    outcome.results.iter().any(|(_, verdict)| matches!(verdict, Verdict::Delivered(_)))
 }
 
 /// Trouble of the account that a message drew: the next look is with another one. If that was taken and this one draws

@@ -52,6 +52,11 @@ pub fn find(reply: &Reply) -> Option<&'static Known> {
     })
 }
 
+/// Whether the provider takes fewer recipients at once (RFC 5321 section 4.5.3.1.10).
+pub fn is_too_many(reply: &Reply) -> bool {
+    find(reply).is_some_and(|row| row.remedy == TOO_MANY_RECIPIENTS)
+}
+
 type Codes = &'static [u16];
 type Words = &'static [&'static str];
 

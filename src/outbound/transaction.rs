@@ -10,6 +10,7 @@ use tokio::time::{Duration, timeout};
 
 use super::client::{Connection, broken};
 use super::flight::Replies;
+use super::known;
 use super::patience::Patience;
 use super::reply::Reply;
 use super::verdict::{Judged, Outcome, Stage, Trouble, Verdict, judge};
@@ -235,6 +236,7 @@ impl Transaction<'_> {
     /// Takes down what the server said of the recipients, in their order. Those that it took, or said nothing of, stay.
     fn take_down(&mut self, replies: &[Reply]) {
         let somebody = replies.iter().any(Reply::is_positive);
+        self.outcome.goes_on = somebody && replies.iter().any(known::is_too_many);
         let mut replies = replies.iter();
         for target in std::mem::take(&mut self.targets) {
             let stage = Stage::Recipient { own_sender: self.own_sender };

@@ -62,6 +62,8 @@ pub struct Outcome {
     pub trouble: Option<Trouble>,
     /// How the connection was protected.
     pub tls: Option<TlsFacts>,
+    /// Whether the provider took fewer recipients than there are: the others are to follow at once.
+    pub goes_on: bool,
     /// Whether text of the message has left: then it may have arrived although nobody said so.
     pub text_sent: bool,
     /// The stored message itself is of no use; the reason.
