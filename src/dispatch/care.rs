@@ -13,8 +13,9 @@ use crate::queue::{Entry, Place, Spool, blocking};
 use crate::report::Event;
 use crate::system::clock;
 
-/// How long `deferred` mail stays in RAM before it is moved to `safe_spool`.
-const MOVE_AFTER: Duration = Duration::from_secs(60);
+/// How long `deferred` mail stays in RAM before it is moved to `safe_spool`: with the time until it is looked through, and
+/// that of the move, less than the minute that is promised.
+const MOVE_AFTER: Duration = Duration::from_secs(45);
 /// How long mail may lie in RAM with a time of arrival that turned out wrong: most of it leaves before.
 const REDATE_AFTER: Duration = Duration::from_secs(60);
 /// Messages that are cared for at a time: those in hand are not sent meanwhile.

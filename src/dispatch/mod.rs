@@ -40,7 +40,7 @@ use tell::Teller;
 pub use orders::{Change, Changed, Health, Order, Page, Standing, Waiting, Which};
 
 /// How often waiting mail is looked through for what needs care.
-const CARE: Duration = Duration::from_secs(15);
+const CARE: Duration = Duration::from_secs(10);
 /// How often the clock is looked at.
 const CLOCK: Duration = Duration::from_secs(5);
 /// How long deliveries may go on after the order to stop; procd kills after 15 s.
