@@ -76,7 +76,7 @@ impl Origin {
 #[derive(Clone)]
 pub struct Desk {
     spool: Arc<Spool>,
-    arrivals: mpsc::UnboundedSender<Entry>,
+    arrivals: mpsc::UnboundedSender<(Entry, Meta)>,
     /// Bytes of the smallest message that found no room since the owner was told that the queue is full; `None` while it
     /// is not.
     full: Arc<Mutex<Option<u64>>>,
@@ -84,7 +84,7 @@ pub struct Desk {
 
 impl Desk {
     /// A desk for `spool`; what is accepted is sent to `arrivals`, which holds no more than the spool does.
-    pub fn new(spool: Arc<Spool>, arrivals: mpsc::UnboundedSender<Entry>) -> Self {
+    pub fn new(spool: Arc<Spool>, arrivals: mpsc::UnboundedSender<(Entry, Meta)>) -> Self {
         Self { spool, arrivals, full: Arc::default() }
     }
 
@@ -198,11 +198,11 @@ impl Intake {
             notice: origin.notice,
             undated: Some(undated),
         };
-        let committed = self.draft.commit(repaired.header, meta).await;
+        let committed = self.draft.commit(repaired.header, meta.clone()).await;
         let entry = self.desk.watch(self.size, committed)?;
         self.desk.taken(self.size);
         // Without a dispatcher the program is ending; the message is found at the next start.
-        let _ = self.desk.arrivals.send(entry);
+        let _ = self.desk.arrivals.send((entry, meta));
         Ok(Taken { id, size: self.size, repairs: repaired.repairs })
     }
 }

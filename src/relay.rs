@@ -20,7 +20,7 @@ use crate::dispatch::{Dispatch, Inputs};
 use crate::inbound::listener::{LOCAL_SOCKET, Listeners, open_local, run_local};
 use crate::intake::Desk;
 use crate::queue::schedule::Item;
-use crate::queue::{Found, Spool, blocking};
+use crate::queue::{Found, Meta, Spool, State, blocking};
 use crate::report::{Event, Hook, observe};
 use crate::system::task::{self, spawn};
 use crate::system::{self, clock};
@@ -52,10 +52,6 @@ fn advise(settings: &Settings) {
     let relay = &settings.relay;
     if relay.safe_spool.is_none() {
         advice.push(relay.promise());
-    }
-    if settings.accounts.len() > 1 {
-        let used = settings.accounts.first().map(|a| a.name.as_str()).unwrap_or_default();
-        advice.push(format!("this version sends everything through the first account, '{used}'"));
     }
     advice.into_iter().for_each(|text| Event::Advice { text }.log());
 }
@@ -158,7 +154,7 @@ fn without(what: &str, error: &str) {
 }
 
 /// Reads what an earlier run left, and hands it to the dispatcher piece by piece. Devices can send meanwhile.
-async fn read_queue(spool: Arc<Spool>, found: Vec<Found>, to: mpsc::Sender<Vec<Item>>) {
+async fn read_queue(spool: Arc<Spool>, found: Vec<Found>, to: mpsc::Sender<Vec<(Item, Meta, State)>>) {
     let now = Instant::now();
     for piece in found.chunks(READ_AT_ONCE) {
         let (spool, piece) = (Arc::clone(&spool), piece.to_vec());
@@ -166,9 +162,10 @@ async fn read_queue(spool: Arc<Spool>, found: Vec<Found>, to: mpsc::Sender<Vec<I
             let read = piece.into_iter().filter_map(|found| spool.inspect(found));
             Ok::<_, std::io::Error>(
                 read.map(|(entry, meta, state)| {
-                    let same_boot = meta.undated.filter(|undated| undated.boot == clock::boot());
+                    let same_boot = meta.undated.as_ref().filter(|undated| undated.boot == clock::boot());
                     let uptime = same_boot.map(|undated| undated.uptime);
-                    Item { uptime, held: state.held, attempts: state.attempts, ..Item::new(entry, now) }
+                    let (held, attempts) = (state.held, state.attempts);
+                    (Item { uptime, held, attempts, ..Item::new(entry, now) }, meta, state)
                 })
                 .collect(),
             )

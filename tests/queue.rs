@@ -352,12 +352,12 @@ async fn an_account_in_trouble_says_why_everywhere() {
     let status = json(&relay, "status").await;
     assert_eq!(
         fields(&status),
-        ["account", "clock", "counters", "health", "power_cut", "queue", "running", "safe_spool", "version"]
+        ["accounts", "clock", "counters", "health", "power_cut", "queue", "running", "safe_spool", "version"]
     );
-    let reason = status["account"]["paused"]["reason"].as_str().unwrap();
+    let reason = status["accounts"][0]["paused"]["reason"].as_str().unwrap();
     assert!(reason.contains("password") || reason.contains("login"), "{reason}");
     assert_eq!(messages[0]["why"], json!(reason));
-    assert!((1..=60).contains(&status["account"]["paused"]["next"].as_u64().unwrap()), "{status}");
+    assert!((1..=60).contains(&status["accounts"][0]["paused"]["next"].as_u64().unwrap()), "{status}");
     assert!(status["health"].as_str().unwrap().starts_with("Not relaying, 1 message waits, next look in "), "{status}");
     for command in ["queue".to_string(), format!("queue show {id}"), "status".to_string()] {
         assert!(said(&relay, &command).await.contains(reason), "{command}");

@@ -124,17 +124,19 @@ pub fn message(message: &Value) -> String {
 pub fn status(status: &Value) -> String {
     let nothing = Value::Null;
     let part = |name: &str| status.get(name).unwrap_or(&nothing);
-    let (queue, power, clock, account) = (part("queue"), part("power_cut"), part("clock"), part("account"));
+    let (queue, power, clock) = (part("queue"), part("power_cut"), part("clock"));
     let mut out = format!("{}\n", text(status, "health"));
     let _ = writeln!(out, "smtprelay {}, running for {}", text(status, "version"), ago(number(status, "running")));
     if clock.get("set") == Some(&Value::Bool(false)) {
         let _ = writeln!(out, "the clock is not set");
     }
-    let _ = write!(out, "account {}: ", text(account, "name"));
-    let _ = match account.get("paused").filter(|paused| !paused.is_null()) {
-        Some(paused) => writeln!(out, "paused for {}: {}", ago(number(paused, "since")), text(paused, "reason")),
-        None => writeln!(out, "fine, or not tried yet"),
-    };
+    for account in list(status, "accounts") {
+        let _ = write!(out, "account {}: ", text(account, "name"));
+        let _ = match account.get("paused").filter(|paused| !paused.is_null()) {
+            Some(paused) => writeln!(out, "paused for {}: {}", ago(number(paused, "since")), text(paused, "reason")),
+            None => writeln!(out, "fine, or not tried yet"),
+        };
+    }
     let _ = writeln!(
         out,
         "queue: {} messages ({} held), {} of {}",

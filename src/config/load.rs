@@ -10,7 +10,7 @@ use log::LevelFilter;
 use super::providers;
 use super::reader::{Problem, Reader, Severity};
 use super::secret::Secret;
-use super::settings::{Account, AuthMode, Durability, Listener, Relay, Settings, TlsMode, default};
+use super::settings::{Account, AuthMode, Durability, Listener, Relay, Route, Settings, TlsMode, default};
 use super::uci::{Package, Section};
 use crate::message::{FromPolicy, is_address};
 
@@ -39,6 +39,7 @@ pub fn settings(package: &Package) -> (Settings, Vec<Problem>) {
     let mut relay_section: Option<&Section> = None;
     let mut listeners = Vec::new();
     let mut accounts = Vec::new();
+    let mut routes = Vec::new();
     for section in &package.sections {
         match section.kind.as_str() {
             "relay" if relay_section.is_some() => problems.push(Problem {
@@ -49,7 +50,8 @@ pub fn settings(package: &Package) -> (Settings, Vec<Problem>) {
             "relay" => relay_section = Some(section),
             "listener" => listeners.extend(listener(section, &mut problems)),
             "account" => accounts.extend(account(section, &mut problems)),
-            "device" | "route" | "alias" | "user" => problems.push(Problem {
+            "route" => routes.push(section),
+            "device" | "alias" | "user" => problems.push(Problem {
                 line: section.line,
                 severity: Severity::Warning,
                 text: format!("section '{}' has no effect in this version", section.kind),
@@ -67,10 +69,17 @@ pub fn settings(package: &Package) -> (Settings, Vec<Problem>) {
     if relay.enabled && listeners.is_empty() {
         whole(Severity::Error, "no section 'listener' is enabled: no device could connect");
     }
+    if routes.len() > ROUTE_LIMIT {
+        whole(Severity::Error, "more than 64 sections 'route'");
+    }
+    if relay.enabled && !accounts.is_empty() && !accounts.iter().any(|account| account.general) {
+        whole(Severity::Error, "no account has default '1': mail that no route names could not leave");
+    }
     if relay.enabled && accounts.is_empty() {
         whole(Severity::Error, "no section 'account' is filled in: set provider (or host), username and password");
     }
-    (Settings { relay, listeners, accounts }, problems)
+    let routes = routes.into_iter().map(|section| route(section, &accounts, &mut problems)).collect();
+    (Settings { relay, listeners, accounts, routes }, problems)
 }
 
 fn relay(section: &Section, problems: &mut Vec<Problem>) -> Relay {
@@ -146,13 +155,13 @@ fn listener(section: &Section, problems: &mut Vec<Problem>) -> Option<Listener> 
     }
     let mut allow: Vec<IpNet> = Vec::new();
     for text in read.list("allow") {
-        match text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from)) {
+        match network(&text) {
             Some(net) => {
                 if net.prefix_len() == 0 {
                     let text = format!("list allow '{net}' lets the whole world send through your account");
                     read.warn("allow", text);
                 }
-                allow.push(net.trunc());
+                allow.push(net);
             }
             None => read.error("allow", format!("list allow '{text}' is not a network such as 192.168.1.0/24")),
         }
@@ -220,6 +229,7 @@ fn account(section: &Section, problems: &mut Vec<Problem>) -> Option<Account> {
         password: Secret::new(read.text("password").unwrap_or_default()),
         from_policy: read.choice("from_policy", policy, &FROM_POLICIES),
         from,
+        general: read.flag("default", true),
         connections: read.number("connections", default::CONNECTIONS, 1..=16),
         timeout: read.duration("timeout", default::ACCOUNT_TIMEOUT, Duration::from_secs(5)),
     };
@@ -241,6 +251,37 @@ fn account(section: &Section, problems: &mut Vec<Problem>) -> Option<Account> {
     }
     read.finish();
     used.then_some(account)
+}
+
+/// Routes at most: each has a schedule of its own.
+const ROUTE_LIMIT: usize = 64;
+
+fn route(section: &Section, accounts: &[Account], problems: &mut Vec<Problem>) -> Route {
+    let mut read = Reader::new(section, problems);
+    let names = read.list("account");
+    for name in &names {
+        if !accounts.iter().any(|account| account.name == *name) {
+            read.error("account", format!("list account '{name}': there is no account of this name that is used"));
+        }
+    }
+    if names.is_empty() {
+        let line = read.line();
+        read.problem(Severity::Error, line, "a route needs list account: the accounts that its mail leaves through");
+    }
+    let mut clients = Vec::new();
+    for text in read.list("client") {
+        match network(&text) {
+            Some(net) => clients.push(net),
+            None => read.error("client", format!("list client '{text}' is not an address or network")),
+        }
+    }
+    let route = Route { accounts: names, senders: read.list("sender"), recipients: read.list("recipient"), clients };
+    read.finish();
+    route
+}
+
+fn network(text: &str) -> Option<IpNet> {
+    text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from)).map(|net| net.trunc())
 }
 
 fn account_fits_together(account: &Account, read: &mut Reader) {

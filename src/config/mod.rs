@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 pub use reader::{Problem, Severity};
 pub use secret::Secret;
-pub use settings::{Account, AuthMode, Durability, Listener, Relay, Settings, TlsMode};
+pub use settings::{Account, AuthMode, Durability, Listener, Relay, Route, Settings, TlsMode};
 pub use show::show;
 
 /// Where OpenWrt keeps the settings.

@@ -176,10 +176,25 @@ pub struct Account {
     pub from: String,
     /// What happens to other sender addresses.
     pub from_policy: FromPolicy,
+    /// Whether mail that no route names may leave through it.
+    pub general: bool,
     /// Connections at once.
     pub connections: u32,
     /// How long the provider may take for a reply.
     pub timeout: Duration,
+}
+
+/// A section `route`: which accounts some mail leaves through.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Route {
+    /// Names of the accounts, first choice first.
+    pub accounts: Vec<String>,
+    /// Patterns of envelope senders, `*` for anything; empty: all.
+    pub senders: Vec<String>,
+    /// Patterns of recipients; empty: all.
+    pub recipients: Vec<String>,
+    /// Networks of devices; empty: all, and programs on this host.
+    pub clients: Vec<IpNet>,
 }
 
 /// All settings.
@@ -191,6 +206,8 @@ pub struct Settings {
     pub listeners: Vec<Listener>,
     /// Enabled sections `account`, in the order of the file.
     pub accounts: Vec<Account>,
+    /// Sections `route`, in the order of the file: the first that fits counts.
+    pub routes: Vec<Route>,
 }
 
 impl Relay {

@@ -1,7 +1,7 @@
 //! Prints settings as a UCI file: complete, with defaults filled in and secrets masked.
 
 use super::load::{AUTH_MODES, DURABILITIES, FROM_POLICIES, LOG_LEVELS, TLS_MODES};
-use super::settings::{Account, Listener, Relay, Settings};
+use super::settings::{Account, Listener, Relay, Route, Settings};
 use super::uci::{self, Opt, Package, Section, Value};
 use super::units;
 
@@ -93,8 +93,18 @@ fn account(account: &Account) -> Section {
         .option("password", if account.password.is_empty() { String::new() } else { account.password.to_string() })
         .option("from", &account.from)
         .option("from_policy", word(&FROM_POLICIES, &account.from_policy))
+        .option("default", flag(account.general))
         .option("connections", account.connections)
         .option("timeout", units::format_duration(account.timeout))
+        .0
+}
+
+fn route(route: &Route) -> Section {
+    Writer::new("route", "")
+        .list("account", &route.accounts)
+        .list("sender", &route.senders)
+        .list("recipient", &route.recipients)
+        .list("client", &route.clients)
         .0
 }
 
@@ -103,5 +113,6 @@ pub fn show(settings: &Settings) -> String {
     let mut sections = vec![relay(&settings.relay)];
     sections.extend(settings.listeners.iter().map(listener));
     sections.extend(settings.accounts.iter().map(account));
+    sections.extend(settings.routes.iter().map(route));
     String::from_utf8_lossy(&uci::export(&Package { sections })).into_owned()
 }

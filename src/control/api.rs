@@ -122,16 +122,22 @@ impl Api {
         let safe = settings.relay.safe_spool.as_ref().map(|path| {
             json!({ "path": path.display().to_string(), "files_written": wear.files, "bytes_written": wear.bytes })
         });
-        let paused = health
-            .paused
-            .as_ref()
-            .map(|(reason, since, next)| json!({ "reason": reason, "since": since.as_secs(), "next": next.as_secs() }));
+        let accounts: Vec<Value> = health
+            .accounts
+            .iter()
+            .map(|account| {
+                let paused = account.pause.as_ref().map(|pause| {
+                    json!({ "reason": pause.reason, "since": pause.since.as_secs(), "next": pause.next.as_secs() })
+                });
+                json!({ "name": account.name, "paused": paused })
+            })
+            .collect();
         Ok(json!({
             "version": VERSION,
             "running": self.started.elapsed().as_secs(),
             "health": sentence(&health),
             "clock": { "set": clock::is_set(), "now": clock::now() },
-            "account": { "name": health.account, "paused": paused },
+            "accounts": accounts,
             "queue": {
                 "messages": health.waiting,
                 "held": health.held,
@@ -162,7 +168,7 @@ impl Api {
     }
 
     async fn paused(&self) -> Result<Option<String>, Refusal> {
-        Ok(self.order(|answer| Order::Health { answer }).await?.paused.map(|(reason, _, _)| reason))
+        Ok(self.order(|answer| Order::Health { answer }).await?.paused.map(|(reason, _)| reason))
     }
 
     async fn message(&self, id: MessageId) -> Result<Value, Refusal> {
@@ -215,7 +221,7 @@ fn sentence(health: &Health) -> String {
         n => format!("{n} messages wait"),
     };
     match &health.paused {
-        Some((reason, _, next)) => format!("Not relaying, {waiting}, next look in {} s: {reason}", next.as_secs()),
+        Some((reason, next)) => format!("Not relaying, {waiting}, next look in {} s: {reason}", next.as_secs()),
         None => format!("Relaying; {waiting}."),
     }
 }

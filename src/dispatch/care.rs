@@ -8,7 +8,7 @@ use super::settle::Settle;
 use super::{Dispatch, Step};
 use crate::config::Durability;
 use crate::queue::journal::Note;
-use crate::queue::schedule::Item;
+use crate::queue::schedule::{Item, Schedule};
 use crate::queue::{Entry, Place, Spool, blocking};
 use crate::report::Event;
 use crate::system::clock;
@@ -40,7 +40,7 @@ impl Dispatch {
         }
         if clock::is_set() {
             Event::ClockSet { now: clock::now() }.log();
-            self.schedule.redate();
+            self.queues.each(Schedule::redate);
             self.clock_set = Instant::now();
         }
         self.wake();
@@ -53,7 +53,7 @@ impl Dispatch {
         let settled = self.clock_set.elapsed() >= REDATE_AFTER;
         let needs_move = |item: &Item| moves && item.entry.place == Place::Spool && item.since.elapsed() >= MOVE_AFTER;
         let needs_time = |item: &Item| item.undated && settled;
-        let taken = self.schedule.take_where(AT_ONCE, |item| needs_move(item) || needs_time(item));
+        let taken = self.queues.take_where(AT_ONCE, |item| needs_move(item) || needs_time(item));
         if taken.is_empty() {
             return;
         }
@@ -74,17 +74,19 @@ impl Dispatch {
         if self.clock_set.elapsed() < EXPIRE_AFTER.min(limit) || !clock::is_set() {
             return;
         }
-        let expired = self.schedule.take_where(AT_ONCE, |item| !item.held && item.age().is_some_and(|age| age > limit));
-        let pause = self.lane.paused(Instant::now()).map(|pause| pause.reason);
+        let expired = self.queues.take_where(AT_ONCE, |item| !item.held && item.age().is_some_and(|age| age > limit));
         for (item, _) in expired {
+            let pause = self.lanes.paused(self.routes.accounts(item.route), Instant::now());
+            let pause = pause.map(|(_, pause)| pause.reason);
             self.take_in_hand(&item.entry);
             let settle = Settle {
                 spool: Arc::clone(&self.spool),
+                routes: Arc::clone(&self.routes),
                 teller: self.teller(),
-                account: self.lane.name(),
+                account: String::new(),
                 wait: super::CARE,
             };
-            let (wakings, id, pause) = (self.wakings, item.entry.id, pause.clone());
+            let (wakings, id) = (self.wakings, item.entry.id);
             self.start(async move {
                 Step::Settled { id, wakings, generation: None, left: settle.expire(item, pause).await }
             });
@@ -98,6 +100,7 @@ impl Dispatch {
             let Some(batch) = teller.reporter().take_due(Instant::now()) else { return };
             let settle = Settle {
                 spool: Arc::clone(&self.spool),
+                routes: Arc::clone(&self.routes),
                 teller: teller.clone(),
                 account: String::new(),
                 wait: Duration::ZERO,
@@ -117,7 +120,7 @@ impl Dispatch {
         }
         let spool = Arc::clone(&self.spool);
         let undated: Vec<Entry> =
-            self.schedule.items().filter(|(item, _)| item.undated).map(|(item, _)| item.entry.clone()).collect();
+            self.queues.items().filter(|(item, _)| item.undated).map(|(item, _)| item.entry.clone()).collect();
         let moved = blocking(move || {
             for entry in &undated {
                 write_time(&spool, entry);

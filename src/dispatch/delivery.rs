@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use super::lane::{Job, Returned, quit};
+use super::routes::{RouteId, Routes};
 use crate::config::TlsMode;
 use crate::message::date;
 use crate::outbound::transaction::Line;
 use crate::outbound::verdict::TroubleKind;
 use crate::outbound::{Connection, Outcome, Trouble, connect, send, tls};
+use crate::queue::journal::Progress;
 use crate::queue::schedule::Item;
 use crate::queue::{Meta, Spool, SpoolError, State, Stored, blocking};
 use crate::report::Event;
@@ -43,18 +45,20 @@ pub struct Attempted {
     pub known: Option<Known>,
     /// The connection, if it can carry more.
     pub connection: Option<Connection>,
+    /// Name of the account.
+    pub account: String,
     /// What belongs to the account.
     pub lane: Returned,
 }
 
-/// Sends `item` as far as possible.
-pub async fn deliver(mut job: Job, spool: Arc<Spool>, item: Item) -> Attempted {
+/// Sends `item` as far as possible to those of its recipients that take its route.
+pub async fn deliver(mut job: Job, spool: Arc<Spool>, routes: Arc<Routes>, item: Item) -> Attempted {
     let mut outcome = Outcome::default();
     let mut known = None;
     let mut connection = job.connection.take();
     // A kept connection may have been closed by the server in this very moment: then once more with a new one.
     for _ in 0..2 {
-        let stored = match open(&spool, &item).await {
+        let mut stored = match open(&spool, &item).await {
             Ok(stored) => stored,
             Err(error) => {
                 outcome = unreadable(&item, error);
@@ -66,6 +70,7 @@ pub async fn deliver(mut job: Job, spool: Arc<Spool>, item: Item) -> Attempted {
         if stored.state.is_done() {
             break;
         }
+        leave_to_others(&mut stored, &routes, item.route);
         connection = connection.take().and_then(|mut kept| kept.client.stream.is_idle().then_some(kept));
         let reused = connection.is_some();
         if connection.is_none() {
@@ -95,7 +100,7 @@ pub async fn deliver(mut job: Job, spool: Arc<Spool>, item: Item) -> Attempted {
         task::spawn(quit(open));
     }
     let lane = Returned { generation: job.generation, connector: job.connector };
-    Attempted { item, outcome, known, connection, lane }
+    Attempted { item, outcome, known, connection, account: job.account.name.clone(), lane }
 }
 
 async fn open(spool: &Arc<Spool>, item: &Item) -> Result<Stored, SpoolError> {
@@ -104,6 +109,17 @@ async fn open(spool: &Arc<Spool>, item: &Item) -> Result<Stored, SpoolError> {
     item.unsaved.iter().for_each(|note| stored.state.apply(note));
     correct_dates(&mut stored, item.entry.arrived);
     Ok(stored)
+}
+
+/// Recipients that take another route are none of this attempt's business.
+fn leave_to_others(stored: &mut Stored, routes: &Routes, route: RouteId) {
+    if routes.is_single() {
+        return;
+    }
+    let meta = &stored.meta;
+    let others = stored.state.recipients.iter_mut().filter(|recipient| routes.of(meta, &recipient.address) != route);
+    // Only in this copy of the state, and nothing is written down from it.
+    others.for_each(|recipient| recipient.progress = Progress::Delivered);
 }
 
 /// Puts the dates right that the gateway wrote while its clock was wrong.

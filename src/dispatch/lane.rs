@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio_rustls::TlsConnector;
 
-use crate::config::{Account, Settings, TlsMode};
+use crate::config::{Account, TlsMode};
 use crate::outbound::verdict::TroubleKind;
 use crate::outbound::{Connection, Trouble};
 use crate::report::Event;
@@ -29,6 +29,7 @@ struct Pause {
 }
 
 /// A pause, for people.
+#[derive(Debug, Clone)]
 pub struct PauseFacts {
     /// Why, in one plain sentence with its remedy.
     pub reason: String,
@@ -62,7 +63,7 @@ pub struct Returned {
 
 /// One account at work.
 pub struct Lane {
-    account: Option<Arc<Account>>,
+    account: Arc<Account>,
     hostname: String,
     connector: Option<TlsConnector>,
     idle: Vec<Connection>,
@@ -88,12 +89,12 @@ fn pause_time(kind: TroubleKind, failures: u32) -> Duration {
 }
 
 impl Lane {
-    /// The lane of the first account.
-    pub fn new(settings: &Settings) -> Self {
+    /// The lane of an account. `hostname` is our own name.
+    pub fn new(account: &Account, hostname: &str) -> Self {
         static GENERATION: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
         Self {
-            account: settings.accounts.first().cloned().map(Arc::new),
-            hostname: settings.relay.hostname(),
+            account: Arc::new(account.clone()),
+            hostname: hostname.into(),
             connector: None,
             idle: Vec::new(),
             in_flight: 0,
@@ -106,7 +107,7 @@ impl Lane {
 
     /// Name of the account.
     pub fn name(&self) -> String {
-        self.account.as_ref().map(|a| a.name.clone()).unwrap_or_default()
+        self.account.name.clone()
     }
 
     /// Why nothing is sent now, or why nothing was before the look that is under way.
@@ -135,7 +136,7 @@ impl Lane {
     /// Waits as long as the clock is evidently wrong: no certificate can be judged, and dates would be wrong. Tells
     /// whether it does.
     pub fn waits_for_clock(&mut self, now: Instant) -> bool {
-        let Some(account) = &self.account else { return false };
+        let account = &self.account;
         let judges = account.tls != TlsMode::None && account.verify && account.fingerprint.is_none();
         let patient = now.saturating_duration_since(self.made) < CLOCK_PATIENCE;
         if clock::is_set() || !(judges || patient) {
@@ -159,46 +160,47 @@ impl Lane {
 
     /// Whether another delivery may start. While the account is in trouble there is one at a time.
     pub fn has_room(&self, now: Instant) -> bool {
-        let Some(account) = &self.account else { return false };
         match &self.pause {
             Some(pause) => pause.until <= now && self.in_flight == 0,
-            None => self.in_flight < account.connections,
+            None => self.in_flight < self.account.connections,
         }
     }
 
-    /// What the next delivery takes along; `None` without an account. Call it only when there is room.
-    pub fn job(&mut self) -> Option<Job> {
-        let account = self.account.clone()?;
+    /// Whether it was in trouble when it was last heard of.
+    pub fn is_in_trouble(&self) -> bool {
+        self.pause.is_some()
+    }
+
+    /// What the next delivery takes along. Call it only when there is room.
+    pub fn job(&mut self) -> Job {
         self.in_flight = self.in_flight.saturating_add(1);
-        Some(Job {
-            account,
+        Job {
+            account: Arc::clone(&self.account),
             hostname: self.hostname.clone(),
             connector: self.connector.clone(),
             connection: self.idle.pop(),
             generation: self.generation,
-        })
+        }
     }
 
-    /// Takes back what a delivery returns. False when it was started under older settings, so that what it met says
-    /// nothing about these.
-    pub fn returned(&mut self, returned: Returned, connection: Option<Connection>, now: Instant) -> bool {
-        if returned.generation != self.generation {
-            return false;
-        }
+    /// Whether a delivery was started by this lane, and not under older settings: then what it met says nothing here.
+    pub fn is(&self, generation: u32) -> bool {
+        self.generation == generation
+    }
+
+    /// Takes back what a delivery returns.
+    pub fn returned(&mut self, returned: Returned, connection: Option<Connection>, now: Instant) {
         self.connector = self.connector.take().or(returned.connector);
         if let Some(mut connection) = connection.filter(|c| c.messages < MESSAGES) {
             connection.used = now;
             self.idle.push(connection);
         }
-        true
     }
 
     /// What came of a delivery is on disk, and its place is free. Not before: so at most as many messages as there are
     /// places can come twice after a crash.
-    pub fn settled(&mut self, generation: u32) {
-        if generation == self.generation {
-            self.in_flight = self.in_flight.saturating_sub(1);
-        }
+    pub fn settled(&mut self) {
+        self.in_flight = self.in_flight.saturating_sub(1);
     }
 
     /// Trouble: everything waits. The log hears of it when it is new, and then ever more seldom.

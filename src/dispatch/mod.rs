@@ -4,14 +4,19 @@
 //! hand back what came of them. So there are no locks and no order of events in which something could be forgotten: a
 //! message is either in the schedule, or in the hand of exactly one task.
 //!
-//! [`lane`](self) is the state of an account, `delivery` one attempt, `settle` what becomes of a message after it,
-//! `reporter` and `tell` who hears of failures, `care` what waiting mail needs, `orders` what people ask for.
+//! `lane` is the state of an account, `lanes` which of them takes a message, `routes` and `queues` which way messages go
+//! and where they wait, `delivery` one attempt, `outcome` and `settle` what becomes of a message after it, `reporter` and
+//! `tell` who hears of failures, `care` what waiting mail needs, `orders` what people ask for.
 
 mod care;
 mod delivery;
 mod lane;
+mod lanes;
 mod orders;
+mod outcome;
+mod queues;
 mod reporter;
+mod routes;
 mod settle;
 mod tell;
 
@@ -24,17 +29,17 @@ use tokio::task::JoinSet;
 
 use crate::config::Settings;
 use crate::intake::Desk;
-use crate::outbound::verdict::TroubleKind;
-use crate::outbound::{Outcome, Trouble, Verdict};
-use crate::queue::journal::Progress;
-use crate::queue::schedule::{Item, backoff};
-use crate::queue::{Entry, MessageId, Schedule, Spool};
+use crate::queue::schedule::Item;
+use crate::queue::{Entry, MessageId, Meta, Spool, State, blocking};
 use crate::report::Event;
 use crate::system::{clock, ordered, task};
-use delivery::{Attempted, Known, deliver};
+use delivery::{Attempted, deliver};
 use lane::Lane;
+use lanes::Lanes;
+use queues::Queues;
 use reporter::Reporter;
-use settle::{Left, Settle};
+use routes::{RouteId, Routes};
+use settle::Left;
 use tell::Teller;
 
 pub use orders::{Change, Changed, Health, Order, Page, Standing, Waiting, Which};
@@ -68,6 +73,8 @@ enum Step {
         /// Whether others need the same.
         more: bool,
     },
+    /// These messages are no longer in hand.
+    Back(Vec<(Item, Option<Instant>)>),
     /// An order was carried out.
     Obeyed {
         /// The messages that were in hand for it.
@@ -88,12 +95,15 @@ pub struct Dispatch {
     settings: watch::Receiver<Arc<Settings>>,
     spool: Arc<Spool>,
     desk: Desk,
-    schedule: Schedule,
-    lane: Lane,
+    routes: Arc<Routes>,
+    queues: Queues,
+    lanes: Lanes,
     reporter: Arc<Mutex<Reporter>>,
     running: JoinSet<Step>,
     /// Messages that a task has in hand.
     in_hand: BTreeMap<MessageId, Entry>,
+    /// How often the settings have changed, and with them the routes.
+    routed: u32,
     /// How often everything was woken.
     wakings: u32,
     /// Whether a batch of waiting mail is being put in order.
@@ -108,9 +118,9 @@ pub struct Dispatch {
 /// What the dispatcher hears from the rest of the program.
 pub struct Inputs {
     /// Messages that have just been accepted.
-    pub arrivals: mpsc::UnboundedReceiver<Entry>,
+    pub arrivals: mpsc::UnboundedReceiver<(Entry, Meta)>,
     /// Messages of an earlier run, in pieces, until all have been read.
-    pub recovered: mpsc::Receiver<Vec<Item>>,
+    pub recovered: mpsc::Receiver<Vec<(Item, Meta, State)>>,
     /// What people and hotplug scripts ask for.
     pub orders: mpsc::Receiver<Order>,
     /// The order to stop.
@@ -120,16 +130,19 @@ pub struct Inputs {
 impl Dispatch {
     /// A dispatcher with an empty schedule.
     pub fn new(settings: watch::Receiver<Arc<Settings>>, spool: Arc<Spool>, desk: Desk) -> Self {
-        let (lane, now) = (Lane::new(&settings.borrow()), Instant::now());
+        let current = settings.borrow().clone();
+        let (routes, now) = (Arc::new(Routes::new(&current)), Instant::now());
         Self {
             settings,
             spool,
             desk,
-            schedule: Schedule::default(),
-            lane,
+            queues: Queues::new(routes.len()),
+            routes,
+            lanes: Lanes::new(&current),
             reporter: Arc::default(),
             running: JoinSet::new(),
             in_hand: BTreeMap::new(),
+            routed: 0,
             wakings: 0,
             caring: false,
             recovering: true,
@@ -150,7 +163,7 @@ impl Dispatch {
             self.start_deliveries();
             let wake = self.next_wake();
             tokio::select! {
-                Some(entry) = inputs.arrivals.recv() => self.arrived(entry),
+                Some((entry, meta)) = inputs.arrivals.recv() => self.arrived(entry, &meta),
                 items = inputs.recovered.recv(), if self.recovering => self.recovered(items),
                 // A task that panics ends the process, see main.rs.
                 Some(Ok(step)) = self.running.join_next() => self.stepped(step),
@@ -165,35 +178,62 @@ impl Dispatch {
         self.wind_up(&mut inputs.arrivals).await;
     }
 
-    fn arrived(&mut self, entry: Entry) {
+    fn arrived(&mut self, entry: Entry, meta: &Meta) {
         let now = Instant::now();
-        if let Some(pause) = self.lane.paused(now) {
+        let route = self.routes.next(meta, &State::new(&meta.envelope));
+        if let Some((account, pause)) = self.lanes.paused(self.routes.accounts(route), now) {
             Event::Deferred {
                 id: entry.id.to_string(),
                 to: String::new(),
-                account: self.lane.name(),
+                account,
                 tls: None,
                 reason: pause.reason,
                 next: pause.next,
             }
             .log();
         }
-        let item = Item { uptime: Some(clock::uptime()), ..Item::new(entry, now) };
-        self.schedule.add_fresh(item, now);
+        let item = Item { route, routed: self.routed, uptime: Some(clock::uptime()), ..Item::new(entry, now) };
+        self.queues.add_fresh(item, now);
     }
 
     /// Messages of an earlier run; `None` after the last of them.
-    fn recovered(&mut self, items: Option<Vec<Item>>) {
-        match items {
-            Some(items) => items.into_iter().for_each(|item| self.schedule.add(item)),
-            None => self.recovering = false,
+    fn recovered(&mut self, messages: Option<Vec<(Item, Meta, State)>>) {
+        let Some(messages) = messages else {
+            self.recovering = false;
+            return;
+        };
+        for (item, meta, state) in messages {
+            let route = self.routes.next(&meta, &state);
+            self.queues.add(Item { route, routed: self.routed, ..item });
         }
     }
 
     fn new_settings(&mut self) {
-        self.lane = Lane::new(&self.settings.borrow_and_update());
-        self.schedule.wake_all();
+        let settings = self.settings.borrow_and_update().clone();
+        self.routes = Arc::new(Routes::new(&settings));
+        self.routed = self.routed.wrapping_add(1);
+        self.lanes = Lanes::new(&settings);
+        let waiting = self.queues.take_where(usize::MAX, |_| true);
+        self.queues = Queues::new(self.routes.len());
         self.wakings = self.wakings.wrapping_add(1);
+        self.put_back(waiting.into_iter().map(|(item, _)| (item, None)).collect());
+    }
+
+    /// Reads messages once more, to see which way they go by the settings of now.
+    fn find_routes(&mut self, items: Vec<Item>) {
+        items.iter().for_each(|item| self.take_in_hand(&item.entry));
+        let (spool, routes, routed) = (Arc::clone(&self.spool), Arc::clone(&self.routes), self.routed);
+        self.start(async move {
+            let found = blocking(move || {
+                let find = |item: Item| {
+                    // What can't be read now is looked at when it is its turn.
+                    let route = spool.open_message(&item.entry).map_or(0, |read| routes.next(&read.meta, &read.state));
+                    (Item { route, routed, ..item }, None)
+                };
+                Ok::<_, std::io::Error>(items.into_iter().map(find).collect())
+            });
+            Step::Back(found.await.unwrap_or_default())
+        });
     }
 
     fn teller(&self) -> Teller {
@@ -203,7 +243,7 @@ impl Dispatch {
 
     /// Messages in the queue, wherever they are.
     fn waiting(&self) -> usize {
-        self.schedule.len() + self.in_hand.len() + self.teller().reporter().parked()
+        self.queues.len() + self.in_hand.len() + self.teller().reporter().parked()
     }
 
     /// Begins work beside the sending.
@@ -216,51 +256,65 @@ impl Dispatch {
         self.in_hand.insert(entry.id, entry.clone());
     }
 
-    /// Starts as many deliveries as the account may have at once. A paused account gets none, an account that has just
+    /// Starts as many deliveries as the accounts may have at once. A paused account gets none, an account that has just
     /// come back gets one, to see.
     fn start_deliveries(&mut self) {
         let now = Instant::now();
-        while self.lane.has_room(now) {
-            if !self.schedule.has_due(now) && !self.may_probe(now) {
-                break;
+        let routes = Arc::clone(&self.routes);
+        for route in 0..routes.len() {
+            let route = RouteId::try_from(route).unwrap_or(0);
+            while let Some(place) = self.lanes.choose(routes.accounts(route), now) {
+                if !self.start_delivery(route, place, now) {
+                    break;
+                }
             }
-            // Before anything is judged or dated by it.
-            self.look_at_clock();
-            if self.lane.waits_for_clock(now) {
-                break;
-            }
-            let due = match self.recovering {
-                // The order of age is known when all have been read; what has just come in need not wait for that.
-                true => self.schedule.take_fresh(now),
-                false => self.schedule.take_due(now),
-            };
-            let probe = self.may_probe(now);
-            let Some(item) = due.or_else(|| probe.then(|| self.schedule.take_probe()).flatten()) else { break };
-            let Some(job) = self.lane.job() else {
-                self.schedule.add(item);
-                break;
-            };
-            self.take_in_hand(&item.entry);
-            let spool = Arc::clone(&self.spool);
-            self.start(async move { Step::Attempted(Box::new(deliver(job, spool, item).await)) });
         }
-        self.lane.close_idle(now);
+        self.lanes.all().for_each(|lane| lane.close_idle(now));
     }
 
-    fn may_probe(&self, now: Instant) -> bool {
-        self.lane.next_probe().is_some_and(|at| at <= now) && self.schedule.has_probe()
+    /// Gives the next message of a route to the account at `place`. False when there is none.
+    fn start_delivery(&mut self, route: RouteId, place: usize, now: Instant) -> bool {
+        if !self.queues.of(route).has_due(now) && !self.may_probe(route, place, now) {
+            return false;
+        }
+        // Before anything is judged or dated by it.
+        self.look_at_clock();
+        let probe = self.may_probe(route, place, now);
+        let (queue, Some(lane)) = (self.queues.of(route), self.lanes.get(place)) else { return false };
+        if lane.waits_for_clock(now) {
+            // Another account may not need it.
+            return true;
+        }
+        let due = match self.recovering {
+            // The order of age is known when all have been read; what has just come in need not wait for that.
+            true => queue.take_fresh(now),
+            false => queue.take_due(now),
+        };
+        let Some(item) = due.or_else(|| probe.then(|| queue.take_probe()).flatten()) else { return false };
+        let job = lane.job();
+        self.take_in_hand(&item.entry);
+        let (spool, routes) = (Arc::clone(&self.spool), Arc::clone(&self.routes));
+        self.start(async move { Step::Attempted(Box::new(deliver(job, spool, routes, item).await)) });
+        true
     }
 
-    /// When something happens by itself: a message becomes due, the pause ends, a connection has been idle too long, or
-    /// a summary is to be written.
+    fn may_probe(&mut self, route: RouteId, place: usize, now: Instant) -> bool {
+        let time = self.lanes.at(place).and_then(Lane::next_probe);
+        time.is_some_and(|at| at <= now) && self.queues.of(route).has_probe()
+    }
+
+    /// When something happens by itself: a message becomes due, a pause ends, a connection has been idle too long, or a
+    /// summary is to be written.
     fn next_wake(&self) -> Option<Instant> {
         let now = Instant::now();
-        let mut times = vec![self.lane.idle_until(), self.teller().reporter().next()];
-        if let Some(until) = self.lane.paused_until(now) {
-            times.extend((!self.schedule.is_empty()).then_some(Some(until)));
-        } else if self.lane.has_room(now) {
-            times.push(self.schedule.next_time());
-            times.push(self.lane.next_probe().filter(|_| self.schedule.has_probe()));
+        let mut times = vec![self.lanes.idle_until(), self.teller().reporter().next()];
+        for (route, queue) in self.queues.all().filter(|(_, queue)| !queue.is_empty()) {
+            let order = self.routes.accounts(route);
+            times.extend(order.iter().filter_map(|place| self.lanes.at(*place)).map(|lane| lane.paused_until(now)));
+            if let Some(lane) = self.lanes.choose(order, now).and_then(|place| self.lanes.at(place)) {
+                times.push(queue.next_time());
+                times.push(lane.next_probe().filter(|_| queue.has_probe()));
+            }
         }
         times.into_iter().flatten().min()
     }
@@ -269,17 +323,17 @@ impl Dispatch {
         match step {
             Step::Attempted(attempted) => self.attempted(*attempted),
             Step::Settled { id, wakings, generation, left } => {
-                if let Some(generation) = generation {
-                    self.lane.settled(generation);
+                if let Some(lane) = generation.and_then(|generation| self.lanes.of(generation)) {
+                    lane.settled();
                 }
                 self.in_hand.remove(&id);
                 match left {
                     None => {}
                     // A message that was being written down when everything was woken is awake as well.
                     Some((item, Some(wait))) if wakings == self.wakings => {
-                        self.schedule.add_later(item, Instant::now() + wait);
+                        self.put_back(vec![(item, Some(Instant::now() + wait))]);
                     }
-                    Some((item, _)) => self.schedule.add(item),
+                    Some((item, _)) => self.put_back(vec![(item, None)]),
                 }
             }
             Step::Cared { back, more } => {
@@ -297,98 +351,40 @@ impl Dispatch {
                 // Not before: whoever asked may at once ask for the next thing.
                 let _ = answer.send(changed);
             }
+            Step::Back(back) => self.put_back(back),
             Step::Told => {}
         }
     }
 
     fn put_back(&mut self, back: Vec<(Item, Option<Instant>)>) {
+        let mut astray = Vec::new();
         for (item, at) in back {
             self.in_hand.remove(&item.entry.id);
-            self.schedule.put_back(item, at);
-        }
-    }
-
-    /// Takes the connection back for the next message, and has what came of this one written down beside it.
-    fn attempted(&mut self, attempted: Attempted) {
-        let Attempted { mut item, mut outcome, known, connection, lane } = attempted;
-        let (now, generation) = (Instant::now(), Some(lane.generation));
-        if let Some(known) = &known {
-            blame(&mut item, &mut outcome, known);
-        }
-        if self.lane.returned(lane, connection, now) {
-            match &outcome.trouble {
-                Some(trouble) => self.lane.pause(trouble, now),
-                None if outcome.tls.is_some() => self.judge_provider(&mut item, &outcome, now),
-                None => {}
+            if self.routes.is_single() {
+                self.queues.put_back(Item { route: 0, routed: self.routed, ..item }, at);
+            } else if item.routed == self.routed {
+                self.queues.put_back(item, at);
+            } else {
+                astray.push(item);
             }
         }
-        let attempts = known.as_ref().map_or(item.attempts, |known| known.state.attempts).saturating_add(1);
-        let settings = self.settings.borrow().clone();
-        let wait = match outcome.goes_on && has_taken(&outcome) {
-            true => Duration::ZERO,
-            false => backoff(attempts, jitter(), settings.relay.retry_min, settings.relay.retry_max),
-        };
-        let (spool, account) = (Arc::clone(&self.spool), self.lane.name());
-        let settle = Settle { spool, teller: self.teller(), account, wait };
-        let (wakings, id) = (self.wakings, item.entry.id);
-        let settled = settle.settle(item, attempts, outcome, known);
-        self.start(async move { Step::Settled { id, wakings, generation, left: settled.await } });
-    }
-
-    /// What a transaction that came to its end tells about the provider. One that puts off whatever it is given may have
-    /// a trouble of its own that it does not name: then one message is tried from time to time, and all when it is taken.
-    fn judge_provider(&mut self, item: &mut Item, outcome: &Outcome, now: Instant) {
-        self.lane.works();
-        let taken = has_taken(outcome);
-        let put_off = outcome.results.iter().any(|(_, verdict)| matches!(verdict, Verdict::Deferred(_)));
-        if taken {
-            self.schedule.forgive();
-            if self.lane.taken() {
-                self.schedule.wake_put_off();
-            }
-        } else if put_off && item.may_be_providers() {
-            self.lane.put_off(now);
+        if !astray.is_empty() {
+            self.find_routes(astray);
         }
     }
 
     /// The order to stop: lets running deliveries end, then moves what waits to safety.
-    async fn wind_up(mut self, arrivals: &mut mpsc::UnboundedReceiver<Entry>) {
+    async fn wind_up(mut self, arrivals: &mut mpsc::UnboundedReceiver<(Entry, Meta)>) {
         let deadline = tokio::time::Instant::now() + STOP_TIME;
         while let Ok(Some(Ok(step))) = tokio::time::timeout_at(deadline, self.running.join_next()).await {
             self.stepped(step);
         }
         // What is still running is cut off before its end; its file lies where it was.
         self.running.shutdown().await;
-        while let Ok(entry) = arrivals.try_recv() {
-            self.arrived(entry);
+        while let Ok((entry, meta)) = arrivals.try_recv() {
+            self.arrived(entry, &meta);
         }
         self.bring_to_safety().await;
-    }
-}
-
-/// Whether the provider took the message for somebody.
-fn has_taken(outcome: &Outcome) -> bool {
-    outcome.results.iter().any(|(_, verdict)| matches!(verdict, Verdict::Delivered(_)))
-}
-
-/// Trouble of the account that a message drew: the next look is with another one. If that was taken and this one draws
-/// it again, it is the message's own: it waits by itself, and the others go on.
-fn blame(item: &mut Item, outcome: &mut Outcome, known: &Known) {
-    let concerns_mail = |t: &Trouble| matches!(t.kind, TroubleKind::Busy | TroubleKind::Quota | TroubleKind::Sender);
-    if outcome.trouble.is_none() {
-        return;
-    }
-    if !item.woken {
-        item.demoted = item.demoted.saturating_add(1);
-        return;
-    }
-    if let Some(trouble) = outcome.trouble.take_if(|trouble| concerns_mail(trouble)) {
-        let waiting = known.state.recipients.iter().enumerate().filter(|(_, r)| r.progress == Progress::Waiting);
-        for (index, _) in waiting {
-            if !outcome.results.iter().any(|(known, _)| *known == index) {
-                outcome.results.push((index, Verdict::Deferred(trouble.reason.clone())));
-            }
-        }
     }
 }
 

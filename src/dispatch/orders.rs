@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+pub use super::lane::PauseFacts;
 use super::{Dispatch, Step};
 use crate::queue::journal::Note;
-use crate::queue::schedule::Item;
+use crate::queue::schedule::{Item, Schedule};
 use crate::queue::{Entry, MessageId, blocking};
 use crate::report::Event;
 
@@ -76,12 +77,21 @@ pub struct Health {
     pub waiting: usize,
     /// Messages held back by the owner.
     pub held: usize,
-    /// Name of the account that is used.
-    pub account: String,
-    /// Why it sends nothing, how long, and how long until the next look.
-    pub paused: Option<(String, Duration, Duration)>,
+    /// The accounts, in the order of the settings.
+    pub accounts: Vec<AccountHealth>,
+    /// Why mail that no route names does not leave at all, and how long until the next look.
+    pub paused: Option<(String, Duration)>,
     /// Whether messages of an earlier run are still being read.
     pub recovering: bool,
+}
+
+/// How an account is.
+#[derive(Debug, Clone)]
+pub struct AccountHealth {
+    /// Its name.
+    pub name: String,
+    /// Why it sends nothing, if so.
+    pub pause: Option<PauseFacts>,
 }
 
 /// An order with the place for its answer.
@@ -124,18 +134,20 @@ impl Dispatch {
 
     /// Everything is tried at once, the provider first.
     pub(super) fn wake(&mut self) {
-        self.lane.retry_now(Instant::now());
-        self.schedule.wake_all();
+        let now = Instant::now();
+        self.lanes.all().for_each(|lane| lane.retry_now(now));
+        self.queues.each(Schedule::wake_all);
         self.wakings = self.wakings.wrapping_add(1);
     }
 
     fn health(&self) -> Health {
-        let paused = self.lane.paused(Instant::now());
+        let now = Instant::now();
+        let accounts = self.lanes.health(now).into_iter().map(|(name, pause)| AccountHealth { name, pause }).collect();
         Health {
             waiting: self.waiting(),
-            held: self.schedule.held(),
-            account: self.lane.name(),
-            paused: paused.map(|pause| (pause.reason, pause.since, pause.next)),
+            held: self.queues.held(),
+            accounts,
+            paused: self.lanes.paused(self.routes.accounts(0), now).map(|(_, pause)| (pause.reason, pause.next)),
             recovering: self.recovering,
         }
     }
@@ -143,7 +155,7 @@ impl Dispatch {
     fn page(&self, offset: usize, limit: usize) -> Page {
         let now = Instant::now();
         let mut all: Vec<(&Entry, Standing)> = Vec::with_capacity(self.waiting());
-        for (item, at) in self.schedule.items() {
+        for (item, at) in self.queues.items() {
             let standing = match at {
                 _ if item.held => Standing::Held,
                 Some(at) if at > now => Standing::In(at.saturating_duration_since(now)),
@@ -168,14 +180,15 @@ impl Dispatch {
         if change == Change::Retry {
             let count = match which {
                 Which::All => {
-                    let count = self.schedule.len().saturating_sub(self.schedule.held());
+                    let count = self.queues.len().saturating_sub(self.queues.held());
                     self.wake();
                     count
                 }
-                Which::One(id) => self.schedule.take(id).map_or(0, |(item, _)| {
+                Which::One(id) => self.queues.take(id).map_or(0, |(item, _)| {
                     let tried = usize::from(!item.held);
-                    self.schedule.add(item);
-                    self.lane.retry_now(Instant::now());
+                    self.queues.add(item);
+                    let now = Instant::now();
+                    self.lanes.all().for_each(|lane| lane.retry_now(now));
                     tried
                 }),
             };
@@ -188,15 +201,15 @@ impl Dispatch {
             _ => true,
         };
         let taken = match which {
-            Which::One(id) => match self.schedule.take(id) {
+            Which::One(id) => match self.queues.take(id) {
                 Some((item, at)) if !concerns(&item) => {
-                    self.schedule.put_back(item, at);
+                    self.queues.put_back(item, at);
                     Vec::new()
                 }
                 found => found.into_iter().collect(),
             },
             // All of them, however many: they are only names in memory.
-            Which::All => self.schedule.take_where(usize::MAX, concerns),
+            Which::All => self.queues.take_where(usize::MAX, concerns),
         };
         self.begin_change(taken, change, Changed { count: 0, in_hand, failed: 0 }, answer);
     }

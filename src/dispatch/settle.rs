@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::delivery::Known;
 use super::reporter::Batch;
+use super::routes::Routes;
 use super::tell::{About, Teller};
 use crate::outbound::{Outcome, Verdict};
 use crate::queue::journal::{Attempt, Note, Progress};
@@ -20,6 +21,8 @@ pub type Left = Option<(Item, Option<Duration>)>;
 pub struct Settle {
     /// The queue.
     pub spool: Arc<Spool>,
+    /// Which ways there are.
+    pub routes: Arc<Routes>,
     /// Who tells.
     pub teller: Teller,
     /// Name of the account.
@@ -36,13 +39,15 @@ impl Settle {
             let _ = task::blocking(move || spool.set_aside(&entry, &reason)).await;
             return None;
         }
-        let waits_for_account = outcome.trouble.is_some();
+        let (waits_for_account, route) = (outcome.trouble.is_some(), item.route);
         let left = match known {
             Some(known) => self.apply(Item { attempts, ..item }, &outcome, known).await?,
             // The message was not touched: no connection, or its file could not be read now.
             None => item,
         };
-        Some((left, (!waits_for_account).then_some(self.wait)))
+        // Those that are left take another way: that is free at once.
+        let goes_on = left.route != route;
+        Some((left, (!waits_for_account && !goes_on).then_some(self.wait)))
     }
 
     async fn apply(&self, mut item: Item, outcome: &Outcome, known: Known) -> Option<Item> {
@@ -67,6 +72,7 @@ impl Settle {
             self.remove(&item.entry).await;
             return None;
         }
+        item.route = self.routes.next(&meta, &state);
         if outcome.trouble.is_none() {
             self.tell_delay(&mut item, &about, &state).await;
         }

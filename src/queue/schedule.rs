@@ -26,6 +26,10 @@ pub struct Item {
     pub entry: Entry,
     /// Attempts so far, those of earlier runs included once the message has been read.
     pub attempts: u32,
+    /// Which accounts it may leave through: a number of the dispatcher's.
+    pub route: u16,
+    /// Of which settings that number is.
+    pub routed: u32,
     /// How often it was tried before its time.
     pub probes: u32,
     /// How often the account fell into trouble over this message: others are tried before it.
@@ -50,6 +54,8 @@ impl Item {
         Self {
             entry,
             attempts: 0,
+            route: 0,
+            routed: 0,
             probes: 0,
             demoted: 0,
             woken: false,
