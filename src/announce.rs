@@ -26,14 +26,13 @@ const PATIENCE: Duration = Duration::from_secs(600);
 /// Bytes of the mail at most.
 const LIMIT: u64 = 64 << 10;
 
-/// What an earlier run left behind.
+/// What an earlier run left behind: the last one before this start of the router. Runs since then change nothing of it, so
+/// that the mail tells the truth even when the program was started again before it could be written.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LastRun {
-    /// Whether anything is remembered of it.
-    remembers: bool,
     /// When it ended in order, seconds since 1970.
     stopped: Option<i64>,
-    /// The start of the router in which it ended.
+    /// The start of the router in which it ended; `None` when nothing is remembered.
     boot: Option<String>,
     /// The start of the router that was announced last.
     announced: Option<String>,
@@ -48,18 +47,29 @@ fn read(path: &Path) -> Option<String> {
     fs::metadata(path).ok().filter(|file| file.len() < 4096).and_then(|_| fs::read_to_string(path).ok())
 }
 
+/// The file of the last run: `boot` and `at` are its start of the router and its orderly end, `before` is the same of the
+/// last run before that start.
+fn read_stop(path: &Path) -> Value {
+    read(path).and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
+}
+
 impl LastRun {
     /// Reads what the last run left, and takes the sign of an orderly end away: this run has not ended in order yet.
     pub fn read(relay: &Relay) -> Self {
         let path = stop_file(relay);
-        let last: Value = read(&path).and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
-        let boot = last.get("boot").and_then(Value::as_str).map(str::to_string);
-        let stopped = last.get("at").and_then(Value::as_i64);
-        if stopped.is_some() || boot.as_deref() != Some(clock::boot()) {
-            write(&path, &json!({ "boot": clock::boot() }).to_string());
+        let mut last = read_stop(&path);
+        let same_boot = last.get("boot").and_then(Value::as_str) == Some(clock::boot());
+        let ended = last.get("at").is_some();
+        let before = match same_boot {
+            true => last.get_mut("before").map(Value::take).unwrap_or_default(),
+            false => json!({ "boot": last.get("boot"), "at": last.get("at") }),
+        };
+        if !same_boot || ended {
+            write(&path, &json!({ "boot": clock::boot(), "before": before }).to_string());
         }
-        let announced = read(&relay.spool.join(ANNOUNCED));
-        Self { remembers: boot.is_some(), stopped, boot, announced }
+        let boot = before.get("boot").and_then(Value::as_str).map(str::to_string);
+        let stopped = before.get("at").and_then(Value::as_i64);
+        Self { stopped, boot, announced: read(&relay.spool.join(ANNOUNCED)) }
     }
 }
 
@@ -71,7 +81,9 @@ fn write(path: &Path, text: &str) {
 
 /// Leaves the sign of an orderly end.
 pub fn stopped(relay: &Relay) {
-    write(&stop_file(relay), &json!({ "at": clock::now(), "boot": clock::boot() }).to_string());
+    let path = stop_file(relay);
+    let before = read_stop(&path).get_mut("before").map(Value::take);
+    write(&path, &json!({ "at": clock::now(), "boot": clock::boot(), "before": before }).to_string());
 }
 
 /// Queues the mail once after each start of the router, if the owner wants it. `waiting` is what the queue held at the
@@ -108,7 +120,7 @@ async fn announce(settings: &Settings, desk: &Desk, last: &LastRun, waiting: (us
     let from = if is_address(&from) { from } else { format!("postmaster@{hostname}") };
     let facts = BootFacts {
         pstore_has_dump: fs::read_dir("/sys/fs/pstore").is_ok_and(|mut files| files.next().is_some()),
-        remembers: last.remembers,
+        remembers: last.boot.is_some(),
         stopped_in_order: last.stopped,
         boot_id_changed: last.boot.as_deref() != Some(clock::boot()),
         clock: clock::now(),

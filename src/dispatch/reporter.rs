@@ -29,8 +29,17 @@ struct Towards {
     due: Option<Instant>,
     since: i64,
     items: Vec<SummaryItem>,
-    messages: BTreeMap<MessageId, Entry>,
+    messages: BTreeMap<MessageId, News>,
     left_out: u64,
+}
+
+/// What is told of one message.
+#[derive(Debug, Clone)]
+pub struct News {
+    /// The message.
+    entry: Entry,
+    /// The recipients that it concerns, by their place in the envelope.
+    recipients: Vec<usize>,
 }
 
 /// News for one person that is to be told in one mail.
@@ -44,27 +53,26 @@ pub struct Batch {
     /// The messages.
     pub items: Vec<SummaryItem>,
     /// All messages, those that are not listed included.
-    pub messages: BTreeMap<MessageId, Entry>,
+    pub messages: BTreeMap<MessageId, News>,
     /// How many are not listed.
     pub left_out: u64,
 }
 
-impl Batch {
-    /// Messages of a batch of failures that are none of `kept`: others still wait for them.
-    pub fn others(&self, kept: &[Item]) -> Vec<Entry> {
-        let mut known: Vec<MessageId> = kept.iter().map(|item| item.entry.id).collect();
-        known.sort_unstable();
-        let failed = self.messages.values().filter(|_| self.kind == Kind::Failed);
-        failed.filter(|entry| known.binary_search(&entry.id).is_err()).cloned().collect()
-    }
+/// What is to be done when a batch of failures was told.
+#[derive(Default)]
+pub struct Told {
+    /// Messages that were kept for it alone: they go.
+    pub done: Vec<Item>,
+    /// Messages that others still wait for: it is written down that their failures are told.
+    pub waiting: Vec<Entry>,
 }
 
 /// All news that wait to be told.
 #[derive(Default)]
 pub struct Reporter {
     towards: BTreeMap<(String, Kind), Towards>,
-    /// Names of messages in batches that are being told.
-    telling: BTreeMap<MessageId, Entry>,
+    /// Failures in batches that are being told.
+    telling: BTreeMap<MessageId, News>,
     /// Messages that are done but for their news.
     parked: Vec<Item>,
 }
@@ -86,13 +94,13 @@ impl Reporter {
         self.towards.retain(|_, towards| towards.due.is_some() || towards.window_ends.is_some_and(|end| end > now));
     }
 
-    /// Keeps news of a message for the next summary.
+    /// Keeps news of a message for the next summary; each with the recipient's place in the envelope.
     pub fn collect(
         &mut self,
         to: &str,
         kind: Kind,
         entry: &Entry,
-        items: impl IntoIterator<Item = SummaryItem>,
+        items: impl IntoIterator<Item = (usize, SummaryItem)>,
         now: (Instant, i64),
     ) {
         let towards = self.towards.entry((to.to_string(), kind)).or_default();
@@ -100,8 +108,10 @@ impl Reporter {
             towards.due = Some(now.0 + COLLECT);
             towards.since = now.1;
         }
-        towards.messages.insert(entry.id, entry.clone());
-        for item in items {
+        let fresh = || News { entry: entry.clone(), recipients: Vec::new() };
+        let news = towards.messages.entry(entry.id).or_insert_with(fresh);
+        for (recipient, item) in items {
+            news.recipients.push(recipient);
             if towards.items.len() < LISTED {
                 towards.items.push(item);
             } else {
@@ -110,9 +120,20 @@ impl Reporter {
         }
     }
 
-    /// Whether news of message `id` are still to be told.
+    /// What is still to be told of the failures of message `id`.
+    fn untold(&self, id: MessageId) -> impl Iterator<Item = &News> {
+        let failures = self.towards.iter().filter(|((_, kind), _)| *kind == Kind::Failed);
+        failures.filter_map(move |(_, towards)| towards.messages.get(&id)).chain(self.telling.get(&id))
+    }
+
+    /// Whether failures of message `id` are still to be told.
     pub fn has(&self, id: MessageId) -> bool {
-        self.telling.contains_key(&id) || self.towards.values().any(|towards| towards.messages.contains_key(&id))
+        self.untold(id).next().is_some()
+    }
+
+    /// Whether it is among them that message `id` failed for this recipient.
+    pub fn knows(&self, id: MessageId, recipient: usize) -> bool {
+        self.untold(id).any(|news| news.recipients.contains(&recipient))
     }
 
     /// Keeps a message that is done until its news are told.
@@ -150,32 +171,42 @@ impl Reporter {
             messages: std::mem::take(&mut towards.messages),
             left_out: std::mem::take(&mut towards.left_out),
         };
-        for (id, entry) in &batch.messages {
-            self.telling.insert(*id, entry.clone());
+        for (id, news) in batch.messages.iter().filter(|_| batch.kind == Kind::Failed) {
+            self.telling.insert(*id, news.clone());
         }
         Some(batch)
     }
 
-    /// A batch was told. Returns the messages that were kept for it.
-    pub fn told(&mut self, batch: &Batch) -> Vec<Item> {
-        batch.messages.keys().for_each(|id| {
+    fn forget(&mut self, batch: &Batch) {
+        for id in batch.messages.keys().filter(|_| batch.kind == Kind::Failed) {
             self.telling.remove(id);
-        });
-        let (told, parked) =
-            std::mem::take(&mut self.parked).into_iter().partition(|item| batch.messages.contains_key(&item.entry.id));
+        }
+    }
+
+    /// A batch was told. A message of which more has been collected meanwhile stays as it is until that is told, too.
+    pub fn told(&mut self, batch: &Batch) -> Told {
+        self.forget(batch);
+        let parked = std::mem::take(&mut self.parked);
+        let over = |id: &MessageId| batch.kind == Kind::Failed && batch.messages.contains_key(id) && !self.has(*id);
+        let (done, parked): (Vec<Item>, _) = parked.into_iter().partition(|item| over(&item.entry.id));
+        let mut known: Vec<MessageId> = done.iter().map(|item| item.entry.id).collect();
+        known.sort_unstable();
+        let others = batch.messages.iter().filter(|(id, _)| over(id) && known.binary_search(id).is_err());
+        let waiting = others.map(|(_, news)| news.entry.clone()).collect();
         self.parked = parked;
-        told
+        Told { done, waiting }
     }
 
     /// A batch could not be told; it is tried again.
     pub fn not_told(&mut self, batch: Batch, now: Instant) {
-        batch.messages.keys().for_each(|id| {
-            self.telling.remove(id);
-        });
+        self.forget(&batch);
         let towards = self.towards.entry((batch.to, batch.kind)).or_default();
         towards.due = Some(now + AGAIN);
         towards.since = batch.since;
-        towards.messages.extend(batch.messages);
+        for (id, mut news) in batch.messages {
+            news.recipients.extend(towards.messages.remove(&id).into_iter().flat_map(|later| later.recipients));
+            towards.messages.insert(id, news);
+        }
         towards.left_out = towards.left_out.saturating_add(batch.left_out);
         let later = std::mem::replace(&mut towards.items, batch.items);
         for item in later {
@@ -221,7 +252,7 @@ mod tests {
             if reporter.single(TO, Kind::Failed, now) {
                 singles += 1;
             } else {
-                reporter.collect(TO, Kind::Failed, &item(n, now).entry, [news(n)], (now, 7));
+                reporter.collect(TO, Kind::Failed, &item(n, now).entry, [(0, news(n))], (now, 7));
                 reporter.park(item(n, now));
             }
         }
@@ -241,7 +272,7 @@ mod tests {
         // Until it is told, the messages are kept.
         assert!(reporter.has(id(10)));
         assert_eq!(reporter.parked(), 697);
-        assert_eq!(reporter.told(&batch).len(), 697);
+        assert_eq!(reporter.told(&batch).done.len(), 697);
         assert!(!reporter.has(id(10)));
         assert_eq!((reporter.parked(), reporter.next()), (0, None));
         // Who got a summary gets the next news in one as well, and single mails when it has been quiet for a while.
@@ -264,12 +295,41 @@ mod tests {
         let mut reporter = Reporter::default();
         storm(&mut reporter, 10, now);
         let batch = reporter.take_due(now + COLLECT).unwrap();
-        reporter.collect(TO, Kind::Failed, &item(99, now).entry, [news(99)], (now + COLLECT, 9));
+        reporter.collect(TO, Kind::Failed, &item(99, now).entry, [(0, news(99))], (now + COLLECT, 9));
         reporter.not_told(batch, now + COLLECT);
         assert!(reporter.has(id(5)) && reporter.has(id(99)));
         let again = reporter.take_due(now + COLLECT + AGAIN).unwrap();
         assert_eq!((again.items.len(), again.since), (8, 7));
         assert_eq!(again.items.last().map(|item| item.id.clone()), Some(id(99).to_string()));
-        assert_eq!(reporter.told(&again).len(), 7);
+        let told = reporter.told(&again);
+        assert_eq!((told.done.len(), told.waiting.len()), (7, 1));
+    }
+
+    #[test]
+    fn a_message_with_more_to_tell_stays_until_all_is_told() {
+        let now = Instant::now();
+        let mut reporter = Reporter::default();
+        let collect = |reporter: &mut Reporter, kind, recipient, now| {
+            reporter.collect(TO, kind, &item(1, now).entry, [(recipient, news(1))], (now, 7));
+        };
+        // That a delay is to be told says nothing of failures.
+        collect(&mut reporter, Kind::Delayed, 0, now);
+        assert!(!reporter.has(id(1)) && !reporter.knows(id(1), 0));
+        collect(&mut reporter, Kind::Failed, 0, now);
+        assert!(reporter.knows(id(1), 0) && !reporter.knows(id(1), 1) && !reporter.has(id(2)));
+        let due = now + COLLECT;
+        let mut batches: Vec<Batch> = std::iter::from_fn(|| reporter.take_due(due)).collect();
+        let first = batches.remove(batches.iter().position(|batch| batch.kind == Kind::Failed).unwrap());
+        assert!(reporter.knows(id(1), 0));
+        // The second recipient fails while the first is being told.
+        collect(&mut reporter, Kind::Failed, 1, due);
+        reporter.park(item(1, now));
+        let told = reporter.told(&first);
+        assert_eq!((told.done.len(), told.waiting.len(), reporter.parked()), (0, 0, 1));
+        assert!(!reporter.knows(id(1), 0) && reporter.knows(id(1), 1));
+        let second = reporter.take_due(due + COLLECT).unwrap();
+        assert_eq!(reporter.told(&batches.remove(0)).done.len(), 0);
+        assert_eq!(reporter.told(&second).done.len(), 1);
+        assert!(!reporter.has(id(1)));
     }
 }

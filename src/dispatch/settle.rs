@@ -61,7 +61,7 @@ impl Settle {
         if (!state.is_done() || !untold.is_empty()) && !outcome.results.is_empty() {
             self.note(&mut item, attempt).await;
         }
-        if !untold.is_empty() && !self.tell_failures(&mut item, &about, &untold, state.is_done()).await {
+        if !untold.is_empty() && !self.tell_failures(&mut item, &about, untold, state.is_done()).await {
             if state.is_done() && self.teller.reporter().has(item.entry.id) {
                 self.teller.reporter().park(item);
                 return None;
@@ -89,16 +89,30 @@ impl Settle {
     }
 
     /// True when nobody has to hear of these failures any more.
-    async fn tell_failures(&self, item: &mut Item, about: &About<'_>, untold: &[Failure], done: bool) -> bool {
-        if self.teller.reporter().has(item.entry.id) {
+    async fn tell_failures(
+        &self,
+        item: &mut Item,
+        about: &About<'_>,
+        mut untold: Vec<(usize, Failure)>,
+        done: bool,
+    ) -> bool {
+        let id = item.entry.id;
+        let collected = {
+            let reporter = self.teller.reporter();
+            untold.retain(|(recipient, _)| !reporter.knows(id, *recipient));
+            reporter.has(id)
+        };
+        if untold.is_empty() {
             return false;
         }
         match self.teller.tell(about, Kind::Failed, untold).await {
             Ok(told) => {
-                if told && !done {
+                // The note would hold for those as well that wait for a summary.
+                let all = told && !collected;
+                if all && !done {
                     self.note(item, Note::Told(clock::now())).await;
                 }
-                told
+                all
             }
             Err(error) => {
                 let reason = format!("the notice of its failure can't be queued, so it is tried again: {error}");
@@ -115,8 +129,8 @@ impl Settle {
         if after.is_zero() || state.warned || about.meta.notice || item.age().is_none_or(|age| age < after) {
             return;
         }
-        let waiting: Vec<Failure> = failures_of(state, |r| r.progress == Progress::Waiting);
-        match self.teller.tell(about, Kind::Delayed, &waiting).await {
+        let waiting = failures_of(state, |r| r.progress == Progress::Waiting);
+        match self.teller.tell(about, Kind::Delayed, waiting).await {
             Ok(_) => self.note(item, Note::Warned(clock::now())).await,
             Err(error) => {
                 let reason = format!("the notice of its delay can't be queued: {error}");
@@ -174,14 +188,13 @@ impl Settle {
     pub async fn summarize(self, batch: Batch) {
         match self.teller.summarize(&batch).await {
             Ok(()) => {
-                let kept = self.teller.reporter().told(&batch);
-                // A message that others still wait for: that its failures are told is written down where it lies.
-                for entry in batch.others(&kept) {
+                let told = self.teller.reporter().told(&batch);
+                for entry in told.waiting {
                     let spool = Arc::clone(&self.spool);
                     // It may be removed at this moment; and what is not written down is told once more after a restart.
                     let _ = blocking(move || spool.record(&entry, &Note::Told(clock::now()))).await;
                 }
-                for item in kept {
+                for item in told.done {
                     self.remove(&item.entry).await;
                 }
             }
@@ -218,8 +231,8 @@ impl Settle {
     }
 }
 
-/// The recipients that `fits` picks, with what was last said about them.
-fn failures_of(state: &State, fits: impl Fn(&RecipientState) -> bool) -> Vec<Failure> {
-    let those = state.recipients.iter().filter(|recipient| fits(recipient));
-    those.map(|r| Failure { recipient: r.address.clone(), reason: r.text.clone() }).collect()
+/// The recipients that `fits` picks, by their place in the envelope, with what was last said about them.
+fn failures_of(state: &State, fits: impl Fn(&RecipientState) -> bool) -> Vec<(usize, Failure)> {
+    let those = state.recipients.iter().enumerate().filter(|(_, recipient)| fits(recipient));
+    those.map(|(at, r)| (at, Failure { recipient: r.address.clone(), reason: r.text.clone() })).collect()
 }

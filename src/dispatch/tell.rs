@@ -62,12 +62,17 @@ impl Teller {
             .ok_or("the sender has no mail address; set option admin to hear of failures")
     }
 
-    /// Sees to it that somebody hears of `failures`. True when nothing more is to be done; false when the news wait for
+    /// Sees to it that somebody hears of `failures`, each with the recipient's place in the envelope. True when nothing more is to be done; false when the news wait for
     /// a summary, so that the message must stay.
     ///
     /// # Errors
     /// When the queue does not take the notice.
-    pub async fn tell(&self, about: &About<'_>, kind: Kind, failures: &[Failure]) -> Result<bool, IntakeError> {
+    pub async fn tell(
+        &self,
+        about: &About<'_>,
+        kind: Kind,
+        failures: Vec<(usize, Failure)>,
+    ) -> Result<bool, IntakeError> {
         let to = match self.addressee(about.meta) {
             Ok(to) => to,
             Err(reason) => {
@@ -77,11 +82,12 @@ impl Teller {
         };
         let (now, id) = (Instant::now(), about.entry.id.to_string());
         if !self.reporter().single(&to, kind, now) {
-            let items = failures.iter().map(|failure| summary_item(about, failure));
+            let items = failures.into_iter().map(|(recipient, failure)| (recipient, summary_item(about, failure)));
             self.reporter().collect(&to, kind, about.entry, items, (now, clock::now()));
             return Ok(kind == Kind::Delayed);
         }
         let hostname = self.settings.relay.hostname();
+        let failures: Vec<Failure> = failures.into_iter().map(|(_, failure)| failure).collect();
         let notice = Notice {
             kind,
             id: &id,
@@ -92,7 +98,7 @@ impl Teller {
             retry_until: Some(about.arrived.saturating_add_unsigned(self.settings.relay.retry_for.as_secs())),
             client: &about.meta.client,
             header: about.header,
-            failures,
+            failures: &failures,
         };
         let text = notice.text();
         let notice = self.post(text, &to, &hostname).await?;
@@ -140,7 +146,7 @@ impl Teller {
     }
 }
 
-fn summary_item(about: &About<'_>, failure: &Failure) -> SummaryItem {
+fn summary_item(about: &About<'_>, failure: Failure) -> SummaryItem {
     let subject = header::find(about.header, "Subject").map(|field| field.unfolded()).unwrap_or_default();
     let subject = String::from_utf8_lossy(&subject).trim().chars().take(SUBJECT_SHOWN).collect();
     SummaryItem {
@@ -148,8 +154,8 @@ fn summary_item(about: &About<'_>, failure: &Failure) -> SummaryItem {
         arrived: about.arrived,
         client: about.meta.client.clone(),
         subject,
-        recipient: failure.recipient.clone(),
-        reason: failure.reason.clone(),
+        recipient: failure.recipient,
+        reason: failure.reason,
     }
 }
 

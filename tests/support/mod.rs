@@ -10,6 +10,7 @@
 //! | [`relay`] | nothing: it runs the real `smtprelay` program with a configuration of its own |
 //! | [`servers`] | nothing: it runs real Postfix and Exim servers as providers, if they are at hand |
 //! | [`mailbox`] | the place where these servers deliver to |
+//! | [`mime`] | somebody who reads mail with another program |
 //! | [`disk`] | a disk that is full |
 //! | [`timewarp`] | time: a week passes in seconds |
 //! | [`log`], [`stream`], [`watch`] | nothing: tools of the others |
@@ -25,6 +26,7 @@ pub mod devices;
 pub mod disk;
 pub mod log;
 pub mod mailbox;
+pub mod mime;
 pub mod provider;
 pub mod relay;
 pub mod servers;
