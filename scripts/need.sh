@@ -61,6 +61,9 @@ test)
 	need git git
 	need python3 python3 python3-venv
 	need curl curl
+	# Signs and checks mail (DKIM).
+	python3 -c 'import dkim' 2>/dev/null || /usr/bin/python3 -c 'import dkim' 2>/dev/null || install python3-dkim
+	need openssl openssl
 	need swaks swaks
 	need msmtp msmtp
 	need shellcheck shellcheck

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use commands::{Asked, Command, ask, complain, exit, parse, print};
-use smtprelay::config::{self, Loaded, Settings};
+use smtprelay::config::{self, Loaded, Settings, Severity};
 use smtprelay::relay;
 use smtprelay::submit::{self, Request};
 use smtprelay::system::logging::{self, Target};
@@ -66,7 +66,8 @@ fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
 fn run(file: &Path, loaded: Loaded, foreground: bool) -> ExitCode {
     start_log(foreground, loaded.settings.relay.log_level);
     for warning in &loaded.warnings {
-        log::warn!(target: "smtprelay", "event=advice text=\"{}\"", config::describe(file, warning).replace('"', "'"));
+        let level = if warning.severity == Severity::Note { log::Level::Info } else { log::Level::Warn };
+        log::log!(target: "smtprelay", level, "event=advice text=\"{}\"", config::describe(file, warning).replace('"', "'"));
     }
     if !loaded.settings.relay.enabled {
         log::info!(target: "smtprelay", "event=not_started text=\"option enabled of section relay is 0\"");

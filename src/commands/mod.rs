@@ -2,6 +2,7 @@
 
 mod ask;
 mod parse;
+mod providers;
 mod text;
 
 pub use ask::ask;

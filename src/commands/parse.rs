@@ -20,6 +20,8 @@ usage: smtprelay COMMAND [--config FILE]
   queue hold ID|all    keep back until released
   queue release ID|all
   queue delete ID|all  remove without a notice to anybody
+  providers [NAME] [--json]
+                       mail providers that are known, or all that is known about one
   history [--json]     the last verdicts
   devices [--json]     who sent, or tried to
   wake [REASON]        something outside has changed (uplink, clock): try everything now
@@ -111,13 +113,17 @@ fn parse_own(arguments: Vec<OsString>, mut file: PathBuf) -> Result<Asked, Strin
         ["run"] => Command::Run { foreground },
         ["check"] => Command::Check,
         ["show"] => Command::Show,
+        ["providers"] => return super::providers::providers(None, json).map(Asked::Print),
+        ["providers", name] => return super::providers::providers(Some(name), json).map(Asked::Print),
         ["help"] => return Ok(Asked::Print(HELP.into())),
         [] => return Err("no command".into()),
         words => Command::Ask { question: question(words)?, json },
     };
     match &command {
         Command::Run { .. } if json => Err("run has no --json".into()),
-        Command::Check | Command::Show if json => Err("only status, queue, history and devices have --json".into()),
+        Command::Check | Command::Show if json => {
+            Err("only status, queue, history, devices and providers have --json".into())
+        }
         Command::Run { .. } => Ok(Asked::Do(command, file)),
         _ if foreground => Err("--foreground belongs behind run".into()),
         _ => Ok(Asked::Do(command, file)),

@@ -7,9 +7,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 use log::LevelFilter;
 
-use super::providers;
+use super::preset;
 use super::reader::{Problem, Reader, Severity};
-use super::secret::Secret;
 use super::settings::{Account, AuthMode, Durability, Listener, Relay, Route, Settings, TlsMode, default};
 use super::uci::{Package, Section};
 use crate::message::{FromPolicy, is_address};
@@ -195,40 +194,33 @@ fn listener(section: &Section, problems: &mut Vec<Problem>) -> Option<Listener> 
 fn account(section: &Section, problems: &mut Vec<Problem>) -> Option<Account> {
     let mut read = Reader::new(section, problems);
     let enabled = read.flag("enabled", true);
-    let provider = read.text("provider").unwrap_or_else(|| "custom".into());
-    let preset = providers::all().into_iter().find(|p| p.id == provider);
-    if preset.is_none() && provider != "custom" {
-        let names: Vec<_> = providers::all().into_iter().map(|p| p.id).collect();
-        read.error("provider", format!("option provider '{provider}' is not custom or one of {}", names.join(", ")));
-    }
+    let login = preset::login(&mut read, enabled);
+    let empty = login.is_empty();
+    let preset = login.preset;
     let tls = read.choice("tls", preset.as_ref().map_or(TlsMode::Implicit, |p| p.tls), &TLS_MODES);
     let usual_port = match tls {
         TlsMode::Implicit => default::PORT_IMPLICIT,
         TlsMode::StartTls => default::PORT_STARTTLS,
         TlsMode::None => default::PORT_NONE,
     };
-    let address = read.text("username");
-    let username = match (&address, &preset) {
-        (Some(full), Some(preset)) if preset.user_is_localpart => {
-            Some(full.split('@').next().unwrap_or_default().to_string())
-        }
-        _ => address.clone(),
-    };
-    let from = read.text("from").or(address.filter(|name| is_address(name))).unwrap_or_default();
-    let policy = preset.as_ref().map_or(FromPolicy::Account, |p| p.from_policy);
     let account = Account {
         name: section.name.clone().unwrap_or_default(),
-        host: read.text("host").or(preset.as_ref().map(|p| p.host.clone())).unwrap_or_default(),
+        host: login.host,
         port: read.port("port", preset.as_ref().filter(|p| p.tls == tls).map_or(usual_port, |p| p.port), 1),
-        provider,
+        provider: login.provider,
         tls,
         verify: read.flag("verify", true),
         ca_file: read.text("ca_file").map(PathBuf::from),
         fingerprint: fingerprint(&mut read),
-        username,
-        password: Secret::new(read.text("password").unwrap_or_default()),
-        from_policy: read.choice("from_policy", policy, &FROM_POLICIES),
-        from,
+        username: login.username,
+        password: login.password,
+        from: login.from,
+        from_policy: read.choice(
+            "from_policy",
+            preset.as_ref().map_or(FromPolicy::Account, |p| p.from_policy),
+            &FROM_POLICIES,
+        ),
+        null_sender: read.flag("null_sender", preset.as_ref().is_none_or(|p| p.null_sender)),
         general: read.flag("default", true),
         connections: read.number("connections", default::CONNECTIONS, 1..=16),
         timeout: read.duration("timeout", default::ACCOUNT_TIMEOUT, Duration::from_secs(5)),
@@ -237,9 +229,6 @@ fn account(section: &Section, problems: &mut Vec<Problem>) -> Option<Account> {
         read.error("timeout", "option timeout is more than 10m");
     }
     read.not_yet(&["daily_limit"]);
-    // As it is shipped: nobody has said yet where mail goes.
-    let empty =
-        account.username.is_none() && account.password.is_empty() && (account.host.is_empty() || preset.is_some());
     if enabled && empty && account.tls != TlsMode::None {
         let (line, text) = (read.line(), format!("account '{}' is not filled in yet and is not used", account.name));
         read.problem(Severity::Warning, line, text);
@@ -294,8 +283,11 @@ fn account_fits_together(account: &Account, read: &mut Reader) {
         read.problem(
             Severity::Error,
             line,
-            "option host is missing: the provider's mail server, such as smtp.example.com",
+            "option host is missing: the provider's mail server, such as smtp.example.com; or set option provider to one that 'smtprelay providers' lists",
         );
+    } else if account.host.contains('{') {
+        let text = format!("the host {} needs option region, such as eu-central-1", account.host);
+        read.problem(Severity::Error, line, text);
     } else if !account.host.bytes().all(host_byte) {
         read.error("host", format!("option host '{}' is not a host name", account.host));
     }

@@ -3,6 +3,7 @@
 //! [`uci`] turns bytes into sections, [`mod@load`] turns sections into [`Settings`], [`show()`] prints them.
 
 pub mod load;
+mod preset;
 pub mod providers;
 pub mod reader;
 mod secret;
@@ -31,7 +32,7 @@ const FILE_LIMIT: u64 = 1 << 20;
 pub struct Loaded {
     /// The settings.
     pub settings: Settings,
-    /// Warnings, each with its line.
+    /// Warnings and notes, each with its line.
     pub warnings: Vec<Problem>,
 }
 
@@ -47,6 +48,7 @@ pub struct ConfigError {
 /// One finding as one line: `FILE:LINE: error: TEXT`.
 pub fn describe(file: &Path, problem: &Problem) -> String {
     let kind = match problem.severity {
+        Severity::Note => "note",
         Severity::Warning => "warning",
         Severity::Error => "error",
     };

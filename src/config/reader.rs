@@ -9,6 +9,8 @@ use super::units;
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Severity {
+    /// Nothing is wrong; the owner may like to know.
+    Note,
     /// The settings can be used; the owner should know.
     Warning,
     /// The settings can't be used.

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::secret::Secret;
+use super::secret::{MASK, Secret};
 use crate::message::FromPolicy;
+use crate::message::sender::Senders;
 
 /// Every default of every option. `docs/settings.md` lists them for people; a test compares the two.
 pub mod default {
@@ -178,6 +179,8 @@ pub struct Account {
     pub from_policy: FromPolicy,
     /// Whether mail that no route names may leave through it.
     pub general: bool,
+    /// Whether the provider takes mail without a sender, as notices are (RFC 5321 section 4.5.5).
+    pub null_sender: bool,
     /// Connections at once.
     pub connections: u32,
     /// How long the provider may take for a reply.
@@ -208,6 +211,21 @@ pub struct Settings {
     pub accounts: Vec<Account>,
     /// Sections `route`, in the order of the file: the first that fits counts.
     pub routes: Vec<Route>,
+}
+
+impl Account {
+    /// Which senders may pass.
+    pub fn senders(&self) -> Senders<'_> {
+        Senders { policy: self.from_policy, address: &self.from, null: self.null_sender }
+    }
+
+    /// The login name as it may be shown: with some providers it is a secret, the same as the password.
+    pub fn shown_username(&self) -> &str {
+        match self.username.as_deref() {
+            Some(name) if name == self.password.expose() && !name.is_empty() => MASK,
+            name => name.unwrap_or_default(),
+        }
+    }
 }
 
 impl Relay {

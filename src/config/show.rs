@@ -89,11 +89,12 @@ fn account(account: &Account) -> Section {
         .option("verify", flag(account.verify))
         .option("ca_file", account.ca_file.as_ref().map(|p| p.display().to_string()).unwrap_or_default())
         .option("fingerprint", fingerprint.join(":"))
-        .option("username", account.username.as_deref().unwrap_or_default())
+        .option("username", account.shown_username())
         .option("password", if account.password.is_empty() { String::new() } else { account.password.to_string() })
         .option("from", &account.from)
         .option("from_policy", word(&FROM_POLICIES, &account.from_policy))
         .option("default", flag(account.general))
+        .option("null_sender", flag(account.null_sender))
         .option("connections", account.connections)
         .option("timeout", units::format_duration(account.timeout))
         .0

@@ -19,6 +19,17 @@ pub enum FromPolicy {
     Keep,
 }
 
+/// What an account allows as sender.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Senders<'a> {
+    /// Which addresses.
+    pub policy: FromPolicy,
+    /// The account's address; may be empty.
+    pub address: &'a str,
+    /// Whether mail may have no sender at all.
+    pub null: bool,
+}
+
 /// A message with a sender that fits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rewritten {
@@ -26,6 +37,11 @@ pub struct Rewritten {
     pub header: Vec<u8>,
     /// The sender for MAIL FROM; empty for the null sender.
     pub envelope_from: String,
+    /// Whether the envelope names the account's own address: what the provider has against that sender is wrong with
+    /// the account, and not with this message.
+    pub own_envelope: bool,
+    /// The same for all: envelope, From and Sender.
+    pub own_header: bool,
 }
 
 /// Addresses of Reply-To, if From had many.
@@ -51,34 +67,38 @@ const SITE_DOMAINS: [&str; 14] = [
     "workgroup",
 ];
 
-/// Makes the senders of a message fit `policy`; `account` is the account's address. What fits already stays byte for
-/// byte, so that signatures remain valid. Resent fields (RFC 5322 section 3.6.6) are not touched.
+/// Makes the senders of a message fit what is `allowed`. What fits already stays byte for byte, so that signatures
+/// remain valid. Resent fields (RFC 5322 section 3.6.6) are not touched.
 ///
-/// The null sender stays the null sender: a notice must not be answered (RFC 5321 section 4.5.5). An envelope sender
-/// that is no address becomes the account's even when the policy is to keep. Without an address in `account`, nothing
-/// changes.
-pub fn apply(header: &[u8], envelope_from: &str, policy: FromPolicy, account: &str) -> Rewritten {
-    let rule = Rule { policy, account };
-    let keeps =
-        envelope_from.is_empty() || !is_address(account) || (is_address(envelope_from) && rule.fits(envelope_from));
-    Rewritten {
-        header: if is_address(account) { rule.header(header) } else { header.to_vec() },
-        envelope_from: if keeps { envelope_from } else { account }.to_string(),
+/// The null sender stays the null sender: a notice must not be answered (RFC 5321 section 4.5.5). Only where the
+/// provider refuses it does the account's address take its place: better a notice that could bounce to the owner's
+/// mailbox than none; it can't come back here and make a loop. An envelope sender that is no address becomes the
+/// account's even when the policy is to keep. Without an address of the account, nothing changes.
+pub fn apply(header: &[u8], envelope_from: &str, allowed: Senders<'_>) -> Rewritten {
+    if !is_address(allowed.address) {
+        let (header, envelope_from) = (header.to_vec(), envelope_from.to_string());
+        return Rewritten { header, envelope_from, own_envelope: false, own_header: false };
     }
+    let keeps = match envelope_from {
+        "" => allowed.null,
+        from => is_address(from) && allowed.fits(from),
+    };
+    let envelope_from = if keeps { envelope_from } else { allowed.address };
+    let header = allowed.header(header);
+    let own = Senders { policy: FromPolicy::Account, ..allowed };
+    let own_envelope = own.fits(envelope_from);
+    let names_another = |field: Field<'_>| (field.is("From") || field.is("Sender")) && !own.field_fits(&field);
+    let own_header = own_envelope && !fields(&header).any(names_another);
+    Rewritten { header, envelope_from: envelope_from.to_string(), own_envelope, own_header }
 }
 
-struct Rule<'a> {
-    policy: FromPolicy,
-    account: &'a str,
-}
-
-impl Rule<'_> {
+impl Senders<'_> {
     /// Whether the account may send as `address`. Local parts are compared without case: they could differ by it
     /// (RFC 5321 section 2.4), but at no provider they do.
     fn fits(&self, address: &str) -> bool {
         match self.policy {
-            FromPolicy::Account => address.eq_ignore_ascii_case(self.account),
-            FromPolicy::Domain => domain(address).eq_ignore_ascii_case(domain(self.account)),
+            FromPolicy::Account => address.eq_ignore_ascii_case(self.address),
+            FromPolicy::Domain => domain(address).eq_ignore_ascii_case(domain(self.address)),
             FromPolicy::Keep => true,
         }
     }
@@ -118,13 +138,13 @@ impl Rule<'_> {
     /// The From field that takes the place of one with `senders`.
     fn from(&self, senders: &[Mailbox]) -> Vec<u8> {
         let name = senders.first().map(|first| {
-            if first.name.is_empty() && !first.address.eq_ignore_ascii_case(self.account) {
+            if first.name.is_empty() && !first.address.eq_ignore_ascii_case(self.address) {
                 first.address.clone().into_bytes()
             } else {
                 first.name.clone()
             }
         });
-        let mailbox = Mailbox { name: name.unwrap_or_default(), address: self.account.to_string() };
+        let mailbox = Mailbox { name: name.unwrap_or_default(), address: self.address.to_string() };
         field("From", &mailbox.write())
     }
 
@@ -132,7 +152,7 @@ impl Rule<'_> {
     fn reply_to(&self, senders: &[Mailbox]) -> Option<Vec<u8>> {
         let reachable = senders.iter().map(|sender| &sender.address).filter(|address| is_reachable(address));
         let list: Vec<String> = reachable.take(REPLIES).map(|address| for_header(address)).collect();
-        let needed = list.iter().any(|address| !address.eq_ignore_ascii_case(self.account));
+        let needed = list.iter().any(|address| !address.eq_ignore_ascii_case(self.address));
         needed.then(|| field("Reply-To", list.join(", ").as_bytes()))
     }
 }
@@ -159,159 +179,4 @@ fn is_reachable(address: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    const ME: &str = "me@example.com";
-
-    /// The header that `apply` makes of one with `From: from` and `more`.
-    fn header(policy: FromPolicy, from: &str, more: &str) -> String {
-        let header = format!("Received: x\r\nFrom: {from}\r\n{more}To: y@z.org\r\n");
-        String::from_utf8(apply(header.as_bytes(), "a@b.org", policy, ME).header).unwrap()
-    }
-
-    fn account(from: &str, more: &str) -> String {
-        let header = header(FromPolicy::Account, from, more);
-        let inner = header.strip_prefix("Received: x\r\n").unwrap();
-        inner.replace("To: y@z.org\r\n", "")
-    }
-
-    fn envelope(policy: FromPolicy, from: &str) -> String {
-        apply(b"", from, policy, ME).envelope_from
-    }
-
-    #[test]
-    fn the_device_stays_visible() {
-        assert_eq!(account("plc@plant.local", ""), "From: \"plc@plant.local\" <me@example.com>\r\n");
-        assert_eq!(account("Pump <plc@plant.local>", ""), "From: \"Pump\" <me@example.com>\r\n");
-        assert_eq!(
-            account("\"Pump, 1 \\\"a\\\"\" <p@plant.lan>", ""),
-            "From: \"Pump, 1 \\\"a\\\"\" <me@example.com>\r\n"
-        );
-        assert_eq!(
-            account("=?utf-8?Q?T=C3=BCr?= <p@plant.lan>", ""),
-            "From: =?utf-8?Q?T=C3=BCr?= <me@example.com>\r\n"
-        );
-        assert_eq!(account("nonsense", ""), "From: me@example.com\r\n");
-    }
-
-    #[test]
-    fn names_become_7_bit() {
-        for from in ["Tür 1 <p@plant.lan>", "tür@plant.lan"] {
-            let out = account(from, "");
-            assert!(out.is_ascii() && out.contains("=?") && out.ends_with(" <me@example.com>\r\n"), "{out}");
-        }
-        let long = account(&format!("{} <p@plant.lan>", "pump ".repeat(300)), "");
-        assert!(long.split("\r\n").all(|line| line.len() <= 76), "{long}");
-        let word = account(&format!("{} <p@plant.lan>", "x".repeat(3000)), "");
-        assert!(word.split("\r\n").all(|line| line.len() <= 998), "{word}");
-    }
-
-    #[test]
-    fn answers_go_to_addresses_that_mail_can_reach() {
-        let expected = "From: \"a@b.org\" <me@example.com>\r\nReply-To: a@b.org\r\n";
-        assert_eq!(account("a@b.org", ""), expected);
-        assert_eq!(account("a@b.org", "Reply-To:\r\n"), expected);
-        let kept = "From: \"a@b.org\" <me@example.com>\r\nReply-To: c@d\r\n";
-        assert_eq!(account("a@b.org", "Reply-To: c@d\r\n"), kept);
-        assert_eq!(
-            account("One <a@b.org>, c@plant.local, me@example.com", ""),
-            "From: \"One\" <me@example.com>\r\nReply-To: a@b.org, me@example.com\r\n"
-        );
-        assert_eq!(account("One <me@example.com>, c@plant.local", ""), "From: \"One\" <me@example.com>\r\n");
-        for nowhere in [
-            "root@plc",
-            "p@x.LAN",
-            "p@192.168.1.5",
-            "p@[192.168.1.5]",
-            "p@[1.2.3.a]",
-            "p@[IPv6:fe80::1]",
-            "p@home.arpa",
-            "ü@b.org",
-        ] {
-            assert!(!account(nowhere, "").contains("Reply-To"), "{nowhere}");
-        }
-    }
-
-    #[test]
-    fn what_fits_stays_byte_for_byte() {
-        for from in ["me@example.com", "  \"x\"\r\n\t<Me@Example.COM> (c)", "Tür <me@example.com>"] {
-            for policy in [FromPolicy::Account, FromPolicy::Domain, FromPolicy::Keep] {
-                let more = "Sender: me@example.com\r\nreply-to: \r\nResent-From: a@b.c\r\nResent-Sender: a@b.c\r\n";
-                assert_eq!(header(policy, from, more), format!("Received: x\r\nFrom: {from}\r\n{more}To: y@z.org\r\n"));
-            }
-        }
-        for from in ["other@EXAMPLE.com", "a@example.com, b@example.com", "root"] {
-            assert_eq!(header(FromPolicy::Keep, from, ""), format!("Received: x\r\nFrom: {from}\r\nTo: y@z.org\r\n"));
-        }
-        for from in ["other@EXAMPLE.com", "a@example.com, b@example.com"] {
-            assert_eq!(header(FromPolicy::Domain, from, ""), format!("Received: x\r\nFrom: {from}\r\nTo: y@z.org\r\n"));
-        }
-    }
-
-    #[test]
-    fn other_domains_do_not_fit() {
-        let expected = "Received: x\r\nFrom: \"a@sub.example.com\" <me@example.com>\r\nTo: y@z.org\r\nReply-To: a@sub.example.com\r\n";
-        assert_eq!(header(FromPolicy::Domain, "a@sub.example.com", ""), expected);
-        let out = header(FromPolicy::Domain, "a@example.com, Two <b@other.org>", "");
-        assert!(out.contains("From: \"a@example.com\" <me@example.com>\r\n"));
-        assert!(out.contains("Reply-To: a@example.com, b@other.org\r\n"));
-    }
-
-    #[test]
-    fn one_from_remains_and_no_foreign_sender() {
-        assert_eq!(account("me@example.com", "Sender: a@b.org\r\n"), "From: me@example.com\r\n");
-        assert_eq!(account("me@example.com", "Sender: root\r\n"), "From: me@example.com\r\n");
-        assert_eq!(account("me@example.com, ME@example.com", ""), "From: me@example.com\r\n");
-        let twice = header(FromPolicy::Domain, "a@example.com", "From: b@example.com\r\n");
-        assert_eq!(twice.matches("From:").count(), 1);
-        let resent = "Resent-From: a@b.org\r\nResent-Sender: a@b.org\r\n";
-        assert_eq!(
-            account("me@example.com", &format!("From: me@example.com\r\nSender: ME@example.com\r\n{resent}")),
-            format!("From: me@example.com\r\nSender: ME@example.com\r\n{resent}")
-        );
-        let out = apply(b"To: y@z.org\r\n", "", FromPolicy::Account, ME);
-        assert_eq!(out.header, b"To: y@z.org\r\nFrom: me@example.com\r\n");
-    }
-
-    #[test]
-    fn envelopes_follow_the_policy() {
-        for (from, account, domain, keep) in [
-            ("", "", "", ""),
-            ("root", ME, ME, ME),
-            ("plc@plant.local", ME, ME, "plc@plant.local"),
-            ("plc@Example.com", ME, "plc@Example.com", "plc@Example.com"),
-            ("ME@example.com", "ME@example.com", "ME@example.com", "ME@example.com"),
-        ] {
-            assert_eq!(envelope(FromPolicy::Account, from), account);
-            assert_eq!(envelope(FromPolicy::Domain, from), domain);
-            assert_eq!(envelope(FromPolicy::Keep, from), keep);
-        }
-    }
-
-    #[test]
-    fn without_an_address_of_the_account_nothing_changes() {
-        for no_address in ["", "AKIA123"] {
-            let header = b"From: plc@plant.local\r\nSender: x@y\r\n";
-            let same = Rewritten { header: header.to_vec(), envelope_from: "root".to_string() };
-            assert_eq!(apply(header, "root", FromPolicy::Account, no_address), same);
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn whatever_comes_one_sender_fits_and_twice_is_once(
-            from in "[\"\\\\<>@,;:(). a\u{fc}=?]{0,30}",
-            more in prop::sample::select(vec!["", "Sender: a@b.c\r\n", "From: c@d.e\r\n", "Reply-To: x@y.z\r\n", " folded@x.y\r\n"]),
-        ) {
-            let header = format!("Subject: x\r\nFrom: {from}\r\n{more}");
-            let once = apply(header.as_bytes(), "a@b.org", FromPolicy::Account, ME);
-            let senders: Vec<_> = fields(&once.header).filter(|f| f.is("From")).flat_map(|f| mailboxes(f.value)).collect();
-            prop_assert_eq!(senders.len(), 1);
-            prop_assert_eq!(&senders[0].address, ME);
-            prop_assert!(fields(&once.header).all(|f| !f.name.is_empty()));
-            prop_assert_eq!(apply(&once.header, &once.envelope_from, FromPolicy::Account, ME), once);
-        }
-    }
-}
+mod tests;

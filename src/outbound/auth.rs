@@ -45,17 +45,18 @@ pub async fn log_in(
         let reason = format!("{host} offers no login that is known here (PLAIN, LOGIN, CRAM-MD5); check host and port");
         return Err(Trouble::new(TroubleKind::Login, reason));
     };
+    let shown = account.shown_username();
     Err(match judge(&reply, host, Stage::Login) {
         Judged::Account(trouble) if trouble.kind == TroubleKind::Busy => {
             Trouble::new(trouble.kind, format!("{host} can't check the login now: {reply}"))
         }
         Judged::Account(trouble) => {
-            let whose = format!("{REFUSED_LOGIN} of '{username}'");
+            let whose = format!("{REFUSED_LOGIN} of '{shown}'");
             Trouble { reason: trouble.reason.replacen(REFUSED_LOGIN, &whose, 1), ..trouble }
         }
         Judged::Message(_) => Trouble::new(
             TroubleKind::Login,
-            format!("{host} answered the login of '{username}' with: {reply}; check host and port"),
+            format!("{host} answered the login of '{shown}' with: {reply}; check host and port"),
         ),
     })
 }

@@ -54,7 +54,7 @@ pub async fn send(connection: &mut Connection, mut stored: Stored, account: &Acc
     if targets.is_empty() {
         return (outcome, Line::Open);
     }
-    let rewritten = sender::apply(&stored.header, &stored.meta.envelope.from, account.from_policy, &account.from);
+    let rewritten = sender::apply(&stored.header, &stored.meta.envelope.from, account.senders());
     let offers = Offers { eight_bit_mime: connection.offers.has_capability(EXT_8BIT_MIME), smtputf8: utf8 };
     let outgoing = match Outgoing::new(rewritten.header, stored.meta.form, offers) {
         Ok(outgoing) => outgoing,
@@ -66,8 +66,8 @@ pub async fn send(connection: &mut Connection, mut stored: Stored, account: &Acc
         }
     };
     let mail = mail_command(connection, &rewritten.envelope_from, &outgoing, &stored);
-    let own_sender = !account.from.is_empty() && rewritten.envelope_from == account.from;
-    let mut transaction = Transaction { connection, account, outcome, targets, own_sender };
+    let (own_sender, own_header) = (rewritten.own_envelope, rewritten.own_header);
+    let mut transaction = Transaction { connection, account, outcome, targets, own_sender, own_header };
     let line = transaction.run(&mail, outgoing, &mut stored).await;
     transaction.connection.messages = transaction.connection.messages.saturating_add(1);
     transaction.connection.used = Instant::now();
@@ -103,6 +103,8 @@ pub(super) struct Transaction<'a> {
     pub targets: Vec<Target>,
     /// The sender is the account's own address.
     own_sender: bool,
+    /// So are From and Sender in the header.
+    own_header: bool,
 }
 
 /// Why a transaction ended before its end.
@@ -222,7 +224,7 @@ impl Transaction<'_> {
 
     /// The server refused the text.
     pub(super) fn refused(&mut self, reply: &Reply) -> Stop {
-        self.judge_all(reply, Stage::Text { own_sender: self.own_sender });
+        self.judge_all(reply, Stage::Text { own_sender: self.own_header });
         if reply.code == 421 { Stop::Dead } else { Stop::Refused }
     }
 

@@ -1,0 +1,83 @@
+//! What a preset makes of the options of an account: the provider is named, or recognised by the address.
+
+use super::providers::{self, Provider, SecretKind, UserForm};
+use super::reader::{Reader, Severity};
+use super::secret::Secret;
+use crate::message::is_address;
+
+/// Name of the provider that has no preset.
+pub const CUSTOM: &str = "custom";
+
+/// The options of an account that its provider has a say in.
+pub struct Login {
+    /// Name of the preset, or [`CUSTOM`].
+    pub provider: String,
+    /// The preset.
+    pub preset: Option<Provider>,
+    /// `option host`, else the preset's. Empty: neither.
+    pub host: String,
+    /// `option username` as it is written.
+    pub given: Option<String>,
+    /// The login name.
+    pub username: Option<String>,
+    /// The password as it is meant.
+    pub password: Secret,
+    /// The sender that the provider allows; may be empty.
+    pub from: String,
+}
+
+impl Login {
+    /// Whether nobody has said yet where mail goes: how the file is shipped.
+    pub fn is_empty(&self) -> bool {
+        let needs_login = self.preset.as_ref().is_none_or(|preset| preset.user != UserForm::None);
+        let nowhere = if needs_login { self.host.is_empty() || self.preset.is_some() } else { self.from.is_empty() };
+        self.given.is_none() && self.password.is_empty() && nowhere
+    }
+}
+
+/// Reads these options. Of a section that is not `enabled` only the words are checked.
+pub fn login(read: &mut Reader<'_>, enabled: bool) -> Login {
+    let mut provider = read.text("provider").unwrap_or_else(|| CUSTOM.into());
+    let given = read.text("username");
+    let host = read.text("host");
+    let mut preset = providers::find(&provider);
+    if preset.is_none() && provider != CUSTOM {
+        let text = format!(
+            "option provider '{provider}' is not custom or one that 'smtprelay providers' lists; without it, the address decides"
+        );
+        read.error("provider", text);
+    }
+    // An account without a host could not be used at all, so this never takes mail away from where it would go.
+    let address = given.as_deref().filter(|_| provider == CUSTOM && host.is_none());
+    if let Some((address, known)) = address.and_then(|address| Some((address, providers::of_address(address)?))) {
+        if enabled {
+            let line = read.line_of("username");
+            read.problem(Severity::Note, line, format!("provider {}, recognised by the address {address}", known.id));
+        }
+        provider = known.id.clone();
+        preset = Some(known);
+    }
+    let written = read.text("password").unwrap_or_default();
+    let password = preset.as_ref().map_or(written.clone(), |preset| preset.password(&written));
+    if let Some(preset) = preset.as_ref().filter(|preset| preset.secret == SecretKind::OAuth2 && !password.is_empty()) {
+        read.warn("password", format!("provider {}: {}", preset.id, preset.help));
+    }
+    let region = read.text("region").unwrap_or_default();
+    let from = read.text("from").or(given.clone().filter(|name| is_address(name))).unwrap_or_default();
+    let username = match &preset {
+        Some(preset) => preset.login_name(given.as_deref(), &password),
+        None => given.clone(),
+    };
+    Login {
+        host: host.or(preset.as_ref().map(|preset| preset.host(&region, &from))).unwrap_or_default(),
+        provider,
+        preset,
+        given,
+        username,
+        password: Secret::new(password),
+        from,
+    }
+}
+
+#[cfg(test)]
+mod tests;
