@@ -13,7 +13,7 @@ use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 
 use crate::config::Settings;
-use crate::inbound::listener::LOCAL_SOCKET;
+use crate::inbound::local::LOCAL_SOCKET;
 use crate::intake::{Desk, Origin};
 use crate::message::{DotStuffer, Envelope, address, header, is_address};
 use crate::queue::Spool;

@@ -1,5 +1,6 @@
-"""Measures a running smtprelay from outside. Called by scripts/bench.sh: bench.py PROGRAM PROVIDER SCRATCH."""
+"""Measures a running smtprelay from outside. Called by scripts/bench.sh: bench.py PROGRAM PROVIDER SCRATCH [queue]."""
 
+import json
 import os
 import re
 import socket
@@ -44,10 +45,15 @@ class Relay:
         self.dir = tempfile.mkdtemp(dir=scratch)
         self.delivered = []
         self.news = threading.Condition()
-        config = os.path.join(self.dir, "config")
-        with open(config, "w") as file:
+        self.program = program
+        self.config = os.path.join(self.dir, "config")
+        with open(self.config, "w") as file:
             file.write(SETTINGS.format(dir=self.dir, durability=durability, account=account))
-        self.process = subprocess.Popen([program, "run", "--foreground", "--config", config], stderr=subprocess.PIPE, text=True)
+        self.start()
+
+    def start(self):
+        command = [self.program, "run", "--foreground", "--config", self.config]
+        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         for line in self.process.stderr:
             if found := re.search(r"event=listening .*port=(\d+)", line):
                 self.port = int(found[1])
@@ -71,6 +77,9 @@ class Relay:
     def memory(self):
         with open(f"/proc/{self.process.pid}/smaps_rollup") as file:
             return int(re.search(r"Pss:\s+(\d+)", file.read())[1])
+
+    def command(self, *words):
+        return subprocess.run([self.program, *words, "--config", self.config], check=True, stdout=subprocess.PIPE).stdout
 
     def stop(self):
         self.process.terminate()
@@ -142,8 +151,53 @@ def delivery(program, provider, scratch):
     relay.stop()
 
 
+def queued(program, scratch, count=10000):
+    """Start, memory and listing with many messages in the queue."""
+    relay = Relay(program, scratch, "memory")
+    # What the first messages bring with them is not theirs.
+    send(relay, 10)
+    idle = relay.memory()
+    rate(relay, 10, count - 10)
+    print(f"{count} messages waiting, as accepted: memory {(relay.memory() - idle) * 1024 / count:.0f} bytes PSS each")
+    relay.stop()
+    start = time.perf_counter()
+    relay.start()
+    with relay.connect() as connection:
+        connection.recv(1)
+    greeted = time.perf_counter() - start
+    while json.loads(relay.command("status", "--json"))["queue"]["recovering"]:
+        time.sleep(0.01)
+    read = time.perf_counter() - start
+    print(f"{count} messages waiting: from the start to the first 220 {greeted:.2f} s, until all are read {read:.2f} s")
+    print(f"{count} messages waiting, after a start: memory {(relay.memory() - idle) * 1024 / count:.0f} bytes PSS each")
+    for words in (["queue"], ["queue", "--json"]):
+        start = time.perf_counter()
+        size = len(relay.command(*words))
+        print(f"{count} messages: smtprelay {' '.join(words)} takes {time.perf_counter() - start:.2f} s for {size >> 10} KB")
+    print(f"{count} messages, after listing: memory {(relay.memory() - idle) * 1024 / count:.0f} bytes PSS each")
+    start = time.perf_counter()
+    relay.command("queue", "delete", "all")
+    print(f"{count} messages: smtprelay queue delete all takes {time.perf_counter() - start:.2f} s")
+    relay.stop()
+
+
+def stop(program, scratch, count=2000):
+    """The move to safe_spool at the order to stop; procd kills after 15 s."""
+    relay = Relay(program, scratch, "deferred")
+    rate(relay, 10, count)
+    start = time.perf_counter()
+    relay.stop()
+    took = time.perf_counter() - start
+    files = [os.path.getsize(os.path.join(relay.dir, "flash", "queue", name)) for name in os.listdir(os.path.join(relay.dir, "flash", "queue"))]
+    print(f"{count} messages waiting, deferred: the stop takes {took:.2f} s and moves {len(files)} of them, {sum(files) >> 10} KB")
+
+
 def main():
     program, stand_in, scratch = sys.argv[1:4]
+    if sys.argv[4:] == ["queue"]:
+        queued(program, scratch)
+        stop(program, scratch)
+        return
     relay = Relay(program, scratch, "memory")
     print(f"memory idle, kB PSS: {relay.memory()}")
     # A message in the queue keeps the program asking the name server all the while.
@@ -156,6 +210,8 @@ def main():
         print(f"accepted a second, {durability}, a connection a mail of 1 kB: {rates}")
         print(f"memory with 3000 messages waiting, kB PSS: {relay.memory()}")
         relay.stop()
+    queued(program, scratch)
+    stop(program, scratch)
     provider = Provider(stand_in, scratch)
     delivery(program, provider, scratch)
     provider.process.terminate()

@@ -14,7 +14,7 @@ const SOON: Duration = Duration::from_secs(240);
 
 /// How often the program is killed with each kind of durability. `SMTPRELAY_ROUNDS` names another number.
 fn rounds() -> usize {
-    std::env::var("SMTPRELAY_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(100)
+    std::env::var("SMTPRELAY_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(50)
 }
 
 /// What makes a run another one. `SMTPRELAY_SEED` takes one again that was printed.

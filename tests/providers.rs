@@ -169,7 +169,7 @@ async fn a_wrong_password_is_told_in_the_words_of_a_real_server() {
         return;
     }
     let line = relay.wait_log(|line| line.contains("event=paused"), SOON).await;
-    assert!(line.contains("refused the login: 535 5.7.8"), "{line}");
+    assert!(line.contains("refused the login of 'relay': 535 5.7.8"), "{line}");
     relay.configure("account", "provider", |section| section.option("password", PASSWORD));
     relay.sighup();
     assert_eq!(postfix.wait_for_messages(1, SOON).await.len(), 1);

@@ -101,7 +101,8 @@ async fn wrong_password() {
     let provider = provider(TlsMode::Implicit).start().await;
     let refusal = "535 5.7.8 Authentication credentials invalid";
     provider.set_fault(Step::Auth, Fault::Reply(refusal.into()), Times::Always);
-    let sentence = "user 'u': 127.0.0.1 refused the login: 535 5.7.8 Authentication credentials invalid; check username and password";
+    let sentence =
+        "127.0.0.1 refused the login of 'u': 535 5.7.8 Authentication credentials invalid; check username and password";
     kept_and_sent_later(&provider, sentence, Provider::clear_faults).await;
 }
 

@@ -9,7 +9,10 @@ use log::LevelFilter;
 
 use super::preset;
 use super::reader::{Problem, Reader, Severity};
-use super::settings::{Account, AuthMode, Durability, Listener, Relay, Route, Settings, TlsMode, default};
+use super::secret::Secret;
+use super::settings::{
+    Account, AuthMode, Dialect, Durability, Listener, Relay, Route, Settings, TlsMode, User, default,
+};
 use super::uci::{Package, Section};
 use crate::message::{FromPolicy, is_address};
 
@@ -17,8 +20,15 @@ use crate::message::{FromPolicy, is_address};
 pub const DURABILITIES: [(&str, Durability); 3] =
     [("memory", Durability::Memory), ("deferred", Durability::Deferred), ("always", Durability::Always)];
 /// Words of `option auth`.
-pub const AUTH_MODES: [(&str, AuthMode); 2] = [("ignore", AuthMode::Ignore), ("none", AuthMode::None)];
-/// Words of `option tls` in an account.
+pub const AUTH_MODES: [(&str, AuthMode); 4] = [
+    ("ignore", AuthMode::Ignore),
+    ("none", AuthMode::None),
+    ("optional", AuthMode::Optional),
+    ("required", AuthMode::Required),
+];
+/// Words of `option dialect`.
+pub const DIALECTS: [(&str, Dialect); 2] = [("tolerant", Dialect::Tolerant), ("strict", Dialect::Strict)];
+/// Words of `option tls`.
 pub const TLS_MODES: [(&str, TlsMode); 3] =
     [("implicit", TlsMode::Implicit), ("starttls", TlsMode::StartTls), ("none", TlsMode::None)];
 /// Words of `option from_policy`.
@@ -39,6 +49,7 @@ pub fn settings(package: &Package) -> (Settings, Vec<Problem>) {
     let mut listeners = Vec::new();
     let mut accounts = Vec::new();
     let mut routes = Vec::new();
+    let mut users = Vec::new();
     for section in &package.sections {
         match section.kind.as_str() {
             "relay" if relay_section.is_some() => problems.push(Problem {
@@ -50,7 +61,8 @@ pub fn settings(package: &Package) -> (Settings, Vec<Problem>) {
             "listener" => listeners.extend(listener(section, &mut problems)),
             "account" => accounts.extend(account(section, &mut problems)),
             "route" => routes.push(section),
-            "device" | "alias" | "user" => problems.push(Problem {
+            "user" => users.extend(user(section, &users, &mut problems)),
+            "device" | "alias" => problems.push(Problem {
                 line: section.line,
                 severity: Severity::Warning,
                 text: format!("section '{}' has no effect in this version", section.kind),
@@ -77,8 +89,11 @@ pub fn settings(package: &Package) -> (Settings, Vec<Problem>) {
     if relay.enabled && accounts.is_empty() {
         whole(Severity::Error, "no section 'account' is filled in: set provider (or host), username and password");
     }
+    if users.is_empty() && listeners.iter().any(|listener| listener.auth == AuthMode::Required) {
+        whole(Severity::Error, "auth 'required' without a section 'user': no device could send");
+    }
     let routes = routes.into_iter().map(|section| route(section, &accounts, &mut problems)).collect();
-    (Settings { relay, listeners, accounts, routes }, problems)
+    (Settings { relay, listeners, users, accounts, routes }, problems)
 }
 
 fn relay(section: &Section, problems: &mut Vec<Problem>) -> Relay {
@@ -165,30 +180,66 @@ fn listener(section: &Section, problems: &mut Vec<Problem>) -> Option<Listener> 
             None => read.error("allow", format!("list allow '{text}' is not a network such as 192.168.1.0/24")),
         }
     }
-    if let Some(text) = read.text("tls").filter(|text| text != "none") {
-        read.error("tls", format!("option tls '{text}': TLS towards devices is not in this version; only none"));
-    }
-    if let Some(text) = read.text("dialect").filter(|text| text != "tolerant") {
-        read.error("dialect", format!("option dialect '{text}': only tolerant is in this version"));
-    }
     let listener = Listener {
         name: section.name.clone().unwrap_or_default(),
         interfaces: read.list("interface"),
         addresses,
         port: read.port("port", default::LISTENER_PORT, 0),
+        tls: read.choice("tls", default::LISTENER_TLS, &TLS_MODES),
+        certificate: read.text("certificate").map(PathBuf::from),
+        key: read.text("key").map(PathBuf::from),
         auth: read.choice("auth", default::AUTH, &AUTH_MODES),
+        dialect: read.choice("dialect", default::DIALECT, &DIALECTS),
         allow,
         max_sessions: read.number("max_sessions", default::MAX_SESSIONS, 1..=10_000),
         max_sessions_per_client: read.number("max_sessions_per_client", default::MAX_SESSIONS_PER_CLIENT, 1..=10_000),
         max_recipients: read.number("max_recipients", default::MAX_RECIPIENTS, 1..=1_000),
         timeout: read.duration("timeout", default::TIMEOUT, Duration::from_secs(1)),
     };
+    for (name, path) in [("certificate", &listener.certificate), ("key", &listener.key)] {
+        if path.as_ref().is_some_and(|path| !path.is_absolute()) {
+            read.error(name, format!("option {name} must be an absolute path"));
+        }
+    }
+    if listener.certificate.is_some() != listener.key.is_some() {
+        read.error("certificate", "options certificate and key belong together: set both or none");
+    }
     if enabled && listener.interfaces.is_empty() && listener.addresses.is_empty() {
         let line = read.line();
         read.problem(Severity::Error, line, "listener without interface and without address: nothing to listen on");
     }
     read.finish();
     enabled.then_some(listener)
+}
+
+/// A login of a device; `known` are those before it.
+fn user(section: &Section, known: &[User], problems: &mut Vec<Problem>) -> Option<User> {
+    let mut read = Reader::new(section, problems);
+    let enabled = read.flag("enabled", true);
+    let user = User {
+        username: read.text("username").or(section.name.clone()).unwrap_or_default(),
+        password: Secret::new(read.text("password").unwrap_or_default()),
+        senders: read.list("sender"),
+        account: read.text("account"),
+    };
+    for sender in &user.senders {
+        // A domain is what would be an address with a name in front.
+        if !is_address(sender) && !is_address(&format!("x@{sender}")) {
+            read.error("sender", format!("list sender '{sender}' is neither a mail address nor a domain"));
+        }
+    }
+    let line = read.line();
+    if user.username.is_empty() {
+        read.problem(Severity::Error, line, "a user needs a name: write config user 'camera' or option username");
+    } else if known.iter().any(|other| other.username == user.username) {
+        read.error("username", format!("a second user '{}'", user.username));
+    }
+    if enabled && user.password.is_empty() {
+        let text = format!("user '{}' has no password: set option password", user.username);
+        read.problem(Severity::Error, line, text);
+    }
+    read.finish();
+    enabled.then_some(user)
 }
 
 fn account(section: &Section, problems: &mut Vec<Problem>) -> Option<Account> {

@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 
 pub use reader::{Problem, Severity};
 pub use secret::Secret;
-pub use settings::{Account, AuthMode, Durability, Listener, Relay, Route, Settings, TlsMode};
+pub use settings::{Account, AuthMode, Dialect, Durability, Listener, Relay, Route, Settings, TlsMode, User};
 pub use show::show;
 
 /// Where OpenWrt keeps the settings.

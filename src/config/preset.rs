@@ -1,6 +1,6 @@
 //! What a preset makes of the options of an account: the provider is named, or recognised by the address.
 
-use super::providers::{self, Provider, SecretKind, UserForm};
+use super::providers::{self, Provider};
 use super::reader::{Reader, Severity};
 use super::secret::Secret;
 use crate::message::is_address;
@@ -29,7 +29,7 @@ pub struct Login {
 impl Login {
     /// Whether nobody has said yet where mail goes: how the file is shipped.
     pub fn is_empty(&self) -> bool {
-        let needs_login = self.preset.as_ref().is_none_or(|preset| preset.user != UserForm::None);
+        let needs_login = self.preset.as_ref().is_none_or(|preset| preset.user != "none");
         let nowhere = if needs_login { self.host.is_empty() || self.preset.is_some() } else { self.from.is_empty() };
         self.given.is_none() && self.password.is_empty() && nowhere
     }
@@ -59,7 +59,7 @@ pub fn login(read: &mut Reader<'_>, enabled: bool) -> Login {
     }
     let written = read.text("password").unwrap_or_default();
     let password = preset.as_ref().map_or(written.clone(), |preset| preset.password(&written));
-    if let Some(preset) = preset.as_ref().filter(|preset| preset.secret == SecretKind::OAuth2 && !password.is_empty()) {
+    if let Some(preset) = preset.as_ref().filter(|preset| preset.secret == "oauth2" && !password.is_empty()) {
         read.warn("password", format!("provider {}: {}", preset.id, preset.help));
     }
     let region = read.text("region").unwrap_or_default();

@@ -12,7 +12,7 @@ use crate::message::sender::Senders;
 
 /// Every default of every option. `docs/settings.md` lists them for people; a test compares the two.
 pub mod default {
-    use super::{AuthMode, Durability, Duration};
+    use super::{AuthMode, Dialect, Durability, Duration, TlsMode};
     use log::LevelFilter;
 
     /// Where accepted mail is kept; a RAM disk on OpenWrt.
@@ -39,6 +39,10 @@ pub mod default {
     pub const LISTENER_PORT: u16 = 25;
     /// What a login of a device means.
     pub const AUTH: AuthMode = AuthMode::Ignore;
+    /// How connections of devices are protected: old ones try STARTTLS where it is offered, and give up.
+    pub const LISTENER_TLS: TlsMode = TlsMode::None;
+    /// How closely a device must keep to the protocol.
+    pub const DIALECT: Dialect = Dialect::Tolerant;
     /// Sessions at once, all devices together. More wait in the kernel's backlog, without an error.
     pub const MAX_SESSIONS: u32 = 600;
     /// Sessions at once of one address; a further one gets a 421.
@@ -77,9 +81,22 @@ pub enum AuthMode {
     Ignore,
     /// No login is offered.
     None,
+    /// Logins are offered. One that is tried must be right; without one, mail is taken as from any other device.
+    Optional,
+    /// Mail is only taken after a login of a section `user`.
+    Required,
 }
 
-/// How the connection to a provider is protected.
+/// How closely a device must keep to the protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialect {
+    /// What is meant counts.
+    Tolerant,
+    /// What RFC 5321 says counts.
+    Strict,
+}
+
+/// How a connection is protected, towards providers and towards devices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TlsMode {
     /// TLS from the first byte, usually port 465.
@@ -136,8 +153,16 @@ pub struct Listener {
     pub addresses: Vec<IpAddr>,
     /// TCP port; 0 means any free one (for tests).
     pub port: u16,
+    /// How connections are protected; with [`TlsMode::StartTls`] it is offered, not required.
+    pub tls: TlsMode,
+    /// Certificate chain for TLS, PEM or DER; `None` means the router's, or one of our own.
+    pub certificate: Option<PathBuf>,
+    /// Its private key, PEM or DER.
+    pub key: Option<PathBuf>,
     /// What a login means.
     pub auth: AuthMode,
+    /// How closely a device must keep to the protocol.
+    pub dialect: Dialect,
     /// Networks that may send. Empty: the subnets of the interfaces listened on, and this host.
     pub allow: Vec<IpNet>,
     /// Sessions at once in all.
@@ -148,6 +173,19 @@ pub struct Listener {
     pub max_recipients: u32,
     /// How long a silent device is waited for.
     pub timeout: Duration,
+}
+
+/// A section `user`: a login of a device, and what it may do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct User {
+    /// Name of the login.
+    pub username: String,
+    /// Its password, never empty.
+    pub password: Secret,
+    /// Addresses and domains that it may use as envelope sender; empty: all.
+    pub senders: Vec<String>,
+    /// Name of the account that its mail goes to, if one is set.
+    pub account: Option<String>,
 }
 
 /// A section `account`: a provider and the login there.
@@ -207,6 +245,8 @@ pub struct Settings {
     pub relay: Relay,
     /// Enabled sections `listener`.
     pub listeners: Vec<Listener>,
+    /// Enabled sections `user`.
+    pub users: Vec<User>,
     /// Enabled sections `account`, in the order of the file.
     pub accounts: Vec<Account>,
     /// Sections `route`, in the order of the file: the first that fits counts.

@@ -1,7 +1,7 @@
 //! Prints settings as a UCI file: complete, with defaults filled in and secrets masked.
 
-use super::load::{AUTH_MODES, DURABILITIES, FROM_POLICIES, LOG_LEVELS, TLS_MODES};
-use super::settings::{Account, Listener, Relay, Route, Settings};
+use super::load::{AUTH_MODES, DIALECTS, DURABILITIES, FROM_POLICIES, LOG_LEVELS, TLS_MODES};
+use super::settings::{Account, Listener, Relay, Route, Settings, User};
 use super::uci::{self, Opt, Package, Section, Value};
 use super::units;
 
@@ -66,14 +66,31 @@ fn listener(listener: &Listener) -> Section {
         .list("interface", &listener.interfaces)
         .list("address", &listener.addresses)
         .option("port", listener.port)
-        .option("tls", "none")
+        .option("tls", word(&TLS_MODES, &listener.tls))
+        .option("certificate", optional_path(listener.certificate.as_deref()))
+        .option("key", optional_path(listener.key.as_deref()))
         .option("auth", word(&AUTH_MODES, &listener.auth))
-        .option("dialect", "tolerant")
+        .option("dialect", word(&DIALECTS, &listener.dialect))
         .list("allow", &listener.allow)
         .option("max_sessions", listener.max_sessions)
         .option("max_sessions_per_client", listener.max_sessions_per_client)
         .option("max_recipients", listener.max_recipients)
         .option("timeout", units::format_duration(listener.timeout))
+        .0
+}
+
+fn optional_path(path: Option<&std::path::Path>) -> String {
+    path.map(|path| path.display().to_string()).unwrap_or_default()
+}
+
+fn user(user: &User) -> Section {
+    // The section's own name may be another one, and need not be one that UCI allows.
+    Writer::new("user", "")
+        .option("enabled", flag(true))
+        .option("username", &user.username)
+        .option("password", &user.password)
+        .list("sender", &user.senders)
+        .option("account", user.account.as_deref().unwrap_or_default())
         .0
 }
 
@@ -113,6 +130,7 @@ fn route(route: &Route) -> Section {
 pub fn show(settings: &Settings) -> String {
     let mut sections = vec![relay(&settings.relay)];
     sections.extend(settings.listeners.iter().map(listener));
+    sections.extend(settings.users.iter().map(user));
     sections.extend(settings.accounts.iter().map(account));
     sections.extend(settings.routes.iter().map(route));
     String::from_utf8_lossy(&uci::export(&Package { sections })).into_owned()

@@ -177,3 +177,49 @@ fn load_reports_file_and_line() {
     assert!(error.contains("unterminated"), "{error}");
     assert!(load(&dir.path().join("none")).unwrap_err().to_string().contains("can't read the settings"));
 }
+
+#[test]
+fn logins_of_devices() {
+    let text = CONTRACT.to_string()
+        + "config user 'camera'\n option password 'hidden'\n list sender 'cam@example.com'\n list sender 'plant.example'\n option account 'provider'\n\
+           config user\n option username 'me@plant'\n option password 'p2'\n\
+           config user 'off'\n option enabled '0'\n";
+    let (settings, problems) = read(&text);
+    assert_eq!(problems, []);
+    assert_eq!(settings.users.len(), 2);
+    assert_eq!((settings.users[0].username.as_str(), settings.users[0].password.expose()), ("camera", "hidden"));
+    assert_eq!(settings.users[0].senders, ["cam@example.com", "plant.example"]);
+    assert_eq!(settings.users[0].account.as_deref(), Some("provider"));
+    assert_eq!(settings.users[1].username, "me@plant");
+    let shown = show(&settings);
+    assert!(!shown.contains("hidden") && shown.contains("list sender 'plant.example'"), "{shown}");
+    let (mut again, _) = read(&shown);
+    again.users[0].password = settings.users[0].password.clone();
+    again.users[1].password = settings.users[1].password.clone();
+    assert_eq!(again.users, settings.users);
+    let wrong = |from: &str, to: &str| findings(&text.replacen(from, to, 1)).join("\n");
+    assert!(wrong(" option password 'hidden'\n", "").contains("user 'camera' has no password"));
+    assert!(wrong("'me@plant'", "'camera'").contains("a second user 'camera'"));
+    assert!(wrong(" option username 'me@plant'\n", "").contains("a user needs a name"));
+    assert!(wrong("'plant.example'", "'a b'").contains("neither a mail address nor a domain"));
+}
+
+#[test]
+fn how_a_listener_is_protected() {
+    let with = |options: &str| CONTRACT.replace("option port '2525'", &format!("option port '2525'\n{options}"));
+    let (settings, problems) = read(&with(
+        " option tls 'starttls'\n option certificate '/etc/a.crt'\n option key '/etc/a.key'\n option dialect 'strict'\n option auth 'optional'\n",
+    ));
+    assert_eq!(problems, []);
+    let listener = &settings.listeners[0];
+    assert_eq!(
+        (listener.tls, listener.dialect, listener.auth),
+        (TlsMode::StartTls, Dialect::Strict, AuthMode::Optional)
+    );
+    assert_eq!(listener.certificate.as_deref(), Some(Path::new("/etc/a.crt")));
+    assert_eq!(read(&show(&settings)).0.listeners, settings.listeners);
+    assert!(findings(&with(" option key '/etc/a.key'\n"))[0].contains("belong together"));
+    assert!(findings(&with(" option key 'a.key'\n option certificate '/c'\n"))[0].contains("absolute path"));
+    assert!(findings(&with(" option auth 'required'\n"))[0].contains("no device could send"));
+    assert!(findings(&with(" option tls 'yes'\n"))[0].contains("is not one of implicit, starttls, none"));
+}

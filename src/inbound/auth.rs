@@ -1,23 +1,48 @@
-//! Logins by devices (RFC 4954). In mode `ignore` any login is right: the network decides who may send.
+//! The dialogue of a login (RFC 4954): PLAIN, LOGIN and CRAM-MD5, each in the ways in which devices do it.
+//!
+//! What comes out is a [`Claim`]: who somebody says to be, and the proof. Whether it is right is found out in
+//! [`users`](super::users).
+
+use crate::config::Secret;
 
 /// What the session waits for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Prompt {
-    /// The response of PLAIN or CRAM-MD5.
-    Response,
+    /// The response of PLAIN.
+    Plain,
+    /// The response to this challenge of CRAM-MD5.
+    CramMd5(String),
     /// The name for LOGIN.
     Name,
     /// The password for LOGIN, by the name that was given.
     Password(String),
 }
 
+/// What shows that somebody has the password.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Proof {
+    /// The password itself.
+    Password(Secret),
+    /// An HMAC-MD5 over the challenge with the password as key, in hex (RFC 2195 section 2).
+    CramMd5 { challenge: String, digest: String },
+}
+
+/// Who somebody says to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// The name as it came; empty when none could be read.
+    pub name: String,
+    /// The proof.
+    pub proof: Proof,
+}
+
 /// What to do next.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
     /// Send this reply and wait for a line.
-    Ask(&'static str, Prompt),
-    /// The login is accepted, under this name as far as it could be read.
-    Accept(String),
+    Ask(String, Prompt),
+    /// See whether this is right.
+    Check(Claim),
     /// Send this reply; the dialogue is over.
     Refuse(&'static str),
 }
@@ -25,47 +50,70 @@ pub enum Step {
 /// Text that old clients compare literally: base64 of `Username:` and `Password:`.
 const ASK_NAME: &str = "334 VXNlcm5hbWU6";
 const ASK_PASSWORD: &str = "334 UGFzc3dvcmQ6";
-/// A challenge for CRAM-MD5; since any answer is right it need not be secret.
-const CHALLENGE: &str = "334 PHNtdHByZWxheUBsb2NhbGhvc3Q+";
+/// Characters of base64 that are looked at: names and passwords of up to 384 bytes together.
+const RESPONSE_LIMIT: usize = 512;
 
-/// Begins a login.
-pub fn begin(mechanism: &str, initial: Option<&str>) -> Step {
+/// Begins a login. `challenge` is what CRAM-MD5 asks with: no two logins may have the same one.
+pub fn begin(mechanism: &str, initial: Option<&str>, challenge: impl FnOnce() -> Option<String>) -> Step {
     match (mechanism, initial) {
-        ("PLAIN", Some(response)) => Step::Accept(name_in_plain(response)),
-        ("PLAIN", None) => Step::Ask("334 ", Prompt::Response),
+        ("PLAIN", Some(response)) => Step::Check(plain(response)),
+        ("PLAIN", None) => Step::Ask("334 ".into(), Prompt::Plain),
         // Some clients send the name along, as only other mechanisms allow.
-        ("LOGIN", Some(name)) => Step::Ask(ASK_PASSWORD, Prompt::Password(readable(name))),
-        ("LOGIN", None) => Step::Ask(ASK_NAME, Prompt::Name),
-        ("CRAM-MD5", _) => Step::Ask(CHALLENGE, Prompt::Response),
-        _ => Step::Refuse("504 5.5.4 Only PLAIN and LOGIN are known"),
+        ("LOGIN", Some(name)) => Step::Ask(ASK_PASSWORD.into(), Prompt::Password(text(name))),
+        ("LOGIN", None) => Step::Ask(ASK_NAME.into(), Prompt::Name),
+        ("CRAM-MD5", _) => {
+            let Some(challenge) = challenge() else { return Step::Refuse("454 4.7.0 Try again later") };
+            Step::Ask(format!("334 {}", encode(challenge.as_bytes())), Prompt::CramMd5(challenge))
+        }
+        _ => Step::Refuse("504 5.5.4 Only PLAIN, LOGIN and CRAM-MD5 are known"),
     }
 }
 
 /// Takes the line that was waited for.
 pub fn answer(prompt: Prompt, line: &[u8]) -> Step {
-    let text = String::from_utf8_lossy(line.trim_ascii());
-    if text == "*" {
+    let line = String::from_utf8_lossy(line.trim_ascii());
+    if line == "*" {
         return Step::Refuse("501 5.0.0 Login cancelled");
     }
     match prompt {
-        Prompt::Response => Step::Accept(name_in_plain(&text)),
-        Prompt::Name => Step::Ask(ASK_PASSWORD, Prompt::Password(readable(&text))),
-        Prompt::Password(name) => Step::Accept(name),
+        Prompt::Plain => Step::Check(plain(&line)),
+        Prompt::Name => Step::Ask(ASK_PASSWORD.into(), Prompt::Password(text(&line))),
+        Prompt::Password(name) => Step::Check(Claim { name, proof: Proof::Password(Secret::new(text(&line))) }),
+        Prompt::CramMd5(challenge) => {
+            let response = text(&line);
+            // The name may hold blanks, the digest does not.
+            let (name, digest) = response.rsplit_once(' ').unwrap_or(("", ""));
+            let digest = digest.to_ascii_lowercase();
+            Step::Check(Claim { name: name.to_string(), proof: Proof::CramMd5 { challenge, digest } })
+        }
     }
 }
 
+/// A login name for the log: nothing but what can be read, and not much of it.
+pub fn shown(name: &str) -> String {
+    name.chars().filter(|c| !c.is_control()).take(64).collect()
+}
+
+/// The response of PLAIN: whom to act for, NUL, name, NUL, password (RFC 4616 section 2). A response without NULs could
+/// be a password: then there is no name.
+fn plain(response: &str) -> Claim {
+    let decoded = decode(response);
+    let mut parts = decoded.splitn(3, |b| *b == 0).skip(1).map(|part| String::from_utf8_lossy(part).into_owned());
+    let name = parts.next().unwrap_or_default();
+    Claim { name, proof: Proof::Password(Secret::new(parts.next().unwrap_or_default())) }
+}
+
+fn text(base64: &str) -> String {
+    String::from_utf8_lossy(&decode(base64)).into_owned()
+}
+
+const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
 fn decode(base64: &str) -> Vec<u8> {
-    let digit = |c: u8| match c {
-        b'A'..=b'Z' => Some(u32::from(c - b'A')),
-        b'a'..=b'z' => Some(u32::from(c - b'a') + 26),
-        b'0'..=b'9' => Some(u32::from(c - b'0') + 52),
-        b'+' => Some(62),
-        b'/' => Some(63),
-        _ => None,
-    };
+    let digit = |c: u8| DIGITS.iter().position(|d| *d == c).and_then(|value| u32::try_from(value).ok());
     let (mut bits, mut held) = (0u32, 0u32);
     let mut out = Vec::new();
-    for value in base64.bytes().take(512).map_while(digit) {
+    for value in base64.bytes().take(RESPONSE_LIMIT).map_while(digit) {
         bits = bits << 6 | value;
         held += 6;
         if held >= 8 {
@@ -76,41 +124,83 @@ fn decode(base64: &str) -> Vec<u8> {
     out
 }
 
-/// A login name for the log: nothing but what can be read, and not much of it.
-fn shown(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).chars().filter(|c| !c.is_control()).take(64).collect()
-}
-
-fn readable(base64: &str) -> String {
-    shown(&decode(base64))
-}
-
-/// The name in a PLAIN response: between the first and the second NUL (RFC 4616 section 2). Nothing else of it is
-/// looked at, since the rest is a password.
-fn name_in_plain(response: &str) -> String {
-    decode(response).split(|b| *b == 0).nth(1).map(shown).unwrap_or_default()
+fn encode(bytes: &[u8]) -> String {
+    let mut out = String::new();
+    for group in bytes.chunks(3) {
+        let bits = (0..3).fold(0u32, |bits, at| bits << 8 | u32::from(group.get(at).copied().unwrap_or(0)));
+        for at in 0..4 {
+            let digit = DIGITS.get((bits >> (18 - 6 * at) & 63) as usize).copied().unwrap_or(b'=');
+            out.push(if at <= group.len() { char::from(digit) } else { '=' });
+        }
+    }
+    out
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use base64::{Engine, prelude::BASE64_STANDARD};
+    use proptest::prelude::*;
+
+    fn none() -> Option<String> {
+        unreachable!("only CRAM-MD5 needs a challenge")
+    }
+
+    fn password(name: &str, password: &str) -> Step {
+        Step::Check(Claim { name: name.into(), proof: Proof::Password(Secret::new(password.into())) })
+    }
 
     #[test]
-    fn plain_gives_the_name_and_nothing_else() {
+    fn plain_in_one_line_and_in_two() {
         // NUL user NUL secret
-        assert_eq!(begin("PLAIN", Some("AHVzZXIAc2VjcmV0")), Step::Accept("user".into()));
-        assert_eq!(answer(Prompt::Response, b"AHVzZXIAc2VjcmV0"), Step::Accept("user".into()));
-        // A response without NULs could be a password: it is not shown.
-        assert_eq!(begin("PLAIN", Some("c2VjcmV0")), Step::Accept(String::new()));
+        assert_eq!(begin("PLAIN", Some("AHVzZXIAc2VjcmV0"), none), password("user", "secret"));
+        assert_eq!(answer(Prompt::Plain, b"AHVzZXIAc2VjcmV0"), password("user", "secret"));
+        assert_eq!(begin("PLAIN", Some("c2VjcmV0"), none), password("", ""));
     }
 
     #[test]
     fn login_asks_literally_and_takes_the_name_inline() {
-        assert_eq!(begin("LOGIN", None), Step::Ask("334 VXNlcm5hbWU6", Prompt::Name));
-        assert_eq!(answer(Prompt::Name, b"dXNlcg=="), Step::Ask("334 UGFzc3dvcmQ6", Prompt::Password("user".into())));
-        assert_eq!(begin("LOGIN", Some("dXNlcg==")), Step::Ask("334 UGFzc3dvcmQ6", Prompt::Password("user".into())));
-        assert_eq!(answer(Prompt::Password("user".into()), b"anything"), Step::Accept("user".into()));
+        assert_eq!(begin("LOGIN", None, none), Step::Ask("334 VXNlcm5hbWU6".into(), Prompt::Name));
+        let asked = Step::Ask("334 UGFzc3dvcmQ6".into(), Prompt::Password("user".into()));
+        assert_eq!(answer(Prompt::Name, b"dXNlcg=="), asked);
+        assert_eq!(begin("LOGIN", Some("dXNlcg=="), none), asked);
+        assert_eq!(answer(Prompt::Password("user".into()), b"c2VjcmV0"), password("user", "secret"));
         assert!(matches!(answer(Prompt::Name, b"*"), Step::Refuse(_)));
-        assert!(matches!(begin("NTLM", None), Step::Refuse(_)));
+        assert!(matches!(begin("NTLM", None, none), Step::Refuse(_)));
+    }
+
+    #[test]
+    fn cram_md5_of_the_rfc() {
+        // The example of RFC 2195 section 2.
+        let challenge = "<1896.697170952@postoffice.reston.mci.net>";
+        let Step::Ask(reply, prompt) = begin("CRAM-MD5", None, || Some(challenge.into())) else { panic!() };
+        assert_eq!(reply, "334 PDE4OTYuNjk3MTcwOTUyQHBvc3RvZmZpY2UucmVzdG9uLm1jaS5uZXQ+");
+        let claim = Claim {
+            name: "tim".into(),
+            proof: Proof::CramMd5 { challenge: challenge.into(), digest: "b913a602c7eda7a495b4e6e7334d3890".into() },
+        };
+        let answered = answer(prompt, b"dGltIGI5MTNhNjAyYzdlZGE3YTQ5NWI0ZTZlNzMzNGQzODkw");
+        assert_eq!(answered, Step::Check(claim));
+    }
+
+    #[test]
+    fn a_claim_does_not_print_its_password() {
+        assert!(!format!("{:?}", begin("PLAIN", Some("AHVzZXIAc2VjcmV0"), none)).contains("secret"));
+    }
+
+    proptest! {
+        #[test]
+        fn base64_as_others_write_it(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let theirs = BASE64_STANDARD.encode(&bytes);
+            prop_assert_eq!(encode(&bytes), theirs.clone());
+            prop_assert_eq!(decode(&theirs), bytes);
+        }
+
+        #[test]
+        fn whatever_comes_there_is_an_answer(line in proptest::collection::vec(any::<u8>(), 0..100)) {
+            for prompt in [Prompt::Plain, Prompt::Name, Prompt::Password("x".into()), Prompt::CramMd5("<c>".into())] {
+                answer(prompt, &line);
+            }
+        }
     }
 }

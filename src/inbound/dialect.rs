@@ -108,18 +108,22 @@ fn keyword<'a>(rest: &'a [u8], word: &[u8]) -> Option<&'a [u8]> {
     head.eq_ignore_ascii_case(word).then(|| tail.strip_prefix(b":").unwrap_or(tail).trim_ascii_start())
 }
 
-/// Splits off the part in angle brackets (or the first word) from the parameters behind it. Quotes are respected.
+/// Splits off the part in the innermost angle brackets (or the first word) from the parameters behind it. Quotes are
+/// respected.
 fn path(text: &[u8]) -> (&[u8], &[u8]) {
-    let bracket = outside_quotes(text, |b| b == b'<');
-    let Some(open) = bracket else {
-        let end = outside_quotes(text, |b| b == b' ' || b == b'\t').unwrap_or(text.len());
-        return text.split_at_checked(end).unwrap_or((text, b""));
-    };
-    let inner = text.get(open + 1..).unwrap_or_default();
-    match outside_quotes(inner, |b| b == b'>') {
-        Some(close) => (inner.get(..close).unwrap_or_default(), inner.get(close + 1..).unwrap_or_default()),
-        None => path(inner),
+    let (mut open, mut from) = (0, 0);
+    while let Some(step) = outside_quotes(text.get(from..).unwrap_or_default(), |b| matches!(b, b'<' | b'>')) {
+        let at = from + step;
+        from = at + 1;
+        if text.get(at) == Some(&b'<') {
+            open = from;
+        } else if open > 0 {
+            return (text.get(open..at).unwrap_or_default(), text.get(from..).unwrap_or_default());
+        }
     }
+    let text = text.get(open..).unwrap_or_default();
+    let end = outside_quotes(text, |b| b == b' ' || b == b'\t').unwrap_or(text.len());
+    text.split_at_checked(end).unwrap_or((text, b""))
 }
 
 fn outside_quotes(text: &[u8], wanted: impl Fn(u8) -> bool) -> Option<usize> {
@@ -244,6 +248,7 @@ mod tests {
             "Mail From : < plc@example.com >",
             "MAIL FROM:<plc@example.com",
             "MAIL FROM:PLC 3 <plc@example.com>",
+            "MAIL FROM:<PLC 3 <plc@example.com>>",
             "MAIL FROM:<@relay.example:plc@example.com>",
             "MAIL FROM:<plc@example.com> AUTH=<> FOO BODY=8BITMIME",
         ] {

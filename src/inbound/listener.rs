@@ -1,24 +1,24 @@
-//! Sockets: binds the addresses that the settings name, follows them as they come and go, and starts sessions.
+//! Sockets: binds the addresses that the settings name, and follows them as they come and go.
 
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::os::fd::AsFd;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ipnet::IpNet;
 use nix::sys::socket::{setsockopt, sockopt::Ipv6V6Only};
-use tokio::io::AsyncWriteExt;
-use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener};
-use tokio::sync::{Semaphore, watch};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
 
-use super::access::{Clients, allowed, may_send};
-use super::session::{Rules, Session};
-use crate::config::{Listener, Settings};
-use crate::intake::{Desk, Origin};
+use super::access::allowed;
+use super::door::{Door, accept};
+use super::session::Rules;
+use super::tls;
+use crate::config::{Listener, Settings, TlsMode};
+use crate::intake::Desk;
 use crate::report::Event;
 use crate::system::interfaces::{self, Address, is_named};
 use crate::system::{ordered, task};
@@ -27,14 +27,6 @@ use crate::system::{ordered, task};
 const BACKLOG: u32 = 1024;
 /// How often addresses are looked at again.
 const FOLLOW: Duration = Duration::from_secs(5);
-/// How long a message that is being received at the order to stop may take to arrive.
-const STOP_TIME: Duration = Duration::from_secs(3);
-
-/// A listener as its accept loop sees it.
-struct Door {
-    rules: Arc<Rules>,
-    nets: Vec<IpNet>,
-}
 
 struct Bound {
     door: watch::Sender<Arc<Door>>,
@@ -47,6 +39,10 @@ pub struct Listeners {
     desk: Desk,
     stop: watch::Receiver<bool>,
     bound: HashMap<(String, SocketAddr), Bound>,
+    /// What TLS needs, by the name of the listener.
+    tls: HashMap<String, TlsAcceptor>,
+    /// What keeps a listener with TLS from starting.
+    tls_trouble: Option<String>,
     /// What was last said about addresses that could not be bound, so that it is said once.
     complaint: Option<String>,
 }
@@ -87,15 +83,29 @@ fn explain(address: SocketAddr, error: &io::Error) -> String {
     format!("can't listen on {address}: {error}{remedy}")
 }
 
-/// What sessions need to know of the settings.
-fn rules(listener: &Listener, settings: &Settings) -> Arc<Rules> {
-    Arc::new(Rules {
-        listener: listener.clone(),
-        hostname: settings.relay.hostname(),
-        size_limit: settings.relay.message_limit.min(settings.relay.spool_limit),
-        admin: settings.relay.admin.clone(),
-        fallback_from: settings.accounts.first().map(|a| a.from.clone()).unwrap_or_default(),
-    })
+/// Addresses of this host, asked for only when the answer is needed (and never under qemu's big-endian MIPS, where it
+/// does not come).
+fn host_addresses(settings: &Settings, needed: impl Fn(&Listener) -> bool) -> Vec<Address> {
+    match settings.listeners.iter().any(needed) {
+        true => interfaces::addresses().unwrap_or_default(),
+        false => Vec::new(),
+    }
+}
+
+/// Certificates and keys of all listeners with TLS, and what is wrong with those that can't be used. Reads files.
+fn load_tls(settings: &Settings) -> (HashMap<String, TlsAcceptor>, Option<String>) {
+    let protected = |listener: &Listener| listener.tls != TlsMode::None;
+    let host = host_addresses(settings, |listener| protected(listener) && !listener.interfaces.is_empty());
+    let (mut loaded, mut trouble) = (HashMap::new(), None);
+    for listener in settings.listeners.iter().filter(|listener| protected(listener)) {
+        let addresses =
+            wanted(listener, &host).iter().map(SocketAddr::ip).filter(|ip| !ip.is_unspecified()).collect::<Vec<_>>();
+        match tls::acceptor(listener, &settings.relay, &addresses) {
+            Ok(acceptor) => _ = loaded.insert(listener.name.clone(), acceptor),
+            Err(error) => trouble = Some(format!("listener '{}' can't offer TLS: {error}", listener.name)),
+        }
+    }
+    (loaded, trouble)
 }
 
 impl Listeners {
@@ -103,18 +113,41 @@ impl Listeners {
     ///
     /// # Errors
     /// When a fixed address can't be bound: then the settings are wrong, or something else runs there. Addresses of
-    /// interfaces may come later.
+    /// interfaces may come later. Also when a certificate can't be used and no other listener is left.
     pub fn open(
         settings: watch::Receiver<Arc<Settings>>,
         desk: Desk,
         stop: watch::Receiver<bool>,
     ) -> Result<Self, String> {
-        let mut listeners = Self { settings, desk, stop, bound: HashMap::new(), complaint: None };
+        let (tls, tls_trouble) = load_tls(&settings.borrow());
+        let mut listeners =
+            Self { settings, desk, stop, bound: HashMap::new(), tls, tls_trouble: None, complaint: None };
         let (fatal, _) = listeners.follow();
-        match fatal {
-            Some(reason) => Err(reason),
-            None => Ok(listeners),
+        let alone = tls_trouble.clone().filter(|_| listeners.bound.is_empty());
+        if let Some(reason) = fatal.or(alone) {
+            return Err(reason);
         }
+        listeners.tls_is(tls_trouble);
+        Ok(listeners)
+    }
+
+    /// Says what is wrong with certificates, once.
+    fn tls_is(&mut self, trouble: Option<String>) {
+        if trouble != self.tls_trouble
+            && let Some(text) = &trouble
+        {
+            Event::Advice { text: text.clone() }.log();
+        }
+        self.tls_trouble = trouble;
+    }
+
+    /// Takes over certificates as they are now. Where they can't be used, the old ones stay.
+    async fn renew_tls(&mut self) {
+        let settings = self.settings.borrow().clone();
+        // Only at the end of the program does the pool refuse work.
+        let Some((loaded, trouble)) = task::blocking(move || load_tls(&settings)).await else { return };
+        self.tls.extend(loaded);
+        self.tls_is(trouble);
     }
 
     /// Follows settings and addresses until the order to stop.
@@ -124,7 +157,7 @@ impl Listeners {
         loop {
             tokio::select! {
                 () = ordered(&mut stop) => break,
-                Ok(()) = settings.changed() => {}
+                Ok(()) = settings.changed() => self.renew_tls().await,
                 () = tokio::time::sleep(FOLLOW) => {}
             }
             let (fatal, missing) = self.follow();
@@ -145,12 +178,7 @@ impl Listeners {
     /// missing on interfaces.
     fn follow(&mut self) -> (Option<String>, Option<String>) {
         let settings = self.settings.borrow_and_update().clone();
-        // Only asked for when the answer is needed (and never under qemu's big-endian MIPS, where it does not come).
-        let depends = |listener: &Listener| !listener.interfaces.is_empty() || listener.allow.is_empty();
-        let host = match settings.listeners.iter().any(depends) {
-            true => interfaces::addresses().unwrap_or_default(),
-            false => Vec::new(),
-        };
+        let host = host_addresses(&settings, |listener| !listener.interfaces.is_empty() || listener.allow.is_empty());
         let (mut fatal, mut missing) = (None, None);
         let mut keep = Vec::new();
         for listener in &settings.listeners {
@@ -163,8 +191,14 @@ impl Listeners {
             }
             for address in addresses {
                 let key = (listener.name.clone(), address);
-                let door = Arc::new(Door { rules: rules(listener, &settings), nets: allowed(listener, &host) });
                 keep.push(key.clone());
+                let tls = self.tls.get(&listener.name).filter(|_| listener.tls != TlsMode::None);
+                if tls.is_none() && listener.tls != TlsMode::None {
+                    // Without its certificate it does not start; if it runs, it goes on as it is.
+                    continue;
+                }
+                let rules = Arc::new(Rules::new(listener.clone(), &settings, tls.cloned()));
+                let door = Arc::new(Door { rules, nets: allowed(listener, &host) });
                 if let Some(bound) = self.bound.get(&key) {
                     bound.door.send_replace(door);
                     continue;
@@ -192,138 +226,4 @@ impl Listeners {
         });
         (fatal, missing)
     }
-}
-
-/// Accepts until the order to stop. Sessions over the limit wait in the kernel's backlog: late is better than never.
-async fn accept(
-    socket: TcpListener,
-    mut door: watch::Receiver<Arc<Door>>,
-    desk: Desk,
-    mut stop: watch::Receiver<bool>,
-) {
-    let limit = door.borrow().rules.listener.max_sessions;
-    let places = Arc::new(Semaphore::new(usize::try_from(limit).unwrap_or(Semaphore::MAX_PERMITS)));
-    let clients = Clients::default();
-    let mut sessions = JoinSet::new();
-    let order = stop.clone();
-    loop {
-        while sessions.try_join_next().is_some() {}
-        let next = async {
-            let place = Arc::clone(&places).acquire_owned().await;
-            (place, socket.accept().await)
-        };
-        let (place, accepted) = tokio::select! {
-            () = ordered(&mut stop) => break,
-            next = next => next,
-        };
-        let (stream, peer) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                Event::Advice { text: format!("can't accept a connection: {error}") }.log();
-                // Out of file descriptors, most likely: some session will end.
-                tokio::time::sleep(Duration::from_millis(200)).await;
-                continue;
-            }
-        };
-        let door = door.borrow_and_update().clone();
-        let ip = peer.ip().to_canonical();
-        let session = serve(stream, ip, door, clients.clone(), desk.clone(), order.clone());
-        let session: task::Boxed<()> = Box::pin(async move {
-            session.await;
-            drop(place);
-        });
-        sessions.spawn(session);
-    }
-    drop(socket);
-    let _ = tokio::time::timeout(STOP_TIME, async { while sessions.join_next().await.is_some() {} }).await;
-}
-
-async fn serve(
-    stream: TcpStream,
-    ip: IpAddr,
-    door: Arc<Door>,
-    clients: Clients,
-    desk: Desk,
-    stop: watch::Receiver<bool>,
-) {
-    // Replies are short and the other side waits for them.
-    let _ = stream.set_nodelay(true);
-    if !may_send(ip, &door.nets) {
-        let text = "it is in none of the networks that may send; add its network with list allow if it should";
-        Event::Refused { client: ip.to_string(), reason: text.into() }.log();
-        turn_away(stream, b"554 5.7.1 This gateway takes no mail from your address\r\n").await;
-        return;
-    }
-    let Some(_place) = clients.enter(ip, door.rules.listener.max_sessions_per_client) else {
-        Event::Refused { client: ip.to_string(), reason: "it has too many connections open".into() }.log();
-        turn_away(stream, b"421 4.7.0 Too many connections from your address\r\n").await;
-        return;
-    };
-    let origin = Origin { client: Some(ip), helo: String::new(), protocol: "SMTP", notice: false };
-    Session::new(stream, Arc::clone(&door.rules), desk, origin).run(stop).await;
-}
-
-/// Says no and waits a moment for the other side to read it.
-async fn turn_away(mut stream: TcpStream, reply: &[u8]) {
-    let _ = tokio::time::timeout(Duration::from_secs(2), async {
-        stream.write_all(reply).await?;
-        stream.shutdown().await?;
-        let mut waste = [0; 256];
-        for _ in 0..64 {
-            if tokio::io::AsyncReadExt::read(&mut stream, &mut waste).await? == 0 {
-                break;
-            }
-        }
-        Ok::<_, io::Error>(())
-    })
-    .await;
-}
-
-/// Name of the socket in the spool directory on which local programs hand in mail (`smtprelay send`).
-pub const LOCAL_SOCKET: &str = "submit.sock";
-
-/// Takes mail of programs on this host. Everybody who can reach the socket may send, as with any `sendmail`.
-///
-/// # Errors
-/// When the socket can't be made.
-pub fn open_local(directory: &Path) -> Result<UnixListener, String> {
-    let path = directory.join(LOCAL_SOCKET);
-    let cannot = |error: io::Error| format!("can't listen on {}: {error}", path.display());
-    match std::fs::remove_file(&path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(cannot(error)),
-        _ => {}
-    }
-    let socket = UnixListener::bind(&path).map_err(cannot)?;
-    let open = std::os::unix::fs::PermissionsExt::from_mode(0o666);
-    std::fs::set_permissions(&path, open).map_err(cannot)?;
-    Ok(socket)
-}
-
-/// Serves the local socket until the order to stop.
-pub async fn run_local(
-    socket: UnixListener,
-    settings: watch::Receiver<Arc<Settings>>,
-    desk: Desk,
-    mut stop: watch::Receiver<bool>,
-) {
-    let order = stop.clone();
-    let mut sessions = JoinSet::new();
-    loop {
-        while sessions.try_join_next().is_some() {}
-        let accepted = tokio::select! {
-            () = ordered(&mut stop) => break,
-            accepted = socket.accept() => accepted,
-        };
-        let Ok((stream, _)) = accepted else {
-            tokio::time::sleep(Duration::from_millis(200)).await;
-            continue;
-        };
-        let current = settings.borrow().clone();
-        let Some(listener) = current.listeners.first() else { continue };
-        let origin = Origin { client: None, helo: "localhost".into(), protocol: "SMTP", notice: false };
-        let session = Session::new(stream, rules(listener, &current), desk.clone(), origin);
-        let session: task::Boxed<()> = Box::pin(session.run(order.clone()));
-        sessions.spawn(session);
-    }
-    let _ = tokio::time::timeout(STOP_TIME, async { while sessions.join_next().await.is_some() {} }).await;
 }

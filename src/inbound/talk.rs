@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+
+use super::tls;
 
 /// Bytes read at a time.
 const READ: usize = 8 << 10;
@@ -40,23 +43,45 @@ pub enum Input {
     Broken(io::Error),
 }
 
+/// What a conversation can be held on: TCP, a local socket, TLS on top of one of them.
+pub trait Transport: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Transport for S {}
+
+/// One code for all kinds of connections: what is generic is compiled, and shipped, once for each.
+pub type Stream = Box<dyn Transport>;
+
 /// A conversation on `stream`. At most 20 kB lie unread in memory.
-pub struct Talk<S> {
-    stream: S,
+pub struct Talk {
+    stream: Stream,
     input: Vec<u8>,
     output: Vec<u8>,
     /// False once a reply could not be written: from then on we only listen.
     answering: bool,
     /// Whether every line so far ended with LF alone.
     bare_lf: bool,
+    /// Whether the last line did.
+    ended_bare: bool,
     /// Within a line that is too long.
     overlong: bool,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Talk<S> {
+impl Talk {
     /// The start of a conversation.
-    pub fn new(stream: S) -> Self {
-        Self { stream, input: Vec::new(), output: Vec::new(), answering: true, bare_lf: true, overlong: false }
+    pub fn new(stream: Stream) -> Self {
+        Self {
+            stream,
+            input: Vec::new(),
+            output: Vec::new(),
+            answering: true,
+            bare_lf: true,
+            ended_bare: false,
+            overlong: false,
+        }
+    }
+
+    /// Whether the line that was taken last ended with LF alone.
+    pub fn ended_bare(&self) -> bool {
+        self.ended_bare
     }
 
     /// Whether every line so far ended with LF alone.
@@ -85,7 +110,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<S> {
         };
         let mut line: Vec<u8> = self.input.drain(..=lf).collect();
         line.pop();
-        if line.last() == Some(&b'\r') {
+        self.ended_bare = line.last() != Some(&b'\r');
+        if !self.ended_bare {
             line.pop();
             self.bare_lf = false;
         }
@@ -123,6 +149,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<S> {
         }
     }
 
+    /// Goes on in TLS. What came before and was not used is thrown away: somebody on the way could have put it there, to
+    /// be taken for part of what is protected (RFC 3207 section 6, CVE-2011-0411). Gives the version of TLS.
+    ///
+    /// # Errors
+    /// When the handshake fails. Then nothing more can be said.
+    pub async fn start_tls(&mut self, acceptor: &TlsAcceptor) -> io::Result<String> {
+        self.flush().await;
+        let plain = std::mem::replace(self, Self::new(Box::new(tokio::io::empty())));
+        let (stream, version) = tls::handshake(acceptor, plain.stream).await?;
+        *self = Self::new(stream);
+        Ok(version)
+    }
+
     /// Ends the connection so that the client can still read what was said.
     pub async fn goodbye(mut self) {
         self.flush().await;
@@ -150,7 +189,7 @@ mod tests {
     #[tokio::test]
     async fn lines_of_both_kinds_and_lines_that_are_too_long() {
         let (ours, mut theirs) = tokio::io::duplex(64 << 10);
-        let mut talk = Talk::new(ours);
+        let mut talk = Talk::new(Box::new(ours));
         let long = [b"x".repeat(30_000), b"\r\nNOOP\r\n".to_vec()].concat();
         theirs.write_all(b"EHLO a\nMAIL").await.unwrap();
         assert!(matches!(talk.fill(Duration::from_secs(5)).await, Input::Some));

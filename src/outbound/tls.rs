@@ -6,10 +6,9 @@ use std::sync::Arc;
 
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use tokio_rustls::rustls::crypto::{self, CryptoProvider, KeyProvider};
+use tokio_rustls::rustls::crypto::{self, CryptoProvider};
 use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use tokio_rustls::rustls::sign::SigningKey;
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio_rustls::rustls::{
     self, CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
 };
@@ -73,16 +72,6 @@ impl ServerCertVerifier for Pinned {
     }
 }
 
-/// Loads no private keys: there are no client certificates here, and the code to sign with them would be dead weight.
-#[derive(Debug)]
-struct NoKeys;
-
-impl KeyProvider for NoKeys {
-    fn load_private_key(&self, _key: PrivateKeyDer<'static>) -> Result<Arc<dyn SigningKey>, rustls::Error> {
-        Err(rustls::Error::General("client certificates are not supported".into()))
-    }
-}
-
 fn setup(reason: String) -> Trouble {
     Trouble::new(TroubleKind::Setup, reason)
 }
@@ -121,7 +110,7 @@ fn roots(account: &Account) -> Result<RootCertStore, Trouble> {
 /// # Errors
 /// When there is nothing to trust.
 pub fn connector(account: &Account) -> Result<TlsConnector, Trouble> {
-    let provider = Arc::new(CryptoProvider { key_provider: &NoKeys, ..crypto::ring::default_provider() });
+    let provider = crate::system::crypto::provider();
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(|e| setup(format!("TLS can't be set up: {e}")))?;

@@ -34,11 +34,15 @@ pub enum Event {
         client: String,
         helo: String,
         login: Option<String>,
+        /// Version of TLS, if the device used it.
+        tls: Option<String>,
         from: String,
         to: Vec<String>,
         size: u64,
         repairs: Vec<&'static str>,
     },
+    /// A device gave a name and a password that do not belong together.
+    LoginFailed { client: String, name: String },
     /// A device offered a message and didn't get it in.
     Rejected { client: String, from: String, to: Vec<String>, reply: String },
     /// A session ended otherwise than with QUIT or between messages.
@@ -174,6 +178,7 @@ impl Event {
             }
             Self::ReloadRefused { .. } => log::Level::Error,
             Self::Refused { .. }
+            | Self::LoginFailed { .. }
             | Self::Rejected { .. }
             | Self::Aborted { .. }
             | Self::Deferred { .. }
@@ -192,11 +197,16 @@ impl Event {
                 Line::new("listening").optional("listener", listener).add("address", address).add("port", port)
             }
             Self::Refused { client, reason } => Line::new("refused").add("client", client).add("text", reason),
-            Self::Accepted { id, client, helo, login, from, to, size, repairs } => Line::new("accepted")
+            Self::LoginFailed { client, name } => Line::new("login_failed")
+                .add("client", client)
+                .optional("login", name)
+                .add("text", "wrong name or password: compare the device's settings with the sections user"),
+            Self::Accepted { id, client, helo, login, tls, from, to, size, repairs } => Line::new("accepted")
                 .add("id", id)
                 .add("client", client)
                 .optional("helo", helo)
                 .optional("login", login.as_deref().unwrap_or_default())
+                .optional("tls", tls.as_deref().unwrap_or_default())
                 .address("from", from)
                 .recipients(to)
                 .add("size", size)

@@ -1,6 +1,7 @@
 //! What the program asks of the system it runs on: names, addresses, time, limits, the system log.
 
 pub mod clock;
+pub mod crypto;
 pub mod interfaces;
 pub mod logging;
 pub mod task;

@@ -34,8 +34,7 @@ fn keys_of_the_data_are_known() {
         "url",
         "help",
     ];
-    let presets: Value = serde_json::from_str(PRESETS).unwrap();
-    for entry in presets["providers"].as_array().unwrap() {
+    for entry in entries() {
         for key in entry.as_object().unwrap().keys() {
             assert!(KEYS.contains(&key.as_str()), "{key} in {entry}");
         }
@@ -74,6 +73,17 @@ fn addresses_tell_their_provider() {
         ("", ""),
     ] {
         assert_eq!(of_address(address).map(|p| p.id).unwrap_or_default(), id, "{address}");
+    }
+}
+
+#[test]
+fn words_of_the_data_are_known() {
+    for provider in all() {
+        let (user, secret) = (provider.user.as_str(), provider.secret.as_str());
+        let fixed = user.strip_prefix('=').is_some_and(|word| !word.is_empty());
+        assert!(fixed || ["address", "localpart", "given", "token", "none"].contains(&user), "{}", provider.id);
+        assert!(["password", "app", "code", "token", "oauth2", "none"].contains(&secret), "{}", provider.id);
+        assert_ne!(provider.tls, TlsMode::None, "{}", provider.id);
     }
 }
 

@@ -12,6 +12,7 @@ fn accepted(id: &str, client: &str) -> Event {
         client: client.into(),
         helo: "plc".into(),
         login: None,
+        tls: None,
         from: "plc@example.com".into(),
         to: vec!["a@example.com".into(), "b@example.com".into()],
         size: 500,

@@ -377,6 +377,7 @@ mod tests {
             client: String::new(),
             helo: String::new(),
             login: None,
+            tls: None,
             from: String::new(),
             to: vec![],
             size: 0,

@@ -1,0 +1,68 @@
+//! The socket on which programs of this host hand in mail (`smtprelay send`, `sendmail`).
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::UnixListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::door::STOP_TIME;
+use super::session::{Rules, Session};
+use crate::config::{AuthMode, Dialect, Listener, Settings};
+use crate::intake::{Desk, Origin};
+use crate::system::{ordered, task};
+
+/// Name of the socket in the spool directory on which local programs hand in mail (`smtprelay send`).
+pub const LOCAL_SOCKET: &str = "submit.sock";
+
+/// Takes mail of programs on this host. Everybody who can reach the socket may send, as with any `sendmail`.
+///
+/// # Errors
+/// When the socket can't be made.
+pub fn open_local(directory: &Path) -> Result<UnixListener, String> {
+    let path = directory.join(LOCAL_SOCKET);
+    let cannot = |error: io::Error| format!("can't listen on {}: {error}", path.display());
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(cannot(error)),
+        _ => {}
+    }
+    let socket = UnixListener::bind(&path).map_err(cannot)?;
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o666);
+    std::fs::set_permissions(&path, open).map_err(cannot)?;
+    Ok(socket)
+}
+
+/// Serves the local socket until the order to stop.
+pub async fn run_local(
+    socket: UnixListener,
+    settings: watch::Receiver<Arc<Settings>>,
+    desk: Desk,
+    mut stop: watch::Receiver<bool>,
+) {
+    let order = stop.clone();
+    let mut sessions = JoinSet::new();
+    loop {
+        while sessions.try_join_next().is_some() {}
+        let accepted = tokio::select! {
+            () = ordered(&mut stop) => break,
+            accepted = socket.accept() => accepted,
+        };
+        let Ok((stream, _)) = accepted else {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            continue;
+        };
+        let current = settings.borrow().clone();
+        let Some(listener) = current.listeners.first() else { continue };
+        // What is asked of devices is not asked of this host's own programs.
+        let listener = Listener { auth: AuthMode::Ignore, dialect: Dialect::Tolerant, ..listener.clone() };
+        let origin = Origin { client: None, helo: "localhost".into(), protocol: "SMTP", notice: false };
+        let rules = Arc::new(Rules::new(listener, &current, None));
+        let session = Session::new(Box::new(stream), None, rules, desk.clone(), origin);
+        let session: task::Boxed<()> = Box::pin(session.run(order.clone()));
+        sessions.spawn(session);
+    }
+    let _ = tokio::time::timeout(STOP_TIME, async { while sessions.join_next().await.is_some() {} }).await;
+}

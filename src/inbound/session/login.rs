@@ -1,0 +1,86 @@
+//! Logins within a conversation (RFC 4954): who may try, what comes of it, what a wrong one costs.
+
+use std::time::Duration;
+
+use super::{Phase, Session};
+use crate::config::AuthMode;
+use crate::inbound::auth::{self, Claim, Step, shown};
+use crate::inbound::users;
+use crate::report::Event;
+
+/// How late the reply to the first wrong login comes; doubles with each further one.
+const DELAY: Duration = Duration::from_millis(250);
+/// How late it comes at most.
+const DELAY_LIMIT: Duration = Duration::from_secs(2);
+/// Wrong logins in one session. The last one ends it.
+const FAILURES: u32 = 5;
+
+impl Session {
+    /// AUTH. Whether logins were offered does not matter, nor whether HELO or EHLO was said.
+    pub(super) async fn auth(&mut self, mechanism: &str, initial: Option<&str>) {
+        let verified = matches!(self.rules.listener.auth, AuthMode::Optional | AuthMode::Required);
+        let step = if self.rules.listener.auth == AuthMode::None {
+            Step::Refuse("503 5.5.1 No login is needed here")
+        } else if verified && (self.transaction.is_some() || self.login.is_some()) {
+            // Section 4: what a message may do is settled when it begins.
+            Step::Refuse("503 5.5.1 Not within a message, and only once")
+        } else {
+            let hostname = self.rules.hostname.as_str();
+            auth::begin(mechanism, initial, || challenge(hostname))
+        };
+        self.login_step(step).await;
+    }
+
+    pub(super) async fn login_step(&mut self, step: Step) {
+        match step {
+            Step::Ask(reply, prompt) => {
+                self.reply(&reply);
+                self.phase = Phase::Login(prompt);
+            }
+            Step::Check(claim) => self.check(claim).await,
+            Step::Refuse(reply) => self.reply(reply),
+        }
+    }
+
+    async fn check(&mut self, claim: Claim) {
+        if self.rules.listener.auth != AuthMode::Ignore {
+            self.user = users::find(&self.rules.users, &claim).cloned();
+            if self.user.is_none() {
+                return self.wrong_login(shown(&claim.name)).await;
+            }
+        }
+        self.reply("235 2.7.0 Login accepted");
+        self.login = Some(shown(&claim.name));
+    }
+
+    async fn wrong_login(&mut self, name: String) {
+        Event::LoginFailed { client: self.origin.name(), name }.log();
+        tokio::time::sleep(DELAY.saturating_mul(1 << self.failed_logins.min(FAILURES)).min(DELAY_LIMIT)).await;
+        self.failed_logins = self.failed_logins.saturating_add(1);
+        if self.failed_logins < FAILURES {
+            self.reply("535 5.7.8 User name or password is wrong");
+        } else {
+            self.reply("421 4.7.0 Too many wrong logins");
+            self.ending = true;
+        }
+    }
+
+    /// The reply to mail without a login, where one is required (RFC 4954 section 6).
+    pub(super) fn login_missing(&self) -> Option<String> {
+        let missing = self.rules.listener.auth == AuthMode::Required && self.login.is_none();
+        missing.then(|| "530 5.7.0 Log in first".to_string())
+    }
+
+    /// The reply to an envelope sender that the login may not use.
+    pub(super) fn sender_forbidden(&self, from: &str) -> Option<String> {
+        let user = self.user.as_ref().filter(|user| !users::may_send_as(user, from))?;
+        Some(format!("550 5.7.1 The login '{}' may not send as <{from}> (list sender)", shown(&user.username)))
+    }
+}
+
+/// What nobody could have foreseen (RFC 2195 section 2). `None` when the system has no random numbers.
+fn challenge(hostname: &str) -> Option<String> {
+    let mut random = [0; 8];
+    getrandom::fill(&mut random).ok()?;
+    Some(format!("<{:x}@{hostname}>", u64::from_be_bytes(random)))
+}

@@ -1,0 +1,193 @@
+//! A message within a conversation: MAIL, RCPT, DATA, and what becomes of it (RFC 5321 section 3.3).
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::{Phase, Session, Transaction};
+use crate::inbound::data::Decoder;
+use crate::inbound::strict;
+use crate::intake::{Intake, IntakeError, Taken};
+use crate::message::{Envelope, is_address};
+use crate::report::Event;
+
+impl Session {
+    /// MAIL begins a message; one that was begun before is forgotten.
+    pub(super) fn mail(&mut self, from: Result<String, String>, size: u64, smtputf8: bool) {
+        self.reset();
+        // A device with a sender that can't be used still has something to say.
+        let from = from.unwrap_or_else(|why| {
+            let client = self.origin.name();
+            let text = format!("the sender of {client} can't be used, the account's address takes its place ({why})");
+            Event::Advice { text }.log();
+            self.rules.fallback_from.clone()
+        });
+        if let Some(reply) = self.login_missing().or_else(|| self.sender_forbidden(&from)) {
+            self.rejected(&[], &reply);
+            return self.reply(&reply);
+        }
+        let limit = self.rules.size_limit;
+        let envelope = Envelope { from, to: Vec::new(), smtputf8 };
+        let refusal = if size > limit {
+            // RFC 1870 section 6.1 (3): what can't fit is refused before it is sent.
+            Err(IntakeError::TooLarge(limit))
+        } else {
+            self.desk.room_for(size)
+        };
+        match refusal {
+            Ok(()) => {
+                self.transaction = Some(Transaction { envelope, began: Some(Instant::now()) });
+                self.reply("250 2.1.0 Ok");
+            }
+            Err(error) => {
+                let event = Event::Rejected {
+                    client: self.origin.name(),
+                    from: envelope.from,
+                    to: Vec::new(),
+                    reply: error.to_string(),
+                };
+                event.log();
+                self.reply(&error.reply());
+            }
+        }
+    }
+
+    pub(super) fn rcpt(&mut self, to: Vec<String>) {
+        let limit = usize::try_from(self.rules.listener.max_recipients).unwrap_or(usize::MAX);
+        let admin = self.rules.admin.clone();
+        let Some(transaction) = &mut self.transaction else {
+            self.reply("503 5.5.1 MAIL comes first");
+            return;
+        };
+        let known = &mut transaction.envelope.to;
+        for address in to {
+            // Names without a domain (`root`, and `postmaster` by RFC 5321 section 4.5.1) mean whoever runs the gateway.
+            let Some(address) = Some(address.clone()).filter(|a| is_address(a)).or(admin.clone()) else {
+                let text = format!("'{address}' has no domain, and option admin is not set");
+                self.rejected(&[address], &text);
+                self.reply(&format!("550 5.1.3 {text}"));
+                return;
+            };
+            if known.contains(&address) {
+                continue;
+            }
+            if known.len() >= limit {
+                let text = format!("more than {limit} recipients (option max_recipients)");
+                self.rejected(&[address], &text);
+                self.reply("452 4.5.3 Too many recipients");
+                return;
+            }
+            known.push(address);
+        }
+        self.reply("250 2.1.5 Ok");
+    }
+
+    /// DATA is always answered with 354: see the head of this file. What is wrong is said at the end.
+    pub(super) fn data(&mut self) {
+        let intake = match &self.transaction {
+            None => Err(self.login_missing().unwrap_or_else(|| "503 5.5.1 MAIL and RCPT come first".to_string())),
+            Some(transaction) if transaction.envelope.to.is_empty() => Err("554 5.5.1 No valid recipients".to_string()),
+            Some(_) => self.desk.begin(self.rules.size_limit).map_err(|error| {
+                self.rejected(&[], &error.to_string());
+                error.reply()
+            }),
+        };
+        self.line_ends = self.strict().then(strict::LineEnds::default);
+        self.phase = Phase::Text(Decoder::new(self.talk.bare_lf()), Box::new(intake));
+        self.reply("354 End with a dot on a line of its own");
+    }
+
+    pub(super) fn rejected(&self, to: &[String], reply: &str) {
+        let envelope = self.transaction.as_ref().map(|t| t.envelope.clone()).unwrap_or_default();
+        let to = if to.is_empty() { envelope.to } else { to.to_vec() };
+        Event::Rejected { client: self.origin.name(), from: envelope.from, to, reply: reply.to_string() }.log();
+    }
+
+    /// Takes in text; true when the message has ended and commands may follow.
+    pub(super) async fn text(&mut self) -> bool {
+        let Phase::Text(decoder, intake) = &mut self.phase else { return false };
+        let unread = self.talk.unread();
+        let mut text = Vec::with_capacity(unread.len());
+        let end = decoder.push(unread, &mut text);
+        if let Some(ends) = &mut self.line_ends {
+            ends.push(&text);
+        }
+        if let Ok(open) = intake.as_mut()
+            && let Err(error) = open.push(&text).await
+        {
+            // Swallowed to its end, so that the reply is understood.
+            **intake = Err(error.reply());
+            self.rejected(&[], &error.to_string());
+        }
+        match end {
+            None => {
+                self.talk.used(usize::MAX);
+                false
+            }
+            Some(used) => {
+                self.talk.used(used);
+                self.end_of_text().await;
+                true
+            }
+        }
+    }
+
+    async fn end_of_text(&mut self) {
+        let Phase::Text(_, intake) = std::mem::replace(&mut self.phase, Phase::Command) else { return };
+        let transaction = self.transaction.take().unwrap_or_default();
+        let bad_ends = self.line_ends.take().is_some_and(|ends| ends.bad());
+        let reply = match *intake {
+            Err(reply) => reply,
+            Ok(_) if bad_ends => {
+                let Envelope { from, to, .. } = transaction.envelope;
+                let reply = strict::BARE_LF_IN_TEXT.to_string();
+                Event::Rejected { client: self.origin.name(), from, to, reply: reply.clone() }.log();
+                reply
+            }
+            Ok(intake) => self.accept(intake, transaction.envelope).await,
+        };
+        self.reply(&reply);
+    }
+
+    async fn accept(&mut self, intake: Intake, envelope: Envelope) -> String {
+        let rules = Arc::clone(&self.rules);
+        self.origin.protocol = protocol(self.extended, self.tls.is_some(), self.login.is_some(), envelope.smtputf8);
+        let taken = intake.finish(envelope.clone(), &self.origin, &rules.hostname, &rules.fallback_from).await;
+        match taken {
+            Ok(Taken { id, size, repairs }) => {
+                let event = Event::Accepted {
+                    id: id.clone(),
+                    client: self.origin.name(),
+                    helo: self.origin.helo.clone(),
+                    login: self.login.clone(),
+                    tls: self.tls.clone(),
+                    from: envelope.from,
+                    to: envelope.to,
+                    size,
+                    repairs,
+                };
+                event.log();
+                format!("250 2.0.0 Ok: queued as {id}")
+            }
+            Err(error) => {
+                let client = self.origin.name();
+                Event::Rejected { client, from: envelope.from, to: envelope.to, reply: error.to_string() }.log();
+                error.reply()
+            }
+        }
+    }
+}
+
+/// The `with` of the Received line (RFC 3848, RFC 6531 section 4.3).
+fn protocol(extended: bool, tls: bool, login: bool, smtputf8: bool) -> &'static str {
+    match (smtputf8, tls, login) {
+        _ if !extended => "SMTP",
+        (false, false, false) => "ESMTP",
+        (false, false, true) => "ESMTPA",
+        (false, true, false) => "ESMTPS",
+        (false, true, true) => "ESMTPSA",
+        (true, false, false) => "UTF8SMTP",
+        (true, false, true) => "UTF8SMTPA",
+        (true, true, false) => "UTF8SMTPS",
+        (true, true, true) => "UTF8SMTPSA",
+    }
+}

@@ -1,0 +1,166 @@
+//! TLS towards devices: which certificate is shown, and what went wrong in words.
+
+use std::fs;
+use std::io::{self, ErrorKind, Write};
+use std::net::IpAddr;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::crypto::ring::sign::any_ecdsa_type;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::server::ResolvesServerCert;
+use tokio_rustls::rustls::sign::{CertifiedKey, SingleCertAndKey};
+use tokio_rustls::rustls::{self, ServerConfig};
+
+use super::certificate;
+use super::talk::Stream;
+use crate::config::{Listener, Relay};
+use crate::system::crypto;
+
+/// What uhttpd uses. Its script makes both on first use: the certificate as DER, the key as DER or (where openssl is
+/// installed) as PEM.
+const ROUTERS: (&str, &str) = ("/etc/uhttpd.crt", "/etc/uhttpd.key");
+/// Our own, in a directory of the queue.
+const OWN: (&str, &str) = ("tls.crt", "tls.key");
+/// How long a handshake may take; small devices need seconds for one.
+const HANDSHAKE_TIME: Duration = Duration::from_secs(60);
+/// Bytes of the largest file that is read.
+const FILE_LIMIT: u64 = 256 << 10;
+
+/// What is needed to speak TLS with devices: the certificate that the listener names, or else the router's, or else one
+/// of our own, for `addresses`. Reads and writes files: call it off the runtime thread.
+///
+/// # Errors
+/// When a file can't be used; the text names file and option.
+pub fn acceptor(listener: &Listener, relay: &Relay, addresses: &[IpAddr]) -> Result<TlsAcceptor, String> {
+    let certified = match (&listener.certificate, &listener.key) {
+        (Some(certificate), Some(key)) => read(certificate, key)?,
+        // A router whose certificate is broken still has one of ours.
+        _ => match read(Path::new(ROUTERS.0), Path::new(ROUTERS.1)) {
+            Ok(routers) => routers,
+            Err(_) => own(relay, addresses)?,
+        },
+    };
+    let config = ServerConfig::builder_with_provider(crypto::provider())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| format!("TLS can't be set up: {error}"))?
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)) as Arc<dyn ResolvesServerCert>);
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+/// Certificate chain and key from two files, each PEM or DER. Only ECDSA: signing with RSA and Ed25519 would add 22 KB to
+/// the package for MIPS, and ECDSA on P-256 is what OpenWrt and Let's Encrypt make unless told otherwise.
+fn read(certificate: &Path, key: &Path) -> Result<CertifiedKey, String> {
+    let wrong = |option: &str, path: &Path, what: String| format!("option {option} '{}': {what}", path.display());
+    let bytes = contents(certificate).map_err(|e| wrong("certificate", certificate, format!("can't be read: {e}")))?;
+    let chain = chain(bytes).map_err(|what| wrong("certificate", certificate, what))?;
+    let bytes = contents(key).map_err(|e| wrong("key", key, format!("can't be read: {e}")))?;
+    let private =
+        private_key(&bytes).ok_or_else(|| wrong("key", key, "has no private key (PEM or DER) in it".into()))?;
+    let signing = any_ecdsa_type(&private)
+        .map_err(|_| wrong("key", key, "is no ECDSA key on P-256 or P-384, which is what TLS needs here".into()))?;
+    let certified = CertifiedKey::new(chain, signing);
+    match certified.keys_match() {
+        // What can't be compared is left to the devices.
+        Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => Ok(certified),
+        Err(_) => Err(wrong("key", key, format!("does not belong to the certificate in {}", certificate.display()))),
+    }
+}
+
+fn contents(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    io::Read::read_to_end(&mut io::Read::take(fs::File::open(path)?, FILE_LIMIT), &mut bytes)?;
+    Ok(bytes)
+}
+
+fn is_pem(bytes: &[u8]) -> bool {
+    memchr::memmem::find(bytes, b"-----BEGIN ").is_some()
+}
+
+fn chain(bytes: Vec<u8>) -> Result<Vec<CertificateDer<'static>>, String> {
+    let none = "has no certificate (PEM or DER) in it";
+    let chain = match is_pem(&bytes) {
+        true => {
+            CertificateDer::pem_slice_iter(&bytes).collect::<Result<Vec<_>, _>>().map_err(|e| format!("{none}: {e}"))?
+        }
+        // A sequence with a length of two bytes, as every certificate is.
+        false if bytes.starts_with(&[0x30, 0x82]) => vec![CertificateDer::from(bytes)],
+        false => Vec::new(),
+    };
+    if chain.is_empty() { Err(none.into()) } else { Ok(chain) }
+}
+
+fn private_key(bytes: &[u8]) -> Option<PrivateKeyDer<'static>> {
+    match is_pem(bytes) {
+        true => PrivateKeyDer::from_pem_slice(bytes).ok(),
+        false => PrivateKeyDer::try_from(bytes.to_vec()).ok(),
+    }
+}
+
+/// Our own certificate, made when there is none yet.
+fn own(relay: &Relay, addresses: &[IpAddr]) -> Result<CertifiedKey, String> {
+    let directory = relay.safe_spool.as_ref().unwrap_or(&relay.spool);
+    let (certificate, key) = (directory.join(OWN.0), directory.join(OWN.1));
+    if let Ok(found) = read(&certificate, &key) {
+        return Ok(found);
+    }
+    let made = certificate::make(&relay.hostname(), addresses)?;
+    // The certificate comes last: one without its key is made anew.
+    for (path, bytes, mode) in [(&key, &made.key, 0o600), (&certificate, &made.certificate, 0o644)] {
+        write(path, bytes, mode)
+            .map_err(|e| format!("can't write {}: {e}; set options certificate and key", path.display()))?;
+    }
+    read(&certificate, &key)
+}
+
+/// Writes a file in one step.
+fn write(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    let new = PathBuf::from(name);
+    match fs::remove_file(&new) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&new)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(new, path)
+}
+
+/// Holds the handshake. Gives the protected stream and the version, such as `TLSv1.3`.
+///
+/// # Errors
+/// When it fails or takes too long; [`explain`] says why in words.
+pub async fn handshake(acceptor: &TlsAcceptor, stream: Stream) -> io::Result<(Stream, String)> {
+    let late = || io::Error::new(ErrorKind::TimedOut, format!("not done within {} s", HANDSHAKE_TIME.as_secs()));
+    let tls = tokio::time::timeout(HANDSHAKE_TIME, acceptor.accept(stream)).await.map_err(|_| late())??;
+    let version = tls.get_ref().1.protocol_version();
+    let version = version.and_then(|v| v.as_str()).map(|name| name.replace('_', "."));
+    Ok((Box::new(tls), version.unwrap_or_else(|| "TLS".into())))
+}
+
+/// A handshake that failed, in words.
+pub fn explain(error: &io::Error) -> String {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        Some(rustls::Error::InvalidMessage(_)) => {
+            "it does not speak TLS, which this listener expects: use another port for it, or set tls 'none' or 'starttls'".into()
+        }
+        Some(rustls::Error::PeerIncompatible(what)) => {
+            format!("it only knows TLS that is too old to be safe ({what:?}): let it send without TLS, to a listener with tls 'none'")
+        }
+        Some(rustls::Error::AlertReceived(alert)) => format!(
+            "it broke off the TLS handshake ({alert:?}): most likely it does not trust the certificate; switch off its check in the device, or set options certificate and key"
+        ),
+        Some(other) => format!("the TLS handshake failed: {other}"),
+        None => format!("the connection broke during the TLS handshake: {error}"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

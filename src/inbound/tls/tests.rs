@@ -1,0 +1,174 @@
+//! Certificates in every form in which they come, and what is said of those that can't be used.
+
+use super::*;
+use crate::config::{load, uci};
+use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519};
+use rustls::pki_types::ServerName;
+use tokio_rustls::TlsConnector;
+
+struct Files {
+    dir: tempfile::TempDir,
+}
+
+impl Files {
+    fn new() -> Files {
+        Files { dir: tempfile::tempdir().unwrap() }
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) -> PathBuf {
+        let path = self.dir.path().join(name);
+        fs::write(&path, bytes).unwrap();
+        path
+    }
+
+    /// An acceptor with these two files, or with none named.
+    fn acceptor(&self, files: Option<(&Path, &Path)>) -> Result<TlsAcceptor, String> {
+        let named = files.map_or(String::new(), |(certificate, key)| {
+            format!(" option certificate '{}'\n option key '{}'\n", certificate.display(), key.display())
+        });
+        let text = format!(
+            "config relay 'main'\n option hostname 'router.lan'\n option spool '{}'\nconfig listener 'l'\n option tls 'implicit'\n list address '127.0.0.1'\n{named}",
+            self.dir.path().display()
+        );
+        let (settings, _) = load::settings(&uci::parse(text.as_bytes()).unwrap());
+        acceptor(&settings.listeners[0], &settings.relay, &["127.0.0.1".parse().unwrap()])
+    }
+}
+
+/// Shakes hands with a client that trusts this certificate alone. Gives the version.
+async fn shake(
+    acceptor: &TlsAcceptor,
+    trusted: &[u8],
+    name: &str,
+    versions: &[&'static rustls::SupportedProtocolVersion],
+) -> io::Result<Option<rustls::ProtocolVersion>> {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(CertificateDer::from(trusted.to_vec())).unwrap();
+    let config = rustls::ClientConfig::builder_with_provider(crypto::provider())
+        .with_protocol_versions(versions)
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let (ours, theirs) = tokio::io::duplex(64 << 10);
+    let connector = TlsConnector::from(Arc::new(config));
+    let name = ServerName::try_from(name.to_string()).unwrap();
+    let (server, client) = tokio::join!(acceptor.accept(ours), connector.connect(name, theirs));
+    client?;
+    Ok(server?.get_ref().1.protocol_version())
+}
+
+const BOTH: [&rustls::SupportedProtocolVersion; 2] = [&rustls::version::TLS13, &rustls::version::TLS12];
+
+#[tokio::test]
+async fn keys_of_each_kind_as_pem_and_as_der() {
+    let files = Files::new();
+    for algorithm in [&PKCS_ECDSA_P256_SHA256, &PKCS_ECDSA_P384_SHA384] {
+        let key = KeyPair::generate_for(algorithm).unwrap();
+        let certificate = CertificateParams::new(vec!["localhost".into()]).unwrap().self_signed(&key).unwrap();
+        let forms = [
+            (
+                files.write("pem.crt", certificate.pem().as_bytes()),
+                files.write("pem.key", key.serialize_pem().as_bytes()),
+            ),
+            (files.write("der.crt", certificate.der()), files.write("der.key", key.serialized_der())),
+        ];
+        for (crt, _) in &forms {
+            for (_, key) in &forms {
+                let acceptor = files.acceptor(Some((crt, key))).unwrap();
+                for version in BOTH {
+                    let seen = shake(&acceptor, certificate.der(), "localhost", &[version]).await.unwrap();
+                    assert_eq!(seen, Some(version.version));
+                }
+            }
+        }
+    }
+}
+
+/// What uhttpd's script makes: the certificate as DER; the key as PEM by openssl, as DER of SEC 1 by px5g.
+#[tokio::test]
+async fn certificates_as_the_router_makes_them() {
+    let files = Files::new();
+    let path = |name: &str| files.dir.path().join(name).to_str().unwrap().to_owned();
+    let openssl = |args: &[&str]| std::process::Command::new("openssl").args(args).output();
+    let make = |new_key: &[&str]| {
+        let names = ["-addext", "subjectAltName=DNS:localhost", "-addext", "basicConstraints=critical,CA:FALSE"];
+        let out = ["-outform", "der", "-keyout", &path("pem"), "-out", &path("crt"), "-newkey"];
+        let request = ["req", "-x509", "-sha256", "-nodes", "-days", "730", "-subj", "/CN=OpenWrt"];
+        openssl(&[&request[..], &names[..], &out[..], new_key].concat())
+    };
+    match make(&["ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]) {
+        Err(error) => return println!("skipped: no openssl here ({error})"),
+        Ok(output) => assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr)),
+    }
+    let output = openssl(&["ec", "-in", &path("pem"), "-outform", "der", "-out", &path("der")]).unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let crt = PathBuf::from(path("crt"));
+    for key in [path("pem"), path("der")] {
+        let acceptor = files.acceptor(Some((&crt, Path::new(&key)))).unwrap();
+        for version in BOTH {
+            shake(&acceptor, &fs::read(&crt).unwrap(), "localhost", &[version]).await.unwrap();
+        }
+    }
+    // Routers that were set up long ago have RSA: said in words when it is named, passed over otherwise.
+    assert!(make(&["rsa:2048"]).unwrap().status.success());
+    let said = files.acceptor(Some((&crt, Path::new(&path("pem"))))).err().unwrap();
+    assert!(said.contains("option key '") && said.contains("no ECDSA key"), "{said}");
+}
+
+#[tokio::test]
+async fn our_own_is_made_once_and_can_be_pinned() {
+    if Path::new(ROUTERS.0).exists() {
+        return println!("skipped: this machine has {}", ROUTERS.0);
+    }
+    let files = Files::new();
+    let first = files.acceptor(None).unwrap();
+    let certificate = fs::read(files.dir.path().join(OWN.0)).unwrap();
+    let mode =
+        std::os::unix::fs::PermissionsExt::mode(&fs::metadata(files.dir.path().join(OWN.1)).unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600);
+    for name in ["router.lan", "127.0.0.1"] {
+        for version in BOTH {
+            shake(&first, &certificate, name, &[version]).await.unwrap();
+        }
+    }
+    assert!(shake(&first, &certificate, "other.lan", &BOTH).await.is_err());
+    let again = files.acceptor(None).unwrap();
+    assert_eq!(fs::read(files.dir.path().join(OWN.0)).unwrap(), certificate);
+    shake(&again, &certificate, "router.lan", &BOTH).await.unwrap();
+    // Half of it lost, as by a power cut: made anew.
+    fs::write(files.dir.path().join(OWN.1), b"").unwrap();
+    files.acceptor(None).unwrap();
+    assert_ne!(fs::read(files.dir.path().join(OWN.0)).unwrap(), certificate);
+}
+
+#[test]
+fn files_that_can_not_be_used_are_named() {
+    let files = Files::new();
+    let pair = || {
+        let key = KeyPair::generate().unwrap();
+        let certificate = CertificateParams::new(vec!["localhost".into()]).unwrap().self_signed(&key).unwrap();
+        (certificate.pem(), key.serialize_pem())
+    };
+    let ((good, key), (_, other)) = (pair(), pair());
+    let crt = files.write("good.crt", good.as_bytes());
+    let good_key = files.write("good.key", key.as_bytes());
+    let none = files.dir.path().join("none");
+    let empty = files.write("empty", b"");
+    let words = files.write("words", b"dummy cert\n");
+    let stranger = files.write("stranger", other.as_bytes());
+    let other_kind = files.write("ed25519", KeyPair::generate_for(&PKCS_ED25519).unwrap().serialize_pem().as_bytes());
+    let error = |crt: &Path, key: &Path| files.acceptor(Some((crt, key))).err().unwrap();
+    for (crt, key, parts) in [
+        (&none, &good_key, ["option certificate '", "none': can't be read"]),
+        (&crt, &none, ["option key '", "none': can't be read"]),
+        (&empty, &good_key, ["option certificate '", "has no certificate"]),
+        (&words, &good_key, ["option certificate '", "has no certificate"]),
+        (&crt, &words, ["option key '", "has no private key"]),
+        (&crt, &crt, ["option key '", "has no private key"]),
+        (&crt, &other_kind, ["option key '", "is no ECDSA key"]),
+        (&crt, &stranger, ["option key '", "does not belong to the certificate"]),
+    ] {
+        let said = error(crt, key);
+        assert!(parts.iter().all(|part| said.contains(part)), "{said}");
+    }
+}

@@ -1,0 +1,211 @@
+//! TLS towards devices, and the dialect `strict`.
+
+mod support;
+
+use std::fs;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use support::certs::{Cert, Certs};
+use support::client::Client;
+use support::provider::{Provider, TlsMode};
+use support::relay::{Relay, RelayBuilder, Section, field};
+
+const SOON: Duration = Duration::from_secs(60);
+const TEXT: &str = "From: plc@example.com\r\nTo: ops@example.com\r\nSubject: x\r\n\r\nalarm\r\n";
+
+fn relay() -> RelayBuilder {
+    Relay::builder().durability("memory").section(Section::custom_account("provider", "127.0.0.1", 1, "implicit"))
+}
+
+fn protected(tls: &str, certs: &Certs) -> RelayBuilder {
+    relay()
+        .listener_option("tls", tls)
+        .listener_option("certificate", certs.cert_file(Cert::Good).display())
+        .listener_option("key", certs.key_file(Cert::Good).display())
+}
+
+fn offers_starttls(lines: &[String]) -> bool {
+    lines.iter().any(|line| line == "STARTTLS")
+}
+
+#[tokio::test]
+async fn starttls_is_offered_where_it_is_asked_for_and_begins_anew() {
+    let certs = Certs::new();
+    let provider = Provider::builder().tls(TlsMode::Implicit).login("u", "p").start().await;
+    let account = Section::account("provider", &provider).option("from_policy", "keep");
+    let relay = Relay::builder()
+        .durability("memory")
+        .listener_option("tls", "starttls")
+        .listener_option("certificate", certs.cert_file(Cert::Good).display())
+        .listener_option("key", certs.key_file(Cert::Good).display())
+        .section(account)
+        .start()
+        .await;
+    let mut device = Client::greeted(relay.addr()).await;
+    assert!(offers_starttls(&device.command("EHLO plc").await.lines));
+    device.dialogue(&[("AUTH PLAIN AHVzZXIAc2VjcmV0", 235), ("MAIL FROM:<a@b.c>", 250)]).await;
+    device.dialogue(&[("STARTTLS", 220)]).await;
+    device.start_tls(&certs).await.unwrap();
+    // What was said before counts for nothing.
+    device.dialogue(&[("RCPT TO:<d@e.f>", 503)]).await;
+    assert!(!offers_starttls(&device.command("EHLO plc").await.lines));
+    device.dialogue(&[("STARTTLS", 503)]).await;
+    assert_eq!(device.send("plc@example.com", &["ops@example.com"], TEXT).await.code, 250);
+    device.dialogue(&[("QUIT", 221)]).await;
+    assert!(device.read_to_end().await.is_empty());
+    let line = relay.wait_log(|line| line.contains("event=accepted"), SOON).await;
+    assert_eq!((field(&line, "tls"), field(&line, "login")), (Some("TLSv1.3"), None), "{line}");
+    // It is an offer: devices without TLS go on as ever.
+    let mut device = Client::greeted(relay.addr()).await;
+    device.dialogue(&[("EHLO plc", 250)]).await;
+    assert_eq!(device.send("plc@example.com", &["ops@example.com"], TEXT).await.code, 250);
+    let messages = provider.wait_for_messages(2, SOON).await;
+    assert!(messages[0].headers("Received")[0].contains(" with ESMTPS "), "{}", messages[0].text());
+    assert!(messages[1].headers("Received")[0].contains(" with ESMTP "), "{}", messages[1].text());
+}
+
+#[tokio::test]
+async fn starttls_is_not_offered_otherwise() {
+    let relay = relay().start().await;
+    let mut device = Client::greeted(relay.addr()).await;
+    assert!(!offers_starttls(&device.command("EHLO plc").await.lines));
+    device.dialogue(&[("STARTTLS", 502)]).await;
+    assert_eq!(device.send("plc@example.com", &["ops@example.com"], TEXT).await.code, 250);
+}
+
+#[tokio::test]
+async fn what_comes_behind_starttls_in_plain_text_is_thrown_away() {
+    let certs = Certs::new();
+    let relay = protected("starttls", &certs).start().await;
+    let mut device = Client::greeted(relay.addr()).await;
+    device.dialogue(&[("EHLO plc", 250)]).await;
+    device.write(b"STARTTLS\r\nEHLO evil\r\nMAIL FROM:<evil@x.y>\r\nRCPT TO:<victim@x.y>\r\n").await.unwrap();
+    device.expect(220).await;
+    device.start_tls(&certs).await.unwrap();
+    // Each command has its own reply, and nothing was begun.
+    device.dialogue(&[("NOOP", 250), ("RCPT TO:<victim@x.y>", 503), ("EHLO plc", 250), ("QUIT", 221)]).await;
+    assert!(!relay.log().iter().any(|line| line.contains("evil")));
+}
+
+#[tokio::test]
+async fn tls_from_the_first_byte() {
+    let certs = Certs::new();
+    let relay = protected("implicit", &certs).start().await;
+    let mut device = Client::connect(relay.addr()).await;
+    device.start_tls(&certs).await.unwrap();
+    device.expect(220).await;
+    assert!(!offers_starttls(&device.command("EHLO plc").await.lines));
+    device.dialogue(&[("STARTTLS", 503), ("AUTH PLAIN AHVzZXIAc2VjcmV0", 235)]).await;
+    assert_eq!(device.send("plc@example.com", &["ops@example.com"], TEXT).await.code, 250);
+    relay.wait_log(|line| line.contains("event=accepted") && line.contains("tls=TLSv1.3"), SOON).await;
+    // A device that speaks no TLS: the log says what is wrong.
+    let mut plain = Client::connect(relay.addr()).await;
+    plain.write(b"EHLO plc\r\n").await.unwrap();
+    plain.read_to_end().await;
+    relay.wait_log(|line| line.contains("event=aborted") && line.contains("does not speak TLS"), SOON).await;
+}
+
+/// A client of somebody else, that trusts nothing but our own certificate.
+#[tokio::test]
+async fn openssl_accepts_our_own_certificate_when_it_is_pinned() {
+    if Command::new("openssl").arg("version").output().is_err() {
+        return println!("skipped: no openssl here");
+    }
+    if fs::exists("/etc/uhttpd.crt").unwrap() {
+        return println!("skipped: this machine has a certificate of uhttpd");
+    }
+    let relay = relay().listener_option("tls", "starttls").start().await;
+    let der = relay.safe_spool().join("tls.crt");
+    let pem = relay.dir().join("pinned.pem");
+    let mut convert = Command::new("openssl");
+    convert.args(["x509", "-inform", "der", "-in"]).arg(&der).arg("-out").arg(&pem);
+    assert!(convert.status().unwrap().success());
+    for (version, name) in [("-tls1_2", "TLSv1.2"), ("-tls1_3", "TLSv1.3")] {
+        let mut command = tokio::process::Command::new("openssl");
+        command.args(["s_client", "-starttls", "smtp", "-verify_return_error", "-verify_ip", "127.0.0.1", "-brief"]);
+        command.args([version, "-CAfile"]).arg(&pem).arg("-connect").arg(relay.addr().to_string());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        tokio::io::AsyncWriteExt::write_all(&mut child.stdin.take().unwrap(), b"QUIT\n").await.unwrap();
+        let output = child.wait_with_output().await.unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(said.contains(name) && said.contains("Verification: OK"), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_that_can_not_be_used_is_named() {
+    let certs = Certs::new();
+    let missing = certs.ca_file().with_file_name("missing.pem");
+    let mut relay = protected("implicit", &certs).listener_option("certificate", missing.display()).prepare();
+    relay.spawn();
+    assert!(!relay.wait_exit().await.success());
+    let said = relay.log().join("\n");
+    assert!(said.contains(&format!("option certificate '{}'", missing.display())), "{said}");
+    // Beside a listener that can start, only the other one is missing.
+    let second = Section::new("listener", "tls")
+        .list("address", "127.0.0.1")
+        .option("port", 0)
+        .option("tls", "implicit")
+        .option("certificate", certs.cert_file(Cert::Good).display())
+        .option("key", missing.display());
+    let relay = self::relay().section(second).start().await;
+    let line = relay.wait_log(|line| line.contains("event=advice") && line.contains("option key '"), SOON).await;
+    assert!(line.contains("listener 'tls'"), "{line}");
+    Client::greeted(relay.addr()).await.dialogue(&[("EHLO plc", 250)]).await;
+}
+
+#[tokio::test]
+async fn a_reload_takes_over_new_certificates_and_keeps_old_ones() {
+    let certs = Certs::new();
+    let relay = protected("implicit", &certs).start().await;
+    let accepted = async || {
+        let mut device = Client::connect(relay.addr()).await;
+        device.start_tls(&certs).await.is_ok()
+    };
+    assert!(accepted().await);
+    fs::write(certs.cert_file(Cert::Good), "no certificate").unwrap();
+    relay.sighup();
+    relay.wait_log(|line| line.contains("event=advice") && line.contains("option certificate '"), SOON).await;
+    assert!(accepted().await, "the old one stays");
+    // One that the device does not accept shows that it is in use.
+    fs::copy(certs.cert_file(Cert::WrongName), certs.cert_file(Cert::Good)).unwrap();
+    fs::copy(certs.key_file(Cert::WrongName), certs.key_file(Cert::Good)).unwrap();
+    relay.sighup();
+    while accepted().await {}
+}
+
+#[tokio::test]
+async fn the_strict_dialect_takes_what_the_book_allows() {
+    let relay = relay().listener_option("dialect", "strict").start().await;
+    let mut device = Client::greeted(relay.addr()).await;
+    device.dialogue(&[("MAIL FROM:<a@b.c>", 503), ("EHLO my plc", 501), ("EHLO plc", 250)]).await;
+    device.dialogue(&[("MAIL FROM: <a@b.c>", 501), ("MAIL FROM:a@b.c", 501), ("QUIT)", 500)]).await;
+    device.dialogue(&[("RCPT TO:<d@e.f>", 503), ("MAIL FROM:<a@b.c> FOO", 555), ("MAIL FROM:<a@b.c>", 250)]).await;
+    device.dialogue(&[("MAIL FROM:<a@b.c>", 503), ("RCPT TO:<d@e.f>,<g@h.i>", 501), ("RSET", 250)]).await;
+    assert_eq!(device.send("plc@example.com", &["ops@example.com"], TEXT).await.code, 250);
+    // LF alone in the text, at its end, and in a command.
+    device.dialogue(&[("MAIL FROM:<a@b.c>", 250), ("RCPT TO:<d@e.f>", 250), ("DATA", 354)]).await;
+    device.write(b"Subject: x\r\n\r\none\n.\ntwo\r\n.\r\n").await.unwrap();
+    assert!(device.expect(550).await.text().starts_with("5.6.11"));
+    device.write(b"NOOP\nNOOP\r\n").await.unwrap();
+    device.expect(521).await;
+    assert!(device.read_to_end().await.is_empty());
+    let accepted = relay.log().iter().filter(|line| line.contains("event=accepted")).count();
+    assert_eq!(accepted, 1);
+}
+
+#[tokio::test]
+async fn who_speaks_before_the_greeting_is_refused_by_the_strict_dialect() {
+    let relay = relay().listener_option("dialect", "strict").listener_option("max_sessions", 1).start().await;
+    // Waits until there is a place for it, so its words are there before the program looks.
+    let mut first = Client::greeted(relay.addr()).await;
+    let mut early = Client::connect(relay.addr()).await;
+    early.write(b"EHLO plc\r\nMAIL FROM:<a@b.c>\r\n").await.unwrap();
+    first.dialogue(&[("QUIT", 221)]).await;
+    drop(first);
+    early.expect(554).await;
+    assert!(early.read_to_end().await.is_empty());
+    relay.wait_log(|line| line.contains("event=aborted") && line.contains("before the greeting"), SOON).await;
+}
