@@ -146,6 +146,7 @@ async fn a_certificate_that_can_not_be_used_is_named() {
     // Beside a listener that can start, only the other one is missing.
     let second = Section::new("listener", "tls")
         .list("address", "127.0.0.1")
+        .list("allow", "127.0.0.0/8")
         .option("port", 0)
         .option("tls", "implicit")
         .option("certificate", certs.cert_file(Cert::Good).display())
