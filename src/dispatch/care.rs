@@ -112,24 +112,25 @@ impl Dispatch {
         }
     }
 
-    /// The order to stop: everything that waits goes to safety.
-    pub(super) async fn bring_to_safety(&self) {
+    /// The order to stop: everything that waits goes to safety, what others have in hand included: whoever has a message
+    /// in hand finds it where it is then.
+    pub(super) fn bring_to_safety(&self) -> impl Future<Output = ()> + Send + 'static {
         let deferred = self.settings.borrow().relay.durability == Durability::Deferred;
-        if !deferred || !self.spool.can_move() {
-            return;
-        }
-        let spool = Arc::clone(&self.spool);
+        let spool = (deferred && self.spool.can_move()).then(|| Arc::clone(&self.spool));
         let undated: Vec<Entry> =
             self.queues.items().filter(|(item, _)| item.undated).map(|(item, _)| item.entry.clone()).collect();
-        let moved = blocking(move || {
-            for entry in &undated {
-                write_time(&spool, entry);
+        async move {
+            let Some(spool) = spool else { return };
+            let moved = blocking(move || {
+                for entry in &undated {
+                    write_time(&spool, entry);
+                }
+                spool.move_all_to_safe()
+            });
+            if let Err(error) = moved.await {
+                let reason = format!("can't move the queue to safe_spool: {error}");
+                Event::SpoolTrouble { id: String::new(), reason }.log();
             }
-            spool.move_all_to_safe()
-        });
-        if let Err(error) = moved.await {
-            let reason = format!("can't move the queue to safe_spool: {error}");
-            Event::SpoolTrouble { id: String::new(), reason }.log();
         }
     }
 }

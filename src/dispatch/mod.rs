@@ -375,6 +375,8 @@ impl Dispatch {
 
     /// The order to stop: lets running deliveries end, then moves what waits to safety.
     async fn wind_up(mut self, arrivals: &mut mpsc::UnboundedReceiver<(Entry, Meta)>) {
+        // What nobody has in hand need not wait for deliveries that perhaps hang.
+        let first = task::spawn(self.bring_to_safety());
         let deadline = tokio::time::Instant::now() + STOP_TIME;
         while let Ok(Some(Ok(step))) = tokio::time::timeout_at(deadline, self.running.join_next()).await {
             self.stepped(step);
@@ -384,6 +386,7 @@ impl Dispatch {
         while let Ok((entry, meta)) = arrivals.try_recv() {
             self.arrived(entry, &meta);
         }
+        let _ = first.await;
         self.bring_to_safety().await;
     }
 }
