@@ -15,6 +15,7 @@
 //! | [`queue`] | messages on disk and in the schedule |
 //! | [`dispatch`] | what is sent next and what becomes of it |
 //! | [`outbound`] | one connection, one transaction, what the replies mean |
+//! | [`policy`] | what holds for one device: recipients, rate, name |
 //! | [`report`] | events, log lines, failure notices |
 //! | [`system`] | clock, interfaces, limits, the system log |
 //! | [`chronicle`], [`announce`] | keep the history, send the mail after a start of the router |
@@ -33,6 +34,7 @@ pub mod inbound;
 pub mod intake;
 pub mod message;
 pub mod outbound;
+pub mod policy;
 pub mod queue;
 pub mod relay;
 pub mod report;

@@ -54,6 +54,11 @@ fn advise(settings: &Settings) {
     if relay.safe_spool.is_none() {
         advice.push(relay.promise());
     }
+    if settings.devices.iter().any(|d| d.rate.is_some() || d.account.is_some() || d.display.is_some()) {
+        let text =
+            "options rate, account and name of sections 'device' are checked, but have no effect in this version";
+        advice.push(text.into());
+    }
     advice.into_iter().for_each(|text| Event::Advice { text }.log());
 }
 

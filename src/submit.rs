@@ -15,7 +15,8 @@ use tokio::sync::mpsc;
 use crate::config::Settings;
 use crate::inbound::local::LOCAL_SOCKET;
 use crate::intake::{Desk, Origin};
-use crate::message::{DotStuffer, Envelope, address, header, is_address};
+use crate::message::{DotStuffer, Envelope, address, header};
+use crate::policy::Policies;
 use crate::queue::Spool;
 use crate::relay;
 
@@ -237,14 +238,7 @@ async fn into_queue<R: Read>(
         intake.push(&piece).await.map_err(|e| anyhow!("{e}"))?;
         piece = source.next().context("can't read the message")?;
     }
-    let admin = settings.relay.admin.clone();
-    let whole = |address: String| {
-        Some(address.clone())
-            .filter(|a| is_address(a))
-            .or(admin.clone())
-            .ok_or(anyhow!("'{address}' has no domain, and option admin is not set"))
-    };
-    let to = to.into_iter().map(whole).collect::<Result<Vec<_>>>()?;
+    let to = Policies::new(settings).recipients(None, &to).map_err(|refusal| anyhow!("{refusal}"))?;
     let envelope = Envelope { smtputf8: to.iter().any(|a| !a.is_ascii()), from, to };
     let origin = Origin { client: None, helo: "localhost".into(), protocol: "local", notice: false };
     let fallback = settings.accounts.first().map(|a| a.from.clone()).unwrap_or_default();

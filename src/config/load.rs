@@ -14,6 +14,7 @@ use super::settings::{
     Account, AuthMode, Dialect, Durability, Listener, Relay, Route, Settings, TlsMode, User, default,
 };
 use super::uci::{Package, Section};
+use super::{alias, device};
 use crate::message::{FromPolicy, is_address};
 
 /// Words of `option durability`.
@@ -50,6 +51,8 @@ pub fn settings(package: &Package) -> (Settings, Vec<Problem>) {
     let mut accounts = Vec::new();
     let mut routes = Vec::new();
     let mut users = Vec::new();
+    let mut devices = Vec::new();
+    let mut aliases = Vec::new();
     for section in &package.sections {
         match section.kind.as_str() {
             "relay" if relay_section.is_some() => problems.push(Problem {
@@ -62,11 +65,8 @@ pub fn settings(package: &Package) -> (Settings, Vec<Problem>) {
             "account" => accounts.extend(account(section, &mut problems)),
             "route" => routes.push(section),
             "user" => users.extend(user(section, &users, &mut problems)),
-            "device" | "alias" => problems.push(Problem {
-                line: section.line,
-                severity: Severity::Warning,
-                text: format!("section '{}' has no effect in this version", section.kind),
-            }),
+            "device" => devices.push((section.line, device::read(section, &mut problems))),
+            "alias" => aliases.push(alias::read(section, &mut problems)),
             other => problems.push(Problem {
                 line: section.line,
                 severity: Severity::Warning,
@@ -76,6 +76,11 @@ pub fn settings(package: &Package) -> (Settings, Vec<Problem>) {
     }
     let nothing = Section { kind: "relay".into(), name: None, line: 0, options: Vec::new() };
     let relay = relay(relay_section.unwrap_or(&nothing), &mut problems);
+    let named: Vec<&str> = package.of_kind("account").filter_map(|section| section.name.as_deref()).collect();
+    let used: Vec<&str> = accounts.iter().map(|account: &Account| account.name.as_str()).collect();
+    device::check(&devices, &named, &used, &mut problems);
+    alias::check(&aliases, &devices, relay.admin.as_deref(), &mut problems);
+    let devices = devices.into_iter().map(|(_, device)| device).collect();
     let mut whole = |severity, text: &str| problems.push(Problem { line: 0, severity, text: text.into() });
     if relay.enabled && listeners.is_empty() {
         whole(Severity::Error, "no section 'listener' is enabled: no device could connect");
@@ -93,7 +98,7 @@ pub fn settings(package: &Package) -> (Settings, Vec<Problem>) {
         whole(Severity::Error, "auth 'required' without a section 'user': no device could send");
     }
     let routes = routes.into_iter().map(|section| route(section, &accounts, &mut problems)).collect();
-    (Settings { relay, listeners, users, accounts, routes }, problems)
+    (Settings { relay, listeners, users, accounts, routes, devices, aliases }, problems)
 }
 
 fn relay(section: &Section, problems: &mut Vec<Problem>) -> Relay {

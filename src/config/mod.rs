@@ -2,7 +2,10 @@
 //!
 //! [`uci`] turns bytes into sections, [`mod@load`] turns sections into [`Settings`], [`show()`] prints them.
 
+pub mod alias;
+pub mod device;
 pub mod load;
+pub mod pattern;
 mod preset;
 pub mod providers;
 pub mod reader;
@@ -17,6 +20,9 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+pub use alias::Alias;
+pub use device::{Device, OverRate, Rate};
+pub use pattern::Pattern;
 pub use reader::{Problem, Severity};
 pub use secret::Secret;
 pub use settings::{Account, AuthMode, Dialect, Durability, Listener, Relay, Route, Settings, TlsMode, User};

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::alias::Alias;
+use super::device::Device;
 use super::secret::{MASK, Secret};
 use crate::message::FromPolicy;
 use crate::message::sender::Senders;
@@ -251,6 +253,10 @@ pub struct Settings {
     pub accounts: Vec<Account>,
     /// Sections `route`, in the order of the file: the first that fits counts.
     pub routes: Vec<Route>,
+    /// Sections `device`, in the order of the file.
+    pub devices: Vec<Device>,
+    /// Sections `alias`.
+    pub aliases: Vec<Alias>,
 }
 
 impl Account {

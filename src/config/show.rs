@@ -1,5 +1,7 @@
 //! Prints settings as a UCI file: complete, with defaults filled in and secrets masked.
 
+use super::alias::Alias;
+use super::device::{Device, OVER_RATES, OverRate};
 use super::load::{AUTH_MODES, DIALECTS, DURABILITIES, FROM_POLICIES, LOG_LEVELS, TLS_MODES};
 use super::settings::{Account, Listener, Relay, Route, Settings, User};
 use super::uci::{self, Opt, Package, Section, Value};
@@ -126,6 +128,29 @@ fn route(route: &Route) -> Section {
         .0
 }
 
+fn device(device: &Device) -> Section {
+    let section = Writer::new("device", &device.name)
+        .list("ip", &device.ips)
+        .list("mac", &device.macs)
+        .list("host", &device.hosts)
+        .option("name", device.display.as_deref().unwrap_or_default())
+        .option("account", device.account.as_deref().unwrap_or_default())
+        .list("recipient", &device.recipients)
+        .list("allow_recipient", &device.allow_recipients)
+        .list("rewrite", &device.rewrites);
+    // The others mean nothing without a rate.
+    let Some(rate) = device.rate else { return section.0 };
+    let section = section.option("rate", rate).option("over_rate", word(&OVER_RATES, &device.over_rate));
+    match device.over_rate {
+        OverRate::Digest => section.option("digest_every", units::format_duration(device.digest_every)).0,
+        OverRate::Defer | OverRate::Reject => section.0,
+    }
+}
+
+fn alias(alias: &Alias) -> Section {
+    Writer::new("alias", "").list("name", &alias.names).list("to", &alias.to).0
+}
+
 /// The effective settings as a UCI file; passwords are masked.
 pub fn show(settings: &Settings) -> String {
     let mut sections = vec![relay(&settings.relay)];
@@ -133,5 +158,7 @@ pub fn show(settings: &Settings) -> String {
     sections.extend(settings.users.iter().map(user));
     sections.extend(settings.accounts.iter().map(account));
     sections.extend(settings.routes.iter().map(route));
+    sections.extend(settings.devices.iter().map(device));
+    sections.extend(settings.aliases.iter().map(alias));
     String::from_utf8_lossy(&uci::export(&Package { sections })).into_owned()
 }

@@ -223,3 +223,196 @@ fn how_a_listener_is_protected() {
     assert!(findings(&with(" option auth 'required'\n"))[0].contains("no device could send"));
     assert!(findings(&with(" option tls 'yes'\n"))[0].contains("is not one of implicit, starttls, none"));
 }
+
+const DEVICES: &str = "
+config device 'pump_house'
+	list ip '192.168.1.20'
+	list mac '00:11:22:AA:bb:cc'
+	list host 'plc-7'
+	option name 'Pump house'
+	option account 'provider'
+	list allow_recipient '*@example.com'
+	list rewrite '*@plant.local ops@example.com'
+	option rate '20/h'
+	option digest_every '5m'
+
+config device 'default'
+	list recipient 'root'
+
+config alias
+	list name 'root'
+	list name 'postmaster'
+	list to 'staff'
+
+config alias 'all'
+	list name 'staff'
+	list to 'me@example.com'
+	list to 'you@example.com'
+";
+
+#[test]
+fn devices_and_aliases_are_read_and_shown() {
+    let text = format!("{}{DEVICES}", CONTRACT.trim_start());
+    let (settings, problems) = read(&text);
+    assert_eq!(problems, []);
+    let device = &settings.devices[0];
+    assert_eq!((device.title(), device.account.as_deref()), ("Pump house", Some("provider")));
+    assert_eq!((device.over_rate, device.digest_every.as_secs()), (OverRate::Digest, 300));
+    assert_eq!(device.macs[0].to_string(), "00:11:22:aa:bb:cc");
+    assert!(settings.devices[1].is_default() && settings.aliases.len() == 2);
+    let (again, problems) = read(&show(&settings));
+    assert_eq!(problems, []);
+    assert_eq!(again.devices, settings.devices);
+    let without_lines =
+        |settings: &Settings| settings.aliases.iter().map(|a| (a.names.clone(), a.to.clone())).collect::<Vec<_>>();
+    assert_eq!(without_lines(&again), without_lines(&settings));
+}
+
+#[test]
+fn findings_in_devices_carry_their_line() {
+    let base = format!("{}{DEVICES}", CONTRACT.trim_start());
+    let changed = |from: &str, to: &str| {
+        assert!(base.contains(from), "{from}");
+        findings(&base.replace(from, to))
+    };
+    let line = |text: &str| base.lines().position(|l| l.contains(text)).unwrap() + 1;
+    for (from, to, kind, at, finding) in [
+        (
+            "'192.168.1.20'",
+            "'192.168.1.x'",
+            'E',
+            line("list ip"),
+            "list ip '192.168.1.x' is not an address or a network",
+        ),
+        ("00:11:22:AA:bb:cc", "00:11:22", 'E', line("list mac"), "list mac '00:11:22' is not a hardware address"),
+        ("'plc-7'", "'plc 7'", 'E', line("list host"), "list host 'plc 7' is not a host name"),
+        (
+            "account 'provider'\n\tlist a",
+            "account 'gmial'\n\tlist a",
+            'E',
+            line("device 'pump"),
+            "option account 'gmial' is not the name of a section",
+        ),
+        (
+            "allow_recipient '*@example.com'",
+            "allow_recipient 'all of us'",
+            'E',
+            line("list allow_r"),
+            "list allow_recipient 'all of us' is not an address or a pattern",
+        ),
+        (
+            "ops@example.com'",
+            "'",
+            'E',
+            line("list rewrite"),
+            "list rewrite '*@plant.local ' is not a pattern and a new address",
+        ),
+        ("'20/h'", "'20'", 'E', line("option rate"), "option rate '20' is not a number of messages and s, m, h or d"),
+        (
+            "option digest_every '5m'",
+            "option over_rate 'drop'",
+            'E',
+            line("digest_every"),
+            "option over_rate 'drop' is not one of digest, defer, reject",
+        ),
+        ("digest_every '5m'", "digest_every '8d'", 'E', line("digest_every"), "option digest_every is more than 1w"),
+        (
+            "\toption rate '20/h'\n",
+            "",
+            'W',
+            line("option rate"),
+            "option digest_every has no effect without option rate",
+        ),
+        (
+            "rate '20/h'",
+            "rate '20/h'\n\toption over_rate 'reject'",
+            'W',
+            line("digest_every") + 1,
+            "option digest_every has an effect only with",
+        ),
+        (
+            "list recipient 'root'",
+            "list recipient 'root'\n\tlist ip '10.0.0.1'",
+            'W',
+            line("device 'default'"),
+            "device 'default' holds for all devices without a section",
+        ),
+        ("device 'default'", "device 'other'", 'W', line("device 'default'"), "device 'other' has no ip, mac or host"),
+        (
+            "device 'default'",
+            "device 'other'\n\tlist host 'PLC-7'",
+            'W',
+            line("device 'default'"),
+            "PLC-7 is device 'pump_house' of line 24 already",
+        ),
+        (
+            "list recipient 'root'",
+            "list recipient 'root'\n\tlist allow_recipient '*'",
+            'W',
+            line("list recipient"),
+            "list recipient says who gets all mail",
+        ),
+        (
+            "list recipient 'root'",
+            "list recipient 'bob'",
+            'E',
+            line("device 'default'"),
+            "list recipient 'bob' has no domain, no alias explains it",
+        ),
+        (
+            "list recipient",
+            "list recipent",
+            'W',
+            line("list recipient"),
+            "unknown option 'recipent' in section 'device'",
+        ),
+        ("list to 'staff'", "", 'E', line("config alias"), "alias without list to"),
+        ("list to 'staff'", "list to 'nobody'", 'E', line("config alias"), "list to 'nobody' has no domain"),
+        (
+            "'postmaster'",
+            "'a*@b.c'",
+            'E',
+            line("'postmaster'"),
+            "list name 'a*@b.c' is not an address, a name such as root",
+        ),
+        (
+            "list name 'staff'",
+            "list name 'staff'\n\tlist name 'ROOT'",
+            'E',
+            line("alias 'all'"),
+            "alias 'ROOT' was set in line 38 already",
+        ),
+        (
+            "list to 'you@example.com'",
+            "list to 'Root'",
+            'E',
+            line("alias 'all'"),
+            "these aliases lead in a circle: 'root' (line 38) to 'staff' (line 43) and back to 'Root'",
+        ),
+    ] {
+        let found = changed(from, to);
+        let wanted = format!("{at} {kind} {finding}");
+        assert!(found.len() == 1 && found[0].starts_with(&wanted), "{from} -> {to}: {found:#?}\nwanted {wanted}");
+    }
+}
+
+#[test]
+fn aliases_may_collect_their_own_domain_and_lead_on_for_a_while() {
+    let fine = "config relay\n option enabled '0'\nconfig alias\n list name '*@x.org'\n list to 'me@x.org'\n\
+                config alias\n list name 'a@y.org'\n list to 'a@y.org'\n list to 'b@y.org'\n";
+    assert_eq!(findings(fine), [] as [String; 0]);
+    let chain = |length: usize| {
+        let mut text = "config relay\n option enabled '0'\n".to_string();
+        for n in 0..length {
+            text += &format!("config alias\n list name 'a{n}'\n list to 'a{}'\n list to 'x@y.z'\n", n + 1);
+        }
+        text + &format!("config alias\n list name 'a{length}'\n list to 'x@y.z'\n")
+    };
+    assert_eq!(findings(&chain(7)), [] as [String; 0]);
+    let found = findings(&chain(8));
+    assert!(found.len() == 1 && found[0].contains("more than 8 aliases lead from one to the next"), "{found:?}");
+    let catch_all = "config relay\n option enabled '0'\nconfig alias\n list name '*'\n list to 'root'\n";
+    assert!(
+        findings(catch_all)[0].starts_with("3 E these aliases lead in a circle: 'root' (line 3) and back to 'root'")
+    );
+}

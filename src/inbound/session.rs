@@ -15,10 +15,12 @@ use super::data::Decoder;
 use super::dialect::{self, Command};
 use super::strict;
 use super::talk::{Input, Line, Stream, Talk};
-use crate::config::{Dialect, Listener, Settings, User};
+use crate::config::{Device, Dialect, Listener, Settings, User};
 use crate::intake::{Desk, Intake, Origin};
 use crate::message::Envelope;
+use crate::policy::Policies;
 use crate::report::Event;
+use crate::system::leases::{Leases, Sources};
 use crate::system::ordered;
 
 mod hello;
@@ -44,8 +46,10 @@ pub struct Rules {
     pub hostname: String,
     /// Bytes of the largest message that is taken.
     pub size_limit: u64,
-    /// Who gets mail for local names such as `root`.
-    pub admin: Option<String>,
+    /// What holds for single devices, and who is meant by names such as `root`.
+    pub policies: Policies,
+    /// Which devices have which addresses.
+    pub leases: Leases,
     /// The sender of messages that name none.
     pub fallback_from: String,
 }
@@ -59,7 +63,8 @@ impl Rules {
             tls,
             hostname: settings.relay.hostname(),
             size_limit: settings.relay.message_limit.min(settings.relay.spool_limit),
-            admin: settings.relay.admin.clone(),
+            policies: Policies::new(settings),
+            leases: Leases::new(Sources::default()),
             fallback_from: settings.accounts.first().map(|a| a.from.clone()).unwrap_or_default(),
         }
     }
@@ -89,6 +94,8 @@ pub struct Session {
     origin: Origin,
     phase: Phase,
     transaction: Option<Transaction>,
+    /// The section `device` that holds for this client; inside: none does.
+    device: Option<Option<Device>>,
     /// Line ends of the text that is coming, where they matter.
     line_ends: Option<strict::LineEnds>,
     /// Name of the login that was accepted, as far as it can be read.
@@ -115,6 +122,7 @@ impl Session {
             origin,
             phase: Phase::Command,
             transaction: None,
+            device: None,
             line_ends: None,
             login: None,
             user: None,
@@ -143,12 +151,36 @@ impl Session {
                 break;
             }
             self.talk.flush().await;
+            self.identify().await;
             if let Err(reason) = self.fill(&mut stop).await {
                 self.aborted(&reason);
                 break;
             }
         }
         self.talk.goodbye().await;
+    }
+
+    /// Finds out which device this is, once, and not before the greeting is out.
+    async fn identify(&mut self) {
+        if self.device.is_some() {
+            return;
+        }
+        let rules = &self.rules;
+        let device = match self.origin.client {
+            // Programs of this host are no device.
+            None => None,
+            Some(ip) if rules.policies.needs_identity() => {
+                let known = rules.leases.identity(ip).await;
+                rules.policies.device(ip, known.mac, known.host.as_deref())
+            }
+            Some(ip) => rules.policies.device(ip, None, None),
+        };
+        self.device = Some(device.cloned());
+    }
+
+    /// The section `device` that holds for this client.
+    fn device(&self) -> Option<&Device> {
+        self.device.as_ref().and_then(Option::as_ref)
     }
 
     /// Does one thing with what has arrived; false when more input is needed or the session ends.

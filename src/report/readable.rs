@@ -82,8 +82,8 @@ fn q(text: &str) -> Option<Vec<u8>> {
     Some(out)
 }
 
-/// RFC 4648 section 4; the padding may be missing.
-fn base64(text: &str) -> Option<Vec<u8>> {
+/// The bytes that base64 says (RFC 4648 section 4), without line ends; the padding may be missing.
+pub fn base64(text: &str) -> Option<Vec<u8>> {
     let (mut bits, mut count, mut out) = (0u32, 0u32, Vec::with_capacity(text.len()));
     for byte in text.trim_end_matches('=').bytes() {
         let digit = match byte {

@@ -3,6 +3,7 @@
 pub mod clock;
 pub mod crypto;
 pub mod interfaces;
+pub mod leases;
 pub mod logging;
 pub mod task;
 

@@ -7,7 +7,7 @@ use super::{Phase, Session, Transaction};
 use crate::inbound::data::Decoder;
 use crate::inbound::strict;
 use crate::intake::{Intake, IntakeError, Taken};
-use crate::message::{Envelope, is_address};
+use crate::message::Envelope;
 use crate::report::Event;
 
 impl Session {
@@ -53,20 +53,19 @@ impl Session {
 
     pub(super) fn rcpt(&mut self, to: Vec<String>) {
         let limit = usize::try_from(self.rules.listener.max_recipients).unwrap_or(usize::MAX);
-        let admin = self.rules.admin.clone();
+        let (rules, device) = (Arc::clone(&self.rules), self.device().cloned());
         let Some(transaction) = &mut self.transaction else {
             self.reply("503 5.5.1 MAIL comes first");
             return;
         };
         let known = &mut transaction.envelope.to;
         for address in to {
-            // Names without a domain (`root`, and `postmaster` by RFC 5321 section 4.5.1) mean whoever runs the gateway.
-            let Some(address) = Some(address.clone()).filter(|a| is_address(a)).or(admin.clone()) else {
-                let text = format!("'{address}' has no domain, and option admin is not set");
-                self.rejected(&[address], &text);
-                self.reply(&format!("550 5.1.3 {text}"));
+            // Who is meant in the end is found out when the message is there: the device hears no of what it said.
+            if let Err(refusal) = rules.policies.may(device.as_ref(), &address) {
+                self.rejected(&[address], &refusal.to_string());
+                self.reply(&refusal.reply());
                 return;
-            };
+            }
             if known.contains(&address) {
                 continue;
             }
@@ -148,8 +147,16 @@ impl Session {
         self.reply(&reply);
     }
 
-    async fn accept(&mut self, intake: Intake, envelope: Envelope) -> String {
+    async fn accept(&mut self, intake: Intake, mut envelope: Envelope) -> String {
         let rules = Arc::clone(&self.rules);
+        match rules.policies.recipients(self.device(), &envelope.to) {
+            Ok(to) => envelope.to = to,
+            Err(refusal) => {
+                let Envelope { from, to, .. } = envelope;
+                Event::Rejected { client: self.origin.name(), from, to, reply: refusal.to_string() }.log();
+                return refusal.reply();
+            }
+        }
         self.origin.protocol = protocol(self.extended, self.tls.is_some(), self.login.is_some(), envelope.smtputf8);
         let taken = intake.finish(envelope.clone(), &self.origin, &rules.hostname, &rules.fallback_from).await;
         match taken {

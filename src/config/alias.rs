@@ -1,0 +1,151 @@
+//! The section `alias`: names that stand for addresses, and whether they lead anywhere.
+
+use super::device::{Device, each, recipient};
+use super::pattern::is_local_name;
+use super::reader::{Problem, Reader, Severity};
+use super::uci::Section;
+use crate::message::is_address;
+
+/// How many aliases may lead from one to the next.
+pub const DEPTH_LIMIT: usize = 8;
+
+/// A section `alias`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Alias {
+    /// Line of the section in its file.
+    pub line: u32,
+    /// An address, a name without domain such as `root`, `*@domain`, or `*` for all names without domain.
+    pub names: Vec<String>,
+    /// Who is meant: addresses, or names of other aliases.
+    pub to: Vec<String>,
+}
+
+/// Reads a section `alias`.
+pub(super) fn read(section: &Section, problems: &mut Vec<Problem>) -> Alias {
+    let mut read = Reader::new(section, problems);
+    let form = "an address, a name such as root, *@example.com, or * for all names without domain";
+    let alias = Alias {
+        line: section.line,
+        names: each(&mut read, "name", form, name),
+        to: each(&mut read, "to", "a mail address or the name of an alias", recipient),
+    };
+    for (option, values) in [("name", &alias.names), ("to", &alias.to)] {
+        if values.is_empty() {
+            read.error(option, format!("alias without list {option}"));
+        }
+    }
+    read.finish();
+    alias
+}
+
+fn name(text: &str) -> Option<String> {
+    let plain = if text == "*" { "x" } else { text.strip_prefix("*@").map_or(text, |_| text.get(2..).unwrap_or("")) };
+    let fits = match text.strip_prefix("*@") {
+        Some(domain) => is_address(&format!("x@{domain}")),
+        None => is_address(plain) || is_local_name(plain),
+    };
+    (fits && !plain.contains('*')).then(|| text.to_string())
+}
+
+/// The alias that explains `address`: the exact one before `*@domain`, and `*` only for names without domain. Capitals
+/// do not matter.
+pub fn lookup<'a>(aliases: &'a [Alias], address: &str) -> Option<&'a Alias> {
+    let find =
+        |wanted: &str| aliases.iter().find(|alias| alias.names.iter().any(|name| name.eq_ignore_ascii_case(wanted)));
+    let general = match address.rsplit_once('@') {
+        Some((_, domain)) => format!("*@{domain}"),
+        None => "*".into(),
+    };
+    find(address).or_else(|| find(&general))
+}
+
+/// Whether `to`, said by an alias about `address`, ends there: an address may stand for itself and others, or be in the
+/// domain that `*@domain` collects.
+pub fn is_itself(address: &str, to: &str) -> bool {
+    address.eq_ignore_ascii_case(to) && is_address(to)
+}
+
+/// Finds names that were given twice, aliases that lead back to themselves or too far, and names that nobody explains.
+pub(super) fn check(aliases: &[Alias], devices: &[(u32, Device)], admin: Option<&str>, problems: &mut Vec<Problem>) {
+    let mut error = |line, text| problems.push(Problem { line, severity: Severity::Error, text });
+    for (at, alias) in aliases.iter().enumerate() {
+        for name in &alias.names {
+            let before = aliases.iter().take(at).find(|a| a.names.iter().any(|n| n.eq_ignore_ascii_case(name)));
+            if let Some(before) = before {
+                let text =
+                    format!("alias '{name}' was set in line {} already: write all of its list to there", before.line);
+                error(alias.line, text);
+            }
+        }
+    }
+    let mut known = Vec::new();
+    for alias in aliases {
+        for to in &alias.to {
+            let mut walk = Walk {
+                aliases,
+                path: vec![(alias, alias.names.first().map_or("", String::as_str))],
+                known: &mut known,
+            };
+            if let Err((line, text)) = walk.go(to) {
+                error(line, text);
+                // Each further alias on the way would tell the same again.
+                return;
+            }
+        }
+    }
+    let unknown = |name: &str| is_local_name(name) && lookup(aliases, name).is_none() && admin.is_none();
+    let text = |option: &str, name: &str| {
+        format!("list {option} '{name}' has no domain, no alias explains it, and option admin is not set")
+    };
+    for alias in aliases {
+        for to in alias.to.iter().filter(|to| unknown(to)) {
+            error(alias.line, text("to", to));
+        }
+    }
+    for (line, device) in devices {
+        let all = device.recipients.iter().map(|to| ("recipient", to));
+        for (option, to) in all.chain(device.rewrites.iter().map(|r| ("rewrite", &r.new))).filter(|(_, to)| unknown(to))
+        {
+            error(*line, text(option, to));
+        }
+    }
+}
+
+/// The way from one alias to the next.
+struct Walk<'a, 'k> {
+    aliases: &'a [Alias],
+    /// The aliases so far, each with the address that led to it.
+    path: Vec<(&'a Alias, &'a str)>,
+    /// Addresses that were gone through, with the number of aliases behind them.
+    known: &'k mut Vec<(&'a str, usize)>,
+}
+
+impl<'a> Walk<'a, '_> {
+    /// How many aliases follow `address`; the error says in which line something is wrong, and what.
+    fn go(&mut self, address: &'a str) -> Result<usize, (u32, String)> {
+        let Some((from, before)) = self.path.last().copied() else { return Ok(0) };
+        let Some(alias) = lookup(self.aliases, address).filter(|_| !is_itself(before, address)) else { return Ok(0) };
+        if let Some(start) = self.path.iter().position(|(_, passed)| passed.eq_ignore_ascii_case(address)) {
+            let way = self.path.iter().skip(start).map(|(alias, name)| format!("'{name}' (line {})", alias.line));
+            let way = way.collect::<Vec<_>>().join(" to ");
+            return Err((from.line, format!("these aliases lead in a circle: {way} and back to '{address}'")));
+        }
+        let known = self.known.iter().find(|(name, _)| name.eq_ignore_ascii_case(address)).map(|(_, height)| *height);
+        let too_deep =
+            (from.line, format!("more than {DEPTH_LIMIT} aliases lead from one to the next, up to '{address}'"));
+        if self.path.len() + known.unwrap_or(1) > DEPTH_LIMIT {
+            return Err(too_deep);
+        }
+        if let Some(height) = known {
+            return Ok(height);
+        }
+        self.path.push((alias, address));
+        let mut height = 1;
+        for to in &alias.to {
+            height = height.max(1 + self.go(to)?);
+        }
+        self.path.pop();
+        self.known.push((address, height));
+        Ok(height)
+    }
+}

@@ -1,0 +1,292 @@
+//! The section `device`: who a device is, and what holds for it.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use super::pattern::{PATTERN_FORM, Pattern, is_local_name};
+use super::reader::{Problem, Reader, Severity};
+use super::uci::Section;
+use super::units;
+use crate::message::is_address;
+use crate::system::leases::Mac;
+
+/// Name of the section that holds for all devices that no other section names.
+pub const DEFAULT_DEVICE: &str = "default";
+/// How often a digest is sent when the settings do not say.
+pub const DIGEST_EVERY: Duration = Duration::from_secs(900);
+/// The shortest and longest time between two digests.
+const DIGEST_RANGE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(7 * 86_400));
+/// Words of `option over_rate`.
+pub const OVER_RATES: [(&str, OverRate); 3] =
+    [("digest", OverRate::Digest), ("defer", OverRate::Defer), ("reject", OverRate::Reject)];
+/// Periods of `option rate`.
+const PERIODS: [(&str, u64); 4] = [("s", 1), ("m", 60), ("h", 3600), ("d", 86_400)];
+/// The largest number in a rate.
+const COUNT_LIMIT: u32 = 100_000;
+
+/// What happens to the messages of a device that sends more than its rate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OverRate {
+    /// They are collected, and sent as one mail an interval.
+    Digest,
+    /// They wait in the queue until the rate lets them go.
+    Defer,
+    /// They are not accepted.
+    Reject,
+}
+
+/// How many messages a device may send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    /// Messages in a period, and at once; at least 1.
+    pub count: u32,
+    /// The period: a second, minute, hour or day.
+    pub period: Duration,
+}
+
+impl Rate {
+    /// Reads `20/h`: a number from 1 and one of s, m, h, d.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (count, period) = text.split_once('/')?;
+        let count = count.trim_end();
+        let digits = !count.is_empty() && count.bytes().all(|b| b.is_ascii_digit());
+        let count = count.parse().ok().filter(|n| digits && (1..=COUNT_LIMIT).contains(n))?;
+        let (_, seconds) = PERIODS.iter().find(|(unit, _)| *unit == period.trim_start())?;
+        Some(Self { count, period: Duration::from_secs(*seconds) })
+    }
+}
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let unit = PERIODS.iter().find(|(_, seconds)| *seconds == self.period.as_secs()).map_or("s", |(unit, _)| unit);
+        write!(f, "{}/{unit}", self.count)
+    }
+}
+
+/// One replacement of recipients.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rewrite {
+    /// Which recipients are replaced.
+    pub old: Pattern,
+    /// By whom: an address, or a name that an alias explains.
+    pub new: String,
+}
+
+impl fmt::Display for Rewrite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.old, self.new)
+    }
+}
+
+/// A section `device`: how it is recognised, and what holds for its mail.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Device {
+    /// Name of the section.
+    pub name: String,
+    /// Its addresses, or networks of which all members are meant.
+    pub ips: Vec<IpNet>,
+    /// Its hardware addresses.
+    pub macs: Vec<Mac>,
+    /// The names under which it asked for its address by DHCP.
+    pub hosts: Vec<String>,
+    /// The name that its mail carries in From.
+    pub display: Option<String>,
+    /// The account that its mail leaves by; `None`: as for all others.
+    pub account: Option<String>,
+    /// Who gets its mail, whatever the device says; empty: whom it says.
+    pub recipients: Vec<String>,
+    /// Whom it may write to; empty: anybody.
+    pub allow_recipients: Vec<Pattern>,
+    /// Which recipients are replaced by others; the first that fits counts.
+    pub rewrites: Vec<Rewrite>,
+    /// How many messages it may send; `None`: any number.
+    pub rate: Option<Rate>,
+    /// What happens to those beyond.
+    pub over_rate: OverRate,
+    /// Time between two digests.
+    pub digest_every: Duration,
+}
+
+impl Device {
+    /// Whether this is the section for all that have none of their own.
+    pub fn is_default(&self) -> bool {
+        self.name == DEFAULT_DEVICE
+    }
+
+    /// What people call it: its display name, else the name of its section.
+    pub fn title(&self) -> &str {
+        self.display.as_deref().unwrap_or(&self.name)
+    }
+}
+
+/// Reads a section `device`.
+pub(super) fn read(section: &Section, problems: &mut Vec<Problem>) -> Device {
+    let mut read = Reader::new(section, problems);
+    let network = |text: &str| text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
+    let device = Device {
+        name: section.name.clone().unwrap_or_default(),
+        ips: each(&mut read, "ip", "an address or a network such as 192.168.1.20 or 192.168.1.0/28", |text| {
+            network(text).map(|net| net.trunc())
+        }),
+        macs: each(&mut read, "mac", "a hardware address such as 00:11:22:aa:bb:cc", Mac::parse),
+        hosts: each(&mut read, "host", "a host name", |text| is_host(text).then(|| text.to_string())),
+        display: read.text("name"),
+        account: read.text("account"),
+        recipients: each(&mut read, "recipient", "a mail address such as ops@example.com", recipient),
+        allow_recipients: each(&mut read, "allow_recipient", PATTERN_FORM, Pattern::parse),
+        rewrites: each(
+            &mut read,
+            "rewrite",
+            "a pattern and a new address, such as '*@plant.local ops@example.com'",
+            rewrite,
+        ),
+        rate: rate(&mut read),
+        over_rate: read.choice("over_rate", OverRate::Digest, &OVER_RATES),
+        digest_every: read.duration("digest_every", DIGEST_EVERY, DIGEST_RANGE.0),
+    };
+    if device.digest_every > DIGEST_RANGE.1 {
+        let text = format!("option digest_every is more than {}", units::format_duration(DIGEST_RANGE.1));
+        read.error("digest_every", text);
+    }
+    fits_together(&device, &mut read);
+    read.finish();
+    device
+}
+
+fn fits_together(device: &Device, read: &mut Reader) {
+    let line = read.line();
+    if device.name.is_empty() {
+        read.problem(Severity::Error, line, "a device needs a name: write config device 'pump_house'");
+    }
+    let named = !(device.ips.is_empty() && device.macs.is_empty() && device.hosts.is_empty());
+    if device.is_default() && named {
+        let text = "device 'default' holds for all devices without a section: its ip, mac and host have no effect";
+        read.problem(Severity::Warning, line, text);
+    }
+    if !device.is_default() && !named {
+        let text = format!("device '{}' has no ip, mac or host: it is never recognised", device.name);
+        read.problem(Severity::Warning, line, text);
+    }
+    let limited = !device.allow_recipients.is_empty() || !device.rewrites.is_empty();
+    if limited && !device.recipients.is_empty() {
+        let text = "list recipient says who gets all mail: allow_recipient and rewrite have no effect beside it";
+        read.warn("recipient", text);
+    }
+    for name in ["over_rate", "digest_every"] {
+        let set = read.text(name).is_some();
+        if set && read.text("rate").is_none() {
+            read.warn(name, format!("option {name} has no effect without option rate"));
+        } else if set && name == "digest_every" && device.over_rate != OverRate::Digest {
+            read.warn(name, "option digest_every has an effect only with over_rate 'digest'");
+        }
+    }
+}
+
+/// Finds devices that name an account that is not there, and what two devices say of themselves. `all` are the names of
+/// the sections `account`, `used` of those that are enabled and filled in.
+pub(super) fn check(devices: &[(u32, Device)], all: &[&str], used: &[&str], problems: &mut Vec<Problem>) {
+    for (at, (line, device)) in devices.iter().enumerate() {
+        let mut problem = |severity, text| problems.push(Problem { line: *line, severity, text });
+        let account = device.account.as_deref().unwrap_or_default();
+        if !account.is_empty() && !all.contains(&account) {
+            let text = format!("option account '{account}' is not the name of a section 'account'");
+            problem(Severity::Error, text);
+        } else if !account.is_empty() && !used.contains(&account) {
+            let text =
+                format!("account '{account}' is not in use: mail of '{}' leaves as that of all others", device.name);
+            problem(Severity::Warning, text);
+        }
+        for (before_line, before) in devices.iter().take(at) {
+            let mut twice: Vec<String> =
+                device.ips.iter().filter(|ip| before.ips.contains(ip)).map(ToString::to_string).collect();
+            twice.extend(device.macs.iter().filter(|mac| before.macs.contains(mac)).map(ToString::to_string));
+            let same = |host: &&String| before.hosts.iter().any(|other| other.eq_ignore_ascii_case(host));
+            twice.extend(device.hosts.iter().filter(same).cloned());
+            if !twice.is_empty() {
+                let text = format!(
+                    "{} is device '{}' of line {before_line} already: the first one counts",
+                    twice.join(", "),
+                    before.name
+                );
+                problem(Severity::Warning, text);
+            }
+        }
+    }
+}
+
+fn rate(read: &mut Reader) -> Option<Rate> {
+    let text = read.text("rate")?;
+    let rate = Rate::parse(&text);
+    if rate.is_none() {
+        read.error("rate", format!("option rate '{text}' is not a number of messages and s, m, h or d, such as 20/h"));
+    }
+    rate
+}
+
+/// The values of a list, each by `parse`; what is none is an error.
+pub(super) fn each<T>(
+    read: &mut Reader,
+    name: &'static str,
+    allowed: &str,
+    parse: impl Fn(&str) -> Option<T>,
+) -> Vec<T> {
+    let mut values = Vec::new();
+    for text in read.list(name) {
+        match parse(&text) {
+            Some(value) => values.push(value),
+            None => read.error(name, format!("list {name} '{text}' is not {allowed}")),
+        }
+    }
+    values
+}
+
+/// An address, or the name of somebody whom an alias or `option admin` explains.
+pub(super) fn recipient(text: &str) -> Option<String> {
+    (is_address(text) || is_local_name(text)).then(|| text.to_string())
+}
+
+fn rewrite(text: &str) -> Option<Rewrite> {
+    let mut words = text.split_ascii_whitespace();
+    let rewrite = Rewrite { old: Pattern::parse(words.next()?)?, new: recipient(words.next()?)? };
+    words.next().is_none().then_some(rewrite)
+}
+
+fn is_host(text: &str) -> bool {
+    text.len() <= 255 && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn rates() {
+        assert_eq!(Rate::parse("20/h"), Some(Rate { count: 20, period: Duration::from_secs(3600) }));
+        assert_eq!(Rate::parse("5 / m").map(|r| r.to_string()).as_deref(), Some("5/m"));
+        for wrong in ["", "20", "/h", "0/h", "-1/h", "+1/h", "20/w", "20/2h", "1.5/h", "100001/d", "99999999999/d"] {
+            assert_eq!(Rate::parse(wrong), None, "{wrong}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn rates_read_back(count in 1..=COUNT_LIMIT, unit in 0..PERIODS.len()) {
+            let rate = Rate { count, period: Duration::from_secs(PERIODS[unit].1) };
+            prop_assert_eq!(Rate::parse(&rate.to_string()), Some(rate));
+        }
+
+        #[test]
+        fn any_text_can_be_read(text in "\\PC{0,30}") {
+            if let Some(rate) = Rate::parse(&text) {
+                prop_assert!(rate.count >= 1);
+            }
+            if let Some(read) = rewrite(&text) {
+                prop_assert_eq!(rewrite(&read.to_string()), Some(read));
+            }
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! Patterns of mail addresses in settings: `ops@example.com`, `*@example.com`, `alarm-*@*.example.com`.
+
+use std::fmt;
+
+use crate::message::is_address;
+
+/// What [`Pattern::parse`] takes, for error messages.
+pub const PATTERN_FORM: &str =
+    "an address or a pattern such as ops@example.com, *@example.com or * (a star stands for anything)";
+
+/// Which addresses a setting means. A star stands for any characters, also for none. Capitals do not matter: local parts
+/// could differ by them (RFC 5321 section 2.4), but at no provider they do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pattern(String);
+
+impl Pattern {
+    /// Reads a pattern; `None` when no address could ever match it.
+    pub fn parse(text: &str) -> Option<Self> {
+        // With any letter in place of its stars it must be an address, or a name without domain such as `root`.
+        let sample = text.replace('*', "x");
+        let fits = is_address(&sample) || is_local_name(&sample);
+        fits.then(|| Self(text.to_string()))
+    }
+
+    /// Whether `address` is meant.
+    pub fn matches(&self, address: &str) -> bool {
+        matches(self.0.as_bytes(), address.as_bytes())
+    }
+}
+
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Whether `text` can be the name of somebody at the gateway, such as `root`: a local part (RFC 5321 section 4.1.2)
+/// without quotes and domain.
+pub fn is_local_name(text: &str) -> bool {
+    is_address(&format!("{text}@x")) && !text.contains('@') && !text.starts_with('"')
+}
+
+/// Goes through `text` once for each star that has to give way: at most as many steps as the product of both lengths.
+fn matches(pattern: &[u8], text: &[u8]) -> bool {
+    let (mut at, mut read) = (0, 0);
+    // Behind the last star, and up to where it reaches.
+    let mut star: Option<(usize, usize)> = None;
+    while let Some(byte) = text.get(read) {
+        match (pattern.get(at), star) {
+            (Some(b'*'), _) => {
+                at += 1;
+                star = Some((at, read));
+            }
+            (Some(wanted), _) if wanted.eq_ignore_ascii_case(byte) => {
+                at += 1;
+                read += 1;
+            }
+            (_, Some((behind, reach))) => {
+                at = behind;
+                read = reach + 1;
+                star = Some((behind, reach + 1));
+            }
+            _ => return false,
+        }
+    }
+    pattern.get(at..).unwrap_or_default().iter().all(|byte| *byte == b'*')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn which_addresses_are_meant() {
+        for (pattern, address, expected) in [
+            ("ops@example.com", "OPS@Example.COM", true),
+            ("ops@example.com", "ops@example.com.evil.org", false),
+            ("*@example.com", "a@example.com", true),
+            ("*@example.com", "a@sub.example.com", false),
+            ("*@example.com", "a@evil-example.com", false),
+            ("*@*.example.com", "a@sub.example.com", true),
+            ("*@*.example.com", "a@example.com", false),
+            ("alarm-*@*", "alarm-1@x.org", true),
+            ("alarm-*@*", "alarm@x.org", false),
+            ("*a*b*@x.org", "xxaxxabxx@x.org", true),
+            ("*", "root", true),
+            ("*", "a@b", true),
+            ("root", "root", true),
+            ("root", "root@b", false),
+        ] {
+            assert_eq!(Pattern::parse(pattern).unwrap().matches(address), expected, "{pattern} {address}");
+        }
+        for wrong in ["", "a b", "a@", "@b", "a@b@c", "*@example,com", "<a@b>"] {
+            assert_eq!(Pattern::parse(wrong), None, "{wrong}");
+        }
+        assert!(is_local_name("root") && !is_local_name("root@x") && !is_local_name("\"a@b\"") && !is_local_name(""));
+    }
+
+    /// The same by trying out everything that a star could stand for.
+    fn simple(pattern: &[u8], text: &[u8]) -> bool {
+        match pattern.split_first() {
+            None => text.is_empty(),
+            Some((b'*', rest)) => (0..=text.len()).any(|n| simple(rest, &text[n..])),
+            Some((c, rest)) => text.split_first().is_some_and(|(t, tail)| c == t && simple(rest, tail)),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn stars_stand_for_anything(pattern in "[ab*]{0,8}", text in "[ab]{0,10}") {
+            prop_assert_eq!(matches(pattern.as_bytes(), text.as_bytes()), simple(pattern.as_bytes(), text.as_bytes()));
+        }
+
+        #[test]
+        fn anything_can_be_asked(pattern in "\\PC{0,20}", text in "\\PC{0,20}") {
+            if let Some(pattern) = Pattern::parse(&pattern) {
+                pattern.matches(&text);
+            }
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! How many messages a device may send: a token bucket each.
+//!
+//! A bucket holds as many tokens as the rate has messages, and is refilled evenly over the period. It is kept as one
+//! number, the time at which it will be full again, so that a device at rest costs nothing and needs no upkeep. Time is
+//! the caller's: any clock that is never set. Nothing survives the program; after a start all buckets are full.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use crate::config::{Device, OverRate, Rate};
+
+/// Buckets at once. With more devices than this, the one that was asked about longest ago gets a full one.
+const BUCKET_LIMIT: usize = 1024;
+/// How far ahead messages may wait for their turn; what would have to wait longer is not accepted.
+pub const HORIZON: Duration = Duration::from_secs(86_400);
+
+/// What becomes of one message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is sent as any other.
+    Pass,
+    /// It is accepted and goes into the digest that is sent at `due`.
+    Digest {
+        /// By the caller's clock; the same for all of a digest.
+        due: Duration,
+    },
+    /// It is accepted and is not sent before `until`, which is its own place in the row.
+    Defer {
+        /// By the caller's clock.
+        until: Duration,
+    },
+    /// It is not accepted; at `until` the next one would be.
+    Reject {
+        /// By the caller's clock.
+        until: Duration,
+    },
+}
+
+impl Outcome {
+    /// The SMTP reply to a message that is not accepted at `now`; `None` for all others. It is a temporary one: a device
+    /// that can wait comes again.
+    pub fn refusal(&self, device: &Device, now: Duration) -> Option<String> {
+        let (Self::Reject { until }, Some(rate)) = (self, device.rate) else { return None };
+        let wait = until.saturating_sub(now).as_secs().saturating_add(1);
+        Some(format!("450 4.7.1 {} sends more than {rate} (option rate), try again in {wait} s", device.title()))
+    }
+}
+
+/// What became of the messages of one device.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Sent at once.
+    pub passed: u64,
+    /// Put into a digest.
+    pub digested: u64,
+    /// Made to wait.
+    pub deferred: u64,
+    /// Not accepted.
+    pub rejected: u64,
+}
+
+/// The buckets of all devices.
+#[derive(Debug, Default)]
+pub struct Rates {
+    buckets: Vec<Bucket>,
+}
+
+#[derive(Debug)]
+struct Bucket {
+    /// Section, and for `default` the client: those devices have nothing in common.
+    device: String,
+    client: Option<IpAddr>,
+    /// The rate that it was filled for; with another one, after a change of the settings, it is a new bucket.
+    rate: Rate,
+    /// When it is full again, if nothing more is taken.
+    full_at: Duration,
+    /// When the digest is sent that is being collected.
+    due: Option<Duration>,
+    asked: Duration,
+    counts: Counts,
+}
+
+impl Rates {
+    /// Takes a token for a message of `client`, which is `device`, at `now`: once for each message that is about to be
+    /// accepted. What is decided is counted.
+    pub fn take(&mut self, device: &Device, client: IpAddr, now: Duration) -> Outcome {
+        let Some(rate) = device.rate else { return Outcome::Pass };
+        let mut bucket = self.take_out(device, client, rate, now);
+        bucket.asked = now;
+        let outcome = bucket.decide(rate, device, now);
+        match outcome {
+            Outcome::Pass | Outcome::Defer { .. } => bucket.full_at = bucket.with_one_more(rate, now),
+            Outcome::Digest { due } => bucket.due = Some(due),
+            Outcome::Reject { .. } => {}
+        }
+        bucket.rate = rate;
+        let counts = &mut bucket.counts;
+        let count = match outcome {
+            Outcome::Pass => &mut counts.passed,
+            Outcome::Digest { .. } => &mut counts.digested,
+            Outcome::Defer { .. } => &mut counts.deferred,
+            Outcome::Reject { .. } => &mut counts.rejected,
+        };
+        *count = count.saturating_add(1);
+        self.buckets.push(bucket);
+        outcome
+    }
+
+    /// What [`Self::take`] would say, without taking or counting anything: for the answer to MAIL, so that a device need
+    /// not send a text that is not accepted.
+    pub fn peek(&self, device: &Device, client: IpAddr, now: Duration) -> Outcome {
+        match (device.rate, self.find(device, client)) {
+            (Some(rate), Some(bucket)) => bucket.decide(rate, device, now),
+            _ => Outcome::Pass,
+        }
+    }
+
+    /// What became of the messages of `client`, which is `device`, since the start or since its bucket was given away.
+    pub fn counts(&self, device: &Device, client: IpAddr) -> Counts {
+        self.find(device, client).map(|bucket| bucket.counts).unwrap_or_default()
+    }
+
+    fn find(&self, device: &Device, client: IpAddr) -> Option<&Bucket> {
+        let client = client_of(device, client);
+        self.buckets.iter().find(|bucket| bucket.device == device.name && bucket.client == client)
+    }
+
+    /// The bucket, a full one for a new device; there is room to put it back.
+    fn take_out(&mut self, device: &Device, client: IpAddr, rate: Rate, now: Duration) -> Bucket {
+        let client = client_of(device, client);
+        let known = self.buckets.iter().position(|bucket| bucket.device == device.name && bucket.client == client);
+        if let Some(at) = known {
+            return self.buckets.swap_remove(at);
+        }
+        let oldest = self.buckets.iter().enumerate().min_by_key(|(_, bucket)| bucket.asked).map(|(at, _)| at);
+        if let Some(at) = oldest.filter(|_| self.buckets.len() >= BUCKET_LIMIT) {
+            self.buckets.swap_remove(at);
+        }
+        let device = device.name.clone();
+        Bucket { device, client, rate, full_at: now, due: None, asked: now, counts: Counts::default() }
+    }
+}
+
+impl Bucket {
+    /// When it would be full again with one token more taken.
+    fn with_one_more(&self, rate: Rate, now: Duration) -> Duration {
+        let full_at = if self.rate == rate { self.full_at.max(now) } else { now };
+        full_at.saturating_add(step(rate))
+    }
+
+    fn decide(&self, rate: Rate, device: &Device, now: Duration) -> Outcome {
+        let full_at = self.with_one_more(rate, now);
+        // With one more taken, it must not be farther from full than a whole period.
+        let capacity = step(rate).saturating_mul(rate.count);
+        let until = full_at.saturating_sub(capacity);
+        if until <= now {
+            return Outcome::Pass;
+        }
+        match device.over_rate {
+            OverRate::Digest => {
+                let due = self.due.filter(|due| *due > now);
+                Outcome::Digest { due: due.unwrap_or_else(|| now.saturating_add(device.digest_every)) }
+            }
+            OverRate::Defer if until.saturating_sub(now) <= HORIZON => Outcome::Defer { until },
+            OverRate::Defer | OverRate::Reject => Outcome::Reject { until },
+        }
+    }
+}
+
+/// The time in which one token grows.
+fn step(rate: Rate) -> Duration {
+    rate.period.checked_div(rate.count).unwrap_or(rate.period)
+}
+
+fn client_of(device: &Device, client: IpAddr) -> Option<IpAddr> {
+    device.is_default().then(|| client.to_canonical())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{load, uci};
+    use proptest::prelude::*;
+
+    fn device(name: &str, options: &str) -> Device {
+        let package = uci::parse(format!("config device '{name}'\n{options}").as_bytes()).unwrap();
+        load::settings(&package).0.devices.remove(0)
+    }
+
+    const PLC: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 7));
+
+    fn at(seconds: u64) -> Duration {
+        Duration::from_secs(1_000_000 + seconds)
+    }
+
+    #[test]
+    fn a_burst_passes_and_the_bucket_fills_again() {
+        let device = device("plc", "option rate '3/m'\noption over_rate 'reject'\n");
+        let mut rates = Rates::default();
+        let mut take = |seconds| rates.take(&device, PLC, at(seconds));
+        let (pass, no) = (Outcome::Pass, |seconds| Outcome::Reject { until: at(seconds) });
+        assert_eq!([take(0), take(0), take(1), take(2), take(19)], [pass, pass, pass, no(20), no(20)]);
+        assert_eq!([take(20), take(20), take(39), take(40)], [pass, no(40), no(40), pass]);
+        // At rest it fills up to its size and no further.
+        assert_eq!([take(10_000), take(10_000), take(10_000), take(10_000)], [pass, pass, pass, no(10_020)]);
+        assert_eq!(rates.counts(&device, PLC), Counts { passed: 8, rejected: 5, ..Counts::default() });
+        let refusal = rates.peek(&device, PLC, at(10_000)).refusal(&device, at(10_000)).unwrap();
+        assert_eq!(refusal, "450 4.7.1 plc sends more than 3/m (option rate), try again in 21 s");
+    }
+
+    #[test]
+    fn a_storm_goes_into_one_digest_an_interval() {
+        let device = device("plc", "option rate '2/h'\noption digest_every '15m'\n");
+        let mut rates = Rates::default();
+        let outcomes: Vec<Outcome> = (0..500).map(|n| rates.take(&device, PLC, at(n))).collect();
+        assert!(outcomes.iter().take(2).all(|o| *o == Outcome::Pass));
+        assert!(outcomes.iter().skip(2).all(|o| *o == Outcome::Digest { due: at(2 + 900) }));
+        assert_eq!(rates.take(&device, PLC, at(902)), Outcome::Digest { due: at(902 + 900) });
+        assert_eq!(rates.counts(&device, PLC), Counts { passed: 2, digested: 499, ..Counts::default() });
+    }
+
+    #[test]
+    fn each_that_waits_has_its_own_place_up_to_a_day_ahead() {
+        let device = device("plc", "option rate '1/h'\noption over_rate 'defer'\n");
+        let mut rates = Rates::default();
+        assert_eq!(rates.take(&device, PLC, at(0)), Outcome::Pass);
+        for place in 1..=24 {
+            assert_eq!(rates.take(&device, PLC, at(0)), Outcome::Defer { until: at(place * 3600) });
+        }
+        assert_eq!(rates.take(&device, PLC, at(0)), Outcome::Reject { until: at(25 * 3600) });
+        assert_eq!(rates.take(&device, PLC, at(3600)), Outcome::Defer { until: at(25 * 3600) });
+        assert_eq!(rates.counts(&device, PLC), Counts { passed: 1, deferred: 25, rejected: 1, ..Counts::default() });
+    }
+
+    #[test]
+    fn a_new_rate_begins_anew() {
+        let old = device("plc", "option rate '1/d'\noption over_rate 'defer'\n");
+        let new = device("plc", "option rate '1/m'\noption over_rate 'reject'\n");
+        let mut rates = Rates::default();
+        assert_eq!(rates.take(&old, PLC, at(0)), Outcome::Pass);
+        assert_eq!(rates.take(&old, PLC, at(0)), Outcome::Defer { until: at(86_400) });
+        assert_eq!(rates.peek(&new, PLC, at(1)), Outcome::Pass);
+        assert_eq!(rates.take(&new, PLC, at(1)), Outcome::Pass);
+        assert_eq!(rates.take(&new, PLC, at(2)), Outcome::Reject { until: at(61) });
+    }
+
+    #[test]
+    fn devices_without_a_section_have_a_bucket_each_and_buckets_are_bounded() {
+        let (default, named) = (device("default", "option rate '1/d'\n"), device("hall", "option rate '1/d'\n"));
+        let free = device("free", "");
+        let client = |n: u32| IpAddr::from(n.to_be_bytes());
+        let mut rates = Rates::default();
+        for n in 0..3 {
+            assert_eq!(rates.take(&default, client(n), at(u64::from(n))), Outcome::Pass);
+            assert_eq!(rates.take(&named, client(n), at(0)) == Outcome::Pass, n == 0);
+            assert_eq!(rates.take(&free, client(n), at(0)), Outcome::Pass);
+        }
+        assert_ne!(rates.take(&default, client(0), at(10)), Outcome::Pass);
+        for n in 3..2 * 1024 {
+            assert_eq!(rates.take(&default, client(n), at(100)), Outcome::Pass);
+        }
+        assert_eq!(rates.buckets.len(), BUCKET_LIMIT);
+    }
+
+    proptest! {
+        /// Whatever a device does, no more than twice the rate leaves in any period: what was saved up, and what grows.
+        #[test]
+        fn the_rate_holds(count in 1u32..50, gaps in proptest::collection::vec(0u64..400_000, 1..300)) {
+            let mut device = device("plc", "option over_rate 'reject'\n");
+            device.rate = Some(Rate { count, period: Duration::from_secs(60) });
+            let mut rates = Rates::default();
+            let (mut now, mut passed) = (at(0), Vec::new());
+            for gap in gaps {
+                now += Duration::from_micros(gap * 25);
+                let peeked = rates.peek(&device, PLC, now);
+                let outcome = rates.take(&device, PLC, now);
+                prop_assert_eq!(peeked, outcome);
+                match outcome {
+                    Outcome::Pass => passed.push(now),
+                    Outcome::Reject { until } => prop_assert!(until > now && until - now <= Duration::from_secs(60)),
+                    other => prop_assert!(false, "{other:?}"),
+                }
+            }
+            let most = 2 * count as usize;
+            for window in passed.windows(most + 1) {
+                prop_assert!(window[most] - window[0] >= Duration::from_millis(59_999));
+            }
+            // And at the start nothing within the burst is held up.
+            prop_assert!(!passed.is_empty());
+        }
+    }
+}

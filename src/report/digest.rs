@@ -1,0 +1,265 @@
+//! One mail in place of many: what a device sent beyond its rate, all of it, so that it can be read.
+//!
+//! A digest is made in two passes, so that it never holds more of the messages than a line each. First a [`Planner`]
+//! is shown the header of each message and decides what goes where. Then [`Digest::steps`] says piece by piece what to
+//! write; where a piece comes from a message, the caller reads that message once more and passes it through an
+//! [`Excerpt`] or a [`Part`].
+//!
+//! The first mail has a table of all messages and the text of each, at most [`EXCERPT_LIMIT`] bytes. What this does not
+//! show completely, since it is long or more than plain text, is attached whole (RFC 2046 section 5.2.1). Attachments
+//! that do not fit into the first mail follow in further ones; a message that fits into none is sent by itself.
+//!
+//! All lines have CRLF and at most 998 bytes. Texts are 8-bit; like all mail, a digest is made to fit a provider that
+//! takes only 7 bits on its way out.
+
+mod excerpt;
+mod plan;
+
+use std::fmt::Write as _;
+
+use super::letter::{ADDRESS_SHOWN, counted, one_line, when};
+use crate::message::address::{Mailbox, for_header};
+use crate::message::encoded;
+use crate::message::{BodyForm, CannotConvert, Offers, Outgoing};
+
+pub use excerpt::{EXCERPT_LIMIT, Excerpt};
+pub use plan::{Facts, MESSAGE_LIMIT, Planner};
+use plan::{Line, Place};
+
+/// Bytes of attachments and texts in one mail, unless the caller has a reason for another number.
+pub const DEFAULT_LIMIT: u64 = 5 << 20;
+/// Recipients that the header names; the envelope has all of them.
+const RECIPIENTS_SHOWN: usize = 50;
+/// Bytes of a subject in the table.
+const SUBJECT_SHOWN: usize = 120;
+/// What attached messages may be: 8-bit, but with a header that every mail program reads.
+const OFFERS: Offers = Offers { eight_bit_mime: true, smtputf8: false };
+
+/// What all mails of a digest say about themselves.
+#[derive(Debug, Clone, Copy)]
+pub struct Letter<'a> {
+    /// What people call the device.
+    pub device: &'a str,
+    /// Address in From: the account's own.
+    pub from: &'a str,
+    /// Who gets the messages, all of the digest the same.
+    pub to: &'a [String],
+    /// The rate that the device went over, such as `20/h`.
+    pub rate: &'a str,
+    /// A text that stands in none of the messages and has only letters and digits: random, at least 20 of them.
+    pub boundary: &'a str,
+}
+
+/// What is to be written next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// These bytes.
+    Bytes(Vec<u8>),
+    /// What [`Digest::excerpt`] makes of the body of this message (counted from 0, as it was planned).
+    Text(usize),
+    /// What [`Digest::part`] makes of this message.
+    Part(usize),
+}
+
+/// The mails that a plan came to.
+#[derive(Debug)]
+pub struct Digest {
+    lines: Vec<Line>,
+    mails: usize,
+}
+
+impl Digest {
+    /// How many mails there are: at least one.
+    pub fn mails(&self) -> usize {
+        self.mails
+    }
+
+    /// The messages that are too large to be attached, or can't be. They have to be sent by themselves as they are.
+    pub fn alone(&self) -> impl Iterator<Item = usize> {
+        self.placed(|place| place == Place::Alone)
+    }
+
+    /// The pieces of mail number `mail` (from 0), in order. The first one ends with the header and its blank line, so
+    /// that the whole can go through the same repair as any other message.
+    pub fn steps<'a>(&'a self, mail: usize, letter: &'a Letter<'a>) -> Box<dyn Iterator<Item = Step> + 'a> {
+        let parts: Vec<usize> = self.placed(|place| place == Place::Attached(mail)).collect();
+        let listed: Vec<usize> = if mail == 0 { (0..self.lines.len()).collect() } else { parts.clone() };
+        let shown = if mail == 0 { listed.clone() } else { Vec::new() };
+        let multipart = !parts.is_empty();
+        let head = self.head(mail, listed.len(), multipart, letter);
+        let table = listed.into_iter().map(|index| Step::Bytes(self.row(index).into_bytes()));
+        let texts = shown.into_iter().flat_map(move |index| self.message(index));
+        let attached = parts.into_iter().flat_map(|index| {
+            let head = format!(
+                "\r\n--{}\r\nContent-Type: message/rfc822\r\nContent-Disposition: attachment; filename=\"message-{}.eml\"\r\nContent-Transfer-Encoding: 8bit\r\n\r\n",
+                letter.boundary,
+                index + 1
+            );
+            [Step::Bytes(head.into_bytes()), Step::Part(index)]
+        });
+        let end = multipart.then(|| Step::Bytes(format!("\r\n--{}--\r\n", letter.boundary).into_bytes()));
+        Box::new(std::iter::once(Step::Bytes(head)).chain(table).chain(texts).chain(attached).chain(end))
+    }
+
+    /// Takes the body of message `index`, which has `header` and `form` as they are stored.
+    pub fn excerpt(&self, index: usize, header: &[u8], form: BodyForm) -> Excerpt {
+        let whole = self.lines.get(index).is_some_and(|line| line.place == Place::Shown);
+        Excerpt::new(header, form, whole)
+    }
+
+    /// Begins message `index` as an attachment: appends its header to `out`.
+    ///
+    /// # Errors
+    /// Not for a message whose header is the one that was planned.
+    pub fn part(&self, header: Vec<u8>, form: BodyForm, out: &mut Vec<u8>) -> Result<Part, CannotConvert> {
+        let outgoing = Outgoing::new(header, form, OFFERS)?;
+        out.extend_from_slice(outgoing.header());
+        out.extend_from_slice(b"\r\n");
+        Ok(Part { outgoing })
+    }
+
+    fn placed(&self, wanted: impl Fn(Place) -> bool) -> impl Iterator<Item = usize> {
+        self.lines.iter().enumerate().filter(move |(_, line)| wanted(line.place)).map(|(index, _)| index)
+    }
+
+    /// Header and first lines of a mail with `listed` messages.
+    fn head(&self, mail: usize, listed: usize, multipart: bool, letter: &Letter<'_>) -> Vec<u8> {
+        let device = one_line(letter.device, 100);
+        let all = self.lines.len() as u64;
+        let number = if self.mails > 1 { format!(" ({} of {})", mail + 1, self.mails) } else { String::new() };
+        let from = Mailbox { name: device.clone().into_bytes(), address: letter.from.to_string() }.write();
+        let to: Vec<String> = letter.to.iter().take(RECIPIENTS_SHOWN).map(|address| for_header(address)).collect();
+        let mut out = Vec::new();
+        field(&mut out, "From", &from);
+        field(&mut out, "To", to.join(", ").as_bytes());
+        field(&mut out, "Subject", format!("{device}: {}{number}", counted(all, "message")).as_bytes());
+        out.extend_from_slice(b"Auto-Submitted: auto-generated\r\nMIME-Version: 1.0\r\n");
+        let boundary = letter.boundary;
+        if multipart {
+            let kind = format!(
+                "Content-Type: multipart/mixed; boundary=\"{boundary}\"\r\nContent-Transfer-Encoding: 8bit\r\n\r\n--{boundary}\r\n"
+            );
+            out.extend_from_slice(kind.as_bytes());
+        }
+        out.extend_from_slice(b"Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n");
+        out.extend_from_slice(self.opening(mail, listed, &device, letter.rate).as_bytes());
+        out
+    }
+
+    fn opening(&self, mail: usize, listed: usize, device: &str, rate: &str) -> String {
+        let times = || self.lines.iter().map(|line| line.arrived).filter(|at| when(*at).is_some());
+        let mut out = match (times().min(), times().max()) {
+            (Some(first), Some(last)) => {
+                format!(
+                    "{device}: {} from {} to {}.\r\n",
+                    counted(self.lines.len() as u64, "message"),
+                    time(first),
+                    time(last)
+                )
+            }
+            _ => format!("{device}: {}.\r\n", counted(self.lines.len() as u64, "message")),
+        };
+        if mail == 0 {
+            let _ = write!(out, "They came faster than {} allows and were put together here.\r\n", one_line(rate, 20));
+            if self.mails > 1 {
+                let _ = write!(
+                    out,
+                    "Attachments that did not fit follow in {}.\r\n",
+                    counted(self.mails as u64 - 1, "further mail")
+                );
+            }
+        } else {
+            let _ =
+                write!(out, "Attached to this mail, number {} of {}, are {listed} of them:\r\n", mail + 1, self.mails);
+        }
+        out.push_str("Times are UTC.\r\n\r\n");
+        out
+    }
+
+    /// A message in the table.
+    fn row(&self, index: usize) -> String {
+        let Some(line) = self.lines.get(index) else { return String::new() };
+        let subject = one_line(&line.subject, SUBJECT_SHOWN);
+        let subject = if subject.trim().is_empty() { "(no subject)".into() } else { subject };
+        format!("{:>4}  {}  {subject}\r\n", index + 1, time(line.arrived))
+    }
+
+    /// A message with its text.
+    fn message(&self, index: usize) -> Vec<Step> {
+        let Some(line) = self.lines.get(index) else { return Vec::new() };
+        let title = format!("{} --- {} ", index + 1, time(line.arrived));
+        let mut head = format!("\r\n--- {title}{}\r\n", "-".repeat(70usize.saturating_sub(title.len())));
+        for (name, value) in [("From", &line.from), ("Subject", &line.subject)] {
+            let _ = write!(head, "{name}: {}\r\n", one_line(value, plan::SUBJECT_LIMIT));
+        }
+        let size = size(line.size);
+        match line.place {
+            Place::Shown => {}
+            Place::Attached(0) => {
+                let _ = write!(head, "Attached whole: message-{}.eml, {size}\r\n", index + 1);
+            }
+            Place::Attached(mail) => {
+                let _ = write!(
+                    head,
+                    "Attached whole to mail {} of {}: message-{}.eml, {size}\r\n",
+                    mail + 1,
+                    self.mails,
+                    index + 1
+                );
+            }
+            Place::Alone => {
+                let _ = write!(head, "Comes as a mail of its own: {size}\r\n");
+            }
+        }
+        head.push_str("\r\n");
+        let head = Step::Bytes(head.into_bytes());
+        if line.place == Place::Alone { vec![head] } else { vec![head, Step::Text(index)] }
+    }
+}
+
+/// A message on its way into a mail, as an attachment.
+#[derive(Debug)]
+pub struct Part {
+    outgoing: Outgoing,
+}
+
+impl Part {
+    /// Takes the next bytes of the stored body and appends what is to be written of them.
+    pub fn push(&mut self, body: &[u8], out: &mut Vec<u8>) {
+        self.outgoing.push(body, out);
+    }
+
+    /// Appends what is left.
+    ///
+    /// # Errors
+    /// When the body can't be attached; not for bodies that are stored by this program.
+    pub fn finish(mut self, out: &mut Vec<u8>) -> Result<(), CannotConvert> {
+        self.outgoing.finish(out)
+    }
+}
+
+/// A whole field, folded, in 7 bits if that is possible.
+fn field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
+    let value = [b" ", value].concat();
+    let value = encoded::field_value(name.as_bytes(), &value, ADDRESS_SHOWN).unwrap_or(value);
+    for piece in [name.as_bytes(), b":", &value, b"\r\n"] {
+        out.extend_from_slice(piece);
+    }
+}
+
+/// `23 Nov 2026 01:02:03`, 20 columns.
+fn time(at: i64) -> String {
+    when(at).and_then(|date| date.get(5..25).map(str::to_string)).unwrap_or_else(|| format!("{:<20}", "time unknown"))
+}
+
+/// A size as people read it.
+fn size(bytes: u64) -> String {
+    match bytes {
+        0..10_000 => format!("{bytes} bytes"),
+        10_000..10_000_000 => format!("{} KB", bytes / 1000),
+        _ => format!("{} MB", bytes / 1_000_000),
+    }
+}
+
+#[cfg(test)]
+mod tests;

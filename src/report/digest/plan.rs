@@ -1,0 +1,124 @@
+//! What goes where in a digest, by the headers of its messages.
+
+use super::OFFERS;
+use super::excerpt::{EXCERPT_LIMIT, has_text, shows_all};
+use super::{ADDRESS_SHOWN, Digest};
+use crate::message::{BodyForm, Encode, Outgoing, encoded, header};
+use crate::report::letter::one_line;
+use crate::report::readable;
+
+/// Messages of one digest.
+pub const MESSAGE_LIMIT: usize = 1000;
+/// Bytes of a subject that is shown completely.
+pub const SUBJECT_LIMIT: usize = 600;
+/// Bytes of the lines that each message takes beside its text and subject.
+const FRAME: u64 = 500;
+
+/// What the planner has to know about a message.
+#[derive(Debug, Clone, Copy)]
+pub struct Facts<'a> {
+    /// When it was accepted, seconds since 1970.
+    pub arrived: i64,
+    /// Sender of the envelope.
+    pub from: &'a str,
+    /// Its header as stored, without the blank line.
+    pub header: &'a [u8],
+    /// Bytes of its body as stored.
+    pub body_size: u64,
+    /// How the body is stored.
+    pub form: BodyForm,
+}
+
+/// Where a message is found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// All of it in the text.
+    Shown,
+    /// Whole in this mail (from 0), and the start of its text in the first.
+    Attached(usize),
+    /// Not in the digest.
+    Alone,
+}
+
+/// What is kept of a message.
+#[derive(Debug)]
+pub struct Line {
+    /// When it was accepted.
+    pub arrived: i64,
+    /// Who it says that it is from.
+    pub from: String,
+    /// Its subject, readable.
+    pub subject: String,
+    /// Bytes of all of it.
+    pub size: u64,
+    /// Where it is.
+    pub place: Place,
+}
+
+/// Takes messages one by one and decides where each of them goes.
+#[derive(Debug)]
+pub struct Planner {
+    limit: u64,
+    lines: Vec<Line>,
+    /// Bytes of texts in the first mail.
+    texts: u64,
+}
+
+impl Planner {
+    /// For mails with at most about `limit` bytes, see [`super::DEFAULT_LIMIT`].
+    pub fn new(limit: u64) -> Self {
+        Self { limit, lines: Vec::new(), texts: 0 }
+    }
+
+    /// Whether further messages need a digest of their own.
+    pub fn is_full(&self) -> bool {
+        // Half of the first mail is left to attachments, or else they would all go into further ones.
+        !self.lines.is_empty() && (self.lines.len() >= MESSAGE_LIMIT || self.texts > self.limit / 2)
+    }
+
+    /// Adds a message; its number is how many there were before.
+    pub fn add(&mut self, facts: &Facts<'_>) {
+        let subject = readable::subject(facts.header);
+        let from = header::find(facts.header, "From").map(|from| readable::words(&encoded::decode(&from.unfolded())));
+        let complete = subject.len() <= SUBJECT_LIMIT && shows_all(facts.header, facts.form, facts.body_size);
+        let place = if complete {
+            Place::Shown
+        } else if Outgoing::new(facts.header.to_vec(), facts.form, OFFERS).is_ok() {
+            Place::Attached(0)
+        } else {
+            Place::Alone
+        };
+        let growth = if facts.form.encode == Encode::QuotedPrintable { 3 } else { 1 };
+        self.lines.push(Line {
+            arrived: facts.arrived,
+            from: one_line(from.as_deref().unwrap_or(facts.from), ADDRESS_SHOWN),
+            subject: one_line(&subject, SUBJECT_LIMIT),
+            size: facts.body_size.saturating_mul(growth).saturating_add(facts.header.len() as u64),
+            place,
+        });
+        let text = if has_text(facts.header) { facts.body_size.min(EXCERPT_LIMIT as u64) } else { 0 };
+        // Bytes over 127 may take more room as UTF-8; the subject stands in the table and over the text.
+        self.texts = self.texts.saturating_add(text.saturating_add(subject.len() as u64) * 2 + FRAME);
+    }
+
+    /// Puts attachments into mails, in order.
+    pub fn finish(mut self) -> Digest {
+        let (mut mail, mut used) = (0, self.texts);
+        for line in &mut self.lines {
+            let size = line.size.saturating_add(FRAME);
+            match line.place {
+                Place::Attached(_) if size > self.limit => line.place = Place::Alone,
+                Place::Attached(_) => {
+                    if used.saturating_add(size) > self.limit {
+                        mail += 1;
+                        used = 0;
+                    }
+                    used = used.saturating_add(size);
+                    line.place = Place::Attached(mail);
+                }
+                Place::Shown | Place::Alone => {}
+            }
+        }
+        Digest { lines: self.lines, mails: mail + 1 }
+    }
+}
