@@ -42,6 +42,7 @@ lint:
 unit:
 	scripts/need.sh test
 	scripts/servers.sh
+	scripts/login_server.sh
 	cargo test --locked
 
 # The UCI reader against the real libuci.

@@ -16,6 +16,7 @@
 //! | [`dispatch`] | what is sent next and what becomes of it |
 //! | [`outbound`] | one connection, one transaction, what the replies mean |
 //! | [`policy`] | what holds for one device: recipients, rate, name |
+//! | [`oauth`] | logins with tokens in place of a password |
 //! | [`report`] | events, log lines, failure notices |
 //! | [`system`] | clock, interfaces, limits, the system log |
 //! | [`chronicle`], [`announce`] | keep the history, send the mail after a start of the router |
@@ -33,6 +34,7 @@ pub mod dispatch;
 pub mod inbound;
 pub mod intake;
 pub mod message;
+pub mod oauth;
 pub mod outbound;
 pub mod policy;
 pub mod queue;

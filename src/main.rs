@@ -5,7 +5,7 @@ mod commands;
 use std::path::Path;
 use std::process::ExitCode;
 
-use commands::{Asked, Command, ask, complain, exit, parse, print};
+use commands::{Asked, Command, ask, complain, exit, login, parse, print, wait_for};
 use smtprelay::config::{self, Loaded, Settings, Severity};
 use smtprelay::relay;
 use smtprelay::submit::{self, Request};
@@ -47,6 +47,7 @@ fn execute(command: Command, file: &Path) -> ExitCode {
         }
         Command::Show => print(&config::show(&loaded.settings)),
         Command::Ask { question, json } => ask(&question, json, &loaded.settings),
+        Command::Login(account) => login(&account, &loaded.settings, runtime()),
         Command::Send(request) => send(request, &loaded.settings),
     }
 }
@@ -77,7 +78,7 @@ fn run(file: &Path, loaded: Loaded, foreground: bool) -> ExitCode {
     end_on_panic();
     let result = match runtime() {
         Ok(runtime) => {
-            let result = runtime.block_on(relay::run(file.to_path_buf(), loaded.settings));
+            let result = wait_for(&runtime, relay::run(file.to_path_buf(), loaded.settings));
             runtime.shutdown_timeout(std::time::Duration::from_secs(2));
             result
         }
@@ -104,7 +105,7 @@ fn end_on_panic() {
 
 fn send(request: Request, settings: &Settings) -> ExitCode {
     let sent = match runtime() {
-        Ok(runtime) => runtime.block_on(submit::send(request, std::io::stdin().lock(), settings)),
+        Ok(runtime) => wait_for(&runtime, submit::send(request, std::io::stdin().lock(), settings)),
         Err(error) => Err(error.into()),
     };
     match sent {

@@ -4,7 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 use nix::fcntl::{Flock, FlockArg};
@@ -20,6 +20,7 @@ use crate::dispatch::{Dispatch, Inputs};
 use crate::inbound::listener::Listeners;
 use crate::inbound::local::{LOCAL_SOCKET, open_local, run_local};
 use crate::intake::Desk;
+use crate::oauth;
 use crate::queue::schedule::Item;
 use crate::queue::{Found, Meta, Spool, State, blocking};
 use crate::report::{Event, Hook, observe};
@@ -32,6 +33,9 @@ const ORDERS: usize = 16;
 const HOOK_EVENTS: usize = 512;
 /// Messages of an earlier run that are read at a time.
 const READ_AT_ONCE: usize = 64;
+
+/// How long the end of the program waits for a login that is being renewed: what the server has given is to be on disk.
+const LOGIN_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Keeps two programs from working on one queue; given up when dropped, or when the process ends however it may.
 pub struct SpoolLock(#[allow(dead_code, reason = "held, not read")] Flock<File>);
@@ -115,6 +119,7 @@ pub async fn run(file: PathBuf, settings: Settings) -> Result<()> {
     });
     let chronicle = spawn(chronicle::run(Arc::clone(&history), events, directory.clone(), stop.clone()));
     let announcing = spawn(announce::run(current.clone(), desk.clone(), last_run, waiting));
+    oauth::watch::begin(current.clone(), stop.clone());
     let dispatch = Dispatch::new(current.clone(), Arc::clone(&spool), desk.clone());
     let dispatch = spawn(dispatch.run(Inputs { arrivals, recovered, orders, stop }));
     let reading = spawn(read_queue(Arc::clone(&spool), found, recovered_in));
@@ -142,6 +147,7 @@ pub async fn run(file: PathBuf, settings: Settings) -> Result<()> {
     stop_dispatch.send_replace(true);
     let _ = dispatch.await;
     let (_, waiting, _) = spool.usage_now();
+    oauth::keeper::settle(LOGIN_PATIENCE).await;
     Event::Stopped { waiting }.log();
     let _ = tokio::join!(chronicle, control);
     let relay = current.borrow().relay.clone();

@@ -1,14 +1,17 @@
 //! What the command line does beside running the gateway.
 
 mod ask;
+mod login;
 mod parse;
 mod providers;
 mod text;
 
 pub use ask::ask;
+pub use login::login;
 pub use parse::{Asked, Command, parse};
 
 use std::io::Write;
+use std::pin::Pin;
 use std::process::ExitCode;
 
 /// Exit codes of sysexits.h, which callers of a sendmail look at.
@@ -27,6 +30,20 @@ pub mod exit {
 pub fn complain(text: &str) {
     // There is nobody to tell when stderr is gone.
     let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
+/// Runs `work` to its end. On the heap and of one type, because each type costs some kilobytes of program.
+pub fn wait_for<T>(runtime: &tokio::runtime::Runtime, work: impl Future<Output = T>) -> T {
+    let mut result = None;
+    let work: Pin<Box<dyn Future<Output = ()> + '_>> = Box::pin(async { result = Some(work.await) });
+    run(runtime, work);
+    // It was waited for.
+    result.unwrap_or_else(|| std::process::abort())
+}
+
+#[inline(never)]
+fn run(runtime: &tokio::runtime::Runtime, work: Pin<Box<dyn Future<Output = ()> + '_>>) {
+    runtime.block_on(work);
 }
 
 /// Prints the result of a command.

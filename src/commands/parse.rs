@@ -25,6 +25,7 @@ usage: smtprelay COMMAND [--config FILE]
   history [--json]     the last verdicts
   devices [--json]     who sent, or tried to
   wake [REASON]        something outside has changed (uplink, clock): try everything now
+  login ACCOUNT        sign in with the provider, for an account with auth 'xoauth2'
   send [OPTIONS] [RECIPIENT...]
                        send the message on stdin, like sendmail:
                          -t       recipients are in the header
@@ -60,6 +61,7 @@ pub enum Command {
     Check,
     Show,
     Ask { question: Question, json: bool },
+    Login(String),
     Send(Request),
 }
 
@@ -115,13 +117,15 @@ fn parse_own(arguments: Vec<OsString>, mut file: PathBuf) -> Result<Asked, Strin
         ["show"] => Command::Show,
         ["providers"] => return super::providers::providers(None, json).map(Asked::Print),
         ["providers", name] => return super::providers::providers(Some(name), json).map(Asked::Print),
+        ["login", account] => Command::Login((*account).into()),
+        ["login"] => return Err("login needs the name of an account".into()),
         ["help"] => return Ok(Asked::Print(HELP.into())),
         [] => return Err("no command".into()),
         words => Command::Ask { question: question(words)?, json },
     };
     match &command {
         Command::Run { .. } if json => Err("run has no --json".into()),
-        Command::Check | Command::Show if json => {
+        Command::Check | Command::Show | Command::Login(_) if json => {
             Err("only status, queue, history, devices and providers have --json".into())
         }
         Command::Run { .. } => Ok(Asked::Do(command, file)),

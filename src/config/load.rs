@@ -7,6 +7,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use log::LevelFilter;
 
+use super::oauth;
 use super::preset;
 use super::reader::{Problem, Reader, Severity};
 use super::secret::Secret;
@@ -81,6 +82,10 @@ pub fn settings(package: &Package) -> (Settings, Vec<Problem>) {
     device::check(&devices, &named, &used, &mut problems);
     alias::check(&aliases, &devices, relay.admin.as_deref(), &mut problems);
     let devices = devices.into_iter().map(|(_, device)| device).collect();
+    accounts
+        .iter_mut()
+        .filter_map(|account: &mut Account| account.oauth.as_mut())
+        .for_each(|oauth| oauth.secrets.clone_from(&relay.secrets));
     let mut whole = |severity, text: &str| problems.push(Problem { line: 0, severity, text: text.into() });
     if relay.enabled && listeners.is_empty() {
         whole(Severity::Error, "no section 'listener' is enabled: no device could connect");
@@ -121,10 +126,15 @@ fn relay(section: &Section, problems: &mut Vec<Problem>) -> Relay {
             Some("none") => None,
             program => Some(PathBuf::from(program.unwrap_or(default::HOOK))),
         },
+        secrets: read.text("secrets").map_or_else(|| PathBuf::from(default::SECRETS), PathBuf::from),
         log_level: read.choice("log_level", default::LOG_LEVEL, &LOG_LEVELS),
     };
-    let paths =
-        [("spool", Some(&relay.spool)), ("safe_spool", relay.safe_spool.as_ref()), ("hook", relay.hook.as_ref())];
+    let paths = [
+        ("spool", Some(&relay.spool)),
+        ("safe_spool", relay.safe_spool.as_ref()),
+        ("hook", relay.hook.as_ref()),
+        ("secrets", Some(&relay.secrets)),
+    ];
     for (name, path) in paths {
         if path.is_some_and(|path| !path.is_absolute()) {
             read.error(name, format!("option {name} must be an absolute path"));
@@ -270,6 +280,7 @@ fn account(section: &Section, problems: &mut Vec<Problem>) -> Option<Account> {
         fingerprint: fingerprint(&mut read),
         username: login.username,
         password: login.password,
+        oauth: oauth::read(&mut read),
         from: login.from,
         from_policy: read.choice(
             "from_policy",
@@ -355,7 +366,12 @@ fn account_fits_together(account: &Account, read: &mut Reader) {
             "option from is missing: the address that the provider allows as sender (the username is no address)";
         read.problem(Severity::Error, line, text);
     }
-    if account.username.is_some() && account.password.is_empty() {
+    if let Some(oauth) = &account.oauth {
+        oauth::fits_together(oauth, read);
+        if account.username.is_none() {
+            read.error("auth", "auth 'xoauth2' without option username: the address of the mailbox");
+        }
+    } else if account.username.is_some() && account.password.is_empty() {
         read.error("username", "option username without option password");
     }
     if account.username.is_none() && !account.password.is_empty() {

@@ -5,6 +5,7 @@
 pub mod alias;
 pub mod device;
 pub mod load;
+pub mod oauth;
 pub mod pattern;
 mod preset;
 pub mod providers;
@@ -22,6 +23,7 @@ use std::path::{Path, PathBuf};
 
 pub use alias::Alias;
 pub use device::{Device, OverRate, Rate};
+pub use oauth::{Issuer, OAuth};
 pub use pattern::Pattern;
 pub use reader::{Problem, Severity};
 pub use secret::Secret;

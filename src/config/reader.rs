@@ -92,7 +92,11 @@ impl<'a> Reader<'a> {
                 // A control character in a name, address or path would end up in protocol lines and logs.
                 Ok(text) if text.chars().any(char::is_control) => {
                     // A password must not stand in a message.
-                    let shown = if name == "password" { MASK.into() } else { text.escape_debug().to_string() };
+                    let shown = if matches!(name, "password" | "client_secret") {
+                        MASK.into()
+                    } else {
+                        text.escape_debug().to_string()
+                    };
                     self.wrong(line, name, &shown, "free of control characters");
                 }
                 Ok(text) => texts.push(text.to_string()),

@@ -8,6 +8,7 @@ use ipnet::IpNet;
 
 use super::alias::Alias;
 use super::device::Device;
+use super::oauth::OAuth;
 use super::secret::{MASK, Secret};
 use crate::message::FromPolicy;
 use crate::message::sender::Senders;
@@ -35,6 +36,8 @@ pub mod default {
     pub const DELAY_NOTICE: Duration = Duration::from_secs(4 * 3600);
     /// What is run when mail stops or starts to flow: OpenWrt's dispatcher of hotplug scripts.
     pub const HOOK: &str = "/sbin/hotplug-call";
+    /// Where tokens are kept: survives power cuts and upgrades of the system.
+    pub const SECRETS: &str = "/etc/smtprelay";
     /// What is logged.
     pub const LOG_LEVEL: LevelFilter = LevelFilter::Info;
     /// Where devices connect.
@@ -140,6 +143,8 @@ pub struct Relay {
     pub notify_boot: bool,
     /// Program that is run when mail stops or starts to flow; `None`: none.
     pub hook: Option<PathBuf>,
+    /// Directory of the tokens of accounts that log in with OAuth 2.0.
+    pub secrets: PathBuf,
     /// What is logged.
     pub log_level: log::LevelFilter,
 }
@@ -213,6 +218,8 @@ pub struct Account {
     pub username: Option<String>,
     /// Password of the login.
     pub password: Secret,
+    /// Where the tokens come from that take the place of the password; `None`: it is the password.
+    pub oauth: Option<OAuth>,
     /// The address that the provider allows as sender; may be empty with [`FromPolicy::Keep`].
     pub from: String,
     /// What happens to other sender addresses.

@@ -3,6 +3,8 @@
 use super::alias::Alias;
 use super::device::{Device, OVER_RATES, OverRate};
 use super::load::{AUTH_MODES, DIALECTS, DURABILITIES, FROM_POLICIES, LOG_LEVELS, TLS_MODES};
+use super::oauth::ISSUERS;
+use super::secret::Secret;
 use super::settings::{Account, Listener, Relay, Route, Settings, User};
 use super::uci::{self, Opt, Package, Section, Value};
 use super::units;
@@ -58,6 +60,7 @@ fn relay(relay: &Relay) -> Section {
         .option("delay_notice", units::format_duration(relay.delay_notice))
         .option("notify_boot", flag(relay.notify_boot))
         .option("hook", relay.hook.as_deref().map_or("none".into(), path))
+        .option("secrets", path(&relay.secrets))
         .option("log_level", word(&LOG_LEVELS, &relay.log_level))
         .0
 }
@@ -99,7 +102,7 @@ fn user(user: &User) -> Section {
 fn account(account: &Account) -> Section {
     let fingerprint: Vec<String> = account.fingerprint.iter().flatten().map(|byte| format!("{byte:02X}")).collect();
     // The preset's name is left out: what it filled in is written out, and would be applied twice.
-    Writer::new("account", &account.name)
+    let writer = Writer::new("account", &account.name)
         .option("enabled", flag(true))
         .option("provider", "custom")
         .option("host", &account.host)
@@ -109,13 +112,23 @@ fn account(account: &Account) -> Section {
         .option("ca_file", account.ca_file.as_ref().map(|p| p.display().to_string()).unwrap_or_default())
         .option("fingerprint", fingerprint.join(":"))
         .option("username", account.shown_username())
-        .option("password", if account.password.is_empty() { String::new() } else { account.password.to_string() })
+        .option("password", mask(&account.password))
         .option("from", &account.from)
         .option("from_policy", word(&FROM_POLICIES, &account.from_policy))
         .option("default", flag(account.general))
         .option("null_sender", flag(account.null_sender))
         .option("connections", account.connections)
-        .option("timeout", units::format_duration(account.timeout))
+        .option("timeout", units::format_duration(account.timeout));
+    let Some(oauth) = &account.oauth else { return writer.0 };
+    writer
+        .option("auth", "xoauth2")
+        .option("oauth", word(&ISSUERS, &oauth.issuer))
+        .option("client_id", &oauth.client_id)
+        .option("client_secret", mask(&oauth.client_secret))
+        .option("device_url", oauth.device_url.as_deref().unwrap_or_default())
+        .option("auth_url", oauth.auth_url.as_deref().unwrap_or_default())
+        .option("token_url", &oauth.token_url)
+        .option("scope", &oauth.scope)
         .0
 }
 
@@ -149,6 +162,10 @@ fn device(device: &Device) -> Section {
 
 fn alias(alias: &Alias) -> Section {
     Writer::new("alias", "").list("name", &alias.names).list("to", &alias.to).0
+}
+
+fn mask(secret: &Secret) -> String {
+    if secret.is_empty() { String::new() } else { secret.to_string() }
 }
 
 /// The effective settings as a UCI file; passwords are masked.

@@ -11,6 +11,7 @@ use super::{PAGE_LIMIT, view};
 use crate::VERSION;
 use crate::config::Settings;
 use crate::dispatch::{Change, Health, Order, Page, Waiting, Which};
+use crate::oauth::{Later, jobs::Jobs};
 use crate::queue::{Entry, MessageId, Spool, SpoolError, blocking};
 use crate::report::History;
 use crate::system::clock;
@@ -57,6 +58,7 @@ pub struct Api {
     spool: Arc<Spool>,
     orders: mpsc::Sender<Order>,
     history: Arc<Mutex<History>>,
+    logins: Jobs,
     started: Instant,
 }
 
@@ -68,7 +70,7 @@ impl Api {
         orders: mpsc::Sender<Order>,
         history: Arc<Mutex<History>>,
     ) -> Self {
-        Self { settings, spool, orders, history, started: Instant::now() }
+        Self { settings, spool, orders, history, logins: Jobs::default(), started: Instant::now() }
     }
 
     /// Calls `method` with `params`.
@@ -103,6 +105,7 @@ impl Api {
                 self.order(|answer| Order::Wake { reason, answer }).await?;
                 Ok(json!({}))
             }
+            "login_start" | "login_poll" => self.login(method == "login_start", params).await,
             other => Err(Refusal::Wrong(format!("there is no method '{other}'"))),
         }
     }
@@ -112,6 +115,27 @@ impl Api {
         let (answer, answered) = oneshot::channel();
         self.orders.send(order(answer)).await.map_err(|_| ending())?;
         answered.await.map_err(|_| ending())
+    }
+
+    /// Begins a login at a provider, or tells how one stands.
+    fn login<'a>(&'a self, begin: bool, params: &'a Value) -> Later<'a, Result<Value, Refusal>> {
+        Box::pin(async move {
+            let text = |name| params.get(name).and_then(Value::as_str).unwrap_or_default();
+            if begin {
+                let (name, settings) = (text("account"), self.settings.borrow().clone());
+                let account = settings.accounts.iter().find(|account| account.name == name);
+                let missing = || Refusal::NotFound(format!("there is no account '{name}' that is used"));
+                let done = wake(self.orders.clone());
+                return self.logins.start(account.ok_or_else(missing)?, done).await.map_err(Refusal::Failed);
+            }
+            let (job, address) = (text("job"), text("address"));
+            let answer = self.logins.poll(job, address).await;
+            let answer = answer.ok_or_else(|| Refusal::NotFound(format!("there is no login '{job}' under way")))?;
+            if !address.is_empty() && answer.get("state").is_some_and(|state| state == "done") {
+                wake(self.orders.clone()).await;
+            }
+            Ok(answer)
+        })
     }
 
     async fn status(&self) -> Result<Value, Refusal> {
@@ -205,6 +229,15 @@ impl Api {
         }
         Ok(json!({ "count": done.count, "in_hand": done.in_hand, "failed": done.failed }))
     }
+}
+
+/// What waits for a login is tried.
+fn wake(orders: mpsc::Sender<Order>) -> Later<'static, ()> {
+    Box::pin(async move {
+        let (answer, _) = oneshot::channel();
+        // Without a dispatcher the gateway is ending.
+        let _ = orders.send(Order::Wake { reason: "login".into(), answer }).await;
+    })
 }
 
 /// The message that is meant.

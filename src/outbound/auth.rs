@@ -1,7 +1,8 @@
-//! Login at the provider: PLAIN (RFC 4616), LOGIN, CRAM-MD5 (RFC 2195) over AUTH (RFC 4954).
+//! Login at the provider: PLAIN (RFC 4616), LOGIN, CRAM-MD5 (RFC 2195) over AUTH (RFC 4954), and with tokens in place of a
+//! password XOAUTH2 (Google's and Microsoft's) or OAUTHBEARER (RFC 7628).
 
 use mail_send::{Credentials, SmtpClient};
-use smtp_proto::{AUTH_CRAM_MD5, AUTH_LOGIN, AUTH_PLAIN, EhloResponse, Response};
+use smtp_proto::{AUTH_CRAM_MD5, AUTH_LOGIN, AUTH_OAUTHBEARER, AUTH_PLAIN, AUTH_XOAUTH2, EhloResponse, Response};
 use zeroize::Zeroizing;
 
 use super::client::broken;
@@ -9,7 +10,8 @@ use super::known;
 use super::reply::Reply;
 use super::verdict::{Judged, REFUSED_LOGIN, Stage, Trouble, TroubleKind, judge};
 use super::wire::Wire;
-use crate::config::Account;
+use crate::config::{Account, Secret};
+use crate::oauth::keeper;
 
 /// In the order of preference. All of them run inside TLS, so the simplest is the best.
 const MECHANISMS: [(u64, &str); 3] = [(AUTH_PLAIN, "PLAIN"), (AUTH_LOGIN, "LOGIN"), (AUTH_CRAM_MD5, "CRAM-MD5")];
@@ -24,6 +26,9 @@ pub async fn log_in(
     offers: &EhloResponse<String>,
 ) -> Result<(), Trouble> {
     let Some(username) = &account.username else { return Ok(()) };
+    if account.oauth.is_some() {
+        return log_in_with_token(client, account, username, offers).await;
+    }
     let host = &account.host;
     let mut refused: Option<Reply> = None;
     for (mechanism, name) in MECHANISMS.iter().filter(|(bit, _)| offers.auth_mechanisms & bit != 0) {
@@ -45,20 +50,102 @@ pub async fn log_in(
         let reason = format!("{host} offers no login that is known here (PLAIN, LOGIN, CRAM-MD5); check host and port");
         return Err(Trouble::new(TroubleKind::Login, reason));
     };
-    let shown = account.shown_username();
-    Err(match judge(&reply, host, Stage::Login) {
+    Err(refused_login(&reply, host, account.shown_username()))
+}
+
+/// The refusal of a login in words.
+fn refused_login(reply: &Reply, host: &str, username: &str) -> Trouble {
+    match judge(reply, host, Stage::Login) {
         Judged::Account(trouble) if trouble.kind == TroubleKind::Busy => {
             Trouble::new(trouble.kind, format!("{host} can't check the login now: {reply}"))
         }
         Judged::Account(trouble) => {
-            let whose = format!("{REFUSED_LOGIN} of '{shown}'");
+            let whose = format!("{REFUSED_LOGIN} of '{username}'");
             Trouble { reason: trouble.reason.replacen(REFUSED_LOGIN, &whose, 1), ..trouble }
         }
         Judged::Message(_) => Trouble::new(
             TroubleKind::Login,
-            format!("{host} answered the login of '{shown}' with: {reply}; check host and port"),
+            format!("{host} answered the login of '{username}' with: {reply}; check host and port"),
         ),
-    })
+    }
+}
+
+/// A token that is refused is renewed once; when the new one is refused as well, somebody has to sign in.
+async fn log_in_with_token(
+    client: &mut SmtpClient<Wire>,
+    account: &Account,
+    username: &str,
+    offers: &EhloResponse<String>,
+) -> Result<(), Trouble> {
+    let host = &account.host;
+    // Microsoft knows only the first, Google both.
+    let Some(mechanism) = [AUTH_XOAUTH2, AUTH_OAUTHBEARER].into_iter().find(|m| offers.auth_mechanisms & m != 0) else {
+        let reason = format!(
+            "{host} offers no login with tokens (XOAUTH2, OAUTHBEARER): check host and port, or set auth 'password'"
+        );
+        return Err(Trouble::new(TroubleKind::Login, reason));
+    };
+    let mut refused: Option<(Secret, Reply)> = None;
+    for _ in 0..2 {
+        let Some(token) = keeper::token(account, refused.as_ref().map(|(token, _)| token)).await? else { break };
+        let response = show_token(client, mechanism, username, account, &token).await;
+        let response = response.map_err(|e| broken(&e, &client.stream, host, "the login", client.timeout))?;
+        let reply = Reply::new(&response, client.stream.last_line());
+        match (reply.code, reply.status) {
+            (235, _) => {
+                keeper::taken(account).await;
+                return Ok(());
+            }
+            // Microsoft: the token is fine, but SMTP is switched off for the mailbox. The table of replies knows it.
+            (535, Some([5, 7, 139])) => return Err(refused_login(&reply, host, username)),
+            (530..=538, _) => refused = Some((token, reply)),
+            _ => return Err(refused_login(&reply, host, username)),
+        }
+    }
+    let Some((_, reply)) = refused else { return Ok(()) };
+    Err(no_use(host, username, account, &reply))
+}
+
+/// The mail server refuses the tokens that the login server gives.
+fn no_use(host: &str, username: &str, account: &Account, reply: &Reply) -> Trouble {
+    let name = &account.name;
+    let reason = format!(
+        "{host} {REFUSED_LOGIN} of '{username}' with a fresh token: {reply}; sign in anew as {username}: smtprelay login {name}"
+    );
+    Trouble::new(TroubleKind::Login, reason)
+}
+
+/// One exchange with a token; returns the reply that ends it.
+async fn show_token(
+    client: &mut SmtpClient<Wire>,
+    mechanism: u64,
+    username: &str,
+    account: &Account,
+    token: &Secret,
+) -> mail_send::Result<Response<String>> {
+    let (name, first, after_error) = match mechanism {
+        AUTH_XOAUTH2 => ("XOAUTH2", xoauth2(username, token), ""),
+        // RFC 7628 section 3.2.3: a lone ^A, in base64.
+        _ => ("OAUTHBEARER", oauthbearer(username, &account.host, account.port, token), "AQ=="),
+    };
+    let first = base64(&first);
+    let mut reply = client.cmd(Zeroizing::new(format!("AUTH {name} {}\r\n", *first)).as_bytes()).await?;
+    // The error comes as a challenge with JSON in it, which tells no more than the reply to our answer.
+    if reply.code == 334 {
+        reply = client.cmd(format!("{after_error}\r\n").as_bytes()).await?;
+    }
+    Ok(reply)
+}
+
+/// Google's and Microsoft's form: `user=` name ^A `auth=Bearer ` token ^A ^A.
+fn xoauth2(username: &str, token: &Secret) -> Zeroizing<String> {
+    Zeroizing::new(format!("user={username}\x01auth=Bearer {}\x01\x01", token.expose()))
+}
+
+/// RFC 7628 section 3.1, with the name as RFC 5801 section 4 wants it.
+fn oauthbearer(username: &str, host: &str, port: u16, token: &Secret) -> Zeroizing<String> {
+    let name = username.replace('=', "=3D").replace(',', "=2C");
+    Zeroizing::new(format!("n,a={name},\x01host={host}\x01port={port}\x01auth=Bearer {}\x01\x01", token.expose()))
 }
 
 /// One exchange; returns the reply that ends it.
@@ -99,4 +186,24 @@ async fn dialogue(
 
 fn base64(text: &str) -> Zeroizing<String> {
     Zeroizing::new(crate::message::base64(text.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_example_of_google_and_that_of_rfc_7628() {
+        let token = Secret::new("ya29.vF9dft4qmTc2Nvb3RlckBhdHRhdmlzdGEuY29tCg".into());
+        assert_eq!(
+            base64(&xoauth2("someuser@example.com", &token)).as_str(),
+            "dXNlcj1zb21ldXNlckBleGFtcGxlLmNvbQFhdXRoPUJlYXJlciB5YTI5LnZGOWRmdDRxbVRjMk52YjNSbGNrQmhkSFJoZG1semRHRXVZMjl0Q2cBAQ=="
+        );
+        let token = Secret::new("vF9dft4qmTc2Nvb3RlckBhbHRhdmlzdGEuY29tCg==".into());
+        assert_eq!(
+            oauthbearer("user@example.com", "server.example.com", 143, &token).as_str(),
+            "n,a=user@example.com,\x01host=server.example.com\x01port=143\x01auth=Bearer vF9dft4qmTc2Nvb3RlckBhbHRhdmlzdGEuY29tCg==\x01\x01"
+        );
+        assert!(oauthbearer("a=b,c", "h", 1, &token).starts_with("n,a=a=3Db=2Cc,"));
+    }
 }

@@ -5,6 +5,7 @@
 //! | [`certs`] | a certificate authority: good, expired, foreign … certificates, made anew for each test |
 //! | [`provider`] | the mail provider: a scriptable, strict SMTP server inside the test process |
 //! | [`ask`] | the owner on the command line, and a device that sends a mail in good order |
+//! | [`login_server`] | the provider's login server, which gives tokens in place of passwords |
 //! | [`client`] | the device on the LAN: raw bytes, in any chunking, with or without a goodbye |
 //! | [`devices`] | the conversations of known devices, byte for byte |
 //! | [`relay`] | nothing: it runs the real `smtprelay` program with a configuration of its own |
@@ -25,6 +26,7 @@ pub mod client;
 pub mod devices;
 pub mod disk;
 pub mod log;
+pub mod login_server;
 pub mod mailbox;
 pub mod mime;
 pub mod provider;

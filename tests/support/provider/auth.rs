@@ -1,5 +1,8 @@
 //! The logins that providers offer (RFC 4954), from the server's side.
 
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit, Mac};
@@ -18,8 +21,41 @@ pub enum Mechanism {
     Login,
     /// RFC 2195.
     CramMd5,
-    /// Google's and Microsoft's OAuth 2.0 mechanism; the token is compared with the password.
+    /// Google's and Microsoft's OAuth 2.0 mechanism; the token is compared with the password, or with those in the settings.
     XOauth2,
+    /// RFC 7628.
+    OAuthBearer,
+}
+
+/// Access tokens that are good, and those that were shown. A clone names the same ones.
+#[derive(Clone, Debug, Default)]
+pub struct Tokens(Arc<Mutex<(BTreeSet<String>, BTreeSet<String>)>>);
+
+impl Tokens {
+    /// This one is good from now on.
+    pub fn add(&self, token: &str) {
+        self.lock().0.insert(token.to_owned());
+    }
+
+    /// None is good any more.
+    pub fn clear(&self) {
+        self.lock().0.clear();
+    }
+
+    /// Somebody has tried to log in with this one.
+    pub fn was_shown(&self, token: &str) -> bool {
+        self.lock().1.contains(token)
+    }
+
+    fn has(&self, token: &str) -> bool {
+        let mut tokens = self.lock();
+        tokens.1.insert(token.to_owned());
+        tokens.0.contains(token)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, (BTreeSet<String>, BTreeSet<String>)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Mechanism {
@@ -30,11 +66,12 @@ impl Mechanism {
             Mechanism::Login => "LOGIN",
             Mechanism::CramMd5 => "CRAM-MD5",
             Mechanism::XOauth2 => "XOAUTH2",
+            Mechanism::OAuthBearer => "OAUTHBEARER",
         }
     }
 
     pub(super) fn of(name: &str) -> Option<Mechanism> {
-        [Mechanism::Plain, Mechanism::Login, Mechanism::CramMd5, Mechanism::XOauth2]
+        [Mechanism::Plain, Mechanism::Login, Mechanism::CramMd5, Mechanism::XOauth2, Mechanism::OAuthBearer]
             .into_iter()
             .find(|mechanism| mechanism.name().eq_ignore_ascii_case(name))
     }
@@ -56,6 +93,7 @@ impl Session {
             Mechanism::Login => self.login(initial).await,
             Mechanism::CramMd5 => self.cram_md5(initial).await,
             Mechanism::XOauth2 => self.xoauth2(initial).await,
+            Mechanism::OAuthBearer => self.oauthbearer(initial).await,
         }
     }
 
@@ -123,13 +161,51 @@ impl Session {
             self.complain("AUTH XOAUTH2: the response is not user=…^Aauth=Bearer …^A^A");
             return Ok(Exchange::Broken("501 5.5.2 Not an XOAUTH2 response"));
         };
-        let exchange = self.judge(Mechanism::XOauth2, user.as_bytes(), token.as_bytes());
+        let exchange = self.judge_token(Mechanism::XOauth2, user, token);
         if let Exchange::Done(Login { accepted: false, .. }) = exchange {
             // The error comes as a challenge, which the client has to answer with an empty line.
             let why = STANDARD.encode(r#"{"status":"401","schemes":"bearer"}"#);
-            self.response(&why, None).await?;
+            if self.response(&why, None).await? != Some(Vec::new()) {
+                self.complain("AUTH XOAUTH2: the error was not answered with an empty line");
+            }
         }
         Ok(exchange)
+    }
+
+    async fn oauthbearer(&mut self, initial: Option<&str>) -> Result<Exchange, End> {
+        let Some(response) = self.response("", initial).await? else {
+            return Ok(BAD_BASE64);
+        };
+        let text = String::from_utf8_lossy(&response).into_owned();
+        let fields: Vec<&str> = text.split('\x01').collect();
+        let [name, host, port, token, "", ""] = fields[..] else {
+            self.complain("AUTH OAUTHBEARER: the response is not what RFC 7628 section 3.1 says");
+            return Ok(Exchange::Broken("501 5.5.2 Not an OAUTHBEARER response"));
+        };
+        let name = name.strip_prefix("n,a=").and_then(|name| name.strip_suffix(','));
+        let token = token.strip_prefix("auth=Bearer ");
+        let (Some(name), Some(token), true) = (name, token, host.starts_with("host=") && port.starts_with("port="))
+        else {
+            self.complain("AUTH OAUTHBEARER: a field is not what RFC 7628 section 3.1 says");
+            return Ok(Exchange::Broken("501 5.5.2 Not an OAUTHBEARER response"));
+        };
+        let user = name.replace("=2C", ",").replace("=3D", "=");
+        let exchange = self.judge_token(Mechanism::OAuthBearer, &user, token);
+        if let Exchange::Done(Login { accepted: false, .. }) = exchange {
+            let why = STANDARD.encode(r#"{"status":"invalid_token"}"#);
+            if self.response(&why, None).await? != Some(vec![1]) {
+                self.complain("AUTH OAUTHBEARER: the error was not answered with ^A (RFC 7628 section 3.2.3)");
+            }
+        }
+        Ok(exchange)
+    }
+
+    fn judge_token(&self, mechanism: Mechanism, user: &str, token: &str) -> Exchange {
+        let (Some(tokens), Some((right_user, _))) = (&self.settings.tokens, &self.settings.login) else {
+            return self.judge(mechanism, user.as_bytes(), token.as_bytes());
+        };
+        let (name, accepted) = (mechanism.name().to_owned(), user == right_user && tokens.has(token));
+        Exchange::Done(Login { mechanism: name, user: user.to_owned(), secret: token.to_owned(), accepted })
     }
 
     /// What the client answers to this challenge: none if it gave up (`*`) or it is not base64.

@@ -27,7 +27,7 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::rustls;
 
-pub use auth::Mechanism;
+pub use auth::{Mechanism, Tokens};
 pub use record::{Connection, Event, Login, Message, Record, Tls};
 pub use script::{Fault, Gate, Step, Times};
 pub use settings::{Settings, TlsMode, TlsVersions};
@@ -68,6 +68,14 @@ impl ProviderBuilder {
         if self.settings.mechanisms.is_empty() {
             self.settings.mechanisms = vec![Mechanism::Plain, Mechanism::Login];
         }
+        self
+    }
+
+    /// The tokens with which this user may log in; offers XOAUTH2.
+    pub fn tokens(mut self, user: &str, tokens: &Tokens) -> Self {
+        self.settings.login = Some((user.to_owned(), String::new()));
+        self.settings.tokens = Some(tokens.clone());
+        self.settings.mechanisms = vec![Mechanism::XOauth2];
         self
     }
 

@@ -98,7 +98,8 @@ impl Gate {
         self.0.send_replace(true);
     }
 
-    pub(super) async fn passed(&self) {
+    /// Waits until it is open.
+    pub async fn passed(&self) {
         // Cannot fail: the sender lives as long as self.
         let _ = self.0.subscribe().wait_for(|open| *open).await;
     }

@@ -1,7 +1,7 @@
 //! What a provider stand-in offers and asks for.
 
 use super::super::certs::Cert;
-use super::auth::Mechanism;
+use super::auth::{Mechanism, Tokens};
 
 /// How TLS begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +36,8 @@ pub struct Settings {
     pub cert: Cert,
     /// User and password without which MAIL is refused; none: MAIL needs no login.
     pub login: Option<(String, String)>,
+    /// Tokens that are good in place of the password.
+    pub tokens: Option<Tokens>,
     /// Offered in AUTH; empty: AUTH is not offered.
     pub mechanisms: Vec<Mechanism>,
     /// Offers PIPELINING (RFC 2920).
@@ -67,6 +69,7 @@ impl Default for Settings {
             versions: TlsVersions::Both,
             cert: Cert::Good,
             login: None,
+            tokens: None,
             mechanisms: Vec::new(),
             pipelining: true,
             eight_bit_mime: true,

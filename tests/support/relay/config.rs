@@ -38,6 +38,7 @@ impl Section {
             section = section.option("ca_file", provider.certs().ca_file().display());
         }
         match settings.login {
+            Some((user, password)) if password.is_empty() => section.option("username", user),
             Some((user, password)) => section.option("username", user).option("password", password),
             None => section,
         }
@@ -172,7 +173,7 @@ impl RelayBuilder {
         open_to_all(dir.path());
         let mut sections = vec![self.relay, self.listener];
         sections.extend(self.sections);
-        for (name, folder) in [("spool", "spool"), ("safe_spool", "safe")] {
+        for (name, folder) in [("spool", "spool"), ("safe_spool", "safe"), ("secrets", "secrets")] {
             if !sections[0].entries.iter().any(|(_, have, _)| have == name) {
                 sections[0].set(name, dir.path().join(folder).display());
             }

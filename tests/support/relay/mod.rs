@@ -24,6 +24,34 @@ pub use config::{ACCOUNT_FROM, RelayBuilder, Section};
 /// How long the program may take to start or to stop. Long: it may run under an emulator on a busy machine.
 pub const START_LIMIT: Duration = Duration::from_secs(60);
 
+/// A command that asks and is answered.
+pub struct Conversation {
+    child: tokio::process::Child,
+    out: tokio::io::Lines<tokio::io::BufReader<tokio::process::ChildStdout>>,
+}
+
+impl Conversation {
+    /// Types this in.
+    pub async fn write(&mut self, text: &str) {
+        let stdin = self.child.stdin.as_mut().expect("a pipe");
+        tokio::io::AsyncWriteExt::write_all(stdin, text.as_bytes()).await.expect("a command that reads");
+    }
+
+    /// The next line that fits.
+    pub async fn line(&mut self, fits: impl Fn(&str) -> bool) -> String {
+        let found = async {
+            loop {
+                match self.out.next_line().await.expect("its output") {
+                    Some(line) if fits(&line) => return line,
+                    Some(_) => {}
+                    None => panic!("the command ended without the line"),
+                }
+            }
+        };
+        tokio::time::timeout(START_LIMIT, found).await.expect("a line in time")
+    }
+}
+
 /// The program, running or not. It is killed when this is dropped, and its folder removed.
 pub struct Relay {
     dir: TempDir,
@@ -99,6 +127,16 @@ impl Relay {
             Ok(output) => output.expect("the output of a command"),
             Err(_) => panic!("smtprelay {args:?} did not end within {START_LIMIT:?}\n{}", self.log),
         }
+    }
+
+    /// Starts `smtprelay ARGS --config FILE`, for a conversation.
+    pub fn interactive(&self, args: &[&str]) -> Conversation {
+        let mut command = tokio::process::Command::from(self.program());
+        command.args(args).arg("--config").arg(self.config_path()).kill_on_drop(true);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("start {command:?}: {error}"));
+        let out = child.stdout.take().expect("a pipe");
+        Conversation { child, out: tokio::io::AsyncBufReadExt::lines(tokio::io::BufReader::new(out)) }
     }
 
     /// Runs `smtprelay ARGS --config FILE` to its end.

@@ -1,0 +1,89 @@
+//! `smtprelay login ACCOUNT`: signs in with the provider, whether the gateway runs or not.
+
+use std::io::{BufRead, Read, Write};
+use std::process::ExitCode;
+
+use serde_json::json;
+use smtprelay::config::{Account, Settings};
+use smtprelay::control::client::Client;
+use smtprelay::oauth::copyback::{ADDRESS_LIMIT, CopyBack};
+use smtprelay::oauth::login::{self, Deed, Flow, sentence};
+use tokio::runtime::Runtime;
+
+use super::{complain, exit, print, wait_for};
+
+/// How often a wrong address may be copied.
+const TRIES: usize = 3;
+
+/// Logs the account with this name in.
+pub fn login(name: &str, settings: &Settings, runtime: std::io::Result<Runtime>) -> ExitCode {
+    let Some(account) = settings.accounts.iter().find(|account| account.name == name) else {
+        let names: Vec<&str> = settings.accounts.iter().map(|account| account.name.as_str()).collect();
+        complain(&format!("smtprelay: there is no account '{name}' that is used; there is {}", names.join(", ")));
+        return ExitCode::from(exit::USAGE);
+    };
+    let signed_in = match runtime {
+        Ok(runtime) => wait_for(&runtime, sign_in(account)),
+        Err(error) => Err(error.to_string()),
+    };
+    if let Err(text) = signed_in {
+        complain(&format!("smtprelay: not logged in: {text}"));
+        return ExitCode::FAILURE;
+    }
+    // What waits for this login is tried at once.
+    let told = match Client::connect(&settings.relay.spool) {
+        Ok(Some(mut client)) => client.call("wake", json!({ "reason": "login" })).map(|_| true).map_err(|e| e.text),
+        Ok(None) => Ok(false),
+        Err(text) => Err(text),
+    };
+    if let Err(text) = told {
+        complain(&format!("smtprelay: the gateway will see the login at its next try, it could not be told: {text}"));
+    }
+    print(&format!("account '{name}' is logged in\n"))
+}
+
+async fn sign_in(account: &Account) -> Result<(), String> {
+    let flow = login::begin(account).await.map_err(|trouble| sentence(&trouble))?;
+    let who = account.username.as_deref().unwrap_or_default();
+    let (url, minutes) = (flow.url(), flow.time().as_secs().div_ceil(60));
+    match flow {
+        Flow::Device(ref device) => {
+            let code = &device.user_code;
+            say(&format!(
+                "Open this page with a browser on any device, sign in as {who}, and type in the code:\n\n  {url}\n  {code}\n\nThe code is good for {minutes} minutes. Waiting …\n"
+            ));
+        }
+        Flow::CopyBack(_) => say(&format!(
+            "Open this address with a browser and sign in as {who}:\n\n{url}\n\nIn the end the browser shows a page that it can't open. That is right: copy its whole address from the\naddress bar to here.\n"
+        )),
+    }
+    match flow {
+        Flow::Device(device) => login::finish(Deed::Code(device), account).await.map_err(|trouble| sentence(&trouble)),
+        Flow::CopyBack(copy_back) => copy_address(&copy_back, account).await,
+    }
+}
+
+async fn copy_address(flow: &CopyBack, account: &Account) -> Result<(), String> {
+    let mut last = "no address was given".to_string();
+    for _ in 0..TRIES {
+        say("Address: ");
+        let mut line = String::new();
+        // Nothing else goes on in this process, so reading may block.
+        let read = std::io::stdin().lock().take(ADDRESS_LIMIT as u64 + 2).read_line(&mut line);
+        if read.map_err(|error| error.to_string())? == 0 {
+            break;
+        }
+        match login::finish(Deed::Address(flow, &line), account).await {
+            Ok(()) => return Ok(()),
+            Err(trouble) => last = sentence(&trouble),
+        }
+        complain(&last);
+    }
+    Err(last)
+}
+
+fn say(text: &str) {
+    let mut out = std::io::stdout().lock();
+    // Nobody reads on: then nobody signs in either.
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}

@@ -1,0 +1,248 @@
+//! Access tokens for the mail server: kept in memory, renewed ahead of time, one renewal at a time for each account.
+//!
+//! All times are by the monotonic clock: however wrong the wall clock is, a token is neither good for ever nor expired for ever.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex as Guard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
+
+use super::form::Form;
+use super::store::{Login, Store};
+use super::token::{Server, Tokens};
+use super::{Later, disk};
+use crate::config::{Account, OAuth, Secret, TlsMode};
+use crate::outbound::verdict::{Trouble, TroubleKind};
+use crate::report::Event;
+use crate::system::clock;
+
+/// Percent of its life after which a token is renewed.
+const RENEW_AT: u32 = 80;
+/// However short its life is: one that has just come is used.
+const SHORTEST: Duration = Duration::from_secs(10);
+
+/// An access token.
+struct Access {
+    token: Secret,
+    /// The refresh token that belongs to it.
+    refresh: Secret,
+    renew: Instant,
+    ends: Instant,
+}
+
+/// What is known of the tokens of one account.
+#[derive(Default)]
+pub(super) struct State {
+    access: Option<Access>,
+    /// What could not be written, and the refresh token on disk that it has taken the place of.
+    unsaved: Option<(Secret, Login)>,
+    /// The mail server has refused a token, and the one that was got for that is in use: another would not help.
+    doubted: bool,
+    /// When the login was last seen to work.
+    pub(super) seen: Option<Instant>,
+}
+
+/// The tokens of an account, shared by all its connections.
+type Keeper = Arc<Mutex<State>>;
+
+/// All accounts of this process, by their files. There are as many as accounts in the settings since the start.
+static KEEPERS: Guard<Vec<(PathBuf, Keeper)>> = Guard::new(Vec::new());
+
+/// The keeper of the tokens of `store`.
+pub(super) fn keeper(store: &Store) -> Keeper {
+    let path = store.path();
+    let mut keepers = KEEPERS.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((_, keeper)) = keepers.iter().find(|(known, _)| *known == path) {
+        return Arc::clone(keeper);
+    }
+    let keeper = Keeper::default();
+    keepers.push((path, Arc::clone(&keeper)));
+    keeper
+}
+
+/// A token for the mail server of `account`. `refused` is the one that this server did not take: then it is another one, or
+/// `None` when the one refused was got for that reason already, so that another would not help.
+///
+/// # Errors
+/// Why there is none, with the remedy.
+pub fn token(account: &Account, refused: Option<&Secret>) -> Later<'static, Got> {
+    find(account.clone(), refused.cloned(), false)
+}
+
+/// What comes of looking for a token.
+type Got = Result<Option<Secret>, Trouble>;
+
+fn find(account: Account, refused: Option<Secret>, renew: bool) -> Later<'static, Got> {
+    Box::pin(async move {
+        let (oauth, store) = parts(&account)?;
+        // As a task of its own: a delivery that is called off between the server's reply and the disk must not cost the login.
+        let found = task(Box::pin(async move {
+            let keeper = keeper(&store);
+            let mut state = keeper.lock().await;
+            state.token(&account, &oauth, &store, refused.as_ref(), renew).await
+        }));
+        found.await.unwrap_or_else(|_| Err(Trouble::new(TroubleKind::Setup, "the program is ending")))
+    })
+}
+
+/// Starts a task. All of this module are of one type, because each type costs some kilobytes of program.
+pub(super) fn task(work: Later<'static, Got>) -> JoinHandle<Got> {
+    tokio::spawn(work)
+}
+
+/// The mail server has taken a token.
+pub async fn taken(account: &Account) {
+    if let Ok((_, store)) = parts(account) {
+        keeper(&store).lock().await.doubted = false;
+    }
+}
+
+/// Renews the tokens of an account that was not used for long, so that the login does not expire, and its owner hears of a dead
+/// one before an alarm depends on it.
+///
+/// # Errors
+/// Why the login does not work.
+pub(super) fn touch(account: &Account) -> Later<'static, Got> {
+    find(account.clone(), None, true)
+}
+
+/// Waits until no renewal is under way, for the end of the program: `most` long.
+pub async fn settle(most: Duration) {
+    let keepers: Vec<Keeper> =
+        KEEPERS.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|(_, keeper)| Arc::clone(keeper)).collect();
+    let all = async {
+        for keeper in keepers {
+            drop(keeper.lock().await);
+        }
+    };
+    let _ = tokio::time::timeout(most, all).await;
+}
+
+pub(super) fn parts(account: &Account) -> Result<(OAuth, Store), Trouble> {
+    let setup = |text: String| Trouble::new(TroubleKind::Setup, text);
+    let oauth = account.oauth.clone();
+    let oauth = oauth.ok_or_else(|| setup(format!("account '{}' logs in with a password", account.name)))?;
+    let store = Store::of(&oauth.secrets, &account.name).map_err(|e| setup(e.to_string()))?;
+    Ok((oauth, store))
+}
+
+/// Runs what touches the disk off the runtime thread.
+pub(super) async fn on_disk<T: Send + 'static>(
+    work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+) -> std::io::Result<T> {
+    disk::away(work).await.unwrap_or_else(|| Err(std::io::Error::other("the program is ending")))
+}
+
+impl State {
+    async fn token(
+        &mut self,
+        account: &Account,
+        oauth: &OAuth,
+        store: &Store,
+        refused: Option<&Secret>,
+        renew: bool,
+    ) -> Result<Option<Secret>, Trouble> {
+        let login = self.login(account, oauth, store).await?;
+        if self.access.as_ref().is_some_and(|access| access.refresh != login.refresh) {
+            // Somebody has logged in anew.
+            self.access = None;
+            self.doubted = false;
+        }
+        let now = Instant::now();
+        if let Some(access) = &self.access {
+            let refused = refused.is_some_and(|refused| *refused == access.token);
+            if refused && self.doubted {
+                return Ok(None);
+            }
+            if !refused && !renew && now < access.renew {
+                return Ok(Some(access.token.clone()));
+            }
+        }
+        match renewed(account, &login).await {
+            Ok(tokens) => {
+                self.doubted = refused.is_some();
+                Ok(Some(self.keep(store, login, tokens).await))
+            }
+            // It was ahead of time: the old one will do for now.
+            Err(trouble) => match &self.access {
+                Some(access) if refused.is_none() && !renew && now < access.ends => Ok(Some(access.token.clone())),
+                _ => Err(trouble),
+            },
+        }
+    }
+
+    /// The login that counts: the one on disk, or what could not be written yet.
+    async fn login(&mut self, account: &Account, oauth: &OAuth, store: &Store) -> Result<Login, Trouble> {
+        if let Some((old, new)) = self.unsaved.take() {
+            self.write(store, old, new).await;
+        }
+        let place = store.clone();
+        let there = on_disk(move || place.load()).await.map_err(|error| {
+            let path = store.path();
+            sign_in(account, &format!("the login in {} can't be read ({error})", path.display()))
+        })?;
+        let there = match (&self.unsaved, there) {
+            (Some((old, new)), Some(there)) if there.refresh == *old => new.clone(),
+            (_, Some(there)) => {
+                self.unsaved = None;
+                there
+            }
+            (_, None) => return Err(sign_in(account, "nobody has signed in yet")),
+        };
+        match there.fits(oauth) {
+            true => Ok(there),
+            false => Err(sign_in(account, "the login was made with another client_id or token_url")),
+        }
+    }
+
+    /// First to disk, then for use.
+    async fn keep(&mut self, store: &Store, login: Login, tokens: Tokens) -> Secret {
+        let Tokens { access, refresh, asked, life } = tokens;
+        let refresh = match refresh.filter(|refresh| *refresh != login.refresh) {
+            Some(refresh) => {
+                self.write(store, login.refresh.clone(), Login { refresh: refresh.clone(), ..login }).await;
+                refresh
+            }
+            None => login.refresh,
+        };
+        let renew = asked + (life * RENEW_AT / 100).max(SHORTEST);
+        self.seen = Some(asked);
+        self.access = Some(Access { token: access.clone(), refresh, renew, ends: asked + life });
+        access
+    }
+
+    /// Writes a refresh token that has taken the place of `old`. On a full disk it is kept in memory, and mail flows on.
+    async fn write(&mut self, store: &Store, old: Secret, new: Login) {
+        let (place, replaced, login) = (store.clone(), old.clone(), new.clone());
+        if let Err(error) = on_disk(move || place.replace(&replaced, &login)).await {
+            let path = store.path().display().to_string();
+            let text = format!(
+                "the renewed login can't be written to {path} and is lost at a restart: {error}; make room there"
+            );
+            Event::Advice { text }.log();
+            self.unsaved = Some((old, new));
+        }
+    }
+}
+
+fn sign_in(account: &Account, what: &str) -> Trouble {
+    let name = &account.name;
+    Trouble::new(TroubleKind::Login, format!("account '{name}' can't log in, {what}: run smtprelay login {name}"))
+}
+
+/// RFC 6749 section 6.
+async fn renewed(account: &Account, login: &Login) -> Result<Tokens, Trouble> {
+    let judges = account.tls != TlsMode::None;
+    if judges && !clock::is_set() {
+        let reason = "the clock of this router is not set, so no login server can be checked; check that NTP works";
+        return Err(Trouble::new(TroubleKind::Clock, reason));
+    }
+    let server = Server::of(account).await?;
+    let form = Form::new().add("grant_type", "refresh_token").add("refresh_token", login.refresh.expose());
+    match server.tokens(form).await? {
+        Ok(tokens) => Ok(tokens),
+        Err(refusal) => Err(server.trouble(&refusal)),
+    }
+}

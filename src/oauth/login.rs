@@ -1,0 +1,96 @@
+//! A person signs in: the flow of the account from its beginning to the file on disk.
+
+use std::time::{Duration, Instant};
+
+use super::Later;
+use super::copyback::CopyBack;
+use super::device::Device;
+use super::keeper;
+use super::token::Server;
+use crate::config::Account;
+use crate::outbound::verdict::{Trouble, TroubleKind};
+
+/// How long an address may be copied back; codes of the servers are good for some minutes.
+const COPY_TIME: Duration = Duration::from_secs(1800);
+
+/// A login that has begun.
+#[derive(Debug)]
+pub enum Flow {
+    /// A code is typed in; we ask whether it was.
+    Device(Device),
+    /// An address is copied back.
+    CopyBack(CopyBack),
+}
+
+/// Begins to log in.
+///
+/// # Errors
+/// Why not, in words.
+pub fn begin(account: &Account) -> Later<'_, Result<Flow, Trouble>> {
+    Box::pin(async move {
+        let (oauth, _) = keeper::parts(account)?;
+        if let Some(address) = &oauth.device_url {
+            return Ok(Flow::Device(Device::begin(&Server::of(account).await?, address).await?));
+        }
+        let address = oauth.auth_url.as_deref().unwrap_or_default();
+        Ok(Flow::CopyBack(CopyBack::begin(&oauth, account, address)?))
+    })
+}
+
+impl Flow {
+    /// Where the person goes to.
+    pub fn url(&self) -> &str {
+        match self {
+            Self::Device(device) => &device.url,
+            Self::CopyBack(copy_back) => &copy_back.url,
+        }
+    }
+
+    /// What the person types in there; `None`: nothing, but an address is copied back.
+    pub fn code(&self) -> Option<&str> {
+        match self {
+            Self::Device(device) => Some(&device.user_code),
+            Self::CopyBack(_) => None,
+        }
+    }
+
+    /// How long it can be gone on with.
+    pub fn time(&self) -> Duration {
+        match self {
+            Self::Device(device) => device.ends.saturating_duration_since(Instant::now()),
+            Self::CopyBack(_) => COPY_TIME,
+        }
+    }
+}
+
+/// What a person has done, or will do.
+pub enum Deed<'a> {
+    /// Type in a code: that is waited for.
+    Code(Device),
+    /// Copy this address back.
+    Address(&'a CopyBack, &'a str),
+}
+
+/// Comes to an end with what the person does, and keeps the login.
+///
+/// # Errors
+/// Why there is none, in words.
+pub fn finish<'a>(deed: Deed<'a>, account: &'a Account) -> Later<'a, Result<(), Trouble>> {
+    Box::pin(async move {
+        let server = Server::of(account).await?;
+        let login = match deed {
+            Deed::Code(device) => device.finish(&server, account).await?,
+            Deed::Address(flow, address) => flow.finish(address, &server, account).await?,
+        };
+        let (_, store) = keeper::parts(account)?;
+        let path = store.path();
+        let saved = keeper::on_disk(move || store.save(&login)).await;
+        let unwritten = |error| format!("the login can't be written to {}: {error}", path.display());
+        saved.map_err(|error| Trouble::new(TroubleKind::Setup, unwritten(error)))
+    })
+}
+
+/// The sentence without what only concerns mail.
+pub fn sentence(trouble: &Trouble) -> String {
+    trouble.reason.strip_suffix("; mail waits").unwrap_or(&trouble.reason).to_string()
+}

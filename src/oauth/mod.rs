@@ -1,0 +1,33 @@
+//! Logins with OAuth 2.0 tokens in place of a password (RFC 6749): for Gmail, Microsoft 365 and whoever does it alike.
+//!
+//! ```text
+//!  a person signs in                      a connection needs a token
+//!  login ─▶ device   (RFC 8628) ─┐                 │
+//!        └▶ copyback (RFC 7636) ─┴▶ store ◀──── keeper ◀── watch
+//!                  │                               │
+//!                  └────▶ token: the server ◀──────┘
+//!                         form ─▶ http ─▶ response
+//! ```
+//!
+//! [`login`] is a flow from beginning to end, [`device`] and [`copyback`] are the two there are, [`jobs`] runs them for the
+//! control methods. [`store`] keeps the refresh token on disk, [`keeper`] an access token in memory, [`watch`] looks after
+//! those that no mail uses. [`token`] talks with the server, by one HTTPS request each: [`form`], [`http`], [`response`].
+
+use std::pin::Pin;
+
+/// A future on the heap. Its code stands once in the program, and not anew in everything that awaits it: that is half the size
+/// of this module.
+pub type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+pub mod copyback;
+pub mod device;
+mod disk;
+pub mod form;
+pub mod http;
+pub mod jobs;
+pub mod keeper;
+pub mod login;
+pub mod response;
+pub mod store;
+pub mod token;
+pub mod watch;
