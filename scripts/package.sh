@@ -59,6 +59,8 @@ install -D -m 0755 files/etc/init.d/smtprelay "$stage/data/etc/init.d/smtprelay"
 for kind in iface ntp; do
 	install -D -m 0644 "files/etc/hotplug.d/$kind/95-smtprelay" "$stage/data/etc/hotplug.d/$kind/95-smtprelay"
 done
+# Logins with tokens, and a queue that was put there, outlast a new firmware.
+install -D -m 0644 files/lib/upgrade/keep.d/smtprelay "$stage/data/lib/upgrade/keep.d/smtprelay"
 # Passwords will be in it.
 install -D -m 0600 files/etc/config/smtprelay "$stage/data/etc/config/smtprelay"
 (cd "$stage/data" && pack ../data.tar.gz .)

@@ -260,6 +260,7 @@ equal 'what openwrt/Makefile installs' '600 ./etc/config/smtprelay
 644 ./etc/hotplug.d/iface/95-smtprelay
 644 ./etc/hotplug.d/ntp/95-smtprelay
 755 ./etc/init.d/smtprelay
+644 ./lib/upgrade/keep.d/smtprelay
 755 ./usr/sbin/smtprelay' "$(cd "$work/root" && find . -type f -printf '%m %p\n' | sort -k 2)"
 mkdir -p target
 package_make prepare >"$work/make.log" 2>&1 || fail "openwrt/Makefile, prepare: $(cat "$work/make.log")"

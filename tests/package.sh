@@ -110,11 +110,15 @@ drwxr-xr-x 0/0 ./etc/hotplug.d/ntp/
 -rw-r--r-- 0/0 ./etc/hotplug.d/ntp/95-smtprelay
 drwxr-xr-x 0/0 ./etc/init.d/
 -rwxr-xr-x 0/0 ./etc/init.d/smtprelay
+drwxr-xr-x 0/0 ./lib/
+drwxr-xr-x 0/0 ./lib/upgrade/
+drwxr-xr-x 0/0 ./lib/upgrade/keep.d/
+-rw-r--r-- 0/0 ./lib/upgrade/keep.d/smtprelay
 drwxr-xr-x 0/0 ./usr/
 drwxr-xr-x 0/0 ./usr/sbin/
 -rwxr-xr-x 0/0 ./usr/sbin/smtprelay" "$(modes "$dir/data.tar.gz")"
 	tar -C "$dir/root" -xzf "$dir/data.tar.gz"
-	for file in etc/config/smtprelay etc/init.d/smtprelay etc/hotplug.d/iface/95-smtprelay etc/hotplug.d/ntp/95-smtprelay; do
+	for file in etc/config/smtprelay etc/init.d/smtprelay etc/hotplug.d/iface/95-smtprelay etc/hotplug.d/ntp/95-smtprelay lib/upgrade/keep.d/smtprelay; do
 		succeeds "$file is the one in files/" cmp "files/$file" "$dir/root/$file"
 	done
 }
