@@ -1,6 +1,6 @@
 //! The section `alias`: names that stand for addresses, and whether they lead anywhere.
 
-use super::device::{Device, each, recipient};
+use super::device::{Device, recipient};
 use super::pattern::is_local_name;
 use super::reader::{Problem, Reader, Severity};
 use super::uci::Section;
@@ -26,8 +26,8 @@ pub(super) fn read(section: &Section, problems: &mut Vec<Problem>) -> Alias {
     let form = "an address, a name such as root, *@example.com, or * for all names without domain";
     let alias = Alias {
         line: section.line,
-        names: each(&mut read, "name", form, name),
-        to: each(&mut read, "to", "a mail address or the name of an alias", recipient),
+        names: read.each("name", form, name),
+        to: read.each("to", "a mail address or the name of an alias", recipient),
     };
     for (option, values) in [("name", &alias.names), ("to", &alias.to)] {
         if values.is_empty() {

@@ -128,21 +128,16 @@ pub(super) fn read(section: &Section, problems: &mut Vec<Problem>) -> Device {
     let network = |text: &str| text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
     let device = Device {
         name: section.name.clone().unwrap_or_default(),
-        ips: each(&mut read, "ip", "an address or a network such as 192.168.1.20 or 192.168.1.0/28", |text| {
+        ips: read.each("ip", "an address or a network such as 192.168.1.20 or 192.168.1.0/28", |text| {
             network(text).map(|net| net.trunc())
         }),
-        macs: each(&mut read, "mac", "a hardware address such as 00:11:22:aa:bb:cc", Mac::parse),
-        hosts: each(&mut read, "host", "a host name", |text| is_host(text).then(|| text.to_string())),
+        macs: read.each("mac", "a hardware address such as 00:11:22:aa:bb:cc", Mac::parse),
+        hosts: read.each("host", "a host name", |text| is_host(text).then(|| text.to_string())),
         display: read.text("name"),
         account: read.text("account"),
-        recipients: each(&mut read, "recipient", "a mail address such as ops@example.com", recipient),
-        allow_recipients: each(&mut read, "allow_recipient", PATTERN_FORM, Pattern::parse),
-        rewrites: each(
-            &mut read,
-            "rewrite",
-            "a pattern and a new address, such as '*@plant.local ops@example.com'",
-            rewrite,
-        ),
+        recipients: read.each("recipient", "a mail address such as ops@example.com", recipient),
+        allow_recipients: read.each("allow_recipient", PATTERN_FORM, Pattern::parse),
+        rewrites: read.each("rewrite", "a pattern and a new address, such as '*@plant.local ops@example.com'", rewrite),
         rate: rate(&mut read),
         over_rate: read.choice("over_rate", OverRate::Digest, &OVER_RATES),
         digest_every: read.duration("digest_every", DIGEST_EVERY, DIGEST_RANGE.0),
@@ -224,23 +219,6 @@ fn rate(read: &mut Reader) -> Option<Rate> {
         read.error("rate", format!("option rate '{text}' is not a number of messages and s, m, h or d, such as 20/h"));
     }
     rate
-}
-
-/// The values of a list, each by `parse`; what is none is an error.
-pub(super) fn each<T>(
-    read: &mut Reader,
-    name: &'static str,
-    allowed: &str,
-    parse: impl Fn(&str) -> Option<T>,
-) -> Vec<T> {
-    let mut values = Vec::new();
-    for text in read.list(name) {
-        match parse(&text) {
-            Some(value) => values.push(value),
-            None => read.error(name, format!("list {name} '{text}' is not {allowed}")),
-        }
-    }
-    values
 }
 
 /// An address, or the name of somebody whom an alias or `option admin` explains.

@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use log::LevelFilter;
 
 use super::oauth;
+use super::pattern::{PATTERN_FORM, Pattern};
 use super::preset;
 use super::reader::{Problem, Reader, Severity};
 use super::secret::Secret;
@@ -324,14 +325,13 @@ fn route(section: &Section, accounts: &[Account], problems: &mut Vec<Problem>) -
         let line = read.line();
         read.problem(Severity::Error, line, "a route needs list account: the accounts that its mail leaves through");
     }
-    let mut clients = Vec::new();
-    for text in read.list("client") {
-        match network(&text) {
-            Some(net) => clients.push(net),
-            None => read.error("client", format!("list client '{text}' is not an address or network")),
-        }
-    }
-    let route = Route { accounts: names, senders: read.list("sender"), recipients: read.list("recipient"), clients };
+    let clients = read.each("client", "an address or a network", network);
+    let route = Route {
+        accounts: names,
+        senders: read.each("sender", PATTERN_FORM, Pattern::parse),
+        recipients: read.each("recipient", PATTERN_FORM, Pattern::parse),
+        clients,
+    };
     read.finish();
     route
 }

@@ -166,6 +166,18 @@ impl<'a> Reader<'a> {
         self.parsed(name, default, &allowed, |text| words.iter().find(|(w, _)| *w == text).map(|(_, v)| *v))
     }
 
+    /// The values of a list, each by `parse`; one that is none of `allowed` is an error.
+    pub fn each<T>(&mut self, name: &'static str, allowed: &str, parse: impl Fn(&str) -> Option<T>) -> Vec<T> {
+        let mut values = Vec::new();
+        for text in self.list(name) {
+            match parse(&text) {
+                Some(value) => values.push(value),
+                None => self.error(name, format!("list {name} '{text}' is not {allowed}")),
+            }
+        }
+        values
+    }
+
     /// Marks options that belong to a later part of the product, so that they are named as such instead of as typos.
     pub fn not_yet(&mut self, names: &[&'static str]) {
         for name in names {

@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use super::alias::Alias;
 use super::device::Device;
 use super::oauth::OAuth;
+use super::pattern::Pattern;
 use super::secret::{MASK, Secret};
 use crate::message::FromPolicy;
 use crate::message::sender::Senders;
@@ -239,10 +240,10 @@ pub struct Account {
 pub struct Route {
     /// Names of the accounts, first choice first.
     pub accounts: Vec<String>,
-    /// Patterns of envelope senders, `*` for anything; empty: all.
-    pub senders: Vec<String>,
-    /// Patterns of recipients; empty: all.
-    pub recipients: Vec<String>,
+    /// Envelope senders; empty: all.
+    pub senders: Vec<Pattern>,
+    /// Recipients; empty: all.
+    pub recipients: Vec<Pattern>,
     /// Networks of devices; empty: all, and programs on this host.
     pub clients: Vec<IpNet>,
 }
