@@ -326,6 +326,8 @@ async fn a_sender_that_postfix_refuses_is_told_with_the_remedy() {
     let line = send(&relay, header, 3).await;
     println!("{line}");
     assert!(line.contains("event=failed") && line.contains("Sender address is not allowed"), "{line}");
+    // The notices of both leave by the settings of now.
+    postfix.wait_for_deliveries(2, SOON).await;
     // What is wrong with the account's own address is wrong for all mail: it waits.
     relay.configure("account", "a", |section| {
         section.option("from", "other@provider.example").option("from_policy", "account")
@@ -339,7 +341,7 @@ async fn a_sender_that_postfix_refuses_is_told_with_the_remedy() {
     let mark = relay.mark();
     relay.sighup();
     relay.wait_log_from(mark, |line| line.contains("event=delivered"), SOON).await;
-    // And two notices.
+    // Beside the two notices.
     let all = postfix.wait_for_deliveries(3, SOON).await;
     assert!(all.iter().any(|mail| String::from_utf8_lossy(&mail.data).contains("\r\nSubject: shape 2\r\n")));
 }
