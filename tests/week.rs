@@ -152,8 +152,9 @@ async fn a_week_without_uplink_with_2000_messages() {
         let probe = usize::from(when == "3 days");
         assert!((base.files..=base.files + probe).contains(&held.files), "open files after {when}: {held:?}, {base:?}");
         assert!(held.threads < 32, "threads after {when}: {held:?}");
-        // Not with time: half a kB for each message that has come since, and a tenth.
-        let more = (ALL - FIRST) as u64 / 2;
+        // Not with time: 1 kB for each message that has come since, and a tenth. 28,000 probes that each left something
+        // behind would be far more.
+        let more = (ALL - FIRST) as u64;
         assert!(held.memory <= base.memory + base.memory / 10 + more, "memory after {when}: {held:?}, was {base:?}");
     }
 
