@@ -129,7 +129,8 @@ async fn killed_again_and_again(durability: &str) {
         rounds() * CONNECTIONS
     );
     assert!(twice <= rounds() * CONNECTIONS, "{twice} came twice");
-    assert!(promised.len() >= rounds() * SESSIONS * EACH / 10, "hardly anything was accepted before the kills");
+    // A kill may come with the first of them; most do not.
+    assert!(promised.len() >= rounds() * SESSIONS * EACH / 100, "hardly anything was accepted before the kills");
     // What had left the queue never comes back.
     let mut removed = HashSet::new();
     for line in relay.log() {
