@@ -1,5 +1,5 @@
 # make demo     build, start a provider stand-in and the gateway, play a Controllino, show what arrived
-# make test     everything that is checked; installs what it needs
+# make test     everything that is checked, half an hour on two cores; installs what it needs
 # make build    the program for this machine: target/release/smtprelay
 # make cross    ARCH=…  the static program for a router: target/cross/ARCH/smtprelay
 # make package  ARCH=…  the .ipk for a router: target/packages/
@@ -69,7 +69,7 @@ test-powercut:
 	scripts/cross.sh x86_64
 	scripts/powercut.sh
 
-test: lint unit libuci packages emulated
+test: lint unit libuci packages emulated test-powercut
 	@echo 'All tests passed.'
 
 bench:

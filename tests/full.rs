@@ -195,8 +195,8 @@ async fn mail_that_does_not_fit_into_safe_spool_stays_where_it_is() {
     let lies = |relay: &Relay| (files(&relay.spool()).len(), files(&safe).len());
     assert_eq!(lies(&relay), (1, 1), "{:?}, {:?}", files(&relay.spool()), files(&safe));
     assert!(files(&safe)[0].ends_with(".msg"));
-    let trouble = relay.log().into_iter().find(|line| line.contains("event=spool_trouble"));
-    println!("{}", trouble.expect("the log says that a power cut would lose it"));
+    // The log says that a power cut would lose it.
+    println!("{}", relay.wait_log(|line| line.contains("event=spool_trouble"), SOON).await);
     // A stop moves what fits and leaves the other.
     relay.restart().await;
     time.rule(&relay);

@@ -134,17 +134,8 @@ async fn the_last_200_of_300_verdicts_are_kept() {
     provider.wait_for_messages(300, SOON).await;
     wait_for_files(&relay.spool(), 0).await;
     let delivered = |line: &str| field(line, "event") == Some("delivered");
-    let ids = || -> Vec<String> {
-        let log = relay.log();
-        log.iter().filter(|line| delivered(line)).filter_map(|line| field(line, "id").map(str::to_owned)).collect()
-    };
-    // The last lines may still be on their way to us.
-    let (mut order, mut mark) = (ids(), 0);
-    while order.len() < 300 {
-        relay.wait_log_from(mark, delivered, SOON).await;
-        mark = relay.mark();
-        order = ids();
-    }
+    let order = relay.wait_lines(delivered, 300, SOON).await;
+    let order: Vec<String> = order.iter().filter_map(|line| field(line, "id").map(str::to_owned)).collect();
     let there = async {
         loop {
             let newest = json(&relay, "history").await["entries"][0]["id"].clone();

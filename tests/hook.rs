@@ -175,6 +175,9 @@ async fn a_full_queue_is_told_once_and_so_is_its_end() {
         // The next time is told again.
         assert_eq!(offer(&relay, 190_000, announced).await, 250);
         assert_eq!(offer(&relay, 190_000, announced).await, 452);
+        relay
+            .wait_lines(|line| field(line, "event") == Some("queue_full"), 2, std::time::Duration::from_secs(60))
+            .await;
         assert_eq!((count(&relay, "queue_full"), count(&relay, "queue_has_room")), (2, 1));
     }
 }

@@ -193,8 +193,7 @@ async fn the_strict_dialect_takes_what_the_book_allows() {
     device.write(b"NOOP\nNOOP\r\n").await.unwrap();
     device.expect(521).await;
     assert!(device.read_to_end().await.is_empty());
-    let accepted = relay.log().iter().filter(|line| line.contains("event=accepted")).count();
-    assert_eq!(accepted, 1);
+    assert_eq!(relay.wait_lines(|line| line.contains("event=accepted"), 1, SOON).await.len(), 1);
 }
 
 #[tokio::test]

@@ -65,7 +65,7 @@ async fn without_a_login_nothing_is_taken_where_it_is_required() {
     // Programs of the router itself are not devices.
     let sent = relay.command_with_input(&["send", "-f", "root@example.com", "ops@example.com"], b"x\n").await;
     assert!(sent.status.success(), "{}", String::from_utf8_lossy(&sent.stderr));
-    let accepted: Vec<String> = relay.log().into_iter().filter(|line| line.contains("event=accepted")).collect();
+    let accepted = relay.wait_lines(|line| line.contains("event=accepted"), 1, SOON).await;
     assert!(accepted.len() == 1 && accepted[0].contains("client=local"), "{accepted:?}");
 }
 
@@ -110,8 +110,8 @@ async fn wrong_logins_are_logged_and_end_the_session() {
     device.dialogue(&[(&plain("CAMERA", "s3cret-word"), 421)]).await;
     assert!(device.read_to_end().await.is_empty());
     relay.wait_log(|line| line.contains("event=login_failed") && line.contains("login=nobody "), SOON).await;
-    let failed = relay.log().iter().filter(|line| line.contains("event=login_failed client=127.0.0.1")).count();
-    assert_eq!(failed, 5);
+    let failed = relay.wait_lines(|line| line.contains("event=login_failed client=127.0.0.1"), 5, SOON).await;
+    assert_eq!(failed.len(), 5);
     assert!(!relay.log().iter().any(|line| line.contains("s3cret-word")));
 }
 

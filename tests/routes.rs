@@ -35,12 +35,7 @@ fn subjects(provider: &Provider) -> Vec<String> {
 }
 
 async fn delivered(relay: &Relay, count: usize) {
-    let mut mark = 0;
-    let removed = |relay: &Relay| relay.log().iter().filter(|line| field(line, "event") == Some("removed")).count();
-    while removed(relay) < count {
-        relay.wait_log_from(mark, |line| field(line, "event") == Some("removed"), SOON).await;
-        mark = relay.mark();
-    }
+    relay.wait_lines(|line| field(line, "event") == Some("removed"), count, SOON).await;
 }
 
 /// The first account meets `trouble`; mail takes the second, and the first again when `mend` has ended it.

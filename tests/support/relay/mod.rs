@@ -163,6 +163,20 @@ impl Relay {
         }
     }
 
+    /// Waits until so many lines of all runs fit, and returns all that do then: the program's words come to us behind
+    /// what it does. Panics with the log if there are not so many within `limit`.
+    pub async fn wait_lines(&self, fits: impl Fn(&str) -> bool, count: usize, limit: Duration) -> Vec<String> {
+        let mut mark = 0;
+        loop {
+            let found: Vec<String> = self.log().into_iter().filter(|line| fits(line)).collect();
+            if found.len() >= count {
+                return found;
+            }
+            self.wait_log_from(mark, &fits, limit).await;
+            mark = self.mark();
+        }
+    }
+
     /// A place in the log: the number of lines so far.
     pub fn mark(&self) -> usize {
         self.log.mark()
