@@ -129,8 +129,9 @@ async fn killed_again_and_again(durability: &str) {
         rounds() * CONNECTIONS
     );
     assert!(twice <= rounds() * CONNECTIONS, "{twice} came twice");
-    // A kill may come with the first of them; most do not.
-    assert!(promised.len() >= rounds() * SESSIONS * EACH / 100, "hardly anything was accepted before the kills");
+    // A kill may come with the first of them, so a few rounds say nothing about that.
+    let few = rounds() < 20;
+    assert!(few || promised.len() >= rounds() * SESSIONS * EACH / 20, "hardly anything was accepted before the kills");
     // What had left the queue never comes back.
     let mut removed = HashSet::new();
     for line in relay.log() {
