@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use crate::VERSION;
 use crate::config::{Relay, Settings};
-use crate::intake::{Desk, IntakeError, Origin};
+use crate::intake::{Desk, IntakeError};
 use crate::message::{Envelope, is_address};
 use crate::report::{BootFacts, BootMail, Event, boot_reason};
 use crate::system::{clock, interfaces};
@@ -23,8 +23,6 @@ const ANNOUNCED: &str = "announced";
 const LOOK: Duration = Duration::from_secs(5);
 /// How long the uplink is waited for before the mail goes into the queue all the same.
 const PATIENCE: Duration = Duration::from_secs(600);
-/// Bytes of the mail at most.
-const LIMIT: u64 = 64 << 10;
 
 /// What an earlier run left behind: the last one before this start of the router. Runs since then change nothing of it, so
 /// that the mail tells the truth even when the program was started again before it could be written.
@@ -117,7 +115,7 @@ async fn announce(settings: &Settings, desk: &Desk, last: &LastRun, waiting: (us
         Event::Advice { text: "notify_boot is on, but there is nobody to tell: set option admin".into() }.log();
         return Ok(());
     };
-    let from = if is_address(&from) { from } else { format!("postmaster@{hostname}") };
+    let from = settings.own_address(&hostname);
     let facts = BootFacts {
         pstore_has_dump: fs::read_dir("/sys/fs/pstore").is_ok_and(|mut files| files.next().is_some()),
         remembers: last.boot.is_some(),
@@ -142,11 +140,8 @@ async fn announce(settings: &Settings, desk: &Desk, last: &LastRun, waiting: (us
         last_stop: last.stopped,
     };
     let text = mail.text();
-    let origin = Origin { client: None, helo: hostname.clone(), protocol: "local", notice: true };
     let envelope = Envelope { from: from.clone(), to: vec![to.clone()], smtputf8: !to.is_ascii() };
-    let mut intake = desk.begin(LIMIT)?;
-    intake.push(&text).await?;
-    let taken = intake.finish(envelope, &origin, &hostname, &from).await?;
-    Event::Notified { id: taken.id, about: "start".into(), to }.log();
+    let id = desk.post(&text, envelope, &hostname, &from).await?;
+    Event::Notified { id, about: "start".into(), to }.log();
     Ok(())
 }

@@ -29,7 +29,8 @@ pub fn open(spool: &Path) -> (Arc<Mutex<History>>, mpsc::Receiver<Arc<Event>>) {
     (Arc::new(Mutex::new(History::decode(&bytes))), events)
 }
 
-fn lock(history: &Mutex<History>) -> MutexGuard<'_, History> {
+/// The history, for a moment.
+pub fn lock(history: &Mutex<History>) -> MutexGuard<'_, History> {
     history.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

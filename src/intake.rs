@@ -12,6 +12,9 @@ use crate::queue::{Draft, Entry, Meta, Spool, SpoolError, Undated};
 use crate::report::Event;
 use crate::system::clock;
 
+/// Bytes of a mail of our own at most: its texts are bounded, so this is never met.
+const OWN_LIMIT: u64 = 1 << 20;
+
 /// Why a message was not taken.
 #[derive(Debug)]
 pub enum IntakeError {
@@ -94,6 +97,23 @@ impl Desk {
     /// The reason why not.
     pub fn room_for(&self, size: u64) -> Result<(), IntakeError> {
         self.watch(size, self.spool.room_for(size))
+    }
+
+    /// Queues a mail of our own. `from` is its address in the header. Returns its name.
+    ///
+    /// # Errors
+    /// When the queue does not take it.
+    pub async fn post(
+        &self,
+        text: &[u8],
+        envelope: Envelope,
+        hostname: &str,
+        from: &str,
+    ) -> Result<String, IntakeError> {
+        let origin = Origin { client: None, helo: hostname.into(), protocol: "local", notice: true };
+        let mut intake = self.begin(OWN_LIMIT)?;
+        intake.push(text).await?;
+        Ok(intake.finish(envelope, &origin, hostname, from).await?.id)
     }
 
     /// Begins a message of at most `limit` bytes.

@@ -11,8 +11,8 @@ use super::device::Device;
 use super::oauth::OAuth;
 use super::pattern::Pattern;
 use super::secret::{MASK, Secret};
-use crate::message::FromPolicy;
 use crate::message::sender::Senders;
+use crate::message::{FromPolicy, is_address};
 
 /// Every default of every option. `docs/settings.md` lists them for people; a test compares the two.
 pub mod default {
@@ -265,6 +265,14 @@ pub struct Settings {
     pub devices: Vec<Device>,
     /// Sections `alias`.
     pub aliases: Vec<Alias>,
+}
+
+impl Settings {
+    /// The address that mail of the gateway itself comes from in its header; `hostname` is our own name.
+    pub fn own_address(&self, hostname: &str) -> String {
+        let from = self.accounts.first().map(|account| account.from.clone()).filter(|from| is_address(from));
+        from.unwrap_or_else(|| format!("postmaster@{hostname}"))
+    }
 }
 
 impl Account {

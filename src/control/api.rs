@@ -1,7 +1,7 @@
 //! The methods.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use serde_json::{Value, json};
@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{PAGE_LIMIT, view};
 use crate::VERSION;
+use crate::chronicle;
 use crate::config::Settings;
 use crate::dispatch::{Change, Health, Order, Page, Waiting, Which};
 use crate::oauth::{Later, jobs::Jobs};
@@ -95,9 +96,9 @@ impl Api {
             "delete" => self.change(params, Change::Delete).await,
             "history" => {
                 let (offset, limit) = (number("offset", 0)?, number("limit", PAGE_LIMIT)?.min(PAGE_LIMIT));
-                Ok(self.history.lock().unwrap_or_else(PoisonError::into_inner).entries(offset, limit))
+                Ok(chronicle::lock(&self.history).entries(offset, limit))
             }
-            "devices" => Ok(self.history.lock().unwrap_or_else(PoisonError::into_inner).devices()),
+            "devices" => Ok(chronicle::lock(&self.history).devices()),
             "wake" => {
                 let reason: String = params.get("reason").and_then(Value::as_str).unwrap_or("asked").into();
                 // It stands in the log: a word is enough.
@@ -175,7 +176,7 @@ impl Api {
                 "bytes": endangered_bytes,
                 "meaning": settings.relay.promise(),
             },
-            "counters": self.history.lock().unwrap_or_else(PoisonError::into_inner).counters(),
+            "counters": chronicle::lock(&self.history).counters(),
         }))
     }
 

@@ -5,14 +5,12 @@ use std::time::Instant;
 
 use super::reporter::{Batch, Reporter};
 use crate::config::Settings;
-use crate::intake::{Desk, IntakeError, Origin};
+use crate::intake::{Desk, IntakeError};
 use crate::message::{Envelope, header, is_address};
 use crate::queue::{Entry, Meta};
 use crate::report::{Event, Failure, Kind, Notice, Summary, SummaryItem};
 use crate::system::clock;
 
-/// Bytes of a notice at most: its texts are bounded, so this is never met.
-const NOTICE_LIMIT: u64 = 1 << 20;
 /// Characters of a subject that are kept for a summary.
 const SUBJECT_SHOWN: usize = 200;
 
@@ -87,12 +85,13 @@ impl Teller {
             return Ok(kind == Kind::Delayed);
         }
         let hostname = self.settings.relay.hostname();
+        let from = self.settings.own_address(&hostname);
         let failures: Vec<Failure> = failures.into_iter().map(|(_, failure)| failure).collect();
         let notice = Notice {
             kind,
             id: &id,
             hostname: &hostname,
-            from: &self.our_address(&hostname),
+            from: &from,
             to: &to,
             arrived: about.arrived,
             retry_until: Some(about.arrived.saturating_add_unsigned(self.settings.relay.retry_for.as_secs())),
@@ -101,7 +100,7 @@ impl Teller {
             failures: &failures,
         };
         let text = notice.text();
-        let notice = self.post(text, &to, &hostname).await?;
+        let notice = self.post(text, &from, &to, &hostname).await?;
         Event::Notified { id: notice, about: id, to }.log();
         Ok(true)
     }
@@ -112,9 +111,10 @@ impl Teller {
     /// When the queue does not take it.
     pub async fn summarize(&self, batch: &Batch) -> Result<(), IntakeError> {
         let hostname = self.settings.relay.hostname();
+        let from = self.settings.own_address(&hostname);
         let summary = Summary {
             hostname: &hostname,
-            from: &self.our_address(&hostname),
+            from: &from,
             to: &batch.to,
             kind: batch.kind,
             since: batch.since,
@@ -123,26 +123,16 @@ impl Teller {
             items: &batch.items,
             left_out: batch.left_out,
         };
-        let id = self.post(summary.text(), &batch.to, &hostname).await?;
+        let id = self.post(summary.text(), &from, &batch.to, &hostname).await?;
         let about = format!("{}-messages", batch.messages.len());
         Event::Notified { id, about, to: batch.to.clone() }.log();
         Ok(())
     }
 
-    /// The address in the header of our own mail.
-    fn our_address(&self, hostname: &str) -> String {
-        let from = self.account_from();
-        if is_address(&from) { from } else { format!("postmaster@{hostname}") }
-    }
-
     /// Queues a mail of our own, with the null sender: nothing about it ever comes back (RFC 5321 section 4.5.5).
-    async fn post(&self, text: Vec<u8>, to: &str, hostname: &str) -> Result<String, IntakeError> {
-        let origin = Origin { client: None, helo: hostname.into(), protocol: "local", notice: true };
+    async fn post(&self, text: Vec<u8>, from: &str, to: &str, hostname: &str) -> Result<String, IntakeError> {
         let envelope = Envelope { from: String::new(), to: vec![to.into()], smtputf8: !to.is_ascii() };
-        let mut intake = self.desk.begin(NOTICE_LIMIT)?;
-        intake.push(&text).await?;
-        let taken = intake.finish(envelope, &origin, hostname, &self.our_address(hostname)).await?;
-        Ok(taken.id)
+        self.desk.post(&text, envelope, hostname, from).await
     }
 }
 
