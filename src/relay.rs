@@ -34,21 +34,40 @@ const HOOK_EVENTS: usize = 512;
 /// Messages of an earlier run that are read at a time.
 const READ_AT_ONCE: usize = 64;
 
+/// How long a start waits for an earlier process to give up the queue: one that was killed amid a slow write to flash holds
+/// it for a moment after its end was seen.
+const LOCK_PATIENCE: Duration = Duration::from_secs(5);
+/// How often it looks meanwhile.
+const LOCK_LOOK: Duration = Duration::from_millis(20);
+
 /// How long the end of the program waits for a login that is being renewed: what the server has given is to be on disk.
 const LOGIN_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Keeps two programs from working on one queue; given up when dropped, or when the process ends however it may.
 pub struct SpoolLock(#[allow(dead_code, reason = "held, not read")] Flock<File>);
 
-/// Takes the queue for this process alone. `None` when another one has it.
+/// Takes the queue for this process alone. `None` when another one has it and keeps it.
 ///
 /// # Errors
 /// When the lock file can't be made.
-pub fn lock(spool: &Path) -> Result<Option<SpoolLock>> {
+pub async fn lock(spool: &Path) -> Result<Option<SpoolLock>> {
     let path = spool.join("lock");
     let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
-    let file = file.with_context(|| format!("can't make {}", path.display()))?;
-    Ok(Flock::lock(file, FlockArg::LockExclusiveNonblock).ok().map(SpoolLock))
+    let mut file = file.with_context(|| format!("can't make {}", path.display()))?;
+    let until = Instant::now() + LOCK_PATIENCE;
+    let mut told = false;
+    loop {
+        file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Ok(Some(SpoolLock(lock))),
+            Err(_) if Instant::now() > until => return Ok(None),
+            Err((file, _)) => file,
+        };
+        if !std::mem::replace(&mut told, true) {
+            let text = format!("another smtprelay works on {}, waiting for its end", spool.display());
+            Event::Advice { text }.log();
+        }
+        tokio::time::sleep(LOCK_LOOK).await;
+    }
 }
 
 /// What the owner should know about the settings, beside what is wrong in single lines.
@@ -77,7 +96,7 @@ pub async fn run(file: PathBuf, settings: Settings) -> Result<()> {
     let mut hangup = signal(SignalKind::hangup())?;
     system::raise_open_files();
     let spool = Spool::open(&settings.relay).map_err(|e| anyhow!("{e}; check options spool and safe_spool"))?;
-    let Some(_lock) = lock(&settings.relay.spool)? else {
+    let Some(_lock) = lock(&settings.relay.spool).await? else {
         bail!("another smtprelay works on {} already", settings.relay.spool.display());
     };
     let (history, events) = chronicle::open(&settings.relay.spool);

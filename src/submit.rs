@@ -225,7 +225,7 @@ async fn into_queue<R: Read>(
 ) -> Result<String> {
     let directory: &Path = &settings.relay.spool;
     let spool = Spool::open(&settings.relay).map_err(anyhow::Error::msg)?;
-    let Some(_lock) = relay::lock(directory)? else {
+    let Some(_lock) = relay::lock(directory).await? else {
         bail!("the gateway is starting or stopping; try again");
     };
     let (arrivals, _kept) = mpsc::unbounded_channel();

@@ -121,12 +121,13 @@ async fn killed_again_and_again(durability: &str) {
     let twice: usize = arrived.values().map(|count| count - 1).sum();
     println!(
         "{durability}: {} kills ({ways:?}) in {:?}: {} promised, 0 lost, {} arrived, {twice} came once more than needed, \
-         at most {} can: as many as were on their way to the provider at a kill",
+         at most {} can: as many as were on their way to the provider at a kill; {} starts waited for the lock",
         rounds(),
         began.elapsed(),
         promised.len(),
         arrived.len(),
-        rounds() * CONNECTIONS
+        rounds() * CONNECTIONS,
+        relay.log().iter().filter(|line| line.contains("waiting for its end")).count()
     );
     assert!(twice <= rounds() * CONNECTIONS, "{twice} came twice");
     // A kill may come with the first of them, so a few rounds say nothing about that.
@@ -187,6 +188,20 @@ async fn deferred_mail_is_moved_to_safety_at_the_order_to_stop() {
     provider.restart().await;
     relay.restart().await;
     provider.wait_for_messages(1, SOON).await;
+}
+
+/// A process that was killed amid a write to slow flash holds its lock for a moment after its end was seen.
+#[tokio::test]
+async fn a_lock_that_is_given_up_late_is_waited_for() {
+    let provider = Provider::builder().tls(TlsMode::Implicit).login("u", "p").start().await;
+    let mut relay = Relay::builder().durability("always").account("provider", &provider).start().await;
+    relay.kill9();
+    let lock = std::fs::File::options().write(true).open(relay.spool().join("lock")).unwrap();
+    let lock = nix::fcntl::Flock::lock(lock, nix::fcntl::FlockArg::LockExclusive).map_err(|(_, error)| error).unwrap();
+    relay.spawn();
+    relay.wait_log(|line| line.contains("waiting for its end"), SOON).await;
+    drop(lock);
+    relay.wait_until_listening().await;
 }
 
 #[tokio::test]
