@@ -4,7 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
@@ -74,14 +74,18 @@ pub fn files(spool: &Path) -> Vec<String> {
     names
 }
 
-/// Waits until so many files are in the queue: what came to nothing is removed behind the reply.
+/// Waits until so many files are in the queue: what came to nothing is removed behind the reply. Panics when nothing has
+/// changed for a minute: how long a backlog takes is up to the machine.
 pub async fn wait_for_files(spool: &Path, count: usize) {
-    let there = async {
-        while files(spool).len() != count {
-            tokio::time::sleep(Duration::from_millis(1)).await;
+    const STILL: Duration = Duration::from_secs(60);
+    let mut last = (files(spool), Instant::now());
+    while last.0.len() != count {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        let now = files(spool);
+        if now != last.0 {
+            last = (now, Instant::now());
+        } else if last.1.elapsed() > STILL {
+            panic!("there should be {count} files: {now:?}");
         }
-    };
-    if tokio::time::timeout(Duration::from_secs(60), there).await.is_err() {
-        panic!("there should be {count} files: {:?}", files(spool));
     }
 }
