@@ -5,7 +5,7 @@ mod commands;
 use std::path::Path;
 use std::process::ExitCode;
 
-use commands::{Asked, Command, ask, complain, exit, login, parse, print, wait_for};
+use commands::{Asked, Command, ask, complain, exit, login, parse, print, test, wait_for};
 use smtprelay::config::{self, Loaded, Settings, Severity};
 use smtprelay::relay;
 use smtprelay::submit::{self, Request};
@@ -48,6 +48,7 @@ fn execute(command: Command, file: &Path) -> ExitCode {
         Command::Show => print(&config::show(&loaded.settings)),
         Command::Ask { question, json } => ask(&question, json, &loaded.settings),
         Command::Login(account) => login(&account, &loaded.settings, runtime()),
+        Command::Test(what) => test(&what, &loaded.settings, runtime()),
         Command::Send(request) => send(request, &loaded.settings),
     }
 }

@@ -4,11 +4,13 @@ mod ask;
 mod login;
 mod parse;
 mod providers;
+mod test;
 mod text;
 
 pub use ask::ask;
 pub use login::login;
 pub use parse::{Asked, Command, parse};
+pub use test::test;
 
 use std::io::Write;
 use std::pin::Pin;

@@ -3,6 +3,8 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use super::test::Test;
+use smtprelay::message::is_address;
 use smtprelay::submit::Request;
 use smtprelay::{VERSION, config};
 
@@ -25,6 +27,8 @@ usage: smtprelay COMMAND [--config FILE]
   history [--json]     the last verdicts
   devices [--json]     who sent, or tried to
   wake [REASON]        something outside has changed (uplink, clock): try everything now
+  test [ACCOUNT] RCPT [--verbose] [--json]
+                       send one test mail at once and show each step; --verbose: and all that was said
   login ACCOUNT        sign in with the provider, for an account with auth 'xoauth2'
   send [OPTIONS] [RECIPIENT...]
                        send the message on stdin, like sendmail:
@@ -62,6 +66,7 @@ pub enum Command {
     Show,
     Ask { question: Question, json: bool },
     Login(String),
+    Test(Test),
     Send(Request),
 }
 
@@ -97,13 +102,14 @@ pub fn parse(arguments: Vec<OsString>) -> Result<Asked, String> {
 
 fn parse_own(arguments: Vec<OsString>, mut file: PathBuf) -> Result<Asked, String> {
     let mut parser = lexopt::Parser::from_iter(arguments);
-    let (mut words, mut foreground, mut json) = (Vec::new(), false, false);
+    let (mut words, mut foreground, mut json, mut verbose) = (Vec::new(), false, false, false);
     while let Some(argument) = parser.next().map_err(|e| e.to_string())? {
         use lexopt::prelude::*;
         match argument {
             Long("config") | Short('c') => file = parser.value().map_err(|e| e.to_string())?.into(),
             Long("foreground") => foreground = true,
             Long("json") => json = true,
+            Long("verbose") | Short('v') => verbose = true,
             Long("version") | Short('V') => return Ok(Asked::Print(format!("smtprelay {VERSION}\n"))),
             Long("help") | Short('h') => return Ok(Asked::Print(HELP.into())),
             Value(word) => words.push(word.into_string().map_err(|word| format!("not UTF-8: {}", word.display()))?),
@@ -117,6 +123,13 @@ fn parse_own(arguments: Vec<OsString>, mut file: PathBuf) -> Result<Asked, Strin
         ["show"] => Command::Show,
         ["providers"] => return super::providers::providers(None, json).map(Asked::Print),
         ["providers", name] => return super::providers::providers(Some(name), json).map(Asked::Print),
+        ["test", to] | ["test", _, to] if !is_address(to) => {
+            return Err(format!("'{to}' is no mail address: test needs who is to get the mail"));
+        }
+        ["test", account @ .., to] if account.len() < 2 => {
+            Command::Test(Test { account: account.concat(), to: (*to).into(), verbose, json })
+        }
+        ["test"] => return Err("test needs who is to get the mail".into()),
         ["login", account] => Command::Login((*account).into()),
         ["login"] => return Err("login needs the name of an account".into()),
         ["help"] => return Ok(Asked::Print(HELP.into())),
@@ -126,9 +139,11 @@ fn parse_own(arguments: Vec<OsString>, mut file: PathBuf) -> Result<Asked, Strin
     match &command {
         Command::Run { .. } if json => Err("run has no --json".into()),
         Command::Check | Command::Show | Command::Login(_) if json => {
-            Err("only status, queue, history, devices and providers have --json".into())
+            Err("only status, queue, history, devices, providers and test have --json".into())
         }
         Command::Run { .. } => Ok(Asked::Do(command, file)),
+        Command::Test(_) if !foreground => Ok(Asked::Do(command, file)),
+        _ if verbose => Err("--verbose belongs behind test".into()),
         _ if foreground => Err("--foreground belongs behind run".into()),
         _ => Ok(Asked::Do(command, file)),
     }

@@ -131,12 +131,17 @@ pub fn status(status: &Value) -> String {
         let _ = writeln!(out, "the clock is not set");
     }
     for account in list(status, "accounts") {
-        let _ = write!(out, "account {}: ", text(account, "name"));
-        let _ = match account.get("paused").filter(|paused| !paused.is_null()) {
-            Some(paused) => writeln!(out, "paused for {}: {}", ago(number(paused, "since")), text(paused, "reason")),
-            None => writeln!(out, "fine, or not tried yet"),
-        };
+        account_lines(&mut out, account);
     }
+    let today = part("today");
+    let _ = writeln!(
+        out,
+        "today (UTC): {} accepted, {} delivered, {} failed, {} refused",
+        number(today, "accepted"),
+        number(today, "delivered"),
+        number(today, "failed"),
+        number(today, "refused")
+    );
     let _ = writeln!(
         out,
         "queue: {} messages ({} held), {} of {}",
@@ -156,6 +161,48 @@ pub fn status(status: &Value) -> String {
         );
     }
     out
+}
+
+/// One account: what is set, then whether it works and when it last did.
+fn account_lines(out: &mut String, account: &Value) {
+    let port = number(account, "port");
+    let _ = write!(out, "account {}: {} port {port}", text(account, "name"), text(account, "host"));
+    let _ = write!(out, ", tls {}", text(account, "tls_mode"));
+    let _ = match text(account, "auth") {
+        "none" => writeln!(out, ", no login"),
+        auth => {
+            writeln!(out, ", login {} with {}", text(account, "username"), login_word(auth, text(account, "secret")))
+        }
+    };
+    if let Some(paused) = account.get("paused").filter(|paused| !paused.is_null()) {
+        let (since, next) = (ago(number(paused, "since")), ago(number(paused, "next")));
+        let _ = writeln!(out, "  PAUSED for {since}, next look in {next}: {}", text(paused, "reason"));
+    }
+    let Some(last) = account.get("last").filter(|last| !last.is_null()) else {
+        let _ = writeln!(out, "  no mail has left through it yet: try smtprelay test {} RCPT", text(account, "name"));
+        return;
+    };
+    let _ = write!(out, "  last mail {} to {}, {}", when(last, "time"), text(last, "to"), text(last, "tls"));
+    let _ = match text(last, "verified") {
+        _ if text(last, "tls") == "none" => writeln!(out, ": NOT protected"),
+        "no" => writeln!(out, " {}, certificate NOT checked", text(last, "cipher")),
+        how => {
+            let how = if how == "ca" { "checked" } else { "pinned" };
+            let until = when(last, "expires");
+            let until = if until.is_empty() { until } else { format!(", good until {until}") };
+            writeln!(out, " {}, certificate {how}{until}", text(last, "cipher"))
+        }
+    };
+}
+
+/// How an account logs in, and whether it can.
+fn login_word(auth: &str, secret: &str) -> &'static str {
+    match (auth, secret) {
+        ("xoauth2", "missing") => "a token, but nobody has signed in",
+        ("xoauth2", _) => "a token",
+        (_, "missing") => "a password, but none is set",
+        _ => "a password",
+    }
 }
 
 /// What a change has done.

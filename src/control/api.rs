@@ -7,15 +7,14 @@ use std::time::Instant;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::test::{Tests, Works};
 use super::{PAGE_LIMIT, view};
-use crate::VERSION;
 use crate::chronicle;
-use crate::config::Settings;
-use crate::dispatch::{Change, Health, Order, Page, Waiting, Which};
+use crate::config::{Settings, providers};
+use crate::dispatch::{Change, Order, Page, Waiting, Which};
 use crate::oauth::{Later, jobs::Jobs};
 use crate::queue::{Entry, MessageId, Spool, SpoolError, blocking};
 use crate::report::History;
-use crate::system::clock;
 
 /// Bytes of a message's header that are shown.
 const HEADER_SHOWN: usize = 32 << 10;
@@ -55,12 +54,13 @@ impl fmt::Display for Refusal {
 
 /// All that the methods need.
 pub struct Api {
-    settings: watch::Receiver<Arc<Settings>>,
-    spool: Arc<Spool>,
+    pub(super) settings: watch::Receiver<Arc<Settings>>,
+    pub(super) spool: Arc<Spool>,
     orders: mpsc::Sender<Order>,
-    history: Arc<Mutex<History>>,
+    pub(super) history: Arc<Mutex<History>>,
     logins: Jobs,
-    started: Instant,
+    tests: Tests,
+    pub(super) started: Instant,
 }
 
 impl Api {
@@ -71,7 +71,8 @@ impl Api {
         orders: mpsc::Sender<Order>,
         history: Arc<Mutex<History>>,
     ) -> Self {
-        Self { settings, spool, orders, history, logins: Jobs::default(), started: Instant::now() }
+        let (logins, tests) = (Jobs::default(), Tests::default());
+        Self { settings, spool, orders, history, logins, tests, started: Instant::now() }
     }
 
     /// Calls `method` with `params`.
@@ -106,12 +107,19 @@ impl Api {
                 self.order(|answer| Order::Wake { reason, answer }).await?;
                 Ok(json!({}))
             }
+            "test" => {
+                let text = |name| params.get(name).and_then(Value::as_str).unwrap_or_default();
+                let settings = self.settings.borrow().clone();
+                self.tests.start(&settings, text("account"), text("to"), works(self.orders.clone()))
+            }
+            "job" => self.tests.job(params.get("id").and_then(Value::as_str).unwrap_or_default()),
+            "providers" => Ok(json!({ "providers": providers::entries() })),
             "login_start" | "login_poll" => self.login(method == "login_start", params).await,
             other => Err(Refusal::Wrong(format!("there is no method '{other}'"))),
         }
     }
 
-    async fn order<T>(&self, order: impl FnOnce(oneshot::Sender<T>) -> Order) -> Result<T, Refusal> {
+    pub(super) async fn order<T>(&self, order: impl FnOnce(oneshot::Sender<T>) -> Order) -> Result<T, Refusal> {
         let ending = || Refusal::Failed("the gateway is ending".into());
         let (answer, answered) = oneshot::channel();
         self.orders.send(order(answer)).await.map_err(|_| ending())?;
@@ -137,47 +145,6 @@ impl Api {
             }
             Ok(answer)
         })
-    }
-
-    async fn status(&self) -> Result<Value, Refusal> {
-        let health = self.order(|answer| Order::Health { answer }).await?;
-        let settings = self.settings.borrow().clone();
-        let ((bytes, _, limit), wear) = (self.spool.usage_now(), self.spool.wear());
-        let (endangered, endangered_bytes) = self.spool.in_danger();
-        let safe = settings.relay.safe_spool.as_ref().map(|path| {
-            json!({ "path": path.display().to_string(), "files_written": wear.files, "bytes_written": wear.bytes })
-        });
-        let accounts: Vec<Value> = health
-            .accounts
-            .iter()
-            .map(|account| {
-                let paused = account.pause.as_ref().map(|pause| {
-                    json!({ "reason": pause.reason, "since": pause.since.as_secs(), "next": pause.next.as_secs() })
-                });
-                json!({ "name": account.name, "paused": paused })
-            })
-            .collect();
-        Ok(json!({
-            "version": VERSION,
-            "running": self.started.elapsed().as_secs(),
-            "health": sentence(&health),
-            "clock": { "set": clock::is_set(), "now": clock::now() },
-            "accounts": accounts,
-            "queue": {
-                "messages": health.waiting,
-                "held": health.held,
-                "bytes": bytes,
-                "limit": limit,
-                "recovering": health.recovering,
-            },
-            "safe_spool": safe,
-            "power_cut": {
-                "messages": endangered,
-                "bytes": endangered_bytes,
-                "meaning": settings.relay.promise(),
-            },
-            "counters": chronicle::lock(&self.history).counters(),
-        }))
     }
 
     async fn queue(&self, offset: usize, limit: usize) -> Result<Value, Refusal> {
@@ -241,23 +208,18 @@ fn wake(orders: mpsc::Sender<Order>) -> Later<'static, ()> {
     })
 }
 
+/// An account has taken a test mail: its pause is over.
+fn works(orders: mpsc::Sender<Order>) -> Works {
+    Box::new(move |account| {
+        // Without a dispatcher the gateway is ending.
+        Box::pin(async move { drop(orders.send(Order::Works { account }).await) })
+    })
+}
+
 /// The message that is meant.
 fn one(params: &Value) -> Result<MessageId, Refusal> {
     let text = params.get("id").and_then(Value::as_str).unwrap_or_default();
     text.to_ascii_uppercase().parse().map_err(|error| Refusal::Wrong(format!("'{text}': {error}")))
-}
-
-/// How things are, in one line.
-fn sentence(health: &Health) -> String {
-    let waiting = match health.waiting {
-        0 => "nothing waits".to_string(),
-        1 => "1 message waits".to_string(),
-        n => format!("{n} messages wait"),
-    };
-    match &health.paused {
-        Some((reason, next)) => format!("Not relaying, {waiting}, next look in {} s: {reason}", next.as_secs()),
-        None => format!("Relaying; {waiting}."),
-    }
 }
 
 /// A message of a list; `None` when it has left the queue while we looked.

@@ -1,11 +1,13 @@
 //! How the running gateway is asked and steered: one set of methods, spoken as JSON.
 //!
-//! `api` holds the methods, `socket` serves them on a private unix socket, `client` is the other end of it for the
-//! command line, `view` says how a message looks.
+//! `api` holds the methods, `status` and `test` two that are more than a few lines, `socket` serves them on a private unix
+//! socket, `client` is the other end of it for the command line, `view` says how a message looks.
 
 pub mod api;
 pub mod client;
 pub mod socket;
+mod status;
+pub mod test;
 pub mod view;
 
 pub use api::Api;

@@ -152,5 +152,5 @@ async fn open_connection(job: &mut Job) -> Result<Connection, Trouble> {
         let ending = || Trouble::new(TroubleKind::Setup, "the program is ending");
         job.connector = Some(prepared.ok_or_else(ending)??);
     }
-    connect(&job.account, &job.hostname, job.connector.as_ref()).await
+    connect(&job.account, &job.hostname, job.connector.as_ref(), None).await
 }

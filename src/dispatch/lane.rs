@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use tokio_rustls::TlsConnector;
 
-use crate::config::{Account, TlsMode};
+use crate::config::Account;
+use crate::outbound::check::{self, judges_certificates};
 use crate::outbound::verdict::TroubleKind;
 use crate::outbound::{Connection, Trouble};
 use crate::report::Event;
@@ -37,6 +38,8 @@ pub struct PauseFacts {
     pub since: Duration,
     /// How long until the next look.
     pub next: Duration,
+    /// The remedy alone; empty: there is none that stands by itself.
+    pub remedy: String,
 }
 
 /// What a delivery takes along.
@@ -114,6 +117,7 @@ impl Lane {
     pub fn paused(&self, now: Instant) -> Option<PauseFacts> {
         self.pause.as_ref().map(|pause| PauseFacts {
             reason: pause.trouble.reason.clone(),
+            remedy: pause.trouble.remedy.clone(),
             since: now.saturating_duration_since(pause.since),
             next: pause.until.saturating_duration_since(now),
         })
@@ -136,15 +140,12 @@ impl Lane {
     /// Waits as long as the clock is evidently wrong: no certificate can be judged, and dates would be wrong. Tells
     /// whether it does.
     pub fn waits_for_clock(&mut self, now: Instant) -> bool {
-        let account = &self.account;
-        let judges = account.tls != TlsMode::None && account.verify && account.fingerprint.is_none();
+        let judges = judges_certificates(&self.account);
         let patient = now.saturating_duration_since(self.made) < CLOCK_PATIENCE;
         if clock::is_set() || !(judges || patient) {
             return false;
         }
-        let reason = "the clock of this router is not set, so no certificate can be checked and no date be right; \
-                      check that NTP works";
-        self.pause(&Trouble::new(TroubleKind::Clock, reason), now);
+        self.pause(&check::clock_trouble(), now);
         true
     }
 

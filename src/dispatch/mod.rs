@@ -42,7 +42,7 @@ use routes::{RouteId, Routes};
 use settle::Left;
 use tell::Teller;
 
-pub use orders::{Change, Changed, Health, Order, Page, Standing, Waiting, Which};
+pub use orders::{AccountHealth, Change, Changed, Health, Order, Page, Standing, Waiting, Which};
 
 /// How often waiting mail is looked through for what needs care.
 const CARE: Duration = Duration::from_secs(10);

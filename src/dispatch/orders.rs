@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+use super::lane::Lane;
 pub use super::lane::PauseFacts;
 use super::{Dispatch, Step};
 use crate::queue::journal::Note;
@@ -102,6 +103,8 @@ pub enum Order {
     Change { which: Which, change: Change, answer: oneshot::Sender<Changed> },
     /// Something outside has changed: look at the provider now, try everything.
     Wake { reason: String, answer: oneshot::Sender<()> },
+    /// An account was seen to work, by other means than the queue's.
+    Works { account: String },
     /// How things are.
     Health { answer: oneshot::Sender<Health> },
 }
@@ -127,6 +130,10 @@ impl Dispatch {
                 Event::Woken { reason }.log();
                 self.wake();
                 let _ = answer.send(());
+            }
+            Order::Works { account } => {
+                let named = |lane: &&mut Lane| lane.name() == account;
+                self.lanes.all().find(named).into_iter().for_each(Lane::works);
             }
             Order::Change { which, change, answer } => self.change(which, change, answer),
         }

@@ -131,8 +131,8 @@ fn number(text: &[u8], digits: std::ops::RangeInclusive<usize>) -> Option<i64> {
     std::str::from_utf8(text).ok()?.parse().ok()
 }
 
-/// Days from 1970 to a day; `month` counts from 0.
-fn days_from_1970(year: i64, month: usize, day: i64) -> i64 {
+/// Days from 1970 to a day; `month` counts from 0, `day` from 1.
+pub fn days_from_1970(year: i64, month: usize, day: i64) -> i64 {
     let before = [0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334];
     // Leap days lie at the end of February: January and February still belong to the year before.
     let leap_years = if month < 2 { year - 1 } else { year };

@@ -89,7 +89,8 @@ pub fn post<'a>(
 
 fn unreachable(url: &Url, what: &str) -> Trouble {
     let Url { host, .. } = url;
-    Trouble::new(TroubleKind::Unreachable, format!("the login server {host} {what}; if that stays, check the uplink"))
+    const LOOK: &str = "if that stays, check the uplink";
+    Trouble::new(TroubleKind::Unreachable, format!("the login server {host} {what}; {LOOK}")).remedy(LOOK)
 }
 
 async fn exchange(url: &Url<'_>, form: &Form, connector: &TlsConnector) -> Result<Answer, Trouble> {

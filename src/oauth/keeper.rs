@@ -92,6 +92,12 @@ pub(super) fn task(work: Later<'static, Got>) -> JoinHandle<Got> {
     tokio::spawn(work)
 }
 
+/// Whether somebody has signed in for an account with these settings. Reads a file: call it off the runtime thread.
+pub fn signed_in(account: &Account) -> bool {
+    let Ok((oauth, store)) = parts(account) else { return false };
+    matches!(store.load(), Ok(Some(login)) if login.fits(&oauth))
+}
+
 /// The mail server has taken a token.
 pub async fn taken(account: &Account) {
     if let Ok((_, store)) = parts(account) {
@@ -229,7 +235,8 @@ impl State {
 
 fn sign_in(account: &Account, what: &str) -> Trouble {
     let name = &account.name;
-    Trouble::new(TroubleKind::Login, format!("account '{name}' can't log in, {what}: run smtprelay login {name}"))
+    let remedy = format!("run smtprelay login {name}");
+    Trouble::new(TroubleKind::Login, format!("account '{name}' can't log in, {what}: {remedy}")).remedy(remedy)
 }
 
 /// RFC 6749 section 6.
@@ -237,7 +244,7 @@ async fn renewed(account: &Account, login: &Login) -> Result<Tokens, Trouble> {
     let judges = account.tls != TlsMode::None;
     if judges && !clock::is_set() {
         let reason = "the clock of this router is not set, so no login server can be checked; check that NTP works";
-        return Err(Trouble::new(TroubleKind::Clock, reason));
+        return Err(Trouble::new(TroubleKind::Clock, reason).remedy("check that NTP works"));
     }
     let server = Server::of(account).await?;
     let form = Form::new().add("grant_type", "refresh_token").add("refresh_token", login.refresh.expose());

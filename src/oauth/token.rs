@@ -121,7 +121,7 @@ impl<'a> Server<'a> {
         };
         let gap = if text.is_empty() { "" } else { ": " };
         let what = format!("the login server refused account '{account}' ({code}{gap}{text}); {remedy}");
-        Trouble::new(kind, what)
+        Trouble::new(kind, what).remedy(remedy)
     }
 }
 

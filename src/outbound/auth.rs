@@ -16,6 +16,8 @@ use crate::oauth::keeper;
 /// In the order of preference. All of them run inside TLS, so the simplest is the best.
 const MECHANISMS: [(u64, &str); 3] = [(AUTH_PLAIN, "PLAIN"), (AUTH_LOGIN, "LOGIN"), (AUTH_CRAM_MD5, "CRAM-MD5")];
 
+const HOST_AND_PORT: &str = "check host and port";
+
 /// Logs in with the first mechanism that the server offers and does not call unknown.
 ///
 /// # Errors
@@ -47,8 +49,8 @@ pub async fn log_in(
         }
     }
     let Some(reply) = refused else {
-        let reason = format!("{host} offers no login that is known here (PLAIN, LOGIN, CRAM-MD5); check host and port");
-        return Err(Trouble::new(TroubleKind::Login, reason));
+        let reason = format!("{host} offers no login that is known here (PLAIN, LOGIN, CRAM-MD5); {HOST_AND_PORT}");
+        return Err(Trouble::new(TroubleKind::Login, reason).remedy(HOST_AND_PORT));
     };
     Err(refused_login(&reply, host, account.shown_username()))
 }
@@ -65,8 +67,9 @@ fn refused_login(reply: &Reply, host: &str, username: &str) -> Trouble {
         }
         Judged::Message(_) => Trouble::new(
             TroubleKind::Login,
-            format!("{host} answered the login of '{username}' with: {reply}; check host and port"),
-        ),
+            format!("{host} answered the login of '{username}' with: {reply}; {HOST_AND_PORT}"),
+        )
+        .remedy(HOST_AND_PORT),
     }
 }
 
@@ -81,9 +84,10 @@ async fn log_in_with_token(
     // Microsoft knows only the first, Google both.
     let Some(mechanism) = [AUTH_XOAUTH2, AUTH_OAUTHBEARER].into_iter().find(|m| offers.auth_mechanisms & m != 0) else {
         let reason = format!(
-            "{host} offers no login with tokens (XOAUTH2, OAUTHBEARER): check host and port, or set auth 'password'"
+            "{host} offers no login with tokens (XOAUTH2, OAUTHBEARER): {HOST_AND_PORT}, or set auth 'password'"
         );
-        return Err(Trouble::new(TroubleKind::Login, reason));
+        let remedy = format!("{HOST_AND_PORT}, or set auth 'password'");
+        return Err(Trouble::new(TroubleKind::Login, reason).remedy(remedy));
     };
     let mut refused: Option<(Secret, Reply)> = None;
     for _ in 0..2 {
@@ -109,10 +113,9 @@ async fn log_in_with_token(
 /// The mail server refuses the tokens that the login server gives.
 fn no_use(host: &str, username: &str, account: &Account, reply: &Reply) -> Trouble {
     let name = &account.name;
-    let reason = format!(
-        "{host} {REFUSED_LOGIN} of '{username}' with a fresh token: {reply}; sign in anew as {username}: smtprelay login {name}"
-    );
-    Trouble::new(TroubleKind::Login, reason)
+    let remedy = format!("sign in anew as {username}: smtprelay login {name}");
+    let reason = format!("{host} {REFUSED_LOGIN} of '{username}' with a fresh token: {reply}; {remedy}");
+    Trouble::new(TroubleKind::Login, reason).remedy(remedy)
 }
 
 /// One exchange with a token; returns the reply that ends it.

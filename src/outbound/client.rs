@@ -15,7 +15,8 @@ use tokio_rustls::rustls::pki_types::ServerName;
 use super::auth;
 use super::patience::Patience;
 use super::reply::{Reply, shown};
-use super::tls;
+use super::tls::{self, PORT_AND_TLS};
+use super::trace::{Step, Trace};
 use super::verdict::{Judged, Stage, Trouble, TroubleKind, judge};
 use super::wire::{Stream, Wire};
 use crate::config::{Account, TlsMode};
@@ -47,24 +48,24 @@ pub struct Connection {
 
 /// Something went wrong while `what` was being done; `limit` is how long the server had. Not for replies to a message.
 pub(super) fn broken(error: &Error, wire: &Wire, host: &str, what: &str, limit: Duration) -> Trouble {
-    const LOOK: &str = "; if that stays, check the uplink, option host and option port";
+    const LOOK: &str = "if that stays, check the uplink, option host and option port";
     let last = wire.last_line();
     // Much of what is not SMTP says nothing.
     let said = shown(last, 80);
     let reason = match error {
         Error::UnexpectedReply(reply) => return opening(&Reply::new(reply, last), host, what),
-        Error::Timeout => format!("{host} was silent for {} s at {what}{LOOK}", limit.as_secs()),
+        Error::Timeout => format!("{host} was silent for {} s at {what}; {LOOK}", limit.as_secs()),
         Error::UnparseableReply if wire.is_closed() && last.is_empty() => {
-            format!("{host} closed the connection at {what} without a word{LOOK}")
+            format!("{host} closed the connection at {what} without a word; {LOOK}")
         }
         Error::UnparseableReply if wire.is_closed() => {
-            format!("{host} closed the connection at {what}; its last words were: {said}{LOOK}")
+            format!("{host} closed the connection at {what}; its last words were: {said}; {LOOK}")
         }
-        Error::UnparseableReply => format!("{host} answered {what} with something that is not SMTP: {said}{LOOK}"),
-        Error::Io(error) => format!("the connection to {host} broke at {what}: {error}{LOOK}"),
-        other => format!("{what} at {host} failed: {other}{LOOK}"),
+        Error::UnparseableReply => format!("{host} answered {what} with something that is not SMTP: {said}; {LOOK}"),
+        Error::Io(error) => format!("the connection to {host} broke at {what}: {error}; {LOOK}"),
+        other => format!("{what} at {host} failed: {other}; {LOOK}"),
     };
-    Trouble::new(TroubleKind::Unreachable, reason)
+    Trouble::new(TroubleKind::Unreachable, reason).remedy(LOOK)
 }
 
 /// A refusal before anything was said about a message.
@@ -85,23 +86,26 @@ fn watch_path(stream: &TcpStream) -> nix::Result<()> {
     setsockopt(stream, sockopt::KeepAlive, &true)
 }
 
-async fn tcp(account: &Account, limit: Duration) -> Result<TcpStream, Trouble> {
+async fn tcp(account: &Account, limit: Duration, trace: Option<&Trace>) -> Result<TcpStream, Trouble> {
     let host = &account.host;
-    let unreachable = |reason: String| Trouble::new(TroubleKind::Unreachable, reason);
+    let unreachable = |what: String, remedy: &str| Trouble::new(TroubleKind::Unreachable, what + remedy).remedy(remedy);
     let resolved = timeout(LOOKUP_TIME, lookup_host((host.as_str(), account.port))).await;
     let addresses: Vec<SocketAddr> = match resolved {
         Ok(Ok(found)) => found.take(ADDRESSES).collect(),
         Ok(Err(error)) => {
-            return Err(unreachable(format!(
-                "the name {host} can't be looked up ({error}): the uplink or its DNS is down, or the name is wrong"
-            )));
+            return Err(unreachable(
+                format!("the name {host} can't be looked up ({error}): "),
+                "the uplink or its DNS is down, or the name is wrong",
+            ));
         }
         Err(_) => {
-            return Err(unreachable(format!(
-                "no answer when looking up the name {host}: the uplink or its DNS is down"
-            )));
+            return Err(unreachable(
+                format!("no answer when looking up the name {host}: "),
+                "the uplink or its DNS is down",
+            ));
         }
     };
+    done(trace, Step::Dns, || found(host, &addresses));
     let mut last = format!("the name {host} has no address");
     for address in addresses {
         match timeout(limit, TcpStream::connect(address)).await {
@@ -110,13 +114,37 @@ async fn tcp(account: &Account, limit: Duration) -> Result<TcpStream, Trouble> {
                 let _ = stream.set_nodelay(true);
                 // Without it a dead path is seen only when the patience with the server ends.
                 let _ = watch_path(&stream);
+                if account.tls == TlsMode::Implicit {
+                    done(trace, Step::Tcp, || connected(account));
+                }
                 return Ok(stream);
             }
             Ok(Err(error)) => last = format!("no connection to {host} ({address}): {error}"),
             Err(_) => last = format!("no answer from {host} ({address}) within {} s", limit.as_secs()),
         }
     }
-    Err(unreachable(format!("{last}; check the uplink, option host and option port")))
+    Err(unreachable(last + "; ", "check the uplink, option host and option port"))
+}
+
+/// Tells whoever looks on that a step is done.
+fn done(trace: Option<&Trace>, step: Step, text: impl FnOnce() -> String) {
+    if let Some(trace) = trace {
+        trace.done(step, text());
+    }
+}
+
+/// The answer of the name service, for people.
+fn found(host: &str, addresses: &[SocketAddr]) -> String {
+    match addresses {
+        [one] if one.ip().to_string() == host => format!("{host} is an address, no name has to be looked up"),
+        [one] => format!("{host} has the address {}", one.ip()),
+        [first, more @ ..] => format!("{host} has the addresses {} and {} more", first.ip(), more.len()),
+        [] => format!("{host} has no address"),
+    }
+}
+
+fn connected(account: &Account) -> String {
+    format!("{} takes connections on port {}", account.host, account.port)
 }
 
 async fn handshake(
@@ -127,7 +155,8 @@ async fn handshake(
 ) -> Result<Stream, Trouble> {
     let host = &account.host;
     let name = ServerName::try_from(host.clone()).map_err(|_| {
-        Trouble::new(TroubleKind::Setup, format!("option host '{host}' is not a name that a certificate can have"))
+        let reason = format!("option host '{host}' is not a name that a certificate can have");
+        Trouble::new(TroubleKind::Setup, reason)
     })?;
     match timeout(limit, connector.connect(name, stream)).await {
         Ok(Ok(stream)) => Ok(Stream::Tls(Box::new(stream))),
@@ -135,7 +164,8 @@ async fn handshake(
         Err(_) => Err(Trouble::new(
             TroubleKind::Unreachable,
             format!("{host} did not finish the TLS handshake within {} s; check port and tls", limit.as_secs()),
-        )),
+        )
+        .remedy("check port and tls")),
     }
 }
 
@@ -163,31 +193,67 @@ async fn ehlo(client: &mut SmtpClient<Wire>, host: &str, name: &str) -> Result<E
     }
 }
 
-/// Connects, protects the connection as the account demands, and logs in. `name` is ours.
+/// Connects, protects the connection as the account demands, and logs in. `name` is ours; `trace` is told of each step.
 ///
 /// # Errors
 /// What keeps the account from working, in words. No password leaves before the server has been verified.
-pub async fn connect(account: &Account, name: &str, connector: Option<&TlsConnector>) -> Result<Connection, Trouble> {
+pub async fn connect(
+    account: &Account,
+    name: &str,
+    connector: Option<&TlsConnector>,
+    trace: Option<&Trace>,
+) -> Result<Connection, Trouble> {
     let host = &account.host;
     let connector =
         || connector.ok_or_else(|| Trouble::new(TroubleKind::Setup, "TLS was not prepared for this account"));
     let patience = Patience(account.timeout);
-    let tcp = tcp(account, patience.connection()).await?;
+    let tcp = tcp(account, patience.connection(), trace).await?;
     let stream = match account.tls {
         TlsMode::Implicit => handshake(tcp, account, connector()?, patience.handshake()).await?,
         TlsMode::StartTls | TlsMode::None => Stream::Plain(tcp),
     };
-    let mut client = SmtpClient { stream: Wire::new(stream), timeout: patience.command() };
+    let mut client = SmtpClient { stream: Wire::new(stream).follow(trace), timeout: patience.command() };
+    let implicit = account.tls == TlsMode::Implicit;
+    if implicit {
+        protected(trace, &client.stream, account);
+    }
     greeting(&mut client, host).await?;
+    if !implicit {
+        done(trace, Step::Tcp, || connected(account));
+    }
     let mut offers = ehlo(&mut client, host, name).await?;
     if account.tls == TlsMode::StartTls {
         client = start_tls(client, account, &offers, connector()?, patience).await?;
+        client.stream = client.stream.follow(trace);
+        protected(trace, &client.stream, account);
         // RFC 3207 section 4.2: what was said before TLS counts for nothing.
         offers = ehlo(&mut client, host, name).await?;
     }
     let tls = tls::facts(client.stream.stream(), account);
+    if let Some(trace) = trace.filter(|_| account.tls == TlsMode::None) {
+        trace.skip(Step::Tls, "without TLS, as option tls 'none' says: all on the way can read along");
+    }
     auth::log_in(&mut client, account, &offers).await?;
+    done(trace, Step::Login, || logged_in(account));
     Ok(Connection { client, offers, tls, messages: 0, used: Instant::now(), patience })
+}
+
+/// Tells whoever looks on that the connection has TLS.
+fn protected(trace: Option<&Trace>, wire: &Wire, account: &Account) {
+    if let Some(trace) = trace {
+        let facts = tls::facts(wire.stream(), account);
+        trace.note(&format!("{} from here on", facts.shown_version()));
+        trace.done(Step::Tls, facts.to_string());
+    }
+}
+
+fn logged_in(account: &Account) -> String {
+    let host = &account.host;
+    match (account.shown_username(), &account.oauth) {
+        ("", _) => format!("{host} asks for no login of this account"),
+        (name, None) => format!("{host} has taken the login of '{name}'"),
+        (name, Some(_)) => format!("{host} has taken the login of '{name}' with a token"),
+    }
 }
 
 fn closed(host: &str, error: &std::io::Error) -> Trouble {
@@ -202,15 +268,17 @@ async fn start_tls(
     connector: &TlsConnector,
     patience: Patience,
 ) -> Result<SmtpClient<Wire>, Trouble> {
+    const STRIPPED: &str = "somebody may be stripping it";
     let host = &account.host;
     if !offers.has_capability(EXT_START_TLS) {
         return Err(Trouble::new(
             TroubleKind::Tls,
             format!(
-                "{host} does not offer STARTTLS on port {}, so nothing was sent: check port and tls (465 implicit, 587 starttls); somebody may be stripping it",
+                "{host} does not offer STARTTLS on port {}, so nothing was sent: {PORT_AND_TLS}; {STRIPPED}",
                 account.port
             ),
-        ));
+        )
+        .remedy(format!("{PORT_AND_TLS}; {STRIPPED}")));
     }
     let reply = client.cmd(b"STARTTLS\r\n").await.and_then(AssertReply::into_positive_completion);
     reply.map_err(|e| broken(&e, &client.stream, host, "STARTTLS", client.timeout))?;

@@ -3,20 +3,26 @@
 //! [`wire`] carries lines, [`tls`] protects them, [`client`] opens and greets, `auth` logs in, [`transaction`] hands
 //! over one message: `flight` its envelope, `text` its text. [`reply`] is what the server says, [`known`] a table of
 //! replies with a documented meaning, [`verdict`] says what a reply means for message and account, `patience` how long
-//! it may take.
+//! it may take. [`check`] goes the same way with a test mail, and [`trace`] is how somebody looks on; [`expiry`] reads how
+//! long the certificate is good.
 
 mod auth;
+pub mod check;
 pub mod client;
+pub mod expiry;
 mod flight;
 pub mod known;
 mod patience;
 pub mod reply;
 mod text;
 pub mod tls;
+pub mod trace;
 pub mod transaction;
+mod transcript;
 pub mod verdict;
 pub mod wire;
 
 pub use client::{Connection, connect};
+pub use trace::Trace;
 pub use transaction::send;
 pub use verdict::{Outcome, Trouble, Verdict};

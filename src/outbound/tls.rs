@@ -13,6 +13,7 @@ use tokio_rustls::rustls::{
     self, CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
 };
 
+use super::expiry;
 use super::verdict::{Trouble, TroubleKind};
 use super::wire::Stream;
 use crate::config::Account;
@@ -126,7 +127,7 @@ pub fn connector(account: &Account) -> Result<TlsConnector, Trouble> {
 /// What the log says of a connection.
 pub fn facts(stream: &Stream, account: &Account) -> TlsFacts {
     let Stream::Tls(tls) = stream else {
-        return TlsFacts { version: "none".into(), cipher: String::new(), verified: "no" };
+        return TlsFacts { version: "none".into(), verified: "no", ..TlsFacts::default() };
     };
     let (_, session) = tls.get_ref();
     let version =
@@ -137,21 +138,26 @@ pub fn facts(stream: &Stream, account: &Account) -> TlsFacts {
         (false, true) => "yes",
         (false, false) => "no",
     };
-    TlsFacts { version, cipher, verified }
+    let leaf = session.peer_certificates().and_then(|chain| chain.first());
+    let expires = leaf.and_then(|leaf| expiry::not_after(leaf));
+    TlsFacts { version, cipher, verified, expires }
 }
+
+/// What helps when the other side does not speak what was expected.
+pub(super) const PORT_AND_TLS: &str = "check port and tls (465 implicit, 587 starttls)";
 
 /// A failed handshake in words.
 pub fn explain(error: &io::Error, host: &str) -> Trouble {
-    let reason = match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+    let (what, remedy) = match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
         Some(rustls::Error::InvalidCertificate(problem)) => certificate(problem, host),
-        Some(rustls::Error::InvalidMessage(_)) => {
-            format!("{host} does not speak TLS on this port; check port and tls (465 implicit, 587 starttls)")
-        }
+        Some(rustls::Error::InvalidMessage(_)) => (format!("{host} does not speak TLS on this port; "), PORT_AND_TLS),
         Some(rustls::Error::PeerIncompatible(what)) => {
-            format!("{host} offers only TLS that is too old to be safe ({what:?}); it needs TLS 1.2 or newer")
+            (format!("{host} offers only TLS that is too old to be safe ({what:?}); "), "it needs TLS 1.2 or newer")
         }
-        Some(rustls::Error::AlertReceived(alert)) => format!("{host} broke off the TLS handshake ({alert:?})"),
-        Some(other) => format!("TLS with {host} failed: {other}"),
+        Some(rustls::Error::AlertReceived(alert)) => {
+            (format!("{host} broke off the TLS handshake ({alert:?}); "), "check host and port, or ask the provider")
+        }
+        Some(other) => (format!("TLS with {host} failed: {other}; "), "check host and port, or ask the provider"),
         None => {
             return Trouble::new(
                 TroubleKind::Unreachable,
@@ -159,31 +165,33 @@ pub fn explain(error: &io::Error, host: &str) -> Trouble {
             );
         }
     };
-    Trouble::new(TroubleKind::Tls, reason)
+    Trouble::new(TroubleKind::Tls, what + remedy).remedy(remedy)
 }
 
-fn certificate(problem: &CertificateError, host: &str) -> String {
+/// What is wrong with a certificate, up to the remedy, and the remedy.
+fn certificate(problem: &CertificateError, host: &str) -> (String, &'static str) {
     use CertificateError as E;
     match problem {
-        E::UnknownIssuer => format!(
-            "the certificate of {host} is signed by an authority that is not known here: for a server of your own set ca_file, \
-             otherwise install ca-bundle; somebody may be posing as the provider"
+        E::UnknownIssuer => (
+            format!("the certificate of {host} is signed by an authority that is not known here: "),
+            "for a server of your own set ca_file, otherwise install ca-bundle; somebody may be posing as the provider",
         ),
-        E::NotValidForName | E::NotValidForNameContext { .. } => format!(
-            "the certificate is for another name than {host}: check option host; somebody may be posing as the provider"
+        E::NotValidForName | E::NotValidForNameContext { .. } => (
+            format!("the certificate is for another name than {host}: "),
+            "check option host; somebody may be posing as the provider",
         ),
         E::Expired | E::ExpiredContext { .. } => {
-            format!("the certificate of {host} has expired; if it has not, this router's clock is wrong")
+            (format!("the certificate of {host} has expired; "), "if it has not, this router's clock is wrong")
         }
         E::NotValidYet | E::NotValidYetContext { .. } => {
-            format!("the certificate of {host} is not yet valid: this router's clock is most likely wrong, check NTP")
+            let what = format!("the certificate of {host} is not yet valid: ");
+            (what, "this router's clock is most likely wrong, check NTP")
         }
-        E::ApplicationVerificationFailure => {
-            format!(
-                "the certificate of {host} does not have the fingerprint that is set: it was renewed, or somebody is posing as the provider"
-            )
-        }
-        E::Revoked => format!("the certificate of {host} was revoked"),
-        other => format!("the certificate of {host} is not acceptable: {other:?}"),
+        E::ApplicationVerificationFailure => (
+            format!("the certificate of {host} does not have the fingerprint that is set: "),
+            "it was renewed, or somebody is posing as the provider",
+        ),
+        E::Revoked => (format!("the certificate of {host} was revoked; "), "ask the provider"),
+        other => (format!("the certificate of {host} is not acceptable: {other:?}; "), "ask the provider"),
     }
 }

@@ -43,12 +43,31 @@ pub struct Trouble {
     pub kind: TroubleKind,
     /// One plain sentence with its remedy.
     pub reason: Reason,
+    /// The remedy alone, as it stands in the sentence; empty: there is none, or it can't be told apart.
+    pub remedy: String,
 }
+
+/// What every sentence about an account ends with.
+const WAITS: &str = "; mail waits";
 
 impl Trouble {
     /// Trouble of `kind` for `reason`, to which is added that mail waits.
     pub fn new(kind: TroubleKind, reason: impl Into<Reason>) -> Self {
-        Self { kind, reason: reason.into() + "; mail waits" }
+        Self { kind, reason: reason.into() + WAITS, remedy: String::new() }
+    }
+
+    /// Says which part of the sentence is the remedy.
+    pub fn remedy(self, remedy: impl Into<String>) -> Self {
+        Self { remedy: remedy.into(), ..self }
+    }
+
+    /// What happened, without the remedy and without what becomes of the mail.
+    pub fn what(&self) -> &str {
+        let what = self.reason.strip_suffix(WAITS).unwrap_or(&self.reason);
+        match what.strip_suffix(self.remedy.as_str()) {
+            Some(what) if !self.remedy.is_empty() => what.trim_end_matches([';', ':', ',', ' ']),
+            _ => what,
+        }
     }
 }
 
@@ -197,7 +216,7 @@ fn account(kind: TroubleKind, host: &str, what: &str, reply: &Reply, remedy: &st
         TroubleKind::Unreachable | TroubleKind::Tls | TroubleKind::Busy => "takes no mail now",
     };
     let what = if what.is_empty() { usual } else { what };
-    Judged::Account(Trouble::new(kind, format!("{host} {what}: {reply}; {remedy}")))
+    Judged::Account(Trouble::new(kind, format!("{host} {what}: {reply}; {remedy}")).remedy(remedy))
 }
 
 fn deferred(reply: &Reply, host: &str, remedy: &str) -> Judged {

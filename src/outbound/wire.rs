@@ -12,6 +12,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
+use super::trace::Trace;
+
 /// Bytes of the longest reply line: eight times what RFC 5321 section 4.5.3.1.5 allows.
 const LINE_LIMIT: usize = 4096;
 /// Bytes of the longest reply of many lines: EHLO of a server that offers much has a tenth.
@@ -39,6 +41,8 @@ pub struct Wire {
     /// Bytes of lines so far that say "more follows" (RFC 5321 section 4.2.1).
     continued: usize,
     closed: bool,
+    /// Who looks on, if somebody does.
+    trace: Option<Trace>,
 }
 
 impl Wire {
@@ -52,7 +56,14 @@ impl Wire {
             last_line: String::new(),
             continued: 0,
             closed: false,
+            trace: None,
         }
+    }
+
+    /// Lets somebody look on.
+    pub fn follow(mut self, trace: Option<&Trace>) -> Self {
+        self.trace = trace.cloned();
+        self
     }
 
     /// The last reply line that was handed out, for error messages.
@@ -137,6 +148,9 @@ impl AsyncRead for Wire {
             if let Some(length) = ready {
                 let piece: Vec<u8> = this.input.drain(..length.min(out.remaining())).collect();
                 if !piece.is_empty() {
+                    if let Some(trace) = &this.trace {
+                        trace.received(&piece);
+                    }
                     this.last_line = String::from_utf8_lossy(&piece).trim_end().to_string();
                 }
                 // The parser above collects such lines for as long as they come.
@@ -173,6 +187,9 @@ impl AsyncWrite for Wire {
             ready!(self.poll_send(cx))?;
         }
         self.output.extend_from_slice(bytes);
+        if let Some(trace) = &self.trace {
+            trace.sent(bytes);
+        }
         Poll::Ready(Ok(bytes.len()))
     }
 

@@ -30,6 +30,8 @@ pub struct Stored {
     /// Bytes of its body as stored.
     pub body_size: u64,
     body: Option<Body>,
+    /// The body of a message that lies in no file.
+    memory: Option<Vec<u8>>,
 }
 
 struct Body {
@@ -44,7 +46,13 @@ impl Stored {
     fn new(file: File, preamble: &Preamble, header: Vec<u8>, meta: Meta, state: State) -> Self {
         let body =
             Body { file, left: preamble.body, crc: Checksum::new(), expected: preamble.body_crc, started: false };
-        Self { meta, state, header, body_size: preamble.body, body: Some(body) }
+        Self { meta, state, header, body_size: preamble.body, body: Some(body), memory: None }
+    }
+
+    /// A small message of our own that never lies in the queue.
+    pub fn in_memory(header: Vec<u8>, body: Vec<u8>, meta: Meta) -> Self {
+        let state = State::new(&meta.envelope);
+        Self { meta, state, header, body_size: body.len() as u64, body: None, memory: Some(body) }
     }
 
     /// The next piece of the body; empty at its end.
@@ -53,6 +61,9 @@ impl Stored {
     /// When the disk fails, and [`SpoolError::Damaged`] instead of the end when the body is not what was accepted. The
     /// caller must not finish the message then.
     pub async fn next(&mut self) -> Result<Vec<u8>, SpoolError> {
+        if let Some(body) = &mut self.memory {
+            return Ok(std::mem::take(body));
+        }
         let Some(body) = self.body.take() else {
             return Err(SpoolError::Io(std::io::Error::other("reading went on after a failure")));
         };

@@ -19,6 +19,31 @@ pub struct TlsFacts {
     pub cipher: String,
     /// `yes` by an authority, `fingerprint`, or `no`.
     pub verified: &'static str,
+    /// When the certificate of the server expires, seconds since 1970, as far as it says so. Not in the log.
+    pub expires: Option<i64>,
+}
+
+impl std::fmt::Display for TlsFacts {
+    /// In one sentence, for people.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let verified = match self.verified {
+            "yes" => "the certificate is signed by a known authority",
+            "fingerprint" => "the certificate is the one that is pinned",
+            _ => "the certificate was NOT checked",
+        };
+        write!(f, "{} with {}; {verified}", self.shown_version(), self.cipher)?;
+        match self.expires {
+            Some(expires) => write!(f, " and good until {}", crate::message::date::rfc5322(expires)),
+            None => Ok(()),
+        }
+    }
+}
+
+impl TlsFacts {
+    /// `TLS 1.3`, as people write it.
+    pub fn shown_version(&self) -> String {
+        self.version.replace("TLSv", "TLS ")
+    }
 }
 
 /// One thing that happened.
@@ -83,6 +108,8 @@ pub enum Event {
     Paused { account: String, reason: Reason, next: Duration },
     /// The account works again.
     Resumed { account: String },
+    /// Somebody had a mail sent by itself, to see whether the account works; `failed` is why it does not.
+    Tested { account: String, to: String, tls: Option<TlsFacts>, failed: Option<Reason> },
     /// A file in the spool can't be used and was put aside.
     SetAside { file: String, reason: Reason },
     /// The queue was read at start.
@@ -183,6 +210,7 @@ impl Event {
             | Self::Aborted { .. }
             | Self::Deferred { .. }
             | Self::Paused { .. }
+            | Self::Tested { failed: Some(_), .. }
             | Self::QueueFull { .. }
             | Self::Overrun { .. }
             | Self::Advice { .. } => log::Level::Warn,
@@ -252,6 +280,12 @@ impl Event {
                 .add("next", format_args!("{}s", next.as_secs()))
                 .add("text", reason),
             Self::Resumed { account } => Line::new("resumed").add("account", account),
+            Self::Tested { account, to, tls, failed } => Line::new("tested")
+                .add("account", account)
+                .address("to", to)
+                .tls(tls.as_ref())
+                .add("result", if failed.is_some() { "failed" } else { "accepted" })
+                .optional("text", failed.as_deref().unwrap_or_default()),
             Self::SetAside { file, reason } => Line::new("set_aside").add("file", file).add("text", reason),
             Self::Recovered { messages, bytes } => Line::new("recovered").add("messages", messages).add("bytes", bytes),
             Self::SpoolTrouble { id, reason } => Line::new("spool_trouble").optional("id", id).add("text", reason),

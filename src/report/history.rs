@@ -21,6 +21,8 @@ use crate::system::clock;
 const VERDICTS: usize = 200;
 /// Bytes of text that they may hold together; the oldest go first.
 const VERDICT_TEXT: usize = 40 << 10;
+/// Accounts whose last test is kept.
+const TESTS: usize = 16;
 /// Days that are counted one by one.
 const DAYS: usize = 30;
 const DAY: i64 = 86_400;
@@ -30,7 +32,7 @@ const ID: usize = 16;
 const CLIENT: usize = 48;
 const ADDRESS: usize = 120;
 const ACCOUNT: usize = 40;
-const TLS: usize = 64;
+const TLS: usize = 80;
 const REASON: usize = 197;
 
 /// What happened in the end, or last.
@@ -80,7 +82,7 @@ struct Verdict {
     to: Box<str>,
     size: u64,
     account: Box<str>,
-    /// Version, cipher and verification with blanks between; empty without a connection.
+    /// Version, cipher, verification and the end of the certificate with blanks between; empty without a connection.
     tls: Box<str>,
     /// The reply or the reason.
     text: Box<str>,
@@ -122,7 +124,7 @@ impl Verdict {
     }
 
     fn json(&self) -> Value {
-        let mut tls = self.tls.splitn(3, ' ');
+        let mut tls = self.tls.splitn(4, ' ');
         let mut tls_part = || tls.next().unwrap_or_default();
         json!({
             "time": self.at,
@@ -191,6 +193,8 @@ pub struct History {
     devices: Devices,
     /// When this run began: the first event.
     since: Option<i64>,
+    /// The last good test of each account, in this run.
+    tests: Vec<Verdict>,
     total: Counts,
     /// Days since 1970 with their counts, in order.
     days: Vec<(i64, Counts)>,
@@ -227,6 +231,14 @@ impl History {
                 let to = device::first_of(to);
                 self.settle(verdict.about("", from, &to, "", None));
             }
+            Event::Tested { account, to, tls, failed: None } => {
+                let verdict = Verdict::new(at, Outcome::Delivered, "", "").about("", "", to, account, tls.as_ref());
+                self.tests.retain(|other| other.account != verdict.account);
+                self.tests.push(verdict);
+                if self.tests.len() > TESTS {
+                    self.tests.remove(0);
+                }
+            }
             Event::Deferred { id, reason, .. } => self.devices.deferred(at, id, reason),
             Event::Aborted { client, reason } => self.devices.aborted(at, client, reason),
             _ => {}
@@ -249,6 +261,22 @@ impl History {
         let day = |(day, counts): &(i64, Counts)| counts.add_to(json!({ "day": day.saturating_mul(DAY) }));
         let days: Vec<Value> = self.days.iter().rev().map(day).collect();
         self.total.add_to(json!({ "since": self.since, "days": days }))
+    }
+
+    /// The counters of the day of `now`, by UTC: the program does not know the local time.
+    pub fn today(&self, now: i64) -> Value {
+        let today = self.days.iter().find(|(day, _)| *day == now.div_euclid(DAY));
+        today.map(|(_, counts)| *counts).unwrap_or_default().add_to(json!({}))
+    }
+
+    /// When mail was last taken by `account`, or by any: null, or `time`, `to`, `account`, `tls`, `cipher`, `verified`
+    /// (`ca`, `fingerprint`, `no`), `expires` of the certificate. Tests count; what is older than the verdicts is forgotten.
+    pub fn last(&self, account: Option<&str>) -> Value {
+        let is_it = |v: &&Verdict| v.outcome == Outcome::Delivered && account.is_none_or(|name| *v.account == *name);
+        let (mail, test) = (self.verdicts.iter().rev().find(is_it), self.tests.iter().rev().find(is_it));
+        // Of two at the same time the test: it is the one that somebody looks for.
+        let newest = mail.into_iter().chain(test).max_by_key(|verdict| verdict.at);
+        newest.map_or(Value::Null, Verdict::last)
     }
 
     fn settle(&mut self, verdict: Verdict) {
@@ -297,8 +325,31 @@ impl History {
 }
 
 impl Verdict {
+    /// Where and how mail was taken.
+    fn last(&self) -> Value {
+        let mut parts = self.tls.split(' ');
+        let mut part = || parts.next().unwrap_or_default();
+        let (version, cipher) = (part().replace("TLSv", "TLS "), part());
+        let verified = match part() {
+            "yes" => "ca",
+            other => other,
+        };
+        let expires: Option<i64> = part().parse().ok();
+        json!({
+            "time": self.at,
+            "to": &*self.to,
+            "account": &*self.account,
+            "tls": version,
+            "cipher": cipher,
+            "verified": verified,
+            "expires": expires,
+        })
+    }
+
     fn about(self, id: &str, from: &str, to: &str, account: &str, tls: Option<&TlsFacts>) -> Self {
-        let tls = tls.map(|tls| format!("{} {} {}", tls.version, tls.cipher, tls.verified)).unwrap_or_default();
+        let expires = tls.and_then(|tls| tls.expires).map(|at| format!(" {at}")).unwrap_or_default();
+        let tls =
+            tls.map(|tls| format!("{} {} {}{expires}", tls.version, tls.cipher, tls.verified)).unwrap_or_default();
         Self {
             id: kept(id, ID),
             from: kept(from, ADDRESS),

@@ -17,7 +17,7 @@ mod event;
 mod history;
 mod hook;
 mod hub;
-mod letter;
+pub(crate) mod letter;
 mod notice;
 pub mod readable;
 mod summary;

@@ -28,7 +28,7 @@ fn delivered(id: &str, client: &str, reply: &str) -> Event {
         to: "a@example.com".into(),
         size: 700,
         account: "gmail".into(),
-        tls: Some(TlsFacts { version: "TLSv1.3".into(), cipher: "AES".into(), verified: "yes" }),
+        tls: Some(TlsFacts { version: "TLSv1.3".into(), cipher: "AES".into(), verified: "yes", expires: None }),
         reply: reply.into(),
         delay: 3,
     }

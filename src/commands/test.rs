@@ -1,0 +1,152 @@
+//! `smtprelay test [ACCOUNT] RCPT`: one test mail, step by step. The running gateway sends it; when none runs, this process.
+
+use std::io::Write;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use smtprelay::config::Settings;
+use smtprelay::control::api::Refusal;
+use smtprelay::control::client::Client;
+use smtprelay::control::test::Tests;
+use smtprelay::oauth::keeper;
+use tokio::runtime::Runtime;
+
+use super::{complain, exit, print, wait_for};
+
+/// How often a look is taken at how far it is.
+const LOOK: Duration = Duration::from_millis(100);
+/// How long the end waits for a login that is being renewed.
+const LOGIN_PATIENCE: Duration = Duration::from_secs(3);
+
+/// What is to be tested, and how it is shown.
+pub struct Test {
+    /// Name of the account; empty: the first that mail takes.
+    pub account: String,
+    /// Who gets the mail.
+    pub to: String,
+    /// With all that was said.
+    pub verbose: bool,
+    /// As one value for programs.
+    pub json: bool,
+}
+
+/// Why there is no outcome: kind and text.
+type Failed = (String, String);
+
+/// Tests, and shows each step when it is done.
+pub fn test(test: &Test, settings: &Settings, runtime: std::io::Result<Runtime>) -> ExitCode {
+    let mut show = Show { live: !test.json, shown: 0 };
+    let tested = match (Client::connect(&settings.relay.spool), runtime) {
+        (Ok(Some(client)), _) => ask(test, client, &mut show),
+        (Ok(None), Ok(runtime)) => wait_for(&runtime, run(test, settings, &mut show)),
+        (Ok(None), Err(error)) => Err(("failed".into(), error.to_string())),
+        (Err(text), _) => Err(("broken".into(), text)),
+    };
+    match tested {
+        Ok(job) => report(test, &job),
+        Err((kind, text)) => {
+            complain(&format!("smtprelay: {text}"));
+            ExitCode::from(match kind.as_str() {
+                "wrong" | "not_found" => exit::USAGE,
+                "busy" => exit::TEMPORARY,
+                "broken" => exit::UNAVAILABLE,
+                _ => 1,
+            })
+        }
+    }
+}
+
+/// Has the running gateway do it.
+fn ask(test: &Test, mut client: Client, show: &mut Show) -> Result<Value, Failed> {
+    let mut call = |method: &str, params| client.call(method, params).map_err(|e| (e.kind, e.text));
+    let job = call("test", json!({ "account": test.account, "to": test.to }))?;
+    loop {
+        let job = call("job", json!({ "id": job.get("job") }))?;
+        if show.look(&job) {
+            return Ok(job);
+        }
+        std::thread::sleep(LOOK);
+    }
+}
+
+/// Does it in this process.
+async fn run(test: &Test, settings: &Settings, show: &mut Show) -> Result<Value, Failed> {
+    let failed = |refusal: Refusal| (refusal.kind().to_string(), refusal.to_string());
+    let tests = Tests::default();
+    // There is nobody whose mail waits.
+    let works = Box::new(|_| Box::pin(async {}) as _);
+    let job = tests.start(settings, &test.account, &test.to, works).map_err(failed)?;
+    let name = job.get("job").and_then(Value::as_str).unwrap_or_default();
+    loop {
+        let job = tests.job(name).map_err(failed)?;
+        if show.look(&job) {
+            keeper::settle(LOGIN_PATIENCE).await;
+            return Ok(job);
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// The steps on the screen.
+struct Show {
+    live: bool,
+    /// Steps that stand there.
+    shown: usize,
+}
+
+impl Show {
+    /// Shows what is new; true when it is over.
+    fn look(&mut self, job: &Value) -> bool {
+        let steps = job.get("steps").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        while let Some(step) = steps.get(self.shown) {
+            let Some(line) = line(step) else { break };
+            if self.live {
+                let mut out = std::io::stdout().lock();
+                // Nobody reads on; the exit code still tells.
+                let _ = out.write_all(line.as_bytes()).and_then(|()| out.flush());
+            }
+            self.shown += 1;
+        }
+        job.get("state").is_none_or(|state| state != "running")
+    }
+}
+
+fn word<'a>(value: &'a Value, name: &str) -> &'a str {
+    value.get(name).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// A step that is over.
+fn line(step: &Value) -> Option<String> {
+    let mark = match word(step, "state") {
+        "ok" => "✓",
+        "failed" => "✗",
+        "skipped" => "-",
+        _ => return None,
+    };
+    let remedy = match word(step, "remedy") {
+        "" => String::new(),
+        remedy => format!("  → {remedy}\n"),
+    };
+    Some(format!("{mark} {}: {}\n{remedy}", word(step, "step"), word(step, "text")))
+}
+
+fn report(test: &Test, job: &Value) -> ExitCode {
+    let works = word(job, "state") == "done";
+    let mut out = String::new();
+    if test.json {
+        out = format!("{job}\n");
+    } else {
+        if test.verbose {
+            out.push_str("What was said (> by us, < by the provider):\n");
+            for line in job.get("transcript").and_then(Value::as_array).into_iter().flatten() {
+                out = out + "  " + line.as_str().unwrap_or_default() + "\n";
+            }
+        }
+        out += &match works {
+            true => format!("Account '{}' works: the test mail to {} was accepted.\n", word(job, "account"), test.to),
+            false => format!("Account '{}' does not work now.\n", word(job, "account")),
+        };
+    }
+    if print(&out) == ExitCode::SUCCESS && works { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

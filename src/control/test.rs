@@ -1,0 +1,153 @@
+//! Test mails that somebody follows from outside (the methods `test` and `job`): each is a job with a name.
+//!
+//! The same serves `smtprelay test` in its own process while no gateway runs.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+
+use super::api::Refusal;
+use crate::config::{Account, Settings};
+use crate::message::is_address;
+use crate::oauth::Later;
+use crate::outbound::check::{self, Tested};
+use crate::outbound::trace::{Step, Trace};
+use crate::report::Event;
+use crate::system::{random_id, task};
+
+/// Jobs that are remembered; the oldest that is over gives way.
+const JOBS: usize = 4;
+/// How long the outcome can be asked for.
+const KEPT: Duration = Duration::from_secs(600);
+
+struct Job {
+    name: String,
+    account: String,
+    trace: Trace,
+    /// What came of it, once it is over.
+    tested: Arc<Mutex<Option<Tested>>>,
+    until: Instant,
+    work: JoinHandle<()>,
+}
+
+/// The tests that are under way or over. Those under way end when this is dropped.
+#[derive(Default)]
+pub struct Tests(Mutex<Vec<Job>>);
+
+impl Tests {
+    /// Begins a test of `account` (a name; empty: the first that mail takes) with a mail to `to`. The answer has `job`.
+    /// `works` runs when the account has taken the mail.
+    ///
+    /// # Errors
+    /// When there is no such account or recipient, or too much is under way.
+    pub fn start(&self, settings: &Settings, account: &str, to: &str, works: Works) -> Result<Value, Refusal> {
+        let account = chosen(settings, account)?.clone();
+        if !is_address(to) {
+            return Err(Refusal::Wrong(format!("'{to}' is no mail address; name the recipient of the test mail")));
+        }
+        let mut jobs = self.jobs();
+        jobs.retain(|job| job.until > Instant::now());
+        // Providers lock mailboxes after some wrong logins.
+        if let Some(same) = jobs.iter().find(|job| job.account == account.name && job.is_running()) {
+            let text =
+                format!("account '{}' is being tested already (job {}); wait for its end", account.name, same.name);
+            return Err(Refusal::Busy(text));
+        }
+        if jobs.len() >= JOBS {
+            let over = jobs.iter().position(|job| !job.is_running());
+            let over = over.ok_or_else(|| Refusal::Busy(format!("{JOBS} tests are under way; wait for one to end")))?;
+            jobs.remove(over);
+        }
+        let name = random_id().map_err(|error| Refusal::Failed(error.to_string()))?;
+        let (trace, tested) = (Trace::new(&account), Arc::new(Mutex::new(None)));
+        let (hostname, to, known) = (settings.relay.hostname(), to.to_string(), account.name.clone());
+        let work = task::spawn({
+            let (trace, tested) = (trace.clone(), Arc::clone(&tested));
+            async move {
+                let outcome = check::run(&account, &hostname, &to, &trace).await;
+                let (tls, failed) = (outcome.tls.clone(), outcome.failed.clone());
+                let works = works(account.name.clone());
+                if failed.is_none() {
+                    works.await;
+                }
+                Event::Tested { account: account.name, to, tls, failed }.log();
+                *lock(&tested) = Some(outcome);
+            }
+        });
+        let answer = json!({ "job": name });
+        jobs.push(Job { name, account: known, trace, tested, until: Instant::now() + check::LIMIT + KEPT, work });
+        Ok(answer)
+    }
+
+    /// How a test stands: `state` (`running`, `done`, `failed`), `text`, `account`, `steps`, `transcript`.
+    ///
+    /// # Errors
+    /// When there is no such job.
+    pub fn job(&self, name: &str) -> Result<Value, Refusal> {
+        let jobs = self.jobs();
+        let job = jobs.iter().find(|job| job.name == name && job.until > Instant::now());
+        let job = job.ok_or_else(|| Refusal::NotFound(format!("there is no test '{name}'")))?;
+        // First whether it is over, so that nothing of what is over is missing.
+        let tested = lock(&job.tested).clone();
+        let (state, text) = match &tested {
+            None if job.work.is_finished() => ("failed", "the program is ending".to_string()),
+            None => ("running", format!("the test of account '{}' is under way", job.account)),
+            Some(Tested { failed: None, .. }) => {
+                ("done", format!("account '{}' works: the test mail was accepted", job.account))
+            }
+            Some(Tested { failed: Some(text), .. }) => ("failed", text.clone()),
+        };
+        let steps = job.trace.steps();
+        let steps: Vec<Value> = Step::ALL
+            .iter()
+            .zip(&steps)
+            .map(|(step, seen)| {
+                let remedy = Some(&seen.remedy).filter(|remedy| !remedy.is_empty());
+                json!({ "step": step.name(), "state": seen.progress.name(), "text": seen.text, "remedy": remedy })
+            })
+            .collect();
+        let transcript = job.trace.transcript();
+        Ok(json!({ "state": state, "text": text, "account": job.account, "steps": steps, "transcript": transcript }))
+    }
+
+    fn jobs(&self) -> MutexGuard<'_, Vec<Job>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What is done with the name of an account that has taken a test mail.
+pub type Works = Box<dyn FnOnce(String) -> Later<'static, ()> + Send>;
+
+impl Job {
+    fn is_running(&self) -> bool {
+        lock(&self.tested).is_none() && !self.work.is_finished()
+    }
+}
+
+impl Drop for Job {
+    fn drop(&mut self) {
+        self.work.abort();
+    }
+}
+
+fn lock(tested: &Mutex<Option<Tested>>) -> MutexGuard<'_, Option<Tested>> {
+    tested.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The account that is meant: by its name, or the first one that mail takes without a route.
+fn chosen<'a>(settings: &'a Settings, name: &str) -> Result<&'a Account, Refusal> {
+    let accounts = &settings.accounts;
+    if name.is_empty() {
+        let first = accounts.iter().find(|account| account.general).or(accounts.first());
+        return first.ok_or_else(|| {
+            Refusal::NotFound("no account is set up: set provider, username and password of a section account".into())
+        });
+    }
+    accounts.iter().find(|account| account.name == name).ok_or_else(|| {
+        let names: Vec<&str> = accounts.iter().map(|account| account.name.as_str()).collect();
+        let others = if names.is_empty() { "none is".to_string() } else { names.join(", ") };
+        Refusal::NotFound(format!("there is no account '{name}' that is used; there is {others}"))
+    })
+}

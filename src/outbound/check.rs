@@ -1,0 +1,201 @@
+//! One test mail by itself, past the queue: the way of all mail, with somebody looking on.
+
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::client::{Connection, connect};
+use super::known;
+use super::tls;
+use super::trace::{Progress, Step, Trace};
+use super::transaction::send;
+use super::verdict::{Outcome, Trouble, TroubleKind, Verdict};
+use crate::config::{Account, TlsMode};
+use crate::message::{Envelope, Facts, Repair, date, is_address};
+use crate::queue::{Meta, Stored};
+use crate::report::TlsFacts;
+use crate::report::letter::{Head, fill, part};
+use crate::system::{clock, interfaces, random_id, task};
+
+/// How long all of a test may take.
+pub const LIMIT: Duration = Duration::from_secs(180);
+/// How long the provider may take for a reply: somebody waits for the end of it.
+const REPLY: Duration = Duration::from_secs(60);
+/// How long the goodbye may take.
+const GOODBYE: Duration = Duration::from_secs(2);
+
+/// What came of a test.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tested {
+    /// How the connection was protected, if it came so far.
+    pub tls: Option<TlsFacts>,
+    /// Why it failed, with the remedy.
+    pub failed: Option<String>,
+}
+
+/// Whether certificates are judged for an account, and with them the time.
+pub fn judges_certificates(account: &Account) -> bool {
+    account.tls != TlsMode::None && account.verify && account.fingerprint.is_none()
+}
+
+/// Why nothing is sent while the clock is wrong.
+pub fn clock_trouble() -> Trouble {
+    const NTP: &str = "check that NTP works";
+    let what = "the clock of this router is not set, so no certificate can be checked and no date be right";
+    Trouble::new(TroubleKind::Clock, format!("{what}; {NTP}")).remedy(NTP)
+}
+
+/// Sends a test mail to `to` through `account`; `hostname` is our own name. `trace` shows how far it is. Takes [`LIMIT`] at
+/// most.
+pub async fn run(account: &Account, hostname: &str, to: &str, trace: &Trace) -> Tested {
+    let patient = Account { timeout: account.timeout.min(REPLY), ..account.clone() };
+    let work: task::Boxed<Tested> = Box::pin({
+        let (hostname, to, trace) = (hostname.to_string(), to.to_string(), trace.clone());
+        async move { walk(&patient, &hostname, &to, &trace).await }
+    });
+    match timeout(LIMIT, work).await {
+        Ok(tested) => tested,
+        Err(_) => {
+            let reason = format!("the test was given up after {} s", LIMIT.as_secs());
+            ended(trace, &Trouble::new(TroubleKind::Unreachable, reason))
+        }
+    }
+}
+
+async fn walk(account: &Account, hostname: &str, to: &str, trace: &Trace) -> Tested {
+    trace.begin(Step::Clock);
+    match (clock::is_set(), judges_certificates(account)) {
+        (true, _) => trace.done(Step::Clock, format!("the clock is set: {}", date::rfc5322(clock::now()))),
+        (false, true) => return ended(trace, &clock_trouble()),
+        (false, false) => trace.skip(
+            Step::Clock,
+            "the clock of this router is not set; this account needs no certificate, so mail leaves all the same",
+        ),
+    }
+    let routed = task::blocking(interfaces::has_default_route).await.unwrap_or(false);
+    if routed {
+        trace.done(Step::Uplink, "this router has a way to the internet (default route)");
+    } else {
+        // The provider may be a server in this very network: the next steps decide.
+        trace.begin(Step::Dns);
+    }
+    let connector = match account.tls {
+        TlsMode::None => None,
+        _ => {
+            let preparing = account.clone();
+            match task::blocking(move || tls::connector(&preparing)).await {
+                Some(Ok(connector)) => Some(connector),
+                Some(Err(trouble)) => {
+                    for step in [Step::Dns, Step::Tcp] {
+                        trace.skip(step, "not tried, since TLS can't be set up");
+                    }
+                    return ended(trace, &trouble);
+                }
+                None => return ended(trace, &Trouble::new(TroubleKind::Setup, "the program is ending")),
+            }
+        }
+    };
+    let connected = connect(account, hostname, connector.as_ref(), Some(trace)).await;
+    if !routed {
+        judge_uplink(trace, &account.host);
+    }
+    let mut connection = match connected {
+        Ok(connection) => connection,
+        Err(trouble) => return ended(trace, &trouble),
+    };
+    let tested = hand_over(&mut connection, account, hostname, to, trace).await;
+    connection.client.timeout = GOODBYE;
+    let _ = connection.client.quit().await;
+    tested
+}
+
+/// Without a default route: whether one is missing shows when the host is reached, or not.
+fn judge_uplink(trace: &Trace, host: &str) {
+    match trace.progress(Step::Tcp) {
+        Progress::Ok => trace.skip(Step::Uplink, format!("there is no default route; {host} is reached without one")),
+        _ => trace.fail(
+            Step::Uplink,
+            "this router has no way to the internet (no default route)",
+            "check the WAN connection of this router",
+        ),
+    }
+}
+
+fn ended(trace: &Trace, trouble: &Trouble) -> Tested {
+    trace.end(trouble);
+    let remedy = if trouble.remedy.is_empty() { String::new() } else { format!("; {}", trouble.remedy) };
+    Tested { tls: None, failed: Some(format!("{}{remedy}", trouble.what())) }
+}
+
+async fn hand_over(connection: &mut Connection, account: &Account, hostname: &str, to: &str, trace: &Trace) -> Tested {
+    let tls = Some(connection.tls.clone());
+    let stored = match letter(account, hostname, to) {
+        Ok(stored) => stored,
+        Err(text) => {
+            trace.fail(Step::Accepted, &text, "");
+            return Tested { tls, failed: Some(text) };
+        }
+    };
+    let (outcome, _) = send(connection, stored, account).await;
+    let Outcome { mut results, trouble, .. } = outcome;
+    if let Some(trouble) = trouble {
+        return Tested { tls, ..ended(trace, &trouble) };
+    }
+    let failed = match results.pop().map(|(_, verdict)| verdict) {
+        Some(Verdict::Delivered(reply)) => {
+            trace.done(Step::Accepted, format!("{} has taken the mail for {to}: {reply}", account.host));
+            None
+        }
+        Some(Verdict::Deferred(reason) | Verdict::Failed(reason)) => Some(reason),
+        None => Some(format!("{} closed the connection before it took the mail", account.host)),
+    };
+    if let Some(reason) = &failed {
+        let (what, remedy) = known::split(reason);
+        trace.fail(Step::Accepted, what, remedy);
+    }
+    Tested { tls, failed }
+}
+
+/// The test mail: it says what it is.
+fn letter(account: &Account, hostname: &str, to: &str) -> Result<Stored, String> {
+    let now = clock::now();
+    let from = match is_address(&account.from) {
+        true => account.from.clone(),
+        false => format!("postmaster@{hostname}"),
+    };
+    let subject = format!("smtprelay test: account {}, {hostname}, {}", account.name, date::rfc5322(now));
+    let head = Head { hostname, from: &from, to, subject: &subject, automatic: "auto-generated" };
+    let mut text = String::new();
+    for paragraph in [
+        format!("This is a test mail of smtprelay, the mail gateway on {hostname}. Somebody has asked for it there."),
+        format!(
+            "It went through the account \"{}\" ({}, port {}). So mail of the devices behind this gateway can leave this way.",
+            account.name, account.host, account.port
+        ),
+        "Nobody has to answer it.".to_string(),
+    ] {
+        if !text.is_empty() {
+            text.push('\n');
+        }
+        fill(&mut text, "", &paragraph);
+    }
+    let envelope = Envelope { smtputf8: !to.is_ascii() || !from.is_ascii(), from: from.clone(), to: vec![to.into()] };
+    let id = random_id().map_err(|error| error.to_string())?;
+    let facts = Facts {
+        envelope: &envelope,
+        id: &id,
+        hostname,
+        helo: hostname,
+        client: None,
+        protocol: "local",
+        now,
+        fallback_from: &account.from,
+    };
+    let (mut body, mut repair) = (Vec::new(), Repair::new());
+    repair.push(&[head.text().into_bytes(), part("plain", &text)].concat(), &mut body);
+    let repaired =
+        repair.finish(&facts, &mut body).map_err(|refusal| format!("the test mail can't be made: {refusal}"))?;
+    let (client, form) = ("local".to_string(), repaired.form);
+    let meta = Meta { envelope, form, arrived: now, client, notice: false, undated: None };
+    Ok(Stored::in_memory(repaired.header, body, meta))
+}
