@@ -1,0 +1,416 @@
+//! `smtprelay test`: one mail, step by step. Each step fails in its turn and says what to do; no secret is shown.
+
+mod support;
+
+use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
+use support::ask::{Ran, SOON, run, send};
+use support::certs::{Cert, Certs};
+use support::login_server::LoginServer;
+use support::provider::{Fault, Gate, Provider, ProviderBuilder, Step, Times, TlsMode};
+use support::relay::{Relay, RelayBuilder, Section, field};
+use support::timewarp::{Names, TimeWarp};
+
+const PASSWORD: &str = "s3cret-password";
+const TO: &str = "me@example.com";
+const STEPS: [&str; 7] = ["clock", "uplink", "dns", "tcp", "tls", "login", "accepted"];
+/// 2026-11-23.
+const NOW: i64 = 1_795_395_723;
+
+fn provider(tls: TlsMode) -> ProviderBuilder {
+    Provider::builder().tls(tls).login("plant", PASSWORD)
+}
+
+fn relay_to(provider: &Provider) -> RelayBuilder {
+    Relay::builder().durability("memory").section(Section::account("gmail", provider).option("timeout", "5s"))
+}
+
+/// The outcome of a test for programs, with the exit code.
+async fn tested(relay: &Relay, command: &str) -> (i32, Value) {
+    let ran = run(relay, &format!("{command} --json")).await;
+    let job = serde_json::from_str(&ran.out).unwrap_or_else(|error| panic!("{error}: {ran:?}"));
+    (ran.code, job)
+}
+
+/// States of the steps, each by its first letter.
+fn states(job: &Value) -> String {
+    let steps = job["steps"].as_array().expect("a list");
+    assert_eq!(steps.iter().map(|step| step["step"].as_str().unwrap()).collect::<Vec<_>>(), STEPS);
+    steps.iter().filter_map(|step| step["state"].as_str().unwrap().chars().next()).collect()
+}
+
+/// The same, where the machine of the test may have no default route.
+fn reached(job: &Value) -> String {
+    states(job).replacen("os", "oo", 1)
+}
+
+/// Nothing of the login may be seen.
+fn is_clean(text: &str) {
+    use base64::{Engine, prelude::BASE64_STANDARD};
+    let forms = [
+        PASSWORD.to_string(),
+        BASE64_STANDARD.encode(PASSWORD),
+        BASE64_STANDARD.encode(format!("\0plant\0{PASSWORD}")),
+        BASE64_STANDARD.encode("plant"),
+    ];
+    for secret in forms {
+        assert!(!text.contains(&secret), "{secret} in {text}");
+    }
+}
+
+#[tokio::test]
+async fn a_way_that_works_is_shown_step_by_step() {
+    for tls in [TlsMode::Implicit, TlsMode::StartTls] {
+        let provider = provider(tls).start().await;
+        let relay = relay_to(&provider).start().await;
+        let ran = run(&relay, &format!("test {TO} --verbose")).await;
+        assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{ran:?}");
+        let marks: Vec<&str> =
+            ran.out.lines().filter(|line| line.starts_with("✓ ") || line.starts_with("- ")).collect();
+        for (line, step) in marks.iter().zip(STEPS) {
+            assert_eq!(line.split([' ', ':']).nth(1), Some(step), "{}", ran.out);
+        }
+        assert_eq!(marks.len(), 7, "{}", ran.out);
+        for part in [
+            "✓ tls: TLS 1.3 with TLS13_",
+            "signed by a known authority and good until Fri, 31 Dec 2049",
+            "✓ login: 127.0.0.1 has taken the login of 'plant'",
+            "✓ accepted: 127.0.0.1 has taken the mail for me@example.com: 250 ",
+            "  > AUTH PLAIN ********",
+            "  < 235 ",
+            "  > MAIL FROM:<relay@provider.example>",
+            "  * TLS 1.3 from here on",
+            " bytes of text)",
+            "Account 'gmail' works: the test mail to me@example.com was accepted.",
+        ] {
+            assert!(ran.out.contains(part), "{part}\n{}", ran.out);
+        }
+        assert!(!ran.out.contains("Somebody has asked for it"), "the text of the mail is shown\n{}", ran.out);
+        is_clean(&ran.out);
+        let mail = &provider.messages()[0];
+        assert_eq!(
+            (mail.sender.as_str(), mail.recipients.as_slice()),
+            ("relay@provider.example", &[TO.to_string()][..])
+        );
+        let subject = mail.header("Subject").unwrap();
+        assert!(subject.starts_with("smtprelay test: account gmail, "), "{subject}");
+        assert_eq!(mail.header("Auto-Submitted").as_deref(), Some("auto-generated"));
+        for name in ["From", "To", "Date", "Message-ID", "MIME-Version"] {
+            assert_eq!(mail.headers(name).len(), 1, "{}", mail.text());
+        }
+        assert!(mail.text().contains("This is a test mail of smtprelay"), "{}", mail.text());
+        assert_eq!(provider.complaints(), [""; 0]);
+        // It was no mail of the queue.
+        relay.wait_log(|line| line.contains("event=tested account=gmail to=<me@example.com> tls=TLSv1.3"), SOON).await;
+        let status = support::ask::json(&relay, "status").await;
+        assert_eq!(status["counters"]["delivered"], json!(0), "{status}");
+    }
+}
+
+#[tokio::test]
+async fn each_step_fails_in_its_turn_and_says_what_to_do() {
+    let replies = |step, reply: &str| (step, Fault::Reply(reply.into()));
+    type Case = (TlsMode, Option<(Step, Fault)>, Option<Cert>, &'static str, &'static str, &'static str);
+    let cases: Vec<Case> = vec![
+        (
+            TlsMode::StartTls,
+            Some(replies(Step::Greeting, "554 5.7.1 No service for you")),
+            None,
+            "ooofppp",
+            "turns this gateway away: 554 5.7.1 No service for you",
+            "if that stays, check host and port, and ask the provider what it has against this uplink",
+        ),
+        (
+            TlsMode::Implicit,
+            None,
+            Some(Cert::UnknownCa),
+            "oooofpp",
+            "is signed by an authority that is not known here",
+            "for a server of your own set ca_file, otherwise install ca-bundle; somebody may be posing as the provider",
+        ),
+        (
+            TlsMode::StartTls,
+            None,
+            Some(Cert::Expired),
+            "oooofpp",
+            "the certificate of 127.0.0.1 has expired",
+            "if it has not, this router's clock is wrong",
+        ),
+        (
+            TlsMode::Implicit,
+            None,
+            Some(Cert::WrongName),
+            "oooofpp",
+            "the certificate is for another name than 127.0.0.1",
+            "check option host; somebody may be posing as the provider",
+        ),
+        (
+            TlsMode::Implicit,
+            Some(replies(Step::Auth, "534 5.7.9 Application-specific password required")),
+            None,
+            "ooooofp",
+            "127.0.0.1 refused the login of 'plant': 534 5.7.9 Application-specific password required",
+            "make an app password in the security settings of the mailbox and set it as password",
+        ),
+        (
+            TlsMode::StartTls,
+            Some(replies(Step::Mail, "550 5.7.60 SMTP; Client does not have permissions to send as this sender")),
+            None,
+            "oooooof",
+            "127.0.0.1 does not let the account send from its address: 550 5.7.60",
+            "set option from to an address of the mailbox, and from_policy 'account'",
+        ),
+        (
+            TlsMode::Implicit,
+            Some(replies(Step::AnyRcpt, "550 5.1.1 No such user")),
+            None,
+            "oooooof",
+            "127.0.0.1 refused it: 550 5.1.1 No such user",
+            "the recipient does not exist there, check the address in the device",
+        ),
+        (
+            TlsMode::Implicit,
+            Some(replies(Step::Dot, "550 5.4.5 Daily user sending limit exceeded")),
+            None,
+            "oooooof",
+            "127.0.0.1 does not send more for this account now: 550 5.4.5 Daily user sending limit exceeded",
+            "the provider frees it within 24 hours; send less or take a larger plan",
+        ),
+    ];
+    for (tls, fault, cert, wanted, text, remedy) in cases {
+        let provider = provider(tls).cert(cert.unwrap_or(Cert::Good)).start().await;
+        if let Some((step, fault)) = fault {
+            provider.set_fault(step, fault, Times::Always);
+        }
+        let relay = relay_to(&provider).start().await;
+        let (code, job) = tested(&relay, &format!("test gmail {TO}")).await;
+        assert_eq!((code, &job["state"], reached(&job).as_str()), (1, &json!("failed"), wanted), "{job:#}");
+        let failed = job["steps"].as_array().unwrap().iter().find(|step| step["state"] == "failed").unwrap();
+        assert!(failed["text"].as_str().unwrap().contains(text), "{text}\n{failed:#}");
+        assert_eq!(failed["remedy"], json!(remedy), "{failed:#}");
+        assert!(job["text"].as_str().unwrap().contains(text), "{job:#}");
+        is_clean(&job.to_string());
+        // For people.
+        let ran = run(&relay, &format!("test {TO}")).await;
+        assert_eq!(ran.code, 1, "{ran:?}");
+        assert!(ran.out.contains("✗ ") && ran.out.contains(&format!("\n  → {remedy}\n")), "{}", ran.out);
+        assert!(ran.out.ends_with("Account 'gmail' does not work now.\n"), "{}", ran.out);
+        assert!(provider.messages().iter().all(|message| !message.accepted));
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there() {
+    let provider = provider(TlsMode::Implicit).start().await;
+    provider.stop().await;
+    let relay = relay_to(&provider).start().await;
+    let (code, job) = tested(&relay, &format!("test {TO}")).await;
+    assert_eq!(code, 1);
+    let states = states(&job);
+    // Without a default route that is where the trouble is looked for.
+    assert!(states == "ooofppp" || states == "ofofppp", "{job:#}");
+    let text = job["steps"][3]["text"].as_str().unwrap();
+    assert!(text.starts_with("no connection to 127.0.0.1 (127.0.0.1:") && text.contains("refused"), "{text}");
+    assert_eq!(job["steps"][3]["remedy"], json!("check the uplink, option host and option port"));
+}
+
+#[tokio::test]
+async fn a_name_that_is_not_found() {
+    let Some(time) = TimeWarp::new(NOW) else { return };
+    let account = Section::custom_account("gmail", "mx.provider.invalid", 465, "implicit")
+        .option("ca_file", Certs::new().ca_file().display())
+        .option("verify", "0");
+    let relay = time.around(Relay::builder().section(account)).start().await;
+    if !time.rule(&relay) {
+        return;
+    }
+    time.set_names(Names::Fail);
+    let (code, job) = tested(&relay, &format!("test {TO}")).await;
+    assert_eq!(code, 1);
+    assert!(["oofpppp", "offpppp"].contains(&states(&job).as_str()), "{job:#}");
+    let dns = &job["steps"][2];
+    assert!(dns["text"].as_str().unwrap().starts_with("the name mx.provider.invalid can't be looked up ("), "{dns}");
+    assert_eq!(dns["remedy"], json!("the uplink or its DNS is down, or the name is wrong"));
+}
+
+#[tokio::test]
+async fn a_clock_that_is_not_set() {
+    let Some(time) = TimeWarp::new(60) else { return };
+    let provider = provider(TlsMode::Implicit).start().await;
+    let relay = time.around(relay_to(&provider)).start().await;
+    if !time.rule(&relay) {
+        return;
+    }
+    let (code, job) = tested(&relay, &format!("test {TO}")).await;
+    assert_eq!((code, states(&job).as_str()), (1, "fpppppp"), "{job:#}");
+    assert_eq!(job["steps"][0]["remedy"], json!("check that NTP works"));
+    assert_eq!(provider.connections().len(), 0);
+}
+
+#[tokio::test]
+async fn without_a_way_to_the_internet() {
+    if std::env::var_os("SMTPRELAY_RUNNER").is_some() {
+        println!("skipped: a network of its own needs the program of this machine");
+        return;
+    }
+    let provider = provider(TlsMode::Implicit).start().await;
+    let relay = relay_to(&provider).prepare();
+    // In a network namespace of its own: there even the loopback interface is down.
+    let mut alone = Command::new("unshare");
+    alone.args(["--net", env!("CARGO_BIN_EXE_smtprelay"), "test", TO, "--config"]).arg(relay.config_path());
+    let output = match alone.stdin(Stdio::null()).output() {
+        Ok(output) if !String::from_utf8_lossy(&output.stderr).contains("unshare") => output,
+        other => {
+            println!("skipped: no network namespace here: {other:?}");
+            return;
+        }
+    };
+    let ran = Ran::of(output);
+    assert_eq!(ran.code, 1, "{ran:?}");
+    for part in [
+        "✗ uplink: this router has no way to the internet (no default route)\n  → check the WAN connection of this router\n",
+        "✗ tcp: no connection to 127.0.0.1",
+    ] {
+        assert!(ran.out.contains(part), "{part}\n{}", ran.out);
+    }
+}
+
+#[tokio::test]
+async fn the_steps_are_shown_while_it_runs_and_one_at_a_time_is_enough() {
+    let provider = provider(TlsMode::Implicit).start().await;
+    let gate = Gate::closed();
+    provider.set_fault(Step::Auth, Fault::Hold(gate.clone()), Times::First(1));
+    let mut relay = relay_to(&provider).start().await;
+    let mut first = relay.interactive(&["test", TO]);
+    first.line(|line| line.starts_with("✓ tls: TLS 1.3")).await;
+    provider.wait_for_line("*: at Auth", SOON).await;
+    let second = run(&relay, &format!("test {TO}")).await;
+    assert_eq!(second.code, 75, "{second:?}");
+    assert!(second.err.contains("account 'gmail' is being tested already (job "), "{second:?}");
+    gate.open();
+    first.line(|line| line.starts_with("✓ accepted: ")).await;
+    first.line(|line| line.starts_with("Account 'gmail' works")).await;
+    // The end of the program does not wait for a test.
+    provider.set_fault(Step::Auth, Fault::Hang, Times::Always);
+    let mut hanging = relay.interactive(&["test", TO]);
+    hanging.line(|line| line.starts_with("✓ tls: ")).await;
+    relay.sigterm();
+    assert!(relay.wait_exit().await.success());
+}
+
+#[tokio::test]
+async fn a_good_test_ends_the_pause_of_its_account() {
+    let provider = provider(TlsMode::Implicit).start().await;
+    provider.set_fault(Step::Auth, Fault::Reply("535 5.7.8 no".into()), Times::First(1));
+    let relay = relay_to(&provider).start().await;
+    send(&relay, &["ops@example.com"], "alarm").await;
+    relay.wait_log(|line| field(line, "event") == Some("paused"), SOON).await;
+    let status = support::ask::json(&relay, "status").await;
+    assert_eq!(status["state"], json!("paused"));
+    let paused = &status["accounts"][0]["paused"];
+    assert_eq!(paused["remedy"], json!("check username and password; many providers want an app password here"));
+    // Its pause is a minute; the mail leaves at once.
+    let mark = relay.mark();
+    assert_eq!(run(&relay, &format!("test gmail {TO}")).await.code, 0);
+    relay.wait_log_from(mark, |line| line.contains("event=resumed account=gmail"), SOON).await;
+    let messages = provider.wait_for_messages(2, SOON).await;
+    assert_eq!(messages[0].recipients, [TO]);
+    assert_eq!(messages[1].recipients, ["ops@example.com"]);
+}
+
+#[tokio::test]
+async fn of_several_accounts_the_one_that_is_named_or_the_first() {
+    let (one, two) = (provider(TlsMode::Implicit).start().await, provider(TlsMode::StartTls).start().await);
+    let relay = Relay::builder()
+        .section(Section::account("off", &one).option("enabled", "0"))
+        .section(Section::account("special", &two).option("default", "0"))
+        .section(Section::account("first", &one))
+        .section(Section::account("second", &two))
+        .start()
+        .await;
+    assert_eq!(run(&relay, &format!("test {TO}")).await.code, 0);
+    assert_eq!((one.messages().len(), two.messages().len()), (1, 0));
+    assert_eq!(run(&relay, &format!("test second {TO}")).await.code, 0);
+    assert_eq!((one.messages().len(), two.messages().len()), (1, 1));
+    for name in ["off", "third"] {
+        let ran = run(&relay, &format!("test {name} {TO}")).await;
+        let text = format!("smtprelay: there is no account '{name}' that is used; there is special, first, second\n");
+        assert_eq!((ran.code, ran.err), (64, text));
+    }
+    for nonsense in
+        ["test", "test first", "test a b c@d.e", "test first nobody", "test x@y.z --foreground", "status --verbose"]
+    {
+        assert_eq!(run(&relay, nonsense).await.code, 64, "{nonsense}");
+    }
+}
+
+#[tokio::test]
+async fn while_the_gateway_does_not_run_the_command_does_it_itself() {
+    let provider = provider(TlsMode::StartTls).start().await;
+    let relay = relay_to(&provider).prepare();
+    let ran = run(&relay, &format!("test gmail {TO}")).await;
+    assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{ran:?}");
+    assert!(ran.out.contains("✓ accepted: "), "{}", ran.out);
+    assert_eq!(provider.messages().len(), 1);
+    provider.set_fault(Step::Auth, Fault::Reply("535 5.7.8 no".into()), Times::Always);
+    let (code, job) = tested(&relay, &format!("test {TO}")).await;
+    assert_eq!((code, reached(&job).as_str()), (1, "ooooofp"), "{job:#}");
+    is_clean(&job.to_string());
+    assert_eq!(run(&relay, &format!("test nobody {TO}")).await.code, 64);
+}
+
+#[tokio::test]
+async fn an_account_that_logs_in_with_a_token() {
+    let certs = Certs::new();
+    let login = LoginServer::start(&certs).await;
+    let provider = Provider::builder().certs(&certs).tokens(TO, login.tokens()).start().await;
+    let account = login.account(Section::account("acme", &provider)).option("timeout", "5s");
+    let relay = Relay::builder().durability("memory").section(account).start().await;
+    let (code, job) = tested(&relay, &format!("test {TO}")).await;
+    assert_eq!((code, reached(&job).as_str()), (1, "ooooofp"), "{job:#}");
+    assert_eq!(job["steps"][5]["remedy"], json!("run smtprelay login acme"), "{job:#}");
+    let secret = async || support::ask::json(&relay, "status").await["accounts"][0]["secret"].clone();
+    assert_eq!(secret().await, json!("missing"));
+    login.approve();
+    assert!(relay.command(&["login", "acme"]).await.status.success());
+    assert_eq!(secret().await, json!("set"));
+    let (code, job) = tested(&relay, &format!("test {TO}")).await;
+    assert_eq!((code, reached(&job).as_str()), (0, "ooooooo"), "{job:#}");
+    let transcript = job["transcript"].to_string();
+    assert!(transcript.contains("> AUTH XOAUTH2 ********"), "{transcript}");
+    for secret in login.secrets() {
+        assert!(!job.to_string().contains(&secret), "{secret} in {job:#}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_says_a_lot_or_repeats_the_login() {
+    use base64::{Engine, prelude::BASE64_STANDARD};
+    let provider = provider(TlsMode::Implicit).start().await;
+    let echo = format!("535 5.7.8 {} {PASSWORD} is wrong", BASE64_STANDARD.encode(format!("\0plant\0{PASSWORD}")));
+    provider.set_fault(Step::Auth, Fault::Reply(echo), Times::First(1));
+    let relay = relay_to(&provider).start().await;
+    let (_, job) = tested(&relay, &format!("test {TO}")).await;
+    let transcript = job["transcript"].to_string();
+    assert!(transcript.contains("< 535 5.7.8 ******** ******** is wrong"), "{transcript}");
+    is_clean(&transcript);
+    provider.set_fault(Step::Ehlo, Fault::FloodOfLines, Times::Always);
+    let (code, job) = tested(&relay, &format!("test {TO}")).await;
+    assert_eq!((code, reached(&job).as_str()), (1, "ooooofp"), "{job:#}");
+    assert!(job["transcript"].as_array().unwrap().len() <= 160, "{job:#}");
+    assert!(job.to_string().len() < 32 << 10);
+}
+
+#[tokio::test]
+async fn the_presets_are_told_by_the_gateway_as_by_the_command() {
+    let nowhere = Section::custom_account("nowhere", "127.0.0.1", 1, "none");
+    let relay = Relay::builder().section(nowhere).start().await;
+    let mut client = smtprelay::control::client::Client::connect(&relay.spool()).unwrap().expect("a gateway");
+    let told = client.call("providers", json!({})).unwrap();
+    assert_eq!(told["providers"], support::ask::json(&relay, "providers").await);
+    let refused = client.call("test", json!({ "to": TO, "account": "none" })).unwrap_err();
+    assert_eq!(refused.kind, "not_found");
+    assert_eq!(client.call("test", json!({})).unwrap_err().kind, "wrong");
+    assert_eq!(client.call("job", json!({ "id": "NONE" })).unwrap_err().kind, "not_found");
+}
