@@ -30,6 +30,9 @@ const DEAD_PATH: u32 = 60;
 /// Addresses of a name that are tried.
 const ADDRESSES: usize = 6;
 
+/// What a server says first, in words.
+const GREETING: &str = "the greeting";
+
 /// A connection that is ready for a message.
 pub struct Connection {
     /// The client on its stream.
@@ -48,24 +51,27 @@ pub struct Connection {
 
 /// Something went wrong while `what` was being done; `limit` is how long the server had. Not for replies to a message.
 pub(super) fn broken(error: &Error, wire: &Wire, host: &str, what: &str, limit: Duration) -> Trouble {
-    const LOOK: &str = "if that stays, check the uplink, option host and option port";
+    const UPLINK: &str = "if that stays, check the uplink, option host and option port";
+    // A server that expects TLS from the first byte says nothing until it comes.
+    const TLS: &str = "if that stays, check the uplink, option host, port and tls (465 implicit, 587 starttls)";
+    let look = if what == GREETING { TLS } else { UPLINK };
     let last = wire.last_line();
     // Much of what is not SMTP says nothing.
     let said = shown(last, 80);
     let reason = match error {
         Error::UnexpectedReply(reply) => return opening(&Reply::new(reply, last), host, what),
-        Error::Timeout => format!("{host} was silent for {} s at {what}; {LOOK}", limit.as_secs()),
+        Error::Timeout => format!("{host} was silent for {} s at {what}; {look}", limit.as_secs()),
         Error::UnparseableReply if wire.is_closed() && last.is_empty() => {
-            format!("{host} closed the connection at {what} without a word; {LOOK}")
+            format!("{host} closed the connection at {what} without a word; {look}")
         }
         Error::UnparseableReply if wire.is_closed() => {
-            format!("{host} closed the connection at {what}; its last words were: {said}; {LOOK}")
+            format!("{host} closed the connection at {what}; its last words were: {said}; {look}")
         }
-        Error::UnparseableReply => format!("{host} answered {what} with something that is not SMTP: {said}; {LOOK}"),
-        Error::Io(error) => format!("the connection to {host} broke at {what}: {error}; {LOOK}"),
-        other => format!("{what} at {host} failed: {other}; {LOOK}"),
+        Error::UnparseableReply => format!("{host} answered {what} with something that is not SMTP: {said}; {look}"),
+        Error::Io(error) => format!("the connection to {host} broke at {what}: {error}; {look}"),
+        other => format!("{what} at {host} failed: {other}; {look}"),
     };
-    Trouble::new(TroubleKind::Unreachable, reason).remedy(LOOK)
+    Trouble::new(TroubleKind::Unreachable, reason).remedy(look)
 }
 
 /// A refusal before anything was said about a message.
@@ -177,7 +183,7 @@ async fn greeting(client: &mut SmtpClient<Wire>, host: &str) -> Result<(), Troub
     };
     greeting
         .and_then(AssertReply::assert_positive_completion)
-        .map_err(|e| broken(&e, &client.stream, host, "the greeting", limit))
+        .map_err(|e| broken(&e, &client.stream, host, GREETING, limit))
 }
 
 /// EHLO; a server that does not know it is greeted with HELO (RFC 5321 section 3.2) and offers nothing.
@@ -300,6 +306,27 @@ mod tests {
     use super::*;
     use nix::sys::socket::getsockopt;
     use tokio::net::TcpListener;
+
+    #[tokio::test]
+    async fn each_break_has_its_sentence() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let wire = Wire::new(Stream::Plain(stream));
+        let limit = Duration::from_secs(120);
+        let check = |error, at: &str, what: &str, remedy: &str| {
+            let trouble = broken(&error, &wire, "mx", at, limit);
+            assert_eq!((trouble.kind, trouble.what()), (TroubleKind::Unreachable, what));
+            assert_eq!(trouble.remedy, format!("if that stays, check the uplink, option host{remedy}"));
+            assert_eq!(trouble.reason, format!("{what}; {}; mail waits", trouble.remedy));
+        };
+        let tls = ", port and tls (465 implicit, 587 starttls)";
+        let port = " and option port";
+        check(Error::Timeout, GREETING, "mx was silent for 120 s at the greeting", tls);
+        check(Error::Timeout, "EHLO", "mx was silent for 120 s at EHLO", port);
+        check(Error::UnparseableReply, "MAIL", "mx answered MAIL with something that is not SMTP: ", port);
+        let reset = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
+        check(Error::Io(reset), "the login", "the connection to mx broke at the login: connection reset", port);
+    }
 
     #[tokio::test]
     async fn the_kernel_watches_the_path() {

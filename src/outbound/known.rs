@@ -1,5 +1,6 @@
 //! Replies of providers whose meaning is publicly documented: by the RFCs, by the help pages of Google, Microsoft, Yahoo,
-//! IONOS (with GMX, web.de and mail.com), Telekom and Amazon, and by the manuals of Postfix, Exim and cPanel.
+//! IONOS (with GMX, web.de and mail.com), Telekom, Amazon, Twilio (SendGrid) and others, and by the manuals of Postfix, Exim
+//! and cPanel; or that people have shown in public. `tests/data/replies.json` has such replies with the source of each.
 //!
 //! This is data: to teach the gateway a reply, add a row. The first row that fits counts, so the particular ones stand
 //! before the general ones. `docs/replies.md` shows the table to people.
@@ -82,18 +83,33 @@ const fn text(codes: Codes, words: Words, means: Means, remedy: &'static str) ->
     by(codes, None, words, means, remedy)
 }
 
+const SIGN_IN: &str =
+    "this provider takes no passwords any more: set auth 'xoauth2' for the account and sign in with smtprelay login";
 const APP_PASSWORD: &str = "make an app password in the security settings of the mailbox and set it as password";
 const NAME_AND_PASSWORD: &str = "check username and password; many providers want an app password here";
 const NO_LOGIN: &str = "set username and password of the account";
+const AUTHORIZATION_CODE: &str =
+    "switch on SMTP in the webmail and set the authorization code that it shows as password";
+const OWN_NAME: &str = "set option hostname of section relay to a full name in a domain of yours";
+const NOT_RELEASED: &str = "log in at the provider: the account or its domain has to be confirmed there first";
+const CONFIRM: &str = "have the address confirmed at the provider, or set option from to one that is";
+const NOT_VOUCHED: &str =
+    "the domain of the sender does not vouch for this server (SPF, DKIM): set option from to an address of the mailbox";
+const FOR_INCOMING: &str =
+    "that server is for incoming mail of its own users: set host, username and password of a provider of your own";
+const POLICY: &str =
+    "the address in the reply tells the rule; set from_policy 'account' and give the device a clear subject";
 const STARTTLS: &str = "set tls 'starttls' (port 587) or 'implicit' (port 465) for the account";
 const OWN_ADDRESS: &str = "set option from to an address of the mailbox, and from_policy 'account'";
 const DAY: &str = "the provider frees it within 24 hours; send less or take a larger plan";
 const SOME_HOURS: &str = "the provider frees it after an hour to a day; send less or take a larger plan";
 const LOCKED: &str = "the account is locked for sending: change its password, see what has sent so much, and have the provider unlock it";
 const SLOWER: &str = "it is tried again more slowly; if that stays, set option connections to 1";
+const NOBODY_LOGS_IN: &str = "nobody logs in for a while; see what else logs in to this mailbox";
 const LATER: &str = "it is the provider's own trouble and passes";
 const SENT_TOO_MUCH: &str = "the recipient gets too much mail at the moment";
 const NO_SUCH_ADDRESS: &str = "the recipient does not exist there, check the address in the device";
+const SPAM: &str = "the provider takes the text for spam: give the device a clear subject and a normal text";
 const MAILBOX_FULL: &str = "the mailbox of the recipient is full";
 const TOO_LARGE: &str = "the message is too large for the provider; make pictures or files in the device smaller";
 const TOO_MANY_RECIPIENTS: &str = "the provider takes fewer recipients at once, the rest comes in the next transaction";
@@ -105,12 +121,7 @@ const P: &[u16] = &[550, 552, 553, 554];
 /// The table. Rows of one meaning with different texts stand together; more particular rows come first.
 pub static KNOWN: &[Known] = &[
     // Logins.
-    text(
-        &[535],
-        &["basic authentication is disabled"],
-        Means::Login,
-        "this provider takes no passwords any more (only OAuth); use another provider",
-    ),
+    text(&[535], &["basic authentication is disabled"], Means::Login, SIGN_IN),
     at(
         &[535],
         5,
@@ -120,15 +131,7 @@ pub static KNOWN: &[Known] = &[
         Means::Login,
         "SMTP AUTH is switched off for this mailbox: have the administrator switch on 'Authenticated SMTP' for it",
     ),
-    at(
-        &[550],
-        5,
-        7,
-        30,
-        &[],
-        Means::Login,
-        "this provider takes no passwords any more (only OAuth); use another provider",
-    ),
+    at(&[550], 5, 7, 30, &[], Means::Login, SIGN_IN),
     at(&[534], 5, 7, 9, &[], Means::Login, APP_PASSWORD),
     text(&[534, 535], &["application-specific password"], Means::Login, APP_PASSWORD),
     at(
@@ -140,36 +143,59 @@ pub static KNOWN: &[Known] = &[
         Means::Login,
         "log in once with a web browser and confirm the gateway, or use an app password",
     ),
+    // Yahoo: a password of the mailbox itself.
+    text(&[535], &["#auth005"], Means::Login, APP_PASSWORD),
+    text(&[535], &["authorization code"], Means::Login, AUTHORIZATION_CODE),
+    text(&[535], &["password is too simple"], Means::Login, "set a longer password at the provider"),
+    text(
+        &[535],
+        &["authentication rejected"],
+        Means::Login,
+        "check username and password; at Comcast switch on 'third-party access security' first",
+    ),
+    text(&[535], &["authenticate too many"], Means::Throttled, NOBODY_LOGS_IN),
     at(&[535], 5, 7, 8, &[], Means::Login, NAME_AND_PASSWORD),
     at(&[535], 5, 7, 3, &[], Means::Login, NAME_AND_PASSWORD),
     text(
         &[535],
         &["authentication credentials invalid"],
         Means::Login,
-        "check username and password; at GMX and web.de switch on POP3/IMAP in the webmail first",
+        "check username and password; at GMX and web.de switch on POP3/IMAP in the webmail first, at Amazon use the SMTP credentials of the region",
     ),
+    text(&[535], &["incorrect username or password"], Means::Login, NAME_AND_PASSWORD),
+    text(&[535], &["invalid login or password"], Means::Login, NAME_AND_PASSWORD),
+    text(&[535], &["incorrect authentication data"], Means::Login, NAME_AND_PASSWORD),
+    text(&[535], &["authentication failed"], Means::Login, NAME_AND_PASSWORD),
+    text(&[451], &["maximum credits exceeded"], Means::Quota, DAY),
     at(&[530], 5, 7, 57, &[], Means::Login, NO_LOGIN),
     text(&[530, 538], &["starttls"], Means::Setup, STARTTLS),
     text(&[538], &[], Means::Setup, STARTTLS),
+    text(&[530], &["without ssl/tls"], Means::Setup, STARTTLS),
+    text(&[530], &["from/sender name"], Means::Sender, CONFIRM),
+    text(&[530], &["authentication required"], Means::Login, NO_LOGIN),
+    text(P, &["authentication is required"], Means::Login, NO_LOGIN),
+    text(P, &["auth required"], Means::Login, NO_LOGIN),
+    text(P, &["unauthenticated senders"], Means::Login, NO_LOGIN),
+    text(P, &["sender address rejected: not logged in"], Means::Login, NO_LOGIN),
+    // Our own name in EHLO.
+    text(&[421], &["try again later", "(ehlo)"], Means::Setup, OWN_NAME),
+    text(&[501, 550, 553, 554], &["invalid helo"], Means::Setup, OWN_NAME),
     text(
         &[550],
         &["invalid credentials for relay"],
         Means::Login,
         "register the public address of this uplink at the provider, or set username and password",
     ),
-    text(
-        &[454, 421, 450, 451, 535],
-        &["too many", "login"],
-        Means::Throttled,
-        "nobody logs in for a while; see what else logs in to this mailbox",
-    ),
+    text(&[454, 421, 450, 451, 535], &["too many", "login"], Means::Throttled, NOBODY_LOGS_IN),
     text(&[454, 421], &["cannot authenticate due to temporary"], Means::Outage, LATER),
     // What concerns a recipient, though it speaks of limits.
-    at(&[450, 550], 4, 2, 1, &["receiving mail"], Means::Waits, SENT_TOO_MUCH),
-    at(&[450, 550], 5, 2, 1, &["receiving mail"], Means::Waits, SENT_TOO_MUCH),
+    at(&[450, 550], 4, 2, 1, &["is receiving"], Means::Waits, SENT_TOO_MUCH),
+    at(&[450, 550], 5, 2, 1, &["is receiving"], Means::Waits, SENT_TOO_MUCH),
     at(&[], 5, 2, 121, &[], Means::Waits, SENT_TOO_MUCH),
     at(&[], 5, 2, 122, &[], Means::Waits, SENT_TOO_MUCH),
     text(&[432], &["recipient thread limit"], Means::Waits, SENT_TOO_MUCH),
+    at(&[452], 4, 5, 3, &["daily"], Means::Quota, DAY),
+    text(&[452], &["too many recipients received"], Means::Throttled, SLOWER),
     at(&[452], 4, 5, 3, &[], Means::Waits, TOO_MANY_RECIPIENTS),
     // RFC 5321 section 4.5.3.1.10: 552 for this is an old mistake.
     text(&[452, 550, 552, 554], &["too many recipients"], Means::Waits, TOO_MANY_RECIPIENTS),
@@ -208,6 +234,9 @@ pub static KNOWN: &[Known] = &[
     text(&[], &["message limit", "reached"], Means::Quota, SOME_HOURS),
     text(&[], &["daily", "limit"], Means::Quota, DAY),
     text(&[], &["daily", "quota"], Means::Quota, DAY),
+    text(&[454], &["throttling failure"], Means::Throttled, SLOWER),
+    text(P, &["unusual sending activity"], Means::Quota, LOCKED),
+    text(&[421, 550, 554], &["not allowed to send:"], Means::Quota, NOT_RELEASED),
     text(&[], &["hourly", "limit"], Means::Quota, SOME_HOURS),
     text(&[], &["exceeded", "per hour"], Means::Quota, SOME_HOURS),
     // Throttling.
@@ -234,6 +263,9 @@ pub static KNOWN: &[Known] = &[
     text(P, &["client host", "blocked"], Means::Quota, BLOCK_LIST),
     text(P, &["banned sending ip"], Means::Quota, BLOCK_LIST),
     text(P, &["spamhaus"], Means::Quota, BLOCK_LIST),
+    text(P, &["send email directly to our servers"], Means::Setup, FOR_INCOMING),
+    text(&[450, 550, 554], &["cannot find your hostname"], Means::Setup, FOR_INCOMING),
+    text(P, &["bad dns ptr"], Means::Setup, FOR_INCOMING),
     // Out of order. RFC 3463 section 3.4: mail system full, system not accepting messages.
     at(&[], 5, 3, 1, &[], Means::Outage, LATER),
     at(&[], 5, 3, 2, &[], Means::Outage, LATER),
@@ -241,20 +273,24 @@ pub static KNOWN: &[Known] = &[
     at(P, 5, 2, 252, &[], Means::Sender, OWN_ADDRESS),
     at(P, 5, 7, 60, &[], Means::Sender, OWN_ADDRESS),
     at(&[550], 5, 7, 750, &[], Means::Sender, OWN_ADDRESS),
+    at(&[550], 5, 7, 515, &[], Means::Sender, NOT_VOUCHED),
+    at(&[550], 5, 7, 26, &[], Means::Sender, NOT_VOUCHED),
+    text(P, &["not accepted due to domain's"], Means::Sender, NOT_VOUCHED),
     text(P, &["sendasdenied"], Means::Sender, OWN_ADDRESS),
     text(P, &["sender address", "not allowed"], Means::Sender, OWN_ADDRESS),
     text(P, &["sender address rejected"], Means::Sender, OWN_ADDRESS),
     text(P, &["not owned by"], Means::Sender, OWN_ADDRESS),
     text(P, &["mail from must equal"], Means::Sender, OWN_ADDRESS),
+    text(&[501, 550, 553], &["mail from address must be same"], Means::Sender, OWN_ADDRESS),
+    text(&[551], &["multiple addresses in a from"], Means::Sender, OWN_ADDRESS),
+    text(P, &["not allowed in header from"], Means::Sender, OWN_ADDRESS),
+    text(P, &["does not match a verified sender"], Means::Sender, CONFIRM),
+    text(&[403, 550, 553], &["not authorized to send from"], Means::Sender, CONFIRM),
     text(&[553], &["relaying disallowed"], Means::Sender, OWN_ADDRESS),
-    text(
-        &[554],
-        &["address is not verified"],
-        Means::Sender,
-        "have the address confirmed at the provider, or set option from to one that is",
-    ),
+    text(&[554], &["address is not verified"], Means::Sender, CONFIRM),
     // Relaying without a login.
     text(P, &["relay", "denied"], Means::Login, NO_LOGIN),
+    text(&[454], &["relay access denied"], Means::Login, NO_LOGIN),
     text(P, &["relay not permitted"], Means::Login, NO_LOGIN),
     text(P, &["relaying", "not allowed"], Means::Login, NO_LOGIN),
     // The recipient and the text.
@@ -270,14 +306,30 @@ pub static KNOWN: &[Known] = &[
         "the domain of the recipient does not exist, check the address in the device",
     ),
     at(&[550], 5, 4, 1, &[], Means::Recipient, NO_SUCH_ADDRESS),
+    text(P, &["unknown user"], Means::Recipient, NO_SUCH_ADDRESS),
+    text(P, &["user unknown"], Means::Recipient, NO_SUCH_ADDRESS),
     text(
-        &[550, 552, 554],
-        &["spam"],
+        &[550],
+        &["invalid recipient"],
         Means::Recipient,
-        "the provider takes the text for spam: give the device a clear subject and a normal text",
+        "the recipient does not exist there, or the server wants a login first: check the address, username and password",
     ),
+    text(&[550, 552, 554], &["quota exceeded"], Means::Recipient, MAILBOX_FULL),
+    text(&[550], &["failure sending mail. try again later"], Means::Waits, LATER),
+    text(
+        &[554],
+        &["authorized recipients"],
+        Means::Recipient,
+        "name the recipient as authorized at the provider, or use a domain of your own there",
+    ),
+    text(&[554], &["due to policy restrictions"], Means::Recipient, POLICY),
+    text(&[550], &["due to local policy"], Means::Recipient, POLICY),
+    text(&[550], &["content rejected"], Means::Recipient, SPAM),
+    text(&[550, 552, 554], &["spam"], Means::Recipient, SPAM),
     text(&[552], &[], Means::Recipient, TOO_LARGE),
 ];
 
+#[cfg(test)]
+mod replies;
 #[cfg(test)]
 mod tests;

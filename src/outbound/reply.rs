@@ -62,7 +62,8 @@ impl Reply {
 
 impl fmt::Display for Reply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&shown(&self.line, SHOWN))
+        // A sentence goes on behind it.
+        f.write_str(&shown(self.line.trim_end_matches([' ', ':', ';']), SHOWN))
     }
 }
 

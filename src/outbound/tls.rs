@@ -195,3 +195,72 @@ fn certificate(problem: &CertificateError, host: &str) -> (String, &'static str)
         other => (format!("the certificate of {host} is not acceptable: {other:?}; "), "ask the provider"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio_rustls::rustls::{AlertDescription, InvalidMessage, PeerIncompatible};
+
+    /// What happened, and what to do about it.
+    fn said(error: rustls::Error) -> (String, String) {
+        let trouble = explain(&io::Error::new(io::ErrorKind::InvalidData, error), "mx");
+        assert_eq!(trouble.kind, TroubleKind::Tls);
+        (trouble.what().to_string(), trouble.remedy)
+    }
+
+    #[test]
+    fn each_failure_has_its_sentence() {
+        use CertificateError as C;
+        use rustls::Error as E;
+        const POSING: &str = "somebody may be posing as the provider";
+        let bad = |problem| E::InvalidCertificate(problem);
+        let own = format!("for a server of your own set ca_file, otherwise install ca-bundle; {POSING}");
+        for (error, what, remedy) in [
+            (bad(C::Expired), "the certificate of mx has expired", "if it has not, this router's clock is wrong"),
+            (
+                bad(C::NotValidYet),
+                "the certificate of mx is not yet valid",
+                "this router's clock is most likely wrong, check NTP",
+            ),
+            (
+                bad(C::NotValidForName),
+                "the certificate is for another name than mx",
+                &format!("check option host; {POSING}"),
+            ),
+            (bad(C::UnknownIssuer), "the certificate of mx is signed by an authority that is not known here", &own),
+            (
+                bad(C::ApplicationVerificationFailure),
+                "the certificate of mx does not have the fingerprint that is set",
+                "it was renewed, or somebody is posing as the provider",
+            ),
+            (bad(C::Revoked), "the certificate of mx was revoked", "ask the provider"),
+            (bad(C::BadEncoding), "the certificate of mx is not acceptable: BadEncoding", "ask the provider"),
+            // What other libraries call "wrong version number": SMTP in the clear where TLS was expected.
+            (
+                E::InvalidMessage(InvalidMessage::InvalidContentType),
+                "mx does not speak TLS on this port",
+                "check port and tls (465 implicit, 587 starttls)",
+            ),
+            (
+                E::PeerIncompatible(PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig),
+                "mx offers only TLS that is too old to be safe (ServerTlsVersionIsDisabledByOurConfig)",
+                "it needs TLS 1.2 or newer",
+            ),
+            (
+                E::AlertReceived(AlertDescription::HandshakeFailure),
+                "mx broke off the TLS handshake (HandshakeFailure)",
+                "check host and port, or ask the provider",
+            ),
+            (
+                E::AlertReceived(AlertDescription::UnrecognisedName),
+                "mx broke off the TLS handshake (UnrecognisedName)",
+                "check host and port, or ask the provider",
+            ),
+        ] {
+            assert_eq!(said(error), (what.to_string(), remedy.to_string()));
+        }
+        let broken = explain(&io::Error::from(io::ErrorKind::ConnectionReset), "mx");
+        assert_eq!(broken.kind, TroubleKind::Unreachable);
+        assert_eq!(broken.what(), "the connection to mx broke during the TLS handshake: connection reset");
+    }
+}

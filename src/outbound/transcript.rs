@@ -243,17 +243,10 @@ mod tests {
             ["> MAIL FROM:<a@b.c>", "> DATA", "< 250 ok", "< 354 go", "> (18 bytes of text)", "> ."]
         );
         let mut transcript = Transcript::new(&[]);
-        for piece in ["RCPT TO:<d@e", ".f>\r\nBDAT 12 LAST\r\nSecret", " text", "\r\n", "QUIT\r\n"] {
+        for piece in ["RCPT TO:<d@e", ".f>\r\nBDAT 13 LAST\r\nSecret", " text", "\r\n", "QUIT\r\n"] {
             transcript.sent(piece.as_bytes());
         }
-        assert_eq!(
-            transcript.lines(),
-            ["> RCPT TO:<d@e.f>", "> BDAT 12 LAST", "> (13 bytes of text)"][..2]
-                .iter()
-                .copied()
-                .chain(["> (12 bytes of text)"])
-                .collect::<Vec<_>>()
-        );
+        assert_eq!(transcript.lines(), ["> RCPT TO:<d@e.f>", "> BDAT 13 LAST", "> (13 bytes of text)", "> QUIT"]);
     }
 
     #[test]

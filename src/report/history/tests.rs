@@ -53,6 +53,53 @@ fn refused(client: &str) -> Event {
 }
 
 #[test]
+fn the_last_mail_of_an_account_is_told_tests_count_and_so_does_the_day() {
+    let mut history = History::default();
+    assert_eq!((history.last(None), history.today(NOW)["delivered"].clone()), (Value::Null, 0.into()));
+    let delivered_by = |account: &str, expires| match delivered("ID1", "10.0.0.7", "250 ok") {
+        Event::Delivered { id, client, from, to, size, reply, delay, .. } => {
+            let tls = TlsFacts {
+                version: "TLSv1.2".into(),
+                cipher: "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256".into(),
+                verified: "fingerprint",
+                expires,
+            };
+            Event::Delivered { id, client, from, to, size, account: account.into(), tls: Some(tls), reply, delay }
+        }
+        other => other,
+    };
+    history.take(NOW, &delivered_by("one", Some(NOW + 100)));
+    history.take(NOW + 1, &delivered_by("two", None));
+    let expected = json!({
+        "time": NOW, "to": "a@example.com", "account": "one", "tls": "TLS 1.2",
+        "cipher": "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256", "verified": "fingerprint", "expires": NOW + 100,
+    });
+    assert_eq!(history.last(Some("one")), expected);
+    assert_eq!(history.last(None)["account"], "two");
+    assert_eq!(history.last(Some("three")), Value::Null);
+    // It outlives a restart.
+    assert_eq!(History::decode(&history.encode()).last(Some("one")), expected);
+    let tested = |failed: Option<&str>| Event::Tested {
+        account: "one".into(),
+        to: "me@example.com".into(),
+        tls: Some(TlsFacts { version: "none".into(), verified: "no", ..TlsFacts::default() }),
+        failed: failed.map(str::to_string),
+    };
+    history.take(NOW + 2, &tested(Some("no")));
+    assert_eq!(history.last(Some("one")), expected);
+    (0..20).for_each(|_| history.take(NOW + 3, &tested(None)));
+    let last = history.last(Some("one"));
+    assert_eq!(
+        (&last["to"], &last["tls"], &last["verified"]),
+        (&json!("me@example.com"), &json!("none"), &json!("no"))
+    );
+    assert_eq!(history.tests.len(), 1);
+    // A test is no mail of a device.
+    assert_eq!(history.today(NOW)["delivered"], 2);
+    assert_eq!(history.today(NOW + DAY)["delivered"], 0);
+}
+
+#[test]
 fn verdicts_devices_and_counters_tell_the_same_story() {
     let mut history = History::default();
     history.take(NOW, &Event::Started { version: "1" });
