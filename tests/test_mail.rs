@@ -414,3 +414,86 @@ async fn the_presets_are_told_by_the_gateway_as_by_the_command() {
     assert_eq!(client.call("test", json!({})).unwrap_err().kind, "wrong");
     assert_eq!(client.call("job", json!({ "id": "NONE" })).unwrap_err().kind, "not_found");
 }
+
+/// Asks until the status fits.
+async fn status_until(relay: &Relay, fits: impl Fn(&Value) -> bool) -> Value {
+    let there = async {
+        loop {
+            let status = support::ask::json(relay, "status").await;
+            if fits(&status) {
+                return status;
+            }
+        }
+    };
+    tokio::time::timeout(SOON, there).await.expect("the status")
+}
+
+#[tokio::test]
+async fn one_look_at_the_status_says_what_is_set_and_whether_it_works() {
+    let provider = provider(TlsMode::Implicit).start().await;
+    let open = Provider::builder().tls(TlsMode::None).start().await;
+    let mut relay = relay_to(&provider)
+        .section(Section::account("inner", &open).option("default", "0"))
+        .section(Section::account("empty", &provider).option("password", "").option("default", "0"))
+        .start()
+        .await;
+    let status = support::ask::json(&relay, "status").await;
+    assert_eq!(
+        status["accounts"][0],
+        json!({
+            "name": "gmail", "provider": "custom", "host": "127.0.0.1", "port": provider.port(), "tls_mode": "implicit",
+            "from": "relay@provider.example", "username": "plant", "auth": "password", "secret": "set",
+            "paused": null, "last": null,
+        })
+    );
+    let (inner, empty) = (&status["accounts"][1], &status["accounts"][2]);
+    assert_eq!(
+        (&inner["auth"], &inner["secret"], &inner["tls_mode"]),
+        (&json!("none"), &json!("none"), &json!("none"))
+    );
+    assert_eq!((&empty["auth"], &empty["secret"]), (&json!("password"), &json!("missing")));
+    assert_eq!((&status["state"], &status["last"]), (&json!("relaying"), &Value::Null));
+    assert_eq!(status["today"], json!({ "accepted": 0, "delivered": 0, "failed": 0, "refused": 0 }));
+    is_clean(&status.to_string());
+    let text = support::ask::said(&relay, "status").await;
+    let account =
+        format!("account gmail: 127.0.0.1 port {}, tls implicit, login plant with a password\n", provider.port());
+    assert!(text.contains(&account) && text.contains("no mail has left through it yet"), "{text}");
+    assert!(text.contains("login plant with a password, but none is set"), "{text}");
+
+    send(&relay, &["ops@example.com"], "alarm").await;
+    let status = status_until(&relay, |status| !status["last"].is_null()).await;
+    let last = &status["accounts"][0]["last"];
+    assert_eq!(last, &status["last"]);
+    assert_eq!((&last["to"], &last["account"]), (&json!("ops@example.com"), &json!("gmail")));
+    assert_eq!((&last["tls"], &last["verified"]), (&json!("TLS 1.3"), &json!("ca")));
+    // The end of 2049, by the certificate.
+    assert_eq!(last["expires"], json!(2_524_521_600_i64));
+    assert!(last["cipher"].as_str().unwrap().starts_with("TLS13_"), "{last}");
+    assert_eq!((&status["today"]["accepted"], &status["today"]["delivered"]), (&json!(1), &json!(1)));
+    assert_eq!(status["accounts"][1]["last"], Value::Null);
+    assert_eq!(run(&relay, &format!("test inner {TO}")).await.code, 0);
+    let status = status_until(&relay, |status| !status["accounts"][1]["last"].is_null()).await;
+    assert_eq!(status["accounts"][1]["last"]["tls"], json!("none"));
+    // It outlives a restart; a test does not.
+    relay.restart().await;
+    let status = support::ask::json(&relay, "status").await;
+    assert_eq!(status["last"]["expires"], json!(2_524_521_600_i64));
+    let text = support::ask::said(&relay, "status").await;
+    assert!(text.contains(", certificate checked, good until Fri, 31 Dec 2049 00:00:00 +0000\n"), "{text}");
+    assert!(text.contains("today (UTC): 1 accepted, 1 delivered, 0 failed, 0 refused\n"), "{text}");
+    // Trouble stands there with what to do.
+    provider.set_fault(Step::Auth, Fault::Reply("535 5.7.139 basic authentication is disabled".into()), Times::Always);
+    relay.configure("account", "inner", |section| section.option("enabled", "0"));
+    relay.configure("account", "empty", |section| section.option("enabled", "0"));
+    relay.restart().await;
+    send(&relay, &["ops@example.com"], "alarm").await;
+    let status = status_until(&relay, |status| status["state"] == "paused").await;
+    let remedy = &status["accounts"][0]["paused"]["remedy"];
+    assert!(
+        remedy.as_str().unwrap().contains("set auth 'xoauth2'") && remedy.as_str().unwrap().contains("smtprelay login")
+    );
+    let text = support::ask::said(&relay, "status").await;
+    assert!(text.starts_with("Not relaying, 1 message waits, next look in "), "{text}");
+    assert!(text.contains("  PAUSED for ") && text.contains("sign in with smtprelay login"), "{text}");
+}

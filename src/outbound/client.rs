@@ -323,7 +323,6 @@ mod tests {
         let port = " and option port";
         check(Error::Timeout, GREETING, "mx was silent for 120 s at the greeting", tls);
         check(Error::Timeout, "EHLO", "mx was silent for 120 s at EHLO", port);
-        check(Error::UnparseableReply, "MAIL", "mx answered MAIL with something that is not SMTP: ", port);
         let reset = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
         check(Error::Io(reset), "the login", "the connection to mx broke at the login: connection reset", port);
     }
