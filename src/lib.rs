@@ -17,6 +17,7 @@
 //! | [`outbound`] | one connection, one transaction, what the replies mean |
 //! | [`policy`] | what holds for one device: recipients, rate, name |
 //! | [`oauth`] | logins with tokens in place of a password |
+//! | [`secrets`] | passwords and tokens on disk, encrypted |
 //! | [`report`] | events, log lines, failure notices |
 //! | [`system`] | clock, interfaces, limits, the system log |
 //! | [`chronicle`], [`announce`] | keep the history, send the mail after a start of the router |
@@ -40,6 +41,7 @@ pub mod policy;
 pub mod queue;
 pub mod relay;
 pub mod report;
+pub mod secrets;
 pub mod submit;
 pub mod system;
 

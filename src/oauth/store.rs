@@ -1,21 +1,20 @@
-//! Logins on disk: a file an account, `ACCOUNT.token`, for its owner only.
+//! Logins on disk: an encrypted file an account, `ACCOUNT.token`, for its owner only.
 //!
 //! A server may give a new refresh token with every access token and take the old one back. So a new one is on disk, synced,
 //! before anything is done with what came with it; the old one stays until then. It is written only when it has changed:
-//! flash wears out.
+//! flash wears out. Files of earlier versions were not encrypted; they are read, and encrypted with the next token.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, fchown};
+use std::io;
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::{Flock, FlockArg};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::token::{TOKEN_LIMIT, Tokens, is_token, take};
 use crate::config::{Account, OAuth, Secret};
 use crate::outbound::verdict::{Trouble, TroubleKind};
+use crate::secrets::Vault;
+use crate::secrets::vault::{Content, check_name};
 
 /// Version of the file's format.
 const VERSION: u64 = 1;
@@ -89,18 +88,8 @@ impl Login {
 /// The file of one account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Store {
-    directory: PathBuf,
+    vault: Vault,
     name: String,
-}
-
-/// A step of [`Store::replace`] after which the power may go; tests let each of them fail.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Step {
-    Create,
-    Write,
-    SyncFile,
-    Rename,
-    SyncDirectory,
 }
 
 impl Store {
@@ -109,16 +98,13 @@ impl Store {
     /// # Errors
     /// When the name can't be one of a file.
     pub fn of(directory: &Path, name: &str) -> io::Result<Self> {
-        let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-');
-        match (1..=64).contains(&name.len()) && name.bytes().all(plain) {
-            true => Ok(Self { directory: directory.to_path_buf(), name: name.to_string() }),
-            false => Err(io::Error::other("the account's name must consist of letters, digits and _")),
-        }
+        check_name(name)?;
+        Ok(Self { vault: Vault::new(directory), name: format!("{name}.token") })
     }
 
     /// The file.
     pub fn path(&self) -> PathBuf {
-        self.directory.join(format!("{}.token", self.name))
+        self.vault.path(&self.name)
     }
 
     /// What was written last; `None` when there never was a login.
@@ -126,13 +112,10 @@ impl Store {
     /// # Errors
     /// When there is something that can't be used.
     pub fn load(&self) -> io::Result<Option<Login>> {
-        let file = match File::open(self.path()) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            file => file?,
+        let Some(Content::Sealed(text) | Content::Plain(text)) = self.vault.read(&self.name, FILE_LIMIT)? else {
+            return Ok(None);
         };
-        let mut bytes = Zeroizing::new(Vec::with_capacity(FILE_LIMIT + 1));
-        file.take(FILE_LIMIT as u64 + 1).read_to_end(&mut bytes)?;
-        let login = Some(&bytes).filter(|bytes| bytes.len() <= FILE_LIMIT).and_then(|bytes| Login::from_json(bytes));
+        let login = Login::from_json(&text);
         login.map(Some).ok_or_else(|| io::Error::other("it is no token file of this version"))
     }
 
@@ -141,8 +124,7 @@ impl Store {
     /// # Errors
     /// When it can't be written. What was there stays.
     pub fn save(&self, login: &Login) -> io::Result<()> {
-        let _lock = self.lock()?;
-        self.write(login, |_| Ok(()))
+        self.vault.write(&self.vault.lock()?, &self.name, login.to_json().as_bytes())
     }
 
     /// Writes down what has taken the place of `old`. False when something else is there by now: somebody has logged in anew,
@@ -151,51 +133,12 @@ impl Store {
     /// # Errors
     /// When it can't be written. What was there stays.
     pub fn replace(&self, old: &Secret, new: &Login) -> io::Result<bool> {
-        let _lock = self.lock()?;
+        let lock = self.vault.lock()?;
         if self.load()?.is_none_or(|there| there.refresh != *old) {
             return Ok(false);
         }
-        self.write(new, |_| Ok(()))?;
+        self.vault.write(&lock, &self.name, new.to_json().as_bytes())?;
         Ok(true)
-    }
-
-    /// Makes the directory if need be, and keeps other writers out: the gateway and `smtprelay login`.
-    fn lock(&self) -> io::Result<Flock<File>> {
-        match DirBuilder::new().mode(0o700).create(&self.directory) {
-            Ok(()) => {
-                if let Some(parent) = self.directory.parent() {
-                    File::open(parent)?.sync_all()?;
-                }
-            }
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(error),
-        }
-        Flock::lock(File::open(&self.directory)?, FlockArg::LockExclusive).map_err(|(_, error)| error.into())
-    }
-
-    /// Temporary file, sync, rename, sync: at each moment either the old or the new one is there, whole.
-    fn write(&self, login: &Login, after: impl Fn(Step) -> io::Result<()>) -> io::Result<()> {
-        let (path, new) = (self.path(), self.directory.join(format!("{}.new", self.name)));
-        // Of a run that was cut off.
-        match fs::remove_file(&new) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
-        after(Step::Create)?;
-        // Root may write for the user that the gateway runs as.
-        let (owner, own) = (fs::metadata(&self.directory)?, file.metadata()?);
-        if owner.uid() != own.uid() {
-            fchown(&file, Some(owner.uid()), Some(owner.gid()))?;
-        }
-        file.write_all(login.to_json().as_bytes())?;
-        after(Step::Write)?;
-        file.sync_all()?;
-        after(Step::SyncFile)?;
-        fs::rename(&new, &path)?;
-        after(Step::Rename)?;
-        File::open(&self.directory)?.sync_all()?;
-        after(Step::SyncDirectory)
     }
 }
 
@@ -203,9 +146,7 @@ impl Store {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::os::unix::fs::PermissionsExt;
-
-    const STEPS: [Step; 5] = [Step::Create, Step::Write, Step::SyncFile, Step::Rename, Step::SyncDirectory];
+    use std::fs;
 
     fn login(refresh: &str) -> Login {
         let token_url = "https://login.example/token".into();
@@ -219,50 +160,24 @@ mod tests {
     }
 
     #[test]
-    fn a_login_is_kept_for_its_owner_only() {
+    fn a_login_is_kept_and_cannot_be_read_on_disk() {
         let (_dir, store) = store();
         assert_eq!(store.load().unwrap(), None);
-        store.save(&login("one")).unwrap();
-        assert_eq!(store.load().unwrap(), Some(login("one")));
-        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
-        assert_eq!((mode(&store.path()), mode(&store.directory)), (0o600, 0o700));
-        assert_eq!(fs::read_dir(&store.directory).unwrap().count(), 1);
+        store.save(&login("one-refresh-token")).unwrap();
+        assert_eq!(store.load().unwrap(), Some(login("one-refresh-token")));
+        let file = fs::read(store.path()).unwrap();
+        assert!(!file.windows(5).any(|part| part == b"token" || part == b"login"));
     }
 
     #[test]
-    fn whatever_step_is_the_last_one_the_old_or_the_new_login_is_whole() {
-        for cut in STEPS {
-            let (_dir, store) = store();
-            store.save(&login("old")).unwrap();
-            let lock = store.lock().unwrap();
-            let cut_off = store.write(&login("new"), |step| match step == cut {
-                true => Err(io::Error::other("power cut")),
-                false => Ok(()),
-            });
-            drop(lock);
-            assert!(cut_off.is_err());
-            let there = store.load().unwrap().unwrap();
-            let renamed = matches!(cut, Step::Rename | Step::SyncDirectory);
-            assert_eq!(there, login(if renamed { "new" } else { "old" }), "{cut:?}");
-            // The next one is not hindered by what was left.
-            assert!(store.replace(&there.refresh, &login("newer")).unwrap());
-            assert_eq!(store.load().unwrap(), Some(login("newer")));
-            assert_eq!(fs::read_dir(&store.directory).unwrap().count(), 1, "{cut:?}");
-        }
-    }
-
-    #[test]
-    fn the_text_is_synced_before_it_gets_its_name() {
+    fn the_file_of_an_earlier_version_is_read_and_encrypted_with_the_next_token() {
         let (_dir, store) = store();
-        let _lock = store.lock().unwrap();
-        let steps = std::cell::RefCell::new(Vec::new());
-        store
-            .write(&login("x"), |step| {
-                steps.borrow_mut().push(step);
-                Ok(())
-            })
-            .unwrap();
-        assert_eq!(*steps.borrow(), STEPS);
+        drop(store.vault.lock().unwrap());
+        fs::write(store.path(), login("one").to_json().as_bytes()).unwrap();
+        assert_eq!(store.load().unwrap(), Some(login("one")));
+        assert!(store.replace(&Secret::new("one".into()), &login("two")).unwrap());
+        assert_eq!(store.load().unwrap(), Some(login("two")));
+        assert!(!fs::read(store.path()).unwrap().starts_with(b"{"));
     }
 
     #[test]

@@ -1,0 +1,183 @@
+//! Sealed files of a directory, by name.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use zeroize::Zeroizing;
+
+use super::directory::{Directory, Lock};
+use super::seal::{KEY, Key, OVERHEAD, is_sealed};
+
+/// Name of the file with the key.
+const KEY_FILE: &str = "key";
+/// What to do about a sealed file that can't be opened stands behind this, in the words of who owns it.
+const BROKEN: &str = "it can't be decrypted: it is torn, was changed, or belongs to another key file";
+
+/// The secrets of one directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Vault(Directory);
+
+/// What a file holds.
+#[derive(Debug)]
+pub enum Content {
+    /// What was sealed.
+    Sealed(Zeroizing<Vec<u8>>),
+    /// What an earlier version wrote, or somebody by hand.
+    Plain(Zeroizing<Vec<u8>>),
+}
+
+/// Whether an account's name can be part of a file's name.
+///
+/// # Errors
+/// What names may consist of.
+pub fn check_name(account: &str) -> io::Result<()> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-');
+    match (1..=64).contains(&account.len()) && account.bytes().all(plain) {
+        true => Ok(()),
+        false => Err(io::Error::other("the account's name must consist of letters, digits and _, 64 at most")),
+    }
+}
+
+impl Vault {
+    /// The secrets in `directory`, which need not exist yet.
+    pub fn new(directory: &Path) -> Self {
+        Self(Directory::new(directory))
+    }
+
+    /// Where a file is.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.0.path(name)
+    }
+
+    /// Keeps other writers out.
+    ///
+    /// # Errors
+    /// When the directory can't be made or opened.
+    pub fn lock(&self) -> io::Result<Lock> {
+        self.0.lock()
+    }
+
+    /// The first file, of `name` and its key, that others than its owner may read.
+    pub fn exposed(&self, name: &str) -> Option<PathBuf> {
+        [name, KEY_FILE].into_iter().find(|name| self.0.is_exposed(name)).map(|name| self.0.path(name))
+    }
+
+    /// Whether there is a file, readable or not.
+    pub fn has(&self, name: &str) -> bool {
+        self.path(name).symlink_metadata().is_ok()
+    }
+
+    /// What is in a file; `None` when there is none.
+    ///
+    /// # Errors
+    /// When it can't be read or opened, or its text has more than `limit` bytes.
+    pub fn read(&self, name: &str, limit: usize) -> io::Result<Option<Content>> {
+        let Some(bytes) = self.0.read(name, limit.saturating_add(OVERHEAD))? else { return Ok(None) };
+        if !is_sealed(&bytes) {
+            return Ok(Some(Content::Plain(bytes)));
+        }
+        let key = self.key()?.ok_or_else(|| self.key_trouble("is missing"))?;
+        let text = key.open(name, bytes).ok_or_else(|| io::Error::other(BROKEN))?;
+        Ok(Some(Content::Sealed(text)))
+    }
+
+    /// Seals `text` as the content of a file. Makes the key if there is none.
+    ///
+    /// # Errors
+    /// When it can't be written. What was there stays.
+    pub fn write(&self, lock: &Lock, name: &str, text: &[u8]) -> io::Result<()> {
+        let key = match self.key()? {
+            Some(key) => key,
+            None => self.make_key(lock)?,
+        };
+        let sealed = key.seal(name, text).map_err(io::Error::other)?;
+        self.0.write(lock, name, &sealed, &mut |_| Ok(()))
+    }
+
+    /// Removes a file. False when there was none.
+    ///
+    /// # Errors
+    /// When it can't be removed.
+    pub fn remove(&self, lock: &Lock, name: &str) -> io::Result<bool> {
+        self.0.remove(lock, name)
+    }
+
+    fn key_trouble(&self, what: &str) -> io::Error {
+        io::Error::other(format!("the key file {} {what}", self.path(KEY_FILE).display()))
+    }
+
+    fn key(&self) -> io::Result<Option<Key>> {
+        let bytes = self.0.read(KEY_FILE, KEY).map_err(|error| self.key_trouble(&format!("can't be used: {error}")))?;
+        let Some(bytes) = bytes else { return Ok(None) };
+        let key = Key::of(&bytes).ok_or_else(|| {
+            self.key_trouble("is damaged; restore it, or remove it and enter all passwords and logins again")
+        });
+        key.map(Some)
+    }
+
+    fn make_key(&self, lock: &Lock) -> io::Result<Key> {
+        let bytes = Key::make().map_err(io::Error::other)?;
+        self.0.write(lock, KEY_FILE, bytes.as_slice(), &mut |_| Ok(()))?;
+        Key::of(bytes.as_slice()).ok_or_else(|| self.key_trouble("can't be made"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    fn vault() -> (tempfile::TempDir, Vault) {
+        let dir = tempfile::tempdir().unwrap();
+        let vault = Vault::new(&dir.path().join("secrets"));
+        vault.write(&vault.lock().unwrap(), "a", b"hunter2").unwrap();
+        (dir, vault)
+    }
+
+    fn trouble(vault: &Vault) -> String {
+        vault.read("a", 100).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_text_is_kept_sealed_and_its_key_is_made_once() {
+        let (_dir, vault) = vault();
+        let key = fs::read(vault.path("key")).unwrap();
+        vault.write(&vault.lock().unwrap(), "b", b"other").unwrap();
+        assert_eq!(fs::read(vault.path("key")).unwrap(), key);
+        assert!(matches!(vault.read("a", 7).unwrap(), Some(Content::Sealed(text)) if *text == b"hunter2"));
+        assert!(vault.read("a", 6).is_err());
+        assert!(vault.read("c", 7).unwrap().is_none() && !vault.has("c") && vault.has("a"));
+        assert!(!fs::read(vault.path("a")).unwrap().windows(7).any(|part| part == b"hunter2"));
+        assert_eq!(vault.exposed("a"), None);
+    }
+
+    #[test]
+    fn what_was_not_sealed_is_told_apart() {
+        let (_dir, vault) = vault();
+        fs::write(vault.path("a"), "{}").unwrap();
+        assert!(matches!(vault.read("a", 100).unwrap(), Some(Content::Plain(text)) if *text == b"{}"));
+    }
+
+    #[test]
+    fn damage_is_told_with_the_file() {
+        let (_dir, vault) = vault();
+        let whole = fs::read(vault.path("a")).unwrap();
+        for part in [&whole[..whole.len() - 1], &whole[..9]] {
+            fs::write(vault.path("a"), part).unwrap();
+            assert_eq!(trouble(&vault), BROKEN);
+        }
+        fs::write(vault.path("a"), whole).unwrap();
+        for (key, said) in [(&b"short"[..], "key is damaged; restore it"), (&[1; 33], "more than 32 bytes")] {
+            fs::write(vault.path("key"), key).unwrap();
+            assert!(trouble(&vault).contains(said), "{}", trouble(&vault));
+            // Nothing is sealed with a key that is none, and the key is not replaced unasked.
+            assert!(vault.write(&vault.lock().unwrap(), "b", b"x").is_err() && !vault.has("b"));
+        }
+        fs::write(vault.path("key"), [1; 32]).unwrap();
+        assert_eq!(trouble(&vault), BROKEN);
+        fs::remove_file(vault.path("key")).unwrap();
+        assert!(trouble(&vault).contains("key is missing"), "{}", trouble(&vault));
+        vault.write(&vault.lock().unwrap(), "a", b"anew").unwrap();
+        assert!(matches!(vault.read("a", 100).unwrap(), Some(Content::Sealed(text)) if *text == b"anew"));
+    }
+}
