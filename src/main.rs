@@ -5,7 +5,7 @@ mod commands;
 use std::path::Path;
 use std::process::ExitCode;
 
-use commands::{Asked, Command, ask, complain, exit, login, parse, print, test, wait_for};
+use commands::{Asked, Command, ask, complain, exit, login, parse, password, print, test, wait_for};
 use smtprelay::config::{self, Loaded, Settings, Severity};
 use smtprelay::relay;
 use smtprelay::submit::{self, Request};
@@ -21,6 +21,7 @@ fn main() -> ExitCode {
     };
     match asked {
         Asked::Print(text) => print(&text),
+        Asked::Password { account, delete, file } => password(&account, delete, &file),
         Asked::Do(command, file) => execute(command, &file),
     }
 }

@@ -127,7 +127,7 @@ pub async fn run(file: PathBuf, settings: Settings) -> Result<()> {
     let (publish, current) = watch::channel(Arc::new(settings));
     let listeners = Listeners::open(current.clone(), desk.clone(), intake_stopped.clone())
         .map_err(|e| anyhow!("{e} (section listener)"))?;
-    let api = Arc::new(Api::new(current.clone(), Arc::clone(&spool), orders_in, Arc::clone(&history)));
+    let api = Arc::new(Api::new(publish.clone(), Arc::clone(&spool), orders_in, Arc::clone(&history)));
     let control = spawn({
         let stop = stop.clone();
         async move {

@@ -3,13 +3,16 @@
 mod ask;
 mod login;
 mod parse;
+mod password;
 mod providers;
+mod terminal;
 mod test;
 mod text;
 
 pub use ask::ask;
 pub use login::login;
 pub use parse::{Asked, Command, parse};
+pub use password::password;
 pub use test::test;
 
 use std::io::Write;

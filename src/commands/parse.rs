@@ -29,6 +29,8 @@ usage: smtprelay COMMAND [--config FILE]
   wake [REASON]        something outside has changed (uplink, clock): try everything now
   test [ACCOUNT] RCPT [--verbose] [--json]
                        send one test mail at once and show each step; --verbose: and all that was said
+  password ACCOUNT [--delete]
+                       store the password of an account encrypted: asks for it, or reads a line from stdin
   login ACCOUNT        sign in with the provider, for an account with auth 'xoauth2'
   send [OPTIONS] [RECIPIENT...]
                        send the message on stdin, like sendmail:
@@ -73,6 +75,12 @@ pub enum Command {
 /// What was asked for: a command with its settings file, or only a text to print.
 pub enum Asked {
     Do(Command, PathBuf),
+    /// Store a password: this does not need settings that can be used.
+    Password {
+        account: String,
+        delete: bool,
+        file: PathBuf,
+    },
     Print(String),
 }
 
@@ -102,7 +110,8 @@ pub fn parse(arguments: Vec<OsString>) -> Result<Asked, String> {
 
 fn parse_own(arguments: Vec<OsString>, mut file: PathBuf) -> Result<Asked, String> {
     let mut parser = lexopt::Parser::from_iter(arguments);
-    let (mut words, mut foreground, mut json, mut verbose) = (Vec::new(), false, false, false);
+    let (mut words, mut foreground, mut json) = (Vec::new(), false, false);
+    let (mut verbose, mut delete) = (false, false);
     while let Some(argument) = parser.next().map_err(|e| e.to_string())? {
         use lexopt::prelude::*;
         match argument {
@@ -110,6 +119,7 @@ fn parse_own(arguments: Vec<OsString>, mut file: PathBuf) -> Result<Asked, Strin
             Long("foreground") => foreground = true,
             Long("json") => json = true,
             Long("verbose") | Short('v') => verbose = true,
+            Long("delete") => delete = true,
             Long("version") | Short('V') => return Ok(Asked::Print(format!("smtprelay {VERSION}\n"))),
             Long("help") | Short('h') => return Ok(Asked::Print(HELP.into())),
             Value(word) => words.push(word.into_string().map_err(|word| format!("not UTF-8: {}", word.display()))?),
@@ -131,12 +141,18 @@ fn parse_own(arguments: Vec<OsString>, mut file: PathBuf) -> Result<Asked, Strin
         }
         ["test"] => return Err("test needs who is to get the mail".into()),
         ["login", account] => Command::Login((*account).into()),
+        ["password", _] if json || foreground => return Err("password has only --delete".into()),
+        ["password", account] => return Ok(Asked::Password { account: (*account).into(), delete, file }),
+        ["password"] => return Err("password needs the name of an account".into()),
+        // A word on the command line can be seen by all.
+        ["password", ..] => return Err("password takes the name of an account alone, and asks for the password".into()),
         ["login"] => return Err("login needs the name of an account".into()),
         ["help"] => return Ok(Asked::Print(HELP.into())),
         [] => return Err("no command".into()),
         words => Command::Ask { question: question(words)?, json },
     };
     match &command {
+        _ if delete => Err("--delete belongs behind password".into()),
         Command::Run { .. } if json => Err("run has no --json".into()),
         Command::Check | Command::Show | Command::Login(_) if json => {
             Err("only status, queue, history, devices, providers and test have --json".into())

@@ -240,11 +240,15 @@ pub fn devices(devices: &Value) -> String {
     let mut out = String::new();
     for device in devices.as_array().map_or(&[][..], Vec::as_slice) {
         let last = device.get("last_verdict").unwrap_or(&Value::Null);
+        // By DHCP, else as it calls itself.
+        let name = [text(device, "name"), text(device, "helo")].into_iter().find(|name| !name.is_empty());
+        let refused = device.get("allowed").is_some_and(|allowed| allowed == false);
         let _ = writeln!(
             out,
-            "{} ({})  accepted {}, delivered {}, failed {}, refused {}  last seen {}  {}: {}",
+            "{} ({}){}  accepted {}, delivered {}, failed {}, refused {}  last seen {}  {}: {}",
             text(device, "client"),
-            text(device, "helo"),
+            name.unwrap_or_default(),
+            if refused { "  may not send" } else { "" },
             number(device, "accepted"),
             number(device, "delivered"),
             number(device, "failed"),

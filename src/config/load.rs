@@ -15,6 +15,7 @@ use super::secret::Secret;
 use super::settings::{
     Account, AuthMode, Dialect, Durability, Listener, Relay, Route, Settings, TlsMode, User, default,
 };
+use super::stored::Passwords;
 use super::uci::{Package, Section};
 use super::{alias, device};
 use crate::message::{FromPolicy, is_address};
@@ -47,6 +48,11 @@ pub const LOG_LEVELS: [(&str, LevelFilter); 4] = [
 
 /// Reads all sections. The settings are usable only when no finding is an error.
 pub fn settings(package: &Package) -> (Settings, Vec<Problem>) {
+    settings_with(package, &Passwords::default())
+}
+
+/// As [`settings`], with the passwords that are stored for the accounts.
+pub fn settings_with(package: &Package, stored: &Passwords) -> (Settings, Vec<Problem>) {
     let mut problems = Vec::new();
     let mut relay_section: Option<&Section> = None;
     let mut listeners = Vec::new();
@@ -64,7 +70,7 @@ pub fn settings(package: &Package) -> (Settings, Vec<Problem>) {
             }),
             "relay" => relay_section = Some(section),
             "listener" => listeners.extend(listener(section, &mut problems)),
-            "account" => accounts.extend(account(section, &mut problems)),
+            "account" => accounts.extend(account(section, stored, &mut problems)),
             "route" => routes.push(section),
             "user" => users.extend(user(section, &users, &mut problems)),
             "device" => devices.push((section.line, device::read(section, &mut problems))),
@@ -258,10 +264,14 @@ fn user(section: &Section, known: &[User], problems: &mut Vec<Problem>) -> Optio
     enabled.then_some(user)
 }
 
-fn account(section: &Section, problems: &mut Vec<Problem>) -> Option<Account> {
+fn account(section: &Section, stored: &Passwords, problems: &mut Vec<Problem>) -> Option<Account> {
     let mut read = Reader::new(section, problems);
     let enabled = read.flag("enabled", true);
-    let login = preset::login(&mut read, enabled);
+    let name = section.name.clone().unwrap_or_default();
+    let login = preset::login(&mut read, enabled, stored.of(&name));
+    for text in stored.warnings(&name).filter(|_| enabled) {
+        read.warn("password", text);
+    }
     let empty = login.is_empty();
     let preset = login.preset;
     let tls = read.choice("tls", preset.as_ref().map_or(TlsMode::Implicit, |p| p.tls), &TLS_MODES);
@@ -271,7 +281,7 @@ fn account(section: &Section, problems: &mut Vec<Problem>) -> Option<Account> {
         TlsMode::None => default::PORT_NONE,
     };
     let account = Account {
-        name: section.name.clone().unwrap_or_default(),
+        name,
         host: login.host,
         port: read.port("port", preset.as_ref().filter(|p| p.tls == tls).map_or(usual_port, |p| p.port), 1),
         provider: login.provider,
@@ -281,6 +291,7 @@ fn account(section: &Section, problems: &mut Vec<Problem>) -> Option<Account> {
         fingerprint: fingerprint(&mut read),
         username: login.username,
         password: login.password,
+        password_written: login.written,
         oauth: oauth::read(&mut read),
         from: login.from,
         from_policy: read.choice(
@@ -371,11 +382,19 @@ fn account_fits_together(account: &Account, read: &mut Reader) {
         if account.username.is_none() {
             read.error("auth", "auth 'xoauth2' without option username: the address of the mailbox");
         }
-    } else if account.username.is_some() && account.password.is_empty() {
-        read.error("username", "option username without option password");
+    } else if account.misses_password() {
+        // Not an error: its mail is taken and waits, as with a password that is wrong.
+        let text = format!(
+            "account '{0}' has no password, its mail waits: smtprelay password {0} stores one, or set option password",
+            account.name
+        );
+        read.warn("username", text);
     }
     if account.username.is_none() && !account.password.is_empty() {
-        read.error("password", "option password without option username");
+        match account.password_written {
+            true => read.error("password", "option password without option username"),
+            false => read.warn("password", "the stored password is not used without option username"),
+        }
     }
     if account.tls == TlsMode::None {
         if account.username.is_some() {

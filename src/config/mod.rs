@@ -13,6 +13,7 @@ pub mod reader;
 mod secret;
 pub mod settings;
 mod show;
+pub mod stored;
 pub mod uci;
 pub mod units;
 
@@ -26,7 +27,7 @@ pub use device::{Device, OverRate, Rate};
 pub use oauth::{Issuer, OAuth};
 pub use pattern::Pattern;
 pub use reader::{Problem, Severity};
-pub use secret::Secret;
+pub use secret::{MASK, Secret};
 pub use settings::{Account, AuthMode, Dialect, Durability, Listener, Relay, Route, Settings, TlsMode, User};
 pub use show::show;
 
@@ -80,11 +81,31 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-/// Reads and checks the settings in `file`.
+/// Reads and checks the settings in `file`, and the passwords that are stored for its accounts. Blocks.
 ///
 /// # Errors
 /// When the file can't be read or parsed, or one of its values can't be used; nothing is half taken over.
 pub fn load(file: &Path) -> Result<Loaded, ConfigError> {
+    let package = read(file)?;
+    let (settings, mut problems) = load::settings_with(&package, &stored::Passwords::read(&package));
+    stored::suggest(&package, &settings.accounts, file, &mut problems);
+    problems.sort_by_key(|p| p.line);
+    if problems.iter().any(|p| p.severity == Severity::Error) {
+        return Err(ConfigError { file: file.to_path_buf(), problems });
+    }
+    Ok(Loaded { settings, warnings: problems })
+}
+
+/// The section `relay` and all sections `account` in `file`, whatever is wrong with them.
+///
+/// # Errors
+/// When the file can't be read or parsed.
+pub fn outline(file: &Path) -> Result<(Relay, Vec<stored::Login>), ConfigError> {
+    let package = read(file)?;
+    Ok((load::settings(&package).0.relay, stored::logins(&package)))
+}
+
+fn read(file: &Path) -> Result<uci::Package, ConfigError> {
     let fail = |line, text| {
         let problem = Problem { line, severity: Severity::Error, text };
         ConfigError { file: file.to_path_buf(), problems: vec![problem] }
@@ -95,13 +116,7 @@ pub fn load(file: &Path) -> Result<Loaded, ConfigError> {
     if bytes.len() as u64 > FILE_LIMIT {
         return Err(fail(0, format!("larger than {FILE_LIMIT} bytes: this is no settings file")));
     }
-    let package = uci::parse(&bytes).map_err(|e| fail(e.origin, format!("{}; {}", e.message, e.remedy)))?;
-    let (settings, mut problems) = load::settings(&package);
-    problems.sort_by_key(|p| p.line);
-    if problems.iter().any(|p| p.severity == Severity::Error) {
-        return Err(ConfigError { file: file.to_path_buf(), problems });
-    }
-    Ok(Loaded { settings, warnings: problems })
+    uci::parse(&bytes).map_err(|e| fail(e.origin, format!("{}; {}", e.message, e.remedy)))
 }
 
 #[cfg(test)]

@@ -22,6 +22,8 @@ pub struct Login {
     pub username: Option<String>,
     /// The password as it is meant.
     pub password: Secret,
+    /// Whether it is `option password`, and not the stored one.
+    pub written: bool,
     /// The sender that the provider allows; may be empty.
     pub from: String,
 }
@@ -29,14 +31,19 @@ pub struct Login {
 impl Login {
     /// Whether nobody has said yet where mail goes: how the file is shipped.
     pub fn is_empty(&self) -> bool {
-        let needs_login = self.preset.as_ref().is_none_or(|preset| preset.user != "none");
-        let nowhere = if needs_login { self.host.is_empty() || self.preset.is_some() } else { self.from.is_empty() };
-        self.given.is_none() && self.password.is_empty() && nowhere
+        // Where the preset knows the login name, the sender is all that is to be filled in beside a password.
+        let named = |preset: &Provider| preset.user.starts_with('=') || matches!(&*preset.user, "token" | "none");
+        let nowhere = match &self.preset {
+            Some(preset) if named(preset) => self.from.is_empty(),
+            preset => self.host.is_empty() || preset.is_some(),
+        };
+        self.given.is_none() && !self.written && nowhere
     }
 }
 
-/// Reads these options. Of a section that is not `enabled` only the words are checked.
-pub fn login(read: &mut Reader<'_>, enabled: bool) -> Login {
+/// Reads these options. Of a section that is not `enabled` only the words are checked. `stored` is the password that counts
+/// when there is no `option password`; empty: none.
+pub fn login(read: &mut Reader<'_>, enabled: bool, stored: Secret) -> Login {
     let mut provider = read.text("provider").unwrap_or_else(|| CUSTOM.into());
     let given = read.text("username");
     let host = read.text("host");
@@ -57,8 +64,9 @@ pub fn login(read: &mut Reader<'_>, enabled: bool) -> Login {
         provider = known.id.clone();
         preset = Some(known);
     }
-    let written = read.text("password").unwrap_or_default();
-    let password = preset.as_ref().map_or(written.clone(), |preset| preset.password(&written));
+    let own = read.text("password").map(Secret::new);
+    let (written, text) = (own.is_some(), own.unwrap_or(stored));
+    let password = preset.as_ref().map_or_else(|| text.expose().to_string(), |preset| preset.password(text.expose()));
     if let Some(preset) = preset.as_ref().filter(|preset| preset.secret == "oauth2" && !password.is_empty()) {
         read.warn("password", format!("provider {}: {}", preset.id, preset.help));
     }
@@ -75,6 +83,7 @@ pub fn login(read: &mut Reader<'_>, enabled: bool) -> Login {
         given,
         username,
         password: Secret::new(password),
+        written,
         from,
     }
 }

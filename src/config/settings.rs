@@ -10,6 +10,8 @@ use super::alias::Alias;
 use super::device::Device;
 use super::oauth::OAuth;
 use super::pattern::Pattern;
+use super::preset::CUSTOM;
+use super::providers;
 use super::secret::{MASK, Secret};
 use crate::message::sender::Senders;
 use crate::message::{FromPolicy, is_address};
@@ -37,7 +39,7 @@ pub mod default {
     pub const DELAY_NOTICE: Duration = Duration::from_secs(4 * 3600);
     /// What is run when mail stops or starts to flow: OpenWrt's dispatcher of hotplug scripts.
     pub const HOOK: &str = "/sbin/hotplug-call";
-    /// Where tokens are kept: survives power cuts and upgrades of the system.
+    /// Where passwords and tokens are kept: survives power cuts and upgrades of the system.
     pub const SECRETS: &str = "/etc/smtprelay";
     /// What is logged.
     pub const LOG_LEVEL: LevelFilter = LevelFilter::Info;
@@ -144,7 +146,7 @@ pub struct Relay {
     pub notify_boot: bool,
     /// Program that is run when mail stops or starts to flow; `None`: none.
     pub hook: Option<PathBuf>,
-    /// Directory of the tokens of accounts that log in with OAuth 2.0.
+    /// Directory of stored passwords and of the tokens of accounts that log in with OAuth 2.0.
     pub secrets: PathBuf,
     /// What is logged.
     pub log_level: log::LevelFilter,
@@ -219,6 +221,8 @@ pub struct Account {
     pub username: Option<String>,
     /// Password of the login.
     pub password: Secret,
+    /// Whether it is `option password`: that goes before a stored one.
+    pub password_written: bool,
     /// Where the tokens come from that take the place of the password; `None`: it is the password.
     pub oauth: Option<OAuth>,
     /// The address that the provider allows as sender; may be empty with [`FromPolicy::Keep`].
@@ -279,6 +283,30 @@ impl Account {
     /// Which senders may pass.
     pub fn senders(&self) -> Senders<'_> {
         Senders { policy: self.from_policy, address: &self.from, null: self.null_sender }
+    }
+
+    /// Whether there can be no login for lack of a password.
+    pub fn misses_password(&self) -> bool {
+        let named = self.username.is_some() || self.is_named_by_token();
+        self.oauth.is_none() && self.password.is_empty() && named
+    }
+
+    /// Whether the login name is the same as the password.
+    fn is_named_by_token(&self) -> bool {
+        let same = || self.username.as_deref().is_none_or(|name| name == self.password.expose());
+        self.provider != CUSTOM && same() && providers::find(&self.provider).is_some_and(|known| known.user == "token")
+    }
+
+    /// The same account with a password that has just been stored, as the settings would read it; empty: without one.
+    pub fn with_password(&self, password: &Secret) -> Self {
+        let mut account = self.clone();
+        let known = providers::find(&self.provider).filter(|_| self.provider != CUSTOM);
+        let meant = known.as_ref().map(|known| Secret::new(known.password(password.expose())));
+        if self.is_named_by_token() {
+            account.username = Some(password.expose().to_string()).filter(|name| !name.is_empty());
+        }
+        account.password = meant.unwrap_or_else(|| password.clone());
+        account
     }
 
     /// The login name as it may be shown: with some providers it is a secret, the same as the password.

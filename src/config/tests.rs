@@ -107,7 +107,7 @@ fn findings_carry_their_line() {
     assert!(changed("127.0.0.0/8", "lan")[0].starts_with("11 E list allow 'lan' is not a network"));
     assert!(changed("tls 'implicit'", "tls 'none'")[0].starts_with("17 E tls 'none' with a username would send"));
     assert!(changed("config account", "config acount")[0].starts_with("0 E no section 'account' is filled in"));
-    assert!(changed("	option password 'p'\n", "")[0].starts_with("19 E option username without option password"));
+    assert!(changed("	option password 'p'\n", "")[0].starts_with("19 W account 'provider' has no password"));
     assert!(changed("'me@example.com'", "'me at home'")[0].contains("is not a mail address"));
     assert!(changed("'custom'", "'gmial'")[0].contains("is not custom or one that"));
     assert!(changed("'gw.example'", "'gw example'")[0].starts_with("3 E option hostname"));

@@ -8,13 +8,14 @@ use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::test::{Tests, Works};
-use super::{PAGE_LIMIT, view};
+use super::{PAGE_LIMIT, devices, password, view};
 use crate::chronicle;
 use crate::config::{Settings, providers};
 use crate::dispatch::{Change, Order, Page, Waiting, Which};
 use crate::oauth::{Later, jobs::Jobs};
 use crate::queue::{Entry, MessageId, Spool, SpoolError, blocking};
 use crate::report::History;
+use crate::system::leases::{Leases, Sources};
 
 /// Bytes of a message's header that are shown.
 const HEADER_SHOWN: usize = 32 << 10;
@@ -55,24 +56,27 @@ impl fmt::Display for Refusal {
 /// All that the methods need.
 pub struct Api {
     pub(super) settings: watch::Receiver<Arc<Settings>>,
+    publish: watch::Sender<Arc<Settings>>,
     pub(super) spool: Arc<Spool>,
     orders: mpsc::Sender<Order>,
     pub(super) history: Arc<Mutex<History>>,
+    leases: Leases,
     logins: Jobs,
     tests: Tests,
     pub(super) started: Instant,
 }
 
 impl Api {
-    /// The methods of a gateway.
+    /// The methods of a gateway, whose settings are those in `publish`.
     pub fn new(
-        settings: watch::Receiver<Arc<Settings>>,
+        publish: watch::Sender<Arc<Settings>>,
         spool: Arc<Spool>,
         orders: mpsc::Sender<Order>,
         history: Arc<Mutex<History>>,
     ) -> Self {
         let (logins, tests) = (Jobs::default(), Tests::default());
-        Self { settings, spool, orders, history, logins, tests, started: Instant::now() }
+        let (settings, leases) = (publish.subscribe(), Leases::new(Sources::default()));
+        Self { settings, publish, spool, orders, history, leases, logins, tests, started: Instant::now() }
     }
 
     /// Calls `method` with `params`.
@@ -99,7 +103,12 @@ impl Api {
                 let (offset, limit) = (number("offset", 0)?, number("limit", PAGE_LIMIT)?.min(PAGE_LIMIT));
                 Ok(chronicle::lock(&self.history).entries(offset, limit))
             }
-            "devices" => Ok(chronicle::lock(&self.history).devices()),
+            "devices" => {
+                let known = chronicle::lock(&self.history).devices();
+                let settings = self.settings.borrow().clone();
+                Ok(devices::named(known, settings, &self.leases).await)
+            }
+            "set_password" => password::set(&self.publish, params).await,
             "wake" => {
                 let reason: String = params.get("reason").and_then(Value::as_str).unwrap_or("asked").into();
                 // It stands in the log: a word is enough.

@@ -1,10 +1,13 @@
 //! How the running gateway is asked and steered: one set of methods, spoken as JSON.
 //!
-//! `api` holds the methods, `status` and `test` two that are more than a few lines, `socket` serves them on a private unix
-//! socket, `client` is the other end of it for the command line, `view` says how a message looks.
+//! `api` holds the methods; those that are more than a few lines have files of their own: `devices`, `password`, `status`,
+//! `test`. `socket` serves them on a private unix socket, `client` is the other end of it for the command line, `view` says
+//! how a message looks.
 
 pub mod api;
 pub mod client;
+mod devices;
+mod password;
 pub mod socket;
 mod status;
 pub mod test;

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
+use zeroize::{Zeroize, Zeroizing};
 
 use super::{Api, REQUEST_LIMIT, SOCKET};
 use crate::system::{ordered, task};
@@ -65,7 +66,8 @@ pub async fn run(socket: UnixListener, api: Arc<Api>, mut stop: watch::Receiver<
 async fn converse(stream: UnixStream, api: &Api) -> io::Result<()> {
     let mut stream = BufReader::new(stream);
     loop {
-        let mut line = Vec::new();
+        // There may be a password in it.
+        let mut line = Zeroizing::new(Vec::with_capacity(REQUEST_LIMIT));
         let mut limited = (&mut stream).take(REQUEST_LIMIT as u64);
         let read = tokio::time::timeout(PATIENCE, limited.read_until(b'\n', &mut line)).await;
         if !matches!(read, Ok(Ok(1..))) || !line.ends_with(b"\n") {
@@ -78,11 +80,15 @@ async fn converse(stream: UnixStream, api: &Api) -> io::Result<()> {
 }
 
 async fn answer(line: &[u8], api: &Api) -> Value {
-    let Ok(request) = serde_json::from_slice::<Value>(line) else {
+    let Ok(mut request) = serde_json::from_slice::<Value>(line) else {
         return json!({ "error": "the request is not JSON", "kind": "wrong" });
     };
     let method = request.get("method").and_then(Value::as_str).unwrap_or_default();
-    match api.call(method, request.get("params").unwrap_or(&Value::Null)).await {
+    let called = api.call(method, request.get("params").unwrap_or(&Value::Null)).await;
+    if let Some(Value::String(password)) = request.pointer_mut("/params/password") {
+        password.zeroize();
+    }
+    match called {
         Ok(result) => json!({ "result": result }),
         Err(refusal) => json!({ "error": refusal.to_string(), "kind": refusal.kind() }),
     }

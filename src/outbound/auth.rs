@@ -36,7 +36,7 @@ pub async fn log_in(
     for (mechanism, name) in MECHANISMS.iter().filter(|(bit, _)| offers.auth_mechanisms & bit != 0) {
         let response = dialogue(client, *mechanism, name, username, account.password.expose()).await;
         let response = response.map_err(|e| broken(&e, &client.stream, host, "the login", client.timeout))?;
-        let reply = Reply::new(&response, client.stream.last_line());
+        let reply = Reply::new(&response, client.stream.last_line()).masked(&client.stream.mask);
         match reply.code {
             235 => return Ok(()),
             // RFC 4954 section 4: mechanism unknown (504) or not usable; another may be. A reply of the table is about
@@ -53,6 +53,12 @@ pub async fn log_in(
         return Err(Trouble::new(TroubleKind::Login, reason).remedy(HOST_AND_PORT));
     };
     Err(refused_login(&reply, host, account.shown_username()))
+}
+
+/// Nobody has entered it yet, or what was stored is of no use.
+pub(super) fn no_password(account: &Account) -> Trouble {
+    let name = &account.name;
+    Trouble::new(TroubleKind::Login, format!("account '{name}' has no password; enter it: smtprelay password {name}"))
 }
 
 /// The refusal of a login in words.
@@ -92,9 +98,12 @@ async fn log_in_with_token(
     let mut refused: Option<(Secret, Reply)> = None;
     for _ in 0..2 {
         let Some(token) = keeper::token(account, refused.as_ref().map(|(token, _)| token)).await? else { break };
+        client.stream.mask.hide(token.expose());
+        client.stream.mask.hide(&xoauth2(username, &token));
+        client.stream.mask.hide(&oauthbearer(username, host, account.port, &token));
         let response = show_token(client, mechanism, username, account, &token).await;
         let response = response.map_err(|e| broken(&e, &client.stream, host, "the login", client.timeout))?;
-        let reply = Reply::new(&response, client.stream.last_line());
+        let reply = Reply::new(&response, client.stream.last_line()).masked(&client.stream.mask);
         match (reply.code, reply.status) {
             (235, _) => {
                 keeper::taken(account).await;

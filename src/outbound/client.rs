@@ -13,6 +13,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
 
 use super::auth;
+use super::mask::Mask;
 use super::patience::Patience;
 use super::reply::{Reply, shown};
 use super::tls::{self, PORT_AND_TLS};
@@ -57,9 +58,9 @@ pub(super) fn broken(error: &Error, wire: &Wire, host: &str, what: &str, limit: 
     let look = if what == GREETING { TLS } else { UPLINK };
     let last = wire.last_line();
     // Much of what is not SMTP says nothing.
-    let said = shown(last, 80);
+    let said = shown(&wire.mask.apply(last), 80);
     let reason = match error {
-        Error::UnexpectedReply(reply) => return opening(&Reply::new(reply, last), host, what),
+        Error::UnexpectedReply(reply) => return opening(&Reply::new(reply, last).masked(&wire.mask), host, what),
         Error::Timeout => format!("{host} was silent for {} s at {what}; {look}", limit.as_secs()),
         Error::UnparseableReply if wire.is_closed() && last.is_empty() => {
             format!("{host} closed the connection at {what} without a word; {look}")
@@ -209,6 +210,9 @@ pub async fn connect(
     connector: Option<&TlsConnector>,
     trace: Option<&Trace>,
 ) -> Result<Connection, Trouble> {
+    if account.misses_password() {
+        return Err(auth::no_password(account));
+    }
     let host = &account.host;
     let connector =
         || connector.ok_or_else(|| Trouble::new(TroubleKind::Setup, "TLS was not prepared for this account"));
@@ -239,6 +243,7 @@ pub async fn connect(
     if let Some(trace) = trace.filter(|_| account.tls == TlsMode::None) {
         trace.skip(Step::Tls, "without TLS, as option tls 'none' says: all on the way can read along");
     }
+    client.stream.mask = Mask::of(account);
     auth::log_in(&mut client, account, &offers).await?;
     done(trace, Step::Login, || logged_in(account));
     Ok(Connection { client, offers, tls, messages: 0, used: Instant::now(), patience })

@@ -12,6 +12,7 @@ pub mod client;
 pub mod expiry;
 mod flight;
 pub mod known;
+mod mask;
 mod patience;
 pub mod reply;
 mod text;

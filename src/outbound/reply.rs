@@ -4,6 +4,8 @@ use std::fmt;
 
 use smtp_proto::Response;
 
+use super::mask::Mask;
+
 /// Characters of what a server says that are shown: the sentence around it must fit into a line of the log.
 const SHOWN: usize = 400;
 
@@ -16,6 +18,8 @@ pub struct Reply {
     pub status: Option<[u16; 3]>,
     /// Code, status and text in one line.
     line: String,
+    /// As it may be shown, where that is something else.
+    shown: Option<String>,
 }
 
 impl Reply {
@@ -34,7 +38,13 @@ impl Reply {
             }
             _ => format!("{} {text}", response.code),
         };
-        Self { code: response.code, status, line: line.trim_end().to_string() }
+        Self { code: response.code, status, line: line.trim_end().to_string(), shown: None }
+    }
+
+    /// The same, with the secrets of the account hidden from whoever it is shown to.
+    pub fn masked(self, mask: &Mask) -> Self {
+        let shown = Some(mask.apply(&self.line)).filter(|shown| *shown != self.line);
+        Self { shown, ..self }
     }
 
     /// A reply of one line, without its end.
@@ -49,7 +59,7 @@ impl Reply {
         Self::new(&response, line)
     }
 
-    /// All that was said, in one line.
+    /// All that was said, in one line. To be looked at, not to be shown.
     pub fn line(&self) -> &str {
         &self.line
     }
@@ -63,7 +73,8 @@ impl Reply {
 impl fmt::Display for Reply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // A sentence goes on behind it.
-        f.write_str(&shown(self.line.trim_end_matches([' ', ':', ';']), SHOWN))
+        let line = self.shown.as_ref().unwrap_or(&self.line);
+        f.write_str(&shown(line.trim_end_matches([' ', ':', ';']), SHOWN))
     }
 }
 

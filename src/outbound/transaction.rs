@@ -267,7 +267,8 @@ impl Transaction<'_> {
 
     pub(super) async fn reply(&mut self, limit: Duration) -> Result<Reply, Error> {
         let response = timeout(limit, self.client().read()).await.unwrap_or(Err(Error::Timeout))?;
-        Ok(Reply::new(&response, self.client().stream.last_line()))
+        let wire = &self.client().stream;
+        Ok(Reply::new(&response, wire.last_line()).masked(&wire.mask))
     }
 
     /// Sends all of `bytes` and of what was collected before.

@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
+use super::mask::Mask;
 use super::trace::Trace;
 
 /// Bytes of the longest reply line: eight times what RFC 5321 section 4.5.3.1.5 allows.
@@ -38,6 +39,8 @@ pub struct Wire {
     output: Vec<u8>,
     sent: usize,
     last_line: String,
+    /// What must not be shown of what the server says.
+    pub mask: Mask,
     /// Bytes of lines so far that say "more follows" (RFC 5321 section 4.2.1).
     continued: usize,
     closed: bool,
@@ -54,6 +57,7 @@ impl Wire {
             output: Vec::new(),
             sent: 0,
             last_line: String::new(),
+            mask: Mask::default(),
             continued: 0,
             closed: false,
             trace: None,

@@ -118,6 +118,21 @@ impl Leases {
         Self { sources, last: Mutex::new(Last::default()) }
     }
 
+    /// Who has each of `addresses`; nobody is known without one. Files are read once for all of them.
+    pub async fn identities(&self, addresses: &[Option<IpAddr>]) -> Vec<Identity> {
+        let mut last = self.last.lock().await;
+        if last.read.is_none_or(|read| read.elapsed() >= FRESH) {
+            let sources = self.sources.clone();
+            if let Some(table) = blocking(move || Table::read(&sources)).await {
+                last.unknown.clear();
+                last.table = Arc::new(table);
+                last.read = Some(Instant::now());
+            }
+        }
+        let table = &last.table;
+        addresses.iter().map(|ip| ip.map(|ip| table.identity(ip)).unwrap_or_default()).collect()
+    }
+
     /// Who has `ip`. Files are read on the pool of blocking threads, by one session for all that ask meanwhile.
     pub async fn identity(&self, ip: IpAddr) -> Identity {
         let mut last = self.last.lock().await;

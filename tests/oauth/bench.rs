@@ -1,7 +1,10 @@
 //! What the tests of this folder share: a provider that takes tokens, a login server that gives them, a relay between.
 
+use std::path::Path;
 use std::process::Output;
 use std::time::Duration;
+
+use smtprelay::oauth::store::Store;
 
 use super::support::certs::Certs;
 use super::support::client::Client;
@@ -85,6 +88,14 @@ impl Bench {
             assert!(!log.contains(&secret), "{secret} is in the log");
         }
     }
+}
+
+/// The refresh token of the account in a directory of secrets. On disk it is encrypted.
+pub fn token_on_disk(secrets: &Path) -> String {
+    let file = std::fs::read(secrets.join("acme.token")).unwrap();
+    assert!(!String::from_utf8_lossy(&file).contains("token"), "it can be read on disk");
+    let login = Store::of(secrets, "acme").unwrap().load().unwrap();
+    login.expect("a login").refresh.expose().to_string()
 }
 
 /// Sends a message to the relay.

@@ -1,0 +1,97 @@
+//! The method `devices`: what the history knows of each device, and who it is.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use serde_json::{Value, json};
+
+use crate::config::Settings;
+use crate::inbound::access::{allowed, may_send};
+use crate::oauth::Later;
+use crate::policy::Policies;
+use crate::system::interfaces::{self, Address};
+use crate::system::leases::{Identity, Leases};
+
+/// Adds to each device of `known` its `name`, its `mac`, its `section` and whether it is `allowed`; `known` is what the
+/// history says.
+pub fn named<'a>(known: Value, settings: Arc<Settings>, leases: &'a Leases) -> Later<'a, Value> {
+    Box::pin(async move {
+        let Value::Array(mut devices) = known else { return json!({ "devices": [] }) };
+        let addresses: Vec<Option<IpAddr>> = devices.iter().map(address).collect();
+        let identities = leases.identities(&addresses).await;
+        let (policies, nets) = (Policies::new(&settings), networks(&settings));
+        for ((device, ip), identity) in devices.iter_mut().zip(addresses).zip(identities) {
+            if let Some(fields) = device.as_object_mut() {
+                describe(fields, ip, identity, &policies, &nets);
+            }
+        }
+        json!({ "devices": devices })
+    })
+}
+
+fn address(device: &Value) -> Option<IpAddr> {
+    device.get("client").and_then(Value::as_str)?.parse().ok()
+}
+
+fn describe(
+    fields: &mut serde_json::Map<String, Value>,
+    ip: Option<IpAddr>,
+    identity: Identity,
+    policies: &Policies,
+    nets: &[IpNet],
+) {
+    let Identity { mac, host } = identity;
+    let section = ip.and_then(|ip| policies.device(ip, mac, host.as_deref())).filter(|device| !device.is_default());
+    let section = section.map(|device| device.name.clone()).unwrap_or_default();
+    // Who has no address is a program on the router itself.
+    let allowed = ip.is_none_or(|ip| may_send(ip, nets));
+    for (name, value) in [
+        ("name", host.unwrap_or_default().into()),
+        ("mac", mac.map(|mac| mac.to_string()).unwrap_or_default().into()),
+        ("section", section.into()),
+        ("allowed", allowed.into()),
+    ] {
+        fields.insert(name.into(), value);
+    }
+}
+
+/// The networks that may send through any listener, as they are now.
+fn networks(settings: &Settings) -> Vec<IpNet> {
+    // The kernel is asked only where the answer counts.
+    let host: Vec<Address> = match settings.listeners.iter().any(|listener| listener.allow.is_empty()) {
+        true => interfaces::addresses().unwrap_or_default(),
+        false => Vec::new(),
+    };
+    settings.listeners.iter().flat_map(|listener| allowed(listener, &host)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{load, uci};
+    use crate::system::leases::Sources;
+
+    #[tokio::test]
+    async fn each_device_gets_its_name_and_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let leases = dir.path().join("dhcp.leases");
+        let lines =
+            "1795395723 00:11:22:aa:bb:cc 192.168.1.20 plc-7 *\n1795395723 02:00:00:00:00:33 192.168.1.21 * *\n";
+        std::fs::write(&leases, lines).unwrap();
+        let leases = Leases::new(Sources { neighbours: dir.path().join("arp"), leases: vec![leases] });
+        let text = "config listener 'lan'\n list address '0.0.0.0'\n list allow '192.168.1.0/27'\n\
+                    config device 'default'\n option name 'Any'\nconfig device 'pump'\n list host 'PLC-7'\n";
+        let settings = load::settings(&uci::parse(text.as_bytes()).unwrap()).0;
+        let clients = ["192.168.1.20", "192.168.1.21", "192.168.1.77", "local"];
+        let known: Value = clients.iter().map(|client| json!({ "client": client, "helo": "x" })).collect();
+        let found = named(known, Arc::new(settings), &leases).await;
+        let found = found["devices"].as_array().unwrap();
+        let facts = |device: &Value| ["name", "mac", "section", "allowed"].map(|field| device[field].clone());
+        assert_eq!(facts(&found[0]), [json!("plc-7"), json!("00:11:22:aa:bb:cc"), json!("pump"), json!(true)]);
+        assert_eq!(facts(&found[1]), [json!(""), json!("02:00:00:00:00:33"), json!(""), json!(true)]);
+        assert_eq!(facts(&found[2]), [json!(""), json!(""), json!(""), json!(false)]);
+        assert_eq!(facts(&found[3]), [json!(""), json!(""), json!(""), json!(true)]);
+        assert_eq!(found[0]["helo"], json!("x"));
+    }
+}
