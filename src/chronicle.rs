@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
 use crate::report::{Event, History, observe};
-use crate::system::{clock, ordered, task};
+use crate::system::{clock, ordered, private, task};
 
 /// Name of its file in the spool directory: RAM on most routers, so writing it costs no flash.
 const FILE: &str = "history";
@@ -66,7 +66,7 @@ async fn write(history: &Mutex<History>, spool: &Path) {
     let bytes = lock(history).encode();
     let (new, path) = (spool.join(".history.tmp"), spool.join(FILE));
     let written = task::blocking(move || -> io::Result<()> {
-        fs::write(&new, bytes).and_then(|()| fs::rename(&new, path)).inspect_err(|_| drop(fs::remove_file(&new)))
+        private::write(&new, &bytes).and_then(|()| fs::rename(&new, path)).inspect_err(|_| drop(fs::remove_file(&new)))
     });
     if let Some(Err(error)) = written.await {
         log::debug!(target: "smtprelay", "event=history_not_written text=\"{error}\"");

@@ -315,7 +315,8 @@ fn account(section: &Section, stored: &Passwords, problems: &mut Vec<Problem>) -
     let used = enabled && (!empty || account.tls == TlsMode::None);
     // A section that is switched off may be half filled in; only its words are checked.
     if used {
-        account_fits_together(&account, &mut read);
+        let told = stored.warnings(&account.name).next().is_some();
+        account_fits_together(&account, told, &mut read);
     }
     read.finish();
     used.then_some(account)
@@ -351,7 +352,8 @@ fn network(text: &str) -> Option<IpNet> {
     text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from)).map(|net| net.trunc())
 }
 
-fn account_fits_together(account: &Account, read: &mut Reader) {
+/// `told`: what is wrong with the stored password is said already.
+fn account_fits_together(account: &Account, told: bool, read: &mut Reader) {
     let line = read.line();
     if account.name.is_empty() {
         read.problem(Severity::Error, line, "an account needs a name: write config account 'provider'");
@@ -382,7 +384,7 @@ fn account_fits_together(account: &Account, read: &mut Reader) {
         if account.username.is_none() {
             read.error("auth", "auth 'xoauth2' without option username: the address of the mailbox");
         }
-    } else if account.misses_password() {
+    } else if account.misses_password() && !told {
         // Not an error: its mail is taken and waits, as with a password that is wrong.
         let text = format!(
             "account '{0}' has no password, its mail waits: smtprelay password {0} stores one, or set option password",

@@ -22,6 +22,8 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use zeroize::Zeroizing;
+
 pub use alias::Alias;
 pub use device::{Device, OverRate, Rate};
 pub use oauth::{Issuer, OAuth};
@@ -81,12 +83,20 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-/// Reads and checks the settings in `file`, and the passwords that are stored for its accounts. Blocks.
+/// Reads and checks the settings in `file`, and the passwords that are stored for its accounts.
 ///
 /// # Errors
 /// When the file can't be read or parsed, or one of its values can't be used; nothing is half taken over.
 pub fn load(file: &Path) -> Result<Loaded, ConfigError> {
-    let package = read(file)?;
+    parse(file, &read(file)?)
+}
+
+/// Checks the settings that were read from `file`. Reads the passwords that are stored for its accounts.
+///
+/// # Errors
+/// As [`load`].
+pub fn parse(file: &Path, bytes: &[u8]) -> Result<Loaded, ConfigError> {
+    let package = package(file, bytes)?;
     let (settings, mut problems) = load::settings_with(&package, &stored::Passwords::read(&package));
     stored::suggest(&package, &settings.accounts, file, &mut problems);
     problems.sort_by_key(|p| p.line);
@@ -101,22 +111,27 @@ pub fn load(file: &Path) -> Result<Loaded, ConfigError> {
 /// # Errors
 /// When the file can't be read or parsed.
 pub fn outline(file: &Path) -> Result<(Relay, Vec<stored::Login>), ConfigError> {
-    let package = read(file)?;
+    let package = package(file, &read(file)?)?;
     Ok((load::settings(&package).0.relay, stored::logins(&package)))
 }
 
-fn read(file: &Path) -> Result<uci::Package, ConfigError> {
-    let fail = |line, text| {
-        let problem = Problem { line, severity: Severity::Error, text };
-        ConfigError { file: file.to_path_buf(), problems: vec![problem] }
-    };
-    let mut bytes = Vec::new();
+fn fault(file: &Path, line: u32, text: String) -> ConfigError {
+    let problem = Problem { line, severity: Severity::Error, text };
+    ConfigError { file: file.to_path_buf(), problems: vec![problem] }
+}
+
+fn read(file: &Path) -> Result<Zeroizing<Vec<u8>>, ConfigError> {
+    let mut bytes = Zeroizing::new(Vec::new());
     let read = File::open(file).and_then(|f| f.take(FILE_LIMIT + 1).read_to_end(&mut bytes));
-    read.map_err(|e| fail(0, format!("can't read the settings: {e}")))?;
+    read.map_err(|e| fault(file, 0, format!("can't read the settings: {e}")))?;
+    Ok(bytes)
+}
+
+fn package(file: &Path, bytes: &[u8]) -> Result<uci::Package, ConfigError> {
     if bytes.len() as u64 > FILE_LIMIT {
-        return Err(fail(0, format!("larger than {FILE_LIMIT} bytes: this is no settings file")));
+        return Err(fault(file, 0, format!("larger than {FILE_LIMIT} bytes: this is no settings file")));
     }
-    uci::parse(&bytes).map_err(|e| fail(e.origin, format!("{}; {}", e.message, e.remedy)))
+    uci::parse(bytes).map_err(|e| fault(file, e.origin, format!("{}; {}", e.message, e.remedy)))
 }
 
 #[cfg(test)]

@@ -8,7 +8,6 @@ use tokio::sync::watch;
 use super::api::Refusal;
 use crate::config::{Account, Secret, Settings};
 use crate::oauth::Later;
-use crate::report::Event;
 use crate::secrets::password::{Place, check};
 use crate::system::task::blocking;
 
@@ -58,7 +57,7 @@ async fn store(settings: &Settings, account: &Account, password: Secret) -> Resu
         false => place.save(&password),
     });
     stored.await.unwrap_or_else(|| Err("the gateway is ending".into()))?;
-    Event::Advice { text: format!("the stored password of account '{name}' was changed") }.log();
+    log::info!(target: "smtprelay", "event=password_changed account={name}");
     Ok(())
 }
 

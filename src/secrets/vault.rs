@@ -57,9 +57,9 @@ impl Vault {
         self.0.lock()
     }
 
-    /// The first file, of `name` and its key, that others than its owner may read.
-    pub fn exposed(&self, name: &str) -> Option<PathBuf> {
-        [name, KEY_FILE].into_iter().find(|name| self.0.is_exposed(name)).map(|name| self.0.path(name))
+    /// Whether others than its owner may read a file.
+    pub fn is_exposed(&self, name: &str) -> bool {
+        self.0.is_exposed(name)
     }
 
     /// Whether there is a file, readable or not.
@@ -148,7 +148,7 @@ mod tests {
         assert!(vault.read("a", 6).is_err());
         assert!(vault.read("c", 7).unwrap().is_none() && !vault.has("c") && vault.has("a"));
         assert!(!fs::read(vault.path("a")).unwrap().windows(7).any(|part| part == b"hunter2"));
-        assert_eq!(vault.exposed("a"), None);
+        assert!(!vault.is_exposed("a"));
     }
 
     #[test]

@@ -5,6 +5,7 @@ pub mod crypto;
 pub mod interfaces;
 pub mod leases;
 pub mod logging;
+pub mod private;
 pub mod task;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};

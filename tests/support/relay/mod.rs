@@ -253,7 +253,8 @@ impl Relay {
         fs::rename(&new, self.config_path()).expect("rename the configuration");
     }
 
-    fn program(&self) -> Command {
+    /// The program, for a start of another kind than those above.
+    pub fn program(&self) -> Command {
         let bin = std::env::var_os("SMTPRELAY_BIN")
             .or_else(|| option_env!("CARGO_BIN_EXE_smtprelay").map(Into::into))
             .expect("SMTPRELAY_BIN, or a test that cargo built the program for");
