@@ -95,6 +95,7 @@ pub async fn run(file: PathBuf, settings: Settings) -> Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
     system::raise_open_files();
+    let ubus = control::ubus::connect_early();
     let spool = Spool::open(&settings.relay).map_err(|e| anyhow!("{e}; check options spool and safe_spool"))?;
     let Some(_lock) = lock(&settings.relay.spool).await? else {
         bail!("another smtprelay works on {} already", settings.relay.spool.display());
@@ -112,6 +113,9 @@ pub async fn run(file: PathBuf, settings: Settings) -> Result<()> {
         Event::Recovered { messages: found.len(), bytes: found.iter().map(|f| f.size).sum() }.log();
     }
     advise(&settings);
+    let firewall = task::blocking(|| config::firewall::read(Path::new(config::firewall::FILE))).await.flatten();
+    let notes = firewall.map(|firewall| config::firewall::notes(&firewall, &settings)).unwrap_or_default();
+    notes.into_iter().for_each(|text| Event::Advice { text }.log());
     let waiting = (found.len(), found.iter().map(|f| f.size).sum());
 
     let (arrivals_in, arrivals) = mpsc::unbounded_channel();
@@ -124,10 +128,14 @@ pub async fn run(file: PathBuf, settings: Settings) -> Result<()> {
     // Devices come first: a gateway without its local sockets is still a gateway.
     let local = open_local(&directory).map_err(|error| without("smtprelay send", &error)).ok();
     let asking = control::socket::open(&directory).map_err(|error| without("smtprelay queue", &error)).ok();
+    if settings.listeners.iter().any(|listener| !listener.interfaces.is_empty()) {
+        control::ubus::networks::learn().await;
+    }
     let (publish, current) = watch::channel(Arc::new(settings));
     let listeners = Listeners::open(current.clone(), desk.clone(), intake_stopped.clone())
         .map_err(|e| anyhow!("{e} (section listener)"))?;
     let api = Arc::new(Api::new(publish.clone(), Arc::clone(&spool), orders_in, Arc::clone(&history)));
+    let ubus = spawn(control::ubus::run(ubus, Arc::clone(&api), stop.clone()));
     let control = spawn({
         let stop = stop.clone();
         async move {
@@ -168,7 +176,7 @@ pub async fn run(file: PathBuf, settings: Settings) -> Result<()> {
     let (_, waiting, _) = spool.usage_now();
     oauth::keeper::settle(LOGIN_PATIENCE).await;
     Event::Stopped { waiting }.log();
-    let _ = tokio::join!(chronicle, control);
+    let _ = tokio::join!(chronicle, control, ubus);
     let relay = current.borrow().relay.clone();
     let _ = task::blocking(move || {
         let _ = std::fs::remove_file(directory.join(LOCAL_SOCKET));

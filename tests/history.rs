@@ -42,7 +42,7 @@ async fn session_from(relay: &Relay, last: u8, to: &[&str]) -> String {
 
 async fn device(relay: &Relay, client: &str) -> Value {
     let devices = json(relay, "devices").await;
-    let found = devices.as_array().expect("a list").iter().find(|device| device["client"] == json!(client));
+    let found = devices["devices"].as_array().expect("a list").iter().find(|device| device["client"] == json!(client));
     found.unwrap_or_else(|| panic!("{client} is not among {devices}")).clone()
 }
 

@@ -58,18 +58,12 @@ fn ask_running(question: &Question, json: bool, client: &mut Client) -> Answered
             Ok(text::changed(method, &done))
         }
         Question::History => Ok(plain(client.call("history", json!({})).map_err(code)?, text::history)),
-        Question::Devices => Ok(plain(devices(client)?, text::devices)),
+        Question::Devices => Ok(plain(client.call("devices", json!({})).map_err(code)?, text::devices)),
         Question::Wake(reason) => {
             client.call("wake", json!({ "reason": reason })).map_err(code)?;
             Ok(String::new())
         }
     }
-}
-
-/// The list of devices.
-fn devices(client: &mut Client) -> Result<Value, (u8, String)> {
-    let mut answer = client.call("devices", json!({})).map_err(code)?;
-    Ok(answer.get_mut("devices").map(Value::take).unwrap_or_default())
 }
 
 /// The whole queue, asked for in pieces.

@@ -238,7 +238,7 @@ pub fn history(history: &Value) -> String {
 /// A line a device.
 pub fn devices(devices: &Value) -> String {
     let mut out = String::new();
-    for device in devices.as_array().map_or(&[][..], Vec::as_slice) {
+    for device in list(devices, "devices") {
         let last = device.get("last_verdict").unwrap_or(&Value::Null);
         // By DHCP, else as it calls itself.
         let name = [text(device, "name"), text(device, "helo")].into_iter().find(|name| !name.is_empty());

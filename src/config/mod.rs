@@ -4,6 +4,7 @@
 
 pub mod alias;
 pub mod device;
+pub mod firewall;
 pub mod load;
 pub mod oauth;
 pub mod pattern;

@@ -20,6 +20,51 @@ use crate::system::leases::{Leases, Sources};
 /// Bytes of a message's header that are shown.
 const HEADER_SHOWN: usize = 32 << 10;
 
+/// What an argument is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A text.
+    Text,
+    /// A whole number.
+    Number,
+    /// True or false.
+    Flag,
+}
+
+/// A method as it is listed.
+#[derive(Debug, Clone, Copy)]
+pub struct Method {
+    /// Its name.
+    pub name: &'static str,
+    /// Its arguments. All of them may be missing as far as the list is concerned; others are ignored.
+    pub arguments: &'static [(&'static str, Kind)],
+}
+
+/// The arguments of a list.
+const PAGED: &[(&str, Kind)] = &[("offset", Kind::Number), ("limit", Kind::Number)];
+/// The argument of what is done with messages.
+const ONE: &[(&str, Kind)] = &[("id", Kind::Text)];
+
+/// Every method, in the order in which they are listed. What is missing here can't be called.
+pub const METHODS: &[Method] = &[
+    Method { name: "status", arguments: &[] },
+    Method { name: "queue", arguments: PAGED },
+    Method { name: "message", arguments: ONE },
+    Method { name: "retry", arguments: ONE },
+    Method { name: "hold", arguments: ONE },
+    Method { name: "release", arguments: ONE },
+    Method { name: "delete", arguments: ONE },
+    Method { name: "history", arguments: PAGED },
+    Method { name: "devices", arguments: PAGED },
+    Method { name: "wake", arguments: &[("reason", Kind::Text)] },
+    Method { name: "test", arguments: &[("to", Kind::Text), ("account", Kind::Text)] },
+    Method { name: "job", arguments: ONE },
+    Method { name: "providers", arguments: &[] },
+    Method { name: "set_password", arguments: &[("account", Kind::Text), ("password", Kind::Text)] },
+    Method { name: "login_start", arguments: &[("account", Kind::Text)] },
+    Method { name: "login_poll", arguments: &[("job", Kind::Text), ("address", Kind::Text)] },
+];
+
 /// Why a call brought nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
@@ -91,6 +136,8 @@ impl Api {
                 .and_then(|n| usize::try_from(n).ok())
                 .ok_or_else(|| Refusal::Wrong(format!("{name} must be a number"))),
         };
+        let unknown = || Refusal::Wrong(format!("there is no method '{method}'"));
+        METHODS.iter().find(|known| known.name == method).ok_or_else(unknown)?;
         match method {
             "status" => self.status().await,
             "queue" => self.queue(number("offset", 0)?, number("limit", PAGE_LIMIT)?.min(PAGE_LIMIT)).await,
@@ -104,9 +151,14 @@ impl Api {
                 Ok(chronicle::lock(&self.history).entries(offset, limit))
             }
             "devices" => {
-                let known = chronicle::lock(&self.history).devices();
+                let mut devices = chronicle::lock(&self.history).devices();
+                let all = devices.as_array_mut().map(std::mem::take).unwrap_or_default();
+                let (offset, limit) = (number("offset", 0)?, number("limit", usize::MAX)?);
+                let total = all.len();
+                let devices: Vec<Value> = all.into_iter().skip(offset).take(limit).collect();
                 let settings = self.settings.borrow().clone();
-                Ok(devices::named(known, settings, &self.leases).await)
+                let devices = devices::named(devices, settings, &self.leases).await;
+                Ok(json!({ "total": total, "devices": devices }))
             }
             "set_password" => password::set(&self.publish, params).await,
             "wake" => {
@@ -124,7 +176,7 @@ impl Api {
             "job" => self.tests.job(params.get("id").and_then(Value::as_str).unwrap_or_default()),
             "providers" => Ok(json!({ "providers": providers::entries() })),
             "login_start" | "login_poll" => self.login(method == "login_start", params).await,
-            other => Err(Refusal::Wrong(format!("there is no method '{other}'"))),
+            _ => Err(unknown()),
         }
     }
 

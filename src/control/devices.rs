@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::config::Settings;
 use crate::inbound::access::{allowed, may_send};
@@ -15,9 +15,9 @@ use crate::system::leases::{Identity, Leases};
 
 /// Adds to each device of `known` its `name`, its `mac`, its `section` and whether it is `allowed`; `known` is what the
 /// history says.
-pub fn named<'a>(known: Value, settings: Arc<Settings>, leases: &'a Leases) -> Later<'a, Value> {
+pub fn named<'a>(known: Vec<Value>, settings: Arc<Settings>, leases: &'a Leases) -> Later<'a, Vec<Value>> {
     Box::pin(async move {
-        let Value::Array(mut devices) = known else { return json!({ "devices": [] }) };
+        let mut devices = known;
         let addresses: Vec<Option<IpAddr>> = devices.iter().map(address).collect();
         let identities = leases.identities(&addresses).await;
         let (policies, nets) = (Policies::new(&settings), networks(&settings));
@@ -26,7 +26,7 @@ pub fn named<'a>(known: Value, settings: Arc<Settings>, leases: &'a Leases) -> L
                 describe(fields, ip, identity, &policies, &nets);
             }
         }
-        json!({ "devices": devices })
+        devices
     })
 }
 
@@ -68,6 +68,8 @@ fn networks(settings: &Settings) -> Vec<IpNet> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::config::{load, uci};
     use crate::system::leases::Sources;
@@ -84,9 +86,8 @@ mod tests {
                     config device 'default'\n option name 'Any'\nconfig device 'pump'\n list host 'PLC-7'\n";
         let settings = load::settings(&uci::parse(text.as_bytes()).unwrap()).0;
         let clients = ["192.168.1.20", "192.168.1.21", "192.168.1.77", "local"];
-        let known: Value = clients.iter().map(|client| json!({ "client": client, "helo": "x" })).collect();
+        let known: Vec<Value> = clients.iter().map(|client| json!({ "client": client, "helo": "x" })).collect();
         let found = named(known, Arc::new(settings), &leases).await;
-        let found = found["devices"].as_array().unwrap();
         let facts = |device: &Value| ["name", "mac", "section", "allowed"].map(|field| device[field].clone());
         assert_eq!(facts(&found[0]), [json!("plc-7"), json!("00:11:22:aa:bb:cc"), json!("pump"), json!(true)]);
         assert_eq!(facts(&found[1]), [json!(""), json!("02:00:00:00:00:33"), json!(""), json!(true)]);

@@ -2,15 +2,17 @@
 //!
 //! `api` holds the methods; those that are more than a few lines have files of their own: `devices`, `password`, `status`,
 //! `test`. `socket` serves them on a private unix socket, `client` is the other end of it for the command line, `view` says
-//! how a message looks.
+//! how a message looks. `ubus` serves them on OpenWrt's message bus, in the format of `blobmsg`.
 
 pub mod api;
+pub mod blobmsg;
 pub mod client;
 mod devices;
 mod password;
 pub mod socket;
 mod status;
 pub mod test;
+pub mod ubus;
 pub mod view;
 
 pub use api::Api;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ipnet::IpNet;
 
 use crate::config::Listener;
-use crate::system::interfaces::{Address, is_named};
+use crate::system::interfaces::Address;
 
 /// The networks that may send through a listener: those named in the settings, or else the subnets that are directly
 /// connected to the interfaces listened on, and this host itself. Never "everybody" by default.
@@ -16,7 +16,7 @@ pub fn allowed(listener: &Listener, host: &[Address]) -> Vec<IpNet> {
         return listener.allow.clone();
     }
     let listened = |address: &&Address| {
-        listener.interfaces.iter().any(|name| is_named(&address.interface, name))
+        listener.interfaces.contains(&address.interface)
             || listener.addresses.iter().any(|ip| ip.is_unspecified() || *ip == address.ip)
     };
     // A public address is most likely the uplink: its subnet is full of strangers.
@@ -24,7 +24,7 @@ pub fn allowed(listener: &Listener, host: &[Address]) -> Vec<IpNet> {
         IpAddr::V4(ip) => ip.is_private() || ip.is_link_local() || ip.is_loopback(),
         IpAddr::V6(ip) => ip.is_unique_local() || ip.is_unicast_link_local() || ip.is_loopback(),
     };
-    let named = |address: &&Address| listener.interfaces.iter().any(|name| is_named(&address.interface, name));
+    let named = |address: &&Address| listener.interfaces.contains(&address.interface);
     let mut nets: Vec<IpNet> = host
         .iter()
         .filter(|address| listened(address) && (private(address) || named(address)))
@@ -82,6 +82,8 @@ impl Drop for Place {
 mod tests {
     use super::*;
     use crate::config::{load, uci};
+    use crate::system::interfaces::by_name;
+    use crate::system::networks::Networks;
 
     fn host() -> Vec<Address> {
         let address = |interface: &str, ip: &str, net: &str| Address {
@@ -90,13 +92,14 @@ mod tests {
             net: net.parse().unwrap(),
             scope: 0,
         };
-        vec![
+        let kernel = [
             address("lo", "127.0.0.1", "127.0.0.0/8"),
             address("br-lan", "192.168.1.1", "192.168.1.0/24"),
             address("br-lan", "2001:db8:1::1", "2001:db8:1::/64"),
             address("wan", "203.0.113.9", "203.0.113.0/24"),
             address("guest", "10.9.0.1", "10.9.0.0/16"),
-        ]
+        ];
+        by_name(&kernel, &Networks::default())
     }
 
     fn nets(listener: &str) -> Vec<String> {

@@ -20,8 +20,8 @@ use super::tls;
 use crate::config::{Listener, Settings, TlsMode};
 use crate::intake::Desk;
 use crate::report::Event;
-use crate::system::interfaces::{self, Address, is_named};
-use crate::system::{ordered, task};
+use crate::system::interfaces::{self, Address};
+use crate::system::{networks, ordered, task};
 
 /// Connections that the kernel keeps for us: a whole site's devices may report the same power cut at once.
 const BACKLOG: u32 = 1024;
@@ -54,7 +54,7 @@ fn wanted(listener: &Listener, host: &[Address]) -> Vec<SocketAddr> {
         IpAddr::V6(ip) => SocketAddrV6::new(ip, listener.port, 0, scope).into(),
     };
     let fixed = listener.addresses.iter().map(|ip| socket(*ip, 0));
-    let named = |address: &&Address| listener.interfaces.iter().any(|name| is_named(&address.interface, name));
+    let named = |address: &&Address| listener.interfaces.contains(&address.interface);
     let followed = host.iter().filter(named).map(|address| socket(address.ip, address.scope));
     let mut all: Vec<SocketAddr> = fixed.chain(followed).collect();
     all.sort();
@@ -87,7 +87,7 @@ fn explain(address: SocketAddr, error: &io::Error) -> String {
 /// does not come).
 fn host_addresses(settings: &Settings, needed: impl Fn(&Listener) -> bool) -> Vec<Address> {
     match settings.listeners.iter().any(needed) {
-        true => interfaces::addresses().unwrap_or_default(),
+        true => interfaces::named(),
         false => Vec::new(),
     }
 }
@@ -154,10 +154,12 @@ impl Listeners {
     pub async fn run(mut self) {
         let mut stop = self.stop.clone();
         let mut settings = self.settings.clone();
+        let mut networks = networks::follow();
         loop {
             tokio::select! {
                 () = ordered(&mut stop) => break,
                 Ok(()) = settings.changed() => self.renew_tls().await,
+                Ok(()) = networks.changed() => {}
                 () = tokio::time::sleep(FOLLOW) => {}
             }
             let (fatal, missing) = self.follow();

@@ -1,4 +1,4 @@
-//! Addresses and subnets that the host's interfaces have now, from the kernel.
+//! Addresses and subnets that the host's interfaces have now, from the kernel, and by the names of OpenWrt's networks.
 
 use std::net::IpAddr;
 
@@ -7,10 +7,12 @@ use nix::ifaddrs::getifaddrs;
 use nix::net::if_::InterfaceFlags;
 use nix::sys::socket::SockaddrStorage;
 
+use super::networks::{self, Networks};
+
 /// One address of an interface with its subnet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Address {
-    /// Name of the interface, such as `br-lan`.
+    /// Name of the interface, such as `br-lan`, or of the network, such as `lan`: see [`by_name`].
     pub interface: String,
     /// The address.
     pub ip: IpAddr,
@@ -58,10 +60,39 @@ pub fn has_default_route() -> bool {
     v4 || read("/proc/net/ipv6_route").lines().any(|line| is_default(line.trim_end()))
 }
 
-/// Whether the interface that the kernel calls `kernel` is what the settings call `wanted`: the name itself, or
-/// OpenWrt's bridge of that network (`lan` is `br-lan`).
-pub fn is_named(kernel: &str, wanted: &str) -> bool {
-    kernel == wanted || kernel.strip_prefix("br-") == Some(wanted)
+/// Every address of this host under each name that the settings may use for its interface; see [`by_name`].
+pub fn named() -> Vec<Address> {
+    by_name(&addresses().unwrap_or_default(), &networks::known())
+}
+
+/// Addresses under the names that the settings may use: those of networks, and those of the kernel.
+///
+/// What netifd says of a network counts, and a network comes before an interface of the same name. netifd does not tell
+/// link-local IPv6 addresses; they are the kernel's on the network's interface. Of a network that netifd does not know,
+/// or without netifd, OpenWrt's bridge is taken (`lan` is `br-lan`). One address can be there under several names; an
+/// empty name is nobody's.
+pub fn by_name(kernel: &[Address], networks: &Networks) -> Vec<Address> {
+    let known = |name: &str| networks.list.iter().any(|network| network.name == name);
+    let mut all = Vec::new();
+    for address in kernel {
+        let under = |interface: &str| Address { interface: interface.into(), ..address.clone() };
+        all.push(under(if known(&address.interface) { "" } else { &address.interface }));
+        all.extend(address.interface.strip_prefix("br-").filter(|name| !known(name)).map(under));
+    }
+    for network in networks.list.iter().filter(|network| network.up) {
+        let under = |address: &Address| Address { interface: network.name.clone(), ..address.clone() };
+        let told = network.addresses.iter().filter(|_| networks.current);
+        all.extend(told.map(|net| Address {
+            interface: network.name.clone(),
+            ip: net.addr(),
+            net: net.trunc(),
+            scope: 0,
+        }));
+        let on_it = kernel.iter().filter(|address| address.interface == network.device);
+        // What was said some time ago is good for the interface, no longer for the addresses.
+        all.extend(on_it.filter(|address| address.scope != 0 || !networks.current).map(under));
+    }
+    all
 }
 
 #[cfg(test)]
@@ -75,11 +106,67 @@ mod tests {
         assert_eq!(lo.net, "127.0.0.0/8".parse::<IpNet>().unwrap());
     }
 
+    fn kernel() -> Vec<Address> {
+        let address = |interface: &str, net: &str, scope| {
+            let net: IpNet = net.parse().unwrap();
+            Address { interface: interface.into(), ip: net.addr(), net: net.trunc(), scope }
+        };
+        vec![
+            address("br-lan", "192.168.1.1/24", 0),
+            address("br-lan", "fe80::1/64", 7),
+            address("br-guest", "10.9.0.1/16", 0),
+            address("wan", "192.168.100.2/24", 0),
+            address("pppoe-wan", "203.0.113.9/32", 0),
+        ]
+    }
+
+    /// The addresses that the settings mean by `name`.
+    fn meant(name: &str, networks: &Networks) -> Vec<String> {
+        let all = by_name(&kernel(), networks);
+        all.iter().filter(|address| address.interface == name).map(|address| address.ip.to_string()).collect()
+    }
+
+    fn network(name: &str, device: &str, up: bool, addresses: &[&str]) -> networks::Network {
+        let addresses = addresses.iter().map(|net| net.parse().unwrap()).collect();
+        networks::Network { name: name.into(), device: device.into(), up, addresses }
+    }
+
     #[test]
-    fn a_network_is_its_interface_or_its_bridge() {
-        assert!(is_named("br-lan", "lan"));
-        assert!(is_named("eth0", "eth0"));
-        assert!(!is_named("br-lan2", "lan"));
-        assert!(!is_named("wlan", "lan"));
+    fn without_netifd_a_network_is_its_interface_or_its_bridge() {
+        let none = Networks::default();
+        assert_eq!(meant("lan", &none), ["192.168.1.1", "fe80::1"]);
+        assert_eq!(meant("br-lan", &none), ["192.168.1.1", "fe80::1"]);
+        assert_eq!(meant("wan", &none), ["192.168.100.2"]);
+        assert_eq!(meant("an", &none), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_netifd_says_of_a_network_counts_and_nothing_else_is_taken_for_it() {
+        let list = vec![
+            // Not the bridge that has its name, and an address that the kernel does not show yet.
+            network("lan", "br-guest", true, &["10.9.0.1/16", "fd00::1/60"]),
+            network("wan", "pppoe-wan", true, &["203.0.113.9/32"]),
+            network("guest", "br-guest", false, &[]),
+        ];
+        let networks = Networks { list, current: true };
+        assert_eq!(meant("lan", &networks), ["10.9.0.1", "fd00::1"]);
+        assert_eq!(meant("wan", &networks), ["203.0.113.9"], "the network, not the interface");
+        assert_eq!(meant("guest", &networks), Vec::<String>::new(), "it is down");
+        assert_eq!(meant("br-lan", &networks), ["192.168.1.1", "fe80::1"], "a name of the kernel");
+        let subnets: Vec<_> = by_name(&kernel(), &networks).into_iter().filter(|a| a.interface == "lan").collect();
+        assert_eq!(subnets[1].net, "fd00::/60".parse::<IpNet>().unwrap());
+    }
+
+    #[test]
+    fn link_local_addresses_come_from_the_kernel() {
+        let networks = Networks { list: vec![network("lan", "br-lan", true, &["192.168.1.1/24"])], current: true };
+        assert_eq!(meant("lan", &networks), ["192.168.1.1", "fe80::1"]);
+        assert!(by_name(&kernel(), &networks).iter().any(|a| a.interface == "lan" && a.scope == 7));
+    }
+
+    #[test]
+    fn what_was_said_some_time_ago_still_tells_the_interface() {
+        let networks = Networks { list: vec![network("lan", "pppoe-wan", true, &["1.2.3.4/32"])], current: false };
+        assert_eq!(meant("lan", &networks), ["203.0.113.9"]);
     }
 }

@@ -5,6 +5,7 @@ pub mod crypto;
 pub mod interfaces;
 pub mod leases;
 pub mod logging;
+pub mod networks;
 pub mod private;
 pub mod task;
 

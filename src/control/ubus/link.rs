@@ -1,0 +1,255 @@
+//! One connection to ubusd: messages in, messages out, and answers to those who wait for them.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::{mpsc, oneshot};
+
+use super::frame::{self, Body, Fields, HEAD, Head, attribute, kind, status};
+use crate::control::blobmsg;
+
+/// Bytes of attributes that are kept of a message; what has more is read and let go.
+pub const KEPT: usize = 256 << 10;
+/// Messages that wait to be written.
+pub const OUTGOING: usize = 16;
+/// Pieces of one answer at most.
+const PIECES: usize = 16;
+/// How long the rest of a message may take, once it has begun, and ubusd to take one of ours.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Why a request brought nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trouble {
+    /// There is no connection, or no longer.
+    Gone,
+    /// No answer in time.
+    Silent,
+    /// The answer can't be read.
+    Malformed,
+    /// ubusd or the object refused with this number, see [`frame::status`].
+    Refused(u32),
+}
+
+/// A message that came; `body` is missing when it was too large to keep.
+#[derive(Debug)]
+pub struct Message {
+    /// What it is.
+    pub head: Head,
+    /// Its attributes.
+    pub body: Option<Vec<u8>>,
+}
+
+struct Waiting {
+    pieces: Vec<Vec<u8>>,
+    bytes: usize,
+    done: oneshot::Sender<(u32, Vec<Vec<u8>>)>,
+}
+
+/// The sending side of a connection, shared by all who use it.
+pub struct Link {
+    out: mpsc::Sender<Vec<u8>>,
+    waiting: Mutex<HashMap<u16, Waiting>>,
+    last: AtomicU32,
+    /// Our object; 0 while it has not been published.
+    pub object: AtomicU32,
+    /// The nameless object that hears of others' news; 0 while there is none.
+    pub ear: AtomicU32,
+    /// Whether anybody wants our notifications.
+    pub watched: AtomicBool,
+}
+
+/// Takes a request back when nobody waits for it any more.
+struct Place<'a>(&'a Link, u16);
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.waiting().remove(&self.1);
+    }
+}
+
+impl Link {
+    /// A link whose messages come out of the receiver.
+    pub fn new() -> (Self, mpsc::Receiver<Vec<u8>>) {
+        let (out, outgoing) = mpsc::channel(OUTGOING);
+        let link = Self {
+            out,
+            waiting: Mutex::default(),
+            last: AtomicU32::new(0),
+            object: AtomicU32::new(0),
+            ear: AtomicU32::new(0),
+            watched: AtomicBool::new(false),
+        };
+        (link, outgoing)
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, HashMap<u16, Waiting>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The number of a new request: never 0, and never one that is waited for.
+    fn number(&self, waiting: &HashMap<u16, Waiting>) -> Option<u16> {
+        (0..=u16::MAX).find_map(|_| {
+            let [_, _, high, low] = self.last.fetch_add(1, Ordering::Relaxed).wrapping_add(1).to_be_bytes();
+            let seq = u16::from_be_bytes([high, low]);
+            (seq != 0 && !waiting.contains_key(&seq)).then_some(seq)
+        })
+    }
+
+    /// Sends a message that is worth waiting for. False when the connection is gone.
+    pub async fn send(&self, message: Vec<u8>) -> bool {
+        self.out.send(message).await.is_ok()
+    }
+
+    /// Sends a message if it can go now; it is dropped when ubusd is slow.
+    pub fn offer(&self, kind: u8, peer: u32, attributes: &[u8]) {
+        let seq = self.number(&self.waiting()).unwrap_or(1);
+        let _ = self.out.try_send(frame::message(Head { kind, seq, peer }, attributes));
+    }
+
+    /// Makes a request, and returns the attributes of each piece of the answer.
+    ///
+    /// # Errors
+    /// See [`Trouble`].
+    pub async fn request(
+        &self,
+        kind: u8,
+        peer: u32,
+        attributes: &[u8],
+        patience: Duration,
+    ) -> Result<Vec<Vec<u8>>, Trouble> {
+        let (done, answer) = oneshot::channel();
+        let seq = {
+            let mut waiting = self.waiting();
+            let seq = self.number(&waiting).ok_or(Trouble::Gone)?;
+            waiting.insert(seq, Waiting { pieces: Vec::new(), bytes: 0, done });
+            seq
+        };
+        let _place = Place(self, seq);
+        let message = frame::message(Head { kind, seq, peer }, attributes);
+        let both = async {
+            self.out.send(message).await.map_err(|_| Trouble::Gone)?;
+            answer.await.map_err(|_| Trouble::Gone)
+        };
+        match tokio::time::timeout(patience, both).await.unwrap_or(Err(Trouble::Silent))? {
+            (status::OK, pieces) => Ok(pieces),
+            (status, _) => Err(Trouble::Refused(status)),
+        }
+    }
+
+    /// The number of the object `path`.
+    ///
+    /// # Errors
+    /// See [`Trouble`].
+    pub async fn lookup(&self, path: &str, patience: Duration) -> Result<u32, Trouble> {
+        object(&self.request(kind::LOOKUP, 0, &frame::lookup(path), patience).await?)
+    }
+
+    /// Publishes an object, and returns its number.
+    ///
+    /// # Errors
+    /// See [`Trouble`]. Status 2 also means that ubusd's ACL does not allow it.
+    pub async fn add_object(&self, attributes: &[u8], patience: Duration) -> Result<u32, Trouble> {
+        object(&self.request(kind::ADD_OBJECT, 0, attributes, patience).await?)
+    }
+
+    /// Calls a method of an object.
+    ///
+    /// # Errors
+    /// See [`Trouble`].
+    pub async fn invoke(
+        &self,
+        object: u32,
+        method: &str,
+        arguments: &Value,
+        patience: Duration,
+    ) -> Result<Value, Trouble> {
+        let data = blobmsg::encode(arguments).map_err(|_| Trouble::Malformed)?;
+        let pieces = self.request(kind::INVOKE, object, &frame::invoke(object, method, &data), patience).await?;
+        answer(&pieces)
+    }
+
+    /// Takes in a piece or the end of an answer.
+    pub fn answered(&self, message: &Message) {
+        let mut waiting = self.waiting();
+        let body = message.body.as_deref().unwrap_or_default();
+        if message.head.kind == kind::DATA {
+            if let Some(request) = waiting.get_mut(&message.head.seq)
+                && request.pieces.len() < PIECES
+                && request.bytes + body.len() <= KEPT
+            {
+                request.bytes += body.len();
+                request.pieces.push(body.to_vec());
+            }
+        } else if let Some(request) = waiting.remove(&message.head.seq) {
+            let status = Fields::read(body).ok().and_then(|fields| fields.status);
+            // Who no longer waits needs no answer.
+            let _ = request.done.send((status.unwrap_or(u32::MAX), request.pieces));
+        }
+    }
+
+    /// Answers a call.
+    pub async fn reply(&self, call: Head, object: u32, data: Option<&[u8]>, status: u32) -> bool {
+        let own = || Body::default().number(attribute::OBJID, object);
+        if let Some(data) = data {
+            let data = own().nested(attribute::DATA, data).finish();
+            if !self.send(frame::message(Head { kind: kind::DATA, ..call }, &data)).await {
+                return false;
+            }
+        }
+        let end = Body::default().number(attribute::STATUS, status).number(attribute::OBJID, object).finish();
+        self.send(frame::message(Head { kind: kind::STATUS, ..call }, &end)).await
+    }
+}
+
+/// The object that the first piece of an answer names.
+pub(super) fn object(pieces: &[Vec<u8>]) -> Result<u32, Trouble> {
+    let first = pieces.first().and_then(|piece| Fields::read(piece).ok());
+    first.and_then(|fields| fields.object).ok_or(Trouble::Malformed)
+}
+
+/// The first piece of an answer as JSON; an empty object when there is none.
+pub(super) fn answer(pieces: &[Vec<u8>]) -> Result<Value, Trouble> {
+    let Some(piece) = pieces.first() else { return Ok(Value::Object(Default::default())) };
+    let fields = Fields::read(piece).map_err(|_| Trouble::Malformed)?;
+    blobmsg::decode(fields.data.unwrap_or_default()).map_err(|_| Trouble::Malformed)
+}
+
+/// Reads one message, however long until it comes.
+///
+/// # Errors
+/// When the connection is gone, or what came is no message: there is no way to find the beginning of the next one.
+pub async fn read(from: &mut OwnedReadHalf) -> io::Result<Message> {
+    let mut first = [0; HEAD];
+    from.read_exact(&mut first).await?;
+    let (head, length) = frame::head(&first)?;
+    let rest = async {
+        let wanted = u64::try_from(length).unwrap_or(u64::MAX);
+        let mut rest = from.take(wanted);
+        if length > KEPT {
+            tokio::io::copy(&mut rest, &mut tokio::io::sink()).await?;
+            return if rest.limit() == 0 { io::Result::Ok(None) } else { Err(io::ErrorKind::UnexpectedEof.into()) };
+        }
+        // Grows with what comes, not with what was announced.
+        let mut body = Vec::new();
+        rest.read_to_end(&mut body).await?;
+        if body.len() == length { Ok(Some(body)) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+    };
+    let body = tokio::time::timeout(PATIENCE, rest).await.unwrap_or(Err(io::ErrorKind::TimedOut.into()))?;
+    Ok(Message { head, body })
+}
+
+/// Writes what comes out of `outgoing`, until the connection is gone.
+pub async fn write(mut to: OwnedWriteHalf, mut outgoing: mpsc::Receiver<Vec<u8>>) {
+    while let Some(message) = outgoing.recv().await {
+        let written = tokio::time::timeout(PATIENCE, to.write_all(&message)).await;
+        if !matches!(written, Ok(Ok(()))) {
+            return;
+        }
+    }
+}

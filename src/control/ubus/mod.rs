@@ -1,0 +1,205 @@
+//! OpenWrt's message bus: the methods as the object `smtprelay`, news for those who listen, and the networks from netifd.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`frame`] | the messages |
+//! | [`link`] | one connection: who waits for which answer |
+//! | [`object`] | our object and its calls |
+//! | [`news`] | notifications and events |
+//! | [`networks`] | what netifd knows |
+//! | [`once`] | one question, blocking |
+//!
+//! Mail never depends on any of this. Without ubusd nothing happens but a look for it now and then; what ubusd does not
+//! take at once is dropped, unless it is the answer to a call.
+
+pub mod frame;
+pub mod link;
+pub mod networks;
+pub mod news;
+pub mod object;
+pub mod once;
+
+use std::ffi::OsString;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream as StdStream;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr};
+use tokio::net::UnixStream;
+use tokio::net::unix::OwnedReadHalf;
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
+use tokio::time::timeout;
+
+use self::frame::{Fields, kind, status};
+use self::link::{Link, Message, Trouble};
+use self::object::Call;
+use super::Api;
+use crate::report::{Event, observe};
+use crate::system::{ordered, task};
+
+/// Where ubusd listens.
+const SOCKET: &str = "/var/run/ubus/ubus.sock";
+/// Names another socket, for tests.
+const VARIABLE: &str = "SMTPRELAY_UBUS";
+/// Calls that are carried out at once.
+const CALLS: usize = 16;
+/// Events that may wait to be told.
+const EVENTS: usize = 64;
+/// How long ubusd may take for its greeting and for what it does itself.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Between two tries to join: at first, and at most.
+const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+
+fn path() -> PathBuf {
+    std::env::var_os(VARIABLE).unwrap_or_else(|| OsString::from(SOCKET)).into()
+}
+
+/// Connects to ubusd, now or not at all: a full backlog is a no.
+fn connect() -> Option<StdStream> {
+    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    let socket: OwnedFd = socket::socket(AddressFamily::Unix, SockType::Stream, flags, None).ok()?;
+    socket::connect(socket.as_raw_fd(), &UnixAddr::new(&path()).ok()?).ok()?;
+    Some(socket.into())
+}
+
+/// A connection to ubusd that is opened while the program is root: ubusd remembers who has opened it, so it keeps root's
+/// rights. Later ones have those that `/usr/share/acl.d/smtprelay.json` gives. Never waits; `None` without ubusd.
+pub fn connect_early() -> Option<StdStream> {
+    connect()
+}
+
+/// Serves the methods and tells news until the order to stop. `early` is what [`connect_early`] gave. Joins again when
+/// ubusd was gone.
+pub async fn run(early: Option<StdStream>, api: Arc<Api>, mut stop: watch::Receiver<bool>) {
+    let mut events = observe(EVENTS);
+    let (mut stream, mut wait) = (early, RETRY.0);
+    loop {
+        if let Some(stream) = stream.take().or_else(connect) {
+            let joined = tokio::select! {
+                () = ordered(&mut stop) => return,
+                joined = converse(stream, &api, &mut events) => joined,
+            };
+            crate::system::networks::outdated();
+            if joined {
+                wait = RETRY.0;
+            }
+        }
+        // Old news is no news.
+        tokio::select! {
+            () = ordered(&mut stop) => return,
+            () = drain(&mut events) => {}
+            () = tokio::time::sleep(wait) => {}
+        }
+        wait = (wait * 2).min(RETRY.1);
+    }
+}
+
+/// Lets events go. Never ends.
+async fn drain(events: &mut mpsc::Receiver<Arc<Event>>) {
+    while events.recv().await.is_some() {}
+    std::future::pending().await
+}
+
+/// One conversation with ubusd, until the connection is gone. True if it has greeted us.
+async fn converse(stream: StdStream, api: &Arc<Api>, events: &mut mpsc::Receiver<Arc<Event>>) -> bool {
+    let Ok(stream) = UnixStream::from_std(stream) else { return false };
+    let (mut incoming, to) = stream.into_split();
+    // ubusd closes at once when it does not know our user.
+    match timeout(PATIENCE, link::read(&mut incoming)).await {
+        Ok(Ok(message)) if message.head.kind == kind::HELLO => {}
+        _ => return false,
+    }
+    let (link, outgoing) = Link::new();
+    let (link, heard) = (Arc::new(link), Notify::new());
+    tokio::select! {
+        () = listen(incoming, &link, &heard, api) => {}
+        () = link::write(to, outgoing) => {}
+        () = publish(&link) => {}
+        () = networks::follow(&link, &heard) => {}
+        () = tell(&link, events) => {}
+    }
+    true
+}
+
+/// Takes in what comes, until the connection is gone.
+async fn listen(mut from: OwnedReadHalf, link: &Arc<Link>, heard: &Notify, api: &Arc<Api>) {
+    let places = Arc::new(Semaphore::new(CALLS));
+    while let Ok(message) = link::read(&mut from).await {
+        match message.head.kind {
+            kind::STATUS | kind::DATA => link.answered(&message),
+            kind::INVOKE => called(message, link, heard, api, &places).await,
+            kind::NOTIFY => {
+                let fields = Fields::read(message.body.as_deref().unwrap_or_default()).unwrap_or_default();
+                if let Some(active) = fields.active {
+                    link.watched.store(active, Ordering::Relaxed);
+                }
+            }
+            // An object that we were subscribed to is gone, or something newer than this program.
+            _ => heard.notify_one(),
+        }
+    }
+}
+
+/// A call of our object, or news for our ear.
+async fn called(message: Message, link: &Arc<Link>, heard: &Notify, api: &Arc<Api>, places: &Arc<Semaphore>) {
+    let head = message.head;
+    let Some(body) = message.body else {
+        // Too large to look at; the object it was for is the only one that can be called.
+        let object = link.object.load(Ordering::Relaxed);
+        link.reply(head, object, None, status::INVALID_ARGUMENT).await;
+        return;
+    };
+    let Ok(fields) = Fields::read(&body) else { return };
+    if fields.object.is_some_and(|object| object == link.ear.load(Ordering::Relaxed)) {
+        heard.notify_one();
+        if let Some(object) = fields.object.filter(|_| !fields.no_reply) {
+            link.reply(head, object, None, status::OK).await;
+        }
+        return;
+    }
+    if let Some(call) = Call::new(head, &fields) {
+        let place = Arc::clone(places).try_acquire_owned().ok();
+        if place.is_some() {
+            task::spawn(call.serve(Arc::clone(link), Arc::clone(api), place));
+        } else {
+            // Answered here, which also stops the flood: nothing is read meanwhile.
+            call.serve(Arc::clone(link), Arc::clone(api), None).await;
+        }
+    }
+}
+
+/// Publishes the object, again and again until it is allowed.
+async fn publish(link: &Link) {
+    let (attributes, mut wait, mut said) = (object::published(), RETRY.0, false);
+    loop {
+        match link.add_object(&attributes, PATIENCE).await {
+            Ok(object) => {
+                link.object.store(object, Ordering::Relaxed);
+                return std::future::pending().await;
+            }
+            // The object of a program that has just ended may still be there: only what lasts is worth a word.
+            Err(Trouble::Refused(status)) if !said && wait >= RETRY.1 => {
+                said = true;
+                let text = format!(
+                    "ubusd does not take the object smtprelay (status {status}): LuCI and ubus can't reach this \
+                     gateway. Is /usr/share/acl.d/smtprelay.json there, and has ubusd read it (killall -HUP ubusd)?"
+                );
+                Event::Advice { text }.log();
+            }
+            Err(_) => {}
+        }
+        tokio::time::sleep(wait).await;
+        wait = (wait * 2).min(RETRY.1);
+    }
+}
+
+/// Tells events as they happen.
+async fn tell(link: &Link, events: &mut mpsc::Receiver<Arc<Event>>) {
+    while let Some(event) = events.recv().await {
+        news::tell(link, &event);
+    }
+    std::future::pending().await
+}

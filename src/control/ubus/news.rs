@@ -1,0 +1,141 @@
+//! What is told to those who listen on ubus: notifications of the object, and events for everybody.
+
+use std::sync::atomic::Ordering;
+
+use serde_json::{Map, Value, json};
+
+use super::frame::{self, Body, attribute, kind};
+use super::link::Link;
+use super::object::PATH;
+use crate::control::blobmsg;
+use crate::report::{Event, TlsFacts};
+
+/// ubusd's own object that spreads events.
+pub const BROKER: u32 = 1;
+/// Recipients of a message that are named.
+const RECIPIENTS: usize = 16;
+/// Bytes of the largest piece of news.
+const LIMIT: usize = 32 << 10;
+
+/// Tells it, if it is worth telling. What ubusd does not take at once is dropped: mail comes first.
+pub fn tell(link: &Link, event: &Event) {
+    let Some((name, news)) = news(event) else { return };
+    let event = json!({ "id": PATH, "data": news });
+    let (Ok(data), Ok(event)) = (blobmsg::encode(&news), blobmsg::encode(&event)) else { return };
+    if event.len() > LIMIT {
+        return;
+    }
+    let object = link.object.load(Ordering::Relaxed);
+    if object != 0 && link.watched.load(Ordering::Relaxed) {
+        let body = Body::default().number(attribute::OBJID, object).text(attribute::METHOD, name);
+        let body = body.nested(attribute::DATA, &data).flag(attribute::NO_REPLY);
+        link.offer(kind::NOTIFY, object, &body.finish());
+    }
+    link.offer(kind::INVOKE, BROKER, &frame::invoke(BROKER, "send", &event));
+}
+
+/// The name of an event and what is told of it; `None` for those that stay in the house.
+fn news(event: &Event) -> Option<(&'static str, Value)> {
+    let (name, mut data) = match event {
+        Event::Accepted { id, client, from, to, size, .. } => {
+            let named: Vec<&String> = to.iter().take(RECIPIENTS).collect();
+            let data = json!({
+                "id": id, "client": client, "from": from, "to": named, "recipients": to.len(), "size": size,
+            });
+            ("queued", data)
+        }
+        Event::Delivered { id, client, from, to, size, account, tls, reply, delay } => {
+            let data = json!({
+                "id": id, "client": client, "from": from, "to": to, "size": size, "account": account,
+                "reply": reply, "delay": delay,
+            });
+            ("sent", protection(data, tls.as_ref()))
+        }
+        Event::Deferred { id, to, account, tls, reason, next } => {
+            let data = json!({ "id": id, "to": to, "account": account, "reason": reason, "next": next.as_secs() });
+            ("deferred", protection(data, tls.as_ref()))
+        }
+        Event::Failed { id, client, from, to, size, account, tls, reason, delay } => {
+            let data = json!({
+                "id": id, "client": client, "from": from, "to": to, "size": size, "account": account,
+                "reason": reason, "delay": delay,
+            });
+            ("failed", protection(data, tls.as_ref()))
+        }
+        Event::Paused { account, reason, next } => {
+            ("paused", json!({ "account": account, "reason": reason, "next": next.as_secs() }))
+        }
+        Event::Resumed { account } => ("resumed", json!({ "account": account })),
+        _ => return None,
+    };
+    members(&mut data)?.insert("event".into(), name.into());
+    Some((name, data))
+}
+
+fn members(data: &mut Value) -> Option<&mut Map<String, Value>> {
+    data.as_object_mut()
+}
+
+/// Adds how the connection was protected.
+fn protection(mut data: Value, tls: Option<&TlsFacts>) -> Value {
+    if let Some((members, tls)) = members(&mut data).zip(tls) {
+        members.insert("tls".into(), tls.version.as_str().into());
+        members.insert("cipher".into(), tls.cipher.as_str().into());
+        members.insert("verified".into(), tls.verified.into());
+    }
+    data
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn paused() -> Event {
+        Event::Paused { account: "gmail".into(), reason: "wrong password".into(), next: Duration::from_secs(60) }
+    }
+
+    #[test]
+    fn news_name_their_event_and_the_rest_stays_in_the_house() {
+        let (name, data) = news(&paused()).unwrap();
+        assert_eq!(name, "paused");
+        assert_eq!(data, json!({ "event": "paused", "account": "gmail", "reason": "wrong password", "next": 60 }));
+        assert_eq!(news(&Event::Reloaded), None);
+        assert_eq!(news(&Event::LoginFailed { client: "10.0.0.1".into(), name: "admin".into() }), None);
+    }
+
+    #[test]
+    fn without_a_listener_only_the_event_goes_out_and_nothing_waits_for_ubusd() {
+        let (link, mut out) = Link::new();
+        link.object.store(77, Ordering::Relaxed);
+        tell(&link, &paused());
+        let message = out.try_recv().unwrap();
+        assert_eq!(message.get(1), Some(&kind::INVOKE));
+        assert!(out.try_recv().is_err());
+        link.watched.store(true, Ordering::Relaxed);
+        (0..100).for_each(|_| tell(&link, &paused()));
+        let kinds: Vec<u8> = std::iter::from_fn(|| out.try_recv().ok()).map(|message| message[1]).collect();
+        assert_eq!(kinds.len(), super::super::link::OUTGOING, "the rest is dropped");
+        assert!(kinds.chunks(2).all(|pair| pair == [kind::NOTIFY, kind::INVOKE]));
+    }
+
+    #[test]
+    fn a_crowd_of_recipients_is_counted() {
+        let to: Vec<String> = (0..100).map(|n| format!("{n}@example.com")).collect();
+        let event = Event::Accepted {
+            id: "ABC".into(),
+            client: "10.0.0.1".into(),
+            helo: "plc".into(),
+            login: None,
+            tls: None,
+            from: "plc@example.com".into(),
+            to,
+            size: 7,
+            repairs: Vec::new(),
+        };
+        let (_, data) = news(&event).unwrap();
+        assert_eq!(data["to"].as_array().map(Vec::len), Some(RECIPIENTS));
+        assert_eq!(data["recipients"], json!(100));
+    }
+}

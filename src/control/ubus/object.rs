@@ -1,0 +1,181 @@
+//! The object `smtprelay`: its methods, as they are listed and called.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::frame::{Body, Fields, Head, attribute, status};
+use super::link::Link;
+use crate::control::api::{Kind, METHODS, Method};
+use crate::control::blobmsg::{self, Writer, kind};
+use crate::control::{Api, REQUEST_LIMIT};
+
+/// The object's name.
+pub const PATH: &str = "smtprelay";
+/// Bytes of an answer beyond which its list ends, if it has one: uhttpd makes JSON of it, which is larger.
+const PAGE: usize = 48 << 10;
+/// Bytes of the largest answer.
+const ANSWER_LIMIT: usize = 256 << 10;
+/// How long a call may take; the `ubus` command waits 30 s by itself, LuCI 20.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The attributes of the request that publishes the object.
+pub fn published() -> Vec<u8> {
+    let mut signature = Writer::default();
+    for method in METHODS {
+        let table = signature.open(kind::TABLE, method.name);
+        for (name, argument) in method.arguments {
+            signature.member(name, &wire(*argument).into());
+        }
+        signature.close(table);
+    }
+    // A table of ours: far below every limit.
+    let signature = signature.finish().unwrap_or_default();
+    Body::default().text(attribute::OBJPATH, PATH).nested(attribute::SIGNATURE, &signature).finish()
+}
+
+/// The type of an argument as ubus names it.
+fn wire(argument: Kind) -> u8 {
+    match argument {
+        Kind::Text => kind::STRING,
+        Kind::Number => kind::INT32,
+        Kind::Flag => kind::INT8,
+    }
+}
+
+/// A call that has come.
+pub struct Call {
+    /// Who asks.
+    pub head: Head,
+    /// The object that was called, ours.
+    pub object: u32,
+    /// What is asked.
+    pub method: String,
+    /// The arguments as they came; `None` when they are too large.
+    pub data: Option<Vec<u8>>,
+}
+
+impl Call {
+    /// A call from the attributes of its message; `None` when these are not those of a call.
+    pub fn new(head: Head, fields: &Fields<'_>) -> Option<Self> {
+        let data = fields.data.unwrap_or_default();
+        let data = (data.len() <= REQUEST_LIMIT).then(|| data.to_vec());
+        Some(Self { head, object: fields.object?, method: fields.method?.to_string(), data })
+    }
+
+    /// Carries it out and answers. `place` is given back when the answer is on its way.
+    pub async fn serve(self, link: Arc<Link>, api: Arc<Api>, place: Option<OwnedSemaphorePermit>) {
+        let Some(method) = METHODS.iter().find(|method| method.name == self.method) else {
+            link.reply(self.head, self.object, None, status::METHOD_NOT_FOUND).await;
+            return;
+        };
+        let Some(Ok(mut arguments)) = self.data.as_deref().map(blobmsg::decode) else {
+            link.reply(self.head, self.object, None, status::INVALID_ARGUMENT).await;
+            return;
+        };
+        let failure = |text: &str, kind: &str| json!({ "error": text, "kind": kind });
+        let answer = if place.is_some() {
+            lenient(method, &mut arguments);
+            match tokio::time::timeout(PATIENCE, api.call(&self.method, &arguments)).await {
+                Ok(Ok(answer)) => answer,
+                Ok(Err(refusal)) => failure(&refusal.to_string(), refusal.kind()),
+                Err(_) => failure("it takes longer than a minute; look again later", "failed"),
+            }
+        } else {
+            failure("too many calls at once; try again", "busy")
+        };
+        let data = page(&answer).or_else(|| blobmsg::encode(&failure("the answer is too large", "failed")).ok());
+        link.reply(self.head, self.object, Some(&data.unwrap_or_default()), status::OK).await;
+        drop(place);
+    }
+}
+
+/// Takes numbers that came as text or as a boolean, as old Lua programs and the shell send them.
+fn lenient(method: &Method, arguments: &mut Value) {
+    for (name, kind) in method.arguments {
+        let Some(value) = arguments.get_mut(*name) else { continue };
+        let number = match (&*value, kind) {
+            (Value::String(text), Kind::Number) => text.trim().parse::<u64>().ok(),
+            (Value::Bool(flag), Kind::Number) => Some(u64::from(*flag)),
+            _ => None,
+        };
+        if let Some(number) = number {
+            *value = number.into();
+        }
+    }
+}
+
+/// An answer as bytes. A list in it ends where the answer would get too large; its `total` tells that there is more.
+/// `None` when it is too large even so.
+fn page(answer: &Value) -> Option<Vec<u8>> {
+    let members = answer.as_object()?;
+    let mut out = Writer::default();
+    // Lists come last, when the size of the rest is known.
+    members.iter().filter(|(_, value)| !value.is_array()).for_each(|(name, value)| out.member(name, value));
+    for (name, items) in members.iter().filter_map(|(name, value)| Some((name, value.as_array()?))) {
+        let list = out.open(kind::ARRAY, name);
+        for (n, item) in items.iter().enumerate() {
+            let before = out.len();
+            out.member("", item);
+            // One at least, or whoever turns the pages never comes to the next one.
+            if n > 0 && out.len() > PAGE {
+                out.truncate(before);
+                break;
+            }
+        }
+        out.close(list);
+    }
+    out.finish().ok().filter(|bytes| bytes.len() <= ANSWER_LIMIT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_list_ends_where_the_answer_gets_too_large_and_the_rest_can_be_asked_for() {
+        let all: Vec<Value> = (0..300).map(|n| json!({ "id": n, "text": "x".repeat(1000) })).collect();
+        let mut offset = 0;
+        while offset < all.len() {
+            let bytes = page(&json!({ "messages": all[offset..], "total": 300 })).unwrap();
+            assert!(bytes.len() < 64 << 10);
+            let answer = blobmsg::decode(&bytes).unwrap();
+            assert_eq!(answer["total"], json!(300));
+            let got = answer["messages"].as_array().unwrap();
+            assert!(!got.is_empty());
+            assert_eq!(got[..], all[offset..offset + got.len()]);
+            offset += got.len();
+        }
+    }
+
+    #[test]
+    fn what_is_larger_than_a_page_by_itself_goes_alone_and_what_is_larger_than_an_answer_does_not() {
+        let item = "x".repeat(PAGE + 1);
+        let answer = blobmsg::decode(&page(&json!({ "messages": [item, item] })).unwrap()).unwrap();
+        assert_eq!(answer, json!({ "messages": [item] }));
+        assert_eq!(page(&json!({ "text": "x".repeat(ANSWER_LIMIT) })), None);
+        assert_eq!(page(&json!([])), None);
+    }
+
+    #[test]
+    fn numbers_may_come_as_text_and_other_arguments_stay() {
+        let queue = METHODS.iter().find(|method| method.name == "queue").unwrap();
+        let mut arguments = json!({ "offset": "7", "limit": true, "ubus_rpc_session": "0123" });
+        lenient(queue, &mut arguments);
+        assert_eq!(arguments, json!({ "offset": 7, "limit": 1, "ubus_rpc_session": "0123" }));
+        let mut wrong = json!({ "offset": "x", "limit": -1 });
+        lenient(queue, &mut wrong);
+        assert_eq!(wrong, json!({ "offset": "x", "limit": -1 }));
+    }
+
+    #[test]
+    fn each_method_is_listed_once() {
+        let mut names: Vec<&str> = METHODS.iter().map(|method| method.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), METHODS.len());
+        assert!(published().len() > 16 * names.len());
+    }
+}

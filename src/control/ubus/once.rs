@@ -1,0 +1,100 @@
+//! One question over a connection of its own. Blocks, with an end: for the start of the program and for short-lived
+//! commands.
+
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::frame::{self, Fields, HEAD, Head, kind};
+use super::link::{self, KEPT, Trouble};
+use crate::control::blobmsg;
+
+/// Messages that are read before the question is given up.
+const MESSAGES: usize = 32;
+
+/// Calls a method of the object `path`, within `patience` altogether.
+///
+/// # Errors
+/// See [`Trouble`].
+pub fn ask(path: &str, method: &str, arguments: &Value, patience: Duration) -> Result<Value, Trouble> {
+    let stream = super::connect().ok_or(Trouble::Gone)?;
+    let mut talk = Talk { stream, until: Instant::now() + patience };
+    let data = blobmsg::encode(arguments).map_err(|_| Trouble::Malformed)?;
+    let object = link::object(&talk.request(1, kind::LOOKUP, 0, &frame::lookup(path))?)?;
+    link::answer(&talk.request(2, kind::INVOKE, object, &frame::invoke(object, method, &data))?)
+}
+
+struct Talk {
+    stream: UnixStream,
+    until: Instant,
+}
+
+impl Talk {
+    fn request(&mut self, seq: u16, kind: u8, peer: u32, attributes: &[u8]) -> Result<Vec<Vec<u8>>, Trouble> {
+        let message = frame::message(Head { kind, seq, peer }, attributes);
+        self.in_time()?;
+        self.stream.write_all(&message).map_err(|error| trouble(&error))?;
+        let mut pieces = Vec::new();
+        for _ in 0..MESSAGES {
+            let (head, body) = self.read()?;
+            match head.kind {
+                kind::DATA if head.seq == seq => pieces.push(body),
+                kind::STATUS if head.seq == seq => {
+                    let status = Fields::read(&body).ok().and_then(|fields| fields.status);
+                    return match status {
+                        Some(frame::status::OK) => Ok(pieces),
+                        Some(status) => Err(Trouble::Refused(status)),
+                        None => Err(Trouble::Malformed),
+                    };
+                }
+                // The greeting.
+                _ => {}
+            }
+        }
+        Err(Trouble::Malformed)
+    }
+
+    fn read(&mut self) -> Result<(Head, Vec<u8>), Trouble> {
+        let mut first = [0; HEAD];
+        self.fill(&mut first)?;
+        let (head, length) = frame::head(&first).map_err(|_| Trouble::Malformed)?;
+        if length > KEPT {
+            return Err(Trouble::Malformed);
+        }
+        let mut body = vec![0; length];
+        self.fill(&mut body)?;
+        Ok((head, body))
+    }
+
+    /// Reads piece by piece: whoever sends a byte now and then does not get more time.
+    fn fill(&mut self, mut place: &mut [u8]) -> Result<(), Trouble> {
+        while !place.is_empty() {
+            self.in_time()?;
+            match self.stream.read(place) {
+                Ok(0) => return Err(Trouble::Gone),
+                Ok(count) => place = place.get_mut(count..).unwrap_or_default(),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(trouble(&error)),
+            }
+        }
+        Ok(())
+    }
+
+    fn in_time(&self) -> Result<(), Trouble> {
+        let left = self.until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(Trouble::Silent);
+        }
+        let set = self.stream.set_nonblocking(false).and_then(|()| self.stream.set_read_timeout(Some(left)));
+        set.and_then(|()| self.stream.set_write_timeout(Some(left))).map_err(|error| trouble(&error))
+    }
+}
+
+fn trouble(error: &io::Error) -> Trouble {
+    match error.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Trouble::Silent,
+        _ => Trouble::Gone,
+    }
+}

@@ -1,0 +1,157 @@
+//! OpenWrt's networks: which interface each is, and which addresses it has, as netifd told last.
+//!
+//! One for the process, like the interfaces themselves. Asking is the business of `control::ubus`.
+
+use std::net::IpAddr;
+use std::sync::{Arc, LazyLock};
+
+use ipnet::IpNet;
+use serde_json::Value;
+use tokio::sync::watch;
+
+/// Networks that are kept, and addresses of each.
+const LIMIT: usize = 64;
+
+static KNOWN: LazyLock<watch::Sender<Arc<Networks>>> = LazyLock::new(watch::Sender::default);
+
+/// A network, such as `lan`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Network {
+    /// Its name in `/etc/config/network`.
+    pub name: String,
+    /// The kernel's name of its interface, such as `br-lan`; empty while it has none.
+    pub device: String,
+    /// Whether it is up.
+    pub up: bool,
+    /// Our addresses in it with the length of their prefix, without the link-local ones.
+    pub addresses: Vec<IpNet>,
+}
+
+/// What netifd told.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Networks {
+    /// The networks; none while netifd has not been heard.
+    pub list: Vec<Network>,
+    /// Whether netifd can be heard. If not, the addresses may have changed since.
+    pub current: bool,
+}
+
+/// What netifd told last.
+pub fn known() -> Arc<Networks> {
+    Arc::clone(&KNOWN.borrow())
+}
+
+/// Wakes when that changes.
+pub fn follow() -> watch::Receiver<Arc<Networks>> {
+    KNOWN.subscribe()
+}
+
+/// Takes over what netifd tells.
+pub fn learned(list: Vec<Network>) {
+    set(Networks { list, current: true });
+}
+
+/// netifd can't be heard any more. Which interface a network is will stay true for some time, its addresses may not.
+pub fn outdated() {
+    let useful = |network: &&Network| network.up && !network.device.is_empty();
+    let list = known().list.iter().filter(useful).cloned().collect();
+    set(Networks { list, current: false });
+}
+
+fn set(networks: Networks) {
+    KNOWN.send_if_modified(|known| {
+        let changed = **known != networks;
+        *known = Arc::new(networks);
+        changed
+    });
+}
+
+/// Reads the answer of `network.interface dump`. Addresses that can't be read are left out.
+pub fn read(dump: &Value) -> Vec<Network> {
+    let networks = array(dump, "interface").iter().take(LIMIT);
+    networks
+        .filter_map(|network| {
+            let text = |name| network.get(name).and_then(Value::as_str);
+            let own = ["ipv4-address", "ipv6-address"].into_iter().flat_map(|kind| array(network, kind));
+            // What a network has of a prefix from the provider stands only here.
+            let assigned = array(network, "ipv6-prefix-assignment").iter();
+            let assigned = assigned.filter_map(|assignment| assignment.get("local-address"));
+            let mut addresses: Vec<IpNet> = own.chain(assigned).filter_map(address).take(LIMIT).collect();
+            addresses.sort();
+            addresses.dedup();
+            Some(Network {
+                name: text("interface")?.to_string(),
+                device: text("l3_device").or_else(|| text("device")).unwrap_or_default().to_string(),
+                up: network.get("up").and_then(Value::as_bool).unwrap_or(false),
+                addresses,
+            })
+        })
+        .collect()
+}
+
+fn array<'a>(value: &'a Value, name: &str) -> &'a [Value] {
+    value.get(name).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}
+
+fn address(value: &Value) -> Option<IpNet> {
+    let ip: IpAddr = value.get("address")?.as_str()?.parse().ok()?;
+    IpNet::new(ip, u8::try_from(value.get("mask")?.as_u64()?).ok()?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// As netifd answers, without the members that we do not use.
+    fn dump() -> Value {
+        json!({ "interface": [
+            {
+                "interface": "lan", "up": true, "l3_device": "br-lan", "proto": "static", "device": "br-lan",
+                "ipv4-address": [{ "address": "192.168.1.1", "mask": 24 }],
+                "ipv6-address": [],
+                "ipv6-prefix-assignment": [
+                    { "address": "fd12::", "mask": 60, "local-address": { "address": "fd12::1", "mask": 60 } },
+                    { "address": "2001:db8::", "mask": 60, "local-address": {} },
+                ],
+            },
+            { "interface": "wan", "up": false, "pending": true, "device": "eth1" },
+            {
+                "interface": "wan6", "up": true, "l3_device": "eth1", "device": "eth1", "ipv4-address": [],
+                "ipv6-address": [{ "address": "2001:db8:1::7", "mask": 128, "preferred": 3600 }],
+            },
+        ] })
+    }
+
+    #[test]
+    fn networks_have_their_interface_and_all_kinds_of_addresses() {
+        let networks = read(&dump());
+        let shown: Vec<String> = networks
+            .iter()
+            .map(|n| {
+                let addresses: Vec<String> = n.addresses.iter().map(ToString::to_string).collect();
+                format!("{} {} {} {}", n.name, n.device, n.up, addresses.join(" "))
+            })
+            .collect();
+        assert_eq!(
+            shown,
+            ["lan br-lan true 192.168.1.1/24 fd12::1/60", "wan eth1 false ", "wan6 eth1 true 2001:db8:1::7/128"]
+        );
+    }
+
+    #[test]
+    fn nonsense_is_left_out() {
+        for value in
+            [json!(null), json!({}), json!({ "interface": 7 }), json!({ "interface": [7, {}, { "up": true }] })]
+        {
+            assert_eq!(read(&value), []);
+        }
+        let wrong = json!([{ "address": "x", "mask": 8 }, { "address": "1.2.3.4", "mask": 33 }, { "mask": 1 }, 7]);
+        let networks = read(&json!({ "interface": [{ "interface": "lan", "ipv4-address": wrong }] }));
+        assert_eq!(networks.len(), 1);
+        assert_eq!(networks[0].addresses, []);
+        let many: Vec<Value> = (0..1000).map(|n| json!({ "interface": n.to_string() })).collect();
+        assert_eq!(read(&json!({ "interface": many })).len(), LIMIT);
+    }
+}
