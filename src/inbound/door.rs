@@ -29,7 +29,8 @@ pub(super) struct Door {
     pub(super) nets: Vec<IpNet>,
 }
 
-/// Accepts until the order to stop. Sessions over the limit wait in the kernel's backlog: late is better than never.
+/// Accepts until the order to stop, or until the other end of `door` is gone: then its sessions go on until they end by
+/// themselves. Sessions over the limit wait in the kernel's backlog: late is better than never.
 pub(super) async fn accept(
     socket: TcpListener,
     mut door: watch::Receiver<Arc<Door>>,
@@ -49,6 +50,7 @@ pub(super) async fn accept(
         };
         let (place, accepted) = tokio::select! {
             () = ordered(&mut stop) => break,
+            changed = door.changed() => if changed.is_ok() { continue } else { break },
             next = next => next,
         };
         let (stream, peer) = match accepted {
@@ -70,7 +72,15 @@ pub(super) async fn accept(
         sessions.spawn(session);
     }
     drop(socket);
-    let _ = tokio::time::timeout(STOP_TIME, async { while sessions.join_next().await.is_some() {} }).await;
+    tokio::select! {
+        () = ended(&mut sessions) => return,
+        () = ordered(&mut stop) => {}
+    }
+    let _ = tokio::time::timeout(STOP_TIME, ended(&mut sessions)).await;
+}
+
+async fn ended(sessions: &mut JoinSet<()>) {
+    while sessions.join_next().await.is_some() {}
 }
 
 async fn serve(

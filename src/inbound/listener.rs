@@ -39,6 +39,8 @@ pub struct Listeners {
     desk: Desk,
     stop: watch::Receiver<bool>,
     bound: HashMap<(String, SocketAddr), Bound>,
+    /// Accept loops of addresses that are gone, as long as they have sessions.
+    leaving: Vec<JoinHandle<()>>,
     /// What TLS needs, by the name of the listener.
     tls: HashMap<String, TlsAcceptor>,
     /// What keeps a listener with TLS from starting.
@@ -120,8 +122,16 @@ impl Listeners {
         stop: watch::Receiver<bool>,
     ) -> Result<Self, String> {
         let (tls, tls_trouble) = load_tls(&settings.borrow());
-        let mut listeners =
-            Self { settings, desk, stop, bound: HashMap::new(), tls, tls_trouble: None, complaint: None };
+        let mut listeners = Self {
+            settings,
+            desk,
+            stop,
+            bound: HashMap::new(),
+            leaving: Vec::new(),
+            tls,
+            tls_trouble: None,
+            complaint: None,
+        };
         let (fatal, _) = listeners.follow();
         let alone = tls_trouble.clone().filter(|_| listeners.bound.is_empty());
         if let Some(reason) = fatal.or(alone) {
@@ -171,8 +181,8 @@ impl Listeners {
             }
             self.complaint = complaint;
         }
-        for (_, bound) in self.bound.drain() {
-            let _ = bound.task.await;
+        for task in self.bound.drain().map(|(_, bound)| bound.task).chain(self.leaving) {
+            let _ = task.await;
         }
     }
 
@@ -218,14 +228,10 @@ impl Listeners {
                 }
             }
         }
-        self.bound.retain(|key, bound| {
-            let wanted = keep.contains(key);
-            if !wanted {
-                // Only the accept loop ends; its sessions go on.
-                bound.task.abort();
-            }
-            wanted
-        });
+        // With its door gone an accept loop ends; its sessions go on.
+        let gone = self.bound.extract_if(|key, _| !keep.contains(key));
+        self.leaving.extend(gone.map(|(_, bound)| bound.task));
+        self.leaving.retain(|task| !task.is_finished());
         (fatal, missing)
     }
 }

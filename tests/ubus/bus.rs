@@ -3,13 +3,16 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 use smtprelay::control::blobmsg;
 use smtprelay::control::ubus::frame::{Body, HEAD, attribute, kind};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixListener;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 use super::support::ask::SOON;
@@ -52,7 +55,8 @@ impl Bus {
     pub async fn join(&self) -> Peer {
         let listener = self.listener.as_ref().expect("a bus that is there");
         let (stream, _) = timeout(SOON, listener.accept()).await.expect("somebody in time").expect("a connection");
-        let mut peer = Peer { stream, netifd: None };
+        let (from, to) = stream.into_split();
+        let peer = Peer { from, side: Side { to: Arc::new(Mutex::new(to)), netifd: Arc::default() } };
         peer.send(&hex(seen::HELLO)).await;
         peer
     }
@@ -60,23 +64,49 @@ impl Bus {
 
 /// A program on the bus.
 pub struct Peer {
-    stream: UnixStream,
-    /// What netifd answers to `dump`; it is not there without.
-    pub netifd: Option<Value>,
+    from: OwnedReadHalf,
+    side: Side,
+}
+
+/// What can be done to a program while somebody else reads what it says.
+#[derive(Clone)]
+pub struct Side {
+    to: Arc<Mutex<OwnedWriteHalf>>,
+    netifd: Arc<Mutex<Option<Value>>>,
+}
+
+impl Side {
+    pub async fn send(&self, bytes: &[u8]) {
+        self.to.lock().await.write_all(bytes).await.expect("a program that reads");
+    }
+
+    /// What netifd answers to `dump` from now on; it is not there without.
+    pub async fn netifd(&self, dump: Value) {
+        *self.netifd.lock().await = Some(dump);
+    }
 }
 
 impl Peer {
-    pub async fn send(&mut self, bytes: &[u8]) {
-        self.stream.write_all(bytes).await.expect("a program that reads");
+    pub async fn send(&self, bytes: &[u8]) {
+        self.side.send(bytes).await;
+    }
+
+    pub fn side(&self) -> Side {
+        self.side.clone()
+    }
+
+    /// Answers what is for ubusd until the program has closed the connection.
+    pub async fn serve(mut self) {
+        while self.next().await.is_some() {}
     }
 
     /// The next message. What is for ubusd itself is answered. `None` when the program has closed the connection.
     pub async fn next(&mut self) -> Option<Message> {
         let mut first = [0; HEAD];
-        timeout(SOON, self.stream.read_exact(&mut first)).await.expect("a message in time").ok()?;
+        timeout(SOON, self.from.read_exact(&mut first)).await.expect("a message in time").ok()?;
         let (head, length) = head(&first);
         let mut body = vec![0; length];
-        self.stream.read_exact(&mut body).await.expect("the rest of the message");
+        self.from.read_exact(&mut body).await.expect("the rest of the message");
         let message = Message { head, body };
         self.answer(&message).await;
         Some(message)
@@ -110,12 +140,8 @@ impl Peer {
         }
     }
 
-    /// Waits until the program has closed the connection.
-    pub async fn gone(mut self) {
-        while self.next().await.is_some() {}
-    }
-
-    async fn answer(&mut self, asked: &Message) {
+    async fn answer(&self, asked: &Message) {
+        let netifd = self.side.netifd.lock().await.clone();
         let seq = asked.head.seq;
         let status = |status: u32| Body::default().number(attribute::STATUS, status);
         let found = |object: u32| {
@@ -126,13 +152,13 @@ impl Peer {
         let answer = match asked.head.kind {
             kind::ADD_OBJECT if asked.body.is_empty() => found(EAR),
             kind::ADD_OBJECT => seen::PUBLISHED.iter().flat_map(|recorded| numbered(recorded, seq)).collect(),
-            kind::LOOKUP if asked.text(attribute::OBJPATH) == Some("network.interface") && self.netifd.is_some() => {
+            kind::LOOKUP if asked.text(attribute::OBJPATH) == Some("network.interface") && netifd.is_some() => {
                 found(NETIFD)
             }
             kind::LOOKUP => numbered(seen::NOT_FOUND, seq),
             kind::SUBSCRIBE => numbered(seen::PUBLISHED[1], seq),
             kind::INVOKE if asked.number(attribute::OBJID) == Some(NETIFD) => {
-                let dump = blobmsg::encode(self.netifd.as_ref().unwrap_or(&json!({}))).expect("a table");
+                let dump = blobmsg::encode(netifd.as_ref().unwrap_or(&json!({}))).expect("a table");
                 let data = Body::default().number(attribute::OBJID, NETIFD).nested(attribute::DATA, &dump);
                 let mut answer = message(kind::DATA, seq, NETIFD, data);
                 answer.extend(message(kind::STATUS, seq, NETIFD, status(0).number(attribute::OBJID, NETIFD)));

@@ -198,7 +198,7 @@ async fn nonsense_is_refused_and_beyond_all_bounds_the_connection_ends_and_begin
     let mut peer = peer;
     for end in ["00050001 00000001 00200000", "01050001 00000001 00000010", "00050001 00000001 00000003"] {
         peer.send(&hex(end)).await;
-        peer.gone().await;
+        peer.serve().await;
         peer = bus.join().await;
         peer.published().await;
     }
@@ -223,7 +223,7 @@ async fn the_gateway_starts_without_a_bus_and_joins_when_one_appears() {
 
 #[tokio::test]
 async fn a_bus_that_reads_nothing_stops_no_mail() {
-    let (_bus, relay, mut peer) = joined().await;
+    let (_bus, relay, peer) = joined().await;
     let active = Body::default().number(attribute::OBJID, OBJECT).nested(attribute::ACTIVE, &[1]);
     peer.send(&message(kind::NOTIFY, 0, 0, active)).await;
     let mut device = hello(&relay).await;
@@ -239,43 +239,29 @@ async fn a_bus_that_reads_nothing_stops_no_mail() {
 async fn a_network_is_where_netifd_says_and_sessions_outlast_its_changes() {
     // 127.0.0.0/8 is all there on any Linux: addresses to listen on that can change.
     let bus = Bus::start();
-    let relay = gateway(&bus.socket()).listener_option("port", 0);
-    let mut relay = relay.address("127.0.0.1").prepare();
-    relay.configure("listener", "plant", |section| section.list("interface", "plant").list("allow", "127.0.0.0/8"));
+    let mut relay = gateway(&bus.socket()).prepare();
+    relay.configure("listener", "plant", |section| {
+        section.list("interface", "plant").list("allow", "127.0.0.0/8").option("port", 0)
+    });
     relay.spawn();
     // The connection that lasts, and the one for the question before the start.
-    let mut peer = bus.join().await;
-    peer.netifd = Some(network("plant", "no-such", "127.0.0.2"));
-    let mut once = bus.join().await;
-    once.netifd = peer.netifd.clone();
-    once.gone().await;
+    let (peer, once) = (bus.join().await, bus.join().await);
+    let bus = peer.side();
+    bus.netifd(network("plant", "no-such", "127.0.0.2")).await;
+    once.side().netifd(network("plant", "no-such", "127.0.0.2")).await;
+    once.serve().await;
+    let serving = tokio::spawn(peer.serve());
     let plant = |line: &str| line.contains("event=listening") && line.contains("listener=plant");
-    let serve = async {
-        loop {
-            peer.next().await.expect("a gateway that stays");
-        }
-    };
-    let line = tokio::select! {
-        line = relay.wait_log(plant, SOON) => line,
-        () = serve => unreachable!(),
-    };
+    let line = relay.wait_log(plant, SOON).await;
     assert_eq!(field(&line, "address"), Some("127.0.0.2"), "{line}");
     let port: u16 = field(&line, "port").and_then(|port| port.parse().ok()).expect("a port");
     let mut session = Client::greeted(([127, 0, 0, 2], port).into()).await;
     session.dialogue(&[("EHLO plc", 250)]).await;
     let mark = relay.mark();
-    peer.netifd = Some(network("plant", "no-such", "127.0.0.3"));
+    bus.netifd(network("plant", "no-such", "127.0.0.3")).await;
     let told = Body::default().number(attribute::OBJID, EAR).text(attribute::METHOD, "interface.update");
-    peer.send(&message(kind::INVOKE, 3, 9, told.nested(attribute::DATA, &[]))).await;
-    let serve = async {
-        loop {
-            peer.next().await.expect("a gateway that stays");
-        }
-    };
-    let line = tokio::select! {
-        line = relay.wait_log_from(mark, plant, SOON) => line,
-        () = serve => unreachable!(),
-    };
+    bus.send(&message(kind::INVOKE, 3, 9, told.nested(attribute::DATA, &[]))).await;
+    let line = relay.wait_log_from(mark, plant, SOON).await;
     assert_eq!(field(&line, "address"), Some("127.0.0.3"), "{line}");
     // Nobody new comes in at the old address; who is in stays.
     let closed = async {
@@ -286,4 +272,5 @@ async fn a_network_is_where_netifd_says_and_sessions_outlast_its_changes() {
     tokio::time::timeout(SOON, closed).await.expect("the old address is closed");
     let text = "From: plc@example.com\r\nTo: ops@example.com\r\nSubject: x\r\n\r\nalarm\r\n";
     assert_eq!(session.send("plc@example.com", &["ops@example.com"], text).await.code, 250);
+    serving.abort();
 }
