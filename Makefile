@@ -12,7 +12,7 @@ ARCHS := mips_24kc mipsel_24kc arm_cortex-a7_neon-vfpv4 aarch64_cortex-a53 x86_6
 EMULATED := mips_24kc mipsel_24kc
 SHELL_FILES := $(wildcard scripts/*.sh tests/*.sh tests/*/*.sh openwrt/*.sh .ci/run)
 
-.PHONY: demo test build cross package lint bench unit libuci packages emulated test-powercut clean
+.PHONY: demo test build cross package lint bench unit libuci fuzz packages emulated test-powercut clean
 
 build:
 	scripts/need.sh build
@@ -35,6 +35,7 @@ lint:
 	cargo clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --quiet
 	cd tests/libuci && cargo fmt --check && cargo clippy --locked --all-targets -- -D warnings
+	cd tests/fuzz && cargo fmt --check && cargo clippy --locked --all-targets -- -D warnings
 	shellcheck $(SHELL_FILES)
 	tests/openwrt_files.sh
 
@@ -49,6 +50,10 @@ unit:
 libuci:
 	scripts/need.sh test
 	cd tests/libuci && cargo test --locked
+
+# Broken messages for the reader of what comes over ubus.
+fuzz:
+	cd tests/fuzz && cargo run --release --locked --quiet -- 1000000
 
 # All five packages, and what must be true of them.
 packages:
@@ -69,7 +74,7 @@ test-powercut:
 	scripts/cross.sh x86_64
 	scripts/powercut.sh
 
-test: lint unit libuci packages emulated test-powercut
+test: lint unit libuci fuzz packages emulated test-powercut
 	@echo 'All tests passed.'
 
 bench:

@@ -9,9 +9,6 @@
 
 use serde_json::{Map, Number, Value};
 
-#[cfg(test)]
-mod tests;
-
 /// Bytes of the largest message that ubusd takes.
 pub const MESSAGE_LIMIT: usize = 1 << 20;
 /// Tables and arrays within each other, the outermost table not counted.
@@ -318,3 +315,7 @@ impl Writer {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "blobmsg/tests.rs"]
+mod tests;
