@@ -35,7 +35,7 @@ lint:
 	cargo clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --quiet
 	cd tests/libuci && cargo fmt --check && cargo clippy --locked --all-targets -- -D warnings
-	cd tests/fuzz && cargo fmt --check && cargo clippy --locked --all-targets -- -D warnings
+	cd tests/fuzz && cargo fmt --check && cargo clippy --locked -- -D warnings
 	shellcheck $(SHELL_FILES)
 	tests/openwrt_files.sh
 

@@ -16,10 +16,10 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 use super::support::ask::SOON;
-use super::wire::{Message, head, hex, message, numbered, seen};
+use super::wire::{Message, has, head, hex, message, numbered, seen};
 
 /// The numbers of other objects; any would do.
-pub const EAR: u32 = 0x0ea0_0001;
+pub const EAR: u32 = 0x8ea0_0001;
 pub const NETIFD: u32 = 0x0e7f_0001;
 
 /// The bus.
@@ -163,6 +163,11 @@ impl Peer {
                 let mut answer = message(kind::DATA, seq, NETIFD, data);
                 answer.extend(message(kind::STATUS, seq, NETIFD, status(0).number(attribute::OBJID, NETIFD)));
                 answer
+            }
+            kind::INVOKE if asked.text(attribute::METHOD) == Some("register") => {
+                // As ubusd does: a number of 32 bits, or it is as good as none.
+                assert!(has(&asked.body, "85000014 00066f62 6a656374 00000000 8ea00001"), "{asked:?}");
+                numbered(seen::EVENT_SENT, seq)
             }
             kind::INVOKE => numbered(seen::EVENT_SENT, seq),
             _ => return,

@@ -284,6 +284,9 @@ impl Caller {
 #[tokio::test]
 async fn ten_thousand_random_calls_are_answered_and_memory_stays() {
     const CALLERS: u64 = 4;
+    if std::env::var_os("SMTPRELAY_RUNNER").is_some() {
+        return println!("skipped: the memory would be that of the emulator");
+    }
     let Some((ubusd, relay)) = joined().await else { return };
     for n in 0..20 {
         send(&relay, &["ops@example.com"], &n.to_string()).await;

@@ -237,6 +237,9 @@ async fn a_bus_that_reads_nothing_stops_no_mail() {
 
 #[tokio::test]
 async fn a_network_is_where_netifd_says_and_sessions_outlast_its_changes() {
+    if std::env::var_os("SMTPRELAY_RUNNER").is_some() {
+        return println!("skipped: an emulator does not know the addresses of interfaces");
+    }
     // 127.0.0.0/8 is all there on any Linux: addresses to listen on that can change.
     let bus = Bus::start();
     let mut relay = gateway(&bus.socket()).prepare();

@@ -74,7 +74,8 @@ async fn ear(link: &Link) -> Result<u32, Trouble> {
     let ear = link.add_object(&[], PATIENCE).await?;
     link.ear.store(ear, Ordering::Relaxed);
     // netifd may come later than we, or again.
-    let wanted = json!({ "object": ear, "pattern": "ubus.object.add" });
+    // The number of an object is a signed one to ubusd.
+    let wanted = json!({ "object": ear.cast_signed(), "pattern": "ubus.object.add" });
     let _ = link.invoke(BROKER, "register", &wanted, PATIENCE).await;
     Ok(ear)
 }

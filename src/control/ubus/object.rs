@@ -171,11 +171,19 @@ mod tests {
     }
 
     #[test]
-    fn each_method_is_listed_once() {
+    fn each_method_is_listed_once_and_explained() {
         let mut names: Vec<&str> = METHODS.iter().map(|method| method.name).collect();
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), METHODS.len());
         assert!(published().len() > 16 * names.len());
+        let reference = include_str!("../../../docs/ubus.md");
+        for Method { name, arguments } in METHODS {
+            assert!(reference.contains(&format!("`{name}`")), "docs/ubus.md does not explain {name}");
+            assert!(reference.contains(&format!("\t\"{name}\":{{")), "docs/ubus.md does not list {name}");
+            for (argument, _) in *arguments {
+                assert!(reference.contains(&format!("`{argument}`")), "docs/ubus.md does not explain {argument}");
+            }
+        }
     }
 }
