@@ -75,6 +75,12 @@ fn telltale(code: &str, password: &str) -> Fault {
     Fault::Reply(format!("{code} no: {}", forms(password).join(" or ")))
 }
 
+/// The arguments of all processes, as `ps` shows them.
+fn process_list() -> Vec<u8> {
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    processes.filter_map(|process| fs::read(process.path().join("cmdline")).ok()).flatten().collect()
+}
+
 /// All files below `dir`.
 fn files(dir: &Path) -> Vec<std::path::PathBuf> {
     let mut all = Vec::new();
@@ -185,6 +191,7 @@ async fn no_password_comes_to_light() {
     for name in ["cmdline", "environ"] {
         seen.extend(fs::read(format!("/proc/{pid}/{name}")).unwrap());
     }
+    seen.extend(process_list());
     send(&relay, &["ops@stored.example"], "x").await;
     second.wait_for_messages(2, SOON).await;
     relay.sigterm();
@@ -337,6 +344,7 @@ fn at_a_terminal_it_asks_twice_and_shows_nothing() {
         let mut typist = Typist::new(&relay);
         typist.sees("Password of account 'acme'");
         typist.types(first);
+        assert_eq!(found(&process_list(), &["s3cret"]), None);
         if let Some(second) = second {
             typist.sees("Once more: ");
             typist.types(second);

@@ -95,7 +95,7 @@ pub fn load(file: &Path) -> Result<Loaded, ConfigError> {
 /// Checks the settings that were read from `file`. Reads the passwords that are stored for its accounts.
 ///
 /// # Errors
-/// As [`load`].
+/// As [`load()`].
 pub fn parse(file: &Path, bytes: &[u8]) -> Result<Loaded, ConfigError> {
     let package = package(file, bytes)?;
     let (settings, mut problems) = load::settings_with(&package, &stored::Passwords::read(&package));
