@@ -9,16 +9,16 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use smtprelay::control::api::METHODS;
-use smtprelay::control::blobmsg;
-use smtprelay::control::ubus::frame::{self, HEAD, Head, attribute, kind};
+use smtprelay::control::blobmsg::{self, Writer};
+use smtprelay::control::ubus::frame::{self, Body, HEAD, Head, attribute, kind};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child as AsyncChild, ChildStdout};
 
-use super::bus::Bus;
+use super::bus::{Bus, network};
 use super::gateway;
 use super::support::ask::{SOON, send};
 use super::support::relay::Relay;
-use super::wire::{Message, call, head};
+use super::wire::{Message, call, head, message};
 
 /// ubusd, running or not. Killed when dropped.
 struct Ubusd {
@@ -315,4 +315,77 @@ async fn ten_thousand_random_calls_are_answered_and_memory_stays() {
     assert!(ends.len() == 3, "all kinds of ends are reached: {ends:?}");
     assert!(after < before + 1024, "memory grows: {before} KB, then {after} KB");
     ubusd.call("status", json!({})).await;
+}
+
+/// In netifd's place on the bus.
+struct Netifd(Caller);
+
+impl Netifd {
+    fn join(socket: &Path) -> (Netifd, u32) {
+        let mut caller = Caller::join(socket);
+        let mut signature = Writer::default();
+        signature.member("dump", &json!({}));
+        let body = Body::default().text(attribute::OBJPATH, "network.interface");
+        let body = body.nested(attribute::SIGNATURE, &signature.finish().expect("a table"));
+        caller.0.write_all(&message(kind::ADD_OBJECT, 1, 0, body)).expect("ubusd reads");
+        let object = caller.status(1).0.and_then(|data| data.number(attribute::OBJID)).expect("an object");
+        (Netifd(caller), object)
+    }
+
+    /// Answers one call of `dump` with this, after whatever else comes.
+    fn dump(&mut self, object: u32, dump: &Value) {
+        let call = loop {
+            let message = self.0.next();
+            if message.head.kind == kind::INVOKE {
+                break message;
+            }
+        };
+        assert_eq!(call.text(attribute::METHOD), Some("dump"));
+        let own = || Body::default().number(attribute::OBJID, object);
+        let data = own().nested(attribute::DATA, &blobmsg::encode(dump).expect("a table"));
+        let mut answer = message(kind::DATA, call.head.seq, call.head.peer, data);
+        let end = own().number(attribute::STATUS, 0);
+        answer.extend(message(kind::STATUS, call.head.seq, call.head.peer, end));
+        self.0.0.write_all(&answer).expect("ubusd reads");
+    }
+
+    fn notify(&mut self, object: u32) {
+        let body = Body::default().number(attribute::OBJID, object).text(attribute::METHOD, "interface.update");
+        let body = body.nested(attribute::DATA, &[]).flag(attribute::NO_REPLY);
+        self.0.0.write_all(&message(kind::NOTIFY, 7, object, body)).expect("ubusd reads");
+    }
+}
+
+#[tokio::test]
+async fn netifd_is_heard_when_it_comes_when_something_changes_and_when_it_comes_again() {
+    if std::env::var_os("SMTPRELAY_RUNNER").is_some() {
+        return println!("skipped: an emulator does not know the addresses of interfaces");
+    }
+    let Some(ubusd) = Ubusd::start().await else { return };
+    let mut relay = gateway(&ubusd.place.socket()).prepare();
+    relay.configure("listener", "plant", |section| {
+        section.list("interface", "plant").list("allow", "127.0.0.0/8").option("port", 0)
+    });
+    relay.spawn();
+    ubusd.joined().await;
+    // The next look would be a minute later: what is seen in time was heard.
+    for first in ["127.0.0.2", "127.0.0.4"] {
+        let mark = relay.mark();
+        let (socket, second) = (ubusd.place.socket(), if first == "127.0.0.2" { "127.0.0.3" } else { "127.0.0.5" });
+        let (leave, told) = std::sync::mpsc::channel::<()>();
+        let netifd = tokio::task::spawn_blocking(move || {
+            let (mut netifd, object) = Netifd::join(&socket);
+            netifd.dump(object, &network("plant", "no-such", first));
+            netifd.notify(object);
+            netifd.dump(object, &network("plant", "no-such", second));
+            // It stays until the test has seen what it wants.
+            let _ = told.recv();
+        });
+        for address in [first, second] {
+            let listens = |line: &str| line.contains("listener=plant") && line.contains(&format!("address={address} "));
+            relay.wait_log_from(mark, listens, SOON).await;
+        }
+        drop(leave);
+        netifd.await.expect("netifd was asked twice");
+    }
 }

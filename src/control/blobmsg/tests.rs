@@ -9,8 +9,10 @@ fn hex(text: &str) -> Vec<u8> {
     digits.chunks(2).map(|pair| u8::try_from(pair[0] * 16 + pair[1]).unwrap()).collect()
 }
 
+type Members = Vec<(&'static str, Value)>;
+
 /// Tables as they were seen on the wire between ubusd, the `ubus` command and a program: bytes, members in order.
-fn seen() -> Vec<(Vec<u8>, Vec<(&'static str, Value)>)> {
+fn seen() -> Vec<(Vec<u8>, Members)> {
     vec![
         (
             hex("83000013 0002746f 00000000 6140622e 64650000  87000011 00077665 72626f73 65000000 01000000"),
