@@ -201,6 +201,21 @@ async fn each_step_fails_in_its_turn_and_says_what_to_do() {
 }
 
 #[tokio::test]
+async fn an_account_without_a_password() {
+    let provider = provider(TlsMode::Implicit).start().await;
+    let relay = Relay::builder().section(Section::account("gmail", &provider).option("password", "")).start().await;
+    let (code, job) = tested(&relay, &format!("test {TO}")).await;
+    assert_eq!(code, 1);
+    assert!(["oosssfp", "ossssfp"].contains(&states(&job).as_str()), "{job:#}");
+    assert!(job["steps"][5]["remedy"].as_str().unwrap().contains("smtprelay password gmail"), "{job:#}");
+    assert!(job["steps"][5]["text"].as_str().unwrap().contains("password"), "{job:#}");
+    assert_eq!(provider.connections().len(), 0);
+    let account = &support::ask::json(&relay, "status").await["accounts"][0];
+    assert_eq!((&account["auth"], &account["secret"]), (&json!("password"), &json!("missing")));
+    assert!(support::ask::said(&relay, "status").await.contains("login plant with a password, but none is set"));
+}
+
+#[tokio::test]
 async fn a_server_that_is_not_there() {
     let provider = provider(TlsMode::Implicit).start().await;
     provider.stop().await;

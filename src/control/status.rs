@@ -57,6 +57,7 @@ impl Api {
 /// Whether the account has what it logs in with. Reads a file for one that signs in.
 fn secret(account: &Account) -> &'static str {
     let there = match (&account.username, &account.oauth) {
+        _ if account.misses_password() => false,
         (None, _) => return "none",
         (Some(_), None) => !account.password.is_empty(),
         (Some(_), Some(_)) => keeper::signed_in(account),
@@ -73,6 +74,7 @@ fn described(account: &Account, secret: &str, health: &Health, history: &History
         json!({ "reason": pause.reason, "remedy": remedy, "since": since, "next": next })
     });
     let auth = match (&account.username, &account.oauth) {
+        _ if account.misses_password() => "password",
         (None, _) => "none",
         (Some(_), None) => "password",
         (Some(_), Some(_)) => "xoauth2",

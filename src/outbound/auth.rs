@@ -58,7 +58,8 @@ pub async fn log_in(
 /// Nobody has entered it yet, or what was stored is of no use.
 pub(super) fn no_password(account: &Account) -> Trouble {
     let name = &account.name;
-    Trouble::new(TroubleKind::Login, format!("account '{name}' has no password; enter it: smtprelay password {name}"))
+    let remedy = format!("enter it: smtprelay password {name}");
+    Trouble::new(TroubleKind::Login, format!("account '{name}' has no password; {remedy}")).remedy(remedy)
 }
 
 /// The refusal of a login in words.

@@ -95,6 +95,12 @@ async fn walk(account: &Account, hostname: &str, to: &str, trace: &Trace) -> Tes
             }
         }
     };
+    if account.misses_password() {
+        // Nothing is asked of a provider for a login that can't be.
+        for step in [Step::Dns, Step::Tcp, Step::Tls] {
+            trace.skip(step, "not tried, since the account has no password");
+        }
+    }
     let connected = connect(account, hostname, connector.as_ref(), Some(trace)).await;
     if !routed {
         judge_uplink(trace, &account.host);
@@ -112,6 +118,7 @@ async fn walk(account: &Account, hostname: &str, to: &str, trace: &Trace) -> Tes
 /// Without a default route: whether one is missing shows when the host is reached, or not.
 fn judge_uplink(trace: &Trace, host: &str) {
     match trace.progress(Step::Tcp) {
+        Progress::Skipped => trace.skip(Step::Uplink, "there is no default route; whether one is needed was not tried"),
         Progress::Ok => trace.skip(Step::Uplink, format!("there is no default route; {host} is reached without one")),
         _ => trace.fail(
             Step::Uplink,
