@@ -30,7 +30,8 @@ const FOLLOW: Duration = Duration::from_secs(5);
 
 struct Bound {
     door: watch::Sender<Arc<Door>>,
-    task: JoinHandle<()>,
+    /// The accept loop.
+    task: Option<JoinHandle<()>>,
 }
 
 /// All sockets that are open.
@@ -181,7 +182,7 @@ impl Listeners {
             }
             self.complaint = complaint;
         }
-        for task in self.bound.drain().map(|(_, bound)| bound.task).chain(self.leaving) {
+        for task in self.bound.drain().filter_map(|(_, bound)| bound.task).chain(self.leaving) {
             let _ = task.await;
         }
     }
@@ -221,16 +222,22 @@ impl Listeners {
                             .log();
                         let (door, seen) = watch::channel(door);
                         let task = task::spawn(accept(socket, seen, self.desk.clone(), self.stop.clone()));
-                        self.bound.insert(key, Bound { door, task });
+                        self.bound.insert(key, Bound { door, task: Some(task) });
                     }
                     Err(error) if listener.addresses.contains(&address.ip()) => fatal = Some(explain(address, &error)),
                     Err(error) => missing = Some(explain(address, &error)),
                 }
             }
         }
-        // With its door gone an accept loop ends; its sessions go on.
-        let gone = self.bound.extract_if(|key, _| !keep.contains(key));
-        self.leaving.extend(gone.map(|(_, bound)| bound.task));
+        let leaving = &mut self.leaving;
+        self.bound.retain(|key, bound| {
+            let wanted = keep.contains(key);
+            if !wanted {
+                // With its door gone an accept loop ends; its sessions go on.
+                leaving.extend(bound.task.take());
+            }
+            wanted
+        });
         self.leaving.retain(|task| !task.is_finished());
         (fatal, missing)
     }

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use serde_json::Value;
 use tokio::sync::watch;
 
-/// Networks that are kept, and addresses of each.
+/// Networks that are kept, and addresses of each kind in each.
 const LIMIT: usize = 64;
 
 static KNOWN: LazyLock<watch::Sender<Arc<Networks>>> = LazyLock::new(watch::Sender::default);
@@ -68,25 +68,28 @@ fn set(networks: Networks) {
 
 /// Reads the answer of `network.interface dump`. Addresses that can't be read are left out.
 pub fn read(dump: &Value) -> Vec<Network> {
-    let networks = array(dump, "interface").iter().take(LIMIT);
+    let mut networks = Vec::new();
+    for network in array(dump, "interface").iter().take(LIMIT) {
+        let text = |name| network.get(name).and_then(Value::as_str);
+        let Some(name) = text("interface") else { continue };
+        let mut addresses = Vec::new();
+        for kind in ["ipv4-address", "ipv6-address"] {
+            addresses.extend(array(network, kind).iter().take(LIMIT).filter_map(address));
+        }
+        // What a network has of a prefix from the provider stands only here.
+        for assignment in array(network, "ipv6-prefix-assignment").iter().take(LIMIT) {
+            addresses.extend(assignment.get("local-address").and_then(address));
+        }
+        addresses.sort();
+        addresses.dedup();
+        networks.push(Network {
+            name: name.into(),
+            device: text("l3_device").or_else(|| text("device")).unwrap_or_default().into(),
+            up: network.get("up").and_then(Value::as_bool).unwrap_or(false),
+            addresses,
+        });
+    }
     networks
-        .filter_map(|network| {
-            let text = |name| network.get(name).and_then(Value::as_str);
-            let own = ["ipv4-address", "ipv6-address"].into_iter().flat_map(|kind| array(network, kind));
-            // What a network has of a prefix from the provider stands only here.
-            let assigned = array(network, "ipv6-prefix-assignment").iter();
-            let assigned = assigned.filter_map(|assignment| assignment.get("local-address"));
-            let mut addresses: Vec<IpNet> = own.chain(assigned).filter_map(address).take(LIMIT).collect();
-            addresses.sort();
-            addresses.dedup();
-            Some(Network {
-                name: text("interface")?.to_string(),
-                device: text("l3_device").or_else(|| text("device")).unwrap_or_default().to_string(),
-                up: network.get("up").and_then(Value::as_bool).unwrap_or(false),
-                addresses,
-            })
-        })
-        .collect()
 }
 
 fn array<'a>(value: &'a Value, name: &str) -> &'a [Value] {

@@ -1,6 +1,5 @@
 //! One connection to ubusd: messages in, messages out, and answers to those who wait for them.
 
-use std::collections::HashMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -20,6 +19,8 @@ pub const KEPT: usize = 256 << 10;
 pub const OUTGOING: usize = 16;
 /// Pieces of one answer at most.
 const PIECES: usize = 16;
+/// Bytes that are read at a time.
+const PIECE: usize = 2048;
 /// How long the rest of a message may take, once it has begun, and ubusd to take one of ours.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -46,6 +47,7 @@ pub struct Message {
 }
 
 struct Waiting {
+    seq: u16,
     pieces: Vec<Vec<u8>>,
     bytes: usize,
     done: oneshot::Sender<(u32, Vec<Vec<u8>>)>,
@@ -54,7 +56,8 @@ struct Waiting {
 /// The sending side of a connection, shared by all who use it.
 pub struct Link {
     out: mpsc::Sender<Vec<u8>>,
-    waiting: Mutex<HashMap<u16, Waiting>>,
+    /// Few at a time.
+    waiting: Mutex<Vec<Waiting>>,
     last: AtomicU32,
     /// Our object; 0 while it has not been published.
     pub object: AtomicU32,
@@ -69,7 +72,7 @@ struct Place<'a>(&'a Link, u16);
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        self.0.waiting().remove(&self.1);
+        self.0.waiting().retain(|request| request.seq != self.1);
     }
 }
 
@@ -88,16 +91,16 @@ impl Link {
         (link, outgoing)
     }
 
-    fn waiting(&self) -> MutexGuard<'_, HashMap<u16, Waiting>> {
+    fn waiting(&self) -> MutexGuard<'_, Vec<Waiting>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The number of a new request: never 0, and never one that is waited for.
-    fn number(&self, waiting: &HashMap<u16, Waiting>) -> Option<u16> {
+    fn number(&self, waiting: &[Waiting]) -> Option<u16> {
         (0..=u16::MAX).find_map(|_| {
             let [_, _, high, low] = self.last.fetch_add(1, Ordering::Relaxed).wrapping_add(1).to_be_bytes();
             let seq = u16::from_be_bytes([high, low]);
-            (seq != 0 && !waiting.contains_key(&seq)).then_some(seq)
+            (seq != 0 && waiting.iter().all(|request| request.seq != seq)).then_some(seq)
         })
     }
 
@@ -127,7 +130,7 @@ impl Link {
         let seq = {
             let mut waiting = self.waiting();
             let seq = self.number(&waiting).ok_or(Trouble::Gone)?;
-            waiting.insert(seq, Waiting { pieces: Vec::new(), bytes: 0, done });
+            waiting.push(Waiting { seq, pieces: Vec::new(), bytes: 0, done });
             seq
         };
         let _place = Place(self, seq);
@@ -178,15 +181,17 @@ impl Link {
     pub fn answered(&self, message: &Message) {
         let mut waiting = self.waiting();
         let body = message.body.as_deref().unwrap_or_default();
+        let Some(place) = waiting.iter().position(|request| request.seq == message.head.seq) else { return };
         if message.head.kind == kind::DATA {
-            if let Some(request) = waiting.get_mut(&message.head.seq)
+            if let Some(request) = waiting.get_mut(place)
                 && request.pieces.len() < PIECES
                 && request.bytes + body.len() <= KEPT
             {
                 request.bytes += body.len();
                 request.pieces.push(body.to_vec());
             }
-        } else if let Some(request) = waiting.remove(&message.head.seq) {
+        } else {
+            let request = waiting.swap_remove(place);
             let status = Fields::read(body).ok().and_then(|fields| fields.status);
             // Who no longer waits needs no answer.
             let _ = request.done.send((status.unwrap_or(u32::MAX), request.pieces));
@@ -229,16 +234,20 @@ pub async fn read(from: &mut OwnedReadHalf) -> io::Result<Message> {
     from.read_exact(&mut first).await?;
     let (head, length) = frame::head(&first)?;
     let rest = async {
-        let wanted = u64::try_from(length).unwrap_or(u64::MAX);
-        let mut rest = from.take(wanted);
-        if length > KEPT {
-            tokio::io::copy(&mut rest, &mut tokio::io::sink()).await?;
-            return if rest.limit() == 0 { io::Result::Ok(None) } else { Err(io::ErrorKind::UnexpectedEof.into()) };
-        }
         // Grows with what comes, not with what was announced.
-        let mut body = Vec::new();
-        rest.read_to_end(&mut body).await?;
-        if body.len() == length { Ok(Some(body)) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+        let mut body = (length <= KEPT).then(Vec::new);
+        let (mut left, mut piece) = (length, [0; PIECE]);
+        while left > 0 {
+            let count = from.read(piece.get_mut(..left.min(PIECE)).unwrap_or_default()).await?;
+            if count == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            left = left.saturating_sub(count);
+            if let Some(body) = &mut body {
+                body.extend_from_slice(piece.get(..count).unwrap_or_default());
+            }
+        }
+        io::Result::Ok(body)
     };
     let body = tokio::time::timeout(PATIENCE, rest).await.unwrap_or(Err(io::ErrorKind::TimedOut.into()))?;
     Ok(Message { head, body })

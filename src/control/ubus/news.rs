@@ -36,54 +36,74 @@ pub fn tell(link: &Link, event: &Event) {
 
 /// The name of an event and what is told of it; `None` for those that stay in the house.
 fn news(event: &Event) -> Option<(&'static str, Value)> {
-    let (name, mut data) = match event {
+    let mut told = Told::default();
+    let name = match event {
         Event::Accepted { id, client, from, to, size, .. } => {
-            let named: Vec<&String> = to.iter().take(RECIPIENTS).collect();
-            let data = json!({
-                "id": id, "client": client, "from": from, "to": named, "recipients": to.len(), "size": size,
-            });
-            ("queued", data)
+            told.texts(&[("id", id), ("client", client), ("from", from)]);
+            let named = to.iter().take(RECIPIENTS).map(|to| Value::from(to.as_str()));
+            told.add("to", Value::Array(named.collect()));
+            told.add("recipients", to.len().into());
+            told.add("size", (*size).into());
+            "queued"
         }
         Event::Delivered { id, client, from, to, size, account, tls, reply, delay } => {
-            let data = json!({
-                "id": id, "client": client, "from": from, "to": to, "size": size, "account": account,
-                "reply": reply, "delay": delay,
-            });
-            ("sent", protection(data, tls.as_ref()))
+            told.texts(&[("id", id), ("client", client), ("from", from), ("to", to)]);
+            told.texts(&[("account", account), ("reply", reply)]);
+            told.way(*size, *delay, tls.as_ref());
+            "sent"
         }
         Event::Deferred { id, to, account, tls, reason, next } => {
-            let data = json!({ "id": id, "to": to, "account": account, "reason": reason, "next": next.as_secs() });
-            ("deferred", protection(data, tls.as_ref()))
+            told.texts(&[("id", id), ("to", to), ("account", account), ("reason", reason)]);
+            told.add("next", next.as_secs().into());
+            told.protection(tls.as_ref());
+            "deferred"
         }
         Event::Failed { id, client, from, to, size, account, tls, reason, delay } => {
-            let data = json!({
-                "id": id, "client": client, "from": from, "to": to, "size": size, "account": account,
-                "reason": reason, "delay": delay,
-            });
-            ("failed", protection(data, tls.as_ref()))
+            told.texts(&[("id", id), ("client", client), ("from", from), ("to", to)]);
+            told.texts(&[("account", account), ("reason", reason)]);
+            told.way(*size, *delay, tls.as_ref());
+            "failed"
         }
         Event::Paused { account, reason, next } => {
-            ("paused", json!({ "account": account, "reason": reason, "next": next.as_secs() }))
+            told.texts(&[("account", account), ("reason", reason)]);
+            told.add("next", next.as_secs().into());
+            "paused"
         }
-        Event::Resumed { account } => ("resumed", json!({ "account": account })),
+        Event::Resumed { account } => {
+            told.texts(&[("account", account)]);
+            "resumed"
+        }
         _ => return None,
     };
-    members(&mut data)?.insert("event".into(), name.into());
-    Some((name, data))
+    told.add("event", name.into());
+    Some((name, Value::Object(told.0)))
 }
 
-fn members(data: &mut Value) -> Option<&mut Map<String, Value>> {
-    data.as_object_mut()
-}
+/// What is told of an event. Step by step, which is much less code than a table in one piece.
+#[derive(Default)]
+struct Told(Map<String, Value>);
 
-/// Adds how the connection was protected.
-fn protection(mut data: Value, tls: Option<&TlsFacts>) -> Value {
-    if let Some((members, tls)) = members(&mut data).zip(tls) {
-        members.insert("tls".into(), tls.version.as_str().into());
-        members.insert("cipher".into(), tls.cipher.as_str().into());
-        members.insert("verified".into(), tls.verified.into());
+impl Told {
+    #[inline(never)]
+    fn add(&mut self, name: &str, value: Value) {
+        self.0.insert(name.into(), value);
     }
-    data
+
+    fn texts(&mut self, members: &[(&str, &str)]) {
+        members.iter().for_each(|(name, text)| self.add(name, (*text).into()));
+    }
+
+    fn way(&mut self, size: u64, delay: u64, tls: Option<&TlsFacts>) {
+        self.add("size", size.into());
+        self.add("delay", delay.into());
+        self.protection(tls);
+    }
+
+    fn protection(&mut self, tls: Option<&TlsFacts>) {
+        if let Some(tls) = tls {
+            self.texts(&[("tls", &tls.version), ("cipher", &tls.cipher), ("verified", tls.verified)]);
+        }
+    }
 }
 
 #[cfg(test)]
