@@ -1,4 +1,4 @@
-//! The one way into the queue, for devices, local programs and our own notices: text is repaired while it comes in and
+//! The one way into the queue, for devices, local programs and mail of our own: text is repaired while it comes in and
 //! is in the queue when [`Intake::finish`] returns.
 
 use std::fmt;
@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::mpsc;
 
 use crate::message::{Envelope, Facts, Refusal, Repair};
-use crate::queue::{Draft, Entry, Meta, Spool, SpoolError, Undated};
+use crate::policy::Rates;
+use crate::queue::{Draft, Entry, Marks, Meta, Spool, SpoolError, Undated};
 use crate::report::Event;
 use crate::system::clock;
 
@@ -56,7 +57,7 @@ impl From<SpoolError> for IntakeError {
 }
 
 /// Where a message comes from.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Origin {
     /// Address of the device; `None` for programs on this host.
     pub client: Option<IpAddr>,
@@ -66,6 +67,8 @@ pub struct Origin {
     pub protocol: &'static str,
     /// Whether it is a notice of ours.
     pub notice: bool,
+    /// What device policy says of it.
+    pub marks: Marks,
 }
 
 impl Origin {
@@ -83,12 +86,19 @@ pub struct Desk {
     /// Bytes of the smallest message that found no room since the owner was told that the queue is full; `None` while it
     /// is not.
     full: Arc<Mutex<Option<u64>>>,
+    /// How much each device has sent: known as long as the program runs, whatever happens to the settings.
+    rates: Arc<Mutex<Rates>>,
 }
 
 impl Desk {
     /// A desk for `spool`; what is accepted is sent to `arrivals`, which holds no more than the spool does.
     pub fn new(spool: Arc<Spool>, arrivals: mpsc::UnboundedSender<(Entry, Meta)>) -> Self {
-        Self { spool, arrivals, full: Arc::default() }
+        Self { spool, arrivals, full: Arc::default(), rates: Arc::default() }
+    }
+
+    /// How much each device has sent. Nothing waits while this is held.
+    pub fn rates(&self) -> &Arc<Mutex<Rates>> {
+        &self.rates
     }
 
     /// Whether a message of `size` bytes (0: unknown) would be taken now.
@@ -110,7 +120,7 @@ impl Desk {
         hostname: &str,
         from: &str,
     ) -> Result<String, IntakeError> {
-        let origin = Origin { client: None, helo: hostname.into(), protocol: "local", notice: true };
+        let origin = Origin { helo: hostname.into(), protocol: "local", notice: true, ..Origin::default() };
         let mut intake = self.begin(OWN_LIMIT)?;
         intake.push(text).await?;
         Ok(intake.finish(envelope, &origin, hostname, from).await?.id)
@@ -123,6 +133,21 @@ impl Desk {
     pub fn begin(&self, limit: u64) -> Result<Intake, IntakeError> {
         let draft = self.watch(0, self.spool.draft())?;
         Ok(Intake { desk: self.clone(), draft, repair: Repair::new(), size: 0, limit })
+    }
+
+    /// Begins a digest of at most `limit` bytes. The queue takes it even when it is full, since the messages in it go.
+    ///
+    /// # Errors
+    /// When the system has no random numbers.
+    pub fn begin_digest(&self, limit: u64) -> Result<Intake, IntakeError> {
+        let draft = self.spool.replacing_draft()?;
+        Ok(Intake { desk: self.clone(), draft, repair: Repair::new(), size: 0, limit })
+    }
+
+    /// Hands a message of [`Intake::keep`] to the dispatcher.
+    pub fn announce(&self, entry: Entry, meta: Meta) {
+        // Without a dispatcher the program is ending; the message is found at the next start.
+        let _ = self.arrivals.send((entry, meta));
     }
 
     /// Tells once that the queue is full, when a message of `size` bytes (0: unknown) finds no room.
@@ -190,12 +215,29 @@ impl Intake {
     /// # Errors
     /// When it can't be accepted; nothing of it stays then.
     pub async fn finish(
-        mut self,
+        self,
         envelope: Envelope,
         origin: &Origin,
         hostname: &str,
         fallback_from: &str,
     ) -> Result<Taken, IntakeError> {
+        let desk = self.desk.clone();
+        let (taken, entry, meta) = self.keep(envelope, origin, hostname, fallback_from).await?;
+        desk.announce(entry, meta);
+        Ok(taken)
+    }
+
+    /// As [`Self::finish`], but nobody hears of the message before [`Desk::announce`], or the next start.
+    ///
+    /// # Errors
+    /// As [`Self::finish`].
+    pub async fn keep(
+        mut self,
+        envelope: Envelope,
+        origin: &Origin,
+        hostname: &str,
+        fallback_from: &str,
+    ) -> Result<(Taken, Entry, Meta), IntakeError> {
         let id = self.draft.id().to_string();
         let now = clock::now();
         let facts = Facts {
@@ -217,12 +259,11 @@ impl Intake {
             client: origin.name(),
             notice: origin.notice,
             undated: Some(undated),
+            marks: origin.marks.clone(),
         };
         let committed = self.draft.commit(repaired.header, meta.clone()).await;
         let entry = self.desk.watch(self.size, committed)?;
         self.desk.taken(self.size);
-        // Without a dispatcher the program is ending; the message is found at the next start.
-        let _ = self.desk.arrivals.send((entry, meta));
-        Ok(Taken { id, size: self.size, repairs: repaired.repairs })
+        Ok((Taken { id, size: self.size, repairs: repaired.repairs }, entry, meta))
     }
 }

@@ -72,17 +72,9 @@ pub async fn lock(spool: &Path) -> Result<Option<SpoolLock>> {
 
 /// What the owner should know about the settings, beside what is wrong in single lines.
 fn advise(settings: &Settings) {
-    let mut advice = Vec::new();
-    let relay = &settings.relay;
-    if relay.safe_spool.is_none() {
-        advice.push(relay.promise());
+    if settings.relay.safe_spool.is_none() {
+        Event::Advice { text: settings.relay.promise() }.log();
     }
-    if settings.devices.iter().any(|d| d.rate.is_some() || d.account.is_some() || d.display.is_some()) {
-        let text =
-            "options rate, account and name of sections 'device' are checked, but have no effect in this version";
-        advice.push(text.into());
-    }
-    advice.into_iter().for_each(|text| Event::Advice { text }.log());
 }
 
 /// Runs until SIGTERM or SIGINT. SIGHUP reads the settings in `file` again.
@@ -134,7 +126,8 @@ pub async fn run(file: PathBuf, settings: Settings) -> Result<()> {
     let (publish, current) = watch::channel(Arc::new(settings));
     let listeners = Listeners::open(current.clone(), desk.clone(), intake_stopped.clone())
         .map_err(|e| anyhow!("{e} (section listener)"))?;
-    let api = Arc::new(Api::new(publish.clone(), Arc::clone(&spool), orders_in, Arc::clone(&history)));
+    let api = Api::new(publish.clone(), Arc::clone(&spool), orders_in, Arc::clone(&history));
+    let api = Arc::new(api.with_rates(Arc::clone(desk.rates())));
     let ubus = spawn(control::ubus::run(ubus, Arc::clone(&api), stop.clone()));
     let control = spawn({
         let stop = stop.clone();
@@ -204,7 +197,8 @@ async fn read_queue(spool: Arc<Spool>, found: Vec<Found>, to: mpsc::Sender<Vec<(
                     let same_boot = meta.undated.as_ref().filter(|undated| undated.boot == clock::boot());
                     let uptime = same_boot.map(|undated| undated.uptime);
                     let (held, attempts) = (state.held, state.attempts);
-                    (Item { uptime, held, attempts, ..Item::new(entry, now) }, meta, state)
+                    let item = Item { uptime, held, attempts, ..Item::new(entry, now) };
+                    (item.resting(&meta, &state, now), meta, state)
                 })
                 .collect(),
             )

@@ -240,7 +240,7 @@ async fn into_queue<R: Read>(
     }
     let to = Policies::new(settings).recipients(None, &to).map_err(|refusal| anyhow!("{refusal}"))?;
     let envelope = Envelope { smtputf8: to.iter().any(|a| !a.is_ascii()), from, to };
-    let origin = Origin { client: None, helo: "localhost".into(), protocol: "local", notice: false };
+    let origin = Origin { helo: "localhost".into(), protocol: "local", ..Origin::default() };
     let fallback = settings.accounts.first().map(|a| a.from.clone()).unwrap_or_default();
     let hostname = settings.relay.hostname();
     let taken = intake.finish(envelope, &origin, &hostname, &fallback).await.map_err(|e| anyhow!("{e}"))?;

@@ -94,8 +94,8 @@ pub struct Device {
     pub hosts: Vec<String>,
     /// The name that its mail carries in From.
     pub display: Option<String>,
-    /// The account that its mail leaves by; `None`: as for all others.
-    pub account: Option<String>,
+    /// The accounts that its mail leaves by, first choice first; empty: as for all others.
+    pub accounts: Vec<String>,
     /// Who gets its mail, whatever the device says; empty: whom it says.
     pub recipients: Vec<String>,
     /// Whom it may write to; empty: anybody.
@@ -116,6 +116,11 @@ impl Device {
         self.name == DEFAULT_DEVICE
     }
 
+    /// The name that its mail carries: what `default` stands for has none in common.
+    pub fn name_in_mail(&self) -> Option<&str> {
+        self.display.as_deref().or_else(|| (!self.is_default()).then_some(self.name.as_str()))
+    }
+
     /// What people call it: its display name, else the name of its section.
     pub fn title(&self) -> &str {
         self.display.as_deref().unwrap_or(&self.name)
@@ -134,7 +139,7 @@ pub(super) fn read(section: &Section, problems: &mut Vec<Problem>) -> Device {
         macs: read.each("mac", "a hardware address such as 00:11:22:aa:bb:cc", Mac::parse),
         hosts: read.each("host", "a host name", |text| is_host(text).then(|| text.to_string())),
         display: read.text("name"),
-        account: read.text("account"),
+        accounts: read.list("account"),
         recipients: read.each("recipient", "a mail address such as ops@example.com", recipient),
         allow_recipients: read.each("allow_recipient", PATTERN_FORM, Pattern::parse),
         rewrites: read.each("rewrite", "a pattern and a new address, such as '*@plant.local ops@example.com'", rewrite),
@@ -180,20 +185,10 @@ fn fits_together(device: &Device, read: &mut Reader) {
     }
 }
 
-/// Finds devices that name an account that is not there, and what two devices say of themselves. `all` are the names of
-/// the sections `account`, `used` of those that are enabled and filled in.
-pub(super) fn check(devices: &[(u32, Device)], all: &[&str], used: &[&str], problems: &mut Vec<Problem>) {
+/// Finds what two devices say of themselves.
+pub(super) fn check(devices: &[(u32, Device)], problems: &mut Vec<Problem>) {
     for (at, (line, device)) in devices.iter().enumerate() {
         let mut problem = |severity, text| problems.push(Problem { line: *line, severity, text });
-        let account = device.account.as_deref().unwrap_or_default();
-        if !account.is_empty() && !all.contains(&account) {
-            let text = format!("option account '{account}' is not the name of a section 'account'");
-            problem(Severity::Error, text);
-        } else if !account.is_empty() && !used.contains(&account) {
-            let text =
-                format!("account '{account}' is not in use: mail of '{}' leaves as that of all others", device.name);
-            problem(Severity::Warning, text);
-        }
         for (before_line, before) in devices.iter().take(at) {
             let mut twice: Vec<String> =
                 device.ips.iter().filter(|ip| before.ips.contains(ip)).map(ToString::to_string).collect();

@@ -17,7 +17,7 @@ use super::settings::{
 };
 use super::stored::Passwords;
 use super::uci::{Package, Section};
-use super::{alias, device};
+use super::{alias, device, references};
 use crate::message::{FromPolicy, is_address};
 
 /// Words of `option durability`.
@@ -84,9 +84,7 @@ pub fn settings_with(package: &Package, stored: &Passwords) -> (Settings, Vec<Pr
     }
     let nothing = Section { kind: "relay".into(), name: None, line: 0, options: Vec::new() };
     let relay = relay(relay_section.unwrap_or(&nothing), &mut problems);
-    let named: Vec<&str> = package.of_kind("account").filter_map(|section| section.name.as_deref()).collect();
-    let used: Vec<&str> = accounts.iter().map(|account: &Account| account.name.as_str()).collect();
-    device::check(&devices, &named, &used, &mut problems);
+    device::check(&devices, &mut problems);
     alias::check(&aliases, &devices, relay.admin.as_deref(), &mut problems);
     let devices = devices.into_iter().map(|(_, device)| device).collect();
     accounts
@@ -110,7 +108,9 @@ pub fn settings_with(package: &Package, stored: &Passwords) -> (Settings, Vec<Pr
         whole(Severity::Error, "auth 'required' without a section 'user': no device could send");
     }
     let routes = routes.into_iter().map(|section| route(section, &accounts, &mut problems)).collect();
-    (Settings { relay, listeners, users, accounts, routes, devices, aliases }, problems)
+    let settings = Settings { relay, listeners, users, accounts, routes, devices, aliases };
+    references::check(package, &settings, &mut problems);
+    (settings, problems)
 }
 
 fn relay(section: &Section, problems: &mut Vec<Problem>) -> Relay {
@@ -239,10 +239,11 @@ fn user(section: &Section, known: &[User], problems: &mut Vec<Problem>) -> Optio
     let mut read = Reader::new(section, problems);
     let enabled = read.flag("enabled", true);
     let user = User {
+        section: section.name.clone().unwrap_or_default(),
         username: read.text("username").or(section.name.clone()).unwrap_or_default(),
         password: Secret::new(read.text("password").unwrap_or_default()),
         senders: read.list("sender"),
-        account: read.text("account"),
+        accounts: read.list("account"),
     };
     for sender in &user.senders {
         // A domain is what would be an address with a name in front.
@@ -343,6 +344,8 @@ fn route(section: &Section, accounts: &[Account], problems: &mut Vec<Problem>) -
         senders: read.each("sender", PATTERN_FORM, Pattern::parse),
         recipients: read.each("recipient", PATTERN_FORM, Pattern::parse),
         clients,
+        logins: read.list("login"),
+        devices: read.list("device"),
     };
     read.finish();
     route

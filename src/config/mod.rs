@@ -11,6 +11,7 @@ pub mod pattern;
 mod preset;
 pub mod providers;
 pub mod reader;
+mod references;
 mod secret;
 pub mod settings;
 mod show;

@@ -188,14 +188,16 @@ pub struct Listener {
 /// A section `user`: a login of a device, and what it may do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct User {
-    /// Name of the login.
+    /// Name of the section; empty when it has none.
+    pub section: String,
+    /// Name of the login; no two users have the same.
     pub username: String,
     /// Its password, never empty.
     pub password: Secret,
     /// Addresses and domains that it may use as envelope sender; empty: all.
     pub senders: Vec<String>,
-    /// Name of the account that its mail goes to, if one is set.
-    pub account: Option<String>,
+    /// Names of the accounts that its mail leaves by, first choice first; empty: as for all others.
+    pub accounts: Vec<String>,
 }
 
 /// A section `account`: a provider and the login there.
@@ -250,6 +252,10 @@ pub struct Route {
     pub recipients: Vec<Pattern>,
     /// Networks of devices; empty: all, and programs on this host.
     pub clients: Vec<IpNet>,
+    /// Verified logins, by the user's section or name; empty: all, and mail without a login.
+    pub logins: Vec<String>,
+    /// Names of sections `device`; empty: all, and clients without one.
+    pub devices: Vec<String>,
 }
 
 /// All settings.

@@ -89,13 +89,12 @@ fn optional_path(path: Option<&std::path::Path>) -> String {
 }
 
 fn user(user: &User) -> Section {
-    // The section's own name may be another one, and need not be one that UCI allows.
-    Writer::new("user", "")
+    Writer::new("user", &user.section)
         .option("enabled", flag(true))
         .option("username", &user.username)
         .option("password", &user.password)
         .list("sender", &user.senders)
-        .option("account", user.account.as_deref().unwrap_or_default())
+        .list("account", &user.accounts)
         .0
 }
 
@@ -138,6 +137,8 @@ fn route(route: &Route) -> Section {
         .list("sender", &route.senders)
         .list("recipient", &route.recipients)
         .list("client", &route.clients)
+        .list("login", &route.logins)
+        .list("device", &route.devices)
         .0
 }
 
@@ -147,7 +148,7 @@ fn device(device: &Device) -> Section {
         .list("mac", &device.macs)
         .list("host", &device.hosts)
         .option("name", device.display.as_deref().unwrap_or_default())
-        .option("account", device.account.as_deref().unwrap_or_default())
+        .list("account", &device.accounts)
         .list("recipient", &device.recipients)
         .list("allow_recipient", &device.allow_recipients)
         .list("rewrite", &device.rewrites);

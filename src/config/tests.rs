@@ -189,7 +189,7 @@ fn logins_of_devices() {
     assert_eq!(settings.users.len(), 2);
     assert_eq!((settings.users[0].username.as_str(), settings.users[0].password.expose()), ("camera", "hidden"));
     assert_eq!(settings.users[0].senders, ["cam@example.com", "plant.example"]);
-    assert_eq!(settings.users[0].account.as_deref(), Some("provider"));
+    assert_eq!(settings.users[0].accounts, ["provider"]);
     assert_eq!(settings.users[1].username, "me@plant");
     let shown = show(&settings);
     assert!(!shown.contains("hidden") && shown.contains("list sender 'plant.example'"), "{shown}");
@@ -202,6 +202,22 @@ fn logins_of_devices() {
     assert!(wrong("'me@plant'", "'camera'").contains("a second user 'camera'"));
     assert!(wrong(" option username 'me@plant'\n", "").contains("a user needs a name"));
     assert!(wrong("'plant.example'", "'a b'").contains("neither a mail address nor a domain"));
+    assert!(wrong("option account 'provider'", "list account 'x'").contains("account 'x' is not the name of a section"));
+}
+
+#[test]
+fn routes_name_what_there_is() {
+    let text = format!("{}{DEVICES}", CONTRACT.trim_start())
+        + "config user 'cam'\n option username 'camera-7'\n option password 'x'\n\
+           config route\n option account 'provider'\n list login 'cam'\n list login 'camera-7'\n list device 'pump_house'\n";
+    let text = text.replace("option port '2525'", "option port '2525'\n option auth 'optional'");
+    let (settings, problems) = read(&text);
+    assert_eq!(problems, []);
+    assert_eq!(read(&show(&settings)).0.routes, settings.routes);
+    let wrong = |from: &str, to: &str| findings(&text.replacen(from, to, 1)).join("\n");
+    assert!(wrong("device 'pump_house'\n", "device 'pump'\n").contains("list device 'pump_house' is not the name"));
+    assert!(wrong("list login 'cam'", "list login 'cma'").contains("E list login 'cma' is not the name of a section"));
+    assert!(wrong(" option auth 'optional'", "").contains("W list login fits no mail"));
 }
 
 #[test]
@@ -256,7 +272,7 @@ fn devices_and_aliases_are_read_and_shown() {
     let (settings, problems) = read(&text);
     assert_eq!(problems, []);
     let device = &settings.devices[0];
-    assert_eq!((device.title(), device.account.as_deref()), ("Pump house", Some("provider")));
+    assert_eq!((device.title(), device.accounts.as_slice()), ("Pump house", ["provider".to_string()].as_slice()));
     assert_eq!((device.over_rate, device.digest_every.as_secs()), (OverRate::Digest, 300));
     assert_eq!(device.macs[0].to_string(), "00:11:22:aa:bb:cc");
     assert!(settings.devices[1].is_default() && settings.aliases.len() == 2);
@@ -290,8 +306,8 @@ fn findings_in_devices_carry_their_line() {
             "account 'provider'\n\tlist a",
             "account 'gmial'\n\tlist a",
             'E',
-            line("device 'pump"),
-            "option account 'gmial' is not the name of a section",
+            line("option account 'provider'"),
+            "account 'gmial' is not the name of a section",
         ),
         (
             "allow_recipient '*@example.com'",

@@ -1,18 +1,19 @@
 //! The methods.
 
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::test::{Tests, Works};
-use super::{PAGE_LIMIT, devices, password, view};
+use super::{PAGE_LIMIT, devices, password, rates, view};
 use crate::chronicle;
 use crate::config::{Settings, providers};
 use crate::dispatch::{Change, Order, Page, Waiting, Which};
 use crate::oauth::{Later, jobs::Jobs};
+use crate::policy::Rates;
 use crate::queue::{Entry, MessageId, Spool, SpoolError, blocking};
 use crate::report::History;
 use crate::system::leases::{Leases, Sources};
@@ -106,6 +107,7 @@ pub struct Api {
     orders: mpsc::Sender<Order>,
     pub(super) history: Arc<Mutex<History>>,
     leases: Leases,
+    rates: Arc<Mutex<Rates>>,
     logins: Jobs,
     tests: Tests,
     pub(super) started: Instant,
@@ -121,7 +123,14 @@ impl Api {
     ) -> Self {
         let (logins, tests) = (Jobs::default(), Tests::default());
         let (settings, leases) = (publish.subscribe(), Leases::new(Sources::default()));
-        Self { settings, publish, spool, orders, history, leases, logins, tests, started: Instant::now() }
+        let (rates, started) = (Arc::default(), Instant::now());
+        Self { settings, publish, spool, orders, history, leases, rates, logins, tests, started }
+    }
+
+    /// With what is known of how much devices send.
+    #[must_use]
+    pub fn with_rates(self, rates: Arc<Mutex<Rates>>) -> Self {
+        Self { rates, ..self }
     }
 
     /// Calls `method` with `params`.
@@ -157,7 +166,9 @@ impl Api {
                 let total = all.len();
                 let devices: Vec<Value> = all.into_iter().skip(offset).take(limit).collect();
                 let settings = self.settings.borrow().clone();
-                let devices = devices::named(devices, settings, &self.leases).await;
+                let named = devices::named(devices, Arc::clone(&settings), &self.leases).await;
+                let mut devices = Value::Array(named);
+                rates::add(&mut devices, &settings, &self.rates.lock().unwrap_or_else(PoisonError::into_inner));
                 Ok(json!({ "total": total, "devices": devices }))
             }
             "set_password" => password::set(&self.publish, params).await,

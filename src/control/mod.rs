@@ -10,6 +10,7 @@ pub mod client;
 mod devices;
 mod password;
 pub mod socket;
+mod rates;
 mod status;
 pub mod test;
 pub mod ubus;

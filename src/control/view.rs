@@ -91,6 +91,7 @@ pub fn notes(notes: &[Note]) -> Vec<Value> {
             Note::Arrived(at) => json!({ "what": "time of arrival corrected", "to": at }),
             Note::Warned(at) => json!({ "what": "sender told of the delay", "at": at }),
             Note::Told(at) => json!({ "what": "failure told", "at": at }),
+            Note::Alone(at) => json!({ "what": "sent by itself", "at": at }),
         })
         .collect()
 }

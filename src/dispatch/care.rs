@@ -76,12 +76,12 @@ impl Dispatch {
         }
         let expired = self.queues.take_where(AT_ONCE, |item| !item.held && item.age().is_some_and(|age| age > limit));
         for (item, _) in expired {
-            let pause = self.lanes.paused(self.routes.accounts(item.route), Instant::now());
+            let pause = self.lanes.paused(self.ways.routes.accounts(item.route), Instant::now());
             let pause = pause.map(|(_, pause)| pause.reason);
             self.take_in_hand(&item.entry);
             let settle = Settle {
                 spool: Arc::clone(&self.spool),
-                routes: Arc::clone(&self.routes),
+                routes: Arc::clone(&self.ways.routes),
                 teller: self.teller(),
                 account: String::new(),
                 wait: super::CARE,
@@ -100,7 +100,7 @@ impl Dispatch {
             let Some(batch) = teller.reporter().take_due(Instant::now()) else { return };
             let settle = Settle {
                 spool: Arc::clone(&self.spool),
-                routes: Arc::clone(&self.routes),
+                routes: Arc::clone(&self.ways.routes),
                 teller: teller.clone(),
                 account: String::new(),
                 wait: Duration::ZERO,

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use super::lane::{Job, Returned, quit};
 use super::routes::{RouteId, Routes};
-use crate::config::TlsMode;
+use crate::config::{Device, Settings, TlsMode};
 use crate::message::date;
 use crate::outbound::transaction::Line;
 use crate::outbound::verdict::TroubleKind;
+use crate::policy::{self, Policies};
 use crate::outbound::{Connection, Outcome, Trouble, connect, send, tls};
 use crate::queue::journal::Progress;
 use crate::queue::schedule::Item;
@@ -51,8 +52,24 @@ pub struct Attempted {
     pub lane: Returned,
 }
 
+/// What the settings of now say about the mail that is to be sent.
+#[derive(Clone)]
+pub struct Ways {
+    /// Which accounts it takes.
+    pub routes: Arc<Routes>,
+    /// What holds for the device that it comes from.
+    pub policies: Arc<Policies>,
+}
+
+impl Ways {
+    /// Those of `settings`.
+    pub fn new(settings: &Settings) -> Self {
+        Self { routes: Arc::new(Routes::new(settings)), policies: Arc::new(Policies::new(settings)) }
+    }
+}
+
 /// Sends `item` as far as possible to those of its recipients that take its route.
-pub async fn deliver(mut job: Job, spool: Arc<Spool>, routes: Arc<Routes>, item: Item) -> Attempted {
+pub async fn deliver(mut job: Job, spool: Arc<Spool>, ways: Ways, item: Item) -> Attempted {
     let mut outcome = Outcome::default();
     let mut known = None;
     let mut connection = job.connection.take();
@@ -70,7 +87,7 @@ pub async fn deliver(mut job: Job, spool: Arc<Spool>, routes: Arc<Routes>, item:
         if stored.state.is_done() {
             break;
         }
-        leave_to_others(&mut stored, &routes, item.route);
+        leave_to_others(&mut stored, &ways.routes, item.route);
         connection = connection.take().and_then(|mut kept| kept.client.stream.is_idle().then_some(kept));
         let reused = connection.is_some();
         if connection.is_none() {
@@ -84,6 +101,7 @@ pub async fn deliver(mut job: Job, spool: Arc<Spool>, routes: Arc<Routes>, item:
             }
         }
         let Some(open) = connection.as_mut() else { break };
+        give_name(&mut stored, &ways.policies);
         let (result, line) = send(open, stored, &job.account).await;
         let died_unused = line == Line::Dead && reused && !result.text_sent && result.trouble.is_none();
         outcome = result;
@@ -103,7 +121,7 @@ pub async fn deliver(mut job: Job, spool: Arc<Spool>, routes: Arc<Routes>, item:
     Attempted { item, outcome, known, connection, account: job.account.name.clone(), lane }
 }
 
-async fn open(spool: &Arc<Spool>, item: &Item) -> Result<Stored, SpoolError> {
+pub(super) async fn open(spool: &Arc<Spool>, item: &Item) -> Result<Stored, SpoolError> {
     let (spool, entry) = (Arc::clone(spool), item.entry.clone());
     let mut stored = blocking(move || spool.open_message(&entry)).await?;
     item.unsaved.iter().for_each(|note| stored.state.apply(note));
@@ -120,6 +138,14 @@ fn leave_to_others(stored: &mut Stored, routes: &Routes, route: RouteId) {
     let others = stored.state.recipients.iter_mut().filter(|recipient| routes.of(meta, &recipient.address) != route);
     // Only in this copy of the state, and nothing is written down from it.
     others.for_each(|recipient| recipient.progress = Progress::Delivered);
+}
+
+/// Lets From carry the name of the device. Before the sender is made to fit the account, which keeps names.
+fn give_name(stored: &mut Stored, policies: &Policies) {
+    let device = stored.meta.marks.device.as_deref().and_then(|name| policies.device_named(name));
+    if let Some(name) = device.and_then(Device::name_in_mail) {
+        stored.header = policy::named(&stored.header, name);
+    }
 }
 
 /// Puts the dates right that the gateway wrote while its clock was wrong.

@@ -33,12 +33,12 @@ use crate::queue::schedule::Item;
 use crate::queue::{Entry, MessageId, Meta, Spool, State, blocking};
 use crate::report::Event;
 use crate::system::{clock, ordered, task};
-use delivery::{Attempted, deliver};
+use delivery::{Attempted, Ways, deliver};
 use lane::Lane;
 use lanes::Lanes;
 use queues::Queues;
 use reporter::Reporter;
-use routes::{RouteId, Routes};
+use routes::RouteId;
 use settle::Left;
 use tell::Teller;
 
@@ -95,7 +95,7 @@ pub struct Dispatch {
     settings: watch::Receiver<Arc<Settings>>,
     spool: Arc<Spool>,
     desk: Desk,
-    routes: Arc<Routes>,
+    ways: Ways,
     queues: Queues,
     lanes: Lanes,
     reporter: Arc<Mutex<Reporter>>,
@@ -131,13 +131,13 @@ impl Dispatch {
     /// A dispatcher with an empty schedule.
     pub fn new(settings: watch::Receiver<Arc<Settings>>, spool: Arc<Spool>, desk: Desk) -> Self {
         let current = settings.borrow().clone();
-        let (routes, now) = (Arc::new(Routes::new(&current)), Instant::now());
+        let (ways, now) = (Ways::new(&current), Instant::now());
         Self {
             settings,
             spool,
             desk,
-            queues: Queues::new(routes.len()),
-            routes,
+            queues: Queues::new(ways.routes.len()),
+            ways,
             lanes: Lanes::new(&current),
             reporter: Arc::default(),
             running: JoinSet::new(),
@@ -180,8 +180,8 @@ impl Dispatch {
 
     fn arrived(&mut self, entry: Entry, meta: &Meta) {
         let now = Instant::now();
-        let route = self.routes.next(meta, &State::new(&meta.envelope));
-        if let Some((account, pause)) = self.lanes.paused(self.routes.accounts(route), now) {
+        let route = self.ways.routes.next(meta, &State::new(&meta.envelope));
+        if let Some((account, pause)) = self.lanes.paused(self.ways.routes.accounts(route), now) {
             Event::Deferred {
                 id: entry.id.to_string(),
                 to: String::new(),
@@ -203,18 +203,18 @@ impl Dispatch {
             return;
         };
         for (item, meta, state) in messages {
-            let route = self.routes.next(&meta, &state);
+            let route = self.ways.routes.next(&meta, &state);
             self.queues.add(Item { route, routed: self.routed, ..item });
         }
     }
 
     fn new_settings(&mut self) {
         let settings = self.settings.borrow_and_update().clone();
-        self.routes = Arc::new(Routes::new(&settings));
+        self.ways = Ways::new(&settings);
         self.routed = self.routed.wrapping_add(1);
         self.lanes = Lanes::new(&settings);
         let waiting = self.queues.take_where(usize::MAX, |_| true);
-        self.queues = Queues::new(self.routes.len());
+        self.queues = Queues::new(self.ways.routes.len());
         self.wakings = self.wakings.wrapping_add(1);
         self.put_back(waiting.into_iter().map(|(item, _)| (item, None)).collect());
     }
@@ -222,7 +222,7 @@ impl Dispatch {
     /// Reads messages once more, to see which way they go by the settings of now.
     fn find_routes(&mut self, items: Vec<Item>) {
         items.iter().for_each(|item| self.take_in_hand(&item.entry));
-        let (spool, routes, routed) = (Arc::clone(&self.spool), Arc::clone(&self.routes), self.routed);
+        let (spool, routes, routed) = (Arc::clone(&self.spool), Arc::clone(&self.ways.routes), self.routed);
         self.start(async move {
             let found = blocking(move || {
                 let find = |item: Item| {
@@ -260,7 +260,7 @@ impl Dispatch {
     /// come back gets one, to see.
     fn start_deliveries(&mut self) {
         let now = Instant::now();
-        let routes = Arc::clone(&self.routes);
+        let routes = Arc::clone(&self.ways.routes);
         for route in 0..routes.len() {
             let route = RouteId::try_from(route).unwrap_or(0);
             while let Some(place) = self.lanes.choose(routes.accounts(route), now) {
@@ -293,8 +293,8 @@ impl Dispatch {
         let Some(item) = due.or_else(|| probe.then(|| queue.take_probe()).flatten()) else { return false };
         let job = lane.job();
         self.take_in_hand(&item.entry);
-        let (spool, routes) = (Arc::clone(&self.spool), Arc::clone(&self.routes));
-        self.start(async move { Step::Attempted(Box::new(deliver(job, spool, routes, item).await)) });
+        let (spool, ways) = (Arc::clone(&self.spool), self.ways.clone());
+        self.start(async move { Step::Attempted(Box::new(deliver(job, spool, ways, item).await)) });
         true
     }
 
@@ -309,7 +309,7 @@ impl Dispatch {
         let now = Instant::now();
         let mut times = vec![self.lanes.idle_until(), self.teller().reporter().next()];
         for (route, queue) in self.queues.all().filter(|(_, queue)| !queue.is_empty()) {
-            let order = self.routes.accounts(route);
+            let order = self.ways.routes.accounts(route);
             times.extend(order.iter().filter_map(|place| self.lanes.at(*place)).map(|lane| lane.paused_until(now)));
             if let Some(lane) = self.lanes.choose(order, now).and_then(|place| self.lanes.at(place)) {
                 times.push(queue.next_time());
@@ -360,7 +360,7 @@ impl Dispatch {
         let mut astray = Vec::new();
         for (item, at) in back {
             self.in_hand.remove(&item.entry.id);
-            if self.routes.is_single() {
+            if self.ways.routes.is_single() {
                 self.queues.put_back(Item { route: 0, routed: self.routed, ..item }, at);
             } else if item.routed == self.routed {
                 self.queues.put_back(item, at);

@@ -154,7 +154,7 @@ impl Dispatch {
             waiting: self.waiting(),
             held: self.queues.held(),
             accounts,
-            paused: self.lanes.paused(self.routes.accounts(0), now).map(|(_, pause)| (pause.reason, pause.next)),
+            paused: self.lanes.paused(self.ways.routes.accounts(0), now).map(|(_, pause)| (pause.reason, pause.next)),
             recovering: self.recovering,
         }
     }

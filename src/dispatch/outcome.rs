@@ -33,7 +33,7 @@ impl Dispatch {
             true => Duration::ZERO,
             false => backoff(attempts, jitter(), settings.relay.retry_min, settings.relay.retry_max),
         };
-        let (spool, routes) = (Arc::clone(&self.spool), Arc::clone(&self.routes));
+        let (spool, routes) = (Arc::clone(&self.spool), Arc::clone(&self.ways.routes));
         let settle = Settle { spool, routes, teller: self.teller(), account, wait };
         let (wakings, id) = (self.wakings, item.entry.id);
         let settled = settle.settle(item, attempts, outcome, known);

@@ -1,11 +1,13 @@
 //! Which accounts a message may leave through, in which order.
 //!
-//! All messages with the same answer share a route. The usual case is a single route: every account, in the order of the
-//! settings.
+//! What is nearest to the mail counts first: the accounts of its section `device`, then those of the login with which it
+//! came, then the first section `route` that fits, then all accounts in the order of the settings.
+//!
+//! All messages with the same answer share a route. The usual case is a single one.
 
 use ipnet::IpNet;
 
-use crate::config::{Account, Pattern, Route, Settings};
+use crate::config::{Account, Pattern, Route, Settings, User};
 use crate::queue::journal::Progress;
 use crate::queue::{Meta, State};
 
@@ -15,6 +17,7 @@ pub type RouteId = u16;
 /// All routes of the settings.
 #[derive(Debug, Default)]
 pub struct Routes {
+    /// The first that fits counts.
     rules: Vec<(Route, RouteId)>,
     /// Places in the list of accounts, by route. The first route is for what no rule names.
     accounts: Vec<Vec<usize>>,
@@ -27,15 +30,15 @@ impl Routes {
         let general = |(at, account): (usize, &Account)| account.general.then_some(at);
         let mut accounts = vec![settings.accounts.iter().enumerate().filter_map(general).collect::<Vec<_>>()];
         let mut rules = Vec::new();
-        for rule in &settings.routes {
+        for rule in rules_of(settings) {
             let places: Vec<usize> = rule.accounts.iter().filter_map(place).collect();
             let known = accounts.iter().position(|known| *known == places);
             let id = known.unwrap_or_else(|| {
                 accounts.push(places);
                 accounts.len() - 1
             });
-            // The loader bounds the number of rules.
-            rules.push((rule.clone(), RouteId::try_from(id).unwrap_or(0)));
+            // There can't be more: each of them has its section in the settings.
+            rules.push((rule, RouteId::try_from(id).unwrap_or(0)));
         }
         Self { rules, accounts }
     }
@@ -70,15 +73,113 @@ impl Routes {
     }
 }
 
+/// What the sections say, each as a rule, in the order in which they count.
+fn rules_of(settings: &Settings) -> Vec<Route> {
+    let used = |name: &String| settings.accounts.iter().any(|account| account.name == *name);
+    // Mail of a device whose accounts are all switched off goes as that of all others.
+    let usable = |accounts: &Vec<String>| accounts.iter().any(used);
+    let devices = settings.devices.iter().filter(|device| usable(&device.accounts)).map(|device| Route {
+        accounts: device.accounts.clone(),
+        devices: vec![device.name.clone()],
+        ..Route::default()
+    });
+    let users = settings.users.iter().filter(|user| usable(&user.accounts)).map(|user| Route {
+        accounts: user.accounts.clone(),
+        logins: vec![user.username.clone()],
+        ..Route::default()
+    });
+    // Messages know the names of logins, not of their sections.
+    let named = |login: &String| {
+        let is_meant = |user: &&User| user.section == *login || user.username == *login;
+        settings.users.iter().filter(is_meant).map(|user| user.username.clone()).collect::<Vec<_>>()
+    };
+    let routes = settings.routes.iter().map(|route| {
+        let mut logins: Vec<String> = route.logins.iter().flat_map(named).collect();
+        if logins.is_empty() && !route.logins.is_empty() {
+            // All of them are switched off: no mail fits.
+            logins.clone_from(&route.logins);
+        }
+        Route { logins, ..route.clone() }
+    });
+    devices.chain(users).chain(routes).collect()
+}
+
 fn fits(rule: &Route, meta: &Meta, recipient: &str) -> bool {
     let any =
         |patterns: &[Pattern], text: &str| patterns.is_empty() || patterns.iter().any(|pattern| pattern.matches(text));
     any(&rule.senders, &meta.envelope.from)
         && any(&rule.recipients, recipient)
         && comes_from(&rule.clients, &meta.client)
+        && is_one_of(&rule.devices, meta.marks.device.as_ref())
+        && is_one_of(&rule.logins, meta.marks.login.as_ref())
+}
+
+fn is_one_of(names: &[String], name: Option<&String>) -> bool {
+    names.is_empty() || name.is_some_and(|name| names.contains(name))
 }
 
 fn comes_from(nets: &[IpNet], client: &str) -> bool {
     let ip: Option<std::net::IpAddr> = client.parse().ok();
     nets.is_empty() || ip.is_some_and(|ip| nets.iter().any(|net| net.contains(&ip)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{load, uci};
+    use crate::message::{BodyForm, Encode, Envelope};
+    use crate::queue::Marks;
+
+    const SETTINGS: &str = "
+config account 'a'\n option host 'x.org'\n option tls 'none'\n option from 'a@x.org'\n
+config account 'b'\n option host 'x.org'\n option tls 'none'\n option from 'a@x.org'\n
+config account 'c'\n option host 'x.org'\n option tls 'none'\n option from 'a@x.org'\n option default '0'\n
+config account 'off'\n option host 'x.org'\n option tls 'none'\n option from 'a@x.org'\n option enabled '0'\n
+config user 'cam'\n option username 'camera-7'\n option password 'x'\n option account 'b'\n
+config user 'plc'\n option password 'y'\n
+config device 'hall'\n list account 'c'\n list account 'b'\n
+config device 'yard'\n option account 'off'\n
+config device 'default'\n
+config route\n option account 'c'\n list login 'plc'\n
+config route\n option account 'b'\n list device 'yard'\n list recipient '*@b.org'\n
+config route\n list account 'b'\n list account 'c'\n list client '10.0.0.0/8'\n";
+
+    /// Names of the accounts for a message of this device and login, to somebody in this domain.
+    fn way(device: Option<&str>, login: Option<&str>, domain: &str, client: &str) -> String {
+        let settings = load::settings(&uci::parse(SETTINGS.as_bytes()).unwrap()).0;
+        let routes = Routes::new(&settings);
+        let to = format!("ops@{domain}");
+        let marks = Marks { device: device.map(Into::into), login: login.map(Into::into), ..Marks::default() };
+        let meta = Meta {
+            envelope: Envelope { from: "plc@x.org".into(), to: vec![to.clone()], smtputf8: false },
+            form: BodyForm { eight_bit: false, encode: Encode::Verbatim },
+            arrived: 0,
+            client: client.into(),
+            notice: false,
+            undated: None,
+            marks,
+        };
+        let places = routes.accounts(routes.of(&meta, &to));
+        places.iter().map(|place| settings.accounts[*place].name.clone()).collect()
+    }
+
+    #[test]
+    fn what_is_nearest_to_the_mail_counts() {
+        for (device, login, domain, client, expected) in [
+            (None, None, "x.org", "192.168.1.1", "ab"),
+            (None, None, "x.org", "10.0.0.7", "bc"),
+            (None, None, "x.org", "local", "ab"),
+            // The device stands before its login, and that before routes.
+            (Some("hall"), Some("camera-7"), "x.org", "10.0.0.7", "cb"),
+            (Some("default"), Some("camera-7"), "x.org", "10.0.0.7", "b"),
+            (Some("default"), Some("plc"), "x.org", "10.0.0.7", "c"),
+            // Its account is switched off.
+            (Some("yard"), None, "x.org", "192.168.1.1", "ab"),
+            (Some("yard"), None, "b.org", "192.168.1.1", "b"),
+            // A section that is gone, and the name of a section where the login has another.
+            (Some("gone"), Some("cam"), "x.org", "192.168.1.1", "ab"),
+        ] {
+            assert_eq!(way(device, login, domain, client), expected, "{device:?} {login:?} {domain} {client}");
+        }
+    }
 }

@@ -104,7 +104,7 @@ async fn serve(
         turn_away(stream, b"421 4.7.0 Too many connections from your address\r\n").await;
         return;
     };
-    let origin = Origin { client: Some(ip), helo: String::new(), protocol: "SMTP", notice: false };
+    let origin = Origin { client: Some(ip), protocol: "SMTP", ..Origin::default() };
     let rules = Arc::clone(&door.rules);
     let (mut stream, mut version): (Stream, _) = (Box::new(stream), None);
     if let (TlsMode::Implicit, Some(acceptor)) = (rules.listener.tls, &rules.tls) {

@@ -58,7 +58,7 @@ pub async fn run_local(
         let Some(listener) = current.listeners.first() else { continue };
         // What is asked of devices is not asked of this host's own programs.
         let listener = Listener { auth: AuthMode::Ignore, dialect: Dialect::Tolerant, ..listener.clone() };
-        let origin = Origin { client: None, helo: "localhost".into(), protocol: "SMTP", notice: false };
+        let origin = Origin { helo: "localhost".into(), protocol: "SMTP", ..Origin::default() };
         let rules = Arc::new(Rules::new(listener, &current, None));
         let session = Session::new(Box::new(stream), None, rules, desk.clone(), origin);
         let session: task::Boxed<()> = Box::pin(session.run(order.clone()));

@@ -25,6 +25,7 @@ use crate::system::ordered;
 
 mod hello;
 mod login;
+mod rate;
 mod transaction;
 
 /// Commands that were not understood before the session ends: a device that talks something else altogether.
@@ -94,6 +95,8 @@ pub struct Session {
     origin: Origin,
     phase: Phase,
     transaction: Option<Transaction>,
+    /// The reply to MAIL, when that was refused for now: some devices send on and read only the last reply.
+    refused: Option<String>,
     /// The section `device` that holds for this client; inside: none does.
     device: Option<Option<Device>>,
     /// Line ends of the text that is coming, where they matter.
@@ -122,6 +125,7 @@ impl Session {
             origin,
             phase: Phase::Command,
             transaction: None,
+            refused: None,
             device: None,
             line_ends: None,
             login: None,
@@ -337,5 +341,6 @@ impl Session {
 
     fn reset(&mut self) {
         self.transaction = None;
+        self.refused = None;
     }
 }

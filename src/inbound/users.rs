@@ -61,10 +61,11 @@ mod tests {
 
     fn user(name: &str, password: &str, senders: &[&str]) -> User {
         User {
+            section: name.into(),
             username: name.into(),
             password: Secret::new(password.into()),
             senders: senders.iter().map(|s| s.to_string()).collect(),
-            account: None,
+            accounts: Vec::new(),
         }
     }
 

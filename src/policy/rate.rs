@@ -106,6 +106,24 @@ impl Rates {
         outcome
     }
 
+    /// Takes back what [`Self::take`] decided: the message was not accepted after all, for another reason.
+    pub fn give_back(&mut self, device: &Device, client: IpAddr, outcome: Outcome) {
+        let key = client_of(device, client);
+        let found = self.buckets.iter_mut().find(|bucket| bucket.device == device.name && bucket.client == key);
+        let (Some(rate), Some(bucket)) = (device.rate, found) else { return };
+        let counts = &mut bucket.counts;
+        let count = match outcome {
+            Outcome::Pass => &mut counts.passed,
+            Outcome::Digest { .. } => &mut counts.digested,
+            Outcome::Defer { .. } => &mut counts.deferred,
+            Outcome::Reject { .. } => &mut counts.rejected,
+        };
+        *count = count.saturating_sub(1);
+        if matches!(outcome, Outcome::Pass | Outcome::Defer { .. }) && bucket.rate == rate {
+            bucket.full_at = bucket.full_at.saturating_sub(step(rate));
+        }
+    }
+
     /// What [`Self::take`] would say, without taking or counting anything: for the answer to MAIL, so that a device need
     /// not send a text that is not accepted.
     pub fn peek(&self, device: &Device, client: IpAddr, now: Duration) -> Outcome {
@@ -230,6 +248,25 @@ mod tests {
         assert_eq!(rates.take(&device, PLC, at(0)), Outcome::Reject { until: at(25 * 3600) });
         assert_eq!(rates.take(&device, PLC, at(3600)), Outcome::Defer { until: at(25 * 3600) });
         assert_eq!(rates.counts(&device, PLC), Counts { passed: 1, deferred: 25, rejected: 1, ..Counts::default() });
+    }
+
+    #[test]
+    fn what_was_not_accepted_is_given_back() {
+        let device = device("plc", "option rate '2/h'\noption over_rate 'defer'\n");
+        let mut rates = Rates::default();
+        for seconds in [0, 1, 5] {
+            for _ in 0..2 {
+                let taken = rates.take(&device, PLC, at(seconds));
+                assert_eq!(taken, Outcome::Pass);
+                rates.give_back(&device, PLC, taken);
+            }
+        }
+        assert_eq!(rates.counts(&device, PLC), Counts::default());
+        let taken = [0; 3].map(|_| rates.take(&device, PLC, at(10)));
+        assert_eq!(taken, [Outcome::Pass, Outcome::Pass, Outcome::Defer { until: at(10 + 1800) }]);
+        rates.give_back(&device, PLC, taken[2]);
+        assert_eq!(rates.take(&device, PLC, at(10)), taken[2]);
+        assert_eq!(rates.counts(&device, PLC), Counts { passed: 2, deferred: 1, ..Counts::default() });
     }
 
     #[test]

@@ -25,8 +25,8 @@ pub struct Draft {
 }
 
 impl Draft {
-    pub(super) fn new(spool: Arc<Spool>, id: MessageId) -> Self {
-        let kept = Some(Kept { spool, id, file: None, reserved: 0, stage: Stage::Reserved });
+    pub(super) fn new(spool: Arc<Spool>, id: MessageId, replaces: bool) -> Self {
+        let kept = Some(Kept { spool, id, replaces, file: None, reserved: 0, stage: Stage::Reserved });
         Self { id, buffer: Vec::new(), body: 0, crc: Checksum::new(), kept }
     }
 
@@ -132,6 +132,8 @@ enum Stage {
 struct Kept {
     spool: Arc<Spool>,
     id: MessageId,
+    /// Whether it takes the place of others.
+    replaces: bool,
     file: Option<Handle>,
     reserved: u64,
     stage: Stage,
@@ -139,7 +141,7 @@ struct Kept {
 
 impl Kept {
     fn reserve(&mut self, bytes: u64) -> Result<(), SpoolError> {
-        self.spool.reserve(bytes)?;
+        self.spool.reserve(bytes, self.replaces)?;
         self.reserved = self.reserved.saturating_add(bytes);
         Ok(())
     }

@@ -42,6 +42,8 @@ pub enum Note {
     Warned(i64),
     /// Somebody has been told of all failures up to here.
     Told(i64),
+    /// It is sent by itself, and goes into no digest: the owner asked for it, or it is too large.
+    Alone(i64),
 }
 
 impl Note {
@@ -53,6 +55,7 @@ impl Note {
             Self::Arrived(at) => json!({ "arrived": at }),
             Self::Warned(at) => json!({ "warned": at }),
             Self::Told(at) => json!({ "told": at }),
+            Self::Alone(at) => json!({ "alone": at }),
         }
         .to_string();
         format!("\n{:08x} {json}\n", Checksum::of(json.as_bytes())).into_bytes()
@@ -73,6 +76,7 @@ impl Note {
             "arrived" => first.as_i64().map(Self::Arrived),
             "warned" => first.as_i64().map(Self::Warned),
             "told" => first.as_i64().map(Self::Told),
+            "alone" => first.as_i64().map(Self::Alone),
             _ => None,
         }
     }
@@ -136,6 +140,7 @@ mod tests {
             any::<i64>().prop_map(Note::Arrived),
             any::<i64>().prop_map(Note::Warned),
             any::<i64>().prop_map(Note::Told),
+            any::<i64>().prop_map(Note::Alone),
         ]
     }
 

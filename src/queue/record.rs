@@ -20,6 +20,7 @@
 use serde_json::{Value, json};
 
 use super::checksum::Checksum;
+use super::marks::Marks;
 pub use super::journal::{Attempt, Note, Progress};
 use crate::message::{BodyForm, Envelope};
 
@@ -114,6 +115,8 @@ pub struct Meta {
     pub notice: bool,
     /// What is needed to find out later when it arrived, if the clock was evidently wrong then.
     pub undated: Option<Undated>,
+    /// What device policy says of it.
+    pub marks: Marks,
 }
 
 /// Where the time of an arrival stands that the clock could not tell.
@@ -154,8 +157,11 @@ impl Meta {
             "client": self.client,
             "notice": self.notice,
         });
-        if let (Some(undated), Value::Object(fields)) = (&self.undated, &mut value) {
-            fields.insert("undated".into(), undated.to_json());
+        if let Value::Object(fields) = &mut value {
+            if let Some(undated) = &self.undated {
+                fields.insert("undated".into(), undated.to_json());
+            }
+            self.marks.add_to(fields);
         }
         value.to_string().into_bytes()
     }
@@ -177,6 +183,7 @@ impl Meta {
                 Some(undated) => Some(Undated::from_json(undated)?),
                 None => None,
             },
+            marks: Marks::from_json(&value)?,
         })
     }
 }
@@ -194,7 +201,18 @@ mod tests {
             client: "10.0.0.7".into(),
             notice: false,
             undated: None,
+            marks: Marks::default(),
         }
+    }
+
+    #[test]
+    fn a_record_of_an_earlier_version_is_read() {
+        let old = br#"{"arrived":1800000000,"client":"10.0.0.7","form":0,"from":"a@b.c","notice":false,
+            "smtputf8":false,"to":["d@e.f","g@h.i"]}"#;
+        assert_eq!(Meta::decode(old), Some(meta()));
+        // And what is not marked is written as it was then.
+        let written: Value = serde_json::from_slice(&meta().encode()).unwrap();
+        assert_eq!(written, serde_json::from_slice::<Value>(old).unwrap());
     }
 
     #[test]
@@ -227,11 +245,12 @@ mod tests {
         #[test]
         fn envelopes_read_back(
             from in "\\PC*", to in proptest::collection::vec("\\PC*", 0..4), arrived in any::<i64>(), flags in any::<(bool, bool)>(),
-            undated in proptest::option::of((".*", any::<u64>(), proptest::collection::vec(any::<u32>(), 0..5)))
+            undated in proptest::option::of((".*", any::<u64>(), proptest::collection::vec(any::<u32>(), 0..5))),
+            marks in super::super::marks::tests::marks()
         ) {
             let envelope = Envelope { from, to, smtputf8: flags.0 };
             let undated = undated.map(|(boot, uptime, dates)| Undated { boot, uptime, dates });
-            let meta = Meta { envelope, arrived, notice: flags.1, undated, ..meta() };
+            let meta = Meta { envelope, arrived, notice: flags.1, undated, marks, ..meta() };
             prop_assert_eq!(Meta::decode(&meta.encode()), Some(meta));
         }
 

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::id::MessageId;
 use super::journal::Note;
+use super::rest::Rest;
 use super::spool::Entry;
 use crate::system::clock;
 
@@ -46,6 +47,10 @@ pub struct Item {
     pub undated: bool,
     /// What the disk did not take; applied to the state whenever it is read.
     pub unsaved: Vec<Note>,
+    /// Why it may not be tried yet, whatever wakes the others.
+    pub rest: Option<Rest>,
+    /// How long it has to rest, or had to: no part of the time for which delivery is tried.
+    pub rested: Duration,
 }
 
 impl Item {
@@ -64,6 +69,8 @@ impl Item {
             held: false,
             undated: false,
             unsaved: Vec::new(),
+            rest: None,
+            rested: Duration::ZERO,
         }
     }
 
@@ -101,13 +108,18 @@ fn key(item: &Item) -> Key {
     (item.demoted, item.entry.arrived, item.since, item.entry.id)
 }
 
-/// All waiting messages: those that are due in order of age, the others in order of their time, and those held.
+/// All waiting messages: those that are due in order of age, the others in order of their time, those that rest, and
+/// those held.
 #[derive(Debug, Default)]
 pub struct Schedule {
     due: BTreeMap<Key, Item>,
     /// By the time of the next try.
     later: BTreeMap<Key, Item>,
     held: BTreeMap<Key, Item>,
+    /// Those that rest until their turn, by its time, which nothing but time brings.
+    turns: BTreeMap<Key, Item>,
+    /// Those that rest until their digest is written, by its time.
+    digests: BTreeMap<Key, Item>,
     /// Of those that are due, which came in just now.
     fresh: VecDeque<(Instant, Key)>,
     /// Whether the next turn belongs to a new message.
@@ -115,10 +127,13 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// Adds a message that may be tried at once, unless it is held.
+    /// Adds a message that may be tried at once, unless it is held or rests.
     pub fn add(&mut self, item: Item) {
         if item.held {
             self.held.insert(key(&item), item);
+        } else if let Some(rest) = item.rest {
+            let map = if rest.digest { &mut self.digests } else { &mut self.turns };
+            map.insert(time_key(rest.until, item.entry.id), item);
         } else {
             self.due.insert(key(&item), item);
         }
@@ -126,7 +141,7 @@ impl Schedule {
 
     /// Adds a message that came in just now.
     pub fn add_fresh(&mut self, item: Item, now: Instant) {
-        if self.fresh.len() < FRESH_LIMIT {
+        if self.fresh.len() < FRESH_LIMIT && item.rest.is_none() {
             self.fresh.push_back((now, key(&item)));
         }
         self.add(item);
@@ -134,7 +149,7 @@ impl Schedule {
 
     /// Adds a message that has to wait until `at`.
     pub fn add_later(&mut self, item: Item, at: Instant) {
-        if item.held {
+        if item.held || item.rest.is_some() {
             self.add(item);
         } else {
             self.later.insert(time_key(at, item.entry.id), item);
@@ -146,6 +161,10 @@ impl Schedule {
         while let Some(first) = self.later.first_entry().filter(|first| first.key().2 <= now) {
             let item = first.remove();
             self.add(item);
+        }
+        while let Some(first) = self.turns.first_entry().filter(|first| first.key().2 <= now) {
+            let item = first.remove();
+            self.add(Item { rest: None, ..item });
         }
         self.fresh_turn = !self.fresh_turn;
         if self.fresh_turn
@@ -184,7 +203,23 @@ impl Schedule {
 
     /// When the next waiting message becomes due; `None` when none waits. Messages that are due already do not count.
     pub fn next_time(&self) -> Option<Instant> {
-        self.later.first_key_value().map(|((.., at, _), _)| *at)
+        let first = |map: &BTreeMap<Key, Item>| map.first_key_value().map(|((.., at, _), _)| *at);
+        first(&self.later).into_iter().chain(first(&self.turns)).min()
+    }
+
+    /// When the next digest is to be written.
+    pub fn next_digest(&self) -> Option<Instant> {
+        self.digests.first_key_value().map(|((.., at, _), _)| *at)
+    }
+
+    /// Takes out the messages that go into digests now, oldest first.
+    pub fn take_digests(&mut self, now: Instant) -> Vec<Item> {
+        let mut taken = Vec::new();
+        while let Some(first) = self.digests.first_entry().filter(|first| first.key().2 <= now) {
+            taken.push(first.remove());
+        }
+        taken.sort_unstable_by_key(key);
+        taken
     }
 
     /// Whether a message is due now.
@@ -220,7 +255,7 @@ impl Schedule {
 
     /// Messages in the schedule, held ones included; those being sent are not among them.
     pub fn len(&self) -> usize {
-        self.due.len() + self.later.len() + self.held.len()
+        self.due.len() + self.later.len() + self.held.len() + self.resting()
     }
 
     /// Whether nothing waits.
@@ -233,15 +268,21 @@ impl Schedule {
         self.held.len()
     }
 
-    /// All messages, each with the time when it is tried next: none when it is due, or held.
+    /// Messages that rest.
+    pub fn resting(&self) -> usize {
+        self.turns.len() + self.digests.len()
+    }
+
+    /// All messages, each with the time when it is tried next: none when it is due, held, or rests.
     pub fn items(&self) -> impl Iterator<Item = (&Item, Option<Instant>)> {
-        let due = self.due.values().chain(self.held.values()).map(|item| (item, None));
+        let resting = self.turns.values().chain(self.digests.values());
+        let due = self.due.values().chain(self.held.values()).chain(resting).map(|item| (item, None));
         due.chain(self.later.iter().map(|((.., at, _), item)| (item, Some(*at))))
     }
 
     /// Takes out the message `id`, with the time when it would have been tried next.
     pub fn take(&mut self, id: MessageId) -> Option<(Item, Option<Instant>)> {
-        for map in [&mut self.due, &mut self.held] {
+        for map in [&mut self.due, &mut self.held, &mut self.turns, &mut self.digests] {
             let found = map.keys().find(|(.., known)| *known == id).copied();
             if let Some(item) = found.and_then(|key| map.remove(&key)) {
                 return Some((item, None));
@@ -261,7 +302,9 @@ impl Schedule {
                 item.undated = true;
             }
         };
-        self.later.values_mut().chain(self.held.values_mut()).for_each(correct);
+        for map in [&mut self.later, &mut self.held, &mut self.turns, &mut self.digests] {
+            map.values_mut().for_each(correct);
+        }
         for (_, mut item) in std::mem::take(&mut self.due) {
             correct(&mut item);
             self.add(item);
@@ -422,5 +465,37 @@ mod tests {
         assert_eq!(backoff(u32::MAX, 0, first, last).as_secs(), 3600);
         let least = backoff(1, 255, first, last).as_millis();
         assert!((27_000..27_010).contains(&least), "{least}");
+    }
+
+    #[test]
+    fn what_rests_waits_for_its_time_whatever_wakes_the_others() {
+        let now = Instant::now();
+        let after = |seconds| now + Duration::from_secs(seconds);
+        let resting = |name: &str, arrived, seconds, digest| Item {
+            rest: Some(Rest { until: after(seconds), digest }),
+            ..item(name, arrived, now)
+        };
+        let mut schedule = Schedule::default();
+        schedule.add_fresh(resting("B", 2, 60, false), now);
+        schedule.add_later(resting("A", 1, 30, false), now);
+        schedule.put_back(resting("D", 4, 10, true), None);
+        schedule.put_back(resting("C", 3, 10, true), None);
+        schedule.wake_all();
+        schedule.wake_put_off();
+        assert!(schedule.take_due(now).is_none() && schedule.take_probe().is_none() && !schedule.has_due(now));
+        assert_eq!((schedule.len(), schedule.resting()), (4, 4));
+        assert_eq!((schedule.next_time(), schedule.next_digest()), (Some(after(30)), Some(after(10))));
+        assert!(schedule.take_digests(after(9)).is_empty());
+        let taken = schedule.take_digests(after(10));
+        assert_eq!(taken.iter().map(name).collect::<Vec<_>>(), ["C", "D"]);
+        assert_eq!(order(&mut schedule, after(59)), ["A"]);
+        // Held back and released, it still rests.
+        let (held, at) = schedule.take(id("B")).unwrap();
+        schedule.put_back(Item { held: true, ..held }, at);
+        assert_eq!((schedule.held(), schedule.resting()), (1, 0));
+        assert!(order(&mut schedule, after(60)).is_empty());
+        let (released, at) = schedule.take(id("B")).unwrap();
+        schedule.put_back(Item { held: false, ..released }, at);
+        assert_eq!(order(&mut schedule, after(60)), ["B"]);
     }
 }

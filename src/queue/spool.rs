@@ -109,7 +109,7 @@ impl Spool {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn nothing_moves(&self) -> RwLockReadGuard<'_, ()> {
+    pub(super) fn nothing_moves(&self) -> RwLockReadGuard<'_, ()> {
         self.moving.read().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -186,10 +186,13 @@ impl Spool {
         Ok(())
     }
 
-    /// Sets `bytes` aside for a message that is arriving.
-    pub(super) fn reserve(&self, bytes: u64) -> Result<(), SpoolError> {
+    /// Sets `bytes` aside for a message that is arriving; for one that takes the place of others, even if that is more
+    /// than the queue may have: else a full one could never be emptied.
+    pub(super) fn reserve(&self, bytes: u64, replaces: bool) -> Result<(), SpoolError> {
         let mut ledger = self.ledger();
-        self.room_beside(&ledger, bytes)?;
+        if !replaces {
+            self.room_beside(&ledger, bytes)?;
+        }
         ledger.reserved = ledger.reserved.saturating_add(bytes);
         Ok(())
     }
@@ -200,7 +203,16 @@ impl Spool {
     /// When the queue is full or the system has no random numbers.
     pub fn draft(self: &Arc<Self>) -> Result<Draft, SpoolError> {
         self.room_for(0)?;
-        Ok(Draft::new(Arc::clone(self), MessageId::random()?))
+        Ok(Draft::new(Arc::clone(self), MessageId::random()?, false))
+    }
+
+    /// Begins a message that takes the place of others which are removed when it is there. The limits of the queue do not
+    /// hold for it; the caller bounds its size.
+    ///
+    /// # Errors
+    /// When the system has no random numbers.
+    pub fn replacing_draft(self: &Arc<Self>) -> Result<Draft, SpoolError> {
+        Ok(Draft::new(Arc::clone(self), MessageId::random()?, true))
     }
 
     /// Makes the file that a draft is written to.
@@ -309,8 +321,13 @@ impl Spool {
         Ok(())
     }
 
+    /// Where a message lies now.
+    pub(super) fn place_of(&self, entry: &Entry) -> Place {
+        self.find(entry).0
+    }
+
     /// Removes a message's file from one directory and from the books; false when it is not there.
-    fn remove_from(
+    pub(super) fn remove_from(
         &self,
         directory: &Directory,
         id: MessageId,

@@ -29,6 +29,8 @@ pub struct State {
     pub arrived: Option<i64>,
     /// Whether a delay notice went out.
     pub warned: bool,
+    /// Whether it goes into no digest.
+    pub alone: bool,
 }
 
 impl State {
@@ -41,7 +43,7 @@ impl State {
             told: false,
         };
         let recipients = envelope.to.iter().map(waiting).collect();
-        Self { recipients, attempts: 0, held: false, arrived: None, warned: false }
+        Self { recipients, attempts: 0, held: false, arrived: None, warned: false, alone: false }
     }
 
     /// Takes over what a note says. Nothing leads back from delivered or failed, so a note may come twice.
@@ -61,6 +63,7 @@ impl State {
             Note::Held(held) => self.held = *held,
             Note::Arrived(at) => self.arrived = Some(*at),
             Note::Warned(_) => self.warned = true,
+            Note::Alone(_) => self.alone = true,
             Note::Told(_) => {
                 let failed = self.recipients.iter_mut().filter(|r| r.progress == Progress::Failed);
                 failed.for_each(|recipient| recipient.told = true);

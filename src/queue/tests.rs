@@ -38,6 +38,7 @@ fn meta(to: &[&str]) -> Meta {
         client: "10.0.0.7".into(),
         notice: false,
         undated: None,
+        marks: Marks::default(),
     }
 }
 

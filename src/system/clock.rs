@@ -1,7 +1,7 @@
 //! The wall clock, which on a router without a battery is wrong until NTP has set it.
 
 use std::sync::OnceLock;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// 2026-01-01: the program did not exist before, so an earlier clock is wrong.
 pub const EARLIEST: i64 = 1_767_225_600;
@@ -29,10 +29,15 @@ pub fn age(since: i64) -> Option<u64> {
     Some(u64::try_from(now.saturating_sub(since)).unwrap_or(0))
 }
 
-/// Seconds since the system was started, time asleep included. Never set, never wrong.
-pub fn uptime() -> u64 {
+/// Time since the system was started, time asleep included. Never set, never wrong.
+pub fn since_boot() -> Duration {
     let time = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME);
-    time.ok().and_then(|t| u64::try_from(t.tv_sec()).ok()).unwrap_or(0)
+    time.map(Duration::from).unwrap_or_default()
+}
+
+/// The same in whole seconds.
+pub fn uptime() -> u64 {
+    since_boot().as_secs()
 }
 
 /// What tells this start of the system from all others; empty when the kernel does not say.

@@ -25,6 +25,12 @@ impl Session {
             self.rejected(&[], &reply);
             return self.reply(&reply);
         }
+        if let Some(reply) = self.over_rate() {
+            let (client, to) = (self.origin.name(), Vec::new());
+            Event::Rejected { client, from, to, reply: reply.clone() }.log();
+            self.refused = Some(reply.clone());
+            return self.reply(&reply);
+        }
         let limit = self.rules.size_limit;
         let envelope = Envelope { from, to: Vec::new(), smtputf8 };
         let refusal = if size > limit {
@@ -55,8 +61,8 @@ impl Session {
         let limit = usize::try_from(self.rules.listener.max_recipients).unwrap_or(usize::MAX);
         let (rules, device) = (Arc::clone(&self.rules), self.device().cloned());
         let Some(transaction) = &mut self.transaction else {
-            self.reply("503 5.5.1 MAIL comes first");
-            return;
+            let reply = self.refused.clone().unwrap_or_else(|| "503 5.5.1 MAIL comes first".into());
+            return self.reply(&reply);
         };
         let known = &mut transaction.envelope.to;
         for address in to {
@@ -83,7 +89,10 @@ impl Session {
     /// DATA is always answered with 354: see the head of this file. What is wrong is said at the end.
     pub(super) fn data(&mut self) {
         let intake = match &self.transaction {
-            None => Err(self.login_missing().unwrap_or_else(|| "503 5.5.1 MAIL and RCPT come first".to_string())),
+            None => {
+                let refused = self.login_missing().or_else(|| self.refused.clone());
+                Err(refused.unwrap_or_else(|| "503 5.5.1 MAIL and RCPT come first".to_string()))
+            }
             Some(transaction) if transaction.envelope.to.is_empty() => Err("554 5.5.1 No valid recipients".to_string()),
             Some(_) => self.desk.begin(self.rules.size_limit).map_err(|error| {
                 self.rejected(&[], &error.to_string());
@@ -157,6 +166,14 @@ impl Session {
                 return refusal.reply();
             }
         }
+        let outcome = match self.count() {
+            Ok(outcome) => outcome,
+            Err(reply) => {
+                let (client, Envelope { from, to, .. }) = (self.origin.name(), envelope);
+                Event::Rejected { client, from, to, reply: reply.clone() }.log();
+                return reply;
+            }
+        };
         self.origin.protocol = protocol(self.extended, self.tls.is_some(), self.login.is_some(), envelope.smtputf8);
         let taken = intake.finish(envelope.clone(), &self.origin, &rules.hostname, &rules.fallback_from).await;
         match taken {
@@ -176,6 +193,7 @@ impl Session {
                 format!("250 2.0.0 Ok: queued as {id}")
             }
             Err(error) => {
+                self.give_back(outcome);
                 let client = self.origin.name();
                 Event::Rejected { client, from: envelope.from, to: envelope.to, reply: error.to_string() }.log();
                 error.reply()

@@ -1,0 +1,172 @@
+//! A digest takes the place of the messages that are in it.
+//!
+//! The order is what makes it safe. First all mails of the digest are committed, the one that says so last. If one of the
+//! messages lies in safety, the mails of the digest are brought there too. Then the messages are removed, and not before
+//! they are gone the digest is sent. So whenever this is cut off, the next start finds the messages, or a complete digest
+//! that names them; it then carries on where this one stopped. Nothing is lost, and nothing comes twice.
+
+use std::collections::BTreeSet;
+
+use super::error::SpoolError;
+use super::id::MessageId;
+use super::marks::Replaces;
+use super::record::Meta;
+use super::spool::{Entry, Place, Spool};
+
+/// The digests that an earlier run left, as they are found while the queue is read.
+#[derive(Debug, Default)]
+pub struct Replacements(Vec<(MessageId, Replaces)>);
+
+/// What is to be done about them.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Sorted {
+    /// Complete digests that must not be sent before this is done.
+    pub digests: BTreeSet<MessageId>,
+    /// Messages that are in one of them, and are to be removed.
+    pub replaced: BTreeSet<MessageId>,
+    /// Messages that one of them lists as sent by themselves.
+    pub alone: BTreeSet<MessageId>,
+    /// Mails of digests that were never completed, to be removed: the messages in them are still there.
+    pub torn: BTreeSet<MessageId>,
+}
+
+impl Replacements {
+    /// Takes note of a message that was found.
+    pub fn found(&mut self, id: MessageId, meta: &Meta) {
+        self.0.extend(meta.marks.replaces.clone().map(|replaces| (id, replaces)));
+    }
+
+    /// Finds what is to be done, when all messages have been read; `is_there` knows their names.
+    pub fn sort(&self, is_there: impl Fn(&MessageId) -> bool) -> Sorted {
+        let mut sorted = Sorted::default();
+        for (id, replaces) in self.0.iter().filter(|(_, replaces)| replaces.last) {
+            let there = |ids: &[MessageId]| ids.iter().copied().filter(&is_there).collect::<Vec<_>>();
+            let (replaced, alone) = (there(&replaces.of), there(&replaces.alone));
+            if !(replaced.is_empty() && alone.is_empty()) {
+                sorted.digests.insert(*id);
+            }
+            sorted.replaced.extend(replaced);
+            sorted.alone.extend(alone);
+        }
+        for (id, replaces) in self.0.iter().filter(|(_, replaces)| !replaces.last) {
+            // Once a digest is complete all its messages go, before anything of it is sent.
+            if replaces.of.iter().any(|of| is_there(of) && !sorted.replaced.contains(of)) {
+                sorted.torn.insert(*id);
+            }
+        }
+        sorted
+    }
+}
+
+impl Spool {
+    /// Removes `messages`, whose place `digest` takes: all its mails, the last one last. Blocks. Returns the mails as they
+    /// lie now, and how many of the messages could not be removed, with the reason of the first: those come back at the
+    /// next start.
+    ///
+    /// # Errors
+    /// When the digest can't be brought to where the messages are safe; then none of them was removed.
+    pub fn replace(
+        &self,
+        messages: &[Entry],
+        mut digest: Vec<Entry>,
+    ) -> Result<(Vec<Entry>, Option<(usize, SpoolError)>), SpoolError> {
+        let in_safety = messages.iter().any(|message| self.place_of(message) == Place::Safe);
+        if in_safety && digest.iter().any(|mail| mail.place == Place::Spool) {
+            digest = self.secure(digest)?;
+        }
+        Ok((digest, self.remove_all(messages)))
+    }
+
+    /// Moves the mails of a digest to safety, the last one when the others are there.
+    fn secure(&self, mut digest: Vec<Entry>) -> Result<Vec<Entry>, SpoolError> {
+        let last = digest.pop();
+        let mut moved = Vec::with_capacity(digest.len() + 1);
+        for piece in [digest, last.into_iter().collect()] {
+            for (entry, error) in self.move_to_safe(piece) {
+                if let Some(error) = error {
+                    return Err(error);
+                }
+                moved.push(entry);
+            }
+        }
+        Ok(moved)
+    }
+
+    /// Takes many messages out of the queue, with one sync of each directory for all. Returns how many could not be
+    /// removed, and why the first of them: they would come back at the next start.
+    fn remove_all(&self, entries: &[Entry]) -> Option<(usize, SpoolError)> {
+        let _still = self.nothing_moves();
+        let mut failed: Option<(usize, SpoolError)> = None;
+        let mut fail = |count: usize, error: SpoolError| {
+            failed = Some(match failed.take() {
+                Some((before, first)) => (before.saturating_add(count), first),
+                None => (count, error),
+            });
+        };
+        let is_copied = |entry: &&Entry| self.safe.as_ref().is_some_and(|safe| safe.file(entry.id).exists());
+        let (copied, others): (Vec<&Entry>, Vec<&Entry>) = entries.iter().partition(is_copied);
+        // First what a move may have left behind, as for a single message.
+        let mut rounds = vec![(&self.spool, &copied, None), (&self.spool, &others, Some(Place::Spool))];
+        rounds.extend(self.safe.as_ref().map(|safe| (safe, &copied, Some(Place::Safe))));
+        for (directory, entries, book) in rounds {
+            let mut removed = 0;
+            for entry in entries {
+                match self.remove_from(directory, entry.id, false, book) {
+                    Ok(true) => removed += 1,
+                    Ok(false) if book.is_some() => self.ledger().take(entry.place, entry.size),
+                    Ok(false) => {}
+                    Err(error) => fail(1, error),
+                }
+            }
+            let sync = directory.sync || book.is_none();
+            if removed > 0
+                && sync
+                && let Err(error) = self.disk.sync_directory(&directory.queue)
+            {
+                fail(removed, error.into());
+            }
+        }
+        failed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(n: usize) -> MessageId {
+        format!("{n:010}").parse().unwrap()
+    }
+
+    fn ids(all: &[usize]) -> BTreeSet<MessageId> {
+        all.iter().map(|n| id(*n)).collect()
+    }
+
+    fn mail(of: &[usize], alone: &[usize], last: bool) -> Replaces {
+        let all = |all: &[usize]| all.iter().map(|n| id(*n)).collect();
+        Replaces { of: all(of), alone: all(alone), last }
+    }
+
+    #[test]
+    fn what_an_earlier_run_left_is_sorted() {
+        let found = Replacements(vec![
+            // Complete, and some of its messages are left.
+            (id(100), mail(&[2], &[], false)),
+            (id(101), mail(&[1, 2, 3], &[4], true)),
+            // Cut off before its last mail.
+            (id(102), mail(&[5], &[], false)),
+            // Complete long ago: its last mail has been sent.
+            (id(103), mail(&[6], &[], false)),
+            // Complete, nothing left to do.
+            (id(104), mail(&[7, 8], &[9], true)),
+        ]);
+        let there = ids(&[2, 3, 4, 5]);
+        let expected = Sorted {
+            digests: ids(&[101]),
+            replaced: ids(&[2, 3]),
+            alone: ids(&[4]),
+            torn: ids(&[102]),
+        };
+        assert_eq!(found.sort(|id| there.contains(id)), expected);
+    }
+}

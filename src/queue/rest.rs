@@ -1,0 +1,99 @@
+//! How long a message rests that its device sent beyond its rate: until its turn, or until its digest is written.
+
+use std::time::{Duration, Instant};
+
+use super::record::Meta;
+use super::schedule::Item;
+use super::state::State;
+use crate::system::clock;
+
+/// The rest of one message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rest {
+    /// When it ends.
+    pub until: Instant,
+    /// Whether it goes into a digest then.
+    pub digest: bool,
+}
+
+impl Item {
+    /// Makes a message that has just been accepted or recovered rest as long as its marks say. By the time since the
+    /// start of the system where that is known: then no setting of the clock changes anything. After another start it
+    /// waits what is left by the wall clock, and once more all of it at most, if that can't be trusted.
+    #[must_use]
+    pub fn resting(mut self, meta: &Meta, state: &State, now: Instant) -> Self {
+        let (Some(over), Some(undated)) = (&meta.marks.over, &meta.undated) else { return self };
+        self.rested = over.until.saturating_sub(Duration::from_secs(undated.uptime));
+        // Somebody has it already, or it was asked for: it goes on by itself.
+        if state.alone || state.attempts > 0 {
+            return self;
+        }
+        let left = match self.uptime {
+            Some(_) => over.until.saturating_sub(clock::since_boot()),
+            None => self.rested.saturating_sub(self.age().unwrap_or_else(|| self.since.elapsed())),
+        };
+        if over.digest || !left.is_zero() {
+            self.rest = Some(Rest { until: now + left.min(self.rested), digest: over.digest });
+        }
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::{BodyForm, Encode, Envelope};
+    use crate::queue::{Entry, Marks, Over, Place, Undated};
+
+    fn meta(digest: bool, uptime: u64) -> Meta {
+        let over = Over { until: Duration::from_secs(uptime + 900), digest, rate: "1/h".into() };
+        Meta {
+            envelope: Envelope { from: "a@b.c".into(), to: vec!["d@e.f".into()], smtputf8: false },
+            form: BodyForm { eight_bit: false, encode: Encode::Verbatim },
+            arrived: clock::now(),
+            client: "10.0.0.7".into(),
+            notice: false,
+            undated: Some(Undated { boot: "x".into(), uptime, dates: Vec::new() }),
+            marks: Marks { over: Some(over), ..Marks::default() },
+        }
+    }
+
+    fn left(meta: &Meta, uptime: Option<u64>, change: impl FnOnce(&mut State)) -> Option<u64> {
+        let now = Instant::now();
+        let mut state = State::new(&meta.envelope);
+        change(&mut state);
+        let entry = Entry { id: "0123456789".parse().unwrap(), place: Place::Spool, arrived: meta.arrived, size: 1 };
+        let item = Item { uptime, ..Item::new(entry, now) }.resting(meta, &state, now);
+        assert_eq!(item.rested, Duration::from_secs(900));
+        item.rest.map(|rest| (rest.until - now).as_secs())
+    }
+
+    #[test]
+    fn what_is_left_is_known_by_the_time_since_the_start() {
+        let up = clock::uptime();
+        let near = |left: Option<u64>, wanted: u64| left.is_some_and(|left| left.abs_diff(wanted) <= 2);
+        assert!(near(left(&meta(false, up), Some(up), |_| ()), 900));
+        // Accepted in another run of the system: by the wall clock.
+        assert!(near(left(&meta(true, 7), None, |_| ()), 900));
+        let mut old = meta(false, 7);
+        old.arrived -= 300;
+        assert!(near(left(&old, None, |_| ()), 600));
+        // Long over: its turn has come, and its digest is due.
+        old.arrived -= 7 * 86_400;
+        assert_eq!(left(&old, None, |_| ()), None);
+        old.marks.over.as_mut().unwrap().digest = true;
+        assert_eq!(left(&old, None, |_| ()), Some(0));
+        // A clock that was never set, or runs behind: no longer than it would have had to wait at first.
+        old.arrived = 1000;
+        assert!(near(left(&old, None, |_| ()), 900));
+        old.arrived = clock::now() + 7 * 86_400;
+        assert!(near(left(&old, None, |_| ()), 900));
+    }
+
+    #[test]
+    fn what_was_tried_or_asked_for_rests_no_more() {
+        let up = clock::uptime();
+        assert_eq!(left(&meta(true, up), Some(up), |state| state.attempts = 1), None);
+        assert_eq!(left(&meta(true, up), Some(up), |state| state.alone = true), None);
+    }
+}
