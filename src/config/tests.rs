@@ -202,7 +202,9 @@ fn logins_of_devices() {
     assert!(wrong("'me@plant'", "'camera'").contains("a second user 'camera'"));
     assert!(wrong(" option username 'me@plant'\n", "").contains("a user needs a name"));
     assert!(wrong("'plant.example'", "'a b'").contains("neither a mail address nor a domain"));
-    assert!(wrong("option account 'provider'", "list account 'x'").contains("account 'x' is not the name of a section"));
+    assert!(
+        wrong("option account 'provider'", "list account 'x'").contains("account 'x' is not the name of a section")
+    );
 }
 
 #[test]

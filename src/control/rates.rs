@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use serde_json::{Value, json};
 
+use crate::config::device::DEFAULT_DEVICE;
 use crate::config::{Device, Settings};
 use crate::policy::{Policies, Rates};
 
@@ -11,10 +12,11 @@ use crate::policy::{Policies, Rates};
 /// `section`; without one it is told by the address alone.
 pub fn add(list: &mut Value, settings: &Settings, rates: &Rates) {
     let policies = Policies::new(settings);
+    let section = |name: &str| policies.device_named(if name.is_empty() { DEFAULT_DEVICE } else { name });
     for entry in list.as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
         let client: Option<IpAddr> = entry.get("client").and_then(Value::as_str).and_then(|ip| ip.parse().ok());
         let device = match (entry.get("section").and_then(Value::as_str), client) {
-            (Some(section), _) => policies.device_named(section),
+            (Some(name), _) => section(name),
             (None, Some(ip)) => policies.device(ip, None, None),
             (None, None) => None,
         };
@@ -57,9 +59,10 @@ mod tests {
             { "client": "local" },
         ]);
         add(&mut list, &settings, &rates);
-        let counts = |limit: &str, rejected| json!({ "limit": limit, "digested": 0, "deferred": 0, "rejected": rejected });
+        let counts =
+            |limit: &str, rejected| json!({ "limit": limit, "digested": 0, "deferred": 0, "rejected": rejected });
         let found: Vec<&Value> = list.as_array().unwrap().iter().map(|entry| &entry["rate"]).collect();
         let null = Value::Null;
-        assert_eq!(found, [&counts("1/h", 2), &null, &counts("5/m", 0), &counts("1/h", 2), &null, &null]);
+        assert_eq!(found, [&counts("1/h", 2), &null, &counts("5/m", 0), &counts("1/h", 2), &counts("5/m", 0), &null]);
     }
 }

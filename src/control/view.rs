@@ -20,7 +20,7 @@ fn word(progress: Progress) -> &'static str {
 pub fn standing(standing: Standing) -> &'static str {
     match standing {
         Standing::Due => "due",
-        Standing::In(_) => "later",
+        Standing::In(_) | Standing::Resting(_) => "later",
         Standing::Held => "held",
         Standing::InHand => "sending",
         Standing::Reporting => "reporting",
@@ -46,11 +46,11 @@ pub fn message(id: &str, meta: &Meta, state: &State, size: u64, now: Option<(Sta
         "attempts": state.attempts,
         "held": state.held,
         "notice": meta.notice,
-        "why": why(state, now),
+        "why": why(meta, state, now),
     });
     if let Some(((at, _), fields)) = now.zip(value.as_object_mut()) {
         fields.insert("standing".into(), standing(at).into());
-        if let Standing::In(wait) = at {
+        if let Standing::In(wait) | Standing::Resting(wait) = at {
             fields.insert("next".into(), wait.as_secs().into());
         }
     }
@@ -58,13 +58,16 @@ pub fn message(id: &str, meta: &Meta, state: &State, size: u64, now: Option<(Sta
 }
 
 /// Why it is still here, in one sentence.
-fn why(state: &State, now: Option<(Standing, Option<&str>)>) -> String {
+fn why(meta: &Meta, state: &State, now: Option<(Standing, Option<&str>)>) -> String {
     let last = state.recipients.iter().find(|r| r.progress == Progress::Waiting && !r.text.is_empty());
     let last = last.map(|r| r.text.clone());
     match now {
         _ if state.held => "it is held back: release it with smtprelay queue release".into(),
         Some((Standing::InHand, _)) => "it is being sent at this moment".into(),
         Some((Standing::Reporting, _)) => "it is done; the report about it is being collected".into(),
+        Some((Standing::Resting(left), _)) if let Some(over) = &meta.marks.over => {
+            over.why(meta.marks.device.as_deref().unwrap_or_default(), left)
+        }
         Some((_, Some(paused))) => paused.to_string(),
         Some((Standing::Due, None)) => last.unwrap_or_else(|| "it is sent as soon as it is its turn".into()),
         Some(_) => last.unwrap_or_else(|| "it waits for its next try".into()),

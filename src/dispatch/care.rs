@@ -74,7 +74,10 @@ impl Dispatch {
         if self.clock_set.elapsed() < EXPIRE_AFTER.min(limit) || !clock::is_set() {
             return;
         }
-        let expired = self.queues.take_where(AT_ONCE, |item| !item.held && item.age().is_some_and(|age| age > limit));
+        let expired = self.queues.take_where(AT_ONCE, |item| {
+            let tried = item.age().map(|age| age.saturating_sub(item.rested));
+            !item.held && item.rest.is_none() && tried.is_some_and(|tried| tried > limit)
+        });
         for (item, _) in expired {
             let pause = self.lanes.paused(self.ways.routes.accounts(item.route), Instant::now());
             let pause = pause.map(|(_, pause)| pause.reason);

@@ -6,10 +6,12 @@
 //!
 //! `lane` is the state of an account, `lanes` which of them takes a message, `routes` and `queues` which way messages go
 //! and where they wait, `delivery` one attempt, `outcome` and `settle` what becomes of a message after it, `reporter` and
-//! `tell` who hears of failures, `care` what waiting mail needs, `orders` what people ask for.
+//! `tell` who hears of failures, `care` what waiting mail needs, `digests` and `compose` mail that is sent in place of others, `orders` what people ask for.
 
 mod care;
+mod compose;
 mod delivery;
+mod digests;
 mod lane;
 mod lanes;
 mod orders;
@@ -30,10 +32,11 @@ use tokio::task::JoinSet;
 use crate::config::Settings;
 use crate::intake::Desk;
 use crate::queue::schedule::Item;
-use crate::queue::{Entry, MessageId, Meta, Spool, State, blocking};
+use crate::queue::{Entry, MessageId, Meta, Replacements, Spool, State, blocking};
 use crate::report::Event;
 use crate::system::{clock, ordered, task};
 use delivery::{Attempted, Ways, deliver};
+use digests::Collected;
 use lane::Lane;
 use lanes::Lanes;
 use queues::Queues;
@@ -66,6 +69,8 @@ enum Step {
         /// The message, if something is still to be done for it.
         left: Left,
     },
+    /// Digests were written, or carried on with.
+    Collected(Collected),
     /// Messages were cared for.
     Cared {
         /// These, each with the time when it is tried next.
@@ -108,6 +113,10 @@ pub struct Dispatch {
     wakings: u32,
     /// Whether a batch of waiting mail is being put in order.
     caring: bool,
+    /// Whether digests are being written.
+    collecting: bool,
+    /// Digests that an earlier run left.
+    replacements: Replacements,
     /// Whether messages of an earlier run are still being read.
     recovering: bool,
     watch: clock::Watch,
@@ -145,6 +154,8 @@ impl Dispatch {
             routed: 0,
             wakings: 0,
             caring: false,
+            collecting: false,
+            replacements: Replacements::default(),
             recovering: true,
             watch: clock::Watch::new(),
             clock_set: now,
@@ -169,7 +180,10 @@ impl Dispatch {
                 Some(Ok(step)) = self.running.join_next() => self.stepped(step),
                 Some(order) = inputs.orders.recv() => self.obey(order),
                 Ok(()) = self.settings.changed() => self.new_settings(),
-                () = sleep_until(wake) => self.tell(),
+                () = sleep_until(wake) => {
+                    self.tell();
+                    self.collect();
+                }
                 _ = care.tick() => self.care(),
                 _ = clock.tick() => self.look_at_clock(),
                 () = ordered(&mut inputs.stop) => break,
@@ -181,29 +195,38 @@ impl Dispatch {
     fn arrived(&mut self, entry: Entry, meta: &Meta) {
         let now = Instant::now();
         let route = self.ways.routes.next(meta, &State::new(&meta.envelope));
-        if let Some((account, pause)) = self.lanes.paused(self.ways.routes.accounts(route), now) {
-            Event::Deferred {
-                id: entry.id.to_string(),
-                to: String::new(),
-                account,
-                tls: None,
-                reason: pause.reason,
-                next: pause.next,
-            }
-            .log();
-        }
         let item = Item { route, routed: self.routed, uptime: Some(clock::uptime()), ..Item::new(entry, now) };
+        let item = item.resting(meta, &State::new(&meta.envelope), now);
+        self.tell_what_it_waits_for(&item, meta, now);
         self.queues.add_fresh(item, now);
+    }
+
+    /// Says in the log what keeps a new message from leaving at once.
+    fn tell_what_it_waits_for(&self, item: &Item, meta: &Meta, now: Instant) {
+        let (account, reason, next) = match (item.rest, &meta.marks.over) {
+            (Some(rest), Some(over)) => {
+                let left = rest.until.saturating_duration_since(now);
+                (String::new(), over.why(meta.marks.device.as_deref().unwrap_or_default(), left), left)
+            }
+            _ => match self.lanes.paused(self.ways.routes.accounts(item.route), now) {
+                Some((account, pause)) => (account, pause.reason, pause.next),
+                None => return,
+            },
+        };
+        let (id, to) = (item.entry.id.to_string(), String::new());
+        Event::Deferred { id, to, account, tls: None, reason, next }.log();
     }
 
     /// Messages of an earlier run; `None` after the last of them.
     fn recovered(&mut self, messages: Option<Vec<(Item, Meta, State)>>) {
         let Some(messages) = messages else {
             self.recovering = false;
+            self.carry_on_digests();
             return;
         };
         for (item, meta, state) in messages {
             let route = self.ways.routes.next(&meta, &state);
+            self.replacements.found(item.entry.id, &meta);
             self.queues.add(Item { route, routed: self.routed, ..item });
         }
     }
@@ -307,7 +330,7 @@ impl Dispatch {
     /// summary is to be written.
     fn next_wake(&self) -> Option<Instant> {
         let now = Instant::now();
-        let mut times = vec![self.lanes.idle_until(), self.teller().reporter().next()];
+        let mut times = vec![self.lanes.idle_until(), self.teller().reporter().next(), self.next_digest()];
         for (route, queue) in self.queues.all().filter(|(_, queue)| !queue.is_empty()) {
             let order = self.ways.routes.accounts(route);
             times.extend(order.iter().filter_map(|place| self.lanes.at(*place)).map(|lane| lane.paused_until(now)));
@@ -335,6 +358,13 @@ impl Dispatch {
                     }
                     Some((item, _)) => self.put_back(vec![(item, None)]),
                 }
+            }
+            Step::Collected(Collected { taken, back }) => {
+                self.collecting = false;
+                for id in &taken {
+                    self.in_hand.remove(id);
+                }
+                self.put_back(back);
             }
             Step::Cared { back, more } => {
                 self.caring = false;

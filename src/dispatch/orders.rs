@@ -12,6 +12,7 @@ use crate::queue::journal::Note;
 use crate::queue::schedule::{Item, Schedule};
 use crate::queue::{Entry, MessageId, blocking};
 use crate::report::Event;
+use crate::system::clock;
 
 /// Messages that one order takes in hand at a time.
 const AT_ONCE: usize = 256;
@@ -54,6 +55,8 @@ pub enum Standing {
     Due,
     /// It is tried again after this time.
     In(Duration),
+    /// Its device has sent too many: it is its turn, or that of its digest, after this time.
+    Resting(Duration),
     /// The owner holds it back.
     Held,
     /// It is being sent, written down or moved at this moment.
@@ -165,6 +168,7 @@ impl Dispatch {
         for (item, at) in self.queues.items() {
             let standing = match at {
                 _ if item.held => Standing::Held,
+                None if let Some(rest) = item.rest => Standing::Resting(rest.until.saturating_duration_since(now)),
                 Some(at) if at > now => Standing::In(at.saturating_duration_since(now)),
                 _ => Standing::Due,
             };
@@ -187,20 +191,26 @@ impl Dispatch {
         if change == Change::Retry {
             let count = match which {
                 Which::All => {
-                    let count = self.queues.len().saturating_sub(self.queues.held());
+                    // What rests does so as its device was told to: only a message that is named is let go.
+                    let stays = self.queues.held().saturating_add(self.queues.resting());
+                    let count = self.queues.len().saturating_sub(stays);
                     self.wake();
                     count
                 }
-                Which::One(id) => self.queues.take(id).map_or(0, |(item, _)| {
-                    let tried = usize::from(!item.held);
-                    self.queues.add(item);
+                Which::One(id) => {
                     let now = Instant::now();
                     self.lanes.all().for_each(|lane| lane.retry_now(now));
+                    let Some((item, _)) = self.queues.take(id) else { return answer_retry(answer, 0, in_hand) };
+                    if item.rest.is_some() && !item.held {
+                        let changed = Changed { count: 0, in_hand, failed: 0 };
+                        return self.begin_change(vec![(item, None)], change, changed, answer);
+                    }
+                    let tried = usize::from(!item.held);
+                    self.queues.add(item);
                     tried
-                }),
+                }
             };
-            let _ = answer.send(Changed { count, in_hand, failed: 0 });
-            return;
+            return answer_retry(answer, count, in_hand);
         }
         let concerns = |item: &Item| match change {
             Change::Hold => !item.held,
@@ -261,6 +271,11 @@ impl Dispatch {
     }
 }
 
+fn answer_retry(answer: oneshot::Sender<Changed>, count: usize, in_hand: usize) {
+    // Who asked may be gone.
+    let _ = answer.send(Changed { count, in_hand, failed: 0 });
+}
+
 type Place = (Item, Option<Instant>);
 
 /// One message: `Ok` with what is left of it, `Err` with the message as it was.
@@ -270,7 +285,7 @@ fn carry_out(spool: &crate::queue::Spool, (mut item, at): Place, change: Change)
         Change::Delete => spool.remove(&entry),
         Change::Hold => spool.record(&entry, &Note::Held(true)),
         Change::Release => spool.record(&entry, &Note::Held(false)),
-        Change::Retry => Ok(()),
+        Change::Retry => spool.record(&entry, &Note::Alone(clock::now())),
     };
     let id = entry.id.to_string();
     match (done, change) {
@@ -281,6 +296,10 @@ fn carry_out(spool: &crate::queue::Spool, (mut item, at): Place, change: Change)
         (Ok(()), Change::Delete) => {
             Event::Deleted { id }.log();
             Ok(None)
+        }
+        (Ok(()), Change::Retry) => {
+            Event::Released { id }.log();
+            Ok(Some((Item { rest: None, ..item }, None)))
         }
         (Ok(()), change) => {
             item.held = change == Change::Hold;

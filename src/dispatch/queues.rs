@@ -88,6 +88,11 @@ impl Queues {
         self.schedules().map(Schedule::len).sum()
     }
 
+    /// Messages that rest.
+    pub fn resting(&self) -> usize {
+        self.schedules().map(Schedule::resting).sum()
+    }
+
     /// Messages that the owner holds back.
     pub fn held(&self) -> usize {
         self.schedules().map(Schedule::held).sum()

@@ -137,7 +137,7 @@ fn the_table_of_devices_recipients_rates_and_accounts() {
         let host = Some(*host).filter(|host| !host.is_empty());
         let device = policies.device(ip(client), Mac::parse(mac), host).unwrap();
         assert_eq!(device.name, *name, "{client} {mac} {host:?}");
-        assert_eq!(device.account.as_deref().unwrap_or_default(), *account, "{client}");
+        assert_eq!(device.accounts.join(" "), *account, "{client}");
         let mut rates = Rates::default();
         let outcomes = (0..3).map(|_| match rates.take(device, ip(client), Duration::from_secs(9)) {
             Outcome::Pass => 'P',
@@ -214,7 +214,7 @@ fn the_examples_for_people_do_what_they_say() {
     let refusal = plc.may(device, "thief@evil.org").unwrap_err().reply();
     assert!(refusal.starts_with("550 5.7.1 Pump house may not send to thief@evil.org"), "{refusal}");
     let device = scanner.device(ip("192.168.1.21"), Mac::parse("00-1B-A9-12-34-56"), None).unwrap();
-    assert_eq!(device.account.as_deref(), Some("office"));
+    assert_eq!(device.accounts, ["office"]);
     let device = camera.device(ip("192.168.1.22"), None, Some("ipc-yard"));
     assert_eq!(camera.recipients(device, &said("x@y.z")).unwrap(), ["me@example.com"]);
     let mut rates = Rates::default();

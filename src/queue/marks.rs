@@ -110,12 +110,22 @@ pub(super) mod tests {
     /// Any marks that there can be.
     pub fn marks() -> impl Strategy<Value = Marks> {
         let id = || "[0-9A-HJKMNP-TV-Z]{10}".prop_map(|text| text.parse::<MessageId>().unwrap());
-        let over = (any::<u32>(), any::<bool>(), "\\PC{0,8}")
-            .prop_map(|(until, digest, rate)| Over { until: Duration::from_millis(until.into()), digest, rate });
-        let replaces = (vec(id(), 0..4), vec(id(), 0..2), any::<bool>())
-            .prop_map(|(of, alone, last)| Replaces { of, alone, last });
-        (of("\\PC{0,9}"), of(".{0,9}"), of(over), of(replaces))
-            .prop_map(|(device, login, over, replaces)| Marks { device, login, over, replaces })
+        let over = (any::<u32>(), any::<bool>(), "\\PC{0,8}").prop_map(|(until, digest, rate)| Over {
+            until: Duration::from_millis(until.into()),
+            digest,
+            rate,
+        });
+        let replaces = (vec(id(), 0..4), vec(id(), 0..2), any::<bool>()).prop_map(|(of, alone, last)| Replaces {
+            of,
+            alone,
+            last,
+        });
+        (of("\\PC{0,9}"), of(".{0,9}"), of(over), of(replaces)).prop_map(|(device, login, over, replaces)| Marks {
+            device,
+            login,
+            over,
+            replaces,
+        })
     }
 
     #[test]

@@ -20,8 +20,8 @@
 use serde_json::{Value, json};
 
 use super::checksum::Checksum;
-use super::marks::Marks;
 pub use super::journal::{Attempt, Note, Progress};
+use super::marks::Marks;
 use crate::message::{BodyForm, Envelope};
 
 /// Length of the preamble in bytes.

@@ -20,8 +20,10 @@ pub struct Replacements(Vec<(MessageId, Replaces)>);
 /// What is to be done about them.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Sorted {
-    /// Complete digests that must not be sent before this is done.
-    pub digests: BTreeSet<MessageId>,
+    /// Last mails of digests, which must not be sent before the messages that are in them are gone.
+    pub last: BTreeSet<MessageId>,
+    /// The further mails of these digests.
+    pub further: BTreeSet<MessageId>,
     /// Messages that are in one of them, and are to be removed.
     pub replaced: BTreeSet<MessageId>,
     /// Messages that one of them lists as sent by themselves.
@@ -43,7 +45,7 @@ impl Replacements {
             let there = |ids: &[MessageId]| ids.iter().copied().filter(&is_there).collect::<Vec<_>>();
             let (replaced, alone) = (there(&replaces.of), there(&replaces.alone));
             if !(replaced.is_empty() && alone.is_empty()) {
-                sorted.digests.insert(*id);
+                sorted.last.insert(*id);
             }
             sorted.replaced.extend(replaced);
             sorted.alone.extend(alone);
@@ -52,6 +54,8 @@ impl Replacements {
             // Once a digest is complete all its messages go, before anything of it is sent.
             if replaces.of.iter().any(|of| is_there(of) && !sorted.replaced.contains(of)) {
                 sorted.torn.insert(*id);
+            } else if replaces.of.iter().any(|of| sorted.replaced.contains(of)) {
+                sorted.further.insert(*id);
             }
         }
         sorted
@@ -59,37 +63,34 @@ impl Replacements {
 }
 
 impl Spool {
-    /// Removes `messages`, whose place `digest` takes: all its mails, the last one last. Blocks. Returns the mails as they
-    /// lie now, and how many of the messages could not be removed, with the reason of the first: those come back at the
-    /// next start.
+    /// Removes `messages`, whose place digests take: their `further` mails, and the `last` one of each. Blocks. Returns the
+    /// mails as they lie now, in this order, and how many of the messages could not be removed, with the reason of the
+    /// first: those come back at the next start.
     ///
     /// # Errors
     /// When the digest can't be brought to where the messages are safe; then none of them was removed.
     pub fn replace(
         &self,
         messages: &[Entry],
-        mut digest: Vec<Entry>,
+        further: Vec<Entry>,
+        last: Vec<Entry>,
     ) -> Result<(Vec<Entry>, Option<(usize, SpoolError)>), SpoolError> {
         let in_safety = messages.iter().any(|message| self.place_of(message) == Place::Safe);
-        if in_safety && digest.iter().any(|mail| mail.place == Place::Spool) {
-            digest = self.secure(digest)?;
-        }
-        Ok((digest, self.remove_all(messages)))
-    }
-
-    /// Moves the mails of a digest to safety, the last one when the others are there.
-    fn secure(&self, mut digest: Vec<Entry>) -> Result<Vec<Entry>, SpoolError> {
-        let last = digest.pop();
-        let mut moved = Vec::with_capacity(digest.len() + 1);
-        for piece in [digest, last.into_iter().collect()] {
+        let mut mails = Vec::with_capacity(further.len() + last.len());
+        for piece in [further, last] {
+            if !in_safety {
+                mails.extend(piece);
+                continue;
+            }
+            // The last ones when the others are there.
             for (entry, error) in self.move_to_safe(piece) {
                 if let Some(error) = error {
                     return Err(error);
                 }
-                moved.push(entry);
+                mails.push(entry);
             }
         }
-        Ok(moved)
+        Ok((mails, self.remove_all(messages)))
     }
 
     /// Takes many messages out of the queue, with one sync of each directory for all. Returns how many could not be
@@ -162,7 +163,8 @@ mod tests {
         ]);
         let there = ids(&[2, 3, 4, 5]);
         let expected = Sorted {
-            digests: ids(&[101]),
+            last: ids(&[101]),
+            further: ids(&[100]),
             replaced: ids(&[2, 3]),
             alone: ids(&[4]),
             torn: ids(&[102]),

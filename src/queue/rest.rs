@@ -2,10 +2,15 @@
 
 use std::time::{Duration, Instant};
 
+use super::marks::Over;
 use super::record::Meta;
 use super::schedule::Item;
 use super::state::State;
+use crate::message::date;
 use crate::system::clock;
+
+/// Up to here a time needs no date.
+const NEAR: Duration = Duration::from_secs(20 * 3600);
 
 /// The rest of one message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,6 +19,27 @@ pub struct Rest {
     pub until: Instant,
     /// Whether it goes into a digest then.
     pub digest: bool,
+    /// How often that digest could not be written.
+    pub failed: u32,
+}
+
+impl Over {
+    /// Why a message of `device` waits, which it does for `left` from now on, in one sentence.
+    pub fn why(&self, device: &str, left: Duration) -> String {
+        let seconds = i64::try_from(left.as_secs()).unwrap_or(i64::MAX);
+        let date = date::rfc5322(clock::now().saturating_add(seconds));
+        let (day, time) = (date.get(5..11).unwrap_or_default(), date.get(17..22).unwrap_or_default());
+        let when = match clock::is_set() {
+            false => format!("in {} s", left.as_secs()),
+            true if left < NEAR => format!("at {time} UTC"),
+            true => format!("on {day} at {time} UTC"),
+        };
+        let rate = &self.rate;
+        match self.digest {
+            true => format!("collected for the digest of device '{device}' {when}: it sends more than {rate}"),
+            false => format!("waits for its turn {when}: device '{device}' sends more than {rate}"),
+        }
+    }
 }
 
 impl Item {
@@ -33,7 +59,7 @@ impl Item {
             None => self.rested.saturating_sub(self.age().unwrap_or_else(|| self.since.elapsed())),
         };
         if over.digest || !left.is_zero() {
-            self.rest = Some(Rest { until: now + left.min(self.rested), digest: over.digest });
+            self.rest = Some(Rest { until: now + left.min(self.rested), digest: over.digest, failed: 0 });
         }
         self
     }
@@ -43,7 +69,7 @@ impl Item {
 mod tests {
     use super::*;
     use crate::message::{BodyForm, Encode, Envelope};
-    use crate::queue::{Entry, Marks, Over, Place, Undated};
+    use crate::queue::{Entry, Marks, Place, Undated};
 
     fn meta(digest: bool, uptime: u64) -> Meta {
         let over = Over { until: Duration::from_secs(uptime + 900), digest, rate: "1/h".into() };
@@ -88,6 +114,18 @@ mod tests {
         assert!(near(left(&old, None, |_| ()), 900));
         old.arrived = clock::now() + 7 * 86_400;
         assert!(near(left(&old, None, |_| ()), 900));
+    }
+
+    #[test]
+    fn why_it_waits_in_words() {
+        let over = |digest| Over { until: Duration::ZERO, digest, rate: "20/h".into() };
+        let text = over(true).why("pump_house", Duration::from_secs(60));
+        let when = text.strip_prefix("collected for the digest of device 'pump_house' at ").unwrap();
+        assert_eq!((when.find(':'), &when[5..]), (Some(2), " UTC: it sends more than 20/h"));
+        let text = over(false).why("plc", Duration::from_secs(7 * 86_400));
+        assert!(
+            text.starts_with("waits for its turn on ") && text.ends_with(" UTC: device 'plc' sends more than 20/h")
+        );
     }
 
     #[test]

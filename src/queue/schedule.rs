@@ -472,7 +472,7 @@ mod tests {
         let now = Instant::now();
         let after = |seconds| now + Duration::from_secs(seconds);
         let resting = |name: &str, arrived, seconds, digest| Item {
-            rest: Some(Rest { until: after(seconds), digest }),
+            rest: Some(Rest { until: after(seconds), digest, failed: 0 }),
             ..item(name, arrived, now)
         };
         let mut schedule = Schedule::default();

@@ -81,7 +81,7 @@ impl Digest {
 
     /// The pieces of mail number `mail` (from 0), in order. The first one ends with the header and its blank line, so
     /// that the whole can go through the same repair as any other message.
-    pub fn steps<'a>(&'a self, mail: usize, letter: &'a Letter<'a>) -> Box<dyn Iterator<Item = Step> + 'a> {
+    pub fn steps<'a>(&'a self, mail: usize, letter: &'a Letter<'a>) -> Box<dyn Iterator<Item = Step> + Send + 'a> {
         let parts: Vec<usize> = self.placed(|place| place == Place::Attached(mail)).collect();
         let listed: Vec<usize> = if mail == 0 { (0..self.lines.len()).collect() } else { parts.clone() };
         let shown = if mail == 0 { listed.clone() } else { Vec::new() };

@@ -100,6 +100,10 @@ pub enum Event {
     },
     /// A message has been dealt with for all recipients and left the queue.
     Removed { id: String },
+    /// A message is in a digest, and left the queue with it.
+    Collected { id: String, digest: String },
+    /// A digest was put into the queue: a mail of it with so many messages in it.
+    Digested { id: String, device: String, messages: usize, to: Vec<String> },
     /// A report of a failure was put into the queue.
     Notified { id: String, about: String, to: String },
     /// Nobody could be told of a failure.
@@ -271,6 +275,10 @@ impl Event {
                 .add("delay", format_args!("{delay}s"))
                 .add("text", reason),
             Self::Removed { id } => Line::new("removed").add("id", id),
+            Self::Collected { id, digest } => Line::new("collected").add("id", id).add("digest", digest),
+            Self::Digested { id, device, messages, to } => {
+                Line::new("digested").add("id", id).optional("device", device).add("messages", messages).recipients(to)
+            }
             Self::Notified { id, about, to } => {
                 Line::new("notified").add("id", id).add("about", about).address("to", to)
             }

@@ -1,0 +1,317 @@
+//! Digests: what devices sent beyond their rate rests in the queue until its interval ends. Then one mail for each device
+//! and group of recipients takes its place. A message that would be the only one, that is too large, or whose digest can't
+//! be written is sent as it is.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::compose::{Composer, Trouble};
+use super::queues::Waiting;
+use super::{Dispatch, Step};
+use crate::queue::journal::Note;
+use crate::queue::schedule::Item;
+use crate::queue::{Entry, Marks, MessageId, Meta, Rest, Sorted, Spool, SpoolError, blocking};
+use crate::report::Event;
+use crate::report::digest::DEFAULT_LIMIT;
+use crate::system::clock;
+
+/// How long messages wait whose digest could not be written.
+const AGAIN: Duration = Duration::from_secs(60);
+/// How often that is tried before they are sent as they are.
+const TRIES: u32 = 5;
+
+/// What the messages of one digest have in common.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Group {
+    /// Section of the device.
+    pub device: String,
+    /// Its address: devices without a section have nothing else in common.
+    pub client: String,
+    /// The login, since accounts may depend on it.
+    pub login: Option<String>,
+    /// Who gets it.
+    pub to: Vec<String>,
+    /// The rate that it went over.
+    pub rate: String,
+}
+
+impl Group {
+    fn of(meta: Meta) -> Self {
+        let Marks { device, login, over, .. } = meta.marks;
+        let rate = over.map(|over| over.rate).unwrap_or_default();
+        Self { device: device.unwrap_or_default(), client: meta.client, login, to: meta.envelope.to, rate }
+    }
+}
+
+impl Dispatch {
+    /// When the next digest is to be written.
+    pub(super) fn next_digest(&self) -> Option<Instant> {
+        let next = || self.queues.all().filter_map(|(_, queue)| queue.next_digest()).min();
+        if self.is_collecting() { None } else { next() }
+    }
+
+    /// Whether no digest may be begun: a part of its messages may not be at hand.
+    fn is_collecting(&self) -> bool {
+        self.collecting || self.caring || self.recovering
+    }
+
+    /// Begins the digests whose time has come.
+    pub(super) fn collect(&mut self) {
+        if self.is_collecting() {
+            return;
+        }
+        let now = Instant::now();
+        let mut items = Vec::new();
+        for (route, _) in self.queues.all().map(|(route, queue)| (route, queue.next_digest())).collect::<Vec<_>>() {
+            items.append(&mut self.queues.of(route).take_digests(now));
+        }
+        if items.is_empty() {
+            return;
+        }
+        self.collecting = true;
+        items.iter().for_each(|item| self.take_in_hand(&item.entry));
+        let composer = Composer {
+            spool: Arc::clone(&self.spool),
+            desk: self.desk.clone(),
+            settings: self.settings.borrow().clone(),
+            ways: self.ways.clone(),
+        };
+        self.start(async move { collect(composer, items).await.into() });
+    }
+
+    /// All messages of an earlier run have been read: digests that it was cut off in the middle of are carried on with.
+    pub(super) fn carry_on_digests(&mut self) {
+        let found = std::mem::take(&mut self.replacements);
+        let known: BTreeSet<MessageId> = self.queues.items().map(|(item, _)| item.entry.id).collect();
+        let sorted = found.sort(|id| known.contains(id));
+        if sorted == Sorted::default() {
+            return;
+        }
+        let mut take = |ids: &mut dyn Iterator<Item = &MessageId>| -> Vec<Item> {
+            let taken: Vec<Item> = ids.filter_map(|id| self.queues.take(*id)).map(|(item, _)| item).collect();
+            taken.iter().for_each(|item| _ = self.in_hand.insert(item.entry.id, item.entry.clone()));
+            taken
+        };
+        let (further, last) = (take(&mut sorted.further.iter()), take(&mut sorted.last.iter()));
+        let (replaced, alone) = (take(&mut sorted.replaced.iter()), take(&mut sorted.alone.iter()));
+        let torn = take(&mut sorted.torn.iter());
+        self.collecting = true;
+        let spool = Arc::clone(&self.spool);
+        self.start(async move {
+            let names = [&further, &last, &replaced, &alone, &torn].into_iter().flatten().map(|item| item.entry.id);
+            let taken = names.collect();
+            let work = move || Ok::<_, std::io::Error>(carry_on(&spool, further, last, replaced, alone, torn));
+            let back = blocking(work).await.unwrap_or_default();
+            Collected { taken, back }.into()
+        });
+    }
+}
+
+/// Messages that were in hand for digests, and those of them that are left.
+pub struct Collected {
+    /// All of them.
+    pub taken: Vec<MessageId>,
+    /// Those that are still in the queue.
+    pub back: Vec<Waiting>,
+}
+
+impl From<Collected> for Step {
+    fn from(collected: Collected) -> Self {
+        Step::Collected(collected)
+    }
+}
+
+/// One that is sent as it is.
+fn released(item: Item) -> Waiting {
+    (Item { rest: None, ..item }, None)
+}
+
+/// One whose digest was not written. After some tries it goes by itself: the queue may be too full for anything else.
+fn put_off(mut item: Item) -> Waiting {
+    item.rest = match item.rest {
+        Some(rest) if rest.failed < TRIES => {
+            Some(Rest { until: Instant::now() + AGAIN, failed: rest.failed.saturating_add(1), ..rest })
+        }
+        _ => None,
+    };
+    (item, None)
+}
+
+fn trouble(id: &str, reason: String) {
+    Event::SpoolTrouble { id: id.into(), reason }.log();
+}
+
+/// Writes the digests of `items`.
+async fn collect(composer: Composer, items: Vec<Item>) -> Collected {
+    let taken = items.iter().map(|item| item.entry.id).collect();
+    let spool = Arc::clone(&composer.spool);
+    let sorted = blocking(move || Ok::<_, std::io::Error>(into_groups(&spool, items)));
+    // The pool refuses work only at the end of the program: all is found at the next start.
+    let (groups, mut back) = sorted.await.unwrap_or_default();
+    for (group, items) in groups {
+        back.append(&mut write(&composer, &group, items).await);
+    }
+    Collected { taken, back }
+}
+
+/// Messages by what they have in common, and those that can't be read now.
+fn into_groups(spool: &Spool, items: Vec<Item>) -> (BTreeMap<Group, Vec<Item>>, Vec<Waiting>) {
+    let (mut groups, mut back) = (BTreeMap::<Group, Vec<Item>>::new(), Vec::new());
+    for item in items {
+        match spool.open_message(&item.entry) {
+            Ok(stored) => groups.entry(Group::of(stored.meta)).or_default().push(item),
+            Err(error) => back.extend(unreadable(spool, item, error)),
+        }
+    }
+    (groups, back)
+}
+
+/// A message that can't be read goes its own way.
+fn unreadable(spool: &Spool, item: Item, error: SpoolError) -> Option<Waiting> {
+    if let SpoolError::Damaged(reason) = error {
+        spool.set_aside(&item.entry, &reason);
+        return None;
+    }
+    trouble(item.entry.id.as_str(), error.to_string());
+    Some(released(item))
+}
+
+/// Writes as many digests as the messages of a group need. Returns those that are still in the queue.
+async fn write(composer: &Composer, group: &Group, items: Vec<Item>) -> Vec<Waiting> {
+    let mut back = Vec::new();
+    let mut rest = items;
+    while rest.len() > 1 {
+        let (used, _, limit) = composer.spool.usage_now();
+        // While it is written, the digest is there beside its messages.
+        let room = DEFAULT_LIMIT.max(limit.saturating_sub(used) / 2);
+        match composer.write(group, &rest, room).await {
+            Ok(written) => {
+                let later = rest.split_off(written.count.min(rest.len()));
+                let (alone, replaced): (Vec<_>, Vec<_>) = std::mem::replace(&mut rest, later)
+                    .into_iter()
+                    .enumerate()
+                    .partition(|(index, _)| written.alone.contains(index));
+                let strip = |items: Vec<(usize, Item)>| items.into_iter().map(|(_, item)| item).collect::<Vec<_>>();
+                let (alone, replaced) = (strip(alone), strip(replaced));
+                if written.mails.is_empty() {
+                    back.extend(alone.into_iter().chain(replaced).map(released));
+                    continue;
+                }
+                let (spool, mails) = (Arc::clone(&composer.spool), written.entries());
+                let done = blocking(move || Ok::<_, std::io::Error>(replace(&spool, mails, replaced, alone)));
+                // Refused only at the end of the program: all is found at the next start.
+                let Ok((mails, mut left)) = done.await else { return back };
+                back.append(&mut left);
+                written.announce(&composer.desk, &mails, &group.device);
+            }
+            Err(Trouble::Message(index, error)) if index < rest.len() => {
+                let item = rest.remove(index);
+                let spool = Arc::clone(&composer.spool);
+                let left = blocking(move || Ok::<_, std::io::Error>(unreadable(&spool, item, error)));
+                back.extend(left.await.unwrap_or_default());
+            }
+            Err(error) => {
+                let name = &group.device;
+                trouble("", format!("the digest of device '{name}' can't be queued, so it is tried again: {error}"));
+                back.extend(rest.drain(..).map(put_off));
+            }
+        }
+    }
+    back.extend(rest.into_iter().map(released));
+    back
+}
+
+/// Takes out of the queue what a digest holds, and lets go what it only lists. Returns the mails of the digest that may be
+/// sent now, and the messages that are left.
+fn replace(spool: &Spool, mails: Vec<Entry>, replaced: Vec<Item>, alone: Vec<Item>) -> (Vec<Entry>, Vec<Waiting>) {
+    let last = mails.last().map(|mail| mail.id);
+    let (last, further): (Vec<Entry>, Vec<Entry>) = mails.into_iter().partition(|mail| Some(mail.id) == last);
+    let name = last.first().map(|mail| mail.id.to_string()).unwrap_or_default();
+    match remove(spool, (further.clone(), last.clone()), &name, replaced) {
+        Ok(mails) => (mails, alone.into_iter().map(|item| let_go(spool, item)).collect()),
+        Err(mut left) => {
+            left.extend(alone.into_iter().map(put_off));
+            (Vec::new(), left)
+        }
+    }
+}
+
+/// Removes the messages that a digest holds; its `mails` are those that are not the last, and the last. `Err` with the
+/// messages, when they have to stay and the digest was taken back.
+fn remove(
+    spool: &Spool,
+    (further, last): (Vec<Entry>, Vec<Entry>),
+    name: &str,
+    replaced: Vec<Item>,
+) -> Result<Vec<Entry>, Vec<Waiting>> {
+    let entries: Vec<Entry> = replaced.iter().map(|item| item.entry.clone()).collect();
+    match spool.replace(&entries, further.clone(), last.clone()) {
+        Ok((mails, failed)) => {
+            for item in &replaced {
+                Event::Collected { id: item.entry.id.to_string(), digest: name.into() }.log();
+            }
+            if let Some((count, error)) = failed {
+                let reason = "are in it but can't be removed, and would be sent again after a restart";
+                trouble(name, format!("{count} messages {reason}: {error}"));
+            }
+            Ok(mails)
+        }
+        Err(error) => {
+            trouble(name, format!("the digest can't be moved to safe_spool, so its messages wait: {error}"));
+            // The one that says that the digest is complete goes first.
+            for mail in last.iter().chain(&further) {
+                if let Err(error) = spool.remove(mail) {
+                    trouble(
+                        mail.id.as_str(),
+                        format!("it can't be removed, and would be sent after a restart: {error}"),
+                    );
+                }
+            }
+            Err(replaced.into_iter().map(put_off).collect())
+        }
+    }
+}
+
+/// Notes that a message is sent by itself.
+fn let_go(spool: &Spool, mut item: Item) -> Waiting {
+    let note = Note::Alone(clock::now());
+    if let Err(error) = spool.record(&item.entry, &note) {
+        trouble(item.entry.id.as_str(), error.to_string());
+        item.unsaved.push(note);
+    }
+    released(item)
+}
+
+/// Does what an earlier run was cut off from.
+fn carry_on(
+    spool: &Spool,
+    further: Vec<Item>,
+    last: Vec<Item>,
+    replaced: Vec<Item>,
+    alone: Vec<Item>,
+    torn: Vec<Item>,
+) -> Vec<Waiting> {
+    for item in torn {
+        let id = item.entry.id;
+        match spool.remove(&item.entry) {
+            Ok(()) => Event::Removed { id: id.to_string() }.log(),
+            Err(error) => trouble(id.as_str(), format!("the rest of a digest can't be removed: {error}")),
+        }
+    }
+    let mut back: Vec<Waiting> = alone.into_iter().map(|item| let_go(spool, item)).collect();
+    let entries = |items: &[Item]| items.iter().map(|item| item.entry.clone()).collect::<Vec<Entry>>();
+    let name = last.first().map(|item| item.entry.id.to_string()).unwrap_or_default();
+    match remove(spool, (entries(&further), entries(&last)), &name, replaced) {
+        Ok(mails) => {
+            for mut item in further.into_iter().chain(last) {
+                if let Some(mail) = mails.iter().find(|mail| mail.id == item.entry.id) {
+                    item.entry.place = mail.place;
+                }
+                back.push((item, None));
+            }
+        }
+        Err(left) => back.extend(left),
+    }
+    back
+}
