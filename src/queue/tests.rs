@@ -13,6 +13,7 @@ mod books;
 mod faults;
 mod leavings;
 mod machine;
+mod replacing;
 mod replay;
 
 fn relay(dir: &Path, durability: Durability, limit: u64) -> Relay {
