@@ -85,7 +85,11 @@ impl Bench {
         assert!(sorted.alone.is_empty() || sorted.alone.contains(&self.alone.id));
         let left = self.spool.recover();
         assert_eq!(books(&self.spool), on_disk(self.dir.path()));
-        found.into_iter().filter(|(e, _)| left.iter().any(|l| l.id == e.id)).map(|(e, m)| (e.id, m.marks.replaces)).collect()
+        found
+            .into_iter()
+            .filter(|(e, _)| left.iter().any(|l| l.id == e.id))
+            .map(|(e, m)| (e.id, m.marks.replaces))
+            .collect()
     }
 
     /// How often each of the messages will be sent: by itself, and in a digest.
