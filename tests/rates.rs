@@ -313,6 +313,7 @@ async fn files_are_attached_whole_and_large_ones_come_by_themselves() {
     let times = |subject: &str| subjects.iter().filter(|found| *found == subject).count();
     assert_eq!((times("film"), times("Pump house: 5 messages (1 of 2)")), (1, 1), "{subjects:?}");
     assert_eq!((times("Pump house: 5 messages (2 of 2)"), messages.len()), (1, 4), "{subjects:?}");
+    assert!(subjects.iter().position(|s| s.contains("1 of 2")) < subjects.iter().position(|s| s.contains("2 of 2")));
     let all: String = messages.iter().filter(|message| is_digest(message)).map(Message::text).collect();
     for (file, count) in [("message-2.eml", 1), ("message-4.eml", 1), ("message-5.eml", 1)] {
         assert_eq!(all.matches(&format!("filename=\"{file}\"")).count(), count, "{file}");

@@ -72,7 +72,11 @@ impl Written {
     }
 
     /// Hands the mails to the dispatcher, as they lie now. One that is not in `entries` was taken back.
-    pub fn announce(self, desk: &Desk, entries: &[Entry], device: &str) {
+    pub fn announce(mut self, desk: &Desk, entries: &[Entry], device: &str) {
+        // People read them in this order.
+        if let Some(first) = self.mails.pop() {
+            self.mails.insert(0, first);
+        }
         for (entry, meta) in self.mails {
             let Some(entry) = entries.iter().find(|now| now.id == entry.id) else { continue };
             let messages = meta.marks.replaces.as_ref().map_or(0, |replaces| replaces.of.len());

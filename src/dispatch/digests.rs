@@ -16,6 +16,8 @@ use crate::report::Event;
 use crate::report::digest::DEFAULT_LIMIT;
 use crate::system::clock;
 
+/// How late a digest is written: those of its messages that came through a start of the system know their time less well.
+const GRACE: Duration = Duration::from_secs(2);
 /// How long messages wait whose digest could not be written.
 const AGAIN: Duration = Duration::from_secs(60);
 /// How often that is tried before they are sent as they are.
@@ -48,7 +50,7 @@ impl Dispatch {
     /// When the next digest is to be written.
     pub(super) fn next_digest(&self) -> Option<Instant> {
         let next = || self.queues.all().filter_map(|(_, queue)| queue.next_digest()).min();
-        if self.is_collecting() { None } else { next() }
+        if self.is_collecting() { None } else { next().map(|at| at + GRACE) }
     }
 
     /// Whether no digest may be begun: a part of its messages may not be at hand.
@@ -58,17 +60,11 @@ impl Dispatch {
 
     /// Begins the digests whose time has come.
     pub(super) fn collect(&mut self) {
-        if self.is_collecting() {
-            return;
-        }
         let now = Instant::now();
-        let mut items = Vec::new();
-        for (route, _) in self.queues.all().map(|(route, queue)| (route, queue.next_digest())).collect::<Vec<_>>() {
-            items.append(&mut self.queues.of(route).take_digests(now));
-        }
-        if items.is_empty() {
+        if self.next_digest().is_none_or(|at| at > now) {
             return;
         }
+        let items = self.queues.take_digests(now);
         self.collecting = true;
         items.iter().for_each(|item| self.take_in_hand(&item.entry));
         let composer = Composer {

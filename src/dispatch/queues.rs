@@ -63,6 +63,13 @@ impl Queues {
         self.general.take(id).or_else(|| self.others.iter_mut().find_map(|schedule| schedule.take(id)))
     }
 
+    /// As [`Schedule::take_digests`].
+    pub fn take_digests(&mut self, now: Instant) -> Vec<Item> {
+        let mut taken = self.general.take_digests(now);
+        taken.extend(self.others.iter_mut().flat_map(|schedule| schedule.take_digests(now)));
+        taken
+    }
+
     /// As [`Schedule::take_where`]; `limit` is for all together.
     pub fn take_where(&mut self, limit: usize, fits: impl Fn(&Item) -> bool) -> Vec<Waiting> {
         let mut taken = self.general.take_where(limit, &fits);

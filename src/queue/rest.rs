@@ -11,6 +11,8 @@ use crate::system::clock;
 
 /// Up to here a time needs no date.
 const NEAR: Duration = Duration::from_secs(20 * 3600);
+/// The longest rest: that of a digest of a week, and no clock is more exact than this.
+const LONGEST: Duration = Duration::from_secs(7 * 86_400 + 60);
 
 /// The rest of one message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,17 +51,18 @@ impl Item {
     #[must_use]
     pub fn resting(mut self, meta: &Meta, state: &State, now: Instant) -> Self {
         let (Some(over), Some(undated)) = (&meta.marks.over, &meta.undated) else { return self };
-        self.rested = over.until.saturating_sub(Duration::from_secs(undated.uptime));
+        self.rested = over.until.saturating_sub(Duration::from_secs(undated.uptime)).min(LONGEST);
         // Somebody has it already, or it was asked for: it goes on by itself.
         if state.alone || state.attempts > 0 {
             return self;
         }
-        let left = match self.uptime {
-            Some(_) => over.until.saturating_sub(clock::since_boot()),
-            None => self.rested.saturating_sub(self.age().unwrap_or_else(|| self.since.elapsed())),
+        let until = match self.uptime {
+            // The very same moment for all of a digest.
+            Some(_) => clock::moment(over.until).min(now + self.rested),
+            None => now + self.rested.saturating_sub(self.age().unwrap_or_else(|| self.since.elapsed())),
         };
-        if over.digest || !left.is_zero() {
-            self.rest = Some(Rest { until: now + left.min(self.rested), digest: over.digest, failed: 0 });
+        if over.digest || until > now {
+            self.rest = Some(Rest { until, digest: over.digest, failed: 0 });
         }
         self
     }
@@ -91,7 +94,7 @@ mod tests {
         let entry = Entry { id: "0123456789".parse().unwrap(), place: Place::Spool, arrived: meta.arrived, size: 1 };
         let item = Item { uptime, ..Item::new(entry, now) }.resting(meta, &state, now);
         assert_eq!(item.rested, Duration::from_secs(900));
-        item.rest.map(|rest| (rest.until - now).as_secs())
+        item.rest.map(|rest| rest.until.saturating_duration_since(now).as_secs())
     }
 
     #[test]

@@ -260,7 +260,7 @@ impl Event {
             Self::Deferred { id, to, account, tls, reason, next } => Line::new("deferred")
                 .add("id", id)
                 .address("to", to)
-                .add("account", account)
+                .optional("account", account)
                 .tls(tls.as_ref())
                 .add("next", format_args!("{}s", next.as_secs()))
                 .add("text", reason),

@@ -1,7 +1,7 @@
 //! The wall clock, which on a router without a battery is wrong until NTP has set it.
 
-use std::sync::OnceLock;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// 2026-01-01: the program did not exist before, so an earlier clock is wrong.
 pub const EARLIEST: i64 = 1_767_225_600;
@@ -38,6 +38,22 @@ pub fn since_boot() -> Duration {
 /// The same in whole seconds.
 pub fn uptime() -> u64 {
     since_boot().as_secs()
+}
+
+/// The moment at which it will be so long since the system was started; the same for the same time, whenever it is asked.
+pub fn moment(since_boot_then: Duration) -> Instant {
+    static KNOWN: Mutex<Option<(Instant, Duration)>> = Mutex::new(None);
+    let now = (Instant::now(), since_boot());
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    // The two clocks differ by the time asleep.
+    let awake = |(at, up): &(Instant, Duration)| {
+        let passed = (now.0.saturating_duration_since(*at), now.1.saturating_sub(*up));
+        passed.0.abs_diff(passed.1) < Duration::from_secs(1)
+    };
+    let (at, up) = known.filter(awake).unwrap_or(now);
+    *known = Some((at, up));
+    let ahead = at.checked_add(since_boot_then.saturating_sub(up)).unwrap_or(at);
+    ahead.checked_sub(up.saturating_sub(since_boot_then)).unwrap_or(at)
 }
 
 /// What tells this start of the system from all others; empty when the kernel does not say.
@@ -93,6 +109,17 @@ mod tests {
         assert!(age(EARLIEST).is_some());
         assert_eq!(age(now() + 3600), Some(0));
     }
+
+    #[test]
+    fn a_time_since_the_start_is_always_the_same_moment() {
+        let (now, up) = (Instant::now(), since_boot());
+        let hour = Duration::from_secs(3600);
+        assert_eq!(moment(up + hour), moment(up + hour));
+        assert_eq!(moment(up + hour) - moment(up), hour);
+        assert!(moment(up + hour).saturating_duration_since(now).abs_diff(hour) < Duration::from_secs(2));
+        assert!(moment(Duration::ZERO) <= Instant::now() && moment(Duration::MAX) >= now - hour);
+    }
+
     #[test]
     fn a_moment_of_this_run_is_known_by_the_clock_of_now() {
         assert!((at_uptime(uptime()) - now()).abs() <= 1);

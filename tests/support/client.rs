@@ -1,11 +1,11 @@
 //! The device on the LAN: raw bytes, sent as the test wants, whether or not they are SMTP.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::{TlsConnector, TlsStream};
 
@@ -61,6 +61,17 @@ impl Client {
         let tcp = TcpStream::connect(addr).await.unwrap_or_else(|error| panic!("connect to {addr}: {error}"));
         tcp.set_nodelay(true).expect("TCP_NODELAY");
         Client { stream: Stream::Plain(tcp), buffer: Vec::new(), limit: Duration::from_secs(30) }
+    }
+
+    /// Connects from this address of the machine, as a device of its own, and reads the greeting.
+    pub async fn greeted_from(source: IpAddr, addr: SocketAddr) -> Client {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.bind(SocketAddr::new(source, 0)).unwrap_or_else(|error| panic!("bind to {source}: {error}"));
+        let tcp = socket.connect(addr).await.unwrap_or_else(|error| panic!("connect to {addr}: {error}"));
+        tcp.set_nodelay(true).expect("TCP_NODELAY");
+        let mut client = Client { stream: Stream::Plain(tcp), buffer: Vec::new(), limit: Duration::from_secs(30) };
+        client.expect(220).await;
+        client
     }
 
     /// Connects and reads the greeting, which has to be 220.
