@@ -51,8 +51,9 @@ impl Replacements {
             sorted.alone.extend(alone);
         }
         for (id, replaces) in self.0.iter().filter(|(_, replaces)| !replaces.last) {
-            // Once a digest is complete all its messages go, before anything of it is sent.
-            if replaces.of.iter().any(|of| is_there(of) && !sorted.replaced.contains(of)) {
+            // Nothing is removed before a digest is complete. If only some are there, the others could not be removed, and
+            // this mail may be all that is left of them.
+            if replaces.of.iter().all(|of| is_there(of) && !sorted.replaced.contains(of)) {
                 sorted.torn.insert(*id);
             } else if replaces.of.iter().any(|of| sorted.replaced.contains(of)) {
                 sorted.further.insert(*id);
@@ -158,6 +159,8 @@ mod tests {
             (id(102), mail(&[5], &[], false)),
             // Complete long ago: its last mail has been sent.
             (id(103), mail(&[6], &[], false)),
+            // The same, but a message that is in it could not be removed.
+            (id(105), mail(&[6, 5], &[], false)),
             // Complete, nothing left to do.
             (id(104), mail(&[7, 8], &[9], true)),
         ]);
