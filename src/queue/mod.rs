@@ -32,7 +32,7 @@ pub use ledger::Wear;
 pub use marks::{Marks, Over, Replaces};
 pub use record::{Meta, Undated};
 pub use recovery::{Found, Listed};
-pub use replace::{Replacements, Sorted};
+pub use replace::{Replacements, Sorted, Unremoved};
 pub use rest::Rest;
 pub use schedule::Schedule;
 pub use spool::{Entry, Place, Spool};

@@ -13,6 +13,9 @@ use super::marks::Replaces;
 use super::record::Meta;
 use super::spool::{Entry, Place, Spool};
 
+/// How many messages could not be removed, with the reason of the first; `None` when all were.
+pub type Unremoved = Option<(usize, SpoolError)>;
+
 /// The digests that an earlier run left, as they are found while the queue is read.
 #[derive(Debug, Default)]
 pub struct Replacements(Vec<(MessageId, Replaces)>);
@@ -75,7 +78,7 @@ impl Spool {
         messages: &[Entry],
         further: Vec<Entry>,
         last: Vec<Entry>,
-    ) -> Result<(Vec<Entry>, Option<(usize, SpoolError)>), SpoolError> {
+    ) -> Result<(Vec<Entry>, Unremoved), SpoolError> {
         let in_safety = messages.iter().any(|message| self.place_of(message) == Place::Safe);
         let mut mails = Vec::with_capacity(further.len() + last.len());
         for piece in [further, last] {
@@ -96,9 +99,9 @@ impl Spool {
 
     /// Takes many messages out of the queue, with one sync of each directory for all. Returns how many could not be
     /// removed, and why the first of them: they would come back at the next start.
-    fn remove_all(&self, entries: &[Entry]) -> Option<(usize, SpoolError)> {
+    fn remove_all(&self, entries: &[Entry]) -> Unremoved {
         let _still = self.nothing_moves();
-        let mut failed: Option<(usize, SpoolError)> = None;
+        let mut failed: Unremoved = None;
         let mut fail = |count: usize, error: SpoolError| {
             failed = Some(match failed.take() {
                 Some((before, first)) => (before.saturating_add(count), first),
