@@ -261,7 +261,7 @@ async fn device_by_recipient_by_rate_by_account() {
         assert_eq!(found[0].recipients, row.gets, "{subject}");
         assert_eq!(found[0].header("From").as_deref(), Some(row.from), "{subject}");
     }
-    let devices = asked(&relay, "devices").await;
+    let devices = asked(&relay, "devices").await["devices"].take();
     let rate = |client: u8| {
         let ip = format!("127.0.0.{client}");
         devices.as_array().unwrap().iter().find(|device| device["client"] == json!(ip)).expect("a device")["rate"]

@@ -86,7 +86,7 @@ fn assert_each_once(provider: &Provider, count: usize) {
 }
 
 async fn rate_of(relay: &Relay) -> Value {
-    asked(relay, "devices").await.as_array().expect("devices")[0]["rate"].clone()
+    asked(relay, "devices").await["devices"].as_array().expect("devices")[0]["rate"].clone()
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use super::transaction::send;
 use super::verdict::{Outcome, Trouble, TroubleKind, Verdict};
 use crate::config::{Account, TlsMode};
 use crate::message::{Envelope, Facts, Repair, date, is_address};
-use crate::queue::{Meta, Stored};
+use crate::queue::{Marks, Meta, Stored};
 use crate::report::TlsFacts;
 use crate::report::letter::{Head, fill, part};
 use crate::system::{clock, interfaces, random_id, task};
@@ -203,6 +203,6 @@ fn letter(account: &Account, hostname: &str, to: &str) -> Result<Stored, String>
     let repaired =
         repair.finish(&facts, &mut body).map_err(|refusal| format!("the test mail can't be made: {refusal}"))?;
     let (client, form) = ("local".to_string(), repaired.form);
-    let meta = Meta { envelope, form, arrived: now, client, notice: false, undated: None };
+    let meta = Meta { envelope, form, arrived: now, client, notice: false, undated: None, marks: Marks::default() };
     Ok(Stored::in_memory(repaired.header, body, meta))
 }

@@ -206,7 +206,7 @@ fn examples() -> Vec<String> {
 #[test]
 fn the_examples_for_people_do_what_they_say() {
     let policies: Vec<Policies> = examples().iter().map(|text| Policies::new(&settings(text))).collect();
-    let [plc, scanner, camera] = policies.as_slice() else { panic!("three examples") };
+    let [_, plc, scanner, camera] = policies.as_slice() else { panic!("four examples") };
     let device = plc.device(ip("192.168.1.20"), None, None);
     let said = |address: &str| vec![address.to_string()];
     let staff = plc.recipients(device, &said("alarm@plant.local")).unwrap();
