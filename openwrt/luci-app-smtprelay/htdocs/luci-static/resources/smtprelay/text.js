@@ -1,0 +1,175 @@
+'use strict';
+'require baseclass';
+
+/*
+ * Values as people read them. Whatever came from a device is made harmless here: it may hold control characters and
+ * signs that turn the direction of writing.
+ */
+
+/** Signs without a shape of their own, and those that turn or hide what stands beside them. */
+const INVISIBLE = /[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]/g;
+const DAY = 86400;
+
+/**
+ * The date as numbers, so that days can be compared.
+ *
+ * @param {Date} date a time
+ * @returns {string} year, month, day
+ */
+function dayOf(date) {
+	return `${date.getFullYear()}-${date.getMonth()}-${date.getDate()}`;
+}
+
+return baseclass.extend({
+	/**
+	 * Text of a device as it may be shown.
+	 *
+	 * @param {unknown} value the text
+	 * @param {number} [limit] characters at most
+	 * @returns {string} one line without invisible signs
+	 */
+	plain(value, limit) {
+		const text = String(value ?? '').replace(INVISIBLE, '\u00b7');
+		const most = limit || 200;
+
+		return (text.length > most) ? `${text.slice(0, most - 1)}\u2026` : text;
+	},
+
+	/**
+	 * Several lines of such text.
+	 *
+	 * @param {unknown} value the text
+	 * @returns {string} the text with its line ends and nothing else that can't be seen
+	 */
+	lines(value) {
+		return String(value ?? '').replace(/\r\n?/g, '\n').split('\n')
+			.map((line) => line.replace(/\t/g, ' ').replace(INVISIBLE, '\u00b7')).join('\n');
+	},
+
+	/**
+	 * A point in time: the hour if it was today, else with its date.
+	 *
+	 * @param {number | null | undefined} seconds since 1970
+	 * @param {Date} [now] the present
+	 * @returns {string} the time, '–' if there is none
+	 */
+	time(seconds, now) {
+		if (!seconds)
+			return '\u2013';
+
+		const date = new Date(seconds * 1000);
+		const hour = date.toLocaleTimeString(undefined, { hour: '2-digit', minute: '2-digit' });
+
+		return (dayOf(date) == dayOf(now || new Date())) ? hour : `${this.date(seconds)} ${hour}`;
+	},
+
+	/**
+	 * A day.
+	 *
+	 * @param {number} seconds since 1970
+	 * @returns {string} its date
+	 */
+	date(seconds) {
+		return new Date(seconds * 1000).toLocaleDateString(undefined, { year: 'numeric', month: '2-digit', day: '2-digit' });
+	},
+
+	/**
+	 * A length of time in its largest unit.
+	 *
+	 * @param {number} seconds how long
+	 * @returns {string} such as '5 minutes'
+	 */
+	duration(seconds) {
+		const whole = Math.max(0, Math.round(seconds));
+		const units = [
+			[ DAY, (/** @type {number} */ n) => N_(n, '%d day', '%d days') ],
+			[ 3600, (/** @type {number} */ n) => N_(n, '%d hour', '%d hours') ],
+			[ 60, (/** @type {number} */ n) => N_(n, '%d minute', '%d minutes') ]
+		];
+
+		for (const [ size, words ] of /** @type {[number, (n: number) => string][]} */ (units)) {
+			if (whole >= size) {
+				const count = Math.round(whole / size);
+
+				return words(count).format(count);
+			}
+		}
+
+		return N_(whole, '%d second', '%d seconds').format(whole);
+	},
+
+	/**
+	 * A number of bytes.
+	 *
+	 * @param {number} bytes how many
+	 * @returns {string} such as '1.5 MB'
+	 */
+	size(bytes) {
+		let value = bytes;
+
+		for (const unit of [ 'B', 'KB', 'MB' ]) {
+			if (value < 1024)
+				return `${(unit == 'B' || value >= 10) ? Math.round(value) : value.toFixed(1)} ${unit}`;
+
+			value /= 1024;
+		}
+
+		return `${value.toFixed(1)} GB`;
+	},
+
+	/**
+	 * Whether a connection was protected at all.
+	 *
+	 * @param {string | null | undefined} tls version of TLS as the daemon tells it
+	 * @returns {boolean} false for none
+	 */
+	isProtected(tls) {
+		return !!tls && tls != 'none';
+	},
+
+	/**
+	 * How a connection was protected.
+	 *
+	 * @param {string | null | undefined} tls its version; empty: not at all
+	 * @param {string | null | undefined} verified how the certificate was checked
+	 * @returns {string} such as 'TLS 1.3, verified'
+	 */
+	protection(tls, verified) {
+		if (!this.isProtected(tls))
+			return _('no TLS');
+
+		// As the library of the daemon names it: TLSv1.3.
+		const version = String(tls).replace(/^TLSv/, 'TLS ');
+
+		switch (verified) {
+		case 'ca':
+		case 'yes':
+			return _('%s, verified').format(version);
+		case 'fingerprint':
+			return _('%s, verified by its fingerprint').format(version);
+		default:
+			return _('%s, not verified').format(version);
+		}
+	},
+
+	/**
+	 * The word for what came of a message.
+	 *
+	 * @param {string} outcome delivered, failed, refused, rejected
+	 * @returns {string} the word
+	 */
+	outcome(outcome) {
+		switch (outcome) {
+		case 'delivered':
+			return _('delivered');
+		case 'failed':
+			return _('failed');
+		case 'refused':
+			return _('refused');
+		case 'rejected':
+			return _('rejected');
+		default:
+			return outcome;
+		}
+	}
+});

@@ -1,0 +1,303 @@
+'use strict';
+'require baseclass';
+'require smtprelay.text as text';
+
+/*
+ * Pieces of pages. LuCI's E() takes a string for HTML unless it stands in an array, so here all text stands in arrays.
+ */
+
+const SVG = 'http://www.w3.org/2000/svg';
+
+/** Colours of the themes, and what is taken where a theme has none. */
+const COLOURS = /** @type {Record<string, string>} */ ({
+	good: 'var(--success-color-high, #46a546)',
+	warning: 'var(--warn-color-high, #c09853)',
+	bad: 'var(--error-color-high, #c43c35)',
+	neutral: 'var(--text-color-medium, #777777)'
+});
+
+/** Classes of LuCI's boxes for messages. */
+const BOXES = /** @type {Record<string, string>} */ ({
+	good: 'alert-message success',
+	warning: 'alert-message warning',
+	bad: 'alert-message error',
+	neutral: 'alert-message'
+});
+
+/** Signs of the steps of a test. */
+const SIGNS = /** @type {Record<string, string[]>} */ ({
+	ok: [ '\u2713', 'good' ],
+	failed: [ '\u2717', 'bad' ],
+	running: [ '\u2026', 'warning' ],
+	pending: [ '\u00b7', 'neutral' ],
+	skipped: [ '\u2013', 'neutral' ]
+});
+
+/** Days that the chart shows. */
+const DAYS = 14;
+const DAY = 86400;
+
+/**
+ * An element of a drawing.
+ *
+ * @param {string} name its name
+ * @param {Record<string, string | number>} attributes its attributes
+ * @param {Node[]} [children] what is inside
+ * @returns {SVGElement} the element
+ */
+function svg(name, attributes, children) {
+	const node = /** @type {SVGElement} */ (document.createElementNS(SVG, name));
+
+	for (const key of Object.keys(attributes))
+		node.setAttribute(key, String(attributes[key]));
+
+	(children || []).forEach((child) => node.appendChild(child));
+
+	return node;
+}
+
+/**
+ * Text within a drawing.
+ *
+ * @param {string} name of the element
+ * @param {Record<string, string | number>} attributes its attributes
+ * @param {string} content the text
+ * @returns {SVGElement} the element
+ */
+function svgText(name, attributes, content) {
+	return svg(name, attributes, [ document.createTextNode(content) ]);
+}
+
+return baseclass.extend({
+	/** How an error or success is coloured. */
+	colours: COLOURS,
+
+	/**
+	 * A small coloured word.
+	 *
+	 * @param {Smtprelay.Badge} badge what it says
+	 * @returns {HTMLElement} the word
+	 */
+	badge(badge) {
+		return E('span', {
+			'class': 'smtprelay-badge',
+			'data-level': badge.level,
+			'title': badge.title || null,
+			'style': `display:inline-block;border:1px solid ${COLOURS[badge.level]};color:${COLOURS[badge.level]};border-radius:3px;padding:0 .4em;margin:0 .3em .2em 0`
+		}, [ badge.label ]);
+	},
+
+	/**
+	 * A box with a sentence, and what to do about it.
+	 *
+	 * @param {Smtprelay.Health} health what it says
+	 * @returns {HTMLElement} the box
+	 */
+	box(health) {
+		return E('div', { 'class': BOXES[health.level], 'data-level': health.level }, [
+			E('div', [ health.text ]),
+			health.remedy ? E('div', { 'style': 'margin-top:.3em' }, [ health.remedy ]) : ''
+		]);
+	},
+
+	/**
+	 * A table that becomes a list of cards on a phone.
+	 *
+	 * @param {string[]} titles of the columns
+	 * @param {(Node | string)[][][]} rows cells of each row, each a list of text and elements
+	 * @param {string} empty what is shown without rows
+	 * @returns {HTMLElement} the table
+	 */
+	table(titles, rows, empty) {
+		const head = E('tr', { 'class': 'tr table-titles' }, titles.map((title) => E('th', { 'class': 'th' }, [ title ])));
+		const cells = (/** @type {(Node | string)[][]} */ row) => row.map((cell, i) =>
+			E('td', { 'class': 'td', 'data-title': titles[i] || null, 'style': 'overflow-wrap:anywhere' }, cell));
+		const body = rows.map((row) => E('tr', { 'class': 'tr' }, cells(row)));
+
+		if (!rows.length)
+			body.push(E('tr', { 'class': 'tr placeholder' }, [ E('td', { 'class': 'td' }, [ E('em', [ empty ]) ]) ]));
+
+		return E('table', { 'class': 'table' }, [ head ].concat(body));
+	},
+
+	/**
+	 * A part of a page.
+	 *
+	 * @param {string} title its title
+	 * @param {(Node | string)[]} children what is in it
+	 * @returns {HTMLElement} the part
+	 */
+	section(title, children) {
+		return E('div', { 'class': 'cbi-section' }, [ E('h3', [ title ]), ...children ]);
+	},
+
+	/**
+	 * A line of a form.
+	 *
+	 * @param {string} title what is asked
+	 * @param {HTMLElement} field where it is answered
+	 * @param {(Node | string)[]} [help] what to know about it
+	 * @returns {HTMLElement} the line
+	 */
+	field(title, field, help) {
+		return E('div', { 'class': 'cbi-value' }, [
+			E('label', { 'class': 'cbi-value-title', 'for': field.id || null }, [ title ]),
+			E('div', { 'class': 'cbi-value-field' }, [
+				field,
+				(help && help.length) ? E('div', { 'class': 'cbi-value-description' }, help) : ''
+			])
+		]);
+	},
+
+	/**
+	 * A link that leaves the router; only to pages with TLS.
+	 *
+	 * @param {string} url where it leads
+	 * @param {string} label its text
+	 * @returns {HTMLElement | string} the link, or the text alone
+	 */
+	link(url, label) {
+		return /^https:\/\/[\u0021-\u007e]+$/.test(url)
+			? E('a', { 'href': url, 'target': '_blank', 'rel': 'noopener noreferrer' }, [ label ])
+			: label;
+	},
+
+	/**
+	 * The steps of a test mail.
+	 *
+	 * @param {Smtprelay.Step[]} steps the steps
+	 * @returns {HTMLElement} a list of them
+	 */
+	chain(steps) {
+		const titles = /** @type {Record<string, string>} */ ({
+			clock: _('Clock'),
+			uplink: _('Uplink'),
+			dns: _('DNS'),
+			tcp: _('TCP'),
+			tls: _('TLS'),
+			login: _('Login'),
+			accepted: _('Accepted')
+		});
+
+		return E('div', { 'class': 'smtprelay-chain' }, steps.map((step) => {
+			const [ sign, level ] = SIGNS[step.state] || SIGNS.pending;
+
+			return E('div', { 'data-step': step.step, 'data-state': step.state, 'style': 'display:flex;gap:.6em;margin:.2em 0' }, [
+				E('strong', { 'style': `color:${COLOURS[level]};min-width:1.2em;text-align:center` }, [ sign ]),
+				E('span', { 'style': 'min-width:6em;font-weight:bold' }, [ titles[step.step] || text.plain(step.step) ]),
+				E('span', { 'style': 'flex:1;overflow-wrap:anywhere' }, [
+					text.plain(step.text, 400),
+					step.remedy ? E('div', { 'style': `color:${COLOURS.bad}` }, [ text.plain(step.remedy, 400) ]) : ''
+				])
+			]);
+		}));
+	},
+
+	/**
+	 * What was said between the gateway and the provider.
+	 *
+	 * @param {string[]} lines the lines
+	 * @returns {HTMLElement} the text
+	 */
+	transcript(lines) {
+		return E('pre', { 'style': 'max-height:20em;overflow:auto;white-space:pre-wrap;overflow-wrap:anywhere' }, [
+			text.lines(lines.join('\n'))
+		]);
+	},
+
+	/**
+	 * Mails a day, drawn.
+	 *
+	 * @param {Smtprelay.Day[]} days what was counted, newest first
+	 * @param {number} now seconds since 1970
+	 * @param {number} waiting messages that wait now
+	 * @returns {HTMLElement} the chart with its legend
+	 */
+	chart(days, now, waiting) {
+		const kinds = [
+			[ 'delivered', _('delivered'), COLOURS.good ],
+			[ 'failed', _('failed'), COLOURS.bad ],
+			[ 'refused', _('refused'), COLOURS.warning ]
+		];
+		const today = Math.floor(now / DAY) * DAY;
+		/** @type {Smtprelay.Day[]} */
+		const shown = [];
+
+		for (let ago = DAYS - 1; ago >= 0; ago--) {
+			const day = today - ago * DAY;
+
+			shown.push(days.find((counted) => counted.day == day) || { day: day, accepted: 0, delivered: 0, failed: 0, refused: 0 });
+		}
+
+		const total = (/** @type {Smtprelay.Day} */ day) => day.delivered + day.failed + day.refused;
+		const most = Math.max(1, ...shown.map(total));
+		const width = 40;
+		/** @type {Node[]} */
+		const bars = [];
+
+		shown.forEach((day, i) => {
+			let top = 110;
+
+			for (const [ key, label, colour ] of kinds) {
+				const count = day[/** @type {'delivered' | 'failed' | 'refused'} */ (key)];
+				const height = count * 100 / most;
+
+				top -= height;
+
+				if (count > 0) {
+					bars.push(svg('rect', { x: i * width + 4, y: top, width: width - 8, height: height, style: `fill:${colour}`, 'data-kind': key }, [
+						svgText('title', {}, `${this.utcDate(day.day)}: ${count} ${label}`)
+					]));
+				}
+			}
+
+			if (i % 3 == 1)
+				bars.push(svgText('text', { x: i * width + width / 2, y: 126, 'text-anchor': 'middle', 'font-size': 11, fill: 'currentColor' }, this.utcDate(day.day)));
+		});
+
+		const drawing = svg('svg', {
+			viewBox: `0 -2 ${DAYS * width} 132`, role: 'img', style: 'width:100%;max-width:700px;height:auto',
+			'aria-label': _('Mails a day')
+		}, [
+			svg('line', { x1: 0, y1: 110.5, x2: DAYS * width, y2: 110.5, stroke: 'currentColor', 'stroke-opacity': 0.4 }),
+			svgText('text', { x: 2, y: 9, 'font-size': 11, fill: 'currentColor', 'fill-opacity': 0.7 }, String(most))
+		].concat(/** @type {SVGElement[]} */ (bars)));
+
+		return E('div', [
+			drawing,
+			E('div', kinds.map(([ key, label, colour ]) => E('span', { 'style': 'margin-right:1.2em;white-space:nowrap' }, [
+				E('span', { 'style': `display:inline-block;width:.8em;height:.8em;margin-right:.3em;background:${colour}` }),
+				`${label}: ${shown.reduce((sum, day) => sum + day[/** @type {'delivered' | 'failed' | 'refused'} */ (key)], 0)}`
+			])).concat([ E('span', { 'style': 'white-space:nowrap' }, [ _('waiting now: %d').format(waiting) ]) ]))
+		]);
+	},
+
+	/**
+	 * A day of the counters, which are those of UTC.
+	 *
+	 * @param {number} seconds since 1970
+	 * @returns {string} day and month
+	 */
+	utcDate(seconds) {
+		return new Date(seconds * 1000).toLocaleDateString(undefined, { day: '2-digit', month: '2-digit', timeZone: 'UTC' });
+	},
+
+	/**
+	 * Replaces a part of the page, unless nothing has changed: what is selected or read there stays.
+	 *
+	 * @param {HTMLElement} place the part
+	 * @param {(Node | string)[]} children its new content
+	 */
+	replace(place, children) {
+		const fresh = E('div', children);
+
+		if (fresh.innerHTML === place.innerHTML)
+			return;
+
+		while (place.firstChild)
+			place.removeChild(place.firstChild);
+
+		while (fresh.firstChild)
+			place.appendChild(fresh.firstChild);
+	}
+});

@@ -1,0 +1,329 @@
+'use strict';
+'require baseclass';
+'require uci';
+'require ui';
+'require smtprelay.api as api';
+'require smtprelay.check as check';
+'require smtprelay.presets as presets';
+'require smtprelay.signin as signin';
+'require smtprelay.text as text';
+'require smtprelay.widgets as widgets';
+
+/*
+ * From nothing to a delivered test mail: an address, an app password, one button. Everything else comes from the preset
+ * of the provider.
+ */
+
+/** How long the service may take to start, in seconds. */
+const START_TIME = 25;
+
+/** Entries of the list of providers that are no presets. */
+const BY_ADDRESS = '';
+const OTHER = 'custom';
+
+/**
+ * A field for text.
+ *
+ * @param {string} id its name in the page
+ * @param {Record<string, unknown>} [attributes] more about it
+ * @returns {HTMLInputElement} the field
+ */
+function input(id, attributes) {
+	return E('input', Object.assign({ 'type': 'text', 'class': 'cbi-input-text', 'id': `smtprelay-${id}`, 'autocomplete': 'off' }, attributes));
+}
+
+/**
+ * A list to choose from.
+ *
+ * @param {string} id its name in the page
+ * @param {string[][]} choices values and labels
+ * @returns {HTMLSelectElement} the list
+ */
+function select(id, choices) {
+	return E('select', { 'class': 'cbi-input-select', 'id': `smtprelay-${id}` },
+		choices.map(([ value, label ]) => E('option', { 'value': value }, [ label ])));
+}
+
+return baseclass.extend({
+	/**
+	 * Writes the account, and whatever else is missing for it to work, into the settings.
+	 *
+	 * @param {string} name of the section; '' for a new one
+	 * @param {Smtprelay.Provider | null} provider the preset
+	 * @param {Smtprelay.Answers} answers what was typed in
+	 * @returns {string} name of the section
+	 */
+	store(name, provider, answers) {
+		const sections = uci.sections('smtprelay');
+		const accounts = sections.filter((section) => section['.type'] == 'account');
+		const relay = sections.find((section) => section['.type'] == 'relay');
+		const options = presets.options(provider, answers);
+
+		// How the file is shipped: an account that nobody has filled in.
+		for (const account of accounts)
+			if (!presets.isFilledIn(account) && account['.name'] != name)
+				uci.remove('smtprelay', account['.name']);
+
+		if (!relay)
+			uci.add('smtprelay', 'relay', 'main');
+		else if (relay.enabled != null && relay.enabled != '1')
+			uci.set('smtprelay', relay['.name'], 'enabled', '1');
+
+		if (!sections.some((section) => section['.type'] == 'listener')) {
+			uci.add('smtprelay', 'listener', 'lan');
+			uci.set('smtprelay', 'lan', 'interface', [ 'lan' ]);
+		}
+
+		if (name == '') {
+			name = presets.sectionName(provider, uci.sections('smtprelay').map((section) => section['.name']));
+			uci.add('smtprelay', 'account', name);
+		}
+
+		// A second try may be about another provider.
+		for (const option of [ 'provider', 'host', 'port', 'tls', 'region', 'username', 'from', 'auth', 'oauth', 'client_id', 'client_secret' ])
+			uci.set('smtprelay', name, option, options[option] ?? null);
+
+		return name;
+	},
+
+	/**
+	 * The wizard.
+	 *
+	 * @param {Smtprelay.Provider[]} providers all presets
+	 * @param {() => void} finished called when a test mail has arrived and the owner goes on
+	 * @returns {HTMLElement} its part of the page
+	 */
+	render(providers, finished) {
+		const chosen = select('provider', [ [ BY_ADDRESS, _('recognised by the address') ] ]
+			.concat(presets.sorted(providers).map((provider) => [ provider.id, presets.title(provider) ]))
+			.concat([ [ OTHER, _('another mail server') ] ]));
+		const fields = {
+			host: input('host', { 'placeholder': 'smtp.example.com' }),
+			tls: select('tls', [ [ 'implicit', _('TLS from the first byte') ], [ 'starttls', 'STARTTLS' ] ]),
+			port: input('port', { 'placeholder': '465', 'inputmode': 'numeric' }),
+			region: input('region', { 'placeholder': 'eu-central-1' }),
+			address: input('address', { 'type': 'email', 'placeholder': 'me@example.com', 'autocapitalize': 'none' }),
+			username: input('username', { 'autocapitalize': 'none' }),
+			signIn: input('sign-in', { 'type': 'checkbox', 'class': 'cbi-input-checkbox' }),
+			password: input('password', { 'type': 'password', 'autocomplete': 'new-password' }),
+			clientId: input('client-id'),
+			clientSecret: input('client-secret', { 'type': 'password', 'autocomplete': 'new-password' }),
+			to: input('to', { 'type': 'email', 'autocapitalize': 'none' })
+		};
+		const hint = E('div', { 'class': 'cbi-value-description', 'id': 'smtprelay-hint' });
+		const addressLine = widgets.field(_('Mail address'), fields.address);
+		const signInTitle = E('span', [ '' ]);
+		const passwordLine = widgets.field(_('Password'), fields.password, [ hint ]);
+		const lines = {
+			host: widgets.field(_('Mail server'), fields.host),
+			tls: widgets.field(_('Protection'), fields.tls),
+			port: widgets.field(_('Port'), fields.port),
+			region: widgets.field(_('Region'), fields.region),
+			username: widgets.field(_('User name'), fields.username),
+			signIn: widgets.field(_('Sign-in'), E('label', [ fields.signIn, ' ', signInTitle ])),
+			client: widgets.field(_('Client ID'), fields.clientId, [ _('Of a client of your own at the provider; the documentation says how to make one.') ]),
+			secret: widgets.field(_('Client secret'), fields.clientSecret)
+		};
+		const progress = E('div', { 'id': 'smtprelay-progress', 'style': 'margin:.5em 0' });
+		/** Section of the account, as soon as it is written. */
+		let name = '';
+
+		const provider = () => {
+			if (chosen.value == OTHER)
+				return null;
+
+			return (chosen.value == BY_ADDRESS)
+				? presets.ofAddress(providers, fields.address.value.trim())
+				: providers.find((preset) => preset.id == chosen.value) || null;
+		};
+		const mustSignIn = () => provider()?.secret == 'oauth2';
+		const signsIn = () => presets.issuer(provider()) != '' && (mustSignIn() || fields.signIn.checked);
+		// Before an address was typed in, the wizard does not ask for a mail server.
+		const isUndecided = () => chosen.value == BY_ADDRESS && provider() == null && !fields.address.value.includes('@');
+
+		const refresh = () => {
+			const preset = provider();
+			const needs = presets.needs(preset, signsIn());
+			const show = (/** @type {HTMLElement} */ line, /** @type {boolean} */ wanted) => line.classList.toggle('hidden', !wanted);
+			const server = needs.host && !isUndecided();
+
+			show(lines.host, server);
+			show(lines.tls, server);
+			show(lines.port, server);
+			show(lines.region, needs.region);
+			show(lines.username, needs.username && !isUndecided());
+			show(lines.signIn, presets.issuer(preset) != '' && !mustSignIn());
+			show(passwordLine, needs.password);
+			show(lines.client, needs.client);
+			show(lines.secret, needs.secret);
+			fields.port.placeholder = (fields.tls.value == 'starttls') ? '587' : '465';
+			fields.username.placeholder = preset ? '' : (fields.address.value || 'me@example.com');
+			fields.to.placeholder = fields.address.value || 'me@example.com';
+			signInTitle.textContent = (presets.issuer(preset) == 'google') ? _('with Google in the browser, in place of an app password') : _('with Microsoft in the browser, in place of a password');
+			addressLine.firstElementChild?.replaceChildren(needs.sender && !isUndecided() ? _('Sender address') : _('Mail address'));
+			passwordLine.firstElementChild?.replaceChildren(presets.passwordTitle(preset));
+			widgets.replace(hint, this.hint(preset));
+		};
+
+		const answers = () => ({
+			address: fields.address.value.trim(),
+			username: fields.username.value.trim(),
+			password: fields.password.value,
+			host: fields.host.value.trim(),
+			port: fields.port.value.trim(),
+			tls: fields.tls.value,
+			region: fields.region.value.trim(),
+			signIn: signsIn(),
+			clientId: fields.clientId.value.trim(),
+			clientSecret: fields.clientSecret.value.trim(),
+			to: fields.to.value.trim() || fields.address.value.trim()
+		});
+
+		const submit = async () => {
+			const given = answers();
+			const problem = presets.problem(provider(), given, check.isAddress);
+
+			if (problem)
+				return widgets.replace(progress, [ widgets.box({ level: 'warning', text: problem, remedy: '' }) ]);
+
+			try {
+				name = this.store(name, provider(), given);
+				await this.run(name, given, progress, finished);
+				fields.password.value = '';
+			}
+			catch (error) {
+				const message = /** @type {Error} */ (error).message;
+
+				progress.appendChild(widgets.box({ level: 'bad', text: text.plain(message, 400), remedy: '' }));
+			}
+		};
+
+		[ chosen, fields.tls, fields.signIn ].forEach((field) => field.addEventListener('change', refresh));
+		fields.address.addEventListener('input', refresh);
+		refresh();
+
+		return E('div', { 'class': 'cbi-section', 'id': 'smtprelay-wizard' }, [
+			E('h3', [ _('Set up an account') ]),
+			E('div', { 'class': 'cbi-section-descr' }, [
+				_('Mail of your devices leaves through an account at a mail provider. Choose the provider, or just type in your address.')
+			]),
+			widgets.field(_('Provider'), chosen),
+			lines.host, lines.tls, lines.port, lines.region, addressLine, lines.username, lines.signIn,
+			passwordLine, lines.client, lines.secret,
+			widgets.field(_('Send the test mail to'), fields.to),
+			progress,
+			E('div', { 'class': 'right' }, [
+				E('button', {
+					'class': 'btn cbi-button cbi-button-apply important', 'id': 'smtprelay-save',
+					'click': ui.createHandlerFn(this, submit)
+				}, [ _('Save and send test mail') ])
+			])
+		]);
+	},
+
+	/**
+	 * Where the password comes from.
+	 *
+	 * @param {Smtprelay.Provider | null} provider the preset
+	 * @returns {(Node | string)[]} a sentence or two
+	 */
+	hint(provider) {
+		if (!provider)
+			return [];
+
+		/** @type {(Node | string)[]} */
+		const parts = [ `${presets.title(provider)}: ` ];
+
+		if (provider.secret == 'app')
+			parts.push(_('an app password is needed, a second password for programs.'), ' ');
+
+		if (provider.help)
+			parts.push(provider.help, ' ');
+
+		if (provider.url)
+			parts.push(widgets.link(provider.url, _('Get it here.')));
+
+		return (parts.length > 1) ? parts : [];
+	},
+
+	/**
+	 * Saves, applies, stores the password or signs in, and sends a test mail.
+	 *
+	 * @param {string} name section of the account
+	 * @param {Smtprelay.Answers} given what was typed in
+	 * @param {HTMLElement} place where it is shown
+	 * @param {() => void} finished called when the owner goes on
+	 */
+	async run(name, given, place, finished) {
+		const work = E('div', { 'class': 'spinning' }, [ _('Saving the settings …') ]);
+		const more = E('div');
+
+		widgets.replace(place, []);
+		place.appendChild(work);
+		place.appendChild(more);
+
+		try {
+			await this.apply(name);
+
+			if (given.signIn) {
+				work.textContent = _('Signing in …');
+				await signin.run(name, more);
+			}
+			else if (given.password) {
+				work.textContent = _('Storing the password …');
+				await api.setPassword(name, given.password);
+			}
+
+			work.textContent = _('Sending a test mail to %s …').format(given.to);
+
+			const job = await api.follow(await api.test(given.to, name), (state) => widgets.replace(more, [ widgets.chain(state.steps) ]), () => !more.isConnected);
+
+			if (!job)
+				return;
+
+			if (job.state == 'failed')
+				throw new Error(job.text || _('The test mail was not accepted.'));
+
+			more.appendChild(widgets.box({ level: 'good', text: _('The provider has accepted the test mail to %s. Everything works.').format(given.to), remedy: '' }));
+			more.appendChild(E('button', { 'class': 'btn cbi-button', 'id': 'smtprelay-finished', 'click': finished }, [ _('To the overview') ]));
+		}
+		finally {
+			if (work.parentNode)
+				work.parentNode.removeChild(work);
+		}
+	},
+
+	/**
+	 * Writes the settings and waits until the service has taken them over.
+	 *
+	 * @param {string} name section of an account that the service must know then
+	 */
+	async apply(name) {
+		const before = await api.status();
+
+		await api.commit();
+		await L.resolveDefault(ui.changes.init());
+
+		if (before) {
+			// Asks for what is wrong with the file; procd tells the service too, a second later.
+			await api.reload().catch((error) => {
+				if (error.kind == 'wrong' || error.kind == 'failed')
+					throw error;
+			});
+		}
+
+		const status = await api.awaitAccount(name, START_TIME);
+
+		if (status)
+			return;
+
+		const late = await api.status();
+
+		if (late && late.settings && late.settings.error)
+			throw new Error(late.settings.error);
+
+		throw new Error(late
+			? _('The service does not use the account yet; the system log says why.')
+			: _('The service did not start. See System, Startup whether smtprelay is enabled there; the system log says what is wrong.'));
+	}
+});

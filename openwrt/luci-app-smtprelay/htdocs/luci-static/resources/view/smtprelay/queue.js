@@ -1,0 +1,279 @@
+'use strict';
+'require view';
+'require poll';
+'require ui';
+'require smtprelay.api as api';
+'require smtprelay.text as text';
+'require smtprelay.widgets as widgets';
+
+/** How often the list is brought up to date, in seconds. */
+const EVERY = 5;
+/** Messages on a page. */
+const PAGE = 25;
+
+return view.extend({
+	/** Messages before the page that is shown. */
+	offset: 0,
+
+	load() {
+		return this.fetch();
+	},
+
+	/**
+	 * The page that is to be shown.
+	 *
+	 * @returns {Promise<Smtprelay.QueuePage | null>} null while the service does not run
+	 */
+	fetch() {
+		return L.resolveDefault(api.queue(this.offset, PAGE), null);
+	},
+
+	render(/** @type {Smtprelay.QueuePage | null} */ page) {
+		this.writable = !!L.hasViewPermission();
+		this.list = E('div', { 'id': 'smtprelay-queue' });
+		this.buttons = E('div', { 'class': 'cbi-page-actions', 'style': 'text-align:left' });
+		this.show(page);
+		poll.add(() => this.refresh(), EVERY);
+
+		return E('div', { 'class': 'cbi-map' }, [
+			E('h2', [ _('Queue') ]),
+			E('div', { 'class': 'cbi-map-descr' }, [ _('Mail that was accepted from a device and has not left yet, oldest first.') ]),
+			this.list,
+			this.buttons
+		]);
+	},
+
+	/**
+	 * Asks again and shows the answer.
+	 *
+	 * @returns {Promise<void>} resolves when it is shown
+	 */
+	refresh() {
+		return this.fetch().then((page) => {
+			// The last page may have become empty.
+			if (page && !page.messages.length && this.offset > 0) {
+				this.offset = Math.max(0, this.offset - PAGE);
+
+				return this.refresh();
+			}
+
+			return this.show(page);
+		});
+	},
+
+	/**
+	 * Shows a page.
+	 *
+	 * @param {Smtprelay.QueuePage | null} page the page
+	 */
+	show(page) {
+		const messages = page ? page.messages : [];
+		const rows = messages.map((message) => [
+			[ E('div', [ this.arrival(message) ]), E('code', [ message.id ]) ],
+			this.envelope(message),
+			this.reason(message),
+			[ E('div', { 'style': 'display:flex;flex-wrap:wrap;gap:.2em' }, this.actions(message)) ]
+		]);
+
+		if (!this.list || !this.buttons)
+			return;
+
+		widgets.replace(this.list, [ widgets.table([ _('Arrived'), _('Mail'), _('Why it waits'), '' ], rows, page ? _('Nothing waits.') : _('The service does not run.')) ]);
+		widgets.replace(this.buttons, this.pageButtons(page));
+	},
+
+	/**
+	 * When a message came.
+	 *
+	 * @param {Smtprelay.Message} message the message
+	 * @returns {string} in words
+	 */
+	arrival(message) {
+		return (message.age == null) ? _('clock not set') : _('%s ago').format(text.duration(message.age));
+	},
+
+	/**
+	 * From whom, to whom, how large.
+	 *
+	 * @param {Smtprelay.Message} message the message
+	 * @returns {(Node | string)[]} lines
+	 */
+	envelope(message) {
+		if (message.error)
+			return [ text.size(message.size) ];
+
+		const recipients = message.recipients || [];
+		const words = /** @type {Record<string, string>} */ ({ waiting: _('waiting'), delivered: _('delivered'), failed: _('failed') });
+		const from = message.notice ? _('report of the gateway') : (message.from || _('no sender'));
+
+		return [
+			E('div', [ `${text.plain(from, 80)}, ${text.size(message.size)}` ]),
+			message.client ? E('div', [ _('device %s').format(text.plain(message.client, 60)) ]) : ''
+		].concat(recipients.slice(0, 5).map((recipient) =>
+			E('div', [ `\u2192 ${text.plain(recipient.address, 80)} (${words[recipient.state] || text.plain(recipient.state)})` ]))
+		).concat((recipients.length > 5) ? [ E('div', [ _('and %d more').format(recipients.length - 5) ]) ] : []);
+	},
+
+	/**
+	 * Why it is still here.
+	 *
+	 * @param {Smtprelay.Message} message the message
+	 * @returns {(Node | string)[]} sentences
+	 */
+	reason(message) {
+		if (message.error)
+			return [ text.plain(message.error, 400) ];
+
+		/** @type {(Node | string)[]} */
+		const lines = [ E('div', [ message.held ? _('It is held back until it is released.') : text.plain(message.why, 400) ]) ];
+
+		if (message.standing == 'sending')
+			lines.push(E('div', [ _('It is being sent at this moment.') ]));
+		else if (message.standing == 'later' && message.next != null)
+			lines.push(E('div', [ _('Next try in %s.').format(text.duration(message.next)) ]));
+
+		if (message.attempts)
+			lines.push(E('div', [ N_(message.attempts, '%d try so far.', '%d tries so far.').format(message.attempts) ]));
+
+		return lines;
+	},
+
+	/**
+	 * What can be done with a message.
+	 *
+	 * @param {Smtprelay.Message} message the message
+	 * @returns {HTMLElement[]} buttons
+	 */
+	actions(message) {
+		const button = (/** @type {string} */ style, /** @type {string} */ title, /** @type {() => unknown} */ action) =>
+			E('button', { 'class': `btn cbi-button ${style}`, 'click': ui.createHandlerFn(this, action) }, [ title ]);
+		const buttons = message.error ? [] : [ button('cbi-button-neutral', _('Show'), () => this.open(message.id)) ];
+
+		if (!this.writable)
+			return buttons;
+
+		if (message.held)
+			buttons.push(button('cbi-button-apply', _('Release'), () => this.change('release', message.id)));
+		else
+			buttons.push(button('cbi-button-apply', _('Retry'), () => this.change('retry', message.id)), button('cbi-button-neutral', _('Hold'), () => this.change('hold', message.id)));
+
+		buttons.push(button('cbi-button-remove', _('Delete'), () => this.askToDelete(message)));
+
+		return buttons;
+	},
+
+	/**
+	 * Buttons for the whole list.
+	 *
+	 * @param {Smtprelay.QueuePage | null} page the page
+	 * @returns {(Node | string)[]} buttons
+	 */
+	pageButtons(page) {
+		const total = page ? page.total : 0;
+		/** @type {(Node | string)[]} */
+		const buttons = [];
+		const turn = (/** @type {string} */ title, /** @type {number} */ offset) => E('button', {
+			'class': 'btn cbi-button',
+			'click': ui.createHandlerFn(this, () => {
+				this.offset = offset;
+
+				return this.refresh();
+			})
+		}, [ title ]);
+
+		if (this.offset > 0)
+			buttons.push(turn(`\u2039 ${_('Older')}`, Math.max(0, this.offset - PAGE)), ' ');
+
+		if (total > PAGE)
+			buttons.push(_('%d to %d of %d').format(this.offset + 1, Math.min(total, this.offset + PAGE), total), ' ');
+
+		if (this.offset + PAGE < total)
+			buttons.push(turn(`${_('Newer')} \u203a`, this.offset + PAGE), ' ');
+
+		if (this.writable && total > 0) {
+			buttons.push(E('button', {
+				'class': 'btn cbi-button cbi-button-apply', 'click': ui.createHandlerFn(this, () => this.change('retry', 'all'))
+			}, [ _('Retry all') ]));
+		}
+
+		return buttons;
+	},
+
+	/**
+	 * Changes what happens to a message.
+	 *
+	 * @param {'retry' | 'hold' | 'release' | 'delete'} what the change
+	 * @param {string} id name of the message, or 'all'
+	 * @returns {Promise<void>} resolves when the list is up to date
+	 */
+	change(what, id) {
+		return api.change(what, id).catch((error) => {
+			ui.addNotification(null, E('p', [ text.plain(error.message, 400) ]), 'warning');
+		}).then(() => this.refresh());
+	},
+
+	/**
+	 * Deletes a message if the owner means it.
+	 *
+	 * @param {Smtprelay.Message} message the message
+	 */
+	askToDelete(message) {
+		ui.showModal(_('Delete a message'), [
+			E('p', [ _('The message from %s is removed for good, and nobody is told.').format(text.plain(message.from || message.id, 80)) ]),
+			E('div', { 'class': 'right' }, [
+				E('button', { 'class': 'btn', 'click': ui.hideModal }, [ _('Cancel') ]),
+				' ',
+				E('button', {
+					'class': 'btn cbi-button cbi-button-negative important', 'id': 'smtprelay-delete',
+					'click': ui.createHandlerFn(this, () => this.change('delete', message.id).then(() => ui.hideModal()))
+				}, [ _('Delete') ])
+			])
+		]);
+	},
+
+	/**
+	 * Shows the header of a message and what has happened to it.
+	 *
+	 * @param {string} id its name
+	 * @returns {Promise<unknown>} resolves when it is shown
+	 */
+	open(id) {
+		return api.message(id).then((message) => {
+			ui.showModal(_('Message %s').format(message.id), [
+				E('h5', [ _('What has happened') ]),
+				this.history(message),
+				E('h5', [ _('Header') ]),
+				E('pre', { 'style': 'max-height:20em;overflow:auto;white-space:pre-wrap;overflow-wrap:anywhere' }, [ text.lines(message.header) ]),
+				E('div', { 'class': 'right' }, [ E('button', { 'class': 'btn', 'click': ui.hideModal }, [ _('Close') ]) ])
+			]);
+		}).catch((error) => ui.addNotification(null, E('p', [ text.plain(error.message, 400) ]), 'warning'));
+	},
+
+	/**
+	 * What has happened to a message.
+	 *
+	 * @param {Smtprelay.WholeMessage} message the message
+	 * @returns {HTMLElement} a list
+	 */
+	history(message) {
+		const words = /** @type {Record<string, string>} */ ({
+			'tried': _('tried'),
+			'held': _('held back'),
+			'released': _('released'),
+			'time of arrival corrected': _('time of arrival corrected'),
+			'sender told of the delay': _('sender told of the delay'),
+			'failure told': _('failure told')
+		});
+		const recipients = message.recipients || [];
+		const steps = (message.history || []).map((note) => E('li', [
+			`${text.time(note.at || note.to)} ${words[note.what] || text.plain(note.what)}`
+		].concat((note.results || []).map((result) =>
+			/** @type {any} */ (E('div', [ `${text.plain(recipients[result.recipient]?.address ?? result.recipient, 80)}: ${text.plain(result.reply, 400)}` ]))))));
+
+		return steps.length ? E('ul', steps) : E('p', [ _('It was not tried yet.') ]);
+	},
+
+	handleSaveApply: null,
+	handleSave: null,
+	handleReset: null
+});

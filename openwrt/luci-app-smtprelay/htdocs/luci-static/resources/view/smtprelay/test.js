@@ -1,0 +1,104 @@
+'use strict';
+'require view';
+'require ui';
+'require smtprelay.api as api';
+'require smtprelay.check as check';
+'require smtprelay.text as text';
+'require smtprelay.widgets as widgets';
+
+return view.extend({
+	load() {
+		return api.status();
+	},
+
+	render(/** @type {Smtprelay.Status | null} */ status) {
+		const accounts = status ? status.accounts : [];
+		const to = E('input', {
+			'type': 'email', 'class': 'cbi-input-text', 'id': 'smtprelay-to', 'placeholder': 'me@example.com', 'autocapitalize': 'none',
+			'value': (accounts.length && accounts[0].from) || null
+		});
+		const account = E('select', { 'class': 'cbi-input-select', 'id': 'smtprelay-account' },
+			[ E('option', { 'value': '' }, [ _('as for any other mail') ]) ].concat(accounts.map((known) =>
+				E('option', { 'value': known.name }, [ text.plain(known.name) ]))));
+		const result = E('div', { 'id': 'smtprelay-result' });
+		const transcript = E('div', { 'id': 'smtprelay-transcript' });
+
+		if (!L.hasViewPermission())
+			return this.page([ widgets.box({ level: 'neutral', text: _('Test mails are sent by administrators.'), remedy: '' }) ]);
+
+		if (!status)
+			return this.page([ widgets.box({ level: 'bad', text: _('The service does not run.'), remedy: _('Switch it on in the settings, or set up an account in the overview.') }) ]);
+
+		return this.page([
+			E('div', { 'class': 'cbi-section' }, [
+				widgets.field(_('Recipient'), to),
+				widgets.field(_('Account'), account),
+				E('div', { 'class': 'right' }, [
+					E('button', {
+						'class': 'btn cbi-button cbi-button-apply important', 'id': 'smtprelay-send',
+						'click': ui.createHandlerFn(this, this.send, to, account, result, transcript)
+					}, [ _('Send a test mail') ])
+				])
+			]),
+			result,
+			transcript
+		]);
+	},
+
+	/**
+	 * The page around its content.
+	 *
+	 * @param {(Node | string)[]} children the content
+	 * @returns {HTMLElement} the page
+	 */
+	page(children) {
+		return E('div', { 'class': 'cbi-map' }, [
+			E('h2', [ _('Test') ]),
+			E('div', { 'class': 'cbi-map-descr' }, [ _('Sends a mail and shows each step on its way to the provider.') ]),
+			...children
+		]);
+	},
+
+	/**
+	 * Sends a test mail and follows it.
+	 *
+	 * @param {HTMLInputElement} to its recipient
+	 * @param {HTMLSelectElement} account the account
+	 * @param {HTMLElement} result where the steps are shown
+	 * @param {HTMLElement} transcript where the dialogue is shown
+	 */
+	async send(to, account, result, transcript) {
+		const recipient = to.value.trim();
+
+		widgets.replace(transcript, []);
+
+		if (!check.isAddress(recipient))
+			return widgets.replace(result, [ widgets.box({ level: 'warning', text: _('Enter the address that the test mail goes to.'), remedy: '' }) ]);
+
+		try {
+			const id = await api.test(recipient, account.value);
+
+			await api.follow(id, (job) => {
+				/** @type {(Node | string)[]} */
+				const parts = [ widgets.chain(job.steps) ];
+
+				if (job.state == 'done')
+					parts.push(widgets.box({ level: 'good', text: text.plain(job.text, 400) || _('The provider has accepted the mail.'), remedy: '' }));
+				else if (job.state == 'failed')
+					parts.push(widgets.box({ level: 'bad', text: text.plain(job.text, 400), remedy: '' }));
+
+				widgets.replace(result, [ widgets.section(_('Steps'), parts) ]);
+				widgets.replace(transcript, (job.transcript || []).length
+					? [ widgets.section(_('Transcript'), [ widgets.transcript(job.transcript) ]) ]
+					: []);
+			}, () => !result.isConnected);
+		}
+		catch (error) {
+			widgets.replace(result, [ widgets.box({ level: 'bad', text: text.plain(/** @type {Error} */ (error).message, 400), remedy: '' }) ]);
+		}
+	},
+
+	handleSaveApply: null,
+	handleSave: null,
+	handleReset: null
+});

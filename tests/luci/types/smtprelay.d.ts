@@ -1,0 +1,175 @@
+/** What the ubus object `smtprelay` answers, and what the pages make of it. Times are seconds since 1970, durations seconds, sizes bytes. */
+declare namespace Smtprelay {
+	type Level = 'good' | 'warning' | 'bad' | 'neutral';
+
+	interface Pause { reason: string; remedy?: string | null; since: number; next: number }
+	interface LastDelivery { time: number; to: string; tls: string; cipher: string; verified: string; expires: number | null }
+	interface Account {
+		name: string;
+		provider: string;
+		host: string;
+		port: number;
+		tls_mode: 'implicit' | 'starttls' | 'none';
+		from: string;
+		username: string;
+		auth: 'password' | 'xoauth2' | 'none';
+		secret: 'set' | 'missing' | 'none';
+		paused: Pause | null;
+		last: LastDelivery | null;
+	}
+	interface Day { day: number; accepted: number; delivered: number; failed: number; refused: number }
+	interface Listener { name: string; address: string; port: number; tls: string; note: string | null }
+	interface Status {
+		version: string;
+		running: number;
+		health: string;
+		state: 'relaying' | 'paused' | 'no_account';
+		clock: { set: boolean; now: number };
+		settings?: { file: string; loaded: number; error: string | null; warnings: string[] };
+		listeners?: Listener[];
+		accounts: Account[];
+		queue: { messages: number; held: number; bytes: number; limit: number; recovering: boolean };
+		safe_spool: { path: string; files_written: number; bytes_written: number } | null;
+		power_cut: { messages: number; bytes: number; meaning: string };
+		last: { time: number; to: string; account: string; tls: string; verified: string } | null;
+		today: { accepted: number; delivered: number; failed: number; refused: number };
+		counters: { accepted: number; delivered: number; failed: number; refused: number; since: number; days: Day[] };
+	}
+	interface Recipient { address: string; state: string; reply: string }
+	interface Message {
+		id: string;
+		size: number;
+		client?: string;
+		from?: string;
+		arrived?: number;
+		age?: number | null;
+		recipients?: Recipient[];
+		attempts?: number;
+		held?: boolean;
+		notice?: boolean;
+		why?: string;
+		standing?: 'due' | 'later' | 'held' | 'sending' | 'reporting';
+		next?: number;
+		error?: string;
+	}
+	interface Note { what: string; at?: number; to?: number; results?: { recipient: number; state: string; reply: string }[] }
+	interface WholeMessage extends Message { header: string; history: Note[] }
+	interface QueuePage { total: number; offset: number; messages: Message[] }
+	interface Changed { count: number; in_hand: number; failed: number }
+	interface Verdict {
+		time: number;
+		outcome: string;
+		id: string;
+		client: string;
+		from: string;
+		to: string;
+		size: number;
+		account: string;
+		tls: string;
+		cipher: string;
+		verified: string;
+		text: string;
+		delay: number;
+		times: number;
+	}
+	interface HistoryPage { total: number; entries: Verdict[] }
+	interface Device {
+		client: string;
+		helo: string;
+		name: string;
+		mac: string;
+		section: string;
+		allowed: boolean;
+		first_seen: number;
+		last_seen: number;
+		accepted: number;
+		delivered: number;
+		failed: number;
+		refused: number;
+		last_mail: { id: string; from: string; to: string; time: number } | null;
+		last_verdict: { outcome: string; text: string; time: number } | null;
+		rate: { limit: string; digested: number; deferred: number; rejected: number } | null;
+	}
+	interface Step {
+		step: 'clock' | 'uplink' | 'dns' | 'tcp' | 'tls' | 'login' | 'accepted';
+		state: 'ok' | 'failed' | 'running' | 'pending' | 'skipped';
+		text: string;
+		remedy: string | null;
+	}
+	interface Job { state: 'running' | 'done' | 'failed'; text: string; steps: Step[]; transcript: string[] }
+	interface Login { job: string; url: string; code: string | null; expires: number }
+	interface LoginState { state: 'pending' | 'done' | 'failed'; text: string }
+	interface Provider {
+		id: string;
+		name?: string;
+		host: string;
+		port: number;
+		tls: string;
+		user?: string;
+		secret?: string;
+		domains?: string;
+		url?: string;
+		help?: string;
+	}
+
+	/** From `network.interface dump`. */
+	interface Interface {
+		interface: string;
+		l3_device?: string;
+		device?: string;
+		'ipv4-address'?: { address: string; mask: number }[];
+		'ipv6-prefix-assignment'?: { address: string; mask: number; 'local-address'?: { address: string; mask: number } }[];
+	}
+	/** From `log read`; `time` in milliseconds. */
+	interface LogLine { msg: string; time: number; id?: number; priority?: number; source?: number }
+
+	/** A section `listener` as the settings have it. */
+	interface ListenerSection { '.name': string; interface?: string | string[]; address?: string | string[]; allow?: string | string[] }
+
+	/** A sentence for people, and what to do about it. */
+	interface Health { level: Level; text: string; remedy: string }
+	/** A word with a colour. */
+	interface Badge { level: Level; label: string; title: string }
+
+	/** Which fields the wizard asks for. */
+	interface Needs { host: boolean; region: boolean; username: boolean; sender: boolean; password: boolean; client: boolean; secret: boolean }
+	/** What was typed into the wizard. */
+	interface Answers {
+		address: string;
+		username: string;
+		password: string;
+		host: string;
+		port: string;
+		tls: string;
+		region: string;
+		signIn: boolean;
+		clientId: string;
+		clientSecret: string;
+		to: string;
+	}
+
+	type OptionKind = 'flag' | 'text' | 'list' | 'choice' | 'password' | 'secret' | 'interfaces' | 'accounts' | 'account' | 'provider';
+	interface OptionForm {
+		name: string;
+		kind: OptionKind;
+		title: string;
+		help: string;
+		tab?: string;
+		preset?: string;
+		placeholder?: string;
+		choices?: string[][];
+		check?: (text: string) => true | string;
+		when?: Record<string, string>;
+		needed?: boolean;
+	}
+	interface SectionForm {
+		type: string;
+		title: string;
+		help: string;
+		named: boolean;
+		single?: boolean;
+		columns: string[];
+		tabs: string[][];
+		options: OptionForm[];
+	}
+}
