@@ -38,6 +38,12 @@ const noHtml = {
 			CallExpression(node) {
 				const name = node.callee.type == 'Identifier' ? node.callee.name : node.callee.property?.name;
 
+				const title = node.arguments[0];
+
+				if ([ 'showModal', 'addNotification', 'addTimeLimitedNotification' ].includes(name) && title?.type != 'Literal'
+					&& !(title?.type == 'CallExpression' && title.callee.name == '_'))
+					context.report({ node: title, message: 'the title of a window is parsed as HTML: nothing but _() here' });
+
 				for (const place of Object.hasOwn(SINKS, name) ? SINKS[name] : []) {
 					const argument = node.arguments[place];
 

@@ -139,7 +139,7 @@ return baseclass.extend({
 			return _('no TLS');
 
 		// As the library of the daemon names it: TLSv1.3.
-		const version = String(tls).replace(/^TLSv/, 'TLS ');
+		const version = this.plain(tls, 30).replace(/^TLSv/, 'TLS ');
 
 		switch (verified) {
 		case 'ca':
@@ -169,7 +169,7 @@ return baseclass.extend({
 		case 'rejected':
 			return _('rejected');
 		default:
-			return outcome;
+			return this.plain(outcome, 30);
 		}
 	}
 });

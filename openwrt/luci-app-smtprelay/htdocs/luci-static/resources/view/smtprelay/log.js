@@ -97,7 +97,7 @@ return view.extend({
 		const rows = entries.map((entry) => [
 			[ text.time(entry.time) ],
 			[
-				widgets.badge({ level: levels[entry.outcome] || 'neutral', label: text.outcome(text.plain(entry.outcome)), title: '' }),
+				widgets.badge({ level: levels[entry.outcome] || 'neutral', label: text.outcome(entry.outcome), title: '' }),
 				(entry.times > 1) ? _('%d times').format(entry.times) : ''
 			],
 			[ E('div', [ text.plain(entry.from || '\u2013', 80) ]), entry.to ? E('div', [ `\u2192 ${text.plain(entry.to, 120)}` ]) : '' ],

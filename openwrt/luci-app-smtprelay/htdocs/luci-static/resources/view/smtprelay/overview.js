@@ -23,11 +23,20 @@ return view.extend({
 			api.status(),
 			L.resolveDefault(api.devices(), []),
 			// Passwords may stand there in plain, so who may only look gets nothing of it.
-			writable ? uci.load('smtprelay') : null
+			writable ? uci.load('smtprelay').then(() => this.isMissing() ? api.providers() : null) : null
 		]);
 	},
 
-	render(/** @type {[Smtprelay.Status | null, Smtprelay.Device[], unknown]} */ [ status, devices ]) {
+	/**
+	 * Whether there is no account yet.
+	 *
+	 * @returns {boolean} whether nobody has filled one in
+	 */
+	isMissing() {
+		return !uci.sections('smtprelay', 'account').some((section) => presets.isFilledIn(section));
+	},
+
+	render(/** @type {[Smtprelay.Status | null, Smtprelay.Device[], Smtprelay.Provider[] | null]} */ [ status, devices, providers ]) {
 		const writable = !!L.hasViewPermission();
 		const places = {
 			health: E('div', { 'id': 'smtprelay-health' }),
@@ -37,7 +46,7 @@ return view.extend({
 			chart: E('div', { 'id': 'smtprelay-chart' }),
 			devices: E('div', { 'id': 'smtprelay-devices' })
 		};
-		const missing = writable && !uci.sections('smtprelay', 'account').some((section) => presets.isFilledIn(section));
+		const missing = (providers != null);
 
 		const show = (/** @type {Smtprelay.Status | null} */ now, /** @type {Smtprelay.Device[]} */ seen) => {
 			widgets.replace(places.health, [ health.line(now) ].concat(health.notes(now)).map((line) => widgets.box(line)).concat(this.switchOn(now, writable, missing)));
@@ -49,8 +58,8 @@ return view.extend({
 
 		show(status, devices);
 
-		if (missing)
-			this.openWizard(places.wizard);
+		if (providers)
+			this.showWizard(places.wizard, providers);
 
 		poll.add(() => Promise.all([ api.status(), L.resolveDefault(api.devices(), []) ]).then(([ now, seen ]) => show(now, seen)), EVERY);
 
@@ -61,7 +70,7 @@ return view.extend({
 			widgets.section(_('Accounts'), [
 				places.accounts,
 				(writable && !missing) ? E('div', { 'class': 'right' }, [
-					E('button', { 'class': 'btn cbi-button cbi-button-add', 'click': ui.createHandlerFn(this, this.openWizard, places.wizard) }, [ _('Add an account') ])
+					E('button', { 'class': 'btn cbi-button cbi-button-add', 'click': ui.createHandlerFn(this, () => api.providers().then((all) => this.showWizard(places.wizard, all))) }, [ _('Add an account') ])
 				]) : ''
 			]),
 			widgets.section(_('Queue'), [ places.queue ]),
@@ -74,12 +83,10 @@ return view.extend({
 	 * Shows the wizard for an account.
 	 *
 	 * @param {HTMLElement} place where
+	 * @param {Smtprelay.Provider[]} providers all presets
 	 */
-	openWizard(place) {
-		return api.providers().then((providers) => {
-			place.replaceChildren(wizard.render(providers, () => window.location.reload()));
-			place.scrollIntoView?.({ block: 'nearest' });
-		});
+	showWizard(place, providers) {
+		place.replaceChildren(wizard.render(providers, () => window.location.reload()));
 	},
 
 	/**
@@ -187,7 +194,7 @@ return view.extend({
 				state.push(widgets.badge({ level: 'bad', label: _('may not send'), title: _('Its address is in none of the networks that may send.') }));
 
 			if (verdict)
-				state.push(E('div', [ `${text.time(verdict.time)} ${text.outcome(text.plain(verdict.outcome))}`, verdict.text ? `: ${text.plain(verdict.text)}` : '' ]));
+				state.push(E('div', [ `${text.time(verdict.time)} ${text.outcome(verdict.outcome)}`, verdict.text ? `: ${text.plain(verdict.text)}` : '' ]));
 
 			if (device.rate)
 				state.push(E('div', [ _('Rate %s: %d in a digest, %d put off, %d refused.').format(text.plain(device.rate.limit), device.rate.digested, device.rate.deferred, device.rate.rejected) ]));

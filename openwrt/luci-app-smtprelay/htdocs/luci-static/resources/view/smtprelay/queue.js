@@ -69,7 +69,7 @@ return view.extend({
 	show(page) {
 		const messages = page ? page.messages : [];
 		const rows = messages.map((message) => [
-			[ E('div', [ this.arrival(message) ]), E('code', [ message.id ]) ],
+			[ E('div', [ this.arrival(message) ]), E('code', [ text.plain(message.id, 40) ]) ],
 			this.envelope(message),
 			this.reason(message),
 			[ E('div', { 'style': 'display:flex;flex-wrap:wrap;gap:.2em' }, this.actions(message)) ]
@@ -239,7 +239,8 @@ return view.extend({
 	 */
 	open(id) {
 		return api.message(id).then((message) => {
-			ui.showModal(_('Message %s').format(message.id), [
+			ui.showModal(_('Message'), [
+				E('p', [ E('code', [ text.plain(message.id, 40) ]) ]),
 				E('h5', [ _('What has happened') ]),
 				this.history(message),
 				E('h5', [ _('Header') ]),

@@ -1,0 +1,68 @@
+// Every call of the pages is one that the daemon knows and the ACL grants, and the other way round.
+import assert from 'node:assert/strict';
+import fs from 'node:fs';
+import path from 'node:path';
+import test from 'node:test';
+import { ACL, granted, world } from './fake.mjs';
+import { APP, RESOURCES, TREE, VIEWS, files } from './sources.mjs';
+
+/** Calls that need a right of somebody else: who has none does without. */
+const FOREIGN = [ 'log read' ];
+/** What the daemon of this tree does not answer yet. The pages bear that: they do without, or show the reason. */
+const COMING = [ 'test', 'job', 'set_password', 'reload', 'providers' ];
+
+const declared = world();
+
+for (const view of VIEWS)
+	declared.require(`view.smtprelay.${view}`);
+
+test('only one module calls ubus', () => {
+	const callers = files(RESOURCES, '.js').filter((name) => fs.readFileSync(path.join(RESOURCES, name), 'utf8').includes('rpc.declare'));
+
+	assert.deepEqual(callers, [ 'smtprelay/api.js' ]);
+});
+
+test('the ACL grants each call and nothing else', () => {
+	const used = declared.declared.map(({ object, method }) => `${object} ${method}`);
+	const allowed = [ ACL.read, ACL.write ].flatMap((part) => Object.entries(part.ubus).flatMap(([ object, methods ]) => methods.map((method) => `${object} ${method}`)));
+
+	assert.deepEqual(used.filter((call) => !FOREIGN.includes(call)).sort(), allowed.sort());
+	assert.equal(granted(true, 'smtprelay', 'wake'), false);
+});
+
+test('the daemon answers each method', () => {
+	const sources = files(path.join(TREE, 'src/control'), '.rs').map((name) => fs.readFileSync(path.join(TREE, 'src/control', name), 'utf8')).join('\n');
+	const missing = declared.declared.filter(({ object, method }) => object == 'smtprelay' && !sources.includes(`"${method}"`)).map(({ method }) => method);
+
+	assert.deepEqual(missing.filter((method) => !COMING.includes(method)), []);
+});
+
+test('the program that lists presets is the one that the ACL names', () => {
+	const api = fs.readFileSync(path.join(RESOURCES, 'smtprelay/api.js'), 'utf8');
+	const [ , program, args ] = /fs\.exec\('([^']*)', \[ ([^\]]*) \]\)/.exec(api);
+
+	assert.deepEqual(Object.keys(ACL.write.file), [ `${program} ${args.replace(/[',]/g, '').trim()}` ]);
+});
+
+test('a refusal becomes an error with its kind', async () => {
+	const there = world({ ubus: { 'smtprelay message': () => ({ error: 'there is no message X', kind: 'not_found' }) } });
+
+	await assert.rejects(there.require('smtprelay.api').message('X'), { message: 'there is no message X', kind: 'not_found' });
+});
+
+test('without the service there is no status; a refused one is an error', async () => {
+	assert.equal(await world().require('smtprelay.api').status(), null);
+
+	const there = world({ ubus: { 'smtprelay status': () => ({ error: 'the gateway is ending', kind: 'failed' }) } });
+
+	await assert.rejects(there.require('smtprelay.api').status());
+});
+
+test('each tab of the menu is a page that there is', () => {
+	const menu = JSON.parse(fs.readFileSync(path.join(APP, 'root/usr/share/luci/menu.d/luci-app-smtprelay.json'), 'utf8'));
+	const views = Object.values(menu).filter(({ action }) => action.type == 'view').map(({ action }) => action.path);
+
+	assert.deepEqual(views, VIEWS.map((view) => `smtprelay/${view}`));
+	assert.ok(views.every((view) => fs.existsSync(path.join(RESOURCES, 'view', `${view}.js`))));
+	assert.deepEqual(menu['admin/services/smtprelay'].depends.acl, [ 'luci-app-smtprelay' ]);
+});

@@ -1,0 +1,191 @@
+// Sentences, checks, presets, and the list of networks that may send.
+import assert from 'node:assert/strict';
+import test from 'node:test';
+import { world } from './fake.mjs';
+import * as sample from './samples.mjs';
+
+const there = world();
+const allow = there.require('smtprelay.allow');
+const check = there.require('smtprelay.check');
+const health = there.require('smtprelay.health');
+const logfilter = there.require('smtprelay.logfilter');
+const presets = there.require('smtprelay.presets');
+const text = there.require('smtprelay.text');
+const widgets = there.require('smtprelay.widgets');
+const now = new Date(sample.NOW * 1000);
+
+test('the line of health', () => {
+	const at = new Date((sample.NOW - 600) * 1000).toLocaleTimeString(undefined, { hour: '2-digit', minute: '2-digit' });
+	const line = (changes) => health.line(changes && sample.status(changes), now);
+
+	assert.deepEqual(line({}), { level: 'good', text: `Relaying. 3 mails today, last ${at} to ops@example.com over TLS 1.3, verified.`, remedy: 'Now 2 mails wait.' });
+	assert.equal(line({ today: { delivered: 1 }, last: null }).text, 'Relaying. 1 mail today.');
+	assert.equal(line({ today: { delivered: 0 }, last: null, queue: { messages: 0 } }).text, 'Relaying. no mail today.');
+	assert.equal(line(null).level, 'bad');
+	assert.match(line({ state: 'no_account' }).text, /No account/);
+	assert.equal(line({ clock: { set: false, now: 5 } }).level, 'warning');
+	assert.equal(line({ last: { time: 1, to: 'x', tls: 'TLSv1.2', verified: 'no' } }).level, 'warning');
+	assert.equal(line({ last: { time: 1, to: 'x', tls: 'none', verified: 'no' } }).level, 'warning');
+	assert.deepEqual(line({ state: 'paused', accounts: [ sample.account(), sample.account({ paused: { reason: 'login refused.', remedy: 'Set the password.', since: 60, next: 45 } }) ] }), {
+		level: 'bad', text: 'Not relaying, 2 mails wait, next try in 45 seconds: login refused.', remedy: 'Set the password.'
+	});
+});
+
+test('badges of accounts', () => {
+	const badge = (last, changes) => {
+		const account = sample.account({ ...changes, last: last && { ...sample.account().last, ...last } });
+
+		return [ health.badge(account).level, health.badge(account).label, health.expiry(account, sample.NOW)?.level ];
+	};
+
+	assert.deepEqual(badge({}), [ 'good', 'TLS 1.3, verified', 'neutral' ]);
+	assert.deepEqual(badge({ verified: 'fingerprint' }), [ 'good', 'TLS 1.3, verified by its fingerprint', 'neutral' ]);
+	assert.deepEqual(badge({ verified: 'no', expires: sample.NOW + 86400 }), [ 'bad', 'TLS 1.3, not verified', 'warning' ]);
+	assert.deepEqual(badge({ expires: sample.NOW - 1 }), [ 'good', 'TLS 1.3, verified', 'bad' ]);
+	assert.deepEqual(badge(null), [ 'neutral', 'TLS', undefined ]);
+	assert.deepEqual(badge(null, { tls_mode: 'none' }), [ 'bad', 'no TLS', undefined ]);
+	assert.match(health.account(sample.account({ paused: { reason: 'quota', since: 7200, next: 61 } })).text, /Paused for 2 hours, next try in 1 minute: quota/);
+	assert.match(health.account(sample.account({ secret: 'missing' })).text, /No password/);
+});
+
+test('notes of the settings', () => {
+	const status = sample.status({ settings: { error: 'line 3', warnings: [ 'a', 'b' ] }, listeners: [ { name: 'lan', note: 'zone wan' }, { name: 'x', note: null } ] });
+
+	assert.deepEqual(health.notes(status).map(({ level }) => level), [ 'bad', 'warning', 'warning', 'warning' ]);
+	assert.deepEqual(health.notes(sample.status({ settings: undefined, listeners: undefined })), []);
+});
+
+test('text of devices', () => {
+	assert.equal(text.plain('a\u0007b\u202ec\u200b'), 'a\u00b7b\u00b7c\u00b7');
+	assert.equal(text.plain('x'.repeat(300)).length, 200);
+	assert.equal(text.plain(null), '');
+	assert.equal(text.lines('a\r\nb\tc\u001b[0m'), 'a\nb c\u00b7[0m');
+	assert.deepEqual([ 0, 999, 1536, 90112, 33554432, 5 * 1024 ** 3 ].map((n) => text.size(n)), [ '0 B', '999 B', '1.5 KB', '88 KB', '32 MB', '5.0 GB' ]);
+	assert.deepEqual([ 1, 59, 60, 5400, 90000, 1e6 ].map((n) => text.duration(n)), [ '1 second', '59 seconds', '1 minute', '2 hours', '1 day', '12 days' ]);
+});
+
+test('checks agree with the daemon', () => {
+	const table = {
+		address: [ 'a@b plc@example.com plc+pump@sub.example.com root@pump_house a@[192.168.1.5] .a.@b "a_b"@c me@süd.example', 'a a@ @b a@b@c a@b..c a@b,c <a@b> a@b; a@-b.*' ],
+		network: [ '192.168.1.20 192.168.1.0/24 fd00::/8 ::1 2001:db8::1/128 0.0.0.0/0', '192.168.1 192.168.1.256 1.2.3.4/33 fd00::/129 fd00 ::1::2 lan 1.2.3.4/ 1.2.3.4/x' ],
+		ip: [ '192.168.1.1 :: fd00::1 ::ffff:1.2.3.4 1:2:3:4:5:6:7:8', '192.168.1.0/24 1:2:3 1:2:3:4:5:6:7:8:9 ::g' ],
+		mac: [ '00:11:22:aa:bb:cc 00-11-22-AA-BB-CC 001122aabbcc', '00:11:22:aa:bb 00:11-22:aa:bb:cc 0011:22aa:bbcc 00:11:22:aa:bb:cg' ],
+		pattern: [ 'ops@example.com *@example.com * root alarm-*@*.example.com', 'a@ @b *@example,com' ],
+		rate: [ '20/h 5/m 100/d 2/s 100000/d', '20 /h 0/h -1/h +1/h 20/w 20/2h 1.5/h 100001/d' ],
+		fingerprint: [ `${'ab'.repeat(32)} ${'AB:'.repeat(31)}CD`, `${'ab'.repeat(31)} ${'zz'.repeat(32)}` ],
+		recipient: [ 'ops@example.com root', 'a@ a@b@c' ],
+		sender: [ 'cam@example.com example.com', 'a@b@c ,' ],
+		aliasName: [ 'root * *@example.com a@b', '*@ a* *@*.com' ],
+		url: [ 'https://login.example.com/path', 'http://x/ https://x/#y javascript:1' ],
+		path: [ '/etc/x', 'etc/x' ],
+		hook: [ 'none /sbin/x', 'x' ],
+		heloName: [ 'router.lan [192.168.1.1] a_b', 'a;b' ],
+		host: [ 'plc-1 a.b_c', 'a:b' ],
+		server: [ 'smtp.example.com ::1 localhost', 'a{b} a/b' ]
+	};
+
+	for (const [ name, [ good, wrong ] ] of Object.entries(table)) {
+		good.split(' ').forEach((value) => assert.equal(check[name](value), true, `${name} ${value}`));
+		wrong.split(' ').forEach((value) => assert.equal(typeof(check[name](value)), 'string', `${name} ${value}`));
+		assert.equal(check[name](''), true, `${name}: empty is not set`);
+	}
+
+	assert.equal(check.rewrite('*@plant.local ops@example.com'), true);
+	assert.equal(typeof(check.rewrite('*@plant.local')), 'string');
+	assert.equal(typeof(check.rewrite('a@b c@d e@f')), 'string');
+
+	const size = check.sizeFrom(65536);
+	const duration = check.durationFrom(5, 600);
+
+	[ '65536', '64K', '1m', '16M', '1 G' ].forEach((value) => assert.equal(size(value), true, value));
+	[ '65535', '63K', '1.5M', '10X', 'M', '-1' ].forEach((value) => assert.equal(typeof(size(value)), 'string', value));
+	[ '5', '5s', '10m', '600' ].forEach((value) => assert.equal(duration(value), true, value));
+	[ '4s', '11m', '1y', '4 d d', 'd' ].forEach((value) => assert.equal(typeof(duration(value)), 'string', value));
+	assert.equal(check.numberFrom(1, 16)('16'), true);
+	assert.equal(typeof(check.numberFrom(1, 16)('17')), 'string');
+});
+
+test('presets by address', () => {
+	const of = (address) => presets.ofAddress(sample.PROVIDERS, address)?.id;
+
+	assert.equal(of('me@gmail.com'), 'gmail');
+	assert.equal(of('ME@GoogleMail.com'), 'gmail');
+	assert.equal(of('a@gmx.de'), 'gmx');
+	assert.equal(of('a@gmx.fr'), 'gmx-com');
+	assert.equal(of('a@hotmail.co.uk'), 'outlook');
+	assert.equal(of('a@outlook.co.invalid.org'), undefined);
+	assert.equal(of('a@example.com'), undefined);
+	assert.equal(of('gmail.com'), undefined);
+
+	// Each domain leads to a preset that has it.
+	for (const provider of sample.PROVIDERS)
+		for (const domain of (provider.domains ?? '').split(' ').filter((name) => name && !name.endsWith('*')))
+			assert.equal(of(`a@${domain}`), provider.id, domain);
+});
+
+test('each preset can be set up', () => {
+	for (const provider of [ null, ...sample.PROVIDERS ]) {
+		const signIn = provider?.secret == 'oauth2';
+		const answers = { address: 'me@example.com', username: '', password: '', host: '', port: '', tls: 'implicit', region: '', signIn, clientId: '', clientSecret: '', to: '' };
+		const needs = presets.needs(provider, signIn);
+
+		Object.assign(answers, {
+			username: (needs.username && provider) ? 'login' : '', password: needs.password ? 'p' : '', host: needs.host ? 'smtp.example.com' : '', region: needs.region ? 'eu' : '',
+			clientId: needs.client ? 'c' : '', clientSecret: needs.secret ? 's' : ''
+		});
+		assert.equal(presets.problem(provider, answers, check.isAddress), '', provider?.id);
+
+		const options = presets.options(provider, answers);
+
+		assert.ok(options.username || options.from, provider?.id);
+		assert.ok(check.isAddress(options.from ?? options.username), `${provider?.id} has a sender`);
+		assert.equal(options.password, undefined);
+		assert.notEqual(presets.problem(provider, { ...answers, address: 'x' }, check.isAddress), '');
+	}
+
+	assert.equal(presets.sectionName({ id: 'gmx-com' }, [ 'gmx_com', 'gmx_com_2' ]), 'gmx_com_3');
+	assert.deepEqual(presets.sorted(sample.PROVIDERS).slice(0, 2).map(({ id }) => id), [ 'gmail', 'outlook' ]);
+});
+
+test('an empty list of networks is written out before a device is added', () => {
+	const lan = { '.name': 'lan', interface: [ 'lan' ] };
+
+	assert.deepEqual(allow.plan(lan, '10.1.2.3', sample.INTERFACES), {
+		list: [ '192.168.1.0/24', 'fd12:3456:789a::/60', 'fe80::/64', '127.0.0.0/8', '::1/128', '10.1.2.3' ],
+		written: [ '192.168.1.0/24', 'fd12:3456:789a::/60', 'fe80::/64', '127.0.0.0/8', '::1/128' ],
+		unknown: []
+	});
+	assert.deepEqual(allow.plan({ ...lan, allow: '10.0.0.0/8' }, '10.1.2.3', sample.INTERFACES), { list: [ '10.0.0.0/8', '10.1.2.3' ], written: [], unknown: [] });
+	assert.deepEqual(allow.plan({ ...lan, allow: [ '10.1.2.3' ] }, '10.1.2.3', sample.INTERFACES).list, [ '10.1.2.3' ]);
+	assert.deepEqual(allow.plan({ '.name': 'x', interface: [ 'guest' ] }, '10.1.2.3', sample.INTERFACES).unknown, [ 'guest' ]);
+	// The kernel's name does as well; all addresses mean those of the LAN, and never the public subnet.
+	assert.ok(allow.plan({ '.name': 'x', interface: [ 'br-lan' ] }, '10.1.2.3', sample.INTERFACES).list.includes('192.168.1.0/24'));
+	assert.deepEqual(allow.implied({ '.name': 'x', address: [ '0.0.0.0' ] }, sample.INTERFACES).nets.filter((net) => net.startsWith('203')), []);
+	assert.ok(allow.implied({ '.name': 'x', address: [ '0.0.0.0' ] }, sample.INTERFACES).nets.includes('192.168.1.0/24'));
+	assert.equal(check.networkOf('10.20.30.40', 13), '10.16.0.0/13');
+	assert.equal(check.networkOf('10.20.30.40', 32), '10.20.30.40/32');
+	assert.equal(check.networkOf('10.20.30.40', 0), '0.0.0.0/0');
+	assert.equal(allow.isRefused(sample.device({ allowed: false })), true);
+	assert.equal(allow.isRefused(sample.device({ allowed: false, client: 'local' })), false);
+});
+
+test('the chart', () => {
+	const days = sample.status().counters.days;
+	const chart = widgets.chart(days, sample.NOW, 7);
+
+	assert.match(chart.textContent, /delivered: 14.*failed: 1.*refused: 1.*waiting now: 7/);
+	assert.equal(chart.querySelectorAll('rect').length, 4);
+	assert.equal(widgets.chart([], sample.NOW, 0).querySelectorAll('rect').length, 0);
+});
+
+test('which entries of the log fit', () => {
+	const entries = [ sample.verdict(), sample.verdict({ outcome: 'refused', client: '10.0.0.9', text: 'In none of the Networks' }) ];
+	const fits = (filter) => logfilter.entries(entries, { text: '', outcome: '', client: '', ...filter }).length;
+
+	assert.equal(fits({}), 2);
+	assert.equal(fits({ text: ' networks ' }), 1);
+	assert.equal(fits({ outcome: 'refused' }), 1);
+	assert.equal(fits({ client: '10.0.0.9', outcome: 'delivered' }), 0);
+	assert.deepEqual(logfilter.clients(entries), [ '10.0.0.9', '192.168.1.20' ]);
+	assert.deepEqual(logfilter.lines([ { msg: 'smtprelay[12]: event=sent', time: 1 }, { msg: 'dropbear[1]: smtprelay: x', time: 2 }, { msg: 'smtprelay: event=x', time: 3 } ], 'EVENT').map(({ time }) => time), [ 3, 1 ]);
+});

@@ -1,0 +1,147 @@
+// The form, the documentation and the daemon know the same options with the same defaults and words.
+import assert from 'node:assert/strict';
+import fs from 'node:fs';
+import path from 'node:path';
+import test from 'node:test';
+import { world } from './fake.mjs';
+import * as sample from './samples.mjs';
+import { TREE, files } from './sources.mjs';
+
+const forms = Object.fromEntries(world().require('smtprelay.options').sections().map((section) => [ section.type, section ]));
+const documented = readDocumentation(fs.readFileSync(path.join(TREE, 'docs/settings.md'), 'utf8'));
+const read = readSources();
+
+/** Options that the daemon reads and that have no effect yet. */
+const WITHOUT_EFFECT = [ 'account.daily_limit' ];
+
+/** Options of each section of docs/settings.md: their defaults by name. */
+function readDocumentation(markdown) {
+	const sections = {};
+
+	for (const part of markdown.split(/^## `config /m).slice(1)) {
+		const type = /^(\w+)/.exec(part)[1];
+		const options = {};
+		let columns = [];
+
+		for (const line of part.split('\n')) {
+			const cells = line.startsWith('|') ? line.replaceAll('\\|', ' ').split('|').slice(1, -1).map((cell) => cell.trim()) : [];
+
+			if (!cells.length || /^-+$/.test(cells[0])) {
+				columns = cells.length ? columns : [];
+				continue;
+			}
+
+			if (!columns.length) {
+				columns = cells;
+				continue;
+			}
+
+			if (columns[0] == 'option')
+				for (const [ , name ] of cells[0].matchAll(/`(?:list )?(\w+)`/g))
+					options[name] = (columns[1] == 'default') ? cells[1] : '';
+		}
+
+		sections[type] = options;
+	}
+
+	return sections;
+}
+
+/** Options of each section as src/config reads them. */
+function readSources() {
+	const source = (name) => fs.readFileSync(path.join(TREE, 'src/config', name), 'utf8').split('#[cfg(test)]')[0];
+	const within = (text, name) => {
+		const body = new RegExp(`\\nfn ${name}\\(.*?\\n}\\n`, 's').exec(text);
+
+		assert.ok(body, `there is a function ${name} in src/config`);
+
+		return body[0];
+	};
+	const names = (text) => new Set([ ...text.matchAll(/(?:read|reader)\s*\.(?:text|list|each|flag|number|port|size|duration|choice|not_yet)\(\s*&?\[?"(\w+)"/g),
+		...text.matchAll(/(?:host_name|address)\(&mut read, "(\w+)"/g) ].map((found) => found[1]));
+	const load = source('load.rs');
+	const sections = {
+		relay: names(within(load, 'relay')), listener: names(within(load, 'listener')), user: names(within(load, 'user')), route: names(within(load, 'route')),
+		device: names(source('device.rs')), alias: names(source('alias.rs')),
+		account: new Set([ ...names(within(load, 'account')), ...names(within(load, 'fingerprint')), ...names(source('preset.rs')), ...names(source('oauth.rs')) ])
+	};
+
+	// oauth.rs reads its texts from a list of names.
+	for (const [ , name ] of /let values = \[(.*?)\];/s.exec(source('oauth.rs'))[1].matchAll(/\("(\w+)"/g))
+		sections.account.add(name);
+
+	return sections;
+}
+
+test('the sections are those of the documentation', () => {
+	assert.deepEqual(Object.keys(forms).sort(), Object.keys(documented).sort());
+	assert.deepEqual(Object.keys(forms).sort(), Object.keys(read).sort());
+	assert.ok(files(path.join(TREE, 'src/config'), '.rs').length > 5);
+});
+
+for (const type of Object.keys(forms)) {
+	test(`${type}: form, documentation and daemon have the same options`, () => {
+		const known = [ ...read[type] ].filter((name) => !WITHOUT_EFFECT.includes(`${type}.${name}`)).sort();
+		const asked = forms[type].options.map((option) => option.name).sort();
+
+		assert.deepEqual(asked, Object.keys(documented[type]).sort());
+		assert.deepEqual(asked, known);
+		assert.equal(new Set(asked).size, asked.length);
+	});
+
+	test(`${type}: each option has a title, help, and the default of the documentation`, () => {
+		for (const option of forms[type].options) {
+			const plain = /^`([^`]*)`$/.exec(documented[type][option.name]);
+
+			assert.ok(option.title && option.help, option.name);
+
+			if (plain)
+				assert.equal(option.preset, plain[1], `${type}.${option.name}`);
+			if (option.kind == 'flag')
+				assert.match(option.preset, /^[01]$/, option.name);
+			if (option.choices && /^\w+$/.test(option.preset ?? ''))
+				assert.ok(option.choices.some(([ value ]) => value == option.preset), option.name);
+			if (forms[type].tabs.length)
+				assert.ok(forms[type].tabs.some(([ tab ]) => tab == option.tab), option.name);
+		}
+	});
+}
+
+test('words to choose from are those of the daemon', () => {
+	const sources = [ 'load.rs', 'device.rs', 'oauth.rs' ].map((name) => fs.readFileSync(path.join(TREE, 'src/config', name), 'utf8')).join('\n');
+	const words = (name) => Array.from(new RegExp(`const ${name}:.*?=\\s*\\[(.*?)\\];`, 's').exec(sources)[1].matchAll(/\("(\w+)"/g), (found) => found[1]);
+	const offered = (type, name) => forms[type].options.find((option) => option.name == name).choices.map(([ value ]) => value);
+
+	for (const [ type, name, constant ] of [
+		[ 'relay', 'durability', 'DURABILITIES' ], [ 'relay', 'log_level', 'LOG_LEVELS' ], [ 'listener', 'auth', 'AUTH_MODES' ], [ 'listener', 'dialect', 'DIALECTS' ],
+		[ 'listener', 'tls', 'TLS_MODES' ], [ 'account', 'tls', 'TLS_MODES' ], [ 'account', 'from_policy', 'FROM_POLICIES' ], [ 'account', 'oauth', 'ISSUERS' ], [ 'device', 'over_rate', 'OVER_RATES' ]
+	])
+		assert.deepEqual(offered(type, name).sort(), words(constant).sort(), `${type}.${name}`);
+});
+
+test('the page has all of it', async () => {
+	const there = world({ config: sample.SET_UP, ubus: sample.answers() });
+
+	await there.open('settings');
+
+	const [ map ] = there.forms;
+
+	for (const section of map.sections) {
+		const form = forms[section.type];
+
+		assert.deepEqual(section.options.map((option) => option.name), form.options.map((option) => option.name));
+
+		for (const option of section.options) {
+			const wanted = form.options.find((one) => one.name == option.name);
+
+			if (wanted.preset && option.kind == 'Value' && !option.password)
+				assert.equal(option.placeholder, wanted.preset, option.name);
+			if (wanted.preset && option.kind == 'Flag')
+				assert.equal(option.default, wanted.preset, option.name);
+			if (option.kind == 'ListValue')
+				assert.equal(option.choices[0][0], '', `${option.name} can be left to its default`);
+		}
+	}
+
+	assert.equal(map.sections.length, Object.keys(forms).length);
+});

@@ -1,0 +1,89 @@
+// The settings page: what it does with passwords, and what it says about the daemon's answer.
+import assert from 'node:assert/strict';
+import test from 'node:test';
+import { world } from './fake.mjs';
+import * as sample from './samples.mjs';
+
+const CONFIG = [ ...sample.SET_UP.slice(0, 2), { ...sample.SET_UP[2], password: 'plain-secret', client_secret: 'hush' }, { '.type': 'user', '.name': 'cam', password: 'cam-secret' } ];
+
+async function opened(changes, config = CONFIG) {
+	const there = world({ config, ubus: sample.answers({ 'smtprelay reload': () => ({ warnings: [] }), 'smtprelay set_password': () => ({}), ...changes }) });
+	const page = await there.open('settings');
+	const option = (type, name) => there.forms[0].sections.find((section) => section.type == type).options.find((one) => one.name == name);
+
+	return { there, page, option };
+}
+
+test('secrets are never read back', async () => {
+	const { option } = await opened();
+
+	for (const [ type, name ] of [ [ 'account', 'password' ], [ 'account', 'client_secret' ], [ 'user', 'password' ] ]) {
+		const secret = option(type, name);
+
+		assert.equal(secret.password, true);
+		assert.equal(secret.cfgvalue('gmail'), null);
+		assert.doesNotMatch(secret.placeholder, /secret|hush/);
+		assert.equal(secret.modalonly, true, 'it is no column of the table');
+	}
+});
+
+test('an empty password leaves the stored one', async () => {
+	const { there, option } = await opened();
+
+	option('account', 'password').remove('gmail');
+	option('user', 'password').remove('cam');
+	assert.deepEqual(there.state.config, CONFIG);
+});
+
+test('a new password goes to the service, not into the file', async () => {
+	const { there, page, option } = await opened();
+
+	option('account', 'password').write('gmail', 'new-secret');
+	await page.handleSaveApply();
+
+	const order = there.calls.map(({ method }) => method);
+
+	assert.deepEqual(there.calls.find(({ method }) => method == 'set_password').args, { account: 'gmail', password: 'new-secret' });
+	assert.ok(order.indexOf('commit') < order.indexOf('set_password'));
+	assert.ok(!JSON.stringify(there.state).includes('new-secret'));
+	assert.equal(there.forms[0].saved, 1);
+	assert.match(there.notifications.at(-1).text, /saved and applied/);
+
+	await page.handleSaveApply();
+	assert.equal(there.calls.filter(({ method }) => method == 'set_password').length, 1, 'it is stored once');
+});
+
+test('while the service does not run it goes into the file', async () => {
+	const { there, page, option } = await opened({ 'smtprelay status': () => { throw new Error('Object not found'); } });
+
+	option('account', 'password').write('gmail', 'new-secret');
+	await page.handleSaveApply();
+	assert.equal(there.state.committed.find((section) => section['.name'] == 'gmail').password, 'new-secret');
+	assert.ok(!there.calls.some(({ method }) => method == 'set_password'));
+});
+
+test('a password of an account that is not used is reported', async () => {
+	const { there, page, option } = await opened();
+
+	option('account', 'password').write('spare', 'x');
+	await page.handleSaveApply();
+	assert.match(there.notifications.at(-1).text, /The password of spare was not stored/);
+});
+
+test('what the daemon says is shown', async () => {
+	const refused = await opened({ 'smtprelay reload': () => ({ error: '/etc/config/smtprelay:7: <b>port</b>', kind: 'wrong' }) });
+
+	await refused.page.handleSaveApply();
+	assert.match(refused.there.notifications.at(-1).text, /goes on with the former ones: .*:7: <b>port/);
+
+	const warned = await opened({ 'smtprelay reload': () => ({ warnings: [ 'verify \'0\': anybody can read' ] }) });
+
+	await warned.page.handleSaveApply();
+	assert.ok(warned.there.notifications.some(({ text, classes }) => /anybody can read/.test(text) && classes.includes('warning')));
+});
+
+test('a file without a section relay gets one', async () => {
+	const { there } = await opened({}, sample.SET_UP.slice(1));
+
+	assert.deepEqual(there.state.config.find((section) => section['.type'] == 'relay'), { '.type': 'relay', '.name': 'main' });
+});
