@@ -20,7 +20,7 @@ test('the line of health', () => {
 
 	assert.deepEqual(line({}), { level: 'good', text: `Relaying. 3 mails today, last ${at} to ops@example.com over TLS 1.3, verified.`, remedy: 'Now 2 mails wait.' });
 	assert.equal(line({ today: { delivered: 1 }, last: null }).text, 'Relaying. 1 mail today.');
-	assert.equal(line({ today: { delivered: 0 }, last: null, queue: { messages: 0 } }).text, 'Relaying. no mail today.');
+	assert.equal(line({ today: { delivered: 0 }, last: null, queue: { messages: 0 } }).text, 'Relaying. No mail today.');
 	assert.equal(line(null).level, 'bad');
 	assert.match(line({ state: 'no_account' }).text, /No account/);
 	assert.equal(line({ clock: { set: false, now: 5 } }).level, 'warning');

@@ -38,7 +38,7 @@ return baseclass.extend({
 			return this.trouble(status);
 
 		const today = status.today ? status.today.delivered : 0;
-		const mails = today ? N_(today, '%d mail today', '%d mails today').format(today) : _('no mail today');
+		const mails = today ? N_(today, '%d mail today', '%d mails today').format(today) : _('No mail today');
 		const last = status.last;
 		const lately = last
 			? _('Relaying. %s, last %s to %s over %s.').format(mails, text.time(last.time, now), text.plain(last.to, 80), text.protection(last.tls, last.verified))

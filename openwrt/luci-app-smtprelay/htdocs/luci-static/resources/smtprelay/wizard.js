@@ -113,7 +113,7 @@ return baseclass.extend({
 		const hint = E('div', { 'class': 'cbi-value-description', 'id': 'smtprelay-hint' });
 		const addressLine = widgets.field(_('Mail address'), fields.address);
 		const signInTitle = E('span', [ '' ]);
-		const passwordLine = widgets.field(_('Password'), fields.password, [ hint ]);
+		const passwordLine = widgets.field(_('Password'), fields.password);
 		const lines = {
 			host: widgets.field(_('Mail server'), fields.host),
 			tls: widgets.field(_('Protection'), fields.tls),
@@ -124,6 +124,8 @@ return baseclass.extend({
 			client: widgets.field(_('Client ID'), fields.clientId, [ _('Of a client of your own at the provider; the documentation says how to make one.') ]),
 			secret: widgets.field(_('Client secret'), fields.clientSecret)
 		};
+		// Below the lines for the login: it is about a sign-in as well.
+		const hintLine = E('div', { 'class': 'cbi-value' }, [ E('div', { 'class': 'cbi-value-field' }, [ hint ]) ]);
 		const progress = E('div', { 'id': 'smtprelay-progress', 'style': 'margin:.5em 0' });
 		/** Section of the account, as soon as it is written. */
 		let name = '';
@@ -163,6 +165,7 @@ return baseclass.extend({
 			addressLine.firstElementChild?.replaceChildren(needs.sender && !isUndecided() ? _('Sender address') : _('Mail address'));
 			passwordLine.firstElementChild?.replaceChildren(presets.passwordTitle(preset));
 			widgets.replace(hint, this.hint(preset));
+			show(hintLine, hint.firstChild != null);
 		};
 
 		const answers = () => ({
@@ -209,7 +212,7 @@ return baseclass.extend({
 			]),
 			widgets.field(_('Provider'), chosen),
 			lines.host, lines.tls, lines.port, lines.region, addressLine, lines.username, lines.signIn,
-			passwordLine, lines.client, lines.secret,
+			passwordLine, lines.client, lines.secret, hintLine,
 			widgets.field(_('Send the test mail to'), fields.to),
 			progress,
 			E('div', { 'class': 'right' }, [
