@@ -82,11 +82,11 @@ class Visitor {
 					fail(`${visitor.at()}: a secret is in the answer to ${response.url()}`);
 		});
 
-		// The theme may put a page of its own in place of the form.
-		await page.goto(`${URL_OF_ROUTER}/cgi-bin/luci/`, { waitUntil: 'networkidle0' });
+		// Not the status of the router, which asks for a hundred things. The theme may put a page of its own in place of the form.
+		await page.goto(`${URL_OF_ROUTER}/cgi-bin/luci/admin/services/smtprelay`, { waitUntil: 'networkidle0' });
 		await page.$eval('input[name=luci_username]', (field, value) => { field.value = value; }, user);
 		await page.type('input[name=luci_password]', password);
-		await Promise.all([ page.waitForNavigation(), page.keyboard.press('Enter') ]);
+		await Promise.all([ page.waitForNavigation({ waitUntil: 'load' }), page.keyboard.press('Enter') ]);
 
 		if (await page.$('input[name=luci_password]'))
 			throw new Error(`${user} could not log in`);
@@ -114,8 +114,7 @@ class Visitor {
 
 	/** Waits until the page has its content. */
 	async settle() {
-		await this.page.waitForFunction(() => document.querySelector('#view h2') && !document.querySelector('#view > .spinning'));
-		await this.page.waitForNetworkIdle({ idleTime: 300 });
+		await this.page.waitForFunction(() => document.querySelector('#view h2'));
 	}
 
 	async look(name) {
@@ -298,6 +297,10 @@ try {
 	}
 }
 catch (error) {
+	for (const [ i, page ] of (await browser.pages()).entries())
+		if (pictures)
+			await page.screenshot({ path: path.join(pictures, `failed-${i}.png`) }).catch(() => {});
+
 	fail(error.stack);
 }
 finally {
