@@ -143,7 +143,7 @@ return view.extend({
 
 			return [
 				[ E('strong', [ text.plain(account.name) ]), E('div', [ text.plain(account.from || account.username) ]) ],
-				[ text.plain(`${account.host}:${account.port}`) ],
+				[ E('div', [ text.plain(account.host) ]), E('div', [ _('port %d').format(account.port) ]) ],
 				badges,
 				words
 			];

@@ -1,0 +1,45 @@
+#!/bin/sh
+# Checks the LuCI app without a router: style, types, logic against a stand-in for LuCI, translations.
+#
+#	tests/luci/run.sh [lint|test]	lint: style and types; test: the rest; without an argument everything
+#
+# Needs node 20 or newer and npm, which fetches the packages of package-lock.json.
+set -eu
+
+cd "$(dirname "$0")"
+
+for tool in node npm; do
+	command -v "$tool" >/dev/null || {
+		echo "tests/luci/run.sh: $tool is missing; Debian has it in the package $tool" >&2
+		exit 2
+	}
+done
+
+# The packages are fetched again only when the list of them has changed.
+if ! cmp -s package-lock.json node_modules/.package-lock.copy; then
+	npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+	cp package-lock.json node_modules/.package-lock.copy
+fi
+
+lint() {
+	(cd ../.. && tests/luci/node_modules/.bin/eslint -c tests/luci/eslint.config.mjs --max-warnings 0 \
+		openwrt/luci-app-smtprelay tests/luci tests/openwrt)
+	node typecheck.mjs
+	echo 'LuCI: style and types are well.'
+}
+
+logic() {
+	node --test --test-reporter=dot .
+	# Without LUCI_URL this only says so.
+	node ../openwrt/luci.mjs
+}
+
+case "${1:-all}" in
+lint) lint ;;
+test) logic ;;
+all) lint && logic ;;
+*)
+	echo 'usage: tests/luci/run.sh [lint|test]' >&2
+	exit 2
+	;;
+esac
