@@ -211,6 +211,21 @@ async function settings(visitor, size) {
 	}
 }
 
+/** Windows that open above a page; they are looked at and closed again. */
+async function dialogs(visitor, tab, size) {
+	const { page } = visitor;
+	const opener = { overview: '[data-allow]', queue: '#smtprelay-queue .cbi-button-neutral' }[tab];
+
+	if (!opener || !await page.$(opener))
+		return;
+
+	await page.$eval(opener, (button) => button.click());
+	await page.waitForFunction(() => document.body.classList.contains('modal-overlay-active'));
+	await visitor.look(`${tab}-${size}-window`);
+	// The first button of such a window closes it.
+	await page.$eval('#modal_overlay .right button', (button) => button.click());
+}
+
 /** Saves the settings through the page. */
 async function save(visitor) {
 	const { page } = visitor;
@@ -265,6 +280,8 @@ try {
 		for (const tab of TABS) {
 			await admin.open(tab, size);
 			await admin.look(`${tab}-${size}`);
+
+			await dialogs(admin, tab, size);
 
 			if (tab == 'settings')
 				await settings(admin, size);

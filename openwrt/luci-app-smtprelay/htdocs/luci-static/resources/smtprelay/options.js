@@ -98,7 +98,7 @@ return baseclass.extend({
 		return {
 			type: 'device', title: _('Devices'), named: true, columns: [ 'name', 'ip', 'mac', 'rate' ],
 			help: _('What holds for the mail of one device. The section named default holds for all that have none of their own.'),
-			tabs: [ [ 'who', _('Who') ], [ 'mail', _('Mail') ], [ 'rate', _('Rate') ] ],
+			tabs: [ [ 'who', _('Who') ], [ 'mail', _('Its mail') ], [ 'rate', _('Rate') ] ],
 			options: [
 				{ name: 'name', kind: 'text', tab: 'who', preset: _('the section\'s name'), title: _('Name'), help: _('Display name in From, if the device gives none of its own.') },
 				{ name: 'ip', kind: 'list', tab: 'who', check: check.network, placeholder: '192.168.1.20', title: _('Addresses'), help: _('Addresses of the device, or networks of which all members are meant.') },

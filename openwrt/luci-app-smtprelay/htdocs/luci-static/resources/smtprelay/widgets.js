@@ -111,7 +111,7 @@ return baseclass.extend({
 	table(titles, rows, empty) {
 		const head = E('tr', { 'class': 'tr table-titles' }, titles.map((title) => E('th', { 'class': 'th' }, [ title ])));
 		const cells = (/** @type {(Node | string)[][]} */ row) => row.map((cell, i) =>
-			E('td', { 'class': 'td', 'data-title': titles[i] || null, 'style': 'overflow-wrap:anywhere' }, cell));
+			E('td', { 'class': 'td', 'data-title': titles[i] || null, 'style': 'overflow-wrap:anywhere;min-width:8em' }, cell));
 		const body = rows.map((row) => E('tr', { 'class': 'tr' }, cells(row)));
 
 		if (!rows.length)

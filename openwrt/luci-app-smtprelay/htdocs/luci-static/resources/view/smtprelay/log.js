@@ -105,12 +105,12 @@ return view.extend({
 			[
 				E('div', [ text.plain(entry.text, 400) ]),
 				(entry.outcome == 'delivered') ? E('div', [
-					_('%s, %s after %s').format(text.plain(entry.account, 60), text.protection(entry.tls, entry.verified), text.duration(entry.delay))
+					_('%s, %s, after %s').format(text.plain(entry.account, 60), text.protection(entry.tls, entry.verified), text.duration(entry.delay))
 				]) : ''
 			]
 		]);
 
-		return widgets.table([ _('Time'), _('Outcome'), _('Mail'), _('Device'), _('Details') ], rows, history ? _('Nothing fits.') : _('The service does not run.'));
+		return widgets.table([ _('Time'), _('Outcome'), _('From, to'), _('Device'), _('Details') ], rows, history ? _('Nothing fits.') : _('The service does not run.'));
 	},
 
 	/**
