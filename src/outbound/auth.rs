@@ -27,6 +27,9 @@ pub async fn log_in(
     account: &Account,
     offers: &EhloResponse<String>,
 ) -> Result<(), Trouble> {
+    if account.misses_password() {
+        return Err(no_password(account));
+    }
     let Some(username) = &account.username else { return Ok(()) };
     if account.oauth.is_some() {
         return log_in_with_token(client, account, username, offers).await;

@@ -210,7 +210,8 @@ pub async fn connect(
     connector: Option<&TlsConnector>,
     trace: Option<&Trace>,
 ) -> Result<Connection, Trouble> {
-    if account.misses_password() {
+    // Who wants to see the steps is shown those before the login.
+    if trace.is_none() && account.misses_password() {
         return Err(auth::no_password(account));
     }
     let host = &account.host;
