@@ -37,6 +37,7 @@ cat >"$scratch/smtprelay" <<SETTINGS
 config relay 'main'
 	option enabled '1'
 	option hostname 'gw.example'
+	option user 'root'
 	option spool '$scratch/ram'
 	option safe_spool '$scratch/flash'
 	option durability 'always'

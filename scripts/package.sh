@@ -56,6 +56,7 @@ mkdir "$stage/data" "$stage/control"
 
 install -D -m 0755 "$binary" "$stage/data/usr/sbin/smtprelay"
 install -D -m 0755 files/etc/init.d/smtprelay "$stage/data/etc/init.d/smtprelay"
+install -D -m 0644 files/etc/capabilities/smtprelay.json "$stage/data/etc/capabilities/smtprelay.json"
 for kind in iface ntp; do
 	install -D -m 0644 "files/etc/hotplug.d/$kind/95-smtprelay" "$stage/data/etc/hotplug.d/$kind/95-smtprelay"
 done

@@ -21,7 +21,9 @@
 //! | [`report`] | events, log lines, failure notices |
 //! | [`system`] | clock, interfaces, limits, the system log |
 //! | [`chronicle`], [`announce`] | keep the history, send the mail after a start of the router |
+//! | [`prepare`] | what only root can do, and the end of being root |
 //! | [`relay`] | puts these together and runs them |
+//! | [`reload`] | new settings while it runs |
 //! | [`control`] | how the running gateway is asked and steered |
 //! | [`submit`] | `smtprelay send`, the sendmail replacement |
 //!
@@ -38,8 +40,10 @@ pub mod message;
 pub mod oauth;
 pub mod outbound;
 pub mod policy;
+pub mod prepare;
 pub mod queue;
 pub mod relay;
+pub mod reload;
 pub mod report;
 pub mod secrets;
 pub mod submit;

@@ -2,12 +2,19 @@
 
 mod commands;
 
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::ExitCode;
 
-use commands::{Asked, Command, ask, complain, exit, login, parse, password, print, test, wait_for};
-use smtprelay::config::{self, Loaded, Settings, Severity};
+use commands::{
+    Asked, Command, ask, ask_running_only, complain, exit, login, mounts, parse, password, print, reload, spool_of,
+    test, wait_for,
+};
+use smtprelay::config::{self, ConfigError, Loaded, Settings, Severity};
+use smtprelay::inbound::local::LOCAL_SOCKET;
+use smtprelay::prepare::prepare;
 use smtprelay::relay;
+use smtprelay::report::hook::helper;
 use smtprelay::submit::{self, Request};
 use smtprelay::system::logging::{self, Target};
 
@@ -23,29 +30,54 @@ fn main() -> ExitCode {
         Asked::Print(text) => print(&text),
         Asked::Password { account, delete, file } => password(&account, delete, &file),
         Asked::Do(command, file) => execute(command, &file),
+        Asked::Hook(program) => run_hooks(&program),
+    }
+}
+
+/// The gateway is at the other end of standard input.
+fn run_hooks(program: &Path) -> ExitCode {
+    let input = std::io::stdin().as_fd().try_clone_to_owned();
+    match input.and_then(|input| helper::serve(program, input.into())) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
     }
 }
 
 fn execute(command: Command, file: &Path) -> ExitCode {
+    if matches!(command, Command::Reload) {
+        return reload(file);
+    }
     let loaded = match config::load(file) {
         Ok(loaded) => loaded,
         Err(error) => {
+            if let Command::Send(request) = command {
+                return send_blindly(request, file, &error);
+            }
             complain(&error.to_string());
             if let Command::Run { foreground } = command {
                 // Nobody sees stderr of a service.
-                start_log(foreground, log::LevelFilter::Info);
+                logging::init(open_log(foreground), log::LevelFilter::Info);
                 log::error!(target: "smtprelay", "event=not_started text=\"{}\"", error.to_string().replace('"', "'"));
                 log::logger().flush();
+            }
+            if let Command::Ask { question, json } = &command
+                && let Some(code) = ask_running_only(question, *json, &spool_of(file, &error))
+            {
+                return code;
             }
             return ExitCode::FAILURE;
         }
     };
     match command {
         Command::Run { foreground } => run(file, loaded, foreground),
+        // Seen to above: it wants to say more about settings that can't be used.
+        Command::Reload => ExitCode::FAILURE,
         Command::Check => {
             loaded.warnings.iter().for_each(|w| complain(&config::describe(file, w)));
+            config::modes::exposed(file, &loaded.settings).iter().for_each(|text| complain(text));
             print(&format!("{}: the settings can be used\n", file.display()))
         }
+        Command::JailMounts => mounts(file, &loaded.settings),
         Command::Show => print(&config::show(&loaded.settings)),
         Command::Ask { question, json } => ask(&question, json, &loaded.settings),
         Command::Login(account) => login(&account, &loaded.settings, runtime()),
@@ -54,8 +86,8 @@ fn execute(command: Command, file: &Path) -> ExitCode {
     }
 }
 
-fn start_log(foreground: bool, level: log::LevelFilter) {
-    logging::init(if foreground { Target::Stderr } else { Target::Syslog }, level);
+fn open_log(foreground: bool) -> logging::Opened {
+    logging::open(if foreground { Target::Stderr } else { Target::Syslog })
 }
 
 /// One thread for everything that waits, a few for disks and the name service.
@@ -67,25 +99,28 @@ fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
 }
 
 fn run(file: &Path, loaded: Loaded, foreground: bool) -> ExitCode {
-    start_log(foreground, loaded.settings.relay.log_level);
-    for warning in &loaded.warnings {
-        let level = if warning.severity == Severity::Note { log::Level::Info } else { log::Level::Warn };
-        log::log!(target: "smtprelay", level, "event=advice text=\"{}\"", config::describe(file, warning).replace('"', "'"));
-    }
+    let (log, level) = (open_log(foreground), loaded.settings.relay.log_level);
     if !loaded.settings.relay.enabled {
+        logging::init(log, level);
         log::info!(target: "smtprelay", "event=not_started text=\"option enabled of section relay is 0\"");
         log::logger().flush();
         return ExitCode::SUCCESS;
     }
+    let warnings: Vec<_> = loaded.warnings.iter().map(|w| (w.severity, config::describe(file, w))).collect();
+    let prepared = prepare(file, loaded);
+    // It has a thread of its own, so not before there are no rights to give up any more.
+    logging::init(log, level);
+    for (severity, text) in warnings {
+        let level = if severity == Severity::Note { log::Level::Info } else { log::Level::Warn };
+        log::log!(target: "smtprelay", level, "event=advice text=\"{}\"", text.replace('"', "'"));
+    }
     end_on_panic();
-    let result = match runtime() {
-        Ok(runtime) => {
-            let result = wait_for(&runtime, relay::run(file.to_path_buf(), loaded.settings));
-            runtime.shutdown_timeout(std::time::Duration::from_secs(2));
-            result
-        }
-        Err(error) => Err(error.into()),
-    };
+    let result = prepared.and_then(|prepared| {
+        let runtime = runtime()?;
+        let result = wait_for(&runtime, relay::run(prepared));
+        runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+        result
+    });
     if let Err(error) = &result {
         log::error!(target: "smtprelay", "event=not_started text=\"{}\"", format!("{error:#}").replace('"', "'"));
     }
@@ -103,6 +138,23 @@ fn end_on_panic() {
         print(fault);
         std::process::abort();
     }));
+}
+
+/// Sends although the settings can't be used: a gateway that runs goes on with its former ones. They are closed to all but
+/// root, while everybody may send; so whoever may not read them looks for the gateway where it is by default.
+fn send_blindly(request: Request, file: &Path, error: &ConfigError) -> ExitCode {
+    let closed = std::fs::File::open(file).is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied);
+    let nothing = config::uci::Package { sections: Vec::new() };
+    let (mut settings, _) = config::load::settings(&nothing);
+    settings.relay.spool = spool_of(file, error);
+    if !closed {
+        complain(&error.to_string());
+    }
+    if !settings.relay.spool.join(LOCAL_SOCKET).exists() {
+        complain("smtprelay: not sent: the gateway does not run, or not where its settings would tell");
+        return ExitCode::from(exit::TEMPORARY);
+    }
+    send(request, &settings)
 }
 
 fn send(request: Request, settings: &Settings) -> ExitCode {

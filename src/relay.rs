@@ -1,12 +1,13 @@
 //! The running program: puts the parts together, obeys signals, ends in order.
 
 use std::fs::{File, OpenOptions};
+use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow};
 use nix::fcntl::{Flock, FlockArg};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -14,21 +15,25 @@ use tokio::sync::{mpsc, watch};
 use crate::VERSION;
 use crate::announce::{self, LastRun};
 use crate::chronicle;
-use crate::config::{self, Settings};
+use crate::config::Settings;
 use crate::control::{self, Api};
 use crate::dispatch::{Dispatch, Inputs};
 use crate::inbound::listener::Listeners;
 use crate::inbound::local::{LOCAL_SOCKET, open_local, run_local};
 use crate::intake::Desk;
 use crate::oauth;
+use crate::prepare::Prepared;
 use crate::queue::schedule::Item;
 use crate::queue::{Found, Meta, Spool, State, blocking};
+use crate::reload::{self, Keeper};
 use crate::report::{Event, Hook, observe};
+use crate::system::clock;
 use crate::system::task::{self, spawn};
-use crate::system::{self, clock};
 
 /// Orders that wait for the dispatcher.
 const ORDERS: usize = 16;
+/// Orders about the settings that wait.
+const RELOADS: usize = 4;
 /// Events that may wait for the hook.
 const HOOK_EVENTS: usize = 512;
 /// Messages of an earlier run that are read at a time.
@@ -46,28 +51,40 @@ const LOGIN_PATIENCE: Duration = Duration::from_secs(3);
 /// Keeps two programs from working on one queue; given up when dropped, or when the process ends however it may.
 pub struct SpoolLock(#[allow(dead_code, reason = "held, not read")] Flock<File>);
 
-/// Takes the queue for this process alone. `None` when another one has it and keeps it.
+/// Takes the queue for this process alone; waits for a process that is ending. `None` when another one has the queue and
+/// keeps it. Blocks.
 ///
 /// # Errors
 /// When the lock file can't be made.
-pub async fn lock(spool: &Path) -> Result<Option<SpoolLock>> {
-    let path = spool.join("lock");
-    let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
-    let mut file = file.with_context(|| format!("can't make {}", path.display()))?;
+pub fn lock(spool: &Path) -> Result<Option<SpoolLock>> {
     let until = Instant::now() + LOCK_PATIENCE;
     let mut told = false;
     loop {
-        file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => return Ok(Some(SpoolLock(lock))),
-            Err(_) if Instant::now() > until => return Ok(None),
-            Err((file, _)) => file,
-        };
-        if !std::mem::replace(&mut told, true) {
-            let text = format!("another smtprelay works on {}, waiting for its end", spool.display());
-            Event::Advice { text }.log();
+        let lock = try_lock(spool)?;
+        if lock.is_some() || Instant::now() > until {
+            return Ok(lock);
         }
-        tokio::time::sleep(LOCK_LOOK).await;
+        if !std::mem::replace(&mut told, true) {
+            // There may be no log yet. Nothing is lost if nobody reads it.
+            let text = format!("smtprelay: another smtprelay works on {}, waiting for its end\n", spool.display());
+            let _ = std::io::stderr().lock().write_all(text.as_bytes());
+        }
+        std::thread::sleep(LOCK_LOOK);
     }
+}
+
+/// Takes the queue for this process alone. `None` when another one has it.
+///
+/// # Errors
+/// When the lock file can't be made.
+pub fn try_lock(spool: &Path) -> Result<Option<SpoolLock>> {
+    let path = spool.join("lock");
+    let mut options = OpenOptions::new();
+    // The directory may belong to somebody who is not root, who may be: no links are followed.
+    options.create(true).truncate(false).write(true).mode(0o600).custom_flags(nix::libc::O_NOFOLLOW);
+    let file = options.open(&path);
+    let file = file.with_context(|| format!("can't make {}", path.display()))?;
+    Ok(Flock::lock(file, FlockArg::LockExclusiveNonblock).ok().map(SpoolLock))
 }
 
 /// What the owner should know about the settings, beside what is wrong in single lines.
@@ -77,23 +94,22 @@ fn advise(settings: &Settings) {
     }
 }
 
-/// Runs until SIGTERM or SIGINT. SIGHUP reads the settings in `file` again.
+/// Runs until SIGTERM or SIGINT. SIGHUP reads the settings again, if that may still be done.
 ///
 /// # Errors
 /// When the program can't start; the reason names the setting to change.
-pub async fn run(file: PathBuf, settings: Settings) -> Result<()> {
+pub async fn run(prepared: Prepared) -> Result<()> {
+    let Prepared { file, settings, warnings, advice, spool, lock: _lock, sockets, hook, ubus } = prepared;
     // Before anything else: a reload that comes early would end a program that does not know the signal.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
-    system::raise_open_files();
-    let ubus = control::ubus::connect_early();
-    let spool = Spool::open(&settings.relay).map_err(|e| anyhow!("{e}; check options spool and safe_spool"))?;
-    let Some(_lock) = lock(&settings.relay.spool).await? else {
-        bail!("another smtprelay works on {} already", settings.relay.spool.display());
-    };
     let (history, events) = chronicle::open(&settings.relay.spool);
-    let hook = settings.relay.hook.clone().map(Hook::new);
+    let hook = match (hook, settings.relay.hook.clone()) {
+        (Some(helper), Some(program)) => Some(Hook::by(helper, program)),
+        // Whoever has given up root can still try.
+        (_, program) => program.map(Hook::new),
+    };
     let hook = hook.map(|hook| spawn(hook.run(observe(HOOK_EVENTS))));
     let last_run = LastRun::read(&settings.relay);
     let found = {
@@ -104,10 +120,8 @@ pub async fn run(file: PathBuf, settings: Settings) -> Result<()> {
     if !found.is_empty() {
         Event::Recovered { messages: found.len(), bytes: found.iter().map(|f| f.size).sum() }.log();
     }
+    advice.into_iter().for_each(|text| Event::Advice { text }.log());
     advise(&settings);
-    let firewall = task::blocking(|| config::firewall::read(Path::new(config::firewall::FILE))).await.flatten();
-    let notes = firewall.map(|firewall| config::firewall::notes(&firewall, &settings)).unwrap_or_default();
-    notes.into_iter().for_each(|text| Event::Advice { text }.log());
     let waiting = (found.len(), found.iter().map(|f| f.size).sum());
 
     let (arrivals_in, arrivals) = mpsc::unbounded_channel();
@@ -120,13 +134,14 @@ pub async fn run(file: PathBuf, settings: Settings) -> Result<()> {
     // Devices come first: a gateway without its local sockets is still a gateway.
     let local = open_local(&directory).map_err(|error| without("smtprelay send", &error)).ok();
     let asking = control::socket::open(&directory).map_err(|error| without("smtprelay queue", &error)).ok();
-    if settings.listeners.iter().any(|listener| !listener.interfaces.is_empty()) {
-        control::ubus::networks::learn().await;
-    }
     let (publish, current) = watch::channel(Arc::new(settings));
-    let listeners = Listeners::open(current.clone(), desk.clone(), intake_stopped.clone())
+    let sockets = Arc::new(sockets);
+    let listeners = Listeners::open(current.clone(), desk.clone(), intake_stopped.clone(), Arc::clone(&sockets))
         .map_err(|e| anyhow!("{e} (section listener)"))?;
-    let api = Api::new(publish.clone(), Arc::clone(&spool), orders_in, Arc::clone(&history));
+    let keeper = Keeper::new(file, warnings, publish.clone(), sockets);
+    let (reloads_in, mut reloads) = mpsc::channel(RELOADS);
+    let reload = reload::Desk { orders: reloads_in, standing: keeper.standing(), listeners: listeners.shown() };
+    let api = Api::new(publish, Arc::clone(&spool), orders_in, Arc::clone(&history), reload);
     let api = Arc::new(api.with_rates(Arc::clone(desk.rates())));
     let ubus = spawn(control::ubus::run(ubus, Arc::clone(&api), stop.clone()));
     let control = spawn({
@@ -156,7 +171,9 @@ pub async fn run(file: PathBuf, settings: Settings) -> Result<()> {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            _ = hangup.recv() => reload(&file, &publish),
+            // What is wrong stands in the log.
+            _ = hangup.recv() => drop(keeper.read().await),
+            Some(order) = reloads.recv() => keeper.obey(order).await,
         }
     }
     // First nothing more comes in, then what has come in is put into safety.
@@ -208,29 +225,5 @@ async fn read_queue(spool: Arc<Spool>, found: Vec<Found>, to: mpsc::Sender<Vec<(
         if to.send(items).await.is_err() {
             return;
         }
-    }
-}
-
-/// Takes over new settings; bad ones change nothing.
-fn reload(file: &Path, publish: &watch::Sender<Arc<Settings>>) {
-    match config::load(file) {
-        Ok(loaded) => {
-            for warning in &loaded.warnings {
-                Event::Advice { text: config::describe(file, warning) }.log();
-            }
-            let (old, new) = (&publish.borrow().relay.clone(), &loaded.settings.relay);
-            if (&old.spool, &old.safe_spool, old.durability, &old.hook)
-                != (&new.spool, &new.safe_spool, new.durability, &new.hook)
-            {
-                Event::Advice {
-                    text: "new values of spool, safe_spool, durability and hook hold from the next start on".into(),
-                }
-                .log();
-            }
-            log::set_max_level(new.log_level);
-            publish.send_replace(Arc::new(loaded.settings));
-            Event::Reloaded.log();
-        }
-        Err(error) => Event::ReloadRefused { reason: error.to_string().replace('\n', "; ") }.log(),
     }
 }

@@ -225,7 +225,9 @@ async fn into_queue<R: Read>(
 ) -> Result<String> {
     let directory: &Path = &settings.relay.spool;
     let spool = Spool::open(&settings.relay).map_err(anyhow::Error::msg)?;
-    let Some(_lock) = relay::lock(directory).await? else {
+    let place = directory.to_path_buf();
+    let taken = crate::system::task::blocking(move || relay::lock(&place)).await.context("the program is ending")?;
+    let Some(_lock) = taken? else {
         bail!("the gateway is starting or stopping; try again");
     };
     let (arrivals, _kept) = mpsc::unbounded_channel();

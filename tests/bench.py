@@ -14,6 +14,7 @@ import time
 SETTINGS = """
 config relay 'main'
 	option hostname 'gw.example'
+	option user 'root'
 	option spool '{dir}/ram'
 	option safe_spool '{dir}/flash'
 	option durability '{durability}'

@@ -68,9 +68,22 @@ equal 'the clock is steered' '' "$(hotplug ntp ACTION=periodic)"
 
 cat >"$work/smtprelay" <<'EOF'
 #!/bin/sh
-[ "$1" != queue ] || echo 'the queue'
-[ "$1" = check ] || exit 0
-[ "$SETTINGS" = good ] && exit 0
+case "$1" in
+queue) echo 'the queue' ;;
+reload)
+	[ "$SETTINGS" != moved ] || exit 69
+	[ "$SETTINGS" != odd ] || echo 'a warning'
+	;;
+jail-mounts)
+	[ "$SETTINGS" != unjailed ] || exit 1
+	printf 'rw /var/spool/smtprelay\nro /etc/ssl\n'
+	;;
+esac
+case "$1" in
+check | reload) ;;
+*) exit 0 ;;
+esac
+[ "$SETTINGS" = wrong ] || exit 0
 echo '/etc/config/smtprelay:3: first reason' >&2
 echo '/etc/config/smtprelay:7: second reason'
 exit 1
@@ -107,7 +120,9 @@ logger -t smtprelay -p mail.err /etc/config/smtprelay:7: second reason'
 kept='logger -t smtprelay -p mail.err smtprelay keeps running with its former settings'
 
 run good 1 0 constants
-equal 'constants' '1 90 10 /usr/sbin/smtprelay /var/run/smtprelay.pid' "$calls"
+equal 'constants' '1 90 10 /usr/sbin/smtprelay /var/run/smtprelay.pid /sbin/ujail /etc/capabilities/smtprelay.json' \
+	"$calls"
+[ -f files/etc/capabilities/smtprelay.json ] || fail 'the file of the capabilities is missing'
 
 for enabled in 1 on ''; do
 	run good "$enabled" 0 start
@@ -147,8 +162,16 @@ $kept" "$calls"
 equal 'start of what runs, with wrong settings: exit status' 1 "$status"
 
 run good 1 1 reload
-equal 'reload' 'send_signal smtprelay * HUP' "$calls"
+equal 'reload' "$started" "$calls"
 equal 'reload: exit status' 0 "$status"
+equal 'reload says' '' "$said"
+run odd 1 1 reload
+equal 'reload with a warning' "logger -t smtprelay -p mail.err a warning
+$started" "$calls"
+equal 'reload with a warning: exit status' 0 "$status"
+run moved 1 1 reload
+equal 'reload with another directory for the queue' "kill smtprelay
+$started" "$calls"
 run wrong 1 1 reload
 equal 'reload with wrong settings' "$reasons
 $kept" "$calls"
@@ -157,6 +180,27 @@ run good 1 0 reload
 equal 'reload of what does not run' "$started" "$calls"
 run good 0 1 reload
 equal 'reload after switching off' "$idle" "$calls"
+
+# The networks that listeners name.
+export NETWORKS='lan off:iot guest lan'
+run good 1 0 start
+equal 'triggers of networks' "reload_trigger smtprelay
+reload_interface_trigger lan
+reload_interface_trigger guest" "$(echo "$calls" | grep trigger)"
+unset NETWORKS
+
+# A jail, where there is one and the program has nothing against it.
+export UJAIL="$work/smtprelay"
+run good 1 0 start
+equal 'start in a jail' "jail smtprelay log ubus procfs
+jail_rw /var/spool/smtprelay
+jail_ro /etc/ssl
+capabilities /etc/capabilities/smtprelay.json
+no_new_privs 1" "$(echo "$calls" | sed -n '/^jail /,/^no_new_privs/p')"
+! echo "$calls" | grep ERROR || fail "start in a jail: $calls"
+run unjailed 1 0 start
+equal 'start without a jail that would break something' "$started" "$calls"
+unset UJAIL
 
 run good 1 1 stop
 equal 'stop' 'kill smtprelay' "$calls"
@@ -256,7 +300,8 @@ equal 'openwrt/Makefile' \
 	"smtprelay $version 1 | mail | @(mips||mipsel) +ca-bundle | smtprelay=465:smtprelay=465 | /etc/config/smtprelay" \
 	"$(package_make show)"
 package_make install >"$work/make.log" 2>&1 || fail "openwrt/Makefile, install: $(cat "$work/make.log")"
-equal 'what openwrt/Makefile installs' '600 ./etc/config/smtprelay
+equal 'what openwrt/Makefile installs' '644 ./etc/capabilities/smtprelay.json
+600 ./etc/config/smtprelay
 644 ./etc/hotplug.d/iface/95-smtprelay
 644 ./etc/hotplug.d/ntp/95-smtprelay
 755 ./etc/init.d/smtprelay

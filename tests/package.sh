@@ -101,6 +101,8 @@ check_data() {
 	equal 'members of data.tar.gz' "\
 drwxr-xr-x 0/0 ./
 drwxr-xr-x 0/0 ./etc/
+drwxr-xr-x 0/0 ./etc/capabilities/
+-rw-r--r-- 0/0 ./etc/capabilities/smtprelay.json
 drwxr-xr-x 0/0 ./etc/config/
 -rw------- 0/0 ./etc/config/smtprelay
 drwxr-xr-x 0/0 ./etc/hotplug.d/
@@ -118,7 +120,7 @@ drwxr-xr-x 0/0 ./usr/
 drwxr-xr-x 0/0 ./usr/sbin/
 -rwxr-xr-x 0/0 ./usr/sbin/smtprelay" "$(modes "$dir/data.tar.gz")"
 	tar -C "$dir/root" -xzf "$dir/data.tar.gz"
-	for file in etc/config/smtprelay etc/init.d/smtprelay etc/hotplug.d/iface/95-smtprelay etc/hotplug.d/ntp/95-smtprelay lib/upgrade/keep.d/smtprelay; do
+	for file in etc/capabilities/smtprelay.json etc/config/smtprelay etc/init.d/smtprelay etc/hotplug.d/iface/95-smtprelay etc/hotplug.d/ntp/95-smtprelay lib/upgrade/keep.d/smtprelay; do
 		succeeds "$file is the one in files/" cmp "files/$file" "$dir/root/$file"
 	done
 }

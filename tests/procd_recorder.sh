@@ -9,6 +9,8 @@
 #	CALLS	file that the calls are appended to
 #	PROG	stands in for the program, PIDFILE for its file with the process id
 #	ENABLED	the value of option enabled of section main; empty: not set
+#	NETWORKS	names of the networks that the sections listener name, 'off:' in front of those of one that is switched off
+#	UJAIL	stands in for the program that makes jails
 #	RUNNING	1 if procd is to say that the service runs
 #	ON_KILL	command that is run when procd is told to stop the service
 #	SLEEP	'record' to write down calls of sleep and not to sleep
@@ -21,6 +23,8 @@
 
 test_prog=$PROG
 test_pidfile=$PIDFILE
+test_ujail=${UJAIL:-/no/ujail}
+jailed=0
 level=none
 
 record() {
@@ -39,7 +43,31 @@ config_load() {
 	loaded=$1
 }
 
+# Sections listener are numbers here: each names one network.
+config_foreach() {
+	[ "$loaded $2" = 'smtprelay listener' ] || record "ERROR: config_foreach of $loaded.$2"
+	for network in ${NETWORKS:-}; do
+		"$1" "listener_$network"
+	done
+}
+
+config_list_foreach() {
+	[ "$2" = interface ] || record "ERROR: config_list_foreach of $2"
+	network=${1#listener_}
+	"$3" "${network#off:}"
+}
+
 config_get_bool() {
+	case "$2" in
+	listener_off:*)
+		eval "$1=0"
+		return
+		;;
+	listener_*)
+		eval "$1=$4"
+		return
+		;;
+	esac
 	[ "$loaded $2 $3" = 'smtprelay main enabled' ] || record "ERROR: config_get_bool of $loaded.$2.$3"
 	case "$ENABLED" in
 	1 | on | true | yes | enabled) eval "$1=1" ;;
@@ -89,7 +117,12 @@ is_number() {
 procd_set_param() {
 	expect instance "$@"
 	case "$1" in
-	command | file | pidfile | user | group | facility | env | data | limits | netdev) ;;
+	capabilities | no_new_privs)
+		[ "$jailed" = 1 ] || record "ERROR: procd ignores $1 outside of a jail"
+		;;
+	esac
+	case "$1" in
+	capabilities | command | file | pidfile | user | group | facility | env | data | limits | netdev) ;;
 	stdout | stderr | no_new_privs | nice | term_timeout) is_number "$2" ;;
 	respawn)
 		is_number "$2"
@@ -98,6 +131,32 @@ procd_set_param() {
 		;;
 	*) record "ERROR: procd knows no parameter '$1'" ;;
 	esac
+}
+
+procd_add_jail() {
+	expect instance jail "$@"
+	jailed=1
+	shift
+	for flag in "$@"; do
+		case "$flag" in
+		log | ubus | udebug | procfs | sysfs | ronly | requirejail | netns | userns | cgroupsns) ;;
+		*) record "ERROR: a jail knows no flag '$flag'" ;;
+		esac
+	done
+}
+
+procd_add_jail_mount() {
+	expect instance jail_ro "$@"
+	[ "$jailed" = 1 ] || record 'ERROR: a mount without a jail'
+}
+
+procd_add_jail_mount_rw() {
+	expect instance jail_rw "$@"
+	[ "$jailed" = 1 ] || record 'ERROR: a mount without a jail'
+}
+
+procd_add_reload_interface_trigger() {
+	expect triggers reload_interface_trigger "$@"
 }
 
 procd_add_reload_trigger() {
@@ -111,10 +170,6 @@ procd_add_raw_trigger() {
 
 procd_running() {
 	[ "$RUNNING" = 1 ]
-}
-
-procd_send_signal() {
-	record send_signal "$@"
 }
 
 procd_kill() {
@@ -153,7 +208,7 @@ reload() {
 case "$action" in
 start | stop | reload | restart | boot | shutdown) ;;
 constants)
-	record "$USE_PROCD $START $STOP $PROG $PIDFILE"
+	record "$USE_PROCD $START $STOP $PROG $PIDFILE $UJAIL $CAPABILITIES"
 	exit
 	;;
 *)
@@ -168,4 +223,5 @@ constants)
 esac
 PROG=$test_prog
 PIDFILE=$test_pidfile
+UJAIL=$test_ujail
 "$action"

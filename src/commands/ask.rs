@@ -1,5 +1,6 @@
 //! Asks the running gateway, and prints what it says. When none runs, the queue is listed from the disk.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
@@ -16,11 +17,21 @@ type Answered = Result<String, (u8, String)>;
 
 /// Asks and prints.
 pub fn ask(question: &Question, json: bool, settings: &Settings) -> ExitCode {
-    let answered = match Client::connect(&settings.relay.spool) {
+    say(match Client::connect(&settings.relay.spool) {
         Ok(Some(mut client)) => ask_running(question, json, &mut client),
         Ok(None) => ask_disk(question, json, settings),
         Err(text) => Err((exit::UNAVAILABLE, text)),
-    };
+    })
+}
+
+/// Asks although the settings are wrong: a gateway that runs goes on with its former ones, on the queue in `spool`. `None`
+/// when there is none.
+pub fn ask_running_only(question: &Question, json: bool, spool: &Path) -> Option<ExitCode> {
+    let mut client = Client::connect(spool).ok().flatten()?;
+    Some(say(ask_running(question, json, &mut client)))
+}
+
+fn say(answered: Answered) -> ExitCode {
     match answered {
         Ok(text) => print(&text),
         Err((code, text)) => {

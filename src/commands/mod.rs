@@ -1,18 +1,22 @@
 //! What the command line does beside running the gateway.
 
 mod ask;
+mod jail;
 mod login;
 mod parse;
 mod password;
 mod providers;
+mod reload;
 mod terminal;
 mod test;
 mod text;
 
-pub use ask::ask;
+pub use ask::{ask, ask_running_only};
+pub use jail::mounts;
 pub use login::login;
 pub use parse::{Asked, Command, parse};
 pub use password::password;
+pub use reload::{reload, spool_of};
 pub use test::test;
 
 use std::io::Write;

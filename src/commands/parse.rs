@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::test::Test;
 use smtprelay::message::is_address;
+use smtprelay::report::hook::helper;
 use smtprelay::submit::Request;
 use smtprelay::{VERSION, config};
 
@@ -12,6 +13,7 @@ const HELP: &str = "\
 smtprelay: mail gateway for devices that cannot speak modern mail
 usage: smtprelay COMMAND [--config FILE]
   run [--foreground]   relay mail; with --foreground log to stderr instead of syslog
+  reload               have the running gateway take over the settings as they are now; open connections stay
   check                check the settings: exit code 0 when they can be used
   show                 print the effective settings, defaults filled in, passwords masked
   status [--json]      how things are: account, queue, what a power cut would lose
@@ -40,7 +42,7 @@ usage: smtprelay COMMAND [--config FILE]
   --config FILE        settings, default /etc/config/smtprelay
   --version, --help
 Called as sendmail it sends, as mailq or postqueue -p it lists the queue, as postqueue -f it tries everything.
-Signals: SIGHUP reads the settings again, SIGTERM ends in order.
+Signals: SIGHUP reads the settings again (only where the gateway still may: use reload), SIGTERM ends in order.
 Exit codes: 0 done, 1 failed, 64 wrong command line, 66 no such message, 69 the gateway does not run, 75 not now.
 ";
 
@@ -63,10 +65,18 @@ pub enum Question {
 }
 
 pub enum Command {
-    Run { foreground: bool },
+    Run {
+        foreground: bool,
+    },
+    /// For the init script.
+    JailMounts,
+    Reload,
     Check,
     Show,
-    Ask { question: Question, json: bool },
+    Ask {
+        question: Question,
+        json: bool,
+    },
     Login(String),
     Test(Test),
     Send(Request),
@@ -81,6 +91,8 @@ pub enum Asked {
         delete: bool,
         file: PathBuf,
     },
+    /// Be the process that runs the hook, this program.
+    Hook(PathBuf),
     Print(String),
 }
 
@@ -129,6 +141,10 @@ fn parse_own(arguments: Vec<OsString>, mut file: PathBuf) -> Result<Asked, Strin
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let command = match words.as_slice() {
         ["run"] => Command::Run { foreground },
+        // Not for people, so not in the help.
+        [helper::COMMAND, program] => return Ok(Asked::Hook((*program).into())),
+        ["jail-mounts"] => Command::JailMounts,
+        ["reload"] => Command::Reload,
         ["check"] => Command::Check,
         ["show"] => Command::Show,
         ["providers"] => return super::providers::providers(None, json).map(Asked::Print),
@@ -154,7 +170,7 @@ fn parse_own(arguments: Vec<OsString>, mut file: PathBuf) -> Result<Asked, Strin
     match &command {
         _ if delete => Err("--delete belongs behind password".into()),
         Command::Run { .. } if json => Err("run has no --json".into()),
-        Command::Check | Command::Show | Command::Login(_) if json => {
+        Command::Reload | Command::Check | Command::Show | Command::Login(_) if json => {
             Err("only status, queue, history, devices, providers and test have --json".into())
         }
         Command::Run { .. } => Ok(Asked::Do(command, file)),

@@ -18,6 +18,11 @@ pub fn read(file: &Path) -> Option<Package> {
     uci::parse(&bytes).ok()
 }
 
+/// Looks at the firewall of this router, as far as it may be read. Blocks.
+pub fn look(settings: &Settings) -> Vec<String> {
+    read(Path::new(FILE)).map(|firewall| notes(&firewall, settings)).unwrap_or_default()
+}
+
 /// What the owner should know: a note for each listener that strangers reach.
 pub fn notes(firewall: &Package, settings: &Settings) -> Vec<String> {
     let note = |listener: &Listener| Some(format!("listener '{}': {}", listener.name, note(firewall, listener)?));

@@ -134,6 +134,8 @@ fn relay(section: &Section, problems: &mut Vec<Problem>) -> Relay {
             program => Some(PathBuf::from(program.unwrap_or(default::HOOK))),
         },
         secrets: read.text("secrets").map_or_else(|| PathBuf::from(default::SECRETS), PathBuf::from),
+        user: read.text("user").unwrap_or_else(|| default::USER.into()),
+        jail: read.flag("jail", true),
         log_level: read.choice("log_level", default::LOG_LEVEL, &LOG_LEVELS),
     };
     let paths = [
@@ -146,6 +148,9 @@ fn relay(section: &Section, problems: &mut Vec<Problem>) -> Relay {
         if path.is_some_and(|path| !path.is_absolute()) {
             read.error(name, format!("option {name} must be an absolute path"));
         }
+    }
+    if relay.user == "root" {
+        read.warn("user", "user 'root': whoever finds a fault in the gateway owns the router; take the option away");
     }
     if relay.safe_spool.as_ref() == Some(&relay.spool) {
         read.error("safe_spool", "spool and safe_spool must be different directories");

@@ -6,6 +6,7 @@ pub mod alias;
 pub mod device;
 pub mod firewall;
 pub mod load;
+pub mod modes;
 pub mod oauth;
 pub mod pattern;
 mod preset;
@@ -21,7 +22,6 @@ pub mod units;
 
 use std::fmt;
 use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
@@ -35,10 +35,12 @@ pub use secret::{MASK, Secret};
 pub use settings::{Account, AuthMode, Dialect, Durability, Listener, Relay, Route, Settings, TlsMode, User};
 pub use show::show;
 
+use crate::system::carried;
+
 /// Where OpenWrt keeps the settings.
 pub const DEFAULT_FILE: &str = "/etc/config/smtprelay";
 /// Bytes of the largest settings file that is read.
-const FILE_LIMIT: u64 = 1 << 20;
+pub const FILE_LIMIT: u64 = 1 << 20;
 
 /// Settings that can be used, and what should be said about them.
 #[derive(Debug)]
@@ -123,10 +125,8 @@ fn fault(file: &Path, line: u32, text: String) -> ConfigError {
 }
 
 fn read(file: &Path) -> Result<Zeroizing<Vec<u8>>, ConfigError> {
-    let mut bytes = Zeroizing::new(Vec::new());
-    let read = File::open(file).and_then(|f| f.take(FILE_LIMIT + 1).read_to_end(&mut bytes));
-    read.map_err(|e| fault(file, 0, format!("can't read the settings: {e}")))?;
-    Ok(bytes)
+    let read = File::open(file).and_then(|file| carried::contents(file, FILE_LIMIT + 1));
+    read.map_err(|e| fault(file, 0, format!("can't read the settings: {e}")))
 }
 
 fn package(file: &Path, bytes: &[u8]) -> Result<uci::Package, ConfigError> {

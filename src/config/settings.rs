@@ -41,6 +41,8 @@ pub mod default {
     pub const HOOK: &str = "/sbin/hotplug-call";
     /// Where passwords and tokens are kept: survives power cuts and upgrades of the system.
     pub const SECRETS: &str = "/etc/smtprelay";
+    /// Who the gateway becomes when it was started as root; the package makes this user.
+    pub const USER: &str = "smtprelay";
     /// What is logged.
     pub const LOG_LEVEL: LevelFilter = LevelFilter::Info;
     /// Where devices connect.
@@ -148,6 +150,10 @@ pub struct Relay {
     pub hook: Option<PathBuf>,
     /// Directory of stored passwords and of the tokens of accounts that log in with OAuth 2.0.
     pub secrets: PathBuf,
+    /// Who the gateway becomes when it was started as root; `root`: it stays root.
+    pub user: String,
+    /// Whether the service may run in a jail (ujail), where the system has one. For the init script.
+    pub jail: bool,
     /// What is logged.
     pub log_level: log::LevelFilter,
 }

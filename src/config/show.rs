@@ -61,6 +61,8 @@ fn relay(relay: &Relay) -> Section {
         .option("notify_boot", flag(relay.notify_boot))
         .option("hook", relay.hook.as_deref().map_or("none".into(), path))
         .option("secrets", path(&relay.secrets))
+        .option("user", &relay.user)
+        .option("jail", flag(relay.jail))
         .option("log_level", word(&LOG_LEVELS, &relay.log_level))
         .0
 }

@@ -15,6 +15,7 @@ use crate::dispatch::{Change, Order, Page, Waiting, Which};
 use crate::oauth::{Later, jobs::Jobs};
 use crate::policy::Rates;
 use crate::queue::{Entry, MessageId, Spool, SpoolError, blocking};
+use crate::reload;
 use crate::report::History;
 use crate::system::leases::{Leases, Sources};
 
@@ -62,6 +63,7 @@ pub const METHODS: &[Method] = &[
     Method { name: "job", arguments: ONE },
     Method { name: "providers", arguments: &[] },
     Method { name: "set_password", arguments: &[("account", Kind::Text), ("password", Kind::Text)] },
+    Method { name: "reload", arguments: &[] },
     Method { name: "login_start", arguments: &[("account", Kind::Text)] },
     Method { name: "login_poll", arguments: &[("job", Kind::Text), ("address", Kind::Text)] },
 ];
@@ -110,6 +112,7 @@ pub struct Api {
     rates: Arc<Mutex<Rates>>,
     logins: Jobs,
     tests: Tests,
+    reload: reload::Desk,
     pub(super) started: Instant,
 }
 
@@ -120,17 +123,23 @@ impl Api {
         spool: Arc<Spool>,
         orders: mpsc::Sender<Order>,
         history: Arc<Mutex<History>>,
+        reload: reload::Desk,
     ) -> Self {
         let (logins, tests) = (Jobs::default(), Tests::default());
         let (settings, leases) = (publish.subscribe(), Leases::new(Sources::default()));
         let (rates, started) = (Arc::default(), Instant::now());
-        Self { settings, publish, spool, orders, history, leases, rates, logins, tests, started }
+        Self { settings, publish, spool, orders, history, leases, rates, logins, tests, reload, started }
     }
 
     /// With what is known of how much devices send.
     #[must_use]
     pub fn with_rates(self, rates: Arc<Mutex<Rates>>) -> Self {
         Self { rates, ..self }
+    }
+
+    /// The settings as a whole: for those who may change them.
+    pub fn reload(&self) -> &reload::Desk {
+        &self.reload
     }
 
     /// Calls `method` with `params`.
@@ -186,6 +195,10 @@ impl Api {
             }
             "job" => self.tests.job(params.get("id").and_then(Value::as_str).unwrap_or_default()),
             "providers" => Ok(json!({ "providers": providers::entries() })),
+            "reload" => {
+                let warnings = self.reload.order(reload::Order::Read).await.map_err(Refusal::Failed)?;
+                Ok(json!({ "warnings": warnings }))
+            }
             "login_start" | "login_poll" => self.login(method == "login_start", params).await,
             _ => Err(unknown()),
         }

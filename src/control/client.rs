@@ -1,13 +1,14 @@
 //! The command line's end of the private socket. Blocks; for short-lived commands only.
 
 use std::io::{BufRead, BufReader, ErrorKind, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::SOCKET;
+use super::{SOCKET, offer};
 
 /// How long an answer may take: deleting ten thousand messages on slow flash takes a while.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -59,9 +60,20 @@ impl Client {
     /// # Errors
     /// What the gateway says why not, or how the conversation broke.
     pub fn call(&mut self, method: &str, params: Value) -> Result<Value, Failure> {
+        self.call_with(method, params, &[])
+    }
+
+    /// As [`Self::call`], with open files and sockets that go along; see [`offer`].
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub fn call_with(&mut self, method: &str, params: Value, along: &[OwnedFd]) -> Result<Value, Failure> {
         let broken = |error: std::io::Error| Failure::broken(format!("the gateway did not answer: {error}"));
         let request = format!("{}\n", json!({ "method": method, "params": params }));
-        self.stream.get_mut().write_all(request.as_bytes()).map_err(broken)?;
+        match along {
+            [] => self.stream.get_mut().write_all(request.as_bytes()).map_err(broken)?,
+            along => offer::send(self.stream.get_mut(), request.as_bytes(), along).map_err(broken)?,
+        }
         let mut line = Vec::new();
         self.stream.read_until(b'\n', &mut line).map_err(broken)?;
         let mut answer: Value = serde_json::from_slice(&line)

@@ -1,19 +1,24 @@
 //! The private socket: a line of JSON in, a line of JSON out, as often as the other side likes.
 //!
-//! A request is `{"method": "queue", "params": {"offset": 0}}`, an answer `{"result": …}` or `{"error": "…", "kind": "…"}`.
+//! Only root and the gateway's own user are let in. A request is `{"method": "queue", "params": {"offset": 0}}`, an answer `{"result": …}` or `{"error": "…", "kind": "…"}`.
+//! Beside the methods of [`Api`] there are those of `smtprelay reload`, which are for nobody else: `listening`, `reload` with
+//! what [`offer`] packs, `reload_refused`.
 
 use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
 use zeroize::{Zeroize, Zeroizing};
 
-use super::{Api, REQUEST_LIMIT, SOCKET};
+use super::api::Refusal;
+use super::{Api, REQUEST_LIMIT, SOCKET, offer};
+use crate::reload::Order;
 use crate::system::{ordered, task};
 
 /// Conversations at once.
@@ -63,33 +68,94 @@ pub async fn run(socket: UnixListener, api: Arc<Api>, mut stop: watch::Receiver<
     }
 }
 
-async fn converse(stream: UnixStream, api: &Api) -> io::Result<()> {
-    let mut stream = BufReader::new(stream);
-    loop {
-        // There may be a password in it.
-        let mut line = Zeroizing::new(Vec::with_capacity(REQUEST_LIMIT));
-        let mut limited = (&mut stream).take(REQUEST_LIMIT as u64);
-        let read = tokio::time::timeout(PATIENCE, limited.read_until(b'\n', &mut line)).await;
-        if !matches!(read, Ok(Ok(1..))) || !line.ends_with(b"\n") {
-            return Ok(());
+/// Whether the other side is root or this process's own user. The mode of the socket says the same, but can be changed.
+fn may_ask(stream: &UnixStream) -> bool {
+    stream.peer_cred().is_ok_and(|peer| peer.uid() == 0 || peer.uid() == nix::unistd::geteuid().as_raw())
+}
+
+/// What has been received: the beginning of a line, and what came along. There may be a password in it.
+#[derive(Default)]
+struct Received {
+    bytes: Zeroizing<Vec<u8>>,
+    descriptors: Vec<OwnedFd>,
+}
+
+impl Received {
+    /// The next line; `None` at the end, or when it is too long.
+    async fn line(&mut self, stream: &UnixStream) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
+        let mut buffer = Zeroizing::new([0; 2048]);
+        // All of it fits at once: no copies are left behind by growing.
+        self.bytes.reserve(REQUEST_LIMIT + buffer.len());
+        loop {
+            if let Some(end) = memchr::memchr(b'\n', &self.bytes) {
+                let line = Zeroizing::new(self.bytes.get(..=end).unwrap_or_default().to_vec());
+                let rest = Zeroizing::new(self.bytes.get(end + 1..).unwrap_or_default().to_vec());
+                self.bytes.zeroize();
+                self.bytes.extend_from_slice(&rest);
+                return Ok(Some(line));
+            }
+            if self.bytes.len() >= REQUEST_LIMIT {
+                return Ok(None);
+            }
+            let socket = stream.as_raw_fd();
+            let read =
+                stream.async_io(Interest::READABLE, || offer::receive(socket, &mut buffer[..], &mut self.descriptors));
+            match read.await? {
+                0 => return Ok(None),
+                length => self.bytes.extend_from_slice(buffer.get(..length).unwrap_or_default()),
+            }
         }
-        let mut answer = answer(&line, api).await.to_string().into_bytes();
-        answer.push(b'\n');
-        tokio::time::timeout(PATIENCE, stream.get_mut().write_all(&answer)).await.unwrap_or(Ok(()))?;
     }
 }
 
-async fn answer(line: &[u8], api: &Api) -> Value {
+async fn converse(mut stream: UnixStream, api: &Api) -> io::Result<()> {
+    let welcome = may_ask(&stream);
+    let mut received = Received::default();
+    loop {
+        let line = tokio::time::timeout(PATIENCE, received.line(&stream)).await;
+        let Ok(Ok(Some(line))) = line else { return Ok(()) };
+        let result = match welcome {
+            true => answer(&line, std::mem::take(&mut received.descriptors), api).await,
+            false => Err(Refusal::Failed("only root may ask the gateway".into())),
+        };
+        let answer = match result {
+            Ok(result) => json!({ "result": result }),
+            Err(refusal) => json!({ "error": refusal.to_string(), "kind": refusal.kind() }),
+        };
+        let answer = format!("{answer}\n");
+        tokio::time::timeout(PATIENCE, stream.write_all(answer.as_bytes())).await.unwrap_or(Ok(()))?;
+    }
+}
+
+async fn answer(line: &[u8], descriptors: Vec<OwnedFd>, api: &Api) -> Result<Value, Refusal> {
     let Ok(mut request) = serde_json::from_slice::<Value>(line) else {
-        return json!({ "error": "the request is not JSON", "kind": "wrong" });
+        return Err(Refusal::Wrong("the request is not JSON".into()));
     };
-    let method = request.get("method").and_then(Value::as_str).unwrap_or_default();
-    let called = api.call(method, request.get("params").unwrap_or(&Value::Null)).await;
+    let answered = asked(&request, descriptors, api).await;
     if let Some(Value::String(password)) = request.pointer_mut("/params/password") {
         password.zeroize();
     }
-    match called {
-        Ok(result) => json!({ "result": result }),
-        Err(refusal) => json!({ "error": refusal.to_string(), "kind": refusal.kind() }),
+    answered
+}
+
+async fn asked(request: &Value, descriptors: Vec<OwnedFd>, api: &Api) -> Result<Value, Refusal> {
+    let method = request.get("method").and_then(Value::as_str).unwrap_or_default();
+    let params = request.get("params").unwrap_or(&Value::Null);
+    match method {
+        "listening" => Ok(json!({ "addresses": api.reload().addresses() })),
+        "reload_refused" => {
+            let reason = params.get("reason").and_then(Value::as_str).unwrap_or("the settings are wrong").to_string();
+            // That it stays as it is, is what was asked for.
+            let _ = api.reload().order(|answer| Order::Refuse(reason, answer)).await;
+            Ok(json!({}))
+        }
+        "reload" if !descriptors.is_empty() => {
+            let params = params.clone();
+            let offered = task::blocking(move || offer::unpack(&params, descriptors)).await;
+            let offered = offered.unwrap_or_else(|| Err("the gateway is ending".into())).map_err(Refusal::Failed)?;
+            let taken = api.reload().order(|answer| Order::Take(Box::new(offered), answer)).await;
+            Ok(json!({ "warnings": taken.map_err(Refusal::Failed)? }))
+        }
+        _ => api.call(method, params).await,
     }
 }

@@ -32,6 +32,8 @@ impl Api {
             "running": self.started.elapsed().as_secs(),
             "health": sentence,
             "state": state,
+            "settings": self.reload().settings(),
+            "listeners": self.reload().listeners(),
             "clock": { "set": clock::is_set(), "now": clock::now() },
             "accounts": accounts,
             "queue": {

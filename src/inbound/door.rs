@@ -42,6 +42,7 @@ pub(super) async fn accept(
     let clients = Clients::default();
     let mut sessions = JoinSet::new();
     let order = stop.clone();
+    let mut taken_away = door.clone();
     loop {
         while sessions.try_join_next().is_some() {}
         let next = async {
@@ -50,7 +51,7 @@ pub(super) async fn accept(
         };
         let (place, accepted) = tokio::select! {
             () = ordered(&mut stop) => break,
-            changed = door.changed() => if changed.is_ok() { continue } else { break },
+            () = closed(&mut taken_away) => break,
             next = next => next,
         };
         let (stream, peer) = match accepted {
@@ -72,15 +73,16 @@ pub(super) async fn accept(
         sessions.spawn(session);
     }
     drop(socket);
+    let ended = async { while sessions.join_next().await.is_some() {} };
     tokio::select! {
-        () = ended(&mut sessions) => return,
         () = ordered(&mut stop) => {}
+        () = ended => return,
     }
-    let _ = tokio::time::timeout(STOP_TIME, ended(&mut sessions)).await;
+    let _ = tokio::time::timeout(STOP_TIME, async { while sessions.join_next().await.is_some() {} }).await;
 }
 
-async fn ended(sessions: &mut JoinSet<()>) {
-    while sessions.join_next().await.is_some() {}
+async fn closed(door: &mut watch::Receiver<Arc<Door>>) {
+    while door.changed().await.is_ok() {}
 }
 
 async fn serve(

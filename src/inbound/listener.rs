@@ -1,14 +1,11 @@
 //! Sockets: binds the addresses that the settings name, and follows them as they come and go.
 
 use std::collections::HashMap;
-use std::io;
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
-use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use nix::sys::socket::{setsockopt, sockopt::Ipv6V6Only};
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
@@ -16,6 +13,7 @@ use tokio_rustls::TlsAcceptor;
 use super::access::allowed;
 use super::door::{Door, accept};
 use super::session::Rules;
+use super::sockets::{Sockets, explain};
 use super::tls;
 use crate::config::{Listener, Settings, TlsMode};
 use crate::intake::Desk;
@@ -23,15 +21,15 @@ use crate::report::Event;
 use crate::system::interfaces::{self, Address};
 use crate::system::{networks, ordered, task};
 
-/// Connections that the kernel keeps for us: a whole site's devices may report the same power cut at once.
-const BACKLOG: u32 = 1024;
 /// How often addresses are looked at again.
 const FOLLOW: Duration = Duration::from_secs(5);
 
 struct Bound {
+    /// Where it really listens: the settings may leave the port open.
+    local: SocketAddr,
     door: watch::Sender<Arc<Door>>,
     /// The accept loop.
-    task: Option<JoinHandle<()>>,
+    task: JoinHandle<()>,
 }
 
 /// All sockets that are open.
@@ -40,14 +38,42 @@ pub struct Listeners {
     desk: Desk,
     stop: watch::Receiver<bool>,
     bound: HashMap<(String, SocketAddr), Bound>,
-    /// Accept loops of addresses that are gone, as long as they have sessions.
-    leaving: Vec<JoinHandle<()>>,
+    /// Their addresses are not wanted any more; their sessions go on.
+    closing: Vec<JoinHandle<()>>,
+    sockets: Arc<Sockets>,
+    shown: watch::Sender<Vec<Shown>>,
     /// What TLS needs, by the name of the listener.
     tls: HashMap<String, TlsAcceptor>,
     /// What keeps a listener with TLS from starting.
     tls_trouble: Option<String>,
     /// What was last said about addresses that could not be bound, so that it is said once.
     complaint: Option<String>,
+}
+
+/// A listener as `status` shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shown {
+    /// Name of its section.
+    pub name: String,
+    /// Where it listens, or would.
+    pub address: Option<SocketAddr>,
+    /// Whether it does.
+    pub open: bool,
+    /// How connections are protected.
+    pub tls: TlsMode,
+    /// Why it does not work as it should.
+    pub note: Option<String>,
+}
+
+/// All addresses that these settings mean now, for whoever may bind them. Those without a port are left out: any port
+/// will do, and anybody can have one.
+pub fn addresses(settings: &Settings) -> Vec<SocketAddr> {
+    let host = host_addresses(settings, |listener| !listener.interfaces.is_empty());
+    let all = settings.listeners.iter().flat_map(|listener| wanted(listener, &host));
+    let mut all: Vec<SocketAddr> = all.filter(|address| address.port() != 0).collect();
+    all.sort();
+    all.dedup();
+    all
 }
 
 /// Addresses that a listener stands for now.
@@ -63,27 +89,6 @@ fn wanted(listener: &Listener, host: &[Address]) -> Vec<SocketAddr> {
     all.sort();
     all.dedup();
     all
-}
-
-fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    socket.set_reuseaddr(true)?;
-    if address.is_ipv6() {
-        // `::` means IPv6 only, so that it can stand beside `0.0.0.0`.
-        setsockopt(&socket.as_fd(), Ipv6V6Only, &true)?;
-    }
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
-}
-
-fn explain(address: SocketAddr, error: &io::Error) -> String {
-    let remedy = match error.kind() {
-        io::ErrorKind::AddrInUse => ": another mail server runs here, stop it or choose another port",
-        io::ErrorKind::PermissionDenied => ": ports below 1024 need root",
-        io::ErrorKind::AddrNotAvailable => ": no interface has this address now",
-        _ => "",
-    };
-    format!("can't listen on {address}: {error}{remedy}")
 }
 
 /// Addresses of this host, asked for only when the answer is needed (and never under qemu's big-endian MIPS, where it
@@ -121,25 +126,37 @@ impl Listeners {
         settings: watch::Receiver<Arc<Settings>>,
         desk: Desk,
         stop: watch::Receiver<bool>,
+        sockets: Arc<Sockets>,
     ) -> Result<Self, String> {
         let (tls, tls_trouble) = load_tls(&settings.borrow());
+        let (bound, shown) = (HashMap::new(), watch::Sender::default());
         let mut listeners = Self {
             settings,
             desk,
             stop,
-            bound: HashMap::new(),
-            leaving: Vec::new(),
+            bound,
+            closing: Vec::new(),
+            sockets,
+            shown,
             tls,
             tls_trouble: None,
             complaint: None,
         };
+        listeners.tls_trouble.clone_from(&tls_trouble);
         let (fatal, _) = listeners.follow();
+        listeners.tls_trouble = None;
         let alone = tls_trouble.clone().filter(|_| listeners.bound.is_empty());
         if let Some(reason) = fatal.or(alone) {
             return Err(reason);
         }
         listeners.tls_is(tls_trouble);
+        listeners.sockets.close_rest();
         Ok(listeners)
+    }
+
+    /// How the listeners are, now and later.
+    pub fn shown(&self) -> watch::Receiver<Vec<Shown>> {
+        self.shown.subscribe()
     }
 
     /// Says what is wrong with certificates, once.
@@ -167,13 +184,19 @@ impl Listeners {
         let mut settings = self.settings.clone();
         let mut networks = networks::follow();
         loop {
-            tokio::select! {
+            let reloaded = tokio::select! {
                 () = ordered(&mut stop) => break,
-                Ok(()) = settings.changed() => self.renew_tls().await,
-                Ok(()) = networks.changed() => {}
-                () = tokio::time::sleep(FOLLOW) => {}
+                Ok(()) = settings.changed() => true,
+                Ok(()) = networks.changed() => false,
+                () = tokio::time::sleep(FOLLOW) => false,
+            };
+            if reloaded {
+                self.renew_tls().await;
             }
             let (fatal, missing) = self.follow();
+            if reloaded {
+                self.sockets.close_rest();
+            }
             let complaint = fatal.or(missing);
             if complaint != self.complaint
                 && let Some(text) = &complaint
@@ -182,8 +205,19 @@ impl Listeners {
             }
             self.complaint = complaint;
         }
-        for task in self.bound.drain().filter_map(|(_, bound)| bound.task).chain(self.leaving) {
+        for task in self.bound.drain().map(|(_, bound)| bound.task).chain(self.closing) {
             let _ = task.await;
+        }
+    }
+
+    /// A listener that was given another name keeps its socket, which perhaps nobody could open again.
+    fn rename(&mut self, key: &(String, SocketAddr), keep: &[(String, SocketAddr)]) {
+        let same = |old: &&(String, SocketAddr)| old.1 == key.1 && old.1.port() != 0 && !keep.contains(old);
+        if !self.bound.contains_key(key)
+            && let Some(old) = self.bound.keys().find(same).cloned()
+            && let Some(bound) = self.bound.remove(&old)
+        {
+            self.bound.insert(key.clone(), bound);
         }
     }
 
@@ -193,52 +227,64 @@ impl Listeners {
         let settings = self.settings.borrow_and_update().clone();
         let host = host_addresses(&settings, |listener| !listener.interfaces.is_empty() || listener.allow.is_empty());
         let (mut fatal, mut missing) = (None, None);
-        let mut keep = Vec::new();
+        let keys = |listener: &Listener| -> Vec<_> {
+            wanted(listener, &host).into_iter().map(|address| (listener.name.clone(), address)).collect()
+        };
+        let keep: Vec<(String, SocketAddr)> = settings.listeners.iter().flat_map(keys).collect();
+        let mut shown = Vec::new();
         for listener in &settings.listeners {
             let addresses = wanted(listener, &host);
+            let mut show = |address, note: Option<&String>| {
+                let (name, note, open) = (listener.name.clone(), note.cloned(), note.is_none());
+                shown.push(Shown { name, address, open, tls: listener.tls, note });
+            };
             if addresses.is_empty() {
                 missing = Some(format!(
                     "the network {} has no address now; devices can't connect",
                     listener.interfaces.join(", ")
                 ));
+                show(None, missing.as_ref());
             }
             for address in addresses {
                 let key = (listener.name.clone(), address);
-                keep.push(key.clone());
+                self.rename(&key, &keep);
                 let tls = self.tls.get(&listener.name).filter(|_| listener.tls != TlsMode::None);
                 if tls.is_none() && listener.tls != TlsMode::None {
                     // Without its certificate it does not start; if it runs, it goes on as it is.
+                    show(Some(address), self.tls_trouble.as_ref());
                     continue;
                 }
                 let rules = Arc::new(Rules::new(listener.clone(), &settings, tls.cloned()));
                 let door = Arc::new(Door { rules, nets: allowed(listener, &host) });
                 if let Some(bound) = self.bound.get(&key) {
+                    show(Some(bound.local), None);
                     bound.door.send_replace(door);
                     continue;
                 }
-                match bind(address).and_then(|socket| Ok((socket.local_addr()?, socket))) {
+                let opened = self.sockets.open(address).and_then(TcpListener::from_std);
+                match opened.and_then(|socket| Ok((socket.local_addr()?, socket))) {
                     Ok((local, socket)) => {
+                        show(Some(local), None);
                         Event::Listening { listener: listener.name.clone(), address: local.ip(), port: local.port() }
                             .log();
                         let (door, seen) = watch::channel(door);
                         let task = task::spawn(accept(socket, seen, self.desk.clone(), self.stop.clone()));
-                        self.bound.insert(key, Bound { door, task: Some(task) });
+                        self.bound.insert(key, Bound { local, door, task });
                     }
-                    Err(error) if listener.addresses.contains(&address.ip()) => fatal = Some(explain(address, &error)),
-                    Err(error) => missing = Some(explain(address, &error)),
+                    Err(error) => {
+                        let text = explain(address, &error);
+                        show(Some(address), Some(&text));
+                        let place = if listener.addresses.contains(&address.ip()) { &mut fatal } else { &mut missing };
+                        *place = Some(text);
+                    }
                 }
             }
         }
-        let leaving = &mut self.leaving;
-        self.bound.retain(|key, bound| {
-            let wanted = keep.contains(key);
-            if !wanted {
-                // With its door gone an accept loop ends; its sessions go on.
-                leaving.extend(bound.task.take());
-            }
-            wanted
-        });
-        self.leaving.retain(|task| !task.is_finished());
+        let gone = self.bound.extract_if(|key, _| !keep.contains(key));
+        // Without its door the loop lets nobody in any more; its sessions go on.
+        self.closing.extend(gone.map(|(_, bound)| bound.task));
+        self.closing.retain(|task| !task.is_finished());
+        self.shown.send_if_modified(|old| std::mem::replace(old, shown.clone()) != shown);
         (fatal, missing)
     }
 }

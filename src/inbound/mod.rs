@@ -1,6 +1,6 @@
 //! What devices say: connections, the forgiving dialect, and who may say it.
 //!
-//! [`listener`] binds, `door` accepts, [`access`] decides who may, [`session`] holds the conversation, [`dialect`]
+//! [`listener`] follows addresses, [`sockets`] binds them, `door` accepts, [`access`] decides who may, [`session`] holds the conversation, [`dialect`]
 //! understands single commands ([`strict`] refuses what the book does not allow), [`data`] finds the end of the text,
 //! [`talk`] carries lines and replies, [`tls`] protects them with a [`certificate`]. [`auth`] holds the dialogue of a login,
 //! [`users`] tells whether it is right. [`local`] takes mail of this host's own programs.
@@ -14,6 +14,7 @@ mod door;
 pub mod listener;
 pub mod local;
 pub mod session;
+pub mod sockets;
 pub mod strict;
 pub mod talk;
 pub mod tls;

@@ -19,11 +19,11 @@ use tokio_rustls::rustls::{self, ServerConfig};
 use super::certificate;
 use super::talk::Stream;
 use crate::config::{Listener, Relay};
-use crate::system::crypto;
+use crate::system::{carried, crypto};
 
 /// What uhttpd uses. Its script makes both on first use: the certificate as DER, the key as DER or (where openssl is
 /// installed) as PEM.
-const ROUTERS: (&str, &str) = ("/etc/uhttpd.crt", "/etc/uhttpd.key");
+pub const ROUTERS: (&str, &str) = ("/etc/uhttpd.crt", "/etc/uhttpd.key");
 /// Our own, in a directory of the queue.
 const OWN: (&str, &str) = ("tls.crt", "tls.key");
 /// How long a handshake may take; small devices need seconds for one.
@@ -57,9 +57,10 @@ pub fn acceptor(listener: &Listener, relay: &Relay, addresses: &[IpAddr]) -> Res
 /// the package for MIPS, and ECDSA on P-256 is what OpenWrt and Let's Encrypt make unless told otherwise.
 fn read(certificate: &Path, key: &Path) -> Result<CertifiedKey, String> {
     let wrong = |option: &str, path: &Path, what: String| format!("option {option} '{}': {what}", path.display());
-    let bytes = contents(certificate).map_err(|e| wrong("certificate", certificate, format!("can't be read: {e}")))?;
-    let chain = chain(bytes).map_err(|what| wrong("certificate", certificate, what))?;
-    let bytes = contents(key).map_err(|e| wrong("key", key, format!("can't be read: {e}")))?;
+    let bytes = carried::read(certificate, FILE_LIMIT)
+        .map_err(|e| wrong("certificate", certificate, format!("can't be read: {e}")))?;
+    let chain = chain(bytes.to_vec()).map_err(|what| wrong("certificate", certificate, what))?;
+    let bytes = carried::read(key, FILE_LIMIT).map_err(|e| wrong("key", key, format!("can't be read: {e}")))?;
     let private =
         private_key(&bytes).ok_or_else(|| wrong("key", key, "has no private key (PEM or DER) in it".into()))?;
     let signing = any_ecdsa_type(&private)
@@ -70,12 +71,6 @@ fn read(certificate: &Path, key: &Path) -> Result<CertifiedKey, String> {
         Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => Ok(certified),
         Err(_) => Err(wrong("key", key, format!("does not belong to the certificate in {}", certificate.display()))),
     }
-}
-
-fn contents(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    io::Read::read_to_end(&mut io::Read::take(fs::File::open(path)?, FILE_LIMIT), &mut bytes)?;
-    Ok(bytes)
 }
 
 fn is_pem(bytes: &[u8]) -> bool {

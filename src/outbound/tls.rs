@@ -1,7 +1,6 @@
 //! TLS towards the provider: whom to trust, and what went wrong in words.
 
-use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io;
 use std::sync::Arc;
 
 use tokio_rustls::TlsConnector;
@@ -18,6 +17,7 @@ use super::verdict::{Trouble, TroubleKind};
 use super::wire::Stream;
 use crate::config::Account;
 use crate::report::TlsFacts;
+use crate::system::carried;
 
 /// Bytes of the largest `ca_file`.
 const CA_FILE_LIMIT: u64 = 4 << 20;
@@ -82,12 +82,7 @@ fn roots(account: &Account) -> Result<RootCertStore, Trouble> {
     let mut store = RootCertStore::empty();
     if let Some(path) = &account.ca_file {
         let unusable = |what: String| setup(format!("ca_file {}: {what}", path.display()));
-        let file = File::open(path).map_err(|e| unusable(format!("can't be read: {e}")))?;
-        let mut pem = Vec::new();
-        BufReader::new(file)
-            .take(CA_FILE_LIMIT)
-            .read_to_end(&mut pem)
-            .map_err(|e| unusable(format!("can't be read: {e}")))?;
+        let pem = carried::read(path, CA_FILE_LIMIT).map_err(|e| unusable(format!("can't be read: {e}")))?;
         for certificate in CertificateDer::pem_slice_iter(&pem) {
             let certificate = certificate.map_err(|e| unusable(format!("is no PEM file: {e}")))?;
             store.add(certificate).map_err(|e| unusable(format!("has a certificate that is no authority: {e}")))?;

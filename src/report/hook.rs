@@ -1,8 +1,10 @@
 //! A script of the owner's, for when mail itself is no way to tell: `PROGRAM smtprelay` with everything in its
 //! environment, so that it can blink an LED or push a message elsewhere.
 //!
-//! What is run when is decided by `plan`, which is pure; here it is run: one at a time, killed after 30 s.
+//! What is run when is decided by `plan`, which is pure; here it is run: one at a time, killed after 30 s. A gateway that
+//! has given up root has it run by [`helper`].
 
+pub mod helper;
 mod plan;
 
 use std::ffi::OsStr;
@@ -19,6 +21,7 @@ use tokio::signal::unix::{Signal as Signals, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use self::helper::Helper;
 use self::plan::{Call, Plan};
 use super::Event;
 use crate::system::task;
@@ -36,6 +39,8 @@ const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 /// Runs the owner's script for events that need attention.
 pub struct Hook {
     program: PathBuf,
+    /// Who runs it, if not this process.
+    helper: Option<Helper>,
     plan: Plan,
     time_limit: Duration,
     /// Whether a program that can't be run was complained of.
@@ -45,7 +50,13 @@ pub struct Hook {
 impl Hook {
     /// A hook that runs `program`. If there is no such file, nothing happens.
     pub fn new(program: impl Into<PathBuf>) -> Self {
-        Self { program: program.into(), plan: Plan::default(), time_limit: TIME_LIMIT, complained: false }
+        let (program, plan) = (program.into(), Plan::default());
+        Self { program, helper: None, plan, time_limit: TIME_LIMIT, complained: false }
+    }
+
+    /// A hook that has `program` run by `helper`, which was started for it.
+    pub fn by(helper: Helper, program: impl Into<PathBuf>) -> Self {
+        Self { helper: Some(helper), ..Self::new(program) }
     }
 
     /// Runs the program as events demand it, until `events` ends. Call [`super::observe`] for the events before anything
@@ -53,11 +64,22 @@ impl Hook {
     pub async fn run(mut self, mut events: mpsc::Receiver<Arc<Event>>) {
         let mut running: Option<JoinHandle<Result<(), String>>> = None;
         let mut abort = AbortOnDrop(None);
+        let helper = match self.helper.take().map(Helper::connect).transpose() {
+            Ok(helper) => helper.map(|helper| Arc::new(tokio::sync::Mutex::new(helper))),
+            Err(error) => return self.complain(Err(error.to_string())),
+        };
         loop {
             if running.is_none()
                 && let Some(call) = self.plan.next(Instant::now())
             {
-                let task = tokio::spawn(run_program(self.program.clone(), call, self.time_limit));
+                let (helper, program, limit) = (helper.clone(), self.program.clone(), self.time_limit);
+                let work: task::Boxed<Result<(), String>> = Box::pin(async move {
+                    match helper {
+                        Some(helper) => helper.lock().await.run(&call).await,
+                        None => run_program(program, call, limit).await,
+                    }
+                });
+                let task = tokio::spawn(work);
                 abort = AbortOnDrop(Some(task.abort_handle()));
                 running = Some(task);
             }
@@ -120,7 +142,7 @@ async fn sleep_until(at: Option<Instant>) {
 async fn run_program(program: PathBuf, call: Call, limit: Duration) -> Result<(), String> {
     // Before the child exists, so that its end can't be missed.
     let mut ended = signal(SignalKind::child()).map_err(|e| format!("can't wait for programs: {e}"))?;
-    let started = task::blocking(move || start(&program, &call)).await;
+    let started = task::blocking(move || Group::start(&program, call.environment())).await;
     let mut group = match started {
         Some(Ok(Some(group))) => group,
         Some(Ok(None)) | None => return Ok(()),
@@ -132,37 +154,49 @@ async fn run_program(program: PathBuf, call: Call, limit: Duration) -> Result<()
     group.kill();
     // A killed program goes at once, unless it hangs in the kernel: then it stays with us until the end.
     let _ = tokio::time::timeout(BURIAL, group.end(&mut ended)).await;
-    Err(format!("did not end within {} s and was killed", limit.as_secs()))
+    Err(too_long(limit))
 }
 
-/// Blocks for as long as the system takes to start a process. `None` when there is no such program.
-fn start(program: &Path, call: &Call) -> std::io::Result<Option<Group>> {
-    let started = Command::new(program)
-        .arg("smtprelay")
-        .env_clear()
-        .env("PATH", OsStr::new(PATH))
-        .envs(call.environment())
-        .current_dir("/")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .process_group(0)
-        .spawn();
-    match started {
-        Ok(child) => Ok(Some(Group(child))),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
+fn too_long(limit: Duration) -> String {
+    format!("did not end within {} s and was killed", limit.as_secs())
 }
 
 /// A running program with all that it started. What it left running when it ended by itself goes on.
 struct Group(Child);
 
 impl Group {
+    /// Blocks for as long as the system takes to start a process. `None` when there is no such program.
+    fn start<N: AsRef<OsStr>>(
+        program: &Path,
+        environment: impl Iterator<Item = (N, N)>,
+    ) -> std::io::Result<Option<Self>> {
+        let started = Command::new(program)
+            .arg("smtprelay")
+            .env_clear()
+            .env("PATH", OsStr::new(PATH))
+            .envs(environment)
+            .current_dir("/")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .process_group(0)
+            .spawn();
+        match started {
+            Ok(child) => Ok(Some(Self(child))),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether the program has ended. An error of try_wait means that there is nothing to wait for.
+    fn has_ended(&mut self) -> bool {
+        !matches!(self.0.try_wait(), Ok(None))
+    }
+
     /// Waits until the program has ended. `signals` tells that some program did, and has to be older than this one.
     async fn end(&mut self, signals: &mut Signals) {
-        // An error of try_wait means that there is nothing to wait for; no more signals that the runtime ends.
-        while matches!(self.0.try_wait(), Ok(None)) && signals.recv().await.is_some() {}
+        // No more signals: the runtime ends.
+        while !self.has_ended() && signals.recv().await.is_some() {}
     }
 
     fn kill(&mut self) {

@@ -15,7 +15,7 @@ mod boot;
 pub mod digest;
 mod event;
 mod history;
-mod hook;
+pub mod hook;
 mod hub;
 pub(crate) mod letter;
 mod notice;

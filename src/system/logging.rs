@@ -144,8 +144,7 @@ fn to_syslog(logger: &mut Option<Logger<LoggerBackend, LocalFormat>>, level: Lev
     false
 }
 
-fn write_all(entries: &Receiver<Entry>, target: Target) {
-    let mut logger = None;
+fn write_all(entries: &Receiver<Entry>, target: Target, mut logger: Option<Logger<LoggerBackend, LocalFormat>>) {
     while let Ok(entry) = entries.recv() {
         match entry {
             Entry::Line(level, line) => {
@@ -160,12 +159,26 @@ fn write_all(entries: &Receiver<Entry>, target: Target) {
     }
 }
 
+/// The way to the log, open already.
+pub struct Opened {
+    target: Target,
+    logger: Option<Logger<LoggerBackend, LocalFormat>>,
+}
+
+/// Opens the way to the log, while the program may open anything. No thread is started yet.
+pub fn open(target: Target) -> Opened {
+    Opened { target, logger: if target == Target::Syslog { connect() } else { None } }
+}
+
 /// Starts the log. Later calls (tests start several relays in one process) change nothing but the level.
-pub fn init(target: Target, level: LevelFilter) {
+pub fn init(opened: Opened, level: LevelFilter) {
+    let Opened { target, logger } = opened;
     let (entries, receiver) = sync_channel(BACKLOG);
     if log::set_boxed_logger(Box::new(ThreadedLog { entries, dropped: AtomicU32::new(0) })).is_ok() {
-        let started =
-            thread::Builder::new().name("log".into()).stack_size(128 << 10).spawn(move || write_all(&receiver, target));
+        let started = thread::Builder::new()
+            .name("log".into())
+            .stack_size(128 << 10)
+            .spawn(move || write_all(&receiver, target, logger));
         if let Err(error) = started {
             to_stderr(Level::Error, &format!("can't start the log: {error}"));
         }

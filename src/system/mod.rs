@@ -1,12 +1,16 @@
 //! What the program asks of the system it runs on: names, addresses, time, limits, the system log.
 
+pub mod capabilities;
+pub mod carried;
 pub mod clock;
 pub mod crypto;
 pub mod interfaces;
 pub mod leases;
 pub mod logging;
 pub mod networks;
+pub mod ownership;
 pub mod private;
+pub mod privileges;
 pub mod task;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};

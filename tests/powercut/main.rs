@@ -56,7 +56,7 @@ async fn provider() -> Provider {
 fn machine(kit: &std::path::Path, provider: &Provider, durability: &str, spool: &str) -> Machine {
     let port = provider.port();
     let settings = format!(
-        "config relay 'main'\n\toption spool '{spool}'\n\toption safe_spool '/safe'\n\
+        "config relay 'main'\n\toption user 'root'\n\toption spool '{spool}'\n\toption safe_spool '/safe'\n\
          \toption durability '{durability}'\n\toption spool_limit '64M'\n\
          config listener 'lan'\n\tlist address '0.0.0.0'\n\toption port '25'\n\tlist allow '10.0.2.0/24'\n\
          config account 'provider'\n\toption provider 'custom'\n\toption host 'localhost'\n\toption port '{port}'\n\

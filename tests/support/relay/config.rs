@@ -178,6 +178,10 @@ impl RelayBuilder {
                 sections[0].set(name, dir.path().join(folder).display());
             }
         }
+        // Root stays root, unless the test is about that: what it looks at belongs to root.
+        if !sections[0].entries.iter().any(|(_, have, _)| have == "user") {
+            sections[0].set("user", "root");
+        }
         let relay = Relay { dir, sections, env: self.env, child: None, log: ProcessLog::new(), address: None };
         relay.write_config();
         relay

@@ -8,6 +8,7 @@ mod config;
 
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::Duration;
@@ -250,6 +251,7 @@ impl Relay {
         // As a new file, because the program may be reading the old one.
         let new = self.dir.path().join("smtprelay.conf.new");
         fs::write(&new, text).expect("write the configuration");
+        fs::set_permissions(&new, PermissionsExt::from_mode(0o600)).expect("close the configuration to others");
         fs::rename(&new, self.config_path()).expect("rename the configuration");
     }
 

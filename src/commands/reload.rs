@@ -1,0 +1,123 @@
+//! `smtprelay reload`: what root does for a gateway that is not root. Checks the new settings, opens what only root can
+//! open, and hands it over.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use smtprelay::config::{self, ConfigError, Loaded, Severity};
+use smtprelay::control::client::{Client, Failure};
+use smtprelay::control::offer;
+use smtprelay::inbound::{listener, sockets};
+use smtprelay::prepare;
+use smtprelay::relay;
+use smtprelay::system::carried;
+
+use super::{complain, exit};
+
+/// How long a gateway is waited for that is starting.
+const STARTING: Duration = Duration::from_secs(30);
+
+/// Checks the settings in `file` and has the running gateway take them over.
+pub fn reload(file: &Path) -> ExitCode {
+    let loaded = match config::load(file) {
+        Ok(loaded) => loaded,
+        Err(error) => return refuse(file, &error),
+    };
+    match connect(&loaded.settings.relay.spool).and_then(|mut client| hand_over(file, &loaded, &mut client)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err((code, text)) => {
+            complain(&format!("smtprelay: {text}"));
+            ExitCode::from(code)
+        }
+    }
+}
+
+/// Waits for a gateway that is starting: a large queue on slow flash takes a while.
+fn connect(spool: &Path) -> Result<Client, (u8, String)> {
+    let begun = Instant::now();
+    loop {
+        if let Some(client) = Client::connect(spool).map_err(|text| (exit::UNAVAILABLE, text))? {
+            return Ok(client);
+        }
+        if matches!(relay::try_lock(spool), Err(_) | Ok(Some(_))) {
+            let text = format!("no gateway runs on {}; start it with service smtprelay restart", spool.display());
+            return Err((exit::UNAVAILABLE, text));
+        }
+        if begun.elapsed() > STARTING {
+            return Err((exit::TEMPORARY, "the gateway is starting or ending; try again".into()));
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
+/// Tells whoever typed it, and the gateway, whose `status` shows it from now on.
+fn refuse(file: &Path, error: &ConfigError) -> ExitCode {
+    complain(&error.to_string());
+    if let Ok(Some(mut client)) = Client::connect(&spool_of(file, error)) {
+        let wrong = error.problems.iter().filter(|problem| problem.severity == Severity::Error);
+        let reason: Vec<_> = wrong.map(|problem| config::describe(file, problem)).collect();
+        // An older gateway does not know this; then only whoever typed it knows.
+        let _ = client.call("reload_refused", json!({ "reason": shortened(reason.join("; ")) }));
+    }
+    ExitCode::FAILURE
+}
+
+/// As much as a request can hold.
+fn shortened(mut text: String) -> String {
+    const LIMIT: usize = 4 << 10;
+    if text.len() > LIMIT {
+        let mut end = LIMIT;
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        text.truncate(end);
+        text.push('…');
+    }
+    text
+}
+
+/// Where the gateway is to be found by settings that can't be used: by what can be read of them.
+pub fn spool_of(file: &Path, error: &ConfigError) -> PathBuf {
+    let bytes = File::open(file).and_then(|file| carried::contents(file, config::FILE_LIMIT)).unwrap_or_default();
+    let package = config::uci::parse(&bytes).or_else(|_| {
+        let line = error.problems.iter().find(|problem| problem.severity == Severity::Error).map_or(0, |p| p.line);
+        let before =
+            bytes.split_inclusive(|byte| *byte == b'\n').take(usize::try_from(line).unwrap_or(0).saturating_sub(1));
+        config::uci::parse(&before.collect::<Vec<_>>().concat())
+    });
+    let settings = package.map(|package| config::load::settings(&package).0);
+    settings.map_or_else(|_| config::settings::default::SPOOL.into(), |settings| settings.relay.spool)
+}
+
+fn hand_over(file: &Path, loaded: &Loaded, client: &mut Client) -> Result<(), (u8, String)> {
+    let settings = &loaded.settings;
+    prepare::learn_networks(settings);
+    let failed = |failure: Failure| (1, failure.text);
+    let listening = client.call("listening", json!({})).map_err(failed)?;
+    let listening: Vec<&str> = listening
+        .get("addresses")
+        .and_then(Value::as_array)
+        .map(|addresses| addresses.iter().filter_map(Value::as_str).collect())
+        .unwrap_or_default();
+    let mut opened = Vec::new();
+    for address in listener::addresses(settings) {
+        if listening.contains(&address.to_string().as_str()) {
+            continue;
+        }
+        match sockets::open(address) {
+            Ok(socket) => opened.push((address, socket)),
+            Err(error) => complain(&format!("smtprelay: {}", sockets::explain(address, &error))),
+        }
+    }
+    let mut said = config::modes::exposed(file, settings);
+    said.extend(config::firewall::look(settings));
+    let packed = offer::pack(file, carried::named(settings), opened, said);
+    let parcel = packed.map_err(|error| (1, format!("can't open {}: {error}", file.display())))?;
+    let taken = client.call_with("reload", parcel.params, &parcel.descriptors).map_err(failed)?;
+    let warnings = taken.get("warnings").and_then(Value::as_array);
+    warnings.into_iter().flatten().filter_map(Value::as_str).for_each(complain);
+    Ok(())
+}

@@ -1,0 +1,106 @@
+//! Listening sockets, whoever opened them: this process itself, while it may, or root, who hands them over.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::AsRawFd;
+use std::sync::{Mutex, PoisonError};
+
+use nix::sys::socket::sockopt::{Ipv6V6Only, ReuseAddr};
+use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen, setsockopt, socket};
+use nix::unistd::geteuid;
+
+/// Connections that the kernel keeps for us: a whole site's devices may report the same power cut at once.
+const BACKLOG: i32 = 1024;
+
+/// Opens a listening socket. It does not block, as the runtime needs it.
+///
+/// # Errors
+/// Of the system; [`explain`] says what to do.
+pub fn open(address: SocketAddr) -> io::Result<TcpListener> {
+    let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let socket = socket(family, SockType::Stream, flags, None)?;
+    setsockopt(&socket, ReuseAddr, &true)?;
+    if address.is_ipv6() {
+        // `::` means IPv6 only, so that it can stand beside `0.0.0.0`.
+        setsockopt(&socket, Ipv6V6Only, &true)?;
+    }
+    bind(socket.as_raw_fd(), &SockaddrStorage::from(address))?;
+    listen(&socket, Backlog::new(BACKLOG)?)?;
+    Ok(TcpListener::from(socket))
+}
+
+/// Why nothing listens there, and what to do about it.
+pub fn explain(address: SocketAddr, error: &io::Error) -> String {
+    let remedy = match error.kind() {
+        io::ErrorKind::AddrInUse => ": another mail server runs here, stop it or choose another port",
+        io::ErrorKind::PermissionDenied if geteuid().is_root() => ": this system does not let root have it",
+        io::ErrorKind::PermissionDenied => ": ports below 1024 need root; service smtprelay reload brings it",
+        io::ErrorKind::AddrNotAvailable => ": no interface has this address now",
+        _ => "",
+    };
+    format!("can't listen on {address}: {error}{remedy}")
+}
+
+/// Sockets that were opened by root and are not in use yet, by the address in the settings; or why they could not be.
+#[derive(Default)]
+pub struct Sockets(Mutex<HashMap<SocketAddr, io::Result<TcpListener>>>);
+
+impl Sockets {
+    /// Opens all these now, for use later.
+    pub fn prepare(addresses: &[SocketAddr]) -> Self {
+        Self(Mutex::new(addresses.iter().map(|address| (*address, open(*address))).collect()))
+    }
+
+    /// Takes in sockets that were handed over.
+    pub fn add(&self, handed: Vec<(SocketAddr, TcpListener)>) {
+        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *waiting = handed.into_iter().map(|(address, socket)| (address, Ok(socket))).collect();
+    }
+
+    /// The socket for this address: one that is there, or a new one.
+    ///
+    /// # Errors
+    /// Of the system, now or when root tried.
+    pub fn open(&self, address: SocketAddr) -> io::Result<TcpListener> {
+        let waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&address);
+        waiting.unwrap_or_else(|| open(address))
+    }
+
+    /// Closes those that nobody wanted: a device that connects there would wait for nothing.
+    pub fn close_rest(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_there_is_taken_and_the_rest_is_closed() {
+        let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+        let (first, second) = (open(any).unwrap(), open(any).unwrap());
+        let (one, two) = (first.local_addr().unwrap(), second.local_addr().unwrap());
+        let sockets = Sockets::default();
+        sockets.add(vec![(one, first), (two, second)]);
+        assert_eq!(sockets.open(one).unwrap().local_addr().unwrap(), one);
+        sockets.close_rest();
+        assert!(std::net::TcpStream::connect(two).is_err());
+        // It is bound anew.
+        assert_eq!(sockets.open(two).unwrap().local_addr().unwrap(), two);
+    }
+
+    #[test]
+    fn what_root_could_not_bind_is_told_as_it_was() {
+        let taken = open("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = taken.local_addr().unwrap();
+        let sockets = Sockets::prepare(&[address]);
+        drop(taken);
+        let error = sockets.open(address).unwrap_err();
+        assert!(explain(address, &error).contains("another mail server runs here"), "{error}");
+        // Next time it is tried anew.
+        assert!(sockets.open(address).is_ok());
+    }
+}

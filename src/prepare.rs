@@ -1,0 +1,108 @@
+//! What is done before anything else, with the rights that the program was started with, and the end of these rights.
+//!
+//! Started as root, the gateway does here what only root can: reads keys, makes its directories its own, binds its ports,
+//! starts the process of the hook. Then it becomes `option user`. Started by anybody else it keeps what it has. There is
+//! one thread until the end of [`prepare`]: rights belong to threads.
+
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Result, anyhow, bail};
+
+use crate::config::{self, Loaded, Relay, Settings};
+use crate::control;
+use crate::inbound::listener;
+use crate::inbound::sockets::Sockets;
+use crate::queue::Spool;
+use crate::relay::{self, SpoolLock};
+use crate::report::hook::helper::Helper;
+use crate::system::ownership::{self, Kind};
+use crate::system::privileges::{self, Identity};
+use crate::system::{self, carried, networks};
+
+/// What [`relay::run`] goes on with.
+pub struct Prepared {
+    /// The file of the settings.
+    pub file: PathBuf,
+    /// The settings.
+    pub settings: Settings,
+    /// What should be said about them, each with its line.
+    pub warnings: Vec<String>,
+    /// What else is to be said, when the log is there.
+    pub advice: Vec<String>,
+    /// The queue, for this process alone.
+    pub spool: Arc<Spool>,
+    /// Keeps others out of it.
+    pub lock: SpoolLock,
+    /// Sockets that are open already.
+    pub sockets: Sockets,
+    /// Who runs the hook, if this process may not.
+    pub hook: Option<Helper>,
+    /// A connection to ubus, if it runs.
+    pub ubus: Option<UnixStream>,
+}
+
+/// Prepares everything and gives up root.
+///
+/// # Errors
+/// When the program can't start; the reason names the setting to change.
+pub fn prepare(file: &Path, loaded: Loaded) -> Result<Prepared> {
+    privileges::protect_memory();
+    let Loaded { settings, warnings } = loaded;
+    let mut warnings: Vec<_> = warnings.iter().map(|warning| config::describe(file, warning)).collect();
+    let exposed = config::modes::exposed(file, &settings);
+    warnings.extend(exposed.iter().cloned());
+    let relay = &settings.relay;
+    let identity = privileges::identity(&relay.user).map_err(anyhow::Error::msg)?;
+    let mut advice = exposed;
+    // First of all, so that it inherits nothing: no lock, no sockets.
+    let hook = identity.as_ref().and_then(|_| hook(relay, &mut advice));
+    system::raise_open_files();
+    let spool = Spool::open(relay).map_err(|e| anyhow!("{e}; check options spool and safe_spool"))?;
+    let Some(lock) = relay::lock(&relay.spool)? else {
+        bail!("another smtprelay works on {} already", relay.spool.display());
+    };
+    // A connection that root has opened keeps root's rights.
+    let ubus = control::ubus::connect_early();
+    learn_networks(&settings);
+    let noted = config::firewall::look(&settings);
+    warnings.extend(noted.iter().cloned());
+    advice.extend(noted);
+    let mut sockets = Sockets::default();
+    if let Some(identity) = &identity {
+        advice.extend(directories(relay, identity));
+        carried::replace(carried::collect(&settings));
+        sockets = Sockets::prepare(&listener::addresses(&settings));
+        privileges::give_up_root(identity).map_err(anyhow::Error::msg)?;
+    }
+    Ok(Prepared { file: file.to_path_buf(), settings, warnings, advice, spool, lock, sockets, hook, ubus })
+}
+
+/// Asks netifd for the networks, if listeners name some, before the addresses of these are asked for. Blocks for up to two
+/// seconds.
+pub fn learn_networks(settings: &Settings) {
+    if settings.listeners.iter().any(|listener| !listener.interfaces.is_empty())
+        && let Some(list) = control::ubus::networks::ask()
+    {
+        networks::learned(list);
+    }
+}
+
+fn hook(relay: &Relay, advice: &mut Vec<String>) -> Option<Helper> {
+    let program = relay.hook.as_ref()?;
+    let started = Helper::start(program);
+    started.map_err(|error| advice.push(format!("the hook {} will not run: {error}", program.display()))).ok()
+}
+
+/// Makes the directories, and gives them to the user.
+fn directories(relay: &Relay, identity: &Identity) -> Vec<String> {
+    let mut advice = Vec::new();
+    let queues = relay.safe_spool.iter().chain([&relay.spool]);
+    advice.extend(queues.flat_map(|path| ownership::take_over(path, Kind::Queue, identity)));
+    match ownership::make_secrets(&relay.secrets) {
+        Ok(()) => advice.extend(ownership::take_over(&relay.secrets, Kind::Secrets, identity)),
+        Err(text) => advice.push(text),
+    }
+    advice
+}

@@ -1,0 +1,218 @@
+//! New settings for a gateway that runs.
+//!
+//! The gateway may not read its settings any more, nor bind a port below 1024. So `smtprelay reload`, run by root, checks
+//! the new settings and hands over the open files and sockets ([`crate::control::offer`]); what is done with them is here.
+//! Bad settings change nothing, wherever they are found to be bad. Sessions know nothing of all this.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::config::{self, Relay, Settings};
+use crate::inbound::listener::Shown;
+use crate::inbound::sockets::Sockets;
+use crate::report::Event;
+use crate::system::{carried, clock, task};
+use zeroize::Zeroizing;
+
+/// What root hands over.
+pub struct Offer {
+    /// The file of the settings, for messages.
+    pub file: PathBuf,
+    /// What is in it.
+    pub text: Zeroizing<Vec<u8>>,
+    /// The files that it names.
+    pub files: carried::Files,
+    /// New sockets, by their address in the settings.
+    pub sockets: Vec<(SocketAddr, TcpListener)>,
+    /// What root has to say about files that others can read.
+    pub said: Vec<String>,
+}
+
+/// What becomes of an order: the warnings, or why nothing has changed.
+pub type Verdict = Result<Vec<String>, String>;
+
+/// An order to the running gateway.
+pub enum Order {
+    /// Take these settings.
+    Take(Box<Offer>, oneshot::Sender<Verdict>),
+    /// Read the file again, if you may.
+    Read(oneshot::Sender<Verdict>),
+    /// Somebody else found the new settings to be wrong.
+    Refuse(String, oneshot::Sender<Verdict>),
+}
+
+/// Where the settings in use come from, and what is to be said about them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// The file.
+    pub file: PathBuf,
+    /// When they were taken over, seconds since 1970.
+    pub loaded: i64,
+    /// Why the last reload was refused.
+    pub error: Option<String>,
+    /// Warnings about the settings in use.
+    pub warnings: Vec<String>,
+}
+
+/// What `status` says of settings and listeners, and the way to change the settings.
+#[derive(Clone)]
+pub struct Desk {
+    /// To the gateway.
+    pub orders: mpsc::Sender<Order>,
+    /// The settings.
+    pub standing: watch::Receiver<Standing>,
+    /// The listeners.
+    pub listeners: watch::Receiver<Vec<Shown>>,
+}
+
+impl Desk {
+    /// Gives an order, and waits for what becomes of it.
+    ///
+    /// # Errors
+    /// Why nothing has changed.
+    pub async fn order(&self, order: impl FnOnce(oneshot::Sender<Verdict>) -> Order) -> Verdict {
+        let ending = |_| "the gateway is ending".to_string();
+        let (answer, answered) = oneshot::channel();
+        self.orders.send(order(answer)).await.map_err(|_| ending(()))?;
+        answered.await.map_err(|_| ending(()))?
+    }
+
+    /// `settings` of `status`.
+    pub fn settings(&self) -> Value {
+        let Standing { file, loaded, error, warnings } = &*self.standing.borrow();
+        json!({ "file": file.display().to_string(), "loaded": loaded, "error": error, "warnings": warnings })
+    }
+
+    /// Addresses that need no new socket, as the settings have them.
+    pub fn addresses(&self) -> Vec<String> {
+        let open = |shown: &Shown| shown.address.filter(|_| shown.open).map(|address| address.to_string());
+        self.listeners.borrow().iter().filter_map(open).collect()
+    }
+
+    /// `listeners` of `status`.
+    pub fn listeners(&self) -> Value {
+        let word = |tls| config::load::TLS_MODES.iter().find(|(_, mode)| *mode == tls).map_or("", |(word, _)| *word);
+        let view = |shown: &Shown| {
+            json!({
+                "name": shown.name,
+                "address": shown.address.map(|address| address.ip().to_string()),
+                "port": shown.address.map(|address| address.port()),
+                "tls": word(shown.tls),
+                "note": shown.note,
+            })
+        };
+        self.listeners.borrow().iter().map(view).collect()
+    }
+}
+
+/// Takes over new settings.
+pub struct Keeper {
+    file: PathBuf,
+    publish: watch::Sender<Arc<Settings>>,
+    standing: watch::Sender<Standing>,
+    sockets: Arc<Sockets>,
+}
+
+impl Keeper {
+    /// For settings from `file` with these warnings, that are in use from now on.
+    pub fn new(
+        file: PathBuf,
+        warnings: Vec<String>,
+        publish: watch::Sender<Arc<Settings>>,
+        sockets: Arc<Sockets>,
+    ) -> Self {
+        let standing = Standing { file: file.clone(), loaded: clock::now(), error: None, warnings };
+        Self { file, publish, standing: watch::Sender::new(standing), sockets }
+    }
+
+    /// How the settings are, now and later.
+    pub fn standing(&self) -> watch::Receiver<Standing> {
+        self.standing.subscribe()
+    }
+
+    /// Obeys. Whoever gave the order may be gone by now.
+    pub async fn obey(&self, order: Order) {
+        let _ = match order {
+            Order::Take(offer, answer) => answer.send(self.take(*offer).await),
+            Order::Read(answer) => answer.send(self.read().await),
+            Order::Refuse(reason, answer) => answer.send(Err(self.refuse(reason))),
+        };
+    }
+
+    /// Reads the file again. Only a gateway that may read it can do that.
+    ///
+    /// # Errors
+    /// Why nothing has changed.
+    pub async fn read(&self) -> Verdict {
+        let file = self.file.clone();
+        let read = task::blocking(move || {
+            let opened = std::fs::File::open(&file);
+            match opened.and_then(|opened| carried::contents(opened, config::FILE_LIMIT + 1)) {
+                Ok(text) => {
+                    Ok(Offer { file, text, files: carried::Files::new(), sockets: Vec::new(), said: Vec::new() })
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => Err(format!(
+                    "the gateway has given up the right to read {}: run service smtprelay reload (or smtprelay reload) as root",
+                    file.display()
+                )),
+                Err(error) => Err(format!("{}: can't read the settings: {error}", file.display())),
+            }
+        });
+        match read.await {
+            Some(Ok(offer)) => self.take(offer).await,
+            Some(Err(reason)) => Err(self.refuse(reason)),
+            None => Err("the gateway is ending".into()),
+        }
+    }
+
+    /// All or nothing, and without a pause in between: whoever sees the new settings finds the new sockets.
+    async fn take(&self, offer: Offer) -> Verdict {
+        // Stored passwords are read.
+        let parsed = task::blocking(move || (config::parse(&offer.file, &offer.text), offer)).await;
+        let (loaded, offer) = match parsed {
+            Some((Ok(loaded), offer)) => (loaded, offer),
+            Some((Err(error), _)) => return Err(self.refuse(error.to_string().replace('\n', "; "))),
+            None => return Err("the gateway is ending".into()),
+        };
+        let mut warnings: Vec<String> =
+            loaded.warnings.iter().map(|warning| config::describe(&offer.file, warning)).collect();
+        warnings.extend(offer.said);
+        let later = waits_for_the_next_start(&self.publish.borrow().relay, &loaded.settings.relay);
+        warnings.extend(later.map(str::to_string));
+        for text in &warnings {
+            Event::Advice { text: text.clone() }.log();
+        }
+        carried::replace(offer.files);
+        self.sockets.add(offer.sockets);
+        log::set_max_level(loaded.settings.relay.log_level);
+        self.publish.send_replace(Arc::new(loaded.settings));
+        let standing = Standing { file: offer.file, loaded: clock::now(), error: None, warnings: warnings.clone() };
+        self.standing.send_replace(standing);
+        Event::Reloaded.log();
+        Ok(warnings)
+    }
+
+    /// The settings in use go on.
+    fn refuse(&self, reason: String) -> String {
+        Event::ReloadRefused { reason: reason.clone() }.log();
+        self.standing.send_modify(|standing| standing.error = Some(reason.clone()));
+        reason
+    }
+}
+
+fn waits_for_the_next_start(old: &Relay, new: &Relay) -> Option<&'static str> {
+    let fixed = |relay: &Relay| {
+        let Relay { spool, safe_spool, durability, hook, user, .. } = relay.clone();
+        (spool, safe_spool, durability, hook, user)
+    };
+    (fixed(old) != fixed(new))
+        .then_some("new values of spool, safe_spool, durability, hook and user hold from the next start on")
+}
+
+#[cfg(test)]
+#[path = "reload_tests.rs"]
+mod tests;

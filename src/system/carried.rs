@@ -1,0 +1,108 @@
+//! Files that the settings name and the gateway's user may not read: keys of certificates, most of all. They are read
+//! while there is somebody who may, at the start and at each reload, and kept in memory.
+//!
+//! There is one set of them, as there is one set of rights, of the process.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, ErrorKind, Read};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use zeroize::Zeroizing;
+
+use crate::config::{Settings, TlsMode};
+use crate::inbound::tls::ROUTERS;
+
+/// Files at most: two for each listener, one for each account.
+pub const COUNT_LIMIT: usize = 96;
+/// Bytes of the largest file; bundles of certificate authorities have some 200 KB.
+pub const SIZE_LIMIT: u64 = 1 << 20;
+
+/// Contents by path.
+pub type Files = BTreeMap<PathBuf, Zeroizing<Vec<u8>>>;
+
+static CARRIED: Mutex<Files> = Mutex::new(Files::new());
+
+/// The files that these settings name. A listener with TLS and without a certificate names the router's.
+pub fn named(settings: &Settings) -> Vec<PathBuf> {
+    let mut paths: Vec<PathBuf> = settings.accounts.iter().filter_map(|account| account.ca_file.clone()).collect();
+    for listener in settings.listeners.iter().filter(|listener| listener.tls != TlsMode::None) {
+        match (&listener.certificate, &listener.key) {
+            (Some(certificate), Some(key)) => paths.extend([certificate.clone(), key.clone()]),
+            _ => paths.extend([PathBuf::from(ROUTERS.0), PathBuf::from(ROUTERS.1)]),
+        }
+    }
+    paths.sort();
+    paths.dedup();
+    paths.truncate(COUNT_LIMIT);
+    paths
+}
+
+/// Reads at most `limit` bytes; what is longer is cut.
+///
+/// # Errors
+/// Of the file system.
+pub fn contents(file: File, limit: u64) -> io::Result<Zeroizing<Vec<u8>>> {
+    // As large as it will be, so that growing leaves no copies of a key behind.
+    let length = file.metadata().map_or(0, |file| file.len()).min(limit);
+    let mut bytes = Zeroizing::new(Vec::with_capacity(usize::try_from(length).unwrap_or(0).saturating_add(1)));
+    file.take(limit).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Reads those that are there: what can't be read now is complained of when it is needed.
+pub fn collect(settings: &Settings) -> Files {
+    let read = |path: PathBuf| {
+        let bytes = File::open(&path).and_then(|file| contents(file, SIZE_LIMIT)).ok()?;
+        Some((path, bytes))
+    };
+    named(settings).into_iter().filter_map(read).collect()
+}
+
+/// Takes these over in place of the former ones.
+pub fn replace(files: Files) {
+    *CARRIED.lock().unwrap_or_else(PoisonError::into_inner) = files;
+}
+
+/// A file that the settings name, at most `limit` bytes of it: as it is now, or if it may not be read by this user, as it
+/// was at the last reload.
+///
+/// # Errors
+/// Of the file system.
+pub fn read(path: &Path, limit: u64) -> io::Result<Zeroizing<Vec<u8>>> {
+    match File::open(path).and_then(|file| contents(file, limit)) {
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+            let carried = CARRIED.lock().unwrap_or_else(PoisonError::into_inner);
+            carried.get(path).cloned().ok_or(error)
+        }
+        read => read,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_cut_at_their_limit() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("key");
+        std::fs::write(&path, "0123456789").unwrap();
+        assert_eq!(**read(&path, 100).unwrap(), *b"0123456789");
+        assert_eq!(**read(&path, 4).unwrap(), *b"0123");
+        assert_eq!(read(&dir.path().join("none"), 4).unwrap_err().kind(), ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn keys_and_authorities_are_named() {
+        let text = b"config listener 'a'\n\toption tls 'implicit'\n\tlist address '::1'\n
+config listener 'b'\n\toption tls 'starttls'\n\tlist address '::1'\n\toption certificate '/c'\n\toption key '/k'\n
+config listener 'c'\n\tlist address '::1'\n\toption certificate '/x'\n\toption key '/x'\n
+config account 'p'\n\toption host 'h'\n\toption ca_file '/ca'\n\toption from 'a@b.c'\n";
+        let package = crate::config::uci::parse(text).unwrap();
+        let (settings, problems) = crate::config::load::settings(&package);
+        let names: Vec<_> = named(&settings).into_iter().map(|path| path.display().to_string()).collect();
+        assert_eq!(names, ["/c", "/ca", "/etc/uhttpd.crt", "/etc/uhttpd.key", "/k"], "{problems:?}");
+    }
+}

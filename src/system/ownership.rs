@@ -1,0 +1,179 @@
+//! Whom directories and their files belong to: what root made, now or in an earlier version that ran as root throughout,
+//! is given to the gateway's user.
+//!
+//! Changing owners as root in a directory where somebody else may write is how routers are taken over. So nothing here
+//! goes by path twice: each thing is opened without following links, looked at, and changed through what was opened. A
+//! file with a second name (a hard link) is left alone, it may be anything's. Directories that hold other things than the
+//! gateway's stay as they are.
+
+use std::fs::DirBuilder;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+
+use nix::dir::Dir;
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, open, openat};
+use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat};
+use nix::unistd::fchownat;
+
+use super::privileges::Identity;
+
+/// Files at most that are looked at: a full queue has a fifth of it.
+const ENTRIES: usize = 100_000;
+/// Files that a directory of secrets has at most.
+const SECRETS: usize = 256;
+/// Directories in directories: `spool` and `queue` in it.
+const DEPTH: u32 = 2;
+
+/// What is in a directory that the gateway may call its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// `spool` or `safe_spool`.
+    Queue,
+    /// `secrets`: files only.
+    Secrets,
+}
+
+impl Kind {
+    /// Whether something of this name is ours.
+    fn knows(self, name: &str, is_directory: bool) -> bool {
+        const FILES: [&str; 7] = ["lock", "history", ".history.tmp", "announced", "last_stop", "tls.crt", "tls.key"];
+        match self {
+            Self::Secrets => !is_directory,
+            Self::Queue if is_directory => matches!(name, "queue" | "lost+found"),
+            Self::Queue => {
+                FILES.contains(&name)
+                    || [".sock", ".new", ".token", ".key", ".probe"].iter().any(|end| name.ends_with(end))
+            }
+        }
+    }
+}
+
+/// Makes the directory of secrets, if it is missing.
+///
+/// # Errors
+/// Of the file system, in words.
+pub fn make_secrets(path: &Path) -> Result<(), String> {
+    match DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+            Err(format!("can't make the directory {}: {error}", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Gives the directory and what the gateway keeps in it to `owner`. What is told is advice for the owner of the router;
+/// empty: all is well.
+pub fn take_over(path: &Path, kind: Kind, owner: &Identity) -> Vec<String> {
+    let mut walk = Walk { owner, left: if kind == Kind::Queue { ENTRIES } else { SECRETS }, advice: Vec::new() };
+    if let Err(error) = walk.directory(path, kind) {
+        let (path, name) = (path.display(), &owner.name);
+        walk.advice.push(format!(
+            "can't give {path} to the user '{name}': {error}; on a file system without owners (vfat), mount it with uid={} and gid={}",
+            owner.uid, owner.gid
+        ));
+    }
+    walk.advice
+}
+
+struct Walk<'a> {
+    owner: &'a Identity,
+    left: usize,
+    advice: Vec<String>,
+}
+
+const LOOK: OFlag = OFlag::O_PATH.union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
+const LIST: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
+
+fn file_type(stat: &FileStat) -> SFlag {
+    SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits())
+}
+
+/// What a directory holds, by name, without `.` and `..`.
+fn names(directory: OwnedFd, limit: usize) -> nix::Result<Vec<std::ffi::CString>> {
+    let mut names = Vec::new();
+    for entry in Dir::from_fd(directory)?.iter() {
+        let entry = entry?;
+        let name = entry.file_name();
+        if !matches!(name.to_bytes(), b"." | b"..") {
+            names.push(name.to_owned());
+        }
+        if names.len() > limit {
+            break;
+        }
+    }
+    Ok(names)
+}
+
+impl Walk<'_> {
+    fn directory(&mut self, path: &Path, kind: Kind) -> nix::Result<()> {
+        // The name may be a link that root made; what is in the directory may not.
+        let path = path.canonicalize().map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(0)))?;
+        let directory = open(&path, LIST, Mode::empty())?;
+        let mut foreign = None;
+        for name in names(openat(&directory, ".", LIST, Mode::empty())?, self.left)? {
+            let Ok(opened) = openat(&directory, name.as_c_str(), LOOK, Mode::empty()) else { continue };
+            let is_directory = file_type(&fstat(&opened)?) == SFlag::S_IFDIR;
+            let text = name.to_string_lossy();
+            if !kind.knows(&text, is_directory) {
+                foreign = Some(text.into_owned());
+            } else if text != "lost+found" && kind == Kind::Queue {
+                self.entry(&directory, &name, &opened, 1)?;
+            }
+        }
+        if let Some(foreign) = foreign {
+            let stat = fstat(&directory)?;
+            if stat.st_uid != self.owner.uid.as_raw() {
+                self.advice.push(format!(
+                    "{} also holds other things ({foreign}), so it is not given to the user '{}'; name a directory of its own in the settings",
+                    path.display(),
+                    self.owner.name
+                ));
+            }
+            return Ok(());
+        }
+        if kind == Kind::Secrets {
+            for name in names(openat(&directory, ".", LIST, Mode::empty())?, self.left)? {
+                let Ok(opened) = openat(&directory, name.as_c_str(), LOOK, Mode::empty()) else { continue };
+                self.entry(&directory, &name, &opened, DEPTH)?;
+            }
+            fchmod(&directory, Mode::S_IRWXU)?;
+        }
+        self.chown(&directory, &fstat(&directory)?)
+    }
+
+    /// One thing in a directory, and what is in it.
+    fn entry(&mut self, parent: &OwnedFd, name: &std::ffi::CStr, opened: &OwnedFd, depth: u32) -> nix::Result<()> {
+        let Some(left) = self.left.checked_sub(1) else { return Ok(()) };
+        self.left = left;
+        let stat = fstat(opened)?;
+        match file_type(&stat) {
+            SFlag::S_IFDIR if depth < DEPTH => {
+                // Its owner first: from then on nobody but root and the user can put anything in.
+                self.chown(opened, &stat)?;
+                let directory = openat(parent, name, LIST, Mode::empty())?;
+                for name in names(openat(&directory, ".", LIST, Mode::empty())?, self.left)? {
+                    let Ok(opened) = openat(&directory, name.as_c_str(), LOOK, Mode::empty()) else { continue };
+                    self.entry(&directory, &name, &opened, depth + 1)?;
+                }
+                Ok(())
+            }
+            SFlag::S_IFREG if stat.st_nlink == 1 => self.chown(opened, &stat),
+            // Links, devices, files with a second name.
+            _ => Ok(()),
+        }
+    }
+
+    fn chown(&self, opened: &impl AsFd, stat: &FileStat) -> nix::Result<()> {
+        let (uid, gid) = (self.owner.uid, self.owner.gid);
+        if stat.st_uid == uid.as_raw() && stat.st_gid == gid.as_raw() {
+            return Ok(());
+        }
+        fchownat(opened, "", Some(uid), Some(gid), AtFlags::AT_EMPTY_PATH)
+    }
+}
+
+#[cfg(test)]
+#[path = "ownership_tests.rs"]
+mod tests;

@@ -1,0 +1,442 @@
+//! Started as root, the gateway is an ordinary user from its first connection on: what it may, what it may not, and how
+//! root hands over what it can't get for itself. Each test has a network of its own, with port 25 in it.
+
+mod support;
+
+use std::fs;
+use std::net::SocketAddr;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::Path;
+use std::process::Command;
+
+use nix::sched::{CloneFlags, unshare};
+use nix::unistd::{User, geteuid};
+use serde_json::Value;
+use support::ask::{self, SOON, json, queue_until, said};
+use support::certs::{Cert, Certs};
+use support::client::Client;
+use support::provider::{Provider, TlsMode};
+use support::relay::{Relay, RelayBuilder, Section};
+
+/// Who the gateway becomes: somebody whom every system has.
+const USER: &str = "nobody";
+const TEXT: &str = "From: plc@example.com\r\nTo: ops@example.com\r\nSubject: alarm\r\n\r\npump 3\r\n";
+
+/// Gives the test's thread, and what is started from it, an empty network with only loopback.
+fn own_network() -> bool {
+    if !geteuid().is_root() {
+        println!("skipped: only root has something to give up");
+        return false;
+    }
+    if std::env::var_os("SMTPRELAY_RUNNER").is_some() {
+        println!("skipped: an emulator stands between the program and its rights");
+        return false;
+    }
+    if unshare(CloneFlags::CLONE_NEWNET).is_err() {
+        println!("skipped: no network namespaces here");
+        return false;
+    }
+    ip("link set lo up")
+}
+
+/// Runs `ip`; false when there is none.
+fn ip(words: &str) -> bool {
+    match Command::new("ip").args(words.split(' ')).status() {
+        Ok(status) => assert!(status.success(), "ip {words}"),
+        Err(_) => {
+            println!("skipped: no ip here");
+            return false;
+        }
+    }
+    true
+}
+
+fn user() -> (u32, u32) {
+    let user = User::from_name(USER).unwrap().expect("the user nobody");
+    (user.uid.as_raw(), user.gid.as_raw())
+}
+
+fn owner(path: &Path) -> (u32, u32) {
+    let file = fs::symlink_metadata(path).unwrap();
+    (file.uid(), file.gid())
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::symlink_metadata(path).unwrap().mode() & 0o777
+}
+
+async fn provider() -> Provider {
+    Provider::builder().tls(TlsMode::Implicit).login("u", "p").start().await
+}
+
+fn builder(provider: &Provider) -> RelayBuilder {
+    Relay::builder().relay_option("user", USER).listener_option("port", 25).account("mine", provider)
+}
+
+/// A line of `/proc/PID/status`: what stands behind its name.
+fn fact(pid: u32, name: &str) -> String {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(&format!("{name}:")));
+    line.unwrap_or_else(|| panic!("no {name} in {status}")).split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// The processes that this one has started and that still run.
+fn children(pid: u32) -> Vec<u32> {
+    let mut found = Vec::new();
+    for task in fs::read_dir(format!("/proc/{pid}/task")).unwrap() {
+        let children = fs::read_to_string(task.unwrap().path().join("children")).unwrap_or_default();
+        found.extend(children.split_whitespace().map(|pid| pid.parse::<u32>().unwrap()));
+    }
+    found
+}
+
+/// A mail is on its way, as far as before its text.
+async fn begin(address: SocketAddr) -> Client {
+    let mut device = Client::greeted(address).await;
+    device.set_limit(SOON);
+    let steps = [("EHLO plc", 250), ("MAIL FROM:<plc@example.com>", 250), ("RCPT TO:<ops@example.com>", 250)];
+    device.dialogue(&steps).await;
+    device.dialogue(&[("DATA", 354)]).await;
+    device
+}
+
+/// The rest of it.
+async fn finish(mut device: Client) {
+    device.write(TEXT.as_bytes()).await.unwrap();
+    assert_eq!(device.command(".").await.code, 250);
+}
+
+/// Why the last reload was refused. The command says beside it that the file is wrong.
+async fn error_of(relay: &Relay) -> Value {
+    let ran = ask::run(relay, "status --json").await;
+    assert!(ran.code == 0 && ran.err.contains(": error: "), "{ran:?}");
+    serde_json::from_str::<Value>(&ran.out).unwrap()["settings"]["error"].clone()
+}
+
+/// Addresses with ports on which it listens, by its own account.
+async fn listening(relay: &Relay) -> Vec<String> {
+    let status = json(relay, "status").await;
+    let listeners = status["listeners"].as_array().expect("listeners");
+    let open = listeners.iter().filter(|listener| listener["note"].is_null());
+    open.map(|listener| format!("{}:{}", listener["address"].as_str().unwrap(), listener["port"])).collect()
+}
+
+#[tokio::test]
+async fn it_is_an_ordinary_user_without_any_capability() {
+    if !own_network() {
+        return;
+    }
+    let provider = provider().await;
+    let relay = builder(&provider).start().await;
+    assert_eq!(relay.addr().port(), 25);
+    let (uid, gid) = user();
+    let pid = relay.pid();
+    let four = |id: u32| format!("{id} {id} {id} {id}");
+    assert_eq!((fact(pid, "Uid"), fact(pid, "Gid")), (four(uid), four(gid)));
+    for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+        assert_eq!(fact(pid, set), "0000000000000000", "{set}");
+    }
+    assert_eq!(fact(pid, "NoNewPrivs"), "1");
+    // All threads: rights belong to threads.
+    for task in fs::read_dir(format!("/proc/{pid}/task")).unwrap() {
+        let status = fs::read_to_string(task.unwrap().path().join("status")).unwrap();
+        for line in ["CapEff:\t0000000000000000", "CapBnd:\t0000000000000000", "NoNewPrivs:\t1"] {
+            assert!(status.contains(line), "{line} {status}");
+        }
+        assert!(status.contains(&format!("Uid:\t{uid}\t{uid}\t{uid}\t{uid}")), "{status}");
+    }
+    let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    assert_eq!(core.split_whitespace().skip(4).take(2).collect::<Vec<_>>(), ["0", "0"], "{core}");
+    // Not dumpable: what is in /proc is root's, so nothing of the same user looks into its memory.
+    assert_eq!(owner(Path::new(&format!("/proc/{pid}/mem"))), (0, 0));
+
+    finish(begin(relay.addr()).await).await;
+    provider.wait_for_messages(1, SOON).await;
+
+    for (path, wanted) in [
+        (relay.spool(), 0o711),
+        (relay.spool().join("queue"), 0o700),
+        (relay.spool().join("lock"), 0o600),
+        (relay.spool().join("control.sock"), 0o600),
+        (relay.spool().join("submit.sock"), 0o666),
+        (relay.safe_spool(), 0o711),
+        (relay.safe_spool().join("queue"), 0o700),
+        (relay.dir().join("secrets"), 0o700),
+    ] {
+        assert_eq!((owner(&path), mode(&path)), ((uid, gid), wanted), "{}", path.display());
+    }
+    // Root may ask, and others can't even knock.
+    let status = json(&relay, "status").await;
+    assert_eq!(status["settings"]["error"], Value::Null);
+    assert_eq!(status["settings"]["file"], relay.config_path().to_str().unwrap());
+    assert_eq!(listening(&relay).await, ["127.0.0.1:25"]);
+    let program = std::env::var("SMTPRELAY_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_smtprelay").into());
+    let socket = relay.spool().join("control.sock");
+    let knock = format!("exec 3<>/dev/null; exec '{program}' status --config '{}'", relay.config_path().display());
+    fs::set_permissions(relay.config_path(), PermissionsExt::from_mode(0o644)).unwrap();
+    let other = Command::new("setpriv").args(["--reuid=1", "--regid=1", "--clear-groups", "sh", "-c", &knock]).output();
+    match other {
+        // A program below somebody's home can't be run by others.
+        Ok(output) if output.status.code() == Some(126) => println!("skipped: others can't run {program}"),
+        Ok(output) => {
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(said.contains("only root may ask the gateway"), "{said} ({})", socket.display());
+        }
+        Err(_) => println!("skipped: no setpriv here"),
+    }
+}
+
+#[tokio::test]
+async fn a_reload_brings_new_ports_and_disturbs_nobody() {
+    if !own_network() {
+        return;
+    }
+    let provider = provider().await;
+    let mut relay = builder(&provider).start().await;
+    let old = begin(relay.addr()).await;
+    let same = |name: &str| Section::new("listener", name).list("address", "127.0.0.2").option("port", 26);
+    let second = same("second");
+    relay.configure("listener", "second", |_| second.clone());
+    assert_eq!(said(&relay, "reload").await, "");
+    relay.wait_log(|line| line.contains("event=listening") && line.contains("port=26"), SOON).await;
+    let new = begin("127.0.0.2:26".parse().unwrap()).await;
+
+    // A file that can't be used changes nothing, and everybody hears where it is wrong.
+    relay.configure("listener", "second", |section| section.option("port", "many"));
+    let ran = ask::run(&relay, "reload").await;
+    assert_eq!(ran.code, 1, "{ran:?}");
+    let text = fs::read_to_string(relay.config_path()).unwrap();
+    let line = 1 + text.lines().position(|line| line.contains("'many'")).unwrap();
+    let place = format!("{}:{line}: error: ", relay.config_path().display());
+    assert!(ran.err.contains(&place), "{ran:?}");
+    let error = error_of(&relay).await;
+    assert!(error.as_str().is_some_and(|error| error.starts_with(&place)), "{error}");
+    relay.wait_log(|line| line.contains("event=reload_refused") && line.contains(&place), SOON).await;
+    // Programs on the router can send all the same.
+    let ran = ask::Ran::of(relay.command_with_input(&["send", "ops@example.com"], TEXT.as_bytes()).await);
+    assert!(ran.code == 0 && ran.err.contains(&place), "{ran:?}");
+    // Not even a settings file.
+    fs::write(relay.config_path(), format!("{text}\nconfig 'x\n")).unwrap();
+    let ran = ask::run(&relay, "reload").await;
+    let place = format!("{}:{}: error: ", relay.config_path().display(), text.lines().count() + 2);
+    assert!(ran.code == 1 && ran.err.contains(&place), "{ran:?} {place}");
+    let error = error_of(&relay).await;
+    assert!(error.as_str().is_some_and(|error| error.starts_with(&place)), "{error}");
+
+    // By itself it can't read them any more, and says what to do.
+    relay.configure("listener", "second", |_| second.clone());
+    relay.sighup();
+    relay.wait_log(|line| line.contains("event=reload_refused") && line.contains("smtprelay reload"), SOON).await;
+
+    // Another name for the same socket, and warnings for whoever asks.
+    relay.configure("listener", "second", |section| section.option("enabled", 0));
+    relay.configure("listener", "third", |_| same("third").option("colour", "red"));
+    let ran = ask::run(&relay, "reload").await;
+    assert!(ran.code == 0 && ran.err.contains("colour"), "{ran:?}");
+    let status = json(&relay, "status").await;
+    assert_eq!(status["settings"]["error"], Value::Null);
+    assert!(status["settings"]["warnings"].to_string().contains("colour"), "{status}");
+    let renamed = begin("127.0.0.2:26".parse().unwrap()).await;
+    for device in [old, new, renamed] {
+        finish(device).await;
+    }
+    provider.wait_for_messages(4, SOON).await;
+}
+
+#[tokio::test]
+async fn addresses_come_and_go_and_sessions_stay() {
+    if !own_network() {
+        return;
+    }
+    let provider = provider().await;
+    let lan = Section::new("listener", "net").list("interface", "lo").option("port", 24);
+    let relay = builder(&provider).section(lan).start().await;
+    assert!(ip("address add 10.99.0.1/24 dev lo"));
+    // It sees the address, and can't have it by itself.
+    relay.wait_log(|line| line.contains("10.99.0.1:24") && line.contains("service smtprelay reload"), SOON).await;
+    said(&relay, "reload").await;
+    relay.wait_log(|line| line.contains("event=listening") && line.contains("address=10.99.0.1"), SOON).await;
+    let device = begin("10.99.0.1:24".parse().unwrap()).await;
+    let local = begin("127.0.0.1:24".parse().unwrap()).await;
+    assert!(ip("address delete 10.99.0.1/24 dev lo"));
+    let there = async |wanted: bool| while listening(&relay).await.contains(&"10.99.0.1:24".to_string()) != wanted {};
+    tokio::time::timeout(SOON, there(false)).await.expect("the address to be given up");
+    assert!(ip("address add 10.99.0.1/24 dev lo"));
+    said(&relay, "reload").await;
+    tokio::time::timeout(SOON, there(true)).await.expect("the address to be taken again");
+    let again = begin("10.99.0.1:24".parse().unwrap()).await;
+    for device in [device, local, again] {
+        finish(device).await;
+    }
+    provider.wait_for_messages(3, SOON).await;
+}
+
+#[tokio::test]
+async fn the_hook_is_root_and_nothing_is_left_after_a_kill() {
+    if !own_network() {
+        return;
+    }
+    let provider = provider().await;
+    let dir = tempfile::tempdir().unwrap();
+    let (script, said) = (dir.path().join("hook"), dir.path().join("said"));
+    let text = format!(
+        "#!/bin/sh\n[ $ACTION = paused ] && echo $(id -u) $SMTPRELAY_ACCOUNT >{0}.new && mv {0}.new {0}\n",
+        said.display()
+    );
+    fs::write(&script, text).unwrap();
+    fs::set_permissions(&script, PermissionsExt::from_mode(0o755)).unwrap();
+    let account = Section::account("mine", &provider);
+    let wrong = account.clone().option("password", "wrong");
+    let mut relay = builder(&provider).relay_option("hook", script.display()).start().await;
+    let helper = children(relay.pid());
+    assert_eq!(helper.len(), 1, "one process for the hook");
+    assert_eq!(
+        (fact(helper[0], "Uid").as_str(), fact(relay.pid(), "Uid")),
+        ("0 0 0 0", {
+            let (uid, _) = user();
+            format!("{uid} {uid} {uid} {uid}")
+        })
+    );
+    // What is open in it: its end of the conversation, twice, and nothing of the gateway's.
+    let open = fs::read_dir(format!("/proc/{}/fd", helper[0])).unwrap();
+    let open: Vec<String> = open.map(|fd| fs::read_link(fd.unwrap().path()).unwrap().display().to_string()).collect();
+    assert_eq!(open.iter().filter(|link| link.starts_with("socket:")).count(), 2, "{open:?}");
+    assert!(!open.iter().any(|link| link.starts_with(relay.dir().to_str().unwrap())), "{open:?}");
+    relay.configure("account", "mine", |_| wrong);
+    ask::said(&relay, "reload").await;
+    finish(begin(relay.addr()).await).await;
+    let there = async {
+        while !said.exists() {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(SOON, there).await.expect("the hook to run");
+    assert_eq!(fs::read_to_string(&said).unwrap(), "0 mine\n");
+
+    // Killed and started again, as procd does it.
+    relay.configure("account", "mine", |_| account);
+    relay.kill9();
+    let gone = async {
+        while Path::new(&format!("/proc/{}", helper[0])).exists() {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(SOON, gone).await.expect("the process of the hook to end");
+    relay.restart().await;
+    provider.wait_for_messages(1, SOON).await;
+    queue_until(&relay, <[Value]>::is_empty).await;
+}
+
+#[tokio::test]
+async fn the_queue_of_a_version_that_ran_as_root_is_taken_over() {
+    if !own_network() {
+        return;
+    }
+    let provider = provider().await;
+    let (user_of, secret) = (user(), tempfile::NamedTempFile::new().unwrap());
+    let closed = |section: Section| section.option("port", 1);
+    let mut relay = builder(&provider)
+        .relay_option("user", "root")
+        .section(Section::new("route", "none").list("account", "mine"))
+        .prepare();
+    relay.configure("account", "mine", closed);
+    relay.spawn();
+    relay.wait_until_listening().await;
+    assert_eq!(fact(relay.pid(), "Uid"), "0 0 0 0");
+    finish(begin(relay.addr()).await).await;
+    relay.sigterm();
+    relay.wait_exit().await;
+    assert_eq!(owner(&relay.safe_spool().join("queue")), (0, 0));
+    // Something that does not belong there and leads elsewhere.
+    symlink(secret.path(), relay.spool().join("queue/AAAAAAAAAA.msg")).unwrap();
+    relay.configure("relay", "main", |section| section.option("user", USER));
+    relay.configure("account", "mine", |section| section.option("port", provider.port()));
+    relay.restart().await;
+    provider.wait_for_messages(1, SOON).await;
+    queue_until(&relay, <[Value]>::is_empty).await;
+    for path in [relay.spool(), relay.safe_spool(), relay.spool().join("history"), relay.safe_spool().join("queue")] {
+        assert_eq!(owner(&path), user_of, "{}", path.display());
+    }
+    assert_eq!(owner(secret.path()), (0, 0));
+}
+
+#[tokio::test]
+async fn keys_that_only_root_may_read_work_and_are_renewed_by_a_reload() {
+    if !own_network() {
+        return;
+    }
+    let provider = provider().await;
+    let certs = Certs::new();
+    let private = tempfile::tempdir().unwrap();
+    let (certificate, key, ca) =
+        (private.path().join("cert.pem"), private.path().join("key.pem"), private.path().join("ca.pem"));
+    let put = |cert: Cert| {
+        fs::copy(certs.cert_file(cert), &certificate).unwrap();
+        fs::copy(certs.key_file(cert), &key).unwrap();
+        for path in [&certificate, &key] {
+            fs::set_permissions(path, PermissionsExt::from_mode(0o600)).unwrap();
+        }
+    };
+    put(Cert::Good);
+    fs::copy(provider.certs().ca_file(), &ca).unwrap();
+    fs::set_permissions(private.path(), PermissionsExt::from_mode(0o700)).unwrap();
+    let account = Section::account("mine", &provider).option("ca_file", ca.display());
+    let relay = Relay::builder()
+        .relay_option("user", USER)
+        .listener_option("port", 465)
+        .listener_option("tls", "implicit")
+        .listener_option("certificate", certificate.display())
+        .listener_option("key", key.display())
+        .section(account)
+        .start()
+        .await;
+    let mut device = Client::connect(relay.addr()).await;
+    device.set_limit(SOON);
+    device.start_tls(&certs).await.unwrap();
+    device.expect(220).await;
+    device.dialogue(&[("EHLO plc", 250)]).await;
+    assert_eq!(device.send("plc@example.com", &["ops@example.com"], TEXT).await.code, 250);
+    provider.wait_for_messages(1, SOON).await;
+    // One that the device does not accept shows that it is in use.
+    put(Cert::WrongName);
+    said(&relay, "reload").await;
+    while Client::connect(relay.addr()).await.start_tls(&certs).await.is_ok() {}
+}
+
+#[tokio::test]
+async fn what_can_not_be_given_up_is_no_reason_to_go_on() {
+    if !own_network() {
+        return;
+    }
+    let provider = provider().await;
+    let mut relay = builder(&provider).relay_option("user", "no-such-user").prepare();
+    relay.spawn();
+    assert!(!relay.wait_exit().await.success());
+    let said = relay.log().join("\n");
+    assert!(
+        said.contains("the user 'no-such-user' is missing") && said.contains("install the package again"),
+        "{said}"
+    );
+    // A reload without a gateway says so, with the code that means it.
+    let ran = ask::run(&relay, "reload").await;
+    assert!(ran.code == 69 && ran.err.contains("no gateway runs"), "{ran:?}");
+}
+
+#[tokio::test]
+async fn secrets_that_others_can_read_are_named() {
+    if !own_network() {
+        return;
+    }
+    let provider = provider().await;
+    let relay = builder(&provider).start().await;
+    let open = format!("run chmod 600 {}", relay.config_path().display());
+    assert_eq!(ask::run(&relay, "check").await.err, "");
+    fs::set_permissions(relay.config_path(), PermissionsExt::from_mode(0o644)).unwrap();
+    for command in ["check", "reload"] {
+        let ran = ask::run(&relay, command).await;
+        assert!(ran.code == 0 && ran.err.contains(&open), "{command}: {ran:?}");
+    }
+    let warnings = json(&relay, "status").await["settings"]["warnings"].to_string();
+    assert!(warnings.contains(&open), "{warnings}");
+}
