@@ -81,6 +81,7 @@ test('with a preset: at most 8 clicks and 3 fields', async () => {
 	await owner.click('Services');
 	await owner.click('SMTP relay');
 	await there.open('overview');
+	assert.match(there.get('#smtprelay-health').textContent, /^Not set up yet/);
 	owner.choose('Provider', '#smtprelay-provider', 'gmail');
 	owner.type('Mail address', '#smtprelay-address', 'me@gmail.com');
 	owner.type('App password', '#smtprelay-password', 'abcd efgh ijkl mnop');

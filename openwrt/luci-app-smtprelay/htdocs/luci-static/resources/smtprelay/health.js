@@ -54,6 +54,15 @@ return baseclass.extend({
 	},
 
 	/**
+	 * The line before anything is set up: that the service does not run yet is no trouble, then.
+	 *
+	 * @returns {Smtprelay.Health} the line
+	 */
+	fresh() {
+		return { level: 'neutral', text: _('Not set up yet: your devices can send as soon as there is an account.'), remedy: '' };
+	},
+
+	/**
 	 * The line while nothing can leave.
 	 *
 	 * @param {Smtprelay.Status} status what the daemon tells

@@ -125,7 +125,7 @@ return baseclass.extend({
 			secret: widgets.field(_('Client secret'), fields.clientSecret)
 		};
 		// Below the lines for the login: it is about a sign-in as well.
-		const hintLine = E('div', { 'class': 'cbi-value' }, [ E('div', { 'class': 'cbi-value-field' }, [ hint ]) ]);
+		const hintLine = widgets.field('', hint);
 		const progress = E('div', { 'id': 'smtprelay-progress', 'style': 'margin:.5em 0' });
 		/** Section of the account, as soon as it is written. */
 		let name = '';

@@ -49,7 +49,7 @@ return view.extend({
 		const missing = (providers != null);
 
 		const show = (/** @type {Smtprelay.Status | null} */ now, /** @type {Smtprelay.Device[]} */ seen) => {
-			widgets.replace(places.health, [ health.line(now) ].concat(health.notes(now)).map((line) => widgets.box(line)).concat(this.switchOn(now, writable, missing)));
+			widgets.replace(places.health, [ (missing && !now) ? health.fresh() : health.line(now) ].concat(health.notes(now)).map((line) => widgets.box(line)).concat(this.switchOn(now, writable, missing)));
 			widgets.replace(places.accounts, [ this.accounts(now, writable) ]);
 			widgets.replace(places.queue, this.queue(now));
 			widgets.replace(places.chart, now ? [ widgets.chart(now.counters.days, now.clock.set ? now.clock.now : Date.now() / 1000, now.queue.messages) ] : []);
