@@ -29,7 +29,7 @@ lint() {
 }
 
 logic() {
-	node --test --test-reporter=dot *.test.mjs
+	node --test --test-reporter=dot ./*.test.mjs
 	# Without LUCI_URL this only says so.
 	node ../openwrt/luci.mjs
 }
