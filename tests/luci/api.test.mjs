@@ -11,7 +11,7 @@ const FOREIGN = [ 'log read' ];
 /** What LuCI's own modules call for the pages. */
 const THROUGH_LUCI = [ 'file exec' ];
 /** What the daemon of this tree does not answer yet. The pages bear that: they do without, or show the reason. */
-const COMING = [ 'test', 'job', 'set_password', 'reload', 'providers' ];
+const COMING = [ 'reload' ];
 
 const declared = world();
 
@@ -67,4 +67,22 @@ test('each tab of the menu is a page that there is', () => {
 	assert.deepEqual(views, VIEWS.map((view) => `smtprelay/${view}`));
 	assert.ok(views.every((view) => fs.existsSync(path.join(RESOURCES, 'view', `${view}.js`))));
 	assert.deepEqual(menu['admin/services/smtprelay'].depends.acl, [ 'luci-app-smtprelay' ]);
+});
+
+test('lists that come in parts are put together', async () => {
+	const asked = [];
+	const there = world({ ubus: {
+		'smtprelay history': ({ offset, limit }) => {
+			asked.push([ offset, limit ]);
+
+			return { total: 7, entries: Array.from({ length: Math.min(3, limit, 7 - offset) }, (_, i) => offset + i) };
+		},
+		'smtprelay devices': () => ({ total: 2, devices: [] })
+	} });
+	const api = there.require('smtprelay.api');
+
+	assert.deepEqual((await api.history(0, 200)).entries, [ 0, 1, 2, 3, 4, 5, 6 ]);
+	assert.deepEqual((await api.history(2, 4)).entries, [ 2, 3, 4, 5 ]);
+	assert.deepEqual(asked, [ [ 0, 200 ], [ 3, 197 ], [ 6, 194 ], [ 2, 4 ], [ 5, 1 ] ]);
+	assert.deepEqual(await api.devices(), [], 'an empty part ends the list');
 });

@@ -158,6 +158,7 @@ test('an empty list of networks is written out before a device is added', () => 
 	assert.deepEqual(allow.plan({ ...lan, allow: '10.0.0.0/8' }, '10.1.2.3', sample.INTERFACES), { list: [ '10.0.0.0/8', '10.1.2.3' ], written: [], unknown: [] });
 	assert.deepEqual(allow.plan({ ...lan, allow: [ '10.1.2.3' ] }, '10.1.2.3', sample.INTERFACES).list, [ '10.1.2.3' ]);
 	assert.deepEqual(allow.plan({ '.name': 'x', interface: [ 'guest' ] }, '10.1.2.3', sample.INTERFACES).unknown, [ 'guest' ]);
+	assert.ok(allow.plan({ '.name': 'x', interface: [ 'six' ] }, '10.1.2.3', [ { interface: 'six', 'ipv6-address': [ { address: 'fd00::5', mask: 64 } ] } ]).list.includes('fd00::5/64'));
 	// The kernel's name does as well; all addresses mean those of the LAN, and never the public subnet.
 	assert.ok(allow.plan({ '.name': 'x', interface: [ 'br-lan' ] }, '10.1.2.3', sample.INTERFACES).list.includes('192.168.1.0/24'));
 	assert.deepEqual(allow.implied({ '.name': 'x', address: [ '0.0.0.0' ] }, sample.INTERFACES).nets.filter((net) => net.startsWith('203')), []);

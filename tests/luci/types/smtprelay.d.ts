@@ -118,6 +118,7 @@ declare namespace Smtprelay {
 		l3_device?: string;
 		device?: string;
 		'ipv4-address'?: { address: string; mask: number }[];
+		'ipv6-address'?: { address: string; mask: number }[];
 		'ipv6-prefix-assignment'?: { address: string; mask: number; 'local-address'?: { address: string; mask: number } }[];
 	}
 	/** From `log read`; `time` in milliseconds. */
@@ -148,7 +149,7 @@ declare namespace Smtprelay {
 		to: string;
 	}
 
-	type OptionKind = 'flag' | 'text' | 'list' | 'choice' | 'password' | 'secret' | 'interfaces' | 'accounts' | 'account' | 'provider';
+	type OptionKind = 'flag' | 'text' | 'list' | 'choice' | 'password' | 'secret' | 'interfaces' | 'accounts' | 'devices' | 'users' | 'provider';
 	interface OptionForm {
 		name: string;
 		kind: OptionKind;

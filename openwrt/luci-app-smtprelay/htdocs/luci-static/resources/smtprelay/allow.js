@@ -39,6 +39,10 @@ function networksOf(net) {
 			found.push({ address: own.address, net: network });
 	}
 
+	// The daemon takes any address of a network for the network.
+	for (const own of net['ipv6-address'] || [])
+		found.push({ address: own.address, net: `${own.address}/${own.mask}` });
+
 	for (const prefix of net['ipv6-prefix-assignment'] || [])
 		found.push({ address: (prefix['local-address'] || prefix).address, net: `${prefix.address}/${prefix.mask}` });
 

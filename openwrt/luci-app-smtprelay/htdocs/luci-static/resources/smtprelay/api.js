@@ -11,6 +11,8 @@
 
 /** How often something is asked that takes its time, in milliseconds. */
 const PATIENCE = 1000;
+/** Devices that are shown at most. */
+const DEVICES = 200;
 
 const callStatus = rpc.declare({ object: 'smtprelay', method: 'status', expect: { '': {} }, reject: true });
 const callQueue = rpc.declare({ object: 'smtprelay', method: 'queue', params: [ 'offset', 'limit' ], expect: { '': {} }, reject: true });
@@ -20,7 +22,7 @@ const callHold = rpc.declare({ object: 'smtprelay', method: 'hold', params: [ 'i
 const callRelease = rpc.declare({ object: 'smtprelay', method: 'release', params: [ 'id' ], expect: { '': {} }, reject: true });
 const callDelete = rpc.declare({ object: 'smtprelay', method: 'delete', params: [ 'id' ], expect: { '': {} }, reject: true });
 const callHistory = rpc.declare({ object: 'smtprelay', method: 'history', params: [ 'offset', 'limit' ], expect: { '': {} }, reject: true });
-const callDevices = rpc.declare({ object: 'smtprelay', method: 'devices', expect: { '': {} }, reject: true });
+const callDevices = rpc.declare({ object: 'smtprelay', method: 'devices', params: [ 'offset', 'limit' ], expect: { '': {} }, reject: true });
 const callTest = rpc.declare({ object: 'smtprelay', method: 'test', params: [ 'to', 'account' ], expect: { '': {} }, reject: true });
 const callJob = rpc.declare({ object: 'smtprelay', method: 'job', params: [ 'id' ], expect: { '': {} }, reject: true });
 const callSetPassword = rpc.declare({ object: 'smtprelay', method: 'set_password', params: [ 'account', 'password' ], expect: { '': {} }, reject: true });
@@ -65,6 +67,32 @@ function pause(milliseconds) {
 	});
 }
 
+/**
+ * Collects a list. An answer on ubus ends where it would grow too large, so it may hold less than what was asked for.
+ *
+ * @param {(offset: number, limit: number) => Promise<any>} call asks for a part of the list
+ * @param {string} name of the list in the answer
+ * @param {number} offset entries before those that are wanted
+ * @param {number} limit entries at most
+ * @returns {Promise<any>} the answer with all of them
+ */
+async function collect(call, name, offset, limit) {
+	const answer = checked(await call(offset, limit));
+	/** @type {unknown[]} */
+	const entries = answer[name] || [];
+	let came = entries.length;
+
+	while (came > 0 && entries.length < limit && offset + entries.length < (answer.total || 0)) {
+		/** @type {unknown[]} */
+		const more = checked(await call(offset + entries.length, limit - entries.length))[name] || [];
+
+		came = more.length;
+		entries.push(...more);
+	}
+
+	return Object.assign(answer, { [name]: entries });
+}
+
 return baseclass.extend({
 	/**
 	 * How things are; null while the service does not run.
@@ -88,7 +116,7 @@ return baseclass.extend({
 	 * @returns {Promise<Smtprelay.QueuePage>} the page
 	 */
 	queue(offset, limit) {
-		return callQueue(offset, limit).then(checked);
+		return collect(callQueue, 'messages', offset, limit);
 	},
 
 	/**
@@ -122,7 +150,7 @@ return baseclass.extend({
 	 * @returns {Promise<Smtprelay.HistoryPage>} the page
 	 */
 	history(offset, limit) {
-		return callHistory(offset, limit).then(checked);
+		return collect(callHistory, 'entries', offset, limit);
 	},
 
 	/**
@@ -131,7 +159,7 @@ return baseclass.extend({
 	 * @returns {Promise<Smtprelay.Device[]>} the one heard of last first
 	 */
 	devices() {
-		return callDevices().then(checked).then((answer) => answer.devices || []);
+		return collect(callDevices, 'devices', 0, DEVICES).then((answer) => answer.devices);
 	},
 
 	/**

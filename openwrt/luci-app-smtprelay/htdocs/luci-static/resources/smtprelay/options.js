@@ -6,7 +6,7 @@
  * Every option of the settings: how it is asked, what it means, what holds without it. docs/settings.md is the same for
  * readers, src/config for the daemon; tests/luci compares all three.
  *
- * kind: flag, text, list, choice, password, interfaces, accounts (names of sections), account (one of them), provider.
+ * kind: flag, text, list, choice, password, secret, interfaces, provider, and names of sections: accounts, devices, users.
  * preset: what holds without it, shown as placeholder. check: see check.js. when: options that it depends on.
  */
 
@@ -104,7 +104,7 @@ return baseclass.extend({
 				{ name: 'ip', kind: 'list', tab: 'who', check: check.network, placeholder: '192.168.1.20', title: _('Addresses'), help: _('Addresses of the device, or networks of which all members are meant.') },
 				{ name: 'mac', kind: 'list', tab: 'who', check: check.mac, placeholder: '00:11:22:aa:bb:cc', title: _('Hardware addresses'), help: _('For devices whose address changes.') },
 				{ name: 'host', kind: 'list', tab: 'who', check: check.host, placeholder: 'plc-1', title: _('DHCP names'), help: _('Names under which the device asks for its address by DHCP. Any other could use the same one.') },
-				{ name: 'account', kind: 'account', tab: 'mail', preset: _('as for all others'), title: _('Account'), help: _('The account that its mail leaves by.') },
+				{ name: 'account', kind: 'accounts', tab: 'mail', preset: _('as for all others'), title: _('Accounts'), help: _('The accounts that its mail leaves by, first choice first.') },
 				{ name: 'recipient', kind: 'list', tab: 'mail', check: check.recipient, placeholder: 'ops@example.com', title: _('Recipients'), help: _('Who gets its mail, whatever the device says: addresses or names of aliases.') },
 				{ name: 'allow_recipient', kind: 'list', tab: 'mail', check: check.pattern, placeholder: '*@example.com', title: _('May write to'), help: _('Empty: anybody. A star stands for anything.') },
 				{ name: 'rewrite', kind: 'list', tab: 'mail', check: check.rewrite, placeholder: '*@plant.local ops@example.com', title: _('Replace recipients'), help: _('A pattern and a new recipient; the first that fits counts.') },
@@ -146,7 +146,9 @@ return baseclass.extend({
 				{ name: 'account', kind: 'accounts', needed: true, title: _('Accounts'), help: _('The accounts that this mail leaves by, first choice first.') },
 				{ name: 'sender', kind: 'list', check: check.pattern, placeholder: 'camera*@*', title: _('Senders'), help: _('Patterns of senders; a star stands for anything.') },
 				{ name: 'recipient', kind: 'list', check: check.pattern, placeholder: '*@example.com', title: _('Recipients'), help: _('Patterns of recipients.') },
-				{ name: 'client', kind: 'list', check: check.network, placeholder: '192.168.1.0/28', title: _('Devices'), help: _('Addresses or networks of devices.') }
+				{ name: 'client', kind: 'list', check: check.network, placeholder: '192.168.1.0/28', title: _('Addresses'), help: _('Addresses or networks of devices.') },
+				{ name: 'device', kind: 'devices', title: _('Sections of devices'), help: _('Names of sections of the tab Devices.') },
+				{ name: 'login', kind: 'users', title: _('Logins'), help: _('Names of sections of the tab Users, or of their logins.') }
 			]
 		};
 	},
@@ -166,7 +168,7 @@ return baseclass.extend({
 				{ name: 'username', kind: 'text', preset: _('the section\'s name'), title: _('User name'), help: _('Name of the login.') },
 				{ name: 'password', kind: 'secret', title: _('Password'), help: _('Must not be empty. Kept in the settings; empty leaves it as it is.') },
 				{ name: 'sender', kind: 'list', check: check.sender, placeholder: 'cam@example.com', title: _('Senders'), help: _('Addresses and domains that it may use as envelope sender. Empty: all.') },
-				{ name: 'account', kind: 'account', preset: _('as for all others'), title: _('Account'), help: _('Kept for later: the account that its mail goes to.') }
+				{ name: 'account', kind: 'accounts', preset: _('as for all others'), title: _('Accounts'), help: _('The accounts that its mail leaves by, first choice first. Those of the device come before.') }
 			]
 		};
 	},

@@ -101,12 +101,11 @@ return view.extend({
 	addOption(s, option, providers, interfaces) {
 		const kinds = {
 			flag: form.Flag, text: form.Value, list: form.DynamicList, choice: form.ListValue, password: form.Value, secret: form.Value,
-			interfaces: form.DynamicList, accounts: form.DynamicList, account: form.ListValue, provider: form.ListValue
+			interfaces: form.DynamicList, accounts: form.DynamicList, devices: form.DynamicList, users: form.DynamicList, provider: form.ListValue
 		};
 		const o = option.tab
 			? s.taboption(option.tab, kinds[option.kind], option.name, option.title, option.help)
 			: s.option(kinds[option.kind], option.name, option.title, option.help);
-		const accounts = uci.sections('smtprelay', 'account').map((section) => section['.name']);
 
 		o.rmempty = !option.needed;
 		o.optional = !option.needed;
@@ -133,13 +132,11 @@ return view.extend({
 			presets.sorted(providers).forEach((provider) => o.value(provider.id, presets.title(provider)));
 			break;
 
-		case 'account':
-			o.value('', _('default: %s').format(option.preset || ''));
-			accounts.forEach((name) => o.value(name));
-			break;
-
 		case 'accounts':
-			accounts.forEach((name) => o.value(name));
+		case 'devices':
+		case 'users':
+			o.placeholder = option.preset || '';
+			uci.sections('smtprelay', option.kind.slice(0, -1)).forEach((section) => o.value(section['.name']));
 			break;
 
 		case 'interfaces':
