@@ -87,3 +87,10 @@ test('a file without a section relay gets one', async () => {
 
 	assert.deepEqual(there.state.config.find((section) => section['.type'] == 'relay'), { '.type': 'relay', '.name': 'main' });
 });
+
+test('a service that can\'t be asked to reload hears of it from procd', async () => {
+	const { there, page } = await opened({ 'smtprelay reload': () => { throw new Error('ubus code 3: Method not found'); } });
+
+	await page.handleSaveApply();
+	assert.match(there.notifications.at(-1).text, /saved and applied/);
+});

@@ -219,12 +219,17 @@ return baseclass.extend({
 	},
 
 	/**
-	 * Takes the file of settings over now.
+	 * Takes the file of settings over now. A service that can't be asked for it hears of the change from procd.
 	 *
 	 * @returns {Promise<{warnings: string[]}>} what is odd about it; rejects with what is wrong
 	 */
 	reload() {
-		return callReload().then(checked);
+		return callReload().then(checked).catch((error) => {
+			if (error.name == 'Refusal')
+				throw error;
+
+			return { warnings: [] };
+		});
 	},
 
 	/**
