@@ -12,7 +12,7 @@ ARCHS := mips_24kc mipsel_24kc arm_cortex-a7_neon-vfpv4 aarch64_cortex-a53 x86_6
 EMULATED := mips_24kc mipsel_24kc
 SHELL_FILES := $(wildcard scripts/*.sh tests/*.sh tests/*/*.sh openwrt/*.sh .ci/run)
 
-.PHONY: demo test build cross package lint bench unit libuci fuzz packages emulated test-powercut clean
+.PHONY: demo test build cross package lint bench unit libuci fuzz luci packages emulated test-powercut clean
 
 build:
 	scripts/need.sh build
@@ -55,6 +55,11 @@ libuci:
 fuzz:
 	cd tests/fuzz && cargo run --release --locked --quiet -- 1000000
 
+# The pages for LuCI, without a router: style, types, logic, translations.
+luci:
+	scripts/need.sh luci
+	tests/luci/run.sh
+
 # All five packages, and what must be true of them.
 packages:
 	scripts/need.sh test
@@ -74,7 +79,7 @@ test-powercut:
 	scripts/cross.sh x86_64
 	scripts/powercut.sh
 
-test: lint unit libuci fuzz packages emulated test-powercut
+test: lint unit libuci fuzz luci packages emulated test-powercut
 	@echo 'All tests passed.'
 
 bench:

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Sees to it that what a task needs is installed.
 #
-#	scripts/need.sh build|demo|test|powercut|bench
+#	scripts/need.sh build|demo|test|luci|powercut|bench
 #
 # Debian packages are installed by name when run as root; otherwise they are named.
 set -eu
@@ -78,6 +78,10 @@ test)
 	need clang clang
 	[ -n "$(ls /usr/lib/llvm-*/lib/libclang.so* /usr/lib/*/libclang*.so* 2>/dev/null)" ] || install libclang-dev
 	;;
+luci)
+	need node nodejs
+	need npm npm
+	;;
 powercut)
 	need_rust
 	need qemu-system-x86_64 qemu-system-x86
@@ -91,7 +95,7 @@ bench)
 	need ip iproute2
 	;;
 *)
-	echo 'usage: scripts/need.sh build|demo|test|powercut|bench' >&2
+	echo 'usage: scripts/need.sh build|demo|test|luci|powercut|bench' >&2
 	exit 2
 	;;
 esac

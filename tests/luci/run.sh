@@ -15,6 +15,13 @@ for tool in node npm; do
 	}
 done
 
+# Debian has had 20 since its release 13; an older one can't even read the tests.
+major=$(node --version | sed 's/^v\([0-9]*\).*/\1/')
+if [ "$major" -lt 20 ]; then
+	echo "tests/luci/run.sh: skipped: node 20 or newer is needed, this is $(node --version)"
+	exit 0
+fi
+
 # The packages are fetched again only when the list of them has changed.
 if ! cmp -s package-lock.json node_modules/.package-lock.copy; then
 	npm ci --ignore-scripts --no-audit --no-fund --loglevel=error

@@ -199,7 +199,9 @@ return baseclass.extend({
 				{ name: 'spool', kind: 'text', tab: 'files', check: check.path, preset: '/var/spool/smtprelay', title: _('Directory of the queue'), help: _('RAM on OpenWrt.') },
 				{ name: 'safe_spool', kind: 'text', tab: 'files', check: check.path, placeholder: '/mnt/usb/smtprelay', title: _('Safe directory'), help: _('A directory that survives a power cut: flash, USB stick.') },
 				{ name: 'secrets', kind: 'text', tab: 'files', check: check.path, preset: '/etc/smtprelay', title: _('Directory of secrets'), help: _('Where stored passwords and tokens are kept.') },
-				{ name: 'hook', kind: 'text', tab: 'files', check: check.hook, preset: '/sbin/hotplug-call', title: _('Hook'), help: _('Program that is run when mail stops or starts to flow; none for none.') }
+				{ name: 'hook', kind: 'text', tab: 'files', check: check.hook, preset: '/sbin/hotplug-call', title: _('Hook'), help: _('Program that is run when mail stops or starts to flow; none for none.') },
+				{ name: 'user', kind: 'text', tab: 'files', preset: 'smtprelay', title: _('User'), help: _('Who the gateway becomes after its start. The package makes this user; root would leave it all rights.') },
+				{ name: 'jail', kind: 'flag', tab: 'files', preset: '1', title: _('Jail'), help: _('Whether the service runs in a jail where the router has one (procd-ujail).') }
 			]
 		};
 	}
