@@ -5,18 +5,23 @@
 //! Bad settings change nothing, wherever they are found to be bad. Sessions know nothing of all this.
 
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::config::{self, Relay, Settings};
+use crate::control::ubus::procd;
 use crate::inbound::listener::Shown;
 use crate::inbound::sockets::Sockets;
 use crate::report::Event;
 use crate::system::{carried, clock, task};
 use zeroize::Zeroizing;
+
+/// How long root may take to hand over new settings: procd waits a second for more changes, then the init script runs.
+const PROCD_PATIENCE: Duration = Duration::from_secs(20);
 
 /// What root hands over.
 pub struct Offer {
@@ -70,6 +75,39 @@ pub struct Desk {
 }
 
 impl Desk {
+    /// Has the settings read again: by the gateway itself where it may read them, else by root, whom procd calls when it
+    /// hears that the settings have changed.
+    ///
+    /// # Errors
+    /// Why nothing has changed.
+    pub async fn read(&self) -> Verdict {
+        let file = self.standing.borrow().file.clone();
+        let may_read = task::blocking(move || match access(&file) {
+            Err(nix::Error::EACCES) => procd::settings_changed().map(|()| false),
+            _ => Ok(true),
+        });
+        let mut standing = self.standing.clone();
+        standing.mark_unchanged();
+        match may_read.await.unwrap_or(Ok(true)) {
+            Ok(true) => return self.order(Order::Read).await,
+            Ok(false) => {}
+            Err(trouble) => {
+                return Err(format!(
+                    "the gateway has given up the right to read its settings, and procd can't be told of them ({trouble}): \
+                     run service smtprelay reload as root"
+                ));
+            }
+        }
+        match tokio::time::timeout(PROCD_PATIENCE, standing.changed()).await {
+            Ok(Ok(())) => {
+                let Standing { error, warnings, .. } = standing.borrow().clone();
+                error.map_or(Ok(warnings), Err)
+            }
+            Ok(Err(_)) => Err("the gateway is ending".into()),
+            Err(_) => Err("procd was told of the new settings, and nothing came of it: see the system log".into()),
+        }
+    }
+
     /// Gives an order, and waits for what becomes of it.
     ///
     /// # Errors
@@ -202,6 +240,10 @@ impl Keeper {
         self.standing.send_modify(|standing| standing.error = Some(reason.clone()));
         reason
     }
+}
+
+fn access(file: &Path) -> nix::Result<()> {
+    nix::unistd::eaccess(file, nix::unistd::AccessFlags::R_OK)
 }
 
 fn waits_for_the_next_start(old: &Relay, new: &Relay) -> Option<&'static str> {

@@ -196,7 +196,7 @@ impl Api {
             "job" => self.tests.job(params.get("id").and_then(Value::as_str).unwrap_or_default()),
             "providers" => Ok(json!({ "providers": providers::entries() })),
             "reload" => {
-                let warnings = self.reload.order(reload::Order::Read).await.map_err(Refusal::Failed)?;
+                let warnings = self.reload.read().await.map_err(Refusal::Failed)?;
                 Ok(json!({ "warnings": warnings }))
             }
             "login_start" | "login_poll" => self.login(method == "login_start", params).await,

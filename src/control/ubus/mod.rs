@@ -18,6 +18,7 @@ pub mod networks;
 pub mod news;
 pub mod object;
 pub mod once;
+pub mod procd;
 
 use std::ffi::OsString;
 use std::os::fd::{AsRawFd, OwnedFd};

@@ -1,7 +1,7 @@
 //! The hook of a gateway that is not root: a process of its own, started before root is given up, that can do one thing.
 //!
 //! A script that blinks an LED or restarts a modem needs root, the gateway must not have it. So this process keeps it: it
-//! runs the program that the settings named at the start, never another one, with the names of [`NAMES`] in its
+//! runs the program that the settings named at the start, never another one, with the names of `NAMES` in its
 //! environment, never others, one at a time, and ends when the gateway does.
 //!
 //! A request is one line, `NAME=value` between NULs; the answer is one line, empty or what went wrong.
