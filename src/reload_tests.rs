@@ -3,7 +3,7 @@ use crate::config::Loaded;
 use std::path::Path;
 
 const GOOD: &str = "config listener 'lan'\n\tlist address '127.0.0.1'\n\toption port '0'\n
-config account 'a'\n\toption host 'mail.example'\n\toption tls 'none'\n\toption from 'me@example.com'\n";
+config account 'a'\n\toption host 'mail.example'\n\toption from 'me@example.com'\n";
 
 fn loaded(text: &str) -> Loaded {
     config::parse(Path::new("/etc/config/smtprelay"), text.as_bytes()).unwrap()
