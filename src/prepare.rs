@@ -50,7 +50,7 @@ pub struct Prepared {
 pub fn prepare(file: &Path, loaded: Loaded) -> Result<Prepared> {
     privileges::protect_memory();
     let Loaded { settings, warnings } = loaded;
-    let mut warnings: Vec<_> = warnings.iter().map(|warning| config::describe(file, warning)).collect();
+    let mut warnings = config::worth_telling(file, &warnings);
     let exposed = config::modes::exposed(file, &settings);
     warnings.extend(exposed.iter().cloned());
     let relay = &settings.relay;

@@ -216,8 +216,7 @@ impl Keeper {
             Some((Err(error), _)) => return Err(self.refuse(error.to_string().replace('\n', "; "))),
             None => return Err("the gateway is ending".into()),
         };
-        let mut warnings: Vec<String> =
-            loaded.warnings.iter().map(|warning| config::describe(&offer.file, warning)).collect();
+        let mut warnings = config::worth_telling(&offer.file, &loaded.warnings);
         warnings.extend(offer.said);
         let later = waits_for_the_next_start(&self.publish.borrow().relay, &loaded.settings.relay);
         warnings.extend(later.map(str::to_string));

@@ -431,7 +431,7 @@ async fn secrets_that_others_can_read_are_named() {
     let provider = provider().await;
     let relay = builder(&provider).start().await;
     let open = format!("run chmod 600 {}", relay.config_path().display());
-    assert_eq!(ask::run(&relay, "check").await.err, "");
+    assert!(!ask::run(&relay, "check").await.err.contains(&open));
     fs::set_permissions(relay.config_path(), PermissionsExt::from_mode(0o644)).unwrap();
     for command in ["check", "reload"] {
         let ran = ask::run(&relay, command).await;

@@ -73,6 +73,13 @@ pub fn describe(file: &Path, problem: &Problem) -> String {
     }
 }
 
+/// The warnings, each as one line. Notes are for `smtprelay check` and for the log of a start: whoever has read them need
+/// not read them again with each change.
+pub fn worth_telling(file: &Path, problems: &[Problem]) -> Vec<String> {
+    let told = problems.iter().filter(|problem| problem.severity != Severity::Note);
+    told.map(|problem| describe(file, problem)).collect()
+}
+
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, problem) in self.problems.iter().enumerate() {
