@@ -150,7 +150,9 @@ fn relay(section: &Section, problems: &mut Vec<Problem>) -> Relay {
         }
     }
     if relay.user == "root" {
-        read.warn("user", "user 'root': whoever finds a fault in the gateway owns the router; take the option away");
+        let line = read.line();
+        let text = "user 'root': whoever finds a fault in the gateway owns the router; take the option away";
+        read.problem(Severity::Note, line, text);
     }
     if relay.safe_spool.as_ref() == Some(&relay.spool) {
         read.error("safe_spool", "spool and safe_spool must be different directories");
