@@ -261,10 +261,8 @@ async fn a_password_is_stored_without_a_gateway_and_used_by_the_next() {
     assert_eq!(queue(&relay).await.len(), 1);
     // An option goes first, and says so.
     relay.configure("account", "acme", |section| section.option("password", "s3cret word"));
-    let mark = relay.mark();
     relay.sighup();
     provider.wait_for_messages(2, SOON).await;
-    relay.wait_log_from(mark, |line| line.contains("event=advice") && line.contains("keeps it encrypted"), SOON).await;
     let ran = enter(&relay, &["acme"], "another\n").await;
     assert!(ran.out.contains("still counts; remove it: uci delete smtprelay.acme.password"), "{ran:?}");
     let ran = run(&relay, "check").await;
@@ -281,7 +279,7 @@ async fn devices_say_who_they_are_and_whether_they_may_send() {
     let relay = Relay::builder().section(section).section(device).start().await;
     send(&relay, &["ops@example.com"], "x").await;
     let devices = json(&relay, "devices").await;
-    let facts = ["client", "name", "mac", "section", "allowed", "helo"].map(|field| devices[0][field].clone());
+    let facts = ["client", "name", "mac", "section", "allowed", "helo"].map(|field| devices["devices"][0][field].clone());
     assert_eq!(facts, [json!("127.0.0.1"), json!(""), json!(""), json!("pump"), json!(true), json!("plc")]);
     let answer: Value = serde_json::from_str(&ask(&relay, "devices", json!({})).await).unwrap();
     assert_eq!(answer["result"]["devices"][0]["section"], json!("pump"));
