@@ -11,6 +11,7 @@ use std::process::{ExitStatus, Stdio};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::pty::openpty;
 use nix::sys::signal::{Signal, kill};
@@ -279,7 +280,8 @@ async fn devices_say_who_they_are_and_whether_they_may_send() {
     let relay = Relay::builder().section(section).section(device).start().await;
     send(&relay, &["ops@example.com"], "x").await;
     let devices = json(&relay, "devices").await;
-    let facts = ["client", "name", "mac", "section", "allowed", "helo"].map(|field| devices["devices"][0][field].clone());
+    let facts =
+        ["client", "name", "mac", "section", "allowed", "helo"].map(|field| devices["devices"][0][field].clone());
     assert_eq!(facts, [json!("127.0.0.1"), json!(""), json!(""), json!("pump"), json!(true), json!("plc")]);
     let answer: Value = serde_json::from_str(&ask(&relay, "devices", json!({})).await).unwrap();
     assert_eq!(answer["result"]["devices"][0]["section"], json!("pump"));
@@ -297,6 +299,10 @@ struct Typist {
 impl Typist {
     fn new(relay: &Relay) -> Self {
         let pty = openpty(None, None).unwrap();
+        // Other tests start programs as well: with this end in their hands it would never be seen to close.
+        for end in [&pty.master, &pty.slave] {
+            fcntl(end, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).unwrap();
+        }
         let end = |fd: &OwnedFd| Stdio::from(fd.try_clone().unwrap());
         let mut command = relay.program();
         command.args(["password", "acme", "--config"]).arg(relay.config_path());
