@@ -206,10 +206,10 @@ async fn an_account_without_a_password() {
     let relay = Relay::builder().section(Section::account("gmail", &provider).option("password", "")).start().await;
     let (code, job) = tested(&relay, &format!("test {TO}")).await;
     assert_eq!(code, 1);
-    assert!(["oosssfp", "ossssfp"].contains(&states(&job).as_str()), "{job:#}");
+    // All up to the login can be looked at.
+    assert!(["ooooofp", "osooofp"].contains(&states(&job).as_str()), "{job:#}");
     assert!(job["steps"][5]["remedy"].as_str().unwrap().contains("smtprelay password gmail"), "{job:#}");
     assert!(job["steps"][5]["text"].as_str().unwrap().contains("password"), "{job:#}");
-    assert_eq!(provider.connections().len(), 0);
     let account = &support::ask::json(&relay, "status").await["accounts"][0];
     assert_eq!((&account["auth"], &account["secret"]), (&json!("password"), &json!("missing")));
     assert!(support::ask::said(&relay, "status").await.contains("login plant with a password, but none is set"));

@@ -95,12 +95,6 @@ async fn walk(account: &Account, hostname: &str, to: &str, trace: &Trace) -> Tes
             }
         }
     };
-    if account.misses_password() {
-        // Nothing is asked of a provider for a login that can't be.
-        for step in [Step::Dns, Step::Tcp, Step::Tls] {
-            trace.skip(step, "not tried, since the account has no password");
-        }
-    }
     let connected = connect(account, hostname, connector.as_ref(), Some(trace)).await;
     if !routed {
         judge_uplink(trace, &account.host);
