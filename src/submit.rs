@@ -1,7 +1,9 @@
-//! `smtprelay send`, which also answers to the name `sendmail`: hands mail of local programs to the gateway.
+//! `smtprelay send`, which also answers to the names `sendmail` and `msmtp`: hands mail of local programs to the gateway.
 //!
 //! The message goes to the running gateway over its local socket, so that it takes the same way as a device's. When the
 //! gateway does not run, the message is put into the queue directly and is sent at the next start.
+
+mod request;
 
 use std::io::{self, Read};
 use std::path::Path;
@@ -20,58 +22,10 @@ use crate::policy::Policies;
 use crate::queue::Spool;
 use crate::relay;
 
-/// What the command line of a sendmail says.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Request {
-    /// `-f`: the envelope sender.
-    pub from: Option<String>,
-    /// Recipients named on the command line.
-    pub to: Vec<String>,
-    /// `-t`: recipients stand in the header as well.
-    pub header_recipients: bool,
-    /// Without `-i` or `-oi` a dot on a line of its own ends the message.
-    pub dot_ends: bool,
-}
+pub use request::{Request, Style};
 
 /// Bytes looked at for recipients in the header.
 const HEADER_LIMIT: usize = 64 << 10;
-
-impl Request {
-    /// Reads arguments as Sendmail does: options may be joined to their values, unknown ones are ignored where they can
-    /// be (programs call `sendmail` with options of every version there ever was).
-    ///
-    /// # Errors
-    /// When an option lacks its value or is for something else than sending.
-    pub fn parse(arguments: &[String]) -> Result<Self, String> {
-        let mut request = Self { dot_ends: true, ..Self::default() };
-        let mut rest = arguments.iter();
-        while let Some(argument) = rest.next() {
-            let Some(option) = argument.strip_prefix('-').filter(|o| !o.is_empty()) else {
-                request.to.extend(argument.split(',').map(str::trim).filter(|a| !a.is_empty()).map(str::to_string));
-                continue;
-            };
-            let (letter, joined) = option.split_at_checked(1).unwrap_or((option, ""));
-            let mut value = || match joined {
-                "" => rest.next().cloned().ok_or(format!("option -{letter} needs a value")),
-                joined => Ok(joined.to_string()),
-            };
-            match letter {
-                "t" => request.header_recipients = true,
-                "i" => request.dot_ends = false,
-                "f" | "r" => request.from = Some(value()?.trim_matches(['<', '>']).to_string()),
-                "o" if joined == "i" => request.dot_ends = false,
-                // `-oem`, `-om`: joined only. The others take a value that does not matter here.
-                "o" => {}
-                "F" | "N" | "R" | "V" | "X" | "L" | "B" | "h" | "p" | "A" | "O" | "C" | "a" => drop(value()?),
-                "b" if matches!(joined, "" | "m") => {}
-                "b" => return Err(format!("-b{joined} is not something that smtprelay does")),
-                "-" => request.to.extend(rest.by_ref().cloned()),
-                _ => {}
-            }
-        }
-        Ok(request)
-    }
-}
 
 /// The text from stdin: its line ends made CRLF, ended by a lone dot if that is how it was asked for.
 struct Source<R> {
@@ -252,23 +206,6 @@ async fn into_queue<R: Read>(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn parse(arguments: &[&str]) -> Request {
-        Request::parse(&arguments.iter().map(ToString::to_string).collect::<Vec<_>>()).unwrap()
-    }
-
-    #[test]
-    fn arguments_as_programs_give_them() {
-        let request = parse(&["-t", "-oi", "-f", "a@b.c", "x@y.z"]);
-        assert_eq!(request.from.as_deref(), Some("a@b.c"));
-        assert_eq!(request.to, ["x@y.z"]);
-        assert!(request.header_recipients && !request.dot_ends);
-        let request = parse(&["-i", "-fa@b.c", "-FCron Daemon", "-oem", "-bm", "--", "-odd@y.z"]);
-        assert_eq!((request.from.as_deref(), request.to), (Some("a@b.c"), vec!["-odd@y.z".to_string()]));
-        assert_eq!(parse(&["-f", "<>", "root,ops@x.y"]).to, ["root", "ops@x.y"]);
-        assert!(Request::parse(&["-f".into()]).is_err());
-        assert!(Request::parse(&["-bs".into()]).is_err());
-    }
 
     fn read(text: &[u8], dot_ends: bool) -> Vec<u8> {
         let mut source = Source { input: text, dot_ends, pending: Vec::new(), ended: false };

@@ -127,3 +127,105 @@ async fn it_answers_to_the_names_sendmail_and_mailq() {
     // mailq takes no options: it looks at the settings of the system.
     assert!(unread.status.success() || text(&unread.stderr).contains("/etc/config/smtprelay"));
 }
+
+/// How packages of OpenWrt send mail: the name, the options, the input; and what arrives for whom.
+const CALLERS: &[(&str, &str, &[&str], &str, &str, &str)] = &[
+    (
+        "adblock",
+        "msmtp",
+        &["-a", "adb_notify", "ops@example.com"],
+        "From: no-reply@adblock\nTo: ops@example.com\nSubject: adblock notification\nReply-to: no-reply@adblock\n\
+         Mime-Version: 1.0\nContent-Type: text/html;charset=utf-8\nContent-Disposition: inline\n\n\
+         <html><body><pre>\n.\n++ System\n</pre></body></html>\n",
+        "ops@example.com",
+        "++ System",
+    ),
+    (
+        "adblock with its option for faults",
+        "msmtp",
+        &["--debug", "-a", "adb_notify", "ops@example.com"],
+        "From: no-reply@adblock\nTo: ops@example.com\nSubject: s\n\ndebugged\n",
+        "ops@example.com",
+        "debugged",
+    ),
+    (
+        "banip",
+        "msmtp",
+        &["--timeout=10", "-a", "ban_notify", "ops@example.com"],
+        "From: no-reply@banIP\nTo: ops@example.com\nSubject: banIP notification\n\nbanned\n",
+        "ops@example.com",
+        "banned",
+    ),
+    (
+        "travelmate",
+        "msmtp",
+        &["-a", "trm_notify", "ops@example.com"],
+        "From: no-reply@travelmate\nTo: ops@example.com\nSubject: travelmate connection to 'x'\n\nconnected\n",
+        "ops@example.com",
+        "connected",
+    ),
+    (
+        "nut",
+        "sendmail",
+        &["root"],
+        "From: root\nTo: root\nSubject: ONBATT Notification\nDate: Mon, 23 Nov 2026 09:00:00 +0000\n\
+         Content-Type: text/plain; charset=utf-8\n\nUPS on battery\n.\n",
+        "admin@example.com",
+        "UPS on battery",
+    ),
+    (
+        "a program that leaves all to the header",
+        "sendmail",
+        &["-t", "-oi", "-oem"],
+        "From: root\nTo: ops@example.com\nSubject: s\n\nheader\n",
+        "ops@example.com",
+        "header",
+    ),
+    (
+        "a mail program set up for msmtp",
+        "msmtp",
+        &["-C", "/etc/msmtprc", "--account", "gmail", "--read-envelope-from", "--read-recipients"],
+        "From: me@example.com\nTo: ops@example.com\nSubject: s\n\nfrom a mail program\n",
+        "ops@example.com",
+        "from a mail program",
+    ),
+];
+
+#[tokio::test]
+async fn packages_of_openwrt_send_as_they_do() {
+    if std::env::var_os("SMTPRELAY_RUNNER").is_some() {
+        println!("skipped: an emulator has a name of its own");
+        return;
+    }
+    let provider = Provider::builder().tls(TlsMode::Implicit).login("u", "p").start().await;
+    let relay = Relay::builder()
+        .relay_option("admin", "admin@example.com")
+        .section(Section::account("provider", &provider))
+        .start()
+        .await;
+    let program = std::env::var_os("SMTPRELAY_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_smtprelay").into());
+    for name in ["sendmail", "msmtp"] {
+        std::os::unix::fs::symlink(Path::new(&program), relay.dir().join(name)).unwrap();
+    }
+    for (at, (who, name, arguments, input, to, body)) in CALLERS.iter().enumerate() {
+        let mut command = tokio::process::Command::new(relay.dir().join(name));
+        // In front, for what stands behind -- is an address.
+        command.arg("--config").arg(relay.config_path()).args(*arguments);
+        command.stdin(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        tokio::io::AsyncWriteExt::write_all(&mut stdin, input.as_bytes()).await.unwrap();
+        drop(stdin);
+        let output = child.wait_with_output().await.unwrap();
+        assert!(output.status.success(), "{who}: {}", text(&output.stderr));
+        let messages = provider.wait_for_messages(at + 1, SOON).await;
+        let mail = &messages[at];
+        assert_eq!(mail.recipients, [*to], "{who}");
+        assert!(mail.text().contains(body), "{who}: {}", mail.text());
+        assert!(!mail.text().contains("_notify"), "{who}: {}", mail.text());
+    }
+    let pretended = Command::new(relay.dir().join("msmtp")).args(["--pretend", "ops@example.com"]).output().unwrap();
+    assert_eq!(pretended.status.code(), Some(64));
+    let version = Command::new(relay.dir().join("msmtp")).arg("--version").output().unwrap();
+    assert_eq!(text(&version.stdout), format!("smtprelay {}\n", env!("CARGO_PKG_VERSION")));
+}

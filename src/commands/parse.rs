@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::test::Test;
 use smtprelay::message::is_address;
 use smtprelay::report::hook::helper;
-use smtprelay::submit::Request;
+use smtprelay::submit::{Request, Style};
 use smtprelay::{VERSION, config};
 
 const HELP: &str = "\
@@ -41,7 +41,7 @@ usage: smtprelay COMMAND [--config FILE]
                          -i, -oi  a lone dot does not end the message
   --config FILE        settings, default /etc/config/smtprelay
   --version, --help
-Called as sendmail it sends, as mailq or postqueue -p it lists the queue, as postqueue -f it tries everything.
+Called as sendmail or msmtp it sends, as mailq or postqueue -p it lists the queue, as postqueue -f it tries everything.
 Signals: SIGHUP reads the settings again (only where the gateway still may: use reload), SIGTERM ends in order.
 Exit codes: 0 done, 1 failed, 64 wrong command line, 66 no such message, 69 the gateway does not run, 75 not now.
 ";
@@ -111,11 +111,12 @@ pub fn parse(arguments: Vec<OsString>) -> Result<Asked, String> {
             let (words, file) = settings_file(&arguments, default)?;
             return Ok(Asked::Do(postqueue(&words)?, file));
         }
-        Some("sendmail") => return parse_send(&arguments, default),
+        Some("sendmail") => return parse_send(&arguments, default, Style::Sendmail),
+        Some("msmtp") => return parse_send(&arguments, default, Style::Msmtp),
         _ => {}
     }
     if arguments.get(1).is_some_and(|command| command == "send") {
-        return parse_send(arguments.get(1..).unwrap_or_default(), default);
+        return parse_send(arguments.get(1..).unwrap_or_default(), default, Style::Sendmail);
     }
     parse_own(arguments, default)
 }
@@ -241,14 +242,19 @@ fn postqueue(words: &[String]) -> Result<Command, String> {
     Ok(Command::Ask { question, json })
 }
 
-/// `sendmail`, whose options have rules of their own. The first argument is its name.
-fn parse_send(arguments: &[OsString], file: PathBuf) -> Result<Asked, String> {
+/// `sendmail` and `msmtp`, whose options have rules of their own. The first argument is the name.
+fn parse_send(arguments: &[OsString], file: PathBuf, style: Style) -> Result<Asked, String> {
     let (mut rest, file) = settings_file(arguments, file)?;
+    match rest.first().map(String::as_str) {
+        Some("--version") => return Ok(Asked::Print(format!("smtprelay {VERSION}\n"))),
+        Some("--help") => return Ok(Asked::Print(HELP.into())),
+        _ => {}
+    }
     let all = rest.len();
     rest.retain(|word| word != "-bp");
     let command = match rest.len() < all {
         true => Command::Ask { question: Question::Queue, json: false },
-        false => Command::Send(Request::parse(&rest)?),
+        false => Command::Send(Request::parse(&rest, style)?),
     };
     Ok(Asked::Do(command, file))
 }
