@@ -276,15 +276,15 @@ ifeq ($(PKG_NAME)$(PKG_VERSION)$(PKG_RELEASE),)
   $(error PKG_NAME, PKG_VERSION and PKG_RELEASE come before package.mk)
 endif
 PKG_INSTALL_DIR=$(PKG_BUILD_DIR)/ipkg-install
+PKGARCH=any
 define BuildPackage
 $(eval $(Package/$(1)))
-.PHONY: prepare install show
-prepare:
+$(1)-prepare:
 	$(Build/Prepare)
-install:
+$(1)-install:
 	$(call Package/$(1)/install,$(ROOT))
-show:
-	@echo '$(PKG_NAME) $(PKG_VERSION) $(PKG_RELEASE) | $(SECTION) | $(strip $(DEPENDS)) | $(USERID) | $(strip $(Package/$(1)/conffiles))'
+$(1)-show:
+	@echo '$(PKG_NAME) $(PKG_VERSION) $(PKG_RELEASE) | $(SECTION) | $(PKGARCH) | $(strip $(DEPENDS)) | $(USERID) | $(strip $(Package/$(1)/conffiles)) | $(strip $(ALTERNATIVES))'
 endef
 EOF
 cat >"$top/feeds/packages/lang/rust/rust-package.mk" <<'EOF'
@@ -296,19 +296,28 @@ package_make() {
 		PKG_BUILD_DIR="$work/build" ROOT="$work/root" "$@"
 }
 version=$(sed -n 's/^version *= *"\(.*\)"/\1/p' Cargo.toml | head -n 1)
-equal 'openwrt/Makefile' \
-	"smtprelay $version 1 | mail | @(mips||mipsel) +ca-bundle | smtprelay=465:smtprelay=465 | /etc/config/smtprelay" \
-	"$(package_make show)"
-package_make install >"$work/make.log" 2>&1 || fail "openwrt/Makefile, install: $(cat "$work/make.log")"
+equal 'openwrt/Makefile, smtprelay' \
+	"smtprelay $version 1 | mail | any | @(mips||mipsel) +ca-bundle | smtprelay=465:smtprelay=465 | /etc/config/smtprelay | " \
+	"$(package_make smtprelay-show)"
+# The stand-in forgets nothing between packages, so the user is still said.
+alternatives=
+for link in sbin/sendmail lib/sendmail bin/mailq; do
+	alternatives="$alternatives 200:/usr/$link:/usr/sbin/smtprelay"
+done
+equal 'openwrt/Makefile, smtprelay-sendmail' \
+	"smtprelay $version 1 | mail | all | +smtprelay | smtprelay=465:smtprelay=465 |  |$alternatives" \
+	"$(package_make smtprelay-sendmail-show)"
+package_make smtprelay-install >"$work/make.log" 2>&1 || fail "openwrt/Makefile, install: $(cat "$work/make.log")"
 equal 'what openwrt/Makefile installs' '644 ./etc/capabilities/smtprelay.json
 600 ./etc/config/smtprelay
 644 ./etc/hotplug.d/iface/95-smtprelay
 644 ./etc/hotplug.d/ntp/95-smtprelay
 755 ./etc/init.d/smtprelay
 644 ./lib/upgrade/keep.d/smtprelay
-755 ./usr/sbin/smtprelay' "$(cd "$work/root" && find . -type f -printf '%m %p\n' | sort -k 2)"
+755 ./usr/sbin/smtprelay
+644 ./usr/share/acl.d/smtprelay.json' "$(cd "$work/root" && find . -type f -printf '%m %p\n' | sort -k 2)"
 mkdir -p target
-package_make prepare >"$work/make.log" 2>&1 || fail "openwrt/Makefile, prepare: $(cat "$work/make.log")"
+package_make smtprelay-prepare >"$work/make.log" 2>&1 || fail "openwrt/Makefile, prepare: $(cat "$work/make.log")"
 for file in Cargo.toml Cargo.lock src/main.rs files/etc/init.d/smtprelay files/etc/hotplug.d/ntp/95-smtprelay; do
 	cmp -s "$file" "$work/build/$file" || fail "openwrt/Makefile does not bring $file along"
 done
