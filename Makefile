@@ -2,7 +2,7 @@
 # make test     everything that is checked, half an hour on two cores; installs what it needs
 # make build    the program for this machine: target/release/smtprelay
 # make cross    ARCH=…  the static program for a router: target/cross/ARCH/smtprelay
-# make package  ARCH=…  the .ipk for a router: target/packages/
+# make package  ARCH=…  the packages for a router: target/packages/; APK=…, a program apk 3, for OpenWrt 25.12 and later
 # make lint     formatting, clippy, rustdoc, shellcheck
 # make bench    figures
 # make test-powercut  what is left after the power of a virtual machine was cut in the middle of a load; 3 minutes
@@ -60,7 +60,7 @@ luci:
 	scripts/need.sh luci
 	tests/luci/run.sh
 
-# All five packages, and what must be true of them.
+# The packages of all five architectures, and what must be true of them. With OPKG=… and APK=… they are installed as well.
 packages:
 	scripts/need.sh test
 	for arch in $(ARCHS); do scripts/cross.sh $$arch && scripts/package.sh $$arch || exit 1; done

@@ -32,7 +32,7 @@ done
 # An apk package names the owner of each file as it finds it, so root has to be the owner, or to seem to be.
 if [ -n "${APK:-}" ]; then
 	"$APK" mkpkg --help 2>&1 | grep -q '^Usage: apk mkpkg' ||
-		die "APK=$APK is no apk of version 3 (apk --version); see the end of scripts/package.sh for where to get one"
+		die "APK=$APK is no apk of version 3 (apk --version); without APK this script says where to get one"
 	as_root=
 	if [ "$(id -u)" != 0 ]; then
 		as_root='unshare --map-root-user'
@@ -163,8 +163,6 @@ make_apk() {
 	fi
 	find "$own/data" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
 
-	apk_arch=$(fact PKGARCH)
-	[ "$apk_arch" != all ] || apk_arch=noarch
 	set -- --info "name:$package" --info "version:$version" \
 		--info "description:$(fact description | tr -s ' \n' ' ' | sed 's/^ //; s/ $//')" \
 		--info "arch:$apk_arch" --info "license:$(fact LICENSE)" --info "origin:$source" --info "url:$(fact URL)" \
@@ -174,7 +172,7 @@ make_apk() {
 		--script "pre-deinstall:$own/apk/pre-deinstall" --info "depends:$(fact DEPENDS)"
 	[ -n "$as_root" ] || chown -R 0:0 "$own/data"
 	$as_root "$APK" mkpkg "$@" --files "$own/data" --output "$own/package.apk"
-	finished "$own/package.apk" "target/packages/$package-${version}_$apk_arch.apk"
+	finished "$own/package.apk" "$apk_package"
 }
 
 for package in smtprelay luci-app-smtprelay smtprelay-sendmail; do
@@ -182,11 +180,16 @@ for package in smtprelay luci-app-smtprelay smtprelay-sendmail; do
 	source=feeds/smtprelay/openwrt
 	[ "$package" != luci-app-smtprelay ] || source=feeds/smtprelay/luci-app-smtprelay
 	make_ipk
+	apk_arch=$(fact PKGARCH)
+	[ "$apk_arch" != all ] || apk_arch=noarch
+	apk_package=target/packages/$package-${version}_$apk_arch.apk
+	# One that was made of another tree must not seem to belong to this one.
+	rm -f "$apk_package"
 	[ -z "${APK:-}" ] || make_apk
 done
 
 [ -n "${APK:-}" ] || cat <<'END'
-No packages for apk (OpenWrt 25.12 and later) were made: APK=/path/to/apk names the program that makes them, apk-tools of
-version 3. It is in Debian 14 and Alpine 3.23 or later as apk-tools, in OpenWrt's SDK as staging_dir/host/bin/apk, and is
-built from its sources (gitlab.alpinelinux.org/alpine/apk-tools) with "meson setup build && ninja -C build src/apk".
+No packages for apk (OpenWrt 25.12 and later) were made. APK=/path/to/apk names the program that makes them, apk of version
+3: the SDK and the image builder of OpenWrt 25.12 have it as staging_dir/host/bin/apk, and its sources
+(gitlab.alpinelinux.org/alpine/apk-tools) are built with "meson setup build && ninja -C build src/apk".
 END

@@ -1,28 +1,32 @@
 #!/bin/sh
 # Checks the packages that scripts/package.sh has made.
 #
-#	tests/package.sh [ARCH...]	(default: every package of this version in target/packages)
+#	[APK=/path/to/apk] [OPKG=/path/to/opkg] tests/package.sh [ARCH...]
 #
-# Needs GNU tar, readelf (binutils) and, for architectures other than this machine's, qemu-user. It ends with a table
-# of sizes and fails if anything is not as it should be.
+# The default is every architecture of which there is a package of this version in target/packages. Needs GNU tar,
+# readelf (binutils), shellcheck, busybox, python3 and, for architectures other than this machine's, qemu-user. It ends
+# with tables of sizes and fails if anything is not as it should be. tests/package_install.sh, which it runs as well,
+# installs the packages with the real package managers where they are named.
 set -eu
 
-# What fits into the 16 MB of flash of a small router beside everything else, in bytes: a quarter of what Postfix takes.
-LIMIT_MIPSEL=1024000
+# What the package may take of the 16 MB of flash of a small router, in bytes: less than a third of what Postfix takes.
+LIMIT_MIPSEL=1228800
 
 cd "$(dirname "$0")/.."
 version=$(sed -n 's/^version *= *"\(.*\)"/\1/p' Cargo.toml | head -n 1)
+release=$version-r1
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 trap 'exit 1' HUP INT TERM
 failures=0
 : >"$work/table"
+arch=
 
 # equal WHAT EXPECTED FOUND
 equal() {
 	[ "$2" = "$3" ] && return
 	failures=$((failures + 1))
-	printf 'FAILED %s: %s\n--- expected\n%s\n--- found\n%s\n---\n' "$arch" "$1" "$2" "$3" >&2
+	printf 'FAILED %s: %s\n--- expected\n%s\n--- found\n%s\n---\n' "$name $arch" "$1" "$2" "$3" >&2
 }
 
 # succeeds WHAT COMMAND...
@@ -31,7 +35,7 @@ succeeds() {
 	shift
 	"$@" >"$work/output" 2>&1 && return
 	failures=$((failures + 1))
-	printf 'FAILED %s: %s\n' "$arch" "$what" >&2
+	printf 'FAILED %s: %s\n' "$name $arch" "$what" >&2
 	cat "$work/output" >&2
 }
 
@@ -66,26 +70,27 @@ elf_header() {
 	readelf -hW "$binary" | sed -n "s/^ *$1: *//p"
 }
 
+# check_control SCRIPT...: what is in every control.tar.gz; SCRIPT are those of the package's own.
 check_control() {
-	equal 'members of control.tar.gz' "\
-drwxr-xr-x 0/0 ./
--rw-r--r-- 0/0 ./conffiles
+	members='drwxr-xr-x 0/0 ./'
+	[ "$name" != smtprelay ] || members="$members
+-rw-r--r-- 0/0 ./conffiles"
+	members="$members
 -rw-r--r-- 0/0 ./control
--rwxr-xr-x 0/0 ./postinst
--rwxr-xr-x 0/0 ./prerm" "$(modes "$dir/control.tar.gz")"
-	equal Package smtprelay "$(value Package)"
-	equal Version "$version-1" "$(value Version)"
-	equal Depends ca-bundle "$(value Depends)"
-	equal Architecture "$arch" "$(value Architecture)"
+-rwxr-xr-x 0/0 ./postinst"
+	case " $* " in *' postinst-pkg '*) members="$members
+-rwxr-xr-x 0/0 ./postinst-pkg" ;; esac
+	members="$members
+-rwxr-xr-x 0/0 ./prerm"
+	case " $* " in *' prerm-pkg '*) members="$members
+-rwxr-xr-x 0/0 ./prerm-pkg" ;; esac
+	equal 'members of control.tar.gz' "$members" "$(modes "$dir/control.tar.gz")"
+	equal Package "$name" "$(value Package)"
+	equal Version "$release" "$(value Version)"
 	equal License Apache-2.0 "$(value License)"
-	equal Section mail "$(value Section)"
-	# The form that default_postinst takes apart: user=uid:group=gid.
-	equal Require-User smtprelay=465:smtprelay=465 "$(value Require-User)"
 	equal Installed-Size "$(gzip -dc "$dir/data.tar.gz" | wc -c)" "$(value Installed-Size)"
-	equal 'start of Description' 'Takes mail from PLCs,' "$(value Description | cut -d ' ' -f 1-4)"
 	# opkg ends a control file at an empty line, and reads a line that does not begin with a blank as a field.
 	equal 'odd lines in control' '' "$(grep -v -e '^ .' -e '^[A-Z][A-Za-z-]*: .' "$control/control" || true)"
-	equal conffiles /etc/config/smtprelay "$(cat "$control/conffiles")"
 	for script in postinst prerm; do
 		succeeds "$script is a shell script" sh -n "$control/$script"
 		# A root in which default_SCRIPT tells that it was called.
@@ -95,6 +100,41 @@ drwxr-xr-x 0/0 ./
 		rm "$dir/root/lib/functions.sh"
 		rmdir "$dir/root/lib"
 	done
+	for script in "$@"; do
+		# dash is the shell nearest to busybox ash that shellcheck knows.
+		succeeds "shellcheck $script" shellcheck -s dash "$control/$script"
+		succeeds "$script is a shell script" busybox ash -n "$control/$script"
+	done
+}
+
+check_smtprelay_control() {
+	equal Depends ca-bundle "$(value Depends)"
+	equal Architecture "$arch" "$(value Architecture)"
+	equal Section mail "$(value Section)"
+	# The form that default_postinst takes apart: user=uid:group=gid.
+	equal Require-User smtprelay=465:smtprelay=465 "$(value Require-User)"
+	equal 'start of Description' 'Takes mail from PLCs,' "$(value Description | cut -d ' ' -f 1-4)"
+	equal conffiles /etc/config/smtprelay "$(cat "$control/conffiles")"
+	equal 'postinst-pkg on a router' 'killall -HUP ubusd' "$(own_script postinst-pkg IPKG_INSTROOT=)"
+	equal 'postinst-pkg when an image is built' '' "$(own_script postinst-pkg IPKG_INSTROOT="$dir/root")"
+}
+
+# own_script SCRIPT VARIABLE=VALUE...: what a script calls, with the router's /tmp and /etc in $dir/router.
+own_script() {
+	mkdir -p "$dir/router/tmp" "$dir/router/etc/init.d"
+	cat >"$dir/router/etc/init.d/rpcd" <<-'END'
+		#!/bin/sh
+		echo "rpcd $*"
+	END
+	chmod +x "$dir/router/etc/init.d/rpcd"
+	{
+		# A function, for busybox has a killall of its own and would take it in place of one in PATH.
+		# shellcheck disable=SC2016 # for the shell that runs it
+		echo 'killall() { echo "killall $*"; }'
+		sed "s, /tmp/, $dir/router/tmp/,g; s,^/etc/,$dir/router/etc/," "$control/$1"
+	} >"$dir/script"
+	shift
+	env "$@" busybox ash "$dir/script" 2>&1
 }
 
 check_data() {
@@ -118,11 +158,15 @@ drwxr-xr-x 0/0 ./lib/upgrade/keep.d/
 -rw-r--r-- 0/0 ./lib/upgrade/keep.d/smtprelay
 drwxr-xr-x 0/0 ./usr/
 drwxr-xr-x 0/0 ./usr/sbin/
--rwxr-xr-x 0/0 ./usr/sbin/smtprelay" "$(modes "$dir/data.tar.gz")"
+-rwxr-xr-x 0/0 ./usr/sbin/smtprelay
+drwxr-xr-x 0/0 ./usr/share/
+drwxr-xr-x 0/0 ./usr/share/acl.d/
+-rw-r--r-- 0/0 ./usr/share/acl.d/smtprelay.json" "$(modes "$dir/data.tar.gz")"
 	tar -C "$dir/root" -xzf "$dir/data.tar.gz"
-	for file in etc/capabilities/smtprelay.json etc/config/smtprelay etc/init.d/smtprelay etc/hotplug.d/iface/95-smtprelay etc/hotplug.d/ntp/95-smtprelay lib/upgrade/keep.d/smtprelay; do
+	(cd files && find . -type f) >"$work/files"
+	while read -r file; do
 		succeeds "$file is the one in files/" cmp "files/$file" "$dir/root/$file"
-	done
+	done <"$work/files"
 }
 
 check_binary() {
@@ -154,17 +198,17 @@ check_binary() {
 		sh -c "! '$runner' '$binary' check --config '$dir/wrong'"
 }
 
-check_package() {
-	arch=$1
-	machine_of "$arch"
-	package=target/packages/smtprelay_$version-1_$arch.ipk
+# unpack NAME ARCH: takes a package apart. Fails if it is not there.
+unpack() {
+	name=$1
+	package=target/packages/${name}_${release}_$2.ipk
+	dir=$work/$name-$2
+	control=$dir/control
 	if [ ! -f "$package" ]; then
 		failures=$((failures + 1))
-		echo "FAILED $arch: no $package (scripts/package.sh $arch makes it)" >&2
-		return
+		echo "FAILED: no $package (scripts/package.sh makes it)" >&2
+		return 1
 	fi
-	dir=$work/$arch
-	control=$dir/control
 	mkdir -p "$control" "$dir/root"
 	equal 'members of the package' "\
 -rw-r--r-- 0/0 ./debian-binary
@@ -173,7 +217,15 @@ check_package() {
 	tar -C "$dir" -xzf "$package"
 	equal 'debian-binary' 2.0 "$(cat "$dir/debian-binary")"
 	tar -C "$control" -xzf "$dir/control.tar.gz"
-	check_control
+}
+
+# check_smtprelay ARCH
+check_smtprelay() {
+	arch=$1
+	machine_of "$arch"
+	unpack smtprelay "$arch" || return 0
+	check_control postinst-pkg
+	check_smtprelay_control
 	check_data
 	check_binary
 	size=$(wc -c <"$package")
@@ -185,21 +237,85 @@ check_package() {
 		>>"$work/table"
 }
 
+check_luci() {
+	unpack luci-app-smtprelay all || return 0
+	check_control postinst-pkg
+	equal Depends 'luci-base, smtprelay' "$(value Depends)"
+	equal Architecture all "$(value Architecture)"
+	equal Section luci "$(value Section)"
+	equal URL '' "$(value URL)"
+	tar -C "$dir/root" -xzf "$dir/data.tar.gz"
+	equal 'odd modes and owners' '' \
+		"$(modes "$dir/data.tar.gz" | grep -v -e '^drwxr-xr-x 0/0 ' -e '^-rw-r--r-- 0/0 ' || true)"
+	app=openwrt/luci-app-smtprelay
+	equal 'files' "$(
+		(cd $app/htdocs && find . -type f | sed 's,^\.,./www,' && cd ../root && find . -type f &&
+			echo ./usr/lib/lua/luci/i18n/smtprelay.de.lmo) | sort
+	)" "$(cd "$dir/root" && find . -type f | sort)"
+	succeeds 'htdocs/ as it is' diff -r $app/htdocs "$dir/root/www"
+	for file in $(cd $app/root && find . -type f); do
+		succeeds "$file as it is" cmp "$app/root/$file" "$dir/root/$file"
+	done
+	succeeds 'the German catalogue' scripts/lmo.py $app/po/de/smtprelay.po "$work/lmo"
+	succeeds 'the German catalogue is the current one' cmp "$work/lmo" "$dir/root/usr/lib/lua/luci/i18n/smtprelay.de.lmo"
+
+	mkdir -p "$dir/router/tmp/luci-modulecache"
+	: >"$dir/router/tmp/luci-indexcache.123.json"
+	equal 'postinst-pkg when an image is built' '' "$(own_script postinst-pkg IPKG_INSTROOT="$dir/root")"
+	equal 'what is cached when an image is built' 2 "$(find "$dir/router/tmp" -mindepth 1 | wc -l)"
+	equal 'postinst-pkg on a router' 'rpcd reload' "$(own_script postinst-pkg IPKG_INSTROOT=)"
+	equal 'what is cached on a router' 0 "$(find "$dir/router/tmp" -mindepth 1 | wc -l)"
+}
+
+check_sendmail() {
+	unpack smtprelay-sendmail all || return 0
+	check_control postinst-pkg prerm-pkg
+	equal Depends smtprelay "$(value Depends)"
+	equal Architecture all "$(value Architecture)"
+	equal Alternatives "\
+200:/usr/sbin/sendmail:/usr/sbin/smtprelay, \
+200:/usr/lib/sendmail:/usr/sbin/smtprelay, \
+200:/usr/bin/mailq:/usr/sbin/smtprelay" "$(value Alternatives)"
+	equal 'files' '' "$(tar -tzf "$dir/data.tar.gz" | grep -v '/$' || true)"
+
+	root=$dir/router
+	mkdir -p "$root/usr/bin" "$root/usr/sbin" "$root/usr/lib"
+	equal 'postinst-pkg' '' "$(own_script postinst-pkg IPKG_INSTROOT="$root")"
+	equal 'msmtp where there is none' /usr/sbin/smtprelay "$(readlink "$root/usr/bin/msmtp")"
+	equal 'postinst-pkg again' '' "$(own_script postinst-pkg IPKG_INSTROOT="$root")"
+	# Links as apk leaves them, and one that belongs to somebody else.
+	ln -s /bin/busybox "$root/usr/sbin/sendmail"
+	ln -s /usr/bin/other "$root/usr/lib/sendmail"
+	equal 'prerm-pkg' '' "$(own_script prerm-pkg IPKG_INSTROOT="$root")"
+	equal 'links after prerm-pkg' "$root/usr/lib/sendmail" "$(find "$root/usr" -type l)"
+	echo 'the real one' >"$root/usr/bin/msmtp"
+	equal 'postinst-pkg beside msmtp' '' "$(own_script postinst-pkg IPKG_INSTROOT="$root")"
+	equal 'prerm-pkg beside msmtp' '' "$(own_script prerm-pkg IPKG_INSTROOT="$root")"
+	equal 'msmtp stays' 'the real one' "$(cat "$root/usr/bin/msmtp")"
+}
+
 if [ $# -eq 0 ]; then
-	for package in target/packages/smtprelay_"$version"-1_*.ipk; do
+	for package in target/packages/smtprelay_"${release}"_*.ipk; do
 		[ -f "$package" ] || {
-			echo "tests/package.sh: no package of version $version in target/packages (make package makes them)" >&2
+			echo "tests/package.sh: no package of version $release in target/packages (make package makes them)" >&2
 			exit 2
 		}
-		package=${package##*-1_}
+		package=${package##*"-r1_"}
 		set -- "$@" "${package%.ipk}"
 	done
 fi
 for architecture in "$@"; do
-	check_package "$architecture"
+	check_smtprelay "$architecture"
 done
+arch=
+check_luci
+check_sendmail
+tests/package_install.sh "$@" || failures=$((failures + 1))
 printf '%-26s %10s %10s %10s\n' 'architecture (bytes)' binary gzipped .ipk
 cat "$work/table"
+for package in target/packages/*"$release"_all.ipk target/packages/*"$release"_*.apk; do
+	[ ! -f "$package" ] || printf '%-48s %10s\n' "${package##*/}" "$(wc -c <"$package")"
+done
 [ "$failures" -eq 0 ] || {
 	echo "$failures checks failed" >&2
 	exit 1
