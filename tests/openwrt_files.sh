@@ -2,7 +2,7 @@
 # Checks what lands on the router beside the program, without a router: the init script runs under busybox ash against
 # tests/procd_recorder.sh, and openwrt/Makefile under GNU make against stand-ins for OpenWrt's makefiles.
 #
-# Needs shellcheck, busybox, make.
+# Needs shellcheck, busybox, make, python3.
 set -eu
 
 cd "$(dirname "$0")/.."
@@ -23,7 +23,7 @@ equal() {
 	[ "$2" = "$3" ] || fail "$(printf '%s\n--- expected\n%s\n--- found\n%s\n---' "$1" "$2" "$3")"
 }
 
-for tool in shellcheck busybox make; do
+for tool in shellcheck busybox make python3; do
 	command -v "$tool" >/dev/null || {
 		echo "tests/openwrt_files.sh: $tool is missing" >&2
 		exit 2
@@ -322,6 +322,13 @@ for file in Cargo.toml Cargo.lock src/main.rs files/etc/init.d/smtprelay files/e
 	cmp -s "$file" "$work/build/$file" || fail "openwrt/Makefile does not bring $file along"
 done
 [ ! -e "$work/build/target" ] || fail 'openwrt/Makefile brings target/ along'
+
+# --- Translations
+
+scripts/lmo.py tests/lmo/sample.po "$work/sample.lmo" || fail 'scripts/lmo.py'
+cmp "$work/sample.lmo" tests/lmo/sample.lmo || fail 'scripts/lmo.py makes something else than po2lmo of LuCI'
+echo 'neither' >"$work/wrong.po"
+! scripts/lmo.py "$work/wrong.po" "$work/wrong.lmo" 2>/dev/null || fail 'scripts/lmo.py takes what is no catalogue'
 
 [ "$failures" -eq 0 ] || {
 	echo "$failures checks failed" >&2
