@@ -10,9 +10,6 @@ use nix::sys::socket::sockopt::{Ipv6V6Only, ReuseAddr};
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen, setsockopt, socket};
 use nix::unistd::geteuid;
 
-/// Connections that the kernel keeps for us: a whole site's devices may report the same power cut at once.
-const BACKLOG: i32 = 1024;
-
 /// Opens a listening socket. It does not block, as the runtime needs it.
 ///
 /// # Errors
@@ -27,7 +24,9 @@ pub fn open(address: SocketAddr) -> io::Result<TcpListener> {
         setsockopt(&socket, Ipv6V6Only, &true)?;
     }
     bind(socket.as_raw_fd(), &SockaddrStorage::from(address))?;
-    listen(&socket, Backlog::new(BACKLOG)?)?;
+    // As many connections as the kernel will keep for us (net.core.somaxconn): a whole site's devices may report the same
+    // power cut at once. No number: nix takes none beyond musl's SOMAXCONN, which is 128.
+    listen(&socket, Backlog::MAXALLOWABLE)?;
     Ok(TcpListener::from(socket))
 }
 

@@ -1,0 +1,517 @@
+"""What must be true of the gateway on OpenWrt, in the order in which it is looked at."""
+
+import json
+import os
+import re
+import shlex
+import smtplib
+import subprocess
+import time
+
+from router import Skip, until
+
+INIT = '/etc/init.d/smtprelay'
+SETTINGS = '/etc/config/smtprelay'
+PLACE = '/tmp/smtprelay-test'
+SAFE = '/etc/smtprelay-test'
+CHECKS = []
+
+
+def check(function):
+    """Puts a check on the list."""
+    CHECKS.append(function)
+    return function
+
+
+class Gateway:
+    """The gateway on the router, and the two between which it stands."""
+
+    def __init__(self, router, address, own, provider):
+        self.router, self.address, self.own, self.provider = router, address, own, provider
+        self.sent = 0
+
+    # --- The settings
+
+    def keep_aside(self):
+        """Takes the settings and the files of the router away that the checks change."""
+        self.router.sh(f'''[ ! -x {INIT} ] || {INIT} stop
+            [ ! -e {SETTINGS} ] || cp -p {SETTINGS} /tmp/smtprelay-kept
+            cp -p /etc/config/network /tmp/smtprelay-network-kept; rm -rf {PLACE} {SAFE}''')
+
+    def put_back(self):
+        """The router as it was."""
+        self.router.run(f'''[ ! -x {INIT} ] || {INIT} stop
+            rm -rf {PLACE} {SAFE} /etc/smtprelay-test-ca.pem /etc/hotplug.d/smtprelay/99-test; rmdir /etc/hotplug.d/smtprelay 2>/dev/null
+            if [ -e /tmp/smtprelay-kept ]; then mv /tmp/smtprelay-kept {SETTINGS}; else rm -f {SETTINGS}; fi
+            mv /tmp/smtprelay-network-kept /etc/config/network; ubus call network reload
+            [ ! -x {INIT} ] || {{ {INIT} enabled && {INIT} start; }}''')
+
+    def configure(self, more='', account=None, listener=None):
+        """Writes settings of our own; their mode is kept."""
+        provider = self.provider
+        host, port = (provider.address, provider.port)
+        text = f'''
+config relay 'main'
+	option enabled '1'
+	option hostname 'gw.example'
+	option admin 'ops@example.com'
+	option spool '{PLACE}/spool'
+	option safe_spool '{SAFE}'
+{more}
+config listener 'lan'
+{listener or "	list interface 'lan'"}
+	option port '25'
+
+config account 'provider'
+	option provider 'custom'
+	option host '{host}'
+	option port '{port}'
+	option tls 'implicit'
+	option ca_file '/etc/smtprelay-test-ca.pem'
+	option username '{provider.USER}'
+	option password '{provider.PASSWORD}'
+	option from '{provider.USER}'
+{account or ""}'''
+        with open(provider.authority, 'rb') as file:
+            self.router.put('/etc/smtprelay-test-ca.pem', file.read())
+        self.router.put(SETTINGS, text.encode(), '0600')
+
+    def set(self, *changes):
+        """Changes settings as users do, and has procd told."""
+        self.router.sh('; '.join(f'uci set {change}' for change in changes) + '; uci commit; reload_config')
+
+    # --- The service
+
+    def service(self, action):
+        """Exit code and words of the init script."""
+        return self.router.run(f'{INIT} {action}')
+
+    def instance(self):
+        """What procd says of the instance."""
+        said = json.loads(self.router.sh('ubus call service list \'{"name":"smtprelay"}\''))
+        instances = said.get('smtprelay', {}).get('instances', {})
+        return next(iter(instances.values()), {})
+
+    def pid(self):
+        """The gateway itself: in a jail a child of what procd started; None if it does not run."""
+        said = self.router.sh('''for p in $(pidof smtprelay); do
+            case "$(tr '\\0' ' ' <"/proc/$p/cmdline" 2>/dev/null)" in "/usr/sbin/smtprelay run "*) echo "$p";; esac
+            done''', quiet=True).split()
+        return int(said[0]) if said else None
+
+    def is_bound(self, address=None, port=25):
+        """Whether somebody listens there."""
+        number = ''.join(f'{int(part):02X}' for part in (address or self.address).split('.'))
+        little = ''.join(number[i:i + 2] for i in range(6, -1, -2))
+        table = self.router.sh('cat /proc/net/tcp', quiet=True).upper()
+        return re.search(rf':\s({little}|{number}):{port:04X} 00000000:0000 0A', table) is not None
+
+    def start(self):
+        """Starts it and waits until it takes mail: its pid."""
+        code, said = self.service('start')
+        assert code == 0, said
+        return self.running()
+
+    def running(self):
+        """Waits until it runs and takes mail: its pid."""
+        until('somebody listens on port 25', self.is_bound)
+        return until('the gateway runs', self.pid)
+
+    def stopped(self):
+        """Waits for its end."""
+        until('the gateway has ended', lambda: not self.pid())
+
+    def call(self, method, **arguments):
+        """A method of the object on ubus."""
+        return json.loads(self.router.sh(f'ubus call smtprelay {method} {shlex.quote(json.dumps(arguments))}'))
+
+    def joined(self):
+        """Waits for the object."""
+        self.router.sh('ubus -t 60 wait_for smtprelay')
+
+    # --- Mail
+
+    def device(self):
+        """A device that has said EHLO."""
+        smtp = smtplib.SMTP(self.address, 25, timeout=30)
+        smtp.ehlo('plc')
+        return smtp
+
+    def send(self, smtp=None):
+        """Sends a mail: a word that is only in this one."""
+        self.sent += 1
+        word = f'alarm-{os.getpid()}-{self.sent}-end'
+        (smtp or self.device()).sendmail('plc@plant.example', ['ops@example.com'],
+                                         f'From: plc@plant.example\nTo: ops@example.com\nSubject: {word}\n\nPump 3\n')
+        return word
+
+    def arrives(self, word):
+        """Waits until the provider has this mail, once."""
+        message = until(f'the provider has {word}', lambda: self.provider.got(word))
+        assert len(message) == 1, f'{word} came {len(message)} times'
+        return message[0]
+
+    def log(self, word):
+        """Lines of the log about the gateway."""
+        return [line for line in self.router.sh('logread -e smtprelay || :').splitlines() if word in line]
+
+
+# --- Start and rights
+
+@check
+def start(gateway):
+    """procd starts it, and it listens on port 25 of the LAN"""
+    gateway.configure()
+    gateway.service('enable')
+    gateway.start()
+    assert gateway.instance()['running'], gateway.instance()
+    gateway.router.run('netstat -ltnp; ps w | grep smtprelay')
+
+
+@check
+def rights(gateway):
+    """It runs as smtprelay, without capabilities, with no-new-privileges"""
+    status = gateway.router.sh(f'cat /proc/{gateway.pid()}/status')
+    own = gateway.router.sh('id -u smtprelay').strip()
+    for line in ('Uid', 'Gid'):
+        found = re.search(rf'^{line}:\s+(.*)$', status, re.M).group(1).split()
+        assert found == [own] * 4, f'{line}: {found}'
+    for line in ('CapInh', 'CapPrm', 'CapEff', 'CapBnd', 'CapAmb'):
+        assert int(re.search(rf'^{line}:\s+(.*)$', status, re.M).group(1), 16) == 0, f'{line} in {status}'
+    assert re.search(r'^NoNewPrivs:\s+1$', status, re.M), status
+
+
+@check
+def relays(gateway):
+    """Mail of a device in the LAN reaches the provider over TLS with a login"""
+    version, sender, recipients, text = gateway.arrives(gateway.send())
+    assert version == 'TLSv1.3', version
+    assert gateway.provider.USER in sender and 'ops@example.com' in recipients[0], (sender, recipients)
+    assert 'Pump 3' in text, text
+    gateway.router.note(text)
+    last = until('status tells of it', lambda: gateway.call('status')['last'])
+    assert 'TLS 1.3' in json.dumps(last), last
+
+
+# --- ubus
+
+@check
+def bus(gateway):
+    """The object is on ubus with all its methods, and each answers"""
+    listed = gateway.router.sh('ubus -v list smtprelay')
+    methods = re.findall(r'^\t"(\w+)":', listed, re.M)
+    assert {'status', 'queue', 'test', 'set_password', 'devices'} <= set(methods), listed
+    gateway.provider.refusing = True
+    word = gateway.send()
+    waiting = until('it waits', lambda: gateway.call('queue')['messages'])
+    key = waiting[0]['id']
+    job = gateway.call('test', to='ops@example.com', account='provider')['job']
+    plausible = {
+        'queue': {'limit': 5}, 'message': {'id': key}, 'hold': {'id': key}, 'release': {'id': key}, 'retry': {'id': 'all'},
+        'job': {'id': job}, 'wake': {'reason': 'uplink'}, 'delete': {'id': 'NOSUCHMAIL'},
+        'set_password': {'account': 'nobody', 'password': 'x'}, 'login_start': {'account': 'provider'},
+        'login_poll': {'job': 'x', 'address': ''}, 'test': {'to': 'nonsense', 'account': 'nobody'},
+    }
+    refusals = {'delete', 'set_password', 'login_start', 'login_poll', 'test'}
+    for method in methods:
+        answer = gateway.call(method, **plausible.get(method, {}))
+        assert ('error' in answer) == (method in refusals), f'{method}: {answer}'
+    gateway.provider.refusing = False
+    gateway.call('retry', id='all')
+    gateway.arrives(word)
+    code, said = gateway.router.run('ubus call smtprelay dance')
+    assert code == 3 or 'Method not found' in said, (code, said)
+
+
+@check
+def news(gateway):
+    """ubus subscribe and ubus listen hear of mail"""
+    ears = [gateway.router.hear('exec ubus subscribe smtprelay'), gateway.router.hear('exec ubus listen smtprelay')]
+    try:
+        until('both listen', lambda: [gateway.arrives(gateway.send()), all('"sent"' in ear.said() for ear in ears)][1])
+    finally:
+        said = [ear.close() for ear in ears]
+    for heard in said:
+        assert '"queued"' in heard, heard
+        for line in heard.splitlines():
+            json.loads(line)
+
+
+@check
+def bus_restarts(gateway):
+    """It comes back, now without root's rights, when ubusd has restarted"""
+    before = gateway.pid()
+    old = gateway.router.sh('pidof ubusd').split()[0]
+    gateway.router.sh(f'kill {old}')
+    until('ubusd runs anew', lambda: gateway.router.run('pidof ubusd')[1].split() not in ([], [old]))
+    gateway.joined()
+    assert gateway.call('status')['running'], 'status'
+    gateway.arrives(gateway.send())
+    assert gateway.pid() == before, 'it was started anew'
+    gateway.router.run('ps w | grep -e ubusd -e smtprelay; logread | tail -n 20')
+
+
+# --- The service
+
+@check
+def respawns(gateway):
+    """procd starts it again after kill -9, and no mail is lost"""
+    gateway.provider.refusing = True
+    word, before = gateway.send(), gateway.pid()
+    gateway.router.sh(f'kill -9 {before}')
+    until('another process runs', lambda: gateway.pid() not in (None, before))
+    gateway.provider.refusing = False
+    gateway.running()
+    gateway.joined()
+    gateway.call('retry', id='all')
+    gateway.arrives(word)
+
+
+@check
+def reloads(gateway):
+    """uci set, uci commit and reload_config change the settings; an open session goes on"""
+    device, before = gateway.device(), gateway.pid()
+    gateway.router.sh('reload_config')
+    gateway.set('smtprelay.main.message_limit=3M', 'smtprelay.lan.port=25')
+    # What EHLO offers (RFC 1870) tells whether they are in use.
+    def size():
+        with gateway.device() as fresh:
+            return fresh.esmtp_features.get('size')
+    until('the new limit is in use', lambda: size() == str(3 << 20))
+    gateway.arrives(gateway.send(device))
+    device.quit()
+    assert gateway.pid() == before, 'it was started anew'
+
+
+@check
+def another_port(gateway):
+    """reload binds another port below 1024, with an open session on the old one"""
+    device, before = gateway.device(), gateway.pid()
+    gateway.set('smtprelay.lan.port=26')
+    until('port 26 is open', lambda: gateway.is_bound(port=26))
+    until('port 25 is closed', lambda: not gateway.is_bound())
+    gateway.arrives(gateway.send(device))
+    device.quit()
+    gateway.set('smtprelay.lan.port=25')
+    gateway.running()
+    assert gateway.pid() == before, 'it was started anew'
+
+
+@check
+def bad_file(gateway):
+    """A file with a fault is refused with its line; the old settings go on; status says why"""
+    good, before = gateway.router.sh(f'cat {SETTINGS}'), gateway.pid()
+    gateway.router.sh(f"sed -i \"s/option port '25'/option port 'soon'/\" {SETTINGS}")
+    line = next(n for n, text in enumerate(good.splitlines(), 1) if "port '25'" in text)
+    code, said = gateway.service('reload')
+    assert code != 0 and f'{SETTINGS}:{line}:' in said, (code, said)
+    assert f'{SETTINGS}:{line}:' in gateway.call('status')['settings']['error'], gateway.call('status')['settings']
+    gateway.arrives(gateway.send())
+    for action in ('restart', 'start', 'check'):
+        code, said = gateway.service(action)
+        assert code != 0 and f'{SETTINGS}:{line}:' in said, (action, code, said)
+    assert gateway.pid() == before, 'it was started anew'
+    gateway.router.put(SETTINGS, good.encode(), '0600')
+    code, said = gateway.service('reload')
+    assert code == 0, said
+    assert gateway.call('status')['settings']['error'] is None, gateway.call('status')['settings']
+
+
+@check
+def actions(gateway):
+    """service smtprelay check, queue, restart, stop and start do what they say"""
+    for action in ('check', 'queue'):
+        code, said = gateway.service(action)
+        assert code == 0, (action, code, said)
+    before = gateway.pid()
+    assert gateway.service('restart')[0] == 0
+    until('another process runs', lambda: gateway.pid() not in (None, before))
+    gateway.running()
+    begun = time.monotonic()
+    assert gateway.service('stop')[0] == 0
+    gateway.stopped()
+    gateway.router.note(f'stopped after {time.monotonic() - begun:.1f} s\n')
+    assert not gateway.is_bound(), 'port 25 is still open'
+    gateway.start()
+
+
+@check
+def upgrade(gateway):
+    """A start after an upgrade of the program runs the new one; without one it changes nothing"""
+    before = gateway.pid()
+    assert gateway.service('start')[0] == 0
+    gateway.joined()
+    assert gateway.pid() == before, 'a second start started it anew'
+    # Another content, the same program: bytes behind the end are ignored.
+    gateway.router.sh('cd /usr/sbin && cp -p smtprelay smtprelay.new && echo >>smtprelay.new && mv smtprelay.new smtprelay')
+    assert gateway.service('start')[0] == 0
+    until('the new program runs', lambda: gateway.pid() not in (None, before))
+    gateway.running()
+    gateway.arrives(gateway.send())
+
+
+# --- Networks
+
+@check
+def address_changes(gateway):
+    """netifd gives the network another address: port 25 is open there, closed at the old one, sessions go on"""
+    device = network(gateway, '192.168.254.1')
+    device.quit()
+    device, before = smtplib.SMTP('192.168.254.1', 25, timeout=30), gateway.pid()
+    device.ehlo('plc')
+    gateway.router.sh("uci set network.relaytest.ipaddr='192.168.254.9/24'; uci commit network; ubus call network reload")
+    until('port 25 is open at the new address', lambda: gateway.is_bound('192.168.254.9'))
+    until('port 25 is closed at the old address', lambda: not gateway.is_bound('192.168.254.1'))
+    gateway.arrives(gateway.send(smtplib.SMTP('192.168.254.9', 25, timeout=30)))
+    assert gateway.is_bound(), 'the LAN was left'
+    assert gateway.pid() == before, 'it was started anew'
+
+
+def network(gateway, address):
+    """A second network on the device of the LAN, with a listener; a device at its port 25."""
+    gateway.router.sh(f"""uci set network.relaytest=interface; uci set network.relaytest.proto=static
+        uci set network.relaytest.device=@lan; uci set network.relaytest.ipaddr='{address}/24'; uci commit network
+        ubus call network reload; ifup relaytest""")
+    gateway.router.sh(f"""uci set smtprelay.second=listener; uci set smtprelay.second.interface=relaytest
+        uci set smtprelay.second.port=25; uci set smtprelay.second.allow='{gateway.own}'; uci commit; reload_config""")
+    until('port 25 is open on the second network', lambda: gateway.is_bound(address))
+    try:
+        return smtplib.SMTP(address, 25, timeout=10)
+    except OSError as error:
+        raise Skip(f'{address} can\'t be reached from here ({error})') from error
+
+
+@check
+def network_down_and_up(gateway):
+    """A network that goes down and comes up again has its port 25 again"""
+    network(gateway, '192.168.254.1').quit()
+    before = gateway.pid()
+    for _ in range(2):
+        gateway.router.sh('ifdown relaytest')
+        until('port 25 is closed', lambda: not gateway.is_bound('192.168.254.1'))
+        note = [one['note'] for one in gateway.call('status')['listeners'] if one['name'] == 'second']
+        assert note and note[0], note
+        gateway.router.sh('ifup relaytest')
+        until('port 25 is open again', lambda: gateway.is_bound('192.168.254.1'))
+    gateway.arrives(gateway.send(smtplib.SMTP('192.168.254.1', 25, timeout=30)))
+    assert gateway.pid() == before, 'it was started anew'
+    gateway.router.sh('uci delete smtprelay.second; uci commit; reload_config')
+    until('port 25 is closed', lambda: not gateway.is_bound('192.168.254.1'))
+
+
+# --- Jail and hook
+
+@check
+def jail(gateway):
+    """The service runs in a jail where there is ujail, and reload works through it"""
+    if gateway.router.run('[ -x /sbin/ujail ]')[0] != 0:
+        raise Skip('this OpenWrt has no ujail')
+    code, said = gateway.router.run('smtprelay jail-mounts')
+    assert code == 0, said
+    assert 'jail' in gateway.instance(), gateway.instance()
+    root = gateway.router.sh(f'ls /proc/{gateway.pid()}/root/ /proc/{gateway.pid()}/root/etc')
+    assert 'shadow' not in root and 'uhttpd' not in root, root
+    gateway.router.run(f'cat /proc/{gateway.pid()}/mounts')
+
+
+@check
+def hook(gateway):
+    """Scripts of /etc/hotplug.d/smtprelay run as root with ACTION; there is no jail then"""
+    script = '( id; env ) >>/tmp/smtprelay-hook-said\n'
+    gateway.router.sh('mkdir -p /etc/hotplug.d/smtprelay; rm -f /tmp/smtprelay-hook-said')
+    gateway.router.put('/etc/hotplug.d/smtprelay/99-test', script.encode())
+    gateway.service('restart')
+    gateway.running()
+    assert 'jail' not in gateway.instance(), gateway.instance()
+    rights(gateway)
+    gateway.set('smtprelay.provider.password=wrong')
+    word = gateway.send()
+    said = until('the hook was run', lambda: gateway.router.run('cat /tmp/smtprelay-hook-said')[1:][0]
+                 if gateway.router.run('grep ACTION= /tmp/smtprelay-hook-said')[0] == 0 else None)
+    assert 'uid=0(root)' in said and 'ACTION=paused' in said and 'SMTPRELAY_ACCOUNT=provider' in said, said
+    assert gateway.provider.PASSWORD not in said and 'wrong\n' not in said, said
+    gateway.set(f'smtprelay.provider.password={gateway.provider.PASSWORD}')
+    gateway.arrives(word)
+    gateway.router.sh('rm /etc/hotplug.d/smtprelay/99-test; rmdir /etc/hotplug.d/smtprelay')
+
+
+# --- Boot, shutdown
+
+@check
+def wrong_at_boot(gateway):
+    """With wrong settings it does not start and says why; the next change of the settings starts it"""
+    gateway.service('stop')
+    gateway.stopped()
+    gateway.router.sh(f"sed -i \"s/option port '25'/option port 'soon'/\" {SETTINGS}; reload_config")
+    code, said = gateway.service('boot')
+    assert code != 0 and 'soon' in said and not gateway.pid(), (code, said)
+    assert gateway.log('was not started'), 'the log says nothing'
+    gateway.set('smtprelay.lan.port=25')
+    gateway.running()
+
+
+@check
+def switched_off(gateway):
+    """option enabled 0 stops it, 1 starts it, with reload_config alone"""
+    gateway.set('smtprelay.main.enabled=0')
+    gateway.stopped()
+    gateway.set('smtprelay.main.enabled=1')
+    gateway.running()
+
+
+@check
+def shutdown(gateway):
+    """At shutdown the queue goes to safe_spool, and the next start sends it"""
+    gateway.joined()
+    gateway.provider.refusing = True
+    words = [gateway.send() for _ in range(3)]
+    code, said = gateway.service('shutdown')
+    assert code == 0 and not gateway.pid(), (code, said)
+    safe = gateway.router.sh(f'ls -lR {SAFE}')
+    assert len(re.findall(r'^-.*smtprelay', safe, re.M)) >= len(words), safe
+    # As after a reboot: what was in memory is gone.
+    gateway.router.sh(f'rm -rf {PLACE}')
+    gateway.provider.refusing = False
+    reboot = os.environ.get('OPENWRT_REBOOT')
+    if reboot:
+        subprocess.run(reboot, shell=True, check=True)
+        until('the router is there', lambda: gateway.router.run('ubus -t 60 wait_for network')[0] == 0, 300)
+    else:
+        gateway.service('boot')
+    gateway.running()
+    for word in words:
+        gateway.arrives(word)
+
+
+# --- The log, and secrets
+
+@check
+def log(gateway):
+    """Lines in the log are well formed: one tag, no doubled time, no control characters"""
+    lines = gateway.log('event=')
+    assert lines, 'nothing in the log'
+    form = re.compile(r'^\w{3} \w{3} [ \d]\d \d\d:\d\d:\d\d \d{4} mail\.\w+ smtprelay\[\d+\]: event=\w+( \w+=("[^"]*"|\S*))*$')
+    for line in lines:
+        assert form.match(line), line
+    others = [line for line in gateway.log('smtprelay') if 'daemon.err smtprelay' in line]
+    assert not others, others
+
+
+@check
+def secrets(gateway):
+    """No password in log, process list, ubus, or files that others can read"""
+    gateway.arrives(gateway.send())
+    word = gateway.provider.PASSWORD
+    places = {
+        'log': 'logread', 'process list': 'ps w; cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ 2>/dev/null | tr "\\0" "\\n"',
+        'procd': 'ubus call service list', 'status': 'ubus call smtprelay status', 'history': 'ubus call smtprelay history',
+        'show': 'smtprelay show',
+    }
+    for place, line in places.items():
+        # The line that is run must not name the word: it would find itself.
+        found = gateway.router.run(line)[1]
+        assert word not in found, f'{place} shows the password'
+    gateway.router.put('/tmp/smtprelay-word', word.encode(), '0600')
+    found = gateway.router.run('for d in /etc /tmp /var /root; do find $d -xdev -type f -perm -004 -exec '
+                               'grep -lFf /tmp/smtprelay-word {} + 2>/dev/null; done; rm /tmp/smtprelay-word')[1]
+    assert not found.strip(), f'others can read the password in {found}'
