@@ -128,67 +128,78 @@ async fn it_answers_to_the_names_sendmail_and_mailq() {
     assert!(unread.status.success() || text(&unread.stderr).contains("/etc/config/smtprelay"));
 }
 
-/// How packages of OpenWrt send mail: the name, the options, the input; and what arrives for whom.
-const CALLERS: &[(&str, &str, &[&str], &str, &str, &str)] = &[
-    (
-        "adblock",
-        "msmtp",
-        &["-a", "adb_notify", "ops@example.com"],
-        "From: no-reply@adblock\nTo: ops@example.com\nSubject: adblock notification\nReply-to: no-reply@adblock\n\
+/// How a package of OpenWrt sends mail, and what arrives.
+struct Caller {
+    who: &'static str,
+    /// The name of the program that it calls.
+    name: &'static str,
+    arguments: &'static [&'static str],
+    input: &'static str,
+    to: &'static str,
+    /// A part of what arrives.
+    body: &'static str,
+}
+
+const CALLERS: &[Caller] = &[
+    Caller {
+        who: "adblock",
+        name: "msmtp",
+        arguments: &["-a", "adb_notify", "ops@example.com"],
+        input: "From: no-reply@adblock\nTo: ops@example.com\nSubject: adblock notification\nReply-to: no-reply@adblock\n\
          Mime-Version: 1.0\nContent-Type: text/html;charset=utf-8\nContent-Disposition: inline\n\n\
          <html><body><pre>\n.\n++ System\n</pre></body></html>\n",
-        "ops@example.com",
-        "++ System",
-    ),
-    (
-        "adblock with its option for faults",
-        "msmtp",
-        &["--debug", "-a", "adb_notify", "ops@example.com"],
-        "From: no-reply@adblock\nTo: ops@example.com\nSubject: s\n\ndebugged\n",
-        "ops@example.com",
-        "debugged",
-    ),
-    (
-        "banip",
-        "msmtp",
-        &["--timeout=10", "-a", "ban_notify", "ops@example.com"],
-        "From: no-reply@banIP\nTo: ops@example.com\nSubject: banIP notification\n\nbanned\n",
-        "ops@example.com",
-        "banned",
-    ),
-    (
-        "travelmate",
-        "msmtp",
-        &["-a", "trm_notify", "ops@example.com"],
-        "From: no-reply@travelmate\nTo: ops@example.com\nSubject: travelmate connection to 'x'\n\nconnected\n",
-        "ops@example.com",
-        "connected",
-    ),
-    (
-        "nut",
-        "sendmail",
-        &["root"],
-        "From: root\nTo: root\nSubject: ONBATT Notification\nDate: Mon, 23 Nov 2026 09:00:00 +0000\n\
+        to: "ops@example.com",
+        body: "++ System",
+    },
+    Caller {
+        who: "adblock with its option for faults",
+        name: "msmtp",
+        arguments: &["--debug", "-a", "adb_notify", "ops@example.com"],
+        input: "From: no-reply@adblock\nTo: ops@example.com\nSubject: s\n\ndebugged\n",
+        to: "ops@example.com",
+        body: "debugged",
+    },
+    Caller {
+        who: "banip",
+        name: "msmtp",
+        arguments: &["--timeout=10", "-a", "ban_notify", "ops@example.com"],
+        input: "From: no-reply@banIP\nTo: ops@example.com\nSubject: banIP notification\n\nbanned\n",
+        to: "ops@example.com",
+        body: "banned",
+    },
+    Caller {
+        who: "travelmate",
+        name: "msmtp",
+        arguments: &["--timeout=10", "--debug", "-a", "trm_notify", "ops@example.com"],
+        input: "From: no-reply@travelmate\nTo: ops@example.com\nSubject: travelmate connection to 'x'\n\nconnected\n",
+        to: "ops@example.com",
+        body: "connected",
+    },
+    Caller {
+        who: "nut",
+        name: "sendmail",
+        arguments: &["root"],
+        input: "From: root\nTo: root\nSubject: ONBATT Notification\nDate: Mon, 23 Nov 2026 09:00:00 +0000\n\
          Content-Type: text/plain; charset=utf-8\n\nUPS on battery\n.\n",
-        "admin@example.com",
-        "UPS on battery",
-    ),
-    (
-        "a program that leaves all to the header",
-        "sendmail",
-        &["-t", "-oi", "-oem"],
-        "From: root\nTo: ops@example.com\nSubject: s\n\nheader\n",
-        "ops@example.com",
-        "header",
-    ),
-    (
-        "a mail program set up for msmtp",
-        "msmtp",
-        &["-C", "/etc/msmtprc", "--account", "gmail", "--read-envelope-from", "--read-recipients"],
-        "From: me@example.com\nTo: ops@example.com\nSubject: s\n\nfrom a mail program\n",
-        "ops@example.com",
-        "from a mail program",
-    ),
+        to: "admin@example.com",
+        body: "UPS on battery",
+    },
+    Caller {
+        who: "a program that leaves all to the header",
+        name: "sendmail",
+        arguments: &["-t", "-oi", "-oem"],
+        input: "From: root\nTo: ops@example.com\nSubject: s\n\nheader\n",
+        to: "ops@example.com",
+        body: "header",
+    },
+    Caller {
+        who: "a mail program set up for msmtp",
+        name: "msmtp",
+        arguments: &["-C", "/etc/msmtprc", "--account", "gmail", "--read-envelope-from", "--read-recipients"],
+        input: "From: me@example.com\nTo: ops@example.com\nSubject: s\n\nfrom a mail program\n",
+        to: "ops@example.com",
+        body: "from a mail program",
+    },
 ];
 
 #[tokio::test]
@@ -207,7 +218,7 @@ async fn packages_of_openwrt_send_as_they_do() {
     for name in ["sendmail", "msmtp"] {
         std::os::unix::fs::symlink(Path::new(&program), relay.dir().join(name)).unwrap();
     }
-    for (at, (who, name, arguments, input, to, body)) in CALLERS.iter().enumerate() {
+    for (at, Caller { who, name, arguments, input, to, body }) in CALLERS.iter().enumerate() {
         let mut command = tokio::process::Command::new(relay.dir().join(name));
         // In front, for what stands behind -- is an address.
         command.arg("--config").arg(relay.config_path()).args(*arguments);
