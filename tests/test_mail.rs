@@ -226,7 +226,10 @@ async fn a_server_that_is_not_there() {
     // Without a default route that is where the trouble is looked for.
     assert!(states == "ooofppp" || states == "ofofppp", "{job:#}");
     let text = job["steps"][3]["text"].as_str().unwrap();
-    assert!(text.starts_with("no connection to 127.0.0.1 (127.0.0.1:") && text.contains("refused"), "{text}");
+    // qemu hands over this machine's number of the error, where that of MIPS is another one.
+    let emulated = std::env::var_os("SMTPRELAY_RUNNER").is_some();
+    let why = if emulated { "os error" } else { "refused" };
+    assert!(text.starts_with("no connection to 127.0.0.1 (127.0.0.1:") && text.contains(why), "{text}");
     assert_eq!(job["steps"][3]["remedy"], json!("check the uplink, option host and option port"));
 }
 
