@@ -302,9 +302,21 @@ fn socket() -> TcpSocket {
 }
 
 fn listen(address: SocketAddr) -> TcpListener {
-    let socket = socket();
-    socket.bind(address).expect("the port of the stand-in");
-    socket.listen(128).expect("listen on the port of the stand-in")
+    // Somebody's connection may have been given the port while nobody listened on it: it ends.
+    const TRIES: u32 = 600;
+    for _ in 0..TRIES {
+        let socket = socket();
+        match socket.bind(address) {
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
+                std::thread::sleep(std::time::Duration::from_millis(50));
+            }
+            bound => {
+                bound.expect("the port of the stand-in");
+                return socket.listen(128).expect("listen on the port of the stand-in");
+            }
+        }
+    }
+    panic!("the port of the stand-in, {address}, stays in use")
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
