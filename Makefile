@@ -44,7 +44,7 @@ unit:
 	scripts/need.sh test
 	scripts/servers.sh
 	scripts/login_server.sh
-	cargo test --locked
+	cargo test --locked --no-fail-fast
 
 # The UCI reader against the real libuci.
 libuci:
@@ -70,7 +70,7 @@ packages:
 emulated: packages
 	for arch in $(EMULATED); do \
 		SMTPRELAY_BIN=$(CURDIR)/target/cross/$$arch/smtprelay SMTPRELAY_RUNNER=qemu-$${arch%_24kc} SMTPRELAY_ROUNDS=3 \
-			cargo test --locked --test '*' || exit 1; \
+			cargo test --locked --no-fail-fast --test '*' || exit 1; \
 	done
 
 # The gateway in a virtual machine whose power is cut.
