@@ -192,7 +192,7 @@ unset NETWORKS
 # A jail, where there is one and the program has nothing against it.
 export UJAIL="$work/smtprelay"
 run good 1 0 start
-equal 'start in a jail' "jail smtprelay log ubus procfs
+equal 'start in a jail' "jail smtprelay log procfs
 jail_rw /var/spool/smtprelay
 jail_ro /etc/ssl
 capabilities /etc/capabilities/smtprelay.json

@@ -7,7 +7,7 @@ use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
-use std::process::{ExitStatus, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -304,7 +304,10 @@ impl Typist {
             fcntl(end, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).unwrap();
         }
         let end = |fd: &OwnedFd| Stdio::from(fd.try_clone().unwrap());
-        let mut command = relay.program();
+        let program = relay.program();
+        // A test run in the background (nohup, &) ignores signals, and so would the program.
+        let mut command = Command::new("env");
+        command.arg("--default-signal=HUP,INT,QUIT,TERM").arg(program.get_program()).args(program.get_args());
         command.args(["password", "acme", "--config"]).arg(relay.config_path());
         command.stdin(end(&pty.slave)).stdout(end(&pty.slave)).stderr(end(&pty.slave));
         let child = command.spawn().unwrap();

@@ -65,6 +65,12 @@ async fn unknown_authority() {
 }
 
 #[tokio::test]
+async fn the_certificate_of_an_authority() {
+    certificate(Cert::Authority, "is one of an authority (CA:TRUE), not of a server: for a server of your own set")
+        .await;
+}
+
+#[tokio::test]
 async fn wrong_name() {
     certificate(Cert::WrongName, "the certificate is for another name than 127.0.0.1").await;
 }

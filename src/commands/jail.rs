@@ -1,9 +1,12 @@
 //! `smtprelay jail-mounts`, for the init script: what a jail (ujail) for the gateway has to hold, or why it gets none.
 //!
-//! A jail shows its program a few paths, as they are when it starts. So there is none where that would break what the
-//! owner was promised: scripts that may do anything on the router, and a drive that comes and goes.
+//! A jail shows its program a few paths, as they are when it starts: of a file that is replaced later it goes on showing
+//! the old one. So what is replaced while the gateway runs is shown with its directory. And there is no jail where it
+//! would break what the owner was promised: scripts that may do anything on the router, a drive that comes and goes, the
+//! names of providers.
 
 use std::fs;
+use std::net::IpAddr;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -16,13 +19,25 @@ use super::{complain, print};
 
 /// Where hotplug-call finds the scripts for the gateway.
 const SCRIPTS: &str = "/etc/hotplug.d/smtprelay";
-/// What any gateway looks at, where it is there: names, users, certificate authorities, leases of devices.
-const ALWAYS: [&str; 7] =
-    ["/etc/hosts", "/etc/passwd", "/etc/group", "/etc/ssl", "/tmp/dhcp.leases", "/tmp/hosts", "/tmp/odhcpd.leases"];
+/// The name servers: on OpenWrt a link to what dnsmasq writes, or netifd where there is no dnsmasq.
+const NAME_SERVERS: &str = "/etc/resolv.conf";
+/// What any gateway looks at, where it is there: names, users, certificate authorities, leases of devices, ubus (not the
+/// socket by itself, which is another one when ubusd was started anew).
+const ALWAYS: [&str; 8] = [
+    "/etc/hosts",
+    "/etc/passwd",
+    "/etc/group",
+    "/etc/ssl",
+    "/tmp/dhcp.leases",
+    "/tmp/hosts",
+    "/tmp/odhcpd.leases",
+    "/var/run/ubus",
+];
 
 /// Prints a line for each path, `rw PATH` or `ro PATH`. Exit code 1, and why, when there is to be no jail.
 pub fn mounts(file: &Path, settings: &Settings) -> ExitCode {
-    match paths(file, settings, Path::new("/"), Path::new(SCRIPTS)) {
+    let system = System { root: Path::new("/"), scripts: Path::new(SCRIPTS), name_servers: Path::new(NAME_SERVERS) };
+    match paths(file, settings, &system) {
         Ok(lines) => print(&lines.iter().map(|(access, path)| format!("{access} {path}\n")).collect::<String>()),
         Err(reason) => {
             complain(&format!("smtprelay: without a jail: {reason}"));
@@ -33,7 +48,27 @@ pub fn mounts(file: &Path, settings: &Settings) -> ExitCode {
 
 type Mounts = Vec<(&'static str, String)>;
 
-fn paths(file: &Path, settings: &Settings, root: &Path, scripts: &Path) -> Result<Mounts, String> {
+/// Where things lie on a router; tests have a place of their own.
+struct System<'a> {
+    root: &'a Path,
+    scripts: &'a Path,
+    name_servers: &'a Path,
+}
+
+/// Whether this file may be replaced by one with other name servers while the gateway runs. Not if it names the router
+/// itself alone (dnsmasq), nor if it is no link: then it is the owner's.
+fn name_servers_change(file: &Path) -> bool {
+    if fs::symlink_metadata(file).is_ok_and(|found| found.is_file()) {
+        return false;
+    }
+    let text = fs::read_to_string(file).unwrap_or_default();
+    let servers = || text.lines().filter_map(|line| line.trim().strip_prefix("nameserver"));
+    let is_own = |server: &str| server.trim().parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+    servers().next().is_none() || !servers().all(is_own)
+}
+
+fn paths(file: &Path, settings: &Settings, system: &System<'_>) -> Result<Mounts, String> {
+    let System { root, scripts, name_servers } = *system;
     let relay = &settings.relay;
     if !relay.jail {
         return Err("option jail is 0".into());
@@ -53,6 +88,9 @@ fn paths(file: &Path, settings: &Settings, root: &Path, scripts: &Path) -> Resul
         if place != device(root) {
             return Err(format!("{} lies on a drive of its own, which may come and go", safe.display()));
         }
+    }
+    if name_servers_change(name_servers) {
+        return Err(format!("the name servers in {} may change", name_servers.display()));
     }
     let mut all = Vec::new();
     for directory in relay.safe_spool.iter().chain([&relay.spool, &relay.secrets]) {
@@ -84,7 +122,10 @@ mod tests {
 
     impl Place {
         fn new() -> Self {
-            Self(tempfile::tempdir().unwrap())
+            let place = Self(tempfile::tempdir().unwrap());
+            std::os::unix::fs::symlink("resolv.now", place.path("resolv.conf")).unwrap();
+            fs::write(place.path("resolv.now"), "search lan\nnameserver 127.0.0.1\nnameserver ::1\n").unwrap();
+            place
         }
 
         fn path(&self, name: &str) -> String {
@@ -103,7 +144,13 @@ mod tests {
             let file = self.path("settings");
             fs::write(&file, &text).unwrap();
             let settings = config::parse(Path::new(&file), text.as_bytes()).unwrap().settings;
-            paths(Path::new(&file), &settings, self.0.path(), &self.0.path().join("scripts"))
+            let at = |name| self.0.path().join(name);
+            let (scripts, name_servers) = (at("scripts"), at("resolv.conf"));
+            paths(
+                Path::new(&file),
+                &settings,
+                &System { root: &at("."), scripts: &scripts, name_servers: &name_servers },
+            )
         }
     }
 
@@ -134,5 +181,20 @@ mod tests {
         fs::write(place.path("scripts/10-led"), "").unwrap();
         assert!(refused("").contains("scripts"));
         assert!(place.paths("\toption hook 'none'").is_ok());
+    }
+
+    #[test]
+    fn there_is_no_jail_where_the_name_servers_may_be_replaced() {
+        let place = Place::new();
+        assert!(place.paths("").is_ok(), "dnsmasq of the router itself");
+        for text in ["nameserver 192.0.2.53\n", "nameserver 127.0.0.1\nnameserver 192.0.2.53\n", "", "# nothing\n"] {
+            fs::write(place.path("resolv.now"), text).unwrap();
+            assert!(place.paths("").unwrap_err().contains("name servers"), "{text:?}");
+        }
+        fs::remove_file(place.path("resolv.now")).unwrap();
+        assert!(place.paths("").unwrap_err().contains("name servers"), "not there yet");
+        fs::remove_file(place.path("resolv.conf")).unwrap();
+        fs::write(place.path("resolv.conf"), "nameserver 192.0.2.53\n").unwrap();
+        assert!(place.paths("").is_ok(), "a file of the owner");
     }
 }

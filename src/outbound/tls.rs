@@ -187,6 +187,11 @@ fn certificate(problem: &CertificateError, host: &str) -> (String, &'static str)
             "it was renewed, or somebody is posing as the provider",
         ),
         E::Revoked => (format!("the certificate of {host} was revoked; "), "ask the provider"),
+        // What `openssl req -x509` makes when it is told nothing else. rustls has no name of its own for it.
+        E::Other(reason) if reason.to_string().contains("CaUsedAsEndEntity") => (
+            format!("the certificate of {host} is one of an authority (CA:TRUE), not of a server: "),
+            "for a server of your own set fingerprint, or make a certificate with CA:FALSE",
+        ),
         other => (format!("the certificate of {host} is not acceptable: {other:?}; "), "ask the provider"),
     }
 }

@@ -17,7 +17,7 @@ class Provider:
         self.authority = os.path.join(folder, 'ca.pem')
         key = os.path.join(folder, 'key.pem')
         subprocess.run(['openssl', 'req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes',
-                        '-days', '30', '-subj', '/CN=provider', '-addext', f'subjectAltName=IP:{address}',
+                        '-days', '30', '-subj', '/CN=provider', '-addext', f'subjectAltName=IP:{address}', '-addext', 'basicConstraints=critical,CA:FALSE',
                         '-keyout', key, '-out', self.authority], check=True, stderr=subprocess.DEVNULL)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(self.authority, key)

@@ -30,12 +30,21 @@ pub enum Cert {
     UnknownCa,
     /// As `Good`, but signed by its own key, by no CA at all.
     SelfSigned,
+    /// As `Good`, but marked as a CA's.
+    Authority,
 }
 
 impl Cert {
     /// All of them.
-    pub const ALL: [Cert; 6] =
-        [Cert::Good, Cert::Expired, Cert::NotYetValid, Cert::WrongName, Cert::UnknownCa, Cert::SelfSigned];
+    pub const ALL: [Cert; 7] = [
+        Cert::Good,
+        Cert::Expired,
+        Cert::NotYetValid,
+        Cert::WrongName,
+        Cert::UnknownCa,
+        Cert::SelfSigned,
+        Cert::Authority,
+    ];
 
     fn file_stem(self) -> &'static str {
         match self {
@@ -45,6 +54,7 @@ impl Cert {
             Cert::WrongName => "wrong-name",
             Cert::UnknownCa => "unknown-ca",
             Cert::SelfSigned => "self-signed",
+            Cert::Authority => "authority",
         }
     }
 
@@ -94,6 +104,9 @@ impl Certs {
             params.distinguished_name.push(DnType::CommonName, cert.file_stem());
             params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
             params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+            if cert == Cert::Authority {
+                params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            }
             let signed = match cert {
                 Cert::UnknownCa => params.signed_by(&key, &stranger.issuer),
                 Cert::SelfSigned => params.self_signed(&key),
