@@ -23,7 +23,7 @@
 //! | [`chronicle`], [`announce`] | keep the history, send the mail after a start of the router |
 //! | [`prepare`] | what only root can do, and the end of being root |
 //! | [`relay`] | puts these together and runs them |
-//! | [`reload`] | new settings while it runs |
+//! | [`reload`], [`reopen`] | new settings and new addresses while it runs |
 //! | [`control`] | how the running gateway is asked and steered |
 //! | [`submit`] | `smtprelay send`, the sendmail replacement |
 //!
@@ -44,6 +44,7 @@ pub mod prepare;
 pub mod queue;
 pub mod relay;
 pub mod reload;
+pub mod reopen;
 pub mod report;
 pub mod secrets;
 pub mod submit;

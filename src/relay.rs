@@ -16,6 +16,7 @@ use crate::VERSION;
 use crate::announce::{self, LastRun};
 use crate::chronicle;
 use crate::config::Settings;
+use crate::control::ubus::procd;
 use crate::control::{self, Api};
 use crate::dispatch::{Dispatch, Inputs};
 use crate::inbound::listener::Listeners;
@@ -26,6 +27,7 @@ use crate::prepare::Prepared;
 use crate::queue::schedule::Item;
 use crate::queue::{Found, Meta, Spool, State, blocking};
 use crate::reload::{self, Keeper};
+use crate::reopen;
 use crate::report::{Event, Hook, observe};
 use crate::system::clock;
 use crate::system::task::{self, spawn};
@@ -158,6 +160,10 @@ pub async fn run(prepared: Prepared) -> Result<()> {
     let dispatch = Dispatch::new(current.clone(), Arc::clone(&spool), desk.clone());
     let dispatch = spawn(dispatch.run(Inputs { arrivals, recovered, orders, stop }));
     let reading = spawn(read_queue(Arc::clone(&spool), found, recovered_in));
+    spawn(reopen::run(listeners.shown(), async || {
+        // Without procd the log has said already what is missing, and what to do.
+        let _ = task::blocking(procd::settings_changed).await;
+    }));
     let listeners = spawn(listeners.run());
     let local = spawn({
         let current = current.clone();

@@ -127,6 +127,7 @@ equal 'constants' '1 90 10 /usr/sbin/smtprelay /var/run/smtprelay.pid /sbin/ujai
 for enabled in 1 on ''; do
 	run good "$enabled" 0 start
 	equal "start, enabled '$enabled'" "$started" "$calls"
+	equal "start, enabled '$enabled': exit status" 0 "$status"
 	equal "start, enabled '$enabled', says" '' "$said"
 done
 run good 1 0 boot
@@ -153,6 +154,10 @@ case "$said" in
 *first*second*'not started'*) ;;
 *) fail "start with wrong settings does not say why: $said" ;;
 esac
+
+equal 'start with wrong settings: exit status' 1 "$status"
+run wrong 1 0 boot
+equal 'boot with wrong settings: exit status' 1 "$status"
 
 # procd_open_service only begins a message; without procd_close_service procd is told nothing.
 run wrong 1 1 start
@@ -182,7 +187,7 @@ run good 0 1 reload
 equal 'reload after switching off' "$idle" "$calls"
 
 # The networks that listeners name.
-export NETWORKS='lan off:iot guest lan'
+export NETWORKS='lan off:iot guest+lan'
 run good 1 0 start
 equal 'triggers of networks' "reload_trigger smtprelay
 reload_interface_trigger lan

@@ -9,7 +9,8 @@
 #	CALLS	file that the calls are appended to
 #	PROG	stands in for the program, PIDFILE for its file with the process id
 #	ENABLED	the value of option enabled of section main; empty: not set
-#	NETWORKS	names of the networks that the sections listener name, 'off:' in front of those of one that is switched off
+#	NETWORKS	the networks that the sections listener name, a word a section: 'lan+guest' for a list of both, 'off:' in
+#		front of those of one that is switched off
 #	UJAIL	stands in for the program that makes jails
 #	RUNNING	1 if procd is to say that the service runs
 #	ON_KILL	command that is run when procd is told to stop the service
@@ -43,7 +44,7 @@ config_load() {
 	loaded=$1
 }
 
-# Sections listener are numbers here: each names one network.
+# A section listener has the name of its networks here.
 config_foreach() {
 	[ "$loaded $2" = 'smtprelay listener' ] || record "ERROR: config_foreach of $loaded.$2"
 	for network in ${NETWORKS:-}; do
@@ -51,10 +52,11 @@ config_foreach() {
 	done
 }
 
-config_list_foreach() {
-	[ "$2" = interface ] || record "ERROR: config_list_foreach of $2"
-	network=${1#listener_}
-	"$3" "${network#off:}"
+# A list comes as its values with blanks between; here '+' stands for these in NETWORKS.
+config_get() {
+	[ "$3" = interface ] || record "ERROR: config_get of $3"
+	network=${2#listener_}
+	eval "$1='$(echo "${network#off:}" | tr + ' ')'"
 }
 
 config_get_bool() {
@@ -185,6 +187,9 @@ start() {
 	procd_open_service smtprelay "$initscript"
 	start_service "$@"
 	procd_close_service set
+	if command -v service_started >/dev/null; then
+		service_started
+	fi
 }
 
 stop() {

@@ -1,10 +1,12 @@
 //! Sockets: binds the addresses that the settings name, and follows them as they come and go.
 
 use std::collections::HashMap;
+use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::unistd::geteuid;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -63,6 +65,8 @@ pub struct Shown {
     pub tls: TlsMode,
     /// Why it does not work as it should.
     pub note: Option<String>,
+    /// Whether root could open it.
+    pub needs_root: bool,
 }
 
 /// All addresses that these settings mean now, for whoever may bind them. Those without a port are left out: any port
@@ -221,6 +225,12 @@ impl Listeners {
         }
     }
 
+    /// Another listener that stays and has this address.
+    fn taken(&self, key: &(String, SocketAddr), keep: &[(String, SocketAddr)]) -> Option<&str> {
+        let same = |old: &&(String, SocketAddr)| old.1 == key.1 && old.1.port() != 0 && keep.contains(old);
+        self.bound.keys().find(same).map(|(name, _)| name.as_str())
+    }
+
     /// Makes the open sockets those that are wanted. Returns what fixed addresses could not be bound, and what is
     /// missing on interfaces.
     fn follow(&mut self) -> (Option<String>, Option<String>) {
@@ -234,16 +244,16 @@ impl Listeners {
         let mut shown = Vec::new();
         for listener in &settings.listeners {
             let addresses = wanted(listener, &host);
-            let mut show = |address, note: Option<&String>| {
+            let mut show = |address, note: Option<&String>, needs_root| {
                 let (name, note, open) = (listener.name.clone(), note.cloned(), note.is_none());
-                shown.push(Shown { name, address, open, tls: listener.tls, note });
+                shown.push(Shown { name, address, open, tls: listener.tls, note, needs_root });
             };
             if addresses.is_empty() {
                 missing = Some(format!(
                     "the network {} has no address now; devices can't connect",
                     listener.interfaces.join(", ")
                 ));
-                show(None, missing.as_ref());
+                show(None, missing.as_ref(), false);
             }
             for address in addresses {
                 let key = (listener.name.clone(), address);
@@ -251,20 +261,28 @@ impl Listeners {
                 let tls = self.tls.get(&listener.name).filter(|_| listener.tls != TlsMode::None);
                 if tls.is_none() && listener.tls != TlsMode::None {
                     // Without its certificate it does not start; if it runs, it goes on as it is.
-                    show(Some(address), self.tls_trouble.as_ref());
+                    show(Some(address), self.tls_trouble.as_ref(), false);
                     continue;
                 }
                 let rules = Arc::new(Rules::new(listener.clone(), &settings, tls.cloned()));
                 let door = Arc::new(Door { rules, nets: allowed(listener, &host) });
                 if let Some(bound) = self.bound.get(&key) {
-                    show(Some(bound.local), None);
+                    show(Some(bound.local), None, false);
                     bound.door.send_replace(door);
+                    continue;
+                }
+                let is_fixed = listener.addresses.contains(&address.ip());
+                if let Some(other) = self.taken(&key, &keep) {
+                    // No harm where two networks are on one interface: its IPv6 address is that of both.
+                    let text = format!("listener '{other}' listens on {address} already");
+                    show(Some(address), Some(&text), false);
+                    fatal = fatal.or(is_fixed.then_some(text));
                     continue;
                 }
                 let opened = self.sockets.open(address).and_then(TcpListener::from_std);
                 match opened.and_then(|socket| Ok((socket.local_addr()?, socket))) {
                     Ok((local, socket)) => {
-                        show(Some(local), None);
+                        show(Some(local), None, false);
                         Event::Listening { listener: listener.name.clone(), address: local.ip(), port: local.port() }
                             .log();
                         let (door, seen) = watch::channel(door);
@@ -273,8 +291,9 @@ impl Listeners {
                     }
                     Err(error) => {
                         let text = explain(address, &error);
-                        show(Some(address), Some(&text));
-                        let place = if listener.addresses.contains(&address.ip()) { &mut fatal } else { &mut missing };
+                        let may_not = error.kind() == ErrorKind::PermissionDenied && !geteuid().is_root();
+                        show(Some(address), Some(&text), may_not);
+                        let place = if is_fixed { &mut fatal } else { &mut missing };
                         *place = Some(text);
                     }
                 }

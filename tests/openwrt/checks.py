@@ -77,8 +77,15 @@ config account 'provider'
         self.router.put(SETTINGS, text.encode(), '0600')
 
     def set(self, *changes):
-        """Changes settings as users do, and has procd told."""
-        self.router.sh('; '.join(f'uci set {change}' for change in changes) + '; uci commit; reload_config')
+        """Changes settings as users do, and has procd told: 'NAME=VALUE', or a command of uci."""
+        commands = [change if ' ' in change else f'set {change}' for change in changes]
+        self.router.sh('; '.join(f'uci {command}' for command in commands) + '; uci commit; reload_config')
+
+    def change(self, *changes):
+        """Changes settings of a gateway that runs, and waits until they are in use."""
+        before = self.call('status')['settings']['loaded']
+        self.set(*changes)
+        until('the new settings are in use', lambda: self.call('status')['settings']['loaded'] != before)
 
     # --- The service
 
@@ -94,9 +101,9 @@ config account 'provider'
 
     def pid(self):
         """The gateway itself: in a jail a child of what procd started; None if it does not run."""
-        said = self.router.sh('''for p in $(pidof smtprelay); do
-            case "$(tr '\\0' ' ' <"/proc/$p/cmdline" 2>/dev/null)" in "/usr/sbin/smtprelay run "*) echo "$p";; esac
-            done''', quiet=True).split()
+        said = self.router.sh('''{ for p in $(pidof smtprelay); do
+            case "$(tr '\\0' ' ' <"/proc/$p/cmdline")" in "/usr/sbin/smtprelay run "*) echo "$p";; esac
+            done; } 2>/dev/null''', quiet=True).split()
         return int(said[0]) if said else None
 
     def is_bound(self, address=None, port=25):
@@ -318,6 +325,25 @@ def bad_file(gateway):
 
 
 @check
+def reload_on_ubus(gateway):
+    """The method reload has procd do it as root, and tells what came of it"""
+    before = gateway.pid()
+    gateway.router.sh('uci set smtprelay.main.message_limit=4M; uci commit')
+    answer = gateway.call('reload')
+    assert 'error' not in answer, answer
+    with gateway.device() as fresh:
+        assert fresh.esmtp_features.get('size') == str(4 << 20), fresh.esmtp_features
+    good = gateway.router.sh(f'cat {SETTINGS}')
+    gateway.router.sh(f"sed -i \"s/option port '25'/option port 'soon'/\" {SETTINGS}")
+    answer = gateway.call('reload')
+    assert f'{SETTINGS}:' in json.dumps(answer.get('error')), answer
+    gateway.router.put(SETTINGS, good.encode(), '0600')
+    answer = gateway.call('reload')
+    assert 'error' not in answer, answer
+    assert gateway.pid() == before, 'it was started anew'
+
+
+@check
 def actions(gateway):
     """service smtprelay check, queue, restart, stop and start do what they say"""
     for action in ('check', 'queue'):
@@ -367,6 +393,24 @@ def address_changes(gateway):
     assert gateway.pid() == before, 'it was started anew'
 
 
+@check
+def unseen_address(gateway):
+    """An address that netifd and procd know nothing of gets its port 25 as well"""
+    device = json.loads(gateway.router.sh('ifstatus lan'))['l3_device']
+    gateway.change('smtprelay.third=listener', f'smtprelay.third.interface={device}', 'smtprelay.third.port=25')
+    before, address = gateway.pid(), '192.168.253.1'
+    notes = [one['note'] for one in gateway.call('status')['listeners'] if one['name'] == 'third']
+    assert notes and all("listener 'lan' listens on" in (note or '') for note in notes), notes
+    gateway.router.sh(f'ip address add {address}/24 dev {device}')
+    try:
+        until('port 25 is open', lambda: gateway.is_bound(address))
+    finally:
+        gateway.router.sh(f'ip address delete {address}/24 dev {device}')
+    until('port 25 is closed', lambda: not gateway.is_bound(address))
+    assert gateway.pid() == before, 'it was started anew'
+    gateway.change('delete smtprelay.third')
+
+
 def network(gateway, address):
     """A second network on the device of the LAN, with a listener; a device at its port 25."""
     gateway.router.sh(f"""uci set network.relaytest=interface; uci set network.relaytest.proto=static
@@ -395,7 +439,7 @@ def network_down_and_up(gateway):
         until('port 25 is open again', lambda: gateway.is_bound('192.168.254.1'))
     gateway.arrives(gateway.send(smtplib.SMTP('192.168.254.1', 25, timeout=30)))
     assert gateway.pid() == before, 'it was started anew'
-    gateway.router.sh('uci delete smtprelay.second; uci commit; reload_config')
+    gateway.change('delete smtprelay.second')
     until('port 25 is closed', lambda: not gateway.is_bound('192.168.254.1'))
 
 
@@ -415,6 +459,25 @@ def jail(gateway):
 
 
 @check
+def name_servers(gateway):
+    """Where the name servers may change there is no jail; where they are the router itself there is one again"""
+    if 'jail' not in gateway.instance():
+        raise Skip('there is no jail')
+    if gateway.router.run('[ "$(readlink /etc/resolv.conf)" = /tmp/resolv.conf ]')[0] != 0:
+        raise Skip('/etc/resolv.conf is not the link that OpenWrt has')
+    gateway.router.sh("mv /tmp/resolv.conf /tmp/smtprelay-resolv-kept; echo 'nameserver 192.0.2.53' >/tmp/resolv.conf")
+    try:
+        assert gateway.service('reload')[0] == 0
+        until('it runs without a jail', lambda: 'jail' not in gateway.instance() and gateway.pid())
+    finally:
+        gateway.router.sh('mv /tmp/smtprelay-resolv-kept /tmp/resolv.conf')
+    gateway.running()
+    assert gateway.service('reload')[0] == 0
+    until('it runs in a jail', lambda: 'jail' in gateway.instance() and gateway.pid())
+    gateway.running()
+
+
+@check
 def hook(gateway):
     """Scripts of /etc/hotplug.d/smtprelay run as root with ACTION; there is no jail then"""
     script = '( id; env ) >>/tmp/smtprelay-hook-said\n'
@@ -424,7 +487,7 @@ def hook(gateway):
     gateway.running()
     assert 'jail' not in gateway.instance(), gateway.instance()
     rights(gateway)
-    gateway.set('smtprelay.provider.password=wrong')
+    gateway.change('smtprelay.provider.password=wrong')
     word = gateway.send()
     said = until('the hook was run', lambda: gateway.router.run('cat /tmp/smtprelay-hook-said')[1:][0]
                  if gateway.router.run('grep ACTION= /tmp/smtprelay-hook-said')[0] == 0 else None)
@@ -515,3 +578,17 @@ def secrets(gateway):
     found = gateway.router.run('for d in /etc /tmp /var /root; do find $d -xdev -type f -perm -004 -exec '
                                'grep -lFf /tmp/smtprelay-word {} + 2>/dev/null; done; rm /tmp/smtprelay-word')[1]
     assert not found.strip(), f'others can read the password in {found}'
+
+
+@check
+def log_restarts(gateway):
+    """When logd has started anew, the gateway's lines are in its log"""
+    gateway.router.sh('/etc/init.d/log restart')
+    until('logd runs', lambda: gateway.router.run('logread')[0] == 0)
+    gateway.arrives(gateway.send())
+    until('the log tells of the mail', lambda: gateway.log('event=delivered'))
+    gateway.router.run('logread -e smtprelay')
+    gateway.service('restart')
+    gateway.running()
+    gateway.arrives(gateway.send())
+    until('the log tells of it as always', lambda: [line for line in gateway.log('event=delivered') if 'mail.info' in line])

@@ -56,6 +56,8 @@ class Provider:
         login, sender, recipients = False, '', []
         say('220 provider ESMTP')
         for raw in wire:
+            if self.refusing:
+                return  # a connection that was kept open, too
             line = raw.decode(errors='replace').rstrip('\r\n')
             verb = line.split(' ')[0].upper()
             if verb == 'EHLO':

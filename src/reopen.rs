@@ -1,0 +1,94 @@
+//! Has root open what the gateway may not open by itself: port 25 of an address that comes later.
+//!
+//! The init script names the networks of the listeners to procd, and procd runs a reload when one of them changes. This is
+//! for what goes past that: an address on an interface that netifd knows nothing of, or a change in the moment in which
+//! procd gets to know the networks.
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use crate::inbound::listener::Shown;
+
+/// How long procd has for a reload of its own.
+const FIRST: Duration = Duration::from_secs(10);
+/// From then on it is asked, at first after this and then ever more rarely.
+const NEXT: Duration = Duration::from_secs(60);
+/// Not more rarely than this.
+const LONGEST: Duration = Duration::from_secs(3600);
+
+/// What lies before each time that procd is asked.
+fn pauses() -> impl Iterator<Item = Duration> {
+    let ever_longer = |pause: &Duration| Some((*pause * 2).min(LONGEST));
+    std::iter::once(FIRST).chain(std::iter::successors(Some(NEXT), ever_longer))
+}
+
+/// Asks for a reload for as long as a listener lacks an address that only root can open. Ends with the listeners.
+pub async fn run(listeners: watch::Receiver<Vec<Shown>>, ask: impl AsyncFn()) {
+    run_with(listeners, ask, pauses).await;
+}
+
+async fn run_with<P: Iterator<Item = Duration>>(
+    mut listeners: watch::Receiver<Vec<Shown>>,
+    ask: impl AsyncFn(),
+    pauses: impl Fn() -> P,
+) {
+    let lacks = |shown: &Vec<Shown>| shown.iter().any(|listener| listener.needs_root);
+    while listeners.wait_for(lacks).await.is_ok() {
+        for pause in pauses() {
+            let settled = timeout(pause, listeners.wait_for(|shown| !lacks(shown))).await.map(|there| there.is_ok());
+            match settled {
+                Ok(true) => break,
+                Ok(false) => return,
+                Err(_) => ask().await,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::TlsMode;
+    use std::cell::Cell;
+
+    fn shown(needs_root: bool) -> Vec<Shown> {
+        vec![Shown { name: "lan".into(), address: None, open: !needs_root, tls: TlsMode::None, note: None, needs_root }]
+    }
+
+    #[test]
+    fn procd_has_its_time_and_is_asked_ever_more_rarely() {
+        let seconds: Vec<u64> = pauses().take(9).map(|pause| pause.as_secs()).collect();
+        assert_eq!(seconds, [10, 60, 120, 240, 480, 960, 1920, 3600, 3600]);
+    }
+
+    #[tokio::test]
+    async fn it_is_asked_for_while_it_is_needed() {
+        let (listeners, seen) = watch::channel(shown(true));
+        let (listeners, asked) = (Cell::new(Some(listeners)), Cell::new(0));
+        let ask = async || {
+            asked.set(asked.get() + 1);
+            let Some(sender) = listeners.take() else { return };
+            match asked.get() {
+                // The third reload helps; then it is needed once more.
+                3 => drop(sender.send_replace(shown(false))),
+                // The one behind it has found the gateway at its end.
+                5 => return,
+                _ => drop(sender.send_replace(shown(true))),
+            }
+            listeners.set(Some(sender));
+        };
+        let again = async {
+            while asked.get() < 3 {
+                tokio::task::yield_now().await;
+            }
+            let sender = listeners.take().unwrap();
+            assert!(!sender.borrow()[0].needs_root);
+            sender.send_replace(shown(true));
+            listeners.set(Some(sender));
+        };
+        tokio::join!(run_with(seen, ask, || std::iter::repeat(Duration::ZERO)), again);
+        assert_eq!(asked.get(), 5);
+    }
+}
