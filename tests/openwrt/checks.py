@@ -46,6 +46,13 @@ class Gateway:
             mv /tmp/smtprelay-network-kept /etc/config/network; ubus call network reload
             [ ! -x {INIT} ] || {{ {INIT} enabled && {INIT} start; }}''')
 
+    def recover(self):
+        """After a check that failed: as the next one expects it."""
+        self.provider.refusing = False
+        self.configure()
+        self.router.run(f'''rm -rf /etc/hotplug.d/smtprelay/99-test; rmdir /etc/hotplug.d/smtprelay 2>/dev/null
+            {INIT} restart''')
+
     def configure(self, more='', account=None, listener=None):
         """Writes settings of our own; their mode is kept."""
         provider = self.provider
@@ -400,7 +407,7 @@ def unseen_address(gateway):
     gateway.change('smtprelay.third=listener', f'smtprelay.third.interface={device}', 'smtprelay.third.port=25')
     before, address = gateway.pid(), '192.168.253.1'
     notes = [one['note'] for one in gateway.call('status')['listeners'] if one['name'] == 'third']
-    assert notes and all("listener 'lan' listens on" in (note or '') for note in notes), notes
+    assert notes and all('already' in (note or '') for note in notes), notes
     gateway.router.sh(f'ip address add {address}/24 dev {device}')
     try:
         until('port 25 is open', lambda: gateway.is_bound(address))
@@ -489,9 +496,10 @@ def hook(gateway):
     rights(gateway)
     gateway.change('smtprelay.provider.password=wrong')
     word = gateway.send()
-    said = until('the hook was run', lambda: gateway.router.run('cat /tmp/smtprelay-hook-said')[1:][0]
-                 if gateway.router.run('grep ACTION= /tmp/smtprelay-hook-said')[0] == 0 else None)
-    assert 'uid=0(root)' in said and 'ACTION=paused' in said and 'SMTPRELAY_ACCOUNT=provider' in said, said
+    until('the hook was run', lambda: gateway.router.run('grep ACTION=paused /tmp/smtprelay-hook-said', quiet=True)[0] == 0)
+    # It was run at the start, too: whatever a script has switched on before is over.
+    said = gateway.router.sh('cat /tmp/smtprelay-hook-said')
+    assert 'uid=0(root)' in said and 'SMTPRELAY_ACCOUNT=provider' in said, said
     assert gateway.provider.PASSWORD not in said and 'wrong\n' not in said, said
     gateway.set(f'smtprelay.provider.password={gateway.provider.PASSWORD}')
     gateway.arrives(word)

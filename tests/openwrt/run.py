@@ -77,7 +77,8 @@ def main():
             # Without a gateway that starts nothing else is worth its wait.
             if account.check(install, router) and account.check(CHECKS[0], gateway):
                 for check in CHECKS[1:]:
-                    account.check(check, gateway)
+                    if not account.check(check, gateway):
+                        gateway.recover()
         finally:
             router.name = 'end'
             gateway.put_back()
