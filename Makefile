@@ -6,13 +6,15 @@
 # make lint     formatting, clippy, rustdoc, shellcheck
 # make bench    figures
 # make test-powercut  what is left after the power of a virtual machine was cut in the middle of a load; 3 minutes
+# make test-openwrt   on a router that OPENWRT_SH and LUCI_URL name (docs/testing.md); skipped without
 
 ARCHS := mips_24kc mipsel_24kc arm_cortex-a7_neon-vfpv4 aarch64_cortex-a53 x86_64
 # What the end-to-end tests run on emulated as well.
 EMULATED := mips_24kc mipsel_24kc
 SHELL_FILES := $(wildcard scripts/*.sh tests/*.sh tests/*/*.sh openwrt/*.sh .ci/run)
 
-.PHONY: demo test build cross package lint bench unit libuci fuzz luci packages emulated test-powercut clean
+.PHONY: demo test build cross package lint bench unit libuci fuzz luci packages emulated test-powercut \
+	test-openwrt clean
 
 build:
 	scripts/need.sh build
@@ -79,7 +81,13 @@ test-powercut:
 	scripts/cross.sh x86_64
 	scripts/powercut.sh
 
-test: lint unit libuci fuzz luci packages emulated test-powercut
+# The gateway under procd, and its pages in LuCI, on a router that runs.
+test-openwrt:
+	tests/openwrt/run.py
+	if [ -n "$$LUCI_URL" ]; then scripts/need.sh luci && tests/luci/run.sh && node tests/openwrt/luci.mjs; \
+		else echo 'skipped: LUCI_URL names no router with LuCI'; fi
+
+test: lint unit libuci fuzz luci packages emulated test-powercut test-openwrt
 	@echo 'All tests passed.'
 
 bench:
