@@ -24,7 +24,7 @@ use crate::inbound::local::{LOCAL_SOCKET, open_local, run_local};
 use crate::intake::Desk;
 use crate::oauth;
 use crate::prepare::Prepared;
-use crate::queue::schedule::Item;
+use crate::queue::Item;
 use crate::queue::{Found, Meta, Spool, State, blocking};
 use crate::reload::{self, Keeper};
 use crate::reopen;

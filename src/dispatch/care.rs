@@ -8,8 +8,8 @@ use super::settle::Settle;
 use super::{Dispatch, Step};
 use crate::config::Durability;
 use crate::queue::journal::Note;
-use crate::queue::schedule::{Item, Schedule};
 use crate::queue::{Entry, Place, Spool, blocking};
+use crate::queue::{Item, Schedule};
 use crate::report::Event;
 use crate::system::clock;
 

@@ -8,7 +8,7 @@ use super::digests::Group;
 use crate::config::Settings;
 use crate::intake::{Desk, Intake, IntakeError, Origin};
 use crate::message::{CannotConvert, Envelope, is_address};
-use crate::queue::schedule::Item;
+use crate::queue::Item;
 use crate::queue::{Entry, Marks, MessageId, Meta, Replaces, Spool, SpoolError, Stored};
 use crate::report::Event;
 use crate::report::digest::{DEFAULT_LIMIT, Digest, Facts, Letter, Planner, Step};

@@ -4,10 +4,12 @@
 //! hand back what came of them. So there are no locks and no order of events in which something could be forgotten: a
 //! message is either in the schedule, or in the hand of exactly one task.
 //!
-//! `lane` is the state of an account, `lanes` which of them takes a message, `routes` and `queues` which way messages go
-//! and where they wait, `delivery` one attempt, `outcome` and `settle` what becomes of a message after it, `reporter` and
-//! `tell` who hears of failures, `care` what waiting mail needs, `digests` and `compose` mail that is sent in place of others, `orders` what people ask for.
+//! `arrivals` is how messages get to their place, `starts` what is sent next; `lane` is the state of an account, `lanes`
+//! which of them takes a message, `routes` and `queues` which way messages go and where they wait, `delivery` one attempt,
+//! `outcome` and `settle` what becomes of a message after it, `reporter` and `tell` who hears of failures, `care` what
+//! waiting mail needs, `digests` and `compose` mail that is sent in place of others, `orders` what people ask for.
 
+mod arrivals;
 mod care;
 mod compose;
 mod delivery;
@@ -20,6 +22,7 @@ mod queues;
 mod reporter;
 mod routes;
 mod settle;
+mod starts;
 mod tell;
 
 use std::collections::BTreeMap;
@@ -31,17 +34,14 @@ use tokio::task::JoinSet;
 
 use crate::config::Settings;
 use crate::intake::Desk;
-use crate::queue::schedule::Item;
-use crate::queue::{Entry, MessageId, Meta, Replacements, Spool, State, blocking};
-use crate::report::Event;
+use crate::queue::Item;
+use crate::queue::{Entry, MessageId, Meta, Replacements, Spool, State};
 use crate::system::{clock, ordered, task};
-use delivery::{Attempted, Ways, deliver};
+use delivery::{Attempted, Ways};
 use digests::Collected;
-use lane::Lane;
 use lanes::Lanes;
 use queues::Queues;
 use reporter::Reporter;
-use routes::RouteId;
 use settle::Left;
 use tell::Teller;
 
@@ -192,73 +192,6 @@ impl Dispatch {
         self.wind_up(&mut inputs.arrivals).await;
     }
 
-    fn arrived(&mut self, entry: Entry, meta: &Meta) {
-        let now = Instant::now();
-        let route = self.ways.routes.next(meta, &State::new(&meta.envelope));
-        let item = Item { route, routed: self.routed, uptime: Some(clock::uptime()), ..Item::new(entry, now) };
-        let item = item.resting(meta, &State::new(&meta.envelope), now);
-        self.tell_what_it_waits_for(&item, meta, now);
-        self.queues.add_fresh(item, now);
-    }
-
-    /// Says in the log what keeps a new message from leaving at once.
-    fn tell_what_it_waits_for(&self, item: &Item, meta: &Meta, now: Instant) {
-        let (account, reason, next) = match (item.rest, &meta.marks.over) {
-            (Some(rest), Some(over)) => {
-                let left = rest.until.saturating_duration_since(now);
-                (String::new(), over.why(meta.marks.device.as_deref().unwrap_or_default(), left), left)
-            }
-            _ => match self.lanes.paused(self.ways.routes.accounts(item.route), now) {
-                Some((account, pause)) => (account, pause.reason, pause.next),
-                None => return,
-            },
-        };
-        let (id, to) = (item.entry.id.to_string(), String::new());
-        Event::Deferred { id, to, account, tls: None, reason, next }.log();
-    }
-
-    /// Messages of an earlier run; `None` after the last of them.
-    fn recovered(&mut self, messages: Option<Vec<(Item, Meta, State)>>) {
-        let Some(messages) = messages else {
-            self.recovering = false;
-            self.carry_on_digests();
-            return;
-        };
-        for (item, meta, state) in messages {
-            let route = self.ways.routes.next(&meta, &state);
-            self.replacements.found(item.entry.id, &meta);
-            self.queues.add(Item { route, routed: self.routed, ..item });
-        }
-    }
-
-    fn new_settings(&mut self) {
-        let settings = self.settings.borrow_and_update().clone();
-        self.ways = Ways::new(&settings);
-        self.routed = self.routed.wrapping_add(1);
-        self.lanes = Lanes::new(&settings);
-        let waiting = self.queues.take_where(usize::MAX, |_| true);
-        self.queues = Queues::new(self.ways.routes.len());
-        self.wakings = self.wakings.wrapping_add(1);
-        self.put_back(waiting.into_iter().map(|(item, _)| (item, None)).collect());
-    }
-
-    /// Reads messages once more, to see which way they go by the settings of now.
-    fn find_routes(&mut self, items: Vec<Item>) {
-        items.iter().for_each(|item| self.take_in_hand(&item.entry));
-        let (spool, routes, routed) = (Arc::clone(&self.spool), Arc::clone(&self.ways.routes), self.routed);
-        self.start(async move {
-            let found = blocking(move || {
-                let find = |item: Item| {
-                    // What can't be read now is looked at when it is its turn.
-                    let route = spool.open_message(&item.entry).map_or(0, |read| routes.next(&read.meta, &read.state));
-                    (Item { route, routed, ..item }, None)
-                };
-                Ok::<_, std::io::Error>(items.into_iter().map(find).collect())
-            });
-            Step::Back(found.await.unwrap_or_default())
-        });
-    }
-
     fn teller(&self) -> Teller {
         let (desk, settings) = (self.desk.clone(), self.settings.borrow().clone());
         Teller { desk, settings, reporter: Arc::clone(&self.reporter) }
@@ -277,69 +210,6 @@ impl Dispatch {
 
     fn take_in_hand(&mut self, entry: &Entry) {
         self.in_hand.insert(entry.id, entry.clone());
-    }
-
-    /// Starts as many deliveries as the accounts may have at once. A paused account gets none, an account that has just
-    /// come back gets one, to see.
-    fn start_deliveries(&mut self) {
-        let now = Instant::now();
-        let routes = Arc::clone(&self.ways.routes);
-        for route in 0..routes.len() {
-            let route = RouteId::try_from(route).unwrap_or(0);
-            while let Some(place) = self.lanes.choose(routes.accounts(route), now) {
-                if !self.start_delivery(route, place, now) {
-                    break;
-                }
-            }
-        }
-        self.lanes.all().for_each(|lane| lane.close_idle(now));
-    }
-
-    /// Gives the next message of a route to the account at `place`. False when there is none.
-    fn start_delivery(&mut self, route: RouteId, place: usize, now: Instant) -> bool {
-        if !self.queues.of(route).has_due(now) && !self.may_probe(route, place, now) {
-            return false;
-        }
-        // Before anything is judged or dated by it.
-        self.look_at_clock();
-        let probe = self.may_probe(route, place, now);
-        let (queue, Some(lane)) = (self.queues.of(route), self.lanes.get(place)) else { return false };
-        if lane.waits_for_clock(now) {
-            // Another account may not need it.
-            return true;
-        }
-        let due = match self.recovering {
-            // The order of age is known when all have been read; what has just come in need not wait for that.
-            true => queue.take_fresh(now),
-            false => queue.take_due(now),
-        };
-        let Some(item) = due.or_else(|| probe.then(|| queue.take_probe()).flatten()) else { return false };
-        let job = lane.job();
-        self.take_in_hand(&item.entry);
-        let (spool, ways) = (Arc::clone(&self.spool), self.ways.clone());
-        self.start(async move { Step::Attempted(Box::new(deliver(job, spool, ways, item).await)) });
-        true
-    }
-
-    fn may_probe(&mut self, route: RouteId, place: usize, now: Instant) -> bool {
-        let time = self.lanes.at(place).and_then(Lane::next_probe);
-        time.is_some_and(|at| at <= now) && self.queues.of(route).has_probe()
-    }
-
-    /// When something happens by itself: a message becomes due, a pause ends, a connection has been idle too long, or a
-    /// summary is to be written.
-    fn next_wake(&self) -> Option<Instant> {
-        let now = Instant::now();
-        let mut times = vec![self.lanes.idle_until(), self.teller().reporter().next(), self.next_digest()];
-        for (route, queue) in self.queues.all().filter(|(_, queue)| !queue.is_empty()) {
-            let order = self.ways.routes.accounts(route);
-            times.extend(order.iter().filter_map(|place| self.lanes.at(*place)).map(|lane| lane.paused_until(now)));
-            if let Some(lane) = self.lanes.choose(order, now).and_then(|place| self.lanes.at(place)) {
-                times.push(queue.next_time());
-                times.push(lane.next_probe().filter(|_| queue.has_probe()));
-            }
-        }
-        times.into_iter().flatten().min()
     }
 
     fn stepped(&mut self, step: Step) {
@@ -383,23 +253,6 @@ impl Dispatch {
             }
             Step::Back(back) => self.put_back(back),
             Step::Told => {}
-        }
-    }
-
-    fn put_back(&mut self, back: Vec<(Item, Option<Instant>)>) {
-        let mut astray = Vec::new();
-        for (item, at) in back {
-            self.in_hand.remove(&item.entry.id);
-            if self.ways.routes.is_single() {
-                self.queues.put_back(Item { route: 0, routed: self.routed, ..item }, at);
-            } else if item.routed == self.routed {
-                self.queues.put_back(item, at);
-            } else {
-                astray.push(item);
-            }
-        }
-        if !astray.is_empty() {
-            self.find_routes(astray);
         }
     }
 

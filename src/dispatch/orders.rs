@@ -9,8 +9,8 @@ use super::lane::Lane;
 pub use super::lane::PauseFacts;
 use super::{Dispatch, Step};
 use crate::queue::journal::Note;
-use crate::queue::schedule::{Item, Schedule};
 use crate::queue::{Entry, MessageId, blocking};
+use crate::queue::{Item, Schedule};
 use crate::report::Event;
 use crate::system::clock;
 

@@ -8,8 +8,9 @@ use super::settle::Settle;
 use super::{Dispatch, Step, jitter};
 use crate::outbound::verdict::TroubleKind;
 use crate::outbound::{Outcome, Trouble, Verdict};
+use crate::queue::Item;
 use crate::queue::journal::Progress;
-use crate::queue::schedule::{Item, backoff};
+use crate::queue::schedule::backoff;
 
 impl Dispatch {
     /// Takes the connection back for the next message, and has what came of this one written down beside it.

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::routes::RouteId;
 use crate::queue::MessageId;
-use crate::queue::schedule::{Item, Schedule};
+use crate::queue::{Item, Schedule};
 
 /// A message with the time when it is tried next: none when it is due, or held.
 pub type Waiting = (Item, Option<Instant>);

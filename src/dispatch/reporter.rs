@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use crate::queue::schedule::Item;
+use crate::queue::Item;
 use crate::queue::{Entry, MessageId};
 use crate::report::{Kind, SummaryItem};
 

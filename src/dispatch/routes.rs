@@ -11,7 +11,7 @@ use crate::config::{Account, Pattern, Route, Settings, User};
 use crate::queue::journal::Progress;
 use crate::queue::{Meta, State};
 
-/// Number of a route: [`Item::route`](crate::queue::schedule::Item::route).
+/// Number of a route: [`Item::route`](crate::queue::Item::route).
 pub type RouteId = u16;
 
 /// All routes of the settings.

@@ -2,7 +2,7 @@
 //!
 //! [`record`] is the format of one message on disk, [`journal`] what is noted behind it, [`State`] what the notes add up
 //! to; [`spool`] the directories with their promises, [`Draft`] a message while it is being received, [`stored`] a
-//! message while it is being sent, [`schedule`] who is due when. Every change of the directories goes through one layer,
+//! message while it is being sent, [`Item`] while it waits, [`schedule`] who is due when. Every change of the directories goes through one layer,
 //! where tests record it, let it fail, and replay what a power cut may leave of it.
 
 mod checksum;
@@ -10,6 +10,7 @@ mod disk;
 mod draft;
 mod error;
 mod id;
+mod item;
 pub mod journal;
 mod ledger;
 mod marks;
@@ -27,6 +28,7 @@ pub(crate) use checksum::Checksum;
 pub use draft::Draft;
 pub use error::SpoolError;
 pub use id::{MessageId, NotAnId};
+pub use item::Item;
 pub use journal::Note;
 pub use ledger::Wear;
 pub use marks::{Marks, Over, Replaces};

@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use super::Item;
 use super::marks::Over;
 use super::record::Meta;
-use super::schedule::Item;
 use super::state::State;
 use crate::message::date;
 use crate::system::clock;

@@ -1,0 +1,74 @@
+//! What is sent next, and when something happens by itself.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::delivery::deliver;
+use super::lane::Lane;
+use super::routes::RouteId;
+use super::{Dispatch, Step};
+
+impl Dispatch {
+    /// Starts as many deliveries as the accounts may have at once. A paused account gets none, an account that has just
+    /// come back gets one, to see.
+    pub(super) fn start_deliveries(&mut self) {
+        let now = Instant::now();
+        let routes = Arc::clone(&self.ways.routes);
+        for route in 0..routes.len() {
+            let route = RouteId::try_from(route).unwrap_or(0);
+            while let Some(place) = self.lanes.choose(routes.accounts(route), now) {
+                if !self.start_delivery(route, place, now) {
+                    break;
+                }
+            }
+        }
+        self.lanes.all().for_each(|lane| lane.close_idle(now));
+    }
+
+    /// Gives the next message of a route to the account at `place`. False when there is none.
+    pub(super) fn start_delivery(&mut self, route: RouteId, place: usize, now: Instant) -> bool {
+        if !self.queues.of(route).has_due(now) && !self.may_probe(route, place, now) {
+            return false;
+        }
+        // Before anything is judged or dated by it.
+        self.look_at_clock();
+        let probe = self.may_probe(route, place, now);
+        let (queue, Some(lane)) = (self.queues.of(route), self.lanes.get(place)) else { return false };
+        if lane.waits_for_clock(now) {
+            // Another account may not need it.
+            return true;
+        }
+        let due = match self.recovering {
+            // The order of age is known when all have been read; what has just come in need not wait for that.
+            true => queue.take_fresh(now),
+            false => queue.take_due(now),
+        };
+        let Some(item) = due.or_else(|| probe.then(|| queue.take_probe()).flatten()) else { return false };
+        let job = lane.job();
+        self.take_in_hand(&item.entry);
+        let (spool, ways) = (Arc::clone(&self.spool), self.ways.clone());
+        self.start(async move { Step::Attempted(Box::new(deliver(job, spool, ways, item).await)) });
+        true
+    }
+
+    pub(super) fn may_probe(&mut self, route: RouteId, place: usize, now: Instant) -> bool {
+        let time = self.lanes.at(place).and_then(Lane::next_probe);
+        time.is_some_and(|at| at <= now) && self.queues.of(route).has_probe()
+    }
+
+    /// When something happens by itself: a message becomes due, a pause ends, a connection has been idle too long, or a
+    /// summary is to be written.
+    pub(super) fn next_wake(&self) -> Option<Instant> {
+        let now = Instant::now();
+        let mut times = vec![self.lanes.idle_until(), self.teller().reporter().next(), self.next_digest()];
+        for (route, queue) in self.queues.all().filter(|(_, queue)| !queue.is_empty()) {
+            let order = self.ways.routes.accounts(route);
+            times.extend(order.iter().filter_map(|place| self.lanes.at(*place)).map(|lane| lane.paused_until(now)));
+            if let Some(lane) = self.lanes.choose(order, now).and_then(|place| self.lanes.at(place)) {
+                times.push(queue.next_time());
+                times.push(lane.next_probe().filter(|_| queue.has_probe()));
+            }
+        }
+        times.into_iter().flatten().min()
+    }
+}
