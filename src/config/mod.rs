@@ -2,6 +2,7 @@
 //!
 //! [`uci`] turns bytes into sections, [`mod@load`] turns sections into [`Settings`], [`show()`] prints them.
 
+mod account;
 pub mod alias;
 pub mod device;
 pub mod firewall;
