@@ -117,7 +117,7 @@ pub async fn deliver(mut job: Job, spool: Arc<Spool>, ways: Ways, item: Item) ->
     {
         task::spawn(quit(open));
     }
-    let lane = Returned { generation: job.generation, connector: job.connector };
+    let lane = Returned { generation: job.generation, wakings: job.wakings, connector: job.connector };
     Attempted { item, outcome, known, connection, account: job.account.name.clone(), lane }
 }
 

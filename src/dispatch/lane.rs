@@ -42,6 +42,16 @@ pub struct PauseFacts {
     pub remedy: String,
 }
 
+/// What trouble is worth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Look {
+    /// Things are as it says.
+    Fresh,
+    /// The delivery that met it was under way when somebody said that things have changed. It does not know whether they
+    /// have, so the next look is at once.
+    Outdated,
+}
+
 /// What a delivery takes along.
 pub struct Job {
     /// The account.
@@ -54,12 +64,16 @@ pub struct Job {
     pub connection: Option<Connection>,
     /// Which settings it was started under.
     pub generation: u32,
+    /// How often everything had been woken by then.
+    pub wakings: u32,
 }
 
 /// What a delivery brings back.
 pub struct Returned {
     /// As in the job.
     pub generation: u32,
+    /// As in the job.
+    pub wakings: u32,
     /// TLS, for the next delivery.
     pub connector: Option<TlsConnector>,
 }
@@ -145,7 +159,7 @@ impl Lane {
         if clock::is_set() || !(judges || patient) {
             return false;
         }
-        self.pause(&check::clock_trouble(), now);
+        self.pause(&check::clock_trouble(), Look::Fresh, now);
         true
     }
 
@@ -172,8 +186,8 @@ impl Lane {
         self.pause.is_some()
     }
 
-    /// What the next delivery takes along. Call it only when there is room.
-    pub fn job(&mut self) -> Job {
+    /// What the next delivery takes along. Call it only when there is room. `wakings`: how often everything was woken.
+    pub fn job(&mut self, wakings: u32) -> Job {
         self.in_flight = self.in_flight.saturating_add(1);
         Job {
             account: Arc::clone(&self.account),
@@ -181,6 +195,7 @@ impl Lane {
             connector: self.connector.clone(),
             connection: self.idle.pop(),
             generation: self.generation,
+            wakings,
         }
     }
 
@@ -205,14 +220,17 @@ impl Lane {
     }
 
     /// Trouble: everything waits. The log hears of it when it is new, and then ever more seldom.
-    pub fn pause(&mut self, trouble: &Trouble, now: Instant) {
-        let (failures, known) = match &self.pause {
+    pub fn pause(&mut self, trouble: &Trouble, look: Look, now: Instant) {
+        let (before, known) = match &self.pause {
             // A delivery that was under way when another met the trouble tells nothing new.
             Some(pause) if pause.until > now => return,
-            Some(pause) => (pause.failures.saturating_add(1), pause.trouble.reason == trouble.reason),
-            None => (1, false),
+            Some(pause) => (pause.failures, pause.trouble.reason == trouble.reason),
+            None => (0, false),
         };
-        let wait = pause_time(trouble.kind, failures);
+        let (failures, wait) = match look {
+            Look::Fresh => (before.saturating_add(1), pause_time(trouble.kind, before.saturating_add(1))),
+            Look::Outdated => (before, Duration::ZERO),
+        };
         if !known || failures.is_power_of_two() {
             Event::Paused { account: self.name(), reason: trouble.reason.clone(), next: wait }.log();
         }
@@ -269,5 +287,27 @@ mod tests {
         assert_eq!(times(TroubleKind::Quota), [30, 60, 120, 240, 480, 900, 900]);
         assert_eq!(times(TroubleKind::Login), [60, 120, 240, 480, 900, 900, 900]);
         assert_eq!(times(TroubleKind::Sender), times(TroubleKind::Login));
+    }
+
+    #[test]
+    fn trouble_from_before_a_change_is_looked_at_again_at_once() {
+        let package =
+            "config listener 'l'\n\tlist address '::1'\nconfig account 'a'\n\toption host 'h'\n\toption from 'a@b.c'\n";
+        let settings = crate::config::parse(std::path::Path::new("t"), package.as_bytes()).unwrap().settings;
+        let (mut lane, now) = (Lane::new(&settings.accounts[0], "gw"), Instant::now());
+        let trouble = Trouble::new(TroubleKind::Login, String::from("no"));
+        lane.job(0);
+        lane.job(0);
+        lane.pause(&trouble, Look::Fresh, now);
+        assert_eq!(lane.paused_until(now), Some(now + Duration::from_secs(60)));
+        lane.retry_now(now);
+        // It began with the old password.
+        lane.pause(&trouble, Look::Outdated, now);
+        assert_eq!((lane.paused_until(now), lane.is_in_trouble()), (None, true));
+        lane.settled();
+        lane.settled();
+        assert!(lane.has_room(now));
+        lane.pause(&trouble, Look::Fresh, now);
+        assert_eq!(lane.paused_until(now), Some(now + Duration::from_secs(60)));
     }
 }

@@ -62,7 +62,7 @@ enum Step {
     Settled {
         /// Which message.
         id: MessageId,
-        /// How often everything had been woken when the attempt ended.
+        /// How often everything had been woken when the attempt began.
         wakings: u32,
         /// Under which settings it was sent, if it was: then its place in the lane is free now.
         generation: Option<u32>,
@@ -222,7 +222,7 @@ impl Dispatch {
                 self.in_hand.remove(&id);
                 match left {
                     None => {}
-                    // A message that was being written down when everything was woken is awake as well.
+                    // A message that was in hand when everything was woken is awake as well.
                     Some((item, Some(wait))) if wakings == self.wakings => {
                         self.put_back(vec![(item, Some(Instant::now() + wait))]);
                     }

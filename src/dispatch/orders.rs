@@ -200,7 +200,11 @@ impl Dispatch {
                 Which::One(id) => {
                     let now = Instant::now();
                     self.lanes.all().for_each(|lane| lane.retry_now(now));
-                    let Some((item, _)) = self.queues.take(id) else { return answer_retry(answer, 0, in_hand) };
+                    let Some((item, _)) = self.queues.take(id) else {
+                        // One that is in hand is tried once more when it comes back.
+                        self.wakings = self.wakings.wrapping_add(1);
+                        return answer_retry(answer, in_hand, 0);
+                    };
                     if item.rest.is_some() && !item.held {
                         let changed = Changed { count: 0, in_hand, failed: 0 };
                         return self.begin_change(vec![(item, None)], change, changed, answer);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::delivery::{Attempted, Known};
+use super::lane::Look;
 use super::settle::Settle;
 use super::{Dispatch, Step, jitter};
 use crate::outbound::verdict::TroubleKind;
@@ -16,14 +17,15 @@ impl Dispatch {
     /// Takes the connection back for the next message, and has what came of this one written down beside it.
     pub(super) fn attempted(&mut self, attempted: Attempted) {
         let Attempted { mut item, mut outcome, known, connection, account, lane: returned } = attempted;
-        let (now, generation) = (Instant::now(), returned.generation);
+        let (now, generation, wakings) = (Instant::now(), returned.generation, returned.wakings);
+        let look = if wakings == self.wakings { Look::Fresh } else { Look::Outdated };
         if let Some(known) = &known {
             blame(&mut item, &mut outcome, known);
         }
         if let Some(lane) = self.lanes.of(generation) {
             lane.returned(returned, connection, now);
             match &outcome.trouble {
-                Some(trouble) => lane.pause(trouble, now),
+                Some(trouble) => lane.pause(trouble, look, now),
                 None if outcome.tls.is_some() => self.judge_provider(generation, &mut item, &outcome, now),
                 None => {}
             }
@@ -36,7 +38,7 @@ impl Dispatch {
         };
         let (spool, routes) = (Arc::clone(&self.spool), Arc::clone(&self.ways.routes));
         let settle = Settle { spool, routes, teller: self.teller(), account, wait };
-        let (wakings, id) = (self.wakings, item.entry.id);
+        let id = item.entry.id;
         let settled = settle.settle(item, attempts, outcome, known);
         self.start(async move { Step::Settled { id, wakings, generation: Some(generation), left: settled.await } });
     }

@@ -33,6 +33,7 @@ impl Dispatch {
         // Before anything is judged or dated by it.
         self.look_at_clock();
         let probe = self.may_probe(route, place, now);
+        let wakings = self.wakings;
         let (queue, Some(lane)) = (self.queues.of(route), self.lanes.get(place)) else { return false };
         if lane.waits_for_clock(now) {
             // Another account may not need it.
@@ -44,7 +45,7 @@ impl Dispatch {
             false => queue.take_due(now),
         };
         let Some(item) = due.or_else(|| probe.then(|| queue.take_probe()).flatten()) else { return false };
-        let job = lane.job();
+        let job = lane.job(wakings);
         self.take_in_hand(&item.entry);
         let (spool, ways) = (Arc::clone(&self.spool), self.ways.clone());
         self.start(async move { Step::Attempted(Box::new(deliver(job, spool, ways, item).await)) });
