@@ -273,6 +273,25 @@ async fn addresses_come_and_go_and_sessions_stay() {
 }
 
 #[tokio::test]
+async fn an_ipv6_address_that_is_being_checked_is_bound() {
+    if !own_network() {
+        return;
+    }
+    if !ip("link add name lan0 type veth peer name lan1") {
+        return;
+    }
+    // The neighbours are asked for longer than the test takes.
+    fs::write("/proc/sys/net/ipv6/conf/lan0/dad_transmits", "60").unwrap();
+    assert!(ip("link set lan1 up") && ip("link set lan0 up") && ip("address add fd00:99::1/64 dev lan0"));
+    let provider = provider().await;
+    let lan = Section::new("listener", "net").list("interface", "lan0").option("port", 24);
+    let relay = builder(&provider).section(lan).start().await;
+    let shown = listening(&relay).await;
+    assert!(shown.contains(&"fd00:99::1:24".to_string()), "{shown:?}");
+    assert!(!relay.log().iter().any(|line| line.contains("can't listen")), "{:?}", relay.log());
+}
+
+#[tokio::test]
 async fn the_hook_is_root_and_nothing_is_left_after_a_kill() {
     if !own_network() {
         return;

@@ -6,9 +6,12 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsRawFd;
 use std::sync::{Mutex, PoisonError};
 
-use nix::sys::socket::sockopt::{Ipv6V6Only, ReuseAddr};
+use nix::errno::Errno;
+use nix::sys::socket::sockopt::{IpFreebind, Ipv6V6Only, ReuseAddr};
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen, setsockopt, socket};
 use nix::unistd::geteuid;
+
+use crate::system::interfaces;
 
 /// Opens a listening socket. It does not block, as the runtime needs it.
 ///
@@ -23,11 +26,25 @@ pub fn open(address: SocketAddr) -> io::Result<TcpListener> {
         // `::` means IPv6 only, so that it can stand beside `0.0.0.0`.
         setsockopt(&socket, Ipv6V6Only, &true)?;
     }
-    bind(socket.as_raw_fd(), &SockaddrStorage::from(address))?;
+    let place = SockaddrStorage::from(address);
+    bind(socket.as_raw_fd(), &place).or_else(|error| {
+        // An IPv6 address is there for a second or two before it can be bound, until no neighbour has claimed it (RFC 4862
+        // section 5.4). Just then we are called, and later we may no longer be root.
+        if error != Errno::EADDRNOTAVAIL || !is_tentative(address) {
+            return Err(error);
+        }
+        setsockopt(&socket, IpFreebind, &true)?;
+        bind(socket.as_raw_fd(), &place)
+    })?;
     // As many connections as the kernel will keep for us (net.core.somaxconn): a whole site's devices may report the same
     // power cut at once. No number: nix takes none beyond musl's SOMAXCONN, which is 128.
     listen(&socket, Backlog::MAXALLOWABLE)?;
     Ok(TcpListener::from(socket))
+}
+
+/// Whether this host has the address, or is about to.
+fn is_tentative(address: SocketAddr) -> bool {
+    address.is_ipv6() && interfaces::addresses().is_ok_and(|all| all.iter().any(|own| own.ip == address.ip()))
 }
 
 /// Why nothing listens there, and what to do about it.
