@@ -245,7 +245,7 @@ pub fn devices(devices: &Value) -> String {
         let refused = device.get("allowed").is_some_and(|allowed| allowed == false);
         let _ = writeln!(
             out,
-            "{} ({}){}  accepted {}, delivered {}, failed {}, refused {}  last seen {}  {}: {}",
+            "{} ({}){}  accepted {}, delivered {}, failed {}, refused {}{}  last seen {}  {}: {}",
             text(device, "client"),
             name.unwrap_or_default(),
             if refused { "  may not send" } else { "" },
@@ -253,6 +253,7 @@ pub fn devices(devices: &Value) -> String {
             number(device, "delivered"),
             number(device, "failed"),
             number(device, "refused"),
+            over_rate(device.get("rate").unwrap_or(&Value::Null)),
             when(device, "last_seen"),
             text(last, "outcome"),
             text(last, "text")
@@ -261,9 +262,38 @@ pub fn devices(devices: &Value) -> String {
     if out.is_empty() { "No device has connected yet\n".into() } else { out }
 }
 
+/// What became of mail beyond the rate of a device; empty when all was within, or there is no rate.
+fn over_rate(rate: &Value) -> String {
+    let told = [("digested", "in digests"), ("deferred", "delayed"), ("rejected", "rejected")];
+    let counts: Vec<String> = told
+        .iter()
+        .map(|(name, words)| (number(rate, name), words))
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, words)| format!("{count} {words}"))
+        .collect();
+    if counts.is_empty() {
+        String::new()
+    } else {
+        format!("  more than {}: {}", text(rate, "limit"), counts.join(", "))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_device_that_sends_too_much_is_told_of() {
+        let device = serde_json::json!({ "devices": [{
+            "client": "10.0.0.7", "helo": "plc", "accepted": 5, "last_seen": 0, "last_verdict": { "outcome": "delivered" },
+            "rate": { "limit": "2/h", "digested": 3, "deferred": 0, "rejected": 1 },
+        }] });
+        let said = devices(&device);
+        assert!(said.contains("refused 0  more than 2/h: 3 in digests, 1 rejected  last seen"), "{said}");
+        let quiet =
+            serde_json::json!({ "devices": [{ "client": "10.0.0.7", "rate": { "limit": "2/h", "digested": 0 } }] });
+        assert!(!devices(&quiet).contains("more than"));
+    }
 
     #[test]
     fn times_are_short() {
