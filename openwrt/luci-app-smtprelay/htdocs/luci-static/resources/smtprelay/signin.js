@@ -32,14 +32,14 @@ return baseclass.extend({
 			? [
 				E('p', [ _('Open this page, sign in, and type in the code:') ]),
 				E('p', [ widgets.link(login.url, login.url) ]),
-				E('p', [ E('strong', { 'style': 'font-size:150%;letter-spacing:.1em' }, [ text.plain(login.code, 40) ]) ]),
+				E('p', [ E('strong', { 'id': 'smtprelay-code', 'style': 'font-size:150%;letter-spacing:.1em' }, [ text.plain(login.code, 40) ]) ]),
 				state
 			]
 			: [
 				E('p', [ widgets.link(login.url, _('Open the page of the provider and sign in.')) ]),
 				E('p', [ _('In the end the browser shows a page that it can\'t open. That is right: copy its whole address from the address bar to here.') ]),
 				E('p', [ E('input', {
-					'type': 'text', 'class': 'cbi-input-text', 'style': 'width:100%', 'placeholder': 'http://127.0.0.1:47110/?…',
+					'type': 'text', 'class': 'cbi-input-text', 'id': 'smtprelay-copied', 'style': 'width:100%', 'placeholder': 'http://127.0.0.1:47110/?…',
 					'change': (/** @type {Event} */ ev) => { copied = /** @type {HTMLInputElement} */ (ev.target).value.trim(); }
 				}) ]),
 				state

@@ -70,7 +70,7 @@ return view.extend({
 			widgets.section(_('Accounts'), [
 				places.accounts,
 				(writable && !missing) ? E('div', { 'class': 'right' }, [
-					E('button', { 'class': 'btn cbi-button cbi-button-add', 'click': ui.createHandlerFn(this, () => api.providers().then((all) => this.showWizard(places.wizard, all))) }, [ _('Add an account') ])
+					E('button', { 'class': 'btn cbi-button cbi-button-add', 'id': 'smtprelay-add', 'click': ui.createHandlerFn(this, () => api.providers().then((all) => this.showWizard(places.wizard, all))) }, [ _('Add an account') ])
 				]) : ''
 			]),
 			widgets.section(_('Queue'), [ places.queue ]),
@@ -137,7 +137,7 @@ return view.extend({
 
 			if (writable && account.auth == 'xoauth2') {
 				words.push(E('button', {
-					'class': 'btn cbi-button', 'click': ui.createHandlerFn(signin, 'open', account.name)
+					'class': 'btn cbi-button', 'data-sign-in': account.name, 'click': ui.createHandlerFn(signin, 'open', account.name)
 				}, [ (account.secret == 'set') ? _('Sign in again') : _('Sign in') ]));
 			}
 

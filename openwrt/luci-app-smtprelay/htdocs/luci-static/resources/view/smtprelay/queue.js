@@ -145,19 +145,19 @@ return view.extend({
 	 * @returns {HTMLElement[]} buttons
 	 */
 	actions(message) {
-		const button = (/** @type {string} */ style, /** @type {string} */ title, /** @type {() => unknown} */ action) =>
-			E('button', { 'class': `btn cbi-button ${style}`, 'click': ui.createHandlerFn(this, action) }, [ title ]);
-		const buttons = message.error ? [] : [ button('cbi-button-neutral', _('Show'), () => this.open(message.id)) ];
+		const button = (/** @type {string} */ what, /** @type {string} */ style, /** @type {string} */ title, /** @type {() => unknown} */ action) =>
+			E('button', { 'class': `btn cbi-button ${style}`, 'data-change': what, 'data-message': message.id, 'click': ui.createHandlerFn(this, action) }, [ title ]);
+		const buttons = message.error ? [] : [ button('show', 'cbi-button-neutral', _('Show'), () => this.open(message.id)) ];
 
 		if (!this.writable)
 			return buttons;
 
 		if (message.held)
-			buttons.push(button('cbi-button-apply', _('Release'), () => this.change('release', message.id)));
+			buttons.push(button('release', 'cbi-button-apply', _('Release'), () => this.change('release', message.id)));
 		else
-			buttons.push(button('cbi-button-apply', _('Retry'), () => this.change('retry', message.id)), button('cbi-button-neutral', _('Hold'), () => this.change('hold', message.id)));
+			buttons.push(button('retry', 'cbi-button-apply', _('Retry'), () => this.change('retry', message.id)), button('hold', 'cbi-button-neutral', _('Hold'), () => this.change('hold', message.id)));
 
-		buttons.push(button('cbi-button-remove', _('Delete'), () => this.askToDelete(message)));
+		buttons.push(button('delete', 'cbi-button-remove', _('Delete'), () => this.askToDelete(message)));
 
 		return buttons;
 	},
@@ -192,7 +192,8 @@ return view.extend({
 
 		if (this.writable && total > 0) {
 			buttons.push(E('button', {
-				'class': 'btn cbi-button cbi-button-apply', 'click': ui.createHandlerFn(this, () => this.change('retry', 'all'))
+				'class': 'btn cbi-button cbi-button-apply', 'data-change': 'retry', 'data-message': 'all',
+				'click': ui.createHandlerFn(this, () => this.change('retry', 'all'))
 			}, [ _('Retry all') ]));
 		}
 
