@@ -12,7 +12,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::config::{self, Relay, Settings};
+use crate::config::{self, Account, Relay, Settings};
 use crate::control::ubus::procd;
 use crate::inbound::listener::Shown;
 use crate::inbound::sockets::Sockets;
@@ -119,9 +119,13 @@ impl Desk {
         answered.await.map_err(|_| ending(()))?
     }
 
-    /// `settings` of `status`.
-    pub fn settings(&self) -> Value {
+    /// `settings` of `status`, for the settings in use: a password that was missing may have been stored since.
+    pub fn settings(&self, now: &Settings) -> Value {
         let Standing { file, loaded, error, warnings } = &*self.standing.borrow();
+        let stored = now.accounts.iter().filter(|account| !account.misses_password());
+        let done: Vec<String> = stored.map(Account::password_warning).collect();
+        let warnings: Vec<&String> =
+            warnings.iter().filter(|warning| !done.iter().any(|text| warning.ends_with(text))).collect();
         json!({ "file": file.display().to_string(), "loaded": loaded, "error": error, "warnings": warnings })
     }
 

@@ -45,6 +45,20 @@ async fn what_holds_from_the_next_start_on_is_told() {
 }
 
 #[tokio::test]
+async fn that_a_password_is_missing_is_told_until_one_is_stored() {
+    let text = format!("{GOOD}\toption username 'me'\n");
+    let (keeper, current) = keeper(Path::new("/x"));
+    keeper.take(offer(&text)).await.unwrap();
+    let (orders, _) = mpsc::channel(1);
+    let desk = Desk { orders, standing: keeper.standing(), listeners: watch::Sender::new(Vec::new()).subscribe() };
+    let told = |settings: &Settings| desk.settings(settings)["warnings"].as_array().unwrap().len();
+    let mut settings = Settings::clone(&current.borrow());
+    assert_eq!(told(&settings), 1, "{}", desk.settings(&settings));
+    settings.accounts[0] = settings.accounts[0].with_password(&crate::config::Secret::new("p".into()));
+    assert_eq!(told(&settings), 0, "{}", desk.settings(&settings));
+}
+
+#[tokio::test]
 async fn the_file_is_read_again_where_that_is_possible() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("smtprelay");

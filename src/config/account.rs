@@ -104,11 +104,7 @@ fn fits_together(account: &Account, told: bool, read: &mut Reader) {
         }
     } else if account.misses_password() && !told {
         // Not an error: its mail is taken and waits, as with a password that is wrong.
-        let text = format!(
-            "account '{0}' has no password, its mail waits: smtprelay password {0} stores one, or set option password",
-            account.name
-        );
-        read.warn("username", text);
+        read.warn("username", account.password_warning());
     }
     if account.username.is_none() && !account.password.is_empty() {
         match account.password_written {

@@ -303,6 +303,14 @@ impl Account {
         self.oauth.is_none() && self.password.is_empty() && named
     }
 
+    /// What is said of an account whose password is missing when the settings are read.
+    pub fn password_warning(&self) -> String {
+        format!(
+            "account '{0}' has no password, its mail waits: smtprelay password {0} stores one, or set option password",
+            self.name
+        )
+    }
+
     /// Whether the login name is the same as the password.
     fn is_named_by_token(&self) -> bool {
         let same = || self.username.as_deref().is_none_or(|name| name == self.password.expose());

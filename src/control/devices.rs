@@ -58,9 +58,9 @@ fn describe(
 
 /// The networks that may send through any listener, as they are now.
 fn networks(settings: &Settings) -> Vec<IpNet> {
-    // The kernel is asked only where the answer counts.
+    // The kernel is asked only where the answer counts; by the names of the settings, as the listeners do.
     let host: Vec<Address> = match settings.listeners.iter().any(|listener| listener.allow.is_empty()) {
-        true => interfaces::addresses().unwrap_or_default(),
+        true => interfaces::named(),
         false => Vec::new(),
     };
     settings.listeners.iter().flat_map(|listener| allowed(listener, &host)).collect()
@@ -73,6 +73,7 @@ mod tests {
     use super::*;
     use crate::config::{load, uci};
     use crate::system::leases::Sources;
+    use crate::system::networks::{self, Network};
 
     #[tokio::test]
     async fn each_device_gets_its_name_and_place() {
@@ -94,5 +95,22 @@ mod tests {
         assert_eq!(facts(&found[2]), [json!(""), json!(""), json!(""), json!(false)]);
         assert_eq!(facts(&found[3]), [json!(""), json!(""), json!(""), json!(true)]);
         assert_eq!(found[0]["helo"], json!("x"));
+    }
+
+    #[tokio::test]
+    async fn an_empty_list_means_the_networks_of_the_listener() {
+        // For the whole process, so under a name that no other test has.
+        networks::learned(vec![Network {
+            name: "plant-floor".into(),
+            device: String::new(),
+            up: true,
+            addresses: vec!["10.201.0.1/24".parse().unwrap()],
+        }]);
+        let settings = "config listener 'lan'\n list interface 'plant-floor'\n";
+        let settings = Arc::new(load::settings(&uci::parse(settings.as_bytes()).unwrap()).0);
+        let leases = Leases::new(Sources { neighbours: "/nonexistent".into(), leases: Vec::new() });
+        let known = ["10.201.0.9", "10.202.0.9"].map(|client| json!({ "client": client })).to_vec();
+        let found = named(known, settings, &leases).await;
+        assert_eq!((&found[0]["allowed"], &found[1]["allowed"]), (&json!(true), &json!(false)));
     }
 }

@@ -32,7 +32,7 @@ impl Api {
             "running": self.started.elapsed().as_secs(),
             "health": sentence,
             "state": state,
-            "settings": self.reload().settings(),
+            "settings": self.reload().settings(&settings),
             "listeners": self.reload().listeners(),
             "clock": { "set": clock::is_set(), "now": clock::now() },
             "accounts": accounts,

@@ -44,7 +44,11 @@ logic() {
 case "${1:-all}" in
 lint) lint ;;
 test) logic ;;
-all) lint && logic ;;
+all)
+	# Not with &&: that would have lint go on after an error.
+	lint
+	logic
+	;;
 *)
 	echo 'usage: tests/luci/run.sh [lint|test]' >&2
 	exit 2

@@ -46,6 +46,7 @@ test('a new password goes to the service, not into the file', async () => {
 	assert.deepEqual(there.calls.find(({ method }) => method == 'set_password').args, { account: 'gmail', password: 'new-secret' });
 	assert.ok(order.indexOf('commit') < order.indexOf('set_password'));
 	assert.ok(!JSON.stringify(there.state).includes('new-secret'));
+	assert.ok(!JSON.stringify(there.state.committed).includes('plain-secret'), 'one in the settings would go before it');
 	assert.equal(there.forms[0].saved, 1);
 	assert.match(there.notifications.at(-1).text, /saved and applied/);
 
@@ -76,10 +77,21 @@ test('what the daemon says is shown', async () => {
 	await refused.page.handleSaveApply();
 	assert.match(refused.there.notifications.at(-1).text, /goes on with the former ones: .*:7: <b>port/);
 
-	const warned = await opened({ 'smtprelay reload': () => ({ warnings: [ 'verify \'0\': anybody can read' ] }) });
+	const settings = { file: '/etc/config/smtprelay', loaded: sample.NOW, error: null, warnings: [ 'verify \'0\': anybody can read' ] };
+	const warned = await opened({ 'smtprelay reload': () => ({ warnings: [ 'account \'gmail\' has no password' ] }), 'smtprelay status': () => sample.status({ settings }) });
 
 	await warned.page.handleSaveApply();
+	assert.ok(!warned.there.notifications.some(({ text }) => /has no password/.test(text)), 'what was true before the passwords were stored is told');
 	assert.ok(warned.there.notifications.some(({ text, classes }) => /anybody can read/.test(text) && classes.includes('warning')));
+});
+
+test('a value that the form refuses is named, and nothing is saved', async () => {
+	const { there, page } = await opened();
+
+	there.forms[0].save = () => Promise.reject(new TypeError('Option "Try for" contains an invalid input value.'));
+	await page.handleSaveApply();
+	assert.match(there.notifications.at(-1).text, /Nothing was saved: Option "Try for"/);
+	assert.ok(!there.calls.some(({ method }) => method == 'commit'));
 });
 
 test('a file without a section relay gets one', async () => {

@@ -25,6 +25,7 @@ import path from 'node:path';
 import { execFileSync } from 'node:child_process';
 import { createRequire } from 'node:module';
 import { change, lookAround, lookOnly, setUp, testMail } from './luci/pages.mjs';
+import { CLIENT } from './luci/internet.mjs';
 import { Router } from './luci/router.mjs';
 import { SIZES, Visitor } from './luci/visitor.mjs';
 import { Walk, callDirectly } from './luci/walk.mjs';
@@ -76,7 +77,15 @@ async function visit(walk) {
 	else if (env.LUCI_SETUP_ADDRESS)
 		await setUp(admin, { address: env.LUCI_SETUP_ADDRESS, password: env.LUCI_SETUP_PASSWORD, provider: env.LUCI_SETUP_PROVIDER, host: env.LUCI_SETUP_HOST, port: env.LUCI_SETUP_PORT });
 
-	await walk?.work();
+	if (walk) {
+		const { warnings } = (await walk.router.call('status')).settings;
+
+		if (warnings.length)
+			site.fail(`the gateway warns of what the wizard has set: ${warnings}`);
+
+		await walk.work();
+	}
+
 	await lookAround(admin);
 
 	if (env.LUCI_CHANGE) {
@@ -96,8 +105,10 @@ async function visit(walk) {
 		await lookAround(visitors.at(-1));
 	}
 
+	let viewer = null;
+
 	if (env.LUCI_READONLY_USER) {
-		const viewer = await Visitor.login(site, env.LUCI_READONLY_USER, env.LUCI_READONLY_PASSWORD ?? '');
+		viewer = await Visitor.login(site, env.LUCI_READONLY_USER, env.LUCI_READONLY_PASSWORD ?? '');
 
 		visitors.push(viewer);
 		await lookOnly(viewer);
@@ -122,7 +133,10 @@ async function visit(walk) {
 	}
 
 	for (const visitor of visitors) {
-		(await visitor.leaks(secrets)).forEach((leak) => site.fail(leak));
+		// The form of the settings gets all that stands in them, like any form of LuCI; passwords and tokens stand elsewhere.
+		const known = visitor == viewer ? [] : [ CLIENT.secret ];
+
+		(await visitor.leaks(secrets.filter((secret) => !known.includes(secret)))).forEach((leak) => site.fail(leak));
 		console.log(`${visitor.name}: ${visitor.answers.length} answers with ${visitor.answers.reduce((sum, [ , , body ]) => sum + body.length, 0)} bytes, hunted for ${secrets.length} secrets`);
 	}
 }

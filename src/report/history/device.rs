@@ -45,17 +45,15 @@ impl Device {
     }
 
     fn json(&self) -> Value {
+        // Who was refused at once has none.
+        let last_mail = (!self.id.is_empty())
+            .then(|| json!({ "id": &*self.id, "from": &*self.from, "to": &*self.to, "time": self.mail_at }));
         self.counts.add_to(json!({
             "client": &*self.client,
             "helo": &*self.helo,
             "first_seen": self.first_seen,
             "last_seen": self.last_seen,
-            "last_mail": {
-                "id": &*self.id,
-                "from": &*self.from,
-                "to": &*self.to,
-                "time": self.mail_at,
-            },
+            "last_mail": last_mail,
             "last_verdict": {
                 "outcome": self.state.name(),
                 "text": &*self.text,

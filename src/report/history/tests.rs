@@ -162,6 +162,7 @@ fn what_repeats_is_counted_and_pushes_nothing_out() {
     let mut history = History::default();
     history.take(NOW, &delivered("ID", "10.0.0.7", "250 ok"));
     (0..1000).for_each(|n| history.take(NOW + n, &refused("10.0.0.8")));
+    assert_eq!(history.devices()[0]["last_mail"], Value::Null);
     history.take(NOW, &refused("10.0.0.9"));
     let entries = history.entries(0, 10);
     assert_eq!(entries["total"], 3);

@@ -174,7 +174,7 @@ export class Internet {
 		if (this.unknown.has(address))
 			return '550 5.1.1 The email account that you tried to reach does not exist';
 		if (this.later.has(address))
-			return '451 4.3.0 Mail server temporarily rejected message, try again later';
+			return '450 4.2.1 The user you are trying to contact is receiving mail too quickly';
 
 		mail.to.push(address);
 
@@ -186,7 +186,7 @@ export class Internet {
 		if (mechanism == 'PLAIN')
 			return answer == `\0${this.user}\0${this.password}`;
 
-		return this.#tokens.has(answer.match(/auth=Bearer ([^\x01]*)/)?.[1]); // eslint-disable-line no-control-regex
+		return this.#tokens.has(answer.match(/auth=Bearer ([^\x01]*)/)?.[1]);
 	}
 
 	/** Tokens (RFC 6749 section 5.1). */

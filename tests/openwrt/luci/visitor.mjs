@@ -140,7 +140,7 @@ export class Visitor {
 	/** Waits until the text of something holds these words. */
 	async sees(selector, words) {
 		await this.page.waitForFunction((where, what) => document.querySelector(where)?.textContent.includes(what), {}, selector, words)
-			.catch(() => { throw new Error(`${this.at()}: '${words}' never came; ${selector} is: ${this.page.$eval(selector, (node) => node.textContent).catch(() => 'missing')}`); });
+			.catch(async () => { throw new Error(`${this.at()}: '${words}' never came; ${selector} is: ${await this.text(selector).catch(() => 'missing')}`); });
 	}
 
 	/** Waits until no window lies above the page. */

@@ -87,6 +87,12 @@ export class Walk {
 		await router.device(printer, { from: 'printer@plant.local', to: 'not an address', subject: 'x', helo: 'printer' });
 		await this.arrived('Scan 0001');
 		await until('four messages were put off', async () => (await router.call('queue', { limit: 200 })).messages.filter((message) => message.attempts > 0).length >= 4);
+
+		const denied = (await router.call('devices')).devices.filter((device) => !device.allowed).map((device) => device.client);
+
+		if (denied.join() != STRANGER)
+			throw new Error(`the gateway says that these may not send: ${denied}`);
+
 		await until('a message failed', async () => (await router.call('status')).today.failed > 0);
 	}
 
@@ -131,7 +137,7 @@ export class Walk {
 
 		await visitor.press(button('show', later));
 		await visitor.sees('#modal_overlay .modal', 'Subject: For later@example.com');
-		await visitor.sees('#modal_overlay .modal', '451 4.3.0 Mail server temporarily rejected');
+		await visitor.sees('#modal_overlay .modal', '450 4.2.1 The user you are trying to contact');
 		await visitor.press('#modal_overlay .right button');
 		await visitor.closed();
 
@@ -204,8 +210,7 @@ export class Walk {
 		visitor.where = 'a value that the page refuses';
 		await visitor.fill('input[id$=".main.retry_for"], input[name$=".main.retry_for"]', 'for ever');
 		await visitor.press('.cbi-page-actions .cbi-button-apply');
-		await page.waitForSelector('.cbi-input-invalid');
-		await page.waitForFunction(() => document.querySelector('.modal, .alert-message'));
+		await visitor.sees('.alert-message', 'Expecting a number with s, m, h, d or w');
 		await visitor.look('settings-refused-by-page');
 
 		if ((await router.sh('uci get smtprelay.main.retry_for')).trim() != '5d')

@@ -155,11 +155,17 @@ return baseclass.extend({
 	/**
 	 * The word for what came of a message.
 	 *
-	 * @param {string} outcome delivered, failed, refused, rejected
+	 * @param {string} outcome accepted, deferred, delivered, failed, refused, rejected, aborted
 	 * @returns {string} the word
 	 */
 	outcome(outcome) {
 		switch (outcome) {
+		case 'accepted':
+			return _('accepted');
+		case 'deferred':
+			return _('put off');
+		case 'aborted':
+			return _('broken off');
 		case 'delivered':
 			return _('delivered');
 		case 'failed':

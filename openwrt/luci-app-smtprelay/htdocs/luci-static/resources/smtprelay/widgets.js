@@ -83,7 +83,8 @@ return baseclass.extend({
 			'class': 'smtprelay-badge',
 			'data-level': badge.level,
 			'title': badge.title || null,
-			'style': `display:inline-block;border:1px solid ${COLOURS[badge.level]};color:${COLOURS[badge.level]};border-radius:3px;padding:0 .4em;margin:0 .3em .2em 0`
+			// Yellow can't be read on white.
+			'style': `display:inline-block;border:1px solid ${COLOURS[badge.level]};color:${(badge.level == 'warning') ? 'inherit' : COLOURS[badge.level]};border-radius:3px;padding:0 .4em;margin:0 .3em .2em 0`
 		}, [ badge.label ]);
 	},
 
@@ -106,12 +107,13 @@ return baseclass.extend({
 	 * @param {string[]} titles of the columns
 	 * @param {(Node | string)[][][]} rows cells of each row, each a list of text and elements
 	 * @param {string} empty what is shown without rows
+	 * @param {number[]} [widths] what each column needs at least, in em
 	 * @returns {HTMLElement} the table
 	 */
-	table(titles, rows, empty) {
+	table(titles, rows, empty, widths) {
 		const head = E('tr', { 'class': 'tr table-titles' }, titles.map((title) => E('th', { 'class': 'th' }, [ title ])));
 		const cells = (/** @type {(Node | string)[][]} */ row) => row.map((cell, i) =>
-			E('td', { 'class': 'td', 'data-title': titles[i] || null, 'style': 'overflow-wrap:anywhere;min-width:8em' }, cell));
+			E('td', { 'class': 'td', 'data-title': titles[i] || null, 'style': `overflow-wrap:anywhere;min-width:min(${widths ? widths[i] : 8}em, 40vw)` }, cell));
 		const body = rows.map((row) => E('tr', { 'class': 'tr' }, cells(row)));
 
 		if (!rows.length)

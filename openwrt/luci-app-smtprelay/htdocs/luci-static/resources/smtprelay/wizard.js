@@ -90,10 +90,11 @@ return baseclass.extend({
 	 * The wizard.
 	 *
 	 * @param {Smtprelay.Provider[]} providers all presets
-	 * @param {() => void} finished called when a test mail has arrived and the owner goes on
+	 * @param {() => Promise<void>} arrived called when a test mail has arrived
+	 * @param {() => void} finished called when the owner goes on, then
 	 * @returns {HTMLElement} its part of the page
 	 */
-	render(providers, finished) {
+	render(providers, arrived, finished) {
 		const chosen = select('provider', [ [ BY_ADDRESS, _('recognised by the address') ] ]
 			.concat(presets.sorted(providers).map((provider) => [ provider.id, presets.title(provider) ]))
 			.concat([ [ OTHER, _('another mail server') ] ]));
@@ -164,7 +165,8 @@ return baseclass.extend({
 			signInTitle.textContent = (presets.issuer(preset) == 'google') ? _('with Google in the browser, in place of an app password') : _('with Microsoft in the browser, in place of a password');
 			addressLine.firstElementChild?.replaceChildren(needs.sender && !isUndecided() ? _('Sender address') : _('Mail address'));
 			passwordLine.firstElementChild?.replaceChildren(presets.passwordTitle(preset));
-			widgets.replace(hint, this.hint(preset));
+			// Who signs in needs nothing of what is said about passwords.
+			widgets.replace(hint, signsIn() ? [] : this.hint(preset));
 			show(hintLine, hint.firstChild != null);
 		};
 
@@ -193,6 +195,7 @@ return baseclass.extend({
 				name = this.store(name, provider(), given);
 				await this.run(name, given, progress, finished);
 				fields.password.value = '';
+				await arrived();
 			}
 			catch (error) {
 				const message = /** @type {Error} */ (error).message;

@@ -56,12 +56,14 @@ return view.extend({
 			widgets.replace(places.devices, [ this.devices(seen, writable) ]);
 		};
 
+		const refresh = () => Promise.all([ api.status(), L.resolveDefault(api.devices(), []) ]).then(([ now, seen ]) => show(now, seen));
+
 		show(status, devices);
 
 		if (providers)
-			this.showWizard(places.wizard, providers);
+			this.showWizard(places.wizard, providers, refresh);
 
-		poll.add(() => Promise.all([ api.status(), L.resolveDefault(api.devices(), []) ]).then(([ now, seen ]) => show(now, seen)), EVERY);
+		poll.add(refresh, EVERY);
 
 		return E('div', { 'class': 'cbi-map' }, [
 			E('h2', [ _('SMTP relay') ]),
@@ -70,7 +72,7 @@ return view.extend({
 			widgets.section(_('Accounts'), [
 				places.accounts,
 				(writable && !missing) ? E('div', { 'class': 'right' }, [
-					E('button', { 'class': 'btn cbi-button cbi-button-add', 'id': 'smtprelay-add', 'click': ui.createHandlerFn(this, () => api.providers().then((all) => this.showWizard(places.wizard, all))) }, [ _('Add an account') ])
+					E('button', { 'class': 'btn cbi-button cbi-button-add', 'id': 'smtprelay-add', 'click': ui.createHandlerFn(this, () => api.providers().then((all) => this.showWizard(places.wizard, all, refresh))) }, [ _('Add an account') ])
 				]) : ''
 			]),
 			widgets.section(_('Queue'), [ places.queue ]),
@@ -84,9 +86,10 @@ return view.extend({
 	 *
 	 * @param {HTMLElement} place where
 	 * @param {Smtprelay.Provider[]} providers all presets
+	 * @param {() => Promise<void>} refresh brings the rest of the page up to date
 	 */
-	showWizard(place, providers) {
-		place.replaceChildren(wizard.render(providers, () => window.location.reload()));
+	showWizard(place, providers, refresh) {
+		place.replaceChildren(wizard.render(providers, refresh, () => window.location.reload()));
 	},
 
 	/**
@@ -187,6 +190,7 @@ return view.extend({
 			const last = device.last_mail;
 			const verdict = device.last_verdict;
 			const refused = allow.isRefused(device);
+			const name = this.deviceName(device);
 			/** @type {(Node | string)[]} */
 			const state = [];
 
@@ -207,7 +211,7 @@ return view.extend({
 			}
 
 			return [
-				[ E('strong', [ this.deviceName(device) ]), E('div', [ text.plain(`${device.client}${device.mac ? ` ${device.mac}` : ''}`) ]) ],
+				[ E('strong', [ name ]), E('div', [ text.plain([ device.client, device.mac ].filter((word) => word && word != name).join(' ')) ]) ],
 				last ? [ E('div', [ `${text.time(last.time)} ${_('to %s').format(text.plain(last.to, 80))}` ]) ] : [ '\u2013' ],
 				[ _('%d accepted, %d delivered, %d failed, %d refused').format(device.accepted, device.delivered, device.failed, device.refused) ],
 				state

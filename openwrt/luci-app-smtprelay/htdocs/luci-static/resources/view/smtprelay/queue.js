@@ -78,7 +78,7 @@ return view.extend({
 		if (!this.list || !this.buttons)
 			return;
 
-		widgets.replace(this.list, [ widgets.table([ _('Arrived'), _('From, to'), _('Why it waits'), '' ], rows, page ? _('Nothing waits.') : _('The service does not run.')) ]);
+		widgets.replace(this.list, [ widgets.table([ _('Arrived'), _('From, to'), _('Why it waits'), '' ], rows, page ? _('Nothing waits.') : _('The service does not run.'), [ 8, 14, 8, 8 ]) ]);
 		widgets.replace(this.buttons, this.pageButtons(page));
 	},
 

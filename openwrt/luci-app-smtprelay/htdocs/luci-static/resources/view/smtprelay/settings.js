@@ -173,10 +173,14 @@ return view.extend({
 			return;
 
 		o.write = (/** @type {string} */ section_id, /** @type {string} */ value) => {
-			if (this.running)
-				this.passwords[section_id] = value;
-			else
-				uci.set('smtprelay', section_id, 'password', value);
+			if (!this.running)
+				return uci.set('smtprelay', section_id, 'password', value);
+
+			this.passwords[section_id] = value;
+
+			// One in the settings would go before the one that is stored.
+			if (uci.sections('smtprelay').some((section) => section['.name'] == section_id && section.password != null))
+				uci.set('smtprelay', section_id, 'password', null);
 		};
 	},
 
@@ -216,7 +220,12 @@ return view.extend({
 		if (!this.map)
 			return;
 
-		await this.map.save(null, true);
+		try {
+			await this.map.save(null, true);
+		}
+		catch (error) {
+			return void ui.addNotification(null, E('p', [ _('Nothing was saved: %s').format(text.plain(/** @type {Error} */ (error).message, 400)) ]), 'error');
+		}
 
 		ui.showModal(null, [ E('p', { 'class': 'spinning' }, [ _('Applying the settings …') ]) ]);
 
@@ -233,6 +242,8 @@ return view.extend({
 				warnings = (await api.reload()).warnings || [];
 
 			problems = await this.storePasswords();
+			// A password that was missing is there now.
+			warnings = (await api.status())?.settings?.warnings ?? warnings;
 		}
 		catch (error) {
 			problems.push(_('The settings were saved, but the service refused them and goes on with the former ones: %s').format(text.plain(/** @type {Error} */ (error).message, 400)));
