@@ -86,7 +86,7 @@ export class Visitor {
 		await this.page.waitForFunction(() => document.querySelector('#view h2'));
 	}
 
-	/** A picture of the whole page. */
+	/** A picture of the whole page, or of the window above it. */
 	async look(name) {
 		await this.page.waitForFunction(() => document.getAnimations().every((one) => one.effect.getComputedTiming().iterations == Infinity || one.playState != 'running'));
 
@@ -95,8 +95,11 @@ export class Visitor {
 		if (wide > 1)
 			this.fail(`the page is ${wide} pixels wider than the screen`);
 
-		if (this.site.pictures)
-			await this.page.screenshot({ path: path.join(this.site.pictures, `${this.name}-${name}.png`), fullPage: true });
+		if (this.site.pictures) {
+			const fullPage = await this.page.evaluate(() => !document.body.classList.contains('modal-overlay-active'));
+
+			await this.page.screenshot({ path: path.join(this.site.pictures, `${this.name}-${name}.png`), fullPage });
+		}
 	}
 
 	/** What could be pressed. */

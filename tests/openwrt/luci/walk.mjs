@@ -275,9 +275,19 @@ export class Walk {
 		if (tls != 'ok' || login != 'failed' || accepted == 'ok')
 			visitor.fail(`the login was refused, and the steps say: tls ${tls}, login ${login}, accepted ${accepted}`);
 
+		// Mail of a device waits for the right password.
+		await this.send(this.devices[0], 'Waits for the password');
 		await visitor.open('overview');
+		visitor.where = 'paused';
+		await visitor.page.waitForFunction(() => document.querySelector('#smtprelay-health [data-level=bad]'));
+		await visitor.sees('#smtprelay-accounts', 'Username and Password not accepted');
 		await visitor.look('overview-paused');
+		await visitor.open('overview', 'phone');
+		await visitor.look('overview-paused-phone');
 		internet.password = right;
+		await visitor.open('queue');
+		await visitor.press('[data-change=retry][data-message=all]');
+		await this.arrived('Waits for the password');
 		await testMail(visitor, 'phone');
 	}
 

@@ -101,7 +101,7 @@ return view.extend({
 				(entry.times > 1) ? _('%d times').format(entry.times) : ''
 			],
 			[ E('div', [ text.plain(entry.from || '\u2013', 80) ]), entry.to ? E('div', [ `\u2192 ${text.plain(entry.to, 120)}` ]) : '' ],
-			[ text.plain(entry.client, 60) ],
+			[ text.plain(entry.client || '\u2013', 60) ],
 			[
 				E('div', [ text.plain(entry.text, 400) ]),
 				(entry.outcome == 'delivered') ? E('div', [

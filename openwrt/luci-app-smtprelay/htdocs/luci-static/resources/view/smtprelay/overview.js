@@ -251,6 +251,7 @@ return view.extend({
 
 		const which = E('select', { 'class': 'cbi-input-select' }, listeners.map((section) => E('option', { 'value': section['.name'] }, [ section['.name'] ])));
 		const explained = E('div');
+		const name = this.deviceName(device);
 		const planned = () => {
 			const listener = listeners.find((section) => section['.name'] == which.value) || listeners[0];
 
@@ -271,7 +272,7 @@ return view.extend({
 		explain();
 
 		ui.showModal(_('Allow a device'), [
-			E('p', [ _('%s (%s) was refused.').format(this.deviceName(device), device.client) ]),
+			E('p', [ _('%s was refused.').format((name == device.client) ? name : `${name} (${device.client})`) ]),
 			(listeners.length > 1) ? E('p', [ _('At which listener?'), ' ', which ]) : '',
 			explained,
 			E('div', { 'class': 'right' }, [
