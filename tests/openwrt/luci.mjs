@@ -137,7 +137,7 @@ async function visit(walk) {
 		const known = visitor == viewer ? [] : [ CLIENT.secret ];
 
 		(await visitor.leaks(secrets.filter((secret) => !known.includes(secret)))).forEach((leak) => site.fail(leak));
-		console.log(`${visitor.name}: ${visitor.answers.length} answers with ${visitor.answers.reduce((sum, [ , , body ]) => sum + body.length, 0)} bytes, hunted for ${secrets.length} secrets`);
+		console.log(`${visitor.name}: ${visitor.answers.length} answers (${visitor.answers.filter(([ , , body ]) => !body).length} empty) with ${visitor.answers.reduce((sum, [ , , body ]) => sum + body.length, 0)} bytes, hunted for ${secrets.length} secrets; ${visitor.unanswered} requests without an answer`);
 	}
 }
 
