@@ -63,7 +63,7 @@ function readSources() {
 	const sections = {
 		relay: names(within(load, 'relay')), listener: names(within(load, 'listener')), user: names(within(load, 'user')), route: names(within(load, 'route')),
 		device: names(source('device.rs')), alias: names(source('alias.rs')),
-		account: new Set([ ...names(within(load, 'account')), ...names(within(load, 'fingerprint')), ...names(source('preset.rs')), ...names(source('oauth.rs')) ])
+		account: new Set([ ...names(source('account.rs')), ...names(source('preset.rs')), ...names(source('oauth.rs')) ])
 	};
 
 	// oauth.rs reads its texts from a list of names.
