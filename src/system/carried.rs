@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -65,18 +65,26 @@ pub fn replace(files: Files) {
     *CARRIED.lock().unwrap_or_else(PoisonError::into_inner) = files;
 }
 
-/// A file that the settings name, at most `limit` bytes of it: as it is now, or if it may not be read by this user, as it
-/// was at the last reload.
+/// A file that the settings name, at most `limit` bytes of it: as root read it at the start or the last reload, or as it
+/// is now where root did not read it.
+///
+/// What is on the disk does not count beside what root has read: a key comes from root, and a certificate has to be of
+/// the same age. In a jail, too, a file that was replaced is seen in its old form.
 ///
 /// # Errors
 /// Of the file system.
 pub fn read(path: &Path, limit: u64) -> io::Result<Zeroizing<Vec<u8>>> {
-    match File::open(path).and_then(|file| contents(file, limit)) {
-        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-            let carried = CARRIED.lock().unwrap_or_else(PoisonError::into_inner);
-            carried.get(path).cloned().ok_or(error)
+    let carried = CARRIED.lock().unwrap_or_else(PoisonError::into_inner).get(path).cloned();
+    read_beside(carried, path, limit)
+}
+
+fn read_beside(carried: Option<Zeroizing<Vec<u8>>>, path: &Path, limit: u64) -> io::Result<Zeroizing<Vec<u8>>> {
+    match carried {
+        Some(mut bytes) => {
+            bytes.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+            Ok(bytes)
         }
-        read => read,
+        None => File::open(path).and_then(|file| contents(file, limit)),
     }
 }
 
@@ -91,7 +99,18 @@ mod tests {
         std::fs::write(&path, "0123456789").unwrap();
         assert_eq!(**read(&path, 100).unwrap(), *b"0123456789");
         assert_eq!(**read(&path, 4).unwrap(), *b"0123");
-        assert_eq!(read(&dir.path().join("none"), 4).unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(read(&dir.path().join("none"), 4).unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn what_root_has_read_goes_before_what_is_seen() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("certificate");
+        std::fs::write(&path, "old, as a jail shows it").unwrap();
+        let carried = || Some(Zeroizing::new(b"renewed".to_vec()));
+        assert_eq!(**read_beside(carried(), &path, 100).unwrap(), *b"renewed");
+        assert_eq!(**read_beside(carried(), &path, 3).unwrap(), *b"ren");
+        assert_eq!(**read_beside(None, &path, 3).unwrap(), *b"old");
     }
 
     #[test]
