@@ -76,6 +76,7 @@ pub fn prepare(file: &Path, loaded: Loaded) -> Result<Prepared> {
         sockets = Sockets::prepare(&listener::addresses(&settings));
         privileges::give_up_root(identity).map_err(anyhow::Error::msg)?;
     }
+    privileges::end_with_the_jail();
     Ok(Prepared { file: file.to_path_buf(), settings, warnings, advice, spool, lock, sockets, hook, ubus })
 }
 

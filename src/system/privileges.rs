@@ -6,7 +6,8 @@
 
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, setrlimit};
-use nix::unistd::{Gid, Uid, User, geteuid, getresuid, initgroups, setgid, setuid};
+use nix::sys::signal::Signal;
+use nix::unistd::{Gid, Uid, User, geteuid, getpid, getresuid, initgroups, setgid, setuid};
 
 use super::capabilities;
 
@@ -47,6 +48,18 @@ pub fn protect_memory() {
     // Neither can fail where it means anything.
     let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
     let _ = prctl::set_dumpable(false);
+}
+
+/// In a jail, ends in order when the program that made the jail is no more: killed by the kernel for its memory, or by procd.
+/// procd knows that one only. It would start another gateway in vain, for as long as this one works on the queue.
+///
+/// To be called after [`give_up_root`]: a change of user takes it back (prctl(2)).
+pub fn end_with_the_jail() {
+    // Only in a jail the first process of all is not the system's own init.
+    if getpid().as_raw() == 1 {
+        // It can't fail: the signal exists.
+        let _ = prctl::set_pdeathsig(Signal::SIGTERM);
+    }
 }
 
 /// Becomes this user, for good. To be called while the process has a single thread: capabilities belong to threads.
