@@ -104,7 +104,9 @@ pub fn boot_reason(facts: &BootFacts) -> String {
         BootFacts { pstore_has_dump: true, stopped_in_order: None, boot_id_changed: true, .. } => {
             "kernel crash: see /sys/fs/pstore".into()
         }
-        BootFacts { remembers: false, .. } => "unknown: no safe_spool to remember it".into(),
+        BootFacts { remembers: false, .. } => {
+            "unknown: nothing is remembered, as at the first start, or without safe_spool".into()
+        }
         BootFacts { boot_id_changed: false, stopped_in_order: None, .. } => {
             "the gateway crashed or was killed, and was started again; the router kept running".into()
         }
@@ -172,7 +174,10 @@ mod tests {
                 BootFacts { stopped_in_order: Some(1000), ..FACTS },
                 "restarted in order, at a time when the clock was not right",
             ),
-            (BootFacts { remembers: false, ..FACTS }, "unknown: no safe_spool to remember it"),
+            (
+                BootFacts { remembers: false, ..FACTS },
+                "unknown: nothing is remembered, as at the first start, or without safe_spool",
+            ),
             (
                 BootFacts { boot_id_changed: false, stopped_in_order: order, ..FACTS },
                 "the gateway was restarted; the router kept running",
