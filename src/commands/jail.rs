@@ -34,16 +34,36 @@ const ALWAYS: [&str; 8] = [
     "/var/run/ubus",
 ];
 
-/// Prints a line for each path, `rw PATH` or `ro PATH`. Exit code 1, and why, when there is to be no jail.
+/// Those of them that are not replaced all the time, beside the directories of the gateway: when one is another one than
+/// when the jail was made, a new jail is worth a new start.
+const LASTING: [&str; 7] =
+    ["/etc/hosts", "/etc/passwd", "/etc/group", "/etc/ssl", "/tmp/dhcp.leases", "/tmp/hosts", "/var/run/ubus"];
+
+/// Prints a line for each path, `rw PATH` or `ro PATH`, and `shown IDENTITY`, which changes when a reload is to make a new
+/// jail. Exit code 1, and why, when there is to be no jail.
 pub fn mounts(file: &Path, settings: &Settings) -> ExitCode {
     let system = System { root: Path::new("/"), scripts: Path::new(SCRIPTS), name_servers: Path::new(NAME_SERVERS) };
     match paths(file, settings, &system) {
-        Ok(lines) => print(&lines.iter().map(|(access, path)| format!("{access} {path}\n")).collect::<String>()),
+        Ok(lines) => {
+            let mut text: String = lines.iter().map(|(access, path)| format!("{access} {path}\n")).collect();
+            text.push_str(&format!("shown {}\n", shown(&lines)));
+            print(&text)
+        }
         Err(reason) => {
             complain(&format!("smtprelay: without a jail: {reason}"));
             ExitCode::FAILURE
         }
     }
+}
+
+/// Which files and directories the lasting paths are now, whatever is in them: device and number of each.
+fn shown(mounts: &Mounts) -> String {
+    let lasting = mounts.iter().filter(|(access, path)| *access == "rw" || LASTING.contains(&path.as_str()));
+    let numbers = lasting.filter_map(|(_, path)| {
+        let found = fs::metadata(path).ok()?;
+        Some(format!("{:x}:{:x}", found.dev(), found.ino()))
+    });
+    numbers.collect::<Vec<_>>().join(",")
 }
 
 type Mounts = Vec<(&'static str, String)>;
@@ -165,6 +185,18 @@ mod tests {
             assert!(mounts.contains(&(access, place.path(name))), "{name} {mounts:?}");
         }
         assert!(mounts.iter().all(|(_, path)| Path::new(path).exists()), "{mounts:?}");
+    }
+
+    #[test]
+    fn a_directory_that_was_made_anew_is_another_one() {
+        let place = Place::new();
+        let before = shown(&place.paths("").unwrap());
+        fs::write(place.path("secrets/key"), "what is in it does not count").unwrap();
+        fs::write(place.path("settings"), "").unwrap();
+        assert_eq!(shown(&place.paths("").unwrap()), before);
+        // Not removed: its number would be free for the new one.
+        fs::rename(place.path("secrets"), place.path("old")).unwrap();
+        assert_ne!(shown(&place.paths("").unwrap()), before);
     }
 
     #[test]

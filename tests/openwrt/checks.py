@@ -1,10 +1,12 @@
 """What must be true of the gateway on OpenWrt, in the order in which it is looked at."""
 
+import hashlib
 import json
 import os
 import re
 import shlex
 import smtplib
+import ssl
 import subprocess
 import time
 
@@ -14,6 +16,7 @@ INIT = '/etc/init.d/smtprelay'
 SETTINGS = '/etc/config/smtprelay'
 PLACE = '/tmp/smtprelay-test'
 SAFE = '/etc/smtprelay-test'
+CERTIFICATE = '/etc/smtprelay-test.crt'
 CHECKS = []
 
 
@@ -52,6 +55,11 @@ class Gateway:
         self.configure()
         self.router.run(f'''rm -rf /etc/hotplug.d/smtprelay/99-test; rmdir /etc/hotplug.d/smtprelay 2>/dev/null
             {INIT} restart''')
+        try:
+            self.running()
+            self.joined()
+        except AssertionError:
+            pass  # the next check will say so
 
     def configure(self, more='', account=None, listener=None):
         """Writes settings of our own; their mode is kept."""
@@ -242,7 +250,7 @@ def news(gateway):
     """ubus subscribe and ubus listen hear of mail"""
     ears = [gateway.router.hear('exec ubus subscribe smtprelay'), gateway.router.hear('exec ubus listen smtprelay')]
     try:
-        until('both listen', lambda: [gateway.arrives(gateway.send()), all('"sent"' in ear.said() for ear in ears)][1])
+        until('both listen', lambda: [gateway.arrives(gateway.send()), all('"queued"' in ear.said() and '"sent"' in ear.said() for ear in ears)][1])
     finally:
         said = [ear.close() for ear in ears]
     for heard in said:
@@ -463,6 +471,96 @@ def jail(gateway):
     root = gateway.router.sh(f'ls /proc/{gateway.pid()}/root/ /proc/{gateway.pid()}/root/etc')
     assert 'shadow' not in root and 'uhttpd' not in root, root
     gateway.router.run(f'cat /proc/{gateway.pid()}/mounts')
+
+
+@check
+def certificate_renewed(gateway):
+    """A renewed certificate is presented after a reload, with its key that only root may read"""
+    def fingerprint():
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        try:
+            with smtplib.SMTP_SSL(gateway.address, 465, timeout=30, context=context) as device:
+                return hashlib.sha256(device.sock.getpeercert(True)).hexdigest()
+        except OSError:
+            return ''  # in a jail that does not show these files yet it is started anew
+    router = gateway.router
+    made = [renew(router) for _ in range(2)]
+    put_certificate(router, made[0])
+    gateway.set('smtprelay.tls=listener', f'add_list smtprelay.tls.address={gateway.address}', 'smtprelay.tls.port=465',
+                'smtprelay.tls.tls=implicit', f'smtprelay.tls.allow={gateway.own}',
+                f'smtprelay.tls.certificate={CERTIFICATE}', f'smtprelay.tls.key={CERTIFICATE}.key')
+    try:
+        until('the first certificate is presented', lambda: fingerprint() == made[0][2])
+        put_certificate(router, made[1])
+        assert gateway.service('reload')[0] == 0
+        assert fingerprint() == made[1][2], 'the renewed certificate is not presented'
+    finally:
+        gateway.set('delete smtprelay.tls')
+        until('port 465 is closed', lambda: not gateway.is_bound(port=465))
+        gateway.service('restart')
+        gateway.running()
+        gateway.joined()
+        router.sh(f'rm -f {CERTIFICATE} {CERTIFICATE}.key')
+
+
+def renew(router):
+    """A key and its certificate, both PEM, and the SHA-256 of the latter."""
+    key = subprocess.run(['openssl', 'ecparam', '-name', 'prime256v1', '-genkey', '-noout'], check=True, stdout=subprocess.PIPE).stdout
+    text = subprocess.run(['openssl', 'req', '-x509', '-key', '/dev/stdin', '-days', '30', '-subj', '/CN=router'], input=key,
+                          check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout
+    return key, text, hashlib.sha256(ssl.PEM_cert_to_DER_cert(text.decode())).hexdigest()
+
+
+def put_certificate(router, made):
+    """Replaces the files, as programs that renew certificates do."""
+    router.put(f'{CERTIFICATE}.key', made[0], '0600')
+    router.put(CERTIFICATE, made[1])
+
+
+@check
+def keeper_killed(gateway):
+    """When what procd watches is killed, the gateway ends in order and is started anew, with its mail"""
+    gateway.provider.refusing = True
+    word, before = gateway.send(), gateway.pid()
+    gateway.router.sh(f'kill -9 {gateway.instance()["pid"]}')
+    until('another process runs', lambda: gateway.pid() not in (None, before))
+    until('the former one has ended', lambda: gateway.router.run(f'[ ! -e /proc/{before} ]', quiet=True)[0] == 0)
+    gateway.provider.refusing = False
+    gateway.running()
+    gateway.joined()
+    gateway.call('retry', id='all')
+    gateway.arrives(word)
+
+
+@check
+def directory_made_anew(gateway):
+    """Directories that were removed are seen again after a reload: a password can be stored"""
+    secrets = gateway.router.sh('smtprelay show | sed -n "s/.*option secrets \'\\(.*\\)\'/\\1/p"').strip() or '/etc/smtprelay'
+    gateway.router.sh(f'rm -rf /tmp/smtprelay-secrets; [ ! -e {secrets} ] || mv {secrets} /tmp/smtprelay-secrets')
+    try:
+        before = gateway.pid()
+        assert gateway.service('reload')[0] == 0
+        if 'jail' in gateway.instance():
+            until('another process runs', lambda: gateway.pid() not in (None, before))
+        gateway.running()
+        gateway.joined()
+        answer = gateway.call('set_password', account='provider', password='not used')
+        assert 'error' not in answer, answer
+        gateway.router.sh(f'[ -s {secrets}/provider.password ]')
+    finally:
+        gateway.router.sh(f'rm -rf {secrets}; [ ! -e /tmp/smtprelay-secrets ] || mv /tmp/smtprelay-secrets {secrets}')
+        gateway.service('restart')
+        gateway.running()
+        gateway.joined()
+
+
+@check
+def allowed_devices(gateway):
+    """A device on a network that a listener names is shown as allowed"""
+    gateway.arrives(gateway.send())
+    device = next(one for one in gateway.call('devices')['devices'] if one['client'] == gateway.own)
+    assert device['allowed'] is True, device
 
 
 @check
