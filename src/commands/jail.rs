@@ -34,10 +34,9 @@ const ALWAYS: [&str; 8] = [
     "/var/run/ubus",
 ];
 
-/// Those of them that are not replaced all the time, beside the directories of the gateway: when one is another one than
-/// when the jail was made, a new jail is worth a new start.
-const LASTING: [&str; 7] =
-    ["/etc/hosts", "/etc/passwd", "/etc/group", "/etc/ssl", "/tmp/dhcp.leases", "/tmp/hosts", "/var/run/ubus"];
+/// Directories among them that the gateway can't do without, beside its own: when one is another one than when the jail
+/// was made, a new jail is worth a new start. A file that was replaced is not: a reload should disturb nobody.
+const LASTING: [&str; 2] = ["/etc/ssl", "/var/run/ubus"];
 
 /// Prints a line for each path, `rw PATH` or `ro PATH`, and `shown IDENTITY`, which changes when a reload is to make a new
 /// jail. Exit code 1, and why, when there is to be no jail.
