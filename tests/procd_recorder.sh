@@ -44,8 +44,12 @@ config_load() {
 	loaded=$1
 }
 
-# A section listener has the name of its networks here.
+# A section listener has the name of its networks here, the section relay that of RELAY.
 config_foreach() {
+	if [ "$loaded $2" = 'smtprelay relay' ]; then
+		"$1" "${RELAY:-main}"
+		return
+	fi
 	[ "$loaded $2" = 'smtprelay listener' ] || record "ERROR: config_foreach of $loaded.$2"
 	for network in ${NETWORKS:-}; do
 		"$1" "listener_$network"
@@ -70,7 +74,7 @@ config_get_bool() {
 		return
 		;;
 	esac
-	[ "$loaded $2 $3" = 'smtprelay main enabled' ] || record "ERROR: config_get_bool of $loaded.$2.$3"
+	[ "$loaded $2 $3" = "smtprelay ${RELAY:-main} enabled" ] || record "ERROR: config_get_bool of $loaded.$2.$3"
 	case "$ENABLED" in
 	1 | on | true | yes | enabled) eval "$1=1" ;;
 	0 | off | false | no | disabled) eval "$1=0" ;;
