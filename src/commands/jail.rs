@@ -6,6 +6,7 @@
 //! names of providers.
 
 use std::fs;
+use std::io;
 use std::net::IpAddr;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -86,6 +87,17 @@ fn name_servers_change(file: &Path) -> bool {
     servers().next().is_none() || !servers().all(is_own)
 }
 
+/// Makes a directory for the gateway alone. Those above it are for everybody, as with mkdir.
+fn make(directory: &Path) -> io::Result<()> {
+    if let Some(above) = directory.parent() {
+        fs::create_dir_all(above)?;
+    }
+    match fs::DirBuilder::new().mode(0o711).create(directory) {
+        Err(_) if directory.is_dir() => Ok(()),
+        made => made,
+    }
+}
+
 fn paths(file: &Path, settings: &Settings, system: &System<'_>) -> Result<Mounts, String> {
     let System { root, scripts, name_servers } = *system;
     let relay = &settings.relay;
@@ -114,8 +126,7 @@ fn paths(file: &Path, settings: &Settings, system: &System<'_>) -> Result<Mounts
     let mut all = Vec::new();
     for directory in relay.safe_spool.iter().chain([&relay.spool, &relay.secrets]) {
         // What is not there can't be shown. Whose it is, is seen to at the start.
-        let made = fs::DirBuilder::new().recursive(true).mode(0o711).create(directory);
-        made.map_err(|error| format!("can't make {}: {error}", directory.display()))?;
+        make(directory).map_err(|error| format!("can't make {}: {error}", directory.display()))?;
         all.push(("rw", directory.clone()));
     }
     let mut files: Vec<PathBuf> = ALWAYS.iter().map(PathBuf::from).collect();
@@ -184,6 +195,8 @@ mod tests {
             assert!(mounts.contains(&(access, place.path(name))), "{name} {mounts:?}");
         }
         assert!(mounts.iter().all(|(_, path)| Path::new(path).exists()), "{mounts:?}");
+        let mode = |name| fs::metadata(place.path(name)).unwrap().mode() & 0o005;
+        assert_eq!((mode("safe"), mode("safe/mail")), (0o005, 0o001), "what lies above is for all (umask 022)");
     }
 
     #[test]
