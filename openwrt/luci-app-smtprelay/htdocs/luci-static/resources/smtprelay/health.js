@@ -19,6 +19,16 @@ function waiting(count) {
 	return count ? N_(count, '%d mail waits', '%d mails wait').format(count) : _('nothing waits');
 }
 
+/**
+ * What to do about a pause, unless the reason says it already.
+ *
+ * @param {{reason: string, remedy?: string | null}} pause the pause
+ * @returns {string} a sentence, or nothing
+ */
+function remedy(pause) {
+	return pause.reason.includes(pause.remedy || '') ? '' : text.plain(pause.remedy, 400);
+}
+
 return baseclass.extend({
 	/**
 	 * Everything in one line.
@@ -77,7 +87,7 @@ return baseclass.extend({
 		return {
 			level: 'bad',
 			text: _('Not relaying, %s, next try in %s: %s').format(waiting(status.queue.messages), text.duration(paused.next), text.plain(paused.reason, 400)),
-			remedy: text.plain(paused.remedy || '', 400)
+			remedy: remedy(paused)
 		};
 	},
 
@@ -92,7 +102,7 @@ return baseclass.extend({
 			return {
 				level: 'bad',
 				text: _('Paused for %s, next try in %s: %s').format(text.duration(account.paused.since), text.duration(account.paused.next), text.plain(account.paused.reason, 400)),
-				remedy: text.plain(account.paused.remedy || '', 400)
+				remedy: remedy(account.paused)
 			};
 		}
 

@@ -195,6 +195,7 @@ return baseclass.extend({
 				name = this.store(name, provider(), given);
 				await this.run(name, given, progress, finished);
 				fields.password.value = '';
+				fields.clientSecret.value = '';
 				await arrived();
 			}
 			catch (error) {

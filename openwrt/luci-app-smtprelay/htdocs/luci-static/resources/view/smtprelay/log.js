@@ -110,7 +110,7 @@ return view.extend({
 			]
 		]);
 
-		return widgets.table([ _('Time'), _('Outcome'), _('From, to'), _('Device'), _('Details') ], rows, history ? _('Nothing fits.') : _('The service does not run.'), [ 6, 7, 15, 11, 8 ]);
+		return widgets.table([ _('Time'), _('Outcome'), _('From, to'), _('Device'), _('Details') ], rows, history ? _('Nothing fits.') : _('The service does not run.'), [ 7, 8, 15, 11, 8 ]);
 	},
 
 	/**

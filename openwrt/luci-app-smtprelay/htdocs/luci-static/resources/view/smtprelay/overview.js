@@ -152,7 +152,7 @@ return view.extend({
 			];
 		});
 
-		return widgets.table([ _('Account'), _('Mail server'), _('Connection'), _('State') ], rows, status ? _('There is no account yet.') : _('The service does not run.'));
+		return widgets.table([ _('Account'), _('Mail server'), _('Connection'), _('State') ], rows, status ? _('There is no account yet.') : _('The service does not run.'), [ 13, 13, 11, 12 ]);
 	},
 
 	/**
@@ -218,7 +218,7 @@ return view.extend({
 			];
 		});
 
-		return widgets.table([ _('Device'), _('Last mail'), _('Counted'), _('State') ], rows, _('No device has connected yet. Enter the address of this router as mail server in your device, port 25, no login.'));
+		return widgets.table([ _('Device'), _('Last mail'), _('Counted'), _('State') ], rows, _('No device has connected yet. Enter the address of this router as mail server in your device, port 25, no login.'), [ 12, 13, 12, 12 ]);
 	},
 
 	/**
