@@ -88,24 +88,31 @@ export class Visitor {
 			this.size = size;
 		}
 
-		const before = this.unanswered;
-		const go = () => this.page.goto(`${this.site.url}/cgi-bin/luci/admin/services/smtprelay/${tab}`, { waitUntil: 'domcontentloaded' });
+		// uhttpd leaves a request without an answer now and then: 502, or nothing at all.
+		for (let tries = 3; ; tries--) {
+			const before = this.unanswered;
 
-		await go();
+			try {
+				await this.page.goto(`${this.site.url}/cgi-bin/luci/admin/services/smtprelay/${tab}`, { waitUntil: 'domcontentloaded', timeout: PATIENCE / 3 });
 
-		if (this.unanswered > before || !await this.settle().then(() => true, () => false)) {
-			if (this.unanswered == before)
-				this.fail('the page has no content');
+				if (this.unanswered == before)
+					return await this.settle();
+			}
+			catch (error) {
+				if (tries <= 1)
+					throw error;
 
-			await go();
+				this.unanswered++;
+			}
+
+			if (tries <= 1)
+				throw new Error(`${this.at()}: uhttpd does not answer`);
 		}
-
-		await this.settle();
 	}
 
 	/** Waits until the page has its content. */
 	async settle() {
-		await this.page.waitForFunction(() => document.querySelector('#view h2'));
+		await this.page.waitForFunction(() => document.querySelector('#view h2'), { timeout: PATIENCE / 3 });
 	}
 
 	/** A picture of the whole page, or of the window above it. */

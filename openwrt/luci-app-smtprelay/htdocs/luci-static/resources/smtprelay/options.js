@@ -100,7 +100,7 @@ return baseclass.extend({
 			help: _('What holds for the mail of one device. The section named default holds for all that have none of their own.'),
 			tabs: [ [ 'who', _('Who') ], [ 'mail', _('Its mail') ], [ 'rate', _('Rate') ] ],
 			options: [
-				{ name: 'name', kind: 'text', tab: 'who', preset: _('the section\'s name'), title: _('Name'), help: _('Display name in From, if the device gives none of its own.') },
+				{ name: 'name', kind: 'text', tab: 'who', preset: _('the section\'s name'), title: _('Display name'), help: _('Display name in From, if the device gives none of its own.') },
 				{ name: 'ip', kind: 'list', tab: 'who', check: check.network, placeholder: '192.168.1.20', title: _('Addresses'), help: _('Addresses of the device, or networks of which all members are meant.') },
 				{ name: 'mac', kind: 'list', tab: 'who', check: check.mac, placeholder: '00:11:22:aa:bb:cc', title: _('Hardware addresses'), help: _('For devices whose address changes.') },
 				{ name: 'host', kind: 'list', tab: 'who', check: check.host, placeholder: 'plc-1', title: _('DHCP names'), help: _('Names under which the device asks for its address by DHCP. Any other could use the same one.') },

@@ -79,7 +79,10 @@ return view.extend({
 			return;
 
 		widgets.replace(this.list, [ widgets.table([ _('Arrived'), _('From, to'), _('Why it waits'), '' ], rows, page ? _('Nothing waits.') : _('The service does not run.'), [ 8, 14, 8, 8 ]) ]);
-		widgets.replace(this.buttons, this.pageButtons(page));
+		const buttons = this.pageButtons(page);
+
+		widgets.replace(this.buttons, buttons);
+		this.buttons.classList.toggle('hidden', !buttons.length);
 	},
 
 	/**
