@@ -16,7 +16,8 @@
 // machine in the router's LAN; OPENWRT_SH is the command that takes a line for the router's shell, such as
 // `ssh root@192.168.1.1`; and this machine has to let us listen at the ports 443, 465 and 587 and add addresses for devices,
 // so it needs root and `ip`. Google's and Microsoft's servers are played here: the router gets their names into /etc/hosts and
-// our certificate among its authorities. In the end it has its former files again.
+// our certificate among its authorities. In the end it has its former files again, unless LUCI_KEEP is set. It tries
+// by English words, so LUCI_LANGUAGE only looks.
 //
 // Fails on errors in the browser's console, failed requests, pages that are wider than a phone, and secrets that come
 // back. Needs `npm ci` in tests/luci, and openssl for LUCI_WALK.
