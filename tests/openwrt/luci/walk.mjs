@@ -118,7 +118,7 @@ export class Walk {
 		await this.arrived('Boiler is warm');
 		await this.send(this.devices[0], 'Those of before may still send');
 		await this.arrived('Those of before may still send');
-		await page.waitForFunction((who) => Array.from(document.querySelectorAll('#smtprelay-devices tr')).some((row) => row.textContent.includes(who) && /delivered/.test(row.textContent)), {}, STRANGER);
+		await page.waitForFunction((who) => Array.from(document.querySelectorAll('#smtprelay-devices tr')).some((row) => row.textContent.includes(who) && /[1-9] delivered/.test(row.textContent)), {}, STRANGER);
 		await visitor.look('allowed');
 		console.log(`allow: ${await this.router.sh('uci get smtprelay.lan.allow')}`.trim());
 	}
