@@ -187,12 +187,13 @@ equal 'reload of what does not run' "$started" "$calls"
 run good 0 1 reload
 equal 'reload after switching off' "$idle" "$calls"
 
-# The networks that listeners name.
 # uci gives a section without a name one like this.
 export RELAY=cfg0160ff
 run good 0 0 start
 equal 'start when a section without a name switches it off' "$idle" "$calls"
 unset RELAY
+
+# The networks that listeners name.
 export NETWORKS='lan off:iot guest+lan'
 run good 1 0 start
 equal 'triggers of networks' "reload_trigger smtprelay
