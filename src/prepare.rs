@@ -101,9 +101,15 @@ fn directories(relay: &Relay, identity: &Identity) -> Vec<String> {
     let mut advice = Vec::new();
     let queues = relay.safe_spool.iter().chain([&relay.spool]);
     advice.extend(queues.flat_map(|path| ownership::take_over(path, Kind::Queue, identity)));
-    match ownership::make_secrets(&relay.secrets) {
-        Ok(()) => advice.extend(ownership::take_over(&relay.secrets, Kind::Secrets, identity)),
-        Err(text) => advice.push(text),
-    }
+    advice.extend(secrets(relay, identity));
     advice
+}
+
+/// Makes the directory of secrets if it is missing, and gives it and what is in it to the user: also what root has put back
+/// there while the gateway ran. What is told is advice.
+pub fn secrets(relay: &Relay, identity: &Identity) -> Vec<String> {
+    match ownership::make_secrets(&relay.secrets) {
+        Ok(()) => ownership::take_over(&relay.secrets, Kind::Secrets, identity),
+        Err(text) => vec![text],
+    }
 }

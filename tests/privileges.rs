@@ -292,6 +292,24 @@ async fn an_ipv6_address_that_is_being_checked_is_bound() {
 }
 
 #[tokio::test]
+async fn a_reload_gives_back_what_root_did_to_the_secrets() {
+    if !own_network() {
+        return;
+    }
+    let provider = provider().await;
+    let relay = builder(&provider).start().await;
+    let secrets = relay.dir().join("secrets");
+    fs::remove_dir_all(&secrets).unwrap();
+    said(&relay, "reload").await;
+    assert_eq!((owner(&secrets), mode(&secrets)), (user(), 0o700));
+    // A backup that root has unpacked.
+    fs::write(secrets.join("provider.password"), "not a password").unwrap();
+    fs::set_permissions(secrets.join("provider.password"), fs::Permissions::from_mode(0o600)).unwrap();
+    said(&relay, "reload").await;
+    assert_eq!(owner(&secrets.join("provider.password")), user());
+}
+
+#[tokio::test]
 async fn the_hook_is_root_and_nothing_is_left_after_a_kill() {
     if !own_network() {
         return;

@@ -13,7 +13,7 @@ use smtprelay::control::offer;
 use smtprelay::inbound::{listener, sockets};
 use smtprelay::prepare;
 use smtprelay::relay;
-use smtprelay::system::carried;
+use smtprelay::system::{carried, privileges};
 
 use super::{complain, exit};
 
@@ -113,6 +113,10 @@ fn hand_over(file: &Path, loaded: &Loaded, client: &mut Client) -> Result<(), (u
         }
     }
     let mut said = config::modes::exposed(file, settings);
+    // Whoever is not root has nothing to give; that the user is missing the gateway would have said at its start.
+    if let Ok(Some(identity)) = privileges::identity(&settings.relay.user) {
+        said.extend(prepare::secrets(&settings.relay, &identity));
+    }
     said.extend(config::firewall::look(settings));
     let packed = offer::pack(file, carried::named(settings), opened, said);
     let parcel = packed.map_err(|error| (1, format!("can't open {}: {error}", file.display())))?;
