@@ -402,8 +402,13 @@ def restarts(gateway):
     finally:
         ended.set()
         sender.join()
-    until('all of it has arrived', lambda: all(gateway.provider.got(word) for word in accepted))
-    gateway.router.note(f'{len(accepted)} accepted, {len(gateway.provider.messages)} mails in all\n')
+    gateway.joined()
+    until('nothing waits', lambda: gateway.call('status')['queue']['messages'] == 0, 300)
+    arrived = re.findall(r'^Subject: (\S+)', ''.join(text for *_, text in list(gateway.provider.messages)), re.M)
+    lost = sorted(set(accepted) - set(arrived))
+    twice = len(arrived) - len(set(arrived))
+    gateway.router.note(f'{len(accepted)} accepted, {len(lost)} lost, {twice} twice\n')
+    assert not lost, f'lost {lost[:5]}, {len(lost)} of {len(accepted)}'
 
 
 @check

@@ -8,6 +8,7 @@ OPENWRT_ADDRESS   the router's address in the LAN (192.168.1.1)
 OPENWRT_CLIENT    a command before this program that puts it into the LAN, such as `ip netns exec lan`
 OPENWRT_PACKAGE   the .apk or .ipk to install first, or
 OPENWRT_PROGRAM   a program for the router, to be installed with files/ by copying; without either, what is there is tested
+OPENWRT_ONLY      names of checks, with commas: no others but the start
 OPENWRT_JAIL      0: without a jail, where there could be one
 OPENWRT_REBOOT    a command that restarts the router and ends when it is down; without, the shutdown is played
 OPENWRT_RECORD    a folder that gets what was said to the router and its answers, a file a check
@@ -77,7 +78,8 @@ def main():
         try:
             # Without a gateway that starts nothing else is worth its wait.
             if account.check(install, router) and account.check(CHECKS[0], gateway):
-                for check in CHECKS[1:]:
+                only = os.environ.get('OPENWRT_ONLY', '')
+                for check in (one for one in CHECKS[1:] if not only or one.__name__ in only.split(',')):
                     if not account.check(check, gateway):
                         gateway.recover()
         finally:
