@@ -27,16 +27,16 @@ pub(super) struct Handle {
 }
 
 impl Disk {
-    /// Makes a directory, and those above it that are missing; synced if `sync`, so that a power cut can't take it away
-    /// with everything in it.
+    /// Makes a directory, and those above it that are missing, which are for everybody, as with mkdir; synced if `sync`, so
+    /// that a power cut can't take it away with everything in it.
     pub(super) fn make_directory(&self, path: &Path, mode: u32, sync: bool) -> io::Result<()> {
         let is_missing = |path: &&Path| !path.as_os_str().is_empty() && !path.is_dir();
         let missing: Vec<&Path> = path.ancestors().take_while(is_missing).collect();
-        for path in missing.into_iter().rev() {
+        for next in missing.into_iter().rev() {
             #[cfg(test)]
-            self.before(|| probe::Op::MakeDirectory(path.into()))?;
-            DirBuilder::new().mode(mode).create(path)?;
-            if let Some(parent) = path.parent().filter(|parent| sync && !parent.as_os_str().is_empty()) {
+            self.before(|| probe::Op::MakeDirectory(next.into()))?;
+            DirBuilder::new().mode(if next == path { mode } else { 0o777 }).create(next)?;
+            if let Some(parent) = next.parent().filter(|parent| sync && !parent.as_os_str().is_empty()) {
                 self.sync_directory(parent)?;
             }
         }
@@ -151,5 +151,20 @@ impl Handle {
             return Ok(());
         }
         self.file.sync_data()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::MetadataExt;
+
+    #[test]
+    fn what_lies_above_a_directory_is_for_everybody() {
+        let place = tempfile::tempdir().unwrap();
+        let own = place.path().join("var/spool/own");
+        Disk::default().make_directory(&own, 0o711, true).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o005;
+        assert_eq!((mode(own.parent().unwrap()), mode(&own)), (0o005, 0o001), "umask 022");
     }
 }
