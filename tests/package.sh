@@ -22,22 +22,12 @@ failures=0
 : >"$work/table"
 arch=
 
-# equal WHAT EXPECTED FOUND
-equal() {
-	[ "$2" = "$3" ] && return
-	failures=$((failures + 1))
-	printf 'FAILED %s: %s\n--- expected\n%s\n--- found\n%s\n---\n' "$name $arch" "$1" "$2" "$3" >&2
+subject() {
+	echo "$name $arch"
 }
 
-# succeeds WHAT COMMAND...
-succeeds() {
-	what=$1
-	shift
-	"$@" >"$work/output" 2>&1 && return
-	failures=$((failures + 1))
-	printf 'FAILED %s: %s\n' "$name $arch" "$what" >&2
-	cat "$work/output" >&2
-}
+# shellcheck source=tests/package_checks.sh
+. tests/package_checks.sh
 
 # machine_of ARCH: sets $class, $order, $machine as readelf calls them, and $runner.
 machine_of() {

@@ -16,22 +16,12 @@ trap 'exit 1' HUP INT TERM
 failures=0
 skipped=0
 
-# equal WHAT EXPECTED FOUND
-equal() {
-	[ "$2" = "$3" ] && return
-	failures=$((failures + 1))
-	printf 'FAILED %s: %s\n--- expected\n%s\n--- found\n%s\n---\n' "$arch" "$1" "$2" "$3" >&2
+subject() {
+	echo "$arch"
 }
 
-# succeeds WHAT COMMAND...
-succeeds() {
-	what=$1
-	shift
-	"$@" >"$work/output" 2>&1 && return
-	failures=$((failures + 1))
-	printf 'FAILED %s: %s\n' "$arch" "$what" >&2
-	cat "$work/output" >&2
-}
+# shellcheck source=tests/package_checks.sh
+. tests/package_checks.sh
 
 # tree ROOT: its files with mode and content, without what the package manager writes down for itself.
 tree() {

@@ -56,7 +56,7 @@ pub fn mounts(file: &Path, settings: &Settings) -> ExitCode {
     }
 }
 
-/// Which files and directories the lasting paths are now, whatever is in them: device and number of each.
+/// Which directories the lasting paths are now, whatever is in them: device and number of each.
 fn shown(mounts: &Mounts) -> String {
     let lasting = mounts.iter().filter(|(access, path)| *access == "rw" || LASTING.contains(&path.as_str()));
     let numbers = lasting.filter_map(|(_, path)| {

@@ -216,19 +216,17 @@ impl Listeners {
 
     /// A listener that was given another name keeps its socket, which perhaps nobody could open again.
     fn rename(&mut self, key: &(String, SocketAddr), keep: &[(String, SocketAddr)]) {
-        let same = |old: &&(String, SocketAddr)| old.1 == key.1 && old.1.port() != 0 && !keep.contains(old);
         if !self.bound.contains_key(key)
-            && let Some(old) = self.bound.keys().find(same).cloned()
+            && let Some(old) = self.holder(key.1).filter(|old| !keep.contains(old)).cloned()
             && let Some(bound) = self.bound.remove(&old)
         {
             self.bound.insert(key.clone(), bound);
         }
     }
 
-    /// Another listener that stays and has this address.
-    fn taken(&self, key: &(String, SocketAddr), keep: &[(String, SocketAddr)]) -> Option<&str> {
-        let same = |old: &&(String, SocketAddr)| old.1 == key.1 && old.1.port() != 0 && keep.contains(old);
-        self.bound.keys().find(same).map(|(name, _)| name.as_str())
+    /// The listener that has this address now.
+    fn holder(&self, address: SocketAddr) -> Option<&(String, SocketAddr)> {
+        self.bound.keys().find(|(_, bound)| *bound == address && bound.port() != 0)
     }
 
     /// Makes the open sockets those that are wanted. Returns what fixed addresses could not be bound, and what is
@@ -272,8 +270,8 @@ impl Listeners {
                     continue;
                 }
                 let is_fixed = listener.addresses.contains(&address.ip());
-                if let Some(other) = self.taken(&key, &keep) {
-                    // No harm where two networks are on one interface: its IPv6 address is that of both.
+                if let Some((other, _)) = self.holder(address) {
+                    // One that stays, see rename. No harm where two networks are on one interface: its IPv6 address is that of both.
                     let text = format!("listener '{other}' listens on {address} already");
                     show(Some(address), Some(&text), false);
                     fatal = fatal.or(is_fixed.then_some(text));

@@ -142,6 +142,10 @@ config account 'provider'
         until('somebody listens on port 25', self.is_bound)
         return until('the gateway runs', self.pid)
 
+    def replaced(self, before):
+        """Waits until another process than this one runs."""
+        until('another process runs', lambda: self.pid() not in (None, before))
+
     def stopped(self):
         """Waits for its end."""
         until('the gateway has ended', lambda: not self.pid())
@@ -278,18 +282,23 @@ def bus_restarts(gateway):
 
 # --- The service
 
+def sends_again(gateway, word):
+    """The gateway that was started anew sends what the former one had accepted."""
+    gateway.provider.refusing = False
+    gateway.running()
+    gateway.joined()
+    gateway.call('retry', id='all')
+    gateway.arrives(word)
+
+
 @check
 def respawns(gateway):
     """procd starts it again after kill -9, and no mail is lost"""
     gateway.provider.refusing = True
     word, before = gateway.send(), gateway.pid()
     gateway.router.sh(f'kill -9 {before}')
-    until('another process runs', lambda: gateway.pid() not in (None, before))
-    gateway.provider.refusing = False
-    gateway.running()
-    gateway.joined()
-    gateway.call('retry', id='all')
-    gateway.arrives(word)
+    gateway.replaced(before)
+    sends_again(gateway, word)
 
 
 @check
@@ -369,7 +378,7 @@ def actions(gateway):
         assert code == 0, (action, code, said)
     before = gateway.pid()
     assert gateway.service('restart')[0] == 0
-    until('another process runs', lambda: gateway.pid() not in (None, before))
+    gateway.replaced(before)
     gateway.running()
     begun = time.monotonic()
     assert gateway.service('stop')[0] == 0
@@ -397,7 +406,7 @@ def restarts(gateway):
         for _ in range(10):
             before, count = gateway.pid(), len(accepted)
             assert gateway.service('restart')[0] == 0
-            until('another process runs', lambda: gateway.pid() not in (None, before))
+            gateway.replaced(before)
             until('it takes mail again', lambda: len(accepted) > count + 1)
     finally:
         ended.set()
@@ -561,13 +570,9 @@ def keeper_killed(gateway):
     gateway.provider.refusing = True
     word, before = gateway.send(), gateway.pid()
     gateway.router.sh(f'kill -9 {gateway.instance()["pid"]}')
-    until('another process runs', lambda: gateway.pid() not in (None, before))
+    gateway.replaced(before)
     until('the former one has ended', lambda: gateway.router.run(f'[ ! -e /proc/{before} ]', quiet=True)[0] == 0)
-    gateway.provider.refusing = False
-    gateway.running()
-    gateway.joined()
-    gateway.call('retry', id='all')
-    gateway.arrives(word)
+    sends_again(gateway, word)
 
 
 @check
@@ -579,7 +584,7 @@ def directory_made_anew(gateway):
         before = gateway.pid()
         assert gateway.service('reload')[0] == 0
         if 'jail' in gateway.instance():
-            until('another process runs', lambda: gateway.pid() not in (None, before))
+            gateway.replaced(before)
         gateway.running()
         gateway.joined()
         answer = gateway.call('set_password', account='provider', password='not used')
