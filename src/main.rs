@@ -17,6 +17,7 @@ use smtprelay::relay;
 use smtprelay::report::hook::helper;
 use smtprelay::submit::{self, Request};
 use smtprelay::system::logging::{self, Target};
+use smtprelay::system::task;
 
 fn main() -> ExitCode {
     let asked = match parse(std::env::args_os().collect()) {
@@ -90,12 +91,11 @@ fn open_log(foreground: bool) -> logging::Opened {
     logging::open(if foreground { Target::Stderr } else { Target::Syslog })
 }
 
-/// One thread for everything that waits, a few for disks and the name service.
+/// One thread for everything that waits, a few for disks. Names are looked up on threads of their own.
 fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
-    const BLOCKING_THREADS: usize = 8;
     const STACK: usize = 512 << 10;
     let mut builder = tokio::runtime::Builder::new_current_thread();
-    builder.enable_all().max_blocking_threads(BLOCKING_THREADS).thread_stack_size(STACK).build()
+    builder.enable_all().max_blocking_threads(task::THREADS).thread_stack_size(STACK).build()
 }
 
 fn run(file: &Path, loaded: Loaded, foreground: bool) -> ExitCode {

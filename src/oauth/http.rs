@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpStream, lookup_host};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
@@ -16,6 +16,7 @@ use super::response::{Answer, Response};
 use crate::config::{Account, Issuer};
 use crate::outbound::tls;
 use crate::outbound::verdict::{Trouble, TroubleKind};
+use crate::system::names;
 
 /// For a request from the name service to the last byte of the reply.
 const PATIENCE: Duration = Duration::from_secs(45);
@@ -125,10 +126,10 @@ async fn exchange(url: &Url<'_>, form: &Form, connector: &TlsConnector) -> Resul
 }
 
 async fn connect(url: &Url<'_>) -> Result<TcpStream, Trouble> {
-    let found = lookup_host((url.host, url.port)).await;
+    let found = names::lookup(url.host, url.port).await;
     let found = found.map_err(|error| unreachable(url, &format!("can't be looked up ({error})")))?;
     let mut last = "has no address".to_string();
-    for address in found.take(ADDRESSES) {
+    for address in found.into_iter().take(ADDRESSES) {
         match timeout(CONNECT_TIME, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => return Ok(stream),
             Ok(Err(error)) => last = format!("takes no connection ({address}): {error}"),

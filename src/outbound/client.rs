@@ -7,7 +7,7 @@ use mail_send::smtp::AssertReply;
 use mail_send::{Error, SmtpClient};
 use nix::sys::socket::{setsockopt, sockopt};
 use smtp_proto::{EXT_START_TLS, EhloResponse};
-use tokio::net::{TcpStream, lookup_host};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
@@ -22,6 +22,7 @@ use super::verdict::{Judged, Stage, Trouble, TroubleKind, judge};
 use super::wire::{Stream, Wire};
 use crate::config::{Account, TlsMode};
 use crate::report::TlsFacts;
+use crate::system::names;
 
 /// For the name service.
 const LOOKUP_TIME: Duration = Duration::from_secs(30);
@@ -96,9 +97,9 @@ fn watch_path(stream: &TcpStream) -> nix::Result<()> {
 async fn tcp(account: &Account, limit: Duration, trace: Option<&Trace>) -> Result<TcpStream, Trouble> {
     let host = &account.host;
     let unreachable = |what: String, remedy: &str| Trouble::new(TroubleKind::Unreachable, what + remedy).remedy(remedy);
-    let resolved = timeout(LOOKUP_TIME, lookup_host((host.as_str(), account.port))).await;
+    let resolved = timeout(LOOKUP_TIME, names::lookup(host, account.port)).await;
     let addresses: Vec<SocketAddr> = match resolved {
-        Ok(Ok(found)) => found.take(ADDRESSES).collect(),
+        Ok(Ok(found)) => found.into_iter().take(ADDRESSES).collect(),
         Ok(Err(error)) => {
             return Err(unreachable(
                 format!("the name {host} can't be looked up ({error}): "),

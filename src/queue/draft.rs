@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use super::blocking;
 use super::checksum::Checksum;
 use super::disk::Handle;
 use super::error::SpoolError;
 use super::id::MessageId;
 use super::record::{Meta, PREAMBLE, Preamble};
 use super::spool::{Entry, Spool};
+use super::writing;
 
 /// Bytes held in memory before they are written. Small mail is written in one go. In tests small mail is written in
 /// pieces, so that thousands of states of a disk with all kinds of it are soon looked through.
@@ -50,7 +50,7 @@ impl Draft {
         }
         let offset = self.end();
         let (mut kept, chunk) = self.take_body()?;
-        let (kept, chunk) = blocking(move || {
+        let (kept, chunk) = writing(move || {
             kept.write(offset, &chunk)?;
             Ok::<_, SpoolError>((kept, chunk))
         })
@@ -98,7 +98,7 @@ impl Draft {
             meta_crc: crc.value(),
         };
         kept.reserve((PREAMBLE + header.len() + envelope.len()) as u64)?;
-        let kept = blocking(move || {
+        let kept = writing(move || {
             let preamble = preamble.encode();
             if kept.file.is_none() {
                 kept.write(0, &[preamble, chunk, header, envelope].concat())?;

@@ -55,8 +55,21 @@ where
     T: Send + 'static,
     E: From<std::io::Error> + Send + 'static,
 {
-    match task::blocking(work).await {
-        Some(result) => result,
-        None => Err(std::io::Error::other("the program is ending").into()),
-    }
+    task::blocking(work).await.unwrap_or_else(|| Err(ending().into()))
+}
+
+/// As [`blocking`], for a message that is coming in, whose device waits.
+///
+/// # Errors
+/// As [`blocking`].
+async fn writing<T, E>(work: impl FnOnce() -> Result<T, E> + Send + 'static) -> Result<T, E>
+where
+    T: Send + 'static,
+    E: From<std::io::Error> + Send + 'static,
+{
+    task::intake(work).await.unwrap_or_else(|| Err(ending().into()))
+}
+
+fn ending() -> std::io::Error {
+    std::io::Error::other("the program is ending")
 }

@@ -17,7 +17,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Mutex;
 
-use super::task::blocking;
+// A session waits for it.
+use super::task::intake as blocking;
 use files::Line;
 pub use mac::Mac;
 

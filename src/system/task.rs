@@ -5,7 +5,16 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
+
+/// Threads of the pool of blocking work.
+pub const THREADS: usize = 8;
+/// Of these, those that [`blocking`] may have. The others are for mail that is coming in, so that no other work, however
+/// long it takes, keeps a device waiting for its `250`.
+const BESIDE: usize = THREADS - 2;
+
+static BESIDE_INTAKE: Semaphore = Semaphore::const_new(BESIDE);
 
 /// A future of any kind.
 pub type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -17,17 +26,43 @@ pub fn spawn(future: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()
 }
 
 /// Runs file work on the pool of blocking threads, so that a slow flash chip never stops a session. `None` when the
-/// program is ending and the pool takes no more.
+/// program is ending and the pool takes no more. Never for name lookups, see [`super::names`].
 ///
 /// The work goes on when nobody waits for it any more.
 pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
-    let place = Arc::new(Mutex::new(None));
-    let theirs = Arc::clone(&place);
-    run(Box::new(move || *theirs.lock().unwrap_or_else(PoisonError::into_inner) = Some(work()))).await;
+    let (work, place) = boxed(work);
+    run(work).await;
     place.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
-async fn run(work: Box<dyn FnOnce() + Send>) {
+/// As [`blocking`], for mail that is coming in: it has threads that nothing else may take.
+pub async fn intake<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    let (work, place) = boxed(work);
+    run_intake(work).await;
+    place.lock().unwrap_or_else(PoisonError::into_inner).take()
+}
+
+type Work = Box<dyn FnOnce() + Send>;
+
+/// Work that leaves its result in a place.
+fn boxed<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> (Work, Arc<Mutex<Option<T>>>) {
+    let place = Arc::new(Mutex::new(None));
+    let theirs = Arc::clone(&place);
+    (Box::new(move || *theirs.lock().unwrap_or_else(PoisonError::into_inner) = Some(work())), place)
+}
+
+async fn run(work: Work) {
+    // It is never closed.
+    let Ok(place) = BESIDE_INTAKE.acquire().await else { return };
+    // The place is taken as long as the work goes on, also when nobody waits for it any more.
+    run_intake(Box::new(move || {
+        work();
+        drop(place);
+    }))
+    .await;
+}
+
+async fn run_intake(work: Work) {
     // An error means that the work was not done, which its empty place tells.
     let _ = tokio::task::spawn_blocking(work).await;
 }
@@ -40,5 +75,28 @@ mod tests {
         let (tell, told) = tokio::sync::oneshot::channel();
         super::spawn(async move { tell.send("done").unwrap() }).await.unwrap();
         assert_eq!(told.await, Ok("done"));
+    }
+
+    /// Whatever takes long, a message that comes in gets to the disk.
+    #[test]
+    fn other_work_leaves_threads_to_the_intake() {
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().max_blocking_threads(super::THREADS).build().unwrap();
+        runtime.block_on(async {
+            let (release, released) = std::sync::mpsc::channel::<()>();
+            let released = std::sync::Arc::new(std::sync::Mutex::new(released));
+            let long = || {
+                let released = std::sync::Arc::clone(&released);
+                tokio::spawn(super::blocking(move || released.lock().unwrap().recv().unwrap()))
+            };
+            let all: Vec<_> = (0..2 * super::THREADS).map(|_| long()).collect();
+            // They have begun, as far as they may.
+            tokio::task::yield_now().await;
+            assert_eq!(super::intake(|| 7).await, Some(7));
+            all.iter().for_each(|_| release.send(()).unwrap());
+            for one in all {
+                assert_eq!(one.await.unwrap(), Some(()));
+            }
+        });
     }
 }
