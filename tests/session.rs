@@ -120,7 +120,7 @@ async fn limits_on_recipients_lines_and_nonsense() {
     device.expect(500).await;
     device.expect(250).await;
     for _ in 0..100 {
-        device.dialogue(&[("GET / HTTP/1.1", 500)]).await;
+        device.dialogue(&[("FOO bar", 500)]).await;
     }
     device.dialogue(&[("Host: x", 421)]).await;
     assert!(device.read_to_end().await.is_empty());

@@ -55,6 +55,11 @@ const VERBS: [&str; 14] = [
     "STARTTLS", "EHLO", "HELO", "MAIL", "RCPT", "DATA", "AUTH", "BDAT", "RSET", "NOOP", "QUIT", "VRFY", "EXPN", "HELP",
 ];
 
+/// Whether `text` is a verb of SMTP, with or without something joined to it.
+pub fn begins_with_verb(text: &[u8]) -> bool {
+    VERBS.iter().any(|verb| text.get(..verb.len()).is_some_and(|head| head.eq_ignore_ascii_case(verb.as_bytes())))
+}
+
 /// Reads one line without its end.
 pub fn parse(line: &[u8]) -> Command {
     let line = line.trim_ascii();

@@ -13,6 +13,7 @@ use tokio_rustls::TlsAcceptor;
 use super::auth::{self, Prompt};
 use super::data::Decoder;
 use super::dialect::{self, Command};
+use super::other_protocol::{self, Protocol};
 use super::strict;
 use super::talk::{Input, Line, Stream, Talk};
 use crate::config::{Device, Dialect, Listener, Settings, User};
@@ -111,6 +112,8 @@ pub struct Session {
     /// HELO or EHLO was said; and whether it was EHLO.
     greeted: bool,
     extended: bool,
+    /// A command was understood: the client speaks SMTP.
+    understood: bool,
     nonsense: u32,
     ending: bool,
 }
@@ -134,6 +137,7 @@ impl Session {
             tls,
             greeted: false,
             extended: false,
+            understood: false,
             nonsense: 0,
             ending: false,
         }
@@ -192,6 +196,12 @@ impl Session {
         if self.ending {
             return false;
         }
+        if !self.understood
+            && let Some(protocol) = other_protocol::of_bytes(self.talk.unread())
+        {
+            self.speaks(protocol);
+            return false;
+        }
         match &mut self.phase {
             Phase::Command | Phase::Login(_) => {
                 let line = match self.talk.line() {
@@ -199,7 +209,12 @@ impl Session {
                     Line::NotYet => return false,
                     Line::TooLong => {
                         self.reply("500 5.5.2 Line too long");
-                        return true;
+                        if !self.understood {
+                            // Nobody knows what it was, for instance a request of HTTP with a long path.
+                            self.aborted("began with a line that is too long for a command: is it a mail client?");
+                            self.ending = true;
+                        }
+                        return !self.ending;
                     }
                 };
                 if self.strict() && self.talk.ended_bare() {
@@ -280,7 +295,17 @@ impl Session {
         }
     }
 
+    /// The client speaks another protocol: nothing that it sends is looked at any more.
+    fn speaks(&mut self, protocol: Protocol) {
+        self.reply(&protocol.reply());
+        self.aborted(&format!("speaks {}, not SMTP: {}", protocol.name(), protocol.advice()));
+        self.ending = true;
+    }
+
     async fn command(&mut self, line: &[u8]) {
+        if let Some(protocol) = other_protocol::of_line(line, !self.understood) {
+            return self.speaks(protocol);
+        }
         if self.strict() {
             let state = strict::State {
                 greeted: self.greeted,
@@ -292,7 +317,9 @@ impl Session {
                 return self.nonsense(reply);
             }
         }
-        match dialect::parse(line) {
+        let command = dialect::parse(line);
+        self.understood |= !matches!(command, Command::Empty | Command::Unknown);
+        match command {
             Command::Hello { extended, name } => self.hello(extended, name),
             Command::Mail { from, size, smtputf8 } => self.mail(from, size, smtputf8),
             Command::Rcpt { to } => self.rcpt(to),
