@@ -11,7 +11,7 @@
 ARCHS := mips_24kc mipsel_24kc arm_cortex-a7_neon-vfpv4 aarch64_cortex-a53 x86_64
 # What the end-to-end tests run on emulated as well.
 EMULATED := mips_24kc mipsel_24kc
-SHELL_FILES := $(wildcard scripts/*.sh tests/*.sh tests/*/*.sh openwrt/*.sh .ci/run)
+SHELL_FILES := $(wildcard scripts/*.sh findings/*.sh tests/*.sh tests/*/*.sh openwrt/*.sh .ci/run)
 
 .PHONY: demo test build cross package lint bench unit libuci fuzz luci packages emulated test-powercut \
 	test-openwrt clean
