@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use crate::VERSION;
 use crate::config::{Relay, Settings};
-use crate::intake::{Desk, IntakeError};
+use crate::intake::{Behalf, Desk, IntakeError};
 use crate::message::{Envelope, is_address};
 use crate::report::{BootFacts, BootMail, Event, boot_reason};
 use crate::system::{clock, interfaces, private};
@@ -141,7 +141,7 @@ async fn announce(settings: &Settings, desk: &Desk, last: &LastRun, waiting: (us
     };
     let text = mail.text();
     let envelope = Envelope { from: from.clone(), to: vec![to.clone()], smtputf8: !to.is_ascii() };
-    let id = desk.post(&text, envelope, &hostname, &from).await?;
+    let id = desk.post(&text, envelope, Behalf::default(), (&hostname, &from)).await?;
     Event::Notified { id, about: "start".into(), to }.log();
     Ok(())
 }

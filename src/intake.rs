@@ -71,6 +71,32 @@ pub struct Origin {
     pub marks: Marks,
 }
 
+/// The device for which the gateway writes a mail of its own: what its settings say holds for that mail as well.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Behalf {
+    /// Address of the device; `None` for programs on this host.
+    pub client: Option<IpAddr>,
+    /// Name of its section `device`.
+    pub device: Option<String>,
+    /// The login with which it came.
+    pub login: Option<String>,
+}
+
+impl Behalf {
+    /// Whose message this is.
+    pub fn of(meta: &Meta) -> Self {
+        let Marks { device, login, .. } = &meta.marks;
+        Self { client: meta.client.parse().ok(), device: device.clone(), login: login.clone() }
+    }
+
+    /// Forgets what does not hold for a message of `other` as well.
+    pub fn keep_common(&mut self, other: &Self) {
+        self.client = self.client.filter(|client| other.client == Some(*client));
+        self.device.take_if(|device| other.device.as_ref() != Some(device));
+        self.login.take_if(|login| other.login.as_ref() != Some(login));
+    }
+}
+
 impl Origin {
     /// The client as it stands in logs and in the queue.
     pub fn name(&self) -> String {
@@ -109,7 +135,8 @@ impl Desk {
         self.watch(size, self.spool.room_for(size))
     }
 
-    /// Queues a mail of our own. `from` is its address in the header. Returns its name.
+    /// Queues a mail of our own, for a device or for nobody: then it takes the way of mail that no rule names. `from` is
+    /// its address in the header. Returns its name.
     ///
     /// # Errors
     /// When the queue does not take it.
@@ -117,10 +144,12 @@ impl Desk {
         &self,
         text: &[u8],
         envelope: Envelope,
-        hostname: &str,
-        from: &str,
+        behalf: Behalf,
+        (hostname, from): (&str, &str),
     ) -> Result<String, IntakeError> {
-        let origin = Origin { helo: hostname.into(), protocol: "local", notice: true, ..Origin::default() };
+        let Behalf { client, device, login } = behalf;
+        let marks = Marks { device, login, ..Marks::default() };
+        let origin = Origin { client, helo: hostname.into(), protocol: "local", notice: true, marks };
         let mut intake = self.begin(OWN_LIMIT)?;
         intake.push(text).await?;
         Ok(intake.finish(envelope, &origin, hostname, from).await?.id)
@@ -245,7 +274,8 @@ impl Intake {
             id: &id,
             hostname,
             helo: &origin.helo,
-            client: origin.client,
+            // A mail of our own comes from here, for whomever it was written.
+            client: origin.client.filter(|_| !origin.notice),
             protocol: origin.protocol,
             now,
             fallback_from,

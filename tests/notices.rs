@@ -149,7 +149,7 @@ async fn a_failure_is_reported_whatever_the_mail_looked_like() {
     assert_eq!(provider.complaints(), Vec::<String>::new());
 }
 
-fn notice<'a>(kind: Kind, to: &'a str, header: &'a [u8], failures: &'a [Failure]) -> Notice<'a> {
+fn notice<'a>(kind: Kind, to: &'a [String], header: &'a [u8], failures: &'a [Failure]) -> Notice<'a> {
     Notice {
         kind,
         retry_until: (kind == Kind::Delayed).then_some(1_800_345_600),
@@ -175,11 +175,11 @@ fn a_delay_can_be_read_by_programs_too() {
     ];
     let mut header = b"Subject: =?utf-8?Q?St=C3=B6rung?=\r\nX: \xff\r\n--=_ABCDEFGHJK_report--\r\n".to_vec();
     header.extend(b"Y: ".iter().chain(&[b'y'; 40_000]));
-    let Some(found) =
-        parsed_report(&sent(&notice(Kind::Delayed, "plc@example.com", &header, &failures).text(), "plc@example.com"))
-    else {
+    let to = ["plc@example.com".to_string(), "night@example.com".to_string()];
+    let Some(found) = parsed_report(&sent(&notice(Kind::Delayed, &to, &header, &failures).text(), &to[0])) else {
         return;
     };
+    assert_eq!(found["fields"]["To"], "plc@example.com, night@example.com");
     assert_eq!(found["fields"]["Subject"], "Still trying: mail from 10.0.0.7");
     let words = found["parts"][0]["text"].as_str().unwrap().replace('\n', " ");
     for part in
@@ -203,7 +203,7 @@ fn a_delay_can_be_read_by_programs_too() {
 fn a_reader_with_an_address_beyond_ascii_gets_a_report_as_well() {
     let failures = [Failure { recipient: "a@example.com".into(), reason: "mx.example said: 550 5.1.1 no".into() }];
     let to = "b\u{fc}ro@example.com";
-    let message = sent(&notice(Kind::Failed, to, b"Subject: x\r\n", &failures).text(), to);
+    let message = sent(&notice(Kind::Failed, &[to.to_string()], b"Subject: x\r\n", &failures).text(), to);
     let text = String::from_utf8(message).unwrap();
     // The address is the only thing that has no seven bits (RFC 6532); Python's parser takes no such header.
     let (before, after) = text.split_once(&format!("To: <{to}>\r\n")).unwrap();
@@ -229,7 +229,7 @@ fn a_summary_and_a_boot_mail_can_be_read() {
         let summary = Summary {
             hostname: "gw.example",
             from: "me@example.com",
-            to: "admin@example.com",
+            to: &["admin@example.com".into()],
             kind,
             since: 1_800_000_000,
             until: 1_800_000_060,
@@ -269,6 +269,148 @@ fn a_summary_and_a_boot_mail_can_be_read() {
         text.contains("Why: Stromausfall f\u{fc}r . l\u{e4}nger\n") && text.contains("  br-lan  192.168.1.1\n"),
         "{text}"
     );
+}
+
+/// A device whose mail fails, and who has to hear of it.
+struct Told {
+    /// Last number of its address.
+    client: u8,
+    /// What it gives as its own address.
+    from: &'static str,
+    /// Where its mail goes, which the provider refuses.
+    to: &'static str,
+    /// Who hears of it.
+    told: &'static [&'static str],
+    /// By which account.
+    account: &'static str,
+}
+
+impl Told {
+    const fn row(
+        client: u8,
+        from: &'static str,
+        to: &'static str,
+        told: &'static [&'static str],
+        account: &'static str,
+    ) -> Told {
+        Told { client, from, to, told, account }
+    }
+}
+
+const ADMIN: &[&str] = &["admin@example.com"];
+
+/// What the gateway writes for a device goes where the device itself may send, and by its accounts.
+const TOLD: [Told; 12] = [
+    // 11 may write to example.com only.
+    Told::row(11, "victim@example.org", "gone@example.com", ADMIN, "first"),
+    Told::row(11, "plc@example.com", "gone@example.com", &["plc@example.com"], "first"),
+    Told::row(11, "x@plant.local", "gone@example.com", &["ops@example.com"], "first"),
+    // An alias leads to where it may not write.
+    Told::row(11, "boss@example.com", "gone@example.com", ADMIN, "first"),
+    // 12 has fixed recipients.
+    Told::row(12, "victim@example.org", "whoever@example.com", ADMIN, "first"),
+    Told::row(12, "GONE@example.com", "whoever@example.com", &["GONE@example.com"], "first"),
+    // 13 has an account of its own.
+    Told::row(13, "plc@example.org", "gone@example.com", &["plc@example.org"], "second"),
+    Told::row(13, "nobody@plant.lan", "gone@example.com", ADMIN, "second"),
+    // 14 has no section; mail of its network takes a route.
+    Told::row(14, "plc@example.org", "gone@example.com", &["plc@example.org"], "first"),
+    Told::row(14, "root", "gone@example.com", &["a@example.com", "b@example.com"], "first"),
+    Told::row(14, "unknown", "gone@example.com", ADMIN, "first"),
+    Told::row(15, "plc@example.org", "gone@example.com", &["plc@example.org"], "second"),
+];
+
+fn rules(first: &Provider, second: &Provider) -> Vec<Section> {
+    let account = |name, provider| Section::account(name, provider).option("from_policy", "keep");
+    let device =
+        |name: &str, client: u8| Section::new("device", name).list("ip", std::net::Ipv4Addr::new(127, 0, 0, client));
+    vec![
+        account("first", first),
+        account("second", second),
+        device("pump", 11).list("allow_recipient", "*@example.com").list("rewrite", "*@plant.local ops@example.com"),
+        device("press", 12).list("recipient", "gone@example.com"),
+        device("hall", 13).option("account", "second").option("name", "Hall 7"),
+        Section::new("route", "net").list("client", "127.0.0.15").list("account", "second"),
+        Section::new("alias", "boss").list("name", "boss@example.com").list("to", "private@example.org"),
+        Section::new("alias", "root").list("name", "root").list("to", "a@example.com").list("to", "b@example.com"),
+    ]
+}
+
+/// Sends a mail as the device at 127.0.0.`client` and returns its name.
+async fn send_as(relay: &Relay, client: u8, from: &str, to: &str) -> String {
+    let ip = std::net::Ipv4Addr::new(127, 0, 0, client).into();
+    let mut device = Client::greeted_from(ip, relay.addr()).await;
+    device.set_limit(SOON);
+    device.dialogue(&[("EHLO plc", 250)]).await;
+    let reply = device.send(from, &[to], "Subject: alarm\r\n\r\nx\r\n").await;
+    assert_eq!(reply.code, 250, "{from}: {reply:?}");
+    reply.text().rsplit(' ').next().expect("a name").to_string()
+}
+
+#[tokio::test]
+async fn a_notice_goes_where_the_device_may_send() {
+    let start = async || Provider::builder().tls(TlsMode::None).start().await;
+    let (first, second) = (start().await, start().await);
+    let start = async || {
+        let builder = Relay::builder().durability("memory").relay_option("admin", "admin@example.com");
+        let builder = builder.relay_option("hostname", "gw.example");
+        let builder = rules(&first, &second).into_iter().fold(builder, |builder, section| builder.section(section));
+        builder.start().await
+    };
+    let mut relay = start().await;
+    for provider in [&first, &second] {
+        provider.set_fault(Step::Dot, Fault::Reply("550 5.7.1 not this".into()), Times::Always);
+    }
+    for (number, Told { client, from, to, told, account }) in TOLD.iter().enumerate() {
+        // Who has had three notices gets the next ones in a summary, later.
+        if number % 5 == 4 {
+            relay = start().await;
+        }
+        let (by, other) = if *account == "first" { (&first, &second) } else { (&second, &first) };
+        let others = other.record().attempts.len();
+        let id = send_as(&relay, *client, from, to).await;
+        let report = report_about(by, &id).await;
+        assert_eq!(report.recipients, *told, "{number}: {from}");
+        assert_eq!(other.record().attempts.len(), others, "{number}: {from}");
+        // It names the gateway, not the device for which it was written; and it comes from here.
+        let text = report.text();
+        assert!(text.contains("From: \"Mail gateway gw.example\" <"), "{text}");
+        let received = text.split("\r\nMessage-ID").next().unwrap_or_default().to_string();
+        assert!(!received.contains(&format!("[127.0.0.{client}]")), "{received}");
+    }
+}
+
+#[tokio::test]
+async fn the_rules_hold_for_notices_through_a_start_and_a_change() {
+    let provider = Provider::builder().tls(TlsMode::None).start().await;
+    let account = Section::account("provider", &provider).option("from_policy", "keep");
+    let limited = |client: u8| {
+        Section::new("device", &format!("d{client}"))
+            .list("ip", std::net::Ipv4Addr::new(127, 0, 0, client))
+            .list("allow_recipient", "*@example.com")
+    };
+    let mut relay = Relay::builder()
+        .durability("always")
+        .relay_option("admin", "admin@example.com")
+        .section(account)
+        .section(limited(21))
+        .section(limited(22))
+        .start()
+        .await;
+    provider.set_fault(Step::Dot, Fault::Reply("550 5.7.1 not this".into()), Times::Always);
+    provider.stop().await;
+    let mut ids = Vec::new();
+    // The first keeps its section, that of the second goes, and the third gets one.
+    for client in [21, 22, 23] {
+        ids.push(send_as(&relay, client, "victim@example.org", "gone@example.com").await);
+    }
+    relay.kill9();
+    relay.configure("device", "d22", |_| limited(23));
+    relay.restart().await;
+    provider.restart().await;
+    for id in &ids {
+        assert_eq!(report_about(&provider, id).await.recipients, ADMIN);
+    }
 }
 
 /// Names of the files in the queue of a relay.

@@ -142,6 +142,10 @@ fn leave_to_others(stored: &mut Stored, routes: &Routes, route: RouteId) {
 
 /// Lets From carry the name of the device. Before the sender is made to fit the account, which keeps names.
 fn give_name(stored: &mut Stored, policies: &Policies) {
+    // A mail of our own names itself, for whomever it was written.
+    if stored.meta.notice {
+        return;
+    }
     let device = stored.meta.marks.device.as_deref().and_then(|name| policies.device_named(name));
     if let Some(name) = device.and_then(Device::name_in_mail) {
         stored.header = policy::named(&stored.header, name);

@@ -194,7 +194,7 @@ impl Dispatch {
 
     fn teller(&self) -> Teller {
         let (desk, settings) = (self.desk.clone(), self.settings.borrow().clone());
-        Teller { desk, settings, reporter: Arc::clone(&self.reporter) }
+        Teller { desk, settings, ways: self.ways.clone(), reporter: Arc::clone(&self.reporter) }
     }
 
     /// Messages in the queue, wherever they are.

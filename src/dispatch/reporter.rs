@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use crate::intake::Behalf;
 use crate::queue::Item;
 use crate::queue::{Entry, MessageId};
 use crate::report::{Kind, SummaryItem};
@@ -28,6 +29,7 @@ struct Towards {
     window_ends: Option<Instant>,
     due: Option<Instant>,
     since: i64,
+    behalf: Behalf,
     items: Vec<SummaryItem>,
     messages: BTreeMap<MessageId, News>,
     left_out: u64,
@@ -45,7 +47,9 @@ pub struct News {
 /// News for one person that is to be told in one mail.
 pub struct Batch {
     /// Whom.
-    pub to: String,
+    pub to: Vec<String>,
+    /// For which device: what is the same for all of the messages.
+    pub behalf: Behalf,
     /// What kind of news.
     pub kind: Kind,
     /// Since when it was collected, seconds since 1970.
@@ -70,7 +74,7 @@ pub struct Told {
 /// All news that wait to be told.
 #[derive(Default)]
 pub struct Reporter {
-    towards: BTreeMap<(String, Kind), Towards>,
+    towards: BTreeMap<(Vec<String>, Kind), Towards>,
     /// Failures in batches that are being told.
     telling: BTreeMap<MessageId, News>,
     /// Messages that are done but for their news.
@@ -79,9 +83,9 @@ pub struct Reporter {
 
 impl Reporter {
     /// Whether news for `to` may go out as a mail of their own now.
-    pub fn single(&mut self, to: &str, kind: Kind, now: Instant) -> bool {
+    pub fn single(&mut self, to: &[String], kind: Kind, now: Instant) -> bool {
         self.forget_old(now);
-        let towards = self.towards.entry((to.to_string(), kind)).or_default();
+        let towards = self.towards.entry((to.to_vec(), kind)).or_default();
         if towards.due.is_some() {
             return false;
         }
@@ -97,16 +101,19 @@ impl Reporter {
     /// Keeps news of a message for the next summary; each with the recipient's place in the envelope.
     pub fn collect(
         &mut self,
-        to: &str,
+        to: &[String],
         kind: Kind,
-        entry: &Entry,
+        (entry, behalf): (&Entry, &Behalf),
         items: impl IntoIterator<Item = (usize, SummaryItem)>,
         now: (Instant, i64),
     ) {
-        let towards = self.towards.entry((to.to_string(), kind)).or_default();
+        let towards = self.towards.entry((to.to_vec(), kind)).or_default();
         if towards.due.is_none() {
             towards.due = Some(now.0 + COLLECT);
             towards.since = now.1;
+            towards.behalf = behalf.clone();
+        } else {
+            towards.behalf.keep_common(behalf);
         }
         let fresh = || News { entry: entry.clone(), recipients: Vec::new() };
         let news = towards.messages.entry(entry.id).or_insert_with(fresh);
@@ -166,6 +173,7 @@ impl Reporter {
         let batch = Batch {
             to: key.0,
             kind: key.1,
+            behalf: std::mem::take(&mut towards.behalf),
             since: towards.since,
             items: std::mem::take(&mut towards.items),
             messages: std::mem::take(&mut towards.messages),
@@ -201,6 +209,11 @@ impl Reporter {
     pub fn not_told(&mut self, batch: Batch, now: Instant) {
         self.forget(&batch);
         let towards = self.towards.entry((batch.to, batch.kind)).or_default();
+        if towards.due.is_some() {
+            towards.behalf.keep_common(&batch.behalf);
+        } else {
+            towards.behalf = batch.behalf;
+        }
         towards.due = Some(now + AGAIN);
         towards.since = batch.since;
         for (id, mut news) in batch.messages {
@@ -224,7 +237,9 @@ mod tests {
     use super::*;
     use crate::queue::Place;
 
-    const TO: &str = "ops@example.com";
+    fn to() -> Vec<String> {
+        vec!["ops@example.com".into()]
+    }
 
     fn id(n: usize) -> MessageId {
         format!("{n:010}").parse().unwrap()
@@ -249,10 +264,16 @@ mod tests {
     fn storm(reporter: &mut Reporter, count: usize, now: Instant) -> usize {
         let mut singles = 0;
         for n in 0..count {
-            if reporter.single(TO, Kind::Failed, now) {
+            if reporter.single(&to(), Kind::Failed, now) {
                 singles += 1;
             } else {
-                reporter.collect(TO, Kind::Failed, &item(n, now).entry, [(0, news(n))], (now, 7));
+                reporter.collect(
+                    &to(),
+                    Kind::Failed,
+                    (&item(n, now).entry, &Behalf::default()),
+                    [(0, news(n))],
+                    (now, 7),
+                );
                 reporter.park(item(n, now));
             }
         }
@@ -276,8 +297,36 @@ mod tests {
         assert!(!reporter.has(id(10)));
         assert_eq!((reporter.parked(), reporter.next()), (0, None));
         // Who got a summary gets the next news in one as well, and single mails when it has been quiet for a while.
-        assert!(!reporter.single(TO, Kind::Failed, now + COLLECT + Duration::from_secs(1)));
-        assert!(reporter.single(TO, Kind::Failed, now + COLLECT + WINDOW));
+        assert!(!reporter.single(&to(), Kind::Failed, now + COLLECT + Duration::from_secs(1)));
+        assert!(reporter.single(&to(), Kind::Failed, now + COLLECT + WINDOW));
+    }
+
+    #[test]
+    fn a_summary_is_written_for_the_device_that_all_of_it_comes_from() {
+        let now = Instant::now();
+        let behalf = |client: &str, device: &str| Behalf {
+            client: client.parse().ok(),
+            device: Some(device.into()),
+            login: None,
+        };
+        let summary = |all: &[Behalf]| {
+            let mut reporter = Reporter::default();
+            for (n, behalf) in all.iter().enumerate() {
+                reporter.collect(&to(), Kind::Failed, (&item(n, now).entry, behalf), [(0, news(n))], (now, 7));
+            }
+            let batch = reporter.take_due(now + COLLECT).unwrap();
+            // It is not taken, and one more of another device comes meanwhile.
+            let other = behalf("10.0.0.9", "yard");
+            reporter.collect(&to(), Kind::Failed, (&item(99, now).entry, &other), [(0, news(99))], (now + COLLECT, 9));
+            let first = batch.behalf.clone();
+            reporter.not_told(batch, now + COLLECT);
+            assert_eq!(reporter.take_due(now + COLLECT + AGAIN).unwrap().behalf, Behalf::default());
+            first
+        };
+        let (one, two) = (behalf("10.0.0.7", "hall"), behalf("10.0.0.8", "hall"));
+        assert_eq!(summary(&[one.clone(), one.clone()]), one);
+        assert_eq!(summary(&[one.clone(), two]), Behalf { client: None, ..one.clone() });
+        assert_eq!(summary(&[one, behalf("10.0.0.7", "pump")]), Behalf { device: None, ..behalf("10.0.0.7", "") });
     }
 
     #[test]
@@ -285,8 +334,8 @@ mod tests {
         let now = Instant::now();
         let mut reporter = Reporter::default();
         storm(&mut reporter, 10, now);
-        assert!(reporter.single("other@example.com", Kind::Failed, now));
-        assert!(reporter.single(TO, Kind::Delayed, now));
+        assert!(reporter.single(&["other@example.com".into()], Kind::Failed, now));
+        assert!(reporter.single(&to(), Kind::Delayed, now));
     }
 
     #[test]
@@ -295,7 +344,13 @@ mod tests {
         let mut reporter = Reporter::default();
         storm(&mut reporter, 10, now);
         let batch = reporter.take_due(now + COLLECT).unwrap();
-        reporter.collect(TO, Kind::Failed, &item(99, now).entry, [(0, news(99))], (now + COLLECT, 9));
+        reporter.collect(
+            &to(),
+            Kind::Failed,
+            (&item(99, now).entry, &Behalf::default()),
+            [(0, news(99))],
+            (now + COLLECT, 9),
+        );
         reporter.not_told(batch, now + COLLECT);
         assert!(reporter.has(id(5)) && reporter.has(id(99)));
         let again = reporter.take_due(now + COLLECT + AGAIN).unwrap();
@@ -310,7 +365,7 @@ mod tests {
         let now = Instant::now();
         let mut reporter = Reporter::default();
         let collect = |reporter: &mut Reporter, kind, recipient, now| {
-            reporter.collect(TO, kind, &item(1, now).entry, [(recipient, news(1))], (now, 7));
+            reporter.collect(&to(), kind, (&item(1, now).entry, &Behalf::default()), [(recipient, news(1))], (now, 7));
         };
         // That a delay is to be told says nothing of failures.
         collect(&mut reporter, Kind::Delayed, 0, now);

@@ -3,9 +3,10 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use super::delivery::Ways;
 use super::reporter::{Batch, Reporter};
 use crate::config::Settings;
-use crate::intake::{Desk, IntakeError};
+use crate::intake::{Behalf, Desk, IntakeError};
 use crate::message::{Envelope, header, is_address};
 use crate::queue::{Entry, Meta};
 use crate::report::{Event, Failure, Kind, Notice, Summary, SummaryItem};
@@ -33,6 +34,8 @@ pub struct Teller {
     pub desk: Desk,
     /// The settings of now.
     pub settings: Arc<Settings>,
+    /// What they say about devices and accounts.
+    pub ways: Ways,
     /// What waits to be told, of the whole program.
     pub reporter: Arc<Mutex<Reporter>>,
 }
@@ -43,21 +46,36 @@ impl Teller {
         self.reporter.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn account_from(&self) -> String {
-        self.settings.accounts.first().map(|a| a.from.clone()).unwrap_or_default()
-    }
-
     /// Who hears of a message, or why nobody does. A notice is never reported by mail: it could go round for ever
     /// (RFC 5321 section 6.1).
-    fn addressee(&self, meta: &Meta) -> Result<String, &'static str> {
+    ///
+    /// The device wrote the sender's address, and a notice holds the header that it wrote. So a notice goes to whom the
+    /// device itself may send, and to whom a mail of the device would go; otherwise it would be a way round its rules.
+    fn addressees(&self, meta: &Meta) -> Result<Vec<String>, &'static str> {
         if meta.notice || meta.envelope.from.is_empty() {
             return Err("it is a notice itself, so nobody is told by mail");
         }
-        let sender = Some(meta.envelope.from.clone()).filter(|from| can_be_told(from));
-        let somebody = sender.or_else(|| self.settings.relay.admin.clone()).or_else(|| Some(self.account_from()));
-        somebody
+        let sender = &meta.envelope.from;
+        let told = self.ways.policies.told(meta.marks.device.as_deref(), &meta.client, sender).unwrap_or_default();
+        // What the settings say in place of the sender is there; what the device said often is not.
+        let told: Vec<String> = told.into_iter().filter(|to| to != sender || can_be_told(to)).collect();
+        if !told.is_empty() {
+            return Ok(told);
+        }
+        let owner = self.settings.relay.admin.clone().or_else(|| self.account_from(meta));
+        owner
             .filter(|to| is_address(to))
-            .ok_or("the sender has no mail address; set option admin to hear of failures")
+            .map(|to| vec![to])
+            .ok_or("no address is known to which a notice may go; set option admin to hear of failures")
+    }
+
+    /// The address of the account by which the message leaves first.
+    fn account_from(&self, meta: &Meta) -> Option<String> {
+        let routes = &self.ways.routes;
+        let recipient = meta.envelope.to.first().map_or("", String::as_str);
+        let place = routes.accounts(routes.of(meta, recipient)).first();
+        let account = place.and_then(|place| self.settings.accounts.get(*place));
+        account.or_else(|| self.settings.accounts.first()).map(|account| account.from.clone())
     }
 
     /// Sees to it that somebody hears of `failures`, each with the recipient's place in the envelope. True when nothing more is to be done; false when the news wait for
@@ -71,7 +89,7 @@ impl Teller {
         kind: Kind,
         failures: Vec<(usize, Failure)>,
     ) -> Result<bool, IntakeError> {
-        let to = match self.addressee(about.meta) {
+        let to = match self.addressees(about.meta) {
             Ok(to) => to,
             Err(reason) => {
                 Event::Unreported { about: about.entry.id.to_string(), reason: reason.into() }.log();
@@ -81,7 +99,7 @@ impl Teller {
         let (now, id) = (Instant::now(), about.entry.id.to_string());
         if !self.reporter().single(&to, kind, now) {
             let items = failures.into_iter().map(|(recipient, failure)| (recipient, summary_item(about, failure)));
-            self.reporter().collect(&to, kind, about.entry, items, (now, clock::now()));
+            self.reporter().collect(&to, kind, (about.entry, &Behalf::of(about.meta)), items, (now, clock::now()));
             return Ok(kind == Kind::Delayed);
         }
         let hostname = self.settings.relay.hostname();
@@ -100,8 +118,8 @@ impl Teller {
             failures: &failures,
         };
         let text = notice.text();
-        let notice = self.post(text, &from, &to, &hostname).await?;
-        Event::Notified { id: notice, about: id, to }.log();
+        let notice = self.post(text, &to, Behalf::of(about.meta), (&hostname, &from)).await?;
+        Event::Notified { id: notice, about: id, to: to.join(", ") }.log();
         Ok(true)
     }
 
@@ -123,16 +141,24 @@ impl Teller {
             items: &batch.items,
             left_out: batch.left_out,
         };
-        let id = self.post(summary.text(), &from, &batch.to, &hostname).await?;
+        let id = self.post(summary.text(), &batch.to, batch.behalf.clone(), (&hostname, &from)).await?;
         let about = format!("{}-messages", batch.messages.len());
-        Event::Notified { id, about, to: batch.to.clone() }.log();
+        Event::Notified { id, about, to: batch.to.join(", ") }.log();
         Ok(())
     }
 
     /// Queues a mail of our own, with the null sender: nothing about it ever comes back (RFC 5321 section 4.5.5).
-    async fn post(&self, text: Vec<u8>, from: &str, to: &str, hostname: &str) -> Result<String, IntakeError> {
-        let envelope = Envelope { from: String::new(), to: vec![to.into()], smtputf8: !to.is_ascii() };
-        self.desk.post(&text, envelope, hostname, from).await
+    /// It takes the way that mail of the device does.
+    async fn post(
+        &self,
+        text: Vec<u8>,
+        to: &[String],
+        behalf: Behalf,
+        own: (&str, &str),
+    ) -> Result<String, IntakeError> {
+        let smtputf8 = to.iter().any(|address| !address.is_ascii());
+        let envelope = Envelope { from: String::new(), to: to.to_vec(), smtputf8 };
+        self.desk.post(&text, envelope, behalf, own).await
     }
 }
 

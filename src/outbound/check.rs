@@ -165,7 +165,7 @@ fn letter(account: &Account, hostname: &str, to: &str) -> Result<Stored, String>
         false => format!("postmaster@{hostname}"),
     };
     let subject = format!("smtprelay test: account {}, {hostname}, {}", account.name, date::rfc5322(now));
-    let head = Head { hostname, from: &from, to, subject: &subject, automatic: "auto-generated" };
+    let head = Head { hostname, from: &from, to: &[to.to_string()], subject: &subject, automatic: "auto-generated" };
     let mut text = String::new();
     for paragraph in [
         format!("This is a test mail of smtprelay, the mail gateway on {hostname}. Somebody has asked for it there."),

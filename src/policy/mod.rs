@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`Policies::device`] | which section `device` a client is |
 //! | [`Policies::may`], [`Policies::recipients`] | whom its mail goes to: rewritten, aliases resolved, allowed, fixed |
+//! | [`Policies::told`] | who may hear by mail of what became of its mail |
 //! | [`Rates`] | whether one message more may pass now |
 //! | [`named`] | the header with the device's name in From |
 //!

@@ -65,25 +65,57 @@ impl Policies {
     /// # Errors
     /// When one of them can't be sent to. The whole message has to be refused then, since it has one verdict.
     pub fn recipients(&self, device: Option<&Device>, named: &[String]) -> Result<Vec<String>, Refusal> {
-        let mut expansion = Expansion { policies: self, seen: Vec::new(), found: Vec::new() };
         if let Some(device) = device.filter(|device| !device.recipients.is_empty()) {
-            for fixed in &device.recipients {
-                expansion.resolve(fixed, DEPTH_LIMIT)?;
-            }
-            return Ok(expansion.found);
+            return self.resolved(&device.recipients);
         }
-        for address in named {
-            let rewrite = device.and_then(|device| device.rewrites.iter().find(|rewrite| rewrite.old.matches(address)));
-            expansion.resolve(rewrite.map_or(address, |rewrite| &rewrite.new), DEPTH_LIMIT)?;
-        }
-        let found = expansion.found;
+        let found = self.meant(device, named)?;
         if let Some(device) = device.filter(|device| !device.allow_recipients.is_empty()) {
-            let allowed = |address: &&String| device.allow_recipients.iter().any(|pattern| pattern.matches(address));
-            if let Some(address) = found.iter().find(|address| !allowed(address)) {
-                return Err(Refusal::NotAllowed { address: address.clone(), device: device.title().to_string() });
-            }
+            let allowed = |address: &String| device.allow_recipients.iter().any(|pattern| pattern.matches(address));
+            all(&found, allowed, device)?;
         }
         Ok(found)
+    }
+
+    /// Who may be told of a message by `sender`, which the device says: as if it were a recipient of its mail. Where the
+    /// recipients are fixed, it has to be one of these. `name` is the section that the device was when the message was
+    /// accepted, `client` its address.
+    ///
+    /// # Errors
+    /// When the device may not send to the sender, or its section is gone, so that nobody knows what it may.
+    pub fn told(&self, name: Option<&str>, client: &str, sender: &str) -> Result<Vec<String>, Refusal> {
+        let device = match name {
+            Some(name) => {
+                let gone = || Refusal::NotAllowed { address: sender.to_string(), device: name.to_string() };
+                Some(self.device_named(name).ok_or_else(gone)?)
+            }
+            // It was nobody then; by its address it may be somebody now.
+            None => client.parse().ok().and_then(|ip| self.device(ip, None, None)),
+        };
+        let sender = [sender.to_string()];
+        let Some(device) = device.filter(|device| !device.recipients.is_empty()) else {
+            return self.recipients(device, &sender);
+        };
+        let (found, fixed) = (self.meant(Some(device), &sender)?, self.resolved(&device.recipients)?);
+        all(&found, |address| fixed.iter().any(|known| known.eq_ignore_ascii_case(address)), device)?;
+        Ok(found)
+    }
+
+    /// Whom `named` mean when `device` says it: each rewritten, then aliases resolved.
+    fn meant(&self, device: Option<&Device>, named: &[String]) -> Result<Vec<String>, Refusal> {
+        let rewrites = device.map_or(&[][..], |device| &device.rewrites);
+        self.resolved(named.iter().map(|address| {
+            let rewrite = rewrites.iter().find(|rewrite| rewrite.old.matches(address));
+            rewrite.map_or(address, |rewrite| &rewrite.new)
+        }))
+    }
+
+    /// For whom the names stand.
+    fn resolved<'a>(&'a self, names: impl IntoIterator<Item = &'a String>) -> Result<Vec<String>, Refusal> {
+        let mut expansion = Expansion { policies: self, seen: Vec::new(), found: Vec::new() };
+        for name in names {
+            expansion.resolve(name, DEPTH_LIMIT)?;
+        }
+        Ok(expansion.found)
     }
 
     /// Whether `device` may name `address` as a recipient: the answer to RCPT, before all of them are known.
@@ -93,6 +125,14 @@ impl Policies {
     pub fn may(&self, device: Option<&Device>, address: &str) -> Result<(), Refusal> {
         self.recipients(device, &[address.to_string()]).map(drop)
     }
+}
+
+/// Whether `device` may send to all of `addresses`.
+fn all(addresses: &[String], allowed: impl Fn(&String) -> bool, device: &Device) -> Result<(), Refusal> {
+    let refused = addresses.iter().find(|address| !allowed(address));
+    let not_allowed =
+        |address: &String| Refusal::NotAllowed { address: address.clone(), device: device.title().to_string() };
+    refused.map_or(Ok(()), |address| Err(not_allowed(address)))
 }
 
 /// Recipients while aliases are being resolved.

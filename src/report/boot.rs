@@ -42,7 +42,7 @@ impl BootMail<'_> {
         let head = Head {
             hostname: self.hostname,
             from: self.from,
-            to: self.to,
+            to: &[self.to.to_string()],
             subject: &subject,
             automatic: "auto-generated",
         };

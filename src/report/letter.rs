@@ -31,7 +31,7 @@ pub struct Head<'a> {
     /// Where it comes from.
     pub from: &'a str,
     /// Who reads it.
-    pub to: &'a str,
+    pub to: &'a [String],
     /// What it is about.
     pub subject: &'a str,
     /// RFC 3834 section 5: `auto-replied` when it answers a message, else `auto-generated`.
@@ -45,10 +45,12 @@ impl Head<'_> {
             self.hostname.chars().filter(|c| c.is_ascii_graphic() && !matches!(c, '"' | '\\')).take(255).collect();
         let subject = format!(" {}", one_line(self.subject, 200));
         let subject = unstructured("Subject:".len(), subject.as_bytes(), usize::MAX);
+        // Each on a line of its own: RFC 5322 section 2.1.1 bounds lines, not fields.
+        let to: Vec<String> = self.to.iter().map(|to| format!("<{}>", one_line(to, ADDRESS_SHOWN))).collect();
         format!(
-            "From: \"Mail gateway {name}\" <{}>\r\nTo: <{}>\r\nSubject:{}\r\nAuto-Submitted: {}\r\nMIME-Version: 1.0\r\n",
+            "From: \"Mail gateway {name}\" <{}>\r\nTo: {}\r\nSubject:{}\r\nAuto-Submitted: {}\r\nMIME-Version: 1.0\r\n",
             one_line(self.from, ADDRESS_SHOWN),
-            one_line(self.to, ADDRESS_SHOWN),
+            to.join(",\r\n "),
             String::from_utf8_lossy(&subject),
             self.automatic,
         )

@@ -41,7 +41,7 @@ pub struct Notice<'a> {
     /// The address that the report comes from in its header.
     pub from: &'a str,
     /// Who hears of it.
-    pub to: &'a str,
+    pub to: &'a [String],
     /// When the message was accepted, seconds since 1970.
     pub arrived: i64,
     /// Address of the device.

@@ -36,7 +36,7 @@ pub struct Summary<'a> {
     /// Where it comes from.
     pub from: &'a str,
     /// Who hears of it.
-    pub to: &'a str,
+    pub to: &'a [String],
     /// Whether the messages were given up or are late.
     pub kind: Kind,
     /// When the first of them failed or was found late, seconds since 1970.
@@ -155,7 +155,7 @@ mod tests {
         let summary = Summary {
             hostname: "gw.example",
             from: "me@example.com",
-            to: "admin@example.com",
+            to: &["admin@example.com".into()],
             kind,
             since: 1_795_395_723,
             until: 1_795_396_723,

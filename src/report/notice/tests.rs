@@ -9,7 +9,7 @@ fn notice<'a>(kind: Kind, header: &'a [u8], failures: &'a [Failure]) -> Notice<'
         id: "ABCDEFGHJK",
         hostname: "gw.example",
         from: "me@example.com",
-        to: "plc@example.com",
+        to: &[],
         arrived: 1_800_000_000,
         client: "10.0.0.7",
         header,
