@@ -4,22 +4,29 @@
 //! starts the process of the hook. Then it becomes `option user`. Started by anybody else it keeps what it has. There is
 //! one thread until the end of [`prepare`]: rights belong to threads.
 
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Result, anyhow, bail};
+use ring::digest::{Context, SHA256};
 
-use crate::config::{self, Loaded, Relay, Settings};
+use crate::config::{self, Loaded, Relay, Settings, TlsMode};
 use crate::control;
 use crate::inbound::listener;
 use crate::inbound::sockets::Sockets;
+use crate::oauth::keeper;
 use crate::queue::Spool;
 use crate::relay::{self, SpoolLock};
 use crate::report::hook::helper::Helper;
 use crate::system::ownership::{self, Kind};
 use crate::system::privileges::{self, Identity};
 use crate::system::{self, carried, networks};
+
+/// The system's certificate authorities; the package ca-bundle replaces the file.
+const BUNDLE: &str = "/etc/ssl/certs/ca-certificates.crt";
 
 /// What [`relay::run`] goes on with.
 pub struct Prepared {
@@ -49,7 +56,7 @@ pub struct Prepared {
 /// When the program can't start; the reason names the setting to change.
 pub fn prepare(file: &Path, loaded: Loaded) -> Result<Prepared> {
     privileges::protect_memory();
-    let Loaded { settings, warnings } = loaded;
+    let Loaded { mut settings, warnings } = loaded;
     let mut warnings = config::worth_telling(file, &warnings);
     let exposed = config::modes::exposed(file, &settings);
     warnings.extend(exposed.iter().cloned());
@@ -72,12 +79,35 @@ pub fn prepare(file: &Path, loaded: Loaded) -> Result<Prepared> {
     let mut sockets = Sockets::default();
     if let Some(identity) = &identity {
         advice.extend(directories(relay, identity));
-        carried::replace(carried::collect(&settings));
+        let files = carried::collect(&settings);
+        stamp(&mut settings, &files);
+        carried::replace(files);
         sockets = Sockets::prepare(&listener::addresses(&settings));
         privileges::give_up_root(identity).map_err(anyhow::Error::msg)?;
     }
+    if identity.is_none() {
+        stamp(&mut settings, &carried::Files::new());
+    }
     privileges::end_with_the_jail();
     Ok(Prepared { file: file.to_path_buf(), settings, warnings, advice, spool, lock, sockets, hook, ubus })
+}
+
+/// Notes what the files are that an account trusts and logs in with, so that a reload sees whether they are others; `files`
+/// are those that root has read. Reads files: call it off the runtime thread.
+pub fn stamp(settings: &mut Settings, files: &carried::Files) {
+    for account in settings.accounts.iter_mut().filter(|account| account.tls != TlsMode::None) {
+        let mut digest = Context::new(&SHA256);
+        if let Some(path) = &account.ca_file {
+            // One that can't be read is complained of when it is needed.
+            digest.update(&carried::read_of(files, path, carried::SIZE_LIMIT).unwrap_or_default());
+        } else if let Ok(bundle) = std::env::var("SSL_CERT_FILE").map_or_else(|_| fs::metadata(BUNDLE), fs::metadata) {
+            digest.update(&bundle.len().to_be_bytes());
+            digest.update(&bundle.mtime().to_be_bytes());
+        }
+        // Not the tokens themselves: the gateway renews them by itself.
+        digest.update(&[u8::from(account.oauth.is_some() && keeper::signed_in(account))]);
+        account.files = digest.finish().as_ref().try_into().ok();
+    }
 }
 
 /// Asks netifd for the networks, if listeners name some, before the addresses of these are asked for. Blocks for up to two

@@ -219,8 +219,8 @@ async fn read_queue(spool: Arc<Spool>, found: Vec<Found>, to: mpsc::Sender<Vec<(
                 read.map(|(entry, meta, state)| {
                     let same_boot = meta.undated.as_ref().filter(|undated| undated.boot == clock::boot());
                     let uptime = same_boot.map(|undated| undated.uptime);
-                    let (held, attempts) = (state.held, state.attempts);
-                    let item = Item { uptime, held, attempts, ..Item::new(entry, now) };
+                    let (held, turns) = (state.held, state.turns);
+                    let item = Item { uptime, held, turns, ..Item::new(entry, now) };
                     (item.resting(&meta, &state, now), meta, state)
                 })
                 .collect(),

@@ -16,6 +16,7 @@ use crate::config::{self, Account, Relay, Settings};
 use crate::control::ubus::procd;
 use crate::inbound::listener::Shown;
 use crate::inbound::sockets::Sockets;
+use crate::prepare;
 use crate::report::Event;
 use crate::system::{carried, clock, task};
 use zeroize::Zeroizing;
@@ -213,8 +214,15 @@ impl Keeper {
 
     /// All or nothing, and without a pause in between: whoever sees the new settings finds the new sockets.
     async fn take(&self, offer: Offer) -> Verdict {
-        // Stored passwords are read.
-        let parsed = task::blocking(move || (config::parse(&offer.file, &offer.text), offer)).await;
+        // Stored passwords are read, and what accounts trust.
+        let parsed = task::blocking(move || {
+            let mut parsed = config::parse(&offer.file, &offer.text);
+            if let Ok(loaded) = &mut parsed {
+                prepare::stamp(&mut loaded.settings, &offer.files);
+            }
+            (parsed, offer)
+        })
+        .await;
         let (loaded, offer) = match parsed {
             Some((Ok(loaded), offer)) => (loaded, offer),
             Some((Err(error), _)) => return Err(self.refuse(error.to_string().replace('\n', "; "))),

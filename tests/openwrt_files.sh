@@ -53,11 +53,45 @@ hotplug() {
 	printf '#!/bin/sh\necho "$*" >"%s"\n' "$work/words" >"$work/called"
 	chmod +x "$work/called"
 	rm -f "$work/words"
-	env -i PATH="$PATH" PROG="$work/called" "$@" busybox ash -c "( . '$PWD/$script' )"
+	env -i PATH="$work/router:$PATH" PROG="$work/called" "$@" busybox ash -c "( . '$PWD/$script' )"
 	cat "$work/words" 2>/dev/null || :
 }
 
-equal 'a network comes up' 'wake uplink-wan' "$(hotplug iface ACTION=ifup INTERFACE=wan DEVICE=eth1)"
+# Stand-ins for netifd behind ubus, and for jsonfilter with the two questions that the script asks.
+mkdir "$work/router"
+cat >"$work/router/ubus" <<'EOF'
+#!/bin/sh
+[ "$1 $3" = 'call status' ] || exit 2
+case "$2" in
+network.interface.wan) echo '{"up":true,"route":[{"target":"192.0.2.1","mask":32},{"target":"0.0.0.0","mask":0}],"inactive":{"route":[]}}' ;;
+network.interface.wan6) echo '{"up":true,"route":[{"target":"::","mask":0}],"inactive":{"route":[]}}' ;;
+network.interface.wwan) echo '{"up":true,"route":[],"inactive":{"route":[{"target":"0.0.0.0","mask":0}]}}' ;;
+network.interface.lan) echo '{"up":true,"route":[{"target":"10.0.0.0","mask":8}],"inactive":{"route":[]}}' ;;
+network.interface.guest) echo '{"up":true,"route":[],"inactive":{"route":[]}}' ;;
+*) exit 4 ;;
+esac
+EOF
+cat >"$work/router/jsonfilter" <<'EOF'
+#!/bin/sh
+[ "$# $1 $2 $4" = '5 -q -s -e' ] || exit 2
+exec python3 -c '
+import json, sys
+facts, path = json.loads(sys.argv[1]), sys.argv[2]
+routes = {"@.route[@.mask=0].target": facts["route"], "@.inactive.route[@.mask=0].target": facts["inactive"]["route"]}[path]
+found = [route["target"] for route in routes if route["mask"] == 0]
+print(*found, sep="\n")
+sys.exit(not found)' "$3" "$5"
+EOF
+chmod +x "$work/router/ubus" "$work/router/jsonfilter"
+
+for network in wan wan6 wwan unknown; do
+	equal "the uplink $network comes up" "wake uplink-$network" "$(hotplug iface ACTION=ifup INTERFACE=$network DEVICE=eth1)"
+done
+for network in lan guest; do
+	equal "$network comes up, which is no uplink" '' "$(hotplug iface ACTION=ifup INTERFACE=$network DEVICE=br-lan)"
+done
+equal 'mwan3 finds an uplink good again' 'wake uplink-wwan' "$(hotplug iface ACTION=connected INTERFACE=wwan DEVICE=wlan0)"
+equal 'an address of an uplink changes' '' "$(hotplug iface ACTION=ifupdate INTERFACE=wan)"
 equal 'a network goes down' '' "$(hotplug iface ACTION=ifdown INTERFACE=wan)"
 equal 'loopback comes up' '' "$(hotplug iface ACTION=ifup INTERFACE=loopback)"
 equal 'the clock is set' 'wake clock' "$(hotplug ntp ACTION=step)"

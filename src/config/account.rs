@@ -36,6 +36,7 @@ pub fn read(section: &Section, stored: &Passwords, problems: &mut Vec<Problem>) 
         tls,
         verify: read.flag("verify", true),
         ca_file: read.text("ca_file").map(PathBuf::from),
+        files: None,
         fingerprint: fingerprint(&mut read),
         username: login.username,
         password: login.password,

@@ -223,6 +223,9 @@ pub struct Account {
     pub verify: bool,
     /// PEM file with the authorities to trust instead of the system's.
     pub ca_file: Option<PathBuf>,
+    /// SHA-256 over the files that decide whom it trusts and how it logs in, as they were when the settings were read;
+    /// `None` where nobody has looked. With other files it is another account.
+    pub files: Option<[u8; 32]>,
     /// SHA-256 of the one certificate to trust, whoever signed it.
     pub fingerprint: Option<[u8; 32]>,
     /// Login name; `None` sends without a login.

@@ -11,7 +11,7 @@ use super::test::{Tests, Works};
 use super::{PAGE_LIMIT, devices, password, rates, view};
 use crate::chronicle;
 use crate::config::{Settings, providers};
-use crate::dispatch::{Change, Order, Page, Waiting, Which};
+use crate::dispatch::{Cause, Change, Order, Page, Waiting, Which};
 use crate::oauth::{Later, jobs::Jobs};
 use crate::policy::Rates;
 use crate::queue::{Entry, MessageId, Spool, SpoolError, blocking};
@@ -180,12 +180,19 @@ impl Api {
                 rates::add(&mut devices, &settings, &self.rates.lock().unwrap_or_else(PoisonError::into_inner));
                 Ok(json!({ "total": total, "devices": devices }))
             }
-            "set_password" => password::set(&self.publish, params).await,
+            "set_password" => {
+                let done = password::set(&self.publish, params).await?;
+                // Also when it is the same as before: the account may have been unlocked meanwhile.
+                if let Some(account) = params.get("account").and_then(Value::as_str) {
+                    let _ = self.orders.send(Order::Look { account: account.into() }).await;
+                }
+                Ok(done)
+            }
             "wake" => {
                 let reason: String = params.get("reason").and_then(Value::as_str).unwrap_or("asked").into();
                 // It stands in the log: a word is enough.
-                let reason = reason.chars().filter(|c| c.is_ascii_graphic()).take(40).collect();
-                self.order(|answer| Order::Wake { reason, answer }).await?;
+                let reason: String = reason.chars().filter(|c| c.is_ascii_graphic()).take(40).collect();
+                self.order(|answer| Order::Wake { cause: Cause::of(&reason), reason, answer }).await?;
                 Ok(json!({}))
             }
             "test" => {
@@ -289,7 +296,7 @@ fn wake(orders: mpsc::Sender<Order>) -> Later<'static, ()> {
     Box::pin(async move {
         let (answer, _) = oneshot::channel();
         // Without a dispatcher the gateway is ending.
-        let _ = orders.send(Order::Wake { reason: "login".into(), answer }).await;
+        let _ = orders.send(Order::Wake { cause: Cause::Owner, reason: "login".into(), answer }).await;
     })
 }
 

@@ -80,7 +80,7 @@ pub fn notes(notes: &[Note]) -> Vec<Value> {
     notes
         .iter()
         .map(|note| match note {
-            Note::Attempt(Attempt { at, results }) => {
+            Note::Attempt(Attempt { at, results, .. }) => {
                 let results: Vec<Value> = results
                     .iter()
                     .map(|(recipient, progress, text)| {

@@ -2,16 +2,38 @@
 //! the settings have changed.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::delivery::Ways;
-use super::lanes::Lanes;
+use super::lanes::nothing_new;
 use super::queues::Queues;
+use super::routes::RouteId;
 use super::{Dispatch, Step};
-use crate::queue::Item;
+use crate::queue::schedule::backoff;
 use crate::queue::{Entry, Meta, State, blocking};
+use crate::queue::{Item, MessageId};
 use crate::report::Event;
 use crate::system::clock;
+
+/// Messages that are read at a time to see which way they go.
+const READ_AT_ONCE: usize = 64;
+
+/// What stood behind the routes before they changed.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Former {
+    /// Of which settings: [`Item::routed`].
+    routed: u32,
+    /// The lanes of each route.
+    lanes: Vec<Vec<u32>>,
+}
+
+impl Former {
+    /// Whether a message that has got these lanes may as well wait for its time: those that put it off are the same.
+    fn keeps(&self, item: &Item, lanes: Option<&Vec<u32>>) -> bool {
+        let before = self.lanes.get(usize::from(item.route)).filter(|_| item.routed == self.routed);
+        before.zip(lanes).is_some_and(|(before, lanes)| nothing_new(before, lanes))
+    }
+}
 
 impl Dispatch {
     pub(super) fn arrived(&mut self, entry: Entry, meta: &Meta) {
@@ -46,38 +68,84 @@ impl Dispatch {
             self.carry_on_digests();
             return;
         };
+        let (now, relay) = (Instant::now(), self.settings.borrow().relay.clone());
         for (item, meta, state) in messages {
+            // That it is tried now is the start's doing.
+            let own = backoff(item.turns, 0, relay.retry_min, relay.retry_max);
+            let turn = (item.turns > 0).then(|| now + own);
             let route = self.ways.routes.next(&meta, &state);
             self.replacements.found(item.entry.id, &meta);
-            self.queues.add(Item { route, routed: self.routed, ..item });
+            self.queues.add(Item { route, routed: self.routed, turn, ..item });
         }
     }
 
+    /// Takes the new settings into use. What they leave as it was goes on: a reload comes with each event of the network,
+    /// and providers count logins and attempts.
     pub(super) fn new_settings(&mut self) {
         let settings = self.settings.borrow_and_update().clone();
-        self.ways = Ways::new(&settings);
-        self.routed = self.routed.wrapping_add(1);
-        self.lanes = Lanes::new(&settings);
-        let waiting = self.queues.take_where(usize::MAX, |_| true);
-        self.queues = Queues::new(self.ways.routes.len());
-        self.wakings = self.wakings.wrapping_add(1);
-        self.put_back(waiting.into_iter().map(|(item, _)| (item, None)).collect());
+        let before = self.route_lanes();
+        let ways = Ways::new(&settings);
+        let same = ways.routes.sort_as(&self.ways.routes);
+        self.ways = ways;
+        self.lanes.renew(&settings);
+        if same {
+            let now = self.route_lanes();
+            for ((route, before), now) in (0..).zip(&before).zip(&now) {
+                if !nothing_new(before, now) {
+                    self.queues.of(route).wake_all();
+                }
+            }
+        } else {
+            self.former = Former { routed: self.routed, lanes: before };
+            self.routed = self.routed.wrapping_add(1);
+            let waiting = self.queues.take_where(usize::MAX, |_| true);
+            self.queues = Queues::new(self.ways.routes.len());
+            self.put_back(waiting);
+        }
+        self.shorten(settings.relay.retry_max);
     }
 
-    /// Reads messages once more, to see which way they go by the settings of now.
-    pub(super) fn find_routes(&mut self, items: Vec<Item>) {
-        items.iter().for_each(|item| self.take_in_hand(&item.entry));
+    /// Nothing waits longer than this from now on.
+    fn shorten(&mut self, longest: Duration) {
+        let latest = Instant::now() + longest;
+        let late: Vec<MessageId> = self
+            .queues
+            .items()
+            .filter(|(_, at)| at.is_some_and(|at| at > latest))
+            .map(|(item, _)| item.entry.id)
+            .collect();
+        for id in late {
+            if let Some((item, _)) = self.queues.take(id) {
+                self.queues.put_back(Item { turn: Some(latest), ..item }, Some(latest));
+            }
+        }
+    }
+
+    /// The lanes behind each route.
+    fn route_lanes(&self) -> Vec<Vec<u32>> {
+        let routes = &self.ways.routes;
+        let ids = (0..routes.len()).map(|route| RouteId::try_from(route).unwrap_or(0));
+        ids.map(|route| self.lanes.generations(routes.accounts(route))).collect()
+    }
+
+    /// Reads messages once more, to see which way they go by the settings of now; some at a time, so that others can leave
+    /// in between.
+    pub(super) fn find_routes(&mut self, mut astray: Vec<(Item, Option<Instant>)>) {
+        astray.iter().for_each(|(item, _)| self.take_in_hand(&item.entry));
         let (spool, routes, routed) = (Arc::clone(&self.spool), Arc::clone(&self.ways.routes), self.routed);
+        let (former, lanes) = (self.former.clone(), self.route_lanes());
         self.start(async move {
+            let rest = astray.split_off(astray.len().min(READ_AT_ONCE));
             let found = blocking(move || {
-                let find = |item: Item| {
+                let find = |(item, at): (Item, Option<Instant>)| {
                     // What can't be read now is looked at when it is its turn.
                     let route = spool.open_message(&item.entry).map_or(0, |read| routes.next(&read.meta, &read.state));
-                    (Item { route, routed, ..item }, None)
+                    let at = at.filter(|_| former.keeps(&item, lanes.get(usize::from(route))));
+                    (Item { route, routed, ..item }, at)
                 };
-                Ok::<_, std::io::Error>(items.into_iter().map(find).collect())
+                Ok::<_, std::io::Error>(astray.into_iter().map(find).collect())
             });
-            Step::Back(found.await.unwrap_or_default())
+            Step::Routed { back: found.await.unwrap_or_default(), rest }
         });
     }
 
@@ -85,12 +153,14 @@ impl Dispatch {
         let mut astray = Vec::new();
         for (item, at) in back {
             self.in_hand.remove(&item.entry.id);
-            if self.ways.routes.is_single() {
-                self.queues.put_back(Item { route: 0, routed: self.routed, ..item }, at);
-            } else if item.routed == self.routed {
+            if item.routed == self.routed {
                 self.queues.put_back(item, at);
+            } else if self.ways.routes.is_single() {
+                let lanes = self.lanes.generations(self.ways.routes.accounts(0));
+                let at = at.filter(|_| self.former.keeps(&item, Some(&lanes)));
+                self.queues.put_back(Item { route: 0, routed: self.routed, ..item }, at);
             } else {
-                astray.push(item);
+                astray.push((item, at));
             }
         }
         if !astray.is_empty() {

@@ -127,6 +127,31 @@ impl Lane {
         self.account.name.clone()
     }
 
+    /// Which lane it is: deliveries and waiting mail remember it.
+    pub fn generation(&self) -> u32 {
+        self.generation
+    }
+
+    /// Whether this is the lane of `account` as the settings have it now: there is no difference that its provider could see.
+    pub fn serves(&self, account: &Account, hostname: &str) -> bool {
+        let Account { general, connections, .. } = *account;
+        hostname == self.hostname && Account { general, connections, ..Account::clone(&self.account) } == *account
+    }
+
+    /// Goes on with an account that it [serves](Self::serves).
+    #[must_use]
+    pub fn adopt(mut self, account: &Account) -> Self {
+        self.account = Arc::new(account.clone());
+        self
+    }
+
+    /// Says goodbye on all idle connections: the account is gone, or another.
+    pub fn close(self) {
+        for connection in self.idle {
+            task::spawn(quit(connection));
+        }
+    }
+
     /// Why nothing is sent now, or why nothing was before the look that is under way.
     pub fn paused(&self, now: Instant) -> Option<PauseFacts> {
         self.pause.as_ref().map(|pause| PauseFacts {
@@ -140,6 +165,17 @@ impl Lane {
     /// When the pause ends; `None` when there is none, or it is over.
     pub fn paused_until(&self, now: Instant) -> Option<Instant> {
         self.pause.as_ref().map(|pause| pause.until).filter(|until| *until > now)
+    }
+
+    /// Ends a pause for what may be over now that the uplink is back or the clock is set. What the provider has refused has
+    /// nothing to do with that: each login that is refused counts with it, and it locks accounts in the end.
+    pub fn look_now(&mut self, now: Instant) {
+        let passes = |pause: &Pause| {
+            !matches!(pause.trouble.kind, TroubleKind::Login | TroubleKind::Sender | TroubleKind::Quota)
+        };
+        if self.pause.as_ref().is_none_or(passes) {
+            self.retry_now(now);
+        }
     }
 
     /// Ends the pause: the owner says that things have changed. If they have not, looking begins from the quick end.
@@ -309,5 +345,29 @@ mod tests {
         assert!(lane.has_room(now));
         lane.pause(&trouble, Look::Fresh, now);
         assert_eq!(lane.paused_until(now), Some(now + Duration::from_secs(60)));
+    }
+
+    #[test]
+    fn an_uplink_that_comes_back_ends_no_pause_of_a_refused_login() {
+        let package =
+            "config listener 'l'\n\tlist address '::1'\nconfig account 'a'\n\toption host 'h'\n\toption from 'a@b.c'\n";
+        let settings = crate::config::parse(std::path::Path::new("t"), package.as_bytes()).unwrap().settings;
+        for (kind, ends) in [
+            (TroubleKind::Unreachable, true),
+            (TroubleKind::Tls, true),
+            (TroubleKind::Setup, true),
+            (TroubleKind::Busy, true),
+            (TroubleKind::Clock, true),
+            (TroubleKind::Login, false),
+            (TroubleKind::Sender, false),
+            (TroubleKind::Quota, false),
+        ] {
+            let (mut lane, now) = (Lane::new(&settings.accounts[0], "gw"), Instant::now());
+            lane.pause(&Trouble::new(kind, String::from("no")), Look::Fresh, now);
+            lane.look_now(now);
+            assert_eq!(lane.has_room(now), ends, "{kind:?}");
+            lane.retry_now(now);
+            assert!(lane.has_room(now));
+        }
     }
 }

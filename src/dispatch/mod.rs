@@ -37,6 +37,7 @@ use crate::intake::Desk;
 use crate::queue::Item;
 use crate::queue::{Entry, MessageId, Meta, Replacements, Spool, State};
 use crate::system::{clock, ordered, task};
+use arrivals::Former;
 use delivery::{Attempted, Ways};
 use digests::Collected;
 use lanes::Lanes;
@@ -45,7 +46,7 @@ use reporter::Reporter;
 use settle::Left;
 use tell::Teller;
 
-pub use orders::{AccountHealth, Change, Changed, Health, Order, Page, Standing, Waiting, Which};
+pub use orders::{AccountHealth, Cause, Change, Changed, Health, Order, Page, Standing, Waiting, Which};
 
 /// How often waiting mail is looked through for what needs care.
 const CARE: Duration = Duration::from_secs(10);
@@ -78,8 +79,13 @@ enum Step {
         /// Whether others need the same.
         more: bool,
     },
-    /// These messages are no longer in hand.
-    Back(Vec<(Item, Option<Instant>)>),
+    /// It was found out which way messages go now.
+    Routed {
+        /// These, each with the time when it is tried next.
+        back: Vec<(Item, Option<Instant>)>,
+        /// Those that have yet to be read.
+        rest: Vec<(Item, Option<Instant>)>,
+    },
     /// An order was carried out.
     Obeyed {
         /// The messages that were in hand for it.
@@ -107,10 +113,16 @@ pub struct Dispatch {
     running: JoinSet<Step>,
     /// Messages that a task has in hand.
     in_hand: BTreeMap<MessageId, Entry>,
-    /// How often the settings have changed, and with them the routes.
+    /// How often the routes have changed.
     routed: u32,
+    /// The lanes behind each route of the settings before these.
+    former: Former,
     /// How often everything was woken.
     wakings: u32,
+    /// When everything was last woken by something outside.
+    woken: Option<Instant>,
+    /// When it is woken next, and why: what happened meanwhile is one waking.
+    wake_again: Option<(Instant, String)>,
     /// Whether a batch of waiting mail is being put in order.
     caring: bool,
     /// Whether digests are being written.
@@ -152,7 +164,10 @@ impl Dispatch {
             running: JoinSet::new(),
             in_hand: BTreeMap::new(),
             routed: 0,
+            former: Former::default(),
             wakings: 0,
+            woken: None,
+            wake_again: None,
             caring: false,
             collecting: false,
             replacements: Replacements::default(),
@@ -183,6 +198,7 @@ impl Dispatch {
                 () = sleep_until(wake) => {
                     self.tell();
                     self.collect();
+                    self.wake_merged();
                 }
                 _ = care.tick() => self.care(),
                 _ = clock.tick() => self.look_at_clock(),
@@ -216,18 +232,20 @@ impl Dispatch {
         match step {
             Step::Attempted(attempted) => self.attempted(*attempted),
             Step::Settled { id, wakings, generation, left } => {
-                if let Some(lane) = generation.and_then(|generation| self.lanes.of(generation)) {
+                let lane = generation.map(|generation| self.lanes.of(generation));
+                // What another account, or this one with other settings, makes of the message is open.
+                let outdated = matches!(lane, Some(None));
+                if let Some(Some(lane)) = lane {
                     lane.settled();
                 }
                 self.in_hand.remove(&id);
-                match left {
-                    None => {}
-                    // A message that was in hand when everything was woken is awake as well.
-                    Some((item, Some(wait))) if wakings == self.wakings => {
-                        self.put_back(vec![(item, Some(Instant::now() + wait))]);
-                    }
-                    Some((item, _)) => self.put_back(vec![(item, None)]),
+                let Some((mut item, wait)) = left else { return };
+                if let Some(at) = wait.map(|wait| Instant::now() + wait) {
+                    item.turn = Some(at);
                 }
+                // A message that was in hand when everything was woken is awake as well.
+                let at = item.turn.filter(|_| wait.is_some() && wakings == self.wakings && !outdated);
+                self.put_back(vec![(item, at)]);
             }
             Step::Collected(Collected { taken, back }) => {
                 self.collecting = false;
@@ -251,7 +269,10 @@ impl Dispatch {
                 // Not before: whoever asked may at once ask for the next thing.
                 let _ = answer.send(changed);
             }
-            Step::Back(back) => self.put_back(back),
+            Step::Routed { back, rest } => {
+                self.put_back(back);
+                self.put_back(rest);
+            }
             Step::Told => {}
         }
     }

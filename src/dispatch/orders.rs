@@ -26,6 +26,28 @@ pub enum Which {
     All,
 }
 
+/// How often what happens outside may wake everything. What comes sooner is one waking at the end of this time.
+const WAKE_EVERY: Duration = Duration::from_secs(30);
+
+/// Why everything is to be tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// An uplink has come up, or the clock was set. That may be often, and has nothing to do with what a provider refuses.
+    Outside,
+    /// A person says so.
+    Owner,
+}
+
+impl Cause {
+    /// By the word that hotplug scripts give as the reason.
+    pub fn of(reason: &str) -> Self {
+        match reason == "clock" || reason.starts_with("uplink") {
+            true => Self::Outside,
+            false => Self::Owner,
+        }
+    }
+}
+
 /// Something to be done for a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
@@ -104,8 +126,10 @@ pub enum Order {
     List { offset: usize, limit: usize, answer: oneshot::Sender<Page> },
     /// Changes messages. Answers how many were changed, and whether one that was meant is in hand just now.
     Change { which: Which, change: Change, answer: oneshot::Sender<Changed> },
-    /// Something outside has changed: look at the provider now, try everything.
-    Wake { reason: String, answer: oneshot::Sender<()> },
+    /// Something has changed: look at the provider now, try everything.
+    Wake { cause: Cause, reason: String, answer: oneshot::Sender<()> },
+    /// The owner has done something about an account: its pause is over.
+    Look { account: String },
     /// An account was seen to work, by other means than the queue's.
     Works { account: String },
     /// How things are.
@@ -129,23 +153,65 @@ impl Dispatch {
         match order {
             Order::List { offset, limit, answer } => drop(answer.send(self.page(offset, limit))),
             Order::Health { answer } => drop(answer.send(self.health())),
-            Order::Wake { reason, answer } => {
-                Event::Woken { reason }.log();
-                self.wake();
+            Order::Wake { cause, reason, answer } => {
+                match cause {
+                    Cause::Owner => self.wake_for_owner(reason),
+                    Cause::Outside => self.wake_for_outside(reason),
+                }
                 let _ = answer.send(());
             }
-            Order::Works { account } => {
-                let named = |lane: &&mut Lane| lane.name() == account;
-                self.lanes.all().find(named).into_iter().for_each(Lane::works);
+            Order::Works { account } => self.named(&account).into_iter().for_each(Lane::works),
+            Order::Look { account } => {
+                let now = Instant::now();
+                self.named(&account).into_iter().for_each(|lane| lane.retry_now(now));
             }
             Order::Change { which, change, answer } => self.change(which, change, answer),
         }
     }
 
-    /// Everything is tried at once, the provider first.
-    pub(super) fn wake(&mut self) {
+    fn named(&mut self, account: &str) -> Option<&mut Lane> {
+        self.lanes.all().find(|lane| lane.name() == account)
+    }
+
+    fn wake_for_owner(&mut self, reason: String) {
+        Event::Woken { reason }.log();
         let now = Instant::now();
         self.lanes.all().for_each(|lane| lane.retry_now(now));
+        self.wake_mail();
+    }
+
+    /// At once, if that was not just done; otherwise when it may be done again. A flapping uplink comes to one waking in
+    /// [`WAKE_EVERY`], the last of which is after it has come up for good.
+    fn wake_for_outside(&mut self, reason: String) {
+        let now = Instant::now();
+        match self.woken.map(|woken| woken + WAKE_EVERY).filter(|next| *next > now) {
+            Some(next) => self.wake_again = Some((next, reason)),
+            None => self.wake_outside(reason, now),
+        }
+    }
+
+    /// What was put together, if it is its time.
+    pub(super) fn wake_merged(&mut self) {
+        let now = Instant::now();
+        if let Some((_, reason)) = self.wake_again.take_if(|(at, _)| *at <= now) {
+            self.wake_outside(reason, now);
+        }
+    }
+
+    fn wake_outside(&mut self, reason: String, now: Instant) {
+        self.woken = Some(now);
+        Event::Woken { reason }.log();
+        self.wake();
+    }
+
+    /// Everything is tried at once, the provider first, unless it has refused the account.
+    pub(super) fn wake(&mut self) {
+        let now = Instant::now();
+        self.lanes.all().for_each(|lane| lane.look_now(now));
+        self.wake_mail();
+    }
+
+    fn wake_mail(&mut self) {
         self.queues.each(Schedule::wake_all);
         self.wakings = self.wakings.wrapping_add(1);
     }
@@ -194,7 +260,9 @@ impl Dispatch {
                     // What rests does so as its device was told to: only a message that is named is let go.
                     let stays = self.queues.held().saturating_add(self.queues.resting());
                     let count = self.queues.len().saturating_sub(stays);
-                    self.wake();
+                    let now = Instant::now();
+                    self.lanes.all().for_each(|lane| lane.retry_now(now));
+                    self.wake_mail();
                     count
                 }
                 Which::One(id) => {

@@ -30,16 +30,18 @@ impl Dispatch {
                 None => {}
             }
         }
-        let attempts = known.as_ref().map_or(item.attempts, |known| known.state.attempts).saturating_add(1);
+        // An attempt before its time, whoever asked for it, makes no message wait longer.
+        let turns = known.as_ref().map_or(item.turns, |known| known.state.turns);
+        let turns = turns.saturating_add(u32::from(!item.early)).max(1);
         let settings = self.settings.borrow().clone();
         let wait = match outcome.goes_on && has_taken(&outcome) {
             true => Duration::ZERO,
-            false => backoff(attempts, jitter(), settings.relay.retry_min, settings.relay.retry_max),
+            false => backoff(turns, jitter(), settings.relay.retry_min, settings.relay.retry_max),
         };
         let (spool, routes) = (Arc::clone(&self.spool), Arc::clone(&self.ways.routes));
         let settle = Settle { spool, routes, teller: self.teller(), account, wait };
         let id = item.entry.id;
-        let settled = settle.settle(item, attempts, outcome, known);
+        let settled = settle.settle(item, turns, outcome, known);
         self.start(async move { Step::Settled { id, wakings, generation: Some(generation), left: settled.await } });
     }
 

@@ -43,6 +43,11 @@ impl Routes {
         Self { rules, accounts }
     }
 
+    /// Whether every message has the same [`RouteId`] by these as by `others`, whatever accounts stand behind it.
+    pub fn sort_as(&self, others: &Self) -> bool {
+        self.rules == others.rules && self.accounts.len() == others.accounts.len()
+    }
+
     /// Whether there is only one way for everything, so that no message has to be looked at.
     pub fn is_single(&self) -> bool {
         self.accounts.len() <= 1

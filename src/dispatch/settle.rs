@@ -33,7 +33,7 @@ pub struct Settle {
 
 impl Settle {
     /// Writes down what came of an attempt. Gives the message back when something is still to be done for it.
-    pub async fn settle(self, item: Item, attempts: u32, outcome: Outcome, known: Option<Known>) -> Left {
+    pub async fn settle(self, item: Item, turns: u32, outcome: Outcome, known: Option<Known>) -> Left {
         if let Some(reason) = outcome.damaged {
             let (spool, entry) = (self.spool, item.entry);
             let _ = task::blocking(move || spool.set_aside(&entry, &reason)).await;
@@ -41,7 +41,7 @@ impl Settle {
         }
         let (waits_for_account, route) = (outcome.trouble.is_some(), item.route);
         let left = match known {
-            Some(known) => self.apply(Item { attempts, ..item }, &outcome, known).await?,
+            Some(known) => self.apply(Item { turns, ..item }, &outcome, known).await?,
             // The message was not touched: no connection, or its file could not be read now.
             None => item,
         };
@@ -52,7 +52,8 @@ impl Settle {
 
     async fn apply(&self, mut item: Item, outcome: &Outcome, known: Known) -> Option<Item> {
         let Known { meta, header, mut state, arrived } = known;
-        let attempt = Note::Attempt(Attempt { at: clock::now(), results: self.results(&item, outcome, &meta) });
+        let (at, early, results) = (clock::now(), item.early, self.results(&item, outcome, &meta));
+        let attempt = Note::Attempt(Attempt { at, early, results });
         state.apply(&attempt);
         let entry = item.entry.clone();
         let about = About { entry: &entry, meta: &meta, arrived, header: &header };

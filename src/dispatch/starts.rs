@@ -44,7 +44,8 @@ impl Dispatch {
             true => queue.take_fresh(now),
             false => queue.take_due(now),
         };
-        let Some(item) = due.or_else(|| probe.then(|| queue.take_probe()).flatten()) else { return false };
+        let Some(mut item) = due.or_else(|| probe.then(|| queue.take_probe()).flatten()) else { return false };
+        item.early = item.turn.is_some_and(|turn| turn > now);
         let job = lane.job(wakings);
         self.take_in_hand(&item.entry);
         let (spool, ways) = (Arc::clone(&self.spool), self.ways.clone());
@@ -61,7 +62,8 @@ impl Dispatch {
     /// summary is to be written.
     pub(super) fn next_wake(&self) -> Option<Instant> {
         let now = Instant::now();
-        let mut times = vec![self.lanes.idle_until(), self.teller().reporter().next(), self.next_digest()];
+        let again = self.wake_again.as_ref().map(|(at, _)| *at);
+        let mut times = vec![self.lanes.idle_until(), self.teller().reporter().next(), self.next_digest(), again];
         for (route, queue) in self.queues.all().filter(|(_, queue)| !queue.is_empty()) {
             let order = self.ways.routes.accounts(route);
             times.extend(order.iter().filter_map(|place| self.lanes.at(*place)).map(|lane| lane.paused_until(now)));

@@ -16,8 +16,12 @@ pub(super) const PROBE_LIMIT: u32 = 60;
 pub struct Item {
     /// The message.
     pub entry: Entry,
-    /// Attempts so far, those of earlier runs included once the message has been read.
-    pub attempts: u32,
+    /// Attempts in its own time so far, those of earlier runs included once the message has been read.
+    pub turns: u32,
+    /// When it is tried by itself; `None` before the first attempt.
+    pub turn: Option<Instant>,
+    /// Whether the attempt that is under way came before that.
+    pub early: bool,
     /// Which accounts it may leave through: a number of the dispatcher's.
     pub route: u16,
     /// Of which settings that number is.
@@ -49,7 +53,9 @@ impl Item {
     pub fn new(entry: Entry, now: Instant) -> Self {
         Self {
             entry,
-            attempts: 0,
+            turns: 0,
+            turn: None,
+            early: false,
             route: 0,
             routed: 0,
             probes: 0,

@@ -25,6 +25,9 @@ pub enum Progress {
 pub struct Attempt {
     /// When: seconds since 1970.
     pub at: i64,
+    /// Whether it was made before the message's time, because everything was woken. Such an attempt does not lengthen the
+    /// time until the next one.
+    pub early: bool,
     /// Index of the recipient in the envelope, and what came of it.
     pub results: Vec<(usize, Progress, String)>,
 }
@@ -90,7 +93,7 @@ impl Note {
     pub fn lasting(&self) -> Option<Self> {
         let Self::Attempt(attempt) = self else { return Some(self.clone()) };
         let results: Vec<_> = attempt.results.iter().filter(|(_, p, _)| *p != Progress::Waiting).cloned().collect();
-        (!results.is_empty()).then_some(Self::Attempt(Attempt { at: attempt.at, results }))
+        (!results.is_empty()).then_some(Self::Attempt(Attempt { results, ..*attempt }))
     }
 }
 
@@ -104,7 +107,11 @@ impl Attempt {
             };
             json!([index, letter, text])
         };
-        json!({ "at": self.at, "r": self.results.iter().map(result).collect::<Vec<_>>() })
+        let mut value = json!({ "at": self.at, "r": self.results.iter().map(result).collect::<Vec<_>>() });
+        if let Some(fields) = value.as_object_mut().filter(|_| self.early) {
+            fields.insert("early".into(), true.into());
+        }
+        value
     }
 
     fn from_json(value: &Value) -> Option<Self> {
@@ -120,6 +127,7 @@ impl Attempt {
         };
         Some(Self {
             at: value.get("at")?.as_i64()?,
+            early: value.get("early").and_then(Value::as_bool).unwrap_or(false),
             results: value.get("r")?.as_array()?.iter().map(result).collect::<Option<_>>()?,
         })
     }
@@ -135,7 +143,11 @@ mod tests {
         let result = (0usize..300, progress, "\\PC*|.*");
         let results = proptest::collection::vec(result, 0..4);
         prop_oneof![
-            (any::<i64>(), results).prop_map(|(at, results)| Note::Attempt(Attempt { at, results })),
+            (any::<i64>(), any::<bool>(), results).prop_map(|(at, early, results)| Note::Attempt(Attempt {
+                at,
+                early,
+                results
+            })),
             any::<bool>().prop_map(Note::Held),
             any::<i64>().prop_map(Note::Arrived),
             any::<i64>().prop_map(Note::Warned),
@@ -146,7 +158,9 @@ mod tests {
 
     #[test]
     fn a_torn_record_hides_nothing_that_follows() {
-        let torn = Note::Attempt(Attempt { at: 1, results: vec![(0, Progress::Delivered, "250 ok".into())] }).encode();
+        let torn =
+            Note::Attempt(Attempt { at: 1, early: false, results: vec![(0, Progress::Delivered, "250 ok".into())] })
+                .encode();
         let next = Note::Held(true);
         for end in 0..torn.len() - 1 {
             let journal = [&torn[..end], &next.encode()].concat();
@@ -157,9 +171,9 @@ mod tests {
     #[test]
     fn only_what_ends_something_lasts() {
         let results = vec![(0, Progress::Waiting, "450 later".into()), (1, Progress::Failed, "550 no".into())];
-        let lasting = Note::Attempt(Attempt { at: 1, results: results.clone() }).lasting();
-        assert_eq!(lasting, Some(Note::Attempt(Attempt { at: 1, results: results[1..].to_vec() })));
-        assert_eq!(Note::Attempt(Attempt { at: 1, results: results[..1].to_vec() }).lasting(), None);
+        let lasting = Note::Attempt(Attempt { at: 1, early: false, results: results.clone() }).lasting();
+        assert_eq!(lasting, Some(Note::Attempt(Attempt { at: 1, early: false, results: results[1..].to_vec() })));
+        assert_eq!(Note::Attempt(Attempt { at: 1, early: false, results: results[..1].to_vec() }).lasting(), None);
         assert_eq!(Note::Held(false).lasting(), Some(Note::Held(false)));
     }
 

@@ -23,6 +23,8 @@ pub struct State {
     pub recipients: Vec<RecipientState>,
     /// How many attempts the journal knows.
     pub attempts: u32,
+    /// How many of them were made in the message's own time: these decide how long it waits next.
+    pub turns: u32,
     /// Whether the owner holds it back.
     pub held: bool,
     /// When it really arrived, if that was found out later; seconds since 1970.
@@ -43,7 +45,7 @@ impl State {
             told: false,
         };
         let recipients = envelope.to.iter().map(waiting).collect();
-        Self { recipients, attempts: 0, held: false, arrived: None, warned: false, alone: false }
+        Self { recipients, attempts: 0, turns: 0, held: false, arrived: None, warned: false, alone: false }
     }
 
     /// Takes over what a note says. Nothing leads back from delivered or failed, so a note may come twice.
@@ -51,6 +53,7 @@ impl State {
         match note {
             Note::Attempt(attempt) => {
                 self.attempts = self.attempts.saturating_add(1);
+                self.turns = self.turns.saturating_add(u32::from(!attempt.early));
                 for (index, progress, text) in &attempt.results {
                     if let Some(recipient) = self.recipients.get_mut(*index)
                         && recipient.progress == Progress::Waiting
@@ -97,7 +100,7 @@ mod tests {
     }
 
     fn attempt(index: usize, progress: Progress) -> Note {
-        Note::Attempt(Attempt { at: 1, results: vec![(index, progress, "a reply".into())] })
+        Note::Attempt(Attempt { at: 1, early: false, results: vec![(index, progress, "a reply".into())] })
     }
 
     #[test]
@@ -111,6 +114,16 @@ mod tests {
             let whole = u32::from(end >= first.len() - 1) + u32::from(end >= journal.len() - 1);
             assert_eq!(state.attempts, whole, "cut at {end}");
         }
+    }
+
+    #[test]
+    fn attempts_before_their_time_are_counted_apart() {
+        let mut state = state();
+        for early in [false, true, true, false] {
+            let results = vec![(0, Progress::Waiting, "451 later".into())];
+            state.replay(&Note::Attempt(Attempt { at: 1, early, results }).encode());
+        }
+        assert_eq!((state.attempts, state.turns), (4, 2));
     }
 
     #[test]

@@ -53,7 +53,7 @@ async fn put(spool: &Arc<Spool>, body: &[u8], to: &[&str]) -> Result<Entry, Spoo
 }
 
 fn attempt(index: usize, progress: Progress) -> Note {
-    Note::Attempt(Attempt { at: 1, results: vec![(index, progress, "a reply".into())] })
+    Note::Attempt(Attempt { at: 1, early: false, results: vec![(index, progress, "a reply".into())] })
 }
 
 async fn body_of(mut stored: Stored) -> Result<Vec<u8>, SpoolError> {

@@ -78,6 +78,14 @@ pub fn read(path: &Path, limit: u64) -> io::Result<Zeroizing<Vec<u8>>> {
     read_beside(carried, path, limit)
 }
 
+/// As [`read`], but of `files` in place of those that are in use.
+///
+/// # Errors
+/// Of the file system.
+pub fn read_of(files: &Files, path: &Path, limit: u64) -> io::Result<Zeroizing<Vec<u8>>> {
+    read_beside(files.get(path).cloned(), path, limit)
+}
+
 fn read_beside(carried: Option<Zeroizing<Vec<u8>>>, path: &Path, limit: u64) -> io::Result<Zeroizing<Vec<u8>>> {
     match carried {
         Some(mut bytes) => {

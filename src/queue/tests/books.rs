@@ -36,14 +36,15 @@ async fn a_long_journal_takes_only_what_lasts() {
     let spool = Spool::open(&relay).unwrap();
     let entry = put(&spool, b"x", &["a@b.c", "d@e.f"]).await.unwrap();
     let later = |index| (index, Progress::Waiting, "450 later".repeat(500));
-    let waits = Note::Attempt(Attempt { at: 1, results: vec![later(0), later(1)] });
+    let waits = Note::Attempt(Attempt { at: 1, early: false, results: vec![later(0), later(1)] });
     for _ in 0..200 {
         spool.record(&entry, &waits).unwrap();
     }
     let (bytes, _) = on_disk(dir.path());
     assert!((256 << 10..300 << 10).contains(&bytes), "{bytes}");
     assert_eq!(books(&spool), on_disk(dir.path()));
-    let ends = Note::Attempt(Attempt { at: 2, results: vec![(0, Progress::Failed, "550 no".into()), later(1)] });
+    let ends =
+        Note::Attempt(Attempt { at: 2, early: false, results: vec![(0, Progress::Failed, "550 no".into()), later(1)] });
     for note in [&ends, &Note::Told(3), &Note::Held(true)] {
         spool.record(&entry, note).unwrap();
     }

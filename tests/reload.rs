@@ -1,0 +1,177 @@
+//! New settings for a gateway that runs, and events of the network: what has not changed goes on as it was.
+
+mod support;
+
+use serde_json::Value;
+use support::ask::{SOON, json, queue, queue_until, said, send};
+use support::provider::{Fault, Provider, ProviderBuilder, Record, Step, Times, TlsMode};
+use support::relay::{Relay, RelayBuilder, Section, field};
+
+const LATE: &str = "late@example.com";
+const OPS: &str = "ops@example.com";
+
+fn provider() -> ProviderBuilder {
+    Provider::builder().tls(TlsMode::Implicit).login("u", "p")
+}
+
+fn account(name: &str, provider: &Provider) -> Section {
+    Section::account(name, provider).option("from_policy", "keep")
+}
+
+/// An account for everything, and another one for mail to `ops@other.example`.
+fn relay_to(first: &Provider, second: &Provider) -> RelayBuilder {
+    let route = Section::new("route", "other").list("account", "second").list("recipient", "*@other.example");
+    let second = account("second", second).option("default", 0);
+    Relay::builder().section(account("first", first)).section(second).section(route)
+}
+
+/// Has the settings read again.
+async fn reload(relay: &Relay) {
+    let mark = relay.mark();
+    relay.sighup();
+    relay.wait_log_from(mark, |line| field(line, "event") == Some("reloaded"), SOON).await;
+}
+
+/// Sends a mail that gets through: what was started before it is seen by then.
+async fn passes(relay: &Relay, to: &str) {
+    let mark = relay.mark();
+    let id = send(relay, &[to], "passes").await;
+    let gone = |line: &str| field(line, "event") == Some("removed") && field(line, "id") == Some(&id);
+    relay.wait_log_from(mark, gone, SOON).await;
+}
+
+/// How often RCPT for this address has come.
+fn tries(provider: &Provider, address: &str) -> usize {
+    tried(&provider.record(), address)
+}
+
+fn tried(record: &Record, address: &str) -> usize {
+    let line = format!("rcpt to:<{address}>");
+    record.transcript.iter().filter(|event| event.text.to_lowercase().contains(&line)).count()
+}
+
+/// Waits until RCPT for this address has come so often.
+async fn wait_for_tries(provider: &Provider, address: &str, count: usize) {
+    let enough = |record: &Record| (tried(record, address) >= count).then_some(());
+    provider.wait_until("another try", SOON, enough).await;
+}
+
+/// A message that its provider has put off, and that nothing but time or the owner brings forward: the provider takes other
+/// mail.
+async fn put_off(relay: &Relay, provider: &Provider) -> Value {
+    provider.set_fault(Step::Rcpt(LATE.into()), Fault::Reply("451 4.7.1 Greylisted".into()), Times::Always);
+    send(relay, &[LATE], "late").await;
+    queue_until(relay, |all| all.len() == 1 && all[0]["standing"] == "later").await;
+    passes(relay, OPS).await;
+    // That others were taken is a reason to try it once more.
+    let twice = |all: &[Value]| all.len() == 1 && all[0]["standing"] == "later" && all[0]["attempts"] == 2;
+    queue_until(relay, twice).await.remove(0)
+}
+
+#[tokio::test]
+async fn a_reload_with_equal_settings_tries_nothing_and_keeps_connections() {
+    let (first, second) = (provider().start().await, provider().start().await);
+    let relay = relay_to(&first, &second).relay_option("retry_min", "1h").start().await;
+    put_off(&relay, &first).await;
+    let connections = first.connections().len();
+    for _ in 0..3 {
+        reload(&relay).await;
+        passes(&relay, OPS).await;
+    }
+    assert_eq!(tries(&first, LATE), 2, "{}", first.transcript());
+    assert_eq!(first.connections().len(), connections, "{}", first.transcript());
+    assert_eq!(queue(&relay).await[0]["attempts"], 2);
+}
+
+#[tokio::test]
+async fn a_reload_with_equal_settings_does_not_end_the_pause_of_a_refused_login() {
+    let (first, second) = (provider().start().await, provider().start().await);
+    first.set_fault(Step::Auth, Fault::Reply("535 5.7.8 Bad credentials".into()), Times::Always);
+    let mut relay = relay_to(&first, &second).start().await;
+    send(&relay, &[OPS], "waits").await;
+    relay.wait_log(|line| field(line, "event") == Some("paused"), SOON).await;
+    for round in 0..3 {
+        // Also when something else has changed.
+        relay.configure("relay", "main", |section| section.option("delay_notice", format!("{}h", round + 1)));
+        reload(&relay).await;
+        // An uplink that comes up says nothing of a password.
+        said(&relay, "wake uplink-wan").await;
+        passes(&relay, "ops@other.example").await;
+    }
+    let logins = |provider: &Provider| provider.transcript().matches("S: 535 5.7.8").count();
+    assert_eq!(logins(&first), 1, "{}", first.transcript());
+    // With another password it is tried at once.
+    first.clear_faults();
+    first.change(|settings| settings.login = Some(("u".into(), "new".into())));
+    relay.configure("account", "first", |section| section.option("password", "new"));
+    reload(&relay).await;
+    first.wait_for_messages(1, SOON).await;
+}
+
+#[tokio::test]
+async fn attempts_before_their_time_make_no_message_wait_longer() {
+    let (first, second) = (provider().start().await, provider().start().await);
+    let relay = relay_to(&first, &second).relay_option("retry_min", "10m").start().await;
+    let mut last = put_off(&relay, &first).await;
+    for round in 1..=5 {
+        said(&relay, "queue retry all").await;
+        let tried = |all: &[Value]| all[0]["standing"] == "later" && all[0]["attempts"] == 2 + round;
+        last = queue_until(&relay, tried).await.remove(0);
+    }
+    let next = last["next"].as_u64().unwrap();
+    assert!(next <= 600, "{last}");
+}
+
+#[tokio::test]
+async fn a_flapping_uplink_is_one_waking() {
+    let (first, second) = (provider().start().await, provider().start().await);
+    let relay = relay_to(&first, &second).relay_option("retry_min", "10m").start().await;
+    put_off(&relay, &first).await;
+    let woken = |line: &str| field(line, "event") == Some("woken");
+    for network in ["wan", "wan6", "wan", "wan6", "wan", "wwan"] {
+        said(&relay, &format!("wake uplink-{network}")).await;
+    }
+    relay.wait_lines(woken, 1, SOON).await;
+    // What came after the first is not lost: it is one more, at the end of half a minute.
+    let lines = relay.wait_lines(woken, 2, SOON).await;
+    assert!(lines[0].contains("reason=uplink-wan") && lines[1].contains("reason=uplink-wwan"), "{lines:?}");
+    let tried = |all: &[Value]| all.len() == 1 && all[0]["standing"] == "later" && all[0]["attempts"] == 4;
+    let message = queue_until(&relay, tried).await.remove(0);
+    assert!(message["next"].as_u64().unwrap() <= 600, "{message}");
+    passes(&relay, OPS).await;
+    assert_eq!(relay.log().iter().filter(|line| woken(line)).count(), 2);
+}
+
+#[tokio::test]
+async fn only_mail_whose_account_has_changed_is_tried_again() {
+    let (first, second) = (provider().start().await, provider().start().await);
+    let mut relay = relay_to(&first, &second).relay_option("retry_min", "1h").start().await;
+    put_off(&relay, &first).await;
+    // Another account, another route: the mail that waits has nothing to do with either.
+    relay.configure("account", "second", |section| section.option("timeout", "50s"));
+    relay.configure("route", "third", |section| section.list("account", "second").list("recipient", "x@y.example"));
+    reload(&relay).await;
+    passes(&relay, "x@y.example").await;
+    passes(&relay, OPS).await;
+    assert_eq!(tries(&first, LATE), 2, "{}", first.transcript());
+    // Its own account: at once.
+    relay.configure("account", "first", |section| section.option("timeout", "50s"));
+    reload(&relay).await;
+    wait_for_tries(&first, LATE, 3).await;
+    // A route that leads it to another account: at once, by that.
+    relay.configure("route", "other", |section| section.list("recipient", LATE));
+    reload(&relay).await;
+    wait_for_tries(&second, LATE, 1).await;
+    queue_until(&relay, <[Value]>::is_empty).await;
+}
+
+#[tokio::test]
+async fn a_shorter_retry_max_holds_for_mail_that_waits() {
+    let (first, second) = (provider().start().await, provider().start().await);
+    let mut relay = relay_to(&first, &second).relay_option("retry_min", "1h").start().await;
+    put_off(&relay, &first).await;
+    relay.configure("relay", "main", |section| section.option("retry_min", "1s").option("retry_max", "5s"));
+    reload(&relay).await;
+    wait_for_tries(&first, LATE, 3).await;
+    assert_eq!(json(&relay, "status").await["queue"]["messages"], 1);
+}
