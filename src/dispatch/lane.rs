@@ -307,7 +307,7 @@ impl Lane {
 /// QUIT (RFC 5321 section 4.1.1.10); nobody waits for the answer long.
 pub async fn quit(mut connection: Connection) {
     connection.client.timeout = Duration::from_secs(5);
-    let _ = connection.client.quit().await;
+    connection.client.quit().await;
 }
 
 #[cfg(test)]

@@ -1,15 +1,15 @@
 //! Login at the provider: PLAIN (RFC 4616), LOGIN, CRAM-MD5 (RFC 2195) over AUTH (RFC 4954), and with tokens in place of a
 //! password XOAUTH2 (Google's and Microsoft's) or OAUTHBEARER (RFC 7628).
 
-use mail_send::{Credentials, SmtpClient};
-use smtp_proto::{AUTH_CRAM_MD5, AUTH_LOGIN, AUTH_OAUTHBEARER, AUTH_PLAIN, AUTH_XOAUTH2, EhloResponse, Response};
+use mail_send::Credentials;
+use smtp_proto::{AUTH_CRAM_MD5, AUTH_LOGIN, AUTH_OAUTHBEARER, AUTH_PLAIN, AUTH_XOAUTH2, EhloResponse};
 use zeroize::Zeroizing;
 
 use super::client::broken;
 use super::known;
-use super::reply::Reply;
+use super::reply::{Answer, Command, Reply};
+use super::talk::Client;
 use super::verdict::{Judged, REFUSED_LOGIN, Stage, Trouble, TroubleKind, judge};
-use super::wire::Wire;
 use crate::config::{Account, Secret};
 use crate::oauth::keeper;
 
@@ -22,11 +22,7 @@ const HOST_AND_PORT: &str = "check host and port";
 ///
 /// # Errors
 /// [`TroubleKind::Login`] when the login is refused or impossible, others when the server is busy or gone.
-pub async fn log_in(
-    client: &mut SmtpClient<Wire>,
-    account: &Account,
-    offers: &EhloResponse<String>,
-) -> Result<(), Trouble> {
+pub async fn log_in(client: &mut Client, account: &Account, offers: &EhloResponse<String>) -> Result<(), Trouble> {
     if account.misses_password() {
         return Err(no_password(account));
     }
@@ -37,14 +33,13 @@ pub async fn log_in(
     let host = &account.host;
     let mut refused: Option<Reply> = None;
     for (mechanism, name) in MECHANISMS.iter().filter(|(bit, _)| offers.auth_mechanisms & bit != 0) {
-        let response = dialogue(client, *mechanism, name, username, account.password.expose()).await;
-        let response = response.map_err(|e| broken(&e, &client.stream, host, "the login", client.timeout))?;
-        let reply = Reply::new(&response, client.stream.last_line()).masked(&client.stream.mask);
-        match reply.code {
-            235 => return Ok(()),
+        let reply = dialogue(client, *mechanism, name, username, account.password.expose()).await;
+        let reply = reply.map_err(|e| broken(&e, &client.stream, host, Command::Auth.name(), client.timeout))?;
+        match (reply.answers(Command::Auth), reply.code) {
+            (Answer::Yes, _) => return Ok(()),
             // RFC 4954 section 4: mechanism unknown (504) or not usable; another may be. A reply of the table is about
             // the password, which another mechanism would only show once more.
-            500..=504 | 534 if known::find(&reply).is_none() => refused = Some(reply),
+            (_, 500..=504 | 534) if known::find(&reply).is_none() => refused = Some(reply),
             _ => {
                 refused = Some(reply);
                 break;
@@ -85,7 +80,7 @@ fn refused_login(reply: &Reply, host: &str, username: &str) -> Trouble {
 
 /// A token that is refused is renewed once; when the new one is refused as well, somebody has to sign in.
 async fn log_in_with_token(
-    client: &mut SmtpClient<Wire>,
+    client: &mut Client,
     account: &Account,
     username: &str,
     offers: &EhloResponse<String>,
@@ -105,11 +100,10 @@ async fn log_in_with_token(
         client.stream.mask.hide(token.expose());
         client.stream.mask.hide(&xoauth2(username, &token));
         client.stream.mask.hide(&oauthbearer(username, host, account.port, &token));
-        let response = show_token(client, mechanism, username, account, &token).await;
-        let response = response.map_err(|e| broken(&e, &client.stream, host, "the login", client.timeout))?;
-        let reply = Reply::new(&response, client.stream.last_line()).masked(&client.stream.mask);
+        let reply = show_token(client, mechanism, username, account, &token).await;
+        let reply = reply.map_err(|e| broken(&e, &client.stream, host, Command::Auth.name(), client.timeout))?;
         match (reply.code, reply.status) {
-            (235, _) => {
+            _ if reply.is_yes(Command::Auth) => {
                 keeper::taken(account).await;
                 return Ok(());
             }
@@ -133,22 +127,22 @@ fn no_use(host: &str, username: &str, account: &Account, reply: &Reply) -> Troub
 
 /// One exchange with a token; returns the reply that ends it.
 async fn show_token(
-    client: &mut SmtpClient<Wire>,
+    client: &mut Client,
     mechanism: u64,
     username: &str,
     account: &Account,
     token: &Secret,
-) -> mail_send::Result<Response<String>> {
+) -> mail_send::Result<Reply> {
     let (name, first, after_error) = match mechanism {
         AUTH_XOAUTH2 => ("XOAUTH2", xoauth2(username, token), ""),
         // RFC 7628 section 3.2.3: a lone ^A, in base64.
         _ => ("OAUTHBEARER", oauthbearer(username, &account.host, account.port, token), "AQ=="),
     };
     let first = base64(&first);
-    let mut reply = client.cmd(Zeroizing::new(format!("AUTH {name} {}\r\n", *first)).as_bytes()).await?;
+    let mut reply = client.ask(Zeroizing::new(format!("AUTH {name} {}\r\n", *first)).as_bytes()).await?;
     // The error comes as a challenge with JSON in it, which tells no more than the reply to our answer.
-    if reply.code == 334 {
-        reply = client.cmd(format!("{after_error}\r\n").as_bytes()).await?;
+    if reply.answers(Command::Auth) == Answer::Continue {
+        reply = client.ask(format!("{after_error}\r\n").as_bytes()).await?;
     }
     Ok(reply)
 }
@@ -166,12 +160,12 @@ fn oauthbearer(username: &str, host: &str, port: u16, token: &Secret) -> Zeroizi
 
 /// One exchange; returns the reply that ends it.
 async fn dialogue(
-    client: &mut SmtpClient<Wire>,
+    client: &mut Client,
     mechanism: u64,
     name: &str,
     username: &str,
     password: &str,
-) -> mail_send::Result<Response<String>> {
+) -> mail_send::Result<Reply> {
     let credentials = Credentials::new(username, password);
     let mut answers = match mechanism {
         // Prompts of LOGIN differ in wording and language: the first asks for the name, the second for the password.
@@ -181,21 +175,21 @@ async fn dialogue(
     let mut reply = match mechanism {
         AUTH_PLAIN => {
             let response = Zeroizing::new(credentials.encode(mechanism, "")?);
-            client.cmd(Zeroizing::new(format!("AUTH {name} {}\r\n", *response)).as_bytes()).await?
+            client.ask(Zeroizing::new(format!("AUTH {name} {}\r\n", *response)).as_bytes()).await?
         }
-        _ => client.cmd(format!("AUTH {name}\r\n").as_bytes()).await?,
+        _ => client.ask(format!("AUTH {name}\r\n").as_bytes()).await?,
     };
     for _ in 0..2 {
-        if reply.code != 334 {
+        if reply.answers(Command::Auth) != Answer::Continue {
             break;
         }
         let response = match answers.pop() {
             Some(answer) => answer,
-            None if mechanism == AUTH_CRAM_MD5 => Zeroizing::new(credentials.encode(mechanism, reply.message.trim())?),
+            None if mechanism == AUTH_CRAM_MD5 => Zeroizing::new(credentials.encode(mechanism, reply.text().trim())?),
             // The server wants more than the mechanism has: cancel (RFC 4954 section 4).
             None => Zeroizing::new("*".to_string()),
         };
-        reply = client.cmd(Zeroizing::new(format!("{}\r\n", *response)).as_bytes()).await?;
+        reply = client.ask(Zeroizing::new(format!("{}\r\n", *response)).as_bytes()).await?;
     }
     Ok(reply)
 }

@@ -105,7 +105,7 @@ async fn walk(account: &Account, hostname: &str, to: &str, trace: &Trace) -> Tes
     };
     let tested = hand_over(&mut connection, account, hostname, to, trace).await;
     connection.client.timeout = GOODBYE;
-    let _ = connection.client.quit().await;
+    connection.client.quit().await;
     tested
 }
 

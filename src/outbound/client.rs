@@ -3,8 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use mail_send::smtp::AssertReply;
-use mail_send::{Error, SmtpClient};
+use mail_send::Error;
 use nix::sys::socket::{setsockopt, sockopt};
 use smtp_proto::{EXT_START_TLS, EhloResponse};
 use tokio::net::TcpStream;
@@ -15,7 +14,8 @@ use tokio_rustls::rustls::pki_types::ServerName;
 use super::auth;
 use super::mask::Mask;
 use super::patience::Patience;
-use super::reply::{Reply, shown};
+use super::reply::{Answer, Command, Reply, shown};
+use super::talk::Client;
 use super::tls::{self, PORT_AND_TLS};
 use super::trace::{Step, Trace};
 use super::verdict::{Judged, Stage, Trouble, TroubleKind, judge};
@@ -32,13 +32,10 @@ const DEAD_PATH: u32 = 60;
 /// Addresses of a name that are tried.
 const ADDRESSES: usize = 6;
 
-/// What a server says first, in words.
-const GREETING: &str = "the greeting";
-
 /// A connection that is ready for a message.
 pub struct Connection {
-    /// The client on its stream.
-    pub client: SmtpClient<Wire>,
+    /// The conversation.
+    pub client: Client,
     /// What the server offers, after TLS.
     pub offers: EhloResponse<String>,
     /// How it is protected.
@@ -56,12 +53,11 @@ pub(super) fn broken(error: &Error, wire: &Wire, host: &str, what: &str, limit: 
     const UPLINK: &str = "if that stays, check the uplink, option host and option port";
     // A server that expects TLS from the first byte says nothing until it comes.
     const TLS: &str = "if that stays, check the uplink, option host, port and tls (465 implicit, 587 starttls)";
-    let look = if what == GREETING { TLS } else { UPLINK };
+    let look = if what == Command::Greeting.name() { TLS } else { UPLINK };
     let last = wire.last_line();
     // Much of what is not SMTP says nothing.
     let said = shown(&wire.mask.apply(last), 80);
     let reason = match error {
-        Error::UnexpectedReply(reply) => return opening(&Reply::new(reply, last).masked(&wire.mask), host, what),
         Error::Timeout => format!("{host} was silent for {} s at {what}; {look}", limit.as_secs()),
         Error::UnparseableReply if wire.is_closed() && last.is_empty() => {
             format!("{host} closed the connection at {what} without a word; {look}")
@@ -177,27 +173,31 @@ async fn handshake(
     }
 }
 
-async fn greeting(client: &mut SmtpClient<Wire>, host: &str) -> Result<(), Trouble> {
-    let limit = client.timeout;
-    let greeting = match timeout(limit, client.read()).await {
-        Ok(reply) => reply,
-        Err(_) => Err(Error::Timeout),
-    };
-    greeting
-        .and_then(AssertReply::assert_positive_completion)
-        .map_err(|e| broken(&e, &client.stream, host, GREETING, limit))
+async fn greeting(client: &mut Client, host: &str) -> Result<(), Trouble> {
+    let (what, limit) = (Command::Greeting.name(), client.timeout);
+    let reply = client.read(limit).await.map_err(|e| broken(&e, &client.stream, host, what, limit))?;
+    if reply.is_yes(Command::Greeting) { Ok(()) } else { Err(opening(&reply, host, what)) }
 }
 
 /// EHLO; a server that does not know it is greeted with HELO (RFC 5321 section 3.2) and offers nothing.
-async fn ehlo(client: &mut SmtpClient<Wire>, host: &str, name: &str) -> Result<EhloResponse<String>, Trouble> {
-    match client.ehlo(name).await {
-        Ok(offers) => Ok(offers),
-        Err(Error::UnexpectedReply(reply)) if (500..=504).contains(&reply.code) => {
-            let helo = client.cmd(format!("HELO {name}\r\n")).await.and_then(AssertReply::assert_positive_completion);
-            helo.map_err(|e| broken(&e, &client.stream, host, "HELO", client.timeout))?;
-            Ok(EhloResponse::new(host.to_string()))
+async fn ehlo(client: &mut Client, host: &str, name: &str) -> Result<EhloResponse<String>, Trouble> {
+    let what = Command::Hello.name();
+    let (reply, offers) =
+        client.hello(name).await.map_err(|e| broken(&e, &client.stream, host, what, client.timeout))?;
+    match reply.answers(Command::Hello) {
+        Answer::Yes => {
+            let unreadable = |_| broken(&Error::UnparseableReply, &client.stream, host, what, client.timeout);
+            offers.ok_or(()).map_err(unreadable)
         }
-        Err(error) => Err(broken(&error, &client.stream, host, "EHLO", client.timeout)),
+        Answer::No if (500..=504).contains(&reply.code) => {
+            let helo = client.ask(format!("HELO {name}\r\n").as_bytes()).await;
+            let reply = helo.map_err(|e| broken(&e, &client.stream, host, "HELO", client.timeout))?;
+            match reply.is_yes(Command::Hello) {
+                true => Ok(EhloResponse::new(host.to_string())),
+                false => Err(opening(&reply, host, "HELO")),
+            }
+        }
+        _ => Err(opening(&reply, host, what)),
     }
 }
 
@@ -224,7 +224,7 @@ pub async fn connect(
         TlsMode::Implicit => handshake(tcp, account, connector()?, patience.handshake()).await?,
         TlsMode::StartTls | TlsMode::None => Stream::Plain(tcp),
     };
-    let mut client = SmtpClient { stream: Wire::new(stream).follow(trace), timeout: patience.command() };
+    let mut client = Client { stream: Wire::new(stream).follow(trace), timeout: patience.command() };
     let implicit = account.tls == TlsMode::Implicit;
     if implicit {
         protected(trace, &client.stream, account);
@@ -275,12 +275,12 @@ fn closed(host: &str, error: &std::io::Error) -> Trouble {
 
 /// RFC 3207. Required: without it nothing is sent.
 async fn start_tls(
-    mut client: SmtpClient<Wire>,
+    mut client: Client,
     account: &Account,
     offers: &EhloResponse<String>,
     connector: &TlsConnector,
     patience: Patience,
-) -> Result<SmtpClient<Wire>, Trouble> {
+) -> Result<Client, Trouble> {
     const STRIPPED: &str = "somebody may be stripping it";
     let host = &account.host;
     if !offers.has_capability(EXT_START_TLS) {
@@ -293,8 +293,12 @@ async fn start_tls(
         )
         .remedy(format!("{PORT_AND_TLS}; {STRIPPED}")));
     }
-    let reply = client.cmd(b"STARTTLS\r\n").await.and_then(AssertReply::into_positive_completion);
-    reply.map_err(|e| broken(&e, &client.stream, host, "STARTTLS", client.timeout))?;
+    let what = Command::StartTls.name();
+    let reply = client.ask(b"STARTTLS\r\n").await;
+    let reply = reply.map_err(|e| broken(&e, &client.stream, host, what, client.timeout))?;
+    if !reply.is_yes(Command::StartTls) {
+        return Err(opening(&reply, host, what));
+    }
     if client.stream.unread() > 0 {
         return Err(Trouble::new(
             TroubleKind::Tls,
@@ -305,7 +309,7 @@ async fn start_tls(
     }
     let stream = client.stream.into_tcp().map_err(|e| closed(host, &e))?;
     let stream = handshake(stream, account, connector, patience.handshake()).await?;
-    Ok(SmtpClient { stream: Wire::new(stream), timeout: patience.command() })
+    Ok(Client { stream: Wire::new(stream), timeout: patience.command() })
 }
 
 #[cfg(test)]
@@ -328,7 +332,7 @@ mod tests {
         };
         let tls = ", port and tls (465 implicit, 587 starttls)";
         let port = " and option port";
-        check(Error::Timeout, GREETING, "mx was silent for 120 s at the greeting", tls);
+        check(Error::Timeout, Command::Greeting.name(), "mx was silent for 120 s at the greeting", tls);
         check(Error::Timeout, "EHLO", "mx was silent for 120 s at EHLO", port);
         let reset = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
         check(Error::Io(reset), "the login", "the connection to mx broke at the login: connection reset", port);

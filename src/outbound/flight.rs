@@ -6,7 +6,7 @@ use mail_send::Error;
 use smtp_proto::EXT_PIPELINING;
 use tokio::time::Duration;
 
-use super::reply::Reply;
+use super::reply::{Answer, Command, Reply};
 use super::transaction::Transaction;
 
 /// What the server said to the commands of an envelope, as far as it got.
@@ -16,82 +16,87 @@ pub(super) struct Replies {
     pub mail: Option<Reply>,
     /// To RCPT, in the order of the targets; fewer when the conversation ended before.
     pub recipients: Vec<Reply>,
-    /// To DATA or BDAT.
-    pub last: Option<Reply>,
-    /// Why there is no more: the error, what was being done, and how long the server had for it.
-    pub broken: Option<(Error, &'static str, Duration)>,
+    /// To DATA.
+    pub data: Option<Reply>,
+    /// Why there is no more: the error, the command without a reply, and how long the server had for it.
+    pub broken: Option<(Error, Command, Duration)>,
 }
 
 impl Replies {
+    /// All of them, in their order, with what each answers.
+    fn all(&self) -> impl Iterator<Item = (Command, &Reply)> {
+        let mail = self.mail.iter().map(|reply| (Command::Mail, reply));
+        let recipients = self.recipients.iter().map(|reply| (Command::Rcpt, reply));
+        mail.chain(recipients).chain(self.data.iter().map(|reply| (Command::Data, reply)))
+    }
+
     /// Whether the server has said that it closes the connection.
     pub fn is_closing(&self) -> bool {
-        self.mail.iter().chain(&self.recipients).chain(&self.last).any(|reply| reply.code == 421)
+        self.all().any(|(_, reply)| reply.code == 421)
+    }
+
+    /// The first one that its command can't be answered with.
+    pub fn odd(&self) -> Option<(Command, &Reply)> {
+        self.all().find(|(command, reply)| reply.answers(*command) == Answer::Odd)
+    }
+
+    fn took_sender(&self) -> bool {
+        self.mail.as_ref().is_some_and(|reply| reply.is_yes(Command::Mail))
     }
 
     fn took_somebody(&self) -> bool {
-        self.mail.as_ref().is_some_and(Reply::is_positive) && self.recipients.iter().any(Reply::is_positive)
+        self.took_sender() && self.recipients.iter().any(|reply| reply.is_yes(Command::Rcpt))
     }
 }
 
 impl Transaction<'_> {
-    /// Sends MAIL, a RCPT for each target, and then DATA, or `chunk`: BDAT with its text. The text of a message goes out
-    /// only with BDAT here.
-    pub(super) async fn fly(&mut self, mail: &str, chunk: Option<&[u8]>) -> Replies {
+    /// Sends MAIL, a RCPT for each target, and DATA.
+    pub(super) async fn fly(&mut self, mail: &str) -> Replies {
+        const DATA: &[u8] = b"DATA\r\n";
         let rcpts: Vec<String> =
             self.targets.iter().map(|target| format!("RCPT TO:<{}>\r\n", target.address)).collect();
-        let last = chunk.unwrap_or(b"DATA\r\n");
         let pipelined = self.connection.offers.has_capability(EXT_PIPELINING);
         let mut limit = self.patience().command();
         let mut replies = Replies::default();
         let mut unsent = None;
         if pipelined {
-            let flight = [mail.as_bytes(), rcpts.concat().as_bytes(), last].concat();
+            let flight = [mail.as_bytes(), rcpts.concat().as_bytes(), DATA].concat();
             // A server that hung up may have said why before.
             if let Err(error) = self.write(&flight).await {
                 unsent = Some(error);
                 limit = self.patience().goodbye();
             }
         }
-        let broken = |error: Error, what, limit| Some((unsent.unwrap_or(error), what, limit));
+        let broken = |error: Error, command| Some((unsent.unwrap_or(error), command, limit));
         match self.ask(mail.as_bytes(), pipelined, limit).await {
             Ok(reply) => replies.mail = Some(reply),
             Err(error) => {
-                replies.broken = broken(error, "MAIL", limit);
+                replies.broken = broken(error, Command::Mail);
                 return replies;
             }
         }
         // Without pipelining there is no point in asking on after a refusal.
-        if !pipelined && !replies.mail.as_ref().is_some_and(Reply::is_positive) {
+        if !pipelined && !replies.took_sender() {
             return replies;
         }
         for rcpt in &rcpts {
             match self.ask(rcpt.as_bytes(), pipelined, limit).await {
                 Ok(reply) => replies.recipients.push(reply),
                 Err(error) => {
-                    replies.broken = broken(error, "RCPT", limit);
+                    replies.broken = broken(error, Command::Rcpt);
                     return replies;
                 }
             }
-            if !pipelined && replies.is_closing() {
+            if !pipelined && (replies.is_closing() || replies.odd().is_some()) {
                 return replies;
             }
         }
-        if !pipelined && !replies.took_somebody() {
+        if !pipelined && !replies.took_somebody() || replies.is_closing() {
             return replies;
         }
-        let name = match chunk {
-            // The text is out: what becomes of it must be heard, also of a server that is closing.
-            Some(_) if replies.took_somebody() => {
-                limit = self.patience().end();
-                "the end of the message"
-            }
-            Some(_) => "the end of the message",
-            None if replies.is_closing() => return replies,
-            None => "DATA",
-        };
-        match self.ask(last, pipelined, limit).await {
-            Ok(reply) => replies.last = Some(reply),
-            Err(error) => replies.broken = broken(error, name, limit),
+        match self.ask(DATA, pipelined, limit).await {
+            Ok(reply) => replies.data = Some(reply),
+            Err(error) => replies.broken = broken(error, Command::Data),
         }
         replies
     }

@@ -1,13 +1,88 @@
-//! One reply of a server (RFC 5321 section 4.2), with its enhanced status as it was sent (RFC 3463).
+//! One reply of a server (RFC 5321 section 4.2): its lines put together, with its enhanced status as it was sent
+//! (RFC 3463), and what it is worth as the answer to a command.
 
 use std::fmt;
-
-use smtp_proto::Response;
 
 use super::mask::Mask;
 
 /// Characters of what a server says that are shown: the sentence around it must fit into a line of the log.
 const SHOWN: usize = 400;
+/// Bytes of text that are kept of one reply: what is known and shown of it stands at its start.
+const TEXT_LIMIT: usize = 8 << 10;
+
+/// What a reply answers. The same code means different things: 250 is success for MAIL and none for DATA.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Command {
+    /// Nothing: the connection was opened.
+    Greeting,
+    /// EHLO and HELO.
+    Hello,
+    /// STARTTLS.
+    StartTls,
+    /// AUTH and each line of its dialogue.
+    Auth,
+    /// MAIL.
+    Mail,
+    /// RCPT.
+    Rcpt,
+    /// DATA.
+    Data,
+    /// The final dot.
+    End,
+    /// RSET.
+    Reset,
+}
+
+/// What a reply means as the answer to its command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// The command did what it asks for; for DATA: the text may come.
+    Yes,
+    /// 334: the dialogue of AUTH goes on.
+    Continue,
+    /// 4xx or 5xx.
+    No,
+    /// Nothing that this command can be answered with. Server and gateway disagree on where they are, so nothing that
+    /// follows means anything.
+    Odd,
+}
+
+impl Command {
+    /// What a server that answers `code` says to this command (RFC 5321 sections 4.2.1 and 4.3.2).
+    ///
+    /// A code that nobody has defined counts by its first digit, as section 4.2.1 wants it. Codes that belong to other
+    /// commands don't: who answers MAIL with 221 or 354 is answering something else.
+    pub fn answered_by(self, code: u16) -> Answer {
+        let yes: &[Self] = match code {
+            220 => &[Self::Greeting, Self::StartTls],
+            235 => &[Self::Auth],
+            252 => &[Self::Rcpt],
+            354 => &[Self::Data],
+            334 if self == Self::Auth => return Answer::Continue,
+            // HELP, and QUIT, which nobody waits for.
+            211 | 214 | 221 => &[],
+            200..=299 => &[Self::Greeting, Self::Hello, Self::StartTls, Self::Mail, Self::Rcpt, Self::End, Self::Reset],
+            400..=599 => return Answer::No,
+            _ => &[],
+        };
+        if yes.contains(&self) { Answer::Yes } else { Answer::Odd }
+    }
+
+    /// As it is called in a sentence.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Greeting => "the greeting",
+            Self::Hello => "EHLO",
+            Self::StartTls => "STARTTLS",
+            Self::Auth => "the login",
+            Self::Mail => "MAIL",
+            Self::Rcpt => "RCPT",
+            Self::Data => "DATA",
+            Self::End => "the end of the message",
+            Self::Reset => "RSET",
+        }
+    }
+}
 
 /// A reply: code, status, text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,41 +97,117 @@ pub struct Reply {
     shown: Option<String>,
 }
 
-impl Reply {
-    /// `last_line` is the last line of the reply as it came. The status is taken from there: the parser of the replies
-    /// has one byte for each of its numbers, and Microsoft's go beyond 255.
-    pub fn new(response: &Response<String>, last_line: &str) -> Self {
-        let sent = last_line.split_once([' ', '-']).filter(|(code, _)| code.parse() == Ok(response.code));
-        let sent = sent.and_then(|(_, rest)| rest.split_whitespace().next()).and_then(parse_status);
-        let parsed = Some(response.esc.map(u16::from)).filter(|[class, ..]| *class != 0);
-        let status = sent.or(parsed);
-        let text = response.message.split_whitespace().collect::<Vec<_>>().join(" ");
-        let line = match status {
-            // A parser that could not read the status has left it in the text.
-            Some([a, b, c]) if !text.starts_with(&format!("{a}.{b}.{c}")) => {
-                format!("{} {a}.{b}.{c} {text}", response.code)
+/// The lines of a reply as far as they have come.
+#[derive(Debug, Default)]
+pub struct Lines {
+    code: Option<u16>,
+    texts: Vec<String>,
+    bytes: usize,
+}
+
+/// The line can't be part of a reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NotAReply;
+
+impl Lines {
+    /// Takes the next line, with or without its end. True when it is the last one.
+    ///
+    /// More is understood than RFC 5321 section 4.2 allows to be sent, since real servers send it: blank lines, a code
+    /// without text, a tab or nothing in place of the blank, and within a reply of many lines text without a code.
+    ///
+    /// # Errors
+    /// When nobody can say what the server means.
+    pub fn add(&mut self, line: &[u8]) -> Result<bool, NotAReply> {
+        let line = line.trim_ascii_end();
+        if line.is_empty() {
+            return Ok(false);
+        }
+        let digits = line.iter().take(4).take_while(|byte| byte.is_ascii_digit()).count();
+        let (code, rest) = match (digits, line.split_first_chunk::<3>()) {
+            (3, Some(([a, b, c], rest))) => {
+                let digit = |byte: &u8| u16::from(byte.wrapping_sub(b'0'));
+                (digit(a) * 100 + digit(b) * 10 + digit(c), rest)
             }
-            _ => format!("{} {text}", response.code),
+            _ if self.code.is_some() => {
+                self.keep(line);
+                return Ok(false);
+            }
+            _ => return Err(NotAReply),
         };
-        Self { code: response.code, status, line: line.trim_end().to_string(), shown: None }
+        // All lines have the same code (section 4.2.1). Of two that say the same in general, the last one counts.
+        if self.code.is_some_and(|before| before / 100 != code / 100) {
+            return Err(NotAReply);
+        }
+        self.code = Some(code);
+        let last = rest.first() != Some(&b'-');
+        let text = match rest {
+            [b'-' | b' ' | b'\t', text @ ..] => text,
+            text => text,
+        };
+        self.keep(text);
+        Ok(last)
     }
 
+    fn keep(&mut self, text: &[u8]) {
+        let text = text.trim_ascii();
+        let room = TEXT_LIMIT.saturating_sub(self.bytes);
+        let text = text.get(..room).unwrap_or(text);
+        if !text.is_empty() {
+            self.bytes = self.bytes.saturating_add(text.len());
+            self.texts.push(String::from_utf8_lossy(text).into_owned());
+        }
+    }
+
+    /// The reply, when its last line has been added.
+    pub fn reply(&self) -> Reply {
+        let code = self.code.unwrap_or(0);
+        let mut status = None;
+        let mut line = format!("{code:03}");
+        for text in &self.texts {
+            let mut words = text.split_whitespace().peekable();
+            // Each line may begin with the status; it is shown once.
+            if let Some(found) = words.peek().and_then(|word| parse_status(word)) {
+                if status.is_none() {
+                    status = Some(found);
+                } else if status == Some(found) {
+                    words.next();
+                }
+            }
+            for word in words {
+                line.push(' ');
+                line.push_str(word);
+            }
+        }
+        Reply { code, status, line, shown: None }
+    }
+
+    /// The lines as RFC 5321 section 4.2.1 wants them, for whoever reads the answer to EHLO.
+    pub fn regular(&self) -> String {
+        let code = self.code.unwrap_or(0);
+        let last = self.texts.len().saturating_sub(1);
+        if self.texts.is_empty() {
+            return format!("{code:03} \r\n");
+        }
+        let line = |(at, text): (usize, &String)| format!("{code:03}{}{text}\r\n", if at == last { ' ' } else { '-' });
+        self.texts.iter().enumerate().map(line).collect()
+    }
+}
+
+impl Reply {
     /// The same, with the secrets of the account hidden from whoever it is shown to.
     pub fn masked(self, mask: &Mask) -> Self {
         let shown = Some(mask.apply(&self.line)).filter(|shown| *shown != self.line);
         Self { shown, ..self }
     }
 
-    /// A reply of one line, without its end.
+    /// A reply of these lines.
     #[cfg(test)]
-    pub fn from_line(line: &str) -> Self {
-        let (code, rest) = line.split_once(' ').unwrap_or((line, ""));
-        let message = match rest.split_once(' ') {
-            Some((status, text)) if parse_status(status).is_some() => text,
-            _ => rest,
-        };
-        let response = Response { code: code.parse().unwrap(), esc: [0; 3], message: message.to_string() };
-        Self::new(&response, line)
+    pub fn from_line(text: &str) -> Self {
+        let mut lines = Lines::default();
+        for line in text.lines() {
+            lines.add(line.as_bytes()).unwrap();
+        }
+        lines.reply()
     }
 
     /// All that was said, in one line. To be looked at, not to be shown.
@@ -64,9 +215,19 @@ impl Reply {
         &self.line
     }
 
-    /// 2xx: the command did what it asks for.
-    pub fn is_positive(&self) -> bool {
-        (200..=299).contains(&self.code)
+    /// The text behind the code, in one line.
+    pub fn text(&self) -> &str {
+        self.line.get(3..).unwrap_or_default().trim_start()
+    }
+
+    /// What it means as the answer to `command`.
+    pub fn answers(&self, command: Command) -> Answer {
+        command.answered_by(self.code)
+    }
+
+    /// Whether the command did what it asks for.
+    pub fn is_yes(&self, command: Command) -> bool {
+        self.answers(command) == Answer::Yes
     }
 }
 
@@ -100,20 +261,30 @@ fn parse_status(word: &str) -> Option<[u16; 3]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use smtp_proto::response::parser::ResponseReceiver;
 
     fn reply(bytes: &str) -> Reply {
-        let response = ResponseReceiver::default().parse(&mut bytes.as_bytes().iter()).unwrap();
-        Reply::new(&response, bytes.lines().last().unwrap())
+        Reply::from_line(bytes)
     }
 
     #[test]
-    fn numbers_beyond_a_byte_are_kept() {
+    fn numbers_beyond_a_byte_are_kept_wherever_they_stand() {
         let microsoft = reply("550 5.7.708 Service unavailable. Access denied\r\n");
         assert_eq!(microsoft.status, Some([5, 7, 708]));
         assert_eq!(microsoft.to_string(), "550 5.7.708 Service unavailable. Access denied");
         assert_eq!(reply("451 4.7.500 Server busy\r\n").to_string(), "451 4.7.500 Server busy");
-        assert_eq!(reply("554 5.2.252 SendAsDenied\r\n").status, Some([5, 2, 252]));
+        for many in [
+            "550-5.7.515 Access denied,\r\n550 5.7.515 see https://x.example\r\n",
+            "550-5.7.515 Access denied,\r\n550 see https://x.example\r\n",
+            "550-Access denied,\r\n550 5.7.515 see https://x.example\r\n",
+            "550-5.7.515 Access denied,\r\n550-\r\nsee\r\n\r\n550 https://x.example\r\n",
+        ] {
+            assert_eq!(reply(many).status, Some([5, 7, 515]), "{many}");
+        }
+        let secret = "hunter2";
+        let mut mask = Mask::default();
+        mask.hide(secret);
+        let masked = reply("535 5.7.750 what is hunter2?\r\n").masked(&mask);
+        assert_eq!((masked.status, masked.to_string().contains(secret)), (Some([5, 7, 750]), false));
     }
 
     #[test]
@@ -128,12 +299,97 @@ mod tests {
         assert_eq!((long.to_string().chars().count(), long.line().chars().count()), (SHOWN + 1, 504));
     }
 
+    /// The reply of these lines, or none.
+    fn read(text: &str) -> Option<String> {
+        let mut lines = Lines::default();
+        for line in text.split_inclusive('\n') {
+            if lines.add(line.as_bytes()).ok()? {
+                return Some(lines.reply().line().to_string());
+            }
+        }
+        None
+    }
+
+    #[test]
+    fn replies_are_read_as_servers_send_them() {
+        for (sent, expected) in [
+            ("\r\n250 ok\r\n", "250 ok"),
+            (" \r\n\n250 ok\n", "250 ok"),
+            ("250\r\n", "250"),
+            ("250 \r\n", "250"),
+            ("250\tok\r\n", "250 ok"),
+            ("250-one\r\n\r\n250\r\n", "250 one"),
+            ("250-one\r\ntwo\r\n250 three\r\n", "250 one two three"),
+            ("250-one\r\n251 two\r\n", "251 one two"),
+            ("250-\n250-\n250 ok\n", "250 ok"),
+            ("250OK\r\n", "250 OK"),
+        ] {
+            assert_eq!(read(sent).as_deref(), Some(expected), "{sent:?}");
+        }
+        for garbage in ["HTTP/1.1 200 OK\r\n", "2500 ok\r\n", "25\r\n", "-ERR\r\n", "250-ok\r\n550 no\r\n", "250-a\r\n"]
+        {
+            assert_eq!(read(garbage), None, "{garbage:?}");
+        }
+    }
+
+    #[test]
+    fn success_is_what_the_command_can_be_answered_with() {
+        use Command::{Auth, Data, End, Greeting, Hello, Mail, Rcpt, Reset, StartTls};
+        let all = [Greeting, Hello, StartTls, Auth, Mail, Rcpt, Data, End, Reset];
+        // A letter for each: yes, continue, no, odd.
+        for (code, expected) in [
+            (100, "ooooooooo"),
+            (150, "ooooooooo"),
+            (200, "yyyoyyoyy"),
+            (211, "ooooooooo"),
+            (220, "yoyoooooo"),
+            (221, "ooooooooo"),
+            (235, "oooyooooo"),
+            (250, "yyyoyyoyy"),
+            (251, "yyyoyyoyy"),
+            (252, "oooooyooo"),
+            (299, "yyyoyyoyy"),
+            (300, "ooooooooo"),
+            (334, "ooocooooo"),
+            (354, "ooooooyoo"),
+            (399, "ooooooooo"),
+            (421, "nnnnnnnnn"),
+            (499, "nnnnnnnnn"),
+            (554, "nnnnnnnnn"),
+            (600, "ooooooooo"),
+            (0, "ooooooooo"),
+        ] {
+            let letter = |command: Command| match command.answered_by(code) {
+                Answer::Yes => 'y',
+                Answer::Continue => 'c',
+                Answer::No => 'n',
+                Answer::Odd => 'o',
+            };
+            assert_eq!(all.map(letter).iter().collect::<String>(), expected, "{code}");
+        }
+    }
+
     proptest::proptest! {
         #[test]
-        fn whatever_a_server_says_can_be_shown(code in 0..1000u16, esc: [u8; 3], text: String, last_line: String) {
-            let reply = Reply::new(&Response { code, esc, message: text }, &last_line);
+        fn whatever_a_server_says_can_be_shown(code in 0..1000u16, texts: Vec<String>) {
+            let mut lines = Lines::default();
+            for text in &texts {
+                let _ = lines.add(format!("{code:03}-{text}\r\n").as_bytes());
+            }
+            let _ = lines.add(format!("{code:03} end").as_bytes());
+            let reply = lines.reply();
             assert!(reply.to_string().chars().count() <= SHOWN + 1);
             assert!(!reply.line().contains(['\r', '\n']));
+            assert!(lines.regular().lines().count() <= texts.len() + 1);
+        }
+
+        #[test]
+        fn whatever_comes_is_read_without_a_fault(lines: Vec<Vec<u8>>) {
+            let mut read = Lines::default();
+            for line in &lines {
+                let _ = read.add(line);
+            }
+            let _ = (read.reply(), read.regular());
         }
 
         #[test]

@@ -1,43 +1,19 @@
-//! The text of a message on its way: with DATA in pieces (RFC 5321 section 4.1.1.4), or with BDAT at once (RFC 3030).
+//! The text of a message on its way, in pieces (RFC 5321 section 4.1.1.4).
 
 use mail_send::Error;
-use smtp_proto::{EXT_CHUNKING, EXT_PIPELINING};
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 
-use super::reply::Reply;
+use super::reply::{Answer, Command, Reply};
 use super::transaction::{Stop, Transaction};
 use super::verdict::Verdict;
 use crate::message::{DotStuffer, Outgoing};
 use crate::queue::{SpoolError, Stored};
 
-/// Bytes of a message that is sent before the server has agreed to its envelope.
-const CHUNK_LIMIT: u64 = 48 << 10;
-
 impl Transaction<'_> {
-    /// A small message as one BDAT command (RFC 3030 section 2), which can go out together with the envelope and saves
-    /// the wait for the 354. None when the server does not know it, or the message is not small or was tried before: if
-    /// a connection breaks with a BDAT under way nobody knows whether it has arrived, with DATA only at the very end.
-    pub(super) async fn chunk(&mut self, outgoing: &Outgoing, stored: &mut Stored) -> Result<Option<Vec<u8>>, Stop> {
-        let offers = |extension| self.connection.offers.has_capability(extension);
-        let size = stored.body_size.saturating_add(outgoing.header().len() as u64);
-        let small = size <= CHUNK_LIMIT && !outgoing.changes_size();
-        if !offers(EXT_CHUNKING) || !offers(EXT_PIPELINING) || !small || stored.state.attempts > 0 {
-            return Ok(None);
-        }
-        let mut text = [outgoing.header(), b"\r\n"].concat();
-        loop {
-            match stored.next().await {
-                Ok(piece) if piece.is_empty() => break,
-                Ok(piece) => text.extend_from_slice(&piece),
-                Err(error) => return Err(self.unreadable(&error)),
-            }
-        }
-        Ok(Some([format!("BDAT {} LAST\r\n", text.len()).into_bytes(), text].concat()))
-    }
-
     /// The message itself, from disk, in pieces.
     pub(super) async fn text(&mut self, mut outgoing: Outgoing, stored: &mut Stored) -> Result<(), Stop> {
+        self.in_step().await?;
         self.outcome.text_sent = true;
         let mut dots = DotStuffer::new();
         let mut wire = Vec::new();
@@ -66,26 +42,58 @@ impl Transaction<'_> {
             wire.clear();
         }
         dots.finish(&mut wire);
+        // The last moment: what comes from here on is taken for the answer to the final dot.
+        self.in_step().await?;
+        self.outcome.text_ended = true;
         if let Err(error) = self.write(&wire).await {
             return Err(self.interrupted(error).await);
         }
         let limit = self.patience().end();
         match self.reply(limit).await {
             Ok(reply) => self.end(&reply),
-            Err(error) => Err(self.lost(&error, "the end of the message", limit)),
+            Err(error) => Err(self.lost(&error, Command::End.name(), limit)),
         }
     }
 
-    /// The server's verdict on the whole message.
-    pub(super) fn end(&mut self, reply: &Reply) -> Result<(), Stop> {
-        if reply.is_positive() {
-            self.rest(&Verdict::Delivered(reply.to_string()));
+    /// Sees to it that the server has said nothing beyond what it was asked: then nobody could tell that from the answer
+    /// to the final dot. Without that dot nothing is delivered.
+    async fn in_step(&mut self) -> Result<(), Stop> {
+        if !self.client().stream.has_spoken() {
             return Ok(());
         }
-        // After the refusal of a message the server is ready for the next one.
-        match self.refused(reply) {
-            Stop::Refused => Ok(()),
-            Stop::Dead => Err(Stop::Dead),
+        let limit = self.patience().goodbye();
+        match self.reply(limit).await {
+            // It does not wait for the end of the text to refuse it.
+            Ok(reply) if reply.answers(Command::End) == Answer::No => {
+                self.refused(&reply);
+            }
+            Ok(reply) => {
+                let reason = format!(
+                    "{} said before the end of the message, without being asked: {reply}; so the message was not ended and the connection closed; it waits and is tried again",
+                    self.account.host
+                );
+                self.rest(&Verdict::Deferred(reason));
+            }
+            Err(error) => {
+                self.lost(&error, "the text of the message", limit);
+            }
+        }
+        Err(Stop::Dead)
+    }
+
+    /// The server's verdict on the whole message.
+    fn end(&mut self, reply: &Reply) -> Result<(), Stop> {
+        match reply.answers(Command::End) {
+            Answer::Yes => {
+                self.rest(&Verdict::Delivered(reply.to_string()));
+                Ok(())
+            }
+            // After the refusal of a message the server is ready for the next one.
+            Answer::No => match self.refused(reply) {
+                Stop::Refused => Ok(()),
+                Stop::Dead => Err(Stop::Dead),
+            },
+            Answer::Continue | Answer::Odd => Err(self.out_of_step(Command::End, reply)),
         }
     }
 
@@ -98,7 +106,7 @@ impl Transaction<'_> {
     async fn interrupted(&mut self, error: Error) -> Stop {
         let limit = self.patience().goodbye();
         match self.reply(limit).await {
-            Ok(reply) if reply.code >= 400 => {
+            Ok(reply) if reply.answers(Command::End) == Answer::No => {
                 self.refused(&reply);
                 Stop::Dead
             }

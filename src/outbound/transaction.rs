@@ -1,9 +1,12 @@
-//! Hands one message to a provider: MAIL, RCPT, DATA (RFC 5321 section 4.1.1), pipelined where offered (RFC 2920); small
-//! messages in one flight with their envelope where the server knows BDAT (RFC 3030).
+//! Hands one message to a provider: MAIL, RCPT, DATA (RFC 5321 section 4.1.1), pipelined where offered (RFC 2920).
+//!
+//! The text never leaves before the server has asked for it with 354. BDAT (RFC 3030) could send it along with the
+//! envelope, and is not used: a server that refuses the envelope and does not skip the chunk (Dovecot 2.3 is one) reads
+//! what a device wrote as commands, and a chunk has no reply like 354 that shows whether both sides are in step.
 
 use std::time::Instant;
 
-use mail_send::{Error, SmtpClient};
+use mail_send::Error;
 use smtp_proto::{EXT_8BIT_MIME, EXT_SIZE, EXT_SMTP_UTF8};
 use tokio::io::AsyncWriteExt;
 use tokio::time::{Duration, timeout};
@@ -12,9 +15,9 @@ use super::client::{Connection, broken};
 use super::flight::Replies;
 use super::known;
 use super::patience::Patience;
-use super::reply::Reply;
+use super::reply::{Answer, Command, Reply};
+use super::talk::Client;
 use super::verdict::{Judged, Outcome, Stage, Trouble, Verdict, judge};
-use super::wire::Wire;
 use crate::config::Account;
 use crate::message::{Offers, Outgoing, sender};
 use crate::queue::Stored;
@@ -123,7 +126,12 @@ impl Transaction<'_> {
             Err(Stop::Refused) => {
                 let limit = self.patience().goodbye();
                 match self.ask(b"RSET\r\n", false, limit).await {
-                    Ok(reply) if reply.is_positive() => Line::Open,
+                    Ok(reply) if reply.is_yes(Command::Reset) => Line::Open,
+                    // A 354 here answers the DATA of before: then what was taken for the answer to that was another's.
+                    Ok(reply) if reply.answers(Command::Reset) == Answer::Odd => {
+                        self.take_back(&reply);
+                        Line::Dead
+                    }
                     _ => Line::Dead,
                 }
             }
@@ -131,42 +139,33 @@ impl Transaction<'_> {
     }
 
     async fn hand_over(&mut self, mail: &str, outgoing: Outgoing, stored: &mut Stored) -> Result<(), Stop> {
-        let chunk = self.chunk(&outgoing, stored).await?;
-        self.outcome.text_sent = chunk.is_some();
-        let replies = self.fly(mail, chunk.as_deref()).await;
+        let replies = self.fly(mail).await;
         let closing = replies.is_closing();
-        let done = self.land(replies, chunk.is_some(), outgoing, stored).await;
+        let done = self.land(replies, outgoing, stored).await;
         // After 421 the server hangs up, whatever else it says (RFC 5321 section 3.8).
         if closing { Err(Stop::Dead) } else { done }
     }
 
     /// What the replies to a flight mean, and what is still to be done.
-    async fn land(
-        &mut self,
-        replies: Replies,
-        chunked: bool,
-        outgoing: Outgoing,
-        stored: &mut Stored,
-    ) -> Result<(), Stop> {
-        let Replies { mail, recipients, last, broken } = replies;
-        let mail_refusal = mail.filter(|reply| !reply.is_positive());
-        if let Some(refusal) = &mail_refusal {
-            // Without a sender no text is taken.
-            self.outcome.text_sent = false;
-            self.sender_refused(refusal);
-        } else {
-            self.take_down(&recipients);
+    async fn land(&mut self, replies: Replies, outgoing: Outgoing, stored: &mut Stored) -> Result<(), Stop> {
+        if let Some((command, reply)) = replies.odd() {
+            // Nobody knows which of the others answers what.
+            return Err(self.out_of_step(command, reply));
+        }
+        let Replies { mail, recipients, data, broken } = replies;
+        match mail.filter(|reply| !reply.is_yes(Command::Mail)) {
+            Some(refusal) => self.sender_refused(&refusal),
+            None => self.take_down(&recipients),
         }
         let nobody = self.targets.is_empty();
-        match (last, broken) {
+        match (data, broken) {
             // RFC 2920 section 3.1: a server may ask for the text although it took no sender or no recipient.
-            (Some(reply), _) if reply.code == 354 && nobody => self.empty_text().await,
+            (Some(reply), _) if reply.is_yes(Command::Data) && nobody => self.empty_text().await,
             (_, None) if nobody => Err(Stop::Refused),
             (_, Some(_)) if nobody => Err(Stop::Dead),
-            (Some(reply), _) if chunked => self.end(&reply),
-            (Some(reply), _) if reply.code == 354 => self.text(outgoing, stored).await,
+            (Some(reply), _) if reply.is_yes(Command::Data) => self.text(outgoing, stored).await,
             (Some(reply), _) => Err(self.refused(&reply)),
-            (None, Some((error, what, limit))) => Err(self.lost(&error, what, limit)),
+            (None, Some((error, command, limit))) => Err(self.lost(&error, command.name(), limit)),
             // The server is closing, and the text is still here.
             (None, None) => Err(Stop::Dead),
         }
@@ -178,7 +177,30 @@ impl Transaction<'_> {
         Err(if ended.is_ok() { Stop::Refused } else { Stop::Dead })
     }
 
-    fn client(&mut self) -> &mut SmtpClient<Wire> {
+    /// The server answered `command` with what no server can mean: it is somewhere else in the conversation. Nothing that
+    /// it says from here on counts, nor does the connection.
+    pub(super) fn out_of_step(&mut self, command: Command, reply: &Reply) -> Stop {
+        let reason = format!(
+            "{} answered {} with: {reply}, which is no answer to that, so the connection was closed; it waits and is tried again",
+            self.account.host,
+            command.name()
+        );
+        self.rest(&Verdict::Deferred(reason));
+        Stop::Dead
+    }
+
+    /// What was refused in this transaction was perhaps not refused: `reply` shows that both sides were out of step.
+    fn take_back(&mut self, reply: &Reply) {
+        let host = &self.account.host;
+        for (_, verdict) in &mut self.outcome.results {
+            if let Verdict::Failed(reason) = verdict {
+                let odd = format!("; but {host} answered RSET with: {reply}, so its replies can't be told apart");
+                *verdict = Verdict::Deferred(format!("{reason}{odd}; it waits and is tried again"));
+            }
+        }
+    }
+
+    pub(super) fn client(&mut self) -> &mut Client {
         &mut self.connection.client
     }
 
@@ -237,14 +259,14 @@ impl Transaction<'_> {
 
     /// Takes down what the server said of the recipients, in their order. Those that it took, or said nothing of, stay.
     fn take_down(&mut self, replies: &[Reply]) {
-        let somebody = replies.iter().any(Reply::is_positive);
+        let somebody = replies.iter().any(|reply| reply.is_yes(Command::Rcpt));
         self.outcome.goes_on = somebody && replies.iter().any(known::is_too_many);
         let mut replies = replies.iter();
         for target in std::mem::take(&mut self.targets) {
             let stage = Stage::Recipient { own_sender: self.own_sender };
-            let reply = replies.next();
-            match reply.map(|reply| (judge(reply, &self.account.host, stage), reply.code)) {
-                None | Some((Judged::Message(Verdict::Delivered(_)), _)) => self.targets.push(target),
+            let refusal = replies.next().filter(|reply| !reply.is_yes(Command::Rcpt));
+            match refusal.map(|reply| (judge(reply, &self.account.host, stage), reply.code)) {
+                None => self.targets.push(target),
                 Some((Judged::Message(verdict), _)) => self.outcome.results.push((target.index, verdict)),
                 // A server that takes others has nothing against the account: it speaks of this recipient.
                 Some((Judged::Account(trouble), code)) if somebody && code != 421 => {
@@ -266,9 +288,7 @@ impl Transaction<'_> {
     }
 
     pub(super) async fn reply(&mut self, limit: Duration) -> Result<Reply, Error> {
-        let response = timeout(limit, self.client().read()).await.unwrap_or(Err(Error::Timeout))?;
-        let wire = &self.client().stream;
-        Ok(Reply::new(&response, wire.last_line()).masked(&wire.mask))
+        self.client().read(limit).await
     }
 
     /// Sends all of `bytes` and of what was collected before.

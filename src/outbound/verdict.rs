@@ -83,8 +83,10 @@ pub struct Outcome {
     pub tls: Option<TlsFacts>,
     /// Whether the provider took fewer recipients than there are: the others are to follow at once.
     pub goes_on: bool,
-    /// Whether text of the message has left: then it may have arrived although nobody said so.
+    /// Whether text of the message has left: a connection that breaks then may break because of it.
     pub text_sent: bool,
+    /// Whether its end has left: then it may have arrived although nobody said so.
+    pub text_ended: bool,
     /// The stored message itself is of no use; the reason.
     pub damaged: Option<Reason>,
 }
@@ -102,7 +104,7 @@ pub enum Stage {
     Sender,
     /// RCPT, when the sender is the account's own address or not.
     Recipient { own_sender: bool },
-    /// DATA, BDAT and the end of the message.
+    /// DATA and the end of the message.
     Text { own_sender: bool },
 }
 
@@ -115,11 +117,9 @@ pub enum Judged {
     Account(Trouble),
 }
 
-/// What `reply` of `host` means at `stage`.
+/// What a refusal by `host` means at `stage`. Never that anything was done: whether a reply is a refusal depends on the
+/// command, see [`Command::answered_by`](super::reply::Command::answered_by).
 pub fn judge(reply: &Reply, host: &str, stage: Stage) -> Judged {
-    if reply.is_positive() {
-        return Judged::Message(Verdict::Delivered(reply.to_string()));
-    }
     match known::find(reply) {
         Some(row) => judge_known(reply, host, stage, row),
         None => judge_code(reply, host, stage),
@@ -250,7 +250,10 @@ mod tests {
     fn whom_a_reply_concerns_depends_on_where_it_comes() {
         // Opening, login, MAIL with our own address, MAIL, RCPT, text.
         for (line, expected) in [
-            ("250 ok", "D D D D D D"),
+            // What is no refusal never counts as success here, nor as final.
+            ("250 ok", "Busy Busy W W W W"),
+            ("354 go on", "Busy Busy W W W W"),
+            ("150 odd", "Busy Busy W W W W"),
             ("451 later", "Busy Busy Busy Busy W W"),
             ("451 4.3.0 no disk", "Busy Busy Busy Busy Busy Busy"),
             ("452 4.3.4 too big", "Busy Busy W W W W"),

@@ -1,8 +1,7 @@
-//! The stream below mail-send's client: gives it one reply line at a time and sends its commands in one piece.
+//! The stream below the conversation: gives one reply line at a time and sends commands in one piece.
 //!
-//! mail-send drops what arrives behind the reply that it waits for. Handing it single lines keeps everything else here,
-//! where it can be seen: bytes behind the answer to STARTTLS are an attack (RFC 3207 section 6), replies behind a reply
-//! belong to the next command.
+//! What arrives behind a line stays here, where it can be seen: bytes behind the answer to STARTTLS are an attack (RFC
+//! 3207 section 6), replies behind a reply belong to the next command, or to nothing that was asked.
 
 use std::io;
 use std::pin::Pin;
@@ -15,9 +14,9 @@ use tokio_rustls::client::TlsStream;
 use super::mask::Mask;
 use super::trace::Trace;
 
-/// Bytes of the longest reply line: eight times what RFC 5321 section 4.5.3.1.5 allows.
+/// Bytes that are kept of a reply line: eight times what RFC 5321 section 4.5.3.1.5 allows.
 const LINE_LIMIT: usize = 4096;
-/// Bytes of the longest reply of many lines: EHLO of a server that offers much has a tenth.
+/// Bytes of the longest reply: EHLO of a server that offers much has a tenth.
 const REPLY_LIMIT: usize = 64 << 10;
 /// Bytes that are collected before they are sent.
 const WRITE_BUFFER: usize = 16 << 10;
@@ -41,8 +40,6 @@ pub struct Wire {
     last_line: String,
     /// What must not be shown of what the server says.
     pub mask: Mask,
-    /// Bytes of lines so far that say "more follows" (RFC 5321 section 4.2.1).
-    continued: usize,
     closed: bool,
     /// Who looks on, if somebody does.
     trace: Option<Trace>,
@@ -58,7 +55,6 @@ impl Wire {
             sent: 0,
             last_line: String::new(),
             mask: Mask::default(),
-            continued: 0,
             closed: false,
             trace: None,
         }
@@ -104,13 +100,75 @@ impl Wire {
     /// Whether an idle connection is still good: nothing has arrived (a server that says something now says goodbye)
     /// and it is not closed. Does not wait.
     pub fn is_idle(&mut self) -> bool {
-        if self.closed || !self.input.is_empty() {
-            return false;
-        }
-        let mut byte = [0; 1];
-        let mut buffer = ReadBuf::new(&mut byte);
+        self.look();
+        !self.closed && self.input.is_empty()
+    }
+
+    /// Whether the server has said something that nobody has asked for yet; blank lines say nothing. Does not wait.
+    pub fn has_spoken(&mut self) -> bool {
+        self.look();
+        !self.input.trim_ascii().is_empty()
+    }
+
+    /// Takes in what has arrived.
+    fn look(&mut self) {
         let mut context = Context::from_waker(std::task::Waker::noop());
-        self.stream.poll_read(&mut context, &mut buffer).is_pending()
+        while !self.closed && self.input.len() < LINE_LIMIT {
+            // Trouble shows again in whatever is done next.
+            if !matches!(self.poll_fill(&mut context), Poll::Ready(Ok(()))) {
+                return;
+            }
+        }
+    }
+
+    /// Takes in what arrives next; at the end of the stream `closed` is set.
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut bytes = [0; 2048];
+        let mut buffer = ReadBuf::new(&mut bytes);
+        match ready!(self.stream.poll_read(cx, &mut buffer)) {
+            Ok(()) if buffer.filled().is_empty() => self.closed = true,
+            Ok(()) => self.input.extend_from_slice(buffer.filled()),
+            // Many servers close a TLS connection without saying so.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => self.closed = true,
+            Err(error) => {
+                self.closed = true;
+                return Poll::Ready(Err(error));
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// The next line with its end, as much of it as is kept; `None` when the server has closed the connection before the
+    /// end of a line. `bytes` counts those of the reply that it belongs to.
+    ///
+    /// # Errors
+    /// When the connection breaks, or the reply is too long to be one.
+    pub async fn line(&mut self, bytes: &mut usize) -> io::Result<Option<Vec<u8>>> {
+        let mut line = Vec::new();
+        loop {
+            let end = memchr::memchr(b'\n', &self.input).map(|at| at + 1);
+            let piece: Vec<u8> = self.input.drain(..end.unwrap_or(self.input.len())).collect();
+            *bytes = bytes.saturating_add(piece.len());
+            let room = LINE_LIMIT.saturating_sub(line.len());
+            line.extend_from_slice(piece.get(..room).unwrap_or(&piece));
+            let over = *bytes > REPLY_LIMIT;
+            if end.is_some() || self.closed || over {
+                if !line.is_empty() {
+                    if let Some(trace) = &self.trace {
+                        trace.received(&line);
+                    }
+                    let shown = String::from_utf8_lossy(&line).trim_end().to_string();
+                    // Blank lines say nothing, so what was said before stays.
+                    self.last_line = if shown.is_empty() { std::mem::take(&mut self.last_line) } else { shown };
+                }
+                if over {
+                    self.closed = true;
+                    return Err(io::Error::other("a reply without an end"));
+                }
+                return Ok(end.map(|_| line));
+            }
+            std::future::poll_fn(|cx| self.poll_fill(cx)).await?;
+        }
     }
 
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -137,50 +195,6 @@ impl Stream {
             Self::Plain(tcp) => Pin::new(tcp).poll_read(cx, buffer),
             Self::Tls(tls) => Pin::new(tls).poll_read(cx, buffer),
             Self::Closed => Poll::Ready(Ok(())),
-        }
-    }
-}
-
-impl AsyncRead for Wire {
-    /// Hands out at most one line.
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let this = &mut *self;
-        loop {
-            let line = memchr::memchr(b'\n', &this.input).map(|at| at + 1);
-            // A line that outgrows the reader's buffer or the limit goes out in pieces; the parser joins or refuses it.
-            let ready = line.or_else(|| (this.input.len() >= LINE_LIMIT || this.closed).then_some(this.input.len()));
-            if let Some(length) = ready {
-                let piece: Vec<u8> = this.input.drain(..length.min(out.remaining())).collect();
-                if !piece.is_empty() {
-                    if let Some(trace) = &this.trace {
-                        trace.received(&piece);
-                    }
-                    this.last_line = String::from_utf8_lossy(&piece).trim_end().to_string();
-                }
-                // The parser above collects such lines for as long as they come.
-                this.continued = match piece.get(3) {
-                    Some(b'-') => this.continued.saturating_add(piece.len()),
-                    _ => 0,
-                };
-                if this.continued > REPLY_LIMIT {
-                    this.closed = true;
-                    return Poll::Ready(Err(io::Error::other("a reply without an end")));
-                }
-                out.put_slice(&piece);
-                return Poll::Ready(Ok(()));
-            }
-            let mut bytes = [0; 2048];
-            let mut buffer = ReadBuf::new(&mut bytes);
-            match ready!(this.stream.poll_read(cx, &mut buffer)) {
-                Ok(()) if buffer.filled().is_empty() => this.closed = true,
-                Ok(()) => this.input.extend_from_slice(buffer.filled()),
-                // Many servers close a TLS connection without saying so.
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => this.closed = true,
-                Err(error) => {
-                    this.closed = true;
-                    return Poll::Ready(Err(error));
-                }
-            }
         }
     }
 }
@@ -232,34 +246,47 @@ mod tests {
     async fn one_read_gives_one_line_and_keeps_the_rest() {
         let (mut wire, mut server) = pair().await;
         server.write_all(b"220 ready\r\n250 injected\r\n").await.unwrap();
-        let mut buffer = [0; 100];
-        let length = wire.read(&mut buffer).await.unwrap();
-        assert_eq!(&buffer[..length], b"220 ready\r\n");
+        assert_eq!(wire.line(&mut 0).await.unwrap().unwrap(), b"220 ready\r\n");
         assert_eq!(wire.unread(), 14);
-        assert!(!wire.is_idle());
-        let length = wire.read(&mut buffer).await.unwrap();
-        assert_eq!(&buffer[..length], b"250 injected\r\n");
-        assert!(wire.is_idle());
+        assert!(!wire.is_idle() && wire.has_spoken());
+        assert_eq!(wire.line(&mut 0).await.unwrap().unwrap(), b"250 injected\r\n");
+        assert!(wire.is_idle() && !wire.has_spoken());
         drop(server);
-        assert_eq!(wire.read(&mut buffer).await.unwrap(), 0);
-        assert!(wire.is_closed() && !wire.is_idle());
+        assert_eq!(wire.line(&mut 0).await.unwrap(), None);
+        assert!(wire.is_closed() && !wire.is_idle() && !wire.has_spoken());
+    }
+
+    #[tokio::test]
+    async fn a_line_of_any_length_is_cut_and_half_a_line_is_none() {
+        let (mut wire, mut server) = pair().await;
+        let long =
+            [b"250 ".to_vec(), vec![b'x'; 3 * LINE_LIMIT], b"\r\n\r\n250 ok\r\n250 2.0.0 Queu".to_vec()].concat();
+        let sent = tokio::spawn(async move { server.write_all(&long).await });
+        assert_eq!(wire.line(&mut 0).await.unwrap().map(|line| line.len()), Some(LINE_LIMIT));
+        assert_eq!(wire.line(&mut 0).await.unwrap().unwrap(), b"\r\n");
+        assert_eq!(wire.line(&mut 0).await.unwrap().unwrap(), b"250 ok\r\n");
+        sent.await.unwrap().unwrap();
+        assert_eq!(wire.line(&mut 0).await.unwrap(), None);
+        assert_eq!(wire.last_line(), "250 2.0.0 Queu");
     }
 
     #[tokio::test]
     async fn a_reply_has_an_end() {
-        let (mut wire, mut server) = pair().await;
-        let flood = tokio::spawn(async move { while server.write_all(b"250-\r\n").await.is_ok() {} });
-        let mut taken = 0;
-        let error = loop {
-            match wire.read(&mut [0; 100]).await {
-                Ok(length) => taken += length,
-                Err(error) => break error,
-            }
-        };
-        assert_eq!(error.to_string(), "a reply without an end");
-        assert!(taken <= REPLY_LIMIT);
-        drop(wire);
-        flood.await.unwrap();
+        for endless in [&b"250-\r\n"[..], b"\r\n", b"xxxx"] {
+            let (mut wire, mut server) = pair().await;
+            let flood = tokio::spawn(async move { while server.write_all(endless).await.is_ok() {} });
+            let mut bytes = 0;
+            let error = loop {
+                match wire.line(&mut bytes).await {
+                    Ok(line) => assert!(line.is_some()),
+                    Err(error) => break error,
+                }
+            };
+            assert_eq!(error.to_string(), "a reply without an end");
+            assert!(bytes <= REPLY_LIMIT + LINE_LIMIT, "{bytes}");
+            drop(wire);
+            flood.await.unwrap();
+        }
     }
 
     #[tokio::test]

@@ -3,8 +3,8 @@
 use super::run::{Cell, Expect, Way};
 use super::support::provider::{Fault, Step};
 
-/// Columns: what goes wrong. Rows: where. `data` holds for DATA in one flight with the envelope and for DATA step by
-/// step, `bdat` for BDAT, `any` where no text is concerned.
+/// Columns: what goes wrong. Rows: where. `data` holds for DATA in one flight with the envelope and step by step, `any`
+/// where no text is concerned. Where the server offers CHUNKING nothing goes by BDAT all the same.
 ///
 /// | letter | the log says | the owner is told | the message |
 /// |---|---|---|---|
@@ -13,34 +13,33 @@ use super::support::provider::{Fault, Step};
 /// | `w` | the message is deferred | why, and that it waits | arrives once |
 /// | `w2` | as `w` | as `w` | arrives once or twice: it was accepted, but the reply was lost |
 /// | `f` | the message has failed | its sender gets a notice | does not arrive |
+/// | `d` | the message is delivered | | arrives once |
 /// | `-` | cannot happen there | | |
 ///
 /// A close, reset or silence before the text is out is the account's trouble: one connection looks whether it is over,
 /// not each message. With the text out, or a part of it, it is the message's: it may be there already, or be what the
 /// server can't stand. 5xx before MAIL never returns mail: it says nothing about a message. 4xx to MAIL would be said to
 /// each message, 4xx later is about this one, unless its status says that the mail system is in trouble (4.3.0).
+///
+/// `bye` is a reply that answers no command of ours, `again` a success that is said twice, `early` the 354 together with
+/// the answer to a text that has not been sent: server and gateway are out of step, and nothing counts as success or as
+/// final. `loose` is what RFC 5321 section 4.2 does not allow and everybody understands.
 const TABLE: &str = "
-step       way   refused close reset hang 4xx 430 5xx 421 421+close garbage flood lines half accept+close accept+reset
-Connect    any   p       p     p     p    p   p   p   p   p         p       p     p     p    p            p
-Handshake  any   -       p     p     p    p   p   p   p   p         p       p     p     p    p            p
-Greeting   any   -       p     p     p    p   p   p   p   p         p       p     p     p    p            p
-Ehlo       any   -       p     p     p    p   p   p   p   p         p       p     p     p    p            p
-StartTls   any   -       p     p     p    p   p   p   p   p         p       p     p     p    p            p
-EhloTls    any   -       p     p     p    p   p   p   p   p         p       p     p     p    p            p
-Auth       any   -       p     p     p    p   p   l   p   p         p       p     p     p    p            p
-Mail       data  -       p     p     p    p   p   f   p   p         p       p     p     p    p            p
-Mail       bdat  -       w     w     w    p   p   f   p   p         w       w     w     w    w            w
-Rcpt       data  -       p     p     p    w   p   f   p   p         p       p     p     p    p            p
-Rcpt       bdat  -       w     w     w    w   p   f   p   p         w       w     w     w    w            w
-Data       data  -       p     p     p    w   p   f   p   p         p       p     p     p    p            p
-Text       data  -       w     w     w    -   -   -   -   p         w2      w     w     -    -            -
-Text       bdat  -       w     w     w    -   -   -   -   p         w2      w     w     -    -            -
-Dot        data  -       w     w     w    w   p   f   p   p         w       w     w     w2   w2           w2
-Dot        bdat  -       w     w     w    w   p   f   p   p         w       w     w     w2   w2           w2
-Rset       data  -       w     w     w    w   w   w   w   w         w       w     w     w    w            w
-Rset       bdat  -       w     w     w    w   w   w   w   w         w       w     w     w    w            w
-Quit       data  -       p     p     p    p   p   p   p   p         p       p     p     p    p            p
-Quit       bdat  -       p     p     p    p   p   p   p   p         p       p     p     p    p            p
+step       way   refused close reset hang 4xx 430 5xx 421 421+close garbage flood lines half accept+close accept+reset bye again early loose
+Connect    any   p       p     p     p    p   p   p   p   p         p       p     p     p    p            p            p   p     p     -
+Handshake  any   -       p     p     p    p   p   p   p   p         p       p     p     p    p            p            p   p     p     -
+Greeting   any   -       p     p     p    p   p   p   p   p         p       p     p     p    p            p            p   p     p     d
+Ehlo       any   -       p     p     p    p   p   p   p   p         p       p     p     p    p            p            p   -     p     d
+StartTls   any   -       p     p     p    p   p   p   p   p         p       p     p     p    p            p            p   p     p     d
+EhloTls    any   -       p     p     p    p   p   p   p   p         p       p     p     p    p            p            p   -     p     d
+Auth       any   -       p     p     p    p   p   l   p   p         p       p     p     p    p            p            p   p     p     d
+Mail       data  -       p     p     p    p   p   f   p   p         p       p     p     p    p            p            w   w     w     d
+Rcpt       data  -       p     p     p    w   p   f   p   p         p       p     p     p    p            p            w   w     w     d
+Data       data  -       p     p     p    w   p   f   p   p         p       p     p     p    p            p            w   w     w     d
+Text       data  -       w     w     w    -   -   -   -   p         w2      w     w     -    -            -            -   -     -     -
+Dot        data  -       w     w     w    w   p   f   p   p         w       w     w     w2   w2           w2           w2  -     w2    d
+Rset       data  -       w     w     w    w   w   w   w   w         w       w     w     w    w            w            w   w     w     w
+Quit       data  -       p     p     p    p   p   p   p   p         p       p     p     p    p            p            p   p     p     p
 ";
 
 /// All cells of the table.
@@ -52,8 +51,8 @@ pub fn cells() -> Vec<Cell> {
     for row in lines {
         assert_eq!(row.len(), columns.len(), "{row:?}");
         let ways: &[Way] = match row[1] {
-            "any" | "bdat" => &[Way::Bdat],
-            _ => &[Way::Data, Way::StepByStep],
+            "any" => &[Way::Flight],
+            _ => &Way::ALL,
         };
         for (name, expected) in columns.iter().zip(&row).skip(2) {
             let Some(expect) = expect(expected) else { continue };
@@ -103,6 +102,10 @@ fn fault(name: &str) -> Option<Fault> {
         "half" => Fault::Half,
         "accept+close" => Fault::AcceptThenClose,
         "accept+reset" => Fault::AcceptThenReset,
+        "bye" => Fault::Reply("221 2.0.0 Bye".into()),
+        "again" => Fault::Reply("250 2.0.0 Ok\r\n250 2.0.0 Ok".into()),
+        "early" => Fault::Reply("354 Go on\r\n250 2.0.0 Ok: queued".into()),
+        "loose" => Fault::Loose,
         _ => panic!("no fault {name}"),
     })
 }
@@ -115,6 +118,7 @@ fn expect(word: &str) -> Option<Expect> {
         "w" => Expect::Waits,
         "w2" => Expect::MayDouble,
         "f" => Expect::Failed,
+        "d" => Expect::Delivered,
         "-" => return None,
         _ => panic!("no verdict {word}"),
     })
@@ -164,8 +168,7 @@ pub fn replies() -> Vec<(Cell, &'static str)> {
     .map(|(at, (step, reply, verdict, words))| {
         // In the text only the last words of a server are a reply.
         let last = matches!(step, Text);
-        let way =
-            [Way::Bdat, Way::Data, Way::StepByStep][if last || matches!(step, Data) { 1 + at % 2 } else { at % 3 }];
+        let way = Way::ALL[at % 2];
         let fault = if last { Fault::CloseAfterReply(reply.into()) } else { Fault::Reply(reply.into()) };
         let expect = expect(verdict).expect("a verdict");
         (Cell { own_sender: true, ..Cell::new(step, reply, Some(fault), way, expect) }, words)

@@ -70,6 +70,9 @@ pub enum Fault {
     FloodOfLines,
     /// The command takes effect, but the connection is closed in the middle of the reply.
     Half,
+    /// The usual reply as loose servers send it: a blank line in front, every line but the last announces another one, and
+    /// the last one is the bare code.
+    Loose,
     /// The usual reply, but not before the [`Gate`] is open. The command takes effect at once.
     Hold(Gate),
 }
@@ -150,7 +153,8 @@ impl Plan {
     pub fn takes_effect(&self) -> bool {
         let positive = |reply: &str| reply.is_empty() || reply.starts_with(['2', '3']);
         match &self.fault {
-            None | Some(Fault::Hold(_) | Fault::Half | Fault::AcceptThenClose | Fault::AcceptThenReset) => {
+            None
+            | Some(Fault::Hold(_) | Fault::Loose | Fault::Half | Fault::AcceptThenClose | Fault::AcceptThenReset) => {
                 positive(&self.reply)
             }
             Some(Fault::Reply(text) | Fault::CloseAfterReply(text)) => positive(text) && positive(&self.reply),

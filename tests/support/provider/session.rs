@@ -193,6 +193,12 @@ impl Session {
             Some(Fault::Flood) => loop {
                 self.wire.write(&[b'x'; 4096]).await?;
             },
+            Some(Fault::Loose) => {
+                let lines = plan.reply.split("\r\n").map(|line| (&line[..3], line[3..].trim_start_matches([' ', '-'])));
+                let loose: String = lines.clone().map(|(code, text)| format!("{code}-{text}\n\r\n")).collect();
+                let code = lines.last().map_or("", |(code, _)| code);
+                self.wire.write(format!("\r\n{loose}{code}\r\n").as_bytes()).await
+            }
             Some(Fault::Hold(gate)) => {
                 gate.passed().await;
                 self.say(&plan.reply).await
