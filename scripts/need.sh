@@ -86,8 +86,11 @@ powercut)
 	need_rust
 	need qemu-system-x86_64 qemu-system-x86
 	need qemu-img qemu-utils
-	# mkfs.ext4 and e2fsck, which are no commands of everybody's.
+	# Commands that are not in everybody's PATH.
 	[ -x /sbin/mkfs.ext4 ] || install e2fsprogs
+	[ -x /sbin/mkfs.vfat ] || install dosfstools
+	[ -x /sbin/mkfs.exfat ] || install exfatprogs
+	[ -x /sbin/mkfs.f2fs ] || install f2fs-tools
 	;;
 bench)
 	need_rust

@@ -8,13 +8,15 @@
 # boot set-up is touched. What else is needed installs scripts/need.sh.
 #
 # For the test: POWERCUT_SEED repeats a run, POWERCUT_CUTS is the number of cuts with durability 'always',
-# POWERCUT_ACCEL=kvm uses KVM in place of emulation.
+# POWERCUT_ACCEL=kvm uses KVM in place of emulation, POWERCUT_PROGRAM is another smtprelay than the one that is there, such
+# as an earlier one (static, or for this machine).
 set -eu
 
-KERNEL_PACKAGE=linux-image-cloud-amd64
+KERNEL_PACKAGE=linux-image-amd64
 # In the order of loading. What is built into the kernel is left out.
 MODULES='virtio_ring virtio virtio_pci_legacy_dev virtio_pci_modern_dev virtio_pci virtio_blk failover net_failover
-	virtio_net crc16 crc32c_generic mbcache jbd2 ext4'
+	virtio_net crc16 crc32c_generic mbcache jbd2 ext4 fat vfat nls_cp437 nls_ascii nls_utf8 exfat xxhash_generic xxhash
+	zstd_compress lz4_compress lz4hc_compress crc32_generic f2fs'
 APPLETS='sh mount insmod mkdir tar ip sleep poweroff'
 
 die() {
@@ -64,7 +66,8 @@ prepare() {
 	[ -n "$kernel" ] || die "can't tell which kernel $KERNEL_PACKAGE stands for"
 	fetch "$kernel"
 	fetch busybox-static
-	[ -x target/cross/x86_64/smtprelay ] || die "target/cross/x86_64/smtprelay is missing: make cross ARCH=x86_64"
+	program=${POWERCUT_PROGRAM:-target/cross/x86_64/smtprelay}
+	[ -x "$program" ] || die "$program is missing: make cross ARCH=x86_64"
 
 	tree=$work/tree
 	rm -rf "$tree"
@@ -79,7 +82,12 @@ prepare() {
 		add_module "$module"
 	done
 	cp tests/powercut/init.sh "$tree/init"
-	cp target/cross/x86_64/smtprelay "$tree/bin/smtprelay"
+	cp "$program" "$tree/bin/smtprelay"
+	# A program that is not static brings its libraries along.
+	for library in $(ldd "$program" 2>/dev/null | grep -o '/[^ ]*' || true); do
+		mkdir -p "$tree$(dirname "$library")"
+		cp -L "$library" "$tree$library"
+	done
 	chmod 755 "$tree/init" "$tree/bin/smtprelay"
 	(cd "$tree" && find . | "$tree/bin/busybox" cpio -o -H newc 2>/dev/null) >"$work/initramfs.new"
 	mv "$work/initramfs.new" "$work/initramfs"
@@ -90,7 +98,7 @@ cd "$(dirname "$0")/.."
 work=$PWD/target/powercut
 prepare
 [ "${1:-}" = prepare ] && exit
-# Where mkfs.ext4 and e2fsck are.
+# Where mkfs.ext4, e2fsck and their like are.
 PATH=$PATH:/usr/sbin:/sbin
 export PATH
 POWERCUT_VM=$work exec cargo test --locked --test powercut -- --nocapture --test-threads=2

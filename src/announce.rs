@@ -13,7 +13,7 @@ use crate::config::{Relay, Settings};
 use crate::intake::{Behalf, Desk, IntakeError};
 use crate::message::{Envelope, is_address};
 use crate::report::{BootFacts, BootMail, Event, boot_reason};
-use crate::system::{clock, interfaces, private};
+use crate::system::{clock, interfaces, publish};
 
 /// In `safe_spool` (else in `spool`): what the last run knew when it ended.
 const STOPPED: &str = "last_stop";
@@ -72,7 +72,7 @@ impl LastRun {
 }
 
 fn write(path: &Path, text: &str) {
-    if let Err(error) = private::write(path, text.as_bytes()) {
+    if let Err(error) = publish::replace(path, text.as_bytes(), 0o600) {
         Event::SpoolTrouble { id: String::new(), reason: format!("can't write {}: {error}", path.display()) }.log();
     }
 }

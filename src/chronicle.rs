@@ -1,7 +1,6 @@
 //! Keeps the history: takes in events, and writes it to the spool now and then so that it survives a restart.
 
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -9,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
 use crate::report::{Event, History, observe};
-use crate::system::{clock, ordered, private, task};
+use crate::system::{clock, ordered, publish, task};
 
 /// Name of its file in the spool directory: RAM on most routers, so writing it costs no flash.
 const FILE: &str = "history";
@@ -64,10 +63,9 @@ pub async fn run(
 /// Writes the history. A failure costs nothing but the history.
 async fn write(history: &Mutex<History>, spool: &Path) {
     let bytes = lock(history).encode();
-    let (new, path) = (spool.join(".history.tmp"), spool.join(FILE));
-    let written = task::blocking(move || -> io::Result<()> {
-        private::write(&new, &bytes).and_then(|()| fs::rename(&new, path)).inspect_err(|_| drop(fs::remove_file(&new)))
-    });
+    let path = spool.join(FILE);
+    // Addresses and replies of providers are in it: nobody but its owner may read it.
+    let written = task::blocking(move || publish::replace(&path, &bytes, 0o600));
     if let Some(Err(error)) = written.await {
         log::debug!(target: "smtprelay", "event=history_not_written text=\"{error}\"");
     }

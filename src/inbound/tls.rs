@@ -1,10 +1,8 @@
 //! TLS towards devices: which certificate is shown, and what went wrong in words.
 
-use std::fs;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind};
 use std::net::IpAddr;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +17,7 @@ use tokio_rustls::rustls::{self, ServerConfig};
 use super::certificate;
 use super::talk::Stream;
 use crate::config::{Listener, Relay};
-use crate::system::{carried, crypto};
+use crate::system::{carried, crypto, publish};
 
 /// What uhttpd uses. Its script makes both on first use: the certificate as DER, the key as DER or (where openssl is
 /// installed) as PEM.
@@ -107,25 +105,10 @@ fn own(relay: &Relay, addresses: &[IpAddr]) -> Result<CertifiedKey, String> {
     let made = certificate::make(&relay.hostname(), addresses)?;
     // The certificate comes last: one without its key is made anew.
     for (path, bytes, mode) in [(&key, &made.key, 0o600), (&certificate, &made.certificate, 0o644)] {
-        write(path, bytes, mode)
+        publish::replace(path, bytes, mode)
             .map_err(|e| format!("can't write {}: {e}; set options certificate and key", path.display()))?;
     }
     read(&certificate, &key)
-}
-
-/// Writes a file in one step.
-fn write(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".new");
-    let new = PathBuf::from(name);
-    match fs::remove_file(&new) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&new)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(new, path)
 }
 
 /// Holds the handshake. Gives the protected stream and the version, such as `TLSv1.3`.

@@ -9,6 +9,8 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::Path;
 
+use crate::system::publish;
+
 #[cfg(test)]
 pub(super) mod probe;
 
@@ -91,6 +93,15 @@ impl Disk {
         File::open(path)?.sync_all()
     }
 
+    /// As [`Handle::sync_named`] for all files that lie in the directory `path`.
+    pub(super) fn sync_all_named(&self, path: &Path) -> io::Result<()> {
+        #[cfg(test)]
+        if self.probe.is_some() {
+            return self.sync_file_system(path);
+        }
+        if publish::keeps_size(&File::open(path)?) { Ok(()) } else { self.sync_file_system(path) }
+    }
+
     /// Returns when everything in the file system of `path` is on the disk: one long sync instead of hundreds of short
     /// ones. Linux tells of failed writes here since 5.8 (`man 2 syncfs`).
     pub(super) fn sync_file_system(&self, path: &Path) -> io::Result<()> {
@@ -142,6 +153,16 @@ impl Handle {
             return Ok(());
         }
         self.file.sync_all()
+    }
+
+    /// Returns when the file, which has just got another name, is on the disk under it ([`publish`]).
+    pub(super) fn sync_named(&self) -> io::Result<()> {
+        #[cfg(test)]
+        if self.watched.is_some() {
+            // Tests replay it as on a file system that needs it.
+            return self.sync_all();
+        }
+        if publish::keeps_size(&self.file) { Ok(()) } else { self.sync_all() }
     }
 
     /// Returns when the content of the file is on the disk, its length included.

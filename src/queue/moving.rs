@@ -1,8 +1,9 @@
 //! From `spool` to `safe_spool`: many messages with few syncs.
 //!
 //! A sync takes 10 to 30 ms on a router's flash, whatever is written, and after SIGTERM there are some seconds for up to
-//! thousands of messages. So all are copied first, one sync covers them all, all get their names, and one more sync
-//! covers the names. Only then the originals go: at every moment one of the two is whole and on the disk.
+//! thousands of messages. So each step of [`publish`] is done for all of them before the next one: all are copied, one sync
+//! covers them all, all get their names, and two more syncs cover those. Only then the originals go: at every moment one
+//! of the two is whole and on the disk.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read};
@@ -13,6 +14,7 @@ use super::id::MessageId;
 use super::recovery::files_of;
 use super::spool::{Directory, Entry, Place, Spool};
 use super::stored::is_whole;
+use crate::system::publish;
 
 /// Files that are synced one by one; more are cheaper with one sync of the file system.
 const FEW: usize = 3;
@@ -67,16 +69,17 @@ impl Spool {
         let (piece, there): (Vec<_>, Vec<_>) = piece.into_iter().partition(|entry| entry.place == Place::Spool);
         done.extend(there.into_iter().map(|entry| (entry, None)));
         let mut jobs: Vec<Job> = piece.into_iter().map(|entry| self.copy(safe, entry)).collect();
-        self.sync_copies(safe, &mut jobs);
-        for job in jobs.iter_mut().filter(|job| job.is(Step::Copied)) {
-            match self.disk.rename(&safe.temporary(job.entry.id), &safe.file(job.entry.id)) {
-                Ok(()) => job.step = Step::Named,
-                Err(error) => job.fail(error.into()),
+        let published = publish::in_order(|step| {
+            match step {
+                publish::Step::SyncFile => self.sync_copies(safe, &mut jobs),
+                publish::Step::Rename => self.name_copies(safe, &mut jobs),
+                _ if jobs.iter().all(|job| job.is(Step::Failed)) => {}
+                publish::Step::SyncNamed => self.sync_named(safe, &jobs)?,
+                publish::Step::SyncDirectory => self.disk.sync_directory(&safe.queue)?,
             }
-        }
-        if jobs.iter().any(|job| !job.is(Step::Failed))
-            && let Err(error) = self.disk.sync_directory(&safe.queue)
-        {
+            Ok(())
+        });
+        if let Err(error) = published {
             self.take_back(safe, &mut jobs, &error);
         }
         self.remove_originals(&mut jobs);
@@ -153,6 +156,26 @@ impl Spool {
                 job.fail(error.into());
             }
         }
+    }
+
+    /// Gives the copies their names.
+    fn name_copies(&self, safe: &Directory, jobs: &mut [Job]) {
+        for job in jobs.iter_mut().filter(|job| job.is(Step::Copied)) {
+            match self.disk.rename(&safe.temporary(job.entry.id), &safe.file(job.entry.id)) {
+                Ok(()) => job.step = Step::Named,
+                Err(error) => job.fail(error.into()),
+            }
+        }
+    }
+
+    /// Returns when all copies are on the disk under their names, those of an earlier move included: that one may have
+    /// failed here.
+    fn sync_named(&self, safe: &Directory, jobs: &[Job]) -> std::io::Result<()> {
+        let mut named = jobs.iter().filter(|job| !job.is(Step::Failed));
+        if named.clone().count() > FEW {
+            return self.disk.sync_all_named(&safe.queue);
+        }
+        named.try_for_each(|job| self.disk.append(&safe.file(job.entry.id))?.sync_named())
     }
 
     /// The names are perhaps not on the disk: the messages stay where they were, and must not be there twice.

@@ -18,6 +18,7 @@ use super::state::State;
 use super::stored::{inspect, is_whole};
 use crate::config::Relay;
 use crate::report::Event;
+use crate::system::publish::{self, Step};
 
 /// A message as `smtprelay queue` lists it: its name, and its envelope, state and size if they can be read.
 pub type Listed = (String, Result<(Meta, State, u64), SpoolError>);
@@ -117,7 +118,10 @@ impl Spool {
                 _ => original,
             };
         }
-        let _ = self.disk.remove(&original_path);
+        // Nothing but the copy is left then, so it has to be on the disk for certain, whatever became of the sync of all.
+        if self.disk.append(&copy_path).and_then(|file| file.sync_all()).is_ok() {
+            let _ = self.disk.remove(&original_path);
+        }
         copy
     }
 
@@ -214,8 +218,20 @@ pub(super) fn files_of(directory: &Directory) -> io::Result<Files> {
 
 /// Renames a file that can't be used, for its owner to look at.
 pub(super) fn set_aside(disk: &Disk, path: &Path, reason: &str) {
-    let reason = match disk.rename(path, &path.with_extension("bad")) {
-        Ok(()) => format!("{reason}; kept as {}", path.with_extension("bad").display()),
+    let (new, file) = (path.with_extension("bad"), disk.append(path));
+    let named = publish::in_order(|step| {
+        match (step, &file) {
+            (Step::Rename, _) => disk.rename(path, &new)?,
+            // It is damaged, and whatever is left of it is better than none.
+            (Step::SyncFile, Ok(file)) => drop(file.sync_all()),
+            (Step::SyncNamed, Ok(file)) => drop(file.sync_named()),
+            (Step::SyncFile | Step::SyncNamed, Err(_)) => {}
+            (Step::SyncDirectory, _) => drop(path.parent().map(|directory| disk.sync_directory(directory))),
+        }
+        Ok::<_, io::Error>(())
+    });
+    let reason = match named {
+        Ok(()) => format!("{reason}; kept as {}", new.display()),
         Err(error) => format!("{reason}; can't rename it: {error}"),
     };
     Event::SetAside { file: path.display().to_string(), reason }.log();

@@ -1,7 +1,7 @@
 //! The directories of the queue and what they promise.
 //!
-//! A message is written to `queue/.ID.tmp`, synced where the place promises it, renamed to `queue/ID.msg`, and the
-//! directory is synced. So a file with its final name is always complete, whatever happened to the power. Recovery is a
+//! A message is written to `queue/.ID.tmp` and published as `queue/ID.msg`, with the syncs of [`publish`] where the place
+//! promises to survive a power cut. So a file with its final name is always complete, whatever happened to the power. Recovery is a
 //! scan of the directory. All functions here block; callers are on a thread that may.
 
 use std::fs::{self, File};
@@ -18,6 +18,7 @@ use super::ledger::{Ledger, Wear};
 use super::recovery::set_aside;
 use super::stored::{Stored, journal_length, read_message, read_notes};
 use crate::config::{Durability, Relay};
+use crate::system::publish::{self, Step};
 
 /// Messages that the queue takes at most, whatever their size: each costs memory.
 pub const MESSAGE_COUNT_LIMIT: usize = 20_000;
@@ -235,19 +236,24 @@ impl Spool {
     /// Puts a complete draft into the queue. When this returns, the promise of the place holds.
     pub(super) fn publish(&self, id: MessageId, file: &Handle) -> Result<(), SpoolError> {
         let directory = self.directory(self.accept);
-        if directory.sync {
-            file.sync_all()?;
-        }
-        self.disk.rename(&directory.temporary(id), &directory.file(id))?;
-        if directory.sync
-            && let Err(error) = self.disk.sync_directory(&directory.queue)
-        {
+        let mut named = false;
+        let published = publish::in_order(|step| match step {
+            Step::Rename => {
+                self.disk.rename(&directory.temporary(id), &directory.file(id))?;
+                named = true;
+                Ok(())
+            }
+            _ if !directory.sync => Ok(()),
+            Step::SyncFile => file.sync_all(),
+            Step::SyncNamed => file.sync_named(),
+            Step::SyncDirectory => self.disk.sync_directory(&directory.queue),
+        });
+        if published.is_err() && named {
             // The device hears of a failure and will come again: the message must not be there twice.
             let _ = self.disk.remove(&directory.file(id));
             let _ = self.disk.sync_directory(&directory.queue);
-            return Err(error.into());
         }
-        Ok(())
+        Ok(published?)
     }
 
     /// Opens a message to send it.

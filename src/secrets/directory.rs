@@ -12,6 +12,8 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::libc;
 use zeroize::Zeroizing;
 
+use crate::system::publish;
+
 /// Such a directory; it need not exist yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Directory(PathBuf);
@@ -26,12 +28,8 @@ pub enum Step {
     Create,
     /// It has its text.
     Write,
-    /// Its text is on the disk.
-    SyncFile,
-    /// It has taken the place of the old one.
-    Rename,
-    /// That is on the disk.
-    SyncDirectory,
+    /// It is on its way to its name.
+    Publish(publish::Step),
 }
 
 impl Directory {
@@ -88,8 +86,8 @@ impl Directory {
         Flock::lock(File::open(&self.0)?, FlockArg::LockExclusive).map(Lock).map_err(|(_, error)| error.into())
     }
 
-    /// Makes `bytes` the content of a file: temporary file, sync, rename, sync. At each moment either the old or the new one is
-    /// there, whole. `after` is told each step that is done, and may end it there.
+    /// Makes `bytes` the content of a file. At each moment either the old or the new one is there, whole. `after` is told
+    /// each step that is done, and may end it there.
     ///
     /// # Errors
     /// When it can't be written. What was there stays.
@@ -100,13 +98,8 @@ impl Directory {
         bytes: &[u8],
         after: &mut dyn FnMut(Step) -> io::Result<()>,
     ) -> io::Result<()> {
-        let (path, new) = (self.path(name), self.path(&format!("{name}.new")));
-        // Of a run that was cut off.
-        match fs::remove_file(&new) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
+        let path = self.path(name);
+        let (mut file, new) = publish::create(&path, 0o600)?;
         after(Step::Create)?;
         let (owner, own) = (fs::metadata(&self.0)?, file.metadata()?);
         if owner.uid() != own.uid() {
@@ -114,12 +107,7 @@ impl Directory {
         }
         file.write_all(bytes)?;
         after(Step::Write)?;
-        file.sync_all()?;
-        after(Step::SyncFile)?;
-        fs::rename(&new, &path)?;
-        after(Step::Rename)?;
-        File::open(&self.0)?.sync_all()?;
-        after(Step::SyncDirectory)
+        publish::file(&file, &new, &path, |step| after(Step::Publish(step)))
     }
 
     /// Removes a file. False when there was none.
@@ -140,7 +128,14 @@ mod tests {
     use super::*;
     use std::os::unix::fs::{PermissionsExt, symlink};
 
-    const STEPS: [Step; 5] = [Step::Create, Step::Write, Step::SyncFile, Step::Rename, Step::SyncDirectory];
+    const STEPS: [Step; 6] = [
+        Step::Create,
+        Step::Write,
+        Step::Publish(publish::Step::SyncFile),
+        Step::Publish(publish::Step::Rename),
+        Step::Publish(publish::Step::SyncNamed),
+        Step::Publish(publish::Step::SyncDirectory),
+    ];
 
     fn directory() -> (tempfile::TempDir, Directory) {
         let dir = tempfile::tempdir().unwrap();
@@ -166,7 +161,7 @@ mod tests {
             let (_dir, directory) = directory();
             write(&directory, b"old", None).unwrap();
             assert!(write(&directory, b"newer", Some(cut)).is_err());
-            let renamed = matches!(cut, Step::Rename | Step::SyncDirectory);
+            let renamed = matches!(cut, Step::Publish(step) if step != publish::Step::SyncFile);
             let expected: &[u8] = if renamed { b"newer" } else { b"old" };
             assert_eq!(read(&directory).unwrap(), expected, "{cut:?}");
             // The next one is not hindered by what was left.

@@ -10,8 +10,8 @@ pub mod logging;
 pub mod names;
 pub mod networks;
 pub mod ownership;
-pub mod private;
 pub mod privileges;
+pub mod publish;
 pub mod task;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};

@@ -33,7 +33,10 @@ echo '10.0.2.2 localhost' >/etc/hosts
 # content is not written ahead of its name.
 echo 20 >/proc/sys/vm/dirty_writeback_centisecs
 echo 50 >/proc/sys/vm/dirty_expire_centisecs
-mount -t ext4 -o noatime,noauto_da_alloc,commit=30 /dev/vda /safe || give_up 'mount /dev/vda'
+options=noatime
+read -r system </etc/powercut/system
+[ "$system" = ext4 ] && options=noatime,noauto_da_alloc,commit=30
+mount -t "$system" -o "$options" /dev/vda /safe || give_up "mount /dev/vda ($system)"
 mount -t tmpfs tmpfs /spool
 
 # Says which messages have left the RAM disk: delivered, or moved to the disk that survives. The new list is made before

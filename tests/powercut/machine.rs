@@ -25,11 +25,62 @@ const DISK_REQUESTS: u32 = 300;
 /// Bytes a second that the disk moves.
 const DISK_BYTES: u32 = 8 << 20;
 
+/// The file system of the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum System {
+    Ext4,
+    Vfat,
+    Exfat,
+    F2fs,
+}
+
+impl System {
+    /// Its name for mount and mkfs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ext4 => "ext4",
+            Self::Vfat => "vfat",
+            Self::Exfat => "exfat",
+            Self::F2fs => "f2fs",
+        }
+    }
+
+    /// Makes one in `disk`.
+    fn make(self, disk: &Path) {
+        let options: &[&str] = match self {
+            Self::Ext4 => &["-q", "-F"],
+            Self::Vfat => &["-F", "32"],
+            Self::Exfat | Self::F2fs => &["-q"],
+        };
+        run(Command::new(format!("mkfs.{}", self.name())).args(options).arg(disk));
+    }
+
+    /// What its own tool thinks of a copy of the disk, for the record. ext4 replays its journal first. The tool of exfat is
+    /// not asked: it says nothing of what a mount would not see.
+    fn check(self, copy: &Path) -> Option<String> {
+        let ask = |program: &str, options: &[&str]| {
+            Command::new(program).args(options).arg(copy).output().unwrap_or_else(|e| panic!("start {program}: {e}"))
+        };
+        let (replayed, check) = match self {
+            Self::Ext4 => {
+                let replay = ask("e2fsck", &["-p", "-E", "journal_only"]);
+                (matches!(replay.status.code(), Some(0 | 1)), ask("e2fsck", &["-fn"]))
+            }
+            Self::Vfat => (true, ask("fsck.vfat", &["-n"])),
+            Self::F2fs => (true, ask("fsck.f2fs", &["--dry-run"])),
+            Self::Exfat => return None,
+        };
+        let clean = replayed && check.status.success();
+        Some(if clean { "clean".into() } else { String::from_utf8_lossy(&check.stdout).into_owned() })
+    }
+}
+
 /// The virtual machine, with power or without.
 pub struct Machine {
     /// Kernel and initramfs.
     kit: PathBuf,
     dir: TempDir,
+    system: System,
     child: Option<Child>,
     console: ProcessLog,
     address: SocketAddr,
@@ -37,24 +88,25 @@ pub struct Machine {
     _reserved: TcpSocket,
     /// Seconds from power to port 25, for each boot.
     pub boots: Vec<f64>,
-    /// What e2fsck said after each cut.
+    /// What the file system's own tool said after each cut.
     pub checks: Vec<String>,
 }
 
 impl Machine {
-    /// A new machine with an empty disk. `settings` are the gateway's; `ca_file` is there as
+    /// A new machine with an empty disk that has this file system. `settings` are the gateway's; `ca_file` is there as
     /// `/etc/powercut/ca.pem`.
-    pub fn new(kit: &Path, settings: &str, ca_file: &Path) -> Machine {
+    pub fn new(kit: &Path, settings: &str, ca_file: &Path, system: System) -> Machine {
         let dir = tempfile::Builder::new().prefix("smtprelay-powercut-").tempdir().expect("temp folder of a machine");
         let path = |name: &str| dir.path().join(name);
         std::fs::write(path("smtprelay.conf"), settings).expect("write the settings");
+        std::fs::write(path("system"), format!("{}\n", system.name())).expect("write the name of the file system");
         std::fs::copy(ca_file, path("ca.pem")).expect("copy the CA");
         let mut tar = Command::new("tar");
         tar.arg("-C").arg(dir.path()).arg("-cf").arg(path("settings.tar"));
-        run(tar.args(["smtprelay.conf", "ca.pem"]));
+        run(tar.args(["smtprelay.conf", "ca.pem", "system"]));
         let disk = std::fs::File::create(path("disk.raw")).expect("make the disk");
         disk.set_len(DISK).expect("give the disk its size");
-        run(Command::new("mkfs.ext4").args(["-q", "-F"]).arg(path("disk.raw")));
+        system.make(&path("disk.raw"));
         let reserved = TcpSocket::new_v4().expect("a TCP socket");
         reserved.set_reuseaddr(true).expect("SO_REUSEADDR");
         reserved.bind((Ipv4Addr::LOCALHOST, 0).into()).expect("a free port on the loopback interface");
@@ -62,6 +114,7 @@ impl Machine {
         Machine {
             kit: kit.to_owned(),
             dir,
+            system,
             child: None,
             console: ProcessLog::new(),
             address,
@@ -123,7 +176,8 @@ impl Machine {
         self.merge();
         self.check();
         let said = self.said();
-        let trouble = |line: &&String| line.contains("EXT4-fs error") || line.contains("event=crashed");
+        let troubles = ["-fs error", "FAT-fs (vda): error", "F2FS-fs (vda): Inconsistent", "event=crashed"];
+        let trouble = |line: &&String| troubles.iter().any(|trouble| line.contains(trouble));
         assert_eq!(said.iter().find(trouble), None, "before the cut\n{}", said.join("\n"));
         said
     }
@@ -136,16 +190,11 @@ impl Machine {
         std::fs::rename(path("disk.new"), path("disk.raw")).expect("rename the disk");
     }
 
-    /// Asks e2fsck what it thinks of a copy of the disk, after it has replayed the journal, for the record.
+    /// Asks the file system's own tool what it thinks of a copy of the disk, for the record.
     fn check(&mut self) {
         let copy = self.dir.path().join("check.raw");
         run(Command::new("cp").arg("--sparse=always").arg(self.dir.path().join("disk.raw")).arg(&copy));
-        let replay = Command::new("e2fsck").args(["-p", "-E", "journal_only"]).arg(&copy).output().expect("e2fsck");
-        let check = Command::new("e2fsck").arg("-fn").arg(&copy).output().expect("e2fsck");
-        self.checks.push(match (replay.status.code(), check.status.code()) {
-            (Some(0 | 1), Some(0)) => "clean".into(),
-            _ => format!("{}\n{}", String::from_utf8_lossy(&replay.stdout), String::from_utf8_lossy(&check.stdout)),
-        });
+        self.checks.extend(self.system.check(&copy));
     }
 
     /// The first line of the console since the boot that fits. Panics with the console when it does not come.

@@ -1,5 +1,8 @@
 //! Certificates in every form in which they come, and what is said of those that can't be used.
 
+use std::fs;
+use std::path::PathBuf;
+
 use super::*;
 use crate::config::{load, uci};
 use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519};

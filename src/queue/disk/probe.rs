@@ -30,6 +30,8 @@ pub enum Broken {
     NoFileSync,
     /// Names are never synced.
     NoDirectorySync,
+    /// Files are not synced once more after they got their name.
+    NoSecondSync,
 }
 
 /// Which operation fails, and how.
@@ -58,6 +60,8 @@ struct Inner {
     held: bool,
     /// Syncs that a broken order puts off until after the rename.
     late: Vec<Op>,
+    /// Files that got their name since the names were synced.
+    named: Vec<usize>,
 }
 
 /// Watches one disk.
@@ -177,6 +181,8 @@ impl Inner {
         match (&op, self.broken) {
             (Op::SyncFile(_) | Op::SyncFileSystem(_), Some(Broken::NoFileSync)) => return false,
             (Op::SyncDirectory(_) | Op::SyncFileSystem(_), Some(Broken::NoDirectorySync)) => return false,
+            (Op::SyncFile(file), Some(Broken::NoSecondSync)) if self.named.contains(file) => return false,
+            (Op::SyncFileSystem(_), Some(Broken::NoSecondSync)) if !self.named.is_empty() => return false,
             (Op::SyncFile(_) | Op::SyncFileSystem(_), Some(Broken::RenameFirst)) => {
                 self.late.push(op);
                 return true;
@@ -184,12 +190,14 @@ impl Inner {
             (Op::SyncDirectory(_), _) => {
                 let late = std::mem::take(&mut self.late);
                 self.ops.extend(late);
+                self.named.clear();
             }
             (Op::Create(path, number), _) => drop(self.names.insert(path.clone(), *number)),
             (Op::Rename(from, to), _) => {
                 let number = self.number(from);
                 self.names.remove(from);
                 self.names.insert(to.clone(), number);
+                self.named.push(number);
             }
             (Op::Remove(path), _) => drop(self.names.remove(path)),
             _ => {}

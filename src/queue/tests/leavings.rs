@@ -85,8 +85,8 @@ async fn notes_go_to_the_copy_also_when_the_original_could_not_be_removed() {
     let (disk, probe) = Disk::watched();
     let spool = Spool::open_on(&relay(dir.path(), Durability::Deferred, 1 << 20), disk).unwrap();
     let entry = put(&spool, b"x", &["a@b.c"]).await.unwrap();
-    // Create, write, sync, rename, sync the directory; then the removal fails.
-    probe.fail(Fault { after: 5, error: nix::errno::Errno::EIO, part: false, for_good: false });
+    // Create, write, sync, rename, sync, sync the directory; then the removal fails.
+    probe.fail(Fault { after: 6, error: nix::errno::Errno::EIO, part: false, for_good: false });
     assert_eq!(spool.move_all_to_safe().unwrap(), 1);
     assert!(probe.heal());
     spool.record(&entry, &attempt(0, Progress::Delivered)).unwrap();

@@ -20,41 +20,56 @@ fn drawn() -> usize {
     std::env::var("SMTPRELAY_STATES").ok().and_then(|n| n.parse().ok()).unwrap_or(40)
 }
 
-fn replay(durability: Durability, broken: Option<Broken>) -> Result<Checker, String> {
+fn replay(durability: Durability, broken: Option<Broken>, vfat: bool) -> Result<Checker, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let scenario = Scenario::run(&runtime, durability, broken);
-    let mut checker = Checker::new(runtime, durability);
+    let mut checker = Checker::new(runtime, durability, vfat);
     checker.all(&scenario)?;
     Ok(checker)
 }
 
 /// Prints how many states were tried, and that none breaks a promise.
-fn holds(durability: Durability) {
-    let checker = replay(durability, None).unwrap_or_else(|violation| panic!("{durability:?}: {violation}"));
-    println!("{durability:?}: {checker}");
+fn holds(durability: Durability, vfat: bool) {
+    let checker = replay(durability, None, vfat).unwrap_or_else(|violation| panic!("{durability:?}: {violation}"));
+    println!("{durability:?}{}: {checker}", if vfat { " on vfat" } else { "" });
     assert!(checker.states > 1000, "only {} states", checker.states);
 }
 
 #[test]
 fn always_keeps_its_promise_at_every_power_cut() {
-    holds(Durability::Always);
+    holds(Durability::Always, false);
+}
+
+#[test]
+fn always_keeps_its_promise_on_vfat() {
+    holds(Durability::Always, true);
 }
 
 #[test]
 fn deferred_keeps_its_promise_at_every_power_cut() {
-    holds(Durability::Deferred);
+    holds(Durability::Deferred, false);
+}
+
+#[test]
+fn deferred_keeps_its_promise_on_vfat() {
+    holds(Durability::Deferred, true);
 }
 
 #[test]
 fn memory_keeps_its_promise_at_every_crash() {
-    holds(Durability::Memory);
+    holds(Durability::Memory, false);
 }
 
 #[test]
 fn a_wrong_order_is_found() {
-    for broken in [Broken::RenameFirst, Broken::NoFileSync, Broken::NoDirectorySync] {
+    for (broken, vfat) in [
+        (Broken::RenameFirst, false),
+        (Broken::NoFileSync, false),
+        (Broken::NoDirectorySync, false),
+        (Broken::NoSecondSync, true),
+    ] {
         for durability in [Durability::Always, Durability::Deferred] {
-            let violation = replay(durability, Some(broken)).err();
+            let violation = replay(durability, Some(broken), vfat).err();
             println!("{broken:?}, {durability:?}: {violation:?}");
             assert!(violation.is_some(), "{broken:?} goes unnoticed with {durability:?}");
         }

@@ -2,6 +2,9 @@
 //!
 //! Content: each write since the file was synced is kept, lost, torn, or zeros of its length. Names: of the changes in a
 //! directory since it was synced any are kept, each whole. A directory that is lost takes along what is in it.
+//!
+//! vfat is different in two ways. A rename makes a new entry of size 0 there, and only a sync of the file after it writes
+//! the size: syncing the directory does not. And the new and the old entry are two changes, of which either may be kept.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -48,16 +51,25 @@ pub enum Fate {
     Zeros,
     /// The first half are zeros, the second half is kept.
     Hole,
+    /// Of a rename on vfat: both names are there.
+    Both,
+    /// Of a rename on vfat: neither is.
+    Neither,
 }
 
 const FATES: [Fate; 7] = [Fate::Kept, Fate::Lost, Fate::First, Fate::Half, Fate::AllButLast, Fate::Zeros, Fate::Hole];
+/// Of a rename on vfat.
+const RENAMES: [Fate; 4] = [Fate::Kept, Fate::Lost, Fate::Both, Fate::Neither];
 
 /// One change, with files by number: names change.
 #[derive(Debug, Clone)]
 enum Change {
     Directory(PathBuf),
     Add(PathBuf, usize),
-    Move(PathBuf, PathBuf, usize),
+    /// Which of all renames it was is the last number.
+    Move(PathBuf, PathBuf, usize, usize),
+    /// The entry that a rename has made on vfat gets the size of the file.
+    Size(usize, usize),
     Remove(PathBuf, usize),
     Write(usize, u64, Vec<u8>),
     Length(usize, u64),
@@ -67,6 +79,8 @@ enum Change {
 #[derive(Clone)]
 pub struct Model {
     base: PathBuf,
+    vfat: bool,
+    renames: usize,
     /// What is there for certain.
     synced: Kept,
     /// What is not, in the order in which it was done.
@@ -79,16 +93,19 @@ pub struct Model {
 
 #[derive(Clone, Default)]
 struct Kept {
-    names: BTreeMap<PathBuf, usize>,
+    /// The file, and the rename that made the entry.
+    names: BTreeMap<PathBuf, (usize, Option<usize>)>,
+    /// Renames on vfat whose entries have their size.
+    sized: BTreeSet<usize>,
     content: BTreeMap<usize, Vec<u8>>,
     directories: BTreeSet<PathBuf>,
 }
 
 impl Model {
     /// An empty disk; paths of operations are below `base`.
-    pub fn new(base: &Path) -> Self {
+    pub fn new(base: &Path, vfat: bool) -> Self {
         let (synced, open, seen, roots) = Default::default();
-        Self { base: base.into(), synced, open, seen, roots }
+        Self { base: base.into(), vfat, renames: 0, synced, open, seen, roots }
     }
 
     /// Puts a directory there, safely.
@@ -100,7 +117,7 @@ impl Model {
     pub fn with_file(&mut self, path: &Path, number: usize, bytes: Vec<u8>) {
         let path = self.below(path);
         self.synced.content.insert(number, bytes);
-        self.synced.names.insert(path.clone(), number);
+        self.synced.names.insert(path.clone(), (number, None));
         self.roots.insert(number, root(&path));
         self.seen.insert(path, number);
     }
@@ -123,7 +140,13 @@ impl Model {
                 let (from, to) = (self.below(from), self.below(to));
                 let file = self.seen.remove(&from).expect("a file that is there");
                 self.seen.insert(to.clone(), file);
-                self.open.push(Change::Move(from, to, file));
+                self.renames += 1;
+                self.open.push(Change::Move(from, to, file, self.renames));
+                if self.vfat {
+                    self.open.push(Change::Size(file, self.renames));
+                } else {
+                    self.synced.sized.insert(self.renames);
+                }
             }
             Op::Remove(path) => {
                 let path = self.below(path);
@@ -157,6 +180,7 @@ impl Model {
         let fates = |change: &Change| match change {
             _ if only.is_some_and(|only| change.root(&self.roots) != Path::new(only)) => &FATES[..1],
             Change::Write(_, _, bytes) if bytes.len() > 1 => &FATES[..],
+            Change::Move(..) if self.vfat => &RENAMES[..],
             _ => &FATES[..2],
         };
         self.open.iter().map(fates).collect()
@@ -169,8 +193,10 @@ impl Model {
         let there = |path: &Path| path.ancestors().all(|p| p == Path::new("") || kept.directories.contains(p));
         let directories = kept.directories.iter().filter(|path| there(path)).cloned().collect();
         let mut files = BTreeMap::new();
-        for (path, file) in kept.names.iter().filter(|(path, _)| path.parent().is_some_and(there)) {
-            files.insert(path.clone(), kept.content.get(file).cloned().unwrap_or_default());
+        for (path, (file, renamed)) in kept.names.iter().filter(|(path, _)| path.parent().is_some_and(there)) {
+            let has_size = renamed.is_none_or(|rename| kept.sized.contains(&rename));
+            let content = kept.content.get(file).filter(|_| has_size);
+            files.insert(path.clone(), content.cloned().unwrap_or_default());
         }
         Image { files, directories }
     }
@@ -184,14 +210,14 @@ impl Model {
 impl Change {
     fn file(&self) -> Option<usize> {
         match self {
-            Self::Write(file, ..) | Self::Length(file, _) => Some(*file),
+            Self::Write(file, ..) | Self::Length(file, _) | Self::Size(file, _) => Some(*file),
             _ => None,
         }
     }
 
     fn directory(&self) -> Option<&Path> {
         match self {
-            Self::Directory(path) | Self::Add(path, _) | Self::Move(_, path, _) | Self::Remove(path, _) => {
+            Self::Directory(path) | Self::Add(path, _) | Self::Move(_, path, ..) | Self::Remove(path, _) => {
                 path.parent()
             }
             _ => None,
@@ -200,8 +226,10 @@ impl Change {
 
     fn root(&self, roots: &BTreeMap<usize, PathBuf>) -> PathBuf {
         match self {
-            Self::Write(file, ..) | Self::Length(file, _) => roots.get(file).cloned().unwrap_or_default(),
-            Self::Directory(path) | Self::Add(path, _) | Self::Move(_, path, _) | Self::Remove(path, _) => root(path),
+            Self::Write(file, ..) | Self::Length(file, _) | Self::Size(file, _) => {
+                roots.get(file).cloned().unwrap_or_default()
+            }
+            Self::Directory(path) | Self::Add(path, _) | Self::Move(_, path, ..) | Self::Remove(path, _) => root(path),
         }
     }
 }
@@ -212,24 +240,29 @@ fn root(path: &Path) -> PathBuf {
 }
 
 impl Kept {
+    fn remove(&mut self, path: &Path, file: usize) {
+        if self.names.get(path).is_some_and(|(there, _)| *there == file) {
+            self.names.remove(path);
+        }
+    }
+
     fn apply(&mut self, change: &Change, fate: Fate) {
         if fate == Fate::Lost {
             return;
         }
         match change {
             Change::Directory(path) => drop(self.directories.insert(path.clone())),
-            Change::Add(path, file) => drop(self.names.insert(path.clone(), *file)),
-            Change::Move(from, to, file) => {
-                if self.names.get(from) == Some(file) {
-                    self.names.remove(from);
+            Change::Add(path, file) => drop(self.names.insert(path.clone(), (*file, None))),
+            Change::Move(from, to, file, rename) => {
+                if fate != Fate::Both {
+                    self.remove(from, *file);
                 }
-                self.names.insert(to.clone(), *file);
-            }
-            Change::Remove(path, file) => {
-                if self.names.get(path) == Some(file) {
-                    self.names.remove(path);
+                if fate != Fate::Neither {
+                    self.names.insert(to.clone(), (*file, Some(*rename)));
                 }
             }
+            Change::Size(_, rename) => drop(self.sized.insert(*rename)),
+            Change::Remove(path, file) => self.remove(path, *file),
             Change::Length(file, length) => {
                 self.content.entry(*file).or_default().resize(usize::try_from(*length).unwrap(), 0);
             }
@@ -241,7 +274,7 @@ impl Kept {
                     Fate::AllButLast => 0..bytes.len() - 1,
                     Fate::Zeros => bytes.len()..bytes.len(),
                     Fate::Hole => half..bytes.len(),
-                    Fate::Kept | Fate::Lost => 0..bytes.len(),
+                    _ => 0..bytes.len(),
                 };
                 let content = self.content.entry(*file).or_default();
                 content.resize(content.len().max(at + kept.end), 0);
