@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use crate::config::Settings;
 use crate::inbound::local::LOCAL_SOCKET;
 use crate::intake::{Desk, Origin};
-use crate::message::{DotStuffer, Envelope, address, header};
+use crate::message::{DotStuffer, Envelope, address};
 use crate::policy::Policies;
 use crate::queue::Spool;
 use crate::relay;
@@ -87,7 +87,7 @@ pub async fn send(request: Request, input: impl Read, settings: &Settings) -> Re
     let mut to = request.to;
     if request.header_recipients {
         let end = memchr::memmem::find(&head, b"\r\n\r\n").map_or(head.len(), |at| at + 2);
-        to.extend(header_recipients(head.get(..end).unwrap_or_default()));
+        to.extend(address::recipients_of(head.get(..end).unwrap_or_default()).map_err(anyhow::Error::msg)?);
     }
     if to.is_empty() {
         bail!("no recipient: name one on the command line, or use -t with a To line");
@@ -97,18 +97,6 @@ pub async fn send(request: Request, input: impl Read, settings: &Settings) -> Re
         Ok(stream) => over_socket(stream, &from, &to, head, source).await,
         Err(_) => into_queue(settings, from, to, head, source).await,
     }
-}
-
-/// The recipients that the header names; users of this host (`To: root`, as cron writes it) among them.
-fn header_recipients(head: &[u8]) -> Vec<String> {
-    let mut to = address::recipients_of(head);
-    for field in header::fields(head).filter(|f| ["To", "Cc", "Bcc"].iter().any(|name| f.is(name))) {
-        let value = String::from_utf8_lossy(&field.unfolded()).into_owned();
-        let is_user =
-            |name: &&str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
-        to.extend(value.split(',').map(str::trim).filter(is_user).map(str::to_string));
-    }
-    to
 }
 
 fn user_name() -> String {
@@ -217,12 +205,6 @@ mod tests {
             }
             all.extend(piece);
         }
-    }
-
-    #[test]
-    fn recipients_stand_in_the_header_with_or_without_a_domain() {
-        let header = b"To: root, Ops <ops@x.y>\r\nCc: a@b.c\r\nBcc: admin\r\nSubject: to, nobody\r\n";
-        assert_eq!(header_recipients(header), ["ops@x.y", "a@b.c", "root", "admin"]);
     }
 
     #[test]

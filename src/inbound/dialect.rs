@@ -4,7 +4,8 @@
 //! plain, and refusing it helps nobody. Only one thing is never forgiven: an address that would not survive as one
 //! address in a command of ours.
 
-use crate::message::is_address;
+use crate::message::address::envelope;
+use crate::message::address::tokens::{Kind, tokens};
 
 /// A command with what matters of its arguments.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,9 +21,10 @@ pub enum Command {
         size: u64,
         smtputf8: bool,
     },
-    /// RCPT with one or more recipients: some devices name all in one command.
+    /// RCPT with one or more recipients: some devices name all in one command. Or what is wrong with any of them; then
+    /// none of the line is a recipient.
     Rcpt {
-        to: Vec<String>,
+        to: Result<Vec<String>, String>,
     },
     /// DATA.
     Data,
@@ -44,8 +46,8 @@ pub enum Command {
     StartTls,
     /// An empty line.
     Empty,
-    /// A recipient that can't be used, and what is wrong with it.
-    BadAddress(String),
+    /// MAIL with more senders than one, and which.
+    ManySenders(String),
     /// Anything else.
     Unknown,
 }
@@ -113,64 +115,91 @@ fn keyword<'a>(rest: &'a [u8], word: &[u8]) -> Option<&'a [u8]> {
     head.eq_ignore_ascii_case(word).then(|| tail.strip_prefix(b":").unwrap_or(tail).trim_ascii_start())
 }
 
-/// Splits off the part in the innermost angle brackets (or the first word) from the parameters behind it. Quotes are
-/// respected.
-fn path(text: &[u8]) -> (&[u8], &[u8]) {
-    let (mut open, mut from) = (0, 0);
-    while let Some(step) = outside_quotes(text.get(from..).unwrap_or_default(), |b| matches!(b, b'<' | b'>')) {
-        let at = from + step;
-        from = at + 1;
-        if text.get(at) == Some(&b'<') {
-            open = from;
-        } else if open > 0 {
-            return (text.get(open..at).unwrap_or_default(), text.get(from..).unwrap_or_default());
-        }
-    }
-    let text = text.get(open..).unwrap_or_default();
-    let end = outside_quotes(text, |b| b == b' ' || b == b'\t').unwrap_or(text.len());
-    text.split_at_checked(end).unwrap_or((text, b""))
+/// What follows the keyword of MAIL or RCPT.
+#[derive(Default)]
+struct Arguments<'a> {
+    /// The path, or a list of them.
+    list: Vec<u8>,
+    /// The parameters behind it (RFC 5321 section 4.1.2).
+    parameters: Vec<&'a [u8]>,
+    /// What looks like a parameter that nobody knows, with an `@` in it.
+    doubtful: Option<&'a [u8]>,
 }
 
-fn outside_quotes(text: &[u8], wanted: impl Fn(u8) -> bool) -> Option<usize> {
-    let (mut quoted, mut escaped) = (false, false);
-    text.iter().position(|&b| {
-        if escaped {
-            escaped = false;
-            return false;
+/// Parameters whose value may hold an address (RFC 3461 section 4, RFC 4954 section 5, RFC 1845 section 3).
+const ADDRESS_PARAMETERS: [&str; 4] = ["ORCPT", "ENVID", "AUTH", "TRANSID"];
+/// Parameters without a value (RFC 6531 section 3.4, RFC 8689 section 3).
+const FLAGS: [&str; 2] = ["SMTPUTF8", "REQUIRETLS"];
+
+/// Takes the parameters out: words of the form `KEY=value` that no comma makes an element of the list. They stand behind
+/// the path, but the paths of devices have no end that could be relied on.
+fn arguments(text: &[u8]) -> Arguments<'_> {
+    let mut arguments = Arguments::default();
+    for word in words(text) {
+        let before = arguments.list.trim_ascii_end().last();
+        let is_element = before.is_none_or(|byte| matches!(byte, b',' | b';'));
+        let one_of = |names: &[&str], name: &[u8]| names.iter().any(|one| name.eq_ignore_ascii_case(one.as_bytes()));
+        let key = word.iter().position(|byte| *byte == b'=').and_then(|at| word.get(..at));
+        let key = key.filter(|key| !key.is_empty() && key.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'-'));
+        match key {
+            _ if is_element => arguments.list.extend_from_slice(word),
+            Some(key) if one_of(&ADDRESS_PARAMETERS, key) || !word.contains(&b'@') => arguments.parameters.push(word),
+            Some(_) => arguments.doubtful = Some(word),
+            None if one_of(&FLAGS, word) => arguments.parameters.push(word),
+            None => arguments.list.extend_from_slice(word),
         }
-        match b {
-            b'\\' if quoted => escaped = true,
-            b'"' => quoted = !quoted,
+        arguments.list.push(b' ');
+    }
+    arguments
+}
+
+/// Splits at blanks, apart from those in quotes, comments and angle brackets that are closed.
+fn words(text: &[u8]) -> Vec<&[u8]> {
+    let mut closing = tokens(text).filter(|token| token.is(b'>')).count();
+    let (mut start, mut at, mut in_angle) = (0, 0, false);
+    let mut words = Vec::new();
+    for token in tokens(text) {
+        let end = at + token.text.len();
+        match token {
+            bracket if bracket.is(b'<') => in_angle = closing > 0,
+            bracket if bracket.is(b'>') => {
+                closing = closing.saturating_sub(1);
+                in_angle = false;
+            }
+            blank if blank.kind == Kind::Blank && !in_angle => {
+                words.extend(text.get(start..at));
+                start = end;
+            }
             _ => {}
         }
-        !quoted && wanted(b)
-    })
+        at = end;
+    }
+    words.extend(text.get(start..));
+    words.retain(|word| !word.is_empty());
+    words
 }
 
-/// An address as it can be used: outer blanks gone, source route gone (RFC 5321 appendix C). Or what is wrong with it.
-fn address(text: &[u8]) -> Result<String, String> {
-    let bad = |why: &str| format!("{why}: {}", printable(text));
-    let text_utf8 = std::str::from_utf8(text).map_err(|_| bad("the address is not UTF-8"))?.trim();
-    let address = match text_utf8.strip_prefix('@') {
-        Some(route) => route.split_once(':').map_or(text_utf8, |(_, address)| address),
-        None => text_utf8,
-    };
-    // A name without a domain is understood here and made an address later.
-    if is_address(address) || is_address(&format!("{address}@local")) {
-        Ok(address.to_string())
-    } else {
-        Err(bad("not a mail address"))
-    }
+/// The addresses in `list`, in characters that an envelope can have (RFC 6531 section 3.3).
+fn addresses(list: &[u8]) -> Result<Vec<String>, String> {
+    std::str::from_utf8(list).map_err(|_| format!("the address is not UTF-8: {}", printable(list)))?;
+    envelope::addresses(list)
 }
 
 fn mail(rest: &[u8]) -> Command {
-    let (path, parameters) = path(rest);
-    let from = match path.trim_ascii() {
-        b"" => Ok(String::new()),
-        path => address(path),
+    let Arguments { list, parameters, .. } = arguments(rest);
+    let from = match addresses(&list) {
+        Ok(all) => {
+            let mut all = all.into_iter();
+            let first = all.next().unwrap_or_default();
+            if all.any(|other| !other.eq_ignore_ascii_case(&first)) {
+                return Command::ManySenders(format!("more than one sender: {}", printable(&list)));
+            }
+            Ok(first)
+        }
+        Err(why) => Err(why),
     };
     let (mut size, mut smtputf8) = (0, from.as_ref().is_ok_and(|from| !from.is_ascii()));
-    for word in parameters.split(u8::is_ascii_whitespace) {
+    for word in parameters {
         if word.eq_ignore_ascii_case(b"SMTPUTF8") {
             smtputf8 = true;
         } else if let Some((name, value)) = word.split_at_checked(5)
@@ -184,32 +213,14 @@ fn mail(rest: &[u8]) -> Command {
 }
 
 fn rcpt(rest: &[u8]) -> Command {
-    let mut to = Vec::new();
-    let mut left = rest;
-    // `<a@b>,<c@d>` and `<a@b;c@d>` are the ways in which devices name several.
-    loop {
-        let (list, behind) = path(left);
-        let mut list = list;
-        loop {
-            let cut = outside_quotes(list, |b| b == b',' || b == b';');
-            let (one, tail) = cut.and_then(|cut| list.split_at_checked(cut)).unwrap_or((list, b""));
-            if !one.trim_ascii().is_empty() {
-                match address(one.trim_ascii()) {
-                    Ok(address) => to.push(address),
-                    Err(why) => return Command::BadAddress(why),
-                }
-            }
-            match tail.get(1..) {
-                Some(tail) => list = tail,
-                None => break,
-            }
-        }
-        match behind.trim_ascii_start() {
-            [b',' | b';', more @ ..] => left = more,
-            _ => break,
-        }
-    }
-    if to.is_empty() { Command::BadAddress("no recipient in RCPT".into()) } else { Command::Rcpt { to } }
+    let Arguments { list, doubtful, .. } = arguments(rest);
+    let to = match (addresses(&list), doubtful) {
+        // It could be one more recipient.
+        (_, Some(word)) => Err(format!("neither a recipient nor a known parameter: {}", printable(word))),
+        (Ok(to), _) if to.is_empty() => Err("no recipient in RCPT".into()),
+        (to, _) => to,
+    };
+    Command::Rcpt { to }
 }
 
 fn auth(rest: &[u8]) -> Command {
@@ -226,6 +237,7 @@ fn auth(rest: &[u8]) -> Command {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::is_address;
     use proptest::prelude::*;
 
     fn from(line: &str) -> String {
@@ -237,7 +249,7 @@ mod tests {
 
     fn to(line: &str) -> Vec<String> {
         match parse(line.as_bytes()) {
-            Command::Rcpt { to } => to,
+            Command::Rcpt { to: Ok(to) } => to,
             other => panic!("{line}: {other:?}"),
         }
     }
@@ -272,6 +284,36 @@ mod tests {
         assert_eq!(to("RCPT TO:<a@b.c>,<d@e.f>"), ["a@b.c", "d@e.f"]);
         assert_eq!(to("RCPT TO:<a@b.c;d@e.f>"), ["a@b.c", "d@e.f"]);
         assert_eq!(to("RCPT TO:<Postmaster>"), ["Postmaster"]);
+        for line in [
+            "RCPT TO:<a@b.c>, d@e.f",
+            "RCPT TO:a@b.c d@e.f",
+            "RCPT TO:<a@b.c><d@e.f>",
+            "RCPT TO:<a@b.c>,<d@e.f> NOTIFY=SUCCESS,FAILURE ORCPT=rfc822;x@y.z",
+            "RCPT TO:A <a@b.c> ENVID=x@y.z, D <d@e.f> FOO=1",
+            "RCPT TO:<a@b.c> TO:<d@e.f>",
+        ] {
+            assert_eq!(to(line), ["a@b.c", "d@e.f"], "{line}");
+        }
+        assert_eq!(to("RCPT TO:<a@b.c>, prvs=12=d@e.f"), ["a@b.c", "prvs=12=d@e.f"]);
+        assert_eq!(to("RCPT TO:<@x.y,@z:a@b.c>"), ["a@b.c"]);
+        assert_eq!(to("RCPT TO:<a@b.c.> NOTIFY=NEVER (c)"), ["a@b.c"]);
+        assert_eq!(to("RCPT TO:<a@b.c NOTIFY=NEVER"), ["a@b.c"]);
+        assert_eq!(to("RCPT TO:root NOTIFY=NEVER"), ["root"]);
+        for line in ["RCPT TO:<a@b.c> prvs=12=d@e.f", "RCPT TO:<a@b.c> X=d@e.f", "RCPT TO:<a@b.c>,<bad one>"] {
+            assert!(matches!(parse(line.as_bytes()), Command::Rcpt { to: Err(_) }), "{line}");
+        }
+    }
+
+    #[test]
+    fn more_senders_than_one() {
+        for line in ["MAIL FROM:<a@b.c>,<d@e.f>", "MAIL FROM:<a@b.c> d@e.f SIZE=3", "MAIL FROM:a@b.c d@e.f"] {
+            assert!(matches!(parse(line.as_bytes()), Command::ManySenders(_)), "{line}");
+        }
+        for line in ["MAIL FROM:a@b.c <a@b.c>", "MAIL FROM:<a@b.c> AUTH=d@e.f X=g@h.i", "MAIL FROM:<a@b.c>,<A@B.C>"] {
+            assert_eq!(from(line), "a@b.c", "{line}");
+        }
+        assert_eq!(from("MAIL FROM:PLC <>"), "");
+        assert_eq!(from("MAIL FROM:root SMTPUTF8 FOO=1"), "root");
     }
 
     #[test]
@@ -295,7 +337,7 @@ mod tests {
             b"RCPT TO:<a@\xff.de>",
             b"RCPT TO:<>",
         ] {
-            assert!(matches!(parse(line), Command::BadAddress(_)), "{}", String::from_utf8_lossy(line));
+            assert!(matches!(parse(line), Command::Rcpt { to: Err(_) }), "{}", String::from_utf8_lossy(line));
         }
     }
 
@@ -318,6 +360,25 @@ mod tests {
     }
 
     proptest! {
+        /// Each address of the line is a recipient, or the line is refused. (Behind a key that says so it is none.)
+        #[test]
+        fn no_address_of_a_line_is_passed_over(
+            parts in proptest::collection::vec(
+                ("[<(\"]?", "[a-c]{1,2}@[x-z]{1,2}", "[>)\"]?", "[ ,;:<>]{1,3}", "((NOTIFY|X|size)=[a-c,]{0,3} )?"), 1..4
+            ),
+        ) {
+            let list = |(open, address, close, behind, parameter): &(String, String, String, String, String)| {
+                format!("{open}{address}{close}{behind}{parameter}")
+            };
+            let line = format!("RCPT TO:{}", parts.iter().map(list).collect::<String>());
+            match parse(line.as_bytes()) {
+                Command::Rcpt { to: Ok(to) } => for (_, address, ..) in &parts {
+                    prop_assert!(to.iter().any(|to| to.contains(address.as_str())), "{}: {:?}", line, to);
+                },
+                other => prop_assert_eq!(matches!(other, Command::Rcpt { to: Err(_) }), true),
+            }
+        }
+
         #[test]
         fn whatever_comes_an_address_is_safe_in_a_command(
             line in proptest::collection::vec(any::<u8>(), 0..80), verb in prop_oneof![Just("RCPT TO:"), Just("MAIL FROM:<"), Just("")]
@@ -325,13 +386,13 @@ mod tests {
             let mut bytes = verb.as_bytes().to_vec();
             bytes.extend(line);
             let addresses = match parse(&bytes) {
-                Command::Rcpt { to } => to,
+                Command::Rcpt { to: Ok(to) } => to,
                 Command::Mail { from: Ok(from), .. } => vec![from],
                 _ => Vec::new(),
             };
             for address in addresses {
                 prop_assert!(!address.chars().any(char::is_control));
-                prop_assert!(outside_quotes(address.as_bytes(), |b| matches!(b, b'<' | b'>' | b' ')).is_none(), "{}", address);
+                prop_assert!(is_address(&address) || address.is_empty() || is_address(&format!("{address}@x")), "{}", address);
             }
         }
     }

@@ -96,7 +96,7 @@ pub struct Session {
     origin: Origin,
     phase: Phase,
     transaction: Option<Transaction>,
-    /// The reply to MAIL, when that was refused for now: some devices send on and read only the last reply.
+    /// The first refusal since MAIL, or the first for now where there is one: see [`Session::refuse`].
     refused: Option<String>,
     /// The section `device` that holds for this client; inside: none does.
     device: Option<Option<Device>>,
@@ -107,6 +107,8 @@ pub struct Session {
     /// Whose login that was, where logins are verified.
     user: Option<User>,
     failed_logins: u32,
+    /// The reply to the last AUTH, when it said to try again later.
+    login_later: Option<&'static str>,
     /// Version of TLS, once it is on.
     tls: Option<String>,
     /// HELO or EHLO was said; and whether it was EHLO.
@@ -134,6 +136,7 @@ impl Session {
             login: None,
             user: None,
             failed_logins: 0,
+            login_later: None,
             tls,
             greeted: false,
             extended: false,
@@ -236,12 +239,18 @@ impl Session {
                 let done = *left == 0;
                 self.talk.used(skipped);
                 if done {
-                    self.phase = Phase::Command;
-                    self.reply("502 5.5.1 BDAT was not offered");
+                    self.skipped();
                 }
                 done
             }
         }
+    }
+
+    /// The bytes of a BDAT have gone by.
+    fn skipped(&mut self) {
+        self.phase = Phase::Command;
+        let reply = self.refused.clone().unwrap_or_else(|| "502 5.5.1 BDAT was not offered".into());
+        self.refuse(reply);
     }
 
     fn strict(&self) -> bool {
@@ -311,6 +320,7 @@ impl Session {
                 greeted: self.greeted,
                 extended: self.extended,
                 transaction: self.transaction.is_some(),
+                refused: self.refused.is_some(),
                 login: self.login.is_some(),
             };
             if let Err(reply) = strict::check(line, state) {
@@ -326,11 +336,10 @@ impl Session {
             Command::Data => self.data(),
             Command::Auth { mechanism, initial } => self.auth(&mechanism, initial.as_deref()).await,
             Command::Bdat { size } => {
-                self.reset();
+                self.transaction = None;
                 self.phase = Phase::Skip(size);
                 if size == 0 {
-                    self.phase = Phase::Command;
-                    self.reply("502 5.5.1 BDAT was not offered");
+                    self.skipped();
                 }
             }
             Command::Rset => {
@@ -346,13 +355,25 @@ impl Session {
             Command::Verify => self.reply("252 2.1.5 Send a message and see"),
             Command::Help => self.reply("214 2.0.0 This is smtprelay; send mail with MAIL, RCPT and DATA"),
             Command::StartTls => self.start_tls().await,
-            Command::BadAddress(why) => {
+            Command::ManySenders(why) => {
+                self.reset();
                 self.rejected(&[], &why);
-                self.reply(&format!("501 5.1.3 {why}"));
+                self.refuse(format!("501 5.1.7 {why}"));
             }
             Command::Empty => self.nonsense("500 5.5.2 Empty line"),
             Command::Unknown => self.nonsense("500 5.5.1 Command not understood"),
         }
+    }
+
+    /// Refuses MAIL or RCPT. Many clients send on and judge by the last reply alone, so what follows gets the same one: a
+    /// queue that is full for now must not end in a `503`, for which mail is given up (RFC 5321 section 4.2.1). A refusal
+    /// for now stands before one for good: another attempt can only help.
+    fn refuse(&mut self, reply: String) {
+        let for_now = |reply: &str| reply.starts_with('4');
+        if self.refused.as_deref().is_none_or(|first| !for_now(first) && for_now(&reply)) {
+            self.refused = Some(reply.clone());
+        }
+        self.reply(&reply);
     }
 
     fn nonsense(&mut self, reply: &str) {

@@ -2,6 +2,9 @@
 //!
 //! Commands that pass here are understood by [`dialect`](super::dialect) like all others.
 
+use crate::message::address::envelope;
+use crate::message::is_address;
+
 /// What the session knows when a command comes.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct State {
@@ -11,6 +14,8 @@ pub struct State {
     pub extended: bool,
     /// A message was begun with MAIL.
     pub transaction: bool,
+    /// MAIL was refused, and so is what follows, with the same reply.
+    pub refused: bool,
     /// A login was accepted.
     pub login: bool,
 }
@@ -53,7 +58,7 @@ pub fn check(line: &[u8], state: State) -> Result<(), &'static str> {
             }
             in_order(state.greeted && !state.transaction)
         }
-        "RCPT" => path(rest, "TO:", &[]).and_then(|_| in_order(state.transaction)),
+        "RCPT" => path(rest, "TO:", &[]).and_then(|_| in_order(state.transaction || state.refused)),
         // Not refused here when it comes at the wrong time: what follows is text all the same.
         "DATA" => alone(),
         "RSET" | "QUIT" => alone(),
@@ -94,8 +99,8 @@ fn path(rest: Option<&str>, keyword: &str, known: &[&str]) -> Result<bool, &'sta
     let empty = address.is_empty() && keyword == "FROM:";
     let postmaster = address.eq_ignore_ascii_case("postmaster") && keyword == "TO:";
     // A source route (RFC 5321 appendix C) is understood and dropped later.
-    let mailbox = address.strip_prefix('@').and_then(|route| route.split_once(':')).map_or(address, |(_, to)| to);
-    if !empty && !postmaster && !crate::message::is_address(mailbox) {
+    let mailbox = envelope::without_route(address);
+    if !empty && !postmaster && !mailbox.is_some_and(is_address) {
         return Err("501 5.1.3 Not a mail address in angle brackets");
     }
     let mut smtputf8 = false;
@@ -155,7 +160,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const FRESH: State = State { greeted: false, extended: false, transaction: false, login: false };
+    const FRESH: State = State { greeted: false, extended: false, transaction: false, refused: false, login: false };
     const HELLO: State = State { greeted: true, extended: true, ..FRESH };
     const MAIL: State = State { transaction: true, ..HELLO };
 
@@ -175,6 +180,8 @@ mod tests {
             ("RCPT TO:<d@e.f>", MAIL),
             ("RCPT TO:<Postmaster>", MAIL),
             ("RCPT TO:<@x.y:d@e.f>", MAIL),
+            ("RCPT TO:<@x.y,@[IPv6:2001:db8::1]:d@e.f>", MAIL),
+            ("RCPT TO:<d@e.f>", State { refused: true, ..HELLO }),
             ("DATA", MAIL),
             ("AUTH PLAIN AHVzZXIAc2VjcmV0", HELLO),
             ("STARTTLS", HELLO),
@@ -210,6 +217,16 @@ mod tests {
             ("RCPT TO:<d@e.f>", HELLO, "503"),
             ("RCPT TO:<>", MAIL, "501"),
             ("RCPT TO:<d@e.f>,<g@h.i>", MAIL, "501"),
+            ("RCPT TO:<d@e.f> <g@h.i>", MAIL, "555"),
+            ("RCPT TO:<d@e.f> g@h.i", MAIL, "555"),
+            ("RCPT TO:<d@e.f><g@h.i>", MAIL, "501"),
+            ("RCPT TO:<d@e.f,g@h.i>", MAIL, "501"),
+            ("RCPT TO:<g@h.i@x.y:d@e.f>", MAIL, "501"),
+            ("RCPT TO:<@g@h.i:d@e.f>", MAIL, "501"),
+            ("RCPT TO:<@:d@e.f>", MAIL, "501"),
+            ("RCPT TO:<d@e.f.>", MAIL, "501"),
+            ("RCPT TO:<d@e.f (c)>", MAIL, "501"),
+            ("MAIL FROM:<a@b.c>,<d@e.f>", HELLO, "501"),
             ("RCPT TO:<d@e.f> NOTIFY=NEVER", MAIL, "555"),
             ("DATA now", MAIL, "501"),
             ("AUTH PLAIN", FRESH, "503"),
@@ -250,7 +267,7 @@ mod tests {
                 let command = parse(line.as_bytes());
                 let understood = matches!(
                     command,
-                    Command::Hello { .. } | Command::Mail { from: Ok(_), .. } | Command::Rcpt { .. } | Command::Auth { .. }
+                    Command::Hello { .. } | Command::Mail { from: Ok(_), .. } | Command::Rcpt { to: Ok(_) } | Command::Auth { .. }
                 );
                 prop_assert!(understood, "{line}: {command:?}");
             }

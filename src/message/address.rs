@@ -1,5 +1,7 @@
 //! Mail addresses: what one is, and how they are found in the fields of a header.
 
+pub mod elements;
+pub mod envelope;
 pub mod grammar;
 pub mod list;
 pub mod tokens;
@@ -29,17 +31,22 @@ pub fn for_header(address: &str) -> String {
     }
 }
 
-/// The recipients that the header names: the addresses of To, Cc and Bcc, each once, in order. For `sendmail -t`.
-pub fn recipients_of(header: &[u8]) -> Vec<String> {
+/// The recipients that the header names: the addresses of To, Cc and Bcc, each once, in order, and names without a domain
+/// (`To: root`, as cron writes it). For `sendmail -t`.
+///
+/// # Errors
+/// When one of these fields holds anything else: whom it means would get nothing. Says which field, and what.
+pub fn recipients_of(header: &[u8]) -> Result<Vec<String>, String> {
     let mut all: Vec<String> = Vec::new();
-    for field in header::fields(header).filter(|f| ["To", "Cc", "Bcc"].iter().any(|name| f.is(name))) {
-        for mailbox in mailboxes(field.value) {
-            if !all.contains(&mailbox.address) {
-                all.push(mailbox.address);
+    for field in header::fields(header) {
+        let Some(name) = ["To", "Cc", "Bcc"].iter().find(|name| field.is(name)) else { continue };
+        for address in envelope::addresses(field.value).map_err(|error| format!("{name}: {error}"))? {
+            if !all.contains(&address) {
+                all.push(address);
             }
         }
     }
-    all
+    Ok(all)
 }
 
 /// Local part and domain.
@@ -163,8 +170,11 @@ mod tests {
     #[test]
     fn recipients_of_a_header() {
         let header = b"From: x@y\r\nTo: One <1@a>, 2@a\r\nCc: 1@a,\r\n \"3, three\" <3@a>\r\nbcc : 4@a; root\r\n";
-        assert_eq!(recipients_of(header), ["1@a", "2@a", "3@a", "4@a"]);
-        assert!(recipients_of(b"Subject: x\n").is_empty());
+        assert_eq!(recipients_of(header).unwrap(), ["1@a", "2@a", "3@a", "4@a", "root"]);
+        assert_eq!(recipients_of(b"To: root, Ops <ops@x.y>\r\nSubject: to, nobody\r\n").unwrap(), ["root", "ops@x.y"]);
+        assert!(recipients_of(b"Subject: x\nTo: undisclosed-recipients:;\nCc:\n").unwrap().is_empty());
+        let error = recipients_of(b"To: 1@a\nCc: 2@a, the night shift\n").unwrap_err();
+        assert_eq!(error, "Cc: not a mail address: the night shift");
     }
 
     proptest! {

@@ -4,6 +4,8 @@
 //! is none of their business here. What decides who gets the mail is understood; what asks for something else than sending
 //! is refused, so that nothing is sent by mistake; the rest is let go.
 
+use crate::message::address::envelope;
+
 /// Whose options are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Style {
@@ -64,17 +66,19 @@ impl Request {
     /// Reads the arguments behind the name of the program. A value may be joined to its option.
     ///
     /// # Errors
-    /// When an option lacks its value or is for something else than sending.
+    /// When an option lacks its value or is for something else than sending, or an argument is no list of addresses.
     pub fn parse(arguments: &[String], style: Style) -> Result<Self, String> {
         let mut request = Self { dot_ends: style == Style::Sendmail, ..Self::default() };
         let mut rest = arguments.iter();
         while let Some(argument) = rest.next() {
             let Some(option) = argument.strip_prefix('-').filter(|o| !o.is_empty()) else {
-                request.to.extend(argument.split(',').map(str::trim).filter(|a| !a.is_empty()).map(str::to_string));
+                request.to.extend(envelope::addresses(argument.as_bytes())?);
                 continue;
             };
             if option == "-" {
-                request.to.extend(rest.cloned());
+                for argument in rest {
+                    request.to.extend(envelope::addresses(argument.as_bytes())?);
+                }
                 break;
             }
             if let Some(long) = option.strip_prefix('-') {
@@ -89,7 +93,7 @@ impl Request {
             match letter {
                 "t" => request.header_recipients = true,
                 "i" => request.dot_ends = false,
-                "f" | "r" => request.from = Some(sender(&value()?)),
+                "f" | "r" => request.from = Some(sender(&value()?)?),
                 "o" if joined == "i" => request.dot_ends = false,
                 // `-oem`, `-om`: joined only. The others take a value that does not matter here.
                 "o" => {}
@@ -112,7 +116,7 @@ impl Request {
             joined => joined,
         };
         match name {
-            "from" => self.from = value.map(sender),
+            "from" => self.from = value.map(sender).transpose()?,
             "read-recipients" => self.header_recipients = true,
             "pretend" | "serverinfo" | "rmqs" | "configure" => {
                 return Err(format!("--{name} is not something that smtprelay does"));
@@ -123,8 +127,15 @@ impl Request {
     }
 }
 
-fn sender(address: &str) -> String {
-    address.trim_matches(['<', '>']).to_string()
+/// The envelope sender in `text`; empty for the null sender. What is no address goes to the gateway as it is, which puts
+/// the account's in its place: that is no reason to lose mail.
+fn sender(text: &str) -> Result<String, String> {
+    match envelope::addresses(text.as_bytes()).as_deref() {
+        Ok([]) => Ok(String::new()),
+        Ok([first, others @ ..]) if others.iter().all(|other| other.eq_ignore_ascii_case(first)) => Ok(first.clone()),
+        Ok(_) => Err(format!("more than one sender: {text}")),
+        Err(_) => Ok(text.trim_matches(['<', '>']).chars().filter(|c| !c.is_control()).collect()),
+    }
 }
 
 #[cfg(test)]
@@ -191,5 +202,15 @@ mod tests {
         let request = parse(&["-i", "-fa@b.c", "-FCron Daemon", "-oem", "-bm", "--", "-odd@y.z"]);
         assert_eq!((request.from.as_deref(), request.to), (Some("a@b.c"), vec!["-odd@y.z".to_string()]));
         assert_eq!(parse(&["-f", "<>", "root,ops@x.y"]).to, ["root", "ops@x.y"]);
+        let request = parse(&["-f", "<>", "\"Ops, Night\" <night@x.y>", "Day <day@x.y>, a@b.c d@e.f"]);
+        assert_eq!(request.to, ["night@x.y", "day@x.y", "a@b.c", "d@e.f"]);
+        assert_eq!(request.from.as_deref(), Some(""));
+        assert_eq!(parse(&["-f", "PLC 3 <plc@x.y>", "root"]).from.as_deref(), Some("plc@x.y"));
+        assert_eq!(parse(&["-f", "<pump house@plant>", "root"]).from.as_deref(), Some("pump house@plant"));
+        for wrong in
+            [&["ops@x.y,no body@"][..], &["--", "a@b@c"], &["the night shift"], &["-f", "a@b.c, d@e.f", "root"]]
+        {
+            assert!(Request::parse(&strings(wrong), Style::Sendmail).is_err(), "{wrong:?}");
+        }
     }
 }

@@ -38,7 +38,10 @@ impl Session {
                 self.phase = Phase::Login(prompt);
             }
             Step::Check(claim) => self.check(claim).await,
-            Step::Refuse(reply) => self.reply(reply),
+            Step::Refuse(reply) => {
+                self.login_later = reply.starts_with('4').then_some(reply);
+                self.reply(reply);
+            }
         }
     }
 
@@ -48,6 +51,10 @@ impl Session {
             if self.user.is_none() {
                 return self.wrong_login(shown(&claim.name)).await;
             }
+        }
+        if self.transaction.is_none() {
+            // What was refused for want of a login is to be asked for again.
+            self.refused = None;
         }
         self.reply("235 2.7.0 Login accepted");
         self.login = Some(shown(&claim.name));
@@ -68,7 +75,8 @@ impl Session {
     /// The reply to mail without a login, where one is required (RFC 4954 section 6).
     pub(super) fn login_missing(&self) -> Option<String> {
         let missing = self.rules.listener.auth == AuthMode::Required && self.login.is_none();
-        missing.then(|| "530 5.7.0 Log in first".to_string())
+        // A client that could not log in for now may try all of it again.
+        missing.then(|| self.login_later.unwrap_or("530 5.7.0 Log in first").to_string())
     }
 
     /// The reply to an envelope sender that the login may not use.

@@ -23,13 +23,12 @@ impl Session {
         });
         if let Some(reply) = self.login_missing().or_else(|| self.sender_forbidden(&from)) {
             self.rejected(&[], &reply);
-            return self.reply(&reply);
+            return self.refuse(reply);
         }
         if let Some(reply) = self.over_rate() {
             let (client, to) = (self.origin.name(), Vec::new());
             Event::Rejected { client, from, to, reply: reply.clone() }.log();
-            self.refused = Some(reply.clone());
-            return self.reply(&reply);
+            return self.refuse(reply);
         }
         let limit = self.rules.size_limit;
         let envelope = Envelope { from, to: Vec::new(), smtputf8 };
@@ -52,12 +51,13 @@ impl Session {
                     reply: error.to_string(),
                 };
                 event.log();
-                self.reply(&error.reply());
+                self.refuse(error.reply());
             }
         }
     }
 
-    pub(super) fn rcpt(&mut self, to: Vec<String>) {
+    /// RCPT. All recipients of a line are taken, or none of them: it has one reply.
+    pub(super) fn rcpt(&mut self, to: Result<Vec<String>, String>) {
         let limit = usize::try_from(self.rules.listener.max_recipients).unwrap_or(usize::MAX);
         let (rules, device) = (Arc::clone(&self.rules), self.device().cloned());
         let Some(transaction) = &mut self.transaction else {
@@ -65,35 +65,44 @@ impl Session {
             return self.reply(&reply);
         };
         let known = &mut transaction.envelope.to;
-        for address in to {
-            // Who is meant in the end is found out when the message is there: the device hears no of what it said.
-            if let Err(refusal) = rules.policies.may(device.as_ref(), &address) {
-                self.rejected(&[address], &refusal.to_string());
-                self.reply(&refusal.reply());
-                return;
+        let before = known.len();
+        let added = to.map_err(|why| (Vec::new(), why.clone(), format!("501 5.1.3 {why}"))).and_then(|to| {
+            for address in to {
+                // Who is meant in the end is found out when the message is there: the device hears no of what it said.
+                if let Err(refusal) = rules.policies.may(device.as_ref(), &address) {
+                    return Err((vec![address], refusal.to_string(), refusal.reply()));
+                }
+                if known.contains(&address) {
+                    continue;
+                }
+                if known.len() >= limit {
+                    let text = format!("more than {limit} recipients (option max_recipients)");
+                    return Err((vec![address], text, "452 4.5.3 Too many recipients".into()));
+                }
+                known.push(address);
             }
-            if known.contains(&address) {
-                continue;
+            Ok(())
+        });
+        match added {
+            Ok(()) => self.reply("250 2.1.5 Ok"),
+            Err((to, text, reply)) => {
+                known.truncate(before);
+                self.rejected(&to, &text);
+                self.refuse(reply);
             }
-            if known.len() >= limit {
-                let text = format!("more than {limit} recipients (option max_recipients)");
-                self.rejected(&[address], &text);
-                self.reply("452 4.5.3 Too many recipients");
-                return;
-            }
-            known.push(address);
         }
-        self.reply("250 2.1.5 Ok");
     }
 
     /// DATA is always answered with 354: see the head of this file. What is wrong is said at the end.
     pub(super) fn data(&mut self) {
         let intake = match &self.transaction {
             None => {
-                let refused = self.login_missing().or_else(|| self.refused.clone());
+                let refused = self.refused.clone().or_else(|| self.login_missing());
                 Err(refused.unwrap_or_else(|| "503 5.5.1 MAIL and RCPT come first".to_string()))
             }
-            Some(transaction) if transaction.envelope.to.is_empty() => Err("554 5.5.1 No valid recipients".to_string()),
+            Some(transaction) if transaction.envelope.to.is_empty() => {
+                Err(self.refused.clone().unwrap_or_else(|| "554 5.5.1 No valid recipients".to_string()))
+            }
             Some(_) => self.desk.begin(self.rules.size_limit).map_err(|error| {
                 self.rejected(&[], &error.to_string());
                 error.reply()
@@ -142,6 +151,7 @@ impl Session {
     async fn end_of_text(&mut self) {
         let Phase::Text(_, intake) = std::mem::replace(&mut self.phase, Phase::Command) else { return };
         let transaction = self.transaction.take().unwrap_or_default();
+        self.refused = None;
         let bad_ends = self.line_ends.take().is_some_and(|ends| ends.bad());
         let reply = match *intake {
             Err(reply) => reply,

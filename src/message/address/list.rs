@@ -1,5 +1,6 @@
 //! Lists of addresses in header fields (RFC 5322 section 3.4), read with tolerance and written correctly.
 
+use super::elements::{Element, bare_words, split};
 use super::tokens::{Kind, Token, tokens};
 use super::{for_header, is_address};
 use crate::message::encoded::decode;
@@ -61,11 +62,8 @@ pub fn mailboxes(value: &[u8]) -> Vec<Mailbox> {
 
 /// As [`mailboxes`]; also tells whether there was text that is in none of them.
 pub fn read(value: &[u8]) -> (Vec<Mailbox>, bool) {
-    let mut reader = Reader { semicolons: tokens(value).filter(|token| token.is(b';')).count(), ..Reader::default() };
-    for token in tokens(value) {
-        reader.token(token);
-    }
-    reader.close();
+    let mut reader = Reader::default();
+    split(value, &mut |element| reader.element(&element));
     (reader.found, reader.lost)
 }
 
@@ -75,94 +73,47 @@ pub fn as_name(value: &[u8]) -> Vec<u8> {
 }
 
 #[derive(Default)]
-struct Reader<'a> {
+struct Reader {
     found: Vec<Mailbox>,
     lost: bool,
-    /// Semicolons still to come: with one, a colon names a group; without, it is part of a name.
-    semicolons: usize,
-    in_group: bool,
-    /// Text of the element so far, apart from what is in angle brackets.
-    words: Vec<Token<'a>>,
-    /// How many of them stood before the bracket.
-    before: usize,
-    /// What is in angle brackets.
-    angle: Option<Vec<u8>>,
-    in_angle: bool,
 }
 
-impl<'a> Reader<'a> {
-    fn token(&mut self, token: Token<'a>) {
-        if token.is(b';') {
-            self.semicolons = self.semicolons.saturating_sub(1);
+impl Reader {
+    /// What an element says.
+    fn element(&mut self, element: &Element<'_>) {
+        if element.names_group {
+            return;
         }
-        let angle = self.angle.as_mut().filter(|_| self.in_angle);
-        if let Some(angle) = angle {
-            let forgotten = token.is(b';') || token.is(b'<') || token.is(b',') && !angle.starts_with(b"@");
-            if !forgotten {
-                match token {
-                    end if end.is(b'>') => self.in_angle = false,
-                    filling if filling.is_filling() => {}
-                    part => angle.extend_from_slice(part.text),
-                }
-                return;
-            }
-            self.in_angle = false;
-        }
-        if token.is(b',') || token.is(b';') {
-            self.close();
-            self.in_group &= !token.is(b';');
-        } else if token.is(b'<') {
-            if self.angle.is_some() {
-                // A comma was forgotten: what stands between the brackets names the second.
-                let next = self.words.split_off(self.before.min(self.words.len()));
-                self.close();
-                self.words = next;
-            }
-            self.angle = Some(Vec::new());
-            self.in_angle = true;
-            self.before = self.words.len();
-        } else if token.is(b':') && self.semicolons > 0 && !self.in_group && self.angle.is_none() {
-            self.in_group = true;
-            self.words.clear();
-        } else {
-            self.words.push(token);
-        }
-    }
-
-    /// Ends an element.
-    fn close(&mut self) {
-        let words = std::mem::take(&mut self.words);
-        let angle = self.angle.take();
-        self.in_angle = false;
-        let before = std::mem::take(&mut self.before);
-        if let Some(text) = angle {
+        let words = &element.words;
+        if let Some(angle) = &element.angle {
+            let text: Vec<u8> = angle.iter().filter(|t| !t.is_filling()).flat_map(|t| t.text).copied().collect();
             // After a route (RFC 5322 section 4.4) comes the address.
             let text = match text.starts_with(b"@") {
                 true => memchr::memrchr(b':', &text).and_then(|at| text.get(at + 1..)).unwrap_or_default(),
                 false => &text,
             };
             if let Some(address) = address(text) {
-                let (first, last) = words.split_at_checked(before).unwrap_or((&words, &[]));
-                let name = [display(first), display(last), comments(&words)].into_iter().find(|n| !n.is_empty());
+                let (first, last) = words.split_at_checked(element.before).unwrap_or((words, &[]));
+                let name = [display(first), display(last), comments(words)].into_iter().find(|n| !n.is_empty());
                 self.lost |= !display(first).is_empty() && !display(last).is_empty();
                 self.found.push(Mailbox { name: name.unwrap_or_default(), address });
                 return;
             }
             self.lost |= !text.is_empty();
         }
-        self.bare(&words);
+        self.bare(words);
     }
 
     /// An element without brackets: the words that are addresses, the others are the name if there is one address.
-    fn bare(&mut self, element: &[Token<'a>]) {
+    fn bare(&mut self, element: &[Token<'_>]) {
         let mut addresses = Vec::new();
-        let mut others: Vec<Token<'a>> = Vec::new();
+        let mut others = Vec::new();
         for word in bare_words(element) {
             let text: Vec<u8> = word.iter().filter(|t| !t.is_filling()).flat_map(|t| t.text).copied().collect();
             match address(&text) {
                 Some(address) => addresses.push(address),
                 None if text == b"mailto" => {}
-                None => others.extend(word),
+                None => others.extend(word.iter().copied()),
             }
         }
         let name = Some(display(&others)).filter(|name| !name.is_empty());
@@ -177,37 +128,11 @@ impl<'a> Reader<'a> {
 }
 
 /// The address that `text` means, freed of what is often put around it.
-fn address(text: &[u8]) -> Option<String> {
+pub(super) fn address(text: &[u8]) -> Option<String> {
     let text = decode(text);
     let plain = text.strip_prefix("mailto:").unwrap_or(&text).trim_end_matches('.');
     let quoted = plain.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
     [Some(plain), quoted].into_iter().flatten().find(|address| is_address(address)).map(str::to_string)
-}
-
-/// Splits an element at blanks and at specials that no address holds. Blanks beside an `@` don't split.
-fn bare_words<'a, 'b>(element: &'b [Token<'a>]) -> Vec<&'b [Token<'a>]> {
-    let mut words = Vec::new();
-    let (mut start, mut at) = (0, 0);
-    let splits = |token: &Token<'_>| token.kind == Kind::Special && !token.is(b'.') && !token.is(b'@');
-    while let Some(token) = element.get(at) {
-        let mut next = at + 1;
-        let mut split = splits(token);
-        if token.is_filling() {
-            while element.get(next).is_some_and(Token::is_filling) {
-                next += 1;
-            }
-            let is_at = |place: Option<usize>| place.and_then(|p| element.get(p)).is_some_and(|t| t.is(b'@'));
-            split = !is_at(at.checked_sub(1)) && !is_at(Some(next));
-        }
-        if split {
-            words.extend(element.get(start..at).filter(|word| !word.is_empty()));
-            words.extend(element.get(at..next));
-            start = next;
-        }
-        at = next;
-    }
-    words.extend(element.get(start..).filter(|word| !word.is_empty()));
-    words
 }
 
 /// The text of a name: quotes and escapes undone, blanks made single, comments left out. Empty when it says nothing.

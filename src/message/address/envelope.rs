@@ -1,0 +1,152 @@
+//! Lists of addresses that become an envelope: RCPT and MAIL, arguments of `sendmail`, the fields that `sendmail -t` reads.
+//!
+//! A header can be repaired by leaving out what nobody understands. An envelope can't: whoever is left out gets no mail
+//! and nobody is told. So the list is read as tolerantly as in a header, but with all of its addresses, or not at all.
+
+use super::elements::{Element, bare_words, split};
+use super::is_address;
+use super::list::address;
+use super::tokens::{Kind, Token, tokens};
+
+/// Bytes of the text that an error shows.
+const SHOWN: usize = 255;
+
+/// All addresses that `text` names, each as often as it does, in order; names without a domain (`root`) among them.
+/// Names of people, comments and source routes (RFC 5321 appendix C) are left out; none of them may hold an `@` outside
+/// a route, unless it is the address again.
+///
+/// # Errors
+/// What can't be understood, when there is anything that could be meant as an address and is none. Nothing is to be
+/// sent then.
+pub fn addresses(text: &[u8]) -> Result<Vec<String>, String> {
+    let mut found = Vec::new();
+    let mut problem = None;
+    split(text, &mut |element| {
+        if problem.is_none() {
+            problem = read(&element, &mut found).err();
+        }
+    });
+    problem.map_or(Ok(found), |part| Err(format!("not a mail address: {}", shown(&part))))
+}
+
+/// Adds what `element` names to `found`. The error is the part that can't be understood.
+fn read(element: &Element<'_>, found: &mut Vec<String>) -> Result<(), Vec<u8>> {
+    let mut own = Vec::new();
+    let angle = element.angle.as_deref().unwrap_or_default();
+    // A bracket within which another one opens holds a name.
+    if !element.nested || has_at(angle) {
+        own = bracket(angle)?;
+    }
+    let (before, behind) = element.words.split_at_checked(element.before).unwrap_or((&element.words, &[]));
+    let bracketed = !own.is_empty();
+    let mut names = Vec::new();
+    for (words, is_before) in [(before, true), (behind, false)] {
+        let mut words = bare_words(words).into_iter().peekable();
+        while let Some(word) = words.next() {
+            let text = joined(word);
+            let again = |known: &String| address(&text).is_some_and(|this| this.eq_ignore_ascii_case(known));
+            match address(&text) {
+                _ if !is_text(word) => {}
+                _ if element.names_group && has_at(word) => return Err(text),
+                _ if bracketed && own.iter().any(again) => {}
+                // Nobody knows whether that is a name or one more recipient.
+                _ if bracketed && is_before && has_at(word) => return Err(text),
+                Some(address) => own.push(address),
+                None if is_route(&text) && words.peek().is_some_and(|next| is_colon(next)) => {}
+                None if has_at(word) => return Err(text),
+                None => names.push(text),
+            }
+        }
+    }
+    let all = || element.words.iter().chain(angle);
+    if let Some(comment) = all().find(|token| token.kind == Kind::Comment && token.text.contains(&b'@')) {
+        return Err(comment.text.to_vec());
+    }
+    if own.is_empty() && element.angle.is_none() && !element.names_group {
+        match names.as_slice() {
+            [] => {}
+            [name] => own.push(local_name(name).ok_or_else(|| name.clone())?),
+            several => return Err(several.join(&b' ')),
+        }
+    }
+    found.append(&mut own);
+    Ok(())
+}
+
+/// What stands between angle brackets.
+fn bracket(angle: &[Token<'_>]) -> Result<Vec<String>, Vec<u8>> {
+    let colon = angle.iter().rposition(|token| token.is(b':')).map_or(0, |at| at + 1);
+    let (route, rest) = angle.split_at_checked(colon).unwrap_or((&[], angle));
+    let route = joined(route);
+    if !route.is_empty() && route != b"mailto:" && !route.strip_suffix(b":").is_some_and(is_route) {
+        return Err(joined(angle));
+    }
+    let words: Vec<Vec<u8>> = bare_words(rest).into_iter().map(joined).filter(|word| !word.is_empty()).collect();
+    match words.as_slice() {
+        [] if !route.is_empty() => Err(route),
+        [one] => address(one).or_else(|| local_name(one)).map(|one| vec![one]).ok_or_else(|| joined(angle)),
+        several => several.iter().map(|word| address(word).ok_or_else(|| several.join(&b' '))).collect(),
+    }
+}
+
+/// `path`, what stands between the brackets of a command by the book, without its source route (RFC 5321 appendix C);
+/// `None` when the route is not one.
+pub fn without_route(path: &str) -> Option<&str> {
+    if !path.starts_with('@') {
+        return Some(path);
+    }
+    let all: Vec<Token<'_>> = tokens(path.as_bytes()).collect();
+    let route: usize = all.iter().take_while(|token| !token.is(b':')).map(|token| token.text.len()).sum();
+    let (route, mailbox) = path.split_at_checked(route)?;
+    mailbox.strip_prefix(':').filter(|_| is_route(route.as_bytes()))
+}
+
+/// A name without a domain, as in `RCPT TO:<postmaster>`.
+fn local_name(text: &[u8]) -> Option<String> {
+    let text = std::str::from_utf8(text).ok()?.trim_end_matches('.');
+    let plain = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+    let fits = |text: &&str| is_address(&format!("{text}@x"));
+    // `"root"` is root; what needs its quotes keeps them.
+    plain.into_iter().chain([text]).find(fits).map(str::to_string)
+}
+
+/// `@a,@b`: the route in front of the colon (RFC 5321 section 4.1.2, A-d-l).
+fn is_route(text: &[u8]) -> bool {
+    let is_hop = |hop: &str| hop.strip_prefix('@').is_some_and(|domain| is_address(&format!("x@{domain}")));
+    std::str::from_utf8(text).is_ok_and(|text| text.split(',').all(is_hop))
+}
+
+fn is_colon(word: &[Token<'_>]) -> bool {
+    word.first().is_some_and(|token| token.is(b':'))
+}
+
+/// Whether there is an `@`, in quotes and comments too.
+fn has_at(words: &[Token<'_>]) -> bool {
+    words.iter().any(|token| token.text.contains(&b'@'))
+}
+
+/// Whether it is more than blanks, comments and lone specials.
+fn is_text(word: &[Token<'_>]) -> bool {
+    word.iter().any(|token| !token.is_filling() && (token.kind != Kind::Special || token.is(b'@')))
+}
+
+/// The text of a word, without blanks and comments.
+fn joined(word: &[Token<'_>]) -> Vec<u8> {
+    word.iter().filter(|token| !token.is_filling()).flat_map(|token| token.text).copied().collect()
+}
+
+/// Text as far as it can be shown: no control characters, not too long.
+fn shown(text: &[u8]) -> String {
+    let text = String::from_utf8_lossy(text);
+    let plain = text.chars().filter(|c| !c.is_control());
+    plain
+        .scan(0, |size, c| {
+            *size += c.len_utf8();
+            (*size <= SHOWN).then_some(c)
+        })
+        .collect()
+}
+
+#[cfg(test)]
+#[path = "envelope_tests.rs"]
+mod tests;

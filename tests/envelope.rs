@@ -1,0 +1,129 @@
+//! The envelope that leaves is the one that was meant: all recipients of a command or an error, nobody more and nobody less.
+
+mod support;
+
+use std::time::Duration;
+
+use support::client::Client;
+use support::provider::{Provider, TlsMode};
+use support::relay::{Relay, Section};
+
+const SOON: Duration = Duration::from_secs(60);
+const TEXT: &str = "From: plc@example.com\r\nTo: ops@example.com\r\nSubject: x\r\n\r\nalarm\r\n";
+
+struct Bed {
+    provider: Provider,
+    relay: Relay,
+}
+
+impl Bed {
+    async fn start() -> Bed {
+        let provider = Provider::builder().tls(TlsMode::Implicit).login("u", "p").start().await;
+        let account = Section::account("provider", &provider).option("from_policy", "keep");
+        let relay = Relay::builder().durability("memory").section(account).start().await;
+        Bed { provider, relay }
+    }
+
+    /// Sends with this RCPT; gives the reply to it, the one to the message, and who got the mail in the end.
+    async fn send(&self, mail: &str, rcpt: &str) -> (u16, u16, Vec<String>) {
+        let (mark, before) = (self.relay.mark(), self.provider.messages().len());
+        let mut device = Client::greeted(self.relay.addr()).await;
+        device.dialogue(&[("EHLO plc", 250)]).await;
+        device.command(mail).await;
+        let named = device.command(rcpt).await.code;
+        device.dialogue(&[("DATA", 354)]).await;
+        device.write(format!("{TEXT}.\r\n").as_bytes()).await.unwrap();
+        let taken = device.reply().await.code;
+        if taken != 250 {
+            return (named, taken, Vec::new());
+        }
+        self.relay.wait_log_from(mark, |line| line.contains("event=removed"), SOON).await;
+        let mut got: Vec<String> =
+            self.provider.messages()[before..].iter().flat_map(|m| m.recipients.clone()).collect();
+        got.sort();
+        (named, taken, got)
+    }
+}
+
+#[tokio::test]
+async fn all_recipients_of_a_command_or_none() {
+    let bed = Bed::start().await;
+    for two in [
+        "<a@x.org>,<b@x.org>",
+        "<a@x.org>, <b@x.org>",
+        "<a@x.org> <b@x.org>",
+        "<a@x.org><b@x.org>",
+        "<a@x.org>;<b@x.org>",
+        "<a@x.org>, b@x.org",
+        "<a@x.org>b@x.org",
+        "<a@x.org> b@x.org",
+        "<a@x.org,b@x.org>",
+        "<a@x.org b@x.org>",
+        "<a@x.org;b@x.org>",
+        "<<a@x.org>,<b@x.org>>",
+        "a@x.org,b@x.org",
+        "a@x.org, b@x.org",
+        "a@x.org b@x.org",
+        "a@x.org;b@x.org",
+        "a@x.org <b@x.org>, a@x.org",
+        "a@x.org,<b@x.org>",
+        "A <a@x.org>, B <b@x.org>",
+        "\"A, a\" <a@x.org>, \"B\" <b@x.org>",
+        "A <a@x.org> B <b@x.org>",
+        "<a@x.org> TO:<b@x.org>",
+        "<a@x.org>,<b@x.org> NOTIFY=NEVER ORCPT=rfc822;c@x.org",
+        "<@r.example,@s.example:a@x.org>,<b@x.org.>",
+        "<a@x.org (c)>,<b@x.org>",
+        "Ops: a@x.org, b@x.org;",
+        "<a@x.org>,<b@x..org>",
+        "<a@x.org>,<no body>",
+    ] {
+        let (named, taken, got) = bed.send("MAIL FROM:<plc@example.com>", &format!("RCPT TO:{two}")).await;
+        match named {
+            250 => assert_eq!((taken, got), (250, vec!["a@x.org".into(), "b@x.org".into()]), "{two}"),
+            501 => assert_eq!((taken, got), (501, Vec::new()), "{two}"),
+            other => panic!("{two}: {other}"),
+        }
+    }
+    for one in ["<@a.example,@b.example:ops@x.org>", "<ops@x.org.>", "<ops@x.org (c)>", "ops@x.org (c) NOTIFY=NEVER"] {
+        let sent = bed.send("MAIL FROM:<plc@example.com>", &format!("RCPT TO:{one}")).await;
+        assert_eq!(sent, (250, 250, vec!["ops@x.org".to_string()]), "{one}");
+    }
+    // One of the two is nobody: neither gets it, and the device is told in the end as well.
+    assert_eq!(bed.send("MAIL FROM:<plc@example.com>", "RCPT TO:<a@x.org>,<nobody>").await, (550, 550, Vec::new()));
+    for many in ["<a@x.org>,<b@x.org>", "a@x.org b@x.org"] {
+        let sent = bed.send(&format!("MAIL FROM:{many}"), "RCPT TO:<ops@x.org>").await;
+        assert_eq!(sent, (501, 501, Vec::new()), "{many}");
+    }
+    assert_eq!(bed.provider.complaints(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn programs_name_recipients_as_headers_do() {
+    let bed = Bed::start().await;
+    for (args, input, expected) in [
+        (&["\"Ops, Night\" <a@x.org>", "Day <b@x.org>, c@x.org"][..], TEXT, Ok("a@x.org b@x.org c@x.org")),
+        (
+            &["-t"],
+            "To: \"Ops, Night\" <a@x.org>,\n b@x.org (Pump 3)\nCc: Team: c@x.org;\n\nx\n",
+            Ok("a@x.org b@x.org c@x.org"),
+        ),
+        (&["-t"], "To: a@x.org\nCc: the night shift\n\nx\n", Err("Cc: not a mail address: the night shift")),
+        (&["a@x.org, b@"], TEXT, Err("not a mail address: b@")),
+        (&["-f", "b@x.org, c@x.org", "a@x.org"], TEXT, Err("more than one sender")),
+    ] {
+        let (mark, before) = (bed.relay.mark(), bed.provider.messages().len());
+        let args: Vec<&str> = std::iter::once("send").chain(args.iter().copied()).collect();
+        let output = bed.relay.command_with_input(&args, input.as_bytes()).await;
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        match expected {
+            Ok(to) => {
+                assert!(output.status.success(), "{args:?}: {error}");
+                bed.relay.wait_log_from(mark, |line| line.contains("event=removed"), SOON).await;
+                let all = bed.provider.messages();
+                assert_eq!(all[before..].iter().map(|m| m.recipients.join(" ")).collect::<Vec<_>>(), [to], "{args:?}");
+            }
+            Err(why) => assert!(!output.status.success() && error.contains(why), "{args:?}: {error}"),
+        }
+    }
+}
