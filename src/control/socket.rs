@@ -23,6 +23,8 @@ use crate::system::{ordered, task};
 
 /// Conversations at once.
 const CLIENTS: usize = 16;
+/// Conversations at once with those who may not ask; more are closed without a word.
+const STRANGERS: usize = 2;
 /// How long a silent client is waited for.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -46,7 +48,8 @@ pub fn open(directory: &Path) -> Result<UnixListener, String> {
 
 /// Answers until the order to stop.
 pub async fn run(socket: UnixListener, api: Arc<Api>, mut stop: watch::Receiver<bool>) {
-    let places = Arc::new(Semaphore::new(CLIENTS));
+    // Those who only hear that they may not ask hold no place of those who may.
+    let (places, others) = (Arc::new(Semaphore::new(CLIENTS)), Arc::new(Semaphore::new(STRANGERS)));
     loop {
         // First the place, then the client: the kernel lets those beyond wait.
         let next = async { (Arc::clone(&places).acquire_owned().await, socket.accept().await) };
@@ -54,11 +57,15 @@ pub async fn run(socket: UnixListener, api: Arc<Api>, mut stop: watch::Receiver<
             () = ordered(&mut stop) => return,
             next = next => next,
         };
-        let (Ok(place), Ok((stream, _))) = (place, accepted) else {
+        let (Ok(mut place), Ok((stream, _))) = (place, accepted) else {
             // No file descriptors.
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
+        if !may_ask(&stream) {
+            let Ok(other) = Arc::clone(&others).try_acquire_owned() else { continue };
+            place = other;
+        }
         let api = Arc::clone(&api);
         task::spawn(async move {
             // A client that is gone needs no answer.

@@ -1,8 +1,6 @@
-//! Who may connect: networks, and how many sessions at once.
+//! Who may connect: networks.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
 
 use ipnet::IpNet;
 
@@ -40,42 +38,6 @@ pub fn allowed(listener: &Listener, host: &[Address]) -> Vec<IpNet> {
 pub fn may_send(client: IpAddr, nets: &[IpNet]) -> bool {
     let client = client.to_canonical();
     nets.iter().any(|net| net.contains(&client))
-}
-
-/// Counts the sessions of each client.
-#[derive(Debug, Default, Clone)]
-pub struct Clients(Arc<Mutex<HashMap<IpAddr, u32>>>);
-
-/// A place for one session; given back when dropped.
-#[derive(Debug)]
-pub struct Place {
-    clients: Clients,
-    ip: IpAddr,
-}
-
-impl Clients {
-    /// A place for a further session of `ip`, unless it has `limit` already.
-    pub fn enter(&self, ip: IpAddr, limit: u32) -> Option<Place> {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = counts.entry(ip).or_insert(0);
-        if *count >= limit {
-            return None;
-        }
-        *count += 1;
-        Some(Place { clients: self.clone(), ip })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut counts = self.clients.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = counts.get_mut(&self.ip) {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
-                counts.remove(&self.ip);
-            }
-        }
-    }
 }
 
 #[cfg(test)]
@@ -130,16 +92,5 @@ mod tests {
         let nets = ["192.168.1.0/24".parse().unwrap()];
         assert!(may_send("::ffff:192.168.1.7".parse().unwrap(), &nets));
         assert!(!may_send("::ffff:192.168.2.7".parse().unwrap(), &nets));
-    }
-
-    #[test]
-    fn places_are_given_back() {
-        let clients = Clients::default();
-        let ip: IpAddr = "10.0.0.1".parse().unwrap();
-        let first = clients.enter(ip, 1);
-        assert!(first.is_some() && clients.enter(ip, 1).is_none());
-        assert!(clients.enter("10.0.0.2".parse().unwrap(), 1).is_some());
-        drop(first);
-        assert!(clients.enter(ip, 1).is_some());
     }
 }

@@ -9,14 +9,20 @@ use tokio::net::UnixListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::door::STOP_TIME;
+use super::door::{NO_PLACE, PLACE_TIME, STOP_TIME, turn_away};
 use super::session::{Rules, Session};
+use super::shares::{Client, Places, connect};
 use crate::config::{AuthMode, Dialect, Listener, Settings};
 use crate::intake::{Desk, Origin};
+use crate::report::Event;
 use crate::system::{ordered, task};
 
 /// Name of the socket in the spool directory on which local programs hand in mail (`smtprelay send`).
 pub const LOCAL_SOCKET: &str = "submit.sock";
+/// Connections of one user at once; more are refused.
+const CONNECTIONS: u32 = 256;
+/// Sessions at once, of which a user gets a quarter; more wait.
+const SESSIONS: u32 = 128;
 
 /// Takes mail of programs on this host. Everybody who can reach the socket may send, as with any `sendmail`.
 ///
@@ -35,7 +41,8 @@ pub fn open_local(directory: &Path) -> Result<UnixListener, String> {
     Ok(socket)
 }
 
-/// Serves the local socket until the order to stop.
+/// Serves the local socket until the order to stop. Whoever may send here is as little trusted as a device: each user has
+/// a share, and the rest waits.
 pub async fn run_local(
     socket: UnixListener,
     settings: watch::Receiver<Arc<Settings>>,
@@ -43,6 +50,7 @@ pub async fn run_local(
     mut stop: watch::Receiver<bool>,
 ) {
     let order = stop.clone();
+    let places = Places::default();
     let mut sessions = JoinSet::new();
     loop {
         while sessions.try_join_next().is_some() {}
@@ -54,14 +62,30 @@ pub async fn run_local(
             tokio::time::sleep(Duration::from_millis(200)).await;
             continue;
         };
+        // Who can't be told from others shares with all of that kind.
+        let user = Client::User(stream.peer_cred().map_or(u32::MAX, |peer| peer.uid()));
+        let Some(connection) = connect(user, CONNECTIONS) else {
+            let reason = "a program of this host has too many connections to submit.sock open".to_string();
+            Event::Refused { client: Origin::default().name(), reason }.log();
+            turn_away(stream, NO_PLACE);
+            continue;
+        };
         let current = settings.borrow().clone();
         let Some(listener) = current.listeners.first() else { continue };
         // What is asked of devices is not asked of this host's own programs.
         let listener = Listener { auth: AuthMode::Ignore, dialect: Dialect::Tolerant, ..listener.clone() };
         let origin = Origin { helo: "localhost".into(), protocol: "SMTP", ..Origin::default() };
-        let rules = Arc::new(Rules::new(listener, &current, None));
-        let session = Session::new(Box::new(stream), None, rules, desk.clone(), origin);
-        let session: task::Boxed<()> = Box::pin(session.run(order.clone()));
+        let (places, desk, order) = (places.clone(), desk.clone(), order.clone());
+        let session: task::Boxed<()> = Box::pin(async move {
+            match places.enter(user, SESSIONS, PLACE_TIME).await {
+                Some(_place) => {
+                    let rules = Arc::new(Rules::new(listener, &current, None));
+                    Session::new(Box::new(stream), None, rules, desk, origin).run(order).await;
+                }
+                None => turn_away(stream, NO_PLACE),
+            }
+            drop(connection);
+        });
         sessions.spawn(session);
     }
     let _ = tokio::time::timeout(STOP_TIME, async { while sessions.join_next().await.is_some() {} }).await;

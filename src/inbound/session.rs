@@ -23,16 +23,16 @@ use crate::policy::Policies;
 use crate::report::Event;
 use crate::system::leases::{Leases, Sources};
 use crate::system::ordered;
+use pace::{Pace, Slow};
 
 mod hello;
 mod login;
+mod pace;
 mod rate;
 mod transaction;
 
 /// Commands that were not understood before the session ends: a device that talks something else altogether.
 const NONSENSE_LIMIT: u32 = 100;
-/// How long one message may take from MAIL to its end: 25 MB at 4 kB/s.
-const MESSAGE_TIME: Duration = Duration::from_secs(7200);
 /// How long the greeting waits in the dialect `strict`, to see who speaks before it.
 const GREETING_PAUSE: Duration = Duration::from_millis(300);
 
@@ -76,7 +76,6 @@ impl Rules {
 #[derive(Default)]
 struct Transaction {
     envelope: Envelope,
-    began: Option<Instant>,
 }
 
 enum Phase {
@@ -117,6 +116,7 @@ pub struct Session {
     /// A command was understood: the client speaks SMTP.
     understood: bool,
     nonsense: u32,
+    pace: Pace,
     ending: bool,
 }
 
@@ -142,6 +142,7 @@ impl Session {
             extended: false,
             understood: false,
             nonsense: 0,
+            pace: Pace::new(),
             ending: false,
         }
     }
@@ -157,7 +158,11 @@ impl Session {
         let greeting = format!("220 {} ESMTP smtprelay", self.rules.hostname);
         self.reply(&greeting);
         loop {
-            while self.step().await {}
+            while self.step().await {
+                if self.talk.must_flush() {
+                    self.talk.flush().await;
+                }
+            }
             if self.ending {
                 break;
             }
@@ -207,7 +212,11 @@ impl Session {
         }
         match &mut self.phase {
             Phase::Command | Phase::Login(_) => {
-                let line = match self.talk.line() {
+                let line = self.talk.line();
+                if line != Line::NotYet {
+                    self.pace.line_ended();
+                }
+                let line = match line {
                     Line::Whole(line) => line,
                     Line::NotYet => return false,
                     Line::TooLong => {
@@ -249,6 +258,7 @@ impl Session {
     /// The bytes of a BDAT have gone by.
     fn skipped(&mut self) {
         self.phase = Phase::Command;
+        self.pace.text_ended();
         let reply = self.refused.clone().unwrap_or_else(|| "502 5.5.1 BDAT was not offered".into());
         self.refuse(reply);
     }
@@ -263,12 +273,12 @@ impl Session {
 
     /// Waits for more input. The error says why there is none, empty when that is as it should be.
     async fn fill(&mut self, stop: &mut watch::Receiver<bool>) -> Result<(), String> {
-        if self.transaction.as_ref().and_then(|t| t.began).is_some_and(|began| began.elapsed() > MESSAGE_TIME) {
-            self.reply("421 4.4.2 This message took too long");
-            return Err(format!("one message took longer than {} s", MESSAGE_TIME.as_secs()));
-        }
         let in_text = matches!(self.phase, Phase::Text(..));
-        let limit = self.rules.listener.timeout;
+        let carries = in_text || matches!(self.phase, Phase::Skip(_));
+        let (timeout, in_line) = (self.rules.listener.timeout, self.talk.in_line());
+        let (left, slow) = if carries { self.pace.text() } else { self.pace.command(in_line, timeout) };
+        let limit = timeout.min(left);
+        let (began, before) = (Instant::now(), self.talk.unread().len());
         let input = tokio::select! {
             input = self.talk.fill(limit) => input,
             // A message that is on its way in may still arrive; the listener bounds how long.
@@ -277,6 +287,11 @@ impl Session {
                 return Err(String::new());
             }
         };
+        let waited = began.elapsed();
+        match carries {
+            true => self.pace.text_came(self.talk.unread().len().saturating_sub(before), waited),
+            false => self.pace.command_came(in_line, waited),
+        }
         let lost = "nothing of it was kept";
         match input {
             Input::Some => Ok(()),
@@ -286,9 +301,17 @@ impl Session {
             }
             // A device that resets the connection after its last message is done with us.
             Input::End | Input::Broken(_) => Err(String::new()),
+            Input::Silence if left < timeout => {
+                self.reply(if slow == Slow::Idle {
+                    "421 4.4.2 Timeout, no message came"
+                } else {
+                    "421 4.4.2 Too slow"
+                });
+                Err(slow.reason())
+            }
             Input::Silence => {
                 self.reply("421 4.4.2 Nothing came for too long");
-                let silent = format!("silent for {} s", limit.as_secs());
+                let silent = format!("silent for {} s", timeout.as_secs());
                 Err(if in_text {
                     format!("{silent} within the text, {lost} (the end must be a dot alone between CR LF)")
                 } else {
@@ -337,6 +360,7 @@ impl Session {
             Command::Auth { mechanism, initial } => self.auth(&mechanism, initial.as_deref()).await,
             Command::Bdat { size } => {
                 self.transaction = None;
+                self.pace.text_ended();
                 self.phase = Phase::Skip(size);
                 if size == 0 {
                     self.skipped();

@@ -13,6 +13,9 @@ use super::tls;
 const READ: usize = 8 << 10;
 /// Bytes of a command line: RFC 4954 section 4 asks for 12288 in a login, RFC 5321 section 4.5.3.1.4 for 512.
 const LINE_LIMIT: usize = 12_288;
+/// Bytes of replies that wait until there is nothing more to read; when there are more, they are written out first. So a
+/// client that never reads makes us stop reading, and costs no memory.
+const REPLIES: usize = 4 << 10;
 /// How long a reply may wait for a client that does not read.
 const WRITE_TIME: Duration = Duration::from_secs(60);
 /// How long and how much is read after our goodbye, so that the client sees it before the connection is reset.
@@ -89,6 +92,11 @@ impl Talk {
         self.bare_lf
     }
 
+    /// Whether the beginning of a line has arrived and its end has not.
+    pub fn in_line(&self) -> bool {
+        self.overlong || !self.input.is_empty()
+    }
+
     /// What has arrived and was not used.
     pub fn unread(&self) -> &[u8] {
         &self.input
@@ -118,8 +126,16 @@ impl Talk {
         if std::mem::take(&mut self.overlong) || line.len() > LINE_LIMIT { Line::TooLong } else { Line::Whole(line) }
     }
 
+    /// Whether so many replies wait that they should be sent before anything else is done.
+    pub fn must_flush(&self) -> bool {
+        self.output.len() >= REPLIES
+    }
+
     /// Adds a reply to what will be sent.
     pub fn reply(&mut self, text: &str) {
+        if !self.answering {
+            return;
+        }
         self.output.extend_from_slice(text.as_bytes());
         self.output.extend_from_slice(b"\r\n");
     }
@@ -140,6 +156,10 @@ impl Talk {
 
     /// Waits for more input.
     pub async fn fill(&mut self, limit: Duration) -> Input {
+        // What one large piece has left behind is not kept for the rest of the session.
+        if self.input.is_empty() {
+            self.input = Vec::new();
+        }
         self.input.reserve(READ);
         match timeout(limit, self.stream.read_buf(&mut self.input)).await {
             Ok(Ok(0)) => Input::End,

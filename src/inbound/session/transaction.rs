@@ -1,7 +1,6 @@
 //! A message within a conversation: MAIL, RCPT, DATA, and what becomes of it (RFC 5321 section 3.3).
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use super::{Phase, Session, Transaction};
 use crate::inbound::data::Decoder;
@@ -40,7 +39,7 @@ impl Session {
         };
         match refusal {
             Ok(()) => {
-                self.transaction = Some(Transaction { envelope, began: Some(Instant::now()) });
+                self.transaction = Some(Transaction { envelope });
                 self.reply("250 2.1.0 Ok");
             }
             Err(error) => {
@@ -108,6 +107,7 @@ impl Session {
                 error.reply()
             }),
         };
+        self.pace.text_ended();
         self.line_ends = self.strict().then(strict::LineEnds::default);
         self.phase = Phase::Text(Decoder::new(self.talk.bare_lf()), Box::new(intake));
         self.reply("354 End with a dot on a line of its own");
@@ -150,6 +150,7 @@ impl Session {
 
     async fn end_of_text(&mut self) {
         let Phase::Text(_, intake) = std::mem::replace(&mut self.phase, Phase::Command) else { return };
+        self.pace.text_ended();
         let transaction = self.transaction.take().unwrap_or_default();
         self.refused = None;
         let bad_ends = self.line_ends.take().is_some_and(|ends| ends.bad());
@@ -200,6 +201,7 @@ impl Session {
                     repairs,
                 };
                 event.log();
+                self.pace.accepted();
                 format!("250 2.0.0 Ok: queued as {id}")
             }
             Err(error) => {

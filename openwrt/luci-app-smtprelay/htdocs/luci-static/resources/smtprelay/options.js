@@ -81,7 +81,7 @@ return baseclass.extend({
 				{ name: 'tls', kind: 'choice', tab: 'tls', preset: 'none', choices: [ [ 'none', _('none') ], [ 'starttls', _('STARTTLS, offered') ], [ 'implicit', _('TLS from the first byte, usually port 465') ] ], title: _('Protection'), help: _('Many old devices try STARTTLS where it is offered, and give up.') },
 				{ name: 'certificate', kind: 'text', tab: 'tls', check: check.path, preset: _('the router\'s, else one of our own'), title: _('Certificate'), help: _('File with the certificate chain, PEM or DER.') },
 				{ name: 'key', kind: 'text', tab: 'tls', check: check.path, preset: _('the router\'s, else one of our own'), title: _('Private key'), help: _('File with its key: ECDSA on P-256 or P-384.') },
-				{ name: 'max_sessions', kind: 'text', tab: 'limits', check: check.numberFrom(1, 10000), preset: '600', title: _('Connections'), help: _('Connections at once; more wait without an error.') },
+				{ name: 'max_sessions', kind: 'text', tab: 'limits', check: check.numberFrom(1, 10000), preset: '600', title: _('Connections'), help: _('Connections at once, a quarter of them for one address; more wait without an error.') },
 				{ name: 'max_sessions_per_client', kind: 'text', tab: 'limits', check: check.numberFrom(1, 10000), preset: '500', title: _('Connections of one address'), help: _('More than that are put off.') },
 				{ name: 'max_recipients', kind: 'text', tab: 'limits', check: check.numberFrom(1, 1000), preset: '100', title: _('Recipients'), help: _('Recipients of one message.') },
 				{ name: 'timeout', kind: 'text', tab: 'limits', check: check.durationFrom(1), preset: '5m', title: _('Patience'), help: _('How long a silent device is waited for.') }

@@ -1,0 +1,168 @@
+//! How long a client may take: for a line, for a text, and without sending any message.
+//!
+//! A timeout that starts again with each byte is none: whoever sends a byte now and then would hold a place for ever. What
+//! counts here is the time that we waited for the client; what our own disk takes is not held against it.
+
+use std::time::{Duration, Instant};
+
+/// How long a client may take for one command, from its first byte on. RFC 5321 section 4.5.3.2 gives servers five minutes
+/// for the wait between commands, which is option timeout here; a line itself is short: this is ten bytes a second.
+pub const LINE_TIME: Duration = Duration::from_secs(60);
+/// How long a session may last in which no message is accepted, apart from the text of messages. Option timeout counts
+/// where it is longer.
+pub const IDLE_TIME: Duration = Duration::from_secs(600);
+/// Bytes a second at which a text has to come in, on average: a tenth of what 9600 baud carry.
+const TEXT_PACE: u64 = 96;
+/// What a text may take beyond that, so that short ones and pauses are no matter.
+const TEXT_GRACE: Duration = Duration::from_secs(300);
+/// How long one text may take in all: 25 MB at 4 kB/s.
+const TEXT_TIME: Duration = Duration::from_secs(7200);
+
+/// The clocks of one session.
+#[derive(Debug)]
+pub struct Pace {
+    /// When the last message was accepted, or the session began; texts are added to it.
+    idle_since: Instant,
+    /// The time that was waited for the rest of the line that is coming.
+    line: Duration,
+    /// The time that was waited for the text that is coming, and its bytes.
+    text: Duration,
+    bytes: u64,
+}
+
+/// What a client took too long for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Slow {
+    /// A command.
+    Line,
+    /// The text of a message.
+    Text,
+    /// To send a message at all.
+    Idle,
+}
+
+impl Pace {
+    /// A session that begins now.
+    pub fn new() -> Self {
+        Self { idle_since: Instant::now(), line: Duration::ZERO, text: Duration::ZERO, bytes: 0 }
+    }
+
+    /// A message was accepted.
+    pub fn accepted(&mut self) {
+        self.idle_since = Instant::now();
+    }
+
+    /// A line has ended; the next one has a time of its own.
+    pub fn line_ended(&mut self) {
+        self.line = Duration::ZERO;
+    }
+
+    /// A text has ended, or another one begins.
+    pub fn text_ended(&mut self) {
+        self.idle_since = self.idle_since.checked_add(self.text).unwrap_or(self.idle_since);
+        self.text = Duration::ZERO;
+        self.bytes = 0;
+    }
+
+    /// How long may be waited now for more of a command, and for what a client is too slow after that. Some silence within a
+    /// line is `timeout` as well.
+    pub fn command(&self, in_line: bool, timeout: Duration) -> (Duration, Slow) {
+        let idle = IDLE_TIME.max(timeout).saturating_sub(self.idle_since.elapsed());
+        let line = if in_line { LINE_TIME.saturating_sub(self.line) } else { Duration::MAX };
+        if line < idle { (line, Slow::Line) } else { (idle, Slow::Idle) }
+    }
+
+    /// How long may be waited now for more of a text.
+    pub fn text(&self) -> (Duration, Slow) {
+        let earned = TEXT_GRACE.saturating_add(Duration::from_secs(self.bytes / TEXT_PACE));
+        (earned.min(TEXT_TIME).saturating_sub(self.text), Slow::Text)
+    }
+
+    /// Some of a command came after `waited`; `in_line`: its beginning was there before.
+    pub fn command_came(&mut self, in_line: bool, waited: Duration) {
+        if in_line {
+            self.line = self.line.saturating_add(waited);
+        }
+    }
+
+    /// So many bytes of a text came after `waited`.
+    pub fn text_came(&mut self, bytes: usize, waited: Duration) {
+        self.text = self.text.saturating_add(waited);
+        self.bytes = self.bytes.saturating_add(bytes as u64);
+    }
+}
+
+impl Slow {
+    /// Why the session ends, for the log.
+    pub fn reason(self) -> String {
+        match self {
+            Self::Line => format!("one command took longer than {} s", LINE_TIME.as_secs()),
+            Self::Text => format!(
+                "its text came too slowly, nothing of it was kept: less than {TEXT_PACE} bytes a second on average over more than {} s, or longer than {} s in all",
+                TEXT_GRACE.as_secs(),
+                TEXT_TIME.as_secs()
+            ),
+            Self::Idle => format!("no message was accepted in this session for {} s", IDLE_TIME.as_secs()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// How many bytes of a text come in, one each `gap`, before the session ends.
+    fn dripped(gap: Duration, bytes: u64) -> u64 {
+        let mut pace = Pace::new();
+        (0..bytes)
+            .take_while(|_| {
+                let fits = pace.text().0 > gap;
+                pace.text_came(1, gap);
+                fits
+            })
+            .count() as u64
+    }
+
+    #[test]
+    fn a_text_that_drips_ends_and_a_slow_one_does_not() {
+        assert!((149..=151).contains(&dripped(2 * SECOND, 1_000_000)));
+        // 9600 baud, and a tenth of it, and the largest message at 4 kB/s.
+        assert_eq!(dripped(SECOND / 960, 1_000_000), 1_000_000);
+        assert_eq!(dripped(SECOND / 97, 500_000), 500_000);
+        let mut pace = Pace::new();
+        assert!((0..6250).all(|_| {
+            pace.text_came(4000, SECOND);
+            pace.text().0 > SECOND
+        }));
+        // A short text may pause for as long as option timeout allows.
+        assert_eq!(Pace::new().text().0, TEXT_GRACE);
+    }
+
+    #[test]
+    fn a_line_has_its_time_however_it_comes() {
+        let (mut pace, timeout) = (Pace::new(), Duration::from_secs(300));
+        let mut came = 0;
+        while pace.command(came > 0, timeout).0 > 2 * SECOND {
+            pace.command_came(came > 0, 2 * SECOND);
+            came += 1;
+        }
+        assert_eq!((came, pace.command(true, timeout).1), (30, Slow::Line));
+        // The next line has a time of its own.
+        pace.line_ended();
+        pace.command_came(false, SECOND);
+        assert_eq!(pace.command(true, timeout), (LINE_TIME, Slow::Line));
+        assert_eq!(pace.command(false, timeout).1, Slow::Idle);
+    }
+
+    #[test]
+    fn a_text_is_no_idle_time() {
+        let mut pace = Pace::new();
+        let before = pace.idle_since;
+        pace.text_came(1, 7 * SECOND);
+        pace.text_ended();
+        assert_eq!(pace.idle_since - before, 7 * SECOND);
+        assert_eq!(pace.text().0, TEXT_GRACE);
+    }
+}

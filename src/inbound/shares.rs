@@ -1,0 +1,275 @@
+//! Fair shares: how many connections a client may hold, and which of them are served at once.
+//!
+//! Two limits work together. [`connect`] counts the connections of the whole process, because each one costs file
+//! descriptors and these must last for the queue, the upstream connections and the control socket as well: beyond its
+//! limit a client is refused. [`Places`] counts the sessions of one listener: a client gets a quarter of them, and its
+//! further connections wait for one of its own sessions to end. Places that become free go to the waiting clients in turn,
+//! so that nobody waits behind the crowd of somebody else.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use nix::sys::resource::{Resource, getrlimit};
+use tokio::sync::oneshot;
+
+/// File descriptors that no connection of a client can take: listening sockets and runtime (40), the control socket (16),
+/// upstream connections and the name service (40), the queue's own files and moves (24), clients that are being turned
+/// away (32), log, ubus and hook (8).
+const RESERVE: u64 = 160;
+/// What one connection takes: its socket, and the file of the message that comes in on it.
+const EACH: u64 = 2;
+/// The part of all places, and of all connections, that one client may have: a quarter.
+const PART: u32 = 4;
+/// Places that one client may have however few there are in all.
+const LEAST: u32 = 4;
+
+/// Who holds connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Client {
+    /// A device.
+    Address(IpAddr),
+    /// A user of this host, by number.
+    User(u32),
+}
+
+/// The share of one client in `all`.
+fn share(all: u32) -> u32 {
+    (all / PART).max(LEAST)
+}
+
+/// The connections of the process.
+#[derive(Debug, Default)]
+struct Connections {
+    all: u32,
+    clients: Option<HashMap<Client, u32>>,
+}
+
+static CONNECTIONS: Mutex<Connections> = Mutex::new(Connections { all: 0, clients: None });
+
+/// A connection that is counted as long as this exists.
+#[derive(Debug)]
+pub struct Connection(Client);
+
+/// Connections that the process may hold, by the number of descriptors that it may open.
+fn limit_of(descriptors: u64) -> u32 {
+    // Where there are few descriptors, half of them are the reserve.
+    let free = descriptors.saturating_sub(RESERVE).max(descriptors / 2);
+    u32::try_from(free / EACH).unwrap_or(u32::MAX)
+}
+
+/// Counts a further connection of `client`, of which it may have `limit`, and a quarter of what the process may hold.
+/// `None` when it has as many, or when there are no descriptors left that connections may take.
+pub fn connect(client: Client, limit: u32) -> Option<Connection> {
+    // Asked each time, since the limit can be changed from outside (prlimit); it is one cheap call.
+    let most = getrlimit(Resource::RLIMIT_NOFILE).map_or(u32::MAX, |(soft, _)| limit_of(soft));
+    let mut connections = CONNECTIONS.lock().unwrap_or_else(PoisonError::into_inner);
+    if connections.all >= most {
+        return None;
+    }
+    let count = connections.clients.get_or_insert_default().entry(client).or_insert(0);
+    if *count >= limit.min(share(most)) {
+        return None;
+    }
+    *count += 1;
+    connections.all += 1;
+    Some(Connection(client))
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        let mut connections = CONNECTIONS.lock().unwrap_or_else(PoisonError::into_inner);
+        connections.all = connections.all.saturating_sub(1);
+        let Some(clients) = &mut connections.clients else { return };
+        if let Some(count) = clients.get_mut(&self.0) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                clients.remove(&self.0);
+            }
+        }
+    }
+}
+
+/// The places of one listener: a session each.
+#[derive(Debug, Default, Clone)]
+pub struct Places(Arc<Mutex<State>>);
+
+#[derive(Debug, Default)]
+struct State {
+    /// Places in all.
+    most: u32,
+    taken: u32,
+    clients: HashMap<Client, Entry>,
+    /// Those who wait, each once.
+    turns: VecDeque<Client>,
+}
+
+#[derive(Debug, Default)]
+struct Entry {
+    taken: u32,
+    waiting: VecDeque<oneshot::Sender<Place>>,
+}
+
+/// A place for one session; given on when dropped.
+#[derive(Debug)]
+pub struct Place {
+    places: Places,
+    client: Client,
+}
+
+impl Places {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A place for `client`, of `most` in all. Waits for one for as long as `patience`.
+    pub async fn enter(&self, client: Client, most: u32, patience: Duration) -> Option<Place> {
+        let waiting = {
+            let mut state = self.state();
+            state.most = most;
+            let is_free = state.is_free(client);
+            let entry = state.clients.entry(client).or_default();
+            entry.waiting.retain(|waiting| !waiting.is_closed());
+            if is_free && entry.waiting.is_empty() {
+                entry.taken += 1;
+                state.taken += 1;
+                return Some(self.place(client));
+            }
+            let (give, given) = oneshot::channel();
+            entry.waiting.push_back(give);
+            if !state.turns.contains(&client) {
+                state.turns.push_back(client);
+            }
+            given
+        };
+        tokio::time::timeout(patience, waiting).await.ok()?.ok()
+    }
+
+    fn place(&self, client: Client) -> Place {
+        Place { places: self.clone(), client }
+    }
+
+    /// Gives free places to those who wait.
+    fn give(&self) {
+        loop {
+            // Bound to a name first: a place must not be dropped while the state is locked.
+            let next = self.state().next();
+            let Some((client, waiting)) = next else { return };
+            // Who has gone meanwhile gives it back at once.
+            drop(waiting.send(self.place(client)));
+        }
+    }
+}
+
+impl State {
+    fn is_free(&self, client: Client) -> bool {
+        let has = self.clients.get(&client).map_or(0, |entry| entry.taken);
+        self.taken < self.most && has < share(self.most)
+    }
+
+    /// Takes the place for the next one that waits and may have it.
+    fn next(&mut self) -> Option<(Client, oneshot::Sender<Place>)> {
+        for _ in 0..self.turns.len() {
+            let client = self.turns.pop_front()?;
+            let is_free = self.is_free(client);
+            let Some(entry) = self.clients.get_mut(&client) else { continue };
+            entry.waiting.retain(|waiting| !waiting.is_closed());
+            let next = if is_free { entry.waiting.pop_front() } else { None };
+            entry.taken += u32::from(next.is_some());
+            if !entry.waiting.is_empty() {
+                self.turns.push_back(client);
+            } else if entry.taken == 0 {
+                self.clients.remove(&client);
+            }
+            if let Some(next) = next {
+                self.taken += 1;
+                return Some((client, next));
+            }
+        }
+        None
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        {
+            let mut state = self.places.state();
+            state.taken = state.taken.saturating_sub(1);
+            if let Some(entry) = state.clients.get_mut(&self.client) {
+                entry.taken = entry.taken.saturating_sub(1);
+                if entry.taken == 0 && entry.waiting.is_empty() {
+                    state.clients.remove(&self.client);
+                }
+            }
+        }
+        self.places.give();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(60);
+    const NOT_NOW: Duration = Duration::ZERO;
+
+    fn client(n: u8) -> Client {
+        Client::Address(IpAddr::from([10, 0, 0, n]))
+    }
+
+    #[tokio::test]
+    async fn one_client_gets_a_quarter_and_the_rest_is_for_others() {
+        let places = Places::default();
+        let mut held = Vec::new();
+        for n in 1..=3 {
+            for _ in 0..5 {
+                held.push(places.enter(client(n), 20, NOT_NOW).await.expect("a place of its share"));
+            }
+            assert!(places.enter(client(n), 20, NOT_NOW).await.is_none());
+        }
+        held.push(places.enter(client(4), 20, NOT_NOW).await.expect("a place for another one"));
+        drop(held);
+        assert!(places.state().clients.is_empty() && places.state().taken == 0);
+    }
+
+    #[tokio::test]
+    async fn free_places_go_around_among_those_who_wait() {
+        let places = Places::default();
+        let first = places.enter(client(1), 1, NOT_NOW).await.unwrap();
+        let (said, mut heard) = tokio::sync::mpsc::unbounded_channel();
+        for (n, name) in [(2, "2a"), (2, "2b"), (2, "2c"), (3, "3a"), (4, "4a")] {
+            let (places, said) = (places.clone(), said.clone());
+            tokio::spawn(async move {
+                let place = places.enter(client(n), 1, LONG).await;
+                said.send(name).unwrap();
+                drop(place.unwrap());
+            });
+            tokio::task::yield_now().await;
+        }
+        // One that does not wait any longer is passed over.
+        assert!(places.enter(client(5), 1, NOT_NOW).await.is_none());
+        drop((first, said));
+        let mut order = Vec::new();
+        while let Some(name) = heard.recv().await {
+            order.push(name);
+        }
+        assert_eq!(order, ["2a", "3a", "4a", "2b", "2c"]);
+        assert!(places.state().clients.is_empty() && places.state().turns.is_empty());
+    }
+
+    #[test]
+    fn descriptors_are_left_for_the_rest_of_the_program() {
+        assert_eq!([limit_of(4096), limit_of(1024), limit_of(256), limit_of(32)], [1968, 432, 64, 8]);
+    }
+
+    #[test]
+    fn connections_of_one_client_are_counted_and_given_back() {
+        let user = Client::User(4_000_000);
+        let first = connect(user, 2).unwrap();
+        let _second = connect(user, 2).unwrap();
+        assert!(connect(user, 2).is_none());
+        drop(first);
+        assert!(connect(user, 2).is_some());
+    }
+}

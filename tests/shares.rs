@@ -1,0 +1,238 @@
+//! No device takes from the others what all need: places, descriptors, memory.
+
+mod support;
+
+use std::net::{IpAddr, SocketAddr};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use support::ask::SOON;
+use support::client::Client;
+use support::provider::{Provider, TlsMode};
+use support::relay::{Relay, RelayBuilder, Section, field};
+use support::timewarp::TimeWarp;
+use tokio::io::AsyncReadExt;
+use tokio::net::{TcpSocket, TcpStream};
+
+const TEXT: &str = "From: plc@example.com\r\nTo: ops@example.com\r\nSubject: x\r\n\r\nalarm\r\n";
+/// 2027-03-01 12:00 UTC.
+const NOON: i64 = 1_803_902_400;
+/// Longer than the gateway takes for an answer, in real time.
+const QUIET: Duration = Duration::from_millis(5);
+
+fn relay() -> RelayBuilder {
+    Relay::builder().durability("memory").section(Section::custom_account("provider", "127.0.0.1", 1, "implicit"))
+}
+
+fn device(n: u8) -> IpAddr {
+    IpAddr::from([127, 0, 1, n])
+}
+
+/// A connection that says nothing.
+async fn idle(source: IpAddr, to: SocketAddr) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(SocketAddr::new(source, 0)).unwrap();
+    socket.connect(to).await.unwrap()
+}
+
+async fn send_from(source: IpAddr, relay: &Relay) {
+    let mut client = Client::greeted_from(source, relay.addr()).await;
+    client.dialogue(&[("EHLO plc", 250)]).await;
+    assert_eq!(client.send("plc@example.com", &["ops@example.com"], TEXT).await.code, 250);
+}
+
+#[tokio::test]
+async fn two_devices_do_not_lock_out_a_third() {
+    let relay =
+        relay().listener_option("max_sessions", 16).listener_option("max_sessions_per_client", 20).start().await;
+    let mut crowd = Vec::new();
+    for n in [1, 2] {
+        for _ in 0..30 {
+            crowd.push(idle(device(n), relay.addr()).await);
+        }
+    }
+    send_from(device(3), &relay).await;
+    // Of one device four are served, sixteen wait, and the rest is refused.
+    for (place, connection) in crowd.iter_mut().enumerate() {
+        let code = match place % 30 {
+            0..4 => "220",
+            4..20 => continue,
+            _ => "421",
+        };
+        assert_eq!(first_code(connection).await, code, "{place}");
+    }
+    // One that waits is served as soon as one of its own ends, whoever else waits.
+    drop(crowd.swap_remove(0));
+    assert_eq!(first_code(&mut crowd[4]).await, "220");
+}
+
+async fn first_code(connection: &mut TcpStream) -> String {
+    let mut code = [0; 3];
+    tokio::time::timeout(SOON, connection.read_exact(&mut code)).await.expect("a reply").unwrap();
+    String::from_utf8_lossy(&code).into_owned()
+}
+
+#[tokio::test]
+async fn who_is_refused_takes_no_place() {
+    let relay = relay().listener_option("max_sessions", 2).allow_nobody().allow("127.0.1.3/32").start().await;
+    let mut refused = Vec::new();
+    for _ in 0..100 {
+        refused.push(idle(device(1), relay.addr()).await);
+    }
+    send_from(device(3), &relay).await;
+    for connection in &mut refused {
+        assert_eq!(first_code(connection).await, "554");
+    }
+}
+
+#[tokio::test]
+async fn connections_leave_descriptors_for_the_queue() {
+    let relay = relay().start().await;
+    let limit = ["--nofile=128:128", "--pid", &relay.pid().to_string()].map(str::to_owned);
+    let limited = std::process::Command::new("prlimit").args(limit).status();
+    assert!(limited.expect("prlimit, of util-linux").success());
+    let mut devices = Vec::new();
+    for n in [1, 2] {
+        for _ in 0..60 {
+            devices.push(idle(device(n), relay.addr()).await);
+        }
+    }
+    let programs: Vec<UnixStream> =
+        (0..60).map(|_| UnixStream::connect(relay.spool().join("submit.sock")).unwrap()).collect();
+    send_from(device(3), &relay).await;
+    let status = relay.command(&["status", "--json"]).await;
+    assert!(status.status.success(), "{status:?}");
+    drop((devices, programs));
+}
+
+/// A device whose text, command or session takes time, in simulated time.
+async fn in_time(time: &TimeWarp) -> Option<(Relay, Client)> {
+    let relay = time.around(relay()).start().await;
+    if !time.rule(&relay) {
+        return None;
+    }
+    let mut device = Client::greeted(relay.addr()).await;
+    device.dialogue(&[("EHLO plc", 250)]).await;
+    Some((relay, device))
+}
+
+/// Sends `piece` again and again, `gap` in between; gives how often that was before the session ended.
+async fn drip(time: &TimeWarp, device: &mut Client, piece: &[u8], gap: Duration, most: usize) -> usize {
+    for sent in 0..most {
+        if device.write(piece).await.is_err() {
+            return sent;
+        }
+        time.advance(gap, QUIET).await;
+    }
+    most
+}
+
+async fn aborted(relay: &Relay, why: &str) {
+    let fits = |line: &str| field(line, "event") == Some("aborted") && line.contains(why);
+    relay.wait_log(fits, Duration::from_secs(20)).await;
+}
+
+#[tokio::test]
+async fn a_byte_now_and_then_does_not_hold_a_session() {
+    let Some(time) = TimeWarp::new(NOON) else { return };
+    let Some((relay, mut device)) = in_time(&time).await else { return };
+    drip(&time, &mut device, b"x", Duration::from_secs(2), 40).await;
+    aborted(&relay, "one command took longer than 60 s").await;
+
+    let Some((relay, mut device)) = in_time(&time).await else { return };
+    device.dialogue(&[("MAIL FROM:<a@b.c>", 250), ("RCPT TO:<d@e.f>", 250), ("DATA", 354)]).await;
+    drip(&time, &mut device, b"x", Duration::from_secs(10), 40).await;
+    aborted(&relay, "its text came too slowly").await;
+
+    let Some((relay, mut device)) = in_time(&time).await else { return };
+    drip(&time, &mut device, b"NOOP\r\n", Duration::from_secs(100), 8).await;
+    aborted(&relay, "no message was accepted in this session for 600 s").await;
+}
+
+#[tokio::test]
+async fn slow_but_honest_devices_get_their_messages_in() {
+    let Some(time) = TimeWarp::new(NOON) else { return };
+    let Some((_relay, mut device)) = in_time(&time).await else { return };
+    device.set_limit(SOON);
+    // Two hours in one session, a message every eight minutes.
+    for _ in 0..15 {
+        assert_eq!(device.send("plc@example.com", &["ops@example.com"], TEXT).await.code, 250);
+        for _ in 0..2 {
+            time.advance(Duration::from_secs(240), QUIET).await;
+            device.dialogue(&[("NOOP", 250)]).await;
+        }
+    }
+    // A text of seven minutes at 100 bytes a second.
+    device.dialogue(&[("MAIL FROM:<a@b.c>", 250), ("RCPT TO:<d@e.f>", 250), ("DATA", 354)]).await;
+    let piece = format!("{}\r\n", "x".repeat(998));
+    assert_eq!(drip(&time, &mut device, piece.as_bytes(), Duration::from_secs(10), 42).await, 42);
+    assert_eq!(device.command(".").await.code, 250);
+}
+
+#[tokio::test]
+async fn replies_that_nobody_reads_do_not_fill_memory() {
+    const DEVICES: usize = 40;
+    let provider = Provider::builder().tls(TlsMode::None).start().await;
+    let relay = Relay::builder().durability("memory").section(Section::account("provider", &provider)).start().await;
+    if std::env::var_os("SMTPRELAY_RUNNER").is_some() {
+        println!("skipped: an emulator's memory says nothing about the program's");
+        return;
+    }
+    let resident = || {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", relay.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap().to_owned();
+        line.trim().trim_end_matches(" kB").parse::<usize>().unwrap()
+    };
+    let before = resident();
+    let mut flooding = Vec::new();
+    for n in 0..DEVICES {
+        let socket = TcpSocket::new_v4().unwrap();
+        // Replies stay with the gateway as soon as may be.
+        socket.set_recv_buffer_size(2048).unwrap();
+        socket.bind(SocketAddr::new(device(u8::try_from(n + 10).unwrap()), 0)).unwrap();
+        let connection = socket.connect(relay.addr()).await.unwrap();
+        // As much as it takes: it stops to read when it can't write.
+        let (unread, mut out) = connection.into_split();
+        let flood = b"EHLO\r\n".repeat(100_000);
+        let writing = tokio::io::AsyncWriteExt::write_all(&mut out, &flood);
+        let _ = tokio::time::timeout(Duration::from_millis(500), writing).await;
+        flooding.push((unread, out));
+    }
+    // Until it has come to rest.
+    let mut most = 0;
+    let mut quiet = 0;
+    while quiet < 3 {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        quiet = if resident() > most { 0 } else { quiet + 1 };
+        most = most.max(resident());
+    }
+    let grown = (most - before) / DEVICES;
+    println!("{grown} KB a connection");
+    assert!(grown < 64, "{grown} KB a connection");
+    send_from(device(3), &relay).await;
+}
+
+#[tokio::test]
+async fn a_device_that_never_reads_a_reply_gets_its_message_in() {
+    let Some(time) = TimeWarp::new(NOON) else { return };
+    let relay = time.around(relay()).start().await;
+    if !time.rule(&relay) {
+        return;
+    }
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(2048).unwrap();
+    let connection = socket.connect(relay.addr()).await.unwrap();
+    // Far more replies than the kernel keeps.
+    let flood = b"EHLO plc\r\n".repeat(50_000);
+    let message = format!("MAIL FROM:<a@b.c>\r\nRCPT TO:<d@e.f>\r\nDATA\r\n{TEXT}.\r\n");
+    let (_unread, mut out) = connection.into_split();
+    let writing = tokio::spawn(async move {
+        tokio::io::AsyncWriteExt::write_all(&mut out, &flood).await.unwrap();
+        tokio::io::AsyncWriteExt::write_all(&mut out, message.as_bytes()).await.unwrap();
+        out
+    });
+    let accepted = || relay.log().iter().any(|line| field(line, "event") == Some("accepted"));
+    let took = time.advance_until(Duration::from_secs(200), Duration::from_secs(10), QUIET, accepted).await;
+    assert!(took.is_some(), "{:?}", relay.log());
+    drop(writing.await.unwrap());
+}
