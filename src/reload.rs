@@ -18,6 +18,7 @@ use crate::inbound::listener::Shown;
 use crate::inbound::sockets::Sockets;
 use crate::prepare;
 use crate::report::Event;
+use crate::secrets::left::Left;
 use crate::system::{carried, clock, task};
 use zeroize::Zeroizing;
 
@@ -120,14 +121,24 @@ impl Desk {
         answered.await.map_err(|_| ending(()))?
     }
 
-    /// `settings` of `status`, for the settings in use: a password that was missing may have been stored since.
-    pub fn settings(&self, now: &Settings) -> Value {
+    /// `settings` of `status`, for the settings in use: a password that was missing may have been stored since, and of what
+    /// was left of former accounts only `left` may be there still.
+    pub fn settings(&self, now: &Settings, left: &[Left]) -> Value {
         let Standing { file, loaded, error, warnings } = &*self.standing.borrow();
         let stored = now.accounts.iter().filter(|account| !account.misses_password());
-        let done: Vec<String> = stored.map(Account::password_warning).collect();
+        let gone = now.left.iter().filter(|secret| !left.contains(secret)).map(|secret| secret.text.clone());
+        let done: Vec<String> = stored.map(Account::password_warning).chain(gone).collect();
+        let mut left: Vec<&str> = left.iter().map(|secret| secret.account.as_str()).collect();
+        left.dedup();
         let warnings: Vec<&String> =
             warnings.iter().filter(|warning| !done.iter().any(|text| warning.ends_with(text))).collect();
-        json!({ "file": file.display().to_string(), "loaded": loaded, "error": error, "warnings": warnings })
+        json!({
+            "file": file.display().to_string(),
+            "loaded": loaded,
+            "error": error,
+            "warnings": warnings,
+            "secrets_left": left,
+        })
     }
 
     /// Addresses that need no new socket, as the settings have them.

@@ -51,11 +51,11 @@ async fn that_a_password_is_missing_is_told_until_one_is_stored() {
     keeper.take(offer(&text)).await.unwrap();
     let (orders, _) = mpsc::channel(1);
     let desk = Desk { orders, standing: keeper.standing(), listeners: watch::Sender::new(Vec::new()).subscribe() };
-    let told = |settings: &Settings| desk.settings(settings)["warnings"].as_array().unwrap().len();
+    let told = |settings: &Settings| desk.settings(settings, &[])["warnings"].as_array().unwrap().len();
     let mut settings = Settings::clone(&current.borrow());
-    assert_eq!(told(&settings), 1, "{}", desk.settings(&settings));
+    assert_eq!(told(&settings), 1, "{}", desk.settings(&settings, &[]));
     settings.accounts[0] = settings.accounts[0].with_password(&crate::config::Secret::new("p".into()));
-    assert_eq!(told(&settings), 0, "{}", desk.settings(&settings));
+    assert_eq!(told(&settings), 0, "{}", desk.settings(&settings, &[]));
 }
 
 #[tokio::test]

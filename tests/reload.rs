@@ -3,7 +3,7 @@
 mod support;
 
 use serde_json::Value;
-use support::ask::{SOON, json, queue, queue_until, said, send};
+use support::ask::{SOON, hello, json, queue, queue_until, run, said, send};
 use support::provider::{Fault, Provider, ProviderBuilder, Record, Step, Times, TlsMode};
 use support::relay::{Relay, RelayBuilder, Section, field};
 
@@ -38,6 +38,24 @@ async fn passes(relay: &Relay, to: &str) {
     let id = send(relay, &[to], "passes").await;
     let gone = |line: &str| field(line, "event") == Some("removed") && field(line, "id") == Some(&id);
     relay.wait_log_from(mark, gone, SOON).await;
+}
+
+/// Has devices say this, each on a connection of its own, until the last command is answered like this: listeners learn of
+/// new settings a moment after the log.
+async fn answered(relay: &Relay, commands: &[&str], code: u16) {
+    let there = async {
+        loop {
+            let mut device = hello(relay).await;
+            let mut last = 0;
+            for command in commands {
+                last = device.command(command).await.code;
+            }
+            if last == code {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(SOON, there).await.unwrap_or_else(|_| panic!("no {code} to {commands:?}"));
 }
 
 /// How often RCPT for this address has come.
@@ -174,4 +192,96 @@ async fn a_shorter_retry_max_holds_for_mail_that_waits() {
     reload(&relay).await;
     wait_for_tries(&first, LATE, 3).await;
     assert_eq!(json(&relay, "status").await["queue"]["messages"], 1);
+}
+
+#[tokio::test]
+async fn a_deleted_account_is_out_of_use_at_once_and_its_password_is_offered_to_go() {
+    let provider = provider().start().await;
+    let unset = account("old", &provider).option("password", "");
+    let mut relay = Relay::builder().section(unset.clone()).start().await;
+    assert!(relay.command_with_input(&["password", "old"], b"p\n").await.status.success());
+    passes(&relay, OPS).await;
+
+    // The only one: the settings are in force all the same, and mail waits.
+    relay.take_away("account", "old");
+    let ran = run(&relay, "reload").await;
+    assert_eq!(ran.code, 0, "{ran:?}");
+    for part in ["no account is in use: mail is accepted and waits", "smtprelay password old --delete removes it"] {
+        assert!(ran.err.contains(part), "{part}: {ran:?}");
+    }
+    let id = send(&relay, &[OPS], "waits").await;
+    let status = json(&relay, "status").await;
+    assert_eq!((&status["state"], &status["settings"]["error"]), (&"no_account".into(), &Value::Null), "{status}");
+    assert_eq!(status["settings"]["secrets_left"], serde_json::json!(["old"]));
+    let waits = queue(&relay).await.remove(0);
+    assert!(waits["why"].as_str().unwrap().starts_with("no account is in use for this mail"), "{waits}");
+    assert_eq!(provider.messages().len(), 1);
+
+    // Another name for the same account: it lacks its password, and who knows why is told.
+    relay.configure("account", "new", |_| unset.clone().named("new"));
+    let ran = run(&relay, "check").await;
+    assert!(
+        ran.err.contains("if account 'new' is the same under another name, enter it again: smtprelay password new"),
+        "{ran:?}"
+    );
+    let told = said(&relay, "password old --delete").await;
+    assert!(told.contains("is removed"), "{told}");
+    assert!(!relay.dir().join("secrets/old.password").exists());
+    let status = json(&relay, "status").await;
+    assert_eq!(status["settings"]["secrets_left"], serde_json::json!([]), "{status}");
+    assert!(!status["settings"]["warnings"].to_string().contains("--delete"), "{status}");
+    reload(&relay).await;
+    assert!(relay.command_with_input(&["password", "new"], b"p\n").await.status.success());
+    let gone = |line: &str| field(line, "event") == Some("removed") && field(line, "id") == Some(&id);
+    relay.wait_log(gone, SOON).await;
+    assert_eq!(run(&relay, "password old --delete").await.code, 64);
+}
+
+#[tokio::test]
+async fn whatever_is_deleted_is_out_of_use_though_others_name_it() {
+    let (first, second) = (provider().start().await, provider().start().await);
+    let mut relay = relay_to(&first, &second)
+        .listener_option("auth", "optional")
+        .section(Section::new("device", "plc").list("ip", "127.0.0.1").list("allow_recipient", "*@*example*"))
+        .section(Section::new("user", "cam").option("password", "secret"))
+        .section(Section::new("route", "named").list("account", "first").list("device", "plc").list("login", "cam"))
+        .start()
+        .await;
+    // The account of a route: its mail waits, and takes no other way.
+    relay.take_away("account", "second");
+    reload(&relay).await;
+    send(&relay, &["ops@other.example"], "waits").await;
+    passes(&relay, OPS).await;
+    let waits = queue(&relay).await.remove(0);
+    assert!(waits["why"].as_str().unwrap().starts_with("no account is in use for this mail"), "{waits}");
+    assert_eq!(second.messages().len(), 0);
+    // A route: its mail goes as all other mail.
+    relay.take_away("route", "other");
+    reload(&relay).await;
+    queue_until(&relay, <[Value]>::is_empty).await;
+    // A device, with what it may not do.
+    relay.take_away("device", "plc");
+    reload(&relay).await;
+    answered(&relay, &["MAIL FROM:<plc@example.com>", "RCPT TO:<ops@elsewhere.org>"], 250).await;
+    // A login, the last one.
+    answered(&relay, &["AUTH PLAIN AGNhbQBzZWNyZXQ="], 235).await;
+    relay.take_away("user", "cam");
+    reload(&relay).await;
+    answered(&relay, &["AUTH PLAIN AGNhbQBzZWNyZXQ="], 535).await;
+    // A listener, the last one.
+    let address = relay.addr();
+    relay.take_away("listener", "lan");
+    reload(&relay).await;
+    let closed = async {
+        while tokio::net::TcpStream::connect(address).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(SOON, closed).await.expect("a listener that is gone");
+    let status = json(&relay, "status").await;
+    assert_eq!(
+        (&status["listeners"], &status["settings"]["error"]),
+        (&serde_json::json!([]), &Value::Null),
+        "{status}"
+    );
 }

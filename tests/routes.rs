@@ -148,11 +148,12 @@ async fn a_paused_route_holds_up_no_other_and_waiting_mail_follows_new_rules() {
 }
 
 #[tokio::test]
-async fn rules_that_lead_nowhere_are_errors() {
+async fn rules_that_lead_nowhere_are_told() {
     let (first, second) = (provider().start().await, provider().start().await);
     let relay = relay_to(&first, &second).section(Section::new("route", "x").list("account", "third")).prepare();
     let check = relay.command(&["check"]).await;
-    assert!(!check.status.success());
+    // The account may just have been deleted: it must not go on because settings are refused.
+    assert!(check.status.success());
     let said = String::from_utf8_lossy(&check.stderr).into_owned();
     assert!(said.contains("list account 'third': there is no account of this name"), "{said}");
 }

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use serde_json::json;
 use smtprelay::config::{self, Relay, Secret, stored};
 use smtprelay::control::client::{Client, Failure};
+use smtprelay::secrets::left;
 use smtprelay::secrets::password::{Place, check};
 
 use super::{complain, exit, print, terminal};
@@ -31,6 +32,11 @@ fn change(name: &str, delete: bool, file: &Path) -> Result<String, Fault> {
     // Settings that can't be used yet may lack just this password.
     let (relay, logins) = config::outline(file).map_err(|error| failed(error.to_string()))?;
     let Some(login) = logins.iter().find(|login| login.account == name) else {
+        if delete && left::remove(&relay.secrets, name).map_err(failed)? {
+            return Ok(format!(
+                "what was stored for account '{name}', which is not in the settings any more, is removed\n"
+            ));
+        }
         let names: Vec<&str> = logins.iter().map(|login| login.account.as_str()).collect();
         let (file, names) = (file.display(), names.join(", "));
         return Err(usage(format!("there is no account '{name}' in {file}; there is {names}")));

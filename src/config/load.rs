@@ -91,22 +91,25 @@ pub fn settings_with(package: &Package, stored: &Passwords) -> (Settings, Vec<Pr
         .for_each(|oauth| oauth.secrets.clone_from(&relay.secrets));
     let mut whole = |severity, text: &str| problems.push(Problem { line: 0, severity, text: text.into() });
     if relay.enabled && listeners.is_empty() {
-        whole(Severity::Error, "no section 'listener' is enabled: no device could connect");
+        whole(Severity::Warning, "no section 'listener' is enabled: no device can connect");
     }
     if routes.len() > ROUTE_LIMIT {
         whole(Severity::Error, "more than 64 sections 'route'");
     }
     if relay.enabled && !accounts.is_empty() && !accounts.iter().any(|account| account.general) {
-        whole(Severity::Error, "no account has default '1': mail that no route names could not leave");
+        whole(Severity::Warning, "no account has default '1': mail that no route names waits");
     }
+    // What is taken out of the settings goes out of use, whatever else named it: if the settings were refused for that, the
+    // former ones would go on, with the account, listener or login that was just deleted.
     if relay.enabled && accounts.is_empty() {
-        whole(Severity::Error, "no section 'account' is filled in: set provider (or host), username and password");
+        let text = "no account is in use: mail is accepted and waits; set provider (or host), username and password of a section 'account'";
+        whole(Severity::Warning, text);
     }
     if users.is_empty() && listeners.iter().any(|listener| listener.auth == AuthMode::Required) {
-        whole(Severity::Error, "auth 'required' without a section 'user': no device could send");
+        whole(Severity::Warning, "auth 'required' without a section 'user': no device can send");
     }
     let routes = routes.into_iter().map(|section| route(section, &accounts, &mut problems)).collect();
-    let settings = Settings { relay, listeners, users, accounts, routes, devices, aliases };
+    let settings = Settings { relay, listeners, users, accounts, routes, devices, aliases, left: Vec::new() };
     references::check(package, &settings, &mut problems);
     (settings, problems)
 }
@@ -276,10 +279,10 @@ const ROUTE_LIMIT: usize = 64;
 fn route(section: &Section, accounts: &[Account], problems: &mut Vec<Problem>) -> Route {
     let mut read = Reader::new(section, problems);
     let names = read.list("account");
-    for name in &names {
-        if !accounts.iter().any(|account| account.name == *name) {
-            read.error("account", format!("list account '{name}': there is no account of this name that is used"));
-        }
+    let used = |name: &String| accounts.iter().any(|account| account.name == *name);
+    for name in names.iter().filter(|name| !used(name)) {
+        let waits = if names.iter().any(used) { "" } else { "; mail of this route waits" };
+        read.warn("account", format!("list account '{name}': there is no account of this name that is used{waits}"));
     }
     if names.is_empty() {
         let line = read.line();

@@ -109,7 +109,11 @@ pub fn load(file: &Path) -> Result<Loaded, ConfigError> {
 /// As [`load()`].
 pub fn parse(file: &Path, bytes: &[u8]) -> Result<Loaded, ConfigError> {
     let package = package(file, bytes)?;
-    let (settings, mut problems) = load::settings_with(&package, &stored::Passwords::read(&package));
+    let (mut settings, mut problems) = load::settings_with(&package, &stored::Passwords::read(&package));
+    settings.left = stored::left(&package, &settings);
+    let left =
+        settings.left.iter().map(|left| Problem { line: 0, severity: Severity::Warning, text: left.text.clone() });
+    problems.extend(left);
     stored::suggest(&package, &settings.accounts, file, &mut problems);
     problems.sort_by_key(|p| p.line);
     if problems.iter().any(|p| p.severity == Severity::Error) {

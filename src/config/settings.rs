@@ -15,6 +15,7 @@ use super::providers;
 use super::secret::{MASK, Secret};
 use crate::message::sender::Senders;
 use crate::message::{FromPolicy, is_address};
+use crate::secrets::left::Left;
 
 /// Every default of every option. `docs/settings.md` lists them for people; a test compares the two.
 pub mod default {
@@ -284,6 +285,8 @@ pub struct Settings {
     pub devices: Vec<Device>,
     /// Sections `alias`.
     pub aliases: Vec<Alias>,
+    /// What is stored for accounts that have no section, as it was when the settings were read.
+    pub left: Vec<Left>,
 }
 
 impl Settings {

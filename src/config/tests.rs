@@ -106,7 +106,10 @@ fn findings_carry_their_line() {
     );
     assert!(changed("127.0.0.0/8", "lan")[0].starts_with("11 E list allow 'lan' is not a network"));
     assert!(changed("tls 'implicit'", "tls 'none'")[0].starts_with("17 E tls 'none' with a username would send"));
-    assert!(changed("config account", "config acount")[0].starts_with("0 E no section 'account' is filled in"));
+    assert!(
+        changed("config account", "config acount")[0]
+            .starts_with("0 W no account is in use: mail is accepted and waits")
+    );
     assert!(changed("	option password 'p'\n", "")[0].starts_with("19 W account 'provider' has no password"));
     assert!(changed("'me@example.com'", "'me at home'")[0].contains("is not a mail address"));
     assert!(changed("'custom'", "'gmial'")[0].contains("is not custom or one that"));
@@ -218,7 +221,7 @@ fn routes_name_what_there_is() {
     assert_eq!(read(&show(&settings)).0.routes, settings.routes);
     let wrong = |from: &str, to: &str| findings(&text.replacen(from, to, 1)).join("\n");
     assert!(wrong("device 'pump_house'\n", "device 'pump'\n").contains("list device 'pump_house' is not the name"));
-    assert!(wrong("list login 'cam'", "list login 'cma'").contains("E list login 'cma' is not the name of a section"));
+    assert!(wrong("list login 'cam'", "list login 'cma'").contains("W list login 'cma' is not the name of a section"));
     assert!(wrong(" option auth 'optional'", "").contains("W list login fits no mail"));
 }
 
@@ -238,7 +241,7 @@ fn how_a_listener_is_protected() {
     assert_eq!(read(&show(&settings)).0.listeners, settings.listeners);
     assert!(findings(&with(" option key '/etc/a.key'\n"))[0].contains("belong together"));
     assert!(findings(&with(" option key 'a.key'\n option certificate '/c'\n"))[0].contains("absolute path"));
-    assert!(findings(&with(" option auth 'required'\n"))[0].contains("no device could send"));
+    assert!(findings(&with(" option auth 'required'\n"))[0].contains("no device can send"));
     assert!(findings(&with(" option tls 'yes'\n"))[0].contains("is not one of implicit, starttls, none"));
 }
 
@@ -307,7 +310,7 @@ fn findings_in_devices_carry_their_line() {
         (
             "account 'provider'\n\tlist a",
             "account 'gmial'\n\tlist a",
-            'E',
+            'W',
             line("option account 'provider'"),
             "account 'gmial' is not the name of a section",
         ),

@@ -241,27 +241,21 @@ impl Api {
 
     async fn queue(&self, offset: usize, limit: usize) -> Result<Value, Refusal> {
         let Page { total, messages } = self.order(|answer| Order::List { offset, limit, answer }).await?;
-        let paused = self.paused().await?;
         let spool = Arc::clone(&self.spool);
         let listed = blocking(move || {
-            let view = |waiting: &Waiting| described(&spool, waiting, paused.as_deref());
+            let view = |waiting: &Waiting| described(&spool, waiting);
             Ok::<_, std::io::Error>(messages.iter().filter_map(view).collect::<Vec<Value>>())
         });
         let messages = listed.await.map_err(|e| Refusal::Failed(e.to_string()))?;
         Ok(json!({ "total": total, "offset": offset, "messages": messages }))
     }
 
-    async fn paused(&self) -> Result<Option<String>, Refusal> {
-        Ok(self.order(|answer| Order::Health { answer }).await?.paused.map(|(reason, _)| reason))
-    }
-
     async fn message(&self, id: MessageId) -> Result<Value, Refusal> {
         let page = self.order(|answer| Order::List { offset: 0, limit: usize::MAX, answer }).await?;
         let missing = || Refusal::NotFound(format!("there is no message {id} in the queue"));
         let waiting = page.messages.into_iter().find(|waiting| waiting.entry.id == id).ok_or_else(missing)?;
-        let paused = self.paused().await?;
         let spool = Arc::clone(&self.spool);
-        let read = blocking(move || whole(&spool, &waiting, paused.as_deref()));
+        let read = blocking(move || whole(&spool, &waiting));
         read.await.map_err(|error| match error {
             // It has left while we looked.
             SpoolError::Io(error) if error.kind() == std::io::ErrorKind::NotFound => missing(),
@@ -315,11 +309,11 @@ fn one(params: &Value) -> Result<MessageId, Refusal> {
 }
 
 /// A message of a list; `None` when it has left the queue while we looked.
-fn described(spool: &Spool, waiting: &Waiting, paused: Option<&str>) -> Option<Value> {
+fn described(spool: &Spool, waiting: &Waiting) -> Option<Value> {
     let Entry { id, size, .. } = waiting.entry;
     match spool.open_message(&waiting.entry) {
         Ok(stored) => {
-            let now = Some((waiting.standing, paused));
+            let now = Some((waiting.standing, waiting.paused.as_deref()));
             Some(view::message(id.as_str(), &stored.meta, &stored.state, size, now))
         }
         Err(SpoolError::Io(error)) if error.kind() == std::io::ErrorKind::NotFound => None,
@@ -328,10 +322,10 @@ fn described(spool: &Spool, waiting: &Waiting, paused: Option<&str>) -> Option<V
 }
 
 /// All that is known of a message.
-fn whole(spool: &Spool, waiting: &Waiting, paused: Option<&str>) -> Result<Value, SpoolError> {
+fn whole(spool: &Spool, waiting: &Waiting) -> Result<Value, SpoolError> {
     let stored = spool.open_message(&waiting.entry)?;
     let id = waiting.entry.id;
-    let now = Some((waiting.standing, paused));
+    let now = Some((waiting.standing, waiting.paused.as_deref()));
     let mut value = view::message(id.as_str(), &stored.meta, &stored.state, waiting.entry.size, now);
     let shown = stored.header.get(..HEADER_SHOWN).unwrap_or(&stored.header);
     if let Some(fields) = value.as_object_mut() {

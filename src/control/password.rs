@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use super::api::Refusal;
 use crate::config::{Account, Secret, Settings};
 use crate::oauth::Later;
+use crate::secrets::left;
 use crate::secrets::password::{Place, check};
 use crate::system::task::blocking;
 
@@ -27,7 +28,18 @@ pub fn set<'a>(publish: &'a watch::Sender<Arc<Settings>>, params: &'a Value) -> 
         let settings = publish.borrow().clone();
         let account = settings.accounts.iter().find(|account| account.name == name);
         let missing = || Refusal::NotFound(format!("there is no account '{name}' that is used"));
-        let account = account.ok_or_else(missing)?;
+        let Some(account) = account else {
+            // It was deleted, or renamed: what it has left may go.
+            let (directory, gone) = (settings.relay.secrets.clone(), name.to_string());
+            let removed = match password.is_empty() && settings.left.iter().any(|left| left.account == name) {
+                true => blocking(move || left::remove(&directory, &gone)).await.unwrap_or(Ok(false)),
+                false => Ok(false),
+            };
+            return match removed.map_err(Refusal::Failed)? {
+                true => Ok(json!({})),
+                false => Err(missing()),
+            };
+        };
         if account.oauth.is_some() {
             let text = format!("account '{name}' logs in with tokens, not with a password: smtprelay login {name}");
             return Err(Refusal::Wrong(text));

@@ -9,6 +9,7 @@ use crate::config::{Account, Settings, TlsMode};
 use crate::dispatch::{AccountHealth, Health, Order};
 use crate::oauth::keeper;
 use crate::report::History;
+use crate::secrets::left::Left;
 use crate::system::{clock, task};
 
 impl Api {
@@ -16,7 +17,12 @@ impl Api {
         let health = self.order(|answer| Order::Health { answer }).await?;
         let settings = self.settings.borrow().clone();
         let accounts = settings.accounts.clone();
-        let secrets = task::blocking(move || accounts.iter().map(secret).collect::<Vec<_>>()).await.unwrap_or_default();
+        let mut left = settings.left.clone();
+        let looked = task::blocking(move || {
+            left.retain(Left::is_there);
+            (accounts.iter().map(secret).collect::<Vec<_>>(), left)
+        });
+        let (secrets, left) = looked.await.unwrap_or_default();
         let ((bytes, _, limit), wear) = (self.spool.usage_now(), self.spool.wear());
         let (endangered, endangered_bytes) = self.spool.in_danger();
         let safe = settings.relay.safe_spool.as_ref().map(|path| {
@@ -32,7 +38,7 @@ impl Api {
             "running": self.started.elapsed().as_secs(),
             "health": sentence,
             "state": state,
-            "settings": self.reload().settings(&settings),
+            "settings": self.reload().settings(&settings, &left),
             "listeners": self.reload().listeners(),
             "clock": { "set": clock::is_set(), "now": clock::now() },
             "accounts": accounts,
@@ -72,7 +78,7 @@ fn described(account: &Account, secret: &str, health: &Health, history: &History
     let is_it = |known: &&AccountHealth| known.name == account.name;
     let paused = health.accounts.iter().find(is_it).and_then(|known| known.pause.as_ref()).map(|pause| {
         let remedy = Some(&pause.remedy).filter(|remedy| !remedy.is_empty());
-        let (since, next) = (pause.since.as_secs(), pause.next.as_secs());
+        let (since, next) = (pause.since.as_secs(), pause.next.unwrap_or_default().as_secs());
         json!({ "reason": pause.reason, "remedy": remedy, "since": since, "next": next })
     });
     let auth = match (&account.username, &account.oauth) {
@@ -123,7 +129,8 @@ fn sentence(settings: &Settings, health: &Health) -> String {
                 "Not relaying, {waiting}: no account is set up; set provider, username and password of a section account"
             )
         }
-        Some((reason, next)) => format!("Not relaying, {waiting}, next look in {} s: {reason}", next.as_secs()),
+        Some((reason, Some(next))) => format!("Not relaying, {waiting}, next look in {} s: {reason}", next.as_secs()),
+        Some((reason, None)) => format!("Not relaying, {waiting}: {reason}"),
         None => format!("Relaying; {waiting}."),
     }
 }

@@ -53,7 +53,7 @@ impl Dispatch {
                 (String::new(), over.why(meta.marks.device.as_deref().unwrap_or_default(), left), left)
             }
             _ => match self.lanes.paused(self.ways.routes.accounts(item.route), now) {
-                Some((account, pause)) => (account, pause.reason, pause.next),
+                Some((account, pause)) => (account, pause.reason, pause.next.unwrap_or_default()),
                 None => return,
             },
         };

@@ -36,10 +36,19 @@ pub struct PauseFacts {
     pub reason: String,
     /// How long nothing has been sent.
     pub since: Duration,
-    /// How long until the next look.
-    pub next: Duration,
+    /// How long until the next look; `None` when only other settings help.
+    pub next: Option<Duration>,
     /// The remedy alone; empty: there is none that stands by itself.
     pub remedy: String,
+}
+
+impl PauseFacts {
+    /// There is nobody to send it: the settings have no account for this mail, or no longer.
+    pub fn no_account() -> Self {
+        let remedy = "set up a section account, or name one that is in use in its route";
+        let reason = format!("no account is in use for this mail: {remedy}");
+        Self { reason, since: Duration::ZERO, next: None, remedy: remedy.into() }
+    }
 }
 
 /// What trouble is worth.
@@ -158,7 +167,7 @@ impl Lane {
             reason: pause.trouble.reason.clone(),
             remedy: pause.trouble.remedy.clone(),
             since: now.saturating_duration_since(pause.since),
-            next: pause.until.saturating_duration_since(now),
+            next: Some(pause.until.saturating_duration_since(now)),
         })
     }
 

@@ -77,13 +77,14 @@ impl Lanes {
     }
 
     /// Why mail that may take the accounts in `order` does not leave now, with the name of the account that is looked at
-    /// first; `None` when one of them works.
+    /// first, if there is one; `None` when one of them works.
     pub fn paused(&self, order: &[usize], now: Instant) -> Option<(String, PauseFacts)> {
         let lanes = || order.iter().filter_map(|place| self.0.get(*place));
         if lanes().any(|lane| !lane.is_in_trouble()) {
             return None;
         }
-        lanes().filter_map(|lane| Some((lane.name(), lane.paused(now)?))).min_by_key(|(_, pause)| pause.next)
+        let pauses = lanes().filter_map(|lane| Some((lane.name(), lane.paused(now)?)));
+        Some(pauses.min_by_key(|(_, pause)| pause.next).unwrap_or_else(|| (String::new(), PauseFacts::no_account())))
     }
 
     /// Name of each account, and why it sends nothing.

@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 
 use super::lane::Lane;
 pub use super::lane::PauseFacts;
+use super::routes::RouteId;
 use super::{Dispatch, Step};
 use crate::queue::journal::Note;
 use crate::queue::{Entry, MessageId, blocking};
@@ -68,6 +69,8 @@ pub struct Waiting {
     pub entry: Entry,
     /// Where it stands.
     pub standing: Standing,
+    /// Why nothing leaves that goes its way, if so.
+    pub paused: Option<String>,
 }
 
 /// Where a message stands.
@@ -105,8 +108,8 @@ pub struct Health {
     pub held: usize,
     /// The accounts, in the order of the settings.
     pub accounts: Vec<AccountHealth>,
-    /// Why mail that no route names does not leave at all, and how long until the next look.
-    pub paused: Option<(String, Duration)>,
+    /// Why mail that no route names does not leave at all, and how long until the next look, if one helps.
+    pub paused: Option<(String, Option<Duration>)>,
     /// Whether messages of an earlier run are still being read.
     pub recovering: bool,
 }
@@ -230,7 +233,7 @@ impl Dispatch {
 
     fn page(&self, offset: usize, limit: usize) -> Page {
         let now = Instant::now();
-        let mut all: Vec<(&Entry, Standing)> = Vec::with_capacity(self.waiting());
+        let mut all: Vec<(&Entry, Standing, RouteId)> = Vec::with_capacity(self.waiting());
         for (item, at) in self.queues.items() {
             let standing = match at {
                 _ if item.held => Standing::Held,
@@ -238,15 +241,18 @@ impl Dispatch {
                 Some(at) if at > now => Standing::In(at.saturating_duration_since(now)),
                 _ => Standing::Due,
             };
-            all.push((&item.entry, standing));
+            all.push((&item.entry, standing, item.route));
         }
-        all.extend(self.in_hand.values().map(|entry| (entry, Standing::InHand)));
+        all.extend(self.in_hand.values().map(|entry| (entry, Standing::InHand, 0)));
         let parked = self.teller().reporter().parked_entries();
-        all.extend(parked.iter().map(|entry| (entry, Standing::Reporting)));
-        all.sort_unstable_by_key(|(entry, _)| (entry.arrived, entry.id));
+        all.extend(parked.iter().map(|entry| (entry, Standing::Reporting, 0)));
+        all.sort_unstable_by_key(|(entry, ..)| (entry.arrived, entry.id));
         let total = all.len();
-        let some = all.into_iter().skip(offset).take(limit);
-        Page { total, messages: some.map(|(entry, standing)| Waiting { entry: entry.clone(), standing }).collect() }
+        let waiting = |(entry, standing, route): (&Entry, Standing, RouteId)| {
+            let pause = self.lanes.paused(self.ways.routes.accounts(route), now);
+            Waiting { entry: entry.clone(), standing, paused: pause.map(|(_, pause)| pause.reason) }
+        };
+        Page { total, messages: all.into_iter().skip(offset).take(limit).map(waiting).collect() }
     }
 
     fn change(&mut self, which: Which, change: Change, answer: oneshot::Sender<Changed>) {

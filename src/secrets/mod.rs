@@ -16,6 +16,7 @@
 //! does not protect from whoever may read the directory. `docs/secrets.md` says so to owners.
 
 pub mod directory;
+pub mod left;
 pub mod password;
 pub mod seal;
 pub mod vault;

@@ -22,6 +22,8 @@ test('the line of health', () => {
 	assert.equal(line({ today: { delivered: 1 }, last: null }).text, 'Relaying. 1 mail today.');
 	assert.equal(line({ today: { delivered: 0 }, last: null, queue: { messages: 0 } }).text, 'Relaying. No mail today.');
 	assert.equal(line(null).level, 'bad');
+	// Mail leaves, but not as the page has it set.
+	assert.equal(line({ settings: { error: 'line 3', warnings: [] } }).level, 'bad');
 	assert.match(line({ state: 'no_account' }).text, /No account/);
 	assert.equal(line({ clock: { set: false, now: 5 } }).level, 'warning');
 	assert.equal(line({ last: { time: 1, to: 'x', tls: 'TLSv1.2', verified: 'no' } }).level, 'warning');

@@ -25,7 +25,7 @@ declare namespace Smtprelay {
 		health: string;
 		state: 'relaying' | 'paused' | 'no_account';
 		clock: { set: boolean; now: number };
-		settings?: { file: string; loaded: number; error: string | null; warnings: string[] };
+		settings?: { file: string; loaded: number; error: string | null; warnings: string[]; secrets_left?: string[] };
 		listeners?: Listener[];
 		accounts: Account[];
 		queue: { messages: number; held: number; bytes: number; limit: number; recovering: boolean };

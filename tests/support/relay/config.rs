@@ -55,6 +55,12 @@ impl Section {
             .option("from", ACCOUNT_FROM)
     }
 
+    /// The same section with another name.
+    pub fn named(mut self, name: &str) -> Section {
+        self.name = name.to_owned();
+        self
+    }
+
     /// Sets an option; it replaces an earlier one of the same name.
     pub fn option(mut self, name: &str, value: impl ToString) -> Section {
         self.set(name, value);

@@ -112,6 +112,14 @@ impl Relay {
         self.write_config();
     }
 
+    /// Takes a section out of the configuration file. The program does not know of it before it is told.
+    pub fn take_away(&mut self, kind: &str, name: &str) {
+        let before = self.sections.len();
+        self.sections.retain(|section| section.kind != kind || section.name != name);
+        assert!(self.sections.len() < before, "there is no {kind} {name}");
+        self.write_config();
+    }
+
     /// Runs `smtprelay ARGS --config FILE` to its end, with this as its input.
     pub async fn command_with_input(&self, args: &[&str], input: &[u8]) -> Output {
         let mut command = tokio::process::Command::from(self.program());

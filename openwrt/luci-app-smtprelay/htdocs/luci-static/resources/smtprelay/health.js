@@ -60,7 +60,10 @@ return baseclass.extend({
 		if (last && (!text.isProtected(last.tls) || last.verified == 'no'))
 			return { level: 'warning', text: lately, remedy: _('The last mail could be read on its way.') };
 
-		return { level: 'good', text: lately, remedy: status.queue.messages ? _('Now %s.').format(waiting(status.queue.messages)) : '' };
+		// What the page shows as set is not what is in use; the reason is among the notes.
+		const refused = status.settings && status.settings.error;
+
+		return { level: refused ? 'bad' : 'good', text: lately, remedy: status.queue.messages ? _('Now %s.').format(waiting(status.queue.messages)) : '' };
 	},
 
 	/**
