@@ -220,7 +220,10 @@ async fn read_queue(spool: Arc<Spool>, found: Vec<Found>, to: mpsc::Sender<Vec<(
                     let same_boot = meta.undated.as_ref().filter(|undated| undated.boot == clock::boot());
                     let uptime = same_boot.map(|undated| undated.uptime);
                     let (held, turns) = (state.held, state.turns);
-                    let item = Item { uptime, held, turns, ..Item::new(entry, now) };
+                    let mut item = Item { uptime, held, turns, ..Item::new(entry, now) };
+                    if state.doubts > 0 {
+                        item.in_its_own_time();
+                    }
                     (item.resting(&meta, &state, now), meta, state)
                 })
                 .collect(),

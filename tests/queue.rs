@@ -63,6 +63,7 @@ async fn a_message_that_waits_is_described_whether_the_gateway_runs_or_not() {
             "arrived",
             "attempts",
             "client",
+            "doubts",
             "from",
             "held",
             "id",
@@ -135,6 +136,7 @@ async fn a_message_that_waits_is_described_whether_the_gateway_runs_or_not() {
             "arrived",
             "attempts",
             "client",
+            "doubts",
             "from",
             "header",
             "held",
@@ -159,7 +161,7 @@ async fn a_message_that_waits_is_described_whether_the_gateway_runs_or_not() {
     assert_eq!(stopped.len(), 1);
     assert_eq!(
         fields(&stopped[0]),
-        ["age", "arrived", "attempts", "client", "from", "held", "id", "notice", "recipients", "size", "why"]
+        ["age", "arrived", "attempts", "client", "doubts", "from", "held", "id", "notice", "recipients", "size", "why"]
     );
     for name in ["id", "arrived", "attempts", "client", "from", "held", "notice", "recipients", "why"] {
         assert_eq!(stopped[0][name], message[name], "{name}");

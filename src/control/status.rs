@@ -123,6 +123,10 @@ fn sentence(settings: &Settings, health: &Health) -> String {
         1 => "1 message waits".to_string(),
         n => format!("{n} messages wait"),
     };
+    let waiting = match health.held {
+        0 => waiting,
+        held => format!("{waiting} ({held} held: smtprelay queue says why)"),
+    };
     match &health.paused {
         _ if settings.accounts.is_empty() => {
             format!(

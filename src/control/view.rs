@@ -45,6 +45,7 @@ pub fn message(id: &str, meta: &Meta, state: &State, size: u64, now: Option<(Sta
         "recipients": recipients,
         "attempts": state.attempts,
         "held": state.held,
+        "doubts": state.doubts,
         "notice": meta.notice,
         "why": why(meta, state, now),
     });
@@ -62,6 +63,7 @@ fn why(meta: &Meta, state: &State, now: Option<(Standing, Option<&str>)>) -> Str
     let last = state.recipients.iter().find(|r| r.progress == Progress::Waiting && !r.text.is_empty());
     let last = last.map(|r| r.text.clone());
     match now {
+        _ if state.held && state.is_doubtful() => state.doubt(),
         _ if state.held => "it is held back: release it with smtprelay queue release".into(),
         Some((Standing::InHand, _)) => "it is being sent at this moment".into(),
         Some((Standing::Reporting, _)) => "it is done; the report about it is being collected".into(),
@@ -94,6 +96,7 @@ pub fn notes(notes: &[Note]) -> Vec<Value> {
             Note::Arrived(at) => json!({ "what": "time of arrival corrected", "to": at }),
             Note::Warned(at) => json!({ "what": "sender told of the delay", "at": at }),
             Note::Told(at) => json!({ "what": "failure told", "at": at }),
+            Note::Doubt(at) => json!({ "what": "sent, but nobody knows whether it was taken", "at": at }),
             Note::Alone(at) => json!({ "what": "sent by itself", "at": at }),
         })
         .collect()

@@ -382,7 +382,7 @@ fn carry_out(spool: &crate::queue::Spool, (mut item, at): Place, change: Change)
         (Ok(()), change) => {
             item.held = change == Change::Hold;
             match change {
-                Change::Hold => Event::Held { id }.log(),
+                Change::Hold => Event::Held { id, reason: String::new() }.log(),
                 _ => Event::Released { id }.log(),
             }
             // Released: at once.

@@ -50,6 +50,10 @@ impl Dispatch {
     fn judge_provider(&mut self, generation: u32, item: &mut Item, outcome: &Outcome, now: Instant) {
         let Some(lane) = self.lanes.of(generation) else { return };
         lane.works();
+        if outcome.doubtful {
+            // Each try may be a copy: not one more than the schedule says.
+            item.in_its_own_time();
+        }
         let put_off = outcome.results.iter().any(|(_, verdict)| matches!(verdict, Verdict::Deferred(_)));
         if has_taken(outcome) {
             let wake = lane.taken();

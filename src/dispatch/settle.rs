@@ -62,6 +62,12 @@ impl Settle {
         if (!state.is_done() || !untold.is_empty()) && !outcome.results.is_empty() {
             self.note(&mut item, attempt).await;
         }
+        if outcome.doubtful {
+            let doubt = Note::Doubt(clock::now());
+            state.apply(&doubt);
+            self.note(&mut item, doubt).await;
+            item.held = state.held;
+        }
         if !untold.is_empty() && !self.tell_failures(&mut item, &about, untold, state.is_done()).await {
             if state.is_done() && self.teller.reporter().has(item.entry.id) {
                 self.teller.reporter().park(item);
@@ -72,6 +78,10 @@ impl Settle {
         if state.is_done() {
             self.remove(&item.entry).await;
             return None;
+        }
+        if outcome.doubtful && state.held {
+            self.tell_doubt(&item, &about, &state).await;
+            return Some(item);
         }
         item.route = self.routes.next(&meta, &state);
         if outcome.trouble.is_none() {
@@ -120,6 +130,17 @@ impl Settle {
                 Event::SpoolTrouble { id: item.entry.id.to_string(), reason }.log();
                 false
             }
+        }
+    }
+
+    /// Tells that a message is held, since it may have arrived several times.
+    async fn tell_doubt(&self, item: &Item, about: &About<'_>, state: &State) {
+        let id = item.entry.id.to_string();
+        let waiting = failures_of(state, |r| r.progress == Progress::Waiting);
+        Event::Held { id: id.clone(), reason: state.doubt() }.log();
+        if let Err(error) = self.teller.tell(about, Kind::Doubtful, waiting).await {
+            let reason = format!("it is held, and the notice of that can't be queued: {error}");
+            Event::SpoolTrouble { id, reason }.log();
         }
     }
 

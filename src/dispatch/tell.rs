@@ -100,7 +100,7 @@ impl Teller {
         if !self.reporter().single(&to, kind, now) {
             let items = failures.into_iter().map(|(recipient, failure)| (recipient, summary_item(about, failure)));
             self.reporter().collect(&to, kind, (about.entry, &Behalf::of(about.meta)), items, (now, clock::now()));
-            return Ok(kind == Kind::Delayed);
+            return Ok(kind != Kind::Failed);
         }
         let hostname = self.settings.relay.hostname();
         let from = self.settings.own_address(&hostname);

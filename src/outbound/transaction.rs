@@ -185,6 +185,7 @@ impl Transaction<'_> {
             self.account.host,
             command.name()
         );
+        self.outcome.doubtful |= self.outcome.text_ended;
         self.rest(&Verdict::Deferred(reason));
         Stop::Dead
     }
@@ -219,6 +220,7 @@ impl Transaction<'_> {
     /// waits by itself, ever longer. Otherwise it is the account's trouble, unless the connection was used before: such
     /// a one may be closed at any time.
     pub(super) fn lost(&mut self, error: &Error, what: &str, limit: Duration) -> Stop {
+        self.outcome.doubtful |= self.outcome.text_ended;
         let trouble = broken(error, &self.connection.client.stream, &self.account.host, what, limit);
         if self.outcome.text_sent || self.connection.messages > 0 {
             self.rest(&Verdict::Deferred(trouble.reason));

@@ -85,8 +85,10 @@ pub struct Outcome {
     pub goes_on: bool,
     /// Whether text of the message has left: a connection that breaks then may break because of it.
     pub text_sent: bool,
-    /// Whether its end has left: then it may have arrived although nobody said so.
+    /// Whether its end has left.
     pub text_ended: bool,
+    /// Whether its end has left and nobody knows what the server made of it: it may have arrived.
+    pub doubtful: bool,
     /// The stored message itself is of no use; the reason.
     pub damaged: Option<Reason>,
 }

@@ -80,6 +80,11 @@ impl Item {
         self.probes < PROBE_LIMIT
     }
 
+    /// From now on it is tried in its own time only.
+    pub fn in_its_own_time(&mut self) {
+        self.probes = PROBE_LIMIT;
+    }
+
     /// How old the message is: by the time since the start of the system where that is known, which is never wrong,
     /// otherwise by the wall clock. `None` while that can't be trusted.
     pub fn age(&self) -> Option<Duration> {

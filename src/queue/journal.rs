@@ -45,6 +45,8 @@ pub enum Note {
     Warned(i64),
     /// Somebody has been told of all failures up to here.
     Told(i64),
+    /// Its whole text was sent, and nobody knows whether it was taken.
+    Doubt(i64),
     /// It is sent by itself, and goes into no digest: the owner asked for it, or it is too large.
     Alone(i64),
 }
@@ -58,6 +60,7 @@ impl Note {
             Self::Arrived(at) => json!({ "arrived": at }),
             Self::Warned(at) => json!({ "warned": at }),
             Self::Told(at) => json!({ "told": at }),
+            Self::Doubt(at) => json!({ "doubt": at }),
             Self::Alone(at) => json!({ "alone": at }),
         }
         .to_string();
@@ -79,6 +82,7 @@ impl Note {
             "arrived" => first.as_i64().map(Self::Arrived),
             "warned" => first.as_i64().map(Self::Warned),
             "told" => first.as_i64().map(Self::Told),
+            "doubt" => first.as_i64().map(Self::Doubt),
             "alone" => first.as_i64().map(Self::Alone),
             _ => None,
         }
@@ -152,6 +156,7 @@ mod tests {
             any::<i64>().prop_map(Note::Arrived),
             any::<i64>().prop_map(Note::Warned),
             any::<i64>().prop_map(Note::Told),
+            any::<i64>().prop_map(Note::Doubt),
             any::<i64>().prop_map(Note::Alone),
         ]
     }

@@ -3,6 +3,10 @@
 use super::journal::{Note, Progress};
 use crate::message::Envelope;
 
+/// How often a message is offered with nobody knowing afterwards whether it was taken: each time may be a copy. Then it
+/// is held, and somebody has to look.
+pub const DOUBT_LIMIT: u32 = 3;
+
 /// One recipient with the last thing that was said about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecipientState {
@@ -25,8 +29,10 @@ pub struct State {
     pub attempts: u32,
     /// How many of them were made in the message's own time: these decide how long it waits next.
     pub turns: u32,
-    /// Whether the owner holds it back.
+    /// Whether the owner holds it back, or the gateway, after too many doubts.
     pub held: bool,
+    /// How often its whole text was sent without anybody knowing what became of it.
+    pub doubts: u32,
     /// When it really arrived, if that was found out later; seconds since 1970.
     pub arrived: Option<i64>,
     /// Whether a delay notice went out.
@@ -45,7 +51,8 @@ impl State {
             told: false,
         };
         let recipients = envelope.to.iter().map(waiting).collect();
-        Self { recipients, attempts: 0, turns: 0, held: false, arrived: None, warned: false, alone: false }
+        let (attempts, turns, doubts) = (0, 0, 0);
+        Self { recipients, attempts, turns, held: false, doubts, arrived: None, warned: false, alone: false }
     }
 
     /// Takes over what a note says. Nothing leads back from delivered or failed, so a note may come twice.
@@ -63,7 +70,18 @@ impl State {
                     }
                 }
             }
-            Note::Held(held) => self.held = *held,
+            Note::Held(held) => {
+                self.held = *held;
+                if !held {
+                    // Whoever releases it has it offered once more, not three times.
+                    self.doubts = self.doubts.min(DOUBT_LIMIT - 1);
+                }
+            }
+            Note::Doubt(_) => {
+                self.doubts = self.doubts.saturating_add(1);
+                // In one note, so that no crash comes between.
+                self.held |= self.is_doubtful();
+            }
             Note::Arrived(at) => self.arrived = Some(*at),
             Note::Warned(_) => self.warned = true,
             Note::Alone(_) => self.alone = true,
@@ -77,6 +95,22 @@ impl State {
     /// Replays a journal, passing over what is torn.
     pub fn replay(&mut self, journal: &[u8]) {
         Note::read(journal).for_each(|note| self.apply(&note));
+    }
+
+    /// Whether it is not offered any more, since it may have arrived several times already.
+    pub fn is_doubtful(&self) -> bool {
+        self.doubts >= DOUBT_LIMIT
+    }
+
+    /// Why a doubtful message is held, and what to do: for people.
+    pub fn doubt(&self) -> String {
+        let waiting = |r: &&RecipientState| r.progress == Progress::Waiting && !r.text.is_empty();
+        let last =
+            self.recipients.iter().find(waiting).map(|r| format!("; the last time: {}", r.text)).unwrap_or_default();
+        format!(
+            "it is held: it was sent {} times, and the provider never said in a readable way whether it took it, so it may have arrived; ask the recipient, then release it (smtprelay queue release) to send it once more, or delete it{last}",
+            self.doubts
+        )
     }
 
     /// Whether nobody is left to be tried.
@@ -146,6 +180,22 @@ mod tests {
         state.apply(&attempt(1, Progress::Failed));
         assert_eq!(state.untold().map(|(index, _)| index).collect::<Vec<_>>(), [1]);
         assert!(state.is_done());
+    }
+
+    #[test]
+    fn doubts_hold_a_message_until_somebody_releases_it_for_one_more_try() {
+        let mut state = state();
+        for doubts in 1..=DOUBT_LIMIT {
+            assert!(!state.held);
+            state.apply(&Note::Doubt(1));
+            assert_eq!((state.doubts, state.held), (doubts, doubts == DOUBT_LIMIT));
+        }
+        state.apply(&Note::Held(false));
+        assert!(!state.held && !state.is_doubtful());
+        state.apply(&Note::Doubt(2));
+        assert!(state.held && state.is_doubtful());
+        // It is no attempt of its own.
+        assert_eq!(state.attempts, 0);
     }
 
     #[test]

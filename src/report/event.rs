@@ -138,8 +138,8 @@ pub enum Event {
     Woken { reason: Reason },
     /// The clock was set; what it says now, seconds since 1970.
     ClockSet { now: i64 },
-    /// The owner holds a message back.
-    Held { id: String },
+    /// The owner holds a message back; or the gateway does, for a reason.
+    Held { id: String, reason: Reason },
     /// The owner released a message.
     Released { id: String },
     /// The owner removed a message.
@@ -213,6 +213,7 @@ impl Event {
             | Self::Rejected { .. }
             | Self::Aborted { .. }
             | Self::Deferred { .. }
+            | Self::Held { .. }
             | Self::Paused { .. }
             | Self::Tested { failed: Some(_), .. }
             | Self::QueueFull { .. }
@@ -301,7 +302,7 @@ impl Event {
             Self::QueueHasRoom => Line::new("queue_has_room"),
             Self::Woken { reason } => Line::new("woken").add("reason", reason),
             Self::ClockSet { now } => Line::new("clock_set").add("now", now),
-            Self::Held { id } => Line::new("held").add("id", id),
+            Self::Held { id, reason } => Line::new("held").add("id", id).optional("text", reason),
             Self::Released { id } => Line::new("released").add("id", id),
             Self::Deleted { id } => Line::new("deleted").add("id", id),
             Self::Reloaded => Line::new("reloaded"),

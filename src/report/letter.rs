@@ -22,6 +22,8 @@ pub enum Kind {
     Failed,
     /// It waits longer than usual, and is still tried.
     Delayed,
+    /// It is held: nobody knows whether it has arrived.
+    Doubtful,
 }
 
 /// The head of a mail.

@@ -64,6 +64,7 @@ impl Notice<'_> {
         let subject = match self.kind {
             Kind::Failed => format!("Not delivered: mail from {}", who(self.client)),
             Kind::Delayed => format!("Still trying: mail from {}", who(self.client)),
+            Kind::Doubtful => format!("Perhaps not delivered: mail from {}", who(self.client)),
         };
         let head = Head {
             hostname: self.hostname,
@@ -98,6 +99,7 @@ impl Notice<'_> {
         let came = match self.kind {
             Kind::Failed => "could not be delivered to:",
             Kind::Delayed => "has not been delivered yet to:",
+            Kind::Doubtful => "may or may not have been delivered, perhaps more than once, to:",
         };
         let gateway = one_line(self.hostname, 255);
         fill(
@@ -116,6 +118,10 @@ impl Notice<'_> {
         out.push('\n');
         let outlook = match (self.kind, self.retry_until.and_then(when)) {
             (Kind::Failed, _) => "They will not get it: the gateway has given up.".into(),
+            (Kind::Doubtful, _) => format!(
+                "It is not tried any more, and waits in the queue of the gateway. Ask the recipient whether it has arrived. If so, delete it there: smtprelay queue delete {id}. If not, send it once more: smtprelay queue release {id}. If this happens again, tell the provider what its server answers.",
+                id = self.id
+            ),
             (Kind::Delayed, Some(date)) => format!(
                 "It is still being tried, until {date}. Nothing has to be done for that, and the message need not be sent again; should it fail in the end, you hear of it."
             ),
@@ -255,7 +261,7 @@ fn status(reason: &str, kind: Kind) -> String {
         None => words.find(|word| is_status(word)),
     };
     let class = reply.or(code).and_then(|text| text.get(..1)).unwrap_or("5");
-    let class = if kind == Kind::Delayed { "4" } else { class };
+    let class = if kind != Kind::Failed { "4" } else { class };
     format!("{class}.{}", code.and_then(|code| code.get(2..)).unwrap_or("0.0"))
 }
 

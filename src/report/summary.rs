@@ -57,6 +57,7 @@ impl Summary<'_> {
         let mails = counted(self.total, "mail");
         let subject = match (self.kind, self.total) {
             (Kind::Failed, _) => format!("{mails} not delivered"),
+            (Kind::Doubtful, _) => format!("{mails} perhaps not delivered"),
             (Kind::Delayed, 1) => "1 mail is still waiting".into(),
             (Kind::Delayed, _) => format!("{mails} are still waiting"),
         };
@@ -82,6 +83,9 @@ impl Summary<'_> {
             "",
             &match self.kind {
                 Kind::Failed => format!("The mail gateway {gateway} had to give up {mails}{between}."),
+                Kind::Doubtful => format!(
+                    "The mail gateway {gateway} sent {mails} several times{between} without hearing whether they were taken. They are held there and not tried any more: ask the recipients, then release or delete them in the queue of the gateway."
+                ),
                 Kind::Delayed => format!(
                     "On the mail gateway {gateway} {mails} came to wait longer than usual{between}. They are still being tried and need not be sent again."
                 ),
@@ -90,7 +94,11 @@ impl Summary<'_> {
         let listed = self.list(&mut out);
         let rest = self.left_out.saturating_add((self.items.len().saturating_sub(listed)) as u64);
         if rest > 0 {
-            let event = if self.kind == Kind::Failed { "failed" } else { "deferred" };
+            let event = match self.kind {
+                Kind::Failed => "failed",
+                Kind::Delayed => "deferred",
+                Kind::Doubtful => "held",
+            };
             let _ = writeln!(out, "\n{} more not listed here: see event={event} in the log.", counted(rest, "mail"));
         }
         out.push_str("\nThe names are those in the gateway's log.\n");

@@ -46,6 +46,7 @@ declare namespace Smtprelay {
 		recipients?: Recipient[];
 		attempts?: number;
 		held?: boolean;
+		doubts?: number;
 		notice?: boolean;
 		why?: string;
 		standing?: 'due' | 'later' | 'held' | 'sending' | 'reporting';

@@ -128,7 +128,7 @@ return view.extend({
 			return [ text.plain(message.error, 400) ];
 
 		/** @type {(Node | string)[]} */
-		const lines = [ E('div', [ message.held ? _('It is held back until it is released.') : text.plain(message.why, 400) ]) ];
+		const lines = [ E('div', [ message.held && !message.doubts ? _('It is held back until it is released.') : text.plain(message.why, 400) ]) ];
 
 		if (message.standing == 'sending')
 			lines.push(E('div', [ _('It is being sent at this moment.') ]));
