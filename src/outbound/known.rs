@@ -33,7 +33,7 @@ pub enum Means {
 pub struct Known {
     /// Codes that it comes with; empty: any.
     pub codes: &'static [u16],
-    /// Enhanced status (RFC 3463); `None`: any or none.
+    /// Enhanced status (RFC 3463), with class 0 for any class, as the registry of IANA has it; `None`: any or none.
     pub status: Option<[u16; 3]>,
     /// What must occur in the text, in lower case; empty: anything.
     pub words: &'static [&'static str],
@@ -45,12 +45,25 @@ pub struct Known {
 
 /// The first row that fits.
 pub fn find(reply: &Reply) -> Option<&'static Known> {
-    let text = reply.line().to_ascii_lowercase();
+    // Addresses are somebody's names: `daily-limit@example.com` says nothing of limits.
+    let words = reply.line().split(' ').filter(|word| !word.contains('@'));
+    let text = words.collect::<Vec<_>>().join(" ").to_ascii_lowercase();
     KNOWN.iter().find(|row| {
         (row.codes.is_empty() || row.codes.contains(&reply.code))
-            && row.status.is_none_or(|status| reply.status == Some(status))
+            && row.fits_status(reply.status)
             && row.words.iter().all(|word| text.contains(word))
     })
+}
+
+impl Known {
+    fn fits_status(&self, said: Option<[u16; 3]>) -> bool {
+        match (self.status, said) {
+            (Some([0, subject, detail]), Some([_, b, c])) => (subject, detail) == (b, c),
+            (Some(status), said) => said == Some(status),
+            // A code alone is the least exact: it counts where the status says nothing (RFC 3463 section 3.1, X.0.0).
+            (None, said) => !self.words.is_empty() || matches!(said, None | Some([_, 0, 0])),
+        }
+    }
 }
 
 /// A sentence about one recipient (see [`judge`](super::verdict::judge)): what happened, and what to do about it.
@@ -77,6 +90,11 @@ const fn by(codes: Codes, status: Option<[u16; 3]>, words: Words, means: Means, 
 
 const fn at(codes: Codes, a: u16, b: u16, c: u16, words: Words, means: Means, remedy: &'static str) -> Known {
     by(codes, Some([a, b, c]), words, means, remedy)
+}
+
+/// By a status of the registry that IANA keeps (RFC 5248), whatever its class and the code.
+const fn any(b: u16, c: u16, words: Words, means: Means, remedy: &'static str) -> Known {
+    by(&[], Some([0, b, c]), words, means, remedy)
 }
 
 const fn text(codes: Codes, words: Words, means: Means, remedy: &'static str) -> Known {
@@ -115,6 +133,13 @@ const TOO_LARGE: &str = "the message is too large for the provider; make picture
 const TOO_MANY_RECIPIENTS: &str = "the provider takes fewer recipients at once, the rest comes in the next transaction";
 const BLOCK_LIST: &str =
     "the public address of this uplink is on a block list: take another address, or ask the list named to remove it";
+
+const NO_SUCH_DOMAIN: &str = "the domain of the recipient does not exist, check the address in the device";
+const SIZE_OR_ROOM: &str = "the message is too large for the provider, or for the room in the mailbox of the recipient; make pictures or files in the device smaller";
+const NO_ROUTE: &str = "the server of the recipient can't be reached; check the address in the device";
+const LOOP: &str = "the mail of the recipient goes in circles: somebody has to end the forwarding";
+const SWITCHED_OFF: &str = "the mailbox of the recipient is switched off or takes no mail";
+const NOT_PROVEN: &str = "the domain of the sender or this uplink could not be verified (SPF, DKIM, reverse DNS): set option from to an address of the mailbox, and from_policy 'account'";
 
 const P: &[u16] = &[550, 552, 553, 554];
 
@@ -168,13 +193,32 @@ pub static KNOWN: &[Known] = &[
     text(&[535], &["authentication failed"], Means::Login, NAME_AND_PASSWORD),
     text(&[451], &["maximum credits exceeded"], Means::Quota, DAY),
     at(&[530], 5, 7, 57, &[], Means::Login, NO_LOGIN),
+    // Both say that TLS is missing, with 4xx as well as with 5xx: it does not pass by itself. 454 is the answer to STARTTLS
+    // when there is a trouble with it (RFC 3207 section 4).
+    any(7, 10, &[], Means::Setup, STARTTLS),
+    any(7, 11, &[], Means::Setup, STARTTLS),
     text(&[530, 538], &["starttls"], Means::Setup, STARTTLS),
+    text(&[], &["starttls", "required"], Means::Setup, STARTTLS),
+    text(&[], &["starttls", "first"], Means::Setup, STARTTLS),
+    text(&[], &["must issue", "starttls"], Means::Setup, STARTTLS),
+    text(&[], &["requires", "starttls"], Means::Setup, STARTTLS),
+    text(&[], &["tls required"], Means::Setup, STARTTLS),
+    text(&[], &["encryption required"], Means::Setup, STARTTLS),
     text(&[538], &[], Means::Setup, STARTTLS),
     text(&[530], &["without ssl/tls"], Means::Setup, STARTTLS),
     text(&[530], &["from/sender name"], Means::Sender, CONFIRM),
-    text(&[530], &["authentication required"], Means::Login, NO_LOGIN),
-    text(P, &["authentication is required"], Means::Login, NO_LOGIN),
-    text(P, &["auth required"], Means::Login, NO_LOGIN),
+    text(&[], &["authentication required"], Means::Login, NO_LOGIN),
+    text(&[], &["authentication is required"], Means::Login, NO_LOGIN),
+    text(&[], &["requires authentication"], Means::Login, NO_LOGIN),
+    text(&[], &["auth required"], Means::Login, NO_LOGIN),
+    text(&[], &["auth first"], Means::Login, NO_LOGIN),
+    text(&[], &["auth command first"], Means::Login, NO_LOGIN),
+    text(&[], &["authenticate first"], Means::Login, NO_LOGIN),
+    text(&[], &["authentication first"], Means::Login, NO_LOGIN),
+    text(&[], &["log in first"], Means::Login, NO_LOGIN),
+    text(&[], &["login first"], Means::Login, NO_LOGIN),
+    text(&[], &["must authenticate"], Means::Login, NO_LOGIN),
+    text(&[], &["not authenticated"], Means::Login, NO_LOGIN),
     text(P, &["unauthenticated senders"], Means::Login, NO_LOGIN),
     text(P, &["sender address rejected: not logged in"], Means::Login, NO_LOGIN),
     // Our own name in EHLO.
@@ -196,15 +240,20 @@ pub static KNOWN: &[Known] = &[
     text(&[432], &["recipient thread limit"], Means::Waits, SENT_TOO_MUCH),
     at(&[452], 4, 5, 3, &["daily"], Means::Quota, DAY),
     text(&[452], &["too many recipients received"], Means::Throttled, SLOWER),
-    at(&[452], 4, 5, 3, &[], Means::Waits, TOO_MANY_RECIPIENTS),
+    // Class 5 of it is as little final: it is about this transaction.
+    any(5, 3, &[], Means::Waits, TOO_MANY_RECIPIENTS),
     // RFC 5321 section 4.5.3.1.10: 552 for this is an old mistake.
     text(&[452, 550, 552, 554], &["too many recipients"], Means::Waits, TOO_MANY_RECIPIENTS),
-    at(&[452], 4, 2, 2, &[], Means::Recipient, MAILBOX_FULL),
-    at(P, 5, 2, 2, &[], Means::Recipient, MAILBOX_FULL),
+    any(2, 2, &[], Means::Recipient, MAILBOX_FULL),
     at(&[552], 5, 7, 0, &[], Means::Recipient, "the provider forbids this kind of attachment"),
-    at(&[452], 4, 3, 4, &[], Means::Recipient, TOO_LARGE),
-    at(&[], 5, 3, 4, &[], Means::Recipient, TOO_LARGE),
-    at(&[], 5, 2, 3, &[], Means::Recipient, TOO_LARGE),
+    any(3, 4, &[], Means::Recipient, TOO_LARGE),
+    any(2, 3, &[], Means::Recipient, TOO_LARGE),
+    // Who the recipient is: more exact than any word in the text.
+    any(1, 1, &[], Means::Recipient, NO_SUCH_ADDRESS),
+    any(1, 2, &[], Means::Recipient, NO_SUCH_DOMAIN),
+    any(1, 3, &[], Means::Recipient, NO_SUCH_ADDRESS),
+    any(1, 6, &[], Means::Recipient, NO_SUCH_ADDRESS),
+    any(1, 10, &[], Means::Recipient, NO_SUCH_ADDRESS),
     // Limits of the account.
     at(&[550], 5, 4, 5, &[], Means::Quota, DAY),
     at(&[450], 4, 2, 1, &["relay limit"], Means::Quota, SOME_HOURS),
@@ -267,8 +316,9 @@ pub static KNOWN: &[Known] = &[
     text(&[450, 550, 554], &["cannot find your hostname"], Means::Setup, FOR_INCOMING),
     text(P, &["bad dns ptr"], Means::Setup, FOR_INCOMING),
     // Out of order. RFC 3463 section 3.4: mail system full, system not accepting messages.
-    at(&[], 5, 3, 1, &[], Means::Outage, LATER),
-    at(&[], 5, 3, 2, &[], Means::Outage, LATER),
+    any(3, 1, &[], Means::Outage, LATER),
+    any(3, 2, &[], Means::Outage, LATER),
+    any(3, 5, &[], Means::Outage, LATER),
     // Senders.
     at(P, 5, 2, 252, &[], Means::Sender, OWN_ADDRESS),
     at(P, 5, 7, 60, &[], Means::Sender, OWN_ADDRESS),
@@ -294,17 +344,6 @@ pub static KNOWN: &[Known] = &[
     text(P, &["relay not permitted"], Means::Login, NO_LOGIN),
     text(P, &["relaying", "not allowed"], Means::Login, NO_LOGIN),
     // The recipient and the text.
-    at(&[], 5, 1, 1, &[], Means::Recipient, NO_SUCH_ADDRESS),
-    at(&[], 5, 1, 10, &[], Means::Recipient, NO_SUCH_ADDRESS),
-    at(
-        &[],
-        5,
-        1,
-        2,
-        &[],
-        Means::Recipient,
-        "the domain of the recipient does not exist, check the address in the device",
-    ),
     at(&[550], 5, 4, 1, &[], Means::Recipient, NO_SUCH_ADDRESS),
     text(P, &["unknown user"], Means::Recipient, NO_SUCH_ADDRESS),
     text(P, &["user unknown"], Means::Recipient, NO_SUCH_ADDRESS),
@@ -326,7 +365,30 @@ pub static KNOWN: &[Known] = &[
     text(&[550], &["due to local policy"], Means::Recipient, POLICY),
     text(&[550], &["content rejected"], Means::Recipient, SPAM),
     text(&[550, 552, 554], &["spam"], Means::Recipient, SPAM),
-    text(&[552], &[], Means::Recipient, TOO_LARGE),
+    text(&[552], &["size"], Means::Recipient, TOO_LARGE),
+    text(&[552], &["too large"], Means::Recipient, TOO_LARGE),
+    text(&[552], &["too big"], Means::Recipient, TOO_LARGE),
+    // What the registry says of a status, where the text said nothing that is known.
+    any(7, 8, &[], Means::Login, NAME_AND_PASSWORD),
+    any(7, 9, &[], Means::Login, APP_PASSWORD),
+    any(7, 12, &[], Means::Login, NAME_AND_PASSWORD),
+    any(7, 13, &[], Means::Login, NOT_RELEASED),
+    any(7, 28, &[], Means::Throttled, SLOWER),
+    // Of class 4 they say that the domain could not be looked up now.
+    at(&[], 5, 1, 7, &[], Means::Sender, OWN_ADDRESS),
+    at(&[], 5, 1, 8, &[], Means::Sender, OWN_ADDRESS),
+    any(7, 20, &[], Means::Sender, NOT_PROVEN),
+    any(7, 23, &[], Means::Sender, NOT_PROVEN),
+    any(7, 24, &[], Means::Sender, NOT_PROVEN),
+    any(7, 25, &[], Means::Sender, NOT_PROVEN),
+    any(7, 26, &[], Means::Sender, NOT_PROVEN),
+    any(7, 27, &[], Means::Sender, OWN_ADDRESS),
+    any(2, 1, &[], Means::Recipient, SWITCHED_OFF),
+    any(4, 1, &[], Means::Recipient, NO_ROUTE),
+    any(4, 4, &[], Means::Recipient, NO_ROUTE),
+    any(4, 6, &[], Means::Recipient, LOOP),
+    // RFC 5321 section 4.2.2: "exceeded storage allocation".
+    text(&[552], &[], Means::Recipient, SIZE_OR_ROOM),
 ];
 
 #[cfg(test)]

@@ -138,7 +138,7 @@ fn judge_known(reply: &Reply, host: &str, stage: Stage, row: &Known) -> Judged {
         Means::Waits if !stage.is_before_message() => return deferred(reply, host, row.remedy),
         // Before a message nothing is said of a recipient: then the code counts.
         Means::Recipient | Means::Waits if stage.is_before_message() => return judge_code(reply, host, stage),
-        Means::Recipient | Means::Sender | Means::Waits if reply.code < 500 => {
+        Means::Recipient | Means::Sender | Means::Waits if is_temporary(reply) => {
             return deferred(reply, host, row.remedy);
         }
         Means::Recipient | Means::Sender | Means::Waits => return failed(reply, host, row.remedy),
@@ -152,6 +152,13 @@ fn judge_known(reply: &Reply, host: &str, stage: Stage, row: &Known) -> Judged {
     account(kind, host, what, reply, row.remedy)
 }
 
+/// Whether a message or recipient that this is about waits. Code and status have each a class (RFC 5321 section 4.2.1, RFC
+/// 3463 section 2). Where they differ, the one that says temporary counts: one try too many does less harm than a mail that
+/// comes back though it could have arrived.
+fn is_temporary(reply: &Reply) -> bool {
+    reply.code < 500 || matches!(reply.status, Some([4, ..]))
+}
+
 /// What happened at AUTH, in words.
 pub(super) const REFUSED_LOGIN: &str = "refused the login";
 
@@ -162,20 +169,31 @@ pub(super) const REFUSED_LOGIN: &str = "refused the login";
 fn judge_code(reply: &Reply, host: &str, stage: Stage) -> Judged {
     const LOGIN: &str = "check username and password of the account";
     const PASSES: &str = "that passes";
+    const STAYS: &str = "if that stays, check the settings of the account, and ask the provider what it means";
     const TURNED_AWAY: &str =
         "if that stays, check host and port, and ask the provider what it has against this uplink";
     const SENDER: &str = "set option from to an address of the mailbox, and from_policy 'account'";
     let system = |status: Option<[u16; 3]>| matches!(status, Some([_, 3, detail]) if detail != 4);
-    match reply.code {
+    // What the status calls permanent is not said to pass.
+    let passes = if matches!(reply.status, Some([5, ..])) { STAYS } else { PASSES };
+    let code = match reply.code {
+        // A refused login stays one: to ask often what is refused locks accounts.
+        code @ (500..530 | 536..600) if is_temporary(reply) && stage != Stage::Login => code - 100,
+        code => code,
+    };
+    match code {
+        400..=499 if stage == Stage::Login && matches!(reply.status, Some([5, 7, _])) => {
+            account(TroubleKind::Login, host, REFUSED_LOGIN, reply, LOGIN)
+        }
         500..=599 if stage == Stage::Login => account(TroubleKind::Login, host, REFUSED_LOGIN, reply, LOGIN),
         530 | 534 | 535 | 538 => account(TroubleKind::Login, host, "", reply, LOGIN),
-        421 => account(TroubleKind::Busy, host, "", reply, PASSES),
+        421 => account(TroubleKind::Busy, host, "", reply, passes),
         400..=499 if stage.is_before_message() || system(reply.status) => {
-            account(TroubleKind::Busy, host, "", reply, PASSES)
+            account(TroubleKind::Busy, host, "", reply, passes)
         }
         // X.1.Y is about addresses: another sender may be welcome.
         400..=499 if stage.is_mail() && !matches!(reply.status, Some([_, 1, _] | [_, 3, 4])) => {
-            account(TroubleKind::Busy, host, "", reply, PASSES)
+            account(TroubleKind::Busy, host, "", reply, passes)
         }
         _ if stage.is_before_message() => {
             account(TroubleKind::Busy, host, "turns this gateway away", reply, TURNED_AWAY)
@@ -274,6 +292,18 @@ mod tests {
             ("552 too big", "Busy Login F F F F"),
             ("550 5.2.122 too much", "Busy Login W W W W"),
             ("554 5.3.2 not now", "Busy Busy Busy Busy Busy Busy"),
+            // Code and status of two classes: the message waits.
+            ("550 4.7.1 later", "Busy Login Busy Busy W W"),
+            ("550 4.3.0 no disk", "Busy Login Busy Busy Busy Busy"),
+            ("451 5.7.1 no", "Busy Login Busy Busy W W"),
+            ("451 5.1.1 gone", "Busy Busy W W W W"),
+            ("550 4.1.1 gone", "Busy Login W W W W"),
+            ("552 5.5.3 too many", "Busy Login W W W W"),
+            ("452 5.5.3 too many", "Busy Busy W W W W"),
+            ("552 4.2.2 full", "Busy Login W W W W"),
+            ("451 5.7.3 STARTTLS is required to send mail", "Setup Setup Setup Setup Setup Setup"),
+            ("503 5.5.1 AUTH first", "Login Login Login Login Login Login"),
+            ("552 5.2.0 bare CR", "Busy Login F F F F"),
             ("999 odd", "Busy Busy W W W W"),
         ] {
             let stages = [OPENING, MAIL, LATER].concat();
@@ -294,6 +324,10 @@ mod tests {
             said("550 5.4.5 Daily user sending limit exceeded", Stage::Sender),
             "mx does not send more for this account now: 550 5.4.5 Daily user sending limit exceeded; the provider frees it within 24 hours; send less or take a larger plan; mail waits"
         );
+        // What does not pass by itself is not said to pass.
+        assert!(said("451 4.7.1 no", Stage::Sender).ends_with("; that passes; mail waits"));
+        assert!(!said("451 5.7.1 no", Stage::Sender).contains("passes"));
+        assert!(!said("552 5.2.0 bare CR", LATER[1]).contains("large"));
         assert_eq!(
             said("550 5.1.1 gone", LATER[0]),
             "mx refused it: 550 5.1.1 gone; the recipient does not exist there, check the address in the device"
@@ -311,7 +345,7 @@ mod tests {
                 continue;
             }
             for code in row.codes.iter().copied().chain(row.codes.is_empty().then_some(550)) {
-                let status = row.status.map(|[a, b, c]| format!("{a}.{b}.{c} ")).unwrap_or_default();
+                let status = row.status.map(|[a, b, c]| format!("{}.{b}.{c} ", a.max(4))).unwrap_or_default();
                 let line = format!("{code} {status}{}", row.words.join(" "));
                 for stage in [OPENING, MAIL, LATER].concat() {
                     assert_ne!(short(&line, stage), "F", "{line} at {stage:?}");

@@ -73,7 +73,8 @@ fn for_people() -> String {
     let mut rows: Vec<(Means, &str, Vec<String>)> = Vec::new();
     for known in KNOWN {
         let codes = known.codes.iter().map(u16::to_string).collect::<Vec<_>>().join("/");
-        let status = known.status.map(|[a, b, c]| format!("{a}.{b}.{c}")).unwrap_or_default();
+        let class = |class: u16| if class == 0 { "X".into() } else { class.to_string() };
+        let status = known.status.map(|[a, b, c]| format!("{}.{b}.{c}", class(a))).unwrap_or_default();
         let words: Vec<String> = known.words.iter().map(|word| format!("“{word}”")).collect();
         let reply = [codes, status, words.join(" ")].join(" ");
         let reply = reply.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -110,10 +111,53 @@ fn every_row_can_be_met_and_says_what_to_do() {
         assert!(!row.remedy.is_empty() && !row.remedy.ends_with('.'), "{row:?}");
         assert!(row.words.iter().all(|word| *word == word.to_ascii_lowercase()), "{row:?}");
         assert!(row.codes.iter().all(|code| (400..600).contains(code)), "{row:?}");
-        let code = row.codes.first().copied().or(row.status.map(|[class, ..]| class * 100 + 50)).unwrap_or(550);
-        let status = row.status.map(|[a, b, c]| format!("{a}.{b}.{c} ")).unwrap_or_default();
-        let line = format!("{code} {status}{}", row.words.join(" and "));
-        let first = find(&Reply::from_line(&line)).unwrap_or_else(|| panic!("{line}"));
-        assert!(std::ptr::eq(first, row), "{row:?} is hidden by {first:?}");
+        let classes = match row.status {
+            Some([0, ..]) => vec![4, 5],
+            Some([class, ..]) => vec![class],
+            None => vec![5],
+        };
+        for class in classes {
+            let code = row.codes.first().copied().unwrap_or(class * 100 + 50);
+            let status = row.status.map(|[_, b, c]| format!("{class}.{b}.{c} ")).unwrap_or_default();
+            let line = format!("{code} {status}{}", row.words.join(" and "));
+            let first = find(&Reply::from_line(&line)).unwrap_or_else(|| panic!("{line}"));
+            // Of a general status a class may have a row of its own.
+            let own = |known: &Known| row.status.is_some_and(|[class, ..]| class == 0) && known.status.is_some();
+            assert!(std::ptr::eq(first, row) || own(first), "{row:?} is hidden by {first:?}");
+        }
+    }
+}
+
+/// What is told apart by its status, its text and its code, in this order.
+#[test]
+fn the_status_counts_before_the_text_and_that_before_the_code() {
+    use Means::*;
+    for (line, means) in [
+        ("552 5.5.3 Too many recipients", Some(Waits)),
+        ("552 5.5.3 Error", Some(Waits)),
+        ("550 5.5.3 Error", Some(Waits)),
+        ("452 4.5.3 Error", Some(Waits)),
+        ("552 5.2.0 Message contains bare CR and is violating 822.bis section 2.3", None),
+        ("552 5.7.0 Our system detected an illegal attachment", Some(Recipient)),
+        ("552 5.6.0 Headers too large", Some(Recipient)),
+        ("552 5.0.0 no", Some(Recipient)),
+        ("552 no", Some(Recipient)),
+        ("451 5.7.3 STARTTLS is required to send mail", Some(Setup)),
+        ("554 5.7.10 Encryption needed", Some(Setup)),
+        ("454 4.7.0 STARTTLS not available due to temporary reason", None),
+        ("503 5.5.1 AUTH first", Some(Login)),
+        ("503 This mail server requires authentication when attempting to send", Some(Login)),
+        ("451 5.7.8 no", Some(Login)),
+        ("503 5.5.1 Bad sequence of commands", None),
+        // The address is not a text.
+        ("550 5.7.1 <daily-limit@example.com>: no", None),
+        ("550 5.1.1 <spam@example.com> daily limit of unknown user", Some(Recipient)),
+        ("450 4.1.2 <x@y.z>: Domain not found, too many messages", Some(Recipient)),
+        ("554 5.4.6 Too many hops", Some(Recipient)),
+    ] {
+        assert_eq!(find(&Reply::from_line(line)).map(|row| row.means), means, "{line}");
+    }
+    for (line, many) in [("552 5.5.3 x", true), ("452 4.5.3 x", true), ("552 5.2.0 bare CR", false), ("552 x", false)] {
+        assert_eq!(is_too_many(&Reply::from_line(line)), many, "{line}");
     }
 }
