@@ -5,6 +5,7 @@
 pub mod charset;
 pub mod fold;
 pub mod parameters;
+pub mod short;
 pub mod structured;
 pub mod words;
 
@@ -92,6 +93,34 @@ pub fn downgrade_header(header: &[u8]) -> Result<Vec<u8>, NonAsciiAddress> {
         out.extend_from_slice(b"\r\n");
     }
     Ok(out)
+}
+
+/// The header of a part as it can travel: lines of at most 998 bytes, and 7 bits when `seven_bit`. An address beyond ASCII,
+/// which 7 bits can't say, stays readable in a field of another name; no mail is sent by the header of a part.
+pub fn part_header(header: &[u8], seven_bit: bool) -> Vec<u8> {
+    let mut out = Vec::with_capacity(header.len());
+    for field in header::fields(header) {
+        let eight_bit = seven_bit && !field.raw.is_ascii();
+        let long = fold::longest_line(field.name.len() + 1, field.value) > short::LINE_LIMIT;
+        if field.name.is_empty() || !eight_bit && !long {
+            out.extend_from_slice(field.raw);
+            continue;
+        }
+        let value = match eight_bit {
+            true => field_value(field.name, field.value, usize::MAX).unwrap_or_else(|_| {
+                out.extend_from_slice(b"X-Original-");
+                unstructured(field.name.len() + 12, field.value, usize::MAX)
+            }),
+            false => short::short(field.name, field.value),
+        };
+        let still_long = fold::longest_line(field.name.len() + 1, &value) > short::LINE_LIMIT;
+        let value = if still_long { short::short(field.name, &value) } else { value };
+        out.extend_from_slice(field.name);
+        out.push(b':');
+        out.extend_from_slice(&value);
+        out.extend_from_slice(b"\r\n");
+    }
+    out
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ pub mod dots;
 pub mod encoded;
 pub mod header;
 pub mod outgoing;
+mod parts;
 pub mod received;
 pub mod repair;
 pub mod sender;
@@ -63,8 +64,9 @@ pub enum Encode {
     Verbatim,
     /// Quoted-printable (RFC 2045 section 6.7); the header says so already.
     QuotedPrintable,
-    /// Lines over 998 bytes are broken.
-    Wrap,
+    /// Its parts, each as its own encoding allows: lines over 998 bytes are broken softly or encoded, and so is what has
+    /// bytes that no line of text may hold. Until then such bytes lie there as they came.
+    Parts,
 }
 
 /// What is known about a stored body.
@@ -82,7 +84,7 @@ impl BodyForm {
         let encode = match self.encode {
             Encode::Verbatim => 0,
             Encode::QuotedPrintable => 1,
-            Encode::Wrap => 2,
+            Encode::Parts => 2,
         };
         encode << 1 | u32::from(self.eight_bit)
     }
@@ -92,7 +94,7 @@ impl BodyForm {
         let encode = match code >> 1 {
             0 => Encode::Verbatim,
             1 => Encode::QuotedPrintable,
-            2 => Encode::Wrap,
+            2 => Encode::Parts,
             _ => return None,
         };
         Some(Self { eight_bit: code & 1 == 1, encode })

@@ -1,16 +1,15 @@
 //! Fits a message to what the provider takes: 8-bit or 7-bit, raw UTF-8 in the header or not.
 
 mod coder;
-mod downgrade;
-mod entity;
 mod lines;
+mod opaque;
 mod quoted_printable;
+mod rewrite;
 
 use std::fmt;
 
-use self::downgrade::Downgrade;
-use self::lines::Wrap;
 pub use self::quoted_printable::QuotedPrintable;
+use self::rewrite::Rewrite;
 use super::{BodyForm, Encode, encoded};
 
 /// What the provider offers in its answer to EHLO.
@@ -53,10 +52,8 @@ pub struct Outgoing {
 #[derive(Debug)]
 enum Body {
     Verbatim,
-    Wrap(Wrap),
     QuotedPrintable(QuotedPrintable),
-    /// To 7 bits. Long lines that are 7-bit already still have to be wrapped.
-    Downgrade(Box<Downgrade>, Option<Wrap>),
+    Rewrite(Box<Rewrite>),
 }
 
 impl Outgoing {
@@ -72,15 +69,15 @@ impl Outgoing {
             header = encoded::downgrade_header(&header).map_err(|error| CannotConvert(error.to_string()))?;
         }
         let eight_bit = form.eight_bit && form.encode != Encode::QuotedPrintable;
-        let wrap = (form.encode == Encode::Wrap).then(Wrap::default);
+        let seven_bit = eight_bit && !offers.eight_bit_mime;
         let body = if form.encode == Encode::QuotedPrintable {
             Body::QuotedPrintable(QuotedPrintable::default())
-        } else if eight_bit && !offers.eight_bit_mime {
-            let (fitting, downgrade) = Downgrade::new(&header)?;
+        } else if seven_bit || form.encode == Encode::Parts {
+            let (fitting, rewrite) = Rewrite::new(&header, seven_bit)?;
             header = fitting;
-            Body::Downgrade(Box::new(downgrade), wrap)
+            Body::Rewrite(Box::new(rewrite))
         } else {
-            wrap.map_or(Body::Verbatim, Body::Wrap)
+            Body::Verbatim
         };
         Ok(Self { header, eight_bit: eight_bit && offers.eight_bit_mime, body, failure: None })
     }
@@ -113,14 +110,8 @@ impl Outgoing {
         }
         match &mut self.body {
             Body::Verbatim => out.extend_from_slice(body),
-            Body::Wrap(wrap) => wrap.push(body, out),
             Body::QuotedPrintable(coder) => coder.push(body, out),
-            Body::Downgrade(downgrade, None) => self.failure = downgrade.push(body, out).err(),
-            Body::Downgrade(downgrade, Some(wrap)) => {
-                let mut fitting = Vec::new();
-                self.failure = downgrade.push(body, &mut fitting).err();
-                wrap.push(&fitting, out);
-            }
+            Body::Rewrite(rewrite) => self.failure = rewrite.push(body, out).err(),
         }
     }
 
@@ -135,22 +126,11 @@ impl Outgoing {
         }
         match &mut self.body {
             Body::Verbatim => Ok(()),
-            Body::Wrap(wrap) => {
-                wrap.finish(out);
-                Ok(())
-            }
             Body::QuotedPrintable(coder) => {
                 coder.finish(out);
                 Ok(())
             }
-            Body::Downgrade(downgrade, None) => downgrade.finish(out),
-            Body::Downgrade(downgrade, Some(wrap)) => {
-                let mut fitting = Vec::new();
-                downgrade.finish(&mut fitting)?;
-                wrap.push(&fitting, out);
-                wrap.finish(out);
-                Ok(())
-            }
+            Body::Rewrite(rewrite) => rewrite.finish(out),
         }
     }
 }

@@ -1,11 +1,12 @@
 //! Repairs what a device sends, on the way in.
 //!
-//! The text passes through three stages: `lines` makes every line end CRLF and takes NUL bytes out, `split` finds
-//! where the header ends, and `body` looks at the body on its way to the spool. The header stays in memory until the
+//! The text passes through these stages: `lines` finds the line ends, `split` finds where the header ends, `walk` makes
+//! the line ends of text CRLF, and `body` looks at the body on its way to the spool. The header stays in memory until the
 //! body has been seen; then each step of [`Repair::finish`] sets one thing right. What is right already is not touched.
 //!
-//! NUL bytes are removed everywhere. They come from text buffers that are sent with their padding, mean nothing in a
-//! text, and no transfer encoding but `binary` may hold them (RFC 2045 section 2.7).
+//! NUL bytes are removed from text. They come from text buffers that are sent with their padding, mean nothing in it,
+//! and no transfer encoding but `binary` may hold them (RFC 2045 section 2.7). In parts that are no text they are content,
+//! as is every bare CR or LF; `walk` tells them apart, and they leave encoded.
 
 mod addresses;
 mod body;
@@ -16,6 +17,7 @@ mod lines;
 mod mime;
 pub mod notes;
 mod split;
+mod walk;
 mod width;
 
 use std::fmt;
@@ -25,6 +27,7 @@ use body::Scan;
 use draft::Draft;
 use lines::{Lines, Piece};
 use split::Kind;
+use walk::Walk;
 
 /// Bytes of the largest header that is taken.
 pub const HEADER_LIMIT: usize = 64 << 10;
@@ -34,8 +37,10 @@ pub const FIELD_LIMIT: usize = 2000;
 const HOP_LIMIT: usize = 25;
 /// How many of them may be ours: a message may pass through this gateway more than once for a reason.
 const OWN_HOP_LIMIT: usize = 3;
-/// Blank lines before the header that are passed over.
-const LEADING_LINES: usize = 8;
+/// Lines before the header that are passed over: blank ones, and those of a mailbox file.
+const LEADING_LINES: usize = 32;
+/// Lines that are read on to find out whether the header goes on after a line that is no field.
+const LOOK_AHEAD: usize = 24;
 
 /// A message that can leave.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,14 +93,22 @@ impl std::error::Error for Refusal {}
 pub struct Repair {
     lines: Lines,
     place: Place,
-    /// Lines before the header that may have to go: blank ones, and one `From ` line of a mailbox file.
+    /// Lines before the header that may have to go: blank ones, and `From ` lines of a mailbox file.
     lead: Vec<u8>,
     lead_lines: usize,
     /// The lines of the header so far.
     header: Vec<u8>,
+    /// A line that is no field, and what came after it, while it is not known whether the header goes on there.
+    doubt: Vec<u8>,
+    doubt_lines: usize,
+    /// Fields in `doubt` that speak for a header.
+    evidence: usize,
     /// The line that is being read, in the header.
     line: Vec<u8>,
+    walk: Walk,
     scan: Scan,
+    /// What was repaired in the lines of the header.
+    mended: walk::Mended,
     notes: Vec<&'static str>,
 }
 
@@ -118,7 +131,10 @@ impl Repair {
     /// body is added to `body`: at most twice the length of `bytes`, and once what was held as header.
     pub fn push(&mut self, bytes: &[u8], body: &mut Vec<u8>) {
         let mut lines = self.lines;
-        lines.push(bytes, |piece| self.piece(piece, body));
+        lines.push(bytes, |piece| {
+            self.piece(piece, body);
+            self.place == Place::Body && self.walk.keeps()
+        });
         self.lines = lines;
     }
 
@@ -128,27 +144,40 @@ impl Repair {
     /// When the message goes in circles, or its header is too large.
     pub fn finish(mut self, facts: &Facts<'_>, body: &mut Vec<u8>) -> Result<Repaired, Refusal> {
         let mut lines = self.lines;
-        lines.finish(|piece| self.piece(piece, body));
-        if self.place == Place::Header && (self.header.is_empty() || split::trailing(&self.header) < self.header.len())
-        {
+        lines.finish(|piece| {
+            self.piece(piece, body);
+            false
+        });
+        let text =
+            || !self.doubt.is_empty() || self.header.is_empty() || split::trailing(&self.header) < self.header.len();
+        if self.place == Place::Header && text() {
             self.begin_body(body);
         }
         if self.place == Place::TooLarge {
             return Err(Refusal::HeaderTooLarge);
         }
+        self.walk.finish(&mut self.scan, body);
         let (hops, ours) = received::hops(&self.header, facts.hostname);
         if hops > HOP_LIMIT || ours > OWN_HOP_LIMIT {
             return Err(Refusal::Loop { hops });
         }
         let mut draft = Draft::read(&self.header).ok_or(Refusal::HeaderTooLarge)?;
         let had_bcc = draft.tidy();
-        doubles::resolve(&mut draft);
+        doubles::resolve(&mut draft, self.walk.boundary().ok());
         addresses::repair(&mut draft, facts, had_bcc);
         identity::repair(&mut draft, facts);
-        let form = mime::fit(&mut draft, &self.scan);
+        let form = mime::fit(&mut draft, &self.scan, &self.walk);
         width::seven_bits(&mut draft, facts.envelope.smtputf8);
         width::short_lines(&mut draft);
-        let mut repairs = lines.notes();
+        let (header, body) = (self.mended, self.walk.mended);
+        let mut repairs: Vec<&'static str> = [
+            (header.ends || body.ends, notes::LINE_ENDS),
+            (header.last || body.last, notes::LAST_LINE_END),
+            (header.nul || body.nul, notes::NUL),
+        ]
+        .into_iter()
+        .filter_map(|(happened, note)| happened.then_some(note))
+        .collect();
         for note in self.notes.into_iter().chain(draft.notes()) {
             if !repairs.contains(&note) {
                 repairs.push(note);
@@ -164,21 +193,19 @@ impl Repair {
     fn piece(&mut self, piece: Piece<'_>, body: &mut Vec<u8>) {
         match (self.place, piece) {
             (Place::Header, Piece::Text(text)) => self.header_text(text, body),
-            (Place::Header, Piece::End) => self.header_line(body),
-            (Place::Body, Piece::Text(text)) => {
-                self.scan.text(text);
-                body.extend_from_slice(text);
+            (Place::Header, Piece::Nul) => self.mended.nul = true,
+            (Place::Header, Piece::End(end)) => {
+                self.mended.last |= end.is_empty();
+                self.mended.ends |= !end.is_empty() && end != b"\r\n";
+                self.header_line(body);
             }
-            (Place::Body, Piece::End) => {
-                self.scan.end();
-                body.extend_from_slice(b"\r\n");
-            }
+            (Place::Body, piece) => self.walk.piece(piece, &mut self.scan, body),
             (Place::TooLarge, _) => {}
         }
     }
 
     fn header_text(&mut self, text: &[u8], body: &mut Vec<u8>) {
-        let used = self.lead.len() + self.header.len() + self.line.len();
+        let used = self.lead.len() + self.header.len() + self.doubt.len() + self.line.len();
         let Some((head, tail)) = text.split_at_checked(HEADER_LIMIT.saturating_sub(used)) else {
             self.line.extend_from_slice(text);
             return;
@@ -197,7 +224,7 @@ impl Repair {
             Kind::Blank | Kind::Other => true,
         };
         let no_field = kind == Kind::Other && self.line.len() > split::NAME_LIMIT;
-        if no_field || goes_on && unknown + self.line.len() >= HEADER_LIMIT / 2 {
+        if !self.doubt.is_empty() || no_field || goes_on && unknown + self.line.len() >= HEADER_LIMIT / 2 {
             self.begin_body(body);
             let line = std::mem::take(&mut self.line);
             self.piece(Piece::Text(&line), body);
@@ -220,10 +247,20 @@ impl Repair {
             }
             _ => &line,
         };
+        let with_colon = split::with_colon(line);
+        if with_colon.is_some() {
+            self.note(notes::LINE_IN_HEADER);
+        }
+        let line = with_colon.as_deref().unwrap_or(line);
         let kind = split::kind(line);
+        if !self.doubt.is_empty() {
+            self.look_ahead(line, kind, body);
+            return;
+        }
+        let blank = kind == Kind::Blank || !in_header && line.trim_ascii().is_empty();
         match kind {
             Kind::Blank if in_header => self.end_header(body),
-            Kind::Blank if self.lead_lines < LEADING_LINES => self.lead(line),
+            _ if blank && self.lead_lines < LEADING_LINES => self.lead(line),
             Kind::Field if in_header || self.lead.is_empty() => self.keep(line),
             Kind::Continuation if in_header => self.keep(line),
             Kind::Field if split::is_known_field(line) => {
@@ -231,18 +268,56 @@ impl Repair {
                 self.lead = Vec::new();
                 self.keep(line);
             }
-            // RFC 4155: the line between the messages of a mailbox file.
-            Kind::Other
-                if !in_header && line.starts_with(b"From ") && self.lead.iter().all(u8::is_ascii_whitespace) =>
-            {
+            Kind::Other if !in_header && split::is_mailbox_line(line) && self.lead_lines < LEADING_LINES => {
                 self.lead(line);
             }
-            _ => {
-                self.begin_body(body);
-                self.piece(Piece::Text(line), body);
-                self.piece(Piece::End, body);
+            Kind::Other | Kind::Field if !line.starts_with(b"--") => self.look_ahead(line, kind, body),
+            _ => self.text_begins(line, body),
+        }
+    }
+
+    /// Takes a line from the first one on that is no field. The header goes on if fields follow that only mail has; at the
+    /// start of a message, where text is as likely, two of them behind one such line.
+    fn look_ahead(&mut self, line: &[u8], kind: Kind, body: &mut Vec<u8>) {
+        let top = self.header.is_empty();
+        let evident = kind == Kind::Field && split::is_evidence(line, &self.header);
+        self.evidence += usize::from(evident);
+        if evident && self.evidence > usize::from(top) {
+            self.header_goes_on();
+            self.keep(line);
+            return;
+        }
+        let text = kind == Kind::Other && top && self.doubt_lines > 0 || line.starts_with(b"--");
+        if kind == Kind::Blank || text || self.doubt_lines == LOOK_AHEAD {
+            self.text_begins(line, body);
+            return;
+        }
+        self.doubt.extend_from_slice(line);
+        self.doubt.extend_from_slice(b"\r\n");
+        self.doubt_lines += 1;
+    }
+
+    /// What was in doubt is header: a line that is no field goes on with the one before, or becomes one of its own.
+    fn header_goes_on(&mut self) {
+        self.note(if self.lead.is_empty() { notes::LINE_IN_HEADER } else { notes::LEADING_LINES });
+        self.lead = Vec::new();
+        (self.doubt_lines, self.evidence) = (0, 0);
+        for line in std::mem::take(&mut self.doubt).split_inclusive(|byte| *byte == b'\n') {
+            let line = line.strip_suffix(b"\r\n").unwrap_or(line);
+            match split::kind(line) {
+                Kind::Other if split::is_mailbox_line(line) => self.note(notes::LEADING_LINES),
+                Kind::Other if split::takes_lines(&self.header) => self.keep(&[b" ", line].concat()),
+                Kind::Other | Kind::Blank => self.keep(&[b"X-Original-Line: ", line].concat()),
+                Kind::Continuation if self.header.is_empty() => self.keep(&[b"X-Original-Line:", line].concat()),
+                Kind::Continuation | Kind::Field => self.keep(line),
             }
         }
+    }
+
+    fn text_begins(&mut self, line: &[u8], body: &mut Vec<u8>) {
+        self.begin_body(body);
+        self.piece(Piece::Text(line), body);
+        self.piece(Piece::End(b"\r\n"), body);
     }
 
     fn keep(&mut self, line: &[u8]) {
@@ -260,20 +335,23 @@ impl Repair {
     fn end_header(&mut self, body: &mut Vec<u8>) {
         if split::has_known_field(&self.header) {
             self.place = Place::Body;
+            self.walk = Walk::new(&self.header);
         } else {
             // Not one field that mail knows: text that looks like fields. As a header it would never be seen.
             self.begin_body(body);
-            self.piece(Piece::End, body);
+            self.piece(Piece::End(b"\r\n"), body);
         }
     }
 
     /// The blank line after the header is missing: what was read so far is header, text, or first one, then the other.
     fn begin_body(&mut self, body: &mut Vec<u8>) {
         self.place = Place::Body;
-        let text = self.header.split_off(split::trailing(&self.header).min(self.header.len()));
+        let mut text = self.header.split_off(split::trailing(&self.header).min(self.header.len()));
+        text.append(&mut self.doubt);
         while let Some(blank) = split::blank_last_line(&self.header) {
             self.header.truncate(blank);
         }
+        self.walk = Walk::new(&self.header);
         let lead = std::mem::take(&mut self.lead);
         let (note, lead) = match (self.header.is_empty(), lead.strip_prefix(b"\r\n")) {
             (false, _) => (Some(notes::SEPARATOR), &[][..]),
@@ -284,7 +362,7 @@ impl Repair {
         note.into_iter().for_each(|note| self.note(note));
         for line in lead.split_inclusive(|byte| *byte == b'\n').chain(text.split_inclusive(|byte| *byte == b'\n')) {
             self.piece(Piece::Text(line.strip_suffix(b"\r\n").unwrap_or(line)), body);
-            self.piece(Piece::End, body);
+            self.piece(Piece::End(b"\r\n"), body);
         }
     }
 

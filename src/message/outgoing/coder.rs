@@ -1,44 +1,120 @@
-//! What happens to the bytes of one body on its way through 7 bits.
+//! What happens to the bytes of one body on its way out.
 
 use super::CannotConvert;
-use super::entity::relabelled;
-use super::lines::Base64Lines;
+use super::lines::{Base64Lines, Code, LONGEST, Wrap};
+use super::opaque;
 use super::quoted_printable::{Patch, QuotedPrintable};
+use crate::message::parts::entity::relabelled;
 
-/// Bytes of a body that may be held back until it is known whether it is 7-bit.
+/// Bytes of a body that may be held back until it is known whether it fits.
 const UNDECIDED_LIMIT: usize = 16 << 10;
 
-/// Takes the bytes of one body and writes them in 7 bits.
+/// Takes the bytes of one body and writes them as the way takes them.
 #[derive(Debug)]
 pub enum Coder {
-    /// Nobody reads this: text around parts, or bytes that base64 ignores. What is 8-bit becomes a question mark.
-    Replace,
+    /// Nobody reads this: text around parts. Long lines are broken; where only 7 bits go, what is 8-bit becomes a
+    /// question mark.
+    Around {
+        /// Breaks the lines.
+        wrap: Wrap,
+        /// Whether only 7 bits go.
+        seven_bit: bool,
+    },
     /// Quoted-printable already.
     Patch(Patch),
+    /// Base64 already.
+    Code(Code),
     /// To quoted-printable.
     QuotedPrintable(QuotedPrintable),
     /// To base64.
     Base64(Base64Lines),
-    /// Called 7-bit; held back until that is sure, for many are not.
+    /// Held back until it is known whether it fits.
     Undecided(Box<Undecided>),
-    /// Can't be 8-bit, since it can't be encoded. Says why.
-    Refuse(String),
+    /// Fits so far, and can't be encoded any more. Says why 8-bit bytes could not be taken.
+    Refuse(String, Wrap),
 }
 
-/// A body that is called 7-bit, with its header, which depends on whether that is true.
+/// What may become of an undecided body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kind {
+    /// Quoted-printable.
+    Text,
+    /// Base64.
+    Binary,
+    /// In an encoding that is not known here, or parts without a boundary. The name of what it is.
+    Opaque(String),
+}
+
+/// A body that may be sent as it is, with its header, which depends on whether that is true.
 #[derive(Debug)]
 pub struct Undecided {
     /// The header without the blank line.
     pub header: Vec<u8>,
-    /// Whether quoted-printable fits it.
-    pub text: bool,
+    /// What becomes of it if it does not fit.
+    pub kind: Kind,
+    /// Whether only 7 bits go.
+    pub seven_bit: bool,
     /// Whether it is a whole message, not a part.
     pub whole_message: bool,
     /// As much of the body as was seen.
-    pub body: Vec<u8>,
+    body: Vec<u8>,
+    /// Bytes of its last line.
+    line: usize,
+    odd: bool,
+}
+
+impl Undecided {
+    /// A body that has not begun.
+    pub fn new(header: Vec<u8>, kind: Kind, seven_bit: bool, whole_message: bool) -> Self {
+        Self { header, kind, seven_bit, whole_message, body: Vec::new(), line: 0, odd: false }
+    }
+
+    /// Takes more of the body. Tells whether it has to be decided now.
+    fn push(&mut self, bytes: &[u8]) -> bool {
+        self.body.extend_from_slice(bytes);
+        if bytes == b"\r\n" {
+            self.line = 0;
+        } else {
+            self.line += bytes.len();
+            self.odd |= self.line > LONGEST
+                || self.seven_bit && !bytes.is_ascii()
+                || memchr::memchr3(b'\r', b'\n', 0, bytes).is_some();
+        }
+        // A line of an unknown encoding is looked at whole.
+        let whole = self.line == 0 || !matches!(self.kind, Kind::Opaque(_));
+        self.odd && whole || self.body.len() > UNDECIDED_LIMIT
+    }
+
+    /// Writes what was held. Returns the coder for the rest.
+    fn decide(self, out: &mut Vec<u8>) -> Result<Coder, CannotConvert> {
+        let this = self;
+        let (header, mut coder) = match this.kind {
+            Kind::Opaque(_) if this.odd => {
+                let (header, body) = (&this.header, this.body);
+                return opaque::convert(header, body, this.whole_message, out);
+            }
+            Kind::Opaque(what) => {
+                let reason = format!("a part is {what} with 8-bit bytes");
+                (this.header, Coder::Refuse(if this.seven_bit { reason } else { String::new() }, Wrap::default()))
+            }
+            kind => {
+                let (coder, name) = Coder::encoding(kind == Kind::Text);
+                (relabelled(&this.header, name, this.whole_message), coder)
+            }
+        };
+        out.extend_from_slice(&header);
+        out.extend_from_slice(b"\r\n");
+        coder.push(&this.body, out)?;
+        Ok(coder)
+    }
 }
 
 impl Coder {
+    /// For text around parts.
+    pub fn around(seven_bit: bool) -> Self {
+        Self::Around { wrap: Wrap::default(), seven_bit }
+    }
+
     /// The coder for a body that is not encoded, and the name of its encoding.
     pub fn encoding(text: bool) -> (Self, &'static str) {
         if text {
@@ -48,26 +124,37 @@ impl Coder {
         }
     }
 
-    /// Takes `bytes` of the body.
+    /// Takes `bytes` of the body: a piece of a line, or a CRLF.
     ///
     /// # Errors
     /// When they can't be said in 7 bits.
     pub fn push(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), CannotConvert> {
+        let encodes = matches!(self, Self::QuotedPrintable(_) | Self::Base64(_) | Self::Undecided(_));
+        if !encodes && bytes != b"\r\n" && memchr::memchr3(b'\r', b'\n', 0, bytes).is_some() {
+            // Only where the way in and the way out read a header differently: no such byte may get out.
+            let is_odd = |byte: &u8| matches!(byte, b'\r' | b'\n' | 0);
+            let text: Vec<u8> = bytes.iter().map(|byte| if is_odd(byte) { b' ' } else { *byte }).collect();
+            return self.push(&text, out);
+        }
         match self {
-            Self::Replace => out.extend(bytes.iter().map(|byte| if byte.is_ascii() { *byte } else { b'?' })),
+            Self::Around { wrap, seven_bit: true } if !bytes.is_ascii() => {
+                let ascii: Vec<u8> = bytes.iter().map(|byte| if byte.is_ascii() { *byte } else { b'?' }).collect();
+                wrap.push(&ascii, out);
+            }
+            Self::Around { wrap, .. } => wrap.push(bytes, out),
             Self::Patch(patch) => patch.push(bytes, out),
+            Self::Code(code) => code.push(bytes, out),
             Self::QuotedPrintable(coder) => coder.push(bytes, out),
             Self::Base64(coder) => coder.push(bytes, out),
-            Self::Refuse(_) if bytes.is_ascii() => out.extend_from_slice(bytes),
-            Self::Refuse(reason) => return Err(CannotConvert::seven_bit(reason)),
+            Self::Refuse(reason, _) if !reason.is_empty() && !bytes.is_ascii() => {
+                return Err(CannotConvert::seven_bit(reason));
+            }
+            Self::Refuse(_, wrap) => wrap.push(bytes, out),
             Self::Undecided(held) => {
-                held.body.extend_from_slice(bytes);
-                if held.body.len() > UNDECIDED_LIMIT || !bytes.is_ascii() {
-                    let (mut coder, name) = Self::encoding(held.text);
-                    out.extend_from_slice(&relabelled(&held.header, name, held.whole_message));
-                    out.extend_from_slice(b"\r\n");
-                    coder.push(&held.body, out)?;
-                    *self = coder;
+                if held.push(bytes)
+                    && let Self::Undecided(held) = std::mem::replace(self, Self::around(false))
+                {
+                    *self = held.decide(out)?;
                 }
             }
         }
@@ -75,16 +162,27 @@ impl Coder {
     }
 
     /// The body is over. Its last line has no CRLF unless the body itself ends with one.
-    pub fn finish(&mut self, out: &mut Vec<u8>) {
+    ///
+    /// # Errors
+    /// When what was held back can't be said in 7 bits.
+    pub fn finish(&mut self, out: &mut Vec<u8>) -> Result<(), CannotConvert> {
         match self {
             Self::QuotedPrintable(coder) => coder.finish(out),
             Self::Base64(coder) => coder.finish(out),
+            Self::Undecided(held) if held.odd => {
+                if let Self::Undecided(held) = std::mem::replace(self, Self::around(false)) {
+                    *self = held.decide(out)?;
+                    self.finish(out)?;
+                }
+            }
             Self::Undecided(held) => {
                 out.append(&mut held.header);
                 out.extend_from_slice(b"\r\n");
                 out.append(&mut held.body);
             }
-            Self::Replace | Self::Patch(_) | Self::Refuse(_) => {}
+            Self::Around { wrap, .. } | Self::Refuse(_, wrap) => wrap.finish(out),
+            Self::Patch(_) | Self::Code(_) => {}
         }
+        Ok(())
     }
 }

@@ -1,9 +1,9 @@
-//! Bodies in lines that SMTP takes: long ones broken, bytes as lines of base64.
+//! Bodies in lines that SMTP takes: long ones broken where nothing depends on it, bytes as lines of base64.
 
 use crate::message::base64;
 
 /// Bytes of the longest line, without its CRLF (RFC 5322 section 2.1.1).
-const LONGEST: usize = 998;
+pub const LONGEST: usize = 998;
 /// Bytes that make a line of base64, 76 characters (RFC 2045 section 6.8).
 const ROW: usize = 57;
 
@@ -12,7 +12,11 @@ pub fn crlf(text: &[u8]) -> Option<usize> {
     memchr::memchr_iter(b'\n', text).filter_map(|lf| lf.checked_sub(1)).find(|cr| text.get(*cr) == Some(&b'\r'))
 }
 
-/// Breaks lines that are too long: behind a blank if there is one, and never within a character of UTF-8.
+/// Columns at which lines of base64 are broken that are too long: a multiple of four, as each line is.
+const CODE_WIDTH: usize = 988;
+
+/// Breaks lines that are too long: behind a blank if there is one, and never within a character of UTF-8. For text that
+/// no program reads; no new line looks like a boundary.
 #[derive(Debug, Default)]
 pub struct Wrap {
     /// The start of a line whose end is not known yet.
@@ -38,10 +42,10 @@ impl Wrap {
             };
             let Some((line, tail)) = rest.split_at_checked(taken) else { break };
             out.extend_from_slice(line);
-            if broken {
-                out.extend_from_slice(b"\r\n");
-            }
             rest = tail;
+            if broken {
+                out.extend_from_slice(line_break(rest));
+            }
         }
         self.held = rest.to_vec();
     }
@@ -53,10 +57,40 @@ impl Wrap {
         match held.split_at_checked(break_at(&held)) {
             Some((line, rest)) if held.len() > LONGEST && crlf(&held).is_none() => {
                 out.extend_from_slice(line);
-                out.extend_from_slice(b"\r\n");
+                out.extend_from_slice(line_break(rest));
                 out.extend_from_slice(rest);
             }
             _ => out.extend_from_slice(&held),
+        }
+    }
+}
+
+/// What breaks a line before `rest`: with a blank where a boundary could begin.
+fn line_break(rest: &[u8]) -> &'static [u8] {
+    if rest.starts_with(b"-") { b"\r\n " } else { b"\r\n" }
+}
+
+/// Breaks lines of base64 that are too long, which changes nothing (RFC 2045 section 6.8: line breaks are ignored), and
+/// makes stray 8-bit bytes question marks, which are ignored too.
+#[derive(Debug, Default)]
+pub struct Code {
+    column: usize,
+}
+
+impl Code {
+    /// Appends `text` to `out`.
+    pub fn push(&mut self, text: &[u8], out: &mut Vec<u8>) {
+        for &byte in text {
+            if matches!(byte, b'\r' | b'\n') {
+                self.column = 0;
+            } else {
+                if self.column >= CODE_WIDTH {
+                    out.extend_from_slice(line_break(&[byte]));
+                    self.column = 0;
+                }
+                self.column += 1;
+            }
+            out.push(if byte.is_ascii() { byte } else { b'?' });
         }
     }
 }

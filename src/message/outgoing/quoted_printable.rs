@@ -87,8 +87,8 @@ fn escape(byte: u8) -> [u8; 3] {
     [b'=', digit(byte >> 4), digit(byte & 15)]
 }
 
-/// Makes a text 7-bit that claims to be quoted-printable and has 8-bit bytes all the same: they are escaped, all else
-/// stays.
+/// Makes a text fit that is quoted-printable already: 8-bit bytes that it has all the same are escaped, lines that are
+/// too long get soft breaks, never within an escape. All else stays.
 #[derive(Debug, Default)]
 pub struct Patch {
     /// Bytes on the line that is being written.
@@ -102,9 +102,16 @@ impl Patch {
     pub fn push(&mut self, text: &[u8], out: &mut Vec<u8>) {
         for &byte in text {
             let line_end = matches!(byte, b'\r' | b'\n');
-            if self.column >= PATCH_WIDTH && self.escaped == 0 && !line_end {
+            let broken = self.column >= PATCH_WIDTH && self.escaped == 0 && !line_end;
+            if broken {
                 out.extend_from_slice(b"=\r\n");
                 self.column = 0;
+            }
+            // What means something at the start of a line did not stand there.
+            if broken && matches!(byte, b'-' | b'F' | b'.') {
+                out.extend_from_slice(&escape(byte));
+                self.column = 3;
+                continue;
             }
             self.escaped = match byte {
                 b'=' => 2,

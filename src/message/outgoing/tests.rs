@@ -62,9 +62,10 @@ fn stored_forms_are_carried_out() {
             sent(header, b"T\xc3\xbcr\0\r\n", form, offers, 2),
             Ok((header.to_vec(), b"T=C3=BCr=00\r\n".to_vec()))
         );
-        let form = BodyForm { eight_bit: false, encode: Encode::Wrap };
-        let expected = [&[b'x'; 998][..], b"\r\nxx\r\n"].concat();
-        assert_eq!(sent(b"", &[&[b'x'; 1000][..], b"\r\n"].concat(), form, offers, 9), Ok((Vec::new(), expected)));
+        let form = BodyForm { eight_bit: false, encode: Encode::Parts };
+        let (head, body) = sent(b"", &[&[b'x'; 1000][..], b"\r\n"].concat(), form, offers, 9).unwrap();
+        assert_eq!(head, b"MIME-Version: 1.0\r\nContent-Transfer-Encoding: quoted-printable\r\n");
+        assert_eq!(String::from_utf8(body).unwrap().replace("=\r\n", ""), format!("{}\r\n", "x".repeat(1000)));
     }
 }
 
@@ -178,7 +179,8 @@ fn long_lines_are_no_boundaries_wherever_they_are_cut() {
             format!("--outer\r\nContent-Transfer-Encoding: 8bit\r\n\r\n{text}\r\n--outer{blanks}\r\n--outer--\r\n");
         let (_, body) = downgraded(PARTS, body.as_bytes()).unwrap();
         let is_boundary = "--outer".len() + length <= 1024;
-        assert_eq!(body.contains(&format!("\r\n--outer{blanks}\r\n--outer--")), is_boundary);
+        // Its blanks would make it too long.
+        assert_eq!(body.contains("\r\n--outer\r\n--outer--"), is_boundary);
         assert_eq!(body.contains("=2D-outer "), !is_boundary);
     }
 }
@@ -199,7 +201,7 @@ fn long_lines_are_wrapped_where_they_stay_7_bit() {
     let long = "x".repeat(2000);
     let body =
         format!("--outer\r\n\r\n{long}\r\n--outer\r\nContent-Transfer-Encoding: 8bit\r\n\r\nü{long}\r\n--outer--\r\n");
-    let form = BodyForm { eight_bit: true, encode: Encode::Wrap };
+    let form = BodyForm { eight_bit: true, encode: Encode::Parts };
     let (_, out) = sent(PARTS.as_bytes(), body.as_bytes(), form, NONE, 5).unwrap();
     let out = String::from_utf8(out).unwrap();
     assert!(out.split("\r\n").all(|line| line.len() <= 998));
@@ -209,13 +211,11 @@ fn long_lines_are_wrapped_where_they_stay_7_bit() {
 #[test]
 fn what_is_beyond_the_bounds_is_refused() {
     let deep: String =
-        (0..9).map(|n| format!("--b{n}\r\nContent-Type: multipart/x; boundary=b{}\r\n\r\n", n + 1)).collect();
+        (0..17).map(|n| format!("--b{n}\r\nContent-Type: multipart/x; boundary=b{}\r\n\r\n", n + 1)).collect();
     let cases = [
         ("Content-Type: multipart/x; boundary=b0\r\n", deep, "nested"),
         (PARTS, format!("--outer\r\n{}", "X: y\r\n".repeat(3000)), "header of a part"),
         (PARTS, format!("--outer\r\nX: {}", "y".repeat(20_000)), "header of a part"),
-        (PARTS, "--outer\r\nContent-Transfer-Encoding: x-uue\r\n\r\nü".to_string(), "x-uue"),
-        ("Content-Type: multipart/mixed\r\n", "ü".to_string(), "without boundary"),
         (PARTS, "--other\r\n\r\nü\r\n--other--\r\n".to_string(), "boundary that its header names"),
         (PARTS, "ü\r\n--outer--\r\n".to_string(), "boundary that its header names"),
         (PARTS, "--outer\r\nContent-Type: multipart/x; boundary=ü\r\n\r\n".to_string(), "Content-Type"),
@@ -232,9 +232,77 @@ fn what_is_beyond_the_bounds_is_refused() {
 fn after_a_failure_nothing_more_comes() {
     let mut outgoing = Outgoing::new(PARTS.into(), EIGHT, NONE).unwrap();
     let mut out = Vec::new();
-    outgoing.push("--outer\r\nContent-Transfer-Encoding: x-uue\r\n\r\nü\r\n".as_bytes(), &mut out);
+    outgoing.push("--outer\r\nContent-Type: multipart/x; boundary=ü\r\n\r\n".as_bytes(), &mut out);
     let length = out.len();
     outgoing.push(b"more\r\n--outer--\r\n", &mut out);
     assert!(outgoing.finish(&mut out).is_err());
     assert_eq!(out.len(), length);
+}
+
+#[test]
+fn what_is_encoded_in_an_unknown_way_goes_through_7_bits() {
+    let part = "--outer\r\nContent-Type: application/octet-stream\r\n";
+    let code = "#86)C\r\n`\r\nend\r\n--outer--\r\n";
+    for encoding in ["x-uuencode", "x-uue", "uuencode"] {
+        let body = format!("{part}Content-Transfer-Encoding: {encoding}\r\n\r\nbegin 644 Störung.txt\r\n{code}");
+        let (_, out) = downgraded(PARTS, body.as_bytes()).unwrap();
+        let name = "Content-Disposition: attachment;\r\n filename*=utf-8''St%C3%B6rung.txt\r\n";
+        let expected =
+            format!("{part}Content-Transfer-Encoding: {encoding}\r\n{name}\r\nbegin 644 St__rung.txt\r\n{code}");
+        assert_eq!(out, expected);
+    }
+    // A name that the header has is not told twice.
+    let named = "Content-Disposition: attachment; filename=x.txt\r\nContent-Transfer-Encoding: x-uue\r\n\r\n";
+    let (_, out) = downgraded(PARTS, format!("{part}{named}begin 644 ü\r\n{code}").as_bytes()).unwrap();
+    assert_eq!(out, format!("{part}{named}begin 644 __\r\n{code}"));
+    // yEnc is 8-bit by nature.
+    let body = format!("{part}Content-Transfer-Encoding: x-yenc\r\n\r\n=ybegin\r\n\u{e4}\r\n--outer--\r\n");
+    let (_, out) = downgraded(PARTS, body.as_bytes()).unwrap();
+    let (head, code) = out.split_once("\r\n\r\n").unwrap();
+    let label = "X-Original-Content-Transfer-Encoding: x-yenc\r\nContent-Transfer-Encoding: base64";
+    assert_eq!(head, format!("{part}{label}"));
+    assert_eq!(lines::tests::decoded(code.split_once("\r\n--").unwrap().0), "=ybegin\r\n\u{e4}".as_bytes());
+    let header = "MIME-Version: 1.0\r\nContent-Type: multipart/mixed\r\n";
+    let (header, out) = downgraded(header, "--x\r\nü\r\n".as_bytes()).unwrap();
+    assert!(header.contains("X-Original-Content-Type: multipart/mixed"), "{header}");
+    assert_eq!(out, "=2D-x\r\n=C3=BC\r\n");
+}
+
+#[test]
+fn what_parts_decode_to_stays_when_lines_are_too_long() {
+    let row = (0..400).map(|n| format!("{n};")).collect::<String>();
+    let quoted = "=C3=BC".repeat(300);
+    let code = "Zm9v".repeat(400);
+    let body = format!(
+        "--outer\r\nContent-Type: text/csv\r\n\r\n{row}\r\nx\r\n\
+         --outer\r\nContent-Type: application/json\r\n\r\n{row}\r\n\
+         --outer\r\nContent-Type: text/plain\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n{quoted}\r\n\
+         --outer\r\nContent-Type: image/png\r\nContent-Transfer-Encoding: base64\r\n\r\n{code}\r\n\
+         --outer\r\nContent-Type: text/plain; charset=utf-8\r\n\r\nshort ü\r\n--outer--\r\n"
+    );
+    let form = BodyForm { eight_bit: true, encode: Encode::Parts };
+    let (header, out) = sent(PARTS.as_bytes(), body.as_bytes(), form, ALL, 7).unwrap();
+    assert_eq!(header, PARTS.as_bytes());
+    let out = String::from_utf8(out).unwrap();
+    assert!(out.split("\r\n").all(|line| line.len() <= 998));
+    let parts: Vec<&str> = out.split("--outer").map(|part| part.split_once("\r\n\r\n").map_or("", |p| p.1)).collect();
+    let soft = |text: &str| text.replace("=\r\n", "");
+    assert_eq!(soft(parts[1]), format!("{row}\r\nx\r\n"));
+    assert_eq!(lines::tests::decoded(parts[2].trim_end()), row.as_bytes());
+    assert_eq!(soft(parts[3]), format!("{quoted}\r\n"));
+    assert_eq!(parts[4].replace("\r\n", ""), code);
+    assert_eq!(parts[5], "short ü\r\n", "what fits stays");
+}
+
+#[test]
+fn bytes_that_are_no_text_leave_as_base64() {
+    let content = b"\x89PNG\r\n\x1a\n\0\0\rX\n";
+    let body = [b"--outer\r\nContent-Type: image/png\r\n\r\n", &content[..], b"\r\n--outer--\r\n"].concat();
+    let form = BodyForm { eight_bit: true, encode: Encode::Parts };
+    for size in [1, 3, usize::MAX] {
+        let (_, out) = sent(PARTS.as_bytes(), &body, form, ALL, size).unwrap();
+        let out = String::from_utf8(out).unwrap();
+        let code = out.split_once("base64\r\n\r\n").unwrap().1.strip_suffix("\r\n--outer--\r\n").unwrap();
+        assert_eq!(lines::tests::decoded(code), content);
+    }
 }

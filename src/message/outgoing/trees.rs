@@ -1,4 +1,4 @@
-//! Messages of many shapes, sent in 7 bits and read back: by a reader of its own, and by Python's.
+//! Messages of many shapes, made to fit and read back: by a reader of its own, and by Python's.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -10,7 +10,7 @@ use proptest::test_runner::TestRunner;
 use super::lines::Base64Lines;
 use super::lines::tests::decoded as base64_decoded;
 use super::quoted_printable::tests::{decoded as quoted_printable_decoded, texts};
-use super::tests::{EIGHT, NONE, sent};
+use super::tests::{ALL, EIGHT, NONE, sent};
 use super::{BodyForm, Encode, QuotedPrintable};
 
 /// A part or a message.
@@ -129,7 +129,7 @@ proptest! {
         let (header, body) = written(&tree, &mut 0);
         let header = format!("Subject: outer\r\n{header}");
         // Wrapping must not change what has no long lines.
-        let form = BodyForm { encode: if wrap { Encode::Wrap } else { Encode::Verbatim }, ..EIGHT };
+        let form = BodyForm { encode: if wrap { Encode::Parts } else { Encode::Verbatim }, ..EIGHT };
         let (head, out) = sent(header.as_bytes(), &body, form, NONE, usize::MAX).unwrap();
         prop_assert_eq!(sent(header.as_bytes(), &body, form, NONE, size).unwrap(), (head.clone(), out.clone()));
         let text = String::from_utf8([head, b"\r\n".to_vec(), out].concat()).unwrap();
@@ -186,17 +186,24 @@ fn python_finds_the_same_parts() {
     let mut input = python.stdin.take().unwrap();
     // Python takes a lone CR or LF for a line end, so these have none.
     let contents = prop::collection::vec(
-        prop::sample::select(vec!["Tür", "\r\n", " ", "=", ".", "From ", "\u{1}", "--", "ende"]),
+        prop_oneof![
+            40 => prop::sample::select(vec!["Tür", "\r\n", " ", "=", ".", "From ", "\u{1}", "--", "ende"])
+                .prop_map(str::to_string),
+            1 => (900..2000usize).prop_map(|count| "x;".repeat(count)),
+        ],
         0..60,
     )
     .prop_map(|words| words.concat().into_bytes());
     let (mut runner, strategy) = (TestRunner::deterministic(), trees(contents));
     let mut parts = 0;
-    for _ in 0..150 {
+    for round in 0..200 {
+        let offers = if round % 2 == 0 { NONE } else { ALL };
         let tree = strategy.new_tree(&mut runner).unwrap().current();
         let (header, body) = written(&tree, &mut 0);
         let header = format!("Subject: outer\r\nMIME-Version: 1.0\r\n{header}");
-        let (head, out) = sent(header.as_bytes(), &body, EIGHT, NONE, 100).unwrap();
+        let form = BodyForm { encode: Encode::Parts, ..EIGHT };
+        let (head, out) = sent(header.as_bytes(), &body, form, offers, 100).unwrap();
+        assert!(out.split(|byte| *byte == b'\n').all(|line| line.len() <= 999));
         let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
         let before = hex(&[header.as_bytes(), b"\r\n", &body].concat());
         writeln!(input, "{before}/{}", hex(&[&head[..], b"\r\n", &out].concat())).unwrap();

@@ -6,6 +6,7 @@ use crate::message::address::list;
 use crate::message::date::is_date;
 use crate::message::encoded::fold::unfold;
 use crate::message::encoded::parameters::media_type;
+use crate::message::parts::entity;
 
 /// To and Cc may come only once too, but are merged rather than set aside.
 const ONCE: [&str; 9] =
@@ -14,8 +15,9 @@ const ONCE: [&str; 9] =
 const NEVER_EMPTY: [&str; 10] =
     ["From", "Sender", "Reply-To", "To", "Cc", "Date", "Message-ID", "In-Reply-To", "References", "MIME-Version"];
 
-/// Leaves one field of each kind: the first that can be read. Copies of it are removed, others set aside.
-pub fn resolve(draft: &mut Draft<'_>) {
+/// Leaves one field of each kind: the first that can be read. Copies of it are removed, others set aside. Of several
+/// types of the content the one counts that names `boundary`, which the body has; without one, no multipart does.
+pub fn resolve(draft: &mut Draft<'_>, boundary: Option<&[u8]>) {
     let before = draft.entries.len();
     draft
         .entries
@@ -31,11 +33,11 @@ pub fn resolve(draft: &mut Draft<'_>) {
         }
     }
     for name in names {
-        one(draft, &name);
+        one(draft, &name, boundary);
     }
 }
 
-fn one(draft: &mut Draft<'_>, name: &[u8]) {
+fn one(draft: &mut Draft<'_>, name: &[u8], boundary: Option<&[u8]>) {
     let places: Vec<usize> = draft
         .entries
         .iter()
@@ -48,7 +50,11 @@ fn one(draft: &mut Draft<'_>, name: &[u8]) {
     };
     draft.note(notes::DOUBLED);
     let is_usable = |at: &&usize| draft.entries.get(**at).is_some_and(is_good);
-    let kept = *places.iter().find(is_usable).unwrap_or(first);
+    let fits = |at: &&usize| {
+        let entry = draft.entries.get(**at).filter(|entry| is_good(entry));
+        entry.is_some_and(|entry| !entry.is("Content-Type") || entity::boundary(&entry.value).as_deref() == boundary)
+    };
+    let kept = *places.iter().find(fits).or_else(|| places.iter().find(is_usable)).unwrap_or(first);
     let text = draft.entries.get(kept).map(|entry| unfold(&entry.value)).unwrap_or_default();
     // From the back, so that places stay right when an entry is removed.
     for at in places.into_iter().rev().filter(|at| *at != kept) {

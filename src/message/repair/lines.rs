@@ -1,31 +1,31 @@
-//! Line ends: whatever came, CRLF leaves. A bare CR or LF would let somebody hide a second message (SMTP smuggling).
+//! Line ends: which bytes end a line. In text CRLF takes their place; a bare CR or LF would let somebody hide a second
+//! message (SMTP smuggling).
 
-use super::notes;
-
-/// A piece of text without line ends, or a line end.
+/// A piece of what came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Piece<'a> {
     /// Part of a line; never CR, LF or NUL in it.
     Text(&'a [u8]),
-    /// The end of a line.
-    End,
+    /// A NUL byte.
+    Nul,
+    /// The end of a line, as it came: CRLF, CR CR LF, LF or CR; nothing for a last line without an end.
+    End(&'static [u8]),
 }
 
-/// Finds the line ends in text that comes in pieces. CRLF, CR CR LF, LF and CR each end a line.
+/// Finds the line ends in what comes in pieces. CRLF, CR CR LF, LF and CR each end a line.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Lines {
     /// CRs that wait for the next byte, two at most.
     returns: u8,
     /// Whether the last line has begun and not ended.
     open: bool,
-    odd: bool,
+    /// Whether NUL bytes are content. If not, they are as if they were not there.
     nul: bool,
-    added: bool,
 }
 
 impl Lines {
-    /// Gives the pieces of `bytes` to `to`.
-    pub fn push(&mut self, bytes: &[u8], mut to: impl FnMut(Piece<'_>)) {
+    /// Gives the pieces of `bytes` to `to`, which tells whether NUL bytes are content from there on.
+    pub fn push(&mut self, bytes: &[u8], mut to: impl FnMut(Piece<'_>) -> bool) {
         let mut rest = bytes;
         while !rest.is_empty() {
             let length = memchr::memchr3(b'\r', b'\n', 0, rest).unwrap_or(rest.len());
@@ -35,22 +35,32 @@ impl Lines {
             if !text.is_empty() {
                 self.bare_returns(&mut to);
                 self.open = true;
-                to(Piece::Text(text));
+                self.nul = to(Piece::Text(text));
             }
             match tail.first() {
                 Some(b'\n') => {
-                    self.odd |= self.returns != 1;
+                    let end: &[u8] = match self.returns {
+                        0 => b"\n",
+                        1 => b"\r\n",
+                        _ => b"\r\r\n",
+                    };
                     self.returns = 0;
                     self.open = false;
-                    to(Piece::End);
+                    self.nul = to(Piece::End(end));
                 }
                 Some(b'\r') if self.returns == 2 => {
-                    self.odd = true;
                     self.open = false;
-                    to(Piece::End);
+                    self.nul = to(Piece::End(b"\r"));
                 }
                 Some(b'\r') => self.returns += 1,
-                Some(_) => self.nul = true,
+                Some(_) => {
+                    // Content parts a CR from an LF behind it.
+                    if self.nul {
+                        self.bare_returns(&mut to);
+                        self.open = true;
+                    }
+                    self.nul = to(Piece::Nul);
+                }
                 None => {}
             }
             rest = tail.get(1..).unwrap_or_default();
@@ -58,28 +68,18 @@ impl Lines {
     }
 
     /// Ends the text, and its last line if it has no end.
-    pub fn finish(&mut self, mut to: impl FnMut(Piece<'_>)) {
+    pub fn finish(&mut self, mut to: impl FnMut(Piece<'_>) -> bool) {
         self.bare_returns(&mut to);
-        if self.open {
-            self.open = false;
-            self.added = true;
-            to(Piece::End);
+        if std::mem::take(&mut self.open) {
+            to(Piece::End(b""));
         }
     }
 
-    /// What was repaired.
-    pub fn notes(&self) -> Vec<&'static str> {
-        let all = [(self.odd, notes::LINE_ENDS), (self.added, notes::LAST_LINE_END), (self.nul, notes::NUL)];
-        all.into_iter().filter(|(happened, _)| *happened).map(|(_, note)| note).collect()
-    }
-
-    fn bare_returns(&mut self, to: &mut impl FnMut(Piece<'_>)) {
-        for _ in 0..self.returns {
-            self.odd = true;
+    fn bare_returns(&mut self, to: &mut impl FnMut(Piece<'_>) -> bool) {
+        for _ in 0..std::mem::take(&mut self.returns) {
             self.open = false;
-            to(Piece::End);
+            self.nul = to(Piece::End(b"\r"));
         }
-        self.returns = 0;
     }
 }
 
@@ -88,44 +88,55 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn lines(chunks: &[&[u8]]) -> (Vec<u8>, Vec<&'static str>) {
-        let mut out = Vec::new();
-        let mut to = |piece: Piece<'_>| match piece {
-            Piece::Text(text) => out.extend_from_slice(text),
-            Piece::End => out.extend_from_slice(b"\r\n"),
+    /// The text with CRLF line ends and its NUL bytes as `0`, and what ended its lines.
+    fn lines(chunks: &[&[u8]], nul: bool) -> (Vec<u8>, Vec<&'static [u8]>) {
+        let (mut out, mut ends) = (Vec::new(), Vec::new());
+        let mut to = |piece: Piece<'_>| {
+            match piece {
+                Piece::Text(text) => out.extend_from_slice(text),
+                Piece::Nul if nul => out.push(b'0'),
+                Piece::Nul => {}
+                Piece::End(end) => {
+                    out.extend_from_slice(b"\r\n");
+                    ends.push(end);
+                }
+            }
+            nul
         };
-        let mut lines = Lines::default();
+        let mut lines = Lines { nul, ..Lines::default() };
         chunks.iter().for_each(|chunk| lines.push(chunk, &mut to));
         lines.finish(&mut to);
-        (out, lines.notes())
+        (out, ends)
     }
 
     #[test]
     fn every_line_end() {
-        use notes::*;
-        for (text, expected, notes) in [
+        let (crlf, lf, cr, double, none) = (&b"\r\n"[..], &b"\n"[..], &b"\r"[..], &b"\r\r\n"[..], &b""[..]);
+        for (text, expected, ends) in [
             ("", "", vec![]),
-            ("a\r\nb\r\n", "a\r\nb\r\n", vec![]),
-            ("a\nb\n", "a\r\nb\r\n", vec![LINE_ENDS]),
-            ("a\r\r\nb\r\n", "a\r\nb\r\n", vec![LINE_ENDS]),
-            ("a\rb\r\n", "a\r\nb\r\n", vec![LINE_ENDS]),
-            ("a\r\r\r\nb\r\n", "a\r\n\r\nb\r\n", vec![LINE_ENDS]),
-            ("a\n\rb\r\n", "a\r\n\r\nb\r\n", vec![LINE_ENDS]),
-            ("a\r\r", "a\r\n\r\n", vec![LINE_ENDS]),
-            ("a", "a\r\n", vec![LAST_LINE_END]),
-            ("a\r\0\nb\0\0\r\n", "a\r\nb\r\n", vec![NUL]),
-            ("\0", "", vec![NUL]),
+            ("a\r\nb\r\n", "a\r\nb\r\n", vec![crlf, crlf]),
+            ("a\nb\n", "a\r\nb\r\n", vec![lf, lf]),
+            ("a\r\r\nb\r\n", "a\r\nb\r\n", vec![double, crlf]),
+            ("a\rb\r\n", "a\r\nb\r\n", vec![cr, crlf]),
+            ("a\r\r\r\nb\r\n", "a\r\n\r\nb\r\n", vec![cr, double, crlf]),
+            ("a\n\rb\r\n", "a\r\n\r\nb\r\n", vec![lf, cr, crlf]),
+            ("a\r\r", "a\r\n\r\n", vec![cr, cr]),
+            ("a", "a\r\n", vec![none]),
+            ("a\r\0\nb\0\0\r\n", "a\r\nb\r\n", vec![crlf, crlf]),
+            ("\0", "", vec![]),
         ] {
-            assert_eq!(lines(&[text.as_bytes()]), (expected.as_bytes().to_vec(), notes), "{text:?}");
+            assert_eq!(lines(&[text.as_bytes()], false), (expected.as_bytes().to_vec(), ends), "{text:?}");
         }
+        // UTF-16.
+        assert_eq!(lines(&[b"a\0\r\0\n\0"], true), (b"a0\r\n0\r\n0\r\n".to_vec(), vec![cr, lf, none]));
     }
 
     proptest! {
         #[test]
-        fn cuts_do_not_matter(text in "[ab\r\n\0]{0,40}", at in 0..40usize) {
-            let whole = lines(&[text.as_bytes()]);
+        fn cuts_do_not_matter(text in "[ab\r\n\0]{0,40}", at in 0..40usize, nul: bool) {
+            let whole = lines(&[text.as_bytes()], nul);
             let (head, tail) = text.as_bytes().split_at(at.min(text.len()));
-            prop_assert_eq!(lines(&[head, tail]), whole);
+            prop_assert_eq!(lines(&[head, tail], nul), whole);
         }
     }
 }

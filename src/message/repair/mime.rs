@@ -3,8 +3,10 @@
 use super::body::Scan;
 use super::draft::Draft;
 use super::notes;
+use super::walk::Walk;
 use crate::message::address::tokens::tokens;
 use crate::message::encoded::parameters::{media_type, parameter, pieces};
+use crate::message::parts::entity::{self, Content};
 use crate::message::{BodyForm, Encode};
 
 /// Bytes of the longest Content-Transfer-Encoding that is left as it is; with long comments it could not be folded.
@@ -25,22 +27,27 @@ enum Transfer {
 
 /// Sets Content-Type, Content-Transfer-Encoding and MIME-Version to fit the body. A body that is declared as encoded is
 /// left alone; so are declared charsets, except the one that bytes over 127 prove wrong.
-pub fn fit(draft: &mut Draft<'_>, scan: &Scan) -> BodyForm {
+pub fn fit(draft: &mut Draft<'_>, scan: &Scan, walk: &Walk) -> BodyForm {
     let transfer = transfer(draft);
-    if let Some(at) = draft.find("Content-Type").filter(|_| media(draft).is_none()) {
+    // Nobody would see anything of a multipart without parts.
+    let partless = || walk.boundary() == Err(true) && media(draft).is_some_and(|media| media.starts_with("multipart/"));
+    let unreadable = media(draft).is_none() || (scan.eight_bit || scan.long) && partless();
+    if let Some(at) = draft.find("Content-Type").filter(|_| unreadable) {
         draft.set_aside(at);
         draft.note(notes::CONTENT_FIELD);
     }
-    let is_text = media(draft).is_none_or(|media| media.starts_with("text/"));
+    let content = entity::read(&content_header(draft), false).content;
+    let is_text =
+        content == Content::Leaf { text: true } && media(draft).is_none_or(|media| media.starts_with("text/"));
     let plain = transfer != Transfer::Coded;
     if is_text && plain && (scan.eight_bit || scan.long) {
         charset(draft, scan);
     }
-    let (wanted, encode) = match (scan.long, is_text && plain) {
+    let (wanted, encode) = match (scan.long || walk.binary, is_text && plain) {
         (true, true) => (Some("quoted-printable"), Encode::QuotedPrintable),
-        (long, _) => {
+        (odd, _) => {
             let eight_bit = transfer == Transfer::SevenBit && scan.eight_bit || transfer == Transfer::Binary;
-            (eight_bit.then_some("8bit"), if long { Encode::Wrap } else { Encode::Verbatim })
+            (eight_bit.then_some("8bit"), if odd { Encode::Parts } else { Encode::Verbatim })
         }
     };
     if let Some(wanted) = wanted {
@@ -50,7 +57,8 @@ pub fn fit(draft: &mut Draft<'_>, scan: &Scan) -> BodyForm {
     match encode {
         Encode::Verbatim => {}
         Encode::QuotedPrintable => draft.note(notes::LONG_TEXT_LINES),
-        Encode::Wrap => draft.note(notes::LONG_BODY_LINES),
+        Encode::Parts if walk.binary => draft.note(notes::BINARY),
+        Encode::Parts => draft.note(notes::LONG_BODY_LINES),
     }
     let is_mime = ["Content-Type", "Content-Transfer-Encoding", "Content-Disposition"]
         .iter()
@@ -64,6 +72,17 @@ pub fn fit(draft: &mut Draft<'_>, scan: &Scan) -> BodyForm {
 
 fn media(draft: &Draft<'_>) -> Option<String> {
     draft.value("Content-Type").and_then(media_type)
+}
+
+/// The fields that say what the content is.
+fn content_header(draft: &Draft<'_>) -> Vec<u8> {
+    let mut header = Vec::new();
+    for name in ["Content-Type", "Content-Transfer-Encoding"] {
+        if let Some(value) = draft.value(name) {
+            header.extend_from_slice(&[name.as_bytes(), b":", value, b"\r\n"].concat());
+        }
+    }
+    header
 }
 
 /// The transfer encoding that the header names. One that doesn't exist (`8-bit`) is set aside.

@@ -14,6 +14,7 @@ notes! {
     NUL = "NUL bytes removed";
     CONTROLS = "control characters in the header replaced by blanks";
     LEADING_LINES = "lines before the header removed";
+    LINE_IN_HEADER = "line without a colon in the header kept";
     SEPARATOR = "blank line after the header added";
     NO_HEADER = "header added to text without one";
     NAME_BLANKS = "blank before a colon removed";
@@ -37,7 +38,8 @@ notes! {
     TRANSFER_ENCODING = "Content-Transfer-Encoding corrected";
     MIME_VERSION = "MIME-Version added";
     LONG_TEXT_LINES = "text with lines over 998 bytes will be sent quoted-printable";
-    LONG_BODY_LINES = "lines over 998 bytes will be broken";
+    LONG_BODY_LINES = "parts with lines over 998 bytes will be sent encoded";
+    BINARY = "binary parts will be sent base64";
     EIGHT_BIT_HEADER = "8-bit text in the header encoded";
     LONG_HEADER_LINES = "long header lines folded";
 }

@@ -1,5 +1,9 @@
 //! Where the header ends, when no blank line says so.
 
+use super::identity::is_message_id;
+use crate::message::address::mailboxes;
+use crate::message::date::is_date;
+use crate::message::encoded::parameters::media_type;
 use crate::message::header::{self, is_name};
 
 /// Bytes of the longest field name that is taken for one.
@@ -102,12 +106,59 @@ pub fn kind(line: &[u8]) -> Kind {
     match line.first() {
         None => Kind::Blank,
         Some(b' ' | b'\t') => Kind::Continuation,
+        // A boundary may have colons.
+        Some(b'-') if line.starts_with(b"--") => Kind::Other,
         Some(_) => match name(line) {
             // Blanks before the colon (RFC 5322 section 4.5) only where nothing else can be meant: in text they are usual.
             Some((name, blanks)) if !blanks || is_known(name) => Kind::Field,
             _ => Kind::Other,
         },
     }
+}
+
+/// Whether `line` stands between the messages of a mailbox file (RFC 4155), be it in the escaped form.
+pub fn is_mailbox_line(line: &[u8]) -> bool {
+    line.strip_prefix(b">").unwrap_or(line).starts_with(b"From ")
+}
+
+/// `Mime-Version 1.0` and the like with the colon that was forgotten; `None` if it can't be meant.
+pub fn with_colon(line: &[u8]) -> Option<Vec<u8>> {
+    let (name, value) = line.split_at_checked(memchr::memchr2(b' ', b'\t', line)?)?;
+    let encodings = [&b"7bit"[..], b"8bit", b"binary", b"base64", b"quoted-printable"];
+    let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
+    let meant = is("MIME-Version") && value.trim_ascii() == b"1.0"
+        || is("Content-Type") && media_type(value).is_some()
+        || is("Content-Transfer-Encoding") && encodings.iter().any(|one| value.trim_ascii().eq_ignore_ascii_case(one))
+        || is("Message-ID") && is_message_id(value);
+    meant.then(|| [name, b":", value].concat())
+}
+
+/// Whether `line`, a field after one that is none, speaks for a header that goes on and not for text: mail knows it, it
+/// says what it should, and `header` does not have it yet where it may come only once.
+pub fn is_evidence(line: &[u8], header: &[u8]) -> bool {
+    let Some((name, _)) = name(line).filter(|(name, _)| is_known(name)) else { return false };
+    let value = line.get(memchr::memchr(b':', line).map_or(line.len(), |at| at + 1)..).unwrap_or_default();
+    let name = String::from_utf8_lossy(name).to_ascii_lowercase();
+    let new = || header::find(header, &name).is_none();
+    match name.as_str() {
+        "from" | "to" | "cc" | "bcc" | "sender" | "reply-to" => new() && !mailboxes(value).is_empty(),
+        "date" => new() && is_date(value),
+        "subject" => new(),
+        "message-id" | "in-reply-to" | "references" => value.contains(&b'<') && value.contains(&b'@'),
+        "mime-version" => value.trim_ascii().starts_with(b"1"),
+        "content-type" => media_type(value).is_some(),
+        "received" => value.contains(&b';'),
+        "x-mailer" | "x-priority" | "x-msmail-priority" | "x-mimeole" | "x-originating-ip" => new(),
+        // In text an X is seldom the name of a field.
+        _ => !name.starts_with("x-") && name.contains('-') && new(),
+    }
+}
+
+/// Whether a line that was broken without a blank can go on with the last field of `header`. Some are better without it.
+pub fn takes_lines(header: &[u8]) -> bool {
+    let last = header::fields(header).last();
+    let fixed = ["Date", "Message-ID", "MIME-Version", "Content-Transfer-Encoding", "Return-Path", "From", "Sender"];
+    last.is_some_and(|last| !last.name.is_empty() && !fixed.iter().any(|name| last.is(name)))
 }
 
 /// Whether `line` is the first line of a field that mail knows.
@@ -170,12 +221,53 @@ mod tests {
             ("Pump 3: stopped", Kind::Other),
             ("Pump stopped", Kind::Other),
             (": x", Kind::Other),
+            ("----=_12:34:56", Kind::Other),
             ("Größe: 3", Kind::Other),
         ] {
             assert_eq!(kind(line.as_bytes()), expected, "{line}");
         }
         assert_eq!(kind(format!("{}: x", "a".repeat(255)).as_bytes()), Kind::Field);
         assert_eq!(kind(format!("{}: x", "a".repeat(256)).as_bytes()), Kind::Other);
+    }
+
+    #[test]
+    fn forgotten_colons() {
+        assert_eq!(with_colon(b"Mime-Version 1.0").as_deref(), Some(&b"Mime-Version: 1.0"[..]));
+        assert_eq!(with_colon(b"Content-Type text/plain").as_deref(), Some(&b"Content-Type: text/plain"[..]));
+        for text in ["Mime-Version: 1.0", "Content-Type mismatch", "Message-ID missing", "Pump 1.0", "MIME-Version"] {
+            assert_eq!(with_colon(text.as_bytes()), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_speaks_for_a_header() {
+        let header = b"Subject: x\r\nTo: a@b\r\n";
+        for line in [
+            "From: a@b",
+            "Date: Mon, 23 Nov 2026 01:02:03 +0000",
+            "Mime-Version: 1.0",
+            "Reply-To: a@b",
+            "Content-Type: text/plain",
+            "Content-Disposition: inline",
+            "User-Agent: x",
+            "X-Mailer: x",
+        ] {
+            assert!(is_evidence(line.as_bytes(), header), "{line}");
+        }
+        for line in [
+            "From: Hall 3",
+            "Date: today",
+            "To: c@d",
+            "Subject: y",
+            "Priority: 1",
+            "X-Axis: 3",
+            "Level: 3",
+            "Content-Type: mismatch",
+            "Comments: none",
+            "Received: 80 %",
+        ] {
+            assert!(!is_evidence(line.as_bytes(), header), "{line}");
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 use super::*;
 use crate::message::address::grammar::check;
 use crate::message::date::is_date;
-use crate::message::{Encode, Envelope, header};
+use crate::message::{Encode, Envelope, Offers, Outgoing, header};
 use proptest::prelude::*;
 
 fn with_facts<T>(smtputf8: bool, run: impl FnOnce(&Facts<'_>) -> T) -> T {
@@ -67,8 +67,18 @@ fn forms_of_bodies() {
         ("Subject: x\r\n\r\nü\r\n".to_string(), true, Encode::Verbatim),
         (format!("Subject: x\r\n\r\n{long}\r\n"), false, Encode::QuotedPrintable),
         (format!("Subject: x\r\nContent-Type: text/html\r\n\r\nü{long}\r\n"), true, Encode::QuotedPrintable),
-        (format!("Subject: x\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n{long}\r\n"), false, Encode::Wrap),
-        (format!("Subject: x\r\nContent-Transfer-Encoding: base64\r\n\r\n{long}\r\n"), false, Encode::Wrap),
+        (
+            format!("Subject: x\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\n{long}\r\n"),
+            false,
+            Encode::Parts,
+        ),
+        // A multipart without parts is text.
+        (
+            format!("Subject: x\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n{long}\r\n"),
+            false,
+            Encode::QuotedPrintable,
+        ),
+        (format!("Subject: x\r\nContent-Transfer-Encoding: base64\r\n\r\n{long}\r\n"), false, Encode::Parts),
         (format!("Subject: x\r\n\r\n{}\r\n", "a".repeat(998)), false, Encode::Verbatim),
     ] {
         assert_eq!(form(&text), BodyForm { eight_bit, encode });
@@ -213,6 +223,9 @@ fn judge(text: &[u8], smtputf8: bool) -> Result<(), TestCaseError> {
         return Ok(());
     };
     for part in [&header, &body] {
+        if repaired.form.encode == Encode::Parts && part == &body {
+            continue;
+        }
         let rest = String::from_utf8_lossy(part).replace("\r\n", "");
         prop_assert!(!rest.contains(['\r', '\n', '\0']));
         prop_assert!(part.is_empty() || part.ends_with(b"\r\n"));
@@ -248,7 +261,7 @@ fn judge(text: &[u8], smtputf8: bool) -> Result<(), TestCaseError> {
     let (again, same_body, second) = repair(&[&header, b"\r\n", &body], smtputf8).unwrap();
     prop_assert_eq!(String::from_utf8_lossy(&again), String::from_utf8_lossy(&header));
     prop_assert_eq!(same_body, body);
-    let only_lines = |note: &&&str| **note != notes::LONG_BODY_LINES;
+    let only_lines = |note: &&&str| ![notes::LONG_BODY_LINES, notes::BINARY].contains(*note);
     prop_assert_eq!(second.repairs.iter().find(only_lines), None);
     Ok(())
 }
@@ -276,5 +289,71 @@ proptest! {
         }
         chunks.push(&text[start..]);
         prop_assert_eq!(repair(&chunks, false), repair(&[&text], false));
+    }
+}
+
+/// Header and body as a provider gets them, without our Received.
+fn delivered(text: &[u8], smtputf8: bool, offers: Offers) -> Option<(Vec<u8>, Vec<u8>)> {
+    let (header, body, repaired) = repair(&[text], smtputf8).ok()?;
+    let mut outgoing = Outgoing::new(header, repaired.form, offers).ok()?;
+    let mut out = Vec::new();
+    body.chunks(100).for_each(|piece| outgoing.push(piece, &mut out));
+    outgoing.finish(&mut out).ok()?;
+    Some((outgoing.header().to_vec(), out))
+}
+
+const OFFERS: [Offers; 2] =
+    [Offers { eight_bit_mime: true, smtputf8: true }, Offers { eight_bit_mime: false, smtputf8: false }];
+
+/// Contents of parts that are no text, or have long lines.
+fn contents() -> impl Strategy<Value = Vec<u8>> {
+    let piece = prop_oneof![
+        4 => prop::sample::select(vec![&b"\r\n"[..], b"\r", b"\n", b"\0", b"--x", b"-", b" ", b"\xff", b"\xc3\xbc", b"=", b"ab"])
+            .prop_map(<[u8]>::to_vec),
+        1 => (1..1200usize).prop_map(|count| vec![b'x'; count]),
+        1 => proptest::collection::vec(any::<u8>(), 0..20),
+    ];
+    proptest::collection::vec(piece, 0..12).prop_map(|pieces| pieces.concat())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
+    #[test]
+    fn binary_parts_arrive_as_they_were_sent(
+        parts in proptest::collection::vec((prop::sample::select(vec![
+            "image/png", "application/json", "application/octet-stream; name=x", "text/plain; charset=utf-16le",
+        ]), prop::sample::select(vec!["", "Content-Transfer-Encoding: binary\r\n", "Content-Transfer-Encoding: 7bit\r\n"]), contents()), 1..4),
+        size in 1..2000usize,
+    ) {
+        let mut text = b"From: a@b\r\nContent-Type: multipart/mixed; boundary=x-y\r\n\r\n".to_vec();
+        for (kind, encoding, content) in &parts {
+            text.extend_from_slice(format!("--x-y\r\nContent-Type: {kind}\r\n{encoding}\r\n").as_bytes());
+            text.extend_from_slice(content);
+            text.extend_from_slice(b"\r\n");
+        }
+        text.extend_from_slice(b"--x-y--\r\n");
+        let chunks: Vec<&[u8]> = text.chunks(size).collect();
+        prop_assert_eq!(repair(&chunks, false), repair(&[&text], false));
+        for offers in OFFERS {
+            let (_, body) = delivered(&text, false, offers).unwrap();
+            let mut rest = &body[..];
+            for (_, _, content) in &parts {
+                let part = memchr::memmem::find(rest, b"\r\n\r\n").unwrap();
+                let head = String::from_utf8_lossy(&rest[..part]).into_owned();
+                let end = memchr::memmem::find(&rest[part + 2..], b"\r\n--x-y").unwrap() + part + 2;
+                let sent = rest.get(part + 4..end).unwrap_or_default();
+                match head.contains("base64") {
+                    true => {
+                        let sent: String = String::from_utf8(sent.to_vec()).unwrap().replace("\r\n", "");
+                        prop_assert_eq!(sent, crate::message::base64(content));
+                    }
+                    false => prop_assert_eq!(sent, &content[..]),
+                }
+                rest = &rest[end + 2..];
+            }
+            let text = String::from_utf8_lossy(&body).replace("\r\n", "");
+            prop_assert!(!text.contains(['\r', '\n', '\0']));
+        }
     }
 }

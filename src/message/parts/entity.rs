@@ -1,4 +1,4 @@
-//! What the header of a message or part says about its body (RFC 2045), as far as a 7-bit way asks for it.
+//! What the header of a message or part says about its body (RFC 2045).
 
 use crate::message::encoded::parameters;
 use crate::message::header::{fields, find};
@@ -26,8 +26,17 @@ pub enum Content {
     QuotedPrintable,
     /// In base64 already.
     Base64,
-    /// Nothing that can be encoded: an encoding of old, or parts without a boundary. Says which.
-    Opaque(String),
+    /// In an encoding that is not known here; its name.
+    Encoded(String),
+    /// Parts without a boundary.
+    Unbounded,
+}
+
+impl Content {
+    /// Whether each of its bytes counts: bare CR and LF are no line ends in it, and NUL is no padding.
+    pub fn is_binary(&self) -> bool {
+        matches!(self, Self::Leaf { text: false })
+    }
 }
 
 /// What a body is, and whether its header claims that it is 7-bit.
@@ -45,31 +54,50 @@ pub fn read(header: &[u8], in_digest: bool) -> Entity {
     let kind = kind.filter(|kind| !kind.is_empty());
     let default: &[u8] = if in_digest { b"message/rfc822" } else { b"text/plain" };
     let kind = kind.as_deref().unwrap_or(default);
-    let name = token(kind);
+    // What can't be read is plain text (RFC 2045 section 5.2).
+    let name = parameters::media_type(kind).unwrap_or_else(|| "text/plain".to_string());
     let encoding = find(header, ENCODING).map(|field| token(&field.unfolded())).unwrap_or_default();
     let content = if name.starts_with("multipart/") {
         match parameter(kind, "boundary") {
             Some(boundary) => Content::Multipart { boundary, digest: name == "multipart/digest" },
-            None => Content::Opaque("multipart without boundary".to_string()),
+            None => Content::Unbounded,
         }
     } else {
         match encoding.as_str() {
             "quoted-printable" => Content::QuotedPrintable,
             "base64" => Content::Base64,
             old if ["x-", "uu", "yenc", "mac-"].iter().any(|start| old.starts_with(start)) => {
-                Content::Opaque(encoding.clone())
+                Content::Encoded(encoding.clone())
             }
             _ if matches!(name.as_str(), "message/rfc822" | "message/news") => Content::Message,
             // The header of a message/global may have addresses that 7 bits can't say; it may be encoded as a whole
             // (RFC 6532 section 3.7). Other kinds of message/ are text for programs.
-            _ => Content::Leaf {
-                text: name.starts_with("text/") || (name.starts_with("message/") && name != "message/global"),
-            },
+            _ => Content::Leaf { text: is_text(&name, kind) },
         }
     };
     // What is encoded already is 7-bit. A multipart may not say so (RFC 2045 section 6.4) but keeps its label.
     let called_7bit = matches!(encoding.as_str(), "" | "7bit" | "7-bit" | "quoted-printable" | "base64");
     Entity { content, called_7bit }
+}
+
+/// The boundary that `kind`, the value of a Content-Type, names for a multipart.
+pub fn boundary(kind: &[u8]) -> Option<Vec<u8>> {
+    let multipart = parameters::media_type(kind).is_some_and(|name| name.starts_with("multipart/"));
+    parameter(kind, "boundary").filter(|_| multipart)
+}
+
+/// Whether a body of the type `name` is lines of text. In UTF-16 and UTF-32 it is not: their line ends are other bytes,
+/// and quoted-printable can't hold them (RFC 2781 section 4).
+fn is_text(name: &str, kind: &[u8]) -> bool {
+    let wide = || {
+        parameter(kind, "charset").is_some_and(|charset| {
+            let charset = charset.to_ascii_lowercase();
+            [&b"utf-16"[..], b"utf16", b"utf-32", b"utf32", b"ucs-", b"iso-10646-ucs-"]
+                .iter()
+                .any(|wide| charset.starts_with(wide))
+        })
+    };
+    if name.starts_with("text/") { !wide() } else { name.starts_with("message/") && name != "message/global" }
 }
 
 /// `header` with `encoding` as its only Content-Transfer-Encoding. A whole message gets a MIME-Version as well if it
@@ -94,14 +122,14 @@ pub fn relabelled(header: &[u8], encoding: &str, whole_message: bool) -> Vec<u8>
     out
 }
 
-/// The first word of a value, in small letters: a type or an encoding without parameters and comments.
+/// The first word of a value, in small letters: an encoding without comments.
 fn token(value: &[u8]) -> String {
     let end = value.iter().position(|b| matches!(b, b';' | b'(' | b' ' | b'\t')).unwrap_or(value.len());
     String::from_utf8_lossy(value.get(..end).unwrap_or_default()).to_ascii_lowercase()
 }
 
 /// The value of the parameter `name` (RFC 2045 section 5.1), if it has one.
-fn parameter(value: &[u8], name: &str) -> Option<Vec<u8>> {
+pub fn parameter(value: &[u8], name: &str) -> Option<Vec<u8>> {
     let mut found = parameters::pieces(value).into_iter().skip(1).filter_map(parameters::parameter);
     found.find_map(|(key, text)| (key == name).then_some(text)).filter(|text| !text.is_empty())
 }
@@ -131,10 +159,7 @@ mod tests {
         let digest = Content::Multipart { boundary: b"d".to_vec(), digest: true };
         assert_eq!(content("Content-Type: multipart/digest; boundary=d\r\n"), digest);
         for broken in ["", "; boundary", "; boundary=", "; boundary=\"\"", "; xboundary=a"] {
-            assert!(
-                matches!(content(&format!("Content-Type: multipart/mixed{broken}\r\n")), Content::Opaque(_)),
-                "{broken}"
-            );
+            assert!(content(&format!("Content-Type: multipart/mixed{broken}\r\n")) == Content::Unbounded, "{broken}");
         }
     }
 
@@ -146,12 +171,16 @@ mod tests {
             content("Content-Type: image/jpeg\r\nContent-Transfer-Encoding: binary\r\n"),
             Content::Leaf { text: false }
         );
+        for wide in ["UTF-16", "utf-16le", "utf-32"] {
+            assert!(content(&format!("Content-Type: text/plain; charset={wide}\r\n")).is_binary(), "{wide}");
+        }
+        assert!(!content("Content-Type: text/csv; charset=utf-8\r\n").is_binary());
         assert_eq!(content("Content-Type: message/rfc822\r\n"), Content::Message);
         assert_eq!(content("Content-Type: message/global\r\n"), Content::Leaf { text: false });
         assert_eq!(content("Content-Type: message/delivery-status\r\n"), Content::Leaf { text: true });
         assert_eq!(content("Content-Transfer-Encoding: Quoted-Printable (really)\r\n"), Content::QuotedPrintable);
         assert_eq!(content("Content-Transfer-Encoding: BASE64\r\n"), Content::Base64);
-        assert_eq!(content("Content-Transfer-Encoding: x-uuencode\r\n"), Content::Opaque("x-uuencode".to_string()));
+        assert_eq!(content("Content-Transfer-Encoding: x-uuencode\r\n"), Content::Encoded("x-uuencode".to_string()));
         assert_eq!(read(b"", true).content, Content::Message);
         assert_eq!(read(b"Content-Type: text/plain\r\n", true).content, Content::Leaf { text: true });
         for (encoding, called) in [("7bit", true), ("8bit", false), ("binary", false), ("utf-8", false)] {

@@ -1,0 +1,281 @@
+//! Makes a body fit its way, as a stream: 7 bits for servers without 8BITMIME (RFC 6152 section 3), lines of at most 998
+//! bytes, and no bytes that a text may not hold.
+//!
+//! Walks through a message part by part (RFC 2046 section 5.1). What a part decodes to stays the same. A part that does
+//! not fit is encoded and its header says so. A part that is encoded already keeps its encoding: long lines get soft
+//! breaks in quoted-printable and breaks anywhere in base64.
+
+use super::CannotConvert;
+use super::coder::{Coder, Kind, Undecided};
+use super::lines::{Code, LONGEST, Wrap, crlf};
+use super::quoted_printable::Patch;
+use crate::message::encoded;
+use crate::message::parts::entity::{self, Content, relabelled};
+use crate::message::parts::{Bound, DELIMITER_LIMIT, HEADER_LIMIT, NESTING, Place, Tree, is_header_line};
+
+/// Rewrites one body.
+#[derive(Debug)]
+pub struct Rewrite {
+    /// Whether only 7 bits go. If not, nothing is refused.
+    seven_bit: bool,
+    tree: Tree,
+    state: State,
+    /// The start of a line that has to be seen whole.
+    held: Vec<u8>,
+    /// Whether a line was begun that is no boundary, and whose end has not come.
+    mid_line: bool,
+    /// A CRLF that was not written yet: it belongs to the boundary if one follows.
+    line_end: bool,
+}
+
+#[derive(Debug)]
+enum State {
+    /// In the header of a part, or of a message in a part.
+    Header { text: Vec<u8>, in_digest: bool, whole_message: bool },
+    /// In a body, or in the text around parts.
+    Body(Coder),
+}
+
+impl Rewrite {
+    /// For the body that belongs to `header` and does not fit as it is. Gives the header that fits the result as well.
+    ///
+    /// # Errors
+    /// When the header says that the body is something that can't be encoded.
+    pub fn new(header: &[u8], seven_bit: bool) -> Result<(Vec<u8>, Self), CannotConvert> {
+        let state = State::Body(Coder::around(seven_bit));
+        let (tree, held) = (Tree::default(), Vec::new());
+        let mut this = Self { seven_bit, tree, state, held, mid_line: false, line_end: false };
+        let header = this.enter(header, false, true, true)?;
+        Ok((header.unwrap_or_default(), this))
+    }
+
+    /// Appends the form of `body` that fits to `out`, up to what depends on what follows.
+    ///
+    /// # Errors
+    /// When a part can't be encoded, or goes beyond the bounds.
+    pub fn push(&mut self, body: &[u8], out: &mut Vec<u8>) -> Result<(), CannotConvert> {
+        self.held.extend_from_slice(body);
+        let mut held = std::mem::take(&mut self.held);
+        let mut rest = &held[..];
+        loop {
+            let in_header = matches!(self.state, State::Header { .. });
+            let limit = if in_header { HEADER_LIMIT } else { DELIMITER_LIMIT };
+            if let Some((line, tail)) = crlf(rest).and_then(|at| rest.split_at_checked(at)) {
+                rest = tail.get(2..).unwrap_or_default();
+                self.line(line, out)?;
+            } else if self.mid_line || rest.len() > limit + 1 {
+                if in_header {
+                    self.long_header(out)?;
+                }
+                // A CR at the end may be half of a CRLF.
+                let length = rest.len() - usize::from(rest.ends_with(b"\r"));
+                let Some((start, tail)) = rest.split_at_checked(length) else { break };
+                self.body(start, out)?;
+                self.mid_line = true;
+                rest = tail;
+                break;
+            } else {
+                break;
+            }
+        }
+        let left = rest.len();
+        held.drain(..held.len() - left);
+        self.held = held;
+        Ok(())
+    }
+
+    /// The body is over: appends what is left.
+    ///
+    /// # Errors
+    /// As with `push`.
+    pub fn finish(&mut self, out: &mut Vec<u8>) -> Result<(), CannotConvert> {
+        let held = std::mem::take(&mut self.held);
+        if !held.is_empty() {
+            self.line(&held, out)?;
+            // It had no end.
+            self.line_end = false;
+        }
+        if self.line_end {
+            self.body(b"", out)?;
+        }
+        match std::mem::replace(&mut self.state, State::Body(Coder::around(false))) {
+            State::Header { text, .. } => out.extend_from_slice(&self.fitting(&text)?),
+            State::Body(mut coder) => {
+                coder.finish(out)?;
+                if matches!(coder, Coder::Base64(_)) {
+                    out.extend_from_slice(b"\r\n");
+                }
+            }
+        }
+        self.lost_with(|tree| tree.close(0))
+    }
+
+    /// Takes a line, or the rest of one, without its CRLF.
+    fn line(&mut self, line: &[u8], out: &mut Vec<u8>) -> Result<(), CannotConvert> {
+        if !self.mid_line && self.delimiter(line, out)? {
+            return Ok(());
+        }
+        let State::Header { text, in_digest, whole_message } = &mut self.state else {
+            self.body(line, out)?;
+            self.mid_line = false;
+            self.line_end = true;
+            return Ok(());
+        };
+        if is_header_line(line, text.is_empty()) {
+            if line.len() <= HEADER_LIMIT && text.len() + line.len() + 2 <= HEADER_LIMIT {
+                text.extend_from_slice(line);
+                text.extend_from_slice(b"\r\n");
+                return Ok(());
+            }
+            self.long_header(out)?;
+            return self.line(line, out);
+        }
+        let (text, in_digest, whole_message) = (std::mem::take(text), *in_digest, *whole_message);
+        if let Some(header) = self.enter(&text, in_digest, whole_message, false)? {
+            out.extend_from_slice(&header);
+            out.extend_from_slice(b"\r\n");
+        }
+        // A line that is no field ends the header as the blank line does, which was forgotten.
+        if line.is_empty() { Ok(()) } else { self.line(line, out) }
+    }
+
+    /// Gives `bytes` to the body, after the CRLF that turned out to be its own.
+    fn body(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), CannotConvert> {
+        let State::Body(coder) = &mut self.state else { return Ok(()) };
+        if self.seven_bit && matches!(coder, Coder::Around { .. }) && !bytes.is_ascii() {
+            self.tree.lose();
+        }
+        if std::mem::take(&mut self.line_end) {
+            coder.push(b"\r\n", out)?;
+        }
+        coder.push(bytes, out)
+    }
+
+    /// Begins with the body that belongs to `header`. Gives the header as it must be now; nothing if that depends on
+    /// the body. `known` is whether the body is known not to fit.
+    fn enter(
+        &mut self,
+        header: &[u8],
+        in_digest: bool,
+        whole_message: bool,
+        known: bool,
+    ) -> Result<Option<Vec<u8>>, CannotConvert> {
+        let entity = entity::read(header, in_digest);
+        let mut header = self.fitting(header)?;
+        if self.seven_bit && entity::read(&header, in_digest) != entity {
+            return Err(CannotConvert::seven_bit("the Content-Type of a part has 8-bit bytes where it must not"));
+        }
+        let place = match self.tree.enter(&entity.content) {
+            Ok(place) => place,
+            Err(bound) => {
+                self.refuse(match bound {
+                    Bound::Nesting => format!("its parts are nested more than {NESTING} deep"),
+                    Bound::Boundary => "a boundary between its parts is too long".into(),
+                })?;
+                self.state = State::Body(Coder::Refuse(String::new(), Wrap::default()));
+                return Ok(Some(header));
+            }
+        };
+        if self.seven_bit && place != Place::Leaf && !entity.called_7bit {
+            header = relabelled(&header, "7bit", whole_message);
+        }
+        let kind = match entity.content {
+            Content::Multipart { .. } | Content::Message => {
+                self.go_to(place);
+                return Ok(Some(header));
+            }
+            Content::QuotedPrintable => {
+                self.state = State::Body(Coder::Patch(Patch::default()));
+                return Ok(Some(header));
+            }
+            Content::Base64 => {
+                self.state = State::Body(Coder::Code(Code::default()));
+                return Ok(Some(header));
+            }
+            Content::Leaf { text } if known || self.seven_bit && !entity.called_7bit => {
+                let (coder, name) = Coder::encoding(text);
+                self.state = State::Body(coder);
+                return Ok(Some(relabelled(&header, name, whole_message)));
+            }
+            Content::Leaf { text: true } => Kind::Text,
+            Content::Leaf { text: false } => Kind::Binary,
+            Content::Encoded(name) => Kind::Opaque(name),
+            Content::Unbounded => Kind::Opaque("multipart without boundary".into()),
+        };
+        if known {
+            // The header of the whole message is wanted before its body has been seen.
+            let mut out = Vec::new();
+            let coder = super::opaque::convert(&header, Vec::new(), whole_message, &mut out)?;
+            self.state = State::Body(coder);
+            out.truncate(out.len().saturating_sub(2));
+            return Ok(Some(out));
+        }
+        let held = Undecided::new(header, kind, self.seven_bit, whole_message);
+        self.state = State::Body(Coder::Undecided(Box::new(held)));
+        Ok(None)
+    }
+
+    fn go_to(&mut self, place: Place) {
+        self.state = match place {
+            Place::Header { in_digest, whole_message } => State::Header { text: Vec::new(), in_digest, whole_message },
+            Place::Around | Place::Leaf => State::Body(Coder::around(self.seven_bit)),
+        };
+    }
+
+    /// Whether `line` is a boundary. If so, it ends what it ends and is written.
+    fn delimiter(&mut self, line: &[u8], out: &mut Vec<u8>) -> Result<bool, CannotConvert> {
+        let Some(delimiter) = self.tree.delimiter(line) else { return Ok(false) };
+        match &mut self.state {
+            State::Body(coder) => coder.finish(out)?,
+            State::Header { text, .. } => {
+                let text = std::mem::take(text);
+                out.extend_from_slice(&self.fitting(&text)?);
+            }
+        }
+        if std::mem::take(&mut self.line_end) {
+            out.extend_from_slice(b"\r\n");
+        }
+        out.extend_from_slice(if line.len() > LONGEST { line.trim_ascii_end() } else { line });
+        out.extend_from_slice(b"\r\n");
+        let mut place = Place::Around;
+        self.lost_with(|tree| {
+            let (next, lost) = tree.pass(delimiter);
+            place = next;
+            lost
+        })?;
+        self.go_to(place);
+        Ok(true)
+    }
+
+    fn lost_with(&mut self, end: impl FnOnce(&mut Tree) -> bool) -> Result<(), CannotConvert> {
+        match end(&mut self.tree) {
+            true => Err(CannotConvert::seven_bit("none of its parts begins with the boundary that its header names")),
+            false => Ok(()),
+        }
+    }
+
+    /// The header of a part is too long to be held: it passes through with what follows.
+    fn long_header(&mut self, out: &mut Vec<u8>) -> Result<(), CannotConvert> {
+        self.refuse(format!("the header of a part is over {} KiB long", HEADER_LIMIT >> 10))?;
+        if let State::Header { text, .. } = &mut self.state {
+            let text = std::mem::take(text);
+            out.extend_from_slice(&self.fitting(&text)?);
+        }
+        self.state = State::Body(Coder::Refuse(String::new(), Wrap::default()));
+        Ok(())
+    }
+
+    /// What goes beyond the bounds can't be made 7-bit; on other ways it passes.
+    fn refuse(&self, reason: String) -> Result<(), CannotConvert> {
+        if self.seven_bit { Err(CannotConvert::seven_bit(&reason)) } else { Ok(()) }
+    }
+
+    /// `header` in lines that fit, and in 7 bits where only they go.
+    fn fitting(&self, header: &[u8]) -> Result<Vec<u8>, CannotConvert> {
+        let header = encoded::part_header(header, self.seven_bit);
+        match self.seven_bit && !header.is_ascii() {
+            true => Err(CannotConvert::seven_bit("the header of a part is 8-bit")),
+            false => Ok(header),
+        }
+    }
+}

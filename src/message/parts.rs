@@ -1,0 +1,190 @@
+//! The parts of a body (RFC 2046 section 5.1): which boundary ends what, and what begins behind it.
+//!
+//! The way in and the way out walk through a body with the same [`Tree`], so they agree where a part begins and whether
+//! it is text.
+
+pub mod entity;
+
+use crate::message::header;
+use entity::Content;
+
+/// Multiparts and messages within each other.
+pub const NESTING: usize = 16;
+/// Bytes of the header of a part.
+pub const HEADER_LIMIT: usize = 16 << 10;
+/// Bytes of a boundary: nearly three times what RFC 2046 section 5.1.1 allows.
+const BOUNDARY_LIMIT: usize = 200;
+/// Bytes of the longest line that is looked at whole, since it may be a boundary with blanks behind it.
+pub const DELIMITER_LIMIT: usize = 1024;
+/// Boundaries of one multipart that are looked for, when its type is named more than once.
+const CANDIDATES: usize = 8;
+
+/// Where the walk is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// In the header of a part, or of a message that is a part.
+    Header {
+        /// Whether a part that doesn't say what it is is a message.
+        in_digest: bool,
+        /// Whether it is the header of a message.
+        whole_message: bool,
+    },
+    /// In the text around parts, which nobody reads.
+    Around,
+    /// In the body of a part.
+    Leaf,
+}
+
+/// The multiparts that are open.
+#[derive(Debug, Default)]
+pub struct Tree {
+    levels: Vec<Level>,
+    /// Multiparts and messages that are open.
+    nesting: usize,
+    /// The boundary of the outermost multipart, once a part of it has begun.
+    found: Option<Vec<u8>>,
+}
+
+#[derive(Debug)]
+struct Level {
+    /// One, or those that it may be until the first is found.
+    boundaries: Vec<Vec<u8>>,
+    digest: bool,
+    nesting: usize,
+    /// Whether a part has begun.
+    seen: bool,
+    /// Whether 8-bit bytes were replaced before that.
+    lost: bool,
+}
+
+/// A line that is a boundary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Delimiter {
+    level: usize,
+    candidate: usize,
+    closing: bool,
+}
+
+/// Why a walk can't go into a part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bound {
+    /// Too many parts within each other.
+    Nesting,
+    /// The boundary is too long to be looked for.
+    Boundary,
+}
+
+impl Tree {
+    /// The multipart that a message may be. `boundaries` are those that its header names.
+    pub fn of_candidates(boundaries: Vec<(Vec<u8>, bool)>) -> Self {
+        let mut tree = Self::default();
+        let digest = boundaries.first().is_some_and(|(_, digest)| *digest);
+        let short = boundaries.into_iter().map(|(boundary, _)| boundary).filter(|one| one.len() <= BOUNDARY_LIMIT);
+        let boundaries: Vec<Vec<u8>> = short.take(CANDIDATES).collect();
+        if !boundaries.is_empty() {
+            tree.nesting = 1;
+            tree.levels.push(Level { boundaries, digest, nesting: 1, seen: false, lost: false });
+        }
+        tree
+    }
+
+    /// Whether no multipart is open, so that no line can be a boundary.
+    pub fn is_empty(&self) -> bool {
+        self.levels.is_empty()
+    }
+
+    /// Goes into what has `content`; tells what comes next.
+    ///
+    /// # Errors
+    /// When that is beyond the bounds; it is passed through as one piece then.
+    pub fn enter(&mut self, content: &Content) -> Result<Place, Bound> {
+        match content {
+            Content::Multipart { boundary, digest } => {
+                if boundary.len() > BOUNDARY_LIMIT {
+                    return Err(Bound::Boundary);
+                }
+                self.deeper()?;
+                let (boundaries, nesting) = (vec![boundary.clone()], self.nesting);
+                self.levels.push(Level { boundaries, digest: *digest, nesting, seen: false, lost: false });
+                Ok(Place::Around)
+            }
+            Content::Message => {
+                self.deeper()?;
+                Ok(Place::Header { in_digest: false, whole_message: true })
+            }
+            _ => Ok(Place::Leaf),
+        }
+    }
+
+    fn deeper(&mut self) -> Result<(), Bound> {
+        if self.nesting >= NESTING {
+            return Err(Bound::Nesting);
+        }
+        self.nesting += 1;
+        Ok(())
+    }
+
+    /// Whether `line`, which stands alone without its line end, is a boundary (RFC 2046 section 5.1.1).
+    pub fn delimiter(&self, line: &[u8]) -> Option<Delimiter> {
+        let is_blank = |rest: &[u8]| rest.iter().all(|byte| matches!(byte, b' ' | b'\t'));
+        let line = line.strip_prefix(b"--").filter(|line| line.len() + 2 <= DELIMITER_LIMIT)?;
+        self.levels.iter().enumerate().rev().find_map(|(level, open)| {
+            open.boundaries.iter().enumerate().find_map(|(candidate, boundary)| {
+                let tail = line.strip_prefix(&boundary[..])?;
+                let closing = tail.strip_prefix(b"--").is_some_and(is_blank);
+                (closing || is_blank(tail)).then_some(Delimiter { level, candidate, closing })
+            })
+        })
+    }
+
+    /// Goes past `delimiter`: ends what it ends, and tells what comes next. `true` when the end took a multipart with it
+    /// whose text was [lost](Self::lose).
+    pub fn pass(&mut self, delimiter: Delimiter) -> (Place, bool) {
+        let Delimiter { level: at, candidate, closing } = delimiter;
+        let (mut nesting, mut in_digest) = (self.nesting, false);
+        if let Some(level) = self.levels.get_mut(at) {
+            level.seen |= !closing;
+            if candidate < level.boundaries.len() {
+                level.boundaries.swap(0, candidate);
+                level.boundaries.truncate(1);
+            }
+            if at == 0 && !closing && self.found.is_none() {
+                self.found = level.boundaries.first().cloned();
+            }
+            (nesting, in_digest) = (level.nesting, level.digest);
+        }
+        let lost = self.close(at + usize::from(!closing));
+        self.nesting = if closing { nesting.saturating_sub(1) } else { nesting };
+        (if closing { Place::Around } else { Place::Header { in_digest, whole_message: false } }, lost)
+    }
+
+    /// Ends the multiparts within the outermost `count`. What stands before the first part is not worth a refusal; but
+    /// if no part ever came, it was the message itself: then the answer is `true`.
+    pub fn close(&mut self, count: usize) -> bool {
+        let lost = self.levels.iter().skip(count).any(|level| level.lost && !level.seen);
+        self.levels.truncate(count);
+        lost
+    }
+
+    /// 8-bit bytes around parts were replaced.
+    pub fn lose(&mut self) {
+        if let Some(level) = self.levels.last_mut() {
+            level.lost |= !level.seen;
+        }
+    }
+
+    /// The boundary of the outermost multipart, if a part of it has begun.
+    pub fn boundary(&self) -> Option<&[u8]> {
+        self.found.as_deref()
+    }
+}
+
+/// Whether `line` goes on with the header of a part; `first` is whether it would begin it. A line that begins like a
+/// boundary is never a field, whatever colons it has.
+pub fn is_header_line(line: &[u8], first: bool) -> bool {
+    match line {
+        [] | [b'-', b'-', ..] => false,
+        [b' ' | b'\t', ..] => !first,
+        _ => header::fields(line).next().is_some_and(|field| !field.name.is_empty()),
+    }
+}
