@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 
 use crate::message::{Envelope, Facts, Refusal, Repair};
 use crate::policy::Rates;
-use crate::queue::{Draft, Entry, Marks, Meta, Spool, SpoolError, Undated};
+use crate::queue::{Client, Draft, Entry, Marks, Meta, Spool, SpoolError, Undated};
 use crate::report::Event;
 use crate::system::clock;
 
@@ -150,26 +150,26 @@ impl Desk {
         let Behalf { client, device, login } = behalf;
         let marks = Marks { device, login, ..Marks::default() };
         let origin = Origin { client, helo: hostname.into(), protocol: "local", notice: true, marks };
-        let mut intake = self.begin(OWN_LIMIT)?;
+        let mut intake = self.begin(Client::Own, OWN_LIMIT)?;
         intake.push(text).await?;
         Ok(intake.finish(envelope, &origin, hostname, from).await?.id)
     }
 
-    /// Begins a message of at most `limit` bytes.
+    /// Begins a message of a client of at most `limit` bytes.
     ///
     /// # Errors
     /// When the queue is full.
-    pub fn begin(&self, limit: u64) -> Result<Intake, IntakeError> {
-        let draft = self.watch(0, self.spool.draft())?;
+    pub fn begin(&self, client: Client, limit: u64) -> Result<Intake, IntakeError> {
+        let draft = self.watch(0, self.spool.draft(client))?;
         Ok(Intake { desk: self.clone(), draft, repair: Repair::new(), size: 0, limit })
     }
 
-    /// Begins a digest of at most `limit` bytes. The queue takes it even when it is full, since the messages in it go.
+    /// Begins a digest of a client's messages of at most `limit` bytes. The queue takes it even when it is full, since the messages in it go.
     ///
     /// # Errors
     /// When the system has no random numbers.
-    pub fn begin_digest(&self, limit: u64) -> Result<Intake, IntakeError> {
-        let draft = self.spool.replacing_draft()?;
+    pub fn begin_digest(&self, client: Client, limit: u64) -> Result<Intake, IntakeError> {
+        let draft = self.spool.replacing_draft(client)?;
         Ok(Intake { desk: self.clone(), draft, repair: Repair::new(), size: 0, limit })
     }
 

@@ -19,7 +19,7 @@ use crate::inbound::local::LOCAL_SOCKET;
 use crate::intake::{Desk, Origin};
 use crate::message::{DotStuffer, Envelope, address};
 use crate::policy::Policies;
-use crate::queue::Spool;
+use crate::queue::{Client, Spool};
 use crate::relay;
 
 pub use request::{Request, Style};
@@ -176,7 +176,7 @@ async fn into_queue<R: Read>(
     spool.recover();
     let desk = Desk::new(Arc::clone(&spool), arrivals);
     let limit = settings.relay.message_limit.min(settings.relay.spool_limit);
-    let mut intake = desk.begin(limit).map_err(|e| anyhow!("{e}"))?;
+    let mut intake = desk.begin(Client::Local, limit).map_err(|e| anyhow!("{e}"))?;
     let mut piece = head;
     while !piece.is_empty() {
         intake.push(&piece).await.map_err(|e| anyhow!("{e}"))?;

@@ -80,15 +80,14 @@ fn ask_running(question: &Question, json: bool, client: &mut Client) -> Answered
 /// The whole queue, asked for in pieces.
 fn all_messages(client: &mut Client) -> Result<Vec<Value>, (u8, String)> {
     let mut all = Vec::new();
-    let mut offset = 0;
+    let mut after = Value::Null;
     loop {
-        let mut page = client.call("queue", json!({ "offset": offset, "limit": PAGE_LIMIT })).map_err(code)?;
-        let total = page.get("total").and_then(Value::as_u64).and_then(|n| usize::try_from(n).ok()).unwrap_or(0);
+        let mut page = client.call("queue", json!({ "after": after, "limit": PAGE_LIMIT })).map_err(code)?;
         if let Some(messages) = page.get_mut("messages").and_then(Value::as_array_mut) {
             all.append(messages);
         }
-        offset += PAGE_LIMIT;
-        if offset >= total {
+        after = page.get_mut("next").map(Value::take).unwrap_or_default();
+        if after.is_null() {
             return Ok(all);
         }
     }

@@ -28,7 +28,7 @@ use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 pub use alias::Alias;
-pub use device::{Device, OverRate, Rate};
+pub use device::{DEFAULT_DEVICE, Device, OverRate, Rate};
 pub use oauth::{Issuer, OAuth};
 pub use pattern::Pattern;
 pub use reader::{Problem, Severity};

@@ -11,10 +11,10 @@ use super::test::{Tests, Works};
 use super::{PAGE_LIMIT, devices, password, rates, view};
 use crate::chronicle;
 use crate::config::{Settings, providers};
-use crate::dispatch::{Cause, Change, Order, Page, Waiting, Which};
+use crate::dispatch::{Cause, Change, From, Order, Page, Waiting, Which};
 use crate::oauth::{Later, jobs::Jobs};
 use crate::policy::Rates;
-use crate::queue::{Entry, MessageId, Spool, SpoolError, blocking};
+use crate::queue::{Entry, MessageId, Position, Spool, SpoolError, blocking};
 use crate::reload;
 use crate::report::History;
 use crate::system::leases::{Leases, Sources};
@@ -158,7 +158,14 @@ impl Api {
         METHODS.iter().find(|known| known.name == method).ok_or_else(unknown)?;
         match method {
             "status" => self.status().await,
-            "queue" => self.queue(number("offset", 0)?, number("limit", PAGE_LIMIT)?.min(PAGE_LIMIT)).await,
+            "queue" => {
+                let (offset, limit) = (number("offset", 0)?, number("limit", PAGE_LIMIT)?.min(PAGE_LIMIT));
+                // Only on the private socket: on the bus an answer may be cut before its last message.
+                match params.get("after").and_then(Value::as_str) {
+                    None | Some("") => self.queue(offset, From::Number(offset), limit).await,
+                    Some(after) => self.queue(offset, From::Behind(position(after)?), limit).await,
+                }
+            }
             "message" => self.message(one(params)?).await,
             "retry" => self.change(params, Change::Retry).await,
             "hold" => self.change(params, Change::Hold).await,
@@ -239,21 +246,21 @@ impl Api {
         })
     }
 
-    async fn queue(&self, offset: usize, limit: usize) -> Result<Value, Refusal> {
-        let Page { total, messages } = self.order(|answer| Order::List { offset, limit, answer }).await?;
+    async fn queue(&self, offset: usize, from: From, limit: usize) -> Result<Value, Refusal> {
+        let Page { total, messages, more } = self.order(|answer| Order::List { from, limit, answer }).await?;
+        let next = messages.last().filter(|_| more).map(|last| format!("{}-{}", last.entry.arrived, last.entry.id));
         let spool = Arc::clone(&self.spool);
         let listed = blocking(move || {
             let view = |waiting: &Waiting| described(&spool, waiting);
             Ok::<_, std::io::Error>(messages.iter().filter_map(view).collect::<Vec<Value>>())
         });
         let messages = listed.await.map_err(|e| Refusal::Failed(e.to_string()))?;
-        Ok(json!({ "total": total, "offset": offset, "messages": messages }))
+        Ok(json!({ "total": total, "offset": offset, "messages": messages, "next": next }))
     }
 
     async fn message(&self, id: MessageId) -> Result<Value, Refusal> {
-        let page = self.order(|answer| Order::List { offset: 0, limit: usize::MAX, answer }).await?;
         let missing = || Refusal::NotFound(format!("there is no message {id} in the queue"));
-        let waiting = page.messages.into_iter().find(|waiting| waiting.entry.id == id).ok_or_else(missing)?;
+        let waiting = self.order(|answer| Order::Find { id, answer }).await?.ok_or_else(missing)?;
         let spool = Arc::clone(&self.spool);
         let read = blocking(move || whole(&spool, &waiting));
         read.await.map_err(|error| match error {
@@ -300,6 +307,12 @@ fn works(orders: mpsc::Sender<Order>) -> Works {
         // Without a dispatcher the gateway is ending.
         Box::pin(async move { drop(orders.send(Order::Works { account }).await) })
     })
+}
+
+/// The place in the list that an earlier page named as the next.
+fn position(text: &str) -> Result<Position, Refusal> {
+    let parts = text.rsplit_once('-').and_then(|(arrived, id)| Some((arrived.parse().ok()?, id.parse().ok()?)));
+    parts.ok_or_else(|| Refusal::Wrong(format!("after must be what an earlier page gave as next, not '{text}'")))
 }
 
 /// The message that is meant.

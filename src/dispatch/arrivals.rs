@@ -6,12 +6,10 @@ use std::time::{Duration, Instant};
 
 use super::delivery::Ways;
 use super::lanes::nothing_new;
-use super::queues::Queues;
 use super::routes::RouteId;
-use super::{Dispatch, Step};
+use super::{Dispatch, Placed, Step};
 use crate::queue::schedule::backoff;
-use crate::queue::{Entry, Meta, State, blocking};
-use crate::queue::{Item, MessageId};
+use crate::queue::{Entry, Item, Meta, Schedule, State, blocking};
 use crate::report::Event;
 use crate::system::clock;
 
@@ -92,15 +90,14 @@ impl Dispatch {
             let now = self.route_lanes();
             for ((route, before), now) in (0..).zip(&before).zip(&now) {
                 if !nothing_new(before, now) {
-                    self.queues.of(route).wake_all();
+                    self.queues.wake_route(route);
                 }
             }
         } else {
             self.former = Former { routed: self.routed, lanes: before };
             self.routed = self.routed.wrapping_add(1);
-            let waiting = self.queues.take_where(usize::MAX, |_| true);
-            self.queues = Queues::new(self.ways.routes.len());
-            self.put_back(waiting);
+            let waiting = std::mem::replace(&mut self.queues, Schedule::new(self.ways.routes.len()));
+            self.put_back(waiting.into_items());
         }
         self.shorten(settings.relay.retry_max);
     }
@@ -108,13 +105,7 @@ impl Dispatch {
     /// Nothing waits longer than this from now on.
     fn shorten(&mut self, longest: Duration) {
         let latest = Instant::now() + longest;
-        let late: Vec<MessageId> = self
-            .queues
-            .items()
-            .filter(|(_, at)| at.is_some_and(|at| at > latest))
-            .map(|(item, _)| item.entry.id)
-            .collect();
-        for id in late {
+        for id in self.queues.later_than(latest) {
             if let Some((item, _)) = self.queues.take(id) {
                 self.queues.put_back(Item { turn: Some(latest), ..item }, Some(latest));
             }
@@ -130,26 +121,25 @@ impl Dispatch {
 
     /// Reads messages once more, to see which way they go by the settings of now; some at a time, so that others can leave
     /// in between.
-    pub(super) fn find_routes(&mut self, mut astray: Vec<(Item, Option<Instant>)>) {
-        astray.iter().for_each(|(item, _)| self.take_in_hand(&item.entry));
+    pub(super) fn find_routes(&mut self, mut astray: Vec<Placed>) {
         let (spool, routes, routed) = (Arc::clone(&self.spool), Arc::clone(&self.ways.routes), self.routed);
         let (former, lanes) = (self.former.clone(), self.route_lanes());
         self.start(async move {
-            let rest = astray.split_off(astray.len().min(READ_AT_ONCE));
+            let piece = astray.split_off(astray.len().saturating_sub(READ_AT_ONCE));
             let found = blocking(move || {
-                let find = |(item, at): (Item, Option<Instant>)| {
+                let find = |(item, at): Placed| {
                     // What can't be read now is looked at when it is its turn.
                     let route = spool.open_message(&item.entry).map_or(0, |read| routes.next(&read.meta, &read.state));
                     let at = at.filter(|_| former.keeps(&item, lanes.get(usize::from(route))));
                     (Item { route, routed, ..item }, at)
                 };
-                Ok::<_, std::io::Error>(astray.into_iter().map(find).collect())
+                Ok::<_, std::io::Error>(piece.into_iter().map(find).collect())
             });
-            Step::Routed { back: found.await.unwrap_or_default(), rest }
+            Step::Routed { back: found.await.unwrap_or_default(), rest: astray }
         });
     }
 
-    pub(super) fn put_back(&mut self, back: Vec<(Item, Option<Instant>)>) {
+    pub(super) fn put_back(&mut self, back: impl IntoIterator<Item = Placed>) {
         let mut astray = Vec::new();
         for (item, at) in back {
             self.in_hand.remove(&item.entry.id);
@@ -164,6 +154,7 @@ impl Dispatch {
             }
         }
         if !astray.is_empty() {
+            astray.iter().for_each(|(item, _)| self.take_in_hand(&item.entry));
             self.find_routes(astray);
         }
     }

@@ -5,11 +5,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::settle::Settle;
-use super::{Dispatch, Step};
+use super::{Dispatch, Placed, Step};
 use crate::config::Durability;
 use crate::queue::journal::Note;
-use crate::queue::{Entry, Place, Spool, blocking};
-use crate::queue::{Item, Schedule};
+use crate::queue::{Entry, Item, MessageId, Place, Spool, blocking};
 use crate::report::Event;
 use crate::system::clock;
 
@@ -20,16 +19,29 @@ const MOVE_AFTER: Duration = Duration::from_secs(45);
 const REDATE_AFTER: Duration = Duration::from_secs(60);
 /// Messages that are cared for at a time: those in hand are not sent meanwhile.
 const AT_ONCE: usize = 64;
+/// Messages that are looked at in one go.
+const LOOK_AT: usize = 512;
 /// Nothing expires in the first minute, when the clock may be on its way to be set, nor in the first minute after that.
 const EXPIRE_AFTER: Duration = Duration::from_secs(60);
 
+/// How far waiting mail has been looked through.
+#[derive(Default)]
+pub(super) struct Round {
+    /// Behind which message it goes on.
+    behind: Option<MessageId>,
+    /// Whether there is nothing behind it.
+    is_last: bool,
+    /// Messages that were given up on the way. Each has a notice to write: more of them follow in the next round.
+    expired: usize,
+}
+
 impl Dispatch {
-    /// Looks through waiting mail.
+    /// Looks through waiting mail, if that is not being done already.
     pub(super) fn care(&mut self) {
         self.look_at_clock();
-        self.expire();
-        if !self.caring {
-            self.put_in_order();
+        if self.caring.is_none() {
+            self.caring = Some(Round::default());
+            self.care_for_some();
         }
     }
 
@@ -40,60 +52,85 @@ impl Dispatch {
         }
         if clock::is_set() {
             Event::ClockSet { now: clock::now() }.log();
-            self.queues.each(Schedule::redate);
+            self.queues.redate();
             self.clock_set = Instant::now();
         }
         self.wake();
     }
 
-    /// Moves to safety what has waited a minute, and writes down true times; some messages at a time.
-    fn put_in_order(&mut self) {
-        let deferred = self.settings.borrow().relay.durability == Durability::Deferred;
-        let moves = deferred && self.spool.can_move();
-        let settled = self.clock_set.elapsed() >= REDATE_AFTER;
-        let needs_move = |item: &Item| moves && item.entry.place == Place::Spool && item.since.elapsed() >= MOVE_AFTER;
-        let needs_time = |item: &Item| item.undated && settled;
-        let taken = self.queues.take_where(AT_ONCE, |item| needs_move(item) || needs_time(item));
-        if taken.is_empty() {
-            return;
+    /// Goes on looking through waiting mail. What the disk did not take now, it will not take at the next message.
+    pub(super) fn care_on(&mut self, done: bool) {
+        let is_last = self.caring.as_ref().is_none_or(|round| round.is_last);
+        match done && !is_last {
+            true => self.care_for_some(),
+            false => self.caring = None,
         }
-        self.caring = true;
+    }
+
+    /// Looks at some messages: moves to safety what has waited a minute, writes down true times, gives up what is too old.
+    fn care_for_some(&mut self) {
+        let settings = self.settings.borrow().clone();
+        let moves = settings.relay.durability == Durability::Deferred && self.spool.can_move();
+        let limit = settings.relay.retry_for;
+        let settled = self.clock_set.elapsed() >= REDATE_AFTER;
+        let may_expire = self.clock_set.elapsed() >= EXPIRE_AFTER.min(limit) && clock::is_set();
+        let needs_move = |item: &Item| moves && item.entry.place == Place::Spool && item.since.elapsed() >= MOVE_AFTER;
+        let is_too_old = |item: &Item| {
+            let tried = || item.age().map(|age| age.saturating_sub(item.rested));
+            may_expire && !item.held && item.rest.is_none() && tried().is_some_and(|tried| tried > limit)
+        };
+        let Round { mut behind, mut expired, .. } = self.caring.take().unwrap_or_default();
+        let (mut seen, mut old, mut others) = (0, Vec::new(), Vec::new());
+        for (item, _) in self.queues.behind(behind).take(LOOK_AT) {
+            seen += 1;
+            behind = Some(item.entry.id);
+            if expired < AT_ONCE && is_too_old(item) {
+                expired += 1;
+                old.push(item.entry.id);
+            } else if needs_move(item) || item.undated && settled {
+                others.push(item.entry.id);
+            }
+            if others.len() == AT_ONCE {
+                break;
+            }
+        }
+        let is_last = seen < LOOK_AT && others.len() < AT_ONCE;
+        self.caring = Some(Round { behind, is_last, expired });
+        for id in old {
+            self.expire(id);
+        }
+        let taken: Vec<Placed> = others.iter().filter_map(|id| self.queues.take(*id)).collect();
         taken.iter().for_each(|(item, _)| self.take_in_hand(&item.entry));
         let spool = Arc::clone(&self.spool);
-        let more = taken.len() == AT_ONCE;
         self.start(async move {
+            if taken.is_empty() {
+                // Others have the thread in between.
+                tokio::task::yield_now().await;
+                return Step::Cared { back: taken, done: true };
+            }
             let work = move || Ok::<_, std::io::Error>(put_in_order(&spool, taken, moves));
             let (back, trouble) = blocking(work).await.unwrap_or_default();
-            Step::Cared { back, more: more && !trouble }
+            Step::Cared { back, done: !trouble }
         });
     }
 
-    /// Gives up what is too old.
-    fn expire(&mut self) {
-        let limit = self.settings.borrow().relay.retry_for;
-        if self.clock_set.elapsed() < EXPIRE_AFTER.min(limit) || !clock::is_set() {
-            return;
-        }
-        let expired = self.queues.take_where(AT_ONCE, |item| {
-            let tried = item.age().map(|age| age.saturating_sub(item.rested));
-            !item.held && item.rest.is_none() && tried.is_some_and(|tried| tried > limit)
-        });
-        for (item, _) in expired {
-            let pause = self.lanes.paused(self.ways.routes.accounts(item.route), Instant::now());
-            let pause = pause.map(|(_, pause)| pause.reason);
-            self.take_in_hand(&item.entry);
-            let settle = Settle {
-                spool: Arc::clone(&self.spool),
-                routes: Arc::clone(&self.ways.routes),
-                teller: self.teller(),
-                account: String::new(),
-                wait: super::CARE,
-            };
-            let (wakings, id) = (self.wakings, item.entry.id);
-            self.start(async move {
-                Step::Settled { id, wakings, generation: None, left: settle.expire(item, pause).await }
-            });
-        }
+    /// Gives up a message.
+    fn expire(&mut self, id: MessageId) {
+        let Some((item, _)) = self.queues.take(id) else { return };
+        let pause = self.lanes.paused(self.ways.routes.accounts(item.route), Instant::now());
+        let pause = pause.map(|(_, pause)| pause.reason);
+        self.take_in_hand(&item.entry);
+        let settle = Settle {
+            spool: Arc::clone(&self.spool),
+            routes: Arc::clone(&self.ways.routes),
+            teller: self.teller(),
+            account: String::new(),
+            wait: super::CARE,
+        };
+        let wakings = self.wakings;
+        self.start(
+            async move { Step::Settled { id, wakings, generation: None, left: settle.expire(item, pause).await } },
+        );
     }
 
     /// Writes the summaries whose time has come.
@@ -120,8 +157,8 @@ impl Dispatch {
     pub(super) fn bring_to_safety(&self) -> impl Future<Output = ()> + Send + 'static {
         let deferred = self.settings.borrow().relay.durability == Durability::Deferred;
         let spool = (deferred && self.spool.can_move()).then(|| Arc::clone(&self.spool));
-        let undated: Vec<Entry> =
-            self.queues.items().filter(|(item, _)| item.undated).map(|(item, _)| item.entry.clone()).collect();
+        let undated = self.queues.behind(None).filter(|(item, _)| item.undated);
+        let undated: Vec<Entry> = undated.map(|(item, _)| item.entry.clone()).collect();
         async move {
             let Some(spool) = spool else { return };
             let moved = blocking(move || {
@@ -148,10 +185,8 @@ fn write_time(spool: &Spool, entry: &Entry) -> bool {
     }
 }
 
-type Waiting = (Item, Option<Instant>);
-
 /// Returns the messages, and whether some could not be put in order.
-fn put_in_order(spool: &Spool, mut taken: Vec<Waiting>, moves: bool) -> (Vec<Waiting>, bool) {
+fn put_in_order(spool: &Spool, mut taken: Vec<Placed>, moves: bool) -> (Vec<Placed>, bool) {
     let mut trouble = false;
     for (item, _) in taken.iter_mut().filter(|(item, _)| item.undated) {
         // True times are worth writing only where they outlast the run of the system.

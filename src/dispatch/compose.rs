@@ -9,7 +9,7 @@ use crate::config::Settings;
 use crate::intake::{Desk, Intake, IntakeError, Origin};
 use crate::message::{CannotConvert, Envelope, is_address};
 use crate::queue::Item;
-use crate::queue::{Entry, Marks, MessageId, Meta, Replaces, Spool, SpoolError, Stored};
+use crate::queue::{Client, Entry, Marks, MessageId, Meta, Replaces, Spool, SpoolError, Stored};
 use crate::report::Event;
 use crate::report::digest::{DEFAULT_LIMIT, Digest, Facts, Letter, Planner, Step};
 use crate::system::task;
@@ -164,7 +164,9 @@ impl Composer {
         let boundary = format!("{}{}", id()?, id()?);
         let letter =
             Letter { device: &self.title(group), from: &from, to: &group.to, rate: &group.rate, boundary: &boundary };
-        let mut intake = self.desk.begin_digest(MAIL_LIMIT)?;
+        let client = group.client.parse().ok();
+        let device = Some(group.device.clone()).filter(|device| !device.is_empty());
+        let mut intake = self.desk.begin_digest(Client::of(client, device.as_deref()), MAIL_LIMIT)?;
         let mut attached = Vec::new();
         for step in digest.steps(number, &letter) {
             match step {
@@ -187,9 +189,7 @@ impl Composer {
             alone: names(&|index| last && alone.contains(index)),
             last,
         };
-        let device = Some(group.device.clone()).filter(|device| !device.is_empty());
         let marks = Marks { device, login: group.login.clone(), over: None, replaces: Some(replaces) };
-        let client = group.client.parse().ok();
         let origin = Origin { client, helo: HELO.into(), protocol: "local", notice: false, marks };
         let to = group.to.clone();
         let sender = if sender.is_empty() { from.as_str() } else { sender };

@@ -2,13 +2,12 @@
 //! and group of recipients takes its place. A message that would be the only one, that is too large, or whose digest can't
 //! be written is sent as it is.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::compose::{Composer, Trouble};
-use super::queues::Waiting;
-use super::{Dispatch, Step};
+use super::{Dispatch, Placed, Step};
 use crate::queue::Item;
 use crate::queue::journal::Note;
 use crate::queue::{Entry, Marks, MessageId, Meta, Rest, Sorted, Spool, SpoolError, blocking};
@@ -49,13 +48,12 @@ impl Group {
 impl Dispatch {
     /// When the next digest is to be written.
     pub(super) fn next_digest(&self) -> Option<Instant> {
-        let next = || self.queues.all().filter_map(|(_, queue)| queue.next_digest()).min();
-        if self.is_collecting() { None } else { next().map(|at| at + GRACE) }
+        if self.is_collecting() { None } else { self.queues.next_digest().map(|at| at + GRACE) }
     }
 
     /// Whether no digest may be begun: a part of its messages may not be at hand.
     fn is_collecting(&self) -> bool {
-        self.collecting || self.caring || self.recovering
+        self.collecting || self.caring.is_some() || self.recovering
     }
 
     /// Begins the digests whose time has come.
@@ -79,8 +77,7 @@ impl Dispatch {
     /// All messages of an earlier run have been read: digests that it was cut off in the middle of are carried on with.
     pub(super) fn carry_on_digests(&mut self) {
         let found = std::mem::take(&mut self.replacements);
-        let known: BTreeSet<MessageId> = self.queues.items().map(|(item, _)| item.entry.id).collect();
-        let sorted = found.sort(|id| known.contains(id));
+        let sorted = found.sort(|id| self.queues.get(*id).is_some());
         if sorted == Sorted::default() {
             return;
         }
@@ -109,7 +106,7 @@ pub struct Collected {
     /// All of them.
     pub taken: Vec<MessageId>,
     /// Those that are still in the queue.
-    pub back: Vec<Waiting>,
+    pub back: Vec<Placed>,
 }
 
 impl From<Collected> for Step {
@@ -119,12 +116,12 @@ impl From<Collected> for Step {
 }
 
 /// One that is sent as it is.
-fn released(item: Item) -> Waiting {
+fn released(item: Item) -> Placed {
     (Item { rest: None, ..item }, None)
 }
 
 /// One whose digest was not written. After some tries it goes by itself: the queue may be too full for anything else.
-fn put_off(mut item: Item) -> Waiting {
+fn put_off(mut item: Item) -> Placed {
     item.rest = match item.rest {
         Some(rest) if rest.failed < TRIES => {
             Some(Rest { until: Instant::now() + AGAIN, failed: rest.failed.saturating_add(1), ..rest })
@@ -152,7 +149,7 @@ async fn collect(composer: Composer, items: Vec<Item>) -> Collected {
 }
 
 /// Messages by what they have in common, and those that can't be read now.
-fn into_groups(spool: &Spool, items: Vec<Item>) -> (BTreeMap<Group, Vec<Item>>, Vec<Waiting>) {
+fn into_groups(spool: &Spool, items: Vec<Item>) -> (BTreeMap<Group, Vec<Item>>, Vec<Placed>) {
     let (mut groups, mut back) = (BTreeMap::<Group, Vec<Item>>::new(), Vec::new());
     for item in items {
         match spool.open_message(&item.entry) {
@@ -164,7 +161,7 @@ fn into_groups(spool: &Spool, items: Vec<Item>) -> (BTreeMap<Group, Vec<Item>>, 
 }
 
 /// A message that can't be read goes its own way.
-fn unreadable(spool: &Spool, item: Item, error: SpoolError) -> Option<Waiting> {
+fn unreadable(spool: &Spool, item: Item, error: SpoolError) -> Option<Placed> {
     if let SpoolError::Damaged(reason) = error {
         spool.set_aside(&item.entry, &reason);
         return None;
@@ -174,7 +171,7 @@ fn unreadable(spool: &Spool, item: Item, error: SpoolError) -> Option<Waiting> {
 }
 
 /// Writes as many digests as the messages of a group need. Returns those that are still in the queue.
-async fn write(composer: &Composer, group: &Group, items: Vec<Item>) -> Vec<Waiting> {
+async fn write(composer: &Composer, group: &Group, items: Vec<Item>) -> Vec<Placed> {
     let mut back = Vec::new();
     let mut rest = items;
     while rest.len() > 1 {
@@ -220,7 +217,7 @@ async fn write(composer: &Composer, group: &Group, items: Vec<Item>) -> Vec<Wait
 
 /// Takes out of the queue what a digest holds, and lets go what it only lists. Returns the mails of the digest that may be
 /// sent now, and the messages that are left.
-fn replace(spool: &Spool, mails: Vec<Entry>, replaced: Vec<Item>, alone: Vec<Item>) -> (Vec<Entry>, Vec<Waiting>) {
+fn replace(spool: &Spool, mails: Vec<Entry>, replaced: Vec<Item>, alone: Vec<Item>) -> (Vec<Entry>, Vec<Placed>) {
     let last = mails.last().map(|mail| mail.id);
     let (last, further): (Vec<Entry>, Vec<Entry>) = mails.into_iter().partition(|mail| Some(mail.id) == last);
     let name = last.first().map(|mail| mail.id.to_string()).unwrap_or_default();
@@ -240,7 +237,7 @@ fn remove(
     (further, last): (Vec<Entry>, Vec<Entry>),
     name: &str,
     replaced: Vec<Item>,
-) -> Result<Vec<Entry>, Vec<Waiting>> {
+) -> Result<Vec<Entry>, Vec<Placed>> {
     let entries: Vec<Entry> = replaced.iter().map(|item| item.entry.clone()).collect();
     match spool.replace(&entries, further.clone(), last.clone()) {
         Ok((mails, failed)) => {
@@ -270,7 +267,7 @@ fn remove(
 }
 
 /// Notes that a message is sent by itself.
-fn let_go(spool: &Spool, mut item: Item) -> Waiting {
+fn let_go(spool: &Spool, mut item: Item) -> Placed {
     let note = Note::Alone(clock::now());
     if let Err(error) = spool.record(&item.entry, &note) {
         trouble(item.entry.id.as_str(), error.to_string());
@@ -287,7 +284,7 @@ fn carry_on(
     replaced: Vec<Item>,
     alone: Vec<Item>,
     torn: Vec<Item>,
-) -> Vec<Waiting> {
+) -> Vec<Placed> {
     for item in torn {
         let id = item.entry.id;
         match spool.remove(&item.entry) {
@@ -295,7 +292,7 @@ fn carry_on(
             Err(error) => trouble(id.as_str(), format!("the rest of a digest can't be removed: {error}")),
         }
     }
-    let mut back: Vec<Waiting> = alone.into_iter().map(|item| let_go(spool, item)).collect();
+    let mut back: Vec<Placed> = alone.into_iter().map(|item| let_go(spool, item)).collect();
     let entries = |items: &[Item]| items.iter().map(|item| item.entry.clone()).collect::<Vec<Entry>>();
     let name = last.first().map(|item| item.entry.id.to_string()).unwrap_or_default();
     match remove(spool, (entries(&further), entries(&last)), &name, replaced) {

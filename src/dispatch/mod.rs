@@ -5,7 +5,7 @@
 //! message is either in the schedule, or in the hand of exactly one task.
 //!
 //! `arrivals` is how messages get to their place, `starts` what is sent next; `lane` is the state of an account, `lanes`
-//! which of them takes a message, `routes` and `queues` which way messages go and where they wait, `delivery` one attempt,
+//! which of them takes a message, `routes` which way messages go, `delivery` one attempt,
 //! `outcome` and `settle` what becomes of a message after it, `reporter` and `tell` who hears of failures, `care` what
 //! waiting mail needs, `digests` and `compose` mail that is sent in place of others, `orders` what people ask for.
 
@@ -18,7 +18,6 @@ mod lane;
 mod lanes;
 mod orders;
 mod outcome;
-mod queues;
 mod reporter;
 mod routes;
 mod settle;
@@ -29,24 +28,24 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::config::Settings;
 use crate::intake::Desk;
 use crate::queue::Item;
-use crate::queue::{Entry, MessageId, Meta, Replacements, Spool, State};
+use crate::queue::{Entry, MessageId, Meta, Replacements, Schedule, Spool, State};
 use crate::system::{clock, ordered, task};
 use arrivals::Former;
 use delivery::{Attempted, Ways};
 use digests::Collected;
 use lanes::Lanes;
-use queues::Queues;
+use orders::ChangeAll;
 use reporter::Reporter;
 use settle::Left;
 use tell::Teller;
 
-pub use orders::{AccountHealth, Cause, Change, Changed, Health, Order, Page, Standing, Waiting, Which};
+pub use orders::{AccountHealth, Cause, Change, Changed, From, Health, Order, Page, Standing, Waiting, Which};
 
 /// How often waiting mail is looked through for what needs care.
 const CARE: Duration = Duration::from_secs(10);
@@ -54,6 +53,9 @@ const CARE: Duration = Duration::from_secs(10);
 const CLOCK: Duration = Duration::from_secs(5);
 /// How long deliveries may go on after the order to stop; procd kills after 15 s.
 const STOP_TIME: Duration = Duration::from_secs(5);
+
+/// A message with the time when it is tried next: none when it is due, held, or rests.
+type Placed = (Item, Option<Instant>);
 
 /// What a task of the dispatcher brings back.
 enum Step {
@@ -75,27 +77,25 @@ enum Step {
     /// Messages were cared for.
     Cared {
         /// These, each with the time when it is tried next.
-        back: Vec<(Item, Option<Instant>)>,
-        /// Whether others need the same.
-        more: bool,
+        back: Vec<Placed>,
+        /// Whether the disk took it.
+        done: bool,
     },
     /// It was found out which way messages go now.
     Routed {
         /// These, each with the time when it is tried next.
-        back: Vec<(Item, Option<Instant>)>,
-        /// Those that have yet to be read.
-        rest: Vec<(Item, Option<Instant>)>,
+        back: Vec<Placed>,
+        /// Those that have yet to be read, and are still in hand.
+        rest: Vec<Placed>,
     },
-    /// An order was carried out.
+    /// A piece of an order was carried out.
     Obeyed {
         /// The messages that were in hand for it.
         taken: Vec<MessageId>,
         /// Those of them that are left.
-        back: Vec<(Item, Option<Instant>)>,
-        /// What has become of all that were meant.
-        changed: Changed,
-        /// Who waits for it.
-        answer: oneshot::Sender<Changed>,
+        back: Vec<Placed>,
+        /// What is left of the order.
+        rest: ChangeAll,
     },
     /// A summary was written, or not: then it is tried again.
     Told,
@@ -107,7 +107,7 @@ pub struct Dispatch {
     spool: Arc<Spool>,
     desk: Desk,
     ways: Ways,
-    queues: Queues,
+    queues: Schedule,
     lanes: Lanes,
     reporter: Arc<Mutex<Reporter>>,
     running: JoinSet<Step>,
@@ -123,8 +123,10 @@ pub struct Dispatch {
     woken: Option<Instant>,
     /// When it is woken next, and why: what happened meanwhile is one waking.
     wake_again: Option<(Instant, String)>,
-    /// Whether a batch of waiting mail is being put in order.
-    caring: bool,
+    /// While waiting mail is looked through: behind which message.
+    caring: Option<care::Round>,
+    /// Which route is served first next time.
+    turn: usize,
     /// Whether digests are being written.
     collecting: bool,
     /// Digests that an earlier run left.
@@ -157,7 +159,7 @@ impl Dispatch {
             settings,
             spool,
             desk,
-            queues: Queues::new(ways.routes.len()),
+            queues: Schedule::new(ways.routes.len()),
             ways,
             lanes: Lanes::new(&current),
             reporter: Arc::default(),
@@ -168,7 +170,8 @@ impl Dispatch {
             wakings: 0,
             woken: None,
             wake_again: None,
-            caring: false,
+            caring: None,
+            turn: 0,
             collecting: false,
             replacements: Replacements::default(),
             recovering: true,
@@ -186,8 +189,9 @@ impl Dispatch {
         };
         let (mut care, mut clock) = (every(CARE), every(CLOCK));
         loop {
+            let more = self.queues.advance(Instant::now());
             self.start_deliveries();
-            let wake = self.next_wake();
+            let wake = if more { Some(Instant::now()) } else { self.next_wake() };
             tokio::select! {
                 Some((entry, meta)) = inputs.arrivals.recv() => self.arrived(entry, &meta),
                 items = inputs.recovered.recv(), if self.recovering => self.recovered(items),
@@ -254,24 +258,23 @@ impl Dispatch {
                 }
                 self.put_back(back);
             }
-            Step::Cared { back, more } => {
-                self.caring = false;
+            Step::Cared { back, done } => {
                 self.put_back(back);
-                if more {
-                    self.care();
-                }
+                self.care_on(done);
             }
-            Step::Obeyed { taken, back, changed, answer } => {
+            Step::Obeyed { taken, back, rest } => {
                 for id in &taken {
                     self.in_hand.remove(id);
                 }
                 self.put_back(back);
                 // Not before: whoever asked may at once ask for the next thing.
-                let _ = answer.send(changed);
+                self.change_some(rest);
             }
             Step::Routed { back, rest } => {
                 self.put_back(back);
-                self.put_back(rest);
+                if !rest.is_empty() {
+                    self.find_routes(rest);
+                }
             }
             Step::Told => {}
         }

@@ -8,15 +8,16 @@ use tokio::sync::oneshot;
 use super::lane::Lane;
 pub use super::lane::PauseFacts;
 use super::routes::RouteId;
-use super::{Dispatch, Step};
+use super::{Dispatch, Placed, Step};
 use crate::queue::journal::Note;
-use crate::queue::{Entry, MessageId, blocking};
-use crate::queue::{Item, Schedule};
+use crate::queue::{Entry, Item, MessageId, Position, blocking};
 use crate::report::Event;
 use crate::system::clock;
 
 /// Messages that one order takes in hand at a time.
-const AT_ONCE: usize = 256;
+const AT_ONCE: usize = 64;
+/// Messages that it looks at in one go.
+const LOOK_AT: usize = 512;
 
 /// Which messages are meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,6 +74,24 @@ pub struct Waiting {
     pub paused: Option<String>,
 }
 
+impl Waiting {
+    /// Its place in the list.
+    pub fn position(&self) -> Position {
+        (self.entry.arrived, self.entry.id)
+    }
+}
+
+/// A message of the schedule, as it is seen at `now`, whatever its accounts.
+fn waiting(item: &Item, at: Option<Instant>, now: Instant) -> Waiting {
+    let standing = match at {
+        _ if item.held => Standing::Held,
+        None if let Some(rest) = item.rest => Standing::Resting(rest.until.saturating_duration_since(now)),
+        Some(at) if at > now => Standing::In(at.saturating_duration_since(now)),
+        _ => Standing::Due,
+    };
+    Waiting { entry: item.entry.clone(), standing, paused: None }
+}
+
 /// Where a message stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
@@ -97,6 +116,17 @@ pub struct Page {
     pub total: usize,
     /// Those asked for.
     pub messages: Vec<Waiting>,
+    /// Whether there are more behind them.
+    pub more: bool,
+}
+
+/// Where a page of the list begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum From {
+    /// At the message with this number, from 0. Those before it are counted.
+    Number(usize),
+    /// Behind this place, whatever has left in the meantime.
+    Behind(Position),
 }
 
 /// How things are.
@@ -125,8 +155,10 @@ pub struct AccountHealth {
 
 /// An order with the place for its answer.
 pub enum Order {
-    /// The messages from `offset` on, at most `limit`.
-    List { offset: usize, limit: usize, answer: oneshot::Sender<Page> },
+    /// The messages from a place on, at most `limit`.
+    List { from: From, limit: usize, answer: oneshot::Sender<Page> },
+    /// One message.
+    Find { id: MessageId, answer: oneshot::Sender<Option<Waiting>> },
     /// Changes messages. Answers how many were changed, and whether one that was meant is in hand just now.
     Change { which: Which, change: Change, answer: oneshot::Sender<Changed> },
     /// Something has changed: look at the provider now, try everything.
@@ -154,7 +186,8 @@ impl Dispatch {
     pub(super) fn obey(&mut self, order: Order) {
         // Who asked may be gone before the answer: then nobody needs it.
         match order {
-            Order::List { offset, limit, answer } => drop(answer.send(self.page(offset, limit))),
+            Order::List { from, limit, answer } => drop(answer.send(self.page(from, limit))),
+            Order::Find { id, answer } => drop(answer.send(self.find(id))),
             Order::Health { answer } => drop(answer.send(self.health())),
             Order::Wake { cause, reason, answer } => {
                 match cause {
@@ -215,7 +248,7 @@ impl Dispatch {
     }
 
     fn wake_mail(&mut self) {
-        self.queues.each(Schedule::wake_all);
+        self.queues.wake_all();
         self.wakings = self.wakings.wrapping_add(1);
     }
 
@@ -231,28 +264,56 @@ impl Dispatch {
         }
     }
 
-    fn page(&self, offset: usize, limit: usize) -> Page {
+    /// Those that are in no schedule: a few, as a rule.
+    fn elsewhere(&self) -> Vec<Waiting> {
+        let found = |standing| move |entry: &Entry| Waiting { entry: entry.clone(), standing, paused: None };
+        let mut all: Vec<Waiting> = self.in_hand.values().map(found(Standing::InHand)).collect();
+        all.extend(self.teller().reporter().parked_entries().iter().map(found(Standing::Reporting)));
+        all
+    }
+
+    /// Why nothing leaves by a route, if so.
+    fn why_paused(&self, route: RouteId, now: Instant) -> Option<String> {
+        self.lanes.paused(self.ways.routes.accounts(route), now).map(|(_, pause)| pause.reason)
+    }
+
+    /// One message, wherever it is.
+    fn find(&self, id: MessageId) -> Option<Waiting> {
         let now = Instant::now();
-        let mut all: Vec<(&Entry, Standing, RouteId)> = Vec::with_capacity(self.waiting());
-        for (item, at) in self.queues.items() {
-            let standing = match at {
-                _ if item.held => Standing::Held,
-                None if let Some(rest) = item.rest => Standing::Resting(rest.until.saturating_duration_since(now)),
-                Some(at) if at > now => Standing::In(at.saturating_duration_since(now)),
-                _ => Standing::Due,
-            };
-            all.push((&item.entry, standing, item.route));
+        if let Some((item, at)) = self.queues.get(id) {
+            return Some(Waiting { paused: self.why_paused(item.route, now), ..waiting(item, at, now) });
         }
-        all.extend(self.in_hand.values().map(|entry| (entry, Standing::InHand, 0)));
-        let parked = self.teller().reporter().parked_entries();
-        all.extend(parked.iter().map(|entry| (entry, Standing::Reporting, 0)));
-        all.sort_unstable_by_key(|(entry, ..)| (entry.arrived, entry.id));
-        let total = all.len();
-        let waiting = |(entry, standing, route): (&Entry, Standing, RouteId)| {
-            let pause = self.lanes.paused(self.ways.routes.accounts(route), now);
-            Waiting { entry: entry.clone(), standing, paused: pause.map(|(_, pause)| pause.reason) }
+        let mut others = self.elsewhere().into_iter();
+        let found = others.find(|waiting| waiting.entry.id == id)?;
+        Some(Waiting { paused: self.why_paused(0, now), ..found })
+    }
+
+    fn page(&self, from: From, limit: usize) -> Page {
+        let now = Instant::now();
+        let (behind, skip) = match from {
+            From::Number(number) => (None, number),
+            From::Behind(position) => (Some(position), 0),
         };
-        Page { total, messages: all.into_iter().skip(offset).take(limit).map(waiting).collect() }
+        let mut others = self.elsewhere();
+        others.retain(|waiting| behind.is_none_or(|behind| waiting.position() > behind));
+        others.sort_unstable_by_key(Waiting::position);
+        // What is scheduled is in order already; the others are put in between.
+        let mut others = others.into_iter().peekable();
+        let mut scheduled = self.queues.listed(behind).peekable();
+        let next = || {
+            let other = match (others.peek(), scheduled.peek()) {
+                (Some(other), Some((item, _))) => other.position() < (item.entry.arrived, item.entry.id),
+                (other, _) => other.is_some(),
+            };
+            match other {
+                true => others.next().map(|waiting| (waiting, 0)),
+                false => scheduled.next().map(|(item, at)| (waiting(item, at, now), item.route)),
+            }
+        };
+        let mut all = std::iter::from_fn(next).skip(skip);
+        let known = |(waiting, route)| Waiting { paused: self.why_paused(route, now), ..waiting };
+        let messages = all.by_ref().take(limit).map(known).collect();
+        Page { total: self.waiting(), messages, more: all.next().is_some() }
     }
 
     fn change(&mut self, which: Which, change: Change, answer: oneshot::Sender<Changed>) {
@@ -280,8 +341,9 @@ impl Dispatch {
                         return answer_retry(answer, in_hand, 0);
                     };
                     if item.rest.is_some() && !item.held {
-                        let changed = Changed { count: 0, in_hand, failed: 0 };
-                        return self.begin_change(vec![(item, None)], change, changed, answer);
+                        let (changed, began) = (Changed { in_hand, ..Changed::default() }, now);
+                        let rest = ChangeAll { change, changed, began, left: None, answer };
+                        return self.begin_change(vec![(item, None)], rest);
                     }
                     let tried = usize::from(!item.held);
                     self.queues.add(item);
@@ -290,63 +352,91 @@ impl Dispatch {
             };
             return answer_retry(answer, count, in_hand);
         }
-        let concerns = |item: &Item| match change {
-            Change::Hold => !item.held,
-            Change::Release => item.held,
-            _ => true,
-        };
-        let taken = match which {
-            Which::One(id) => match self.queues.take(id) {
-                Some((item, at)) if !concerns(&item) => {
-                    self.queues.put_back(item, at);
-                    Vec::new()
-                }
-                found => found.into_iter().collect(),
-            },
-            // All of them, however many: they are only names in memory.
-            Which::All => self.queues.take_where(usize::MAX, concerns),
-        };
-        self.begin_change(taken, change, Changed { count: 0, in_hand, failed: 0 }, answer);
+        let (changed, began) = (Changed { in_hand, ..Changed::default() }, Instant::now());
+        let rest = |left| ChangeAll { change, changed, began, left, answer };
+        match which {
+            Which::One(id) => {
+                let is_meant = self.queues.get(id).is_some_and(|(item, _)| concerns(change, item));
+                let taken = is_meant.then(|| self.queues.take(id)).flatten();
+                self.begin_change(taken.into_iter().collect(), rest(None));
+            }
+            Which::All => self.change_some(rest(Some(None))),
+        }
     }
 
-    /// Carries a change out on disk, piece by piece; messages are in hand meanwhile.
-    fn begin_change(
-        &mut self,
-        taken: Vec<(Item, Option<Instant>)>,
-        change: Change,
-        mut changed: Changed,
-        answer: oneshot::Sender<Changed>,
-    ) {
+    /// Goes on with an order that concerns all messages that were there when it was given, or answers that it is done.
+    pub(super) fn change_some(&mut self, mut rest: ChangeAll) {
+        let Some(mut behind) = rest.left else {
+            // Who asked may be gone.
+            let _ = rest.answer.send(rest.changed);
+            return;
+        };
+        let (mut seen, mut meant) = (0, Vec::new());
+        for (item, _) in self.queues.behind(behind).take(LOOK_AT) {
+            seen += 1;
+            behind = Some(item.entry.id);
+            if item.since <= rest.began && concerns(rest.change, item) {
+                meant.push(item.entry.id);
+                if meant.len() == AT_ONCE {
+                    break;
+                }
+            }
+        }
+        let more = seen == LOOK_AT || meant.len() == AT_ONCE;
+        rest.left = more.then_some(behind);
+        let taken = meant.iter().filter_map(|id| self.queues.take(*id)).collect();
+        self.begin_change(taken, rest);
+    }
+
+    /// Carries a change of some messages out on disk; they are in hand meanwhile. What is `left` of the order comes after.
+    fn begin_change(&mut self, taken: Vec<Placed>, mut rest: ChangeAll) {
         taken.iter().for_each(|(item, _)| self.take_in_hand(&item.entry));
         let spool = Arc::clone(&self.spool);
         self.start(async move {
             let names = taken.iter().map(|(item, _)| item.entry.id).collect();
+            let change = rest.change;
+            let done = blocking(move || {
+                let done = taken.into_iter().map(|one| carry_out(&spool, one, change));
+                Ok::<_, std::io::Error>(done.collect::<Vec<_>>())
+            });
             let mut back = Vec::new();
-            let mut rest = taken.into_iter().peekable();
-            while rest.peek().is_some() {
-                let piece: Vec<_> = rest.by_ref().take(AT_ONCE).collect();
-                let spool = Arc::clone(&spool);
-                let done = blocking(move || {
-                    Ok::<_, std::io::Error>(
-                        piece.into_iter().map(|one| carry_out(&spool, one, change)).collect::<Vec<_>>(),
-                    )
-                });
-                for outcome in done.await.unwrap_or_default() {
-                    match outcome {
-                        Ok(left) => {
-                            changed.count += 1;
-                            back.extend(left);
-                        }
-                        Err(unchanged) => {
-                            changed.failed += 1;
-                            back.push(*unchanged);
-                        }
+            for outcome in done.await.unwrap_or_default() {
+                match outcome {
+                    Ok(left) => {
+                        rest.changed.count += 1;
+                        back.extend(left);
+                    }
+                    Err(unchanged) => {
+                        rest.changed.failed += 1;
+                        back.push(*unchanged);
                     }
                 }
             }
-            Step::Obeyed { taken: names, back, changed, answer }
+            Step::Obeyed { taken: names, back, rest }
         });
     }
+}
+
+/// Whether a change makes a difference to a message.
+fn concerns(change: Change, item: &Item) -> bool {
+    match change {
+        Change::Hold => !item.held,
+        Change::Release => item.held,
+        Change::Retry | Change::Delete => true,
+    }
+}
+
+/// A change that is being carried out, a piece at a time.
+pub(super) struct ChangeAll {
+    change: Change,
+    /// What has become of those that were meant so far.
+    changed: Changed,
+    /// When it was ordered: what came later is not meant.
+    began: Instant,
+    /// Where it goes on, if others are meant: behind this message.
+    left: Option<Option<MessageId>>,
+    /// Who waits for it.
+    answer: oneshot::Sender<Changed>,
 }
 
 fn answer_retry(answer: oneshot::Sender<Changed>, count: usize, in_hand: usize) {
@@ -354,10 +444,12 @@ fn answer_retry(answer: oneshot::Sender<Changed>, count: usize, in_hand: usize) 
     let _ = answer.send(Changed { count, in_hand, failed: 0 });
 }
 
-type Place = (Item, Option<Instant>);
-
 /// One message: `Ok` with what is left of it, `Err` with the message as it was.
-fn carry_out(spool: &crate::queue::Spool, (mut item, at): Place, change: Change) -> Result<Option<Place>, Box<Place>> {
+fn carry_out(
+    spool: &crate::queue::Spool,
+    (mut item, at): Placed,
+    change: Change,
+) -> Result<Option<Placed>, Box<Placed>> {
     let entry = item.entry.clone();
     let done = match change {
         Change::Delete => spool.remove(&entry),

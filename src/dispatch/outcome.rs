@@ -57,12 +57,10 @@ impl Dispatch {
         let put_off = outcome.results.iter().any(|(_, verdict)| matches!(verdict, Verdict::Deferred(_)));
         if has_taken(outcome) {
             let wake = lane.taken();
-            self.queues.each(|queue| {
-                queue.forgive();
-                if wake {
-                    queue.wake_put_off();
-                }
-            });
+            self.queues.forgive();
+            if wake {
+                self.queues.wake_put_off();
+            }
         } else if put_off && item.may_be_providers() {
             lane.put_off(now);
         }

@@ -235,7 +235,7 @@ impl Reporter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::queue::Place;
+    use crate::queue::{Client, Place};
 
     fn to() -> Vec<String> {
         vec!["ops@example.com".into()]
@@ -257,7 +257,7 @@ mod tests {
     }
 
     fn item(n: usize, now: Instant) -> Item {
-        Item::new(Entry { id: id(n), place: Place::Spool, arrived: 0, size: 1 }, now)
+        Item::new(Entry { id: id(n), client: Client::Own, place: Place::Spool, arrived: 0, size: 1 }, now)
     }
 
     /// A storm: what is told at once, the rest as it comes in one batch.

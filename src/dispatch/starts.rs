@@ -14,37 +14,42 @@ impl Dispatch {
     pub(super) fn start_deliveries(&mut self) {
         let now = Instant::now();
         let routes = Arc::clone(&self.ways.routes);
-        for route in 0..routes.len() {
-            let route = RouteId::try_from(route).unwrap_or(0);
-            while let Some(place) = self.lanes.choose(routes.accounts(route), now) {
-                if !self.start_delivery(route, place, now) {
-                    break;
-                }
+        // Routes that share an account take turns, as clients do within a route.
+        let mut idle = 0;
+        while idle < routes.len() {
+            let route = RouteId::try_from(self.turn % routes.len()).unwrap_or(0);
+            let place = self.lanes.choose(routes.accounts(route), now);
+            match place.is_some_and(|place| self.start_delivery(route, place, now)) {
+                true => idle = 0,
+                false => idle += 1,
             }
+            self.turn = self.turn.wrapping_add(1) % routes.len();
         }
         self.lanes.all().for_each(|lane| lane.close_idle(now));
     }
 
     /// Gives the next message of a route to the account at `place`. False when there is none.
     pub(super) fn start_delivery(&mut self, route: RouteId, place: usize, now: Instant) -> bool {
-        if !self.queues.of(route).has_due(now) && !self.may_probe(route, place, now) {
+        if !self.queues.has_due(route, now) && !self.may_probe(route, place, now) {
             return false;
         }
         // Before anything is judged or dated by it.
         self.look_at_clock();
         let probe = self.may_probe(route, place, now);
         let wakings = self.wakings;
-        let (queue, Some(lane)) = (self.queues.of(route), self.lanes.get(place)) else { return false };
+        let Some(lane) = self.lanes.get(place) else { return false };
         if lane.waits_for_clock(now) {
             // Another account may not need it.
             return true;
         }
         let due = match self.recovering {
             // The order of age is known when all have been read; what has just come in need not wait for that.
-            true => queue.take_fresh(now),
-            false => queue.take_due(now),
+            true => self.queues.take_fresh(route, now),
+            false => self.queues.take_due(route, now),
         };
-        let Some(mut item) = due.or_else(|| probe.then(|| queue.take_probe()).flatten()) else { return false };
+        let Some(mut item) = due.or_else(|| probe.then(|| self.queues.take_probe(route)).flatten()) else {
+            return false;
+        };
         item.early = item.turn.is_some_and(|turn| turn > now);
         let job = lane.job(wakings);
         self.take_in_hand(&item.entry);
@@ -55,7 +60,7 @@ impl Dispatch {
 
     pub(super) fn may_probe(&mut self, route: RouteId, place: usize, now: Instant) -> bool {
         let time = self.lanes.at(place).and_then(Lane::next_probe);
-        time.is_some_and(|at| at <= now) && self.queues.of(route).has_probe()
+        time.is_some_and(|at| at <= now) && self.queues.has_probe(route)
     }
 
     /// When something happens by itself: a message becomes due, a pause ends, a connection has been idle too long, or a
@@ -64,12 +69,13 @@ impl Dispatch {
         let now = Instant::now();
         let again = self.wake_again.as_ref().map(|(at, _)| *at);
         let mut times = vec![self.lanes.idle_until(), self.teller().reporter().next(), self.next_digest(), again];
-        for (route, queue) in self.queues.all().filter(|(_, queue)| !queue.is_empty()) {
+        let routes = (0..self.ways.routes.len()).map(|route| RouteId::try_from(route).unwrap_or(0));
+        for route in routes.filter(|route| !self.queues.is_idle(*route)) {
             let order = self.ways.routes.accounts(route);
             times.extend(order.iter().filter_map(|place| self.lanes.at(*place)).map(|lane| lane.paused_until(now)));
             if let Some(lane) = self.lanes.choose(order, now).and_then(|place| self.lanes.at(place)) {
-                times.push(queue.next_time());
-                times.push(lane.next_probe().filter(|_| queue.has_probe()));
+                times.push(self.queues.next_time(route));
+                times.push(lane.next_probe().filter(|_| self.queues.has_probe(route)));
             }
         }
         times.into_iter().flatten().min()

@@ -20,6 +20,7 @@ use crate::config::{Device, Dialect, Listener, Settings, User};
 use crate::intake::{Desk, Intake, Origin};
 use crate::message::Envelope;
 use crate::policy::Policies;
+use crate::queue::Client;
 use crate::report::Event;
 use crate::system::leases::{Leases, Sources};
 use crate::system::ordered;
@@ -197,6 +198,11 @@ impl Session {
     /// The section `device` that holds for this client.
     fn device(&self) -> Option<&Device> {
         self.device.as_ref().and_then(Option::as_ref)
+    }
+
+    /// Who its messages count for.
+    fn client(&self) -> Client {
+        Client::of(self.origin.client, self.device().map(|device| device.name.as_str()))
     }
 
     /// Does one thing with what has arrived; false when more input is needed or the session ends.

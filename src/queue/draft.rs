@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::checksum::Checksum;
+use super::client::Client;
 use super::disk::Handle;
 use super::error::SpoolError;
 use super::id::MessageId;
@@ -25,8 +26,8 @@ pub struct Draft {
 }
 
 impl Draft {
-    pub(super) fn new(spool: Arc<Spool>, id: MessageId, replaces: bool) -> Self {
-        let kept = Some(Kept { spool, id, replaces, file: None, reserved: 0, stage: Stage::Reserved });
+    pub(super) fn new(spool: Arc<Spool>, id: MessageId, client: Client, replaces: bool) -> Self {
+        let kept = Some(Kept { spool, id, client, replaces, file: None, reserved: 0, stage: Stage::Reserved });
         Self { id, buffer: Vec::new(), body: 0, crc: Checksum::new(), kept }
     }
 
@@ -132,6 +133,8 @@ enum Stage {
 struct Kept {
     spool: Arc<Spool>,
     id: MessageId,
+    /// Who it counts for.
+    client: Client,
     /// Whether it takes the place of others.
     replaces: bool,
     file: Option<Handle>,
@@ -175,7 +178,7 @@ impl Kept {
     }
 
     fn entry(&self, arrived: i64) -> Entry {
-        Entry { id: self.id, place: self.spool.accept_place(), arrived, size: self.reserved }
+        Entry { id: self.id, client: self.client, place: self.spool.accept_place(), arrived, size: self.reserved }
     }
 
     fn hand_over(mut self, arrived: i64) -> Entry {

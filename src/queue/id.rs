@@ -23,6 +23,11 @@ impl fmt::Display for NotAnId {
 impl std::error::Error for NotAnId {}
 
 impl MessageId {
+    /// Before all names, in their order.
+    pub(super) const FIRST: Self = Self([0; 10]);
+    /// Behind all names, in their order.
+    pub(super) const LAST: Self = Self([u8::MAX; 10]);
+
     /// A name that no other message in the queue has (50 random bits).
     ///
     /// # Errors

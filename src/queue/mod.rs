@@ -6,6 +6,7 @@
 //! where tests record it, let it fail, and replay what a power cut may leave of it.
 
 mod checksum;
+mod client;
 mod disk;
 mod draft;
 mod error;
@@ -13,6 +14,7 @@ mod id;
 mod item;
 pub mod journal;
 mod ledger;
+mod line;
 mod marks;
 mod moving;
 pub mod record;
@@ -23,8 +25,10 @@ pub mod schedule;
 pub mod spool;
 mod state;
 pub mod stored;
+mod turns;
 
 pub(crate) use checksum::Checksum;
+pub use client::Client;
 pub use draft::Draft;
 pub use error::SpoolError;
 pub use id::{MessageId, NotAnId};
@@ -36,7 +40,7 @@ pub use record::{Meta, Undated};
 pub use recovery::{Found, Listed};
 pub use replace::{Replacements, Sorted, Unremoved};
 pub use rest::Rest;
-pub use schedule::Schedule;
+pub use schedule::{Position, Schedule};
 pub use spool::{Entry, Place, Spool};
 pub use state::{RecipientState, State};
 pub use stored::Stored;

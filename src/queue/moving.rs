@@ -9,6 +9,7 @@ use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::sync::PoisonError;
 
+use super::client::Client;
 use super::error::SpoolError;
 use super::id::MessageId;
 use super::recovery::files_of;
@@ -51,7 +52,10 @@ impl Spool {
     /// The first failure; the others are moved all the same.
     pub fn move_all_to_safe(&self) -> Result<usize, SpoolError> {
         let entries = files_of(&self.spool)?.messages;
-        let entries = entries.into_iter().map(|(id, size, _)| Entry { id, place: Place::Spool, arrived: 0, size });
+        // Whose they are is of no interest: they stay in the queue.
+        let client = Client::Own;
+        let entries =
+            entries.into_iter().map(|(id, size, _)| Entry { id, client, place: Place::Spool, arrived: 0, size });
         let mut moved = 0;
         let mut failure = None;
         for (entry, error) in self.move_to_safe(entries.collect()) {

@@ -9,6 +9,7 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use super::client::Client;
 use super::disk::Disk;
 use super::error::SpoolError;
 use super::id::MessageId;
@@ -36,8 +37,8 @@ pub struct Found {
 }
 
 impl Found {
-    fn entry(&self, arrived: i64) -> Entry {
-        Entry { id: self.id, place: self.place, arrived, size: self.size }
+    fn entry(&self, arrived: i64, client: Client) -> Entry {
+        Entry { id: self.id, client, place: self.place, arrived, size: self.size }
     }
 }
 
@@ -112,7 +113,7 @@ impl Spool {
         }
         // More was noted in the original after a move that failed: it is moved once more, over the copy.
         if original.size > copy.size && matches!(is_whole(&original_path, copy.id), Ok(true)) {
-            let moved = self.move_to_safe(vec![original.entry(0)]);
+            let moved = self.move_to_safe(vec![original.entry(0, Client::Own)]);
             return match moved.first() {
                 Some((Entry { place: Place::Safe, .. }, _)) => Found { place: Place::Safe, ..original },
                 _ => original,
@@ -128,12 +129,12 @@ impl Spool {
     /// Reads one message that was found. `None` when it is damaged, and set aside then; when it can't be read now, and
     /// stays for the next start; or when it is gone.
     pub fn inspect(&self, found: Found) -> Option<(Entry, Meta, State)> {
-        let entry = found.entry(0);
+        let entry = found.entry(0, Client::Own);
         let path = self.directory(found.place).file(found.id);
         match inspect(&path, found.id.as_str()) {
             Ok((meta, state, _)) => {
                 let arrived = state.arrived.unwrap_or(meta.arrived);
-                Some((Entry { arrived, ..entry }, meta, state))
+                Some((found.entry(arrived, Client::of_message(&meta)), meta, state))
             }
             Err(SpoolError::Damaged(reason)) => {
                 self.set_aside(&entry, &reason);

@@ -72,7 +72,7 @@ impl Item {
 mod tests {
     use super::*;
     use crate::message::{BodyForm, Encode, Envelope};
-    use crate::queue::{Entry, Marks, Place, Undated};
+    use crate::queue::{Client, Entry, Marks, Place, Undated};
 
     fn meta(digest: bool, uptime: u64) -> Meta {
         let over = Over { until: Duration::from_secs(uptime + 900), digest, rate: "1/h".into() };
@@ -91,7 +91,13 @@ mod tests {
         let now = Instant::now();
         let mut state = State::new(&meta.envelope);
         change(&mut state);
-        let entry = Entry { id: "0123456789".parse().unwrap(), place: Place::Spool, arrived: meta.arrived, size: 1 };
+        let entry = Entry {
+            id: "0123456789".parse().unwrap(),
+            client: Client::Own,
+            place: Place::Spool,
+            arrived: meta.arrived,
+            size: 1,
+        };
         let item = Item { uptime, ..Item::new(entry, now) }.resting(meta, &state, now);
         assert_eq!(item.rested, Duration::from_secs(900));
         item.rest.map(|rest| rest.until.saturating_duration_since(now).as_secs())

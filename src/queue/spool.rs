@@ -9,6 +9,7 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
+use super::client::Client;
 use super::disk::{Disk, Handle};
 use super::draft::Draft;
 use super::error::SpoolError;
@@ -39,6 +40,8 @@ pub enum Place {
 pub struct Entry {
     /// Its name.
     pub id: MessageId,
+    /// Who it counts for.
+    pub client: Client,
     /// Where its file is.
     pub place: Place,
     /// When it was accepted, seconds since 1970: by the clock of then, or as found out later.
@@ -198,13 +201,13 @@ impl Spool {
         Ok(())
     }
 
-    /// Begins a message. Nothing touches the disk before there is something to write.
+    /// Begins a message of a client. Nothing touches the disk before there is something to write.
     ///
     /// # Errors
     /// When the queue is full or the system has no random numbers.
-    pub fn draft(self: &Arc<Self>) -> Result<Draft, SpoolError> {
+    pub fn draft(self: &Arc<Self>, client: Client) -> Result<Draft, SpoolError> {
         self.room_for(0)?;
-        Ok(Draft::new(Arc::clone(self), MessageId::random()?, false))
+        Ok(Draft::new(Arc::clone(self), MessageId::random()?, client, false))
     }
 
     /// Begins a message that takes the place of others which are removed when it is there. The limits of the queue do not
@@ -212,8 +215,8 @@ impl Spool {
     ///
     /// # Errors
     /// When the system has no random numbers.
-    pub fn replacing_draft(self: &Arc<Self>) -> Result<Draft, SpoolError> {
-        Ok(Draft::new(Arc::clone(self), MessageId::random()?, true))
+    pub fn replacing_draft(self: &Arc<Self>, client: Client) -> Result<Draft, SpoolError> {
+        Ok(Draft::new(Arc::clone(self), MessageId::random()?, client, true))
     }
 
     /// Makes the file that a draft is written to.

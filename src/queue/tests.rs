@@ -44,7 +44,7 @@ fn meta(to: &[&str]) -> Meta {
 }
 
 async fn put(spool: &Arc<Spool>, body: &[u8], to: &[&str]) -> Result<Entry, SpoolError> {
-    let mut draft = spool.draft()?;
+    let mut draft = spool.draft(Client::of_message(&meta(to)))?;
     for piece in body.chunks(5000) {
         draft.buffer().extend_from_slice(piece);
         draft.settle().await?;
@@ -125,7 +125,7 @@ async fn always_accepts_into_the_safe_directory_only() {
 async fn a_draft_that_comes_to_nothing_leaves_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let spool = Spool::open(&relay(dir.path(), Durability::Always, 1 << 20)).unwrap();
-    let mut draft = spool.draft().unwrap();
+    let mut draft = spool.draft(Client::Own).unwrap();
     draft.buffer().resize(100_000, b'x');
     draft.settle().await.unwrap();
     assert_eq!(names(&dir.path().join("flash/queue")).len(), 1);

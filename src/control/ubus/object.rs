@@ -112,8 +112,9 @@ fn lenient(method: &Method, arguments: &mut Value) {
 fn page(answer: &Value) -> Option<Vec<u8>> {
     let members = answer.as_object()?;
     let mut out = Writer::default();
-    // Lists come last, when the size of the rest is known.
-    members.iter().filter(|(_, value)| !value.is_array()).for_each(|(name, value)| out.member(name, value));
+    // Lists come last, when the size of the rest is known. Where one that is cut goes on is not where its whole would.
+    let others = members.iter().filter(|(name, value)| !value.is_array() && *name != "next");
+    others.for_each(|(name, value)| out.member(name, value));
     for (name, items) in members.iter().filter_map(|(name, value)| Some((name, value.as_array()?))) {
         let list = out.open(kind::ARRAY, name);
         for (n, item) in items.iter().enumerate() {

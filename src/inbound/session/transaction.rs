@@ -102,7 +102,7 @@ impl Session {
             Some(transaction) if transaction.envelope.to.is_empty() => {
                 Err(self.refused.clone().unwrap_or_else(|| "554 5.5.1 No valid recipients".to_string()))
             }
-            Some(_) => self.desk.begin(self.rules.size_limit).map_err(|error| {
+            Some(_) => self.desk.begin(self.client(), self.rules.size_limit).map_err(|error| {
                 self.rejected(&[], &error.to_string());
                 error.reply()
             }),

@@ -69,7 +69,7 @@ async fn people_see_the_last_200_notes() {
 async fn a_draft_that_failed_is_never_completed() {
     let dir = scratch();
     let spool = Spool::open(&relay(dir.path(), Durability::Memory, 10_000)).unwrap();
-    let mut draft = spool.draft().unwrap();
+    let mut draft = spool.draft(Client::Own).unwrap();
     draft.buffer().resize(8_000, b'x');
     draft.settle().await.unwrap();
     draft.buffer().resize(8_000, b'x');

@@ -49,7 +49,7 @@ impl Bench {
         let last = Replaces { of, alone: vec![self.alone.id], last: true };
         let mut written = Vec::new();
         for replaces in [further, last.clone()] {
-            let mut draft = self.spool.replacing_draft().unwrap();
+            let mut draft = self.spool.replacing_draft(Client::Own).unwrap();
             draft.buffer().extend_from_slice(&[b'x'; 3000]);
             let marks = Marks { replaces: Some(replaces), ..Marks::default() };
             let done = match draft.settle().await {

@@ -182,7 +182,7 @@ impl Stage {
         let seed = self.stories.len() * 7919;
         let body: Vec<u8> = (0..size).map(|i| u8::try_from((seed + i * 31 + i / 251) % 251).unwrap()).collect();
         let to: Vec<String> = (0..recipients).map(|n| format!("ops{n}@example.com")).collect();
-        let mut draft = self.spool.draft().unwrap();
+        let mut draft = self.spool.draft(Client::Own).unwrap();
         let story = Story { body: body.clone(), to: to.clone(), events: Vec::new() };
         let id = draft.id();
         self.stories.insert(id, story);
@@ -204,7 +204,7 @@ impl Stage {
 
     /// A reception that comes to nothing.
     async fn give_up(&mut self) {
-        let mut draft = self.spool.draft().unwrap();
+        let mut draft = self.spool.draft(Client::Own).unwrap();
         draft.buffer().resize(2_000, b'x');
         draft.settle().await.unwrap();
         let path = self.spool.directory(self.spool.accept_place()).temporary(draft.id());

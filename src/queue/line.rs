@@ -1,0 +1,228 @@
+//! The messages of one route, in the orders in which they are wanted. Holds names alone; the messages are the schedule's.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use super::id::MessageId;
+use super::item::{Item, PROBE_LIMIT};
+use super::turns::{Turn, Turns};
+
+/// How long a message counts as new.
+pub(super) const FRESH: Duration = Duration::from_secs(60);
+/// New messages that are remembered as such. Beyond them a client has one.
+const FRESH_LIMIT: usize = 1024;
+
+/// A moment, in nanoseconds since an hour before the schedule was made; what was before counts as then.
+pub(super) type Stamp = u64;
+
+/// Time as the schedule counts it: half as large as the standard library's.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Clock(Instant);
+
+impl Clock {
+    /// Begins some time ago: messages may have been seen before there was a schedule.
+    pub(super) fn new() -> Self {
+        let now = Instant::now();
+        Self(now.checked_sub(Duration::from_secs(3600)).unwrap_or(now))
+    }
+
+    pub(super) fn stamp(self, at: Instant) -> Stamp {
+        u64::try_from(at.saturating_duration_since(self.0).as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    pub(super) fn instant(self, stamp: Stamp) -> Instant {
+        self.0 + Duration::from_nanos(stamp)
+    }
+}
+
+/// Where a message stands in its line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stand {
+    /// It may be tried now.
+    Due,
+    /// It is tried again then.
+    Later(Stamp),
+    /// It rests until its turn, which nothing but time brings.
+    Turn(Stamp),
+    /// It rests until its digest is written.
+    Digest(Stamp),
+    /// The owner holds it back.
+    Held,
+}
+
+/// A message with its place.
+#[derive(Debug)]
+pub(super) struct Slot {
+    pub(super) item: Item,
+    pub(super) stand: Stand,
+}
+
+impl Slot {
+    /// Its place among messages that take turns by client.
+    pub(super) fn turn(&self, clock: Clock) -> Turn {
+        let Item { entry, demoted, since, .. } = &self.item;
+        (entry.client, *demoted, entry.arrived, clock.stamp(*since), entry.id)
+    }
+
+    /// The same whatever the account thought of it.
+    fn aged(&self, clock: Clock) -> Turn {
+        let (client, _, arrived, since, id) = self.turn(clock);
+        (client, 0, arrived, since, id)
+    }
+
+    /// Its place among the new ones, in which they came.
+    fn fresh(&self, clock: Clock) -> Turn {
+        let (client, _, _, since, id) = self.turn(clock);
+        (client, 0, 0, since, id)
+    }
+}
+
+/// The messages of one route.
+#[derive(Debug, Default)]
+pub(super) struct Line {
+    /// Due.
+    pub(super) due: Turns,
+    /// Due, and the account fell into trouble over them: others are tried before.
+    pub(super) demoted: Turns,
+    /// Of those that are due and not demoted, which came in just now.
+    pub(super) fresh: Turns,
+    /// By the time of the next try.
+    pub(super) later: BTreeSet<(Stamp, MessageId)>,
+    /// Of these, the ones that may be tried before their time.
+    pub(super) probes: Turns,
+    /// Those that rest until their turn, by its time.
+    pub(super) turns: BTreeSet<(Stamp, MessageId)>,
+    /// Those that rest until their digest is written, by its time.
+    pub(super) digests: BTreeSet<(Stamp, MessageId)>,
+    /// Were `later` and become due, piece by piece.
+    pub(super) waking: BTreeSet<(Stamp, MessageId)>,
+    /// Were in `demoted` or `probes` and become due as others do, since the provider has taken one.
+    pub(super) excused: BTreeSet<Turn>,
+    /// Whether the next turn belongs to a new message.
+    pub(super) fresh_turn: bool,
+    /// Messages, held ones included.
+    pub(super) len: usize,
+}
+
+impl Line {
+    /// Takes a message into its orders.
+    pub(super) fn insert(&mut self, clock: Clock, slot: &Slot) {
+        self.len += 1;
+        let id = slot.item.entry.id;
+        match slot.stand {
+            Stand::Due if slot.item.demoted > 0 => self.demoted.insert(slot.turn(clock)),
+            Stand::Due => self.due.insert(slot.turn(clock)),
+            Stand::Later(at) => {
+                self.later.insert((at, id));
+                if slot.item.probes < PROBE_LIMIT {
+                    self.probes.insert(slot.aged(clock));
+                }
+            }
+            Stand::Turn(at) => _ = self.turns.insert((at, id)),
+            Stand::Digest(at) => _ = self.digests.insert((at, id)),
+            Stand::Held => {}
+        }
+    }
+
+    /// Takes a message out of all orders.
+    pub(super) fn remove(&mut self, clock: Clock, slot: &Slot) {
+        self.len = self.len.saturating_sub(1);
+        let id = slot.item.entry.id;
+        match slot.stand {
+            Stand::Due if slot.item.demoted > 0 => {
+                let turn = slot.turn(clock);
+                _ = self.demoted.remove(&turn) || self.excused.remove(&turn);
+            }
+            Stand::Due => {
+                self.due.remove(&slot.turn(clock));
+                self.fresh.remove(&slot.fresh(clock));
+            }
+            Stand::Later(at) => {
+                _ = self.later.remove(&(at, id)) || self.waking.remove(&(at, id));
+                if slot.item.probes < PROBE_LIMIT {
+                    let turn = slot.aged(clock);
+                    _ = self.probes.remove(&turn) || self.excused.remove(&turn);
+                }
+            }
+            Stand::Turn(at) => _ = self.turns.remove(&(at, id)),
+            Stand::Digest(at) => _ = self.digests.remove(&(at, id)),
+            Stand::Held => {}
+        }
+    }
+
+    /// Remembers that a message which is due came in just now. Many new ones of a client are a backlog like any other, but
+    /// one of each is always remembered.
+    pub(super) fn remember(&mut self, clock: Clock, slot: &Slot, now: Stamp) {
+        if slot.stand != Stand::Due || slot.item.demoted > 0 {
+            return;
+        }
+        while let Some(old) = self.fresh.first_of(slot.item.entry.client).filter(|turn| is_old(turn, now)) {
+            self.fresh.remove(&old);
+        }
+        if self.fresh.len() < FRESH_LIMIT || self.fresh.first_of(slot.item.entry.client).is_none() {
+            self.fresh.insert(slot.fresh(clock));
+        }
+    }
+
+    /// The new message that is sent next; it stays where it is otherwise.
+    pub(super) fn next_fresh(&mut self, now: Stamp) -> Option<MessageId> {
+        loop {
+            let turn = self.fresh.take()?;
+            if !is_old(&turn, now) {
+                return Some(turn.4);
+            }
+        }
+    }
+
+    /// Those whose time has come, or that were woken, one after the other.
+    pub(super) fn next_woken(&mut self, now: Stamp) -> Option<MessageId> {
+        let due = |set: &mut BTreeSet<(Stamp, MessageId)>| set.first().copied().filter(|(at, _)| *at <= now);
+        self.waking.first().copied().or_else(|| due(&mut self.later)).or_else(|| due(&mut self.turns)).map(|(_, id)| id)
+    }
+
+    /// Whether there are messages that become due as soon as somebody moves them.
+    pub(super) fn is_waking(&self) -> bool {
+        !(self.waking.is_empty() && self.excused.is_empty())
+    }
+
+    /// When the next waiting message becomes due.
+    pub(super) fn next_time(&self) -> Option<Stamp> {
+        let first = |set: &BTreeSet<(Stamp, MessageId)>| set.first().map(|(at, _)| *at);
+        first(&self.later).into_iter().chain(first(&self.turns)).min()
+    }
+
+    /// Whether a message is due now.
+    pub(super) fn has_due(&self, now: Stamp) -> bool {
+        let waits = self.due.is_empty() && self.demoted.is_empty() && !self.is_waking();
+        !waits || self.next_time().is_some_and(|at| at <= now)
+    }
+
+    /// Makes everything due whose time would come.
+    pub(super) fn wake_all(&mut self) {
+        self.waking.append(&mut self.later);
+    }
+
+    /// Messages that the account fell into trouble over become as others.
+    pub(super) fn forgive(&mut self) {
+        self.excused.append(&mut self.demoted.take_all());
+    }
+
+    /// Makes those due whose being put off was the provider's trouble.
+    pub(super) fn wake_put_off(&mut self) {
+        self.excused.append(&mut self.probes.take_all());
+    }
+
+    /// The one whose turn it is.
+    pub(super) fn next(&mut self) -> Option<MessageId> {
+        self.due.take().or_else(|| self.demoted.take()).map(|turn| turn.4)
+    }
+
+    /// The one that is tried before its time.
+    pub(super) fn next_probe(&mut self) -> Option<MessageId> {
+        self.probes.take().map(|turn| turn.4)
+    }
+}
+
+fn is_old(turn: &Turn, now: Stamp) -> bool {
+    Duration::from_nanos(now.saturating_sub(turn.3)) >= FRESH
+}

@@ -1,0 +1,142 @@
+//! What one device sends holds up no other: the backlog of one, however it came about, and an alarm of another.
+
+mod support;
+
+use std::net::IpAddr;
+
+use support::ask::{SOON, queue_until, said};
+use support::client::Client;
+use support::provider::{Fault, Gate, Provider, Step, Times, TlsMode};
+use support::relay::{Relay, RelayBuilder, Section};
+
+/// Messages of the device with a backlog: more than are remembered as new in any way.
+const BACKLOG: usize = 300;
+/// Messages that may leave before the alarm does: those under way when it came, and a few turns.
+const AHEAD: usize = 10;
+
+async fn provider() -> Provider {
+    Provider::builder().tls(TlsMode::None).start().await
+}
+
+fn account(name: &str, provider: &Provider) -> Section {
+    Section::account(name, provider).option("from_policy", "keep").option("connections", "1")
+}
+
+fn builder() -> RelayBuilder {
+    Relay::builder().relay_option("hostname", "gw.example").durability("memory").allow("127.0.0.0/8")
+}
+
+async fn device(relay: &Relay, number: u8) -> Client {
+    let mut device = Client::greeted_from(IpAddr::from([127, 0, 0, number]), relay.addr()).await;
+    device.set_limit(SOON);
+    device.dialogue(&[("EHLO plc", 250)]).await;
+    device
+}
+
+async fn send(device: &mut Client, subject: &str) {
+    let text = format!("From: plc@example.com\r\nSubject: {subject}\r\n\r\nalarm\r\n");
+    assert_eq!(device.send("plc@example.com", &["ops@example.com"], &text).await.code, 250);
+}
+
+/// One device sends a lot, then another an alarm.
+async fn backlog_and_alarm(relay: &Relay) {
+    let mut chatty = device(relay, 2).await;
+    for number in 0..BACKLOG {
+        send(&mut chatty, &format!("noise {number}")).await;
+    }
+    send(&mut device(relay, 3).await, "alarm").await;
+}
+
+/// How many messages the provider got before the alarm.
+async fn ahead_of_the_alarm(provider: &Provider) -> usize {
+    provider
+        .wait_until("the alarm", SOON, |record| {
+            let messages = record.attempts.iter();
+            messages.map(|message| message.header("Subject")).position(|subject| subject.as_deref() == Some("alarm"))
+        })
+        .await
+}
+
+fn is_soon(ahead: usize) {
+    assert!(ahead <= AHEAD, "{ahead} messages of another device left before the alarm");
+}
+
+#[tokio::test]
+async fn an_alarm_leaves_before_the_backlog_of_another_device() {
+    let provider = provider().await;
+    let gate = Gate::closed();
+    provider.set_fault(Step::Dot, Fault::Hold(gate.clone()), Times::First(1));
+    let relay = builder().section(account("provider", &provider)).start().await;
+    backlog_and_alarm(&relay).await;
+    gate.open();
+    is_soon(ahead_of_the_alarm(&provider).await);
+}
+
+#[tokio::test]
+async fn an_alarm_leaves_before_what_was_deferred_of_another_device() {
+    let provider = provider().await;
+    provider.set_fault(Step::AnyRcpt, Fault::Reply("451 4.7.1 Greylisted".into()), Times::Always);
+    let relay = builder().section(account("provider", &provider)).start().await;
+    backlog_and_alarm(&relay).await;
+    let deferred = |messages: &[serde_json::Value]| messages.iter().all(|message| message["standing"] == "later");
+    queue_until(&relay, deferred).await;
+    provider.clear_faults();
+    said(&relay, "queue retry all").await;
+    is_soon(ahead_of_the_alarm(&provider).await);
+}
+
+#[tokio::test]
+async fn an_alarm_leaves_before_the_backlog_of_another_device_after_a_restart() {
+    let provider = provider().await;
+    provider.stop().await;
+    let mut relay = builder().section(account("provider", &provider)).start().await;
+    backlog_and_alarm(&relay).await;
+    relay.kill9();
+    provider.restart().await;
+    let gate = Gate::closed();
+    provider.set_fault(Step::Dot, Fault::Hold(gate.clone()), Times::First(1));
+    relay.restart().await;
+    queue_until(&relay, |messages| messages.len() == BACKLOG + 1).await;
+    gate.open();
+    is_soon(ahead_of_the_alarm(&provider).await);
+}
+
+#[tokio::test]
+async fn an_alarm_of_another_route_leaves_before_a_backlog_at_the_same_account() {
+    let provider = provider().await;
+    let gate = Gate::closed();
+    provider.set_fault(Step::Dot, Fault::Hold(gate.clone()), Times::First(1));
+    let route = Section::new("route", "alarms").list("client", "127.0.0.3").list("account", "provider");
+    let relay = builder().section(account("provider", &provider)).section(account("other", &provider)).section(route);
+    let relay = relay.start().await;
+    backlog_and_alarm(&relay).await;
+    gate.open();
+    is_soon(ahead_of_the_alarm(&provider).await);
+}
+
+/// A device that has a section is one client, whichever of its addresses it uses; its digest is its own as well.
+#[tokio::test]
+async fn a_named_device_has_one_turn_whatever_its_address() {
+    let provider = provider().await;
+    let gate = Gate::closed();
+    provider.set_fault(Step::Dot, Fault::Hold(gate.clone()), Times::First(1));
+    let both = Section::new("device", "camera").list("ip", "127.0.0.2").list("ip", "127.0.0.4");
+    let relay = builder().section(account("provider", &provider)).section(both).start().await;
+    let (mut first, mut second) = (device(&relay, 2).await, device(&relay, 4).await);
+    for number in 0..20 {
+        send(&mut first, &format!("first {number}")).await;
+        send(&mut second, &format!("second {number}")).await;
+    }
+    let mut other = device(&relay, 3).await;
+    for number in 0..20 {
+        send(&mut other, &format!("other {number}")).await;
+    }
+    gate.open();
+    let messages = provider.wait_for_messages(60, SOON).await;
+    let is_other = |message: &support::provider::Message| {
+        message.header("Subject").is_some_and(|subject| subject.starts_with("other"))
+    };
+    let place = messages.iter().rposition(is_other).expect("all have come");
+    // Every other one, until it has sent all of its own.
+    assert!(place <= 45, "the last of 20 messages came as number {place}");
+}
