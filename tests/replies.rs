@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 use support::ask::{json, queue_until, run, said};
 use support::client::Client;
-use support::provider::{Fault, Provider, ProviderBuilder, Step, Times, TlsMode};
+use support::provider::{Fault, Gate, Mechanism, Provider, ProviderBuilder, Step, Times, TlsMode};
 use support::relay::{Relay, RelayBuilder, Section, field};
 
 const SOON: Duration = Duration::from_secs(120);
@@ -65,7 +65,8 @@ async fn nothing_counts_as_delivered_that_was_never_sent() {
         let what = format!("{step:?} {fault:?}");
         let line = relay.wait_log(|line| is("deferred", &id)(line) || is("delivered", &id)(line), SOON).await;
         assert_eq!((field(&line, "event"), copies(&provider)), (Some("deferred"), 0), "{what}: {line}");
-        relay.sighup();
+        // It is tried again by itself, or has been: replies on a new connection count.
+        said(&relay, "queue retry all").await;
         relay.wait_log(is("removed", &id), SOON).await;
         assert_eq!(copies(&provider), 1, "{what}\n{}", provider.transcript());
     }
@@ -115,5 +116,120 @@ async fn a_message_that_may_have_arrived_is_not_sent_for_ever() {
         assert_eq!(run(&relay, &format!("queue release {id}")).await.code, 0);
         relay.wait_log(is("removed", &id), SOON).await;
         assert_eq!(offers(), 4, "{fault:?}");
+    }
+}
+
+/// So many messages at once: the first one is held up until all are there.
+async fn send_many(relay: &Relay, provider: &Provider, count: usize) -> Vec<String> {
+    let gate = Gate::closed();
+    provider.set_fault(Step::Dot, Fault::Hold(gate.clone()), Times::First(1));
+    let mut ids = Vec::new();
+    for _ in 0..count {
+        ids.push(send(relay, &["ops@example.com"]).await);
+    }
+    gate.open();
+    ids
+}
+
+/// Servers count the messages of a connection, and say so in many ways. What they say is not about the message, and the
+/// number is remembered.
+#[tokio::test]
+async fn a_limit_of_a_connection_is_not_that_of_a_message() {
+    for reply in [
+        "452 4.5.3 Too many messages sent",
+        "450 4.7.1 Too many",
+        "451 4.3.2 Enough for now",
+        "421 4.3.2 Closing",
+        "550 5.7.1 Too many messages in this session",
+    ] {
+        let provider = provider().with(|s| s.most = Some((3, reply.into()))).start().await;
+        let relay = relay_to(&provider).start().await;
+        for id in send_many(&relay, &provider, 8).await {
+            relay.wait_log(is("removed", &id), SOON).await;
+        }
+        let trouble = |line: &String| matches!(field(line, "event"), Some("deferred" | "paused" | "failed"));
+        assert_eq!(relay.log().into_iter().find(trouble), None, "{reply}");
+        let connections = provider.connections();
+        let counts: Vec<usize> = connections.iter().map(|connection| connection.messages).collect();
+        assert_eq!(counts, [3, 3, 2], "{reply}\n{}", provider.transcript());
+        // Only the first connection was tried beyond its limit.
+        let asked = connections.iter().flat_map(|c| &c.verbs).filter(|verb| *verb == "MAIL").count();
+        assert_eq!(asked, 9, "{reply}\n{}", provider.transcript());
+    }
+}
+
+/// What a new connection says as well is the server's word on the message.
+#[tokio::test]
+async fn what_a_new_connection_says_counts() {
+    let provider = provider().start().await;
+    let relay = relay_to(&provider).start().await;
+    let first = send(&relay, &["ops@example.com"]).await;
+    relay.wait_log(is("removed", &first), SOON).await;
+    provider.set_fault(Step::Mail, Fault::Reply("450 4.1.8 Unknown sender".into()), Times::First(2));
+    let id = send(&relay, &["ops@example.com"]).await;
+    let line = relay.wait_log(is("deferred", &id), SOON).await;
+    assert!(line.contains("450 4.1.8 Unknown sender"), "{line}");
+    assert_eq!(provider.connections().len(), 2);
+}
+
+/// Servers make clients wait that collect refusals: others must not wait with them.
+#[tokio::test]
+async fn a_connection_with_refusals_is_left() {
+    let provider = provider().start().await;
+    let relay = relay_to(&provider).start().await;
+    for n in 0..12 {
+        let gone = format!("gone{n}@example.com");
+        provider.set_fault(Step::Rcpt(gone.clone()), Fault::Reply("450 4.1.1 Unknown".into()), Times::Always);
+        let id = send(&relay, &[&gone]).await;
+        relay.wait_log(is("deferred", &id), SOON).await;
+    }
+    let mut refusals = vec![0; provider.connections().len()];
+    for event in provider.record().transcript {
+        refusals[event.connection] += usize::from(event.text.starts_with("S: 4") || event.text.starts_with("S: 5"));
+    }
+    // The recipient and DATA; the third message brings it over five.
+    assert!(refusals.len() >= 4 && refusals.iter().all(|count| *count <= 6), "{refusals:?}");
+    assert_eq!(provider.complaints(), Vec::<String>::new());
+}
+
+/// A server that offers a login says in its own words that it misses one. The mail waits for it.
+#[tokio::test]
+async fn a_missing_login_is_found_behind_whatever_the_server_says() {
+    let offers = || Provider::builder().tls(TlsMode::Implicit).mechanisms(&[Mechanism::Plain]);
+    for (step, reply) in [
+        (Step::AnyRcpt, "550 I cannot deliver mail for {ops@example.com}"),
+        (Step::AnyRcpt, "554 5.7.1 Not here"),
+        (Step::AnyRcpt, "450 4.7.1 Relay not possible"),
+        (Step::Mail, "550 No"),
+        (Step::Mail, "503 5.5.4 Error: send AUTH command first"),
+        (Step::Mail, "530 5.7.0 Authentication required."),
+    ] {
+        let provider = offers().start().await;
+        provider.set_fault(step, Fault::Reply(reply.into()), Times::First(1));
+        let relay = relay_to(&provider).start().await;
+        let id = send(&relay, &["ops@example.com"]).await;
+        let line = relay.wait_log(|line| field(line, "event") == Some("paused"), SOON).await;
+        assert!(line.contains("set username and password of the account") && line.contains(reply), "{line}");
+        assert_eq!(field(&line, "next"), Some("60s"), "{line}");
+        said(&relay, "wake").await;
+        relay.wait_log(is("removed", &id), SOON).await;
+        // It takes mail without a login: then it speaks of this recipient, and perhaps of the login.
+        provider.set_fault(Step::AnyRcpt, Fault::Reply("550 No".into()), Times::First(1));
+        let id = send(&relay, &["ops@example.com"]).await;
+        let line = relay.wait_log(is("failed", &id), SOON).await;
+        assert!(line.contains("wants a login for this recipient, set username and password"), "{line}");
+    }
+    // What is clearly about something else stays what it is, also at the first message.
+    for (step, reply, event) in [
+        (Step::AnyRcpt, "550 5.1.1 No such user", "failed"),
+        (Step::AnyRcpt, "450 4.2.0 Greylisted", "deferred"),
+        (Step::Mail, "552 5.3.4 Too large", "failed"),
+    ] {
+        let provider = offers().start().await;
+        provider.set_fault(step, Fault::Reply(reply.into()), Times::First(1));
+        let relay = relay_to(&provider).start().await;
+        let id = send(&relay, &["ops@example.com"]).await;
+        let line = relay.wait_log(|line| field(line, "event") == Some("paused") || is(event, &id)(line), SOON).await;
+        assert_eq!(field(&line, "event"), Some(event), "{line}");
     }
 }

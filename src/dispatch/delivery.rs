@@ -1,6 +1,7 @@
 //! One delivery: opens the message, gets a connection, runs the transaction.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::lane::{Job, Returned, quit};
 use super::routes::{RouteId, Routes};
@@ -15,6 +16,9 @@ use crate::queue::journal::Progress;
 use crate::queue::{Meta, Spool, SpoolError, State, Stored, blocking};
 use crate::report::Event;
 use crate::system::{clock, task};
+
+/// A connection that rested for less is not given up by a server for being idle.
+const BUSY: Duration = Duration::from_secs(5);
 
 /// A message as it was before an attempt.
 pub struct Known {
@@ -73,7 +77,9 @@ pub async fn deliver(mut job: Job, spool: Arc<Spool>, ways: Ways, item: Item) ->
     let mut outcome = Outcome::default();
     let mut known = None;
     let mut connection = job.connection.take();
-    // A kept connection may have been closed by the server in this very moment: then once more with a new one.
+    let mut spent = None;
+    // A kept connection may have been closed by the server in this very moment, or be one on which it wants no more: then
+    // once more with a new one.
     for _ in 0..2 {
         let mut stored = match open(&spool, &item).await {
             Ok(stored) => stored,
@@ -102,13 +108,26 @@ pub async fn deliver(mut job: Job, spool: Arc<Spool>, ways: Ways, item: Item) ->
         }
         let Some(open) = connection.as_mut() else { break };
         give_name(&mut stored, &ways.policies);
+        open.login_missing &= !job.needs_no_login;
+        let (carried, rested) = (open.messages, open.used.elapsed());
         let (result, line) = send(open, stored, &job.account).await;
         let died_unused = line == Line::Dead && reused && !result.text_sent && result.trouble.is_none();
-        outcome = result;
-        if line == Line::Dead {
-            connection = None;
+        match line {
+            Line::Open => {}
+            Line::Dead => connection = None,
+            Line::Spent => {
+                if let Some(open) = connection.take() {
+                    task::spawn(quit(open));
+                }
+            }
         }
-        if !died_unused {
+        // Nothing was said of the message; and it was not the time since the last one that was too long.
+        if result.again && rested < BUSY {
+            spent = Some(carried);
+        }
+        let again = reused && (died_unused || result.again);
+        outcome = result;
+        if !again {
             break;
         }
     }
@@ -117,7 +136,9 @@ pub async fn deliver(mut job: Job, spool: Arc<Spool>, ways: Ways, item: Item) ->
     {
         task::spawn(quit(open));
     }
-    let lane = Returned { generation: job.generation, wakings: job.wakings, connector: job.connector };
+    // Had the new connection been refused as well, it would not have been the number.
+    let spent = spent.filter(|_| outcome.sender_taken);
+    let lane = Returned { spent, generation: job.generation, wakings: job.wakings, connector: job.connector };
     Attempted { item, outcome, known, connection, account: job.account.name.clone(), lane }
 }
 

@@ -16,6 +16,8 @@ use crate::system::{clock, task};
 const IDLE: Duration = Duration::from_secs(20);
 /// Messages on one connection; some providers want no more than a hundred.
 const MESSAGES: u32 = 100;
+/// How long it is remembered that a server wants fewer. To find it out again costs a connection and one refused MAIL.
+const REMEMBERED: Duration = Duration::from_secs(3600);
 /// While a provider puts every message off: how often one of them is tried before its time.
 const PROBE: Duration = Duration::from_secs(15);
 /// How long mail that needs no certificate waits for the clock after the start, so that its dates are right.
@@ -71,6 +73,8 @@ pub struct Job {
     pub connector: Option<TlsConnector>,
     /// A connection that is still open.
     pub connection: Option<Connection>,
+    /// The account has no login, and the server has taken mail of it all the same.
+    pub needs_no_login: bool,
     /// Which settings it was started under.
     pub generation: u32,
     /// How often everything had been woken by then.
@@ -83,6 +87,8 @@ pub struct Returned {
     pub generation: u32,
     /// As in the job.
     pub wakings: u32,
+    /// After how many messages on a connection the server wanted no more there, if it showed that.
+    pub spent: Option<u32>,
     /// TLS, for the next delivery.
     pub connector: Option<TlsConnector>,
 }
@@ -97,6 +103,10 @@ pub struct Lane {
     pause: Option<Pause>,
     /// Since the provider puts everything off: when one message is tried before its time.
     doubt: Option<Instant>,
+    /// How many messages the server takes on one connection, as it has shown, and when.
+    most: Option<(u32, Instant)>,
+    /// The account has no login, and the server has taken mail of it all the same.
+    needs_no_login: bool,
     generation: u32,
     made: Instant,
 }
@@ -126,6 +136,8 @@ impl Lane {
             in_flight: 0,
             pause: None,
             doubt: None,
+            most: None,
+            needs_no_login: false,
             made: Instant::now(),
             generation: GENERATION.fetch_add(1, std::sync::atomic::Ordering::Relaxed),
         }
@@ -239,6 +251,7 @@ impl Lane {
             hostname: self.hostname.clone(),
             connector: self.connector.clone(),
             connection: self.idle.pop(),
+            needs_no_login: self.needs_no_login,
             generation: self.generation,
             wakings,
         }
@@ -252,10 +265,23 @@ impl Lane {
     /// Takes back what a delivery returns.
     pub fn returned(&mut self, returned: Returned, connection: Option<Connection>, now: Instant) {
         self.connector = self.connector.take().or(returned.connector);
-        if let Some(mut connection) = connection.filter(|c| c.messages < MESSAGES) {
+        if let Some(spent) = returned.spent {
+            self.most = Some((spent, now));
+        }
+        if let Some(mut connection) = connection {
             connection.used = now;
             self.idle.push(connection);
         }
+        let most = self.most(now);
+        let (spent, keep) = std::mem::take(&mut self.idle).into_iter().partition(|c| c.messages >= most);
+        self.idle = keep;
+        say_goodbye(spent);
+    }
+
+    /// How many messages one connection carries.
+    fn most(&self, now: Instant) -> u32 {
+        let fresh = self.most.filter(|(_, since)| now.saturating_duration_since(*since) < REMEMBERED);
+        fresh.map_or(MESSAGES, |(most, _)| most.clamp(1, MESSAGES))
     }
 
     /// What came of a delivery is on disk, and its place is free. Not before: so at most as many messages as there are
@@ -295,6 +321,7 @@ impl Lane {
 
     /// A message was taken. True when the provider had put all others off before.
     pub fn taken(&mut self) -> bool {
+        self.needs_no_login = self.account.username.is_none();
         self.doubt.take().is_some()
     }
 
@@ -307,9 +334,13 @@ impl Lane {
     pub fn close_idle(&mut self, now: Instant) {
         let (keep, close) = std::mem::take(&mut self.idle).into_iter().partition(|c| c.used + IDLE > now);
         self.idle = keep;
-        for connection in close {
-            task::spawn(quit(connection));
-        }
+        say_goodbye(close);
+    }
+}
+
+fn say_goodbye(connections: Vec<Connection>) {
+    for connection in connections {
+        task::spawn(quit(connection));
     }
 }
 

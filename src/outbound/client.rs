@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use mail_send::Error;
 use nix::sys::socket::{setsockopt, sockopt};
-use smtp_proto::{EXT_START_TLS, EhloResponse};
+use smtp_proto::{EXT_AUTH, EXT_START_TLS, EhloResponse};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -42,6 +42,10 @@ pub struct Connection {
     pub tls: TlsFacts,
     /// Messages handed over on it.
     pub messages: u32,
+    /// Replies of 4xx and 5xx on it.
+    pub refusals: u32,
+    /// The server offers a login and the account has none. Cleared where mail has left without one before.
+    pub login_missing: bool,
     /// When it was last used.
     pub used: Instant,
     /// How long the server may take.
@@ -248,7 +252,8 @@ pub async fn connect(
     client.stream.mask = Mask::of(account);
     auth::log_in(&mut client, account, &offers).await?;
     done(trace, Step::Login, || logged_in(account));
-    Ok(Connection { client, offers, tls, messages: 0, used: Instant::now(), patience })
+    let login_missing = account.username.is_none() && offers.has_capability(EXT_AUTH);
+    Ok(Connection { client, offers, tls, messages: 0, refusals: 0, login_missing, used: Instant::now(), patience })
 }
 
 /// Tells whoever looks on that the connection has TLS.

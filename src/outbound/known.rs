@@ -45,9 +45,7 @@ pub struct Known {
 
 /// The first row that fits.
 pub fn find(reply: &Reply) -> Option<&'static Known> {
-    // Addresses are somebody's names: `daily-limit@example.com` says nothing of limits.
-    let words = reply.line().split(' ').filter(|word| !word.contains('@'));
-    let text = words.collect::<Vec<_>>().join(" ").to_ascii_lowercase();
+    let text = words(reply);
     KNOWN.iter().find(|row| {
         (row.codes.is_empty() || row.codes.contains(&reply.code))
             && row.fits_status(reply.status)
@@ -81,6 +79,40 @@ pub fn is_too_many(reply: &Reply) -> bool {
     find(reply).is_some_and(|row| row.remedy == TOO_MANY_RECIPIENTS)
 }
 
+/// The words of a reply in lower case, without addresses, which are somebody's names: `daily-limit@example.com` says
+/// nothing of limits.
+fn words(reply: &Reply) -> String {
+    let words = reply.line().split(' ').filter(|word| !word.contains('@'));
+    words.collect::<Vec<_>>().join(" ").to_ascii_lowercase()
+}
+
+/// Whether a refusal of MAIL or RCPT may mean that a login is missing, at a server that offers one to an account without:
+/// whatever does not clearly speak of something else. Few servers say it in so many words.
+pub fn may_miss_login(reply: &Reply) -> bool {
+    const SPEAKS_OF_IT: [&str; 5] = ["relay", "auth", "login", "log in", "credential"];
+    let says_so = || {
+        let text = words(reply);
+        SPEAKS_OF_IT.iter().any(|word| text.contains(word))
+    };
+    match (find(reply), reply.code, reply.status) {
+        (Some(row), ..) => row.means == Means::Login || row.remedy == ADDRESS_OR_LOGIN,
+        // 4xx is said for many reasons, greylisting above all.
+        (None, 400..=499, _) => says_so(),
+        // Wrong commands and parameters, sizes.
+        (None, 500..=504 | 552 | 555, _) => says_so(),
+        // RFC 3463: addresses that do not exist, mailboxes, the mail system.
+        (None, _, Some([_, 1, 1..=999] | [_, 2 | 3, _])) => says_so(),
+        _ => true,
+    }
+}
+
+/// Whether a refusal may be about the connection, and another one would not get it: RFC 5321 section 4.5.3.1.10 and RFC
+/// 3463 (X.5.3: too many, X.3.2: not accepting, X.4.5: congestion), and what the table knows as too much at once.
+pub fn is_of_connection(reply: &Reply) -> bool {
+    let throttled = || find(reply).is_some_and(|row| row.means == Means::Throttled);
+    reply.code == 421 || matches!(reply.status, Some([4, 5, 3] | [4, 3, 2] | [4, 4, 5])) || throttled()
+}
+
 type Codes = &'static [u16];
 type Words = &'static [&'static str];
 
@@ -105,7 +137,8 @@ const SIGN_IN: &str =
     "this provider takes no passwords any more: set auth 'xoauth2' for the account and sign in with smtprelay login";
 const APP_PASSWORD: &str = "make an app password in the security settings of the mailbox and set it as password";
 const NAME_AND_PASSWORD: &str = "check username and password; many providers want an app password here";
-const NO_LOGIN: &str = "set username and password of the account";
+/// What helps where a login is missing.
+pub(super) const NO_LOGIN: &str = "set username and password of the account";
 const AUTHORIZATION_CODE: &str =
     "switch on SMTP in the webmail and set the authorization code that it shows as password";
 const OWN_NAME: &str = "set option hostname of section relay to a full name in a domain of yours";
@@ -126,6 +159,8 @@ const SLOWER: &str = "it is tried again more slowly; if that stays, set option c
 const NOBODY_LOGS_IN: &str = "nobody logs in for a while; see what else logs in to this mailbox";
 const LATER: &str = "it is the provider's own trouble and passes";
 const SENT_TOO_MUCH: &str = "the recipient gets too much mail at the moment";
+const ADDRESS_OR_LOGIN: &str =
+    "the recipient does not exist there, or the server wants a login first: check the address, username and password";
 const NO_SUCH_ADDRESS: &str = "the recipient does not exist there, check the address in the device";
 const SPAM: &str = "the provider takes the text for spam: give the device a clear subject and a normal text";
 const MAILBOX_FULL: &str = "the mailbox of the recipient is full";
@@ -347,12 +382,7 @@ pub static KNOWN: &[Known] = &[
     at(&[550], 5, 4, 1, &[], Means::Recipient, NO_SUCH_ADDRESS),
     text(P, &["unknown user"], Means::Recipient, NO_SUCH_ADDRESS),
     text(P, &["user unknown"], Means::Recipient, NO_SUCH_ADDRESS),
-    text(
-        &[550],
-        &["invalid recipient"],
-        Means::Recipient,
-        "the recipient does not exist there, or the server wants a login first: check the address, username and password",
-    ),
+    text(&[550], &["invalid recipient"], Means::Recipient, ADDRESS_OR_LOGIN),
     text(&[550, 552, 554], &["quota exceeded"], Means::Recipient, MAILBOX_FULL),
     text(&[550], &["failure sending mail. try again later"], Means::Waits, LATER),
     text(

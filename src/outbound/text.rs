@@ -91,7 +91,7 @@ impl Transaction<'_> {
             // After the refusal of a message the server is ready for the next one.
             Answer::No => match self.refused(reply) {
                 Stop::Refused => Ok(()),
-                Stop::Dead => Err(Stop::Dead),
+                stop => Err(stop),
             },
             Answer::Continue | Answer::Odd => Err(self.out_of_step(Command::End, reply)),
         }

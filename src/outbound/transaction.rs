@@ -7,7 +7,7 @@
 use std::time::Instant;
 
 use mail_send::Error;
-use smtp_proto::{EXT_8BIT_MIME, EXT_SIZE, EXT_SMTP_UTF8};
+use smtp_proto::{EXT_8BIT_MIME, EXT_AUTH, EXT_SIZE, EXT_SMTP_UTF8};
 use tokio::io::AsyncWriteExt;
 use tokio::time::{Duration, timeout};
 
@@ -17,7 +17,7 @@ use super::known;
 use super::patience::Patience;
 use super::reply::{Answer, Command, Reply};
 use super::talk::Client;
-use super::verdict::{Judged, Outcome, Stage, Trouble, Verdict, judge};
+use super::verdict::{Judged, Outcome, Stage, Trouble, Verdict, judge, login_missing};
 use crate::config::Account;
 use crate::message::{Offers, Outgoing, sender};
 use crate::queue::Stored;
@@ -28,9 +28,15 @@ use crate::queue::record::Progress;
 pub enum Line {
     /// It can carry the next message.
     Open,
+    /// It is in order, but the server wants no more on it, or makes it wait: it says goodbye.
+    Spent,
     /// It is closed, or nobody knows where the conversation stands.
     Dead,
 }
+
+/// Refusals on one connection after which it is left. Servers slow clients down that collect them: Postfix lets each reply
+/// wait for a second after ten (smtpd_soft_error_limit), and what is refused as a whole counts several times.
+const REFUSALS: u32 = 5;
 
 /// One recipient of this transaction.
 pub(super) struct Target {
@@ -74,7 +80,10 @@ pub async fn send(connection: &mut Connection, mut stored: Stored, account: &Acc
     let line = transaction.run(&mail, outgoing, &mut stored).await;
     transaction.connection.messages = transaction.connection.messages.saturating_add(1);
     transaction.connection.used = Instant::now();
-    (transaction.outcome, line)
+    match line {
+        Line::Open if transaction.connection.refusals >= REFUSALS => (transaction.outcome, Line::Spent),
+        line => (transaction.outcome, line),
+    }
 }
 
 /// MAIL with the parameters that the server knows and the message needs (RFC 1870, 6152, 6531).
@@ -114,6 +123,8 @@ pub(super) struct Transaction<'a> {
 pub(super) enum Stop {
     /// The server refused; the connection can go on after RSET.
     Refused,
+    /// The server wants no more on this connection.
+    Spent,
     /// The connection is of no more use.
     Dead,
 }
@@ -123,6 +134,7 @@ impl Transaction<'_> {
         match self.hand_over(mail, outgoing, stored).await {
             Ok(()) => Line::Open,
             Err(Stop::Dead) => Line::Dead,
+            Err(Stop::Spent) => Line::Spent,
             Err(Stop::Refused) => {
                 let limit = self.patience().goodbye();
                 match self.ask(b"RSET\r\n", false, limit).await {
@@ -153,7 +165,14 @@ impl Transaction<'_> {
             return Err(self.out_of_step(command, reply));
         }
         let Replies { mail, recipients, data, broken } = replies;
-        match mail.filter(|reply| !reply.is_yes(Command::Mail)) {
+        let refusal = mail.filter(|reply| !reply.is_yes(Command::Mail));
+        if self.is_of_connection(refusal.as_ref(), &recipients, data.as_ref()) {
+            self.targets.clear();
+            self.outcome.again = true;
+            return Err(Stop::Spent);
+        }
+        self.outcome.sender_taken = refusal.is_none();
+        match refusal {
             Some(refusal) => self.sender_refused(&refusal),
             None => self.take_down(&recipients),
         }
@@ -168,6 +187,24 @@ impl Transaction<'_> {
             (None, Some((error, command, limit))) => Err(self.lost(&error, command.name(), limit)),
             // The server is closing, and the text is still here.
             (None, None) => Err(Stop::Dead),
+        }
+    }
+
+    /// Whether what was refused is perhaps refused only on this connection, since it has carried messages before: servers
+    /// limit their number, and the time. A new one shows it, and what is said there counts.
+    fn is_of_connection(&self, mail: Option<&Reply>, recipients: &[Reply], data: Option<&Reply>) -> bool {
+        if self.connection.messages == 0 {
+            return false;
+        }
+        if let Some(refusal) = mail {
+            // Nothing is known yet of the message but its sender and its size.
+            return refusal.code < 500 || known::is_of_connection(refusal);
+        }
+        let (taken, refused): (Vec<_>, Vec<_>) = recipients.iter().partition(|reply| reply.is_yes(Command::Rcpt));
+        match data {
+            _ if taken.is_empty() => !refused.is_empty() && refused.into_iter().all(known::is_of_connection),
+            Some(reply) => reply.answers(Command::Data) == Answer::No && known::is_of_connection(reply),
+            None => false,
         }
     }
 
@@ -238,9 +275,8 @@ impl Transaction<'_> {
 
     /// MAIL was refused, and with it everything (RFC 5321 section 3.3).
     fn sender_refused(&mut self, reply: &Reply) {
-        // Servers end connections after a number of messages or some idle time: a new one will do.
-        if reply.code == 421 && self.connection.messages > 0 {
-            self.rest(&Verdict::Deferred(format!("{} said: {reply}; it waits and is tried again", self.account.host)));
+        if self.connection.login_missing && known::may_miss_login(reply) {
+            self.pause(login_missing(reply, &self.account.host));
             return;
         }
         self.judge_all(reply, if self.own_sender { Stage::OwnSender } else { Stage::Sender });
@@ -267,7 +303,7 @@ impl Transaction<'_> {
         for target in std::mem::take(&mut self.targets) {
             let stage = Stage::Recipient { own_sender: self.own_sender };
             let refusal = replies.next().filter(|reply| !reply.is_yes(Command::Rcpt));
-            match refusal.map(|reply| (judge(reply, &self.account.host, stage), reply.code)) {
+            match refusal.map(|reply| (self.judge_recipient(reply, stage, somebody), reply.code)) {
                 None => self.targets.push(target),
                 Some((Judged::Message(verdict), _)) => self.outcome.results.push((target.index, verdict)),
                 // A server that takes others has nothing against the account: it speaks of this recipient.
@@ -281,6 +317,25 @@ impl Transaction<'_> {
         }
     }
 
+    /// What a refusal of RCPT means; `somebody`: another recipient was taken.
+    fn judge_recipient(&self, reply: &Reply, stage: Stage, somebody: bool) -> Judged {
+        let (account, host) = (self.account, &self.account.host);
+        let judged = judge(reply, host, stage);
+        let without = account.username.is_none() && self.connection.offers.has_capability(EXT_AUTH);
+        if !without || !known::may_miss_login(reply) {
+            return judged;
+        }
+        match judged {
+            _ if self.connection.login_missing && !somebody => Judged::Account(login_missing(reply, host)),
+            // It takes mail without a login, if perhaps only some of it.
+            Judged::Message(Verdict::Failed(reason)) => Judged::Message(Verdict::Failed(format!(
+                "{reason}; if {host} wants a login for this recipient, {}",
+                known::NO_LOGIN
+            ))),
+            judged => judged,
+        }
+    }
+
     /// Sends `command`, unless it has gone out already, and reads the reply to it.
     pub(super) async fn ask(&mut self, command: &[u8], sent: bool, limit: Duration) -> Result<Reply, Error> {
         if !sent {
@@ -290,7 +345,11 @@ impl Transaction<'_> {
     }
 
     pub(super) async fn reply(&mut self, limit: Duration) -> Result<Reply, Error> {
-        self.client().read(limit).await
+        let reply = self.client().read(limit).await?;
+        if reply.code >= 400 {
+            self.connection.refusals = self.connection.refusals.saturating_add(1);
+        }
+        Ok(reply)
     }
 
     /// Sends all of `bytes` and of what was collected before.

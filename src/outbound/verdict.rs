@@ -83,6 +83,11 @@ pub struct Outcome {
     pub tls: Option<TlsFacts>,
     /// Whether the provider took fewer recipients than there are: the others are to follow at once.
     pub goes_on: bool,
+    /// Whether the server took the sender, and with it the message as one that it deals with.
+    pub sender_taken: bool,
+    /// Nothing was said of the message, only of a connection that has carried others: it is to be offered again at once on a
+    /// new one.
+    pub again: bool,
     /// Whether text of the message has left: a connection that breaks then may break because of it.
     pub text_sent: bool,
     /// Whether its end has left.
@@ -157,6 +162,13 @@ fn judge_known(reply: &Reply, host: &str, stage: Stage, row: &Known) -> Judged {
 /// comes back though it could have arrived.
 fn is_temporary(reply: &Reply) -> bool {
     reply.code < 500 || matches!(reply.status, Some([4, ..]))
+}
+
+/// `reply` of `host` to MAIL or RCPT, where a login is offered and the account has none.
+pub(super) fn login_missing(reply: &Reply, host: &str) -> Trouble {
+    let remedy = known::NO_LOGIN;
+    let reason = format!("{host} offers a login, and refuses mail of this account without one: {reply}; {remedy}");
+    Trouble::new(TroubleKind::Login, reason).remedy(remedy)
 }
 
 /// What happened at AUTH, in words.

@@ -25,6 +25,8 @@ pub(super) struct Session {
     pub(super) transaction: Option<Transaction>,
     /// The last MAIL was refused, and the client may not know it yet.
     pub(super) mail_refused: bool,
+    /// MAIL commands that were taken.
+    pub(super) taken: usize,
 }
 
 impl Session {
@@ -46,6 +48,7 @@ impl Session {
             user: None,
             transaction: None,
             mail_refused: false,
+            taken: 0,
         }
     }
 

@@ -52,6 +52,8 @@ pub struct Settings {
     pub chunking: bool,
     /// Asks for the text (354) also when it has taken no sender or no recipient, as RFC 2920 section 3.1 allows.
     pub asks_anyway: bool,
+    /// How many messages it takes on one connection, and what it says to MAIL then.
+    pub most: Option<(usize, String)>,
     /// Offers STARTTLS, if `tls` is [`TlsMode::StartTls`]. If not, it behaves as if somebody had taken STARTTLS
     /// out of the reply, and takes mail without TLS: what a stripping attacker would do.
     pub starttls_offered: bool,
@@ -77,6 +79,7 @@ impl Default for Settings {
             size: Some(50 * 1024 * 1024),
             chunking: false,
             asks_anyway: false,
+            most: None,
             starttls_offered: true,
             injection: None,
             greeting: "220 provider.example ESMTP".to_owned(),

@@ -35,6 +35,11 @@ impl Session {
         if let Some(reply) = self.not_ready() {
             return self.say(reply).await;
         }
+        if let Some((most, reply)) = self.settings.most.clone()
+            && self.taken >= most
+        {
+            return self.say(&reply).await;
+        }
         if self.transaction.is_some() {
             self.complain("MAIL inside of a transaction");
             return self.say("503 5.5.1 Nested MAIL").await;
@@ -61,6 +66,7 @@ impl Session {
         if plan.takes_effect() {
             self.transaction = Some(transaction);
             self.mail_refused = false;
+            self.taken += 1;
         }
         self.carry_out(plan).await
     }
