@@ -100,6 +100,20 @@ async fn the_first_refusal_stays() {
 }
 
 #[tokio::test]
+async fn mail_that_others_could_send_on_is_to_nobody_in_the_domain() {
+    let device = Section::new("device", "default").list("allow_recipient", "*@example.com");
+    let user = Section::new("user", "cam").option("username", "cam").option("password", "secret");
+    let user = user.list("sender", "example.com");
+    let relay = relay().section(device).section(user).listener_option("auth", "optional").start().await;
+    for local in ["x%evil", "evil!x", "\"x@evil\"", "\"@evil:x\""] {
+        let rcpt = format!("RCPT TO:<{local}@example.com>");
+        assert_eq!(blindly(&relay, &[MAIL, &rcpt, RCPT, "QUIT"]).await, [250, 550, 250, 221], "{local}");
+        let mail = format!("MAIL FROM:<{local}@example.com>");
+        assert_eq!(blindly(&relay, &["AUTH PLAIN AGNhbQBzZWNyZXQ=", &mail, "QUIT"]).await, [235, 550, 221], "{local}");
+    }
+}
+
+#[tokio::test]
 async fn a_login_that_is_missing() {
     let user = Section::new("user", "cam").option("username", "cam").option("password", "secret");
     let user = user.list("sender", "cam@example.com");

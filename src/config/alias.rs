@@ -4,6 +4,7 @@ use super::device::{Device, recipient};
 use super::pattern::is_local_name;
 use super::reader::{Problem, Reader, Severity};
 use super::uci::Section;
+use crate::message::address::is_routed;
 use crate::message::is_address;
 
 /// How many aliases may lead from one to the next.
@@ -48,15 +49,16 @@ fn name(text: &str) -> Option<String> {
 }
 
 /// The alias that explains `address`: the exact one before `*@domain`, and `*` only for names without domain. Capitals
-/// do not matter.
+/// do not matter. A local part with a route in it is in no domain.
 pub fn lookup<'a>(aliases: &'a [Alias], address: &str) -> Option<&'a Alias> {
     let find =
         |wanted: &str| aliases.iter().find(|alias| alias.names.iter().any(|name| name.eq_ignore_ascii_case(wanted)));
     let general = match address.rsplit_once('@') {
-        Some((_, domain)) => format!("*@{domain}"),
-        None => "*".into(),
+        Some(_) if is_routed(address) => None,
+        Some((_, domain)) => Some(format!("*@{domain}")),
+        None => Some("*".into()),
     };
-    find(address).or_else(|| find(&general))
+    find(address).or_else(|| find(&general?))
 }
 
 /// Whether `to`, said by an alias about `address`, ends there: an address may stand for itself and others, or be in the

@@ -2,14 +2,17 @@
 
 use std::fmt;
 
+use crate::message::address::routes;
 use crate::message::is_address;
 
 /// What [`Pattern::parse`] takes, for error messages.
 pub const PATTERN_FORM: &str =
     "an address or a pattern such as ops@example.com, *@example.com or * (a star stands for anything)";
 
-/// Which addresses a setting means. A star stands for any characters, also for none. Capitals do not matter: local parts
-/// could differ by them (RFC 5321 section 2.4), but at no provider they do.
+/// Which addresses a setting means. A star stands for any characters, also for none. In a local part it does not stand for
+/// `%`, `!`, `:` or an `@` in quotes: `x%evil.example@example.com` could be sent on to `evil.example`, so `*@example.com` does
+/// not mean it ([`is_routed`](crate::message::address::is_routed)). Only `*` alone means really everything. Capitals do not
+/// matter: local parts could differ by them (RFC 5321 section 2.4), but at no provider they do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pattern(String);
 
@@ -24,7 +27,7 @@ impl Pattern {
 
     /// Whether `address` is meant.
     pub fn matches(&self, address: &str) -> bool {
-        matches(self.0.as_bytes(), address.as_bytes())
+        self.0 == "*" || matches(self.0.as_bytes(), address.as_bytes())
     }
 }
 
@@ -41,7 +44,10 @@ pub fn is_local_name(text: &str) -> bool {
 }
 
 /// Goes through `text` once for each star that has to give way: at most as many steps as the product of both lengths.
+///
+/// It is enough to let the last star grow: what an earlier one could pass over instead holds the same characters.
 fn matches(pattern: &[u8], text: &[u8]) -> bool {
+    let local = memchr::memrchr(b'@', text).unwrap_or(0);
     let (mut at, mut read) = (0, 0);
     // Behind the last star, and up to where it reaches.
     let mut star: Option<(usize, usize)> = None;
@@ -55,7 +61,7 @@ fn matches(pattern: &[u8], text: &[u8]) -> bool {
                 at += 1;
                 read += 1;
             }
-            (_, Some((behind, reach))) => {
+            (_, Some((behind, reach))) if reach >= local || !text.get(reach).copied().is_some_and(routes) => {
                 at = behind;
                 read = reach + 1;
                 star = Some((behind, reach + 1));
@@ -88,6 +94,19 @@ mod tests {
             ("*", "a@b", true),
             ("root", "root", true),
             ("root", "root@b", false),
+            // Local parts with a route in them, which a star does not mean.
+            ("*@example.com", "x%evil.org@example.com", false),
+            ("*@example.com", "evil.org!x@example.com", false),
+            ("*@example.com", "\"x@evil.org\"@example.com", false),
+            ("*@example.com", "\"@evil.org:x\"@example.com", false),
+            ("*@example.com", "\"a b\"@example.com", true),
+            ("x*@*", "x%evil.org@example.com", false),
+            ("*%*@*", "x%evil.org@example.com", true),
+            ("*%*@*", "x%evil.org%other.org@example.com", false),
+            ("x%evil.org@example.com", "X%evil.org@example.com", true),
+            ("\"*@evil.org\"@example.com", "\"x@evil.org\"@example.com", true),
+            ("*", "x%evil.org@example.com", true),
+            ("*", "x%evil.org", true),
         ] {
             assert_eq!(Pattern::parse(pattern).unwrap().matches(address), expected, "{pattern} {address}");
         }
@@ -97,19 +116,23 @@ mod tests {
         assert!(is_local_name("root") && !is_local_name("root@x") && !is_local_name("\"a@b\"") && !is_local_name(""));
     }
 
-    /// The same by trying out everything that a star could stand for.
-    fn simple(pattern: &[u8], text: &[u8]) -> bool {
+    /// The same by trying out everything that a star could stand for. `local`: bytes of the local part still to come.
+    fn simple(pattern: &[u8], text: &[u8], local: usize) -> bool {
+        let reach = text.iter().take(local).position(|b| b"%!@:".contains(b)).unwrap_or(text.len());
         match pattern.split_first() {
             None => text.is_empty(),
-            Some((b'*', rest)) => (0..=text.len()).any(|n| simple(rest, &text[n..])),
-            Some((c, rest)) => text.split_first().is_some_and(|(t, tail)| c == t && simple(rest, tail)),
+            Some((b'*', rest)) => (0..=reach).any(|n| simple(rest, &text[n..], local.saturating_sub(n))),
+            Some((c, rest)) => {
+                text.split_first().is_some_and(|(t, tail)| c == t && simple(rest, tail, local.saturating_sub(1)))
+            }
         }
     }
 
     proptest! {
         #[test]
-        fn stars_stand_for_anything(pattern in "[ab*]{0,8}", text in "[ab]{0,10}") {
-            prop_assert_eq!(matches(pattern.as_bytes(), text.as_bytes()), simple(pattern.as_bytes(), text.as_bytes()));
+        fn stars_stand_for_anything(pattern in "[ab%@*]{0,8}", text in "[ab%@]{0,10}") {
+            let local = text.rfind('@').unwrap_or(0);
+            prop_assert_eq!(matches(pattern.as_bytes(), text.as_bytes()), simple(pattern.as_bytes(), text.as_bytes(), local));
         }
 
         #[test]

@@ -4,6 +4,7 @@ use ring::digest::{SHA256, digest};
 
 use super::auth::{Claim, Proof};
 use crate::config::User;
+use crate::message::address::is_routed;
 
 /// The user whose name and password this is.
 ///
@@ -44,7 +45,7 @@ fn hmac_md5(key: &[u8], text: &[u8]) -> md5_sum::Digest {
 
 /// Whether `user` may use `sender` as envelope sender.
 pub fn may_send_as(user: &User, sender: &str) -> bool {
-    let domain = sender.rsplit_once('@').map(|(_, domain)| domain);
+    let domain = sender.rsplit_once('@').map(|(_, domain)| domain).filter(|_| !is_routed(sender));
     user.senders.is_empty()
         || user.senders.iter().any(|allowed| {
             let compared = if allowed.contains('@') { Some(sender) } else { domain };
@@ -110,6 +111,8 @@ mod tests {
             ("any@sub.plant.example", false),
             ("plant.example", false),
             ("\"x@plant.example\"@evil.example", false),
+            ("\"x@evil.example\"@plant.example", false),
+            ("x%evil.example@plant.example", false),
             ("", false),
         ] {
             assert_eq!(may_send_as(&limited, sender), allowed, "{sender}");

@@ -49,6 +49,18 @@ pub fn recipients_of(header: &[u8]) -> Result<Vec<String>, String> {
     Ok(all)
 }
 
+/// Whether the local part of `address` holds a route of its own: `x%evil.example@host`, `evil.example!x@host` or
+/// `"x@evil.example"@host`. Some servers send such mail on to the domain in it (RFC 5321 section 3.6.1 tells them not to), so
+/// it can't be taken for mail to somebody in its domain.
+pub fn is_routed(address: &str) -> bool {
+    address.rsplit_once('@').is_some_and(|(local, _)| local.bytes().any(routes))
+}
+
+/// Whether `byte` separates local part and domain in a route of old, or of a network of old.
+pub fn routes(byte: u8) -> bool {
+    matches!(byte, b'%' | b'!' | b'@' | b':')
+}
+
 /// Local part and domain.
 fn split(text: &str) -> Option<(&str, &str)> {
     if !text.starts_with('"') {
