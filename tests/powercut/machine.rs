@@ -50,7 +50,8 @@ impl System {
         let options: &[&str] = match self {
             Self::Ext4 => &["-q", "-F"],
             Self::Vfat => &["-F", "32"],
-            Self::Exfat | Self::F2fs => &["-q"],
+            Self::Exfat => &[],
+            Self::F2fs => &["-q"],
         };
         run(Command::new(format!("mkfs.{}", self.name())).args(options).arg(disk));
     }
