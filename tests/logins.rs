@@ -172,3 +172,29 @@ async fn new_logins_hold_after_a_reload() {
     // The listener hears of it a moment later.
     while hello(&relay).await.command(&plain("new", "new")).await.code != 235 {}
 }
+
+#[tokio::test]
+async fn more_sessions_guess_no_faster_and_nobody_else_waits() {
+    const SESSIONS: usize = 40;
+    let relay = relay("required").start().await;
+    let device = |n: u8| std::net::IpAddr::from([127, 0, 1, n]);
+    let mut guessing = Vec::new();
+    for n in 0..SESSIONS {
+        let mut client = Client::greeted_from(device(1), relay.addr()).await;
+        client.dialogue(&[("EHLO plc", 250)]).await;
+        client.write(format!("{}\r\n", plain("camera", &format!("guess {n}"))).as_bytes()).await.unwrap();
+        guessing.push(client);
+    }
+    // While all of them are trying, a device with the right password gets in at once.
+    let mut other = Client::greeted_from(device(2), relay.addr()).await;
+    other.dialogue(&[("EHLO plc", 250), (&plain("camera", "s3cret-word"), 235)]).await;
+    // Most are not even looked at: with one guess in two seconds they would wait too long.
+    let mut refused = 0;
+    for client in &mut guessing {
+        client.set_limit(SOON);
+        let code = client.reply().await.code;
+        assert!(matches!(code, 454 | 535), "{code}");
+        refused += usize::from(code == 454);
+    }
+    assert!(refused >= SESSIONS / 2, "{refused} of {SESSIONS} were refused unseen");
+}

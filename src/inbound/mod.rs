@@ -3,7 +3,7 @@
 //! [`listener`] follows addresses, [`sockets`] binds them, `door` accepts, [`access`] decides who may, [`shares`] how many at once, [`session`] holds the conversation, [`dialect`]
 //! understands single commands ([`strict`] refuses what the book does not allow, [`other_protocol`] what is not SMTP at all), [`data`] finds the end of the text,
 //! [`talk`] carries lines and replies, [`tls`] protects them with a [`certificate`]. [`auth`] holds the dialogue of a login,
-//! [`users`] tells whether it is right. [`local`] takes mail of this host's own programs.
+//! [`users`] tells whether it is right, [`guesses`] what wrong ones cost. [`local`] takes mail of this host's own programs.
 
 pub mod access;
 pub mod auth;
@@ -11,6 +11,7 @@ pub mod certificate;
 pub mod data;
 pub mod dialect;
 mod door;
+pub mod guesses;
 pub mod listener;
 pub mod local;
 pub mod other_protocol;

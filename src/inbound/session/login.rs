@@ -1,17 +1,12 @@
 //! Logins within a conversation (RFC 4954): who may try, what comes of it, what a wrong one costs.
 
-use std::time::Duration;
-
 use super::{Phase, Session};
 use crate::config::AuthMode;
 use crate::inbound::auth::{self, Claim, Step, shown};
-use crate::inbound::users;
+use crate::inbound::{guesses, users};
 use crate::report::Event;
+use crate::system::clock;
 
-/// How late the reply to the first wrong login comes; doubles with each further one.
-const DELAY: Duration = Duration::from_millis(250);
-/// How late it comes at most.
-const DELAY_LIMIT: Duration = Duration::from_secs(2);
 /// Wrong logins in one session. The last one ends it.
 const FAILURES: u32 = 5;
 
@@ -47,9 +42,12 @@ impl Session {
 
     async fn check(&mut self, claim: Claim) {
         if self.rules.listener.auth != AuthMode::Ignore {
+            if !self.may_guess().await {
+                return self.failed_login("454 4.7.0 Too many logins of this client are waiting, try again later");
+            }
             self.user = users::find(&self.rules.users, &claim).cloned();
             if self.user.is_none() {
-                return self.wrong_login(shown(&claim.name)).await;
+                return self.wrong_login(shown(&claim.name));
             }
         }
         if self.transaction.is_none() {
@@ -60,12 +58,30 @@ impl Session {
         self.login = Some(shown(&claim.name));
     }
 
-    async fn wrong_login(&mut self, name: String) {
+    /// Waits for the time that earlier wrong logins of this client cost. False when too many wait already.
+    async fn may_guess(&mut self) -> bool {
+        let Some(client) = self.origin.client else { return true };
+        let Some(wait) = guesses::with(|guesses| guesses.wait(client, clock::since_boot())) else { return false };
+        if !wait.is_zero() {
+            // What was replied before must not wait as well.
+            self.talk.flush().await;
+            tokio::time::sleep(wait).await;
+        }
+        true
+    }
+
+    fn wrong_login(&mut self, name: String) {
         Event::LoginFailed { client: self.origin.name(), name }.log();
-        tokio::time::sleep(DELAY.saturating_mul(1 << self.failed_logins.min(FAILURES)).min(DELAY_LIMIT)).await;
+        if let Some(client) = self.origin.client {
+            guesses::with(|guesses| guesses.wrong(client, clock::since_boot()));
+        }
+        self.failed_login("535 5.7.8 User name or password is wrong");
+    }
+
+    fn failed_login(&mut self, reply: &str) {
         self.failed_logins = self.failed_logins.saturating_add(1);
         if self.failed_logins < FAILURES {
-            self.reply("535 5.7.8 User name or password is wrong");
+            self.reply(reply);
         } else {
             self.reply("421 4.7.0 Too many wrong logins");
             self.ending = true;
