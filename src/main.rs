@@ -11,6 +11,7 @@ use commands::{
     test, wait_for,
 };
 use smtprelay::config::{self, ConfigError, Loaded, Settings, Severity};
+use smtprelay::control::client::Client;
 use smtprelay::inbound::local::LOCAL_SOCKET;
 use smtprelay::prepare::prepare;
 use smtprelay::relay;
@@ -76,6 +77,7 @@ fn execute(command: Command, file: &Path) -> ExitCode {
         Command::Check => {
             loaded.warnings.iter().for_each(|w| complain(&config::describe(file, w)));
             config::modes::exposed(file, &loaded.settings).iter().for_each(|text| complain(text));
+            waits_for_the_next_start(&loaded.settings.relay).iter().for_each(|text| complain(text));
             print(&format!("{}: the settings can be used\n", file.display()))
         }
         Command::JailMounts => mounts(file, &loaded.settings),
@@ -85,6 +87,12 @@ fn execute(command: Command, file: &Path) -> ExitCode {
         Command::Test(what) => test(&what, &loaded.settings, runtime()),
         Command::Send(request) => send(request, &loaded.settings),
     }
+}
+
+/// What the gateway that runs, if there is one that may be asked, would not take over with a reload.
+fn waits_for_the_next_start(relay: &config::Relay) -> Option<String> {
+    let mut client = Client::connect(&relay.spool).ok()??;
+    config::effect::waits(relay, &client.call("fixed", serde_json::json!({})).ok()?)
 }
 
 fn open_log(foreground: bool) -> logging::Opened {

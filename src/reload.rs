@@ -12,7 +12,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::config::{self, Account, Relay, Settings};
+use crate::config::{self, Account, Settings, effect};
 use crate::control::ubus::procd;
 use crate::inbound::listener::Shown;
 use crate::inbound::sockets::Sockets;
@@ -241,15 +241,16 @@ impl Keeper {
         };
         let mut warnings = config::worth_telling(&offer.file, &loaded.warnings);
         warnings.extend(offer.said);
-        let later = waits_for_the_next_start(&self.publish.borrow().relay, &loaded.settings.relay);
-        warnings.extend(later.map(str::to_string));
+        let mut settings = loaded.settings;
+        let later = effect::keep_until_start(&self.publish.borrow().relay, &mut settings.relay);
+        warnings.extend((!later.is_empty()).then(|| effect::sentence(&later)));
         for text in &warnings {
             Event::Advice { text: text.clone() }.log();
         }
         carried::replace(offer.files);
         self.sockets.add(offer.sockets);
-        log::set_max_level(loaded.settings.relay.log_level);
-        self.publish.send_replace(Arc::new(loaded.settings));
+        log::set_max_level(settings.relay.log_level);
+        self.publish.send_replace(Arc::new(settings));
         let standing = Standing { file: offer.file, loaded: clock::now(), error: None, warnings: warnings.clone() };
         self.standing.send_replace(standing);
         Event::Reloaded.log();
@@ -266,15 +267,6 @@ impl Keeper {
 
 fn access(file: &Path) -> nix::Result<()> {
     nix::unistd::eaccess(file, nix::unistd::AccessFlags::R_OK)
-}
-
-fn waits_for_the_next_start(old: &Relay, new: &Relay) -> Option<&'static str> {
-    let fixed = |relay: &Relay| {
-        let Relay { spool, safe_spool, durability, hook, user, .. } = relay.clone();
-        (spool, safe_spool, durability, hook, user)
-    };
-    (fixed(old) != fixed(new))
-        .then_some("new values of spool, safe_spool, durability, hook and user hold from the next start on")
 }
 
 #[cfg(test)]

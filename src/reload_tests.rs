@@ -41,7 +41,10 @@ async fn good_settings_are_in_use_at_once_and_bad_ones_change_nothing() {
 async fn what_holds_from_the_next_start_on_is_told() {
     let (keeper, _current) = keeper(Path::new("/x"));
     let warnings = keeper.take(offer(&format!("config relay 'main'\n\toption spool '/other'\n{GOOD}"))).await.unwrap();
-    assert!(warnings.iter().any(|text| text.contains("from the next start on")), "{warnings:?}");
+    assert!(
+        warnings.iter().any(|text| text.contains("a change of option spool takes effect at the next start")),
+        "{warnings:?}"
+    );
 }
 
 #[tokio::test]

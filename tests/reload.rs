@@ -4,6 +4,7 @@ mod support;
 
 use serde_json::Value;
 use support::ask::{SOON, hello, json, queue, queue_until, run, said, send};
+use support::client::Client;
 use support::provider::{Fault, Provider, ProviderBuilder, Record, Step, Times, TlsMode};
 use support::relay::{Relay, RelayBuilder, Section, field};
 
@@ -284,4 +285,70 @@ async fn whatever_is_deleted_is_out_of_use_though_others_name_it() {
         (&serde_json::json!([]), &Value::Null),
         "{status}"
     );
+}
+
+/// What `status` says of the queue: bytes that it may take.
+async fn limit(relay: &Relay) -> u64 {
+    json(relay, "status").await["queue"]["limit"].as_u64().expect("a number")
+}
+
+#[tokio::test]
+async fn limits_hold_from_the_reload_on() {
+    let provider = provider().start().await;
+    provider.stop().await;
+    let mut relay = Relay::builder().section(account("only", &provider)).start().await;
+    send(&relay, &[OPS], "waits").await;
+    relay.configure("relay", "main", |section| section.option("spool_limit", "64K").option("message_limit", "32K"));
+    reload(&relay).await;
+    assert_eq!(limit(&relay).await, 64 << 10);
+    let size = |text: &str| text.contains("SIZE 32768");
+    let announced = async {
+        let mut device = Client::greeted(relay.addr()).await;
+        while !size(&device.command("EHLO plc").await.text()) {
+            device = Client::greeted(relay.addr()).await;
+        }
+    };
+    tokio::time::timeout(SOON, announced).await.expect("the new limit of a message");
+    // Full by now: what waits stays, what is new is refused, until there is more room again.
+    let mut device = hello(&relay).await;
+    let text = format!("Subject: large\r\n\r\n{}", "x\r\n".repeat(10_000));
+    let mut codes = Vec::new();
+    for _ in 0..4 {
+        device.command("RSET").await;
+        codes.push(device.send("plc@example.com", &[OPS], &text).await.code);
+    }
+    assert!(codes.contains(&452) && codes[0] == 250, "{codes:?}");
+    relay.configure("relay", "main", |section| section.option("spool_limit", "1M"));
+    reload(&relay).await;
+    assert_eq!(send(&relay, &[OPS], "fits").await.len(), 10);
+    assert_eq!(limit(&relay).await, 1 << 20);
+}
+
+#[tokio::test]
+async fn what_needs_a_restart_says_so_and_stays_as_it_was() {
+    let provider = provider().start().await;
+    let mut relay = Relay::builder().section(account("only", &provider)).start().await;
+    let other = relay.dir().join("other").display().to_string();
+    for (name, value, before) in [
+        ("safe_spool", other.as_str(), relay.safe_spool().display().to_string().as_str()),
+        ("durability", "memory", "deferred"),
+        ("hook", other.as_str(), "/sbin/hotplug-call"),
+        ("user", "nobody", "root"),
+        ("jail", "0", "1"),
+        ("enabled", "0", "1"),
+    ] {
+        let sentence = format!("a change of option {name} takes effect at the next start: service smtprelay restart");
+        relay.configure("relay", "main", |section| section.option(name, value));
+        let checked = run(&relay, "check").await;
+        assert!(checked.code == 0 && checked.err.contains(&sentence), "{name}: {checked:?}");
+        let ran = run(&relay, "reload").await;
+        assert!(ran.code == 0 && ran.err.contains(&sentence), "{name}: {ran:?}");
+        let status = json(&relay, "status").await;
+        assert!(status["settings"]["warnings"].to_string().contains(&sentence), "{name}: {status}");
+        assert_eq!(status["safe_spool"]["path"], relay.safe_spool().display().to_string());
+        relay.configure("relay", "main", |section| section.option(name, before));
+        let ran = run(&relay, "reload").await;
+        assert!(ran.code == 0 && !ran.err.contains("next start"), "{name}: {ran:?}");
+    }
+    passes(&relay, OPS).await;
 }

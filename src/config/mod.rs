@@ -5,6 +5,7 @@
 mod account;
 pub mod alias;
 pub mod device;
+pub mod effect;
 pub mod firewall;
 pub mod load;
 pub mod modes;

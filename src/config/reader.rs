@@ -39,6 +39,12 @@ pub struct Reader<'a> {
 const TRUE: [&str; 5] = ["1", "on", "true", "yes", "enabled"];
 const FALSE: [&str; 5] = ["0", "off", "false", "no", "disabled"];
 
+#[cfg(test)]
+thread_local! {
+    /// All options that were asked for, each with its kind of section: for the test of the table of options.
+    pub static ASKED: std::cell::RefCell<std::collections::BTreeSet<(String, String)>> = std::cell::RefCell::default();
+}
+
 impl<'a> Reader<'a> {
     /// Begins to read `section`; findings go to `problems`.
     pub fn new(section: &'a Section, problems: &'a mut Vec<Problem>) -> Self {
@@ -78,6 +84,8 @@ impl<'a> Reader<'a> {
 
     /// All non-empty values of `name`; a lone option counts as a list of one.
     pub fn list(&mut self, name: &'static str) -> Vec<String> {
+        #[cfg(test)]
+        ASKED.with_borrow_mut(|asked| asked.insert((self.section.kind.clone(), name.to_string())));
         self.known.push(name);
         let Some(option) = self.section.options.iter().find(|o| o.name == name) else { return Vec::new() };
         let items: Vec<&[u8]> = match &option.value {

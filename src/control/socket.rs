@@ -1,8 +1,8 @@
 //! The private socket: a line of JSON in, a line of JSON out, as often as the other side likes.
 //!
 //! Only root and the gateway's own user are let in. A request is `{"method": "queue", "params": {"offset": 0}}`, an answer `{"result": …}` or `{"error": "…", "kind": "…"}`.
-//! Beside the methods of [`Api`] there are those of `smtprelay reload`, which are for nobody else: `listening`, `reload` with
-//! what [`offer`] packs, `reload_refused`.
+//! Beside the methods of [`Api`] there are those of `smtprelay reload` and `check`, which are for nobody else: `listening`,
+//! `reload` with what [`offer`] packs, `reload_refused`, and `fixed` with the values of the options that need a start.
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
@@ -18,6 +18,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::api::Refusal;
 use super::{Api, REQUEST_LIMIT, SOCKET, offer};
+use crate::config::effect;
 use crate::reload::Order;
 use crate::system::{ordered, task};
 
@@ -150,6 +151,10 @@ async fn asked(request: &Value, descriptors: Vec<OwnedFd>, api: &Api) -> Result<
     let params = request.get("params").unwrap_or(&Value::Null);
     match method {
         "listening" => Ok(json!({ "addresses": api.reload().addresses() })),
+        "fixed" => {
+            let values = effect::values(&api.settings.borrow().relay);
+            Ok(values.into_iter().map(|(name, value)| (name.to_string(), value.into())).collect::<Map<_, _>>().into())
+        }
         "reload_refused" => {
             let reason = params.get("reason").and_then(Value::as_str).unwrap_or("the settings are wrong").to_string();
             // That it stays as it is, is what was asked for.

@@ -81,6 +81,7 @@ impl Dispatch {
     /// and providers count logins and attempts.
     pub(super) fn new_settings(&mut self) {
         let settings = self.settings.borrow_and_update().clone();
+        self.spool.set_limit(settings.relay.spool_limit);
         let before = self.route_lanes();
         let ways = Ways::new(&settings);
         let same = ways.routes.sort_as(&self.ways.routes);

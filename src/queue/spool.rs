@@ -74,7 +74,8 @@ pub struct Spool {
     pub(super) spool: Directory,
     pub(super) safe: Option<Directory>,
     accept: Place,
-    limit: u64,
+    /// Bytes that the queue may take.
+    limit: Mutex<u64>,
     ledger: Mutex<Ledger>,
     /// Taken for writing while messages move: nothing is noted in a file that has been copied already.
     pub(super) moving: RwLock<()>,
@@ -105,8 +106,17 @@ impl Spool {
         let safe = relay.safe_spool.as_deref().map(|path| directory(path, true)).transpose()?;
         let accept = if always && safe.is_some() { Place::Safe } else { Place::Spool };
         let (ledger, appending) = (Mutex::default(), Mutex::default());
-        let (limit, moving) = (relay.spool_limit, RwLock::default());
+        let (limit, moving) = (Mutex::new(relay.spool_limit), RwLock::default());
         Ok(Arc::new(Self { disk, spool, safe, accept, limit, ledger, moving, appending }))
+    }
+
+    /// The queue may take as much from now on. What is beyond that stays in it, and nothing is added meanwhile.
+    pub fn set_limit(&self, bytes: u64) {
+        *self.limit.lock().unwrap_or_else(PoisonError::into_inner) = bytes;
+    }
+
+    fn limit(&self) -> u64 {
+        *self.limit.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn ledger(&self) -> MutexGuard<'_, Ledger> {
@@ -156,7 +166,7 @@ impl Spool {
     /// Bytes and messages in the queue, and the bytes that it may have.
     pub fn usage_now(&self) -> (u64, usize, u64) {
         let ledger = self.ledger();
-        (ledger.bytes(), ledger.messages(), self.limit)
+        (ledger.bytes(), ledger.messages(), self.limit())
     }
 
     /// Messages and bytes that a power cut would lose now, if `spool` is a RAM disk: what lies there unsynced.
@@ -183,9 +193,10 @@ impl Spool {
             return Err(SpoolError::Full(format!("{} messages are waiting", ledger.messages())));
         }
         let used = ledger.bytes();
-        let free = self.limit.saturating_sub(used);
+        let limit = self.limit();
+        let free = limit.saturating_sub(used);
         if free == 0 || bytes > free {
-            return Err(SpoolError::Full(format!("{used} of {} bytes are used (option spool_limit)", self.limit)));
+            return Err(SpoolError::Full(format!("{used} of {limit} bytes are used (option spool_limit)")));
         }
         Ok(())
     }
