@@ -14,6 +14,7 @@
 //! | [`message`] | pure functions from what devices send to correct mail |
 //! | [`queue`] | messages on disk and in the schedule |
 //! | [`dispatch`] | what is sent next and what becomes of it |
+//! | [`net`] | TCP to one of the addresses of a name |
 //! | [`outbound`] | one connection, one transaction, what the replies mean |
 //! | [`policy`] | what holds for one device: recipients, rate, name |
 //! | [`oauth`] | logins with tokens in place of a password |
@@ -37,6 +38,7 @@ pub mod dispatch;
 pub mod inbound;
 pub mod intake;
 pub mod message;
+pub mod net;
 pub mod oauth;
 pub mod outbound;
 pub mod policy;

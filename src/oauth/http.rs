@@ -1,6 +1,7 @@
 //! One request to a login server: HTTPS, a form in, a short reply out. Redirects are not followed: secrets go to the address
 //! that the settings name and to no other.
 
+use std::io;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -14,6 +15,7 @@ use super::Later;
 use super::form::Form;
 use super::response::{Answer, Response};
 use crate::config::{Account, Issuer};
+use crate::net::{self, Failure};
 use crate::outbound::tls;
 use crate::outbound::verdict::{Trouble, TroubleKind};
 use crate::system::names;
@@ -22,8 +24,6 @@ use crate::system::names;
 const PATIENCE: Duration = Duration::from_secs(45);
 /// For one address of several.
 const CONNECT_TIME: Duration = Duration::from_secs(10);
-/// Addresses of a name that are tried.
-const ADDRESSES: usize = 4;
 
 /// The parts of an `https://` address.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -128,15 +128,16 @@ async fn exchange(url: &Url<'_>, form: &Form, connector: &TlsConnector) -> Resul
 async fn connect(url: &Url<'_>) -> Result<TcpStream, Trouble> {
     let found = names::lookup(url.host, url.port).await;
     let found = found.map_err(|error| unreachable(url, &format!("can't be looked up ({error})")))?;
-    let mut last = "has no address".to_string();
-    for address in found.into_iter().take(ADDRESSES) {
-        match timeout(CONNECT_TIME, TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => return Ok(stream),
-            Ok(Err(error)) => last = format!("takes no connection ({address}): {error}"),
-            Err(_) => last = format!("does not answer ({address})"),
-        }
-    }
-    Err(unreachable(url, &last))
+    net::connect(found, CONNECT_TIME).await.map_err(|failure| {
+        let what = match failure {
+            None => "has no address".into(),
+            Some(Failure { address, error }) if error.kind() == io::ErrorKind::TimedOut => {
+                format!("does not answer ({address})")
+            }
+            Some(Failure { address, error }) => format!("takes no connection ({address}): {error}"),
+        };
+        unreachable(url, &what)
+    })
 }
 
 #[cfg(test)]

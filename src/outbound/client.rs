@@ -1,5 +1,6 @@
 //! Opens a connection to a provider up to the point where mail can be handed over.
 
+use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -21,6 +22,7 @@ use super::trace::{Step, Trace};
 use super::verdict::{Judged, Stage, Trouble, TroubleKind, judge};
 use super::wire::{Stream, Wire};
 use crate::config::{Account, TlsMode};
+use crate::net::{self, Failure};
 use crate::report::TlsFacts;
 use crate::system::names;
 
@@ -29,8 +31,6 @@ const LOOKUP_TIME: Duration = Duration::from_secs(30);
 /// Seconds after which a connection is given up on which not even an acknowledgement comes: the uplink is gone, or is back
 /// with another address. A server that only thinks long does acknowledge, and has the times of [`Patience`].
 const DEAD_PATH: u32 = 60;
-/// Addresses of a name that are tried.
-const ADDRESSES: usize = 6;
 
 /// A connection that is ready for a message.
 pub struct Connection {
@@ -99,7 +99,7 @@ async fn tcp(account: &Account, limit: Duration, trace: Option<&Trace>) -> Resul
     let unreachable = |what: String, remedy: &str| Trouble::new(TroubleKind::Unreachable, what + remedy).remedy(remedy);
     let resolved = timeout(LOOKUP_TIME, names::lookup(host, account.port)).await;
     let addresses: Vec<SocketAddr> = match resolved {
-        Ok(Ok(found)) => found.into_iter().take(ADDRESSES).collect(),
+        Ok(Ok(found)) => found,
         Ok(Err(error)) => {
             return Err(unreachable(
                 format!("the name {host} can't be looked up ({error}): "),
@@ -114,24 +114,25 @@ async fn tcp(account: &Account, limit: Duration, trace: Option<&Trace>) -> Resul
         }
     };
     done(trace, Step::Dns, || found(host, &addresses));
-    let mut last = format!("the name {host} has no address");
-    for address in addresses {
-        match timeout(limit, TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => {
-                // Commands are collected and sent whole: waiting for more would only cost 40 ms.
-                let _ = stream.set_nodelay(true);
-                // Without it a dead path is seen only when the patience with the server ends.
-                let _ = watch_path(&stream);
-                if account.tls == TlsMode::Implicit {
-                    done(trace, Step::Tcp, || connected(account));
-                }
-                return Ok(stream);
+    let look = "check the uplink, option host and option port";
+    let stream = net::connect(addresses, limit).await.map_err(|failure| {
+        let what = match failure {
+            None => format!("the name {host} has no address; "),
+            Some(Failure { address, error }) if error.kind() == io::ErrorKind::TimedOut => {
+                format!("no answer from {host} ({address}) within {} s; ", limit.as_secs())
             }
-            Ok(Err(error)) => last = format!("no connection to {host} ({address}): {error}"),
-            Err(_) => last = format!("no answer from {host} ({address}) within {} s", limit.as_secs()),
-        }
+            Some(Failure { address, error }) => format!("no connection to {host} ({address}): {error}; "),
+        };
+        unreachable(what, look)
+    })?;
+    // Commands are collected and sent whole: waiting for more would only cost 40 ms.
+    let _ = stream.set_nodelay(true);
+    // Without it a dead path is seen only when the patience with the server ends.
+    let _ = watch_path(&stream);
+    if account.tls == TlsMode::Implicit {
+        done(trace, Step::Tcp, || connected(account));
     }
-    Err(unreachable(last + "; ", "check the uplink, option host and option port"))
+    Ok(stream)
 }
 
 /// Tells whoever looks on that a step is done.

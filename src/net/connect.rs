@@ -1,0 +1,190 @@
+//! TCP to one of the addresses of a name, so that a family that does not work (IPv6 through a broken tunnel) or a server
+//! that is away costs seconds and not the connection ("happy eyeballs", RFC 8305).
+
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout};
+
+/// Addresses of a name that are tried.
+const ADDRESSES: usize = 6;
+/// How long an address is alone on trial before the next one is begun beside it (RFC 8305 section 5). Of what is allowed, a
+/// long one: mail can wait a second, and each attempt more counts against the connections that a provider allows.
+const STAGGER: Duration = Duration::from_secs(1);
+
+/// Why no address took a connection: what came of the one that ended last.
+#[derive(Debug)]
+pub struct Failure {
+    /// Which address.
+    pub address: SocketAddr,
+    /// What happened; `TimedOut` when nothing came in time.
+    pub error: io::Error,
+}
+
+type Attempt<T> = Pin<Box<dyn Future<Output = Result<T, Failure>> + Send>>;
+
+/// Connects to the first of `addresses` that answers, each within `limit`. They are in the order of the resolver (RFC 6724);
+/// families take turns. It lasts no longer than `limit` and [`STAGGER`] for each address but the first.
+///
+/// # Errors
+/// When none of them takes the connection; `None` when there is none.
+pub async fn connect(addresses: Vec<SocketAddr>, limit: Duration) -> Result<TcpStream, Option<Failure>> {
+    race(interleaved(addresses), &|address| {
+        Box::pin(async move {
+            let connected = timeout(limit, TcpStream::connect(address)).await;
+            connected
+                .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+                .map_err(|error| Failure { address, error })
+        })
+    })
+    .await
+}
+
+/// RFC 8305 section 4: the first address stays the first, then families take turns. At most [`ADDRESSES`].
+fn interleaved(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    let first = addresses.first().is_some_and(SocketAddr::is_ipv6);
+    let (one, other): (Vec<_>, Vec<_>) = addresses.into_iter().partition(|address| address.is_ipv6() == first);
+    let (mut one, mut other) = (one.into_iter(), other.into_iter());
+    let mut mixed = Vec::with_capacity(ADDRESSES);
+    while mixed.len() < ADDRESSES {
+        let turn = [one.next(), other.next()];
+        if turn == [None, None] {
+            break;
+        }
+        mixed.extend(turn.into_iter().flatten());
+    }
+    mixed.truncate(ADDRESSES);
+    mixed
+}
+
+/// The first attempt that succeeds. The next one begins when one has failed, or has gone on for [`STAGGER`].
+async fn race<T>(
+    addresses: Vec<SocketAddr>,
+    attempt: &(dyn Fn(SocketAddr) -> Attempt<T> + Sync),
+) -> Result<T, Option<Failure>> {
+    let (mut waiting, mut running, mut last) = (addresses.into_iter(), Vec::new(), None);
+    loop {
+        if let Some(address) = waiting.next() {
+            running.push(attempt(address));
+        } else if running.is_empty() {
+            return Err(last);
+        }
+        tokio::select! {
+            ended = first(&mut running) => match ended {
+                Ok(stream) => return Ok(stream),
+                Err(failure) => last = Some(failure),
+            },
+            () = sleep(STAGGER), if waiting.len() > 0 => {}
+        }
+    }
+}
+
+/// What the first of `running` that ends has to say. Those that go on stay.
+async fn first<T>(running: &mut Vec<Attempt<T>>) -> Result<T, Failure> {
+    poll_fn(|context| {
+        for (at, attempt) in running.iter_mut().enumerate() {
+            if let Poll::Ready(ended) = attempt.as_mut().poll(context) {
+                drop(running.swap_remove(at));
+                return Poll::Ready(ended);
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::sync::{Arc, Mutex};
+
+    fn six(n: u16) -> SocketAddr {
+        SocketAddr::from(([0x2001, 0xdb8, 0, 0, 0, 0, 0, n], 465))
+    }
+
+    fn four(n: u8) -> SocketAddr {
+        SocketAddr::from(([192, 0, 2, n], 465))
+    }
+
+    #[test]
+    fn families_take_turns() {
+        let many: Vec<SocketAddr> = (1..=8).map(six).chain([four(1), four(2)]).collect();
+        assert_eq!(interleaved(many), [six(1), four(1), six(2), four(2), six(3), six(4)]);
+        assert_eq!(interleaved(vec![four(1), four(2), six(1)]), [four(1), six(1), four(2)]);
+        assert_eq!(interleaved(vec![]), []);
+    }
+
+    proptest! {
+        #[test]
+        fn each_family_that_there_is_is_tried_and_the_first_stays_first(
+            addresses in proptest::collection::vec(prop_oneof![any::<u16>().prop_map(six), any::<u8>().prop_map(four)], 0..40)
+        ) {
+            let mixed = interleaved(addresses.clone());
+            prop_assert_eq!(mixed.first(), addresses.first());
+            prop_assert_eq!(mixed.len(), addresses.len().min(ADDRESSES));
+            for is_six in [false, true] {
+                let of = |list: &[SocketAddr]| -> Vec<SocketAddr> {
+                    list.iter().filter(|address| address.is_ipv6() == is_six).copied().collect()
+                };
+                // Of each family the first ones, in their order.
+                let (all, some) = (of(&addresses), of(&mixed));
+                prop_assert!(all.starts_with(&some));
+                prop_assert!(all.is_empty() || !some.is_empty());
+            }
+        }
+    }
+
+    /// Begins attempts that end as `fate` says, and writes down with whom.
+    async fn raced(
+        addresses: Vec<SocketAddr>,
+        fate: fn(SocketAddr) -> Option<bool>,
+    ) -> (Result<SocketAddr, Option<SocketAddr>>, Vec<SocketAddr>) {
+        let begun: Arc<Mutex<Vec<SocketAddr>>> = Arc::default();
+        let log = Arc::clone(&begun);
+        let won = race(interleaved(addresses), &move |address| {
+            log.lock().unwrap().push(address);
+            Box::pin(async move {
+                match fate(address) {
+                    Some(true) => Ok(address),
+                    Some(false) => Err(Failure { address, error: io::ErrorKind::ConnectionRefused.into() }),
+                    None => std::future::pending().await,
+                }
+            })
+        })
+        .await;
+        let begun = begun.lock().unwrap().clone();
+        (won.map_err(|failure| failure.map(|failure| failure.address)), begun)
+    }
+
+    #[tokio::test]
+    async fn a_family_that_is_silent_or_refuses_does_not_stop_the_other() {
+        let many = || (1..=6).map(six).chain([four(1), four(2)]).collect::<Vec<_>>();
+        // The tunnel swallows all.
+        let (won, begun) = raced(many(), |address| address.is_ipv4().then_some(true)).await;
+        assert_eq!((won, begun), (Ok(four(1)), vec![six(1), four(1)]));
+        // It refuses at once; one server of the other family is away.
+        let fate = |address: SocketAddr| if address == four(2) { Some(true) } else { Some(false) };
+        let (won, begun) = raced(many(), fate).await;
+        assert_eq!((won, begun), (Ok(four(2)), vec![six(1), four(1), six(2), four(2)]));
+        let (won, begun) = raced(many(), |_| Some(false)).await;
+        assert_eq!((won, begun.len()), (Err(Some(six(4))), ADDRESSES));
+        assert_eq!(raced(vec![], |_| None).await, (Err(None), vec![]));
+    }
+
+    #[tokio::test]
+    async fn a_real_server_behind_one_that_is_not_there() {
+        let there = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let gone = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let address = there.local_addr().unwrap();
+        let stream = connect(vec![gone, address], Duration::from_secs(60)).await.unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), address);
+        let failure = connect(vec![gone], Duration::from_secs(60)).await.unwrap_err().unwrap();
+        assert_eq!((failure.address, failure.error.kind()), (gone, io::ErrorKind::ConnectionRefused));
+    }
+}
