@@ -1,27 +1,15 @@
-//! When a certificate expires: a walk through its DER (X.690) to one field (RFC 5280 section 4.1), for people to see. Nothing
-//! is trusted for it: whether a certificate is good has been judged by TLS itself.
+//! When a certificate expires, for people to see. Nothing is trusted for it: whether a certificate is good has been judged
+//! by TLS itself.
 
+use super::x509::{Certificate, any};
 use crate::message::date::days_from_1970;
 
-const INTEGER: u8 = 0x02;
-const SEQUENCE: u8 = 0x30;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
-/// The explicit tag of the version.
-const VERSION: u8 = 0xa0;
 
 /// The end of validity of a certificate, seconds since 1970. `None` when it can't be found where it has to be.
 pub fn not_after(certificate: &[u8]) -> Option<i64> {
-    let (certificate, _) = value(certificate, SEQUENCE)?;
-    let (mut rest, _) = value(certificate, SEQUENCE)?;
-    if let Some((_, behind)) = value(rest, VERSION) {
-        rest = behind;
-    }
-    // Serial number, algorithm, issuer.
-    for tag in [INTEGER, SEQUENCE, SEQUENCE] {
-        rest = value(rest, tag)?.1;
-    }
-    let (validity, _) = value(rest, SEQUENCE)?;
+    let validity = Certificate::read(certificate)?.validity;
     let (_, _, behind) = any(validity)?;
     let (tag, end, _) = any(behind)?;
     match tag {
@@ -49,28 +37,6 @@ fn time(year: i64, rest: &[u8]) -> Option<i64> {
 /// A number of at most four digits.
 fn number(digits: &[u8]) -> Option<i64> {
     digits.iter().try_fold(0, |sum: i64, digit| digit.is_ascii_digit().then(|| sum * 10 + i64::from(digit - b'0')))
-}
-
-/// The content of the value with `tag` at the start of `bytes`, and what follows it.
-fn value(bytes: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
-    any(bytes).filter(|(found, ..)| *found == tag).map(|(_, content, rest)| (content, rest))
-}
-
-/// Tag and content of the value at the start of `bytes`, and what follows it.
-fn any(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
-    let (tag, rest) = bytes.split_first()?;
-    let (first, rest) = rest.split_first()?;
-    let (length, rest) = match first {
-        0..=0x7f => (usize::from(*first), rest),
-        // The number of bytes of the length; three of them are 16 MB, more than any chain that TLS carries.
-        0x81..=0x83 => {
-            let (digits, rest) = rest.split_at_checked(usize::from(first & 0x7f))?;
-            (digits.iter().fold(0, |sum, digit| sum << 8 | usize::from(*digit)), rest)
-        }
-        _ => return None,
-    };
-    let (content, rest) = rest.split_at_checked(length)?;
-    Some((*tag, content, rest))
 }
 
 #[cfg(test)]

@@ -21,8 +21,10 @@ pub mod tls;
 pub mod trace;
 pub mod transaction;
 mod transcript;
+mod trust;
 pub mod verdict;
 pub mod wire;
+mod x509;
 
 pub use client::{Connection, connect};
 pub use trace::Trace;

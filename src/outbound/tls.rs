@@ -4,15 +4,13 @@ use std::io;
 use std::sync::Arc;
 
 use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use tokio_rustls::rustls::crypto::{self, CryptoProvider};
+use tokio_rustls::rustls::client::WebPkiServerVerifier;
+use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use tokio_rustls::rustls::{
-    self, CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
-};
+use tokio_rustls::rustls::{self, CertificateError, ClientConfig, InvalidMessage, RootCertStore};
 
 use super::expiry;
+use super::trust::{Judge, Lack, Trust};
 use super::verdict::{Trouble, TroubleKind};
 use super::wire::Stream;
 use crate::config::Account;
@@ -21,57 +19,6 @@ use crate::system::carried;
 
 /// Bytes of the largest `ca_file`.
 const CA_FILE_LIMIT: u64 = 4 << 20;
-
-/// Trusts the certificate with one fingerprint, or (with none) every certificate. Signatures are checked all the same,
-/// so the other side does have the key.
-#[derive(Debug)]
-struct Pinned {
-    fingerprint: Option<[u8; 32]>,
-    provider: Arc<CryptoProvider>,
-}
-
-impl ServerCertVerifier for Pinned {
-    fn verify_server_cert(
-        &self,
-        certificate: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _name: &ServerName<'_>,
-        _ocsp: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        let digest = ring::digest::digest(&ring::digest::SHA256, certificate);
-        match self.fingerprint {
-            Some(wanted) if digest.as_ref() != wanted => {
-                Err(rustls::Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure))
-            }
-            _ => Ok(ServerCertVerified::assertion()),
-        }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        crypto::verify_tls12_signature(message, certificate, signature, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        crypto::verify_tls13_signature(message, certificate, signature, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
-    }
-}
 
 fn setup(reason: String) -> Trouble {
     Trouble::new(TroubleKind::Setup, reason)
@@ -110,12 +57,17 @@ pub fn connector(account: &Account) -> Result<TlsConnector, Trouble> {
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(|e| setup(format!("TLS can't be set up: {e}")))?;
-    let config = if account.fingerprint.is_some() || !account.verify {
-        let verifier = Arc::new(Pinned { fingerprint: account.fingerprint, provider });
-        builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth()
-    } else {
-        builder.with_root_certificates(roots(account)?).with_no_client_auth()
+    let trust = match account.fingerprint {
+        Some(fingerprint) => Trust::Fingerprint(fingerprint),
+        None if !account.verify => Trust::Anything,
+        None => {
+            let known = Arc::new(roots(account)?);
+            let verifier = WebPkiServerVerifier::builder_with_provider(known, Arc::clone(&provider)).build();
+            Trust::Authorities(verifier.map_err(|e| setup(format!("TLS can't be set up: {e}")))?)
+        }
     };
+    let judge = Arc::new(Judge { trust, provider });
+    let config = builder.dangerous().with_custom_certificate_verifier(judge).with_no_client_auth();
     Ok(TlsConnector::from(Arc::new(config)))
 }
 
@@ -145,14 +97,12 @@ pub(super) const PORT_AND_TLS: &str = "check port and tls (465 implicit, 587 sta
 pub fn explain(error: &io::Error, host: &str) -> Trouble {
     let (what, remedy) = match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
         Some(rustls::Error::InvalidCertificate(problem)) => certificate(problem, host),
-        Some(rustls::Error::InvalidMessage(_)) => (format!("{host} does not speak TLS on this port; "), PORT_AND_TLS),
+        Some(rustls::Error::InvalidMessage(problem)) => message(problem, host),
         Some(rustls::Error::PeerIncompatible(what)) => {
             (format!("{host} offers only TLS that is too old to be safe ({what:?}); "), "it needs TLS 1.2 or newer")
         }
-        Some(rustls::Error::AlertReceived(alert)) => {
-            (format!("{host} broke off the TLS handshake ({alert:?}); "), "check host and port, or ask the provider")
-        }
-        Some(other) => (format!("TLS with {host} failed: {other}; "), "check host and port, or ask the provider"),
+        Some(rustls::Error::AlertReceived(alert)) => (format!("{host} broke off the TLS handshake ({alert:?}); "), ASK),
+        Some(other) => (format!("TLS with {host} failed: {other}; "), ASK),
         None => {
             return Trouble::new(
                 TroubleKind::Unreachable,
@@ -163,18 +113,56 @@ pub fn explain(error: &io::Error, host: &str) -> Trouble {
     Trouble::new(TroubleKind::Tls, what + remedy).remedy(remedy)
 }
 
+/// What came was not read: another protocol, or more than TLS may carry.
+fn message(problem: &InvalidMessage, host: &str) -> (String, &'static str) {
+    use InvalidMessage as M;
+    match problem {
+        M::CertificatePayloadTooLarge | M::HandshakePayloadTooLarge => (
+            format!("the certificates that {host} sends are larger than 64 KB in all: "),
+            "have the server send its own certificate and the intermediate ones only",
+        ),
+        // The first bytes already are not those of TLS, or of a version that there is.
+        M::InvalidContentType | M::UnknownProtocolVersion | M::MessageTooLarge | M::InvalidEmptyPayload => {
+            (format!("{host} does not speak TLS on this port; "), PORT_AND_TLS)
+        }
+        other => (format!("{host} sent something in the TLS handshake that is not valid ({other:?}); "), ASK),
+    }
+}
+
+const ASK: &str = "check host and port, or ask the provider";
+const POSING: &str = "check option host; somebody may be posing as the provider";
+const UNKNOWN: &str =
+    "for a server of your own set ca_file, otherwise install ca-bundle; somebody may be posing as the provider";
+const TOO_OLD: &str = "the server needs a certificate of today (version 3, RSA of 2048 bits or ECDSA, SHA-256); for a server of your own fingerprint takes it as it is";
+const PINNED: &str =
+    "for a server of your own set fingerprint, which takes the certificate as it is; otherwise ask the provider";
+
+/// The names that a certificate has, as they stand in the error: `DnsName("a.example")`.
+fn names(presented: &[String]) -> String {
+    const SHOWN: usize = 3;
+    let plain = |name: &String| name.split('"').nth(1).unwrap_or(name).chars().filter(|c| !c.is_control()).collect();
+    let shown: Vec<String> = presented.iter().take(SHOWN).map(plain).collect();
+    let more = if presented.len() > SHOWN { " and others" } else { "" };
+    format!("{}{more}", shown.join(", "))
+}
+
 /// What is wrong with a certificate, up to the remedy, and the remedy.
 fn certificate(problem: &CertificateError, host: &str) -> (String, &'static str) {
     use CertificateError as E;
+    let signed = format!("the certificate of {host} is signed by an authority that is not known here");
+    let called = |issuer: &str| if issuer.is_empty() { String::new() } else { format!(" ('{issuer}')") };
     match problem {
-        E::UnknownIssuer => (
-            format!("the certificate of {host} is signed by an authority that is not known here: "),
-            "for a server of your own set ca_file, otherwise install ca-bundle; somebody may be posing as the provider",
+        E::UnknownIssuer => (format!("{signed}: "), UNKNOWN),
+        E::NotValidForNameContext { presented, .. } if presented.is_empty() => (
+            format!(
+                "the certificate of {host} has no subjectAltName, and the name in its subject (CN) does not count (RFC 9525): "
+            ),
+            "for a server of your own set fingerprint, or make a certificate with subjectAltName; somebody may be posing as the provider",
         ),
-        E::NotValidForName | E::NotValidForNameContext { .. } => (
-            format!("the certificate is for another name than {host}: "),
-            "check option host; somebody may be posing as the provider",
-        ),
+        E::NotValidForNameContext { presented, .. } => {
+            (format!("the certificate is for another name than {host} (it is for {}): ", names(presented)), POSING)
+        }
+        E::NotValidForName => (format!("the certificate is for another name than {host}: "), POSING),
         E::Expired | E::ExpiredContext { .. } => {
             (format!("the certificate of {host} has expired; "), "if it has not, this router's clock is wrong")
         }
@@ -187,19 +175,71 @@ fn certificate(problem: &CertificateError, host: &str) -> (String, &'static str)
             "it was renewed, or somebody is posing as the provider",
         ),
         E::Revoked => (format!("the certificate of {host} was revoked; "), "ask the provider"),
-        // What `openssl req -x509` makes when it is told nothing else. rustls has no name of its own for it.
-        E::Other(reason) if reason.to_string().contains("CaUsedAsEndEntity") => (
-            format!("the certificate of {host} is one of an authority (CA:TRUE), not of a server: "),
-            "for a server of your own set fingerprint, or make a certificate with CA:FALSE",
+        E::BadSignature => (
+            format!("{host} does not have the key of its certificate, or the certificate was changed: "),
+            "somebody may be posing as the provider",
         ),
+        E::BadEncoding => (format!("the certificate of {host} can't be read: "), PINNED),
+        E::InvalidPurpose | E::InvalidPurposeContext { .. } => {
+            (format!("the certificate of {host} is not for servers (extendedKeyUsage): "), PINNED)
+        }
+        E::UnsupportedSignatureAlgorithmContext { .. } | E::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
+            (
+                format!("the certificate of {host}, or one above it, is signed in a way that is not safe any more: "),
+                TOO_OLD,
+            )
+        }
+        E::Other(other) => match other.0.downcast_ref::<Lack>() {
+            Some(Lack::SelfSigned) => (format!("{signed} (it is self-signed): "), UNKNOWN),
+            Some(Lack::Alone { issuer }) => (
+                format!(
+                    "{signed}{}, and it came alone: a server has to send its intermediate certificates as well: ",
+                    called(issuer)
+                ),
+                UNKNOWN,
+            ),
+            Some(Lack::Chain { issuer }) => (format!("{signed}{}: ", called(issuer)), UNKNOWN),
+            Some(Lack::SmallKey { bits }) => (
+                format!("the RSA key of {host} has {bits} bits, too few to be verified with this version of TLS: "),
+                "give the server a key of 2048 bits; verify '0' takes it, but anybody on the way can read along then",
+            ),
+            None => unnamed(&other.to_string(), host),
+        },
         other => (format!("the certificate of {host} is not acceptable: {other:?}; "), "ask the provider"),
     }
+}
+
+/// What rustls has no name of its own for: it passes on what the library below says.
+fn unnamed(reason: &str, host: &str) -> (String, &'static str) {
+    // The remedy of each stands behind its first words.
+    if reason.contains("CaUsedAsEndEntity") {
+        // What `openssl req -x509` makes when it is told nothing else.
+        return (
+            format!("the certificate of {host} is one of an authority (CA:TRUE), not of a server: "),
+            "for a server of your own set fingerprint, or make a certificate with CA:FALSE",
+        );
+    }
+    if reason.contains("UnsupportedCriticalExtension") {
+        return (format!("the certificate of {host} has a critical extension that is not known here: "), PINNED);
+    }
+    if reason.contains("UnsupportedCertVersion") {
+        return (format!("the certificate of {host} is of X.509 version 1: "), TOO_OLD);
+    }
+    if reason.contains("EndEntityUsedAsCa") || reason.contains("Constraint") {
+        let what = format!("the certificate of {host} is signed by one that may not sign it ({reason}): ");
+        return (what, PINNED);
+    }
+    if reason.contains("Maximum") {
+        let what = format!("{host} sends a chain of certificates that is too long to be verified ({reason}): ");
+        return (what, "have the server send its own certificate and the intermediate ones only");
+    }
+    (format!("the certificate of {host} is not acceptable: {reason}; "), PINNED)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio_rustls::rustls::{AlertDescription, InvalidMessage, PeerIncompatible};
+    use tokio_rustls::rustls::{AlertDescription, PeerIncompatible};
 
     /// What happened, and what to do about it.
     fn said(error: rustls::Error) -> (String, String) {
@@ -234,7 +274,12 @@ mod tests {
                 "it was renewed, or somebody is posing as the provider",
             ),
             (bad(C::Revoked), "the certificate of mx was revoked", "ask the provider"),
-            (bad(C::BadEncoding), "the certificate of mx is not acceptable: BadEncoding", "ask the provider"),
+            (bad(C::BadEncoding), "the certificate of mx can't be read", PINNED),
+            (
+                E::InvalidMessage(InvalidMessage::CertificatePayloadTooLarge),
+                "the certificates that mx sends are larger than 64 KB in all",
+                "have the server send its own certificate and the intermediate ones only",
+            ),
             // What other libraries call "wrong version number": SMTP in the clear where TLS was expected.
             (
                 E::InvalidMessage(InvalidMessage::InvalidContentType),
