@@ -127,3 +127,76 @@ async fn programs_name_recipients_as_headers_do() {
         }
     }
 }
+
+/// What the provider got of a message: sender, recipients, and the fields To and From.
+async fn through(smtputf8: bool, mail: &str, rcpt: &str, header: &str) -> (String, String, String) {
+    let builder = Provider::builder().tls(TlsMode::Implicit).login("u", "p");
+    let provider = builder.with(|settings| settings.smtputf8 = smtputf8).start().await;
+    let account = Section::account("provider", &provider).option("from_policy", "keep");
+    let relay = Relay::builder().durability("memory").section(account).start().await;
+    let mut device = Client::greeted(relay.addr()).await;
+    device.dialogue(&[("EHLO plc", 250), (mail, 250), (rcpt, 250), ("DATA", 354)]).await;
+    device.write(format!("{header}Subject: x\r\n\r\nalarm\r\n.\r\n").as_bytes()).await.unwrap();
+    device.expect(250).await;
+    let message = provider.wait_for_messages(1, SOON).await.remove(0);
+    assert_eq!(provider.complaints(), Vec::<String>::new());
+    let field = |name: &str| message.header(name).unwrap_or_default();
+    (message.sender.clone(), message.recipients.join(" "), format!("{} {}", field("From"), field("To")))
+}
+
+#[tokio::test]
+async fn the_envelope_leaves_in_the_form_that_the_server_takes() {
+    let plain = "From: plc@x.org\r\nTo: ops@x.org\r\n";
+    let of_domain = "From: plc@m\u{fc}ller.example\r\nTo: ops@m\u{fc}ller.example\r\n";
+    let own = support::relay::ACCOUNT_FROM;
+    for (smtputf8, from, to, header, expected) in [
+        (
+            true,
+            "ILO.@x.org",
+            "a..b@x.org",
+            plain,
+            ("\"ILO.\"@x.org", "\"a..b\"@x.org", "plc@x.org ops@x.org".to_string()),
+        ),
+        (
+            true,
+            "\"a b\"@x.org",
+            "\"c d\"@x.org",
+            plain,
+            ("\"a b\"@x.org", "\"c d\"@x.org", "plc@x.org ops@x.org".into()),
+        ),
+        (
+            false,
+            "plc@m\u{fc}ller.example",
+            "ops@M\u{dc}LLER.example",
+            of_domain,
+            (
+                "plc@xn--mller-kva.example",
+                "ops@xn--mller-kva.example",
+                "plc@xn--mller-kva.example ops@xn--mller-kva.example".into(),
+            ),
+        ),
+        (
+            true,
+            "plc@m\u{fc}ller.example",
+            "ops@m\u{fc}ller.example",
+            of_domain,
+            (
+                "plc@m\u{fc}ller.example",
+                "ops@m\u{fc}ller.example",
+                "plc@m\u{fc}ller.example ops@m\u{fc}ller.example".into(),
+            ),
+        ),
+        // A local part beyond ASCII has no other form: the account's address takes its place.
+        (
+            false,
+            "j\u{fc}rgen@x.org",
+            "ops@x.org",
+            plain,
+            (own, "ops@x.org", format!("\"plc@x.org\" <{own}> ops@x.org")),
+        ),
+    ] {
+        let mail = format!("MAIL FROM:<{from}> SMTPUTF8");
+        let got = through(smtputf8, &mail, &format!("RCPT TO:<{to}>"), header).await;
+        assert_eq!((got.0.as_str(), got.1.as_str(), got.2), expected, "{smtputf8} {from} {to}");
+    }
+}

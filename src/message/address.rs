@@ -3,6 +3,7 @@
 pub mod elements;
 pub mod envelope;
 pub mod grammar;
+pub mod idna;
 pub mod list;
 pub mod tokens;
 
@@ -29,6 +30,18 @@ pub fn for_header(address: &str) -> String {
         }
         _ => address.to_string(),
     }
+}
+
+/// The address as it can stand in MAIL and RCPT: the local part quoted when it is no dot-string (RFC 5321 section 4.1.2), and
+/// in ASCII unless the server takes `utf8` (SMTPUTF8, RFC 6531 section 3.2). `None` when it can't be said in ASCII: only
+/// a domain can.
+pub fn for_envelope(address: &str, utf8: bool) -> Option<String> {
+    let address = for_header(address);
+    if utf8 || address.is_ascii() {
+        return Some(address);
+    }
+    let (local, domain) = split(&address).filter(|(local, _)| local.is_ascii())?;
+    idna::domain(domain).map(|domain| format!("{local}@{domain}"))
 }
 
 /// The recipients that the header names: the addresses of To, Cc and Bcc, each once, in order, and names without a domain
@@ -177,6 +190,24 @@ mod tests {
         assert_eq!(for_header("a..b@c"), "\"a..b\"@c");
         assert_eq!(for_header("a.@c"), "\"a.\"@c");
         assert_eq!(for_header("\"a b\"@c"), "\"a b\"@c");
+    }
+
+    #[test]
+    fn as_the_envelope_needs_it() {
+        for (address, utf8, expected) in [
+            ("ILO.@x.y", false, Some("\"ILO.\"@x.y")),
+            ("a..b@x.y", true, Some("\"a..b\"@x.y")),
+            ("\"a b\"@x.y", false, Some("\"a b\"@x.y")),
+            ("ops@m\u{fc}ller.example", false, Some("ops@xn--mller-kva.example")),
+            (".a@m\u{fc}ller.example", false, Some("\".a\"@xn--mller-kva.example")),
+            ("ops@m\u{fc}ller.example", true, Some("ops@m\u{fc}ller.example")),
+            ("j\u{fc}rgen@x.y", true, Some("j\u{fc}rgen@x.y")),
+            ("j\u{fc}rgen@x.y", false, None),
+            ("ops@mu\u{308}ller.example", false, None),
+            ("", false, Some("")),
+        ] {
+            assert_eq!(for_envelope(address, utf8).as_deref(), expected, "{address} {utf8}");
+        }
     }
 
     #[test]

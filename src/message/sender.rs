@@ -4,7 +4,7 @@
 //! all. Then the account's address takes its place; the device stays visible as display name, and can still be answered
 //! if its address is one that mail can reach.
 
-use super::address::{Mailbox, for_header, is_address, mailboxes};
+use super::address::{Mailbox, for_envelope, for_header, is_address, mailboxes};
 use super::encoded;
 use super::header::{Field, fields};
 
@@ -90,6 +90,14 @@ pub fn apply(header: &[u8], envelope_from: &str, allowed: Senders<'_>) -> Rewrit
     let names_another = |field: Field<'_>| (field.is("From") || field.is("Sender")) && !own.field_fits(&field);
     let own_header = own_envelope && !fields(&header).any(names_another);
     Rewritten { header, envelope_from: envelope_from.to_string(), own_envelope, own_header }
+}
+
+/// Whether a message with these senders can't leave where only ASCII is taken: a local part of envelope, From or Sender
+/// is beyond it.
+pub fn needs_utf8(header: &[u8], envelope_from: &str) -> bool {
+    let beyond = |address: &str| for_envelope(address, false).is_none();
+    let named = fields(header).filter(|field| field.is("From") || field.is("Sender"));
+    beyond(envelope_from) || named.flat_map(|field| mailboxes(field.value)).any(|mailbox| beyond(&mailbox.address))
 }
 
 impl Senders<'_> {

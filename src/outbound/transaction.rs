@@ -17,9 +17,11 @@ use super::known;
 use super::patience::Patience;
 use super::reply::{Answer, Command, Reply};
 use super::talk::Client;
-use super::verdict::{Judged, Outcome, Stage, Trouble, Verdict, judge, login_missing};
+use super::verdict::{Judged, Outcome, Stage, Trouble, TroubleKind, Verdict, judge, login_missing};
 use crate::config::Account;
-use crate::message::{Offers, Outgoing, sender};
+use crate::message::address::for_envelope;
+use crate::message::sender::{self, FromPolicy};
+use crate::message::{Offers, Outgoing};
 use crate::queue::Stored;
 use crate::queue::record::Progress;
 
@@ -42,6 +44,7 @@ const REFUSALS: u32 = 5;
 pub(super) struct Target {
     /// Index in the envelope.
     pub index: usize,
+    /// The address as it stands in RCPT.
     pub address: String,
 }
 
@@ -53,17 +56,31 @@ pub async fn send(connection: &mut Connection, mut stored: Stored, account: &Acc
     for (index, recipient) in
         stored.state.recipients.iter().enumerate().filter(|(_, r)| r.progress == Progress::Waiting)
     {
-        if !recipient.address.is_ascii() && !utf8 {
-            let reason = format!("{} does not take international addresses (SMTPUTF8)", account.host);
-            outcome.results.push((index, Verdict::Failed(reason)));
-        } else {
-            targets.push(Target { index, address: recipient.address.clone() });
+        match for_envelope(&recipient.address, utf8) {
+            Some(address) => targets.push(Target { index, address }),
+            None => {
+                let reason = format!("{} does not take international addresses (SMTPUTF8)", account.host);
+                outcome.results.push((index, Verdict::Failed(reason)));
+            }
         }
     }
     if targets.is_empty() {
         return (outcome, Line::Open);
     }
-    let rewritten = sender::apply(&stored.header, &stored.meta.envelope.from, account.senders());
+    let mut senders = account.senders();
+    if !utf8 && sender::needs_utf8(&stored.header, &stored.meta.envelope.from) {
+        // The server cannot be told this sender, so the account's address takes its place.
+        senders.policy = FromPolicy::Account;
+    }
+    let rewritten = sender::apply(&stored.header, &stored.meta.envelope.from, senders);
+    let Some(from) = for_envelope(&rewritten.envelope_from, utf8) else {
+        let reason = format!(
+            "{} does not take the sender <{}> (no SMTPUTF8): set option from of account '{}' to an address in ASCII",
+            account.host, rewritten.envelope_from, account.name
+        );
+        outcome.trouble = Some(Trouble::new(TroubleKind::Setup, reason));
+        return (outcome, Line::Open);
+    };
     let offers = Offers { eight_bit_mime: connection.offers.has_capability(EXT_8BIT_MIME), smtputf8: utf8 };
     let outgoing = match Outgoing::new(rewritten.header, stored.meta.form, offers) {
         Ok(outgoing) => outgoing,
@@ -74,7 +91,8 @@ pub async fn send(connection: &mut Connection, mut stored: Stored, account: &Acc
             return (outcome, Line::Open);
         }
     };
-    let mail = mail_command(connection, &rewritten.envelope_from, &outgoing, &stored);
+    let international = !from.is_ascii() || targets.iter().any(|target| !target.address.is_ascii());
+    let mail = mail_command(connection, &from, international, &outgoing, &stored);
     let (own_sender, own_header) = (rewritten.own_envelope, rewritten.own_header);
     let mut transaction = Transaction { connection, account, outcome, targets, own_sender, own_header };
     let line = transaction.run(&mail, outgoing, &mut stored).await;
@@ -86,8 +104,15 @@ pub async fn send(connection: &mut Connection, mut stored: Stored, account: &Acc
     }
 }
 
-/// MAIL with the parameters that the server knows and the message needs (RFC 1870, 6152, 6531).
-fn mail_command(connection: &Connection, from: &str, outgoing: &Outgoing, stored: &Stored) -> String {
+/// MAIL with the parameters that the server knows and the message needs (RFC 1870, 6152, 6531). `international`: one of its
+/// addresses is beyond ASCII.
+fn mail_command(
+    connection: &Connection,
+    from: &str,
+    international: bool,
+    outgoing: &Outgoing,
+    stored: &Stored,
+) -> String {
     let offers = |extension| connection.offers.has_capability(extension);
     let mut command = format!("MAIL FROM:<{from}>");
     if offers(EXT_SIZE) && !outgoing.changes_size() {
@@ -97,9 +122,7 @@ fn mail_command(connection: &Connection, from: &str, outgoing: &Outgoing, stored
     if outgoing.needs_8bitmime() && offers(EXT_8BIT_MIME) {
         command.push_str(" BODY=8BITMIME");
     }
-    let international =
-        !from.is_ascii() || outgoing.needs_smtputf8() || stored.meta.envelope.to.iter().any(|a| !a.is_ascii());
-    if international && offers(EXT_SMTP_UTF8) {
+    if (international || outgoing.needs_smtputf8()) && offers(EXT_SMTP_UTF8) {
         command.push_str(" SMTPUTF8");
     }
     command.push_str("\r\n");

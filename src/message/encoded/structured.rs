@@ -1,16 +1,18 @@
-//! Fields of addresses in seven bits: names and comments are encoded, addresses are never touched.
+//! Fields of addresses in seven bits: names and comments are encoded; of addresses only a domain beyond ASCII is changed,
+//! into its A-labels.
 
 use super::NonAsciiAddress;
 use super::charset::decode;
 use super::fold::{fold, unfold};
 use super::words::encode;
+use crate::message::address::idna;
 use crate::message::address::list::unescaped;
 use crate::message::address::tokens::{Kind, Token, tokens};
 
 /// The value of From, To or the like in seven bits; see [`super::field_value`] for the rest.
 ///
 /// # Errors
-/// When an address itself is not ASCII.
+/// When an address is not ASCII, apart from its domain.
 pub fn structured(column: usize, value: &[u8], word_limit: usize) -> Result<Vec<u8>, NonAsciiAddress> {
     let line = unfold(value);
     let mut writer = Writer { out: Vec::with_capacity(line.len() * 2), column, word_limit };
@@ -56,11 +58,17 @@ impl Writer {
     }
 
     fn address(&mut self, part: &[Token<'_>]) -> Result<(), NonAsciiAddress> {
+        let mut in_domain = false;
         for token in part {
-            if token.kind != Kind::Comment && !token.text.is_ascii() {
-                return Err(NonAsciiAddress);
+            in_domain |= token.is(b'@');
+            if token.kind == Kind::Comment || token.text.is_ascii() {
+                self.plain(token);
+                continue;
             }
-            self.plain(token);
+            // Only a domain can be said in ASCII.
+            let label = std::str::from_utf8(token.text).ok().filter(|_| in_domain && token.kind == Kind::Atom);
+            let label = label.and_then(idna::domain).ok_or(NonAsciiAddress)?;
+            self.out.extend_from_slice(label.as_bytes());
         }
         Ok(())
     }

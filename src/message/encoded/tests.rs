@@ -38,10 +38,11 @@ fn names_and_comments() {
         (" a@b (Jürgen (x))", " a@b (=?utf-8?Q?J=C3=BCrgen_=28x=29?=)"),
         (" Größe: a@b;", " =?utf-8?B?R3LDtsOfZQ==?=: a@b;"),
         (" \"ü\"<a@b>", " =?utf-8?B?w7w=?=<a@b>"),
+        (" <a@bü>, c@bü.d", " <a@xn--b-eha>, c@xn--b-eha.d"),
     ] {
         assert_eq!(text(structured(6, value.as_bytes(), usize::MAX).unwrap()), expected);
     }
-    for bad in [" jürgen@b", " <a@bü>", " x <jürgen@b>, c@d", " \"ü\"@b"] {
+    for bad in [" jürgen@b", " jürgen@bü", " x <jürgen@b>, c@d", " \"ü\"@b"] {
         assert_eq!(structured(6, bad.as_bytes(), usize::MAX), Err(NonAsciiAddress), "{bad}");
     }
     assert_eq!(text(phrase(b"Pump, 3")), "\"Pump, 3\"");
