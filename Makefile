@@ -40,6 +40,7 @@ lint:
 	cd tests/fuzz && cargo fmt --check && cargo clippy --locked -- -D warnings
 	shellcheck $(SHELL_FILES)
 	tests/openwrt_files.sh
+	tests/openwrt/keep_test.py
 
 # Unit, property and end-to-end tests with the program of this machine.
 unit:

@@ -11,9 +11,10 @@ import subprocess
 import threading
 import time
 
+import keep
+from keep import INIT
 from router import Skip, until
 
-INIT = '/etc/init.d/smtprelay'
 SETTINGS = '/etc/config/smtprelay'
 PLACE = '/tmp/smtprelay-test'
 SAFE = '/etc/smtprelay-test'
@@ -38,18 +39,16 @@ class Gateway:
     # --- The settings
 
     def keep_aside(self):
-        """Takes the settings and the files of the router away that the checks change."""
-        self.router.sh(f'''[ ! -x {INIT} ] || {INIT} stop
-            [ ! -e {SETTINGS} ] || cp -p {SETTINGS} /tmp/smtprelay-kept
-            cp -p /etc/config/network /tmp/smtprelay-network-kept; rm -rf {PLACE} {SAFE}''')
+        """Keeps the settings of the router that the checks change."""
+        keep.keep(self.router)
+        self.router.sh(f'rm -rf {PLACE} {SAFE}')
 
     def put_back(self):
-        """The router as it was."""
+        """The router as it was: whether it is."""
         self.router.run(f'''[ ! -x {INIT} ] || {INIT} stop
-            rm -rf {PLACE} {SAFE} /etc/smtprelay-test-ca.pem /etc/hotplug.d/smtprelay/99-test; rmdir /etc/hotplug.d/smtprelay 2>/dev/null
-            if [ -e /tmp/smtprelay-kept ]; then mv /tmp/smtprelay-kept {SETTINGS}; else rm -f {SETTINGS}; fi
-            mv /tmp/smtprelay-network-kept /etc/config/network; ubus call network reload
-            [ ! -x {INIT} ] || {{ {INIT} enabled && {INIT} start; }}''')
+            rm -rf {PLACE} {SAFE} /etc/smtprelay-test-ca.pem {CERTIFICATE} /etc/hotplug.d/smtprelay/99-test
+            rmdir /etc/hotplug.d/smtprelay 2>/dev/null''')
+        return keep.restore(self.router)
 
     def recover(self):
         """After a check that failed: as the next one expects it."""
@@ -678,8 +677,10 @@ def shutdown(gateway):
     words = [gateway.send() for _ in range(3)]
     code, said = gateway.service('shutdown')
     assert code == 0 and not gateway.pid(), (code, said)
-    safe = gateway.router.sh(f'ls -lR {SAFE}')
-    assert len(re.findall(r'^-.*smtprelay', safe, re.M)) >= len(words), safe
+    # By number: ls cuts names of owners after eight letters.
+    owner = gateway.router.sh('id -u smtprelay').strip()
+    safe = gateway.router.sh(f'ls -lnR {SAFE}')
+    assert len(re.findall(rf'^-\S+ +\d+ {owner} ', safe, re.M)) >= len(words), safe
     # As after a reboot: what was in memory is gone.
     gateway.router.sh(f'rm -rf {PLACE}')
     gateway.provider.refusing = False

@@ -13,13 +13,15 @@ OPENWRT_JAIL      0: without a jail, where there could be one
 OPENWRT_REBOOT    a command that restarts the router and ends when it is down; without, the shutdown is played
 OPENWRT_RECORD    a folder that gets what was said to the router and its answers, a file a check
 
-Needs Python 3 and openssl here. On the router the settings of smtprelay are kept aside and come back at the end. For the
+Needs Python 3 and openssl here. The router's settings are kept on its flash (/etc/smtprelay-test-kept) and come back at the
+end, however the run ends; what could not come back is put back by the next run (keep.py; keep_test.py is its test). For the
 time of the test there is a network `relaytest` on the LAN's device (192.168.254.1), and the queue is in /tmp.
 Prints a line a check: ok, FAIL or skipped, and the sum. Exit code 1 if one failed.
 """
 
 import os
 import shlex
+import signal
 import socket
 import subprocess
 import sys
@@ -56,6 +58,11 @@ def install(router):
     router.sh('/usr/sbin/smtprelay --version && grep ^smtprelay: /etc/passwd /etc/group && ls -l /etc/init.d/smtprelay')
 
 
+def ended(number, _):
+    """A signal ends the run as an exception does, so that the router is put back."""
+    sys.exit(128 + number)
+
+
 def main():
     """Runs all checks: the exit code."""
     command = os.environ.get('OPENWRT_SH')
@@ -74,8 +81,11 @@ def main():
         own = probe.getsockname()[0]
     with tempfile.TemporaryDirectory() as folder:
         gateway = Gateway(router, address, own, Provider(own, folder))
-        gateway.keep_aside()
+        restored = False
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, ended)
         try:
+            gateway.keep_aside()
             # Without a gateway that starts nothing else is worth its wait.
             if account.check(install, router) and account.check(CHECKS[0], gateway):
                 only = os.environ.get('OPENWRT_ONLY', '')
@@ -84,8 +94,11 @@ def main():
                         gateway.recover()
         finally:
             router.name = 'end'
-            gateway.put_back()
-    return account.close()
+            # One signal is enough: the second would leave the router as it is.
+            for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+                signal.signal(number, signal.SIG_IGN)
+            restored = gateway.put_back()
+    return account.close() or (0 if restored else 1)
 
 
 if __name__ == '__main__':
