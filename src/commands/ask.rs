@@ -104,7 +104,11 @@ fn ask_disk(question: &Question, json: bool, settings: &Settings) -> Answered {
                 Ok((meta, state, size)) => view::message(id, meta, state, *size, None),
                 Err(error) => json!({ "id": id, "error": error.to_string() }),
             };
-            let mut messages: Vec<Value> = listed.iter().map(view).collect();
+            // What is done but for its report is not waiting.
+            let waits = |(_, message): &&smtprelay::queue::Listed| {
+                message.as_ref().map_or(true, |(_, state, _)| !state.is_done())
+            };
+            let mut messages: Vec<Value> = listed.iter().filter(waits).map(view).collect();
             messages.sort_by_key(|message| message.get("arrived").and_then(Value::as_i64));
             Ok(mail_queue(messages, json, Some("The gateway does not run.")))
         }

@@ -144,9 +144,10 @@ pub fn status(status: &Value) -> String {
     );
     let _ = writeln!(
         out,
-        "queue: {} messages ({} held), {} of {}",
+        "queue: {} messages ({} held), {} done and told of in the next summary, {} of {}",
         number(queue, "messages"),
         number(queue, "held"),
+        number(queue, "reporting"),
         units::format_size(number(queue, "bytes")),
         units::format_size(number(queue, "limit"))
     );

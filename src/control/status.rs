@@ -45,6 +45,7 @@ impl Api {
             "queue": {
                 "messages": health.waiting,
                 "held": health.held,
+                "reporting": health.reporting,
                 "bytes": bytes,
                 "limit": limit,
                 "recovering": health.recovering,

@@ -23,7 +23,6 @@ pub fn standing(standing: Standing) -> &'static str {
         Standing::In(_) | Standing::Resting(_) => "later",
         Standing::Held => "held",
         Standing::InHand => "sending",
-        Standing::Reporting => "reporting",
     }
 }
 
@@ -66,7 +65,6 @@ fn why(meta: &Meta, state: &State, now: Option<(Standing, Option<&str>)>) -> Str
         _ if state.held && state.is_doubtful() => state.doubt(),
         _ if state.held => "it is held back: release it with smtprelay queue release".into(),
         Some((Standing::InHand, _)) => "it is being sent at this moment".into(),
-        Some((Standing::Reporting, _)) => "it is done; the report about it is being collected".into(),
         Some((Standing::Resting(left), _)) if let Some(over) = &meta.marks.over => {
             over.why(meta.marks.device.as_deref().unwrap_or_default(), left)
         }

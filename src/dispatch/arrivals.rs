@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::delivery::Ways;
 use super::lanes::nothing_new;
 use super::routes::RouteId;
+use super::settle::Settle;
 use super::{Dispatch, Placed, Step};
 use crate::queue::schedule::backoff;
 use crate::queue::{Entry, Item, Meta, Schedule, State, blocking};
@@ -73,8 +74,29 @@ impl Dispatch {
             let turn = (item.turns > 0).then(|| now + own);
             let route = self.ways.routes.next(&meta, &state);
             self.replacements.found(item.entry.id, &meta);
-            self.queues.add(Item { route, routed: self.routed, turn, ..item });
+            let item = Item { route, routed: self.routed, turn, ..item };
+            if state.untold().next().is_some() {
+                self.tell_earlier(item);
+            } else {
+                self.queues.add(item);
+            }
         }
+    }
+
+    /// Failures that an earlier run did not come to tell are told now, whether an account works or not.
+    fn tell_earlier(&mut self, item: Item) {
+        self.take_in_hand(&item.entry);
+        let settle = Settle {
+            spool: Arc::clone(&self.spool),
+            routes: Arc::clone(&self.ways.routes),
+            teller: self.teller(),
+            account: String::new(),
+            wait: Duration::ZERO,
+        };
+        let (wakings, id) = (self.wakings, item.entry.id);
+        self.start(
+            async move { Step::Settled { id, wakings, generation: None, left: settle.tell_earlier(item).await } },
+        );
     }
 
     /// Takes the new settings into use. What they leave as it was goes on: a reload comes with each event of the network,

@@ -214,12 +214,12 @@ impl Dispatch {
 
     fn teller(&self) -> Teller {
         let (desk, settings) = (self.desk.clone(), self.settings.borrow().clone());
-        Teller { desk, settings, ways: self.ways.clone(), reporter: Arc::clone(&self.reporter) }
+        Teller { desk, settings, ways: self.ways.clone(), earlier: false, reporter: Arc::clone(&self.reporter) }
     }
 
-    /// Messages in the queue, wherever they are.
+    /// Messages that somebody waits for, wherever they are. What is done but for the summary that tells of it is not.
     fn waiting(&self) -> usize {
-        self.queues.len() + self.in_hand.len() + self.teller().reporter().parked()
+        self.queues.len() + self.in_hand.len()
     }
 
     /// Begins work beside the sending.

@@ -105,8 +105,6 @@ pub enum Standing {
     Held,
     /// It is being sent, written down or moved at this moment.
     InHand,
-    /// It is done; the report about it is being collected.
-    Reporting,
 }
 
 /// Some of the messages that wait, oldest first.
@@ -136,6 +134,8 @@ pub struct Health {
     pub waiting: usize,
     /// Messages held back by the owner.
     pub held: usize,
+    /// Messages that are done and wait for nothing but the summary in which somebody is told; none of them is waiting.
+    pub reporting: usize,
     /// The accounts, in the order of the settings.
     pub accounts: Vec<AccountHealth>,
     /// Why mail that no route names does not leave at all, and how long until the next look, if one helps.
@@ -258,6 +258,7 @@ impl Dispatch {
         Health {
             waiting: self.waiting(),
             held: self.queues.held(),
+            reporting: self.teller().reporter().parked(),
             accounts,
             paused: self.lanes.paused(self.ways.routes.accounts(0), now).map(|(_, pause)| (pause.reason, pause.next)),
             recovering: self.recovering,
@@ -266,10 +267,8 @@ impl Dispatch {
 
     /// Those that are in no schedule: a few, as a rule.
     fn elsewhere(&self) -> Vec<Waiting> {
-        let found = |standing| move |entry: &Entry| Waiting { entry: entry.clone(), standing, paused: None };
-        let mut all: Vec<Waiting> = self.in_hand.values().map(found(Standing::InHand)).collect();
-        all.extend(self.teller().reporter().parked_entries().iter().map(found(Standing::Reporting)));
-        all
+        let found = |entry: &Entry| Waiting { entry: entry.clone(), standing: Standing::InHand, paused: None };
+        self.in_hand.values().map(found).collect()
     }
 
     /// Why nothing leaves by a route, if so.

@@ -17,6 +17,8 @@ const SINGLES: u32 = 3;
 const WINDOW: Duration = Duration::from_secs(600);
 /// How long what comes after them is collected.
 const COLLECT: Duration = Duration::from_secs(300);
+/// How long it waits for more after a restart: what an earlier run collected has waited already.
+const EARLIER: Duration = Duration::from_secs(15);
 /// How long a summary waits that the queue did not take.
 const AGAIN: Duration = Duration::from_secs(60);
 /// Messages that one summary lists; further ones are counted in it.
@@ -28,6 +30,8 @@ struct Towards {
     singles: u32,
     window_ends: Option<Instant>,
     due: Option<Instant>,
+    /// When it goes at the latest, whatever comes in the meantime.
+    latest: Option<Instant>,
     since: i64,
     behalf: Behalf,
     items: Vec<SummaryItem>,
@@ -98,18 +102,22 @@ impl Reporter {
         self.towards.retain(|_, towards| towards.due.is_some() || towards.window_ends.is_some_and(|end| end > now));
     }
 
-    /// Keeps news of a message for the next summary; each with the recipient's place in the envelope.
+    /// Keeps news of a message for the next summary, which comes soon when they are of an `earlier` run; each with the recipient's place in the envelope.
     pub fn collect(
         &mut self,
         to: &[String],
         kind: Kind,
         (entry, behalf): (&Entry, &Behalf),
         items: impl IntoIterator<Item = (usize, SummaryItem)>,
-        now: (Instant, i64),
+        (now, earlier): ((Instant, i64), bool),
     ) {
         let towards = self.towards.entry((to.to_vec(), kind)).or_default();
-        if towards.due.is_none() {
-            towards.due = Some(now.0 + COLLECT);
+        let fresh = towards.due.is_none();
+        let latest = *towards.latest.get_or_insert(now.0 + COLLECT);
+        if fresh || earlier {
+            towards.due = Some(if earlier { latest.min(now.0 + EARLIER) } else { latest });
+        }
+        if fresh {
             towards.since = now.1;
             towards.behalf = behalf.clone();
         } else {
@@ -153,11 +161,6 @@ impl Reporter {
         self.parked.len()
     }
 
-    /// The same messages, to look at.
-    pub fn parked_entries(&self) -> Vec<Entry> {
-        self.parked.iter().map(|item| item.entry.clone()).collect()
-    }
-
     /// When the next summary is to be written.
     pub fn next(&self) -> Option<Instant> {
         self.towards.values().filter_map(|towards| towards.due).min()
@@ -168,6 +171,7 @@ impl Reporter {
         let key = self.towards.iter().find(|(_, t)| t.due.is_some_and(|due| due <= now))?.0.clone();
         let towards = self.towards.get_mut(&key)?;
         towards.due = None;
+        towards.latest = None;
         // Somebody who got a summary gets the next news in one, too.
         towards.window_ends = Some(now + WINDOW);
         let batch = Batch {
@@ -272,7 +276,7 @@ mod tests {
                     Kind::Failed,
                     (&item(n, now).entry, &Behalf::default()),
                     [(0, news(n))],
-                    (now, 7),
+                    ((now, 7), false),
                 );
                 reporter.park(item(n, now));
             }
@@ -312,12 +316,18 @@ mod tests {
         let summary = |all: &[Behalf]| {
             let mut reporter = Reporter::default();
             for (n, behalf) in all.iter().enumerate() {
-                reporter.collect(&to(), Kind::Failed, (&item(n, now).entry, behalf), [(0, news(n))], (now, 7));
+                reporter.collect(&to(), Kind::Failed, (&item(n, now).entry, behalf), [(0, news(n))], ((now, 7), false));
             }
             let batch = reporter.take_due(now + COLLECT).unwrap();
             // It is not taken, and one more of another device comes meanwhile.
             let other = behalf("10.0.0.9", "yard");
-            reporter.collect(&to(), Kind::Failed, (&item(99, now).entry, &other), [(0, news(99))], (now + COLLECT, 9));
+            reporter.collect(
+                &to(),
+                Kind::Failed,
+                (&item(99, now).entry, &other),
+                [(0, news(99))],
+                ((now + COLLECT, 9), false),
+            );
             let first = batch.behalf.clone();
             reporter.not_told(batch, now + COLLECT);
             assert_eq!(reporter.take_due(now + COLLECT + AGAIN).unwrap().behalf, Behalf::default());
@@ -327,6 +337,24 @@ mod tests {
         assert_eq!(summary(&[one.clone(), one.clone()]), one);
         assert_eq!(summary(&[one.clone(), two]), Behalf { client: None, ..one.clone() });
         assert_eq!(summary(&[one, behalf("10.0.0.7", "pump")]), Behalf { device: None, ..behalf("10.0.0.7", "") });
+    }
+
+    #[test]
+    fn what_an_earlier_run_collected_is_told_soon_and_in_one_mail() {
+        let now = Instant::now();
+        let seconds = Duration::from_secs;
+        let mut reporter = Reporter::default();
+        let to = to();
+        let mut collect = |n, at| {
+            let about = item(n, at);
+            reporter.collect(&to, Kind::Failed, (&about.entry, &Behalf::default()), [(0, news(n))], ((at, 7), true));
+            reporter.next().unwrap()
+        };
+        // As long as more of them are read, up to the time that any summary takes.
+        assert_eq!(collect(1, now), now + EARLIER);
+        assert_eq!(collect(2, now + seconds(10)), now + seconds(10) + EARLIER);
+        assert_eq!(collect(3, now + seconds(295)), now + COLLECT);
+        assert_eq!(reporter.take_due(now + COLLECT).unwrap().items.len(), 3);
     }
 
     #[test]
@@ -349,7 +377,7 @@ mod tests {
             Kind::Failed,
             (&item(99, now).entry, &Behalf::default()),
             [(0, news(99))],
-            (now + COLLECT, 9),
+            ((now + COLLECT, 9), false),
         );
         reporter.not_told(batch, now + COLLECT);
         assert!(reporter.has(id(5)) && reporter.has(id(99)));
@@ -365,7 +393,13 @@ mod tests {
         let now = Instant::now();
         let mut reporter = Reporter::default();
         let collect = |reporter: &mut Reporter, kind, recipient, now| {
-            reporter.collect(&to(), kind, (&item(1, now).entry, &Behalf::default()), [(recipient, news(1))], (now, 7));
+            reporter.collect(
+                &to(),
+                kind,
+                (&item(1, now).entry, &Behalf::default()),
+                [(recipient, news(1))],
+                ((now, 7), false),
+            );
         };
         // That a delay is to be told says nothing of failures.
         collect(&mut reporter, Kind::Delayed, 0, now);

@@ -228,6 +228,16 @@ impl Settle {
         }
     }
 
+    /// Tells what an earlier run has not told of a message. Gives it back when somebody waits for it still.
+    pub async fn tell_earlier(mut self, item: Item) -> Left {
+        self.teller.earlier = true;
+        let (queue, entry) = (Arc::clone(&self.spool), item.entry.clone());
+        // What can't be read now is looked at when it is its turn.
+        let Ok(stored) = blocking(move || queue.open_message(&entry)).await else { return Some((item, None)) };
+        let known = Known::of(&stored, &item);
+        Some((self.apply(item, &Outcome::default(), known).await?, None))
+    }
+
     /// Gives up a message that is older than `retry_for`; `pause` is why the account sends nothing now, if so. Gives it
     /// back when it can't be read or its notice can't be queued.
     pub async fn expire(self, item: Item, pause: Option<String>) -> Left {

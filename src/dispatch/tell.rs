@@ -36,6 +36,8 @@ pub struct Teller {
     pub settings: Arc<Settings>,
     /// What they say about devices and accounts.
     pub ways: Ways,
+    /// Whether it is about failures of an earlier run: a summary has been due since then.
+    pub earlier: bool,
     /// What waits to be told, of the whole program.
     pub reporter: Arc<Mutex<Reporter>>,
 }
@@ -97,9 +99,15 @@ impl Teller {
             }
         };
         let (now, id) = (Instant::now(), about.entry.id.to_string());
-        if !self.reporter().single(&to, kind, now) {
+        if self.earlier || !self.reporter().single(&to, kind, now) {
             let items = failures.into_iter().map(|(recipient, failure)| (recipient, summary_item(about, failure)));
-            self.reporter().collect(&to, kind, (about.entry, &Behalf::of(about.meta)), items, (now, clock::now()));
+            self.reporter().collect(
+                &to,
+                kind,
+                (about.entry, &Behalf::of(about.meta)),
+                items,
+                ((now, clock::now()), self.earlier),
+            );
             return Ok(kind != Kind::Failed);
         }
         let hostname = self.settings.relay.hostname();

@@ -49,7 +49,7 @@ declare namespace Smtprelay {
 		doubts?: number;
 		notice?: boolean;
 		why?: string;
-		standing?: 'due' | 'later' | 'held' | 'sending' | 'reporting';
+		standing?: 'due' | 'later' | 'held' | 'sending';
 		next?: number;
 		error?: string;
 	}
