@@ -4,7 +4,10 @@ mod support;
 
 use std::time::Duration;
 
-use support::client::{Chunking, Client, Controllino, controllino};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+
+use support::client::{Chunking, Client, Controllino, SKETCH, SKETCH_GIVES_UP, controllino};
 use support::provider::{Message, Provider, TlsMode};
 use support::relay::{Relay, Section};
 
@@ -43,6 +46,51 @@ impl Bed {
         }
         message
     }
+}
+
+/// Plays the published sketch as it times itself. Replies are looked at, never read.
+async fn play_sketch(relay: &Relay) -> TcpStream {
+    let mut device = TcpStream::connect(relay.addr()).await.unwrap();
+    device.set_nodelay(true).unwrap();
+    for piece in SKETCH {
+        let mut first = [0];
+        device.peek(&mut first).await.unwrap();
+        if matches!(first[0], b'4' | b'5') {
+            device.write_all(SKETCH_GIVES_UP.as_bytes()).await.unwrap();
+            return device;
+        }
+        device.write_all(piece.as_bytes()).await.unwrap();
+    }
+    device
+}
+
+#[tokio::test]
+async fn the_published_sketch() {
+    let provider = Provider::builder().tls(TlsMode::Implicit).login("u", "p").start().await;
+    let account = Section::account("provider", &provider).option("from_policy", "keep");
+    let relay = Relay::builder().durability("always").section(account).start().await;
+    let mut device = play_sketch(&relay).await;
+    // `client.stop()` says goodbye before it forgets what was not read.
+    device.shutdown().await.unwrap();
+    let message = provider.wait_for_messages(1, SOON).await.remove(0);
+    drop(device);
+    assert_eq!((message.sender.as_str(), message.recipients.join(" ")), ("plc@example.com", "ops@example.com".into()));
+    assert_eq!(message.header("Subject").as_deref(), Some("a Horse"));
+    for name in ["From", "To", "Date", "Message-ID"] {
+        assert_eq!(message.headers(name).len(), 1, "{name}\n{}", message.text());
+    }
+    assert_eq!(message.body(), b"The horse does not eat cucumber salad\r\n");
+    assert_eq!(provider.complaints(), Vec::<String>::new());
+    assert_eq!(provider.messages().len(), 1);
+}
+
+#[tokio::test]
+async fn the_published_sketch_is_turned_away() {
+    let relay = Relay::builder().allow_nobody().allow("10.0.0.0/8").start().await;
+    let mut device = play_sketch(&relay).await;
+    device.shutdown().await.unwrap();
+    relay.wait_log(|line| line.contains("event=refused"), SOON).await;
+    assert!(!relay.log().iter().any(|line| line.contains("event=accepted")));
 }
 
 const BODY: &[u8] = b"Pump 3 has stopped.\r\nLevel 4.20 m\r\n";

@@ -12,7 +12,7 @@ use tokio_rustls::{TlsConnector, TlsStream};
 use super::certs::Certs;
 use super::stream::Stream;
 
-pub use super::devices::{Controllino, controllino};
+pub use super::devices::{Controllino, SKETCH, SKETCH_GIVES_UP, controllino};
 
 /// How bytes are cut into writes. Each write goes out at once (TCP_NODELAY), so that it normally is a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

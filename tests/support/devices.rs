@@ -1,5 +1,21 @@
 //! What devices on the LAN send, byte for byte.
 
+/// The published sketch for a Controllino with a router as mail gateway
+/// (`johanneskinzig.de/index.php/systems-engineering/35-arduino-controllino-public-mail-isp-mta-mua`), byte for byte: a piece
+/// goes out when any byte has come, no reply is read, and after the last one the device closes.
+pub const SKETCH: [&str; 8] = [
+    "EHLO plc@example.com\r\n",
+    "MAIL FROM: <plc@example.com>\r\n",
+    "RCPT TO: <ops@example.com>\r\n",
+    "DATA\r\n",
+    "Subject: a Horse\r\n",
+    "The horse does not eat cucumber salad",
+    "\r\n.\r\n",
+    "QUIT\r\n",
+];
+/// What the sketch sends when a reply begins with 4 or 5.
+pub const SKETCH_GIVES_UP: &str = "QUIT)";
+
 /// What kind of Arduino sketch the device runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Controllino {
@@ -26,17 +42,14 @@ impl Controllino {
     ];
 }
 
-/// The exact bytes of the e-mail sketch that many Arduino and Controllino users start from. Each line is a
+/// The exact bytes of the e-mail sketch that many other Arduino users start from. Each line is a
 /// `client.println(…)`, which ends it with CRLF. All bytes of a conversation are in one piece here, because many
 /// copies of the sketch do not wait for any reply; cut them with [`Client::write_in`](super::client::Client::write_in).
 ///
 /// The sketch is the "Email" example of the Arduino playground (`playground.arduino.cc/Code/Email`: `MAIL From:
 /// <…>` and `RCPT To: <…>` with a blank behind the colon, `auth login`, `To: You <…>`, `From: Me <…>`, `Subject:
-/// Arduino email test\r\n`, lines of text, `.`, `QUIT`). Its use with a Controllino and an OpenWrt router as mail
-/// gateway is described at
-/// `johanneskinzig.de/index.php/systems-engineering/35-arduino-controllino-public-mail-isp-mta-mua`. The EHLO with an
-/// address and the stray bracket are what users of such sketches report. Copies without the blank line, without brackets
-/// and with a lone LF are common in public sketches.
+/// Arduino email test\r\n`, lines of text, `.`, `QUIT`). The EHLO with an address and the stray bracket are what users of
+/// such sketches report. Copies without the blank line, without brackets and with a lone LF are common in public sketches.
 pub fn controllino(variant: Controllino) -> Vec<u8> {
     let (open, close) = if variant == Controllino::NoBrackets { ("", "") } else { ("<", ">") };
     let mut lines = vec!["EHLO plc@example.com".to_owned()];
