@@ -28,7 +28,7 @@ pub enum Command {
     },
     /// DATA.
     Data,
-    /// AUTH with mechanism in capitals and initial response.
+    /// AUTH with mechanism in capitals and initial response: empty when a blank and nothing else stands in its place.
     Auth {
         mechanism: String,
         initial: Option<String>,
@@ -64,6 +64,7 @@ pub fn begins_with_verb(text: &[u8]) -> bool {
 
 /// Reads one line without its end.
 pub fn parse(line: &[u8]) -> Command {
+    let ends_blank = line.last().is_some_and(|byte| matches!(byte, b' ' | b'\t'));
     let line = line.trim_ascii();
     if line.is_empty() {
         return Command::Empty;
@@ -81,7 +82,7 @@ pub fn parse(line: &[u8]) -> Command {
         "MAIL" => keyword(rest, b"FROM").map_or(Command::Unknown, mail),
         "RCPT" => keyword(rest, b"TO").map_or(Command::Unknown, rcpt),
         "DATA" => Command::Data,
-        "AUTH" => auth(rest),
+        "AUTH" => auth(rest, ends_blank),
         "BDAT" => {
             let size = printable(rest).split(' ').next().and_then(|n| n.parse().ok());
             size.map_or(Command::Unknown, |size| Command::Bdat { size })
@@ -223,12 +224,13 @@ fn rcpt(rest: &[u8]) -> Command {
     Command::Rcpt { to }
 }
 
-fn auth(rest: &[u8]) -> Command {
+fn auth(rest: &[u8], ends_blank: bool) -> Command {
     let text = String::from_utf8_lossy(rest);
     let mut words = text.split_whitespace();
     match words.next() {
         Some(mechanism) => {
-            Command::Auth { mechanism: mechanism.to_ascii_uppercase(), initial: words.next().map(str::to_string) }
+            let initial = words.next().map(str::to_string).or_else(|| ends_blank.then(String::new));
+            Command::Auth { mechanism: mechanism.to_ascii_uppercase(), initial }
         }
         None => Command::Unknown,
     }
@@ -355,6 +357,8 @@ mod tests {
             parse(b"auth login dXNlcg=="),
             Command::Auth { mechanism: "LOGIN".into(), initial: Some("dXNlcg==".into()) }
         );
+        assert_eq!(parse(b"AUTH PLAIN"), Command::Auth { mechanism: "PLAIN".into(), initial: None });
+        assert_eq!(parse(b"AUTH PLAIN "), Command::Auth { mechanism: "PLAIN".into(), initial: Some(String::new()) });
         assert_eq!(parse(b"BDAT 12 LAST"), Command::Bdat { size: 12 });
         assert_eq!(parse(b"VRFY root"), Command::Verify);
     }

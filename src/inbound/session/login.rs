@@ -14,6 +14,10 @@ impl Session {
     /// AUTH. Whether logins were offered does not matter, nor whether HELO or EHLO was said.
     pub(super) async fn auth(&mut self, mechanism: &str, initial: Option<&str>) {
         let verified = matches!(self.rules.listener.auth, AuthMode::Optional | AuthMode::Required);
+        // lwIP's client logs in wherever it can, also with neither name nor password: a blank behind PLAIN, and it knows no
+        // other reply than 235. Where every login is right, that one is.
+        let is_empty = self.rules.listener.auth == AuthMode::Ignore && mechanism == "PLAIN";
+        let initial = initial.filter(|response| is_empty || !response.is_empty());
         let step = if self.rules.listener.auth == AuthMode::None {
             Step::Refuse("503 5.5.1 No login is needed here")
         } else if verified && (self.transaction.is_some() || self.login.is_some()) {
