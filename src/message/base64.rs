@@ -20,9 +20,26 @@ pub fn base64(bytes: &[u8]) -> String {
     out
 }
 
+/// The bytes that `code` means. What is no digit is passed over (RFC 2045 section 6.8).
+pub fn decoded(code: &[u8]) -> Vec<u8> {
+    let (mut out, mut bits, mut count) = (Vec::with_capacity(code.len() / 4 * 3), 0u32, 0u32);
+    for byte in code {
+        let Some(digit) = ALPHABET.iter().position(|one| one == byte).and_then(|at| u32::try_from(at).ok()) else {
+            continue;
+        };
+        bits = bits << 6 | digit;
+        count += 6;
+        if count >= 8 {
+            count -= 8;
+            out.push((bits >> count & 255) as u8);
+        }
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
-    use super::base64;
+    use super::{base64, decoded};
 
     #[test]
     fn vectors_of_rfc_4648_section_10() {
@@ -37,6 +54,7 @@ mod tests {
         ];
         for (plain, coded) in vectors {
             assert_eq!(base64(plain.as_bytes()), coded);
+            assert_eq!(decoded(coded.as_bytes()), plain.as_bytes());
         }
         assert_eq!(base64(&[0xff, 0xfe, 0xfd]), "//79");
     }

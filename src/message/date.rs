@@ -58,6 +58,20 @@ pub fn is_date(value: &[u8]) -> bool {
     parse(&mut parts).is_some() && parts.next().is_none()
 }
 
+/// `value` with the weekday that its date has, if that is all that is wrong with it.
+pub fn with_right_weekday(value: &[u8]) -> Option<Vec<u8>> {
+    if is_date(value) {
+        return None;
+    }
+    let named = tokens(value).find(|token| !token.is_filling())?;
+    if !DAYS.iter().any(|day| named.text.eq_ignore_ascii_case(day.as_bytes())) {
+        return None;
+    }
+    let at = value.windows(named.text.len()).position(|text| text == named.text)?;
+    let (before, after) = (value.get(..at)?, value.get(at + named.text.len()..)?);
+    DAYS.iter().map(|day| [before, day.as_bytes(), after].concat()).find(|value| is_date(value))
+}
+
 fn parse<'a>(parts: &mut impl Iterator<Item = Token<'a>>) -> Option<()> {
     let mut first = atom(parts)?;
     let mut expected = None;
@@ -219,6 +233,15 @@ mod tests {
             "23/11/2026 01:02:03 +0000",
         ] {
             assert!(!is_date(bad.as_bytes()), "{bad}");
+        }
+    }
+
+    #[test]
+    fn weekdays_are_corrected() {
+        let wrong = b" Tue, 23 Nov 2026 01:02:03 -0330 (NST)";
+        assert_eq!(with_right_weekday(wrong).as_deref(), Some(&b" Mon, 23 Nov 2026 01:02:03 -0330 (NST)"[..]));
+        for other in [" Mon, 23 Nov 2026 01:02:03 +0000", "Tue, 23 Nov 2026", "23 Nov 2026 01:02:03 +0000", "", "Tue"] {
+            assert_eq!(with_right_weekday(other.as_bytes()), None, "{other}");
         }
     }
 

@@ -1,6 +1,7 @@
 //! Header text in seven bits: encoded words (RFC 2047) and encoded parameters (RFC 2231).
 //!
-//! Bytes over 127 are UTF-8 when they are valid UTF-8, else windows-1252, which is what devices of the west send.
+//! Bytes over 127 are UTF-8 when they are valid UTF-8, else of the charset that the message names, else windows-1252,
+//! which is what devices of the west send.
 
 pub mod charset;
 pub mod fold;
@@ -12,7 +13,7 @@ pub mod words;
 use std::fmt;
 
 use super::header;
-pub use charset::decode;
+pub use charset::{Charset, Style, decode};
 pub use structured::structured;
 pub use words::{phrase, unstructured};
 
@@ -40,8 +41,29 @@ pub const ADDRESS_FIELDS: [&str; 18] = [
 /// Fields with parameters (RFC 2045 section 5.1, RFC 2183 section 2).
 pub const PARAMETER_FIELDS: [&str; 2] = ["Content-Type", "Content-Disposition"];
 
-/// Structured fields that may hold comments, as dates do with the name of the zone (RFC 5322 section 3.2.2).
-const COMMENT_FIELDS: [&str; 5] = ["Date", "Resent-Date", "Received", "MIME-Version", "Content-Transfer-Encoding"];
+/// Structured fields in which only comments may have encoded words (RFC 2047 section 5), as dates do with the name of the
+/// zone (RFC 5322 section 3.2.2).
+const BARE_FIELDS: [&str; 14] = [
+    "Date",
+    "Resent-Date",
+    "Received",
+    "Return-Path",
+    "MIME-Version",
+    "Content-Transfer-Encoding",
+    "Message-ID",
+    "Resent-Message-ID",
+    "Content-ID",
+    "In-Reply-To",
+    "References",
+    "DKIM-Signature",
+    "Authentication-Results",
+    "Auto-Submitted",
+];
+
+/// Whether the field `name` may have encoded words only in comments.
+pub fn is_bare(name: &[u8]) -> bool {
+    BARE_FIELDS.iter().any(|one| name.eq_ignore_ascii_case(one.as_bytes()))
+}
 
 /// An address, not just a name, is beyond ASCII: no encoding can say it in seven bits (RFC 6531 section 3.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,19 +82,20 @@ impl std::error::Error for NonAsciiAddress {}
 /// `value`, what follows `name:`, in seven bits and folded to lines of 76 where blanks allow it. The result begins with
 /// the blank that `value` begins with, and has no last CRLF.
 ///
-/// Beside bytes over 127, words longer than `word_limit` bytes are encoded, since that is how they can be broken
-/// (`usize::MAX`: none).
-pub fn field_value(name: &[u8], value: &[u8], word_limit: usize) -> Result<Vec<u8>, NonAsciiAddress> {
+/// Beside bytes over 127, words longer than the limit of `style` are encoded, since that is how they can be broken
+/// (`usize::MAX`: none). Text that is veiled gets the label of `style`.
+pub fn field_value(name: &[u8], value: &[u8], style: impl Into<Style>) -> Result<Vec<u8>, NonAsciiAddress> {
+    let style = style.into();
     let is_one_of = |names: &[&str]| names.iter().any(|one| name.eq_ignore_ascii_case(one.as_bytes()));
     let column = name.len() + 1;
     if is_one_of(&ADDRESS_FIELDS) {
-        structured(column, value, word_limit)
+        structured(column, value, style)
     } else if is_one_of(&PARAMETER_FIELDS) {
-        Ok(parameters::encode(column, value, word_limit))
-    } else if is_one_of(&COMMENT_FIELDS) {
-        structured(column, value, word_limit).or_else(|_| Ok(unstructured(column, value, word_limit)))
+        Ok(parameters::encode(column, value, style))
+    } else if is_bare(name) {
+        Ok(structured::escaped(column, value, style))
     } else {
-        Ok(unstructured(column, value, word_limit))
+        Ok(unstructured(column, value, style))
     }
 }
 
@@ -84,13 +107,14 @@ pub fn downgrade_header(header: &[u8]) -> Result<Vec<u8>, NonAsciiAddress> {
             out.extend_from_slice(field.raw);
             continue;
         }
+        let value = field_value(field.name, field.value, usize::MAX)?;
         // A line that is no field can't be encoded as one; such a line isn't in a repaired header.
-        if !field.name.is_empty() {
-            out.extend_from_slice(field.name);
-            out.push(b':');
+        if field.name.is_empty() {
+            out.extend(value);
+            out.extend_from_slice(b"\r\n");
+        } else {
+            write_field(field.name, &value, &mut out);
         }
-        out.extend(field_value(field.name, field.value, usize::MAX)?);
-        out.extend_from_slice(b"\r\n");
     }
     Ok(out)
 }
@@ -99,6 +123,9 @@ pub fn downgrade_header(header: &[u8]) -> Result<Vec<u8>, NonAsciiAddress> {
 /// which 7 bits can't say, stays readable in a field of another name; no mail is sent by the header of a part.
 pub fn part_header(header: &[u8], seven_bit: bool) -> Vec<u8> {
     let mut out = Vec::with_capacity(header.len());
+    let kind = header::find(header, "Content-Type");
+    let charset = kind.and_then(|field| super::parts::entity::parameter(field.value, "charset"));
+    let charset = charset.and_then(|name| Charset::find(&name));
     for field in header::fields(header) {
         let eight_bit = seven_bit && !field.raw.is_ascii();
         let long = fold::longest_line(field.name.len() + 1, field.value) > short::LINE_LIMIT;
@@ -107,20 +134,31 @@ pub fn part_header(header: &[u8], seven_bit: bool) -> Vec<u8> {
             continue;
         }
         let value = match eight_bit {
-            true => field_value(field.name, field.value, usize::MAX).unwrap_or_else(|_| {
-                out.extend_from_slice(b"X-Original-");
-                unstructured(field.name.len() + 12, field.value, usize::MAX)
-            }),
-            false => short::short(field.name, field.value),
+            true => {
+                let veiled = charset.filter(|_| std::str::from_utf8(field.value).is_err());
+                let veiled = veiled.and_then(|charset| Some((charset.veil(field.value)?, charset.name)));
+                let (text, label) = veiled.as_ref().map_or((field.value, charset::UTF_8), |(t, l)| (t.as_bytes(), *l));
+                let style = Style { word_limit: usize::MAX, label };
+                field_value(field.name, text, style).unwrap_or_else(|_| {
+                    out.extend_from_slice(b"X-Original-");
+                    unstructured(field.name.len() + 12, text, style)
+                })
+            }
+            false => field.value.to_vec(),
         };
-        let still_long = fold::longest_line(field.name.len() + 1, &value) > short::LINE_LIMIT;
-        let value = if still_long { short::short(field.name, &value) } else { value };
-        out.extend_from_slice(field.name);
-        out.push(b':');
-        out.extend_from_slice(&value);
-        out.extend_from_slice(b"\r\n");
+        write_field(field.name, &value, &mut out);
     }
     out
+}
+
+/// Adds a field whose lines may still be too long.
+fn write_field(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
+    let fits = fold::longest_line(name.len() + 1, value) <= short::LINE_LIMIT;
+    let (name, value) = if fits { (name.into(), value.to_vec()) } else { short::shortened(name, value) };
+    out.extend_from_slice(&name);
+    out.push(b':');
+    out.extend_from_slice(&value);
+    out.extend_from_slice(b"\r\n");
 }
 
 #[cfg(test)]

@@ -22,6 +22,7 @@ mod width;
 
 use std::fmt;
 
+use super::encoded::Charset;
 use super::{BodyForm, Facts, date, received};
 use body::Scan;
 use draft::Draft;
@@ -162,6 +163,7 @@ impl Repair {
             return Err(Refusal::Loop { hops });
         }
         let mut draft = Draft::read(&self.header).ok_or(Refusal::HeaderTooLarge)?;
+        draft.read_text(self.walk.charset.as_deref().and_then(Charset::find));
         let had_bcc = draft.tidy();
         doubles::resolve(&mut draft, self.walk.boundary().ok());
         addresses::repair(&mut draft, facts, had_bcc);

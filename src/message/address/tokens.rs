@@ -38,9 +38,6 @@ impl Token<'_> {
     }
 }
 
-/// Bytes of the longest encoded word that is looked for. RFC 2047 says 75; real ones are longer.
-const ENCODED_WORD_LIMIT: usize = 512;
-
 /// The tokens of `value`. Together they are the value, whatever it holds.
 ///
 /// A bracket or quote that is never closed is a [`Kind::Special`], and so are all of its sort after it: each byte is
@@ -110,12 +107,12 @@ fn comment(text: &[u8], possible: &mut bool) -> Option<usize> {
     None
 }
 
-/// Length of the encoded word that `text` begins with (RFC 2047 section 2). Real ones hold bytes that no atom may hold.
-fn encoded_word(text: &[u8]) -> Option<usize> {
+/// Length of the encoded word that `text` begins with (RFC 2047 section 2). Real ones hold bytes that no atom may hold, and
+/// are longer than 75 bytes. Looks no further than the third question mark, so that each byte is looked at a few times.
+pub fn encoded_word(text: &[u8]) -> Option<usize> {
     if !text.starts_with(b"=?") {
         return None;
     }
-    let text = text.get(..ENCODED_WORD_LIMIT).unwrap_or(text);
     let mut marks = text.iter().enumerate().skip(2).filter(|(_, byte)| **byte == b'?').map(|(at, _)| at);
     let (charset, encoding, end) = (marks.next()?, marks.next()?, marks.next()?);
     let word = text.get(..end + 2)?;

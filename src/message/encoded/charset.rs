@@ -1,6 +1,226 @@
-//! Bytes as text: UTF-8, else windows-1252.
+//! Bytes as text: UTF-8, else the charset that the message names, else windows-1252.
+//!
+//! Text in a charset that the message names is not converted: that would take tables of tens of KB. It is only labelled.
+//! While its field is being repaired each of its characters stands as one for private use ([`Charset::veil`]), so nothing
+//! takes the second byte of a Shift_JIS character for a backslash; [`raw`] gives the bytes back for the encoded word.
 
 use std::borrow::Cow;
+
+/// How characters are made of bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// One byte each.
+    Single,
+    /// Two bytes over 160; in EUC-JP also three.
+    Euc,
+    /// Two bytes, the second one maybe ASCII; in GB18030 also four.
+    Double,
+    /// Shift_JIS: two bytes, or one of the half-width katakana.
+    ShiftJis,
+}
+
+/// A charset that header text can be labelled with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Charset {
+    /// Its name in the registry of IANA.
+    pub name: &'static str,
+    kind: Kind,
+}
+
+/// How header text is to be encoded.
+#[derive(Debug, Clone, Copy)]
+pub struct Style {
+    /// Bytes of the longest word that stays as it is.
+    pub word_limit: usize,
+    /// The name that encoded words get.
+    pub label: &'static str,
+}
+
+impl From<usize> for Style {
+    fn from(word_limit: usize) -> Self {
+        Self { word_limit, label: UTF_8 }
+    }
+}
+
+/// The charset of all text that is not labelled otherwise.
+pub const UTF_8: &str = "utf-8";
+/// What ISO-2022-JP becomes: the same characters with the eighth bit in place of escape sequences.
+pub const EUC_JP: Charset = Charset { name: "euc-jp", kind: Kind::Euc };
+/// What text is that was no UTF-8 and has been converted, since nothing said what it was.
+pub const GUESSED: Charset = Charset { name: UTF_8, kind: Kind::Single };
+/// Charsets of more than one byte a character.
+const WIDE: [Charset; 9] = [
+    EUC_JP,
+    Charset { name: "euc-kr", kind: Kind::Euc },
+    Charset { name: "gb2312", kind: Kind::Euc },
+    Charset { name: "gbk", kind: Kind::Double },
+    Charset { name: "gb18030", kind: Kind::Double },
+    Charset { name: "big5", kind: Kind::Double },
+    Charset { name: "big5-hkscs", kind: Kind::Double },
+    Charset { name: "ks_c_5601-1987", kind: Kind::Euc },
+    Charset { name: "shift_jis", kind: Kind::ShiftJis },
+];
+/// Charsets of one byte a character. Not ISO-8859-1: what is called so is windows-1252.
+const NARROW: [&str; 29] = [
+    "koi8-r",
+    "koi8-u",
+    "iso-8859-2",
+    "iso-8859-3",
+    "iso-8859-4",
+    "iso-8859-5",
+    "iso-8859-6",
+    "iso-8859-7",
+    "iso-8859-8",
+    "iso-8859-9",
+    "iso-8859-10",
+    "iso-8859-13",
+    "iso-8859-14",
+    "iso-8859-15",
+    "iso-8859-16",
+    "windows-874",
+    "windows-1250",
+    "windows-1251",
+    "windows-1253",
+    "windows-1254",
+    "windows-1255",
+    "windows-1256",
+    "windows-1257",
+    "windows-1258",
+    "tis-620",
+    "ibm850",
+    "ibm852",
+    "ibm866",
+    "macintosh",
+];
+/// U+E080 to U+E0FF: a byte that is a character.
+const ONE: u32 = 0xe000;
+/// Plane 15: a character of two bytes.
+const TWO: u32 = 0xf_0000;
+/// Plane 16: two bytes more of the character before.
+const MORE: u32 = 0x10_0000;
+
+impl Charset {
+    /// The charset that a message calls `name`; `None` for UTF-8, for windows-1252, and for what is not known.
+    pub fn find(name: &[u8]) -> Option<Self> {
+        let name = match name.to_ascii_lowercase().as_slice() {
+            b"x-sjis" | b"sjis" | b"shift-jis" | b"windows-31j" | b"cp932" => b"shift_jis".to_vec(),
+            b"x-gbk" | b"cp936" => b"gbk".to_vec(),
+            b"x-euc-jp" => b"euc-jp".to_vec(),
+            other => match other.strip_prefix(b"cp125") {
+                Some(page) => [b"windows-125", page].concat(),
+                None => other.to_vec(),
+            },
+        };
+        let wide = WIDE.into_iter().find(|charset| charset.name.as_bytes() == name);
+        let narrow = || NARROW.into_iter().find(|one| one.as_bytes() == name);
+        wide.or_else(|| narrow().map(|name| Self { name, kind: Kind::Single }))
+    }
+
+    /// `bytes` with each character beyond ASCII as one for private use; `None` if they are not of this charset.
+    pub fn veil(self, bytes: &[u8]) -> Option<String> {
+        let mut out = String::with_capacity(bytes.len() * 2);
+        let mut rest = bytes;
+        while let Some((first, tail)) = rest.split_first() {
+            let first = *first;
+            rest = tail;
+            let kana = self.kind == Kind::ShiftJis && (0xa1..=0xdf).contains(&first);
+            if first.is_ascii() || kana || self.kind == Kind::Single {
+                out.push(if first.is_ascii() { char::from(first) } else { char::from_u32(ONE + u32::from(first))? });
+                continue;
+            }
+            let (second, tail) = rest.split_first()?;
+            let second = *second;
+            rest = tail;
+            let fits = match self.kind {
+                Kind::Euc => first >= 0x8e && second >= 0xa1,
+                Kind::ShiftJis => (0x81..=0xfc).contains(&first) && (0x40..=0xfc).contains(&second) && second != 0x7f,
+                _ => first >= 0x81 && (second >= 0x40 || second.is_ascii_digit()) && second != 0x7f,
+            };
+            if !fits {
+                return None;
+            }
+            out.push(char::from_u32(TWO + u32::from(u16::from_be_bytes([first, second])))?);
+            let more = match (self.kind, first, second) {
+                (Kind::Euc, 0x8f, _) => {
+                    let (third, tail) = rest.split_first()?;
+                    rest = tail;
+                    Some(u16::from(*third))
+                }
+                (Kind::Double, _, b'0'..=b'9') => {
+                    let (pair, tail) = rest.split_first_chunk::<2>()?;
+                    rest = tail;
+                    Some(u16::from_be_bytes(*pair))
+                }
+                _ => None,
+            };
+            if let Some(more) = more {
+                out.push(char::from_u32(MORE + u32::from(more)).filter(|_| more >= 0x80)?);
+            }
+        }
+        Some(out)
+    }
+}
+
+/// Whether `c` goes on with the character before it.
+pub fn goes_on(c: char) -> bool {
+    u32::from(c) >= MORE
+}
+
+/// The bytes of `c` in the charset that is called `label`, and how many they are.
+pub fn raw(c: char, label: &str) -> ([u8; 4], usize) {
+    let mut bytes = [0; 4];
+    if label == UTF_8 || c.is_ascii() {
+        let length = c.encode_utf8(&mut bytes).len();
+        return (bytes, length);
+    }
+    let code = u32::from(c);
+    let [_, _, high, low] = code.to_be_bytes();
+    match code {
+        0xe080..=0xe0ff => ([low, 0, 0, 0], 1),
+        MORE.. if high == 0 => ([low, 0, 0, 0], 1),
+        TWO.. => ([high, low, 0, 0], 2),
+        _ => ([b'?', 0, 0, 0], 1),
+    }
+}
+
+/// `text` as EUC-JP, if it is ISO-2022-JP (RFC 1468) with characters beyond ASCII.
+pub fn from_iso_2022_jp(text: &[u8]) -> Option<Vec<u8>> {
+    let mut out = Vec::with_capacity(text.len());
+    // What stands before each byte of a character, and how many bytes it has.
+    let (mut prefix, mut width): (&[u8], usize) = (b"", 0);
+    let mut found = false;
+    let mut rest = text;
+    while let Some((first, tail)) = rest.split_first() {
+        let escapes: [(&[u8], &[u8], usize); 6] = [
+            (b"\x1b(B", b"", 0),
+            (b"\x1b(J", b"", 0),
+            (b"\x1b(I", b"\x8e", 1),
+            (b"\x1b$@", b"", 2),
+            (b"\x1b$B", b"", 2),
+            (b"\x1b$(D", b"\x8f", 2),
+        ];
+        if let Some((sequence, before, wide)) = escapes.into_iter().find(|(sequence, ..)| rest.starts_with(sequence)) {
+            (prefix, width) = (before, wide);
+            found |= wide > 0;
+            rest = rest.get(sequence.len()..)?;
+        } else if width == 0 || !first.is_ascii_graphic() {
+            if !first.is_ascii() || *first == 0x1b {
+                return None;
+            }
+            out.push(*first);
+            rest = tail;
+        } else {
+            let (character, tail) = rest.split_at_checked(width)?;
+            if !character.iter().all(u8::is_ascii_graphic) {
+                return None;
+            }
+            out.extend_from_slice(prefix);
+            out.extend(character.iter().map(|byte| byte | 0x80));
+            rest = tail;
+        }
+    }
+    found.then_some(out)
+}
 
 /// 0x80 to 0x9F in windows-1252; the five that it leaves open are control characters, as the WHATWG has it.
 const WINDOWS_1252: [char; 32] = [
@@ -26,6 +246,41 @@ fn windows_1252(byte: u8) -> char {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn veiled_text_comes_back() {
+        for (name, text) in [
+            ("KOI8-R", &b"\xf7\xee\xe9 x"[..]),
+            ("gb18030", b"\xb1\xa8\x95\x5c\x81\x30\x89\x38"),
+            ("Shift_JIS", b"\x95\x5c\x8e\xa6 \xb1\x83\x40"),
+            ("EUC-JP", b"\xc9\xbd\x8e\xb1\x8f\xb0\xa1"),
+            ("cp1251", b"\xcd\xe0"),
+        ] {
+            let charset = Charset::find(name.as_bytes()).unwrap();
+            let veiled = charset.veil(text).unwrap();
+            let mut back = Vec::new();
+            for c in veiled.chars() {
+                let (bytes, length) = raw(c, charset.name);
+                back.extend_from_slice(&bytes[..length]);
+                assert!(c.is_ascii() || u32::from(c) >= ONE);
+            }
+            assert_eq!(back, text, "{name}");
+        }
+        for name in ["utf-8", "us-ascii", "iso-8859-1", "windows-1252", "x-unknown", ""] {
+            assert_eq!(Charset::find(name.as_bytes()), None, "{name}");
+        }
+        assert_eq!(Charset::find(b"gbk").unwrap().veil(b"St\xf6 "), None);
+        assert_eq!(EUC_JP.veil(b"\xc9x"), None);
+    }
+
+    #[test]
+    fn iso_2022_jp_becomes_euc_jp() {
+        assert_eq!(from_iso_2022_jp(b"a \x1b$BI=\x1b(B b").as_deref(), Some(&b"a \xc9\xbd b"[..]));
+        assert_eq!(from_iso_2022_jp(b"\x1b(I1\x1b(B").as_deref(), Some(&b"\x8e\xb1"[..]));
+        for other in [&b"plain"[..], b"\x1b[1m", b"\x1b$BI", b"\x1b$B\xc9"] {
+            assert_eq!(from_iso_2022_jp(other), None);
+        }
+    }
 
     #[test]
     fn both_charsets() {

@@ -1,6 +1,6 @@
 //! The parameters of Content-Type and Content-Disposition (RFC 2045 section 5.1), and their encoding (RFC 2231).
 
-use super::charset::decode;
+use super::charset::{Style, UTF_8, decode, raw};
 use super::fold::{LINE, fold, unfold};
 use super::words::encode as encode_words;
 use crate::message::address::list::{quoted, unescaped};
@@ -56,20 +56,121 @@ pub fn parameter(piece: &[u8]) -> Option<(String, Vec<u8>)> {
     is_name.then(|| (name, unfold(&text).trim_ascii().to_vec()))
 }
 
+/// A piece that is a parameter, taken apart (RFC 2231 sections 3 and 4).
+struct Piece {
+    /// The name without stars and numbers.
+    base: String,
+    /// Its place in a value that comes in several pieces.
+    section: Option<usize>,
+    /// Whether the value is encoded.
+    extended: bool,
+    text: Vec<u8>,
+}
+
+fn piece(piece: &[u8]) -> Option<Piece> {
+    let (name, text) = parameter(piece).filter(|(name, _)| name.is_ascii() && name.len() <= PIECE)?;
+    let extended = name.ends_with('*');
+    let plain = name.trim_end_matches('*');
+    let numbered = plain.split_once('*').and_then(|(base, number)| Some((base, number.parse().ok()?)));
+    let (base, section) = numbered.map_or((plain, None), |(base, number)| (base, Some(number)));
+    Some(Piece { base: base.to_string(), section, extended, text })
+}
+
+/// The whole value of the parameter `base`, whatever it is made of, in pieces that are encoded. An encoded value counts
+/// before a plain one of the same name (RFC 2231 section 3).
+fn whole(base: &str, all: &[Option<Piece>], style: Style) -> Vec<Vec<u8>> {
+    let mine = || all.iter().flatten().filter(|piece| piece.base == base);
+    if let Some(one) = mine().find(|piece| piece.section.is_none() && piece.extended) {
+        let (label, bytes) = extended(&one.text, None);
+        return encoded(base, &label, &bytes);
+    }
+    let mut sections: Vec<&Piece> = mine().filter(|piece| piece.section.is_some()).collect();
+    sections.sort_by_key(|piece| piece.section);
+    sections.dedup_by_key(|piece| piece.section);
+    if sections.iter().any(|piece| piece.extended) {
+        let (mut label, mut bytes) = (None, Vec::new());
+        for piece in sections {
+            if piece.extended {
+                let (named, more) = extended(&piece.text, label.take());
+                label = Some(named);
+                bytes.extend(more);
+            } else {
+                bytes.extend_from_slice(&piece.text);
+            }
+        }
+        return encoded(base, &label.unwrap_or_default(), &bytes);
+    }
+    let text: Vec<u8> = match mine().find(|piece| piece.section.is_none()) {
+        Some(one) => one.text.clone(),
+        None => sections.iter().flat_map(|piece| piece.text.iter().copied()).collect(),
+    };
+    let mut bytes = Vec::with_capacity(text.len());
+    for c in decode(&text).chars() {
+        let (raw, length) = raw(c, style.label);
+        bytes.extend(raw.iter().take(length));
+    }
+    encoded(base, style.label, &bytes)
+}
+
+/// Charset and bytes of an encoded value; `label` is the charset when another piece has named it.
+fn extended(text: &[u8], label: Option<String>) -> (String, Vec<u8>) {
+    let mut parts = text.splitn(3, |byte| *byte == b'\'');
+    let (named, value) = match (label, parts.next(), parts.next(), parts.next()) {
+        (None, Some(named), Some(_), Some(value)) => (String::from_utf8_lossy(named).into_owned(), value),
+        (label, ..) => (label.unwrap_or_default(), text),
+    };
+    let mut bytes = Vec::with_capacity(value.len());
+    let mut rest = value;
+    while let Some((first, tail)) = rest.split_first() {
+        let digits = tail.get(..2).filter(|_| *first == b'%').and_then(|digits| std::str::from_utf8(digits).ok());
+        match digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = tail.get(2..).unwrap_or_default();
+            }
+            None => {
+                bytes.push(*first);
+                rest = tail;
+            }
+        }
+    }
+    let is_name =
+        !named.is_empty() && named.len() <= PIECE / 2 && named.bytes().all(|b| b.is_ascii_graphic() && b != b'%');
+    // A label that says nothing of bytes over 127 is replaced by what they are.
+    if !is_name || named.eq_ignore_ascii_case("us-ascii") || named.eq_ignore_ascii_case(UTF_8) {
+        return (UTF_8.into(), decode(&bytes).into_owned().into_bytes());
+    }
+    (named, bytes)
+}
+
 /// `value` in seven bits; see [`super::field_value`].
-pub fn encode(column: usize, value: &[u8], word_limit: usize) -> Vec<u8> {
+pub fn encode(column: usize, value: &[u8], style: impl Into<Style>) -> Vec<u8> {
+    let style = style.into();
     let line = unfold(value);
+    let pieces = pieces(&line);
+    let parameters: Vec<Option<Piece>> =
+        pieces.iter().enumerate().map(|(number, text)| piece(text).filter(|_| number > 0)).collect();
+    let fits = |piece: &[u8]| {
+        let longest = piece.split(u8::is_ascii_whitespace).map(<[u8]>::len).max().unwrap_or(0);
+        piece.is_ascii() && longest <= style.word_limit
+    };
+    // All pieces of a value are encoded if one has to be.
+    let odd = |base: &str| {
+        let mut both = parameters.iter().zip(&pieces);
+        both.any(|(one, text)| one.as_ref().is_some_and(|one| one.base == base) && !fits(text))
+    };
     let mut out: Vec<u8> = Vec::with_capacity(line.len() * 2);
     let mut width = column;
-    for (number, piece) in pieces(&line).into_iter().enumerate() {
-        let longest = piece.split(u8::is_ascii_whitespace).map(<[u8]>::len).max().unwrap_or(0);
-        let plain = piece.is_ascii() && longest <= word_limit;
-        let lines = match parameter(piece) {
-            _ if plain => vec![piece.to_vec()],
-            Some((name, text)) if number > 0 && name.is_ascii() && name.len() <= PIECE => {
-                encoded(&name, &decode(&text))
+    let mut done: Vec<&str> = Vec::new();
+    for (text, parameter) in pieces.iter().zip(&parameters) {
+        let (plain, lines) = match parameter {
+            Some(one) if done.contains(&one.base.as_str()) => continue,
+            Some(one) if odd(&one.base) => {
+                done.push(&one.base);
+                (false, whole(&one.base, &parameters, style))
             }
-            _ => vec![without_eight_bits(piece)],
+            _ if fits(text) => (true, vec![text.to_vec()]),
+            _ => (false, vec![without_eight_bits(text, style)]),
         };
         for text in lines {
             if out.is_empty() {
@@ -98,11 +199,17 @@ pub fn rebuild(value: &[u8]) -> Vec<u8> {
     let pieces = pieces(value);
     let first = pieces.first().map(|first| without_comments(first)).unwrap_or_default();
     let mut out = [b" ", first.trim_ascii()].concat();
-    for (name, text) in pieces.iter().skip(1).filter_map(|piece| parameter(piece)) {
-        let lines = match text.is_ascii() && text.len() <= PIECE {
-            true => vec![[name.as_bytes(), b"=", &quoted(&text)].concat()],
-            false if name.len() <= PIECE => encoded(&name, &decode(&text)),
-            false => continue,
+    let parameters: Vec<Option<Piece>> = pieces.iter().skip(1).map(|text| piece(text)).collect();
+    let mut done: Vec<&str> = Vec::new();
+    for one in parameters.iter().flatten() {
+        if done.contains(&one.base.as_str()) {
+            continue;
+        }
+        let single = parameters.iter().flatten().filter(|other| other.base == one.base).count() == 1;
+        done.push(&one.base);
+        let lines = match single && one.text.is_ascii() && one.text.len() <= PIECE && !one.extended {
+            true => vec![[one.base.as_bytes(), b"=", &quoted(&one.text)].concat()],
+            false => whole(&one.base, &parameters, usize::MAX.into()),
         };
         for line in lines.iter().filter(|line| line.len() < LINE * 2) {
             out.extend_from_slice(b";\r\n ");
@@ -117,40 +224,45 @@ fn without_comments(piece: &[u8]) -> Vec<u8> {
 }
 
 /// `name*=utf-8''…`, in numbered pieces when it is long (RFC 2231 sections 3 and 4).
-fn encoded(name: &str, text: &str) -> Vec<Vec<u8>> {
-    let name = name.trim_end_matches('*');
+fn encoded(name: &str, label: &str, bytes: &[u8]) -> Vec<Vec<u8>> {
+    let label = if label.is_empty() { UTF_8 } else { label };
     let mut parts = vec![String::new()];
-    for c in text.chars() {
-        let mut bytes = [0; 4];
-        let mut code = String::new();
-        for byte in c.encode_utf8(&mut bytes).bytes() {
-            // The attribute-char of RFC 2231 section 7, less the odd ones.
-            if byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_') {
-                code.push(char::from(byte));
-            } else {
-                code.push_str(&format!("%{byte:02X}"));
-            }
-        }
+    let mut start = true;
+    for byte in bytes {
+        // The attribute-char of RFC 2231 section 7, less the odd ones.
+        let code = if byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_') {
+            char::from(*byte).to_string()
+        } else {
+            format!("%{byte:02X}")
+        };
+        // A character of UTF-8 stays in one piece.
+        let inner = label == UTF_8 && byte & 0xc0 == 0x80 && !start;
+        let ahead = if label == UTF_8 && *byte >= 0xc0 { 9 } else { 0 };
         match parts.last_mut() {
-            Some(part) if part.len() + code.len() <= PIECE => part.push_str(&code),
+            Some(part)
+                if part.len() + code.len() + ahead <= PIECE + 9 && (inner || part.len() + code.len() <= PIECE) =>
+            {
+                part.push_str(&code)
+            }
             _ => parts.push(code),
         }
+        start = false;
     }
     let one = parts.len() == 1;
     let numbered = parts.iter().enumerate().map(|(number, part)| {
-        let charset = if number == 0 { "utf-8''" } else { "" };
+        let charset = if number == 0 { format!("{label}''") } else { String::new() };
         if one { format!("{name}*={charset}{part}") } else { format!("{name}*{number}*={charset}{part}") }
     });
     numbered.map(String::into_bytes).collect()
 }
 
 /// What is no parameter has no encoding: comments become encoded words, other bytes over 127 question marks.
-fn without_eight_bits(piece: &[u8]) -> Vec<u8> {
+fn without_eight_bits(piece: &[u8], style: Style) -> Vec<u8> {
     let mut out = Vec::new();
     for token in tokens(piece) {
         if token.kind == Kind::Comment && !token.text.is_ascii() {
             out.push(b'(');
-            encode_words(LINE, &decode(&unescaped(token.text)), &mut out);
+            encode_words(LINE, &decode(&unescaped(token.text)), style.label, &mut out);
             out.push(b')');
         } else {
             out.extend(token.text.iter().map(|byte| if byte.is_ascii() { *byte } else { b'?' }));

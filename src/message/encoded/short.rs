@@ -1,10 +1,15 @@
 //! Header fields whose lines are too long (RFC 5322 section 2.1.1).
 
-use super::fold::{fold, unfold};
+use std::borrow::Cow;
+
+use super::charset::{Charset, UTF_8};
+use super::fold::{LINE, fold, unfold};
 use super::parameters::rebuild;
-use super::{ADDRESS_FIELDS, PARAMETER_FIELDS, field_value, structured, unstructured};
+use super::structured::with_addresses;
+use super::words::encode;
+use super::{ADDRESS_FIELDS, PARAMETER_FIELDS, field_value, unstructured};
 use crate::message::address::list::{Mailbox, mailboxes};
-use crate::message::address::tokens::tokens;
+use crate::message::address::tokens::{self, tokens};
 
 /// Bytes of the longest line that mail may have, without its end.
 pub const LINE_LIMIT: usize = 998;
@@ -13,19 +18,35 @@ const WORD_LIMIT: usize = 700;
 /// Bytes of a word that stays whole when all else failed.
 const SHORT_WORD_LIMIT: usize = 60;
 
+/// The field `name` in lines that fit: its name and value. An ID that can't be written stays readable under another name.
+pub fn shortened<'a>(name: &'a [u8], value: &[u8]) -> (Cow<'a, [u8]>, Vec<u8>) {
+    let fitting = short(name, value);
+    if !super::is_bare(name) || !fitting.trim_ascii().is_empty() {
+        return (name.into(), fitting);
+    }
+    let name = [b"X-Original-", name].concat();
+    let value = short(&name, value);
+    (name.into(), value)
+}
+
 /// The value of the field `name` in lines that fit: folded before blanks if that is enough, else with long words encoded.
-pub fn short(name: &[u8], value: &[u8]) -> Vec<u8> {
+fn short(name: &[u8], value: &[u8]) -> Vec<u8> {
     let column = name.len() + 1;
     let is_one_of = |names: &[&str]| names.iter().any(|one| name.eq_ignore_ascii_case(one.as_bytes()));
     let fits = |value: &Vec<u8>| super::fold::longest_line(column, value) <= LINE_LIMIT;
-    let line = unfold(value);
+    let line = resplit(&unfold(value));
+    if super::is_bare(name) {
+        // An ID that fits no line can't be written at all.
+        let words = line.split(u8::is_ascii_whitespace).filter(|word| word.len() <= LINE_LIMIT - 32);
+        return fold(column, &[b" ", words.collect::<Vec<_>>().join(&b' ').trim_ascii()].concat());
+    }
     let blanks = || Some(fold(column, &line));
     let commas = || is_one_of(&ADDRESS_FIELDS).then(|| fold(column, &spaced(&line)));
     let words = || field_value(name, &line, WORD_LIMIT).ok();
     let anew = || {
         if is_one_of(&ADDRESS_FIELDS) {
             let list = mailboxes(&line).iter().map(Mailbox::write).collect::<Vec<_>>().join(&b", "[..]);
-            structured(column, &[b" ", list.as_slice()].concat(), SHORT_WORD_LIMIT).ok()
+            Some(with_addresses(column, &[b" ", list.as_slice()].concat(), SHORT_WORD_LIMIT))
         } else {
             is_one_of(&PARAMETER_FIELDS).then(|| rebuild(&line))
         }
@@ -43,6 +64,56 @@ fn spaced(list: &[u8]) -> Vec<u8> {
         if token.is(b',') {
             out.push(b' ');
         }
+    }
+    out
+}
+
+/// `line` with encoded words that are too long for a line as several of the same charset.
+fn resplit(line: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(line.len());
+    let mut rest = line;
+    while let Some(at) = memchr::memmem::find(rest, b"=?") {
+        let Some((before, tail)) = rest.split_at_checked(at) else { break };
+        out.extend_from_slice(before);
+        let length = tokens::encoded_word(tail).unwrap_or(2);
+        let Some((word, after)) = tail.split_at_checked(length) else { break };
+        match parts(word).filter(|_| word.len() > WORD_LIMIT) {
+            Some(words) => out.extend_from_slice(&words.join(&b' ')),
+            None => out.extend_from_slice(word),
+        }
+        rest = after;
+    }
+    out.extend_from_slice(rest);
+    out
+}
+
+/// The encoded `word` as several.
+fn parts(word: &[u8]) -> Option<Vec<Vec<u8>>> {
+    let inside = word.strip_prefix(b"=?")?.strip_suffix(b"?=")?;
+    let mut three = inside.splitn(3, |byte| *byte == b'?');
+    let (charset, encoding, text) = (three.next()?, three.next()?, three.next()?);
+    let base64 = encoding.eq_ignore_ascii_case(b"b");
+    let bytes = if base64 { crate::message::base64::decoded(text) } else { q_decoded(text) };
+    // Words may not end within a character (RFC 2047 section 5), as far as it is known where they end.
+    let named = std::str::from_utf8(charset).ok()?.split('*').next()?.to_ascii_lowercase();
+    let (text, label) = match Charset::find(named.as_bytes()) {
+        Some(charset) => (charset.veil(&bytes)?, charset.name),
+        None if named == UTF_8 => (String::from_utf8(bytes).ok()?, UTF_8),
+        None => return None,
+    };
+    let mut out = Vec::new();
+    encode(LINE, &text, label, &mut out);
+    Some(out.split(|byte| *byte == b' ').map(<[u8]>::to_vec).collect())
+}
+
+fn q_decoded(text: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((first, tail)) = rest.split_first() {
+        let digits = tail.get(..2).filter(|_| *first == b'=').and_then(|digits| std::str::from_utf8(digits).ok());
+        let coded = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        out.push(coded.unwrap_or(if *first == b'_' { b' ' } else { *first }));
+        rest = if coded.is_some() { tail.get(2..).unwrap_or_default() } else { tail };
     }
     out
 }

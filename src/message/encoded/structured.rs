@@ -2,7 +2,7 @@
 //! into its A-labels.
 
 use super::NonAsciiAddress;
-use super::charset::decode;
+use super::charset::{Style, UTF_8, decode, raw};
 use super::fold::{fold, unfold};
 use super::words::encode;
 use crate::message::address::idna;
@@ -13,16 +13,27 @@ use crate::message::address::tokens::{Kind, Token, tokens};
 ///
 /// # Errors
 /// When an address is not ASCII, apart from its domain.
-pub fn structured(column: usize, value: &[u8], word_limit: usize) -> Result<Vec<u8>, NonAsciiAddress> {
+pub fn structured(column: usize, value: &[u8], style: impl Into<Style>) -> Result<Vec<u8>, NonAsciiAddress> {
+    let (out, all_ascii) = write(column, value, style.into());
+    if all_ascii { Ok(out) } else { Err(NonAsciiAddress) }
+}
+
+/// As [`structured`], but addresses beyond ASCII stay as they are (RFC 6532 section 3.3).
+pub fn with_addresses(column: usize, value: &[u8], style: impl Into<Style>) -> Vec<u8> {
+    write(column, value, style.into()).0
+}
+
+/// Also tells whether all addresses are ASCII.
+fn write(column: usize, value: &[u8], style: Style) -> (Vec<u8>, bool) {
     let line = unfold(value);
-    let mut writer = Writer { out: Vec::with_capacity(line.len() * 2), column, word_limit };
+    let mut writer = Writer { out: Vec::with_capacity(line.len() * 2), column, style, all_ascii: true };
     // What was read since the last comma or bracket: a name if `<` or `:` follows, else an address.
     let mut pending: Vec<Token<'_>> = Vec::new();
     for token in tokens(&line) {
         if token.is(b'<') || token.is(b':') {
             writer.name(&pending);
         } else if token.is(b',') || token.is(b';') || token.is(b'>') {
-            writer.address(&pending)?;
+            writer.address(&pending);
         } else {
             pending.push(token);
             continue;
@@ -30,34 +41,64 @@ pub fn structured(column: usize, value: &[u8], word_limit: usize) -> Result<Vec<
         writer.out.extend_from_slice(token.text);
         pending.clear();
     }
-    writer.address(&pending)?;
-    Ok(fold(column, &writer.out))
+    writer.address(&pending);
+    (fold(column, &writer.out), writer.all_ascii)
+}
+
+/// The value of a structured field that knows no encoded words outside of comments (RFC 2047 section 5): other bytes beyond
+/// ASCII are written as `%` and two digits, in every such field alike, so that a reply still names what it answers.
+pub fn escaped(column: usize, value: &[u8], style: Style) -> Vec<u8> {
+    let line = unfold(value);
+    let text = decode(&line);
+    let mut out = Vec::with_capacity(text.len() * 2);
+    for token in tokens(text.as_bytes()) {
+        if token.text.is_ascii() {
+            out.extend_from_slice(token.text);
+        } else if token.kind == Kind::Comment {
+            out.push(b'(');
+            encode(column, &decode(&unescaped(token.text)), style.label, &mut out);
+            out.push(b')');
+        } else {
+            for c in decode(token.text).chars() {
+                let (bytes, length) = raw(c, style.label);
+                for byte in bytes.iter().take(length) {
+                    match byte.is_ascii() {
+                        true => out.push(*byte),
+                        false => out.extend_from_slice(format!("%{byte:02X}").as_bytes()),
+                    }
+                }
+            }
+        }
+    }
+    fold(column, &out)
 }
 
 struct Writer {
     out: Vec<u8>,
     column: usize,
-    word_limit: usize,
+    style: Style,
+    /// Whether all addresses so far can be said in ASCII.
+    all_ascii: bool,
 }
 
 impl Writer {
     fn needs(&self, token: &Token<'_>) -> bool {
         let longest = token.text.split(u8::is_ascii_whitespace).map(<[u8]>::len).max().unwrap_or(0);
-        !token.text.is_ascii() || longest > self.word_limit
+        !token.text.is_ascii() || longest > self.style.word_limit
     }
 
     fn plain(&mut self, token: &Token<'_>) {
         if token.kind == Kind::Comment && self.needs(token) {
             self.out.push(b'(');
             let text = unescaped(token.text);
-            encode(self.column, &decode(&text), &mut self.out);
+            encode(self.column, &decode(&text), self.style.label, &mut self.out);
             self.out.push(b')');
         } else {
             self.out.extend_from_slice(token.text);
         }
     }
 
-    fn address(&mut self, part: &[Token<'_>]) -> Result<(), NonAsciiAddress> {
+    fn address(&mut self, part: &[Token<'_>]) {
         let mut in_domain = false;
         for token in part {
             in_domain |= token.is(b'@');
@@ -65,12 +106,12 @@ impl Writer {
                 self.plain(token);
                 continue;
             }
-            // Only a domain can be said in ASCII.
-            let label = std::str::from_utf8(token.text).ok().filter(|_| in_domain && token.kind == Kind::Atom);
-            let label = label.and_then(idna::domain).ok_or(NonAsciiAddress)?;
-            self.out.extend_from_slice(label.as_bytes());
+            // Only a domain can be said in ASCII, and only when its characters are known.
+            let known = in_domain && token.kind == Kind::Atom && self.style.label == UTF_8;
+            let label = std::str::from_utf8(token.text).ok().filter(|_| known).and_then(idna::domain);
+            self.all_ascii &= label.is_some();
+            self.out.extend_from_slice(label.as_ref().map_or(token.text, |label| label.as_bytes()));
         }
-        Ok(())
     }
 
     /// A name: from its first word that needs it to its last all becomes one run of encoded words.
@@ -108,7 +149,7 @@ impl Writer {
             self.out.push(b' ');
         }
         let text = decode(run).into_owned();
-        encode(self.column, &text, &mut self.out);
+        encode(self.column, &text, self.style.label, &mut self.out);
         for comment in comments {
             self.out.push(b' ');
             self.plain(comment);

@@ -1,6 +1,6 @@
 //! Encoded words (RFC 2047) in free text and in names.
 
-use super::charset::decode;
+use super::charset::{Style, UTF_8, decode, goes_on, raw};
 use super::fold::{LINE, fold, unfold};
 use crate::message::address::list::quoted;
 use crate::message::address::tokens::is_encoded_word;
@@ -15,21 +15,21 @@ const SCANTY: usize = 28;
 
 /// Free text like that of Subject (RFC 5322 section 3.2.5) in seven bits; see [`super::field_value`] for the rest.
 /// `column` is the width of what stands before `value` on its line.
-pub fn unstructured(column: usize, value: &[u8], word_limit: usize) -> Vec<u8> {
+pub fn unstructured(column: usize, value: &[u8], style: impl Into<Style>) -> Vec<u8> {
     let line = unfold(value);
     let text = decode(&line);
-    fold(column, &text_words(column, &text, word_limit))
+    fold(column, &text_words(column, &text, style.into()))
 }
 
 /// `text` as a name in a list of addresses: a quoted string, or encoded words when it is not ASCII.
 pub fn phrase(text: &[u8]) -> Vec<u8> {
-    if text.is_ascii() { quoted(text) } else { text_words(0, &decode(text), usize::MAX) }
+    if text.is_ascii() { quoted(text) } else { text_words(0, &decode(text), usize::MAX.into()) }
 }
 
 /// `text` with the words that need it encoded, not folded.
-pub fn text_words(column: usize, text: &str, word_limit: usize) -> Vec<u8> {
+pub fn text_words(column: usize, text: &str, style: Style) -> Vec<u8> {
     let words = split(text);
-    let needs = |word: &str| !word.is_ascii() || word.len() > word_limit;
+    let needs = |word: &str| !word.is_ascii() || word.len() > style.word_limit;
     let is_encoded = |word: &str| is_encoded_word(word.as_bytes()) && !needs(word);
     let mut out = Vec::with_capacity(text.len() * 2);
     let mut at = 0;
@@ -61,37 +61,47 @@ pub fn text_words(column: usize, text: &str, word_limit: usize) -> Vec<u8> {
             run.push_str(blank);
         }
         out.extend_from_slice(if after_encoded { " " } else { blank }.as_bytes());
-        encode(column, &run, &mut out);
+        encode(column, &run, style.label, &mut out);
         at += count;
     }
     out
 }
 
-/// Adds `text` as encoded words to `out`, single blanks between them. `column` is the width of what stands before `out`;
+/// Adds `text` as encoded words of the charset `label` to `out`, single blanks between them. `column` is the width of what stands before `out`;
 /// the first word is made to fit the line if there is room for some of it.
-pub fn encode(column: usize, text: &str, out: &mut Vec<u8>) {
+pub fn encode(column: usize, text: &str, label: &str, out: &mut Vec<u8>) {
     let room = LINE.saturating_sub(column + out.len());
     let mut limit = if room < SCANTY { WORD } else { room.min(WORD) };
+    let frame = FRAME - UTF_8.len() + label.len();
+    let bytes_of = |text: &str| {
+        let mut bytes = Vec::with_capacity(text.len());
+        for c in text.chars() {
+            let (raw, length) = raw(c, label);
+            bytes.extend(raw.iter().take(length));
+        }
+        bytes
+    };
     // Q while most of it can be read as it stands, B for other scripts.
-    let use_q = text.bytes().filter(|byte| q(*byte).1 > 1).count() * 2 <= text.len();
+    let all = bytes_of(text);
+    let use_q = all.iter().filter(|byte| q(**byte).1 > 1).count() * 2 <= all.len();
     let mut rest = text;
     let mut first = true;
     while !rest.is_empty() {
-        let payload = limit.saturating_sub(FRAME);
+        let payload = limit.saturating_sub(frame);
         let mut length = 0;
-        let mut columns = 0;
+        let (mut bytes, mut columns) = (0, 0);
         for c in rest.chars() {
-            let mut bytes = [0; 4];
-            let next = length + c.len_utf8();
+            let (raw, count) = raw(c, label);
+            bytes += count;
             columns = match use_q {
-                true => columns + c.encode_utf8(&mut bytes).bytes().map(|byte| q(byte).1).sum::<usize>(),
-                false => next.div_ceil(3) * 4,
+                true => columns + raw.iter().take(count).map(|byte| q(*byte).1).sum::<usize>(),
+                false => bytes.div_ceil(3) * 4,
             };
             // At least one character a word, so that this ends.
-            if columns > payload && length > 0 {
+            if columns > payload && length > 0 && !goes_on(c) {
                 break;
             }
-            length = next;
+            length += c.len_utf8();
         }
         let Some((word, tail)) = rest.split_at_checked(length) else {
             break;
@@ -99,13 +109,14 @@ pub fn encode(column: usize, text: &str, out: &mut Vec<u8>) {
         if !first {
             out.push(b' ');
         }
-        out.extend_from_slice(if use_q { b"=?utf-8?Q?" } else { b"=?utf-8?B?" });
+        let word = bytes_of(word);
+        out.extend_from_slice(format!("=?{label}?{}?", if use_q { 'Q' } else { 'B' }).as_bytes());
         match use_q {
-            true => word.bytes().for_each(|byte| {
-                let (code, columns) = q(byte);
+            true => word.iter().for_each(|byte| {
+                let (code, columns) = q(*byte);
                 out.extend(code.iter().take(columns));
             }),
-            false => out.extend_from_slice(base64(word.as_bytes()).as_bytes()),
+            false => out.extend_from_slice(base64(&word).as_bytes()),
         }
         out.extend_from_slice(b"?=");
         rest = tail;

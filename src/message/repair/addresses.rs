@@ -7,6 +7,7 @@ use crate::message::address::grammar::check;
 use crate::message::address::list::{self, Mailbox, as_name};
 use crate::message::address::{for_header, is_address};
 use crate::message::encoded::ADDRESS_FIELDS;
+use crate::message::encoded::charset::GUESSED;
 use crate::message::encoded::fold::fold;
 use crate::message::received::host;
 
@@ -50,6 +51,8 @@ fn one(draft: &mut Draft<'_>, at: usize, facts: &Facts<'_>, utf8: bool) -> usize
     let Some(entry) = draft.entries.get_mut(at) else {
         return 1;
     };
+    // In a charset that is only labelled no address can be beyond ASCII.
+    let utf8 = utf8 && entry.charset.is_none_or(|charset| charset == GUESSED);
     let (is_from, is_sender) =
         (entry.is("From") || entry.is("Resent-From"), entry.is("Sender") || entry.is("Resent-Sender"));
     let correct = check(&entry.value).is_some_and(|list| {
@@ -68,12 +71,12 @@ fn one(draft: &mut Draft<'_>, at: usize, facts: &Facts<'_>, utf8: bool) -> usize
     if found.is_empty() {
         return useless(draft, at, facts);
     }
-    let old = entry.value.clone();
+    let (old, charset) = (entry.value.clone(), entry.charset);
     entry.value = write(entry.name.len() + 1, &found).into();
     let name = [b"X-Original-", &*entry.name].concat();
     draft.note(notes::ADDRESSES);
     if lost {
-        draft.entries.insert(at + 1, Entry { name: name.into(), value: old });
+        draft.entries.insert(at + 1, Entry { name: name.into(), value: old, charset });
     }
     1
 }
@@ -91,7 +94,7 @@ fn useless(draft: &mut Draft<'_>, at: usize, facts: &Facts<'_>) -> usize {
     } else {
         found.name.clear();
         draft.set_aside(at);
-        draft.entries.insert(at, Entry { name: b"From".into(), value: write(5, &[found]).into() });
+        draft.entries.insert(at, Entry { name: b"From".into(), value: write(5, &[found]).into(), charset: None });
     }
     draft.note(notes::FROM_REPLACED);
     1
@@ -110,11 +113,13 @@ fn merge(draft: &mut Draft<'_>, name: &str) {
             values.push(value);
         }
     }
+    let charset = places.iter().filter_map(|at| draft.entries.get(*at)).find_map(|entry| entry.charset);
     for at in places.iter().skip(1).rev() {
         draft.entries.remove(*at);
     }
     if let Some(entry) = draft.entries.get_mut(first) {
         entry.value = [b" ", values.join(&b",\r\n "[..]).as_slice()].concat().into();
+        entry.charset = charset;
     }
     draft.note(notes::MERGED);
 }

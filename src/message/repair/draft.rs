@@ -3,6 +3,9 @@
 use std::borrow::Cow;
 
 use super::{FIELD_LIMIT, notes};
+use crate::message::address::tokens::{self, tokens};
+use crate::message::encoded::charset::{EUC_JP, GUESSED, from_iso_2022_jp};
+use crate::message::encoded::{Charset, PARAMETER_FIELDS, decode, is_bare};
 use crate::message::header;
 
 /// A field of a draft.
@@ -12,6 +15,8 @@ pub struct Entry<'a> {
     pub name: Cow<'a, [u8]>,
     /// What follows the colon, with blanks and folding, without the last CRLF.
     pub value: Cow<'a, [u8]>,
+    /// The charset of its text, when that came in another one than UTF-8: veiled (see [`Charset::veil`]), or converted.
+    pub charset: Option<Charset>,
 }
 
 impl Entry<'_> {
@@ -47,9 +52,33 @@ impl<'a> Draft<'a> {
             if field.raw.get(field.name.len()) != Some(&b':') {
                 draft.note(notes::NAME_BLANKS);
             }
-            draft.entries.push(Entry { name: field.name.into(), value: field.value.into() });
+            draft.entries.push(Entry { name: field.name.into(), value: field.value.into(), charset: None });
         }
         Some(draft)
+    }
+
+    /// Makes all values UTF-8: what is not stands veiled if it is of the `declared` charset, else it is taken for
+    /// windows-1252. From here on nothing has to know which it was.
+    pub fn read_text(&mut self, declared: Option<Charset>) {
+        for entry in &mut self.entries {
+            let japanese = entry.value.contains(&0x1b).then(|| from_iso_2022_jp(&entry.value)).flatten();
+            if let Some(text) = japanese.and_then(|euc| EUC_JP.veil(&euc)) {
+                (entry.value, entry.charset) = (text.into_bytes().into(), Some(EUC_JP));
+            } else if !entry.value.is_ascii() && std::str::from_utf8(&entry.value).is_err() {
+                let veiled = declared.and_then(|charset| charset.veil(&entry.value));
+                entry.charset = declared.filter(|_| veiled.is_some()).or(Some(GUESSED));
+                entry.value = veiled.unwrap_or_else(|| decode(&entry.value).into_owned()).into_bytes().into();
+            }
+            // No-break spaces come from editors; between tokens they can only be blanks.
+            let structured = || is_bare(&entry.name) || PARAMETER_FIELDS.iter().any(|name| entry.is(name));
+            if memchr::memmem::find(&entry.value, "\u{a0}".as_bytes()).is_some() && structured() {
+                let with_blanks = tokens(&entry.value).flat_map(|token| match token.kind {
+                    tokens::Kind::Quoted | tokens::Kind::Comment => token.text.to_vec(),
+                    _ => String::from_utf8_lossy(token.text).replace('\u{a0}', " ").into_bytes(),
+                });
+                entry.value = with_blanks.collect::<Vec<u8>>().into();
+            }
+        }
     }
 
     /// Removes what no header may have: control characters, blank lines in fields, fields that are nobody's business.
@@ -119,8 +148,8 @@ impl<'a> Draft<'a> {
     pub fn set(&mut self, name: &'static str, text: &[u8]) {
         let value = [b" ", text].concat().into();
         match self.entries.iter_mut().find(|entry| entry.is(name)) {
-            Some(entry) => entry.value = value,
-            None => self.entries.push(Entry { name: name.as_bytes().into(), value }),
+            Some(entry) => (entry.value, entry.charset) = (value, None),
+            None => self.entries.push(Entry { name: name.as_bytes().into(), value, charset: None }),
         }
     }
 

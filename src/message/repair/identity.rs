@@ -5,7 +5,7 @@ use super::draft::Draft;
 use super::notes;
 use crate::message::Facts;
 use crate::message::address::tokens::tokens;
-use crate::message::date::{is_date, rfc5322};
+use crate::message::date::{is_date, rfc5322, with_right_weekday};
 use crate::message::encoded::fold::longest_line;
 use crate::message::received::{host, safe};
 
@@ -15,6 +15,10 @@ const MESSAGE_ID_LIMIT: usize = 900;
 /// Adds Date and Message-ID, or replaces those that can't be used; the old text is set aside.
 pub fn repair(draft: &mut Draft<'_>, facts: &Facts<'_>) {
     let usable = |value: &[u8]| is_date(value) && longest_line(5, value) <= LINE_LIMIT;
+    if let Some(right) = draft.value("Date").and_then(with_right_weekday) {
+        draft.set("Date", right.trim_ascii());
+        draft.note(notes::WEEKDAY);
+    }
     if let Some(at) = draft.find("Date").filter(|_| !draft.value("Date").is_some_and(usable)) {
         draft.set_aside(at);
         draft.set("Date", rfc5322(facts.now).as_bytes());
@@ -25,7 +29,8 @@ pub fn repair(draft: &mut Draft<'_>, facts: &Facts<'_>) {
         draft.dated = true;
         draft.note(notes::DATE_ADDED);
     }
-    let utf8 = facts.envelope.smtputf8;
+    let utf8 =
+        facts.envelope.smtputf8 && draft.find("Message-ID").and_then(|at| draft.entries.get(at)?.charset).is_none();
     let usable = |value: &[u8]| is_message_id(value) && (utf8 || value.is_ascii());
     // Unique, as the name in the queue is at its time.
     let new = format!("<{}.{}@{}>", safe(facts.id, "message"), facts.now.max(0), host(facts.hostname));
@@ -57,7 +62,8 @@ pub fn is_message_id(value: &[u8]) -> bool {
     let at = id.iter().position(|byte| *byte == b'@');
     closed
         && parts.all(|token| token.is_filling())
-        && value.len() <= MESSAGE_ID_LIMIT
+        // Beyond ASCII, each byte may have to be written as three.
+        && value.iter().map(|byte| if byte.is_ascii() { 1 } else { 3 }).sum::<usize>() <= MESSAGE_ID_LIMIT
         && at.is_some_and(|at| at > 0 && at + 1 < id.len())
         && id.iter().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'<' | b'>') || *byte >= 0x80)
 }

@@ -63,6 +63,13 @@ pub fn fit(draft: &mut Draft<'_>, scan: &Scan, walk: &Walk) -> BodyForm {
     let is_mime = ["Content-Type", "Content-Transfer-Encoding", "Content-Disposition"]
         .iter()
         .any(|name| draft.find(name).is_some());
+    // Anything can stand here but what no line can hold.
+    let readable = |value: &[u8]| value.is_ascii() && value.len() <= ENCODING_LIMIT;
+    if let Some(at) = draft.find("MIME-Version").filter(|_| !draft.value("MIME-Version").is_some_and(readable)) {
+        draft.set_aside(at);
+        draft.note(notes::CONTENT_FIELD);
+        draft.set("MIME-Version", b"1.0");
+    }
     if is_mime && draft.find("MIME-Version").is_none() {
         draft.set("MIME-Version", b"1.0");
         draft.note(notes::MIME_VERSION);

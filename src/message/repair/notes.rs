@@ -30,6 +30,7 @@ notes! {
     SENDER_ADDED = "Sender added";
     TO_ADDED = "To added";
     DATE_ADDED = "Date added";
+    WEEKDAY = "weekday of the Date corrected";
     DATE_REPLACED = "unreadable Date replaced";
     MESSAGE_ID_ADDED = "Message-ID added";
     MESSAGE_ID_REPLACED = "unusable Message-ID replaced";

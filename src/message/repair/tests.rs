@@ -1,5 +1,6 @@
 use super::*;
 use crate::message::address::grammar::check;
+use crate::message::address::tokens::{Kind, is_encoded_word, tokens};
 use crate::message::date::is_date;
 use crate::message::{Encode, Envelope, Offers, Outgoing, header};
 use proptest::prelude::*;
@@ -186,8 +187,36 @@ fn message() -> impl Strategy<Value = Vec<u8>> {
             "a\r\n \r\n b",
             "a\r\n\tb",
             "=?utf-8?Q?a?= ü",
+            "Tue, 23 Nov 2026 01:02:03 +0000",
+            "1.0\u{a0}",
+            "<ü@b> <a@b>",
+            "<a@b>, <ü@b> (ü)",
+            "text/plain; charset=koi8-r",
+            "text/plain;\u{a0}charset=shift_jis",
+            "text/plain; charset=utf-16",
+            "application/json",
+            "image/png; name*0=\"ü\"; name*1=b",
+            "attachment; filename=\"ü\"; filename*=utf-8''%C3%BC",
+            "attachment; filename*=utf-8''ü%20a; filename*=x''%",
+            "\u{1b}$BI=\u{1b}(B x",
+            "multipart/mixed; boundary=\"a:b\"",
+            "x-uuencode",
         ])
         .prop_map(|text| text.as_bytes().to_vec()),
+        prop::sample::select(vec![
+            &b"\xf7\xee\xe9 x"[..],
+            b"\"\x95\x5c\x8e\xa6\" <a@b>",
+            b"<\xfc@b>",
+            b"\xfc@b",
+            b"1.0\xa0",
+            b"\x83\x40 <a@b>"
+        ])
+        .prop_map(<[u8]>::to_vec),
+        (prop::sample::select(vec!["=?utf-8?B?w7zD?=", "=?koi8-r?Q?=F7?=", "=?utf-8?Q?a_?=", "<a@b>"]), 1..400usize)
+            .prop_map(|(word, count)| word
+                .strip_suffix("?=")
+                .map_or(word.repeat(count), |start| format!("{start}{}?=", "w7zD".repeat(count)))
+                .into_bytes()),
         "[ -~]{0,30}".prop_map(String::into_bytes),
         "[a-z\"()<>@,.;: =?ü\\\\\\[\\]]{0,30}".prop_map(String::into_bytes),
         proptest::collection::vec(any::<u8>(), 0..12),
@@ -204,13 +233,33 @@ fn message() -> impl Strategy<Value = Vec<u8>> {
         Just("Störung".as_bytes().to_vec()),
         Just(vec![b'a'; 1000]),
         proptest::collection::vec(any::<u8>(), 0..12),
+        prop::sample::select(vec![
+            "--x",
+            "--x--",
+            "--a:b",
+            "--a:b--",
+            "Mime-Version 1.0",
+            ">From x",
+            "Content-Type: image/png",
+            "Date: today",
+            "Content-Transfer-Encoding: quoted-printable",
+            "Content-Type: text/plain; charset=utf-16le",
+            "begin 644 ü",
+            "Content-Transfer-Encoding: x-uue",
+            "Content-Transfer-Encoding: base64",
+            "To: a@b",
+            "",
+            "a\0b",
+            "Subject: y",
+        ])
+        .prop_map(|text| text.as_bytes().to_vec()),
     ];
     let line = (line, end).prop_map(|(line, end)| [&line, end.as_bytes()].concat());
     (
         proptest::collection::vec(line.clone(), 0..2),
         proptest::collection::vec(field, 0..12),
         prop_oneof![Just(&b""[..]), Just(&b"\r\n"[..])],
-        proptest::collection::vec(line, 0..4),
+        proptest::collection::vec(line, 0..8),
     )
         .prop_map(|(lead, fields, blank, lines)| {
             [lead.concat(), fields.concat(), blank.to_vec(), lines.concat()].concat()
@@ -255,6 +304,17 @@ fn judge(text: &[u8], smtputf8: bool) -> Result<(), TestCaseError> {
     }
     prop_assert!(header::find(&header, "Date").is_some_and(|field| is_date(field.value)));
     prop_assert!(header::find(&header, "Bcc").is_none());
+    for name in ["Message-ID", "References", "In-Reply-To", "MIME-Version", "Content-Transfer-Encoding"] {
+        // RFC 2047 section 5: only in comments.
+        for field in header::fields(&header).filter(|field| field.is(name)) {
+            let bare = tokens(field.value).any(|token| token.kind == Kind::Atom && is_encoded_word(token.text));
+            prop_assert!(
+                !bare || memchr::memmem::find(text, b"=?").is_some(),
+                "{}",
+                String::from_utf8_lossy(field.raw)
+            );
+        }
+    }
     prop_assert_eq!(repaired.form.eight_bit, !body.is_ascii());
     prop_assert!(repaired.repairs.iter().all(|note| notes::ALL.contains(note)));
 
@@ -267,6 +327,22 @@ fn judge(text: &[u8], smtputf8: bool) -> Result<(), TestCaseError> {
 }
 
 proptest! {
+    #[test]
+    fn what_was_delivered_is_delivered_unchanged(text in message(), smtputf8: bool, which in 0..2usize) {
+        let offers = Offers { smtputf8: smtputf8 && which == 0, ..OFFERS[which] };
+        if let Some((header, body)) = delivered(&text, smtputf8, offers) {
+            for line in body.split(|byte| *byte == b'\n') {
+                prop_assert!(line.len() <= 999);
+            }
+            let rest = String::from_utf8_lossy(&body).replace("\r\n", "");
+            prop_assert!(!rest.contains(['\r', '\n', '\0']));
+            let again = delivered(&[&header, &b"\r\n"[..], &body].concat(), smtputf8, offers);
+            let (next, same) = again.expect("what was delivered can be delivered again");
+            prop_assert_eq!(String::from_utf8_lossy(&next), String::from_utf8_lossy(&header));
+            prop_assert_eq!(String::from_utf8_lossy(&same), String::from_utf8_lossy(&body));
+        }
+    }
+
     #[test]
     fn what_leaves_is_correct_and_stays_as_it_is(text in message(), smtputf8: bool) {
         judge(&text, smtputf8)?;
@@ -326,13 +402,13 @@ proptest! {
         ]), prop::sample::select(vec!["", "Content-Transfer-Encoding: binary\r\n", "Content-Transfer-Encoding: 7bit\r\n"]), contents()), 1..4),
         size in 1..2000usize,
     ) {
-        let mut text = b"From: a@b\r\nContent-Type: multipart/mixed; boundary=x-y\r\n\r\n".to_vec();
+        let mut text = b"From: a@b\r\nContent-Type: multipart/mixed; boundary=x-y~0\r\n\r\n".to_vec();
         for (kind, encoding, content) in &parts {
-            text.extend_from_slice(format!("--x-y\r\nContent-Type: {kind}\r\n{encoding}\r\n").as_bytes());
+            text.extend_from_slice(format!("--x-y~0\r\nContent-Type: {kind}\r\n{encoding}\r\n").as_bytes());
             text.extend_from_slice(content);
             text.extend_from_slice(b"\r\n");
         }
-        text.extend_from_slice(b"--x-y--\r\n");
+        text.extend_from_slice(b"--x-y~0--\r\n");
         let chunks: Vec<&[u8]> = text.chunks(size).collect();
         prop_assert_eq!(repair(&chunks, false), repair(&[&text], false));
         for offers in OFFERS {
@@ -341,7 +417,7 @@ proptest! {
             for (_, _, content) in &parts {
                 let part = memchr::memmem::find(rest, b"\r\n\r\n").unwrap();
                 let head = String::from_utf8_lossy(&rest[..part]).into_owned();
-                let end = memchr::memmem::find(&rest[part + 2..], b"\r\n--x-y").unwrap() + part + 2;
+                let end = memchr::memmem::find(&rest[part + 2..], b"\r\n--x-y~0").unwrap() + part + 2;
                 let sent = rest.get(part + 4..end).unwrap_or_default();
                 match head.contains("base64") {
                     true => {

@@ -65,6 +65,7 @@ impl Walk {
         });
         walk.tree = Tree::of_candidates(multiparts.collect());
         walk.expects = !walk.tree.is_empty();
+        walk.charset = types.iter().find_map(|field| entity::parameter(field.value, "charset"));
         if !walk.expects {
             let has_text = |field: &Field<'_>| !field.value.trim_ascii().is_empty();
             let encoding = fields(header).find(|field| field.is("Content-Transfer-Encoding") && has_text(field));

@@ -2,25 +2,28 @@
 
 use super::draft::Draft;
 use super::notes;
+use crate::message::encoded::charset::UTF_8;
 use crate::message::encoded::fold::longest_line;
-use crate::message::encoded::short::{LINE_LIMIT, short};
-use crate::message::encoded::{decode, field_value, unstructured};
+use crate::message::encoded::short::{LINE_LIMIT, shortened};
+use crate::message::encoded::{Style, field_value, unstructured};
 
-/// Encodes text beyond ASCII. With `utf8` (the client speaks SMTPUTF8) valid UTF-8 stays (RFC 6532).
+/// Encodes text beyond ASCII. With `utf8` (the client speaks SMTPUTF8) UTF-8 stays (RFC 6532).
 pub fn seven_bits(draft: &mut Draft<'_>, utf8: bool) {
     let mut encoded = false;
     for entry in &mut draft.entries {
-        if entry.value.is_ascii() || utf8 && std::str::from_utf8(&entry.value).is_ok() {
+        if entry.value.is_ascii() || utf8 && entry.charset.is_none() {
             continue;
         }
         encoded = true;
-        entry.value = match field_value(&entry.name, &entry.value, usize::MAX) {
+        let label = entry.charset.map_or(UTF_8, |charset| charset.name);
+        let style = Style { word_limit: usize::MAX, label };
+        let value = match field_value(&entry.name, &entry.value, style) {
             Ok(value) => value,
-            // With SMTPUTF8 an address may be beyond ASCII, but in UTF-8. Without, no such address came this far.
-            Err(_) if utf8 => decode(&entry.value).into_owned().into_bytes(),
-            Err(_) => unstructured(entry.name.len() + 1, &entry.value, usize::MAX),
-        }
-        .into();
+            // With SMTPUTF8 an address may be beyond ASCII. Without, no such address came this far.
+            Err(_) if utf8 && label == UTF_8 => entry.value.to_vec(),
+            Err(_) => unstructured(entry.name.len() + 1, &entry.value, style),
+        };
+        (entry.value, entry.charset) = (value.into(), None);
     }
     if encoded {
         draft.note(notes::EIGHT_BIT_HEADER);
@@ -34,7 +37,9 @@ pub fn short_lines(draft: &mut Draft<'_>) {
         let column = entry.name.len() + 1;
         if longest_line(column, &entry.value) > LINE_LIMIT {
             folded = true;
-            entry.value = short(&entry.name, &entry.value).into();
+            let (name, value) = shortened(&entry.name, &entry.value);
+            let name = name.into_owned();
+            (entry.name, entry.value) = (name.into(), value.into());
         }
     }
     if folded {
