@@ -28,7 +28,7 @@ use crate::queue::Item;
 use crate::queue::{Found, Meta, Spool, State, blocking};
 use crate::reload::{self, Keeper};
 use crate::reopen;
-use crate::report::{Event, Hook, observe};
+use crate::report::{self, Event, Hook, observe};
 use crate::system::clock;
 use crate::system::task::{self, spawn};
 
@@ -154,6 +154,7 @@ pub async fn run(prepared: Prepared) -> Result<()> {
             }
         }
     });
+    let repeats = spawn(report::repeats::run(stop.clone()));
     let chronicle = spawn(chronicle::run(Arc::clone(&history), events, directory.clone(), stop.clone()));
     let announcing = spawn(announce::run(current.clone(), desk.clone(), last_run, waiting));
     oauth::watch::begin(current.clone(), stop.clone());
@@ -192,7 +193,7 @@ pub async fn run(prepared: Prepared) -> Result<()> {
     let (_, waiting, _) = spool.usage_now();
     oauth::keeper::settle(LOGIN_PATIENCE).await;
     Event::Stopped { waiting }.log();
-    let _ = tokio::join!(chronicle, control, ubus);
+    let _ = tokio::join!(chronicle, control, ubus, repeats);
     let relay = current.borrow().relay.clone();
     let _ = task::blocking(move || {
         let _ = std::fs::remove_file(directory.join(LOCAL_SOCKET));

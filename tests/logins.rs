@@ -104,7 +104,7 @@ async fn a_right_login_in_every_form() {
 async fn wrong_logins_are_logged_and_end_the_session() {
     let relay = relay("required").start().await;
     let mut device = hello(&relay).await;
-    for (name, password) in [("camera", "wrong"), ("nobody", "s3cret-word"), ("camera", ""), ("", "")] {
+    for (name, password) in [("camera", "wrong"), ("nobody", "s3cret-word"), ("Camera", ""), ("", "")] {
         device.dialogue(&[(&plain(name, password), 535)]).await;
     }
     device.dialogue(&[(&plain("CAMERA", "s3cret-word"), 421)]).await;

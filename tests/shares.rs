@@ -236,3 +236,39 @@ async fn a_device_that_never_reads_a_reply_gets_its_message_in() {
     assert!(took.is_some(), "{:?}", relay.log());
     drop(writing.await.unwrap());
 }
+
+#[tokio::test]
+async fn what_a_device_does_at_will_is_logged_once_and_counted() {
+    let mut relay = relay().allow_nobody().allow("127.0.1.3/32").start().await;
+    for _ in 0..300 {
+        let mut connection = idle(device(1), relay.addr()).await;
+        assert_eq!(first_code(&mut connection).await, "554");
+    }
+    let mut client = Client::greeted_from(device(3), relay.addr()).await;
+    client.dialogue(&[("EHLO plc", 250), ("MAIL FROM:<a@b.c>", 250)]).await;
+    for _ in 0..50 {
+        client.dialogue(&[("RCPT TO:<nobody>", 550)]).await;
+    }
+    relay.sigterm();
+    relay.wait_exit().await;
+    for (event, times) in [("refused", 299), ("rejected", 49)] {
+        let log = relay.log();
+        let lines: Vec<&String> = log.iter().filter(|line| field(line, "event") == Some(event)).collect();
+        assert_eq!(lines.len(), 2, "{lines:#?}");
+        assert_eq!(field(lines[1], "times"), Some(times.to_string().as_str()));
+    }
+}
+
+#[tokio::test]
+async fn text_of_devices_can_not_turn_lines_around() {
+    let relay = relay().start().await;
+    let mut client = Client::greeted_from(device(3), relay.addr()).await;
+    client.dialogue(&[("EHLO plc\u{202e}gnp", 250)]).await;
+    assert_eq!(client.send("a@b.c", &["ops@example.com"], "Subject: bill\u{202e}fdp.exe\r\n\r\nx\r\n").await.code, 250);
+    relay.wait_log(|line| line.contains("event=accepted") && line.contains("plc<U+202E>gnp"), SOON).await;
+    for command in ["devices", "queue"] {
+        let said = support::ask::said(&relay, &format!("{command} --json")).await;
+        assert!(said.contains("ops@example.com") && !said.contains('\u{202e}'), "{said}");
+    }
+    assert!(!relay.log().iter().any(|line| line.contains('\u{202e}')));
+}

@@ -18,6 +18,7 @@ use crate::queue::{Entry, MessageId, Position, Spool, SpoolError, blocking};
 use crate::reload;
 use crate::report::History;
 use crate::system::leases::{Leases, Sources};
+use crate::system::visible;
 
 /// Bytes of a message's header that are shown.
 const HEADER_SHOWN: usize = 32 << 10;
@@ -142,11 +143,17 @@ impl Api {
         &self.reload
     }
 
-    /// Calls `method` with `params`.
+    /// Calls `method` with `params`. Text of devices comes back so that all of it can be seen, see [`visible`].
     ///
     /// # Errors
     /// See [`Refusal`].
     pub async fn call(&self, method: &str, params: &Value) -> Result<Value, Refusal> {
+        let mut answer = self.answer(method, params).await?;
+        spell_out(&mut answer);
+        Ok(answer)
+    }
+
+    async fn answer(&self, method: &str, params: &Value) -> Result<Value, Refusal> {
         let number = |name: &str, default: usize| match params.get(name) {
             None | Some(Value::Null) => Ok(default),
             Some(value) => value
@@ -289,6 +296,16 @@ impl Api {
             });
         }
         Ok(json!({ "count": done.count, "in_hand": done.in_hand, "failed": done.failed }))
+    }
+}
+
+/// Makes visible what turns text around, wherever it stands.
+fn spell_out(value: &mut Value) {
+    match value {
+        Value::String(text) if text.contains(visible::is_deceptive) => *text = visible::spelled_out(text),
+        Value::Array(values) => values.iter_mut().for_each(spell_out),
+        Value::Object(fields) => fields.values_mut().for_each(spell_out),
+        _ => {}
     }
 }
 

@@ -65,7 +65,7 @@ pub(super) async fn accept(
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                Event::Advice { text: format!("can't accept a connection: {error}") }.log();
+                Event::Advice { text: format!("can't accept a connection: {error}") }.log_for("several");
                 // Out of memory, most likely, or another program has taken all descriptors.
                 tokio::time::sleep(Duration::from_millis(200)).await;
                 continue;

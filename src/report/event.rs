@@ -7,6 +7,8 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use super::repeats;
+
 /// Why something was refused or failed: one plain sentence with its remedy.
 pub type Reason = String;
 
@@ -198,8 +200,31 @@ impl Line {
 impl Event {
     /// Writes the event's line to the log, then passes the event on to those who watch (see `observe`). Never waits.
     pub fn log(&self) {
-        log::log!(target: "smtprelay", self.level(), "{}", self.line());
+        self.log_by(self.at_will());
+    }
+
+    /// As [`Self::log`], for what `client` can bring about as often as it likes: see [`repeats`].
+    pub fn log_for(&self, client: &str) {
+        self.log_by(Some((client, "advice")));
+    }
+
+    fn log_by(&self, at_will: Option<(&str, &'static str)>) {
+        let (level, line) = (self.level(), self.line());
+        if at_will.is_none_or(|(client, kind)| repeats::is_new(client, kind, level, &line)) {
+            log::log!(target: "smtprelay", level, "{line}");
+        }
         super::hub::publish(self);
+    }
+
+    /// Who can make this line appear as often as it likes, and what kind of line that is: see [`repeats`].
+    fn at_will(&self) -> Option<(&str, &'static str)> {
+        match self {
+            Self::Refused { client, .. } => Some((client, "refused")),
+            Self::LoginFailed { client, .. } => Some((client, "login_failed")),
+            Self::Rejected { client, .. } => Some((client, "rejected")),
+            Self::Aborted { client, .. } => Some((client, "aborted")),
+            _ => None,
+        }
     }
 
     fn level(&self) -> log::Level {

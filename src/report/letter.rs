@@ -7,6 +7,7 @@ use crate::message::date;
 use crate::message::encoded::unstructured;
 use crate::message::outgoing::QuotedPrintable;
 use crate::system::clock;
+use crate::system::visible::is_deceptive;
 
 /// Bytes of a line that people read.
 const WIDTH: usize = 76;
@@ -79,8 +80,7 @@ pub fn part(subtype: &str, text: &str) -> Vec<u8> {
 /// What stands for one character that means something to screens or to mail: control characters of all kinds, and those
 /// that turn the direction of writing.
 fn harmless(c: char) -> char {
-    let turns = matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    if c.is_control() || turns { ' ' } else { c }
+    if c.is_control() || is_deceptive(c) { ' ' } else { c }
 }
 
 /// `text` on one line without control characters, at most `limit` bytes and the `…` that says that it was cut.
@@ -146,7 +146,7 @@ mod tests {
 
     #[test]
     fn one_line_is_clean_and_cut_at_a_character() {
-        assert_eq!(one_line("a\r\nb\x1b[2J\u{202e}c", 100), "a  b [2J c");
+        assert_eq!(one_line("a\r\nb\x1b[2J\u{202e}\u{61c}c", 100), "a  b [2J  c");
         assert_eq!(one_line("äöü", 3), "ä…");
         assert_eq!(one_line("abc", 3), "abc");
         assert_eq!(cut("äöü", 1), "");

@@ -20,6 +20,7 @@ mod hub;
 pub(crate) mod letter;
 mod notice;
 pub mod readable;
+pub mod repeats;
 mod summary;
 
 pub use boot::{BootFacts, BootMail, boot_reason};

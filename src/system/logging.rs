@@ -11,6 +11,7 @@ use log::{Level, LevelFilter, Log, Metadata, Record};
 use syslog::{Facility, LogFormat, Logger, LoggerBackend, Severity};
 
 use super::clock;
+use super::visible::spelled_out;
 use crate::message::date::rfc5322;
 
 /// Where log lines go.
@@ -71,9 +72,10 @@ impl Log for ThreadedLog {
     }
 }
 
-/// One line without control characters (a terminal that shows the log obeys them), cut at [`LINE_LIMIT`] bytes.
+/// One line without control characters (a terminal that shows the log obeys them), those that turn the direction of writing
+/// spelled out, cut at [`LINE_LIMIT`] bytes.
 fn clean(text: &str) -> String {
-    let mut line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let mut line: String = spelled_out(text).chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     if line.len() > LINE_LIMIT {
         let mut end = LINE_LIMIT;
         while !line.is_char_boundary(end) {
@@ -205,7 +207,7 @@ mod tests {
 
     #[test]
     fn lines_are_cleaned_and_cut_at_a_character() {
-        assert_eq!(clean("a\x1b[2Jb\nc"), "a [2Jb c");
+        assert_eq!(clean("a\x1b[2Jb\nc\u{202e}"), "a [2Jb c<U+202E>");
         let long = "ä".repeat(1000);
         let cut = clean(&long);
         assert!(cut.len() <= LINE_LIMIT + '…'.len_utf8());

@@ -13,6 +13,7 @@ pub mod ownership;
 pub mod privileges;
 pub mod publish;
 pub mod task;
+pub mod visible;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::sync::watch;

@@ -17,7 +17,7 @@ impl Session {
         let from = from.unwrap_or_else(|why| {
             let client = self.origin.name();
             let text = format!("the sender of {client} can't be used, the account's address takes its place ({why})");
-            Event::Advice { text }.log();
+            Event::Advice { text }.log_for(&client);
             self.rules.fallback_from.clone()
         });
         if let Some(reply) = self.login_missing().or_else(|| self.sender_forbidden(&from)) {

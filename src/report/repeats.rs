@@ -1,0 +1,185 @@
+//! Log lines that a client can produce at will: the first is written, further ones are counted.
+//!
+//! The same line of the same client is written again at the end of an interval, with `times=` the number that came since;
+//! the interval doubles as long as it goes on. So a device that is refused every second costs some twenty lines a day, and
+//! what others have to say stays in the log. Everybody who watches still gets every event.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::system::{clock, ordered};
+
+/// How long lines are counted after the first one.
+const INTERVAL: Duration = Duration::from_secs(60);
+/// How long they are counted at most before the number is written.
+const INTERVAL_LIMIT: Duration = Duration::from_secs(3600);
+/// Lines that are known at once, and those of one client. What goes beyond is counted all the same, under one line for all
+/// of that kind of the client, or of all clients.
+const KNOWN: usize = 256;
+const KNOWN_OF_ONE: usize = 16;
+/// How often the end of an interval is looked for.
+const LOOK: Duration = Duration::from_secs(10);
+
+#[derive(Debug)]
+struct Entry {
+    client: String,
+    /// The event, such as `refused`.
+    kind: &'static str,
+    /// The line; without text for what is only counted together.
+    line: String,
+    level: log::Level,
+    times: u32,
+    until: Duration,
+    interval: Duration,
+}
+
+/// A line to write.
+#[derive(Debug, PartialEq, Eq)]
+struct Due {
+    level: log::Level,
+    line: String,
+}
+
+#[derive(Debug, Default)]
+struct Repeats(Vec<Entry>);
+
+static REPEATS: Mutex<Repeats> = Mutex::new(Repeats(Vec::new()));
+
+impl Repeats {
+    /// Whether this line is written now; else it is counted.
+    fn is_new(&mut self, client: &str, kind: &'static str, level: log::Level, line: &str, now: Duration) -> bool {
+        if self.count(client, kind, line) {
+            return false;
+        }
+        let of_client = self.0.iter().filter(|entry| entry.client == client).count();
+        let (client, line, is_new) = match (self.0.len() < KNOWN, of_client < KNOWN_OF_ONE) {
+            (true, true) => (client, line.to_string(), true),
+            (true, false) => (client, together(kind, client), false),
+            (false, _) => ("", together(kind, "several"), false),
+        };
+        if !is_new && self.count(client, kind, &line) {
+            return false;
+        }
+        let times = u32::from(!is_new);
+        let (client, until) = (client.to_string(), now.saturating_add(INTERVAL));
+        self.0.push(Entry { client, kind, line, level, times, until, interval: INTERVAL });
+        is_new
+    }
+
+    fn count(&mut self, client: &str, kind: &'static str, line: &str) -> bool {
+        let known = |entry: &&mut Entry| entry.client == client && entry.kind == kind && entry.line == line;
+        let found = self.0.iter_mut().find(known);
+        found.is_some_and(|entry| {
+            entry.times = entry.times.saturating_add(1);
+            true
+        })
+    }
+
+    /// The numbers whose interval has ended by `now`. What did not come again is forgotten.
+    fn due(&mut self, now: Duration) -> Vec<Due> {
+        let mut due = Vec::new();
+        self.0.retain_mut(|entry| {
+            if now < entry.until {
+                return true;
+            }
+            if entry.times == 0 {
+                return false;
+            }
+            let since = entry.interval.as_secs();
+            due.push(Due { level: entry.level, line: format!("{} times={} within={since}s", entry.line, entry.times) });
+            entry.times = 0;
+            entry.interval = entry.interval.saturating_mul(2).min(INTERVAL_LIMIT);
+            entry.until = now.saturating_add(entry.interval);
+            true
+        });
+        due
+    }
+}
+
+/// The line for what is only counted.
+fn together(kind: &str, client: &str) -> String {
+    format!("event={kind} client={client} text=\"more of this kind, with other details\"")
+}
+
+fn repeats<T>(work: impl FnOnce(&mut Repeats) -> T) -> T {
+    work(&mut REPEATS.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// Whether this line of `client` is to be written now.
+pub(super) fn is_new(client: &str, kind: &'static str, level: log::Level, line: &str) -> bool {
+    repeats(|repeats| repeats.is_new(client, kind, level, line, clock::since_boot()))
+}
+
+/// Writes the numbers, until the order to stop.
+pub async fn run(mut stop: watch::Receiver<bool>) {
+    let mut ends = false;
+    while !ends {
+        tokio::select! {
+            () = tokio::time::sleep(LOOK) => {}
+            () = ordered(&mut stop) => ends = true,
+        }
+        // At the end nothing that was counted is left unsaid.
+        let now = if ends { Duration::MAX } else { clock::since_boot() };
+        for Due { level, line } in repeats(|repeats| repeats.due(now)) {
+            log::log!(target: "smtprelay", level, "{line}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WARN: log::Level = log::Level::Warn;
+
+    fn at(seconds: u64) -> Duration {
+        Duration::from_secs(1000 + seconds)
+    }
+
+    #[test]
+    fn the_first_is_written_and_the_rest_is_counted() {
+        let mut repeats = Repeats::default();
+        let line = "event=refused client=a text=x";
+        assert!(repeats.is_new("a", "refused", WARN, line, at(0)));
+        assert!((0..299).all(|_| !repeats.is_new("a", "refused", WARN, line, at(1))));
+        assert!(repeats.is_new("b", "refused", WARN, "event=refused client=b text=x", at(1)));
+        assert_eq!(repeats.due(at(59)), []);
+        let due = |line: &str| Due { level: WARN, line: line.into() };
+        assert_eq!(repeats.due(at(61)), [due("event=refused client=a text=x times=299 within=60s")]);
+        assert!(!repeats.is_new("a", "refused", WARN, line, at(100)));
+        assert_eq!(repeats.due(at(180)), []);
+        assert_eq!(repeats.due(at(181)), [due("event=refused client=a text=x times=1 within=120s")]);
+        // After an interval without one it is new again.
+        assert_eq!(repeats.due(at(10_000)), []);
+        assert!(repeats.0.is_empty() && repeats.is_new("a", "refused", WARN, line, at(10_001)));
+    }
+
+    #[test]
+    fn a_day_of_refusals_is_a_few_lines() {
+        let mut repeats = Repeats::default();
+        let mut lines = 0;
+        for second in 0..86_400 {
+            lines += usize::from(repeats.is_new("a", "refused", WARN, "x", at(second)));
+            lines += repeats.due(at(second)).len();
+        }
+        assert!(lines <= 32, "{lines}");
+    }
+
+    #[test]
+    fn what_varies_is_bounded_for_one_client_and_for_all() {
+        let mut repeats = Repeats::default();
+        let written = (0..500).filter(|n| repeats.is_new("a", "rejected", WARN, &format!("to={n}"), at(0))).count();
+        assert_eq!(written, KNOWN_OF_ONE);
+        assert!(repeats.is_new("b", "rejected", WARN, "to=1", at(0)));
+        for n in 0..2000 {
+            repeats.is_new(&format!("10.0.0.{n}"), "refused", WARN, "x", at(0));
+        }
+        assert!(repeats.0.len() <= KNOWN + 2, "{}", repeats.0.len());
+        let due = repeats.due(at(61));
+        assert_eq!(due.len(), 2, "{due:?}");
+        assert!(due[0].line.starts_with("event=rejected client=a ") && due[0].line.ends_with("times=484 within=60s"));
+        assert!(due[1].line.starts_with("event=refused client=several "), "{due:?}");
+    }
+}
