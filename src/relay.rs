@@ -30,6 +30,7 @@ use crate::reload::{self, Keeper};
 use crate::reopen;
 use crate::report::{self, Event, Hook, observe};
 use crate::system::clock;
+use crate::system::logging;
 use crate::system::task::{self, spawn};
 
 /// Orders that wait for the dispatcher.
@@ -163,6 +164,10 @@ pub async fn run(prepared: Prepared) -> Result<()> {
     let reading = spawn(read_queue(Arc::clone(&spool), found, recovered_in));
     spawn(reopen::run(listeners.shown(), async || {
         // Without procd the log has said already what is missing, and what to do.
+        let _ = task::blocking(procd::settings_changed).await;
+    }));
+    spawn(reopen::run_log(logging::lost, async || {
+        // Without procd the lines go to stdout and stderr for good.
         let _ = task::blocking(procd::settings_changed).await;
     }));
     let listeners = spawn(listeners.run());

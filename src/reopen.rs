@@ -1,13 +1,14 @@
-//! Has root open what the gateway may not open by itself: port 25 of an address that comes later.
+//! Has root open what the gateway may not open by itself: port 25 of an address that comes later, and the log of a log
+//! daemon that has started anew, which a gateway in a jail does not see.
 //!
 //! The init script names the networks of the listeners to procd, and procd runs a reload when one of them changes. This is
 //! for what goes past that: an address on an interface that netifd knows nothing of, or a change in the moment in which
-//! procd gets to know the networks.
+//! procd gets to know the networks. Of the log procd is never told but from here.
 
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::inbound::listener::Shown;
 
@@ -17,6 +18,9 @@ const FIRST: Duration = Duration::from_secs(10);
 const NEXT: Duration = Duration::from_secs(60);
 /// Not more rarely than this.
 const LONGEST: Duration = Duration::from_secs(3600);
+
+/// After as long without a lost line the log counts as whole.
+const CALM: Duration = Duration::from_secs(600);
 
 /// What lies before each time that procd is asked.
 fn pauses() -> impl Iterator<Item = Duration> {
@@ -43,6 +47,26 @@ async fn run_with<P: Iterator<Item = Duration>>(
                 Ok(false) => return,
                 Err(_) => ask().await,
             }
+        }
+    }
+}
+
+/// Asks for a reload, which brings a new way to the log, whenever `lost` says that a line could not be sent there. Does not
+/// end.
+pub async fn run_log(lost: impl AsyncFn(), ask: impl AsyncFn()) {
+    run_log_with(lost, ask, pauses).await;
+}
+
+async fn run_log_with<P: Iterator<Item = Duration>>(lost: impl AsyncFn(), ask: impl AsyncFn(), pauses: impl Fn() -> P) {
+    loop {
+        for pause in pauses() {
+            if timeout(CALM, lost()).await.is_err() {
+                break;
+            }
+            ask().await;
+            sleep(pause).await;
+            // Lines from before the new way was there, and those of the reload itself where there is none.
+            let _ = timeout(Duration::ZERO, lost()).await;
         }
     }
 }
@@ -90,5 +114,32 @@ mod tests {
         };
         tokio::join!(run_with(seen, ask, || std::iter::repeat(Duration::ZERO)), again);
         assert_eq!(asked.get(), 5);
+    }
+
+    #[tokio::test]
+    async fn a_lost_line_asks_and_those_of_the_reload_do_not() {
+        let (lines, asked) = (tokio::sync::Notify::new(), Cell::new(0));
+        let ask = async || {
+            asked.set(asked.get() + 1);
+            // What the reload has to say is lost as well.
+            lines.notify_one();
+        };
+        let device = async {
+            for round in 1..=3 {
+                lines.notify_one();
+                while asked.get() < round {
+                    sleep(Duration::from_millis(1)).await;
+                }
+                for _ in 0..10 {
+                    sleep(Duration::from_millis(1)).await;
+                }
+                assert_eq!(asked.get(), round);
+            }
+        };
+        let pauses = || std::iter::repeat(Duration::ZERO);
+        tokio::select! {
+            () = run_log_with(async || lines.notified().await, ask, pauses) => unreachable!("it does not end"),
+            () = device => {}
+        }
     }
 }

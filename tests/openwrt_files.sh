@@ -142,6 +142,7 @@ file $work/smtprelay
 respawn 3600 5 0
 term_timeout 15
 pidfile $work/pid
+stdout 1
 stderr 1
 close_instance
 close_service set

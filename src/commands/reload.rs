@@ -13,7 +13,7 @@ use smtprelay::control::offer;
 use smtprelay::inbound::{listener, sockets};
 use smtprelay::prepare;
 use smtprelay::relay;
-use smtprelay::system::{carried, privileges};
+use smtprelay::system::{carried, logging, privileges};
 
 use super::{complain, exit};
 
@@ -26,7 +26,11 @@ pub fn reload(file: &Path) -> ExitCode {
         Ok(loaded) => loaded,
         Err(error) => return refuse(file, &error),
     };
-    match connect(&loaded.settings.relay.spool).and_then(|mut client| hand_over(file, &loaded, &mut client)) {
+    let handed = connect(&loaded.settings.relay.spool).and_then(|mut client| {
+        hand_over_log(&mut client);
+        hand_over(file, &loaded, &mut client)
+    });
+    match handed {
         Ok(()) => ExitCode::SUCCESS,
         Err((code, text)) => {
             complain(&format!("smtprelay: {text}"));
@@ -57,12 +61,21 @@ fn connect(spool: &Path) -> Result<Client, (u8, String)> {
 fn refuse(file: &Path, error: &ConfigError) -> ExitCode {
     complain(&error.to_string());
     if let Ok(Some(mut client)) = Client::connect(&spool_of(file, error)) {
+        hand_over_log(&mut client);
         let wrong = error.problems.iter().filter(|problem| problem.severity == Severity::Error);
         let reason: Vec<_> = wrong.map(|problem| config::describe(file, problem)).collect();
         // An older gateway does not know this; then only whoever typed it knows.
         let _ = client.call("reload_refused", json!({ "reason": shortened(reason.join("; ")) }));
     }
     ExitCode::FAILURE
+}
+
+/// The way to the log daemon of now, which may have started since the gateway's jail was made. Whatever comes of it: the
+/// settings are another matter, an older gateway does not know this, and without a log daemon there is nothing to give.
+fn hand_over_log(client: &mut Client) {
+    if let Ok(opened) = logging::socket() {
+        let _ = client.call_with("log", json!({}), &[opened]);
+    }
 }
 
 /// As much as a request can hold.

@@ -20,7 +20,7 @@ use super::api::Refusal;
 use super::{Api, REQUEST_LIMIT, SOCKET, offer};
 use crate::config::effect;
 use crate::reload::Order;
-use crate::system::{ordered, task};
+use crate::system::{logging, ordered, task};
 
 /// Conversations at once.
 const CLIENTS: usize = 16;
@@ -159,6 +159,11 @@ async fn asked(request: &Value, descriptors: Vec<OwnedFd>, api: &Api) -> Result<
             let reason = params.get("reason").and_then(Value::as_str).unwrap_or("the settings are wrong").to_string();
             // That it stays as it is, is what was asked for.
             let _ = api.reload().order(|answer| Order::Refuse(reason, answer)).await;
+            Ok(json!({}))
+        }
+        "log" => {
+            let opened = descriptors.into_iter().next().ok_or_else(|| Refusal::Wrong("nothing came along".into()))?;
+            logging::reconnect(opened).map_err(Refusal::Failed)?;
             Ok(json!({}))
         }
         "reload" if !descriptors.is_empty() => {

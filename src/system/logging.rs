@@ -1,14 +1,23 @@
 //! The program's log: one line an event, to the system log (mail facility) or to stderr.
 //!
 //! Lines go through a thread of their own with a bounded backlog, so that a log daemon that hangs never holds up mail.
+//!
+//! A log daemon that starts anew makes a new socket. A gateway in a jail sees the old one for ever (ujail shows the file as
+//! it was), so root opens the new one for it ([`socket`], [`reconnect`]). Until then lines go to stdout and stderr, where
+//! procd takes them.
 
-use std::io::Write;
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixDatagram;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread;
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
+use nix::sys::socket::{SockType, getsockopt, sockopt};
 use syslog::{Facility, LogFormat, Logger, LoggerBackend, Severity};
+use tokio::sync::Notify;
 
 use super::clock;
 use super::visible::spelled_out;
@@ -17,7 +26,7 @@ use crate::message::date::rfc5322;
 /// Where log lines go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target {
-    /// The local system log, or stderr where there is none.
+    /// The local system log. Where there is none: stderr, and stdout for what is no trouble.
     Syslog,
     /// Standard error, for `--foreground`.
     Stderr,
@@ -25,8 +34,15 @@ pub enum Target {
 
 /// Lines that wait for a slow log daemon; later ones are counted and dropped.
 const BACKLOG: usize = 2048;
+/// Where log daemons of OpenWrt and of Linux listen.
+const DAEMON: &str = "/dev/log";
 /// Bytes of one line: OpenWrt's logd cuts at 1023, header included.
 const LINE_LIMIT: usize = 960;
+
+/// What root has opened since the start; in use once what was open fails.
+static HANDED: Mutex<Option<UnixDatagram>> = Mutex::new(None);
+/// A line could not be sent.
+static LOST: Notify = Notify::const_new();
 
 enum Entry {
     Line(Level, String),
@@ -110,48 +126,106 @@ fn time_stamp(now: i64) -> String {
     format!("{} {:>2} {}", month.unwrap_or("Jan"), day.unwrap_or("1"), time.unwrap_or("00:00:00"))
 }
 
-fn connect() -> Option<Logger<LoggerBackend, LocalFormat>> {
+type LocalLogger = Logger<LoggerBackend, LocalFormat>;
+
+fn connect() -> Option<LocalLogger> {
     syslog::unix(LocalFormat).ok()
 }
 
+fn handed() -> Option<LocalLogger> {
+    let socket = HANDED.lock().ok()?.take()?;
+    Some(Logger { formatter: LocalFormat, backend: LoggerBackend::Unix(socket) })
+}
+
+/// Opens the way to the log daemon of now, for a gateway that can't.
+///
+/// # Errors
+/// Of the system, when no log daemon takes datagrams on `/dev/log`.
+pub fn socket() -> io::Result<OwnedFd> {
+    let socket = UnixDatagram::unbound()?;
+    socket.connect(DAEMON)?;
+    Ok(socket.into())
+}
+
+/// Takes what root has opened by [`socket`]. It is used as soon as a line can't be sent otherwise.
+///
+/// # Errors
+/// When it is anything else.
+pub fn reconnect(opened: OwnedFd) -> Result<(), String> {
+    let is_datagram = getsockopt(&opened, sockopt::SockType).is_ok_and(|kind| kind == SockType::Datagram);
+    let socket = UnixDatagram::from(opened);
+    if !is_datagram || socket.peer_addr().is_err() {
+        return Err("this is no way to a log daemon".into());
+    }
+    if let Ok(mut handed) = HANDED.lock() {
+        *handed = Some(socket);
+    }
+    Ok(())
+}
+
+/// Waits until a line could not be sent to the log daemon; at once if that has happened since the last call.
+pub async fn lost() {
+    LOST.notified().await;
+}
+
 fn to_stderr(level: Level, line: &str) {
+    write_to(&mut std::io::stderr().lock(), level, line);
+}
+
+/// procd takes lines from stdout for `daemon.info`, from stderr for `daemon.err`.
+fn to_procd(level: Level, line: &str) {
+    match level {
+        Level::Error | Level::Warn => to_stderr(level, line),
+        Level::Info | Level::Debug | Level::Trace => write_to(&mut std::io::stdout().lock(), level, line),
+    }
+}
+
+fn write_to(out: &mut impl Write, level: Level, line: &str) {
     let level = match level {
         Level::Error => "error",
         Level::Warn => "warning",
         Level::Info => "info",
         Level::Debug | Level::Trace => "debug",
     };
-    // There is nobody to tell when stderr is gone.
-    let _ = writeln!(std::io::stderr().lock(), "smtprelay: {level}: {line}");
+    // There is nobody to tell when that is gone.
+    let _ = writeln!(out, "smtprelay: {level}: {line}");
 }
 
-/// One line to the log daemon; reconnects once, since the daemon may have been restarted.
-fn to_syslog(logger: &mut Option<Logger<LoggerBackend, LocalFormat>>, level: Level, line: &str) -> bool {
-    for _ in 0..2 {
-        if logger.is_none() {
-            *logger = connect();
+/// One line to the log daemon: on what is open, or, since the daemon may have been restarted, on what root has opened since,
+/// or on a connection of our own.
+fn to_syslog(logger: &mut Option<LocalLogger>, level: Level, line: &str) -> bool {
+    let others: [fn() -> Option<LocalLogger>; 2] = [handed, connect];
+    let mut others = others.iter();
+    loop {
+        if let Some(open) = logger.as_mut() {
+            let sent = match level {
+                Level::Error => open.err(line),
+                Level::Warn => open.warning(line),
+                Level::Info => open.info(line),
+                Level::Debug | Level::Trace => open.debug(line),
+            };
+            if sent.is_ok() {
+                return true;
+            }
         }
-        let Some(open) = logger.as_mut() else { return false };
-        let sent = match level {
-            Level::Error => open.err(line),
-            Level::Warn => open.warning(line),
-            Level::Info => open.info(line),
-            Level::Debug | Level::Trace => open.debug(line),
-        };
-        if sent.is_ok() {
-            return true;
+        match others.next() {
+            Some(other) => *logger = other(),
+            None => {
+                *logger = None;
+                return false;
+            }
         }
-        *logger = None;
     }
-    false
 }
 
-fn write_all(entries: &Receiver<Entry>, target: Target, mut logger: Option<Logger<LoggerBackend, LocalFormat>>) {
+fn write_all(entries: &Receiver<Entry>, target: Target, mut logger: Option<LocalLogger>) {
     while let Ok(entry) = entries.recv() {
         match entry {
+            Entry::Line(level, line) if target == Target::Stderr => to_stderr(level, &line),
             Entry::Line(level, line) => {
-                if target == Target::Stderr || !to_syslog(&mut logger, level, &line) {
-                    to_stderr(level, &line);
+                if !to_syslog(&mut logger, level, &line) {
+                    to_procd(level, &line);
+                    LOST.notify_one();
                 }
             }
             Entry::Flush(done) => {
@@ -164,7 +238,7 @@ fn write_all(entries: &Receiver<Entry>, target: Target, mut logger: Option<Logge
 /// The way to the log, open already.
 pub struct Opened {
     target: Target,
-    logger: Option<Logger<LoggerBackend, LocalFormat>>,
+    logger: Option<LocalLogger>,
 }
 
 /// Opens the way to the log, while the program may open anything. No thread is started yet.
@@ -203,6 +277,19 @@ mod tests {
         );
         // logd looks whether the 16th byte behind the priority is a blank.
         assert_eq!(line.as_bytes()[4 + 15], b' ');
+    }
+
+    #[test]
+    fn only_a_way_to_a_log_daemon_is_taken() {
+        let (one, _other) = UnixDatagram::pair().unwrap();
+        reconnect(one.into()).unwrap();
+        assert!(reconnect(UnixDatagram::unbound().unwrap().into()).is_err(), "not connected");
+        assert!(reconnect(std::os::unix::net::UnixStream::pair().unwrap().0.into()).is_err());
+        let udp = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        udp.connect(udp.local_addr().unwrap()).unwrap();
+        assert!(reconnect(udp.into()).is_err());
+        assert!(reconnect(std::fs::File::open("/dev/null").unwrap().into()).is_err());
+        HANDED.lock().unwrap().take();
     }
 
     #[test]
