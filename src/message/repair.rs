@@ -273,7 +273,9 @@ impl Repair {
             Kind::Other if !in_header && split::is_mailbox_line(line) && self.lead_lines < LEADING_LINES => {
                 self.lead(line);
             }
-            Kind::Other | Kind::Field if !line.starts_with(b"--") => self.look_ahead(line, kind, body),
+            Kind::Other | Kind::Field | Kind::Continuation if !line.starts_with(b"--") => {
+                self.look_ahead(line, kind, body)
+            }
             _ => self.text_begins(line, body),
         }
     }
@@ -310,6 +312,10 @@ impl Repair {
                 Kind::Other if split::is_mailbox_line(line) => self.note(notes::LEADING_LINES),
                 Kind::Other if split::takes_lines(&self.header) => self.keep(&[b" ", line].concat()),
                 Kind::Other | Kind::Blank => self.keep(&[b"X-Original-Line: ", line].concat()),
+                // Nothing stands before it that it could go on with.
+                Kind::Continuation if self.header.is_empty() && split::is_known_field(line.trim_ascii_start()) => {
+                    self.keep(line.trim_ascii_start());
+                }
                 Kind::Continuation if self.header.is_empty() => self.keep(&[b"X-Original-Line:", line].concat()),
                 Kind::Continuation | Kind::Field => self.keep(line),
             }
