@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use crate::config::{Device, OverRate, Rate};
 
-/// Buckets at once. With more devices than this, the one that was asked about longest ago gets a full one.
+/// Buckets of devices without a section at once. With more, one that is full again makes room, since a new one would say
+/// the same; while none is full, all further devices share one. Those with a section always have their own.
 const BUCKET_LIMIT: usize = 1024;
 /// How far ahead messages may wait for their turn; what would have to wait longer is not accepted.
 pub const HORIZON: Duration = Duration::from_secs(86_400);
@@ -67,7 +68,8 @@ pub struct Rates {
 
 #[derive(Debug)]
 struct Bucket {
-    /// Section, and for `default` the client: those devices have nothing in common.
+    /// Section, and for `default` the client: those devices have nothing in common. Without a client, the bucket of
+    /// `default` is the one that is shared.
     device: String,
     client: Option<IpAddr>,
     /// The rate that it was filled for; with another one, after a change of the settings, it is a new bucket.
@@ -108,8 +110,7 @@ impl Rates {
 
     /// Takes back what [`Self::take`] decided: the message was not accepted after all, for another reason.
     pub fn give_back(&mut self, device: &Device, client: IpAddr, outcome: Outcome) {
-        let key = client_of(device, client);
-        let found = self.buckets.iter_mut().find(|bucket| bucket.device == device.name && bucket.client == key);
+        let found = self.known(device, client).and_then(|at| self.buckets.get_mut(at));
         let (Some(rate), Some(bucket)) = (device.rate, found) else { return };
         let counts = &mut bucket.counts;
         let count = match outcome {
@@ -127,39 +128,76 @@ impl Rates {
     /// What [`Self::take`] would say, without taking or counting anything: for the answer to MAIL, so that a device need
     /// not send a text that is not accepted.
     pub fn peek(&self, device: &Device, client: IpAddr, now: Duration) -> Outcome {
-        match (device.rate, self.find(device, client)) {
-            (Some(rate), Some(bucket)) => bucket.decide(rate, device, now),
+        let Some(rate) = device.rate else { return Outcome::Pass };
+        match self.place(device, client, now) {
+            Place::Known(at) => self.buckets.get(at).map_or(Outcome::Pass, |bucket| bucket.decide(rate, device, now)),
             _ => Outcome::Pass,
         }
     }
 
     /// What became of the messages of `client`, which is `device`, since the start or since its bucket was given away.
     pub fn counts(&self, device: &Device, client: IpAddr) -> Counts {
-        self.find(device, client).map(|bucket| bucket.counts).unwrap_or_default()
+        let bucket = self.own(device, client_of(device, client)).and_then(|at| self.buckets.get(at));
+        bucket.map(|bucket| bucket.counts).unwrap_or_default()
     }
 
-    fn find(&self, device: &Device, client: IpAddr) -> Option<&Bucket> {
+    /// The bucket of this key.
+    fn own(&self, device: &Device, client: Option<IpAddr>) -> Option<usize> {
+        self.buckets.iter().position(|bucket| bucket.client == client && bucket.device == device.name)
+    }
+
+    /// The bucket that counts for a device, its own or the shared one.
+    fn known(&self, device: &Device, client: IpAddr) -> Option<usize> {
+        self.own(device, client_of(device, client)).or_else(|| self.own(device, None))
+    }
+
+    /// Where the next message of a device is counted.
+    fn place(&self, device: &Device, client: IpAddr, now: Duration) -> Place {
         let client = client_of(device, client);
-        self.buckets.iter().find(|bucket| bucket.device == device.name && bucket.client == client)
+        if let Some(at) = self.own(device, client) {
+            return Place::Known(at);
+        }
+        let unnamed = || self.buckets.iter().enumerate().filter(|(_, bucket)| bucket.client.is_some());
+        if client.is_none() || unnamed().count() < BUCKET_LIMIT {
+            return Place::New(client);
+        }
+        match unnamed().filter(|(_, bucket)| bucket.is_full(now)).min_by_key(|(_, bucket)| bucket.asked) {
+            Some((at, _)) => Place::Instead(at, client),
+            None => self.own(device, None).map_or(Place::New(None), Place::Known),
+        }
     }
 
     /// The bucket, a full one for a new device; there is room to put it back.
     fn take_out(&mut self, device: &Device, client: IpAddr, rate: Rate, now: Duration) -> Bucket {
-        let client = client_of(device, client);
-        let known = self.buckets.iter().position(|bucket| bucket.device == device.name && bucket.client == client);
-        if let Some(at) = known {
-            return self.buckets.swap_remove(at);
-        }
-        let oldest = self.buckets.iter().enumerate().min_by_key(|(_, bucket)| bucket.asked).map(|(at, _)| at);
-        if let Some(at) = oldest.filter(|_| self.buckets.len() >= BUCKET_LIMIT) {
-            self.buckets.swap_remove(at);
-        }
+        let client = match self.place(device, client, now) {
+            Place::Known(at) => return self.buckets.swap_remove(at),
+            Place::Instead(at, client) => {
+                self.buckets.swap_remove(at);
+                client
+            }
+            Place::New(client) => client,
+        };
         let device = device.name.clone();
         Bucket { device, client, rate, full_at: now, due: None, asked: now, counts: Counts::default() }
     }
 }
 
+/// The bucket for a message.
+enum Place {
+    /// One that is there.
+    Known(usize),
+    /// A new one.
+    New(Option<IpAddr>),
+    /// A new one in place of one that is full.
+    Instead(usize, Option<IpAddr>),
+}
+
 impl Bucket {
+    /// Whether a new bucket would decide the same.
+    fn is_full(&self, now: Duration) -> bool {
+        self.full_at <= now && self.due.is_none_or(|due| due <= now)
+    }
+
     /// When it would be full again with one token more taken.
     fn with_one_more(&self, rate: Rate, now: Duration) -> Duration {
         let full_at = if self.rate == rate { self.full_at.max(now) } else { now };
@@ -293,10 +331,19 @@ mod tests {
             assert_eq!(rates.take(&free, client(n), at(0)), Outcome::Pass);
         }
         assert_ne!(rates.take(&default, client(0), at(10)), Outcome::Pass);
-        for n in 3..2 * 1024 {
-            assert_eq!(rates.take(&default, client(n), at(100)), Outcome::Pass);
-        }
-        assert_eq!(rates.buckets.len(), BUCKET_LIMIT);
+        // A flood of addresses gives nobody a second burst, and takes nobody's place.
+        let passed = (3..2 * 1024).filter(|n| rates.take(&default, client(*n), at(100)) == Outcome::Pass).count();
+        assert_eq!(passed, BUCKET_LIMIT - 3 + 1);
+        assert_eq!(rates.buckets.len(), BUCKET_LIMIT + 2);
+        assert_ne!(rates.peek(&named, client(0), at(101)), Outcome::Pass);
+        assert_ne!(rates.take(&default, client(0), at(101)), Outcome::Pass);
+        assert_ne!(rates.peek(&default, client(9999), at(101)), Outcome::Pass);
+        // A day later all are full again, and a new one takes the place of one of them.
+        let later = at(90_000);
+        assert!((5000..5100).all(|n| rates.take(&default, client(n), later) == Outcome::Pass));
+        assert!((5000..5100).all(|n| rates.take(&default, client(n), later) != Outcome::Pass));
+        assert_eq!(rates.counts(&named, client(0)).passed, 1);
+        assert_eq!(rates.buckets.len(), BUCKET_LIMIT + 2);
     }
 
     proptest! {
