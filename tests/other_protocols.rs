@@ -5,8 +5,10 @@ mod support;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use support::ask::json;
+use support::certs::{Cert, Certs};
 use support::client::{Chunking, Client};
-use support::relay::{Relay, Section};
+use support::relay::{Relay, Section, field};
 
 const SOON: Duration = Duration::from_secs(60);
 /// What an attacker has hidden in the request of somebody's browser.
@@ -78,5 +80,86 @@ async fn odd_beginnings_of_devices_are_forgiven() {
         device.write(b"EHLO plc\r\nMAILFROM:<a@b.c>\r\nRCPTTO:<d@e.f>\r\nDATA\r\nHost: x\r\n\r\nGET / HTTP/1.1\r\n.\r\nQUIT\r\n").await.unwrap();
         let said = String::from_utf8_lossy(&device.read_to_end().await).into_owned();
         assert!(said.contains("queued as") && said.ends_with("221 2.0.0 Bye\r\n"), "{first:?}: {said}");
+    }
+}
+
+/// Waits for the one line of this event and client, and looks whether the device is listed with the same text.
+async fn told(relay: &Relay, event: &str, client: IpAddr, text: &str) {
+    let start = format!("event={event} client={client} ");
+    relay.wait_log(|line| line.contains(&start) && line.contains(text), SOON).await;
+    let listed = async {
+        loop {
+            let devices = json(relay, "devices").await;
+            let is_it = |device: &serde_json::Value| {
+                device["client"] == serde_json::json!(client.to_string())
+                    && device["last_verdict"]["text"].as_str().is_some_and(|said| said.contains(text))
+            };
+            if devices["devices"].as_array().expect("a list").iter().any(is_it) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(SOON, listed).await.unwrap_or_else(|_| panic!("{client} is not listed with {text:?}"));
+}
+
+#[tokio::test]
+async fn sessions_without_a_message_are_told_and_counted() {
+    let mut relay = relay("tolerant").await;
+    let address = |last| IpAddr::from([127, 0, 3, last]);
+    let cases: [(&[u8], &str, &str); 6] = [
+        (b"EHLO probe\r\nQUIT\r\n", "no_mail", "a connection test or a monitor"),
+        (b"EHLO plc\r\nAUTH NTLM\r\nQUIT\r\n", "no_mail", "its login was not understood (504 "),
+        (b"", "no_mail", "without a word"),
+        (b"FOO\r\n", "no_mail", "no SMTP command"),
+        (b"EHLO plc\r\n", "no_mail", "without sending a message"),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", "aborted", "speaks TLS"),
+    ];
+    for (last, (bytes, event, text)) in (1..).zip(cases) {
+        let mut client = Client::greeted_from(address(last), relay.addr()).await;
+        client.write(bytes).await.unwrap();
+        client.finish().await;
+        client.read_to_end().await;
+        told(&relay, event, address(last), text).await;
+    }
+    // A monitor that comes each minute is one line, and a number.
+    for _ in 0..20 {
+        let mut client = Client::greeted_from(address(1), relay.addr()).await;
+        client.dialogue(&[("EHLO probe", 250), ("QUIT", 221)]).await;
+        client.read_to_end().await;
+    }
+    // Whose message was accepted or refused has no second line.
+    let mut client = Client::greeted_from(address(9), relay.addr()).await;
+    client.dialogue(&[("EHLO plc", 250)]).await;
+    assert_eq!(client.send("a@b.c", &["ops@example.com"], "Subject: x\r\n\r\nx\r\n").await.code, 250);
+    client.dialogue(&[("QUIT", 221)]).await;
+    client.read_to_end().await;
+    relay.sigterm();
+    relay.wait_exit().await;
+    let log = relay.log();
+    let of = |last| log.iter().filter(move |line| field(line, "client") == Some(address(last).to_string().as_str()));
+    let monitor: Vec<&String> = of(1).collect();
+    assert_eq!(monitor.len(), 2, "{monitor:#?}");
+    assert_eq!((field(monitor[1], "times"), field(monitor[1], "helo")), (Some("20"), Some("probe")));
+    assert!(of(9).all(|line| line.contains("event=accepted") || !line.contains("no_mail")), "{log:#?}");
+}
+
+#[tokio::test]
+async fn plain_text_on_a_tls_port_is_told() {
+    let certs = Certs::new();
+    let account = Section::custom_account("provider", "127.0.0.1", 1, "implicit");
+    let relay = Relay::builder()
+        .listener_option("tls", "implicit")
+        .listener_option("certificate", certs.cert_file(Cert::Good).display())
+        .listener_option("key", certs.key_file(Cert::Good).display())
+        .section(account);
+    let relay = relay.start().await;
+    for (last, bytes, text) in [(1, &b"EHLO plc\r\n"[..], "does not speak TLS"), (2, b"", "no TLS hello came")] {
+        let address = IpAddr::from([127, 0, 4, last]);
+        let mut client = Client::connect_from(address, relay.addr()).await;
+        client.write(bytes).await.unwrap();
+        client.finish().await;
+        client.read_to_end().await;
+        told(&relay, "aborted", address, text).await;
     }
 }

@@ -25,12 +25,14 @@ use crate::report::Event;
 use crate::system::leases::{Leases, Sources};
 use crate::system::ordered;
 use pace::{Pace, Slow};
+use visit::Visit;
 
 mod hello;
 mod login;
 mod pace;
 mod rate;
 mod transaction;
+mod visit;
 
 /// Commands that were not understood before the session ends: a device that talks something else altogether.
 const NONSENSE_LIMIT: u32 = 100;
@@ -118,6 +120,7 @@ pub struct Session {
     understood: bool,
     nonsense: u32,
     pace: Pace,
+    visit: Visit,
     ending: bool,
 }
 
@@ -144,6 +147,7 @@ impl Session {
             understood: false,
             nonsense: 0,
             pace: Pace::new(),
+            visit: Visit::default(),
             ending: false,
         }
     }
@@ -174,6 +178,7 @@ impl Session {
                 break;
             }
         }
+        self.account_for();
         self.talk.goodbye().await;
     }
 
@@ -290,6 +295,7 @@ impl Session {
             // A message that is on its way in may still arrive; the listener bounds how long.
             () = ordered(stop), if !in_text => {
                 self.reply("421 4.3.2 The gateway is being restarted");
+                self.visit.told();
                 return Err(String::new());
             }
         };
@@ -300,7 +306,10 @@ impl Session {
         }
         let lost = "nothing of it was kept";
         match input {
-            Input::Some => Ok(()),
+            Input::Some => {
+                self.visit.heard();
+                Ok(())
+            }
             Input::End if in_text => Err(format!("closed the connection before the end of the text; {lost}")),
             Input::Broken(error) if in_text => {
                 Err(format!("the connection broke before the end of the text, {lost}: {error}"))
@@ -321,14 +330,15 @@ impl Session {
                 Err(if in_text {
                     format!("{silent} within the text, {lost} (the end must be a dot alone between CR LF)")
                 } else {
-                    silent
+                    silent + self.visit.silence()
                 })
             }
         }
     }
 
-    fn aborted(&self, reason: &str) {
+    fn aborted(&mut self, reason: &str) {
         if !reason.is_empty() {
+            self.visit.told();
             Event::Aborted { client: self.origin.name(), reason: reason.to_string() }.log();
         }
     }
@@ -378,6 +388,7 @@ impl Session {
             }
             Command::Noop => self.reply("250 2.0.0 Ok"),
             Command::Quit => {
+                self.visit.quit();
                 self.reply("221 2.0.0 Bye");
                 self.ending = true;
             }
@@ -388,6 +399,7 @@ impl Session {
             Command::ManySenders(why) => {
                 self.reset();
                 self.rejected(&[], &why);
+                self.visit.told();
                 self.refuse(format!("501 5.1.7 {why}"));
             }
             Command::Empty => self.nonsense("500 5.5.2 Empty line"),

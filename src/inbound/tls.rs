@@ -136,6 +136,9 @@ pub fn explain(error: &io::Error) -> String {
             "it broke off the TLS handshake ({alert:?}): most likely it does not trust the certificate; switch off its check in the device, or set options certificate and key"
         ),
         Some(other) => format!("the TLS handshake failed: {other}"),
+        None if matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::UnexpectedEof) => {
+            format!("no TLS hello came, or not all of it ({error}): a client without TLS waits in vain for a greeting here; use another port for it, or set tls 'none' or 'starttls'")
+        }
         None => format!("the connection broke during the TLS handshake: {error}"),
     }
 }

@@ -74,6 +74,8 @@ pub enum Event {
     Rejected { client: String, from: String, to: Vec<String>, reply: String },
     /// A session ended otherwise than with QUIT or between messages.
     Aborted { client: String, reason: Reason },
+    /// A session ended in which no message was offered; `tried` is what was done instead, with advice.
+    NoMail { client: String, helo: String, tried: Reason },
     /// A provider took the message for one recipient.
     Delivered {
         id: String,
@@ -223,6 +225,7 @@ impl Event {
             Self::LoginFailed { client, .. } => Some((client, "login_failed")),
             Self::Rejected { client, .. } => Some((client, "rejected")),
             Self::Aborted { client, .. } => Some((client, "aborted")),
+            Self::NoMail { client, .. } => Some((client, "no_mail")),
             _ => None,
         }
     }
@@ -273,6 +276,9 @@ impl Event {
                 Line::new("rejected").add("client", client).address("from", from).recipients(to).add("reply", reply)
             }
             Self::Aborted { client, reason } => Line::new("aborted").add("client", client).add("text", reason),
+            Self::NoMail { client, helo, tried } => {
+                Line::new("no_mail").add("client", client).optional("helo", helo).add("text", tried)
+            }
             Self::Delivered { id, client, from, to, size, account, tls, reply, delay } => Line::new("delivered")
                 .add("id", id)
                 .optional("client", client)

@@ -19,7 +19,9 @@ use crate::system::clock;
 
 /// Verdicts that are kept.
 const VERDICTS: usize = 200;
-/// Bytes of text that they may hold together; the oldest go first.
+/// Of these, those of mail or clients that were turned away: any number of addresses can bring them about at no cost.
+const TURNED_AWAY: usize = 100;
+/// Bytes of text that they may hold together; the oldest go first, but see [`TURNED_AWAY`].
 const VERDICT_TEXT: usize = 40 << 10;
 /// Accounts whose last test is kept.
 const TESTS: usize = 16;
@@ -48,11 +50,21 @@ enum Outcome {
     Accepted,
     Deferred,
     Aborted,
+    /// It was there and offered no message.
+    Connected,
 }
 
 impl Outcome {
-    const ALL: [Self; 7] =
-        [Self::Delivered, Self::Failed, Self::Refused, Self::Rejected, Self::Accepted, Self::Deferred, Self::Aborted];
+    const ALL: [Self; 8] = [
+        Self::Delivered,
+        Self::Failed,
+        Self::Refused,
+        Self::Rejected,
+        Self::Accepted,
+        Self::Deferred,
+        Self::Aborted,
+        Self::Connected,
+    ];
 
     fn name(self) -> &'static str {
         match self {
@@ -63,6 +75,7 @@ impl Outcome {
             Self::Accepted => "accepted",
             Self::Deferred => "deferred",
             Self::Aborted => "aborted",
+            Self::Connected => "connected",
         }
     }
 
@@ -118,9 +131,12 @@ impl Verdict {
             .sum()
     }
 
-    fn repeats(&self, other: &Self) -> bool {
+    fn is_turned_away(&self) -> bool {
         matches!(self.outcome, Outcome::Refused | Outcome::Rejected)
-            && *self == Self { at: self.at, times: self.times, ..other.clone() }
+    }
+
+    fn repeats(&self, other: &Self) -> bool {
+        self.is_turned_away() && *self == Self { at: self.at, times: self.times, ..other.clone() }
     }
 
     fn json(&self) -> Value {
@@ -165,7 +181,7 @@ impl Counts {
             Outcome::Delivered => &mut self.delivered,
             Outcome::Failed => &mut self.failed,
             Outcome::Refused | Outcome::Rejected => &mut self.refused,
-            Outcome::Deferred | Outcome::Aborted => return,
+            Outcome::Deferred | Outcome::Aborted | Outcome::Connected => return,
         };
         *counter = counter.saturating_add(1);
     }
@@ -240,7 +256,14 @@ impl History {
                 }
             }
             Event::Deferred { id, reason, .. } => self.devices.deferred(at, id, reason),
-            Event::Aborted { client, reason } => self.devices.aborted(at, client, reason),
+            Event::Aborted { client, reason } => self.devices.seen(at, client, "", Outcome::Aborted, reason),
+            Event::NoMail { client, helo, tried } => {
+                self.devices.seen(at, client, helo, Outcome::Connected, tried);
+            }
+            Event::LoginFailed { client, name } => {
+                let text = format!("wrong name or password, login '{name}'");
+                self.devices.seen(at, client, "", Outcome::Rejected, &text);
+            }
             _ => {}
         }
     }
@@ -295,7 +318,10 @@ impl History {
         self.weight += verdict.weight();
         self.verdicts.push_back(verdict);
         while self.verdicts.len() > VERDICTS || self.weight > VERDICT_TEXT {
-            let Some(oldest) = self.verdicts.pop_front() else { break };
+            let turned_away = || self.verdicts.iter().enumerate().filter(|(_, verdict)| verdict.is_turned_away());
+            let beyond = turned_away().count() > TURNED_AWAY;
+            let place = turned_away().next().filter(|_| beyond).map_or(0, |(place, _)| place);
+            let Some(oldest) = self.verdicts.remove(place) else { break };
             self.weight = self.weight.saturating_sub(oldest.weight());
         }
     }

@@ -65,13 +65,18 @@ impl Client {
 
     /// Connects from this address of the machine, as a device of its own, and reads the greeting.
     pub async fn greeted_from(source: IpAddr, addr: SocketAddr) -> Client {
+        let mut client = Client::connect_from(source, addr).await;
+        client.expect(220).await;
+        client
+    }
+
+    /// Connects from this address of the machine, and reads nothing.
+    pub async fn connect_from(source: IpAddr, addr: SocketAddr) -> Client {
         let socket = TcpSocket::new_v4().expect("a socket");
         socket.bind(SocketAddr::new(source, 0)).unwrap_or_else(|error| panic!("bind to {source}: {error}"));
         let tcp = socket.connect(addr).await.unwrap_or_else(|error| panic!("connect to {addr}: {error}"));
         tcp.set_nodelay(true).expect("TCP_NODELAY");
-        let mut client = Client { stream: Stream::Plain(tcp), buffer: Vec::new(), limit: Duration::from_secs(30) };
-        client.expect(220).await;
-        client
+        Client { stream: Stream::Plain(tcp), buffer: Vec::new(), limit: Duration::from_secs(30) }
     }
 
     /// Connects and reads the greeting, which has to be 220.

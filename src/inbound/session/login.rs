@@ -39,6 +39,7 @@ impl Session {
             Step::Check(claim) => self.check(claim).await,
             Step::Refuse(reply) => {
                 self.login_later = reply.starts_with('4').then_some(reply);
+                self.visit.login_not_understood(reply);
                 self.reply(reply);
             }
         }
@@ -76,6 +77,7 @@ impl Session {
 
     fn wrong_login(&mut self, name: String) {
         Event::LoginFailed { client: self.origin.name(), name }.log();
+        self.visit.told();
         if let Some(client) = self.origin.client {
             guesses::with(|guesses| guesses.wrong(client, clock::since_boot()));
         }

@@ -22,11 +22,13 @@ impl Session {
         });
         if let Some(reply) = self.login_missing().or_else(|| self.sender_forbidden(&from)) {
             self.rejected(&[], &reply);
+            self.visit.told();
             return self.refuse(reply);
         }
         if let Some(reply) = self.over_rate() {
             let (client, to) = (self.origin.name(), Vec::new());
             Event::Rejected { client, from, to, reply: reply.clone() }.log();
+            self.visit.told();
             return self.refuse(reply);
         }
         let limit = self.rules.size_limit;
@@ -50,6 +52,7 @@ impl Session {
                     reply: error.to_string(),
                 };
                 event.log();
+                self.visit.told();
                 self.refuse(error.reply());
             }
         }
@@ -87,6 +90,7 @@ impl Session {
             Err((to, text, reply)) => {
                 known.truncate(before);
                 self.rejected(&to, &text);
+                self.visit.told();
                 self.refuse(reply);
             }
         }
@@ -153,6 +157,10 @@ impl Session {
         self.pace.text_ended();
         let transaction = self.transaction.take().unwrap_or_default();
         self.refused = None;
+        if !transaction.envelope.to.is_empty() {
+            // Whatever becomes of the message is an event.
+            self.visit.told();
+        }
         let bad_ends = self.line_ends.take().is_some_and(|ends| ends.bad());
         let reply = match *intake {
             Err(reply) => reply,

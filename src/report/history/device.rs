@@ -117,13 +117,15 @@ impl Devices {
         self.bound();
     }
 
-    /// Only for devices that are known: anything may connect and go away.
-    pub(super) fn aborted(&mut self, at: i64, client: &str, reason: &str) {
-        if let Some(device) = self.0.iter_mut().find(|device| *device.client == *client) {
+    /// What a device tried that was no mail. Whoever is looking for the reason why nothing arrives finds it here.
+    pub(super) fn seen(&mut self, at: i64, client: &str, helo: &str, state: Outcome, text: &str) {
+        self.change(at, client, |device| {
             device.last_seen = at;
-            device.set(at, Outcome::Aborted, reason);
-        }
-        self.bound();
+            if !helo.is_empty() {
+                device.helo = kept(helo, HELO);
+            }
+            device.set(at, state, text);
+        });
     }
 
     fn change(&mut self, at: i64, client: &str, change: impl FnOnce(&mut Device)) {

@@ -190,6 +190,33 @@ fn strangers_do_not_push_out_devices_and_old_devices_go_first() {
 }
 
 #[test]
+fn those_that_are_turned_away_do_not_push_out_what_became_of_mail() {
+    let mut history = History::default();
+    (0..150).for_each(|n| history.take(NOW, &delivered(&format!("ID{n}"), "10.0.0.7", "250 Ok")));
+    (0..1100).for_each(|n| history.take(NOW, &refused(&format!("172.16.{}.{}", n / 256, n % 256))));
+    let of = |outcome| history.verdicts.iter().filter(|verdict| verdict.outcome == outcome).count();
+    assert_eq!((of(Outcome::Delivered), of(Outcome::Refused)), (100, 100));
+    assert!(history.verdicts.iter().any(|verdict| *verdict.id == *"ID149"));
+    assert_eq!(&*history.verdicts.back().unwrap().client, "172.16.4.75");
+}
+
+#[test]
+fn a_device_is_listed_with_what_it_tried_though_it_never_sent_mail() {
+    let mut history = History::default();
+    let client = || "10.0.0.7".to_string();
+    history.take(NOW, &Event::Aborted { client: client(), reason: "speaks TLS".into() });
+    assert_eq!(history.devices()[0]["last_verdict"]["outcome"], json!("aborted"));
+    history.take(NOW, &Event::LoginFailed { client: client(), name: "plc".into() });
+    assert_eq!(history.devices()[0]["last_verdict"]["text"], json!("wrong name or password, login 'plc'"));
+    history.take(NOW + 1, &Event::NoMail { client: client(), helo: "pump".into(), tried: "said QUIT".into() });
+    let device = &history.devices()[0];
+    assert_eq!((&device["helo"], &device["last_seen"]), (&json!("pump"), &json!(NOW + 1)));
+    assert_eq!(device["last_verdict"], json!({ "outcome": "connected", "text": "said QUIT", "time": NOW + 1 }));
+    assert_eq!((&device["accepted"], &device["refused"]), (&json!(0), &json!(0)));
+    assert_eq!(history.entries(0, 10)["total"], json!(0));
+}
+
+#[test]
 fn days_are_bounded_and_a_wrong_clock_leaves_no_trace() {
     let mut history = History::default();
     history.take(0, &refused("10.0.0.8"));
@@ -248,6 +275,7 @@ fn events() -> impl Strategy<Value = Vec<(i64, Event)>> {
         (name(), "(?s).{0,300}", prop::collection::vec(".{0,200}", 0..3))
             .prop_map(|(client, text, to)| { Event::Rejected { client, from: text.clone(), to, reply: text } }),
         (name(), "(?s).{0,300}").prop_map(|(client, reason)| Event::Aborted { client, reason }),
+        (name(), name(), "(?s).{0,300}").prop_map(|(client, helo, tried)| Event::NoMail { client, helo, tried }),
     ];
     prop::collection::vec((any::<i64>().prop_map(|at| at % 4_000_000_000), event), 0..60)
 }

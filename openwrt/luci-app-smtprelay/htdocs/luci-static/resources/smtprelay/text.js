@@ -155,7 +155,7 @@ return baseclass.extend({
 	/**
 	 * The word for what came of a message.
 	 *
-	 * @param {string} outcome accepted, deferred, delivered, failed, refused, rejected, aborted
+	 * @param {string} outcome accepted, deferred, delivered, failed, refused, rejected, aborted, connected
 	 * @returns {string} the word
 	 */
 	outcome(outcome) {
@@ -166,6 +166,8 @@ return baseclass.extend({
 			return _('put off');
 		case 'aborted':
 			return _('broken off');
+		case 'connected':
+			return _('connected, no message');
 		case 'delivered':
 			return _('delivered');
 		case 'failed':
