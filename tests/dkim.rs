@@ -125,7 +125,9 @@ async fn a_signature_survives_where_nothing_has_to_be_changed() {
                 let messages = provider.wait_for_messages(count, SOON).await;
                 let mail = messages.last().unwrap();
                 let case = format!("{policy}, {from}, {canonical}, {}", mail.command);
-                assert_eq!(mail.command, "DATA", "{case}");
+                // The first message of each relay opens the way.
+                let chunk = chunking && canonical != "simple/simple";
+                assert_eq!(mail.command, if chunk { "BDAT" } else { "DATA" }, "{case}");
                 assert!(mail.headers("Received").len() == 2, "{case}: no Received line of the gateway");
                 assert_eq!(signer.is_good(&mail.data), good, "{case}\n{}", mail.text());
                 // The check is able to fail.

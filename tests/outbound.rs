@@ -4,6 +4,7 @@ mod support;
 
 use std::time::Duration;
 
+use support::ask::said;
 use support::client::Client;
 use support::provider::{Fault, Mechanism, Provider, ProviderBuilder, Step, Times, TlsMode};
 use support::relay::{Relay, RelayBuilder, Section, field};
@@ -23,9 +24,20 @@ fn relay_to(provider: &Provider) -> RelayBuilder {
     Relay::builder().durability("always").section(account(provider))
 }
 
-/// Settings of a provider that takes commands in flights, or not.
-fn way(pipelining: bool) -> impl FnOnce(&mut support::provider::Settings) {
-    move |s| (s.pipelining, s.chunking) = (pipelining, pipelining)
+/// Settings of a provider that takes commands in flights, and texts with BDAT.
+fn way(pipelining: bool, chunking: bool) -> impl FnOnce(&mut support::provider::Settings) {
+    move |s| (s.pipelining, s.chunking) = (pipelining, chunking)
+}
+
+/// A first message by DATA, behind which a server that offers CHUNKING is known to be in step.
+async fn open_way(relay: &Relay) {
+    let id = send_to(relay, &["opening@example.com"], TEXT).await;
+    removed(relay, &id).await;
+}
+
+/// By which command each message came.
+fn commands(provider: &Provider) -> Vec<&'static str> {
+    provider.messages().iter().map(|message| message.command).collect()
 }
 
 async fn send_to(relay: &Relay, to: &[&str], text: &str) -> String {
@@ -99,24 +111,103 @@ async fn every_login_that_a_provider_may_want() {
     }
 }
 
-/// A server that refuses the envelope may read a chunk that came with it as commands: no text leaves before it was asked
-/// for, also where CHUNKING is offered.
 #[tokio::test]
-async fn no_text_leaves_before_the_server_asks_for_it() {
+async fn a_small_message_goes_out_in_one_flight_with_its_envelope() {
     let provider = provider().with(|s| s.chunking = true).start().await;
     let relay = relay_to(&provider).start().await;
-    send_to(&relay, &["ops@example.com"], TEXT).await;
     let long = format!("{TEXT}{}", "0123456789abcde\r\n".repeat(6000));
-    send_to(&relay, &["ops@example.com"], &long).await;
-    let messages = provider.wait_for_messages(2, SOON).await;
-    assert_eq!(messages.iter().map(|m| m.command).collect::<Vec<_>>(), ["DATA", "DATA"]);
-    assert!(messages[0].text().ends_with(TEXT) && messages[1].text().ends_with(&long));
+    for text in [TEXT, TEXT, &long, TEXT] {
+        let id = send_to(&relay, &["ops@example.com"], text).await;
+        removed(&relay, &id).await;
+    }
+    // The first one shows that the server is in step.
+    assert_eq!(commands(&provider), ["DATA", "BDAT", "DATA", "BDAT"]);
+    let messages = provider.messages();
+    assert!(messages[1].text().ends_with(TEXT) && messages[2].text().ends_with(&long));
+    // A refusal with the text behind it leaves both sides in step.
     provider.set_fault(Step::AnyRcpt, Fault::Reply("550 5.1.1 No".into()), Times::First(1));
-    let id = send_to(&relay, &["gone@example.com"], TEXT).await;
+    let gone = send_to(&relay, &["gone@example.com"], TEXT).await;
+    removed(&relay, &gone).await;
+    let id = send_to(&relay, &["ops@example.com"], TEXT).await;
     removed(&relay, &id).await;
-    let verbs: Vec<String> = provider.connections().into_iter().flat_map(|c| c.verbs).collect();
-    assert!(!verbs.iter().any(|verb| verb == "BDAT"), "{verbs:?}");
+    assert!(commands(&provider)[4..].iter().all(|command| *command == "BDAT"), "{:?}", commands(&provider));
     assert_eq!(provider.complaints(), Vec::<String>::new());
+}
+
+/// What shows that a server is out of step takes away its right to a text before it has asked for it.
+#[tokio::test]
+async fn a_server_that_was_out_of_step_gets_no_text_before_it_asks_for_it() {
+    let twice = || Fault::Reply("250 2.1.5 Ok\r\n250 2.1.5 Ok".into());
+    for (step, fault) in [
+        (Step::AnyRcpt, twice()),
+        (Step::Mail, Fault::Reply("221 2.0.0 Bye".into())),
+        (Step::Dot, Fault::Reply("250 2.0.0 Ok\r\n250 2.0.0 Ok".into())),
+    ] {
+        for first in [true, false] {
+            let what = format!("{step:?} {fault:?}, the first message: {first}");
+            let provider = provider().with(|s| s.chunking = true).start().await;
+            let relay = relay_to(&provider).start().await;
+            if !first {
+                open_way(&relay).await;
+            }
+            provider.set_fault(step.clone(), fault.clone(), Times::First(1));
+            let doubtful = send_to(&relay, &["ops@example.com"], TEXT).await;
+            if first && step == Step::Dot {
+                // By DATA the first answer is the one to the text; the next delivery finds the other.
+                removed(&relay, &doubtful).await;
+            } else {
+                let line = relay.wait_log(|line| line.contains("event=deferred"), SOON).await;
+                assert!(line.contains(&doubtful), "{what}: {line}");
+                said(&relay, "queue retry all").await;
+                removed(&relay, &doubtful).await;
+            }
+            let before = provider.messages().len();
+            for _ in 0..2 {
+                let id = send_to(&relay, &["ops@example.com"], TEXT).await;
+                removed(&relay, &id).await;
+            }
+            assert_eq!(commands(&provider)[before..], ["DATA", "DATA"], "{what}\n{}", provider.transcript());
+        }
+    }
+}
+
+/// A server that does not skip the text that it refuses with the envelope (RFC 3030 section 2) reads it as commands: that
+/// shows, the refusal is asked for once more, and there is no second time.
+#[tokio::test]
+async fn a_text_that_the_server_does_not_skip_is_the_last_one_that_it_gets_unasked() {
+    let provider = provider().with(|s| (s.chunking, s.reads_refused_chunks) = (true, true)).start().await;
+    let relay = relay_to(&provider).start().await;
+    open_way(&relay).await;
+    provider.set_fault(Step::Rcpt("gone@example.com".into()), Fault::Reply("550 5.1.1 No".into()), Times::Always);
+    let gone = send_to(&relay, &["gone@example.com"], TEXT).await;
+    // The kept connection is of no more use, so it is asked for at once.
+    relay.wait_log(|line| line.contains("event=failed") && line.contains(&gone), SOON).await;
+    removed(&relay, &gone).await;
+    for _ in 0..2 {
+        let id = send_to(&relay, &["ops@example.com"], TEXT).await;
+        removed(&relay, &id).await;
+    }
+    assert!(commands(&provider).iter().all(|command| *command == "DATA"), "{:?}", commands(&provider));
+    let chunks = provider.connections().iter().flat_map(|c| c.verbs.clone()).filter(|verb| verb == "BDAT").count();
+    assert_eq!(chunks, 1, "{}", provider.transcript());
+    let asked = provider.transcript().matches("C: RCPT TO:<gone@example.com>").count();
+    assert_eq!(asked, 2, "{}", provider.transcript());
+}
+
+/// Where a login may be missing the envelope may be refused: no text leaves with it.
+#[tokio::test]
+async fn without_a_login_no_text_leaves_with_the_envelope_of_a_server_that_offers_one() {
+    for (offers, expected) in [(true, ["DATA", "DATA"]), (false, ["DATA", "BDAT"])] {
+        let mechanisms: &[Mechanism] = if offers { &[Mechanism::Plain] } else { &[] };
+        let builder = Provider::builder().tls(TlsMode::Implicit).mechanisms(mechanisms);
+        let provider = builder.with(|s| s.chunking = true).start().await;
+        let relay = relay_to(&provider).start().await;
+        for _ in 0..2 {
+            let id = send_to(&relay, &["ops@example.com"], TEXT).await;
+            removed(&relay, &id).await;
+        }
+        assert_eq!(commands(&provider), expected, "offers a login: {offers}");
+    }
 }
 
 #[tokio::test]
@@ -161,8 +252,8 @@ async fn one_connection_serves_many_messages() {
 
 #[tokio::test]
 async fn each_recipient_has_its_own_verdict() {
-    for pipelining in [true, false] {
-        let provider = provider().with(way(pipelining)).start().await;
+    for (pipelining, chunking) in [(true, true), (true, false), (false, false)] {
+        let provider = provider().with(way(pipelining, chunking)).start().await;
         provider.set_fault(
             Step::Rcpt("gone@example.com".into()),
             Fault::Reply("550 5.1.1 No such user".into()),

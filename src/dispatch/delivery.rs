@@ -77,7 +77,7 @@ pub async fn deliver(mut job: Job, spool: Arc<Spool>, ways: Ways, item: Item) ->
     let mut outcome = Outcome::default();
     let mut known = None;
     let mut connection = job.connection.take();
-    let mut spent = None;
+    let (mut spent, mut in_step) = (None, None);
     // A kept connection may have been closed by the server in this very moment, or be one on which it wants no more: then
     // once more with a new one.
     for _ in 0..2 {
@@ -94,7 +94,13 @@ pub async fn deliver(mut job: Job, spool: Arc<Spool>, ways: Ways, item: Item) ->
             break;
         }
         leave_to_others(&mut stored, &ways.routes, item.route);
-        connection = connection.take().and_then(|mut kept| kept.client.stream.is_idle().then_some(kept));
+        connection = connection.take().and_then(|mut kept| {
+            // A server that closes for its own reasons says 421; anything else is an answer too many.
+            if kept.client.stream.has_spoken() && !kept.client.stream.says_goodbye() {
+                in_step = Some(false);
+            }
+            kept.client.stream.is_idle().then_some(kept)
+        });
         let reused = connection.is_some();
         if connection.is_none() {
             match open_connection(&mut job).await {
@@ -109,6 +115,7 @@ pub async fn deliver(mut job: Job, spool: Arc<Spool>, ways: Ways, item: Item) ->
         let Some(open) = connection.as_mut() else { break };
         give_name(&mut stored, &ways.policies);
         open.login_missing &= !job.needs_no_login;
+        open.in_step = job.in_step && in_step != Some(false);
         let (carried, rested) = (open.messages, open.used.elapsed());
         let (result, line) = send(open, stored, &job.account).await;
         let died_unused = line == Line::Dead && reused && !result.text_sent && result.trouble.is_none();
@@ -125,6 +132,9 @@ pub async fn deliver(mut job: Job, spool: Arc<Spool>, ways: Ways, item: Item) ->
         if result.again && rested < BUSY {
             spent = Some(carried);
         }
+        if in_step != Some(false) {
+            in_step = result.in_step.or(in_step);
+        }
         let again = reused && (died_unused || result.again);
         outcome = result;
         if !again {
@@ -138,7 +148,7 @@ pub async fn deliver(mut job: Job, spool: Arc<Spool>, ways: Ways, item: Item) ->
     }
     // Had the new connection been refused as well, it would not have been the number.
     let spent = spent.filter(|_| outcome.sender_taken);
-    let lane = Returned { spent, generation: job.generation, wakings: job.wakings, connector: job.connector };
+    let lane = Returned { spent, in_step, generation: job.generation, wakings: job.wakings, connector: job.connector };
     Attempted { item, outcome, known, connection, account: job.account.name.clone(), lane }
 }
 

@@ -75,6 +75,8 @@ pub struct Job {
     pub connection: Option<Connection>,
     /// The account has no login, and the server has taken mail of it all the same.
     pub needs_no_login: bool,
+    /// The server has shown that its replies are in step with our commands.
+    pub in_step: bool,
     /// Which settings it was started under.
     pub generation: u32,
     /// How often everything had been woken by then.
@@ -89,6 +91,8 @@ pub struct Returned {
     pub wakings: u32,
     /// After how many messages on a connection the server wanted no more there, if it showed that.
     pub spent: Option<u32>,
+    /// Whether the server's replies were in step with our commands, where that has shown.
+    pub in_step: Option<bool>,
     /// TLS, for the next delivery.
     pub connector: Option<TlsConnector>,
 }
@@ -107,6 +111,9 @@ pub struct Lane {
     most: Option<(u32, Instant)>,
     /// The account has no login, and the server has taken mail of it all the same.
     needs_no_login: bool,
+    /// Whether the server's replies are in step with our commands, as far as that has shown. Once they were not, they are
+    /// not trusted any more.
+    in_step: Option<bool>,
     generation: u32,
     made: Instant,
 }
@@ -138,6 +145,7 @@ impl Lane {
             doubt: None,
             most: None,
             needs_no_login: false,
+            in_step: None,
             made: Instant::now(),
             generation: GENERATION.fetch_add(1, std::sync::atomic::Ordering::Relaxed),
         }
@@ -252,6 +260,7 @@ impl Lane {
             connector: self.connector.clone(),
             connection: self.idle.pop(),
             needs_no_login: self.needs_no_login,
+            in_step: self.in_step == Some(true),
             generation: self.generation,
             wakings,
         }
@@ -267,6 +276,9 @@ impl Lane {
         self.connector = self.connector.take().or(returned.connector);
         if let Some(spent) = returned.spent {
             self.most = Some((spent, now));
+        }
+        if self.in_step != Some(false) {
+            self.in_step = returned.in_step.or(self.in_step);
         }
         if let Some(mut connection) = connection {
             connection.used = now;

@@ -46,6 +46,8 @@ pub struct Connection {
     pub refusals: u32,
     /// The server offers a login and the account has none. Cleared where mail has left without one before.
     pub login_missing: bool,
+    /// The server has shown that its replies are in step with our commands, so that a text may go out with its envelope.
+    pub in_step: bool,
     /// When it was last used.
     pub used: Instant,
     /// How long the server may take.
@@ -254,7 +256,8 @@ pub async fn connect(
     auth::log_in(&mut client, account, &offers).await?;
     done(trace, Step::Login, || logged_in(account));
     let login_missing = account.username.is_none() && offers.has_capability(EXT_AUTH);
-    Ok(Connection { client, offers, tls, messages: 0, refusals: 0, login_missing, used: Instant::now(), patience })
+    let (messages, refusals, in_step, used) = (0, 0, false, Instant::now());
+    Ok(Connection { client, offers, tls, messages, refusals, login_missing, in_step, used, patience })
 }
 
 /// Tells whoever looks on that the connection has TLS.

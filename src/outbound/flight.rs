@@ -1,4 +1,5 @@
-//! The envelope of a message on its way: MAIL, RCPT and what follows, one by one or all in one flight (RFC 2920).
+//! The envelope of a message on its way: MAIL, RCPT and what follows, one by one or all in one flight (RFC 2920), perhaps
+//! with the text behind it (RFC 3030).
 //!
 //! First all replies are read, then they are judged: what a server says late decides about what it said early.
 
@@ -16,8 +17,8 @@ pub(super) struct Replies {
     pub mail: Option<Reply>,
     /// To RCPT, in the order of the targets; fewer when the conversation ended before.
     pub recipients: Vec<Reply>,
-    /// To DATA.
-    pub data: Option<Reply>,
+    /// To DATA, or to BDAT: then it is the verdict on the text.
+    pub last: Option<(Command, Reply)>,
     /// Why there is no more: the error, the command without a reply, and how long the server had for it.
     pub broken: Option<(Error, Command, Duration)>,
 }
@@ -27,7 +28,7 @@ impl Replies {
     fn all(&self) -> impl Iterator<Item = (Command, &Reply)> {
         let mail = self.mail.iter().map(|reply| (Command::Mail, reply));
         let recipients = self.recipients.iter().map(|reply| (Command::Rcpt, reply));
-        mail.chain(recipients).chain(self.data.iter().map(|reply| (Command::Data, reply)))
+        mail.chain(recipients).chain(self.last.iter().map(|(command, reply)| (*command, reply)))
     }
 
     /// Whether the server has said that it closes the connection.
@@ -40,38 +41,44 @@ impl Replies {
         self.all().find(|(command, reply)| reply.answers(*command) == Answer::Odd)
     }
 
-    fn took_sender(&self) -> bool {
+    /// Whether the server took the sender.
+    pub fn took_sender(&self) -> bool {
         self.mail.as_ref().is_some_and(|reply| reply.is_yes(Command::Mail))
     }
 
-    fn took_somebody(&self) -> bool {
+    /// Whether it took a recipient as well, so that it may take the text.
+    pub fn took_somebody(&self) -> bool {
         self.took_sender() && self.recipients.iter().any(|reply| reply.is_yes(Command::Rcpt))
     }
 }
 
 impl Transaction<'_> {
-    /// Sends MAIL, a RCPT for each target, and DATA.
-    pub(super) async fn fly(&mut self, mail: &str) -> Replies {
-        const DATA: &[u8] = b"DATA\r\n";
+    /// Sends MAIL, a RCPT for each target, and then DATA, or `chunk`: BDAT with the text. It is given only where commands
+    /// are pipelined.
+    pub(super) async fn fly(&mut self, mail: &str, chunk: Option<&[u8]>) -> Replies {
         let rcpts: Vec<String> =
             self.targets.iter().map(|target| format!("RCPT TO:<{}>\r\n", target.address)).collect();
+        let (last, command) = match chunk {
+            Some(chunk) => (chunk, Command::End),
+            None => (b"DATA\r\n".as_slice(), Command::Data),
+        };
         let pipelined = self.connection.offers.has_capability(EXT_PIPELINING);
         let mut limit = self.patience().command();
         let mut replies = Replies::default();
         let mut unsent = None;
         if pipelined {
-            let flight = [mail.as_bytes(), rcpts.concat().as_bytes(), DATA].concat();
+            let flight = [mail.as_bytes(), rcpts.concat().as_bytes(), last].concat();
             // A server that hung up may have said why before.
             if let Err(error) = self.write(&flight).await {
                 unsent = Some(error);
                 limit = self.patience().goodbye();
             }
         }
-        let broken = |error: Error, command| Some((unsent.unwrap_or(error), command, limit));
+        let broken = |error: Error, command, limit| Some((unsent.unwrap_or(error), command, limit));
         match self.ask(mail.as_bytes(), pipelined, limit).await {
             Ok(reply) => replies.mail = Some(reply),
             Err(error) => {
-                replies.broken = broken(error, Command::Mail);
+                replies.broken = broken(error, Command::Mail, limit);
                 return replies;
             }
         }
@@ -83,7 +90,7 @@ impl Transaction<'_> {
             match self.ask(rcpt.as_bytes(), pipelined, limit).await {
                 Ok(reply) => replies.recipients.push(reply),
                 Err(error) => {
-                    replies.broken = broken(error, Command::Rcpt);
+                    replies.broken = broken(error, Command::Rcpt, limit);
                     return replies;
                 }
             }
@@ -91,12 +98,16 @@ impl Transaction<'_> {
                 return replies;
             }
         }
-        if !pipelined && !replies.took_somebody() || replies.is_closing() {
-            return replies;
+        let somebody = replies.took_somebody();
+        match chunk {
+            None if !pipelined && !somebody || replies.is_closing() => return replies,
+            // The text is out: what becomes of it must be heard, also of a server that is closing.
+            Some(_) if somebody => limit = limit.max(self.patience().end()),
+            _ => {}
         }
-        match self.ask(DATA, pipelined, limit).await {
-            Ok(reply) => replies.data = Some(reply),
-            Err(error) => replies.broken = broken(error, Command::Data),
+        match self.ask(last, pipelined, limit).await {
+            Ok(reply) => replies.last = Some((command, reply)),
+            Err(error) => replies.broken = broken(error, command, limit),
         }
         replies
     }

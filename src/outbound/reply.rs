@@ -194,6 +194,11 @@ impl Lines {
 }
 
 impl Reply {
+    /// Whether the status says that it is about an address (x.1.y, RFC 3463 section 3.2), as for MAIL and RCPT.
+    pub fn is_about_address(&self) -> bool {
+        self.status.is_some_and(|[_, subject, _]| subject == 1)
+    }
+
     /// The same, with the secrets of the account hidden from whoever it is shown to.
     pub fn masked(self, mask: &Mask) -> Self {
         let shown = Some(mask.apply(&self.line)).filter(|shown| *shown != self.line);

@@ -1,6 +1,7 @@
-//! The text of a message on its way, in pieces (RFC 5321 section 4.1.1.4).
+//! The text of a message on its way: with DATA in pieces (RFC 5321 section 4.1.1.4), or with BDAT at once (RFC 3030).
 
 use mail_send::Error;
+use smtp_proto::{EXT_AUTH, EXT_CHUNKING, EXT_PIPELINING};
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 
@@ -10,7 +11,44 @@ use super::verdict::Verdict;
 use crate::message::{DotStuffer, Outgoing};
 use crate::queue::{SpoolError, Stored};
 
+/// Bytes of a message that is sent before the server has agreed to its envelope.
+const CHUNK_LIMIT: u64 = 48 << 10;
+
 impl Transaction<'_> {
+    /// A small message as one BDAT command (RFC 3030 section 2), which can go out together with the envelope and saves
+    /// the wait for the 354. None where that is not offered, or is no good:
+    /// - The server has not shown yet that its replies are in step with our commands, see [`Connection::in_step`]: the
+    ///   answer to BDAT is a 250 like those to the envelope, nothing tells them apart as 354 does.
+    /// - It may miss a login, and refuse the envelope. What came with that would be for nothing, and a server that does not
+    ///   skip it reads what a device wrote as commands.
+    /// - The message was tried before: if a connection breaks with a BDAT under way nobody knows whether it has arrived,
+    ///   with DATA only at the very end.
+    ///
+    /// [`Connection::in_step`]: super::client::Connection::in_step
+    pub(super) async fn chunk(&mut self, outgoing: &Outgoing, stored: &mut Stored) -> Result<Option<Vec<u8>>, Stop> {
+        let offers = |extension| self.connection.offers.has_capability(extension);
+        let offered = offers(EXT_CHUNKING) && offers(EXT_PIPELINING);
+        let known = self.connection.in_step && (self.account.username.is_some() || !offers(EXT_AUTH));
+        let size = stored.body_size.saturating_add(outgoing.header().len() as u64);
+        let small = size <= CHUNK_LIMIT && !outgoing.changes_size();
+        let first = stored.state.attempts == 0 && stored.state.doubts == 0;
+        if !(offered && known && small && first) {
+            return Ok(None);
+        }
+        let mut text = [outgoing.header(), b"\r\n"].concat();
+        loop {
+            match stored.next().await {
+                Ok(piece) if piece.is_empty() => break,
+                Ok(piece) => text.extend_from_slice(&piece),
+                Err(error) => return Err(self.unreadable(&error)),
+            }
+        }
+        self.chunked = true;
+        self.outcome.text_sent = true;
+        self.outcome.text_ended = true;
+        Ok(Some([format!("BDAT {} LAST\r\n", text.len()).into_bytes(), text].concat()))
+    }
+
     /// The message itself, from disk, in pieces.
     pub(super) async fn text(&mut self, mut outgoing: Outgoing, stored: &mut Stored) -> Result<(), Stop> {
         self.in_step().await?;
@@ -72,6 +110,7 @@ impl Transaction<'_> {
                     "{} said before the end of the message, without being asked: {reply}; so the message was not ended and the connection closed; it waits and is tried again",
                     self.account.host
                 );
+                self.outcome.in_step = Some(false);
                 self.rest(&Verdict::Deferred(reason));
             }
             Err(error) => {
@@ -82,15 +121,24 @@ impl Transaction<'_> {
     }
 
     /// The server's verdict on the whole message.
-    fn end(&mut self, reply: &Reply) -> Result<(), Stop> {
+    pub(super) fn end(&mut self, reply: &Reply) -> Result<(), Stop> {
         match reply.answers(Command::End) {
+            // With BDAT the answers to the envelope look like this one: an answer too many, or one about an address (RFC
+            // 3463 section 3.2), shows that it is not the one to the text.
+            Answer::Yes if self.chunked && (reply.is_about_address() || self.client().stream.has_spoken()) => {
+                Err(self.out_of_step(Command::End, reply))
+            }
             Answer::Yes => {
+                if !self.chunked && !reply.is_about_address() {
+                    self.outcome.in_step = Some(!self.client().stream.has_spoken());
+                }
                 self.rest(&Verdict::Delivered(reply.to_string()));
                 Ok(())
             }
-            // After the refusal of a message the server is ready for the next one.
+            // After the refusal of a message the server is ready for the next one. Whether it is that of this message shows
+            // the RSET behind a chunk.
             Answer::No => match self.refused(reply) {
-                Stop::Refused => Ok(()),
+                Stop::Refused if !self.chunked => Ok(()),
                 stop => Err(stop),
             },
             Answer::Continue | Answer::Odd => Err(self.out_of_step(Command::End, reply)),

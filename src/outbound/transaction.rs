@@ -1,8 +1,7 @@
 //! Hands one message to a provider: MAIL, RCPT, DATA (RFC 5321 section 4.1.1), pipelined where offered (RFC 2920).
 //!
-//! The text never leaves before the server has asked for it with 354. BDAT (RFC 3030) could send it along with the
-//! envelope, and is not used: a server that refuses the envelope and does not skip the chunk (Dovecot 2.3 is one) reads
-//! what a device wrote as commands, and a chunk has no reply like 354 that shows whether both sides are in step.
+//! A small message goes out in one flight with its envelope (RFC 3030), but only to a server that has shown before that its
+//! replies are in step with our commands; all others get no text before they have asked for it with 354.
 
 use std::time::Instant;
 
@@ -94,7 +93,7 @@ pub async fn send(connection: &mut Connection, mut stored: Stored, account: &Acc
     let international = !from.is_ascii() || targets.iter().any(|target| !target.address.is_ascii());
     let mail = mail_command(connection, &from, international, &outgoing, &stored);
     let (own_sender, own_header) = (rewritten.own_envelope, rewritten.own_header);
-    let mut transaction = Transaction { connection, account, outcome, targets, own_sender, own_header };
+    let mut transaction = Transaction { connection, account, outcome, targets, own_sender, own_header, chunked: false };
     let line = transaction.run(&mail, outgoing, &mut stored).await;
     transaction.connection.messages = transaction.connection.messages.saturating_add(1);
     transaction.connection.used = Instant::now();
@@ -140,6 +139,8 @@ pub(super) struct Transaction<'a> {
     own_sender: bool,
     /// So are From and Sender in the header.
     own_header: bool,
+    /// The text has left with the envelope.
+    pub(super) chunked: bool,
 }
 
 /// Why a transaction ended before its end.
@@ -157,24 +158,38 @@ impl Transaction<'_> {
         match self.hand_over(mail, outgoing, stored).await {
             Ok(()) => Line::Open,
             Err(Stop::Dead) => Line::Dead,
+            // Whether the server has skipped the text matters for the next connection as well.
+            Err(Stop::Spent) if self.chunked && self.reset().await == Line::Dead => Line::Dead,
             Err(Stop::Spent) => Line::Spent,
-            Err(Stop::Refused) => {
-                let limit = self.patience().goodbye();
-                match self.ask(b"RSET\r\n", false, limit).await {
-                    Ok(reply) if reply.is_yes(Command::Reset) => Line::Open,
-                    // A 354 here answers the DATA of before: then what was taken for the answer to that was another's.
-                    Ok(reply) if reply.answers(Command::Reset) == Answer::Odd => {
-                        self.take_back(&reply);
-                        Line::Dead
-                    }
-                    _ => Line::Dead,
-                }
-            }
+            Err(Stop::Refused) => self.reset().await,
         }
     }
 
+    /// RSET after a refusal, and with it a look whether both sides are in step. A server that has not skipped the text that
+    /// it refused with its envelope reads it as commands, and answers them (RFC 3030 section 2 forbids that).
+    async fn reset(&mut self) -> Line {
+        let answer = self.ask(b"RSET\r\n", false, self.patience().goodbye()).await;
+        let more = self.chunked && self.client().stream.has_spoken();
+        let yes = answer.as_ref().is_ok_and(|reply| reply.is_yes(Command::Reset));
+        if yes && !more {
+            return Line::Open;
+        }
+        // A 354 here answers the DATA of before: then what was taken for the answer to that was another's.
+        if let Ok(reply) = &answer
+            && (self.chunked || reply.answers(Command::Reset) == Answer::Odd)
+            && reply.code != 421
+        {
+            self.take_back(Command::Reset, reply);
+        }
+        if self.chunked {
+            self.outcome.in_step = Some(false);
+        }
+        Line::Dead
+    }
+
     async fn hand_over(&mut self, mail: &str, outgoing: Outgoing, stored: &mut Stored) -> Result<(), Stop> {
-        let replies = self.fly(mail).await;
+        let chunk = self.chunk(&outgoing, stored).await?;
+        let replies = self.fly(mail, chunk.as_deref()).await;
         let closing = replies.is_closing();
         let done = self.land(replies, outgoing, stored).await;
         // After 421 the server hangs up, whatever else it says (RFC 5321 section 3.8).
@@ -187,9 +202,15 @@ impl Transaction<'_> {
             // Nobody knows which of the others answers what.
             return Err(self.out_of_step(command, reply));
         }
-        let Replies { mail, recipients, data, broken } = replies;
+        let asked_all = replies.recipients.len() == self.targets.len();
+        if replies.mail.is_some() && !replies.took_somebody() && (asked_all || !replies.took_sender()) {
+            // Nobody takes the text: if it has left, it has not arrived.
+            self.outcome.text_sent = false;
+            self.outcome.text_ended = false;
+        }
+        let Replies { mail, recipients, last, broken } = replies;
         let refusal = mail.filter(|reply| !reply.is_yes(Command::Mail));
-        if self.is_of_connection(refusal.as_ref(), &recipients, data.as_ref()) {
+        if self.is_of_connection(refusal.as_ref(), &recipients, last.as_ref()) {
             self.targets.clear();
             self.outcome.again = true;
             return Err(Stop::Spent);
@@ -200,13 +221,19 @@ impl Transaction<'_> {
             None => self.take_down(&recipients),
         }
         let nobody = self.targets.is_empty();
-        match (data, broken) {
+        match (last, broken) {
             // RFC 2920 section 3.1: a server may ask for the text although it took no sender or no recipient.
-            (Some(reply), _) if reply.is_yes(Command::Data) && nobody => self.empty_text().await,
+            (Some((Command::Data, reply)), _) if reply.is_yes(Command::Data) && nobody => self.empty_text().await,
+            // Nobody can take a text for nobody: this answers something else, and so did the refusals.
+            (Some((command, reply)), _) if nobody && reply.is_yes(command) => {
+                self.take_back(command, &reply);
+                Err(Stop::Dead)
+            }
             (_, None) if nobody => Err(Stop::Refused),
             (_, Some(_)) if nobody => Err(Stop::Dead),
-            (Some(reply), _) if reply.is_yes(Command::Data) => self.text(outgoing, stored).await,
-            (Some(reply), _) => Err(self.refused(&reply)),
+            (Some((Command::End, reply)), _) => self.end(&reply),
+            (Some((command, reply)), _) if reply.is_yes(command) => self.text(outgoing, stored).await,
+            (Some((_, reply)), _) => Err(self.refused(&reply)),
             (None, Some((error, command, limit))) => Err(self.lost(&error, command.name(), limit)),
             // The server is closing, and the text is still here.
             (None, None) => Err(Stop::Dead),
@@ -215,7 +242,7 @@ impl Transaction<'_> {
 
     /// Whether what was refused is perhaps refused only on this connection, since it has carried messages before: servers
     /// limit their number, and the time. A new one shows it, and what is said there counts.
-    fn is_of_connection(&self, mail: Option<&Reply>, recipients: &[Reply], data: Option<&Reply>) -> bool {
+    fn is_of_connection(&self, mail: Option<&Reply>, recipients: &[Reply], last: Option<&(Command, Reply)>) -> bool {
         if self.connection.messages == 0 {
             return false;
         }
@@ -224,10 +251,13 @@ impl Transaction<'_> {
             return refusal.code < 500 || known::is_of_connection(refusal);
         }
         let (taken, refused): (Vec<_>, Vec<_>) = recipients.iter().partition(|reply| reply.is_yes(Command::Rcpt));
-        match data {
+        match last {
             _ if taken.is_empty() => !refused.is_empty() && refused.into_iter().all(known::is_of_connection),
-            Some(reply) => reply.answers(Command::Data) == Answer::No && known::is_of_connection(reply),
-            None => false,
+            // Of a text that has left, the verdict is about the text.
+            Some((Command::Data, reply)) => {
+                reply.answers(Command::Data) == Answer::No && known::is_of_connection(reply)
+            }
+            _ => false,
         }
     }
 
@@ -245,17 +275,20 @@ impl Transaction<'_> {
             self.account.host,
             command.name()
         );
+        self.outcome.in_step = Some(false);
         self.outcome.doubtful |= self.outcome.text_ended;
         self.rest(&Verdict::Deferred(reason));
         Stop::Dead
     }
 
-    /// What was refused in this transaction was perhaps not refused: `reply` shows that both sides were out of step.
-    fn take_back(&mut self, reply: &Reply) {
-        let host = &self.account.host;
+    /// What was refused in this transaction was perhaps not refused: `reply` to `command` shows that both sides were out of
+    /// step.
+    fn take_back(&mut self, command: Command, reply: &Reply) {
+        self.outcome.in_step = Some(false);
+        let (host, command) = (&self.account.host, command.name());
         for (_, verdict) in &mut self.outcome.results {
             if let Verdict::Failed(reason) = verdict {
-                let odd = format!("; but {host} answered RSET with: {reply}, so its replies can't be told apart");
+                let odd = format!("; but {host} answered {command} with: {reply}, so its replies can't be told apart");
                 *verdict = Verdict::Deferred(format!("{reason}{odd}; it waits and is tried again"));
             }
         }

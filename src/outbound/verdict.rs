@@ -94,6 +94,9 @@ pub struct Outcome {
     pub text_ended: bool,
     /// Whether its end has left and nobody knows what the server made of it: it may have arrived.
     pub doubtful: bool,
+    /// Whether the server's replies are in step with our commands, where this has shown it: a whole text by DATA, or a reply
+    /// that answers nothing.
+    pub in_step: Option<bool>,
     /// The stored message itself is of no use; the reason.
     pub damaged: Option<Reason>,
 }

@@ -110,6 +110,12 @@ impl Wire {
         !self.input.trim_ascii().is_empty()
     }
 
+    /// Whether that is 421, or has only begun as it does.
+    pub fn says_goodbye(&self) -> bool {
+        let said = self.input.trim_ascii_start();
+        said.iter().zip(b"421").all(|(said, code)| said == code)
+    }
+
     /// Takes in what has arrived.
     fn look(&mut self) {
         let mut context = Context::from_waker(std::task::Waker::noop());

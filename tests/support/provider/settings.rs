@@ -50,6 +50,8 @@ pub struct Settings {
     pub size: Option<u64>,
     /// Offers CHUNKING (RFC 3030).
     pub chunking: bool,
+    /// Does not skip a chunk that it refuses for want of a recipient, and reads it as commands, against RFC 3030 section 2.
+    pub reads_refused_chunks: bool,
     /// Asks for the text (354) also when it has taken no sender or no recipient, as RFC 2920 section 3.1 allows.
     pub asks_anyway: bool,
     /// How many messages it takes on one connection, and what it says to MAIL then.
@@ -78,6 +80,7 @@ impl Default for Settings {
             smtputf8: true,
             size: Some(50 * 1024 * 1024),
             chunking: false,
+            reads_refused_chunks: false,
             asks_anyway: false,
             most: None,
             starttls_offered: true,

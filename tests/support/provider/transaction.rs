@@ -194,6 +194,10 @@ impl Session {
             self.say("501 5.5.4 Syntax: BDAT size [LAST]").await?;
             return Err(End::Closed);
         };
+        let nobody = self.transaction.as_ref().is_none_or(|transaction| transaction.recipients.is_empty());
+        if self.settings.reads_refused_chunks && nobody {
+            return self.say("503 5.5.1 Valid RCPT command must precede BDAT").await;
+        }
         self.text_begins().await?;
         let chunk = self.wire.exact(count).await?;
         self.note(&format!("*: chunk of {count} bytes"));
