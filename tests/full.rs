@@ -1,4 +1,4 @@
-//! A disk that is full, at every place where something is written: nothing is lost, nothing half-kept, and the gateway is
+//! A disk that is full, or takes nothing any more, at every place where something is written: nothing is lost, nothing half-kept, and the gateway is
 //! back at work by itself when there is room again.
 
 mod support;
@@ -213,4 +213,49 @@ async fn mail_that_does_not_fit_into_safe_spool_stays_where_it_is() {
     wait_for_files(&safe, 0).await;
     assert_eq!(provider.messages().len(), 2);
     assert_eq!(files(&relay.spool()), Vec::<String>::new());
+}
+
+/// What is delivered while the disk can only be read has to be removed from it later, and is not sent again by a restart
+/// in between.
+#[tokio::test]
+async fn what_is_done_on_a_read_only_disk_is_done_after_a_restart_as_well() {
+    let Some(disk) = SmallDisk::mount(1024) else { return };
+    let safe = disk.path().join("spool");
+    let provider = Provider::builder().tls(TlsMode::None).start().await;
+    provider.set_fault(Step::Rcpt("late@example.com".into()), Fault::Reply("451 4.2.1 Later".into()), Times::Always);
+    provider.stop().await;
+    let builder = Relay::builder().durability("always").relay_option("safe_spool", safe.display());
+    let mut relay = builder.account("provider", &provider).start().await;
+    let mut device = hello(&relay).await;
+    for name in ["one", "two", "three"] {
+        assert_eq!(offer(&mut device, name, 1).await, 250);
+    }
+    let to = ["ops@example.com", "late@example.com"];
+    assert_eq!(device.send("plc@example.com", &to, &text("part", 1)).await.code, 250);
+    drop(device);
+    disk.read_only(true);
+    provider.restart().await;
+    relay.sighup();
+    provider.wait_for_messages(4, SOON).await;
+    for line in relay.wait_lines(|line| line.contains("event=spool_trouble"), 4, SOON).await {
+        println!("{line}");
+    }
+    relay.restart().await;
+    relay.wait_log(|line| line.contains("event=deferred"), SOON).await;
+    assert_eq!(files(&safe).len(), 4, "{:?}", files(&safe));
+    disk.read_only(false);
+    // By itself, without a word from anybody.
+    wait_for_files(&safe, 1).await;
+    provider.clear_faults();
+    relay.restart().await;
+    relay.sighup();
+    wait_for_files(&safe, 0).await;
+    let mut arrived: Vec<_> =
+        provider.messages().iter().map(|m| (m.header("Subject").expect("a subject"), m.recipients.clone())).collect();
+    arrived.sort();
+    let expected = [("one", to[0]), ("part", to[1]), ("part", to[0]), ("three", to[0]), ("two", to[0])];
+    let mut expected = expected.map(|(name, to)| (name.to_owned(), vec![to.to_owned()]));
+    expected.sort();
+    assert_eq!(arrived, expected, "each once");
+    assert!(!relay.spool().join("owed").exists());
 }

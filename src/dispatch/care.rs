@@ -10,7 +10,7 @@ use crate::config::Durability;
 use crate::queue::journal::Note;
 use crate::queue::{Entry, Item, MessageId, Place, Spool, blocking};
 use crate::report::Event;
-use crate::system::clock;
+use crate::system::{clock, task};
 
 /// How long `deferred` mail stays in RAM before it is moved to `safe_spool`: with the time until it is looked through, and
 /// that of the move, less than the minute that is promised.
@@ -39,6 +39,13 @@ impl Dispatch {
     /// Looks through waiting mail, if that is not being done already.
     pub(super) fn care(&mut self) {
         self.look_at_clock();
+        if self.spool.owes() {
+            let spool = Arc::clone(&self.spool);
+            self.start(async move {
+                let _ = task::blocking(move || spool.pay()).await;
+                Step::Told
+            });
+        }
         if self.caring.is_none() {
             self.caring = Some(Round::default());
             self.care_for_some();
@@ -162,6 +169,7 @@ impl Dispatch {
         async move {
             let Some(spool) = spool else { return };
             let moved = blocking(move || {
+                spool.pay();
                 for entry in &undated {
                     write_time(&spool, entry);
                 }

@@ -107,8 +107,8 @@ impl Composer {
                 Ok(mail) => written.mails.push(mail),
                 Err(trouble) => {
                     let (spool, entries) = (Arc::clone(&self.spool), written.entries());
-                    // What can't be removed now is found at the next start, and is no complete digest then.
-                    let remove = move || entries.iter().for_each(|mail| drop(spool.remove(mail)));
+                    // What can't be removed now is removed later; at the next start it is no complete digest.
+                    let remove = move || entries.iter().for_each(|mail| drop(spool.remove_for_good(mail)));
                     let _ = task::blocking(remove).await;
                     return Err(trouble);
                 }

@@ -155,7 +155,6 @@ pub async fn deliver(mut job: Job, spool: Arc<Spool>, ways: Ways, item: Item) ->
 pub(super) async fn open(spool: &Arc<Spool>, item: &Item) -> Result<Stored, SpoolError> {
     let (spool, entry) = (Arc::clone(spool), item.entry.clone());
     let mut stored = blocking(move || spool.open_message(&entry)).await?;
-    item.unsaved.iter().for_each(|note| stored.state.apply(note));
     correct_dates(&mut stored, item.entry.arrived);
     Ok(stored)
 }

@@ -245,7 +245,7 @@ fn remove(
                 Event::Collected { id: item.entry.id.to_string(), digest: name.into() }.log();
             }
             if let Some((count, error)) = failed {
-                let reason = "are in it but can't be removed, and would be sent again after a restart";
+                let reason = "are in it but can't be removed now, and that is tried again every 10 s";
                 trouble(name, format!("{count} messages {reason}: {error}"));
             }
             Ok(mails)
@@ -254,11 +254,8 @@ fn remove(
             trouble(name, format!("the digest can't be moved to safe_spool, so its messages wait: {error}"));
             // The one that says that the digest is complete goes first.
             for mail in last.iter().chain(&further) {
-                if let Err(error) = spool.remove(mail) {
-                    trouble(
-                        mail.id.as_str(),
-                        format!("it can't be removed, and would be sent after a restart: {error}"),
-                    );
+                if let Err(error) = spool.remove_for_good(mail) {
+                    trouble(mail.id.as_str(), error);
                 }
             }
             Err(replaced.into_iter().map(put_off).collect())
@@ -267,11 +264,9 @@ fn remove(
 }
 
 /// Notes that a message is sent by itself.
-fn let_go(spool: &Spool, mut item: Item) -> Placed {
-    let note = Note::Alone(clock::now());
-    if let Err(error) = spool.record(&item.entry, &note) {
-        trouble(item.entry.id.as_str(), error.to_string());
-        item.unsaved.push(note);
+fn let_go(spool: &Spool, item: Item) -> Placed {
+    if let Err(error) = spool.record_for_good(&item.entry, Note::Alone(clock::now())) {
+        trouble(item.entry.id.as_str(), error);
     }
     released(item)
 }
@@ -287,9 +282,9 @@ fn carry_on(
 ) -> Vec<Placed> {
     for item in torn {
         let id = item.entry.id;
-        match spool.remove(&item.entry) {
+        match spool.remove_for_good(&item.entry) {
             Ok(()) => Event::Removed { id: id.to_string() }.log(),
-            Err(error) => trouble(id.as_str(), format!("the rest of a digest can't be removed: {error}")),
+            Err(error) => trouble(id.as_str(), format!("the rest of a digest: {error}")),
         }
     }
     let mut back: Vec<Placed> = alone.into_iter().map(|item| let_go(spool, item)).collect();

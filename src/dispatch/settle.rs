@@ -60,12 +60,12 @@ impl Settle {
         // When all is well, the file goes at once and nothing has to be written.
         let untold = failures_of(&state, |r| r.progress == Progress::Failed && !r.told);
         if (!state.is_done() || !untold.is_empty()) && !outcome.results.is_empty() {
-            self.note(&mut item, attempt).await;
+            self.note(&item.entry, attempt).await;
         }
         if outcome.doubtful {
             let doubt = Note::Doubt(clock::now());
             state.apply(&doubt);
-            self.note(&mut item, doubt).await;
+            self.note(&item.entry, doubt).await;
             item.held = state.held;
         }
         if !untold.is_empty() && !self.tell_failures(&mut item, &about, untold, state.is_done()).await {
@@ -90,12 +90,11 @@ impl Settle {
         Some(item)
     }
 
-    /// Appends a note to the journal; what the disk does not take is kept in memory.
-    async fn note(&self, item: &mut Item, note: Note) {
-        let (spool, entry, line) = (Arc::clone(&self.spool), item.entry.clone(), note.clone());
-        if let Err(error) = blocking(move || spool.record(&entry, &line)).await {
-            Event::SpoolTrouble { id: item.entry.id.to_string(), reason: error.to_string() }.log();
-            item.unsaved.push(note);
+    /// Appends a note to the journal; what the disk does not take holds all the same, and is noted later.
+    async fn note(&self, entry: &Entry, note: Note) {
+        let (spool, noted) = (Arc::clone(&self.spool), entry.clone());
+        if let Some(Err(reason)) = task::blocking(move || spool.record_for_good(&noted, note)).await {
+            Event::SpoolTrouble { id: entry.id.to_string(), reason }.log();
         }
     }
 
@@ -121,7 +120,7 @@ impl Settle {
                 // The note would hold for those as well that wait for a summary.
                 let all = told && !collected;
                 if all && !done {
-                    self.note(item, Note::Told(clock::now())).await;
+                    self.note(&item.entry, Note::Told(clock::now())).await;
                 }
                 all
             }
@@ -153,7 +152,7 @@ impl Settle {
         }
         let waiting = failures_of(state, |r| r.progress == Progress::Waiting);
         match self.teller.tell(about, Kind::Delayed, waiting).await {
-            Ok(_) => self.note(item, Note::Warned(clock::now())).await,
+            Ok(_) => self.note(&item.entry, Note::Warned(clock::now())).await,
             Err(error) => {
                 let reason = format!("the notice of its delay can't be queued: {error}");
                 Event::SpoolTrouble { id: item.entry.id.to_string(), reason }.log();
@@ -196,13 +195,10 @@ impl Settle {
     /// Takes a message that is done out of the queue.
     pub async fn remove(&self, entry: &Entry) {
         let (spool, gone) = (Arc::clone(&self.spool), entry.clone());
-        match blocking(move || spool.remove(&gone)).await {
-            Ok(()) => Event::Removed { id: entry.id.to_string() }.log(),
-            Err(error) => {
-                let reason =
-                    format!("it is done but can't be removed, and would be sent again after a restart: {error}");
-                Event::SpoolTrouble { id: entry.id.to_string(), reason }.log();
-            }
+        match task::blocking(move || spool.remove_for_good(&gone)).await {
+            Some(Ok(())) => Event::Removed { id: entry.id.to_string() }.log(),
+            Some(Err(reason)) => Event::SpoolTrouble { id: entry.id.to_string(), reason }.log(),
+            None => {}
         }
     }
 
@@ -212,9 +208,7 @@ impl Settle {
             Ok(()) => {
                 let told = self.teller.reporter().told(&batch);
                 for entry in told.waiting {
-                    let spool = Arc::clone(&self.spool);
-                    // It may be removed at this moment; and what is not written down is told once more after a restart.
-                    let _ = blocking(move || spool.record(&entry, &Note::Told(clock::now()))).await;
+                    self.note(&entry, Note::Told(clock::now())).await;
                 }
                 for item in told.done {
                     self.remove(&item.entry).await;

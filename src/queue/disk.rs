@@ -59,6 +59,17 @@ impl Disk {
         Ok(self.handle(file, path))
     }
 
+    /// Opens a file to append to it, which is made if it does not exist.
+    pub(super) fn append_or_create(&self, path: &Path) -> io::Result<Handle> {
+        match self.append(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.create(path)?;
+                self.append(path)
+            }
+            opened => opened,
+        }
+    }
+
     #[cfg_attr(not(test), expect(unused_variables, reason = "tests know files by their paths"))]
     fn handle(&self, file: File, path: &Path) -> Handle {
         Handle {

@@ -196,8 +196,8 @@ impl Drop for Kept {
         }
         let clear = move || match stage {
             Stage::Written => spool.discard(entry.id),
-            // The device was not told; it will come again. If it can't be removed, it arrives twice.
-            Stage::Published => drop(spool.remove(&entry)),
+            // The device was not told; it will come again.
+            Stage::Published => drop(spool.remove_for_good(&entry)),
             Stage::Reserved | Stage::Done => {}
         };
         if matches!(stage, Stage::Written | Stage::Published) {

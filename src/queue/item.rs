@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use super::journal::Note;
 use super::rest::Rest;
 use super::spool::Entry;
 use crate::system::clock;
@@ -40,8 +39,6 @@ pub struct Item {
     pub held: bool,
     /// Whether the file does not know the true time of arrival, since the clock was set later.
     pub undated: bool,
-    /// What the disk did not take; applied to the state whenever it is read.
-    pub unsaved: Vec<Note>,
     /// Why it may not be tried yet, whatever wakes the others.
     pub rest: Option<Rest>,
     /// How long it has to rest, or had to: no part of the time for which delivery is tried.
@@ -65,7 +62,6 @@ impl Item {
             uptime: None,
             held: false,
             undated: false,
-            unsaved: Vec::new(),
             rest: None,
             rested: Duration::ZERO,
         }

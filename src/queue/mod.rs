@@ -17,6 +17,7 @@ mod ledger;
 mod line;
 mod marks;
 mod moving;
+mod owed;
 pub mod record;
 mod recovery;
 mod replace;

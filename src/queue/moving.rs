@@ -52,10 +52,11 @@ impl Spool {
     /// The first failure; the others are moved all the same.
     pub fn move_all_to_safe(&self) -> Result<usize, SpoolError> {
         let entries = files_of(&self.spool)?.messages;
+        // What is done stays: where it is moved to, nobody might know that it is.
+        let entries = entries.into_iter().filter(|(id, ..)| !self.is_owed_gone(*id));
         // Whose they are is of no interest: they stay in the queue.
         let client = Client::Own;
-        let entries =
-            entries.into_iter().map(|(id, size, _)| Entry { id, client, place: Place::Spool, arrived: 0, size });
+        let entries = entries.map(|(id, size, _)| Entry { id, client, place: Place::Spool, arrived: 0, size });
         let mut moved = 0;
         let mut failure = None;
         for (entry, error) in self.move_to_safe(entries.collect()) {

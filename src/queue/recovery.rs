@@ -65,6 +65,11 @@ impl Spool {
         let mut ledger = self.ledger();
         (ledger.spool, ledger.safe, ledger.reserved) = Default::default();
         found.values().for_each(|file| ledger.add(file.place, file.size));
+        drop(ledger);
+        if self.take_over_debts(|id| found.get(&id).map(|found| found.entry(0, Client::Own))) {
+            // Delivered by an earlier run, and removed now or later.
+            found.retain(|id, file| !self.is_owed_gone(*id) && self.directory(file.place).file(*id).exists());
+        }
         let mut found: Vec<Found> = found.into_values().collect();
         found.sort_by_key(|file| (file.changed, file.id));
         found
@@ -132,7 +137,8 @@ impl Spool {
         let entry = found.entry(0, Client::Own);
         let path = self.directory(found.place).file(found.id);
         match inspect(&path, found.id.as_str()) {
-            Ok((meta, state, _)) => {
+            Ok((meta, mut state, _)) => {
+                self.apply_owed(found.id, &mut state);
                 let arrived = state.arrived.unwrap_or(meta.arrived);
                 Some((found.entry(arrived, Client::of_message(&meta)), meta, state))
             }

@@ -68,8 +68,8 @@ impl Replacements {
 
 impl Spool {
     /// Removes `messages`, whose place digests take: their `further` mails, and the `last` one of each. Blocks. Returns the
-    /// mails as they lie now, in this order, and how many of the messages could not be removed, with the reason of the
-    /// first: those come back at the next start.
+    /// mails as they lie now, in this order, and how many of the messages could not be removed now, with the reason of
+    /// the first: that is tried again.
     ///
     /// # Errors
     /// When the digest can't be brought to where the messages are safe; then none of them was removed.
@@ -120,7 +120,10 @@ impl Spool {
                     Ok(true) => removed += 1,
                     Ok(false) if book.is_some() => self.ledger().take(entry.place, entry.size),
                     Ok(false) => {}
-                    Err(error) => fail(1, error),
+                    Err(error) => {
+                        self.owe_removal(entry, &error);
+                        fail(1, error);
+                    }
                 }
             }
             let sync = directory.sync || book.is_none();

@@ -16,9 +16,11 @@ use super::error::SpoolError;
 use super::id::MessageId;
 use super::journal::Note;
 use super::ledger::{Ledger, Wear};
+use super::owed::Owed;
 use super::recovery::set_aside;
 use super::stored::{Stored, journal_length, read_message, read_notes};
 use crate::config::{Durability, Relay};
+use crate::report::Event;
 use crate::system::publish::{self, Step};
 
 /// Messages that the queue takes at most, whatever their size: each costs memory.
@@ -81,6 +83,8 @@ pub struct Spool {
     pub(super) moving: RwLock<()>,
     /// Held while a record is appended.
     appending: Mutex<()>,
+    /// What the disk did not take.
+    owed: Mutex<Owed>,
 }
 
 impl Spool {
@@ -105,9 +109,9 @@ impl Spool {
         let spool = directory(&relay.spool, always)?;
         let safe = relay.safe_spool.as_deref().map(|path| directory(path, true)).transpose()?;
         let accept = if always && safe.is_some() { Place::Safe } else { Place::Spool };
-        let (ledger, appending) = (Mutex::default(), Mutex::default());
+        let (ledger, appending, owed) = Default::default();
         let (limit, moving) = (Mutex::new(relay.spool_limit), RwLock::default());
-        Ok(Arc::new(Self { disk, spool, safe, accept, limit, ledger, moving, appending }))
+        Ok(Arc::new(Self { disk, spool, safe, accept, limit, ledger, moving, appending, owed }))
     }
 
     /// The queue may take as much from now on. What is beyond that stays in it, and nothing is added meanwhile.
@@ -121,6 +125,10 @@ impl Spool {
 
     pub(super) fn ledger(&self) -> MutexGuard<'_, Ledger> {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn owed(&self) -> MutexGuard<'_, Owed> {
+        self.owed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn nothing_moves(&self) -> RwLockReadGuard<'_, ()> {
@@ -264,7 +272,13 @@ impl Spool {
         });
         if published.is_err() && named {
             // The device hears of a failure and will come again: the message must not be there twice.
-            let _ = self.disk.remove(&directory.file(id));
+            if let Err(error) = self.disk.remove(&directory.file(id)) {
+                let size = file.len().unwrap_or_default();
+                self.ledger().add(self.accept, size);
+                let entry = Entry { id, client: Client::Own, place: self.accept, arrived: 0, size };
+                let reason = self.owe_removal(&entry, &error.into());
+                Event::SpoolTrouble { id: id.to_string(), reason }.log();
+            }
             let _ = self.disk.sync_directory(&directory.queue);
         }
         Ok(published?)
@@ -275,7 +289,9 @@ impl Spool {
     /// # Errors
     /// [`SpoolError::Damaged`] when the file is not a complete message.
     pub fn open_message(&self, entry: &Entry) -> Result<Stored, SpoolError> {
-        read_message(self.open_file(entry)?, entry.id.as_str())
+        let mut stored = read_message(self.open_file(entry)?, entry.id.as_str())?;
+        self.apply_owed(entry.id, &mut stored.state);
+        Ok(stored)
     }
 
     /// What happened to a message so far, for people: the last 200 notes.
@@ -335,10 +351,19 @@ impl Spool {
             found |= self.remove_from(safe, entry.id, true, Some(Place::Safe))?;
         }
         if !found {
+            if !self.has_directories() {
+                // The drive was taken out, with the message on it.
+                return Err(SpoolError::Io(ErrorKind::NotFound.into()));
+            }
             // Somebody removed it by hand.
             self.ledger().take(entry.place, entry.size);
         }
         Ok(())
+    }
+
+    /// Whether the directories are there: a drive may have been taken out.
+    pub(super) fn has_directories(&self) -> bool {
+        [Some(&self.spool), self.safe.as_ref()].into_iter().flatten().all(|directory| directory.queue.is_dir())
     }
 
     /// Where a message lies now.

@@ -13,6 +13,7 @@ mod books;
 mod faults;
 mod leavings;
 mod machine;
+mod owed;
 mod replacing;
 mod replay;
 

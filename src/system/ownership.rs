@@ -38,7 +38,8 @@ pub enum Kind {
 impl Kind {
     /// Whether something of this name is ours.
     fn knows(self, name: &str, is_directory: bool) -> bool {
-        const FILES: [&str; 7] = ["lock", "history", ".history.tmp", "announced", "last_stop", "tls.crt", "tls.key"];
+        const FILES: [&str; 8] =
+            ["lock", "owed", "history", ".history.tmp", "announced", "last_stop", "tls.crt", "tls.key"];
         match self {
             Self::Secrets => !is_directory,
             Self::Queue if is_directory => matches!(name, "queue" | "lost+found"),

@@ -14,7 +14,6 @@ const PAGE: usize = 4096;
 /// A file system in memory, mounted where only root may; gone with the value.
 pub struct SmallDisk {
     dir: TempDir,
-    filler: File,
 }
 
 impl SmallDisk {
@@ -27,8 +26,13 @@ impl SmallDisk {
             println!("skipped: only root can mount a small disk");
             return None;
         }
-        let filler = OpenOptions::new().create_new(true).append(true).open(dir.path().join("filler"));
-        Some(SmallDisk { filler: filler.expect("a file on the small disk"), dir })
+        Some(SmallDisk { dir })
+    }
+
+    /// The file that fills it. It does not stay open: that would keep the disk from being made one that can only be read.
+    fn filler(&self) -> File {
+        let opened = OpenOptions::new().create(true).append(true).open(self.dir.path().join("filler"));
+        opened.expect("a file on the small disk")
     }
 
     /// Where it is mounted.
@@ -38,23 +42,31 @@ impl SmallDisk {
 
     /// Fills it up, but for so many kB, a multiple of 4.
     pub fn leave(&self, kilobytes: usize) {
-        self.filler.set_len(0).expect("empty the filler");
+        let mut filler = self.filler();
+        filler.set_len(0).expect("empty the filler");
         let page = [0xff; PAGE];
         let mut pages = 0;
         loop {
-            match (&self.filler).write(&page) {
+            match filler.write(&page) {
                 Ok(PAGE) => pages += 1,
                 Err(error) if error.kind() == ErrorKind::StorageFull => break,
                 other => panic!("fill the disk: {other:?}"),
             }
         }
         let left = (pages * PAGE).checked_sub(kilobytes * 1024).expect("a disk with so much room");
-        self.filler.set_len(left as u64).expect("shorten the filler");
+        filler.set_len(left as u64).expect("shorten the filler");
+    }
+
+    /// Makes it a disk that can only be read, as the kernel does after an error, or one that can be written again.
+    pub fn read_only(&self, yes: bool) {
+        let how = if yes { "remount,ro" } else { "remount,rw" };
+        let done = Command::new("mount").args(["-o", how]).arg(self.path()).output().expect("start mount");
+        assert!(done.status.success(), "mount -o {how}: {}", String::from_utf8_lossy(&done.stderr));
     }
 
     /// Takes back what [`SmallDisk::leave`] has filled.
     pub fn clear(&self) {
-        self.filler.set_len(0).expect("empty the filler");
+        self.filler().set_len(0).expect("empty the filler");
     }
 }
 

@@ -184,7 +184,7 @@ async fn a_power_cut_takes_nothing_that_was_in_safety() {
 
 #[tokio::test]
 async fn what_could_not_be_removed_costs_no_other_its_attachment() {
-    let mut twice = 0;
+    let mut tried = 0;
     for (durability, moved) in CASES {
         for error in [Errno::EIO, Errno::ENOSPC] {
             for after in 0.. {
@@ -197,18 +197,18 @@ async fn what_could_not_be_removed_costs_no_other_its_attachment() {
                 }
                 let there = bench.next_run();
                 let copies = bench.copies(&there);
-                // Only what the disk did not let go may come once more.
+                // What the disk did not let go is remembered.
                 assert!(
-                    copies.iter().all(|copies| *copies >= 1),
+                    copies.iter().all(|copies| *copies == 1),
                     "{durability:?} {moved} {after}: {copies:?} {there:?}"
                 );
-                twice += usize::from(copies.iter().any(|copies| *copies > 1));
+                tried += 1;
                 if !met {
                     break;
                 }
             }
         }
     }
-    println!("{twice} faults by which a message comes twice");
-    assert!(twice > 0);
+    println!("{tried} faults, none by which a message comes twice");
+    assert!(tried > 40, "{tried}");
 }
