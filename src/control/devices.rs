@@ -82,7 +82,7 @@ mod tests {
         let lines =
             "1795395723 00:11:22:aa:bb:cc 192.168.1.20 plc-7 *\n1795395723 02:00:00:00:00:33 192.168.1.21 * *\n";
         std::fs::write(&leases, lines).unwrap();
-        let leases = Leases::new(Sources { neighbours: dir.path().join("arp"), leases: vec![leases] });
+        let leases = Leases::new(Sources { neighbours: dir.path().join("arp"), netlink: false, leases: vec![leases] });
         let text = "config listener 'lan'\n list address '0.0.0.0'\n list allow '192.168.1.0/27'\n\
                     config device 'default'\n option name 'Any'\nconfig device 'pump'\n list host 'PLC-7'\n";
         let settings = load::settings(&uci::parse(text.as_bytes()).unwrap()).0;
@@ -108,7 +108,7 @@ mod tests {
         }]);
         let settings = "config listener 'lan'\n list interface 'plant-floor'\n";
         let settings = Arc::new(load::settings(&uci::parse(settings.as_bytes()).unwrap()).0);
-        let leases = Leases::new(Sources { neighbours: "/nonexistent".into(), leases: Vec::new() });
+        let leases = Leases::new(Sources { neighbours: "/nonexistent".into(), netlink: false, leases: Vec::new() });
         let known = ["10.201.0.9", "10.202.0.9"].map(|client| json!({ "client": client })).to_vec();
         let found = named(known, settings, &leases).await;
         assert_eq!((&found[0]["allowed"], &found[1]["allowed"]), (&json!(true), &json!(false)));

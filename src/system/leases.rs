@@ -1,12 +1,12 @@
 //! Who an address on the LAN is: its hardware address, and the name under which it asked for the address by DHCP.
 //!
-//! Asked are the kernel's neighbour table of IPv4 and what the DHCP servers write down. For IPv6 the kernel's table can
-//! only be had by netlink; here the hardware address comes from an address that carries it (RFC 4291 appendix A) or
-//! from the client's DUID (RFC 8415 section 11.2). A device that uses temporary addresses (RFC 8981) and no DHCPv6 is
-//! therefore known by its IPv4 address only.
+//! Asked are the kernel's neighbour tables of IPv4 and IPv6 and what the DHCP servers write down. A device that is no
+//! neighbour (any more) is known by an address that carries the hardware address (RFC 4291 appendix A) or by its DUID (RFC
+//! 8415 section 11.2).
 
 mod files;
 mod mac;
+mod netlink;
 
 use std::fs::File;
 use std::io::Read;
@@ -36,6 +36,8 @@ const UNKNOWN_LIMIT: usize = 256;
 pub struct Sources {
     /// The kernel's neighbours, IPv4.
     pub neighbours: PathBuf,
+    /// Whether the kernel is asked for those of IPv6.
+    pub netlink: bool,
     /// What DHCP servers write: dnsmasq's leases, odhcpd's state and host files, in any mixture.
     pub leases: Vec<PathBuf>,
 }
@@ -45,6 +47,7 @@ impl Default for Sources {
     fn default() -> Self {
         Self {
             neighbours: "/proc/net/arp".into(),
+            netlink: true,
             leases: ["/tmp/dhcp.leases", "/tmp/hosts/odhcpd", "/tmp/odhcpd.leases"].map(PathBuf::from).into(),
         }
     }
@@ -66,6 +69,9 @@ struct Table(Vec<Line>);
 impl Table {
     fn read(sources: &Sources) -> Self {
         let mut lines = files::neighbours(&content(&sources.neighbours));
+        if sources.netlink {
+            lines.extend(netlink::neighbours());
+        }
         for path in &sources.leases {
             lines.extend(files::leases(&content(path)));
         }
@@ -164,7 +170,11 @@ mod tests {
     use super::*;
 
     fn sources(dir: &Path) -> Sources {
-        Sources { neighbours: dir.join("arp"), leases: vec![dir.join("dhcp.leases"), dir.join("odhcpd")] }
+        Sources {
+            neighbours: dir.join("arp"),
+            netlink: false,
+            leases: vec![dir.join("dhcp.leases"), dir.join("odhcpd")],
+        }
     }
 
     const ARP: &str = "IP address       HW type     Flags       HW address            Mask     Device\n\
