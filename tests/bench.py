@@ -1,7 +1,8 @@
-"""Measures a running smtprelay from outside. Called by scripts/bench.sh: bench.py PROGRAM PROVIDER SCRATCH [queue]."""
+"""Measures a running smtprelay from outside. Called by scripts/bench.sh: bench.py PROGRAM PROVIDER SCRATCH [queue | crowd]."""
 
 import json
 import os
+import resource
 import re
 import socket
 import statistics
@@ -193,11 +194,51 @@ def stop(program, scratch, count=2000):
     print(f"{count} messages waiting, deferred: the stop takes {took:.2f} s and moves {len(files)} of them, {sum(files) >> 10} KB")
 
 
+def crowd(program, scratch, idle=2000, deaf=100):
+    """What one device may cost the others: idle connections of two, and EHLO without end whose replies are never read."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    relay = Relay(program, scratch, "memory")
+    held = []
+    for number in range(idle):
+        try:
+            held.append(socket.create_connection(("127.0.0.1", relay.port), 2, source_address=(f"127.0.1.{number % 2 + 1}", 0)))
+        except OSError:
+            break
+    start = time.perf_counter()
+    try:
+        with socket.create_connection(("127.0.0.1", relay.port), 20, source_address=("127.0.1.3", 0)) as third:
+            greeted = f"after {(time.perf_counter() - start) * 1000:.1f} ms" if third.recv(3) == b"220" else "never"
+    except OSError:
+        greeted = "not within 20 s"
+    print(f"{len(held)} idle connections of two devices: a third one is greeted {greeted}")
+    for connection in held:
+        connection.close()
+    relay.stop()
+    relay = Relay(program, scratch, "memory")
+    before, flood = relay.memory(), [relay.connect() for _ in range(deaf)]
+    for connection in flood:
+        connection.setblocking(False)
+    end = time.perf_counter() + 5
+    while time.perf_counter() < end:
+        for connection in flood:
+            try:
+                connection.send(b"EHLO b\r\n" * 8192)
+            except BlockingIOError:
+                pass
+    print(f"EHLO without end on {deaf} connections that never read: {(relay.memory() - before) / deaf:.1f} kB PSS a connection")
+    relay.stop()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
 def main():
     program, stand_in, scratch = sys.argv[1:4]
     if sys.argv[4:] == ["queue"]:
         queued(program, scratch)
         stop(program, scratch)
+        return
+    if sys.argv[4:] == ["crowd"]:
+        crowd(program, scratch)
         return
     relay = Relay(program, scratch, "memory")
     print(f"memory idle, kB PSS: {relay.memory()}")
@@ -213,6 +254,7 @@ def main():
         relay.stop()
     queued(program, scratch)
     stop(program, scratch)
+    crowd(program, scratch)
     provider = Provider(stand_in, scratch)
     delivery(program, provider, scratch)
     provider.process.terminate()
