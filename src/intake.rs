@@ -34,6 +34,9 @@ impl IntakeError {
             Self::TooLarge(limit) => format!("552 5.3.4 Message is larger than {limit} bytes"),
             Self::Refused(refusal @ Refusal::Loop { .. }) => format!("554 5.4.6 {refusal}"),
             Self::Refused(refusal) => format!("552 5.3.4 {refusal}"),
+            Self::Spool(SpoolError::Share(_)) => {
+                "452 4.3.1 Too many messages of this client are waiting, try again later".into()
+            }
             Self::Spool(SpoolError::Full(_)) => "452 4.3.1 The queue is full, try again later".into(),
             Self::Spool(_) => "451 4.3.0 The queue can't be written, try again later".into(),
         }
@@ -104,14 +107,22 @@ impl Origin {
     }
 }
 
+/// What found no room.
+#[derive(Clone, Copy)]
+struct Refused {
+    /// Bytes of the smallest message.
+    size: u64,
+    /// The client whose share was full; `None`: the queue was, for everybody.
+    client: Option<Client>,
+}
+
 /// Puts messages into the queue and tells the dispatcher.
 #[derive(Clone)]
 pub struct Desk {
     spool: Arc<Spool>,
     arrivals: mpsc::UnboundedSender<(Entry, Meta)>,
-    /// Bytes of the smallest message that found no room since the owner was told that the queue is full; `None` while it
-    /// is not.
-    full: Arc<Mutex<Option<u64>>>,
+    /// Who found no room, since the owner was told that the queue is full; `None` while it is not.
+    full: Arc<Mutex<Option<Refused>>>,
     /// How much each device has sent: known as long as the program runs, whatever happens to the settings.
     rates: Arc<Mutex<Rates>>,
 }
@@ -127,12 +138,12 @@ impl Desk {
         &self.rates
     }
 
-    /// Whether a message of `size` bytes (0: unknown) would be taken now.
+    /// Whether a message of a client of `size` bytes (0: unknown) would be taken now.
     ///
     /// # Errors
     /// The reason why not.
-    pub fn room_for(&self, size: u64) -> Result<(), IntakeError> {
-        self.watch(size, self.spool.room_for(size))
+    pub fn room_for(&self, client: Client, size: u64) -> Result<(), IntakeError> {
+        self.watch(client, size, self.spool.room_for(client, size))
     }
 
     /// Queues a mail of our own, for a device or for nobody: then it takes the way of mail that no rule names. `from` is
@@ -160,8 +171,8 @@ impl Desk {
     /// # Errors
     /// When the queue is full.
     pub fn begin(&self, client: Client, limit: u64) -> Result<Intake, IntakeError> {
-        let draft = self.watch(0, self.spool.draft(client))?;
-        Ok(Intake { desk: self.clone(), draft, repair: Repair::new(), size: 0, limit })
+        let draft = self.watch(client, 0, self.spool.draft(client))?;
+        Ok(Intake { desk: self.clone(), client, draft, repair: Repair::new(), size: 0, limit })
     }
 
     /// Begins a digest of a client's messages of at most `limit` bytes. The queue takes it even when it is full, since the messages in it go.
@@ -170,7 +181,7 @@ impl Desk {
     /// When the system has no random numbers.
     pub fn begin_digest(&self, client: Client, limit: u64) -> Result<Intake, IntakeError> {
         let draft = self.spool.replacing_draft(client)?;
-        Ok(Intake { desk: self.clone(), draft, repair: Repair::new(), size: 0, limit })
+        Ok(Intake { desk: self.clone(), client, draft, repair: Repair::new(), size: 0, limit })
     }
 
     /// Hands a message of [`Intake::keep`] to the dispatcher.
@@ -179,25 +190,35 @@ impl Desk {
         let _ = self.arrivals.send((entry, meta));
     }
 
-    /// Tells once that the queue is full, when a message of `size` bytes (0: unknown) finds no room.
-    fn watch<T>(&self, size: u64, result: Result<T, SpoolError>) -> Result<T, IntakeError> {
-        if let Err(SpoolError::Full(reason)) = &result {
+    /// Tells once that the queue is full, for everybody or for one client, when a message of `size` bytes (0: unknown)
+    /// finds no room.
+    fn watch<T>(&self, client: Client, size: u64, result: Result<T, SpoolError>) -> Result<T, IntakeError> {
+        let error = match result {
+            Ok(done) => return Ok(done),
+            Err(error) => error,
+        };
+        let whose = matches!(error, SpoolError::Share(_)).then_some(client);
+        if let SpoolError::Full(reason) | SpoolError::Share(reason) = &error {
             let mut full = self.full.lock().unwrap_or_else(PoisonError::into_inner);
             if full.is_none() {
                 Event::QueueFull { reason: reason.clone() }.log();
             }
-            *full = Some(full.map_or(size, |smallest| smallest.min(size)));
+            let Refused { size: smallest, client } = full.unwrap_or(Refused { size, client: whose });
+            *full = Some(Refused { size: smallest.min(size), client: whose.or(client) });
         }
-        Ok(result?)
+        Err(error.into())
     }
 
-    /// Tells once that there is room again, when a message of `size` bytes was taken: not because a small one fits where
-    /// larger ones don't, but when what was refused would fit now, or half of the queue is free.
-    fn taken(&self, size: u64) {
+    /// Tells once that there is room again, when a message of `size` bytes of a client was taken: not because a small one
+    /// fits where larger ones don't, or because another client has room, but when what was refused would fit now, or half of
+    /// the queue is free.
+    fn taken(&self, client: Client, size: u64) {
         let mut full = self.full.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(refused) = *full else { return };
         let half = self.spool.usage_now().2 / 2;
-        if size >= refused || self.spool.room_for(refused.min(half)).is_ok() {
+        let fits = size >= refused.size && refused.client.is_none_or(|refused| refused == client);
+        let of = refused.client.unwrap_or(Client::Own);
+        if fits || self.spool.room_for(of, refused.size.min(half)).is_ok() {
             *full = None;
             Event::QueueHasRoom.log();
         }
@@ -207,6 +228,7 @@ impl Desk {
 /// A message on its way in.
 pub struct Intake {
     desk: Desk,
+    client: Client,
     draft: Draft,
     repair: Repair,
     size: u64,
@@ -236,7 +258,7 @@ impl Intake {
         }
         self.repair.push(bytes, self.draft.buffer());
         let settled = self.draft.settle().await;
-        self.desk.watch(self.size, settled)
+        self.desk.watch(self.client, self.size, settled)
     }
 
     /// Ends the message. When this returns, it is in the queue with the promise of `durability`.
@@ -292,8 +314,8 @@ impl Intake {
             marks: origin.marks.clone(),
         };
         let committed = self.draft.commit(repaired.header, meta.clone()).await;
-        let entry = self.desk.watch(self.size, committed)?;
-        self.desk.taken(self.size);
+        let entry = self.desk.watch(self.client, self.size, committed)?;
+        self.desk.taken(self.client, self.size);
         Ok((Taken { id, size: self.size, repairs: repaired.repairs }, entry, meta))
     }
 }

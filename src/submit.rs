@@ -175,7 +175,7 @@ async fn into_queue<R: Read>(
     let (arrivals, _kept) = mpsc::unbounded_channel();
     spool.recover();
     let desk = Desk::new(Arc::clone(&spool), arrivals);
-    let limit = settings.relay.message_limit.min(settings.relay.spool_limit);
+    let limit = settings.relay.largest_message();
     let mut intake = desk.begin(Client::Local, limit).map_err(|e| anyhow!("{e}"))?;
     let mut piece = head;
     while !piece.is_empty() {

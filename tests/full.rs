@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
 use support::client::Client;
@@ -258,4 +259,31 @@ async fn what_is_done_on_a_read_only_disk_is_done_after_a_restart_as_well() {
     expected.sort();
     assert_eq!(arrived, expected, "each once");
     assert!(!relay.spool().join("owed").exists());
+}
+
+/// Small messages take whole pages of a RAM disk: the limit counts these, so that the memory it names is never exceeded.
+#[tokio::test]
+async fn the_limit_of_the_queue_counts_the_pages_that_it_takes() {
+    const LIMIT: usize = 200 << 10;
+    let Some(disk) = SmallDisk::mount(4096) else { return };
+    let spool = disk.path().join("spool");
+    let builder = Relay::builder().durability("memory").relay_option("spool", spool.display());
+    let nowhere = Section::custom_account("provider", "127.0.0.1", 1, "implicit");
+    let relay = builder.relay_option("spool_limit", "200K").section(nowhere).start().await;
+    let mut device = hello(&relay).await;
+    let mut accepted = 0;
+    let refusal = loop {
+        match offer(&mut device, "small", 1).await {
+            250 => accepted += 1,
+            other => break other,
+        }
+        assert!(accepted * 4096 < LIMIT, "{accepted} messages, and no end");
+    };
+    assert_eq!(refusal, 452);
+    wait_for_files(&spool, accepted).await;
+    let pages = |name: String| std::fs::metadata(spool.join("queue").join(name)).expect("a file").blocks() * 512;
+    let taken: u64 = files(&spool).into_iter().map(pages).sum();
+    println!("{accepted} messages take {taken} bytes");
+    // Not far below either: an eighth is for other clients, a fifth for what no file system counts.
+    assert!((LIMIT as u64 / 2..=LIMIT as u64).contains(&taken), "{taken}");
 }

@@ -140,3 +140,24 @@ async fn a_named_device_has_one_turn_whatever_its_address() {
     // Every other one, until it has sent all of its own.
     assert!(place <= 45, "the last of 20 messages came as number {place}");
 }
+
+/// A device that sends until it is refused leaves room for others.
+#[tokio::test]
+async fn a_queue_that_one_device_has_filled_takes_mail_of_another() {
+    let nowhere = Section::custom_account("provider", "127.0.0.1", 1, "implicit");
+    let relay = builder().relay_option("spool_limit", "200K").section(nowhere).start().await;
+    let mut greedy = device(&relay, 2).await;
+    let mut taken = 0;
+    loop {
+        let reply = greedy.command("MAIL FROM:<plc@example.com>").await;
+        if reply.code != 250 {
+            assert_eq!((reply.code, reply.text().contains("of this client")), (452, true), "{reply:?}");
+            break;
+        }
+        greedy.dialogue(&[("RSET", 250)]).await;
+        send(&mut greedy, &"x".repeat(900)).await;
+        taken += 1;
+    }
+    assert!(taken > 20, "{taken}");
+    send(&mut device(&relay, 3).await, "alarm").await;
+}

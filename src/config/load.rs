@@ -17,6 +17,7 @@ use super::stored::Passwords;
 use super::uci::{Package, Section};
 use super::{account, alias, device, references};
 use crate::message::{FromPolicy, is_address};
+use crate::system::memory;
 
 /// Words of `option durability`.
 pub const DURABILITIES: [(&str, Durability); 3] =
@@ -116,14 +117,15 @@ pub fn settings_with(package: &Package, stored: &Passwords) -> (Settings, Vec<Pr
 
 fn relay(section: &Section, problems: &mut Vec<Problem>) -> Relay {
     let mut read = Reader::new(section, problems);
+    let spool = read.text("spool").map_or_else(|| PathBuf::from(default::SPOOL), PathBuf::from);
     let relay = Relay {
         enabled: read.flag("enabled", true),
         hostname: host_name(&mut read, "hostname"),
         admin: address(&mut read, "admin"),
-        spool: read.text("spool").map_or_else(|| PathBuf::from(default::SPOOL), PathBuf::from),
+        spool_limit: read.size("spool_limit", memory::queue_limit(&spool, default::SPOOL_LIMIT), 64 << 10),
+        spool,
         safe_spool: read.text("safe_spool").map(PathBuf::from),
         durability: read.choice("durability", default::DURABILITY, &DURABILITIES),
-        spool_limit: read.size("spool_limit", default::SPOOL_LIMIT, 64 << 10),
         message_limit: read.size("message_limit", default::MESSAGE_LIMIT, 16 << 10),
         retry_for: read.duration("retry_for", default::RETRY_FOR, Duration::from_secs(10)),
         retry_min: read.duration("retry_min", default::RETRY_MIN, Duration::from_secs(1)),

@@ -26,7 +26,7 @@ pub mod default {
     pub const SPOOL: &str = "/var/spool/smtprelay";
     /// When the `250` is given.
     pub const DURABILITY: Durability = Durability::Deferred;
-    /// Bytes that the queue may take.
+    /// Bytes that the queue may take; in a RAM disk [`crate::system::memory::queue_limit`] makes it less.
     pub const SPOOL_LIMIT: u64 = 32 << 20;
     /// Bytes of the largest message.
     pub const MESSAGE_LIMIT: u64 = 25 << 20;
@@ -345,6 +345,12 @@ impl Account {
 }
 
 impl Relay {
+    /// Bytes of the largest message that is taken: never more than an empty queue has for one client, with what is added
+    /// to it.
+    pub fn largest_message(&self) -> u64 {
+        self.message_limit.min(self.spool_limit / 4 * 3)
+    }
+
     /// Our own name: the setting, or the host's, or a literal that every server takes (RFC 5321 section 4.1.4).
     pub fn hostname(&self) -> String {
         self.hostname.clone().unwrap_or_else(crate::system::host_name)

@@ -67,7 +67,7 @@ impl Rules {
             users: settings.users.clone(),
             tls,
             hostname: settings.relay.hostname(),
-            size_limit: settings.relay.message_limit.min(settings.relay.spool_limit),
+            size_limit: settings.relay.largest_message(),
             policies: Policies::new(settings),
             leases: Leases::new(Sources::default()),
             fallback_from: settings.accounts.first().map(|a| a.from.clone()).unwrap_or_default(),

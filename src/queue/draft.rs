@@ -27,7 +27,7 @@ pub struct Draft {
 
 impl Draft {
     pub(super) fn new(spool: Arc<Spool>, id: MessageId, client: Client, replaces: bool) -> Self {
-        let kept = Some(Kept { spool, id, client, replaces, file: None, reserved: 0, stage: Stage::Reserved });
+        let kept = Some(Kept { spool, id, client, replaces, file: None, size: 0, reserved: 0, stage: Stage::Reserved });
         Self { id, buffer: Vec::new(), body: 0, crc: Checksum::new(), kept }
     }
 
@@ -138,14 +138,19 @@ struct Kept {
     /// Whether it takes the place of others.
     replaces: bool,
     file: Option<Handle>,
+    /// Bytes of the file, when all of it is written.
+    size: u64,
+    /// What they take in the queue.
     reserved: u64,
     stage: Stage,
 }
 
 impl Kept {
     fn reserve(&mut self, bytes: u64) -> Result<(), SpoolError> {
-        self.spool.reserve(bytes, self.replaces)?;
-        self.reserved = self.reserved.saturating_add(bytes);
+        let size = self.size.saturating_add(bytes);
+        let room = self.spool.room_of(self.spool.accept_place(), size);
+        self.spool.reserve(self.client, room.saturating_sub(self.reserved), self.replaces)?;
+        (self.size, self.reserved) = (size, room);
         Ok(())
     }
 
@@ -172,13 +177,14 @@ impl Kept {
         self.file = None;
         let mut ledger = self.spool.ledger();
         ledger.reserved = ledger.reserved.saturating_sub(self.reserved);
-        ledger.add(self.spool.accept_place(), self.reserved);
+        ledger.add(self.spool.accept_place(), self.size, self.reserved);
+        ledger.claim(self.client, 0, 1);
         self.stage = Stage::Published;
         Ok(())
     }
 
     fn entry(&self, arrived: i64) -> Entry {
-        Entry { id: self.id, client: self.client, place: self.spool.accept_place(), arrived, size: self.reserved }
+        Entry { id: self.id, client: self.client, place: self.spool.accept_place(), arrived, size: self.size }
     }
 
     fn hand_over(mut self, arrived: i64) -> Entry {
@@ -193,6 +199,7 @@ impl Drop for Kept {
         if matches!(stage, Stage::Reserved | Stage::Written) {
             let mut ledger = spool.ledger();
             ledger.reserved = ledger.reserved.saturating_sub(self.reserved);
+            ledger.give_back(self.client, self.reserved, 0);
         }
         let clear = move || match stage {
             Stage::Written => spool.discard(entry.id),

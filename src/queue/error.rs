@@ -7,6 +7,8 @@ use std::io::{self, ErrorKind};
 pub enum SpoolError {
     /// There is no room: limit or disk. It may be better later.
     Full(String),
+    /// There is room, but not for this client: the rest is reserved for others.
+    Share(String),
     /// The disk failed otherwise.
     Io(io::Error),
     /// The file is not what it should be, and never will be.
@@ -28,6 +30,7 @@ impl std::fmt::Display for SpoolError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Full(what) => write!(f, "the queue is full: {what}"),
+            Self::Share(what) => write!(f, "the share of this client in the queue is full: {what}"),
             Self::Io(error) => write!(f, "the queue can't be read or written: {error}"),
             Self::Damaged(what) => f.write_str(what),
         }

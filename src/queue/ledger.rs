@@ -1,5 +1,8 @@
 //! What the queue takes up, and what it has cost the flash.
 
+use std::collections::BTreeMap;
+
+use super::client::Client;
 use super::spool::Place;
 
 /// What lies in one directory.
@@ -7,7 +10,28 @@ use super::spool::Place;
 pub(super) struct Usage {
     /// Bytes of the messages' files.
     pub(super) bytes: u64,
+    /// What the file system needs for them, in bytes.
+    pub(super) room: u64,
     /// How many there are.
+    pub(super) messages: usize,
+}
+
+/// Bytes that a message takes beside the blocks of its file: its inode and name (in tmpfs some 600 bytes of memory with a
+/// 32-bit kernel, 900 with a 64-bit one), and its line in the schedule.
+const BESIDE: u64 = 1 << 10;
+
+/// What a file of `bytes` takes where room is given out in blocks of `block` bytes.
+pub(super) fn room(bytes: u64, block: u64) -> u64 {
+    let blocks = bytes.div_ceil(block.max(1));
+    blocks.saturating_mul(block).saturating_add(BESIDE)
+}
+
+/// What a client has in the queue.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Share {
+    /// What its messages take, those that are arriving included, in bytes.
+    pub(super) room: u64,
+    /// Its messages, those that are arriving not included.
     pub(super) messages: usize,
 }
 
@@ -23,14 +47,43 @@ pub struct Wear {
 /// The books of the queue.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
-    /// Bytes set aside for messages that are arriving.
+    /// Room set aside for messages that are arriving, in bytes.
     pub(super) reserved: u64,
     pub(super) spool: Usage,
     pub(super) safe: Usage,
     pub(super) wear: Wear,
+    /// What each client has of it, by the size that its messages had when they were accepted. What the gateway writes
+    /// itself has no share.
+    clients: BTreeMap<Client, Share>,
 }
 
 impl Ledger {
+    /// What a client has.
+    pub(super) fn share(&self, client: Client) -> Share {
+        self.clients.get(&client).copied().unwrap_or_default()
+    }
+
+    /// A client takes room, and as many messages.
+    pub(super) fn claim(&mut self, client: Client, room: u64, messages: usize) {
+        if client == Client::Own || (room, messages) == (0, 0) {
+            return;
+        }
+        let share = self.clients.entry(client).or_default();
+        share.room = share.room.saturating_add(room);
+        share.messages = share.messages.saturating_add(messages);
+    }
+
+    /// A client gives back room, and as many messages.
+    pub(super) fn give_back(&mut self, client: Client, room: u64, messages: usize) {
+        if let Some(share) = self.clients.get_mut(&client) {
+            share.room = share.room.saturating_sub(room);
+            share.messages = share.messages.saturating_sub(messages);
+            if *share == Share::default() {
+                self.clients.remove(&client);
+            }
+        }
+    }
+
     /// The books of one directory.
     pub(super) fn of(&mut self, place: Place) -> &mut Usage {
         match place {
@@ -39,9 +92,9 @@ impl Ledger {
         }
     }
 
-    /// Bytes of everything, arriving messages included.
-    pub(super) fn bytes(&self) -> u64 {
-        self.reserved.saturating_add(self.spool.bytes).saturating_add(self.safe.bytes)
+    /// What everything takes, arriving messages included, in bytes.
+    pub(super) fn room(&self) -> u64 {
+        self.reserved.saturating_add(self.spool.room).saturating_add(self.safe.room)
     }
 
     /// Messages in both directories.
@@ -49,17 +102,19 @@ impl Ledger {
         self.spool.messages.saturating_add(self.safe.messages)
     }
 
-    /// A message is there.
-    pub(super) fn add(&mut self, place: Place, bytes: u64) {
+    /// A message is there, of so many bytes that take `room`.
+    pub(super) fn add(&mut self, place: Place, bytes: u64, room: u64) {
         let usage = self.of(place);
         usage.bytes = usage.bytes.saturating_add(bytes);
+        usage.room = usage.room.saturating_add(room);
         usage.messages = usage.messages.saturating_add(1);
     }
 
-    /// A message is gone.
-    pub(super) fn take(&mut self, place: Place, bytes: u64) {
+    /// A message is gone, of so many bytes that took `room`.
+    pub(super) fn take(&mut self, place: Place, bytes: u64, room: u64) {
         let usage = self.of(place);
         usage.bytes = usage.bytes.saturating_sub(bytes);
+        usage.room = usage.room.saturating_sub(room);
         usage.messages = usage.messages.saturating_sub(1);
     }
 

@@ -213,9 +213,10 @@ impl Spool {
     /// In the books a message is where its copy is, from the moment that there is one.
     fn book(&self, job: &Job) {
         if job.fresh {
+            let [before, after] = [Place::Spool, Place::Safe].map(|place| self.room_of(place, job.size));
             let mut ledger = self.ledger();
-            ledger.take(Place::Spool, job.size);
-            ledger.add(Place::Safe, job.size);
+            ledger.take(Place::Spool, job.size, before);
+            ledger.add(Place::Safe, job.size, after);
         }
     }
 }

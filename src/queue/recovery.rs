@@ -64,7 +64,7 @@ impl Spool {
         }
         let mut ledger = self.ledger();
         (ledger.spool, ledger.safe, ledger.reserved) = Default::default();
-        found.values().for_each(|file| ledger.add(file.place, file.size));
+        found.values().for_each(|file| ledger.add(file.place, file.size, self.room_of(file.place, file.size)));
         drop(ledger);
         if self.take_over_debts(|id| found.get(&id).map(|found| found.entry(0, Client::Own))) {
             // Delivered by an earlier run, and removed now or later.
@@ -140,14 +140,16 @@ impl Spool {
             Ok((meta, mut state, _)) => {
                 self.apply_owed(found.id, &mut state);
                 let arrived = state.arrived.unwrap_or(meta.arrived);
-                Some((found.entry(arrived, Client::of_message(&meta)), meta, state))
+                let entry = found.entry(arrived, Client::of_message(&meta));
+                self.ledger().claim(entry.client, self.share_of(&entry), 1);
+                Some((entry, meta, state))
             }
             Err(SpoolError::Damaged(reason)) => {
                 self.set_aside(&entry, &reason);
                 None
             }
             Err(SpoolError::Io(error)) if error.kind() == ErrorKind::NotFound => {
-                self.ledger().take(found.place, found.size);
+                self.book_gone(found.place, found.size);
                 None
             }
             // The file may be whole and the disk in trouble.
@@ -170,7 +172,7 @@ impl Spool {
     pub fn list(relay: &Relay) -> Result<Vec<Listed>, String> {
         let mut seen: BTreeMap<MessageId, _> = BTreeMap::new();
         for path in relay.safe_spool.iter().chain([&relay.spool]) {
-            let directory = Directory { queue: path.join("queue"), sync: false };
+            let directory = Directory { queue: path.join("queue"), sync: false, block: 1 };
             let files = match files_of(&directory) {
                 Err(error) if error.kind() == ErrorKind::NotFound => continue,
                 files => files.map_err(|e| format!("can't read the queue in {}: {e}", directory.queue.display()))?,

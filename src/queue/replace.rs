@@ -116,9 +116,13 @@ impl Spool {
         for (directory, entries, book) in rounds {
             let mut removed = 0;
             for entry in entries {
-                match self.remove_from(directory, entry.id, false, book) {
+                let gone = self.remove_from(directory, entry.id, false, book);
+                if book.is_some() && gone.is_ok() {
+                    self.give_back(entry);
+                }
+                match gone {
                     Ok(true) => removed += 1,
-                    Ok(false) if book.is_some() => self.ledger().take(entry.place, entry.size),
+                    Ok(false) if book.is_some() => self.book_gone(entry.place, entry.size),
                     Ok(false) => {}
                     Err(error) => {
                         self.owe_removal(entry, &error);

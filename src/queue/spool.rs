@@ -15,16 +15,22 @@ use super::draft::Draft;
 use super::error::SpoolError;
 use super::id::MessageId;
 use super::journal::Note;
-use super::ledger::{Ledger, Wear};
+use super::ledger::{self, Ledger, Share, Wear};
 use super::owed::Owed;
 use super::recovery::set_aside;
 use super::stored::{Stored, journal_length, read_message, read_notes};
 use crate::config::{Durability, Relay};
 use crate::report::Event;
+use crate::system::memory::{self, Meminfo};
 use crate::system::publish::{self, Step};
 
 /// Messages that the queue takes at most, whatever their size: each costs memory.
 pub const MESSAGE_COUNT_LIMIT: usize = 20_000;
+/// What a client may have of the queue, in parts of what is left free beside it.
+const SHARE: usize = 7;
+/// Bytes of memory that are left to the rest of the system: while less is available, nothing is accepted. Most queues lie
+/// in memory, and what the kernel does next is kill.
+const MEMORY_RESERVE: u64 = 4 << 20;
 /// Bytes of a journal beyond which only lasting things are written down: retries of many days stay far below.
 const JOURNAL_BOUND: u64 = 256 << 10;
 
@@ -56,6 +62,8 @@ pub(super) struct Directory {
     pub(super) queue: PathBuf,
     /// Whether files and directory are synced before anything is promised.
     pub(super) sync: bool,
+    /// Bytes in which its file system gives out room.
+    pub(super) block: u64,
 }
 
 impl Directory {
@@ -76,6 +84,8 @@ pub struct Spool {
     pub(super) spool: Directory,
     pub(super) safe: Option<Directory>,
     accept: Place,
+    /// What is known of the memory of the system.
+    pub(super) memory: Meminfo,
     /// Bytes that the queue may take.
     limit: Mutex<u64>,
     ledger: Mutex<Ledger>,
@@ -104,14 +114,16 @@ impl Spool {
             disk.make_directory(path, 0o711, sync)
                 .and_then(|()| disk.make_directory(&queue, 0o700, sync))
                 .map_err(|e| format!("can't make the directory {}: {e}", queue.display()))?;
-            Ok::<_, String>(Directory { queue, sync })
+            let block = memory::block_size(&queue);
+            Ok::<_, String>(Directory { queue, sync, block })
         };
         let spool = directory(&relay.spool, always)?;
         let safe = relay.safe_spool.as_deref().map(|path| directory(path, true)).transpose()?;
         let accept = if always && safe.is_some() { Place::Safe } else { Place::Spool };
         let (ledger, appending, owed) = Default::default();
         let (limit, moving) = (Mutex::new(relay.spool_limit), RwLock::default());
-        Ok(Arc::new(Self { disk, spool, safe, accept, limit, ledger, moving, appending, owed }))
+        let memory = Meminfo::default();
+        Ok(Arc::new(Self { disk, spool, safe, accept, memory, limit, ledger, moving, appending, owed }))
     }
 
     /// The queue may take as much from now on. What is beyond that stays in it, and nothing is added meanwhile.
@@ -171,10 +183,10 @@ impl Spool {
         self.safe.is_some() && self.accept == Place::Spool
     }
 
-    /// Bytes and messages in the queue, and the bytes that it may have.
+    /// What the queue takes in bytes, how many messages it has, and the bytes that it may take.
     pub fn usage_now(&self) -> (u64, usize, u64) {
         let ledger = self.ledger();
-        (ledger.bytes(), ledger.messages(), self.limit())
+        (ledger.room(), ledger.messages(), self.limit())
     }
 
     /// Messages and bytes that a power cut would lose now, if `spool` is a RAM disk: what lies there unsynced.
@@ -188,35 +200,77 @@ impl Spool {
         self.ledger().wear
     }
 
-    /// Whether a message of `bytes` (0: unknown) would fit now.
+    /// Whether a message of a client of `bytes` (0: unknown) would fit now.
     ///
     /// # Errors
-    /// [`SpoolError::Full`] with the reason.
-    pub fn room_for(&self, bytes: u64) -> Result<(), SpoolError> {
-        self.room_beside(&self.ledger(), bytes)
+    /// [`SpoolError::Full`] or [`SpoolError::Share`] with the reason.
+    pub fn room_for(&self, client: Client, bytes: u64) -> Result<(), SpoolError> {
+        self.room_beside(&self.ledger(), client, self.room_of(self.accept, bytes.max(1)))
     }
 
-    fn room_beside(&self, ledger: &Ledger, bytes: u64) -> Result<(), SpoolError> {
+    /// A client may have [`SHARE`] times what would be left free beside it. So one alone leaves an eighth of the queue, two
+    /// leave a fifteenth, and however many there are, there is something left for the next one.
+    fn room_beside(&self, ledger: &Ledger, client: Client, room: u64) -> Result<(), SpoolError> {
+        if let Some(available) = self.memory.available().filter(|available| *available < MEMORY_RESERVE) {
+            return Err(SpoolError::Full(format!("only {} KB of memory are available", available >> 10)));
+        }
         if ledger.messages() >= MESSAGE_COUNT_LIMIT {
             return Err(SpoolError::Full(format!("{} messages are waiting", ledger.messages())));
         }
-        let used = ledger.bytes();
+        let used = ledger.room();
         let limit = self.limit();
         let free = limit.saturating_sub(used);
-        if free == 0 || bytes > free {
+        if free == 0 || room > free {
             return Err(SpoolError::Full(format!("{used} of {limit} bytes are used (option spool_limit)")));
+        }
+        let share = ledger.share(client);
+        let left = free.saturating_sub(room);
+        let places = MESSAGE_COUNT_LIMIT.saturating_sub(ledger.messages()).saturating_sub(1);
+        // What the gateway writes itself is bounded elsewhere, and tells of others' trouble.
+        let has_share = client != Client::Own
+            && (share.room.saturating_add(room) > left.saturating_mul(SHARE as u64)
+                || share.messages >= places.saturating_mul(SHARE));
+        if has_share {
+            let Share { messages, room } = share;
+            let why = format!(
+                "{messages} messages of one client take {room} of {limit} bytes (option spool_limit); the rest is reserved for others"
+            );
+            return Err(SpoolError::Share(why));
         }
         Ok(())
     }
 
-    /// Sets `bytes` aside for a message that is arriving; for one that takes the place of others, even if that is more
+    /// What a file of `bytes` takes in one of the directories.
+    pub(super) fn room_of(&self, place: Place, bytes: u64) -> u64 {
+        ledger::room(bytes, self.directory(place).block)
+    }
+
+    /// What a message counts in the share of its client, wherever it lies by now.
+    pub(super) fn share_of(&self, entry: &Entry) -> u64 {
+        self.room_of(self.accept, entry.size)
+    }
+
+    /// A message has left the queue, and its client has its share back.
+    pub(super) fn give_back(&self, entry: &Entry) {
+        let room = self.share_of(entry);
+        self.ledger().give_back(entry.client, room, 1);
+    }
+
+    /// The file of a message is gone.
+    pub(super) fn book_gone(&self, place: Place, bytes: u64) {
+        let room = self.room_of(place, bytes);
+        self.ledger().take(place, bytes, room);
+    }
+
+    /// Sets `room` aside for a message that is arriving; for one that takes the place of others, even if that is more
     /// than the queue may have: else a full one could never be emptied.
-    pub(super) fn reserve(&self, bytes: u64, replaces: bool) -> Result<(), SpoolError> {
+    pub(super) fn reserve(&self, client: Client, room: u64, replaces: bool) -> Result<(), SpoolError> {
         let mut ledger = self.ledger();
         if !replaces {
-            self.room_beside(&ledger, bytes)?;
+            self.room_beside(&ledger, client, room)?;
         }
-        ledger.reserved = ledger.reserved.saturating_add(bytes);
+        ledger.reserved = ledger.reserved.saturating_add(room);
+        ledger.claim(client, room, 0);
         Ok(())
     }
 
@@ -225,7 +279,7 @@ impl Spool {
     /// # Errors
     /// When the queue is full or the system has no random numbers.
     pub fn draft(self: &Arc<Self>, client: Client) -> Result<Draft, SpoolError> {
-        self.room_for(0)?;
+        self.room_for(client, 0)?;
         Ok(Draft::new(Arc::clone(self), MessageId::random()?, client, false))
     }
 
@@ -274,7 +328,8 @@ impl Spool {
             // The device hears of a failure and will come again: the message must not be there twice.
             if let Err(error) = self.disk.remove(&directory.file(id)) {
                 let size = file.len().unwrap_or_default();
-                self.ledger().add(self.accept, size);
+                let room = self.room_of(self.accept, size);
+                self.ledger().add(self.accept, size, room);
                 let entry = Entry { id, client: Client::Own, place: self.accept, arrived: 0, size };
                 let reason = self.owe_removal(&entry, &error.into());
                 Event::SpoolTrouble { id: id.to_string(), reason }.log();
@@ -315,7 +370,7 @@ impl Spool {
             record = lasting.encode();
         }
         let mut file = self.disk.append(&path)?;
-        {
+        let before = {
             let _alone = self.appending.lock().unwrap_or_else(PoisonError::into_inner);
             let before = file.len()?;
             if let Err(error) = file.append(&record) {
@@ -323,12 +378,16 @@ impl Spool {
                 let _ = file.set_len(before);
                 return Err(error.into());
             }
-        }
+            before
+        };
         {
+            let length = record.len() as u64;
+            let [before, after] = [before, before.saturating_add(length)].map(|size| self.room_of(place, size));
             let mut ledger = self.ledger();
             ledger.wrote(place, record.len());
             let usage = ledger.of(place);
-            usage.bytes = usage.bytes.saturating_add(record.len() as u64);
+            usage.bytes = usage.bytes.saturating_add(length);
+            usage.room = usage.room.saturating_add(after.saturating_sub(before));
         }
         if self.directory(place).sync {
             file.sync_data()?;
@@ -356,8 +415,9 @@ impl Spool {
                 return Err(SpoolError::Io(ErrorKind::NotFound.into()));
             }
             // Somebody removed it by hand.
-            self.ledger().take(entry.place, entry.size);
+            self.book_gone(entry.place, entry.size);
         }
+        self.give_back(entry);
         Ok(())
     }
 
@@ -387,7 +447,7 @@ impl Spool {
         match removed {
             Ok(size) => {
                 if let Some(place) = book {
-                    self.ledger().take(place, size);
+                    self.book_gone(place, size);
                 }
             }
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
@@ -404,7 +464,8 @@ impl Spool {
     pub fn set_aside(&self, entry: &Entry, reason: &str) {
         let (place, path) = self.find(entry);
         let size = fs::metadata(&path).map_or(entry.size, |metadata| metadata.len());
-        self.ledger().take(place, size);
+        self.book_gone(place, size);
+        self.give_back(entry);
         set_aside(&self.disk, &path, reason);
     }
 }

@@ -1,6 +1,7 @@
 //! The queue on a real disk: what is committed is there, what is not leaves nothing, what is damaged is set aside.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -8,6 +9,7 @@ use super::record::{Attempt, Note, Progress};
 use super::*;
 use crate::config::{Durability, Relay, load, uci};
 use crate::message::{BodyForm, Encode, Envelope};
+use crate::system::memory::Meminfo;
 
 mod books;
 mod faults;
@@ -130,25 +132,132 @@ async fn a_draft_that_comes_to_nothing_leaves_nothing() {
     draft.buffer().resize(100_000, b'x');
     draft.settle().await.unwrap();
     assert_eq!(names(&dir.path().join("flash/queue")).len(), 1);
-    assert!(spool.room_for(1_000_000).is_err());
+    assert!(spool.room_for(Client::Own, 1_000_000).is_err());
     drop(draft);
     // The file goes on the pool of blocking threads; a further job there comes after it only by luck, so ask the disk.
     while !names(&dir.path().join("flash/queue")).is_empty() {
         tokio::task::yield_now().await;
     }
-    spool.room_for(1_000_000).unwrap();
+    spool.room_for(Client::Own, 1_000_000).unwrap();
 }
 
 #[tokio::test]
 async fn a_full_queue_refuses_and_recovers() {
     let dir = tempfile::tempdir().unwrap();
     let spool = Spool::open(&relay(dir.path(), Durability::Memory, 100_000)).unwrap();
-    assert!(matches!(spool.room_for(100_001), Err(SpoolError::Full(_))));
+    assert!(matches!(spool.room_for(Client::Own, 100_001), Err(SpoolError::Full(_))));
     let entry = put(&spool, &[b'x'; 60_000], &["a@b.c"]).await.unwrap();
-    assert!(matches!(put(&spool, &[b'x'; 60_000], &["a@b.c"]).await, Err(SpoolError::Full(_))));
-    assert!(matches!(spool.room_for(60_000), Err(SpoolError::Full(_))));
+    // It comes in pieces, so the share of its client ends before the room does.
+    assert!(matches!(put(&spool, &[b'x'; 60_000], &["a@b.c"]).await, Err(SpoolError::Share(_))));
+    assert!(matches!(spool.room_for(Client::Own, 60_000), Err(SpoolError::Full(_))));
     spool.remove(&entry).unwrap();
     put(&spool, &[b'x'; 60_000], &["a@b.c"]).await.unwrap();
+}
+
+/// A message of 1,000 bytes and a bit from device `number`.
+async fn put_from(spool: &Arc<Spool>, number: u8) -> Result<Entry, SpoolError> {
+    let meta = Meta { client: format!("10.0.0.{number}"), ..meta(&["a@b.c"]) };
+    let mut draft = spool.draft(Client::of_message(&meta))?;
+    draft.buffer().resize(1000, b'x');
+    draft.commit(Vec::new(), meta).await
+}
+
+#[tokio::test]
+async fn one_client_leaves_room_for_others_and_gets_its_own_back() {
+    let dir = scratch();
+    let relay = relay(dir.path(), Durability::Memory, 100_000);
+    let mut spool = Spool::open(&relay).unwrap();
+    let mut entries = Vec::new();
+    let refusal = loop {
+        match put_from(&spool, 1).await {
+            Ok(entry) => entries.push(entry),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(refusal, SpoolError::Share(_)), "{refusal}");
+    let (used, count, _) = spool.usage_now();
+    assert!((80_000..=87_500).contains(&used), "{used} bytes in {count} messages");
+    // Also after a restart, when the queue has been read.
+    drop(spool);
+    spool = Spool::open(&relay).unwrap();
+    assert_eq!(spool.recover().len(), count);
+    assert!(matches!(put_from(&spool, 1).await, Err(SpoolError::Share(_))));
+    for number in 2..=3 {
+        put_from(&spool, number).await.unwrap();
+    }
+    // One that is given up, or set aside, gives its room back.
+    let (first, second) = (entries.remove(0), entries.remove(0));
+    for entry in entries.drain(..6) {
+        spool.remove(&entry).unwrap();
+    }
+    spool.set_aside(&first, "test");
+    spool.replace(&[second], Vec::new(), Vec::new()).unwrap();
+    let taken = put_from(&spool, 1).await.unwrap();
+    assert_eq!(spool.ledger().share(taken.client).messages, count - 7);
+    // A message that comes to nothing takes nothing.
+    let before = spool.ledger().share(taken.client);
+    let mut draft = spool.draft(taken.client).unwrap();
+    draft.buffer().resize(2000, b'x');
+    draft.settle().await.unwrap();
+    drop(draft);
+    assert_eq!(spool.ledger().share(taken.client), before);
+}
+
+#[tokio::test]
+async fn what_the_file_system_needs_is_counted() {
+    let dir = scratch();
+    let relay = relay(dir.path(), Durability::Memory, 1 << 20);
+    let mut spool = Spool::open(&relay).unwrap();
+    // What the files take by the kernel's count, and a kilobyte each for what it does not count.
+    let taken = |place: &str| -> u64 {
+        let queue = dir.path().join(place).join("queue");
+        let blocks = |name| fs::metadata(queue.join(name)).unwrap().blocks() * 512 + 1024;
+        names(&queue).into_iter().map(blocks).sum()
+    };
+    let mut entries = Vec::new();
+    for size in [0, 1, 3000, 4096, 9000, 100_000] {
+        entries.push(put(&spool, &vec![b'x'; size], &["a@b.c"]).await.unwrap());
+        assert_eq!(spool.usage_now().0, taken("ram"), "{size}");
+    }
+    let note = attempt(0, Progress::Waiting);
+    for _ in 0..100 {
+        spool.record(&entries[0], &note).unwrap();
+    }
+    assert_eq!(spool.usage_now().0, taken("ram"), "with a journal");
+    let (moved, _) = spool.move_to_safe(entries.split_off(4)).remove(1);
+    spool.remove(&moved).unwrap();
+    assert_eq!(spool.usage_now().0, taken("ram") + taken("flash"));
+    let used = spool.usage_now();
+    drop(spool);
+    spool = Spool::open(&relay).unwrap();
+    spool.recover();
+    assert_eq!(spool.usage_now(), used, "after a restart");
+}
+
+#[tokio::test]
+async fn nothing_is_accepted_while_memory_is_low_and_what_was_accepted_stays() {
+    let dir = scratch();
+    let relay = relay(dir.path(), Durability::Memory, 1 << 20);
+    let mut spool = Spool::open(&relay).unwrap();
+    let meminfo = dir.path().join("meminfo");
+    let says = |spool: &mut Arc<Spool>, text: &str| {
+        fs::write(&meminfo, text).unwrap();
+        Arc::get_mut(spool).unwrap().memory = Meminfo::of(&meminfo);
+    };
+    says(&mut spool, "MemTotal: 25600 kB\nMemAvailable: 4096 kB\n");
+    let entry = put(&spool, b"one", &["a@b.c"]).await.unwrap();
+    says(&mut spool, "MemTotal: 25600 kB\nMemAvailable: 4095 kB\n");
+    let refusal = put(&spool, b"two", &["a@b.c"]).await.unwrap_err();
+    assert!(refusal.to_string().contains("4095 KB of memory"), "{refusal}");
+    assert!(matches!(spool.room_for(Client::Local, 0), Err(SpoolError::Full(_))));
+    // What takes the place of others frees room, so it goes on.
+    let mut digest = spool.replacing_draft(entry.client).unwrap();
+    digest.buffer().resize(5000, b'x');
+    digest.commit(Vec::new(), meta(&["a@b.c"])).await.unwrap();
+    spool.record(&entry, &attempt(0, Progress::Waiting)).unwrap();
+    // An old kernel does not say it.
+    says(&mut spool, "MemTotal: 25600 kB\nMemFree: 1 kB\n");
+    put(&spool, b"three", &["a@b.c"]).await.unwrap();
 }
 
 #[tokio::test]
@@ -233,8 +342,13 @@ async fn moving_to_safety_takes_the_journal_along() {
 
 /// Bytes and messages as the queue has them in its books.
 fn books(spool: &Spool) -> (u64, usize) {
-    let (bytes, messages, _) = spool.usage_now();
-    (bytes, messages)
+    let ledger = spool.ledger();
+    let room = |place, size| spool.room_of(place, size);
+    for (place, usage) in [(Place::Spool, ledger.spool), (Place::Safe, ledger.safe)] {
+        // In pages never less than what the bytes of all would take in one file.
+        assert!(usage.messages == 0 && usage.room == 0 || usage.room >= room(place, usage.bytes), "{usage:?}");
+    }
+    (ledger.spool.bytes + ledger.safe.bytes + ledger.reserved, ledger.messages())
 }
 
 /// Bytes and messages that lie in the directories.

@@ -7,6 +7,7 @@ pub mod crypto;
 pub mod interfaces;
 pub mod leases;
 pub mod logging;
+pub mod memory;
 pub mod names;
 pub mod networks;
 pub mod ownership;

@@ -37,7 +37,7 @@ impl Session {
             // RFC 1870 section 6.1 (3): what can't fit is refused before it is sent.
             Err(IntakeError::TooLarge(limit))
         } else {
-            self.desk.room_for(size)
+            self.desk.room_for(self.client(), size)
         };
         match refusal {
             Ok(()) => {

@@ -63,7 +63,7 @@ fn is_of<T>(result: &Result<T, SpoolError>, fault: Fault) -> bool {
         Ok(_) => true,
         Err(SpoolError::Full(_)) => fault.error == Errno::ENOSPC,
         Err(SpoolError::Io(io)) => fault.error == Errno::EIO && io.raw_os_error() == Some(Errno::EIO as i32),
-        Err(SpoolError::Damaged(_)) => false,
+        Err(SpoolError::Share(_) | SpoolError::Damaged(_)) => false,
     }
 }
 

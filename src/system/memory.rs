@@ -1,0 +1,142 @@
+//! The memory of the system, and what of it a queue in memory may take.
+//!
+//! On most routers the queue lies in a RAM disk. What it takes there is missing everywhere else, and when nothing is left
+//! the kernel kills.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use nix::sys::statfs::{FsType, statfs};
+use nix::sys::statvfs::statvfs;
+
+/// Where the kernel tells of its memory (proc(5)).
+const MEMINFO: &str = "/proc/meminfo";
+/// How long an answer of the kernel is good.
+const GOOD_FOR: Duration = Duration::from_secs(1);
+/// File systems that lie in memory, by the numbers of `man 2 statfs`: tmpfs and ramfs.
+const IN_MEMORY: [u64; 2] = [0x0102_1994, 0x8584_58f6];
+/// What a router needs for everything else: of the memory that its kernel has, this is never the queue's.
+const SYSTEM: u64 = 20 << 20;
+/// What part of the rest the queue may take when nothing else is set.
+const PART: u64 = 4;
+/// What the queue may take in any case.
+const LEAST: u64 = 2 << 20;
+/// Room is given out in pieces of this size where the file system does not say it, and in memory.
+const PAGE: u64 = 4096;
+
+/// What the kernel says of the memory that is left.
+#[derive(Debug)]
+pub struct Meminfo {
+    file: PathBuf,
+    /// When it was last asked, and what it said.
+    last: Mutex<Option<(Instant, Option<u64>)>>,
+}
+
+impl Default for Meminfo {
+    fn default() -> Self {
+        Self::of(MEMINFO)
+    }
+}
+
+impl Meminfo {
+    /// As told by this file.
+    pub fn of(file: impl Into<PathBuf>) -> Self {
+        Self { file: file.into(), last: Mutex::new(None) }
+    }
+
+    /// Bytes that could be used without making the system swap or kill, by the kernel's estimate (`MemAvailable`), at most
+    /// a second old. `None` where that is not known. The file is made in memory: this never waits for a disk.
+    pub fn available(&self) -> Option<u64> {
+        let now = Instant::now();
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, known)) = last.filter(|(asked, _)| now.saturating_duration_since(*asked) < GOOD_FOR) {
+            return known;
+        }
+        let known = read(&self.file, "MemAvailable:");
+        *last = Some((now, known));
+        known
+    }
+}
+
+fn read(file: &Path, name: &str) -> Option<u64> {
+    std::fs::read_to_string(file).ok().and_then(|text| field(&text, name))
+}
+
+/// A field of `/proc/meminfo`, in bytes.
+fn field(text: &str, name: &str) -> Option<u64> {
+    let kilobytes: u64 =
+        text.lines().find_map(|line| line.strip_prefix(name))?.split_whitespace().next()?.parse().ok()?;
+    kilobytes.checked_mul(1024)
+}
+
+/// Bytes that a queue in the directory `spool` may take where nothing else is set: `most` on a disk and where there is
+/// plenty of memory; in a RAM disk a quarter of what the system has beyond 20 MB, but at least 2 MB.
+pub fn queue_limit(spool: &Path, most: u64) -> u64 {
+    // It is made at the start if it is not there yet.
+    let kind = spool.ancestors().find_map(|path| statfs(path).ok()).map(|found| found.filesystem_type());
+    let total = kind.filter(lies_in_memory).and_then(|_| read(Path::new(MEMINFO), "MemTotal:"));
+    total.map_or(most, |total| part_of(total, most))
+}
+
+fn lies_in_memory(kind: &FsType) -> bool {
+    u64::try_from(kind.0).is_ok_and(|kind| IN_MEMORY.contains(&kind))
+}
+
+fn part_of(total: u64, most: u64) -> u64 {
+    // In whole pieces of 64 KB, which can be read.
+    ((total.saturating_sub(SYSTEM) / PART) >> 16 << 16).clamp(LEAST.min(most), most)
+}
+
+/// The pieces in bytes in which the file system of a path gives out room.
+pub fn block_size(path: &Path) -> u64 {
+    // Over the network the size of a request is told by some, which is no such piece.
+    #[allow(clippy::useless_conversion, reason = "it has 32 bits on some systems")]
+    let told = statvfs(path).map_or(PAGE, |found| u64::from(found.fragment_size()));
+    if (512..=64 << 10).contains(&told) { told } else { PAGE }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_field_is_read_and_may_be_missing() {
+        let text = "MemTotal:        2048 kB\nMemFree:          100 kB\nMemAvailable:   1234 kB\n";
+        assert_eq!(field(text, "MemAvailable:"), Some(1234 * 1024));
+        assert_eq!(field(text, "SwapFree:"), None);
+        assert_eq!(field("MemAvailable:\n", "MemAvailable:"), None);
+        assert_eq!(Meminfo::of("/none").available(), None);
+    }
+
+    #[test]
+    fn the_kernel_is_asked_once_a_second() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("meminfo");
+        std::fs::write(&file, "MemAvailable: 100 kB\n").unwrap();
+        let meminfo = Meminfo::of(&file);
+        assert_eq!(meminfo.available(), Some(100 << 10));
+        std::fs::write(&file, "MemAvailable: 200 kB\n").unwrap();
+        let asked = meminfo.last.lock().unwrap().unwrap().0;
+        *meminfo.last.lock().unwrap() = Some((asked + Duration::from_secs(60), Some(7)));
+        assert_eq!(meminfo.available(), Some(7));
+        *meminfo.last.lock().unwrap() = Some((asked.checked_sub(GOOD_FOR).unwrap(), Some(7)));
+        assert_eq!(meminfo.available(), Some(200 << 10));
+    }
+
+    #[test]
+    fn the_limit_follows_from_the_memory_where_the_queue_lies_in_it() {
+        let megabytes = |total: u64| part_of(total << 20, 32 << 20) / (1 << 10);
+        // Routers of 32, 64, 128 and 256 MB, less what the kernel has taken for itself.
+        assert_eq!([25, 58, 121, 248].map(megabytes), [2048, 9728, 25856, 32768]);
+        assert_eq!(queue_limit(Path::new("/proc/none"), 32 << 20), 32 << 20, "not in memory");
+    }
+
+    #[test]
+    fn pages_are_what_room_is_given_out_in() {
+        if Path::new("/dev/shm").is_dir() {
+            assert_eq!(block_size(Path::new("/dev/shm")), PAGE);
+        }
+        assert_eq!(block_size(Path::new("/none")), PAGE);
+    }
+}
