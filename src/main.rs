@@ -78,6 +78,10 @@ fn execute(command: Command, file: &Path) -> ExitCode {
             loaded.warnings.iter().for_each(|w| complain(&config::describe(file, w)));
             config::modes::exposed(file, &loaded.settings).iter().for_each(|text| complain(text));
             waits_for_the_next_start(&loaded.settings.relay).iter().for_each(|text| complain(text));
+            if config::modes::drives(&loaded.settings.relay).iter().any(|drive| drive.refuses) {
+                complain(&format!("{}: no mail could be accepted with these settings", file.display()));
+                return ExitCode::FAILURE;
+            }
             print(&format!("{}: the settings can be used\n", file.display()))
         }
         Command::JailMounts => mounts(file, &loaded.settings),

@@ -160,3 +160,18 @@ async fn join_all<T>(futures: Vec<impl Future<Output = T>>) -> Vec<T> {
     })
     .await
 }
+
+#[tokio::test]
+async fn a_gateway_whose_directory_was_removed_still_runs() {
+    if !nix::unistd::geteuid().is_root() {
+        return println!("skipped: only root sees what others have open");
+    }
+    let relay = relay().await;
+    std::fs::remove_dir_all(relay.spool()).unwrap();
+    let output = relay.command(&["status"]).await;
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(69), "{text}");
+    let process = relay.pid().to_string();
+    assert!(text.contains(&format!("the gateway runs (process {process}), but its directory")), "{text}");
+    assert!(text.contains("service smtprelay restart"), "{text}");
+}

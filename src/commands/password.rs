@@ -62,6 +62,10 @@ fn change(name: &str, delete: bool, file: &Path) -> Result<String, Fault> {
         None if place.remove().map_err(failed)? => format!("the stored password of account '{name}' is removed\n"),
         None => return Ok(format!("no password of account '{name}' was stored\n")),
     };
+    // It is stored, and perhaps others can read it where it lies.
+    let drives = config::modes::drives(&relay);
+    let about = format!("option secrets '{}'", relay.secrets.display());
+    drives.iter().filter(|drive| entered.is_some() && drive.text.starts_with(&about)).for_each(|d| complain(&d.text));
     if !login.tokens {
         text += &tell(&relay, login, entered.as_ref(), file);
     }

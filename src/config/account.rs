@@ -1,6 +1,5 @@
 //! Section `account`: what the preset fills in, and whether it all fits together.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use super::load::{FROM_POLICIES, TLS_MODES};
@@ -35,7 +34,7 @@ pub fn read(section: &Section, stored: &Passwords, problems: &mut Vec<Problem>) 
         provider: login.provider,
         tls,
         verify: read.flag("verify", true),
-        ca_file: read.text("ca_file").map(PathBuf::from),
+        ca_file: read.path("ca_file"),
         files: None,
         fingerprint: fingerprint(&mut read),
         username: login.username,

@@ -117,14 +117,14 @@ pub fn settings_with(package: &Package, stored: &Passwords) -> (Settings, Vec<Pr
 
 fn relay(section: &Section, problems: &mut Vec<Problem>) -> Relay {
     let mut read = Reader::new(section, problems);
-    let spool = read.text("spool").map_or_else(|| PathBuf::from(default::SPOOL), PathBuf::from);
+    let spool = read.path("spool").unwrap_or_else(|| PathBuf::from(default::SPOOL));
     let relay = Relay {
         enabled: read.flag("enabled", true),
         hostname: host_name(&mut read, "hostname"),
         admin: address(&mut read, "admin"),
         spool_limit: read.size("spool_limit", memory::queue_limit(&spool, default::SPOOL_LIMIT), 64 << 10),
         spool,
-        safe_spool: read.text("safe_spool").map(PathBuf::from),
+        safe_spool: read.path("safe_spool"),
         durability: read.choice("durability", default::DURABILITY, &DURABILITIES),
         message_limit: read.size("message_limit", default::MESSAGE_LIMIT, 16 << 10),
         retry_for: read.duration("retry_for", default::RETRY_FOR, Duration::from_secs(10)),
@@ -136,21 +136,13 @@ fn relay(section: &Section, problems: &mut Vec<Problem>) -> Relay {
             Some("none") => None,
             program => Some(PathBuf::from(program.unwrap_or(default::HOOK))),
         },
-        secrets: read.text("secrets").map_or_else(|| PathBuf::from(default::SECRETS), PathBuf::from),
+        secrets: read.path("secrets").unwrap_or_else(|| PathBuf::from(default::SECRETS)),
         user: read.text("user").unwrap_or_else(|| default::USER.into()),
         jail: read.flag("jail", true),
         log_level: read.choice("log_level", default::LOG_LEVEL, &LOG_LEVELS),
     };
-    let paths = [
-        ("spool", Some(&relay.spool)),
-        ("safe_spool", relay.safe_spool.as_ref()),
-        ("hook", relay.hook.as_ref()),
-        ("secrets", Some(&relay.secrets)),
-    ];
-    for (name, path) in paths {
-        if path.is_some_and(|path| !path.is_absolute()) {
-            read.error(name, format!("option {name} must be an absolute path"));
-        }
+    if relay.hook.as_ref().is_some_and(|path| !path.is_absolute()) {
+        read.error("hook", "option hook must be an absolute path, or 'none'");
     }
     if relay.user == "root" {
         let line = read.line();
@@ -218,8 +210,8 @@ fn listener(section: &Section, problems: &mut Vec<Problem>) -> Option<Listener> 
         addresses,
         port: read.port("port", default::LISTENER_PORT, 0),
         tls: read.choice("tls", default::LISTENER_TLS, &TLS_MODES),
-        certificate: read.text("certificate").map(PathBuf::from),
-        key: read.text("key").map(PathBuf::from),
+        certificate: read.path("certificate"),
+        key: read.path("key"),
         auth: read.choice("auth", default::AUTH, &AUTH_MODES),
         dialect: read.choice("dialect", default::DIALECT, &DIALECTS),
         allow,
@@ -228,11 +220,6 @@ fn listener(section: &Section, problems: &mut Vec<Problem>) -> Option<Listener> 
         max_recipients: read.number("max_recipients", default::MAX_RECIPIENTS, 1..=1_000),
         timeout: read.duration("timeout", default::TIMEOUT, Duration::from_secs(1)),
     };
-    for (name, path) in [("certificate", &listener.certificate), ("key", &listener.key)] {
-        if path.as_ref().is_some_and(|path| !path.is_absolute()) {
-            read.error(name, format!("option {name} must be an absolute path"));
-        }
-    }
     if listener.certificate.is_some() != listener.key.is_some() {
         read.error("certificate", "options certificate and key belong together: set both or none");
     }

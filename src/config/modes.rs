@@ -1,10 +1,12 @@
-//! Whether files with secrets in them can be read by other users of this host.
+//! Whether files with secrets in them can be read by other users of this host, and whether the gateway's user can write
+//! where it has to, on drives whose file system knows no owners.
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::fs::{self, Metadata};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
-use super::{Settings, TlsMode};
+use super::{Durability, Relay, Settings, TlsMode};
+use crate::system::{privileges, volumes};
 
 /// Files looked at in the directory of secrets.
 const SECRETS: usize = 256;
@@ -21,8 +23,64 @@ pub fn exposed(file: &Path, settings: &Settings) -> Vec<String> {
     for listener in settings.listeners.iter().filter(|listener| listener.tls != TlsMode::None) {
         found.extend(listener.key.iter().filter_map(|key| open_to_others(key, "is a private key")));
     }
+    found.extend(drives(&settings.relay).into_iter().map(|drive| drive.text));
+    if volumes::without_owners(&settings.relay.secrets).is_some() {
+        // No chmod would help.
+        return found;
+    }
     let entries = fs::read_dir(&settings.relay.secrets).into_iter().flatten().take(SECRETS);
     found.extend(entries.flatten().filter_map(|entry| open_to_others(&entry.path(), "is a secret")));
+    found
+}
+
+/// A directory on a drive whose file system knows no owners, mounted so that it does not serve.
+pub struct Drive {
+    /// What is wrong, and what to do about it.
+    pub text: String,
+    /// Whether no mail can be accepted because of it.
+    pub refuses: bool,
+}
+
+/// The directories of the gateway that are mounted so that they do not serve. Reads the file system.
+pub fn drives(relay: &Relay) -> Vec<Drive> {
+    drives_by(relay, volumes::without_owners)
+}
+
+/// `kind` tells what a directory lies on.
+fn drives_by(relay: &Relay, kind: impl Fn(&Path) -> Option<(&'static str, Metadata)>) -> Vec<Drive> {
+    // What can't be told now is said when the gateway starts.
+    let identity = privileges::identity(&relay.user).ok().flatten();
+    let (uid, gid) = match &identity {
+        Some(identity) => (identity.uid.as_raw(), identity.gid.as_raw()),
+        None => (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw()),
+    };
+    let always = relay.durability == Durability::Always;
+    let accepts_safely = always && relay.safe_spool.is_some();
+    let safe = relay.safe_spool.as_deref().map(|path| ("safe_spool", path, accepts_safely));
+    let spool = ("spool", relay.spool.as_path(), !accepts_safely);
+    let secrets = ("secrets", relay.secrets.as_path(), false);
+    let mut found = Vec::new();
+    for (option, path, accepts) in safe.into_iter().chain([spool, secrets]) {
+        let Some((system, there)) = kind(path) else { continue };
+        let (writes, mode) = (volumes::may_write(&there, uid, gid), there.mode() & 0o777);
+        let what = match (writes, option) {
+            (false, "secrets") => "no password or token can be stored",
+            (false, _) if accepts => "no mail can be accepted, each is answered 451",
+            (false, "safe_spool") => "no mail can be moved there, and what waits is lost in a power cut",
+            (false, _) => "the gateway can't work there",
+            (true, "secrets") if mode & 0o044 != 0 => "other users can read passwords with their key",
+            (true, _) if mode & 0o044 != 0 => "other users can read the mail",
+            _ => continue,
+        };
+        let text = format!(
+            "option {option} '{}' lies on {system}, which keeps no owners and modes: it belongs to user {} with mode {mode:o} \
+             as it is mounted, so {what}; mount it with the options uid={uid},gid={gid},umask=077, or name a directory on \
+             another file system",
+            path.display(),
+            there.uid(),
+        );
+        found.push(Drive { text, refuses: !writes && accepts });
+    }
     found
 }
 
@@ -38,6 +96,46 @@ fn open_to_others(path: &Path, what: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_drive_without_owners_is_named_with_the_mount_options() {
+        let dir = tempfile::tempdir().unwrap();
+        let relay = |durability: &str| {
+            let text = format!(
+                "config relay\n option user 'root'\n option secrets '{0}/s'\n option spool '{0}/a'\n \
+                 option safe_spool '{0}/b'\n option durability '{durability}'\n",
+                dir.path().display()
+            );
+            super::super::load::settings(&super::super::uci::parse(text.as_bytes()).unwrap()).0.relay
+        };
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let vfat = |path: &Path| path.ends_with("b").then(|| ("vfat", fs::metadata(dir.path()).unwrap()));
+        let here = || drives_by(&relay("always"), vfat);
+        let said = here();
+        assert_eq!(said.len(), 1);
+        assert!(
+            said[0].text.contains("other users can read the mail; mount it with the options uid="),
+            "{}",
+            said[0].text
+        );
+        assert!(!said[0].refuses);
+        // Of somebody else: as a drive is that root has mounted. Only whoever is not root is kept out by a mode.
+        let foreign = |path: &Path| path.ends_with("b").then(|| ("vfat", fs::metadata("/").unwrap()));
+        for (durability, refuses, what) in
+            [("always", true, "each is answered 451"), ("deferred", false, "lost in a power cut")]
+        {
+            let Ok(Some(_)) = privileges::identity("nobody") else { break };
+            let relay = Relay { user: "nobody".into(), ..relay(durability) };
+            let said = drives_by(&relay, foreign);
+            assert_eq!((said.len(), said[0].refuses), (1, refuses), "{}", said[0].text);
+            assert!(said[0].text.contains(what) && said[0].text.contains("umask=077"), "{}", said[0].text);
+        }
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o700)).unwrap();
+        assert!(here().is_empty());
+        let secrets = |path: &Path| path.ends_with("s").then(|| ("exfat", fs::metadata("/").unwrap()));
+        let said = drives_by(&relay("deferred"), secrets);
+        assert!(said[0].text.contains("other users can read passwords with their key"), "{}", said[0].text);
+    }
 
     #[test]
     fn files_that_others_can_read_are_named_with_the_remedy() {

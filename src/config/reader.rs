@@ -1,5 +1,6 @@
 //! Reads the options of one UCI section as typed values and remembers what was wrong or left over, with the line.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::secret::MASK;
@@ -121,6 +122,15 @@ impl<'a> Reader<'a> {
             self.error(name, format!("{name} takes one value (write 'option {name}', not 'list {name}')"));
         }
         values.drain(..).next()
+    }
+
+    /// The path that `name` gives. It has to be absolute: commands and the gateway run in different directories.
+    pub fn path(&mut self, name: &'static str) -> Option<PathBuf> {
+        let path = PathBuf::from(self.text(name)?);
+        if !path.is_absolute() {
+            self.error(name, format!("option {name} must be an absolute path"));
+        }
+        Some(path)
     }
 
     fn parsed<T>(&mut self, name: &'static str, default: T, allowed: &str, parse: impl FnOnce(&str) -> Option<T>) -> T {

@@ -437,3 +437,21 @@ fn aliases_may_collect_their_own_domain_and_lead_on_for_a_while() {
         findings(catch_all)[0].starts_with("3 E these aliases lead in a circle: 'root' (line 3) and back to 'root'")
     );
 }
+
+#[test]
+fn a_relative_path_is_refused_wherever_one_is_named() {
+    for option in ["spool", "safe_spool", "secrets", "hook", "ca_file"] {
+        let section = if option == "ca_file" { "account" } else { "relay" };
+        let mut text: String = CONTRACT
+            .lines()
+            .filter(|l| !l.contains(&format!("option {option} ")))
+            .fold(String::new(), |text, line| text + line + "\n");
+        let at = text.find(&format!("config {section}")).unwrap();
+        let end = at + text[at..].find('\n').unwrap() + 1;
+        assert_eq!(findings(&text).iter().filter(|found| found.contains(" E ")).count(), 0, "{text}");
+        text.insert_str(end, &format!("\toption {option} 'a/b'\n"));
+        let found = findings(&text);
+        let told = format!("option {option} must be an absolute path");
+        assert!(found.iter().any(|found| found.contains(" E ") && found.contains(&told)), "{option}: {found:?}");
+    }
+}

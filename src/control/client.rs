@@ -1,5 +1,6 @@
 //! The command line's end of the private socket. Blocks; for short-lived commands only.
 
+use std::fs;
 use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -46,6 +47,16 @@ impl Client {
                 patient.and_then(|()| stream.set_write_timeout(Some(PATIENCE))).map_err(|e| e.to_string())?;
                 Ok(Some(Self { stream: BufReader::new(stream) }))
             }
+            Err(error)
+                if error.kind() == ErrorKind::NotFound
+                    && let Some(process) = deserted(spool) =>
+            {
+                Err(format!(
+                    "the gateway runs (process {process}), but its directory {} was removed or replaced: mail can't be \
+                 accepted there; service smtprelay restart makes it anew",
+                    spool.display()
+                ))
+            }
             // None has run here since the start of the system, or the last one is gone.
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => Ok(None),
             Err(error) if error.kind() == ErrorKind::PermissionDenied => {
@@ -84,4 +95,16 @@ impl Client {
         }
         Ok(answer.get_mut("result").map(Value::take).unwrap_or_default())
     }
+}
+
+/// A process that holds the lock of the queue in `spool` although the file is gone: a gateway whose directory was removed.
+/// Only root sees what others have open.
+fn deserted(spool: &Path) -> Option<String> {
+    let gone = format!("{} (deleted)", spool.join("lock").display());
+    let holds = |process: &fs::DirEntry| {
+        let open = fs::read_dir(process.path().join("fd")).into_iter().flatten().flatten();
+        open.into_iter().any(|open| fs::read_link(open.path()).is_ok_and(|path| path.as_os_str() == gone.as_str()))
+    };
+    let found = fs::read_dir("/proc").ok()?.flatten().find(holds)?;
+    found.file_name().into_string().ok()
 }

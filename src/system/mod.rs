@@ -15,6 +15,7 @@ pub mod privileges;
 pub mod publish;
 pub mod task;
 pub mod visible;
+pub mod volumes;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::sync::watch;
