@@ -18,9 +18,11 @@ use smtprelay::relay;
 use smtprelay::report::hook::helper;
 use smtprelay::submit::{self, Request};
 use smtprelay::system::logging::{self, Target};
-use smtprelay::system::task;
+use smtprelay::system::{self, task};
 
 fn main() -> ExitCode {
+    // Before anything is opened or started.
+    system::keep_descriptors();
     let asked = match parse(std::env::args_os().collect()) {
         Ok(asked) => asked,
         Err(error) => {

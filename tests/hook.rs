@@ -25,7 +25,7 @@ impl Script {
         let script = Script { dir };
         // Written beside and renamed, so that it is never seen in part.
         let text = format!(
-            "#!/bin/sh\ncd '{}' || exit 1\n{{ echo \"ARGUMENTS=$*\"; env; }} >new\nmv new \"told.$(ls | wc -l)\"\n",
+            "#!/bin/sh\ncd '{}' || exit 1\n{{ echo \"ARGUMENTS=$*\"; echo OPEN=$(ls /proc/self/fd) $(readlink /proc/self/fd/0); env; }} >new\nmv new \"told.$(ls | wc -l)\"\n",
             script.dir.path().display()
         );
         std::fs::write(script.path(), text).unwrap();
@@ -79,6 +79,8 @@ async fn paused_resumed_and_failed() {
         Times::Always,
     );
     let script = Script::new();
+    // What whoever starts the gateway has left open, for all that it starts.
+    let _left_open = nix::unistd::dup(std::fs::File::open("/dev/zero").unwrap()).unwrap();
     let account = Section::account("mine", &provider).option("from_policy", "keep");
     let mut relay = Relay::builder()
         .relay_option("hook", script.path().display())
@@ -114,8 +116,10 @@ async fn paused_resumed_and_failed() {
         // Neither secrets nor anything else of the gateway gets out.
         let known = |name: &str| {
             name.starts_with("SMTPRELAY_")
-                || ["ACTION", "ARGUMENTS", "PATH", "PWD", "OLDPWD", "SHLVL", "_"].contains(&name)
+                || ["ACTION", "ARGUMENTS", "OPEN", "PATH", "PWD", "OLDPWD", "SHLVL", "_"].contains(&name)
         };
+        // Input, output, errors, and the directory that ls has open itself.
+        assert_eq!(call["OPEN"], "0 1 2 3 /dev/null", "{call:?}");
         assert!(call.keys().all(|name| known(name)), "{call:?}");
         assert!(!call.values().any(|value| value.contains("right") || value.contains("wrong")), "{call:?}");
     }

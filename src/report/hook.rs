@@ -199,6 +199,18 @@ impl Group {
         while !self.has_ended() && signals.recv().await.is_some() {}
     }
 
+    /// Waits until a killed program is gone, and takes away what is left of it; false when it is still there. Blocks.
+    fn goes_within(&mut self, limit: Duration) -> bool {
+        let until = Instant::now() + limit;
+        while !self.has_ended() {
+            if Instant::now() >= until {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        true
+    }
+
     fn kill(&mut self) {
         // Not waited for yet, so the number is still that of our own child.
         if matches!(self.0.try_wait(), Ok(None))

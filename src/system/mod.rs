@@ -17,6 +17,9 @@ pub mod task;
 pub mod visible;
 pub mod volumes;
 
+use std::os::fd::{BorrowedFd, RawFd};
+
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::sync::watch;
 
@@ -46,6 +49,20 @@ pub fn raise_open_files() -> u64 {
     match setrlimit(Resource::RLIMIT_NOFILE, wanted, hard) {
         Ok(()) => wanted,
         Err(_) => soft,
+    }
+}
+
+/// Keeps what the process was started with from the programs that it starts: whoever started it may have left files or
+/// sockets open that a hook, which may be root's, has no business with. What the program opens itself is never passed on.
+///
+/// Must be called before there is a second thread. Where there is no /proc nothing changes.
+pub fn keep_descriptors() {
+    let Ok(open) = std::fs::read_dir("/proc/self/fd") else { return };
+    let numbers = open.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<RawFd>().ok());
+    for number in numbers.filter(|number| *number > 2) {
+        // SAFETY: it was open a moment ago, and there is no other thread that could have closed it since.
+        let descriptor = unsafe { BorrowedFd::borrow_raw(number) };
+        let _ = fcntl(descriptor, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC));
     }
 }
 

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 
-use super::{Call, Group, TIME_LIMIT, too_long};
+use super::{BURIAL, Call, Group, TIME_LIMIT, too_long};
 
 /// What may stand in the environment of the script, beside PATH.
 const NAMES: [&str; 8] = [
@@ -101,7 +101,10 @@ impl Connected {
         match talk.await {
             Ok(1..) if answer == "\n" => Ok(()),
             Ok(1..) => Err(answer.trim_end().to_string()),
-            Ok(0) => Err("the process that runs it has ended; it comes back with the next start of the gateway".into()),
+            Ok(0) => {
+                let _ = self.child.try_wait();
+                Err("the process that runs it has ended; it comes back with the next start of the gateway".into())
+            }
             Err(error) => Err(format!("the process that runs it can't be reached: {error}")),
         }
     }
@@ -120,9 +123,14 @@ impl Drop for Connected {
 /// # Errors
 /// When the conversation breaks.
 pub fn serve(program: &Path, stream: UnixStream) -> io::Result<()> {
+    serve_within(program, stream, TIME_LIMIT)
+}
+
+fn serve_within(program: &Path, stream: UnixStream, limit: Duration) -> io::Result<()> {
     // For `ps` and `top`, which would call it `exe`.
     let _ = nix::sys::prctl::set_name(c"smtprelay-hook");
     let mut stream = BufReader::new(stream);
+    let mut runs = Runs { limit, unburied: Vec::new() };
     loop {
         let mut line = Vec::new();
         stream.get_ref().set_read_timeout(None)?;
@@ -130,7 +138,7 @@ pub fn serve(program: &Path, stream: UnixStream) -> io::Result<()> {
             return Ok(());
         }
         let answer = match environment(&line) {
-            Some(environment) => run(program, &environment, stream.get_mut())?,
+            Some(environment) => runs.run(program, &environment, stream.get_mut())?,
             None => "the gateway asked for something else than a hook".into(),
         };
         stream.get_mut().write_all(format!("{}\n", answer.replace('\n', " ")).as_bytes())?;
@@ -150,28 +158,40 @@ fn environment(line: &[u8]) -> Option<Vec<(&str, &str)>> {
         .collect()
 }
 
-/// Runs the program once. The error is that of the conversation: then there is nothing more to do.
-fn run(program: &Path, environment: &[(&str, &str)], gateway: &mut UnixStream) -> io::Result<String> {
-    let mut group = match Group::start(program, environment.iter().copied()) {
-        Ok(Some(group)) => group,
-        Ok(None) => return Ok(String::new()),
-        Err(error) => return Ok(format!("can't be run: {error}")),
-    };
-    let started = Instant::now();
-    gateway.set_read_timeout(Some(LOOK))?;
-    while !group.has_ended() {
-        if started.elapsed() >= TIME_LIMIT {
-            group.kill();
-            return Ok(too_long(TIME_LIMIT));
+/// How long the program may take, and what is left of runs that were killed and did not go at once.
+struct Runs {
+    limit: Duration,
+    unburied: Vec<Group>,
+}
+
+impl Runs {
+    /// Runs the program once. The error is that of the conversation: then there is nothing more to do.
+    fn run(&mut self, program: &Path, environment: &[(&str, &str)], gateway: &mut UnixStream) -> io::Result<String> {
+        self.unburied.retain_mut(|group| !group.has_ended());
+        let mut group = match Group::start(program, environment.iter().copied()) {
+            Ok(Some(group)) => group,
+            Ok(None) => return Ok(String::new()),
+            Err(error) => return Ok(format!("can't be run: {error}")),
+        };
+        let started = Instant::now();
+        gateway.set_read_timeout(Some(LOOK))?;
+        while !group.has_ended() {
+            if started.elapsed() >= self.limit {
+                group.kill();
+                if !group.goes_within(BURIAL) {
+                    self.unburied.push(group);
+                }
+                return Ok(too_long(self.limit));
+            }
+            // Waits for a moment, and hears when the gateway has ended. It has nothing to say now.
+            match gateway.read(&mut [0]) {
+                Ok(_) => return Err(ErrorKind::BrokenPipe.into()),
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+                Err(error) => return Err(error),
+            }
         }
-        // Waits for a moment, and hears when the gateway has ended. It has nothing to say now.
-        match gateway.read(&mut [0]) {
-            Ok(_) => return Err(ErrorKind::BrokenPipe.into()),
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
-            Err(error) => return Err(error),
-        }
+        Ok(String::new())
     }
-    Ok(String::new())
 }
 
 #[cfg(test)]

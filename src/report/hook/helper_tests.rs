@@ -78,3 +78,21 @@ fn the_script_ends_with_the_gateway() {
     // It would take a thousand seconds otherwise.
     assert_eq!(helper.join().unwrap().unwrap_err().kind(), ErrorKind::BrokenPipe);
 }
+
+#[test]
+fn a_program_that_was_killed_is_no_zombie() {
+    let dir = tempfile::tempdir().unwrap();
+    let (program, said) = (dir.path().join("hook"), dir.path().join("said"));
+    std::fs::write(&program, format!("#!/bin/sh\necho $$ >{}\nexec sleep 1000\n", said.display())).unwrap();
+    std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).unwrap();
+    let (mut gateway, theirs) = UnixStream::pair().unwrap();
+    let helper = thread::spawn(move || serve_within(&program, theirs, Duration::from_secs(3)));
+    gateway.write_all(b"ACTION=paused\n").unwrap();
+    let mut answer = String::new();
+    BufReader::new(&gateway).read_line(&mut answer).unwrap();
+    assert_eq!(answer, "did not end within 3 s and was killed\n");
+    let process = std::fs::read_to_string(&said).unwrap();
+    assert!(!Path::new("/proc").join(process.trim()).exists(), "{process}");
+    drop(gateway);
+    helper.join().unwrap().unwrap();
+}
