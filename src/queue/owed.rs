@@ -203,24 +203,16 @@ impl Spool {
     /// anything.
     pub(super) fn take_over_debts(&self, find: impl Fn(MessageId) -> Option<Entry>) -> bool {
         for path in self.owed_files() {
-            let small = fs::metadata(&path).is_ok_and(|file| file.len() <= FILE_LIMIT);
-            let Some(bytes) = small.then(|| fs::read(&path).ok()).flatten() else { continue };
+            let Some(said) = read(&path, |id| find(id).is_some()) else { continue };
             let mut owed = self.owed();
             owed.written = true;
             // One file may have what the other has not: each adds what is new to it.
-            let mut here: BTreeMap<MessageId, Debt> = BTreeMap::new();
-            for (entry, line) in
-                bytes.split(|byte| *byte == b'\n').filter_map(parse).filter_map(|(id, line)| Some((find(id)?, line)))
-            {
-                match line {
-                    Line::Gone => drop(here.insert(entry.id, Debt::Gone(entry))),
-                    Line::Note(note) => match here.entry(entry.id).or_insert(Debt::Notes(entry, Vec::new())) {
-                        Debt::Notes(_, notes) => notes.push(note),
-                        Debt::Gone(_) => {}
-                    },
-                }
-            }
-            for (id, debt) in here {
+            for (entry, said) in said.into_iter().filter_map(|(id, said)| Some((find(id)?, said))) {
+                let debt = match said {
+                    Said::Gone => Debt::Gone(entry),
+                    Said::Notes(notes) => Debt::Notes(entry, notes),
+                };
+                let id = debt.entry().id;
                 match owed.debts.get(&id) {
                     Some(known) if known.weight() >= debt.weight() => {}
                     _ => drop(owed.debts.insert(id, debt)),
@@ -268,6 +260,55 @@ impl Debt {
             Self::Notes(_, notes) => notes.len(),
         }
     }
+}
+
+/// What a file says of one message.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Said {
+    /// It is done.
+    Gone,
+    /// This came of it, in this order.
+    Notes(Vec<Note>),
+}
+
+impl Said {
+    fn weight(&self) -> usize {
+        match self {
+            Self::Gone => usize::MAX,
+            Self::Notes(notes) => notes.len(),
+        }
+    }
+}
+
+/// What the files in `directories`, those of `queue`, say of all messages: for people, while no program runs.
+pub(super) fn remembered<'a>(directories: impl Iterator<Item = &'a PathBuf>) -> BTreeMap<MessageId, Said> {
+    let mut all: BTreeMap<MessageId, Said> = BTreeMap::new();
+    for (id, said) in directories.filter_map(|directory| read(&directory.join(FILE), |_| true)).flatten() {
+        match all.get(&id) {
+            Some(known) if known.weight() >= said.weight() => {}
+            _ => drop(all.insert(id, said)),
+        }
+    }
+    all
+}
+
+/// What one file says of the messages that are `wanted`. `None` when there is none that can be read.
+fn read(path: &Path, wanted: impl Fn(MessageId) -> bool) -> Option<BTreeMap<MessageId, Said>> {
+    if fs::metadata(path).ok()?.len() > FILE_LIMIT {
+        return None;
+    }
+    let mut all = BTreeMap::new();
+    for (id, line) in fs::read(path).ok()?.split(|byte| *byte == b'\n').filter_map(parse).filter(|(id, _)| wanted(*id))
+    {
+        match line {
+            Line::Gone => drop(all.insert(id, Said::Gone)),
+            Line::Note(note) => match all.entry(id).or_insert(Said::Notes(Vec::new())) {
+                Said::Notes(notes) => notes.push(note),
+                Said::Gone => {}
+            },
+        }
+    }
+    Some(all)
 }
 
 enum Line {

@@ -13,6 +13,7 @@ use super::client::Client;
 use super::disk::Disk;
 use super::error::SpoolError;
 use super::id::MessageId;
+use super::owed::{Said, remembered};
 use super::record::Meta;
 use super::spool::{Directory, Entry, Place, Spool};
 use super::state::State;
@@ -165,12 +166,14 @@ impl Spool {
         self.scan().into_iter().filter_map(|found| self.inspect(found)).map(|(entry, _, _)| entry).collect()
     }
 
-    /// What lies in the directories of `relay`, for people; changes nothing and needs no running program.
+    /// What lies in the directories of `relay`, for people; changes nothing and needs no running program. What is done but
+    /// could not be removed yet is not listed.
     ///
     /// # Errors
     /// When a directory can't be read; one that does not exist is empty.
     pub fn list(relay: &Relay) -> Result<Vec<Listed>, String> {
         let mut seen: BTreeMap<MessageId, _> = BTreeMap::new();
+        let owed = remembered(relay.safe_spool.iter().chain([&relay.spool]));
         for path in relay.safe_spool.iter().chain([&relay.spool]) {
             let directory = Directory { queue: path.join("queue"), sync: false, block: 1 };
             let files = match files_of(&directory) {
@@ -178,11 +181,21 @@ impl Spool {
                 files => files.map_err(|e| format!("can't read the queue in {}: {e}", directory.queue.display()))?,
             };
             for (id, _, _) in files.messages {
+                let said = owed.get(&id);
+                if said == Some(&Said::Gone) {
+                    continue;
+                }
                 if let btree_map::Entry::Vacant(unseen) = seen.entry(id) {
                     match inspect(&directory.file(id), id.as_str()) {
                         // It was delivered while we looked.
                         Err(SpoolError::Io(error)) if error.kind() == ErrorKind::NotFound => {}
-                        result => drop(unseen.insert(result)),
+                        Ok((meta, mut state, size)) => {
+                            if let Some(Said::Notes(notes)) = said {
+                                notes.iter().for_each(|note| state.apply(note));
+                            }
+                            unseen.insert(Ok((meta, state, size)));
+                        }
+                        error => drop(unseen.insert(error)),
                     }
                 }
             }

@@ -77,6 +77,28 @@ async fn the_next_run_knows_what_is_done_while_the_disk_takes_nothing() {
 }
 
 #[tokio::test]
+async fn without_a_running_program_the_queue_is_listed_as_the_next_run_will_see_it() {
+    // One file is enough, whichever it is.
+    for lost in ["ram", "flash"] {
+        let bench = Bench::new();
+        let spool = bench.start();
+        let entry = put(&spool, b"x", &["a@b.c"]).await.unwrap();
+        let other = put(&spool, b"y", &["a@b.c", "d@e.f"]).await.unwrap();
+        bench.probe.fail(fault());
+        spool.remove_for_good(&entry).unwrap_err();
+        bench.probe.fail(fault());
+        spool.record_for_good(&other, attempt(0, Progress::Delivered)).unwrap_err();
+        fs::remove_file(bench.dir.path().join(lost).join("owed")).unwrap();
+        let listed = Spool::list(&bench.relay).unwrap();
+        assert_eq!(listed.iter().map(|(id, _)| id.as_str()).collect::<Vec<_>>(), [other.id.as_str()], "{lost}");
+        let (_, state, _) = listed[0].1.as_ref().unwrap();
+        let progress: Vec<_> = state.recipients.iter().map(|recipient| recipient.progress).collect();
+        assert_eq!(progress, [Progress::Delivered, Progress::Waiting], "{lost}");
+        assert_eq!(on_disk(bench.dir.path()).1, 2);
+    }
+}
+
+#[tokio::test]
 async fn a_file_that_is_torn_or_foreign_is_passed_over() {
     let bench = Bench::new();
     let spool = bench.start();
