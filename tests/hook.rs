@@ -177,8 +177,8 @@ async fn a_full_queue_is_told_once_and_so_is_its_end() {
         script.wait("queue_ok", 2).await;
         assert_eq!((count(&relay, "queue_full"), count(&relay, "queue_has_room")), (1, 1));
         // The next time is told again.
-        assert_eq!(offer(&relay, 190_000, announced).await, 250);
-        assert_eq!(offer(&relay, 190_000, announced).await, 452);
+        assert_eq!(offer(&relay, 140_000, announced).await, 250);
+        assert_eq!(offer(&relay, 140_000, announced).await, 452);
         relay
             .wait_lines(|line| field(line, "event") == Some("queue_full"), 2, std::time::Duration::from_secs(60))
             .await;

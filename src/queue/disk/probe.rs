@@ -1,6 +1,6 @@
 //! The disk of tests: records what is done to it, fails when told to, and can be made to keep a wrong order.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -62,6 +62,8 @@ struct Inner {
     late: Vec<Op>,
     /// Files that got their name since the names were synced.
     named: Vec<usize>,
+    /// Names that were removed. Two threads may come upon the same one; the real disk refuses the second.
+    removed: BTreeSet<PathBuf>,
 }
 
 /// Watches one disk.
@@ -192,14 +194,23 @@ impl Inner {
                 self.ops.extend(late);
                 self.named.clear();
             }
-            (Op::Create(path, number), _) => drop(self.names.insert(path.clone(), *number)),
+            (Op::Create(path, number), _) => {
+                self.removed.remove(path);
+                self.names.insert(path.clone(), *number);
+            }
             (Op::Rename(from, to), _) => {
                 let number = self.number(from);
                 self.names.remove(from);
+                self.removed.remove(to);
                 self.names.insert(to.clone(), number);
                 self.named.push(number);
             }
-            (Op::Remove(path), _) => drop(self.names.remove(path)),
+            (Op::Remove(path), _) => {
+                self.names.remove(path);
+                if !self.removed.insert(path.clone()) {
+                    return true;
+                }
+            }
             _ => {}
         }
         self.ops.push(op);
