@@ -10,6 +10,7 @@ mod support;
 mod tally;
 
 use std::collections::HashSet;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -129,32 +130,37 @@ enum Mood {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn always_loses_nothing() {
-    always(System::Ext4, cuts(12)).await;
+    always(System::Ext4, 0..cuts(12)).await;
 }
 
 /// The file systems of USB sticks and of routers with large flash. None may be checked or mended before it is mounted.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn always_loses_nothing_on_vfat() {
-    always(System::Vfat, cuts(4)).await;
+    // It has no journal: a cut may leave damage at which Linux makes it read-only, and then there is nothing to cut any more.
+    // So each cut gets a new one.
+    for cut in 0..cuts(3) {
+        always(System::Vfat, cut..cut + 1).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn always_loses_nothing_on_exfat() {
-    always(System::Exfat, cuts(2)).await;
+    always(System::Exfat, 0..cuts(2)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn always_loses_nothing_on_f2fs() {
-    always(System::F2fs, cuts(2)).await;
+    always(System::F2fs, 0..cuts(2)).await;
 }
 
-async fn always(system: System, cuts: usize) {
+/// One machine and these cuts of its power.
+async fn always(system: System, cuts: Range<usize>) {
     let Some(kit) = kit() else { return };
     let mut dice = Dice(seed("always"));
     let provider = provider().await;
     let mut machine = machine(&kit, &provider, "always", "/spool", system);
     let mut tally = Tally::default();
-    for cut in 0..cuts {
+    for cut in cuts.clone() {
         let start = Instant::now();
         let mood = [Mood::Refuses, Mood::InPart, Mood::Takes, Mood::Defers][cut % 4];
         provider.clear_faults();
@@ -184,7 +190,7 @@ async fn always(system: System, cuts: usize) {
             machine.boots.last().copied().unwrap_or_default(),
             start.elapsed().as_secs_f64()
         );
-        if cut % 4 == 3 || cut + 1 == cuts {
+        if cut % 4 == 3 || cut + 1 == cuts.end {
             boot_and_drain(&mut machine, &provider).await;
             let lost = tally.missing(&provider.record());
             assert!(lost.is_empty(), "lost: {lost:?}\n--- console\n{}", machine.said().join("\n"));
@@ -200,7 +206,7 @@ async fn always(system: System, cuts: usize) {
         "always on {system:?}: {} cuts in the middle of a load, {} accepted, 0 lost, {} arrived whose 250 the cut kept back, {} doubled \
          (taken by the provider and not yet written down at the cut; at most {} at one cut, {CONNECTIONS} connections), \
          {} damaged files put aside; {}",
-        cuts,
+        cuts.len(),
         tally.promises.len(),
         tally.unpromised(&record),
         doubled.total(),
@@ -209,7 +215,7 @@ async fn always(system: System, cuts: usize) {
         about(&machine)
     );
     assert!(doubled.most() <= CONNECTIONS, "more came again than can have been under way: {doubled:?}");
-    assert!(tally.promises.len() >= cuts * 30, "hardly anything was accepted before the cuts");
+    assert!(tally.promises.len() >= cuts.len() * 30, "hardly anything was accepted before the cuts");
     assert_eq!(record.complaints, [""; 0]);
 }
 
