@@ -136,10 +136,10 @@ async fn always_loses_nothing() {
 /// The file systems of USB sticks and of routers with large flash. None may be checked or mended before it is mounted.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn always_loses_nothing_on_vfat() {
-    // It has no journal: a cut may leave damage at which Linux makes it read-only, and then there is nothing to cut any more.
-    // So each cut gets a new one.
-    for cut in 0..cuts(3) {
-        always(System::Vfat, cut..cut + 1).await;
+    // It has no journal: a cut amid removals may leave damage at which Linux makes it read-only. Nothing is lost by that, but
+    // nothing can be accepted or removed any more, so each cut gets a new one while the provider refuses connections.
+    for _ in 0..cuts(2) {
+        always(System::Vfat, 0..1).await;
     }
 }
 
