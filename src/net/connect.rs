@@ -29,7 +29,7 @@ pub struct Failure {
 type Attempt<T> = Pin<Box<dyn Future<Output = Result<T, Failure>> + Send>>;
 
 /// Connects to the first of `addresses` that answers, each within `limit`. They are in the order of the resolver (RFC 6724);
-/// families take turns. It lasts no longer than `limit` and [`STAGGER`] for each address but the first.
+/// families take turns. It lasts no longer than `limit` and a second for each address but the first.
 ///
 /// # Errors
 /// When none of them takes the connection; `None` when there is none.

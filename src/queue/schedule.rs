@@ -1,6 +1,6 @@
 //! Which message is due when. Knows nothing of disks and networks, so that it can be tested without either.
 //!
-//! Each route has a [line](super::line) of its own, so that one whose accounts are paused holds up no other. In a line
+//! Each route has a line of its own, so that one whose accounts are paused holds up no other. In a line
 //! clients take turns, and of each its oldest message leaves first: so the backlog of one, however long, holds up nobody
 //! else's mail. After a long outage a new alarm would still wait behind everything old of its own device, so every other
 //! turn belongs to what has just come in.
