@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use super::delivery::Ways;
 use super::lanes::nothing_new;
 use super::routes::RouteId;
-use super::settle::Settle;
 use super::{Dispatch, Placed, Step};
 use crate::queue::schedule::backoff;
 use crate::queue::{Entry, Item, Meta, Schedule, State, blocking};
@@ -86,13 +85,7 @@ impl Dispatch {
     /// Failures that an earlier run did not come to tell are told now, whether an account works or not.
     fn tell_earlier(&mut self, item: Item) {
         self.take_in_hand(&item.entry);
-        let settle = Settle {
-            spool: Arc::clone(&self.spool),
-            routes: Arc::clone(&self.ways.routes),
-            teller: self.teller(),
-            account: String::new(),
-            wait: Duration::ZERO,
-        };
+        let settle = self.settle_unsent(Duration::ZERO);
         let (wakings, id) = (self.wakings, item.entry.id);
         self.start(
             async move { Step::Settled { id, wakings, generation: None, left: settle.tell_earlier(item).await } },

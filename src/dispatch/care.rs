@@ -121,19 +121,24 @@ impl Dispatch {
         });
     }
 
+    /// What settles a message that no account is sending; `wait` is how long what is left of it waits.
+    pub(super) fn settle_unsent(&self, wait: Duration) -> Settle {
+        Settle {
+            spool: Arc::clone(&self.spool),
+            routes: Arc::clone(&self.ways.routes),
+            teller: self.teller(),
+            account: String::new(),
+            wait,
+        }
+    }
+
     /// Gives up a message.
     fn expire(&mut self, id: MessageId) {
         let Some((item, _)) = self.queues.take(id) else { return };
         let pause = self.lanes.paused(self.ways.routes.accounts(item.route), Instant::now());
         let pause = pause.map(|(_, pause)| pause.reason);
         self.take_in_hand(&item.entry);
-        let settle = Settle {
-            spool: Arc::clone(&self.spool),
-            routes: Arc::clone(&self.ways.routes),
-            teller: self.teller(),
-            account: String::new(),
-            wait: super::CARE,
-        };
+        let settle = self.settle_unsent(super::CARE);
         let wakings = self.wakings;
         self.start(
             async move { Step::Settled { id, wakings, generation: None, left: settle.expire(item, pause).await } },
