@@ -3,7 +3,10 @@
 mod support;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
+
+use tokio::sync::watch;
 
 use support::client::Client;
 use support::disk::wait_for_files;
@@ -43,8 +46,8 @@ impl Random {
     }
 }
 
-/// Sends messages in one go and says how many of them got their 250, the first ones.
-async fn session(addr: std::net::SocketAddr, names: Vec<String>) -> Vec<String> {
+/// Sends messages in one go and says which of them got their 250, the first ones. Each 250 is counted when it is read.
+async fn session(addr: std::net::SocketAddr, names: Vec<String>, count: Arc<watch::Sender<usize>>) -> Vec<String> {
     let Ok(stream) = tokio::net::TcpStream::connect(addr).await else { return Vec::new() };
     let (read, mut write) = stream.into_split();
     let mut text = format!("EHLO {}\r\n", names[0]);
@@ -53,22 +56,41 @@ async fn session(addr: std::net::SocketAddr, names: Vec<String>) -> Vec<String> 
         text += &format!("Subject: {name}\r\n\r\n{}\r\n.\r\n", "x".repeat(BODY - 2));
     }
     text += "QUIT\r\n";
-    let mut said = Vec::new();
     // The end of the connection, clean or not, is the end of what was said.
     let writing = async { drop(tokio::io::AsyncWriteExt::write_all(&mut write, text.as_bytes()).await) };
-    let mut read = tokio::io::BufReader::new(read);
-    let reading = async { drop(tokio::io::AsyncReadExt::read_to_end(&mut read, &mut said).await) };
-    tokio::join!(writing, reading);
-    let promised = String::from_utf8_lossy(&said).matches("queued as").count();
+    let mut lines = tokio::io::AsyncBufReadExt::lines(tokio::io::BufReader::new(read));
+    let reading = async {
+        let mut promised = 0;
+        while let Ok(Some(line)) = lines.next_line().await {
+            if line.contains("queued as") {
+                promised += 1;
+                count.send_modify(|count| *count += 1);
+            }
+        }
+        promised
+    };
+    let ((), promised) = tokio::join!(writing, reading);
     names.into_iter().take(promised).collect()
 }
 
-/// Kills the program at a random moment of its work: when the first message of some session of this round was accepted, or
-/// some milliseconds later. In good order first, now and then, so that the kill comes amid the move to `safe_spool`.
-async fn kill_at_random(relay: &mut Relay, round: usize, random: &mut Random) -> &'static str {
-    let helo = format!("{round}-{}-0", random.below(SESSIONS as u64));
-    let is_it = |line: &str| field(line, "event") == Some("accepted") && field(line, "helo") == Some(&helo);
-    relay.wait_log(is_it, SOON).await;
+/// Kills the program at a random moment of its work: when the first message of some session of this round was accepted,
+/// when the sessions have read some number of replies, or some milliseconds later. In good order first, now and then, so
+/// that the kill comes amid the move to `safe_spool`.
+async fn kill_at_random(
+    relay: &mut Relay,
+    round: usize,
+    mut count: watch::Receiver<usize>,
+    random: &mut Random,
+) -> &'static str {
+    if random.below(2) == 0 {
+        let helo = format!("{round}-{}-0", random.below(SESSIONS as u64));
+        let is_it = |line: &str| field(line, "event") == Some("accepted") && field(line, "helo") == Some(&helo);
+        relay.wait_log(is_it, SOON).await;
+    } else {
+        let enough = 1 + random.below((SESSIONS * EACH / 2) as u64) as usize;
+        let read = tokio::time::timeout(SOON, count.wait_for(|count| *count >= enough)).await;
+        assert!(read.is_ok_and(|read| read.is_ok()), "fewer than {enough} messages were accepted");
+    }
     let way = match random.below(4) {
         0 => "after a message",
         1 => {
@@ -98,10 +120,15 @@ async fn killed_again_and_again(durability: &str) {
     let mut ways: BTreeMap<&str, usize> = BTreeMap::new();
     for round in 0..rounds() {
         let name = |session: usize| move |n| format!("{round}-{session}-{n}");
+        let (count, counted) = watch::channel(0);
+        let count = Arc::new(count);
         let sessions: Vec<_> = (0..SESSIONS)
-            .map(|number| tokio::spawn(session(relay.addr(), (0..EACH).map(name(number)).collect())))
+            .map(|number| {
+                let names = (0..EACH).map(name(number)).collect();
+                tokio::spawn(session(relay.addr(), names, Arc::clone(&count)))
+            })
             .collect();
-        *ways.entry(kill_at_random(&mut relay, round, &mut random).await).or_default() += 1;
+        *ways.entry(kill_at_random(&mut relay, round, counted, &mut random).await).or_default() += 1;
         for session in sessions {
             promised.extend(session.await.unwrap());
         }
