@@ -57,7 +57,7 @@ function readSources() {
 
 		return body[0];
 	};
-	const names = (text) => new Set([ ...text.matchAll(/(?:read|reader)\s*\.(?:text|list|each|flag|number|port|size|duration|choice|not_yet)\(\s*&?\[?"(\w+)"/g),
+	const names = (text) => new Set([ ...text.matchAll(/(?:read|reader)\s*\.(?:text|path|list|each|flag|number|port|size|duration|choice|not_yet)\(\s*&?\[?"(\w+)"/g),
 		...text.matchAll(/(?:host_name|address)\(&mut read, "(\w+)"/g) ].map((found) => found[1]));
 	const load = source('load.rs');
 	const sections = {
