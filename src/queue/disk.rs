@@ -9,10 +9,13 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::Path;
 
-use crate::system::publish;
+use crate::system::publish::{self, Blocks};
 
 #[cfg(test)]
 pub(super) mod probe;
+
+/// Removed files that are kept open at a time.
+const OPEN_FILES: usize = 64;
 
 /// The disk under the queue.
 #[derive(Clone, Default)]
@@ -86,13 +89,30 @@ impl Disk {
         fs::rename(from, to)
     }
 
-    /// Removes a file.
-    pub(super) fn remove(&self, path: &Path) -> io::Result<()> {
+    /// Removes a file. Its blocks are given back when the result is dropped: not before the directory is synced, if it is.
+    pub(super) fn remove(&self, path: &Path) -> io::Result<Blocks> {
         #[cfg(test)]
         if path.exists() {
             self.before(|| probe::Op::Remove(path.into()))?;
         }
-        fs::remove_file(path)
+        let blocks = Blocks::of(path);
+        fs::remove_file(path)?;
+        Ok(blocks)
+    }
+
+    /// Removes a file of which no promise tells; the directory is synced only where its blocks wait for that.
+    pub(super) fn clear(&self, path: &Path) -> io::Result<()> {
+        let blocks = self.remove(path)?;
+        match path.parent().filter(|_| blocks.wait()) {
+            Some(directory) => self.sync_directory(directory),
+            None => Ok(()),
+        }
+    }
+
+    /// Returns when the table of clusters that Linux's vfat has is on the disk, which is to come before the file
+    /// ([`publish`]).
+    pub(super) fn sync_table(&self, directory: &Path) -> io::Result<()> {
+        if publish::keeps_size(&File::open(directory)?) { Ok(()) } else { self.sync_directory(directory) }
     }
 
     /// Returns when the names in a directory are on the disk.
@@ -101,7 +121,7 @@ impl Disk {
         if !self.before(|| probe::Op::SyncDirectory(path.into()))? {
             return Ok(());
         }
-        File::open(path)?.sync_all()
+        publish::alone(&File::open(path)?, File::sync_all)
     }
 
     /// As [`Handle::sync_named`] for all files that lie in the directory `path`.
@@ -120,7 +140,35 @@ impl Disk {
         if !self.before(|| probe::Op::SyncFileSystem(path.into()))? {
             return Ok(());
         }
-        Ok(nix::unistd::syncfs(File::open(path)?)?)
+        publish::alone(&File::open(path)?, |directory| Ok(nix::unistd::syncfs(directory)?))
+    }
+}
+
+/// What was removed from one directory and shares its sync.
+pub(super) struct Removed<'a> {
+    disk: &'a Disk,
+    directory: &'a Path,
+    blocks: Vec<Blocks>,
+}
+
+impl<'a> Removed<'a> {
+    pub(super) fn from(disk: &'a Disk, directory: &'a Path) -> Self {
+        Self { disk, directory, blocks: Vec::new() }
+    }
+
+    /// Keeps the blocks of one more file until the directory is synced, which it is at once if there are many.
+    pub(super) fn add(&mut self, blocks: Blocks) {
+        self.blocks.extend(Some(blocks).filter(Blocks::wait));
+        if self.blocks.len() >= OPEN_FILES {
+            // Whoever relies on the removal calls `sync`.
+            let _ = self.disk.sync_directory(self.directory);
+            self.blocks.clear();
+        }
+    }
+
+    /// Returns when the directory is synced.
+    pub(super) fn sync(self) -> io::Result<()> {
+        self.disk.sync_directory(self.directory)
     }
 }
 
@@ -163,7 +211,7 @@ impl Handle {
         if !self.before(probe::Op::SyncFile)? {
             return Ok(());
         }
-        self.file.sync_all()
+        publish::alone(&self.file, File::sync_all)
     }
 
     /// Returns when the file, which has just got another name, is on the disk under it ([`publish`]).
@@ -182,7 +230,7 @@ impl Handle {
         if !self.before(probe::Op::SyncFile)? {
             return Ok(());
         }
-        self.file.sync_data()
+        publish::alone(&self.file, File::sync_data)
     }
 }
 

@@ -10,6 +10,7 @@ use std::io::{ErrorKind, Read};
 use std::sync::PoisonError;
 
 use super::client::Client;
+use super::disk::Removed;
 use super::error::SpoolError;
 use super::id::MessageId;
 use super::recovery::files_of;
@@ -79,6 +80,7 @@ impl Spool {
                 publish::Step::SyncFile => self.sync_copies(safe, &mut jobs),
                 publish::Step::Rename => self.name_copies(safe, &mut jobs),
                 _ if jobs.iter().all(|job| job.is(Step::Failed)) => {}
+                publish::Step::SyncTable => self.disk.sync_table(&safe.queue)?,
                 publish::Step::SyncNamed => self.sync_named(safe, &jobs)?,
                 publish::Step::SyncDirectory => self.disk.sync_directory(&safe.queue)?,
             }
@@ -91,7 +93,7 @@ impl Spool {
         for job in jobs {
             let temporary = safe.temporary(job.entry.id);
             if job.is(Step::Failed) && temporary.exists() {
-                let _ = self.disk.remove(&temporary);
+                let _ = self.disk.clear(&temporary);
             }
             done.push((job.entry, job.error));
         }
@@ -112,7 +114,7 @@ impl Spool {
             },
             Err(error) => {
                 // Its half copy takes the room that smaller messages may need.
-                let _ = self.disk.remove(&safe.temporary(job.entry.id));
+                let _ = self.disk.clear(&safe.temporary(job.entry.id));
                 job.fail(error);
             }
         }
@@ -131,7 +133,7 @@ impl Spool {
         }
         let temporary = safe.temporary(id);
         if temporary.exists() {
-            self.disk.remove(&temporary)?;
+            self.disk.clear(&temporary)?;
         }
         let to = self.disk.create(&temporary)?;
         self.ledger().made(Place::Safe);
@@ -185,28 +187,35 @@ impl Spool {
 
     /// The names are perhaps not on the disk: the messages stay where they were, and must not be there twice.
     fn take_back(&self, safe: &Directory, jobs: &mut [Job], error: &std::io::Error) {
+        let mut removed = Removed::from(&self.disk, &safe.queue);
         for job in jobs.iter_mut().filter(|job| !job.is(Step::Failed)) {
-            if job.is(Step::Named) && self.disk.remove(&safe.file(job.entry.id)).is_err() {
-                self.book(job);
+            if job.is(Step::Named) {
+                match self.disk.remove(&safe.file(job.entry.id)) {
+                    Ok(blocks) => removed.add(blocks),
+                    Err(_) => self.book(job),
+                }
             }
             job.fail(again(error));
         }
-        let _ = self.disk.sync_directory(&safe.queue);
+        let _ = removed.sync();
     }
 
     fn remove_originals(&self, jobs: &mut [Job]) {
-        let mut removed = false;
+        let (mut some, mut removed) = (false, Removed::from(&self.disk, &self.spool.queue));
         for job in jobs.iter_mut().filter(|job| !job.is(Step::Failed)) {
             // Were this to fail, both are there until the message is removed; recovery keeps the safe one.
-            removed |= self.disk.remove(&self.spool.file(job.entry.id)).is_ok();
+            if let Ok(blocks) = self.disk.remove(&self.spool.file(job.entry.id)) {
+                some = true;
+                removed.add(blocks);
+            }
             job.entry.place = Place::Safe;
             if job.is(Step::Named) {
                 self.book(job);
             }
         }
-        if removed {
+        if some {
             // On a RAM disk this costs nothing; on another, a power cut would bring back what was sent in the meantime.
-            let _ = self.disk.sync_directory(&self.spool.queue);
+            let _ = removed.sync();
         }
     }
 

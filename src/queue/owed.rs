@@ -169,7 +169,7 @@ impl Spool {
         if owed.debts.is_empty() && all <= AT_ONCE {
             let mut gone = true;
             for path in self.owed_files() {
-                gone &= !path.exists() || self.disk.remove(&path).is_ok();
+                gone &= !path.exists() || self.disk.clear(&path).is_ok();
             }
             owed.written = !gone;
         }

@@ -4,13 +4,13 @@
 //! directories and clears up, [`Spool::inspect`] reads one message.
 
 use std::collections::{BTreeMap, btree_map};
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::client::Client;
-use super::disk::Disk;
+use super::disk::{Disk, Removed};
 use super::error::SpoolError;
 use super::id::MessageId;
 use super::owed::{Said, remembered};
@@ -92,10 +92,23 @@ impl Spool {
                 return BTreeMap::new();
             }
         };
+        for twin in files.twins {
+            trouble(format!(
+                "a power cut has left {} and a message with the same blocks; that was not accepted yet, and is passed over; check \
+                 the file system before anything there is removed: unmount it and run fsck.fat -a",
+                twin.display()
+            ));
+        }
+        let (some, mut removed) = (!files.leavings.is_empty(), Removed::from(&self.disk, &directory.queue));
         for leaving in files.leavings {
-            if let Err(error) = self.disk.remove(&leaving) {
-                trouble(format!("can't remove {}, which takes room: {error}", leaving.display()));
+            match self.disk.remove(&leaving) {
+                Ok(blocks) => removed.add(blocks),
+                Err(error) => trouble(format!("can't remove {}, which takes room: {error}", leaving.display())),
             }
+        }
+        if some && directory.sync {
+            // Their blocks may be those of new messages soon, so they must not come back.
+            let _ = removed.sync();
         }
         for path in files.foreign {
             set_aside(&self.disk, &path, "its name is none of this program");
@@ -127,7 +140,7 @@ impl Spool {
         }
         // Nothing but the copy is left then, so it has to be on the disk for certain, whatever became of the sync of all.
         if self.disk.append(&copy_path).and_then(|file| file.sync_all()).is_ok() {
-            let _ = self.disk.remove(&original_path);
+            let _ = self.disk.clear(&original_path);
         }
         copy
     }
@@ -213,6 +226,34 @@ pub(super) struct Files {
     leavings: Vec<PathBuf>,
     /// What looks like a message and can't be one.
     foreign: Vec<PathBuf>,
+    /// Leavings that share their blocks with a message, which is not listed either.
+    twins: Vec<PathBuf>,
+}
+
+impl Files {
+    /// Takes out what a power cut in the middle of a rename has left on vfat, where a rename is two changes of the directory:
+    /// the new name without a size, which is a leaving as well; or both names with the same blocks. None of these two may
+    /// be removed: the blocks would be given back though the other one has them, and a message that is accepted later would
+    /// be torn when that one goes. Neither is promised, for the directory was not synced yet. Once `fsck.fat` has parted
+    /// them they are like others.
+    fn sort_out_renames(&mut self, directory: &Directory) {
+        self.messages.retain(|(id, size, _)| {
+            if *size == 0 {
+                self.leavings.push(directory.file(*id));
+            }
+            *size > 0
+        });
+        self.leavings.retain(|leaving| {
+            let size = fs::metadata(leaving).map_or(0, |metadata| metadata.len());
+            let twin =
+                self.messages.iter().position(|(id, there, _)| *there == size && *leaving == directory.temporary(*id));
+            if let Some(twin) = twin {
+                self.messages.remove(twin);
+                self.twins.push(leaving.clone());
+            }
+            twin.is_none()
+        });
+    }
 }
 
 /// Lists a directory of the queue. What is none of our business is passed over.
@@ -235,6 +276,9 @@ pub(super) fn files_of(directory: &Directory) -> io::Result<Files> {
             }
         }
     }
+    if !publish::keeps_size(&File::open(&directory.queue)?) {
+        files.sort_out_renames(directory);
+    }
     Ok(files)
 }
 
@@ -247,7 +291,7 @@ pub(super) fn set_aside(disk: &Disk, path: &Path, reason: &str) {
             // It is damaged, and whatever is left of it is better than none.
             (Step::SyncFile, Ok(file)) => drop(file.sync_all()),
             (Step::SyncNamed, Ok(file)) => drop(file.sync_named()),
-            (Step::SyncFile | Step::SyncNamed, Err(_)) => {}
+            (Step::SyncTable, _) | (Step::SyncFile | Step::SyncNamed, Err(_)) => {}
             (Step::SyncDirectory, _) => drop(path.parent().map(|directory| disk.sync_directory(directory))),
         }
         Ok::<_, io::Error>(())
@@ -257,4 +301,46 @@ pub(super) fn set_aside(disk: &Disk, path: &Path, reason: &str) {
         Err(error) => format!("{reason}; can't rename it: {error}"),
     };
     Event::SetAside { file: path.display().to_string(), reason }.log();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_rename_that_was_cut_off_on_vfat_nothing_is_removed_that_shares_its_blocks() {
+        let place = tempfile::tempdir().unwrap();
+        let directory = Directory { queue: place.path().into(), sync: true, block: 512 };
+        let ids = ["0000000001", "0000000002", "0000000003", "0000000004"].map(|id| id.parse::<MessageId>().unwrap());
+        let [both, no_size, parted, alone] = ids;
+        for (id, message, leaving) in [
+            (both, Some(700), Some(700)),
+            (no_size, Some(0), Some(700)),
+            (parted, Some(700), Some(0)),
+            (alone, Some(700), None),
+        ] {
+            for (path, size) in [(directory.file(id), message), (directory.temporary(id), leaving)] {
+                if let Some(size) = size {
+                    fs::write(path, vec![0; size]).unwrap();
+                }
+            }
+        }
+        let listed = || {
+            let mut files = files_of(&directory).unwrap();
+            files.messages.sort_unstable();
+            files.leavings.sort_unstable();
+            files
+        };
+        let names = |files: &Files| files.messages.iter().map(|(id, _, _)| *id).collect::<Vec<_>>();
+        // Elsewhere a rename is one change: all leavings go.
+        let files = listed();
+        assert_eq!((names(&files), files.leavings.len()), (ids.to_vec(), 3));
+        let mut files = listed();
+        files.sort_out_renames(&directory);
+        assert_eq!(names(&files), [parted, alone]);
+        assert_eq!(files.twins, [directory.temporary(both)]);
+        files.leavings.sort_unstable();
+        let gone = [directory.temporary(no_size), directory.temporary(parted), directory.file(no_size)];
+        assert_eq!(files.leavings, gone);
+    }
 }

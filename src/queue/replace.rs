@@ -7,6 +7,7 @@
 
 use std::collections::BTreeSet;
 
+use super::disk::Removed;
 use super::error::SpoolError;
 use super::id::MessageId;
 use super::marks::Replaces;
@@ -114,16 +115,19 @@ impl Spool {
         let mut rounds = vec![(&self.spool, &copied, None), (&self.spool, &others, Some(Place::Spool))];
         rounds.extend(self.safe.as_ref().map(|safe| (safe, &copied, Some(Place::Safe))));
         for (directory, entries, book) in rounds {
-            let mut removed = 0;
+            let (mut count, mut removed) = (0, Removed::from(&self.disk, &directory.queue));
             for entry in entries {
                 let gone = self.remove_from(directory, entry.id, false, book);
                 if book.is_some() && gone.is_ok() {
                     self.give_back(entry);
                 }
                 match gone {
-                    Ok(true) => removed += 1,
-                    Ok(false) if book.is_some() => self.book_gone(entry.place, entry.size),
-                    Ok(false) => {}
+                    Ok(Some(blocks)) => {
+                        count += 1;
+                        removed.add(blocks);
+                    }
+                    Ok(None) if book.is_some() => self.book_gone(entry.place, entry.size),
+                    Ok(None) => {}
                     Err(error) => {
                         self.owe_removal(entry, &error);
                         fail(1, error);
@@ -131,11 +135,11 @@ impl Spool {
                 }
             }
             let sync = directory.sync || book.is_none();
-            if removed > 0
+            if count > 0
                 && sync
-                && let Err(error) = self.disk.sync_directory(&directory.queue)
+                && let Err(error) = removed.sync()
             {
-                fail(removed, error.into());
+                fail(count, error.into());
             }
         }
         failed

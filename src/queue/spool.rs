@@ -22,7 +22,7 @@ use super::stored::{Stored, journal_length, read_message, read_notes};
 use crate::config::{Durability, Relay};
 use crate::report::Event;
 use crate::system::memory::{self, Meminfo};
-use crate::system::publish::{self, Step};
+use crate::system::publish::{self, Blocks, Step};
 
 /// Messages that the queue takes at most, whatever their size: each costs memory.
 pub const MESSAGE_COUNT_LIMIT: usize = 20_000;
@@ -306,7 +306,7 @@ impl Spool {
     /// Removes the file of a draft that came to nothing.
     pub(super) fn discard(&self, id: MessageId) {
         // What can't be removed now is removed at the next start.
-        let _ = self.disk.remove(&self.directory(self.accept).temporary(id));
+        let _ = self.disk.clear(&self.directory(self.accept).temporary(id));
     }
 
     /// Puts a complete draft into the queue. When this returns, the promise of the place holds.
@@ -320,21 +320,23 @@ impl Spool {
                 Ok(())
             }
             _ if !directory.sync => Ok(()),
+            Step::SyncTable => self.disk.sync_table(&directory.queue),
             Step::SyncFile => file.sync_all(),
             Step::SyncNamed => file.sync_named(),
             Step::SyncDirectory => self.disk.sync_directory(&directory.queue),
         });
         if published.is_err() && named {
             // The device hears of a failure and will come again: the message must not be there twice.
-            if let Err(error) = self.disk.remove(&directory.file(id)) {
+            let removed = self.disk.remove(&directory.file(id)).map_err(|error| {
                 let size = file.len().unwrap_or_default();
                 let room = self.room_of(self.accept, size);
                 self.ledger().add(self.accept, size, room);
                 let entry = Entry { id, client: Client::Own, place: self.accept, arrived: 0, size };
                 let reason = self.owe_removal(&entry, &error.into());
                 Event::SpoolTrouble { id: id.to_string(), reason }.log();
-            }
+            });
             let _ = self.disk.sync_directory(&directory.queue);
+            drop(removed);
         }
         Ok(published?)
     }
@@ -380,7 +382,7 @@ impl Spool {
             }
             before
         };
-        {
+        let grows = {
             let length = record.len() as u64;
             let [before, after] = [before, before.saturating_add(length)].map(|size| self.room_of(place, size));
             let mut ledger = self.ledger();
@@ -388,8 +390,13 @@ impl Spool {
             let usage = ledger.of(place);
             usage.bytes = usage.bytes.saturating_add(length);
             usage.room = usage.room.saturating_add(after.saturating_sub(before));
-        }
-        if self.directory(place).sync {
+            after > before
+        };
+        let directory = self.directory(place);
+        if directory.sync {
+            if grows {
+                self.disk.sync_table(&directory.queue)?;
+            }
             file.sync_data()?;
         }
         Ok(())
@@ -405,9 +412,9 @@ impl Spool {
         // First what a move may have left behind: it would come back when the safe one is gone.
         let sync = self.spool.sync || copied.is_some();
         let book = if copied.is_some() { None } else { Some(Place::Spool) };
-        let mut found = self.remove_from(&self.spool, entry.id, sync, book)?;
+        let mut found = self.remove_from(&self.spool, entry.id, sync, book)?.is_some();
         if let Some(safe) = copied {
-            found |= self.remove_from(safe, entry.id, true, Some(Place::Safe))?;
+            found |= self.remove_from(safe, entry.id, true, Some(Place::Safe))?.is_some();
         }
         if !found {
             if !self.has_directories() {
@@ -431,33 +438,31 @@ impl Spool {
         self.find(entry).0
     }
 
-    /// Removes a message's file from one directory and from the books; false when it is not there.
+    /// Removes a message's file from one directory and from the books. None when it is not there, else its blocks.
     pub(super) fn remove_from(
         &self,
         directory: &Directory,
         id: MessageId,
         sync: bool,
         book: Option<Place>,
-    ) -> Result<bool, SpoolError> {
+    ) -> Result<Option<Blocks>, SpoolError> {
         let path = directory.file(id);
-        let removed = fs::metadata(&path).and_then(|metadata| {
-            self.disk.remove(&path)?;
-            Ok(metadata.len())
-        });
-        match removed {
-            Ok(size) => {
+        let removed = fs::metadata(&path).and_then(|metadata| Ok((metadata.len(), self.disk.remove(&path)?)));
+        let blocks = match removed {
+            Ok((size, blocks)) => {
                 if let Some(place) = book {
                     self.book_gone(place, size);
                 }
+                blocks
             }
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error.into()),
-        }
+        };
         if sync {
             // Otherwise a power cut would bring it back and send it twice.
             self.disk.sync_directory(&directory.queue)?;
         }
-        Ok(true)
+        Ok(Some(blocks))
     }
 
     /// Renames a file that can't be used to `ID.bad`, for its owner to look at.

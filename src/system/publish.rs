@@ -1,11 +1,17 @@
 //! How a file gets its final name so that a power cut leaves it whole: the one order in which the program does that.
 //!
-//! 1. The content is synced, so that the name never stands for half of it.
-//! 2. The file is renamed.
-//! 3. The file is synced once more, unless its file system is known to need no such thing ([`keeps_size`]). On Linux's
-//!    vfat a rename makes a new directory entry of size 0, and syncing the directory does not write the size, which belongs
-//!    to the inode: without this step the file is empty after a power cut.
-//! 4. The directory is synced. Only now may anything rely on the file, such as the removal of what it was copied from.
+//! 1. The directory is synced, unless the file system is known to need no such thing ([`keeps_size`]). Linux's vfat writes a
+//!    file's first cluster into the directory before it writes the table of clusters; syncing the directory, which does not
+//!    know of that cluster yet, writes the table first. Without this step a power cut in the next one leaves an entry whose
+//!    cluster is free, and the kernel makes the file system read-only as soon as that file is removed.
+//! 2. The content is synced, so that the name never stands for half of it.
+//! 3. The file is renamed.
+//! 4. The file is synced once more, with the same exception. On Linux's vfat a rename makes a new directory entry of size 0,
+//!    and syncing the directory does not write the size, which belongs to the inode: without this step the file is empty
+//!    after a power cut.
+//! 5. The directory is synced. Only now may anything rely on the file, such as the removal of what it was copied from.
+//!
+//! What the file replaces, or was copied from, stays open until the directory is synced ([`Blocks`]).
 //!
 //! `docs/spool.md` says what this costs.
 
@@ -15,6 +21,7 @@ use std::io::{self, ErrorKind, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use nix::sys::statfs::fstatfs;
 
@@ -26,6 +33,8 @@ const KEEP_SIZE: [u64; 9] =
 /// A step of the order above.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
+    /// The table of clusters is written, by a sync of the directory.
+    SyncTable,
     /// The content is synced.
     SyncFile,
     /// The file gets its name.
@@ -41,7 +50,9 @@ pub enum Step {
 /// # Errors
 /// That of the first step that failed.
 pub fn in_order<E>(mut step: impl FnMut(Step) -> Result<(), E>) -> Result<(), E> {
-    [Step::SyncFile, Step::Rename, Step::SyncNamed, Step::SyncDirectory].into_iter().try_for_each(&mut step)
+    [Step::SyncTable, Step::SyncFile, Step::Rename, Step::SyncNamed, Step::SyncDirectory]
+        .into_iter()
+        .try_for_each(&mut step)
 }
 
 /// Publishes the open file `from` as `to`, in the same directory. `after` is told each step that is done, and may end it
@@ -51,19 +62,57 @@ pub fn in_order<E>(mut step: impl FnMut(Step) -> Result<(), E>) -> Result<(), E>
 /// When a step fails. Before [`Step::Rename`] what was there stays, after it the new file is there, but perhaps not for
 /// good.
 pub fn file(file: &File, from: &Path, to: &Path, mut after: impl FnMut(Step) -> io::Result<()>) -> io::Result<()> {
+    let _replaced = Blocks::of(to);
     in_order(|step| {
         match step {
-            Step::SyncNamed if keeps_size(file) => {}
-            Step::SyncFile | Step::SyncNamed => file.sync_all()?,
+            Step::SyncTable | Step::SyncNamed if keeps_size(file) => {}
+            Step::SyncFile | Step::SyncNamed => alone(file, File::sync_all)?,
             Step::Rename => fs::rename(from, to)?,
-            Step::SyncDirectory => File::open(parent(to))?.sync_all()?,
+            Step::SyncTable | Step::SyncDirectory => alone(&File::open(parent(to))?, File::sync_all)?,
         }
         after(step)
     })
 }
 
-/// Whether the file system of an open file keeps its size whatever it is renamed to, so that [`Step::SyncNamed`] may be
-/// left out: there it would cost a fifth to a third of the messages a second. False when that is not known.
+/// The blocks of a file that is being removed or replaced: they are not given back while this lives.
+///
+/// Linux's vfat gives them back, in its table of clusters, when nobody has the file open any more, and any sync writes the
+/// table. If the power fails before the directory is written as well, the file is there again after the next mount without
+/// its clusters: reading or removing it is an error at which the kernel makes the file system read-only. So this has to
+/// live until the directory is synced. Where the file system needs no such care ([`keeps_size`]) it is empty.
+#[derive(Debug)]
+pub struct Blocks(Option<File>);
+
+impl Blocks {
+    /// Those of the file at `path`, if it can be opened.
+    pub fn of(path: &Path) -> Self {
+        let opened =
+            OpenOptions::new().read(true).custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK).open(path);
+        Self(opened.ok().filter(|file| !keeps_size(file)))
+    }
+
+    /// Whether the directory has to be synced before they are given back.
+    pub fn wait(&self) -> bool {
+        self.0.is_some()
+    }
+}
+
+/// Has an open file or directory synced by `sync`, beside which no other sync of this program runs, unless its file system
+/// needs no such care ([`keeps_size`]). On Linux's vfat all files share the buffers of one table of clusters, and
+/// `sync_mapping_buffers` takes dirty buffers off their list before it has written them: a sync that begins meanwhile does
+/// not see them, and ends before they are on the disk.
+///
+/// # Errors
+/// Those of `sync`.
+pub fn alone<F: AsFd>(file: &F, sync: impl FnOnce(&F) -> io::Result<()>) -> io::Result<()> {
+    static SYNCS: Mutex<()> = Mutex::new(());
+    let _alone = (!keeps_size(file)).then(|| SYNCS.lock().unwrap_or_else(PoisonError::into_inner));
+    sync(file)
+}
+
+/// Whether the file system of an open file keeps its size whatever it is renamed to, so that [`Step::SyncTable`] and
+/// [`Step::SyncNamed`] may be left out: there they would cost a third or more of the messages a second. False when that is
+/// not known.
 pub fn keeps_size(file: &impl AsFd) -> bool {
     let kind = fstatfs(file).ok().and_then(|found| u64::try_from(found.filesystem_type().0).ok());
     kind.is_some_and(|kind| KEEP_SIZE.contains(&kind))
@@ -121,9 +170,10 @@ mod tests {
             Ok(())
         })
         .unwrap();
-        let (before, after) = ([(Step::SyncFile, false)], [Step::Rename, Step::SyncNamed, Step::SyncDirectory]);
-        assert_eq!((&steps[..1], steps.len()), (&before[..], 4));
-        assert_eq!(steps[1..].iter().map(|(step, _)| *step).collect::<Vec<_>>(), after);
+        let before = [(Step::SyncTable, false), (Step::SyncFile, false)];
+        let after = [Step::Rename, Step::SyncNamed, Step::SyncDirectory];
+        assert_eq!((&steps[..2], steps.len()), (&before[..], 5));
+        assert_eq!(steps[2..].iter().map(|(step, _)| *step).collect::<Vec<_>>(), after);
     }
 
     #[test]
@@ -134,13 +184,40 @@ mod tests {
     }
 
     #[test]
+    fn blocks_are_kept_only_where_that_is_needed() {
+        let dir = tempfile::tempdir_in("/dev/shm").unwrap();
+        let path = dir.path().join("a");
+        assert!(!Blocks::of(&path).wait(), "there is no such file");
+        fs::write(&path, "x").unwrap();
+        assert!(!Blocks::of(&path).wait());
+        assert!(Blocks::of(Path::new("/proc/self/stat")).wait());
+    }
+
+    #[test]
+    fn syncs_that_need_care_come_one_after_the_other() {
+        let file = File::open("/proc/self/stat").unwrap();
+        let at_it = std::sync::atomic::AtomicUsize::new(0);
+        let sync = |_: &File| {
+            assert_eq!(at_it.fetch_add(1, std::sync::atomic::Ordering::SeqCst), 0);
+            std::thread::yield_now();
+            at_it.fetch_sub(1, std::sync::atomic::Ordering::SeqCst);
+            Ok(())
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| (0..200).for_each(|_| alone(&file, sync).unwrap()));
+            }
+        });
+    }
+
+    #[test]
     fn a_step_that_fails_is_the_last_one() {
         let mut seen = Vec::new();
         let ended = in_order(|step| {
             seen.push(step);
             if step == Step::SyncNamed { Err("no") } else { Ok(()) }
         });
-        assert_eq!((ended, seen.len()), (Err("no"), 3));
+        assert_eq!((ended, seen.len()), (Err("no"), 4));
     }
 
     #[test]
