@@ -31,6 +31,15 @@ esac
 '''
 
 
+def runs(process):
+    """Whether there is a process with this number; one that has ended and was not waited for does not count."""
+    try:
+        with open(f'/proc/{process}/stat', encoding='utf-8') as file:
+            return file.read().rpartition(')')[2].split()[0] != 'Z'
+    except FileNotFoundError:
+        return False
+
+
 @unittest.skipIf(os.geteuid() != 0 or not shutil.which('busybox'), 'needs root and busybox')
 class Kept(unittest.TestCase):
     """A router that is a folder."""
@@ -110,8 +119,9 @@ class Kept(unittest.TestCase):
 
     def interrupted(self, number):
         """A run that is ended by a signal amid a check, with the settings overwritten."""
-        slow = 'while [ ! -e /state/go ]; do sleep 1; done'
-        self.write('usr/sbin/smtprelay', f'#!/bin/sh\necho "config relay" >/etc/config/smtprelay; {slow}\n', 0o755)
+        # It ends with its own file as well: without the folder there would be no sleep either, and it would go round and round.
+        slow = 'while [ -e "$0" ] && [ ! -e /state/go ]; do sleep 1; done'
+        self.write('usr/sbin/smtprelay', f'#!/bin/sh\necho $$ >/dev/pid; echo "config relay" >/etc/config/smtprelay; {slow}\n', 0o755)
         run = self.start()
         end = time.monotonic() + 60
         while self.state()['etc/config/smtprelay'][1] == SETTINGS and time.monotonic() < end:
@@ -122,6 +132,12 @@ class Kept(unittest.TestCase):
         said, _ = run.communicate(timeout=120)
         os.remove(self.path('state/go'))
         os.remove(self.path('usr/sbin/smtprelay'))
+        with open(self.path('dev/pid'), encoding='utf-8') as file:
+            process = file.read().strip()
+        end = time.monotonic() + 60
+        while runs(process) and time.monotonic() < end:
+            time.sleep(0.1)
+        self.assertFalse(runs(process), 'what ran on the router has not ended')
         return said
 
     def test_after_a_run_that_was_ended(self):
