@@ -92,7 +92,9 @@ fn is_in_route(angle: &[Token<'_>]) -> bool {
     angle.next().is_some_and(|first| first.is(b'@')) && !angle.any(|token| token.is(b':'))
 }
 
-/// Splits an element at blanks and at specials that no address holds. Blanks beside an `@` don't split.
+/// Splits an element at blanks and at specials that no address holds. Blanks beside an `@` don't split, nor do those around a
+/// dot of a domain (`ops@test . example`, RFC 5322 section 4.4) if one is before it: behind it alone, the dot may end a
+/// sentence.
 pub fn bare_words<'a, 'b>(element: &'b [Token<'a>]) -> Vec<&'b [Token<'a>]> {
     let mut words = Vec::new();
     let (mut start, mut at) = (0, 0);
@@ -105,7 +107,11 @@ pub fn bare_words<'a, 'b>(element: &'b [Token<'a>]) -> Vec<&'b [Token<'a>]> {
                 next += 1;
             }
             let is_at = |place: Option<usize>| place.and_then(|p| element.get(p)).is_some_and(|t| t.is(b'@'));
-            split = !is_at(at.checked_sub(1)) && !is_at(Some(next));
+            let is_dot = |place: Option<usize>| place.and_then(|p| element.get(p)).is_some_and(|t| t.is(b'.'));
+            let in_domain = element.get(start..at).is_some_and(|word| word.iter().any(|token| token.is(b'@')));
+            let before = at.checked_sub(2).and_then(|place| element.get(place)).is_some_and(Token::is_filling);
+            let around_dot = is_dot(Some(next)) || is_dot(at.checked_sub(1)) && before;
+            split = !(is_at(at.checked_sub(1)) || is_at(Some(next)) || in_domain && around_dot);
         }
         if split {
             words.extend(element.get(start..at).filter(|word| !word.is_empty()));

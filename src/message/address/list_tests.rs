@@ -86,6 +86,14 @@ fn any_list_is_read() {
         ("root", vec![]),
         ("undisclosed-recipients:;", vec![]),
         ("", vec![]),
+        // Obsolete blanks around the dots of a domain (RFC 5322 appendix A.6), and dots that end a sentence.
+        (
+            "Mary Smith <mary@x.net>, , jdoe@test   . example",
+            vec![("Mary Smith", "mary@x.net"), ("", "jdoe@test.example")],
+        ),
+        ("a@b . c . d", vec![("", "a@b.c.d")]),
+        ("a@b. c@d", vec![("", "a@b"), ("", "c@d")]),
+        ("Pump failed. a@b", vec![("Pump failed.", "a@b")]),
     ] {
         let expected: Vec<_> = expected.into_iter().map(|(n, a)| (n.to_string(), a.to_string())).collect();
         assert_eq!(found(value), expected, "{value}");
