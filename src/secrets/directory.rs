@@ -128,9 +128,10 @@ mod tests {
     use super::*;
     use std::os::unix::fs::{PermissionsExt, symlink};
 
-    const STEPS: [Step; 6] = [
+    const STEPS: [Step; 7] = [
         Step::Create,
         Step::Write,
+        Step::Publish(publish::Step::SyncTable),
         Step::Publish(publish::Step::SyncFile),
         Step::Publish(publish::Step::Rename),
         Step::Publish(publish::Step::SyncNamed),
@@ -161,7 +162,7 @@ mod tests {
             let (_dir, directory) = directory();
             write(&directory, b"old", None).unwrap();
             assert!(write(&directory, b"newer", Some(cut)).is_err());
-            let renamed = matches!(cut, Step::Publish(step) if step != publish::Step::SyncFile);
+            let renamed = matches!(cut, Step::Publish(step) if !matches!(step, publish::Step::SyncTable | publish::Step::SyncFile));
             let expected: &[u8] = if renamed { b"newer" } else { b"old" };
             assert_eq!(read(&directory).unwrap(), expected, "{cut:?}");
             // The next one is not hindered by what was left.
