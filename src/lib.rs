@@ -6,34 +6,34 @@
 //!                  it? dialect  rewrite    then 250   what then     transaction, verdict
 //! ```
 //!
-//! | module | holds |
-//! |---|---|
-//! | [`config`] | the settings: UCI format, types, defaults, presets |
-//! | [`inbound`] | sockets, sessions, the forgiving dialect, who may send |
-//! | [`intake`] | the one way into the queue: [`message`] repair and [`queue`] commit together |
-//! | [`message`] | pure functions from what devices send to correct mail |
-//! | [`queue`] | messages on disk and in the schedule |
-//! | [`dispatch`] | what is sent next and what becomes of it |
-//! | [`net`] | TCP to one of the addresses of a name |
-//! | [`outbound`] | one connection, one transaction, what the replies mean |
-//! | [`policy`] | what holds for one device: recipients, rate, name |
-//! | [`oauth`] | logins with tokens in place of a password |
-//! | [`secrets`] | passwords and tokens on disk, encrypted |
-//! | [`report`] | events, log lines, failure notices |
-//! | [`system`] | clock, interfaces, limits, the system log |
-//! | [`chronicle`], [`announce`] | keep the history, send the mail after a start of the router |
-//! | [`prepare`] | what only root can do, and the end of being root |
-//! | [`relay`] | puts these together and runs them |
-//! | [`reload`], [`reopen`] | new settings and new addresses while it runs |
-//! | [`control`] | how the running gateway is asked and steered |
-//! | [`submit`] | `smtprelay send`, the sendmail replacement |
+//! | room | holds | may use |
+//! |---|---|---|
+//! | [`message`] | pure functions from what devices send to correct mail | |
+//! | [`system`] | what the operating system offers: clock, names, rights, files, its log | message |
+//! | [`ubus`] | OpenWrt's message bus | system |
+//! | [`report`] | events, log lines, history, notices, hook | message, system |
+//! | [`secrets`] | passwords and tokens on disk, encrypted | system |
+//! | [`config`] | the settings: UCI format, types, defaults, presets | message, secrets, system |
+//! | [`policy`] | what holds for one device: recipients, rate, name | config, message, system |
+//! | [`net`] | TCP to one of the addresses of a name, TLS and whom it trusts | config, message, report, system |
+//! | [`queue`] | messages on disk and in the schedule | config, message, report, system |
+//! | [`intake`] | the one way into the queue: repair and commit together | message, policy, queue, report, system |
+//! | [`inbound`] | sockets, sessions, the forgiving dialect, who may send | config, intake, message, policy, queue, report, secrets, system |
+//! | [`oauth`] | logins with tokens in place of a password | config, message, net, report, secrets, system |
+//! | [`outbound`] | one connection, one transaction, what the replies mean | config, message, net, oauth, queue, report, secrets, system |
+//! | [`dispatch`] | what is sent next and what becomes of it | config, intake, message, net, outbound, policy, queue, report, system |
+//! | [`control`] | the methods of the running gateway, over its socket and over ubus | config, dispatch, inbound, message, oauth, outbound, policy, queue, report, secrets, system, ubus |
+//! | [`daemon`] | start, run, reload, end | config, control, dispatch, inbound, intake, message, oauth, queue, report, system, ubus |
+//! | [`submit`] | `smtprelay send`, the sendmail replacement | config, inbound, intake, message, policy, queue, system |
+//!
+//! The program's own folder `cli` reads the command line. `tests/arrows.py`, part of `make lint`, compares the last column
+//! with the `use` lines, and finds circles.
 //!
 //! Data flows from left to right; results come back as return values and as [`report::Event`].
 
-pub mod announce;
-pub mod chronicle;
 pub mod config;
 pub mod control;
+pub mod daemon;
 pub mod dispatch;
 pub mod inbound;
 pub mod intake;
@@ -42,15 +42,12 @@ pub mod net;
 pub mod oauth;
 pub mod outbound;
 pub mod policy;
-pub mod prepare;
 pub mod queue;
-pub mod relay;
-pub mod reload;
-pub mod reopen;
 pub mod report;
 pub mod secrets;
 pub mod submit;
 pub mod system;
+pub mod ubus;
 
 /// Version of the package.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

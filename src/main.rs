@@ -1,20 +1,20 @@
 //! The command line.
 
-mod commands;
+mod cli;
 
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::ExitCode;
 
-use commands::{
+use cli::{
     Asked, Command, ask, ask_running_only, complain, exit, login, mounts, parse, password, print, reload, spool_of,
     test, wait_for,
 };
 use smtprelay::config::{self, ConfigError, Loaded, Settings, Severity};
 use smtprelay::control::client::Client;
+use smtprelay::daemon;
+use smtprelay::daemon::startup::prepare;
 use smtprelay::inbound::local::LOCAL_SOCKET;
-use smtprelay::prepare::prepare;
-use smtprelay::relay;
 use smtprelay::report::hook::helper;
 use smtprelay::submit::{self, Request};
 use smtprelay::system::logging::{self, Target};
@@ -78,9 +78,9 @@ fn execute(command: Command, file: &Path) -> ExitCode {
         Command::Reload => ExitCode::FAILURE,
         Command::Check => {
             loaded.warnings.iter().for_each(|w| complain(&config::describe(file, w)));
-            config::modes::exposed(file, &loaded.settings).iter().for_each(|text| complain(text));
+            config::permissions::exposed(file, &loaded.settings).iter().for_each(|text| complain(text));
             waits_for_the_next_start(&loaded.settings.relay).iter().for_each(|text| complain(text));
-            if config::modes::drives(&loaded.settings.relay).iter().any(|drive| drive.refuses) {
+            if config::permissions::drives(&loaded.settings.relay).iter().any(|drive| drive.refuses) {
                 complain(&format!("{}: no mail could be accepted with these settings", file.display()));
                 return ExitCode::FAILURE;
             }
@@ -131,7 +131,7 @@ fn run(file: &Path, loaded: Loaded, foreground: bool) -> ExitCode {
     end_on_panic();
     let result = prepared.and_then(|prepared| {
         let runtime = runtime()?;
-        let result = wait_for(&runtime, relay::run(prepared));
+        let result = wait_for(&runtime, daemon::run::run(prepared));
         runtime.shutdown_timeout(std::time::Duration::from_secs(2));
         result
     });

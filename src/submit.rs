@@ -19,8 +19,8 @@ use crate::inbound::local::LOCAL_SOCKET;
 use crate::intake::{Desk, Origin};
 use crate::message::{DotStuffer, Envelope, address};
 use crate::policy::Policies;
+use crate::queue::lock;
 use crate::queue::{Client, Spool};
-use crate::relay;
 
 pub use request::{Request, Style};
 
@@ -168,7 +168,7 @@ async fn into_queue<R: Read>(
     let directory: &Path = &settings.relay.spool;
     let spool = Spool::open(&settings.relay).map_err(anyhow::Error::msg)?;
     let place = directory.to_path_buf();
-    let taken = crate::system::task::blocking(move || relay::lock(&place)).await.context("the program is ending")?;
+    let taken = crate::system::task::blocking(move || lock::lock(&place)).await.context("the program is ending")?;
     let Some(_lock) = taken? else {
         bail!("the gateway is starting or stopping; try again");
     };

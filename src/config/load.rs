@@ -9,7 +9,6 @@ use log::LevelFilter;
 
 use super::pattern::{PATTERN_FORM, Pattern};
 use super::reader::{Problem, Reader, Severity};
-use super::secret::Secret;
 use super::settings::{
     Account, AuthMode, Dialect, Durability, Listener, Relay, Route, Settings, TlsMode, User, default,
 };
@@ -17,6 +16,7 @@ use super::stored::Passwords;
 use super::uci::{Package, Section};
 use super::{account, alias, device, references};
 use crate::message::{FromPolicy, is_address};
+use crate::secrets::Secret;
 use crate::system::memory;
 
 /// Words of `option durability`.

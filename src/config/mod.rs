@@ -6,16 +6,16 @@ mod account;
 pub mod alias;
 pub mod device;
 pub mod effect;
+pub mod files;
 pub mod firewall;
 pub mod load;
-pub mod modes;
 pub mod oauth;
 pub mod pattern;
+pub mod permissions;
 mod preset;
 pub mod providers;
 pub mod reader;
 mod references;
-mod secret;
 pub mod settings;
 mod show;
 pub mod stored;
@@ -33,11 +33,8 @@ pub use device::{DEFAULT_DEVICE, Device, OverRate, Rate};
 pub use oauth::{Issuer, OAuth};
 pub use pattern::Pattern;
 pub use reader::{Problem, Severity};
-pub use secret::{MASK, Secret};
 pub use settings::{Account, AuthMode, Dialect, Durability, Listener, Relay, Route, Settings, TlsMode, User};
 pub use show::show;
-
-use crate::system::carried;
 
 /// Where OpenWrt keeps the settings.
 pub const DEFAULT_FILE: &str = "/etc/config/smtprelay";
@@ -138,7 +135,7 @@ fn fault(file: &Path, line: u32, text: String) -> ConfigError {
 }
 
 fn read(file: &Path) -> Result<Zeroizing<Vec<u8>>, ConfigError> {
-    let read = File::open(file).and_then(|file| carried::contents(file, FILE_LIMIT + 1));
+    let read = File::open(file).and_then(|file| files::contents(file, FILE_LIMIT + 1));
     read.map_err(|e| fault(file, 0, format!("can't read the settings: {e}")))
 }
 

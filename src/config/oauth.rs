@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use super::reader::{Reader, Severity};
-use super::secret::Secret;
 use super::settings::default;
+use crate::secrets::Secret;
 
 /// Who gives the tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,8 +2,8 @@
 
 use super::providers::{self, Provider};
 use super::reader::{Reader, Severity};
-use super::secret::Secret;
 use crate::message::is_address;
+use crate::secrets::Secret;
 
 /// Name of the provider that has no preset.
 pub const CUSTOM: &str = "custom";

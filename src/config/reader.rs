@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::secret::MASK;
 use super::uci::{Section, Value};
 use super::units;
+use crate::secrets::MASK;
 
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -12,10 +12,10 @@ use super::oauth::OAuth;
 use super::pattern::Pattern;
 use super::preset::CUSTOM;
 use super::providers;
-use super::secret::{MASK, Secret};
 use crate::message::sender::Senders;
 use crate::message::{FromPolicy, is_address};
 use crate::secrets::left::Left;
+use crate::secrets::{MASK, Secret};
 
 /// Every default of every option. `docs/settings.md` lists them for people; a test compares the two.
 pub mod default {

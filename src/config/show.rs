@@ -4,10 +4,10 @@ use super::alias::Alias;
 use super::device::{Device, OVER_RATES, OverRate};
 use super::load::{AUTH_MODES, DIALECTS, DURABILITIES, FROM_POLICIES, LOG_LEVELS, TLS_MODES};
 use super::oauth::ISSUERS;
-use super::secret::Secret;
 use super::settings::{Account, Listener, Relay, Route, Settings, User};
 use super::uci::{self, Opt, Package, Section, Value};
 use super::units;
+use crate::secrets::Secret;
 
 /// Builds one section; empty values are left out, as UCI can't hold them.
 struct Writer(Section);

@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use super::reader::{Problem, Reader, Severity};
-use super::secret::Secret;
 use super::settings::{Account, Settings, default};
 use super::uci::{Package, Section};
+use crate::secrets::Secret;
 use crate::secrets::left::{self, Left};
 use crate::secrets::password::Place;
 

@@ -7,16 +7,16 @@ use std::time::Instant;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::test::{Tests, Works};
+use super::reload;
+use super::test_mail::{Tests, Works};
 use super::{PAGE_LIMIT, devices, password, rates, view};
-use crate::chronicle;
 use crate::config::{Settings, providers};
 use crate::dispatch::{Cause, Change, From, Order, Page, Waiting, Which};
 use crate::oauth::{Later, jobs::Jobs};
 use crate::policy::Rates;
 use crate::queue::{Entry, MessageId, Position, Spool, SpoolError, blocking};
-use crate::reload;
 use crate::report::History;
+use crate::report::history::keep;
 use crate::system::leases::{Leases, Sources};
 use crate::system::visible;
 
@@ -180,10 +180,10 @@ impl Api {
             "delete" => self.change(params, Change::Delete).await,
             "history" => {
                 let (offset, limit) = (number("offset", 0)?, number("limit", PAGE_LIMIT)?.min(PAGE_LIMIT));
-                Ok(chronicle::lock(&self.history).entries(offset, limit))
+                Ok(keep::lock(&self.history).entries(offset, limit))
             }
             "devices" => {
-                let mut devices = chronicle::lock(&self.history).devices();
+                let mut devices = keep::lock(&self.history).devices();
                 let all = devices.as_array_mut().map(std::mem::take).unwrap_or_default();
                 let (offset, limit) = (number("offset", 0)?, number("limit", usize::MAX)?);
                 let total = all.len();

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{SOCKET, offer};
+use super::{SOCKET, fd_passing};
 
 /// How long an answer may take: deleting ten thousand messages on slow flash takes a while.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -74,7 +74,7 @@ impl Client {
         self.call_with(method, params, &[])
     }
 
-    /// As [`Self::call`], with open files and sockets that go along; see [`offer`].
+    /// As [`Self::call`], with open files and sockets that go along; see [`super::fd_passing`].
     ///
     /// # Errors
     /// As [`Self::call`].
@@ -83,7 +83,7 @@ impl Client {
         let request = format!("{}\n", json!({ "method": method, "params": params }));
         match along {
             [] => self.stream.get_mut().write_all(request.as_bytes()).map_err(broken)?,
-            along => offer::send(self.stream.get_mut(), request.as_bytes(), along).map_err(broken)?,
+            along => fd_passing::send(self.stream.get_mut(), request.as_bytes(), along).map_err(broken)?,
         }
         let mut line = Vec::new();
         self.stream.read_until(b'\n', &mut line).map_err(broken)?;

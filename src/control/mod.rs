@@ -1,20 +1,20 @@
 //! How the running gateway is asked and steered: one set of methods, spoken as JSON.
 //!
 //! `api` holds the methods; those that are more than a few lines have files of their own: `devices`, `password`, `status`,
-//! `test`. `socket` serves them on a private unix socket, `client` is the other end of it for the command line, `offer` is
-//! how root hands over new settings, `view` says how a message looks. `ubus` serves them on OpenWrt's message bus, in the
-//! format of `blobmsg`.
+//! `test_mail`. `socket` serves them on a private unix socket, `client` is the other end of it for the command line,
+//! `fd_passing` is how root hands over new settings and `reload` what is said of them, `view` says how a message looks. `ubus`
+//! serves them on OpenWrt's message bus.
 
 pub mod api;
-pub mod blobmsg;
 pub mod client;
 mod devices;
-pub mod offer;
+pub mod fd_passing;
 mod password;
 mod rates;
+pub mod reload;
 pub mod socket;
 mod status;
-pub mod test;
+pub mod test_mail;
 pub mod ubus;
 pub mod view;
 

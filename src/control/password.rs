@@ -6,8 +6,9 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::api::Refusal;
-use crate::config::{Account, Secret, Settings};
+use crate::config::{Account, Settings};
 use crate::oauth::Later;
+use crate::secrets::Secret;
 use crate::secrets::left;
 use crate::secrets::password::{Place, check};
 use crate::system::task::blocking;

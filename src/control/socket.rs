@@ -2,7 +2,7 @@
 //!
 //! Only root and the gateway's own user are let in. A request is `{"method": "queue", "params": {"offset": 0}}`, an answer `{"result": …}` or `{"error": "…", "kind": "…"}`.
 //! Beside the methods of [`Api`] there are those of `smtprelay reload` and `check`, which are for nobody else: `listening`,
-//! `reload` with what [`offer`] packs, `reload_refused`, and `fixed` with the values of the options that need a start.
+//! `reload` with what [`fd_passing`] packs, `reload_refused`, and `fixed` with the values of the options that need a start.
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -17,9 +17,9 @@ use tokio::sync::{Semaphore, watch};
 use zeroize::{Zeroize, Zeroizing};
 
 use super::api::Refusal;
-use super::{Api, REQUEST_LIMIT, SOCKET, offer};
+use super::{Api, REQUEST_LIMIT, SOCKET, fd_passing};
 use crate::config::effect;
-use crate::reload::Order;
+use crate::control::reload::Order;
 use crate::system::{logging, ordered, task};
 
 /// Conversations at once.
@@ -106,8 +106,8 @@ impl Received {
                 return Ok(None);
             }
             let socket = stream.as_raw_fd();
-            let read =
-                stream.async_io(Interest::READABLE, || offer::receive(socket, &mut buffer[..], &mut self.descriptors));
+            let read = stream
+                .async_io(Interest::READABLE, || fd_passing::receive(socket, &mut buffer[..], &mut self.descriptors));
             match read.await? {
                 0 => return Ok(None),
                 length => self.bytes.extend_from_slice(buffer.get(..length).unwrap_or_default()),
@@ -168,7 +168,7 @@ async fn asked(request: &Value, descriptors: Vec<OwnedFd>, api: &Api) -> Result<
         }
         "reload" if !descriptors.is_empty() => {
             let params = params.clone();
-            let offered = task::blocking(move || offer::unpack(&params, descriptors)).await;
+            let offered = task::blocking(move || fd_passing::unpack(&params, descriptors)).await;
             let offered = offered.unwrap_or_else(|| Err("the gateway is ending".into())).map_err(Refusal::Failed)?;
             let taken = api.reload().order(|answer| Order::Take(Box::new(offered), answer)).await;
             Ok(json!({ "warnings": taken.map_err(Refusal::Failed)? }))

@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 use tokio_rustls::TlsConnector;
 
 use crate::config::Account;
-use crate::outbound::check::{self, judges_certificates};
-use crate::outbound::verdict::TroubleKind;
-use crate::outbound::{Connection, Trouble};
+use crate::net::Trouble;
+use crate::net::TroubleKind;
+use crate::outbound::Connection;
+use crate::outbound::test_mail::{self, judges_certificates};
 use crate::report::Event;
 use crate::system::{clock, task};
 
@@ -224,7 +225,7 @@ impl Lane {
         if clock::is_set() || !(judges || patient) {
             return false;
         }
-        self.pause(&check::clock_trouble(), Look::Fresh, now);
+        self.pause(&test_mail::clock_trouble(), Look::Fresh, now);
         true
     }
 

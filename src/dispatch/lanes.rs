@@ -103,8 +103,8 @@ pub fn nothing_new(before: &[u32], now: &[u32]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::outbound::Trouble;
-    use crate::outbound::verdict::TroubleKind;
+    use crate::net::Trouble;
+    use crate::net::TroubleKind;
 
     const SETTINGS: &str = "config listener 'l'\n list address '::1'\n\
         config account 'a'\n option host 'a.org'\n option username 'me@a.org'\n option password 'p'\n\

@@ -6,17 +6,17 @@
 //!
 //! `arrivals` is how messages get to their place, `starts` what is sent next; `lane` is the state of an account, `lanes`
 //! which of them takes a message, `routes` which way messages go, `delivery` one attempt,
-//! `outcome` and `settle` what becomes of a message after it, `reporter` and `tell` who hears of failures, `care` what
-//! waiting mail needs, `digests` and `compose` mail that is sent in place of others, `orders` what people ask for.
+//! `outcome` and `settle` what becomes of a message after it, `reporter` and `tell` who hears of failures, `housekeeping` what
+//! waiting mail needs, `digests` and `compose` mail that is sent in place of others, `admin` what people ask for.
 
+mod admin;
 mod arrivals;
-mod care;
 mod compose;
 mod delivery;
 mod digests;
+mod housekeeping;
 mod lane;
 mod lanes;
-mod orders;
 mod outcome;
 mod reporter;
 mod routes;
@@ -36,16 +36,16 @@ use crate::intake::Desk;
 use crate::queue::Item;
 use crate::queue::{Entry, MessageId, Meta, Replacements, Schedule, Spool, State};
 use crate::system::{clock, ordered, task};
+use admin::ChangeAll;
 use arrivals::Former;
 use delivery::{Attempted, Ways};
 use digests::Collected;
 use lanes::Lanes;
-use orders::ChangeAll;
 use reporter::Reporter;
 use settle::Left;
 use tell::Teller;
 
-pub use orders::{AccountHealth, Cause, Change, Changed, From, Health, Order, Page, Standing, Waiting, Which};
+pub use admin::{AccountHealth, Cause, Change, Changed, From, Health, Order, Page, Standing, Waiting, Which};
 
 /// How often waiting mail is looked through for what needs care.
 const CARE: Duration = Duration::from_secs(10);
@@ -124,7 +124,7 @@ pub struct Dispatch {
     /// When it is woken next, and why: what happened meanwhile is one waking.
     wake_again: Option<(Instant, String)>,
     /// While waiting mail is looked through: behind which message.
-    caring: Option<care::Round>,
+    caring: Option<housekeeping::Round>,
     /// Which route is served first next time.
     turn: usize,
     /// Whether digests are being written.

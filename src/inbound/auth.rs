@@ -3,7 +3,7 @@
 //! What comes out is a [`Claim`]: who somebody says to be, and the proof. Whether it is right is found out in
 //! [`users`](super::users).
 
-use crate::config::Secret;
+use crate::secrets::Secret;
 
 /// What the session waits for.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -12,8 +12,8 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
+use super::accept::{Door, accept};
 use super::access::allowed;
-use super::door::{Door, accept};
 use super::session::Rules;
 use super::sockets::{Sockets, explain};
 use super::tls;

@@ -9,7 +9,7 @@ use tokio::net::UnixListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::door::{NO_PLACE, PLACE_TIME, STOP_TIME, turn_away};
+use super::accept::{NO_PLACE, PLACE_TIME, STOP_TIME, turn_away};
 use super::session::{Rules, Session};
 use super::shares::{Client, Places, connect};
 use crate::config::{AuthMode, Dialect, Listener, Settings};

@@ -11,11 +11,11 @@ use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
 use super::auth::{self, Prompt};
+use super::connection::{Input, Line, Stream, Talk};
 use super::data::Decoder;
 use super::dialect::{self, Command};
 use super::other_protocol::{self, Protocol};
 use super::strict;
-use super::talk::{Input, Line, Stream, Talk};
 use crate::config::{Device, Dialect, Listener, Settings, User};
 use crate::intake::{Desk, Intake, Origin};
 use crate::message::Envelope;

@@ -15,13 +15,12 @@ use tokio_rustls::rustls::sign::{CertifiedKey, SingleCertAndKey};
 use tokio_rustls::rustls::{self, ServerConfig};
 
 use super::certificate;
-use super::talk::Stream;
+use super::connection::Stream;
+use crate::config::files;
+use crate::config::files::ROUTERS;
 use crate::config::{Listener, Relay};
-use crate::system::{carried, crypto, publish};
+use crate::system::{crypto, publish};
 
-/// What uhttpd uses. Its script makes both on first use: the certificate as DER, the key as DER or (where openssl is
-/// installed) as PEM.
-pub const ROUTERS: (&str, &str) = ("/etc/uhttpd.crt", "/etc/uhttpd.key");
 /// Our own, in a directory of the queue.
 const OWN: (&str, &str) = ("tls.crt", "tls.key");
 /// How long a handshake may take; small devices need seconds for one.
@@ -55,10 +54,10 @@ pub fn acceptor(listener: &Listener, relay: &Relay, addresses: &[IpAddr]) -> Res
 /// the package for MIPS, and ECDSA on P-256 is what OpenWrt and Let's Encrypt make unless told otherwise.
 fn read(certificate: &Path, key: &Path) -> Result<CertifiedKey, String> {
     let wrong = |option: &str, path: &Path, what: String| format!("option {option} '{}': {what}", path.display());
-    let bytes = carried::read(certificate, FILE_LIMIT)
+    let bytes = files::read(certificate, FILE_LIMIT)
         .map_err(|e| wrong("certificate", certificate, format!("can't be read: {e}")))?;
     let chain = chain(bytes.to_vec()).map_err(|what| wrong("certificate", certificate, what))?;
-    let bytes = carried::read(key, FILE_LIMIT).map_err(|e| wrong("key", key, format!("can't be read: {e}")))?;
+    let bytes = files::read(key, FILE_LIMIT).map_err(|e| wrong("key", key, format!("can't be read: {e}")))?;
     let private =
         private_key(&bytes).ok_or_else(|| wrong("key", key, "has no private key (PEM or DER) in it".into()))?;
     let signing = any_ecdsa_type(&private)

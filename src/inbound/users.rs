@@ -56,7 +56,7 @@ pub fn may_send_as(user: &User, sender: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Secret;
+    use crate::secrets::Secret;
     use hmac::{Hmac, KeyInit, Mac};
     use proptest::prelude::*;
 

@@ -10,9 +10,10 @@ use zeroize::Zeroizing;
 use super::form::{Form, value_of};
 use super::store::Login;
 use super::token::{Server, shown};
-use crate::config::{Account, Issuer, OAuth, Secret};
+use crate::config::{Account, Issuer, OAuth};
 use crate::message::base64;
-use crate::outbound::verdict::{Trouble, TroubleKind};
+use crate::net::{Trouble, TroubleKind};
+use crate::secrets::Secret;
 
 /// Where the browser is sent to. Nothing has to listen there.
 const REDIRECT: &str = "http://127.0.0.1:47110/";

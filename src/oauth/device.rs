@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use super::form::Form;
 use super::store::Login;
 use super::token::{Server, seconds, shown, take};
-use crate::config::{Account, Secret};
-use crate::outbound::verdict::{Trouble, TroubleKind};
+use crate::config::Account;
+use crate::net::{Trouble, TroubleKind};
+use crate::secrets::Secret;
 
 /// What is waited between two questions when the server does not say (RFC 8628 section 3.2).
 const USUAL_INTERVAL: Duration = Duration::from_secs(5);

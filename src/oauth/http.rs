@@ -15,9 +15,9 @@ use super::Later;
 use super::form::Form;
 use super::response::{Answer, Response};
 use crate::config::{Account, Issuer};
+use crate::net::tls;
 use crate::net::{self, Failure};
-use crate::outbound::tls;
-use crate::outbound::verdict::{Trouble, TroubleKind};
+use crate::net::{Trouble, TroubleKind};
 use crate::system::names;
 
 /// For a request from the name service to the last byte of the reply.

@@ -13,9 +13,10 @@ use super::form::Form;
 use super::store::{Login, Store};
 use super::token::{Server, Tokens};
 use super::{Later, disk};
-use crate::config::{Account, OAuth, Secret, TlsMode};
-use crate::outbound::verdict::{Trouble, TroubleKind};
+use crate::config::{Account, OAuth, TlsMode};
+use crate::net::{Trouble, TroubleKind};
 use crate::report::Event;
+use crate::secrets::Secret;
 use crate::system::clock;
 
 /// Percent of its life after which a token is renewed.

@@ -8,7 +8,7 @@ use super::device::Device;
 use super::keeper;
 use super::token::Server;
 use crate::config::Account;
-use crate::outbound::verdict::{Trouble, TroubleKind};
+use crate::net::{Trouble, TroubleKind};
 
 /// How long an address may be copied back; codes of the servers are good for some minutes.
 const COPY_TIME: Duration = Duration::from_secs(1800);

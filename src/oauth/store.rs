@@ -11,8 +11,9 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::token::{TOKEN_LIMIT, Tokens, is_token, take};
-use crate::config::{Account, OAuth, Secret};
-use crate::outbound::verdict::{Trouble, TroubleKind};
+use crate::config::{Account, OAuth};
+use crate::net::{Trouble, TroubleKind};
+use crate::secrets::Secret;
 use crate::secrets::Vault;
 use crate::secrets::vault::{Content, check_name};
 

@@ -9,8 +9,9 @@ use super::Later;
 use super::form::Form;
 use super::response::Answer;
 use super::{disk, http};
-use crate::config::{Account, OAuth, Secret};
-use crate::outbound::verdict::{Trouble, TroubleKind};
+use crate::config::{Account, OAuth};
+use crate::net::{Trouble, TroubleKind};
+use crate::secrets::Secret;
 
 /// Bytes of the longest token: it has to fit into a line of AUTH (RFC 4954 section 4), encoded.
 pub const TOKEN_LIMIT: usize = 8 << 10;

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use super::keeper;
 use crate::config::Settings;
-use crate::outbound::verdict::TroubleKind;
+use crate::net::TroubleKind;
 use crate::report::Event;
 use crate::system::ordered;
 

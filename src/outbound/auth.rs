@@ -5,13 +5,15 @@ use mail_send::Credentials;
 use smtp_proto::{AUTH_CRAM_MD5, AUTH_LOGIN, AUTH_OAUTHBEARER, AUTH_PLAIN, AUTH_XOAUTH2, EhloResponse};
 use zeroize::Zeroizing;
 
-use super::client::broken;
-use super::known;
+use super::connection::broken;
 use super::reply::{Answer, Command, Reply};
+use super::reply_table;
 use super::talk::Client;
-use super::verdict::{Judged, REFUSED_LOGIN, Stage, Trouble, TroubleKind, judge};
-use crate::config::{Account, Secret};
+use super::verdict::{Judged, REFUSED_LOGIN, Stage, judge};
+use crate::config::Account;
+use crate::net::{Trouble, TroubleKind};
 use crate::oauth::keeper;
+use crate::secrets::Secret;
 
 /// In the order of preference. All of them run inside TLS, so the simplest is the best.
 const MECHANISMS: [(u64, &str); 3] = [(AUTH_PLAIN, "PLAIN"), (AUTH_LOGIN, "LOGIN"), (AUTH_CRAM_MD5, "CRAM-MD5")];
@@ -39,7 +41,7 @@ pub async fn log_in(client: &mut Client, account: &Account, offers: &EhloRespons
             (Answer::Yes, _) => return Ok(()),
             // RFC 4954 section 4: mechanism unknown (504) or not usable; another may be. A reply of the table is about
             // the password, which another mechanism would only show once more.
-            (_, 500..=504 | 534) if known::find(&reply).is_none() => refused = Some(reply),
+            (_, 500..=504 | 534) if reply_table::find(&reply).is_none() => refused = Some(reply),
             _ => {
                 refused = Some(reply);
                 break;

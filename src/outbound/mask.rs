@@ -2,9 +2,10 @@
 
 use zeroize::Zeroizing;
 
-use crate::config::{Account, MASK};
+use crate::config::Account;
 use crate::message::base64;
 use crate::oauth::form::Form;
+use crate::secrets::MASK;
 
 /// Bytes of the shortest secret that is looked for. A shorter one is guessed sooner than found, and without its letters no text
 /// could be read.

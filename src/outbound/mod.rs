@@ -1,32 +1,28 @@
 //! From the queue to a provider: connection, login, transaction, and what the answers mean.
 //!
-//! [`wire`] carries lines, [`tls`] protects them, [`talk`] makes commands and replies of them, [`client`] opens and
-//! greets, `auth` logs in, [`transaction`] hands over one message: `flight` its envelope, `text` its text. [`reply`] is
-//! what the server says and whether that answers the command, [`known`] a table of replies with a documented meaning,
-//! [`verdict`] says what a refusal means for message and account, `patience` how long it may take. [`check`] goes the same way with a test mail, and [`trace`] is how somebody looks on; [`expiry`] reads how
-//! long the certificate is good.
+//! [`wire`] carries lines, [`talk`] makes commands and replies of them, [`connection`] opens and greets, over TLS of
+//! [`crate::net::tls`], `auth` logs in, [`transaction`] hands over one message: `flight` its envelope, `text` its text.
+//! [`reply`] is what the server says and whether that answers the command, [`reply_table`] a table of replies with a
+//! documented meaning, [`verdict`] says what a refusal means for message and account, `timeouts` how long it may take.
+//! [`test_mail`] goes the same way with a test mail, and [`trace`] is how somebody looks on.
 
 mod auth;
-pub mod check;
-pub mod client;
-pub mod expiry;
+pub mod connection;
 mod flight;
-pub mod known;
 mod mask;
-mod patience;
 pub mod reply;
+pub mod reply_table;
 pub mod talk;
+pub mod test_mail;
 mod text;
-pub mod tls;
+mod timeouts;
 pub mod trace;
 pub mod transaction;
 mod transcript;
-mod trust;
 pub mod verdict;
 pub mod wire;
-mod x509;
 
-pub use client::{Connection, connect};
+pub use connection::{Connection, connect};
 pub use trace::Trace;
 pub use transaction::send;
-pub use verdict::{Outcome, Trouble, Verdict};
+pub use verdict::{Outcome, Verdict};

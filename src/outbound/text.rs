@@ -24,7 +24,7 @@ impl Transaction<'_> {
     /// - The message was tried before: if a connection breaks with a BDAT under way nobody knows whether it has arrived,
     ///   with DATA only at the very end.
     ///
-    /// [`Connection::in_step`]: super::client::Connection::in_step
+    /// [`Connection::in_step`]: super::connection::Connection::in_step
     pub(super) async fn chunk(&mut self, outgoing: &Outgoing, stored: &mut Stored) -> Result<Option<Vec<u8>>, Stop> {
         let offers = |extension| self.connection.offers.has_capability(extension);
         let offered = offers(EXT_CHUNKING) && offers(EXT_PIPELINING);

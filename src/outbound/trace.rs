@@ -6,8 +6,8 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::transcript::Transcript;
-use super::verdict::Trouble;
 use crate::config::Account;
+use crate::net::Trouble;
 
 /// One step of the way, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,17 +10,18 @@ use smtp_proto::{EXT_8BIT_MIME, EXT_AUTH, EXT_SIZE, EXT_SMTP_UTF8};
 use tokio::io::AsyncWriteExt;
 use tokio::time::{Duration, timeout};
 
-use super::client::{Connection, broken};
+use super::connection::{Connection, broken};
 use super::flight::Replies;
-use super::known;
-use super::patience::Patience;
 use super::reply::{Answer, Command, Reply};
+use super::reply_table;
 use super::talk::Client;
-use super::verdict::{Judged, Outcome, Stage, Trouble, TroubleKind, Verdict, judge, login_missing};
+use super::timeouts::Patience;
+use super::verdict::{Judged, Outcome, Stage, Verdict, judge, login_missing};
 use crate::config::Account;
 use crate::message::address::for_envelope;
 use crate::message::sender::{self, FromPolicy};
 use crate::message::{Offers, Outgoing};
+use crate::net::{Trouble, TroubleKind};
 use crate::queue::Stored;
 use crate::queue::record::Progress;
 
@@ -248,14 +249,14 @@ impl Transaction<'_> {
         }
         if let Some(refusal) = mail {
             // Nothing is known yet of the message but its sender and its size.
-            return refusal.code < 500 || known::is_of_connection(refusal);
+            return refusal.code < 500 || reply_table::is_of_connection(refusal);
         }
         let (taken, refused): (Vec<_>, Vec<_>) = recipients.iter().partition(|reply| reply.is_yes(Command::Rcpt));
         match last {
-            _ if taken.is_empty() => !refused.is_empty() && refused.into_iter().all(known::is_of_connection),
+            _ if taken.is_empty() => !refused.is_empty() && refused.into_iter().all(reply_table::is_of_connection),
             // Of a text that has left, the verdict is about the text.
             Some((Command::Data, reply)) => {
-                reply.answers(Command::Data) == Answer::No && known::is_of_connection(reply)
+                reply.answers(Command::Data) == Answer::No && reply_table::is_of_connection(reply)
             }
             _ => false,
         }
@@ -331,7 +332,7 @@ impl Transaction<'_> {
 
     /// MAIL was refused, and with it everything (RFC 5321 section 3.3).
     fn sender_refused(&mut self, reply: &Reply) {
-        if self.connection.login_missing && known::may_miss_login(reply) {
+        if self.connection.login_missing && reply_table::may_miss_login(reply) {
             self.pause(login_missing(reply, &self.account.host));
             return;
         }
@@ -354,7 +355,7 @@ impl Transaction<'_> {
     /// Takes down what the server said of the recipients, in their order. Those that it took, or said nothing of, stay.
     fn take_down(&mut self, replies: &[Reply]) {
         let somebody = replies.iter().any(|reply| reply.is_yes(Command::Rcpt));
-        self.outcome.goes_on = somebody && replies.iter().any(known::is_too_many);
+        self.outcome.goes_on = somebody && replies.iter().any(reply_table::is_too_many);
         let mut replies = replies.iter();
         for target in std::mem::take(&mut self.targets) {
             let stage = Stage::Recipient { own_sender: self.own_sender };
@@ -378,7 +379,7 @@ impl Transaction<'_> {
         let (account, host) = (self.account, &self.account.host);
         let judged = judge(reply, host, stage);
         let without = account.username.is_none() && self.connection.offers.has_capability(EXT_AUTH);
-        if !without || !known::may_miss_login(reply) {
+        if !without || !reply_table::may_miss_login(reply) {
             return judged;
         }
         match judged {
@@ -386,7 +387,7 @@ impl Transaction<'_> {
             // It takes mail without a login, if perhaps only some of it.
             Judged::Message(Verdict::Failed(reason)) => Judged::Message(Verdict::Failed(format!(
                 "{reason}; if {host} wants a login for this recipient, {}",
-                known::NO_LOGIN
+                reply_table::NO_LOGIN
             ))),
             judged => judged,
         }

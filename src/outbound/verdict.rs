@@ -1,7 +1,8 @@
 //! What a reply means: for one recipient, or for the whole account. `docs/replies.md` says it for people.
 
-use super::known::{self, Known, Means};
 use super::reply::Reply;
+use super::reply_table::{self, Known, Means};
+use crate::net::{Trouble, TroubleKind};
 use crate::report::{Reason, TlsFacts};
 
 /// What came of one recipient.
@@ -13,62 +14,6 @@ pub enum Verdict {
     Deferred(Reason),
     /// Never; the reason.
     Failed(Reason),
-}
-
-/// What kind of trouble keeps all mail of an account from leaving. It decides how soon the account is tried again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TroubleKind {
-    /// No connection: name service, network, server not there or silent.
-    Unreachable,
-    /// The server could not prove who it is, or offers no protection.
-    Tls,
-    /// The login was refused.
-    Login,
-    /// The account may not send from its own address.
-    Sender,
-    /// The provider is out of order, or closing: it will be back, and is looked at soon.
-    Busy,
-    /// A limit is used up, or the provider wants to see less: looking often makes it worse.
-    Quota,
-    /// The settings of the account can't work with this system or this server.
-    Setup,
-    /// The clock is evidently wrong, so that nobody's certificate can be judged.
-    Clock,
-}
-
-/// Why an account is paused. Its mail waits; it is never returned for this.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Trouble {
-    /// What kind of trouble.
-    pub kind: TroubleKind,
-    /// One plain sentence with its remedy.
-    pub reason: Reason,
-    /// The remedy alone, as it stands in the sentence; empty: there is none, or it can't be told apart.
-    pub remedy: String,
-}
-
-/// What every sentence about an account ends with.
-const WAITS: &str = "; mail waits";
-
-impl Trouble {
-    /// Trouble of `kind` for `reason`, to which is added that mail waits.
-    pub fn new(kind: TroubleKind, reason: impl Into<Reason>) -> Self {
-        Self { kind, reason: reason.into() + WAITS, remedy: String::new() }
-    }
-
-    /// Says which part of the sentence is the remedy.
-    pub fn remedy(self, remedy: impl Into<String>) -> Self {
-        Self { remedy: remedy.into(), ..self }
-    }
-
-    /// What happened, without the remedy and without what becomes of the mail.
-    pub fn what(&self) -> &str {
-        let what = self.reason.strip_suffix(WAITS).unwrap_or(&self.reason);
-        match what.strip_suffix(self.remedy.as_str()) {
-            Some(what) if !self.remedy.is_empty() => what.trim_end_matches([';', ':', ',', ' ']),
-            _ => what,
-        }
-    }
 }
 
 /// Everything that came of one attempt to send one message.
@@ -130,7 +75,7 @@ pub enum Judged {
 /// What a refusal by `host` means at `stage`. Never that anything was done: whether a reply is a refusal depends on the
 /// command, see [`Command::answered_by`](super::reply::Command::answered_by).
 pub fn judge(reply: &Reply, host: &str, stage: Stage) -> Judged {
-    match known::find(reply) {
+    match reply_table::find(reply) {
         Some(row) => judge_known(reply, host, stage, row),
         None => judge_code(reply, host, stage),
     }
@@ -169,7 +114,7 @@ fn is_temporary(reply: &Reply) -> bool {
 
 /// `reply` of `host` to MAIL or RCPT, where a login is offered and the account has none.
 pub(super) fn login_missing(reply: &Reply, host: &str) -> Trouble {
-    let remedy = known::NO_LOGIN;
+    let remedy = reply_table::NO_LOGIN;
     let reason = format!("{host} offers a login, and refuses mail of this account without one: {reply}; {remedy}");
     Trouble::new(TroubleKind::Login, reason).remedy(remedy)
 }
@@ -355,7 +300,7 @@ mod tests {
 
     #[test]
     fn a_permanent_code_with_a_temporary_meaning_never_fails_mail() {
-        for row in known::KNOWN {
+        for row in reply_table::KNOWN {
             if matches!(row.means, Means::Recipient | Means::Sender) {
                 continue;
             }

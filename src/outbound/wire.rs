@@ -81,9 +81,12 @@ impl Wire {
         self.input.len()
     }
 
-    /// The stream itself, for its TLS facts.
-    pub fn stream(&self) -> &Stream {
-        &self.stream
+    /// Its TLS, if it has any.
+    pub fn tls(&self) -> Option<&TlsStream<TcpStream>> {
+        match &self.stream {
+            Stream::Tls(tls) => Some(tls),
+            Stream::Plain(_) | Stream::Closed => None,
+        }
     }
 
     /// Takes the TCP connection out, to put TLS on it.

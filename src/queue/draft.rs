@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use super::checksum::Checksum;
 use super::client::Client;
 use super::disk::Handle;
 use super::error::SpoolError;
@@ -10,6 +9,7 @@ use super::id::MessageId;
 use super::record::{Meta, PREAMBLE, Preamble};
 use super::spool::{Entry, Spool};
 use super::writing;
+use crate::system::checksum::Checksum;
 
 /// Bytes held in memory before they are written. Small mail is written in one go. In tests small mail is written in
 /// pieces, so that thousands of states of a disk with all kinds of it are soon looked through.

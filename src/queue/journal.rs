@@ -7,7 +7,7 @@
 
 use serde_json::{Value, json};
 
-use super::checksum::Checksum;
+use crate::system::checksum::Checksum;
 
 /// How far one recipient is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

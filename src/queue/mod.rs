@@ -5,7 +5,6 @@
 //! message while it is being sent, [`Item`] while it waits, [`schedule`] who is due when. Every change of the directories goes through one layer,
 //! where tests record it, let it fail, and replay what a power cut may leave of it.
 
-mod checksum;
 mod client;
 mod disk;
 mod draft;
@@ -15,6 +14,7 @@ mod item;
 pub mod journal;
 mod ledger;
 mod line;
+pub mod lock;
 mod marks;
 mod moving;
 mod owed;
@@ -28,7 +28,6 @@ mod state;
 pub mod stored;
 mod turns;
 
-pub(crate) use checksum::Checksum;
 pub use client::Client;
 pub use draft::Draft;
 pub use error::SpoolError;

@@ -19,10 +19,10 @@
 
 use serde_json::{Value, json};
 
-use super::checksum::Checksum;
 pub use super::journal::{Attempt, Note, Progress};
 use super::marks::Marks;
 use crate::message::{BodyForm, Envelope};
+use crate::system::checksum::Checksum;
 
 /// Length of the preamble in bytes.
 pub const PREAMBLE: usize = 64;

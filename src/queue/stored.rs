@@ -5,12 +5,12 @@ use std::io::{ErrorKind, Read, Seek, SeekFrom};
 use std::path::Path;
 
 use super::blocking;
-use super::checksum::Checksum;
 use super::error::SpoolError;
 use super::id::MessageId;
 use super::journal::Note;
 use super::record::{Meta, PREAMBLE, Preamble};
 use super::state::State;
+use crate::system::checksum::Checksum;
 
 /// Bytes read at a time.
 const CHUNK: usize = 32 << 10;

@@ -7,6 +7,7 @@
 
 mod device;
 mod file;
+pub mod keep;
 
 use std::collections::VecDeque;
 

@@ -14,7 +14,7 @@
 mod boot;
 pub mod digest;
 mod event;
-mod history;
+pub mod history;
 pub mod hook;
 mod hub;
 pub(crate) mod letter;

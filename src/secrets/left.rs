@@ -75,7 +75,7 @@ pub fn remove(directory: &Path, account: &str) -> Result<bool, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Secret;
+    use crate::secrets::Secret;
     use crate::secrets::password::Place;
 
     #[test]

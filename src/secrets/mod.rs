@@ -19,6 +19,8 @@ pub mod directory;
 pub mod left;
 pub mod password;
 pub mod seal;
+mod secret;
 pub mod vault;
 
+pub use secret::{MASK, Secret};
 pub use vault::Vault;

@@ -7,7 +7,7 @@ use zeroize::Zeroize;
 
 use super::Vault;
 use super::vault::{Content, check_name};
-use crate::config::Secret;
+use crate::secrets::Secret;
 
 /// Bytes of the longest password. Tokens that providers give in place of one have some hundred.
 pub const LIMIT: usize = 1024;

@@ -1,7 +1,7 @@
 //! What the program asks of the system it runs on: names, addresses, time, limits, the system log.
 
 pub mod capabilities;
-pub mod carried;
+pub mod checksum;
 pub mod clock;
 pub mod crypto;
 pub mod interfaces;

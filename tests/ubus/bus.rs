@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use smtprelay::control::blobmsg;
-use smtprelay::control::ubus::frame::{Body, HEAD, attribute, kind};
+use smtprelay::ubus::blobmsg;
+use smtprelay::ubus::message::{Body, HEAD, attribute, kind};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixListener;

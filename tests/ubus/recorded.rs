@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use smtprelay::control::blobmsg;
-use smtprelay::control::ubus::frame::{Body, attribute, kind};
+use smtprelay::ubus::blobmsg;
+use smtprelay::ubus::message::{Body, attribute, kind};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::bus::{Bus, EAR, Peer, network};

@@ -1,8 +1,8 @@
 //! Messages of ubus as the tests see them: bytes as they were recorded, and what is in others.
 
 use serde_json::Value;
-use smtprelay::control::blobmsg::{self, Attributes};
-use smtprelay::control::ubus::frame::{self, Body, Head, attribute};
+use smtprelay::ubus::blobmsg::{self, Attributes};
+use smtprelay::ubus::message::{self, Body, Head, attribute};
 
 /// What the real ubusd and a program said to each other. An object published there had the number [`OBJECT`].
 pub mod seen {
@@ -81,22 +81,22 @@ impl Message {
 
     /// The bytes that were on the wire.
     pub fn bytes(&self) -> Vec<u8> {
-        frame::message(self.head, &self.body)
+        message::message(self.head, &self.body)
     }
 }
 
 /// The beginning of a message and the bytes that follow.
-pub fn head(bytes: &[u8; frame::HEAD]) -> (Head, usize) {
-    frame::head(bytes).expect("a message of ubus")
+pub fn head(bytes: &[u8; message::HEAD]) -> (Head, usize) {
+    message::head(bytes).expect("a message of ubus")
 }
 
 /// A message of these attributes.
 pub fn message(kind: u8, seq: u16, peer: u32, body: Body) -> Vec<u8> {
-    frame::message(Head { kind, seq, peer }, &body.finish())
+    message::message(Head { kind, seq, peer }, &body.finish())
 }
 
 /// A call of our object.
 pub fn call(seq: u16, peer: u32, object: u32, method: &str, arguments: &[u8]) -> Vec<u8> {
     let body = Body::default().number(attribute::OBJID, object).text(attribute::METHOD, method);
-    message(frame::kind::INVOKE, seq, peer, body.nested(attribute::DATA, arguments))
+    message(message::kind::INVOKE, seq, peer, body.nested(attribute::DATA, arguments))
 }

@@ -2,49 +2,33 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | [`frame`] | the messages |
-//! | [`link`] | one connection: who waits for which answer |
 //! | [`object`] | our object and its calls |
 //! | [`news`] | notifications and events |
-//! | [`networks`] | what netifd knows |
-//! | [`once`] | one question, blocking |
 //!
 //! Mail never depends on any of this. Without ubusd nothing happens but a look for it now and then; what ubusd does not
 //! take at once is dropped, unless it is the answer to a call.
 
-pub mod frame;
-pub mod link;
-pub mod networks;
 pub mod news;
 pub mod object;
-pub mod once;
-pub mod procd;
 
-use std::ffi::OsString;
-use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdStream;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr};
 use tokio::net::UnixStream;
 use tokio::net::unix::OwnedReadHalf;
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::time::timeout;
 
-use self::frame::{Fields, kind, status};
-use self::link::{Link, Message, Trouble};
 use self::object::Call;
 use super::Api;
 use crate::report::{Event, observe};
 use crate::system::{ordered, task};
+use crate::ubus::connection::{Link, Message, Trouble};
+use crate::ubus::message::{Fields, kind, status};
+use crate::ubus::{connect, connection, netifd};
 
-/// Where ubusd listens.
-const SOCKET: &str = "/var/run/ubus/ubus.sock";
-/// Names another socket, for tests.
-const VARIABLE: &str = "SMTPRELAY_UBUS";
 /// Calls that are carried out at once.
 const CALLS: usize = 16;
 /// Events that may wait to be told.
@@ -54,25 +38,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Between two tries to join: at first, and at most.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
-fn path() -> PathBuf {
-    std::env::var_os(VARIABLE).unwrap_or_else(|| OsString::from(SOCKET)).into()
-}
-
-/// Connects to ubusd, now or not at all: a full backlog is a no.
-fn connect() -> Option<StdStream> {
-    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
-    let socket: OwnedFd = socket::socket(AddressFamily::Unix, SockType::Stream, flags, None).ok()?;
-    socket::connect(socket.as_raw_fd(), &UnixAddr::new(&path()).ok()?).ok()?;
-    Some(socket.into())
-}
-
-/// A connection to ubusd that is opened while the program is root: ubusd remembers who has opened it, so it keeps root's
-/// rights. Later ones have those that `/usr/share/acl.d/smtprelay.json` gives. Never waits; `None` without ubusd.
-pub fn connect_early() -> Option<StdStream> {
-    connect()
-}
-
-/// Serves the methods and tells news until the order to stop. `early` is what [`connect_early`] gave. Joins again when
+/// Serves the methods and tells news until the order to stop. `early` is what [`crate::ubus::connect_early`] gave. Joins again when
 /// ubusd was gone.
 pub async fn run(early: Option<StdStream>, api: Arc<Api>, mut stop: watch::Receiver<bool>) {
     let mut events = observe(EVENTS);
@@ -109,7 +75,7 @@ async fn converse(stream: StdStream, api: &Arc<Api>, events: &mut mpsc::Receiver
     let Ok(stream) = UnixStream::from_std(stream) else { return false };
     let (mut incoming, to) = stream.into_split();
     // ubusd closes at once when it does not know our user.
-    match timeout(PATIENCE, link::read(&mut incoming)).await {
+    match timeout(PATIENCE, connection::read(&mut incoming)).await {
         Ok(Ok(message)) if message.head.kind == kind::HELLO => {}
         _ => return false,
     }
@@ -117,9 +83,9 @@ async fn converse(stream: StdStream, api: &Arc<Api>, events: &mut mpsc::Receiver
     let (link, heard) = (Arc::new(link), Notify::new());
     tokio::select! {
         () = listen(incoming, &link, &heard, api) => {}
-        () = link::write(to, outgoing) => {}
+        () = connection::write(to, outgoing) => {}
         () = publish(&link) => {}
-        () = networks::follow(&link, &heard) => {}
+        () = netifd::follow(&link, &heard) => {}
         () = tell(&link, events) => {}
     }
     true
@@ -128,7 +94,7 @@ async fn converse(stream: StdStream, api: &Arc<Api>, events: &mut mpsc::Receiver
 /// Takes in what comes, until the connection is gone.
 async fn listen(mut from: OwnedReadHalf, link: &Arc<Link>, heard: &Notify, api: &Arc<Api>) {
     let places = Arc::new(Semaphore::new(CALLS));
-    while let Ok(message) = link::read(&mut from).await {
+    while let Ok(message) = connection::read(&mut from).await {
         match message.head.kind {
             kind::STATUS | kind::DATA => link.answered(&message),
             kind::INVOKE => called(message, link, heard, api, &places).await,

@@ -4,14 +4,13 @@ use std::sync::atomic::Ordering;
 
 use serde_json::{Map, Value, json};
 
-use super::frame::{self, Body, attribute, kind};
-use super::link::Link;
 use super::object::PATH;
-use crate::control::blobmsg;
 use crate::report::{Event, TlsFacts};
+use crate::ubus::BROKER;
+use crate::ubus::blobmsg;
+use crate::ubus::connection::Link;
+use crate::ubus::message::{self, Body, attribute, kind};
 
-/// ubusd's own object that spreads events.
-pub const BROKER: u32 = 1;
 /// Recipients of a message that are named.
 const RECIPIENTS: usize = 16;
 /// Bytes of the largest piece of news.
@@ -31,7 +30,7 @@ pub fn tell(link: &Link, event: &Event) {
         let body = body.nested(attribute::DATA, &data).flag(attribute::NO_REPLY);
         link.offer(kind::NOTIFY, object, &body.finish());
     }
-    link.offer(kind::INVOKE, BROKER, &frame::invoke(BROKER, "send", &event));
+    link.offer(kind::INVOKE, BROKER, &message::invoke(BROKER, "send", &event));
 }
 
 /// The name of an event and what is told of it; `None` for those that stay in the house.
@@ -136,7 +135,7 @@ mod tests {
         link.watched.store(true, Ordering::Relaxed);
         (0..100).for_each(|_| tell(&link, &paused()));
         let kinds: Vec<u8> = std::iter::from_fn(|| out.try_recv().ok()).map(|message| message[1]).collect();
-        assert_eq!(kinds.len(), super::super::link::OUTGOING, "the rest is dropped");
+        assert_eq!(kinds.len(), super::super::connection::OUTGOING, "the rest is dropped");
         assert!(kinds.chunks(2).all(|pair| pair == [kind::NOTIFY, kind::INVOKE]));
     }
 

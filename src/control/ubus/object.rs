@@ -6,11 +6,11 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::frame::{Body, Fields, Head, attribute, status};
-use super::link::Link;
 use crate::control::api::{Kind, METHODS, Method};
-use crate::control::blobmsg::{self, Writer, kind};
 use crate::control::{Api, REQUEST_LIMIT};
+use crate::ubus::blobmsg::{self, Writer, kind};
+use crate::ubus::connection::Link;
+use crate::ubus::message::{Body, Fields, Head, attribute, status};
 
 /// The object's name.
 pub const PATH: &str = "smtprelay";

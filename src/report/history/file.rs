@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use super::device::Device;
 use super::{ACCOUNT, ADDRESS, CLIENT, Counts, DAYS, History, ID, Outcome, REASON, TLS, Verdict, kept};
-use crate::queue::Checksum;
+use crate::system::checksum::Checksum;
 
 const FIRST: &str = "smtprelay-history 1 ";
 /// Bytes of a file that can be ours.

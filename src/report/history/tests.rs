@@ -311,7 +311,7 @@ proptest! {
     #[test]
     fn any_file_can_be_read(file: Vec<u8>, lines in "(\\[(\"day\"|\"verdict\"|\"device\"|1|,|\"x\"|-1|null|\\[)*\\]\n){0,4}") {
         prop_assert_eq!(History::decode(&file), History::default());
-        let sum = crate::queue::Checksum::of(lines.as_bytes());
+        let sum = crate::system::checksum::Checksum::of(lines.as_bytes());
         let history = History::decode(format!("smtprelay-history 1 {sum:08x}\n{lines}").as_bytes());
         prop_assert_eq!(history, History::default());
     }

@@ -15,24 +15,20 @@ use std::process::ExitCode;
 
 // The reader under test, straight from the main crate's source.
 #[allow(dead_code)]
-#[path = "../../../src/control/blobmsg.rs"]
+#[path = "../../../src/ubus/blobmsg.rs"]
 mod blobmsg;
 #[allow(dead_code)]
-#[path = "../../../src/control/ubus/frame.rs"]
-mod frame;
-/// The name under which one of them knows the other.
-mod control {
-    pub(crate) use crate::blobmsg;
-}
+#[path = "../../../src/ubus/message.rs"]
+mod message;
 mod inputs;
 
 /// What must hold for any bytes. Returns whether they were a table.
 fn check(input: &[u8]) -> bool {
     if let Some((first, rest)) = input.split_first_chunk() {
-        if let Ok((_, length)) = frame::head(first) {
+        if let Ok((_, length)) = message::head(first) {
             assert!(length <= blobmsg::MESSAGE_LIMIT);
         }
-        if let Ok(fields) = frame::Fields::read(rest) {
+        if let Ok(fields) = message::Fields::read(rest) {
             let _ = fields.data.map(blobmsg::decode);
         }
     }

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use super::test::Test;
+use super::test_mail::Test;
 use smtprelay::message::is_address;
 use smtprelay::report::hook::helper;
 use smtprelay::submit::{Request, Style};

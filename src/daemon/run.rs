@@ -1,37 +1,33 @@
 //! The running program: puts the parts together, obeys signals, ends in order.
 
-use std::fs::{File, OpenOptions};
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
-use nix::fcntl::{Flock, FlockArg};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
+use super::boot_mail::{self, LastRun};
+use super::rebind;
+use super::reload::Keeper;
+use super::startup::Prepared;
 use crate::VERSION;
-use crate::announce::{self, LastRun};
-use crate::chronicle;
 use crate::config::Settings;
-use crate::control::ubus::procd;
+use crate::control::reload;
 use crate::control::{self, Api};
 use crate::dispatch::{Dispatch, Inputs};
 use crate::inbound::listener::Listeners;
 use crate::inbound::local::{LOCAL_SOCKET, open_local, run_local};
 use crate::intake::Desk;
 use crate::oauth;
-use crate::prepare::Prepared;
 use crate::queue::Item;
 use crate::queue::{Found, Meta, Spool, State, blocking};
-use crate::reload::{self, Keeper};
-use crate::reopen;
+use crate::report::history::keep;
 use crate::report::{self, Event, Hook, observe};
 use crate::system::clock;
 use crate::system::logging;
 use crate::system::task::{self, spawn};
+use crate::ubus::procd;
 
 /// Orders that wait for the dispatcher.
 const ORDERS: usize = 16;
@@ -42,53 +38,8 @@ const HOOK_EVENTS: usize = 512;
 /// Messages of an earlier run that are read at a time.
 const READ_AT_ONCE: usize = 64;
 
-/// How long a start waits for an earlier process to give up the queue: one that was killed amid a slow write to flash holds
-/// it for a moment after its end was seen.
-const LOCK_PATIENCE: Duration = Duration::from_secs(5);
-/// How often it looks meanwhile.
-const LOCK_LOOK: Duration = Duration::from_millis(20);
-
 /// How long the end of the program waits for a login that is being renewed: what the server has given is to be on disk.
 const LOGIN_PATIENCE: Duration = Duration::from_secs(3);
-
-/// Keeps two programs from working on one queue; given up when dropped, or when the process ends however it may.
-pub struct SpoolLock(#[allow(dead_code, reason = "held, not read")] Flock<File>);
-
-/// Takes the queue for this process alone; waits for a process that is ending. `None` when another one has the queue and
-/// keeps it. Blocks.
-///
-/// # Errors
-/// When the lock file can't be made.
-pub fn lock(spool: &Path) -> Result<Option<SpoolLock>> {
-    let until = Instant::now() + LOCK_PATIENCE;
-    let mut told = false;
-    loop {
-        let lock = try_lock(spool)?;
-        if lock.is_some() || Instant::now() > until {
-            return Ok(lock);
-        }
-        if !std::mem::replace(&mut told, true) {
-            // There may be no log yet. Nothing is lost if nobody reads it.
-            let text = format!("smtprelay: another smtprelay works on {}, waiting for its end\n", spool.display());
-            let _ = std::io::stderr().lock().write_all(text.as_bytes());
-        }
-        std::thread::sleep(LOCK_LOOK);
-    }
-}
-
-/// Takes the queue for this process alone. `None` when another one has it.
-///
-/// # Errors
-/// When the lock file can't be made.
-pub fn try_lock(spool: &Path) -> Result<Option<SpoolLock>> {
-    let path = spool.join("lock");
-    let mut options = OpenOptions::new();
-    // The directory may belong to somebody who is not root, who may be: no links are followed.
-    options.create(true).truncate(false).write(true).mode(0o600).custom_flags(nix::libc::O_NOFOLLOW);
-    let file = options.open(&path);
-    let file = file.with_context(|| format!("can't make {}", path.display()))?;
-    Ok(Flock::lock(file, FlockArg::LockExclusiveNonblock).ok().map(SpoolLock))
-}
 
 /// What the owner should know about the settings, beside what is wrong in single lines.
 fn advise(settings: &Settings) {
@@ -107,7 +58,7 @@ pub async fn run(prepared: Prepared) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
-    let (history, events) = chronicle::open(&settings.relay.spool);
+    let (history, events) = keep::open(&settings.relay.spool);
     let hook = match (hook, settings.relay.hook.clone()) {
         (Some(helper), Some(program)) => Some(Hook::by(helper, program)),
         // Whoever has given up root can still try.
@@ -156,17 +107,17 @@ pub async fn run(prepared: Prepared) -> Result<()> {
         }
     });
     let repeats = spawn(report::repeats::run(stop.clone()));
-    let chronicle = spawn(chronicle::run(Arc::clone(&history), events, directory.clone(), stop.clone()));
-    let announcing = spawn(announce::run(current.clone(), desk.clone(), last_run, waiting));
+    let chronicle = spawn(keep::run(Arc::clone(&history), events, directory.clone(), stop.clone()));
+    let announcing = spawn(boot_mail::run(current.clone(), desk.clone(), last_run, waiting));
     oauth::watch::begin(current.clone(), stop.clone());
     let dispatch = Dispatch::new(current.clone(), Arc::clone(&spool), desk.clone());
     let dispatch = spawn(dispatch.run(Inputs { arrivals, recovered, orders, stop }));
     let reading = spawn(read_queue(Arc::clone(&spool), found, recovered_in));
-    spawn(reopen::run(listeners.shown(), async || {
+    spawn(rebind::run(listeners.shown(), async || {
         // Without procd the log has said already what is missing, and what to do.
         let _ = task::blocking(procd::settings_changed).await;
     }));
-    spawn(reopen::run_log(logging::lost, async || {
+    spawn(rebind::run_log(logging::lost, async || {
         // Without procd the lines go to stdout and stderr for good.
         let _ = task::blocking(procd::settings_changed).await;
     }));
@@ -203,7 +154,7 @@ pub async fn run(prepared: Prepared) -> Result<()> {
     let _ = task::blocking(move || {
         let _ = std::fs::remove_file(directory.join(LOCAL_SOCKET));
         let _ = std::fs::remove_file(directory.join(control::SOCKET));
-        announce::stopped(&relay);
+        boot_mail::stopped(&relay);
     })
     .await;
     hook.inspect(|hook| hook.abort());

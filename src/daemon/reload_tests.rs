@@ -1,6 +1,9 @@
 use super::*;
 use crate::config::Loaded;
+use crate::control::reload::Desk;
 use std::path::Path;
+use tokio::sync::mpsc;
+use zeroize::Zeroizing;
 
 const GOOD: &str = "config listener 'lan'\n\tlist address '127.0.0.1'\n\toption port '0'\n
 config account 'a'\n\toption host 'mail.example'\n\toption from 'me@example.com'\n";
@@ -12,7 +15,7 @@ fn loaded(text: &str) -> Loaded {
 fn offer(text: &str) -> Offer {
     let file = PathBuf::from("/etc/config/smtprelay");
     let text = Zeroizing::new(text.as_bytes().to_vec());
-    Offer { file, text, files: carried::Files::new(), sockets: Vec::new(), said: Vec::new() }
+    Offer { file, text, files: files::Files::new(), sockets: Vec::new(), said: Vec::new() }
 }
 
 fn keeper(file: &Path) -> (Keeper, watch::Receiver<Arc<Settings>>) {
@@ -57,7 +60,7 @@ async fn that_a_password_is_missing_is_told_until_one_is_stored() {
     let told = |settings: &Settings| desk.settings(settings, &[])["warnings"].as_array().unwrap().len();
     let mut settings = Settings::clone(&current.borrow());
     assert_eq!(told(&settings), 1, "{}", desk.settings(&settings, &[]));
-    settings.accounts[0] = settings.accounts[0].with_password(&crate::config::Secret::new("p".into()));
+    settings.accounts[0] = settings.accounts[0].with_password(&crate::secrets::Secret::new("p".into()));
     assert_eq!(told(&settings), 0, "{}", desk.settings(&settings, &[]));
 }
 

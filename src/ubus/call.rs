@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::frame::{self, Fields, HEAD, Head, kind};
-use super::link::{self, KEPT, Trouble};
-use crate::control::blobmsg;
+use super::blobmsg;
+use super::connection::{self, KEPT, Trouble};
+use super::message::{self, Fields, HEAD, Head, kind};
 
 /// Messages that are read before the question is given up.
 const MESSAGES: usize = 32;
@@ -22,8 +22,8 @@ pub fn ask(path: &str, method: &str, arguments: &Value, patience: Duration) -> R
     let stream = super::connect().ok_or(Trouble::Gone)?;
     let mut talk = Talk { stream, until: Instant::now() + patience };
     let data = blobmsg::encode(arguments).map_err(|_| Trouble::Malformed)?;
-    let object = link::object(&talk.request(1, kind::LOOKUP, 0, &frame::lookup(path))?)?;
-    link::answer(&talk.request(2, kind::INVOKE, object, &frame::invoke(object, method, &data))?)
+    let object = connection::object(&talk.request(1, kind::LOOKUP, 0, &message::lookup(path))?)?;
+    connection::answer(&talk.request(2, kind::INVOKE, object, &message::invoke(object, method, &data))?)
 }
 
 struct Talk {
@@ -33,7 +33,7 @@ struct Talk {
 
 impl Talk {
     fn request(&mut self, seq: u16, kind: u8, peer: u32, attributes: &[u8]) -> Result<Vec<Vec<u8>>, Trouble> {
-        let message = frame::message(Head { kind, seq, peer }, attributes);
+        let message = message::message(Head { kind, seq, peer }, attributes);
         self.in_time()?;
         self.stream.write_all(&message).map_err(|error| trouble(&error))?;
         let mut pieces = Vec::new();
@@ -44,7 +44,7 @@ impl Talk {
                 kind::STATUS if head.seq == seq => {
                     let status = Fields::read(&body).ok().and_then(|fields| fields.status);
                     return match status {
-                        Some(frame::status::OK) => Ok(pieces),
+                        Some(message::status::OK) => Ok(pieces),
                         Some(status) => Err(Trouble::Refused(status)),
                         None => Err(Trouble::Malformed),
                     };
@@ -59,7 +59,7 @@ impl Talk {
     fn read(&mut self) -> Result<(Head, Vec<u8>), Trouble> {
         let mut first = [0; HEAD];
         self.fill(&mut first)?;
-        let (head, length) = frame::head(&first).map_err(|_| Trouble::Malformed)?;
+        let (head, length) = message::head(&first).map_err(|_| Trouble::Malformed)?;
         if length > KEPT {
             return Err(Trouble::Malformed);
         }

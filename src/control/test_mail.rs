@@ -12,7 +12,7 @@ use super::api::Refusal;
 use crate::config::{Account, Settings};
 use crate::message::is_address;
 use crate::oauth::Later;
-use crate::outbound::check::{self, Tested};
+use crate::outbound::test_mail::{self, Tested};
 use crate::outbound::trace::{Step, Trace};
 use crate::report::Event;
 use crate::system::{random_id, task};
@@ -66,7 +66,7 @@ impl Tests {
         let work = task::spawn({
             let (trace, tested) = (trace.clone(), Arc::clone(&tested));
             async move {
-                let outcome = check::run(&account, &hostname, &to, &trace).await;
+                let outcome = test_mail::run(&account, &hostname, &to, &trace).await;
                 let (tls, failed) = (outcome.tls.clone(), outcome.failed.clone());
                 let works = works(account.name.clone());
                 if failed.is_none() {
@@ -77,7 +77,7 @@ impl Tests {
             }
         });
         let answer = json!({ "job": name });
-        jobs.push(Job { name, account: known, trace, tested, until: Instant::now() + check::LIMIT + KEPT, work });
+        jobs.push(Job { name, account: known, trace, tested, until: Instant::now() + test_mail::LIMIT + KEPT, work });
         Ok(answer)
     }
 

@@ -8,7 +8,7 @@ mod password;
 mod providers;
 mod reload;
 mod terminal;
-mod test;
+mod test_mail;
 mod text;
 
 pub use ask::{ask, ask_running_only};
@@ -17,7 +17,7 @@ pub use login::login;
 pub use parse::{Asked, Command, parse};
 pub use password::password;
 pub use reload::{reload, spool_of};
-pub use test::test;
+pub use test_mail::test;
 
 use std::io::Write;
 use std::pin::Pin;

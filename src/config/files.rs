@@ -11,13 +11,16 @@ use std::sync::{Mutex, PoisonError};
 
 use zeroize::Zeroizing;
 
-use crate::config::{Settings, TlsMode};
-use crate::inbound::tls::ROUTERS;
+use super::{Settings, TlsMode};
 
 /// Files at most: two for each listener, one for each account.
 pub const COUNT_LIMIT: usize = 96;
 /// Bytes of the largest file; bundles of certificate authorities have some 200 KB.
 pub const SIZE_LIMIT: u64 = 1 << 20;
+
+/// What uhttpd uses. Its script makes both on first use: the certificate as DER, the key as DER or (where openssl is
+/// installed) as PEM.
+pub const ROUTERS: (&str, &str) = ("/etc/uhttpd.crt", "/etc/uhttpd.key");
 
 /// Contents by path.
 pub type Files = BTreeMap<PathBuf, Zeroizing<Vec<u8>>>;

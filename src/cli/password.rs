@@ -5,8 +5,9 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use serde_json::json;
-use smtprelay::config::{self, Relay, Secret, stored};
+use smtprelay::config::{self, Relay, stored};
 use smtprelay::control::client::{Client, Failure};
+use smtprelay::secrets::Secret;
 use smtprelay::secrets::left;
 use smtprelay::secrets::password::{Place, check};
 
@@ -63,7 +64,7 @@ fn change(name: &str, delete: bool, file: &Path) -> Result<String, Fault> {
         None => return Ok(format!("no password of account '{name}' was stored\n")),
     };
     // It is stored, and perhaps others can read it where it lies.
-    let drives = config::modes::drives(&relay);
+    let drives = config::permissions::drives(&relay);
     let about = format!("option secrets '{}'", relay.secrets.display());
     drives.iter().filter(|drive| entered.is_some() && drive.text.starts_with(&about)).for_each(|d| complain(&d.text));
     if !login.tokens {

@@ -12,7 +12,7 @@ use nix::sys::signal::{SigSet, Signal, raise};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
 use nix::unistd::read;
-use smtprelay::config::Secret;
+use smtprelay::secrets::Secret;
 use smtprelay::secrets::password::LIMIT;
 use zeroize::Zeroizing;
 

@@ -10,8 +10,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{mpsc, oneshot};
 
-use super::frame::{self, Body, Fields, HEAD, Head, attribute, kind, status};
-use crate::control::blobmsg;
+use super::blobmsg;
+use super::message::{self, Body, Fields, HEAD, Head, attribute, kind, status};
 
 /// Bytes of attributes that are kept of a message; what has more is read and let go.
 pub const KEPT: usize = 256 << 10;
@@ -33,7 +33,7 @@ pub enum Trouble {
     Silent,
     /// The answer can't be read.
     Malformed,
-    /// ubusd or the object refused with this number, see [`frame::status`].
+    /// ubusd or the object refused with this number, see [`message::status`].
     Refused(u32),
 }
 
@@ -112,7 +112,7 @@ impl Link {
     /// Sends a message if it can go now; it is dropped when ubusd is slow.
     pub fn offer(&self, kind: u8, peer: u32, attributes: &[u8]) {
         let seq = self.number(&self.waiting()).unwrap_or(1);
-        let _ = self.out.try_send(frame::message(Head { kind, seq, peer }, attributes));
+        let _ = self.out.try_send(message::message(Head { kind, seq, peer }, attributes));
     }
 
     /// Makes a request, and returns the attributes of each piece of the answer.
@@ -134,7 +134,7 @@ impl Link {
             seq
         };
         let _place = Place(self, seq);
-        let message = frame::message(Head { kind, seq, peer }, attributes);
+        let message = message::message(Head { kind, seq, peer }, attributes);
         let both = async {
             self.out.send(message).await.map_err(|_| Trouble::Gone)?;
             answer.await.map_err(|_| Trouble::Gone)
@@ -150,7 +150,7 @@ impl Link {
     /// # Errors
     /// See [`Trouble`].
     pub async fn lookup(&self, path: &str, patience: Duration) -> Result<u32, Trouble> {
-        object(&self.request(kind::LOOKUP, 0, &frame::lookup(path), patience).await?)
+        object(&self.request(kind::LOOKUP, 0, &message::lookup(path), patience).await?)
     }
 
     /// Publishes an object, and returns its number.
@@ -173,7 +173,7 @@ impl Link {
         patience: Duration,
     ) -> Result<Value, Trouble> {
         let data = blobmsg::encode(arguments).map_err(|_| Trouble::Malformed)?;
-        let pieces = self.request(kind::INVOKE, object, &frame::invoke(object, method, &data), patience).await?;
+        let pieces = self.request(kind::INVOKE, object, &message::invoke(object, method, &data), patience).await?;
         answer(&pieces)
     }
 
@@ -203,12 +203,12 @@ impl Link {
         let own = || Body::default().number(attribute::OBJID, object);
         if let Some(data) = data {
             let data = own().nested(attribute::DATA, data).finish();
-            if !self.send(frame::message(Head { kind: kind::DATA, ..call }, &data)).await {
+            if !self.send(message::message(Head { kind: kind::DATA, ..call }, &data)).await {
                 return false;
             }
         }
         let end = Body::default().number(attribute::STATUS, status).number(attribute::OBJID, object).finish();
-        self.send(frame::message(Head { kind: kind::STATUS, ..call }, &end)).await
+        self.send(message::message(Head { kind: kind::STATUS, ..call }, &end)).await
     }
 }
 
@@ -232,7 +232,7 @@ pub(super) fn answer(pieces: &[Vec<u8>]) -> Result<Value, Trouble> {
 pub async fn read(from: &mut OwnedReadHalf) -> io::Result<Message> {
     let mut first = [0; HEAD];
     from.read_exact(&mut first).await?;
-    let (head, length) = frame::head(&first)?;
+    let (head, length) = message::head(&first)?;
     let rest = async {
         // Grows with what comes, not with what was announced.
         let mut body = (length <= KEPT).then(Vec::new);

@@ -14,15 +14,16 @@ use tokio_rustls::rustls::pki_types::ServerName;
 
 use super::auth;
 use super::mask::Mask;
-use super::patience::Patience;
 use super::reply::{Answer, Command, Reply, shown};
 use super::talk::Client;
-use super::tls::{self, PORT_AND_TLS};
+use super::timeouts::Patience;
 use super::trace::{Step, Trace};
-use super::verdict::{Judged, Stage, Trouble, TroubleKind, judge};
+use super::verdict::{Judged, Stage, judge};
 use super::wire::{Stream, Wire};
 use crate::config::{Account, TlsMode};
+use crate::net::tls::{self, PORT_AND_TLS};
 use crate::net::{self, Failure};
+use crate::net::{Trouble, TroubleKind};
 use crate::report::TlsFacts;
 use crate::system::names;
 
@@ -248,7 +249,7 @@ pub async fn connect(
         // RFC 3207 section 4.2: what was said before TLS counts for nothing.
         offers = ehlo(&mut client, host, name).await?;
     }
-    let tls = tls::facts(client.stream.stream(), account);
+    let tls = tls::facts(client.stream.tls(), account);
     if let Some(trace) = trace.filter(|_| account.tls == TlsMode::None) {
         trace.skip(Step::Tls, "without TLS, as option tls 'none' says: all on the way can read along");
     }
@@ -263,7 +264,7 @@ pub async fn connect(
 /// Tells whoever looks on that the connection has TLS.
 fn protected(trace: Option<&Trace>, wire: &Wire, account: &Account) {
     if let Some(trace) = trace {
-        let facts = tls::facts(wire.stream(), account);
+        let facts = tls::facts(wire.tls(), account);
         trace.note(&format!("{} from here on", facts.shown_version()));
         trace.done(Step::Tls, facts.to_string());
     }

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::control::blobmsg::{Attributes, MESSAGE_LIMIT, Malformed, Writer};
+use super::blobmsg::{Attributes, MESSAGE_LIMIT, Malformed, Writer};
 
 /// Bytes of the header and of the word that begins the blob: what is read before the length is known.
 pub const HEAD: usize = 12;

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use smtprelay::config::Settings;
 use smtprelay::control::api::Refusal;
 use smtprelay::control::client::Client;
-use smtprelay::control::test::Tests;
+use smtprelay::control::test_mail::Tests;
 use smtprelay::oauth::keeper;
 use tokio::runtime::Runtime;
 

@@ -4,14 +4,15 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::client::{Connection, connect};
-use super::known;
-use super::tls;
+use super::connection::{Connection, connect};
+use super::reply_table;
 use super::trace::{Progress, Step, Trace};
 use super::transaction::send;
-use super::verdict::{Outcome, Trouble, TroubleKind, Verdict};
+use super::verdict::{Outcome, Verdict};
 use crate::config::{Account, TlsMode};
 use crate::message::{Envelope, Facts, Repair, date, is_address};
+use crate::net::tls;
+use crate::net::{Trouble, TroubleKind};
 use crate::queue::{Marks, Meta, Stored};
 use crate::report::TlsFacts;
 use crate::report::letter::{Head, fill, part};
@@ -151,7 +152,7 @@ async fn hand_over(connection: &mut Connection, account: &Account, hostname: &st
         None => Some(format!("{} closed the connection before it took the mail", account.host)),
     };
     if let Some(reason) = &failed {
-        let (what, remedy) = known::split(reason);
+        let (what, remedy) = reply_table::split(reason);
         trace.fail(Step::Accepted, what, remedy);
     }
     Tested { tls, failed }

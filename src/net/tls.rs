@@ -3,7 +3,9 @@
 use std::io;
 use std::sync::Arc;
 
+use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::client::WebPkiServerVerifier;
 use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
@@ -11,11 +13,10 @@ use tokio_rustls::rustls::{self, CertificateError, ClientConfig, InvalidMessage,
 
 use super::expiry;
 use super::trust::{Judge, Lack, Trust};
-use super::verdict::{Trouble, TroubleKind};
-use super::wire::Stream;
+use super::{Trouble, TroubleKind};
 use crate::config::Account;
+use crate::config::files;
 use crate::report::TlsFacts;
-use crate::system::carried;
 
 /// Bytes of the largest `ca_file`.
 const CA_FILE_LIMIT: u64 = 4 << 20;
@@ -29,7 +30,7 @@ fn roots(account: &Account) -> Result<RootCertStore, Trouble> {
     let mut store = RootCertStore::empty();
     if let Some(path) = &account.ca_file {
         let unusable = |what: String| setup(format!("ca_file {}: {what}", path.display()));
-        let pem = carried::read(path, CA_FILE_LIMIT).map_err(|e| unusable(format!("can't be read: {e}")))?;
+        let pem = files::read(path, CA_FILE_LIMIT).map_err(|e| unusable(format!("can't be read: {e}")))?;
         for certificate in CertificateDer::pem_slice_iter(&pem) {
             let certificate = certificate.map_err(|e| unusable(format!("is no PEM file: {e}")))?;
             store.add(certificate).map_err(|e| unusable(format!("has a certificate that is no authority: {e}")))?;
@@ -71,9 +72,9 @@ pub fn connector(account: &Account) -> Result<TlsConnector, Trouble> {
     Ok(TlsConnector::from(Arc::new(config)))
 }
 
-/// What the log says of a connection.
-pub fn facts(stream: &Stream, account: &Account) -> TlsFacts {
-    let Stream::Tls(tls) = stream else {
+/// What the log says of a connection; `None` is one without TLS.
+pub fn facts(tls: Option<&TlsStream<TcpStream>>, account: &Account) -> TlsFacts {
+    let Some(tls) = tls else {
         return TlsFacts { version: "none".into(), verified: "no", ..TlsFacts::default() };
     };
     let (_, session) = tls.get_ref();
@@ -91,7 +92,7 @@ pub fn facts(stream: &Stream, account: &Account) -> TlsFacts {
 }
 
 /// What helps when the other side does not speak what was expected.
-pub(super) const PORT_AND_TLS: &str = "check port and tls (465 implicit, 587 starttls)";
+pub const PORT_AND_TLS: &str = "check port and tls (465 implicit, 587 starttls)";
 
 /// A failed handshake in words.
 pub fn explain(error: &io::Error, host: &str) -> Trouble {

@@ -7,13 +7,14 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use smtprelay::config::files;
 use smtprelay::config::{self, ConfigError, Loaded, Severity};
 use smtprelay::control::client::{Client, Failure};
-use smtprelay::control::offer;
+use smtprelay::control::fd_passing;
+use smtprelay::daemon::startup;
 use smtprelay::inbound::{listener, sockets};
-use smtprelay::prepare;
-use smtprelay::relay;
-use smtprelay::system::{carried, logging, privileges};
+use smtprelay::queue::lock;
+use smtprelay::system::{logging, privileges};
 
 use super::{complain, exit};
 
@@ -46,7 +47,7 @@ fn connect(spool: &Path) -> Result<Client, (u8, String)> {
         if let Some(client) = Client::connect(spool).map_err(|text| (exit::UNAVAILABLE, text))? {
             return Ok(client);
         }
-        if matches!(relay::try_lock(spool), Err(_) | Ok(Some(_))) {
+        if matches!(lock::try_lock(spool), Err(_) | Ok(Some(_))) {
             let text = format!("no gateway runs on {}; start it with service smtprelay restart", spool.display());
             return Err((exit::UNAVAILABLE, text));
         }
@@ -94,7 +95,7 @@ fn shortened(mut text: String) -> String {
 
 /// Where the gateway is to be found by settings that can't be used: by what can be read of them.
 pub fn spool_of(file: &Path, error: &ConfigError) -> PathBuf {
-    let bytes = File::open(file).and_then(|file| carried::contents(file, config::FILE_LIMIT)).unwrap_or_default();
+    let bytes = File::open(file).and_then(|file| files::contents(file, config::FILE_LIMIT)).unwrap_or_default();
     let package = config::uci::parse(&bytes).or_else(|_| {
         let line = error.problems.iter().find(|problem| problem.severity == Severity::Error).map_or(0, |p| p.line);
         let before =
@@ -107,7 +108,7 @@ pub fn spool_of(file: &Path, error: &ConfigError) -> PathBuf {
 
 fn hand_over(file: &Path, loaded: &Loaded, client: &mut Client) -> Result<(), (u8, String)> {
     let settings = &loaded.settings;
-    prepare::learn_networks(settings);
+    startup::learn_networks(settings);
     let failed = |failure: Failure| (1, failure.text);
     let listening = client.call("listening", json!({})).map_err(failed)?;
     let listening: Vec<&str> = listening
@@ -125,13 +126,13 @@ fn hand_over(file: &Path, loaded: &Loaded, client: &mut Client) -> Result<(), (u
             Err(error) => complain(&format!("smtprelay: {}", sockets::explain(address, &error))),
         }
     }
-    let mut said = config::modes::exposed(file, settings);
+    let mut said = config::permissions::exposed(file, settings);
     // Whoever is not root has nothing to give; that the user is missing the gateway would have said at its start.
     if let Ok(Some(identity)) = privileges::identity(&settings.relay.user) {
-        said.extend(prepare::secrets(&settings.relay, &identity));
+        said.extend(startup::secrets(&settings.relay, &identity));
     }
     said.extend(config::firewall::look(settings));
-    let packed = offer::pack(file, carried::named(settings), opened, said);
+    let packed = fd_passing::pack(file, files::named(settings), opened, said);
     let parcel = packed.map_err(|error| (1, format!("can't open {}: {error}", file.display())))?;
     let taken = client.call_with("reload", parcel.params, &parcel.descriptors).map_err(failed)?;
     let warnings = taken.get("warnings").and_then(Value::as_array);

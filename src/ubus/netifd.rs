@@ -6,10 +6,10 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::sync::Notify;
 
-use super::frame::{Body, attribute, kind};
-use super::link::{Link, Trouble};
-use super::news::BROKER;
-use super::once;
+use super::BROKER;
+use super::call;
+use super::connection::{Link, Trouble};
+use super::message::{Body, attribute, kind};
 use crate::system::{networks, task};
 
 /// netifd's object.
@@ -23,7 +23,7 @@ const SETTLE: Duration = Duration::from_millis(200);
 
 /// The networks now, for programs without a runtime. Blocks for up to two seconds; `None` without ubus or netifd.
 pub fn ask() -> Option<Vec<networks::Network>> {
-    once::ask(NETIFD, "dump", &json!({}), PATIENCE).ok().map(|dump| networks::read(&dump))
+    call::ask(NETIFD, "dump", &json!({}), PATIENCE).ok().map(|dump| networks::read(&dump))
 }
 
 /// Asks for the networks once, before the first address is bound.
@@ -34,7 +34,7 @@ pub async fn learn() {
 }
 
 /// Keeps what is known of the networks up to date, as long as the connection lasts. `heard` wakes it.
-pub(super) async fn follow(link: &Link, heard: &Notify) {
+pub async fn follow(link: &Link, heard: &Notify) {
     let mut followed = None;
     loop {
         match look(link, &mut followed).await {

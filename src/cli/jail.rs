@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use smtprelay::config::Settings;
+use smtprelay::config::files;
 use smtprelay::report::hook::DEFAULT_PROGRAM;
-use smtprelay::system::carried;
 
 use super::{complain, print};
 
@@ -131,7 +131,7 @@ fn paths(file: &Path, settings: &Settings, system: &System<'_>) -> Result<Mounts
     }
     let mut files: Vec<PathBuf> = ALWAYS.iter().map(PathBuf::from).collect();
     files.push(file.into());
-    files.extend(carried::named(settings));
+    files.extend(files::named(settings));
     all.extend(files.into_iter().filter(|path| path.exists()).map(|path| ("ro", path)));
     let word = |(access, path): (&'static str, PathBuf)| {
         let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'.' | b'_' | b'-' | b'+' | b'@');

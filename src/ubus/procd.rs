@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::link::Trouble;
-use super::once;
+use super::call;
+use super::connection::Trouble;
 
 /// How long procd may take to answer. What it does then takes longer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Without ubus or procd, or without the right to it, which the file in `/usr/share/acl.d` gives.
 pub fn settings_changed() -> Result<(), String> {
     let change = json!({ "type": "config.change", "data": { "package": "smtprelay" } });
-    match once::ask("service", "event", &change, PATIENCE) {
+    match call::ask("service", "event", &change, PATIENCE) {
         // It says nothing.
         Ok(_) | Err(Trouble::Malformed) => Ok(()),
         Err(Trouble::Gone) => Err("ubus does not run".into()),

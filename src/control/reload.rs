@@ -1,26 +1,19 @@
-//! New settings for a gateway that runs.
-//!
-//! The gateway may not read its settings any more, nor bind a port below 1024. So `smtprelay reload`, run by root, checks
-//! the new settings and hands over the open files and sockets ([`crate::control::offer`]); what is done with them is here.
-//! Bad settings change nothing, wherever they are found to be bad. Sessions know nothing of all this.
+//! How a running gateway is told of new settings: the order, what becomes of it, and what `status` says of the settings.
+//! What is done with them is in `daemon::reload`.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot, watch};
-
-use crate::config::{self, Account, Settings, effect};
-use crate::control::ubus::procd;
-use crate::inbound::listener::Shown;
-use crate::inbound::sockets::Sockets;
-use crate::prepare;
-use crate::report::Event;
-use crate::secrets::left::Left;
-use crate::system::{carried, clock, task};
 use zeroize::Zeroizing;
+
+use crate::config::{self, Account, Settings, files};
+use crate::inbound::listener::Shown;
+use crate::secrets::left::Left;
+use crate::system::task;
+use crate::ubus::procd;
 
 /// How long root may take to hand over new settings: procd waits a second for more changes, then the init script runs.
 const PROCD_PATIENCE: Duration = Duration::from_secs(20);
@@ -32,7 +25,7 @@ pub struct Offer {
     /// What is in it.
     pub text: Zeroizing<Vec<u8>>,
     /// The files that it names.
-    pub files: carried::Files,
+    pub files: files::Files,
     /// New sockets, by their address in the settings.
     pub sockets: Vec<(SocketAddr, TcpListener)>,
     /// What root has to say about files that others can read.
@@ -163,112 +156,6 @@ impl Desk {
     }
 }
 
-/// Takes over new settings.
-pub struct Keeper {
-    file: PathBuf,
-    publish: watch::Sender<Arc<Settings>>,
-    standing: watch::Sender<Standing>,
-    sockets: Arc<Sockets>,
-}
-
-impl Keeper {
-    /// For settings from `file` with these warnings, that are in use from now on.
-    pub fn new(
-        file: PathBuf,
-        warnings: Vec<String>,
-        publish: watch::Sender<Arc<Settings>>,
-        sockets: Arc<Sockets>,
-    ) -> Self {
-        let standing = Standing { file: file.clone(), loaded: clock::now(), error: None, warnings };
-        Self { file, publish, standing: watch::Sender::new(standing), sockets }
-    }
-
-    /// How the settings are, now and later.
-    pub fn standing(&self) -> watch::Receiver<Standing> {
-        self.standing.subscribe()
-    }
-
-    /// Obeys. Whoever gave the order may be gone by now.
-    pub async fn obey(&self, order: Order) {
-        let _ = match order {
-            Order::Take(offer, answer) => answer.send(self.take(*offer).await),
-            Order::Read(answer) => answer.send(self.read().await),
-            Order::Refuse(reason, answer) => answer.send(Err(self.refuse(reason))),
-        };
-    }
-
-    /// Reads the file again. Only a gateway that may read it can do that.
-    ///
-    /// # Errors
-    /// Why nothing has changed.
-    pub async fn read(&self) -> Verdict {
-        let file = self.file.clone();
-        let read = task::blocking(move || {
-            let opened = std::fs::File::open(&file);
-            match opened.and_then(|opened| carried::contents(opened, config::FILE_LIMIT + 1)) {
-                Ok(text) => {
-                    Ok(Offer { file, text, files: carried::Files::new(), sockets: Vec::new(), said: Vec::new() })
-                }
-                Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => Err(format!(
-                    "the gateway has given up the right to read {}: run service smtprelay reload (or smtprelay reload) as root",
-                    file.display()
-                )),
-                Err(error) => Err(format!("{}: can't read the settings: {error}", file.display())),
-            }
-        });
-        match read.await {
-            Some(Ok(offer)) => self.take(offer).await,
-            Some(Err(reason)) => Err(self.refuse(reason)),
-            None => Err("the gateway is ending".into()),
-        }
-    }
-
-    /// All or nothing, and without a pause in between: whoever sees the new settings finds the new sockets.
-    async fn take(&self, offer: Offer) -> Verdict {
-        // Stored passwords are read, and what accounts trust.
-        let parsed = task::blocking(move || {
-            let mut parsed = config::parse(&offer.file, &offer.text);
-            if let Ok(loaded) = &mut parsed {
-                prepare::stamp(&mut loaded.settings, &offer.files);
-            }
-            (parsed, offer)
-        })
-        .await;
-        let (loaded, offer) = match parsed {
-            Some((Ok(loaded), offer)) => (loaded, offer),
-            Some((Err(error), _)) => return Err(self.refuse(error.to_string().replace('\n', "; "))),
-            None => return Err("the gateway is ending".into()),
-        };
-        let mut warnings = config::worth_telling(&offer.file, &loaded.warnings);
-        warnings.extend(offer.said);
-        let mut settings = loaded.settings;
-        let later = effect::keep_until_start(&self.publish.borrow().relay, &mut settings.relay);
-        warnings.extend((!later.is_empty()).then(|| effect::sentence(&later)));
-        for text in &warnings {
-            Event::Advice { text: text.clone() }.log();
-        }
-        carried::replace(offer.files);
-        self.sockets.add(offer.sockets);
-        log::set_max_level(settings.relay.log_level);
-        self.publish.send_replace(Arc::new(settings));
-        let standing = Standing { file: offer.file, loaded: clock::now(), error: None, warnings: warnings.clone() };
-        self.standing.send_replace(standing);
-        Event::Reloaded.log();
-        Ok(warnings)
-    }
-
-    /// The settings in use go on.
-    fn refuse(&self, reason: String) -> String {
-        Event::ReloadRefused { reason: reason.clone() }.log();
-        self.standing.send_modify(|standing| standing.error = Some(reason.clone()));
-        reason
-    }
-}
-
 fn access(file: &Path) -> nix::Result<()> {
     nix::unistd::eaccess(file, nix::unistd::AccessFlags::R_OK)
 }
-
-#[cfg(test)]
-#[path = "reload_tests.rs"]
-mod tests;

@@ -13,22 +13,23 @@ use std::sync::Arc;
 use anyhow::{Result, anyhow, bail};
 use ring::digest::{Context, SHA256};
 
+use crate::config::files;
 use crate::config::{self, Loaded, Relay, Settings, TlsMode};
-use crate::control;
 use crate::inbound::listener;
 use crate::inbound::sockets::Sockets;
 use crate::oauth::keeper;
 use crate::queue::Spool;
-use crate::relay::{self, SpoolLock};
+use crate::queue::lock::{self, SpoolLock};
 use crate::report::hook::helper::Helper;
 use crate::system::ownership::{self, Kind};
 use crate::system::privileges::{self, Identity};
-use crate::system::{self, carried, networks};
+use crate::system::{self, networks};
+use crate::ubus;
 
 /// The system's certificate authorities; the package ca-bundle replaces the file.
 const BUNDLE: &str = "/etc/ssl/certs/ca-certificates.crt";
 
-/// What [`relay::run`] goes on with.
+/// What [`super::run::run`] goes on with.
 pub struct Prepared {
     /// The file of the settings.
     pub file: PathBuf,
@@ -58,7 +59,7 @@ pub fn prepare(file: &Path, loaded: Loaded) -> Result<Prepared> {
     privileges::protect_memory();
     let Loaded { mut settings, warnings } = loaded;
     let mut warnings = config::worth_telling(file, &warnings);
-    let exposed = config::modes::exposed(file, &settings);
+    let exposed = config::permissions::exposed(file, &settings);
     warnings.extend(exposed.iter().cloned());
     let relay = &settings.relay;
     let identity = privileges::identity(&relay.user).map_err(anyhow::Error::msg)?;
@@ -67,11 +68,11 @@ pub fn prepare(file: &Path, loaded: Loaded) -> Result<Prepared> {
     let hook = identity.as_ref().and_then(|_| hook(relay, &mut advice));
     system::raise_open_files();
     let spool = Spool::open(relay).map_err(|e| anyhow!("{e}; check options spool and safe_spool"))?;
-    let Some(lock) = relay::lock(&relay.spool)? else {
+    let Some(lock) = lock::lock(&relay.spool)? else {
         bail!("another smtprelay works on {} already", relay.spool.display());
     };
     // A connection that root has opened keeps root's rights.
-    let ubus = control::ubus::connect_early();
+    let ubus = ubus::connect_early();
     learn_networks(&settings);
     let noted = config::firewall::look(&settings);
     warnings.extend(noted.iter().cloned());
@@ -79,14 +80,14 @@ pub fn prepare(file: &Path, loaded: Loaded) -> Result<Prepared> {
     let mut sockets = Sockets::default();
     if let Some(identity) = &identity {
         advice.extend(directories(relay, identity));
-        let files = carried::collect(&settings);
+        let files = files::collect(&settings);
         stamp(&mut settings, &files);
-        carried::replace(files);
+        files::replace(files);
         sockets = Sockets::prepare(&listener::addresses(&settings));
         privileges::give_up_root(identity).map_err(anyhow::Error::msg)?;
     }
     if identity.is_none() {
-        stamp(&mut settings, &carried::Files::new());
+        stamp(&mut settings, &files::Files::new());
     }
     privileges::end_with_the_jail();
     Ok(Prepared { file: file.to_path_buf(), settings, warnings, advice, spool, lock, sockets, hook, ubus })
@@ -94,12 +95,12 @@ pub fn prepare(file: &Path, loaded: Loaded) -> Result<Prepared> {
 
 /// Notes what the files are that an account trusts and logs in with, so that a reload sees whether they are others; `files`
 /// are those that root has read. Reads files: call it off the runtime thread.
-pub fn stamp(settings: &mut Settings, files: &carried::Files) {
+pub fn stamp(settings: &mut Settings, files: &files::Files) {
     for account in settings.accounts.iter_mut().filter(|account| account.tls != TlsMode::None) {
         let mut digest = Context::new(&SHA256);
         if let Some(path) = &account.ca_file {
             // One that can't be read is complained of when it is needed.
-            digest.update(&carried::read_of(files, path, carried::SIZE_LIMIT).unwrap_or_default());
+            digest.update(&files::read_of(files, path, files::SIZE_LIMIT).unwrap_or_default());
         } else if let Ok(bundle) = std::env::var("SSL_CERT_FILE").map_or_else(|_| fs::metadata(BUNDLE), fs::metadata) {
             digest.update(&bundle.len().to_be_bytes());
             digest.update(&bundle.mtime().to_be_bytes());
@@ -114,7 +115,7 @@ pub fn stamp(settings: &mut Settings, files: &carried::Files) {
 /// seconds.
 pub fn learn_networks(settings: &Settings) {
     if settings.listeners.iter().any(|listener| !listener.interfaces.is_empty())
-        && let Some(list) = control::ubus::networks::ask()
+        && let Some(list) = ubus::netifd::ask()
     {
         networks::learned(list);
     }

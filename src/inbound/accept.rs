@@ -17,9 +17,9 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use super::access::may_send;
+use super::connection::{Stream, Transport};
 use super::session::{Rules, Session};
 use super::shares::{Client, Connection, Places, connect};
-use super::talk::{Stream, Transport};
 use super::tls;
 use crate::config::TlsMode;
 use crate::intake::{Desk, Origin};

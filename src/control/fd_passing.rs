@@ -18,13 +18,13 @@ use nix::sys::socket::{
 use serde_json::{Value, json};
 
 use crate::config::FILE_LIMIT;
-use crate::reload::Offer;
-use crate::system::carried;
+use crate::config::files;
+use crate::control::reload::Offer;
 
 /// File descriptors that come with one request; the kernel's own limit is 253 (SCM_MAX_FD).
 pub const DESCRIPTORS: usize = 240;
 /// Sockets of one request.
-pub const SOCKETS: usize = DESCRIPTORS - carried::COUNT_LIMIT - 1;
+pub const SOCKETS: usize = DESCRIPTORS - files::COUNT_LIMIT - 1;
 
 /// What is sent: the parameters of the request and the descriptors, in their order.
 pub struct Parcel {
@@ -46,7 +46,7 @@ pub fn pack(
 ) -> io::Result<Parcel> {
     let mut descriptors = vec![OwnedFd::from(File::open(file)?)];
     let (mut files, mut addresses) = (Vec::new(), Vec::new());
-    for path in named.into_iter().take(carried::COUNT_LIMIT) {
+    for path in named.into_iter().take(files::COUNT_LIMIT) {
         if let (Ok(opened), Some(text)) = (File::open(&path), path.to_str()) {
             descriptors.push(opened.into());
             files.push(text.to_string());
@@ -85,16 +85,16 @@ pub fn unpack(params: &Value, descriptors: Vec<OwnedFd>) -> Result<Offer, String
         let opened = File::from(from);
         // A pipe or a terminal could be waited for without an end.
         match opened.metadata() {
-            Ok(file) if file.is_file() => carried::contents(opened, limit).map_err(|error| unreadable(path, error)),
+            Ok(file) if file.is_file() => files::contents(opened, limit).map_err(|error| unreadable(path, error)),
             Ok(_) => Err(format!("{path} is not a file")),
             Err(error) => Err(unreadable(path, error)),
         }
     };
     let text = read(file, settings, FILE_LIMIT + 1)?;
-    let (mut files, mut sockets) = (carried::Files::new(), Vec::new());
+    let (mut files, mut sockets) = (files::Files::new(), Vec::new());
     for (name, from) in names.into_iter().zip(descriptors.by_ref()) {
         // One that can't be used is complained of by whoever needs it.
-        if let Ok(bytes) = read(name, from, carried::SIZE_LIMIT) {
+        if let Ok(bytes) = read(name, from, files::SIZE_LIMIT) {
             files.insert(PathBuf::from(name), bytes);
         }
     }
