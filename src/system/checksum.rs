@@ -9,6 +9,12 @@ static CRC_32: Crc<u32, Table<1>> = Crc::<u32, Table<1>>::new(&CRC_32_ISO_HDLC);
 #[derive(Clone)]
 pub struct Checksum(crc::Digest<'static, u32, Table<1>>);
 
+impl Default for Checksum {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Checksum {
     /// Of nothing.
     pub fn new() -> Self {

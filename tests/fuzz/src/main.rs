@@ -17,10 +17,10 @@ use std::process::ExitCode;
 #[allow(dead_code)]
 #[path = "../../../src/ubus/blobmsg.rs"]
 mod blobmsg;
+mod inputs;
 #[allow(dead_code)]
 #[path = "../../../src/ubus/message.rs"]
 mod message;
-mod inputs;
 
 /// What must hold for any bytes. Returns whether they were a table.
 fn check(input: &[u8]) -> bool {
