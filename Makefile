@@ -38,6 +38,7 @@ lint:
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --quiet
 	cd tests/libuci && cargo fmt --check && cargo clippy --locked --all-targets -- -D warnings
 	cd tests/fuzz && cargo fmt --check && cargo clippy --locked -- -D warnings
+	tests/rust_version.py
 	tests/arrows.py
 	shellcheck $(SHELL_FILES)
 	tests/openwrt_files.sh
