@@ -1,5 +1,5 @@
 # make demo     build, start a provider stand-in and the gateway, play a Controllino, show what arrived
-# make test     everything that is checked, some 25 minutes on two cores; installs what it needs
+# make test     everything that is checked, some 40 minutes on two cores from cold; installs what it needs
 # make build    the program for this machine: target/release/smtprelay
 # make cross    ARCH=…  the static program for a router: target/cross/ARCH/smtprelay
 # make package  ARCH=…  the packages for a router: target/packages/; APK=…, a program apk 3, for OpenWrt 25.12 and later
