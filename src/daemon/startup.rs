@@ -72,7 +72,8 @@ pub fn prepare(file: &Path, loaded: Loaded) -> Result<Prepared> {
         bail!("another smtprelay works on {} already", relay.spool.display());
     };
     // A connection that root has opened keeps root's rights.
-    let ubus = ubus::connect_early();
+    // While this is root.
+    let ubus = ubus::connect();
     learn_networks(&settings);
     let noted = config::firewall::look(&settings);
     warnings.extend(noted.iter().cloned());

@@ -148,16 +148,19 @@ impl Disk {
 pub(super) struct Removed<'a> {
     disk: &'a Disk,
     directory: &'a Path,
+    /// How many files were removed.
+    pub(super) count: usize,
     blocks: Vec<Blocks>,
 }
 
 impl<'a> Removed<'a> {
     pub(super) fn from(disk: &'a Disk, directory: &'a Path) -> Self {
-        Self { disk, directory, blocks: Vec::new() }
+        Self { disk, directory, count: 0, blocks: Vec::new() }
     }
 
     /// Keeps the blocks of one more file until the directory is synced, which it is at once if there are many.
     pub(super) fn add(&mut self, blocks: Blocks) {
+        self.count += 1;
         self.blocks.extend(Some(blocks).filter(Blocks::wait));
         if self.blocks.len() >= OPEN_FILES {
             // Whoever relies on the removal calls `sync`.

@@ -201,11 +201,10 @@ impl Spool {
     }
 
     fn remove_originals(&self, jobs: &mut [Job]) {
-        let (mut some, mut removed) = (false, Removed::from(&self.disk, &self.spool.queue));
+        let mut removed = Removed::from(&self.disk, &self.spool.queue);
         for job in jobs.iter_mut().filter(|job| !job.is(Step::Failed)) {
             // Were this to fail, both are there until the message is removed; recovery keeps the safe one.
             if let Ok(blocks) = self.disk.remove(&self.spool.file(job.entry.id)) {
-                some = true;
                 removed.add(blocks);
             }
             job.entry.place = Place::Safe;
@@ -213,7 +212,7 @@ impl Spool {
                 self.book(job);
             }
         }
-        if some {
+        if removed.count > 0 {
             // On a RAM disk this costs nothing; on another, a power cut would bring back what was sent in the meantime.
             let _ = removed.sync();
         }

@@ -99,14 +99,14 @@ impl Spool {
                 twin.display()
             ));
         }
-        let (some, mut removed) = (!files.leavings.is_empty(), Removed::from(&self.disk, &directory.queue));
+        let mut removed = Removed::from(&self.disk, &directory.queue);
         for leaving in files.leavings {
             match self.disk.remove(&leaving) {
                 Ok(blocks) => removed.add(blocks),
                 Err(error) => trouble(format!("can't remove {}, which takes room: {error}", leaving.display())),
             }
         }
-        if some && directory.sync {
+        if removed.count > 0 && directory.sync {
             // Their blocks may be those of new messages soon, so they must not come back.
             let _ = removed.sync();
         }

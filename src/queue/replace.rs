@@ -115,17 +115,14 @@ impl Spool {
         let mut rounds = vec![(&self.spool, &copied, None), (&self.spool, &others, Some(Place::Spool))];
         rounds.extend(self.safe.as_ref().map(|safe| (safe, &copied, Some(Place::Safe))));
         for (directory, entries, book) in rounds {
-            let (mut count, mut removed) = (0, Removed::from(&self.disk, &directory.queue));
+            let mut removed = Removed::from(&self.disk, &directory.queue);
             for entry in entries {
                 let gone = self.remove_from(directory, entry.id, false, book);
                 if book.is_some() && gone.is_ok() {
                     self.give_back(entry);
                 }
                 match gone {
-                    Ok(Some(blocks)) => {
-                        count += 1;
-                        removed.add(blocks);
-                    }
+                    Ok(Some(blocks)) => removed.add(blocks),
                     Ok(None) if book.is_some() => self.book_gone(entry.place, entry.size),
                     Ok(None) => {}
                     Err(error) => {
@@ -135,6 +132,7 @@ impl Spool {
                 }
             }
             let sync = directory.sync || book.is_none();
+            let count = removed.count;
             if count > 0
                 && sync
                 && let Err(error) = removed.sync()

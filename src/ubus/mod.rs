@@ -34,16 +34,13 @@ fn path() -> PathBuf {
     std::env::var_os(VARIABLE).unwrap_or_else(|| OsString::from(SOCKET)).into()
 }
 
-/// Connects to ubusd, now or not at all: a full backlog is a no.
+/// Connects to ubusd, now or not at all: a full backlog is a no. Never waits; `None` without ubusd.
+///
+/// ubusd remembers who has opened a connection: one that is opened while the program is root keeps root's rights. Later
+/// ones have those that `/usr/share/acl.d/smtprelay.json` gives.
 pub fn connect() -> Option<UnixStream> {
     let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
     let socket: OwnedFd = socket::socket(AddressFamily::Unix, SockType::Stream, flags, None).ok()?;
     socket::connect(socket.as_raw_fd(), &UnixAddr::new(&path()).ok()?).ok()?;
     Some(socket.into())
-}
-
-/// A connection to ubusd that is opened while the program is root: ubusd remembers who has opened it, so it keeps root's
-/// rights. Later ones have those that `/usr/share/acl.d/smtprelay.json` gives. Never waits; `None` without ubusd.
-pub fn connect_early() -> Option<UnixStream> {
-    connect()
 }

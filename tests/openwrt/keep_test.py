@@ -119,8 +119,8 @@ class Kept(unittest.TestCase):
 
     def interrupted(self, number):
         """A run that is ended by a signal amid a check, with the settings overwritten."""
-        # It ends with its own file as well: without the folder there would be no sleep either, and it would go round and round.
-        slow = 'while [ -e "$0" ] && [ ! -e /state/go ]; do sleep 1; done'
+        # It ends with its own file: without the folder there would be no sleep either, and it would go round and round.
+        slow = 'while [ -e "$0" ]; do sleep 1; done'
         self.write('usr/sbin/smtprelay', f'#!/bin/sh\necho $$ >/dev/pid; echo "config relay" >/etc/config/smtprelay; {slow}\n', 0o755)
         run = self.start()
         end = time.monotonic() + 60
@@ -128,10 +128,8 @@ class Kept(unittest.TestCase):
             time.sleep(0.1)
         run.send_signal(number)
         # What it waits for on the router ends as well, as with a connection that breaks.
-        self.write('state/go', '')
-        said, _ = run.communicate(timeout=120)
-        os.remove(self.path('state/go'))
         os.remove(self.path('usr/sbin/smtprelay'))
+        said, _ = run.communicate(timeout=120)
         with open(self.path('dev/pid'), encoding='utf-8') as file:
             process = file.read().strip()
         end = time.monotonic() + 60

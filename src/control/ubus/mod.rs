@@ -38,8 +38,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Between two tries to join: at first, and at most.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
-/// Serves the methods and tells news until the order to stop. `early` is what [`crate::ubus::connect_early`] gave. Joins again when
-/// ubusd was gone.
+/// Serves the methods and tells news until the order to stop. `early` is a connection that root has opened
+/// ([`crate::ubus::connect`]). Joins again when ubusd was gone.
 pub async fn run(early: Option<StdStream>, api: Arc<Api>, mut stop: watch::Receiver<bool>) {
     let mut events = observe(EVENTS);
     let (mut stream, mut wait) = (early, RETRY.0);
