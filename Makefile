@@ -6,7 +6,7 @@
 # make lint     formatting, clippy, rustdoc, shellcheck
 # make bench    figures
 # make test-powercut  what is left after the power of a virtual machine was cut in the middle of a load; 3 minutes
-# make test-openwrt   on a router that OPENWRT_SH and LUCI_URL name (docs/testing.md); skipped without
+# make test-openwrt   on a router that OPENWRT_SH and LUCI_URL name (docs/developer/testing.md); skipped without
 
 ARCHS := mips_24kc mipsel_24kc arm_cortex-a7_neon-vfpv4 aarch64_cortex-a53 x86_64
 # What the end-to-end tests run on emulated as well.

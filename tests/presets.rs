@@ -237,7 +237,7 @@ fn table(presets: &[Value]) -> String {
 async fn the_documentation_has_the_same_table() {
     const BEGIN: &str = "<!-- made by tests/presets.rs -->\n";
     const END: &str = "<!-- end -->\n";
-    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/providers.md");
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/guide/providers.md");
     let page = std::fs::read_to_string(file).unwrap();
     let (before, rest) = page.split_once(BEGIN).expect("where the table begins");
     let (have, after) = rest.split_once(END).expect("where the table ends");

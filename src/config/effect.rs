@@ -221,7 +221,7 @@ mod tests {
 
     #[test]
     fn the_documentation_names_what_needs_a_start() {
-        let docs = include_str!("../../docs/settings.md");
+        let docs = include_str!("../../docs/reference/settings.md");
         let paragraph = docs.split("\n\n").find(|text| text.contains("take effect at the next start")).unwrap();
         let named: BTreeSet<&str> =
             paragraph.split('`').skip(1).step_by(2).filter(|word| !word.contains(' ')).collect();

@@ -103,7 +103,7 @@ pub fn fits_together(oauth: &OAuth, read: &mut Reader) {
     let missing = [
         (
             oauth.client_id.is_empty(),
-            "option client_id is missing: make a client of your own at Google or Microsoft, docs/oauth.md says how",
+            "option client_id is missing: make a client of your own at Google or Microsoft, docs/guide/oauth.md says how",
         ),
         (
             oauth.issuer == Issuer::Google && oauth.client_secret.is_empty(),

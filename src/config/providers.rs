@@ -1,4 +1,4 @@
-//! Presets of mail providers: what an owner would otherwise have to look up. `docs/providers.md` says what each fact
+//! Presets of mail providers: what an owner would otherwise have to look up. `docs/guide/providers.md` says what each fact
 //! means and how to add a provider.
 //!
 //! Host, port and TLS of a provider hold for years; its limits and rules do not. So those are hints, shown with the
@@ -69,7 +69,7 @@ fn provider(entry: &Value) -> Option<Provider> {
     })
 }
 
-/// The data, by name: one object a provider, with the fields that `docs/providers.md` explains. What was left out is
+/// The data, by name: one object a provider, with the fields that `docs/guide/providers.md` explains. What was left out is
 /// filled in where there is a usual value.
 pub fn entries() -> Vec<Value> {
     let mut presets: Value = serde_json::from_str(PRESETS).unwrap_or_default();

@@ -17,7 +17,7 @@ use crate::message::{FromPolicy, is_address};
 use crate::secrets::left::Left;
 use crate::secrets::{MASK, Secret};
 
-/// Every default of every option. `docs/settings.md` lists them for people; a test compares the two.
+/// Every default of every option. `docs/reference/settings.md` lists them for people; a test compares the two.
 pub mod default {
     use super::{AuthMode, Dialect, Durability, Duration, TlsMode};
     use log::LevelFilter;

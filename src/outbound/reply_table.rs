@@ -3,7 +3,7 @@
 //! and cPanel; or that people have shown in public. `tests/data/replies.json` has such replies with the source of each.
 //!
 //! This is data: to teach the gateway a reply, add a row. The first row that fits counts, so the particular ones stand
-//! before the general ones. `docs/replies.md` shows the table to people.
+//! before the general ones. `docs/reference/replies.md` shows the table to people.
 
 use super::reply::Reply;
 

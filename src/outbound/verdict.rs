@@ -1,4 +1,4 @@
-//! What a reply means: for one recipient, or for the whole account. `docs/replies.md` says it for people.
+//! What a reply means: for one recipient, or for the whole account. `docs/reference/replies.md` says it for people.
 
 use super::reply::Reply;
 use super::reply_table::{self, Known, Means};

@@ -196,9 +196,9 @@ fn aliases_do_not_make_endless_lists() {
     assert_eq!(policies.recipients(None, &many), Err(Refusal::TooMany));
 }
 
-/// The settings in docs/policy.md, one text for each example.
+/// The settings in docs/guide/policy.md, one text for each example.
 fn examples() -> Vec<String> {
-    let page = include_str!("../../docs/policy.md");
+    let page = include_str!("../../docs/guide/policy.md");
     let blocks = page.split("```\n").skip(1).step_by(2).filter(|block| block.starts_with("config "));
     blocks.map(|block| format!("config relay\n option enabled '0'\n{block}")).collect()
 }

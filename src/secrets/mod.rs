@@ -13,7 +13,7 @@
 //! | `ACCOUNT.token` | its login with OAuth 2.0, see [`crate::oauth::store`] |
 //!
 //! The key lies beside what it opens: this keeps passwords out of pasted settings and of backups of the settings alone. It
-//! does not protect from whoever may read the directory. `docs/secrets.md` says so to owners.
+//! does not protect from whoever may read the directory. `docs/guide/secrets.md` says so to owners.
 
 pub mod directory;
 pub mod left;

@@ -13,7 +13,7 @@
 //!
 //! What the file replaces, or was copied from, stays open until the directory is synced ([`Blocks`]).
 //!
-//! `docs/spool.md` says what this costs.
+//! `docs/developer/spool.md` says what this costs.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};

@@ -2,7 +2,7 @@
 //!
 //! A *blob attribute* is a word (flag, 7 bits of id, 24 bits of length), its payload, and zeros up to the next multiple
 //! of four. The length counts the word and the payload, not the zeros. A *blobmsg* attribute has the flag set; its id is
-//! a type, and its payload begins with a name. Everything is big endian. `docs/ubus.md` has more.
+//! a type, and its payload begins with a name. Everything is big endian. `docs/reference/ubus.md` has more.
 //!
 //! What comes in is not trusted: each length is checked, nesting has an end, and nothing here panics. The caller bounds
 //! the bytes; a JSON value takes up to some ten times as many.

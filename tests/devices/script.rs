@@ -1,4 +1,4 @@
-//! The files of the library: what a device says, and what has to arrive. The form is described in `docs/devices.md`.
+//! The files of the library: what a device says, and what has to arrive. The form is described in `docs/guide/devices.md`.
 
 use std::path::Path;
 

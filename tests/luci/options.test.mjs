@@ -8,13 +8,13 @@ import * as sample from './samples.mjs';
 import { TREE, files } from './sources.mjs';
 
 const forms = Object.fromEntries(world().require('smtprelay.options').sections().map((section) => [ section.type, section ]));
-const documented = readDocumentation(fs.readFileSync(path.join(TREE, 'docs/settings.md'), 'utf8'));
+const documented = readDocumentation(fs.readFileSync(path.join(TREE, 'docs/reference/settings.md'), 'utf8'));
 const read = readSources();
 
 /** Options that the daemon reads and that have no effect yet. */
 const WITHOUT_EFFECT = [ 'account.daily_limit' ];
 
-/** Options of each section of docs/settings.md: their defaults by name. */
+/** Options of each section of docs/reference/settings.md: their defaults by name. */
 function readDocumentation(markdown) {
 	const sections = {};
 

@@ -1,7 +1,7 @@
 //! What a power cut leaves: the gateway runs in a virtual machine, and the machine is killed in the middle of a load.
 //!
 //! `scripts/powercut.sh` makes kernel and initramfs and names their folder in `POWERCUT_VM`; without it there is nothing
-//! to run. docs/testing.md says what this proves and what not.
+//! to run. docs/developer/testing.md says what this proves and what not.
 
 mod load;
 mod machine;

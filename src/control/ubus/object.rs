@@ -178,12 +178,12 @@ mod tests {
         names.dedup();
         assert_eq!(names.len(), METHODS.len());
         assert!(published().len() > 16 * names.len());
-        let reference = include_str!("../../../docs/ubus.md");
+        let reference = include_str!("../../../docs/reference/ubus.md");
         for Method { name, arguments } in METHODS {
-            assert!(reference.contains(&format!("`{name}`")), "docs/ubus.md does not explain {name}");
-            assert!(reference.contains(&format!("\t\"{name}\":{{")), "docs/ubus.md does not list {name}");
+            assert!(reference.contains(&format!("`{name}`")), "docs/reference/ubus.md does not explain {name}");
+            assert!(reference.contains(&format!("\t\"{name}\":{{")), "docs/reference/ubus.md does not list {name}");
             for (argument, _) in *arguments {
-                assert!(reference.contains(&format!("`{argument}`")), "docs/ubus.md does not explain {argument}");
+                assert!(reference.contains(&format!("`{argument}`")), "docs/reference/ubus.md does not explain {argument}");
             }
         }
     }

@@ -68,7 +68,7 @@ fn documented_replies_are_known() {
     }
 }
 
-/// The table as `docs/replies.md` shows it: rows with the same meaning and remedy in one.
+/// The table as `docs/reference/replies.md` shows it: rows with the same meaning and remedy in one.
 fn for_people() -> String {
     let mut rows: Vec<(Means, &str, Vec<String>)> = Vec::new();
     for known in KNOWN {
@@ -100,9 +100,9 @@ fn for_people() -> String {
 
 #[test]
 fn the_page_for_people_shows_this_table() {
-    let page = include_str!("../../../docs/replies.md");
+    let page = include_str!("../../../docs/reference/replies.md");
     let table = for_people();
-    assert!(page.contains(&table), "docs/replies.md should have these lines:\n{table}");
+    assert!(page.contains(&table), "docs/reference/replies.md should have these lines:\n{table}");
 }
 
 #[test]

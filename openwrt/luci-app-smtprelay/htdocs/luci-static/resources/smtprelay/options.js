@@ -3,7 +3,7 @@
 'require smtprelay.check as check';
 
 /*
- * Every option of the settings: how it is asked, what it means, what holds without it. docs/settings.md is the same for
+ * Every option of the settings: how it is asked, what it means, what holds without it. docs/reference/settings.md is the same for
  * readers, src/config for the daemon; tests/luci compares all three.
  *
  * kind: flag, text, list, choice, password, secret, interfaces, provider, and names of sections: accounts, devices, users.
