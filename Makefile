@@ -8,6 +8,11 @@
 # make test-powercut  what is left after the power of a virtual machine was cut in the middle of a load; 3 minutes
 # make test-openwrt   on a router that OPENWRT_SH and LUCI_URL name (docs/developer/testing.md); skipped without
 
+# Where cargo builds; a relative CARGO_TARGET_DIR is meant from here, also where a recipe goes into a folder first.
+ifdef CARGO_TARGET_DIR
+export CARGO_TARGET_DIR := $(abspath $(CARGO_TARGET_DIR))
+endif
+TARGET = $(shell scripts/target_dir.sh)
 ARCHS := mips_24kc mipsel_24kc arm_cortex-a7_neon-vfpv4 aarch64_cortex-a53 x86_64
 # What the end-to-end tests run on emulated as well.
 EMULATED := mips_24kc mipsel_24kc
@@ -74,7 +79,7 @@ packages:
 # The end-to-end tests with the big-endian and the little-endian MIPS program.
 emulated: packages
 	for arch in $(EMULATED); do \
-		SMTPRELAY_BIN=$(CURDIR)/target/cross/$$arch/smtprelay SMTPRELAY_RUNNER=qemu-$${arch%_24kc} SMTPRELAY_ROUNDS=3 \
+		SMTPRELAY_BIN=$(TARGET)/cross/$$arch/smtprelay SMTPRELAY_RUNNER=qemu-$${arch%_24kc} SMTPRELAY_ROUNDS=3 \
 			cargo test --locked --no-fail-fast --test '*' || exit 1; \
 	done
 

@@ -21,5 +21,6 @@ ip route add default via 192.0.2.1
 ip neigh add 192.0.2.1 lladdr 02:00:00:00:00:01 dev dead0
 echo 'nameserver 192.0.2.53' >"$scratch/resolv.conf"
 mount --bind "$scratch/resolv.conf" /etc/resolv.conf
-python3 tests/bench.py target/release/smtprelay target/release/examples/provider "$scratch"
+target=$(scripts/target_dir.sh)
+python3 tests/bench.py "$target/release/smtprelay" "$target/release/examples/provider" "$scratch"
 umount /etc/resolv.conf

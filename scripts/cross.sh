@@ -40,7 +40,7 @@ target_of() {
 		target=${1%_24kc}-unknown-linux-musl
 		# The 24Kc has no floating point unit; the Rust target is soft-float already.
 		# A position-independent static MIPS binary calls weak symbols at its load address and crashes.
-		flags="$own_start -Ctarget-cpu=mips32r2 -Crelocation-model=static -Clink-arg=-Wl,-T,target/cross-build/discard.ld"
+		flags="$own_start -Ctarget-cpu=mips32r2 -Crelocation-model=static -Clink-arg=-Wl,-T,scripts/discard.ld"
 		qemu=qemu-${1%_24kc}
 		;;
 	arm_cortex-a7_neon-vfpv4)
@@ -102,7 +102,7 @@ find_zigbuild() {
 		{ command -v zig >/dev/null || python3 -m ziglang version >/dev/null 2>&1; }; then
 		return
 	fi
-	venv=$root/target/cross-venv
+	venv=$target_dir/cross-venv
 	if [ ! -x "$venv/bin/cargo-zigbuild" ]; then
 		python3 -c 'import venv, ensurepip' 2>/dev/null || apt_install python3-venv
 		say "installing cargo-zigbuild and ziglang in $venv"
@@ -122,8 +122,9 @@ zig_version() {
 [ $# -eq 1 ] || die "usage: scripts/cross.sh ARCH"
 arch=$1
 root=$(cd "$(dirname "$0")/.." && pwd -P)
-build=$root/target/cross-build
-out=$root/target/cross/$arch
+target_dir=$("$root/scripts/target_dir.sh")
+build=$target_dir/cross-build
+out=$target_dir/cross/$arch
 target_of "$arch"
 cd "$root"
 mkdir -p "$build" "$out"
@@ -144,18 +145,6 @@ export RUSTC_BOOTSTRAP=1
 # Whatever the caller has set for his own builds has no place here: RUSTFLAGS would even hide the flags below.
 unset RUSTFLAGS CARGO_ENCODED_RUSTFLAGS CARGO_BUILD_RUSTFLAGS CARGO_BUILD_TARGET CFLAGS
 
-# For MIPS, whose packages have the least room: without what no program needs and strip keeps, among it 160 KB of the
-# assembler's procedure descriptors; and without the unwinder (40 KB), which finds nothing as there are no unwind
-# tables. Its functions become one that is there anyway and does no harm: a panic still says what and where, its
-# backtrace is empty. The flags name the script by a relative path, for they are part of what makes a build the same.
-cat >"$build/discard.ld" <<'EOF'
-SECTIONS { /DISCARD/ : { *(.pdr) *(.mdebug.abi32) *(.comment) } } INSERT AFTER .bss;
-_Unwind_Backtrace = getpid;
-_Unwind_GetIP = getpid;
-_Unwind_GetCFA = getpid;
-_Unwind_FindEnclosingFunction = getpid;
-EOF
-
 # Sources first, then it is known where they lie and the paths can be cut off. The last rule that fits wins.
 "$CARGO" fetch --quiet --locked --target "$target"
 sources=$(cd "$sysroot/lib/rustlib/src/rust" && pwd -P)
@@ -163,6 +152,11 @@ remap="--remap-path-prefix=$HOME=~ --remap-path-prefix=$root=."
 for registry in "${CARGO_HOME:-$HOME/.cargo}"/registry/src/*; do
 	remap="$remap --remap-path-prefix=$registry=crates"
 done
+# A folder elsewhere is named in the program as the one that lies in the tree.
+case "$build" in
+"$root"/*) ;;
+*) remap="$remap --remap-path-prefix=$build=./target/cross-build" ;;
+esac
 remap="$remap --remap-path-prefix=$sysroot/lib/rustlib/src/rust=rust --remap-path-prefix=$sources=rust"
 
 # Unwind tables are of no use when a panic aborts. -Oz at the end is for the C library, which zig builds when it links.
@@ -181,7 +175,7 @@ cargo-zigbuild build --locked --release --bin smtprelay --target "$target" \
 
 cp "$build/$target/release/smtprelay" "$out/smtprelay.new"
 mv "$out/smtprelay.new" "$out/smtprelay"
-printf '%s: %s bytes, %s gzipped\n' "target/cross/$arch/smtprelay" \
+printf '%s: %s bytes, %s gzipped\n' "$out/smtprelay" \
 	"$(wc -c <"$out/smtprelay")" "$(gzip -9n <"$out/smtprelay" | wc -c)"
 if command -v "$qemu" >/dev/null; then
 	"$qemu" "$out/smtprelay" --version

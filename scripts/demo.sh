@@ -3,7 +3,8 @@
 # byte, and the mail as the provider got it. Everything runs on this machine and ends with the script.
 set -eu
 cd "$(dirname "$0")/.."
-program=target/debug/smtprelay
+target=$(scripts/target_dir.sh)
+program=$target/debug/smtprelay
 scratch=$(mktemp -d)
 provider='' gateway=''
 
@@ -27,7 +28,7 @@ await() {
 }
 
 echo '1. A mail provider: TLS from the first byte, certificate of an authority made for this demo, login required.'
-target/debug/examples/provider --port-file "$scratch/port" --ca-out "$scratch/ca.pem" \
+"$target/debug/examples/provider" --port-file "$scratch/port" --ca-out "$scratch/ca.pem" \
 	--user u --password p --tls implicit --count 1 >"$scratch/provider.out" 2>&1 &
 provider=$!
 await "$scratch/port" . "$provider"

@@ -7,7 +7,7 @@
 # again. Without npm nothing is done, and the test against it says that it was skipped.
 set -eu
 
-folder=${1:-${SMTPRELAY_LOGIN_SERVER:-target/login-server}}
+folder=${1:-${SMTPRELAY_LOGIN_SERVER:-$("$(dirname "$0")/target_dir.sh")/login-server}}
 version=9.13.3
 
 if ! command -v npm >/dev/null; then

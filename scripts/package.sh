@@ -23,7 +23,8 @@ die() {
 [ $# -eq 1 ] || die 'usage: [APK=/path/to/apk] scripts/package.sh ARCH'
 arch=$1
 cd "$(dirname "$0")/.."
-binary=target/cross/$arch/smtprelay
+target=$(scripts/target_dir.sh)
+binary=$target/cross/$arch/smtprelay
 [ -f "$binary" ] || die "$binary is missing: build it with scripts/cross.sh $arch"
 for tool in make python3; do
 	command -v "$tool" >/dev/null || die "$tool is missing"
@@ -44,8 +45,8 @@ fi
 export SOURCE_DATE_EPOCH
 
 umask 022
-mkdir -p target/packages
-stage=$PWD/$(mktemp -d target/packages/stage.XXXXXX)
+mkdir -p "$target/packages"
+stage=$(mktemp -d "$target/packages/stage.XXXXXX")
 trap 'rm -rf "$stage"' EXIT
 trap 'exit 1' HUP INT TERM
 chmod 0755 "$stage"
@@ -131,7 +132,7 @@ make_ipk() {
 	echo 2.0 >"$own/debian-binary"
 	# tar sorts within what it is given, not what it is given: this is the order of OpenWrt's packages.
 	(cd "$own" && pack package.ipk ./debian-binary ./data.tar.gz ./control.tar.gz)
-	finished "$own/package.ipk" "target/packages/${package}_${version}_$(fact PKGARCH).ipk"
+	finished "$own/package.ipk" "$target/packages/${package}_${version}_$(fact PKGARCH).ipk"
 }
 
 # script NAME COMMAND: prints a script of an apk package around the Makefile's NAME.
@@ -182,7 +183,7 @@ for package in smtprelay luci-app-smtprelay smtprelay-sendmail; do
 	make_ipk
 	apk_arch=$(fact PKGARCH)
 	[ "$apk_arch" != all ] || apk_arch=noarch
-	apk_package=target/packages/$package-${version}_$apk_arch.apk
+	apk_package=$target/packages/$package-${version}_$apk_arch.apk
 	# One that was made of another tree must not seem to belong to this one.
 	rm -f "$apk_package"
 	[ -z "${APK:-}" ] || make_apk

@@ -66,7 +66,7 @@ prepare() {
 	[ -n "$kernel" ] || die "can't tell which kernel $KERNEL_PACKAGE stands for"
 	fetch "$kernel"
 	fetch busybox-static
-	program=${POWERCUT_PROGRAM:-target/cross/x86_64/smtprelay}
+	program=${POWERCUT_PROGRAM:-$(scripts/target_dir.sh)/cross/x86_64/smtprelay}
 	[ -x "$program" ] || die "$program is missing: make cross ARCH=x86_64"
 
 	tree=$work/tree
@@ -95,7 +95,7 @@ prepare() {
 }
 
 cd "$(dirname "$0")/.."
-work=$PWD/target/powercut
+work=$(scripts/target_dir.sh)/powercut
 prepare
 [ "${1:-}" = prepare ] && exit
 # Where mkfs.ext4, e2fsck and their like are.

@@ -11,7 +11,7 @@
 # users when they are missing. Nothing else on the machine is changed.
 set -eu
 
-folder=${1:-${SMTPRELAY_SERVERS:-target/servers}}
+folder=${1:-${SMTPRELAY_SERVERS:-$("$(dirname "$0")/target_dir.sh")/servers}}
 servers="postfix exim4-base exim4-daemon-light sasl2-bin libsasl2-2 libsasl2-modules libsasl2-modules-db"
 
 for tool in apt-get apt-cache dpkg; do

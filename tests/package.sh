@@ -17,6 +17,7 @@ LIMIT_MIPSEL=1310720
 cd "$(dirname "$0")/.."
 version=$(sed -n 's/^version *= *"\(.*\)"/\1/p' Cargo.toml | head -n 1)
 release=$version-r1
+packages=$(scripts/target_dir.sh)/packages
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 trap 'exit 1' HUP INT TERM
@@ -193,7 +194,7 @@ check_binary() {
 # unpack NAME ARCH: takes a package apart. Fails if it is not there.
 unpack() {
 	name=$1
-	package=target/packages/${name}_${release}_$2.ipk
+	package=$packages/${name}_${release}_$2.ipk
 	dir=$work/$name-$2
 	control=$dir/control
 	if [ ! -f "$package" ]; then
@@ -287,9 +288,9 @@ check_sendmail() {
 }
 
 if [ $# -eq 0 ]; then
-	for package in target/packages/smtprelay_"${release}"_*.ipk; do
+	for package in "$packages"/smtprelay_"${release}"_*.ipk; do
 		[ -f "$package" ] || {
-			echo "tests/package.sh: no package of version $release in target/packages (make package makes them)" >&2
+			echo "tests/package.sh: no package of version $release in $packages (make package makes them)" >&2
 			exit 2
 		}
 		package=${package##*"-r1_"}
@@ -305,7 +306,7 @@ check_sendmail
 tests/package_install.sh "$@" || failures=$((failures + 1))
 printf '%-26s %10s %10s %10s\n' 'architecture (bytes)' binary gzipped .ipk
 cat "$work/table"
-for package in target/packages/*"$release"_all.ipk target/packages/*"$release"_*.apk; do
+for package in "$packages"/*"$release"_all.ipk "$packages"/*"$release"_*.apk; do
 	[ ! -f "$package" ] || printf '%-48s %10s\n' "${package##*/}" "$(wc -c <"$package")"
 done
 [ "$failures" -eq 0 ] || {

@@ -8,7 +8,7 @@ set -eu
 
 cd "$(dirname "$0")/.."
 version=$(sed -n 's/^version *= *"\(.*\)"/\1/p' Cargo.toml | head -n 1)-r1
-packages=$PWD/target/packages
+packages=$(scripts/target_dir.sh)/packages
 names='smtprelay luci-app-smtprelay smtprelay-sendmail'
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -24,7 +24,7 @@ impl Foreign {
     async fn start(certs: &Certs) -> Option<Foreign> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let folder = std::env::var_os("SMTPRELAY_LOGIN_SERVER").map(PathBuf::from);
-        let folder = folder.unwrap_or_else(|| root.join("target/login-server"));
+        let folder = folder.unwrap_or_else(|| Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("login-server"));
         if !folder.join("node_modules/oidc-provider").exists() {
             println!("skipped: no oidc-provider in {}; scripts/login_server.sh fetches it", folder.display());
             return None;

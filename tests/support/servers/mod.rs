@@ -1,7 +1,7 @@
 //! Real mail servers as providers: Postfix with STARTTLS (OpenSSL), Exim with implicit TLS (GnuTLS).
 //!
 //! They come from Debian's packages, which `scripts/servers.sh` unpacks into a folder: the one that the environment
-//! variable `SMTPRELAY_SERVERS` names, else `target/servers`. They run on the loopback interface, with configuration
+//! variable `SMTPRELAY_SERVERS` names, else `servers` where cargo builds. They run on the loopback interface, with configuration
 //! and queue in a temp folder, demand a login, and hand every message to a [`Mailbox`] inside the test process:
 //! nothing is ever delivered anywhere else. They need root, because they change to users of their own.
 //!
@@ -43,7 +43,7 @@ impl Packages {
     fn find(program: &str, users: &[&str]) -> Result<Packages, String> {
         let folder = std::env::var_os("SMTPRELAY_SERVERS")
             .map(PathBuf::from)
-            .unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target/servers"));
+            .unwrap_or_else(|| Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("servers"));
         let root = fs::canonicalize(folder.join("root"))
             .map_err(|_| format!("no servers in {}; run scripts/servers.sh", folder.display()))?;
         if !root.join(program).is_file() {
