@@ -21,7 +21,8 @@
 //! | [`inbound`] | sockets, sessions, the forgiving dialect, who may send | config, intake, message, policy, queue, report, secrets, system |
 //! | [`oauth`] | logins with tokens in place of a password | config, message, net, report, secrets, system |
 //! | [`outbound`] | one connection, one transaction, what the replies mean | config, message, net, oauth, queue, report, secrets, system |
-//! | [`dispatch`] | what is sent next and what becomes of it | config, intake, message, net, outbound, policy, queue, report, system |
+//! | [`digest`] | one mail in place of many that a device sent beyond its rate | intake, message, policy, queue, report, system |
+//! | [`dispatch`] | what is sent next and what becomes of it | config, digest, intake, message, net, outbound, policy, queue, report, system |
 //! | [`control`] | the methods of the running gateway, over its socket and over ubus | config, dispatch, inbound, message, oauth, outbound, policy, queue, report, secrets, system, ubus |
 //! | [`daemon`] | start, run, reload, end | config, control, dispatch, inbound, intake, message, oauth, queue, report, system, ubus |
 //! | [`submit`] | `smtprelay send`, the sendmail replacement | config, inbound, intake, message, policy, queue, system |
@@ -34,6 +35,7 @@
 pub mod config;
 pub mod control;
 pub mod daemon;
+pub mod digest;
 pub mod dispatch;
 pub mod inbound;
 pub mod intake;

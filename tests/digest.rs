@@ -5,8 +5,8 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
+use smtprelay::digest::{self, DEFAULT_LIMIT, Letter, Planner, Step};
 use smtprelay::message::{BodyForm, Encode, Envelope, Facts, Offers, Outgoing, Repair};
-use smtprelay::report::digest::{self, DEFAULT_LIMIT, Letter, Planner, Step};
 
 /// Reads a message from standard input and says as JSON what is in it, and everything that the parser minds.
 const PARSER: &str = r#"

@@ -15,7 +15,6 @@ pub mod permissions;
 mod preset;
 pub mod providers;
 pub mod reader;
-mod references;
 pub mod settings;
 mod show;
 pub mod stored;

@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::lane::Lane;
-pub use super::lane::PauseFacts;
+use super::account::Lane;
+pub use super::account::PauseFacts;
 use super::routes::RouteId;
-use super::{Dispatch, Placed, Step};
+use super::{Dispatch, Step};
+use crate::queue::Placed;
 use crate::queue::journal::Note;
 use crate::queue::{Entry, Item, MessageId, Position, blocking};
 use crate::report::Event;

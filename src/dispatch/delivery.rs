@@ -3,10 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::lane::{Job, Returned, quit};
+use super::account::{Job, Returned, quit};
 use super::routes::{RouteId, Routes};
 use crate::config::{Device, Settings, TlsMode};
-use crate::message::date;
 use crate::net::TroubleKind;
 use crate::net::{Trouble, tls};
 use crate::outbound::transaction::Line;
@@ -14,9 +13,9 @@ use crate::outbound::{Connection, Outcome, connect, send};
 use crate::policy::{self, Policies};
 use crate::queue::Item;
 use crate::queue::journal::Progress;
-use crate::queue::{Meta, Spool, SpoolError, State, Stored, blocking};
+use crate::queue::{Meta, Spool, SpoolError, State, Stored};
 use crate::report::Event;
-use crate::system::{clock, task};
+use crate::system::task;
 
 /// A connection that rested for less is not given up by a server for being idle.
 const BUSY: Duration = Duration::from_secs(5);
@@ -82,7 +81,7 @@ pub async fn deliver(mut job: Job, spool: Arc<Spool>, ways: Ways, item: Item) ->
     // A kept connection may have been closed by the server in this very moment, or be one on which it wants no more: then
     // once more with a new one.
     for _ in 0..2 {
-        let mut stored = match open(&spool, &item).await {
+        let mut stored = match Stored::open(&spool, &item).await {
             Ok(stored) => stored,
             Err(error) => {
                 outcome = unreadable(&item, error);
@@ -153,13 +152,6 @@ pub async fn deliver(mut job: Job, spool: Arc<Spool>, ways: Ways, item: Item) ->
     Attempted { item, outcome, known, connection, account: job.account.name.clone(), lane }
 }
 
-pub(super) async fn open(spool: &Arc<Spool>, item: &Item) -> Result<Stored, SpoolError> {
-    let (spool, entry) = (Arc::clone(spool), item.entry.clone());
-    let mut stored = blocking(move || spool.open_message(&entry)).await?;
-    correct_dates(&mut stored, item.entry.arrived);
-    Ok(stored)
-}
-
 /// Recipients that take another route are none of this attempt's business.
 fn leave_to_others(stored: &mut Stored, routes: &Routes, route: RouteId) {
     if routes.is_single() {
@@ -180,19 +172,6 @@ fn give_name(stored: &mut Stored, policies: &Policies) {
     let device = stored.meta.marks.device.as_deref().and_then(|name| policies.device_named(name));
     if let Some(name) = device.and_then(Device::name_in_mail) {
         stored.header = policy::named(&stored.header, name);
-    }
-}
-
-/// Puts the dates right that the gateway wrote while its clock was wrong.
-fn correct_dates(stored: &mut Stored, known: i64) {
-    let Some(undated) = &stored.meta.undated else { return };
-    let arrived = match undated.boot == clock::boot() {
-        true if clock::is_set() => clock::at_uptime(undated.uptime),
-        _ => known,
-    };
-    // A clock that is steered by NTP moves a little all the time: that was right enough.
-    if arrived.abs_diff(stored.meta.arrived) > clock::STEP {
-        date::correct(&mut stored.header, &undated.dates, arrived);
     }
 }
 

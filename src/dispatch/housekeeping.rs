@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::settle::Settle;
-use super::{Dispatch, Placed, Step};
+use super::{Dispatch, Step};
 use crate::config::Durability;
+use crate::queue::Placed;
 use crate::queue::journal::Note;
 use crate::queue::{Entry, Item, MessageId, Place, Spool, blocking};
 use crate::report::Event;

@@ -4,48 +4,44 @@
 //! hand back what came of them. So there are no locks and no order of events in which something could be forgotten: a
 //! message is either in the schedule, or in the hand of exactly one task.
 //!
-//! `arrivals` is how messages get to their place, `starts` what is sent next; `lane` is the state of an account, `lanes`
-//! which of them takes a message, `routes` which way messages go, `delivery` one attempt,
-//! `outcome` and `settle` what becomes of a message after it, `reporter` and `tell` who hears of failures, `housekeeping` what
-//! waiting mail needs, `digests` and `compose` mail that is sent in place of others, `admin` what people ask for.
+//! `arrivals` is how messages get to their place, `account` the state of the accounts and which of them takes a message,
+//! `routes` which way messages go, `delivery` one attempt, `settle` what becomes of a message after it, `notifier` who is
+//! notified of failures, `housekeeping` what waiting mail needs, `digests` when mail is collected into a digest, `admin` what
+//! people ask for.
+//!
+//! How messages get to their place: new ones, those of an earlier run, those that a task gives back, and all of them when
+//! the settings have changed.
 
+mod account;
 mod admin;
-mod arrivals;
-mod compose;
 mod delivery;
 mod digests;
 mod housekeeping;
-mod lane;
-mod lanes;
-mod outcome;
-mod reporter;
+mod notifier;
 mod routes;
 mod settle;
-mod starts;
-mod tell;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use account::{Lane, Lanes, nothing_new};
+use admin::ChangeAll;
+pub use admin::{AccountHealth, Cause, Change, Changed, From, Health, Order, Page, Standing, Waiting, Which};
+use delivery::{Attempted, Ways, deliver};
+use notifier::{Reporter, Teller};
+use routes::RouteId;
+use settle::Left;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::config::Settings;
+use crate::digest::collect::Collected;
 use crate::intake::Desk;
-use crate::queue::Item;
-use crate::queue::{Entry, MessageId, Meta, Replacements, Schedule, Spool, State};
+use crate::queue::schedule::backoff;
+use crate::queue::{Entry, Item, MessageId, Meta, Placed, Replacements, Schedule, Spool, State, blocking};
+use crate::report::Event;
 use crate::system::{clock, ordered, task};
-use admin::ChangeAll;
-use arrivals::Former;
-use delivery::{Attempted, Ways};
-use digests::Collected;
-use lanes::Lanes;
-use reporter::Reporter;
-use settle::Left;
-use tell::Teller;
-
-pub use admin::{AccountHealth, Cause, Change, Changed, From, Health, Order, Page, Standing, Waiting, Which};
 
 /// How often waiting mail is looked through for what needs care.
 const CARE: Duration = Duration::from_secs(10);
@@ -53,9 +49,6 @@ const CARE: Duration = Duration::from_secs(10);
 const CLOCK: Duration = Duration::from_secs(5);
 /// How long deliveries may go on after the order to stop; procd kills after 15 s.
 const STOP_TIME: Duration = Duration::from_secs(5);
-
-/// A message with the time when it is tried next: none when it is due, held, or rests.
-type Placed = (Item, Option<Instant>);
 
 /// What a task of the dispatcher brings back.
 enum Step {
@@ -311,5 +304,242 @@ async fn sleep_until(at: Option<Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at.into()).await,
         None => std::future::pending().await,
+    }
+}
+
+impl Dispatch {
+    /// Starts as many deliveries as the accounts may have at once. A paused account gets none, an account that has just
+    /// come back gets one, to see.
+    fn start_deliveries(&mut self) {
+        let now = Instant::now();
+        let routes = Arc::clone(&self.ways.routes);
+        // Routes that share an account take turns, as clients do within a route.
+        let mut idle = 0;
+        while idle < routes.len() {
+            let route = RouteId::try_from(self.turn % routes.len()).unwrap_or(0);
+            let place = self.lanes.choose(routes.accounts(route), now);
+            match place.is_some_and(|place| self.start_delivery(route, place, now)) {
+                true => idle = 0,
+                false => idle += 1,
+            }
+            self.turn = self.turn.wrapping_add(1) % routes.len();
+        }
+        self.lanes.all().for_each(|lane| lane.close_idle(now));
+    }
+
+    /// Gives the next message of a route to the account at `place`. False when there is none.
+    fn start_delivery(&mut self, route: RouteId, place: usize, now: Instant) -> bool {
+        if !self.queues.has_due(route, now) && !self.may_probe(route, place, now) {
+            return false;
+        }
+        // Before anything is judged or dated by it.
+        self.look_at_clock();
+        let probe = self.may_probe(route, place, now);
+        let wakings = self.wakings;
+        let Some(lane) = self.lanes.get(place) else { return false };
+        if lane.waits_for_clock(now) {
+            // Another account may not need it.
+            return true;
+        }
+        let due = match self.recovering {
+            // The order of age is known when all have been read; what has just come in need not wait for that.
+            true => self.queues.take_fresh(route, now),
+            false => self.queues.take_due(route, now),
+        };
+        let Some(mut item) = due.or_else(|| probe.then(|| self.queues.take_probe(route)).flatten()) else {
+            return false;
+        };
+        item.early = item.turn.is_some_and(|turn| turn > now);
+        let job = lane.job(wakings);
+        self.take_in_hand(&item.entry);
+        let (spool, ways) = (Arc::clone(&self.spool), self.ways.clone());
+        self.start(async move { Step::Attempted(Box::new(deliver(job, spool, ways, item).await)) });
+        true
+    }
+
+    fn may_probe(&mut self, route: RouteId, place: usize, now: Instant) -> bool {
+        let time = self.lanes.at(place).and_then(Lane::next_probe);
+        time.is_some_and(|at| at <= now) && self.queues.has_probe(route)
+    }
+
+    /// When something happens by itself: a message becomes due, a pause ends, a connection has been idle too long, or a
+    /// summary is to be written.
+    fn next_wake(&self) -> Option<Instant> {
+        let now = Instant::now();
+        let again = self.wake_again.as_ref().map(|(at, _)| *at);
+        let mut times = vec![self.lanes.idle_until(), self.teller().reporter().next(), self.next_digest(), again];
+        let routes = (0..self.ways.routes.len()).map(|route| RouteId::try_from(route).unwrap_or(0));
+        for route in routes.filter(|route| !self.queues.is_idle(*route)) {
+            let order = self.ways.routes.accounts(route);
+            times.extend(order.iter().filter_map(|place| self.lanes.at(*place)).map(|lane| lane.paused_until(now)));
+            if let Some(lane) = self.lanes.choose(order, now).and_then(|place| self.lanes.at(place)) {
+                times.push(self.queues.next_time(route));
+                times.push(lane.next_probe().filter(|_| self.queues.has_probe(route)));
+            }
+        }
+        times.into_iter().flatten().min()
+    }
+}
+
+/// Messages that are read at a time to see which way they go.
+const READ_AT_ONCE: usize = 64;
+
+/// What stood behind the routes before they changed.
+#[derive(Debug, Clone, Default)]
+struct Former {
+    /// Of which settings: [`Item::routed`].
+    routed: u32,
+    /// The lanes of each route.
+    lanes: Vec<Vec<u32>>,
+}
+
+impl Former {
+    /// Whether a message that has got these lanes may as well wait for its time: those that put it off are the same.
+    fn keeps(&self, item: &Item, lanes: Option<&Vec<u32>>) -> bool {
+        let before = self.lanes.get(usize::from(item.route)).filter(|_| item.routed == self.routed);
+        before.zip(lanes).is_some_and(|(before, lanes)| nothing_new(before, lanes))
+    }
+}
+
+impl Dispatch {
+    fn arrived(&mut self, entry: Entry, meta: &Meta) {
+        let now = Instant::now();
+        let route = self.ways.routes.next(meta, &State::new(&meta.envelope));
+        let item = Item { route, routed: self.routed, uptime: Some(clock::uptime()), ..Item::new(entry, now) };
+        let item = item.resting(meta, &State::new(&meta.envelope), now);
+        self.tell_what_it_waits_for(&item, meta, now);
+        self.queues.add_fresh(item, now);
+    }
+
+    /// Says in the log what keeps a new message from leaving at once.
+    fn tell_what_it_waits_for(&self, item: &Item, meta: &Meta, now: Instant) {
+        let (account, reason, next) = match (item.rest, &meta.marks.over) {
+            (Some(rest), Some(over)) => {
+                let left = rest.until.saturating_duration_since(now);
+                (String::new(), over.why(meta.marks.device.as_deref().unwrap_or_default(), left), left)
+            }
+            _ => match self.lanes.paused(self.ways.routes.accounts(item.route), now) {
+                Some((account, pause)) => (account, pause.reason, pause.next.unwrap_or_default()),
+                None => return,
+            },
+        };
+        let (id, to) = (item.entry.id.to_string(), String::new());
+        Event::Deferred { id, to, account, tls: None, reason, next }.log();
+    }
+
+    /// Messages of an earlier run; `None` after the last of them.
+    fn recovered(&mut self, messages: Option<Vec<(Item, Meta, State)>>) {
+        let Some(messages) = messages else {
+            self.recovering = false;
+            self.carry_on_digests();
+            return;
+        };
+        let (now, relay) = (Instant::now(), self.settings.borrow().relay.clone());
+        for (item, meta, state) in messages {
+            // That it is tried now is the start's doing.
+            let own = backoff(item.turns, 0, relay.retry_min, relay.retry_max);
+            let turn = (item.turns > 0).then(|| now + own);
+            let route = self.ways.routes.next(&meta, &state);
+            self.replacements.found(item.entry.id, &meta);
+            let item = Item { route, routed: self.routed, turn, ..item };
+            if state.untold().next().is_some() {
+                self.tell_earlier(item);
+            } else {
+                self.queues.add(item);
+            }
+        }
+    }
+
+    /// Failures that an earlier run did not come to tell are told now, whether an account works or not.
+    fn tell_earlier(&mut self, item: Item) {
+        self.take_in_hand(&item.entry);
+        let settle = self.settle_unsent(Duration::ZERO);
+        let (wakings, id) = (self.wakings, item.entry.id);
+        self.start(
+            async move { Step::Settled { id, wakings, generation: None, left: settle.tell_earlier(item).await } },
+        );
+    }
+
+    /// Takes the new settings into use. What they leave as it was goes on: a reload comes with each event of the network,
+    /// and providers count logins and attempts.
+    fn new_settings(&mut self) {
+        let settings = self.settings.borrow_and_update().clone();
+        self.spool.set_limit(settings.relay.spool_limit);
+        let before = self.route_lanes();
+        let ways = Ways::new(&settings);
+        let same = ways.routes.sort_as(&self.ways.routes);
+        self.ways = ways;
+        self.lanes.renew(&settings);
+        if same {
+            let now = self.route_lanes();
+            for ((route, before), now) in (0..).zip(&before).zip(&now) {
+                if !nothing_new(before, now) {
+                    self.queues.wake_route(route);
+                }
+            }
+        } else {
+            self.former = Former { routed: self.routed, lanes: before };
+            self.routed = self.routed.wrapping_add(1);
+            let waiting = std::mem::replace(&mut self.queues, Schedule::new(self.ways.routes.len()));
+            self.put_back(waiting.into_items());
+        }
+        self.shorten(settings.relay.retry_max);
+    }
+
+    /// Nothing waits longer than this from now on.
+    fn shorten(&mut self, longest: Duration) {
+        let latest = Instant::now() + longest;
+        for id in self.queues.later_than(latest) {
+            if let Some((item, _)) = self.queues.take(id) {
+                self.queues.put_back(Item { turn: Some(latest), ..item }, Some(latest));
+            }
+        }
+    }
+
+    /// The lanes behind each route.
+    fn route_lanes(&self) -> Vec<Vec<u32>> {
+        let routes = &self.ways.routes;
+        let ids = (0..routes.len()).map(|route| RouteId::try_from(route).unwrap_or(0));
+        ids.map(|route| self.lanes.generations(routes.accounts(route))).collect()
+    }
+
+    /// Reads messages once more, to see which way they go by the settings of now; some at a time, so that others can leave
+    /// in between.
+    fn find_routes(&mut self, mut astray: Vec<Placed>) {
+        let (spool, routes, routed) = (Arc::clone(&self.spool), Arc::clone(&self.ways.routes), self.routed);
+        let (former, lanes) = (self.former.clone(), self.route_lanes());
+        self.start(async move {
+            let piece = astray.split_off(astray.len().saturating_sub(READ_AT_ONCE));
+            let found = blocking(move || {
+                let find = |(item, at): Placed| {
+                    // What can't be read now is looked at when it is its turn.
+                    let route = spool.open_message(&item.entry).map_or(0, |read| routes.next(&read.meta, &read.state));
+                    let at = at.filter(|_| former.keeps(&item, lanes.get(usize::from(route))));
+                    (Item { route, routed, ..item }, at)
+                };
+                Ok::<_, std::io::Error>(piece.into_iter().map(find).collect())
+            });
+            Step::Routed { back: found.await.unwrap_or_default(), rest: astray }
+        });
+    }
+
+    fn put_back(&mut self, back: impl IntoIterator<Item = Placed>) {
+        let mut astray = Vec::new();
+        for (item, at) in back {
+            self.in_hand.remove(&item.entry.id);
+            if item.routed == self.routed {
+                self.queues.put_back(item, at);
+            } else if self.ways.routes.is_single() {
+                let lanes = self.lanes.generations(self.ways.routes.accounts(0));
+                let at = at.filter(|_| self.former.keeps(&item, Some(&lanes)));
+                self.queues.put_back(Item { route: 0, routed: self.routed, ..item }, at);
+            } else {
+                astray.push((item, at));
+            }
+        }
+        if !astray.is_empty() {
+            astray.iter().for_each(|(item, _)| self.take_in_hand(&item.entry));
+            self.find_routes(astray);
+        }
     }
 }

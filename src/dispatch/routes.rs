@@ -8,6 +8,7 @@
 use ipnet::IpNet;
 
 use crate::config::{Account, Pattern, Route, Settings, User};
+use crate::message::is_address;
 use crate::queue::journal::Progress;
 use crate::queue::{Meta, State};
 
@@ -61,6 +62,14 @@ impl Routes {
     /// Places of the accounts of a route in the list of accounts, first choice first.
     pub fn accounts(&self, route: RouteId) -> &[usize] {
         self.accounts.get(usize::from(route)).map_or(&[], Vec::as_slice)
+    }
+
+    /// Address in From of the gateway's own mail by each route: that of its first account.
+    pub fn addresses(&self, settings: &Settings) -> Vec<String> {
+        let own = || settings.own_address(&settings.relay.hostname());
+        let account = |places: &Vec<usize>| places.first().and_then(|place| settings.accounts.get(*place));
+        let from = |account: &Account| Some(account.from.clone()).filter(|from| is_address(from));
+        self.accounts.iter().map(|places| account(places).and_then(from).unwrap_or_else(own)).collect()
     }
 
     /// The route of a message for one of its recipients: that of the first rule that fits.

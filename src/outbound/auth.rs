@@ -5,10 +5,10 @@ use mail_send::Credentials;
 use smtp_proto::{AUTH_CRAM_MD5, AUTH_LOGIN, AUTH_OAUTHBEARER, AUTH_PLAIN, AUTH_XOAUTH2, EhloResponse};
 use zeroize::Zeroizing;
 
+use super::connection::Client;
 use super::connection::broken;
 use super::reply::{Answer, Command, Reply};
 use super::reply_table;
-use super::talk::Client;
 use super::verdict::{Judged, REFUSED_LOGIN, Stage, judge};
 use crate::config::Account;
 use crate::net::{Trouble, TroubleKind};

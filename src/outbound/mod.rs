@@ -8,11 +8,8 @@
 
 mod auth;
 pub mod connection;
-mod flight;
-mod mask;
 pub mod reply;
 pub mod reply_table;
-pub mod talk;
 pub mod test_mail;
 mod text;
 mod timeouts;

@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
-use super::mask::Mask;
+use super::reply::Mask;
 use super::trace::Trace;
 
 /// Bytes that are kept of a reply line: eight times what RFC 5321 section 4.5.3.1.5 allows.

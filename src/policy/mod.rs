@@ -9,7 +9,7 @@
 //! | [`Rates`] | whether one message more may pass now |
 //! | [`named`] | the header with the device's name in From |
 //!
-//! The mail that collects what a device sends beyond its rate is [`crate::report::digest`].
+//! The mail that collects what a device sends beyond its rate is `crate::digest`.
 
 mod name;
 mod rate;

@@ -10,8 +10,8 @@ use std::collections::BTreeSet;
 use super::disk::Removed;
 use super::error::SpoolError;
 use super::id::MessageId;
-use super::marks::Replaces;
 use super::record::Meta;
+use super::record::Replaces;
 use super::spool::{Entry, Place, Spool};
 
 /// How many messages could not be removed, with the reason of the first; `None` when all were.

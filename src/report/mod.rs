@@ -6,13 +6,11 @@
 //! | [`observe`] | the other parts of the program: the same events |
 //! | [`Notice`] | the sender of one message that failed or is late |
 //! | [`Summary`] | the same when there are many |
-//! | [`digest`] | the same, of what a device sent beyond its rate |
 //! | [`BootMail`], [`boot_reason`] | the owner, after a start of the router |
 //! | [`History`] | who looks later: last verdicts, devices, counters |
 //! | [`Hook`] | a script of the owner's, when mail itself is no way to tell |
 
 mod boot;
-pub mod digest;
 mod event;
 pub mod history;
 pub mod hook;

@@ -12,15 +12,17 @@
 //! All lines have CRLF and at most 998 bytes. Texts are 8-bit; like all mail, a digest is made to fit a provider that
 //! takes only 7 bits on its way out.
 
+pub mod collect;
+pub mod compose;
 mod excerpt;
 mod plan;
 
 use std::fmt::Write as _;
 
-use super::letter::{ADDRESS_SHOWN, counted, one_line, when};
 use crate::message::address::{Mailbox, for_header};
 use crate::message::encoded;
 use crate::message::{BodyForm, CannotConvert, Offers, Outgoing};
+use crate::report::letter::{ADDRESS_SHOWN, counted, one_line, when};
 
 pub use excerpt::{EXCERPT_LIMIT, Excerpt};
 pub use plan::{Facts, MESSAGE_LIMIT, Planner};

@@ -1,13 +1,13 @@
-//! The state of one account: its connections, and whether it is paused.
+//! The state of each account: its connections, and whether it is paused; and which account takes the next message of a
+//! route.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio_rustls::TlsConnector;
 
-use crate::config::Account;
-use crate::net::Trouble;
-use crate::net::TroubleKind;
+use crate::config::{Account, Settings};
+use crate::net::{Trouble, TroubleKind};
 use crate::outbound::Connection;
 use crate::outbound::test_mail::{self, judges_certificates};
 use crate::report::Event;
@@ -363,9 +363,105 @@ pub async fn quit(mut connection: Connection) {
     connection.client.quit().await;
 }
 
+/// The lanes, in the order of the accounts.
+pub struct Lanes(Vec<Lane>);
+
+impl Lanes {
+    /// A lane for each account.
+    pub fn new(settings: &Settings) -> Self {
+        let hostname = settings.relay.hostname();
+        Self(settings.accounts.iter().map(|account| Lane::new(account, &hostname)).collect())
+    }
+
+    /// The lanes of new settings. An account that is as it was keeps its lane, with connections, pause and all: nothing
+    /// has changed for its provider. The connections of the others are closed.
+    pub fn renew(&mut self, settings: &Settings) {
+        let hostname = settings.relay.hostname();
+        let mut former = std::mem::take(&mut self.0);
+        for account in &settings.accounts {
+            let same = former.iter().position(|lane| lane.serves(account, &hostname));
+            self.0.push(match same {
+                Some(at) => former.swap_remove(at).adopt(account),
+                None => Lane::new(account, &hostname),
+            });
+        }
+        former.into_iter().for_each(Lane::close);
+    }
+
+    /// Which lanes those at these places are.
+    pub fn generations(&self, order: &[usize]) -> Vec<u32> {
+        order.iter().filter_map(|place| self.0.get(*place)).map(Lane::generation).collect()
+    }
+
+    /// The place of the account that takes the next message, of those in `order`: the first one that is not in trouble.
+    /// One whose pause is over gets a message to see, and until that is back the next account goes on. A healthy account
+    /// that has its hands full is waited for: the others are for trouble, not for speed.
+    pub fn choose(&self, order: &[usize], now: Instant) -> Option<usize> {
+        for place in order {
+            let Some(lane) = self.0.get(*place) else { continue };
+            if lane.has_room(now) {
+                return Some(*place);
+            }
+            if !lane.is_in_trouble() {
+                return None;
+            }
+        }
+        None
+    }
+
+    /// The lane at a place.
+    pub fn get(&mut self, place: usize) -> Option<&mut Lane> {
+        self.0.get_mut(place)
+    }
+
+    /// The same, to look at.
+    pub fn at(&self, place: usize) -> Option<&Lane> {
+        self.0.get(place)
+    }
+
+    /// The lane that started a delivery; `None` when it did so under older settings.
+    pub fn of(&mut self, generation: u32) -> Option<&mut Lane> {
+        self.0.iter_mut().find(|lane| lane.is(generation))
+    }
+
+    /// All of them.
+    pub fn all(&mut self) -> impl Iterator<Item = &mut Lane> {
+        self.0.iter_mut()
+    }
+
+    /// When the next idle connection is to be closed.
+    pub fn idle_until(&self) -> Option<Instant> {
+        self.0.iter().filter_map(Lane::idle_until).min()
+    }
+
+    /// Why mail that may take the accounts in `order` does not leave now, with the name of the account that is looked at
+    /// first, if there is one; `None` when one of them works.
+    pub fn paused(&self, order: &[usize], now: Instant) -> Option<(String, PauseFacts)> {
+        let lanes = || order.iter().filter_map(|place| self.0.get(*place));
+        if lanes().any(|lane| !lane.is_in_trouble()) {
+            return None;
+        }
+        let pauses = lanes().filter_map(|lane| Some((lane.name(), lane.paused(now)?)));
+        Some(pauses.min_by_key(|(_, pause)| pause.next).unwrap_or_else(|| (String::new(), PauseFacts::no_account())))
+    }
+
+    /// Name of each account, and why it sends nothing.
+    pub fn health(&self, now: Instant) -> Vec<(String, Option<PauseFacts>)> {
+        self.0.iter().map(|lane| (lane.name(), lane.paused(now))).collect()
+    }
+}
+
+/// Whether mail that waited for the lanes in `before` has nothing to hope from those in `now`: there is none that it did not
+/// have, and they are asked in the same order.
+pub fn nothing_new(before: &[u32], now: &[u32]) -> bool {
+    let mut before = before.iter();
+    now.iter().all(|lane| before.any(|known| known == lane))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::{Trouble, TroubleKind};
 
     #[test]
     fn what_passes_is_probed_within_half_a_minute_and_what_others_count_is_not() {
@@ -421,6 +517,81 @@ mod tests {
             assert_eq!(lane.has_room(now), ends, "{kind:?}");
             lane.retry_now(now);
             assert!(lane.has_room(now));
+        }
+    }
+
+    const SETTINGS: &str = "config listener 'l'\n list address '::1'\n\
+        config account 'a'\n option host 'a.org'\n option username 'me@a.org'\n option password 'p'\n\
+        config account 'b'\n option host 'b.org'\n option from 'me@b.org'\n";
+
+    fn settings(text: &str) -> Settings {
+        crate::config::parse(std::path::Path::new("t"), text.as_bytes()).unwrap().settings
+    }
+
+    /// Those of two accounts that pause for a refused login.
+    fn paused() -> (Lanes, Instant) {
+        let (mut lanes, now) = (Lanes::new(&settings(SETTINGS)), Instant::now());
+        let trouble = Trouble::new(TroubleKind::Login, "no");
+        lanes.all().for_each(|lane| lane.pause(&trouble, super::super::account::Look::Fresh, now));
+        (lanes, now)
+    }
+
+    #[test]
+    fn an_account_that_is_as_it_was_keeps_its_lane_wherever_it_stands() {
+        let (mut lanes, now) = paused();
+        let before = lanes.generations(&[0, 1]);
+        lanes.renew(&settings(SETTINGS));
+        assert_eq!(lanes.generations(&[0, 1]), before);
+        // Which mail it takes, and on how many connections, is nothing to its provider.
+        let (head, rest) = SETTINGS.split_at(SETTINGS.find("config account 'b'").unwrap());
+        let new = "config account 'n'\n option host 'n.org'\n option from 'me@n.org'\n option default '0'\n";
+        lanes.renew(&settings(&format!("{head} option connections '7'\n option default '0'\n{new}{rest}")));
+        let after = lanes.generations(&[0, 1, 2]);
+        assert_eq!([after[0], after[2]], *before);
+        let pauses: Vec<bool> = lanes.health(now).into_iter().map(|(_, pause)| pause.is_some()).collect();
+        assert_eq!(pauses, [true, false, true]);
+    }
+
+    #[test]
+    fn what_the_provider_sees_makes_another_lane() {
+        let stamped = |stamp| {
+            let mut settings = settings(SETTINGS);
+            settings.accounts[0].files = Some([stamp; 32]);
+            settings
+        };
+        for changed in [
+            settings(&SETTINGS.replace("'p'", "'q'")),
+            settings(&SETTINGS.replace("a.org", "c.org")),
+            settings(&SETTINGS.replace("'p'\n", "'p'\n option port '2465'\n")),
+            settings(&SETTINGS.replace("'p'\n", "'p'\n option ca_file '/ca.pem'\n")),
+            stamped(1),
+        ] {
+            let (mut lanes, now) = paused();
+            let before = lanes.generations(&[0, 1]);
+            lanes.renew(&changed);
+            let after = lanes.generations(&[0, 1]);
+            assert!(after[0] != before[0] && after[1] == before[1], "{before:?} {after:?}");
+            assert!(lanes.at(0).unwrap().paused(now).is_none());
+        }
+        let (mut lanes, _) = paused();
+        let before = lanes.generations(&[0, 1]);
+        let text = SETTINGS.to_string() + "config relay\n option hostname 'other.example'\n";
+        lanes.renew(&settings(&text));
+        assert!(lanes.generations(&[0, 1]).iter().all(|lane| !before.contains(lane)));
+    }
+
+    #[test]
+    fn what_mail_may_hope_for() {
+        for (before, now, nothing) in [
+            (&[1, 2][..], &[1, 2][..], true),
+            (&[1, 2], &[2], true),
+            (&[1, 2], &[], true),
+            (&[1, 2], &[2, 1], false),
+            (&[1, 2], &[1, 3], false),
+            (&[1], &[1, 2], false),
+            (&[], &[1], false),
+        ] {
+            assert_eq!(nothing_new(before, now), nothing, "{before:?} {now:?}");
         }
     }
 }

@@ -3,15 +3,14 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::delivery::{Ways, open};
-use super::digests::Group;
-use crate::config::Settings;
+use super::collect::Group;
+use super::{DEFAULT_LIMIT, Digest, Facts, Letter, Planner, Step};
 use crate::intake::{Desk, Intake, IntakeError, Origin};
-use crate::message::{CannotConvert, Envelope, is_address};
+use crate::message::{CannotConvert, Envelope};
+use crate::policy::Policies;
 use crate::queue::Item;
 use crate::queue::{Client, Entry, Marks, MessageId, Meta, Replaces, Spool, SpoolError, Stored};
 use crate::report::Event;
-use crate::report::digest::{DEFAULT_LIMIT, Digest, Facts, Letter, Planner, Step};
 use crate::system::task;
 
 /// Bytes of one mail of a digest; the plan stays far below.
@@ -25,10 +24,12 @@ pub struct Composer {
     pub spool: Arc<Spool>,
     /// Where they go in.
     pub desk: Desk,
-    /// The settings of now.
-    pub settings: Arc<Settings>,
-    /// What they say about devices and accounts.
-    pub ways: Ways,
+    /// Our own name.
+    pub hostname: String,
+    /// What devices are called.
+    pub policies: Arc<Policies>,
+    /// Address in From for what leaves by each route: that of its first account.
+    pub addresses: Vec<String>,
 }
 
 /// Why a digest was not written.
@@ -146,7 +147,7 @@ impl Composer {
     }
 
     async fn read(&self, index: usize, item: &Item) -> Result<Stored, Trouble> {
-        open(&self.spool, item).await.map_err(|error| Trouble::Message(index, error))
+        Stored::open(&self.spool, item).await.map_err(|error| Trouble::Message(index, error))
     }
 
     /// Writes mail `number` of a digest.
@@ -158,8 +159,7 @@ impl Composer {
         number: usize,
         sender: &str,
     ) -> Result<(Entry, Meta), Trouble> {
-        let hostname = self.settings.relay.hostname();
-        let from = self.address(items, &hostname);
+        let from = self.address(items);
         let id = || MessageId::random().map_err(|error| Trouble::Queue(SpoolError::Io(error).into()));
         let boundary = format!("{}{}", id()?, id()?);
         let letter =
@@ -195,13 +195,13 @@ impl Composer {
         let sender = if sender.is_empty() { from.as_str() } else { sender };
         let smtputf8 = to.iter().map(String::as_str).chain([sender]).any(|address| !address.is_ascii());
         let envelope = Envelope { from: sender.into(), to, smtputf8 };
-        let (_, entry, meta) = intake.keep(envelope, &origin, &hostname, &from).await?;
+        let (_, entry, meta) = intake.keep(envelope, &origin, &self.hostname, &from).await?;
         Ok((entry, meta))
     }
 
     /// What people call the device.
     fn title(&self, group: &Group) -> String {
-        let device = self.ways.policies.device_named(&group.device);
+        let device = self.policies.device_named(&group.device);
         match device.map(|device| (device.name_in_mail(), device.is_default())) {
             Some((Some(name), _)) => name.into(),
             Some((None, _)) => group.client.clone(),
@@ -210,12 +210,9 @@ impl Composer {
     }
 
     /// The address in From: that of the account by which the digest leaves first.
-    fn address(&self, items: &[Item], hostname: &str) -> String {
-        let route = items.first().map_or(0, |item| item.route);
-        let place = self.ways.routes.accounts(route).first();
-        let account = place.and_then(|place| self.settings.accounts.get(*place));
-        let from = account.map(|account| account.from.clone()).filter(|from| is_address(from));
-        from.unwrap_or_else(|| self.settings.own_address(hostname))
+    fn address(&self, items: &[Item]) -> String {
+        let route = items.first().map_or(0, |item| usize::from(item.route));
+        self.addresses.get(route).or(self.addresses.first()).cloned().unwrap_or_default()
     }
 
     /// The start of the text of a message.
