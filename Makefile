@@ -44,6 +44,8 @@ lint:
 	cd tests/libuci && cargo fmt --check && cargo clippy --locked --all-targets -- -D warnings
 	cd tests/fuzz && cargo fmt --check && cargo clippy --locked -- -D warnings
 	tests/rust_version.py
+	@if command -v cargo-deny >/dev/null; then cargo deny --locked check licenses bans sources; \
+		else echo 'cargo-deny is not installed: licences and sources of the dependencies were not checked'; fi
 	tests/arrows.py
 	shellcheck $(SHELL_FILES)
 	tests/openwrt_files.sh

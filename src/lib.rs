@@ -32,6 +32,19 @@
 //!
 //! Data flows from left to right; results come back as return values and as [`report::Event`].
 
+// A device, a provider, a file or a full disk must not be able to end the program.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::string_slice,
+        clippy::unreachable,
+        clippy::unwrap_used
+    )
+)]
+
 pub mod config;
 pub mod control;
 pub mod daemon;

@@ -152,50 +152,110 @@ pub enum Event {
     Overrun { lost: u32 },
 }
 
-/// A log line being put together.
-struct Line(String);
+/// One thing that an event tells.
+#[derive(Debug, Clone, Copy)]
+pub enum Field<'a> {
+    /// A word or a sentence.
+    Text(&'a str),
+    /// The same where there may be none: then the log says nothing of it.
+    Optional(&'a str),
+    /// A mail address.
+    Address(&'a str),
+    /// Recipients: the first few of them are named.
+    Addresses(&'a [String]),
+    /// Sentences; the log says nothing of none.
+    List(&'a [&'static str]),
+    /// An address of the network.
+    Ip(IpAddr),
+    /// A number of things or bytes.
+    Number(u64),
+    /// A duration in seconds.
+    Seconds(u64),
+    /// A moment, seconds since 1970.
+    Time(i64),
+}
 
-impl Line {
-    fn new(event: &str) -> Self {
-        Self(format!("event={event}"))
+/// Name and fields of an event.
+#[derive(Debug)]
+pub struct Fields<'a> {
+    /// What it is called in the log.
+    pub name: &'static str,
+    /// Its fields by key, in the order of the log.
+    pub all: Vec<(&'static str, Field<'a>)>,
+}
+
+// Step by step, which is much less code than a table in one piece.
+impl<'a> Fields<'a> {
+    fn new(name: &'static str) -> Self {
+        Self { name, all: Vec::new() }
     }
 
-    /// Adds `key=value`; quotes what would not read as one word.
-    fn add(mut self, key: &str, value: impl std::fmt::Display) -> Self {
-        let value = value.to_string();
-        let plain = !value.is_empty() && value.bytes().all(|b| b.is_ascii_graphic() && b != b'"');
-        // Writing to a String can't fail.
-        let _ = if plain {
-            write!(self.0, " {key}={value}")
-        } else {
-            write!(self.0, " {key}=\"{}\"", value.replace('"', "'"))
-        };
+    #[inline(never)]
+    fn add(mut self, key: &'static str, field: Field<'a>) -> Self {
+        self.all.push((key, field));
         self
     }
 
-    fn optional(self, key: &str, value: &str) -> Self {
-        if value.is_empty() { self } else { self.add(key, value) }
+    fn text(self, key: &'static str, text: &'a str) -> Self {
+        self.add(key, Field::Text(text))
     }
 
-    fn tls(self, facts: Option<&TlsFacts>) -> Self {
+    fn optional(self, key: &'static str, text: &'a str) -> Self {
+        self.add(key, Field::Optional(text))
+    }
+
+    fn address(self, key: &'static str, address: &'a str) -> Self {
+        self.add(key, Field::Address(address))
+    }
+
+    fn number(self, key: &'static str, number: u64) -> Self {
+        self.add(key, Field::Number(number))
+    }
+
+    fn tls(self, facts: Option<&'a TlsFacts>) -> Self {
         match facts {
             None => self,
-            Some(tls) => self.add("tls", &tls.version).optional("cipher", &tls.cipher).add("verified", tls.verified),
+            Some(tls) => self.text("tls", &tls.version).optional("cipher", &tls.cipher).text("verified", tls.verified),
         }
     }
+}
 
-    fn address(self, key: &str, address: &str) -> Self {
-        self.add(key, format_args!("<{address}>"))
+impl std::fmt::Display for Field<'_> {
+    /// The value alone, as scripts get it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Text(text) | Self::Optional(text) | Self::Address(text) => f.write_str(text),
+            Self::Addresses(to) => f.write_str(&to.join(",")),
+            Self::List(texts) => f.write_str(&texts.join(", ")),
+            Self::Ip(ip) => ip.fmt(f),
+            Self::Number(number) | Self::Seconds(number) => number.fmt(f),
+            Self::Time(at) => at.fmt(f),
+        }
     }
+}
 
-    /// Recipients, the first few of them in full.
-    fn recipients(self, to: &[String]) -> Self {
+impl Field<'_> {
+    /// Adds `key=value` to a line of the log; quotes what would not read as one word.
+    fn write(&self, key: &str, line: &mut String) {
+        /// Recipients that are named.
         const SHOWN: usize = 5;
-        let mut text: Vec<String> = to.iter().take(SHOWN).map(|a| format!("<{a}>")).collect();
-        if to.len() > SHOWN {
-            text.push(format!("and-{}-more", to.len() - SHOWN));
-        }
-        self.add("to", text.join(","))
+        let value = match self {
+            Self::Optional("") | Self::List([]) => return,
+            Self::Address(address) => format!("<{address}>"),
+            Self::Addresses(to) => {
+                let mut text: Vec<String> = to.iter().take(SHOWN).map(|a| format!("<{a}>")).collect();
+                if to.len() > SHOWN {
+                    text.push(format!("and-{}-more", to.len() - SHOWN));
+                }
+                text.join(",")
+            }
+            Self::Seconds(seconds) => format!("{seconds}s"),
+            field => field.to_string(),
+        };
+        let plain = !value.is_empty() && value.bytes().all(|b| b.is_ascii_graphic() && b != b'"');
+        // Writing to a String can't fail.
+        let _ =
+            if plain { write!(line, " {key}={value}") } else { write!(line, " {key}=\"{}\"", value.replace('"', "'")) };
     }
 }
 
@@ -251,99 +311,116 @@ impl Event {
         }
     }
 
-    /// The line as it is logged.
-    pub fn line(&self) -> String {
-        let line = match self {
-            Self::Listening { listener, address, port } => {
-                Line::new("listening").optional("listener", listener).add("address", address).add("port", port)
-            }
-            Self::Refused { client, reason } => Line::new("refused").add("client", client).add("text", reason),
-            Self::LoginFailed { client, name } => Line::new("login_failed")
-                .add("client", client)
+    /// The name of the event and what it tells, in order: the one table for log, ubus and hook.
+    pub fn fields(&self) -> Fields<'_> {
+        let fields = Fields::new;
+        match self {
+            Self::Listening { listener, address, port } => fields("listening")
+                .optional("listener", listener)
+                .add("address", Field::Ip(*address))
+                .number("port", u64::from(*port)),
+            Self::Refused { client, reason } => fields("refused").text("client", client).text("text", reason),
+            Self::LoginFailed { client, name } => fields("login_failed")
+                .text("client", client)
                 .optional("login", name)
-                .add("text", "wrong name or password: compare the device's settings with the sections user"),
-            Self::Accepted { id, client, helo, login, tls, from, to, size, repairs } => Line::new("accepted")
-                .add("id", id)
-                .add("client", client)
+                .text("text", "wrong name or password: compare the device's settings with the sections user"),
+            Self::Accepted { id, client, helo, login, tls, from, to, size, repairs } => fields("accepted")
+                .text("id", id)
+                .text("client", client)
                 .optional("helo", helo)
                 .optional("login", login.as_deref().unwrap_or_default())
                 .optional("tls", tls.as_deref().unwrap_or_default())
                 .address("from", from)
-                .recipients(to)
-                .add("size", size)
-                .optional("repaired", &repairs.join(", ")),
-            Self::Rejected { client, from, to, reply } => {
-                Line::new("rejected").add("client", client).address("from", from).recipients(to).add("reply", reply)
-            }
-            Self::Aborted { client, reason } => Line::new("aborted").add("client", client).add("text", reason),
+                .add("to", Field::Addresses(to))
+                .number("size", *size)
+                .add("repaired", Field::List(repairs)),
+            Self::Rejected { client, from, to, reply } => fields("rejected")
+                .text("client", client)
+                .address("from", from)
+                .add("to", Field::Addresses(to))
+                .text("reply", reply),
+            Self::Aborted { client, reason } => fields("aborted").text("client", client).text("text", reason),
             Self::NoMail { client, helo, tried } => {
-                Line::new("no_mail").add("client", client).optional("helo", helo).add("text", tried)
+                fields("no_mail").text("client", client).optional("helo", helo).text("text", tried)
             }
-            Self::Delivered { id, client, from, to, size, account, tls, reply, delay } => Line::new("delivered")
-                .add("id", id)
+            Self::Delivered { id, client, from, to, size, account, tls, reply, delay } => fields("delivered")
+                .text("id", id)
                 .optional("client", client)
                 .address("from", from)
                 .address("to", to)
-                .add("size", size)
-                .add("account", account)
+                .number("size", *size)
+                .text("account", account)
                 .tls(tls.as_ref())
-                .add("delay", format_args!("{delay}s"))
-                .add("reply", reply),
-            Self::Deferred { id, to, account, tls, reason, next } => Line::new("deferred")
-                .add("id", id)
+                .add("delay", Field::Seconds(*delay))
+                .text("reply", reply),
+            Self::Deferred { id, to, account, tls, reason, next } => fields("deferred")
+                .text("id", id)
                 .address("to", to)
                 .optional("account", account)
                 .tls(tls.as_ref())
-                .add("next", format_args!("{}s", next.as_secs()))
-                .add("text", reason),
-            Self::Failed { id, client, from, to, size, account, tls, reason, delay } => Line::new("failed")
-                .add("id", id)
+                .add("next", Field::Seconds(next.as_secs()))
+                .text("text", reason),
+            Self::Failed { id, client, from, to, size, account, tls, reason, delay } => fields("failed")
+                .text("id", id)
                 .optional("client", client)
                 .address("from", from)
                 .address("to", to)
-                .add("size", size)
-                .add("account", account)
+                .number("size", *size)
+                .text("account", account)
                 .tls(tls.as_ref())
-                .add("delay", format_args!("{delay}s"))
-                .add("text", reason),
-            Self::Removed { id } => Line::new("removed").add("id", id),
-            Self::Collected { id, digest } => Line::new("collected").add("id", id).add("digest", digest),
-            Self::Digested { id, device, messages, to } => {
-                Line::new("digested").add("id", id).optional("device", device).add("messages", messages).recipients(to)
-            }
+                .add("delay", Field::Seconds(*delay))
+                .text("text", reason),
+            Self::Removed { id } => fields("removed").text("id", id),
+            Self::Collected { id, digest } => fields("collected").text("id", id).text("digest", digest),
+            Self::Digested { id, device, messages, to } => fields("digested")
+                .text("id", id)
+                .optional("device", device)
+                .number("messages", *messages as u64)
+                .add("to", Field::Addresses(to)),
             Self::Notified { id, about, to } => {
-                Line::new("notified").add("id", id).add("about", about).address("to", to)
+                fields("notified").text("id", id).text("about", about).address("to", to)
             }
-            Self::Unreported { about, reason } => Line::new("unreported").add("id", about).add("text", reason),
-            Self::Paused { account, reason, next } => Line::new("paused")
-                .add("account", account)
-                .add("next", format_args!("{}s", next.as_secs()))
-                .add("text", reason),
-            Self::Resumed { account } => Line::new("resumed").add("account", account),
-            Self::Tested { account, to, tls, failed } => Line::new("tested")
-                .add("account", account)
+            Self::Unreported { about, reason } => fields("unreported").text("id", about).text("text", reason),
+            Self::Paused { account, reason, next } => fields("paused")
+                .text("account", account)
+                .add("next", Field::Seconds(next.as_secs()))
+                .text("text", reason),
+            Self::Resumed { account } => fields("resumed").text("account", account),
+            Self::Tested { account, to, tls, failed } => fields("tested")
+                .text("account", account)
                 .address("to", to)
                 .tls(tls.as_ref())
-                .add("result", if failed.is_some() { "failed" } else { "accepted" })
+                .text("result", if failed.is_some() { "failed" } else { "accepted" })
                 .optional("text", failed.as_deref().unwrap_or_default()),
-            Self::SetAside { file, reason } => Line::new("set_aside").add("file", file).add("text", reason),
-            Self::Recovered { messages, bytes } => Line::new("recovered").add("messages", messages).add("bytes", bytes),
-            Self::SpoolTrouble { id, reason } => Line::new("spool_trouble").optional("id", id).add("text", reason),
-            Self::QueueFull { reason } => Line::new("queue_full").add("text", reason),
-            Self::QueueHasRoom => Line::new("queue_has_room"),
-            Self::Woken { reason } => Line::new("woken").add("reason", reason),
-            Self::ClockSet { now } => Line::new("clock_set").add("now", now),
-            Self::Held { id, reason } => Line::new("held").add("id", id).optional("text", reason),
-            Self::Released { id } => Line::new("released").add("id", id),
-            Self::Deleted { id } => Line::new("deleted").add("id", id),
-            Self::Reloaded => Line::new("reloaded"),
-            Self::ReloadRefused { reason } => Line::new("reload_refused").add("text", reason),
-            Self::Advice { text } => Line::new("advice").add("text", text),
-            Self::Started { version } => Line::new("started").add("version", version),
-            Self::Stopped { waiting } => Line::new("stopped").add("waiting", waiting),
-            Self::Overrun { lost } => Line::new("overrun").add("lost", lost),
-        };
-        line.0
+            Self::SetAside { file, reason } => fields("set_aside").text("file", file).text("text", reason),
+            Self::Recovered { messages, bytes } => {
+                fields("recovered").number("messages", *messages as u64).number("bytes", *bytes)
+            }
+            Self::SpoolTrouble { id, reason } => fields("spool_trouble").optional("id", id).text("text", reason),
+            Self::QueueFull { reason } => fields("queue_full").text("text", reason),
+            Self::QueueHasRoom => fields("queue_has_room"),
+            Self::Woken { reason } => fields("woken").text("reason", reason),
+            Self::ClockSet { now } => fields("clock_set").add("now", Field::Time(*now)),
+            Self::Held { id, reason } => fields("held").text("id", id).optional("text", reason),
+            Self::Released { id } => fields("released").text("id", id),
+            Self::Deleted { id } => fields("deleted").text("id", id),
+            Self::Reloaded => fields("reloaded"),
+            Self::ReloadRefused { reason } => fields("reload_refused").text("text", reason),
+            Self::Advice { text } => fields("advice").text("text", text),
+            Self::Started { version } => fields("started").text("version", version),
+            Self::Stopped { waiting } => fields("stopped").number("waiting", *waiting as u64),
+            Self::Overrun { lost } => fields("overrun").number("lost", u64::from(*lost)),
+        }
+    }
+
+    /// The line as it is logged.
+    pub fn line(&self) -> String {
+        let fields = self.fields();
+        let mut line = format!("event={}", fields.name);
+        for (key, field) in &fields.all {
+            field.write(key, &mut line);
+        }
+        line
     }
 }
 

@@ -22,7 +22,7 @@ pub mod repeats;
 mod summary;
 
 pub use boot::{BootFacts, BootMail, boot_reason};
-pub use event::{Event, Reason, TlsFacts};
+pub use event::{Event, Field, Fields, Reason, TlsFacts};
 pub use history::History;
 pub use hook::{DEFAULT_PROGRAM, Hook};
 pub use hub::{OBSERVER_LIMIT, observe};

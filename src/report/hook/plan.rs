@@ -20,6 +20,16 @@ const VALUE: usize = 300;
 /// Names and values of what a script is told.
 type Details = Vec<(&'static str, String)>;
 
+/// The fields of an event that a script gets, and their names in its environment.
+const TOLD: [(&str, &str); 6] =
+    [("account", "ACCOUNT"), ("id", "ID"), ("to", "TO"), ("client", "CLIENT"), ("next", "NEXT"), ("text", "REASON")];
+
+fn details(event: &Event) -> Details {
+    let fields = event.fields().all;
+    let value = |key| fields.iter().find(|(name, _)| *name == key).map(|(_, field)| field.to_string());
+    TOLD.iter().filter_map(|(key, name)| Some((*name, value(*key)?))).collect()
+}
+
 /// One run of the program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Call {
@@ -90,16 +100,14 @@ impl State {
 
     fn call(&mut self, now: Instant) -> Call {
         self.told = Some(self.trouble);
-        let mut details = match &self.subject {
-            Subject::Account(name) => vec![("ACCOUNT", name.clone())],
-            Subject::Queue => Vec::new(),
+        let (details, count) = match (self.trouble, &self.subject) {
+            (true, _) => {
+                self.told_at = Some(now);
+                (self.details.clone(), std::mem::take(&mut self.count).max(1))
+            }
+            (false, Subject::Account(name)) => (vec![("ACCOUNT", name.clone())], 1),
+            (false, Subject::Queue) => (Vec::new(), 1),
         };
-        let mut count = 1;
-        if self.trouble {
-            self.told_at = Some(now);
-            details.extend(self.details.iter().cloned());
-            count = std::mem::take(&mut self.count).max(1);
-        }
         Call { action: self.subject.action(self.trouble), details, count }
     }
 }
@@ -166,20 +174,14 @@ impl Plan {
     /// Takes in what happened.
     pub(super) fn take(&mut self, event: &Event) {
         match event {
-            Event::Paused { account, reason, next } => {
-                let details = vec![("REASON", reason.clone()), ("NEXT", next.as_secs().to_string())];
-                self.trouble(Subject::Account(account.clone()), details);
-            }
-            Event::QueueFull { reason } => self.trouble(Subject::Queue, vec![("REASON", reason.clone())]),
+            Event::Paused { account, .. } => self.trouble(Subject::Account(account.clone()), details(event)),
+            Event::QueueFull { .. } => self.trouble(Subject::Queue, details(event)),
             Event::Resumed { account } => self.fine(Subject::Account(account.clone()), true),
             Event::QueueHasRoom => self.fine(Subject::Queue, true),
             // Mail goes through, whatever was lost or happened before this start.
             Event::Delivered { account, .. } => self.fine(Subject::Account(account.clone()), true),
             Event::Accepted { .. } => self.fine(Subject::Queue, false),
-            Event::Failed { id, client, to, account, reason, .. } => {
-                let details = [("ACCOUNT", account), ("ID", id), ("TO", to), ("CLIENT", client), ("REASON", reason)];
-                self.failures.add(account, details.map(|(name, value)| (name, value.clone())).into());
-            }
+            Event::Failed { account, .. } => self.failures.add(account, details(event)),
             Event::Overrun { .. } => self.states.iter_mut().for_each(|state| state.unsure = true),
             _ => {}
         }
