@@ -181,7 +181,7 @@ async fn it_is_an_ordinary_user_without_any_capability() {
         Ok(output) if output.status.code() == Some(126) => println!("skipped: others can't run {program}"),
         Ok(output) => {
             let said = String::from_utf8_lossy(&output.stderr).into_owned();
-            assert!(said.contains("only root may ask the gateway"), "{said} ({})", socket.display());
+            assert!(said.contains("only root may connect to the gateway"), "{said} ({})", socket.display());
         }
         Err(_) => println!("skipped: no setpriv here"),
     }
@@ -458,7 +458,7 @@ async fn what_can_not_be_given_up_is_no_reason_to_go_on() {
     assert!(!relay.wait_exit().await.success());
     let said = relay.log().join("\n");
     assert!(
-        said.contains("the user 'no-such-user' is missing") && said.contains("install the package again"),
+        said.contains("the user 'no-such-user' does not exist") && said.contains("reinstall the package"),
         "{said}"
     );
     // A reload without a gateway says so, with the code that means it.

@@ -95,7 +95,7 @@ impl Jobs {
         let standing = standing.lock().unwrap_or_else(PoisonError::into_inner).clone();
         Some(match standing {
             Standing::Pending => json!({ "state": "pending", "text": "waiting for the sign-in in the browser" }),
-            Standing::Done => json!({ "state": "done", "text": format!("account '{}' is signed in", account.name) }),
+            Standing::Done => json!({ "state": "done", "text": format!("account '{}' is logged in", account.name) }),
             Standing::Failed(text) => json!({ "state": "failed", "text": text }),
         })
     }

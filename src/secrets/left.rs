@@ -42,7 +42,7 @@ pub fn find(directory: &Path, known: &[&str], lacks: Option<&str>) -> Vec<Left> 
             return None;
         }
         let renamed = lacks.map_or_else(String::new, |new| {
-            format!("; if account '{new}' is the same account with a new name, set its password again: smtprelay password {new}")
+            format!("; if account '{new}' is the same account with a new name, enter its password again: smtprelay password {new}")
         });
         let text = format!(
             "{what} is stored for account '{account}', which is no longer in the settings{renamed}; to remove it, run smtprelay password {account} --delete"

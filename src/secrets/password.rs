@@ -67,7 +67,7 @@ impl Place {
         let trouble = |why: &str| {
             let (path, account) = (self.path(), &self.account);
             format!(
-                "the stored password of account '{account}' cannot be used: {}: {why}; set it again: smtprelay password {account}",
+                "the stored password of account '{account}' cannot be used: {}: {why}; enter it again: smtprelay password {account}",
                 path.display()
             )
         };

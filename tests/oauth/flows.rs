@@ -17,7 +17,7 @@ async fn a_code_is_typed_in_mail_flows_the_token_ends_it_is_renewed_mail_flows()
     let bench = Bench::start().await;
     send(&bench.relay).await;
     let paused = bench.paused(0).await;
-    assert!(paused.contains("nobody has signed in yet: run smtprelay login acme; mail waits"), "{paused}");
+    assert!(paused.contains("no sign-in has been done yet: run smtprelay login acme; mail waits"), "{paused}");
     bench.login.script([Say::error("authorization_pending"), Say::error("slow_down")]);
     bench.login.approve();
     let output = bench.relay.command(&["login", "acme"]).await;
@@ -149,7 +149,7 @@ async fn a_page_follows_a_login_through_the_control_methods() {
         tokio::task::yield_now().await;
     };
     assert_eq!(failed["state"], "failed");
-    assert!(failed["text"].as_str().unwrap().contains("declined; begin anew: smtprelay login acme"), "{failed}");
+    assert!(failed["text"].as_str().unwrap().contains("declined; start again: smtprelay login acme"), "{failed}");
     // Done: the gateway goes on by itself.
     let started = call("login_start", json!({ "account": "acme" })).await.unwrap();
     bench.login.approve();
