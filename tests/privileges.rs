@@ -306,7 +306,7 @@ async fn a_reload_gives_back_what_root_did_to_the_secrets() {
     fs::write(secrets.join("provider.password"), "not a password").unwrap();
     fs::set_permissions(secrets.join("provider.password"), fs::Permissions::from_mode(0o600)).unwrap();
     let ran = ask::run(&relay, "reload").await;
-    assert!(ran.code == 0 && ran.err.contains("stored for account 'provider', which is not"), "{ran:?}");
+    assert!(ran.code == 0 && ran.err.contains("stored for account 'provider', which is no longer"), "{ran:?}");
     assert_eq!(owner(&secrets.join("provider.password")), user());
 }
 
