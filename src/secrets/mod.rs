@@ -6,7 +6,7 @@
 //!  oauth ────┘                      └▶ directory: whole files, for their owner only
 //! ```
 //!
-//! | file | holds |
+//! | file | content |
 //! |---|---|
 //! | `key` | the key for all others, created on first use |
 //! | `ACCOUNT.password` | the password of an account, see [`password`] |

@@ -34,7 +34,7 @@ pub fn check_name(account: &str) -> io::Result<()> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-');
     match (1..=64).contains(&account.len()) && account.bytes().all(plain) {
         true => Ok(()),
-        false => Err(io::Error::other("the account's name must consist of letters, digits and _, 64 at most")),
+        false => Err(io::Error::other("an account name consists of letters, digits and _, with at most 64 characters")),
     }
 }
 

@@ -1,7 +1,7 @@
 //! OpenWrt's message bus: the methods as the object `smtprelay`, notifications for subscribers, and the networks from
 //! netifd.
 //!
-//! | module | holds |
+//! | module | content |
 //! |---|---|
 //! | [`object`] | our object and its calls |
 //! | [`news`] | notifications and events |
