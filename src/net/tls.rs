@@ -156,7 +156,7 @@ fn cause(error: &rustls::Error) -> &dyn fmt::Debug {
     }
 }
 
-/// The name of a variant in words: `HandshakeFailure` is "handshake failure". The content of the variant is left out; any
+/// The name of a variant in words: `HandshakeFailure` is "handshake failure". The content of the variant is omitted; any
 /// other text is returned unchanged.
 fn words(debug: &str) -> String {
     let end = debug.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(debug.len());
