@@ -156,8 +156,8 @@ fn cause(error: &rustls::Error) -> &dyn fmt::Debug {
     }
 }
 
-/// The name of a variant in words: `HandshakeFailure` is "handshake failure". The content of the variant is omitted; any
-/// other text is returned unchanged.
+/// The name of a variant in words: `HandshakeFailure` is "handshake failure". Its content is omitted; any other text is
+/// returned unchanged.
 fn words(debug: &str) -> String {
     let end = debug.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(debug.len());
     let (name, rest) = debug.split_at(end);

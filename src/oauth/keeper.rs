@@ -202,7 +202,7 @@ impl State {
                 self.unsaved = None;
                 there
             }
-            (_, None) => return Err(sign_in(account, "no sign-in has been done yet")),
+            (_, None) => return Err(sign_in(account, "nobody has signed in yet")),
         };
         match there.fits(oauth) {
             true => Ok(there),

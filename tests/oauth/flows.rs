@@ -17,7 +17,7 @@ async fn a_code_is_typed_in_mail_flows_the_token_ends_it_is_renewed_mail_flows()
     let bench = Bench::start().await;
     send(&bench.relay).await;
     let paused = bench.paused(0).await;
-    assert!(paused.contains("no sign-in has been done yet: run smtprelay login acme; mail waits"), "{paused}");
+    assert!(paused.contains("nobody has signed in yet: run smtprelay login acme; mail waits"), "{paused}");
     bench.login.script([Say::error("authorization_pending"), Say::error("slow_down")]);
     bench.login.approve();
     let output = bench.relay.command(&["login", "acme"]).await;
