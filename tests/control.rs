@@ -172,6 +172,6 @@ async fn a_gateway_whose_directory_was_removed_still_runs() {
     let text = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(69), "{text}");
     let process = relay.pid().to_string();
-    assert!(text.contains(&format!("the gateway runs (process {process}), but its directory")), "{text}");
+    assert!(text.contains(&format!("the gateway is running (process {process}), but its directory")), "{text}");
     assert!(text.contains("service smtprelay restart"), "{text}");
 }

@@ -238,5 +238,5 @@ async fn two_programs_never_work_on_one_queue() {
     let second = relay.command(&["run", "--foreground"]).await;
     assert!(!second.status.success());
     let said = String::from_utf8_lossy(&second.stderr).into_owned();
-    assert!(said.contains("another smtprelay works on"), "{said}");
+    assert!(said.contains("another smtprelay is already using"), "{said}");
 }

@@ -181,7 +181,7 @@ async fn it_is_an_ordinary_user_without_any_capability() {
         Ok(output) if output.status.code() == Some(126) => println!("skipped: others can't run {program}"),
         Ok(output) => {
             let said = String::from_utf8_lossy(&output.stderr).into_owned();
-            assert!(said.contains("only root may ask the gateway"), "{said} ({})", socket.display());
+            assert!(said.contains("only root may connect to the gateway"), "{said} ({})", socket.display());
         }
         Err(_) => println!("skipped: no setpriv here"),
     }
@@ -306,7 +306,7 @@ async fn a_reload_gives_back_what_root_did_to_the_secrets() {
     fs::write(secrets.join("provider.password"), "not a password").unwrap();
     fs::set_permissions(secrets.join("provider.password"), fs::Permissions::from_mode(0o600)).unwrap();
     let ran = ask::run(&relay, "reload").await;
-    assert!(ran.code == 0 && ran.err.contains("stored for account 'provider', which is not"), "{ran:?}");
+    assert!(ran.code == 0 && ran.err.contains("stored for account 'provider', which is no longer"), "{ran:?}");
     assert_eq!(owner(&secrets.join("provider.password")), user());
 }
 
@@ -458,7 +458,7 @@ async fn what_can_not_be_given_up_is_no_reason_to_go_on() {
     assert!(!relay.wait_exit().await.success());
     let said = relay.log().join("\n");
     assert!(
-        said.contains("the user 'no-such-user' is missing") && said.contains("install the package again"),
+        said.contains("the user 'no-such-user' does not exist") && said.contains("reinstall the package"),
         "{said}"
     );
     // A reload without a gateway says so, with the code that means it.

@@ -111,7 +111,7 @@ async fn a_message_that_waits_is_described_whether_the_gateway_runs_or_not() {
         "    <late@example.com> waiting: ",
         "    <gone@example.com> failed: ",
         "(next try in ",
-        "1 message waiting\nRelaying; 1 message waits.\n",
+        "1 message waiting\nRelaying; 1 message waiting.\n",
     ] {
         assert!(text.contains(part), "{part:?} is missing in\n{text}");
     }
@@ -248,15 +248,15 @@ async fn a_message_that_is_being_sent_is_left_alone() {
     for method in ["hold", "release", "delete"] {
         let ran = run(&relay, &format!("queue {method} {id}")).await;
         assert_eq!((ran.code, ran.out.as_str()), (75, ""), "{method}: {ran:?}");
-        assert!(ran.err.contains(&id) && ran.err.contains("is being sent at this moment"), "{ran:?}");
+        assert!(ran.err.contains(&id) && ran.err.contains("is being sent right now"), "{ran:?}");
     }
     assert_eq!(said(&relay, "queue delete all").await, "delete: 0 done, 1 are being sent at this moment\n");
     let messages = queue(&relay).await;
     assert_eq!(
         (&messages[0]["standing"], &messages[0]["why"]),
-        (&json!("sending"), &json!("it is being sent at this moment"))
+        (&json!("sending"), &json!("it is being sent right now"))
     );
-    assert!(said(&relay, "queue").await.contains("it is being sent at this moment"));
+    assert!(said(&relay, "queue").await.contains("it is being sent right now"));
     gate.open();
     relay.wait_log(|line| field(line, "event") == Some("removed"), SOON).await;
     assert_eq!(said(&relay, "queue").await, "Mail queue is empty\n");
@@ -305,7 +305,7 @@ async fn a_held_message_stays_through_everything_until_it_is_released() {
     time.rule(&relay);
     queue_until(&relay, is_held).await;
     let text = said(&relay, "queue").await;
-    assert!(text.contains("it is held back: release it with smtprelay queue release"), "{text}");
+    assert!(text.contains("it is held: release it with smtprelay queue release"), "{text}");
     assert_eq!(provider.messages().len(), 1, "only the other one");
     assert!(
         relay.log().iter().any(|line| field(line, "event") == Some("removed") && field(line, "id") == Some(&other))
@@ -374,7 +374,10 @@ async fn an_account_in_trouble_says_why_everywhere() {
     assert!(reason.contains("password") || reason.contains("login"), "{reason}");
     assert_eq!(messages[0]["why"], json!(reason));
     assert!((1..=60).contains(&status["accounts"][0]["paused"]["next"].as_u64().unwrap()), "{status}");
-    assert!(status["health"].as_str().unwrap().starts_with("Not relaying, 1 message waits, next look in "), "{status}");
+    assert!(
+        status["health"].as_str().unwrap().starts_with("Not relaying, 1 message waiting, next attempt in "),
+        "{status}"
+    );
     for command in ["queue".to_string(), format!("queue show {id}"), "status".to_string()] {
         assert!(said(&relay, &command).await.contains(reason), "{command}");
     }

@@ -207,7 +207,9 @@ async fn a_deleted_account_is_out_of_use_at_once_and_its_password_is_offered_to_
     relay.take_away("account", "old");
     let ran = run(&relay, "reload").await;
     assert_eq!(ran.code, 0, "{ran:?}");
-    for part in ["no account is in use: mail is accepted and waits", "smtprelay password old --delete removes it"] {
+    for part in
+        ["no account is in use: mail is accepted and waits", "to remove it, run smtprelay password old --delete"]
+    {
         assert!(ran.err.contains(part), "{part}: {ran:?}");
     }
     let id = send(&relay, &[OPS], "waits").await;
@@ -222,7 +224,9 @@ async fn a_deleted_account_is_out_of_use_at_once_and_its_password_is_offered_to_
     relay.configure("account", "new", |_| unset.clone().named("new"));
     let ran = run(&relay, "check").await;
     assert!(
-        ran.err.contains("if account 'new' is the same under another name, enter it again: smtprelay password new"),
+        ran.err.contains(
+            "if account 'new' is the same account with a new name, enter its password again: smtprelay password new"
+        ),
         "{ran:?}"
     );
     let told = said(&relay, "password old --delete").await;

@@ -230,7 +230,7 @@ async fn a_password_is_stored_without_a_gateway_and_used_by_the_next() {
         (&["nobody"][..], "x\n", 64, "there is no account 'nobody'"),
         (&["acme"], "", 64, "the password is empty; nothing was changed; --delete removes"),
         (&["acme"], "\n", 64, "the password is empty; nothing was changed"),
-        (&["acme"], "a\tb\n", 64, "the password has a control character"),
+        (&["acme"], "a\tb\n", 64, "the password contains a control character"),
         (&["acme"], &"x".repeat(3000), 64, "the password has more than 1024 bytes"),
         (&["acme", "s3cret"], "", 64, "password takes the name of an account alone"),
         (&[], "", 64, "password needs the name of an account"),

@@ -107,7 +107,10 @@ async fn a_storm_is_three_notices_and_one_summary() {
     // Until the others are told, their files stay; but nobody waits for them, and nothing can be done about them.
     collected(&relay, STORM - 3).await;
     let status = asked(&relay, "status").await;
-    assert_eq!((&status["queue"]["messages"], &status["health"]), (&json!(0), &json!("Relaying; nothing waits.")));
+    assert_eq!(
+        (&status["queue"]["messages"], &status["health"]),
+        (&json!(0), &json!("Relaying; no messages waiting."))
+    );
     assert_eq!(run(&relay, &format!("queue show {}", names[STORM - 1])).await.code, 66);
     let took = wait_told(&time, &provider, 4, 20 * MINUTE).await;
     println!("the summary came after {took:?}");

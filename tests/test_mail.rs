@@ -126,8 +126,8 @@ async fn each_step_fails_in_its_turn_and_says_what_to_do() {
             None,
             Some(Cert::UnknownCa),
             "oooofpp",
-            "is signed by an authority that is not known here",
-            "for a server of your own set ca_file, otherwise install ca-bundle; somebody may be posing as the provider",
+            "is signed by an unknown authority",
+            "for your own server, set ca_file or fingerprint; otherwise install ca-bundle; another server may be impersonating the provider",
         ),
         (
             TlsMode::StartTls,
@@ -135,15 +135,15 @@ async fn each_step_fails_in_its_turn_and_says_what_to_do() {
             Some(Cert::Expired),
             "oooofpp",
             "the certificate of 127.0.0.1 has expired",
-            "if it has not, this router's clock is wrong",
+            "renew it; if it is still valid, this router's clock is wrong: check NTP",
         ),
         (
             TlsMode::Implicit,
             None,
             Some(Cert::WrongName),
             "oooofpp",
-            "the certificate is for another name than 127.0.0.1",
-            "check option host; somebody may be posing as the provider",
+            "the certificate is not valid for 127.0.0.1",
+            "check option host; another server may be impersonating the provider",
         ),
         (
             TlsMode::Implicit,
@@ -305,7 +305,7 @@ async fn the_steps_are_shown_while_it_runs_and_one_at_a_time_is_enough() {
     provider.wait_for_line("*: at Auth", SOON).await;
     let second = run(&relay, &format!("test {TO}")).await;
     assert_eq!(second.code, 75, "{second:?}");
-    assert!(second.err.contains("account 'gmail' is being tested already (job "), "{second:?}");
+    assert!(second.err.contains("account 'gmail' is already being tested (job "), "{second:?}");
     gate.open();
     first.line(|line| line.starts_with("✓ accepted: ")).await;
     first.line(|line| line.starts_with("Account 'gmail' works")).await;
@@ -353,7 +353,8 @@ async fn of_several_accounts_the_one_that_is_named_or_the_first() {
     assert_eq!((one.messages().len(), two.messages().len()), (1, 1));
     for name in ["off", "third"] {
         let ran = run(&relay, &format!("test {name} {TO}")).await;
-        let text = format!("smtprelay: there is no account '{name}' that is used; there is special, first, second\n");
+        let text =
+            format!("smtprelay: no enabled account is named '{name}'; enabled accounts: special, first, second\n");
         assert_eq!((ran.code, ran.err), (64, text));
     }
     for nonsense in
@@ -505,6 +506,6 @@ async fn one_look_at_the_status_says_what_is_set_and_whether_it_works() {
         remedy.as_str().unwrap().contains("set auth 'xoauth2'") && remedy.as_str().unwrap().contains("smtprelay login")
     );
     let text = support::ask::said(&relay, "status").await;
-    assert!(text.starts_with("Not relaying, 1 message waits, next look in "), "{text}");
+    assert!(text.starts_with("Not relaying, 1 message waiting, next attempt in "), "{text}");
     assert!(text.contains("  PAUSED for ") && text.contains("sign in with smtprelay login"), "{text}");
 }

@@ -224,7 +224,7 @@ mod tests {
         fs::write(bench.place().path(), &whole[..20]).unwrap();
         let (accounts, warnings) = bench.load();
         assert!(accounts[0].misses_password());
-        assert!(warnings.len() == 1 && warnings[0].contains("a.password: it can't be decrypted"), "{warnings:?}");
+        assert!(warnings.len() == 1 && warnings[0].contains("a.password: it cannot be decrypted"), "{warnings:?}");
         assert!(warnings[0].ends_with("enter it again: smtprelay password a"), "{warnings:?}");
     }
 

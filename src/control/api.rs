@@ -20,10 +20,10 @@ use crate::report::history::keep;
 use crate::system::leases::{Leases, Sources};
 use crate::system::visible;
 
-/// Bytes of a message's header that are shown.
+/// Maximum number of bytes shown of a message's header.
 const HEADER_SHOWN: usize = 32 << 10;
 
-/// What an argument is.
+/// The type of an argument.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// A text.
@@ -39,16 +39,16 @@ pub enum Kind {
 pub struct Method {
     /// Its name.
     pub name: &'static str,
-    /// Its arguments. All of them may be missing as far as the list is concerned; others are ignored.
+    /// Its arguments. According to the list, all of them are optional; others are ignored.
     pub arguments: &'static [(&'static str, Kind)],
 }
 
 /// The arguments of a list.
 const PAGED: &[(&str, Kind)] = &[("offset", Kind::Number), ("limit", Kind::Number)];
-/// The argument of what is done with messages.
+/// The argument of methods that change messages.
 const ONE: &[(&str, Kind)] = &[("id", Kind::Text)];
 
-/// Every method, in the order in which they are listed. What is missing here can't be called.
+/// Every method, in the order in which they are listed. Methods that are not listed here cannot be called.
 pub const METHODS: &[Method] = &[
     Method { name: "status", arguments: &[] },
     Method { name: "queue", arguments: PAGED },
@@ -69,21 +69,21 @@ pub const METHODS: &[Method] = &[
     Method { name: "login_poll", arguments: &[("job", Kind::Text), ("address", Kind::Text)] },
 ];
 
-/// Why a call brought nothing.
+/// Why a call failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
-    /// There is no such method, or its parameters are not right.
+    /// There is no such method, or its parameters are wrong.
     Wrong(String),
     /// There is no such message.
     NotFound(String),
     /// The message is being sent.
     Busy(String),
-    /// It can't be done now.
+    /// It is not possible now.
     Failed(String),
 }
 
 impl Refusal {
-    /// The word for programs.
+    /// The kind of error, for programs.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Wrong(_) => "wrong",
@@ -102,7 +102,7 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// All that the methods need.
+/// Everything that the methods need.
 pub struct Api {
     pub(super) settings: watch::Receiver<Arc<Settings>>,
     publish: watch::Sender<Arc<Settings>>,
@@ -118,7 +118,7 @@ pub struct Api {
 }
 
 impl Api {
-    /// The methods of a gateway, whose settings are those in `publish`.
+    /// The methods of a gateway whose settings are in `publish`.
     pub fn new(
         publish: watch::Sender<Arc<Settings>>,
         spool: Arc<Spool>,
@@ -132,18 +132,18 @@ impl Api {
         Self { settings, publish, spool, orders, history, leases, rates, logins, tests, reload, started }
     }
 
-    /// With what is known of how much devices send.
+    /// With the message rates of devices.
     #[must_use]
     pub fn with_rates(self, rates: Arc<Mutex<Rates>>) -> Self {
         Self { rates, ..self }
     }
 
-    /// The settings as a whole: for those who may change them.
+    /// For changing the settings as a whole.
     pub fn reload(&self) -> &reload::Desk {
         &self.reload
     }
 
-    /// Calls `method` with `params`. Text of devices comes back so that all of it can be seen, see [`visible`].
+    /// Calls `method` with `params`. In the answer, text from devices is made completely visible, see [`visible`].
     ///
     /// # Errors
     /// See [`Refusal`].
@@ -167,7 +167,7 @@ impl Api {
             "status" => self.status().await,
             "queue" => {
                 let (offset, limit) = (number("offset", 0)?, number("limit", PAGE_LIMIT)?.min(PAGE_LIMIT));
-                // Only on the private socket: on the bus an answer may be cut before its last message.
+                // Only on the private socket: on the bus an answer may be truncated before its last message.
                 match params.get("after").and_then(Value::as_str) {
                     None | Some("") => self.queue(offset, From::Number(offset), limit).await,
                     Some(after) => self.queue(offset, From::Behind(position(after)?), limit).await,
@@ -196,7 +196,7 @@ impl Api {
             }
             "set_password" => {
                 let done = password::set(&self.publish, params).await?;
-                // Also when it is the same as before: the account may have been unlocked meanwhile.
+                // Even if it is the same as before: the account may have been unlocked meanwhile.
                 if let Some(account) = params.get("account").and_then(Value::as_str) {
                     let _ = self.orders.send(Order::Look { account: account.into() }).await;
                 }
@@ -204,7 +204,7 @@ impl Api {
             }
             "wake" => {
                 let reason: String = params.get("reason").and_then(Value::as_str).unwrap_or("asked").into();
-                // It stands in the log: a word is enough.
+                // It appears in the log: one word is enough.
                 let reason: String = reason.chars().filter(|c| c.is_ascii_graphic()).take(40).collect();
                 self.order(|answer| Order::Wake { cause: Cause::of(&reason), reason, answer }).await?;
                 Ok(json!({}))
@@ -226,26 +226,26 @@ impl Api {
     }
 
     pub(super) async fn order<T>(&self, order: impl FnOnce(oneshot::Sender<T>) -> Order) -> Result<T, Refusal> {
-        let ending = || Refusal::Failed("the gateway is ending".into());
+        let ending = || Refusal::Failed("the gateway is shutting down".into());
         let (answer, answered) = oneshot::channel();
         self.orders.send(order(answer)).await.map_err(|_| ending())?;
         answered.await.map_err(|_| ending())
     }
 
-    /// Begins a login at a provider, or tells how one stands.
+    /// Starts a login at a provider, or reports its state.
     fn login<'a>(&'a self, begin: bool, params: &'a Value) -> Later<'a, Result<Value, Refusal>> {
         Box::pin(async move {
             let text = |name| params.get(name).and_then(Value::as_str).unwrap_or_default();
             if begin {
                 let (name, settings) = (text("account"), self.settings.borrow().clone());
                 let account = settings.accounts.iter().find(|account| account.name == name);
-                let missing = || Refusal::NotFound(format!("there is no account '{name}' that is used"));
+                let missing = || Refusal::NotFound(format!("no enabled account is named '{name}'"));
                 let done = wake(self.orders.clone());
                 return self.logins.start(account.ok_or_else(missing)?, done).await.map_err(Refusal::Failed);
             }
             let (job, address) = (text("job"), text("address"));
             let answer = self.logins.poll(job, address).await;
-            let answer = answer.ok_or_else(|| Refusal::NotFound(format!("there is no login '{job}' under way")))?;
+            let answer = answer.ok_or_else(|| Refusal::NotFound(format!("there is no login '{job}' in progress")))?;
             if !address.is_empty() && answer.get("state").is_some_and(|state| state == "done") {
                 wake(self.orders.clone()).await;
             }
@@ -271,7 +271,7 @@ impl Api {
         let spool = Arc::clone(&self.spool);
         let read = blocking(move || whole(&spool, &waiting));
         read.await.map_err(|error| match error {
-            // It has left while we looked.
+            // It has left the queue meanwhile.
             SpoolError::Io(error) if error.kind() == std::io::ErrorKind::NotFound => missing(),
             error => Refusal::Failed(error.to_string()),
         })
@@ -288,18 +288,16 @@ impl Api {
             && done.count == 0
         {
             return Err(match (done.in_hand, done.failed) {
-                (0, 0) => {
-                    Refusal::NotFound(format!("there is no message {id} in the queue for which this can be done"))
-                }
+                (0, 0) => Refusal::NotFound(format!("there is no message {id} in the queue to which this applies")),
                 (0, _) => Refusal::Failed(format!("message {id} could not be changed; the log says why")),
-                _ => Refusal::Busy(format!("message {id} is being sent at this moment; try again")),
+                _ => Refusal::Busy(format!("message {id} is being sent right now; try again")),
             });
         }
         Ok(json!({ "count": done.count, "in_hand": done.in_hand, "failed": done.failed }))
     }
 }
 
-/// Makes visible what turns text around, wherever it stands.
+/// Makes characters that change the writing direction visible, everywhere in the value.
 fn spell_out(value: &mut Value) {
     match value {
         Value::String(text) if text.contains(visible::is_deceptive) => *text = visible::spelled_out(text),
@@ -309,27 +307,27 @@ fn spell_out(value: &mut Value) {
     }
 }
 
-/// What waits for a login is tried.
+/// Mail that waits for a login is retried.
 fn wake(orders: mpsc::Sender<Order>) -> Later<'static, ()> {
     Box::pin(async move {
         let (answer, _) = oneshot::channel();
-        // Without a dispatcher the gateway is ending.
+        // Without a dispatcher the gateway is shutting down.
         let _ = orders.send(Order::Wake { cause: Cause::Owner, reason: "login".into(), answer }).await;
     })
 }
 
-/// An account has taken a test mail: its pause is over.
+/// An account has accepted a test mail: it is no longer paused.
 fn works(orders: mpsc::Sender<Order>) -> Works {
     Box::new(move |account| {
-        // Without a dispatcher the gateway is ending.
+        // Without a dispatcher the gateway is shutting down.
         Box::pin(async move { drop(orders.send(Order::Works { account }).await) })
     })
 }
 
-/// The place in the list that an earlier page named as the next.
+/// The position in the list that an earlier page returned as `next`.
 fn position(text: &str) -> Result<Position, Refusal> {
     let parts = text.rsplit_once('-').and_then(|(arrived, id)| Some((arrived.parse().ok()?, id.parse().ok()?)));
-    parts.ok_or_else(|| Refusal::Wrong(format!("after must be what an earlier page gave as next, not '{text}'")))
+    parts.ok_or_else(|| Refusal::Wrong(format!("after must be the value of next from an earlier page, not '{text}'")))
 }
 
 /// The message that is meant.
@@ -338,7 +336,7 @@ fn one(params: &Value) -> Result<MessageId, Refusal> {
     text.to_ascii_uppercase().parse().map_err(|error| Refusal::Wrong(format!("'{text}': {error}")))
 }
 
-/// A message of a list; `None` when it has left the queue while we looked.
+/// A message of a list; `None` if it has left the queue meanwhile.
 fn described(spool: &Spool, waiting: &Waiting) -> Option<Value> {
     let Entry { id, size, .. } = waiting.entry;
     match spool.open_message(&waiting.entry) {
@@ -351,7 +349,7 @@ fn described(spool: &Spool, waiting: &Waiting) -> Option<Value> {
     }
 }
 
-/// All that is known of a message.
+/// Everything that is known about a message.
 fn whole(spool: &Spool, waiting: &Waiting) -> Result<Value, SpoolError> {
     let stored = spool.open_message(&waiting.entry)?;
     let id = waiting.entry.id;

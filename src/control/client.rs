@@ -1,4 +1,4 @@
-//! The command line's end of the private socket. Blocks; for short-lived commands only.
+//! The command line's end of the private socket. Blocks; only for short-lived commands.
 
 use std::fs;
 use std::io::{BufRead, BufReader, ErrorKind, Write};
@@ -11,15 +11,15 @@ use serde_json::{Value, json};
 
 use super::{SOCKET, fd_passing};
 
-/// How long an answer may take: deleting ten thousand messages on slow flash takes a while.
+/// Timeout for an answer: deleting ten thousand messages on slow flash takes a while.
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// Why a call brought nothing.
+/// Why a call failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
-    /// What kind: `wrong`, `not_found`, `busy`, `failed` by the gateway, or `broken` when the conversation was.
+    /// The kind: `wrong`, `not_found`, `busy`, `failed` from the gateway, or `broken` if the connection failed.
     pub kind: String,
-    /// In words.
+    /// The error message.
     pub text: String,
 }
 
@@ -29,16 +29,16 @@ impl Failure {
     }
 }
 
-/// A conversation with the running gateway.
+/// A connection to the running gateway.
 pub struct Client {
     stream: BufReader<UnixStream>,
 }
 
 impl Client {
-    /// Connects to the gateway that works on the queue in `spool`; `None` when none runs.
+    /// Connects to the gateway that uses the queue in `spool`; `None` if none is running.
     ///
     /// # Errors
-    /// When one runs and does not let us in.
+    /// If one is running and does not accept the connection.
     pub fn connect(spool: &Path) -> Result<Option<Self>, String> {
         let path = spool.join(SOCKET);
         match UnixStream::connect(&path) {
@@ -52,29 +52,29 @@ impl Client {
                     && let Some(process) = deserted(spool) =>
             {
                 Err(format!(
-                    "the gateway runs (process {process}), but its directory {} was removed or replaced: mail can't be \
-                 accepted there; service smtprelay restart makes it anew",
+                    "the gateway is running (process {process}), but its directory {} was removed or replaced: mail cannot be \
+                 accepted there; service smtprelay restart recreates it",
                     spool.display()
                 ))
             }
-            // None has run here since the start of the system, or the last one is gone.
+            // None has run here since the last boot, or the last one has ended.
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => Ok(None),
             Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-                Err(format!("only root may ask the gateway ({})", path.display()))
+                Err(format!("only root may connect to the gateway ({})", path.display()))
             }
-            Err(error) => Err(format!("can't ask the gateway on {}: {error}", path.display())),
+            Err(error) => Err(format!("cannot connect to the gateway on {}: {error}", path.display())),
         }
     }
 
-    /// Asks for `method`.
+    /// Calls `method`.
     ///
     /// # Errors
-    /// What the gateway says why not, or how the conversation broke.
+    /// The refusal of the gateway, or how the connection failed.
     pub fn call(&mut self, method: &str, params: Value) -> Result<Value, Failure> {
         self.call_with(method, params, &[])
     }
 
-    /// As [`Self::call`], with open files and sockets that go along; see [`super::fd_passing`].
+    /// As [`Self::call`], with open files and sockets attached; see [`super::fd_passing`].
     ///
     /// # Errors
     /// As [`Self::call`].
@@ -88,7 +88,7 @@ impl Client {
         let mut line = Vec::new();
         self.stream.read_until(b'\n', &mut line).map_err(broken)?;
         let mut answer: Value = serde_json::from_slice(&line)
-            .map_err(|_| Failure::broken("the gateway ended before it answered".into()))?;
+            .map_err(|_| Failure::broken("the gateway closed the connection before it answered".into()))?;
         let text = |name: &str| answer.get(name).and_then(Value::as_str).map(str::to_string);
         if let Some(error) = text("error") {
             return Err(Failure { kind: text("kind").unwrap_or_default(), text: error });
@@ -97,8 +97,8 @@ impl Client {
     }
 }
 
-/// A process that holds the lock of the queue in `spool` although the file is gone: a gateway whose directory was removed.
-/// Only root sees what others have open.
+/// A process that holds the lock of the queue in `spool` although the file is gone: a gateway whose directory was
+/// removed. Only root can see the open files of other processes.
 fn deserted(spool: &Path) -> Option<String> {
     let gone = format!("{} (deleted)", spool.join("lock").display());
     let holds = |process: &fs::DirEntry| {

@@ -1,4 +1,4 @@
-//! The method `devices`: what the history knows of each device, and who it is.
+//! The method `devices`: what the history contains about each device, and which device it is.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -13,8 +13,8 @@ use crate::policy::Policies;
 use crate::system::interfaces::{self, Address};
 use crate::system::leases::{Identity, Leases};
 
-/// Adds to each device of `known` its `name`, its `mac`, its `section` and whether it is `allowed`; `known` is what the
-/// history says.
+/// Adds to each device of `known` its `name`, its `mac`, its `section` and whether it is `allowed`; `known` comes from
+/// the history.
 pub fn named<'a>(known: Vec<Value>, settings: Arc<Settings>, leases: &'a Leases) -> Later<'a, Vec<Value>> {
     Box::pin(async move {
         let mut devices = known;
@@ -44,7 +44,7 @@ fn describe(
     let Identity { mac, host } = identity;
     let section = ip.and_then(|ip| policies.device(ip, mac, host.as_deref())).filter(|device| !device.is_default());
     let section = section.map(|device| device.name.clone()).unwrap_or_default();
-    // Who has no address is a program on the router itself.
+    // A client without an address is a program on the router itself.
     let allowed = ip.is_none_or(|ip| may_send(ip, nets));
     for (name, value) in [
         ("name", host.unwrap_or_default().into()),
@@ -56,9 +56,9 @@ fn describe(
     }
 }
 
-/// The networks that may send through any listener, as they are now.
+/// The networks that are currently allowed to send through any listener.
 fn networks(settings: &Settings) -> Vec<IpNet> {
-    // The kernel is asked only where the answer counts; by the names of the settings, as the listeners do.
+    // The kernel is asked only if needed; by the names of the settings, as the listeners do.
     let host: Vec<Address> = match settings.listeners.iter().any(|listener| listener.allow.is_empty()) {
         true => interfaces::named(),
         false => Vec::new(),
@@ -99,7 +99,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_empty_list_means_the_networks_of_the_listener() {
-        // For the whole process, so under a name that no other test has.
+        // This affects the whole process, so the name is one that no other test uses.
         networks::learned(vec![Network {
             name: "plant-floor".into(),
             device: String::new(),

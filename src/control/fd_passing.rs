@@ -1,9 +1,10 @@
-//! How root hands new settings over, on the private socket: what has been opened goes along with the request as open file
-//! descriptors (SCM_RIGHTS, unix(7)). So nothing has to be copied or encoded, and the gateway reads exactly the files that
-//! were there when root looked.
+//! How root hands over new settings on the private socket: open file descriptors are sent along with the request
+//! (SCM_RIGHTS, unix(7)). So nothing has to be copied or encoded, and the gateway reads exactly the files that were
+//! there when root opened them.
 //!
-//! The request is `{"method": "reload", "params": {"file": …, "files": […], "sockets": […], "said": […]}}`. With it come the
-//! settings file, the files that `files` names, and the listening sockets for the addresses in `sockets`, in this order.
+//! The request is `{"method": "reload", "params": {"file": …, "files": […], "sockets": […], "said": […]}}`. With it
+//! come the settings file, the files listed in `files`, and the listening sockets for the addresses in `sockets`, in
+//! this order.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Write};
@@ -21,23 +22,23 @@ use crate::config::FILE_LIMIT;
 use crate::config::files;
 use crate::control::reload::Offer;
 
-/// File descriptors that come with one request; the kernel's own limit is 253 (SCM_MAX_FD).
+/// Maximum number of file descriptors per request; the kernel's own limit is 253 (SCM_MAX_FD).
 pub const DESCRIPTORS: usize = 240;
-/// Sockets of one request.
+/// Maximum number of sockets per request.
 pub const SOCKETS: usize = DESCRIPTORS - files::COUNT_LIMIT - 1;
 
-/// What is sent: the parameters of the request and the descriptors, in their order.
+/// What is sent: the parameters of the request and the descriptors, in this order.
 pub struct Parcel {
     /// Parameters of the method `reload`.
     pub params: Value,
-    /// What goes along.
+    /// The attached descriptors.
     pub descriptors: Vec<OwnedFd>,
 }
 
-/// Packs up. Files that can't be opened are left out: they are complained of when they are needed.
+/// Prepares the request. Files that cannot be opened are left out: they are reported when they are needed.
 ///
 /// # Errors
-/// When the settings file can't be opened.
+/// If the settings file cannot be opened.
 pub fn pack(
     file: &Path,
     named: Vec<PathBuf>,
@@ -60,12 +61,14 @@ pub fn pack(
     Ok(Parcel { params, descriptors })
 }
 
-/// Unpacks what came. Reads files: call it off the runtime thread.
+/// Unpacks a received request. Reads files, so it must not be called on the runtime thread.
 ///
 /// # Errors
-/// When it is not what the request says.
+/// If the descriptors do not match the request.
 pub fn unpack(params: &Value, descriptors: Vec<OwnedFd>) -> Result<Offer, String> {
-    let odd = || "the request is not a reload of this version: end the gateway and start it again".to_string();
+    let odd = || {
+        "the reload request was made by another version: restart the gateway (service smtprelay restart)".to_string()
+    };
     let list = |name: &str| -> Option<Vec<&str>> {
         let list = params.get(name)?.as_array()?;
         list.iter().map(Value::as_str).collect()
@@ -80,10 +83,10 @@ pub fn unpack(params: &Value, descriptors: Vec<OwnedFd>) -> Result<Offer, String
     }
     let mut descriptors = descriptors.into_iter();
     let settings = descriptors.next().ok_or_else(odd)?;
-    let unreadable = |path: &str, error: io::Error| format!("{path}: can't be read: {error}");
+    let unreadable = |path: &str, error: io::Error| format!("{path}: cannot be read: {error}");
     let read = |path: &str, from: OwnedFd, limit| {
         let opened = File::from(from);
-        // A pipe or a terminal could be waited for without an end.
+        // Opening a pipe or a terminal could block forever.
         match opened.metadata() {
             Ok(file) if file.is_file() => files::contents(opened, limit).map_err(|error| unreadable(path, error)),
             Ok(_) => Err(format!("{path} is not a file")),
@@ -93,7 +96,7 @@ pub fn unpack(params: &Value, descriptors: Vec<OwnedFd>) -> Result<Offer, String
     let text = read(file, settings, FILE_LIMIT + 1)?;
     let (mut files, mut sockets) = (files::Files::new(), Vec::new());
     for (name, from) in names.into_iter().zip(descriptors.by_ref()) {
-        // One that can't be used is complained of by whoever needs it.
+        // A socket that cannot be used is reported when it is needed.
         if let Ok(bytes) = read(name, from, files::SIZE_LIMIT) {
             files.insert(PathBuf::from(name), bytes);
         }
@@ -109,10 +112,10 @@ pub fn unpack(params: &Value, descriptors: Vec<OwnedFd>) -> Result<Offer, String
     Ok(Offer { file: PathBuf::from(file), text, files, sockets, said })
 }
 
-/// Sends a line and what goes along with it. Blocks.
+/// Sends a line with its attached descriptors. Blocks.
 ///
 /// # Errors
-/// Of the system.
+/// From the system.
 pub fn send(stream: &mut UnixStream, line: &[u8], descriptors: &[OwnedFd]) -> io::Result<()> {
     let raw: Vec<RawFd> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
     let along = [ControlMessage::ScmRights(&raw)];
@@ -125,17 +128,17 @@ pub fn send(stream: &mut UnixStream, line: &[u8], descriptors: &[OwnedFd]) -> io
     stream.write_all(line.get(sent..).unwrap_or_default())
 }
 
-/// Reads what is there, and takes what comes along with it. Does not block on a socket that does not.
+/// Reads what is available, with its attached descriptors. Does not block on a non-blocking socket.
 ///
 /// # Errors
-/// Of the system; [`ErrorKind::WouldBlock`] when nothing is there.
+/// From the system; [`ErrorKind::WouldBlock`] if nothing is available.
 pub fn receive(socket: RawFd, buffer: &mut [u8], descriptors: &mut Vec<OwnedFd>) -> io::Result<usize> {
     let mut space = nix::cmsg_space!([RawFd; DESCRIPTORS]);
     let mut parts = [IoSliceMut::new(buffer)];
     let message = recvmsg::<UnixAddr>(socket, &mut parts, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC)?;
     for along in message.cmsgs()? {
         if let ControlMessageOwned::ScmRights(raw) = along {
-            // SAFETY: the kernel has just made these for this process, and nobody else knows of them.
+            // SAFETY: the kernel has just created these for this process, and nothing else knows of them.
             descriptors.extend(raw.into_iter().map(|raw| unsafe { OwnedFd::from_raw_fd(raw) }));
         }
     }
@@ -198,7 +201,7 @@ mod tests {
         ] {
             assert!(through(Parcel { params: params.clone(), ..fresh() }).is_err(), "{params}");
         }
-        // A file in the place of a socket, an address that is none, a pipe in the place of the settings.
+        // A file instead of a socket, an invalid address, a pipe instead of the settings.
         let mut parcel = fresh();
         parcel.descriptors.push(File::open(&file).unwrap().into());
         for address in ["127.0.0.1:25", "x"] {

@@ -1,9 +1,9 @@
-//! How the running gateway is asked and steered: one set of methods, spoken as JSON.
+//! How the running gateway is queried and controlled: one set of methods in JSON.
 //!
-//! `api` holds the methods; those that are more than a few lines have files of their own: `devices`, `password`, `status`,
-//! `test_mail`. `socket` serves them on a private unix socket, `client` is the other end of it for the command line,
-//! `fd_passing` is how root hands over new settings and `reload` what is said of them, `view` says how a message looks. `ubus`
-//! serves them on OpenWrt's message bus.
+//! `api` contains the methods; those with more than a few lines have files of their own: `devices`, `password`,
+//! `status`, `test_mail`. `socket` serves them on a private unix socket, `client` is its other end for the command
+//! line. `fd_passing` is how root hands over new settings, and `reload` how they are applied and reported; `view`
+//! describes a message. `ubus` serves the methods on OpenWrt's message bus.
 
 pub mod api;
 pub mod client;
@@ -23,8 +23,8 @@ pub use api::Api;
 /// Name of the socket in the spool directory. Only its owner can open it.
 pub const SOCKET: &str = "control.sock";
 
-/// Bytes of the longest request.
+/// Maximum size of a request in bytes.
 pub const REQUEST_LIMIT: usize = 16 << 10;
 
-/// Messages that one answer lists at most.
+/// Maximum number of messages listed in one answer.
 pub const PAGE_LIMIT: usize = 200;

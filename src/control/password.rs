@@ -1,4 +1,4 @@
-//! The method `set_password`: write-only, and in force at once.
+//! The method `set_password`: write-only, and effective immediately.
 
 use std::sync::Arc;
 
@@ -13,24 +13,24 @@ use crate::secrets::left;
 use crate::secrets::password::{Place, check};
 use crate::system::task::blocking;
 
-/// Stores the password of an account and takes it into the settings that are in force; an empty one removes what is stored.
-/// An account that is paused for its password is tried at once, as after every change of the settings.
+/// Stores the password of an account and adds it to the current settings; an empty one removes the stored password. An
+/// account that is paused because of its password is retried immediately, as after every change of the settings.
 ///
-/// Where the settings have an `option password`, it stays in force: the answer says so in `note`.
+/// If the settings have an `option password`, it takes precedence: the answer says so in `note`.
 ///
 /// # Errors
-/// `wrong`, `not_found`, or `failed` when it can't be stored. The password is in no text.
+/// `wrong`, `not_found`, or `failed` if it cannot be stored. No message contains the password.
 pub fn set<'a>(publish: &'a watch::Sender<Arc<Settings>>, params: &'a Value) -> Later<'a, Result<Value, Refusal>> {
     Box::pin(async move {
         let text = |name| params.get(name).and_then(Value::as_str);
         let name = text("account").ok_or_else(|| Refusal::Wrong("account must be the name of an account".into()))?;
-        let password = text("password").ok_or_else(|| Refusal::Wrong("password must be a text".into()))?;
+        let password = text("password").ok_or_else(|| Refusal::Wrong("password must be a string".into()))?;
         let password = Secret::new(password.to_string());
         let settings = publish.borrow().clone();
         let account = settings.accounts.iter().find(|account| account.name == name);
-        let missing = || Refusal::NotFound(format!("there is no account '{name}' that is used"));
+        let missing = || Refusal::NotFound(format!("no enabled account is named '{name}'"));
         let Some(account) = account else {
-            // It was deleted, or renamed: what it has left may go.
+            // It was deleted or renamed: its leftovers may be removed.
             let (directory, gone) = (settings.relay.secrets.clone(), name.to_string());
             let removed = match password.is_empty() && settings.left.iter().any(|left| left.account == name) {
                 true => blocking(move || left::remove(&directory, &gone)).await.unwrap_or(Ok(false)),
@@ -49,14 +49,14 @@ pub fn set<'a>(publish: &'a watch::Sender<Arc<Settings>>, params: &'a Value) -> 
             check(password.expose()).map_err(Refusal::Wrong)?;
         }
         store(&settings, account, password.clone()).await.map_err(Refusal::Failed)?;
-        // The settings may have been read anew meanwhile.
+        // The settings may have been reloaded meanwhile.
         let mut written = false;
         publish.send_if_modified(|settings| {
             let changed = with_password(settings, name, &password, &mut written);
             changed.map(|new| *settings = Arc::new(new)).is_some()
         });
         let note = format!(
-            "the password is stored, but account '{name}' has an option password in the settings, which counts: uci delete smtprelay.{name}.password"
+            "the password is stored, but account '{name}' has an option password in the settings, which takes precedence; to use the stored one, run uci delete smtprelay.{name}.password"
         );
         Ok(if written { json!({ "note": note }) } else { json!({}) })
     })
@@ -69,12 +69,13 @@ async fn store(settings: &Settings, account: &Account, password: Secret) -> Resu
         true => place.remove().map(|_| ()),
         false => place.save(&password),
     });
-    stored.await.unwrap_or_else(|| Err("the gateway is ending".into()))?;
+    stored.await.unwrap_or_else(|| Err("the gateway is shutting down".into()))?;
     log::info!(target: "smtprelay", "event=password_changed account={name}");
     Ok(())
 }
 
-/// The settings with this password; `None` when nothing changes, for `written` as well: an `option password` goes first.
+/// The settings with this password; `None` if nothing changes, also for `written`: an `option password` takes
+/// precedence.
 fn with_password(settings: &Settings, name: &str, password: &Secret, written: &mut bool) -> Option<Settings> {
     let place = settings.accounts.iter().position(|account| account.name == name)?;
     let old = settings.accounts.get(place)?;

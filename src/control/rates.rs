@@ -1,4 +1,4 @@
-//! What became of the mail of each device that has a rate, in the list of devices.
+//! What happened to the mail of each device with a rate limit, in the list of devices.
 
 use std::net::IpAddr;
 
@@ -8,8 +8,8 @@ use crate::config::device::DEFAULT_DEVICE;
 use crate::config::{Device, Settings};
 use crate::policy::{Policies, Rates};
 
-/// Adds `rate` to each device of `list`: null where there is no limit. Whose section a device is says its field
-/// `section`; without one it is told by the address alone.
+/// Adds `rate` to each device of `list`: null if it has no limit. The section of a device is taken from its field
+/// `section`; without one, the device is identified by its address alone.
 pub fn add(list: &mut Value, settings: &Settings, rates: &Rates) {
     let policies = Policies::new(settings);
     let section = |name: &str| policies.device_named(if name.is_empty() { DEFAULT_DEVICE } else { name });

@@ -1,5 +1,5 @@
-//! How a running gateway is told of new settings: the order, what becomes of it, and what `status` says of the settings.
-//! What is done with them is in `daemon::reload`.
+//! How new settings reach a running gateway: the order, its result, and what `status` reports about the settings. They
+//! are applied in `daemon::reload`.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -20,45 +20,45 @@ const PROCD_PATIENCE: Duration = Duration::from_secs(20);
 
 /// What root hands over.
 pub struct Offer {
-    /// The file of the settings, for messages.
+    /// The settings file, for messages.
     pub file: PathBuf,
-    /// What is in it.
+    /// Its content.
     pub text: Zeroizing<Vec<u8>>,
     /// The files that it names.
     pub files: files::Files,
     /// New sockets, by their address in the settings.
     pub sockets: Vec<(SocketAddr, TcpListener)>,
-    /// What root has to say about files that others can read.
+    /// Warnings from root about files that others can read.
     pub said: Vec<String>,
 }
 
-/// What becomes of an order: the warnings, or why nothing has changed.
+/// The result of an order: the warnings, or why nothing has changed.
 pub type Verdict = Result<Vec<String>, String>;
 
 /// An order to the running gateway.
 pub enum Order {
-    /// Take these settings.
+    /// Apply these settings.
     Take(Box<Offer>, oneshot::Sender<Verdict>),
-    /// Read the file again, if you may.
+    /// Read the file again, if permitted.
     Read(oneshot::Sender<Verdict>),
-    /// Somebody else found the new settings to be wrong.
+    /// The sender has found the new settings to be invalid.
     Refuse(String, oneshot::Sender<Verdict>),
 }
 
-/// Where the settings in use come from, and what is to be said about them.
+/// Where the current settings come from, and the messages about them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Standing {
     /// The file.
     pub file: PathBuf,
-    /// When they were taken over, seconds since 1970.
+    /// When they were applied, in seconds since 1970.
     pub loaded: i64,
     /// Why the last reload was refused.
     pub error: Option<String>,
-    /// Warnings about the settings in use.
+    /// Warnings about the current settings.
     pub warnings: Vec<String>,
 }
 
-/// What `status` says of settings and listeners, and the way to change the settings.
+/// What `status` reports about settings and listeners, and the way to change the settings.
 #[derive(Clone)]
 pub struct Desk {
     /// To the gateway.
@@ -70,8 +70,8 @@ pub struct Desk {
 }
 
 impl Desk {
-    /// Has the settings read again: by the gateway itself where it may read them, else by root, whom procd calls when it
-    /// hears that the settings have changed.
+    /// Reloads the settings: by the gateway itself if it may read them, otherwise by root, through procd, which runs a
+    /// reload when it is notified of changed settings.
     ///
     /// # Errors
     /// Why nothing has changed.
@@ -88,7 +88,7 @@ impl Desk {
             Ok(false) => {}
             Err(trouble) => {
                 return Err(format!(
-                    "the gateway has given up the right to read its settings, and procd can't be told of them ({trouble}): \
+                    "the gateway no longer has the right to read its settings, and procd cannot be notified ({trouble}): \
                      run service smtprelay reload as root"
                 ));
             }
@@ -98,24 +98,26 @@ impl Desk {
                 let Standing { error, warnings, .. } = standing.borrow().clone();
                 error.map_or(Ok(warnings), Err)
             }
-            Ok(Err(_)) => Err("the gateway is ending".into()),
-            Err(_) => Err("procd was told of the new settings, and nothing came of it: see the system log".into()),
+            Ok(Err(_)) => Err("the gateway is shutting down".into()),
+            Err(_) => {
+                Err("procd was notified of the new settings, but they were not applied: see the system log".into())
+            }
         }
     }
 
-    /// Gives an order, and waits for what becomes of it.
+    /// Sends an order, and waits for its result.
     ///
     /// # Errors
     /// Why nothing has changed.
     pub async fn order(&self, order: impl FnOnce(oneshot::Sender<Verdict>) -> Order) -> Verdict {
-        let ending = |_| "the gateway is ending".to_string();
+        let ending = |_| "the gateway is shutting down".to_string();
         let (answer, answered) = oneshot::channel();
         self.orders.send(order(answer)).await.map_err(|_| ending(()))?;
         answered.await.map_err(|_| ending(()))?
     }
 
-    /// `settings` of `status`, for the settings in use: a password that was missing may have been stored since, and of what
-    /// was left of former accounts only `left` may be there still.
+    /// `settings` of `status`, for the current settings: a missing password may have been stored since, and of the
+    /// leftovers of former accounts only those in `left` still exist.
     pub fn settings(&self, now: &Settings, left: &[Left]) -> Value {
         let Standing { file, loaded, error, warnings } = &*self.standing.borrow();
         let stored = now.accounts.iter().filter(|account| !account.misses_password());
@@ -134,7 +136,7 @@ impl Desk {
         })
     }
 
-    /// Addresses that need no new socket, as the settings have them.
+    /// Addresses that need no new socket, as written in the settings.
     pub fn addresses(&self) -> Vec<String> {
         let open = |shown: &Shown| shown.address.filter(|_| shown.open).map(|address| address.to_string());
         self.listeners.borrow().iter().filter_map(open).collect()

@@ -1,8 +1,9 @@
-//! The private socket: a line of JSON in, a line of JSON out, as often as the other side likes.
+//! The private socket: one line of JSON in, one line of JSON out, as often as the client likes.
 //!
-//! Only root and the gateway's own user are let in. A request is `{"method": "queue", "params": {"offset": 0}}`, an answer `{"result": …}` or `{"error": "…", "kind": "…"}`.
-//! Beside the methods of [`Api`] there are those of `smtprelay reload` and `check`, which are for nobody else: `listening`,
-//! `reload` with what [`fd_passing`] packs, `reload_refused`, and `fixed` with the values of the options that need a start.
+//! Only root and the gateway's own user are admitted. A request is `{"method": "queue", "params": {"offset": 0}}`, an
+//! answer `{"result": …}` or `{"error": "…", "kind": "…"}`. In addition to the methods of [`Api`] there are those for
+//! `smtprelay reload` and `check` only: `listening`, `reload` with what [`fd_passing`] packs, `reload_refused`, and
+//! `fixed` with the values of the options that need a restart.
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -22,44 +23,44 @@ use crate::config::effect;
 use crate::control::reload::Order;
 use crate::system::{logging, ordered, task};
 
-/// Conversations at once.
+/// Maximum number of concurrent connections.
 const CLIENTS: usize = 16;
-/// Conversations at once with those who may not ask; more are closed without a word.
+/// Maximum number of concurrent connections from clients without permission; further ones are closed without a reply.
 const STRANGERS: usize = 2;
-/// How long a silent client is waited for.
+/// Timeout for a silent client.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Opens the socket in `directory`, for its owner only.
+/// Opens the socket in `directory`, accessible to its owner only.
 ///
 /// # Errors
-/// When it can't be made.
+/// If it cannot be created.
 pub fn open(directory: &Path) -> Result<UnixListener, String> {
     let path = directory.join(SOCKET);
-    let cannot = |error: io::Error| format!("can't listen on {}: {error}", path.display());
+    let cannot = |error: io::Error| format!("cannot listen on {}: {error}", path.display());
     match std::fs::remove_file(&path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(cannot(error)),
         _ => {}
     }
-    // Nobody else may connect, not even between the making of the socket and a change of its mode.
+    // No other user may connect, not even between the creation of the socket and the change of its mode.
     let mask = nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o177));
     let socket = UnixListener::bind(&path);
     nix::sys::stat::umask(mask);
     socket.map_err(cannot)
 }
 
-/// Answers until the order to stop.
+/// Serves requests until the order to stop.
 pub async fn run(socket: UnixListener, api: Arc<Api>, mut stop: watch::Receiver<bool>) {
-    // Those who only hear that they may not ask hold no place of those who may.
+    // Clients that only get a refusal do not use up slots of permitted ones.
     let (places, others) = (Arc::new(Semaphore::new(CLIENTS)), Arc::new(Semaphore::new(STRANGERS)));
     loop {
-        // First the place, then the client: the kernel lets those beyond wait.
+        // First the slot, then the client: the kernel queues further ones.
         let next = async { (Arc::clone(&places).acquire_owned().await, socket.accept().await) };
         let (place, accepted) = tokio::select! {
             () = ordered(&mut stop) => return,
             next = next => next,
         };
         let (Ok(mut place), Ok((stream, _))) = (place, accepted) else {
-            // No file descriptors.
+            // No file descriptors left.
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
@@ -76,12 +77,12 @@ pub async fn run(socket: UnixListener, api: Arc<Api>, mut stop: watch::Receiver<
     }
 }
 
-/// Whether the other side is root or this process's own user. The mode of the socket says the same, but can be changed.
+/// Whether the client is root or this process's own user. The mode of the socket says the same, but can be changed.
 fn may_ask(stream: &UnixStream) -> bool {
     stream.peer_cred().is_ok_and(|peer| peer.uid() == 0 || peer.uid() == nix::unistd::geteuid().as_raw())
 }
 
-/// What has been received: the beginning of a line, and what came along. There may be a password in it.
+/// What has been received: the beginning of a line, and attached descriptors. It may contain a password.
 #[derive(Default)]
 struct Received {
     bytes: Zeroizing<Vec<u8>>,
@@ -89,10 +90,10 @@ struct Received {
 }
 
 impl Received {
-    /// The next line; `None` at the end, or when it is too long.
+    /// The next line; `None` at the end, or if it is too long.
     async fn line(&mut self, stream: &UnixStream) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
         let mut buffer = Zeroizing::new([0; 2048]);
-        // All of it fits at once: no copies are left behind by growing.
+        // Everything fits from the start: growing would leave copies behind in memory.
         self.bytes.reserve(REQUEST_LIMIT + buffer.len());
         loop {
             if let Some(end) = memchr::memchr(b'\n', &self.bytes) {
@@ -124,7 +125,7 @@ async fn converse(mut stream: UnixStream, api: &Api) -> io::Result<()> {
         let Ok(Ok(Some(line))) = line else { return Ok(()) };
         let result = match welcome {
             true => answer(&line, std::mem::take(&mut received.descriptors), api).await,
-            false => Err(Refusal::Failed("only root may ask the gateway".into())),
+            false => Err(Refusal::Failed("only root may connect to the gateway".into())),
         };
         let answer = match result {
             Ok(result) => json!({ "result": result }),
@@ -157,19 +158,23 @@ async fn asked(request: &Value, descriptors: Vec<OwnedFd>, api: &Api) -> Result<
         }
         "reload_refused" => {
             let reason = params.get("reason").and_then(Value::as_str).unwrap_or("the settings are wrong").to_string();
-            // That it stays as it is, is what was asked for.
+            // The sender has asked for nothing to change.
             let _ = api.reload().order(|answer| Order::Refuse(reason, answer)).await;
             Ok(json!({}))
         }
         "log" => {
-            let opened = descriptors.into_iter().next().ok_or_else(|| Refusal::Wrong("nothing came along".into()))?;
+            let opened = descriptors
+                .into_iter()
+                .next()
+                .ok_or_else(|| Refusal::Wrong("no file descriptor was attached".into()))?;
             logging::reconnect(opened).map_err(Refusal::Failed)?;
             Ok(json!({}))
         }
         "reload" if !descriptors.is_empty() => {
             let params = params.clone();
             let offered = task::blocking(move || fd_passing::unpack(&params, descriptors)).await;
-            let offered = offered.unwrap_or_else(|| Err("the gateway is ending".into())).map_err(Refusal::Failed)?;
+            let offered =
+                offered.unwrap_or_else(|| Err("the gateway is shutting down".into())).map_err(Refusal::Failed)?;
             let taken = api.reload().order(|answer| Order::Take(Box::new(offered), answer)).await;
             Ok(json!({ "warnings": taken.map_err(Refusal::Failed)? }))
         }

@@ -1,4 +1,4 @@
-//! The method `status`: how things are, so that one look says why.
+//! The method `status`: the state of everything, so that one look says why mail is not sent.
 
 use serde_json::{Value, json};
 
@@ -63,7 +63,7 @@ impl Api {
     }
 }
 
-/// Whether the account has what it logs in with. Reads a file for one that signs in.
+/// Whether the account has its secret. Reads a file for accounts with an OAuth login.
 fn secret(account: &Account) -> &'static str {
     let there = match (&account.username, &account.oauth) {
         _ if account.misses_password() => false,
@@ -74,7 +74,7 @@ fn secret(account: &Account) -> &'static str {
     if there { "set" } else { "missing" }
 }
 
-/// An account: what is set, whether it works, and when it last did.
+/// An account: its settings, whether it works, and when it last did.
 fn described(account: &Account, secret: &str, health: &Health, history: &History) -> Value {
     let is_it = |known: &&AccountHealth| known.name == account.name;
     let paused = health.accounts.iter().find(is_it).and_then(|known| known.pause.as_ref()).map(|pause| {
@@ -108,7 +108,7 @@ fn described(account: &Account, secret: &str, health: &Health, history: &History
     })
 }
 
-/// The word for programs.
+/// The state, for programs.
 fn state(settings: &Settings, health: &Health) -> &'static str {
     match &health.paused {
         _ if settings.accounts.is_empty() => "no_account",
@@ -117,12 +117,12 @@ fn state(settings: &Settings, health: &Health) -> &'static str {
     }
 }
 
-/// How things are, in one line.
+/// The state, in one line.
 fn sentence(settings: &Settings, health: &Health) -> String {
     let waiting = match health.waiting {
-        0 => "nothing waits".to_string(),
-        1 => "1 message waits".to_string(),
-        n => format!("{n} messages wait"),
+        0 => "no messages waiting".to_string(),
+        1 => "1 message waiting".to_string(),
+        n => format!("{n} messages waiting"),
     };
     let waiting = match health.held {
         0 => waiting,
@@ -134,7 +134,9 @@ fn sentence(settings: &Settings, health: &Health) -> String {
                 "Not relaying, {waiting}: no account is set up; set provider, username and password of a section account"
             )
         }
-        Some((reason, Some(next))) => format!("Not relaying, {waiting}, next look in {} s: {reason}", next.as_secs()),
+        Some((reason, Some(next))) => {
+            format!("Not relaying, {waiting}, next attempt in {} s: {reason}", next.as_secs())
+        }
         Some((reason, None)) => format!("Not relaying, {waiting}: {reason}"),
         None => format!("Relaying; {waiting}."),
     }

@@ -1,6 +1,6 @@
-//! Test mails that somebody follows from outside (the methods `test` and `job`): each is a job with a name.
+//! Test mails that a client follows (the methods `test` and `job`): each is a job with a name.
 //!
-//! The same serves `smtprelay test` in its own process while no gateway runs.
+//! Also used by `smtprelay test` in its own process if no gateway is running.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -17,47 +17,50 @@ use crate::outbound::trace::{Step, Trace};
 use crate::report::Event;
 use crate::system::{random_id, task};
 
-/// Jobs that are remembered; the oldest that is over gives way.
+/// Maximum number of jobs that are remembered; the oldest finished one is dropped first.
 const JOBS: usize = 4;
-/// How long the outcome can be asked for.
+/// How long the result is available.
 const KEPT: Duration = Duration::from_secs(600);
 
 struct Job {
     name: String,
     account: String,
     trace: Trace,
-    /// What came of it, once it is over.
+    /// The result, once the test is over.
     tested: Arc<Mutex<Option<Tested>>>,
     until: Instant,
     work: JoinHandle<()>,
 }
 
-/// The tests that are under way or over. Those under way end when this is dropped.
+/// The tests that are in progress or finished. Those in progress end when this is dropped.
 #[derive(Default)]
 pub struct Tests(Mutex<Vec<Job>>);
 
 impl Tests {
-    /// Begins a test of `account` (a name; empty: the first that mail takes) with a mail to `to`. The answer has `job`.
-    /// `works` runs when the account has taken the mail.
+    /// Starts a test of `account` (a name; empty: the default account) with a mail to `to`. The answer has `job`.
+    /// `works` runs when the account has accepted the mail.
     ///
     /// # Errors
-    /// When there is no such account or recipient, or too much is under way.
+    /// If there is no such account or recipient, or if too many tests are in progress.
     pub fn start(&self, settings: &Settings, account: &str, to: &str, works: Works) -> Result<Value, Refusal> {
         let account = chosen(settings, account)?.clone();
         if !is_address(to) {
-            return Err(Refusal::Wrong(format!("'{to}' is no mail address; name the recipient of the test mail")));
+            return Err(Refusal::Wrong(format!("'{to}' is not a mail address; enter the recipient of the test mail")));
         }
         let mut jobs = self.jobs();
         jobs.retain(|job| job.until > Instant::now());
-        // Providers lock mailboxes after some wrong logins.
+        // Providers lock mailboxes after a few wrong logins.
         if let Some(same) = jobs.iter().find(|job| job.account == account.name && job.is_running()) {
-            let text =
-                format!("account '{}' is being tested already (job {}); wait for its end", account.name, same.name);
+            let text = format!(
+                "account '{}' is already being tested (job {}); wait until that test ends",
+                account.name, same.name
+            );
             return Err(Refusal::Busy(text));
         }
         if jobs.len() >= JOBS {
             let over = jobs.iter().position(|job| !job.is_running());
-            let over = over.ok_or_else(|| Refusal::Busy(format!("{JOBS} tests are under way; wait for one to end")))?;
+            let over =
+                over.ok_or_else(|| Refusal::Busy(format!("{JOBS} tests are in progress; wait until one ends")))?;
             jobs.remove(over);
         }
         let name = random_id().map_err(|error| Refusal::Failed(error.to_string()))?;
@@ -81,19 +84,19 @@ impl Tests {
         Ok(answer)
     }
 
-    /// How a test stands: `state` (`running`, `done`, `failed`), `text`, `account`, `steps`, `transcript`.
+    /// The state of a test: `state` (`running`, `done`, `failed`), `text`, `account`, `steps`, `transcript`.
     ///
     /// # Errors
-    /// When there is no such job.
+    /// If there is no such job.
     pub fn job(&self, name: &str) -> Result<Value, Refusal> {
         let jobs = self.jobs();
         let job = jobs.iter().find(|job| job.name == name && job.until > Instant::now());
         let job = job.ok_or_else(|| Refusal::NotFound(format!("there is no test '{name}'")))?;
-        // First whether it is over, so that nothing of what is over is missing.
+        // First whether it is over, so that the result is complete.
         let tested = lock(&job.tested).clone();
         let (state, text) = match &tested {
-            None if job.work.is_finished() => ("failed", "the program is ending".to_string()),
-            None => ("running", format!("the test of account '{}' is under way", job.account)),
+            None if job.work.is_finished() => ("failed", "the program is shutting down".to_string()),
+            None => ("running", format!("the test of account '{}' is in progress", job.account)),
             Some(Tested { failed: None, .. }) => {
                 ("done", format!("account '{}' works: the test mail was accepted", job.account))
             }
@@ -117,7 +120,7 @@ impl Tests {
     }
 }
 
-/// What is done with the name of an account that has taken a test mail.
+/// What to do with the name of an account that has accepted a test mail.
 pub type Works = Box<dyn FnOnce(String) -> Later<'static, ()> + Send>;
 
 impl Job {
@@ -136,7 +139,7 @@ fn lock(tested: &Mutex<Option<Tested>>) -> MutexGuard<'_, Option<Tested>> {
     tested.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The account that is meant: by its name, or the first one that mail takes without a route.
+/// The account that is meant: by its name, or the first one that is used without a route.
 fn chosen<'a>(settings: &'a Settings, name: &str) -> Result<&'a Account, Refusal> {
     let accounts = &settings.accounts;
     if name.is_empty() {
@@ -147,7 +150,7 @@ fn chosen<'a>(settings: &'a Settings, name: &str) -> Result<&'a Account, Refusal
     }
     accounts.iter().find(|account| account.name == name).ok_or_else(|| {
         let names: Vec<&str> = accounts.iter().map(|account| account.name.as_str()).collect();
-        let others = if names.is_empty() { "none is".to_string() } else { names.join(", ") };
-        Refusal::NotFound(format!("there is no account '{name}' that is used; there is {others}"))
+        let others = if names.is_empty() { "none".to_string() } else { names.join(", ") };
+        Refusal::NotFound(format!("no enabled account is named '{name}'; enabled accounts: {others}"))
     })
 }

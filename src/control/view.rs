@@ -1,4 +1,4 @@
-//! How a waiting message looks to people and programs: the same on every way of asking.
+//! How a waiting message is described to people and programs: the same for every interface.
 
 use serde_json::{Value, json};
 
@@ -7,7 +7,7 @@ use crate::queue::journal::{Attempt, Note, Progress};
 use crate::queue::{Meta, State};
 use crate::system::clock;
 
-/// The word for how far a recipient is.
+/// The word for the state of a recipient.
 fn word(progress: Progress) -> &'static str {
     match progress {
         Progress::Waiting => "waiting",
@@ -16,7 +16,7 @@ fn word(progress: Progress) -> &'static str {
     }
 }
 
-/// The word for where a message stands.
+/// The word for the state of a message.
 pub fn standing(standing: Standing) -> &'static str {
     match standing {
         Standing::Due => "due",
@@ -26,7 +26,7 @@ pub fn standing(standing: Standing) -> &'static str {
     }
 }
 
-/// A message. `now` says where it stands and why nothing is sent at all, when the gateway runs.
+/// A message. `now` says where it is in the schedule and why nothing is being sent, if the gateway is running.
 pub fn message(id: &str, meta: &Meta, state: &State, size: u64, now: Option<(Standing, Option<&str>)>) -> Value {
     let arrived = state.arrived.unwrap_or(meta.arrived);
     let recipients: Vec<Value> = state
@@ -57,21 +57,21 @@ pub fn message(id: &str, meta: &Meta, state: &State, size: u64, now: Option<(Sta
     value
 }
 
-/// Why it is still here, in one sentence.
+/// Why it is still in the queue, in one sentence.
 fn why(meta: &Meta, state: &State, now: Option<(Standing, Option<&str>)>) -> String {
     let last = state.recipients.iter().find(|r| r.progress == Progress::Waiting && !r.text.is_empty());
     let last = last.map(|r| r.text.clone());
     match now {
         _ if state.held && state.is_doubtful() => state.doubt(),
-        _ if state.held => "it is held back: release it with smtprelay queue release".into(),
-        Some((Standing::InHand, _)) => "it is being sent at this moment".into(),
+        _ if state.held => "it is held: release it with smtprelay queue release".into(),
+        Some((Standing::InHand, _)) => "it is being sent right now".into(),
         Some((Standing::Resting(left), _)) if let Some(over) = &meta.marks.over => {
             over.why(meta.marks.device.as_deref().unwrap_or_default(), left)
         }
         Some((_, Some(paused))) => paused.to_string(),
-        Some((Standing::Due, None)) => last.unwrap_or_else(|| "it is sent as soon as it is its turn".into()),
-        Some(_) => last.unwrap_or_else(|| "it waits for its next try".into()),
-        None => last.unwrap_or_else(|| "smtprelay does not run; it is sent at the next start".into()),
+        Some((Standing::Due, None)) => last.unwrap_or_else(|| "it is ready to be sent".into()),
+        Some(_) => last.unwrap_or_else(|| "it waits for its next attempt".into()),
+        None => last.unwrap_or_else(|| "smtprelay is not running; the message will be sent at the next start".into()),
     }
 }
 

@@ -1,4 +1,4 @@
-//! The mail after a start of the router (`notify_boot`): waits for clock and uplink, and tells what is known.
+//! The mail after a boot of the router (`notify_boot`): it waits for clock and uplink, and reports what is known.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,24 +15,24 @@ use crate::message::{Envelope, is_address};
 use crate::report::{BootFacts, BootMail, Event, boot_reason};
 use crate::system::{clock, interfaces, publish};
 
-/// In `safe_spool` (else in `spool`): what the last run knew when it ended.
+/// In `safe_spool` (otherwise in `spool`): what the last run knew when it ended.
 const STOPPED: &str = "last_stop";
-/// In `spool`: which start of the router has been announced.
+/// In `spool`: the last boot of the router that has been announced.
 const ANNOUNCED: &str = "announced";
-/// How often it is looked whether clock and uplink are there.
+/// How often to check whether clock and uplink are available.
 const LOOK: Duration = Duration::from_secs(5);
-/// How long the uplink is waited for before the mail goes into the queue all the same.
+/// How long to wait for the uplink before the mail is queued anyway.
 const PATIENCE: Duration = Duration::from_secs(600);
 
-/// What an earlier run left behind: the last one before this start of the router. Runs since then change nothing of it, so
-/// that the mail tells the truth even when the program was started again before it could be written.
+/// What an earlier run left behind: the last one before this boot of the router. Later runs do not change it, so that
+/// the mail is correct even if the program was restarted before it could be written.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LastRun {
-    /// When it ended in order, seconds since 1970.
+    /// When it ended cleanly, in seconds since 1970.
     stopped: Option<i64>,
-    /// The start of the router in which it ended; `None` when nothing is remembered.
+    /// The boot of the router during which it ended; `None` if nothing is known.
     boot: Option<String>,
-    /// The start of the router that was announced last.
+    /// The boot of the router that was announced last.
     announced: Option<String>,
 }
 
@@ -41,18 +41,18 @@ fn stop_file(relay: &Relay) -> PathBuf {
 }
 
 fn read(path: &Path) -> Option<String> {
-    // A few bytes of our own; anything else is not looked at.
+    // A few bytes that we have written; anything else is ignored.
     fs::metadata(path).ok().filter(|file| file.len() < 4096).and_then(|_| fs::read_to_string(path).ok())
 }
 
-/// The file of the last run: `boot` and `at` are its start of the router and its orderly end, `before` is the same of the
-/// last run before that start.
+/// The file of the last run: `boot` is the boot during which it ran and `at` the time of its clean shutdown; `before`
+/// is the same for the last run before that boot.
 fn read_stop(path: &Path) -> Value {
     read(path).and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
 }
 
 impl LastRun {
-    /// Reads what the last run left, and takes the sign of an orderly end away: this run has not ended in order yet.
+    /// Reads what the last run left, and removes the mark of a clean shutdown: this run has not ended cleanly yet.
     pub fn read(relay: &Relay) -> Self {
         let path = stop_file(relay);
         let mut last = read_stop(&path);
@@ -73,18 +73,18 @@ impl LastRun {
 
 fn write(path: &Path, text: &str) {
     if let Err(error) = publish::replace(path, text.as_bytes(), 0o600) {
-        Event::SpoolTrouble { id: String::new(), reason: format!("can't write {}: {error}", path.display()) }.log();
+        Event::SpoolTrouble { id: String::new(), reason: format!("cannot write {}: {error}", path.display()) }.log();
     }
 }
 
-/// Leaves the sign of an orderly end.
+/// Leaves the mark of a clean shutdown.
 pub fn stopped(relay: &Relay) {
     let path = stop_file(relay);
     let before = read_stop(&path).get_mut("before").map(Value::take);
     write(&path, &json!({ "at": clock::now(), "boot": clock::boot(), "before": before }).to_string());
 }
 
-/// Queues the mail once after each start of the router, if the owner wants it. `waiting` is what the queue held at the
+/// Queues the mail once after each boot of the router, if it is enabled. `waiting` is the content of the queue at the
 /// start: messages and bytes.
 pub async fn run(settings: watch::Receiver<Arc<Settings>>, desk: Desk, last: LastRun, waiting: (usize, u64)) {
     let current = settings.borrow().clone();
@@ -100,8 +100,7 @@ pub async fn run(settings: watch::Receiver<Arc<Settings>>, desk: Desk, last: Las
         match announce(&current, &desk, &last, waiting).await {
             Ok(()) => break write(&current.relay.spool.join(ANNOUNCED), clock::boot()),
             Err(error) => {
-                Event::Advice { text: format!("the mail about the start of the router can't be queued: {error}") }
-                    .log();
+                Event::Advice { text: format!("the boot notification cannot be queued: {error}") }.log();
                 tokio::time::sleep(PATIENCE).await;
             }
         }
@@ -112,7 +111,7 @@ async fn announce(settings: &Settings, desk: &Desk, last: &LastRun, waiting: (us
     let from = settings.accounts.first().map(|account| account.from.clone()).unwrap_or_default();
     let hostname = settings.relay.hostname();
     let Some(to) = settings.relay.admin.clone().or(Some(from.clone())).filter(|to| is_address(to)) else {
-        Event::Advice { text: "notify_boot is on, but there is nobody to tell: set option admin".into() }.log();
+        Event::Advice { text: "notify_boot is enabled, but it has no recipient: set option admin".into() }.log();
         return Ok(());
     };
     let from = settings.own_address(&hostname);

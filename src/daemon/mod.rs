@@ -1,7 +1,7 @@
-//! The running program: start, settings and addresses that change, the end.
+//! The running program: startup, changes of settings and addresses, and shutdown.
 //!
-//! [`startup`] is what only root can do, and the end of being root. [`run`] puts the parts together and obeys signals.
-//! [`reload`] takes over new settings, [`rebind`] new addresses, [`boot_mail`] sends the mail after a start of the router.
+//! [`startup`] does what only root can do, and then gives up root. [`run`] connects the parts and handles signals.
+//! [`reload`] applies new settings, [`rebind`] new addresses, [`boot_mail`] sends the mail after a boot of the router.
 
 pub mod boot_mail;
 pub mod rebind;

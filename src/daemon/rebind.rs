@@ -1,9 +1,9 @@
-//! Has root open what the gateway may not open by itself: port 25 of an address that comes later, and the log of a log
-//! daemon that has started anew, which a gateway in a jail does not see.
+//! Has root open what the gateway may not open itself: port 25 on an address that appears later, and the log socket of
+//! a restarted log daemon, which a gateway in a jail cannot see.
 //!
-//! The init script names the networks of the listeners to procd, and procd runs a reload when one of them changes. This is
-//! for what goes past that: an address on an interface that netifd knows nothing of, or a change in the moment in which
-//! procd gets to know the networks. Of the log procd is never told but from here.
+//! The init script names the networks of the listeners to procd, and procd runs a reload when one of them changes. This
+//! module covers the rest: an address on an interface that netifd does not know, or a change at the moment when procd
+//! learns about the networks. About the log, procd is notified only from here.
 
 use std::time::Duration;
 
@@ -14,21 +14,21 @@ use crate::inbound::listener::Shown;
 
 /// How long procd has for a reload of its own.
 const FIRST: Duration = Duration::from_secs(10);
-/// From then on it is asked, at first after this and then ever more rarely.
+/// After that procd is asked, first after this time and then less and less often.
 const NEXT: Duration = Duration::from_secs(60);
-/// Not more rarely than this.
+/// The longest interval.
 const LONGEST: Duration = Duration::from_secs(3600);
 
-/// After as long without a lost line the log counts as whole.
+/// After this time without a lost line, logging is considered restored.
 const CALM: Duration = Duration::from_secs(600);
 
-/// What lies before each time that procd is asked.
+/// The pauses before each request to procd.
 fn pauses() -> impl Iterator<Item = Duration> {
     let ever_longer = |pause: &Duration| Some((*pause * 2).min(LONGEST));
     std::iter::once(FIRST).chain(std::iter::successors(Some(NEXT), ever_longer))
 }
 
-/// Asks for a reload for as long as a listener lacks an address that only root can open. Ends with the listeners.
+/// Requests a reload for as long as a listener lacks an address that only root can open. Ends with the listeners.
 pub async fn run(listeners: watch::Receiver<Vec<Shown>>, ask: impl AsyncFn()) {
     run_with(listeners, ask, pauses).await;
 }
@@ -51,8 +51,8 @@ async fn run_with<P: Iterator<Item = Duration>>(
     }
 }
 
-/// Asks for a reload, which brings a new way to the log, whenever `lost` says that a line could not be sent there. Does not
-/// end.
+/// Requests a reload, which provides a new connection to the log, whenever `lost` reports that a line could not be sent
+/// there. Does not end.
 pub async fn run_log(lost: impl AsyncFn(), ask: impl AsyncFn()) {
     run_log_with(lost, ask, pauses).await;
 }
@@ -65,7 +65,7 @@ async fn run_log_with<P: Iterator<Item = Duration>>(lost: impl AsyncFn(), ask: i
             }
             ask().await;
             sleep(pause).await;
-            // Lines from before the new way was there, and those of the reload itself where there is none.
+            // Lines from before the new connection was there, and those of the reload itself if there is none.
             let _ = timeout(Duration::ZERO, lost()).await;
         }
     }
@@ -95,9 +95,9 @@ mod tests {
             asked.set(asked.get() + 1);
             let Some(sender) = listeners.take() else { return };
             match asked.get() {
-                // The third reload helps; then it is needed once more.
+                // The third reload helps; then another one is needed.
                 3 => drop(sender.send_replace(shown(false))),
-                // The one behind it has found the gateway at its end.
+                // The one after it finds that the gateway has ended.
                 5 => return,
                 _ => drop(sender.send_replace(shown(true))),
             }
@@ -121,7 +121,7 @@ mod tests {
         let (lines, asked) = (tokio::sync::Notify::new(), Cell::new(0));
         let ask = async || {
             asked.set(asked.get() + 1);
-            // What the reload has to say is lost as well.
+            // The messages of the reload itself are lost as well.
             lines.notify_one();
         };
         let device = async {

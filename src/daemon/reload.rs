@@ -1,8 +1,8 @@
-//! New settings for a gateway that runs.
+//! New settings for a running gateway.
 //!
-//! The gateway may not read its settings any more, nor bind a port below 1024. So `smtprelay reload`, run by root, checks
-//! the new settings and hands over the open files and sockets ([`crate::control::fd_passing`]); what is done with them is here.
-//! Bad settings change nothing, wherever they are found to be bad. Sessions know nothing of all this.
+//! The gateway no longer has the right to read its settings or to bind a port below 1024. So `smtprelay reload`, run by
+//! root, checks the new settings and hands over open files and sockets ([`crate::control::fd_passing`]); this module
+//! applies them. Invalid settings change nothing, wherever the error is found. Sessions are not affected.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::inbound::sockets::Sockets;
 use crate::report::Event;
 use crate::system::{clock, task};
 
-/// Takes over new settings.
+/// Applies new settings.
 pub struct Keeper {
     file: PathBuf,
     publish: watch::Sender<Arc<Settings>>,
@@ -25,7 +25,7 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    /// For settings from `file` with these warnings, that are in use from now on.
+    /// For settings from `file` with these warnings, which are in use from now on.
     pub fn new(
         file: PathBuf,
         warnings: Vec<String>,
@@ -36,12 +36,12 @@ impl Keeper {
         Self { file, publish, standing: watch::Sender::new(standing), sockets }
     }
 
-    /// How the settings are, now and later.
+    /// The state of the settings, now and after each change.
     pub fn standing(&self) -> watch::Receiver<Standing> {
         self.standing.subscribe()
     }
 
-    /// Obeys. Whoever gave the order may be gone by now.
+    /// Carries out an order. The caller may be gone by then.
     pub async fn obey(&self, order: Order) {
         let _ = match order {
             Order::Take(offer, answer) => answer.send(self.take(*offer).await),
@@ -50,7 +50,7 @@ impl Keeper {
         };
     }
 
-    /// Reads the file again. Only a gateway that may read it can do that.
+    /// Reads the file again. Only a gateway with read access to it can do that.
     ///
     /// # Errors
     /// Why nothing has changed.
@@ -61,22 +61,22 @@ impl Keeper {
             match opened.and_then(|opened| files::contents(opened, config::FILE_LIMIT + 1)) {
                 Ok(text) => Ok(Offer { file, text, files: files::Files::new(), sockets: Vec::new(), said: Vec::new() }),
                 Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => Err(format!(
-                    "the gateway has given up the right to read {}: run service smtprelay reload (or smtprelay reload) as root",
+                    "the gateway no longer has the right to read {}: run service smtprelay reload (or smtprelay reload) as root",
                     file.display()
                 )),
-                Err(error) => Err(format!("{}: can't read the settings: {error}", file.display())),
+                Err(error) => Err(format!("{}: cannot read the settings: {error}", file.display())),
             }
         });
         match read.await {
             Some(Ok(offer)) => self.take(offer).await,
             Some(Err(reason)) => Err(self.refuse(reason)),
-            None => Err("the gateway is ending".into()),
+            None => Err("the gateway is shutting down".into()),
         }
     }
 
-    /// All or nothing, and without a pause in between: whoever sees the new settings finds the new sockets.
+    /// All or nothing, and atomically: whoever sees the new settings also finds the new sockets.
     async fn take(&self, offer: Offer) -> Verdict {
-        // Stored passwords are read, and what accounts trust.
+        // Reads stored passwords, and the files that accounts trust.
         let parsed = task::blocking(move || {
             let mut parsed = config::parse(&offer.file, &offer.text);
             if let Ok(loaded) = &mut parsed {
@@ -88,7 +88,7 @@ impl Keeper {
         let (loaded, offer) = match parsed {
             Some((Ok(loaded), offer)) => (loaded, offer),
             Some((Err(error), _)) => return Err(self.refuse(error.to_string().replace('\n', "; "))),
-            None => return Err("the gateway is ending".into()),
+            None => return Err("the gateway is shutting down".into()),
         };
         let mut warnings = config::worth_telling(&offer.file, &loaded.warnings);
         warnings.extend(offer.said);
@@ -108,7 +108,7 @@ impl Keeper {
         Ok(warnings)
     }
 
-    /// The settings in use go on.
+    /// The current settings stay in use.
     fn refuse(&self, reason: String) -> String {
         Event::ReloadRefused { reason: reason.clone() }.log();
         self.standing.send_modify(|standing| standing.error = Some(reason.clone()));

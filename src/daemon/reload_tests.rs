@@ -70,7 +70,7 @@ async fn the_file_is_read_again_where_that_is_possible() {
     let file = dir.path().join("smtprelay");
     let (keeper, current) = keeper(&file);
     let reason = keeper.read().await.unwrap_err();
-    assert!(reason.contains("can't read the settings"), "{reason}");
+    assert!(reason.contains("cannot read the settings"), "{reason}");
     assert_eq!(keeper.standing().borrow().error.as_deref(), Some(reason.as_str()));
     std::fs::write(&file, GOOD.replace("'0'", "'2526'")).unwrap();
     assert_eq!(keeper.read().await, Ok(Vec::new()));

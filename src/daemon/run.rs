@@ -1,4 +1,4 @@
-//! The running program: puts the parts together, obeys signals, ends in order.
+//! The running program: connects the parts, handles signals, shuts down cleanly.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -29,39 +29,39 @@ use crate::system::logging;
 use crate::system::task::{self, spawn};
 use crate::ubus::procd;
 
-/// Orders that wait for the dispatcher.
+/// Orders that may wait for the dispatcher.
 const ORDERS: usize = 16;
-/// Orders about the settings that wait.
+/// Orders about the settings that may wait.
 const RELOADS: usize = 4;
 /// Events that may wait for the hook.
 const HOOK_EVENTS: usize = 512;
-/// Messages of an earlier run that are read at a time.
+/// Messages of an earlier run that are read at once.
 const READ_AT_ONCE: usize = 64;
 
-/// How long the end of the program waits for a login that is being renewed: what the server has given is to be on disk.
+/// How long a shutdown waits for a login that is being renewed: the new token must reach the disk.
 const LOGIN_PATIENCE: Duration = Duration::from_secs(3);
 
-/// What the owner should know about the settings, beside what is wrong in single lines.
+/// What the owner should know about the settings, in addition to warnings about single lines.
 fn advise(settings: &Settings) {
     if settings.relay.safe_spool.is_none() {
         Event::Advice { text: settings.relay.promise() }.log();
     }
 }
 
-/// Runs until SIGTERM or SIGINT. SIGHUP reads the settings again, if that may still be done.
+/// Runs until SIGTERM or SIGINT. SIGHUP reloads the settings, if the program still has the right to read them.
 ///
 /// # Errors
-/// When the program can't start; the reason names the setting to change.
+/// If the program cannot start; the reason names the setting to change.
 pub async fn run(prepared: Prepared) -> Result<()> {
     let Prepared { file, settings, warnings, advice, spool, lock: _lock, sockets, hook, ubus } = prepared;
-    // Before anything else: a reload that comes early would end a program that does not know the signal.
+    // Before anything else: an early SIGHUP would terminate a program that does not handle it yet.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
     let (history, events) = keep::open(&settings.relay.spool);
     let hook = match (hook, settings.relay.hook.clone()) {
         (Some(helper), Some(program)) => Some(Hook::by(helper, program)),
-        // Whoever has given up root can still try.
+        // Without root it can still be tried.
         (_, program) => program.map(Hook::new),
     };
     let hook = hook.map(|hook| spawn(hook.run(observe(HOOK_EVENTS))));
@@ -85,7 +85,7 @@ pub async fn run(prepared: Prepared) -> Result<()> {
     let (stop_dispatch, stop) = watch::channel(false);
     let desk = Desk::new(Arc::clone(&spool), arrivals_in);
     let directory = settings.relay.spool.clone();
-    // Devices come first: a gateway without its local sockets is still a gateway.
+    // Devices come first: a gateway without its local sockets is still useful.
     let local = open_local(&directory).map_err(|error| without("smtprelay send", &error)).ok();
     let asking = control::socket::open(&directory).map_err(|error| without("smtprelay queue", &error)).ok();
     let (publish, current) = watch::channel(Arc::new(settings));
@@ -114,11 +114,11 @@ pub async fn run(prepared: Prepared) -> Result<()> {
     let dispatch = spawn(dispatch.run(Inputs { arrivals, recovered, orders, stop }));
     let reading = spawn(read_queue(Arc::clone(&spool), found, recovered_in));
     spawn(rebind::run(listeners.shown(), async || {
-        // Without procd the log has said already what is missing, and what to do.
+        // Without procd, the log already says what is missing and what to do.
         let _ = task::blocking(procd::settings_changed).await;
     }));
     spawn(rebind::run_log(logging::lost, async || {
-        // Without procd the lines go to stdout and stderr for good.
+        // Without procd, the lines go to stdout and stderr permanently.
         let _ = task::blocking(procd::settings_changed).await;
     }));
     let listeners = spawn(listeners.run());
@@ -134,12 +134,12 @@ pub async fn run(prepared: Prepared) -> Result<()> {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            // What is wrong stands in the log.
+            // Errors are in the log.
             _ = hangup.recv() => drop(keeper.read().await),
             Some(order) = reloads.recv() => keeper.obey(order).await,
         }
     }
-    // First nothing more comes in, then what has come in is put into safety.
+    // First stop accepting mail, then store what has been accepted.
     announcing.abort();
     reading.abort();
     stop_intake.send_replace(true);
@@ -162,10 +162,10 @@ pub async fn run(prepared: Prepared) -> Result<()> {
 }
 
 fn without(what: &str, error: &str) {
-    Event::Advice { text: format!("{what} will not reach this gateway: {error}") }.log();
+    Event::Advice { text: format!("{what} cannot reach this gateway: {error}") }.log();
 }
 
-/// Reads what an earlier run left, and hands it to the dispatcher piece by piece. Devices can send meanwhile.
+/// Reads what an earlier run left, and passes it to the dispatcher in batches. Devices can send meanwhile.
 async fn read_queue(spool: Arc<Spool>, found: Vec<Found>, to: mpsc::Sender<Vec<(Item, Meta, State)>>) {
     let now = Instant::now();
     for piece in found.chunks(READ_AT_ONCE) {
@@ -186,7 +186,7 @@ async fn read_queue(spool: Arc<Spool>, found: Vec<Found>, to: mpsc::Sender<Vec<(
                 .collect(),
             )
         });
-        // Only at the end of the program does the pool refuse work; then all is found at the next start.
+        // The pool refuses work only during shutdown; then everything is found at the next start.
         let Ok(items) = read.await else { return };
         if to.send(items).await.is_err() {
             return;

@@ -1,8 +1,8 @@
-//! What is done before anything else, with the rights that the program was started with, and the end of these rights.
+//! What is done before anything else, with the privileges that the program was started with, until they are dropped.
 //!
-//! Started as root, the gateway does here what only root can: reads keys, makes its directories its own, binds its ports,
-//! starts the process of the hook. Then it becomes `option user`. Started by anybody else it keeps what it has. There is
-//! one thread until the end of [`prepare`]: rights belong to threads.
+//! If started as root, the gateway does here what only root can do: it reads keys, takes ownership of its directories,
+//! binds its ports and starts the process of the hook. Then it becomes `option user`. If started by another user it
+//! keeps its privileges. There is a single thread until the end of [`prepare`], because privileges belong to threads.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -26,35 +26,35 @@ use crate::system::privileges::{self, Identity};
 use crate::system::{self, networks};
 use crate::ubus;
 
-/// The system's certificate authorities; the package ca-bundle replaces the file.
+/// The system's certificate authorities; an upgrade of the package ca-bundle replaces the file.
 const BUNDLE: &str = "/etc/ssl/certs/ca-certificates.crt";
 
-/// What [`super::run::run`] goes on with.
+/// What [`super::run::run`] continues with.
 pub struct Prepared {
-    /// The file of the settings.
+    /// The settings file.
     pub file: PathBuf,
     /// The settings.
     pub settings: Settings,
-    /// What should be said about them, each with its line.
+    /// Warnings about them, each with its line.
     pub warnings: Vec<String>,
-    /// What else is to be said, when the log is there.
+    /// Other messages to report as soon as the log is available.
     pub advice: Vec<String>,
-    /// The queue, for this process alone.
+    /// The queue, used by this process alone.
     pub spool: Arc<Spool>,
-    /// Keeps others out of it.
+    /// Excludes other processes from it.
     pub lock: SpoolLock,
-    /// Sockets that are open already.
+    /// Sockets that are already open.
     pub sockets: Sockets,
-    /// Who runs the hook, if this process may not.
+    /// Runs the hook, if this process may not.
     pub hook: Option<Helper>,
-    /// A connection to ubus, if it runs.
+    /// A connection to ubus, if ubus is running.
     pub ubus: Option<UnixStream>,
 }
 
 /// Prepares everything and gives up root.
 ///
 /// # Errors
-/// When the program can't start; the reason names the setting to change.
+/// If the program cannot start; the reason names the setting to change.
 pub fn prepare(file: &Path, loaded: Loaded) -> Result<Prepared> {
     privileges::protect_memory();
     let Loaded { mut settings, warnings } = loaded;
@@ -69,10 +69,9 @@ pub fn prepare(file: &Path, loaded: Loaded) -> Result<Prepared> {
     system::raise_open_files();
     let spool = Spool::open(relay).map_err(|e| anyhow!("{e}; check options spool and safe_spool"))?;
     let Some(lock) = lock::lock(&relay.spool)? else {
-        bail!("another smtprelay works on {} already", relay.spool.display());
+        bail!("another smtprelay is already using {}", relay.spool.display());
     };
-    // A connection that root has opened keeps root's rights.
-    // While this is root.
+    // Made while this is still root: a connection that root has opened keeps root's rights.
     let ubus = ubus::connect();
     learn_networks(&settings);
     let noted = config::firewall::look(&settings);
@@ -94,25 +93,25 @@ pub fn prepare(file: &Path, loaded: Loaded) -> Result<Prepared> {
     Ok(Prepared { file: file.to_path_buf(), settings, warnings, advice, spool, lock, sockets, hook, ubus })
 }
 
-/// Notes what the files are that an account trusts and logs in with, so that a reload sees whether they are others; `files`
-/// are those that root has read. Reads files: call it off the runtime thread.
+/// Records the files that an account trusts and logs in with, so that a reload can detect changes; `files` are those
+/// that root has read. Reads files, so it must not be called on the runtime thread.
 pub fn stamp(settings: &mut Settings, files: &files::Files) {
     for account in settings.accounts.iter_mut().filter(|account| account.tls != TlsMode::None) {
         let mut digest = Context::new(&SHA256);
         if let Some(path) = &account.ca_file {
-            // One that can't be read is complained of when it is needed.
+            // A file that cannot be read is reported when it is needed.
             digest.update(&files::read_of(files, path, files::SIZE_LIMIT).unwrap_or_default());
         } else if let Ok(bundle) = std::env::var("SSL_CERT_FILE").map_or_else(|_| fs::metadata(BUNDLE), fs::metadata) {
             digest.update(&bundle.len().to_be_bytes());
             digest.update(&bundle.mtime().to_be_bytes());
         }
-        // Not the tokens themselves: the gateway renews them by itself.
+        // Not the tokens themselves: the gateway renews them on its own.
         digest.update(&[u8::from(account.oauth.is_some() && keeper::signed_in(account))]);
         account.files = digest.finish().as_ref().try_into().ok();
     }
 }
 
-/// Asks netifd for the networks, if listeners name some, before the addresses of these are asked for. Blocks for up to two
+/// Asks netifd for the networks, if listeners name any, before their addresses are needed. Blocks for up to two
 /// seconds.
 pub fn learn_networks(settings: &Settings) {
     if settings.listeners.iter().any(|listener| !listener.interfaces.is_empty())
@@ -125,10 +124,10 @@ pub fn learn_networks(settings: &Settings) {
 fn hook(relay: &Relay, advice: &mut Vec<String>) -> Option<Helper> {
     let program = relay.hook.as_ref()?;
     let started = Helper::start(program);
-    started.map_err(|error| advice.push(format!("the hook {} will not run: {error}", program.display()))).ok()
+    started.map_err(|error| advice.push(format!("the hook {} cannot run: {error}", program.display()))).ok()
 }
 
-/// Makes the directories, and gives them to the user.
+/// Creates the directories, and gives them to the user.
 fn directories(relay: &Relay, identity: &Identity) -> Vec<String> {
     let mut advice = Vec::new();
     let queues = relay.safe_spool.iter().chain([&relay.spool]);
@@ -137,8 +136,8 @@ fn directories(relay: &Relay, identity: &Identity) -> Vec<String> {
     advice
 }
 
-/// Makes the directory of secrets if it is missing, and gives it and what is in it to the user: also what root has put back
-/// there while the gateway ran. What is told is advice.
+/// Creates the directory of secrets if it is missing, and gives it and its content to the user, including files that
+/// root has restored while the gateway was running. Returns advice for the log.
 pub fn secrets(relay: &Relay, identity: &Identity) -> Vec<String> {
     match ownership::make_secrets(&relay.secrets) {
         Ok(()) => ownership::take_over(&relay.secrets, Kind::Secrets, identity),

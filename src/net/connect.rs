@@ -1,5 +1,5 @@
-//! TCP to one of the addresses of a name, so that a family that does not work (IPv6 through a broken tunnel) or a server
-//! that is away costs seconds and not the connection ("happy eyeballs", RFC 8305).
+//! Opens a TCP connection to one of the addresses of a host name, so that an address family that does not work (IPv6
+//! through a broken tunnel) or a server that is down costs seconds, not the connection ("happy eyeballs", RFC 8305).
 
 use std::future::poll_fn;
 use std::io;
@@ -11,28 +11,30 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
-/// Addresses of a name that are tried.
+/// Maximum number of addresses of a host name that are tried.
 const ADDRESSES: usize = 6;
-/// How long an address is alone on trial before the next one is begun beside it (RFC 8305 section 5). Of what is allowed, a
-/// long one: mail can wait a second, and each attempt more counts against the connections that a provider allows.
+/// How long an attempt runs alone before the next one starts in parallel (RFC 8305 section 5). This is at the upper end
+/// of what the RFC allows: mail can wait a second, and every additional attempt adds to the connections that a provider
+/// limits.
 const STAGGER: Duration = Duration::from_secs(1);
 
-/// Why no address took a connection: what came of the one that ended last.
+/// Why no address accepted a connection: the error of the attempt that ended last.
 #[derive(Debug)]
 pub struct Failure {
-    /// Which address.
+    /// The address that was tried.
     pub address: SocketAddr,
-    /// What happened; `TimedOut` when nothing came in time.
+    /// What happened; `TimedOut` if there was no answer in time.
     pub error: io::Error,
 }
 
 type Attempt<T> = Pin<Box<dyn Future<Output = Result<T, Failure>> + Send>>;
 
-/// Connects to the first of `addresses` that answers, each within `limit`. They are in the order of the resolver (RFC 6724);
-/// families take turns. It lasts no longer than `limit` and a second for each address but the first.
+/// Connects to the first of `addresses` that answers, with `limit` as the timeout of each attempt. The addresses are in
+/// the order of the resolver (RFC 6724); address families alternate. Takes at most `limit` plus one second for each
+/// address after the first.
 ///
 /// # Errors
-/// When none of them takes the connection; `None` when there is none.
+/// If none of them accepts the connection; `None` if the list is empty.
 pub async fn connect(addresses: Vec<SocketAddr>, limit: Duration) -> Result<TcpStream, Option<Failure>> {
     race(interleaved(addresses), &|address| {
         Box::pin(async move {
@@ -45,7 +47,7 @@ pub async fn connect(addresses: Vec<SocketAddr>, limit: Duration) -> Result<TcpS
     .await
 }
 
-/// RFC 8305 section 4: the first address stays the first, then families take turns. At most [`ADDRESSES`].
+/// RFC 8305 section 4: the first address stays first, then address families alternate. At most [`ADDRESSES`].
 fn interleaved(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     let first = addresses.first().is_some_and(SocketAddr::is_ipv6);
     let (one, other): (Vec<_>, Vec<_>) = addresses.into_iter().partition(|address| address.is_ipv6() == first);
@@ -62,7 +64,7 @@ fn interleaved(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     mixed
 }
 
-/// The first attempt that succeeds. The next one begins when one has failed, or has gone on for [`STAGGER`].
+/// The first attempt that succeeds. The next one starts when one has failed or has been running for [`STAGGER`].
 async fn race<T>(
     addresses: Vec<SocketAddr>,
     attempt: &(dyn Fn(SocketAddr) -> Attempt<T> + Sync),
@@ -84,7 +86,7 @@ async fn race<T>(
     }
 }
 
-/// What the first of `running` that ends has to say. Those that go on stay.
+/// The result of the first of `running` that ends. The others keep running.
 async fn first<T>(running: &mut Vec<Attempt<T>>) -> Result<T, Failure> {
     poll_fn(|context| {
         for (at, attempt) in running.iter_mut().enumerate() {
@@ -132,7 +134,7 @@ mod tests {
                 let of = |list: &[SocketAddr]| -> Vec<SocketAddr> {
                     list.iter().filter(|address| address.is_ipv6() == is_six).copied().collect()
                 };
-                // Of each family the first ones, in their order.
+                // The first addresses of each family, in their original order.
                 let (all, some) = (of(&addresses), of(&mixed));
                 prop_assert!(all.starts_with(&some));
                 prop_assert!(all.is_empty() || !some.is_empty());
@@ -140,7 +142,7 @@ mod tests {
         }
     }
 
-    /// Begins attempts that end as `fate` says, and writes down with whom.
+    /// Starts attempts that end as `fate` says, and records their addresses.
     async fn raced(
         addresses: Vec<SocketAddr>,
         fate: fn(SocketAddr) -> Option<bool>,
@@ -165,10 +167,10 @@ mod tests {
     #[tokio::test]
     async fn a_family_that_is_silent_or_refuses_does_not_stop_the_other() {
         let many = || (1..=6).map(six).chain([four(1), four(2)]).collect::<Vec<_>>();
-        // The tunnel swallows all.
+        // The tunnel drops everything.
         let (won, begun) = raced(many(), |address| address.is_ipv4().then_some(true)).await;
         assert_eq!((won, begun), (Ok(four(1)), vec![six(1), four(1)]));
-        // It refuses at once; one server of the other family is away.
+        // It refuses immediately; one server of the other family is down.
         let fate = |address: SocketAddr| if address == four(2) { Some(true) } else { Some(false) };
         let (won, begun) = raced(many(), fate).await;
         assert_eq!((won, begun), (Ok(four(2)), vec![six(1), four(1), six(2), four(2)]));

@@ -1,5 +1,5 @@
-//! When a certificate expires, for people to see. Nothing is trusted for it: whether a certificate is good has been judged
-//! by TLS itself.
+//! When a certificate expires, for display only. Nothing here decides on trust: TLS itself has verified the
+//! certificate.
 
 use super::x509::{Certificate, any};
 use crate::message::date::days_from_1970;
@@ -7,13 +7,13 @@ use crate::message::date::days_from_1970;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
 
-/// The end of validity of a certificate, seconds since 1970. `None` when it can't be found where it has to be.
+/// The end of a certificate's validity, in seconds since 1970. `None` if it cannot be found where it belongs.
 pub fn not_after(certificate: &[u8]) -> Option<i64> {
     let validity = Certificate::read(certificate)?.validity;
     let (_, _, behind) = any(validity)?;
     let (tag, end, _) = any(behind)?;
     match tag {
-        // Two digits of the year: 1950 to 2049 (RFC 5280 section 4.1.2.5.1).
+        // Two-digit year: 1950 to 2049 (RFC 5280 section 4.1.2.5.1).
         UTC_TIME => {
             let year = number(end.get(..2)?)?;
             time(if year < 50 { 2000 + year } else { 1900 + year }, end.get(2..)?)
@@ -23,7 +23,7 @@ pub fn not_after(certificate: &[u8]) -> Option<i64> {
     }
 }
 
-/// `MMDDHHMMSSZ` of a year; certificates have no other form.
+/// `MMDDHHMMSSZ` within a year; certificates allow no other form.
 fn time(year: i64, rest: &[u8]) -> Option<i64> {
     let [a, b, c, d, e, f, g, h, i, j, b'Z'] = rest else { return None };
     let two = |tens: &u8, ones: &u8| number(&[*tens, *ones]);

@@ -1,5 +1,5 @@
-//! Connections to other hosts, before any protocol is spoken: TCP to one of the addresses of a name, [`tls`] and whom an
-//! account trusts, [`expiry`] of certificates, and [`trouble`], why nothing can be sent for now.
+//! Connections to other hosts, below any protocol: TCP to one of the addresses of a host name, [`tls`] and what an
+//! account trusts, [`expiry`] of certificates, and [`trouble`]: why an account cannot send at the moment.
 
 mod connect;
 pub mod expiry;

@@ -1,5 +1,6 @@
-//! TLS towards the provider: whom to trust, and what went wrong in words.
+//! TLS to the provider: which certificates to trust, and TLS errors in plain words.
 
+use std::fmt;
 use std::io;
 use std::sync::Arc;
 
@@ -9,7 +10,9 @@ use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::client::WebPkiServerVerifier;
 use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::{self, CertificateError, ClientConfig, InvalidMessage, RootCertStore};
+use tokio_rustls::rustls::{
+    self, AlertDescription, CertificateError, ClientConfig, InvalidMessage, PeerIncompatible, RootCertStore,
+};
 
 use super::expiry;
 use super::trust::{Judge, Lack, Trust};
@@ -18,53 +21,57 @@ use crate::config::Account;
 use crate::config::files;
 use crate::report::TlsFacts;
 
-/// Bytes of the largest `ca_file`.
+/// Maximum size of `ca_file` in bytes.
 const CA_FILE_LIMIT: u64 = 4 << 20;
 
 fn setup(reason: String) -> Trouble {
     Trouble::new(TroubleKind::Setup, reason)
 }
 
-/// The authorities that the account trusts.
+/// The certificate authorities that the account trusts.
 fn roots(account: &Account) -> Result<RootCertStore, Trouble> {
     let mut store = RootCertStore::empty();
     if let Some(path) = &account.ca_file {
         let unusable = |what: String| setup(format!("ca_file {}: {what}", path.display()));
-        let pem = files::read(path, CA_FILE_LIMIT).map_err(|e| unusable(format!("can't be read: {e}")))?;
+        let pem = files::read(path, CA_FILE_LIMIT).map_err(|e| unusable(format!("cannot be read: {e}")))?;
         for certificate in CertificateDer::pem_slice_iter(&pem) {
-            let certificate = certificate.map_err(|e| unusable(format!("is no PEM file: {e}")))?;
-            store.add(certificate).map_err(|e| unusable(format!("has a certificate that is no authority: {e}")))?;
+            let certificate =
+                certificate.map_err(|e| unusable(format!("is not a valid PEM file ({})", words(&format!("{e:?}")))))?;
+            store.add(certificate).map_err(|e| {
+                let flaw = words(&format!("{:?}", cause(&e)));
+                unusable(format!("contains a certificate that cannot be used as an authority ({flaw}); {PINNED}"))
+            })?;
         }
         if store.is_empty() {
-            return Err(unusable("has no certificate in it (PEM, BEGIN CERTIFICATE)".into()));
+            return Err(unusable("contains no certificate (PEM, BEGIN CERTIFICATE)".into()));
         }
     } else {
         store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         if store.is_empty() {
             return Err(setup(
-                "no certificate authorities on this system, so no provider can be verified: install the package ca-bundle".into(),
+                "no certificate authorities are installed, so no server certificate can be verified: install the package ca-bundle".into(),
             ));
         }
     }
     Ok(store)
 }
 
-/// Prepares TLS for an account. Reads files: call it off the runtime thread.
+/// Prepares TLS for an account. Reads files, so it must not be called on the runtime thread.
 ///
 /// # Errors
-/// When there is nothing to trust.
+/// If there is nothing to trust.
 pub fn connector(account: &Account) -> Result<TlsConnector, Trouble> {
     let provider = crate::system::crypto::provider();
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
-        .map_err(|e| setup(format!("TLS can't be set up: {e}")))?;
+        .map_err(|e| setup(format!("TLS cannot be set up: {e}")))?;
     let trust = match account.fingerprint {
         Some(fingerprint) => Trust::Fingerprint(fingerprint),
         None if !account.verify => Trust::Anything,
         None => {
             let known = Arc::new(roots(account)?);
             let verifier = WebPkiServerVerifier::builder_with_provider(known, Arc::clone(&provider)).build();
-            Trust::Authorities(verifier.map_err(|e| setup(format!("TLS can't be set up: {e}")))?)
+            Trust::Authorities(verifier.map_err(|e| setup(format!("TLS cannot be set up: {e}")))?)
         }
     };
     let judge = Arc::new(Judge { trust, provider });
@@ -72,7 +79,7 @@ pub fn connector(account: &Account) -> Result<TlsConnector, Trouble> {
     Ok(TlsConnector::from(Arc::new(config)))
 }
 
-/// What the log says of a connection; `None` is one without TLS.
+/// What the log records about a connection; `None` means without TLS.
 pub fn facts(tls: Option<&TlsStream<TcpStream>>, account: &Account) -> TlsFacts {
     let Some(tls) = tls else {
         return TlsFacts { version: "none".into(), verified: "no", ..TlsFacts::default() };
@@ -91,54 +98,110 @@ pub fn facts(tls: Option<&TlsStream<TcpStream>>, account: &Account) -> TlsFacts 
     TlsFacts { version, cipher, verified, expires }
 }
 
-/// What helps when the other side does not speak what was expected.
+/// The remedy if the server does not speak the expected protocol.
 pub const PORT_AND_TLS: &str = "check port and tls (465 implicit, 587 starttls)";
 
-/// A failed handshake in words.
+/// Describes a failed handshake in words, without Debug output.
 pub fn explain(error: &io::Error, host: &str) -> Trouble {
     let (what, remedy) = match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
         Some(rustls::Error::InvalidCertificate(problem)) => certificate(problem, host),
         Some(rustls::Error::InvalidMessage(problem)) => message(problem, host),
-        Some(rustls::Error::PeerIncompatible(what)) => {
-            (format!("{host} offers only TLS that is too old to be safe ({what:?}); "), "it needs TLS 1.2 or newer")
+        Some(rustls::Error::PeerIncompatible(what)) => incompatible(what, host),
+        Some(rustls::Error::AlertReceived(alert)) => {
+            (format!("{host} aborted the TLS handshake with alert {}; ", alerted(*alert)), ASK)
         }
-        Some(rustls::Error::AlertReceived(alert)) => (format!("{host} broke off the TLS handshake ({alert:?}); "), ASK),
-        Some(other) => (format!("TLS with {host} failed: {other}; "), ASK),
+        Some(rustls::Error::NoCertificatesPresented) => (format!("{host} sent no certificate; "), ASK),
+        Some(rustls::Error::PeerMisbehaved(what)) => {
+            (format!("{host} violated the TLS protocol ({}); ", words(&format!("{what:?}"))), ASK)
+        }
+        Some(rustls::Error::General(text)) => (format!("TLS with {host} failed: {text}; "), ASK),
+        Some(other) => (format!("TLS with {host} failed ({}); ", words(&format!("{other:?}"))), ASK),
         None => {
             return Trouble::new(
                 TroubleKind::Unreachable,
-                format!("the connection to {host} broke during the TLS handshake: {error}"),
+                format!("the connection to {host} was lost during the TLS handshake: {error}"),
             );
         }
     };
     Trouble::new(TroubleKind::Tls, what + remedy).remedy(remedy)
 }
 
-/// What came was not read: another protocol, or more than TLS may carry.
+/// The server supports nothing that this program may use.
+fn incompatible(what: &PeerIncompatible, host: &str) -> (String, &'static str) {
+    use PeerIncompatible as P;
+    match what {
+        P::ServerDoesNotSupportTls12Or13 | P::ServerTlsVersionIsDisabledByOurConfig => (
+            format!("{host} supports only TLS versions that are no longer secure; "),
+            "update the server to TLS 1.2 or newer, or ask the provider",
+        ),
+        other => (
+            format!("{host} supports no TLS parameters that are secure today ({}); ", words(&format!("{other:?}"))),
+            "update the server, or ask the provider",
+        ),
+    }
+}
+
+/// A TLS alert by its number and, if known, its name: `40 (handshake failure)`.
+fn alerted(alert: AlertDescription) -> String {
+    let name = alert.as_str().map(|name| format!(" ({})", words(name))).unwrap_or_default();
+    format!("{}{name}", u8::from(alert))
+}
+
+/// The cause within an error: the library below, if it names one, says more than the error itself.
+fn cause(error: &rustls::Error) -> &dyn fmt::Debug {
+    match error {
+        rustls::Error::InvalidCertificate(CertificateError::Other(other)) => &other.0,
+        rustls::Error::InvalidCertificate(problem) => problem,
+        other => other,
+    }
+}
+
+/// The name of a variant in words: `HandshakeFailure` is "handshake failure". Its content is omitted; any other text is
+/// returned unchanged.
+fn words(debug: &str) -> String {
+    let end = debug.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(debug.len());
+    let (name, rest) = debug.split_at(end);
+    if !(rest.is_empty() || rest.starts_with('(') || rest.starts_with(" {")) {
+        return debug.to_string();
+    }
+    let mut text = String::with_capacity(name.len() + 8);
+    let mut before: Option<char> = None;
+    let mut letters = name.chars().peekable();
+    while let Some(letter) = letters.next() {
+        let begins = letters.peek().is_some_and(char::is_ascii_lowercase);
+        if letter.is_ascii_uppercase() && before.is_some_and(|before| begins || !before.is_ascii_uppercase()) {
+            text.push(' ');
+        }
+        text.push(if begins { letter.to_ascii_lowercase() } else { letter });
+        before = Some(letter);
+    }
+    text
+}
+
+/// The message could not be parsed: it belongs to another protocol, or is larger than TLS allows.
 fn message(problem: &InvalidMessage, host: &str) -> (String, &'static str) {
     use InvalidMessage as M;
     match problem {
-        M::CertificatePayloadTooLarge | M::HandshakePayloadTooLarge => (
-            format!("the certificates that {host} sends are larger than 64 KB in all: "),
-            "have the server send its own certificate and the intermediate ones only",
-        ),
-        // The first bytes already are not those of TLS, or of a version that there is.
+        M::CertificatePayloadTooLarge | M::HandshakePayloadTooLarge => {
+            (format!("the certificates that {host} sends exceed 64 KB in total: "), CHAIN)
+        }
+        // Not even the first bytes are those of TLS, or of a TLS version that exists.
         M::InvalidContentType | M::UnknownProtocolVersion | M::MessageTooLarge | M::InvalidEmptyPayload => {
             (format!("{host} does not speak TLS on this port; "), PORT_AND_TLS)
         }
-        other => (format!("{host} sent something in the TLS handshake that is not valid ({other:?}); "), ASK),
+        other => (format!("{host} sent an invalid TLS message ({}); ", words(&format!("{other:?}"))), ASK),
     }
 }
 
 const ASK: &str = "check host and port, or ask the provider";
-const POSING: &str = "check option host; somebody may be posing as the provider";
-const UNKNOWN: &str =
-    "for a server of your own set ca_file, otherwise install ca-bundle; somebody may be posing as the provider";
-const TOO_OLD: &str = "the server needs a certificate of today (version 3, RSA of 2048 bits or ECDSA, SHA-256); for a server of your own fingerprint takes it as it is";
+const POSING: &str = "check option host; another server may be impersonating the provider";
+const UNKNOWN: &str = "for your own server, set ca_file or fingerprint; otherwise install ca-bundle; another server may be impersonating the provider";
+const TOO_OLD: &str = "the server needs a current certificate (version 3, RSA of 2048 bits or ECDSA, SHA-256); for your own server, set fingerprint, which accepts the certificate as it is";
 const PINNED: &str =
-    "for a server of your own set fingerprint, which takes the certificate as it is; otherwise ask the provider";
+    "for your own server, set fingerprint, which accepts the certificate as it is; otherwise ask the provider";
+const CHAIN: &str = "configure the server to send only its own certificate and the intermediate certificates";
 
-/// The names that a certificate has, as they stand in the error: `DnsName("a.example")`.
+/// The names in a certificate. The error contains them in this form: `DnsName("a.example")`.
 fn names(presented: &[String]) -> String {
     const SHOWN: usize = 3;
     let plain = |name: &String| name.split('"').nth(1).unwrap_or(name).chars().filter(|c| !c.is_control()).collect();
@@ -150,51 +213,54 @@ fn names(presented: &[String]) -> String {
 /// What is wrong with a certificate, up to the remedy, and the remedy.
 fn certificate(problem: &CertificateError, host: &str) -> (String, &'static str) {
     use CertificateError as E;
-    let signed = format!("the certificate of {host} is signed by an authority that is not known here");
+    let signed = format!("the certificate of {host} is signed by an unknown authority");
     let called = |issuer: &str| if issuer.is_empty() { String::new() } else { format!(" ('{issuer}')") };
     match problem {
         E::UnknownIssuer => (format!("{signed}: "), UNKNOWN),
         E::NotValidForNameContext { presented, .. } if presented.is_empty() => (
             format!(
-                "the certificate of {host} has no subjectAltName, and the name in its subject (CN) does not count (RFC 9525): "
+                "the certificate of {host} has no subjectAltName, and its common name (CN) is ignored (RFC 9525): "
             ),
-            "for a server of your own set fingerprint, or make a certificate with subjectAltName; somebody may be posing as the provider",
+            "for your own server, set fingerprint or create a certificate with a subjectAltName; another server may be impersonating the provider",
         ),
         E::NotValidForNameContext { presented, .. } => {
-            (format!("the certificate is for another name than {host} (it is for {}): ", names(presented)), POSING)
+            (format!("the certificate is not valid for {host}, only for {}: ", names(presented)), POSING)
         }
-        E::NotValidForName => (format!("the certificate is for another name than {host}: "), POSING),
-        E::Expired | E::ExpiredContext { .. } => {
-            (format!("the certificate of {host} has expired; "), "if it has not, this router's clock is wrong")
-        }
+        E::NotValidForName => (format!("the certificate is not valid for {host}: "), POSING),
+        E::Expired | E::ExpiredContext { .. } => (
+            format!("the certificate of {host} has expired: "),
+            "renew it; if it is still valid, this router's clock is wrong: check NTP",
+        ),
         E::NotValidYet | E::NotValidYetContext { .. } => {
             let what = format!("the certificate of {host} is not yet valid: ");
-            (what, "this router's clock is most likely wrong, check NTP")
+            (what, "this router's clock is probably wrong, check NTP")
         }
         E::ApplicationVerificationFailure => (
-            format!("the certificate of {host} does not have the fingerprint that is set: "),
-            "it was renewed, or somebody is posing as the provider",
+            format!("the certificate of {host} does not match option fingerprint: "),
+            "if it was renewed, set the new fingerprint; otherwise another server may be impersonating the provider",
         ),
-        E::Revoked => (format!("the certificate of {host} was revoked; "), "ask the provider"),
+        E::Revoked => (format!("the certificate of {host} has been revoked; "), "ask the provider"),
         E::BadSignature => (
-            format!("{host} does not have the key of its certificate, or the certificate was changed: "),
-            "somebody may be posing as the provider",
+            format!("{host} does not have the private key of its certificate, or the certificate was modified: "),
+            "another server may be impersonating the provider; the key of your own server must be RSA of 2048 bits or more, or ECDSA",
         ),
-        E::BadEncoding => (format!("the certificate of {host} can't be read: "), PINNED),
-        E::InvalidPurpose | E::InvalidPurposeContext { .. } => {
-            (format!("the certificate of {host} is not for servers (extendedKeyUsage): "), PINNED)
-        }
-        E::UnsupportedSignatureAlgorithmContext { .. } | E::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
-            (
-                format!("the certificate of {host}, or one above it, is signed in a way that is not safe any more: "),
-                TOO_OLD,
-            )
-        }
+        E::BadEncoding => (format!("the certificate of {host} cannot be read: "), PINNED),
+        E::InvalidPurpose | E::InvalidPurposeContext { .. } => (not_for_servers(host), PINNED),
+        E::UnhandledCriticalExtension => (critical(host), PINNED),
+        #[allow(deprecated, reason = "a verifier may still return it")]
+        E::UnsupportedSignatureAlgorithm
+        | E::UnsupportedSignatureAlgorithmContext { .. }
+        | E::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => (
+            format!(
+                "the certificate of {host}, or one above it, is signed with an algorithm that is no longer secure (such as SHA-1): "
+            ),
+            TOO_OLD,
+        ),
         E::Other(other) => match other.0.downcast_ref::<Lack>() {
             Some(Lack::SelfSigned) => (format!("{signed} (it is self-signed): "), UNKNOWN),
             Some(Lack::Alone { issuer }) => (
                 format!(
-                    "{signed}{}, and it came alone: a server has to send its intermediate certificates as well: ",
+                    "{signed}{}, and it came alone: a server must also send its intermediate certificates: ",
                     called(issuer)
                 ),
                 UNKNOWN,
@@ -202,47 +268,58 @@ fn certificate(problem: &CertificateError, host: &str) -> (String, &'static str)
             Some(Lack::Chain { issuer }) => (format!("{signed}{}: ", called(issuer)), UNKNOWN),
             Some(Lack::SmallKey { bits }) => (
                 format!("the RSA key of {host} has {bits} bits, too few to be verified with this version of TLS: "),
-                "give the server a key of 2048 bits; verify '0' takes it, but anybody on the way can read along then",
+                "give the server a key of 2048 bits; verify '0' accepts it, but then the connection can be intercepted",
             ),
             None => unnamed(&other.to_string(), host),
         },
-        other => (format!("the certificate of {host} is not acceptable: {other:?}; "), "ask the provider"),
+        other => (format!("the certificate of {host} is not acceptable ({}): ", words(&format!("{other:?}"))), PINNED),
     }
 }
 
-/// What rustls has no name of its own for: it passes on what the library below says.
+fn not_for_servers(host: &str) -> String {
+    format!("the certificate of {host} is not meant for servers (extendedKeyUsage): ")
+}
+
+fn critical(host: &str) -> String {
+    format!("the certificate of {host} has an unsupported critical extension: ")
+}
+
+/// Errors for which rustls has no variant of its own: it passes on the error of the library below.
 fn unnamed(reason: &str, host: &str) -> (String, &'static str) {
-    // The remedy of each stands behind its first words.
     if reason.contains("CaUsedAsEndEntity") {
-        // What `openssl req -x509` makes when it is told nothing else.
+        // What `openssl req -x509` creates by default.
         return (
-            format!("the certificate of {host} is one of an authority (CA:TRUE), not of a server: "),
-            "for a server of your own set fingerprint, or make a certificate with CA:FALSE",
+            format!("the certificate of {host} is a CA certificate (CA:TRUE), not a server certificate: "),
+            "for your own server, set fingerprint or create a certificate with CA:FALSE",
         );
     }
     if reason.contains("UnsupportedCriticalExtension") {
-        return (format!("the certificate of {host} has a critical extension that is not known here: "), PINNED);
+        return (critical(host), PINNED);
     }
     if reason.contains("UnsupportedCertVersion") {
-        return (format!("the certificate of {host} is of X.509 version 1: "), TOO_OLD);
+        return (format!("the certificate of {host} is an X.509 version 1 certificate: "), TOO_OLD);
     }
+    if reason.contains("EmptyEkuExtension") {
+        return (not_for_servers(host), PINNED);
+    }
+    let named = words(reason);
     if reason.contains("EndEntityUsedAsCa") || reason.contains("Constraint") {
-        let what = format!("the certificate of {host} is signed by one that may not sign it ({reason}): ");
+        let what = format!("the issuer of the certificate of {host} is not allowed to sign it ({named}): ");
         return (what, PINNED);
     }
     if reason.contains("Maximum") {
-        let what = format!("{host} sends a chain of certificates that is too long to be verified ({reason}): ");
-        return (what, "have the server send its own certificate and the intermediate ones only");
+        return (format!("{host} sends a certificate chain that is too long to be verified ({named}): "), CHAIN);
     }
-    (format!("the certificate of {host} is not acceptable: {reason}; "), PINNED)
+    (format!("the certificate of {host} is not acceptable ({named}): "), PINNED)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio_rustls::rustls::{AlertDescription, PeerIncompatible};
+    use tokio_rustls::rustls::pki_types::{ServerName, UnixTime};
+    use tokio_rustls::rustls::{ExtendedKeyPurpose, OtherError};
 
-    /// What happened, and what to do about it.
+    /// What happened, and the remedy.
     fn said(error: rustls::Error) -> (String, String) {
         let trouble = explain(&io::Error::new(io::ErrorKind::InvalidData, error), "mx");
         assert_eq!(trouble.kind, TroubleKind::Tls);
@@ -253,35 +330,35 @@ mod tests {
     fn each_failure_has_its_sentence() {
         use CertificateError as C;
         use rustls::Error as E;
-        const POSING: &str = "somebody may be posing as the provider";
+        const POSING: &str = "another server may be impersonating the provider";
         let bad = |problem| E::InvalidCertificate(problem);
-        let own = format!("for a server of your own set ca_file, otherwise install ca-bundle; {POSING}");
+        let own = format!("for your own server, set ca_file or fingerprint; otherwise install ca-bundle; {POSING}");
         for (error, what, remedy) in [
-            (bad(C::Expired), "the certificate of mx has expired", "if it has not, this router's clock is wrong"),
+            (
+                bad(C::Expired),
+                "the certificate of mx has expired",
+                "renew it; if it is still valid, this router's clock is wrong: check NTP",
+            ),
             (
                 bad(C::NotValidYet),
                 "the certificate of mx is not yet valid",
-                "this router's clock is most likely wrong, check NTP",
+                "this router's clock is probably wrong, check NTP",
             ),
-            (
-                bad(C::NotValidForName),
-                "the certificate is for another name than mx",
-                &format!("check option host; {POSING}"),
-            ),
-            (bad(C::UnknownIssuer), "the certificate of mx is signed by an authority that is not known here", &own),
+            (bad(C::NotValidForName), "the certificate is not valid for mx", &format!("check option host; {POSING}")),
+            (bad(C::UnknownIssuer), "the certificate of mx is signed by an unknown authority", &own),
             (
                 bad(C::ApplicationVerificationFailure),
-                "the certificate of mx does not have the fingerprint that is set",
-                "it was renewed, or somebody is posing as the provider",
+                "the certificate of mx does not match option fingerprint",
+                "if it was renewed, set the new fingerprint; otherwise another server may be impersonating the provider",
             ),
-            (bad(C::Revoked), "the certificate of mx was revoked", "ask the provider"),
-            (bad(C::BadEncoding), "the certificate of mx can't be read", PINNED),
+            (bad(C::Revoked), "the certificate of mx has been revoked", "ask the provider"),
+            (bad(C::BadEncoding), "the certificate of mx cannot be read", PINNED),
             (
                 E::InvalidMessage(InvalidMessage::CertificatePayloadTooLarge),
-                "the certificates that mx sends are larger than 64 KB in all",
-                "have the server send its own certificate and the intermediate ones only",
+                "the certificates that mx sends exceed 64 KB in total",
+                "configure the server to send only its own certificate and the intermediate certificates",
             ),
-            // What other libraries call "wrong version number": SMTP in the clear where TLS was expected.
+            // What other libraries call "wrong version number": plain-text SMTP where TLS was expected.
             (
                 E::InvalidMessage(InvalidMessage::InvalidContentType),
                 "mx does not speak TLS on this port",
@@ -289,17 +366,17 @@ mod tests {
             ),
             (
                 E::PeerIncompatible(PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig),
-                "mx offers only TLS that is too old to be safe (ServerTlsVersionIsDisabledByOurConfig)",
-                "it needs TLS 1.2 or newer",
+                "mx supports only TLS versions that are no longer secure",
+                "update the server to TLS 1.2 or newer, or ask the provider",
             ),
             (
                 E::AlertReceived(AlertDescription::HandshakeFailure),
-                "mx broke off the TLS handshake (HandshakeFailure)",
+                "mx aborted the TLS handshake with alert 40 (handshake failure)",
                 "check host and port, or ask the provider",
             ),
             (
                 E::AlertReceived(AlertDescription::UnrecognisedName),
-                "mx broke off the TLS handshake (UnrecognisedName)",
+                "mx aborted the TLS handshake with alert 112 (unrecognised name)",
                 "check host and port, or ask the provider",
             ),
         ] {
@@ -307,6 +384,234 @@ mod tests {
         }
         let broken = explain(&io::Error::from(io::ErrorKind::ConnectionReset), "mx");
         assert_eq!(broken.kind, TroubleKind::Unreachable);
-        assert_eq!(broken.what(), "the connection to mx broke during the TLS handshake: connection reset");
+        assert_eq!(broken.what(), "the connection to mx was lost during the TLS handshake: connection reset");
+    }
+
+    #[test]
+    fn variants_are_put_into_words() {
+        for (debug, expected) in [
+            ("HandshakeFailure", "handshake failure"),
+            ("UnknownCA", "unknown CA"),
+            ("UnknownPSKIdentity", "unknown PSK identity"),
+            ("ServerDoesNotSupportTls12Or13", "server does not support tls12 or13"),
+            ("TrailingData(CertificateTBSCertificate)", "trailing data"),
+            ("CertExpired { time: UnixTime(1), not_after: UnixTime(0) }", "cert expired"),
+            ("the name is not valid", "the name is not valid"),
+            ("", ""),
+        ] {
+            assert_eq!(words(debug), expected);
+        }
+    }
+
+    /// What the library below rustls says: its `Display` is its `Debug`.
+    #[derive(Debug)]
+    struct Below(&'static str);
+
+    impl fmt::Display for Below {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(self.0)
+        }
+    }
+
+    impl std::error::Error for Below {}
+
+    /// Every error of a certificate that can be constructed here.
+    fn flaws() -> Vec<CertificateError> {
+        use CertificateError as C;
+        let time = UnixTime::since_unix_epoch(std::time::Duration::from_secs(1_800_000_000));
+        let expected = ServerName::try_from("mx").unwrap();
+        let presented = |names: &[&str]| names.iter().map(|name| format!("DnsName(\"{name}\")")).collect();
+        let mut flaws = vec![
+            C::BadEncoding,
+            C::Expired,
+            C::ExpiredContext { time, not_after: time },
+            C::NotValidYet,
+            C::NotValidYetContext { time, not_before: time },
+            C::Revoked,
+            C::UnhandledCriticalExtension,
+            C::UnknownIssuer,
+            C::UnknownRevocationStatus,
+            C::ExpiredRevocationList,
+            C::ExpiredRevocationListContext { time, next_update: time },
+            C::BadSignature,
+            #[allow(deprecated, reason = "a verifier may still return it")]
+            C::UnsupportedSignatureAlgorithm,
+            C::UnsupportedSignatureAlgorithmContext { signature_algorithm_id: vec![1], supported_algorithms: vec![] },
+            C::UnsupportedSignatureAlgorithmForPublicKeyContext {
+                signature_algorithm_id: vec![1],
+                public_key_algorithm_id: vec![2],
+            },
+            C::NotValidForName,
+            C::NotValidForNameContext { expected: expected.clone(), presented: vec![] },
+            C::NotValidForNameContext { expected, presented: presented(&["a.example", "b.example"]) },
+            C::InvalidPurpose,
+            C::InvalidPurposeContext {
+                required: ExtendedKeyPurpose::ServerAuth,
+                presented: vec![ExtendedKeyPurpose::ClientAuth, ExtendedKeyPurpose::Other(vec![1, 3])],
+            },
+            C::InvalidOcspResponse,
+            C::ApplicationVerificationFailure,
+        ];
+        let lacks = [
+            Lack::SelfSigned,
+            Lack::Alone { issuer: "an issuer".into() },
+            Lack::Chain { issuer: String::new() },
+            Lack::SmallKey { bits: 1024 },
+        ];
+        flaws.extend(lacks.map(|lack| C::Other(OtherError(Arc::new(lack)))));
+        // Variants of webpki 0.103 that rustls passes on.
+        let below = [
+            "CaUsedAsEndEntity",
+            "CertDistrusted",
+            "EmptyEkuExtension",
+            "EndEntityUsedAsCa",
+            "ExtensionValueInvalid",
+            "InvalidNetworkMaskConstraint",
+            "InvalidSerialNumber",
+            "MalformedDnsIdentifier",
+            "MalformedExtensions",
+            "MalformedNameConstraint",
+            "MaximumNameConstraintComparisonsExceeded",
+            "MaximumPathBuildCallsExceeded",
+            "MaximumPathDepthExceeded",
+            "MaximumSignatureChecksExceeded",
+            "NameConstraintViolation",
+            "PathLenConstraintViolated",
+            "SignatureAlgorithmMismatch",
+            "TrailingData(CertificateTBSCertificate)",
+            "UnsupportedCertVersion",
+            "UnsupportedCriticalExtension",
+            "UnsupportedNameType",
+        ];
+        flaws.extend(below.map(|below| C::Other(OtherError(Arc::new(Below(below))))));
+        flaws
+    }
+
+    #[test]
+    fn no_error_of_tls_is_shown_as_debug_output_and_each_has_a_remedy() {
+        use rustls::Error as E;
+        use rustls::{CertRevocationListError, EncryptedClientHelloError, InconsistentKeys, PeerMisbehaved};
+        use rustls::{ContentType, HandshakeType};
+        let mut errors: Vec<E> = flaws().into_iter().map(E::InvalidCertificate).collect();
+        errors.extend((0..=u8::MAX).map(|alert| E::AlertReceived(alert.into())));
+        errors.extend(INVALID.map(E::InvalidMessage));
+        errors.extend(incompatibilities().into_iter().map(E::PeerIncompatible));
+        errors.extend([
+            E::InappropriateMessage {
+                expect_types: vec![ContentType::Handshake, ContentType::Alert],
+                got_type: ContentType::ApplicationData,
+            },
+            E::InappropriateHandshakeMessage {
+                expect_types: vec![HandshakeType::ServerHello],
+                got_type: HandshakeType::Finished,
+            },
+            E::InvalidEncryptedClientHello(EncryptedClientHelloError::SniRequired),
+            E::NoCertificatesPresented,
+            E::UnsupportedNameType,
+            E::DecryptError,
+            E::EncryptError,
+            E::PeerMisbehaved(PeerMisbehaved::AttemptedDowngradeToTls12WhenTls13IsSupported),
+            E::PeerMisbehaved(PeerMisbehaved::SelectedUnofferedCipherSuite),
+            E::PeerMisbehaved(PeerMisbehaved::SignedHandshakeWithUnadvertisedSigScheme),
+            E::InvalidCertRevocationList(CertRevocationListError::BadSignature),
+            E::General("there is no key exchange group".into()),
+            E::FailedToGetCurrentTime,
+            E::FailedToGetRandomBytes,
+            E::HandshakeNotComplete,
+            E::PeerSentOversizedRecord,
+            E::NoApplicationProtocol,
+            E::BadMaxFragmentSize,
+            E::InconsistentKeys(InconsistentKeys::KeyMismatch),
+            E::Other(OtherError(Arc::new(Below("UnsupportedCertVersion")))),
+        ]);
+        for error in errors {
+            let debug = format!("{error:?}");
+            let (what, remedy) = said(error);
+            let mut text = format!("{what}; {remedy}");
+            // Names of X.509, and of our options, are written like this.
+            for name in ["subjectAltName", "extendedKeyUsage"] {
+                text = text.replace(name, "");
+            }
+            let camel =
+                text.as_bytes().windows(2).any(|pair| pair[0].is_ascii_lowercase() && pair[1].is_ascii_uppercase());
+            assert!(!camel && !text.contains(['{', '}', '[', ']', '"']), "{debug}: {text}");
+            assert!(what.contains("mx") && !remedy.is_empty(), "{debug}: {text}");
+        }
+    }
+
+    #[test]
+    fn where_a_fingerprint_helps_the_remedy_names_it() {
+        use CertificateError as C;
+        let below = |name| C::Other(OtherError(Arc::new(Below(name))));
+        for flaw in [
+            C::NotValidForNameContext { expected: ServerName::try_from("mx").unwrap(), presented: vec![] },
+            C::UnsupportedSignatureAlgorithmContext { signature_algorithm_id: vec![1], supported_algorithms: vec![] },
+            C::InvalidPurpose,
+            C::UnknownIssuer,
+            below("CaUsedAsEndEntity"),
+            below("UnsupportedCertVersion"),
+            below("UnsupportedCriticalExtension"),
+        ] {
+            let (what, remedy) = said(rustls::Error::InvalidCertificate(flaw));
+            assert!(remedy.contains("fingerprint"), "{what}: {remedy}");
+        }
+    }
+
+    const INVALID: [InvalidMessage; 27] = [
+        InvalidMessage::CertificatePayloadTooLarge,
+        InvalidMessage::HandshakePayloadTooLarge,
+        InvalidMessage::InvalidCcs,
+        InvalidMessage::InvalidContentType,
+        InvalidMessage::InvalidCertificateStatusType,
+        InvalidMessage::InvalidCertRequest,
+        InvalidMessage::InvalidDhParams,
+        InvalidMessage::InvalidEmptyPayload,
+        InvalidMessage::InvalidKeyUpdate,
+        InvalidMessage::InvalidServerName,
+        InvalidMessage::MessageTooLarge,
+        InvalidMessage::MessageTooShort,
+        InvalidMessage::MissingData("CertificatePayload"),
+        InvalidMessage::MissingKeyExchange,
+        InvalidMessage::NoSignatureSchemes,
+        InvalidMessage::TrailingData("CertificatePayload"),
+        InvalidMessage::UnexpectedMessage("ServerHello"),
+        InvalidMessage::UnknownProtocolVersion,
+        InvalidMessage::UnsupportedCompression,
+        InvalidMessage::UnsupportedCurveType,
+        InvalidMessage::EmptyTicketValue,
+        InvalidMessage::IllegalEmptyList("CipherSuites"),
+        InvalidMessage::IllegalEmptyValue,
+        InvalidMessage::DuplicateExtension(7),
+        InvalidMessage::PreSharedKeyIsNotFinalExtension,
+        InvalidMessage::UnknownHelloRetryRequestExtension,
+        InvalidMessage::UnknownCertificateExtension,
+    ];
+
+    fn incompatibilities() -> Vec<PeerIncompatible> {
+        use PeerIncompatible as P;
+        vec![
+            P::EcPointsExtensionRequired,
+            P::ExtendedMasterSecretExtensionRequired,
+            P::IncorrectCertificateTypeExtension,
+            P::KeyShareExtensionRequired,
+            P::NamedGroupsExtensionRequired,
+            P::NoCertificateRequestSignatureSchemesInCommon,
+            P::NoCipherSuitesInCommon,
+            P::NoEcPointFormatsInCommon,
+            P::NoKxGroupsInCommon,
+            P::NoSignatureSchemesInCommon,
+            P::NullCompressionRequired,
+            P::ServerDoesNotSupportTls12Or13,
+            P::ServerSentHelloRetryRequestWithUnknownExtension,
+            P::ServerTlsVersionIsDisabledByOurConfig,
+            P::SignatureAlgorithmsExtensionRequired,
+            P::SupportedVersionsExtensionRequired,
+            P::Tls12NotOffered,
+            P::Tls12NotOfferedOrEnabled,
+            P::Tls13RequiredForQuic,
+            P::UncompressedEcPointsRequired,
+            P::UnsolicitedCertificateTypeExtension,
+            P::ServerRejectedEncryptedClientHello(None),
+        ]
     }
 }

@@ -1,54 +1,54 @@
-//! Why nothing can be sent through an account for now.
+//! Why an account cannot send anything at the moment.
 
 use crate::report::Reason;
 
-/// What kind of trouble keeps all mail of an account from leaving. It decides how soon the account is tried again.
+/// The kind of problem that keeps all mail of an account waiting. It decides how soon the account is retried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TroubleKind {
-    /// No connection: name service, network, server not there or silent.
+    /// No connection: name service, network, or a server that is down or does not answer.
     Unreachable,
-    /// The server could not prove who it is, or offers no protection.
+    /// The server could not prove its identity, or offers no encryption.
     Tls,
     /// The login was refused.
     Login,
     /// The account may not send from its own address.
     Sender,
-    /// The provider is out of order, or closing: it will be back, and is looked at soon.
+    /// The provider is out of order or shutting down: it will be back, and is retried soon.
     Busy,
-    /// A limit is used up, or the provider wants to see less: looking often makes it worse.
+    /// A limit has been reached, or the provider asks for less traffic: retrying often makes it worse.
     Quota,
-    /// The settings of the account can't work with this system or this server.
+    /// The settings of the account cannot work on this system or with this server.
     Setup,
-    /// The clock is evidently wrong, so that nobody's certificate can be judged.
+    /// The clock is evidently wrong, so no certificate can be verified.
     Clock,
 }
 
-/// Why an account is paused. Its mail waits; it is never returned for this.
+/// Why an account is paused. Its mail waits; it never bounces for this reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trouble {
-    /// What kind of trouble.
+    /// The kind of problem.
     pub kind: TroubleKind,
     /// One plain sentence with its remedy.
     pub reason: Reason,
-    /// The remedy alone, as it stands in the sentence; empty: there is none, or it can't be told apart.
+    /// The remedy alone, exactly as in the sentence; empty if there is none or if it cannot be separated.
     pub remedy: String,
 }
 
-/// What every sentence about an account ends with.
+/// How every sentence about an account ends.
 const WAITS: &str = "; mail waits";
 
 impl Trouble {
-    /// Trouble of `kind` for `reason`, to which is added that mail waits.
+    /// A problem of `kind` with this `reason`; the note that mail waits is appended.
     pub fn new(kind: TroubleKind, reason: impl Into<Reason>) -> Self {
         Self { kind, reason: reason.into() + WAITS, remedy: String::new() }
     }
 
-    /// Says which part of the sentence is the remedy.
+    /// Marks which part of the sentence is the remedy.
     pub fn remedy(self, remedy: impl Into<String>) -> Self {
         Self { remedy: remedy.into(), ..self }
     }
 
-    /// What happened, without the remedy and without what becomes of the mail.
+    /// What happened, without the remedy and without the note that mail waits.
     pub fn what(&self) -> &str {
         let what = self.reason.strip_suffix(WAITS).unwrap_or(&self.reason);
         match what.strip_suffix(self.remedy.as_str()) {

@@ -1,9 +1,9 @@
-//! Whom a connection trusts: the authorities, the one certificate with a fingerprint, or anybody.
+//! What a connection trusts: certificate authorities, the one certificate with a given fingerprint, or any certificate.
 //!
-//! The library parses every certificate by the rules of the web and refuses, before anybody is asked, what devices and old
-//! servers have: X.509 version 1, critical extensions that it does not know, RSA keys below 2048 bits. Where a fingerprint
-//! says which certificate it is, or nothing is verified, none of that matters: only the key is taken out of it, to see that
-//! the other side has its other half.
+//! The library parses every certificate by the rules of the web PKI and rejects, before any verifier is called, what
+//! devices and old servers use: X.509 version 1, unknown critical extensions, RSA keys below 2048 bits. If a
+//! fingerprint identifies the certificate, or if nothing is verified, none of that matters: only the public key is
+//! extracted, to verify that the server has the matching private key.
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,42 +17,42 @@ use tokio_rustls::rustls::{CertificateError, DigitallySignedStruct, Error, Other
 
 use super::x509::{Certificate, Key};
 
-/// What makes a certificate good.
+/// What makes a certificate trusted.
 #[derive(Debug)]
 pub enum Trust {
-    /// One of these authorities has signed it.
+    /// It is signed by one of these authorities.
     Authorities(Arc<WebPkiServerVerifier>),
-    /// Its SHA-256 is this.
+    /// It has this SHA-256 fingerprint.
     Fingerprint([u8; 32]),
-    /// Nothing: every one will do.
+    /// Nothing: any certificate is accepted.
     Anything,
 }
 
-/// Judges certificates and signatures of servers.
+/// Verifies the certificates and signatures of servers.
 #[derive(Debug)]
 pub struct Judge {
-    /// What makes a certificate good.
+    /// What makes a certificate trusted.
     pub trust: Trust,
-    /// What can be computed.
+    /// The available cryptographic algorithms.
     pub provider: Arc<CryptoProvider>,
 }
 
-/// What a certificate lacks for which the library has no word of its own.
+/// Problems with a certificate for which the library has no error of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Lack {
-    /// It has signed itself, and is no authority that is known.
+    /// It is self-signed, and it is not a known authority.
     SelfSigned,
-    /// Its authority is not known, and it came alone: most often the server does not send its intermediate certificate.
+    /// Its authority is unknown, and it came alone: usually the server does not send its intermediate certificate.
     Alone {
         /// Name of the authority that signed it.
         issuer: String,
     },
-    /// The authority at the end of what the server sent is not known.
+    /// The authority at the end of the chain that the server sent is unknown.
     Chain {
         /// Its name.
         issuer: String,
     },
-    /// Its RSA key is too small for the signatures of this version of TLS.
+    /// Its RSA key is too small for the signatures of this TLS version.
     SmallKey {
         /// Bits of the key.
         bits: usize,
@@ -133,7 +133,7 @@ impl ServerCertVerifier for Judge {
 }
 
 impl Judge {
-    /// Whether the other side has the key of its certificate, whatever else that holds.
+    /// Whether the server has the private key of its certificate, whatever else the certificate contains.
     fn signed(
         &self,
         message: &[u8],
@@ -144,7 +144,7 @@ impl Judge {
         let Some(Certificate { key, .. }) = Certificate::read(certificate) else {
             return self.cannot_tell(CertificateError::BadEncoding.into());
         };
-        // RFC 8446 section 4.2.3: not for signatures of the handshake.
+        // RFC 8446 section 4.2.3: not allowed for handshake signatures.
         let old = matches!(
             scheme,
             SignatureScheme::RSA_PKCS1_SHA256 | SignatureScheme::RSA_PKCS1_SHA384 | SignatureScheme::RSA_PKCS1_SHA512
@@ -160,7 +160,7 @@ impl Judge {
             let valid = signature::UnparsedPublicKey::new(algorithm, key.bits).verify(message, signature);
             return match valid {
                 Ok(()) => Ok(HandshakeSignatureValid::assertion()),
-                // Below that nothing can be verified.
+                // Smaller keys cannot be verified at all.
                 Err(_) if bits < 1024 => self.cannot_tell(Lack::SmallKey { bits }.into()),
                 Err(_) => Err(Error::InvalidCertificate(CertificateError::BadSignature)),
             };
@@ -177,7 +177,7 @@ impl Judge {
     ) -> Result<HandshakeSignatureValid, Error> {
         let mapping = self.provider.signature_verification_algorithms.mapping;
         let possible = mapping.iter().find(|(known, _)| *known == scheme).map_or(&[][..], |(_, algorithms)| algorithms);
-        // With TLS 1.3 a scheme says which curve it means: the first one.
+        // In TLS 1.3 the scheme implies the curve: the first one.
         let most = if tls13 { 1 } else { possible.len() };
         let fits = possible.iter().take(most).find(|known| known.public_key_alg_id().as_ref() == key.algorithm);
         let Some(algorithm) = fits else {
@@ -189,8 +189,8 @@ impl Judge {
         }
     }
 
-    /// The signature can't be verified at all. Where anybody is trusted nothing depends on it: whoever stands in the way has
-    /// a key of their own.
+    /// The signature cannot be verified at all. If any certificate is accepted this does not matter: an attacker would
+    /// have a key of their own anyway.
     fn cannot_tell(&self, error: Error) -> Result<HandshakeSignatureValid, Error> {
         match self.trust {
             Trust::Anything => Ok(HandshakeSignatureValid::assertion()),
@@ -199,7 +199,7 @@ impl Judge {
     }
 }
 
-/// What verifies signatures by RSA keys of 1024 bits and more; there is nothing for PSS, so nothing with TLS 1.3.
+/// Algorithms for signatures with RSA keys of 1024 bits and more; there is none for PSS, so none for TLS 1.3.
 fn for_small_keys(scheme: SignatureScheme) -> Option<&'static dyn signature::VerificationAlgorithm> {
     match scheme {
         SignatureScheme::RSA_PKCS1_SHA256 => Some(&signature::RSA_PKCS1_1024_8192_SHA256_FOR_LEGACY_USE_ONLY),
@@ -208,7 +208,7 @@ fn for_small_keys(scheme: SignatureScheme) -> Option<&'static dyn signature::Ver
     }
 }
 
-/// Why the issuer of a certificate is not known.
+/// Why the issuer of a certificate is unknown.
 fn unknown(certificate: &[u8], intermediates: &[CertificateDer<'_>]) -> Option<Lack> {
     let leaf = Certificate::read(certificate)?;
     if leaf.is_own_issuer() {

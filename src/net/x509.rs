@@ -1,5 +1,6 @@
-//! A walk through the DER (X.690) of a certificate (RFC 5280 section 4.1) to what the library does not show: its names for
-//! people, and its key where the library refuses the rest of it. Nothing is trusted for being read here.
+//! Walks through the DER encoding (X.690) of a certificate (RFC 5280 section 4.1) to what the library does not expose:
+//! human-readable names, and the public key of a certificate that the library rejects. Nothing is trusted because it
+//! was read here.
 
 use tokio_rustls::rustls::pki_types::alg_id;
 
@@ -16,11 +17,11 @@ const NAMES: [&[u8]; 2] = [&[0x55, 4, 3], &[0x55, 4, 10]];
 /// Parts of a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Certificate<'a> {
-    /// The whole name of who signed it.
+    /// The complete name of the issuer.
     pub issuer: &'a [u8],
-    /// Its begin and end.
+    /// Start and end of validity.
     pub validity: &'a [u8],
-    /// The whole name of whom it is for.
+    /// The complete name of the subject.
     pub subject: &'a [u8],
     /// Its public key.
     pub key: Key<'a>,
@@ -29,14 +30,14 @@ pub struct Certificate<'a> {
 /// A public key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Key<'a> {
-    /// What kind of key: the content of the AlgorithmIdentifier.
+    /// The kind of key: the content of the AlgorithmIdentifier.
     pub algorithm: &'a [u8],
-    /// The key in the form of its kind.
+    /// The key itself, in the encoding of its kind.
     pub bits: &'a [u8],
 }
 
 impl<'a> Certificate<'a> {
-    /// Takes a certificate apart, of version 1 as well. `None` when it is not built like one.
+    /// Parses a certificate, including version 1. `None` if it is not structured like one.
     pub fn read(certificate: &'a [u8]) -> Option<Self> {
         let (certificate, _) = value(certificate, SEQUENCE)?;
         let (mut rest, _) = value(certificate, SEQUENCE)?;
@@ -44,24 +45,24 @@ impl<'a> Certificate<'a> {
             rest = behind;
         }
         rest = value(rest, INTEGER)?.1;
-        // The algorithm of the signature.
+        // The signature algorithm.
         rest = value(rest, SEQUENCE)?.1;
         let (issuer, rest) = value(rest, SEQUENCE)?;
         let (validity, rest) = value(rest, SEQUENCE)?;
         let (subject, rest) = value(rest, SEQUENCE)?;
         let (key, _) = value(rest, SEQUENCE)?;
         let (algorithm, rest) = value(key, SEQUENCE)?;
-        // The first byte says how many bits of the last one are not used: of a key, none.
+        // The first byte is the number of unused bits in the last byte: for a key, zero.
         let bits = value(rest, BIT_STRING)?.0.strip_prefix(&[0])?;
         Some(Self { issuer, validity, subject, key: Key { algorithm, bits } })
     }
 
-    /// Whether it says that it has signed itself.
+    /// Whether issuer and subject are the same, as in a self-signed certificate.
     pub fn is_own_issuer(&self) -> bool {
         self.issuer == self.subject
     }
 
-    /// What people call the issuer: its common name, else its organization; empty when it has neither.
+    /// The issuer's name for people: its common name, otherwise its organization; empty if it has neither.
     pub fn issuer_name(&self) -> String {
         let found = NAMES.iter().find_map(|wanted| attribute(self.issuer, wanted));
         found.map(|name| String::from_utf8_lossy(name).into_owned()).unwrap_or_default()
@@ -79,7 +80,7 @@ impl Key<'_> {
     }
 }
 
-/// The last value of an attribute in a name: the most particular one.
+/// The last value of an attribute in a name: the most specific one.
 fn attribute<'a>(mut name: &'a [u8], wanted: &[u8]) -> Option<&'a [u8]> {
     let mut found = None;
     while let Some((set, rest)) = value(name, SET) {
@@ -94,18 +95,18 @@ fn attribute<'a>(mut name: &'a [u8], wanted: &[u8]) -> Option<&'a [u8]> {
     found
 }
 
-/// The content of the value with `tag` at the start of `bytes`, and what follows it.
+/// The content of the value with `tag` at the start of `bytes`, and the rest.
 pub(super) fn value(bytes: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
     any(bytes).filter(|(found, ..)| *found == tag).map(|(_, content, rest)| (content, rest))
 }
 
-/// Tag and content of the value at the start of `bytes`, and what follows it.
+/// Tag and content of the value at the start of `bytes`, and the rest.
 pub(super) fn any(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (tag, rest) = bytes.split_first()?;
     let (first, rest) = rest.split_first()?;
     let (length, rest) = match first {
         0..=0x7f => (usize::from(*first), rest),
-        // The number of bytes of the length; three of them are 16 MB, more than any chain that TLS carries.
+        // The number of length bytes; three of them allow 16 MB, more than any chain that TLS carries.
         0x81..=0x83 => {
             let (digits, rest) = rest.split_at_checked(usize::from(first & 0x7f))?;
             (digits.iter().fold(0, |sum, digit| sum << 8 | usize::from(*digit)), rest)
@@ -122,7 +123,7 @@ pub(super) mod tests {
     use proptest::prelude::*;
     use rcgen::{CertificateParams, DnType, KeyPair};
 
-    /// An RSA key of 1024 bits, a text, and its signature with SHA-256, as `openssl dgst -sha256 -sign` makes it.
+    /// A 1024-bit RSA key, a text, and its SHA-256 signature as created by `openssl dgst -sha256 -sign`.
     pub const SMALL: [&str; 3] = [
         "30818902818100c3a8b339b0e89fce3dbb0304a4ff3aab1ac0774b68c013c64d4967c6426ea2c3213f7b8f593638150a431f1bf5e1bfe582e33240a2f6fde7e7b66621ac19c63cc65e035ffba9c72fe1a69e483a22d3d4e5ae66db2c3f5a4397ae144e0199cb4ec519b8a77006ed4a35bdfcb124be1f5c75f5e31c921db2389babd14f864e2ff50203010001",
         "7369676e6564206279206120736d616c6c206b6579",

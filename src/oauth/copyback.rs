@@ -1,8 +1,9 @@
-//! The copy-back flow: a person signs in with a browser, which is then sent to an address of its own machine where nobody
-//! listens; this address holds the code, and is copied back to us.
+//! The copy-back flow: a person signs in with a browser, which is then redirected to an address of its own machine
+//! where nothing listens; this address contains the code, and is copied back to us.
 //!
-//! RFC 8252 (section 7.3: loopback redirects of installed programs) with PKCE (RFC 7636), so that the code is of use to nobody
-//! else. Google has no device flow for mail, and allows loopback addresses with any port for clients of the type "Desktop app".
+//! RFC 8252 (section 7.3: loopback redirects of native apps) with PKCE (RFC 7636), so that the code is useless to
+//! anyone else. Google has no device flow for mail, and allows loopback addresses with any port for clients of the type
+//! "Desktop app".
 
 use ring::digest::{SHA256, digest};
 use zeroize::Zeroizing;
@@ -15,27 +16,27 @@ use crate::message::base64;
 use crate::net::{Trouble, TroubleKind};
 use crate::secrets::Secret;
 
-/// Where the browser is sent to. Nothing has to listen there.
+/// Where the browser is redirected to. Nothing has to listen there.
 const REDIRECT: &str = "http://127.0.0.1:47110/";
-/// Bytes of the longest address that is taken back.
+/// Maximum length in bytes of an address that is copied back.
 pub const ADDRESS_LIMIT: usize = 8 << 10;
 
-/// A flow that has begun.
+/// A flow that has been started.
 #[derive(Debug)]
 pub struct CopyBack {
     /// Where the person signs in.
     pub url: String,
-    /// Tells our answer from a foreign one (RFC 6749 section 10.12).
+    /// Distinguishes our answer from a foreign one (RFC 6749 section 10.12).
     state: Secret,
     /// RFC 7636 section 4.1.
     verifier: Secret,
 }
 
-/// So many random bytes in letters that every address may hold (RFC 4648 section 5).
+/// This number of random bytes, in characters that are allowed in every URL (RFC 4648 section 5).
 fn random(bytes: usize) -> Result<String, Trouble> {
     let mut random = Zeroizing::new(vec![0; bytes]);
     getrandom::fill(&mut random)
-        .map_err(|e| Trouble::new(TroubleKind::Setup, format!("no random numbers from the system: {e}")))?;
+        .map_err(|e| Trouble::new(TroubleKind::Setup, format!("the system provides no random numbers: {e}")))?;
     Ok(base64url(&random))
 }
 
@@ -57,10 +58,10 @@ fn challenge(verifier: &str) -> String {
 }
 
 impl CopyBack {
-    /// Makes up the address for the browser (RFC 6749 section 4.1.1).
+    /// Builds the URL for the browser (RFC 6749 section 4.1.1).
     ///
     /// # Errors
-    /// When the system has no random numbers.
+    /// If the system provides no random numbers.
     pub fn begin(oauth: &OAuth, account: &Account, address: &str) -> Result<Self, Trouble> {
         let (state, verifier) = (random(16)?, random(32)?);
         let query = Form::new()
@@ -71,7 +72,7 @@ impl CopyBack {
             .add("state", &state)
             .add("code_challenge", &challenge(&verifier))
             .add("code_challenge_method", "S256")
-            // Without it a second login of the same person may bring no refresh token.
+            // Without it, a second login of the same person may not yield a refresh token.
             .add("prompt", "consent")
             .add("access_type", if oauth.issuer == Issuer::Google { "offline" } else { "" })
             .add("login_hint", account.username.as_deref().unwrap_or_default());
@@ -80,7 +81,7 @@ impl CopyBack {
         Ok(Self { url, state: Secret::new(state), verifier: Secret::new(verifier) })
     }
 
-    /// Turns what was copied back into a login (RFC 6749 section 4.1.3). It can be tried again with another text.
+    /// Exchanges the copied address for a login (RFC 6749 section 4.1.3). It can be called again with another text.
     ///
     /// # Errors
     /// Why there is no login, in words.
@@ -101,17 +102,17 @@ impl CopyBack {
     fn code(&self, copied: &str) -> Result<Zeroizing<String>, String> {
         let copied = copied.trim();
         if copied.len() > ADDRESS_LIMIT {
-            return Err("that is much longer than the address that the browser shows in the end".into());
+            return Err("this is much longer than the address that the browser shows at the end".into());
         }
         let ours = value_of(copied, "state").is_some_and(|state| state.as_str() == self.state.expose());
         if let Some(error) = value_of(copied, "error").filter(|_| ours) {
-            return Err(format!("the person who signed in declined, or the client is not allowed: {}", shown(&error)));
+            return Err(format!("the sign-in was declined, or the client is not allowed: {}", shown(&error)));
         }
         match value_of(copied, "code").filter(|code| !code.is_empty()) {
             Some(code) if ours => Ok(code),
-            Some(_) => Err("that address belongs to another login: use the one that this login has led to".into()),
+            Some(_) => Err("this address belongs to another login: copy the address that this login led to".into()),
             None => Err(format!(
-                "that is not the address that the browser shows in the end: it begins with {REDIRECT} and has 'code=' in it"
+                "this is not the address that the browser shows at the end: that one begins with {REDIRECT} and contains 'code='"
             )),
         }
     }

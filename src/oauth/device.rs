@@ -1,5 +1,5 @@
-//! The device flow (RFC 8628): a person types a short code into a page of the provider, on any device, while we ask whether it
-//! is done.
+//! The device flow (RFC 8628): a person enters a short code on a page of the provider, on any device, while we poll for
+//! the result.
 
 use std::time::{Duration, Instant};
 
@@ -10,67 +10,67 @@ use crate::config::Account;
 use crate::net::{Trouble, TroubleKind};
 use crate::secrets::Secret;
 
-/// What is waited between two questions when the server does not say (RFC 8628 section 3.2).
+/// Polling interval if the server does not specify one (RFC 8628 section 3.2).
 const USUAL_INTERVAL: Duration = Duration::from_secs(5);
 /// What `slow_down` adds (section 3.5).
 const SLOWER: Duration = Duration::from_secs(5);
-/// The shortest pause, whatever a server allows.
+/// The shortest interval, whatever a server allows.
 const SHORTEST_INTERVAL: Duration = Duration::from_secs(1);
-/// The longest pause, whatever a server wants.
+/// The longest interval, whatever a server requests.
 const LONGEST_INTERVAL: Duration = Duration::from_secs(120);
-/// How long a code is good at most.
+/// Maximum validity of a code.
 const LONGEST_LIFE: Duration = Duration::from_secs(3600);
-/// How long it is good when the server does not say.
+/// Validity of a code if the server does not specify it.
 const USUAL_LIFE: Duration = Duration::from_secs(900);
 
-/// A flow that has begun.
+/// A flow that has been started.
 #[derive(Debug)]
 pub struct Device {
     device_code: Secret,
-    /// What the person types.
+    /// The code that the person enters.
     pub user_code: String,
-    /// Where.
+    /// Where to enter it.
     pub url: String,
-    /// Until when, by the clock that nobody sets.
+    /// When it expires, by the monotonic clock.
     pub ends: Instant,
     interval: Duration,
 }
 
 impl Device {
-    /// Asks for a code (section 3.1).
+    /// Requests a code (section 3.1).
     ///
     /// # Errors
-    /// When the server gives none, in words.
+    /// If the server returns none, in words.
     pub async fn begin(server: &Server<'_>, address: &str) -> Result<Self, Trouble> {
         let asked = Instant::now();
         let form = Form::new().add("scope", &server.oauth().scope);
         let mut said = server.ask(address, form).await?.map_err(|refusal| server.trouble(&refusal))?;
         let life = seconds(&said, "expires_in").unwrap_or(USUAL_LIFE).min(LONGEST_LIFE);
         let interval = seconds(&said, "interval").unwrap_or(USUAL_INTERVAL).clamp(SHORTEST_INTERVAL, LONGEST_INTERVAL);
-        // Google wrote it so before there was an RFC.
+        // Google's spelling from before the RFC.
         let url = take(&mut said, "verification_uri").or_else(|| take(&mut said, "verification_url"));
         let parts = (take(&mut said, "device_code"), take(&mut said, "user_code"), url);
         let (Some(device_code), Some(user_code), Some(url)) = parts else {
-            let text = format!("{address} gave no code to sign in with; check option device_url");
+            let text = format!("{address} returned no sign-in code; check option device_url");
             return Err(Trouble::new(TroubleKind::Setup, text));
         };
         let device_code = Secret::new(device_code);
         Ok(Self { device_code, user_code: shown(&user_code), url: shown(&url), ends: asked + life, interval })
     }
 
-    /// Asks until the person has decided or the code has run out.
+    /// Polls until the person has decided or the code has expired.
     ///
     /// # Errors
     /// Why there is no login, in words.
     pub async fn finish(self, server: &Server<'_>, account: &Account) -> Result<Login, Trouble> {
         let again = |what: &str| {
-            let text = format!("{what}; begin anew: smtprelay login {}", account.name);
+            let text = format!("{what}; start again: smtprelay login {}", account.name);
             Trouble::new(TroubleKind::Login, text)
         };
         let mut interval = self.interval;
         loop {
             if Instant::now() + interval >= self.ends {
-                return Err(again("nobody signed in while the code was good"));
+                return Err(again("nobody signed in before the code expired"));
             }
             tokio::time::sleep(interval).await;
             let form = Form::new()
@@ -79,7 +79,7 @@ impl Device {
             let refusal = match server.tokens(form).await {
                 Ok(Ok(tokens)) => return Login::of(server.oauth(), tokens, account),
                 Ok(Err(refusal)) => refusal,
-                // Section 3.5: a server that can't be reached is asked ever more seldom.
+                // Section 3.5: an unreachable server is polled less and less often.
                 Err(trouble) if matches!(trouble.kind, TroubleKind::Unreachable | TroubleKind::Busy) => {
                     interval = (interval * 2).min(LONGEST_INTERVAL);
                     continue;
@@ -89,9 +89,9 @@ impl Device {
             match refusal.code.as_str() {
                 "authorization_pending" => {}
                 "slow_down" => interval = (interval + SLOWER).min(LONGEST_INTERVAL),
-                "expired_token" => return Err(again("nobody signed in while the code was good")),
+                "expired_token" => return Err(again("nobody signed in before the code expired")),
                 // The second one is Microsoft's.
-                "access_denied" | "authorization_declined" => return Err(again("the person who signed in declined")),
+                "access_denied" | "authorization_declined" => return Err(again("the sign-in was declined")),
                 _ => return Err(server.trouble(&refusal)),
             }
         }

@@ -3,7 +3,7 @@
 use super::Later;
 use crate::system::task;
 
-/// Runs `work` where it may block. `None` when the program is ending.
+/// Runs `work` where it may block. `None` if the program is shutting down.
 pub fn away<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Later<'static, Option<T>> {
     Box::pin(task::blocking(work))
 }

@@ -1,9 +1,10 @@
-//! The names and values of a form, as they stand in requests and in addresses (`application/x-www-form-urlencoded`, RFC 6749
-//! appendix B).
+//! Names and values of a form, as used in requests and in URLs (`application/x-www-form-urlencoded`, RFC 6749 appendix
+//! B).
 
 use zeroize::Zeroizing;
 
-/// Room for a form with a token of some kilobytes, taken at once: a string that grows leaves copies of secrets behind.
+/// Capacity for a form with a token of some kilobytes, allocated at once: a growing string leaves copies of secrets
+/// behind in memory.
 const ROOM: usize = 16 << 10;
 
 /// A form that is being filled in. Wiped from memory when dropped.
@@ -39,7 +40,7 @@ impl Form {
         self
     }
 
-    /// As it is sent.
+    /// The encoded form.
     pub fn text(&self) -> &str {
         &self.0
     }
@@ -51,7 +52,7 @@ impl Default for Form {
     }
 }
 
-/// The value of `name` in the query of `address`, or in a query alone. `None`: it is not there, or is not UTF-8.
+/// The value of `name` in the query of `address`, or in a query alone. `None` if it is missing, or if it is not UTF-8.
 pub fn value_of(address: &str, name: &str) -> Option<Zeroizing<String>> {
     let query = address.split_once('?').map_or(address, |(_, query)| query);
     let query = query.split('#').next().unwrap_or_default();

@@ -1,5 +1,5 @@
-//! One request to a login server: HTTPS, a form in, a short reply out. Redirects are not followed: secrets go to the address
-//! that the settings name and to no other.
+//! One request to a login server: HTTPS, with a form as request and a short reply. Redirects are not followed: secrets
+//! go only to the address in the settings.
 
 use std::io;
 use std::time::Duration;
@@ -20,15 +20,15 @@ use crate::net::{self, Failure};
 use crate::net::{Trouble, TroubleKind};
 use crate::system::names;
 
-/// For a request from the name service to the last byte of the reply.
+/// Timeout from the name lookup to the last byte of the reply.
 const PATIENCE: Duration = Duration::from_secs(45);
-/// For one address of several.
+/// Timeout for one of several addresses.
 const CONNECT_TIME: Duration = Duration::from_secs(10);
 
 /// The parts of an `https://` address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Url<'a> {
-    /// Name or address of the server.
+    /// Host name or address of the server.
     pub host: &'a str,
     /// TCP port.
     pub port: u16,
@@ -37,7 +37,7 @@ pub struct Url<'a> {
 }
 
 impl<'a> Url<'a> {
-    /// Takes `text` apart; `None` when it is no such address.
+    /// Parses `text`; `None` if it is not such an address.
     pub fn parse(text: &'a str) -> Option<Self> {
         let rest = text.strip_prefix("https://").filter(|rest| rest.bytes().all(|b| b.is_ascii_graphic()))?;
         let (authority, target) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
@@ -56,21 +56,21 @@ impl<'a> Url<'a> {
     }
 }
 
-/// Prepares TLS towards the login server of `account`: the system's authorities, and for servers of the owner's own those of
-/// the account. It is always verified. Reads files: call it off the runtime thread.
+/// Prepares TLS to the login server of `account`: it trusts the system's authorities or, for the owner's own servers,
+/// those of the account. Certificates are always verified. Reads files, so it must not be called on the runtime thread.
 ///
 /// # Errors
-/// When there is nothing to trust.
+/// If there is no authority to trust.
 pub fn connector(account: &Account) -> Result<TlsConnector, Trouble> {
     let own = account.oauth.as_ref().is_some_and(|oauth| oauth.issuer == Issuer::Custom);
     let ca_file = account.ca_file.clone().filter(|_| own);
     tls::connector(&Account { ca_file, fingerprint: None, verify: true, ..account.clone() })
 }
 
-/// Posts `form` to `address`, and waits for the reply as long as `patience` and this module's own have it.
+/// Posts `form` to `address`, and waits for the reply until the shorter of `patience` and this module's own timeout.
 ///
 /// # Errors
-/// Why there is no reply, in words. A reply that refuses is a reply.
+/// Why there is no reply, in words. A refusal is also a reply.
 pub fn post<'a>(
     address: &'a str,
     form: &'a Form,
@@ -79,7 +79,7 @@ pub fn post<'a>(
 ) -> Later<'a, Result<Answer, Trouble>> {
     Box::pin(async move {
         let Some(url) = Url::parse(address) else {
-            let text = format!("'{address}' is not an address of a login server");
+            let text = format!("'{address}' is not a valid login server address");
             return Err(Trouble::new(TroubleKind::Setup, text));
         };
         let patience = patience.min(PATIENCE);
@@ -90,14 +90,15 @@ pub fn post<'a>(
 
 fn unreachable(url: &Url, what: &str) -> Trouble {
     let Url { host, .. } = url;
-    const LOOK: &str = "if that stays, check the uplink";
+    const LOOK: &str = "if this persists, check the uplink";
     Trouble::new(TroubleKind::Unreachable, format!("the login server {host} {what}; {LOOK}")).remedy(LOOK)
 }
 
 async fn exchange(url: &Url<'_>, form: &Form, connector: &TlsConnector) -> Result<Answer, Trouble> {
     let Url { host, port, target } = url;
     let name = ServerName::try_from((*host).to_string());
-    let name = name.map_err(|_| Trouble::new(TroubleKind::Setup, format!("'{host}' is no name of a login server")))?;
+    let name =
+        name.map_err(|_| Trouble::new(TroubleKind::Setup, format!("'{host}' is not a valid login server name")))?;
     let tcp = connect(url).await?;
     let mut stream = connector.connect(name, tcp).await.map_err(|error| tls::explain(&error, host))?;
     let authority = if host.contains(':') { format!("[{host}]") } else { (*host).to_string() };
@@ -109,7 +110,7 @@ async fn exchange(url: &Url<'_>, form: &Form, connector: &TlsConnector) -> Resul
          Connection: close\r\n\r\n",
         body.len()
     );
-    let broke = |error: std::io::Error| unreachable(url, &format!("broke the connection: {error}"));
+    let broke = |error: std::io::Error| unreachable(url, &format!("closed the connection: {error}"));
     stream.write_all(head.as_bytes()).await.map_err(broke)?;
     stream.write_all(body.as_bytes()).await.map_err(broke)?;
     stream.flush().await.map_err(broke)?;
@@ -127,14 +128,14 @@ async fn exchange(url: &Url<'_>, form: &Form, connector: &TlsConnector) -> Resul
 
 async fn connect(url: &Url<'_>) -> Result<TcpStream, Trouble> {
     let found = names::lookup(url.host, url.port).await;
-    let found = found.map_err(|error| unreachable(url, &format!("can't be looked up ({error})")))?;
+    let found = found.map_err(|error| unreachable(url, &format!("cannot be looked up ({error})")))?;
     net::connect(found, CONNECT_TIME).await.map_err(|failure| {
         let what = match failure {
             None => "has no address".into(),
             Some(Failure { address, error }) if error.kind() == io::ErrorKind::TimedOut => {
                 format!("does not answer ({address})")
             }
-            Some(Failure { address, error }) => format!("takes no connection ({address}): {error}"),
+            Some(Failure { address, error }) => format!("cannot be reached ({address}): {error}"),
         };
         unreachable(url, &what)
     })

@@ -1,4 +1,4 @@
-//! Logins that somebody follows from outside (the control methods `login_start` and `login_poll`): each is a job with a name.
+//! Logins that a client follows (the control methods `login_start` and `login_poll`): each is a job with a name.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -11,38 +11,38 @@ use super::{Later, keeper};
 use crate::config::Account;
 use crate::system::random_id;
 
-/// Jobs that are remembered; the oldest gives way.
+/// Maximum number of jobs that are remembered; the oldest is dropped first.
 const JOBS: usize = 4;
 
-/// How a job stands.
+/// The state of a job.
 #[derive(Debug, Clone)]
 enum Standing {
     /// The person has not signed in yet.
     Pending,
     Done,
-    /// Why not, in words.
+    /// The reason, in words.
     Failed(String),
 }
 
 struct Job {
     name: String,
     account: Account,
-    /// Waits for an address that is copied back.
+    /// Waiting for an address to be copied back.
     flow: Option<Arc<CopyBack>>,
     standing: Arc<Mutex<Standing>>,
     until: Instant,
 }
 
-/// The logins that are under way.
+/// The logins in progress.
 #[derive(Default)]
 pub struct Jobs(Mutex<Vec<Job>>);
 
 impl Jobs {
-    /// Begins a login. The answer has `job`, `url`, `code` (null: an address is copied back) and `expires`, seconds.
-    /// `done` runs when a device flow has come to a good end.
+    /// Starts a login. The answer has `job`, `url`, `code` (null if an address is copied back) and `expires` in
+    /// seconds. `done` runs when a device flow has succeeded.
     ///
     /// # Errors
-    /// Why not, in words.
+    /// The reason, in words.
     pub async fn start(&self, account: &Account, done: Later<'static, ()>) -> Result<Value, String> {
         let flow = login::begin(account).await.map_err(|trouble| login::sentence(&trouble))?;
         let name = random_id().map_err(|error| error.to_string())?;
@@ -64,7 +64,7 @@ impl Jobs {
                 None
             }
         };
-        // What comes of it can be asked for a while.
+        // The result stays available for a while.
         let until = Instant::now() + time + Duration::from_secs(600);
         let job = Job { name, account: account.clone(), flow, standing, until };
         let mut jobs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -76,9 +76,8 @@ impl Jobs {
         Ok(answer)
     }
 
-    /// How the job stands: `state` is `pending`, `done` or `failed`, with `text`. An `address` that was copied back
-    /// moves it on; empty: there is none.
-    /// `None`: there is no such job.
+    /// The state of a job: `state` is `pending`, `done` or `failed`, with `text`. An `address` that was copied back
+    /// continues it; empty if there is none. `None` if there is no such job.
     pub async fn poll(&self, name: &str, address: &str) -> Option<Value> {
         let (account, flow, standing) = {
             let jobs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -89,13 +88,13 @@ impl Jobs {
         if let (true, false, Some(flow)) = (pending, address.is_empty(), flow) {
             match login::finish(Deed::Address(&flow, address), &account).await {
                 Ok(()) => set(&standing, Ok(())),
-                // The right address may still come.
+                // The correct address may still come.
                 Err(trouble) => return Some(json!({ "state": "pending", "text": login::sentence(&trouble) })),
             }
         }
         let standing = standing.lock().unwrap_or_else(PoisonError::into_inner).clone();
         Some(match standing {
-            Standing::Pending => json!({ "state": "pending", "text": "waiting for somebody to sign in" }),
+            Standing::Pending => json!({ "state": "pending", "text": "waiting for the sign-in in the browser" }),
             Standing::Done => json!({ "state": "done", "text": format!("account '{}' is logged in", account.name) }),
             Standing::Failed(text) => json!({ "state": "failed", "text": text }),
         })

@@ -1,6 +1,8 @@
-//! Access tokens for the mail server: kept in memory, renewed ahead of time, one renewal at a time for each account.
+//! Access tokens for the mail server: kept in memory and renewed ahead of time, with at most one renewal at a time per
+//! account.
 //!
-//! All times are by the monotonic clock: however wrong the wall clock is, a token is neither good for ever nor expired for ever.
+//! All times are by the monotonic clock: however wrong the wall clock is, a token is neither valid forever nor expired
+//! forever.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex as Guard, PoisonError};
@@ -19,9 +21,9 @@ use crate::report::Event;
 use crate::secrets::Secret;
 use crate::system::clock;
 
-/// Percent of its life after which a token is renewed.
+/// Percentage of its lifetime after which a token is renewed.
 const RENEW_AT: u32 = 80;
-/// However short its life is: one that has just come is used.
+/// Even a token with a very short lifetime is used when it is new.
 const SHORTEST: Duration = Duration::from_secs(10);
 
 /// An access token.
@@ -33,25 +35,26 @@ struct Access {
     ends: Instant,
 }
 
-/// What is known of the tokens of one account.
+/// What is known about the tokens of one account.
 #[derive(Default)]
 pub(super) struct State {
     access: Option<Access>,
-    /// What could not be written, and the refresh token on disk that it has taken the place of.
+    /// What could not be written, and the refresh token on disk that it replaces.
     unsaved: Option<(Secret, Login)>,
-    /// The mail server has refused a token, and the one that was got for that is in use: another would not help.
+    /// The mail server has rejected a token, and the one obtained as its replacement is in use: another one would not
+    /// help.
     doubted: bool,
-    /// When the login was last seen to work.
+    /// When the login was last known to work.
     pub(super) seen: Option<Instant>,
 }
 
 /// The tokens of an account, shared by all its connections.
 type Keeper = Arc<Mutex<State>>;
 
-/// All accounts of this process, by their files. There are as many as accounts in the settings since the start.
+/// All accounts of this process, by their files. Its size is the number of accounts in the settings since the start.
 static KEEPERS: Guard<Vec<(PathBuf, Keeper)>> = Guard::new(Vec::new());
 
-/// The keeper of the tokens of `store`.
+/// The keeper of the tokens in `store`.
 pub(super) fn keeper(store: &Store) -> Keeper {
     let path = store.path();
     let mut keepers = KEEPERS.lock().unwrap_or_else(PoisonError::into_inner);
@@ -63,8 +66,8 @@ pub(super) fn keeper(store: &Store) -> Keeper {
     keeper
 }
 
-/// A token for the mail server of `account`. `refused` is the one that this server did not take: then it is another one, or
-/// `None` when the one refused was got for that reason already, so that another would not help.
+/// A token for the mail server of `account`. `refused` is the one that this server has rejected: the result is then
+/// another one, or `None` if the rejected one was itself a replacement, so that another would not help.
 ///
 /// # Errors
 /// Why there is none, with the remedy.
@@ -72,42 +75,44 @@ pub fn token(account: &Account, refused: Option<&Secret>) -> Later<'static, Got>
     find(account.clone(), refused.cloned(), false)
 }
 
-/// What comes of looking for a token.
+/// The result of looking for a token.
 type Got = Result<Option<Secret>, Trouble>;
 
 fn find(account: Account, refused: Option<Secret>, renew: bool) -> Later<'static, Got> {
     Box::pin(async move {
         let (oauth, store) = parts(&account)?;
-        // As a task of its own: a delivery that is called off between the server's reply and the disk must not cost the login.
+        // In a task of its own: cancelling a delivery between the server's reply and the write to disk must not lose
+        // the login.
         let found = task(Box::pin(async move {
             let keeper = keeper(&store);
             let mut state = keeper.lock().await;
             state.token(&account, &oauth, &store, refused.as_ref(), renew).await
         }));
-        found.await.unwrap_or_else(|_| Err(Trouble::new(TroubleKind::Setup, "the program is ending")))
+        found.await.unwrap_or_else(|_| Err(Trouble::new(TroubleKind::Setup, "the program is shutting down")))
     })
 }
 
-/// Starts a task. All of this module are of one type, because each type costs some kilobytes of program.
+/// Starts a task. All tasks of this module have the same type, because each type costs some kilobytes of program size.
 pub(super) fn task(work: Later<'static, Got>) -> JoinHandle<Got> {
     tokio::spawn(work)
 }
 
-/// Whether somebody has signed in for an account with these settings. Reads a file: call it off the runtime thread.
+/// Whether there is a login for an account with these settings. Reads a file, so it must not be called on the runtime
+/// thread.
 pub fn signed_in(account: &Account) -> bool {
     let Ok((oauth, store)) = parts(account) else { return false };
     matches!(store.load(), Ok(Some(login)) if login.fits(&oauth))
 }
 
-/// The mail server has taken a token.
+/// The mail server has accepted a token.
 pub async fn taken(account: &Account) {
     if let Ok((_, store)) = parts(account) {
         keeper(&store).lock().await.doubted = false;
     }
 }
 
-/// Renews the tokens of an account that was not used for long, so that the login does not expire, and its owner hears of a dead
-/// one before an alarm depends on it.
+/// Renews the tokens of an account that was not used for long, so that the login does not expire, and so that its owner
+/// learns about an invalid one before an alarm depends on it.
 ///
 /// # Errors
 /// Why the login does not work.
@@ -115,7 +120,7 @@ pub(super) fn touch(account: &Account) -> Later<'static, Got> {
     find(account.clone(), None, true)
 }
 
-/// Waits until no renewal is under way, for the end of the program: `most` long.
+/// Waits during shutdown until no renewal is in progress, for at most `most`.
 pub async fn settle(most: Duration) {
     let keepers: Vec<Keeper> =
         KEEPERS.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|(_, keeper)| Arc::clone(keeper)).collect();
@@ -130,16 +135,17 @@ pub async fn settle(most: Duration) {
 pub(super) fn parts(account: &Account) -> Result<(OAuth, Store), Trouble> {
     let setup = |text: String| Trouble::new(TroubleKind::Setup, text);
     let oauth = account.oauth.clone();
-    let oauth = oauth.ok_or_else(|| setup(format!("account '{}' logs in with a password", account.name)))?;
+    let oauth =
+        oauth.ok_or_else(|| setup(format!("account '{}' uses a password, not an OAuth login", account.name)))?;
     let store = Store::of(&oauth.secrets, &account.name).map_err(|e| setup(e.to_string()))?;
     Ok((oauth, store))
 }
 
-/// Runs what touches the disk off the runtime thread.
+/// Performs disk access off the runtime thread.
 pub(super) async fn on_disk<T: Send + 'static>(
     work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
 ) -> std::io::Result<T> {
-    disk::away(work).await.unwrap_or_else(|| Err(std::io::Error::other("the program is ending")))
+    disk::away(work).await.unwrap_or_else(|| Err(std::io::Error::other("the program is shutting down")))
 }
 
 impl State {
@@ -153,7 +159,7 @@ impl State {
     ) -> Result<Option<Secret>, Trouble> {
         let login = self.login(account, oauth, store).await?;
         if self.access.as_ref().is_some_and(|access| access.refresh != login.refresh) {
-            // Somebody has logged in anew.
+            // There is a new login.
             self.access = None;
             self.doubted = false;
         }
@@ -172,7 +178,7 @@ impl State {
                 self.doubted = refused.is_some();
                 Ok(Some(self.keep(store, login, tokens).await))
             }
-            // It was ahead of time: the old one will do for now.
+            // The renewal was ahead of time: the old token can still be used.
             Err(trouble) => match &self.access {
                 Some(access) if refused.is_none() && !renew && now < access.ends => Ok(Some(access.token.clone())),
                 _ => Err(trouble),
@@ -180,7 +186,7 @@ impl State {
         }
     }
 
-    /// The login that counts: the one on disk, or what could not be written yet.
+    /// The valid login: the one on disk, or one that could not be written yet.
     async fn login(&mut self, account: &Account, oauth: &OAuth, store: &Store) -> Result<Login, Trouble> {
         if let Some((old, new)) = self.unsaved.take() {
             self.write(store, old, new).await;
@@ -188,7 +194,7 @@ impl State {
         let place = store.clone();
         let there = on_disk(move || place.load()).await.map_err(|error| {
             let path = store.path();
-            sign_in(account, &format!("the login in {} can't be read ({error})", path.display()))
+            sign_in(account, &format!("the login in {} cannot be read ({error})", path.display()))
         })?;
         let there = match (&self.unsaved, there) {
             (Some((old, new)), Some(there)) if there.refresh == *old => new.clone(),
@@ -204,7 +210,7 @@ impl State {
         }
     }
 
-    /// First to disk, then for use.
+    /// First to disk, then into use.
     async fn keep(&mut self, store: &Store, login: Login, tokens: Tokens) -> Secret {
         let Tokens { access, refresh, asked, life } = tokens;
         let refresh = match refresh.filter(|refresh| *refresh != login.refresh) {
@@ -220,13 +226,14 @@ impl State {
         access
     }
 
-    /// Writes a refresh token that has taken the place of `old`. On a full disk it is kept in memory, and mail flows on.
+    /// Writes a refresh token that replaces `old`. If the disk is full it is kept in memory, and mail continues to
+    /// flow.
     async fn write(&mut self, store: &Store, old: Secret, new: Login) {
         let (place, replaced, login) = (store.clone(), old.clone(), new.clone());
         if let Err(error) = on_disk(move || place.replace(&replaced, &login)).await {
             let path = store.path().display().to_string();
             let text = format!(
-                "the renewed login can't be written to {path} and is lost at a restart: {error}; make room there"
+                "the renewed login cannot be written to {path} and will be lost at a restart: {error}; free some space there"
             );
             Event::Advice { text }.log();
             self.unsaved = Some((old, new));
@@ -237,14 +244,14 @@ impl State {
 fn sign_in(account: &Account, what: &str) -> Trouble {
     let name = &account.name;
     let remedy = format!("run smtprelay login {name}");
-    Trouble::new(TroubleKind::Login, format!("account '{name}' can't log in, {what}: {remedy}")).remedy(remedy)
+    Trouble::new(TroubleKind::Login, format!("account '{name}' cannot log in, {what}: {remedy}")).remedy(remedy)
 }
 
 /// RFC 6749 section 6.
 async fn renewed(account: &Account, login: &Login) -> Result<Tokens, Trouble> {
     let judges = account.tls != TlsMode::None;
     if judges && !clock::is_set() {
-        let reason = "the clock of this router is not set, so no login server can be checked; check that NTP works";
+        let reason = "this router's clock is not set, so no login server can be verified; check that NTP works";
         return Err(Trouble::new(TroubleKind::Clock, reason).remedy("check that NTP works"));
     }
     let server = Server::of(account).await?;

@@ -1,4 +1,4 @@
-//! A person signs in: the flow of the account from its beginning to the file on disk.
+//! A person signs in: the flow of the account from start to the file on disk.
 
 use std::time::{Duration, Instant};
 
@@ -10,22 +10,22 @@ use super::token::Server;
 use crate::config::Account;
 use crate::net::{Trouble, TroubleKind};
 
-/// How long an address may be copied back; codes of the servers are good for some minutes.
+/// How long an address can be copied back; codes of the servers are valid for some minutes.
 const COPY_TIME: Duration = Duration::from_secs(1800);
 
-/// A login that has begun.
+/// A login that has been started.
 #[derive(Debug)]
 pub enum Flow {
-    /// A code is typed in; we ask whether it was.
+    /// A code is entered at the provider; we poll for the result.
     Device(Device),
     /// An address is copied back.
     CopyBack(CopyBack),
 }
 
-/// Begins to log in.
+/// Starts a login.
 ///
 /// # Errors
-/// Why not, in words.
+/// The reason, in words.
 pub fn begin(account: &Account) -> Later<'_, Result<Flow, Trouble>> {
     Box::pin(async move {
         let (oauth, _) = keeper::parts(account)?;
@@ -38,7 +38,7 @@ pub fn begin(account: &Account) -> Later<'_, Result<Flow, Trouble>> {
 }
 
 impl Flow {
-    /// Where the person goes to.
+    /// The URL that the person opens.
     pub fn url(&self) -> &str {
         match self {
             Self::Device(device) => &device.url,
@@ -46,7 +46,7 @@ impl Flow {
         }
     }
 
-    /// What the person types in there; `None`: nothing, but an address is copied back.
+    /// The code that the person enters there; `None` if an address is copied back instead.
     pub fn code(&self) -> Option<&str> {
         match self {
             Self::Device(device) => Some(&device.user_code),
@@ -54,7 +54,7 @@ impl Flow {
         }
     }
 
-    /// How long it can be gone on with.
+    /// How long the login can be completed.
     pub fn time(&self) -> Duration {
         match self {
             Self::Device(device) => device.ends.saturating_duration_since(Instant::now()),
@@ -63,15 +63,15 @@ impl Flow {
     }
 }
 
-/// What a person has done, or will do.
+/// The step that the person has done, or will do.
 pub enum Deed<'a> {
-    /// Type in a code: that is waited for.
+    /// Enter a code: its result is waited for.
     Code(Device),
     /// Copy this address back.
     Address(&'a CopyBack, &'a str),
 }
 
-/// Comes to an end with what the person does, and keeps the login.
+/// Completes the login with the person's step, and stores it.
 ///
 /// # Errors
 /// Why there is none, in words.
@@ -85,12 +85,12 @@ pub fn finish<'a>(deed: Deed<'a>, account: &'a Account) -> Later<'a, Result<(), 
         let (_, store) = keeper::parts(account)?;
         let path = store.path();
         let saved = keeper::on_disk(move || store.save(&login)).await;
-        let unwritten = |error| format!("the login can't be written to {}: {error}", path.display());
+        let unwritten = |error| format!("the login cannot be written to {}: {error}", path.display());
         saved.map_err(|error| Trouble::new(TroubleKind::Setup, unwritten(error)))
     })
 }
 
-/// The sentence without what only concerns mail.
+/// The sentence without the part that only concerns mail.
 pub fn sentence(trouble: &Trouble) -> String {
     trouble.reason.strip_suffix("; mail waits").unwrap_or(&trouble.reason).to_string()
 }

@@ -1,37 +1,37 @@
-//! The reply of a web server (HTTP/1.1, RFC 9112), taken in as it comes. Everything has a bound.
+//! The reply of a web server (HTTP/1.1, RFC 9112), parsed as it arrives. Everything is limited.
 
 use zeroize::Zeroizing;
 
-/// Bytes of the longest line of the header.
+/// Maximum length in bytes of a header line.
 const LINE_LIMIT: usize = 8 << 10;
-/// Bytes of the whole header, with what surrounds chunks and what follows them.
+/// Maximum size in bytes of the header, including chunk headers and trailers.
 const HEADER_LIMIT: usize = 32 << 10;
-/// Bytes of the longest body: a reply with tokens has a tenth.
+/// Maximum size in bytes of the body: a reply with tokens has a tenth of it.
 pub const BODY_LIMIT: usize = 32 << 10;
 
-/// A whole reply. Its body may hold tokens, so it is wiped when dropped.
+/// A complete reply. Its body may contain tokens, so it is wiped when dropped.
 #[derive(Debug)]
 pub struct Answer {
     /// Such as 200.
     pub status: u16,
-    /// The text.
+    /// The body.
     pub body: Zeroizing<Vec<u8>>,
 }
 
-/// What comes next.
+/// What is expected next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Next {
     /// `HTTP/1.1 200 OK`.
     Status,
     Field,
-    /// So many bytes of the body.
+    /// This number of bytes of the body.
     Body(usize),
-    /// All until the connection is closed (RFC 9112 section 6.3).
+    /// Everything until the connection is closed (RFC 9112 section 6.3).
     UntilClosed,
     ChunkSize,
-    /// So many bytes of a chunk.
+    /// This number of bytes of a chunk.
     Chunk(usize),
-    /// The line end behind a chunk.
+    /// The line end after a chunk.
     ChunkEnd,
     Trailer,
     Done,
@@ -52,10 +52,10 @@ pub struct Response {
 type Read = Result<(), &'static str>;
 
 const NOT_HTTP: &str = "something that is not HTTP";
-const TOO_LONG: &str = "much more than a reply with tokens";
+const TOO_LONG: &str = "much more than a token reply";
 
 impl Response {
-    /// Nothing is read yet.
+    /// Nothing has been read yet.
     pub fn new() -> Self {
         Self {
             next: Next::Status,
@@ -64,12 +64,12 @@ impl Response {
             status: 0,
             length: None,
             chunked: false,
-            // At once, because a vector that grows leaves copies of tokens behind.
+            // Allocated at once, because a growing vector leaves copies of tokens behind.
             body: Zeroizing::new(Vec::with_capacity(BODY_LIMIT)),
         }
     }
 
-    /// Takes the next bytes. True when the reply is whole; what comes behind it does not count.
+    /// Processes the next bytes. True if the reply is complete; what follows it is ignored.
     ///
     /// # Errors
     /// What the server sent instead of a reply, in words.
@@ -98,15 +98,15 @@ impl Response {
         Ok(self.next == Next::Done)
     }
 
-    /// The connection is closed, or the reply is whole.
+    /// The connection is closed, or the reply is complete.
     ///
     /// # Errors
-    /// When a part is missing.
+    /// If a part is missing.
     pub fn finish(self) -> Result<Answer, &'static str> {
         match self.next {
             Next::Done | Next::UntilClosed => Ok(Answer { status: self.status, body: self.body }),
             Next::Status if self.header == 0 && self.line.is_empty() => Err("nothing"),
-            _ => Err("half a reply"),
+            _ => Err("an incomplete reply"),
         }
     }
 
@@ -118,7 +118,7 @@ impl Response {
         Ok(())
     }
 
-    /// Takes bytes up to the end of a line, and the line, if it is whole.
+    /// Takes bytes up to the end of a line, and processes the line if it is complete.
     fn take_line<'a>(&mut self, bytes: &'a [u8]) -> Result<&'a [u8], &'static str> {
         let end = memchr::memchr(b'\n', bytes);
         let (piece, rest) = bytes.split_at(end.map_or(bytes.len(), |at| at + 1));
@@ -148,7 +148,7 @@ impl Response {
             }
             Next::Field if line.is_empty() => self.next = self.after_header(),
             Next::Field => return self.field(line),
-            // RFC 9112 section 7.1: hexadecimal, behind it perhaps an extension.
+            // RFC 9112 section 7.1: hexadecimal, possibly followed by an extension.
             Next::ChunkSize => {
                 let digits = text.split(';').next().unwrap_or_default().trim_end();
                 let plain = (1..=8).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_hexdigit());
@@ -176,17 +176,17 @@ impl Response {
             self.length = Some(length);
         } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
             if !value.eq_ignore_ascii_case("chunked") || self.chunked {
-                return Err("an encoding that was not asked for");
+                return Err("an unrequested encoding");
             }
             self.chunked = true;
         }
         Ok(())
     }
 
-    /// RFC 9112 section 6.3: how long the body is.
+    /// RFC 9112 section 6.3: the length of the body.
     fn after_header(&mut self) -> Next {
         match (self.status, self.chunked, self.length) {
-            // An interim reply (RFC 9110 section 15.2): the real one follows.
+            // An interim response (RFC 9110 section 15.2): the final one follows.
             (100..=199, ..) => {
                 (self.length, self.chunked) = (None, false);
                 Next::Status
@@ -211,7 +211,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// What comes of these bytes when they arrive in pieces of this size and the connection is closed behind them.
+    /// The result of these bytes when they arrive in pieces of this size and the connection is closed after them.
     fn read(bytes: &[u8], piece: usize) -> Result<(u16, Vec<u8>), &'static str> {
         let mut response = Response::new();
         for piece in bytes.chunks(piece.max(1)) {
@@ -252,13 +252,13 @@ mod tests {
             ("HTTP/2 200\r\n\r\n".into(), NOT_HTTP),
             ("HTTP/1.1 999 x\r\n\r\n".into(), NOT_HTTP),
             ("HTTP/1.1 2000 x\r\n\r\n".into(), NOT_HTTP),
-            ("HTTP/1.1 200 OK\r\nContent-Le".into(), "half a reply"),
-            (header("Content-Length: 3"), "half a reply"),
+            ("HTTP/1.1 200 OK\r\nContent-Le".into(), "an incomplete reply"),
+            (header("Content-Length: 3"), "an incomplete reply"),
             (header("Content-Length: -1"), NOT_HTTP),
             (header("Content-Length: 99999999999999999999999"), NOT_HTTP),
             (header("Content-Length: 1\r\nContent-Length: 2"), NOT_HTTP),
             (header("no colon"), NOT_HTTP),
-            (header("Transfer-Encoding: gzip, chunked"), "an encoding that was not asked for"),
+            (header("Transfer-Encoding: gzip, chunked"), "an unrequested encoding"),
             (header("Transfer-Encoding: chunked\r\n\r\n-1"), NOT_HTTP),
             (header("Transfer-Encoding: chunked\r\n\r\n1\r\nxx"), NOT_HTTP),
             (header("Transfer-Encoding: chunked\r\n\r\nfffffffff\r\n"), NOT_HTTP),
@@ -303,7 +303,7 @@ mod tests {
                 reply.extend_from_slice(&body);
             }
             prop_assert_eq!(read(&reply, piece), Ok((200, body.clone())));
-            // No beginning of it passes for the whole.
+            // No prefix of it is mistaken for the complete reply.
             for end in 0..reply.len() {
                 prop_assert!(read(&reply[..end], piece).is_err(), "{}", end);
             }

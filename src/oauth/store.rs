@@ -1,8 +1,9 @@
-//! Logins on disk: an encrypted file an account, `ACCOUNT.token`, for its owner only.
+//! Logins on disk: one encrypted file per account, `ACCOUNT.token`, accessible to its owner only.
 //!
-//! A server may give a new refresh token with every access token and take the old one back. So a new one is on disk, synced,
-//! before anything is done with what came with it; the old one stays until then. It is written only when it has changed:
-//! flash wears out. Files of earlier versions were not encrypted; they are read, and encrypted with the next token.
+//! A server may issue a new refresh token with every access token and revoke the old one. So a new one is written to
+//! disk and synced before the access token that came with it is used; until then the old one is kept. It is written
+//! only if it has changed: flash wears out. Files of earlier versions were not encrypted; they can be read, and are
+//! encrypted with the next token.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -17,19 +18,19 @@ use crate::secrets::Secret;
 use crate::secrets::Vault;
 use crate::secrets::vault::{Content, check_name};
 
-/// Version of the file's format.
+/// Version of the file format.
 const VERSION: u64 = 1;
-/// Bytes of the largest file.
+/// Maximum size of a file in bytes.
 const FILE_LIMIT: usize = TOKEN_LIMIT + (4 << 10);
 
-/// What a login leaves.
+/// The result of a login.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Login {
-    /// The client that it was given to: of no use for another.
+    /// The client that it was issued to: no other client can use it.
     pub client_id: String,
-    /// The token endpoint that gave it: no other server gets to see it.
+    /// The token endpoint that issued it: it is never sent to another server.
     pub token_url: String,
-    /// For access tokens.
+    /// For requesting access tokens.
     pub refresh: Secret,
 }
 
@@ -37,11 +38,11 @@ impl Login {
     /// A new login.
     ///
     /// # Errors
-    /// When the server gave nothing that lasts.
+    /// If the server returned no refresh token.
     pub fn of(oauth: &OAuth, tokens: Tokens, account: &Account) -> Result<Self, Trouble> {
         let refresh = tokens.refresh.ok_or_else(|| {
             let text = format!(
-                "the login server gave no refresh token, so the login of account '{}' would end within the hour; check option scope (offline_access) and the client",
+                "the login server returned no refresh token, so the login of account '{}' would expire within an hour; check option scope (offline_access) and the client",
                 account.name
             );
             Trouble::new(TroubleKind::Setup, text)
@@ -55,7 +56,7 @@ impl Login {
     }
 
     fn to_json(&self) -> Zeroizing<String> {
-        // All of it fits at once: no copies are left behind by growing.
+        // Everything fits from the start: growing would leave copies behind in memory.
         let mut text = Zeroizing::new(String::with_capacity(2 * FILE_LIMIT));
         text.push_str(&format!("{{\"version\":{VERSION}"));
         for (name, value) in
@@ -94,45 +95,45 @@ pub struct Store {
 }
 
 impl Store {
-    /// The store of the account with this name.
+    /// Where the login of the account with this name is stored.
     ///
     /// # Errors
-    /// When the name can't be one of a file.
+    /// If the name cannot be part of a file name.
     pub fn of(directory: &Path, name: &str) -> io::Result<Self> {
         check_name(name)?;
         Ok(Self { vault: Vault::new(directory), name: format!("{name}.token") })
     }
 
-    /// The file.
+    /// The path of the file.
     pub fn path(&self) -> PathBuf {
         self.vault.path(&self.name)
     }
 
-    /// What was written last; `None` when there never was a login.
+    /// What was last written; `None` if there has never been a login.
     ///
     /// # Errors
-    /// When there is something that can't be used.
+    /// If there is one that cannot be used.
     pub fn load(&self) -> io::Result<Option<Login>> {
         let Some(Content::Sealed(text) | Content::Plain(text)) = self.vault.read(&self.name, FILE_LIMIT)? else {
             return Ok(None);
         };
         let login = Login::from_json(&text);
-        login.map(Some).ok_or_else(|| io::Error::other("it is no token file of this version"))
+        login.map(Some).ok_or_else(|| io::Error::other("it is not a token file of this version"))
     }
 
-    /// Writes down a new login, whatever was there.
+    /// Stores a new login, overwriting any other.
     ///
     /// # Errors
-    /// When it can't be written. What was there stays.
+    /// If it cannot be written. The old one is kept.
     pub fn save(&self, login: &Login) -> io::Result<()> {
         self.vault.write(&self.vault.lock()?, &self.name, login.to_json().as_bytes())
     }
 
-    /// Writes down what has taken the place of `old`. False when something else is there by now: somebody has logged in anew,
-    /// and that counts.
+    /// Stores what replaces `old`. False if the file now contains another login: someone has signed in again, and the
+    /// new login takes precedence.
     ///
     /// # Errors
-    /// When it can't be written. What was there stays.
+    /// If it cannot be written. The old one is kept.
     pub fn replace(&self, old: &Secret, new: &Login) -> io::Result<bool> {
         let lock = self.vault.lock()?;
         if self.load()?.is_none_or(|there| there.refresh != *old) {

@@ -1,4 +1,4 @@
-//! The token endpoint (RFC 6749 section 3.2): what is asked there, and what its replies mean.
+//! The token endpoint (RFC 6749 section 3.2): requests to it, and the meaning of its replies.
 
 use std::time::{Duration, Instant};
 
@@ -13,38 +13,38 @@ use crate::config::{Account, OAuth};
 use crate::net::{Trouble, TroubleKind};
 use crate::secrets::Secret;
 
-/// Bytes of the longest token: it has to fit into a line of AUTH (RFC 4954 section 4), encoded.
+/// Maximum length of a token in bytes: it has to fit, encoded, into an AUTH line (RFC 4954 section 4).
 pub const TOKEN_LIMIT: usize = 8 << 10;
-/// How long a token is good when the server does not say: an hour is what all give.
+/// Lifetime of a token if the server does not specify it: an hour is what all servers use.
 const USUAL_LIFE: Duration = Duration::from_secs(3600);
-/// What is believed at most, so that a typing error of a server does not become a token for years.
+/// Upper limit for the lifetime, so that a server's typing error does not result in a token valid for years.
 const LONGEST_LIFE: Duration = Duration::from_secs(86_400);
-/// Characters of a server's explanation that are shown.
+/// Maximum number of characters shown of a server's explanation.
 const SHOWN: usize = 200;
 
-/// What a server gives.
+/// The tokens that a server issues.
 #[derive(Debug)]
 pub struct Tokens {
     /// For the mail server.
     pub access: Secret,
-    /// For the next access token, when it is another one than before.
+    /// For the next access token, if it differs from the old one.
     pub refresh: Option<Secret>,
-    /// When it was asked for, by the clock that nobody sets: its life can't have begun earlier.
+    /// When it was requested, by the monotonic clock: its lifetime cannot have started earlier.
     pub asked: Instant,
-    /// How long the access token is good.
+    /// The lifetime of the access token.
     pub life: Duration,
 }
 
-/// What a server refuses (RFC 6749 section 5.2, RFC 8628 section 3.5).
+/// A refusal by the server (RFC 6749 section 5.2, RFC 8628 section 3.5).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
     /// Such as `invalid_grant`.
     pub code: String,
-    /// What it says about that, in one line; may be empty.
+    /// The server's explanation, in one line; may be empty.
     pub text: String,
 }
 
-/// A conversation with the login server of one account.
+/// A connection to the login server of one account.
 pub struct Server<'a> {
     account: &'a Account,
     oauth: &'a OAuth,
@@ -52,19 +52,23 @@ pub struct Server<'a> {
 }
 
 impl<'a> Server<'a> {
-    /// Prepares for it.
+    /// Prepares requests.
     ///
     /// # Errors
-    /// When the account logs in with a password, or there is no authority to trust.
+    /// If the account uses a password, or if there is no authority to trust.
     pub fn of(account: &'a Account) -> Later<'a, Result<Self, Trouble>> {
         Box::pin(async move {
             let Some(oauth) = &account.oauth else {
-                let text = format!("account '{}' logs in with a password: option auth is not 'xoauth2'", account.name);
+                let text = format!(
+                    "account '{}' uses a password, not an OAuth login: option auth is not 'xoauth2'",
+                    account.name
+                );
                 return Err(Trouble::new(TroubleKind::Setup, text));
             };
             let copy = account.clone();
             let connector = disk::away(move || http::connector(&copy)).await;
-            let connector = connector.ok_or_else(|| Trouble::new(TroubleKind::Setup, "the program is ending"))??;
+            let connector =
+                connector.ok_or_else(|| Trouble::new(TroubleKind::Setup, "the program is shutting down"))??;
             Ok(Self { account, oauth, connector })
         })
     }
@@ -74,10 +78,10 @@ impl<'a> Server<'a> {
         self.oauth
     }
 
-    /// Posts `form` to `address` with the client's own name and secret. Returns what the server says.
+    /// Posts `form` to `address` with the client's ID and secret. Returns the server's answer.
     ///
     /// # Errors
-    /// When it says nothing that can be used, in words.
+    /// If the answer cannot be used, in words.
     pub fn ask<'b>(&'b self, address: &'b str, form: Form) -> Later<'b, Result<Result<Value, Refusal>, Trouble>> {
         Box::pin(async move {
             let OAuth { client_id, client_secret, .. } = self.oauth;
@@ -88,17 +92,16 @@ impl<'a> Server<'a> {
         })
     }
 
-    /// Asks for tokens; `form` says by what right.
+    /// Requests tokens; `form` contains the grant.
     ///
     /// # Errors
-    /// When the reply can't be used, in words.
+    /// If the reply cannot be used, in words.
     pub fn tokens(&self, form: Form) -> Later<'_, Result<Result<Tokens, Refusal>, Trouble>> {
         Box::pin(async move {
             let asked = Instant::now();
             match self.ask(&self.oauth.token_url, form).await? {
                 Ok(said) => tokens(said, asked).map(Ok).ok_or_else(|| {
-                    let text =
-                        format!("{} gave no token that can be used; check option token_url", self.oauth.token_url);
+                    let text = format!("{} returned no usable token; check option token_url", self.oauth.token_url);
                     Trouble::new(TroubleKind::Setup, text)
                 }),
                 Err(refusal) => Ok(Err(refusal)),
@@ -106,19 +109,21 @@ impl<'a> Server<'a> {
         })
     }
 
-    /// A refusal that ends it, in words.
+    /// A refusal that ends the request, in words.
     pub fn trouble(&self, refusal: &Refusal) -> Trouble {
         let Refusal { code, text } = refusal;
         let account = &self.account.name;
         let (kind, remedy) = match code.as_str() {
-            "slow_down" | "temporarily_unavailable" | "server_error" => (TroubleKind::Busy, "that passes".into()),
+            "slow_down" | "temporarily_unavailable" | "server_error" => {
+                (TroubleKind::Busy, "this is usually temporary".into())
+            }
             "invalid_client" | "unauthorized_client" => {
                 (TroubleKind::Login, format!("check options client_id and client_secret of account '{account}'"))
             }
             "invalid_scope" => (TroubleKind::Login, format!("check option scope of account '{account}'")),
-            // RFC 6749 section 5.2: expired, revoked, or given to another client. Others are Microsoft's words for a person
-            // who has to be asked again.
-            _ => (TroubleKind::Login, format!("sign in anew: smtprelay login {account}")),
+            // RFC 6749 section 5.2: expired, revoked, or issued to another client. Others are Microsoft's codes for a
+            // person who has to sign in again.
+            _ => (TroubleKind::Login, format!("sign in again: smtprelay login {account}")),
         };
         let gap = if text.is_empty() { "" } else { ": " };
         let what = format!("the login server refused account '{account}' ({code}{gap}{text}); {remedy}");
@@ -127,7 +132,8 @@ impl<'a> Server<'a> {
 }
 
 impl Refusal {
-    /// A server that repeats what it was sent does not get our secrets into the log.
+    /// If a server repeats what it was sent, our secrets are removed from its text, so that they do not get into the
+    /// log.
     fn without_secrets(mut self, form: &str) -> Self {
         for name in ["refresh_token", "client_secret", "device_code", "code", "code_verifier"] {
             if let Some(secret) = super::form::value_of(form, name) {
@@ -152,14 +158,14 @@ pub fn take(said: &mut Value, name: &str) -> Option<String> {
     }
 }
 
-/// A number of seconds; some servers write it as a text.
+/// A number of seconds; some servers send it as a text.
 pub fn seconds(said: &Value, name: &str) -> Option<Duration> {
     let value = said.get(name)?;
     let number = value.as_u64().or_else(|| value.as_str().and_then(|text| text.parse().ok()))?;
     Some(Duration::from_secs(number))
 }
 
-/// The first line of what a server says, as much as is shown.
+/// The first line of a server's text, truncated.
 pub fn shown(text: &str) -> String {
     text.lines().next().unwrap_or_default().chars().filter(|c| !c.is_control()).take(SHOWN).collect()
 }
@@ -171,7 +177,7 @@ fn tokens(mut said: Value, asked: Instant) -> Option<Tokens> {
     Some(Tokens { access, refresh, asked, life })
 }
 
-/// What a reply says: an object (RFC 6749 section 5.1), or a refusal (section 5.2).
+/// The meaning of a reply: an object (RFC 6749 section 5.1), or a refusal (section 5.2).
 fn read(answer: &Answer, host: &str) -> Result<Result<Value, Refusal>, Trouble> {
     let said: Option<Value> = serde_json::from_slice(&answer.body).ok().filter(Value::is_object);
     let refused = said.as_ref().and_then(|said| said.get("error")).and_then(Value::as_str);
@@ -182,12 +188,12 @@ fn read(answer: &Answer, host: &str) -> Result<Result<Value, Refusal>, Trouble> 
             Ok(Err(Refusal { code: shown(code), text: shown(text) }))
         }
         (status @ (429 | 500..=599), ..) => {
-            let text = format!("the login server {host} is out of order (HTTP {status}); that passes");
+            let text = format!("the login server {host} is out of order (HTTP {status}); this is usually temporary");
             Err(Trouble::new(TroubleKind::Busy, text))
         }
         (status, ..) => {
             let text = format!(
-                "the login server {host} answered with something that is no reply with tokens (HTTP {status}); check the addresses of the account"
+                "the login server {host} sent a reply without tokens (HTTP {status}); check the OAuth addresses of the account"
             );
             Err(Trouble::new(TroubleKind::Unreachable, text))
         }

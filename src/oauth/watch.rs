@@ -1,5 +1,5 @@
-//! Looks after logins that no mail uses: servers let them expire after months without use, and an owner should hear of a dead
-//! one before an alarm depends on it.
+//! Renews logins that no mail uses: servers let them expire after months without use, and the owner should learn about
+//! an invalid one before an alarm depends on it.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,12 +12,12 @@ use crate::net::TroubleKind;
 use crate::report::Event;
 use crate::system::ordered;
 
-/// How often it is looked whether a login has been idle.
+/// How often to check whether a login has been idle.
 const LOOK: Duration = Duration::from_secs(3600);
-/// How long one may be idle. Each renewal may cost a write to flash.
+/// How long a login may be idle. Each renewal may cost a write to flash.
 const IDLE: Duration = Duration::from_secs(86_400);
 
-/// Begins to look after them, until the order to stop.
+/// Starts renewing them, until the order to stop.
 pub fn begin(settings: watch::Receiver<Arc<Settings>>, stop: watch::Receiver<bool>) {
     keeper::task(Box::pin(async move {
         run(settings, stop).await;
@@ -38,7 +38,7 @@ async fn run(settings: watch::Receiver<Arc<Settings>>, mut stop: watch::Receiver
             if seen.is_some_and(|seen| Instant::now().saturating_duration_since(seen) < IDLE) {
                 continue;
             }
-            // What passes by itself is tried again in an hour, and is no news before there is mail.
+            // Temporary errors are retried in an hour, and are not reported before there is mail.
             if let Err(trouble) = keeper::touch(account).await
                 && trouble.kind == TroubleKind::Login
             {

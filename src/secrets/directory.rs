@@ -1,7 +1,7 @@
-//! A directory of small files that are each whole at every moment, for its owner only.
+//! A directory of small files, accessible to its owner only, each of which is complete at every moment.
 //!
-//! Root may write for the user that the gateway runs as: a file belongs to whom the directory belongs. Since that user may put
-//! anything there, nothing that root reads or writes follows a link.
+//! Root may write on behalf of the user that the gateway runs as: files get the owner of the directory. Since that user
+//! can put anything there, nothing that root reads or writes follows a symbolic link.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
@@ -18,17 +18,17 @@ use crate::system::publish;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Directory(PathBuf);
 
-/// Keeps other writers out, of this process and of others, until it is dropped.
+/// Excludes other writers, in this process and in others, until it is dropped.
 pub struct Lock(#[allow(dead_code, reason = "held, not read")] Flock<File>);
 
-/// A step of [`Directory::write`] after which the power may go; tests let each of them fail.
+/// A step of [`Directory::write`] after which the power may fail; tests let each of them fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
-    /// The temporary file is there.
+    /// The temporary file exists.
     Create,
-    /// It has its text.
+    /// Its content is written.
     Write,
-    /// It is on its way to its name.
+    /// It is being renamed to its final name.
     Publish(publish::Step),
 }
 
@@ -38,24 +38,24 @@ impl Directory {
         Self(path.to_path_buf())
     }
 
-    /// Where a file of it is.
+    /// The path of a file in the directory.
     pub fn path(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
 
-    /// What is in a file; `None` when there is none.
+    /// The content of a file; `None` if there is none.
     ///
     /// # Errors
-    /// When it can't be read, or has more than `limit` bytes.
+    /// If it cannot be read, or is larger than `limit` bytes.
     pub fn read(&self, name: &str, limit: usize) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
-        // A link leads elsewhere, and a pipe would be waited for.
+        // A symbolic link leads elsewhere, and opening a pipe would block.
         let mut options = OpenOptions::new();
         options.read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
         let file = match options.open(self.path(name)) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             file => file?,
         };
-        // All of it fits at once: no copies are left behind by growing.
+        // Everything fits from the start: growing would leave copies behind in memory.
         let mut bytes = Zeroizing::new(Vec::with_capacity(limit.saturating_add(1)));
         file.take(limit as u64 + 1).read_to_end(&mut bytes)?;
         match bytes.len() <= limit {
@@ -64,15 +64,15 @@ impl Directory {
         }
     }
 
-    /// Whether others than its owner may read a file. False when there is none.
+    /// Whether anyone other than the owner may read a file. False if there is none.
     pub fn is_exposed(&self, name: &str) -> bool {
         fs::symlink_metadata(self.path(name)).is_ok_and(|data| data.is_file() && data.mode() & 0o077 != 0)
     }
 
-    /// Makes the directory if need be, and keeps other writers out.
+    /// Creates the directory if necessary, and excludes other writers.
     ///
     /// # Errors
-    /// When the directory can't be made or opened.
+    /// If the directory cannot be created or opened.
     pub fn lock(&self) -> io::Result<Lock> {
         match DirBuilder::new().mode(0o700).create(&self.0) {
             Ok(()) => {
@@ -86,11 +86,11 @@ impl Directory {
         Flock::lock(File::open(&self.0)?, FlockArg::LockExclusive).map(Lock).map_err(|(_, error)| error.into())
     }
 
-    /// Makes `bytes` the content of a file. At each moment either the old or the new one is there, whole. `after` is told
-    /// each step that is done, and may end it there.
+    /// Makes `bytes` the content of a file. At each moment either the old or the new content is there, complete.
+    /// `after` is called after each step, and can abort there.
     ///
     /// # Errors
-    /// When it can't be written. What was there stays.
+    /// If it cannot be written. The old content is kept.
     pub fn write(
         &self,
         _: &Lock,
@@ -110,10 +110,10 @@ impl Directory {
         publish::file(&file, &new, &path, |step| after(Step::Publish(step)))
     }
 
-    /// Removes a file. False when there was none.
+    /// Removes a file. False if there was none.
     ///
     /// # Errors
-    /// When it can't be removed.
+    /// If it cannot be removed.
     pub fn remove(&self, _: &Lock, name: &str) -> io::Result<bool> {
         match fs::remove_file(self.path(name)) {
             Ok(()) => File::open(&self.0)?.sync_all().map(|()| true),
@@ -165,7 +165,7 @@ mod tests {
             let renamed = matches!(cut, Step::Publish(step) if !matches!(step, publish::Step::SyncTable | publish::Step::SyncFile));
             let expected: &[u8] = if renamed { b"newer" } else { b"old" };
             assert_eq!(read(&directory).unwrap(), expected, "{cut:?}");
-            // The next one is not hindered by what was left.
+            // The next write is not hindered by leftovers.
             write(&directory, b"newest", None).unwrap();
             assert_eq!(read(&directory).unwrap(), b"newest");
             assert_eq!(fs::read_dir(&directory.0).unwrap().count(), 1, "{cut:?}");
@@ -217,17 +217,17 @@ mod tests {
         assert_eq!(read(&directory).unwrap().len(), 100);
         assert!(directory.read("a", 99).unwrap_err().to_string().contains("more than 99 bytes"));
         let other = dir.path().join("other");
-        fs::write(&other, "secret of somebody").unwrap();
+        fs::write(&other, "secret of another user").unwrap();
         symlink(&other, directory.path("link")).unwrap();
         assert!(directory.read("link", 100).is_err());
         nix::unistd::mkfifo(&directory.path("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
         assert_eq!(directory.read("pipe", 100).unwrap().unwrap().len(), 0);
         fs::create_dir(directory.path("folder")).unwrap();
         assert!(directory.read("folder", 100).is_err());
-        // A link in the place of the temporary file is replaced, not followed.
+        // A symbolic link in place of the temporary file is replaced, not followed.
         symlink(&other, directory.path("a.new")).unwrap();
         write(&directory, b"x", None).unwrap();
-        assert_eq!(fs::read(&other).unwrap(), b"secret of somebody");
+        assert_eq!(fs::read(&other).unwrap(), b"secret of another user");
     }
 
     #[test]

@@ -1,7 +1,7 @@
-//! Secrets of accounts that the settings no longer have: an account was deleted, or has another name now.
+//! Secrets of accounts that are no longer in the settings: the account was deleted or renamed.
 //!
-//! They are not removed by themselves: with the next key stroke the owner may find that it was the wrong section, and a
-//! password that was typed once is perhaps known to nobody else. But they are named until somebody removes them.
+//! They are not removed automatically: the owner may notice a moment later that it was the wrong section, and nobody
+//! else may know a password that was typed once. But they are reported until they are removed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,30 +9,30 @@ use std::path::{Path, PathBuf};
 use super::Vault;
 use super::vault::check_name;
 
-/// Files looked at in the directory of secrets.
+/// Maximum number of files examined in the directory of secrets.
 const LIMIT: usize = 256;
-/// Ends of the names of files that belong to an account, and what is in them.
-const KINDS: [(&str, &str); 2] = [(".password", "a password"), (".token", "a sign-in")];
+/// File name extensions of an account's files, and what they contain.
+const KINDS: [(&str, &str); 2] = [(".password", "a password"), (".token", "an OAuth login")];
 
-/// A secret that nobody uses.
+/// A secret that is no longer used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Left {
     /// The account that it was stored for.
     pub account: String,
-    /// What is to be told.
+    /// The message to report.
     pub text: String,
     path: PathBuf,
 }
 
 impl Left {
-    /// Whether it is still there. Reads the disk.
+    /// Whether it is still there. Accesses the disk.
     pub fn is_there(&self) -> bool {
         self.path.symlink_metadata().is_ok()
     }
 }
 
-/// Finds what is stored in `directory` for accounts that are not in `known`; `lacks` is one that has no password although it
-/// needs one. What can't be read has nothing in it. Reads the disk.
+/// Finds what is stored in `directory` for accounts that are not in `known`; `lacks` is an account that needs a
+/// password and has none. Files that cannot be read are ignored. Accesses the disk.
 pub fn find(directory: &Path, known: &[&str], lacks: Option<&str>) -> Vec<Left> {
     let entries = fs::read_dir(directory).into_iter().flatten().take(LIMIT).flatten();
     let left = |path: PathBuf| {
@@ -42,10 +42,10 @@ pub fn find(directory: &Path, known: &[&str], lacks: Option<&str>) -> Vec<Left> 
             return None;
         }
         let renamed = lacks.map_or_else(String::new, |new| {
-            format!("; if account '{new}' is the same under another name, enter it again: smtprelay password {new}")
+            format!("; if account '{new}' is the same account with a new name, enter its password again: smtprelay password {new}")
         });
         let text = format!(
-            "{what} is stored for account '{account}', which is not in the settings any more{renamed}; smtprelay password {account} --delete removes it"
+            "{what} is stored for account '{account}', which is no longer in the settings{renamed}; to remove it, run smtprelay password {account} --delete"
         );
         Some(Left { account: account.into(), text, path })
     };
@@ -54,10 +54,10 @@ pub fn find(directory: &Path, known: &[&str], lacks: Option<&str>) -> Vec<Left> 
     found
 }
 
-/// Removes all that is stored for an account. False: nothing was. Blocks.
+/// Removes everything that is stored for an account. False if there was nothing. Blocks.
 ///
 /// # Errors
-/// What the disk did not let remove.
+/// If the file system does not allow the removal.
 pub fn remove(directory: &Path, account: &str) -> Result<bool, String> {
     let whole = || {
         check_name(account)?;
@@ -69,7 +69,7 @@ pub fn remove(directory: &Path, account: &str) -> Result<bool, String> {
         let lock = vault.lock()?;
         names.iter().try_fold(false, |removed, name| Ok(vault.remove(&lock, name)? || removed))
     };
-    whole().map_err(|error: std::io::Error| format!("can't remove what is stored for account '{account}': {error}"))
+    whole().map_err(|error: std::io::Error| format!("cannot remove the stored secrets of account '{account}': {error}"))
 }
 
 #[cfg(test)]
@@ -91,7 +91,7 @@ mod tests {
         let found = find(&secrets, &["kept"], Some("new"));
         let names: Vec<&str> = found.iter().map(|left| left.account.as_str()).collect();
         assert_eq!(names, ["gone", "old"]);
-        assert!(found[0].text.starts_with("a sign-in is stored for account 'gone'"), "{found:?}");
+        assert!(found[0].text.starts_with("an OAuth login is stored for account 'gone'"), "{found:?}");
         for part in
             ["a password is stored for account 'old'", "smtprelay password new;", "smtprelay password old --delete"]
         {

@@ -1,4 +1,4 @@
-//! What the gateway keeps to itself: passwords and logins of accounts, encrypted in one directory (`option secrets`).
+//! What the gateway keeps secret: passwords and logins of accounts, encrypted, in one directory (`option secrets`).
 //!
 //! ```text
 //!  password ─┐                      ┌▶ seal: the key, encryption
@@ -6,14 +6,15 @@
 //!  oauth ────┘                      └▶ directory: whole files, for their owner only
 //! ```
 //!
-//! | file | holds |
+//! | file | content |
 //! |---|---|
-//! | `key` | the key of all others, made on first use |
+//! | `key` | the key for all others, created on first use |
 //! | `ACCOUNT.password` | the password of an account, see [`password`] |
 //! | `ACCOUNT.token` | its login with OAuth 2.0, see [`crate::oauth::store`] |
 //!
-//! The key lies beside what it opens: this keeps passwords out of pasted settings and of backups of the settings alone. It
-//! does not protect from whoever may read the directory. `docs/guide/secrets.md` says so to owners.
+//! The key is next to what it decrypts: this keeps passwords out of published settings and out of backups of the
+//! settings alone. It does not protect against anyone who may read the directory. `docs/guide/secrets.md` explains this
+//! to owners.
 
 pub mod directory;
 pub mod left;

@@ -1,4 +1,5 @@
-//! Passwords of accounts: a sealed file an account, `ACCOUNT.password`. It holds what was typed, as an `option password` would.
+//! Passwords of accounts: one encrypted file per account, `ACCOUNT.password`. It contains what was typed, as `option
+//! password` would.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,26 +10,26 @@ use super::Vault;
 use super::vault::{Content, check_name};
 use crate::secrets::Secret;
 
-/// Bytes of the longest password. Tokens that providers give in place of one have some hundred.
+/// Maximum length of a password in bytes. Tokens that providers issue instead of passwords have a few hundred.
 pub const LIMIT: usize = 1024;
 
-/// The place of one account's password.
+/// Where the password of one account is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
     vault: Vault,
     account: String,
 }
 
-/// Whether this can be a password: what `option password` takes.
+/// Whether this can be a password: whatever `option password` accepts.
 ///
 /// # Errors
-/// Why not; the text is not in it.
+/// Why not; the message does not contain the text.
 pub fn check(text: &str) -> Result<(), String> {
     match text {
         "" => Err("the password is empty".into()),
         text if text.len() > LIMIT => Err(format!("the password has more than {LIMIT} bytes")),
         text if text.chars().any(char::is_control) => {
-            Err("the password has a control character in it, such as a tabulator or a second line".into())
+            Err("the password contains a control character, such as a tab or a line break".into())
         }
         _ => Ok(()),
     }
@@ -38,7 +39,7 @@ impl Place {
     /// The place for the account with this name.
     ///
     /// # Errors
-    /// When the name can't be one of a file.
+    /// If the name cannot be part of a file name.
     pub fn of(directory: &Path, account: &str) -> io::Result<Self> {
         check_name(account)?;
         Ok(Self { vault: Vault::new(directory), account: account.into() })
@@ -48,25 +49,25 @@ impl Place {
         format!("{}.password", self.account)
     }
 
-    /// The file.
+    /// The path of the file.
     pub fn path(&self) -> PathBuf {
         self.vault.path(&self.name())
     }
 
-    /// Whether one is stored, of use or not.
+    /// Whether one is stored, usable or not.
     pub fn is_there(&self) -> bool {
         self.vault.has(&self.name())
     }
 
-    /// The password; `None` when none is stored.
+    /// The password; `None` if none is stored.
     ///
     /// # Errors
-    /// What is wrong with the file, which file, and what to do.
+    /// What is wrong with which file, and the remedy.
     pub fn load(&self) -> Result<Option<Secret>, String> {
         let trouble = |why: &str| {
             let (path, account) = (self.path(), &self.account);
             format!(
-                "the stored password of account '{account}' can't be used: {}: {why}; enter it again: smtprelay password {account}",
+                "the stored password of account '{account}' cannot be used: {}: {why}; enter it again: smtprelay password {account}",
                 path.display()
             )
         };
@@ -74,20 +75,21 @@ impl Place {
         let mut bytes = match content {
             None => return Ok(None),
             Some(Content::Sealed(bytes)) => bytes,
-            Some(Content::Plain(_)) => return Err(trouble("it is no file of smtprelay password")),
+            Some(Content::Plain(_)) => return Err(trouble("it was not written by smtprelay password")),
         };
         let text = String::from_utf8(std::mem::take(&mut *bytes)).map(Secret::new).map_err(|wrong| {
             wrong.into_bytes().zeroize();
-            trouble("it is no text")
+            trouble("it is not valid UTF-8")
         })?;
         check(text.expose()).map_err(|why| trouble(&why))?;
         Ok(Some(text))
     }
 
-    /// Stores a password. Flash wears out: one that is there already is not written again, unless others may read its file.
+    /// Stores a password. To spare the flash, an identical password is not written again, unless others may read the
+    /// file.
     ///
     /// # Errors
-    /// When it can't be one, or can't be written. What was there stays.
+    /// If it is not a valid password, or cannot be written. The old one is kept.
     pub fn save(&self, password: &Secret) -> Result<(), String> {
         check(password.expose())?;
         if matches!(self.load(), Ok(Some(there)) if there == *password) && !self.vault.is_exposed(&self.name()) {
@@ -98,10 +100,10 @@ impl Place {
         saved.map_err(|error| self.cannot("write", &error))
     }
 
-    /// Removes it. False when none was stored.
+    /// Removes it. False if none was stored.
     ///
     /// # Errors
-    /// When it can't be removed.
+    /// If it cannot be removed.
     pub fn remove(&self) -> Result<bool, String> {
         if !self.is_there() {
             return Ok(false);
@@ -112,13 +114,13 @@ impl Place {
 
     fn cannot(&self, what: &str, error: &io::Error) -> String {
         let remedy = match error.kind() {
-            io::ErrorKind::PermissionDenied => "; only root and the gateway may",
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "; make room there",
-            io::ErrorKind::NotFound => "; the directory above the one of option secrets must exist",
-            io::ErrorKind::ReadOnlyFilesystem => "; set option secrets to a directory that can be written",
+            io::ErrorKind::PermissionDenied => "; only root and the gateway have access",
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "; free some space there",
+            io::ErrorKind::NotFound => "; the parent directory of option secrets must exist",
+            io::ErrorKind::ReadOnlyFilesystem => "; set option secrets to a writable directory",
             _ => "",
         };
-        format!("can't {what} {}: {error}{remedy}", self.path().display())
+        format!("cannot {what} {}: {error}{remedy}", self.path().display())
     }
 }
 
@@ -178,7 +180,7 @@ mod tests {
             assert!(said.contains("gmail.password: ") && said.ends_with("smtprelay password gmail"), "{said}");
             assert!(!said.contains("hunter2"));
         }
-        // Somebody exchanged the files of two accounts.
+        // The files of two accounts were swapped.
         let other = Place::of(place.path().parent().unwrap(), "gmx").unwrap();
         fs::write(other.path(), whole).unwrap();
         assert!(other.load().is_err());

@@ -1,33 +1,33 @@
-//! Authenticated encryption of one file (RFC 8439, ChaCha20-Poly1305), by the implementation that TLS brings along.
+//! Authenticated encryption of a single file (RFC 8439, ChaCha20-Poly1305), by the implementation that TLS uses.
 //!
 //! ```text
 //!  8 bytes    12 bytes   as long as the text   16 bytes
 //!  "SMTPRLS1" nonce      encrypted text        tag
 //! ```
 //!
-//! The nonce is random: a key would have to seal 2^32 files before two alike become likely (NIST SP 800-38D section 8.3 draws
-//! the line there for nonces of this size). The name of the file is authenticated with its text, so that no file can take the
-//! place of another.
+//! The nonce is random: a key would have to encrypt 2^32 files before two equal nonces become likely (NIST SP 800-38D
+//! section 8.3 sets this limit for nonces of this size). The file name is authenticated together with the text, so that
+//! a file cannot be substituted for another.
 
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use zeroize::Zeroizing;
 
-/// What a sealed file begins with; the digit is the version of the format.
+/// The first bytes of an encrypted file; the digit is the version of the format.
 const MAGIC: &[u8; 8] = b"SMTPRLS1";
-/// Bytes of the tag.
+/// Length of the tag in bytes.
 const TAG: usize = 16;
-/// Bytes that a sealed file has more than its text.
+/// How many bytes an encrypted file is longer than its text.
 pub const OVERHEAD: usize = MAGIC.len() + NONCE_LEN + TAG;
-/// Bytes of a key.
+/// Length of a key in bytes.
 pub const KEY: usize = 32;
 
 /// The key of a directory.
 pub struct Key(LessSafeKey);
 
-/// `N` bytes that nobody can guess; a text says why there are none.
+/// `N` unpredictable bytes, or the reason why there are none.
 fn random<const N: usize>() -> Result<Zeroizing<[u8; N]>, String> {
     let mut bytes = Zeroizing::new([0; N]);
-    getrandom::fill(bytes.as_mut_slice()).map_err(|error| format!("no random numbers from the system: {error}"))?;
+    getrandom::fill(bytes.as_mut_slice()).map_err(|error| format!("the system provides no random numbers: {error}"))?;
     Ok(bytes)
 }
 
@@ -35,12 +35,12 @@ impl Key {
     /// The bytes of a new key.
     ///
     /// # Errors
-    /// When the system has no random numbers.
+    /// If the system provides no random numbers.
     pub fn make() -> Result<Zeroizing<[u8; KEY]>, String> {
         random()
     }
 
-    /// The key that these bytes are; `None` when they are none.
+    /// The key with these bytes; `None` if they are not a key.
     pub fn of(bytes: &[u8]) -> Option<Self> {
         UnboundKey::new(&CHACHA20_POLY1305, bytes).ok().map(|key| Self(LessSafeKey::new(key)))
     }
@@ -48,10 +48,10 @@ impl Key {
     /// Encrypts `text` for the file called `name`.
     ///
     /// # Errors
-    /// When the system has no random numbers.
+    /// If the system provides no random numbers.
     pub fn seal(&self, name: &str, text: &[u8]) -> Result<Vec<u8>, String> {
         let nonce = *random::<NONCE_LEN>()?;
-        // All of it fits at once: the text leaves no copy behind by growing.
+        // Everything fits from the start: growing would leave copies of the text behind in memory.
         let mut sealed = Vec::with_capacity(OVERHEAD + text.len());
         sealed.extend_from_slice(MAGIC);
         sealed.extend_from_slice(&nonce);
@@ -63,7 +63,7 @@ impl Key {
         Ok(sealed)
     }
 
-    /// The text of the file called `name`; `None` when it is torn, was changed, is another file, or has another key.
+    /// The text of the file called `name`; `None` if it is incomplete, was modified, or belongs to another file or key.
     pub fn open(&self, name: &str, mut sealed: Zeroizing<Vec<u8>>) -> Option<Zeroizing<Vec<u8>>> {
         let nonce = sealed.strip_prefix(MAGIC)?.first_chunk::<NONCE_LEN>()?;
         let nonce = Nonce::assume_unique_for_key(*nonce);
@@ -75,7 +75,7 @@ impl Key {
     }
 }
 
-/// Whether this is meant to be a sealed file.
+/// Whether this claims to be an encrypted file.
 pub fn is_sealed(bytes: &[u8]) -> bool {
     bytes.starts_with(MAGIC)
 }
@@ -95,7 +95,7 @@ mod tests {
 
     #[test]
     fn the_format_stays() {
-        // Sealed by another implementation (Python's cryptography) with the key 07…07 and the nonce 00 01 … 0b.
+        // Encrypted by another implementation (Python's cryptography) with the key 07…07 and the nonce 00 01 … 0b.
         let sealed = FROM_ELSEWHERE;
         let bytes: Vec<u8> =
             (0..sealed.len()).step_by(2).map(|at| u8::from_str_radix(&sealed[at..at + 2], 16).unwrap()).collect();

@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Secret(Zeroizing<String>);
 
-/// What is printed in place of a secret.
+/// What is printed instead of a secret.
 pub const MASK: &str = "********";
 
 impl Secret {

@@ -1,4 +1,4 @@
-//! Sealed files of a directory, by name.
+//! Encrypted files in a directory, by name.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,33 +8,33 @@ use zeroize::Zeroizing;
 use super::directory::{Directory, Lock};
 use super::seal::{KEY, Key, OVERHEAD, is_sealed};
 
-/// Name of the file with the key.
+/// Name of the key file.
 const KEY_FILE: &str = "key";
-/// What to do about a sealed file that can't be opened stands behind this, in the words of who owns it.
-const BROKEN: &str = "it can't be decrypted: it is torn, was changed, or belongs to another key file";
+/// The caller appends, in its own words, what to do about a file that cannot be decrypted.
+const BROKEN: &str = "it cannot be decrypted: it is incomplete, was modified, or belongs to another key file";
 
 /// The secrets of one directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Vault(Directory);
 
-/// What a file holds.
+/// The content of a file.
 #[derive(Debug)]
 pub enum Content {
-    /// What was sealed.
+    /// It was encrypted.
     Sealed(Zeroizing<Vec<u8>>),
-    /// What an earlier version wrote, or somebody by hand.
+    /// Written by an earlier version, or by hand.
     Plain(Zeroizing<Vec<u8>>),
 }
 
-/// Whether an account's name can be part of a file's name.
+/// Whether an account name can be part of a file name.
 ///
 /// # Errors
-/// What names may consist of.
+/// The rules for names.
 pub fn check_name(account: &str) -> io::Result<()> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-');
     match (1..=64).contains(&account.len()) && account.bytes().all(plain) {
         true => Ok(()),
-        false => Err(io::Error::other("the account's name must consist of letters, digits and _, 64 at most")),
+        false => Err(io::Error::other("an account name consists of letters, digits and _, with at most 64 characters")),
     }
 }
 
@@ -44,33 +44,33 @@ impl Vault {
         Self(Directory::new(directory))
     }
 
-    /// Where a file is.
+    /// The path of a file.
     pub fn path(&self, name: &str) -> PathBuf {
         self.0.path(name)
     }
 
-    /// Keeps other writers out.
+    /// Excludes other writers.
     ///
     /// # Errors
-    /// When the directory can't be made or opened.
+    /// If the directory cannot be created or opened.
     pub fn lock(&self) -> io::Result<Lock> {
         self.0.lock()
     }
 
-    /// Whether others than its owner may read a file.
+    /// Whether anyone other than the owner may read a file.
     pub fn is_exposed(&self, name: &str) -> bool {
         self.0.is_exposed(name)
     }
 
-    /// Whether there is a file, readable or not.
+    /// Whether the file exists, readable or not.
     pub fn has(&self, name: &str) -> bool {
         self.path(name).symlink_metadata().is_ok()
     }
 
-    /// What is in a file; `None` when there is none.
+    /// The content of a file; `None` if there is none.
     ///
     /// # Errors
-    /// When it can't be read or opened, or its text has more than `limit` bytes.
+    /// If it cannot be read or decrypted, or if its text is larger than `limit` bytes.
     pub fn read(&self, name: &str, limit: usize) -> io::Result<Option<Content>> {
         let Some(bytes) = self.0.read(name, limit.saturating_add(OVERHEAD))? else { return Ok(None) };
         if !is_sealed(&bytes) {
@@ -81,10 +81,10 @@ impl Vault {
         Ok(Some(Content::Sealed(text)))
     }
 
-    /// Seals `text` as the content of a file. Makes the key if there is none.
+    /// Encrypts `text` as the content of a file. Creates the key if there is none.
     ///
     /// # Errors
-    /// When it can't be written. What was there stays.
+    /// If it cannot be written. The old content is kept.
     pub fn write(&self, lock: &Lock, name: &str, text: &[u8]) -> io::Result<()> {
         let key = match self.key()? {
             Some(key) => key,
@@ -94,10 +94,10 @@ impl Vault {
         self.0.write(lock, name, &sealed, &mut |_| Ok(()))
     }
 
-    /// Removes a file. False when there was none.
+    /// Removes a file. False if there was none.
     ///
     /// # Errors
-    /// When it can't be removed.
+    /// If it cannot be removed.
     pub fn remove(&self, lock: &Lock, name: &str) -> io::Result<bool> {
         self.0.remove(lock, name)
     }
@@ -107,7 +107,8 @@ impl Vault {
     }
 
     fn key(&self) -> io::Result<Option<Key>> {
-        let bytes = self.0.read(KEY_FILE, KEY).map_err(|error| self.key_trouble(&format!("can't be used: {error}")))?;
+        let bytes =
+            self.0.read(KEY_FILE, KEY).map_err(|error| self.key_trouble(&format!("cannot be used: {error}")))?;
         let Some(bytes) = bytes else { return Ok(None) };
         let key = Key::of(&bytes).ok_or_else(|| {
             self.key_trouble("is damaged; restore it, or remove it and enter all passwords and logins again")
@@ -118,7 +119,7 @@ impl Vault {
     fn make_key(&self, lock: &Lock) -> io::Result<Key> {
         let bytes = Key::make().map_err(io::Error::other)?;
         self.0.write(lock, KEY_FILE, bytes.as_slice(), &mut |_| Ok(()))?;
-        Key::of(bytes.as_slice()).ok_or_else(|| self.key_trouble("can't be made"))
+        Key::of(bytes.as_slice()).ok_or_else(|| self.key_trouble("cannot be created"))
     }
 }
 
@@ -170,14 +171,14 @@ mod tests {
         for (key, said) in [(&b"short"[..], "key is damaged; restore it"), (&[1; 33], "more than 32 bytes")] {
             fs::write(vault.path("key"), key).unwrap();
             assert!(trouble(&vault).contains(said), "{}", trouble(&vault));
-            // Nothing is sealed with a key that is none, and the key is not replaced unasked.
+            // Nothing is encrypted with an invalid key, and the key is not replaced without being asked.
             assert!(vault.write(&vault.lock().unwrap(), "b", b"x").is_err() && !vault.has("b"));
         }
         fs::write(vault.path("key"), [1; 32]).unwrap();
         assert_eq!(trouble(&vault), BROKEN);
         fs::remove_file(vault.path("key")).unwrap();
         assert!(trouble(&vault).contains("key is missing"), "{}", trouble(&vault));
-        vault.write(&vault.lock().unwrap(), "a", b"anew").unwrap();
-        assert!(matches!(vault.read("a", 100).unwrap(), Some(Content::Sealed(text)) if *text == b"anew"));
+        vault.write(&vault.lock().unwrap(), "a", b"again").unwrap();
+        assert!(matches!(vault.read("a", 100).unwrap(), Some(Content::Sealed(text)) if *text == b"again"));
     }
 }

@@ -1,6 +1,6 @@
-//! Capabilities (capabilities(7)) of the calling thread: all of them go.
+//! Drops all capabilities (capabilities(7)) of the calling thread.
 //!
-//! The C library has no call for this, so the kernel is asked directly.
+//! The C library has no function for this, so the kernel is called directly.
 
 use nix::Result;
 use nix::errno::Errno;
@@ -9,7 +9,7 @@ use nix::libc::{
     syscall,
 };
 
-/// More than any kernel knows; asking for one beyond its last is an error that ends the search.
+/// More than any kernel knows; asking for a capability beyond the kernel's last one is an error that ends the search.
 const BEYOND: c_ulong = 64;
 /// `_LINUX_CAPABILITY_VERSION_3`: two words of 32 bits for each set.
 const VERSION_3: u32 = 0x2008_0522;
@@ -32,11 +32,11 @@ struct Sets {
 
 fn control(option: c_int, argument: c_ulong) -> Result<c_int> {
     let none: c_ulong = 0;
-    // SAFETY: the options that are used here take numbers only, no addresses.
+    // SAFETY: the options used here take only numbers, no addresses.
     Errno::result(unsafe { prctl(option, argument, none, none, none) })
 }
 
-/// Empties the bounding set: no program that is run from here on can gain a capability, set-uid root or not.
+/// Empties the bounding set: no program that is run from now on can gain a capability, set-uid root or not.
 ///
 /// # Errors
 /// Without CAP_SETPCAP.
@@ -55,7 +55,7 @@ pub fn drop_bounding() -> Result<()> {
 /// Empties the ambient, effective, permitted and inheritable sets.
 ///
 /// # Errors
-/// None are to be expected: giving up is always allowed.
+/// None are expected: dropping capabilities is always allowed.
 pub fn drop_all() -> Result<()> {
     // Kernels before 4.3 have no ambient set.
     match control(PR_CAP_AMBIENT, c_ulong::try_from(PR_CAP_AMBIENT_CLEAR_ALL).unwrap_or_default()) {
@@ -64,7 +64,7 @@ pub fn drop_all() -> Result<()> {
     }
     let header = Header { version: VERSION_3, pid: 0 };
     let sets = [Sets { effective: 0, permitted: 0, inheritable: 0 }; 2];
-    // SAFETY: both are laid out as the kernel has them, live until the call is over, and are only read by it: with a
-    // version that it knows it writes nothing back.
+    // SAFETY: both are laid out as the kernel expects, live until the call returns, and are only read by it: with a
+    // version that it knows, it writes nothing back.
     Errno::result(unsafe { syscall(SYS_capset, &raw const header, &raw const sets) }).map(drop)
 }

@@ -1,11 +1,11 @@
-//! The CRC-32 of the spool (the one of zip and Ethernet). It finds what a dying flash chip or a torn write changed; it is
-//! no protection against people.
+//! The CRC-32 of the spool (as in zip and Ethernet). It detects what a failing flash chip or an incomplete write
+//! changed; it does not protect against tampering.
 
 use crc::{CRC_32_ISO_HDLC, Crc, Table};
 
 static CRC_32: Crc<u32, Table<1>> = Crc::<u32, Table<1>>::new(&CRC_32_ISO_HDLC);
 
-/// A checksum that grows with what is written or read.
+/// A checksum that is updated with what is written or read.
 #[derive(Clone)]
 pub struct Checksum(crc::Digest<'static, u32, Table<1>>);
 
@@ -16,12 +16,12 @@ impl Default for Checksum {
 }
 
 impl Checksum {
-    /// Of nothing.
+    /// The checksum of no data.
     pub fn new() -> Self {
         Self(CRC_32.digest())
     }
 
-    /// Takes in the next bytes.
+    /// Adds the next bytes.
     pub fn update(&mut self, bytes: &[u8]) {
         self.0.update(bytes);
     }

@@ -1,26 +1,26 @@
-//! The wall clock, which on a router without a battery is wrong until NTP has set it.
+//! The wall clock, which on a router without a battery is wrong until NTP sets it.
 
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// 2026-01-01: the program did not exist before, so an earlier clock is wrong.
+/// 2026-01-01: the program did not exist before, so an earlier time is wrong.
 pub const EARLIEST: i64 = 1_767_225_600;
 
-/// Seconds by which a clock jumps that has been set; less is the steering of NTP.
+/// A change of the clock by more than this many seconds means that it was set; less is NTP's normal adjustment.
 pub const STEP: u64 = 60;
 
-/// Seconds since 1970, UTC. Negative clocks count as 0.
+/// Seconds since 1970, UTC. A time before 1970 is returned as 0.
 pub fn now() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).ok().and_then(|d| i64::try_from(d.as_secs()).ok()).unwrap_or(0)
 }
 
-/// Whether the clock can be right.
+/// Whether the clock can be correct.
 pub fn is_set() -> bool {
     now() >= EARLIEST
 }
 
-/// Seconds from `since` to now; `None` when one of the two was taken with a clock that was evidently wrong, so that
-/// nothing is ever expired because NTP set the clock.
+/// Seconds from `since` to now; `None` if either of the two was taken from an evidently wrong clock, so that nothing
+/// expires just because NTP set the clock.
 pub fn age(since: i64) -> Option<u64> {
     let now = now();
     if since < EARLIEST || now < EARLIEST {
@@ -29,7 +29,7 @@ pub fn age(since: i64) -> Option<u64> {
     Some(u64::try_from(now.saturating_sub(since)).unwrap_or(0))
 }
 
-/// Time since the system was started, time asleep included. Never set, never wrong.
+/// Time since the system was booted, including time asleep. It is never set and never wrong.
 pub fn since_boot() -> Duration {
     let time = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME);
     time.map(Duration::from).unwrap_or_default()
@@ -40,7 +40,7 @@ pub fn uptime() -> u64 {
     since_boot().as_secs()
 }
 
-/// The moment at which it will be so long since the system was started; the same for the same time, whenever it is asked.
+/// The moment at which the system has been up for this long; repeated calls return the same moment for the same time.
 pub fn moment(since_boot_then: Duration) -> Instant {
     static KNOWN: Mutex<Option<(Instant, Duration)>> = Mutex::new(None);
     let now = (Instant::now(), since_boot());
@@ -56,7 +56,7 @@ pub fn moment(since_boot_then: Duration) -> Instant {
     ahead.checked_sub(up.saturating_sub(since_boot_then)).unwrap_or(at)
 }
 
-/// What tells this start of the system from all others; empty when the kernel does not say.
+/// Identifies this boot of the system; empty if the kernel does not provide it.
 pub fn boot() -> &'static str {
     static BOOT: OnceLock<String> = OnceLock::new();
     BOOT.get_or_init(|| {
@@ -65,25 +65,25 @@ pub fn boot() -> &'static str {
     })
 }
 
-/// The wall clock at the moment that was `uptime` in this run of the system, by what the clock says now.
+/// The wall clock time at which the uptime of this boot was `then`, according to the clock now.
 pub fn at_uptime(then: u64) -> i64 {
     now().saturating_sub(i64::try_from(uptime().saturating_sub(then)).unwrap_or(i64::MAX))
 }
 
-/// Notices when the clock is set.
+/// Notices when the clock has been set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Watch {
-    /// Wall clock less uptime, seconds; constant but for NTP's steering.
+    /// Wall clock minus uptime, in seconds; constant except for NTP's adjustments.
     offset: i64,
 }
 
 impl Watch {
-    /// Begins to watch.
+    /// Starts watching.
     pub fn new() -> Self {
         Self { offset: at_uptime(0) }
     }
 
-    /// Whether the clock was set since the last look, by more than [`STEP`].
+    /// Whether the clock has been set by more than [`STEP`] since the last call.
     pub fn jumped(&mut self) -> bool {
         let offset = at_uptime(0);
         let jumped = offset.abs_diff(self.offset) > STEP;

@@ -1,4 +1,4 @@
-//! The cryptography that TLS uses, towards providers and towards devices alike.
+//! The cryptography that TLS uses, with providers and devices alike.
 
 use std::sync::Arc;
 
@@ -7,8 +7,8 @@ use tokio_rustls::rustls::crypto::{CryptoProvider, KeyProvider, ring};
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 use tokio_rustls::rustls::sign::SigningKey;
 
-/// Loads no private keys: there are no client certificates here, and listeners load theirs themselves. The code for every
-/// kind of key would be dead weight.
+/// Loads no private keys: client certificates are not supported, and listeners load their keys themselves. The code for
+/// every kind of key would be dead weight.
 #[derive(Debug)]
 struct NoKeys;
 
@@ -18,8 +18,8 @@ impl KeyProvider for NoKeys {
     }
 }
 
-/// Ring, without keys. The only place that names ring's own provider: with two of them the compiler no longer sees that
-/// its keys are not used, and the program grows by tens of kilobytes.
+/// Ring, without keys. The only place that names ring's own provider: if there are two, the compiler no longer sees
+/// that its key code is unused, and the program grows by tens of kilobytes.
 pub fn provider() -> Arc<CryptoProvider> {
     Arc::new(CryptoProvider { key_provider: &NoKeys, ..ring::default_provider() })
 }

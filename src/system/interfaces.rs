@@ -1,4 +1,4 @@
-//! Addresses and subnets that the host's interfaces have now, from the kernel, and by the names of OpenWrt's networks.
+//! Current addresses and subnets of the host's interfaces, from the kernel, and by the names of OpenWrt's networks.
 
 use std::net::IpAddr;
 
@@ -9,14 +9,14 @@ use nix::sys::socket::SockaddrStorage;
 
 use super::networks::{self, Networks};
 
-/// One address of an interface with its subnet.
+/// An address of an interface with its subnet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Address {
     /// Name of the interface, such as `br-lan`, or of the network, such as `lan`: see [`by_name`].
     pub interface: String,
     /// The address.
     pub ip: IpAddr,
-    /// The subnet that is directly connected through it.
+    /// The directly connected subnet.
     pub net: IpNet,
     /// Scope of a link-local IPv6 address (RFC 4007), 0 for others.
     pub scope: u32,
@@ -35,7 +35,7 @@ fn ip_of(address: Option<&SockaddrStorage>) -> Option<(IpAddr, u32)> {
 /// Every address of every interface that is up.
 ///
 /// # Errors
-/// When the kernel can't be asked.
+/// If the kernel cannot be asked.
 pub fn addresses() -> std::io::Result<Vec<Address>> {
     let mut found = Vec::new();
     for entry in getifaddrs()? {
@@ -50,27 +50,27 @@ pub fn addresses() -> std::io::Result<Vec<Address>> {
     Ok(found)
 }
 
-/// Whether there is a way to the rest of the world: a default route, IPv4 or IPv6.
+/// Whether there is a default route, IPv4 or IPv6.
 pub fn has_default_route() -> bool {
     let read = |path| std::fs::read_to_string(path).unwrap_or_default();
-    // Interface, destination, …; the first line is a heading.
+    // Interface, destination, …; the first line is a header.
     let v4 = read("/proc/net/route").lines().any(|line| line.split_whitespace().nth(1) == Some("00000000"));
-    // Destination, its prefix length, …, interface; the kernel has an unreachable one of its own on lo.
+    // Destination, its prefix length, …, interface; the kernel has an unreachable default route of its own on lo.
     let is_default = |line: &str| line.starts_with(&format!("{} 00 ", "0".repeat(32))) && !line.ends_with(" lo");
     v4 || read("/proc/net/ipv6_route").lines().any(|line| is_default(line.trim_end()))
 }
 
-/// Every address of this host under each name that the settings may use for its interface; see [`by_name`].
+/// Every address of this host under each name that the settings can use for its interface; see [`by_name`].
 pub fn named() -> Vec<Address> {
     by_name(&addresses().unwrap_or_default(), &networks::known())
 }
 
-/// Addresses under the names that the settings may use: those of networks, and those of the kernel.
+/// Addresses under the names that the settings can use: those of networks, and those of the kernel.
 ///
-/// What netifd says of a network counts, and a network comes before an interface of the same name. netifd does not tell
-/// link-local IPv6 addresses; they are the kernel's on the network's interface. Of a network that netifd does not know,
-/// or without netifd, OpenWrt's bridge is taken (`lan` is `br-lan`). One address can be there under several names; an
-/// empty name is nobody's.
+/// The information from netifd takes precedence, and a network takes precedence over an interface of the same name.
+/// netifd does not report link-local IPv6 addresses; they are taken from the kernel, for the network's interface. For a
+/// network that netifd does not know, or without netifd, OpenWrt's bridge is used (`lan` is `br-lan`). An address can
+/// appear under several names; an empty name matches nothing.
 pub fn by_name(kernel: &[Address], networks: &Networks) -> Vec<Address> {
     let known = |name: &str| networks.list.iter().any(|network| network.name == name);
     let mut all = Vec::new();
@@ -89,7 +89,7 @@ pub fn by_name(kernel: &[Address], networks: &Networks) -> Vec<Address> {
             scope: 0,
         }));
         let on_it = kernel.iter().filter(|address| address.interface == network.device);
-        // What was said some time ago is good for the interface, no longer for the addresses.
+        // Outdated information is good enough for the interface, but no longer for the addresses.
         all.extend(on_it.filter(|address| address.scope != 0 || !networks.current).map(under));
     }
     all
@@ -120,7 +120,7 @@ mod tests {
         ]
     }
 
-    /// The addresses that the settings mean by `name`.
+    /// The addresses that `name` stands for in the settings.
     fn meant(name: &str, networks: &Networks) -> Vec<String> {
         let all = by_name(&kernel(), networks);
         all.iter().filter(|address| address.interface == name).map(|address| address.ip.to_string()).collect()
@@ -143,7 +143,7 @@ mod tests {
     #[test]
     fn what_netifd_says_of_a_network_counts_and_nothing_else_is_taken_for_it() {
         let list = vec![
-            // Not the bridge that has its name, and an address that the kernel does not show yet.
+            // Not the bridge that shares its name, and an address that the kernel does not show yet.
             network("lan", "br-guest", true, &["10.9.0.1/16", "fd00::1/60"]),
             network("wan", "pppoe-wan", true, &["203.0.113.9/32"]),
             network("guest", "br-guest", false, &[]),

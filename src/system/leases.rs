@@ -1,8 +1,8 @@
-//! Who an address on the LAN is: its hardware address, and the name under which it asked for the address by DHCP.
+//! Which device uses an address on the LAN: its hardware address, and the host name from its DHCP request.
 //!
-//! Asked are the kernel's neighbour tables of IPv4 and IPv6 and what the DHCP servers write down. A device that is no
-//! neighbour (any more) is known by an address that carries the hardware address (RFC 4291 appendix A) or by its DUID (RFC
-//! 8415 section 11.2).
+//! The sources are the kernel's neighbour tables for IPv4 and IPv6 and the lease files of the DHCP servers. A device
+//! that is not (or no longer) a neighbour is recognized by an address that contains the hardware address (RFC 4291
+//! appendix A) or by its DUID (RFC 8415 section 11.2).
 
 mod files;
 mod mac;
@@ -22,28 +22,28 @@ use super::task::intake as blocking;
 use files::Line;
 pub use mac::Mac;
 
-/// Bytes of a file that are read: more than two thousand devices.
+/// Maximum number of bytes read from a file: more than two thousand devices.
 const FILE_LIMIT: u64 = 256 << 10;
-/// Devices that are known at once.
+/// Maximum number of known devices.
 const ENTRY_LIMIT: usize = 4096;
-/// How old what was read may be.
+/// Maximum age of what was read.
 const FRESH: Duration = Duration::from_secs(5);
-/// Addresses that are remembered as unknown while what was read is fresh.
+/// Addresses that are remembered as unknown while what was read is still fresh.
 const UNKNOWN_LIMIT: usize = 256;
 
-/// Where is looked.
+/// Where to look.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sources {
-    /// The kernel's neighbours, IPv4.
+    /// The kernel's IPv4 neighbours.
     pub neighbours: PathBuf,
-    /// Whether the kernel is asked for those of IPv6.
+    /// Whether to ask the kernel for IPv6 neighbours.
     pub netlink: bool,
-    /// What DHCP servers write: dnsmasq's leases, odhcpd's state and host files, in any mixture.
+    /// The files of the DHCP servers: dnsmasq's leases, odhcpd's state and host files, in any combination.
     pub leases: Vec<PathBuf>,
 }
 
 impl Default for Sources {
-    /// Where they are on OpenWrt.
+    /// The paths on OpenWrt.
     fn default() -> Self {
         Self {
             neighbours: "/proc/net/arp".into(),
@@ -53,16 +53,16 @@ impl Default for Sources {
     }
 }
 
-/// What is known about the device that has an address.
+/// What is known about the device that uses an address.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Identity {
     /// Its hardware address.
     pub mac: Option<Mac>,
-    /// The name that it gave itself towards DHCP. It could have given any: this is no proof of who it is.
+    /// The host name from its DHCP request. A device can choose any name: it does not prove identity.
     pub host: Option<String>,
 }
 
-/// What the files say.
+/// The content of the files.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Table(Vec<Line>);
 
@@ -79,12 +79,12 @@ impl Table {
         Self(lines)
     }
 
-    /// The neighbour table comes first: it says who has the address, the leases who should have it.
+    /// The neighbour table takes precedence: it says who uses the address, the leases who should use it.
     fn identity(&self, ip: IpAddr) -> Identity {
         let ip = ip.to_canonical();
         let mine = || self.0.iter().filter(|line| line.ip == ip);
         let mac = mine().find_map(|line| line.mac).or_else(|| Mac::in_address(ip));
-        // A name of the same hardware at another address is its name here too: the other protocol, most often.
+        // The name of the same hardware at another address is valid here too: usually it is the other protocol.
         let fits = |line: &&Line| line.mac.is_none() || mac.is_none() || line.mac == mac;
         let host = mine().filter(fits).find_map(|line| line.host.clone());
         let elsewhere =
@@ -93,7 +93,7 @@ impl Table {
     }
 }
 
-/// The text of a file as far as it is read; nothing when it can't be: not every router has each of them.
+/// The text of a file up to the limit; empty if it cannot be read: not every router has each of them.
 fn content(path: &Path) -> Vec<u8> {
     let mut bytes = Vec::new();
     let read = File::open(path).and_then(|file| file.take(FILE_LIMIT).read_to_end(&mut bytes));
@@ -103,7 +103,7 @@ fn content(path: &Path) -> Vec<u8> {
     bytes
 }
 
-/// Answers who has an address, from files that are read again when what was read is old, or when it does not know the
+/// Finds out who uses an address, from files that are read again when their content is outdated or does not contain the
 /// address.
 #[derive(Debug)]
 pub struct Leases {
@@ -120,12 +120,12 @@ struct Last {
 }
 
 impl Leases {
-    /// Reads `sources` when it is asked for the first time.
+    /// Reads `sources` on the first request.
     pub fn new(sources: Sources) -> Self {
         Self { sources, last: Mutex::new(Last::default()) }
     }
 
-    /// Who has each of `addresses`; nobody is known without one. Files are read once for all of them.
+    /// Who uses each of `addresses`; without an address the identity is unknown. Files are read once for all of them.
     pub async fn identities(&self, addresses: &[Option<IpAddr>]) -> Vec<Identity> {
         let mut last = self.last.lock().await;
         if last.read.is_none_or(|read| read.elapsed() >= FRESH) {
@@ -140,7 +140,8 @@ impl Leases {
         addresses.iter().map(|ip| ip.map(|ip| table.identity(ip)).unwrap_or_default()).collect()
     }
 
-    /// Who has `ip`. Files are read on the pool of blocking threads, by one session for all that ask meanwhile.
+    /// Who uses `ip`. Files are read on the pool of blocking threads, by one session on behalf of all that ask
+    /// meanwhile.
     pub async fn identity(&self, ip: IpAddr) -> Identity {
         let mut last = self.last.lock().await;
         let fresh = last.read.is_some_and(|read| read.elapsed() < FRESH);
@@ -151,7 +152,7 @@ impl Leases {
         let worth = found.host.is_none() && !last.unknown.contains(&ip) && last.unknown.len() < UNKNOWN_LIMIT;
         if !fresh || worth {
             let sources = self.sources.clone();
-            // When the program is ending there is no answer any more; the old one is as good.
+            // During shutdown there is no answer any more; the old one is good enough.
             if let Some(table) = blocking(move || Table::read(&sources)).await {
                 last.table = Arc::new(table);
                 last.read = Some(Instant::now());
@@ -199,12 +200,12 @@ mod tests {
         for (ip, mac, host) in [
             ("192.168.1.20", "00:11:22:aa:bb:cc", "plc-7"),
             ("::ffff:192.168.1.20", "00:11:22:aa:bb:cc", "plc-7"),
-            // SLAAC: the address says the hardware, the other protocol's lease its name.
+            // SLAAC: the address contains the hardware address, the other protocol's lease has the name.
             ("fe80::211:22ff:feaa:bbcc", "00:11:22:aa:bb:cc", "plc-7"),
             ("fd00::20", "02:00:00:00:00:44", "camera"),
             ("fd00::55", "02:00:00:00:00:55", "printer"),
             ("192.168.1.66", "02:00:00:00:00:66", ""),
-            // The neighbour is not the one that has the lease.
+            // The neighbour is not the device that has the lease.
             ("192.168.1.22", "02:00:00:00:00:22", ""),
             ("192.168.1.21", "", ""),
             ("10.9.9.9", "", ""),

@@ -1,10 +1,10 @@
-//! The program's log: one line an event, to the system log (mail facility) or to stderr.
+//! The program's log: one line per event, to the system log (mail facility) or to stderr.
 //!
-//! Lines go through a thread of their own with a bounded backlog, so that a log daemon that hangs never holds up mail.
+//! Lines go through a thread of their own with a bounded backlog, so that a hanging log daemon never delays mail.
 //!
-//! A log daemon that starts anew makes a new socket. A gateway in a jail sees the old one for ever (ujail shows the file as
-//! it was), so root opens the new one for it ([`socket`], [`reconnect`]). Until then lines go to stdout and stderr, where
-//! procd takes them.
+//! A restarted log daemon creates a new socket. A gateway in a jail keeps seeing the old one (ujail shows the file as
+//! it was), so root opens the new one for it ([`socket`], [`reconnect`]). Until then lines go to stdout and stderr,
+//! which procd forwards to the log.
 
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
@@ -26,22 +26,22 @@ use crate::message::date::rfc5322;
 /// Where log lines go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target {
-    /// The local system log. Where there is none: stderr, and stdout for what is no trouble.
+    /// The local system log. If there is none: stderr for errors and warnings, stdout for the rest.
     Syslog,
     /// Standard error, for `--foreground`.
     Stderr,
 }
 
-/// Lines that wait for a slow log daemon; later ones are counted and dropped.
+/// Maximum number of lines that wait for a slow log daemon; further ones are counted and dropped.
 const BACKLOG: usize = 2048;
-/// Where log daemons of OpenWrt and of Linux listen.
+/// Where the log daemons of OpenWrt and of Linux distributions listen.
 const DAEMON: &str = "/dev/log";
-/// Bytes of one line: OpenWrt's logd cuts at 1023, header included.
+/// Maximum length of a line in bytes: OpenWrt's logd truncates at 1023, including the header.
 const LINE_LIMIT: usize = 960;
 
-/// What root has opened since the start; in use once what was open fails.
+/// What root has opened since the start; used as soon as the open connection fails.
 static HANDED: Mutex<Option<UnixDatagram>> = Mutex::new(None);
-/// A line could not be sent.
+/// Signals that a line could not be sent.
 static LOST: Notify = Notify::const_new();
 
 enum Entry {
@@ -56,7 +56,7 @@ struct ThreadedLog {
 
 impl Log for ThreadedLog {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        // Other crates speak of their own matters, and one day might speak of a password.
+        // Other crates log their own details, and might some day log a password.
         metadata.target().starts_with("smtprelay")
     }
 
@@ -88,8 +88,8 @@ impl Log for ThreadedLog {
     }
 }
 
-/// One line without control characters (a terminal that shows the log obeys them), those that turn the direction of writing
-/// spelled out, cut at [`LINE_LIMIT`] bytes.
+/// One line without control characters (a terminal that shows the log would obey them), with characters that change the
+/// writing direction spelled out, truncated to [`LINE_LIMIT`] bytes.
 fn clean(text: &str) -> String {
     let mut line: String = spelled_out(text).chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     if line.len() > LINE_LIMIT {
@@ -103,9 +103,9 @@ fn clean(text: &str) -> String {
     line
 }
 
-/// A line as local log daemons take it (RFC 3164 section 4.1 without the host name, which logd would show as text):
-/// `<22>Nov 23 01:02:03 smtprelay[77]: event=…`. The time is UTC; logd puts its own in its place, but drops the first
-/// bytes of a line without one.
+/// A line in the format of local log daemons (RFC 3164 section 4.1 without the host name, which logd would show as
+/// text): `<22>Nov 23 01:02:03 smtprelay[77]: event=…`. The time is UTC; logd replaces it with its own, but drops the
+/// first bytes of a line without one.
 #[derive(Clone)]
 struct LocalFormat;
 
@@ -118,7 +118,7 @@ impl LogFormat<&str> for LocalFormat {
     }
 }
 
-/// `Nov 23 01:02:03`, cut out of the date of a mail: `Mon, 23 Nov 2026 01:02:03 +0000`.
+/// `Nov 23 01:02:03`, extracted from the date of a mail: `Mon, 23 Nov 2026 01:02:03 +0000`.
 fn time_stamp(now: i64) -> String {
     let date = rfc5322(now);
     let mut words = date.split_whitespace().skip(1);
@@ -137,25 +137,25 @@ fn handed() -> Option<LocalLogger> {
     Some(Logger { formatter: LocalFormat, backend: LoggerBackend::Unix(socket) })
 }
 
-/// Opens the way to the log daemon of now, for a gateway that can't.
+/// Opens a connection to the current log daemon, for a gateway that cannot.
 ///
 /// # Errors
-/// Of the system, when no log daemon takes datagrams on `/dev/log`.
+/// From the system, if no log daemon accepts datagrams on `/dev/log`.
 pub fn socket() -> io::Result<OwnedFd> {
     let socket = UnixDatagram::unbound()?;
     socket.connect(DAEMON)?;
     Ok(socket.into())
 }
 
-/// Takes what root has opened by [`socket`]. It is used as soon as a line can't be sent otherwise.
+/// Takes what root has opened with [`socket`]. It is used as soon as a line cannot be sent otherwise.
 ///
 /// # Errors
-/// When it is anything else.
+/// If it is anything else.
 pub fn reconnect(opened: OwnedFd) -> Result<(), String> {
     let is_datagram = getsockopt(&opened, sockopt::SockType).is_ok_and(|kind| kind == SockType::Datagram);
     let socket = UnixDatagram::from(opened);
     if !is_datagram || socket.peer_addr().is_err() {
-        return Err("this is no way to a log daemon".into());
+        return Err("this is not a connection to a log daemon".into());
     }
     if let Ok(mut handed) = HANDED.lock() {
         *handed = Some(socket);
@@ -163,7 +163,7 @@ pub fn reconnect(opened: OwnedFd) -> Result<(), String> {
     Ok(())
 }
 
-/// Waits until a line could not be sent to the log daemon; at once if that has happened since the last call.
+/// Waits until a line could not be sent to the log daemon; returns at once if that has happened since the last call.
 pub async fn lost() {
     LOST.notified().await;
 }
@@ -172,7 +172,7 @@ fn to_stderr(level: Level, line: &str) {
     write_to(&mut std::io::stderr().lock(), level, line);
 }
 
-/// procd takes lines from stdout for `daemon.info`, from stderr for `daemon.err`.
+/// procd logs lines from stdout as `daemon.info`, from stderr as `daemon.err`.
 fn to_procd(level: Level, line: &str) {
     match level {
         Level::Error | Level::Warn => to_stderr(level, line),
@@ -187,12 +187,12 @@ fn write_to(out: &mut impl Write, level: Level, line: &str) {
         Level::Info => "info",
         Level::Debug | Level::Trace => "debug",
     };
-    // There is nobody to tell when that is gone.
+    // If that fails too, nothing else is left to report it.
     let _ = writeln!(out, "smtprelay: {level}: {line}");
 }
 
-/// One line to the log daemon: on what is open, or, since the daemon may have been restarted, on what root has opened since,
-/// or on a connection of our own.
+/// Sends one line to the log daemon: over the open connection or, since the daemon may have been restarted, over one
+/// that root has opened since then, or over a new one of our own.
 fn to_syslog(logger: &mut Option<LocalLogger>, level: Level, line: &str) -> bool {
     let others: [fn() -> Option<LocalLogger>; 2] = [handed, connect];
     let mut others = others.iter();
@@ -235,18 +235,18 @@ fn write_all(entries: &Receiver<Entry>, target: Target, mut logger: Option<Local
     }
 }
 
-/// The way to the log, open already.
+/// The open connection to the log.
 pub struct Opened {
     target: Target,
     logger: Option<LocalLogger>,
 }
 
-/// Opens the way to the log, while the program may open anything. No thread is started yet.
+/// Opens the connection to the log, while the program still has the right to. No thread is started yet.
 pub fn open(target: Target) -> Opened {
     Opened { target, logger: if target == Target::Syslog { connect() } else { None } }
 }
 
-/// Starts the log. Later calls (tests start several relays in one process) change nothing but the level.
+/// Starts the log. Later calls (tests start several relays in one process) only change the level.
 pub fn init(opened: Opened, level: LevelFilter) {
     let Opened { target, logger } = opened;
     let (entries, receiver) = sync_channel(BACKLOG);
@@ -256,7 +256,7 @@ pub fn init(opened: Opened, level: LevelFilter) {
             .stack_size(128 << 10)
             .spawn(move || write_all(&receiver, target, logger));
         if let Err(error) = started {
-            to_stderr(Level::Error, &format!("can't start the log: {error}"));
+            to_stderr(Level::Error, &format!("cannot start the log: {error}"));
         }
     }
     log::set_max_level(level);
@@ -275,7 +275,7 @@ mod tests {
         assert!(
             line.starts_with("<22>") && line.ends_with(&format!(" smtprelay[{}]: event=started", std::process::id()))
         );
-        // logd looks whether the 16th byte behind the priority is a blank.
+        // logd checks whether the 16th byte after the priority is a space.
         assert_eq!(line.as_bytes()[4 + 15], b' ');
     }
 

@@ -1,7 +1,7 @@
-//! The memory of the system, and what of it a queue in memory may take.
+//! The memory of the system, and how much of it a queue in memory may use.
 //!
-//! On most routers the queue lies in a RAM disk. What it takes there is missing everywhere else, and when nothing is left
-//! the kernel kills.
+//! On most routers the queue is in a RAM disk. What it uses there is missing everywhere else, and when memory runs out
+//! the kernel kills processes.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -10,26 +10,27 @@ use std::time::{Duration, Instant};
 use nix::sys::statfs::{FsType, statfs};
 use nix::sys::statvfs::statvfs;
 
-/// Where the kernel tells of its memory (proc(5)).
+/// Where the kernel reports its memory (proc(5)).
 const MEMINFO: &str = "/proc/meminfo";
-/// How long an answer of the kernel is good.
+/// How long an answer of the kernel is used.
 const GOOD_FOR: Duration = Duration::from_secs(1);
-/// File systems that lie in memory, by the numbers of `man 2 statfs`: tmpfs and ramfs.
+/// File systems in memory, by their numbers in `man 2 statfs`: tmpfs and ramfs.
 const IN_MEMORY: [u64; 2] = [0x0102_1994, 0x8584_58f6];
-/// What a router needs for everything else: of the memory that its kernel has, this is never the queue's.
+/// What a router needs for everything else: this much of the memory that its kernel reports is never used for the
+/// queue.
 const SYSTEM: u64 = 20 << 20;
-/// What part of the rest the queue may take when nothing else is set.
+/// The fraction of the rest that the queue may use by default.
 const PART: u64 = 4;
-/// What the queue may take in any case.
+/// What the queue may use in any case.
 const LEAST: u64 = 2 << 20;
-/// Room is given out in pieces of this size where the file system does not say it, and in memory.
+/// Allocation unit of memory, and of file systems that do not report one.
 const PAGE: u64 = 4096;
 
-/// What the kernel says of the memory that is left.
+/// What the kernel reports about available memory.
 #[derive(Debug)]
 pub struct Meminfo {
     file: PathBuf,
-    /// When it was last asked, and what it said.
+    /// When it was last asked, and the answer.
     last: Mutex<Option<(Instant, Option<u64>)>>,
 }
 
@@ -40,13 +41,14 @@ impl Default for Meminfo {
 }
 
 impl Meminfo {
-    /// As told by this file.
+    /// As reported by this file.
     pub fn of(file: impl Into<PathBuf>) -> Self {
         Self { file: file.into(), last: Mutex::new(None) }
     }
 
-    /// Bytes that could be used without making the system swap or kill, by the kernel's estimate (`MemAvailable`), at most
-    /// a second old. `None` where that is not known. The file is made in memory: this never waits for a disk.
+    /// Bytes that can be used without making the system swap or kill processes, as estimated by the kernel
+    /// (`MemAvailable`), at most a second old. `None` if unknown. The file is generated in memory: reading it never
+    /// waits for a disk.
     pub fn available(&self) -> Option<u64> {
         let now = Instant::now();
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
@@ -70,10 +72,10 @@ fn field(text: &str, name: &str) -> Option<u64> {
     kilobytes.checked_mul(1024)
 }
 
-/// Bytes that a queue in the directory `spool` may take where nothing else is set: `most` on a disk and where there is
-/// plenty of memory; in a RAM disk a quarter of what the system has beyond 20 MB, but at least 2 MB.
+/// Default limit in bytes for a queue in the directory `spool`: `most` on a disk and if memory is plentiful; in a RAM
+/// disk a quarter of the system's memory beyond 20 MB, but at least 2 MB.
 pub fn queue_limit(spool: &Path, most: u64) -> u64 {
-    // It is made at the start if it is not there yet.
+    // If it does not exist yet, it is created at the start.
     let kind = spool.ancestors().find_map(|path| statfs(path).ok()).map(|found| found.filesystem_type());
     let total = kind.filter(lies_in_memory).and_then(|_| read(Path::new(MEMINFO), "MemTotal:"));
     total.map_or(most, |total| part_of(total, most))
@@ -84,13 +86,13 @@ fn lies_in_memory(kind: &FsType) -> bool {
 }
 
 fn part_of(total: u64, most: u64) -> u64 {
-    // In whole pieces of 64 KB, which can be read.
+    // Rounded to 64 KB, for readability.
     ((total.saturating_sub(SYSTEM) / PART) >> 16 << 16).clamp(LEAST.min(most), most)
 }
 
-/// The pieces in bytes in which the file system of a path gives out room.
+/// The allocation unit of the file system of a path, in bytes.
 pub fn block_size(path: &Path) -> u64 {
-    // Over the network the size of a request is told by some, which is no such piece.
+    // Some network file systems report the size of a request instead.
     #[allow(clippy::useless_conversion, reason = "it has 32 bits on some systems")]
     let told = statvfs(path).map_or(PAGE, |found| u64::from(found.fragment_size()));
     if (512..=64 << 10).contains(&told) { told } else { PAGE }
@@ -127,7 +129,7 @@ mod tests {
     #[test]
     fn the_limit_follows_from_the_memory_where_the_queue_lies_in_it() {
         let megabytes = |total: u64| part_of(total << 20, 32 << 20) / (1 << 10);
-        // Routers of 32, 64, 128 and 256 MB, less what the kernel has taken for itself.
+        // Routers with 32, 64, 128 and 256 MB, minus what the kernel has reserved for itself.
         assert_eq!([25, 58, 121, 248].map(megabytes), [2048, 9728, 25856, 32768]);
         assert_eq!(queue_limit(Path::new("/proc/none"), 32 << 20), 32 << 20, "not in memory");
     }

@@ -1,4 +1,4 @@
-//! What the program asks of the system it runs on: names, addresses, time, limits, the system log.
+//! What the program needs from the operating system: names, addresses, time, limits, the system log.
 
 pub mod capabilities;
 pub mod checksum;
@@ -23,7 +23,7 @@ use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::sync::watch;
 
-/// Waits for the order to stop, which is given when the value becomes true or its sender is gone.
+/// Waits for the order to stop: the value becomes true, or its sender is gone.
 pub async fn ordered(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
@@ -39,12 +39,12 @@ pub fn host_name() -> String {
         .unwrap_or_else(|| "[127.0.0.1]".to_string())
 }
 
-/// Lets the process open as many files as the system allows it: each device and each message being taken needs one.
+/// Raises the limit of open files to what the system allows: each device and each message being received needs one.
 ///
-/// Returns the number now allowed. A refusal is no error: the old limit stays.
+/// Returns the new limit. A failure is not an error: the old limit stays.
 pub fn raise_open_files() -> u64 {
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return 0 };
-    // More than this is of no use here, and some systems answer with "infinity".
+    // More than this is useless here, and some systems answer with "infinity".
     let wanted = hard.min(4096).max(soft);
     match setrlimit(Resource::RLIMIT_NOFILE, wanted, hard) {
         Ok(()) => wanted,
@@ -52,10 +52,10 @@ pub fn raise_open_files() -> u64 {
     }
 }
 
-/// Keeps what the process was started with from the programs that it starts: whoever started it may have left files or
-/// sockets open that a hook, which may be root's, has no business with. What the program opens itself is never passed on.
+/// Keeps inherited file descriptors away from child processes: the parent may have left files or sockets open that are
+/// none of the business of a hook, even one running as root. What the program opens itself is never passed on.
 ///
-/// Must be called before there is a second thread. Where there is no /proc nothing changes.
+/// Must be called before a second thread is started. Without /proc nothing changes.
 pub fn keep_descriptors() {
     let Ok(open) = std::fs::read_dir("/proc/self/fd") else { return };
     let numbers = open.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<RawFd>().ok());
@@ -66,16 +66,16 @@ pub fn keep_descriptors() {
     }
 }
 
-/// A name for one message that no other message in the queue has: ten characters that can be read out on the phone
-/// (Crockford's base 32, 50 random bits).
+/// A message ID that is unique in the queue: ten characters that can be read out over the phone (Crockford's base 32,
+/// 50 random bits).
 ///
 /// # Errors
-/// When the system has no random numbers to give, which happens only early in a boot.
+/// If the system provides no random numbers, which happens only early during boot.
 pub fn random_id() -> std::io::Result<String> {
     const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
     let mut bytes = [0u8; 10];
     getrandom::fill(&mut bytes)
-        .map_err(|e| std::io::Error::other(format!("no random numbers from the system: {e}")))?;
+        .map_err(|e| std::io::Error::other(format!("the system provides no random numbers: {e}")))?;
     Ok(bytes.iter().filter_map(|b| ALPHABET.get(usize::from(b & 31))).map(|c| char::from(*c)).collect())
 }
 

@@ -1,8 +1,8 @@
-//! Names and their addresses, looked up apart from everything else.
+//! Host name lookups, isolated from everything else.
 //!
-//! The C library's resolver blocks, for half a minute and longer when no name server answers, and can't be interrupted.
-//! So each lookup has a thread of its own that ends with it. On the pool of `task` a dead uplink would take the threads
-//! that accepted mail needs to get to the disk.
+//! The C library's resolver blocks, for half a minute and longer if no name server answers, and cannot be interrupted.
+//! So each lookup gets a thread of its own that ends with it. On the pool of `task`, a dead uplink would take the
+//! threads that accepted mail needs to get to the disk.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
@@ -10,18 +10,19 @@ use std::thread;
 
 use tokio::sync::{Semaphore, oneshot};
 
-/// Lookups at once: more than two connections of a few accounts, a login and a test mail need. Others wait for a place.
+/// Maximum number of concurrent lookups: more than two connections of a few accounts, a login and a test mail need.
+/// Others wait.
 const LOOKUPS: usize = 8;
-/// Bytes of a lookup's stack. Only what is used costs memory.
+/// Stack size of a lookup in bytes. Only what is used costs memory.
 const STACK: usize = 512 << 10;
 
 static PLACES: Lookups = Lookups(Semaphore::const_new(LOOKUPS));
 
-/// The addresses of `host`, in the order of the resolver (RFC 6724), each with `port`. An address as text needs no lookup.
-/// The caller bounds the time; a lookup that nobody waits for any more keeps its place until the resolver gives up.
+/// The addresses of `host`, in the order of the resolver (RFC 6724), each with `port`. A literal address needs no
+/// lookup. The caller sets the timeout; an abandoned lookup keeps its slot until the resolver gives up.
 ///
 /// # Errors
-/// What the resolver says, in its words.
+/// The error of the resolver, in its own words.
 pub async fn lookup(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     if let Ok(ip) = host.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(ip, port)]);
@@ -30,7 +31,7 @@ pub async fn lookup(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     PLACES.run(Box::new(move || (host.as_str(), port).to_socket_addrs().map(Iterator::collect))).await
 }
 
-/// A number of threads for what may hang.
+/// A limited number of threads for work that may hang.
 struct Lookups(Semaphore);
 
 type Found = io::Result<Vec<SocketAddr>>;
@@ -42,7 +43,7 @@ impl Lookups {
         thread::Builder::new().name("lookup".into()).stack_size(STACK).spawn(move || {
             let found = resolve();
             drop(place);
-            // Whoever asked may have lost patience.
+            // The caller may have stopped waiting.
             let _ = tell.send(found);
         })?;
         told.await.map_err(|_| io::Error::other("the lookup was aborted"))?
@@ -82,7 +83,7 @@ mod tests {
                 .collect();
             assert_eq!((begun.recv().await, begun.recv().await), (Some(0), Some(1)));
             assert_eq!(task::blocking(|| 7).await, Some(7));
-            // The third waits for a place, not for a thread of its own.
+            // The third waits for a slot, not for a thread of its own.
             assert!(begun.try_recv().is_err());
             release.send(()).unwrap();
             assert_eq!(begun.recv().await, Some(2));

@@ -1,6 +1,6 @@
-//! OpenWrt's networks: which interface each is, and which addresses it has, as netifd told last.
+//! OpenWrt's networks: the interface and the addresses of each, as last reported by netifd.
 //!
-//! One for the process, like the interfaces themselves. Asking is the business of `control::ubus`.
+//! One instance per process, like the interfaces themselves. `control::ubus` asks netifd.
 
 use std::net::IpAddr;
 use std::sync::{Arc, LazyLock};
@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use serde_json::Value;
 use tokio::sync::watch;
 
-/// Networks that are kept, and addresses of each kind in each.
+/// Maximum number of networks, and of addresses of each kind per network.
 const LIMIT: usize = 64;
 
 static KNOWN: LazyLock<watch::Sender<Arc<Networks>>> = LazyLock::new(watch::Sender::default);
@@ -19,24 +19,24 @@ static KNOWN: LazyLock<watch::Sender<Arc<Networks>>> = LazyLock::new(watch::Send
 pub struct Network {
     /// Its name in `/etc/config/network`.
     pub name: String,
-    /// The kernel's name of its interface, such as `br-lan`; empty while it has none.
+    /// The kernel's name of its interface, such as `br-lan`; empty if it has none at the moment.
     pub device: String,
     /// Whether it is up.
     pub up: bool,
-    /// Our addresses in it with the length of their prefix, without the link-local ones.
+    /// Our addresses in it with their prefix lengths, without link-local ones.
     pub addresses: Vec<IpNet>,
 }
 
-/// What netifd told.
+/// The information from netifd.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Networks {
-    /// The networks; none while netifd has not been heard.
+    /// The networks; empty until netifd has answered.
     pub list: Vec<Network>,
-    /// Whether netifd can be heard. If not, the addresses may have changed since.
+    /// Whether netifd is reachable. If not, the addresses may have changed since.
     pub current: bool,
 }
 
-/// What netifd told last.
+/// The last information from netifd.
 pub fn known() -> Arc<Networks> {
     Arc::clone(&KNOWN.borrow())
 }
@@ -46,12 +46,12 @@ pub fn follow() -> watch::Receiver<Arc<Networks>> {
     KNOWN.subscribe()
 }
 
-/// Takes over what netifd tells.
+/// Stores new information from netifd.
 pub fn learned(list: Vec<Network>) {
     set(Networks { list, current: true });
 }
 
-/// netifd can't be heard any more. Which interface a network is will stay true for some time, its addresses may not.
+/// netifd is no longer reachable. The interface of a network will stay valid for some time, its addresses may not.
 pub fn outdated() {
     let useful = |network: &&Network| network.up && !network.device.is_empty();
     let list = known().list.iter().filter(useful).cloned().collect();
@@ -66,7 +66,7 @@ fn set(networks: Networks) {
     });
 }
 
-/// Reads the answer of `network.interface dump`. Addresses that can't be read are left out.
+/// Parses the answer of `network.interface dump`. Addresses that cannot be parsed are left out.
 pub fn read(dump: &Value) -> Vec<Network> {
     let mut networks = Vec::new();
     for network in array(dump, "interface").iter().take(LIMIT) {
@@ -76,7 +76,7 @@ pub fn read(dump: &Value) -> Vec<Network> {
         for kind in ["ipv4-address", "ipv6-address"] {
             addresses.extend(array(network, kind).iter().take(LIMIT).filter_map(address));
         }
-        // What a network has of a prefix from the provider stands only here.
+        // The addresses that a network has from a delegated prefix are only here.
         for assignment in array(network, "ipv6-prefix-assignment").iter().take(LIMIT) {
             addresses.extend(assignment.get("local-address").and_then(address));
         }
@@ -107,7 +107,7 @@ mod tests {
 
     use super::*;
 
-    /// As netifd answers, without the members that we do not use.
+    /// An answer of netifd, without the members that we do not use.
     fn dump() -> Value {
         json!({ "interface": [
             {

@@ -1,10 +1,10 @@
-//! Whom directories and their files belong to: what root made, now or in an earlier version that ran as root throughout,
+//! Ownership of directories and their files: what root created, now or in an earlier version that always ran as root,
 //! is given to the gateway's user.
 //!
-//! Changing owners as root in a directory where somebody else may write is how routers are taken over. So nothing here
-//! goes by path twice: each thing is opened without following links, looked at, and changed through what was opened. A
-//! file with a second name (a hard link) is left alone, it may be anything's. Directories that hold other things than the
-//! gateway's stay as they are.
+//! Changing owners as root in a directory where another user may write is a classic way to take over a system. So
+//! nothing here uses a path twice: each file is opened without following links, examined, and changed through the open
+//! descriptor. A file with more than one hard link is left alone, since it may be anything. A directory that contains
+//! other things than the gateway's files keeps its owner.
 
 use std::fs::DirBuilder;
 use std::os::fd::{AsFd, OwnedFd};
@@ -19,14 +19,14 @@ use nix::unistd::fchownat;
 
 use super::privileges::Identity;
 
-/// Files at most that are looked at: a full queue has a fifth of it.
+/// Maximum number of files examined: a full queue has a fifth of it.
 const ENTRIES: usize = 100_000;
-/// Files that a directory of secrets has at most.
+/// Maximum number of files in a directory of secrets.
 const SECRETS: usize = 256;
-/// Directories in directories: `spool` and `queue` in it.
+/// Depth of nested directories: `spool`, and `queue` in it.
 const DEPTH: u32 = 2;
 
-/// What is in a directory that the gateway may call its own.
+/// What a directory contains that the gateway may take ownership of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// `spool` or `safe_spool`.
@@ -36,7 +36,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Whether something of this name is ours.
+    /// Whether a file of this name is ours.
     fn knows(self, name: &str, is_directory: bool) -> bool {
         const FILES: [&str; 8] =
             ["lock", "owed", "history", ".history.tmp", "announced", "last_stop", "tls.crt", "tls.key"];
@@ -51,27 +51,27 @@ impl Kind {
     }
 }
 
-/// Makes the directory of secrets, if it is missing.
+/// Creates the directory of secrets, if it is missing.
 ///
 /// # Errors
-/// Of the file system, in words.
+/// From the file system, in words.
 pub fn make_secrets(path: &Path) -> Result<(), String> {
     match DirBuilder::new().mode(0o700).create(path) {
         Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
-            Err(format!("can't make the directory {}: {error}", path.display()))
+            Err(format!("cannot create the directory {}: {error}", path.display()))
         }
         _ => Ok(()),
     }
 }
 
-/// Gives the directory and what the gateway keeps in it to `owner`. What is told is advice for the owner of the router;
-/// empty: all is well.
+/// Gives the directory and the gateway's files in it to `owner`. Returns advice for the owner of the router; empty if
+/// all is well.
 pub fn take_over(path: &Path, kind: Kind, owner: &Identity) -> Vec<String> {
     let mut walk = Walk { owner, left: if kind == Kind::Queue { ENTRIES } else { SECRETS }, advice: Vec::new() };
     if let Err(error) = walk.directory(path, kind) {
         let (path, name) = (path.display(), &owner.name);
         walk.advice.push(format!(
-            "can't give {path} to the user '{name}': {error}; on a file system without owners (vfat), mount it with uid={} and gid={}",
+            "cannot change the owner of {path} to the user '{name}': {error}; on a file system without owners (vfat), mount it with uid={} and gid={}",
             owner.uid, owner.gid
         ));
     }
@@ -91,7 +91,7 @@ fn file_type(stat: &FileStat) -> SFlag {
     SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits())
 }
 
-/// What a directory holds, by name, without `.` and `..`.
+/// The names in a directory, without `.` and `..`.
 fn names(directory: OwnedFd, limit: usize) -> nix::Result<Vec<std::ffi::CString>> {
     let mut names = Vec::new();
     for entry in Dir::from_fd(directory)?.iter() {
@@ -109,7 +109,7 @@ fn names(directory: OwnedFd, limit: usize) -> nix::Result<Vec<std::ffi::CString>
 
 impl Walk<'_> {
     fn directory(&mut self, path: &Path, kind: Kind) -> nix::Result<()> {
-        // The name may be a link that root made; what is in the directory may not.
+        // The name may be a link that root created; the directory's content may not be.
         let path = path.canonicalize().map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(0)))?;
         let directory = open(&path, LIST, Mode::empty())?;
         let mut foreign = None;
@@ -127,7 +127,7 @@ impl Walk<'_> {
             let stat = fstat(&directory)?;
             if stat.st_uid != self.owner.uid.as_raw() {
                 self.advice.push(format!(
-                    "{} also holds other things ({foreign}), so it is not given to the user '{}'; name a directory of its own in the settings",
+                    "{} also contains other files ({foreign}), so its owner is not changed to the user '{}'; set the option to a separate directory",
                     path.display(),
                     self.owner.name
                 ));
@@ -144,14 +144,14 @@ impl Walk<'_> {
         self.chown(&directory, &fstat(&directory)?)
     }
 
-    /// One thing in a directory, and what is in it.
+    /// One entry of a directory, and its content.
     fn entry(&mut self, parent: &OwnedFd, name: &std::ffi::CStr, opened: &OwnedFd, depth: u32) -> nix::Result<()> {
         let Some(left) = self.left.checked_sub(1) else { return Ok(()) };
         self.left = left;
         let stat = fstat(opened)?;
         match file_type(&stat) {
             SFlag::S_IFDIR if depth < DEPTH => {
-                // Its owner first: from then on nobody but root and the user can put anything in.
+                // Its owner first: from then on only root and the user can put anything in.
                 self.chown(opened, &stat)?;
                 let directory = openat(parent, name, LIST, Mode::empty())?;
                 for name in names(openat(&directory, ".", LIST, Mode::empty())?, self.left)? {
@@ -161,7 +161,7 @@ impl Walk<'_> {
                 Ok(())
             }
             SFlag::S_IFREG if stat.st_nlink == 1 => self.chown(opened, &stat),
-            // Links, devices, files with a second name.
+            // Links, devices, files with several hard links.
             _ => Ok(()),
         }
     }

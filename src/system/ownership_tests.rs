@@ -6,7 +6,7 @@ use nix::unistd::{Gid, Uid};
 
 use super::*;
 
-/// Somebody who need not exist.
+/// A user that need not exist.
 fn owner() -> Option<Identity> {
     if !nix::unistd::geteuid().is_root() {
         println!("skipped: only root gives files away");
@@ -43,7 +43,7 @@ fn what_an_earlier_version_left_is_taken_over() {
         assert_eq!(owners(&spool.join(file)), OURS, "{file}");
     }
     assert_eq!(owners(dir.path()), ROOT);
-    // Behind a link of root's own it is the same directory.
+    // Through a symbolic link of root's own it is the same directory.
     let link = dir.path().join("link");
     symlink(&spool, &link).unwrap();
     assert_eq!(take_over(&link, Kind::Queue, &owner), Vec::<String>::new());
@@ -86,7 +86,7 @@ fn directories_of_others_stay_theirs() {
     assert!(advice.len() == 1 && advice[0].contains("photo.jpg"), "{advice:?}");
     assert_eq!((owners(&spool), owners(&spool.join("photo.jpg"))), (ROOT, ROOT));
     assert_eq!((owners(&spool.join("queue")), owners(&spool.join("lock"))), (OURS, OURS));
-    // Secrets have no directories among them, so this is /etc or the like.
+    // A directory of secrets has no subdirectories, so this is /etc or the like.
     let advice = take_over(&spool, Kind::Secrets, &owner);
     assert!(advice.len() == 1 && advice[0].contains("queue"), "{advice:?}");
     assert_eq!((owners(&spool), owners(&spool.join("photo.jpg"))), (ROOT, ROOT));
@@ -105,5 +105,5 @@ fn secrets_are_for_the_user_alone() {
     assert_eq!((owners(&secrets), owners(&secrets.join("m365.token"))), (OURS, OURS));
     assert_eq!(fs::metadata(&secrets).unwrap().mode() & 0o777, 0o700);
     let missing = take_over(&dir.path().join("none"), Kind::Secrets, &owner);
-    assert!(missing[0].contains("can't give"), "{missing:?}");
+    assert!(missing[0].contains("cannot change the owner"), "{missing:?}");
 }

@@ -1,8 +1,9 @@
-//! Giving up root: the gateway needs it to read its settings and to bind port 25, and for nothing after that.
+//! Dropping root: the gateway needs root to read its settings and to bind port 25, and for nothing after that.
 //!
-//! A process that talks to every device of a LAN and to servers of others should not be able to change the router. So it
-//! becomes an ordinary user, with no capability (capabilities(7)) and no way to get one back. What still needs root is
-//! done by others: `smtprelay reload` hands over settings and sockets, the hook has a process of its own.
+//! A process that communicates with every device on a LAN and with foreign servers should not be able to change the
+//! router. So it becomes an ordinary user, with no capabilities (capabilities(7)) and no way to regain any. What still
+//! needs root is done by other processes: `smtprelay reload` hands over settings and sockets, and the hook has a
+//! process of its own.
 
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, setrlimit};
@@ -11,70 +12,72 @@ use nix::unistd::{Gid, Uid, User, geteuid, getpid, getresuid, initgroups, setgid
 
 use super::capabilities;
 
-/// Who the gateway becomes.
+/// The user that the gateway becomes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
     /// Name of the user.
     pub name: String,
-    /// Its number.
+    /// Its user ID.
     pub uid: Uid,
-    /// Its group.
+    /// Its group ID.
     pub gid: Gid,
 }
 
-/// The user to become. `None` when there is nothing to give up: the program was not started as root, or `option user` says
-/// that root is to stay.
+/// The user to become. `None` if there are no privileges to drop: the program was not started as root, or `option user`
+/// requests that root is kept.
 ///
 /// # Errors
-/// When the user does not exist. Going on as root would be the wrong way to be helpful.
+/// If the user does not exist. Continuing as root would be unsafe.
 pub fn identity(user: &str) -> Result<Option<Identity>, String> {
-    // Root needs no look into a list of users, which a small system may not have.
+    // No lookup is needed for root; a small system may not have a list of users.
     if !geteuid().is_root() || user == "root" {
         return Ok(None);
     }
-    let found = User::from_name(user).map_err(|error| format!("can't look up the user '{user}': {error}"))?;
+    let found = User::from_name(user).map_err(|error| format!("cannot look up the user '{user}': {error}"))?;
     let Some(found) = found else {
         return Err(format!(
-            "the user '{user}' is missing, and the gateway does not run as root: install the package again (it makes \
+            "the user '{user}' does not exist, and the gateway does not run as root: reinstall the package (it creates \
              the user), or set option user of section relay to a user that exists"
         ));
     };
-    // Root, under whatever name.
+    // Root, whatever its name.
     Ok((!found.uid.is_root()).then_some(Identity { name: found.name, uid: found.uid, gid: found.gid }))
 }
 
-/// Keeps memory, which holds passwords, out of core files and away from debuggers of the same user.
+/// Keeps memory, which contains passwords, out of core files and away from debuggers of the same user.
 pub fn protect_memory() {
-    // Neither can fail where it means anything.
+    // Neither of them can fail where it matters.
     let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
     let _ = prctl::set_dumpable(false);
 }
 
-/// In a jail, ends in order when the program that made the jail is no more: killed by the kernel for its memory, or by procd.
-/// procd knows that one only. It would start another gateway in vain, for as long as this one works on the queue.
+/// In a jail, shuts down cleanly if the program that created the jail is gone: killed by the kernel for its memory, or
+/// by procd. procd only knows that program. It would keep trying to start another gateway, in vain for as long as this
+/// one uses the queue.
 ///
-/// To be called after [`give_up_root`]: a change of user takes it back (prctl(2)).
+/// Must be called after [`give_up_root`]: a change of user resets it (prctl(2)).
 pub fn end_with_the_jail() {
-    // Only in a jail the first process of all is not the system's own init.
+    // Only in a jail, the first process is not the system's own init.
     if getpid().as_raw() == 1 {
-        // It can't fail: the signal exists.
+        // It cannot fail: the signal exists.
         let _ = prctl::set_pdeathsig(Signal::SIGTERM);
     }
 }
 
-/// Becomes this user, for good. To be called while the process has a single thread: capabilities belong to threads.
+/// Becomes this user, permanently. Must be called while the process has a single thread: capabilities belong to
+/// threads.
 ///
 /// # Errors
-/// When something could not be given up; the process is then not to go on.
+/// If a privilege could not be dropped; the process must not continue then.
 pub fn give_up_root(identity: &Identity) -> Result<(), String> {
     let failed = |what: &str, error: nix::Error| {
         let name = &identity.name;
-        format!("can't become the user '{name}' ({what}: {error})")
+        format!("cannot become the user '{name}' ({what}: {error})")
     };
     let name = std::ffi::CString::new(identity.name.as_str()).unwrap_or_default();
-    // The bounding set first: that takes a capability itself.
+    // The bounding set first: dropping it needs a capability itself.
     match capabilities::drop_bounding() {
-        // In a container without CAP_SETPCAP. No program gains anything all the same, by no_new_privs.
+        // In a container without CAP_SETPCAP. Programs still cannot gain anything, because of no_new_privs.
         Ok(()) | Err(nix::Error::EPERM) => {}
         Err(error) => return Err(failed("bounding set", error)),
     }
@@ -83,12 +86,12 @@ pub fn give_up_root(identity: &Identity) -> Result<(), String> {
     setuid(identity.uid).map_err(|error| failed("user", error))?;
     capabilities::drop_all().map_err(|error| failed("capabilities", error))?;
     prctl::set_no_new_privs().map_err(|error| failed("no new privileges", error))?;
-    // A change of user changes this one back.
+    // A change of user resets this one.
     protect_memory();
     let now = getresuid().map_err(|error| failed("user", error))?;
     let gone = [now.real, now.effective, now.saved].iter().all(|uid| *uid == identity.uid);
     if !gone || setuid(Uid::from_raw(0)).is_ok() {
-        return Err(format!("could become the user '{}' only in part", identity.name));
+        return Err(format!("became the user '{}' only partially", identity.name));
     }
     Ok(())
 }
@@ -105,7 +108,7 @@ mod tests {
         }
         assert_eq!(identity("root"), Ok(None));
         let text = identity("no-such-user").unwrap_err();
-        assert!(text.contains("'no-such-user' is missing") && text.contains("install the package again"), "{text}");
+        assert!(text.contains("'no-such-user' does not exist") && text.contains("reinstall the package"), "{text}");
         if let Ok(Some(nobody)) = identity("nobody") {
             assert_eq!(nobody.name, "nobody");
             assert!(!nobody.uid.is_root());

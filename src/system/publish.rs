@@ -1,15 +1,15 @@
-//! How a file gets its final name so that a power cut leaves it whole: the one order in which the program does that.
+//! How a file gets its final name so that it survives a power cut: the one sequence in which the program does that.
 //!
-//! 1. The directory is synced, unless the file system is known to need no such thing ([`keeps_size`]). Linux's vfat writes a
-//!    file's first cluster into the directory before it writes the table of clusters; syncing the directory, which does not
-//!    know of that cluster yet, writes the table first. Without this step a power cut in the next one leaves an entry whose
-//!    cluster is free, and the kernel makes the file system read-only as soon as that file is removed.
-//! 2. The content is synced, so that the name never stands for half of it.
+//! 1. The directory is synced, unless the file system is known not to need it ([`keeps_size`]). Linux's vfat writes a
+//! file's first cluster into the directory before it writes the table of clusters; syncing the directory, which does
+//! not know of that cluster yet, writes the table first. Without this step a power cut in the next one leaves an entry
+//! whose cluster is free, and the kernel makes the file system read-only as soon as that file is removed.
+//! 2. The content is synced, so that the name never refers to incomplete content.
 //! 3. The file is renamed.
-//! 4. The file is synced once more, with the same exception. On Linux's vfat a rename makes a new directory entry of size 0,
-//!    and syncing the directory does not write the size, which belongs to the inode: without this step the file is empty
-//!    after a power cut.
-//! 5. The directory is synced. Only now may anything rely on the file, such as the removal of what it was copied from.
+//! 4. The file is synced again, with the same exception. On Linux's vfat a rename creates a new directory entry of size
+//! 0, and syncing the directory does not write the size, which belongs to the inode: without this step the file is
+//! empty after a power cut.
+//! 5. The directory is synced. Only now may anything rely on the file, for example remove what it was copied from.
 //!
 //! What the file replaces, or was copied from, stays open until the directory is synced ([`Blocks`]).
 //!
@@ -25,12 +25,13 @@ use std::sync::{Mutex, PoisonError};
 
 use nix::sys::statfs::fstatfs;
 
-/// File systems that keep the size of a file with the file and not in the directory, by the numbers of `man 2 statfs`:
-/// ext2 to ext4, tmpfs, ramfs, JFFS2, UBIFS, F2FS, Btrfs, XFS, and overlayfs, which only goes above one of these.
+/// File systems that store the size of a file with the file and not in the directory, by their numbers in `man 2
+/// statfs`: ext2 to ext4, tmpfs, ramfs, JFFS2, UBIFS, F2FS, Btrfs, XFS, and overlayfs, which only goes on top of one of
+/// these.
 const KEEP_SIZE: [u64; 9] =
     [0xef53, 0x0102_1994, 0x8584_58f6, 0x72b6, 0x2405_1905, 0xf2f5_2010, 0x9123_683e, 0x5846_5342, 0x794c_7630];
 
-/// A step of the order above.
+/// A step of the sequence above.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
     /// The table of clusters is written, by a sync of the directory.
@@ -45,22 +46,22 @@ pub enum Step {
     SyncDirectory,
 }
 
-/// Has all steps done in their order, until one fails.
+/// Performs all steps in their order, until one fails.
 ///
 /// # Errors
-/// That of the first step that failed.
+/// The error of the first step that failed.
 pub fn in_order<E>(mut step: impl FnMut(Step) -> Result<(), E>) -> Result<(), E> {
     [Step::SyncTable, Step::SyncFile, Step::Rename, Step::SyncNamed, Step::SyncDirectory]
         .into_iter()
         .try_for_each(&mut step)
 }
 
-/// Publishes the open file `from` as `to`, in the same directory. `after` is told each step that is done, and may end it
+/// Publishes the open file `from` as `to`, in the same directory. `after` is called after each step, and can abort
 /// there. Blocks.
 ///
 /// # Errors
-/// When a step fails. Before [`Step::Rename`] what was there stays, after it the new file is there, but perhaps not for
-/// good.
+/// If a step fails. Before [`Step::Rename`] the old file is kept; after it the new file is there, but may not survive a
+/// power cut.
 pub fn file(file: &File, from: &Path, to: &Path, mut after: impl FnMut(Step) -> io::Result<()>) -> io::Result<()> {
     let _replaced = Blocks::of(to);
     in_order(|step| {
@@ -74,12 +75,12 @@ pub fn file(file: &File, from: &Path, to: &Path, mut after: impl FnMut(Step) -> 
     })
 }
 
-/// The blocks of a file that is being removed or replaced: they are not given back while this lives.
+/// The blocks of a file that is being removed or replaced: they are not freed while this exists.
 ///
-/// Linux's vfat gives them back, in its table of clusters, when nobody has the file open any more, and any sync writes the
-/// table. If the power fails before the directory is written as well, the file is there again after the next mount without
-/// its clusters: reading or removing it is an error at which the kernel makes the file system read-only. So this has to
-/// live until the directory is synced. Where the file system needs no such care ([`keeps_size`]) it is empty.
+/// Linux's vfat frees them, in its table of clusters, when no process has the file open any more, and any sync writes
+/// the table. If the power fails before the directory is written as well, the file is back after the next mount, but
+/// without its clusters: reading or removing it is an error that makes the kernel mount the file system read-only. So
+/// this has to exist until the directory is synced. On file systems that do not need it ([`keeps_size`]) it is empty.
 #[derive(Debug)]
 pub struct Blocks(Option<File>);
 
@@ -91,16 +92,16 @@ impl Blocks {
         Self(opened.ok().filter(|file| !keeps_size(file)))
     }
 
-    /// Whether the directory has to be synced before they are given back.
+    /// Whether the directory has to be synced before they are freed.
     pub fn wait(&self) -> bool {
         self.0.is_some()
     }
 }
 
-/// Has an open file or directory synced by `sync`, beside which no other sync of this program runs, unless its file system
-/// needs no such care ([`keeps_size`]). On Linux's vfat all files share the buffers of one table of clusters, and
-/// `sync_mapping_buffers` takes dirty buffers off their list before it has written them: a sync that begins meanwhile does
-/// not see them, and ends before they are on the disk.
+/// Syncs an open file or directory with `sync` while no other sync of this program runs, unless its file system does
+/// not need it ([`keeps_size`]). On Linux's vfat all files share the buffers of one table of clusters, and
+/// `sync_mapping_buffers` takes dirty buffers off their list before it has written them: a sync that starts meanwhile
+/// does not see them, and ends before they are on the disk.
 ///
 /// # Errors
 /// Those of `sync`.
@@ -110,19 +111,19 @@ pub fn alone<F: AsFd>(file: &F, sync: impl FnOnce(&F) -> io::Result<()>) -> io::
     sync(file)
 }
 
-/// Whether the file system of an open file keeps its size whatever it is renamed to, so that [`Step::SyncTable`] and
-/// [`Step::SyncNamed`] may be left out: there they would cost a third or more of the messages a second. False when that is
-/// not known.
+/// Whether the file system of an open file keeps the file's size across a rename, so that [`Step::SyncTable`] and
+/// [`Step::SyncNamed`] can be skipped: there they would reduce the number of messages per second by a third or more.
+/// False if unknown.
 pub fn keeps_size(file: &impl AsFd) -> bool {
     let kind = fstatfs(file).ok().and_then(|found| u64::try_from(found.filesystem_type().0).ok());
     kind.is_some_and(|kind| KEEP_SIZE.contains(&kind))
 }
 
-/// Makes `bytes` the content of the file at `path`, with this mode: at each moment the old or the new one is there, whole.
-/// No links are followed. Blocks.
+/// Makes `bytes` the content of the file at `path`, with this mode: at each moment the old or the new content is there,
+/// complete. Symbolic links are not followed. Blocks.
 ///
 /// # Errors
-/// When it can't be written; nothing is left of the attempt then, where that can be.
+/// If it cannot be written; the temporary file is removed then, if possible.
 pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let (opened, new) = create(path, mode)?;
     let mut opened = opened;
@@ -131,11 +132,11 @@ pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     })
 }
 
-/// Makes the temporary file from which `path` is going to be published, with its path. What an earlier run left of such a
-/// file is removed.
+/// Creates the temporary file from which `path` is going to be published; returns it with its path. Leftovers of an
+/// earlier run are removed.
 ///
 /// # Errors
-/// When it can't be made.
+/// If it cannot be created.
 pub fn create(path: &Path, mode: u32) -> io::Result<(File, PathBuf)> {
     let mut name = OsString::from(path);
     name.push(".new");
@@ -227,17 +228,17 @@ mod tests {
         replace(&path, b"old", 0o600).unwrap();
         let mode = || fs::metadata(&path).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(), 0o600);
-        // One that others could read is closed to them.
+        // One that others could read becomes private.
         fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
-        // What a run that was cut off has left, or somebody has put there, is replaced and not followed.
+        // What an interrupted run has left, or another user has put there, is replaced and not followed.
         let other = dir.path().join("other");
-        fs::write(&other, "of somebody").unwrap();
+        fs::write(&other, "of another user").unwrap();
         symlink(&other, dir.path().join("a.new")).unwrap();
         replace(&path, b"new", 0o600).unwrap();
         assert_eq!((mode(), fs::read(&path).unwrap()), (0o600, b"new".to_vec()));
-        assert_eq!(fs::read(&other).unwrap(), b"of somebody");
+        assert_eq!(fs::read(&other).unwrap(), b"of another user");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
-        // It can't be written: nothing is left of it, and the old one stays.
+        // It cannot be written: nothing is left of it, and the old one stays.
         let folder = dir.path().join("folder");
         fs::create_dir_all(folder.join("x")).unwrap();
         assert!(replace(&folder, b"x", 0o600).is_err());

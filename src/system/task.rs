@@ -1,5 +1,5 @@
-//! Work that runs beside other work. Everything is boxed before the runtime sees it: each kind of future would otherwise
-//! bring the runtime's machinery along once more, some kilobytes of code each.
+//! Concurrent work. Everything is boxed before the runtime sees it: otherwise each kind of future would instantiate the
+//! runtime's machinery again, some kilobytes of code each.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
-/// Threads of the pool of blocking work.
+/// Number of threads in the pool for blocking work.
 pub const THREADS: usize = 8;
-/// Of these, those that [`blocking`] may have. The others are for mail that is coming in, so that no other work, however
+/// How many of these [`blocking`] may use. The others are reserved for incoming mail, so that no other work, however
 /// long it takes, keeps a device waiting for its `250`.
 const BESIDE: usize = THREADS - 2;
 
@@ -19,23 +19,23 @@ static BESIDE_INTAKE: Semaphore = Semaphore::const_new(BESIDE);
 /// A future of any kind.
 pub type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-/// Runs `future` beside everything else.
+/// Runs `future` concurrently with everything else.
 pub fn spawn(future: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
     let boxed: Boxed<()> = Box::pin(future);
     tokio::spawn(boxed)
 }
 
-/// Runs file work on the pool of blocking threads, so that a slow flash chip never stops a session. `None` when the
-/// program is ending and the pool takes no more. Never for name lookups, see [`super::names`].
+/// Runs file operations on the pool of blocking threads, so that a slow flash chip never stops a session. `None` if the
+/// program is shutting down and the pool accepts no more work. Not for host name lookups, see [`super::names`].
 ///
-/// The work goes on when nobody waits for it any more.
+/// The work continues even if its result is no longer needed.
 pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     let (work, place) = boxed(work);
     run(work).await;
     place.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
-/// As [`blocking`], for mail that is coming in: it has threads that nothing else may take.
+/// As [`blocking`], for incoming mail: it has reserved threads.
 pub async fn intake<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     let (work, place) = boxed(work);
     run_intake(work).await;
@@ -44,7 +44,7 @@ pub async fn intake<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static
 
 type Work = Box<dyn FnOnce() + Send>;
 
-/// Work that leaves its result in a place.
+/// Work that stores its result in a shared place.
 fn boxed<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> (Work, Arc<Mutex<Option<T>>>) {
     let place = Arc::new(Mutex::new(None));
     let theirs = Arc::clone(&place);
@@ -54,7 +54,7 @@ fn boxed<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> (Work,
 async fn run(work: Work) {
     // It is never closed.
     let Ok(place) = BESIDE_INTAKE.acquire().await else { return };
-    // The place is taken as long as the work goes on, also when nobody waits for it any more.
+    // The permit is held as long as the work runs, even if its result is no longer needed.
     run_intake(Box::new(move || {
         work();
         drop(place);
@@ -63,7 +63,7 @@ async fn run(work: Work) {
 }
 
 async fn run_intake(work: Work) {
-    // An error means that the work was not done, which its empty place tells.
+    // An error means that the work was not done; its result stays empty then.
     let _ = tokio::task::spawn_blocking(work).await;
 }
 
@@ -77,7 +77,7 @@ mod tests {
         assert_eq!(told.await, Ok("done"));
     }
 
-    /// Whatever takes long, a message that comes in gets to the disk.
+    /// However long other work takes, an incoming message gets to the disk.
     #[test]
     fn other_work_leaves_threads_to_the_intake() {
         let runtime =
@@ -90,7 +90,7 @@ mod tests {
                 tokio::spawn(super::blocking(move || released.lock().unwrap().recv().unwrap()))
             };
             let all: Vec<_> = (0..2 * super::THREADS).map(|_| long()).collect();
-            // They have begun, as far as they may.
+            // They have started, as far as they may.
             tokio::task::yield_now().await;
             assert_eq!(super::intake(|| 7).await, Some(7));
             all.iter().for_each(|_| release.send(()).unwrap());

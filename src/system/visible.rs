@@ -1,8 +1,8 @@
-//! Characters that nobody sees but that change how a line is read.
+//! Invisible characters that change how a line is read.
 
-/// Whether `c` turns the direction of writing (Unicode 15 section 23.3: U+061C, U+200E, U+200F, U+202A to U+202E, U+2066 to
-/// U+2069) or ends a line for some programs (U+2028, U+2029). With these, text of a device can look like text of somebody
-/// else.
+/// Whether `c` changes the writing direction (Unicode 15 section 23.3: U+061C, U+200E, U+200F, U+202A to U+202E, U+2066
+/// to U+2069) or ends a line for some programs (U+2028, U+2029). With these, text from a device can look like text from
+/// another source.
 pub fn is_deceptive(c: char) -> bool {
     matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }

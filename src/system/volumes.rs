@@ -1,4 +1,4 @@
-//! File systems that know neither owners nor modes: who may do what is decided for all of it when it is mounted.
+//! File systems without owners and modes: access rights for all of their files are set when they are mounted.
 
 use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;
@@ -6,7 +6,7 @@ use std::path::Path;
 
 use nix::sys::statfs::statfs;
 
-/// By the numbers of `man 2 statfs`. With a FUSE driver, NTFS and exFAT look like any other file system of that kind.
+/// By their numbers in `man 2 statfs`. With a FUSE driver, NTFS and exFAT look like any other file system of that kind.
 const WITHOUT_OWNERS: [(u64, &str); 8] = [
     (0x4d44, "vfat"),
     (0x2011_bab0, "exfat"),
@@ -18,8 +18,8 @@ const WITHOUT_OWNERS: [(u64, &str); 8] = [
     (0x517b, "smbfs"),
 ];
 
-/// What a directory lies on, if that knows no owners, and what is there: of the directory, or of the nearest one above it
-/// that exists.
+/// The file system of a directory, if it has no owners, with the metadata of the directory or of the nearest existing
+/// one above it.
 pub fn without_owners(path: &Path) -> Option<(&'static str, Metadata)> {
     let there = path.ancestors().find(|path| path.is_dir())?;
     let kind = u64::try_from(statfs(there).ok()?.filesystem_type().0).ok()?;
@@ -27,7 +27,7 @@ pub fn without_owners(path: &Path) -> Option<(&'static str, Metadata)> {
     Some((name, fs::metadata(there).ok()?))
 }
 
-/// Whether somebody may make files in a directory, by its mode.
+/// Whether a user may create files in a directory, according to its mode.
 pub fn may_write(directory: &Metadata, uid: u32, gid: u32) -> bool {
     let bits = match directory {
         _ if uid == 0 => return true,

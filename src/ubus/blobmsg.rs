@@ -1,26 +1,27 @@
-//! blob and blobmsg, the formats of OpenWrt's libubox: what goes over ubus, as JSON values and back.
+//! blob and blobmsg, the formats of OpenWrt's libubox: converts the data on ubus to JSON values and back.
 //!
-//! A *blob attribute* is a word (flag, 7 bits of id, 24 bits of length), its payload, and zeros up to the next multiple
-//! of four. The length counts the word and the payload, not the zeros. A *blobmsg* attribute has the flag set; its id is
-//! a type, and its payload begins with a name. Everything is big endian. `docs/reference/ubus.md` has more.
+//! A *blob attribute* is a word (flag, 7 bits of id, 24 bits of length), its payload, and zeros as padding to a
+//! multiple of four. The length includes the word and the payload, not the padding. A *blobmsg* attribute has the flag
+//! set; its id is a type, and its payload starts with a name. Everything is big endian. See `docs/reference/ubus.md`
+//! for more.
 //!
-//! What comes in is not trusted: each length is checked, nesting has an end, and nothing here panics. The caller bounds
-//! the bytes; a JSON value takes up to some ten times as many.
+//! Received data is not trusted: each length is checked, nesting is limited, and nothing here panics. The caller limits
+//! the number of bytes; a JSON value takes up to about ten times as many.
 
 use serde_json::{Map, Number, Value};
 
-/// Bytes of the largest message that ubusd takes.
+/// Maximum size of a message in bytes that ubusd accepts.
 pub const MESSAGE_LIMIT: usize = 1 << 20;
-/// Tables and arrays within each other, the outermost table not counted.
+/// Maximum depth of nested tables and arrays, not including the outermost table.
 pub const DEPTH_LIMIT: usize = 16;
 
 /// Types of blobmsg attributes.
 pub mod kind {
     /// Nothing: JSON's `null`.
     pub const UNSPEC: u8 = 0;
-    /// Children without names.
+    /// Elements without names.
     pub const ARRAY: u8 = 1;
-    /// Children with names.
+    /// Elements with names.
     pub const TABLE: u8 = 2;
     /// UTF-8 and a NUL.
     pub const STRING: u8 = 3;
@@ -36,26 +37,26 @@ pub mod kind {
     pub const DOUBLE: u8 = 8;
 }
 
-/// Bytes that are no blob, or that nest too deep.
+/// Bytes that are not a blob, or that are nested too deeply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Malformed;
 
-/// A value that is too large, or nests too deep, for a message.
+/// A value that is too large or too deeply nested for a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unfit;
 
 /// A blob attribute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Attribute<'a> {
-    /// What it is; below 128.
+    /// Its type; below 128.
     pub id: u8,
-    /// Whether it is a blobmsg attribute: begins with a name.
+    /// Whether it is a blobmsg attribute, which starts with a name.
     pub extended: bool,
-    /// Its bytes, without the zeros behind it.
+    /// Its bytes, without the padding.
     pub payload: &'a [u8],
 }
 
-/// The attributes that stand in these bytes one behind the other. Ends after the first that is malformed.
+/// The sequence of attributes in these bytes. Ends after the first malformed one.
 #[derive(Debug, Clone)]
 pub struct Attributes<'a>(pub &'a [u8]);
 
@@ -99,10 +100,11 @@ fn named<'a>(attribute: &Attribute<'a>) -> Result<(&'a [u8], &'a [u8]), Malforme
     if attribute.extended && ended { Ok((name, value)) } else { Err(Malformed) }
 }
 
-/// Reads the content of a table, as it stands in the attribute DATA of a message.
+/// Parses the content of a table, as found in the attribute DATA of a message.
 ///
-/// Text that is not UTF-8 gets U+FFFD in place of the wrong bytes, and ends at the first NUL, as it does for programs in C.
-/// Numbers that JSON does not know (infinite ones) become `null`. Of several members with one name the last one counts.
+/// In text that is not UTF-8, invalid bytes are replaced with U+FFFD; text ends at the first NUL, as it does for
+/// programs in C. Numbers that JSON does not support (infinite ones) become `null`. If several members have the same
+/// name, the last one is used.
 ///
 /// # Errors
 /// See [`Malformed`].
@@ -159,17 +161,17 @@ fn exactly<const N: usize>(bytes: &[u8]) -> Result<[u8; N], Malformed> {
     bytes.try_into().map_err(|_| Malformed)
 }
 
-/// The content of a table as it stands in the attribute DATA of a message.
+/// The content of a table, as found in the attribute DATA of a message.
 ///
 /// # Errors
-/// See [`Unfit`]. What is no object is unfit as well.
+/// See [`Unfit`]. Anything but an object is unfit as well.
 pub fn encode(table: &Value) -> Result<Vec<u8>, Unfit> {
     let mut out = Writer::default();
     table.as_object().ok_or(Unfit)?.iter().for_each(|(name, value)| out.member(name, value));
     out.finish()
 }
 
-/// Writes attributes one behind the other. What goes wrong is told at the end, by [`Writer::finish`].
+/// Writes a sequence of attributes. Errors are reported at the end, by [`Writer::finish`].
 #[derive(Debug, Default)]
 pub struct Writer {
     bytes: Vec<u8>,
@@ -177,13 +179,13 @@ pub struct Writer {
     unfit: bool,
 }
 
-/// Where an attribute began that is still open.
+/// The start of an attribute that is still open.
 #[derive(Debug)]
 #[must_use = "what was opened must be closed"]
 pub struct Open(usize);
 
 impl Writer {
-    /// Bytes so far.
+    /// Number of bytes so far.
     pub fn len(&self) -> usize {
         self.bytes.len()
     }
@@ -193,7 +195,7 @@ impl Writer {
         self.bytes.is_empty()
     }
 
-    /// Takes back what was written since there were `length` bytes.
+    /// Removes everything after the first `length` bytes.
     pub fn truncate(&mut self, length: usize) {
         self.bytes.truncate(length);
     }
@@ -205,10 +207,10 @@ impl Writer {
         self.end(&open);
     }
 
-    /// A member of a table; with an empty name an item of an array.
+    /// A member of a table; with an empty name, an item of an array.
     ///
-    /// A whole number gets 32 bits if they hold it, otherwise 64; one that needs an unsigned 64 becomes a fraction. A NUL
-    /// in a text becomes U+FFFD.
+    /// An integer gets 32 bits if it fits, otherwise 64; one that needs an unsigned 64 becomes a floating-point number.
+    /// A NUL in a text becomes U+FFFD.
     pub fn member(&mut self, name: &str, value: &Value) {
         match value {
             Value::Null => self.scalar(kind::UNSPEC, name, &[]),
@@ -227,7 +229,7 @@ impl Writer {
             Value::Object(members) => {
                 let open = self.open(kind::TABLE, name);
                 for (name, value) in members {
-                    // libubox refuses members without a name.
+                    // libubox rejects members without a name.
                     self.unfit |= name.is_empty();
                     self.member(name, value);
                 }
@@ -236,14 +238,14 @@ impl Writer {
         }
     }
 
-    /// Begins a table or an array; what is written until [`Writer::close`] is in it.
+    /// Starts a table or an array; everything written until [`Writer::close`] is in it.
     pub fn open(&mut self, id: u8, name: &str) -> Open {
         self.depth += 1;
         self.unfit |= self.depth > DEPTH_LIMIT;
         self.named(id, name)
     }
 
-    /// Ends it.
+    /// Closes it.
     pub fn close(&mut self, open: Open) {
         self.depth = self.depth.saturating_sub(1);
         self.end(&open);
@@ -292,7 +294,7 @@ impl Writer {
         Open(at)
     }
 
-    /// Writes the length, then the zeros, which it does not count.
+    /// Writes the length, then the padding, which is not included in it.
     fn end(&mut self, open: &Open) {
         let length = self.bytes.len().saturating_sub(open.0);
         let [_, length @ ..] = u32::try_from(length).unwrap_or_default().to_be_bytes();
@@ -307,7 +309,7 @@ impl Writer {
         self.bytes.resize(length, 0);
     }
 
-    /// Beyond the limit nothing is kept: memory does not grow with what can't be sent.
+    /// Nothing beyond the limit is stored: memory does not grow with data that cannot be sent.
     fn put(&mut self, bytes: &[u8]) {
         self.unfit |= self.bytes.len() + bytes.len() > MESSAGE_LIMIT;
         if !self.unfit {

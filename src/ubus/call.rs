@@ -1,5 +1,4 @@
-//! One question over a connection of its own. Blocks, with an end: for the start of the program and for short-lived
-//! commands.
+//! A single request over a connection of its own. Blocks, with a timeout: for startup and for short-lived commands.
 
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -11,10 +10,10 @@ use super::blobmsg;
 use super::connection::{self, KEPT, Trouble};
 use super::message::{self, Fields, HEAD, Head, kind};
 
-/// Messages that are read before the question is given up.
+/// Maximum number of messages that are read before the request fails.
 const MESSAGES: usize = 32;
 
-/// Calls a method of the object `path`, within `patience` altogether.
+/// Calls a method of the object `path`, with a total timeout of `patience`.
 ///
 /// # Errors
 /// See [`Trouble`].
@@ -68,7 +67,7 @@ impl Talk {
         Ok((head, body))
     }
 
-    /// Reads piece by piece: whoever sends a byte now and then does not get more time.
+    /// Reads in pieces: a peer that sends a byte now and then does not get more time.
     fn fill(&mut self, mut place: &mut [u8]) -> Result<(), Trouble> {
         while !place.is_empty() {
             self.in_time()?;

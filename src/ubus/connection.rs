@@ -1,4 +1,4 @@
-//! One connection to ubusd: messages in, messages out, and answers to those who wait for them.
+//! A connection to ubusd: sends and receives messages, and matches answers with the requests that wait for them.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -13,34 +13,34 @@ use tokio::sync::{mpsc, oneshot};
 use super::blobmsg;
 use super::message::{self, Body, Fields, HEAD, Head, attribute, kind, status};
 
-/// Bytes of attributes that are kept of a message; what has more is read and let go.
+/// Maximum size of a message's attributes in bytes; larger messages are read and discarded.
 pub const KEPT: usize = 256 << 10;
-/// Messages that wait to be written.
+/// Maximum number of messages that wait to be written.
 pub const OUTGOING: usize = 16;
-/// Pieces of one answer at most.
+/// Maximum number of parts of an answer.
 const PIECES: usize = 16;
-/// Bytes that are read at a time.
+/// Number of bytes read at once.
 const PIECE: usize = 2048;
-/// How long the rest of a message may take, once it has begun, and ubusd to take one of ours.
+/// Timeout for the rest of a message once it has started, and for ubusd to accept one of ours.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Why a request brought nothing.
+/// Why a request failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trouble {
-    /// There is no connection, or no longer.
+    /// There is no connection, or it has been lost.
     Gone,
-    /// No answer in time.
+    /// The timeout has expired.
     Silent,
-    /// The answer can't be read.
+    /// The answer cannot be parsed.
     Malformed,
-    /// ubusd or the object refused with this number, see [`message::status`].
+    /// ubusd or the object refused with this status, see [`message::status`].
     Refused(u32),
 }
 
-/// A message that came; `body` is missing when it was too large to keep.
+/// A received message; `body` is missing if it was too large.
 #[derive(Debug)]
 pub struct Message {
-    /// What it is.
+    /// Its header.
     pub head: Head,
     /// Its attributes.
     pub body: Option<Vec<u8>>,
@@ -53,21 +53,21 @@ struct Waiting {
     done: oneshot::Sender<(u32, Vec<Vec<u8>>)>,
 }
 
-/// The sending side of a connection, shared by all who use it.
+/// The sending side of a connection, shared by everything that uses it.
 pub struct Link {
     out: mpsc::Sender<Vec<u8>>,
-    /// Few at a time.
+    /// Only a few at once.
     waiting: Mutex<Vec<Waiting>>,
     last: AtomicU32,
     /// Our object; 0 while it has not been published.
     pub object: AtomicU32,
-    /// The nameless object that hears of others' news; 0 while there is none.
+    /// The anonymous object that receives notifications of others; 0 if there is none.
     pub ear: AtomicU32,
-    /// Whether anybody wants our notifications.
+    /// Whether our notifications have subscribers.
     pub watched: AtomicBool,
 }
 
-/// Takes a request back when nobody waits for it any more.
+/// Withdraws a request when it is no longer waited for.
 struct Place<'a>(&'a Link, u16);
 
 impl Drop for Place<'_> {
@@ -77,7 +77,7 @@ impl Drop for Place<'_> {
 }
 
 impl Link {
-    /// A link whose messages come out of the receiver.
+    /// A link whose messages are taken from the receiver.
     pub fn new() -> (Self, mpsc::Receiver<Vec<u8>>) {
         let (out, outgoing) = mpsc::channel(OUTGOING);
         let link = Self {
@@ -95,7 +95,7 @@ impl Link {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The number of a new request: never 0, and never one that is waited for.
+    /// The number of a new request: never 0, and never that of a pending one.
     fn number(&self, waiting: &[Waiting]) -> Option<u16> {
         (0..=u16::MAX).find_map(|_| {
             let [_, _, high, low] = self.last.fetch_add(1, Ordering::Relaxed).wrapping_add(1).to_be_bytes();
@@ -104,18 +104,18 @@ impl Link {
         })
     }
 
-    /// Sends a message that is worth waiting for. False when the connection is gone.
+    /// Sends a message, and waits until it has been queued. False if the connection is gone.
     pub async fn send(&self, message: Vec<u8>) -> bool {
         self.out.send(message).await.is_ok()
     }
 
-    /// Sends a message if it can go now; it is dropped when ubusd is slow.
+    /// Sends a message if that is possible now; it is dropped if ubusd is slow.
     pub fn offer(&self, kind: u8, peer: u32, attributes: &[u8]) {
         let seq = self.number(&self.waiting()).unwrap_or(1);
         let _ = self.out.try_send(message::message(Head { kind, seq, peer }, attributes));
     }
 
-    /// Makes a request, and returns the attributes of each piece of the answer.
+    /// Sends a request, and returns the attributes of each part of the answer.
     ///
     /// # Errors
     /// See [`Trouble`].
@@ -145,7 +145,7 @@ impl Link {
         }
     }
 
-    /// The number of the object `path`.
+    /// The object ID of the object `path`.
     ///
     /// # Errors
     /// See [`Trouble`].
@@ -153,7 +153,7 @@ impl Link {
         object(&self.request(kind::LOOKUP, 0, &message::lookup(path), patience).await?)
     }
 
-    /// Publishes an object, and returns its number.
+    /// Publishes an object, and returns its object ID.
     ///
     /// # Errors
     /// See [`Trouble`]. Status 2 also means that ubusd's ACL does not allow it.
@@ -177,7 +177,7 @@ impl Link {
         answer(&pieces)
     }
 
-    /// Takes in a piece or the end of an answer.
+    /// Handles a part of an answer, or its end.
     pub fn answered(&self, message: &Message) {
         let mut waiting = self.waiting();
         let body = message.body.as_deref().unwrap_or_default();
@@ -193,7 +193,7 @@ impl Link {
         } else {
             let request = waiting.swap_remove(place);
             let status = Fields::read(body).ok().and_then(|fields| fields.status);
-            // Who no longer waits needs no answer.
+            // The requester may have stopped waiting.
             let _ = request.done.send((status.unwrap_or(u32::MAX), request.pieces));
         }
     }
@@ -212,29 +212,29 @@ impl Link {
     }
 }
 
-/// The object that the first piece of an answer names.
+/// The object ID in the first part of an answer.
 pub(super) fn object(pieces: &[Vec<u8>]) -> Result<u32, Trouble> {
     let first = pieces.first().and_then(|piece| Fields::read(piece).ok());
     first.and_then(|fields| fields.object).ok_or(Trouble::Malformed)
 }
 
-/// The first piece of an answer as JSON; an empty object when there is none.
+/// The first part of an answer as JSON; an empty object if there is none.
 pub(super) fn answer(pieces: &[Vec<u8>]) -> Result<Value, Trouble> {
     let Some(piece) = pieces.first() else { return Ok(Value::Object(Default::default())) };
     let fields = Fields::read(piece).map_err(|_| Trouble::Malformed)?;
     blobmsg::decode(fields.data.unwrap_or_default()).map_err(|_| Trouble::Malformed)
 }
 
-/// Reads one message, however long until it comes.
+/// Reads one message, without a timeout for its start.
 ///
 /// # Errors
-/// When the connection is gone, or what came is no message: there is no way to find the beginning of the next one.
+/// If the connection is gone, or if the data is not a message: the start of the next one cannot be found then.
 pub async fn read(from: &mut OwnedReadHalf) -> io::Result<Message> {
     let mut first = [0; HEAD];
     from.read_exact(&mut first).await?;
     let (head, length) = message::head(&first)?;
     let rest = async {
-        // Grows with what comes, not with what was announced.
+        // Grows with the received data, not with the announced length.
         let mut body = (length <= KEPT).then(Vec::new);
         let (mut left, mut piece) = (length, [0; PIECE]);
         while left > 0 {
@@ -253,7 +253,7 @@ pub async fn read(from: &mut OwnedReadHalf) -> io::Result<Message> {
     Ok(Message { head, body })
 }
 
-/// Writes what comes out of `outgoing`, until the connection is gone.
+/// Writes the messages from `outgoing`, until the connection is gone.
 pub async fn write(mut to: OwnedWriteHalf, mut outgoing: mpsc::Receiver<Vec<u8>>) {
     while let Some(message) = outgoing.recv().await {
         let written = tokio::time::timeout(PATIENCE, to.write_all(&message)).await;

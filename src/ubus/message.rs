@@ -1,39 +1,39 @@
-//! Messages of ubus: a header of eight bytes and one blob with the message's attributes as its children.
+//! ubus messages: a header of eight bytes and one blob with the message's attributes as its children.
 
 use std::io;
 
 use super::blobmsg::{Attributes, MESSAGE_LIMIT, Malformed, Writer};
 
-/// Bytes of the header and of the word that begins the blob: what is read before the length is known.
+/// Size in bytes of the header and of the first word of the blob: they are read before the length is known.
 pub const HEAD: usize = 12;
 
-/// Types of messages.
+/// Message types.
 pub mod kind {
-    /// The greeting of ubusd.
+    /// ubusd's greeting.
     pub const HELLO: u8 = 0;
     /// The end of an answer.
     pub const STATUS: u8 = 1;
-    /// A piece of an answer.
+    /// A part of an answer.
     pub const DATA: u8 = 2;
-    /// Asks for an object by its path.
+    /// Looks up an object by its path.
     pub const LOOKUP: u8 = 4;
     /// A call.
     pub const INVOKE: u8 = 5;
     /// Publishes an object.
     pub const ADD_OBJECT: u8 = 6;
-    /// Asks for the notifications of an object.
+    /// Subscribes to the notifications of an object.
     pub const SUBSCRIBE: u8 = 8;
-    /// A notification, or ubusd's word on whether anybody listens to ours.
+    /// A notification, or information from ubusd on whether our object has subscribers.
     pub const NOTIFY: u8 = 10;
 }
 
-/// Attributes of messages.
+/// Message attributes.
 pub mod attribute {
-    /// How it went, a number.
+    /// The result, a number.
     pub const STATUS: u8 = 1;
     /// The path of an object.
     pub const OBJPATH: u8 = 2;
-    /// The number of an object.
+    /// The ID of an object.
     pub const OBJID: u8 = 3;
     /// The name of a method.
     pub const METHOD: u8 = 4;
@@ -43,17 +43,17 @@ pub mod attribute {
     pub const DATA: u8 = 7;
     /// The object that is subscribed to.
     pub const TARGET: u8 = 8;
-    /// Whether anybody is subscribed.
+    /// Whether there are subscribers.
     pub const ACTIVE: u8 = 9;
     /// No answer is wanted.
     pub const NO_REPLY: u8 = 10;
 }
 
-/// How a request went.
+/// Results of a request.
 pub mod status {
-    /// Well.
+    /// Success.
     pub const OK: u32 = 0;
-    /// The arguments can't be read.
+    /// The arguments cannot be parsed.
     pub const INVALID_ARGUMENT: u32 = 2;
     /// The object has no such method.
     pub const METHOD_NOT_FOUND: u32 = 3;
@@ -61,62 +61,62 @@ pub mod status {
     pub const NOT_FOUND: u32 = 4;
 }
 
-/// What stands before the attributes.
+/// The header of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Head {
     /// See [`kind`].
     pub kind: u8,
-    /// The number of the request, chosen by who made it.
+    /// The number of the request, chosen by the requester.
     pub seq: u16,
-    /// Who asks, or what is asked.
+    /// The caller, or the object that is called.
     pub peer: u32,
 }
 
-/// Reads the first bytes of a message: what it is, and how many bytes of attributes follow.
+/// Parses the first bytes of a message: its header, and the number of attribute bytes that follow.
 ///
 /// # Errors
-/// When this is no ubus, or the message is larger than any may be: the stream can't be read any further.
+/// If this is not ubus, or if the message is larger than allowed: the stream cannot be read any further then.
 pub fn head(bytes: &[u8; HEAD]) -> io::Result<(Head, usize)> {
     let [version, kind, s0, s1, p0, p1, p2, p3, blob @ ..] = *bytes;
     let head = Head { kind, seq: u16::from_be_bytes([s0, s1]), peer: u32::from_be_bytes([p0, p1, p2, p3]) };
     let length = usize::try_from(u32::from_be_bytes(blob) & 0x00ff_ffff).unwrap_or(usize::MAX);
     if version != 0 || !(4..=MESSAGE_LIMIT).contains(&length) {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "what came is no message of ubus"));
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "received data is not a ubus message"));
     }
     Ok((head, length - 4))
 }
 
-/// A whole message. `attributes` are as [`Body::finish`] gives them.
+/// A complete message. `attributes` are as [`Body::finish`] returns them.
 pub fn message(head: Head, attributes: &[u8]) -> Vec<u8> {
     let Head { kind, seq, peer } = head;
     let mut out = Vec::with_capacity(HEAD + attributes.len());
     out.extend_from_slice(&[0, kind]);
     out.extend_from_slice(&seq.to_be_bytes());
     out.extend_from_slice(&peer.to_be_bytes());
-    // Never beyond the limit, which Body::finish has seen to.
+    // Never above the limit, as ensured by Body::finish.
     out.extend_from_slice(&u32::try_from(attributes.len() + 4).unwrap_or(4).to_be_bytes());
     out.extend_from_slice(attributes);
     out
 }
 
-/// Attributes being put together.
+/// Attributes of a message that is being built.
 #[derive(Debug, Default)]
 pub struct Body(Writer);
 
 impl Body {
-    /// An attribute that is a number.
+    /// A number attribute.
     pub fn number(mut self, id: u8, value: u32) -> Self {
         self.0.attribute(id, &value.to_be_bytes());
         self
     }
 
-    /// One that is a flag.
+    /// A flag attribute.
     pub fn flag(mut self, id: u8) -> Self {
         self.0.attribute(id, &[1]);
         self
     }
 
-    /// One that is a text.
+    /// A text attribute.
     pub fn text(mut self, id: u8, text: &str) -> Self {
         let mut bytes = text.as_bytes().to_vec();
         bytes.push(0);
@@ -124,20 +124,20 @@ impl Body {
         self
     }
 
-    /// One that has children, which are given as their bytes.
+    /// An attribute with children, which are passed as bytes.
     pub fn nested(mut self, id: u8, children: &[u8]) -> Self {
         self.0.attribute(id, children);
         self
     }
 
-    /// The bytes. Nothing at all when they are too many for a message, which ubusd answers with an error.
+    /// The bytes. Empty if they are too many for a message, which ubusd answers with an error.
     pub fn finish(self) -> Vec<u8> {
         let bytes = self.0.finish().unwrap_or_default();
         if bytes.len() + 4 > MESSAGE_LIMIT { Vec::new() } else { bytes }
     }
 }
 
-/// The attributes of a message that we use; of those that come twice the last one, others are passed over.
+/// The attributes of a message that we use; of duplicates the last one, others are ignored.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Fields<'a> {
     /// See [`attribute::STATUS`].
@@ -155,10 +155,10 @@ pub struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// Reads the attributes of a message.
+    /// Parses the attributes of a message.
     ///
     /// # Errors
-    /// See [`Malformed`]. Attributes of a wrong size count as missing.
+    /// See [`Malformed`]. Attributes of a wrong size are treated as missing.
     pub fn read(bytes: &'a [u8]) -> Result<Self, Malformed> {
         let mut fields = Self::default();
         for attribute in Attributes(bytes) {
@@ -191,12 +191,12 @@ fn flag(payload: &[u8]) -> Option<bool> {
     }
 }
 
-/// The attributes of a request for the object `path`.
+/// The attributes of a lookup request for the object `path`.
 pub fn lookup(path: &str) -> Vec<u8> {
     Body::default().text(attribute::OBJPATH, path).finish()
 }
 
-/// The attributes of a call. DATA is there even when it is empty: several daemons want it.
+/// The attributes of a call. DATA is included even if it is empty: several daemons require it.
 pub fn invoke(object: u32, method: &str, data: &[u8]) -> Vec<u8> {
     let body = Body::default().number(attribute::OBJID, object).text(attribute::METHOD, method);
     body.nested(attribute::DATA, data).finish()

@@ -1,13 +1,14 @@
-//! OpenWrt's message bus, without what this gateway says on it: messages, connections, and the questions that it asks.
+//! OpenWrt's message bus, independent of what this gateway uses it for: messages, connections, and requests to other
+//! daemons.
 //!
-//! | module | holds |
+//! | module | content |
 //! |---|---|
 //! | [`blobmsg`] | values as bytes |
-//! | [`message`] | the messages |
-//! | [`connection`] | one connection: who waits for which answer |
-//! | [`call`] | one question, blocking |
-//! | [`netifd`] | what netifd knows |
-//! | [`procd`] | what procd is told |
+//! | [`message`] | ubus messages |
+//! | [`connection`] | a connection: matches answers with requests |
+//! | [`call`] | a single blocking request |
+//! | [`netifd`] | information from netifd |
+//! | [`procd`] | notifications to procd |
 
 pub mod blobmsg;
 pub mod call;
@@ -25,19 +26,19 @@ use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr};
 
 /// Where ubusd listens.
 const SOCKET: &str = "/var/run/ubus/ubus.sock";
-/// Names another socket, for tests.
+/// Overrides the path of the socket, for tests.
 const VARIABLE: &str = "SMTPRELAY_UBUS";
-/// ubusd's own object that spreads events.
+/// ubusd's own object, which distributes events.
 pub const BROKER: u32 = 1;
 
 fn path() -> PathBuf {
     std::env::var_os(VARIABLE).unwrap_or_else(|| OsString::from(SOCKET)).into()
 }
 
-/// Connects to ubusd, now or not at all: a full backlog is a no. Never waits; `None` without ubusd.
+/// Connects to ubusd, immediately or not at all: a full backlog is a failure. Never waits; `None` without ubusd.
 ///
-/// ubusd remembers who has opened a connection: one that is opened while the program is root keeps root's rights. Later
-/// ones have those that `/usr/share/acl.d/smtprelay.json` gives.
+/// ubusd remembers who opened a connection: one opened while the program is root keeps root's rights. Later ones have
+/// the rights granted by `/usr/share/acl.d/smtprelay.json`.
 pub fn connect() -> Option<UnixStream> {
     let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
     let socket: OwnedFd = socket::socket(AddressFamily::Unix, SockType::Stream, flags, None).ok()?;

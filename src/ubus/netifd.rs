@@ -1,4 +1,4 @@
-//! Asks netifd, OpenWrt's network daemon, for the networks and their addresses, and hears when they change.
+//! Asks netifd, OpenWrt's network daemon, for the networks and their addresses, and is notified when they change.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -14,14 +14,14 @@ use crate::system::{networks, task};
 
 /// netifd's object.
 const NETIFD: &str = "network.interface";
-/// How long netifd may take.
+/// Timeout for netifd.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// How often it is asked even though nothing was heard.
+/// How often netifd is asked if there are no notifications.
 const LOOK: Duration = Duration::from_secs(60);
-/// Changes come in swarms: one question is enough.
+/// Changes come in bursts: one request for all of them is enough.
 const SETTLE: Duration = Duration::from_millis(200);
 
-/// The networks now, for programs without a runtime. Blocks for up to two seconds; `None` without ubus or netifd.
+/// The current networks, for programs without a runtime. Blocks for up to two seconds; `None` without ubus or netifd.
 pub fn ask() -> Option<Vec<networks::Network>> {
     call::ask(NETIFD, "dump", &json!({}), PATIENCE).ok().map(|dump| networks::read(&dump))
 }
@@ -33,7 +33,7 @@ pub async fn learn() {
     }
 }
 
-/// Keeps what is known of the networks up to date, as long as the connection lasts. `heard` wakes it.
+/// Keeps the information about the networks up to date, as long as the connection lasts. `heard` wakes it.
 pub async fn follow(link: &Link, heard: &Notify) {
     let mut followed = None;
     loop {
@@ -50,22 +50,22 @@ pub async fn follow(link: &Link, heard: &Notify) {
     }
 }
 
-/// Looks once. `followed` is netifd's object when its notifications come to us.
+/// Asks once. `followed` is netifd's object if we receive its notifications.
 async fn look(link: &Link, followed: &mut Option<u32>) -> Result<Vec<networks::Network>, Trouble> {
     let ear = ear(link).await?;
-    // It has another number after it was started anew.
+    // Its ID changes when netifd is restarted.
     let netifd = link.lookup(NETIFD, PATIENCE).await?;
     if *followed != Some(netifd) {
         let body = Body::default().number(attribute::OBJID, ear).number(attribute::TARGET, netifd).finish();
-        // Without the right to it, the looks once a minute and the kernel's addresses have to do.
+        // Without the right to subscribe, asking once a minute and the kernel's addresses have to be enough.
         let subscribed = link.request(kind::SUBSCRIBE, 0, &body, PATIENCE).await;
         *followed = subscribed.is_ok().then_some(netifd);
     }
-    // After the subscription, so that no change goes unheard between the two.
+    // After the subscription, so that no change between the two is missed.
     Ok(networks::read(&link.invoke(netifd, "dump", &json!({}), PATIENCE).await?))
 }
 
-/// The nameless object that notifications come to.
+/// The anonymous object that receives notifications.
 async fn ear(link: &Link) -> Result<u32, Trouble> {
     let known = link.ear.load(Ordering::Relaxed);
     if known != 0 {
@@ -73,8 +73,7 @@ async fn ear(link: &Link) -> Result<u32, Trouble> {
     }
     let ear = link.add_object(&[], PATIENCE).await?;
     link.ear.store(ear, Ordering::Relaxed);
-    // netifd may come later than we, or again.
-    // The number of an object is a signed one to ubusd.
+    // netifd may be started later than this program, or be restarted. To ubusd, the ID of an object is a signed number.
     let wanted = json!({ "object": ear.cast_signed(), "pattern": "ubus.object.add" });
     let _ = link.invoke(BROKER, "register", &wanted, PATIENCE).await;
     Ok(ear)

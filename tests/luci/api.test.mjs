@@ -53,7 +53,7 @@ test('a refusal becomes an error with its kind', async () => {
 test('without the service there is no status; a refused one is an error', async () => {
 	assert.equal(await world().require('smtprelay.api').status(), null);
 
-	const there = world({ ubus: { 'smtprelay status': () => ({ error: 'the gateway is ending', kind: 'failed' }) } });
+	const there = world({ ubus: { 'smtprelay status': () => ({ error: 'the gateway is shutting down', kind: 'failed' }) } });
 
 	await assert.rejects(there.require('smtprelay.api').status());
 });

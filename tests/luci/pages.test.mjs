@@ -93,11 +93,11 @@ test('queue: every change asks the daemon', async () => {
 });
 
 test('queue: a refusal is shown', async () => {
-	const there = world({ ubus: sample.answers({ 'smtprelay retry': () => ({ error: 'message 01HZX5 is being sent at this moment; try again', kind: 'busy' }) }) });
+	const there = world({ ubus: sample.answers({ 'smtprelay retry': () => ({ error: 'message 01HZX5 is being sent right now; try again', kind: 'busy' }) }) });
 
 	await there.open('queue');
 	await there.press('Retry');
-	assert.match(there.notifications[0].text, /being sent at this moment/);
+	assert.match(there.notifications[0].text, /being sent right now/);
 });
 
 test('queue: pages', async () => {

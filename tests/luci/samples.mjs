@@ -42,7 +42,7 @@ export function account(changes) {
 
 export function status(changes) {
 	return {
-		version: '0.5.0', running: 4711, health: 'Relaying; 2 messages wait.', state: 'relaying', clock: { set: true, now: NOW },
+		version: '0.5.0', running: 4711, health: 'Relaying; 2 messages waiting.', state: 'relaying', clock: { set: true, now: NOW },
 		settings: { file: '/etc/config/smtprelay', loaded: NOW - 4711, error: null, warnings: [] },
 		listeners: [ { name: 'lan', address: '192.168.1.1', port: 25, tls: 'none', note: null } ],
 		accounts: [ account() ],

@@ -95,8 +95,8 @@ async fn on_a_full_disk_mail_flows_and_the_login_is_written_later() {
     bench.sign_in().await;
     disk.leave(0);
     bench.mail_arrives(1).await;
-    let advice = bench.relay.wait_log(|line| line.contains("the renewed login can't be written"), SOON).await;
-    assert!(advice.contains("acme.token") && advice.contains("make room there"), "{advice}");
+    let advice = bench.relay.wait_log(|line| line.contains("the renewed login cannot be written"), SOON).await;
+    assert!(advice.contains("acme.token") && advice.contains("free some space there"), "{advice}");
     assert_eq!(token_on_disk(&secrets), "1//refresh-token-0002");
     disk.clear();
     bench.provider.restart().await;

@@ -9,19 +9,19 @@ async fn nobody_signs_in_or_the_person_declines() {
     for (says, sentence) in [
         (
             vec![Say::error("expired_token")],
-            "nobody signed in while the code was good; begin anew: smtprelay login acme",
+            "nobody signed in before the code expired; start again: smtprelay login acme",
         ),
-        (vec![Say::error("access_denied")], "the person who signed in declined; begin anew: smtprelay login acme"),
-        (vec![Say::error("authorization_declined")], "the person who signed in declined; begin anew"),
+        (vec![Say::error("access_denied")], "the sign-in was declined; start again: smtprelay login acme"),
+        (vec![Say::error("authorization_declined")], "the sign-in was declined; start again"),
         (
             vec![Say::error("invalid_grant")],
-            "(invalid_grant: because of invalid_grant); sign in anew: smtprelay login acme",
+            "(invalid_grant: because of invalid_grant); sign in again: smtprelay login acme",
         ),
         (vec![Say::error("invalid_client")], "check options client_id and client_secret of account 'acme'"),
         // What would colour a terminal.
         (vec![Say::error("\\u001b[31m")], "([31m: because of"),
-        (vec![Say::Body(200, "{\"access_token\":\"a\"}".into())], "gave no refresh token"),
-        (vec![Say::Body(200, "{}".into())], "gave no token that can be used"),
+        (vec![Say::Body(200, "{\"access_token\":\"a\"}".into())], "returned no refresh token"),
+        (vec![Say::Body(200, "{}".into())], "returned no usable token"),
     ] {
         bench.login.script(says);
         let output = bench.relay.command(&["login", "acme"]).await;
@@ -32,7 +32,7 @@ async fn nobody_signs_in_or_the_person_declines() {
     }
     bench.login.change(|settings| settings.code_life = 1);
     let text = said(&bench.relay.command(&["login", "acme"]).await);
-    assert!(text.contains("nobody signed in while the code was good"), "{text}");
+    assert!(text.contains("nobody signed in before the code expired"), "{text}");
     assert!(!bench.relay.dir().join("secrets/acme.token").exists());
     let output = bench.relay.command(&["login", "other"]).await;
     assert_eq!(output.status.code(), Some(64), "{}", said(&output));
@@ -57,21 +57,21 @@ async fn a_table_of_faults_of_the_login_server() {
     let table = [
         (Say::Close, "sent nothing"),
         (Say::Hang, "did not answer within 5 s"),
-        (Say::Flood, "sent much more than a reply with tokens"),
+        (Say::Flood, "sent much more than a token reply"),
         (raw("220 mail.example ESMTP\r\n"), "sent something that is not HTTP"),
-        (raw("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"), "sent half a reply"),
+        (raw("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"), "sent an incomplete reply"),
         (
             raw("HTTP/1.1 302 Found\r\nLocation: https://evil.example/\r\nContent-Length: 0\r\n\r\n"),
-            "no reply with tokens (HTTP 302)",
+            "sent a reply without tokens (HTTP 302)",
         ),
-        (Say::Body(200, "<html>sign in to this hotspot</html>".into()), "no reply with tokens (HTTP 200)"),
-        (Say::Body(200, "{\"access_token\":\"a b\"}".into()), "gave no token that can be used"),
-        (Say::Body(200, format!("{{\"access_token\":\"{}\"}}", &long[..9000])), "gave no token that can be used"),
-        (Say::Body(200, long), "sent much more than a reply with tokens"),
+        (Say::Body(200, "<html>sign in to this hotspot</html>".into()), "sent a reply without tokens (HTTP 200)"),
+        (Say::Body(200, "{\"access_token\":\"a b\"}".into()), "returned no usable token"),
+        (Say::Body(200, format!("{{\"access_token\":\"{}\"}}", &long[..9000])), "returned no usable token"),
+        (Say::Body(200, long), "sent much more than a token reply"),
         (Say::Body(500, "{}".into()), "is out of order (HTTP 500)"),
         (
             Say::error("temporarily_unavailable"),
-            "temporarily_unavailable: because of temporarily_unavailable); that passes",
+            "temporarily_unavailable: because of temporarily_unavailable); this is usually temporary",
         ),
     ];
     for (number, (say, sentence)) in table.into_iter().enumerate() {
@@ -95,7 +95,7 @@ async fn a_login_server_that_is_down() {
     bench.login.stop().await;
     send(&bench.relay).await;
     let paused = bench.paused(0).await;
-    assert!(paused.contains("the login server 127.0.0.1 takes no connection"), "{paused}");
+    assert!(paused.contains("the login server 127.0.0.1 cannot be reached"), "{paused}");
     bench.login.resume();
     bench.provider.wait_for_messages(1, SOON).await;
     bench.finish();
@@ -110,7 +110,7 @@ async fn a_login_that_was_taken_back_pauses_the_account_until_somebody_signs_in(
     send(&bench.relay).await;
     let paused = bench.paused(0).await;
     assert!(
-        paused.contains("(invalid_grant: that is invalid_grant); sign in anew: smtprelay login acme; mail waits"),
+        paused.contains("(invalid_grant: that is invalid_grant); sign in again: smtprelay login acme; mail waits"),
         "{paused}"
     );
     bench.sign_in().await;

@@ -149,7 +149,7 @@ async fn a_page_follows_a_login_through_the_control_methods() {
         tokio::task::yield_now().await;
     };
     assert_eq!(failed["state"], "failed");
-    assert!(failed["text"].as_str().unwrap().contains("declined; begin anew: smtprelay login acme"), "{failed}");
+    assert!(failed["text"].as_str().unwrap().contains("declined; start again: smtprelay login acme"), "{failed}");
     // Done: the gateway goes on by itself.
     let started = call("login_start", json!({ "account": "acme" })).await.unwrap();
     bench.login.approve();

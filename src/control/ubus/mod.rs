@@ -1,12 +1,13 @@
-//! OpenWrt's message bus: the methods as the object `smtprelay`, news for those who listen, and the networks from netifd.
+//! OpenWrt's message bus: the methods as the object `smtprelay`, notifications for subscribers, and the networks from
+//! netifd.
 //!
-//! | module | holds |
+//! | module | content |
 //! |---|---|
 //! | [`object`] | our object and its calls |
 //! | [`news`] | notifications and events |
 //!
-//! Mail never depends on any of this. Without ubusd nothing happens but a look for it now and then; what ubusd does not
-//! take at once is dropped, unless it is the answer to a call.
+//! Mail never depends on any of this. Without ubusd nothing happens except a new connection attempt now and then; what
+//! ubusd does not accept at once is dropped, unless it is the answer to a call.
 
 pub mod news;
 pub mod object;
@@ -29,17 +30,17 @@ use crate::ubus::connection::{Link, Message, Trouble};
 use crate::ubus::message::{Fields, kind, status};
 use crate::ubus::{connect, connection, netifd};
 
-/// Calls that are carried out at once.
+/// Maximum number of concurrent calls.
 const CALLS: usize = 16;
-/// Events that may wait to be told.
+/// Maximum number of events that wait to be sent.
 const EVENTS: usize = 64;
-/// How long ubusd may take for its greeting and for what it does itself.
+/// Timeout for ubusd's greeting and for requests that it handles itself.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Between two tries to join: at first, and at most.
+/// Pause between two attempts to connect: at first, and at most.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
-/// Serves the methods and tells news until the order to stop. `early` is a connection that root has opened
-/// ([`crate::ubus::connect`]). Joins again when ubusd was gone.
+/// Serves the methods and sends notifications until the order to stop. `early` is a connection that root has opened
+/// ([`crate::ubus::connect`]). Reconnects when ubusd has been gone.
 pub async fn run(early: Option<StdStream>, api: Arc<Api>, mut stop: watch::Receiver<bool>) {
     let mut events = observe(EVENTS);
     let (mut stream, mut wait) = (early, RETRY.0);
@@ -54,7 +55,7 @@ pub async fn run(early: Option<StdStream>, api: Arc<Api>, mut stop: watch::Recei
                 wait = RETRY.0;
             }
         }
-        // Old news is no news.
+        // Old events are not sent.
         tokio::select! {
             () = ordered(&mut stop) => return,
             () = drain(&mut events) => {}
@@ -64,17 +65,17 @@ pub async fn run(early: Option<StdStream>, api: Arc<Api>, mut stop: watch::Recei
     }
 }
 
-/// Lets events go. Never ends.
+/// Discards events. Never ends.
 async fn drain(events: &mut mpsc::Receiver<Arc<Event>>) {
     while events.recv().await.is_some() {}
     std::future::pending().await
 }
 
-/// One conversation with ubusd, until the connection is gone. True if it has greeted us.
+/// One connection to ubusd, until it is gone. True if ubusd has sent its greeting.
 async fn converse(stream: StdStream, api: &Arc<Api>, events: &mut mpsc::Receiver<Arc<Event>>) -> bool {
     let Ok(stream) = UnixStream::from_std(stream) else { return false };
     let (mut incoming, to) = stream.into_split();
-    // ubusd closes at once when it does not know our user.
+    // ubusd closes the connection at once if it does not know our user.
     match timeout(PATIENCE, connection::read(&mut incoming)).await {
         Ok(Ok(message)) if message.head.kind == kind::HELLO => {}
         _ => return false,
@@ -91,7 +92,7 @@ async fn converse(stream: StdStream, api: &Arc<Api>, events: &mut mpsc::Receiver
     true
 }
 
-/// Takes in what comes, until the connection is gone.
+/// Handles received messages, until the connection is gone.
 async fn listen(mut from: OwnedReadHalf, link: &Arc<Link>, heard: &Notify, api: &Arc<Api>) {
     let places = Arc::new(Semaphore::new(CALLS));
     while let Ok(message) = connection::read(&mut from).await {
@@ -104,17 +105,17 @@ async fn listen(mut from: OwnedReadHalf, link: &Arc<Link>, heard: &Notify, api: 
                     link.watched.store(active, Ordering::Relaxed);
                 }
             }
-            // An object that we were subscribed to is gone, or something newer than this program.
+            // An object that we were subscribed to is gone, or the message is something newer than this program.
             _ => heard.notify_one(),
         }
     }
 }
 
-/// A call of our object, or news for our ear.
+/// A call of our object, or a notification for us.
 async fn called(message: Message, link: &Arc<Link>, heard: &Notify, api: &Arc<Api>, places: &Arc<Semaphore>) {
     let head = message.head;
     let Some(body) = message.body else {
-        // Too large to look at; the object it was for is the only one that can be called.
+        // Too large to parse; only one object can have been called.
         let object = link.object.load(Ordering::Relaxed);
         link.reply(head, object, None, status::INVALID_ARGUMENT).await;
         return;
@@ -138,7 +139,7 @@ async fn called(message: Message, link: &Arc<Link>, heard: &Notify, api: &Arc<Ap
     }
 }
 
-/// Publishes the object, again and again until it is allowed.
+/// Publishes the object, and retries until it is allowed.
 async fn publish(link: &Link) {
     let (attributes, mut wait, mut said) = (object::published(), RETRY.0, false);
     loop {
@@ -147,12 +148,13 @@ async fn publish(link: &Link) {
                 link.object.store(object, Ordering::Relaxed);
                 return std::future::pending().await;
             }
-            // The object of a program that has just ended may still be there: only what lasts is worth a word.
+            // The object of a program that has just ended may still be there: only a lasting problem is worth a
+            // message.
             Err(Trouble::Refused(status)) if !said && wait >= RETRY.1 => {
                 said = true;
                 let text = format!(
-                    "ubusd does not take the object smtprelay (status {status}): LuCI and ubus can't reach this \
-                     gateway. Is /usr/share/acl.d/smtprelay.json there, and has ubusd read it (killall -HUP ubusd)?"
+                    "ubusd does not accept the object smtprelay (status {status}): LuCI and ubus cannot reach this \
+                     gateway. Check that /usr/share/acl.d/smtprelay.json exists and that ubusd has read it (killall -HUP ubusd)"
                 );
                 Event::Advice { text }.log();
             }
@@ -163,7 +165,7 @@ async fn publish(link: &Link) {
     }
 }
 
-/// Tells events as they happen.
+/// Sends events as they happen.
 async fn tell(link: &Link, events: &mut mpsc::Receiver<Arc<Event>>) {
     while let Some(event) = events.recv().await {
         news::tell(link, &event);

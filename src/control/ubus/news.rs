@@ -1,4 +1,4 @@
-//! What is told to those who listen on ubus: notifications of the object, and events for everybody.
+//! What is sent to clients on ubus: notifications of the object to its subscribers, and events to all listeners.
 
 use std::sync::atomic::Ordering;
 
@@ -11,12 +11,12 @@ use crate::ubus::blobmsg;
 use crate::ubus::connection::Link;
 use crate::ubus::message::{self, Body, attribute, kind};
 
-/// Recipients of a message that are named.
+/// Maximum number of recipients of a message that are listed.
 const RECIPIENTS: usize = 16;
-/// Bytes of the largest piece of news.
+/// Maximum size of a notification in bytes.
 const LIMIT: usize = 32 << 10;
 
-/// Tells it, if it is worth telling. What ubusd does not take at once is dropped: mail comes first.
+/// Sends the event, if it is of interest. What ubusd does not accept at once is dropped: mail comes first.
 pub fn tell(link: &Link, event: &Event) {
     let Some((name, news)) = news(event) else { return };
     let event = json!({ "id": PATH, "data": news });
@@ -33,7 +33,7 @@ pub fn tell(link: &Link, event: &Event) {
     link.offer(kind::INVOKE, BROKER, &message::invoke(BROKER, "send", &event));
 }
 
-/// The name of an event and what is told of it; `None` for those that stay in the house.
+/// The name and the data of an event; `None` for events that are not published.
 fn news(event: &Event) -> Option<(&'static str, Value)> {
     let mut told = Told::default();
     let name = match event {
@@ -78,7 +78,7 @@ fn news(event: &Event) -> Option<(&'static str, Value)> {
     Some((name, Value::Object(told.0)))
 }
 
-/// What is told of an event. Step by step, which is much less code than a table in one piece.
+/// The data of an event. Built step by step, which is much less code than one large literal.
 #[derive(Default)]
 struct Told(Map<String, Value>);
 

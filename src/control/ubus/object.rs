@@ -1,4 +1,4 @@
-//! The object `smtprelay`: its methods, as they are listed and called.
+//! The object `smtprelay`: how its methods are listed and called.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,11 +14,11 @@ use crate::ubus::message::{Body, Fields, Head, attribute, status};
 
 /// The object's name.
 pub const PATH: &str = "smtprelay";
-/// Bytes of an answer beyond which its list ends, if it has one: uhttpd makes JSON of it, which is larger.
+/// Size in bytes at which the list in an answer is cut off: uhttpd turns it into JSON, which is larger.
 const PAGE: usize = 48 << 10;
-/// Bytes of the largest answer.
+/// Maximum size of an answer in bytes.
 const ANSWER_LIMIT: usize = 256 << 10;
-/// How long a call may take; the `ubus` command waits 30 s by itself, LuCI 20.
+/// Timeout for a call; by default the `ubus` command waits 30 s, LuCI 20.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The attributes of the request that publishes the object.
@@ -31,7 +31,7 @@ pub fn published() -> Vec<u8> {
         }
         signature.close(table);
     }
-    // A table of ours: far below every limit.
+    // A table of our own: far below every limit.
     let signature = signature.finish().unwrap_or_default();
     Body::default().text(attribute::OBJPATH, PATH).nested(attribute::SIGNATURE, &signature).finish()
 }
@@ -45,27 +45,27 @@ fn wire(argument: Kind) -> u8 {
     }
 }
 
-/// A call that has come.
+/// A received call.
 pub struct Call {
-    /// Who asks.
+    /// The caller.
     pub head: Head,
-    /// The object that was called, ours.
+    /// The called object, which is ours.
     pub object: u32,
-    /// What is asked.
+    /// The name of the method.
     pub method: String,
-    /// The arguments as they came; `None` when they are too large.
+    /// The arguments as received; `None` if they are too large.
     pub data: Option<Vec<u8>>,
 }
 
 impl Call {
-    /// A call from the attributes of its message; `None` when these are not those of a call.
+    /// A call from the attributes of its message; `None` if they are not those of a call.
     pub fn new(head: Head, fields: &Fields<'_>) -> Option<Self> {
         let data = fields.data.unwrap_or_default();
         let data = (data.len() <= REQUEST_LIMIT).then(|| data.to_vec());
         Some(Self { head, object: fields.object?, method: fields.method?.to_string(), data })
     }
 
-    /// Carries it out and answers. `place` is given back when the answer is on its way.
+    /// Executes the call and answers. `place` is released when the answer has been sent.
     pub async fn serve(self, link: Arc<Link>, api: Arc<Api>, place: Option<OwnedSemaphorePermit>) {
         let Some(method) = METHODS.iter().find(|method| method.name == self.method) else {
             link.reply(self.head, self.object, None, status::METHOD_NOT_FOUND).await;
@@ -81,7 +81,7 @@ impl Call {
             match tokio::time::timeout(PATIENCE, api.call(&self.method, &arguments)).await {
                 Ok(Ok(answer)) => answer,
                 Ok(Err(refusal)) => failure(&refusal.to_string(), refusal.kind()),
-                Err(_) => failure("it takes longer than a minute; look again later", "failed"),
+                Err(_) => failure("this is taking longer than a minute; check again later", "failed"),
             }
         } else {
             failure("too many calls at once; try again", "busy")
@@ -92,7 +92,7 @@ impl Call {
     }
 }
 
-/// Takes numbers that came as text or as a boolean, as old Lua programs and the shell send them.
+/// Accepts numbers sent as text or as a boolean, as old Lua programs and the shell do.
 fn lenient(method: &Method, arguments: &mut Value) {
     for (name, kind) in method.arguments {
         let Some(value) = arguments.get_mut(*name) else { continue };
@@ -107,12 +107,13 @@ fn lenient(method: &Method, arguments: &mut Value) {
     }
 }
 
-/// An answer as bytes. A list in it ends where the answer would get too large; its `total` tells that there is more.
-/// `None` when it is too large even so.
+/// An answer as bytes. A list in it is cut off where the answer would become too large; its `total` shows that there is
+/// more. `None` if it is still too large.
 fn page(answer: &Value) -> Option<Vec<u8>> {
     let members = answer.as_object()?;
     let mut out = Writer::default();
-    // Lists come last, when the size of the rest is known. Where one that is cut goes on is not where its whole would.
+    // Lists come last, when the size of the rest is known. The `next` of a complete list would be wrong for one that is
+    // cut off.
     let others = members.iter().filter(|(name, value)| !value.is_array() && *name != "next");
     others.for_each(|(name, value)| out.member(name, value));
     for (name, items) in members.iter().filter_map(|(name, value)| Some((name, value.as_array()?))) {
@@ -120,7 +121,7 @@ fn page(answer: &Value) -> Option<Vec<u8>> {
         for (n, item) in items.iter().enumerate() {
             let before = out.len();
             out.member("", item);
-            // One at least, or whoever turns the pages never comes to the next one.
+            // At least one, or a client that requests page after page would never get to the next one.
             if n > 0 && out.len() > PAGE {
                 out.truncate(before);
                 break;

@@ -1,4 +1,4 @@
-//! Real handshakes with certificates of all kinds, good and odd, and the sentence that comes of each.
+//! Real handshakes with certificates of all kinds, good and unusual, and the resulting sentences.
 
 use std::io;
 
@@ -32,7 +32,7 @@ fn params(names: &[&str]) -> CertificateParams {
     params
 }
 
-/// An authority, and what a server with a certificate of it sends.
+/// An authority, and what a server with a certificate from it sends.
 struct Made {
     root: Vec<u8>,
     chain: Vec<CertificateDer<'static>>,
@@ -76,7 +76,7 @@ fn self_signed(params: CertificateParams) -> Made {
     Made { root: other_root(), chain, key: key.serialize_der() }
 }
 
-/// DER of one value (X.690 section 10.1: the shortest form of its length).
+/// DER encoding of one value (X.690 section 10.1: the length in its shortest form).
 fn wrapped(tag: u8, content: &[u8]) -> Vec<u8> {
     let [high, low] = u16::try_from(content.len()).unwrap().to_be_bytes();
     let length = match (high, low) {
@@ -87,7 +87,7 @@ fn wrapped(tag: u8, content: &[u8]) -> Vec<u8> {
     [&[tag], length.as_slice(), content].concat()
 }
 
-/// As an old tool makes it: version 1, without extensions.
+/// As old tools create it: version 1, without extensions.
 fn version_1(made: Made) -> Made {
     let leaf = Certificate::read(&made.chain[0]).unwrap();
     let algorithm = wrapped(0x30, leaf.key.algorithm);
@@ -115,13 +115,13 @@ fn authorities(root: &[u8]) -> Trust {
     Trust::Authorities(WebPkiServerVerifier::builder_with_provider(Arc::new(store), provider).build().unwrap())
 }
 
-/// Shakes hands with a server that has `made`; what the account would be told.
+/// Performs a handshake with a server that uses `made`; returns the error that the account would report.
 async fn shaken(made: &Made, trust: Trust, version: &'static SupportedProtocolVersion) -> Result<(), String> {
     let provider = crate::system::crypto::provider();
     let key = PrivateKeyDer::try_from(made.key.clone()).unwrap();
-    // Unchecked: the server is as odd as its certificate.
+    // Unchecked: the server is as unusual as its certificate.
     let certified = CertifiedKey::new(made.chain.clone(), any_supported_type(&key).unwrap());
-    // The gateway's own reads no keys for certificates of clients, so it is none for servers.
+    // The gateway's own provider loads no private keys, so it cannot be used for servers.
     let server = ServerConfig::builder_with_provider(Arc::new(ring_provider()))
         .with_protocol_versions(&[version])
         .unwrap()
@@ -174,25 +174,37 @@ async fn each_certificate_has_its_sentence_and_a_pin_takes_it_as_it_is() {
         one.chain = vec![one.chain.remove(0), other.chain[0].clone()];
         one
     };
-    let not_known = "is signed by an authority that is not known here";
+    let not_known = "is signed by an unknown authority";
     for (number, (made, says)) in [
         (made(params(&[HOST]), 0), None),
         (made(params(&[HOST]), 2), None),
         (by_leaf(), None),
-        (alone(), Some(format!("{not_known} ('Plant 0'), and it came alone: a server has to send its intermediate"))),
+        (
+            alone(),
+            Some(format!("{not_known} ('Plant 0'), and it came alone: a server must also send its intermediate")),
+        ),
         (unknown(0), Some(format!("{not_known} ('Plant root'), and it came alone"))),
-        (unknown(2), Some(format!("{not_known} ('Plant root'): for a server of your own set ca_file"))),
-        (self_signed(params(&[HOST])), Some(format!("{not_known} (it is self-signed): for a server of your own"))),
-        (made(params(&[]), 0), Some("has no subjectAltName, and the name in its subject (CN) does not count".into())),
+        (unknown(2), Some(format!("{not_known} ('Plant root'): for your own server, set ca_file"))),
+        (self_signed(params(&[HOST])), Some(format!("{not_known} (it is self-signed): for your own server"))),
+        (made(params(&[]), 0), Some("has no subjectAltName, and its common name (CN) is ignored".into())),
         (
             made(params(&["a.example", "b.example", "c.example", "d.example"]), 0),
-            Some("is for another name than mx.example (it is for a.example, b.example, c.example and others)".into()),
+            Some("is not valid for mx.example, only for a.example, b.example, c.example and others".into()),
         ),
-        (made(critical(), 0), Some("has a critical extension that is not known here: for a server of your own".into())),
-        (made(for_clients(), 0), Some("is not for servers (extendedKeyUsage)".into())),
-        (made(ca(), 0), Some("is one of an authority (CA:TRUE), not of a server".into())),
-        (version_1(made(params(&[HOST]), 0)), Some("is of X.509 version 1: the server needs a certificate of".into())),
-        (made(params(&[HOST]), 9), Some("sends a chain of certificates that is too long".into())),
+        (
+            made(critical(), 0),
+            Some("has an unsupported critical extension: for your own server, set fingerprint".into()),
+        ),
+        (
+            made(for_clients(), 0),
+            Some("is not meant for servers (extendedKeyUsage): for your own server, set fingerprint".into()),
+        ),
+        (made(ca(), 0), Some("is a CA certificate (CA:TRUE), not a server certificate".into())),
+        (
+            version_1(made(params(&[HOST]), 0)),
+            Some("is an X.509 version 1 certificate: the server needs a current certificate".into()),
+        ),
+        (made(params(&[HOST]), 9), Some("sends a certificate chain that is too long".into())),
     ]
     .into_iter()
     .enumerate()
@@ -206,14 +218,14 @@ async fn each_certificate_has_its_sentence_and_a_pin_takes_it_as_it_is() {
                     assert!(found.contains(says.as_str()), "{number}: {found}");
                 }
             }
-            // With its fingerprint, or unverified, each of them will do.
+            // With its fingerprint, or unverified, each of them is accepted.
             for trust in [fingerprint(&made), Trust::Anything] {
                 assert_eq!(shaken(&made, trust, version).await, Ok(()), "{number}");
             }
-            // Not with that of another, and not without the key.
+            // Not with the fingerprint of another one, and not without the key.
             let other = Trust::Fingerprint([7; 32]);
             let said = shaken(&made, other, version).await.unwrap_err();
-            assert!(said.contains("does not have the fingerprint that is set"), "{number}: {said}");
+            assert!(said.contains("does not match option fingerprint"), "{number}: {said}");
         }
     }
 }
@@ -221,12 +233,12 @@ async fn each_certificate_has_its_sentence_and_a_pin_takes_it_as_it_is() {
 #[tokio::test]
 async fn who_has_no_key_is_not_the_server_of_the_fingerprint() {
     let (real, liar) = (made(params(&[HOST]), 0), made(params(&[HOST]), 0));
-    // Version 1, so that the server does not notice that its key is another one.
+    // Version 1, so that the server does not notice that its key does not match.
     let real = version_1(real);
     let posing = Made { key: liar.key, ..real };
     for version in [&version::TLS12, &version::TLS13] {
         let said = shaken(&posing, fingerprint(&posing), version).await.unwrap_err();
-        assert!(said.contains("does not have the key of its certificate"), "{said}");
+        assert!(said.contains("does not have the private key of its certificate"), "{said}");
     }
 }
 
@@ -237,7 +249,7 @@ async fn a_chain_of_more_than_64_kb_is_called_that() {
     let made = made(large, 0);
     for version in [&version::TLS12, &version::TLS13] {
         let said = shaken(&made, authorities(&made.root), version).await.unwrap_err();
-        assert!(said.contains("are larger than 64 KB in all"), "{said}");
+        assert!(said.contains("exceed 64 KB in total"), "{said}");
     }
 }
 
@@ -258,9 +270,9 @@ fn small_rsa_keys_are_verified_where_they_can_be() {
     let (old, new) = (SignatureScheme::RSA_PKCS1_SHA256, SignatureScheme::RSA_PSS_SHA256);
     let pin = || Trust::Fingerprint([0; 32]);
     assert_eq!(signed(pin(), old, &signature, false), None);
-    assert!(signed(pin(), old, &wrong, false).unwrap().contains("does not have the key"));
-    // TLS 1.3 has no signatures of this kind.
-    assert!(signed(pin(), old, &signature, true).unwrap().contains("does not have the key"));
+    assert!(signed(pin(), old, &wrong, false).unwrap().contains("does not have the private key"));
+    // TLS 1.3 does not allow signatures of this kind.
+    assert!(signed(pin(), old, &signature, true).unwrap().contains("does not have the private key"));
     let said = signed(pin(), new, &signature, true).unwrap();
     assert!(said.contains("the RSA key of mx.example has 1024 bits, too few to be verified"), "{said}");
     assert_eq!(signed(Trust::Anything, new, &signature, true), None);

@@ -1,29 +1,29 @@
-//! The files that say who has an address: the kernel's `/proc/net/arp`, dnsmasq's leases, and what odhcpd writes.
+//! The files that say who uses an address: the kernel's `/proc/net/arp`, dnsmasq's leases, and what odhcpd writes.
 //!
-//! Names and identifiers in them come from devices: anything may stand there, and lines that can't be read are passed
-//! over.
+//! Names and identifiers in them come from devices: they can contain anything, and lines that cannot be parsed are
+//! skipped.
 
 use std::net::IpAddr;
 
 use super::Mac;
 
-/// What one line says.
+/// The content of one line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
     /// The address.
     pub ip: IpAddr,
-    /// Who has it.
+    /// The hardware address of the device.
     pub mac: Option<Mac>,
-    /// Under which name.
+    /// Its host name.
     pub host: Option<String>,
 }
 
-/// Bytes of the longest name (RFC 1035 section 2.3.4).
+/// Maximum length of a name in bytes (RFC 1035 section 2.3.4).
 const NAME_LIMIT: usize = 255;
-/// Lines of a file that are kept.
+/// Maximum number of lines of a file that are used.
 const LINE_LIMIT: usize = 4096;
 
-/// The kernel's neighbours: address, hardware type, flags, hardware address, mask, interface; under a heading.
+/// The kernel's neighbours: address, hardware type, flags, hardware address, mask, interface; below a header line.
 pub fn neighbours(text: &[u8]) -> Vec<Line> {
     let read = |line: &str| {
         let mut words = line.split_ascii_whitespace();
@@ -34,7 +34,7 @@ pub fn neighbours(text: &[u8]) -> Vec<Line> {
     lines(text, read)
 }
 
-/// What a DHCP server writes. Each line is one of:
+/// The files of DHCP servers. Each line is one of:
 ///
 /// * dnsmasq, IPv4: expiry, hardware address, address, name or `*`, client identifier.
 /// * dnsmasq, IPv6: expiry, IAID (with `T` before it for temporary addresses), address, name or `*`, DUID.
@@ -72,15 +72,15 @@ fn is_iaid(text: &str) -> bool {
     is_number(text.strip_prefix('T').unwrap_or(text))
 }
 
-/// A name that a host can have. Others are not taken: `*` and `-` for none, and odhcpd's `broken\x20` before a name that
-/// somebody else has.
+/// A valid host name. Others are ignored: `*` and `-` mean none, and odhcpd writes `broken\x20` before a name that
+/// another device already has.
 fn name(text: &str) -> Option<String> {
     let fine = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
     let usable = text.len() <= NAME_LIMIT && text.bytes().all(fine) && text.bytes().any(|b| b.is_ascii_alphanumeric());
     usable.then(|| text.to_string())
 }
 
-/// Whole lines only: the last of a file that was cut off says half of something.
+/// Complete lines only: the last line of a truncated file may be incomplete.
 fn lines(text: &[u8], read: impl Fn(&str) -> Option<Line>) -> Vec<Line> {
     let whole = memchr::memrchr(b'\n', text).and_then(|end| text.get(..end)).unwrap_or_default();
     let readable = whole.split(|b| *b == b'\n').filter_map(|line| std::str::from_utf8(line).ok());

@@ -1,4 +1,4 @@
-//! Hardware addresses of Ethernet.
+//! Ethernet hardware addresses (MAC addresses).
 
 use std::fmt;
 use std::net::IpAddr;
@@ -8,7 +8,7 @@ use std::net::IpAddr;
 pub struct Mac([u8; 6]);
 
 impl Mac {
-    /// Reads six pairs of hexadecimal digits, with colons, hyphens or nothing between them.
+    /// Parses six pairs of hexadecimal digits, separated by colons or hyphens, or not separated.
     pub fn parse(text: &str) -> Option<Self> {
         let separated = text.len() == 17;
         let mark = if separated { text.as_bytes().get(2).copied().filter(|b| matches!(b, b':' | b'-'))? } else { b':' };
@@ -27,11 +27,11 @@ impl Mac {
         Some(Self(bytes))
     }
 
-    /// The one that an IPv6 address carries which its host made itself (RFC 4291 appendix A).
+    /// The one contained in an IPv6 address that its host generated (RFC 4291 appendix A).
     pub fn in_address(ip: IpAddr) -> Option<Self> {
         let IpAddr::V6(ip) = ip else { return None };
         let [.., a, b, c, 0xff, 0xfe, d, e, f] = ip.octets() else { return None };
-        // The bit "universal/local" is inverted. No host has the address of a group.
+        // The "universal/local" bit is inverted. A group address never belongs to a host.
         (a & 1 == 0).then_some(Self([a ^ 2, b, c, d, e, f]))
     }
 
@@ -46,7 +46,7 @@ impl Mac {
         }
     }
 
-    /// Whether it says anything: the kernel writes zeros for a neighbour that does not answer.
+    /// Whether it is valid: the kernel writes zeros for a neighbour that does not answer.
     pub fn is_known(self) -> bool {
         self.0 != [0; 6]
     }

@@ -1,7 +1,7 @@
-//! The kernel's neighbours of IPv6, asked by netlink (rtnetlink(7)): `/proc` has them for IPv4 only.
+//! The kernel's IPv6 neighbours, requested via netlink (rtnetlink(7)): `/proc` has only those for IPv4.
 //!
-//! A dump is read into a fixed buffer, and no further than the lines that are kept. The other side is the kernel, but
-//! lengths are checked all the same.
+//! A dump is read into a fixed buffer, and only up to the number of entries that are kept. The other side is the
+//! kernel, but lengths are checked anyway.
 
 use std::io;
 use std::net::{IpAddr, Ipv6Addr};
@@ -15,13 +15,13 @@ use nix::sys::time::{TimeVal, TimeValLike};
 use super::files::Line;
 use super::mac::Mac;
 
-/// Bytes of the buffer. The kernel never puts more than this into one packet of a dump (`NLMSG_GOODSIZE` and what larger
-/// buffers make of it).
+/// Size of the buffer in bytes. The kernel never puts more than this into one packet of a dump (`NLMSG_GOODSIZE`, and
+/// what larger buffers turn it into).
 const BUFFER: usize = 32 << 10;
-/// Packets of a dump that are read, and neighbours that are kept.
+/// Maximum number of packets read from a dump, and of neighbours that are kept.
 const PACKETS: usize = 256;
 const LIMIT: usize = 1024;
-/// Seconds that the kernel gets for one packet. It needs none; but nobody shall wait for ever.
+/// Timeout for one packet from the kernel, in seconds. It never takes that long, but nothing may wait forever.
 const PATIENCE: i64 = 2;
 
 /// linux/netlink.h and linux/rtnetlink.h.
@@ -36,11 +36,11 @@ const MESSAGE_HEADER: usize = 16;
 const NEIGHBOUR_HEADER: usize = 12;
 const NDA_DST: u16 = 1;
 const NDA_LLADDR: u16 = 2;
-/// States in which the hardware address is not known (incomplete, failed) or means nothing (no ARP).
+/// States in which the hardware address is unknown (incomplete, failed) or meaningless (no ARP).
 const UNKNOWN_STATES: u16 = 0x01 | 0x20 | 0x40;
 const FAMILY: u8 = 10;
 
-/// Who has which address. Nobody when the kernel does not say: an old one, or one without IPv6. Blocks for a moment.
+/// Who uses which address. Empty if the kernel does not say: an old one, or one without IPv6. Blocks for a moment.
 pub fn neighbours() -> Vec<Line> {
     dump().unwrap_or_default()
 }
@@ -49,7 +49,7 @@ fn dump() -> io::Result<Vec<Line>> {
     let flags = SockFlag::SOCK_CLOEXEC;
     let kernel = socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkRoute)?;
     setsockopt(&kernel, ReceiveTimeout, &TimeVal::seconds(PATIENCE))?;
-    // Without an address it goes to the kernel.
+    // Without a destination address it goes to the kernel.
     send(kernel.as_raw_fd(), &request(), MsgFlags::empty())?;
     let (mut found, mut buffer) = (Vec::new(), vec![0; BUFFER]);
     for _ in 0..PACKETS {
@@ -64,7 +64,7 @@ fn dump() -> io::Result<Vec<Line>> {
     Ok(found)
 }
 
-/// A request for all neighbours of IPv6: `struct nlmsghdr` and an empty `struct ndmsg`, in the host's byte order.
+/// A request for all IPv6 neighbours: `struct nlmsghdr` and an empty `struct ndmsg`, in the host's byte order.
 fn request() -> Vec<u8> {
     let mut bytes = Vec::with_capacity(MESSAGE_HEADER + NEIGHBOUR_HEADER);
     bytes.extend(28u32.to_ne_bytes());
@@ -77,7 +77,7 @@ fn request() -> Vec<u8> {
     bytes
 }
 
-/// Reads one packet; true when it is the last one.
+/// Reads one packet; true if it is the last one.
 fn read(packet: &[u8], found: &mut Vec<Line>) -> bool {
     let mut rest = packet;
     while let Some((header, body, next)) = message(rest) {
@@ -88,11 +88,11 @@ fn read(packet: &[u8], found: &mut Vec<Line>) -> bool {
         }
         rest = next;
     }
-    // What is no message has no message behind it.
+    // After bytes that are not a message, no further message can be found.
     !rest.is_empty()
 }
 
-/// The type and body of the first message, and what follows it.
+/// Type and body of the first message, and the rest.
 fn message(bytes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
     let length = usize::try_from(u32::from_ne_bytes(*bytes.first_chunk()?)).ok()?;
     let kind = u16::from_ne_bytes(*bytes.get(4..)?.first_chunk()?);
@@ -100,7 +100,7 @@ fn message(bytes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
     Some((kind, body, bytes.get(aligned(length)..).unwrap_or_default()))
 }
 
-/// What a neighbour message says, if it names an address and a hardware address.
+/// The content of a neighbour message, if it has an address and a hardware address.
 fn neighbour(body: &[u8]) -> Option<Line> {
     let state = u16::from_ne_bytes(*body.get(8..)?.first_chunk()?);
     if body.first() != Some(&FAMILY) || state & UNKNOWN_STATES != 0 {
@@ -120,7 +120,7 @@ fn neighbour(body: &[u8]) -> Option<Line> {
     mac.is_known().then_some(Line { ip: IpAddr::V6(Ipv6Addr::from(ip?)), mac: Some(mac), host: None })
 }
 
-/// The type and value of the first attribute (`struct rtattr`), and what follows it.
+/// Type and value of the first attribute (`struct rtattr`), and the rest.
 fn attribute(bytes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
     let length = usize::from(u16::from_ne_bytes(*bytes.first_chunk()?));
     let kind = u16::from_ne_bytes(*bytes.get(2..)?.first_chunk()?);
@@ -158,7 +158,7 @@ mod tests {
         let mut body = vec![FAMILY, 0, 0, 0, 2, 0, 0, 0];
         body.extend(state.to_ne_bytes());
         body.extend([0, 1]);
-        // NDA_PROBES and what else stands there.
+        // NDA_PROBES and other attributes.
         body.extend([attribute_of(NDA_DST, &ip), attribute_of(4, &[0; 4]), attribute_of(NDA_LLADDR, mac)].concat());
         message_of(RTM_NEWNEIGH, &body)
     }
@@ -202,7 +202,7 @@ mod tests {
         }
     }
 
-    /// The inner half of the next test, in a network namespace of its own.
+    /// The inner half of the next test, in its own network namespace.
     #[test]
     #[ignore = "run by the_kernel_says_who_has_an_address_of_ipv6"]
     fn in_a_namespace() {

@@ -3,7 +3,7 @@ use serde_json::json;
 
 use super::*;
 
-/// Bytes from hexadecimal digits; blanks do not count.
+/// Bytes from hexadecimal digits; spaces are ignored.
 fn hex(text: &str) -> Vec<u8> {
     let digits: Vec<u32> = text.chars().filter_map(|c| c.to_digit(16)).collect();
     digits.chunks(2).map(|pair| u8::try_from(pair[0] * 16 + pair[1]).unwrap()).collect()
@@ -11,7 +11,7 @@ fn hex(text: &str) -> Vec<u8> {
 
 type Members = Vec<(&'static str, Value)>;
 
-/// Tables as they were seen on the wire between ubusd, the `ubus` command and a program: bytes, members in order.
+/// Tables captured between ubusd, the `ubus` command and a program: bytes, and members in order.
 fn seen() -> Vec<(Vec<u8>, Members)> {
     vec![
         (
@@ -74,7 +74,7 @@ fn each_type_has_its_json() {
     assert_eq!(decode(&hex("8600000a 00016e00 fffe0000")), Ok(json!({ "n": -2 })));
     // Not a number.
     assert_eq!(decode(&hex("88000010 00016e00 7ff80000 00000000")), Ok(json!({ "n": null })));
-    // Text that is not UTF-8, and text behind a NUL.
+    // Text that is not UTF-8, and text after a NUL.
     assert_eq!(decode(&hex("8300000b 00016e00 61ff0000")), Ok(json!({ "n": "a\u{fffd}" })));
     assert_eq!(decode(&hex("8300000c 00016e00 61006200")), Ok(json!({ "n": "a" })));
     let nul = encode(&json!({ "n": "a\0b" })).unwrap();
@@ -102,7 +102,7 @@ fn what_is_no_table_is_malformed() {
     }
 }
 
-/// An array in an array, so many times.
+/// Arrays nested this many times.
 fn nested(times: usize) -> Value {
     (0..times).fold(json!([]), |inner, _| json!([inner]))
 }
@@ -142,7 +142,7 @@ fn what_is_too_large_is_unfit_and_takes_no_memory() {
     assert_eq!(out.finish(), Err(Unfit));
 }
 
-/// Any JSON that comes back as it was: no NUL, no member without a name, no number that becomes a fraction.
+/// Any JSON that survives a round trip: no NUL, no member without a name, no number that becomes a floating-point one.
 fn values() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
@@ -179,7 +179,7 @@ proptest! {
         let bytes = encode(&table).unwrap();
         let cut = cut.index(bytes.len() + 1);
         if let Ok(read) = decode(&bytes[..cut]) {
-            // Cut between two members, or in the zeros behind one.
+            // Cut between two members, or in the padding after one.
             let whole = table.as_object().unwrap();
             for (name, value) in read.as_object().unwrap() {
                 prop_assert_eq!(Some(value), whole.get(name));

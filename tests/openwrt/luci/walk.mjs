@@ -341,7 +341,7 @@ export class Walk {
 		await visitor.press('#smtprelay-save');
 		await page.waitForSelector('#smtprelay-copied');
 		await visitor.fill('#smtprelay-copied', 'http://127.0.0.1:47110/?error=nonsense');
-		await visitor.sees('#smtprelay-progress', 'is not the address that the browser shows in the end');
+		await visitor.sees('#smtprelay-progress', 'is not the address that the browser shows at the end');
 		await visitor.look('sign-in-copy');
 
 		const google = await elsewhere(await page.$eval('#smtprelay-progress a', (link) => link.href));
