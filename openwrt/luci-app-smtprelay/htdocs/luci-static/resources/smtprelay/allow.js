@@ -3,9 +3,9 @@
 'require smtprelay.check as check';
 
 /*
- * Allows a refused device: its address is added to the list `allow` of a listener. An empty list implies the subnets of the
- * listener's interfaces and the router itself. This no longer applies once the list has an entry, so the implied networks
- * are written out first.
+ * Allows a refused device: its address is added to the list `allow` of a listener. An empty list implies the subnets of
+ * the listener's interfaces and the router itself. This no longer applies once the list has an entry, so the implied
+ * networks are written out first.
  */
 
 /** The router itself. */
@@ -91,8 +91,8 @@ return baseclass.extend({
 	 * @param {Smtprelay.ListenerSection} listener the section
 	 * @param {string} client address of the device
 	 * @param {Smtprelay.Interface[]} interfaces networks of the router
-	 * @returns {{list: string[], written: string[], unknown: string[]}} the new list, the entries that were implied before,
-	 * and interfaces whose networks could not be written out
+	 * @returns {{list: string[], written: string[], unknown: string[]}} the new list, entries implied before, and
+	 * interfaces whose networks could not be written out
 	 */
 	plan(listener, client, interfaces) {
 		const present = L.toArray(listener.allow).filter((net) => net !== '');

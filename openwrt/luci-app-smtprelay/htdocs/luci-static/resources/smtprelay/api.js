@@ -5,8 +5,8 @@
 'require fs';
 
 /*
- * The ubus object `smtprelay`. It returns an error as data, { error, kind }, so that shell users see the text; this module
- * turns it back into a rejected promise.
+ * The ubus object `smtprelay`. It returns an error as data, { error, kind }, so that shell users see the text; this
+ * module turns it back into a rejected promise.
  */
 
 /** Polling interval for running operations, in milliseconds. */

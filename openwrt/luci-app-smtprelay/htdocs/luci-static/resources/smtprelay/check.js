@@ -2,8 +2,8 @@
 'require baseclass';
 
 /*
- * Checks whether the daemon (src/config) would accept the value of an option. Each check returns true or an error message,
- * like the `validate` function of LuCI's forms. An empty value means that the option is not set.
+ * Checks whether the daemon (src/config) would accept the value of an option. Each check returns true or an error
+ * message, like the `validate` function of LuCI's forms. An empty value means that the option is not set.
  */
 
 const SIZE = { g: 1073741824, m: 1048576, k: 1024, '': 1 };
@@ -63,7 +63,8 @@ function ipv6(text) {
 }
 
 /**
- * Whether each character is allowed in an address: no whitespace, no control characters, and only ASCII that matches `ascii`.
+ * Whether each character is allowed in an address: no whitespace, no control characters, and only ASCII that matches
+ * `ascii`.
  *
  * @param {string} text part of an address
  * @param {RegExp} ascii pattern for ASCII characters

@@ -2,8 +2,8 @@
 'require baseclass';
 
 /*
- * The provider presets as the wizard needs them: which preset an address belongs to, which fields are required, and which
- * options are written to the settings. This module does not access the page.
+ * The provider presets as the wizard needs them: which preset an address belongs to, which fields are required, and
+ * which options are written to the settings. This module does not access the page.
  */
 
 /** Presets that are listed first. */

@@ -6,8 +6,8 @@
 'require smtprelay.widgets as widgets';
 
 /*
- * Signs an account in at Microsoft, Google or another authorization server. The user either enters a code on the provider's
- * page, or copies the address of the final page of the sign-in here. No secrets pass through this page.
+ * Signs an account in at Microsoft, Google or another authorization server. The user either enters a code on the
+ * provider's page, or copies the address of the final page of the sign-in here. No secrets pass through this page.
  */
 
 /** Polling interval for the state of the sign-in, in milliseconds. */

@@ -3,7 +3,8 @@
 'require smtprelay.text as text';
 
 /*
- * Building blocks of the pages. LuCI's E() parses a string as HTML unless it is in an array, so all text is put in arrays.
+ * Building blocks of the pages. LuCI's E() parses a string as HTML unless it is in an array, so all text is put in
+ * arrays.
  */
 
 const SVG = 'http://www.w3.org/2000/svg';
