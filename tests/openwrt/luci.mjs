@@ -23,8 +23,8 @@
 // back. Needs `npm ci` in tests/luci, and openssl for LUCI_WALK.
 import fs from 'node:fs';
 import path from 'node:path';
-import { execFileSync } from 'node:child_process';
 import { createRequire } from 'node:module';
+import { browserProgram } from './luci/browser.mjs';
 import { change, lookAround, lookOnly, setUp, testMail } from './luci/pages.mjs';
 import { CLIENT } from './luci/internet.mjs';
 import { Router } from './luci/router.mjs';
@@ -52,20 +52,6 @@ const site = {
 		console.error(`FAILED: ${what}`);
 	}
 };
-
-function browserProgram() {
-	for (const name of [ env.CHROMIUM, 'chromium', 'chromium-browser', 'google-chrome' ].filter((one) => one)) {
-		try {
-			return execFileSync('/bin/sh', [ '-c', 'command -v "$1"', 'sh', name ], { encoding: 'utf8' }).trim();
-		}
-		catch {
-			continue;
-		}
-	}
-
-	console.error('there is no Chromium: install Debian\'s package chromium, or name one in CHROMIUM');
-	process.exit(2);
-}
 
 /** All that is tried, by an administrator and by somebody who may only look. */
 async function visit(walk) {

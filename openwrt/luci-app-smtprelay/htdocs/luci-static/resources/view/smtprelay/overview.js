@@ -169,12 +169,13 @@ return view.extend({
 		const count = queue.messages
 			? N_(queue.messages, '%d message queued', '%d messages queued').format(queue.messages)
 			: _('No messages queued');
+		const meaning = text.plain(status.power_cut.meaning, 400);
 		const held = queue.held ? ` (${N_(queue.held, '%d of them held', '%d of them held').format(queue.held)})` : '';
 
 		return [
 			E('div', [ E('a', { 'href': L.url('admin/services/smtprelay/queue') }, [ count + held ]), ', ', _('%s of %s used.').format(text.size(queue.bytes), text.size(queue.limit)) ]),
 			queue.recovering ? E('div', [ _('Messages queued before the last restart are still being loaded.') ]) : '',
-			E('div', { 'class': 'cbi-section-descr' }, [ text.plain(status.power_cut.meaning, 400) ])
+			E('div', { 'class': 'cbi-section-descr' }, [ meaning.charAt(0).toUpperCase() + meaning.slice(1) ])
 		];
 	},
 

@@ -267,7 +267,9 @@ return view.extend({
 			'released': _('released'),
 			'time of arrival corrected': _('time of arrival corrected'),
 			'sender told of the delay': _('sender notified of the delay'),
-			'failure told': _('failure reported')
+			'failure told': _('failure reported'),
+			'sent, but nobody knows whether it was taken': _('sent, outcome unknown'),
+			'sent by itself': _('sent separately')
 		});
 		const recipients = message.recipients || [];
 		const steps = (message.history || []).map((note) => E('li', [
