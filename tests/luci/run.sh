@@ -33,7 +33,7 @@ lint() {
 	(cd ../.. && tests/luci/node_modules/.bin/eslint -c tests/luci/eslint.config.mjs --max-warnings 0 \
 		openwrt/luci-app-smtprelay tests/luci tests/openwrt)
 	node typecheck.mjs
-	echo 'LuCI: style and types are well.'
+	echo 'LuCI: style and type checks passed.'
 }
 
 logic() {

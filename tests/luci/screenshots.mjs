@@ -1,13 +1,16 @@
-// Makes the screenshots of the README, docs/images/overview.png and settings.png, with a headless Chromium: real LuCI, sample data.
+// Makes the screenshots of the README, docs/images/overview.png and settings.png, with a headless Chromium: real LuCI,
+// sample data.
 //
-//	LUCI_SOURCE=~/src/luci node tests/luci/screenshots.mjs               without a router: LuCI's own files from a checkout
-//	LUCI_URL=http://192.168.1.1 LUCI_PASSWORD=… node tests/luci/screenshots.mjs      with the LuCI of a router
+//	LUCI_SOURCE=~/src/luci scripts/screenshots.sh
+//	LUCI_URL=http://192.168.1.1 LUCI_PASSWORD=… scripts/screenshots.sh
 //
-// LUCI_SOURCE is a checkout of LuCI (github.com/openwrt/luci, 23.05 or newer). LUCI_USER is the login on the router (root).
-// CHROMIUM is the browser, if it is not in the path.
+// LUCI_SOURCE	a checkout of LuCI (github.com/openwrt/luci, 23.05 or newer): no router is needed
+// LUCI_URL	a router with LuCI and smtprelay; LUCI_USER (root) and LUCI_PASSWORD are the login
+// CHROMIUM	the browser, if it is not in the path
 //
-// All data of smtprelay in the pictures is the sample data below, also with LUCI_URL: calls that read it are answered here
-// and not sent to the router. Only reading calls occur, nothing on the router is changed.
+// All data of smtprelay in the pictures is the sample data below, also with LUCI_URL: once logged in, calls for it are
+// answered here and not sent to the router, and nothing on the router is changed. With LUCI_URL the pages are those
+// installed on the router, with LUCI_SOURCE those of this tree.
 import fs from 'node:fs';
 import path from 'node:path';
 import puppeteer from 'puppeteer-core';
@@ -240,6 +243,9 @@ try {
 	const visitor = env.LUCI_SOURCE ? null : await Visitor.login(site, env.LUCI_USER || 'root', env.LUCI_PASSWORD ?? '', 'en');
 	const opened = visitor?.page ?? await browser.newPage();
 
+	// The page behind the login shows the router's own data; its errors do not concern the pictures.
+	await opened.goto('about:blank');
+	failures.length = 0;
 	opened.on('pageerror', (error) => failures.push(`${error}`));
 	await opened.setViewport({ width: WIDTH, height: 700 });
 	await opened.emulateTimezone('UTC');

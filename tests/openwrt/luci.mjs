@@ -34,12 +34,12 @@ import { Walk, callDirectly } from './luci/walk.mjs';
 const { env } = process;
 
 if (!env.LUCI_URL) {
-	console.log('skipped: LUCI_URL names no router');
+	console.log('skipped: LUCI_URL is not set');
 	process.exit(0);
 }
 
 if (env.LUCI_WALK && !env.OPENWRT_SH) {
-	console.error('LUCI_WALK needs OPENWRT_SH, a shell of the router');
+	console.error('LUCI_WALK requires OPENWRT_SH, a shell on the router');
 	process.exit(2);
 }
 
@@ -106,7 +106,7 @@ async function visit(walk) {
 		bodies.forEach((body) => viewer.answers.push([ 'direct call', 'ubus', body ]));
 	}
 	else {
-		console.log('skipped: LUCI_READONLY_USER names nobody who may only look');
+		console.log('skipped: LUCI_READONLY_USER is not set');
 	}
 
 	if (walk) {
@@ -152,5 +152,5 @@ finally {
 		await walk?.end();
 }
 
-console.log(failures.length ? `${failures.length} failures` : 'LuCI: all pages are well');
+console.log(failures.length ? `${failures.length} failures` : 'LuCI: all page checks passed');
 process.exit(failures.length ? 1 : 0);
