@@ -1,7 +1,7 @@
 #!/bin/sh
 # Sees to it that what a task needs is installed.
 #
-#	scripts/need.sh build|demo|test|luci|powercut|bench
+#	scripts/need.sh build|demo|test|luci|screenshots|powercut|bench
 #
 # Debian packages are installed by name when run as root; otherwise they are named.
 set -eu
@@ -82,6 +82,13 @@ luci)
 	need node nodejs
 	need npm npm
 	;;
+screenshots)
+	need node nodejs
+	need npm npm
+	[ -n "${CHROMIUM:-}" ] || need chromium chromium
+	# A sans-serif font with the widths of the one that LuCI's theme asks for.
+	[ -n "$(ls /usr/share/fonts/truetype/liberation*/LiberationSans-Regular.ttf 2>/dev/null)" ] || install fonts-liberation
+	;;
 powercut)
 	need_rust
 	need qemu-system-x86_64 qemu-system-x86
@@ -98,7 +105,7 @@ bench)
 	need ip iproute2
 	;;
 *)
-	echo 'usage: scripts/need.sh build|demo|test|luci|powercut|bench' >&2
+	echo 'usage: scripts/need.sh build|demo|test|luci|screenshots|powercut|bench' >&2
 	exit 2
 	;;
 esac

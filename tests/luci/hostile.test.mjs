@@ -78,7 +78,7 @@ test('a message that is shown', async () => {
 
 	await there.open('queue');
 	await there.press('Show');
-	assert.match(there.get('#modal').textContent, /What has happened/);
+	assert.match(there.get('#modal').textContent, /History/);
 	check(there);
 });
 

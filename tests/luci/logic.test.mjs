@@ -18,9 +18,9 @@ test('the line of health', () => {
 	const at = new Date((sample.NOW - 600) * 1000).toLocaleTimeString(undefined, { hour: '2-digit', minute: '2-digit' });
 	const line = (changes) => health.line(changes && sample.status(changes), now);
 
-	assert.deepEqual(line({}), { level: 'good', text: `Relaying. 3 mails today, last ${at} to ops@example.com over TLS 1.3, verified.`, remedy: 'Now 2 mails wait.' });
-	assert.equal(line({ today: { delivered: 1 }, last: null }).text, 'Relaying. 1 mail today.');
-	assert.equal(line({ today: { delivered: 0 }, last: null, queue: { messages: 0 } }).text, 'Relaying. No mail today.');
+	assert.deepEqual(line({}), { level: 'good', text: `Relaying. 3 messages today, last message: ${at} to ops@example.com (TLS 1.3, verified).`, remedy: 'Currently 2 messages queued.' });
+	assert.equal(line({ today: { delivered: 1 }, last: null }).text, 'Relaying. 1 message today.');
+	assert.equal(line({ today: { delivered: 0 }, last: null, queue: { messages: 0 } }).text, 'Relaying. No messages today.');
 	assert.equal(line(null).level, 'bad');
 	// Mail leaves, but not as the page has it set.
 	assert.equal(line({ settings: { error: 'line 3', warnings: [] } }).level, 'bad');
@@ -29,7 +29,7 @@ test('the line of health', () => {
 	assert.equal(line({ last: { time: 1, to: 'x', tls: 'TLSv1.2', verified: 'no' } }).level, 'warning');
 	assert.equal(line({ last: { time: 1, to: 'x', tls: 'none', verified: 'no' } }).level, 'warning');
 	assert.deepEqual(line({ state: 'paused', accounts: [ sample.account(), sample.account({ paused: { reason: 'login refused.', remedy: 'Set the password.', since: 60, next: 45 } }) ] }), {
-		level: 'bad', text: 'Not relaying, 2 mails wait, next try in 45 seconds: login refused.', remedy: 'Set the password.'
+		level: 'bad', text: 'Not relaying (2 messages queued, next attempt in 45 seconds): login refused.', remedy: 'Set the password.'
 	});
 });
 
@@ -41,12 +41,12 @@ test('badges of accounts', () => {
 	};
 
 	assert.deepEqual(badge({}), [ 'good', 'TLS 1.3, verified', 'neutral' ]);
-	assert.deepEqual(badge({ verified: 'fingerprint' }), [ 'good', 'TLS 1.3, verified by its fingerprint', 'neutral' ]);
+	assert.deepEqual(badge({ verified: 'fingerprint' }), [ 'good', 'TLS 1.3, verified by fingerprint', 'neutral' ]);
 	assert.deepEqual(badge({ verified: 'no', expires: sample.NOW + 86400 }), [ 'bad', 'TLS 1.3, not verified', 'warning' ]);
 	assert.deepEqual(badge({ expires: sample.NOW - 1 }), [ 'good', 'TLS 1.3, verified', 'bad' ]);
 	assert.deepEqual(badge(null), [ 'neutral', 'TLS', undefined ]);
 	assert.deepEqual(badge(null, { tls_mode: 'none' }), [ 'bad', 'no TLS', undefined ]);
-	assert.match(health.account(sample.account({ paused: { reason: 'quota', since: 7200, next: 61 } })).text, /Paused for 2 hours, next try in 1 minute: quota/);
+	assert.match(health.account(sample.account({ paused: { reason: 'quota', since: 7200, next: 61 } })).text, /Paused for 2 hours, next attempt in 1 minute: quota/);
 	assert.match(health.account(sample.account({ secret: 'missing' })).text, /No password/);
 });
 
@@ -176,7 +176,7 @@ test('the chart', () => {
 	const days = sample.status().counters.days;
 	const chart = widgets.chart(days, sample.NOW, 7);
 
-	assert.match(chart.textContent, /delivered: 14.*failed: 1.*refused: 1.*waiting now: 7/);
+	assert.match(chart.textContent, /delivered: 14.*failed: 1.*refused: 1.*queued now: 7/);
 	assert.equal(chart.querySelectorAll('rect').length, 4);
 	assert.equal(widgets.chart([], sample.NOW, 0).querySelectorAll('rect').length, 0);
 });

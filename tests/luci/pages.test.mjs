@@ -25,14 +25,14 @@ test('overview: is brought up to date and leaves alone what has not changed', as
 
 	const devices = there.get('#smtprelay-devices table');
 
-	assert.match(there.get('#smtprelay-health').textContent, /Relaying\. 3 mails today/);
+	assert.match(there.get('#smtprelay-health').textContent, /Relaying\. 3 messages today/);
 	mails = 4;
 	await there.poll();
-	assert.match(there.get('#smtprelay-health').textContent, /Relaying\. 4 mails today/);
+	assert.match(there.get('#smtprelay-health').textContent, /Relaying\. 4 messages today/);
 	assert.equal(there.get('#smtprelay-devices table'), devices);
 	there.ubus['smtprelay status'] = () => { throw new Error('Object not found'); };
 	await there.poll();
-	assert.match(there.get('#smtprelay-health').textContent, /Not running/);
+	assert.match(there.get('#smtprelay-health').textContent, /not running/);
 });
 
 test('overview: a service that is switched off can be switched on', async () => {
@@ -80,8 +80,8 @@ test('queue: every change asks the daemon', async () => {
 
 	await there.open('queue');
 	assert.match(there.text(), /smtp\.gmail\.com answered 451 4\.3\.0 try again later/);
-	assert.match(there.text(), /Next try in 2 minutes/);
-	assert.match(there.text(), /held back until it is released/);
+	assert.match(there.text(), /Next attempt in 2 minutes/);
+	assert.match(there.text(), /held until it is released/);
 	await there.press('Retry');
 	await there.press('Hold');
 	await there.press('Release');
@@ -153,7 +153,7 @@ test('test: a wrong address is not sent', async () => {
 	await there.open('test');
 	there.type('#smtprelay-to', 'nobody');
 	await there.press('#smtprelay-send');
-	assert.match(there.text(), /Enter the address/);
+	assert.match(there.text(), /Enter the recipient/);
 	assert.ok(!there.calls.some(({ method }) => method == 'test'));
 });
 
@@ -172,5 +172,5 @@ test('log: filters, more entries, and the system log where it can be read', asyn
 	there.type('#smtprelay-client', '10.0.0.1');
 	assert.equal(rows(), 10);
 	there.type('#smtprelay-filter', 'nothing such');
-	assert.match(there.text(), /Nothing fits/);
+	assert.match(there.text(), /No matching entries/);
 });

@@ -47,7 +47,7 @@ test('the settings page says whom it is for', async () => {
 	const there = world({ writable: false });
 	const page = await there.open('settings');
 
-	assert.match(there.text(), /for administrators/);
+	assert.match(there.text(), /only available to administrators/);
 	assert.equal(page.handleSaveApply, null);
 	assert.equal(page.handleReset, null);
 });

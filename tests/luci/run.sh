@@ -1,7 +1,8 @@
 #!/bin/sh
 # Checks the LuCI app without a router: style, types, logic against a stand-in for LuCI, translations.
 #
-#	tests/luci/run.sh [lint|test]	lint: style and types; test: the rest; without an argument everything
+#	tests/luci/run.sh [lint|test|packages]	lint: style and types; test: the rest; packages: only fetches the npm packages;
+#						without an argument everything
 #
 # Needs node 20 or newer and npm, which fetches the packages of package-lock.json.
 set -eu
@@ -32,7 +33,7 @@ lint() {
 	(cd ../.. && tests/luci/node_modules/.bin/eslint -c tests/luci/eslint.config.mjs --max-warnings 0 \
 		openwrt/luci-app-smtprelay tests/luci tests/openwrt)
 	node typecheck.mjs
-	echo 'LuCI: style and types are well.'
+	echo 'LuCI: style and type checks passed.'
 }
 
 logic() {
@@ -44,13 +45,14 @@ logic() {
 case "${1:-all}" in
 lint) lint ;;
 test) logic ;;
+packages) ;;
 all)
 	# Not with &&: that would have lint go on after an error.
 	lint
 	logic
 	;;
 *)
-	echo 'usage: tests/luci/run.sh [lint|test]' >&2
+	echo 'usage: tests/luci/run.sh [lint|test|packages]' >&2
 	exit 2
 	;;
 esac

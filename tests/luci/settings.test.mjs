@@ -68,14 +68,14 @@ test('a password of an account that is not used is reported', async () => {
 
 	option('account', 'password').write('spare', 'x');
 	await page.handleSaveApply();
-	assert.match(there.notifications.at(-1).text, /The password of spare was not stored/);
+	assert.match(there.notifications.at(-1).text, /The password of account spare was not stored/);
 });
 
 test('what the daemon says is shown', async () => {
 	const refused = await opened({ 'smtprelay reload': () => ({ error: '/etc/config/smtprelay:7: <b>port</b>', kind: 'wrong' }) });
 
 	await refused.page.handleSaveApply();
-	assert.match(refused.there.notifications.at(-1).text, /goes on with the former ones: .*:7: <b>port/);
+	assert.match(refused.there.notifications.at(-1).text, /continues to use the previous settings: .*:7: <b>port/);
 
 	const settings = { file: '/etc/config/smtprelay', loaded: sample.NOW, error: null, warnings: [ 'verify \'0\': anybody can read' ] };
 	const warned = await opened({ 'smtprelay reload': () => ({ warnings: [ 'account \'gmail\' has no password' ] }), 'smtprelay status': () => sample.status({ settings }) });
@@ -88,9 +88,9 @@ test('what the daemon says is shown', async () => {
 test('a value that the form refuses is named, and nothing is saved', async () => {
 	const { there, page } = await opened();
 
-	there.forms[0].save = () => Promise.reject(new TypeError('Option "Try for" contains an invalid input value.'));
+	there.forms[0].save = () => Promise.reject(new TypeError('Option "Retry period" contains an invalid input value.'));
 	await page.handleSaveApply();
-	assert.match(there.notifications.at(-1).text, /Nothing was saved: Option "Try for"/);
+	assert.match(there.notifications.at(-1).text, /The settings were not saved: Option "Retry period"/);
 	assert.ok(!there.calls.some(({ method }) => method == 'commit'));
 });
 

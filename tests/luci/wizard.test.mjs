@@ -83,11 +83,11 @@ test('with a preset: at most 8 clicks and 3 fields', async () => {
 	await there.open('overview');
 	assert.match(there.get('#smtprelay-health').textContent, /^Not set up yet/);
 	owner.choose('Provider', '#smtprelay-provider', 'gmail');
-	owner.type('Mail address', '#smtprelay-address', 'me@gmail.com');
+	owner.type('Email address', '#smtprelay-address', 'me@gmail.com');
 	owner.type('App password', '#smtprelay-password', 'abcd efgh ijkl mnop');
-	await owner.click('Save and send test mail', '#smtprelay-save');
+	await owner.click('Save and send test message', '#smtprelay-save');
 
-	assert.match(there.text(), /The provider has accepted the test mail to me@gmail\.com/);
+	assert.match(there.text(), /The provider has accepted the test message to me@gmail\.com/);
 	assert.ok(owner.clicks.length <= 8, owner.clicks.join(', '));
 	assert.ok(owner.fields.length <= 3, owner.fields.join(', '));
 	assert.deepEqual(there.state.committed, [
@@ -107,7 +107,7 @@ test('the address alone tells the provider, and the page says where to get an ap
 
 	await there.open('overview');
 	there.type('#smtprelay-address', 'me@gmail.com');
-	assert.match(there.get('#smtprelay-hint').textContent, /Gmail: an app password is needed/);
+	assert.match(there.get('#smtprelay-hint').textContent, /Gmail: an app password is required/);
 	assert.equal(there.get('#smtprelay-hint a').getAttribute('href'), 'https://myaccount.google.com/apppasswords');
 	assert.equal(there.get('#smtprelay-hint a').getAttribute('rel'), 'noopener noreferrer');
 	assert.ok(visible(there, '#smtprelay-password'));
@@ -181,7 +181,7 @@ test('settings that the daemon refuses', async () => {
 	const there = fresh({ config: [ ...sample.SET_UP, { '.type': 'account', '.name': 'old', username: 'x@example.com' } ], changes: { 'smtprelay reload': () => ({ error: 'line 7: option port', kind: 'wrong' }) } });
 
 	await there.open('overview');
-	await there.press('Add an account');
+	await there.press('Add account');
 	there.type('#smtprelay-address', 'me@gmx.de');
 	there.type('#smtprelay-password', 'secret');
 	await there.press('#smtprelay-save');
@@ -218,7 +218,7 @@ test('sign-in with a code', async () => {
 		'.type': 'account', '.name': 'outlook', provider: 'outlook', username: 'me@outlook.com', auth: 'xoauth2', oauth: 'microsoft', client_id: '1111-2222'
 	});
 	assert.equal(polls.length, 0);
-	assert.match(there.text(), /has accepted the test mail/);
+	assert.match(there.text(), /has accepted the test message/);
 	assert.ok(!there.calls.some(({ method }) => method == 'set_password'));
 });
 
@@ -252,6 +252,6 @@ test('with an account the overview shows no wizard until it is asked for', async
 
 	await there.open('overview');
 	assert.equal(there.document.querySelector('#smtprelay-wizard'), null);
-	await there.press('Add an account');
+	await there.press('Add account');
 	there.get('#smtprelay-wizard');
 });

@@ -23,8 +23,8 @@
 // back. Needs `npm ci` in tests/luci, and openssl for LUCI_WALK.
 import fs from 'node:fs';
 import path from 'node:path';
-import { execFileSync } from 'node:child_process';
 import { createRequire } from 'node:module';
+import { browserProgram } from './luci/browser.mjs';
 import { change, lookAround, lookOnly, setUp, testMail } from './luci/pages.mjs';
 import { CLIENT } from './luci/internet.mjs';
 import { Router } from './luci/router.mjs';
@@ -34,12 +34,12 @@ import { Walk, callDirectly } from './luci/walk.mjs';
 const { env } = process;
 
 if (!env.LUCI_URL) {
-	console.log('skipped: LUCI_URL names no router');
+	console.log('skipped: LUCI_URL is not set');
 	process.exit(0);
 }
 
 if (env.LUCI_WALK && !env.OPENWRT_SH) {
-	console.error('LUCI_WALK needs OPENWRT_SH, a shell of the router');
+	console.error('LUCI_WALK requires OPENWRT_SH, a shell on the router');
 	process.exit(2);
 }
 
@@ -52,20 +52,6 @@ const site = {
 		console.error(`FAILED: ${what}`);
 	}
 };
-
-function browserProgram() {
-	for (const name of [ env.CHROMIUM, 'chromium', 'chromium-browser', 'google-chrome' ].filter((one) => one)) {
-		try {
-			return execFileSync('/bin/sh', [ '-c', 'command -v "$1"', 'sh', name ], { encoding: 'utf8' }).trim();
-		}
-		catch {
-			continue;
-		}
-	}
-
-	console.error('there is no Chromium: install Debian\'s package chromium, or name one in CHROMIUM');
-	process.exit(2);
-}
 
 /** All that is tried, by an administrator and by somebody who may only look. */
 async function visit(walk) {
@@ -120,7 +106,7 @@ async function visit(walk) {
 		bodies.forEach((body) => viewer.answers.push([ 'direct call', 'ubus', body ]));
 	}
 	else {
-		console.log('skipped: LUCI_READONLY_USER names nobody who may only look');
+		console.log('skipped: LUCI_READONLY_USER is not set');
 	}
 
 	if (walk) {
@@ -166,5 +152,5 @@ finally {
 		await walk?.end();
 }
 
-console.log(failures.length ? `${failures.length} failures` : 'LuCI: all pages are well');
+console.log(failures.length ? `${failures.length} failures` : 'LuCI: all page checks passed');
 process.exit(failures.length ? 1 : 0);

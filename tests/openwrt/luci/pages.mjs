@@ -111,10 +111,10 @@ export async function setUp(visitor, { address, password, provider, host, port }
 	if (port)
 		await visitor.type('Port', '#smtprelay-port', port);
 
-	await visitor.type('Mail address', '#smtprelay-address', address);
+	await visitor.type('Email address', '#smtprelay-address', address);
 	await visitor.look('wizard-desktop');
 	await visitor.type('Password', '#smtprelay-password', password);
-	await visitor.click('Save and send test mail', '#smtprelay-save');
+	await visitor.click('Save and send test message', '#smtprelay-save');
 	await page.waitForFunction(() => document.querySelector('#smtprelay-finished, #smtprelay-progress [data-level=bad]'));
 	await visitor.look('wizard-done');
 

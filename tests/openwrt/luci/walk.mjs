@@ -178,7 +178,7 @@ export class Walk {
 		await gone(held);
 		await this.arrived('For held@example.com');
 		await visitor.press('[data-change=retry][data-message=all]');
-		await visitor.sees('#smtprelay-queue', 'Nothing waits.');
+		await visitor.sees('#smtprelay-queue', 'The queue is empty.');
 		await this.arrived('For slow@example.com');
 		await visitor.look('queue-empty');
 
@@ -210,7 +210,7 @@ export class Walk {
 		visitor.where = 'a value that the page refuses';
 		await visitor.fill('input[id$=".main.retry_for"], input[name$=".main.retry_for"]', 'for ever');
 		await visitor.press('.cbi-page-actions .cbi-button-apply');
-		await visitor.sees('.alert-message', 'Expecting a number with s, m, h, d or w');
+		await visitor.sees('.alert-message', 'Expecting a duration with the suffix s, m, h, d or w');
 		await visitor.look('settings-refused-by-page');
 
 		if ((await router.sh('uci get smtprelay.main.retry_for')).trim() != '5d')
@@ -220,7 +220,7 @@ export class Walk {
 		said = await change(visitor, { retry_min: '2h', retry_max: '1h' });
 		await visitor.look('settings-refused');
 
-		if (!/refused/.test(said) || !/retry_max must not be shorter than retry_min/.test(said))
+		if (!/rejected/.test(said) || !/retry_max must not be shorter than retry_min/.test(said))
 			visitor.fail(`the page does not say why the gateway refuses the settings: ${said}`);
 
 		await visitor.open('overview');
@@ -236,7 +236,7 @@ export class Walk {
 
 		await visitor.open('overview');
 
-		if (/refused/.test(await visitor.text('#smtprelay-health')))
+		if (/rejected/.test(await visitor.text('#smtprelay-health')))
 			visitor.fail('the overview still complains');
 
 		// Another password, which the provider wants from now on.

@@ -3,20 +3,19 @@
 'require smtprelay.check as check';
 
 /*
- * Lets a refused device in: its address goes into the list `allow` of a listener. An empty list means more than nothing,
- * the subnets of the listener's interfaces and the router itself. As soon as the list has one entry this no longer
- * holds, so what was implied is written out first.
+ * Allows a refused device: its address is added to the list `allow` of a listener. An empty list implies the subnets of
+ * the listener's interfaces and the router itself. This no longer applies once the list has an entry, so the implied
+ * networks are written out first.
  */
 
 /** The router itself. */
 const LOOPBACK = [ '127.0.0.0/8', '::1/128' ];
 
 /**
- * Whether an address belongs to the router's own networks only: where a fixed address is listened on, subnets of public
- * addresses are not implied.
+ * Whether an address is private: a listener on a fixed address does not imply the subnets of public addresses.
  *
  * @param {string} address an address
- * @returns {boolean} whether
+ * @returns {boolean} true if it is
  */
 function isPrivate(address) {
 	return /^(10\.|192\.168\.|169\.254\.|127\.|172\.(1[6-9]|2[0-9]|3[01])\.|f[cd]|fe[89ab])/i.test(address);
@@ -39,7 +38,7 @@ function networksOf(net) {
 			found.push({ address: own.address, net: network });
 	}
 
-	// The daemon takes any address of a network for the network.
+	// The daemon accepts any address within a network for the network.
 	for (const own of net['ipv6-address'] || [])
 		found.push({ address: own.address, net: `${own.address}/${own.mask}` });
 
@@ -54,11 +53,11 @@ function networksOf(net) {
 
 return baseclass.extend({
 	/**
-	 * What an empty list `allow` means at this moment, as the daemon's access.rs has it.
+	 * What an empty list `allow` currently implies, as in the daemon's access.rs.
 	 *
 	 * @param {Smtprelay.ListenerSection} listener the section
 	 * @param {Smtprelay.Interface[]} interfaces networks of the router
-	 * @returns {{nets: string[], unknown: string[]}} the networks, and interfaces whose addresses are not known
+	 * @returns {{nets: string[], unknown: string[]}} the networks, and interfaces whose addresses are unknown
 	 */
 	implied(listener, interfaces) {
 		const names = L.toArray(listener.interface);
@@ -87,13 +86,13 @@ return baseclass.extend({
 	},
 
 	/**
-	 * The list that also lets `client` in.
+	 * The list that also allows `client`.
 	 *
 	 * @param {Smtprelay.ListenerSection} listener the section
 	 * @param {string} client address of the device
 	 * @param {Smtprelay.Interface[]} interfaces networks of the router
-	 * @returns {{list: string[], written: string[], unknown: string[]}} the new list, what of it was implied before,
-	 * and interfaces whose networks could not be written out
+	 * @returns {{list: string[], written: string[], unknown: string[]}} the new list, entries implied before, and
+	 * interfaces whose networks could not be written out
 	 */
 	plan(listener, client, interfaces) {
 		const present = L.toArray(listener.allow).filter((net) => net !== '');
@@ -107,10 +106,10 @@ return baseclass.extend({
 	},
 
 	/**
-	 * Whether a device is one that could be let in.
+	 * Whether a device was refused and can be allowed.
 	 *
 	 * @param {Smtprelay.Device} device the device
-	 * @returns {boolean} whether
+	 * @returns {boolean} true if it is
 	 */
 	isRefused(device) {
 		return device.allowed === false && check.ip(device.client) === true && device.client != '';

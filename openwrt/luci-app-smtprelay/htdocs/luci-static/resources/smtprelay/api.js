@@ -5,13 +5,13 @@
 'require fs';
 
 /*
- * The ubus object `smtprelay`. It answers a refusal as data, { error, kind }, so that users of a shell see the sentence;
- * here it becomes a rejected promise again.
+ * The ubus object `smtprelay`. It returns an error as data, { error, kind }, so that shell users see the text; this
+ * module turns it back into a rejected promise.
  */
 
-/** How often something is asked that takes its time, in milliseconds. */
-const PATIENCE = 1000;
-/** Devices that are shown at most. */
+/** Polling interval for running operations, in milliseconds. */
+const INTERVAL = 1000;
+/** Maximum number of devices shown. */
 const DEVICES = 200;
 
 const callStatus = rpc.declare({ object: 'smtprelay', method: 'status', expect: { '': {} }, reject: true });
@@ -35,11 +35,11 @@ const callInterfaces = rpc.declare({ object: 'network.interface', method: 'dump'
 const callLogRead = rpc.declare({ object: 'log', method: 'read', params: [ 'lines', 'stream', 'oneshot' ], expect: { log: [] }, reject: true });
 
 /**
- * Turns a refusal into an error whose `kind` is wrong, not_found, busy or failed.
+ * Throws an error with the `kind` wrong, not_found, busy or failed if the response is an error.
  *
  * @template T
- * @param {T} answer what ubus answered
- * @returns {T} the same, if it is no refusal
+ * @param {T} answer the ubus response
+ * @returns {T} the same, if it is not an error
  */
 function checked(answer) {
 	const refusal = /** @type {{error?: unknown, kind?: unknown}} */ (answer);
@@ -56,7 +56,7 @@ function checked(answer) {
 }
 
 /**
- * Waits a while.
+ * Waits for a while.
  *
  * @param {number} milliseconds how long
  * @returns {Promise<void>} resolves afterwards
@@ -68,13 +68,13 @@ function pause(milliseconds) {
 }
 
 /**
- * Collects a list. An answer on ubus ends where it would grow too large, so it may hold less than what was asked for.
+ * Collects a list. A ubus response is truncated before it becomes too large, so it may contain less than requested.
  *
- * @param {(offset: number, limit: number) => Promise<any>} call asks for a part of the list
- * @param {string} name of the list in the answer
- * @param {number} offset entries before those that are wanted
- * @param {number} limit entries at most
- * @returns {Promise<any>} the answer with all of them
+ * @param {(offset: number, limit: number) => Promise<any>} call requests part of the list
+ * @param {string} name name of the list in the response
+ * @param {number} offset number of entries to skip
+ * @param {number} limit maximum number of entries
+ * @returns {Promise<any>} the response with all entries
  */
 async function collect(call, name, offset, limit) {
 	const answer = checked(await call(offset, limit));
@@ -95,7 +95,7 @@ async function collect(call, name, offset, limit) {
 
 return baseclass.extend({
 	/**
-	 * How things are; null while the service does not run.
+	 * The status; null if the service is not running.
 	 *
 	 * @returns {Promise<Smtprelay.Status | null>} the status
 	 */
@@ -109,10 +109,10 @@ return baseclass.extend({
 	},
 
 	/**
-	 * A page of waiting messages, oldest first.
+	 * A page of queued messages, oldest first.
 	 *
-	 * @param {number} offset messages before it
-	 * @param {number} limit messages at most
+	 * @param {number} offset number of messages to skip
+	 * @param {number} limit maximum number of messages
 	 * @returns {Promise<Smtprelay.QueuePage>} the page
 	 */
 	queue(offset, limit) {
@@ -122,7 +122,7 @@ return baseclass.extend({
 	/**
 	 * One message with its header and history.
 	 *
-	 * @param {string} id its name
+	 * @param {string} id its ID
 	 * @returns {Promise<Smtprelay.WholeMessage>} the message
 	 */
 	message(id) {
@@ -130,10 +130,10 @@ return baseclass.extend({
 	},
 
 	/**
-	 * Changes what happens to a message, or to all of them.
+	 * Changes the state of one message, or of all messages.
 	 *
 	 * @param {'retry' | 'hold' | 'release' | 'delete'} what the change
-	 * @param {string} id name of the message, or 'all'
+	 * @param {string} id ID of the message, or 'all'
 	 * @returns {Promise<Smtprelay.Changed>} how many were changed
 	 */
 	change(what, id) {
@@ -143,10 +143,10 @@ return baseclass.extend({
 	},
 
 	/**
-	 * Verdicts, newest first.
+	 * Log entries, newest first.
 	 *
-	 * @param {number} offset verdicts before them
-	 * @param {number} limit verdicts at most
+	 * @param {number} offset number of entries to skip
+	 * @param {number} limit maximum number of entries
 	 * @returns {Promise<Smtprelay.HistoryPage>} the page
 	 */
 	history(offset, limit) {
@@ -154,29 +154,29 @@ return baseclass.extend({
 	},
 
 	/**
-	 * Who sent, or tried to.
+	 * Devices that have sent mail, or tried to.
 	 *
-	 * @returns {Promise<Smtprelay.Device[]>} the one heard of last first
+	 * @returns {Promise<Smtprelay.Device[]>} most recently seen first
 	 */
 	devices() {
 		return collect(callDevices, 'devices', 0, DEVICES).then((answer) => answer.devices);
 	},
 
 	/**
-	 * Sends a test mail.
+	 * Sends a test message.
 	 *
 	 * @param {string} to its recipient
-	 * @param {string} [account] the account; without it the one that is next
-	 * @returns {Promise<string>} name of the job
+	 * @param {string} [account] the account; without it, the first available one
+	 * @returns {Promise<string>} ID of the job
 	 */
 	test(to, account) {
 		return callTest(to, account || undefined).then(checked).then((answer) => answer.job);
 	},
 
 	/**
-	 * How far a test mail is.
+	 * The progress of a test message.
 	 *
-	 * @param {string} id name of the job
+	 * @param {string} id ID of the job
 	 * @returns {Promise<Smtprelay.Job>} the job
 	 */
 	job(id) {
@@ -184,12 +184,12 @@ return baseclass.extend({
 	},
 
 	/**
-	 * Follows a test mail to its end.
+	 * Follows a test message until it is done.
 	 *
-	 * @param {string} id name of the job
-	 * @param {(job: Smtprelay.Job) => void} show called with each state of it
-	 * @param {() => boolean} [gone] tells that nobody looks any more
-	 * @returns {Promise<Smtprelay.Job | null>} its end; null if nobody looked any more
+	 * @param {string} id ID of the job
+	 * @param {(job: Smtprelay.Job) => void} show called with each state of the job
+	 * @param {() => boolean} [gone] returns true when the page is no longer shown
+	 * @returns {Promise<Smtprelay.Job | null>} the final state; null if the page was left
 	 */
 	async follow(id, show, gone) {
 		for (;;) {
@@ -203,12 +203,12 @@ return baseclass.extend({
 			if (job.state != 'running')
 				return job;
 
-			await pause(PATIENCE);
+			await pause(INTERVAL);
 		}
 	},
 
 	/**
-	 * Stores a password. It can never be read again.
+	 * Stores a password. It cannot be read back.
 	 *
 	 * @param {string} account name of the account
 	 * @param {string} password the password
@@ -219,9 +219,9 @@ return baseclass.extend({
 	},
 
 	/**
-	 * Takes the file of settings over now. A service that can't be asked for it hears of the change from procd.
+	 * Reloads the configuration file now. If the service does not support this, procd triggers the reload.
 	 *
-	 * @returns {Promise<{warnings: string[]}>} what is odd about it; rejects with what is wrong
+	 * @returns {Promise<{warnings: string[]}>} warnings; rejects with the error
 	 */
 	reload() {
 		return callReload().then(checked).catch((error) => {
@@ -233,7 +233,7 @@ return baseclass.extend({
 	},
 
 	/**
-	 * Begins a sign-in at a provider.
+	 * Starts a sign-in at a provider.
 	 *
 	 * @param {string} account name of the account
 	 * @returns {Promise<Smtprelay.Login>} where to sign in
@@ -243,10 +243,10 @@ return baseclass.extend({
 	},
 
 	/**
-	 * How a sign-in stands.
+	 * The state of a sign-in.
 	 *
-	 * @param {string} job name of the sign-in
-	 * @param {string} [address] the address that was copied back from the browser
+	 * @param {string} job ID of the sign-in
+	 * @param {string} [address] the address pasted from the browser
 	 * @returns {Promise<Smtprelay.LoginState>} its state
 	 */
 	loginPoll(job, address) {
@@ -254,9 +254,9 @@ return baseclass.extend({
 	},
 
 	/**
-	 * The presets. The program knows them also while the service does not run.
+	 * The presets. The program lists them even if the service is not running.
 	 *
-	 * @returns {Promise<Smtprelay.Provider[]>} by name; empty when they can't be had
+	 * @returns {Promise<Smtprelay.Provider[]>} the presets; empty if they are not available
 	 */
 	providers() {
 		return callProviders().then(checked).then((answer) => answer.providers || [])
@@ -265,39 +265,39 @@ return baseclass.extend({
 	},
 
 	/**
-	 * Networks of the router with the addresses that they have now.
+	 * Networks of the router with their current addresses.
 	 *
-	 * @returns {Promise<Smtprelay.Interface[]>} empty when they can't be had
+	 * @returns {Promise<Smtprelay.Interface[]>} empty if they are not available
 	 */
 	interfaces() {
 		return L.resolveDefault(callInterfaces(), []);
 	},
 
 	/**
-	 * Last lines of the system log, if this user may read it.
+	 * The last lines of the system log, if this user is allowed to read it.
 	 *
-	 * @param {number} lines how many of the whole log are looked at
-	 * @returns {Promise<Smtprelay.LogLine[] | null>} null if it can't be read
+	 * @param {number} lines number of lines to read from the complete log
+	 * @returns {Promise<Smtprelay.LogLine[] | null>} null if it cannot be read
 	 */
 	log(lines) {
 		return callLogRead(lines, false, true).catch(() => null);
 	},
 
 	/**
-	 * Writes the changed settings into the file; procd then tells the service. Changes of other packages are left alone.
+	 * Commits the changed settings; procd then reloads the service. Changes to other packages are left alone.
 	 *
-	 * @returns {Promise<unknown>} resolves when the file is written
+	 * @returns {Promise<unknown>} resolves when the file has been written
 	 */
 	commit() {
 		return uci.save().then(() => callCommit('smtprelay'));
 	},
 
 	/**
-	 * Waits until the service runs and knows an account.
+	 * Waits until the service is running and uses an account.
 	 *
 	 * @param {string} account name of the account
-	 * @param {number} seconds how long at most
-	 * @returns {Promise<Smtprelay.Status | null>} the status; null if it did not come
+	 * @param {number} seconds timeout
+	 * @returns {Promise<Smtprelay.Status | null>} the status; null on timeout
 	 */
 	async awaitAccount(account, seconds) {
 		for (let left = seconds; left > 0; left--) {
@@ -306,7 +306,7 @@ return baseclass.extend({
 			if (status && status.accounts.some((known) => known.name == account))
 				return status;
 
-			await pause(PATIENCE);
+			await pause(INTERVAL);
 		}
 
 		return null;

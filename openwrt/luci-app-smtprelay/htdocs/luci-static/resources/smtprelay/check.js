@@ -2,8 +2,8 @@
 'require baseclass';
 
 /*
- * Whether a value of an option would be taken by the daemon (src/config). Each check answers true or a sentence, as the
- * `validate` function of LuCI's forms does. An empty value counts as not set.
+ * Checks whether the daemon (src/config) would accept the value of an option. Each check returns true or an error
+ * message, like the `validate` function of LuCI's forms. An empty value means that the option is not set.
  */
 
 const SIZE = { g: 1073741824, m: 1048576, k: 1024, '': 1 };
@@ -13,8 +13,8 @@ const TIME = { w: 604800, d: 86400, h: 3600, m: 60, s: 1, '': 1 };
  * A number with a unit.
  *
  * @param {string} text such as '16M'
- * @param {Record<string, number>} units factors by unit in small letters
- * @returns {number | null} null if it is none
+ * @param {Record<string, number>} units factors by lower-case unit
+ * @returns {number | null} null if it is not valid
  */
 function scaled(text, units) {
 	const parts = /^([0-9]+)[ \t]*([a-zA-Z]?)$/.exec(text);
@@ -27,7 +27,7 @@ function scaled(text, units) {
  * The four numbers of an IPv4 address.
  *
  * @param {string} text such as '192.168.1.1'
- * @returns {number[] | null} null if it is none
+ * @returns {number[] | null} null if it is not valid
  */
 function ipv4(text) {
 	const parts = /^([0-9]{1,3})\.([0-9]{1,3})\.([0-9]{1,3})\.([0-9]{1,3})$/.exec(text);
@@ -37,10 +37,10 @@ function ipv4(text) {
 }
 
 /**
- * Whether it is an IPv6 address.
+ * Whether a text is an IPv6 address.
  *
  * @param {string} text such as 'fd00::1'
- * @returns {boolean} whether
+ * @returns {boolean} true if it is
  */
 function ipv6(text) {
 	if (!/^[0-9a-fA-F:.]+$/.test(text) || !text.includes(':'))
@@ -63,21 +63,22 @@ function ipv6(text) {
 }
 
 /**
- * Whether each character is one that an address may hold: no blank, no control character, and of ASCII only `ascii`.
+ * Whether each character is allowed in an address: no whitespace, no control characters, and only ASCII that matches
+ * `ascii`.
  *
- * @param {string} text a part of an address
- * @param {RegExp} ascii what a character of ASCII has to match
- * @returns {boolean} whether
+ * @param {string} text part of an address
+ * @param {RegExp} ascii pattern for ASCII characters
+ * @returns {boolean} true if it is
  */
 function holdsOnly(text, ascii) {
 	return Array.from(text).every((c) => (c > '\u007f') ? !/[\s\u0080-\u009f]/.test(c) : ascii.test(c));
 }
 
 /**
- * Whether it is a mail address.
+ * Whether a text is an email address.
  *
  * @param {string} text such as 'me@example.com'
- * @returns {boolean} whether
+ * @returns {boolean} true if it is
  */
 function isAddress(text) {
 	const quoted = /^("(?:[^"\\]|\\.)+")@(.*)$/.exec(text);
@@ -95,20 +96,20 @@ function isAddress(text) {
 }
 
 /**
- * Whether it can be the name of somebody at the gateway, such as 'root'.
+ * Whether a text can be a local name, such as 'root'.
  *
  * @param {string} text the name
- * @returns {boolean} whether
+ * @returns {boolean} true if it is
  */
 function isLocalName(text) {
 	return !text.includes('@') && !text.startsWith('"') && isAddress(`${text}@x`);
 }
 
 /**
- * Whether it is an address or a network.
+ * Whether a text is an IP address or a network.
  *
  * @param {string} text such as '192.168.1.0/24'
- * @returns {boolean} whether
+ * @returns {boolean} true if it is
  */
 function isNetwork(text) {
 	const parts = text.split('/');
@@ -118,10 +119,10 @@ function isNetwork(text) {
 }
 
 /**
- * Makes a check of a test.
+ * Creates a check from a test.
  *
  * @param {(text: string) => boolean} fits the test
- * @param {() => string} form what is allowed
+ * @param {() => string} form the error message
  * @returns {(text: string | null | undefined) => true | string} the check
  */
 function check(fits, form) {
@@ -129,10 +130,10 @@ function check(fits, form) {
 }
 
 /**
- * Whether it is an address or a pattern of addresses.
+ * Whether a text is an address or an address pattern.
  *
  * @param {string} text such as '*@example.com'
- * @returns {boolean} whether
+ * @returns {boolean} true if it is
  */
 function isPattern(text) {
 	const sample = text.replaceAll('*', 'x');
@@ -147,11 +148,11 @@ return baseclass.extend({
 	duration: (/** @type {string} */ text) => scaled(text, TIME),
 
 	/**
-	 * The address of a network, and how many bits of it count.
+	 * The network of an address in CIDR notation.
 	 *
 	 * @param {string} address an IPv4 address
-	 * @param {number} mask bits of its network
-	 * @returns {string | null} such as '192.168.1.0/24'; null if it is no such address
+	 * @param {number} mask prefix length
+	 * @returns {string | null} such as '192.168.1.0/24'; null if the address is not valid
 	 */
 	networkOf(address, mask) {
 		const numbers = ipv4(address);
@@ -168,30 +169,30 @@ return baseclass.extend({
 		return `${kept.join('.')}/${mask}`;
 	},
 
-	address: check(isAddress, () => _('Expecting a mail address such as me@example.com')),
-	pattern: check(isPattern, () => _('Expecting an address or a pattern such as ops@example.com, *@example.com or *')),
-	network: check(isNetwork, () => _('Expecting an address or a network such as 192.168.1.20 or 192.168.1.0/28')),
+	address: check(isAddress, () => _('Expecting an email address such as me@example.com')),
+	pattern: check(isPattern, () => _('Expecting an address or a pattern, such as ops@example.com, *@example.com or *')),
+	network: check(isNetwork, () => _('Expecting an IP address or a network, such as 192.168.1.20 or 192.168.1.0/28')),
 	ip: check((text) => !!ipv4(text) || ipv6(text), () => _('Expecting an IP address')),
-	mac: check((text) => /^[0-9a-fA-F]{2}([:-]?)([0-9a-fA-F]{2}\1){4}[0-9a-fA-F]{2}$/.test(text), () => _('Expecting a hardware address such as 00:11:22:aa:bb:cc')),
-	host: check((text) => text.length <= 255 && /^[A-Za-z0-9._-]+$/.test(text), () => _('Expecting a host name')),
-	server: check((text) => text.length <= 255 && /^[A-Za-z0-9._:-]+$/.test(text), () => _('Expecting a host name such as smtp.example.com')),
-	heloName: check((text) => text.length <= 255 && /^[A-Za-z0-9._:[\]-]+$/.test(text), () => _('Expecting a host name')),
+	mac: check((text) => /^[0-9a-fA-F]{2}([:-]?)([0-9a-fA-F]{2}\1){4}[0-9a-fA-F]{2}$/.test(text), () => _('Expecting a MAC address such as 00:11:22:aa:bb:cc')),
+	host: check((text) => text.length <= 255 && /^[A-Za-z0-9._-]+$/.test(text), () => _('Expecting a hostname')),
+	server: check((text) => text.length <= 255 && /^[A-Za-z0-9._:-]+$/.test(text), () => _('Expecting a hostname such as smtp.example.com')),
+	heloName: check((text) => text.length <= 255 && /^[A-Za-z0-9._:[\]-]+$/.test(text), () => _('Expecting a hostname')),
 	path: check((text) => text.startsWith('/'), () => _('Expecting an absolute path')),
 	hook: check((text) => text == 'none' || text.startsWith('/'), () => _('Expecting an absolute path, or none')),
-	url: check((text) => /^https:\/\/[\u0021-\u0022\u0024-\u007e]+$/.test(text), () => _('Expecting an address such as https://login.example.com/path')),
+	url: check((text) => /^https:\/\/[\u0021-\u0022\u0024-\u007e]+$/.test(text), () => _('Expecting a URL such as https://login.example.com/path')),
 	rate: check((text) => {
 		const parts = /^([0-9]{1,6})[ ]*\/[ ]*[smhd]$/.exec(text);
 
 		return parts != null && Number(parts[1]) >= 1 && Number(parts[1]) <= 100000;
-	}, () => _('Expecting a number of messages and s, m, h or d, such as 20/h')),
-	fingerprint: check((text) => /^[0-9a-fA-F]{64}$/.test(text.replaceAll(':', '')), () => _('Expecting a SHA-256: 64 hex digits')),
-	recipient: check((text) => isAddress(text) || isLocalName(text), () => _('Expecting a mail address, or the name of an alias')),
+	}, () => _('Expecting a number of messages per s, m, h or d, such as 20/h')),
+	fingerprint: check((text) => /^[0-9a-fA-F]{64}$/.test(text.replaceAll(':', '')), () => _('Expecting a SHA-256 fingerprint: 64 hexadecimal digits')),
+	recipient: check((text) => isAddress(text) || isLocalName(text), () => _('Expecting an email address or the name of an alias')),
 	rewrite: check((text) => {
 		const words = text.trim().split(/[ \t]+/);
 
 		return words.length == 2 && isPattern(words[0]) && (isAddress(words[1]) || isLocalName(words[1]));
 	}, () => _('Expecting a pattern and a new address, such as *@plant.local ops@example.com')),
-	sender: check((text) => isAddress(text) || isAddress(`x@${text}`), () => _('Expecting a mail address or a domain')),
+	sender: check((text) => isAddress(text) || isAddress(`x@${text}`), () => _('Expecting an email address or a domain')),
 	aliasName: check((text) => {
 		if (text == '*')
 			return true;
@@ -200,23 +201,23 @@ return baseclass.extend({
 			return isAddress(`x${text.slice(1)}`);
 
 		return !text.includes('*') && (isAddress(text) || isLocalName(text));
-	}, () => _('Expecting an address, a name such as root, *@example.com, or * for all names without domain')),
+	}, () => _('Expecting an address, a name such as root, *@example.com, or * for all names without a domain')),
 
 	/**
-	 * A check of sizes.
+	 * A check for sizes.
 	 *
-	 * @param {number} least bytes
+	 * @param {number} least minimum in bytes
 	 * @returns {(text: string) => true | string} the check
 	 */
 	sizeFrom(least) {
-		return check((text) => (scaled(text, SIZE) ?? -1) >= least, () => _('Expecting a number of bytes, or a number with K, M or G, at least %s').format(`${least / 1024}K`));
+		return check((text) => (scaled(text, SIZE) ?? -1) >= least, () => _('Expecting a size in bytes, or with the suffix K, M or G, of at least %s').format(`${least / 1024}K`));
 	},
 
 	/**
-	 * A check of durations.
+	 * A check for durations.
 	 *
-	 * @param {number} least seconds
-	 * @param {number} [most] seconds
+	 * @param {number} least minimum in seconds
+	 * @param {number} [most] maximum in seconds
 	 * @returns {(text: string) => true | string} the check
 	 */
 	durationFrom(least, most) {
@@ -227,15 +228,15 @@ return baseclass.extend({
 		};
 
 		return check(fits, () => most
-			? _('Expecting a number with s, m, h, d or w, from %s to %s').format(`${least}s`, `${most}s`)
-			: _('Expecting a number with s, m, h, d or w, at least %s').format(`${least}s`));
+			? _('Expecting a duration with the suffix s, m, h, d or w, from %s to %s').format(`${least}s`, `${most}s`)
+			: _('Expecting a duration with the suffix s, m, h, d or w, of at least %s').format(`${least}s`));
 	},
 
 	/**
-	 * A check of whole numbers.
+	 * A check for integers.
 	 *
-	 * @param {number} least the smallest
-	 * @param {number} most the largest
+	 * @param {number} least minimum
+	 * @param {number} most maximum
 	 * @returns {(text: string) => true | string} the check
 	 */
 	numberFrom(least, most) {

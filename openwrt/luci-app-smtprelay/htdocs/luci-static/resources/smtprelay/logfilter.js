@@ -2,19 +2,19 @@
 'require baseclass';
 
 /*
- * Which entries of the logs fit what was asked for.
+ * Filters for the log entries.
  */
 
-/** How the daemon names itself in the system log. */
+/** How the daemon identifies itself in the system log. */
 const OURS = /^smtprelay(\[[0-9]+\])?:/;
 
 return baseclass.extend({
 	/**
-	 * Verdicts that fit.
+	 * Matching log entries.
 	 *
-	 * @param {Smtprelay.Verdict[]} entries all
-	 * @param {{text: string, outcome: string, client: string}} filter what is asked for; '' fits all
-	 * @returns {Smtprelay.Verdict[]} those that fit
+	 * @param {Smtprelay.Verdict[]} entries all entries
+	 * @param {{text: string, outcome: string, client: string}} filter the criteria; '' matches all
+	 * @returns {Smtprelay.Verdict[]} the matching ones
 	 */
 	entries(entries, filter) {
 		const words = filter.text.trim().toLowerCase();
@@ -26,9 +26,9 @@ return baseclass.extend({
 	},
 
 	/**
-	 * The devices that are named.
+	 * The devices that occur in the entries.
 	 *
-	 * @param {Smtprelay.Verdict[]} entries verdicts
+	 * @param {Smtprelay.Verdict[]} entries the entries
 	 * @returns {string[]} each once
 	 */
 	clients(entries) {
@@ -36,11 +36,11 @@ return baseclass.extend({
 	},
 
 	/**
-	 * Lines of the daemon that fit, newest first.
+	 * Matching lines of the daemon, newest first.
 	 *
 	 * @param {Smtprelay.LogLine[]} lines all lines of the system log
-	 * @param {string} words what they must hold
-	 * @returns {Smtprelay.LogLine[]} those that fit
+	 * @param {string} words text that they must contain
+	 * @returns {Smtprelay.LogLine[]} the matching ones
 	 */
 	lines(lines, words) {
 		const wanted = words.trim().toLowerCase();

@@ -3,16 +3,16 @@
 'require smtprelay.check as check';
 
 /*
- * Every option of the settings: how it is asked, what it means, what holds without it. docs/reference/settings.md is the same for
- * readers, src/config for the daemon; tests/luci compares all three.
+ * Every option of the settings: its form field, description and default. docs/reference/settings.md documents the same
+ * options, src/config reads them in the daemon; tests/luci compares all three.
  *
- * kind: flag, text, list, choice, password, secret, interfaces, provider, and names of sections: accounts, devices, users.
- * preset: what holds without it, shown as placeholder. check: see check.js. when: options that it depends on.
+ * kind: flag, text, list, choice, password, secret, interfaces, provider, and names of sections: accounts, devices,
+ * users. preset: the default, shown as placeholder. check: see check.js. when: options that it depends on.
  */
 
 return baseclass.extend({
 	/**
-	 * The kinds of sections in the order of the page.
+	 * The section types in the order in which they are shown.
 	 *
 	 * @returns {Smtprelay.SectionForm[]} the forms
 	 */
@@ -28,34 +28,34 @@ return baseclass.extend({
 	accounts() {
 		return {
 			type: 'account', title: _('Accounts'), named: true, columns: [ 'enabled', 'provider', 'username' ],
-			help: _('Accounts at mail providers, in the order in which they are used: the first one that is not in trouble takes the mail.'),
-			tabs: [ [ 'login', _('Login') ], [ 'sender', _('Sender') ], [ 'server', _('Server') ], [ 'oauth', _('Sign-in') ] ],
+			help: _('Accounts at mail providers, in order of preference. Mail is sent through the first account that is working.'),
+			tabs: [ [ 'login', _('Login') ], [ 'sender', _('Sender') ], [ 'server', _('Server') ], [ 'oauth', _('OAuth 2.0') ] ],
 			options: [
-				{ name: 'enabled', kind: 'flag', tab: 'login', preset: '1', title: _('Enabled'), help: _('Whether the account is used.') },
-				{ name: 'provider', kind: 'provider', tab: 'login', preset: _('by the address'), title: _('Provider'), help: _('A preset that fills in server, port, TLS, sender rules and the login name.') },
-				{ name: 'username', kind: 'text', tab: 'login', title: _('User name'), placeholder: 'me@example.com', help: _('The login, with most providers the mail address.') },
-				{ name: 'password', kind: 'password', tab: 'login', title: _('Password'), help: _('Many providers want an app password. It is stored by the service and never shown again; empty leaves it as it is.') },
-				{ name: 'region', kind: 'text', tab: 'login', title: _('Region'), placeholder: 'eu-central-1', help: _('Region of the account where the server of the preset has one (Amazon SES).') },
-				{ name: 'auth', kind: 'choice', tab: 'login', preset: 'password', choices: [ [ 'password', _('password') ], [ 'xoauth2', _('sign-in with tokens (OAuth 2.0)') ] ], title: _('Kind of login'), help: _('With tokens the account is signed in once in a browser; see the overview.') },
-				{ name: 'from', kind: 'text', tab: 'sender', check: check.address, preset: _('the user name, if that is an address'), title: _('Sender address'), help: _('The sender that the provider allows.') },
-				{ name: 'from_policy', kind: 'choice', tab: 'sender', preset: _('the preset\'s, else account'), choices: [ [ 'account', _('account: sender becomes the address above') ], [ 'domain', _('domain: only when the domain differs') ], [ 'keep', _('keep: nothing is changed') ] ], title: _('Other senders'), help: _('What happens to the sender that a device gives. Its address goes into the name and Reply-To.') },
-				{ name: 'null_sender', kind: 'choice', tab: 'sender', preset: _('the preset\'s, else yes'), choices: [ [ '1', _('yes') ], [ '0', _('no') ] ], title: _('Takes mail without a sender'), help: _('No if the provider refuses notices, which have no sender; they go out with the sender address, then.') },
-				{ name: 'default', kind: 'flag', tab: 'sender', preset: '1', title: _('For all mail'), help: _('Off: only for mail that a route names.') },
-				{ name: 'host', kind: 'text', tab: 'server', check: check.server, preset: _('the preset\'s'), title: _('Mail server'), help: _('The provider\'s mail server; its certificate must carry this name.') },
-				{ name: 'port', kind: 'text', tab: 'server', check: check.numberFrom(1, 65535), preset: '465', title: _('Port'), help: _('Without a preset 465; 587 with STARTTLS, 25 without TLS.') },
-				{ name: 'tls', kind: 'choice', tab: 'server', preset: 'implicit', choices: [ [ 'implicit', _('TLS from the first byte') ], [ 'starttls', _('STARTTLS, required') ], [ 'none', _('none: readable by all') ] ], title: _('Protection'), help: _('Without TLS only an account without a login can be used.') },
-				{ name: 'verify', kind: 'flag', tab: 'server', preset: '1', title: _('Check the certificate'), help: _('Off: anybody on the way can read mail and password. Only for tests.') },
-				{ name: 'ca_file', kind: 'text', tab: 'server', preset: _('the system\'s'), title: _('Authorities'), help: _('PEM file with the authorities to trust, for a server of your own.') },
-				{ name: 'fingerprint', kind: 'text', tab: 'server', check: check.fingerprint, title: _('Fingerprint'), placeholder: 'AA:BB:…', help: _('SHA-256 of the one certificate to trust, as openssl x509 -fingerprint -sha256 prints it.') },
-				{ name: 'connections', kind: 'text', tab: 'server', check: check.numberFrom(1, 16), preset: '2', title: _('Connections'), help: _('Connections to the provider at once.') },
-				{ name: 'timeout', kind: 'text', tab: 'server', check: check.durationFrom(5, 600), preset: '2m', title: _('Patience'), help: _('How long the provider may take for a reply. Too little sends mail twice.') },
-				{ name: 'oauth', kind: 'choice', tab: 'oauth', when: { auth: 'xoauth2' }, choices: [ [ 'google', 'Google' ], [ 'microsoft', 'Microsoft' ], [ 'custom', _('another login server') ] ], title: _('Login server'), help: _('Who gives the tokens.') },
-				{ name: 'client_id', kind: 'text', tab: 'oauth', when: { auth: 'xoauth2' }, title: _('Client ID'), help: _('Of a client of your own at the provider; none is shipped.') },
-				{ name: 'client_secret', kind: 'secret', tab: 'oauth', when: { auth: 'xoauth2' }, title: _('Client secret'), help: _('Google shows it beside the client ID; Microsoft has none. Empty leaves it as it is.') },
-				{ name: 'device_url', kind: 'text', tab: 'oauth', when: { auth: 'xoauth2' }, check: check.url, preset: _('that of the login server'), title: _('Address for codes'), help: _('Where the login server gives a code to type in.') },
-				{ name: 'auth_url', kind: 'text', tab: 'oauth', when: { auth: 'xoauth2' }, check: check.url, preset: _('that of the login server'), title: _('Address for the browser'), help: _('Where a person signs in when there are no codes.') },
-				{ name: 'token_url', kind: 'text', tab: 'oauth', when: { auth: 'xoauth2' }, check: check.url, preset: _('that of the login server'), title: _('Address for tokens'), help: _('Where tokens are renewed.') },
-				{ name: 'scope', kind: 'text', tab: 'oauth', when: { auth: 'xoauth2' }, preset: _('that of the login server'), title: _('Scope'), help: _('What the token is good for.') }
+				{ name: 'enabled', kind: 'flag', tab: 'login', preset: '1', title: _('Enabled'), help: _('Use this account.') },
+				{ name: 'provider', kind: 'provider', tab: 'login', preset: _('detected from the address'), title: _('Provider'), help: _('Preset for server, port, TLS, sender policy and username.') },
+				{ name: 'username', kind: 'text', tab: 'login', title: _('Username'), placeholder: 'me@example.com', help: _('Login name; with most providers this is the email address.') },
+				{ name: 'password', kind: 'password', tab: 'login', title: _('Password'), help: _('Many providers require an app password. The service stores the password and never shows it again. Leave empty to keep the stored password.') },
+				{ name: 'region', kind: 'text', tab: 'login', title: _('Region'), placeholder: 'eu-central-1', help: _('Region of the account, if the server of the preset requires one (Amazon SES).') },
+				{ name: 'auth', kind: 'choice', tab: 'login', preset: 'password', choices: [ [ 'password', _('password') ], [ 'xoauth2', _('OAuth 2.0 tokens') ] ], title: _('Authentication'), help: _('With OAuth 2.0, sign in once in a browser; see the overview page.') },
+				{ name: 'from', kind: 'text', tab: 'sender', check: check.address, preset: _('the username, if it is an address'), title: _('Sender address'), help: _('Sender address that the provider allows.') },
+				{ name: 'from_policy', kind: 'choice', tab: 'sender', preset: _('from the preset, otherwise account'), choices: [ [ 'account', _('account: replace the sender with the address above') ], [ 'domain', _('domain: replace only if the domain differs') ], [ 'keep', _('keep: leave unchanged') ] ], title: _('Sender policy'), help: _('How the sender specified by a device is handled. If it is replaced, the original address is moved to the display name and Reply-To.') },
+				{ name: 'null_sender', kind: 'choice', tab: 'sender', preset: _('from the preset, otherwise yes'), choices: [ [ '1', _('yes') ], [ '0', _('no') ] ], title: _('Accepts the null sender'), help: _('Select no if the provider rejects delivery status notifications because they have no sender. They are then sent from the sender address.') },
+				{ name: 'default', kind: 'flag', tab: 'sender', preset: '1', title: _('Use for all mail'), help: _('If disabled, the account is only used for mail that is explicitly assigned to it.') },
+				{ name: 'host', kind: 'text', tab: 'server', check: check.server, preset: _('from the preset'), title: _('Mail server'), help: _('Mail server of the provider. Its certificate must be valid for this name.') },
+				{ name: 'port', kind: 'text', tab: 'server', check: check.numberFrom(1, 65535), preset: '465', title: _('Port'), help: _('Default without a preset: 465, 587 with STARTTLS, 25 without TLS.') },
+				{ name: 'tls', kind: 'choice', tab: 'server', preset: 'implicit', choices: [ [ 'implicit', _('implicit TLS') ], [ 'starttls', _('STARTTLS (required)') ], [ 'none', _('none (unencrypted)') ] ], title: _('Encryption'), help: _('Without TLS, only accounts without a login can be used.') },
+				{ name: 'verify', kind: 'flag', tab: 'server', preset: '1', title: _('Verify certificate'), help: _('If disabled, anyone on the network path can read the mail and the password. For testing only.') },
+				{ name: 'ca_file', kind: 'text', tab: 'server', preset: _('system CA certificates'), title: _('CA file'), help: _('PEM file with the trusted certificate authorities, for a mail server of your own.') },
+				{ name: 'fingerprint', kind: 'text', tab: 'server', check: check.fingerprint, title: _('Certificate fingerprint'), placeholder: 'AA:BB:…', help: _('SHA-256 fingerprint of the only certificate to trust, as printed by openssl x509 -fingerprint -sha256.') },
+				{ name: 'connections', kind: 'text', tab: 'server', check: check.numberFrom(1, 16), preset: '2', title: _('Maximum connections'), help: _('Maximum number of simultaneous connections to the provider.') },
+				{ name: 'timeout', kind: 'text', tab: 'server', check: check.durationFrom(5, 600), preset: '2m', title: _('Timeout'), help: _('Time to wait for a reply from the provider. If it is too short, messages may be delivered twice.') },
+				{ name: 'oauth', kind: 'choice', tab: 'oauth', when: { auth: 'xoauth2' }, choices: [ [ 'google', 'Google' ], [ 'microsoft', 'Microsoft' ], [ 'custom', _('other authorization server') ] ], title: _('Authorization server'), help: _('Server that issues the tokens.') },
+				{ name: 'client_id', kind: 'text', tab: 'oauth', when: { auth: 'xoauth2' }, title: _('Client ID'), help: _('ID of your own OAuth client at the provider; none is included.') },
+				{ name: 'client_secret', kind: 'secret', tab: 'oauth', when: { auth: 'xoauth2' }, title: _('Client secret'), help: _('Google shows it next to the client ID; Microsoft does not use one. Leave empty to keep the current value.') },
+				{ name: 'device_url', kind: 'text', tab: 'oauth', when: { auth: 'xoauth2' }, check: check.url, preset: _('default of the authorization server'), title: _('Device authorization URL'), help: _('Where the authorization server issues the code that the user enters.') },
+				{ name: 'auth_url', kind: 'text', tab: 'oauth', when: { auth: 'xoauth2' }, check: check.url, preset: _('default of the authorization server'), title: _('Authorization URL'), help: _('Where the user signs in if the server does not issue codes.') },
+				{ name: 'token_url', kind: 'text', tab: 'oauth', when: { auth: 'xoauth2' }, check: check.url, preset: _('default of the authorization server'), title: _('Token URL'), help: _('Where tokens are renewed.') },
+				{ name: 'scope', kind: 'text', tab: 'oauth', when: { auth: 'xoauth2' }, preset: _('default of the authorization server'), title: _('Scope'), help: _('Permissions granted by the token.') }
 			]
 		};
 	},
@@ -68,23 +68,23 @@ return baseclass.extend({
 	listeners() {
 		return {
 			type: 'listener', title: _('Listeners'), named: true, columns: [ 'enabled', 'interface', 'port' ],
-			help: _('Where devices connect, and which of them may.'),
-			tabs: [ [ 'where', _('Where') ], [ 'who', _('Who') ], [ 'tls', _('TLS') ], [ 'limits', _('Limits') ] ],
+			help: _('Where devices connect, and which devices are allowed.'),
+			tabs: [ [ 'where', _('General') ], [ 'who', _('Access') ], [ 'tls', _('TLS') ], [ 'limits', _('Limits') ] ],
 			options: [
-				{ name: 'enabled', kind: 'flag', tab: 'where', preset: '1', title: _('Enabled'), help: _('Whether devices can connect here.') },
-				{ name: 'interface', kind: 'interfaces', tab: 'where', title: _('Networks'), help: _('Networks whose addresses are listened on; followed as they change.') },
-				{ name: 'address', kind: 'list', tab: 'where', check: check.ip, title: _('Addresses'), placeholder: '192.168.1.1', help: _('Fixed addresses; 0.0.0.0 and :: mean all of IPv4 and all of IPv6.') },
+				{ name: 'enabled', kind: 'flag', tab: 'where', preset: '1', title: _('Enabled'), help: _('Accept connections from devices.') },
+				{ name: 'interface', kind: 'interfaces', tab: 'where', title: _('Interfaces'), help: _('Interfaces to listen on. Address changes are followed automatically.') },
+				{ name: 'address', kind: 'list', tab: 'where', check: check.ip, title: _('IP addresses'), placeholder: '192.168.1.1', help: _('Fixed addresses to listen on; 0.0.0.0 means all IPv4 and :: all IPv6 addresses.') },
 				{ name: 'port', kind: 'text', tab: 'where', check: check.numberFrom(0, 65535), preset: '25', title: _('Port'), help: _('TCP port that devices connect to.') },
-				{ name: 'dialect', kind: 'choice', tab: 'where', preset: 'tolerant', choices: [ [ 'tolerant', _('tolerant: what is meant counts') ], [ 'strict', _('strict: only what RFC 5321 allows') ] ], title: _('Dialect'), help: _('How closely a device must keep to the protocol.') },
-				{ name: 'allow', kind: 'list', tab: 'who', check: check.network, placeholder: '192.168.1.0/24', title: _('May send'), help: _('Networks that may send; all others are refused at once. Empty: the subnets of the networks listened on, and the router itself.') },
-				{ name: 'auth', kind: 'choice', tab: 'who', preset: 'ignore', choices: [ [ 'ignore', _('ignore: any login is accepted') ], [ 'none', _('none: no login is offered') ], [ 'optional', _('optional: a login must be right') ], [ 'required', _('required: no mail without a login') ] ], title: _('Logins'), help: _('What a login of a device means. The logins are those of the tab Users.') },
-				{ name: 'tls', kind: 'choice', tab: 'tls', preset: 'none', choices: [ [ 'none', _('none') ], [ 'starttls', _('STARTTLS, offered') ], [ 'implicit', _('TLS from the first byte, usually port 465') ] ], title: _('Protection'), help: _('Many old devices try STARTTLS where it is offered, and give up.') },
-				{ name: 'certificate', kind: 'text', tab: 'tls', check: check.path, preset: _('the router\'s, else one of our own'), title: _('Certificate'), help: _('File with the certificate chain, PEM or DER.') },
-				{ name: 'key', kind: 'text', tab: 'tls', check: check.path, preset: _('the router\'s, else one of our own'), title: _('Private key'), help: _('File with its key: ECDSA on P-256 or P-384.') },
-				{ name: 'max_sessions', kind: 'text', tab: 'limits', check: check.numberFrom(1, 10000), preset: '600', title: _('Connections'), help: _('Connections at once, a quarter of them for one address; more wait without an error.') },
-				{ name: 'max_sessions_per_client', kind: 'text', tab: 'limits', check: check.numberFrom(1, 10000), preset: '500', title: _('Connections of one address'), help: _('More than that are put off.') },
-				{ name: 'max_recipients', kind: 'text', tab: 'limits', check: check.numberFrom(1, 1000), preset: '100', title: _('Recipients'), help: _('Recipients of one message.') },
-				{ name: 'timeout', kind: 'text', tab: 'limits', check: check.durationFrom(1), preset: '5m', title: _('Patience'), help: _('How long a silent device is waited for.') }
+				{ name: 'dialect', kind: 'choice', tab: 'where', preset: 'tolerant', choices: [ [ 'tolerant', _('tolerant: accept malformed SMTP if the intent is clear') ], [ 'strict', _('strict: accept only what RFC 5321 allows') ] ], title: _('SMTP dialect'), help: _('How strictly devices must follow the protocol.') },
+				{ name: 'allow', kind: 'list', tab: 'who', check: check.network, placeholder: '192.168.1.0/24', title: _('Allowed networks'), help: _('Networks that are allowed to send; all other clients are refused immediately. If empty: the subnets of the interfaces listened on, and the router itself.') },
+				{ name: 'auth', kind: 'choice', tab: 'who', preset: 'ignore', choices: [ [ 'ignore', _('ignore: accept any login') ], [ 'none', _('none: do not offer authentication') ], [ 'optional', _('optional: a login must be valid, but is not required') ], [ 'required', _('required: no mail without a valid login') ] ], title: _('Authentication'), help: _('How logins from devices are handled. The valid logins are configured on the Users tab.') },
+				{ name: 'tls', kind: 'choice', tab: 'tls', preset: 'none', choices: [ [ 'none', _('none') ], [ 'starttls', _('STARTTLS (offered)') ], [ 'implicit', _('implicit TLS, usually port 465') ] ], title: _('Encryption'), help: _('Many old devices try STARTTLS if it is offered, and then give up.') },
+				{ name: 'certificate', kind: 'text', tab: 'tls', check: check.path, preset: _('the router\'s, otherwise a generated one'), title: _('Certificate'), help: _('File with the certificate chain, PEM or DER.') },
+				{ name: 'key', kind: 'text', tab: 'tls', check: check.path, preset: _('the router\'s, otherwise a generated one'), title: _('Private key'), help: _('File with the private key of the certificate: ECDSA P-256 or P-384.') },
+				{ name: 'max_sessions', kind: 'text', tab: 'limits', check: check.numberFrom(1, 10000), preset: '600', title: _('Maximum connections'), help: _('Maximum number of simultaneous sessions, a quarter of them per client address. Further connections wait without an error.') },
+				{ name: 'max_sessions_per_client', kind: 'text', tab: 'limits', check: check.numberFrom(1, 10000), preset: '500', title: _('Maximum connections per client'), help: _('Further connections are refused with a temporary error.') },
+				{ name: 'max_recipients', kind: 'text', tab: 'limits', check: check.numberFrom(1, 1000), preset: '100', title: _('Maximum recipients'), help: _('Maximum number of recipients per message.') },
+				{ name: 'timeout', kind: 'text', tab: 'limits', check: check.durationFrom(1), preset: '5m', title: _('Timeout'), help: _('Time to wait for an idle client.') }
 			]
 		};
 	},
@@ -97,20 +97,20 @@ return baseclass.extend({
 	devices() {
 		return {
 			type: 'device', title: _('Devices'), named: true, columns: [ 'name', 'ip', 'mac', 'rate' ],
-			help: _('What holds for the mail of one device. The section named default holds for all that have none of their own.'),
-			tabs: [ [ 'who', _('Who') ], [ 'mail', _('Its mail') ], [ 'rate', _('Rate') ] ],
+			help: _('Rules for mail from individual devices. The section named default applies to all devices without a section of their own.'),
+			tabs: [ [ 'who', _('Identification') ], [ 'mail', _('Mail') ], [ 'rate', _('Rate limit') ] ],
 			options: [
-				{ name: 'name', kind: 'text', tab: 'who', preset: _('the section\'s name'), title: _('Display name'), help: _('Display name in From, if the device gives none of its own.') },
-				{ name: 'ip', kind: 'list', tab: 'who', check: check.network, placeholder: '192.168.1.20', title: _('Addresses'), help: _('Addresses of the device, or networks of which all members are meant.') },
-				{ name: 'mac', kind: 'list', tab: 'who', check: check.mac, placeholder: '00:11:22:aa:bb:cc', title: _('Hardware addresses'), help: _('For devices whose address changes.') },
-				{ name: 'host', kind: 'list', tab: 'who', check: check.host, placeholder: 'plc-1', title: _('DHCP names'), help: _('Names under which the device asks for its address by DHCP. Any other could use the same one.') },
-				{ name: 'account', kind: 'accounts', tab: 'mail', preset: _('as for all others'), title: _('Accounts'), help: _('The accounts that its mail leaves by, first choice first.') },
-				{ name: 'recipient', kind: 'list', tab: 'mail', check: check.recipient, placeholder: 'ops@example.com', title: _('Recipients'), help: _('Who gets its mail, whatever the device says: addresses or names of aliases.') },
-				{ name: 'allow_recipient', kind: 'list', tab: 'mail', check: check.pattern, placeholder: '*@example.com', title: _('May write to'), help: _('Empty: anybody. A star stands for anything.') },
-				{ name: 'rewrite', kind: 'list', tab: 'mail', check: check.rewrite, placeholder: '*@plant.local ops@example.com', title: _('Replace recipients'), help: _('A pattern and a new recipient; the first that fits counts.') },
-				{ name: 'rate', kind: 'text', tab: 'rate', check: check.rate, preset: _('no limit'), title: _('Rate'), help: _('Messages in a time, and at once: 20/h, 5/m, 100/d, 2/s.') },
-				{ name: 'over_rate', kind: 'choice', tab: 'rate', preset: 'digest', choices: [ [ 'digest', _('digest: sent together, one mail an interval') ], [ 'defer', _('defer: they wait, each for its turn') ], [ 'reject', _('reject: they are refused for now') ] ], title: _('More than that'), help: _('What happens to messages beyond the rate.') },
-				{ name: 'digest_every', kind: 'text', tab: 'rate', check: check.durationFrom(10, 604800), preset: '15m', title: _('Digest every'), help: _('Interval of the digests.') }
+				{ name: 'name', kind: 'text', tab: 'who', preset: _('name of the section'), title: _('Display name'), help: _('Display name in the From header if the device does not specify one.') },
+				{ name: 'ip', kind: 'list', tab: 'who', check: check.network, placeholder: '192.168.1.20', title: _('IP addresses'), help: _('IP addresses of the device, or networks; all members of a network are included.') },
+				{ name: 'mac', kind: 'list', tab: 'who', check: check.mac, placeholder: '00:11:22:aa:bb:cc', title: _('MAC addresses'), help: _('For devices whose IP address changes.') },
+				{ name: 'host', kind: 'list', tab: 'who', check: check.host, placeholder: 'plc-1', title: _('DHCP hostnames'), help: _('Hostnames that the device sends in its DHCP requests. Any other device could use the same name.') },
+				{ name: 'account', kind: 'accounts', tab: 'mail', preset: _('as for all other mail'), title: _('Accounts'), help: _('Accounts used to send mail from this device, in order of preference.') },
+				{ name: 'recipient', kind: 'list', tab: 'mail', check: check.recipient, placeholder: 'ops@example.com', title: _('Recipients'), help: _('Recipients of all mail from this device, whatever recipient it specifies: addresses or names of aliases.') },
+				{ name: 'allow_recipient', kind: 'list', tab: 'mail', check: check.pattern, placeholder: '*@example.com', title: _('Allowed recipients'), help: _('Leave empty to allow all recipients. * matches any characters.') },
+				{ name: 'rewrite', kind: 'list', tab: 'mail', check: check.rewrite, placeholder: '*@plant.local ops@example.com', title: _('Rewrite recipients'), help: _('A pattern and a new recipient, separated by a space. The first match applies.') },
+				{ name: 'rate', kind: 'text', tab: 'rate', check: check.rate, preset: _('unlimited'), title: _('Rate limit'), help: _('Messages per unit of time, which is also the maximum burst: 20/h, 5/m, 100/d, 2/s.') },
+				{ name: 'over_rate', kind: 'choice', tab: 'rate', preset: 'digest', choices: [ [ 'digest', _('digest: combine into one message per interval') ], [ 'defer', _('defer: queue until the rate limit permits') ], [ 'reject', _('reject: refuse with a temporary error') ] ], title: _('Excess messages'), help: _('How messages that exceed the rate limit are handled.') },
+				{ name: 'digest_every', kind: 'text', tab: 'rate', check: check.durationFrom(10, 604800), preset: '15m', title: _('Digest interval'), help: _('Time between two digests.') }
 			]
 		};
 	},
@@ -123,11 +123,11 @@ return baseclass.extend({
 	aliases() {
 		return {
 			type: 'alias', title: _('Aliases'), named: false, columns: [ 'name', 'to' ],
-			help: _('Names that stand for addresses. Names without a domain that no alias explains mean the admin.'),
+			help: _('Alternative names for addresses. Mail to a name without a domain for which there is no alias goes to the administrator.'),
 			tabs: [],
 			options: [
-				{ name: 'name', kind: 'list', needed: true, check: check.aliasName, placeholder: 'root', title: _('Names'), help: _('An address, a name such as root, *@example.com for a domain, or * for all names without domain.') },
-				{ name: 'to', kind: 'list', needed: true, check: check.recipient, placeholder: 'ops@example.com', title: _('Mean'), help: _('Who gets their mail: addresses, or names of other aliases.') }
+				{ name: 'name', kind: 'list', needed: true, check: check.aliasName, placeholder: 'root', title: _('Names'), help: _('An address, a name such as root, *@example.com for a domain, or * for all names without a domain.') },
+				{ name: 'to', kind: 'list', needed: true, check: check.recipient, placeholder: 'ops@example.com', title: _('Recipients'), help: _('Recipients of mail to these names: addresses, or names of other aliases.') }
 			]
 		};
 	},
@@ -140,15 +140,15 @@ return baseclass.extend({
 	routes() {
 		return {
 			type: 'route', title: _('Routes'), named: false, columns: [ 'account', 'sender', 'recipient', 'client' ],
-			help: _('Sends some mail through accounts of its own. The first rule that fits counts; what a rule leaves out fits everything.'),
+			help: _('Send selected mail through specific accounts. The first matching rule applies; criteria that are left empty match everything.'),
 			tabs: [],
 			options: [
-				{ name: 'account', kind: 'accounts', needed: true, title: _('Accounts'), help: _('The accounts that this mail leaves by, first choice first.') },
-				{ name: 'sender', kind: 'list', check: check.pattern, placeholder: 'camera*@*', title: _('Senders'), help: _('Patterns of senders; a star stands for anything.') },
-				{ name: 'recipient', kind: 'list', check: check.pattern, placeholder: '*@example.com', title: _('Recipients'), help: _('Patterns of recipients.') },
-				{ name: 'client', kind: 'list', check: check.network, placeholder: '192.168.1.0/28', title: _('Addresses'), help: _('Addresses or networks of devices.') },
-				{ name: 'device', kind: 'devices', title: _('Sections of devices'), help: _('Names of sections of the tab Devices.') },
-				{ name: 'login', kind: 'users', title: _('Logins'), help: _('Names of sections of the tab Users, or of their logins.') }
+				{ name: 'account', kind: 'accounts', needed: true, title: _('Accounts'), help: _('Accounts used to send this mail, in order of preference.') },
+				{ name: 'sender', kind: 'list', check: check.pattern, placeholder: 'camera*@*', title: _('Senders'), help: _('Sender patterns; * matches any characters.') },
+				{ name: 'recipient', kind: 'list', check: check.pattern, placeholder: '*@example.com', title: _('Recipients'), help: _('Recipient patterns.') },
+				{ name: 'client', kind: 'list', check: check.network, placeholder: '192.168.1.0/28', title: _('IP addresses'), help: _('IP addresses or networks of devices.') },
+				{ name: 'device', kind: 'devices', title: _('Device sections'), help: _('Names of sections on the Devices tab.') },
+				{ name: 'login', kind: 'users', title: _('Logins'), help: _('Names of sections on the Users tab, or their usernames.') }
 			]
 		};
 	},
@@ -161,14 +161,14 @@ return baseclass.extend({
 	users() {
 		return {
 			type: 'user', title: _('Users'), named: true, columns: [ 'enabled', 'username', 'sender' ],
-			help: _('Logins of devices, for listeners where a login is optional or required.'),
+			help: _('Logins for devices, used by listeners with optional or required authentication.'),
 			tabs: [],
 			options: [
-				{ name: 'enabled', kind: 'flag', preset: '1', title: _('Enabled'), help: _('Whether the login is accepted.') },
-				{ name: 'username', kind: 'text', preset: _('the section\'s name'), title: _('User name'), help: _('Name of the login.') },
-				{ name: 'password', kind: 'secret', title: _('Password'), help: _('Must not be empty. Kept in the settings; empty leaves it as it is.') },
-				{ name: 'sender', kind: 'list', check: check.sender, placeholder: 'cam@example.com', title: _('Senders'), help: _('Addresses and domains that it may use as envelope sender. Empty: all.') },
-				{ name: 'account', kind: 'accounts', preset: _('as for all others'), title: _('Accounts'), help: _('The accounts that its mail leaves by, first choice first. Those of the device come before.') }
+				{ name: 'enabled', kind: 'flag', preset: '1', title: _('Enabled'), help: _('Accept this login.') },
+				{ name: 'username', kind: 'text', preset: _('name of the section'), title: _('Username'), help: _('Login name.') },
+				{ name: 'password', kind: 'secret', title: _('Password'), help: _('Required. Stored in the configuration file. Leave empty to keep the current password.') },
+				{ name: 'sender', kind: 'list', check: check.sender, placeholder: 'cam@example.com', title: _('Senders'), help: _('Addresses and domains that this user may use as envelope sender. Leave empty to allow all.') },
+				{ name: 'account', kind: 'accounts', preset: _('as for all other mail'), title: _('Accounts'), help: _('Accounts used to send mail from this user, in order of preference. Accounts set for the device take precedence.') }
 			]
 		};
 	},
@@ -181,27 +181,27 @@ return baseclass.extend({
 	relay() {
 		return {
 			type: 'relay', title: _('Relay and queue'), named: true, single: true, columns: [],
-			help: _('Everything that exists once.'),
-			tabs: [ [ 'general', _('General') ], [ 'queue', _('Queue') ], [ 'retry', _('Tries') ], [ 'files', _('Files') ] ],
+			help: _('Settings that apply to the service as a whole.'),
+			tabs: [ [ 'general', _('General') ], [ 'queue', _('Queue') ], [ 'retry', _('Retries') ], [ 'files', _('System') ] ],
 			options: [
-				{ name: 'enabled', kind: 'flag', tab: 'general', preset: '1', title: _('Enabled'), help: _('Whether the service runs.') },
-				{ name: 'hostname', kind: 'text', tab: 'general', check: check.heloName, preset: _('the router\'s own name'), title: _('Host name'), help: _('Our name towards the provider and in Received lines.') },
-				{ name: 'admin', kind: 'text', tab: 'general', check: check.address, placeholder: 'me@example.com', title: _('Admin'), help: _('Who gets mail for root and postmaster, and notices whose sender can\'t be told.') },
-				{ name: 'notify_boot', kind: 'flag', tab: 'general', preset: '0', title: _('Mail after a start'), help: _('One mail to the admin after each start of the router.') },
-				{ name: 'log_level', kind: 'choice', tab: 'general', preset: 'info', choices: [ [ 'error', _('errors') ], [ 'warning', _('warnings') ], [ 'info', _('one line a message') ], [ 'debug', _('everything') ] ], title: _('Log'), help: _('What goes into the system log.') },
-				{ name: 'durability', kind: 'choice', tab: 'queue', preset: 'deferred', choices: [ [ 'memory', _('memory: survives a restart of the program') ], [ 'deferred', _('deferred: also a reboot') ], [ 'always', _('always: also a power cut at any instant') ] ], title: _('Durability'), help: _('What it means that a message was accepted. The last two need a safe directory.') },
-				{ name: 'spool_limit', kind: 'text', tab: 'queue', check: check.sizeFrom(65536), preset: _('by the memory, at most 32M'), title: _('Size of the queue'), help: _('Bytes that waiting mail may take.') },
-				{ name: 'message_limit', kind: 'text', tab: 'queue', check: check.sizeFrom(16384), preset: '25M', title: _('Largest message'), help: _('Never more than three quarters of the size of the queue.') },
-				{ name: 'retry_for', kind: 'text', tab: 'retry', check: check.durationFrom(10), preset: '4d', title: _('Try for'), help: _('How long delivery is tried before the sender hears that it failed.') },
-				{ name: 'retry_min', kind: 'text', tab: 'retry', check: check.durationFrom(1), preset: '30s', title: _('First wait'), help: _('How long a message waits after its first temporary refusal; the time doubles with each further one.') },
-				{ name: 'retry_max', kind: 'text', tab: 'retry', check: check.durationFrom(1), preset: '1h', title: _('Longest wait'), help: _('How long it waits at most between two attempts.') },
-				{ name: 'delay_notice', kind: 'text', tab: 'retry', check: check.durationFrom(0), preset: '4h', title: _('Tell of a delay'), help: _('After how long the sender hears that a message is still waiting; 0 means never.') },
-				{ name: 'spool', kind: 'text', tab: 'files', check: check.path, preset: '/var/spool/smtprelay', title: _('Directory of the queue'), help: _('RAM on OpenWrt.') },
-				{ name: 'safe_spool', kind: 'text', tab: 'files', check: check.path, placeholder: '/mnt/usb/smtprelay', title: _('Safe directory'), help: _('A directory that survives a power cut: flash, USB stick.') },
-				{ name: 'secrets', kind: 'text', tab: 'files', check: check.path, preset: '/etc/smtprelay', title: _('Directory of secrets'), help: _('Where stored passwords and tokens are kept.') },
-				{ name: 'hook', kind: 'text', tab: 'files', check: check.hook, preset: '/sbin/hotplug-call', title: _('Hook'), help: _('Program that is run when mail stops or starts to flow; none for none.') },
-				{ name: 'user', kind: 'text', tab: 'files', preset: 'smtprelay', title: _('User'), help: _('Who the gateway becomes after its start. The package makes this user; root would leave it all rights.') },
-				{ name: 'jail', kind: 'flag', tab: 'files', preset: '1', title: _('Jail'), help: _('Whether the service runs in a jail where the router has one (procd-ujail).') }
+				{ name: 'enabled', kind: 'flag', tab: 'general', preset: '1', title: _('Enabled'), help: _('Run the service.') },
+				{ name: 'hostname', kind: 'text', tab: 'general', check: check.heloName, preset: _('hostname of the router'), title: _('Hostname'), help: _('Name used in EHLO to the provider and in Received headers.') },
+				{ name: 'admin', kind: 'text', tab: 'general', check: check.address, placeholder: 'me@example.com', title: _('Administrator'), help: _('Receives mail for root and postmaster, and notifications that cannot be sent to the sender of a message.') },
+				{ name: 'notify_boot', kind: 'flag', tab: 'general', preset: '0', title: _('Notify after boot'), help: _('Send one message to the administrator each time the router has started.') },
+				{ name: 'log_level', kind: 'choice', tab: 'general', preset: 'info', choices: [ [ 'error', _('errors') ], [ 'warning', _('warnings') ], [ 'info', _('one line per message') ], [ 'debug', _('everything') ] ], title: _('Log level'), help: _('Events that are written to the system log.') },
+				{ name: 'durability', kind: 'choice', tab: 'queue', preset: 'deferred', choices: [ [ 'memory', _('memory: survives a restart of the service') ], [ 'deferred', _('deferred: also survives a reboot') ], [ 'always', _('always: also survives a power cut at any time') ] ], title: _('Durability'), help: _('What an accepted message survives. The last two options require a persistent queue directory.') },
+				{ name: 'spool_limit', kind: 'text', tab: 'queue', check: check.sizeFrom(65536), preset: _('depends on the available memory, at most 32M'), title: _('Maximum queue size'), help: _('Storage that queued mail may use, in bytes.') },
+				{ name: 'message_limit', kind: 'text', tab: 'queue', check: check.sizeFrom(16384), preset: '25M', title: _('Maximum message size'), help: _('At most three quarters of the maximum queue size.') },
+				{ name: 'retry_for', kind: 'text', tab: 'retry', check: check.durationFrom(10), preset: '4d', title: _('Retry period'), help: _('How long delivery is attempted before the sender is notified of the failure.') },
+				{ name: 'retry_min', kind: 'text', tab: 'retry', check: check.durationFrom(1), preset: '30s', title: _('Initial retry interval'), help: _('Delay after the first temporary failure of a message. It doubles with each further failure.') },
+				{ name: 'retry_max', kind: 'text', tab: 'retry', check: check.durationFrom(1), preset: '1h', title: _('Maximum retry interval'), help: _('Longest time between two delivery attempts.') },
+				{ name: 'delay_notice', kind: 'text', tab: 'retry', check: check.durationFrom(0), preset: '4h', title: _('Delay notification'), help: _('Time after which the sender is notified that a message is still queued; 0 disables the notification.') },
+				{ name: 'spool', kind: 'text', tab: 'files', check: check.path, preset: '/var/spool/smtprelay', title: _('Queue directory'), help: _('In RAM on OpenWrt.') },
+				{ name: 'safe_spool', kind: 'text', tab: 'files', check: check.path, placeholder: '/mnt/usb/smtprelay', title: _('Persistent queue directory'), help: _('A directory that survives a power cut: on flash or a USB stick.') },
+				{ name: 'secrets', kind: 'text', tab: 'files', check: check.path, preset: '/etc/smtprelay', title: _('Secrets directory'), help: _('Directory for stored passwords and tokens.') },
+				{ name: 'hook', kind: 'text', tab: 'files', check: check.hook, preset: '/sbin/hotplug-call', title: _('Hook'), help: _('Program to run when mail delivery stops or resumes; none disables it.') },
+				{ name: 'user', kind: 'text', tab: 'files', preset: 'smtprelay', title: _('User'), help: _('User that the service runs as after startup. The package creates this user; with root the service keeps all privileges.') },
+				{ name: 'jail', kind: 'flag', tab: 'files', preset: '1', title: _('Jail'), help: _('Run the service in a jail if the router supports it (procd-ujail).') }
 			]
 		};
 	}

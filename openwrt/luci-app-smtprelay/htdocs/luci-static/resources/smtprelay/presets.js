@@ -2,23 +2,23 @@
 'require baseclass';
 
 /*
- * The presets of providers as the wizard needs them: which one an address belongs to, what has to be typed in, and what
- * is written into the settings. No part of the page is touched here.
+ * The provider presets as the wizard needs them: which preset an address belongs to, which fields are required, and
+ * which options are written to the settings. This module does not access the page.
  */
 
-/** Presets that are offered first. */
+/** Presets that are listed first. */
 const COMMON = [ 'gmail', 'outlook', 'm365', 'gmx', 'webde', 'icloud', 'yahoo', 'tonline' ];
 
-/** Whom a sign-in goes to, by preset. */
+/** The OAuth issuer of each preset that supports sign-in. */
 const ISSUERS = /** @type {Record<string, string>} */ ({
 	gmail: 'google', gworkspace: 'google', outlook: 'microsoft', m365: 'microsoft'
 });
 
 /**
- * Whether `rest` is what may stand behind the name of a provider that has it under every top-level domain.
+ * Whether `rest` may follow the name of a provider that uses it under every top-level domain.
  *
  * @param {string} rest such as 'de' or 'co.uk'
- * @returns {boolean} whether
+ * @returns {boolean} true if it is
  */
 function isTop(rest) {
 	const labels = rest.split('.');
@@ -28,7 +28,7 @@ function isTop(rest) {
 
 return baseclass.extend({
 	/**
-	 * The name of a provider as people know it.
+	 * The display name of a provider.
 	 *
 	 * @param {Smtprelay.Provider} provider the preset
 	 * @returns {string} its name
@@ -38,10 +38,10 @@ return baseclass.extend({
 	},
 
 	/**
-	 * The presets for a list to choose from: the common ones first, then by name.
+	 * The presets in display order: the common ones first, then by name.
 	 *
 	 * @param {Smtprelay.Provider[]} providers all presets
-	 * @returns {Smtprelay.Provider[]} in the order of the list
+	 * @returns {Smtprelay.Provider[]} in display order
 	 */
 	sorted(providers) {
 		const rank = (/** @type {Smtprelay.Provider} */ provider) => {
@@ -54,11 +54,11 @@ return baseclass.extend({
 	},
 
 	/**
-	 * The preset of a mailbox, as the daemon's providers.rs finds it.
+	 * The preset for a mailbox, determined in the same way as in the daemon's providers.rs.
 	 *
 	 * @param {Smtprelay.Provider[]} providers all presets
 	 * @param {string} address the mailbox
-	 * @returns {Smtprelay.Provider | null} null if its domain is not known
+	 * @returns {Smtprelay.Provider | null} null if its domain is unknown
 	 */
 	ofAddress(providers, address) {
 		const domain = address.slice(address.lastIndexOf('@') + 1).toLowerCase();
@@ -75,7 +75,7 @@ return baseclass.extend({
 	},
 
 	/**
-	 * Whether an account at this provider signs in instead of having a password; '' if it can't.
+	 * The OAuth issuer that an account at this provider can sign in with; '' if there is none.
 	 *
 	 * @param {Smtprelay.Provider | null} provider the preset
 	 * @returns {string} google, microsoft or ''
@@ -85,10 +85,10 @@ return baseclass.extend({
 	},
 
 	/**
-	 * What has to be asked for an account at this provider, beside its address.
+	 * The fields required for an account at this provider, in addition to its address.
 	 *
-	 * @param {Smtprelay.Provider | null} provider the preset; null for a server of one's own
-	 * @param {boolean} signIn whether the account signs in with the browser
+	 * @param {Smtprelay.Provider | null} provider the preset; null for a custom server
+	 * @param {boolean} signIn whether the account signs in through the browser
 	 * @returns {Smtprelay.Needs} the fields
 	 */
 	needs(provider, signIn) {
@@ -97,9 +97,9 @@ return baseclass.extend({
 		return {
 			host: provider == null,
 			region: !!provider && provider.host.includes('{region}'),
-			// A login of its own: the provider gives one, or a server of one's own may want one.
+			// A separate username: assigned by the provider, or possibly required by a custom server.
 			username: user == 'given' || provider == null,
-			// The address is no login: it only is the sender.
+			// The address is not the username, only the sender.
 			sender: user != 'address' && user != 'localpart',
 			password: !signIn && user != 'none',
 			client: signIn,
@@ -108,7 +108,7 @@ return baseclass.extend({
 	},
 
 	/**
-	 * What the password is called there.
+	 * What the provider calls the password.
 	 *
 	 * @param {Smtprelay.Provider | null} provider the preset
 	 * @returns {string} title of the field
@@ -127,11 +127,11 @@ return baseclass.extend({
 	},
 
 	/**
-	 * The name of the section that an account gets.
+	 * The name for the section of a new account.
 	 *
 	 * @param {Smtprelay.Provider | null} provider the preset
 	 * @param {string[]} taken names of sections that exist
-	 * @returns {string} a name that none of them has
+	 * @returns {string} a name that is not in use
 	 */
 	sectionName(provider, taken) {
 		const base = (provider ? provider.id : 'provider').replace(/[^A-Za-z0-9_]/g, '_');
@@ -144,24 +144,24 @@ return baseclass.extend({
 	},
 
 	/**
-	 * What is wrong with the answers.
+	 * Checks the answers.
 	 *
 	 * @param {Smtprelay.Provider | null} provider the preset
-	 * @param {Smtprelay.Answers} answers what was typed in
-	 * @param {(text: string) => boolean} isAddress tells mail addresses
-	 * @returns {string} a sentence; '' if all is well
+	 * @param {Smtprelay.Answers} answers the values entered
+	 * @param {(text: string) => boolean} isAddress checks for an email address
+	 * @returns {string} an error message; '' if all answers are valid
 	 */
 	problem(provider, answers, isAddress) {
 		const needs = this.needs(provider, answers.signIn);
 
 		if (needs.host && !/^[A-Za-z0-9._:-]+$/.test(answers.host))
-			return _('Enter the name of the mail server, such as smtp.example.com.');
+			return _('Enter the hostname of the mail server, for example smtp.example.com.');
 		if (!isAddress(answers.address))
-			return needs.sender ? _('Enter the sender address that the provider allows.') : _('Enter your mail address, such as me@example.com.');
+			return needs.sender ? _('Enter the sender address that the provider allows.') : _('Enter your email address, for example me@example.com.');
 		if (needs.region && !/^[a-z0-9-]+$/.test(answers.region))
-			return _('Enter the region of the account, such as eu-central-1.');
+			return _('Enter the region of the account, for example eu-central-1.');
 		if (provider != null && needs.username && !answers.username)
-			return _('Enter the user name that the provider shows.');
+			return _('Enter the username shown by the provider.');
 		if (needs.client && !answers.clientId)
 			return _('Enter the client ID.');
 		if (needs.secret && !answers.clientSecret)
@@ -169,16 +169,16 @@ return baseclass.extend({
 		if (needs.password && !answers.password)
 			return _('Enter the password.');
 		if (answers.to && !isAddress(answers.to))
-			return _('The recipient of the test mail is not a mail address.');
+			return _('The recipient of the test message is not a valid email address.');
 
 		return '';
 	},
 
 	/**
-	 * The options of the account. The password is not among them: it is stored by the service.
+	 * The options of the account. The password is not included: it is stored by the service.
 	 *
 	 * @param {Smtprelay.Provider | null} provider the preset
-	 * @param {Smtprelay.Answers} answers what was typed in
+	 * @param {Smtprelay.Answers} answers the values entered
 	 * @returns {Record<string, string>} options of the section
 	 */
 	options(provider, answers) {
@@ -203,7 +203,7 @@ return baseclass.extend({
 			options.from = answers.address;
 		}
 		else {
-			// Where the login is a fixed word or the key itself, an address in its place is the sender.
+			// Where the username is a fixed word or the key itself, an address given instead is the sender.
 			options.username = (needs.username && answers.username) || answers.address;
 
 			if (options.username != answers.address)
@@ -223,10 +223,10 @@ return baseclass.extend({
 	},
 
 	/**
-	 * Whether a section is an account that somebody filled in, as opposed to how the file is shipped.
+	 * Whether a section is a configured account, as opposed to the empty one in the default configuration.
 	 *
 	 * @param {Record<string, unknown>} section the section
-	 * @returns {boolean} whether
+	 * @returns {boolean} true if it is
 	 */
 	isFilledIn(section) {
 		return !!(section.username || section.host || section.from || section.password);

@@ -2,16 +2,16 @@
 'require baseclass';
 
 /*
- * Values as people read them. Whatever came from a device is made harmless here: it may hold control characters and
- * signs that turn the direction of writing.
+ * Formats values for display. Text from devices is made safe to show: it may contain control characters and characters
+ * that change the writing direction.
  */
 
-/** Signs without a shape of their own, and those that turn or hide what stands beside them. */
+/** Invisible characters, and characters that reorder or hide adjacent text. */
 const INVISIBLE = /[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]/g;
 const DAY = 86400;
 
 /**
- * The date as numbers, so that days can be compared.
+ * The date as numbers, to compare days.
  *
  * @param {Date} date a time
  * @returns {string} year, month, day
@@ -22,11 +22,11 @@ function dayOf(date) {
 
 return baseclass.extend({
 	/**
-	 * Text of a device as it may be shown.
+	 * Text from a device, made safe to show.
 	 *
 	 * @param {unknown} value the text
-	 * @param {number} [limit] characters at most
-	 * @returns {string} one line without invisible signs
+	 * @param {number} [limit] maximum number of characters
+	 * @returns {string} one line without invisible characters
 	 */
 	plain(value, limit) {
 		const text = String(value ?? '').replace(INVISIBLE, '\u00b7');
@@ -36,10 +36,10 @@ return baseclass.extend({
 	},
 
 	/**
-	 * Several lines of such text.
+	 * Multi-line text from a device, made safe to show.
 	 *
 	 * @param {unknown} value the text
-	 * @returns {string} the text with its line ends and nothing else that can't be seen
+	 * @returns {string} the text with its line breaks but without other invisible characters
 	 */
 	lines(value) {
 		return String(value ?? '').replace(/\r\n?/g, '\n').split('\n')
@@ -47,11 +47,11 @@ return baseclass.extend({
 	},
 
 	/**
-	 * A point in time: the hour if it was today, else with its date.
+	 * A point in time: the time of day if it was today, otherwise with the date.
 	 *
 	 * @param {number | null | undefined} seconds since 1970
-	 * @param {Date} [now] the present
-	 * @returns {string} the time, '–' if there is none
+	 * @param {Date} [now] the current time
+	 * @returns {string} the time; '–' if there is none
 	 */
 	time(seconds, now) {
 		if (!seconds)
@@ -74,7 +74,7 @@ return baseclass.extend({
 	},
 
 	/**
-	 * A length of time in its largest unit.
+	 * A duration in its largest unit.
 	 *
 	 * @param {number} seconds how long
 	 * @returns {string} such as '5 minutes'
@@ -118,9 +118,9 @@ return baseclass.extend({
 	},
 
 	/**
-	 * Whether a connection was protected at all.
+	 * Whether a connection was encrypted.
 	 *
-	 * @param {string | null | undefined} tls version of TLS as the daemon tells it
+	 * @param {string | null | undefined} tls TLS version as reported by the daemon
 	 * @returns {boolean} false for none
 	 */
 	isProtected(tls) {
@@ -128,17 +128,17 @@ return baseclass.extend({
 	},
 
 	/**
-	 * How a connection was protected.
+	 * How a connection was encrypted.
 	 *
-	 * @param {string | null | undefined} tls its version; empty: not at all
-	 * @param {string | null | undefined} verified how the certificate was checked
+	 * @param {string | null | undefined} tls TLS version; empty if not encrypted
+	 * @param {string | null | undefined} verified how the certificate was verified
 	 * @returns {string} such as 'TLS 1.3, verified'
 	 */
 	protection(tls, verified) {
 		if (!this.isProtected(tls))
 			return _('no TLS');
 
-		// As the library of the daemon names it: TLSv1.3.
+		// The daemon's TLS library calls it TLSv1.3.
 		const version = this.plain(tls, 30).replace(/^TLSv/, 'TLS ');
 
 		switch (verified) {
@@ -146,14 +146,14 @@ return baseclass.extend({
 		case 'yes':
 			return _('%s, verified').format(version);
 		case 'fingerprint':
-			return _('%s, verified by its fingerprint').format(version);
+			return _('%s, verified by fingerprint').format(version);
 		default:
 			return _('%s, not verified').format(version);
 		}
 	},
 
 	/**
-	 * The word for what came of a message.
+	 * The word for the outcome of a message.
 	 *
 	 * @param {string} outcome accepted, deferred, delivered, failed, refused, rejected, aborted, connected
 	 * @returns {string} the word
@@ -163,9 +163,9 @@ return baseclass.extend({
 		case 'accepted':
 			return _('accepted');
 		case 'deferred':
-			return _('put off');
+			return _('deferred');
 		case 'aborted':
-			return _('broken off');
+			return _('aborted');
 		case 'connected':
 			return _('connected, no message');
 		case 'delivered':

@@ -3,12 +3,13 @@
 'require smtprelay.text as text';
 
 /*
- * Pieces of pages. LuCI's E() takes a string for HTML unless it stands in an array, so here all text stands in arrays.
+ * Building blocks of the pages. LuCI's E() parses a string as HTML unless it is in an array, so all text is put in
+ * arrays.
  */
 
 const SVG = 'http://www.w3.org/2000/svg';
 
-/** Colours of the themes, and what is taken where a theme has none. */
+/** Colours of the theme, with fallbacks for themes that do not define them. */
 const COLOURS = /** @type {Record<string, string>} */ ({
 	good: 'var(--success-color-high, #46a546)',
 	warning: 'var(--warn-color-high, #c09853)',
@@ -16,7 +17,7 @@ const COLOURS = /** @type {Record<string, string>} */ ({
 	neutral: 'var(--text-color-medium, #777777)'
 });
 
-/** Classes of LuCI's boxes for messages. */
+/** CSS classes of LuCI's message boxes. */
 const BOXES = /** @type {Record<string, string>} */ ({
 	good: 'alert-message success',
 	warning: 'alert-message warning',
@@ -24,7 +25,7 @@ const BOXES = /** @type {Record<string, string>} */ ({
 	neutral: 'alert-message'
 });
 
-/** Signs of the steps of a test. */
+/** Symbols for the steps of a test. */
 const SIGNS = /** @type {Record<string, string[]>} */ ({
 	ok: [ '\u2713', 'good' ],
 	failed: [ '\u2717', 'bad' ],
@@ -33,16 +34,16 @@ const SIGNS = /** @type {Record<string, string[]>} */ ({
 	skipped: [ '\u2013', 'neutral' ]
 });
 
-/** Days that the chart shows. */
+/** Number of days shown in the chart. */
 const DAYS = 14;
 const DAY = 86400;
 
 /**
- * An element of a drawing.
+ * An SVG element.
  *
  * @param {string} name its name
  * @param {Record<string, string | number>} attributes its attributes
- * @param {Node[]} [children] what is inside
+ * @param {Node[]} [children] its children
  * @returns {SVGElement} the element
  */
 function svg(name, attributes, children) {
@@ -57,9 +58,9 @@ function svg(name, attributes, children) {
 }
 
 /**
- * Text within a drawing.
+ * An SVG element with text.
  *
- * @param {string} name of the element
+ * @param {string} name name of the element
  * @param {Record<string, string | number>} attributes its attributes
  * @param {string} content the text
  * @returns {SVGElement} the element
@@ -69,29 +70,29 @@ function svgText(name, attributes, content) {
 }
 
 return baseclass.extend({
-	/** How an error or success is coloured. */
+	/** Colours by level. */
 	colours: COLOURS,
 
 	/**
-	 * A small coloured word.
+	 * A badge: a short label in a coloured frame.
 	 *
-	 * @param {Smtprelay.Badge} badge what it says
-	 * @returns {HTMLElement} the word
+	 * @param {Smtprelay.Badge} badge its content
+	 * @returns {HTMLElement} the badge
 	 */
 	badge(badge) {
 		return E('span', {
 			'class': 'smtprelay-badge',
 			'data-level': badge.level,
 			'title': badge.title || null,
-			// Yellow can't be read on white.
+			// Yellow text is not readable on white.
 			'style': `display:inline-block;border:1px solid ${COLOURS[badge.level]};color:${(badge.level == 'warning') ? 'inherit' : COLOURS[badge.level]};border-radius:3px;padding:0 .4em;margin:0 .3em .2em 0`
 		}, [ badge.label ]);
 	},
 
 	/**
-	 * A box with a sentence, and what to do about it.
+	 * A message box with an optional remedy.
 	 *
-	 * @param {Smtprelay.Health} health what it says
+	 * @param {Smtprelay.Health} health its content
 	 * @returns {HTMLElement} the box
 	 */
 	box(health) {
@@ -102,12 +103,12 @@ return baseclass.extend({
 	},
 
 	/**
-	 * A table that becomes a list of cards on a phone.
+	 * A table that is shown as a list of cards on small screens.
 	 *
-	 * @param {string[]} titles of the columns
-	 * @param {(Node | string)[][][]} rows cells of each row, each a list of text and elements
-	 * @param {string} empty what is shown without rows
-	 * @param {number[]} [widths] what each column needs at least, in em
+	 * @param {string[]} titles titles of the columns
+	 * @param {(Node | string)[][][]} rows the rows; each cell is a list of text and elements
+	 * @param {string} empty text shown if there are no rows
+	 * @param {number[]} [widths] minimum width of each column, in em
 	 * @returns {HTMLElement} the table
 	 */
 	table(titles, rows, empty, widths) {
@@ -123,23 +124,23 @@ return baseclass.extend({
 	},
 
 	/**
-	 * A part of a page.
+	 * A section of a page.
 	 *
 	 * @param {string} title its title
-	 * @param {(Node | string)[]} children what is in it
-	 * @returns {HTMLElement} the part
+	 * @param {(Node | string)[]} children its content
+	 * @returns {HTMLElement} the section
 	 */
 	section(title, children) {
 		return E('div', { 'class': 'cbi-section' }, [ E('h3', [ title ]), ...children ]);
 	},
 
 	/**
-	 * A line of a form.
+	 * A form row.
 	 *
-	 * @param {string} title what is asked
-	 * @param {HTMLElement} field where it is answered
-	 * @param {(Node | string)[]} [help] what to know about it
-	 * @returns {HTMLElement} the line
+	 * @param {string} title its label
+	 * @param {HTMLElement} field its input element
+	 * @param {(Node | string)[]} [help] its description
+	 * @returns {HTMLElement} the row
 	 */
 	field(title, field, help) {
 		return E('div', { 'class': 'cbi-value' }, [
@@ -152,9 +153,9 @@ return baseclass.extend({
 	},
 
 	/**
-	 * A link that leaves the router; only to pages with TLS.
+	 * A link to an external page; only https is allowed.
 	 *
-	 * @param {string} url where it leads
+	 * @param {string} url its target
 	 * @param {string} label its text
 	 * @returns {HTMLElement | string} the link, or the text alone
 	 */
@@ -165,10 +166,10 @@ return baseclass.extend({
 	},
 
 	/**
-	 * The steps of a test mail.
+	 * The steps of a test message.
 	 *
 	 * @param {Smtprelay.Step[]} steps the steps
-	 * @returns {HTMLElement} a list of them
+	 * @returns {HTMLElement} the list
 	 */
 	chain(steps) {
 		const titles = /** @type {Record<string, string>} */ ({
@@ -196,7 +197,7 @@ return baseclass.extend({
 	},
 
 	/**
-	 * What was said between the gateway and the provider.
+	 * The SMTP dialogue between the gateway and the provider.
 	 *
 	 * @param {string[]} lines the lines
 	 * @returns {HTMLElement} the text
@@ -208,11 +209,11 @@ return baseclass.extend({
 	},
 
 	/**
-	 * Mails a day, drawn.
+	 * A chart of the messages per day.
 	 *
-	 * @param {Smtprelay.Day[]} days what was counted, newest first
+	 * @param {Smtprelay.Day[]} days the counters, newest first
 	 * @param {number} now seconds since 1970
-	 * @param {number} waiting messages that wait now
+	 * @param {number} waiting number of queued messages
 	 * @returns {HTMLElement} the chart with its legend
 	 */
 	chart(days, now, waiting) {
@@ -259,7 +260,7 @@ return baseclass.extend({
 
 		const drawing = svg('svg', {
 			viewBox: `0 -2 ${DAYS * width} 132`, role: 'img', style: 'width:100%;max-width:700px;height:auto',
-			'aria-label': _('Mails a day')
+			'aria-label': _('Messages per day')
 		}, [
 			svg('line', { x1: 0, y1: 110.5, x2: DAYS * width, y2: 110.5, stroke: 'currentColor', 'stroke-opacity': 0.4 }),
 			svgText('text', { x: 2, y: 9, 'font-size': 11, fill: 'currentColor', 'fill-opacity': 0.7 }, String(most))
@@ -270,12 +271,12 @@ return baseclass.extend({
 			E('div', kinds.map(([ key, label, colour ]) => E('span', { 'style': 'margin-right:1.2em;white-space:nowrap' }, [
 				E('span', { 'style': `display:inline-block;width:.8em;height:.8em;margin-right:.3em;background:${colour}` }),
 				`${label}: ${shown.reduce((sum, day) => sum + day[/** @type {'delivered' | 'failed' | 'refused'} */ (key)], 0)}`
-			])).concat([ E('span', { 'style': 'white-space:nowrap' }, [ _('waiting now: %d').format(waiting) ]) ]))
+			])).concat([ E('span', { 'style': 'white-space:nowrap' }, [ _('queued now: %d').format(waiting) ]) ]))
 		]);
 	},
 
 	/**
-	 * A day of the counters, which are those of UTC.
+	 * A day of the counters; they count by UTC days.
 	 *
 	 * @param {number} seconds since 1970
 	 * @returns {string} day and month
@@ -285,9 +286,9 @@ return baseclass.extend({
 	},
 
 	/**
-	 * Replaces a part of the page, unless nothing has changed: what is selected or read there stays.
+	 * Replaces the content of an element, unless nothing has changed, so that selection and scroll position are kept.
 	 *
-	 * @param {HTMLElement} place the part
+	 * @param {HTMLElement} place the element
 	 * @param {(Node | string)[]} children its new content
 	 */
 	replace(place, children) {

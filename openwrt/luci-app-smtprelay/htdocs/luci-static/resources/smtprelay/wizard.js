@@ -10,22 +10,22 @@
 'require smtprelay.widgets as widgets';
 
 /*
- * From nothing to a delivered test mail: an address, an app password, one button. Everything else comes from the preset
- * of the provider.
+ * Initial setup up to a delivered test message: an address, an app password, one button. Everything else comes from the
+ * provider preset.
  */
 
-/** How long the service may take to start, in seconds. */
+/** Timeout for the start of the service, in seconds. */
 const START_TIME = 25;
 
-/** Entries of the list of providers that are no presets. */
+/** Entries in the list of providers that are not presets. */
 const BY_ADDRESS = '';
 const OTHER = 'custom';
 
 /**
- * A field for text.
+ * A text field.
  *
- * @param {string} id its name in the page
- * @param {Record<string, unknown>} [attributes] more about it
+ * @param {string} id suffix of its element ID
+ * @param {Record<string, unknown>} [attributes] additional attributes
  * @returns {HTMLInputElement} the field
  */
 function input(id, attributes) {
@@ -33,9 +33,9 @@ function input(id, attributes) {
 }
 
 /**
- * A list to choose from.
+ * A selection list.
  *
- * @param {string} id its name in the page
+ * @param {string} id suffix of its element ID
  * @param {string[][]} choices values and labels
  * @returns {HTMLSelectElement} the list
  */
@@ -46,11 +46,11 @@ function select(id, choices) {
 
 return baseclass.extend({
 	/**
-	 * Writes the account, and whatever else is missing for it to work, into the settings.
+	 * Writes the account to the settings, together with anything else that it needs to work.
 	 *
-	 * @param {string} name of the section; '' for a new one
+	 * @param {string} name name of the section; '' for a new one
 	 * @param {Smtprelay.Provider | null} provider the preset
-	 * @param {Smtprelay.Answers} answers what was typed in
+	 * @param {Smtprelay.Answers} answers the values entered
 	 * @returns {string} name of the section
 	 */
 	store(name, provider, answers) {
@@ -59,7 +59,7 @@ return baseclass.extend({
 		const relay = sections.find((section) => section['.type'] == 'relay');
 		const options = presets.options(provider, answers);
 
-		// How the file is shipped: an account that nobody has filled in.
+		// The default configuration contains an empty account.
 		for (const account of accounts)
 			if (!presets.isFilledIn(account) && account['.name'] != name)
 				uci.remove('smtprelay', account['.name']);
@@ -79,7 +79,7 @@ return baseclass.extend({
 			uci.add('smtprelay', 'account', name);
 		}
 
-		// A second try may be about another provider.
+		// Another attempt may be for a different provider.
 		for (const option of [ 'provider', 'host', 'port', 'tls', 'region', 'username', 'from', 'auth', 'oauth', 'client_id', 'client_secret' ])
 			uci.set('smtprelay', name, option, options[option] ?? null);
 
@@ -90,17 +90,17 @@ return baseclass.extend({
 	 * The wizard.
 	 *
 	 * @param {Smtprelay.Provider[]} providers all presets
-	 * @param {() => Promise<void>} arrived called when a test mail has arrived
-	 * @param {() => void} finished called when the owner goes on, then
-	 * @returns {HTMLElement} its part of the page
+	 * @param {() => Promise<void>} arrived called when a test message was accepted
+	 * @param {() => void} finished called when the user leaves the wizard
+	 * @returns {HTMLElement} its section of the page
 	 */
 	render(providers, arrived, finished) {
-		const chosen = select('provider', [ [ BY_ADDRESS, _('recognised by the address') ] ]
+		const chosen = select('provider', [ [ BY_ADDRESS, _('detect from the address') ] ]
 			.concat(presets.sorted(providers).map((provider) => [ provider.id, presets.title(provider) ]))
-			.concat([ [ OTHER, _('another mail server') ] ]));
+			.concat([ [ OTHER, _('other mail server') ] ]));
 		const fields = {
 			host: input('host', { 'placeholder': 'smtp.example.com' }),
-			tls: select('tls', [ [ 'implicit', _('TLS from the first byte') ], [ 'starttls', 'STARTTLS' ] ]),
+			tls: select('tls', [ [ 'implicit', _('implicit TLS') ], [ 'starttls', 'STARTTLS' ] ]),
 			port: input('port', { 'placeholder': '465', 'inputmode': 'numeric' }),
 			region: input('region', { 'placeholder': 'eu-central-1' }),
 			address: input('address', { 'type': 'email', 'placeholder': 'me@example.com', 'autocapitalize': 'none' }),
@@ -112,23 +112,23 @@ return baseclass.extend({
 			to: input('to', { 'type': 'email', 'autocapitalize': 'none' })
 		};
 		const hint = E('div', { 'class': 'cbi-value-description', 'id': 'smtprelay-hint' });
-		const addressLine = widgets.field(_('Mail address'), fields.address);
+		const addressLine = widgets.field(_('Email address'), fields.address);
 		const signInTitle = E('span', [ '' ]);
 		const passwordLine = widgets.field(_('Password'), fields.password);
 		const lines = {
 			host: widgets.field(_('Mail server'), fields.host),
-			tls: widgets.field(_('Protection'), fields.tls),
+			tls: widgets.field(_('Encryption'), fields.tls),
 			port: widgets.field(_('Port'), fields.port),
 			region: widgets.field(_('Region'), fields.region),
-			username: widgets.field(_('User name'), fields.username),
+			username: widgets.field(_('Username'), fields.username),
 			signIn: widgets.field(_('Sign-in'), E('label', [ fields.signIn, ' ', signInTitle ])),
-			client: widgets.field(_('Client ID'), fields.clientId, [ _('Of a client of your own at the provider; the documentation says how to make one.') ]),
+			client: widgets.field(_('Client ID'), fields.clientId, [ _('ID of your own OAuth client at the provider. The documentation explains how to create one.') ]),
 			secret: widgets.field(_('Client secret'), fields.clientSecret)
 		};
-		// Below the lines for the login: it is about a sign-in as well.
+		// Below the login fields, since it also applies to sign-in.
 		const hintLine = widgets.field('', hint);
 		const progress = E('div', { 'id': 'smtprelay-progress', 'style': 'margin:.5em 0' });
-		/** Section of the account, as soon as it is written. */
+		/** Section of the account, once it has been written. */
 		let name = '';
 
 		const provider = () => {
@@ -141,7 +141,7 @@ return baseclass.extend({
 		};
 		const mustSignIn = () => provider()?.secret == 'oauth2';
 		const signsIn = () => presets.issuer(provider()) != '' && (mustSignIn() || fields.signIn.checked);
-		// Before an address was typed in, the wizard does not ask for a mail server.
+		// The wizard does not ask for a mail server until an address has been entered.
 		const isUndecided = () => chosen.value == BY_ADDRESS && provider() == null && !fields.address.value.includes('@');
 
 		const refresh = () => {
@@ -162,10 +162,10 @@ return baseclass.extend({
 			fields.port.placeholder = (fields.tls.value == 'starttls') ? '587' : '465';
 			fields.username.placeholder = preset ? '' : (fields.address.value || 'me@example.com');
 			fields.to.placeholder = fields.address.value || 'me@example.com';
-			signInTitle.textContent = (presets.issuer(preset) == 'google') ? _('with Google in the browser, in place of an app password') : _('with Microsoft in the browser, in place of a password');
-			addressLine.firstElementChild?.replaceChildren(needs.sender && !isUndecided() ? _('Sender address') : _('Mail address'));
+			signInTitle.textContent = (presets.issuer(preset) == 'google') ? _('with Google in the browser, instead of an app password') : _('with Microsoft in the browser, instead of a password');
+			addressLine.firstElementChild?.replaceChildren(needs.sender && !isUndecided() ? _('Sender address') : _('Email address'));
 			passwordLine.firstElementChild?.replaceChildren(presets.passwordTitle(preset));
-			// Who signs in needs nothing of what is said about passwords.
+			// Hints about passwords do not apply to sign-in.
 			widgets.replace(hint, signsIn() ? [] : this.hint(preset));
 			show(hintLine, hint.firstChild != null);
 		};
@@ -212,27 +212,27 @@ return baseclass.extend({
 		return E('div', { 'class': 'cbi-section', 'id': 'smtprelay-wizard' }, [
 			E('h3', [ _('Set up an account') ]),
 			E('div', { 'class': 'cbi-section-descr' }, [
-				_('Mail of your devices leaves through an account at a mail provider. Choose the provider, or just type in your address.')
+				_('Your devices send mail through an account at a mail provider. Select the provider, or just enter your email address.')
 			]),
 			widgets.field(_('Provider'), chosen),
 			lines.host, lines.tls, lines.port, lines.region, addressLine, lines.username, lines.signIn,
 			passwordLine, lines.client, lines.secret, hintLine,
-			widgets.field(_('Send the test mail to'), fields.to),
+			widgets.field(_('Send test message to'), fields.to),
 			progress,
 			E('div', { 'class': 'right' }, [
 				E('button', {
 					'class': 'btn cbi-button cbi-button-apply important', 'id': 'smtprelay-save',
 					'click': ui.createHandlerFn(this, submit)
-				}, [ _('Save and send test mail') ])
+				}, [ _('Save and send test message') ])
 			])
 		]);
 	},
 
 	/**
-	 * Where the password comes from.
+	 * How to obtain the password.
 	 *
 	 * @param {Smtprelay.Provider | null} provider the preset
-	 * @returns {(Node | string)[]} a sentence or two
+	 * @returns {(Node | string)[]} one or two sentences
 	 */
 	hint(provider) {
 		if (!provider)
@@ -242,7 +242,7 @@ return baseclass.extend({
 		const parts = [ `${presets.title(provider)}: ` ];
 
 		if (provider.secret == 'app')
-			parts.push(_('an app password is needed, a second password for programs.'), ' ');
+			parts.push(_('an app password is required, a separate password for applications.'), ' ');
 
 		if (provider.help)
 			parts.push(provider.help, ' ');
@@ -254,15 +254,15 @@ return baseclass.extend({
 	},
 
 	/**
-	 * Saves, applies, stores the password or signs in, and sends a test mail.
+	 * Saves and applies the settings, stores the password or signs in, and sends a test message.
 	 *
 	 * @param {string} name section of the account
-	 * @param {Smtprelay.Answers} given what was typed in
-	 * @param {HTMLElement} place where it is shown
-	 * @param {() => void} finished called when the owner goes on
+	 * @param {Smtprelay.Answers} given the values entered
+	 * @param {HTMLElement} place where progress is shown
+	 * @param {() => void} finished called when the user leaves the wizard
 	 */
 	async run(name, given, place, finished) {
-		const work = E('div', { 'class': 'spinning' }, [ _('Saving the settings …') ]);
+		const work = E('div', { 'class': 'spinning' }, [ _('Saving settings…') ]);
 		const more = E('div');
 
 		widgets.replace(place, []);
@@ -273,15 +273,15 @@ return baseclass.extend({
 			await this.apply(name);
 
 			if (given.signIn) {
-				work.textContent = _('Signing in …');
+				work.textContent = _('Signing in…');
 				await signin.run(name, more);
 			}
 			else if (given.password) {
-				work.textContent = _('Storing the password …');
+				work.textContent = _('Storing the password…');
 				await api.setPassword(name, given.password);
 			}
 
-			work.textContent = _('Sending a test mail to %s …').format(given.to);
+			work.textContent = _('Sending a test message to %s…').format(given.to);
 
 			const job = await api.follow(await api.test(given.to, name), (state) => widgets.replace(more, [ widgets.chain(state.steps) ]), () => !more.isConnected);
 
@@ -289,10 +289,10 @@ return baseclass.extend({
 				return;
 
 			if (job.state == 'failed')
-				throw new Error(job.text || _('The test mail was not accepted.'));
+				throw new Error(job.text || _('The test message was not accepted.'));
 
-			more.appendChild(widgets.box({ level: 'good', text: _('The provider has accepted the test mail to %s. Everything works.').format(given.to), remedy: '' }));
-			more.appendChild(E('button', { 'class': 'btn cbi-button', 'id': 'smtprelay-finished', 'click': finished }, [ _('To the overview') ]));
+			more.appendChild(widgets.box({ level: 'good', text: _('The provider has accepted the test message to %s. Everything works.').format(given.to), remedy: '' }));
+			more.appendChild(E('button', { 'class': 'btn cbi-button', 'id': 'smtprelay-finished', 'click': finished }, [ _('Back to overview') ]));
 		}
 		finally {
 			if (work.parentNode)
@@ -301,9 +301,9 @@ return baseclass.extend({
 	},
 
 	/**
-	 * Writes the settings and waits until the service has taken them over.
+	 * Writes the settings and waits until the service uses them.
 	 *
-	 * @param {string} name section of an account that the service must know then
+	 * @param {string} name section of the account that the service must use
 	 */
 	async apply(name) {
 		const before = await api.status();
@@ -312,7 +312,7 @@ return baseclass.extend({
 		await L.resolveDefault(ui.changes.init());
 
 		if (before) {
-			// Asks for what is wrong with the file; procd tells the service too, a second later.
+			// Reports errors in the file; procd also triggers a reload, one second later.
 			await api.reload().catch((error) => {
 				if (error.kind == 'wrong' || error.kind == 'failed')
 					throw error;
@@ -330,7 +330,7 @@ return baseclass.extend({
 			throw new Error(late.settings.error);
 
 		throw new Error(late
-			? _('The service does not use the account yet; the system log says why.')
-			: _('The service did not start. See System, Startup whether smtprelay is enabled there; the system log says what is wrong.'));
+			? _('The service does not use the account yet. The system log shows the reason.')
+			: _('The service did not start. Check that smtprelay is enabled under System → Startup. The system log shows the reason.'));
 	}
 });

@@ -7,13 +7,13 @@
 'require smtprelay.text as text';
 'require smtprelay.widgets as widgets';
 
-/** How often the page is brought up to date, in seconds. */
+/** Refresh interval of the page, in seconds. */
 const EVERY = 10;
-/** Verdicts that the daemon keeps and gives at once. */
+/** Number of entries that the daemon keeps. */
 const VERDICTS = 200;
-/** Entries that are shown at first, and more each time. */
+/** Number of entries shown initially, and added each time. */
 const STEP = 50;
-/** Lines of the system log that are looked through. */
+/** Number of lines read from the system log. */
 const LINES = 1000;
 
 return view.extend({
@@ -24,7 +24,7 @@ return view.extend({
 	/**
 	 * Both logs.
 	 *
-	 * @returns {Promise<[Smtprelay.HistoryPage | null, Smtprelay.LogLine[] | null]>} null for what can't be read
+	 * @returns {Promise<[Smtprelay.HistoryPage | null, Smtprelay.LogLine[] | null]>} null for a log that cannot be read
 	 */
 	fetch() {
 		return Promise.all([ L.resolveDefault(api.history(0, VERDICTS), null), api.log(LINES) ]);
@@ -34,9 +34,9 @@ return view.extend({
 		const filter = { text: '', outcome: '', client: '' };
 		const list = E('div', { 'id': 'smtprelay-log' });
 		const system = E('div', { 'id': 'smtprelay-syslog' });
-		const words = E('input', { 'type': 'text', 'class': 'cbi-input-text', 'id': 'smtprelay-filter', 'placeholder': _('any text') });
+		const words = E('input', { 'type': 'text', 'class': 'cbi-input-text', 'id': 'smtprelay-filter', 'placeholder': _('search text') });
 		const outcome = E('select', { 'class': 'cbi-input-select', 'id': 'smtprelay-outcome' },
-			[ '', 'delivered', 'failed', 'refused', 'rejected' ].map((value) => E('option', { 'value': value }, [ value ? text.outcome(value) : _('all outcomes') ])));
+			[ '', 'delivered', 'failed', 'refused', 'rejected' ].map((value) => E('option', { 'value': value }, [ value ? text.outcome(value) : _('all results') ])));
 		const client = E('select', { 'class': 'cbi-input-select', 'id': 'smtprelay-client' }, [ E('option', { 'value': '' }, [ _('all devices') ]) ]);
 		let shown = STEP;
 		let [ history, lines ] = data;
@@ -78,7 +78,7 @@ return view.extend({
 
 		return E('div', { 'class': 'cbi-map' }, [
 			E('h2', [ _('Mail log') ]),
-			E('div', { 'class': 'cbi-map-descr' }, [ _('What came of the last messages, and who was refused.') ]),
+			E('div', { 'class': 'cbi-map-descr' }, [ _('Results of the most recent messages, and refused clients.') ]),
 			E('div', { 'style': 'display:flex;flex-wrap:wrap;gap:.5em;margin:.5em 0' }, [ words, outcome, client ]),
 			list,
 			system
@@ -86,10 +86,10 @@ return view.extend({
 	},
 
 	/**
-	 * The verdicts.
+	 * The log entries.
 	 *
-	 * @param {Smtprelay.HistoryPage | null} history all that was read; null while the service does not run
-	 * @param {Smtprelay.Verdict[]} entries those that are shown
+	 * @param {Smtprelay.HistoryPage | null} history all entries; null if the service is not running
+	 * @param {Smtprelay.Verdict[]} entries the entries to show
 	 * @returns {HTMLElement} a table
 	 */
 	table(history, entries) {
@@ -110,15 +110,15 @@ return view.extend({
 			]
 		]);
 
-		return widgets.table([ _('Time'), _('Outcome'), _('From, to'), _('Device'), _('Details') ], rows, history ? _('Nothing fits.') : _('The service does not run.'), [ 7, 8, 15, 11, 8 ]);
+		return widgets.table([ _('Time'), _('Result'), _('From, to'), _('Device'), _('Details') ], rows, history ? _('No matching entries.') : _('The service is not running.'), [ 7, 8, 15, 11, 8 ]);
 	},
 
 	/**
 	 * The daemon's lines of the system log.
 	 *
-	 * @param {Smtprelay.LogLine[] | null} lines all lines; null if this user may not read them
-	 * @param {string} words what they must hold
-	 * @returns {(Node | string)[]} a part of the page, or nothing
+	 * @param {Smtprelay.LogLine[] | null} lines all lines; null if this user is not allowed to read them
+	 * @param {string} words text that they must contain
+	 * @returns {(Node | string)[]} a section of the page, or nothing
 	 */
 	systemLog(lines, words) {
 		if (!lines)
@@ -126,12 +126,12 @@ return view.extend({
 
 		const ours = logfilter.lines(lines, words);
 
-		return [ widgets.section(_('System log'), [
+		return [ widgets.section(_('System Log'), [
 			ours.length
 				? E('pre', { 'style': 'max-height:30em;overflow:auto;white-space:pre-wrap;overflow-wrap:anywhere' }, [
 					ours.map((line) => `${text.time(Math.floor(line.time / 1000))} ${text.plain(line.msg, 1100)}`).join('\n')
 				])
-				: E('em', [ _('Nothing fits.') ])
+				: E('em', [ _('No matching entries.') ])
 		]) ];
 	},
 

@@ -12,7 +12,7 @@
 'require smtprelay.widgets as widgets';
 'require smtprelay.wizard as wizard';
 
-/** How often the page is brought up to date, in seconds. */
+/** Refresh interval of the page, in seconds. */
 const EVERY = 5;
 
 return view.extend({
@@ -22,15 +22,15 @@ return view.extend({
 		return Promise.all([
 			api.status(),
 			L.resolveDefault(api.devices(), []),
-			// Passwords may stand there in plain, so who may only look gets nothing of it.
+			// The file may contain plain-text passwords, so read-only users do not get it.
 			writable ? uci.load('smtprelay').then(() => this.isMissing() ? api.providers() : null) : null
 		]);
 	},
 
 	/**
-	 * Whether there is no account yet.
+	 * Whether no account has been set up yet.
 	 *
-	 * @returns {boolean} whether nobody has filled one in
+	 * @returns {boolean} true if none is configured
 	 */
 	isMissing() {
 		return !uci.sections('smtprelay', 'account').some((section) => presets.isFilledIn(section));
@@ -72,11 +72,11 @@ return view.extend({
 			widgets.section(_('Accounts'), [
 				places.accounts,
 				(writable && !missing) ? E('div', { 'class': 'right' }, [
-					E('button', { 'class': 'btn cbi-button cbi-button-add', 'id': 'smtprelay-add', 'click': ui.createHandlerFn(this, () => api.providers().then((all) => this.showWizard(places.wizard, all, refresh))) }, [ _('Add an account') ])
+					E('button', { 'class': 'btn cbi-button cbi-button-add', 'id': 'smtprelay-add', 'click': ui.createHandlerFn(this, () => api.providers().then((all) => this.showWizard(places.wizard, all, refresh))) }, [ _('Add account') ])
 				]) : ''
 			]),
 			widgets.section(_('Queue'), [ places.queue ]),
-			widgets.section(_('Mails a day'), [ places.chart ]),
+			widgets.section(_('Messages per day'), [ places.chart ]),
 			widgets.section(_('Devices'), [ places.devices ])
 		]);
 	},
@@ -84,20 +84,20 @@ return view.extend({
 	/**
 	 * Shows the wizard for an account.
 	 *
-	 * @param {HTMLElement} place where
+	 * @param {HTMLElement} place the element
 	 * @param {Smtprelay.Provider[]} providers all presets
-	 * @param {() => Promise<void>} refresh brings the rest of the page up to date
+	 * @param {() => Promise<void>} refresh refreshes the rest of the page
 	 */
 	showWizard(place, providers, refresh) {
 		place.replaceChildren(wizard.render(providers, refresh, () => window.location.reload()));
 	},
 
 	/**
-	 * A button for a service that is switched off though it has an account.
+	 * A button to enable a service that is disabled although it has an account.
 	 *
-	 * @param {Smtprelay.Status | null} status what the daemon tells
-	 * @param {boolean} writable whether this user may change settings
-	 * @param {boolean} missing whether there is no account yet
+	 * @param {Smtprelay.Status | null} status status of the daemon
+	 * @param {boolean} writable whether this user is allowed to change settings
+	 * @param {boolean} missing whether no account has been set up yet
 	 * @returns {HTMLElement[]} the button, or nothing
 	 */
 	switchOn(status, writable, missing) {
@@ -113,14 +113,14 @@ return view.extend({
 
 				return api.commit().then(() => ui.changes.init());
 			})
-		}, [ _('Switch the service on') ]) ];
+		}, [ _('Enable the service') ]) ];
 	},
 
 	/**
-	 * The accounts and how they stand.
+	 * The accounts and their state.
 	 *
-	 * @param {Smtprelay.Status | null} status what the daemon tells
-	 * @param {boolean} writable whether this user may change settings
+	 * @param {Smtprelay.Status | null} status status of the daemon
+	 * @param {boolean} writable whether this user is allowed to change settings
 	 * @returns {HTMLElement} a table
 	 */
 	accounts(status, writable) {
@@ -152,37 +152,38 @@ return view.extend({
 			];
 		});
 
-		return widgets.table([ _('Account'), _('Mail server'), _('Connection'), _('State') ], rows, status ? _('There is no account yet.') : _('The service does not run.'), [ 13, 13, 11, 12 ]);
+		return widgets.table([ _('Account'), _('Mail server'), _('Connection'), _('State') ], rows, status ? _('No account has been set up yet.') : _('The service is not running.'), [ 13, 13, 11, 12 ]);
 	},
 
 	/**
-	 * How full the queue is.
+	 * The size of the queue.
 	 *
-	 * @param {Smtprelay.Status | null} status what the daemon tells
-	 * @returns {(Node | string)[]} sentences
+	 * @param {Smtprelay.Status | null} status status of the daemon
+	 * @returns {(Node | string)[]} the content
 	 */
 	queue(status) {
 		if (!status)
-			return [ E('em', [ _('The service does not run.') ]) ];
+			return [ E('em', [ _('The service is not running.') ]) ];
 
 		const queue = status.queue;
 		const count = queue.messages
-			? N_(queue.messages, '%d message waits', '%d messages wait').format(queue.messages)
-			: _('No message waits');
-		const held = queue.held ? ` (${N_(queue.held, '%d of them held back', '%d of them held back').format(queue.held)})` : '';
+			? N_(queue.messages, '%d message queued', '%d messages queued').format(queue.messages)
+			: _('No messages queued');
+		const meaning = text.plain(status.power_cut.meaning, 400);
+		const held = queue.held ? ` (${N_(queue.held, '%d of them held', '%d of them held').format(queue.held)})` : '';
 
 		return [
-			E('div', [ E('a', { 'href': L.url('admin/services/smtprelay/queue') }, [ count + held ]), ' ', _('(%s of %s).').format(text.size(queue.bytes), text.size(queue.limit)) ]),
-			queue.recovering ? E('div', [ _('Messages of an earlier run are still being read.') ]) : '',
-			E('div', { 'class': 'cbi-section-descr' }, [ text.plain(status.power_cut.meaning, 400) ])
+			E('div', [ E('a', { 'href': L.url('admin/services/smtprelay/queue') }, [ count + held ]), ', ', _('%s of %s used.').format(text.size(queue.bytes), text.size(queue.limit)) ]),
+			queue.recovering ? E('div', [ _('Messages queued before the last restart are still being loaded.') ]) : '',
+			E('div', { 'class': 'cbi-section-descr' }, [ meaning.charAt(0).toUpperCase() + meaning.slice(1) ])
 		];
 	},
 
 	/**
-	 * Who sent, or tried to.
+	 * Devices that have sent mail, or tried to.
 	 *
 	 * @param {Smtprelay.Device[]} devices the devices
-	 * @param {boolean} writable whether this user may change settings
+	 * @param {boolean} writable whether this user is allowed to change settings
 	 * @returns {HTMLElement} a table
 	 */
 	devices(devices, writable) {
@@ -195,13 +196,13 @@ return view.extend({
 			const state = [];
 
 			if (refused)
-				state.push(widgets.badge({ level: 'bad', label: _('may not send'), title: _('Its address is in none of the networks that may send.') }));
+				state.push(widgets.badge({ level: 'bad', label: _('not allowed'), title: _('Its address is not in any of the allowed networks.') }));
 
 			if (verdict)
 				state.push(E('div', [ `${text.time(verdict.time)} ${text.outcome(verdict.outcome)}`, verdict.text ? `: ${text.plain(verdict.text)}` : '' ]));
 
 			if (device.rate)
-				state.push(E('div', [ _('Rate %s: %d in a digest, %d put off, %d refused.').format(text.plain(device.rate.limit), device.rate.digested, device.rate.deferred, device.rate.rejected) ]));
+				state.push(E('div', [ _('Rate limit %s: %d sent in digests, %d deferred, %d rejected.').format(text.plain(device.rate.limit), device.rate.digested, device.rate.deferred, device.rate.rejected) ]));
 
 			if (refused && writable) {
 				state.push(E('button', {
@@ -218,14 +219,14 @@ return view.extend({
 			];
 		});
 
-		return widgets.table([ _('Device'), _('Last mail'), _('Counted'), _('State') ], rows, _('No device has connected yet. Enter the address of this router as mail server in your device, port 25, no login.'), [ 12, 13, 12, 12 ]);
+		return widgets.table([ _('Device'), _('Last message'), _('Totals'), _('State') ], rows, _('No device has connected yet. On the device, set the mail server to the address of this router, port 25, no login.'), [ 12, 13, 12, 12 ]);
 	},
 
 	/**
-	 * What a device is called.
+	 * The name of a device.
 	 *
 	 * @param {Smtprelay.Device} device the device
-	 * @returns {string} its name; how it greets where it has none
+	 * @returns {string} its name; if it has none, its HELO name or address
 	 */
 	deviceName(device) {
 		if (device.client == 'local')
@@ -235,7 +236,7 @@ return view.extend({
 	},
 
 	/**
-	 * Shows what would be changed to let a device in, and does it when the owner agrees.
+	 * Shows the changes required to allow a device, and applies them after confirmation.
 	 *
 	 * @param {Smtprelay.Device} device the device
 	 */
@@ -247,7 +248,7 @@ return view.extend({
 		const interfaces = await api.interfaces();
 
 		if (!listeners.length)
-			return void ui.addNotification(null, E('p', [ _('There is no listener: set one up in the settings.') ]), 'warning');
+			return void ui.addNotification(null, E('p', [ _('No listener is enabled. Set one up in the settings.') ]), 'warning');
 
 		const which = E('select', { 'class': 'cbi-input-select' }, listeners.map((section) => E('option', { 'value': section['.name'] }, [ section['.name'] ])));
 		const explained = E('div');
@@ -261,19 +262,19 @@ return view.extend({
 			const { plan } = planned();
 
 			widgets.replace(explained, [
-				E('p', [ _('Then these networks may send mail through your account:') ]),
+				E('p', [ _('The following networks will be allowed to send mail through your account:') ]),
 				E('ul', plan.list.map((net) => E('li', [ (net == device.client) ? E('strong', [ net ]) : net ]))),
-				plan.written.length ? E('p', [ _('The list was empty, which means the networks that the listener has now. As soon as it has one entry that no longer holds, so they are written down as well. When the router gets other networks, change the list in the settings.') ]) : '',
-				plan.unknown.length ? widgets.box({ level: 'warning', text: _('The addresses of %s are not known at this moment: their networks would no longer be allowed. Add them in the settings.').format(plan.unknown.join(', ')), remedy: '' }) : ''
+				plan.written.length ? E('p', [ _('The list was empty, which allows the current networks of the listener. This no longer applies once the list has an entry, so these networks are added as well. If the networks of the router change, update the list in the settings.') ]) : '',
+				plan.unknown.length ? widgets.box({ level: 'warning', text: _('The addresses of %s are currently unknown, so their networks would no longer be allowed. Add them in the settings.').format(plan.unknown.join(', ')), remedy: '' }) : ''
 			]);
 		};
 
 		which.addEventListener('change', explain);
 		explain();
 
-		ui.showModal(_('Allow a device'), [
+		ui.showModal(_('Allow device'), [
 			E('p', [ _('%s was refused.').format((name == device.client) ? name : `${name} (${device.client})`) ]),
-			(listeners.length > 1) ? E('p', [ _('At which listener?'), ' ', which ]) : '',
+			(listeners.length > 1) ? E('p', [ _('Listener:'), ' ', which ]) : '',
 			explained,
 			E('div', { 'class': 'right' }, [
 				E('button', { 'class': 'btn', 'click': ui.hideModal }, [ _('Cancel') ]),
@@ -291,10 +292,10 @@ return view.extend({
 	},
 
 	/**
-	 * Writes the list.
+	 * Saves the list of allowed networks.
 	 *
 	 * @param {string} section the listener
-	 * @param {string[]} list networks that may send
+	 * @param {string[]} list the allowed networks
 	 */
 	async allowDevice(section, list) {
 		try {

@@ -6,13 +6,13 @@
 'require smtprelay.text as text';
 'require smtprelay.widgets as widgets';
 
-/** How often the list is brought up to date, in seconds. */
+/** Refresh interval of the list, in seconds. */
 const EVERY = 5;
-/** Messages on a page. */
+/** Number of messages per page. */
 const PAGE = 25;
 
 return view.extend({
-	/** Messages before the page that is shown. */
+	/** Number of messages before the current page. */
 	offset: 0,
 
 	load() {
@@ -20,9 +20,9 @@ return view.extend({
 	},
 
 	/**
-	 * The page that is to be shown.
+	 * Requests the current page.
 	 *
-	 * @returns {Promise<Smtprelay.QueuePage | null>} null while the service does not run
+	 * @returns {Promise<Smtprelay.QueuePage | null>} null if the service is not running
 	 */
 	fetch() {
 		return L.resolveDefault(api.queue(this.offset, PAGE), null);
@@ -37,14 +37,14 @@ return view.extend({
 
 		return E('div', { 'class': 'cbi-map' }, [
 			E('h2', [ _('Queue') ]),
-			E('div', { 'class': 'cbi-map-descr' }, [ _('Mail that was accepted from a device and has not left yet, oldest first.') ]),
+			E('div', { 'class': 'cbi-map-descr' }, [ _('Messages that were accepted but not delivered yet, oldest first.') ]),
 			this.list,
 			this.buttons
 		]);
 	},
 
 	/**
-	 * Asks again and shows the answer.
+	 * Requests the page again and shows it.
 	 *
 	 * @returns {Promise<void>} resolves when it is shown
 	 */
@@ -78,7 +78,7 @@ return view.extend({
 		if (!this.list || !this.buttons)
 			return;
 
-		widgets.replace(this.list, [ widgets.table([ _('Arrived'), _('From, to'), _('Why it waits'), '' ], rows, page ? _('Nothing waits.') : _('The service does not run.'), [ 8, 14, 8, 8 ]) ]);
+		widgets.replace(this.list, [ widgets.table([ _('Received'), _('From, to'), _('Status'), '' ], rows, page ? _('The queue is empty.') : _('The service is not running.'), [ 8, 14, 8, 8 ]) ]);
 		const buttons = this.pageButtons(page);
 
 		widgets.replace(this.buttons, buttons);
@@ -86,17 +86,17 @@ return view.extend({
 	},
 
 	/**
-	 * When a message came.
+	 * When a message was received.
 	 *
 	 * @param {Smtprelay.Message} message the message
-	 * @returns {string} in words
+	 * @returns {string} its age in words
 	 */
 	arrival(message) {
 		return (message.age == null) ? _('clock not set') : _('%s ago').format(text.duration(message.age));
 	},
 
 	/**
-	 * From whom, to whom, how large.
+	 * Sender, recipients and size.
 	 *
 	 * @param {Smtprelay.Message} message the message
 	 * @returns {(Node | string)[]} lines
@@ -106,8 +106,8 @@ return view.extend({
 			return [ text.size(message.size) ];
 
 		const recipients = message.recipients || [];
-		const words = /** @type {Record<string, string>} */ ({ waiting: _('waiting'), delivered: _('delivered'), failed: _('failed') });
-		const from = message.notice ? _('report of the gateway') : (message.from || _('no sender'));
+		const words = /** @type {Record<string, string>} */ ({ waiting: _('queued'), delivered: _('delivered'), failed: _('failed') });
+		const from = message.notice ? _('notification from the relay') : (message.from || _('no sender'));
 
 		return [
 			E('div', [ `${text.plain(from, 80)}, ${text.size(message.size)}` ]),
@@ -118,31 +118,31 @@ return view.extend({
 	},
 
 	/**
-	 * Why it is still here.
+	 * Why it is still in the queue.
 	 *
 	 * @param {Smtprelay.Message} message the message
-	 * @returns {(Node | string)[]} sentences
+	 * @returns {(Node | string)[]} lines
 	 */
 	reason(message) {
 		if (message.error)
 			return [ text.plain(message.error, 400) ];
 
 		/** @type {(Node | string)[]} */
-		const lines = [ E('div', [ message.held && !message.doubts ? _('It is held back until it is released.') : text.plain(message.why, 400) ]) ];
+		const lines = [ E('div', [ message.held && !message.doubts ? _('The message is held until it is released.') : text.plain(message.why, 400) ]) ];
 
 		if (message.standing == 'sending')
-			lines.push(E('div', [ _('It is being sent at this moment.') ]));
+			lines.push(E('div', [ _('The message is being sent.') ]));
 		else if (message.standing == 'later' && message.next != null)
-			lines.push(E('div', [ _('Next try in %s.').format(text.duration(message.next)) ]));
+			lines.push(E('div', [ _('Next attempt in %s.').format(text.duration(message.next)) ]));
 
 		if (message.attempts)
-			lines.push(E('div', [ N_(message.attempts, '%d try so far.', '%d tries so far.').format(message.attempts) ]));
+			lines.push(E('div', [ N_(message.attempts, '%d attempt so far.', '%d attempts so far.').format(message.attempts) ]));
 
 		return lines;
 	},
 
 	/**
-	 * What can be done with a message.
+	 * The actions available for a message.
 	 *
 	 * @param {Smtprelay.Message} message the message
 	 * @returns {HTMLElement[]} buttons
@@ -204,11 +204,11 @@ return view.extend({
 	},
 
 	/**
-	 * Changes what happens to a message.
+	 * Changes the state of a message.
 	 *
 	 * @param {'retry' | 'hold' | 'release' | 'delete'} what the change
-	 * @param {string} id name of the message, or 'all'
-	 * @returns {Promise<void>} resolves when the list is up to date
+	 * @param {string} id ID of the message, or 'all'
+	 * @returns {Promise<void>} resolves when the list has been refreshed
 	 */
 	change(what, id) {
 		return api.change(what, id).catch((error) => {
@@ -217,13 +217,13 @@ return view.extend({
 	},
 
 	/**
-	 * Deletes a message if the owner means it.
+	 * Deletes a message after confirmation.
 	 *
 	 * @param {Smtprelay.Message} message the message
 	 */
 	askToDelete(message) {
-		ui.showModal(_('Delete a message'), [
-			E('p', [ _('The message from %s is removed for good, and nobody is told.').format(text.plain(message.from || message.id, 80)) ]),
+		ui.showModal(_('Delete message'), [
+			E('p', [ _('The message from %s will be deleted permanently. No notification is sent.').format(text.plain(message.from || message.id, 80)) ]),
 			E('div', { 'class': 'right' }, [
 				E('button', { 'class': 'btn', 'click': ui.hideModal }, [ _('Cancel') ]),
 				' ',
@@ -236,16 +236,16 @@ return view.extend({
 	},
 
 	/**
-	 * Shows the header of a message and what has happened to it.
+	 * Shows the header and the history of a message.
 	 *
-	 * @param {string} id its name
+	 * @param {string} id its ID
 	 * @returns {Promise<unknown>} resolves when it is shown
 	 */
 	open(id) {
 		return api.message(id).then((message) => {
 			ui.showModal(_('Message'), [
 				E('p', [ E('code', [ text.plain(message.id, 40) ]) ]),
-				E('h5', [ _('What has happened') ]),
+				E('h5', [ _('History') ]),
 				this.history(message),
 				E('h5', [ _('Header') ]),
 				E('pre', { 'style': 'max-height:20em;overflow:auto;white-space:pre-wrap;overflow-wrap:anywhere' }, [ text.lines(message.header) ]),
@@ -255,19 +255,21 @@ return view.extend({
 	},
 
 	/**
-	 * What has happened to a message.
+	 * The history of a message.
 	 *
 	 * @param {Smtprelay.WholeMessage} message the message
 	 * @returns {HTMLElement} a list
 	 */
 	history(message) {
 		const words = /** @type {Record<string, string>} */ ({
-			'tried': _('tried'),
-			'held': _('held back'),
+			'tried': _('delivery attempted'),
+			'held': _('held'),
 			'released': _('released'),
 			'time of arrival corrected': _('time of arrival corrected'),
-			'sender told of the delay': _('sender told of the delay'),
-			'failure told': _('failure told')
+			'sender told of the delay': _('sender notified of the delay'),
+			'failure told': _('failure reported'),
+			'sent, but nobody knows whether it was taken': _('sent, outcome unknown'),
+			'sent by itself': _('sent separately')
 		});
 		const recipients = message.recipients || [];
 		const steps = (message.history || []).map((note) => E('li', [
@@ -275,7 +277,7 @@ return view.extend({
 		].concat((note.results || []).map((result) =>
 			/** @type {any} */ (E('div', [ `${text.plain(recipients[result.recipient]?.address ?? result.recipient, 80)}: ${text.plain(result.reply, 400)}` ]))))));
 
-		return steps.length ? E('ul', steps) : E('p', [ _('It was not tried yet.') ]);
+		return steps.length ? E('ul', steps) : E('p', [ _('No delivery attempt yet.') ]);
 	},
 
 	handleSaveApply: null,

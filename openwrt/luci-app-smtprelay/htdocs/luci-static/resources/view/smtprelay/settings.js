@@ -9,11 +9,11 @@
 'require smtprelay.text as text';
 'require smtprelay.widgets as widgets';
 
-/** How long the service may take to know a new account, in seconds. */
+/** Timeout until the service uses a new account, in seconds. */
 const TAKE_OVER_TIME = 15;
 
 return view.extend({
-	/** Passwords of accounts that were typed in and are stored once the settings are in force. */
+	/** Account passwords that were entered; they are stored once the settings have been applied. */
 	passwords: /** @type {Record<string, string>} */ ({}),
 
 	load() {
@@ -30,12 +30,12 @@ return view.extend({
 
 	render(/** @type {[Smtprelay.Status | null, Smtprelay.Provider[], Smtprelay.Interface[], unknown] | null} */ data) {
 		if (!data) {
-			// No buttons where there is nothing to save.
+			// No buttons if there is nothing to save.
 			Object.assign(this, { handleSaveApply: null, handleReset: null });
 
 			return E('div', [
 				E('h2', [ _('SMTP relay') ]),
-				widgets.box({ level: 'neutral', text: _('The settings are for administrators: they may hold passwords.'), remedy: '' })
+				widgets.box({ level: 'neutral', text: _('The settings may contain passwords and are only available to administrators.'), remedy: '' })
 			]);
 		}
 
@@ -48,23 +48,23 @@ return view.extend({
 		if (!uci.sections('smtprelay', 'relay').length)
 			uci.add('smtprelay', 'relay', 'main');
 
-		const map = new form.Map('smtprelay', _('SMTP relay'), _('What is left empty has the value that is shown in grey.'));
+		const map = new form.Map('smtprelay', _('SMTP relay'), _('Empty fields use the default value shown in grey.'));
 
 		map.tabbed = true;
 		this.map = map;
 		options.sections().forEach((section) => this.addSection(map, section, providers, interfaces));
 
-		// "Unsaved changes" at the top of the page applies too, and then loads the page again.
+		// The "Unsaved Changes" indicator can also apply the settings; it then reloads the page.
 		document.addEventListener('uci-applied', () => { this.storePasswords(); });
 
 		return map.render();
 	},
 
 	/**
-	 * Adds a kind of sections to the page.
+	 * Adds a section type to the page.
 	 *
 	 * @param {LuCI.Map} map the page
-	 * @param {Smtprelay.SectionForm} section what it looks like
+	 * @param {Smtprelay.SectionForm} section its description
 	 * @param {Smtprelay.Provider[]} providers all presets
 	 * @param {Smtprelay.Interface[]} interfaces networks of the router
 	 */
@@ -93,7 +93,7 @@ return view.extend({
 	 * Adds an option to its section.
 	 *
 	 * @param {LuCI.Section} s the section
-	 * @param {Smtprelay.OptionForm} option what it looks like
+	 * @param {Smtprelay.OptionForm} option its description
 	 * @param {Smtprelay.Provider[]} providers all presets
 	 * @param {Smtprelay.Interface[]} interfaces networks of the router
 	 * @returns {LuCI.Option} the option
@@ -128,7 +128,7 @@ return view.extend({
 
 		case 'provider':
 			o.value('', _('default: %s').format(option.preset || ''));
-			o.value('custom', _('another mail server'));
+			o.value('custom', _('other mail server'));
 			presets.sorted(providers).forEach((provider) => o.value(provider.id, presets.title(provider)));
 			break;
 
@@ -157,16 +157,16 @@ return view.extend({
 	},
 
 	/**
-	 * Makes an option one that can be written and never read.
+	 * Makes an option write-only.
 	 *
 	 * @param {LuCI.Option} o the option
-	 * @param {boolean} stored whether the service stores it, as it does with passwords of accounts
+	 * @param {boolean} stored whether the service stores it, as it does for account passwords
 	 */
 	makeSecret(o, stored) {
 		o.password = true;
 		o.placeholder = '\u2022\u2022\u2022\u2022\u2022\u2022\u2022\u2022';
 		o.cfgvalue = () => null;
-		// Nothing typed in leaves it as it is.
+		// An empty field keeps the current value.
 		o.remove = () => {};
 
 		if (!stored)
@@ -178,16 +178,16 @@ return view.extend({
 
 			this.passwords[section_id] = value;
 
-			// One in the settings would go before the one that is stored.
+			// A password in the settings would take precedence over the stored one.
 			if (uci.sections('smtprelay').some((section) => section['.name'] == section_id && section.password != null))
 				uci.set('smtprelay', section_id, 'password', null);
 		};
 	},
 
 	/**
-	 * Hands the passwords that were typed in to the service.
+	 * Passes the entered passwords to the service.
 	 *
-	 * @returns {Promise<string[]>} what went wrong
+	 * @returns {Promise<string[]>} the errors
 	 */
 	async storePasswords() {
 		const waiting = this.passwords;
@@ -199,12 +199,12 @@ return view.extend({
 		for (const account of Object.keys(waiting)) {
 			try {
 				if (await api.awaitAccount(account, TAKE_OVER_TIME) == null)
-					throw new Error(_('the service does not use the account; fill it in and switch it on first.'));
+					throw new Error(_('the service does not use this account. Complete and enable it first.'));
 
 				await api.setPassword(account, waiting[account]);
 			}
 			catch (error) {
-				problems.push(_('The password of %s was not stored: %s').format(account, text.plain(/** @type {Error} */ (error).message, 400)));
+				problems.push(_('The password of account %s was not stored: %s').format(account, text.plain(/** @type {Error} */ (error).message, 400)));
 			}
 		}
 
@@ -212,9 +212,9 @@ return view.extend({
 	},
 
 	/**
-	 * Saves, has the service take the settings over, and tells what it says about them.
+	 * Saves the settings, makes the service reload them, and shows its errors and warnings.
 	 *
-	 * @returns {Promise<void>} resolves when all is done
+	 * @returns {Promise<void>} resolves when done
 	 */
 	async handleSaveApply() {
 		if (!this.map)
@@ -224,10 +224,10 @@ return view.extend({
 			await this.map.save(null, true);
 		}
 		catch (error) {
-			return void ui.addNotification(null, E('p', [ _('Nothing was saved: %s').format(text.plain(/** @type {Error} */ (error).message, 400)) ]), 'error');
+			return void ui.addNotification(null, E('p', [ _('The settings were not saved: %s').format(text.plain(/** @type {Error} */ (error).message, 400)) ]), 'error');
 		}
 
-		ui.showModal(null, [ E('p', { 'class': 'spinning' }, [ _('Applying the settings …') ]) ]);
+		ui.showModal(null, [ E('p', { 'class': 'spinning' }, [ _('Applying settings…') ]) ]);
 
 		/** @type {string[]} */
 		let problems = [];
@@ -242,11 +242,11 @@ return view.extend({
 				warnings = (await api.reload()).warnings || [];
 
 			problems = await this.storePasswords();
-			// A password that was missing is there now.
+			// A missing password may have been stored by now.
 			warnings = (await api.status())?.settings?.warnings ?? warnings;
 		}
 		catch (error) {
-			problems.push(_('The settings were saved, but the service refused them and goes on with the former ones: %s').format(text.plain(/** @type {Error} */ (error).message, 400)));
+			problems.push(_('The settings were saved, but the service rejected them and continues to use the previous settings: %s').format(text.plain(/** @type {Error} */ (error).message, 400)));
 		}
 
 		ui.hideModal();
@@ -259,6 +259,6 @@ return view.extend({
 			ui.addTimeLimitedNotification(null, E('p', [ _('The settings were saved and applied.') ]), 5000, 'success');
 	},
 
-	/** Passwords are only stored together with the settings that they belong to, so there is no saving without applying. */
+	/** Passwords are only stored together with their settings, so saving without applying is not supported. */
 	handleSave: null
 });

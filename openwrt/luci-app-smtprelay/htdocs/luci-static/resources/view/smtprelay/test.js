@@ -18,16 +18,16 @@ return view.extend({
 			'value': (accounts.length && accounts[0].from) || null
 		});
 		const account = E('select', { 'class': 'cbi-input-select', 'id': 'smtprelay-account' },
-			[ E('option', { 'value': '' }, [ _('as for any other mail') ]) ].concat(accounts.map((known) =>
+			[ E('option', { 'value': '' }, [ _('automatic') ]) ].concat(accounts.map((known) =>
 				E('option', { 'value': known.name }, [ text.plain(known.name) ]))));
 		const result = E('div', { 'id': 'smtprelay-result' });
 		const transcript = E('div', { 'id': 'smtprelay-transcript' });
 
 		if (!L.hasViewPermission())
-			return this.page([ widgets.box({ level: 'neutral', text: _('Test mails are sent by administrators.'), remedy: '' }) ]);
+			return this.page([ widgets.box({ level: 'neutral', text: _('Only administrators can send test messages.'), remedy: '' }) ]);
 
 		if (!status)
-			return this.page([ widgets.box({ level: 'bad', text: _('The service does not run.'), remedy: _('Switch it on in the settings, or set up an account in the overview.') }) ]);
+			return this.page([ widgets.box({ level: 'bad', text: _('The service is not running.'), remedy: _('Enable it in the settings, or set up an account on the overview page.') }) ]);
 
 		return this.page([
 			E('div', { 'class': 'cbi-section' }, [
@@ -37,7 +37,7 @@ return view.extend({
 					E('button', {
 						'class': 'btn cbi-button cbi-button-apply important', 'id': 'smtprelay-send',
 						'click': ui.createHandlerFn(this, this.send, to, account, result, transcript)
-					}, [ _('Send a test mail') ])
+					}, [ _('Send test message') ])
 				])
 			]),
 			result,
@@ -54,18 +54,18 @@ return view.extend({
 	page(children) {
 		return E('div', { 'class': 'cbi-map' }, [
 			E('h2', [ _('Test') ]),
-			E('div', { 'class': 'cbi-map-descr' }, [ _('Sends a mail and shows each step on its way to the provider.') ]),
+			E('div', { 'class': 'cbi-map-descr' }, [ _('Sends a message and shows each step of its delivery to the provider.') ]),
 			...children
 		]);
 	},
 
 	/**
-	 * Sends a test mail and follows it.
+	 * Sends a test message and follows its delivery.
 	 *
 	 * @param {HTMLInputElement} to its recipient
 	 * @param {HTMLSelectElement} account the account
-	 * @param {HTMLElement} result where the steps are shown
-	 * @param {HTMLElement} transcript where the dialogue is shown
+	 * @param {HTMLElement} result element for the steps
+	 * @param {HTMLElement} transcript element for the dialogue
 	 */
 	async send(to, account, result, transcript) {
 		const recipient = to.value.trim();
@@ -73,7 +73,7 @@ return view.extend({
 		widgets.replace(transcript, []);
 
 		if (!check.isAddress(recipient))
-			return widgets.replace(result, [ widgets.box({ level: 'warning', text: _('Enter the address that the test mail goes to.'), remedy: '' }) ]);
+			return widgets.replace(result, [ widgets.box({ level: 'warning', text: _('Enter the recipient of the test message.'), remedy: '' }) ]);
 
 		try {
 			const id = await api.test(recipient, account.value);
@@ -83,7 +83,7 @@ return view.extend({
 				const parts = [ widgets.chain(job.steps) ];
 
 				if (job.state == 'done')
-					parts.push(widgets.box({ level: 'good', text: text.plain(job.text, 400) || _('The provider has accepted the mail.'), remedy: '' }));
+					parts.push(widgets.box({ level: 'good', text: text.plain(job.text, 400) || _('The provider has accepted the message.'), remedy: '' }));
 				else if (job.state == 'failed')
 					parts.push(widgets.box({ level: 'bad', text: text.plain(job.text, 400), remedy: '' }));
 
