@@ -183,7 +183,10 @@ mod tests {
             assert!(reference.contains(&format!("`{name}`")), "docs/reference/ubus.md does not explain {name}");
             assert!(reference.contains(&format!("\t\"{name}\":{{")), "docs/reference/ubus.md does not list {name}");
             for (argument, _) in *arguments {
-                assert!(reference.contains(&format!("`{argument}`")), "docs/reference/ubus.md does not explain {argument}");
+                assert!(
+                    reference.contains(&format!("`{argument}`")),
+                    "docs/reference/ubus.md does not explain {argument}"
+                );
             }
         }
     }
