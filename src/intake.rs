@@ -35,7 +35,7 @@ impl IntakeError {
             Self::Refused(refusal @ Refusal::Loop { .. }) => format!("554 5.4.6 {refusal}"),
             Self::Refused(refusal) => format!("552 5.3.4 {refusal}"),
             Self::Spool(SpoolError::Share(_)) => {
-                "452 4.3.1 Too many queued messages from this client, try again later".into()
+                "452 4.3.1 Too many messages from this client in the queue, try again later".into()
             }
             Self::Spool(SpoolError::Full(_)) => "452 4.3.1 The queue is full, try again later".into(),
             Self::Spool(_) => "451 4.3.0 Cannot write to the queue, try again later".into(),

@@ -142,8 +142,8 @@ fn run(file: &Path, loaded: Loaded, foreground: bool) -> ExitCode {
     if result.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// A panic in one task ends the process, however it was compiled: procd restarts it and it finds everything in the queue,
-/// whereas a half-dead program would accept mail and send none.
+/// A panic in one task ends the process, however it was compiled: procd restarts it and it finds everything in the
+/// queue, whereas a half-dead program would accept mail and send none.
 fn end_on_panic() {
     let print = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |fault| {
@@ -154,8 +154,8 @@ fn end_on_panic() {
     }));
 }
 
-/// Sends although the settings are not valid: a running gateway continues with its previous ones. Only root may read them,
-/// while every user may send; a user who may not read them looks for the gateway at its default location.
+/// Sends although the settings are not valid: a running gateway continues with its previous ones. Only root may read
+/// them, while every user may send; a user who may not read them looks for the gateway at its default location.
 fn send_blindly(request: Request, file: &Path, error: &ConfigError) -> ExitCode {
     let closed = std::fs::File::open(file).is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied);
     let nothing = config::uci::Package { sections: Vec::new() };

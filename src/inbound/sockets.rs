@@ -36,8 +36,8 @@ pub fn open(address: SocketAddr) -> io::Result<TcpListener> {
         setsockopt(&socket, IpFreebind, &true)?;
         bind(socket.as_raw_fd(), &place)
     })?;
-    // As many connections as the kernel will queue (net.core.somaxconn): all devices of a site may report the same power
-    // cut at once. Not a number: nix does not accept one beyond musl's SOMAXCONN, which is 128.
+    // As many connections as the kernel will queue (net.core.somaxconn): all devices of a site may report the same
+    // power cut at once. Not a number: nix does not accept one beyond musl's SOMAXCONN, which is 128.
     listen(&socket, Backlog::MAXALLOWABLE)?;
     Ok(TcpListener::from(socket))
 }

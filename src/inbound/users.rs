@@ -1,4 +1,4 @@
-//! Which users may log in: compares claims with the `user` sections, and says as whom a user may send.
+//! Which users may log in: compares claims with the `user` sections, and checks which senders a user may use.
 
 use ring::digest::{SHA256, digest};
 

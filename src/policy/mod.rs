@@ -4,7 +4,7 @@
 //! | part | decides |
 //! |---|---|
 //! | [`Policies::device`] | which `device` section applies to a client |
-//! | [`Policies::may`], [`Policies::recipients`] | the recipients of its mail: rewritten, aliases resolved, allowed, fixed |
+//! | [`Policies::may`], [`Policies::recipients`] | the recipients: rewritten, aliases resolved, allowed, fixed |
 //! | [`Policies::told`] | who may be notified by mail about its messages |
 //! | [`Rates`] | whether another message may pass now |
 //! | [`named`] | the header with the device's name in From |

@@ -45,7 +45,7 @@ impl Outcome {
         let (Self::Reject { until }, Some(rate)) = (self, device.rate) else { return None };
         let wait = until.saturating_sub(now).as_secs().saturating_add(1);
         Some(format!(
-            "450 4.7.1 Rate limit exceeded: {} may send {rate} (option rate), try again in {wait} s",
+            "450 4.7.1 {} has exceeded its limit of {rate} (option rate), try again in {wait} s",
             device.title()
         ))
     }
@@ -265,7 +265,7 @@ mod tests {
         assert_eq!([take(10_000), take(10_000), take(10_000), take(10_000)], [pass, pass, pass, no(10_020)]);
         assert_eq!(rates.counts(&device, PLC), Counts { passed: 8, rejected: 5, ..Counts::default() });
         let refusal = rates.peek(&device, PLC, at(10_000)).refusal(&device, at(10_000)).unwrap();
-        assert_eq!(refusal, "450 4.7.1 Rate limit exceeded: plc may send 3/m (option rate), try again in 21 s");
+        assert_eq!(refusal, "450 4.7.1 plc has exceeded its limit of 3/m (option rate), try again in 21 s");
     }
 
     #[test]
