@@ -152,7 +152,6 @@ impl Desk {
     ///
     /// # Errors
     /// If the queue does not accept it.
-    /// When the queue does not take it.
     pub async fn post(
         &self,
         text: &[u8],
