@@ -1,5 +1,5 @@
-//! The one way into the queue, for devices, local programs and mail of our own: text is repaired while it comes in and
-//! is in the queue when [`Intake::finish`] returns.
+//! The only way into the queue, for devices, local programs and messages of the gateway itself: text is repaired while
+//! it arrives, and is in the queue when [`Intake::finish`] returns.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -13,17 +13,17 @@ use crate::queue::{Client, Draft, Entry, Marks, Meta, Spool, SpoolError, Undated
 use crate::report::Event;
 use crate::system::clock;
 
-/// Bytes of a mail of our own at most: its texts are bounded, so this is never met.
+/// Maximum size of a message of the gateway itself, in bytes: its texts are bounded, so this is never reached.
 const OWN_LIMIT: u64 = 1 << 20;
 
-/// Why a message was not taken.
+/// Why a message was not accepted.
 #[derive(Debug)]
 pub enum IntakeError {
     /// Larger than `message_limit` bytes.
     TooLarge(u64),
-    /// Its header can't be accepted.
+    /// Its header cannot be accepted.
     Refused(Refusal),
-    /// The queue has no room or its disk fails.
+    /// The queue is full or its disk failed.
     Spool(SpoolError),
 }
 
@@ -31,14 +31,14 @@ impl IntakeError {
     /// The SMTP reply to the message (RFC 5321 section 4.2.3, RFC 3463).
     pub fn reply(&self) -> String {
         match self {
-            Self::TooLarge(limit) => format!("552 5.3.4 Message is larger than {limit} bytes"),
+            Self::TooLarge(limit) => format!("552 5.3.4 Message size exceeds the limit of {limit} bytes"),
             Self::Refused(refusal @ Refusal::Loop { .. }) => format!("554 5.4.6 {refusal}"),
             Self::Refused(refusal) => format!("552 5.3.4 {refusal}"),
             Self::Spool(SpoolError::Share(_)) => {
-                "452 4.3.1 Too many messages of this client are waiting, try again later".into()
+                "452 4.3.1 Too many messages from this client in the queue, try again later".into()
             }
             Self::Spool(SpoolError::Full(_)) => "452 4.3.1 The queue is full, try again later".into(),
-            Self::Spool(_) => "451 4.3.0 The queue can't be written, try again later".into(),
+            Self::Spool(_) => "451 4.3.0 Cannot write to the queue, try again later".into(),
         }
     }
 }
@@ -46,7 +46,7 @@ impl IntakeError {
 impl fmt::Display for IntakeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::TooLarge(limit) => write!(f, "larger than {limit} bytes (option message_limit)"),
+            Self::TooLarge(limit) => write!(f, "message size exceeds {limit} bytes (option message_limit)"),
             Self::Refused(refusal) => refusal.fmt(f),
             Self::Spool(error) => error.fmt(f),
         }
@@ -64,35 +64,36 @@ impl From<SpoolError> for IntakeError {
 pub struct Origin {
     /// Address of the device; `None` for programs on this host.
     pub client: Option<IpAddr>,
-    /// What it called itself.
+    /// The name from its HELO or EHLO.
     pub helo: String,
     /// The `with` of the Received line.
     pub protocol: &'static str,
-    /// Whether it is a notice of ours.
+    /// Whether the gateway itself wrote it.
     pub notice: bool,
-    /// What device policy says of it.
+    /// What the device policy decided about it.
     pub marks: Marks,
 }
 
-/// The device for which the gateway writes a mail of its own: what its settings say holds for that mail as well.
+/// The device on whose behalf the gateway sends a message of its own: the settings of that device apply to the message
+/// as well.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Behalf {
     /// Address of the device; `None` for programs on this host.
     pub client: Option<IpAddr>,
-    /// Name of its section `device`.
+    /// Name of its `device` section.
     pub device: Option<String>,
-    /// The login with which it came.
+    /// The login that was used to send it.
     pub login: Option<String>,
 }
 
 impl Behalf {
-    /// Whose message this is.
+    /// The device that sent this message.
     pub fn of(meta: &Meta) -> Self {
         let Marks { device, login, .. } = &meta.marks;
         Self { client: meta.client.parse().ok(), device: device.clone(), login: login.clone() }
     }
 
-    /// Forgets what does not hold for a message of `other` as well.
+    /// Drops what does not apply to a message of `other` as well.
     pub fn keep_common(&mut self, other: &Self) {
         self.client = self.client.filter(|client| other.client == Some(*client));
         self.device.take_if(|device| other.device.as_ref() != Some(device));
@@ -101,56 +102,56 @@ impl Behalf {
 }
 
 impl Origin {
-    /// The client as it stands in logs and in the queue.
+    /// The client as shown in logs and in the queue.
     pub fn name(&self) -> String {
         self.client.map_or_else(|| "local".to_string(), |ip| ip.to_canonical().to_string())
     }
 }
 
-/// What found no room.
+/// A message that did not fit.
 #[derive(Clone, Copy)]
 struct Refused {
-    /// Bytes of the smallest message.
+    /// Size of the smallest message that did not fit, in bytes.
     size: u64,
-    /// The client whose share was full; `None`: the queue was, for everybody.
+    /// The client whose share was full; `None`: the whole queue was full.
     client: Option<Client>,
 }
 
-/// Puts messages into the queue and tells the dispatcher.
+/// Puts messages into the queue and passes them to the dispatcher.
 #[derive(Clone)]
 pub struct Desk {
     spool: Arc<Spool>,
     arrivals: mpsc::UnboundedSender<(Entry, Meta)>,
-    /// Who found no room, since the owner was told that the queue is full; `None` while it is not.
+    /// What did not fit since the event for the full queue was logged; `None` while the queue is not full.
     full: Arc<Mutex<Option<Refused>>>,
-    /// How much each device has sent: known as long as the program runs, whatever happens to the settings.
+    /// How much each device has sent: kept for the lifetime of the program, whatever happens to the settings.
     rates: Arc<Mutex<Rates>>,
 }
 
 impl Desk {
-    /// A desk for `spool`; what is accepted is sent to `arrivals`, which holds no more than the spool does.
+    /// A desk for `spool`; accepted messages are sent to `arrivals`, which contains no more than the spool does.
     pub fn new(spool: Arc<Spool>, arrivals: mpsc::UnboundedSender<(Entry, Meta)>) -> Self {
         Self { spool, arrivals, full: Arc::default(), rates: Arc::default() }
     }
 
-    /// How much each device has sent. Nothing waits while this is held.
+    /// How much each device has sent. Do not wait for anything while holding the lock.
     pub fn rates(&self) -> &Arc<Mutex<Rates>> {
         &self.rates
     }
 
-    /// Whether a message of a client of `size` bytes (0: unknown) would be taken now.
+    /// Whether a message of a client of `size` bytes (0: unknown) would be accepted now.
     ///
     /// # Errors
-    /// The reason why not.
+    /// The reason if not.
     pub fn room_for(&self, client: Client, size: u64) -> Result<(), IntakeError> {
         self.watch(client, size, self.spool.room_for(client, size))
     }
 
-    /// Queues a mail of our own, for a device or for nobody: then it takes the way of mail that no rule names. `from` is
-    /// its address in the header. Returns its name.
+    /// Queues a message of the gateway itself, on behalf of a device or of none: then it is routed like mail that no
+    /// rule mentions. `from` is its header address. Returns its message ID.
     ///
     /// # Errors
-    /// When the queue does not take it.
+    /// If the queue does not accept it.
     pub async fn post(
         &self,
         text: &[u8],
@@ -169,29 +170,30 @@ impl Desk {
     /// Begins a message of a client of at most `limit` bytes.
     ///
     /// # Errors
-    /// When the queue is full.
+    /// If the queue is full.
     pub fn begin(&self, client: Client, limit: u64) -> Result<Intake, IntakeError> {
         let draft = self.watch(client, 0, self.spool.draft(client))?;
         Ok(Intake { desk: self.clone(), client, draft, repair: Repair::new(), size: 0, limit })
     }
 
-    /// Begins a digest of a client's messages of at most `limit` bytes. The queue takes it even when it is full, since the messages in it go.
+    /// Begins a digest of a client's messages of at most `limit` bytes. The queue accepts it even when full, since the
+    /// messages in it are removed.
     ///
     /// # Errors
-    /// When the system has no random numbers.
+    /// If the system provides no random numbers.
     pub fn begin_digest(&self, client: Client, limit: u64) -> Result<Intake, IntakeError> {
         let draft = self.spool.replacing_draft(client)?;
         Ok(Intake { desk: self.clone(), client, draft, repair: Repair::new(), size: 0, limit })
     }
 
-    /// Hands a message of [`Intake::keep`] to the dispatcher.
+    /// Passes a message of [`Intake::keep`] to the dispatcher.
     pub fn announce(&self, entry: Entry, meta: Meta) {
-        // Without a dispatcher the program is ending; the message is found at the next start.
+        // Without a dispatcher the program is shutting down; the message is found at the next start.
         let _ = self.arrivals.send((entry, meta));
     }
 
-    /// Tells once that the queue is full, for everybody or for one client, when a message of `size` bytes (0: unknown)
-    /// finds no room.
+    /// Logs once that the queue is full, for all clients or for one, when a message of `size` bytes (0: unknown) does
+    /// not fit.
     fn watch<T>(&self, client: Client, size: u64, result: Result<T, SpoolError>) -> Result<T, IntakeError> {
         let error = match result {
             Ok(done) => return Ok(done),
@@ -209,9 +211,9 @@ impl Desk {
         Err(error.into())
     }
 
-    /// Tells once that there is room again, when a message of `size` bytes of a client was taken: not because a small one
-    /// fits where larger ones don't, or because another client has room, but when what was refused would fit now, or half of
-    /// the queue is free.
+    /// Logs once that there is room again, when a message of `size` bytes of a client was accepted: not because a small
+    /// one fits where larger ones do not, or because another client has room, but when what was refused would fit now,
+    /// or half of the queue is free.
     fn taken(&self, client: Client, size: u64) {
         let mut full = self.full.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(refused) = *full else { return };
@@ -225,7 +227,7 @@ impl Desk {
     }
 }
 
-/// A message on its way in.
+/// A message that is being received.
 pub struct Intake {
     desk: Desk,
     client: Client,
@@ -238,19 +240,19 @@ pub struct Intake {
 /// A message that is in the queue.
 #[derive(Debug)]
 pub struct Taken {
-    /// Its name.
+    /// Its message ID.
     pub id: String,
-    /// Bytes as the client sent it.
+    /// Size as sent by the client, in bytes.
     pub size: u64,
-    /// What had to be repaired, in words.
+    /// The repairs that were made, as text.
     pub repairs: Vec<&'static str>,
 }
 
 impl Intake {
-    /// Takes the next bytes: dots unstuffed, line ends as they came.
+    /// Takes the next bytes: dots unstuffed, line endings as received.
     ///
     /// # Errors
-    /// When it is too large or the disk does not take it; the message is of no use then.
+    /// If it is too large or the disk fails; the message cannot be used any more then.
     pub async fn push(&mut self, bytes: &[u8]) -> Result<(), IntakeError> {
         self.size = self.size.saturating_add(bytes.len() as u64);
         if self.size > self.limit {
@@ -261,10 +263,10 @@ impl Intake {
         self.desk.watch(self.client, self.size, settled)
     }
 
-    /// Ends the message. When this returns, it is in the queue with the promise of `durability`.
+    /// Ends the message. When this returns, it is in the queue with the guarantee of option `durability`.
     ///
     /// # Errors
-    /// When it can't be accepted; nothing of it stays then.
+    /// If it cannot be accepted; nothing of it remains then.
     pub async fn finish(
         self,
         envelope: Envelope,
@@ -278,10 +280,10 @@ impl Intake {
         Ok(taken)
     }
 
-    /// As [`Self::finish`], but nobody hears of the message before [`Desk::announce`], or the next start.
+    /// Like [`Self::finish`], but the dispatcher does not see the message before [`Desk::announce`], or the next start.
     ///
     /// # Errors
-    /// As [`Self::finish`].
+    /// As for [`Self::finish`].
     pub async fn keep(
         mut self,
         envelope: Envelope,
@@ -296,7 +298,7 @@ impl Intake {
             id: &id,
             hostname,
             helo: &origin.helo,
-            // A mail of our own comes from here, for whomever it was written.
+            // A message of the gateway itself comes from this host, whatever device it is about.
             client: origin.client.filter(|_| !origin.notice),
             protocol: origin.protocol,
             now,

@@ -26,7 +26,7 @@ fn main() -> ExitCode {
     let asked = match parse(std::env::args_os().collect()) {
         Ok(asked) => asked,
         Err(error) => {
-            complain(&format!("{error}\ntry smtprelay --help"));
+            complain(&format!("{error}\ntry 'smtprelay --help'"));
             return ExitCode::from(exit::USAGE);
         }
     };
@@ -38,7 +38,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// The gateway is at the other end of standard input.
+/// The gateway is connected to standard input.
 fn run_hooks(program: &Path) -> ExitCode {
     let input = std::io::stdin().as_fd().try_clone_to_owned();
     match input.and_then(|input| helper::serve(program, input.into())) {
@@ -59,7 +59,7 @@ fn execute(command: Command, file: &Path) -> ExitCode {
             }
             complain(&error.to_string());
             if let Command::Run { foreground } = command {
-                // Nobody sees stderr of a service.
+                // The stderr of a service is not visible.
                 logging::init(open_log(foreground), log::LevelFilter::Info);
                 log::error!(target: "smtprelay", "event=not_started text=\"{}\"", error.to_string().replace('"', "'"));
                 log::logger().flush();
@@ -74,17 +74,17 @@ fn execute(command: Command, file: &Path) -> ExitCode {
     };
     match command {
         Command::Run { foreground } => run(file, loaded, foreground),
-        // Seen to above: it wants to say more about settings that can't be used.
+        // Handled above: it reports more about settings that are not valid.
         Command::Reload => ExitCode::FAILURE,
         Command::Check => {
             loaded.warnings.iter().for_each(|w| complain(&config::describe(file, w)));
             config::permissions::exposed(file, &loaded.settings).iter().for_each(|text| complain(text));
             waits_for_the_next_start(&loaded.settings.relay).iter().for_each(|text| complain(text));
             if config::permissions::drives(&loaded.settings.relay).iter().any(|drive| drive.refuses) {
-                complain(&format!("{}: no mail could be accepted with these settings", file.display()));
+                complain(&format!("{}: no mail can be accepted with these settings", file.display()));
                 return ExitCode::FAILURE;
             }
-            print(&format!("{}: the settings can be used\n", file.display()))
+            print(&format!("{}: the settings are valid\n", file.display()))
         }
         Command::JailMounts => mounts(file, &loaded.settings),
         Command::Show => print(&config::show(&loaded.settings)),
@@ -95,7 +95,7 @@ fn execute(command: Command, file: &Path) -> ExitCode {
     }
 }
 
-/// What the gateway that runs, if there is one that may be asked, would not take over with a reload.
+/// Changes that a reload of the running gateway, if there is one, would not apply.
 fn waits_for_the_next_start(relay: &config::Relay) -> Option<String> {
     let mut client = Client::connect(&relay.spool).ok()??;
     config::effect::waits(relay, &client.call("fixed", serde_json::json!({})).ok()?)
@@ -105,7 +105,7 @@ fn open_log(foreground: bool) -> logging::Opened {
     logging::open(if foreground { Target::Stderr } else { Target::Syslog })
 }
 
-/// One thread for everything that waits, a few for disks. Names are looked up on threads of their own.
+/// One thread for everything that waits, a few for disks. Names are resolved on separate threads.
 fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
     const STACK: usize = 512 << 10;
     let mut builder = tokio::runtime::Builder::new_current_thread();
@@ -116,13 +116,13 @@ fn run(file: &Path, loaded: Loaded, foreground: bool) -> ExitCode {
     let (log, level) = (open_log(foreground), loaded.settings.relay.log_level);
     if !loaded.settings.relay.enabled {
         logging::init(log, level);
-        log::info!(target: "smtprelay", "event=not_started text=\"option enabled of section relay is 0\"");
+        log::info!(target: "smtprelay", "event=not_started text=\"option enabled in section relay is 0\"");
         log::logger().flush();
         return ExitCode::SUCCESS;
     }
     let warnings: Vec<_> = loaded.warnings.iter().map(|w| (w.severity, config::describe(file, w))).collect();
     let prepared = prepare(file, loaded);
-    // It has a thread of its own, so not before there are no rights to give up any more.
+    // Logging has a thread of its own, so it is started only after privileges have been dropped.
     logging::init(log, level);
     for (severity, text) in warnings {
         let level = if severity == Severity::Note { log::Level::Info } else { log::Level::Warn };
@@ -142,8 +142,8 @@ fn run(file: &Path, loaded: Loaded, foreground: bool) -> ExitCode {
     if result.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// A fault in one task ends the process, however it was compiled: it is started again and finds everything in the queue,
-/// while a half-dead program would accept mail and send none.
+/// A panic in one task ends the process, however it was compiled: procd restarts it and it finds everything in the
+/// queue, whereas a half-dead program would accept mail and send none.
 fn end_on_panic() {
     let print = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |fault| {
@@ -154,8 +154,8 @@ fn end_on_panic() {
     }));
 }
 
-/// Sends although the settings can't be used: a gateway that runs goes on with its former ones. They are closed to all but
-/// root, while everybody may send; so whoever may not read them looks for the gateway where it is by default.
+/// Sends although the settings are not valid: a running gateway continues with its previous ones. Only root may read
+/// them, while every user may send; a user who may not read them looks for the gateway at its default location.
 fn send_blindly(request: Request, file: &Path, error: &ConfigError) -> ExitCode {
     let closed = std::fs::File::open(file).is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied);
     let nothing = config::uci::Package { sections: Vec::new() };
@@ -165,7 +165,7 @@ fn send_blindly(request: Request, file: &Path, error: &ConfigError) -> ExitCode 
         complain(&error.to_string());
     }
     if !settings.relay.spool.join(LOCAL_SOCKET).exists() {
-        complain("smtprelay: not sent: the gateway does not run, or not where its settings would tell");
+        complain("smtprelay: not sent: the gateway is not running (or it runs with another configuration)");
         return ExitCode::from(exit::TEMPORARY);
     }
     send(request, &settings)

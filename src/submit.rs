@@ -1,7 +1,7 @@
-//! `smtprelay send`, which also answers to the names `sendmail` and `msmtp`: hands mail of local programs to the gateway.
+//! `smtprelay send`, also invoked as `sendmail` and `msmtp`: submits mail of local programs to the gateway.
 //!
-//! The message goes to the running gateway over its local socket, so that it takes the same way as a device's. When the
-//! gateway does not run, the message is put into the queue directly and is sent at the next start.
+//! The message goes to the running gateway over its local socket, so that it is processed like a device's. If the
+//! gateway is not running, the message is written to the queue directly and is sent at the next start.
 
 mod request;
 
@@ -24,10 +24,10 @@ use crate::queue::{Client, Spool};
 
 pub use request::{Request, Style};
 
-/// Bytes looked at for recipients in the header.
+/// Bytes that are searched for recipients in the header.
 const HEADER_LIMIT: usize = 64 << 10;
 
-/// The text from stdin: its line ends made CRLF, ended by a lone dot if that is how it was asked for.
+/// The text from stdin: its line endings converted to CRLF, ended by a single dot if that was requested.
 struct Source<R> {
     input: R,
     dot_ends: bool,
@@ -36,7 +36,7 @@ struct Source<R> {
 }
 
 impl<R: Read> Source<R> {
-    /// The next piece; empty at the end.
+    /// The next chunk; empty at the end.
     fn next(&mut self) -> io::Result<Vec<u8>> {
         let mut out = Vec::new();
         while out.is_empty() && !self.ended {
@@ -61,7 +61,7 @@ impl<R: Read> Source<R> {
                 out.extend_from_slice(text);
                 out.extend_from_slice(b"\r\n");
             }
-            // A line without end is passed on in pieces.
+            // A line without end is passed on in chunks.
             if self.pending.len() > HEADER_LIMIT {
                 out.append(&mut self.pending);
             }
@@ -70,15 +70,15 @@ impl<R: Read> Source<R> {
     }
 }
 
-/// Reads a message from `input` and hands it over. Returns what the gateway said.
+/// Reads a message from `input` and submits it. Returns the gateway's reply.
 ///
 /// # Errors
-/// When there is nobody to send to, or the gateway does not take the message; then it was not taken.
+/// If there are no recipients, or the gateway does not accept the message; then it was not queued.
 pub async fn send(request: Request, input: impl Read, settings: &Settings) -> Result<String> {
     let mut source = Source { input, dot_ends: request.dot_ends, pending: Vec::new(), ended: false };
     let mut head = Vec::new();
     while head.len() < HEADER_LIMIT && memchr::memmem::find(&head, b"\r\n\r\n").is_none() {
-        let piece = source.next().context("can't read the message")?;
+        let piece = source.next().context("cannot read the message")?;
         if piece.is_empty() {
             break;
         }
@@ -90,7 +90,7 @@ pub async fn send(request: Request, input: impl Read, settings: &Settings) -> Re
         to.extend(address::recipients_of(head.get(..end).unwrap_or_default()).map_err(anyhow::Error::msg)?);
     }
     if to.is_empty() {
-        bail!("no recipient: name one on the command line, or use -t with a To line");
+        bail!("no recipient: specify one on the command line, or use -t with a To field");
     }
     let from = request.from.unwrap_or_else(user_name);
     match UnixStream::connect(settings.relay.spool.join(LOCAL_SOCKET)).await {
@@ -104,12 +104,12 @@ fn user_name() -> String {
     user.map_or_else(|| "root".to_string(), |user| user.name)
 }
 
-/// Expects a reply that begins with `code`; gives its text.
+/// Expects a reply that begins with `code`; returns its text.
 async fn reply(stream: &mut BufReader<UnixStream>, code: &str) -> Result<String> {
     let mut line = String::new();
     loop {
         line.clear();
-        if stream.read_line(&mut line).await.context("the gateway does not answer")? == 0 {
+        if stream.read_line(&mut line).await.context("no reply from the gateway")? == 0 {
             bail!("the gateway closed the connection");
         }
         if line.get(3..4) != Some("-") {
@@ -117,7 +117,7 @@ async fn reply(stream: &mut BufReader<UnixStream>, code: &str) -> Result<String>
         }
     }
     let text = line.trim_end().to_string();
-    if text.starts_with(code) { Ok(text) } else { Err(anyhow!("the gateway refused it: {text}")) }
+    if text.starts_with(code) { Ok(text) } else { Err(anyhow!("the gateway refused the message: {text}")) }
 }
 
 async fn over_socket<R: Read>(
@@ -144,7 +144,7 @@ async fn over_socket<R: Read>(
         let mut wire = Vec::new();
         dots.push(&piece, &mut wire);
         stream.write_all(&wire).await?;
-        piece = source.next().context("can't read the message")?;
+        piece = source.next().context("cannot read the message")?;
         if piece.is_empty() {
             break;
         }
@@ -157,7 +157,7 @@ async fn over_socket<R: Read>(
     Ok(said)
 }
 
-/// Puts the message into the queue of a gateway that does not run.
+/// Writes the message to the queue of a gateway that is not running.
 async fn into_queue<R: Read>(
     settings: &Settings,
     from: String,
@@ -180,7 +180,7 @@ async fn into_queue<R: Read>(
     let mut piece = head;
     while !piece.is_empty() {
         intake.push(&piece).await.map_err(|e| anyhow!("{e}"))?;
-        piece = source.next().context("can't read the message")?;
+        piece = source.next().context("cannot read the message")?;
     }
     let to = Policies::new(settings).recipients(None, &to).map_err(|refusal| anyhow!("{refusal}"))?;
     let envelope = Envelope { smtputf8: to.iter().any(|a| !a.is_ascii()), from, to };
@@ -188,7 +188,7 @@ async fn into_queue<R: Read>(
     let fallback = settings.accounts.first().map(|a| a.from.clone()).unwrap_or_default();
     let hostname = settings.relay.hostname();
     let taken = intake.finish(envelope, &origin, &hostname, &fallback).await.map_err(|e| anyhow!("{e}"))?;
-    Ok(format!("queued as {}; the gateway does not run, it is sent when it does", taken.id))
+    Ok(format!("queued as {}; the gateway is not running, the message will be sent when it is started", taken.id))
 }
 
 #[cfg(test)]

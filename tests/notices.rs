@@ -1,5 +1,5 @@
 //! What the owner hears by mail, read by a MIME parser of somebody else (Python's email package); and that reports
-//! never go in circles.
+//! never loop.
 
 mod support;
 
@@ -457,7 +457,7 @@ async fn two_gateways_that_point_at_each_other_come_to_an_end() {
             [&a, &b].iter().flat_map(|relay| relay.log()).filter(|line| line.contains("event=failed")).collect();
         assert_eq!(failures.len(), 2, "the mail and its notice: {failures:?}");
         assert!(
-            failures.iter().all(|line| line.contains("554 5.4.6") && line.contains("goes in circles")),
+            failures.iter().all(|line| line.contains("554 5.4.6") && line.contains("mail loop detected")),
             "{failures:?}"
         );
         assert_eq!(count(&a, "notified") + count(&b, "notified"), 1);

@@ -110,8 +110,8 @@ async fn sessions_without_a_message_are_told_and_counted() {
     let cases: [(&[u8], &str, &str); 6] = [
         (b"EHLO probe\r\nQUIT\r\n", "no_mail", "a connection test or a monitor"),
         (b"EHLO plc\r\nAUTH NTLM\r\nQUIT\r\n", "no_mail", "its login was not understood (504 "),
-        (b"", "no_mail", "without a word"),
-        (b"FOO\r\n", "no_mail", "no SMTP command"),
+        (b"", "no_mail", "without sending anything"),
+        (b"FOO\r\n", "no_mail", "without sending an SMTP command"),
         (b"EHLO plc\r\n", "no_mail", "without sending a message"),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", "aborted", "speaks TLS"),
     ];
@@ -154,7 +154,9 @@ async fn plain_text_on_a_tls_port_is_told() {
         .listener_option("key", certs.key_file(Cert::Good).display())
         .section(account);
     let relay = relay.start().await;
-    for (last, bytes, text) in [(1, &b"EHLO plc\r\n"[..], "does not speak TLS"), (2, b"", "no TLS hello came")] {
+    for (last, bytes, text) in
+        [(1, &b"EHLO plc\r\n"[..], "does not speak TLS"), (2, b"", "no complete TLS client hello received")]
+    {
         let address = IpAddr::from([127, 0, 4, last]);
         let mut client = Client::connect_from(address, relay.addr()).await;
         client.write(bytes).await.unwrap();

@@ -71,7 +71,7 @@ async fn a_device_writes_to_whom_it_may() {
     let mut device = hello(&relay).await;
     device.dialogue(&[("MAIL FROM:<plc@example.com>", 250), ("RCPT TO:<evil@example.org>", 550)]).await;
     let refused = relay.wait_log(|line| line.contains("event=rejected"), SOON).await;
-    assert!(refused.contains("pump may not send to evil@example.org (list allow_recipient"), "{refused}");
+    assert!(refused.contains("pump is not allowed to send to evil@example.org (list allow_recipient"), "{refused}");
     device.dialogue(&[("RCPT TO:<a@plant.local>", 250), ("RCPT TO:<b@example.com>", 250), ("DATA", 354)]).await;
     device.write(format!("{TEXT}.\r\n").as_bytes()).await.unwrap();
     device.expect(250).await;

@@ -257,7 +257,7 @@ async fn one_provider_with_all_facts_or_a_clear_no() {
     assert!(said.starts_with("outlook Outlook.com") && said.contains("only a sign-in with OAuth2 works"), "{said}");
     let unknown = relay.command(&["providers", "gmial"]).await;
     assert_eq!(unknown.status.code(), Some(64));
-    assert!(String::from_utf8_lossy(&unknown.stderr).contains("no provider 'gmial'"));
+    assert!(String::from_utf8_lossy(&unknown.stderr).contains("no provider is named 'gmial'"));
     // Neither settings nor a gateway are needed.
     let nowhere = relay.command(&["providers", "--config", "/nonexistent"]).await;
     assert!(nowhere.status.success());

@@ -288,7 +288,7 @@ async fn an_ipv6_address_that_is_being_checked_is_bound() {
     let relay = builder(&provider).section(lan).start().await;
     let shown = listening(&relay).await;
     assert!(shown.contains(&"fd00:99::1:24".to_string()), "{shown:?}");
-    assert!(!relay.log().iter().any(|line| line.contains("can't listen")), "{:?}", relay.log());
+    assert!(!relay.log().iter().any(|line| line.contains("cannot listen")), "{:?}", relay.log());
 }
 
 #[tokio::test]
@@ -463,7 +463,7 @@ async fn what_can_not_be_given_up_is_no_reason_to_go_on() {
     );
     // A reload without a gateway says so, with the code that means it.
     let ran = ask::run(&relay, "reload").await;
-    assert!(ran.code == 69 && ran.err.contains("no gateway runs"), "{ran:?}");
+    assert!(ran.code == 69 && ran.err.contains("no gateway is running"), "{ran:?}");
 }
 
 #[tokio::test]

@@ -110,7 +110,7 @@ async fn a_message_that_waits_is_described_whether_the_gateway_runs_or_not() {
         "    <now@example.com> delivered: ",
         "    <late@example.com> waiting: ",
         "    <gone@example.com> failed: ",
-        "(next try in ",
+        "(next attempt in ",
         "1 message waiting\nRelaying; 1 message waiting.\n",
     ] {
         assert!(text.contains(part), "{part:?} is missing in\n{text}");
@@ -169,7 +169,7 @@ async fn a_message_that_waits_is_described_whether_the_gateway_runs_or_not() {
     let text = said(&relay, "queue").await;
     assert!(
         text.contains("<late@example.com> waiting: ")
-            && text.ends_with("1 message waiting\nThe gateway does not run.\n"),
+            && text.ends_with("1 message waiting\nThe gateway is not running.\n"),
         "{text}"
     );
 }
@@ -201,7 +201,7 @@ async fn exit_codes_are_those_that_help_names() {
         }
         let ran = run(&relay, &format!("queue {method}")).await;
         assert_eq!(ran.code, 64, "{method}: {ran:?}");
-        assert!(ran.err.contains("needs the ID of a message"), "{ran:?}");
+        assert!(ran.err.contains("requires a message ID"), "{ran:?}");
     }
     for nonsense in ["queue dance", "queue show all", "queue hold", "history now", "status --yaml", "wake a b"] {
         assert_eq!(code(nonsense.into()).await.0, 64, "{nonsense}");
@@ -227,7 +227,7 @@ async fn exit_codes_are_those_that_help_names() {
     ] {
         let ran = run(&relay, &command).await;
         assert_eq!(ran.code, wanted, "{command}: {ran:?}");
-        assert_eq!(ran.err.contains("the gateway does not run"), wanted == 69, "{command}: {ran:?}");
+        assert_eq!(ran.err.contains("the gateway is not running"), wanted == 69, "{command}: {ran:?}");
     }
     // Settings that can't be read.
     relay.configure("relay", "main", |section| section.option("durability", "never"));
@@ -250,7 +250,7 @@ async fn a_message_that_is_being_sent_is_left_alone() {
         assert_eq!((ran.code, ran.out.as_str()), (75, ""), "{method}: {ran:?}");
         assert!(ran.err.contains(&id) && ran.err.contains("is being sent right now"), "{ran:?}");
     }
-    assert_eq!(said(&relay, "queue delete all").await, "delete: 0 done, 1 are being sent at this moment\n");
+    assert_eq!(said(&relay, "queue delete all").await, "delete: 0 done, 1 currently being sent\n");
     let messages = queue(&relay).await;
     assert_eq!(
         (&messages[0]["standing"], &messages[0]["why"]),

@@ -230,7 +230,10 @@ async fn a_row_that_is_a_day_long_takes_no_more_and_long_waiting_is_no_failure()
     let mut device = hello(&relay).await;
     let refused = device.command("MAIL FROM:<plc@example.com>").await;
     assert_eq!(refused.code, 450, "{refused:?}");
-    assert!(refused.text().contains("Pump house sends more than 1/h (option rate), try again in"), "{refused:?}");
+    assert!(
+        refused.text().contains("Pump house has exceeded its limit of 1/h (option rate), try again in"),
+        "{refused:?}"
+    );
     assert_eq!(rate_of(&relay).await, json!({ "limit": "1/h", "digested": 0, "deferred": 24, "rejected": 1 }));
     time.advance(25 * HOUR, QUIET).await;
     assert_each_once(&provider, 25);
@@ -243,7 +246,7 @@ async fn what_is_too_much_is_refused_with_a_sentence() {
     let relay = builder(&provider, &[("rate", "2/h"), ("over_rate", "reject")]).start().await;
     storm(&relay, 0, 2).await;
     let mut device = hello(&relay).await;
-    let text = "Pump house sends more than 2/h (option rate), try again in ";
+    let text = "Pump house has exceeded its limit of 2/h (option rate), try again in ";
     // A device that does not wait for replies reads the same in the end.
     device.write(b"MAIL FROM:<plc@example.com>\r\nRCPT TO:<ops@example.com>\r\nDATA\r\n").await.unwrap();
     for code in [450, 450, 354] {

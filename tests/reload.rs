@@ -230,7 +230,7 @@ async fn a_deleted_account_is_out_of_use_at_once_and_its_password_is_offered_to_
         "{ran:?}"
     );
     let told = said(&relay, "password old --delete").await;
-    assert!(told.contains("is removed"), "{told}");
+    assert!(told.contains("removed the stored secrets of account 'old'"), "{told}");
     assert!(!relay.dir().join("secrets/old.password").exists());
     let status = json(&relay, "status").await;
     assert_eq!(status["settings"]["secrets_left"], serde_json::json!([]), "{status}");

@@ -155,7 +155,7 @@ async fn no_password_comes_to_light() {
     let mut seen = Vec::new();
     let ran = enter(&relay, &["stored"], &format!("{wrong}\n")).await;
     assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{ran:?}");
-    assert!(ran.out.ends_with("the gateway uses it from now on\n"), "{ran:?}");
+    assert!(ran.out.ends_with("the gateway now uses it\n"), "{ran:?}");
     seen.extend_from_slice(ran.out.as_bytes());
     let paused = relay.wait_log_from(mark, |line| line.contains("event=paused account=stored"), SOON).await;
     assert!(paused.contains("535 5.7.8 no: ********"), "{paused}");
@@ -227,21 +227,21 @@ async fn a_password_is_stored_without_a_gateway_and_used_by_the_next() {
     let mut relay = builder.prepare();
     let file = relay.dir().join("secrets/acme.password");
     for (words, input, code, said) in [
-        (&["nobody"][..], "x\n", 64, "there is no account 'nobody'"),
-        (&["acme"], "", 64, "the password is empty; nothing was changed; --delete removes"),
+        (&["nobody"][..], "x\n", 64, "no account is named 'nobody'"),
+        (&["acme"], "", 64, "the password is empty; nothing was changed; use --delete to remove"),
         (&["acme"], "\n", 64, "the password is empty; nothing was changed"),
         (&["acme"], "a\tb\n", 64, "the password contains a control character"),
         (&["acme"], &"x".repeat(3000), 64, "the password has more than 1024 bytes"),
-        (&["acme", "s3cret"], "", 64, "password takes the name of an account alone"),
-        (&[], "", 64, "password needs the name of an account"),
-        (&["acme", "--json"], "x\n", 64, "password has only --delete"),
+        (&["acme", "s3cret"], "", 64, "password takes only an account name"),
+        (&[], "", 64, "password requires an account name"),
+        (&["acme", "--json"], "x\n", 64, "password supports only --delete"),
     ] {
         let ran = enter(&relay, words, input).await;
         assert_eq!(ran.code, code, "{words:?} {ran:?}");
         assert!(ran.err.contains(said) && ran.out.is_empty() && !file.exists(), "{words:?} {ran:?}");
     }
     let ran = enter(&relay, &["acme", "--delete"], "").await;
-    assert_eq!((ran.code, ran.out.as_str()), (0, "no password of account 'acme' was stored\n"));
+    assert_eq!((ran.code, ran.out.as_str()), (0, "no password is stored for account 'acme'\n"));
     // One line, and only its end is no part of it.
     let ran = enter(&relay, &["acme"], "s3cret word\r\nnext line\n").await;
     let said = format!("the password of account 'acme' is stored encrypted in {}\n", file.display());
@@ -254,7 +254,7 @@ async fn a_password_is_stored_without_a_gateway_and_used_by_the_next() {
     provider.wait_for_messages(1, SOON).await;
     // Removed while it is in use: the next mail waits.
     let ran = enter(&relay, &["acme", "--delete"], "").await;
-    let said = "the stored password of account 'acme' is removed\nthe gateway does not use it any more\n";
+    let said = "the stored password of account 'acme' has been removed\nthe gateway no longer uses it\n";
     assert_eq!((ran.code, ran.out.as_str(), file.exists()), (0, said, false));
     let mark = relay.mark();
     send(&relay, &["ops@example.com"], "x").await;
@@ -265,7 +265,7 @@ async fn a_password_is_stored_without_a_gateway_and_used_by_the_next() {
     relay.sighup();
     provider.wait_for_messages(2, SOON).await;
     let ran = enter(&relay, &["acme"], "another\n").await;
-    assert!(ran.out.contains("still counts; remove it: uci delete smtprelay.acme.password"), "{ran:?}");
+    assert!(ran.out.contains("still takes precedence; remove it: uci delete smtprelay.acme.password"), "{ran:?}");
     let ran = run(&relay, "check").await;
     assert!(ran.err.contains("warning: account 'acme' has an option password and a stored one"), "{ran:?}");
     let ran = run(&relay, "show").await;
@@ -355,7 +355,7 @@ fn at_a_terminal_it_asks_twice_and_shows_nothing() {
         typist.types(first);
         assert_eq!(found(&process_list(), &[TYPED]), None);
         if let Some(second) = second {
-            typist.sees("Once more: ");
+            typist.sees("Repeat password: ");
             typist.types(second);
         }
         typist.sees(last);
@@ -364,13 +364,13 @@ fn at_a_terminal_it_asks_twice_and_shows_nothing() {
         status.code()
     };
     assert_eq!(
-        answers(&format!("{TYPED}\n"), Some(&format!("{TYPED}s\n")), "that was another one; nothing was changed"),
+        answers(&format!("{TYPED}\n"), Some(&format!("{TYPED}s\n")), "the passwords do not match; nothing was changed"),
         Some(64)
     );
     assert!(!file.exists());
     assert_eq!(answers(&format!("{TYPED}\n"), Some(&format!("{TYPED}\n")), "is stored encrypted in "), Some(0));
     assert!(file.exists());
-    assert_eq!(answers("\n", None, "the stored password of account 'acme' is removed"), Some(0));
+    assert_eq!(answers("\n", None, "the stored password of account 'acme' has been removed"), Some(0));
     assert!(!file.exists());
     // Ended from outside while the terminal does not echo.
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {

@@ -180,7 +180,7 @@ async fn silent_devices_end_and_slow_ones_live() {
     stuck.dialogue(&[("MAIL FROM:<a@b.c>", 250), ("RCPT TO:<d@e.f>", 250), ("DATA", 354)]).await;
     stuck.write(b"Subject: x\n\ntext\n.\n").await.unwrap();
     stuck.expect(421).await;
-    relay.wait_log(|line| line.contains("event=aborted") && line.contains("within the text"), SOON).await;
+    relay.wait_log(|line| line.contains("event=aborted") && line.contains("during DATA"), SOON).await;
     slow.await.unwrap();
     assert_eq!(std::fs::read_dir(relay.safe_spool().join("queue")).unwrap().count(), 0);
 }

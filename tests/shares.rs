@@ -142,7 +142,7 @@ async fn a_byte_now_and_then_does_not_hold_a_session() {
     let Some((relay, mut device)) = in_time(&time).await else { return };
     device.dialogue(&[("MAIL FROM:<a@b.c>", 250), ("RCPT TO:<d@e.f>", 250), ("DATA", 354)]).await;
     drip(&time, &mut device, b"x", Duration::from_secs(10), 40).await;
-    aborted(&relay, "its text came too slowly").await;
+    aborted(&relay, "sent the message too slowly").await;
 
     let Some((relay, mut device)) = in_time(&time).await else { return };
     drip(&time, &mut device, b"NOOP\r\n", Duration::from_secs(100), 8).await;

@@ -195,7 +195,7 @@ async fn each_step_fails_in_its_turn_and_says_what_to_do() {
         let ran = run(&relay, &format!("test {TO}")).await;
         assert_eq!(ran.code, 1, "{ran:?}");
         assert!(ran.out.contains("✗ ") && ran.out.contains(&format!("\n  → {remedy}\n")), "{}", ran.out);
-        assert!(ran.out.ends_with("Account 'gmail' does not work now.\n"), "{}", ran.out);
+        assert!(ran.out.ends_with("Account 'gmail' is not working.\n"), "{}", ran.out);
         assert!(provider.messages().iter().all(|message| !message.accepted));
     }
 }
@@ -472,7 +472,7 @@ async fn one_look_at_the_status_says_what_is_set_and_whether_it_works() {
     let text = support::ask::said(&relay, "status").await;
     let account =
         format!("account gmail: 127.0.0.1 port {}, tls implicit, login plant with a password\n", provider.port());
-    assert!(text.contains(&account) && text.contains("no mail has left through it yet"), "{text}");
+    assert!(text.contains(&account) && text.contains("no mail has been sent through it yet"), "{text}");
 
     send(&relay, &["ops@example.com"], "alarm").await;
     let status = status_until(&relay, |status| !status["last"].is_null()).await;
@@ -493,7 +493,7 @@ async fn one_look_at_the_status_says_what_is_set_and_whether_it_works() {
     let status = support::ask::json(&relay, "status").await;
     assert_eq!(status["last"]["expires"], json!(2_524_521_600_i64));
     let text = support::ask::said(&relay, "status").await;
-    assert!(text.contains(", certificate checked, good until Fri, 31 Dec 2049 00:00:00 +0000\n"), "{text}");
+    assert!(text.contains(", certificate verified, valid until Fri, 31 Dec 2049 00:00:00 +0000\n"), "{text}");
     assert!(text.contains("today (UTC): 1 accepted, 1 delivered, 0 failed, 0 refused\n"), "{text}");
     // Trouble stands there with what to do.
     provider.set_fault(Step::Auth, Fault::Reply("535 5.7.139 basic authentication is disabled".into()), Times::Always);

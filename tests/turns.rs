@@ -151,7 +151,7 @@ async fn a_queue_that_one_device_has_filled_takes_mail_of_another() {
     loop {
         let reply = greedy.command("MAIL FROM:<plc@example.com>").await;
         if reply.code != 250 {
-            assert_eq!((reply.code, reply.text().contains("of this client")), (452, true), "{reply:?}");
+            assert_eq!((reply.code, reply.text().contains("from this client")), (452, true), "{reply:?}");
             break;
         }
         greedy.dialogue(&[("RSET", 250)]).await;

@@ -1,4 +1,4 @@
-//! Asks the running gateway, and prints what it says. When none runs, the queue is listed from the disk.
+//! Queries the running gateway and prints the answer. If none is running, the queue is listed from the disk.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -12,10 +12,10 @@ use smtprelay::queue::Spool;
 use super::parse::Question;
 use super::{complain, exit, print, text};
 
-/// What came of a question: what to print, or the exit code with what to say.
+/// The result of a query: the text to print, or the exit code and an error message.
 type Answered = Result<String, (u8, String)>;
 
-/// Asks and prints.
+/// Queries and prints.
 pub fn ask(question: &Question, json: bool, settings: &Settings) -> ExitCode {
     say(match Client::connect(&settings.relay.spool) {
         Ok(Some(mut client)) => ask_running(question, json, &mut client),
@@ -24,8 +24,8 @@ pub fn ask(question: &Question, json: bool, settings: &Settings) -> ExitCode {
     })
 }
 
-/// Asks although the settings are wrong: a gateway that runs goes on with its former ones, on the queue in `spool`. `None`
-/// when there is none.
+/// Queries although the settings are not valid: a running gateway continues with its previous ones, on the queue in
+/// `spool`. `None` if none is running.
 pub fn ask_running_only(question: &Question, json: bool, spool: &Path) -> Option<ExitCode> {
     let mut client = Client::connect(spool).ok().flatten()?;
     Some(say(ask_running(question, json, &mut client)))
@@ -77,7 +77,7 @@ fn ask_running(question: &Question, json: bool, client: &mut Client) -> Answered
     }
 }
 
-/// The whole queue, asked for in pieces.
+/// The whole queue, fetched in pages.
 fn all_messages(client: &mut Client) -> Result<Vec<Value>, (u8, String)> {
     let mut all = Vec::new();
     let mut after = Value::Null;
@@ -93,10 +93,10 @@ fn all_messages(client: &mut Client) -> Result<Vec<Value>, (u8, String)> {
     }
 }
 
-/// No gateway runs: the queue can be looked at, nothing more.
+/// No gateway is running: the queue can be listed, nothing more.
 fn ask_disk(question: &Question, json: bool, settings: &Settings) -> Answered {
     let not_running =
-        || (exit::UNAVAILABLE, "the gateway does not run; start it with service smtprelay start".to_string());
+        || (exit::UNAVAILABLE, "the gateway is not running; start it with 'service smtprelay start'".to_string());
     match question {
         Question::Queue => {
             let listed = Spool::list(&settings.relay).map_err(|text| (1, text))?;
@@ -104,15 +104,15 @@ fn ask_disk(question: &Question, json: bool, settings: &Settings) -> Answered {
                 Ok((meta, state, size)) => view::message(id, meta, state, *size, None),
                 Err(error) => json!({ "id": id, "error": error.to_string() }),
             };
-            // What is done but for its report is not waiting.
+            // A message that only its report still needs is not waiting.
             let waits = |(_, message): &&smtprelay::queue::Listed| {
                 message.as_ref().map_or(true, |(_, state, _)| !state.is_done())
             };
             let mut messages: Vec<Value> = listed.iter().filter(waits).map(view).collect();
             messages.sort_by_key(|message| message.get("arrived").and_then(Value::as_i64));
-            Ok(mail_queue(messages, json, Some("The gateway does not run.")))
+            Ok(mail_queue(messages, json, Some("The gateway is not running.")))
         }
-        // Nothing has to be woken.
+        // There is nothing to wake.
         Question::Wake(_) => Ok(String::new()),
         _ => Err(not_running()),
     }

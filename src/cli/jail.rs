@@ -1,9 +1,10 @@
-//! `smtprelay jail-mounts`, for the init script: what a jail (ujail) for the gateway has to hold, or why it gets none.
+//! `smtprelay jail-mounts`, for the init script: the paths that a jail (ujail) for the gateway must contain, or why
+//! there is none.
 //!
-//! A jail shows its program a few paths, as they are when it starts: of a file that is replaced later it goes on showing
-//! the old one. So what is replaced while the gateway runs is shown with its directory. And there is no jail where it
-//! would break what the owner was promised: scripts that may do anything on the router, a drive that comes and goes, the
-//! names of providers.
+//! A jail shows its program a few paths, as they are when it starts: if a file is replaced later, the jail still shows
+//! the old one. What may be replaced while the gateway runs is therefore mounted with its directory. And there is no
+//! jail where it would break features: hook scripts that may do anything on the router, a removable drive, name
+//! resolution for providers.
 
 use std::fs;
 use std::io;
@@ -22,8 +23,8 @@ use super::{complain, print};
 const SCRIPTS: &str = "/etc/hotplug.d/smtprelay";
 /// The name servers: on OpenWrt a link to what dnsmasq writes, or netifd where there is no dnsmasq.
 const NAME_SERVERS: &str = "/etc/resolv.conf";
-/// What any gateway looks at, where it is there: names, users, certificate authorities, leases of devices, ubus (not the
-/// socket by itself, which is another one when ubusd was started anew).
+/// Read by any gateway, where it exists: names, users, certificate authorities, leases of devices, ubus (the directory,
+/// since ubusd creates a new socket when it restarts).
 const ALWAYS: [&str; 8] = [
     "/etc/hosts",
     "/etc/passwd",
@@ -35,12 +36,12 @@ const ALWAYS: [&str; 8] = [
     "/var/run/ubus",
 ];
 
-/// Directories among them that the gateway can't do without, beside its own: when one is another one than when the jail
-/// was made, a new jail is worth a new start. A file that was replaced is not: a reload should disturb nobody.
+/// Directories among them that the gateway cannot do without, in addition to its own: if one is not the same as when
+/// the jail was created, a new jail is worth a restart. A replaced file is not: a reload should not interrupt anything.
 const LASTING: [&str; 2] = ["/etc/ssl", "/var/run/ubus"];
 
-/// Prints a line for each path, `rw PATH` or `ro PATH`, and `shown IDENTITY`, which changes when a reload is to make a new
-/// jail. Exit code 1, and why, when there is to be no jail.
+/// Prints one line per path, `rw PATH` or `ro PATH`, and `shown IDENTITY`, which changes if a reload has to create a
+/// new jail. Exit code 1, and the reason, if there is to be no jail.
 pub fn mounts(file: &Path, settings: &Settings) -> ExitCode {
     let system = System { root: Path::new("/"), scripts: Path::new(SCRIPTS), name_servers: Path::new(NAME_SERVERS) };
     match paths(file, settings, &system) {
@@ -50,13 +51,13 @@ pub fn mounts(file: &Path, settings: &Settings) -> ExitCode {
             print(&text)
         }
         Err(reason) => {
-            complain(&format!("smtprelay: without a jail: {reason}"));
+            complain(&format!("smtprelay: running without a jail: {reason}"));
             ExitCode::FAILURE
         }
     }
 }
 
-/// Which directories the lasting paths are now, whatever is in them: device and number of each.
+/// The identity of the lasting directories, whatever they contain: device and inode number of each.
 fn shown(mounts: &Mounts) -> String {
     let lasting = mounts.iter().filter(|(access, path)| *access == "rw" || LASTING.contains(&path.as_str()));
     let numbers = lasting.filter_map(|(_, path)| {
@@ -68,15 +69,15 @@ fn shown(mounts: &Mounts) -> String {
 
 type Mounts = Vec<(&'static str, String)>;
 
-/// Where things lie on a router; tests have a place of their own.
+/// Locations on a router; tests use their own.
 struct System<'a> {
     root: &'a Path,
     scripts: &'a Path,
     name_servers: &'a Path,
 }
 
-/// Whether this file may be replaced by one with other name servers while the gateway runs. Not if it names the router
-/// itself alone (dnsmasq), nor if it is no link: then it is the owner's.
+/// Whether this file may be replaced by one with other name servers while the gateway runs. Not if it lists only the
+/// router itself (dnsmasq), nor if it is not a symbolic link: then it is the administrator's own.
 fn name_servers_change(file: &Path) -> bool {
     if fs::symlink_metadata(file).is_ok_and(|found| found.is_file()) {
         return false;
@@ -87,7 +88,7 @@ fn name_servers_change(file: &Path) -> bool {
     servers().next().is_none() || !servers().all(is_own)
 }
 
-/// Makes a directory for the gateway alone. Those above it are for everybody, as with mkdir.
+/// Creates a directory for the gateway alone. Its parents are accessible to all users, as with mkdir.
 fn make(directory: &Path) -> io::Result<()> {
     if let Some(above) = directory.parent() {
         fs::create_dir_all(above)?;
@@ -107,17 +108,17 @@ fn paths(file: &Path, settings: &Settings, system: &System<'_>) -> Result<Mounts
     if let Some(program) = &relay.hook {
         let is_default = program == Path::new(DEFAULT_PROGRAM);
         if is_default && fs::read_dir(scripts).is_ok_and(|mut scripts| scripts.next().is_some()) {
-            return Err(format!("the scripts in {} may need all of the router", scripts.display()));
+            return Err(format!("the scripts in {} may need access to the whole router", scripts.display()));
         }
         if !is_default {
-            return Err(format!("the hook {} may need all of the router", program.display()));
+            return Err(format!("the hook {} may need access to the whole router", program.display()));
         }
     }
     if let Some(safe) = &relay.safe_spool {
         let device = |path: &Path| fs::metadata(path).map(|found| found.dev()).ok();
         let place = safe.ancestors().find_map(device);
         if place != device(root) {
-            return Err(format!("{} lies on a drive of its own, which may come and go", safe.display()));
+            return Err(format!("{} is on a separate drive, which may be removed and reconnected", safe.display()));
         }
     }
     if name_servers_change(name_servers) {
@@ -125,8 +126,8 @@ fn paths(file: &Path, settings: &Settings, system: &System<'_>) -> Result<Mounts
     }
     let mut all = Vec::new();
     for directory in relay.safe_spool.iter().chain([&relay.spool, &relay.secrets]) {
-        // What is not there can't be shown. Whose it is, is seen to at the start.
-        make(directory).map_err(|error| format!("can't make {}: {error}", directory.display()))?;
+        // A path that does not exist cannot be mounted. Ownership is set at the start.
+        make(directory).map_err(|error| format!("cannot create {}: {error}", directory.display()))?;
         all.push(("rw", directory.clone()));
     }
     let mut files: Vec<PathBuf> = ALWAYS.iter().map(PathBuf::from).collect();
@@ -137,7 +138,7 @@ fn paths(file: &Path, settings: &Settings, system: &System<'_>) -> Result<Mounts
         let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'.' | b'_' | b'-' | b'+' | b'@');
         match path.to_str().filter(|text| text.bytes().all(plain)) {
             Some(text) => Ok((access, text.to_string())),
-            None => Err(format!("'{}' has characters in it that a jail can't take", path.display())),
+            None => Err(format!("'{}' contains characters that a jail does not support", path.display())),
         }
     };
     all.into_iter().map(word).collect()
@@ -200,13 +201,13 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_was_made_anew_is_another_one() {
+    fn a_directory_that_was_recreated_is_another_one() {
         let place = Place::new();
         let before = shown(&place.paths("").unwrap());
         fs::write(place.path("secrets/key"), "what is in it does not count").unwrap();
         fs::write(place.path("settings"), "").unwrap();
         assert_eq!(shown(&place.paths("").unwrap()), before);
-        // Not removed: its number would be free for the new one.
+        // Not removed: its inode number could be reused for the new one.
         fs::rename(place.path("secrets"), place.path("old")).unwrap();
         assert_ne!(shown(&place.paths("").unwrap()), before);
     }
@@ -217,7 +218,7 @@ mod tests {
         let refused = |options: &str| place.paths(options).unwrap_err();
         assert_eq!(refused("\toption jail '0'"), "option jail is 0");
         assert!(refused("\toption hook '/usr/bin/alarm'").contains("/usr/bin/alarm"));
-        assert!(refused("\toption safe_spool '/proc/mail'").contains("drive of its own"));
+        assert!(refused("\toption safe_spool '/proc/mail'").contains("separate drive"));
         assert!(refused(&format!("\toption safe_spool '{}'", place.path("my mail"))).contains("characters"));
         assert!(place.paths("").is_ok());
         fs::create_dir(place.path("scripts")).unwrap();

@@ -1,4 +1,4 @@
-//! `smtprelay login ACCOUNT`: signs in with the provider, whether the gateway runs or not.
+//! `smtprelay login ACCOUNT`: signs in to the provider, whether or not the gateway is running.
 
 use std::io::{BufRead, Read, Write};
 use std::process::ExitCode;
@@ -12,14 +12,14 @@ use tokio::runtime::Runtime;
 
 use super::{complain, exit, print, wait_for};
 
-/// How often a wrong address may be copied.
+/// How many times a wrong address may be entered.
 const TRIES: usize = 3;
 
-/// Logs the account with this name in.
+/// Signs in for the account with this name.
 pub fn login(name: &str, settings: &Settings, runtime: std::io::Result<Runtime>) -> ExitCode {
     let Some(account) = settings.accounts.iter().find(|account| account.name == name) else {
         let names: Vec<&str> = settings.accounts.iter().map(|account| account.name.as_str()).collect();
-        complain(&format!("smtprelay: there is no account '{name}' that is used; there is {}", names.join(", ")));
+        complain(&format!("smtprelay: no enabled account is named '{name}'; enabled accounts: {}", names.join(", ")));
         return ExitCode::from(exit::USAGE);
     };
     let signed_in = match runtime {
@@ -27,17 +27,19 @@ pub fn login(name: &str, settings: &Settings, runtime: std::io::Result<Runtime>)
         Err(error) => Err(error.to_string()),
     };
     if let Err(text) = signed_in {
-        complain(&format!("smtprelay: not logged in: {text}"));
+        complain(&format!("smtprelay: login failed: {text}"));
         return ExitCode::FAILURE;
     }
-    // What waits for this login is tried at once.
+    // Messages that wait for this login are retried at once.
     let told = match Client::connect(&settings.relay.spool) {
         Ok(Some(mut client)) => client.call("wake", json!({ "reason": "login" })).map(|_| true).map_err(|e| e.text),
         Ok(None) => Ok(false),
         Err(text) => Err(text),
     };
     if let Err(text) = told {
-        complain(&format!("smtprelay: the gateway will see the login at its next try, it could not be told: {text}"));
+        complain(&format!(
+            "smtprelay: the gateway could not be notified and will use the login at its next attempt: {text}"
+        ));
     }
     print(&format!("account '{name}' is logged in\n"))
 }
@@ -50,11 +52,11 @@ async fn sign_in(account: &Account) -> Result<(), String> {
         Flow::Device(ref device) => {
             let code = &device.user_code;
             say(&format!(
-                "Open this page with a browser on any device, sign in as {who}, and type in the code:\n\n  {url}\n  {code}\n\nThe code is good for {minutes} minutes. Waiting …\n"
+                "Open this page in a browser on any device, sign in as {who}, and enter the code:\n\n  {url}\n  {code}\n\nThe code is valid for {minutes} minutes. Waiting …\n"
             ));
         }
         Flow::CopyBack(_) => say(&format!(
-            "Open this address with a browser and sign in as {who}:\n\n{url}\n\nIn the end the browser shows a page that it can't open. That is right: copy its whole address from the\naddress bar to here.\n"
+            "Open this address in a browser and sign in as {who}:\n\n{url}\n\nAt the end the browser shows a page that it cannot load. This is expected: copy the complete address from the\naddress bar and paste it here.\n"
         )),
     }
     match flow {
@@ -64,11 +66,11 @@ async fn sign_in(account: &Account) -> Result<(), String> {
 }
 
 async fn copy_address(flow: &CopyBack, account: &Account) -> Result<(), String> {
-    let mut last = "no address was given".to_string();
+    let mut last = "no address was entered".to_string();
     for _ in 0..TRIES {
         say("Address: ");
         let mut line = String::new();
-        // Nothing else goes on in this process, so reading may block.
+        // Nothing else runs in this process, so reading may block.
         let read = std::io::stdin().lock().take(ADDRESS_LIMIT as u64 + 2).read_line(&mut line);
         if read.map_err(|error| error.to_string())? == 0 {
             break;
@@ -84,6 +86,6 @@ async fn copy_address(flow: &CopyBack, account: &Account) -> Result<(), String> 
 
 fn say(text: &str) {
     let mut out = std::io::stdout().lock();
-    // Nobody reads on: then nobody signs in either.
+    // If nobody reads the output, nobody signs in either.
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }

@@ -1,4 +1,4 @@
-//! What the command line does beside running the gateway.
+//! The commands other than running the gateway.
 
 mod ask;
 mod jail;
@@ -23,30 +23,30 @@ use std::io::Write;
 use std::pin::Pin;
 use std::process::ExitCode;
 
-/// Exit codes of sysexits.h, which callers of a sendmail look at.
+/// Exit codes of sysexits.h, which callers of a sendmail check.
 pub mod exit {
-    /// The command line is wrong.
+    /// Usage error.
     pub const USAGE: u8 = 64;
     /// There is no such message.
     pub const NO_INPUT: u8 = 66;
-    /// The gateway does not run.
+    /// The gateway is not running.
     pub const UNAVAILABLE: u8 = 69;
-    /// Not now: try again.
+    /// Temporary failure: try again.
     pub const TEMPORARY: u8 = 75;
 }
 
-/// Tells whoever typed the command.
+/// Prints an error or warning for the user of the command.
 pub fn complain(text: &str) {
-    // There is nobody to tell when stderr is gone.
+    // Nothing can be reported if stderr is gone.
     let _ = writeln!(std::io::stderr().lock(), "{text}");
 }
 
-/// Runs `work` to its end. On the heap and of one type, because each type costs some kilobytes of program.
+/// Runs `work` to completion. Boxed, so that it has one type, because each type costs some kilobytes of program.
 pub fn wait_for<T>(runtime: &tokio::runtime::Runtime, work: impl Future<Output = T>) -> T {
     let mut result = None;
     let work: Pin<Box<dyn Future<Output = ()> + '_>> = Box::pin(async { result = Some(work.await) });
     run(runtime, work);
-    // It was waited for.
+    // `run` returned, so `work` is complete.
     result.unwrap_or_else(|| std::process::abort())
 }
 

@@ -10,43 +10,43 @@ use smtprelay::submit::{Request, Style};
 use smtprelay::{VERSION, config};
 
 const HELP: &str = "\
-smtprelay: mail gateway for devices that cannot speak modern mail
+smtprelay: mail gateway for devices that do not support modern mail providers
 usage: smtprelay COMMAND [--config FILE]
-  run [--foreground]   relay mail; with --foreground log to stderr instead of syslog
-  reload               have the running gateway take over the settings as they are now; open connections stay
-  check                check the settings: exit code 0 when they can be used
-  show                 print the effective settings, defaults filled in, passwords masked
-  status [--json]      how things are: account, queue, what a power cut would lose
-  queue [--json]       list the mail that waits, and why
+  run [--foreground]   relay mail; with --foreground, log to stderr instead of syslog
+  reload               make the running gateway apply the current settings; open connections are kept
+  check                check the settings: exit code 0 if they are valid
+  show                 print the effective settings, including defaults, with passwords masked
+  status [--json]      show the current state: accounts, queue, what a power cut would lose
+  queue [--json]       list the queued messages and why they are waiting
   queue show ID [--json]
-                       one message: its header and every try so far
-  queue retry ID|all   try now
-  queue hold ID|all    keep back until released
+                       show one message: its header and all delivery attempts
+  queue retry ID|all   attempt delivery now
+  queue hold ID|all    hold until released
   queue release ID|all
-  queue delete ID|all  remove without a notice to anybody
+  queue delete ID|all  delete without sending a bounce
   providers [NAME] [--json]
-                       mail providers that are known, or all that is known about one
-  history [--json]     the last verdicts
-  devices [--json]     who sent, or tried to
-  wake [REASON]        something outside has changed (uplink, clock): try everything now
+                       list the known mail providers, or everything that is known about one
+  history [--json]     show the latest delivery results
+  devices [--json]     list the devices that have sent mail or tried to
+  wake [REASON]        external conditions have changed (uplink, clock): attempt all deliveries now
   test [ACCOUNT] RCPT [--verbose] [--json]
-                       send one test mail at once and show each step; --verbose: and all that was said
+                       send a test mail at once and show each step; with --verbose, show the SMTP transcript
   password ACCOUNT [--delete]
-                       store the password of an account encrypted: asks for it, or reads a line from stdin
-  login ACCOUNT        sign in with the provider, for an account with auth 'xoauth2'
+                       store the password of an account encrypted: prompt for it, or read one line from stdin
+  login ACCOUNT        sign in to the provider, for an account with auth 'xoauth2'
   send [OPTIONS] [RECIPIENT...]
                        send the message on stdin, like sendmail:
-                         -t       recipients are in the header
-                         -f ADDR  envelope sender
-                         -i, -oi  a lone dot does not end the message
-  --config FILE        settings, default /etc/config/smtprelay
+                         -t       read the recipients from the header
+                         -f ADDR  set the envelope sender
+                         -i, -oi  a single dot does not end the message
+  --config FILE        settings file, default /etc/config/smtprelay
   --version, --help
-Called as sendmail or msmtp it sends, as mailq or postqueue -p it lists the queue, as postqueue -f it tries everything.
-Signals: SIGHUP reads the settings again (only where the gateway still may: use reload), SIGTERM ends in order.
-Exit codes: 0 done, 1 failed, 64 wrong command line, 66 no such message, 69 the gateway does not run, 75 not now.
+Invoked as sendmail or msmtp it sends, as mailq or postqueue -p it lists the queue, as postqueue -f it retries all messages.
+Signals: SIGHUP reloads the settings (only if the gateway can still read them: use reload), SIGTERM shuts down cleanly.
+Exit codes: 0 success, 1 failure, 64 usage error, 66 no such message, 69 gateway not running, 75 temporary failure.
 ";
 
-/// Something to ask the running gateway.
+/// A query to the running gateway.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Question {
     Status,
@@ -82,21 +82,21 @@ pub enum Command {
     Send(Request),
 }
 
-/// What was asked for: a command with its settings file, or only a text to print.
+/// What was requested: a command with its settings file, or only a text to print.
 pub enum Asked {
     Do(Command, PathBuf),
-    /// Store a password: this does not need settings that can be used.
+    /// Store a password: this does not require valid settings.
     Password {
         account: String,
         delete: bool,
         file: PathBuf,
     },
-    /// Be the process that runs the hook, this program.
+    /// Be the process that runs this program, the hook.
     Hook(PathBuf),
     Print(String),
 }
 
-/// Reads the arguments.
+/// Parses the arguments.
 ///
 /// # Errors
 /// What is wrong with them.
@@ -105,7 +105,7 @@ pub fn parse(arguments: Vec<OsString>) -> Result<Asked, String> {
     let default = PathBuf::from(config::DEFAULT_FILE);
     let list = || Command::Ask { question: Question::Queue, json: false };
     match called.as_deref().and_then(|name| name.to_str()) {
-        // mailq has taken options of all kinds in its time, and none of them means anything here.
+        // mailq has accepted all kinds of options over time, and none of them has a meaning here.
         Some("mailq") => return Ok(Asked::Do(list(), settings_file(&arguments, default)?.1)),
         Some("postqueue") => {
             let (words, file) = settings_file(&arguments, default)?;
@@ -142,7 +142,7 @@ fn parse_own(arguments: Vec<OsString>, mut file: PathBuf) -> Result<Asked, Strin
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let command = match words.as_slice() {
         ["run"] => Command::Run { foreground },
-        // Not for people, so not in the help.
+        // Not meant for users, so not in the help.
         [helper::COMMAND, program] => return Ok(Asked::Hook((*program).into())),
         ["jail-mounts"] => Command::JailMounts,
         ["reload"] => Command::Reload,
@@ -151,33 +151,33 @@ fn parse_own(arguments: Vec<OsString>, mut file: PathBuf) -> Result<Asked, Strin
         ["providers"] => return super::providers::providers(None, json).map(Asked::Print),
         ["providers", name] => return super::providers::providers(Some(name), json).map(Asked::Print),
         ["test", to] | ["test", _, to] if !is_address(to) => {
-            return Err(format!("'{to}' is no mail address: test needs who is to get the mail"));
+            return Err(format!("'{to}' is not a mail address: test requires the recipient of the test mail"));
         }
         ["test", account @ .., to] if account.len() < 2 => {
             Command::Test(Test { account: account.concat(), to: (*to).into(), verbose, json })
         }
-        ["test"] => return Err("test needs who is to get the mail".into()),
+        ["test"] => return Err("test requires the recipient of the test mail".into()),
         ["login", account] => Command::Login((*account).into()),
-        ["password", _] if json || foreground => return Err("password has only --delete".into()),
+        ["password", _] if json || foreground => return Err("password supports only --delete".into()),
         ["password", account] => return Ok(Asked::Password { account: (*account).into(), delete, file }),
-        ["password"] => return Err("password needs the name of an account".into()),
-        // A word on the command line can be seen by all.
-        ["password", ..] => return Err("password takes the name of an account alone, and asks for the password".into()),
-        ["login"] => return Err("login needs the name of an account".into()),
+        ["password"] => return Err("password requires an account name".into()),
+        // A word on the command line is visible to all users.
+        ["password", ..] => return Err("password takes only an account name, and prompts for the password".into()),
+        ["login"] => return Err("login requires an account name".into()),
         ["help"] => return Ok(Asked::Print(HELP.into())),
-        [] => return Err("no command".into()),
+        [] => return Err("no command given".into()),
         words => Command::Ask { question: question(words)?, json },
     };
     match &command {
-        _ if delete => Err("--delete belongs behind password".into()),
-        Command::Run { .. } if json => Err("run has no --json".into()),
+        _ if delete => Err("--delete is only valid with password".into()),
+        Command::Run { .. } if json => Err("run does not support --json".into()),
         Command::Reload | Command::Check | Command::Show | Command::Login(_) if json => {
-            Err("only status, queue, history, devices, providers and test have --json".into())
+            Err("--json is only valid with status, queue, history, devices, providers and test".into())
         }
         Command::Run { .. } => Ok(Asked::Do(command, file)),
         Command::Test(_) if !foreground => Ok(Asked::Do(command, file)),
-        _ if verbose => Err("--verbose belongs behind test".into()),
-        _ if foreground => Err("--foreground belongs behind run".into()),
+        _ if verbose => Err("--verbose is only valid with test".into()),
+        _ if foreground => Err("--foreground is only valid with run".into()),
         _ => Ok(Asked::Do(command, file)),
     }
 }
@@ -198,8 +198,8 @@ fn question(words: &[&str]) -> Result<Question, String> {
         }
         ["queue", method @ ("show" | "retry" | "hold" | "release" | "delete")] => {
             return Err(format!(
-                "queue {method} needs the ID of a message{}",
-                if *method == "show" { "" } else { ", or all" }
+                "queue {method} requires a message ID{}",
+                if *method == "show" { "" } else { " or all" }
             ));
         }
         ["history"] => Question::History,
@@ -210,13 +210,13 @@ fn question(words: &[&str]) -> Result<Question, String> {
     })
 }
 
-/// The arguments behind the name of a program that has options of its own, and `--config FILE`, which is ours.
+/// The arguments after the name of a program that has options of its own, and `--config FILE`, which is ours.
 fn settings_file(arguments: &[OsString], mut file: PathBuf) -> Result<(Vec<String>, PathBuf), String> {
     let mut rest = Vec::new();
     let mut arguments = arguments.iter().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.to_str() {
-            Some("--config") => file = arguments.next().ok_or("--config needs a file")?.into(),
+            Some("--config") => file = arguments.next().ok_or("--config requires a file name")?.into(),
             Some(text) => rest.push(text.to_string()),
             None => return Err(format!("not UTF-8: {}", argument.display())),
         }
@@ -235,14 +235,15 @@ fn postqueue(words: &[String]) -> Result<Command, String> {
         ["-i", id] => (retry(id), false),
         _ => {
             return Err(
-                "postqueue -p lists the queue, -j lists it as JSON, -f tries everything, -i ID one message".into()
+                "postqueue -p lists the queue, -j lists it as JSON, -f retries all messages, -i ID retries one message"
+                    .into(),
             );
         }
     };
     Ok(Command::Ask { question, json })
 }
 
-/// `sendmail` and `msmtp`, whose options have rules of their own. The first argument is the name.
+/// `sendmail` and `msmtp`, whose options follow their own rules. The first argument is the name.
 fn parse_send(arguments: &[OsString], file: PathBuf, style: Style) -> Result<Asked, String> {
     let (mut rest, file) = settings_file(arguments, file)?;
     match rest.first().map(String::as_str) {

@@ -1,9 +1,10 @@
-//! `smtprelay providers`: the presets for people and programs. Needs neither settings nor a running gateway.
+//! `smtprelay providers`: the provider presets, for people and programs. Requires neither settings nor a running
+//! gateway.
 
 use serde_json::Value;
 use smtprelay::config::providers::entries;
 
-/// What is told about one provider: label and field of the data.
+/// What is shown about one provider: label and field of the data.
 const SHEET: [(&str, &str); 18] = [
     ("host", "host"),
     ("port", "port"),
@@ -13,27 +14,28 @@ const SHEET: [(&str, &str); 18] = [
     ("password", "secret"),
     ("", "help"),
     ("", "url"),
-    ("logins", "auth"),
+    ("authentication", "auth"),
     ("From", "from"),
-    ("notices", "null_sender"),
-    ("MB a message", "size"),
+    ("null sender", "null_sender"),
+    ("MB per message", "size"),
     ("recipients", "recipients"),
-    ("mails a minute", "minute"),
-    ("mails an hour", "hour"),
-    ("mails a day", "day"),
+    ("messages/minute", "minute"),
+    ("messages/hour", "hour"),
+    ("messages/day", "day"),
     ("addresses", "domains"),
     ("checked", "checked"),
 ];
 
-/// All presets, a line each, or all facts of one.
+/// All presets, one line each, or all details of one.
 ///
 /// # Errors
-/// When there is no preset of that name.
+/// If there is no preset with that name.
 pub fn providers(name: Option<&str>, json: bool) -> Result<String, String> {
     let mut all = entries();
     if let Some(name) = name {
         all.retain(|entry| word(entry, "id") == name);
-        let found = all.first().ok_or_else(|| format!("no provider '{name}'; smtprelay providers lists them"))?;
+        let found =
+            all.first().ok_or_else(|| format!("no provider is named '{name}'; 'smtprelay providers' lists them"))?;
         return Ok(if json { format!("{found}\n") } else { sheet(found) });
     }
     if json {
@@ -50,11 +52,13 @@ fn row([name, host, port, tls, user, from, secret]: [String; 7]) -> String {
     format!("{name:17} {host:37} {port:>4} {tls:9} {user:10} {from:8} {secret}\n")
 }
 
-/// A fact as it is told; empty where nothing is known.
+/// A value as shown; empty if unknown.
 fn word(entry: &Value, field: &str) -> String {
     match entry.get(field) {
         Some(Value::String(text)) => text.clone(),
-        Some(Value::Bool(false)) if field == "null_sender" => "only with a sender: the account's address".into(),
+        Some(Value::Bool(false)) if field == "null_sender" => {
+            "refused, bounces are sent from the account's address".into()
+        }
         Some(value) => value.to_string(),
         None => String::new(),
     }
@@ -69,8 +73,8 @@ fn sheet(entry: &Value) -> String {
         }
     }
     out += match entry.get("confirmed") {
-        None => "Limits and rules of providers change: if in doubt, ask there.\n",
-        Some(_) => "Not confirmed by a public document: check with the provider.\n",
+        None => "Limits and rules of providers change: if in doubt, check with the provider.\n",
+        Some(_) => "Not confirmed by public documentation: check with the provider.\n",
     };
     out
 }
@@ -95,7 +99,7 @@ mod tests {
         for part in ["=apikey", "25 starttls", "permission Mail Send", "https://", "2026-"] {
             assert!(sheet.contains(part), "{sheet}");
         }
-        assert!(providers(Some("ses"), false).unwrap().contains("only with a sender"));
+        assert!(providers(Some("ses"), false).unwrap().contains("refused, bounces are sent from"));
         assert!(providers(Some("ionos"), false).unwrap().contains("Not confirmed"));
         assert!(providers(Some("gmial"), false).unwrap_err().contains("'gmial'"));
         let one: Value = serde_json::from_str(&providers(Some("gmail"), true).unwrap()).unwrap();

@@ -1,5 +1,5 @@
-//! `smtprelay reload`: what root does for a gateway that is not root. Checks the new settings, opens what only root can
-//! open, and hands it over.
+//! `smtprelay reload`: what root does for a gateway that does not run as root. Checks the new settings, opens what only
+//! root can open, and passes it to the gateway.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -18,10 +18,10 @@ use smtprelay::system::{logging, privileges};
 
 use super::{complain, exit};
 
-/// How long a gateway is waited for that is starting.
+/// How long to wait for a gateway that is starting.
 const STARTING: Duration = Duration::from_secs(30);
 
-/// Checks the settings in `file` and has the running gateway take them over.
+/// Checks the settings in `file` and makes the running gateway apply them.
 pub fn reload(file: &Path) -> ExitCode {
     let loaded = match config::load(file) {
         Ok(loaded) => loaded,
@@ -48,38 +48,40 @@ fn connect(spool: &Path) -> Result<Client, (u8, String)> {
             return Ok(client);
         }
         if matches!(lock::try_lock(spool), Err(_) | Ok(Some(_))) {
-            let text = format!("no gateway runs on {}; start it with service smtprelay restart", spool.display());
+            let text =
+                format!("no gateway is running on {}; start it with 'service smtprelay restart'", spool.display());
             return Err((exit::UNAVAILABLE, text));
         }
         if begun.elapsed() > STARTING {
-            return Err((exit::TEMPORARY, "the gateway is starting or ending; try again".into()));
+            return Err((exit::TEMPORARY, "the gateway is starting or stopping; try again".into()));
         }
         std::thread::sleep(Duration::from_millis(200));
     }
 }
 
-/// Tells whoever typed it, and the gateway, whose `status` shows it from now on.
+/// Reports the errors to the user, and to the gateway, whose `status` shows them from now on.
 fn refuse(file: &Path, error: &ConfigError) -> ExitCode {
     complain(&error.to_string());
     if let Ok(Some(mut client)) = Client::connect(&spool_of(file, error)) {
         hand_over_log(&mut client);
         let wrong = error.problems.iter().filter(|problem| problem.severity == Severity::Error);
         let reason: Vec<_> = wrong.map(|problem| config::describe(file, problem)).collect();
-        // An older gateway does not know this; then only whoever typed it knows.
+        // An older gateway does not know this request; then only the user sees the errors.
         let _ = client.call("reload_refused", json!({ "reason": shortened(reason.join("; ")) }));
     }
     ExitCode::FAILURE
 }
 
-/// The way to the log daemon of now, which may have started since the gateway's jail was made. Whatever comes of it: the
-/// settings are another matter, an older gateway does not know this, and without a log daemon there is nothing to give.
+/// A connection to the current log daemon, which may have been started after the gateway's jail was created. The result
+/// is ignored: the settings do not depend on it, an older gateway does not know this request, and without a log daemon
+/// there is nothing to pass.
 fn hand_over_log(client: &mut Client) {
     if let Ok(opened) = logging::socket() {
         let _ = client.call_with("log", json!({}), &[opened]);
     }
 }
 
-/// As much as a request can hold.
+/// As much as fits into a request.
 fn shortened(mut text: String) -> String {
     const LIMIT: usize = 4 << 10;
     if text.len() > LIMIT {
@@ -93,7 +95,7 @@ fn shortened(mut text: String) -> String {
     text
 }
 
-/// Where the gateway is to be found by settings that can't be used: by what can be read of them.
+/// The spool directory of the gateway according to settings that are not valid: from what can be read of them.
 pub fn spool_of(file: &Path, error: &ConfigError) -> PathBuf {
     let bytes = File::open(file).and_then(|file| files::contents(file, config::FILE_LIMIT)).unwrap_or_default();
     let package = config::uci::parse(&bytes).or_else(|_| {
@@ -127,13 +129,13 @@ fn hand_over(file: &Path, loaded: &Loaded, client: &mut Client) -> Result<(), (u
         }
     }
     let mut said = config::permissions::exposed(file, settings);
-    // Whoever is not root has nothing to give; that the user is missing the gateway would have said at its start.
+    // A user other than root has nothing to pass; a missing user would have been reported when the gateway was started.
     if let Ok(Some(identity)) = privileges::identity(&settings.relay.user) {
         said.extend(startup::secrets(&settings.relay, &identity));
     }
     said.extend(config::firewall::look(settings));
     let packed = fd_passing::pack(file, files::named(settings), opened, said);
-    let parcel = packed.map_err(|error| (1, format!("can't open {}: {error}", file.display())))?;
+    let parcel = packed.map_err(|error| (1, format!("cannot open {}: {error}", file.display())))?;
     let taken = client.call_with("reload", parcel.params, &parcel.descriptors).map_err(failed)?;
     let warnings = taken.get("warnings").and_then(Value::as_array);
     warnings.into_iter().flatten().filter_map(Value::as_str).for_each(complain);

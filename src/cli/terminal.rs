@@ -1,7 +1,7 @@
-//! Reads a line that nobody is to see: from a terminal without echo, or from a pipe.
+//! Reads a line that must not be visible: from a terminal without echo, or from a pipe.
 //!
-//! While the terminal does not echo, the signals that would end or stop the program are held back and looked for beside the
-//! input, so that the echo comes back before they take effect.
+//! While the terminal does not echo, the signals that would end or stop the program are blocked and polled together
+//! with the input, so that the echo is restored before they take effect.
 
 use std::io::{self, Write};
 use std::os::fd::AsFd;
@@ -18,10 +18,10 @@ use zeroize::Zeroizing;
 
 /// Signals that end or stop a program that reads from a terminal.
 const SIGNALS: [Signal; 5] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGTSTP];
-/// Bytes that are taken: the longest password with its line end, and a byte that tells one that is longer.
+/// Bytes that are read: the longest password with its line ending, and one byte to detect a longer one.
 const ROOM: usize = LIMIT + 3;
 
-/// A terminal that does not echo. It does again when this is dropped.
+/// A terminal with echo disabled. It is restored on drop.
 struct Silence {
     before: Termios,
     mask: SigSet,
@@ -40,9 +40,9 @@ impl Silence {
         let silence = Self { before, mask };
         let mut silent = silence.before.clone();
         silent.local_flags.remove(LocalFlags::ECHO);
-        // The line end alone is seen.
+        // Only the line ending is echoed.
         silent.local_flags.insert(LocalFlags::ECHONL);
-        // What was typed ahead was seen: it is dropped.
+        // What was typed ahead was visible: it is discarded.
         tcsetattr(io::stdin(), SetArg::TCSAFLUSH, &silent)?;
         Ok(silence)
     }
@@ -56,10 +56,10 @@ impl Drop for Silence {
     }
 }
 
-/// Asks with `prompt` for a line and reads it without echo.
+/// Prompts for a line with `prompt` and reads it without echo.
 ///
 /// # Errors
-/// When the terminal is gone, or ends without a line.
+/// If the terminal is gone, or ends without a line.
 pub fn hidden(prompt: &str) -> io::Result<Secret> {
     let signals: SigSet = SIGNALS.into_iter().collect();
     loop {
@@ -74,7 +74,7 @@ pub fn hidden(prompt: &str) -> io::Result<Secret> {
             Read::Signal(number) => {
                 let _ = terminal.write_all(b"\n");
                 if let Ok(signal) = Signal::try_from(number) {
-                    // It ends us here; only a stop comes back, and then the question is asked again.
+                    // This ends the process; only after a stop does it continue, and then it prompts again.
                     raise(signal)?;
                 }
             }
@@ -82,10 +82,10 @@ pub fn hidden(prompt: &str) -> io::Result<Secret> {
     }
 }
 
-/// The first line of standard input, without its end.
+/// The first line of standard input, without its line ending.
 ///
 /// # Errors
-/// When it can't be read.
+/// If it cannot be read.
 pub fn line() -> io::Result<Secret> {
     match read_line(None)? {
         Read::Line(line) => Ok(line),
@@ -95,14 +95,14 @@ pub fn line() -> io::Result<Secret> {
 
 enum Read {
     Line(Secret),
-    /// This one wants to end or stop us.
+    /// A signal that ends or stops the process.
     Signal(i32),
 }
 
-/// Reads up to a line end, the end of the input or what no password needs.
+/// Reads up to a line ending, the end of input or the maximum length of a password.
 fn read_line(signal: Option<&SignalFd>) -> io::Result<Read> {
     let stdin = io::stdin();
-    // All of it fits at once: no copies are left behind by growing.
+    // Allocated in full: growing would leave copies behind.
     let mut line = Zeroizing::new([0; ROOM]);
     let mut length = 0;
     while let Some(room) = line.get_mut(length..).filter(|room| !room.is_empty()) {
@@ -122,11 +122,11 @@ fn read_line(signal: Option<&SignalFd>) -> io::Result<Read> {
     let line = line.get(..length).unwrap_or_default();
     let line = line.split(|byte| *byte == b'\n').next().unwrap_or_default();
     let line = line.strip_suffix(b"\r").unwrap_or(line);
-    let text = std::str::from_utf8(line).map_err(|_| io::Error::other("it is not UTF-8 text"))?;
+    let text = std::str::from_utf8(line).map_err(|_| io::Error::other("it is not valid UTF-8"))?;
     Ok(Read::Line(Secret::new(text.to_string())))
 }
 
-/// Waits for input; a signal that comes first is returned.
+/// Waits for input; a signal that arrives first is returned.
 fn wait(signal: &SignalFd) -> io::Result<Option<i32>> {
     let stdin = io::stdin();
     loop {

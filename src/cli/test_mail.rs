@@ -1,4 +1,5 @@
-//! `smtprelay test [ACCOUNT] RCPT`: one test mail, step by step. The running gateway sends it; when none runs, this process.
+//! `smtprelay test [ACCOUNT] RCPT`: sends one test mail, step by step. The running gateway sends it; if none is
+//! running, this process does.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -14,27 +15,27 @@ use tokio::runtime::Runtime;
 
 use super::{complain, exit, print, wait_for};
 
-/// How often a look is taken at how far it is.
+/// How often the progress is checked.
 const LOOK: Duration = Duration::from_millis(100);
-/// How long the end waits for a login that is being renewed.
+/// How long to wait at the end for a login that is being renewed.
 const LOGIN_PATIENCE: Duration = Duration::from_secs(3);
 
-/// What is to be tested, and how it is shown.
+/// What to test, and how to show it.
 pub struct Test {
-    /// Name of the account; empty: the first that mail takes.
+    /// Name of the account; empty: the first one that mail would use.
     pub account: String,
-    /// Who gets the mail.
+    /// The recipient of the test mail.
     pub to: String,
-    /// With all that was said.
+    /// With the SMTP transcript.
     pub verbose: bool,
-    /// As one value for programs.
+    /// As JSON for programs.
     pub json: bool,
 }
 
-/// Why there is no outcome: kind and text.
+/// Why there is no result: kind and text.
 type Failed = (String, String);
 
-/// Tests, and shows each step when it is done.
+/// Runs the test, and shows each step when it is complete.
 pub fn test(test: &Test, settings: &Settings, runtime: std::io::Result<Runtime>) -> ExitCode {
     let mut show = Show { live: !test.json, shown: 0 };
     let tested = match (Client::connect(&settings.relay.spool), runtime) {
@@ -57,7 +58,7 @@ pub fn test(test: &Test, settings: &Settings, runtime: std::io::Result<Runtime>)
     }
 }
 
-/// Has the running gateway do it.
+/// Lets the running gateway do it.
 fn ask(test: &Test, mut client: Client, show: &mut Show) -> Result<Value, Failed> {
     let mut call = |method: &str, params| client.call(method, params).map_err(|e| (e.kind, e.text));
     let job = call("test", json!({ "account": test.account, "to": test.to }))?;
@@ -74,7 +75,7 @@ fn ask(test: &Test, mut client: Client, show: &mut Show) -> Result<Value, Failed
 async fn run(test: &Test, settings: &Settings, show: &mut Show) -> Result<Value, Failed> {
     let failed = |refusal: Refusal| (refusal.kind().to_string(), refusal.to_string());
     let tests = Tests::default();
-    // There is nobody whose mail waits.
+    // No mail is waiting in this process.
     let works = Box::new(|_| Box::pin(async {}) as _);
     let job = tests.start(settings, &test.account, &test.to, works).map_err(failed)?;
     let name = job.get("job").and_then(Value::as_str).unwrap_or_default();
@@ -91,19 +92,19 @@ async fn run(test: &Test, settings: &Settings, show: &mut Show) -> Result<Value,
 /// The steps on the screen.
 struct Show {
     live: bool,
-    /// Steps that stand there.
+    /// Number of steps shown.
     shown: usize,
 }
 
 impl Show {
-    /// Shows what is new; true when it is over.
+    /// Shows new steps; true if the test is complete.
     fn look(&mut self, job: &Value) -> bool {
         let steps = job.get("steps").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
         while let Some(step) = steps.get(self.shown) {
             let Some(line) = line(step) else { break };
             if self.live {
                 let mut out = std::io::stdout().lock();
-                // Nobody reads on; the exit code still tells.
+                // The output may be gone; the exit code still tells the result.
                 let _ = out.write_all(line.as_bytes()).and_then(|()| out.flush());
             }
             self.shown += 1;
@@ -116,7 +117,7 @@ fn word<'a>(value: &'a Value, name: &str) -> &'a str {
     value.get(name).and_then(Value::as_str).unwrap_or_default()
 }
 
-/// A step that is over.
+/// A completed step.
 fn line(step: &Value) -> Option<String> {
     let mark = match word(step, "state") {
         "ok" => "✓",
@@ -138,14 +139,14 @@ fn report(test: &Test, job: &Value) -> ExitCode {
         out = format!("{job}\n");
     } else {
         if test.verbose {
-            out.push_str("What was said (> by us, < by the provider):\n");
+            out.push_str("SMTP transcript (> sent, < received):\n");
             for line in job.get("transcript").and_then(Value::as_array).into_iter().flatten() {
                 out = out + "  " + line.as_str().unwrap_or_default() + "\n";
             }
         }
         out += &match works {
             true => format!("Account '{}' works: the test mail to {} was accepted.\n", word(job, "account"), test.to),
-            false => format!("Account '{}' does not work now.\n", word(job, "account")),
+            false => format!("Account '{}' is not working.\n", word(job, "account")),
         };
     }
     if print(&out) == ExitCode::SUCCESS && works { ExitCode::SUCCESS } else { ExitCode::FAILURE }

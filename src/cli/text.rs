@@ -1,4 +1,4 @@
-//! Answers of the gateway as text for people.
+//! The gateway's answers as readable text.
 
 use std::fmt::Write as _;
 
@@ -36,9 +36,9 @@ fn when(value: &Value, name: &str) -> String {
     value.get(name).and_then(Value::as_i64).map(date::rfc5322).unwrap_or_default()
 }
 
-// Writing to a String can't fail, so the results below are let go.
+// Writing to a String cannot fail, so the results below are ignored.
 
-/// A block a message, as mailq does.
+/// One block per message, as mailq prints it.
 pub fn queue(messages: &[Value], health: &str) -> String {
     if messages.is_empty() {
         return "Mail queue is empty\n".into();
@@ -61,7 +61,7 @@ pub fn queue(messages: &[Value], health: &str) -> String {
         recipients(&mut out, message);
         let _ = write!(out, "    {}", text(message, "why"));
         let _ = match message.get("next").and_then(Value::as_u64) {
-            Some(next) => writeln!(out, " (next try in {})", ago(next)),
+            Some(next) => writeln!(out, " (next attempt in {})", ago(next)),
             None => writeln!(out),
         };
     }
@@ -98,7 +98,7 @@ pub fn message(message: &Value) -> String {
     recipients(&mut out, message);
     let _ = writeln!(out, "{}", text(message, "why"));
     if let Some(next) = message.get("next").and_then(Value::as_u64) {
-        let _ = writeln!(out, "next try in {}", ago(next));
+        let _ = writeln!(out, "next attempt in {}", ago(next));
     }
     let _ = writeln!(out, "\nHistory:");
     for note in list(message, "history") {
@@ -120,7 +120,7 @@ pub fn message(message: &Value) -> String {
     out
 }
 
-/// How things are.
+/// The current state.
 pub fn status(status: &Value) -> String {
     let nothing = Value::Null;
     let part = |name: &str| status.get(name).unwrap_or(&nothing);
@@ -144,7 +144,7 @@ pub fn status(status: &Value) -> String {
     );
     let _ = writeln!(
         out,
-        "queue: {} messages ({} held), {} done and told of in the next summary, {} of {}",
+        "queue: {} messages ({} held), {} completed and waiting for the next summary, {} of {}",
         number(queue, "messages"),
         number(queue, "held"),
         number(queue, "reporting"),
@@ -164,7 +164,7 @@ pub fn status(status: &Value) -> String {
     out
 }
 
-/// One account: what is set, then whether it works and when it last did.
+/// One account: its settings, then whether it works and when it was last used.
 fn account_lines(out: &mut String, account: &Value) {
     let port = number(account, "port");
     let _ = write!(out, "account {}: {} port {port}", text(account, "name"), text(account, "host"));
@@ -177,20 +177,24 @@ fn account_lines(out: &mut String, account: &Value) {
     };
     if let Some(paused) = account.get("paused").filter(|paused| !paused.is_null()) {
         let (since, next) = (ago(number(paused, "since")), ago(number(paused, "next")));
-        let _ = writeln!(out, "  PAUSED for {since}, next look in {next}: {}", text(paused, "reason"));
+        let _ = writeln!(out, "  PAUSED for {since}, next attempt in {next}: {}", text(paused, "reason"));
     }
     let Some(last) = account.get("last").filter(|last| !last.is_null()) else {
-        let _ = writeln!(out, "  no mail has left through it yet: try smtprelay test {} RCPT", text(account, "name"));
+        let _ = writeln!(
+            out,
+            "  no mail has been sent through it yet: try 'smtprelay test {} RCPT'",
+            text(account, "name")
+        );
         return;
     };
     let _ = write!(out, "  last mail {} to {}, {}", when(last, "time"), text(last, "to"), text(last, "tls"));
     let _ = match text(last, "verified") {
-        _ if text(last, "tls") == "none" => writeln!(out, ": NOT protected"),
-        "no" => writeln!(out, " {}, certificate NOT checked", text(last, "cipher")),
+        _ if text(last, "tls") == "none" => writeln!(out, ": NOT encrypted"),
+        "no" => writeln!(out, " {}, certificate NOT verified", text(last, "cipher")),
         how => {
-            let how = if how == "ca" { "checked" } else { "pinned" };
+            let how = if how == "ca" { "verified" } else { "pinned" };
             let until = when(last, "expires");
-            let until = if until.is_empty() { until } else { format!(", good until {until}") };
+            let until = if until.is_empty() { until } else { format!(", valid until {until}") };
             writeln!(out, " {}, certificate {how}{until}", text(last, "cipher"))
         }
     };
@@ -199,18 +203,18 @@ fn account_lines(out: &mut String, account: &Value) {
 /// How an account logs in, and whether it can.
 fn login_word(auth: &str, secret: &str) -> &'static str {
     match (auth, secret) {
-        ("xoauth2", "missing") => "a token, but nobody has signed in",
+        ("xoauth2", "missing") => "a token, but not signed in yet",
         ("xoauth2", _) => "a token",
         (_, "missing") => "a password, but none is set",
         _ => "a password",
     }
 }
 
-/// What a change has done.
+/// The result of a change.
 pub fn changed(method: &str, done: &Value) -> String {
     let mut out = format!("{method}: {} done", number(done, "count"));
     if number(done, "in_hand") > 0 {
-        let _ = write!(out, ", {} are being sent at this moment", number(done, "in_hand"));
+        let _ = write!(out, ", {} currently being sent", number(done, "in_hand"));
     }
     if number(done, "failed") > 0 {
         let _ = write!(out, ", {} failed, see the log", number(done, "failed"));
@@ -218,7 +222,7 @@ pub fn changed(method: &str, done: &Value) -> String {
     out + "\n"
 }
 
-/// The last verdicts, newest last, as a log would show them.
+/// The latest results, newest last, as a log would show them.
 pub fn history(history: &Value) -> String {
     let mut out = String::new();
     for entry in list(history, "entries").iter().rev() {
@@ -233,15 +237,15 @@ pub fn history(history: &Value) -> String {
             text(entry, "text")
         );
     }
-    if out.is_empty() { "Nothing yet\n".into() } else { out }
+    if out.is_empty() { "No results yet\n".into() } else { out }
 }
 
-/// A line a device.
+/// One line per device.
 pub fn devices(devices: &Value) -> String {
     let mut out = String::new();
     for device in list(devices, "devices") {
         let last = device.get("last_verdict").unwrap_or(&Value::Null);
-        // By DHCP, else as it calls itself.
+        // From DHCP, else the name from its HELO.
         let name = [text(device, "name"), text(device, "helo")].into_iter().find(|name| !name.is_empty());
         let refused = device.get("allowed").is_some_and(|allowed| allowed == false);
         let _ = writeln!(
@@ -249,7 +253,7 @@ pub fn devices(devices: &Value) -> String {
             "{} ({}){}  accepted {}, delivered {}, failed {}, refused {}{}  last seen {}  {}: {}",
             text(device, "client"),
             name.unwrap_or_default(),
-            if refused { "  may not send" } else { "" },
+            if refused { "  not allowed" } else { "" },
             number(device, "accepted"),
             number(device, "delivered"),
             number(device, "failed"),
@@ -263,20 +267,16 @@ pub fn devices(devices: &Value) -> String {
     if out.is_empty() { "No device has connected yet\n".into() } else { out }
 }
 
-/// What became of mail beyond the rate of a device; empty when all was within, or there is no rate.
+/// What happened to mail over the rate limit of a device; empty if all was within it, or there is none.
 fn over_rate(rate: &Value) -> String {
-    let told = [("digested", "in digests"), ("deferred", "delayed"), ("rejected", "rejected")];
+    let told = [("digested", "in digests"), ("deferred", "deferred"), ("rejected", "rejected")];
     let counts: Vec<String> = told
         .iter()
         .map(|(name, words)| (number(rate, name), words))
         .filter(|(count, _)| *count > 0)
         .map(|(count, words)| format!("{count} {words}"))
         .collect();
-    if counts.is_empty() {
-        String::new()
-    } else {
-        format!("  more than {}: {}", text(rate, "limit"), counts.join(", "))
-    }
+    if counts.is_empty() { String::new() } else { format!("  over {}: {}", text(rate, "limit"), counts.join(", ")) }
 }
 
 #[cfg(test)]
@@ -290,10 +290,10 @@ mod tests {
             "rate": { "limit": "2/h", "digested": 3, "deferred": 0, "rejected": 1 },
         }] });
         let said = devices(&device);
-        assert!(said.contains("refused 0  more than 2/h: 3 in digests, 1 rejected  last seen"), "{said}");
+        assert!(said.contains("refused 0  over 2/h: 3 in digests, 1 rejected  last seen"), "{said}");
         let quiet =
             serde_json::json!({ "devices": [{ "client": "10.0.0.7", "rate": { "limit": "2/h", "digested": 0 } }] });
-        assert!(!devices(&quiet).contains("more than"));
+        assert!(!devices(&quiet).contains("over "));
     }
 
     #[test]

@@ -1,7 +1,8 @@
-//! The accept loop of one address: lets in who may come in, and starts sessions.
+//! The accept loop of one address: admits the clients that may connect and starts their sessions.
 //!
-//! Every connection is accepted at once, so that nobody stands behind others in the kernel's backlog, where nobody sees
-//! who is who. Who may not come in is told so and holds no place; who has its share waits for its own sessions to end.
+//! Every connection is accepted at once, so that no client waits behind others in the kernel's backlog, where clients
+//! cannot be told apart. A client that may not connect gets the refusal as a reply and takes no session slot; a client
+//! that has used its share waits for one of its own sessions to end.
 
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd};
@@ -26,15 +27,16 @@ use crate::intake::{Desk, Origin};
 use crate::report::Event;
 use crate::system::{ordered, task};
 
-/// How long a message that is being received at the order to stop may take to arrive.
+/// How long a message that is being received at shutdown may take to arrive completely.
 pub(super) const STOP_TIME: Duration = Duration::from_secs(3);
-/// How long a connection waits for a place. Most devices give up before.
+/// How long a connection waits for a session slot. Most devices give up earlier.
 pub(super) const PLACE_TIME: Duration = Duration::from_secs(300);
-/// The reply to those for whom there was none.
+/// The reply to clients that got no slot.
 pub(super) const NO_PLACE: &str = "421 4.7.0 Too many connections from your address";
-/// Connections that were refused and are kept until the other side has read why; more are closed at once.
+/// Refused connections that are kept open until the client has read the reason; beyond this number they are closed at
+/// once.
 const REFUSED: usize = 32;
-/// How long that may take.
+/// How long a client may take to read it.
 const REFUSED_TIME: Duration = Duration::from_secs(2);
 
 /// A listener as its accept loop sees it.
@@ -43,8 +45,8 @@ pub(super) struct Door {
     pub(super) nets: Vec<IpNet>,
 }
 
-/// Accepts until the order to stop, or until the other end of `door` is gone: then its sessions go on until they end by
-/// themselves. Sessions over the limit wait: late is better than never.
+/// Accepts until shutdown, or until the sender of `door` is dropped; existing sessions then continue until they end by
+/// themselves. Sessions over the limit wait: a late session is better than none.
 pub(super) async fn accept(
     socket: TcpListener,
     mut door: watch::Receiver<Arc<Door>>,
@@ -65,8 +67,8 @@ pub(super) async fn accept(
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                Event::Advice { text: format!("can't accept a connection: {error}") }.log_for("several");
-                // Out of memory, most likely, or another program has taken all descriptors.
+                Event::Advice { text: format!("cannot accept a connection: {error}") }.log_for("several");
+                // Most likely out of memory, or another program has used up all file descriptors.
                 tokio::time::sleep(Duration::from_millis(200)).await;
                 continue;
             }
@@ -98,7 +100,7 @@ async fn closed(door: &mut watch::Receiver<Arc<Door>>) {
     while door.changed().await.is_ok() {}
 }
 
-/// A device that was let in.
+/// A client that was admitted.
 struct Guest {
     stream: TcpStream,
     ip: IpAddr,
@@ -109,27 +111,28 @@ struct Guest {
 /// Whether a client may connect.
 ///
 /// # Errors
-/// The reply when it may not, and why, for the log.
+/// The reply if it may not, and the reason for the log.
 fn let_in(ip: IpAddr, door: &Door) -> Result<Connection, (&'static str, &'static str)> {
     if !may_send(ip, &door.nets) {
-        let why = "it is in none of the networks that may send; add its network with list allow if it should";
-        return Err(("554 5.7.1 This gateway takes no mail from your address", why));
+        let why =
+            "its address is not in an allowed network; to let it send, add its network to 'list allow' of the listener";
+        return Err(("554 5.7.1 Access denied: your address is not in an allowed network", why));
     }
     let limit = door.rules.listener.max_sessions_per_client;
-    connect(Client::Address(ip), limit).ok_or((NO_PLACE, "it has too many connections open"))
+    connect(Client::Address(ip), limit).ok_or((NO_PLACE, "too many open connections from this client"))
 }
 
 async fn serve(guest: Guest, places: Places, desk: Desk, mut stop: watch::Receiver<bool>) {
     let Guest { stream, ip, door, _connection } = guest;
-    // Replies are short and the other side waits for them.
+    // Replies are short and the client waits for them.
     let _ = stream.set_nodelay(true);
     let listener = &door.rules.listener;
     let place = tokio::select! {
         place = places.enter(Client::Address(ip), listener.max_sessions, PLACE_TIME) => place,
-        () = ordered(&mut stop) => return turn_away(stream, "421 4.3.2 The gateway is being restarted"),
+        () = ordered(&mut stop) => return turn_away(stream, "421 4.3.2 Service shutting down, try again later"),
     };
     let Some(_place) = place else {
-        let reason = format!("no other connection has ended within {} s", PLACE_TIME.as_secs());
+        let reason = format!("no session became free within {} s", PLACE_TIME.as_secs());
         Event::Refused { client: ip.to_string(), reason }.log();
         return turn_away(stream, NO_PLACE);
     };
@@ -145,11 +148,11 @@ async fn serve(guest: Guest, places: Places, desk: Desk, mut stop: watch::Receiv
     Session::new(stream, version, rules, desk, origin).run(stop).await;
 }
 
-/// Says no. Waits a moment for the other side to read it, unless too many are waited for: a connection that is closed with
-/// unread bytes in it is reset, and some clients never see what was said before. Takes no place, and no time of the
-/// caller's.
+/// Refuses a connection. Waits a moment for the client to read the reply, unless too many connections are waiting
+/// already: a connection that is closed with unread data is reset, and some clients then never see the reply. Takes no
+/// session slot and does not block the caller.
 pub(super) fn turn_away<S: Transport + AsFd + 'static>(stream: S, reply: &str) {
-    // It fits into the empty buffer of a new connection. A client that is gone needs no reply.
+    // The reply fits into the empty send buffer of a new connection. A client that has gone needs no reply.
     let said = write(stream.as_fd(), format!("{reply}\r\n").as_bytes());
     if said.is_ok() && shutdown(stream.as_fd().as_raw_fd(), Shutdown::Write).is_ok() {
         linger(Box::new(stream));

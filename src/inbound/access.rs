@@ -1,4 +1,4 @@
-//! Who may connect: networks.
+//! Which networks may connect.
 
 use std::net::IpAddr;
 
@@ -7,8 +7,8 @@ use ipnet::IpNet;
 use crate::config::Listener;
 use crate::system::interfaces::Address;
 
-/// The networks that may send through a listener: those named in the settings, or else the subnets that are directly
-/// connected to the interfaces listened on, and this host itself. Never "everybody" by default.
+/// The networks that may send through a listener: those named in the settings, or else the subnets directly connected
+/// to the interfaces it listens on, and this host itself. The default is never "everyone".
 pub fn allowed(listener: &Listener, host: &[Address]) -> Vec<IpNet> {
     if !listener.allow.is_empty() {
         return listener.allow.clone();
@@ -17,7 +17,7 @@ pub fn allowed(listener: &Listener, host: &[Address]) -> Vec<IpNet> {
         listener.interfaces.contains(&address.interface)
             || listener.addresses.iter().any(|ip| ip.is_unspecified() || *ip == address.ip)
     };
-    // A public address is most likely the uplink: its subnet is full of strangers.
+    // A public address is most likely the uplink, whose subnet is full of strangers.
     let private = |address: &&Address| match address.ip {
         IpAddr::V4(ip) => ip.is_private() || ip.is_link_local() || ip.is_loopback(),
         IpAddr::V6(ip) => ip.is_unique_local() || ip.is_unicast_link_local() || ip.is_loopback(),

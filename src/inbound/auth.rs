@@ -1,24 +1,23 @@
-//! The dialogue of a login (RFC 4954): PLAIN, LOGIN and CRAM-MD5, each in the ways in which devices do it.
+//! The SASL dialogue of a login (RFC 4954): PLAIN, LOGIN and CRAM-MD5, each in the variants that devices use.
 //!
-//! What comes out is a [`Claim`]: who somebody says to be, and the proof. Whether it is right is found out in
-//! [`users`](super::users).
+//! The result is a [`Claim`]: the identity that a client claims, and the proof. [`users`](super::users) verifies it.
 
 use crate::secrets::Secret;
 
-/// What the session waits for.
+/// What the session is waiting for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Prompt {
-    /// The response of PLAIN.
+    /// The response for PLAIN.
     Plain,
-    /// The response to this challenge of CRAM-MD5.
+    /// The response to this CRAM-MD5 challenge.
     CramMd5(String),
-    /// The name for LOGIN.
+    /// The user name for LOGIN.
     Name,
-    /// The password for LOGIN, by the name that was given.
+    /// The password for LOGIN, after this user name.
     Password(String),
 }
 
-/// What shows that somebody has the password.
+/// What proves that the client has the password.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Proof {
     /// The password itself.
@@ -27,10 +26,10 @@ pub enum Proof {
     CramMd5 { challenge: String, digest: String },
 }
 
-/// Who somebody says to be.
+/// The identity that a client claims.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {
-    /// The name as it came; empty when none could be read.
+    /// The user name as received; empty if none could be read.
     pub name: String,
     /// The proof.
     pub proof: Proof,
@@ -41,39 +40,41 @@ pub struct Claim {
 pub enum Step {
     /// Send this reply and wait for a line.
     Ask(String, Prompt),
-    /// See whether this is right.
+    /// Verify this claim.
     Check(Claim),
     /// Send this reply; the dialogue is over.
     Refuse(&'static str),
 }
 
-/// Text that old clients compare literally: base64 of `Username:` and `Password:`.
+/// Prompts that old clients compare literally: base64 of `Username:` and `Password:`.
 const ASK_NAME: &str = "334 VXNlcm5hbWU6";
 const ASK_PASSWORD: &str = "334 UGFzc3dvcmQ6";
-/// Characters of base64 that are looked at: names and passwords of up to 384 bytes together.
+/// Base64 characters that are read: enough for a name and a password of 384 bytes together.
 const RESPONSE_LIMIT: usize = 512;
 
-/// Begins a login. `challenge` is what CRAM-MD5 asks with: no two logins may have the same one.
+/// Begins a login. `challenge` produces the challenge for CRAM-MD5, which must be different for each login.
 pub fn begin(mechanism: &str, initial: Option<&str>, challenge: impl FnOnce() -> Option<String>) -> Step {
     match (mechanism, initial) {
         ("PLAIN", Some(response)) => Step::Check(plain(response)),
         ("PLAIN", None) => Step::Ask("334 ".into(), Prompt::Plain),
-        // Some clients send the name along, as only other mechanisms allow.
+        // Some clients send the name with the command, as only other mechanisms allow.
         ("LOGIN", Some(name)) => Step::Ask(ASK_PASSWORD.into(), Prompt::Password(text(name))),
         ("LOGIN", None) => Step::Ask(ASK_NAME.into(), Prompt::Name),
         ("CRAM-MD5", _) => {
-            let Some(challenge) = challenge() else { return Step::Refuse("454 4.7.0 Try again later") };
+            let Some(challenge) = challenge() else {
+                return Step::Refuse("454 4.7.0 Temporary authentication failure, try again later");
+            };
             Step::Ask(format!("334 {}", encode(challenge.as_bytes())), Prompt::CramMd5(challenge))
         }
-        _ => Step::Refuse("504 5.5.4 Only PLAIN, LOGIN and CRAM-MD5 are known"),
+        _ => Step::Refuse("504 5.5.4 Unrecognized authentication type, use PLAIN, LOGIN or CRAM-MD5"),
     }
 }
 
-/// Takes the line that was waited for.
+/// Handles the line that the session was waiting for.
 pub fn answer(prompt: Prompt, line: &[u8]) -> Step {
     let line = String::from_utf8_lossy(line.trim_ascii());
     if line == "*" {
-        return Step::Refuse("501 5.0.0 Login cancelled");
+        return Step::Refuse("501 5.0.0 Authentication cancelled");
     }
     match prompt {
         Prompt::Plain => Step::Check(plain(&line)),
@@ -81,7 +82,7 @@ pub fn answer(prompt: Prompt, line: &[u8]) -> Step {
         Prompt::Password(name) => Step::Check(Claim { name, proof: Proof::Password(Secret::new(text(&line))) }),
         Prompt::CramMd5(challenge) => {
             let response = text(&line);
-            // The name may hold blanks, the digest does not.
+            // The name may contain spaces, the digest does not.
             let (name, digest) = response.rsplit_once(' ').unwrap_or(("", ""));
             let digest = digest.to_ascii_lowercase();
             Step::Check(Claim { name: name.to_string(), proof: Proof::CramMd5 { challenge, digest } })
@@ -89,13 +90,13 @@ pub fn answer(prompt: Prompt, line: &[u8]) -> Step {
     }
 }
 
-/// A login name for the log: nothing but what can be read, and not much of it.
+/// A login name for the log: printable characters only, and truncated.
 pub fn shown(name: &str) -> String {
     name.chars().filter(|c| !c.is_control()).take(64).collect()
 }
 
-/// The response of PLAIN: whom to act for, NUL, name, NUL, password (RFC 4616 section 2). A response without NULs could
-/// be a password: then there is no name.
+/// The response for PLAIN: authorization identity, NUL, name, NUL, password (RFC 4616 section 2). A response without
+/// NULs could be a bare password: then no name is taken from it.
 fn plain(response: &str) -> Claim {
     let decoded = decode(response);
     let mut parts = decoded.splitn(3, |b| *b == 0).skip(1).map(|part| String::from_utf8_lossy(part).into_owned());

@@ -1,7 +1,7 @@
-//! A certificate of our own, for devices that want TLS where the router has none: ECDSA on P-256, signed by itself.
+//! A self-signed certificate (ECDSA on P-256), for devices that want TLS where the router has no certificate.
 //!
-//! An X.509 certificate (RFC 5280 section 4.1) is a handful of nested values in DER: a tag, a length, the content. The
-//! few kinds that are needed are written here by hand; a crate for it would be larger than all of this module.
+//! An X.509 certificate (RFC 5280 section 4.1) is a handful of nested DER values: a tag, a length, the content. The few
+//! kinds that are needed are written by hand here; a crate for it would be larger than this whole module.
 
 use std::net::IpAddr;
 
@@ -17,7 +17,7 @@ const UTC_TIME: u8 = 0x17;
 const SEQUENCE: u8 = 0x30;
 const SET: u8 = 0x31;
 const BOOLEAN_TRUE: &[u8] = &[0x01, 0x01, 0xff];
-/// Tags that depend on the place: version and extensions of a certificate, names of a host.
+/// Context-specific tags: version and extensions of a certificate, names of a host.
 const VERSION: u8 = 0xa0;
 const EXTENSIONS: u8 = 0xa3;
 const DNS_NAME: u8 = 0x82;
@@ -37,14 +37,14 @@ const EXT_KEY_USAGE: &[u8] = &[0x55, 0x1d, 0x25];
 /// id-kp-serverAuth.
 const SERVER_AUTH: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x01];
 
-/// Valid always, for all that a device knows: the router's clock may be wrong when this is made. 2049 is the last year
-/// of this form (RFC 5280 section 4.1.2.5).
+/// Valid at all times as far as a device can tell: the router's clock may be wrong when this is generated. 2049 is the
+/// last year that this form can express (RFC 5280 section 4.1.2.5).
 const NOT_BEFORE: &[u8] = b"000101000000Z";
 const NOT_AFTER: &[u8] = b"491231235959Z";
-/// Bytes of the longest common name (RFC 5280 appendix A.1).
+/// Maximum length of a common name, in bytes (RFC 5280 appendix A.1).
 const COMMON_NAME_LIMIT: usize = 64;
 
-/// A key and the certificate that goes with it, both in DER.
+/// A key and its certificate, both in DER.
 pub struct Made {
     /// PKCS #8.
     pub key: Vec<u8>,
@@ -52,19 +52,19 @@ pub struct Made {
     pub certificate: Vec<u8>,
 }
 
-/// Makes a key and a certificate for a host with this name and these addresses.
+/// Generates a key and a certificate for a host with this name and these addresses.
 ///
 /// # Errors
-/// When the system has no random numbers.
+/// If the system provides no random numbers.
 pub fn make(name: &str, addresses: &[IpAddr]) -> Result<Made, String> {
     let random = SystemRandom::new();
-    let cannot = |what: &str| format!("can't make a certificate: {what}");
+    let cannot = |what: &str| format!("cannot create a certificate: {what}");
     let key = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &random)
-        .map_err(|_| cannot("the system has no random numbers"))?;
+        .map_err(|_| cannot("no random numbers available from the system"))?;
     let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, key.as_ref(), &random)
         .map_err(|_| cannot("the new key is not usable"))?;
     let mut serial = [0; 16];
-    random.fill(&mut serial).map_err(|_| cannot("the system has no random numbers"))?;
+    random.fill(&mut serial).map_err(|_| cannot("no random numbers available from the system"))?;
     // A positive number without leading zeros (section 4.1.2.2).
     if let Some(first) = serial.first_mut() {
         *first = *first & 0x3f | 0x40;
@@ -141,7 +141,7 @@ fn extensions(name: &str, addresses: &[IpAddr]) -> Vec<u8> {
         value(SEQUENCE, &[&value(OBJECT, &[id]), critical, &value(OCTET_STRING, &[content])])
     };
     let mut all = vec![
-        // Not an authority: whoever trusts this certificate trusts this host alone.
+        // Not a CA: trusting this certificate means trusting this host alone.
         extension(BASIC_CONSTRAINTS, true, &value(SEQUENCE, &[])),
         // digitalSignature: the first bit of a string with seven unused ones.
         extension(KEY_USAGE, true, &value(BIT_STRING, &[&[7, 0x80]])),
@@ -190,7 +190,7 @@ mod tests {
             let flat = |text: &str| text.replace(' ', "");
             assert!(flat(&text).contains(&flat(part)), "{part}\n{text}");
         }
-        // Its signature is right, by the judgement of somebody else.
+        // Its signature is valid according to an independent implementation.
         let pem = dir.path().join("pem");
         std::fs::write(&pem, openssl(&["x509", "-inform", "der", "-in"], &certificate).unwrap()).unwrap();
         let trusted = pem.to_str().unwrap();

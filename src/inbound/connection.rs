@@ -1,4 +1,4 @@
-//! The two directions of a conversation: lines and bytes in, replies out. Knows nothing of SMTP.
+//! The two directions of a conversation: lines and bytes in, replies out. Knows nothing about SMTP.
 
 use std::io;
 use std::time::Duration;
@@ -11,65 +11,66 @@ use super::tls;
 
 /// Bytes read at a time.
 const READ: usize = 8 << 10;
-/// Bytes of a command line: RFC 4954 section 4 asks for 12288 in a login, RFC 5321 section 4.5.3.1.4 for 512.
+/// Maximum length of a command line: RFC 4954 section 4 asks for 12288 bytes during a login, RFC 5321 section 4.5.3.1.4
+/// for 512.
 const LINE_LIMIT: usize = 12_288;
-/// Bytes of replies that wait until there is nothing more to read; when there are more, they are written out first. So a
-/// client that never reads makes us stop reading, and costs no memory.
+/// Bytes of replies that are buffered while there is input to process; beyond that they are written out first. A client
+/// that never reads therefore stalls its own session and costs no memory.
 const REPLIES: usize = 4 << 10;
-/// How long a reply may wait for a client that does not read.
+/// How long a reply may wait for a client that does not read it.
 const WRITE_TIME: Duration = Duration::from_secs(60);
-/// How long and how much is read after our goodbye, so that the client sees it before the connection is reset.
+/// How long and how much is read after our last reply, so that the client sees it before the connection is reset.
 const LINGER_TIME: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 64 << 10;
 
-/// A line that was asked for.
+/// The result of reading a line.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Line {
-    /// A line without its end.
+    /// A line without its line ending.
     Whole(Vec<u8>),
-    /// A line that was too long; it is gone.
+    /// A line that was too long; it was discarded.
     TooLong,
-    /// There is no whole line yet.
+    /// No complete line has arrived yet.
     NotYet,
 }
 
-/// What came of waiting for input.
+/// The result of waiting for input.
 #[derive(Debug)]
 pub enum Input {
-    /// Something came.
+    /// Data arrived.
     Some,
-    /// The other side has nothing more to say.
+    /// The client has closed its side.
     End,
-    /// Nothing came for too long.
+    /// Nothing arrived before the timeout.
     Silence,
-    /// The connection broke.
+    /// The connection failed.
     Broken(io::Error),
 }
 
-/// What a conversation can be held on: TCP, a local socket, TLS on top of one of them.
+/// What a conversation can run over: TCP, a local socket, or TLS on top of either.
 pub trait Transport: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Transport for S {}
 
-/// One code for all kinds of connections: what is generic is compiled, and shipped, once for each.
+/// One type for all kinds of connections: generic code would be compiled, and shipped, once for each.
 pub type Stream = Box<dyn Transport>;
 
-/// A conversation on `stream`. At most 20 kB lie unread in memory.
+/// A conversation on `stream`. At most 20 kB of unread input are kept in memory.
 pub struct Talk {
     stream: Stream,
     input: Vec<u8>,
     output: Vec<u8>,
-    /// False once a reply could not be written: from then on we only listen.
+    /// False once a reply could not be written: from then on the session only reads.
     answering: bool,
     /// Whether every line so far ended with LF alone.
     bare_lf: bool,
     /// Whether the last line did.
     ended_bare: bool,
-    /// Within a line that is too long.
+    /// Inside a line that is too long.
     overlong: bool,
 }
 
 impl Talk {
-    /// The start of a conversation.
+    /// Starts a conversation.
     pub fn new(stream: Stream) -> Self {
         Self {
             stream,
@@ -82,7 +83,7 @@ impl Talk {
         }
     }
 
-    /// Whether the line that was taken last ended with LF alone.
+    /// Whether the last line taken ended with LF alone.
     pub fn ended_bare(&self) -> bool {
         self.ended_bare
     }
@@ -92,22 +93,22 @@ impl Talk {
         self.bare_lf
     }
 
-    /// Whether the beginning of a line has arrived and its end has not.
+    /// Whether the beginning of a line has arrived but not its end.
     pub fn in_line(&self) -> bool {
         self.overlong || !self.input.is_empty()
     }
 
-    /// What has arrived and was not used.
+    /// Input that has arrived and is not used yet.
     pub fn unread(&self) -> &[u8] {
         &self.input
     }
 
-    /// Takes `count` bytes off the input, or what there is.
+    /// Removes `count` bytes from the input, or all of it if there are fewer.
     pub fn used(&mut self, count: usize) {
         self.input.drain(..count.min(self.input.len()));
     }
 
-    /// Takes the next line off the input.
+    /// Removes the next line from the input.
     pub fn line(&mut self) -> Line {
         let Some(lf) = memchr::memchr(b'\n', &self.input) else {
             if self.input.len() > LINE_LIMIT {
@@ -126,12 +127,12 @@ impl Talk {
         if std::mem::take(&mut self.overlong) || line.len() > LINE_LIMIT { Line::TooLong } else { Line::Whole(line) }
     }
 
-    /// Whether so many replies wait that they should be sent before anything else is done.
+    /// Whether so many replies are buffered that they should be sent before anything else is done.
     pub fn must_flush(&self) -> bool {
         self.output.len() >= REPLIES
     }
 
-    /// Adds a reply to what will be sent.
+    /// Buffers a reply.
     pub fn reply(&mut self, text: &str) {
         if !self.answering {
             return;
@@ -140,7 +141,7 @@ impl Talk {
         self.output.extend_from_slice(b"\r\n");
     }
 
-    /// Sends what was replied, together, as pipelining wants it (RFC 2920 section 3.2).
+    /// Sends the buffered replies together, as pipelining requires (RFC 2920 section 3.2).
     pub async fn flush(&mut self) {
         let output = std::mem::take(&mut self.output);
         if output.is_empty() || !self.answering {
@@ -150,13 +151,13 @@ impl Talk {
             self.stream.write_all(&output).await?;
             self.stream.flush().await
         });
-        // A client that is gone or does not read may still have sent a whole message.
+        // A client that has gone or does not read may still have sent a complete message.
         self.answering = matches!(sent.await, Ok(Ok(())));
     }
 
     /// Waits for more input.
     pub async fn fill(&mut self, limit: Duration) -> Input {
-        // What one large piece has left behind is not kept for the rest of the session.
+        // A large buffer left over from a large block is not kept for the rest of the session.
         if self.input.is_empty() {
             self.input = Vec::new();
         }
@@ -169,11 +170,12 @@ impl Talk {
         }
     }
 
-    /// Goes on in TLS. What came before and was not used is thrown away: somebody on the way could have put it there, to
-    /// be taken for part of what is protected (RFC 3207 section 6, CVE-2011-0411). Gives the version of TLS.
+    /// Switches to TLS. Input that arrived before and is not used yet is discarded: an attacker in the path could have
+    /// injected it, to have it treated as part of the protected session (RFC 3207 section 6, CVE-2011-0411). Returns
+    /// the TLS version.
     ///
     /// # Errors
-    /// When the handshake fails. Then nothing more can be said.
+    /// If the handshake fails. After that nothing more can be sent.
     pub async fn start_tls(&mut self, acceptor: &TlsAcceptor) -> io::Result<String> {
         self.flush().await;
         let plain = std::mem::replace(self, Self::new(Box::new(tokio::io::empty())));
@@ -182,7 +184,7 @@ impl Talk {
         Ok(version)
     }
 
-    /// Ends the connection so that the client can still read what was said.
+    /// Closes the connection in a way that lets the client read the last replies.
     pub async fn goodbye(mut self) {
         self.flush().await;
         if !self.answering || self.stream.shutdown().await.is_err() {

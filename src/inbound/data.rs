@@ -1,10 +1,10 @@
 //! Finds the end of a message in DATA and removes the dots that the client added (RFC 5321 section 4.5.2).
 //!
-//! What ends a message decides what becomes a command, so it is never guessed. In a session that speaks CRLF only
-//! `CRLF . CRLF` is the end. A session that has sent nothing but bare LF since its first command is read by lines of
-//! LF: there `LF . LF` is the end too. Mixtures (`LF . CRLF`, `CRLF . LF`) never are.
+//! The end-of-data marker decides what is treated as a command, so it is never guessed. In a session that uses CRLF,
+//! only `CRLF . CRLF` ends the message. A session that has sent nothing but bare LF since its first command is read in
+//! LF lines: there `LF . LF` ends it too. Mixtures (`LF . CRLF`, `CRLF . LF`) never do.
 
-/// How the line before ended.
+/// How the previous line ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
     /// CR LF.
@@ -17,17 +17,17 @@ pub enum Ending {
 enum At {
     /// At the start of a line.
     Start(Ending),
-    /// Behind a dot at the start of a line.
+    /// After a dot at the start of a line.
     Dot(Ending),
-    /// Behind dot and CR at the start of a line.
+    /// After dot and CR at the start of a line.
     DotCr(Ending),
     /// Within a line.
     Middle,
-    /// Within a line, behind a CR.
+    /// Within a line, after a CR.
     Cr,
 }
 
-/// Reads the text of one message, in pieces of any size.
+/// Reads the text of one message, in chunks of any size.
 #[derive(Debug)]
 pub struct Decoder {
     at: At,
@@ -40,8 +40,8 @@ impl Decoder {
         Self { at: At::Start(if bare_lf { Ending::Lf } else { Ending::Crlf }), bare_lf }
     }
 
-    /// Appends the text in `input` to `out`. Gives the number of bytes used when the message ends within `input`; what
-    /// follows is the next command. `None`: all was used, there is more to come.
+    /// Appends the text in `input` to `out`. Returns the number of bytes used if the message ends within `input`; what
+    /// follows is the next command. `None`: all of it was used and the message goes on.
     pub fn push(&mut self, input: &[u8], out: &mut Vec<u8>) -> Option<usize> {
         let mut used = 0;
         while let Some(&byte) = input.get(used) {
@@ -58,7 +58,7 @@ impl Decoder {
                         used += 1;
                         self.at = At::DotCr(ending);
                     }
-                    // The dot was added by the client, or should have been: either way it goes.
+                    // The dot was added by the client, or should have been: either way it is removed.
                     _ => self.at = At::Middle,
                 },
                 At::DotCr(Ending::Crlf) if byte == b'\n' => return Some(used + 1),
@@ -97,7 +97,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Text and rest, or `None` for the rest when the end did not come.
+    /// Text and rest, or `None` for the rest if the end was not found.
     fn decode(bare_lf: bool, input: &[u8]) -> (Vec<u8>, Option<Vec<u8>>) {
         let mut out = Vec::new();
         let end = Decoder::new(bare_lf).push(input, &mut out);
@@ -129,7 +129,7 @@ mod tests {
             let input = format!("a{smuggled}MAIL FROM:<x@y>\r\n");
             assert_eq!(crlf(&input).1, None, "{smuggled:?}");
         }
-        // CR CR LF is a line that ends with CR, then CRLF: the next dot stands at the start of a line.
+        // CR CR LF is a line that ends with CR, followed by CRLF: the next dot is at the start of a line.
         assert_eq!(crlf("a\r\r\n.\r\n"), ("a\r\r\n".into(), Some(String::new())));
     }
 
@@ -167,7 +167,7 @@ mod tests {
             prop_assert_eq!((out, rest), whole);
         }
 
-        /// A client that stuffs by the book gets its text through, whatever the text.
+        /// A client that dot-stuffs correctly gets its text through, whatever the text.
         #[test]
         fn stuffed_text_comes_out_as_it_went_in(lines in proptest::collection::vec("[.a\r]{0,4}", 0..8), after in "[a-z]{0,5}") {
             let lines: Vec<String> = lines.iter().map(|l| l.replace('\r', "")).collect();

@@ -1,34 +1,34 @@
-//! Understands one command, however it is spelled.
+//! Parses one command, however it is spelled.
 //!
-//! RFC 5321 section 4.1.1 says what a command looks like; devices say something near it. What is meant is almost always
-//! plain, and refusing it helps nobody. Only one thing is never forgiven: an address that would not survive as one
-//! address in a command of ours.
+//! RFC 5321 section 4.1.1 defines what a command looks like; devices send something close to it. What they mean is
+//! almost always clear, and refusing it helps nobody. Only one thing is never tolerated: an address that would not
+//! survive as exactly one address in a command that we send.
 
 use crate::message::address::envelope;
 use crate::message::address::tokens::{Kind, tokens};
 
-/// A command with what matters of its arguments.
+/// A command with the arguments that matter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
-    /// HELO or EHLO with the name that came along, possibly empty.
+    /// HELO or EHLO with its argument, possibly empty.
     Hello {
         extended: bool,
         name: String,
     },
-    /// MAIL with the sender, empty for the null sender; or what is wrong with it.
+    /// MAIL with the sender, empty for the null sender; or the error in it.
     Mail {
         from: Result<String, String>,
         size: u64,
         smtputf8: bool,
     },
-    /// RCPT with one or more recipients: some devices name all in one command. Or what is wrong with any of them; then
-    /// none of the line is a recipient.
+    /// RCPT with one or more recipients: some devices put all of them into one command. Or the error in any of them;
+    /// then none of the addresses on the line becomes a recipient.
     Rcpt {
         to: Result<Vec<String>, String>,
     },
     /// DATA.
     Data,
-    /// AUTH with mechanism in capitals and initial response: empty when a blank and nothing else stands in its place.
+    /// AUTH with the mechanism in upper case and the initial response: empty if a space follows and nothing else.
     Auth {
         mechanism: String,
         initial: Option<String>,
@@ -46,23 +46,23 @@ pub enum Command {
     StartTls,
     /// An empty line.
     Empty,
-    /// MAIL with more senders than one, and which.
+    /// MAIL with more than one sender, and the senders.
     ManySenders(String),
     /// Anything else.
     Unknown,
 }
 
-/// Verbs with their length, longest first where one begins another.
+/// The SMTP verbs, longest first where one is a prefix of another.
 const VERBS: [&str; 14] = [
     "STARTTLS", "EHLO", "HELO", "MAIL", "RCPT", "DATA", "AUTH", "BDAT", "RSET", "NOOP", "QUIT", "VRFY", "EXPN", "HELP",
 ];
 
-/// Whether `text` is a verb of SMTP, with or without something joined to it.
+/// Whether `text` begins with an SMTP verb, with or without something joined to it.
 pub fn begins_with_verb(text: &[u8]) -> bool {
     VERBS.iter().any(|verb| text.get(..verb.len()).is_some_and(|head| head.eq_ignore_ascii_case(verb.as_bytes())))
 }
 
-/// Reads one line without its end.
+/// Parses one line without its line ending.
 pub fn parse(line: &[u8]) -> Command {
     let ends_blank = line.last().is_some_and(|byte| matches!(byte, b' ' | b'\t'));
     let line = line.trim_ascii();
@@ -97,7 +97,7 @@ pub fn parse(line: &[u8]) -> Command {
     }
 }
 
-/// Text of a command as far as it can be shown: no control characters, at most 255 bytes.
+/// Command text that is safe to display: no control characters, at most 255 bytes.
 fn printable(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes.trim_ascii());
     text.chars()
@@ -109,7 +109,7 @@ fn printable(bytes: &[u8]) -> String {
         .collect()
 }
 
-/// What follows `FROM:` or `TO:`, with or without colon and blanks.
+/// What follows `FROM:` or `TO:`, with or without colon and spaces.
 fn keyword<'a>(rest: &'a [u8], word: &[u8]) -> Option<&'a [u8]> {
     let (head, tail) = rest.trim_ascii_start().split_at_checked(word.len())?;
     let tail = tail.trim_ascii_start();
@@ -119,21 +119,21 @@ fn keyword<'a>(rest: &'a [u8], word: &[u8]) -> Option<&'a [u8]> {
 /// What follows the keyword of MAIL or RCPT.
 #[derive(Default)]
 struct Arguments<'a> {
-    /// The path, or a list of them.
+    /// The path, or a list of paths.
     list: Vec<u8>,
-    /// The parameters behind it (RFC 5321 section 4.1.2).
+    /// The parameters after it (RFC 5321 section 4.1.2).
     parameters: Vec<&'a [u8]>,
-    /// What looks like a parameter that nobody knows, with an `@` in it.
+    /// Looks like an unknown parameter, but contains an `@`.
     doubtful: Option<&'a [u8]>,
 }
 
-/// Parameters whose value may hold an address (RFC 3461 section 4, RFC 4954 section 5, RFC 1845 section 3).
+/// Parameters whose value may contain an address (RFC 3461 section 4, RFC 4954 section 5, RFC 1845 section 3).
 const ADDRESS_PARAMETERS: [&str; 4] = ["ORCPT", "ENVID", "AUTH", "TRANSID"];
 /// Parameters without a value (RFC 6531 section 3.4, RFC 8689 section 3).
 const FLAGS: [&str; 2] = ["SMTPUTF8", "REQUIRETLS"];
 
-/// Takes the parameters out: words of the form `KEY=value` that no comma makes an element of the list. They stand behind
-/// the path, but the paths of devices have no end that could be relied on.
+/// Separates the parameters: words of the form `KEY=value` that no comma makes an element of the list. They follow the
+/// path, but the paths that devices send have no reliable end.
 fn arguments(text: &[u8]) -> Arguments<'_> {
     let mut arguments = Arguments::default();
     for word in words(text) {
@@ -154,7 +154,7 @@ fn arguments(text: &[u8]) -> Arguments<'_> {
     arguments
 }
 
-/// Splits at blanks, apart from those in quotes, comments and angle brackets that are closed.
+/// Splits at spaces, except those in quotes, comments and closed angle brackets.
 fn words(text: &[u8]) -> Vec<&[u8]> {
     let mut closing = tokens(text).filter(|token| token.is(b'>')).count();
     let (mut start, mut at, mut in_angle) = (0, 0, false);
@@ -180,7 +180,7 @@ fn words(text: &[u8]) -> Vec<&[u8]> {
     words
 }
 
-/// The addresses in `list`, in characters that an envelope can have (RFC 6531 section 3.3).
+/// The addresses in `list`, in characters that an envelope may contain (RFC 6531 section 3.3).
 fn addresses(list: &[u8]) -> Result<Vec<String>, String> {
     std::str::from_utf8(list).map_err(|_| format!("the address is not UTF-8: {}", printable(list)))?;
     envelope::addresses(list)
@@ -206,7 +206,7 @@ fn mail(rest: &[u8]) -> Command {
         } else if let Some((name, value)) = word.split_at_checked(5)
             && name.eq_ignore_ascii_case(b"SIZE=")
         {
-            // RFC 1870 section 4: a number of up to 20 digits; nonsense counts as unknown.
+            // RFC 1870 section 4: a number of up to 20 digits; anything else is treated as unknown.
             size = std::str::from_utf8(value).ok().and_then(|v| v.parse().ok()).unwrap_or(0);
         }
     }
@@ -216,9 +216,9 @@ fn mail(rest: &[u8]) -> Command {
 fn rcpt(rest: &[u8]) -> Command {
     let Arguments { list, doubtful, .. } = arguments(rest);
     let to = match (addresses(&list), doubtful) {
-        // It could be one more recipient.
+        // It could be another recipient.
         (_, Some(word)) => Err(format!("neither a recipient nor a known parameter: {}", printable(word))),
-        (Ok(to), _) if to.is_empty() => Err("no recipient in RCPT".into()),
+        (Ok(to), _) if to.is_empty() => Err("no recipient address in RCPT".into()),
         (to, _) => to,
     };
     Command::Rcpt { to }
@@ -364,7 +364,8 @@ mod tests {
     }
 
     proptest! {
-        /// Each address of the line is a recipient, or the line is refused. (Behind a key that says so it is none.)
+        /// Every address on the line becomes a recipient, or the line is refused. (Except after a key that takes an
+        /// address.)
         #[test]
         fn no_address_of_a_line_is_passed_over(
             parts in proptest::collection::vec(

@@ -1,30 +1,32 @@
-//! Wrong logins cost time, a client at a time: however many connections somebody opens, passwords are guessed no faster.
+//! Failed logins cost time, counted per client: opening more connections does not make guessing passwords any faster.
 //!
-//! After a wrong login the client's next one has to wait, the longer the more were wrong. Waiting comes before the password
-//! is looked at, so that nobody learns anything by hanging up early. A client without wrong logins never waits.
+//! After a failed login, the next login of the same client is delayed, longer with each failure. The delay comes before
+//! the password is verified, so that a client learns nothing by disconnecting early. A client without failed logins is
+//! never delayed.
 
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-/// How long a client waits after the first wrong login; doubles with each further one.
+/// How long a client waits after its first failed login; doubles with each further one.
 const DELAY: Duration = Duration::from_millis(250);
-/// How long it waits at most: half a guess a second.
+/// The longest delay: half a guess per second.
 const DELAY_LIMIT: Duration = Duration::from_secs(2);
-/// Logins of one client may wait this long altogether; more are refused without being looked at.
+/// Total time for which the logins of one client may be waiting; further ones are refused without verification.
 const QUEUE: Duration = Duration::from_secs(20);
-/// After this time without a wrong login nothing is left of earlier ones.
+/// After this time without a failed login, earlier ones are forgotten.
 const FORGOTTEN: Duration = Duration::from_secs(600);
-/// Clients with wrong logins that are known at once. Further ones share one place, so that many addresses together guess no
-/// faster either.
+/// Clients with failed logins that are tracked at the same time. Further clients share one entry, so that many
+/// addresses together cannot guess any faster either.
 const CLIENTS: usize = 512;
 
-/// Who guesses. Addresses of one IPv6 network count as one client: a host there can take as many as it likes.
+/// A client that fails to log in. The addresses of one IPv6 network are treated as one client: a host there can use as
+/// many as it likes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Client {
     V4(u32),
     V6(u64),
-    /// All for whom there is no place.
+    /// All clients for which there is no entry.
     Others,
 }
 
@@ -32,21 +34,21 @@ enum Client {
 struct Entry {
     client: Client,
     wrong: u32,
-    /// Logins that wait; each counts as a wrong one for those behind it.
+    /// Logins that are waiting; each of them is treated as failed when the delay of the next one is computed.
     waiting: u32,
-    /// When the next login is looked at.
+    /// When the next login is verified.
     next: Duration,
-    /// When the last wrong one was.
+    /// When the last login failed.
     last: Duration,
 }
 
-/// What is known of wrong logins. Times are those of a clock that is never set.
+/// What is known about failed logins. Times are those of a monotonic clock.
 #[derive(Debug, Default)]
 pub struct Guesses(Vec<Entry>);
 
 static GUESSES: Mutex<Guesses> = Mutex::new(Guesses(Vec::new()));
 
-/// What this process knows, for a moment.
+/// Gives short-lived access to the state of this process.
 pub fn with<T>(work: impl FnOnce(&mut Guesses) -> T) -> T {
     work(&mut GUESSES.lock().unwrap_or_else(PoisonError::into_inner))
 }
@@ -63,7 +65,7 @@ impl Guesses {
         (client, self.0.iter_mut().find(|entry| entry.client == client))
     }
 
-    /// How long this login has to wait before it is looked at; `None` when too many wait already.
+    /// How long this login has to wait before it is verified; `None` if too many are waiting already.
     pub fn wait(&mut self, ip: IpAddr, now: Duration) -> Option<Duration> {
         let (_, Some(entry)) = self.place(ip, now) else { return Some(Duration::ZERO) };
         let wait = entry.next.saturating_sub(now);
@@ -73,13 +75,13 @@ impl Guesses {
         if wait.is_zero() {
             entry.waiting = 0;
         }
-        // The next one waits for this one, whatever comes of it.
+        // The next login waits for this one, whatever its result.
         entry.waiting = entry.waiting.saturating_add(1);
         entry.next = entry.next.max(now).saturating_add(delay(entry.wrong.saturating_add(entry.waiting)));
         Some(wait)
     }
 
-    /// A login was wrong.
+    /// Records a failed login.
     pub fn wrong(&mut self, ip: IpAddr, now: Duration) {
         match self.place(ip, now) {
             (_, Some(entry)) => {
@@ -108,7 +110,8 @@ mod tests {
         text.parse().unwrap()
     }
 
-    /// How many logins a client gets looked at in a minute with so many sessions, none of which waits for anything else.
+    /// How many logins of a client are verified per minute with this many sessions, none of which waits for anything
+    /// else.
     fn guessed(clients: &[IpAddr], sessions: usize) -> usize {
         let mut guesses = Guesses::default();
         let (mut due, mut seen) = (Vec::new(), 0);

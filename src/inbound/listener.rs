@@ -1,4 +1,4 @@
-//! Sockets: binds the addresses that the settings name, and follows them as they come and go.
+//! Sockets: binds the addresses named in the settings and follows them as they appear and disappear.
 
 use std::collections::HashMap;
 use std::io::ErrorKind;
@@ -23,32 +23,32 @@ use crate::report::Event;
 use crate::system::interfaces::{self, Address};
 use crate::system::{networks, ordered, task};
 
-/// How often addresses are looked at again.
+/// How often the addresses are checked.
 const FOLLOW: Duration = Duration::from_secs(5);
 
 struct Bound {
-    /// Where it really listens: the settings may leave the port open.
+    /// The actual address: the settings may leave the port open.
     local: SocketAddr,
     door: watch::Sender<Arc<Door>>,
     /// The accept loop.
     task: JoinHandle<()>,
 }
 
-/// All sockets that are open.
+/// All open listening sockets.
 pub struct Listeners {
     settings: watch::Receiver<Arc<Settings>>,
     desk: Desk,
     stop: watch::Receiver<bool>,
     bound: HashMap<(String, SocketAddr), Bound>,
-    /// Their addresses are not wanted any more; their sessions go on.
+    /// Accept loops whose addresses are no longer configured; their sessions continue.
     closing: Vec<JoinHandle<()>>,
     sockets: Arc<Sockets>,
     shown: watch::Sender<Vec<Shown>>,
-    /// What TLS needs, by the name of the listener.
+    /// TLS configurations, by listener name.
     tls: HashMap<String, TlsAcceptor>,
-    /// What keeps a listener with TLS from starting.
+    /// What prevents a TLS listener from starting.
     tls_trouble: Option<String>,
-    /// What was last said about addresses that could not be bound, so that it is said once.
+    /// The last logged message about addresses that could not be bound, so that it is logged once.
     complaint: Option<String>,
 }
 
@@ -57,20 +57,20 @@ pub struct Listeners {
 pub struct Shown {
     /// Name of its section.
     pub name: String,
-    /// Where it listens, or would.
+    /// The address it listens on, or would listen on.
     pub address: Option<SocketAddr>,
-    /// Whether it does.
+    /// Whether it is listening.
     pub open: bool,
-    /// How connections are protected.
+    /// How connections are encrypted.
     pub tls: TlsMode,
-    /// Why it does not work as it should.
+    /// Why it does not work as configured.
     pub note: Option<String>,
     /// Whether root could open it.
     pub needs_root: bool,
 }
 
-/// All addresses that these settings mean now, for whoever may bind them. Those without a port are left out: any port
-/// will do, and anybody can have one.
+/// All addresses that these settings currently refer to, for a process that may bind them. Addresses without a port are
+/// left out: any port will do, and any user can bind one.
 pub fn addresses(settings: &Settings) -> Vec<SocketAddr> {
     let host = host_addresses(settings, |listener| !listener.interfaces.is_empty());
     let all = settings.listeners.iter().flat_map(|listener| wanted(listener, &host));
@@ -80,7 +80,7 @@ pub fn addresses(settings: &Settings) -> Vec<SocketAddr> {
     all
 }
 
-/// Addresses that a listener stands for now.
+/// Addresses that a listener currently refers to.
 fn wanted(listener: &Listener, host: &[Address]) -> Vec<SocketAddr> {
     let socket = |ip: IpAddr, scope| match ip {
         IpAddr::V4(_) => SocketAddr::new(ip, listener.port),
@@ -95,8 +95,8 @@ fn wanted(listener: &Listener, host: &[Address]) -> Vec<SocketAddr> {
     all
 }
 
-/// Addresses of this host, asked for only when the answer is needed (and never under qemu's big-endian MIPS, where it
-/// does not come).
+/// The addresses of this host, queried only if they are needed (and never under qemu's big-endian MIPS, where no answer
+/// arrives).
 fn host_addresses(settings: &Settings, needed: impl Fn(&Listener) -> bool) -> Vec<Address> {
     match settings.listeners.iter().any(needed) {
         true => interfaces::named(),
@@ -104,7 +104,8 @@ fn host_addresses(settings: &Settings, needed: impl Fn(&Listener) -> bool) -> Ve
     }
 }
 
-/// Certificates and keys of all listeners with TLS, and what is wrong with those that can't be used. Reads files.
+/// Loads certificates and keys of all TLS listeners, and returns what is wrong with those that cannot be used. Reads
+/// files.
 fn load_tls(settings: &Settings) -> (HashMap<String, TlsAcceptor>, Option<String>) {
     let protected = |listener: &Listener| listener.tls != TlsMode::None;
     let host = host_addresses(settings, |listener| protected(listener) && !listener.interfaces.is_empty());
@@ -114,7 +115,7 @@ fn load_tls(settings: &Settings) -> (HashMap<String, TlsAcceptor>, Option<String
             wanted(listener, &host).iter().map(SocketAddr::ip).filter(|ip| !ip.is_unspecified()).collect::<Vec<_>>();
         match tls::acceptor(listener, &settings.relay, &addresses) {
             Ok(acceptor) => _ = loaded.insert(listener.name.clone(), acceptor),
-            Err(error) => trouble = Some(format!("listener '{}' can't offer TLS: {error}", listener.name)),
+            Err(error) => trouble = Some(format!("listener '{}' cannot offer TLS: {error}", listener.name)),
         }
     }
     (loaded, trouble)
@@ -124,8 +125,8 @@ impl Listeners {
     /// Opens what can be opened now.
     ///
     /// # Errors
-    /// When a fixed address can't be bound: then the settings are wrong, or something else runs there. Addresses of
-    /// interfaces may come later. Also when a certificate can't be used and no other listener is left.
+    /// If a fixed address cannot be bound: then the settings are wrong, or another program uses it. Addresses of
+    /// interfaces may appear later. Also if a certificate cannot be used and no other listener is left.
     pub fn open(
         settings: watch::Receiver<Arc<Settings>>,
         desk: Desk,
@@ -158,12 +159,12 @@ impl Listeners {
         Ok(listeners)
     }
 
-    /// How the listeners are, now and later.
+    /// The state of the listeners, now and after each change.
     pub fn shown(&self) -> watch::Receiver<Vec<Shown>> {
         self.shown.subscribe()
     }
 
-    /// Says what is wrong with certificates, once.
+    /// Logs a problem with certificates, once.
     fn tls_is(&mut self, trouble: Option<String>) {
         if trouble != self.tls_trouble
             && let Some(text) = &trouble
@@ -173,16 +174,16 @@ impl Listeners {
         self.tls_trouble = trouble;
     }
 
-    /// Takes over certificates as they are now. Where they can't be used, the old ones stay.
+    /// Reloads the certificates. Where the new ones cannot be used, the old ones stay in use.
     async fn renew_tls(&mut self) {
         let settings = self.settings.borrow().clone();
-        // Only at the end of the program does the pool refuse work.
+        // The pool refuses work only when the program is ending.
         let Some((loaded, trouble)) = task::blocking(move || load_tls(&settings)).await else { return };
         self.tls.extend(loaded);
         self.tls_is(trouble);
     }
 
-    /// Follows settings and addresses until the order to stop.
+    /// Follows settings and addresses until shutdown.
     pub async fn run(mut self) {
         let mut stop = self.stop.clone();
         let mut settings = self.settings.clone();
@@ -214,7 +215,7 @@ impl Listeners {
         }
     }
 
-    /// A listener that was given another name keeps its socket, which perhaps nobody could open again.
+    /// A renamed listener keeps its socket, which this process perhaps could not open again.
     fn rename(&mut self, key: &(String, SocketAddr), keep: &[(String, SocketAddr)]) {
         if !self.bound.contains_key(key)
             && let Some(old) = self.holder(key.1).filter(|old| !keep.contains(old)).cloned()
@@ -224,12 +225,12 @@ impl Listeners {
         }
     }
 
-    /// The listener that has this address now.
+    /// The listener that currently has this address.
     fn holder(&self, address: SocketAddr) -> Option<&(String, SocketAddr)> {
         self.bound.keys().find(|(_, bound)| *bound == address && bound.port() != 0)
     }
 
-    /// Makes the open sockets those that are wanted. Returns what fixed addresses could not be bound, and what is
+    /// Brings the open sockets in line with the settings. Returns which fixed addresses could not be bound, and what is
     /// missing on interfaces.
     fn follow(&mut self) -> (Option<String>, Option<String>) {
         let settings = self.settings.borrow_and_update().clone();
@@ -248,7 +249,7 @@ impl Listeners {
             };
             if addresses.is_empty() {
                 missing = Some(format!(
-                    "the network {} has no address now; devices can't connect",
+                    "network {} has no address at the moment; devices cannot connect",
                     listener.interfaces.join(", ")
                 ));
                 show(None, missing.as_ref(), false);
@@ -258,7 +259,7 @@ impl Listeners {
                 self.rename(&key, &keep);
                 let tls = self.tls.get(&listener.name).filter(|_| listener.tls != TlsMode::None);
                 if tls.is_none() && listener.tls != TlsMode::None {
-                    // Without its certificate it does not start; if it runs, it goes on as it is.
+                    // Without a certificate it does not start; if it is running, it continues unchanged.
                     show(Some(address), self.tls_trouble.as_ref(), false);
                     continue;
                 }
@@ -271,8 +272,9 @@ impl Listeners {
                 }
                 let is_fixed = listener.addresses.contains(&address.ip());
                 if let Some((other, _)) = self.holder(address) {
-                    // One that stays, see rename. No harm where two networks are on one interface: its IPv6 address is that of both.
-                    let text = format!("listener '{other}' listens on {address} already");
+                    // That listener stays, see `rename`. Harmless where two networks share an interface: its IPv6
+                    // address belongs to both.
+                    let text = format!("listener '{other}' already listens on {address}");
                     show(Some(address), Some(&text), false);
                     fatal = fatal.or(is_fixed.then_some(text));
                     continue;
@@ -298,7 +300,7 @@ impl Listeners {
             }
         }
         let gone = self.bound.extract_if(|key, _| !keep.contains(key));
-        // Without its door the loop lets nobody in any more; its sessions go on.
+        // Without a sender for its `door`, the accept loop admits no new clients; its sessions continue.
         self.closing.extend(gone.map(|(_, bound)| bound.task));
         self.closing.retain(|task| !task.is_finished());
         self.shown.send_if_modified(|old| std::mem::replace(old, shown.clone()) != shown);

@@ -1,4 +1,4 @@
-//! The socket on which programs of this host hand in mail (`smtprelay send`, `sendmail`).
+//! The socket through which programs on this host submit mail (`smtprelay send`, `sendmail`).
 
 use std::io;
 use std::path::Path;
@@ -17,20 +17,20 @@ use crate::intake::{Desk, Origin};
 use crate::report::Event;
 use crate::system::{ordered, task};
 
-/// Name of the socket in the spool directory on which local programs hand in mail (`smtprelay send`).
+/// Name of the socket in the spool directory through which local programs submit mail (`smtprelay send`).
 pub const LOCAL_SOCKET: &str = "submit.sock";
-/// Connections of one user at once; more are refused.
+/// Concurrent connections of one user; more are refused.
 const CONNECTIONS: u32 = 256;
-/// Sessions at once, of which a user gets a quarter; more wait.
+/// Concurrent sessions, of which one user gets a quarter; more wait.
 const SESSIONS: u32 = 128;
 
-/// Takes mail of programs on this host. Everybody who can reach the socket may send, as with any `sendmail`.
+/// Accepts mail from programs on this host. Every user who can reach the socket may send, as with any `sendmail`.
 ///
 /// # Errors
-/// When the socket can't be made.
+/// If the socket cannot be created.
 pub fn open_local(directory: &Path) -> Result<UnixListener, String> {
     let path = directory.join(LOCAL_SOCKET);
-    let cannot = |error: io::Error| format!("can't listen on {}: {error}", path.display());
+    let cannot = |error: io::Error| format!("cannot listen on {}: {error}", path.display());
     match std::fs::remove_file(&path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(cannot(error)),
         _ => {}
@@ -41,8 +41,8 @@ pub fn open_local(directory: &Path) -> Result<UnixListener, String> {
     Ok(socket)
 }
 
-/// Serves the local socket until the order to stop. Whoever may send here is as little trusted as a device: each user has
-/// a share, and the rest waits.
+/// Serves the local socket until shutdown. Local users are trusted no more than devices: each user has a share, and
+/// further connections wait.
 pub async fn run_local(
     socket: UnixListener,
     settings: watch::Receiver<Arc<Settings>>,
@@ -62,17 +62,17 @@ pub async fn run_local(
             tokio::time::sleep(Duration::from_millis(200)).await;
             continue;
         };
-        // Who can't be told from others shares with all of that kind.
+        // Clients whose user cannot be determined share one identity.
         let user = Client::User(stream.peer_cred().map_or(u32::MAX, |peer| peer.uid()));
         let Some(connection) = connect(user, CONNECTIONS) else {
-            let reason = "a program of this host has too many connections to submit.sock open".to_string();
+            let reason = "a program on this host has too many open connections to submit.sock".to_string();
             Event::Refused { client: Origin::default().name(), reason }.log();
             turn_away(stream, NO_PLACE);
             continue;
         };
         let current = settings.borrow().clone();
         let Some(listener) = current.listeners.first() else { continue };
-        // What is asked of devices is not asked of this host's own programs.
+        // Requirements for devices do not apply to this host's own programs.
         let listener = Listener { auth: AuthMode::Ignore, dialect: Dialect::Tolerant, ..listener.clone() };
         let origin = Origin { helo: "localhost".into(), protocol: "SMTP", ..Origin::default() };
         let (places, desk, order) = (places.clone(), desk.clone(), order.clone());

@@ -1,9 +1,11 @@
-//! What devices say: connections, the forgiving dialect, and who may say it.
+//! The receiving side: connections, the tolerant dialect, and access control.
 //!
-//! [`listener`] follows addresses, [`sockets`] binds them, `accept` accepts, [`access`] decides who may, [`shares`] how many at once, [`session`] holds the conversation, [`dialect`]
-//! understands single commands ([`strict`] refuses what the book does not allow, [`other_protocol`] what is not SMTP at all), [`data`] finds the end of the text,
-//! [`connection`] carries lines and replies, [`tls`] protects them with a [`certificate`]. [`auth`] holds the dialogue of a login,
-//! [`users`] tells whether it is right, [`guesses`] what wrong ones cost. [`local`] takes mail of this host's own programs.
+//! [`listener`] follows addresses, [`sockets`] binds them, `accept` accepts connections, [`access`] decides which
+//! clients may connect, and [`shares`] how many connections each may have. [`session`] runs the conversation,
+//! [`dialect`] parses single commands ([`strict`] refuses what RFC 5321 does not allow, [`other_protocol`] what is not
+//! SMTP at all), [`data`] finds the end of the message text, [`connection`] carries lines and replies, and [`tls`]
+//! encrypts them with a [`certificate`]. [`auth`] runs the login dialogue, [`users`] verifies the login, and
+//! [`guesses`] delays clients after failed ones. [`local`] accepts mail from this host's own programs.
 
 mod accept;
 pub mod access;

@@ -1,16 +1,16 @@
-//! Recognizes clients that speak something other than SMTP.
+//! Recognizes clients that speak a protocol other than SMTP.
 //!
-//! A web page that somebody on the LAN opens can make the browser POST to port 25, with SMTP commands in the body. A
-//! server that answers `500` to each line of the HTTP header and goes on would then obey the body, and a stranger sends
-//! mail (cross-protocol attack; the same is done with FTP logins, and with the server name in a TLS hello). So the
-//! session ends at the first sign of another protocol, before anything after it is read as a command. Nothing here fits
-//! what a mail client sends: a line that begins with an SMTP verb is only taken for another protocol when it ends with
-//! that protocol's version.
+//! A web page opened on the LAN can make the browser POST to port 25, with SMTP commands in the body. A server that
+//! answers each line of the HTTP header with `500` and continues would then execute the body, and a stranger sends mail
+//! (cross-protocol attack; the same is done with FTP logins, and with the server name in a TLS hello). So the session
+//! ends at the first sign of another protocol, before anything after it is read as a command. None of these signs
+//! matches what a mail client sends: a line that begins with an SMTP verb is treated as another protocol only if it
+//! ends with that protocol's version.
 
-/// What a client speaks instead of SMTP.
+/// A protocol that a client speaks instead of SMTP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
-    /// TLS (RFC 8446), where plain text was expected; the hello of SSL 2 and 3 too.
+    /// TLS (RFC 8446) where plain text was expected; also the hello of SSL 2 and 3.
     Tls,
     /// HTTP (RFC 9112, RFC 9113), also UPnP's.
     Http,
@@ -30,14 +30,14 @@ pub enum Protocol {
     Proxy,
     /// STUN or TURN (RFC 8489), which web pages can speak as well.
     Stun,
-    /// XML or JSON, as XMPP and many remote calls have it.
+    /// XML or JSON, as used by XMPP and many RPC protocols.
     Structured,
     /// The header of a message or request where a command was expected.
     Header,
 }
 
 impl Protocol {
-    /// What people call it.
+    /// The common name of the protocol.
     pub fn name(self) -> &'static str {
         match self {
             Self::Tls => "TLS",
@@ -57,7 +57,7 @@ impl Protocol {
 
     /// The last reply of the session.
     pub fn reply(self) -> String {
-        format!("521 5.5.1 This is a mail server and speaks SMTP, not {}", self.name())
+        format!("521 5.5.1 This server speaks SMTP, not {}", self.name())
     }
 
     /// What to do about it.
@@ -67,18 +67,18 @@ impl Protocol {
                 "set its encryption to none or STARTTLS, or add a listener with option tls 'implicit' (usually port 465)"
             }
             Self::Http => {
-                "if nobody on this client opened the address in a browser, a web page may have tried to send mail"
+                "if no user on this client opened the address in a browser, a web page may have tried to send mail"
             }
             Self::FtpOrPop3 | Self::Imap => {
-                "set this server as the one for outgoing mail (SMTP), not for incoming mail or files"
+                "configure this server for outgoing mail (SMTP), not for incoming mail or file transfer"
             }
-            Self::Proxy => "switch off the PROXY protocol in the load balancer in front of it",
-            _ => "check which server and port are set in the client",
+            Self::Proxy => "disable the PROXY protocol in the load balancer in front of it",
+            _ => "check the server and port configured in the client",
         }
     }
 }
 
-/// Verbs that begin a request of HTTP or of a protocol with its form. None of them is the beginning of an SMTP command.
+/// Verbs that begin a request of HTTP or a similar protocol. None of them is a prefix of an SMTP command.
 const HTTP_METHODS: [&str; 14] = [
     "GET",
     "HEAD",
@@ -95,34 +95,34 @@ const HTTP_METHODS: [&str; 14] = [
     "SUBSCRIBE",
     "REPORT",
 ];
-/// What the request line of each protocol ends with, and its status line begins with, in front of the number.
+/// What the request line of each protocol ends with, and its status line begins with, before the version number.
 const VERSIONS: [(&str, Protocol); 4] =
     [("HTTP/", Protocol::Http), ("SIP/", Protocol::Sip), ("RTSP/", Protocol::Rtsp), ("ICAP/", Protocol::Http)];
-/// Commands that IMAP clients begin with, behind their tag (RFC 9051 section 6).
+/// Commands that IMAP clients begin with, after their tag (RFC 9051 section 6).
 const IMAP_COMMANDS: [&str; 5] = ["LOGIN", "CAPABILITY", "AUTHENTICATE", "STARTTLS", "ID"];
-/// Bytes of the longest name of a header field that is looked for.
+/// Maximum length of a header field name that is looked for, in bytes.
 const FIELD_NAME_LIMIT: usize = 76;
 
-/// Looks at the first bytes of a connection, or of what comes before the first SMTP command, for the protocols that have
-/// no lines. `None` also when there are too few bytes yet.
+/// Examines the first bytes of a connection, up to the first SMTP command, for protocols that are not line-based. Also
+/// `None` if there are too few bytes so far.
 pub fn of_bytes(start: &[u8]) -> Option<Protocol> {
     match start {
         // A record with a handshake, versions SSL 3.0 to TLS 1.3 (RFC 8446 section 5.1).
         [0x16, 0x03, 0..=4, ..] => Some(Protocol::Tls),
         // The hello of SSL 2, which old clients also send to offer SSL 3 and TLS 1.0 (RFC 5246 appendix E.2).
         [0x80..=0xff, _, 0x01, 0x00 | 0x03, 0..=3, ..] => Some(Protocol::Tls),
-        // SOCKS 4: CONNECT or BIND; SOCKS 5: methods, the first of which are 0 to 2 (RFC 1928 section 3).
+        // SOCKS 4: CONNECT or BIND; SOCKS 5: methods, the first of which is 0 to 2 (RFC 1928 section 3).
         [0x04, 1..=2, ..] | [0x05, 1..=9, 0..=2, ..] => Some(Protocol::Socks),
-        // A request with the magic cookie (RFC 8489 section 5); over TCP nothing stands in front of it.
+        // A request with the magic cookie (RFC 8489 section 5); over TCP nothing precedes it.
         [0x00..=0x03, _, _, _, 0x21, 0x12, 0xa4, 0x42, ..] => Some(Protocol::Stun),
-        // The binary form of PROXY, made so that older servers see its end as a QUIT.
+        // The binary form of PROXY, designed so that older servers read its end as QUIT.
         [b'\r', b'\n', b'\r', b'\n', 0, b'\r', b'\n', b'Q', ..] => Some(Protocol::Proxy),
         _ => None,
     }
 }
 
-/// Looks at a line, without its end, that stands where a command is expected. `first`: nothing before it in this session
-/// was an SMTP command.
+/// Examines a line, without its line ending, where a command is expected. `first`: no SMTP command came before it in
+/// this session.
 pub fn of_line(line: &[u8], first: bool) -> Option<Protocol> {
     let line = line.trim_ascii();
     if let Some(found) = of_version(line) {
@@ -158,7 +158,7 @@ pub fn of_line(line: &[u8], first: bool) -> Option<Protocol> {
     }
 }
 
-/// A request line that ends with ` HTTP/1.1` or the like, or a status line that begins with it.
+/// A request line that ends with ` HTTP/1.1` or similar, or a status line that begins with it.
 fn of_version(line: &[u8]) -> Option<Protocol> {
     let last = line.rsplit(u8::is_ascii_whitespace).next().unwrap_or_default();
     let first = line.split(u8::is_ascii_whitespace).next().unwrap_or_default();
@@ -174,7 +174,7 @@ fn of_version(line: &[u8]) -> Option<Protocol> {
 }
 
 /// `Name: value`, as in the header of a request or a message, where the name is not an SMTP verb with what devices
-/// join to it (`MAIL FROM:`, `RCPTTO:`).
+/// append to it (`MAIL FROM:`, `RCPTTO:`).
 fn is_field(line: &[u8]) -> bool {
     let Some(colon) = line.iter().take(FIELD_NAME_LIMIT).position(|byte| *byte == b':') else { return false };
     let name = line.get(..colon).unwrap_or_default();
@@ -224,7 +224,7 @@ mod tests {
             ("{\"jsonrpc\": \"2.0\"}", Structured),
         ] {
             assert_eq!(of_line(line.as_bytes(), true), Some(expected), "{line}");
-            // What comes behind a command is judged as a command.
+            // What follows a command is treated as a command.
             assert_eq!(of_line(line.as_bytes(), false), None, "{line} later");
         }
     }
@@ -245,7 +245,7 @@ mod tests {
             (b"\x16\x03", None),
             (b"", None),
             (b"\r\n\r\nEHLO plc\r\n", None),
-            // A modem's noise, and a telnet client that negotiates.
+            // Line noise of a modem, and a telnet client that negotiates.
             (b"\0\0EHLO plc\r\n", None),
             (b"\xff\xfd\x03EHLO plc\r\n", None),
             (b"\xef\xbb\xbfEHLO plc\r\n", None),
@@ -284,7 +284,7 @@ mod tests {
     }
 
     proptest! {
-        /// What the dialect understands is SMTP, unless the version of another protocol stands at its end.
+        /// What the dialect understands is SMTP, unless it ends with the version of another protocol.
         #[test]
         fn what_is_understood_is_smtp(
             line in "(MAIL|RCPT|EHLO|HELO|AUTH|VRFY|mail from|rcpt to|quit|data)[ -~]{0,30}", first in any::<bool>()

@@ -1,8 +1,8 @@
-//! One conversation with a device: RFC 5321 as far as the device follows it, and patience for the rest.
+//! One conversation with a device: RFC 5321 as far as the device follows it, and tolerance beyond that.
 //!
-//! Two rules stand above all forgiveness. A message whose end has arrived is accepted even when not one reply can be
-//! written any more. And after DATA everything up to the end of the message is text, whatever was wrong before it: so
-//! a client that sends on without waiting can never have its text taken for commands.
+//! Two rules take precedence over all tolerance. A message whose end has arrived is accepted even if not a single reply
+//! can be written any more. And after DATA, everything up to the end of the message is text, whatever was wrong before
+//! it: a client that keeps sending without waiting can never have its text interpreted as commands.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -34,33 +34,33 @@ mod rate;
 mod transaction;
 mod visit;
 
-/// Commands that were not understood before the session ends: a device that talks something else altogether.
+/// Unrecognized commands before the session is closed: such a device speaks another protocol altogether.
 const NONSENSE_LIMIT: u32 = 100;
-/// How long the greeting waits in the dialect `strict`, to see who speaks before it.
+/// How long the greeting is delayed in the dialect `strict`, to detect clients that send before it.
 const GREETING_PAUSE: Duration = Duration::from_millis(300);
 
-/// What holds for all sessions of a listener while its settings stay the same.
+/// What applies to all sessions of a listener while its settings stay the same.
 pub struct Rules {
     /// The settings of the listener.
     pub listener: Listener,
-    /// Who may log in.
+    /// The users that may log in.
     pub users: Vec<User>,
-    /// What TLS needs, where the listener has it.
+    /// The TLS configuration, if the listener has TLS.
     pub tls: Option<TlsAcceptor>,
-    /// Our own name.
+    /// The gateway's own host name.
     pub hostname: String,
-    /// Bytes of the largest message that is taken.
+    /// Maximum message size in bytes.
     pub size_limit: u64,
-    /// What holds for single devices, and who is meant by names such as `root`.
+    /// Rules for single devices, and the meaning of names such as `root`.
     pub policies: Policies,
     /// Which devices have which addresses.
     pub leases: Leases,
-    /// The sender of messages that name none.
+    /// The sender of messages that do not name one.
     pub fallback_from: String,
 }
 
 impl Rules {
-    /// The rules of `listener`, with what TLS needs if it has it.
+    /// The rules of `listener`, with the TLS configuration if it has one.
     pub fn new(listener: Listener, settings: &Settings, tls: Option<TlsAcceptor>) -> Self {
         Self {
             listener,
@@ -75,7 +75,7 @@ impl Rules {
     }
 }
 
-/// Between MAIL and the end of the message.
+/// A mail transaction: from MAIL to the end of the message.
 #[derive(Default)]
 struct Transaction {
     envelope: Envelope,
@@ -84,9 +84,9 @@ struct Transaction {
 enum Phase {
     Command,
     Login(Prompt),
-    /// Text is coming. `Err` holds the reply that it will get in the end; the text itself goes nowhere.
+    /// Message text. `Err` contains the reply it will get at the end; the text itself is discarded.
     Text(Decoder, Box<Result<Intake, String>>),
-    /// Bytes of a BDAT that was not announced; they go nowhere.
+    /// Bytes of a BDAT that was never offered; they are discarded.
     Skip(u64),
 }
 
@@ -98,25 +98,25 @@ pub struct Session {
     origin: Origin,
     phase: Phase,
     transaction: Option<Transaction>,
-    /// The first refusal since MAIL, or the first for now where there is one: see [`Session::refuse`].
+    /// The first refusal since MAIL, or the first temporary one if there is any: see [`Session::refuse`].
     refused: Option<String>,
-    /// The section `device` that holds for this client; inside: none does.
+    /// The `device` section that applies to this client; the inner `None`: no section applies.
     device: Option<Option<Device>>,
-    /// Line ends of the text that is coming, where they matter.
+    /// Checks the line endings of the message text, where they matter.
     line_ends: Option<strict::LineEnds>,
-    /// Name of the login that was accepted, as far as it can be read.
+    /// User name of the accepted login, as far as it is readable.
     login: Option<String>,
-    /// Whose login that was, where logins are verified.
+    /// The user of that login, where logins are verified.
     user: Option<User>,
     failed_logins: u32,
-    /// The reply to the last AUTH, when it said to try again later.
+    /// The reply to the last AUTH, if it was a temporary failure.
     login_later: Option<&'static str>,
-    /// Version of TLS, once it is on.
+    /// TLS version, once TLS is active.
     tls: Option<String>,
-    /// HELO or EHLO was said; and whether it was EHLO.
+    /// Whether HELO or EHLO was received; and whether it was EHLO.
     greeted: bool,
     extended: bool,
-    /// A command was understood: the client speaks SMTP.
+    /// A command was recognized: the client speaks SMTP.
     understood: bool,
     nonsense: u32,
     pace: Pace,
@@ -125,7 +125,7 @@ pub struct Session {
 }
 
 impl Session {
-    /// A session with a client that may send. `tls` is the version of TLS, if `stream` is protected.
+    /// A session with a client that may send. `tls` is the TLS version if `stream` is encrypted.
     pub fn new(stream: Stream, tls: Option<String>, rules: Arc<Rules>, desk: Desk, origin: Origin) -> Self {
         Self {
             talk: Talk::new(stream),
@@ -152,14 +152,14 @@ impl Session {
         }
     }
 
-    /// Holds the conversation until one of the two sides ends it, or `stop` does.
+    /// Runs the conversation until either side or `stop` ends it.
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
         if self.strict() && matches!(self.talk.fill(GREETING_PAUSE).await, Input::Some) {
             self.reply(strict::TOO_EARLY);
-            self.aborted("sent before the greeting, which the dialect 'strict' does not allow");
+            self.aborted("sent data before the greeting, which dialect 'strict' does not allow");
             return self.talk.goodbye().await;
         }
-        // At once and before anything else: some clients only look whether a byte comes.
+        // At once and before anything else: some clients only check whether a byte arrives.
         let greeting = format!("220 {} ESMTP smtprelay", self.rules.hostname);
         self.reply(&greeting);
         loop {
@@ -182,14 +182,14 @@ impl Session {
         self.talk.goodbye().await;
     }
 
-    /// Finds out which device this is, once, and not before the greeting is out.
+    /// Determines which device this is, once, and not before the greeting has been sent.
     async fn identify(&mut self) {
         if self.device.is_some() {
             return;
         }
         let rules = &self.rules;
         let device = match self.origin.client {
-            // Programs of this host are no device.
+            // Programs on this host are not devices.
             None => None,
             Some(ip) if rules.policies.needs_identity() => {
                 let known = rules.leases.identity(ip).await;
@@ -200,17 +200,17 @@ impl Session {
         self.device = Some(device.cloned());
     }
 
-    /// The section `device` that holds for this client.
+    /// The `device` section that applies to this client.
     fn device(&self) -> Option<&Device> {
         self.device.as_ref().and_then(Option::as_ref)
     }
 
-    /// Who its messages count for.
+    /// The client that its messages are attributed to.
     fn client(&self) -> Client {
         Client::of(self.origin.client, self.device().map(|device| device.name.as_str()))
     }
 
-    /// Does one thing with what has arrived; false when more input is needed or the session ends.
+    /// Performs one step with the input that has arrived; false if more input is needed or the session ends.
     async fn step(&mut self) -> bool {
         if self.ending {
             return false;
@@ -233,8 +233,8 @@ impl Session {
                     Line::TooLong => {
                         self.reply("500 5.5.2 Line too long");
                         if !self.understood {
-                            // Nobody knows what it was, for instance a request of HTTP with a long path.
-                            self.aborted("began with a line that is too long for a command: is it a mail client?");
+                            // It is unknown what this was, for instance an HTTP request with a long path.
+                            self.aborted("the first line was too long for a command: is it a mail client?");
                             self.ending = true;
                         }
                         return !self.ending;
@@ -242,7 +242,7 @@ impl Session {
                 };
                 if self.strict() && self.talk.ended_bare() {
                     self.reply(strict::BARE_LF);
-                    self.aborted("sent a line that ends with LF alone, which the dialect 'strict' does not allow");
+                    self.aborted("sent a line that ends with a bare LF, which dialect 'strict' does not allow");
                     self.ending = true;
                     return false;
                 }
@@ -266,11 +266,11 @@ impl Session {
         }
     }
 
-    /// The bytes of a BDAT have gone by.
+    /// The bytes of a BDAT have been skipped.
     fn skipped(&mut self) {
         self.phase = Phase::Command;
         self.pace.text_ended();
-        let reply = self.refused.clone().unwrap_or_else(|| "502 5.5.1 BDAT was not offered".into());
+        let reply = self.refused.clone().unwrap_or_else(|| "502 5.5.1 BDAT not supported".into());
         self.refuse(reply);
     }
 
@@ -282,7 +282,7 @@ impl Session {
         self.talk.reply(text);
     }
 
-    /// Waits for more input. The error says why there is none, empty when that is as it should be.
+    /// Waits for more input. The error says why there is none; it is empty if that is normal.
     async fn fill(&mut self, stop: &mut watch::Receiver<bool>) -> Result<(), String> {
         let in_text = matches!(self.phase, Phase::Text(..));
         let carries = in_text || matches!(self.phase, Phase::Skip(_));
@@ -292,9 +292,9 @@ impl Session {
         let (began, before) = (Instant::now(), self.talk.unread().len());
         let input = tokio::select! {
             input = self.talk.fill(limit) => input,
-            // A message that is on its way in may still arrive; the listener bounds how long.
+            // A message that is being received may still arrive; the listener limits how long.
             () = ordered(stop), if !in_text => {
-                self.reply("421 4.3.2 The gateway is being restarted");
+                self.reply("421 4.3.2 Service shutting down, try again later");
                 self.visit.told();
                 return Err(String::new());
             }
@@ -304,31 +304,31 @@ impl Session {
             true => self.pace.text_came(self.talk.unread().len().saturating_sub(before), waited),
             false => self.pace.command_came(in_line, waited),
         }
-        let lost = "nothing of it was kept";
+        let lost = "the message was discarded";
         match input {
             Input::Some => {
                 self.visit.heard();
                 Ok(())
             }
-            Input::End if in_text => Err(format!("closed the connection before the end of the text; {lost}")),
+            Input::End if in_text => Err(format!("closed the connection before the end of the message; {lost}")),
             Input::Broken(error) if in_text => {
-                Err(format!("the connection broke before the end of the text, {lost}: {error}"))
+                Err(format!("the connection failed before the end of the message, {lost}: {error}"))
             }
-            // A device that resets the connection after its last message is done with us.
+            // A device that resets the connection after its last message has finished.
             Input::End | Input::Broken(_) => Err(String::new()),
             Input::Silence if left < timeout => {
                 self.reply(if slow == Slow::Idle {
-                    "421 4.4.2 Timeout, no message came"
+                    "421 4.4.2 Timeout, no message received"
                 } else {
-                    "421 4.4.2 Too slow"
+                    "421 4.4.2 Timeout, client too slow"
                 });
                 Err(slow.reason())
             }
             Input::Silence => {
-                self.reply("421 4.4.2 Nothing came for too long");
-                let silent = format!("silent for {} s", timeout.as_secs());
+                self.reply("421 4.4.2 Timeout waiting for client");
+                let silent = format!("sent nothing for {} s", timeout.as_secs());
                 Err(if in_text {
-                    format!("{silent} within the text, {lost} (the end must be a dot alone between CR LF)")
+                    format!("{silent} during DATA, {lost} (the message must end with <CR><LF>.<CR><LF>)")
                 } else {
                     silent + self.visit.silence()
                 })
@@ -343,7 +343,7 @@ impl Session {
         }
     }
 
-    /// The client speaks another protocol: nothing that it sends is looked at any more.
+    /// The client speaks another protocol: the rest of its input is ignored.
     fn speaks(&mut self, protocol: Protocol) {
         self.reply(&protocol.reply());
         self.aborted(&format!("speaks {}, not SMTP: {}", protocol.name(), protocol.advice()));
@@ -392,9 +392,9 @@ impl Session {
                 self.reply("221 2.0.0 Bye");
                 self.ending = true;
             }
-            // RFC 5321 section 3.5.3: says nothing about who exists.
-            Command::Verify => self.reply("252 2.1.5 Send a message and see"),
-            Command::Help => self.reply("214 2.0.0 This is smtprelay; send mail with MAIL, RCPT and DATA"),
+            // RFC 5321 section 3.5.3: does not reveal which addresses exist.
+            Command::Verify => self.reply("252 2.5.2 Cannot VRFY user, but will accept message and attempt delivery"),
+            Command::Help => self.reply("214 2.0.0 This is smtprelay: send mail with MAIL, RCPT and DATA"),
             Command::StartTls => self.start_tls().await,
             Command::ManySenders(why) => {
                 self.reset();
@@ -402,14 +402,15 @@ impl Session {
                 self.visit.told();
                 self.refuse(format!("501 5.1.7 {why}"));
             }
-            Command::Empty => self.nonsense("500 5.5.2 Empty line"),
-            Command::Unknown => self.nonsense("500 5.5.1 Command not understood"),
+            Command::Empty => self.nonsense("500 5.5.2 Syntax error, empty command line"),
+            Command::Unknown => self.nonsense("500 5.5.1 Command unrecognized"),
         }
     }
 
-    /// Refuses MAIL or RCPT. Many clients send on and judge by the last reply alone, so what follows gets the same one: a
-    /// queue that is full for now must not end in a `503`, for which mail is given up (RFC 5321 section 4.2.1). A refusal
-    /// for now stands before one for good: another attempt can only help.
+    /// Refuses MAIL or RCPT. Many clients keep sending and judge by the last reply alone, so the commands that follow
+    /// get the same reply: a queue that is temporarily full must not result in a `503`, which makes the client give up
+    /// the message (RFC 5321 section 4.2.1). A temporary refusal takes precedence over a permanent one: another attempt
+    /// can only help.
     fn refuse(&mut self, reply: String) {
         let for_now = |reply: &str| reply.starts_with('4');
         if self.refused.as_deref().is_none_or(|first| !for_now(first) && for_now(&reply)) {
@@ -421,8 +422,8 @@ impl Session {
     fn nonsense(&mut self, reply: &str) {
         self.nonsense = self.nonsense.saturating_add(1);
         if self.nonsense > NONSENSE_LIMIT {
-            self.reply("421 4.7.0 Too many lines that are no commands");
-            self.aborted("sent too many lines that are no commands: is it a mail client?");
+            self.reply("421 4.7.0 Too many unrecognized commands");
+            self.aborted("sent too many unrecognized commands: is it a mail client?");
             self.ending = true;
         } else {
             self.reply(reply);

@@ -1,10 +1,10 @@
-//! Fair shares: how many connections a client may hold, and which of them are served at once.
+//! Fair shares: how many connections a client may have open, and which of them are served at the same time.
 //!
 //! Two limits work together. [`connect`] counts the connections of the whole process, because each one costs file
-//! descriptors and these must last for the queue, the upstream connections and the control socket as well: beyond its
-//! limit a client is refused. [`Places`] counts the sessions of one listener: a client gets a quarter of them, and its
-//! further connections wait for one of its own sessions to end. Places that become free go to the waiting clients in turn,
-//! so that nobody waits behind the crowd of somebody else.
+//! descriptors, and these must suffice for the queue, the upstream connections and the control socket as well: beyond
+//! its limit a client is refused. [`Places`] counts the sessions of one listener: a client gets a quarter of them, and
+//! its further connections wait for one of its own sessions to end. Places that become free go to the waiting clients
+//! in turn, so that no client waits behind the crowd of another one.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
@@ -14,23 +14,23 @@ use std::time::Duration;
 use nix::sys::resource::{Resource, getrlimit};
 use tokio::sync::oneshot;
 
-/// File descriptors that no connection of a client can take: listening sockets and runtime (40), the control socket (16),
-/// upstream connections and the name service (40), the queue's own files and moves (24), clients that are being turned
-/// away (32), log, ubus and hook (8).
+/// File descriptors reserved from client connections: listening sockets and runtime (40), the control socket (16),
+/// upstream connections and name resolution (40), the queue's own files and moves (24), clients that are being refused
+/// (32), log, ubus and hook (8).
 const RESERVE: u64 = 160;
-/// What one connection takes: its socket, and the file of the message that comes in on it.
+/// File descriptors of one connection: its socket, and the file of the message it is sending.
 const EACH: u64 = 2;
-/// The part of all places, and of all connections, that one client may have: a quarter.
+/// The share of all places, and of all connections, that one client may have: a quarter.
 const PART: u32 = 4;
-/// Places that one client may have however few there are in all.
+/// Places that one client may always have, however few there are in total.
 const LEAST: u32 = 4;
 
-/// Who holds connections.
+/// The owner of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Client {
     /// A device.
     Address(IpAddr),
-    /// A user of this host, by number.
+    /// A user of this host, by UID.
     User(u32),
 }
 
@@ -48,21 +48,21 @@ struct Connections {
 
 static CONNECTIONS: Mutex<Connections> = Mutex::new(Connections { all: 0, clients: None });
 
-/// A connection that is counted as long as this exists.
+/// A connection, counted until this is dropped.
 #[derive(Debug)]
 pub struct Connection(Client);
 
-/// Connections that the process may hold, by the number of descriptors that it may open.
+/// Connections that the process may have, given the number of file descriptors it may open.
 fn limit_of(descriptors: u64) -> u32 {
-    // Where there are few descriptors, half of them are the reserve.
+    // If there are few descriptors, half of them are reserved.
     let free = descriptors.saturating_sub(RESERVE).max(descriptors / 2);
     u32::try_from(free / EACH).unwrap_or(u32::MAX)
 }
 
-/// Counts a further connection of `client`, of which it may have `limit`, and a quarter of what the process may hold.
-/// `None` when it has as many, or when there are no descriptors left that connections may take.
+/// Counts another connection of `client`, which may have `limit` of them and at most a quarter of what the process may
+/// have. `None` if it has reached that, or if no descriptors are left for connections.
 pub fn connect(client: Client, limit: u32) -> Option<Connection> {
-    // Asked each time, since the limit can be changed from outside (prlimit); it is one cheap call.
+    // Queried each time, since the limit can be changed from outside (prlimit); it is one cheap system call.
     let most = getrlimit(Resource::RLIMIT_NOFILE).map_or(u32::MAX, |(soft, _)| limit_of(soft));
     let mut connections = CONNECTIONS.lock().unwrap_or_else(PoisonError::into_inner);
     if connections.all >= most {
@@ -91,17 +91,17 @@ impl Drop for Connection {
     }
 }
 
-/// The places of one listener: a session each.
+/// The places of one listener: one per session.
 #[derive(Debug, Default, Clone)]
 pub struct Places(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {
-    /// Places in all.
+    /// Total number of places.
     most: u32,
     taken: u32,
     clients: HashMap<Client, Entry>,
-    /// Those who wait, each once.
+    /// The waiting clients, each listed once.
     turns: VecDeque<Client>,
 }
 
@@ -111,7 +111,7 @@ struct Entry {
     waiting: VecDeque<oneshot::Sender<Place>>,
 }
 
-/// A place for one session; given on when dropped.
+/// A place for one session; passed on when dropped.
 #[derive(Debug)]
 pub struct Place {
     places: Places,
@@ -123,8 +123,8 @@ impl Places {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A place for `client`, of `most` in all. Waits for one for as long as `patience`.
-    pub async fn enter(&self, client: Client, most: u32, patience: Duration) -> Option<Place> {
+    /// A place for `client`, out of `most`. Waits for one for up to `timeout`.
+    pub async fn enter(&self, client: Client, most: u32, timeout: Duration) -> Option<Place> {
         let waiting = {
             let mut state = self.state();
             state.most = most;
@@ -143,20 +143,20 @@ impl Places {
             }
             given
         };
-        tokio::time::timeout(patience, waiting).await.ok()?.ok()
+        tokio::time::timeout(timeout, waiting).await.ok()?.ok()
     }
 
     fn place(&self, client: Client) -> Place {
         Place { places: self.clone(), client }
     }
 
-    /// Gives free places to those who wait.
+    /// Assigns free places to waiting clients.
     fn give(&self) {
         loop {
-            // Bound to a name first: a place must not be dropped while the state is locked.
+            // Bound to a variable first: a place must not be dropped while the state is locked.
             let next = self.state().next();
             let Some((client, waiting)) = next else { return };
-            // Who has gone meanwhile gives it back at once.
+            // If the receiver has gone, the place is returned at once.
             drop(waiting.send(self.place(client)));
         }
     }
@@ -168,7 +168,7 @@ impl State {
         self.taken < self.most && has < share(self.most)
     }
 
-    /// Takes the place for the next one that waits and may have it.
+    /// Takes the place for the next waiting client that may have it.
     fn next(&mut self) -> Option<(Client, oneshot::Sender<Place>)> {
         for _ in 0..self.turns.len() {
             let client = self.turns.pop_front()?;
@@ -247,7 +247,7 @@ mod tests {
             });
             tokio::task::yield_now().await;
         }
-        // One that does not wait any longer is passed over.
+        // A client that no longer waits is skipped.
         assert!(places.enter(client(5), 1, NOT_NOW).await.is_none());
         drop((first, said));
         let mut order = Vec::new();

@@ -1,4 +1,4 @@
-//! Listening sockets, whoever opened them: this process itself, while it may, or root, who hands them over.
+//! Listening sockets, whether this process opened them itself while it could, or root handed them over.
 
 use std::collections::HashMap;
 use std::io;
@@ -13,78 +13,79 @@ use nix::unistd::geteuid;
 
 use crate::system::interfaces;
 
-/// Opens a listening socket. It does not block, as the runtime needs it.
+/// Opens a listening socket, non-blocking as the runtime requires.
 ///
 /// # Errors
-/// Of the system; [`explain`] says what to do.
+/// The error of the system; [`explain`] says what to do.
 pub fn open(address: SocketAddr) -> io::Result<TcpListener> {
     let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let socket = socket(family, SockType::Stream, flags, None)?;
     setsockopt(&socket, ReuseAddr, &true)?;
     if address.is_ipv6() {
-        // `::` means IPv6 only, so that it can stand beside `0.0.0.0`.
+        // `::` means IPv6 only, so that it can coexist with `0.0.0.0`.
         setsockopt(&socket, Ipv6V6Only, &true)?;
     }
     let place = SockaddrStorage::from(address);
     bind(socket.as_raw_fd(), &place).or_else(|error| {
-        // An IPv6 address is there for a second or two before it can be bound, until no neighbour has claimed it (RFC 4862
-        // section 5.4). Just then we are called, and later we may no longer be root.
+        // An IPv6 address exists for a second or two before it can be bound, until duplicate address detection is done
+        // (RFC 4862 section 5.4). This runs at just that moment, and later the process may no longer be root.
         if error != Errno::EADDRNOTAVAIL || !is_tentative(address) {
             return Err(error);
         }
         setsockopt(&socket, IpFreebind, &true)?;
         bind(socket.as_raw_fd(), &place)
     })?;
-    // As many connections as the kernel will keep for us (net.core.somaxconn): a whole site's devices may report the same
-    // power cut at once. No number: nix takes none beyond musl's SOMAXCONN, which is 128.
+    // As many connections as the kernel will queue (net.core.somaxconn): all devices of a site may report the same
+    // power cut at once. Not a number: nix does not accept one beyond musl's SOMAXCONN, which is 128.
     listen(&socket, Backlog::MAXALLOWABLE)?;
     Ok(TcpListener::from(socket))
 }
 
-/// Whether this host has the address, or is about to.
+/// Whether this host has the address, or is about to have it.
 fn is_tentative(address: SocketAddr) -> bool {
     address.is_ipv6() && interfaces::addresses().is_ok_and(|all| all.iter().any(|own| own.ip == address.ip()))
 }
 
-/// Why nothing listens there, and what to do about it.
+/// Why listening on the address failed, and what to do about it.
 pub fn explain(address: SocketAddr, error: &io::Error) -> String {
     let remedy = match error.kind() {
-        io::ErrorKind::AddrInUse => ": another mail server runs here, stop it or choose another port",
-        io::ErrorKind::PermissionDenied if geteuid().is_root() => ": this system does not let root have it",
-        io::ErrorKind::PermissionDenied => ": ports below 1024 need root; service smtprelay reload brings it",
-        io::ErrorKind::AddrNotAvailable => ": no interface has this address now",
+        io::ErrorKind::AddrInUse => ": another mail server is running on this port, stop it or choose another port",
+        io::ErrorKind::PermissionDenied if geteuid().is_root() => ": this system denies it even to root",
+        io::ErrorKind::PermissionDenied => ": ports below 1024 require root; run 'service smtprelay reload' as root",
+        io::ErrorKind::AddrNotAvailable => ": no interface has this address at the moment",
         _ => "",
     };
-    format!("can't listen on {address}: {error}{remedy}")
+    format!("cannot listen on {address}: {error}{remedy}")
 }
 
-/// Sockets that were opened by root and are not in use yet, by the address in the settings; or why they could not be.
+/// Sockets that root opened and that are not in use yet, by the address in the settings; or why they could not be
+/// opened.
 #[derive(Default)]
 pub struct Sockets(Mutex<HashMap<SocketAddr, io::Result<TcpListener>>>);
 
 impl Sockets {
-    /// Opens all these now, for use later.
+    /// Opens all of these now, for later use.
     pub fn prepare(addresses: &[SocketAddr]) -> Self {
         Self(Mutex::new(addresses.iter().map(|address| (*address, open(*address))).collect()))
     }
 
-    /// Takes in sockets that were handed over.
+    /// Stores sockets that were handed over.
     pub fn add(&self, handed: Vec<(SocketAddr, TcpListener)>) {
         let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         *waiting = handed.into_iter().map(|(address, socket)| (address, Ok(socket))).collect();
     }
 
-    /// The socket for this address: one that is there, or a new one.
+    /// The socket for this address: a stored one, or a new one.
     ///
     /// # Errors
-    /// Of the system, now or when root tried.
+    /// The error of the system, now or when root tried.
     pub fn open(&self, address: SocketAddr) -> io::Result<TcpListener> {
         let waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&address);
         waiting.unwrap_or_else(|| open(address))
     }
 
-    /// Closes those that nobody wanted: a device that connects there would wait for nothing.
+    /// Closes those that are not used: a device that connects there would wait in vain.
     pub fn close_rest(&self) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
@@ -104,7 +105,7 @@ mod tests {
         assert_eq!(sockets.open(one).unwrap().local_addr().unwrap(), one);
         sockets.close_rest();
         assert!(std::net::TcpStream::connect(two).is_err());
-        // It is bound anew.
+        // It is bound again.
         assert_eq!(sockets.open(two).unwrap().local_addr().unwrap(), two);
     }
 
@@ -115,8 +116,8 @@ mod tests {
         let sockets = Sockets::prepare(&[address]);
         drop(taken);
         let error = sockets.open(address).unwrap_err();
-        assert!(explain(address, &error).contains("another mail server runs here"), "{error}");
-        // Next time it is tried anew.
+        assert!(explain(address, &error).contains("another mail server is running on this port"), "{error}");
+        // The next call tries again.
         assert!(sockets.open(address).is_ok());
     }
 }

@@ -1,44 +1,44 @@
-//! The dialect `strict`: what RFC 5321 does not allow is refused, before anything is made of it.
+//! The dialect `strict`: what RFC 5321 does not allow is refused before it is parsed any further.
 //!
-//! Commands that pass here are understood by [`dialect`](super::dialect) like all others.
+//! Commands that pass here are parsed by [`dialect`](super::dialect) like all others.
 
 use crate::message::address::envelope;
 use crate::message::is_address;
 
-/// What the session knows when a command comes.
+/// The state of the session when a command arrives.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct State {
-    /// HELO or EHLO was said.
+    /// HELO or EHLO was received.
     pub greeted: bool,
     /// It was EHLO.
     pub extended: bool,
-    /// A message was begun with MAIL.
+    /// MAIL was accepted.
     pub transaction: bool,
-    /// MAIL was refused, and so is what follows, with the same reply.
+    /// MAIL was refused, and what follows gets the same reply.
     pub refused: bool,
     /// A login was accepted.
     pub login: bool,
 }
 
-const SYNTAX: &str = "500 5.5.2 Syntax error";
-const ARGUMENTS: &str = "501 5.5.4 Syntax error in the arguments";
+const SYNTAX: &str = "500 5.5.2 Syntax error, command unrecognized";
+const ARGUMENTS: &str = "501 5.5.4 Syntax error in parameters or arguments";
 const SEQUENCE: &str = "503 5.5.1 Bad sequence of commands";
-const PARAMETER: &str = "555 5.5.4 Unknown parameter";
+const PARAMETER: &str = "555 5.5.4 Parameter not recognized";
 
-/// The reply to a command line that ended with LF alone (RFC 5321 section 2.3.8). The session ends with it, since nobody
-/// can know any more what of the rest is a command.
-pub const BARE_LF: &str = "521 5.5.2 Lines must end with CRLF";
-/// The reply to a message with CR or LF alone in its text.
-pub const BARE_LF_IN_TEXT: &str = "550 5.6.11 The message has a CR or LF that is not part of a CRLF";
-/// The reply to a client that speaks before the greeting (RFC 5321 section 3.1).
-pub const TOO_EARLY: &str = "554 5.5.0 Wait for the greeting before you send";
+/// The reply to a command line that ended with a bare LF (RFC 5321 section 2.3.8). It ends the session, since it is no
+/// longer certain what in the rest is a command.
+pub const BARE_LF: &str = "521 5.5.2 Bare <LF> received, lines must end with <CR><LF>";
+/// The reply to a message with a bare CR or LF in its text.
+pub const BARE_LF_IN_TEXT: &str = "550 5.6.11 Message contains a bare <CR> or <LF>";
+/// The reply to a client that sends before the greeting (RFC 5321 section 3.1).
+pub const TOO_EARLY: &str = "554 5.5.0 SMTP synchronization error, wait for the greeting before sending";
 
-/// Looks at a command line without its end.
+/// Checks a command line without its line ending.
 ///
 /// # Errors
-/// The reply to a command that is wrong or comes at the wrong time.
+/// The reply to a command that is invalid or out of sequence.
 pub fn check(line: &[u8], state: State) -> Result<(), &'static str> {
-    // Blanks at the end are to be tolerated (RFC 5321 section 4.1.1).
+    // Trailing spaces are to be tolerated (RFC 5321 section 4.1.1).
     let line = line.trim_ascii_end();
     let text = std::str::from_utf8(line).map_err(|_| SYNTAX)?;
     if text.chars().any(char::is_control) {
@@ -52,30 +52,30 @@ pub fn check(line: &[u8], state: State) -> Result<(), &'static str> {
         "EHLO" | "HELO" => rest.filter(|name| is_host(name, verb == "EHLO")).map(|_| ()).ok_or(ARGUMENTS),
         "MAIL" => {
             let smtputf8 = path(rest, "FROM:", &["SIZE", "BODY", "SMTPUTF8", "AUTH"])?;
-            // RFC 6531 section 3.4: an address beyond ASCII must be announced.
+            // RFC 6531 section 3.4: an internationalized address must be announced.
             if !text.is_ascii() && !smtputf8 {
                 return Err(ARGUMENTS);
             }
             in_order(state.greeted && !state.transaction)
         }
         "RCPT" => path(rest, "TO:", &[]).and_then(|_| in_order(state.transaction || state.refused)),
-        // Not refused here when it comes at the wrong time: what follows is text all the same.
+        // Not refused here if it is out of sequence: what follows is text all the same.
         "DATA" => alone(),
         "RSET" | "QUIT" => alone(),
         "STARTTLS" => alone().and_then(|()| in_order(state.extended && !state.transaction)),
-        // RFC 4954 section 4: after EHLO, not within a message, and once.
+        // RFC 4954 section 4: after EHLO, not during a mail transaction, and only once.
         "AUTH" => {
             rest.filter(|rest| rest.split(' ').count() <= 2).ok_or(ARGUMENTS)?;
             in_order(state.extended && !state.transaction && !state.login)
         }
         "VRFY" | "EXPN" => rest.map(|_| ()).ok_or(ARGUMENTS),
-        // BDAT is not offered; its bytes are skipped as ever.
+        // BDAT is not offered; its bytes are skipped as in the other dialect.
         "NOOP" | "HELP" | "BDAT" => Ok(()),
         _ => Err(SYNTAX),
     }
 }
 
-/// A domain, or an address in square brackets with EHLO (RFC 5321 section 4.1.1.1).
+/// A domain, or with EHLO an address in square brackets (RFC 5321 section 4.1.1.1).
 fn is_host(name: &str, literal: bool) -> bool {
     let label = |label: &str| {
         !label.is_empty()
@@ -84,13 +84,13 @@ fn is_host(name: &str, literal: bool) -> bool {
             && label.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || !c.is_ascii())
     };
     match name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-        // RFC 5321 section 4.1.3; the IPv6 form has a tag in front.
+        // RFC 5321 section 4.1.3; the IPv6 form begins with a tag.
         Some(inner) => literal && inner.strip_prefix("IPv6:").unwrap_or(inner).parse::<std::net::IpAddr>().is_ok(),
         None => name.len() <= 255 && name.split('.').all(label),
     }
 }
 
-/// `FROM:<…>` or `TO:<…>` with parameters of these names. Tells whether SMTPUTF8 is among them.
+/// `FROM:<…>` or `TO:<…>` with parameters of these names. Returns whether SMTPUTF8 is among them.
 fn path(rest: Option<&str>, keyword: &str, known: &[&str]) -> Result<bool, &'static str> {
     let rest = rest.ok_or(ARGUMENTS)?;
     let (head, tail) = rest.split_at_checked(keyword.len()).ok_or(ARGUMENTS)?;
@@ -98,10 +98,10 @@ fn path(rest: Option<&str>, keyword: &str, known: &[&str]) -> Result<bool, &'sta
     let (address, parameters) = tail.and_then(closing).ok_or(ARGUMENTS)?;
     let empty = address.is_empty() && keyword == "FROM:";
     let postmaster = address.eq_ignore_ascii_case("postmaster") && keyword == "TO:";
-    // A source route (RFC 5321 appendix C) is understood and dropped later.
+    // A source route (RFC 5321 appendix C) is accepted here and removed later.
     let mailbox = envelope::without_route(address);
     if !empty && !postmaster && !mailbox.is_some_and(is_address) {
-        return Err("501 5.1.3 Not a mail address in angle brackets");
+        return Err("501 5.1.3 Bad address syntax, expected a mail address in angle brackets");
     }
     let mut smtputf8 = false;
     if !parameters.is_empty() {
@@ -117,7 +117,7 @@ fn path(rest: Option<&str>, keyword: &str, known: &[&str]) -> Result<bool, &'sta
     Ok(smtputf8)
 }
 
-/// Splits at the bracket that closes, outside of quotes.
+/// Splits at the closing bracket, ignoring quoted text.
 fn closing(text: &str) -> Option<(&str, &str)> {
     let (mut quoted, mut escaped) = (false, false);
     let at = text.find(|c| {
@@ -133,7 +133,7 @@ fn closing(text: &str) -> Option<(&str, &str)> {
     Some((text.get(..at)?, text.get(at + 1..)?))
 }
 
-/// Watches for CR and LF that stand alone, across pieces of text.
+/// Detects bare CR and LF, across chunks of text.
 #[derive(Debug, Default)]
 pub struct LineEnds {
     after_cr: bool,
@@ -141,7 +141,7 @@ pub struct LineEnds {
 }
 
 impl LineEnds {
-    /// Takes the next piece of the text.
+    /// Examines the next chunk of the text.
     pub fn push(&mut self, text: &[u8]) {
         for &byte in text {
             self.bad |= self.after_cr != (byte == b'\n');
@@ -149,7 +149,7 @@ impl LineEnds {
         }
     }
 
-    /// Whether one stood alone so far.
+    /// Whether a bare CR or LF was found so far.
     pub fn bad(&self) -> bool {
         self.bad
     }

@@ -1,4 +1,4 @@
-//! Who may log in: compares claims with the sections `user`, and says what a user may send.
+//! Which users may log in: compares claims with the `user` sections, and checks which senders a user may use.
 
 use ring::digest::{SHA256, digest};
 
@@ -6,9 +6,9 @@ use super::auth::{Claim, Proof};
 use crate::config::User;
 use crate::message::address::is_routed;
 
-/// The user whose name and password this is.
+/// The user with this name and password.
 ///
-/// How long it takes depends on neither: every user is compared, as digests of equal length, to the last byte.
+/// The time it takes depends on neither: every user is compared, as digests of equal length, to the last byte.
 pub fn find<'users>(users: &'users [User], claim: &Claim) -> Option<&'users User> {
     users.iter().fold(None, |found, user| {
         let right = same(claim.name.as_bytes(), user.username.as_bytes()) & proven(&claim.proof, user);
@@ -28,13 +28,13 @@ fn proven(proof: &Proof, user: &User) -> bool {
     right & !user.password.is_empty()
 }
 
-/// Equality in a time that tells nothing of the two.
+/// Equality in constant time.
 fn same(one: &[u8], other: &[u8]) -> bool {
     let (one, other) = (digest(&SHA256, one), digest(&SHA256, other));
     one.as_ref().iter().zip(other.as_ref()).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
 }
 
-/// RFC 2104, with MD5: RFC 2195 wants no other.
+/// RFC 2104 with MD5: RFC 2195 requires it.
 fn hmac_md5(key: &[u8], text: &[u8]) -> md5_sum::Digest {
     let hashed = md5_sum::compute(key);
     let key: &[u8] = if key.len() > 64 { &hashed.0 } else { key };

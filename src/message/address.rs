@@ -1,4 +1,4 @@
-//! Mail addresses: what one is, and how they are found in the fields of a header.
+//! Mail addresses: their syntax, and how to find them in header fields.
 
 pub mod elements;
 pub mod envelope;
@@ -10,19 +10,23 @@ pub mod tokens;
 use super::header;
 pub use list::{Mailbox, mailboxes};
 
-/// Bytes of the longest address: 64 for the local part, 255 for the domain (RFC 5321 section 4.5.3.1), and the `@`.
+/// Maximum length of an address: 64 bytes for the local part, 255 for the domain (RFC 5321 section 4.5.3.1), and the
+/// `@`.
 pub const ADDRESS_LIMIT: usize = 320;
 
-/// Whether `text` is an address: `local@domain`, the local part plain or quoted, the domain a name of one label or more
-/// or a literal like `[192.168.1.5]` (RFC 5321 section 4.1.2). Characters over 127 are allowed (RFC 6531 section 3.3).
+/// Whether `text` is an address: `local@domain`, the local part plain or quoted, the domain a name of one or more
+/// labels or a literal like `[192.168.1.5]` (RFC 5321 section 4.1.2). Characters over 127 are allowed (RFC 6531 section
+/// 3.3).
 ///
-/// What passes can stand in `RCPT TO:<…>`: it holds no control character, and blanks and brackets only within the
-/// quotes of a quoted local part. More tolerant than the RFC with dots in the local part and underscores in the domain.
+/// Every address accepted here can be used in `RCPT TO:<…>`: it contains no control characters, and spaces and brackets
+/// only within the quotes of a quoted local part. More tolerant than the RFC about dots in the local part and
+/// underscores in the domain.
 pub fn is_address(text: &str) -> bool {
     text.len() <= ADDRESS_LIMIT && split(text).is_some_and(|(local, domain)| is_local(local) && is_domain(domain))
 }
 
-/// The address as it can stand in a header field: the local part quoted when it is no dot-atom (RFC 5322 section 3.4.1).
+/// The address as it is written in a header field: the local part quoted if it is not a dot-atom (RFC 5322 section
+/// 3.4.1).
 pub fn for_header(address: &str) -> String {
     match split(address) {
         Some((local, domain)) if !local.starts_with('"') && local.split('.').any(str::is_empty) => {
@@ -32,9 +36,9 @@ pub fn for_header(address: &str) -> String {
     }
 }
 
-/// The address as it can stand in MAIL and RCPT: the local part quoted when it is no dot-string (RFC 5321 section 4.1.2), and
-/// in ASCII unless the server takes `utf8` (SMTPUTF8, RFC 6531 section 3.2). `None` when it can't be said in ASCII: only
-/// a domain can.
+/// The address as it is written in MAIL and RCPT: the local part quoted if it is not a dot-string (RFC 5321 section
+/// 4.1.2), and in ASCII unless the server accepts `utf8` (SMTPUTF8, RFC 6531 section 3.2). `None` if it cannot be
+/// expressed in ASCII: only a domain can.
 pub fn for_envelope(address: &str, utf8: bool) -> Option<String> {
     let address = for_header(address);
     if utf8 || address.is_ascii() {
@@ -44,11 +48,12 @@ pub fn for_envelope(address: &str, utf8: bool) -> Option<String> {
     idna::domain(domain).map(|domain| format!("{local}@{domain}"))
 }
 
-/// The recipients that the header names: the addresses of To, Cc and Bcc, each once, in order, and names without a domain
+/// The recipients named in the header: the addresses of To, Cc and Bcc, each once, in order, and names without a domain
 /// (`To: root`, as cron writes it). For `sendmail -t`.
 ///
 /// # Errors
-/// When one of these fields holds anything else: whom it means would get nothing. Says which field, and what.
+/// If one of these fields contains anything else: the recipient it refers to would get nothing. The text names the
+/// field and the part.
 pub fn recipients_of(header: &[u8]) -> Result<Vec<String>, String> {
     let mut all: Vec<String> = Vec::new();
     for field in header::fields(header) {
@@ -62,14 +67,14 @@ pub fn recipients_of(header: &[u8]) -> Result<Vec<String>, String> {
     Ok(all)
 }
 
-/// Whether the local part of `address` holds a route of its own: `x%evil.example@host`, `evil.example!x@host` or
-/// `"x@evil.example"@host`. Some servers send such mail on to the domain in it (RFC 5321 section 3.6.1 tells them not to), so
-/// it can't be taken for mail to somebody in its domain.
+/// Whether the local part of `address` contains a route of its own: `x%evil.example@host`, `evil.example!x@host` or
+/// `"x@evil.example"@host`. Some servers forward such mail to the domain in it (although RFC 5321 section 3.6.1 forbids
+/// that), so it cannot be treated as mail to a recipient in its domain.
 pub fn is_routed(address: &str) -> bool {
     address.rsplit_once('@').is_some_and(|(local, _)| local.bytes().any(routes))
 }
 
-/// Whether `byte` separates local part and domain in a route of old, or of a network of old.
+/// Whether `byte` separates local part and domain in an obsolete route, or in the address of an obsolete network.
 pub fn routes(byte: u8) -> bool {
     matches!(byte, b'%' | b'!' | b'@' | b':')
 }
@@ -96,7 +101,7 @@ fn split(text: &str) -> Option<(&str, &str)> {
 
 fn is_local(local: &str) -> bool {
     if local.starts_with('"') {
-        // What is inside was matched by `split`; here only what no command may hold.
+        // What is inside was matched by `split`; this only rejects what no command may contain.
         return local.len() > 2 && local.chars().all(|c| c == ' ' || is_plain(c));
     }
     !local.is_empty()
@@ -122,7 +127,7 @@ fn is_domain(domain: &str) -> bool {
         })
 }
 
-/// Whether `c` is neither blank nor control character, in ASCII or beyond.
+/// Whether `c` is neither a space nor a control character, in ASCII or beyond.
 fn is_plain(c: char) -> bool {
     !c.is_control() && !c.is_whitespace()
 }

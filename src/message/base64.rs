@@ -20,7 +20,7 @@ pub fn base64(bytes: &[u8]) -> String {
     out
 }
 
-/// The bytes that `code` means. What is no digit is passed over (RFC 2045 section 6.8).
+/// The bytes encoded in `code`. Characters that are not base64 digits are skipped (RFC 2045 section 6.8).
 pub fn decoded(code: &[u8]) -> Vec<u8> {
     let (mut out, mut bits, mut count) = (Vec::with_capacity(code.len() / 4 * 3), 0u32, 0u32);
     for byte in code {

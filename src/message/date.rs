@@ -1,20 +1,20 @@
-//! Dates as mail writes them (RFC 5322 sections 3.3 and 4.3).
+//! Dates in the format of mail (RFC 5322 sections 3.3 and 4.3).
 
 use super::address::tokens::{Kind, Token, tokens};
 
 const DAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
 const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-/// The names that RFC 5322 section 4.3 knows, beside the single letters.
+/// The names defined in RFC 5322 section 4.3, in addition to the single letters.
 const ZONES: [&str; 10] = ["UT", "GMT", "EST", "EDT", "CST", "CDT", "MST", "MDT", "PST", "PDT"];
 
-/// Seconds since 1970 of the earliest and latest date that the format can say: 1900 to 9999.
+/// Seconds since 1970 of the earliest and latest date that the format can express: 1900 to 9999.
 const RANGE: (i64, i64) = (-2_208_988_800, 253_402_300_799);
 
-/// Bytes of every date that [`rfc5322`] writes.
+/// Length of every date that [`rfc5322`] writes, in bytes.
 pub const LENGTH: usize = 31;
 
-/// Puts the dates that begin at `places` in `header` right: they become `unix`. A place where no date of ours stands is
-/// left alone.
+/// Corrects the dates that begin at `places` in `header`: they become `unix`. A place without one of our dates is left
+/// alone.
 pub fn correct(header: &mut [u8], places: &[u32], unix: i64) {
     let date = rfc5322(unix);
     for place in places {
@@ -27,7 +27,7 @@ pub fn correct(header: &mut [u8], places: &[u32], unix: i64) {
 }
 
 /// The date of `unix` (seconds since 1970) in UTC: `Mon, 23 Nov 2026 01:02:03 +0000`. Times beyond the years that the
-/// format knows (1900 to 9999) become the nearest that it can say.
+/// format can express (1900 to 9999) become the nearest date that it can.
 pub fn rfc5322(unix: i64) -> String {
     let unix = unix.clamp(RANGE.0, RANGE.1);
     let (days, seconds) = (unix.div_euclid(86_400), unix.rem_euclid(86_400));
@@ -51,14 +51,14 @@ pub fn rfc5322(unix: i64) -> String {
     )
 }
 
-/// Whether `value`, what follows `Date:`, is a date that RFC 5322 allows, its obsolete forms and comments included, and
-/// one that exists: 30 February doesn't, nor does a Monday that was a Sunday.
+/// Whether `value`, what follows `Date:`, is a date that RFC 5322 allows, including obsolete forms and comments, and
+/// one that exists: 30 February does not, nor does a Monday that was a Sunday.
 pub fn is_date(value: &[u8]) -> bool {
     let mut parts = tokens(value).filter(|token| !token.is_filling());
     parse(&mut parts).is_some() && parts.next().is_none()
 }
 
-/// `value` with the weekday that its date has, if that is all that is wrong with it.
+/// `value` with the weekday corrected, if that is all that is wrong with it.
 pub fn with_right_weekday(value: &[u8]) -> Option<Vec<u8>> {
     if is_date(value) {
         return None;
@@ -84,7 +84,7 @@ fn parse<'a>(parts: &mut impl Iterator<Item = Token<'a>>) -> Option<()> {
     let month_name = atom(parts)?;
     let month = MONTHS.iter().position(|name| month_name.eq_ignore_ascii_case(name.as_bytes()))?;
     let year_text = atom(parts)?;
-    // RFC 5322 section 4.3: two digits below 50 are of this century; three digits count from 1900.
+    // RFC 5322 section 4.3: two digits below 50 belong to this century; three digits count from 1900.
     let year = match (number(year_text, 2..=9)?, year_text.len()) {
         (year @ 0..50, 2) => 2000 + year,
         (year, 2 | 3) => 1900 + year,
@@ -137,7 +137,7 @@ fn special<'a>(parts: &mut impl Iterator<Item = Token<'a>>, byte: u8) -> Option<
     parts.next().filter(|token| token.is(byte)).map(|_| ())
 }
 
-/// The number that `text` writes in as many digits as `digits` allows.
+/// The number that `text` represents, with as many digits as `digits` allows.
 fn number(text: &[u8], digits: std::ops::RangeInclusive<usize>) -> Option<i64> {
     if !digits.contains(&text.len()) || !text.iter().all(u8::is_ascii_digit) {
         return None;

@@ -1,14 +1,14 @@
-//! Makes a text safe for DATA: RFC 5321 section 4.5.2, transparency.
+//! Makes a text safe for DATA: transparency, RFC 5321 section 4.5.2.
 
 use memchr::memchr_iter;
 
-/// Doubles the dots at line starts and writes the end of the text.
+/// Doubles the dots at line starts and writes the end-of-data marker.
 ///
-/// Strict receivers end a line at CRLF only. Some end it at a bare CR or LF too, and for them a dot behind one could end
-/// the message and turn the rest of it into commands. So a dot behind any CR or LF is doubled.
+/// Strict receivers end a line at CRLF only. Some end it at a bare CR or LF too, and for them a dot after one could end
+/// the message and turn the rest of it into commands. So a dot after any CR or LF is doubled.
 #[derive(Debug)]
 pub struct DotStuffer {
-    /// The last two bytes; at first the line end of the DATA command.
+    /// The last two bytes; initially the line ending of the DATA command.
     last: [u8; 2],
 }
 
@@ -24,7 +24,7 @@ impl DotStuffer {
         Self { last: *b"\r\n" }
     }
 
-    /// Appends `text`, made safe, to `out`. How the text is cut into pieces makes no difference.
+    /// Appends `text`, made safe, to `out`. How the text is split into chunks makes no difference.
     pub fn push(&mut self, text: &[u8], out: &mut Vec<u8>) {
         out.reserve(text.len());
         let mut done = 0;
@@ -34,7 +34,7 @@ impl DotStuffer {
                 None => self.last[1],
             };
             if matches!(before, b'\r' | b'\n') {
-                // Up to and with the dot; the next piece begins with the same dot again.
+                // Up to and including the dot; the next chunk begins with the same dot again.
                 out.extend_from_slice(text.get(done..=dot).unwrap_or_default());
                 done = dot;
             }
@@ -47,7 +47,7 @@ impl DotStuffer {
         };
     }
 
-    /// Appends the end of the text: a line with a dot alone. A text that lacks its last CRLF gets it.
+    /// Appends the end-of-data marker: a line with a single dot. A missing last CRLF is added.
     pub fn finish(self, out: &mut Vec<u8>) {
         if self.last != *b"\r\n" {
             out.extend_from_slice(b"\r\n");
@@ -70,8 +70,8 @@ mod tests {
         out
     }
 
-    /// A receiver by the letter: lines end at CRLF, a line with a dot alone ends the text, another first dot goes.
-    /// Gives the text and what follows its end.
+    /// A receiver by the letter of the RFC: lines end at CRLF, a line with a single dot ends the text, any other
+    /// leading dot is removed. Returns the text and what follows its end.
     fn received(wire: &[u8]) -> Option<(Vec<u8>, &[u8])> {
         let (mut text, mut rest) = (Vec::new(), wire);
         loop {
@@ -85,7 +85,7 @@ mod tests {
         }
     }
 
-    /// Where a receiver that takes CR, LF and CRLF alike could see the end.
+    /// Where a receiver that treats CR, LF and CRLF alike could see the end.
     fn loose_ends(wire: &[u8]) -> usize {
         let padded = [b"\n", wire].concat();
         padded.windows(3).filter(|w| w[1] == b'.' && [w[0], w[2]].iter().all(|b| matches!(b, b'\r' | b'\n'))).count()

@@ -1,7 +1,7 @@
-//! Header text in seven bits: encoded words (RFC 2047) and encoded parameters (RFC 2231).
+//! Header text in 7 bits: encoded words (RFC 2047) and encoded parameters (RFC 2231).
 //!
-//! Bytes over 127 are UTF-8 when they are valid UTF-8, else of the charset that the message names, else windows-1252,
-//! which is what devices of the west send.
+//! Bytes over 127 are UTF-8 if they are valid UTF-8, else in the charset that the message names, else windows-1252,
+//! which is what Western devices send.
 
 pub mod charset;
 pub mod fold;
@@ -17,7 +17,7 @@ pub use charset::{Charset, Style, decode};
 pub use structured::structured;
 pub use words::{phrase, unstructured};
 
-/// Fields that hold addresses (RFC 5322 sections 3.6.2, 3.6.3 and 3.6.6, RFC 8098 section 2.1, and customary ones).
+/// Fields that contain addresses (RFC 5322 sections 3.6.2, 3.6.3 and 3.6.6, RFC 8098 section 2.1, and common ones).
 pub const ADDRESS_FIELDS: [&str; 18] = [
     "From",
     "Sender",
@@ -41,8 +41,8 @@ pub const ADDRESS_FIELDS: [&str; 18] = [
 /// Fields with parameters (RFC 2045 section 5.1, RFC 2183 section 2).
 pub const PARAMETER_FIELDS: [&str; 2] = ["Content-Type", "Content-Disposition"];
 
-/// Structured fields in which only comments may have encoded words (RFC 2047 section 5), as dates do with the name of the
-/// zone (RFC 5322 section 3.2.2).
+/// Structured fields in which only comments may contain encoded words (RFC 2047 section 5), as dates do with the name
+/// of the time zone (RFC 5322 section 3.2.2).
 const BARE_FIELDS: [&str; 14] = [
     "Date",
     "Resent-Date",
@@ -60,30 +60,28 @@ const BARE_FIELDS: [&str; 14] = [
     "Auto-Submitted",
 ];
 
-/// Whether the field `name` may have encoded words only in comments.
+/// Whether the field `name` may contain encoded words only in comments.
 pub fn is_bare(name: &[u8]) -> bool {
     BARE_FIELDS.iter().any(|one| name.eq_ignore_ascii_case(one.as_bytes()))
 }
 
-/// An address, not just a name, is beyond ASCII: no encoding can say it in seven bits (RFC 6531 section 3.2).
+/// An address, not just a name, is not ASCII: no encoding can express it in 7 bits (RFC 6531 section 3.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NonAsciiAddress;
 
 impl fmt::Display for NonAsciiAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(
-            "an address in the header is not plain ASCII, and the next mail server takes only ASCII (no SMTPUTF8)",
-        )
+        f.write_str("an address in the header is not ASCII, and the upstream server accepts only ASCII (no SMTPUTF8)")
     }
 }
 
 impl std::error::Error for NonAsciiAddress {}
 
-/// `value`, what follows `name:`, in seven bits and folded to lines of 76 where blanks allow it. The result begins with
-/// the blank that `value` begins with, and has no last CRLF.
+/// `value`, what follows `name:`, in 7 bits and folded to lines of 76 characters where spaces allow it. The result
+/// begins with the space that `value` begins with, and has no trailing CRLF.
 ///
-/// Beside bytes over 127, words longer than the limit of `style` are encoded, since that is how they can be broken
-/// (`usize::MAX`: none). Text that is veiled gets the label of `style`.
+/// In addition to bytes over 127, words longer than the limit of `style` are encoded, since that is how they can be
+/// broken (`usize::MAX`: none). Veiled text gets the label of `style`.
 pub fn field_value(name: &[u8], value: &[u8], style: impl Into<Style>) -> Result<Vec<u8>, NonAsciiAddress> {
     let style = style.into();
     let is_one_of = |names: &[&str]| names.iter().any(|one| name.eq_ignore_ascii_case(one.as_bytes()));
@@ -99,7 +97,7 @@ pub fn field_value(name: &[u8], value: &[u8], style: impl Into<Style>) -> Result
     }
 }
 
-/// The whole of `header` in seven bits; fields that are so already stay byte for byte.
+/// The whole of `header` in 7 bits; fields that already are stay byte for byte.
 pub fn downgrade_header(header: &[u8]) -> Result<Vec<u8>, NonAsciiAddress> {
     let mut out = Vec::with_capacity(header.len());
     for field in header::fields(header) {
@@ -108,7 +106,7 @@ pub fn downgrade_header(header: &[u8]) -> Result<Vec<u8>, NonAsciiAddress> {
             continue;
         }
         let value = field_value(field.name, field.value, usize::MAX)?;
-        // A line that is no field can't be encoded as one; such a line isn't in a repaired header.
+        // A line that is not a field cannot be encoded as one; a repaired header contains no such line.
         if field.name.is_empty() {
             out.extend(value);
             out.extend_from_slice(b"\r\n");
@@ -119,8 +117,9 @@ pub fn downgrade_header(header: &[u8]) -> Result<Vec<u8>, NonAsciiAddress> {
     Ok(out)
 }
 
-/// The header of a part as it can travel: lines of at most 998 bytes, and 7 bits when `seven_bit`. An address beyond ASCII,
-/// which 7 bits can't say, stays readable in a field of another name; no mail is sent by the header of a part.
+/// The header of a part in a form that can be sent: lines of at most 998 bytes, and 7 bits if `seven_bit`. A non-ASCII
+/// address, which cannot be expressed in 7 bits, stays readable in a field of another name; the header of a part does
+/// not route mail.
 pub fn part_header(header: &[u8], seven_bit: bool) -> Vec<u8> {
     let mut out = Vec::with_capacity(header.len());
     let kind = header::find(header, "Content-Type");

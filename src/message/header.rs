@@ -1,30 +1,31 @@
 //! A header as a list of fields (RFC 5322 section 2.2).
 
-/// One field of a header that has CRLF line ends.
+/// One field of a header with CRLF line endings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Field<'a> {
-    /// The whole field with its folding and its last CRLF.
+    /// The whole field including folding and the last CRLF.
     pub raw: &'a [u8],
     /// Its name as written.
     pub name: &'a [u8],
-    /// What follows the colon, with blanks and folding, without the last CRLF.
+    /// What follows the colon, including spaces and folding, without the last CRLF.
     pub value: &'a [u8],
 }
 
 impl Field<'_> {
-    /// Whether the field is called `name`, in any case.
+    /// Whether the field is called `name`, case-insensitively.
     pub fn is(&self, name: &str) -> bool {
         self.name.eq_ignore_ascii_case(name.as_bytes())
     }
 
-    /// The value on one line: folding undone (RFC 5322 section 2.2.3), outer blanks removed.
+    /// The value on one line: unfolded (RFC 5322 section 2.2.3), without leading and trailing spaces.
     pub fn unfolded(&self) -> Vec<u8> {
         let joined: Vec<u8> = self.value.iter().copied().filter(|b| !matches!(b, b'\r' | b'\n')).collect();
         joined.trim_ascii().to_vec()
     }
 }
 
-/// The fields of `header`, in order. Lines that are no field come out with an empty name, so nothing is lost.
+/// The fields of `header`, in order. Lines that are not fields are returned with an empty name, so that nothing is
+/// lost.
 pub fn fields(header: &[u8]) -> impl Iterator<Item = Field<'_>> {
     let mut rest = header;
     std::iter::from_fn(move || {
@@ -32,7 +33,7 @@ pub fn fields(header: &[u8]) -> impl Iterator<Item = Field<'_>> {
             return None;
         }
         let mut end = 0;
-        // A field goes on as long as the next line begins with a blank.
+        // A field continues as long as the next line begins with a space or tab.
         loop {
             let line = rest.get(end..).unwrap_or_default();
             end += memchr::memchr(b'\n', line).map_or(line.len(), |at| at + 1);

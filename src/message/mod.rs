@@ -1,8 +1,9 @@
 //! Turns what a device sends into a correct RFC 5322 message. Pure functions on bytes: no files, no network.
 //!
-//! On the way in, [`Repair`] takes the text as it arrives and gives the body for the spool at once; the header comes at
-//! the end, since it depends on the whole body (its charset, for one). On the way out, [`sender`] fits the From to the
-//! account, [`Outgoing`] fits the text to what the provider takes, and [`DotStuffer`] makes it safe for DATA.
+//! For incoming mail, [`Repair`] takes the text as it arrives and produces the body for the spool at once; the header
+//! follows at the end, since it depends on the whole body (its charset, for instance). For outgoing mail, [`sender`]
+//! adapts the From to the account, [`Outgoing`] adapts the text to what the provider supports, and [`DotStuffer`] makes
+//! it safe for DATA.
 
 pub mod address;
 mod base64;
@@ -25,10 +26,10 @@ pub use outgoing::{CannotConvert, Offers, Outgoing};
 pub use repair::{Refusal, Repair, Repaired};
 pub use sender::FromPolicy;
 
-/// Who a message is from and for, as SMTP says it (RFC 5321 section 2.3.1); the header may say otherwise.
+/// The envelope of a message (RFC 5321 section 2.3.1); its header may name other senders and recipients.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Envelope {
-    /// Sender; empty for the null sender of notices.
+    /// Sender; empty for the null sender of bounces.
     pub from: String,
     /// Recipients.
     pub to: Vec<String>,
@@ -36,16 +37,16 @@ pub struct Envelope {
     pub smtputf8: bool,
 }
 
-/// All that the repair needs to know beside the text.
+/// Everything the repair needs in addition to the text.
 #[derive(Debug, Clone, Copy)]
 pub struct Facts<'a> {
     /// Sender and recipients.
     pub envelope: &'a Envelope,
-    /// Name of the message in the queue.
+    /// Message ID in the queue.
     pub id: &'a str,
-    /// Our own name.
+    /// The gateway's own host name.
     pub hostname: &'a str,
-    /// What the client called itself.
+    /// The name from the client's HELO or EHLO.
     pub helo: &'a str,
     /// Address of the client; `None` when it was submitted on this host.
     pub client: Option<IpAddr>,
@@ -53,28 +54,28 @@ pub struct Facts<'a> {
     pub protocol: &'a str,
     /// Seconds since 1970, UTC.
     pub now: i64,
-    /// The account's address, for messages that name no usable sender; may be empty.
+    /// The account's address, for messages without a usable sender; may be empty.
     pub fallback_from: &'a str,
 }
 
-/// What has to happen to a stored body on its way out.
+/// How a stored body has to be converted when it is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Encode {
-    /// Nothing: it leaves as it lies there.
+    /// Not at all: it is sent as stored.
     Verbatim,
-    /// Quoted-printable (RFC 2045 section 6.7); the header says so already.
+    /// To quoted-printable (RFC 2045 section 6.7); the header already says so.
     QuotedPrintable,
-    /// Its parts, each as its own encoding allows: lines over 998 bytes are broken softly or encoded, and so is what has
-    /// bytes that no line of text may hold. Until then such bytes lie there as they came.
+    /// Part by part, as the encoding of each allows: lines over 998 bytes get soft line breaks or are encoded, and so
+    /// are parts with bytes that a line of text must not contain. Until then such bytes are stored as received.
     Parts,
 }
 
 /// What is known about a stored body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BodyForm {
-    /// Whether it has bytes over 127 as it lies there.
+    /// Whether it contains bytes over 127 as stored.
     pub eight_bit: bool,
-    /// What has to happen to it on its way out.
+    /// How to convert it when it is sent.
     pub encode: Encode,
 }
 
@@ -89,7 +90,7 @@ impl BodyForm {
         encode << 1 | u32::from(self.eight_bit)
     }
 
-    /// The form of a stored number; `None` for numbers of other versions.
+    /// The form for a stored number; `None` for numbers of other versions.
     pub fn from_code(code: u32) -> Option<Self> {
         let encode = match code >> 1 {
             0 => Encode::Verbatim,

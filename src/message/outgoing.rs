@@ -1,4 +1,4 @@
-//! Fits a message to what the provider takes: 8-bit or 7-bit, raw UTF-8 in the header or not.
+//! Adapts a message to what the provider supports: 8-bit or 7-bit, raw UTF-8 in the header or not.
 
 mod coder;
 mod lines;
@@ -12,7 +12,7 @@ pub use self::quoted_printable::QuotedPrintable;
 use self::rewrite::Rewrite;
 use super::{BodyForm, Encode, encoded};
 
-/// What the provider offers in its answer to EHLO.
+/// The extensions that the provider offers in its EHLO reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Offers {
     /// 8BITMIME (RFC 6152).
@@ -21,13 +21,15 @@ pub struct Offers {
     pub smtputf8: bool,
 }
 
-/// The message can't be put in a form that the provider takes. Says why, in a sentence.
+/// The message cannot be converted to a form that the provider accepts. Contains the reason as a sentence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CannotConvert(pub String);
 
 impl CannotConvert {
     fn seven_bit(reason: &str) -> Self {
-        Self(format!("the provider takes 7-bit text only (no 8BITMIME), and this message can't be made so: {reason}"))
+        Self(format!(
+            "the provider accepts only 7-bit text (no 8BITMIME), and this message cannot be converted: {reason}"
+        ))
     }
 }
 
@@ -39,13 +41,13 @@ impl fmt::Display for CannotConvert {
 
 impl std::error::Error for CannotConvert {}
 
-/// One message on its way to one provider. The header is ready at once, the body passes through in pieces.
+/// One message being sent to one provider. The header is ready at once, the body is converted in chunks.
 #[derive(Debug)]
 pub struct Outgoing {
     header: Vec<u8>,
     eight_bit: bool,
     body: Body,
-    /// Why the body can't go on.
+    /// Why the body cannot be continued.
     failure: Option<CannotConvert>,
 }
 
@@ -57,10 +59,11 @@ enum Body {
 }
 
 impl Outgoing {
-    /// For the message with `header` (CRLF line ends) and a body of `form`.
+    /// For the message with `header` (CRLF line endings) and a body of `form`.
     ///
     /// # Errors
-    /// When the header says that it can't be done. More may come to light in the body, see [`Outgoing::finish`].
+    /// If the header already shows that conversion is impossible. More may be discovered in the body, see
+    /// [`Outgoing::finish`].
     pub fn new(mut header: Vec<u8>, form: BodyForm, offers: Offers) -> Result<Self, CannotConvert> {
         if !header.is_empty() && !header.ends_with(b"\r\n") {
             header.extend_from_slice(b"\r\n");
@@ -82,7 +85,7 @@ impl Outgoing {
         Ok(Self { header, eight_bit: eight_bit && offers.eight_bit_mime, body, failure: None })
     }
 
-    /// The header as it is to be sent: ends with CRLF, without the blank line.
+    /// The header to send: ends with CRLF, without the blank line.
     pub fn header(&self) -> &[u8] {
         &self.header
     }
@@ -92,18 +95,19 @@ impl Outgoing {
         self.eight_bit
     }
 
-    /// Whether the transaction needs `SMTPUTF8` (RFC 6531 section 3.4), for the header; addresses are another matter.
+    /// Whether the transaction needs `SMTPUTF8` (RFC 6531 section 3.4) for the header; envelope addresses are handled
+    /// elsewhere.
     pub fn needs_smtputf8(&self) -> bool {
         !self.header.is_ascii()
     }
 
-    /// Whether the body that is sent may be longer or shorter than the one that was stored.
+    /// Whether the converted body may be longer or shorter than the stored one.
     pub fn changes_size(&self) -> bool {
         !matches!(self.body, Body::Verbatim)
     }
 
-    /// Appends the form of `body` that is to be sent to `out`, up to what depends on what follows. After a failure
-    /// nothing more comes; [`Outgoing::finish`] tells.
+    /// Appends the converted form of `body` to `out`, up to what depends on what follows. After a failure nothing more
+    /// is appended; [`Outgoing::finish`] reports it.
     pub fn push(&mut self, body: &[u8], out: &mut Vec<u8>) {
         if self.failure.is_some() {
             return;
@@ -118,8 +122,8 @@ impl Outgoing {
     /// Appends what is left.
     ///
     /// # Errors
-    /// When a part of the body could not be converted. What was sent of it is no message then: the connection has to be
-    /// broken, not the message ended.
+    /// If part of the body could not be converted. What was sent is not a complete message then: the connection has to
+    /// be dropped, the message must not be ended.
     pub fn finish(&mut self, out: &mut Vec<u8>) -> Result<(), CannotConvert> {
         if let Some(failure) = &self.failure {
             return Err(failure.clone());

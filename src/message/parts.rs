@@ -1,6 +1,6 @@
-//! The parts of a body (RFC 2046 section 5.1): which boundary ends what, and what begins behind it.
+//! The parts of a body (RFC 2046 section 5.1): which boundary ends what, and what begins after it.
 //!
-//! The way in and the way out walk through a body with the same [`Tree`], so they agree where a part begins and whether
+//! Receiving and sending side walk through a body with the same [`Tree`], so they agree where a part begins and whether
 //! it is text.
 
 pub mod entity;
@@ -8,23 +8,23 @@ pub mod entity;
 use crate::message::header;
 use entity::Content;
 
-/// Multiparts and messages within each other.
+/// Maximum nesting of multiparts and messages.
 pub const NESTING: usize = 16;
-/// Bytes of the header of a part.
+/// Maximum size of the header of a part, in bytes.
 pub const HEADER_LIMIT: usize = 16 << 10;
-/// Bytes of a boundary: nearly three times what RFC 2046 section 5.1.1 allows.
+/// Maximum length of a boundary: nearly three times what RFC 2046 section 5.1.1 allows.
 const BOUNDARY_LIMIT: usize = 200;
-/// Bytes of the longest line that is looked at whole, since it may be a boundary with blanks behind it.
+/// Maximum length of a line that is examined as a whole, since it may be a boundary followed by spaces.
 pub const DELIMITER_LIMIT: usize = 1024;
-/// Boundaries of one multipart that are looked for, when its type is named more than once.
+/// Maximum number of boundaries of one multipart that are looked for, if its type is named more than once.
 const CANDIDATES: usize = 8;
 
-/// Where the walk is.
+/// The current position of the walk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
     /// In the header of a part, or of a message that is a part.
     Header {
-        /// Whether a part that doesn't say what it is is a message.
+        /// Whether a part without a declared type is a message.
         in_digest: bool,
         /// Whether it is the header of a message.
         whole_message: bool,
@@ -35,11 +35,11 @@ pub enum Place {
     Leaf,
 }
 
-/// The multiparts that are open.
+/// The open multiparts.
 #[derive(Debug, Default)]
 pub struct Tree {
     levels: Vec<Level>,
-    /// Multiparts and messages that are open.
+    /// Number of open multiparts and messages.
     nesting: usize,
     /// The boundary of the outermost multipart, once a part of it has begun.
     found: Option<Vec<u8>>,
@@ -47,7 +47,7 @@ pub struct Tree {
 
 #[derive(Debug)]
 struct Level {
-    /// One, or those that it may be until the first is found.
+    /// Its boundary, or the candidates until the first is found.
     boundaries: Vec<Vec<u8>>,
     digest: bool,
     nesting: usize,
@@ -65,17 +65,17 @@ pub struct Delimiter {
     closing: bool,
 }
 
-/// Why a walk can't go into a part.
+/// Why a walk cannot enter a part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bound {
-    /// Too many parts within each other.
+    /// Parts are nested too deeply.
     Nesting,
-    /// The boundary is too long to be looked for.
+    /// The boundary is too long.
     Boundary,
 }
 
 impl Tree {
-    /// The multipart that a message may be. `boundaries` are those that its header names.
+    /// The multipart that a message may be. `boundaries` are those named in its header.
     pub fn of_candidates(boundaries: Vec<(Vec<u8>, bool)>) -> Self {
         let mut tree = Self::default();
         let digest = boundaries.first().is_some_and(|(_, digest)| *digest);
@@ -93,10 +93,10 @@ impl Tree {
         self.levels.is_empty()
     }
 
-    /// Goes into what has `content`; tells what comes next.
+    /// Enters an entity with `content`; returns what comes next.
     ///
     /// # Errors
-    /// When that is beyond the bounds; it is passed through as one piece then.
+    /// If that exceeds the limits; it is then passed on as one block.
     pub fn enter(&mut self, content: &Content) -> Result<Place, Bound> {
         match content {
             Content::Multipart { boundary, digest } => {
@@ -124,7 +124,7 @@ impl Tree {
         Ok(())
     }
 
-    /// Whether `line`, which stands alone without its line end, is a boundary (RFC 2046 section 5.1.1).
+    /// Whether `line`, given without its line ending, is a boundary (RFC 2046 section 5.1.1).
     pub fn delimiter(&self, line: &[u8]) -> Option<Delimiter> {
         let is_blank = |rest: &[u8]| rest.iter().all(|byte| matches!(byte, b' ' | b'\t'));
         let line = line.strip_prefix(b"--").filter(|line| line.len() + 2 <= DELIMITER_LIMIT)?;
@@ -137,8 +137,8 @@ impl Tree {
         })
     }
 
-    /// Goes past `delimiter`: ends what it ends, and tells what comes next. `true` when the end took a multipart with it
-    /// whose text was [lost](Self::lose).
+    /// Moves past `delimiter`: ends what it ends, and returns what comes next. `true` if that ended a multipart whose
+    /// text was [lost](Self::lose).
     pub fn pass(&mut self, delimiter: Delimiter) -> (Place, bool) {
         let Delimiter { level: at, candidate, closing } = delimiter;
         let (mut nesting, mut in_digest) = (self.nesting, false);
@@ -158,15 +158,15 @@ impl Tree {
         (if closing { Place::Around } else { Place::Header { in_digest, whole_message: false } }, lost)
     }
 
-    /// Ends the multiparts within the outermost `count`. What stands before the first part is not worth a refusal; but
-    /// if no part ever came, it was the message itself: then the answer is `true`.
+    /// Ends the multiparts within the outermost `count`. Text before the first part is not worth a refusal; but if no
+    /// part ever came, it was the message itself: then the result is `true`.
     pub fn close(&mut self, count: usize) -> bool {
         let lost = self.levels.iter().skip(count).any(|level| level.lost && !level.seen);
         self.levels.truncate(count);
         lost
     }
 
-    /// 8-bit bytes around parts were replaced.
+    /// Records that 8-bit bytes around parts were replaced.
     pub fn lose(&mut self) {
         if let Some(level) = self.levels.last_mut() {
             level.lost |= !level.seen;
@@ -179,8 +179,8 @@ impl Tree {
     }
 }
 
-/// Whether `line` goes on with the header of a part; `first` is whether it would begin it. A line that begins like a
-/// boundary is never a field, whatever colons it has.
+/// Whether `line` continues the header of a part; `first` is whether it would begin it. A line that begins like a
+/// boundary is never a field, whatever colons it contains.
 pub fn is_header_line(line: &[u8], first: bool) -> bool {
     match line {
         [] | [b'-', b'-', ..] => false,

@@ -1,15 +1,16 @@
-//! The trace field that every hop adds (RFC 5321 section 4.4), and how loops are seen by it.
+//! The trace field that every hop adds (RFC 5321 section 4.4), and loop detection based on it.
 
 use super::address::is_address;
 use super::header::{self, Field};
 use super::{Facts, date};
 
-/// What our own fields say after our name.
+/// What follows the host name in our own fields.
 const MARK: &str = "(smtprelay)";
 
 /// The Received field for a message, with its last CRLF. Always ASCII, no line longer than 350 bytes.
 ///
-/// Recipients are named only when there is one: more would tell each of the others (RFC 5321 section 7.6).
+/// The recipient is named only if there is a single one: otherwise each recipient would see the others (RFC 5321
+/// section 7.6).
 pub fn received(facts: &Facts<'_>) -> String {
     let client = match facts.client.map(|client| client.to_canonical()) {
         Some(std::net::IpAddr::V4(ip)) => format!("([{ip}])"),
@@ -33,7 +34,7 @@ pub fn received(facts: &Facts<'_>) -> String {
     field
 }
 
-/// How many hops `header` tells of: all, and those that were this gateway.
+/// How many hops `header` records: all, and those of this gateway.
 pub fn hops(header: &[u8], hostname: &str) -> (usize, usize) {
     let ours = format!(" by {} {MARK} ", host(hostname)).to_ascii_lowercase();
     let mut count = (0, 0);
@@ -54,7 +55,8 @@ fn is_ours(field: &Field<'_>, ours: &str) -> bool {
     memchr::memmem::find(&text, ours.as_bytes()).is_some()
 }
 
-/// `name` as the host in a header field or new Message-ID: only what a domain holds, `localhost` when nothing is left.
+/// `name` as the host in a header field or new Message-ID: only what a domain may contain, `localhost` if nothing
+/// remains.
 pub fn host(name: &str) -> String {
     let kept: String =
         name.chars().filter(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_')).take(255).collect();
@@ -62,7 +64,7 @@ pub fn host(name: &str) -> String {
     if kept.is_empty() { "localhost".into() } else { kept }
 }
 
-/// `text` with a hyphen for everything that could mean something in a structured field; at most 255 bytes.
+/// `text` with a hyphen for every character with a meaning in structured fields; at most 255 bytes.
 pub fn safe(text: &str, empty: &str) -> String {
     let inside = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
     let kept: String = inside
@@ -72,7 +74,7 @@ pub fn safe(text: &str, empty: &str) -> String {
             '.' | '-' | '_' => c,
             ':' if inside.is_some() => c,
             c if c.is_ascii_alphanumeric() => c,
-            // Many devices say an address here: `plc@example.com` stays readable.
+            // Many devices send an address here: `plc@example.com` stays readable.
             _ => '-',
         })
         .take(253)

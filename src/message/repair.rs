@@ -1,12 +1,13 @@
-//! Repairs what a device sends, on the way in.
+//! Repairs what a device sends, as it is received.
 //!
-//! The text passes through these stages: `lines` finds the line ends, `split` finds where the header ends, `walk` makes
-//! the line ends of text CRLF, and `body` looks at the body on its way to the spool. The header stays in memory until the
-//! body has been seen; then each step of [`Repair::finish`] sets one thing right. What is right already is not touched.
+//! The text passes through these stages: `lines` finds the line endings, `split` finds where the header ends, `walk`
+//! converts the line endings of text to CRLF, and `body` examines the body on its way to the spool. The header stays in
+//! memory until the body has been seen; then each step of [`Repair::finish`] corrects one thing. What is already
+//! correct is not touched.
 //!
-//! NUL bytes are removed from text. They come from text buffers that are sent with their padding, mean nothing in it,
-//! and no transfer encoding but `binary` may hold them (RFC 2045 section 2.7). In parts that are no text they are content,
-//! as is every bare CR or LF; `walk` tells them apart, and they leave encoded.
+//! NUL bytes are removed from text. They come from text buffers that are sent with their padding, have no meaning
+//! there, and no transfer encoding except `binary` may contain them (RFC 2045 section 2.7). In parts that are not text
+//! they are content, as is every bare CR or LF; `walk` distinguishes them, and they are sent encoded.
 
 mod addresses;
 mod body;
@@ -30,39 +31,40 @@ use lines::{Lines, Piece};
 use split::Kind;
 use walk::Walk;
 
-/// Bytes of the largest header that is taken.
+/// Maximum size of a header that is accepted, in bytes.
 pub const HEADER_LIMIT: usize = 64 << 10;
-/// Fields of the largest header that is taken.
+/// Maximum number of fields of a header that is accepted.
 pub const FIELD_LIMIT: usize = 2000;
-/// Received fields of a message that has not gone in circles (RFC 5321 section 6.3 asks for a large number).
+/// Maximum number of Received fields before a mail loop is assumed (RFC 5321 section 6.3 asks for a large number).
 const HOP_LIMIT: usize = 25;
-/// How many of them may be ours: a message may pass through this gateway more than once for a reason.
+/// How many of them may be our own: there can be reasons for a message to pass through this gateway more than once.
 const OWN_HOP_LIMIT: usize = 3;
-/// Lines before the header that are passed over: blank ones, and those of a mailbox file.
+/// Maximum number of lines before the header that are skipped: blank ones, and those of an mbox file.
 const LEADING_LINES: usize = 32;
-/// Lines that are read on to find out whether the header goes on after a line that is no field.
+/// Lines of lookahead to find out whether the header continues after a line that is not a field.
 const LOOK_AHEAD: usize = 24;
 
-/// A message that can leave.
+/// A message that is ready to be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Repaired {
-    /// The header, up to and with its last CRLF; without the blank line that separates it from the body.
+    /// The header, up to and including its last CRLF; without the blank line that separates it from the body.
     pub header: Vec<u8>,
     /// What is known about the body.
     pub form: BodyForm,
-    /// What was repaired, in plain words for the log: each of [`notes::ALL`] at most once. Empty for a correct message.
+    /// The repairs that were made, as text for the log: each of [`notes::ALL`] at most once. Empty for a correct
+    /// message.
     pub repairs: Vec<&'static str>,
-    /// Where in `header` the dates of ours stand, [`date::LENGTH`] bytes each. They can be put right when the clock turns
-    /// out to have been wrong.
+    /// Where in `header` our own dates begin, [`date::LENGTH`] bytes each. They can be corrected if the clock turns out
+    /// to have been wrong.
     pub dates: Vec<u32>,
 }
 
-/// Why a message can't be taken.
+/// Why a message is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
-    /// It goes in circles.
+    /// A mail loop.
     Loop {
-        /// Received fields that it has.
+        /// Its number of Received fields.
         hops: usize,
     },
     /// Its header is over [`HEADER_LIMIT`] or [`FIELD_LIMIT`].
@@ -72,13 +74,12 @@ pub enum Refusal {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Loop { hops } => write!(
-                f,
-                "the message goes in circles: it has passed {hops} mail servers; look for a forwarding that leads back here"
-            ),
+            Self::Loop { hops } => {
+                write!(f, "mail loop detected: {hops} hops; check for forwarding that leads back to this gateway")
+            }
             Self::HeaderTooLarge => write!(
                 f,
-                "the header of the message is larger than {} KiB or {FIELD_LIMIT} fields; send long text below the blank line",
+                "the message header exceeds {} KiB or {FIELD_LIMIT} fields; send long text below the blank line",
                 HEADER_LIMIT >> 10
             ),
         }
@@ -87,28 +88,28 @@ impl fmt::Display for Refusal {
 
 impl std::error::Error for Refusal {}
 
-/// One message on its way in. [`push`](Self::push) its text, then [`finish`](Self::finish).
+/// One message that is being received. [`push`](Self::push) its text, then [`finish`](Self::finish).
 ///
-/// Memory: at most [`HEADER_LIMIT`] for the header and as much for a line of it, whatever the message's size.
+/// Memory: at most [`HEADER_LIMIT`] for the header and as much for one of its lines, whatever the message's size.
 #[derive(Debug, Default)]
 pub struct Repair {
     lines: Lines,
     place: Place,
-    /// Lines before the header that may have to go: blank ones, and `From ` lines of a mailbox file.
+    /// Lines before the header that may have to be removed: blank ones, and `From ` lines of an mbox file.
     lead: Vec<u8>,
     lead_lines: usize,
     /// The lines of the header so far.
     header: Vec<u8>,
-    /// A line that is no field, and what came after it, while it is not known whether the header goes on there.
+    /// A line that is not a field, and what follows it, while it is undecided whether the header continues there.
     doubt: Vec<u8>,
     doubt_lines: usize,
-    /// Fields in `doubt` that speak for a header.
+    /// Fields in `doubt` that indicate a header.
     evidence: usize,
-    /// The line that is being read, in the header.
+    /// The current line of the header.
     line: Vec<u8>,
     walk: Walk,
     scan: Scan,
-    /// What was repaired in the lines of the header.
+    /// Repairs in the lines of the header.
     mended: walk::Mended,
     notes: Vec<&'static str>,
 }
@@ -118,18 +119,19 @@ enum Place {
     #[default]
     Header,
     Body,
-    /// The header is too large: the rest is read and forgotten.
+    /// The header is too large: the rest is read and discarded.
     TooLarge,
 }
 
 impl Repair {
-    /// The start of a message.
+    /// Starts a message.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Takes the next bytes of the message, dots unstuffed, line ends as they came; cut anywhere. What belongs to the
-    /// body is added to `body`: at most twice the length of `bytes`, and once what was held as header.
+    /// Takes the next bytes of the message, dots unstuffed, line endings as received, in chunks of any size. What
+    /// belongs to the body is added to `body`: at most twice the length of `bytes`, and once what was held back as
+    /// header.
     pub fn push(&mut self, bytes: &[u8], body: &mut Vec<u8>) {
         let mut lines = self.lines;
         lines.push(bytes, |piece| {
@@ -139,10 +141,10 @@ impl Repair {
         self.lines = lines;
     }
 
-    /// Ends the message: adds the rest of the body to `body` and gives the repaired header.
+    /// Ends the message: adds the rest of the body to `body` and returns the repaired header.
     ///
     /// # Errors
-    /// When the message goes in circles, or its header is too large.
+    /// If a mail loop is detected, or the header is too large.
     pub fn finish(mut self, facts: &Facts<'_>, body: &mut Vec<u8>) -> Result<Repaired, Refusal> {
         let mut lines = self.lines;
         lines.finish(|piece| {
@@ -216,8 +218,8 @@ impl Repair {
         if tail.is_empty() {
             return;
         }
-        // Full. Lines that mail doesn't know, half the header long, are text without its blank line. What has been read
-        // decides, and that is the same however the message was cut.
+        // Full. Unknown fields that make up half the header are text without its blank line. What has been read
+        // decides, and that is the same however the message was split into chunks.
         let unknown = self.header.len() - split::trailing(&self.header).min(self.header.len());
         let kind = split::kind(&self.line);
         let goes_on = match kind {
@@ -280,8 +282,8 @@ impl Repair {
         }
     }
 
-    /// Takes a line from the first one on that is no field. The header goes on if fields follow that only mail has; at the
-    /// start of a message, where text is as likely, two of them behind one such line.
+    /// Takes a line, starting with the first that is not a field. The header continues if known mail fields follow; at
+    /// the start of a message, where text is just as likely, it takes two of them after a single such line.
     fn look_ahead(&mut self, line: &[u8], kind: Kind, body: &mut Vec<u8>) {
         let top = self.header.is_empty();
         let evident = kind == Kind::Field && split::is_evidence(line, &self.header);
@@ -301,7 +303,7 @@ impl Repair {
         self.doubt_lines += 1;
     }
 
-    /// What was in doubt is header: a line that is no field goes on with the one before, or becomes one of its own.
+    /// What was in doubt is header: a line that is not a field continues the one before, or becomes a field of its own.
     fn header_goes_on(&mut self) {
         self.note(if self.lead.is_empty() { notes::LINE_IN_HEADER } else { notes::LEADING_LINES });
         self.lead = Vec::new();
@@ -312,7 +314,7 @@ impl Repair {
                 Kind::Other if split::is_mailbox_line(line) => self.note(notes::LEADING_LINES),
                 Kind::Other if split::takes_lines(&self.header) => self.keep(&[b" ", line].concat()),
                 Kind::Other | Kind::Blank => self.keep(&[b"X-Original-Line: ", line].concat()),
-                // Nothing stands before it that it could go on with.
+                // There is no field before it that it could continue.
                 Kind::Continuation if self.header.is_empty() && split::is_known_field(line.trim_ascii_start()) => {
                     self.keep(line.trim_ascii_start());
                 }
@@ -345,13 +347,14 @@ impl Repair {
             self.place = Place::Body;
             self.walk = Walk::new(&self.header);
         } else {
-            // Not one field that mail knows: text that looks like fields. As a header it would never be seen.
+            // Not a single known mail field: text that looks like fields. As a header it would never be seen.
             self.begin_body(body);
             self.piece(Piece::End(b"\r\n"), body);
         }
     }
 
-    /// The blank line after the header is missing: what was read so far is header, text, or first one, then the other.
+    /// The blank line after the header is missing: what was read so far is header, text, or the one followed by the
+    /// other.
     fn begin_body(&mut self, body: &mut Vec<u8>) {
         self.place = Place::Body;
         let mut text = self.header.split_off(split::trailing(&self.header).min(self.header.len()));

@@ -1,8 +1,8 @@
-//! Fits a message to the sender that an account allows.
+//! Adapts a message to the senders that an account allows.
 //!
-//! Many providers take only the account's own address as sender. A device has another one, or one that is no address at
-//! all. Then the account's address takes its place; the device stays visible as display name, and can still be answered
-//! if its address is one that mail can reach.
+//! Many providers accept only the account's own address as sender. A device has another one, or one that is not an
+//! address at all. It is then replaced by the account's address; the device stays visible in the display name, and can
+//! still be replied to if its address is reachable by mail.
 
 use super::address::{Mailbox, for_envelope, for_header, is_address, mailboxes};
 use super::encoded;
@@ -19,37 +19,37 @@ pub enum FromPolicy {
     Keep,
 }
 
-/// What an account allows as sender.
+/// The senders that an account allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Senders<'a> {
     /// Which addresses.
     pub policy: FromPolicy,
     /// The account's address; may be empty.
     pub address: &'a str,
-    /// Whether mail may have no sender at all.
+    /// Whether the null sender is allowed.
     pub null: bool,
 }
 
-/// A message with a sender that fits.
+/// A message with an allowed sender.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rewritten {
-    /// The header, with CRLF line ends as before.
+    /// The header, with CRLF line endings as before.
     pub header: Vec<u8>,
     /// The sender for MAIL FROM; empty for the null sender.
     pub envelope_from: String,
-    /// Whether the envelope names the account's own address: what the provider has against that sender is wrong with
-    /// the account, and not with this message.
+    /// Whether the envelope names the account's own address: if the provider rejects that sender, the fault is in the
+    /// account, and not in this message.
     pub own_envelope: bool,
-    /// The same for all: envelope, From and Sender.
+    /// The same for all senders: envelope, From and Sender.
     pub own_header: bool,
 }
 
-/// Addresses of Reply-To, if From had many.
+/// Maximum number of addresses in Reply-To, if From had many.
 const REPLIES: usize = 10;
-/// Bytes of a word in a name that still fits a line; longer ones are encoded, so that they can be broken.
+/// Maximum length of a word in a name that still fits on a line; longer ones are encoded, so that they can be folded.
 const WORD_LIMIT: usize = 900;
-/// Top-level domains that mean nothing outside a site: RFC 2606, RFC 6761, RFC 6762 appendix G, RFC 8375, and
-/// `internal`, which ICANN set aside.
+/// Top-level domains that have no meaning outside a site: RFC 2606, RFC 6761, RFC 6762 appendix G, RFC 8375, and
+/// `internal`, which ICANN has reserved.
 const SITE_DOMAINS: [&str; 14] = [
     "local",
     "lan",
@@ -67,13 +67,13 @@ const SITE_DOMAINS: [&str; 14] = [
     "workgroup",
 ];
 
-/// Makes the senders of a message fit what is `allowed`. What fits already stays byte for byte, so that signatures
-/// remain valid. Resent fields (RFC 5322 section 3.6.6) are not touched.
+/// Adapts the senders of a message to what is `allowed`. What is already allowed stays byte for byte, so that
+/// signatures remain valid. Resent fields (RFC 5322 section 3.6.6) are not touched.
 ///
-/// The null sender stays the null sender: a notice must not be answered (RFC 5321 section 4.5.5). Only where the
-/// provider refuses it does the account's address take its place: better a notice that could bounce to the owner's
-/// mailbox than none; it can't come back here and make a loop. An envelope sender that is no address becomes the
-/// account's even when the policy is to keep. Without an address of the account, nothing changes.
+/// The null sender stays the null sender: a bounce must not be replied to (RFC 5321 section 4.5.5). Only if the
+/// provider refuses it is it replaced by the account's address: a bounce that could itself bounce to the owner's
+/// mailbox is better than none; it cannot come back here and cause a loop. An envelope sender that is not an address is
+/// replaced by the account's even if the policy is to keep. If the account has no address, nothing changes.
 pub fn apply(header: &[u8], envelope_from: &str, allowed: Senders<'_>) -> Rewritten {
     if !is_address(allowed.address) {
         let (header, envelope_from) = (header.to_vec(), envelope_from.to_string());
@@ -92,8 +92,8 @@ pub fn apply(header: &[u8], envelope_from: &str, allowed: Senders<'_>) -> Rewrit
     Rewritten { header, envelope_from: envelope_from.to_string(), own_envelope, own_header }
 }
 
-/// Whether a message with these senders can't leave where only ASCII is taken: a local part of envelope, From or Sender
-/// is beyond it.
+/// Whether a message with these senders cannot be sent to a server that accepts only ASCII: the local part of the
+/// envelope sender, From or Sender is not ASCII.
 pub fn needs_utf8(header: &[u8], envelope_from: &str) -> bool {
     let beyond = |address: &str| for_envelope(address, false).is_none();
     let named = fields(header).filter(|field| field.is("From") || field.is("Sender"));
@@ -101,8 +101,8 @@ pub fn needs_utf8(header: &[u8], envelope_from: &str) -> bool {
 }
 
 impl Senders<'_> {
-    /// Whether the account may send as `address`. Local parts are compared without case: they could differ by it
-    /// (RFC 5321 section 2.4), but at no provider they do.
+    /// Whether the account may send as `address`. Local parts are compared case-insensitively: they could be
+    /// case-sensitive (RFC 5321 section 2.4), but with no provider they are.
     fn fits(&self, address: &str) -> bool {
         match self.policy {
             FromPolicy::Account => address.eq_ignore_ascii_case(self.address),
@@ -111,7 +111,7 @@ impl Senders<'_> {
         }
     }
 
-    /// Whether all of a field fits.
+    /// Whether all addresses of a field are allowed.
     fn field_fits(&self, field: &Field<'_>) -> bool {
         let found = mailboxes(field.value);
         !found.is_empty() && found.iter().all(|mailbox| self.fits(&mailbox.address))
@@ -137,13 +137,13 @@ impl Senders<'_> {
                 out.extend_from_slice(field.raw);
             }
         }
-        // Where there was no From.
+        // If there was no From.
         out.extend(from.unwrap_or_default());
         out.extend(reply.unwrap_or_default());
         out
     }
 
-    /// The From field that takes the place of one with `senders`.
+    /// The From field that replaces one with `senders`.
     fn from(&self, senders: &[Mailbox]) -> Vec<u8> {
         let name = senders.first().map(|first| {
             if first.name.is_empty() && !first.address.eq_ignore_ascii_case(self.address) {
@@ -156,7 +156,7 @@ impl Senders<'_> {
         field("From", &mailbox.write())
     }
 
-    /// A Reply-To field for those of `senders` that mail can reach.
+    /// A Reply-To field for those of `senders` that are reachable by mail.
     fn reply_to(&self, senders: &[Mailbox]) -> Option<Vec<u8>> {
         let reachable = senders.iter().map(|sender| &sender.address).filter(|address| is_reachable(address));
         let list: Vec<String> = reachable.take(REPLIES).map(|address| for_header(address)).collect();
@@ -165,7 +165,7 @@ impl Senders<'_> {
     }
 }
 
-/// A whole field, in 7 bits if that is possible: it isn't if the account's address itself is beyond them.
+/// A whole field, in 7 bits if possible: it is not if the account's address itself is non-ASCII.
 fn field(name: &str, value: &[u8]) -> Vec<u8> {
     let value = [b" ", value].concat();
     let value = encoded::field_value(name.as_bytes(), &value, WORD_LIMIT).unwrap_or(value);
@@ -176,10 +176,10 @@ fn domain(address: &str) -> &str {
     address.rsplit_once('@').map_or("", |(_, domain)| domain)
 }
 
-/// Whether the world can send mail to `address`: it is in a domain with a dot that is no name of the site.
+/// Whether mail can be sent to `address` from anywhere: it is in a domain with a dot that is not local to the site.
 fn is_reachable(address: &str) -> bool {
     let Some((_, top)) = domain(address).rsplit_once('.') else { return false };
-    // The top level is never a number: that is an IP address.
+    // A top-level domain is never a number: that is an IP address.
     address.is_ascii()
         && top.bytes().any(|b| b.is_ascii_alphabetic())
         && !top.ends_with(']')

@@ -1,15 +1,15 @@
-//! What holds for the mail of one device: who gets it, how much of it, and under which name it is sent. Pure functions
-//! of the settings; nothing here reads files or waits.
+//! What applies to the mail of one device: who receives it, how much of it may be sent, and under which name. Pure
+//! functions of the settings; nothing here reads files or waits.
 //!
-//! | part | answers |
+//! | part | decides |
 //! |---|---|
-//! | [`Policies::device`] | which section `device` a client is |
-//! | [`Policies::may`], [`Policies::recipients`] | whom its mail goes to: rewritten, aliases resolved, allowed, fixed |
-//! | [`Policies::told`] | who may hear by mail of what became of its mail |
-//! | [`Rates`] | whether one message more may pass now |
+//! | [`Policies::device`] | which `device` section applies to a client |
+//! | [`Policies::may`], [`Policies::recipients`] | the recipients: rewritten, aliases resolved, allowed, fixed |
+//! | [`Policies::told`] | who may be notified by mail about its messages |
+//! | [`Rates`] | whether another message may pass now |
 //! | [`named`] | the header with the device's name in From |
 //!
-//! The mail that collects what a device sends beyond its rate is `crate::digest`.
+//! The message that collects what a device sends over its rate limit is `crate::digest`.
 
 mod name;
 mod rate;
@@ -24,7 +24,7 @@ pub use name::named;
 pub use rate::{Counts, Outcome, Rates};
 pub use recipients::{EXPANDED_LIMIT, Refusal};
 
-/// The sections `device` and `alias`, ready to be asked.
+/// The `device` and `alias` sections, prepared for lookups.
 #[derive(Debug, Clone, Default)]
 pub struct Policies {
     devices: Vec<Device>,
@@ -33,7 +33,7 @@ pub struct Policies {
 }
 
 impl Policies {
-    /// What `settings` say.
+    /// The policies in `settings`.
     pub fn new(settings: &Settings) -> Self {
         Self {
             devices: settings.devices.clone(),
@@ -42,12 +42,12 @@ impl Policies {
         }
     }
 
-    /// Whether [`Self::device`] can make use of a hardware address or name: without, nobody has to look for them.
+    /// Whether [`Self::device`] can make use of a MAC address or host name: if not, they need not be looked up.
     pub fn needs_identity(&self) -> bool {
         self.devices.iter().any(|device| !(device.macs.is_empty() && device.hosts.is_empty()))
     }
 
-    /// The section of the client at `ip`: the first that names its address, hardware address or host name, else
+    /// The section that applies to the client at `ip`: the first that names its address, MAC address or host name, else
     /// `default`, if there is one.
     pub fn device(&self, ip: IpAddr, mac: Option<Mac>, host: Option<&str>) -> Option<&Device> {
         let ip = ip.to_canonical();
@@ -60,7 +60,7 @@ impl Policies {
         own.or_else(|| self.devices.iter().find(|device| device.is_default()))
     }
 
-    /// The section called `name`, for messages that waited through a change of the settings.
+    /// The section called `name`, for messages that were queued before a change of the settings.
     pub fn device_named(&self, name: &str) -> Option<&Device> {
         self.devices.iter().find(|device| device.name == name)
     }

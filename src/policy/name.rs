@@ -4,12 +4,12 @@ use crate::message::address::{Mailbox, mailboxes};
 use crate::message::encoded;
 use crate::message::header::{Field, fields, find};
 
-/// Bytes of a word that still fits a line; longer ones are encoded, so that they can be broken.
+/// Maximum length of a word that still fits on a line; longer ones are encoded, so that they can be folded.
 const WORD_LIMIT: usize = 900;
 
-/// `header` with `name` as the display name in From, if From has one address and no name of its own: none at all, or
-/// only the address or its local part again, as devices write it. All else stays byte for byte; so does all of a signed
-/// message (RFC 6376), whose signature covers From.
+/// `header` with `name` as the display name in From, if From has one address and no display name of its own: none at
+/// all, or just the address or its local part again, as devices write it. Everything else stays byte for byte; so does
+/// all of a signed message (RFC 6376), whose signature covers From.
 pub fn named(header: &[u8], name: &str) -> Vec<u8> {
     let mut senders = fields(header).filter(|field| field.is("From"));
     let field = match (senders.next(), senders.next()) {
@@ -24,7 +24,7 @@ pub fn named(header: &[u8], name: &str) -> Vec<u8> {
     out
 }
 
-/// The field with `name`; `None` when it keeps its own.
+/// The field with `name`; `None` if it keeps its own.
 fn with_name(from: &Field<'_>, name: &str) -> Option<Vec<u8>> {
     let found = mailboxes(from.value);
     let [Mailbox { name: old, address }] = found.as_slice() else { return None };

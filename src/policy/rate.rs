@@ -1,36 +1,37 @@
-//! How many messages a device may send: a token bucket each.
+//! How many messages a device may send: one token bucket per device.
 //!
-//! A bucket holds as many tokens as the rate has messages, and is refilled evenly over the period. It is kept as one
-//! number, the time at which it will be full again, so that a device at rest costs nothing and needs no upkeep. Time is
-//! the caller's: any clock that is never set. Nothing survives the program; after a start all buckets are full.
+//! A bucket contains as many tokens as the rate has messages, and is refilled evenly over the period. It is stored as a
+//! single number, the time at which it will be full again, so that an idle device costs nothing and needs no upkeep.
+//! The caller supplies the time, from any monotonic clock. Nothing is stored across restarts; after a start all buckets
+//! are full.
 
 use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::config::{Device, OverRate, Rate};
 
-/// Buckets of devices without a section at once. With more, one that is full again makes room, since a new one would say
-/// the same; while none is full, all further devices share one. Those with a section always have their own.
+/// Maximum number of buckets for devices without a section. Beyond it, a full bucket is replaced, since a new one would
+/// decide the same; while none is full, all further devices share one. Devices with a section always have their own.
 const BUCKET_LIMIT: usize = 1024;
-/// How far ahead messages may wait for their turn; what would have to wait longer is not accepted.
+/// How far ahead messages may be deferred; what would have to wait longer is not accepted.
 pub const HORIZON: Duration = Duration::from_secs(86_400);
 
-/// What becomes of one message.
+/// What happens to one message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// It is sent as any other.
+    /// It is sent like any other.
     Pass,
-    /// It is accepted and goes into the digest that is sent at `due`.
+    /// It is accepted and added to the digest that is sent at `due`.
     Digest {
-        /// By the caller's clock; the same for all of a digest.
+        /// By the caller's clock; the same for all messages of a digest.
         due: Duration,
     },
-    /// It is accepted and is not sent before `until`, which is its own place in the row.
+    /// It is accepted and is not sent before `until`; each message gets its own time.
     Defer {
         /// By the caller's clock.
         until: Duration,
     },
-    /// It is not accepted; at `until` the next one would be.
+    /// It is rejected; the next one would be accepted at `until`.
     Reject {
         /// By the caller's clock.
         until: Duration,
@@ -38,25 +39,28 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// The SMTP reply to a message that is not accepted at `now`; `None` for all others. It is a temporary one: a device
-    /// that can wait comes again.
+    /// The SMTP reply to a message that is rejected at `now`; `None` for all others. It is a temporary one: a device
+    /// that can retry does so.
     pub fn refusal(&self, device: &Device, now: Duration) -> Option<String> {
         let (Self::Reject { until }, Some(rate)) = (self, device.rate) else { return None };
         let wait = until.saturating_sub(now).as_secs().saturating_add(1);
-        Some(format!("450 4.7.1 {} sends more than {rate} (option rate), try again in {wait} s", device.title()))
+        Some(format!(
+            "450 4.7.1 {} has exceeded its limit of {rate} (option rate), try again in {wait} s",
+            device.title()
+        ))
     }
 }
 
-/// What became of the messages of one device.
+/// What happened to the messages of one device.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Sent at once.
     pub passed: u64,
-    /// Put into a digest.
+    /// Added to a digest.
     pub digested: u64,
-    /// Made to wait.
+    /// Deferred.
     pub deferred: u64,
-    /// Not accepted.
+    /// Rejected.
     pub rejected: u64,
 }
 
@@ -68,15 +72,15 @@ pub struct Rates {
 
 #[derive(Debug)]
 struct Bucket {
-    /// Section, and for `default` the client: those devices have nothing in common. Without a client, the bucket of
-    /// `default` is the one that is shared.
+    /// Section, and for `default` also the client: those devices have nothing in common. The bucket of `default`
+    /// without a client is the shared one.
     device: String,
     client: Option<IpAddr>,
-    /// The rate that it was filled for; with another one, after a change of the settings, it is a new bucket.
+    /// The rate that it was filled for; with a different one, after a change of the settings, the bucket starts full.
     rate: Rate,
-    /// When it is full again, if nothing more is taken.
+    /// When it will be full again if no more tokens are taken.
     full_at: Duration,
-    /// When the digest is sent that is being collected.
+    /// When the digest that is being collected is due.
     due: Option<Duration>,
     asked: Duration,
     counts: Counts,
@@ -84,7 +88,7 @@ struct Bucket {
 
 impl Rates {
     /// Takes a token for a message of `client`, which is `device`, at `now`: once for each message that is about to be
-    /// accepted. What is decided is counted.
+    /// accepted. The decision is counted.
     pub fn take(&mut self, device: &Device, client: IpAddr, now: Duration) -> Outcome {
         let Some(rate) = device.rate else { return Outcome::Pass };
         let mut bucket = self.take_out(device, client, rate, now);
@@ -108,7 +112,7 @@ impl Rates {
         outcome
     }
 
-    /// Takes back what [`Self::take`] decided: the message was not accepted after all, for another reason.
+    /// Undoes what [`Self::take`] decided: the message was not accepted after all, for another reason.
     pub fn give_back(&mut self, device: &Device, client: IpAddr, outcome: Outcome) {
         let found = self.known(device, client).and_then(|at| self.buckets.get_mut(at));
         let (Some(rate), Some(bucket)) = (device.rate, found) else { return };
@@ -125,8 +129,8 @@ impl Rates {
         }
     }
 
-    /// What [`Self::take`] would say, without taking or counting anything: for the answer to MAIL, so that a device need
-    /// not send a text that is not accepted.
+    /// What [`Self::take`] would decide, without taking or counting anything: for the reply to MAIL, so that a device
+    /// need not send a text that is not accepted.
     pub fn peek(&self, device: &Device, client: IpAddr, now: Duration) -> Outcome {
         let Some(rate) = device.rate else { return Outcome::Pass };
         match self.place(device, client, now) {
@@ -135,23 +139,23 @@ impl Rates {
         }
     }
 
-    /// What became of the messages of `client`, which is `device`, since the start or since its bucket was given away.
+    /// What happened to the messages of `client`, which is `device`, since the start or since its bucket was replaced.
     pub fn counts(&self, device: &Device, client: IpAddr) -> Counts {
         let bucket = self.own(device, client_of(device, client)).and_then(|at| self.buckets.get(at));
         bucket.map(|bucket| bucket.counts).unwrap_or_default()
     }
 
-    /// The bucket of this key.
+    /// The bucket with this key.
     fn own(&self, device: &Device, client: Option<IpAddr>) -> Option<usize> {
         self.buckets.iter().position(|bucket| bucket.client == client && bucket.device == device.name)
     }
 
-    /// The bucket that counts for a device, its own or the shared one.
+    /// The bucket that applies to a device, its own or the shared one.
     fn known(&self, device: &Device, client: IpAddr) -> Option<usize> {
         self.own(device, client_of(device, client)).or_else(|| self.own(device, None))
     }
 
-    /// Where the next message of a device is counted.
+    /// The bucket for the next message of a device.
     fn place(&self, device: &Device, client: IpAddr, now: Duration) -> Place {
         let client = client_of(device, client);
         if let Some(at) = self.own(device, client) {
@@ -167,7 +171,7 @@ impl Rates {
         }
     }
 
-    /// The bucket, a full one for a new device; there is room to put it back.
+    /// Removes the bucket, or creates a full one for a new device; there is room to put it back.
     fn take_out(&mut self, device: &Device, client: IpAddr, rate: Rate, now: Duration) -> Bucket {
         let client = match self.place(device, client, now) {
             Place::Known(at) => return self.buckets.swap_remove(at),
@@ -184,11 +188,11 @@ impl Rates {
 
 /// The bucket for a message.
 enum Place {
-    /// One that is there.
+    /// An existing one.
     Known(usize),
     /// A new one.
     New(Option<IpAddr>),
-    /// A new one in place of one that is full.
+    /// A new one that replaces a full one.
     Instead(usize, Option<IpAddr>),
 }
 
@@ -198,7 +202,7 @@ impl Bucket {
         self.full_at <= now && self.due.is_none_or(|due| due <= now)
     }
 
-    /// When it would be full again with one token more taken.
+    /// When it would be full again if one more token were taken.
     fn with_one_more(&self, rate: Rate, now: Duration) -> Duration {
         let full_at = if self.rate == rate { self.full_at.max(now) } else { now };
         full_at.saturating_add(step(rate))
@@ -206,7 +210,7 @@ impl Bucket {
 
     fn decide(&self, rate: Rate, device: &Device, now: Duration) -> Outcome {
         let full_at = self.with_one_more(rate, now);
-        // With one more taken, it must not be farther from full than a whole period.
+        // With one more token taken, it must not be further from full than a whole period.
         let capacity = step(rate).saturating_mul(rate.count);
         let until = full_at.saturating_sub(capacity);
         if until <= now {
@@ -223,7 +227,7 @@ impl Bucket {
     }
 }
 
-/// The time in which one token grows.
+/// The time in which one token is refilled.
 fn step(rate: Rate) -> Duration {
     rate.period.checked_div(rate.count).unwrap_or(rate.period)
 }
@@ -257,11 +261,11 @@ mod tests {
         let (pass, no) = (Outcome::Pass, |seconds| Outcome::Reject { until: at(seconds) });
         assert_eq!([take(0), take(0), take(1), take(2), take(19)], [pass, pass, pass, no(20), no(20)]);
         assert_eq!([take(20), take(20), take(39), take(40)], [pass, no(40), no(40), pass]);
-        // At rest it fills up to its size and no further.
+        // When idle it fills up to its size and no further.
         assert_eq!([take(10_000), take(10_000), take(10_000), take(10_000)], [pass, pass, pass, no(10_020)]);
         assert_eq!(rates.counts(&device, PLC), Counts { passed: 8, rejected: 5, ..Counts::default() });
         let refusal = rates.peek(&device, PLC, at(10_000)).refusal(&device, at(10_000)).unwrap();
-        assert_eq!(refusal, "450 4.7.1 plc sends more than 3/m (option rate), try again in 21 s");
+        assert_eq!(refusal, "450 4.7.1 plc has exceeded its limit of 3/m (option rate), try again in 21 s");
     }
 
     #[test]
@@ -331,14 +335,14 @@ mod tests {
             assert_eq!(rates.take(&free, client(n), at(0)), Outcome::Pass);
         }
         assert_ne!(rates.take(&default, client(0), at(10)), Outcome::Pass);
-        // A flood of addresses gives nobody a second burst, and takes nobody's place.
+        // A flood of addresses gives no client a second burst, and replaces no client's bucket.
         let passed = (3..2 * 1024).filter(|n| rates.take(&default, client(*n), at(100)) == Outcome::Pass).count();
         assert_eq!(passed, BUCKET_LIMIT - 3 + 1);
         assert_eq!(rates.buckets.len(), BUCKET_LIMIT + 2);
         assert_ne!(rates.peek(&named, client(0), at(101)), Outcome::Pass);
         assert_ne!(rates.take(&default, client(0), at(101)), Outcome::Pass);
         assert_ne!(rates.peek(&default, client(9999), at(101)), Outcome::Pass);
-        // A day later all are full again, and a new one takes the place of one of them.
+        // A day later all are full again, and a new bucket replaces one of them.
         let later = at(90_000);
         assert!((5000..5100).all(|n| rates.take(&default, client(n), later) == Outcome::Pass));
         assert!((5000..5100).all(|n| rates.take(&default, client(n), later) != Outcome::Pass));
@@ -347,7 +351,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever a device does, no more than twice the rate leaves in any period: what was saved up, and what grows.
+        /// Whatever a device does, no more than twice the rate is sent in any period: the saved burst, and the refill.
         #[test]
         fn the_rate_holds(count in 1u32..50, gaps in proptest::collection::vec(0u64..400_000, 1..300)) {
             let mut device = device("plc", "option over_rate 'reject'\n");
@@ -369,7 +373,7 @@ mod tests {
             for window in passed.windows(most + 1) {
                 prop_assert!(window[most] - window[0] >= Duration::from_millis(59_999));
             }
-            // And at the start nothing within the burst is held up.
+            // At the start nothing within the burst is delayed.
             prop_assert!(!passed.is_empty());
         }
     }

@@ -1,4 +1,5 @@
-//! Whom a message goes to: what the device says, by way of its rewrites, the aliases, and what it is allowed.
+//! The recipients of a message: what the device names, after rewriting, resolving aliases and checking what it is
+//! allowed.
 
 use std::fmt;
 
@@ -7,22 +8,22 @@ use crate::config::Device;
 use crate::config::alias::{DEPTH_LIMIT, is_itself, lookup};
 use crate::message::is_address;
 
-/// Recipients that one message may have when all aliases are resolved.
+/// Maximum number of recipients of one message after all aliases are resolved.
 pub const EXPANDED_LIMIT: usize = 1000;
 
 /// Why a device may not send to a recipient.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
-    /// `list allow_recipient` does not have it.
+    /// It is not in `list allow_recipient`.
     NotAllowed {
         /// The recipient that is refused, aliases resolved.
         address: String,
-        /// What people call the device.
+        /// The display name of the device.
         device: String,
     },
-    /// It has no domain, and neither an alias nor `option admin` says who is meant.
+    /// It has no domain, and neither an alias nor `option admin` defines its meaning.
     Unknown {
-        /// What the device said.
+        /// The name given by the device.
         name: String,
     },
     /// More than [`EXPANDED_LIMIT`], aliases resolved.
@@ -45,12 +46,12 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotAllowed { address, device } => {
-                write!(f, "{device} may not send to {address} (list allow_recipient of its section 'device')")
+                write!(f, "{device} is not allowed to send to {address} (list allow_recipient in its 'device' section)")
             }
             Self::Unknown { name } => {
-                write!(f, "'{name}' has no domain, no alias explains it, and option admin is not set")
+                write!(f, "'{name}' has no domain, matches no alias, and option admin is not set")
             }
-            Self::TooMany => write!(f, "the aliases make more than {EXPANDED_LIMIT} recipients of these"),
+            Self::TooMany => write!(f, "the aliases expand to more than {EXPANDED_LIMIT} recipients"),
         }
     }
 }
@@ -58,12 +59,12 @@ impl fmt::Display for Refusal {
 impl std::error::Error for Refusal {}
 
 impl Policies {
-    /// Who gets a message that `device` addresses to `named`: each rewritten, then aliases resolved, then checked against
-    /// what the device is allowed. With fixed recipients these get it instead, whatever it says. Each address once, in
-    /// the order in which it came up.
+    /// Who receives a message that `device` addresses to `named`: each recipient is rewritten, then aliases are
+    /// resolved, then the result is checked against what the device is allowed. Fixed recipients replace all of them.
+    /// Each address occurs once, in order of first appearance.
     ///
     /// # Errors
-    /// When one of them can't be sent to. The whole message has to be refused then, since it has one verdict.
+    /// If one of them cannot be sent to. The whole message has to be refused then, since it gets one reply.
     pub fn recipients(&self, device: Option<&Device>, named: &[String]) -> Result<Vec<String>, Refusal> {
         if let Some(device) = device.filter(|device| !device.recipients.is_empty()) {
             return self.resolved(&device.recipients);
@@ -76,19 +77,19 @@ impl Policies {
         Ok(found)
     }
 
-    /// Who may be told of a message by `sender`, which the device says: as if it were a recipient of its mail. Where the
-    /// recipients are fixed, it has to be one of these. `name` is the section that the device was when the message was
-    /// accepted, `client` its address.
+    /// Who may be notified about a message by `sender`, as given by the device: treated as if it were a recipient of
+    /// the device's mail. Where the recipients are fixed, it has to be one of these. `name` is the section that applied
+    /// to the device when the message was accepted, `client` its address.
     ///
     /// # Errors
-    /// When the device may not send to the sender, or its section is gone, so that nobody knows what it may.
+    /// If the device may not send to the sender, or its section no longer exists, so that its permissions are unknown.
     pub fn told(&self, name: Option<&str>, client: &str, sender: &str) -> Result<Vec<String>, Refusal> {
         let device = match name {
             Some(name) => {
                 let gone = || Refusal::NotAllowed { address: sender.to_string(), device: name.to_string() };
                 Some(self.device_named(name).ok_or_else(gone)?)
             }
-            // It was nobody then; by its address it may be somebody now.
+            // No section applied then; by its address one may apply now.
             None => client.parse().ok().and_then(|ip| self.device(ip, None, None)),
         };
         let sender = [sender.to_string()];
@@ -100,7 +101,7 @@ impl Policies {
         Ok(found)
     }
 
-    /// Whom `named` mean when `device` says it: each rewritten, then aliases resolved.
+    /// Whom `named` refers to when `device` uses it: each rewritten, then aliases resolved.
     fn meant(&self, device: Option<&Device>, named: &[String]) -> Result<Vec<String>, Refusal> {
         let rewrites = device.map_or(&[][..], |device| &device.rewrites);
         self.resolved(named.iter().map(|address| {
@@ -109,7 +110,7 @@ impl Policies {
         }))
     }
 
-    /// For whom the names stand.
+    /// The addresses that the names stand for.
     fn resolved<'a>(&'a self, names: impl IntoIterator<Item = &'a String>) -> Result<Vec<String>, Refusal> {
         let mut expansion = Expansion { policies: self, seen: Vec::new(), found: Vec::new() };
         for name in names {
@@ -118,10 +119,10 @@ impl Policies {
         Ok(expansion.found)
     }
 
-    /// Whether `device` may name `address` as a recipient: the answer to RCPT, before all of them are known.
+    /// Whether `device` may use `address` as a recipient: for the reply to RCPT, before all of them are known.
     ///
     /// # Errors
-    /// As [`Self::recipients`].
+    /// As for [`Self::recipients`].
     pub fn may(&self, device: Option<&Device>, address: &str) -> Result<(), Refusal> {
         self.recipients(device, &[address.to_string()]).map(drop)
     }
@@ -138,15 +139,15 @@ fn all(addresses: &[String], allowed: impl Fn(&String) -> bool, device: &Device)
 /// Recipients while aliases are being resolved.
 struct Expansion<'a> {
     policies: &'a Policies,
-    /// What aliases have explained: once is enough, however many lead there.
+    /// Aliases that have been resolved: once is enough, however many lead there.
     seen: Vec<&'a str>,
     /// The addresses so far.
     found: Vec<String>,
 }
 
 impl<'a> Expansion<'a> {
-    /// Adds those for whom `address` stands. `depth` is how many aliases may still follow; the settings are checked for
-    /// more when they are read, so that it never counts.
+    /// Adds the addresses that `address` stands for. `depth` is how many aliases may still follow; settings with more
+    /// are rejected when they are read, so that it is never exceeded.
     fn resolve(&mut self, address: &'a str, depth: usize) -> Result<(), Refusal> {
         let Some(alias) = lookup(&self.policies.aliases, address).filter(|_| depth > 0) else {
             return self.add(address);
@@ -169,7 +170,7 @@ impl<'a> Expansion<'a> {
     }
 
     fn add(&mut self, address: &str) -> Result<(), Refusal> {
-        // Names without a domain mean whoever runs the gateway (`postmaster` by RFC 5321 section 4.5.1).
+        // Names without a domain refer to the administrator (`postmaster` by RFC 5321 section 4.5.1).
         let address = if is_address(address) { Some(address) } else { self.policies.admin.as_deref() }
             .ok_or_else(|| Refusal::Unknown { name: address.to_string() })?;
         if self.found.iter().any(|known| known.eq_ignore_ascii_case(address)) {

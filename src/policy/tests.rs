@@ -72,14 +72,16 @@ fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
-/// Client, its MAC, its host name; device, account, what becomes of a burst of three; and for recipients who gets it.
+/// Client, its MAC, its host name; device, account, result of a burst of three; and for recipients who receives it.
 type Row<'a> = (&'a str, &'a str, &'a str, &'a str, &'a str, &'a str, &'a [(&'a str, &'a str)]);
 
 #[test]
 fn the_table_of_devices_recipients_rates_and_accounts() {
     let policies = Policies::new(&settings(SETTINGS));
     let refused = |address: &str| {
-        format!("550 5.7.1 Pump house may not send to {address} (list allow_recipient of its section 'device')")
+        format!(
+            "550 5.7.1 Pump house is not allowed to send to {address} (list allow_recipient in its 'device' section)"
+        )
     };
     let table: &[Row] = &[
         (
@@ -97,7 +99,7 @@ fn the_table_of_devices_recipients_rates_and_accounts() {
                 ("night@guard.org root", "night@guard.org ops@example.com boss@example.com"),
                 ("thief@evil.org", "! thief@evil.org"),
                 ("ops@example.com day@guard.org", "! day@guard.org"),
-                // Allowed is what comes of it, not what was said.
+                // The resolved address is checked, not the original one.
                 ("any@site.org", "! me@site.org"),
                 ("ops@example.com.evil.org", "! ops@example.com.evil.org"),
             ],
@@ -114,7 +116,7 @@ fn the_table_of_devices_recipients_rates_and_accounts() {
             "PGG",
             &[("anybody@anywhere.org", "ops@example.com boss@example.com"), ("", "ops@example.com boss@example.com")],
         ),
-        // The first section that names it counts.
+        // The first section that names it applies.
         ("192.168.1.70", "00:11:22:aa:bb:cc", "", "plc", "fast", "PPR", &[]),
         (
             "192.168.1.128",
@@ -172,7 +174,7 @@ fn without_sections_only_names_without_domain_mean_the_admin() {
     assert_eq!(policies.recipients(None, &said).unwrap(), ["me@example.com", "a@b.c"]);
     let nobody = Policies::new(&settings("config relay\n option enabled '0'\n"));
     let refusal = nobody.may(None, "root").unwrap_err();
-    assert_eq!(refusal.reply(), "550 5.1.3 'root' has no domain, no alias explains it, and option admin is not set");
+    assert_eq!(refusal.reply(), "550 5.1.3 'root' has no domain, matches no alias, and option admin is not set");
     assert!(Policies::new(&settings(SETTINGS)).needs_identity());
 }
 
@@ -196,7 +198,7 @@ fn aliases_do_not_make_endless_lists() {
     assert_eq!(policies.recipients(None, &many), Err(Refusal::TooMany));
 }
 
-/// The settings in docs/guide/policy.md, one text for each example.
+/// The settings in docs/guide/policy.md, one text per example.
 fn examples() -> Vec<String> {
     let page = include_str!("../../docs/guide/policy.md");
     let blocks = page.split("```\n").skip(1).step_by(2).filter(|block| block.starts_with("config "));
@@ -212,7 +214,7 @@ fn the_examples_for_people_do_what_they_say() {
     let staff = plc.recipients(device, &said("alarm@plant.local")).unwrap();
     assert_eq!(staff, ["anna@example.com", "night@example.com"]);
     let refusal = plc.may(device, "thief@evil.org").unwrap_err().reply();
-    assert!(refusal.starts_with("550 5.7.1 Pump house may not send to thief@evil.org"), "{refusal}");
+    assert!(refusal.starts_with("550 5.7.1 Pump house is not allowed to send to thief@evil.org"), "{refusal}");
     let device = scanner.device(ip("192.168.1.21"), Mac::parse("00-1B-A9-12-34-56"), None).unwrap();
     assert_eq!(device.accounts, ["office"]);
     let device = camera.device(ip("192.168.1.22"), None, Some("ipc-yard"));

@@ -1,17 +1,17 @@
-//! What the command line of a sendmail says.
+//! The command line of a sendmail.
 //!
-//! Programs call `sendmail` with options of every version there ever was, and `msmtp` with options for a connection that
-//! is none of their business here. What decides who gets the mail is understood; what asks for something else than sending
-//! is refused, so that nothing is sent by mistake; the rest is let go.
+//! Programs call `sendmail` with options of every version that ever existed, and `msmtp` with options for a connection
+//! that does not concern them here. Options that decide who gets the mail are honoured; options that request something
+//! other than sending are refused, so that nothing is sent by mistake; all others are ignored.
 
 use crate::message::address::envelope;
 
-/// Whose options are read.
+/// Whose options are parsed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Style {
-    /// A dot on a line of its own ends the message, unless `-i` says otherwise.
+    /// A line with a single dot ends the message, unless `-i` says otherwise.
     Sendmail,
-    /// The message ends where the input ends.
+    /// The message ends at end of input.
     Msmtp,
 }
 
@@ -22,13 +22,13 @@ pub struct Request {
     pub from: Option<String>,
     /// Recipients named on the command line.
     pub to: Vec<String>,
-    /// `-t`: recipients stand in the header as well.
+    /// `-t`: recipients are also read from the header.
     pub header_recipients: bool,
-    /// A dot on a line of its own ends the message.
+    /// A line with a single dot ends the message.
     pub dot_ends: bool,
 }
 
-/// Long options of msmtp (its manual, section "Options") whose value is the next argument when no `=` joins it.
+/// Long options of msmtp (its manual, section "Options") whose value is the next argument unless it is joined by `=`.
 const WITH_VALUE: &[&str] = &[
     "account",
     "aliases",
@@ -63,10 +63,11 @@ const WITH_VALUE: &[&str] = &[
 ];
 
 impl Request {
-    /// Reads the arguments behind the name of the program. A value may be joined to its option.
+    /// Parses the arguments after the program name. A value may be joined to its option.
     ///
     /// # Errors
-    /// When an option lacks its value or is for something else than sending, or an argument is no list of addresses.
+    /// If an option lacks its value or requests something other than sending, or an argument is not a list of
+    /// addresses.
     pub fn parse(arguments: &[String], style: Style) -> Result<Self, String> {
         let mut request = Self { dot_ends: style == Style::Sendmail, ..Self::default() };
         let mut rest = arguments.iter();
@@ -95,12 +96,12 @@ impl Request {
                 "i" => request.dot_ends = false,
                 "f" | "r" => request.from = Some(sender(&value()?)?),
                 "o" if joined == "i" => request.dot_ends = false,
-                // `-oem`, `-om`: joined only. The others take a value that does not matter here.
+                // `-oem`, `-om`: always joined. The others take a value that does not matter here.
                 "o" => {}
                 "F" | "N" | "R" | "V" | "X" | "L" | "B" | "h" | "p" | "A" | "O" | "C" | "a" => drop(value()?),
                 "b" if matches!(joined, "" | "m") => {}
-                // msmtp's "only pretend" and "tell about the server".
-                "b" | "P" | "S" => return Err(format!("-{option} is not something that smtprelay does")),
+                // msmtp's "pretend" and "serverinfo".
+                "b" | "P" | "S" => return Err(format!("option -{option} is not supported by smtprelay")),
                 _ => {}
             }
         }
@@ -119,7 +120,7 @@ impl Request {
             "from" => self.from = value.map(sender).transpose()?,
             "read-recipients" => self.header_recipients = true,
             "pretend" | "serverinfo" | "rmqs" | "configure" => {
-                return Err(format!("--{name} is not something that smtprelay does"));
+                return Err(format!("option --{name} is not supported by smtprelay"));
             }
             _ => {}
         }
@@ -127,8 +128,8 @@ impl Request {
     }
 }
 
-/// The envelope sender in `text`; empty for the null sender. What is no address goes to the gateway as it is, which puts
-/// the account's in its place: that is no reason to lose mail.
+/// The envelope sender in `text`; empty for the null sender. What is not an address is passed to the gateway as it is,
+/// which replaces it with the account's: that is not a reason to lose mail.
 fn sender(text: &str) -> Result<String, String> {
     match envelope::addresses(text.as_bytes()).as_deref() {
         Ok([]) => Ok(String::new()),

@@ -69,7 +69,7 @@ async fn an_address_is_copied_back() {
     // The gateway does not run, and nobody has an address yet.
     let output = relay.command_with_input(&["login", "acme"], b"4/abc\n\n").await;
     let text = said(&output);
-    assert!(!output.status.success() && text.contains("not logged in: that is not the address"), "{text}");
+    assert!(!output.status.success() && text.contains("login failed: that is not the address"), "{text}");
     // A foreign one is refused, the right one taken: both of one run, whose address has to be read while it waits.
     let mut command = relay.interactive(&["login", "acme"]);
     let url = command.line(|line| line.starts_with("https://")).await;

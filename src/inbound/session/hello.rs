@@ -1,4 +1,4 @@
-//! How a conversation begins: HELO, EHLO, and STARTTLS, after which it begins anew.
+//! How a conversation begins: HELO, EHLO, and STARTTLS, after which it begins again.
 
 use std::sync::Arc;
 
@@ -17,8 +17,8 @@ impl Session {
             self.reply(&format!("250 {hostname}"));
             return;
         }
-        // CRAM-MD5 is understood in any case, but only offered where logins are verified: it brings nothing else, and
-        // devices that prefer it are known to get it wrong.
+        // CRAM-MD5 is always understood, but only offered where logins are verified: otherwise it has no benefit, and
+        // devices that prefer it are known to implement it incorrectly.
         let login = match self.rules.listener.auth {
             AuthMode::Ignore => "250-AUTH PLAIN LOGIN\r\n",
             AuthMode::Optional | AuthMode::Required => "250-AUTH PLAIN LOGIN CRAM-MD5\r\n",
@@ -35,12 +35,11 @@ impl Session {
         self.tls.is_none() && self.rules.listener.tls == TlsMode::StartTls && self.rules.tls.is_some()
     }
 
-    /// STARTTLS (RFC 3207). Nothing that was said before counts afterwards (section 4.2).
+    /// STARTTLS (RFC 3207). The state from before is discarded (section 4.2).
     pub(super) async fn start_tls(&mut self) {
         let rules = Arc::clone(&self.rules);
         let Some(acceptor) = rules.tls.as_ref().filter(|_| self.offers_tls()) else {
-            let reply =
-                if self.tls.is_some() { "503 5.5.1 TLS is on already" } else { "502 5.5.1 TLS is not offered here" };
+            let reply = if self.tls.is_some() { "503 5.5.1 TLS already active" } else { "502 5.5.1 TLS not available" };
             return self.reply(reply);
         };
         self.reply("220 2.0.0 Ready to start TLS");

@@ -1,4 +1,4 @@
-//! Logins within a conversation (RFC 4954): who may try, what comes of it, what a wrong one costs.
+//! Logins within a conversation (RFC 4954): when they are allowed, what they result in, and what a failed one costs.
 
 use super::{Phase, Session};
 use crate::config::AuthMode;
@@ -7,22 +7,22 @@ use crate::inbound::{guesses, users};
 use crate::report::Event;
 use crate::system::clock;
 
-/// Wrong logins in one session. The last one ends it.
+/// Failed logins in one session. The last one closes it.
 const FAILURES: u32 = 5;
 
 impl Session {
-    /// AUTH. Whether logins were offered does not matter, nor whether HELO or EHLO was said.
+    /// AUTH. It is handled even if logins were not offered, and even without HELO or EHLO.
     pub(super) async fn auth(&mut self, mechanism: &str, initial: Option<&str>) {
         let verified = matches!(self.rules.listener.auth, AuthMode::Optional | AuthMode::Required);
-        // lwIP's client logs in wherever it can, also with neither name nor password: a blank behind PLAIN, and it knows no
-        // other reply than 235. Where every login is right, that one is.
+        // lwIP's client logs in wherever it can, even without name and password: it sends a space after PLAIN, and
+        // accepts only 235 as the reply. Where every login is accepted, this one is too.
         let is_empty = self.rules.listener.auth == AuthMode::Ignore && mechanism == "PLAIN";
         let initial = initial.filter(|response| is_empty || !response.is_empty());
         let step = if self.rules.listener.auth == AuthMode::None {
-            Step::Refuse("503 5.5.1 No login is needed here")
+            Step::Refuse("503 5.5.1 Authentication not enabled")
         } else if verified && (self.transaction.is_some() || self.login.is_some()) {
-            // Section 4: what a message may do is settled when it begins.
-            Step::Refuse("503 5.5.1 Not within a message, and only once")
+            // Section 4: what a message may do is decided when its transaction begins.
+            Step::Refuse("503 5.5.1 AUTH not permitted during a mail transaction or after authentication")
         } else {
             let hostname = self.rules.hostname.as_str();
             auth::begin(mechanism, initial, || challenge(hostname))
@@ -48,7 +48,7 @@ impl Session {
     async fn check(&mut self, claim: Claim) {
         if self.rules.listener.auth != AuthMode::Ignore {
             if !self.may_guess().await {
-                return self.failed_login("454 4.7.0 Too many logins of this client are waiting, try again later");
+                return self.failed_login("454 4.7.0 Too many login attempts pending for this client, try again later");
             }
             self.user = users::find(&self.rules.users, &claim).cloned();
             if self.user.is_none() {
@@ -56,19 +56,19 @@ impl Session {
             }
         }
         if self.transaction.is_none() {
-            // What was refused for want of a login is to be asked for again.
+            // What was refused for lack of a login may be tried again.
             self.refused = None;
         }
-        self.reply("235 2.7.0 Login accepted");
+        self.reply("235 2.7.0 Authentication successful");
         self.login = Some(shown(&claim.name));
     }
 
-    /// Waits for the time that earlier wrong logins of this client cost. False when too many wait already.
+    /// Waits out the delay for earlier failed logins of this client. False if too many are waiting already.
     async fn may_guess(&mut self) -> bool {
         let Some(client) = self.origin.client else { return true };
         let Some(wait) = guesses::with(|guesses| guesses.wait(client, clock::since_boot())) else { return false };
         if !wait.is_zero() {
-            // What was replied before must not wait as well.
+            // Replies from before must not be delayed as well.
             self.talk.flush().await;
             tokio::time::sleep(wait).await;
         }
@@ -81,7 +81,7 @@ impl Session {
         if let Some(client) = self.origin.client {
             guesses::with(|guesses| guesses.wrong(client, clock::since_boot()));
         }
-        self.failed_login("535 5.7.8 User name or password is wrong");
+        self.failed_login("535 5.7.8 Authentication failed: wrong user name or password");
     }
 
     fn failed_login(&mut self, reply: &str) {
@@ -89,7 +89,7 @@ impl Session {
         if self.failed_logins < FAILURES {
             self.reply(reply);
         } else {
-            self.reply("421 4.7.0 Too many wrong logins");
+            self.reply("421 4.7.0 Too many failed logins");
             self.ending = true;
         }
     }
@@ -97,18 +97,18 @@ impl Session {
     /// The reply to mail without a login, where one is required (RFC 4954 section 6).
     pub(super) fn login_missing(&self) -> Option<String> {
         let missing = self.rules.listener.auth == AuthMode::Required && self.login.is_none();
-        // A client that could not log in for now may try all of it again.
-        missing.then(|| self.login_later.unwrap_or("530 5.7.0 Log in first").to_string())
+        // A client that could not log in temporarily may try everything again.
+        missing.then(|| self.login_later.unwrap_or("530 5.7.0 Authentication required").to_string())
     }
 
-    /// The reply to an envelope sender that the login may not use.
+    /// The reply to an envelope sender that the user may not use.
     pub(super) fn sender_forbidden(&self, from: &str) -> Option<String> {
         let user = self.user.as_ref().filter(|user| !users::may_send_as(user, from))?;
-        Some(format!("550 5.7.1 The login '{}' may not send as <{from}> (list sender)", shown(&user.username)))
+        Some(format!("550 5.7.1 User '{}' is not allowed to send as <{from}> (list sender)", shown(&user.username)))
     }
 }
 
-/// What nobody could have foreseen (RFC 2195 section 2). `None` when the system has no random numbers.
+/// An unpredictable challenge (RFC 2195 section 2). `None` if the system provides no random numbers.
 fn challenge(hostname: &str) -> Option<String> {
     let mut random = [0; 8];
     getrandom::fill(&mut random).ok()?;

@@ -1,43 +1,45 @@
-//! How long a client may take: for a line, for a text, and without sending any message.
+//! How long a client may take: for a line, for a message text, and without sending any message.
 //!
-//! A timeout that starts again with each byte is none: whoever sends a byte now and then would hold a place for ever. What
-//! counts here is the time that we waited for the client; what our own disk takes is not held against it.
+//! A timeout that restarts with each byte does not limit anything: a client that sends a byte now and then would keep
+//! its session forever. What is measured here is the time spent waiting for the client; time that our own disk takes
+//! does not count against it.
 
 use std::time::{Duration, Instant};
 
-/// How long a client may take for one command, from its first byte on. RFC 5321 section 4.5.3.2 gives servers five minutes
-/// for the wait between commands, which is option timeout here; a line itself is short: this is ten bytes a second.
+/// How long a client may take for one command, from its first byte on. RFC 5321 section 4.5.3.2 gives servers five
+/// minutes for the wait between commands, which is option timeout here; a line itself is short: this is ten bytes per
+/// second.
 pub const LINE_TIME: Duration = Duration::from_secs(60);
-/// How long a session may last in which no message is accepted, apart from the text of messages. Option timeout counts
-/// where it is longer.
+/// How long a session may last without an accepted message, not counting message texts. Option timeout applies where it
+/// is longer.
 pub const IDLE_TIME: Duration = Duration::from_secs(600);
-/// Bytes a second at which a text has to come in, on average: a tenth of what 9600 baud carry.
+/// Bytes per second at which a text has to arrive on average: a tenth of what 9600 baud can carry.
 const TEXT_PACE: u64 = 96;
-/// What a text may take beyond that, so that short ones and pauses are no matter.
+/// Extra time for a text, so that short texts and pauses do no harm.
 const TEXT_GRACE: Duration = Duration::from_secs(300);
-/// How long one text may take in all: 25 MB at 4 kB/s.
+/// How long one text may take in total: 25 MB at 4 kB/s.
 const TEXT_TIME: Duration = Duration::from_secs(7200);
 
 /// The clocks of one session.
 #[derive(Debug)]
 pub struct Pace {
-    /// When the last message was accepted, or the session began; texts are added to it.
+    /// When the last message was accepted, or the session began; the time of message texts is added to it.
     idle_since: Instant,
-    /// The time that was waited for the rest of the line that is coming.
+    /// Time spent waiting for the rest of the current line.
     line: Duration,
-    /// The time that was waited for the text that is coming, and its bytes.
+    /// Time spent waiting for the current text, and its size so far.
     text: Duration,
     bytes: u64,
 }
 
-/// What a client took too long for.
+/// What a client was too slow for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Slow {
     /// A command.
     Line,
     /// The text of a message.
     Text,
-    /// To send a message at all.
+    /// Sending a message at all.
     Idle,
 }
 
@@ -52,7 +54,7 @@ impl Pace {
         self.idle_since = Instant::now();
     }
 
-    /// A line has ended; the next one has a time of its own.
+    /// A line has ended; the time of the next one starts from zero.
     pub fn line_ended(&mut self) {
         self.line = Duration::ZERO;
     }
@@ -64,28 +66,28 @@ impl Pace {
         self.bytes = 0;
     }
 
-    /// How long may be waited now for more of a command, and for what a client is too slow after that. Some silence within a
-    /// line is `timeout` as well.
+    /// How long to wait for more of a command, and what the client is too slow for after that. Silence within a line is
+    /// also limited by `timeout`.
     pub fn command(&self, in_line: bool, timeout: Duration) -> (Duration, Slow) {
         let idle = IDLE_TIME.max(timeout).saturating_sub(self.idle_since.elapsed());
         let line = if in_line { LINE_TIME.saturating_sub(self.line) } else { Duration::MAX };
         if line < idle { (line, Slow::Line) } else { (idle, Slow::Idle) }
     }
 
-    /// How long may be waited now for more of a text.
+    /// How long to wait for more of a text.
     pub fn text(&self) -> (Duration, Slow) {
         let earned = TEXT_GRACE.saturating_add(Duration::from_secs(self.bytes / TEXT_PACE));
         (earned.min(TEXT_TIME).saturating_sub(self.text), Slow::Text)
     }
 
-    /// Some of a command came after `waited`; `in_line`: its beginning was there before.
+    /// Part of a command arrived after `waited`; `in_line`: its beginning had arrived before.
     pub fn command_came(&mut self, in_line: bool, waited: Duration) {
         if in_line {
             self.line = self.line.saturating_add(waited);
         }
     }
 
-    /// So many bytes of a text came after `waited`.
+    /// This many bytes of a text arrived after `waited`.
     pub fn text_came(&mut self, bytes: usize, waited: Duration) {
         self.text = self.text.saturating_add(waited);
         self.bytes = self.bytes.saturating_add(bytes as u64);
@@ -98,7 +100,7 @@ impl Slow {
         match self {
             Self::Line => format!("one command took longer than {} s", LINE_TIME.as_secs()),
             Self::Text => format!(
-                "its text came too slowly, nothing of it was kept: less than {TEXT_PACE} bytes a second on average over more than {} s, or longer than {} s in all",
+                "sent the message too slowly, it was discarded: less than {TEXT_PACE} bytes per second on average over more than {} s, or longer than {} s in total",
                 TEXT_GRACE.as_secs(),
                 TEXT_TIME.as_secs()
             ),
@@ -113,7 +115,7 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    /// How many bytes of a text come in, one each `gap`, before the session ends.
+    /// How many bytes of a text arrive, one per `gap`, before the session ends.
     fn dripped(gap: Duration, bytes: u64) -> u64 {
         let mut pace = Pace::new();
         (0..bytes)
@@ -149,7 +151,7 @@ mod tests {
             came += 1;
         }
         assert_eq!((came, pace.command(true, timeout).1), (30, Slow::Line));
-        // The next line has a time of its own.
+        // The next line starts from zero.
         pace.line_ended();
         pace.command_came(false, SECOND);
         assert_eq!(pace.command(true, timeout), (LINE_TIME, Slow::Line));

@@ -1,5 +1,5 @@
-//! How much the device may send (its section `device`, option rate): looked at with MAIL, so that it need not send a text
-//! for nothing, and counted when the text is there.
+//! How much the device may send (option rate in its `device` section): checked at MAIL, so that it need not send a text
+//! in vain, and counted when the text is complete.
 
 use std::sync::{MutexGuard, PoisonError};
 
@@ -13,20 +13,20 @@ impl Session {
         self.desk.rates().lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The reply to MAIL when the message could not be accepted now.
+    /// The reply to MAIL if the message could not be accepted now.
     pub(super) fn over_rate(&self) -> Option<String> {
         let (device, client, now) = (self.device()?, self.origin.client?, clock::since_boot());
         let mut rates = self.rates();
         let refusal = rates.peek(device, client, now).refusal(device, now)?;
-        // That is counted as well.
+        // This is counted as well.
         rates.take(device, client, now);
         Some(refusal)
     }
 
-    /// Counts a message that is complete, and marks it with what is known of its device.
+    /// Counts a complete message, and marks it with what is known about its device.
     ///
     /// # Errors
-    /// The reply when it can't be accepted now.
+    /// The reply if it cannot be accepted now.
     pub(super) fn count(&mut self) -> Result<Outcome, String> {
         let now = clock::since_boot();
         let outcome = match (self.device(), self.origin.client) {

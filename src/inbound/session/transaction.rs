@@ -1,4 +1,4 @@
-//! A message within a conversation: MAIL, RCPT, DATA, and what becomes of it (RFC 5321 section 3.3).
+//! A mail transaction: MAIL, RCPT, DATA, and the result (RFC 5321 section 3.3).
 
 use std::sync::Arc;
 
@@ -10,13 +10,13 @@ use crate::message::Envelope;
 use crate::report::Event;
 
 impl Session {
-    /// MAIL begins a message; one that was begun before is forgotten.
+    /// MAIL starts a transaction; an earlier one is discarded.
     pub(super) fn mail(&mut self, from: Result<String, String>, size: u64, smtputf8: bool) {
         self.reset();
-        // A device with a sender that can't be used still has something to say.
+        // A device with an unusable sender still has something to report.
         let from = from.unwrap_or_else(|why| {
             let client = self.origin.name();
-            let text = format!("the sender of {client} can't be used, the account's address takes its place ({why})");
+            let text = format!("the sender given by {client} is invalid, using the account's address instead ({why})");
             Event::Advice { text }.log_for(&client);
             self.rules.fallback_from.clone()
         });
@@ -34,7 +34,7 @@ impl Session {
         let limit = self.rules.size_limit;
         let envelope = Envelope { from, to: Vec::new(), smtputf8 };
         let refusal = if size > limit {
-            // RFC 1870 section 6.1 (3): what can't fit is refused before it is sent.
+            // RFC 1870 section 6.1 (3): what cannot fit is refused before it is sent.
             Err(IntakeError::TooLarge(limit))
         } else {
             self.desk.room_for(self.client(), size)
@@ -58,19 +58,20 @@ impl Session {
         }
     }
 
-    /// RCPT. All recipients of a line are taken, or none of them: it has one reply.
+    /// RCPT. Either all recipients on a line are accepted or none: it gets one reply.
     pub(super) fn rcpt(&mut self, to: Result<Vec<String>, String>) {
         let limit = usize::try_from(self.rules.listener.max_recipients).unwrap_or(usize::MAX);
         let (rules, device) = (Arc::clone(&self.rules), self.device().cloned());
         let Some(transaction) = &mut self.transaction else {
-            let reply = self.refused.clone().unwrap_or_else(|| "503 5.5.1 MAIL comes first".into());
+            let reply = self.refused.clone().unwrap_or_else(|| "503 5.5.1 Need MAIL before RCPT".into());
             return self.reply(&reply);
         };
         let known = &mut transaction.envelope.to;
         let before = known.len();
         let added = to.map_err(|why| (Vec::new(), why.clone(), format!("501 5.1.3 {why}"))).and_then(|to| {
             for address in to {
-                // Who is meant in the end is found out when the message is there: the device hears no of what it said.
+                // Aliases are resolved when the message is complete: here the device gets the refusal of its own
+                // command.
                 if let Err(refusal) = rules.policies.may(device.as_ref(), &address) {
                     return Err((vec![address], refusal.to_string(), refusal.reply()));
                 }
@@ -96,12 +97,12 @@ impl Session {
         }
     }
 
-    /// DATA is always answered with 354: see the head of this file. What is wrong is said at the end.
+    /// DATA is always answered with 354: see the top of `session.rs`. Errors are reported at the end of the text.
     pub(super) fn data(&mut self) {
         let intake = match &self.transaction {
             None => {
                 let refused = self.refused.clone().or_else(|| self.login_missing());
-                Err(refused.unwrap_or_else(|| "503 5.5.1 MAIL and RCPT come first".to_string()))
+                Err(refused.unwrap_or_else(|| "503 5.5.1 Need MAIL and RCPT before DATA".to_string()))
             }
             Some(transaction) if transaction.envelope.to.is_empty() => {
                 Err(self.refused.clone().unwrap_or_else(|| "554 5.5.1 No valid recipients".to_string()))
@@ -114,7 +115,7 @@ impl Session {
         self.pace.text_ended();
         self.line_ends = self.strict().then(strict::LineEnds::default);
         self.phase = Phase::Text(Decoder::new(self.talk.bare_lf()), Box::new(intake));
-        self.reply("354 End with a dot on a line of its own");
+        self.reply("354 End data with <CR><LF>.<CR><LF>");
     }
 
     pub(super) fn rejected(&self, to: &[String], reply: &str) {
@@ -123,7 +124,7 @@ impl Session {
         Event::Rejected { client: self.origin.name(), from: envelope.from, to, reply: reply.to_string() }.log();
     }
 
-    /// Takes in text; true when the message has ended and commands may follow.
+    /// Takes in text; true if the message has ended and commands may follow.
     pub(super) async fn text(&mut self) -> bool {
         let Phase::Text(decoder, intake) = &mut self.phase else { return false };
         let unread = self.talk.unread();
@@ -135,7 +136,7 @@ impl Session {
         if let Ok(open) = intake.as_mut()
             && let Err(error) = open.push(&text).await
         {
-            // Swallowed to its end, so that the reply is understood.
+            // Consumed to its end, so that the client understands the reply.
             **intake = Err(error.reply());
             self.rejected(&[], &error.to_string());
         }
@@ -158,7 +159,7 @@ impl Session {
         let transaction = self.transaction.take().unwrap_or_default();
         self.refused = None;
         if !transaction.envelope.to.is_empty() {
-            // Whatever becomes of the message is an event.
+            // Whatever happens to the message is logged as an event.
             self.visit.told();
         }
         let bad_ends = self.line_ends.take().is_some_and(|ends| ends.bad());

@@ -1,4 +1,4 @@
-//! Certificates in every form in which they come, and what is said of those that can't be used.
+//! Certificates in every form in which they occur, and the errors for those that cannot be used.
 
 use std::fs;
 use std::path::PathBuf;
@@ -24,7 +24,7 @@ impl Files {
         path
     }
 
-    /// An acceptor with these two files, or with none named.
+    /// An acceptor with these two files, or with no files configured.
     fn acceptor(&self, files: Option<(&Path, &Path)>) -> Result<TlsAcceptor, String> {
         let named = files.map_or(String::new(), |(certificate, key)| {
             format!(" option certificate '{}'\n option key '{}'\n", certificate.display(), key.display())
@@ -38,7 +38,7 @@ impl Files {
     }
 }
 
-/// Shakes hands with a client that trusts this certificate alone. Gives the version.
+/// Performs a handshake with a client that trusts this certificate alone. Returns the version.
 async fn shake(
     acceptor: &TlsAcceptor,
     trusted: &[u8],
@@ -87,7 +87,7 @@ async fn keys_of_each_kind_as_pem_and_as_der() {
     }
 }
 
-/// What uhttpd's script makes: the certificate as DER; the key as PEM by openssl, as DER of SEC 1 by px5g.
+/// What uhttpd's script creates: the certificate as DER; the key as PEM by openssl, as SEC 1 DER by px5g.
 #[tokio::test]
 async fn certificates_as_the_router_makes_them() {
     let files = Files::new();
@@ -112,10 +112,10 @@ async fn certificates_as_the_router_makes_them() {
             shake(&acceptor, &fs::read(&crt).unwrap(), "localhost", &[version]).await.unwrap();
         }
     }
-    // Routers that were set up long ago have RSA: said in words when it is named, passed over otherwise.
+    // Routers that were set up long ago have RSA: an error if it is configured, skipped otherwise.
     assert!(make(&["rsa:2048"]).unwrap().status.success());
     let said = files.acceptor(Some((&crt, Path::new(&path("pem"))))).err().unwrap();
-    assert!(said.contains("option key '") && said.contains("no ECDSA key"), "{said}");
+    assert!(said.contains("option key '") && said.contains("not an ECDSA key"), "{said}");
 }
 
 #[tokio::test]
@@ -138,7 +138,7 @@ async fn our_own_is_made_once_and_can_be_pinned() {
     let again = files.acceptor(None).unwrap();
     assert_eq!(fs::read(files.dir.path().join(OWN.0)).unwrap(), certificate);
     shake(&again, &certificate, "router.lan", &BOTH).await.unwrap();
-    // Half of it lost, as by a power cut: made anew.
+    // Half of it lost, as by a power cut: generated again.
     fs::write(files.dir.path().join(OWN.1), b"").unwrap();
     files.acceptor(None).unwrap();
     assert_ne!(fs::read(files.dir.path().join(OWN.0)).unwrap(), certificate);
@@ -162,14 +162,14 @@ fn files_that_can_not_be_used_are_named() {
     let other_kind = files.write("ed25519", KeyPair::generate_for(&PKCS_ED25519).unwrap().serialize_pem().as_bytes());
     let error = |crt: &Path, key: &Path| files.acceptor(Some((crt, key))).err().unwrap();
     for (crt, key, parts) in [
-        (&none, &good_key, ["option certificate '", "none': can't be read"]),
-        (&crt, &none, ["option key '", "none': can't be read"]),
-        (&empty, &good_key, ["option certificate '", "has no certificate"]),
-        (&words, &good_key, ["option certificate '", "has no certificate"]),
-        (&crt, &words, ["option key '", "has no private key"]),
-        (&crt, &crt, ["option key '", "has no private key"]),
-        (&crt, &other_kind, ["option key '", "is no ECDSA key"]),
-        (&crt, &stranger, ["option key '", "does not belong to the certificate"]),
+        (&none, &good_key, ["option certificate '", "none': cannot be read"]),
+        (&crt, &none, ["option key '", "none': cannot be read"]),
+        (&empty, &good_key, ["option certificate '", "contains no certificate"]),
+        (&words, &good_key, ["option certificate '", "contains no certificate"]),
+        (&crt, &words, ["option key '", "contains no private key"]),
+        (&crt, &crt, ["option key '", "contains no private key"]),
+        (&crt, &other_kind, ["option key '", "is not an ECDSA key"]),
+        (&crt, &stranger, ["option key '", "does not match the certificate"]),
     ] {
         let said = error(crt, key);
         assert!(parts.iter().all(|part| said.contains(part)), "{said}");

@@ -1,26 +1,26 @@
-//! What a list of addresses is made of: its elements between commas and semicolons, as they stand in headers
-//! (RFC 5322 section 3.4), in commands of SMTP and on command lines. Read with tolerance; what an element means is found
-//! out in [`list`](super::list) and [`envelope`](super::envelope).
+//! The structure of an address list: its elements between commas and semicolons, as they occur in headers (RFC 5322
+//! section 3.4), in SMTP commands and on command lines. Parsed tolerantly; [`list`](super::list) and
+//! [`envelope`](super::envelope) interpret the elements.
 
 use super::tokens::{Kind, Token, tokens};
 
-/// One element of a list: a mailbox, or what stands in its place. Together the elements hold all tokens but the
+/// One element of a list: a mailbox, or whatever is in its place. Together the elements contain all tokens except the
 /// separators and brackets between them.
 #[derive(Debug, Default)]
 pub struct Element<'a> {
-    /// What is not in angle brackets.
+    /// Tokens outside angle brackets.
     pub words: Vec<Token<'a>>,
-    /// How many of them stood before the bracket.
+    /// How many of them preceded the bracket.
     pub before: usize,
-    /// What is in angle brackets.
+    /// Tokens inside angle brackets.
     pub angle: Option<Vec<Token<'a>>>,
     /// The bracket was not closed before the next one opened: `<Pump 3 <a@b>>`.
     pub nested: bool,
-    /// The words are the name of a group (RFC 5322 section 3.4).
+    /// The words are a group name (RFC 5322 section 3.4).
     pub names_group: bool,
 }
 
-/// Hands the elements of `value` to `take`, one after the other.
+/// Passes the elements of `value` to `take`, one after the other.
 pub fn split<'a>(value: &'a [u8], take: &mut dyn FnMut(Element<'a>)) {
     let semicolons = tokens(value).filter(|token| token.is(b';')).count();
     let mut splitter = Splitter { semicolons, in_group: false, in_angle: false, element: Element::default(), take };
@@ -31,7 +31,7 @@ pub fn split<'a>(value: &'a [u8], take: &mut dyn FnMut(Element<'a>)) {
 }
 
 struct Splitter<'a, 'f> {
-    /// Semicolons still to come: with one, a colon names a group; without, it is part of a name.
+    /// Semicolons still to come: if there is one, a colon ends a group name; if not, it is part of a name.
     semicolons: usize,
     in_group: bool,
     in_angle: bool,
@@ -62,7 +62,7 @@ impl<'a> Splitter<'a, '_> {
             self.in_group &= !token.is(b';');
         } else if token.is(b'<') {
             if element.angle.is_some() {
-                // A comma was forgotten: what stands between the brackets names the second.
+                // A comma is missing: the words between the brackets name the second mailbox.
                 let next = element.words.split_off(element.before.min(element.words.len()));
                 self.close();
                 self.element.words = next;
@@ -86,15 +86,15 @@ impl<'a> Splitter<'a, '_> {
     }
 }
 
-/// Whether `angle` is a route whose end is still to come: its commas separate no addresses (`<@a,@b:c@d>`).
+/// Whether `angle` is an unfinished route: its commas do not separate addresses (`<@a,@b:c@d>`).
 fn is_in_route(angle: &[Token<'_>]) -> bool {
     let mut angle = angle.iter().filter(|token| !token.is_filling());
     angle.next().is_some_and(|first| first.is(b'@')) && !angle.any(|token| token.is(b':'))
 }
 
-/// Splits an element at blanks and at specials that no address holds. Blanks beside an `@` don't split, nor do those around a
-/// dot of a domain (`ops@test . example`, RFC 5322 section 4.4) if one is before it: behind it alone, the dot may end a
-/// sentence.
+/// Splits an element at spaces and at specials that an address cannot contain. Spaces next to an `@` do not split, nor
+/// do those around a dot of a domain (`ops@test . example`, RFC 5322 section 4.4) if one precedes it: if one only
+/// follows it, the dot may end a sentence.
 pub fn bare_words<'a, 'b>(element: &'b [Token<'a>]) -> Vec<&'b [Token<'a>]> {
     let mut words = Vec::new();
     let (mut start, mut at) = (0, 0);

@@ -1,23 +1,23 @@
-//! Lists of addresses that become an envelope: RCPT and MAIL, arguments of `sendmail`, the fields that `sendmail -t` reads.
+//! Address lists that become an envelope: RCPT and MAIL, arguments of `sendmail`, the fields that `sendmail -t` reads.
 //!
-//! A header can be repaired by leaving out what nobody understands. An envelope can't: whoever is left out gets no mail
-//! and nobody is told. So the list is read as tolerantly as in a header, but with all of its addresses, or not at all.
+//! A header can be repaired by leaving out what cannot be parsed. An envelope cannot: a recipient that is left out
+//! silently gets no mail. So the list is parsed as tolerantly as in a header, but either with all of its addresses, or
+//! not at all.
 
 use super::elements::{Element, bare_words, split};
 use super::is_address;
 use super::list::address;
 use super::tokens::{Kind, Token, tokens};
 
-/// Bytes of the text that an error shows.
+/// Maximum length of the text shown in an error, in bytes.
 const SHOWN: usize = 255;
 
-/// All addresses that `text` names, each as often as it does, in order; names without a domain (`root`) among them.
-/// Names of people, comments and source routes (RFC 5321 appendix C) are left out; none of them may hold an `@` outside
-/// a route, unless it is the address again.
+/// All addresses in `text`, each as often as it occurs, in order; names without a domain (`root`) included. Display
+/// names, comments and source routes (RFC 5321 appendix C) are left out; none of them may contain an `@` outside a
+/// route, unless it is the address again.
 ///
 /// # Errors
-/// What can't be understood, when there is anything that could be meant as an address and is none. Nothing is to be
-/// sent then.
+/// The part that cannot be parsed, if anything could be meant as an address and is not one. Nothing is to be sent then.
 pub fn addresses(text: &[u8]) -> Result<Vec<String>, String> {
     let mut found = Vec::new();
     let mut problem = None;
@@ -29,11 +29,11 @@ pub fn addresses(text: &[u8]) -> Result<Vec<String>, String> {
     problem.map_or(Ok(found), |part| Err(format!("not a mail address: {}", shown(&part))))
 }
 
-/// Adds what `element` names to `found`. The error is the part that can't be understood.
+/// Adds what `element` names to `found`. The error is the part that cannot be parsed.
 fn read(element: &Element<'_>, found: &mut Vec<String>) -> Result<(), Vec<u8>> {
     let mut own = Vec::new();
     let angle = element.angle.as_deref().unwrap_or_default();
-    // A bracket within which another one opens holds a name.
+    // A bracket inside which another one opens contains a name.
     if !element.nested || has_at(angle) {
         own = bracket(angle)?;
     }
@@ -49,7 +49,7 @@ fn read(element: &Element<'_>, found: &mut Vec<String>) -> Result<(), Vec<u8>> {
                 _ if !is_text(word) => {}
                 _ if element.names_group && has_at(word) => return Err(text),
                 _ if bracketed && own.iter().any(again) => {}
-                // Nobody knows whether that is a name or one more recipient.
+                // It could be a name or another recipient.
                 _ if bracketed && is_before && has_at(word) => return Err(text),
                 Some(address) => own.push(address),
                 None if is_route(&text) && words.peek().is_some_and(|next| is_colon(next)) => {}
@@ -73,7 +73,7 @@ fn read(element: &Element<'_>, found: &mut Vec<String>) -> Result<(), Vec<u8>> {
     Ok(())
 }
 
-/// What stands between angle brackets.
+/// The content of angle brackets.
 fn bracket(angle: &[Token<'_>]) -> Result<Vec<String>, Vec<u8>> {
     let colon = angle.iter().rposition(|token| token.is(b':')).map_or(0, |at| at + 1);
     let (route, rest) = angle.split_at_checked(colon).unwrap_or((&[], angle));
@@ -89,8 +89,8 @@ fn bracket(angle: &[Token<'_>]) -> Result<Vec<String>, Vec<u8>> {
     }
 }
 
-/// `path`, what stands between the brackets of a command by the book, without its source route (RFC 5321 appendix C);
-/// `None` when the route is not one.
+/// `path`, the content of the brackets of a correct command, without its source route (RFC 5321 appendix C); `None` if
+/// the route is not valid.
 pub fn without_route(path: &str) -> Option<&str> {
     if !path.starts_with('@') {
         return Some(path);
@@ -106,11 +106,11 @@ fn local_name(text: &[u8]) -> Option<String> {
     let text = std::str::from_utf8(text).ok()?.trim_end_matches('.');
     let plain = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
     let fits = |text: &&str| is_address(&format!("{text}@x"));
-    // `"root"` is root; what needs its quotes keeps them.
+    // `"root"` is root; a name that needs its quotes keeps them.
     plain.into_iter().chain([text]).find(fits).map(str::to_string)
 }
 
-/// `@a,@b`: the route in front of the colon (RFC 5321 section 4.1.2, A-d-l).
+/// `@a,@b`: the route before the colon (RFC 5321 section 4.1.2, A-d-l).
 fn is_route(text: &[u8]) -> bool {
     let is_hop = |hop: &str| hop.strip_prefix('@').is_some_and(|domain| is_address(&format!("x@{domain}")));
     std::str::from_utf8(text).is_ok_and(|text| text.split(',').all(is_hop))
@@ -120,22 +120,22 @@ fn is_colon(word: &[Token<'_>]) -> bool {
     word.first().is_some_and(|token| token.is(b':'))
 }
 
-/// Whether there is an `@`, in quotes and comments too.
+/// Whether there is an `@`, including in quotes and comments.
 fn has_at(words: &[Token<'_>]) -> bool {
     words.iter().any(|token| token.text.contains(&b'@'))
 }
 
-/// Whether it is more than blanks, comments and lone specials.
+/// Whether there is more than spaces, comments and lone specials.
 fn is_text(word: &[Token<'_>]) -> bool {
     word.iter().any(|token| !token.is_filling() && (token.kind != Kind::Special || token.is(b'@')))
 }
 
-/// The text of a word, without blanks and comments.
+/// The text of a word, without spaces and comments.
 fn joined(word: &[Token<'_>]) -> Vec<u8> {
     word.iter().filter(|token| !token.is_filling()).flat_map(|token| token.text).copied().collect()
 }
 
-/// Text as far as it can be shown: no control characters, not too long.
+/// Text that is safe to display: no control characters, limited in length.
 fn shown(text: &[u8]) -> String {
     let text = String::from_utf8_lossy(text);
     let plain = text.chars().filter(|c| !c.is_control());

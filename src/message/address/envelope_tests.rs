@@ -6,7 +6,7 @@ fn all(text: &str) -> Vec<String> {
     addresses(text.as_bytes()).unwrap_or_else(|error| panic!("{text}: {error}"))
 }
 
-/// Two addresses in every spelling that a device could have for them.
+/// Two addresses in every spelling that a device might use.
 const TWO: [&str; 40] = [
     "<a@x.y>,<b@x.y>",
     "<a@x.y>, <b@x.y>",
@@ -105,7 +105,7 @@ fn all_or_nothing() {
         "<night shift>",
         "a@x.y/b@x.y.",
         "a@x.y|b@x.y",
-        // A name, or one more recipient?
+        // A name, or another recipient?
         "a@x.y <b@x.y>",
         "\"a@x.y\" <b@x.y>",
         "<a@x.y (b@x.y)>",
@@ -126,7 +126,7 @@ fn all_or_nothing() {
 }
 
 proptest! {
-    /// Whatever stands around them: each address of the text is in the result, or there is none.
+    /// Whatever surrounds them: each address of the text is in the result, or there is no result.
     #[test]
     fn no_address_is_passed_over(
         parts in proptest::collection::vec(
@@ -138,7 +138,7 @@ proptest! {
         let text = format!("{before} {middle}");
         if let Ok(found) = addresses(text.as_bytes()) {
             for (_, address, ..) in &parts {
-                // Letters beside it may make it longer.
+                // Adjacent letters may make it longer.
                 prop_assert!(found.iter().any(|f| f.contains(address.as_str())), "{}: {:?}", text, found);
             }
         }
@@ -151,7 +151,7 @@ proptest! {
         }
     }
 
-    /// Where the list is correct, the envelope has the addresses that the header shows.
+    /// For a correct list, the envelope has the addresses that the header shows.
     #[test]
     fn as_a_header_is_read(names in proptest::collection::vec(("[a-c. ]{0,6}", "[a-c]{1,3}(\\.[a-c]{1,2})?@[a-c]{1,3}"), 1..5)) {
         let list: Vec<String> = names.iter().map(|(name, address)| format!("\"{name}\" <{address}>")).collect();

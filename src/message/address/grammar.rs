@@ -3,19 +3,19 @@
 use super::ADDRESS_LIMIT;
 use super::tokens::{Kind, Token, tokens};
 
-/// What a correct list holds.
+/// The contents of a correct list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct List {
-    /// Number of mailboxes, those in groups included.
+    /// Number of mailboxes, including those in groups.
     pub mailboxes: usize,
     /// Whether there are groups.
     pub groups: bool,
-    /// Whether all addresses are ASCII. Names may not be.
+    /// Whether all addresses are ASCII. Names may be something else.
     pub ascii: bool,
 }
 
-/// Reads `value` as an address list in the grammar of RFC 5322 sections 3.4 and 4.4; `None` when it is none. Of the
-/// obsolete forms all are taken but empty elements. An empty value is no list.
+/// Parses `value` as an address list in the grammar of RFC 5322 sections 3.4 and 4.4; `None` if it is not one. All
+/// obsolete forms except empty elements are accepted. An empty value is not a list.
 pub fn check(value: &[u8]) -> Option<List> {
     let mut parts = tokens(value).filter(|token| !token.is_filling());
     let mut list = List { mailboxes: 0, groups: false, ascii: true };
@@ -57,14 +57,14 @@ pub fn check(value: &[u8]) -> Option<List> {
     }
 }
 
-/// What stands before `@`, `<` or `:`.
+/// What precedes `@`, `<` or `:`.
 struct Words {
     count: usize,
-    /// Bytes of all of it.
+    /// Total size in bytes.
     length: usize,
     /// Whether it can be a local part: words with single dots between them.
     local: bool,
-    /// Whether it can be a phrase: begins with a word.
+    /// Whether it can be a phrase: it begins with a word.
     phrase: bool,
     ascii: bool,
 }
@@ -88,7 +88,7 @@ fn words<'a>(parts: &mut impl Iterator<Item = Token<'a>>) -> (Words, Option<Toke
     (all, None)
 }
 
-/// Reads the domain after `local@` and counts the mailbox; gives the token after it.
+/// Reads the domain after `local@` and counts the mailbox; returns the token after it.
 fn domain<'a>(
     parts: &mut impl Iterator<Item = Token<'a>>,
     local: &Words,
@@ -110,7 +110,7 @@ fn domain<'a>(
     (length <= ADDRESS_LIMIT).then_some(after)
 }
 
-/// Reads what stands between `<` and `>`, an obsolete route (`@a,@b:`) included.
+/// Reads the content of `<` and `>`, including an obsolete route (`@a,@b:`).
 fn angle<'a>(parts: &mut impl Iterator<Item = Token<'a>>, list: &mut List) -> Option<()> {
     loop {
         let (words, end) = words(parts);
@@ -118,7 +118,7 @@ fn angle<'a>(parts: &mut impl Iterator<Item = Token<'a>>, list: &mut List) -> Op
         if words.count > 0 {
             return domain(parts, &words, list)?.filter(|token| token.is(b'>')).map(|_| ());
         }
-        // A route: its domain is read like one, and not counted as a mailbox.
+        // A route: its domain is parsed as one, but not counted as a mailbox.
         let mut uncounted = List { ..*list };
         let after = domain(parts, &words, &mut uncounted)?;
         list.ascii &= uncounted.ascii && end.text.is_ascii();

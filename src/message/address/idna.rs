@@ -1,12 +1,13 @@
-//! Domains beyond ASCII as A-labels (`müller.example` as `xn--mller-kva.example`, RFC 5891 section 4.4), for servers that
-//! take only ASCII. Punycode (RFC 3492) with what it needs of Unicode: the tables of a full IDNA library would be larger
-//! than all of the gateway's grammar. Capitals of the scripts that have them in domains are made small; text that is not
-//! composed (RFC 5891 section 5.3) is refused, since it would name another domain.
+//! Internationalized domains as A-labels (`müller.example` as `xn--mller-kva.example`, RFC 5891 section 4.4), for
+//! servers that accept only ASCII. Punycode (RFC 3492) with the parts of Unicode that it needs: the tables of a full
+//! IDNA library would be larger than all of the gateway's grammar. Capitals of the scripts that have them in domains
+//! are converted to lower case; text that is not composed (RFC 5891 section 5.3) is refused, since it would name
+//! another domain.
 
-/// Bytes of the longest label (RFC 1035 section 2.3.4).
+/// Maximum length of a label, in bytes (RFC 1035 section 2.3.4).
 const LABEL_LIMIT: usize = 63;
 
-/// `label` in ASCII; `None` when it can't be said so.
+/// `label` in ASCII; `None` if that is not possible.
 pub fn label(label: &str) -> Option<String> {
     if label.is_ascii() {
         return Some(label.to_string());
@@ -25,7 +26,7 @@ pub fn domain(domain: &str) -> Option<String> {
     labels.map(|labels| labels.join("."))
 }
 
-/// The small letter, in Latin, Greek, Cyrillic and Armenian.
+/// The lower-case letter, in Latin, Greek, Cyrillic and Armenian.
 fn lowercase(c: char) -> char {
     let code = u32::from(c);
     let small = match code {
@@ -44,7 +45,7 @@ fn lowercase(c: char) -> char {
     char::from_u32(small).unwrap_or(c)
 }
 
-/// Whether `c` is an accent of its own, which a composed letter has in it.
+/// Whether `c` is a combining accent, which a composed letter already includes.
 fn is_combining(c: char) -> bool {
     // U+0130 becomes an i with such an accent.
     matches!(c, '\u{300}'..='\u{36f}' | '\u{130}')
@@ -114,7 +115,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// From RFC 3492 section 7.1, in small letters, and domains as registries have them.
+    /// From RFC 3492 section 7.1, in lower case, and domains as registries have them.
     #[test]
     fn labels() {
         for (text, encoded) in [
@@ -144,7 +145,7 @@ mod tests {
         #[test]
         fn capitals_become_small_as_unicode_has_it(c in prop_oneof![proptest::char::range('\u{41}', '\u{17f}'), proptest::char::range('\u{370}', '\u{48f}')]) {
             let all: Vec<char> = c.to_lowercase().collect();
-            // Letters that no domain has: Coptic ones and the Greek of mathematics.
+            // Letters that occur in no domain: Coptic ones and mathematical Greek.
             if all.len() == 1 && !('\u{370}'..'\u{386}').contains(&c) && !('\u{3cf}'..'\u{400}').contains(&c) {
                 prop_assert_eq!(lowercase(c), all[0]);
             }

@@ -1,21 +1,21 @@
-//! Lists of addresses in header fields (RFC 5322 section 3.4), read with tolerance and written correctly.
+//! Address lists in header fields (RFC 5322 section 3.4), parsed tolerantly and written correctly.
 
 use super::elements::{Element, bare_words, split};
 use super::tokens::{Kind, Token, tokens};
 use super::{for_header, is_address};
 use crate::message::encoded::decode;
 
-/// One address with the name that is shown for it.
+/// One address with its display name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mailbox {
-    /// The name without quotes and escapes; encoded words are left as they are, bytes over 127 too. May be empty.
+    /// The name without quotes and escapes; encoded words are left as they are, as are bytes over 127. May be empty.
     pub name: Vec<u8>,
-    /// The address; [`is_address`] holds.
+    /// The address; valid according to [`is_address`].
     pub address: String,
 }
 
 impl Mailbox {
-    /// The mailbox as it stands in a header field: `address`, or `"name" <address>`. Bytes over 127 stay.
+    /// The mailbox as it is written in a header field: `address`, or `"name" <address>`. Bytes over 127 stay.
     pub fn write(&self) -> Vec<u8> {
         let address = for_header(&self.address).into_bytes();
         if self.name.is_empty() {
@@ -25,7 +25,8 @@ impl Mailbox {
     }
 }
 
-/// `text` as a quoted string (RFC 5322 section 3.2.4). Encoded words in it stay outside the quotes, where they count.
+/// `text` as a quoted string (RFC 5322 section 3.2.4). Encoded words in it stay outside the quotes, where they are
+/// valid.
 pub fn quoted(text: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(text.len() + 2);
     let mut open = false;
@@ -54,20 +55,20 @@ pub fn quoted(text: &[u8]) -> Vec<u8> {
     out
 }
 
-/// The mailboxes in `value`, the value of From, To or the like, whatever it looks like: with groups, comments, quoted
-/// names, semicolons for commas, brackets forgotten. Text without an address is passed over.
+/// The mailboxes in `value`, the value of From, To and similar fields, whatever it looks like: with groups, comments,
+/// quoted names, semicolons instead of commas, missing brackets. Text without an address is skipped.
 pub fn mailboxes(value: &[u8]) -> Vec<Mailbox> {
     read(value).0
 }
 
-/// As [`mailboxes`]; also tells whether there was text that is in none of them.
+/// Like [`mailboxes`]; also returns whether there was text that belongs to none of them.
 pub fn read(value: &[u8]) -> (Vec<Mailbox>, bool) {
     let mut reader = Reader::default();
     split(value, &mut |element| reader.element(&element));
     (reader.found, reader.lost)
 }
 
-/// `value` as one name: quotes and escapes undone, comments left out. Empty when it says nothing.
+/// `value` as a single name: quotes and escapes undone, comments left out. Empty if nothing remains.
 pub fn as_name(value: &[u8]) -> Vec<u8> {
     display(&tokens(value).collect::<Vec<_>>())
 }
@@ -79,7 +80,7 @@ struct Reader {
 }
 
 impl Reader {
-    /// What an element says.
+    /// Interprets an element.
     fn element(&mut self, element: &Element<'_>) {
         if element.names_group {
             return;
@@ -104,7 +105,7 @@ impl Reader {
         self.bare(words);
     }
 
-    /// An element without brackets: the words that are addresses, the others are the name if there is one address.
+    /// An element without brackets: the words that are addresses; the others are the name if there is one address.
     fn bare(&mut self, element: &[Token<'_>]) {
         let mut addresses = Vec::new();
         let mut others = Vec::new();
@@ -127,7 +128,7 @@ impl Reader {
     }
 }
 
-/// The address that `text` means, freed of what is often put around it.
+/// The address that `text` means, without what is often put around it.
 pub(super) fn address(text: &[u8]) -> Option<String> {
     let text = decode(text);
     let plain = text.strip_prefix("mailto:").unwrap_or(&text).trim_end_matches('.');
@@ -135,7 +136,7 @@ pub(super) fn address(text: &[u8]) -> Option<String> {
     [Some(plain), quoted].into_iter().flatten().find(|address| is_address(address)).map(str::to_string)
 }
 
-/// The text of a name: quotes and escapes undone, blanks made single, comments left out. Empty when it says nothing.
+/// The text of a name: quotes and escapes undone, spaces reduced to one, comments left out. Empty if nothing remains.
 fn display(words: &[Token<'_>]) -> Vec<u8> {
     let mut out = Vec::new();
     for token in words {
@@ -155,7 +156,7 @@ fn comments(words: &[Token<'_>]) -> Vec<u8> {
     tidy(&texts.join(&b' '))
 }
 
-/// The inside of a quoted string or comment, without its escapes (RFC 5322 section 3.2.1).
+/// The content of a quoted string or comment, without its escapes (RFC 5322 section 3.2.1).
 pub fn unescaped(text: &[u8]) -> Vec<u8> {
     let inside = text.get(1..text.len().saturating_sub(1)).unwrap_or_default();
     let mut out = Vec::with_capacity(inside.len());
@@ -170,7 +171,7 @@ pub fn unescaped(text: &[u8]) -> Vec<u8> {
     out
 }
 
-/// `text` with single blanks; empty when it has neither letter nor digit.
+/// `text` with single spaces; empty if it has neither letters nor digits.
 fn tidy(text: &[u8]) -> Vec<u8> {
     if !text.iter().any(|byte| byte.is_ascii_alphanumeric() || *byte >= 0x80) {
         return Vec::new();

@@ -1,47 +1,47 @@
-//! The lexical tokens of structured fields (RFC 5322 section 3.2), read with tolerance.
+//! The lexical tokens of structured fields (RFC 5322 section 3.2), parsed tolerantly.
 
-/// What a token is.
+/// The kind of a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Blanks and folding.
+    /// Spaces and folding.
     Blank,
-    /// Bytes of atoms (RFC 5322 section 3.2.3), bytes over 127 among them (RFC 6532 section 3.2).
+    /// Bytes of atoms (RFC 5322 section 3.2.3), including bytes over 127 (RFC 6532 section 3.2).
     Atom,
     /// A quoted string with its quotes.
     Quoted,
-    /// A comment with its brackets and all comments inside it.
+    /// A comment with its brackets and all nested comments.
     Comment,
     /// A domain literal with its brackets.
     Literal,
-    /// One byte that is none of these, a dot for instance.
+    /// One byte that is none of these, for instance a dot.
     Special,
 }
 
-/// A piece of a value.
+/// A token of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Token<'a> {
-    /// What it is.
+    /// Its kind.
     pub kind: Kind,
     /// Its bytes as written.
     pub text: &'a [u8],
 }
 
 impl Token<'_> {
-    /// Whether it is the special `byte`.
+    /// Whether it is the special character `byte`.
     pub fn is(&self, byte: u8) -> bool {
         self.kind == Kind::Special && self.text == [byte]
     }
 
-    /// Whether it means nothing to the grammar: blanks and comments (CFWS).
+    /// Whether it has no meaning in the grammar: spaces and comments (CFWS).
     pub fn is_filling(&self) -> bool {
         matches!(self.kind, Kind::Blank | Kind::Comment)
     }
 }
 
-/// The tokens of `value`. Together they are the value, whatever it holds.
+/// The tokens of `value`. Concatenated they are the value, whatever it contains.
 ///
-/// A bracket or quote that is never closed is a [`Kind::Special`], and so are all of its sort after it: each byte is
-/// looked at a fixed number of times.
+/// A bracket or quote that is never closed is a [`Kind::Special`], and so are all of the same kind after it: each byte
+/// is examined a bounded number of times.
 pub fn tokens(value: &[u8]) -> impl Iterator<Item = Token<'_>> {
     let mut rest = value;
     let (mut quotes, mut comments, mut literals) = (true, true, true);
@@ -107,8 +107,9 @@ fn comment(text: &[u8], possible: &mut bool) -> Option<usize> {
     None
 }
 
-/// Length of the encoded word that `text` begins with (RFC 2047 section 2). Real ones hold bytes that no atom may hold, and
-/// are longer than 75 bytes. Looks no further than the third question mark, so that each byte is looked at a few times.
+/// Length of the encoded word at the start of `text` (RFC 2047 section 2). Real ones contain bytes that an atom must
+/// not contain, and are longer than 75 bytes. Looks no further than the third question mark, so that each byte is
+/// examined a few times.
 pub fn encoded_word(text: &[u8]) -> Option<usize> {
     if !text.starts_with(b"=?") {
         return None;

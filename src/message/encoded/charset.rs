@@ -1,19 +1,20 @@
-//! Bytes as text: UTF-8, else the charset that the message names, else windows-1252.
+//! Decoding bytes as text: UTF-8, else the charset that the message names, else windows-1252.
 //!
-//! Text in a charset that the message names is not converted: that would take tables of tens of KB. It is only labelled.
-//! While its field is being repaired each of its characters stands as one for private use ([`Charset::veil`]), so nothing
-//! takes the second byte of a Shift_JIS character for a backslash; [`raw`] gives the bytes back for the encoded word.
+//! Text in a charset that the message names is not converted: that would take tables of tens of KB. It is only
+//! labelled. While its field is being repaired, each of its characters is represented by a private-use character
+//! ([`Charset::veil`]), so that the second byte of a Shift_JIS character is not mistaken for a backslash; [`raw`]
+//! returns the bytes for the encoded word.
 
 use std::borrow::Cow;
 
-/// How characters are made of bytes.
+/// How bytes form characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     /// One byte each.
     Single,
     /// Two bytes over 160; in EUC-JP also three.
     Euc,
-    /// Two bytes, the second one maybe ASCII; in GB18030 also four.
+    /// Two bytes, the second one possibly ASCII; in GB18030 also four.
     Double,
     /// Shift_JIS: two bytes, or one of the half-width katakana.
     ShiftJis,
@@ -22,17 +23,17 @@ enum Kind {
 /// A charset that header text can be labelled with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Charset {
-    /// Its name in the registry of IANA.
+    /// Its name in the IANA registry.
     pub name: &'static str,
     kind: Kind,
 }
 
-/// How header text is to be encoded.
+/// How to encode header text.
 #[derive(Debug, Clone, Copy)]
 pub struct Style {
-    /// Bytes of the longest word that stays as it is.
+    /// Maximum length of a word that stays as it is, in bytes.
     pub word_limit: usize,
-    /// The name that encoded words get.
+    /// The charset name used in encoded words.
     pub label: &'static str,
 }
 
@@ -44,11 +45,11 @@ impl From<usize> for Style {
 
 /// The charset of all text that is not labelled otherwise.
 pub const UTF_8: &str = "utf-8";
-/// What ISO-2022-JP becomes: the same characters with the eighth bit in place of escape sequences.
+/// What ISO-2022-JP becomes: the same characters with the eighth bit set instead of escape sequences.
 pub const EUC_JP: Charset = Charset { name: "euc-jp", kind: Kind::Euc };
-/// What text is that was no UTF-8 and has been converted, since nothing said what it was.
+/// Text that was not UTF-8 and has been converted, since nothing declared its charset.
 pub const GUESSED: Charset = Charset { name: UTF_8, kind: Kind::Single };
-/// Charsets of more than one byte a character.
+/// Charsets with more than one byte per character.
 const WIDE: [Charset; 9] = [
     EUC_JP,
     Charset { name: "euc-kr", kind: Kind::Euc },
@@ -60,7 +61,7 @@ const WIDE: [Charset; 9] = [
     Charset { name: "ks_c_5601-1987", kind: Kind::Euc },
     Charset { name: "shift_jis", kind: Kind::ShiftJis },
 ];
-/// Charsets of one byte a character. Not ISO-8859-1: what is called so is windows-1252.
+/// Charsets with one byte per character. Not ISO-8859-1: what is labelled so is windows-1252.
 const NARROW: [&str; 29] = [
     "koi8-r",
     "koi8-u",
@@ -92,15 +93,15 @@ const NARROW: [&str; 29] = [
     "ibm866",
     "macintosh",
 ];
-/// U+E080 to U+E0FF: a byte that is a character.
+/// U+E080 to U+E0FF: a single-byte character.
 const ONE: u32 = 0xe000;
-/// Plane 15: a character of two bytes.
+/// Plane 15: a two-byte character.
 const TWO: u32 = 0xf_0000;
-/// Plane 16: two bytes more of the character before.
+/// Plane 16: two more bytes of the previous character.
 const MORE: u32 = 0x10_0000;
 
 impl Charset {
-    /// The charset that a message calls `name`; `None` for UTF-8, for windows-1252, and for what is not known.
+    /// The charset that a message calls `name`; `None` for UTF-8, for windows-1252, and for unknown ones.
     pub fn find(name: &[u8]) -> Option<Self> {
         let name = match name.to_ascii_lowercase().as_slice() {
             b"x-sjis" | b"sjis" | b"shift-jis" | b"windows-31j" | b"cp932" => b"shift_jis".to_vec(),
@@ -116,7 +117,7 @@ impl Charset {
         wide.or_else(|| narrow().map(|name| Self { name, kind: Kind::Single }))
     }
 
-    /// `bytes` with each character beyond ASCII as one for private use; `None` if they are not of this charset.
+    /// `bytes` with each non-ASCII character as a private-use character; `None` if they are not in this charset.
     pub fn veil(self, bytes: &[u8]) -> Option<String> {
         let mut out = String::with_capacity(bytes.len() * 2);
         let mut rest = bytes;
@@ -161,12 +162,12 @@ impl Charset {
     }
 }
 
-/// Whether `c` goes on with the character before it.
+/// Whether `c` continues the character before it.
 pub fn goes_on(c: char) -> bool {
     u32::from(c) >= MORE
 }
 
-/// The bytes of `c` in the charset that is called `label`, and how many they are.
+/// The bytes of `c` in the charset called `label`, and their number.
 pub fn raw(c: char, label: &str) -> ([u8; 4], usize) {
     let mut bytes = [0; 4];
     if label == UTF_8 || c.is_ascii() {
@@ -183,10 +184,10 @@ pub fn raw(c: char, label: &str) -> ([u8; 4], usize) {
     }
 }
 
-/// `text` as EUC-JP, if it is ISO-2022-JP (RFC 1468) with characters beyond ASCII.
+/// `text` as EUC-JP, if it is ISO-2022-JP (RFC 1468) with non-ASCII characters.
 pub fn from_iso_2022_jp(text: &[u8]) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(text.len());
-    // What stands before each byte of a character, and how many bytes it has.
+    // What precedes each byte of a character, and how many bytes it has.
     let (mut prefix, mut width): (&[u8], usize) = (b"", 0);
     let mut found = false;
     let mut rest = text;
@@ -222,7 +223,7 @@ pub fn from_iso_2022_jp(text: &[u8]) -> Option<Vec<u8>> {
     found.then_some(out)
 }
 
-/// 0x80 to 0x9F in windows-1252; the five that it leaves open are control characters, as the WHATWG has it.
+/// 0x80 to 0x9F in windows-1252; the five unassigned ones are control characters, as WHATWG defines it.
 const WINDOWS_1252: [char; 32] = [
     '\u{20ac}', '\u{81}', '\u{201a}', '\u{192}', '\u{201e}', '\u{2026}', '\u{2020}', '\u{2021}', //
     '\u{2c6}', '\u{2030}', '\u{160}', '\u{2039}', '\u{152}', '\u{8d}', '\u{17d}', '\u{8f}', //
@@ -230,7 +231,7 @@ const WINDOWS_1252: [char; 32] = [
     '\u{2dc}', '\u{2122}', '\u{161}', '\u{203a}', '\u{153}', '\u{9d}', '\u{17e}', '\u{178}',
 ];
 
-/// The text that `bytes` mean.
+/// The text that `bytes` represent.
 pub fn decode(bytes: &[u8]) -> Cow<'_, str> {
     match std::str::from_utf8(bytes) {
         Ok(text) => Cow::Borrowed(text),

@@ -1,19 +1,19 @@
-//! Folding: breaking a long field before blanks (RFC 5322 section 2.2.3).
+//! Folding: breaking a long field before spaces (RFC 5322 section 2.2.3).
 
-/// Columns of a line that holds encoded words (RFC 2047 section 2), and of all that we fold.
+/// Maximum width of a line with encoded words (RFC 2047 section 2), and of every line that we fold.
 pub const LINE: usize = 76;
-/// Blanks in a row that are kept when a value is folded anew; more become one.
+/// Consecutive spaces that are kept when a value is folded again; longer runs become one space.
 const BLANKS: usize = 32;
 
-/// The value on one line: line ends taken out, blanks at the end too.
+/// The value on one line: line endings removed, trailing spaces too.
 pub fn unfold(value: &[u8]) -> Vec<u8> {
     let mut out: Vec<u8> = value.iter().copied().filter(|byte| !matches!(byte, b'\r' | b'\n')).collect();
     out.truncate(out.trim_ascii_end().len());
     out
 }
 
-/// Folds `value`, which has no line ends, before blanks, so that lines have [`LINE`] columns where that is possible;
-/// `column` is the width of what stands before it. No line will be blank.
+/// Folds `value`, which has no line endings, before spaces, so that lines have [`LINE`] columns where possible;
+/// `column` is the width of what precedes it. No line will be blank.
 pub fn fold(column: usize, value: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(value.len() + value.len() / 32);
     let mut column = column;
@@ -27,7 +27,7 @@ pub fn fold(column: usize, value: &[u8]) -> Vec<u8> {
             long if long.len() > BLANKS => b" ",
             blank => blank,
         };
-        // A word that fits no line gains nothing from a line of its own when it is the first.
+        // A word too long for any line gains nothing from a line of its own if it is the first.
         let first = out.is_empty() && blank.len() + word.len() > LINE;
         if !blank.is_empty() && !first && column + blank.len() + word.len() > LINE {
             out.extend_from_slice(b"\r\n");
@@ -41,7 +41,7 @@ pub fn fold(column: usize, value: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Columns of the longest line of a field whose name and colon are `column` wide.
+/// Width of the longest line of a field whose name and colon are `column` wide.
 pub fn longest_line(column: usize, value: &[u8]) -> usize {
     let lines = value.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line).len());
     lines.enumerate().map(|(number, length)| if number == 0 { column + length } else { length }).max().unwrap_or(column)

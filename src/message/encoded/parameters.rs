@@ -6,10 +6,11 @@ use super::words::encode as encode_words;
 use crate::message::address::list::{quoted, unescaped};
 use crate::message::address::tokens::{Kind, tokens};
 
-/// Bytes of a piece of an encoded parameter's value on one line.
+/// Maximum length of a segment of an encoded parameter value on one line, in bytes.
 const PIECE: usize = 48;
 
-/// The pieces of `value` between semicolons: the type, then parameters. Semicolons in quotes and comments don't count.
+/// The segments of `value` between semicolons: the type, then parameters. Semicolons in quotes and comments are
+/// ignored.
 pub fn pieces(value: &[u8]) -> Vec<&[u8]> {
     let mut pieces = Vec::new();
     let (mut start, mut at) = (0, 0);
@@ -25,7 +26,7 @@ pub fn pieces(value: &[u8]) -> Vec<&[u8]> {
     pieces
 }
 
-/// Type and subtype in small letters (`text/plain`); `None` when `value` doesn't begin with them.
+/// Type and subtype in lower case (`text/plain`); `None` if `value` does not begin with them.
 pub fn media_type(value: &[u8]) -> Option<String> {
     let mut text = Vec::new();
     for token in tokens(pieces(value).first()?) {
@@ -40,7 +41,7 @@ pub fn media_type(value: &[u8]) -> Option<String> {
     (is_token(kind) && is_token(subtype)).then(|| format!("{kind}/{subtype}"))
 }
 
-/// Name and value of a parameter, both as text: quotes, escapes and comments are gone.
+/// Name and value of a parameter, both as text, without quotes, escapes and comments.
 pub fn parameter(piece: &[u8]) -> Option<(String, Vec<u8>)> {
     let (name, value) = piece.split_at_checked(memchr::memchr(b'=', piece)?)?;
     let name = std::str::from_utf8(name.trim_ascii()).ok()?.to_ascii_lowercase();
@@ -56,11 +57,11 @@ pub fn parameter(piece: &[u8]) -> Option<(String, Vec<u8>)> {
     is_name.then(|| (name, unfold(&text).trim_ascii().to_vec()))
 }
 
-/// A piece that is a parameter, taken apart (RFC 2231 sections 3 and 4).
+/// A parsed parameter segment (RFC 2231 sections 3 and 4).
 struct Piece {
-    /// The name without stars and numbers.
+    /// The name without asterisks and numbers.
     base: String,
-    /// Its place in a value that comes in several pieces.
+    /// Its position in a value that consists of several segments.
     section: Option<usize>,
     /// Whether the value is encoded.
     extended: bool,
@@ -76,8 +77,8 @@ fn piece(piece: &[u8]) -> Option<Piece> {
     Some(Piece { base: base.to_string(), section, extended, text })
 }
 
-/// The whole value of the parameter `base`, whatever it is made of, in pieces that are encoded. An encoded value counts
-/// before a plain one of the same name (RFC 2231 section 3).
+/// The whole value of the parameter `base`, whatever it consists of, in encoded segments. An encoded value takes
+/// precedence over a plain one of the same name (RFC 2231 section 3).
 fn whole(base: &str, all: &[Option<Piece>], style: Style) -> Vec<Vec<u8>> {
     let mine = || all.iter().flatten().filter(|piece| piece.base == base);
     if let Some(one) = mine().find(|piece| piece.section.is_none() && piece.extended) {
@@ -112,7 +113,7 @@ fn whole(base: &str, all: &[Option<Piece>], style: Style) -> Vec<Vec<u8>> {
     encoded(base, style.label, &bytes)
 }
 
-/// Charset and bytes of an encoded value; `label` is the charset when another piece has named it.
+/// Charset and bytes of an encoded value; `label` is the charset if another segment has named it.
 fn extended(text: &[u8], label: Option<String>) -> (String, Vec<u8>) {
     let mut parts = text.splitn(3, |byte| *byte == b'\'');
     let (named, value) = match (label, parts.next(), parts.next(), parts.next()) {
@@ -136,14 +137,14 @@ fn extended(text: &[u8], label: Option<String>) -> (String, Vec<u8>) {
     }
     let is_name =
         !named.is_empty() && named.len() <= PIECE / 2 && named.bytes().all(|b| b.is_ascii_graphic() && b != b'%');
-    // A label that says nothing of bytes over 127 is replaced by what they are.
+    // A label that does not define bytes over 127 is replaced by what they are.
     if !is_name || named.eq_ignore_ascii_case("us-ascii") || named.eq_ignore_ascii_case(UTF_8) {
         return (UTF_8.into(), decode(&bytes).into_owned().into_bytes());
     }
     (named, bytes)
 }
 
-/// `value` in seven bits; see [`super::field_value`].
+/// `value` in 7 bits; see [`super::field_value`].
 pub fn encode(column: usize, value: &[u8], style: impl Into<Style>) -> Vec<u8> {
     let style = style.into();
     let line = unfold(value);
@@ -154,7 +155,7 @@ pub fn encode(column: usize, value: &[u8], style: impl Into<Style>) -> Vec<u8> {
         let longest = piece.split(u8::is_ascii_whitespace).map(<[u8]>::len).max().unwrap_or(0);
         piece.is_ascii() && longest <= style.word_limit
     };
-    // All pieces of a value are encoded if one has to be.
+    // All segments of a value are encoded if one has to be.
     let odd = |base: &str| {
         let mut both = parameters.iter().zip(&pieces);
         both.any(|(one, text)| one.as_ref().is_some_and(|one| one.base == base) && !fits(text))
@@ -193,8 +194,8 @@ pub fn encode(column: usize, value: &[u8], style: impl Into<Style>) -> Vec<u8> {
     out
 }
 
-/// `value` without its comments and without what is no parameter, all parameters on lines of their own: what is left to
-/// do when words are too long for any line.
+/// `value` without comments and without what is not a parameter, each parameter on its own line: the last resort for
+/// words that are too long for any line.
 pub fn rebuild(value: &[u8]) -> Vec<u8> {
     let pieces = pieces(value);
     let first = pieces.first().map(|first| without_comments(first)).unwrap_or_default();
@@ -223,19 +224,19 @@ fn without_comments(piece: &[u8]) -> Vec<u8> {
     tokens(piece).filter(|token| token.kind != Kind::Comment).flat_map(|token| token.text).copied().collect()
 }
 
-/// `name*=utf-8''…`, in numbered pieces when it is long (RFC 2231 sections 3 and 4).
+/// `name*=utf-8''…`, in numbered segments if it is long (RFC 2231 sections 3 and 4).
 fn encoded(name: &str, label: &str, bytes: &[u8]) -> Vec<Vec<u8>> {
     let label = if label.is_empty() { UTF_8 } else { label };
     let mut parts = vec![String::new()];
     let mut start = true;
     for byte in bytes {
-        // The attribute-char of RFC 2231 section 7, less the odd ones.
+        // The attribute-char of RFC 2231 section 7, without the unusual ones.
         let code = if byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_') {
             char::from(*byte).to_string()
         } else {
             format!("%{byte:02X}")
         };
-        // A character of UTF-8 stays in one piece.
+        // A UTF-8 character stays in one segment.
         let inner = label == UTF_8 && byte & 0xc0 == 0x80 && !start;
         let ahead = if label == UTF_8 && *byte >= 0xc0 { 9 } else { 0 };
         match parts.last_mut() {
@@ -256,7 +257,7 @@ fn encoded(name: &str, label: &str, bytes: &[u8]) -> Vec<Vec<u8>> {
     numbered.map(String::into_bytes).collect()
 }
 
-/// What is no parameter has no encoding: comments become encoded words, other bytes over 127 question marks.
+/// What is not a parameter has no encoding: comments become encoded words, other bytes over 127 question marks.
 fn without_eight_bits(piece: &[u8], style: Style) -> Vec<u8> {
     let mut out = Vec::new();
     for token in tokens(piece) {

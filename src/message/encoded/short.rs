@@ -11,14 +11,15 @@ use super::{ADDRESS_FIELDS, PARAMETER_FIELDS, field_value, unstructured};
 use crate::message::address::list::{Mailbox, mailboxes};
 use crate::message::address::tokens::{self, tokens};
 
-/// Bytes of the longest line that mail may have, without its end.
+/// Maximum length of a line of mail, without its line ending.
 pub const LINE_LIMIT: usize = 998;
-/// Bytes of a word that can stay whole on a line beside the longest field name.
+/// Maximum length of a word that fits on a line after the longest field name.
 const WORD_LIMIT: usize = 700;
-/// Bytes of a word that stays whole when all else failed.
+/// Maximum length of a word that is kept whole if everything else failed.
 const SHORT_WORD_LIMIT: usize = 60;
 
-/// The field `name` in lines that fit: its name and value. An ID that can't be written stays readable under another name.
+/// The field `name` in lines that fit: its name and value. An ID that cannot be written stays readable under another
+/// name.
 pub fn shortened<'a>(name: &'a [u8], value: &[u8]) -> (Cow<'a, [u8]>, Vec<u8>) {
     let fitting = short(name, value);
     if !super::is_bare(name) || !fitting.trim_ascii().is_empty() {
@@ -29,14 +30,15 @@ pub fn shortened<'a>(name: &'a [u8], value: &[u8]) -> (Cow<'a, [u8]>, Vec<u8>) {
     (name.into(), value)
 }
 
-/// The value of the field `name` in lines that fit: folded before blanks if that is enough, else with long words encoded.
+/// The value of the field `name` in lines that fit: folded before spaces if that is enough, else with long words
+/// encoded.
 fn short(name: &[u8], value: &[u8]) -> Vec<u8> {
     let column = name.len() + 1;
     let is_one_of = |names: &[&str]| names.iter().any(|one| name.eq_ignore_ascii_case(one.as_bytes()));
     let fits = |value: &Vec<u8>| super::fold::longest_line(column, value) <= LINE_LIMIT;
     let line = resplit(&unfold(value));
     if super::is_bare(name) {
-        // An ID that fits no line can't be written at all.
+        // An ID that is too long for a line cannot be written at all.
         let words = line.split(u8::is_ascii_whitespace).filter(|word| word.len() <= LINE_LIMIT - 32);
         return fold(column, &[b" ", words.collect::<Vec<_>>().join(&b' ').trim_ascii()].concat());
     }
@@ -56,7 +58,7 @@ fn short(name: &[u8], value: &[u8]) -> Vec<u8> {
     short.unwrap_or_else(|| unstructured(column, &line, SHORT_WORD_LIMIT))
 }
 
-/// A list with a blank after each comma.
+/// A list with a space after each comma.
 fn spaced(list: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(list.len() * 2);
     for token in tokens(list) {
@@ -68,7 +70,7 @@ fn spaced(list: &[u8]) -> Vec<u8> {
     out
 }
 
-/// `line` with encoded words that are too long for a line as several of the same charset.
+/// `line`, with encoded words that are too long for a line split into several of the same charset.
 fn resplit(line: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(line.len());
     let mut rest = line;
@@ -87,14 +89,14 @@ fn resplit(line: &[u8]) -> Vec<u8> {
     out
 }
 
-/// The encoded `word` as several.
+/// The encoded `word` split into several.
 fn parts(word: &[u8]) -> Option<Vec<Vec<u8>>> {
     let inside = word.strip_prefix(b"=?")?.strip_suffix(b"?=")?;
     let mut three = inside.splitn(3, |byte| *byte == b'?');
     let (charset, encoding, text) = (three.next()?, three.next()?, three.next()?);
     let base64 = encoding.eq_ignore_ascii_case(b"b");
     let bytes = if base64 { crate::message::base64::decoded(text) } else { q_decoded(text) };
-    // Words may not end within a character (RFC 2047 section 5), as far as it is known where they end.
+    // A word may not end within a character (RFC 2047 section 5), as far as character boundaries are known.
     let named = std::str::from_utf8(charset).ok()?.split('*').next()?.to_ascii_lowercase();
     let (text, label) = match Charset::find(named.as_bytes()) {
         Some(charset) => (charset.veil(&bytes)?, charset.name),

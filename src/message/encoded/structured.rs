@@ -1,5 +1,5 @@
-//! Fields of addresses in seven bits: names and comments are encoded; of addresses only a domain beyond ASCII is changed,
-//! into its A-labels.
+//! Address fields in 7 bits: names and comments are encoded; of the addresses only a non-ASCII domain is changed, into
+//! its A-labels.
 
 use super::NonAsciiAddress;
 use super::charset::{Style, UTF_8, decode, raw};
@@ -9,21 +9,21 @@ use crate::message::address::idna;
 use crate::message::address::list::unescaped;
 use crate::message::address::tokens::{Kind, Token, tokens};
 
-/// The value of From, To or the like in seven bits; see [`super::field_value`] for the rest.
+/// The value of From, To and similar fields in 7 bits; see [`super::field_value`] for the rest.
 ///
 /// # Errors
-/// When an address is not ASCII, apart from its domain.
+/// If an address is not ASCII, apart from its domain.
 pub fn structured(column: usize, value: &[u8], style: impl Into<Style>) -> Result<Vec<u8>, NonAsciiAddress> {
     let (out, all_ascii) = write(column, value, style.into());
     if all_ascii { Ok(out) } else { Err(NonAsciiAddress) }
 }
 
-/// As [`structured`], but addresses beyond ASCII stay as they are (RFC 6532 section 3.3).
+/// Like [`structured`], but non-ASCII addresses stay as they are (RFC 6532 section 3.3).
 pub fn with_addresses(column: usize, value: &[u8], style: impl Into<Style>) -> Vec<u8> {
     write(column, value, style.into()).0
 }
 
-/// Also tells whether all addresses are ASCII.
+/// Also returns whether all addresses are ASCII.
 fn write(column: usize, value: &[u8], style: Style) -> (Vec<u8>, bool) {
     let line = unfold(value);
     let mut writer = Writer { out: Vec::with_capacity(line.len() * 2), column, style, all_ascii: true };
@@ -45,8 +45,9 @@ fn write(column: usize, value: &[u8], style: Style) -> (Vec<u8>, bool) {
     (fold(column, &writer.out), writer.all_ascii)
 }
 
-/// The value of a structured field that knows no encoded words outside of comments (RFC 2047 section 5): other bytes beyond
-/// ASCII are written as `%` and two digits, in every such field alike, so that a reply still names what it answers.
+/// The value of a structured field that allows encoded words only in comments (RFC 2047 section 5): other non-ASCII
+/// bytes are written as `%` and two digits, in the same way in every such field, so that a reply still refers to the
+/// right message.
 pub fn escaped(column: usize, value: &[u8], style: Style) -> Vec<u8> {
     let line = unfold(value);
     let text = decode(&line);
@@ -77,7 +78,7 @@ struct Writer {
     out: Vec<u8>,
     column: usize,
     style: Style,
-    /// Whether all addresses so far can be said in ASCII.
+    /// Whether all addresses so far can be expressed in ASCII.
     all_ascii: bool,
 }
 
@@ -106,7 +107,7 @@ impl Writer {
                 self.plain(token);
                 continue;
             }
-            // Only a domain can be said in ASCII, and only when its characters are known.
+            // Only a domain can be expressed in ASCII, and only if its characters are supported.
             let known = in_domain && token.kind == Kind::Atom && self.style.label == UTF_8;
             let label = std::str::from_utf8(token.text).ok().filter(|_| known).and_then(idna::domain);
             self.all_ascii &= label.is_some();
@@ -114,7 +115,7 @@ impl Writer {
         }
     }
 
-    /// A name: from its first word that needs it to its last all becomes one run of encoded words.
+    /// A name: everything from the first to the last word that needs it becomes one run of encoded words.
     fn name(&mut self, part: &[Token<'_>]) {
         let needs = |token: &Token<'_>| token.kind != Kind::Comment && self.needs(token);
         let (Some(first), Some(last)) = (part.iter().position(needs), part.iter().rposition(needs)) else {
@@ -122,7 +123,7 @@ impl Writer {
             return;
         };
         let mut run = Vec::new();
-        // Comments within the run go behind it.
+        // Comments within the run are moved after it.
         let mut comments = Vec::new();
         for (at, token) in part.iter().enumerate() {
             if at < first || at > last {
@@ -144,7 +145,7 @@ impl Writer {
     }
 
     fn end_run(&mut self, run: &[u8], comments: &[Token<'_>]) {
-        // An encoded word stands alone between blanks (RFC 2047 section 5, rule 3).
+        // An encoded word must be separated by spaces (RFC 2047 section 5, rule 3).
         if self.out.last().is_some_and(|byte| !matches!(byte, b' ' | b'\t' | b',' | b':' | b';')) {
             self.out.push(b' ');
         }

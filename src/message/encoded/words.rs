@@ -6,22 +6,22 @@ use crate::message::address::list::quoted;
 use crate::message::address::tokens::is_encoded_word;
 use crate::message::base64;
 
-/// Columns of an encoded word of ours: 75 at most, less so that brackets and commas fit beside it on its line.
+/// Maximum width of our encoded words: 75 is the limit, less so that brackets and commas fit on the same line.
 pub const WORD: usize = 68;
-/// Columns of `=?utf-8?Q?` and `?=`.
+/// Width of `=?utf-8?Q?` and `?=`.
 const FRAME: usize = 12;
-/// Columns below which the rest of a line is not worth a word of its own.
+/// If fewer columns are left on a line, no encoded word is started on it.
 const SCANTY: usize = 28;
 
-/// Free text like that of Subject (RFC 5322 section 3.2.5) in seven bits; see [`super::field_value`] for the rest.
-/// `column` is the width of what stands before `value` on its line.
+/// Free text like that of Subject (RFC 5322 section 3.2.5) in 7 bits; see [`super::field_value`] for the rest. `column`
+/// is the width of what precedes `value` on its line.
 pub fn unstructured(column: usize, value: &[u8], style: impl Into<Style>) -> Vec<u8> {
     let line = unfold(value);
     let text = decode(&line);
     fold(column, &text_words(column, &text, style.into()))
 }
 
-/// `text` as a name in a list of addresses: a quoted string, or encoded words when it is not ASCII.
+/// `text` as a name in an address list: a quoted string, or encoded words if it is not ASCII.
 pub fn phrase(text: &[u8]) -> Vec<u8> {
     if text.is_ascii() { quoted(text) } else { text_words(0, &decode(text), usize::MAX.into()) }
 }
@@ -40,9 +40,9 @@ pub fn text_words(column: usize, text: &str, style: Style) -> Vec<u8> {
             at += 1;
             continue;
         }
-        // Up to the last word that needs it, with the words between: blanks between encoded words are not shown
-        // (RFC 2047 section 6.2), so they have to be inside. For the same reason they are inside beside a word that came
-        // encoded.
+        // Up to the last word that needs it, including the words between: spaces between encoded words are not
+        // displayed (RFC 2047 section 6.2), so they have to be inside. For the same reason they are inside next to a
+        // word that was already encoded.
         let rest = words.get(at..).unwrap_or_default();
         let reach = rest.iter().take_while(|(_, word)| !is_encoded(word));
         let count =
@@ -67,8 +67,8 @@ pub fn text_words(column: usize, text: &str, style: Style) -> Vec<u8> {
     out
 }
 
-/// Adds `text` as encoded words of the charset `label` to `out`, single blanks between them. `column` is the width of what stands before `out`;
-/// the first word is made to fit the line if there is room for some of it.
+/// Appends `text` to `out` as encoded words of the charset `label`, separated by single spaces. `column` is the width
+/// of what precedes `out`; the first word is made to fit on the line if there is room for some of it.
 pub fn encode(column: usize, text: &str, label: &str, out: &mut Vec<u8>) {
     let room = LINE.saturating_sub(column + out.len());
     let mut limit = if room < SCANTY { WORD } else { room.min(WORD) };
@@ -81,7 +81,7 @@ pub fn encode(column: usize, text: &str, label: &str, out: &mut Vec<u8>) {
         }
         bytes
     };
-    // Q while most of it can be read as it stands, B for other scripts.
+    // Q while most of it stays readable, B for other scripts.
     let all = bytes_of(text);
     let use_q = all.iter().filter(|byte| q(**byte).1 > 1).count() * 2 <= all.len();
     let mut rest = text;
@@ -97,7 +97,7 @@ pub fn encode(column: usize, text: &str, label: &str, out: &mut Vec<u8>) {
                 true => columns + raw.iter().take(count).map(|byte| q(*byte).1).sum::<usize>(),
                 false => bytes.div_ceil(3) * 4,
             };
-            // At least one character a word, so that this ends.
+            // At least one character per word, so that the loop ends.
             if columns > payload && length > 0 && !goes_on(c) {
                 break;
             }
@@ -125,8 +125,8 @@ pub fn encode(column: usize, text: &str, label: &str, out: &mut Vec<u8>) {
     }
 }
 
-/// A byte in the Q encoding, and how many bytes that takes. Only what is safe within a phrase stays as it is
-/// (RFC 2047 section 5, rule 3).
+/// A byte in the Q encoding, and how many bytes that takes. Only what is safe within a phrase stays as it is (RFC 2047
+/// section 5, rule 3).
 fn q(byte: u8) -> ([u8; 3], usize) {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
     let digit = |nibble: u8| HEX.get(usize::from(nibble)).copied().unwrap_or(b'0');
@@ -138,7 +138,7 @@ fn q(byte: u8) -> ([u8; 3], usize) {
     }
 }
 
-/// `text` as words, each with the blanks before it. Blanks at the end come with an empty word.
+/// `text` as words, each with the spaces before it. Trailing spaces come with an empty word.
 fn split(text: &str) -> Vec<(&str, &str)> {
     let mut words = Vec::new();
     let mut rest = text;

@@ -1,4 +1,4 @@
-//! What happens to the bytes of one body on its way out.
+//! Converts the bytes of one body when it is sent.
 
 use super::CannotConvert;
 use super::lines::{Base64Lines, Code, LONGEST, Wrap};
@@ -6,70 +6,70 @@ use super::opaque;
 use super::quoted_printable::{Patch, QuotedPrintable};
 use crate::message::parts::entity::relabelled;
 
-/// Bytes of a body that may be held back until it is known whether it fits.
+/// Maximum size of a body that is held back until it is known whether it can be sent as it is, in bytes.
 const UNDECIDED_LIMIT: usize = 16 << 10;
 
-/// Takes the bytes of one body and writes them as the way takes them.
+/// Takes the bytes of one body and writes them in the form that the connection supports.
 #[derive(Debug)]
 pub enum Coder {
-    /// Nobody reads this: text around parts. Long lines are broken; where only 7 bits go, what is 8-bit becomes a
-    /// question mark.
+    /// Text around parts, which nobody reads. Long lines are broken; if only 7 bits are supported, 8-bit bytes become
+    /// question marks.
     Around {
         /// Breaks the lines.
         wrap: Wrap,
-        /// Whether only 7 bits go.
+        /// Whether only 7 bits are supported.
         seven_bit: bool,
     },
-    /// Quoted-printable already.
+    /// Already quoted-printable.
     Patch(Patch),
-    /// Base64 already.
+    /// Already base64.
     Code(Code),
     /// To quoted-printable.
     QuotedPrintable(QuotedPrintable),
     /// To base64.
     Base64(Base64Lines),
-    /// Held back until it is known whether it fits.
+    /// Held back until it is known whether it can be sent as it is.
     Undecided(Box<Undecided>),
-    /// Fits so far, and can't be encoded any more. Says why 8-bit bytes could not be taken.
+    /// Fits so far, and can no longer be encoded. Contains the reason why 8-bit bytes cannot be sent.
     Refuse(String, Wrap),
 }
 
-/// What may become of an undecided body.
+/// How an undecided body may be encoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kind {
     /// Quoted-printable.
     Text,
     /// Base64.
     Binary,
-    /// In an encoding that is not known here, or parts without a boundary. The name of what it is.
+    /// Not at all: an unknown encoding, or parts without a boundary. Contains its description.
     Opaque(String),
 }
 
-/// A body that may be sent as it is, with its header, which depends on whether that is true.
+/// A body that may be sent as it is, and its header, which depends on that decision.
 #[derive(Debug)]
 pub struct Undecided {
     /// The header without the blank line.
     pub header: Vec<u8>,
-    /// What becomes of it if it does not fit.
+    /// How to encode it if it does not fit.
     pub kind: Kind,
-    /// Whether only 7 bits go.
+    /// Whether only 7 bits are supported.
     pub seven_bit: bool,
-    /// Whether it is a whole message, not a part.
+    /// Whether it is a whole message rather than a part.
     pub whole_message: bool,
-    /// As much of the body as was seen.
+    /// The body seen so far.
     body: Vec<u8>,
-    /// Bytes of its last line.
+    /// Length of its last line in bytes.
     line: usize,
     odd: bool,
 }
 
 impl Undecided {
-    /// A body that has not begun.
+    /// A body that has not started.
     pub fn new(header: Vec<u8>, kind: Kind, seven_bit: bool, whole_message: bool) -> Self {
         Self { header, kind, seven_bit, whole_message, body: Vec::new(), line: 0, odd: false }
     }
 
-    /// Takes more of the body. Tells whether it has to be decided now.
+    /// Takes more of the body. Returns whether it has to be decided now.
     fn push(&mut self, bytes: &[u8]) -> bool {
         self.body.extend_from_slice(bytes);
         if bytes == b"\r\n" {
@@ -80,12 +80,12 @@ impl Undecided {
                 || self.seven_bit && !bytes.is_ascii()
                 || memchr::memchr3(b'\r', b'\n', 0, bytes).is_some();
         }
-        // A line of an unknown encoding is looked at whole.
+        // A line in an unknown encoding is examined as a whole.
         let whole = self.line == 0 || !matches!(self.kind, Kind::Opaque(_));
         self.odd && whole || self.body.len() > UNDECIDED_LIMIT
     }
 
-    /// Writes what was held. Returns the coder for the rest.
+    /// Writes what was held back. Returns the coder for the rest.
     fn decide(self, out: &mut Vec<u8>) -> Result<Coder, CannotConvert> {
         let this = self;
         let (header, mut coder) = match this.kind {
@@ -94,7 +94,7 @@ impl Undecided {
                 return opaque::convert(header, body, this.whole_message, out);
             }
             Kind::Opaque(what) => {
-                let reason = format!("a part is {what} with 8-bit bytes");
+                let reason = format!("a part is {what} and contains 8-bit bytes");
                 (this.header, Coder::Refuse(if this.seven_bit { reason } else { String::new() }, Wrap::default()))
             }
             kind => {
@@ -124,14 +124,14 @@ impl Coder {
         }
     }
 
-    /// Takes `bytes` of the body: a piece of a line, or a CRLF.
+    /// Takes `bytes` of the body: part of a line, or a CRLF.
     ///
     /// # Errors
-    /// When they can't be said in 7 bits.
+    /// If they cannot be expressed in 7 bits.
     pub fn push(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), CannotConvert> {
         let encodes = matches!(self, Self::QuotedPrintable(_) | Self::Base64(_) | Self::Undecided(_));
         if !encodes && bytes != b"\r\n" && memchr::memchr3(b'\r', b'\n', 0, bytes).is_some() {
-            // Only where the way in and the way out read a header differently: no such byte may get out.
+            // Only if receiving and sending side parse a header differently: no such byte may be sent.
             let is_odd = |byte: &u8| matches!(byte, b'\r' | b'\n' | 0);
             let text: Vec<u8> = bytes.iter().map(|byte| if is_odd(byte) { b' ' } else { *byte }).collect();
             return self.push(&text, out);
@@ -161,10 +161,10 @@ impl Coder {
         Ok(())
     }
 
-    /// The body is over. Its last line has no CRLF unless the body itself ends with one.
+    /// Ends the body. Its last line has no CRLF unless the body itself ends with one.
     ///
     /// # Errors
-    /// When what was held back can't be said in 7 bits.
+    /// If what was held back cannot be expressed in 7 bits.
     pub fn finish(&mut self, out: &mut Vec<u8>) -> Result<(), CannotConvert> {
         match self {
             Self::QuotedPrintable(coder) => coder.finish(out),

@@ -1,22 +1,22 @@
-//! Bodies in lines that SMTP takes: long ones broken where nothing depends on it, bytes as lines of base64.
+//! Bodies in lines that SMTP allows: long lines broken where nothing depends on it, bytes as lines of base64.
 
 use crate::message::base64;
 
-/// Bytes of the longest line, without its CRLF (RFC 5322 section 2.1.1).
+/// Maximum length of a line, without its CRLF (RFC 5322 section 2.1.1).
 pub const LONGEST: usize = 998;
-/// Bytes that make a line of base64, 76 characters (RFC 2045 section 6.8).
+/// Bytes in one line of base64, 76 characters (RFC 2045 section 6.8).
 const ROW: usize = 57;
 
-/// Where the first CRLF is.
+/// The position of the first CRLF.
 pub fn crlf(text: &[u8]) -> Option<usize> {
     memchr::memchr_iter(b'\n', text).filter_map(|lf| lf.checked_sub(1)).find(|cr| text.get(*cr) == Some(&b'\r'))
 }
 
-/// Columns at which lines of base64 are broken that are too long: a multiple of four, as each line is.
+/// Columns at which overlong base64 lines are broken: a multiple of four, as each line is.
 const CODE_WIDTH: usize = 988;
 
-/// Breaks lines that are too long: behind a blank if there is one, and never within a character of UTF-8. For text that
-/// no program reads; no new line looks like a boundary.
+/// Breaks overlong lines: after a space if there is one, and never within a UTF-8 character. For text that no program
+/// reads; no new line looks like a boundary.
 #[derive(Debug, Default)]
 pub struct Wrap {
     /// The start of a line whose end is not known yet.
@@ -52,7 +52,7 @@ impl Wrap {
 
     /// Appends what is left.
     pub fn finish(&mut self, out: &mut Vec<u8>) {
-        // One byte over the limit may be held, in case it is a CR.
+        // One byte over the limit may be held back, in case it is a CR.
         let held = std::mem::take(&mut self.held);
         match held.split_at_checked(break_at(&held)) {
             Some((line, rest)) if held.len() > LONGEST && crlf(&held).is_none() => {
@@ -65,13 +65,13 @@ impl Wrap {
     }
 }
 
-/// What breaks a line before `rest`: with a blank where a boundary could begin.
+/// What to insert as the line break before `rest`: with a space where a boundary could begin.
 fn line_break(rest: &[u8]) -> &'static [u8] {
     if rest.starts_with(b"-") { b"\r\n " } else { b"\r\n" }
 }
 
-/// Breaks lines of base64 that are too long, which changes nothing (RFC 2045 section 6.8: line breaks are ignored), and
-/// makes stray 8-bit bytes question marks, which are ignored too.
+/// Breaks overlong base64 lines, which changes nothing (RFC 2045 section 6.8: line breaks are ignored), and replaces
+/// stray 8-bit bytes by question marks, which are ignored too.
 #[derive(Debug, Default)]
 pub struct Code {
     column: usize,
@@ -95,29 +95,29 @@ impl Code {
     }
 }
 
-/// Bytes that stay on a line that is too long.
+/// Number of bytes that stay on an overlong line.
 fn break_at(line: &[u8]) -> usize {
     let most = line.get(..LONGEST).unwrap_or(line);
     // A word that fills half a line is broken itself.
     if let Some(blank) = memchr::memrchr2(b' ', b'\t', most).filter(|at| *at >= LONGEST / 2) {
         return blank + 1;
     }
-    // A character of UTF-8 has at most three bytes behind its first. If there are more, it is no UTF-8.
+    // A UTF-8 character has at most three bytes after its first. If there are more, it is not UTF-8.
     let is_inner = |at: usize| line.get(at).is_some_and(|byte| byte & 0xc0 == 0x80);
     (most.len().saturating_sub(3)..=most.len()).rev().find(|at| !is_inner(*at)).unwrap_or(most.len())
 }
 
-/// Base64 in lines of 76 characters, with CRLF between them and none behind the last.
+/// Base64 in lines of 76 characters, with CRLF between them and none after the last.
 #[derive(Debug, Default)]
 pub struct Base64Lines {
-    /// Bytes of a line that is not full yet.
+    /// Bytes of an incomplete line.
     held: Vec<u8>,
-    /// Whether there is a line already.
+    /// Whether there already is a line.
     started: bool,
 }
 
 impl Base64Lines {
-    /// Appends the full lines that `bytes` give to `out`.
+    /// Appends the complete lines that `bytes` produce to `out`.
     pub fn push(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
         self.held.extend_from_slice(bytes);
         let held = std::mem::take(&mut self.held);
@@ -162,7 +162,7 @@ pub(super) mod tests {
         String::from_utf8(out).unwrap()
     }
 
-    /// A decoder of its own: digit by digit, nothing odd allowed.
+    /// An independent decoder: digit by digit, nothing unusual allowed.
     pub(in super::super) fn decoded(text: &str) -> Vec<u8> {
         let (mut out, mut bits, mut count) = (Vec::new(), 0u32, 0);
         let mut padding = 0;

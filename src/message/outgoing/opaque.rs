@@ -1,5 +1,5 @@
-//! Bodies that are encoded in a way that is not known here, and don't fit their way as they are: uuencode with the name of
-//! a file beyond ASCII, yEnc, which is 8-bit by nature.
+//! Bodies in an unknown encoding that cannot be sent as they are: uuencode with a non-ASCII file name, yEnc, which is
+//! 8-bit by nature.
 
 use super::CannotConvert;
 use super::coder::Coder;
@@ -8,21 +8,21 @@ use crate::message::encoded::{self, parameters};
 use crate::message::header::{fields, find};
 use crate::message::parts::entity;
 
-/// Writes `header` and the `body` so far in a form that fits. Returns the coder for the rest.
+/// Writes `header` and the `body` so far in a form that can be sent. Returns the coder for the rest.
 ///
-/// The name in the `begin` line of uuencode moves to where MIME has it (RFC 2183 section 2.3), and the code stays. What
-/// else does not fit leaves as base64 around the old encoding, which the header keeps under another name; parts without
-/// a boundary become text.
+/// The name in the `begin` line of uuencode is moved to its MIME field (RFC 2183 section 2.3), and the encoded data
+/// stays. Anything else that cannot be sent is wrapped in base64 around the old encoding, which the header keeps under
+/// another name; parts without a boundary become text.
 ///
 /// # Errors
-/// When the bytes can't be said in 7 bits.
+/// If the bytes cannot be expressed in 7 bits.
 pub fn convert(header: &[u8], body: Vec<u8>, whole_message: bool, out: &mut Vec<u8>) -> Result<Coder, CannotConvert> {
     let entity = entity::read(header, false);
     if let Some((ascii, name)) = without_name(&body) {
         out.extend_from_slice(&named(header, &name));
         out.extend_from_slice(b"\r\n");
         out.extend_from_slice(&ascii);
-        return Ok(Coder::Refuse("a part is uuencode with 8-bit bytes".into(), Wrap::default()));
+        return Ok(Coder::Refuse("a part is uuencode and contains 8-bit bytes".into(), Wrap::default()));
     }
     let unbounded = entity.content == entity::Content::Unbounded;
     let aside = if unbounded { "Content-Type" } else { "Content-Transfer-Encoding" };
@@ -40,7 +40,7 @@ pub fn convert(header: &[u8], body: Vec<u8>, whole_message: bool, out: &mut Vec<
     Ok(coder)
 }
 
-/// `body` with an ASCII name in its `begin` line, and the name that stood there; `None` if that does not make it fit.
+/// `body` with an ASCII name in its `begin` line, and the original name; `None` if it still cannot be sent then.
 fn without_name(body: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
     let (mut out, mut name) = (Vec::with_capacity(body.len()), None);
     for line in body.split_inclusive(|byte| *byte == b'\n') {
@@ -60,7 +60,7 @@ fn without_name(body: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
     name.map(|name| (out, name))
 }
 
-/// `header` with `name` as the name of the file, if it has none yet.
+/// `header` with `name` as the file name, if it has none yet.
 fn named(header: &[u8], name: &[u8]) -> Vec<u8> {
     let has = |field: &str, parameter: &str| {
         find(header, field).is_some_and(|field| {

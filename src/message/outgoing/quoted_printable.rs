@@ -1,34 +1,34 @@
 //! Quoted-printable (RFC 2045 section 6.7), as a stream.
 
-/// Bytes of the longest line, without its CRLF: rule 5.
+/// Maximum length of a line, without its CRLF: rule 5.
 const WIDTH: usize = 76;
-/// Bytes that must be seen to code the first of them: `From ` is the longest thing that is looked for.
+/// Bytes of lookahead needed to encode a byte: `From ` is the longest sequence that is checked.
 const AHEAD: usize = 5;
-/// Where [`Patch`] breaks a line; it may grow by one escape behind it. SMTP takes 998 bytes.
+/// Where [`Patch`] breaks a line; one more escape may follow. SMTP allows 998 bytes.
 const PATCH_WIDTH: usize = 900;
 
-/// Encodes a text whose lines end with CRLF. A CR or LF that stands alone is content and is escaped.
+/// Encodes a text whose lines end with CRLF. A bare CR or LF is content and is escaped.
 #[derive(Debug, Default)]
 pub struct QuotedPrintable {
-    /// What was not coded yet, because what follows it matters.
+    /// Not encoded yet, because it depends on what follows.
     held: Vec<u8>,
-    /// Bytes on the line that is being written.
+    /// Bytes on the current output line.
     column: usize,
 }
 
 impl QuotedPrintable {
-    /// Appends the code of `text` to `out`, up to some bytes that depend on what follows.
+    /// Appends the encoded `text` to `out`, up to some bytes that depend on what follows.
     pub fn push(&mut self, text: &[u8], out: &mut Vec<u8>) {
         self.held.extend_from_slice(text);
         self.code(AHEAD, out);
     }
 
-    /// Appends the code of what is left.
+    /// Appends the encoded rest.
     pub fn finish(&mut self, out: &mut Vec<u8>) {
         self.code(1, out);
     }
 
-    /// Codes while at least `ahead` bytes are there.
+    /// Encodes while at least `ahead` bytes are available.
     fn code(&mut self, ahead: usize, out: &mut Vec<u8>) {
         let mut held = std::mem::take(&mut self.held);
         let mut rest = &held[..];
@@ -47,11 +47,11 @@ impl QuotedPrintable {
         self.held = held;
     }
 
-    /// Codes one byte that `tail` follows.
+    /// Encodes one byte, followed by `tail`.
     fn byte(&mut self, byte: u8, tail: &[u8], out: &mut Vec<u8>) {
         let ends_line = tail.is_empty() || tail.starts_with(b"\r\n");
         let mut plain = self.is_plain(byte, tail, ends_line);
-        // A line that goes on needs the last place for its "=".
+        // A line that continues needs its last column for the "=".
         let room = if ends_line { WIDTH } else { WIDTH - 1 };
         if self.column + if plain { 1 } else { 3 } > room {
             out.extend_from_slice(b"=\r\n");
@@ -67,8 +67,9 @@ impl QuotedPrintable {
         }
     }
 
-    /// Whether `byte` stands for itself. At the start of a line, some things do not although they could: dots and
-    /// `From ` suffer on their way (RFC 2049 section 3), and two hyphens could be taken for the end of a part.
+    /// Whether `byte` may be written as it is. At the start of a line, some bytes are escaped although they need not
+    /// be: dots and `From ` may be damaged in transit (RFC 2049 section 3), and two hyphens could be mistaken for the
+    /// end of a part.
     fn is_plain(&self, byte: u8, tail: &[u8], ends_line: bool) -> bool {
         match byte {
             b' ' | b'\t' => !ends_line,
@@ -81,24 +82,24 @@ impl QuotedPrintable {
     }
 }
 
-/// `=` and two hexadecimal digits, capital as rule 1 demands.
+/// `=` and two hexadecimal digits, upper case as rule 1 requires.
 fn escape(byte: u8) -> [u8; 3] {
     let digit = |half: u8| if half < 10 { b'0' + half } else { b'A' + half - 10 };
     [b'=', digit(byte >> 4), digit(byte & 15)]
 }
 
-/// Makes a text fit that is quoted-printable already: 8-bit bytes that it has all the same are escaped, lines that are
-/// too long get soft breaks, never within an escape. All else stays.
+/// Fixes a text that is already quoted-printable: stray 8-bit bytes are escaped, overlong lines get soft line breaks,
+/// never within an escape. Everything else stays.
 #[derive(Debug, Default)]
 pub struct Patch {
-    /// Bytes on the line that is being written.
+    /// Bytes on the current output line.
     column: usize,
-    /// Bytes that still belong to an escape of the text.
+    /// Bytes that still belong to an escape in the text.
     escaped: u8,
 }
 
 impl Patch {
-    /// Appends the mended `text` to `out`.
+    /// Appends the fixed `text` to `out`.
     pub fn push(&mut self, text: &[u8], out: &mut Vec<u8>) {
         for &byte in text {
             let line_end = matches!(byte, b'\r' | b'\n');
@@ -107,7 +108,7 @@ impl Patch {
                 out.extend_from_slice(b"=\r\n");
                 self.column = 0;
             }
-            // What means something at the start of a line did not stand there.
+            // A byte with a meaning at the start of a line was not there before.
             if broken && matches!(byte, b'-' | b'F' | b'.') {
                 out.extend_from_slice(&escape(byte));
                 self.column = 3;
@@ -215,7 +216,7 @@ pub(super) mod tests {
         assert_eq!(text.replace("=\r\n", ""), format!("{}\r\n", "=E4".repeat(998)));
     }
 
-    /// Texts with many of the things that matter.
+    /// Texts with many of the sequences that matter.
     pub(in super::super) fn texts() -> impl Strategy<Value = Vec<u8>> {
         let words = vec![&b"\r\n"[..], b"\r", b"\n", b" ", b"\t", b".", b"From ", b"--", b"=", b"\0", b"\xc3\xa4"];
         let pieces = prop_oneof![

@@ -1,9 +1,9 @@
-//! Makes a body fit its way, as a stream: 7 bits for servers without 8BITMIME (RFC 6152 section 3), lines of at most 998
-//! bytes, and no bytes that a text may not hold.
+//! Converts a body to a form that can be sent, as a stream: 7 bits for servers without 8BITMIME (RFC 6152 section 3),
+//! lines of at most 998 bytes, and no bytes that a text must not contain.
 //!
-//! Walks through a message part by part (RFC 2046 section 5.1). What a part decodes to stays the same. A part that does
-//! not fit is encoded and its header says so. A part that is encoded already keeps its encoding: long lines get soft
-//! breaks in quoted-printable and breaks anywhere in base64.
+//! Walks through a message part by part (RFC 2046 section 5.1). The decoded content of a part stays the same. A part
+//! that cannot be sent as it is gets encoded and its header updated. A part that is already encoded keeps its encoding:
+//! long lines get soft line breaks in quoted-printable and breaks anywhere in base64.
 
 use super::CannotConvert;
 use super::coder::{Coder, Kind, Undecided};
@@ -16,13 +16,13 @@ use crate::message::parts::{Bound, DELIMITER_LIMIT, HEADER_LIMIT, NESTING, Place
 /// Rewrites one body.
 #[derive(Debug)]
 pub struct Rewrite {
-    /// Whether only 7 bits go. If not, nothing is refused.
+    /// Whether only 7 bits are supported. If not, nothing is refused.
     seven_bit: bool,
     tree: Tree,
     state: State,
-    /// The start of a line that has to be seen whole.
+    /// The start of a line that has to be examined as a whole.
     held: Vec<u8>,
-    /// Whether a line was begun that is no boundary, and whose end has not come.
+    /// Whether a line was started that is not a boundary, and is not complete yet.
     mid_line: bool,
     /// A CRLF that was not written yet: it belongs to the boundary if one follows.
     line_end: bool,
@@ -37,10 +37,11 @@ enum State {
 }
 
 impl Rewrite {
-    /// For the body that belongs to `header` and does not fit as it is. Gives the header that fits the result as well.
+    /// For the body that belongs to `header` and cannot be sent as it is. Also returns the header that matches the
+    /// result.
     ///
     /// # Errors
-    /// When the header says that the body is something that can't be encoded.
+    /// If the header says that the body is something that cannot be encoded.
     pub fn new(header: &[u8], seven_bit: bool) -> Result<(Vec<u8>, Self), CannotConvert> {
         let state = State::Body(Coder::around(seven_bit));
         let (tree, held) = (Tree::default(), Vec::new());
@@ -49,10 +50,10 @@ impl Rewrite {
         Ok((header.unwrap_or_default(), this))
     }
 
-    /// Appends the form of `body` that fits to `out`, up to what depends on what follows.
+    /// Appends the converted form of `body` to `out`, up to what depends on what follows.
     ///
     /// # Errors
-    /// When a part can't be encoded, or goes beyond the bounds.
+    /// If a part cannot be encoded, or exceeds the limits.
     pub fn push(&mut self, body: &[u8], out: &mut Vec<u8>) -> Result<(), CannotConvert> {
         self.held.extend_from_slice(body);
         let mut held = std::mem::take(&mut self.held);
@@ -84,15 +85,15 @@ impl Rewrite {
         Ok(())
     }
 
-    /// The body is over: appends what is left.
+    /// Ends the body: appends what is left.
     ///
     /// # Errors
-    /// As with `push`.
+    /// As for `push`.
     pub fn finish(&mut self, out: &mut Vec<u8>) -> Result<(), CannotConvert> {
         let held = std::mem::take(&mut self.held);
         if !held.is_empty() {
             self.line(&held, out)?;
-            // It had no end.
+            // The header of the part was not ended.
             self.line_end = false;
         }
         if self.line_end {
@@ -135,11 +136,11 @@ impl Rewrite {
             out.extend_from_slice(&header);
             out.extend_from_slice(b"\r\n");
         }
-        // A line that is no field ends the header as the blank line does, which was forgotten.
+        // A line that is not a field ends the header like the blank line, which is missing.
         if line.is_empty() { Ok(()) } else { self.line(line, out) }
     }
 
-    /// Gives `bytes` to the body, after the CRLF that turned out to be its own.
+    /// Passes `bytes` to the body, after the CRLF that turned out to belong to it.
     fn body(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), CannotConvert> {
         let State::Body(coder) = &mut self.state else { return Ok(()) };
         if self.seven_bit && matches!(coder, Coder::Around { .. }) && !bytes.is_ascii() {
@@ -151,8 +152,8 @@ impl Rewrite {
         coder.push(bytes, out)
     }
 
-    /// Begins with the body that belongs to `header`. Gives the header as it must be now; nothing if that depends on
-    /// the body. `known` is whether the body is known not to fit.
+    /// Starts the body that belongs to `header`. Returns the updated header; nothing if it depends on the body. `known`
+    /// is whether the body is known not to fit.
     fn enter(
         &mut self,
         header: &[u8],
@@ -163,13 +164,13 @@ impl Rewrite {
         let entity = entity::read(header, in_digest);
         let mut header = self.fitting(header)?;
         if self.seven_bit && entity::read(&header, in_digest) != entity {
-            return Err(CannotConvert::seven_bit("the Content-Type of a part has 8-bit bytes where it must not"));
+            return Err(CannotConvert::seven_bit("the Content-Type of a part contains 8-bit bytes"));
         }
         let place = match self.tree.enter(&entity.content) {
             Ok(place) => place,
             Err(bound) => {
                 self.refuse(match bound {
-                    Bound::Nesting => format!("its parts are nested more than {NESTING} deep"),
+                    Bound::Nesting => format!("its parts are nested more than {NESTING} levels deep"),
                     Bound::Boundary => "a boundary between its parts is too long".into(),
                 })?;
                 self.state = State::Body(Coder::Refuse(String::new(), Wrap::default()));
@@ -203,7 +204,7 @@ impl Rewrite {
             Content::Unbounded => Kind::Opaque("multipart without boundary".into()),
         };
         if known {
-            // The header of the whole message is wanted before its body has been seen.
+            // The header of the whole message is needed before its body has been seen.
             let mut out = Vec::new();
             let coder = super::opaque::convert(&header, Vec::new(), whole_message, &mut out)?;
             self.state = State::Body(coder);
@@ -222,7 +223,7 @@ impl Rewrite {
         };
     }
 
-    /// Whether `line` is a boundary. If so, it ends what it ends and is written.
+    /// Whether `line` is a boundary. If so, ends what it ends and writes it.
     fn delimiter(&mut self, line: &[u8], out: &mut Vec<u8>) -> Result<bool, CannotConvert> {
         let Some(delimiter) = self.tree.delimiter(line) else { return Ok(false) };
         match &mut self.state {
@@ -249,14 +250,14 @@ impl Rewrite {
 
     fn lost_with(&mut self, end: impl FnOnce(&mut Tree) -> bool) -> Result<(), CannotConvert> {
         match end(&mut self.tree) {
-            true => Err(CannotConvert::seven_bit("none of its parts begins with the boundary that its header names")),
+            true => Err(CannotConvert::seven_bit("no part begins with the boundary named in its header")),
             false => Ok(()),
         }
     }
 
-    /// The header of a part is too long to be held: it passes through with what follows.
+    /// The header of a part is too long to be held back: it is passed on with what follows.
     fn long_header(&mut self, out: &mut Vec<u8>) -> Result<(), CannotConvert> {
-        self.refuse(format!("the header of a part is over {} KiB long", HEADER_LIMIT >> 10))?;
+        self.refuse(format!("the header of a part exceeds {} KiB", HEADER_LIMIT >> 10))?;
         if let State::Header { text, .. } = &mut self.state {
             let text = std::mem::take(text);
             out.extend_from_slice(&self.fitting(&text)?);
@@ -265,16 +266,16 @@ impl Rewrite {
         Ok(())
     }
 
-    /// What goes beyond the bounds can't be made 7-bit; on other ways it passes.
+    /// What exceeds the limits cannot be converted to 7 bits; to other servers it is passed on as it is.
     fn refuse(&self, reason: String) -> Result<(), CannotConvert> {
         if self.seven_bit { Err(CannotConvert::seven_bit(&reason)) } else { Ok(()) }
     }
 
-    /// `header` in lines that fit, and in 7 bits where only they go.
+    /// `header` in lines that fit, and in 7 bits if only those are supported.
     fn fitting(&self, header: &[u8]) -> Result<Vec<u8>, CannotConvert> {
         let header = encoded::part_header(header, self.seven_bit);
         match self.seven_bit && !header.is_ascii() {
-            true => Err(CannotConvert::seven_bit("the header of a part is 8-bit")),
+            true => Err(CannotConvert::seven_bit("the header of a part contains 8-bit bytes")),
             false => Ok(header),
         }
     }

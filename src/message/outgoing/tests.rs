@@ -1,4 +1,4 @@
-//! What leaves, for what is stored and what the provider offers.
+//! What is sent, depending on what is stored and what the provider offers.
 
 use super::*;
 
@@ -7,7 +7,7 @@ pub const NONE: Offers = Offers { eight_bit_mime: false, smtputf8: false };
 pub const PLAIN: BodyForm = BodyForm { eight_bit: false, encode: Encode::Verbatim };
 pub const EIGHT: BodyForm = BodyForm { eight_bit: true, encode: Encode::Verbatim };
 
-/// Header and body as they leave, the body handed over in pieces of `size` bytes.
+/// Header and body as sent, the body passed in chunks of `size` bytes.
 pub fn sent(
     header: &[u8],
     body: &[u8],
@@ -22,7 +22,7 @@ pub fn sent(
     Ok((outgoing.header().to_vec(), out))
 }
 
-/// The 7-bit form of an 8-bit message, which must not depend on the pieces.
+/// The 7-bit form of an 8-bit message, which must not depend on the chunks.
 fn downgraded(header: &str, body: &[u8]) -> Result<(String, String), CannotConvert> {
     let whole = sent(header.as_bytes(), body, EIGHT, NONE, usize::MAX);
     for size in [1, 7] {
@@ -216,8 +216,8 @@ fn what_is_beyond_the_bounds_is_refused() {
         ("Content-Type: multipart/x; boundary=b0\r\n", deep, "nested"),
         (PARTS, format!("--outer\r\n{}", "X: y\r\n".repeat(3000)), "header of a part"),
         (PARTS, format!("--outer\r\nX: {}", "y".repeat(20_000)), "header of a part"),
-        (PARTS, "--other\r\n\r\nü\r\n--other--\r\n".to_string(), "boundary that its header names"),
-        (PARTS, "ü\r\n--outer--\r\n".to_string(), "boundary that its header names"),
+        (PARTS, "--other\r\n\r\nü\r\n--other--\r\n".to_string(), "boundary named in its header"),
+        (PARTS, "ü\r\n--outer--\r\n".to_string(), "boundary named in its header"),
         (PARTS, "--outer\r\nContent-Type: multipart/x; boundary=ü\r\n\r\n".to_string(), "Content-Type"),
     ];
     for (header, body, reason) in cases {
@@ -251,7 +251,7 @@ fn what_is_encoded_in_an_unknown_way_goes_through_7_bits() {
             format!("{part}Content-Transfer-Encoding: {encoding}\r\n{name}\r\nbegin 644 St__rung.txt\r\n{code}");
         assert_eq!(out, expected);
     }
-    // A name that the header has is not told twice.
+    // A name that the header already has is not repeated.
     let named = "Content-Disposition: attachment; filename=x.txt\r\nContent-Transfer-Encoding: x-uue\r\n\r\n";
     let (_, out) = downgraded(PARTS, format!("{part}{named}begin 644 ü\r\n{code}").as_bytes()).unwrap();
     assert_eq!(out, format!("{part}{named}begin 644 __\r\n{code}"));

@@ -1,4 +1,4 @@
-//! Messages of many shapes, made to fit and read back: by a reader of its own, and by Python's.
+//! Messages of many shapes, converted and parsed again: by an independent parser, and by Python's.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -94,7 +94,7 @@ fn leaves(node: &Node, out: &mut Vec<Vec<u8>>) {
     }
 }
 
-/// The same from a text, by splitting it without mercy.
+/// The same from a text, by plain splitting.
 fn read(text: &str, out: &mut Vec<Vec<u8>>) {
     let (header, body) = match text.strip_prefix("\r\n") {
         Some(body) => ("", body),
@@ -128,7 +128,7 @@ proptest! {
     fn every_part_comes_back(tree in trees(texts()), size in 1usize..40, wrap in any::<bool>()) {
         let (header, body) = written(&tree, &mut 0);
         let header = format!("Subject: outer\r\n{header}");
-        // Wrapping must not change what has no long lines.
+        // Wrapping must not change a message without long lines.
         let form = BodyForm { encode: if wrap { Encode::Parts } else { Encode::Verbatim }, ..EIGHT };
         let (head, out) = sent(header.as_bytes(), &body, form, NONE, usize::MAX).unwrap();
         prop_assert_eq!(sent(header.as_bytes(), &body, form, NONE, size).unwrap(), (head.clone(), out.clone()));
@@ -184,7 +184,7 @@ fn python_finds_the_same_parts() {
         }
     };
     let mut input = python.stdin.take().unwrap();
-    // Python takes a lone CR or LF for a line end, so these have none.
+    // Python treats a lone CR or LF as a line ending, so these messages contain none.
     let contents = prop::collection::vec(
         prop_oneof![
             40 => prop::sample::select(vec!["Tür", "\r\n", " ", "=", ".", "From ", "\u{1}", "--", "ende"])

@@ -5,56 +5,56 @@ use crate::message::header::{fields, find};
 
 const ENCODING: &str = "Content-Transfer-Encoding";
 
-/// What a body is.
+/// The kind of a body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Content {
     /// Parts between boundaries (RFC 2046 section 5.1).
     Multipart {
         /// The boundary, without hyphens.
         boundary: Vec<u8>,
-        /// Whether parts that don't say what they are are messages (RFC 2046 section 5.1.5).
+        /// Whether parts without a declared type are messages (RFC 2046 section 5.1.5).
         digest: bool,
     },
     /// A message with its own header (RFC 2046 section 5.2.1).
     Message,
     /// Text, images … as they are.
     Leaf {
-        /// Whether quoted-printable fits it.
+        /// Whether quoted-printable is suitable.
         text: bool,
     },
-    /// In quoted-printable already.
+    /// Already quoted-printable.
     QuotedPrintable,
-    /// In base64 already.
+    /// Already base64.
     Base64,
-    /// In an encoding that is not known here; its name.
+    /// In an unknown encoding; its name.
     Encoded(String),
     /// Parts without a boundary.
     Unbounded,
 }
 
 impl Content {
-    /// Whether each of its bytes counts: bare CR and LF are no line ends in it, and NUL is no padding.
+    /// Whether each of its bytes matters: bare CR and LF are not line endings in it, and NUL is not padding.
     pub fn is_binary(&self) -> bool {
         matches!(self, Self::Leaf { text: false })
     }
 }
 
-/// What a body is, and whether its header claims that it is 7-bit.
+/// The kind of a body, and whether its header declares it as 7-bit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entity {
-    /// What it is.
+    /// Its kind.
     pub content: Content,
-    /// Whether it is called 7-bit, be it by saying nothing (RFC 2045 section 6.1).
+    /// Whether it is declared as 7-bit, possibly by default (RFC 2045 section 6.1).
     pub called_7bit: bool,
 }
 
-/// Reads `header`. `in_digest` is whether it is a part of a multipart/digest.
+/// Parses `header`. `in_digest` is whether it is a part of a multipart/digest.
 pub fn read(header: &[u8], in_digest: bool) -> Entity {
     let kind = find(header, "Content-Type").map(|field| field.unfolded());
     let kind = kind.filter(|kind| !kind.is_empty());
     let default: &[u8] = if in_digest { b"message/rfc822" } else { b"text/plain" };
     let kind = kind.as_deref().unwrap_or(default);
-    // What can't be read is plain text (RFC 2045 section 5.2).
+    // What cannot be parsed is plain text (RFC 2045 section 5.2).
     let name = parameters::media_type(kind).unwrap_or_else(|| "text/plain".to_string());
     let encoding = find(header, ENCODING).map(|field| token(&field.unfolded())).unwrap_or_default();
     let content = if name.starts_with("multipart/") {
@@ -70,12 +70,12 @@ pub fn read(header: &[u8], in_digest: bool) -> Entity {
                 Content::Encoded(encoding.clone())
             }
             _ if matches!(name.as_str(), "message/rfc822" | "message/news") => Content::Message,
-            // The header of a message/global may have addresses that 7 bits can't say; it may be encoded as a whole
-            // (RFC 6532 section 3.7). Other kinds of message/ are text for programs.
+            // The header of a message/global may contain addresses that cannot be expressed in 7 bits; it may be
+            // encoded as a whole (RFC 6532 section 3.7). Other types of message/ are text for programs.
             _ => Content::Leaf { text: is_text(&name, kind) },
         }
     };
-    // What is encoded already is 7-bit. A multipart may not say so (RFC 2045 section 6.4) but keeps its label.
+    // What is already encoded is 7-bit. A multipart must not be labelled so (RFC 2045 section 6.4) but keeps its label.
     let called_7bit = matches!(encoding.as_str(), "" | "7bit" | "7-bit" | "quoted-printable" | "base64");
     Entity { content, called_7bit }
 }
@@ -86,8 +86,8 @@ pub fn boundary(kind: &[u8]) -> Option<Vec<u8>> {
     parameter(kind, "boundary").filter(|_| multipart)
 }
 
-/// Whether a body of the type `name` is lines of text. In UTF-16 and UTF-32 it is not: their line ends are other bytes,
-/// and quoted-printable can't hold them (RFC 2781 section 4).
+/// Whether a body of the type `name` consists of lines of text. In UTF-16 and UTF-32 it does not: their line endings
+/// are other bytes, and quoted-printable cannot represent them (RFC 2781 section 4).
 fn is_text(name: &str, kind: &[u8]) -> bool {
     let wide = || {
         parameter(kind, "charset").is_some_and(|charset| {
@@ -100,8 +100,8 @@ fn is_text(name: &str, kind: &[u8]) -> bool {
     if name.starts_with("text/") { !wide() } else { name.starts_with("message/") && name != "message/global" }
 }
 
-/// `header` with `encoding` as its only Content-Transfer-Encoding. A whole message gets a MIME-Version as well if it
-/// has none: without it the field means nothing (RFC 2045 section 4).
+/// `header` with `encoding` as its only Content-Transfer-Encoding. A whole message also gets a MIME-Version if it has
+/// none: without it the field has no meaning (RFC 2045 section 4).
 pub fn relabelled(header: &[u8], encoding: &str, whole_message: bool) -> Vec<u8> {
     let line = format!("{ENCODING}: {encoding}\r\n");
     let mut out = Vec::with_capacity(header.len() + line.len());
@@ -122,7 +122,7 @@ pub fn relabelled(header: &[u8], encoding: &str, whole_message: bool) -> Vec<u8>
     out
 }
 
-/// The first word of a value, in small letters: an encoding without comments.
+/// The first word of a value, in lower case: an encoding without comments.
 fn token(value: &[u8]) -> String {
     let end = value.iter().position(|b| matches!(b, b';' | b'(' | b' ' | b'\t')).unwrap_or(value.len());
     String::from_utf8_lossy(value.get(..end).unwrap_or_default()).to_ascii_lowercase()

@@ -1,4 +1,4 @@
-//! Who a message is from and for: From, Sender, Reply-To, To, Cc and the like (RFC 5322 sections 3.6.2 and 3.6.3).
+//! Senders and recipients: From, Sender, Reply-To, To, Cc and similar (RFC 5322 sections 3.6.2 and 3.6.3).
 
 use super::draft::{Draft, Entry};
 use super::notes;
@@ -11,12 +11,12 @@ use crate::message::encoded::charset::GUESSED;
 use crate::message::encoded::fold::fold;
 use crate::message::received::host;
 
-/// Bytes of the longest useless From that is kept as the name that is shown; longer ones are set aside.
+/// Maximum length of an unusable From that is kept as the display name; longer ones are renamed.
 const NAME_LIMIT: usize = 200;
-/// The most recipients of the envelope that make up a missing To.
+/// Maximum number of envelope recipients that are written to a missing To.
 const TO_LIMIT: usize = 50;
 
-/// Corrects every list of addresses, merges recipients, and adds From and To where they are missing.
+/// Corrects every address list, merges recipient fields, and adds missing From and To fields.
 pub fn repair(draft: &mut Draft<'_>, facts: &Facts<'_>, had_bcc: bool) {
     let utf8 = facts.envelope.smtputf8;
     let mut at = 0;
@@ -46,12 +46,12 @@ pub fn repair(draft: &mut Draft<'_>, facts: &Facts<'_>, had_bcc: bool) {
     }
 }
 
-/// Corrects the list at `at`; gives how many entries to go on by.
+/// Corrects the list at `at`; returns by how many entries to advance.
 fn one(draft: &mut Draft<'_>, at: usize, facts: &Facts<'_>, utf8: bool) -> usize {
     let Some(entry) = draft.entries.get_mut(at) else {
         return 1;
     };
-    // In a charset that is only labelled no address can be beyond ASCII.
+    // An address cannot be non-ASCII in a charset that is only labelled.
     let utf8 = utf8 && entry.charset.is_none_or(|charset| charset == GUESSED);
     let (is_from, is_sender) =
         (entry.is("From") || entry.is("Resent-From"), entry.is("Sender") || entry.is("Resent-Sender"));
@@ -100,7 +100,7 @@ fn useless(draft: &mut Draft<'_>, at: usize, facts: &Facts<'_>) -> usize {
     1
 }
 
-/// Makes one field of all called `name`.
+/// Merges all fields called `name` into one.
 fn merge(draft: &mut Draft<'_>, name: &str) {
     let places = draft.all(name);
     let (Some(first), true) = (places.first().copied(), places.len() > 1) else {
@@ -129,7 +129,7 @@ fn write(column: usize, mailboxes: &[Mailbox]) -> Vec<u8> {
     fold(column, &[b" ", list.as_slice()].concat())
 }
 
-/// The address for a message that names no author.
+/// The address for a message that does not name an author.
 fn sender(facts: &Facts<'_>) -> String {
     let utf8 = facts.envelope.smtputf8;
     [facts.envelope.from.as_str(), facts.fallback_from]
@@ -138,7 +138,7 @@ fn sender(facts: &Facts<'_>) -> String {
         .map_or_else(|| format!("postmaster@{}", host(facts.hostname)), str::to_string)
 }
 
-/// The To of a message that names no recipient. Who got a Bcc is not told, nor is a long list.
+/// The To of a message that does not name a recipient. Bcc recipients are not disclosed, nor is a long list.
 fn recipients(facts: &Facts<'_>, had_bcc: bool) -> String {
     let envelope = facts.envelope;
     let all: Vec<String> = envelope

@@ -1,9 +1,9 @@
-//! What has to be known about a body, gathered while it passes.
+//! Facts about a body, gathered while it is received.
 
-/// Bytes of the longest line that mail may have, without its end (RFC 5322 section 2.1.1).
+/// Maximum length of a line of mail, without its line ending (RFC 5322 section 2.1.1).
 pub const LINE_LIMIT: usize = 998;
 
-/// A look at a body. Its memory is a few bytes.
+/// Examines a body. Needs a few bytes of memory.
 #[derive(Debug, Default)]
 pub struct Scan {
     line: u64,
@@ -12,12 +12,12 @@ pub struct Scan {
     /// Whether there are bytes over 127.
     pub eight_bit: bool,
     not_utf8: bool,
-    /// The beginning of a character that was cut.
+    /// The beginning of a character that was split between chunks.
     held: Vec<u8>,
 }
 
 impl Scan {
-    /// Looks at part of a line.
+    /// Examines part of a line.
     pub fn text(&mut self, text: &[u8]) {
         self.line = self.line.saturating_add(text.len() as u64);
         self.long |= self.line > LINE_LIMIT as u64;
@@ -28,14 +28,14 @@ impl Scan {
         self.utf8(text);
     }
 
-    /// Looks at the end of a line. No character goes over it.
+    /// Examines the end of a line. No character extends across it.
     pub fn end(&mut self) {
         self.line = 0;
         self.not_utf8 |= !self.held.is_empty();
         self.held.clear();
     }
 
-    /// The charset of the text, if it says nothing else itself.
+    /// The charset of the text, if the text itself does not declare one.
     pub fn charset(&self) -> &'static str {
         match (self.eight_bit, self.not_utf8) {
             (false, _) => "us-ascii",
@@ -51,7 +51,7 @@ impl Scan {
             rest = tail;
             match std::str::from_utf8(&self.held) {
                 Ok(_) => self.held.clear(),
-                // No more than four bytes are ever held: with them it is a character or none.
+                // At most four bytes are ever held: with four it is either a character or not.
                 Err(error) => self.not_utf8 = error.error_len().is_some(),
             }
         }

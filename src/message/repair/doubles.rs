@@ -1,4 +1,4 @@
-//! Fields that may come only once (RFC 5322 section 3.6, RFC 2045 section 3).
+//! Fields that may occur only once (RFC 5322 section 3.6, RFC 2045 section 3).
 
 use super::draft::{Draft, Entry};
 use super::{identity, notes};
@@ -8,15 +8,16 @@ use crate::message::encoded::fold::unfold;
 use crate::message::encoded::parameters::media_type;
 use crate::message::parts::entity;
 
-/// To and Cc may come only once too, but are merged rather than set aside.
+/// To and Cc may occur only once too, but are merged rather than renamed.
 const ONCE: [&str; 9] =
     ["From", "Sender", "Reply-To", "Subject", "Date", "Message-ID", "In-Reply-To", "References", "MIME-Version"];
-/// Empty, these say nothing and are not allowed. An empty Subject is.
+/// Fields that mean nothing when empty and must not be. An empty Subject is allowed.
 const NEVER_EMPTY: [&str; 10] =
     ["From", "Sender", "Reply-To", "To", "Cc", "Date", "Message-ID", "In-Reply-To", "References", "MIME-Version"];
 
-/// Leaves one field of each kind: the first that can be read. Copies of it are removed, others set aside. Of several
-/// types of the content the one counts that names `boundary`, which the body has; without one, no multipart does.
+/// Keeps one field of each kind: the first valid one. Copies of it are removed, others renamed. Of several
+/// Content-Types the one that names `boundary` is used, which occurs in the body; without one, a Content-Type that is
+/// not multipart.
 pub fn resolve(draft: &mut Draft<'_>, boundary: Option<&[u8]>) {
     let before = draft.entries.len();
     draft
@@ -56,7 +57,7 @@ fn one(draft: &mut Draft<'_>, name: &[u8], boundary: Option<&[u8]>) {
     };
     let kept = *places.iter().find(fits).or_else(|| places.iter().find(is_usable)).unwrap_or(first);
     let text = draft.entries.get(kept).map(|entry| unfold(&entry.value)).unwrap_or_default();
-    // From the back, so that places stay right when an entry is removed.
+    // From the back, so that positions stay valid when an entry is removed.
     for at in places.into_iter().rev().filter(|at| *at != kept) {
         let same = draft.entries.get(at).is_some_and(|e| unfold(&e.value).trim_ascii() == text.trim_ascii());
         if same {
@@ -71,7 +72,7 @@ fn is_content(entry: &Entry<'_>) -> bool {
     entry.name.get(..8).is_some_and(|start| start.eq_ignore_ascii_case(b"Content-"))
 }
 
-/// Whether the field says what it should.
+/// Whether the value of the field is valid.
 fn is_good(entry: &Entry<'_>) -> bool {
     if ["From", "Sender", "Reply-To"].iter().any(|name| entry.is(name)) {
         !list::mailboxes(&entry.value).is_empty()

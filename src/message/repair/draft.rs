@@ -13,25 +13,25 @@ use crate::message::header;
 pub struct Entry<'a> {
     /// Its name.
     pub name: Cow<'a, [u8]>,
-    /// What follows the colon, with blanks and folding, without the last CRLF.
+    /// What follows the colon, including spaces and folding, without the last CRLF.
     pub value: Cow<'a, [u8]>,
-    /// The charset of its text, when that came in another one than UTF-8: veiled (see [`Charset::veil`]), or converted.
+    /// The charset of its text, if that was not received as UTF-8: veiled (see [`Charset::veil`]), or converted.
     pub charset: Option<Charset>,
 }
 
 impl Entry<'_> {
-    /// Whether the field is called `name`, in any case.
+    /// Whether the field is called `name`.
     pub fn is(&self, name: &str) -> bool {
         self.name.eq_ignore_ascii_case(name.as_bytes())
     }
 
-    /// Whether the field says nothing.
+    /// Whether the field has no value.
     pub fn is_empty(&self) -> bool {
         self.value.trim_ascii().is_empty()
     }
 }
 
-/// A header as fields that can be changed; what isn't changed leaves as it came.
+/// A header as fields that can be changed; fields that are not changed are sent as received.
 #[derive(Debug)]
 pub struct Draft<'a> {
     /// The fields in order.
@@ -42,7 +42,7 @@ pub struct Draft<'a> {
 }
 
 impl<'a> Draft<'a> {
-    /// Reads `header`; `None` when it has more than [`FIELD_LIMIT`] fields.
+    /// Parses `header`; `None` if it has more than [`FIELD_LIMIT`] fields.
     pub fn read(header: &'a [u8]) -> Option<Self> {
         let mut draft = Self { entries: Vec::new(), dated: false, notes: Vec::new() };
         for field in header::fields(header).filter(|field| !field.name.is_empty()) {
@@ -57,8 +57,8 @@ impl<'a> Draft<'a> {
         Some(draft)
     }
 
-    /// Makes all values UTF-8: what is not stands veiled if it is of the `declared` charset, else it is taken for
-    /// windows-1252. From here on nothing has to know which it was.
+    /// Converts all values to UTF-8: text in the `declared` charset is veiled, anything else is treated as
+    /// windows-1252. From here on the original charset no longer matters.
     pub fn read_text(&mut self, declared: Option<Charset>) {
         for entry in &mut self.entries {
             let japanese = entry.value.contains(&0x1b).then(|| from_iso_2022_jp(&entry.value)).flatten();
@@ -69,7 +69,7 @@ impl<'a> Draft<'a> {
                 entry.charset = declared.filter(|_| veiled.is_some()).or(Some(GUESSED));
                 entry.value = veiled.unwrap_or_else(|| decode(&entry.value).into_owned()).into_bytes().into();
             }
-            // No-break spaces come from editors; between tokens they can only be blanks.
+            // No-break spaces come from editors; between tokens they can only be meant as spaces.
             let structured = || is_bare(&entry.name) || PARAMETER_FIELDS.iter().any(|name| entry.is(name));
             if memchr::memmem::find(&entry.value, "\u{a0}".as_bytes()).is_some() && structured() {
                 let with_blanks = tokens(&entry.value).flat_map(|token| match token.kind {
@@ -81,8 +81,8 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Removes what no header may have: control characters, blank lines in fields, fields that are nobody's business.
-    /// Tells whether there was a Bcc.
+    /// Removes what a header must not contain: control characters, blank lines in fields, private fields. Returns
+    /// whether there was a Bcc.
     pub fn tidy(&mut self) -> bool {
         for at in 0..self.entries.len() {
             let Some(entry) = self.entries.get_mut(at) else {
@@ -117,14 +117,14 @@ impl<'a> Draft<'a> {
         had_bcc
     }
 
-    /// Tells the log; once is enough.
+    /// Records a note for the log, once.
     pub fn note(&mut self, note: &'static str) {
         if !self.notes.contains(&note) {
             self.notes.push(note);
         }
     }
 
-    /// What was told.
+    /// The recorded notes.
     pub fn notes(&self) -> impl Iterator<Item = &'static str> {
         self.notes.iter().copied()
     }
@@ -134,7 +134,7 @@ impl<'a> Draft<'a> {
         self.entries.iter().position(|entry| entry.is(name))
     }
 
-    /// The places of all fields called `name`.
+    /// The positions of all fields called `name`.
     pub fn all(&self, name: &str) -> Vec<usize> {
         self.entries.iter().enumerate().filter(|(_, entry)| entry.is(name)).map(|(at, _)| at).collect()
     }
@@ -153,8 +153,8 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Renames the field at `at` to `X-Original-…`: out of the way, and not lost. Removes it when it says nothing, which
-    /// moves those after it. Tells whether it is still there.
+    /// Renames the field at `at` to `X-Original-…`: out of the way, but not lost. Removes it if it is empty, which
+    /// moves those after it. Returns whether it is still there.
     pub fn set_aside(&mut self, at: usize) -> bool {
         let Some(entry) = self.entries.get_mut(at) else {
             return false;
@@ -167,14 +167,14 @@ impl<'a> Draft<'a> {
         true
     }
 
-    /// Adds all fields to `header`. Returns where in it a Date of ours begins.
+    /// Adds all fields to `header`. Returns where in it our own Date begins, if there is one.
     pub fn write(&self, header: &mut Vec<u8>) -> Option<usize> {
         let mut date = None;
         for entry in &self.entries {
             header.extend_from_slice(&entry.name);
             header.push(b':');
             if self.dated && entry.is("Date") {
-                // Behind the blank.
+                // After the space.
                 date = Some(header.len() + 1);
             }
             header.extend_from_slice(&entry.value);

@@ -1,7 +1,7 @@
-//! The cases in `tests/golden`: what comes in (`NAME.in`), what leaves (`NAME.out`: the header without our Received, the
-//! blank line, the body as it is stored), and what the log says of it (`NAME.log`).
+//! The cases in `tests/golden`: what is received (`NAME.in`), what is sent (`NAME.out`: the header without our
+//! Received, the blank line, the body as stored), and the notes in the log (`NAME.log`).
 //!
-//! A new case is a new `.in` file and one run with `SMTPRELAY_GOLDEN=write`; look at what it wrote.
+//! To add a case, add an `.in` file and run once with `SMTPRELAY_GOLDEN=write`; then review what it wrote.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use super::*;
 use crate::message::{Encode, Envelope};
 
-/// Beginnings of names and what they mean for the envelope of a case.
+/// Name prefixes and what they mean for the envelope of a case.
 fn envelope(name: &str) -> Envelope {
     let mut envelope = Envelope { from: "plc@example.com".into(), to: vec!["ops@example.com".into()], smtputf8: false };
     match name.split_once('-').map_or(name, |(start, _)| start) {

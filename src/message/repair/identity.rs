@@ -1,4 +1,4 @@
-//! When a message was written and what it is called: Date and Message-ID (RFC 5322 sections 3.6.1 and 3.6.4).
+//! When a message was written and its identifier: Date and Message-ID (RFC 5322 sections 3.6.1 and 3.6.4).
 
 use super::body::LINE_LIMIT;
 use super::draft::Draft;
@@ -9,10 +9,10 @@ use crate::message::date::{is_date, rfc5322, with_right_weekday};
 use crate::message::encoded::fold::longest_line;
 use crate::message::received::{host, safe};
 
-/// Bytes of the longest Message-ID that is kept: it can't be folded.
+/// Maximum length of a Message-ID that is kept: it cannot be folded.
 const MESSAGE_ID_LIMIT: usize = 900;
 
-/// Adds Date and Message-ID, or replaces those that can't be used; the old text is set aside.
+/// Adds Date and Message-ID, or replaces unusable ones; the old value is kept under another field name.
 pub fn repair(draft: &mut Draft<'_>, facts: &Facts<'_>) {
     let usable = |value: &[u8]| is_date(value) && longest_line(5, value) <= LINE_LIMIT;
     if let Some(right) = draft.value("Date").and_then(with_right_weekday) {
@@ -32,7 +32,7 @@ pub fn repair(draft: &mut Draft<'_>, facts: &Facts<'_>) {
     let utf8 =
         facts.envelope.smtputf8 && draft.find("Message-ID").and_then(|at| draft.entries.get(at)?.charset).is_none();
     let usable = |value: &[u8]| is_message_id(value) && (utf8 || value.is_ascii());
-    // Unique, as the name in the queue is at its time.
+    // Unique, since the message ID in the queue is unique at its time.
     let new = format!("<{}.{}@{}>", safe(facts.id, "message"), facts.now.max(0), host(facts.hostname));
     if let Some(at) = draft.find("Message-ID").filter(|_| !draft.value("Message-ID").is_some_and(usable)) {
         draft.set_aside(at);
@@ -44,8 +44,8 @@ pub fn repair(draft: &mut Draft<'_>, facts: &Facts<'_>) {
     }
 }
 
-/// Whether `value` is `<…@…>` and nothing else but comments. What is between may be odder than RFC 5322 allows: it is
-/// compared, never read.
+/// Whether `value` is `<…@…>` and nothing else except comments. The content may be more unusual than RFC 5322 allows:
+/// it is compared, never parsed.
 pub fn is_message_id(value: &[u8]) -> bool {
     let mut parts = tokens(value).skip_while(|token| token.is_filling());
     if !parts.next().is_some_and(|token| token.is(b'<')) {
@@ -62,7 +62,7 @@ pub fn is_message_id(value: &[u8]) -> bool {
     let at = id.iter().position(|byte| *byte == b'@');
     closed
         && parts.all(|token| token.is_filling())
-        // Beyond ASCII, each byte may have to be written as three.
+        // Each non-ASCII byte may have to be written as three.
         && value.iter().map(|byte| if byte.is_ascii() { 1 } else { 3 }).sum::<usize>() <= MESSAGE_ID_LIMIT
         && at.is_some_and(|at| at > 0 && at + 1 < id.len())
         && id.iter().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'<' | b'>') || *byte >= 0x80)

@@ -1,30 +1,30 @@
-//! Line ends: which bytes end a line. In text CRLF takes their place; a bare CR or LF would let somebody hide a second
-//! message (SMTP smuggling).
+//! Line endings: which bytes end a line. In text they are replaced by CRLF; a bare CR or LF would allow a second
+//! message to be hidden (SMTP smuggling).
 
-/// A piece of what came.
+/// A fragment of the input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Piece<'a> {
-    /// Part of a line; never CR, LF or NUL in it.
+    /// Part of a line; never contains CR, LF or NUL.
     Text(&'a [u8]),
     /// A NUL byte.
     Nul,
-    /// The end of a line, as it came: CRLF, CR CR LF, LF or CR; nothing for a last line without an end.
+    /// The end of a line, as received: CRLF, CR CR LF, LF or CR; empty for a last line without a line ending.
     End(&'static [u8]),
 }
 
-/// Finds the line ends in what comes in pieces. CRLF, CR CR LF, LF and CR each end a line.
+/// Finds the line endings in input that arrives in chunks. CRLF, CR CR LF, LF and CR each end a line.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Lines {
     /// CRs that wait for the next byte, two at most.
     returns: u8,
     /// Whether the last line has begun and not ended.
     open: bool,
-    /// Whether NUL bytes are content. If not, they are as if they were not there.
+    /// Whether NUL bytes are content. If not, they are ignored.
     nul: bool,
 }
 
 impl Lines {
-    /// Gives the pieces of `bytes` to `to`, which tells whether NUL bytes are content from there on.
+    /// Passes the fragments of `bytes` to `to`, which returns whether NUL bytes are content from there on.
     pub fn push(&mut self, bytes: &[u8], mut to: impl FnMut(Piece<'_>) -> bool) {
         let mut rest = bytes;
         while !rest.is_empty() {
@@ -54,7 +54,7 @@ impl Lines {
                 }
                 Some(b'\r') => self.returns += 1,
                 Some(_) => {
-                    // Content parts a CR from an LF behind it.
+                    // A NUL that is content separates a CR from an LF after it.
                     if self.nul {
                         self.bare_returns(&mut to);
                         self.open = true;
@@ -67,7 +67,7 @@ impl Lines {
         }
     }
 
-    /// Ends the text, and its last line if it has no end.
+    /// Ends the text, and its last line if it has no line ending.
     pub fn finish(&mut self, mut to: impl FnMut(Piece<'_>) -> bool) {
         self.bare_returns(&mut to);
         if std::mem::take(&mut self.open) {
@@ -88,7 +88,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// The text with CRLF line ends and its NUL bytes as `0`, and what ended its lines.
+    /// The text with CRLF line endings and its NUL bytes as `0`, and the original line endings.
     fn lines(chunks: &[&[u8]], nul: bool) -> (Vec<u8>, Vec<&'static [u8]>) {
         let (mut out, mut ends) = (Vec::new(), Vec::new());
         let mut to = |piece: Piece<'_>| {

@@ -1,4 +1,4 @@
-//! Makes the header say what the body is (RFC 2045), so that it is read as it was meant and can travel.
+//! Makes the header match the body (RFC 2045), so that it is displayed as intended and can be sent.
 
 use super::body::Scan;
 use super::draft::Draft;
@@ -9,27 +9,27 @@ use crate::message::encoded::parameters::{media_type, parameter, pieces};
 use crate::message::parts::entity::{self, Content};
 use crate::message::{BodyForm, Encode};
 
-/// Bytes of the longest Content-Transfer-Encoding that is left as it is; with long comments it could not be folded.
+/// Maximum length of a Content-Transfer-Encoding that is left as it is; with long comments it could not be folded.
 const ENCODING_LIMIT: usize = 200;
 
 /// A transfer encoding (RFC 2045 section 6.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Transfer {
-    /// None named, or `7bit`.
+    /// None declared, or `7bit`.
     SevenBit,
     /// `8bit`.
     EightBit,
-    /// `binary`: true of nothing that came through SMTP without BINARYMIME (RFC 3030).
+    /// `binary`: never true of a message received through SMTP without BINARYMIME (RFC 3030).
     Binary,
-    /// Any that is more than a promise.
+    /// Any real encoding, not just a declaration.
     Coded,
 }
 
-/// Sets Content-Type, Content-Transfer-Encoding and MIME-Version to fit the body. A body that is declared as encoded is
-/// left alone; so are declared charsets, except the one that bytes over 127 prove wrong.
+/// Sets Content-Type, Content-Transfer-Encoding and MIME-Version to match the body. A body declared as encoded is left
+/// alone; so are declared charsets, except one that is disproved by bytes over 127.
 pub fn fit(draft: &mut Draft<'_>, scan: &Scan, walk: &Walk) -> BodyForm {
     let transfer = transfer(draft);
-    // Nobody would see anything of a multipart without parts.
+    // A multipart without parts would be displayed as empty.
     let partless = || walk.boundary() == Err(true) && media(draft).is_some_and(|media| media.starts_with("multipart/"));
     let unreadable = media(draft).is_none() || (scan.eight_bit || scan.long) && partless();
     if let Some(at) = draft.find("Content-Type").filter(|_| unreadable) {
@@ -63,7 +63,7 @@ pub fn fit(draft: &mut Draft<'_>, scan: &Scan, walk: &Walk) -> BodyForm {
     let is_mime = ["Content-Type", "Content-Transfer-Encoding", "Content-Disposition"]
         .iter()
         .any(|name| draft.find(name).is_some());
-    // Anything can stand here but what no line can hold.
+    // Any value is accepted here unless it cannot be written on a line.
     let readable = |value: &[u8]| value.is_ascii() && value.len() <= ENCODING_LIMIT;
     if let Some(at) = draft.find("MIME-Version").filter(|_| !draft.value("MIME-Version").is_some_and(readable)) {
         draft.set_aside(at);
@@ -81,7 +81,7 @@ fn media(draft: &Draft<'_>) -> Option<String> {
     draft.value("Content-Type").and_then(media_type)
 }
 
-/// The fields that say what the content is.
+/// The fields that describe the content.
 fn content_header(draft: &Draft<'_>) -> Vec<u8> {
     let mut header = Vec::new();
     for name in ["Content-Type", "Content-Transfer-Encoding"] {
@@ -92,7 +92,7 @@ fn content_header(draft: &Draft<'_>) -> Vec<u8> {
     header
 }
 
-/// The transfer encoding that the header names. One that doesn't exist (`8-bit`) is set aside.
+/// The transfer encoding declared in the header. One that does not exist (`8-bit`) is renamed.
 fn transfer(draft: &mut Draft<'_>) -> Transfer {
     const FIELD: &str = "Content-Transfer-Encoding";
     let Some(value) = draft.value(FIELD) else {
@@ -121,7 +121,7 @@ fn transfer(draft: &mut Draft<'_>) -> Transfer {
     transfer
 }
 
-/// Names the charset of a text that has none, or a wrong one.
+/// Declares the charset of a text without one, or with a wrong one.
 fn charset(draft: &mut Draft<'_>, scan: &Scan) {
     let charset = scan.charset();
     let Some(value) = draft.value("Content-Type") else {

@@ -1,4 +1,4 @@
-//! Where the header ends, when no blank line says so.
+//! Finds where the header ends if the blank line is missing.
 
 use super::identity::is_message_id;
 use crate::message::address::mailboxes;
@@ -6,15 +6,15 @@ use crate::message::date::is_date;
 use crate::message::encoded::parameters::media_type;
 use crate::message::header::{self, is_name};
 
-/// Bytes of the longest field name that is taken for one.
+/// Maximum length of a field name, in bytes.
 pub const NAME_LIMIT: usize = 255;
 
-/// What a line of the header is.
+/// The kind of a header line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// Empty.
     Blank,
-    /// Begins with a blank: goes on with the field before.
+    /// Begins with a space: continues the field before.
     Continuation,
     /// The first line of a field.
     Field,
@@ -22,7 +22,7 @@ pub enum Kind {
     Other,
 }
 
-/// Fields of mail (RFC 5322 section 3.6, the IANA registry of message headers, and customary ones).
+/// Known mail fields (RFC 5322 section 3.6, the IANA registry of message headers, and common ones).
 const KNOWN: [&str; 58] = [
     "Accept-Language",
     "Apparently-To",
@@ -83,7 +83,7 @@ const KNOWN: [&str; 58] = [
     "Xref",
     "Return-Receipt-Requested",
 ];
-/// Beginnings of the names of more.
+/// Prefixes of further field names.
 const KNOWN_FAMILIES: [&str; 14] = [
     "X-",
     "List-",
@@ -101,27 +101,28 @@ const KNOWN_FAMILIES: [&str; 14] = [
     "Downgraded-",
 ];
 
-/// What `line`, without its end, is.
+/// The kind of `line`, given without its line ending.
 pub fn kind(line: &[u8]) -> Kind {
     match line.first() {
         None => Kind::Blank,
         Some(b' ' | b'\t') => Kind::Continuation,
-        // A boundary may have colons.
+        // A boundary may contain colons.
         Some(b'-') if line.starts_with(b"--") => Kind::Other,
         Some(_) => match name(line) {
-            // Blanks before the colon (RFC 5322 section 4.5) only where nothing else can be meant: in text they are usual.
+            // Spaces before the colon (RFC 5322 section 4.5) only where nothing else can be meant: in text they are
+            // common.
             Some((name, blanks)) if !blanks || is_known(name) => Kind::Field,
             _ => Kind::Other,
         },
     }
 }
 
-/// Whether `line` stands between the messages of a mailbox file (RFC 4155), be it in the escaped form.
+/// Whether `line` separates the messages of an mbox file (RFC 4155), possibly in escaped form.
 pub fn is_mailbox_line(line: &[u8]) -> bool {
     line.strip_prefix(b">").unwrap_or(line).starts_with(b"From ")
 }
 
-/// `Mime-Version 1.0` and the like with the colon that was forgotten; `None` if it can't be meant.
+/// `Mime-Version 1.0` and similar with the missing colon; `None` if that cannot be meant.
 pub fn with_colon(line: &[u8]) -> Option<Vec<u8>> {
     let (name, value) = line.split_at_checked(memchr::memchr2(b' ', b'\t', line)?)?;
     let encodings = [&b"7bit"[..], b"8bit", b"binary", b"base64", b"quoted-printable"];
@@ -133,8 +134,8 @@ pub fn with_colon(line: &[u8]) -> Option<Vec<u8>> {
     meant.then(|| [name, b":", value].concat())
 }
 
-/// Whether `line`, a field after one that is none, speaks for a header that goes on and not for text: mail knows it, it
-/// says what it should, and `header` does not have it yet where it may come only once.
+/// Whether `line`, a field after a line that is not one, indicates that the header continues rather than text: it is a
+/// known field with a valid value, and `header` does not have it yet if it may occur only once.
 pub fn is_evidence(line: &[u8], header: &[u8]) -> bool {
     let Some((name, _)) = name(line).filter(|(name, _)| is_known(name)) else { return false };
     let value = line.get(memchr::memchr(b':', line).map_or(line.len(), |at| at + 1)..).unwrap_or_default();
@@ -149,30 +150,31 @@ pub fn is_evidence(line: &[u8], header: &[u8]) -> bool {
         "content-type" => media_type(value).is_some(),
         "received" => value.contains(&b';'),
         "x-mailer" | "x-priority" | "x-msmail-priority" | "x-mimeole" | "x-originating-ip" => new(),
-        // In text an X is seldom the name of a field.
+        // In text, an X is seldom the start of a field name.
         _ => !name.starts_with("x-") && name.contains('-') && new(),
     }
 }
 
-/// Whether a line that was broken without a blank can go on with the last field of `header`. Some are better without it.
+/// Whether a line that was broken without a space can continue the last field of `header`. Some fields are better
+/// without it.
 pub fn takes_lines(header: &[u8]) -> bool {
     let last = header::fields(header).last();
     let fixed = ["Date", "Message-ID", "MIME-Version", "Content-Transfer-Encoding", "Return-Path", "From", "Sender"];
     last.is_some_and(|last| !last.name.is_empty() && !fixed.iter().any(|name| last.is(name)))
 }
 
-/// Whether `line` is the first line of a field that mail knows.
+/// Whether `line` is the first line of a known mail field.
 pub fn is_known_field(line: &[u8]) -> bool {
     name(line).is_some_and(|(name, _)| is_known(name))
 }
 
-/// Whether `header` has a field that mail knows.
+/// Whether `header` has a known mail field.
 pub fn has_known_field(header: &[u8]) -> bool {
     header::fields(header).any(|field| is_known(field.name))
 }
 
-/// Where the fields begin that end `header` and that mail doesn't know; its length when there are none. Without a blank
-/// line after them they are text: `Temperature: 80`.
+/// Where the unknown fields at the end of `header` begin; its length if there are none. Without a blank line after them
+/// they are text: `Temperature: 80`.
 pub fn trailing(header: &[u8]) -> usize {
     let (mut at, mut known) = (0, 0);
     for field in header::fields(header) {
@@ -184,14 +186,14 @@ pub fn trailing(header: &[u8]) -> usize {
     known
 }
 
-/// Where the last line of `header` begins, if it is nothing but blanks.
+/// Where the last line of `header` begins, if it consists of spaces only.
 pub fn blank_last_line(header: &[u8]) -> Option<usize> {
     let text = header.strip_suffix(b"\r\n")?;
     let at = memchr::memrchr(b'\n', text)? + 1;
     text.get(at..)?.trim_ascii().is_empty().then_some(at)
 }
 
-/// The name of the field that `line` begins, and whether blanks follow it.
+/// The name of the field that `line` begins, and whether spaces follow it.
 fn name(line: &[u8]) -> Option<(&[u8], bool)> {
     let before = line.get(..memchr::memchr(b':', line)?)?;
     let name = before.trim_ascii_end();

@@ -122,7 +122,7 @@ fn large_headers() {
         let (_, body, _) = repair(&[&text, b"\r\n"], false).unwrap();
         assert!(body.starts_with(&text));
     }
-    // Around the limit, cuts don't matter either.
+    // Around the limit, chunks make no difference either.
     for size in 65_400..65_650 {
         let text = [b"Subject: x\r\nX-Long: ", vec![b'a'; size - 25].as_slice(), b"\r\nTo: a@b\r\n\r\nz\r\n"].concat();
         let chunks: Vec<&[u8]> = text.chunks(7_001).collect();
@@ -145,7 +145,7 @@ fn every_byte_alone() {
     assert_eq!(whole.unwrap().1, b"Pump 3 stopped\r\nLevel 80 %\r\n");
 }
 
-/// Pieces that messages are made of, good and bad.
+/// Fragments that messages are built from, valid and invalid.
 fn message() -> impl Strategy<Value = Vec<u8>> {
     let name = prop_oneof![
         4 => prop::sample::select(vec![
@@ -266,7 +266,7 @@ fn message() -> impl Strategy<Value = Vec<u8>> {
         })
 }
 
-/// All that must hold of what leaves.
+/// Everything that must be true of what is sent.
 fn judge(text: &[u8], smtputf8: bool) -> Result<(), TestCaseError> {
     let Ok((header, body, repaired)) = repair(&[text], smtputf8) else {
         return Ok(());
@@ -381,7 +381,7 @@ fn delivered(text: &[u8], smtputf8: bool, offers: Offers) -> Option<(Vec<u8>, Ve
 const OFFERS: [Offers; 2] =
     [Offers { eight_bit_mime: true, smtputf8: true }, Offers { eight_bit_mime: false, smtputf8: false }];
 
-/// Contents of parts that are no text, or have long lines.
+/// Contents of parts that are not text, or have long lines.
 fn contents() -> impl Strategy<Value = Vec<u8>> {
     let piece = prop_oneof![
         4 => prop::sample::select(vec![&b"\r\n"[..], b"\r", b"\n", b"\0", b"--x", b"-", b" ", b"\xff", b"\xc3\xbc", b"=", b"ab"])

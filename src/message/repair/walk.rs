@@ -1,7 +1,8 @@
-//! What of a body is text and what is not, found while it passes.
+//! Distinguishes text from other content in a body while it is received.
 //!
-//! In text every line end becomes CRLF, and NUL bytes go. A part that is no text keeps its bytes: they are content. Such a
-//! body is marked, and encoded on its way out (RFC 2045 section 6.2: only `binary` may hold them, and that can't be sent).
+//! In text every line ending becomes CRLF, and NUL bytes are removed. A part that is not text keeps its bytes: they are
+//! content. Such a body is marked, and encoded when it is sent (RFC 2045 section 6.2: only `binary` may contain them,
+//! and that cannot be sent).
 
 use super::body::Scan;
 use super::lines::Piece;
@@ -15,17 +16,17 @@ use crate::message::parts::{DELIMITER_LIMIT, HEADER_LIMIT, Place, Tree, is_heade
 pub struct Walk {
     tree: Tree,
     state: State,
-    /// The start of a line that has to be seen whole.
+    /// The start of a line that has to be examined as a whole.
     held: Vec<u8>,
-    /// Whether a line has begun that is no boundary, and has not ended.
+    /// Whether a line has begun that is not a boundary, and has not ended.
     mid_line: bool,
-    /// A line end that was not written yet: it belongs to the boundary if one follows.
+    /// A line ending that was not written yet: it belongs to the boundary if one follows.
     end: Option<&'static [u8]>,
     /// Whether the header names boundaries.
     expects: bool,
-    /// What was repaired.
+    /// The repairs made.
     pub mended: Mended,
-    /// Whether bytes were kept that no line of text may hold.
+    /// Whether bytes were kept that a line of text must not contain.
     pub binary: bool,
     /// The charset of the first part that names one.
     pub charset: Option<Vec<u8>>,
@@ -34,11 +35,11 @@ pub struct Walk {
 /// What had to be repaired in text.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Mended {
-    /// Line ends other than CRLF.
+    /// Line endings other than CRLF.
     pub ends: bool,
     /// NUL bytes.
     pub nul: bool,
-    /// The end of the last line was missing.
+    /// The ending of the last line was missing.
     pub last: bool,
 }
 
@@ -54,7 +55,7 @@ enum State {
 }
 
 impl Walk {
-    /// The start of the body that belongs to `header`, which has CRLF line ends.
+    /// Starts the body that belongs to `header`, which has CRLF line endings.
     pub fn new(header: &[u8]) -> Self {
         let mut walk = Self::default();
         let types: Vec<Field<'_>> =
@@ -76,17 +77,17 @@ impl Walk {
         walk
     }
 
-    /// Whether the bytes that come are content even where text has none: NUL, for one.
+    /// Whether the next bytes are content even if text may not contain them: NUL, for instance.
     pub fn keeps(&self) -> bool {
         matches!(self.state, State::Binary)
     }
 
-    /// The boundary that the body has; `Err` with whether one was named when it has none.
+    /// The boundary that occurs in the body; if none does, `Err` with whether one was declared.
     pub fn boundary(&self) -> Result<&[u8], bool> {
         self.tree.boundary().ok_or(self.expects)
     }
 
-    /// Takes the next piece. What is to be stored is shown to `scan` and added to `body`.
+    /// Takes the next fragment. What is to be stored is passed to `scan` and added to `body`.
     pub fn piece(&mut self, piece: Piece<'_>, scan: &mut Scan, body: &mut Vec<u8>) {
         match piece {
             Piece::Nul if self.keeps() => {
@@ -99,7 +100,7 @@ impl Walk {
         }
     }
 
-    /// The body is over.
+    /// Ends the body.
     pub fn finish(&mut self, scan: &mut Scan, body: &mut Vec<u8>) {
         if !self.held.is_empty() {
             let held = std::mem::take(&mut self.held);
@@ -141,17 +142,17 @@ impl Walk {
                 return;
             }
         }
-        // Two ends in a row: the first one is no boundary's.
+        // Two line endings in a row: the first one does not belong to a boundary.
         if let Some(before) = self.end.replace(end) {
             self.write_end(before, scan, body);
         }
     }
 
-    /// Takes a whole line. Tells whether its end is written too.
+    /// Takes a whole line. Returns whether its line ending was written too.
     fn line(&mut self, line: &[u8], end: &'static [u8], scan: &mut Scan, body: &mut Vec<u8>) -> bool {
         if let Some(delimiter) = self.tree.delimiter(line) {
             if let Some(before) = self.end.take() {
-                // It is the boundary's, not the part's; a CR before it is the part's.
+                // It belongs to the boundary, not to the part; a CR before it belongs to the part.
                 let (own, before) =
                     if self.keeps() && before == b"\r\r\n" { (true, &b"\r\n"[..]) } else { (false, before) };
                 if own {
@@ -215,7 +216,7 @@ impl Walk {
         }
     }
 
-    /// Writes part of a line, after the line end that turned out to belong to the content.
+    /// Writes part of a line, after the line ending that turned out to belong to the content.
     fn write(&mut self, text: &[u8], scan: &mut Scan, body: &mut Vec<u8>) {
         if let Some(end) = self.end.take() {
             self.write_end(end, scan, body);

@@ -1,4 +1,4 @@
-//! What the wire takes: seven bits (RFC 5322 section 2.2) and short lines (section 2.1.1).
+//! What SMTP can carry: 7 bits (RFC 5322 section 2.2) and short lines (section 2.1.1).
 
 use super::draft::Draft;
 use super::notes;
@@ -7,7 +7,7 @@ use crate::message::encoded::fold::longest_line;
 use crate::message::encoded::short::{LINE_LIMIT, shortened};
 use crate::message::encoded::{Style, field_value, unstructured};
 
-/// Encodes text beyond ASCII. With `utf8` (the client speaks SMTPUTF8) UTF-8 stays (RFC 6532).
+/// Encodes non-ASCII text. With `utf8` (the client uses SMTPUTF8) UTF-8 stays (RFC 6532).
 pub fn seven_bits(draft: &mut Draft<'_>, utf8: bool) {
     let mut encoded = false;
     for entry in &mut draft.entries {
@@ -19,7 +19,7 @@ pub fn seven_bits(draft: &mut Draft<'_>, utf8: bool) {
         let style = Style { word_limit: usize::MAX, label };
         let value = match field_value(&entry.name, &entry.value, style) {
             Ok(value) => value,
-            // With SMTPUTF8 an address may be beyond ASCII. Without, no such address came this far.
+            // With SMTPUTF8 an address may be non-ASCII. Without it, no such address gets this far.
             Err(_) if utf8 && label == UTF_8 => entry.value.to_vec(),
             Err(_) => unstructured(entry.name.len() + 1, &entry.value, style),
         };
@@ -30,7 +30,7 @@ pub fn seven_bits(draft: &mut Draft<'_>, utf8: bool) {
     }
 }
 
-/// Folds lines over 998 bytes: before blanks if that is enough, else by encoding long words.
+/// Folds lines over 998 bytes: before spaces if that is enough, else by encoding long words.
 pub fn short_lines(draft: &mut Draft<'_>) {
     let mut folded = false;
     for entry in &mut draft.entries {
