@@ -3,7 +3,7 @@
 # make build    the program for this machine: target/release/smtprelay
 # make cross    ARCH=…  the static program for a router: target/cross/ARCH/smtprelay
 # make package  ARCH=…  the packages for a router: target/packages/; APK=…, a program apk 3, for OpenWrt 25.12 and later
-# make lint     formatting, clippy, rustdoc, shellcheck
+# make lint     formatting, clippy, rustdoc, arrows between rooms, banned phrases, shellcheck
 # make bench    figures
 # make test-powercut  what is left after the power of a virtual machine was cut in the middle of a load; 3 minutes
 # make test-openwrt   on a router that OPENWRT_SH and LUCI_URL name (docs/developer/testing.md); skipped without
@@ -47,6 +47,7 @@ lint:
 	@if command -v cargo-deny >/dev/null; then cargo deny --locked check licenses bans sources; \
 		else echo 'cargo-deny is not installed: licences and sources of the dependencies were not checked'; fi
 	tests/arrows.py
+	tests/words.py
 	shellcheck $(SHELL_FILES)
 	tests/openwrt_files.sh
 	tests/openwrt/keep_test.py

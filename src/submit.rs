@@ -168,7 +168,8 @@ async fn into_queue<R: Read>(
     let directory: &Path = &settings.relay.spool;
     let spool = Spool::open(&settings.relay).map_err(anyhow::Error::msg)?;
     let place = directory.to_path_buf();
-    let taken = crate::system::task::blocking(move || lock::lock(&place)).await.context("the program is ending")?;
+    let taken =
+        crate::system::task::blocking(move || lock::lock(&place)).await.context("the program is shutting down")?;
     let Some(_lock) = taken? else {
         bail!("the gateway is starting or stopping; try again");
     };

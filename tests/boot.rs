@@ -60,8 +60,8 @@ async fn once_per_boot_with_the_reason() {
     }
     // Nothing is known of an earlier run.
     let Some(text) = boot_mail(&time, &provider, 1).await else { return };
-    assert!(text.contains("No mail was waiting."), "{text}");
-    assert!(text.contains("Why: unknown"), "{text}");
+    assert!(text.contains("No messages were queued."), "{text}");
+    assert!(text.contains("Reason: unknown"), "{text}");
     // Neither a restart nor a crash of the program is a boot.
     restart(&time, &mut relay).await;
     time.advance(PATIENCE, QUIET).await;
@@ -80,8 +80,8 @@ async fn once_per_boot_with_the_reason() {
     let text = boot_mail(&time, &provider, 2).await.expect("a parser");
     for part in [
         "The mail gateway gw.example started on Mon, 01 Mar 2027",
-        "Why: restarted in order at Mon, 01 Mar 2027",
-        "1 mail was waiting, ",
+        "Reason: clean restart at Mon, 01 Mar 2027",
+        "1 message was queued, ",
         "smtprelay 0.",
     ] {
         assert!(text.contains(part), "{part} is missing in {text}");
@@ -96,8 +96,8 @@ async fn once_per_boot_with_the_reason() {
     time.reboot();
     restart(&time, &mut relay).await;
     let text = boot_mail(&time, &provider, 3).await.expect("a parser");
-    assert!(text.contains("Why: the power failed or the system hung"), "{text}");
-    assert!(!text.contains("in order"), "{text}");
+    assert!(text.contains("Reason: power failure or system hang"), "{text}");
+    assert!(!text.contains("clean restart"), "{text}");
 }
 
 #[tokio::test]
@@ -124,7 +124,7 @@ async fn not_before_the_clock_is_set_and_the_reason_outlives_a_restart_before_th
     assert!(!relay.log().iter().any(|line| field(line, "event") == Some("notified")));
     time.set_wall(NOON);
     let Some(text) = boot_mail(&time, &provider, 1).await else { return };
-    assert!(text.contains("Why: the power failed or the system hung"), "{text}");
+    assert!(text.contains("Reason: power failure or system hang"), "{text}");
     let minutes = 2 * PATIENCE.as_secs() / 60;
     assert!(text.contains(&format!(" {minutes} minutes ")), "up for {minutes} minutes: {text}");
     relay.wait_log(|line| field(line, "event") == Some("notified"), SOON).await;

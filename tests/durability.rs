@@ -154,7 +154,7 @@ async fn killed_again_and_again(durability: &str) {
         promised.len(),
         arrived.len(),
         rounds() * CONNECTIONS,
-        relay.log().iter().filter(|line| line.contains("waiting for its end")).count()
+        relay.log().iter().filter(|line| line.contains("waiting for it to exit")).count()
     );
     assert!(twice <= rounds() * CONNECTIONS, "{twice} came twice");
     // A kill may come with the first of them, so a few rounds say nothing about that.
@@ -226,7 +226,7 @@ async fn a_lock_that_is_given_up_late_is_waited_for() {
     let lock = std::fs::File::options().write(true).open(relay.spool().join("lock")).unwrap();
     let lock = nix::fcntl::Flock::lock(lock, nix::fcntl::FlockArg::LockExclusive).map_err(|(_, error)| error).unwrap();
     relay.spawn();
-    relay.wait_log(|line| line.contains("waiting for its end"), SOON).await;
+    relay.wait_log(|line| line.contains("waiting for it to exit"), SOON).await;
     drop(lock);
     relay.wait_until_listening().await;
 }

@@ -199,7 +199,7 @@ async fn a_script_that_is_missing_or_fails_does_no_harm() {
         send(&relay, &["ops@example.com"], "alarm").await;
         provider.wait_for_messages(before + 2, SOON).await;
         if hook == "/etc/passwd" {
-            relay.wait_log(|line| line.contains("the hook /etc/passwd: can't be run"), SOON).await;
+            relay.wait_log(|line| line.contains("the hook /etc/passwd: cannot be run"), SOON).await;
         }
     }
 }

@@ -180,10 +180,10 @@ fn a_delay_can_be_read_by_programs_too() {
         return;
     };
     assert_eq!(found["fields"]["To"], "plc@example.com, night@example.com");
-    assert_eq!(found["fields"]["Subject"], "Still trying: mail from 10.0.0.7");
+    assert_eq!(found["fields"]["Subject"], "Delivery delayed: mail from 10.0.0.7");
     let words = found["parts"][0]["text"].as_str().unwrap().replace('\n', " ");
     for part in
-        ["still being tried, until Tue, 19 Jan 2027 08:00:00 +0000", "keine Route", "Its subject is: St\u{f6}rung"]
+        ["will keep trying until Tue, 19 Jan 2027 08:00:00 +0000", "keine Route", "Its subject is: St\u{f6}rung"]
     {
         assert!(words.contains(part), "{part}: {words}");
     }
@@ -240,7 +240,7 @@ fn a_summary_and_a_boot_mail_can_be_read() {
         let message = sent(&summary.text(), "admin@example.com");
         assert!(message.len() < 64 << 10, "{}", message.len());
         let Some(found) = parsed(&message) else { return };
-        let subject = if kind == Kind::Failed { "3011 mails not delivered" } else { "3011 mails are still waiting" };
+        let subject = if kind == Kind::Failed { "3011 messages not delivered" } else { "3011 messages are delayed" };
         assert_eq!(
             (&found["fields"]["Subject"], &found["fields"]["Auto-Submitted"]),
             (&json!(subject), &json!("auto-generated"))
@@ -248,7 +248,7 @@ fn a_summary_and_a_boot_mail_can_be_read() {
         let text = found["parts"][0]["text"].as_str().unwrap();
         let listed = text.matches("    St\u{f6}rung\n").count();
         assert!(listed > 200 && text.matches("keine Verbindung").count() == 1, "{text}");
-        assert!(text.contains(&format!("{} mails more not listed", 3011 - listed)), "{text}");
+        assert!(text.contains(&format!("Not listed here: {} messages", 3011 - listed)), "{text}");
     }
     let boot = BootMail {
         hostname: "gw.example",
@@ -266,7 +266,7 @@ fn a_summary_and_a_boot_mail_can_be_read() {
     let Some(found) = parsed(&sent(&boot.text(), "admin@example.com")) else { return };
     let text = found["parts"][0]["text"].as_str().unwrap();
     assert!(
-        text.contains("Why: Stromausfall f\u{fc}r . l\u{e4}nger\n") && text.contains("  br-lan  192.168.1.1\n"),
+        text.contains("Reason: Stromausfall f\u{fc}r . l\u{e4}nger\n") && text.contains("  br-lan  192.168.1.1\n"),
         "{text}"
     );
 }
@@ -279,7 +279,7 @@ struct Told {
     from: &'static str,
     /// Where its mail goes, which the provider refuses.
     to: &'static str,
-    /// Who hears of it.
+    /// The recipient.
     told: &'static [&'static str],
     /// By which account.
     account: &'static str,
@@ -450,7 +450,7 @@ async fn two_gateways_that_point_at_each_other_come_to_an_end() {
             line = a.wait_log(is_end, SOON) => (line, &a),
             line = b.wait_log(is_end, SOON) => (line, &b),
         };
-        assert!(end.contains("a notice itself"), "{end}");
+        assert!(end.contains("a notification itself"), "{end}");
         let id = field(&end, "id").unwrap().to_string();
         at.wait_log(|line| field(line, "event") == Some("removed") && field(line, "id") == Some(&id), SOON).await;
         let failures: Vec<String> =

@@ -234,7 +234,7 @@ async fn plain_relaying_where_it_is_spelled_out() {
     provider.wait_for_messages(1, SOON).await;
     let line = relay.wait_log(|line| line.contains("event=delivered"), SOON).await;
     assert!(line.contains("tls=none") && line.contains("verified=no"), "{line}");
-    assert!(relay.log().iter().any(|line| line.contains("unprotected and can be read on the way")));
+    assert!(relay.log().iter().any(|line| line.contains("unencrypted and can be read on the network path")));
 }
 
 #[tokio::test]
@@ -363,7 +363,7 @@ async fn what_the_provider_does_not_offer_is_converted_or_refused_with_the_reaso
 
     let id = send_to(&relay, &["b\u{fc}ro@example.com"], TEXT).await;
     let line = relay.wait_log(|line| line.contains("event=failed") && line.contains(&id), SOON).await;
-    assert!(line.contains("does not take international addresses (SMTPUTF8)"), "{line}");
+    assert!(line.contains("does not support international addresses (SMTPUTF8)"), "{line}");
 
     provider.change(|s| {
         s.eight_bit_mime = true;

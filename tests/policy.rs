@@ -187,7 +187,7 @@ async fn outcome(relay: &Relay, client: u8, to: &str, subject: &str) -> String {
     let id = reply.text().rsplit(' ').next().expect("a name").to_string();
     let waiting = queue(relay).await.into_iter().find(|message| message["id"] == json!(id));
     let why = waiting.map(|message| message["why"].as_str().unwrap_or_default().to_string()).unwrap_or_default();
-    let words = [("collected for", "collected"), ("waits for its turn", "waits")];
+    let words = [("collected for", "collected"), ("rate limited, next attempt", "waits")];
     words.iter().find(|(start, _)| why.starts_with(start)).map_or("sent", |(_, word)| word).to_string()
 }
 

@@ -177,7 +177,7 @@ async fn it_is_an_ordinary_user_without_any_capability() {
     fs::set_permissions(relay.config_path(), PermissionsExt::from_mode(0o644)).unwrap();
     let other = Command::new("setpriv").args(["--reuid=1", "--regid=1", "--clear-groups", "sh", "-c", &knock]).output();
     match other {
-        // A program below somebody's home can't be run by others.
+        // A program below somebody's home cannot be run by others.
         Ok(output) if output.status.code() == Some(126) => println!("skipped: others can't run {program}"),
         Ok(output) => {
             let said = String::from_utf8_lossy(&output.stderr).into_owned();

@@ -196,7 +196,8 @@ async fn those_that_wait_for_their_turn_leave_in_order() {
     let waiting = queue_until(&relay, |all| all.len() == 6).await;
     let why = waiting[0]["why"].as_str().expect("a reason");
     assert!(
-        why.starts_with("waits for its turn at 12:0") && why.ends_with("device 'pump_house' sends more than 2/m"),
+        why.starts_with("rate limited, next attempt at 12:0")
+            && why.ends_with("device 'pump_house' sends more than 2/m"),
         "{why}"
     );
     assert_eq!(rate_of(&relay).await, json!({ "limit": "2/m", "digested": 0, "deferred": 6, "rejected": 0 }));
@@ -327,7 +328,7 @@ async fn files_are_attached_whole_and_large_ones_come_by_themselves() {
         assert_eq!((attached(&first, file), attached(&second, file)), counts, "{file}");
     }
     let all = first + &second;
-    assert!(all.contains("Comes as a mail of its own"));
+    assert!(all.contains("Sent as a separate message"));
     wait_for_files(&relay.safe_spool(), 0).await;
     wait_for_files(&relay.spool(), 0).await;
 }

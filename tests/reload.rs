@@ -207,9 +207,10 @@ async fn a_deleted_account_is_out_of_use_at_once_and_its_password_is_offered_to_
     relay.take_away("account", "old");
     let ran = run(&relay, "reload").await;
     assert_eq!(ran.code, 0, "{ran:?}");
-    for part in
-        ["no account is in use: mail is accepted and waits", "to remove it, run smtprelay password old --delete"]
-    {
+    for part in [
+        "no account is enabled: mail is accepted and stays in the queue",
+        "to remove it, run smtprelay password old --delete",
+    ] {
         assert!(ran.err.contains(part), "{part}: {ran:?}");
     }
     let id = send(&relay, &[OPS], "waits").await;
@@ -217,7 +218,7 @@ async fn a_deleted_account_is_out_of_use_at_once_and_its_password_is_offered_to_
     assert_eq!((&status["state"], &status["settings"]["error"]), (&"no_account".into(), &Value::Null), "{status}");
     assert_eq!(status["settings"]["secrets_left"], serde_json::json!(["old"]));
     let waits = queue(&relay).await.remove(0);
-    assert!(waits["why"].as_str().unwrap().starts_with("no account is in use for this mail"), "{waits}");
+    assert!(waits["why"].as_str().unwrap().starts_with("no account is enabled for this mail"), "{waits}");
     assert_eq!(provider.messages().len(), 1);
 
     // Another name for the same account: it lacks its password, and who knows why is told.
@@ -258,7 +259,7 @@ async fn whatever_is_deleted_is_out_of_use_though_others_name_it() {
     send(&relay, &["ops@other.example"], "waits").await;
     passes(&relay, OPS).await;
     let waits = queue(&relay).await.remove(0);
-    assert!(waits["why"].as_str().unwrap().starts_with("no account is in use for this mail"), "{waits}");
+    assert!(waits["why"].as_str().unwrap().starts_with("no account is enabled for this mail"), "{waits}");
     assert_eq!(second.messages().len(), 0);
     // A route: its mail goes as all other mail.
     relay.take_away("route", "other");
@@ -341,7 +342,7 @@ async fn what_needs_a_restart_says_so_and_stays_as_it_was() {
         ("jail", "0", "1"),
         ("enabled", "0", "1"),
     ] {
-        let sentence = format!("a change of option {name} takes effect at the next start: service smtprelay restart");
+        let sentence = format!("a change to option {name} takes effect at the next start: service smtprelay restart");
         relay.configure("relay", "main", |section| section.option(name, value));
         let checked = run(&relay, "check").await;
         assert!(checked.code == 0 && checked.err.contains(&sentence), "{name}: {checked:?}");

@@ -100,7 +100,7 @@ async fn a_message_that_may_have_arrived_is_not_sent_for_ever() {
             all.filter(|m| m.accepted && m.sender.is_empty()).map(|m| m.text().to_string()).next()
         };
         let text = provider.wait_until("the notice", SOON, notice).await;
-        assert!(text.contains("Subject: Perhaps not delivered: mail from 127.0.0.1"), "{text}");
+        assert!(text.contains("Subject: Delivery uncertain: mail from 127.0.0.1"), "{text}");
         let words = text.replace("\r\n", " ");
         assert!(words.contains("Action: delayed") && words.contains(&format!("queue release {id}")), "{text}");
         // What wakes all mail does not wake it, nor does a restart.
@@ -217,7 +217,7 @@ async fn a_missing_login_is_found_behind_whatever_the_server_says() {
         provider.set_fault(Step::AnyRcpt, Fault::Reply("550 No".into()), Times::First(1));
         let id = send(&relay, &["ops@example.com"]).await;
         let line = relay.wait_log(is("failed", &id), SOON).await;
-        assert!(line.contains("wants a login for this recipient, set username and password"), "{line}");
+        assert!(line.contains("requires a login for this recipient, set username and password"), "{line}");
     }
     // What is clearly about something else stays what it is, also at the first message.
     for (step, reply, event) in [

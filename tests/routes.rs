@@ -155,5 +155,5 @@ async fn rules_that_lead_nowhere_are_told() {
     // The account may just have been deleted: it must not go on because settings are refused.
     assert!(check.status.success());
     let said = String::from_utf8_lossy(&check.stderr).into_owned();
-    assert!(said.contains("list account 'third': there is no account of this name"), "{said}");
+    assert!(said.contains("list account 'third': no enabled account has this name"), "{said}");
 }

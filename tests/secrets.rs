@@ -267,7 +267,7 @@ async fn a_password_is_stored_without_a_gateway_and_used_by_the_next() {
     let ran = enter(&relay, &["acme"], "another\n").await;
     assert!(ran.out.contains("still takes precedence; remove it: uci delete smtprelay.acme.password"), "{ran:?}");
     let ran = run(&relay, "check").await;
-    assert!(ran.err.contains("warning: account 'acme' has an option password and a stored one"), "{ran:?}");
+    assert!(ran.err.contains("warning: account 'acme' has both an option password and a stored password"), "{ran:?}");
     let ran = run(&relay, "show").await;
     assert!(ran.out.contains("option password '********'"), "{ran:?}");
     assert_eq!(provider.complaints(), [""; 0]);

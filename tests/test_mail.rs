@@ -74,9 +74,9 @@ async fn a_way_that_works_is_shown_step_by_step() {
         assert_eq!(marks.len(), 7, "{}", ran.out);
         for part in [
             "✓ tls: TLS 1.3 with TLS13_",
-            "signed by a known authority and good until Fri, 31 Dec 2049",
-            "✓ login: 127.0.0.1 has taken the login of 'plant'",
-            "✓ accepted: 127.0.0.1 has taken the mail for me@example.com: 250 ",
+            "signed by a known authority and valid until Fri, 31 Dec 2049",
+            "✓ login: 127.0.0.1 accepted the login of 'plant'",
+            "✓ accepted: 127.0.0.1 accepted the mail for me@example.com: 250 ",
             "  > AUTH PLAIN ********",
             "  < 235 ",
             "  > MAIL FROM:<relay@provider.example>",
@@ -86,7 +86,7 @@ async fn a_way_that_works_is_shown_step_by_step() {
         ] {
             assert!(ran.out.contains(part), "{part}\n{}", ran.out);
         }
-        assert!(!ran.out.contains("Somebody has asked for it"), "the text of the mail is shown\n{}", ran.out);
+        assert!(!ran.out.contains("It was requested"), "the text of the mail is shown\n{}", ran.out);
         is_clean(&ran.out);
         let mail = &provider.messages()[0];
         assert_eq!(
@@ -99,7 +99,7 @@ async fn a_way_that_works_is_shown_step_by_step() {
         for name in ["From", "To", "Date", "Message-ID", "MIME-Version"] {
             assert_eq!(mail.headers(name).len(), 1, "{}", mail.text());
         }
-        assert!(mail.text().contains("This is a test mail of smtprelay"), "{}", mail.text());
+        assert!(mail.text().contains("This is a test mail from smtprelay"), "{}", mail.text());
         assert_eq!(provider.complaints(), [""; 0]);
         // It was no mail of the queue.
         relay.wait_log(|line| line.contains("event=tested account=gmail to=<me@example.com> tls=TLSv1.3"), SOON).await;
@@ -118,8 +118,8 @@ async fn each_step_fails_in_its_turn_and_says_what_to_do() {
             Some(replies(Step::Greeting, "554 5.7.1 No service for you")),
             None,
             "ooofppp",
-            "turns this gateway away: 554 5.7.1 No service for you",
-            "if that stays, check host and port, and ask the provider what it has against this uplink",
+            "refuses this gateway: 554 5.7.1 No service for you",
+            "if this persists, check host and port, and ask the provider why it rejects this uplink",
         ),
         (
             TlsMode::Implicit,
@@ -151,14 +151,14 @@ async fn each_step_fails_in_its_turn_and_says_what_to_do() {
             None,
             "ooooofp",
             "127.0.0.1 refused the login of 'plant': 534 5.7.9 Application-specific password required",
-            "make an app password in the security settings of the mailbox and set it as password",
+            "create an app password in the security settings of the mailbox and set it as the password",
         ),
         (
             TlsMode::StartTls,
             Some(replies(Step::Mail, "550 5.7.60 SMTP; Client does not have permissions to send as this sender")),
             None,
             "oooooof",
-            "127.0.0.1 does not let the account send from its address: 550 5.7.60",
+            "127.0.0.1 does not allow the account to send from its address: 550 5.7.60",
             "set option from to an address of the mailbox, and from_policy 'account'",
         ),
         (
@@ -167,15 +167,15 @@ async fn each_step_fails_in_its_turn_and_says_what_to_do() {
             None,
             "oooooof",
             "127.0.0.1 refused it: 550 5.1.1 No such user",
-            "the recipient does not exist there, check the address in the device",
+            "the recipient does not exist there; check the address in the device",
         ),
         (
             TlsMode::Implicit,
             Some(replies(Step::Dot, "550 5.4.5 Daily user sending limit exceeded")),
             None,
             "oooooof",
-            "127.0.0.1 does not send more for this account now: 550 5.4.5 Daily user sending limit exceeded",
-            "the provider frees it within 24 hours; send less or take a larger plan",
+            "127.0.0.1 accepts no more mail from this account for now: 550 5.4.5 Daily user sending limit exceeded",
+            "the provider lifts the limit within 24 hours; send less mail or choose a larger plan",
         ),
     ];
     for (tls, fault, cert, wanted, text, remedy) in cases {
@@ -248,7 +248,7 @@ async fn a_name_that_is_not_found() {
     assert_eq!(code, 1);
     assert!(["oofpppp", "offpppp"].contains(&states(&job).as_str()), "{job:#}");
     let dns = &job["steps"][2];
-    assert!(dns["text"].as_str().unwrap().starts_with("the name mx.provider.invalid can't be looked up ("), "{dns}");
+    assert!(dns["text"].as_str().unwrap().starts_with("the name mx.provider.invalid cannot be resolved ("), "{dns}");
     assert_eq!(dns["remedy"], json!("the uplink or its DNS is down, or the name is wrong"));
 }
 
@@ -287,7 +287,7 @@ async fn without_a_way_to_the_internet() {
     let ran = Ran::of(output);
     assert_eq!(ran.code, 1, "{ran:?}");
     for part in [
-        "✗ uplink: this router has no way to the internet (no default route)\n  → check the WAN connection of this router\n",
+        "✗ uplink: this router has no route to the internet (no default route)\n  → check the WAN connection of this router\n",
         "✗ tcp: no connection to 127.0.0.1",
     ] {
         assert!(ran.out.contains(part), "{part}\n{}", ran.out);
@@ -327,7 +327,7 @@ async fn a_good_test_ends_the_pause_of_its_account() {
     let status = support::ask::json(&relay, "status").await;
     assert_eq!(status["state"], json!("paused"));
     let paused = &status["accounts"][0]["paused"];
-    assert_eq!(paused["remedy"], json!("check username and password; many providers want an app password here"));
+    assert_eq!(paused["remedy"], json!("check username and password; many providers require an app password here"));
     // Its pause is a minute; the mail leaves at once.
     let mark = relay.mark();
     assert_eq!(run(&relay, &format!("test gmail {TO}")).await.code, 0);

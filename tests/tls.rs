@@ -97,7 +97,7 @@ async fn starttls_not_offered() {
 async fn plaintext_injected_behind_starttls() {
     let injection = Some("250-localhost\r\n250 AUTH PLAIN\r\n".to_string());
     let provider = provider(TlsMode::StartTls).with(|s| s.injection = injection).start().await;
-    kept_and_sent_later(&provider, "sent more in the clear behind its answer to STARTTLS", |p| {
+    kept_and_sent_later(&provider, "sent unencrypted data after its reply to STARTTLS", |p| {
         p.change(|s| s.injection = None);
     })
     .await;

@@ -96,7 +96,7 @@ mod tests {
     #[test]
     fn one_with_all_facts() {
         let sheet = providers(Some("sendgrid"), false).unwrap();
-        for part in ["=apikey", "25 starttls", "permission Mail Send", "https://", "2026-"] {
+        for part in ["=apikey", "25 starttls", "Mail Send permission", "https://", "2026-"] {
             assert!(sheet.contains(part), "{sheet}");
         }
         assert!(providers(Some("ses"), false).unwrap().contains("refused, bounces are sent from"));

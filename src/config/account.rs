@@ -1,4 +1,4 @@
-//! Section `account`: what the preset fills in, and whether it all fits together.
+//! Section `account`: what the preset fills in, and consistency checks.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::uci::Section;
 use super::{oauth, preset};
 use crate::message::{FromPolicy, is_address};
 
-/// One section `account`; `None` if it is not to be used.
+/// One section `account`; `None` if it is not used.
 pub fn read(section: &Section, stored: &Passwords, problems: &mut Vec<Problem>) -> Option<Account> {
     let mut read = Reader::new(section, problems);
     let enabled = read.flag("enabled", true);
@@ -57,11 +57,11 @@ pub fn read(section: &Section, stored: &Passwords, problems: &mut Vec<Problem>) 
     }
     read.not_yet(&["daily_limit"]);
     if enabled && empty && account.tls != TlsMode::None {
-        let (line, text) = (read.line(), format!("account '{}' is not filled in yet and is not used", account.name));
+        let (line, text) = (read.line(), format!("account '{}' is not configured yet and is not used", account.name));
         read.problem(Severity::Warning, line, text);
     }
     let used = enabled && (!empty || account.tls == TlsMode::None);
-    // A section that is switched off may be half filled in; only its words are checked.
+    // A section that is disabled may be incomplete; only its keywords are checked.
     if used {
         let told = stored.warnings(&account.name).next().is_some();
         fits_together(&account, told, &mut read);
@@ -70,7 +70,7 @@ pub fn read(section: &Section, stored: &Passwords, problems: &mut Vec<Problem>) 
     used.then_some(account)
 }
 
-/// `told`: what is wrong with the stored password is said already.
+/// `told`: a problem with the stored password has already been reported.
 fn fits_together(account: &Account, told: bool, read: &mut Reader) {
     let line = read.line();
     if account.name.is_empty() {
@@ -94,7 +94,7 @@ fn fits_together(account: &Account, told: bool, read: &mut Reader) {
     }
     if account.from.is_empty() && account.from_policy != FromPolicy::Keep {
         let text =
-            "option from is missing: the address that the provider allows as sender (the username is no address)";
+            "option from is missing: the address that the provider allows as sender (the username is not an address)";
         read.problem(Severity::Error, line, text);
     }
     if let Some(oauth) = &account.oauth {
@@ -103,7 +103,7 @@ fn fits_together(account: &Account, told: bool, read: &mut Reader) {
             read.error("auth", "auth 'xoauth2' without option username: the address of the mailbox");
         }
     } else if account.misses_password() && !told {
-        // Not an error: its mail is taken and waits, as with a password that is wrong.
+        // Not an error: its mail is accepted and queued, as with a wrong password.
         read.warn("username", account.password_warning());
     }
     if account.username.is_none() && !account.password.is_empty() {
@@ -114,20 +114,21 @@ fn fits_together(account: &Account, told: bool, read: &mut Reader) {
     }
     if account.tls == TlsMode::None {
         if account.username.is_some() {
-            let text = "tls 'none' with a username would send the password readable by all; use implicit or starttls";
+            let text = "tls 'none' with a username would send the password in clear text; use implicit or starttls";
             read.error("tls", text);
         } else {
-            let text = format!("tls 'none': mail goes to {} unprotected and can be read on the way", account.host);
+            let text =
+                format!("tls 'none': mail is sent to {} unencrypted and can be read on the network path", account.host);
             read.warn("tls", text);
         }
     }
     if !account.verify && account.fingerprint.is_none() && account.tls != TlsMode::None {
-        let text = format!("verify '0': anybody between here and {} can read mail and password", account.host);
+        let text = format!("verify '0': anyone on the network path to {} can read mail and password", account.host);
         read.warn("verify", text);
     }
     let odd = matches!((account.tls, account.port), (TlsMode::Implicit, 587 | 25) | (TlsMode::StartTls, 465));
     if odd && account.provider == "custom" {
-        let text = format!("port {} is unusual with this tls; implicit goes with 465, starttls with 587", account.port);
+        let text = format!("port {} is unusual for this tls mode; implicit uses 465, starttls uses 587", account.port);
         read.warn("port", text);
     }
 }
@@ -141,7 +142,7 @@ fn fingerprint(read: &mut Reader) -> Option<[u8; 32]> {
         digits.unwrap_or_default().chunks_exact(2).map(|pair| pair.iter().fold(0, |n, d| n << 4 | d)).collect();
     let digest = <[u8; 32]>::try_from(bytes).ok();
     if digest.is_none() {
-        read.error("fingerprint", format!("option fingerprint '{text}' is not a SHA-256: 64 hex digits"));
+        read.error("fingerprint", format!("option fingerprint '{text}' is not a SHA-256 fingerprint (64 hex digits)"));
     }
     digest
 }

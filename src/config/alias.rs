@@ -1,4 +1,4 @@
-//! The section `alias`: names that stand for addresses, and whether they lead anywhere.
+//! The section `alias`: names that stand for addresses, and whether they can be resolved.
 
 use super::device::{Device, recipient};
 use super::pattern::is_local_name;
@@ -7,17 +7,17 @@ use super::uci::Section;
 use crate::message::address::is_routed;
 use crate::message::is_address;
 
-/// How many aliases may lead from one to the next.
+/// The maximum length of a chain of aliases.
 pub const DEPTH_LIMIT: usize = 8;
 
 /// A section `alias`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Alias {
-    /// Line of the section in its file.
+    /// The line of the section in its file.
     pub line: u32,
-    /// An address, a name without domain such as `root`, `*@domain`, or `*` for all names without domain.
+    /// An address, a name without a domain such as `root`, `*@domain`, or `*` for all names without a domain.
     pub names: Vec<String>,
-    /// Who is meant: addresses, or names of other aliases.
+    /// The targets: addresses, or names of other aliases.
     pub to: Vec<String>,
 }
 
@@ -48,8 +48,8 @@ fn name(text: &str) -> Option<String> {
     (fits && !plain.contains('*')).then(|| text.to_string())
 }
 
-/// The alias that explains `address`: the exact one before `*@domain`, and `*` only for names without domain. Capitals
-/// do not matter. A local part with a route in it is in no domain.
+/// The alias that matches `address`: an exact one before `*@domain`, and `*` only for names without domain. This is
+/// case-insensitive. A local part that contains a route is in no domain.
 pub fn lookup<'a>(aliases: &'a [Alias], address: &str) -> Option<&'a Alias> {
     let find =
         |wanted: &str| aliases.iter().find(|alias| alias.names.iter().any(|name| name.eq_ignore_ascii_case(wanted)));
@@ -61,21 +61,23 @@ pub fn lookup<'a>(aliases: &'a [Alias], address: &str) -> Option<&'a Alias> {
     find(address).or_else(|| find(&general?))
 }
 
-/// Whether `to`, said by an alias about `address`, ends there: an address may stand for itself and others, or be in the
-/// domain that `*@domain` collects.
+/// Whether `to`, as a target of an alias for `address`, ends there: an address may stand for itself and others, or be
+/// in the domain that `*@domain` matches.
 pub fn is_itself(address: &str, to: &str) -> bool {
     address.eq_ignore_ascii_case(to) && is_address(to)
 }
 
-/// Finds names that were given twice, aliases that lead back to themselves or too far, and names that nobody explains.
+/// Finds names that are defined twice, aliases that form a loop or too long a chain, and names that no alias matches.
 pub(super) fn check(aliases: &[Alias], devices: &[(u32, Device)], admin: Option<&str>, problems: &mut Vec<Problem>) {
     let mut error = |line, text| problems.push(Problem { line, severity: Severity::Error, text });
     for (at, alias) in aliases.iter().enumerate() {
         for name in &alias.names {
             let before = aliases.iter().take(at).find(|a| a.names.iter().any(|n| n.eq_ignore_ascii_case(name)));
             if let Some(before) = before {
-                let text =
-                    format!("alias '{name}' was set in line {} already: write all of its list to there", before.line);
+                let text = format!(
+                    "alias '{name}' is already defined in line {}: put all of its list to entries there",
+                    before.line
+                );
                 error(alias.line, text);
             }
         }
@@ -90,14 +92,14 @@ pub(super) fn check(aliases: &[Alias], devices: &[(u32, Device)], admin: Option<
             };
             if let Err((line, text)) = walk.go(to) {
                 error(line, text);
-                // Each further alias on the way would tell the same again.
+                // Each further alias on the way would report the same again.
                 return;
             }
         }
     }
     let unknown = |name: &str| is_local_name(name) && lookup(aliases, name).is_none() && admin.is_none();
     let text = |option: &str, name: &str| {
-        format!("list {option} '{name}' has no domain, no alias explains it, and option admin is not set")
+        format!("list {option} '{name}' has no domain, no alias matches it, and option admin is not set")
     };
     for alias in aliases {
         for to in alias.to.iter().filter(|to| unknown(to)) {
@@ -113,28 +115,27 @@ pub(super) fn check(aliases: &[Alias], devices: &[(u32, Device)], admin: Option<
     }
 }
 
-/// The way from one alias to the next.
+/// A chain of aliases.
 struct Walk<'a, 'k> {
     aliases: &'a [Alias],
     /// The aliases so far, each with the address that led to it.
     path: Vec<(&'a Alias, &'a str)>,
-    /// Addresses that were gone through, with the number of aliases behind them.
+    /// Addresses that were visited, with the number of aliases after them.
     known: &'k mut Vec<(&'a str, usize)>,
 }
 
 impl<'a> Walk<'a, '_> {
-    /// How many aliases follow `address`; the error says in which line something is wrong, and what.
+    /// How many aliases follow `address`; the error contains the line of the problem, and the problem.
     fn go(&mut self, address: &'a str) -> Result<usize, (u32, String)> {
         let Some((from, before)) = self.path.last().copied() else { return Ok(0) };
         let Some(alias) = lookup(self.aliases, address).filter(|_| !is_itself(before, address)) else { return Ok(0) };
         if let Some(start) = self.path.iter().position(|(_, passed)| passed.eq_ignore_ascii_case(address)) {
             let way = self.path.iter().skip(start).map(|(alias, name)| format!("'{name}' (line {})", alias.line));
             let way = way.collect::<Vec<_>>().join(" to ");
-            return Err((from.line, format!("these aliases lead in a circle: {way} and back to '{address}'")));
+            return Err((from.line, format!("these aliases form a loop: {way} and back to '{address}'")));
         }
         let known = self.known.iter().find(|(name, _)| name.eq_ignore_ascii_case(address)).map(|(_, height)| *height);
-        let too_deep =
-            (from.line, format!("more than {DEPTH_LIMIT} aliases lead from one to the next, up to '{address}'"));
+        let too_deep = (from.line, format!("a chain of more than {DEPTH_LIMIT} aliases leads to '{address}'"));
         if self.path.len() + known.unwrap_or(1) > DEPTH_LIMIT {
             return Err(too_deep);
         }

@@ -1,4 +1,4 @@
-//! The section `device`: who a device is, and what holds for it.
+//! The section `device`: how a device is recognised, and the settings for it.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -13,26 +13,26 @@ use super::units;
 use crate::message::is_address;
 use crate::system::leases::Mac;
 
-/// Name of the section that holds for all devices that no other section names.
+/// Name of the section that applies to all devices without a section of their own.
 pub const DEFAULT_DEVICE: &str = "default";
-/// How often a digest is sent when the settings do not say.
+/// The default interval of digests.
 pub const DIGEST_EVERY: Duration = Duration::from_secs(900);
-/// The shortest and longest time between two digests.
+/// The minimum and maximum time between two digests.
 const DIGEST_RANGE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(7 * 86_400));
-/// Words of `option over_rate`.
+/// Keywords of `option over_rate`.
 pub const OVER_RATES: [(&str, OverRate); 3] =
     [("digest", OverRate::Digest), ("defer", OverRate::Defer), ("reject", OverRate::Reject)];
-/// Periods of `option rate`.
+/// Units of `option rate`.
 const PERIODS: [(&str, u64); 4] = [("s", 1), ("m", 60), ("h", 3600), ("d", 86_400)];
 /// The largest number in a rate.
 const COUNT_LIMIT: u32 = 100_000;
 
-/// What happens to the messages of a device that sends more than its rate.
+/// The treatment of messages of a device that exceeds its rate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OverRate {
-    /// They are collected, and sent as one mail an interval.
+    /// They are collected and sent as one mail per interval.
     Digest,
-    /// They wait in the queue until the rate lets them go.
+    /// They are queued until the rate permits them.
     Defer,
     /// They are not accepted.
     Reject,
@@ -41,14 +41,14 @@ pub enum OverRate {
 /// How many messages a device may send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate {
-    /// Messages in a period, and at once; at least 1.
+    /// Messages per period, and at once; at least 1.
     pub count: u32,
     /// The period: a second, minute, hour or day.
     pub period: Duration,
 }
 
 impl Rate {
-    /// Reads `20/h`: a number from 1 and one of s, m, h, d.
+    /// Parses `20/h`: a number from 1 and one of s, m, h, d.
     pub fn parse(text: &str) -> Option<Self> {
         let (count, period) = text.split_once('/')?;
         let count = count.trim_end();
@@ -66,12 +66,12 @@ impl fmt::Display for Rate {
     }
 }
 
-/// One replacement of recipients.
+/// A rewrite of recipients.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rewrite {
     /// Which recipients are replaced.
     pub old: Pattern,
-    /// By whom: an address, or a name that an alias explains.
+    /// The new recipient: an address, or a name that an alias resolves.
     pub new: String,
 }
 
@@ -81,47 +81,47 @@ impl fmt::Display for Rewrite {
     }
 }
 
-/// A section `device`: how it is recognised, and what holds for its mail.
+/// A section `device`: how it is recognised, and the settings for its mail.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Device {
-    /// Name of the section.
+    /// The name of the section.
     pub name: String,
-    /// Its addresses, or networks of which all members are meant.
+    /// Its addresses, or networks including all members.
     pub ips: Vec<IpNet>,
-    /// Its hardware addresses.
+    /// Its MAC addresses.
     pub macs: Vec<Mac>,
-    /// The names under which it asked for its address by DHCP.
+    /// The host names that it sends with DHCP requests.
     pub hosts: Vec<String>,
     /// The name that its mail carries in From.
     pub display: Option<String>,
-    /// The accounts that its mail leaves by, first choice first; empty: as for all others.
+    /// The accounts for its mail, first choice first; empty: the general ones.
     pub accounts: Vec<String>,
-    /// Who gets its mail, whatever the device says; empty: whom it says.
+    /// The recipients of its mail, whatever the device specifies; empty: as specified.
     pub recipients: Vec<String>,
-    /// Whom it may write to; empty: anybody.
+    /// The allowed recipients; empty: all.
     pub allow_recipients: Vec<Pattern>,
-    /// Which recipients are replaced by others; the first that fits counts.
+    /// Which recipients are replaced by others; the first match applies.
     pub rewrites: Vec<Rewrite>,
-    /// How many messages it may send; `None`: any number.
+    /// Its rate limit; `None`: unlimited.
     pub rate: Option<Rate>,
-    /// What happens to those beyond.
+    /// The treatment of messages beyond it.
     pub over_rate: OverRate,
     /// Time between two digests.
     pub digest_every: Duration,
 }
 
 impl Device {
-    /// Whether this is the section for all that have none of their own.
+    /// Whether this is the section for all devices without one of their own.
     pub fn is_default(&self) -> bool {
         self.name == DEFAULT_DEVICE
     }
 
-    /// The name that its mail carries: what `default` stands for has none in common.
+    /// The display name of its mail; the devices of `default` share none.
     pub fn name_in_mail(&self) -> Option<&str> {
         self.display.as_deref().or_else(|| (!self.is_default()).then_some(self.name.as_str()))
     }
 
-    /// What people call it: its display name, else the name of its section.
+    /// Its name for display: the display name, else the name of its section.
     pub fn title(&self) -> &str {
         self.display.as_deref().unwrap_or(&self.name)
     }
@@ -136,7 +136,7 @@ pub(super) fn read(section: &Section, problems: &mut Vec<Problem>) -> Device {
         ips: read.each("ip", "an address or a network such as 192.168.1.20 or 192.168.1.0/28", |text| {
             network(text).map(|net| net.trunc())
         }),
-        macs: read.each("mac", "a hardware address such as 00:11:22:aa:bb:cc", Mac::parse),
+        macs: read.each("mac", "a MAC address such as 00:11:22:aa:bb:cc", Mac::parse),
         hosts: read.each("host", "a host name", |text| is_host(text).then(|| text.to_string())),
         display: read.text("name"),
         accounts: read.list("account"),
@@ -163,7 +163,7 @@ fn fits_together(device: &Device, read: &mut Reader) {
     }
     let named = !(device.ips.is_empty() && device.macs.is_empty() && device.hosts.is_empty());
     if device.is_default() && named {
-        let text = "device 'default' holds for all devices without a section: its ip, mac and host have no effect";
+        let text = "device 'default' applies to all devices without a section: its ip, mac and host have no effect";
         read.problem(Severity::Warning, line, text);
     }
     if !device.is_default() && !named {
@@ -172,7 +172,7 @@ fn fits_together(device: &Device, read: &mut Reader) {
     }
     let limited = !device.allow_recipients.is_empty() || !device.rewrites.is_empty();
     if limited && !device.recipients.is_empty() {
-        let text = "list recipient says who gets all mail: allow_recipient and rewrite have no effect beside it";
+        let text = "list recipient sets who gets all mail: allow_recipient and rewrite have no effect with it";
         read.warn("recipient", text);
     }
     for name in ["over_rate", "digest_every"] {
@@ -185,7 +185,7 @@ fn fits_together(device: &Device, read: &mut Reader) {
     }
 }
 
-/// Finds what two devices say of themselves.
+/// Finds identifiers that two devices claim.
 pub(super) fn check(devices: &[(u32, Device)], problems: &mut Vec<Problem>) {
     for (at, (line, device)) in devices.iter().enumerate() {
         let mut problem = |severity, text| problems.push(Problem { line: *line, severity, text });
@@ -197,7 +197,7 @@ pub(super) fn check(devices: &[(u32, Device)], problems: &mut Vec<Problem>) {
             twice.extend(device.hosts.iter().filter(same).cloned());
             if !twice.is_empty() {
                 let text = format!(
-                    "{} is device '{}' of line {before_line} already: the first one counts",
+                    "{} already belongs to device '{}' of line {before_line}: the first one is used",
                     twice.join(", "),
                     before.name
                 );
@@ -211,12 +211,12 @@ fn rate(read: &mut Reader) -> Option<Rate> {
     let text = read.text("rate")?;
     let rate = Rate::parse(&text);
     if rate.is_none() {
-        read.error("rate", format!("option rate '{text}' is not a number of messages and s, m, h or d, such as 20/h"));
+        read.error("rate", format!("option rate '{text}' is not a number of messages per s, m, h or d, such as 20/h"));
     }
     rate
 }
 
-/// An address, or the name of somebody whom an alias or `option admin` explains.
+/// An address, or a name that an alias or `option admin` resolves.
 pub(super) fn recipient(text: &str) -> Option<String> {
     (is_address(text) || is_local_name(text)).then(|| text.to_string())
 }

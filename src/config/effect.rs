@@ -1,7 +1,7 @@
-//! When a changed option takes effect: with the next reload, or with the next start.
+//! When a changed option takes effect: at the next reload, or at the next start.
 //!
-//! Every option stands here; a test compares this with what is read. What needs a start keeps its old value until then, for
-//! the whole program alike.
+//! Every option is listed here; a test compares this with what is read. Options that need a start keep their old value
+//! until then, for the whole program.
 
 use std::path::PathBuf;
 
@@ -9,12 +9,12 @@ use serde_json::Value;
 
 use super::settings::Relay;
 
-/// When a new value holds.
+/// When a new value takes effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
-    /// From the next reload on: at once, or for the next session, attempt or message.
+    /// From the next reload on: immediately, or for the next session, attempt or message.
     Reload,
-    /// From the next start on: it belongs to what is opened or given up then.
+    /// From the next start on: it belongs to something that is opened or given up at the start.
     Start,
 }
 
@@ -25,14 +25,14 @@ pub const OPTIONS: &[(&str, &[(&str, Effect)])] = &[
     (
         "relay",
         &[
-            // The init script starts and stops the service, and puts it into its jail.
+            // The init script starts and stops the service, and sets up its jail.
             ("enabled", Start),
             ("jail", Start),
             // The queue is locked and opened at the start.
             ("spool", Start),
             ("safe_spool", Start),
             ("durability", Start),
-            // The process that runs it is started while the gateway is still root.
+            // The process that runs it is started while the gateway still has root.
             ("hook", Start),
             ("user", Start),
             ("hostname", Reload),
@@ -132,20 +132,20 @@ pub const OPTIONS: &[(&str, &[(&str, Effect)])] = &[
     ("alias", &[("name", Reload), ("to", Reload)]),
 ];
 
-/// The options that need a start.
+/// The options that require a start.
 pub fn of_start() -> impl Iterator<Item = (&'static str, &'static str)> {
     let options =
         OPTIONS.iter().flat_map(|(kind, options)| options.iter().map(move |(name, effect)| (*kind, *name, *effect)));
     options.filter(|(.., effect)| *effect == Start).map(|(kind, name, _)| (kind, name))
 }
 
-/// What is said of such an option.
+/// The message for such an option.
 pub fn sentence(names: &[&str]) -> String {
     let (option, takes) = if names.len() == 1 { ("option", "takes") } else { ("options", "take") };
-    format!("a change of {option} {} {takes} effect at the next start: service smtprelay restart", names.join(", "))
+    format!("a change to {option} {} {takes} effect at the next start: service smtprelay restart", names.join(", "))
 }
 
-/// Gives `new` the values of `old` where a reload can't change them, and returns the names of these options.
+/// Gives `new` the values of `old` where a reload cannot change them, and returns the names of these options.
 pub fn keep_until_start(old: &Relay, new: &mut Relay) -> Vec<&'static str> {
     let changed = differences(&values(old), &values(new));
     let Relay { enabled, jail, spool, safe_spool, durability, hook, user, .. } = old.clone();
@@ -153,7 +153,7 @@ pub fn keep_until_start(old: &Relay, new: &mut Relay) -> Vec<&'static str> {
     changed
 }
 
-/// The options that need a start with their values, for comparison.
+/// The options that require a start with their values, for comparison.
 pub fn values(relay: &Relay) -> Vec<(&'static str, String)> {
     let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
     vec![
@@ -167,12 +167,12 @@ pub fn values(relay: &Relay) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// The names of those that are not the same.
+/// The names of those that differ.
 fn differences(old: &[(&'static str, String)], new: &[(&'static str, String)]) -> Vec<&'static str> {
     new.iter().filter(|value| !old.contains(value)).map(|(name, _)| *name).collect()
 }
 
-/// What these settings would change in a gateway that runs with `values` only at its next start; `None`: nothing.
+/// What these settings would change only at the next start of a gateway that runs with `values`; `None`: nothing.
 pub fn waits(relay: &Relay, values_of_now: &Value) -> Option<String> {
     let differs = |(name, value): &(&'static str, String)| {
         values_of_now.get(*name).and_then(Value::as_str).is_some_and(|now| now != value)
@@ -189,7 +189,7 @@ mod tests {
 
     #[test]
     fn every_option_that_is_read_stands_in_the_table_and_no_other() {
-        // An option may be asked for only beside another one.
+        // An option may be read only together with another one.
         let text = "config relay\n option hook '/h'\nconfig listener 'l'\n list address '::1'\n\
             config account 'a'\n option host 'h'\n option auth 'xoauth2'\n option oauth 'custom'\n\
             config device 'd'\n option rate '1/h'\nconfig route\n list account 'a'\nconfig user 'u'\n option password 'p'\nconfig alias\n";

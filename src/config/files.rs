@@ -1,7 +1,7 @@
-//! Files that the settings name and the gateway's user may not read: keys of certificates, most of all. They are read
-//! while there is somebody who may, at the start and at each reload, and kept in memory.
+//! Files in the settings that the gateway's user may not read: mainly private keys. They are read
+//! with sufficient privileges, at the start and at each reload, and kept in memory.
 //!
-//! There is one set of them, as there is one set of rights, of the process.
+//! There is one set of them per process, like its privileges.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -13,12 +13,12 @@ use zeroize::Zeroizing;
 
 use super::{Settings, TlsMode};
 
-/// Files at most: two for each listener, one for each account.
+/// Maximum number of files: two for each listener, one for each account.
 pub const COUNT_LIMIT: usize = 96;
 /// Bytes of the largest file; bundles of certificate authorities have some 200 KB.
 pub const SIZE_LIMIT: u64 = 1 << 20;
 
-/// What uhttpd uses. Its script makes both on first use: the certificate as DER, the key as DER or (where openssl is
+/// The files of uhttpd. Its script creates both on first use: the certificate as DER, the key as DER or (if openssl is
 /// installed) as PEM.
 pub const ROUTERS: (&str, &str) = ("/etc/uhttpd.crt", "/etc/uhttpd.key");
 
@@ -27,7 +27,7 @@ pub type Files = BTreeMap<PathBuf, Zeroizing<Vec<u8>>>;
 
 static CARRIED: Mutex<Files> = Mutex::new(Files::new());
 
-/// The files that these settings name. A listener with TLS and without a certificate names the router's.
+/// The files in these settings. A listener with TLS but without a certificate uses the router's.
 pub fn named(settings: &Settings) -> Vec<PathBuf> {
     let mut paths: Vec<PathBuf> = settings.accounts.iter().filter_map(|account| account.ca_file.clone()).collect();
     for listener in settings.listeners.iter().filter(|listener| listener.tls != TlsMode::None) {
@@ -42,19 +42,19 @@ pub fn named(settings: &Settings) -> Vec<PathBuf> {
     paths
 }
 
-/// Reads at most `limit` bytes; what is longer is cut.
+/// Reads at most `limit` bytes; anything longer is truncated.
 ///
 /// # Errors
 /// Of the file system.
 pub fn contents(file: File, limit: u64) -> io::Result<Zeroizing<Vec<u8>>> {
-    // As large as it will be, so that growing leaves no copies of a key behind.
+    // Allocated at its final size, so that growing leaves no copies of a key behind.
     let length = file.metadata().map_or(0, |file| file.len()).min(limit);
     let mut bytes = Zeroizing::new(Vec::with_capacity(usize::try_from(length).unwrap_or(0).saturating_add(1)));
     file.take(limit).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
-/// Reads those that are there: what can't be read now is complained of when it is needed.
+/// Reads those that exist: what cannot be read now is reported when it is needed.
 pub fn collect(settings: &Settings) -> Files {
     let read = |path: PathBuf| {
         let bytes = File::open(&path).and_then(|file| contents(file, SIZE_LIMIT)).ok()?;
@@ -63,16 +63,16 @@ pub fn collect(settings: &Settings) -> Files {
     named(settings).into_iter().filter_map(read).collect()
 }
 
-/// Takes these over in place of the former ones.
+/// Uses these instead of the former ones.
 pub fn replace(files: Files) {
     *CARRIED.lock().unwrap_or_else(PoisonError::into_inner) = files;
 }
 
-/// A file that the settings name, at most `limit` bytes of it: as root read it at the start or the last reload, or as it
-/// is now where root did not read it.
+/// A file in the settings, at most `limit` bytes of it: as root read it at the start or the last reload, or as it
+/// is now if root did not read it.
 ///
-/// What is on the disk does not count beside what root has read: a key comes from root, and a certificate has to be of
-/// the same age. In a jail, too, a file that was replaced is seen in its old form.
+/// What root has read takes precedence over the disk: a key comes from root, and a certificate has to be of
+/// the same age. Also, a file that was replaced is still seen in its old form in a jail.
 ///
 /// # Errors
 /// Of the file system.
@@ -81,7 +81,7 @@ pub fn read(path: &Path, limit: u64) -> io::Result<Zeroizing<Vec<u8>>> {
     read_beside(carried, path, limit)
 }
 
-/// As [`read`], but of `files` in place of those that are in use.
+/// As [`read`], but from `files` instead of those in use.
 ///
 /// # Errors
 /// Of the file system.

@@ -1,4 +1,4 @@
-//! A look at OpenWrt's firewall: whether strangers outside reach a listener.
+//! Checks OpenWrt's firewall: whether a listener is reachable from outside.
 
 use std::fs::File;
 use std::io::Read;
@@ -7,10 +7,10 @@ use std::path::Path;
 use super::uci::{self, Package, Section};
 use super::{Listener, Settings};
 
-/// Where OpenWrt keeps the firewall's settings.
+/// The configuration file of the firewall.
 pub const FILE: &str = "/etc/config/firewall";
 
-/// Reads the settings of the firewall. Blocks, and may need root. `None` without a file that can be read.
+/// Reads the firewall configuration. Blocks, and may need root. `None` without a readable file.
 pub fn read(file: &Path) -> Option<Package> {
     let mut bytes = Vec::new();
     let limit = u64::try_from(uci::MAX_FILE).unwrap_or(u64::MAX).saturating_add(1);
@@ -18,19 +18,19 @@ pub fn read(file: &Path) -> Option<Package> {
     uci::parse(&bytes).ok()
 }
 
-/// Looks at the firewall of this router, as far as it may be read. Blocks.
+/// Reads the firewall configuration of this router, if permitted. Blocks.
 pub fn look(settings: &Settings) -> Vec<String> {
     read(Path::new(FILE)).map(|firewall| notes(&firewall, settings)).unwrap_or_default()
 }
 
-/// What the owner should know: a note for each listener that strangers reach.
+/// Advice for the administrator: a note for each listener that is reachable from outside.
 pub fn notes(firewall: &Package, settings: &Settings) -> Vec<String> {
     let note = |listener: &Listener| Some(format!("listener '{}': {}", listener.name, note(firewall, listener)?));
     settings.listeners.iter().filter_map(note).collect()
 }
 
-/// What the owner should know of this listener: one of its networks is in a zone of the firewall that looks outwards (its
-/// name is `wan`, or it masquerades) and accepts what comes in. `None` when all is well.
+/// Advice about this listener: one of its networks is in an upstream firewall zone (its
+/// name is `wan`, or it masquerades) that accepts input. `None` if the firewall is fine.
 pub fn note(firewall: &Package, listener: &Listener) -> Option<String> {
     let everywhere = listener.addresses.iter().any(std::net::IpAddr::is_unspecified);
     let listens = |network: &String| everywhere || listener.interfaces.contains(network);
@@ -38,8 +38,8 @@ pub fn note(firewall: &Package, listener: &Listener) -> Option<String> {
     let (zone, network) =
         open.filter_map(|zone| Some((text(zone, "name"), networks(zone).into_iter().find(listens)?))).next()?;
     Some(format!(
-        "network {network} is in zone {zone} of the firewall, which accepts connections from outside: strangers reach \
-         port {}. Set option input of that zone to REJECT, or take another network",
+        "network {network} is in firewall zone {zone}, which accepts connections from outside: outsiders can reach \
+         port {}. Set option input of that zone to REJECT, or use another network",
         listener.port
     ))
 }
@@ -48,7 +48,7 @@ fn text(section: &Section, option: &str) -> String {
     section.get(option).map(|option| option.value.text().into_owned()).unwrap_or_default()
 }
 
-/// A list may also be written as one option with blanks between.
+/// A list may also be written as one option separated by spaces.
 fn networks(zone: &Section) -> Vec<String> {
     let values = ["network", "device"].map(|option| text(zone, option));
     values.iter().flat_map(|value| value.split_whitespace()).map(str::to_string).collect()
@@ -75,7 +75,7 @@ mod tests {
         note(&uci::parse(firewall.as_bytes()).unwrap(), &settings.listeners[0])
     }
 
-    /// As OpenWrt ships it, with the input of wan as given.
+    /// The default of OpenWrt, with the given input of wan.
     fn usual(input: &str) -> String {
         format!(
             "config defaults\n\toption input REJECT\nconfig zone\n\toption name lan\n\tlist network 'lan'\n\toption input \

@@ -1,9 +1,9 @@
-//! From the sections of the file to [`Settings`], with everything that is wrong or odd about them.
+//! Converts the sections of the file to [`Settings`], with everything that is wrong or unusual about them.
 //!
-//! What one section says of another: the accounts that devices and users name, the devices and logins that routes name.
+//! References between sections: the accounts that devices and users name, the devices and logins that routes name.
 //!
-//! A name that stands for nothing is a warning, not an error: the section may just have been deleted, and settings that are
-//! refused leave the former ones in use.
+//! An unknown name is a warning, not an error: the section may just have been deleted, and settings that are
+//! refused leave the former ones in effect.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -24,25 +24,25 @@ use crate::message::{FromPolicy, is_address};
 use crate::secrets::Secret;
 use crate::system::memory;
 
-/// Words of `option durability`.
+/// Keywords of `option durability`.
 pub const DURABILITIES: [(&str, Durability); 3] =
     [("memory", Durability::Memory), ("deferred", Durability::Deferred), ("always", Durability::Always)];
-/// Words of `option auth`.
+/// Keywords of `option auth`.
 pub const AUTH_MODES: [(&str, AuthMode); 4] = [
     ("ignore", AuthMode::Ignore),
     ("none", AuthMode::None),
     ("optional", AuthMode::Optional),
     ("required", AuthMode::Required),
 ];
-/// Words of `option dialect`.
+/// Keywords of `option dialect`.
 pub const DIALECTS: [(&str, Dialect); 2] = [("tolerant", Dialect::Tolerant), ("strict", Dialect::Strict)];
-/// Words of `option tls`.
+/// Keywords of `option tls`.
 pub const TLS_MODES: [(&str, TlsMode); 3] =
     [("implicit", TlsMode::Implicit), ("starttls", TlsMode::StartTls), ("none", TlsMode::None)];
-/// Words of `option from_policy`.
+/// Keywords of `option from_policy`.
 pub const FROM_POLICIES: [(&str, FromPolicy); 3] =
     [("account", FromPolicy::Account), ("domain", FromPolicy::Domain), ("keep", FromPolicy::Keep)];
-/// Words of `option log_level`.
+/// Keywords of `option log_level`.
 pub const LOG_LEVELS: [(&str, LevelFilter); 4] = [
     ("error", LevelFilter::Error),
     ("warning", LevelFilter::Warn),
@@ -55,7 +55,7 @@ pub fn settings(package: &Package) -> (Settings, Vec<Problem>) {
     settings_with(package, &Passwords::default())
 }
 
-/// As [`settings`], with the passwords that are stored for the accounts.
+/// As [`settings`], with the stored passwords of the accounts.
 pub fn settings_with(package: &Package, stored: &Passwords) -> (Settings, Vec<Problem>) {
     let mut problems = Vec::new();
     let mut relay_section: Option<&Section> = None;
@@ -70,7 +70,7 @@ pub fn settings_with(package: &Package, stored: &Passwords) -> (Settings, Vec<Pr
             "relay" if relay_section.is_some() => problems.push(Problem {
                 line: section.line,
                 severity: Severity::Error,
-                text: "a second section 'relay': there can be only one".into(),
+                text: "duplicate section 'relay': only one is allowed".into(),
             }),
             "relay" => relay_section = Some(section),
             "listener" => listeners.extend(listener(section, &mut problems)),
@@ -103,12 +103,12 @@ pub fn settings_with(package: &Package, stored: &Passwords) -> (Settings, Vec<Pr
         whole(Severity::Error, "more than 64 sections 'route'");
     }
     if relay.enabled && !accounts.is_empty() && !accounts.iter().any(|account| account.general) {
-        whole(Severity::Warning, "no account has default '1': mail that no route names waits");
+        whole(Severity::Warning, "no account has default '1': mail that matches no route stays in the queue");
     }
-    // What is taken out of the settings goes out of use, whatever else named it: if the settings were refused for that, the
-    // former ones would go on, with the account, listener or login that was just deleted.
+    // Deleted sections go out of use, even if something still refers to them: if the settings were refused, the
+    // former ones would stay in effect, with the account, listener or login that was just deleted.
     if relay.enabled && accounts.is_empty() {
-        let text = "no account is in use: mail is accepted and waits; set provider (or host), username and password of a section 'account'";
+        let text = "no account is enabled: mail is accepted and stays in the queue; set provider (or host), username and password of a section 'account'";
         whole(Severity::Warning, text);
     }
     if users.is_empty() && listeners.iter().any(|listener| listener.auth == AuthMode::Required) {
@@ -151,7 +151,7 @@ fn relay(section: &Section, problems: &mut Vec<Problem>) -> Relay {
     }
     if relay.user == "root" {
         let line = read.line();
-        let text = "user 'root': whoever finds a fault in the gateway owns the router; take the option away";
+        let text = "user 'root': a vulnerability in the gateway gives full control of the router; remove the option";
         read.problem(Severity::Note, line, text);
     }
     if relay.safe_spool.as_ref() == Some(&relay.spool) {
@@ -168,7 +168,7 @@ fn relay(section: &Section, problems: &mut Vec<Problem>) -> Relay {
     relay
 }
 
-/// A host name as it may stand in EHLO: no blanks and nothing that ends a command early.
+/// A host name for EHLO: no spaces and nothing that ends a command early.
 fn host_name(read: &mut Reader, name: &'static str) -> Option<String> {
     let text = read.text(name)?;
     let fine = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':' | b'[' | b']');
@@ -201,7 +201,7 @@ fn listener(section: &Section, problems: &mut Vec<Problem>) -> Option<Listener> 
         match network(&text) {
             Some(net) => {
                 if net.prefix_len() == 0 {
-                    let text = format!("list allow '{net}' lets the whole world send through your account");
+                    let text = format!("list allow '{net}' allows anyone on the internet to send through your account");
                     read.warn("allow", text);
                 }
                 allow.push(net);
@@ -236,7 +236,7 @@ fn listener(section: &Section, problems: &mut Vec<Problem>) -> Option<Listener> 
     enabled.then_some(listener)
 }
 
-/// A login of a device; `known` are those before it.
+/// A login of a device; `known` are the logins before it.
 fn user(section: &Section, known: &[User], problems: &mut Vec<Problem>) -> Option<User> {
     let mut read = Reader::new(section, problems);
     let enabled = read.flag("enabled", true);
@@ -248,7 +248,7 @@ fn user(section: &Section, known: &[User], problems: &mut Vec<Problem>) -> Optio
         accounts: read.list("account"),
     };
     for sender in &user.senders {
-        // A domain is what would be an address with a name in front.
+        // A domain is valid if it forms an address with a name in front.
         if !is_address(sender) && !is_address(&format!("x@{sender}")) {
             read.error("sender", format!("list sender '{sender}' is neither a mail address nor a domain"));
         }
@@ -257,7 +257,7 @@ fn user(section: &Section, known: &[User], problems: &mut Vec<Problem>) -> Optio
     if user.username.is_empty() {
         read.problem(Severity::Error, line, "a user needs a name: write config user 'camera' or option username");
     } else if known.iter().any(|other| other.username == user.username) {
-        read.error("username", format!("a second user '{}'", user.username));
+        read.error("username", format!("duplicate user '{}'", user.username));
     }
     if enabled && user.password.is_empty() {
         let text = format!("user '{}' has no password: set option password", user.username);
@@ -267,7 +267,7 @@ fn user(section: &Section, known: &[User], problems: &mut Vec<Problem>) -> Optio
     enabled.then_some(user)
 }
 
-/// Routes at most: each has a schedule of its own.
+/// Maximum number of routes: each has a schedule of its own.
 const ROUTE_LIMIT: usize = 64;
 
 fn route(section: &Section, accounts: &[Account], problems: &mut Vec<Problem>) -> Route {
@@ -275,12 +275,12 @@ fn route(section: &Section, accounts: &[Account], problems: &mut Vec<Problem>) -
     let names = read.list("account");
     let used = |name: &String| accounts.iter().any(|account| account.name == *name);
     for name in names.iter().filter(|name| !used(name)) {
-        let waits = if names.iter().any(used) { "" } else { "; mail of this route waits" };
-        read.warn("account", format!("list account '{name}': there is no account of this name that is used{waits}"));
+        let waits = if names.iter().any(used) { "" } else { "; mail of this route stays in the queue" };
+        read.warn("account", format!("list account '{name}': no enabled account has this name{waits}"));
     }
     if names.is_empty() {
         let line = read.line();
-        read.problem(Severity::Error, line, "a route needs list account: the accounts that its mail leaves through");
+        read.problem(Severity::Error, line, "a route needs list account: the accounts that its mail is sent through");
     }
     let clients = read.each("client", "an address or a network", network);
     let route = Route {
@@ -299,7 +299,7 @@ fn network(text: &str) -> Option<IpNet> {
     text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from)).map(|net| net.trunc())
 }
 
-/// Finds names that stand for nothing.
+/// Finds unknown names.
 pub(super) fn check(package: &Package, settings: &Settings, problems: &mut Vec<Problem>) {
     let names = |kind: &str| package.of_kind(kind).filter_map(|section| section.name.clone()).collect::<Vec<String>>();
     let (accounts, devices) = (names("account"), names("device"));
@@ -311,12 +311,12 @@ pub(super) fn check(package: &Package, settings: &Settings, problems: &mut Vec<P
             if !accounts.contains(name) {
                 let whose = section.name.as_deref().unwrap_or_default();
                 let text = format!(
-                    "account '{name}' is not the name of a section 'account': the mail of '{whose}' can't leave by it"
+                    "account '{name}' is not the name of a section 'account': mail of '{whose}' cannot be sent through it"
                 );
                 read.warn("account", text);
             } else if !used {
                 let whose = section.name.as_deref().unwrap_or_default();
-                let text = format!("account '{name}' is not in use: the mail of '{whose}' can't leave by it");
+                let text = format!("account '{name}' is not enabled: mail of '{whose}' cannot be sent through it");
                 read.warn("account", text);
             }
         }
@@ -328,14 +328,17 @@ pub(super) fn check(package: &Package, settings: &Settings, problems: &mut Vec<P
     for section in package.of_kind("route") {
         let mut read = Reader::new(section, problems);
         for name in read.list("device").iter().filter(|name| !devices.contains(name)) {
-            read.warn("device", format!("list device '{name}' is not the name of a section 'device' and fits no mail"));
+            read.warn(
+                "device",
+                format!("list device '{name}' is not the name of a section 'device' and matches no mail"),
+            );
         }
         let named = read.list("login");
         for name in named.iter().filter(|name| !logins.contains(name)) {
-            read.warn("login", format!("list login '{name}' is not the name of a section 'user' and fits no mail"));
+            read.warn("login", format!("list login '{name}' is not the name of a section 'user' and matches no mail"));
         }
         if !named.is_empty() && !verified {
-            read.warn("login", "list login fits no mail: no listener has auth 'optional' or 'required'");
+            read.warn("login", "list login matches no mail: no listener has auth 'optional' or 'required'");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The settings: the file's format, its meaning, and how both are shown again.
+//! The settings: the format of the file, its meaning, and the output of both.
 //!
 //! [`uci`] turns bytes into sections, [`mod@load`] turns sections into [`Settings`], [`show()`] prints them.
 
@@ -35,12 +35,12 @@ pub use reader::{Problem, Severity};
 pub use settings::{Account, AuthMode, Dialect, Durability, Listener, Relay, Route, Settings, TlsMode, User};
 pub use show::show;
 
-/// Where OpenWrt keeps the settings.
+/// OpenWrt's path of the settings.
 pub const DEFAULT_FILE: &str = "/etc/config/smtprelay";
 /// Bytes of the largest settings file that is read.
 pub const FILE_LIMIT: u64 = 1 << 20;
 
-/// Settings that can be used, and what should be said about them.
+/// Valid settings, with findings about them.
 #[derive(Debug)]
 pub struct Loaded {
     /// The settings.
@@ -49,7 +49,7 @@ pub struct Loaded {
     pub warnings: Vec<Problem>,
 }
 
-/// Settings that can't be used: everything that is wrong with them.
+/// Invalid settings: everything that is wrong with them.
 #[derive(Debug)]
 pub struct ConfigError {
     /// The file.
@@ -71,8 +71,8 @@ pub fn describe(file: &Path, problem: &Problem) -> String {
     }
 }
 
-/// The warnings, each as one line. Notes are for `smtprelay check` and for the log of a start: whoever has read them need
-/// not read them again with each change.
+/// The warnings, one line each. Notes are for `smtprelay check` and the log of a start: they need
+/// not be repeated with each change.
 pub fn worth_telling(file: &Path, problems: &[Problem]) -> Vec<String> {
     let told = problems.iter().filter(|problem| problem.severity != Severity::Note);
     told.map(|problem| describe(file, problem)).collect()
@@ -92,15 +92,15 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-/// Reads and checks the settings in `file`, and the passwords that are stored for its accounts.
+/// Reads and checks the settings in `file`, and the stored passwords of its accounts.
 ///
 /// # Errors
-/// When the file can't be read or parsed, or one of its values can't be used; nothing is half taken over.
+/// When the file cannot be read or parsed, or one of its values is invalid; nothing is applied then.
 pub fn load(file: &Path) -> Result<Loaded, ConfigError> {
     parse(file, &read(file)?)
 }
 
-/// Checks the settings that were read from `file`. Reads the passwords that are stored for its accounts.
+/// Checks the settings that were read from `file`. Reads the stored passwords of its accounts.
 ///
 /// # Errors
 /// As [`load()`].
@@ -119,10 +119,10 @@ pub fn parse(file: &Path, bytes: &[u8]) -> Result<Loaded, ConfigError> {
     Ok(Loaded { settings, warnings: problems })
 }
 
-/// The section `relay` and all sections `account` in `file`, whatever is wrong with them.
+/// The section `relay` and all sections `account` in `file`, regardless of errors in them.
 ///
 /// # Errors
-/// When the file can't be read or parsed.
+/// When the file cannot be read or parsed.
 pub fn outline(file: &Path) -> Result<(Relay, Vec<stored::Login>), ConfigError> {
     let package = package(file, &read(file)?)?;
     Ok((load::settings(&package).0.relay, stored::logins(&package)))
@@ -135,12 +135,12 @@ fn fault(file: &Path, line: u32, text: String) -> ConfigError {
 
 fn read(file: &Path) -> Result<Zeroizing<Vec<u8>>, ConfigError> {
     let read = File::open(file).and_then(|file| files::contents(file, FILE_LIMIT + 1));
-    read.map_err(|e| fault(file, 0, format!("can't read the settings: {e}")))
+    read.map_err(|e| fault(file, 0, format!("cannot read the settings: {e}")))
 }
 
 fn package(file: &Path, bytes: &[u8]) -> Result<uci::Package, ConfigError> {
     if bytes.len() as u64 > FILE_LIMIT {
-        return Err(fault(file, 0, format!("larger than {FILE_LIMIT} bytes: this is no settings file")));
+        return Err(fault(file, 0, format!("larger than {FILE_LIMIT} bytes: this is not a settings file")));
     }
     uci::parse(bytes).map_err(|e| fault(file, e.origin, format!("{}; {}", e.message, e.remedy)))
 }

@@ -1,4 +1,4 @@
-//! The options of an account that logs in with OAuth 2.0 tokens (RFC 6749) in place of a password.
+//! The options of an account that logs in with OAuth 2.0 tokens (RFC 6749) instead of a password.
 
 use std::path::PathBuf;
 
@@ -6,29 +6,29 @@ use super::reader::{Reader, Severity};
 use super::settings::default;
 use crate::secrets::Secret;
 
-/// Who gives the tokens.
+/// The issuer of the tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Issuer {
-    /// Gmail and Google Workspace: its device flow gives no tokens for mail, so an address is copied back.
+    /// Gmail and Google Workspace: its device flow issues no tokens for mail, so an address is copied back.
     Google,
     /// Microsoft 365 and outlook.com: device flow.
     Microsoft,
-    /// Whoever the URLs of the account name.
+    /// Any issuer, specified by the URLs of the account.
     Custom,
 }
 
-/// Words of `option oauth`.
+/// Keywords of `option oauth`.
 pub const ISSUERS: [(&str, Issuer); 3] =
     [("google", Issuer::Google), ("microsoft", Issuer::Microsoft), ("custom", Issuer::Custom)];
 
 /// How an account gets its tokens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OAuth {
-    /// Who gives them.
+    /// The issuer.
     pub issuer: Issuer,
-    /// The owner's own client id: none is shipped.
+    /// The administrator's own client ID: none is included.
     pub client_id: String,
-    /// Google gives one even to programs that can't keep it; Microsoft wants none. May be empty.
+    /// Google issues one even to programs that cannot keep it secret; Microsoft uses none. May be empty.
     pub client_secret: Secret,
     /// Device authorization endpoint (RFC 8628); `None`: an address is copied back.
     pub device_url: Option<String>,
@@ -36,13 +36,13 @@ pub struct OAuth {
     pub auth_url: Option<String>,
     /// Token endpoint (RFC 6749 section 3.2).
     pub token_url: String,
-    /// What the token is good for.
+    /// The scope of the token.
     pub scope: String,
     /// Directory of the token files: `option secrets` of the section `relay`.
     pub secrets: PathBuf,
 }
 
-/// What is known of an issuer: device, authorization and token endpoint, scope. Facts of 2026 from its documentation.
+/// The known endpoints of an issuer: device, authorization and token, and the scope. From its documentation of 2026.
 fn known(issuer: Issuer) -> [&'static str; 4] {
     match issuer {
         Issuer::Google => [
@@ -61,7 +61,7 @@ fn known(issuer: Issuer) -> [&'static str; 4] {
     }
 }
 
-/// Reads the options; `None` when the account logs in with a password.
+/// Reads the options; `None` if the account logs in with a password.
 pub fn read(read: &mut Reader) -> Option<OAuth> {
     let wanted = read.choice("auth", false, &[("password", false), ("xoauth2", true)]);
     let named = read.text("oauth").is_some();
@@ -97,22 +97,22 @@ pub fn read(read: &mut Reader) -> Option<OAuth> {
     wanted.then_some(oauth)
 }
 
-/// Looks whether everything is there.
+/// Checks that everything required is set.
 pub fn fits_together(oauth: &OAuth, read: &mut Reader) {
     let line = read.line();
     let missing = [
         (
             oauth.client_id.is_empty(),
-            "option client_id is missing: make a client of your own at Google or Microsoft, docs/guide/oauth.md says how",
+            "option client_id is missing: create your own client at Google or Microsoft, see docs/guide/oauth.md",
         ),
         (
             oauth.issuer == Issuer::Google && oauth.client_secret.is_empty(),
-            "option client_secret is missing: Google shows it beside the client id",
+            "option client_secret is missing: Google shows it next to the client id",
         ),
-        (oauth.token_url.is_empty(), "option token_url is missing: the address of the server's token endpoint"),
+        (oauth.token_url.is_empty(), "option token_url is missing: the URL of the server's token endpoint"),
         (
             oauth.device_url.is_none() && oauth.auth_url.is_none(),
-            "option device_url or auth_url is missing: where a person signs in",
+            "option device_url or auth_url is missing: the address where a person signs in",
         ),
     ];
     for (_, text) in missing.iter().filter(|(missing, _)| *missing) {
@@ -126,7 +126,7 @@ pub fn fits_together(oauth: &OAuth, read: &mut Reader) {
     for (name, url) in urls {
         let https = url.starts_with("https://") && url.bytes().all(|b| b.is_ascii_graphic()) && !url.contains('#');
         if !url.is_empty() && !https {
-            read.error(name, format!("option {name} '{url}' is not an address such as https://login.example.com/path"));
+            read.error(name, format!("option {name} '{url}' is not a URL such as https://login.example.com/path"));
         }
     }
 }
@@ -164,7 +164,7 @@ mod tests {
             ("option oauth 'microsoft'", "", "needs option oauth"),
             ("auth 'xoauth2'", "auth 'password'", "option oauth has no effect without"),
             ("username 'me@example.com'", "from 'me@example.com'", "without option username"),
-            ("client_id 'c'", "client_id 'c'\n option token_url 'http://x/'", "is not an address such as https://"),
+            ("client_id 'c'", "client_id 'c'\n option token_url 'http://x/'", "is not a URL such as https://"),
             ("'/x'", "'x'", "option secrets must be an absolute path"),
         ] {
             let (_, problems) = read(&MICROSOFT.replace(from, to));

@@ -5,27 +5,27 @@ use std::fmt;
 use crate::message::address::routes;
 use crate::message::is_address;
 
-/// What [`Pattern::parse`] takes, for error messages.
+/// What [`Pattern::parse`] accepts, for error messages.
 pub const PATTERN_FORM: &str =
-    "an address or a pattern such as ops@example.com, *@example.com or * (a star stands for anything)";
+    "an address or a pattern such as ops@example.com, *@example.com or * (a star matches anything)";
 
-/// Which addresses a setting means. A star stands for any characters, also for none. In a local part it does not stand for
-/// `%`, `!`, `:` or an `@` in quotes: `x%evil.example@example.com` could be sent on to `evil.example`, so `*@example.com` does
-/// not mean it ([`is_routed`](crate::message::address::is_routed)). Only `*` alone means really everything. Capitals do not
-/// matter: local parts could differ by them (RFC 5321 section 2.4), but at no provider they do.
+/// Matches addresses. A star matches any characters, including none. In a local part it does not match
+/// `%`, `!`, `:` or a quoted `@`: `x%evil.example@example.com` could go on to `evil.example`, so `*@example.com` does
+/// not match it ([`is_routed`](crate::message::address::is_routed)). Only `*` alone matches everything. Matching is
+/// case-insensitive: local parts could differ by case (RFC 5321 section 2.4), but at no provider they do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pattern(String);
 
 impl Pattern {
-    /// Reads a pattern; `None` when no address could ever match it.
+    /// Parses a pattern; `None` when no address could ever match it.
     pub fn parse(text: &str) -> Option<Self> {
-        // With any letter in place of its stars it must be an address, or a name without domain such as `root`.
+        // With any letter instead of its stars it must be an address, or a name without a domain such as `root`.
         let sample = text.replace('*', "x");
         let fits = is_address(&sample) || is_local_name(&sample);
         fits.then(|| Self(text.to_string()))
     }
 
-    /// Whether `address` is meant.
+    /// Whether `address` matches.
     pub fn matches(&self, address: &str) -> bool {
         self.0 == "*" || matches(self.0.as_bytes(), address.as_bytes())
     }
@@ -37,19 +37,19 @@ impl fmt::Display for Pattern {
     }
 }
 
-/// Whether `text` can be the name of somebody at the gateway, such as `root`: a local part (RFC 5321 section 4.1.2)
+/// Whether `text` can be the name of a local user, such as `root`: a local part (RFC 5321 section 4.1.2)
 /// without quotes and domain.
 pub fn is_local_name(text: &str) -> bool {
     is_address(&format!("{text}@x")) && !text.contains('@') && !text.starts_with('"')
 }
 
-/// Goes through `text` once for each star that has to give way: at most as many steps as the product of both lengths.
+/// Scans `text` once for each star that has to be extended: at most as many steps as the product of both lengths.
 ///
-/// It is enough to let the last star grow: what an earlier one could pass over instead holds the same characters.
+/// It is enough to extend the last star: what an earlier one could match instead has the same characters.
 fn matches(pattern: &[u8], text: &[u8]) -> bool {
     let local = memchr::memrchr(b'@', text).unwrap_or(0);
     let (mut at, mut read) = (0, 0);
-    // Behind the last star, and up to where it reaches.
+    // After the last star, and up to where it extends.
     let mut star: Option<(usize, usize)> = None;
     while let Some(byte) = text.get(read) {
         match (pattern.get(at), star) {
@@ -94,7 +94,7 @@ mod tests {
             ("*", "a@b", true),
             ("root", "root", true),
             ("root", "root@b", false),
-            // Local parts with a route in them, which a star does not mean.
+            // Local parts with a route in them, which a star does not match.
             ("*@example.com", "x%evil.org@example.com", false),
             ("*@example.com", "evil.org!x@example.com", false),
             ("*@example.com", "\"x@evil.org\"@example.com", false),
@@ -116,7 +116,7 @@ mod tests {
         assert!(is_local_name("root") && !is_local_name("root@x") && !is_local_name("\"a@b\"") && !is_local_name(""));
     }
 
-    /// The same by trying out everything that a star could stand for. `local`: bytes of the local part still to come.
+    /// The same by trying everything that a star could match. `local`: remaining bytes of the local part.
     fn simple(pattern: &[u8], text: &[u8], local: usize) -> bool {
         let reach = text.iter().take(local).position(|b| b"%!@:".contains(b)).unwrap_or(text.len());
         match pattern.split_first() {

@@ -1,5 +1,5 @@
-//! Whether files with secrets in them can be read by other users of this host, and whether the gateway's user can write
-//! where it has to, on drives whose file system knows no owners.
+//! Whether files with secrets can be read by other users of this host, and whether the gateway's user can write
+//! where it has to, on drives whose file system has no owners.
 
 use std::fs::{self, Metadata};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -8,24 +8,24 @@ use std::path::Path;
 use super::{Durability, Relay, Settings, TlsMode};
 use crate::system::{privileges, volumes};
 
-/// Files looked at in the directory of secrets.
+/// Files checked in the directory of secrets.
 const SECRETS: usize = 256;
 
-/// What to tell the owner: a line for each file that others can read, with what to do about it. Reads the file system.
+/// Advice for the administrator: one line for each file that others can read, with the remedy. Reads the file system.
 pub fn exposed(file: &Path, settings: &Settings) -> Vec<String> {
     let in_accounts = settings.accounts.iter().any(|account| {
         !account.password.is_empty() || account.oauth.as_ref().is_some_and(|oauth| !oauth.client_secret.is_empty())
     });
     let mut found = Vec::new();
     if in_accounts || settings.users.iter().any(|user| !user.password.is_empty()) {
-        found.extend(open_to_others(file, "has passwords in it"));
+        found.extend(open_to_others(file, "contains passwords"));
     }
     for listener in settings.listeners.iter().filter(|listener| listener.tls != TlsMode::None) {
         found.extend(listener.key.iter().filter_map(|key| open_to_others(key, "is a private key")));
     }
     found.extend(drives(&settings.relay).into_iter().map(|drive| drive.text));
     if volumes::without_owners(&settings.relay.secrets).is_some() {
-        // No chmod would help.
+        // chmod would not help.
         return found;
     }
     let entries = fs::read_dir(&settings.relay.secrets).into_iter().flatten().take(SECRETS);
@@ -33,22 +33,22 @@ pub fn exposed(file: &Path, settings: &Settings) -> Vec<String> {
     found
 }
 
-/// A directory on a drive whose file system knows no owners, mounted so that it does not serve.
+/// A directory on a drive whose file system has no owners, mounted with unsuitable options.
 pub struct Drive {
-    /// What is wrong, and what to do about it.
+    /// What is wrong, and the remedy.
     pub text: String,
     /// Whether no mail can be accepted because of it.
     pub refuses: bool,
 }
 
-/// The directories of the gateway that are mounted so that they do not serve. Reads the file system.
+/// The directories of the gateway that are mounted with unsuitable options. Reads the file system.
 pub fn drives(relay: &Relay) -> Vec<Drive> {
     drives_by(relay, volumes::without_owners)
 }
 
-/// `kind` tells what a directory lies on.
+/// `kind` returns the file system of a directory.
 fn drives_by(relay: &Relay, kind: impl Fn(&Path) -> Option<(&'static str, Metadata)>) -> Vec<Drive> {
-    // What can't be told now is said when the gateway starts.
+    // What cannot be determined now is reported when the gateway starts.
     let identity = privileges::identity(&relay.user).ok().flatten();
     let (uid, gid) = match &identity {
         Some(identity) => (identity.uid.as_raw(), identity.gid.as_raw()),
@@ -65,15 +65,15 @@ fn drives_by(relay: &Relay, kind: impl Fn(&Path) -> Option<(&'static str, Metada
         let (writes, mode) = (volumes::may_write(&there, uid, gid), there.mode() & 0o777);
         let what = match (writes, option) {
             (false, "secrets") => "no password or token can be stored",
-            (false, _) if accepts => "no mail can be accepted, each is answered 451",
-            (false, "safe_spool") => "no mail can be moved there, and what waits is lost in a power cut",
-            (false, _) => "the gateway can't work there",
-            (true, "secrets") if mode & 0o044 != 0 => "other users can read passwords with their key",
+            (false, _) if accepts => "no mail can be accepted, every message is answered with 451",
+            (false, "safe_spool") => "no mail can be moved there, and queued mail is lost in a power cut",
+            (false, _) => "the gateway cannot use it",
+            (true, "secrets") if mode & 0o044 != 0 => "other users can read the passwords and their key",
             (true, _) if mode & 0o044 != 0 => "other users can read the mail",
             _ => continue,
         };
         let text = format!(
-            "option {option} '{}' lies on {system}, which keeps no owners and modes: it belongs to user {} with mode {mode:o} \
+            "option {option} '{}' is on {system}, which stores no owners and modes: it belongs to user {} with mode {mode:o} \
              as it is mounted, so {what}; mount it with the options uid={uid},gid={gid},umask=077, or name a directory on \
              another file system",
             path.display(),
@@ -119,10 +119,10 @@ mod tests {
             said[0].text
         );
         assert!(!said[0].refuses);
-        // Of somebody else: as a drive is that root has mounted. Only whoever is not root is kept out by a mode.
+        // Owned by another user, as on a drive mounted by root. A mode only restricts users other than root.
         let foreign = |path: &Path| path.ends_with("b").then(|| ("vfat", fs::metadata("/").unwrap()));
         for (durability, refuses, what) in
-            [("always", true, "each is answered 451"), ("deferred", false, "lost in a power cut")]
+            [("always", true, "every message is answered with 451"), ("deferred", false, "lost in a power cut")]
         {
             let Ok(Some(_)) = privileges::identity("nobody") else { break };
             let relay = Relay { user: "nobody".into(), ..relay(durability) };
@@ -134,7 +134,7 @@ mod tests {
         assert!(here().is_empty());
         let secrets = |path: &Path| path.ends_with("s").then(|| ("exfat", fs::metadata("/").unwrap()));
         let said = drives_by(&relay("deferred"), secrets);
-        assert!(said[0].text.contains("other users can read passwords with their key"), "{}", said[0].text);
+        assert!(said[0].text.contains("other users can read the passwords and their key"), "{}", said[0].text);
     }
 
     #[test]
@@ -161,7 +161,7 @@ mod tests {
         for (line, name) in found.iter().zip(["settings", "k", "secrets/a.token"]) {
             assert!(line.ends_with(&format!("(mode 640): run chmod 600 {}", path(name).display())), "{line}");
         }
-        // Without a password in it everybody may read the settings.
+        // Without a password in them the settings may be readable.
         let text = text.replace(" option username 'me@example.com'\n option password 'p'\n", " option from 'a@b.c'\n");
         let settings = super::super::parse(&path("settings"), text.as_bytes()).unwrap().settings;
         assert_eq!(exposed(&path("settings"), &settings).len(), 2);

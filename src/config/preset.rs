@@ -1,4 +1,4 @@
-//! What a preset makes of the options of an account: the provider is named, or recognised by the address.
+//! Applies a preset to the options of an account: the provider is named, or recognised by the address.
 
 use super::providers::{self, Provider};
 use super::reader::{Reader, Severity};
@@ -8,30 +8,30 @@ use crate::secrets::Secret;
 /// Name of the provider that has no preset.
 pub const CUSTOM: &str = "custom";
 
-/// The options of an account that its provider has a say in.
+/// The options of an account that depend on its provider.
 pub struct Login {
     /// Name of the preset, or [`CUSTOM`].
     pub provider: String,
     /// The preset.
     pub preset: Option<Provider>,
-    /// `option host`, else the preset's. Empty: neither.
+    /// `option host`, else that of the preset. Empty: neither.
     pub host: String,
-    /// `option username` as it is written.
+    /// `option username` as written.
     pub given: Option<String>,
     /// The login name.
     pub username: Option<String>,
-    /// The password as it is meant.
+    /// The effective password.
     pub password: Secret,
-    /// Whether it is `option password`, and not the stored one.
+    /// Whether it is `option password`, rather than the stored one.
     pub written: bool,
     /// The sender that the provider allows; may be empty.
     pub from: String,
 }
 
 impl Login {
-    /// Whether nobody has said yet where mail goes: how the file is shipped.
+    /// Whether the destination of mail has not been configured yet: as in the shipped file.
     pub fn is_empty(&self) -> bool {
-        // Where the preset knows the login name, the sender is all that is to be filled in beside a password.
+        // Where the preset knows the login name, only the sender has to be set in addition to the password.
         let named = |preset: &Provider| preset.user.starts_with('=') || matches!(&*preset.user, "token" | "none");
         let nowhere = match &self.preset {
             Some(preset) if named(preset) => self.from.is_empty(),
@@ -41,8 +41,8 @@ impl Login {
     }
 }
 
-/// Reads these options. Of a section that is not `enabled` only the words are checked. `stored` is the password that counts
-/// when there is no `option password`; empty: none.
+/// Reads these options. If the section is not `enabled`, only the keywords are checked. `stored` is the password that
+/// is used without `option password`; empty: none.
 pub fn login(read: &mut Reader<'_>, enabled: bool, stored: Secret) -> Login {
     let mut provider = read.text("provider").unwrap_or_else(|| CUSTOM.into());
     let given = read.text("username");
@@ -50,11 +50,11 @@ pub fn login(read: &mut Reader<'_>, enabled: bool, stored: Secret) -> Login {
     let mut preset = providers::find(&provider);
     if preset.is_none() && provider != CUSTOM {
         let text = format!(
-            "option provider '{provider}' is not custom or one that 'smtprelay providers' lists; without it, the address decides"
+            "option provider '{provider}' is not custom or one that 'smtprelay providers' lists; without it, the provider is found by the address"
         );
         read.error("provider", text);
     }
-    // An account without a host could not be used at all, so this never takes mail away from where it would go.
+    // An account without a host could not be used at all, so this never diverts mail from its destination.
     let address = given.as_deref().filter(|_| provider == CUSTOM && host.is_none());
     if let Some((address, known)) = address.and_then(|address| Some((address, providers::of_address(address)?))) {
         if enabled {

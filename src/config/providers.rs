@@ -1,8 +1,8 @@
-//! Presets of mail providers: what an owner would otherwise have to look up. `docs/guide/providers.md` says what each fact
-//! means and how to add a provider.
+//! Presets of mail providers: what would otherwise have to be looked up. `docs/guide/providers.md` explains each fact
+//! and how to add a provider.
 //!
-//! Host, port and TLS of a provider hold for years; its limits and rules do not. So those are hints, shown with the
-//! date when they were looked up, and never a reason to refuse mail.
+//! Host, port and TLS of a provider stay the same for years; its limits and rules do not. So those are hints, shown
+//! with the date of their verification, and never a reason to refuse mail.
 
 use serde_json::Value;
 
@@ -10,38 +10,38 @@ use super::load::{FROM_POLICIES, TLS_MODES};
 use super::settings::TlsMode;
 use crate::message::{FromPolicy, is_address};
 
-/// The presets as data, so that adding one is adding a line.
+/// The presets as data, so that a provider can be added with one line.
 const PRESETS: &str = include_str!("providers.json");
-/// Letters of an app password where they are shown in groups, and of such a group.
+/// The length of an app password that is shown in groups, and of such a group.
 const APP_PASSWORD: usize = 16;
 const GROUP: usize = 4;
 
-/// What is left out of an entry where it is this.
+/// The default values that are left out of an entry.
 const USUAL: [(&str, &str); 4] =
     [("user", "address"), ("auth", "PLAIN LOGIN"), ("secret", "password"), ("from", "account")];
 
-/// What the settings take from a preset. [`entries`] has all the facts.
+/// The part of a preset that the settings use. [`entries`] has all the facts.
 pub struct Provider {
     /// Name in `option provider`.
     pub id: String,
-    /// Host of its submission service; may hold `{region}` or `{domain}`, see [`Provider::host`].
+    /// Host of its submission service; may contain `{region}` or `{domain}`, see [`Provider::host`].
     pub host: String,
     /// TCP port.
     pub port: u16,
-    /// How the connection is protected. Never derived from the port: some providers are unusual.
+    /// How the connection is encrypted. Never derived from the port: some providers are unusual.
     pub tls: TlsMode,
-    /// What the login name is: `address`, `localpart` (what stands before the `@`), `=word` (that word), `given` (what
-    /// the provider shows), `token` (the same as the password) or `none`.
+    /// The login name: `address`, `localpart` (the part before the `@`), `=word` (that word), `given` (assigned by
+    /// the provider), `token` (the same as the password) or `none`.
     pub user: String,
-    /// What is to be set as password: `password`, `app`, `code`, `token`, `oauth2` (no password works) or `none`.
+    /// The kind of password: `password`, `app`, `code`, `token`, `oauth2` (no password works) or `none`.
     pub secret: String,
-    /// Whether it shows app passwords in groups of letters, whose blanks do not belong to them.
+    /// Whether it shows app passwords in groups of letters, whose spaces are not part of them.
     pub drops_blanks: bool,
-    /// Which senders it lets through.
+    /// Which senders it accepts.
     pub from_policy: FromPolicy,
-    /// Whether it takes notices, which have no sender (RFC 5321 section 4.5.5).
+    /// Whether it accepts bounces, which have no sender (RFC 5321 section 4.5.5).
     pub null_sender: bool,
-    /// Domains of its mailboxes, apart by blanks; `name.*` stands for the name under every top-level domain.
+    /// Domains of its mailboxes, separated by spaces; `name.*` stands for the name under every top-level domain.
     pub domains: String,
     /// One sentence about the password; may be empty.
     pub help: String,
@@ -69,8 +69,8 @@ fn provider(entry: &Value) -> Option<Provider> {
     })
 }
 
-/// The data, by name: one object a provider, with the fields that `docs/guide/providers.md` explains. What was left out is
-/// filled in where there is a usual value.
+/// The data, by name: one object per provider, with the fields that `docs/guide/providers.md` explains. Missing fields
+/// are filled in if there is a default.
 pub fn entries() -> Vec<Value> {
     let mut presets: Value = serde_json::from_str(PRESETS).unwrap_or_default();
     let checked = text(&presets, "checked").to_string();
@@ -93,18 +93,18 @@ pub fn find(id: &str) -> Option<Provider> {
     all().into_iter().find(|provider| provider.id == id)
 }
 
-/// The provider of the mailbox `address`, if its domain is one that only this provider has.
+/// The provider of the mailbox `address`, if its domain belongs to this provider alone.
 pub fn of_address(address: &str) -> Option<Provider> {
     let domain = address.rsplit_once('@')?.1.to_ascii_lowercase();
     let mut all = all();
-    // A domain that is spelled out goes before one of many.
+    // An exact domain takes precedence over a wildcard.
     let exact = all.iter().position(|provider| provider.domains.split_whitespace().any(|known| known == domain));
     let place = exact.or_else(|| all.iter().position(|provider| provider.has_one_of_many(&domain)))?;
     Some(all.swap_remove(place))
 }
 
 impl Provider {
-    /// Whether `name.*` of the data means `domain`: a top-level domain below the name, or two labels like `co.uk`.
+    /// Whether `name.*` of the data matches `domain`: a top-level domain after the name, or two labels like `co.uk`.
     fn has_one_of_many(&self, domain: &str) -> bool {
         let is_top = |rest: &str| match rest.split_once('.') {
             Some((second, top)) => matches!(second, "co" | "com" | "net" | "org") && top.len() == 2,
@@ -114,8 +114,8 @@ impl Provider {
         names.filter_map(|name| domain.strip_prefix(name)).any(is_top)
     }
 
-    /// The host for one account. `{region}` is `region`; `{domain}` is the domain of `from` with dashes for dots, as
-    /// Microsoft names the host of an organisation. What is not known stays in its brackets.
+    /// The host for an account. `{region}` is `region`; `{domain}` is the domain of `from` with dashes for dots, as
+    /// Microsoft names the host of an organisation. Unknown values stay in their brackets.
     pub fn host(&self, region: &str, from: &str) -> String {
         let domain = from.rsplit_once('@').map(|(_, domain)| domain.replace('.', "-")).unwrap_or_default();
         let fill = |host: String, name: &str, value: &str| match value {
@@ -125,8 +125,8 @@ impl Provider {
         fill(fill(self.host.clone(), "{region}", region), "{domain}", &domain)
     }
 
-    /// The login name for an account with this `option username` and password. Where the login is no address, the
-    /// option may still be one: it is the sender, then.
+    /// The login name for an account with this `option username` and password. Where the login is not an address, the
+    /// option may still be one: then it is the sender.
     pub fn login_name(&self, username: Option<&str>, password: &str) -> Option<String> {
         let name = match self.user.as_str() {
             "localpart" => username?.split('@').next()?,
@@ -142,8 +142,8 @@ impl Provider {
         Some(name.to_string())
     }
 
-    /// `password` as it is meant. Some providers show app passwords as four groups of four letters, and so they are
-    /// pasted; blanks are dropped from what has just that shape, and from nothing else.
+    /// The effective form of `password`. Some providers show app passwords as four groups of four letters, and users
+    /// paste them that way; spaces are removed from passwords of exactly this form only.
     pub fn password(&self, password: &str) -> String {
         let groups: Vec<&str> = password.split_whitespace().collect();
         let joined = groups.concat();

@@ -1,4 +1,4 @@
-//! Reads the options of one UCI section as typed values and remembers what was wrong or left over, with the line.
+//! Reads the options of one UCI section as typed values and collects errors and unknown options, with their lines.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,14 +7,14 @@ use super::uci::{Section, Value};
 use super::units;
 use crate::secrets::MASK;
 
-/// How bad a finding is.
+/// The severity of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Severity {
-    /// Nothing is wrong; the owner may like to know.
+    /// No problem; for information.
     Note,
-    /// The settings can be used; the owner should know.
+    /// The settings can be used; the administrator should know.
     Warning,
-    /// The settings can't be used.
+    /// The settings cannot be used.
     Error,
 }
 
@@ -25,24 +25,24 @@ pub struct Problem {
     pub line: u32,
     /// Whether the settings can still be used.
     pub severity: Severity,
-    /// What is wrong and what is allowed instead.
+    /// What is wrong and what is allowed.
     pub text: String,
 }
 
-/// A section while it is being read. Each getter marks its option as known; [`Reader::finish`] warns of the others.
+/// A section while it is being read. Each getter marks its option as known; [`Reader::finish`] warns about the others.
 pub struct Reader<'a> {
     section: &'a Section,
     known: Vec<&'static str>,
     problems: &'a mut Vec<Problem>,
 }
 
-/// Truth values of OpenWrt's `get_bool`.
+/// Boolean values of OpenWrt's `get_bool`.
 const TRUE: [&str; 5] = ["1", "on", "true", "yes", "enabled"];
 const FALSE: [&str; 5] = ["0", "off", "false", "no", "disabled"];
 
 #[cfg(test)]
 thread_local! {
-    /// All options that were asked for, each with its kind of section: for the test of the table of options.
+    /// All options that were requested, each with its section type: for the test of the table of options.
     pub static ASKED: std::cell::RefCell<std::collections::BTreeSet<(String, String)>> = std::cell::RefCell::default();
 }
 
@@ -83,7 +83,7 @@ impl<'a> Reader<'a> {
         self.problem(Severity::Error, line, format!("option {name} '{value}' is not {allowed}"));
     }
 
-    /// All non-empty values of `name`; a lone option counts as a list of one.
+    /// All non-empty values of `name`; a single option is treated as a list of one.
     pub fn list(&mut self, name: &'static str) -> Vec<String> {
         #[cfg(test)]
         ASKED.with_borrow_mut(|asked| asked.insert((self.section.kind.clone(), name.to_string())));
@@ -100,7 +100,7 @@ impl<'a> Reader<'a> {
                 Ok("") => {}
                 // A control character in a name, address or path would end up in protocol lines and logs.
                 Ok(text) if text.chars().any(char::is_control) => {
-                    // A password must not stand in a message.
+                    // A password must not appear in a message.
                     let shown = if matches!(name, "password" | "client_secret") {
                         MASK.into()
                     } else {
@@ -124,7 +124,7 @@ impl<'a> Reader<'a> {
         values.drain(..).next()
     }
 
-    /// The path that `name` gives. It has to be absolute: commands and the gateway run in different directories.
+    /// The path in option `name`. It has to be absolute: commands and the gateway run in different directories.
     pub fn path(&mut self, name: &'static str) -> Option<PathBuf> {
         let path = PathBuf::from(self.text(name)?);
         if !path.is_absolute() {
@@ -145,7 +145,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A truth value.
+    /// A boolean value.
     pub fn flag(&mut self, name: &'static str, default: bool) -> bool {
         self.parsed(name, default, "0 or 1", |text| match text {
             _ if TRUE.contains(&text) => Some(true),
@@ -178,13 +178,13 @@ impl<'a> Reader<'a> {
         self.parsed(name, default, &allowed, |text| units::parse_duration(text).filter(|d| *d >= lowest))
     }
 
-    /// One of a few words.
+    /// One of some keywords.
     pub fn choice<T: Copy>(&mut self, name: &'static str, default: T, words: &[(&str, T)]) -> T {
         let allowed = format!("one of {}", words.iter().map(|(w, _)| *w).collect::<Vec<_>>().join(", "));
         self.parsed(name, default, &allowed, |text| words.iter().find(|(w, _)| *w == text).map(|(_, v)| *v))
     }
 
-    /// The values of a list, each by `parse`; one that is none of `allowed` is an error.
+    /// The values of a list, each parsed by `parse`; a value that is not `allowed` is an error.
     pub fn each<T>(&mut self, name: &'static str, allowed: &str, parse: impl Fn(&str) -> Option<T>) -> Vec<T> {
         let mut values = Vec::new();
         for text in self.list(name) {
@@ -196,7 +196,7 @@ impl<'a> Reader<'a> {
         values
     }
 
-    /// Marks options that belong to a later part of the product, so that they are named as such instead of as typos.
+    /// Marks options of a later version, so that they are reported as such instead of as typos.
     pub fn not_yet(&mut self, names: &[&'static str]) {
         for name in names {
             if self.text(name).is_some_and(|value| value != "0") {
@@ -205,7 +205,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Warns of each option that nothing asked for: most often a typing error.
+    /// Warns about each option that was not requested: usually a typo.
     pub fn finish(self) {
         for option in &self.section.options {
             if !self.known.contains(&option.name.as_str()) {

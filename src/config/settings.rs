@@ -17,50 +17,50 @@ use crate::message::{FromPolicy, is_address};
 use crate::secrets::left::Left;
 use crate::secrets::{MASK, Secret};
 
-/// Every default of every option. `docs/reference/settings.md` lists them for people; a test compares the two.
+/// Every default of every option. `docs/reference/settings.md` lists them; a test compares the two.
 pub mod default {
     use super::{AuthMode, Dialect, Durability, Duration, TlsMode};
     use log::LevelFilter;
 
-    /// Where accepted mail is kept; a RAM disk on OpenWrt.
+    /// The queue of accepted mail; a RAM disk on OpenWrt.
     pub const SPOOL: &str = "/var/spool/smtprelay";
-    /// When the `250` is given.
+    /// When the `250` is sent.
     pub const DURABILITY: Durability = Durability::Deferred;
-    /// Bytes that the queue may take; in a RAM disk [`crate::system::memory::queue_limit`] makes it less.
+    /// The size limit of the queue in bytes; on a RAM disk [`crate::system::memory::queue_limit`] reduces it.
     pub const SPOOL_LIMIT: u64 = 32 << 20;
-    /// Bytes of the largest message.
+    /// Size limit of a message in bytes.
     pub const MESSAGE_LIMIT: u64 = 25 << 20;
-    /// How long delivery is tried.
+    /// How long delivery is attempted.
     pub const RETRY_FOR: Duration = Duration::from_secs(4 * 86_400);
-    /// How long a message waits after its first temporary refusal.
+    /// The delay after the first temporary failure of a message.
     pub const RETRY_MIN: Duration = Duration::from_secs(30);
-    /// How long it waits at most between two attempts.
+    /// The maximum delay between two attempts.
     pub const RETRY_MAX: Duration = Duration::from_secs(3600);
-    /// After how long the sender hears that a message is still waiting.
+    /// After how long the sender is notified that a message is delayed.
     pub const DELAY_NOTICE: Duration = Duration::from_secs(4 * 3600);
-    /// What is run when mail stops or starts to flow: OpenWrt's dispatcher of hotplug scripts.
+    /// The program for events: OpenWrt's dispatcher of hotplug scripts.
     pub const HOOK: &str = "/sbin/hotplug-call";
-    /// Where passwords and tokens are kept: survives power cuts and upgrades of the system.
+    /// The directory of passwords and tokens: survives power cuts and system upgrades.
     pub const SECRETS: &str = "/etc/smtprelay";
-    /// Who the gateway becomes when it was started as root; the package makes this user.
+    /// The user of the gateway after it was started as root; the package creates it.
     pub const USER: &str = "smtprelay";
-    /// What is logged.
+    /// The log level.
     pub const LOG_LEVEL: LevelFilter = LevelFilter::Info;
     /// Where devices connect.
     pub const LISTENER_PORT: u16 = 25;
-    /// What a login of a device means.
+    /// The meaning of a login of a device.
     pub const AUTH: AuthMode = AuthMode::Ignore;
-    /// How connections of devices are protected: old ones try STARTTLS where it is offered, and give up.
+    /// The encryption for devices: old ones try STARTTLS where it is offered, and give up.
     pub const LISTENER_TLS: TlsMode = TlsMode::None;
-    /// How closely a device must keep to the protocol.
+    /// How strictly a device must follow the protocol.
     pub const DIALECT: Dialect = Dialect::Tolerant;
-    /// Sessions at once, all devices together. More wait in the kernel's backlog, without an error.
+    /// Maximum number of sessions of all devices. Further ones wait in the kernel's backlog, without an error.
     pub const MAX_SESSIONS: u32 = 600;
-    /// Sessions at once of one address; a further one gets a 421.
+    /// Maximum number of sessions per address; a further one gets a 421.
     pub const MAX_SESSIONS_PER_CLIENT: u32 = 500;
-    /// Recipients of one message.
+    /// Maximum number of recipients of one message.
     pub const MAX_RECIPIENTS: u32 = 100;
-    /// How long a silent device is waited for: RFC 5321 section 4.5.3.2.7 asks for at least five minutes.
+    /// The timeout for an idle device: RFC 5321 section 4.5.3.2.7 requires at least five minutes.
     pub const TIMEOUT: Duration = Duration::from_secs(300);
     /// TLS from the first byte (RFC 8314).
     pub const PORT_IMPLICIT: u16 = 465;
@@ -68,131 +68,131 @@ pub mod default {
     pub const PORT_STARTTLS: u16 = 587;
     /// Plain SMTP.
     pub const PORT_NONE: u16 = 25;
-    /// How long a provider may take for a reply; the other times of a delivery follow from it.
+    /// The timeout for a provider's reply; the other times of a delivery are derived from it.
     pub const ACCOUNT_TIMEOUT: Duration = Duration::from_secs(120);
-    /// Connections to one provider at once.
+    /// Maximum number of connections to one provider.
     pub const CONNECTIONS: u32 = 2;
 }
 
-/// What the `250` to a message means (design, section 6).
+/// What the `250` to a message guarantees (design, section 6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Durability {
     /// Complete in `spool`; survives a crash of the program.
     Memory,
     /// As `memory`, and moved to `safe_spool` when it is not delivered within a minute, and at shutdown.
     Deferred,
-    /// On stable storage, file and directory synced.
+    /// On permanent storage, file and directory synced.
     Always,
 }
 
-/// What a login by a device means.
+/// The meaning of a login by a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AuthMode {
     /// Logins are offered and any is accepted, so that devices with and without one both work.
     Ignore,
     /// No login is offered.
     None,
-    /// Logins are offered. One that is tried must be right; without one, mail is taken as from any other device.
+    /// Logins are offered. One that is used must be valid; without one, mail is accepted as from any other device.
     Optional,
-    /// Mail is only taken after a login of a section `user`.
+    /// Mail is only accepted after a login of a section `user`.
     Required,
 }
 
-/// How closely a device must keep to the protocol.
+/// How strictly a device must follow the protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dialect {
-    /// What is meant counts.
+    /// Unambiguous deviations are tolerated.
     Tolerant,
-    /// What RFC 5321 says counts.
+    /// Only what RFC 5321 allows is accepted.
     Strict,
 }
 
-/// How a connection is protected, towards providers and towards devices.
+/// How a connection is encrypted, to providers and from devices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TlsMode {
     /// TLS from the first byte, usually port 465.
     Implicit,
     /// STARTTLS, required; usually port 587.
     StartTls,
-    /// No protection; only when spelled out.
+    /// No encryption; only if explicitly set.
     None,
 }
 
-/// The section `relay`: everything that exists once.
+/// The section `relay`: the global settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Relay {
     /// Whether the service is to run at all.
     pub enabled: bool,
-    /// Our name towards providers and in Received lines; `None` means the host's own name.
+    /// Our host name for providers and Received lines; `None` means the host's own name.
     pub hostname: Option<String>,
-    /// Who hears about failures that the sender can't be told of.
+    /// Who is notified about failures that cannot be reported to the sender.
     pub admin: Option<String>,
     /// Directory of the queue.
     pub spool: PathBuf,
     /// Directory that survives power loss.
     pub safe_spool: Option<PathBuf>,
-    /// What the `250` means.
+    /// The guarantee of the `250`.
     pub durability: Durability,
-    /// Bytes that the queue may take.
+    /// The size limit of the queue in bytes.
     pub spool_limit: u64,
-    /// Bytes of the largest message.
+    /// Size limit of a message in bytes.
     pub message_limit: u64,
-    /// How long delivery is tried.
+    /// How long delivery is attempted.
     pub retry_for: Duration,
-    /// How long a message waits after its first temporary refusal; doubles with each further one.
+    /// The delay after the first temporary failure of a message; doubles with each further one.
     pub retry_min: Duration,
-    /// How long it waits at most between two attempts.
+    /// The maximum delay between two attempts.
     pub retry_max: Duration,
-    /// After how long the sender hears that a message is still waiting; zero: never.
+    /// After how long the sender is notified that a message is delayed; zero: never.
     pub delay_notice: Duration,
     /// Whether the admin gets a mail after each start of the system.
     pub notify_boot: bool,
-    /// Program that is run when mail stops or starts to flow; `None`: none.
+    /// The program for events; `None`: none.
     pub hook: Option<PathBuf>,
     /// Directory of stored passwords and of the tokens of accounts that log in with OAuth 2.0.
     pub secrets: PathBuf,
-    /// Who the gateway becomes when it was started as root; `root`: it stays root.
+    /// The user of the gateway after it was started as root; `root`: it stays root.
     pub user: String,
     /// Whether the service may run in a jail (ujail), where the system has one. For the init script.
     pub jail: bool,
-    /// What is logged.
+    /// The log level.
     pub log_level: log::LevelFilter,
 }
 
-/// A section `listener`: where devices connect and who may.
+/// A section `listener`: where devices connect and which ones are allowed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listener {
-    /// Name of the section.
+    /// The name of the section.
     pub name: String,
     /// Networks whose addresses are listened on.
     pub interfaces: Vec<String>,
-    /// Fixed addresses.
+    /// Fixed addresses to listen on.
     pub addresses: Vec<IpAddr>,
     /// TCP port; 0 means any free one (for tests).
     pub port: u16,
-    /// How connections are protected; with [`TlsMode::StartTls`] it is offered, not required.
+    /// How connections are encrypted; with [`TlsMode::StartTls`] it is offered, not required.
     pub tls: TlsMode,
-    /// Certificate chain for TLS, PEM or DER; `None` means the router's, or one of our own.
+    /// Certificate chain for TLS, PEM or DER; `None` means the router's, or a generated one.
     pub certificate: Option<PathBuf>,
     /// Its private key, PEM or DER.
     pub key: Option<PathBuf>,
-    /// What a login means.
+    /// The meaning of a login.
     pub auth: AuthMode,
-    /// How closely a device must keep to the protocol.
+    /// How strictly a device must follow the protocol.
     pub dialect: Dialect,
     /// Networks that may send. Empty: the subnets of the interfaces listened on, and this host.
     pub allow: Vec<IpNet>,
-    /// Sessions at once in all.
+    /// Maximum number of sessions.
     pub max_sessions: u32,
-    /// Sessions at once of one address.
+    /// Maximum number of sessions per address.
     pub max_sessions_per_client: u32,
-    /// Recipients of one message.
+    /// Maximum number of recipients of one message.
     pub max_recipients: u32,
-    /// How long a silent device is waited for.
+    /// The timeout for an idle device.
     pub timeout: Duration,
 }
 
-/// A section `user`: a login of a device, and what it may do.
+/// A section `user`: a login of a device, and its permissions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct User {
     /// Name of the section; empty when it has none.
@@ -203,55 +203,55 @@ pub struct User {
     pub password: Secret,
     /// Addresses and domains that it may use as envelope sender; empty: all.
     pub senders: Vec<String>,
-    /// Names of the accounts that its mail leaves by, first choice first; empty: as for all others.
+    /// Names of the accounts for its mail, first choice first; empty: the general ones.
     pub accounts: Vec<String>,
 }
 
 /// A section `account`: a provider and the login there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Account {
-    /// Name of the section.
+    /// The name of the section.
     pub name: String,
     /// Name of the preset, or `custom`.
     pub provider: String,
-    /// Host name or address of the provider; the name that its certificate must carry.
+    /// Host name or address of the provider; its certificate must contain this name.
     pub host: String,
     /// TCP port.
     pub port: u16,
-    /// How the connection is protected.
+    /// How the connection is encrypted.
     pub tls: TlsMode,
-    /// Whether the certificate is checked. Off is for a lab only.
+    /// Whether the certificate is verified. Disabling this is for tests only.
     pub verify: bool,
-    /// PEM file with the authorities to trust instead of the system's.
+    /// PEM file with the certificate authorities to trust instead of the system's.
     pub ca_file: Option<PathBuf>,
-    /// SHA-256 over the files that decide whom it trusts and how it logs in, as they were when the settings were read;
-    /// `None` where nobody has looked. With other files it is another account.
+    /// SHA-256 over the files for certificates and login, as they were when the settings were read;
+    /// `None` if it was not determined. With other files it is a different account.
     pub files: Option<[u8; 32]>,
-    /// SHA-256 of the one certificate to trust, whoever signed it.
+    /// SHA-256 of the only certificate to trust, regardless of its issuer.
     pub fingerprint: Option<[u8; 32]>,
     /// Login name; `None` sends without a login.
     pub username: Option<String>,
     /// Password of the login.
     pub password: Secret,
-    /// Whether it is `option password`: that goes before a stored one.
+    /// Whether it is `option password`: this takes precedence over a stored one.
     pub password_written: bool,
-    /// Where the tokens come from that take the place of the password; `None`: it is the password.
+    /// The source of the tokens that replace the password; `None`: the password is used.
     pub oauth: Option<OAuth>,
     /// The address that the provider allows as sender; may be empty with [`FromPolicy::Keep`].
     pub from: String,
-    /// What happens to other sender addresses.
+    /// The treatment of other sender addresses.
     pub from_policy: FromPolicy,
-    /// Whether mail that no route names may leave through it.
+    /// Whether mail that matches no route may be sent through it.
     pub general: bool,
-    /// Whether the provider takes mail without a sender, as notices are (RFC 5321 section 4.5.5).
+    /// Whether the provider accepts mail without a sender, such as bounces (RFC 5321 section 4.5.5).
     pub null_sender: bool,
-    /// Connections at once.
+    /// Maximum number of connections.
     pub connections: u32,
-    /// How long the provider may take for a reply.
+    /// The timeout for a reply of the provider.
     pub timeout: Duration,
 }
 
-/// A section `route`: which accounts some mail leaves through.
+/// A section `route`: which accounts are used for some mail.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Route {
     /// Names of the accounts, first choice first.
@@ -279,18 +279,18 @@ pub struct Settings {
     pub users: Vec<User>,
     /// Enabled sections `account`, in the order of the file.
     pub accounts: Vec<Account>,
-    /// Sections `route`, in the order of the file: the first that fits counts.
+    /// Sections `route`, in the order of the file: the first match applies.
     pub routes: Vec<Route>,
     /// Sections `device`, in the order of the file.
     pub devices: Vec<Device>,
     /// Sections `alias`.
     pub aliases: Vec<Alias>,
-    /// What is stored for accounts that have no section, as it was when the settings were read.
+    /// The stored passwords of accounts without a section, as they were when the settings were read.
     pub left: Vec<Left>,
 }
 
 impl Settings {
-    /// The address that mail of the gateway itself comes from in its header; `hostname` is our own name.
+    /// The From address of mail of the gateway itself; `hostname` is our own name.
     pub fn own_address(&self, hostname: &str) -> String {
         let from = self.accounts.first().map(|account| account.from.clone()).filter(|from| is_address(from));
         from.unwrap_or_else(|| format!("postmaster@{hostname}"))
@@ -298,21 +298,21 @@ impl Settings {
 }
 
 impl Account {
-    /// Which senders may pass.
+    /// Which senders are accepted.
     pub fn senders(&self) -> Senders<'_> {
         Senders { policy: self.from_policy, address: &self.from, null: self.null_sender }
     }
 
-    /// Whether there can be no login for lack of a password.
+    /// Whether a login is impossible because the password is missing.
     pub fn misses_password(&self) -> bool {
         let named = self.username.is_some() || self.is_named_by_token();
         self.oauth.is_none() && self.password.is_empty() && named
     }
 
-    /// What is said of an account whose password is missing when the settings are read.
+    /// The warning about an account whose password is missing when the settings are read.
     pub fn password_warning(&self) -> String {
         format!(
-            "account '{0}' has no password, its mail waits: smtprelay password {0} stores one, or set option password",
+            "account '{0}' has no password, so its mail stays in the queue: store one with smtprelay password {0}, or set option password",
             self.name
         )
     }
@@ -335,7 +335,7 @@ impl Account {
         account
     }
 
-    /// The login name as it may be shown: with some providers it is a secret, the same as the password.
+    /// The login name for display: with some providers it is a secret, the same as the password.
     pub fn shown_username(&self) -> &str {
         match self.username.as_deref() {
             Some(name) if name == self.password.expose() && !name.is_empty() => MASK,
@@ -345,18 +345,18 @@ impl Account {
 }
 
 impl Relay {
-    /// Bytes of the largest message that is taken: never more than an empty queue has for one client, with what is added
-    /// to it.
+    /// Bytes of the largest message that is accepted: never more than an empty queue has for one client, including
+    /// what is added to it.
     pub fn largest_message(&self) -> u64 {
         self.message_limit.min(self.spool_limit / 4 * 3)
     }
 
-    /// Our own name: the setting, or the host's, or a literal that every server takes (RFC 5321 section 4.1.4).
+    /// Our host name: the setting, or the host's, or a literal that every server accepts (RFC 5321 section 4.1.4).
     pub fn hostname(&self) -> String {
         self.hostname.clone().unwrap_or_else(crate::system::host_name)
     }
 
-    /// What a power cut would do to waiting mail, in one sentence.
+    /// The effect of a power cut on queued mail, in one sentence.
     pub fn promise(&self) -> String {
         let spool = self.spool.display();
         match (self.durability, &self.safe_spool) {
@@ -367,19 +367,19 @@ impl Relay {
                 "mail is written through to {spool} before it is accepted: a power cut loses nothing if that is flash or disk, and everything if it is RAM"
             ),
             (Durability::Deferred, Some(safe)) => format!(
-                "a power cut loses mail of the last minute that has not left; what waits longer, and everything at a reboot, is moved to {}",
+                "a power cut loses undelivered mail of the last minute; mail that waits longer, and all mail at a reboot, is moved to {}",
                 safe.display()
             ),
             (Durability::Deferred, None) => format!(
-                "no safe_spool is set: a power cut or a reboot loses all mail that waits in {spool} if that is RAM; set safe_spool to a directory on flash or USB"
+                "no safe_spool is set: a power cut or a reboot loses all mail queued in {spool} if that is RAM; set safe_spool to a directory on flash or USB"
             ),
             (Durability::Memory, _) => format!(
-                "durability is 'memory': a power cut or a reboot loses all mail that waits in {spool} if that is RAM"
+                "durability is 'memory': a power cut or a reboot loses all mail queued in {spool} if that is RAM"
             ),
         }
     }
 
-    /// The directory that a message is accepted into: stable storage with [`Durability::Always`].
+    /// The directory that a message is accepted into: permanent storage with [`Durability::Always`].
     pub fn accept_spool(&self) -> &PathBuf {
         match (self.durability, &self.safe_spool) {
             (Durability::Always, Some(safe)) => safe,

@@ -9,7 +9,7 @@ use super::uci::{self, Opt, Package, Section, Value};
 use super::units;
 use crate::secrets::Secret;
 
-/// Builds one section; empty values are left out, as UCI can't hold them.
+/// Builds one section; empty values are omitted, since UCI cannot store them.
 struct Writer(Section);
 
 impl Writer {
@@ -102,7 +102,7 @@ fn user(user: &User) -> Section {
 
 fn account(account: &Account) -> Section {
     let fingerprint: Vec<String> = account.fingerprint.iter().flatten().map(|byte| format!("{byte:02X}")).collect();
-    // The preset's name is left out: what it filled in is written out, and would be applied twice.
+    // The preset's name is omitted: its values are written out, and would be applied twice.
     let writer = Writer::new("account", &account.name)
         .option("enabled", flag(true))
         .option("provider", "custom")
@@ -154,7 +154,7 @@ fn device(device: &Device) -> Section {
         .list("recipient", &device.recipients)
         .list("allow_recipient", &device.allow_recipients)
         .list("rewrite", &device.rewrites);
-    // The others mean nothing without a rate.
+    // The others have no effect without a rate.
     let Some(rate) = device.rate else { return section.0 };
     let section = section.option("rate", rate).option("over_rate", word(&OVER_RATES, &device.over_rate));
     match device.over_rate {

@@ -1,4 +1,4 @@
-//! Passwords of accounts that stand in no settings file: `smtprelay password ACCOUNT` has stored them encrypted.
+//! Passwords of accounts that are not in a settings file: `smtprelay password ACCOUNT` has stored them encrypted.
 
 use std::path::{Path, PathBuf};
 
@@ -14,7 +14,7 @@ use crate::secrets::password::Place;
 struct Stored {
     account: String,
     password: Secret,
-    /// What the owner should know.
+    /// Advice for the administrator.
     warnings: Vec<String>,
 }
 
@@ -22,7 +22,7 @@ struct Stored {
 #[derive(Debug, Default)]
 pub struct Passwords(Vec<Stored>);
 
-/// The value of one option, whatever else is wrong with the section.
+/// The value of one option, regardless of errors in the section.
 fn value(section: &Section, name: &'static str) -> Option<String> {
     Reader::new(section, &mut Vec::new()).text(name)
 }
@@ -33,14 +33,14 @@ fn directory(package: &Package) -> PathBuf {
     set.map_or_else(|| PathBuf::from(default::SECRETS), PathBuf::from)
 }
 
-/// A section `account` as far as it concerns its password.
+/// A section `account`, limited to its password.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Login {
-    /// Name of the section.
+    /// The name of the section.
     pub account: String,
-    /// Whether it logs in with tokens in place of a password.
+    /// Whether it logs in with tokens instead of a password.
     pub tokens: bool,
-    /// The line of `option password`, if there is one: it goes before a stored password.
+    /// The line of `option password`, if there is one: it takes precedence over a stored password.
     pub written: Option<u32>,
 }
 
@@ -54,7 +54,7 @@ impl Login {
     }
 }
 
-/// All sections `account` with a name, used or not.
+/// All sections `account` with a name, enabled or not.
 pub fn logins(package: &Package) -> Vec<Login> {
     package.of_kind("account").filter_map(Login::of).collect()
 }
@@ -72,14 +72,14 @@ impl Passwords {
         self.0.iter().find(|stored| stored.account == account).map(|stored| stored.password.clone()).unwrap_or_default()
     }
 
-    /// What the owner should know about it.
+    /// Advice for the administrator about it.
     pub fn warnings(&self, account: &str) -> impl Iterator<Item = &String> {
         self.0.iter().filter(move |stored| stored.account == account).flat_map(|stored| &stored.warnings)
     }
 }
 
 fn stored(directory: &Path, login: Login) -> Option<Stored> {
-    // A name that no file can have has none.
+    // A name that cannot be a file name has none.
     let place = Place::of(directory, &login.account).ok()?;
     let name = login.account;
     if !place.is_there() {
@@ -88,7 +88,7 @@ fn stored(directory: &Path, login: Login) -> Option<Stored> {
     let (mut password, mut warnings) = (Secret::default(), Vec::new());
     match place.load() {
         _ if login.written.is_some() => warnings.push(format!(
-            "account '{name}' has an option password and a stored one; the option counts. Remove one of them: uci delete smtprelay.{name}.password, or smtprelay password {name} --delete"
+            "account '{name}' has both an option password and a stored password; the option takes precedence. Remove one of them: uci delete smtprelay.{name}.password, or smtprelay password {name} --delete"
         )),
         Ok(found) => password = found.unwrap_or_default(),
         Err(text) => warnings.push(text),
@@ -96,20 +96,20 @@ fn stored(directory: &Path, login: Login) -> Option<Stored> {
     Some(Stored { account: name, password, warnings })
 }
 
-/// What is stored for accounts that have no section. One that is switched off has one.
+/// Passwords that are stored for accounts without a section. A disabled account has one.
 pub fn left(package: &Package, settings: &Settings) -> Vec<Left> {
     let known: Vec<&str> = package.of_kind("account").filter_map(|section| section.name.as_deref()).collect();
     let lacks = settings.accounts.iter().find(|account| account.misses_password());
     left::find(&settings.relay.secrets, &known, lacks.map(|account| account.name.as_str()))
 }
 
-/// Says which passwords of `accounts` could be kept out of `file`.
+/// Lists the passwords of `accounts` that need not be in `file`.
 pub fn suggest(package: &Package, accounts: &[Account], file: &Path, problems: &mut Vec<Problem>) {
     let used = |login: &Login| !login.tokens && accounts.iter().any(|account| account.name == login.account);
     for login in logins(package).iter().filter(|login| used(login)) {
         let Some(line) = login.written else { continue };
         let text = format!(
-            "the password of account '{0}' is readable in {1}; smtprelay password {0} keeps it encrypted",
+            "the password of account '{0}' is in clear text in {1}; smtprelay password {0} stores it encrypted",
             login.account,
             file.display()
         );
@@ -177,7 +177,7 @@ mod tests {
         assert_eq!(
             warnings,
             [
-                "5 Warning account 'a' has no password, its mail waits: smtprelay password a stores one, or set option password"
+                "5 Warning account 'a' has no password, so its mail stays in the queue: store one with smtprelay password a, or set option password"
             ]
         );
         let bench = bench.store("abcd efgh ijkl mnop");
@@ -206,15 +206,15 @@ mod tests {
         assert_eq!((accounts[0].password.expose(), accounts[0].password_written), ("hunter2", true));
         let file = bench.file();
         let note = format!(
-            "6 Note the password of account 'a' is readable in {}; smtprelay password a keeps it encrypted",
+            "6 Note the password of account 'a' is in clear text in {}; smtprelay password a stores it encrypted",
             file.display()
         );
         assert_eq!(warnings, [note.as_str()]);
         let (accounts, warnings) = bench.store("abcd").load();
         assert_eq!(accounts[0].password.expose(), "hunter2");
-        assert!(
-            warnings[0].starts_with("6 Warning account 'a' has an option password and a stored one; the option counts")
-        );
+        assert!(warnings[0].starts_with(
+            "6 Warning account 'a' has both an option password and a stored password; the option takes precedence"
+        ));
     }
 
     #[test]
@@ -240,7 +240,7 @@ mod tests {
         let bench = Bench::new(" option provider 'custom'\n").store("abcd");
         let (_, told) = bench.load();
         let told = told.join("\n");
-        assert!(told.contains("is not filled in yet") && !told.contains("without option username"), "{told}");
+        assert!(told.contains("is not configured yet") && !told.contains("without option username"), "{told}");
         let (relay, logins) = outline(&bench.file()).unwrap();
         assert_eq!((relay.secrets, logins.len()), (bench.0.path().join("secrets"), 1));
     }

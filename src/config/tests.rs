@@ -83,7 +83,7 @@ fn the_shipped_file_can_be_used_and_waits_for_an_account() {
     let (settings, problems) = read(shipped);
     assert!(!settings.relay.enabled && settings.accounts.is_empty());
     assert_eq!(problems.iter().filter(|p| p.severity == Severity::Error).count(), 0, "{problems:?}");
-    // Three settings and the switch, as the README says.
+    // Three settings and the enable switch, as in the README.
     let filled = shipped.replace("'custom'", "'gmail'\n\toption username 'me@gmail.com'\n\toption password 'x'");
     let (settings, problems) = read(&filled.replace("enabled '0'", "enabled '1'"));
     assert_eq!(problems, []);
@@ -102,13 +102,13 @@ fn findings_carry_their_line() {
     assert_eq!(changed("list allow", "list alow"), ["11 W unknown option 'alow' in section 'listener' is ignored"]);
     assert_eq!(
         changed("127.0.0.0/8", "0.0.0.0/0"),
-        ["11 W list allow '0.0.0.0/0' lets the whole world send through your account"]
+        ["11 W list allow '0.0.0.0/0' allows anyone on the internet to send through your account"]
     );
     assert!(changed("127.0.0.0/8", "lan")[0].starts_with("11 E list allow 'lan' is not a network"));
     assert!(changed("tls 'implicit'", "tls 'none'")[0].starts_with("17 E tls 'none' with a username would send"));
     assert!(
         changed("config account", "config acount")[0]
-            .starts_with("0 W no account is in use: mail is accepted and waits")
+            .starts_with("0 W no account is enabled: mail is accepted and stays in the queue")
     );
     assert!(changed("	option password 'p'\n", "")[0].starts_with("19 W account 'provider' has no password"));
     assert!(changed("'me@example.com'", "'me at home'")[0].contains("is not a mail address"));
@@ -121,7 +121,7 @@ fn plain_relaying_must_be_spelled_out_and_is_warned_about() {
     let text = "config listener 'l'\n list address '::1'\nconfig account 'a'\n option host 'mx.plant'\n option tls 'none'\n option from_policy 'keep'\n";
     let found = findings(text);
     assert_eq!(found.len(), 1, "{found:?}");
-    assert!(found[0].starts_with("5 W tls 'none': mail goes to mx.plant unprotected"));
+    assert!(found[0].starts_with("5 W tls 'none': mail is sent to mx.plant unencrypted"));
     assert_eq!(read(text).0.accounts[0].port, 25);
 }
 
@@ -178,7 +178,7 @@ fn load_reports_file_and_line() {
     let error = load(&file).unwrap_err().to_string();
     assert!(error.starts_with(&format!("{}:2: error: ", file.display())), "{error}");
     assert!(error.contains("unterminated"), "{error}");
-    assert!(load(&dir.path().join("none")).unwrap_err().to_string().contains("can't read the settings"));
+    assert!(load(&dir.path().join("none")).unwrap_err().to_string().contains("cannot read the settings"));
 }
 
 #[test]
@@ -202,7 +202,7 @@ fn logins_of_devices() {
     assert_eq!(again.users, settings.users);
     let wrong = |from: &str, to: &str| findings(&text.replacen(from, to, 1)).join("\n");
     assert!(wrong(" option password 'hidden'\n", "").contains("user 'camera' has no password"));
-    assert!(wrong("'me@plant'", "'camera'").contains("a second user 'camera'"));
+    assert!(wrong("'me@plant'", "'camera'").contains("duplicate user 'camera'"));
     assert!(wrong(" option username 'me@plant'\n", "").contains("a user needs a name"));
     assert!(wrong("'plant.example'", "'a b'").contains("neither a mail address nor a domain"));
     assert!(
@@ -222,7 +222,7 @@ fn routes_name_what_there_is() {
     let wrong = |from: &str, to: &str| findings(&text.replacen(from, to, 1)).join("\n");
     assert!(wrong("device 'pump_house'\n", "device 'pump'\n").contains("list device 'pump_house' is not the name"));
     assert!(wrong("list login 'cam'", "list login 'cma'").contains("W list login 'cma' is not the name of a section"));
-    assert!(wrong(" option auth 'optional'", "").contains("W list login fits no mail"));
+    assert!(wrong(" option auth 'optional'", "").contains("W list login matches no mail"));
 }
 
 #[test]
@@ -305,7 +305,7 @@ fn findings_in_devices_carry_their_line() {
             line("list ip"),
             "list ip '192.168.1.x' is not an address or a network",
         ),
-        ("00:11:22:AA:bb:cc", "00:11:22", 'E', line("list mac"), "list mac '00:11:22' is not a hardware address"),
+        ("00:11:22:AA:bb:cc", "00:11:22", 'E', line("list mac"), "list mac '00:11:22' is not a MAC address"),
         ("'plc-7'", "'plc 7'", 'E', line("list host"), "list host 'plc 7' is not a host name"),
         (
             "account 'provider'\n\tlist a",
@@ -328,7 +328,7 @@ fn findings_in_devices_carry_their_line() {
             line("list rewrite"),
             "list rewrite '*@plant.local ' is not a pattern and a new address",
         ),
-        ("'20/h'", "'20'", 'E', line("option rate"), "option rate '20' is not a number of messages and s, m, h or d"),
+        ("'20/h'", "'20'", 'E', line("option rate"), "option rate '20' is not a number of messages per s, m, h or d"),
         (
             "option digest_every '5m'",
             "option over_rate 'drop'",
@@ -356,7 +356,7 @@ fn findings_in_devices_carry_their_line() {
             "list recipient 'root'\n\tlist ip '10.0.0.1'",
             'W',
             line("device 'default'"),
-            "device 'default' holds for all devices without a section",
+            "device 'default' applies to all devices without a section",
         ),
         ("device 'default'", "device 'other'", 'W', line("device 'default'"), "device 'other' has no ip, mac or host"),
         (
@@ -364,21 +364,21 @@ fn findings_in_devices_carry_their_line() {
             "device 'other'\n\tlist host 'PLC-7'",
             'W',
             line("device 'default'"),
-            "PLC-7 is device 'pump_house' of line 24 already",
+            "PLC-7 already belongs to device 'pump_house' of line 24",
         ),
         (
             "list recipient 'root'",
             "list recipient 'root'\n\tlist allow_recipient '*'",
             'W',
             line("list recipient"),
-            "list recipient says who gets all mail",
+            "list recipient sets who gets all mail",
         ),
         (
             "list recipient 'root'",
             "list recipient 'bob'",
             'E',
             line("device 'default'"),
-            "list recipient 'bob' has no domain, no alias explains it",
+            "list recipient 'bob' has no domain, no alias matches it",
         ),
         (
             "list recipient",
@@ -401,14 +401,14 @@ fn findings_in_devices_carry_their_line() {
             "list name 'staff'\n\tlist name 'ROOT'",
             'E',
             line("alias 'all'"),
-            "alias 'ROOT' was set in line 38 already",
+            "alias 'ROOT' is already defined in line 38",
         ),
         (
             "list to 'you@example.com'",
             "list to 'Root'",
             'E',
             line("alias 'all'"),
-            "these aliases lead in a circle: 'root' (line 38) to 'staff' (line 43) and back to 'Root'",
+            "these aliases form a loop: 'root' (line 38) to 'staff' (line 43) and back to 'Root'",
         ),
     ] {
         let found = changed(from, to);
@@ -431,11 +431,9 @@ fn aliases_may_collect_their_own_domain_and_lead_on_for_a_while() {
     };
     assert_eq!(findings(&chain(7)), [] as [String; 0]);
     let found = findings(&chain(8));
-    assert!(found.len() == 1 && found[0].contains("more than 8 aliases lead from one to the next"), "{found:?}");
+    assert!(found.len() == 1 && found[0].contains("a chain of more than 8 aliases leads to"), "{found:?}");
     let catch_all = "config relay\n option enabled '0'\nconfig alias\n list name '*'\n list to 'root'\n";
-    assert!(
-        findings(catch_all)[0].starts_with("3 E these aliases lead in a circle: 'root' (line 3) and back to 'root'")
-    );
+    assert!(findings(catch_all)[0].starts_with("3 E these aliases form a loop: 'root' (line 3) and back to 'root'"));
 }
 
 #[test]

@@ -1,13 +1,13 @@
-//! Sizes (`16M`) and durations (`4d`) as people write them in settings.
+//! Sizes (`16M`) and durations (`4d`) as written in settings.
 
 use std::time::Duration;
 
 const SIZE_UNITS: [(&str, u64); 4] = [("G", 1 << 30), ("M", 1 << 20), ("K", 1 << 10), ("", 1)];
 const TIME_UNITS: [(&str, u64); 5] = [("w", 604_800), ("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)];
 
-/// What `parse_size` takes, for error messages.
+/// What `parse_size` accepts, for error messages.
 pub const SIZE_FORM: &str = "a number of bytes, or a number with K, M or G, such as 16M";
-/// What `parse_duration` takes, for error messages.
+/// What `parse_duration` accepts, for error messages.
 pub const DURATION_FORM: &str = "a number of seconds, or a number with s, m, h, d or w, such as 4d";
 
 fn scaled(text: &str, units: &[(&str, u64)]) -> Option<u64> {
@@ -19,12 +19,12 @@ fn scaled(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     number.checked_mul(*factor)
 }
 
-/// Bytes from `26214400`, `25M`, `512k` or `1G`; `None` for anything else and for what does not fit into 64 bits.
+/// Parses `26214400`, `25M`, `512k` or `1G` to bytes; `None` for anything else and for what does not fit into 64 bits.
 pub fn parse_size(text: &str) -> Option<u64> {
     scaled(text, &SIZE_UNITS)
 }
 
-/// A duration from `90`, `90s`, `15m`, `2h`, `4d` or `1w`; a number alone means seconds.
+/// Parses a duration such as `90`, `90s`, `15m`, `2h`, `4d` or `1w`; a number alone means seconds.
 pub fn parse_duration(text: &str) -> Option<Duration> {
     if text.bytes().all(|b| b.is_ascii_digit()) {
         return text.parse().ok().map(Duration::from_secs);

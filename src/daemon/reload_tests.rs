@@ -45,7 +45,7 @@ async fn what_holds_from_the_next_start_on_is_told() {
     let (keeper, _current) = keeper(Path::new("/x"));
     let warnings = keeper.take(offer(&format!("config relay 'main'\n\toption spool '/other'\n{GOOD}"))).await.unwrap();
     assert!(
-        warnings.iter().any(|text| text.contains("a change of option spool takes effect at the next start")),
+        warnings.iter().any(|text| text.contains("a change to option spool takes effect at the next start")),
         "{warnings:?}"
     );
 }

@@ -1,6 +1,6 @@
-//! Collects messages into digests: one mail for each device and group of recipients takes the place of what rested in the
-//! queue until the interval ended. A message that would be the only one, that is too large, or whose digest can't be written
-//! is sent as it is.
+//! Collects messages into digests: one mail for each device and group of recipients replaces what has waited in the
+//! queue until the interval ended. A message that would be the only one, that is too large, or whose digest cannot be
+//! written is sent as it is.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,15 +14,15 @@ use crate::queue::{Entry, Marks, MessageId, Meta, Placed, Rest, Spool, SpoolErro
 use crate::report::Event;
 use crate::system::clock;
 
-/// How long messages wait whose digest could not be written.
+/// How long messages wait when their digest could not be written.
 const AGAIN: Duration = Duration::from_secs(60);
-/// How often that is tried before they are sent as they are.
+/// How often that is attempted before they are sent as they are.
 const TRIES: u32 = 5;
 
 /// What the messages of one digest have in common.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Group {
-    /// Section of the device.
+    /// The section of the device.
     pub device: String,
     /// Its address: devices without a section have nothing else in common.
     pub client: String,
@@ -30,7 +30,7 @@ pub struct Group {
     pub login: Option<String>,
     /// Who gets it.
     pub to: Vec<String>,
-    /// The rate that it went over.
+    /// The rate that it exceeded.
     pub rate: String,
 }
 
@@ -42,7 +42,7 @@ impl Group {
     }
 }
 
-/// Messages that were in hand for digests, and those of them that are left.
+/// Messages that were used for digests, and those of them that are left.
 pub struct Collected {
     /// All of them.
     pub taken: Vec<MessageId>,
@@ -55,7 +55,7 @@ fn released(item: Item) -> Placed {
     (Item { rest: None, ..item }, None)
 }
 
-/// One whose digest was not written. After some tries it goes by itself: the queue may be too full for anything else.
+/// One whose digest was not written. After some attempts it is sent separately: the queue may be too full otherwise.
 fn put_off(mut item: Item) -> Placed {
     item.rest = match item.rest {
         Some(rest) if rest.failed < TRIES => {
@@ -75,7 +75,7 @@ pub async fn collect(composer: Composer, items: Vec<Item>) -> Collected {
     let taken = items.iter().map(|item| item.entry.id).collect();
     let spool = Arc::clone(&composer.spool);
     let sorted = blocking(move || Ok::<_, std::io::Error>(into_groups(&spool, items)));
-    // The pool refuses work only at the end of the program: all is found at the next start.
+    // The pool refuses work only while the program shuts down: everything is found at the next start.
     let (groups, mut back) = sorted.await.unwrap_or_default();
     for (group, items) in groups {
         back.append(&mut write(&composer, &group, items).await);
@@ -83,7 +83,7 @@ pub async fn collect(composer: Composer, items: Vec<Item>) -> Collected {
     Collected { taken, back }
 }
 
-/// Messages by what they have in common, and those that can't be read now.
+/// Messages grouped by what they have in common, and those that cannot be read now.
 fn into_groups(spool: &Spool, items: Vec<Item>) -> (BTreeMap<Group, Vec<Item>>, Vec<Placed>) {
     let (mut groups, mut back) = (BTreeMap::<Group, Vec<Item>>::new(), Vec::new());
     for item in items {
@@ -95,7 +95,7 @@ fn into_groups(spool: &Spool, items: Vec<Item>) -> (BTreeMap<Group, Vec<Item>>, 
     (groups, back)
 }
 
-/// A message that can't be read goes its own way.
+/// A message that cannot be read is sent separately.
 fn unreadable(spool: &Spool, item: Item, error: SpoolError) -> Option<Placed> {
     if let SpoolError::Damaged(reason) = error {
         spool.set_aside(&item.entry, &reason);
@@ -111,7 +111,7 @@ async fn write(composer: &Composer, group: &Group, items: Vec<Item>) -> Vec<Plac
     let mut rest = items;
     while rest.len() > 1 {
         let (used, _, limit) = composer.spool.usage_now();
-        // While it is written, the digest is there beside its messages.
+        // While the digest is written, it exists in addition to its messages.
         let room = DEFAULT_LIMIT.max(limit.saturating_sub(used) / 2);
         match composer.write(group, &rest, room).await {
             Ok(written) => {
@@ -128,7 +128,7 @@ async fn write(composer: &Composer, group: &Group, items: Vec<Item>) -> Vec<Plac
                 }
                 let (spool, mails) = (Arc::clone(&composer.spool), written.entries());
                 let done = blocking(move || Ok::<_, std::io::Error>(replace(&spool, mails, replaced, alone)));
-                // Refused only at the end of the program: all is found at the next start.
+                // Refused only while the program shuts down: everything is found at the next start.
                 let Ok((mails, mut left)) = done.await else { return back };
                 back.append(&mut left);
                 written.announce(&composer.desk, &mails, &group.device);
@@ -141,7 +141,7 @@ async fn write(composer: &Composer, group: &Group, items: Vec<Item>) -> Vec<Plac
             }
             Err(error) => {
                 let name = &group.device;
-                trouble("", format!("the digest of device '{name}' can't be queued, so it is tried again: {error}"));
+                trouble("", format!("the digest of device '{name}' could not be queued and will be retried: {error}"));
                 back.extend(rest.drain(..).map(put_off));
             }
         }
@@ -150,8 +150,8 @@ async fn write(composer: &Composer, group: &Group, items: Vec<Item>) -> Vec<Plac
     back
 }
 
-/// Takes out of the queue what a digest holds, and lets go what it only lists. Returns the mails of the digest that may be
-/// sent now, and the messages that are left.
+/// Removes from the queue what a digest contains, and releases what it only lists. Returns the mails of the digest that
+/// may be sent now, and the messages that are left.
 fn replace(spool: &Spool, mails: Vec<Entry>, replaced: Vec<Item>, alone: Vec<Item>) -> (Vec<Entry>, Vec<Placed>) {
     let last = mails.last().map(|mail| mail.id);
     let (last, further): (Vec<Entry>, Vec<Entry>) = mails.into_iter().partition(|mail| Some(mail.id) == last);
@@ -165,8 +165,8 @@ fn replace(spool: &Spool, mails: Vec<Entry>, replaced: Vec<Item>, alone: Vec<Ite
     }
 }
 
-/// Removes the messages that a digest holds; its `mails` are those that are not the last, and the last. `Err` with the
-/// messages, when they have to stay and the digest was taken back.
+/// Removes the messages that a digest contains; its `mails` are all but the last, and the last. `Err` with the
+/// messages, when they have to stay and the digest was withdrawn.
 fn remove(
     spool: &Spool,
     (further, last): (Vec<Entry>, Vec<Entry>),
@@ -180,14 +180,17 @@ fn remove(
                 Event::Collected { id: item.entry.id.to_string(), digest: name.into() }.log();
             }
             if let Some((count, error)) = failed {
-                let reason = "are in it but can't be removed now, and that is tried again every 10 s";
+                let reason = "are in the digest but cannot be removed from the queue yet; retrying every 10 s";
                 trouble(name, format!("{count} messages {reason}: {error}"));
             }
             Ok(mails)
         }
         Err(error) => {
-            trouble(name, format!("the digest can't be moved to safe_spool, so its messages wait: {error}"));
-            // The one that says that the digest is complete goes first.
+            trouble(
+                name,
+                format!("the digest cannot be moved to safe_spool, so its messages stay in the queue: {error}"),
+            );
+            // The one that marks the digest as complete goes first.
             for mail in last.iter().chain(&further) {
                 if let Err(error) = spool.remove_for_good(mail) {
                     trouble(mail.id.as_str(), error);
@@ -198,7 +201,7 @@ fn remove(
     }
 }
 
-/// Notes that a message is sent by itself.
+/// Records that a message is sent separately.
 fn let_go(spool: &Spool, item: Item) -> Placed {
     if let Err(error) = spool.record_for_good(&item.entry, Note::Alone(clock::now())) {
         trouble(item.entry.id.as_str(), error);
@@ -206,7 +209,7 @@ fn let_go(spool: &Spool, item: Item) -> Placed {
     released(item)
 }
 
-/// Does what an earlier run was cut off from.
+/// Completes what an earlier run was interrupted in.
 pub fn carry_on(
     spool: &Spool,
     further: Vec<Item>,
@@ -219,7 +222,7 @@ pub fn carry_on(
         let id = item.entry.id;
         match spool.remove_for_good(&item.entry) {
             Ok(()) => Event::Removed { id: id.to_string() }.log(),
-            Err(error) => trouble(id.as_str(), format!("the rest of a digest: {error}")),
+            Err(error) => trouble(id.as_str(), format!("an incomplete digest cannot be removed: {error}")),
         }
     }
     let mut back: Vec<Placed> = alone.into_iter().map(|item| let_go(spool, item)).collect();

@@ -1,4 +1,4 @@
-//! Writes one digest into the queue, reading its messages piece by piece.
+//! Writes one digest into the queue, reading its messages one by one.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,31 +13,31 @@ use crate::queue::{Client, Entry, Marks, MessageId, Meta, Replaces, Spool, Spool
 use crate::report::Event;
 use crate::system::task;
 
-/// Bytes of one mail of a digest; the plan stays far below.
+/// Size limit of one mail of a digest in bytes; the plan stays far below.
 const MAIL_LIMIT: u64 = 4 * DEFAULT_LIMIT;
-/// What stands in the Received line for the device, which sent none of it like this.
+/// The HELO name in the Received line; the device itself did not send this message.
 const HELO: &str = "digest";
 
 /// Writes digests.
 pub struct Composer {
     /// The queue.
     pub spool: Arc<Spool>,
-    /// Where they go in.
+    /// The intake that they are queued through.
     pub desk: Desk,
-    /// Our own name.
+    /// Our own host name.
     pub hostname: String,
-    /// What devices are called.
+    /// The display names of devices.
     pub policies: Arc<Policies>,
-    /// Address in From for what leaves by each route: that of its first account.
+    /// The From address for mail of each route: that of its first account.
     pub addresses: Vec<String>,
 }
 
 /// Why a digest was not written.
 #[derive(Debug)]
 pub enum Trouble {
-    /// This message (counted from 0) can't be read, or not be made a part of a mail.
+    /// This message (counted from 0) cannot be read, or cannot be made part of a mail.
     Message(usize, SpoolError),
-    /// The queue does not take it.
+    /// The queue refuses the digest.
     Queue(IntakeError),
 }
 
@@ -56,13 +56,13 @@ impl From<IntakeError> for Trouble {
     }
 }
 
-/// A digest that is in the queue, its messages as well.
+/// A digest that is in the queue together with its messages.
 pub struct Written {
-    /// How many of the messages it is about, from the first.
+    /// How many messages it covers, from the first.
     pub count: usize,
     /// Those of them that it only lists.
     pub alone: Vec<usize>,
-    /// Its mails, the last one last. None when all messages are to be sent by themselves.
+    /// Its mails, the last one last. None when all messages are to be sent separately.
     pub mails: Vec<(Entry, Meta)>,
 }
 
@@ -72,9 +72,9 @@ impl Written {
         self.mails.iter().map(|(entry, _)| entry.clone()).collect()
     }
 
-    /// Hands the mails to the dispatcher, as they lie now. One that is not in `entries` was taken back.
+    /// Hands the mails to the dispatcher, as they now are. One that is not in `entries` was withdrawn.
     pub fn announce(mut self, desk: &Desk, entries: &[Entry], device: &str) {
-        // People read them in this order.
+        // This is the order in which people read them.
         if let Some(first) = self.mails.pop() {
             self.mails.insert(0, first);
         }
@@ -89,11 +89,11 @@ impl Written {
 }
 
 impl Composer {
-    /// Plans a digest of the first of `items`, as many as fit into one of about `room` bytes, and writes its mails into the
-    /// queue. Nobody has heard of them then.
+    /// Plans a digest of the first `items`, as many as fit into one of about `room` bytes, and writes its mails to the
+    /// queue. They are not announced to anyone yet.
     ///
     /// # Errors
-    /// When a message can't be read or the queue does not take a mail. What was written before is removed.
+    /// When a message cannot be read or the queue refuses a mail. What was written before is removed.
     pub async fn write(&self, group: &Group, items: &[Item], room: u64) -> Result<Written, Trouble> {
         let (digest, count, sender) = self.plan(items, room).await?;
         let alone: Vec<usize> = digest.alone().collect();
@@ -102,13 +102,13 @@ impl Composer {
             return Ok(written);
         }
         let items = items.get(..count).unwrap_or(items);
-        // The first mail says that the others are there, so it is the last one to be written.
+        // The first mail says that the others exist, so it is written last.
         for number in (1..digest.mails()).chain([0]) {
             match self.mail(group, items, &digest, number, &sender).await {
                 Ok(mail) => written.mails.push(mail),
                 Err(trouble) => {
                     let (spool, entries) = (Arc::clone(&self.spool), written.entries());
-                    // What can't be removed now is removed later; at the next start it is no complete digest.
+                    // What cannot be removed now is removed later; at the next start it is an incomplete digest.
                     let remove = move || entries.iter().for_each(|mail| drop(spool.remove_for_good(mail)));
                     let _ = task::blocking(remove).await;
                     return Err(trouble);
@@ -118,13 +118,13 @@ impl Composer {
         Ok(written)
     }
 
-    /// What goes where, of how many messages, and the sender of the envelope: that of the first message with one, so that
-    /// the digest takes the same way as the messages would.
+    /// What goes where, the number of messages, and the envelope sender: that of the first message with one, so that
+    /// the digest takes the same route as the messages would.
     async fn plan(&self, items: &[Item], room: u64) -> Result<(Digest, usize, String), Trouble> {
         let mut planner = Planner::new(DEFAULT_LIMIT);
         let (mut count, mut bytes, mut sender) = (0, 0u64, String::new());
         for (index, item) in items.iter().enumerate() {
-            // One that is not attached costs no room.
+            // One that is not attached takes no space.
             let size = if item.entry.size > DEFAULT_LIMIT { 0 } else { item.entry.size };
             if planner.is_full() || (count > 1 && bytes.saturating_add(size) > room) {
                 break;
@@ -199,7 +199,7 @@ impl Composer {
         Ok((entry, meta))
     }
 
-    /// What people call the device.
+    /// The display name of the device.
     fn title(&self, group: &Group) -> String {
         let device = self.policies.device_named(&group.device);
         match device.map(|device| (device.name_in_mail(), device.is_default())) {
@@ -209,7 +209,7 @@ impl Composer {
         }
     }
 
-    /// The address in From: that of the account by which the digest leaves first.
+    /// The From address: that of the account through which the digest is sent first.
     fn address(&self, items: &[Item]) -> String {
         let route = items.first().map_or(0, |item| usize::from(item.route));
         self.addresses.get(route).or(self.addresses.first()).cloned().unwrap_or_default()
@@ -222,7 +222,7 @@ impl Composer {
         let mut excerpt = digest.excerpt(index, &stored.header, stored.meta.form);
         loop {
             let piece = stored.next().await.map_err(|error| Trouble::Message(index, error))?;
-            // To the end of a short one: only there its text is known to be what was accepted.
+            // To the end of a short one: only there is its text verified to be what was accepted.
             if piece.is_empty() || !excerpt.push(&piece) {
                 break;
             }
@@ -234,7 +234,7 @@ impl Composer {
     async fn part(&self, intake: &mut Intake, digest: &Digest, items: &[Item], index: usize) -> Result<(), Trouble> {
         let Some(item) = items.get(index) else { return Ok(()) };
         let unfit = |reason: CannotConvert| {
-            let error = std::io::Error::other(format!("it can't be attached to a digest: {reason}"));
+            let error = std::io::Error::other(format!("it cannot be attached to a digest: {reason}"));
             Trouble::Message(index, SpoolError::Io(error))
         };
         let mut stored = self.read(index, item).await?;

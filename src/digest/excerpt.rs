@@ -1,4 +1,4 @@
-//! The text of a message as people read it, as far as it is short: quoted-printable and base64 undone, the first text of
+//! The readable text of a message, if it is short: quoted-printable and base64 decoded, the first text of
 //! a message with parts.
 
 use crate::message::encoded::{self, parameters};
@@ -9,18 +9,18 @@ use crate::report::readable;
 
 /// Bytes of a text that are shown.
 pub const EXCERPT_LIMIT: usize = 2 << 10;
-/// Bytes of a body that are looked at for that: encoded text is up to three times as long, and parts have headers.
+/// Bytes of a body that are searched for it: encoded text is up to three times as long, and parts have headers.
 const RAW_LIMIT: usize = 10 << 10;
-/// Parts in parts that are looked into.
+/// Levels of nested parts that are searched.
 const DEPTH_LIMIT: u32 = 4;
-/// Parts at each of these levels that are looked at.
+/// Parts at each of these levels that are checked.
 const PART_LIMIT: usize = 10;
 /// Bytes of a line that is written: RFC 5322 section 2.1.1 allows 998.
 const LINE_LIMIT: usize = 900;
-/// Charsets that [`encoded::decode`] reads, beside those that say nothing else in other letters.
+/// Charsets that [`encoded::decode`] can read.
 const CHARSETS: [&str; 5] = ["utf-8", "us-ascii", "iso-8859-1", "windows-1252", "ascii"];
 
-/// How the bytes of a text are written.
+/// The encoding of a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Encoding {
     Plain,
@@ -39,7 +39,7 @@ fn parameter(header: &[u8], name: &str) -> Option<Vec<u8>> {
     found.find_map(|(key, value)| (key == name).then_some(value)).filter(|value| !value.is_empty())
 }
 
-/// The encoding that `header` tells of; `None` for one that is not known here.
+/// The encoding that `header` specifies; `None` for an unknown one.
 fn encoding(header: &[u8]) -> Option<Encoding> {
     let value = find(header, "Content-Transfer-Encoding").map(|field| field.unfolded()).unwrap_or_default();
     let word = value.split(|b| matches!(b, b';' | b'(' | b' ' | b'\t')).next().unwrap_or_default();
@@ -51,14 +51,14 @@ fn encoding(header: &[u8]) -> Option<Encoding> {
     }
 }
 
-/// Whether there may be a text to show in a body with this header.
+/// Whether a body with this header may contain a text to show.
 pub fn has_text(header: &[u8]) -> bool {
     let media = media(header);
     media == "text/plain" || media.starts_with("multipart/")
 }
 
 /// Whether all of a message with this header and a body of `size` bytes is shown: plain text that is short and in
-/// letters that are known here, and no file.
+/// a supported charset, and not a file.
 pub fn shows_all(header: &[u8], form: BodyForm, size: u64) -> bool {
     let charset = parameter(header, "charset").map(|name| name.to_ascii_lowercase());
     let known = charset.is_none_or(|name| CHARSETS.iter().any(|known| known.as_bytes() == name));
@@ -68,11 +68,11 @@ pub fn shows_all(header: &[u8], form: BodyForm, size: u64) -> bool {
     media(header) == "text/plain" && known && readable && !file && size <= EXCERPT_LIMIT as u64
 }
 
-/// Takes a body and gives the start of its text.
+/// Takes a body and returns the start of its text.
 #[derive(Debug)]
 pub struct Excerpt {
     header: Vec<u8>,
-    /// Whether the body lies in the spool in the encoding that its header tells of.
+    /// Whether the body is stored in the encoding that its header specifies.
     encoded: bool,
     /// Whether all of it is shown.
     whole: bool,
@@ -87,14 +87,14 @@ impl Excerpt {
         Self { header: header.concat(), encoded, whole, raw: Vec::new() }
     }
 
-    /// Takes the next bytes of the stored body. Tells whether more are wanted.
+    /// Takes the next bytes of the stored body. Returns whether more are needed.
     pub fn push(&mut self, body: &[u8]) -> bool {
         let room = RAW_LIMIT.saturating_sub(self.raw.len());
         self.raw.extend_from_slice(body.get(..room).unwrap_or(body));
         self.raw.len() < RAW_LIMIT
     }
 
-    /// The text, in lines that end with CRLF; with a last line that says so when it goes on. Empty when there is none.
+    /// The text, in lines that end with CRLF; with a last line that says so if it is truncated. Empty if there is none.
     pub fn finish(self) -> Vec<u8> {
         let text = match (self.encoded, media(&self.header).as_str()) {
             (false, "text/plain") => Some(decode(&self.raw)),
@@ -120,13 +120,13 @@ impl Excerpt {
             return Vec::new();
         }
         if shown.len() < text.len() || (!self.whole && self.raw.len() >= RAW_LIMIT) {
-            out.push_str("[goes on in the attached message]\r\n");
+            out.push_str("[continued in the attached message]\r\n");
         }
         out.into_bytes()
     }
 }
 
-/// A line without control characters; tabs become blanks.
+/// A line without control characters; tabs become spaces.
 fn clean(line: &str) -> String {
     one_line(line, line.len())
 }
@@ -148,7 +148,7 @@ fn text(header: &[u8], body: &[u8], depth: u32) -> Option<String> {
     })
 }
 
-/// The parts between lines that begin with the boundary (RFC 2046 section 5.1.1); the last may be cut off.
+/// The parts between lines that begin with the boundary (RFC 2046 section 5.1.1); the last may be truncated.
 fn parts<'a>(body: &'a [u8], boundary: &[u8]) -> impl Iterator<Item = &'a [u8]> {
     let delimiter = [b"--", boundary].concat();
     let mut rest = Some(body);
@@ -165,7 +165,7 @@ fn parts<'a>(body: &'a [u8], boundary: &[u8]) -> impl Iterator<Item = &'a [u8]> 
             at += end;
         }
     };
-    // What stands before the first boundary is no part.
+    // Text before the first boundary is not a part.
     next();
     std::iter::from_fn(next)
 }
@@ -181,7 +181,7 @@ fn split(part: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
-/// The text that bytes mean; a character that was cut off at the end is left out, or all would look like another charset.
+/// The decoded text; a truncated last character is dropped, since otherwise all would look like another charset.
 fn decode(bytes: &[u8]) -> String {
     let whole = match std::str::from_utf8(bytes) {
         Err(error) if error.error_len().is_none() => bytes.get(..error.valid_up_to()).unwrap_or_default(),
@@ -190,7 +190,7 @@ fn decode(bytes: &[u8]) -> String {
     encoded::decode(whole).into_owned()
 }
 
-/// RFC 2045 section 6.7. What is no escape stays as it is.
+/// RFC 2045 section 6.7. Invalid escapes stay as they are.
 fn quoted_printable(text: &[u8]) -> Vec<u8> {
     let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
     let mut out = Vec::with_capacity(text.len());
@@ -212,7 +212,7 @@ fn quoted_printable(text: &[u8]) -> Vec<u8> {
     out
 }
 
-/// RFC 2045 section 6.8: what is not of the alphabet is ignored, and the end may be missing.
+/// RFC 2045 section 6.8: characters outside the alphabet are ignored, and the end may be missing.
 fn base64(text: &[u8]) -> Vec<u8> {
     let kept = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/');
     let digits: String = text.iter().take_while(|b| **b != b'=').filter(|b| kept(b)).map(|b| char::from(*b)).collect();
@@ -258,7 +258,10 @@ mod tests {
     #[test]
     fn long_texts_are_cut_and_say_so() {
         let out = excerpt("", "ab ü".repeat(2000).as_bytes());
-        assert!(out.len() < EXCERPT_LIMIT + 60 && out.ends_with("\r\n[goes on in the attached message]\r\n"), "{out}");
+        assert!(
+            out.len() < EXCERPT_LIMIT + 60 && out.ends_with("\r\n[continued in the attached message]\r\n"),
+            "{out}"
+        );
         assert!(out.split("\r\n").all(|line| line.len() <= LINE_LIMIT));
         let just = excerpt("", "x".repeat(EXCERPT_LIMIT).as_bytes());
         assert_eq!(just.replace("\r\n", "").len(), EXCERPT_LIMIT);

@@ -1,16 +1,16 @@
-//! One mail in place of many: what a device sent beyond its rate, all of it, so that it can be read.
+//! One mail that replaces many: everything that a device sent beyond its rate, in readable form.
 //!
-//! A digest is made in two passes, so that it never holds more of the messages than a line each. First a [`Planner`]
-//! is shown the header of each message and decides what goes where. Then [`Digest::steps`] says piece by piece what to
-//! write; where a piece comes from a message, the caller reads that message once more and passes it through an
+//! A digest is made in two passes, so that it never keeps more of the messages than one line each. First a [`Planner`]
+//! gets the header of each message and decides what goes where. Then [`Digest::steps`] lists step by step what to
+//! write; where a part comes from a message, the caller reads that message again and passes it through an
 //! [`Excerpt`] or a [`Part`].
 //!
-//! The first mail has a table of all messages and the text of each, at most [`EXCERPT_LIMIT`] bytes. What this does not
-//! show completely, since it is long or more than plain text, is attached whole (RFC 2046 section 5.2.1). Attachments
-//! that do not fit into the first mail follow in further ones; a message that fits into none is sent by itself.
+//! The first mail has a table of all messages and the text of each, at most [`EXCERPT_LIMIT`] bytes. Messages that are
+//! not shown completely, as they are long or more than plain text, are attached in full (RFC 2046 section 5.2.1). Those
+//! that do not fit into the first mail follow in further ones; a message that fits into none is sent separately.
 //!
-//! All lines have CRLF and at most 998 bytes. Texts are 8-bit; like all mail, a digest is made to fit a provider that
-//! takes only 7 bits on its way out.
+//! All lines end with CRLF and have at most 998 bytes. Texts are 8-bit; like all mail, a digest is converted for
+//! providers that only accept 7 bits when it is sent.
 
 pub mod collect;
 pub mod compose;
@@ -28,27 +28,27 @@ pub use excerpt::{EXCERPT_LIMIT, Excerpt};
 pub use plan::{Facts, MESSAGE_LIMIT, Planner};
 use plan::{Line, Place};
 
-/// Bytes of attachments and texts in one mail, unless the caller has a reason for another number.
+/// Bytes of attachments and texts in one mail, unless the caller sets another limit.
 pub const DEFAULT_LIMIT: u64 = 5 << 20;
-/// Recipients that the header names; the envelope has all of them.
+/// Recipients that the header lists; the envelope has all of them.
 const RECIPIENTS_SHOWN: usize = 50;
 /// Bytes of a subject in the table.
 const SUBJECT_SHOWN: usize = 120;
-/// What attached messages may be: 8-bit, but with a header that every mail program reads.
+/// The allowed form of attached messages: 8-bit, but with a header that every mail program reads.
 const OFFERS: Offers = Offers { eight_bit_mime: true, smtputf8: false };
 
-/// What all mails of a digest say about themselves.
+/// What all mails of a digest have in common.
 #[derive(Debug, Clone, Copy)]
 pub struct Letter<'a> {
-    /// What people call the device.
+    /// The display name of the device.
     pub device: &'a str,
     /// Address in From: the account's own.
     pub from: &'a str,
-    /// Who gets the messages, all of the digest the same.
+    /// The recipients of the messages, the same for all of the digest.
     pub to: &'a [String],
-    /// The rate that the device went over, such as `20/h`.
+    /// The rate that the device exceeded, such as `20/h`.
     pub rate: &'a str,
-    /// A text that stands in none of the messages and has only letters and digits: random, at least 20 of them.
+    /// A text that occurs in none of the messages and has only letters and digits: random, at least 20 of them.
     pub boundary: &'a str,
 }
 
@@ -57,13 +57,13 @@ pub struct Letter<'a> {
 pub enum Step {
     /// These bytes.
     Bytes(Vec<u8>),
-    /// What [`Digest::excerpt`] makes of the body of this message (counted from 0, as it was planned).
+    /// The result of [`Digest::excerpt`] for the body of this message (counted from 0, as it was planned).
     Text(usize),
-    /// What [`Digest::part`] makes of this message.
+    /// The result of [`Digest::part`] for this message.
     Part(usize),
 }
 
-/// The mails that a plan came to.
+/// The mails of a plan.
 #[derive(Debug)]
 pub struct Digest {
     lines: Vec<Line>,
@@ -76,13 +76,13 @@ impl Digest {
         self.mails
     }
 
-    /// The messages that are too large to be attached, or can't be. They have to be sent by themselves as they are.
+    /// The messages that are too large to be attached, or cannot be. They have to be sent separately as they are.
     pub fn alone(&self) -> impl Iterator<Item = usize> {
         self.placed(|place| place == Place::Alone)
     }
 
-    /// The pieces of mail number `mail` (from 0), in order. The first one ends with the header and its blank line, so
-    /// that the whole can go through the same repair as any other message.
+    /// The steps of mail number `mail` (from 0), in order. The first one ends with the header and its blank line, so
+    /// that the whole can be normalized like any other message.
     pub fn steps<'a>(&'a self, mail: usize, letter: &'a Letter<'a>) -> Box<dyn Iterator<Item = Step> + Send + 'a> {
         let parts: Vec<usize> = self.placed(|place| place == Place::Attached(mail)).collect();
         let listed: Vec<usize> = if mail == 0 { (0..self.lines.len()).collect() } else { parts.clone() };
@@ -103,13 +103,13 @@ impl Digest {
         Box::new(std::iter::once(Step::Bytes(head)).chain(table).chain(texts).chain(attached).chain(end))
     }
 
-    /// Takes the body of message `index`, which has `header` and `form` as they are stored.
+    /// Starts the excerpt of message `index`, which has `header` and `form` as they are stored.
     pub fn excerpt(&self, index: usize, header: &[u8], form: BodyForm) -> Excerpt {
         let whole = self.lines.get(index).is_some_and(|line| line.place == Place::Shown);
         Excerpt::new(header, form, whole)
     }
 
-    /// Begins message `index` as an attachment: appends its header to `out`.
+    /// Starts message `index` as an attachment: appends its header to `out`.
     ///
     /// # Errors
     /// Not for a message whose header is the one that was planned.
@@ -162,7 +162,11 @@ impl Digest {
             _ => format!("{device}: {}.\r\n", counted(self.lines.len() as u64, "message")),
         };
         if mail == 0 {
-            let _ = write!(out, "They came faster than {} allows and were put together here.\r\n", one_line(rate, 20));
+            let _ = write!(
+                out,
+                "They came faster than {} allows and are combined in this message.\r\n",
+                one_line(rate, 20)
+            );
             if self.mails > 1 {
                 let _ = write!(
                     out,
@@ -198,19 +202,19 @@ impl Digest {
         match line.place {
             Place::Shown => {}
             Place::Attached(0) => {
-                let _ = write!(head, "Attached whole: message-{}.eml, {size}\r\n", index + 1);
+                let _ = write!(head, "Attached in full: message-{}.eml, {size}\r\n", index + 1);
             }
             Place::Attached(mail) => {
                 let _ = write!(
                     head,
-                    "Attached whole to mail {} of {}: message-{}.eml, {size}\r\n",
+                    "Attached in full to mail {} of {}: message-{}.eml, {size}\r\n",
                     mail + 1,
                     self.mails,
                     index + 1
                 );
             }
             Place::Alone => {
-                let _ = write!(head, "Comes as a mail of its own: {size}\r\n");
+                let _ = write!(head, "Sent as a separate message: {size}\r\n");
             }
         }
         head.push_str("\r\n");
@@ -219,19 +223,19 @@ impl Digest {
     }
 }
 
-/// A message on its way into a mail, as an attachment.
+/// A message that is being added to a mail as an attachment.
 #[derive(Debug)]
 pub struct Part {
     outgoing: Outgoing,
 }
 
 impl Part {
-    /// Takes the next bytes of the stored body and appends what is to be written of them.
+    /// Takes the next bytes of the stored body and appends the resulting output.
     pub fn push(&mut self, body: &[u8], out: &mut Vec<u8>) {
         self.outgoing.push(body, out);
     }
 
-    /// Appends what is left.
+    /// Appends the rest.
     ///
     /// # Errors
     /// When the body can't be attached; not for bodies that are stored by this program.
@@ -240,7 +244,7 @@ impl Part {
     }
 }
 
-/// A whole field, folded, in 7 bits if that is possible.
+/// A complete field, folded, in 7 bits if possible.
 fn field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     let value = [b" ", value].concat();
     let value = encoded::field_value(name.as_bytes(), &value, ADDRESS_SHOWN).unwrap_or(value);
@@ -254,7 +258,7 @@ fn time(at: i64) -> String {
     when(at).and_then(|date| date.get(5..25).map(str::to_string)).unwrap_or_else(|| format!("{:<20}", "time unknown"))
 }
 
-/// A size as people read it.
+/// A size in readable form.
 fn size(bytes: u64) -> String {
     match bytes {
         0..10_000 => format!("{bytes} bytes"),

@@ -1,4 +1,4 @@
-//! What goes where in a digest, by the headers of its messages.
+//! Decides from the headers of the messages what goes where in a digest.
 
 use super::OFFERS;
 use super::excerpt::{EXCERPT_LIMIT, has_text, shows_all};
@@ -9,12 +9,12 @@ use crate::report::readable;
 
 /// Messages of one digest.
 pub const MESSAGE_LIMIT: usize = 1000;
-/// Bytes of a subject that is shown completely.
+/// Bytes of a subject that is shown in full.
 pub const SUBJECT_LIMIT: usize = 600;
-/// Bytes of the lines that each message takes beside its text and subject.
+/// Bytes of the lines that each message takes in addition to its text and subject.
 const FRAME: u64 = 500;
 
-/// What the planner has to know about a message.
+/// What the planner needs to know about a message.
 #[derive(Debug, Clone, Copy)]
 pub struct Facts<'a> {
     /// When it was accepted, seconds since 1970.
@@ -29,33 +29,33 @@ pub struct Facts<'a> {
     pub form: BodyForm,
 }
 
-/// Where a message is found.
+/// Where a message is placed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
     /// All of it in the text.
     Shown,
-    /// Whole in this mail (from 0), and the start of its text in the first.
+    /// In full in this mail (from 0), and the start of its text in the first.
     Attached(usize),
     /// Not in the digest.
     Alone,
 }
 
-/// What is kept of a message.
+/// What is kept about a message.
 #[derive(Debug)]
 pub struct Line {
     /// When it was accepted.
     pub arrived: i64,
-    /// Who it says that it is from.
+    /// Its From field.
     pub from: String,
     /// Its subject, readable.
     pub subject: String,
-    /// Bytes of all of it.
+    /// The size of all of it.
     pub size: u64,
-    /// Where it is.
+    /// Its placement.
     pub place: Place,
 }
 
-/// Takes messages one by one and decides where each of them goes.
+/// Takes messages one by one and decides on the placement of each.
 #[derive(Debug)]
 pub struct Planner {
     limit: u64,
@@ -72,11 +72,11 @@ impl Planner {
 
     /// Whether further messages need a digest of their own.
     pub fn is_full(&self) -> bool {
-        // Half of the first mail is left to attachments, or else they would all go into further ones.
+        // Half of the first mail is left for attachments; otherwise they would all go into further ones.
         !self.lines.is_empty() && (self.lines.len() >= MESSAGE_LIMIT || self.texts > self.limit / 2)
     }
 
-    /// Adds a message; its number is how many there were before.
+    /// Adds a message; its number is the number of messages before it.
     pub fn add(&mut self, facts: &Facts<'_>) {
         let subject = readable::subject(facts.header);
         let from = header::find(facts.header, "From").map(|from| readable::words(&encoded::decode(&from.unfolded())));
@@ -97,11 +97,11 @@ impl Planner {
             place,
         });
         let text = if has_text(facts.header) { facts.body_size.min(EXCERPT_LIMIT as u64) } else { 0 };
-        // Bytes over 127 may take more room as UTF-8; the subject stands in the table and over the text.
+        // Bytes over 127 may take more room as UTF-8; the subject is in the table and above the text.
         self.texts = self.texts.saturating_add(text.saturating_add(subject.len() as u64) * 2 + FRAME);
     }
 
-    /// Puts attachments into mails, in order.
+    /// Assigns attachments to mails, in order.
     pub fn finish(mut self) -> Digest {
         let (mut mail, mut used) = (0, self.texts);
         for line in &mut self.lines {

@@ -73,7 +73,7 @@ Content-Type: text/plain; charset=utf-8\r
 Content-Transfer-Encoding: 8bit\r
 \r
 pump_house: 3 messages from 23 Nov 2026 01:02:03 to 23 Nov 2026 01:02:05.\r
-They came faster than 20/h allows and were put together here.\r
+They came faster than 20/h allows and are combined in this message.\r
 Times are UTC.\r
 \r
    1  23 Nov 2026 01:02:03  Pump 1 failed\r
@@ -114,10 +114,10 @@ fn attachments_fill_mails_in_order_and_nothing_is_left_out() {
     }
     for line in [
         "   5  23 Nov 2026 01:02:07  e\r\n",
-        "Attached whole: message-1.eml, 4038 bytes\r\n",
-        "Attached whole to mail 2 of 3: message-3.eml, 4038 bytes\r\n",
-        "Attached whole to mail 3 of 3: message-5.eml, 9038 bytes\r\n",
-        "Comes as a mail of its own: 50 KB\r\n",
+        "Attached in full: message-1.eml, 4038 bytes\r\n",
+        "Attached in full to mail 2 of 3: message-3.eml, 4038 bytes\r\n",
+        "Attached in full to mail 3 of 3: message-5.eml, 9038 bytes\r\n",
+        "Sent as a separate message: 50 KB\r\n",
         "Attachments that did not fit follow in 2 further mails.\r\n",
     ] {
         assert!(mails[0].contains(line), "{line}{}", mails[0]);

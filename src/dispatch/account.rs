@@ -1,4 +1,4 @@
-//! The state of each account: its connections, and whether it is paused; and which account takes the next message of a
+//! The state of each account: its connections, and whether it is paused; selects the account for the next message of a
 //! route.
 
 use std::sync::Arc;
@@ -15,16 +15,16 @@ use crate::system::{clock, task};
 
 /// How long an unused connection is kept for the next message.
 const IDLE: Duration = Duration::from_secs(20);
-/// Messages on one connection; some providers want no more than a hundred.
+/// Messages per connection; some providers allow no more than a hundred.
 const MESSAGES: u32 = 100;
-/// How long it is remembered that a server wants fewer. To find it out again costs a connection and one refused MAIL.
+/// How long it is remembered that a server allows fewer. Finding it out again costs a connection and one refused MAIL.
 const REMEMBERED: Duration = Duration::from_secs(3600);
-/// While a provider puts every message off: how often one of them is tried before its time.
+/// While a provider defers every message: how often one of them is tried before its time.
 const PROBE: Duration = Duration::from_secs(15);
 /// How long mail that needs no certificate waits for the clock after the start, so that its dates are right.
 const CLOCK_PATIENCE: Duration = Duration::from_secs(120);
 
-/// Why and how long nothing is sent.
+/// Why nothing is sent, and for how long.
 struct Pause {
     until: Instant,
     since: Instant,
@@ -32,73 +32,73 @@ struct Pause {
     trouble: Trouble,
 }
 
-/// A pause, for people.
+/// A pause, as shown to people.
 #[derive(Debug, Clone)]
 pub struct PauseFacts {
-    /// Why, in one plain sentence with its remedy.
+    /// The reason in one plain sentence with its remedy.
     pub reason: String,
     /// How long nothing has been sent.
     pub since: Duration,
-    /// How long until the next look; `None` when only other settings help.
+    /// How long until the next attempt; `None` when only a change of the settings helps.
     pub next: Option<Duration>,
-    /// The remedy alone; empty: there is none that stands by itself.
+    /// The remedy alone; empty if it makes no sense on its own.
     pub remedy: String,
 }
 
 impl PauseFacts {
-    /// There is nobody to send it: the settings have no account for this mail, or no longer.
+    /// No account can send this mail: the settings have none for it, or no longer.
     pub fn no_account() -> Self {
-        let remedy = "set up a section account, or name one that is in use in its route";
-        let reason = format!("no account is in use for this mail: {remedy}");
+        let remedy = "add a section account, or name an enabled account in its route";
+        let reason = format!("no account is enabled for this mail: {remedy}");
         Self { reason, since: Duration::ZERO, next: None, remedy: remedy.into() }
     }
 }
 
-/// What trouble is worth.
+/// How trouble is to be judged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Look {
-    /// Things are as it says.
+    /// It is current.
     Fresh,
-    /// The delivery that met it was under way when somebody said that things have changed. It does not know whether they
-    /// have, so the next look is at once.
+    /// The delivery that met it was already running when someone reported a change. It does not know whether the change
+    /// helped, so the next attempt is at once.
     Outdated,
 }
 
-/// What a delivery takes along.
+/// What a delivery starts with.
 pub struct Job {
     /// The account.
     pub account: Arc<Account>,
-    /// Our own name.
+    /// Our own host name.
     pub hostname: String,
-    /// TLS, when an earlier delivery has prepared it.
+    /// TLS, when an earlier delivery has set it up.
     pub connector: Option<TlsConnector>,
     /// A connection that is still open.
     pub connection: Option<Connection>,
-    /// The account has no login, and the server has taken mail of it all the same.
+    /// The account has no login, and the server has accepted mail from it anyway.
     pub needs_no_login: bool,
-    /// The server has shown that its replies are in step with our commands.
+    /// The server has shown that its replies match our commands.
     pub in_step: bool,
-    /// Which settings it was started under.
+    /// The settings it was started with.
     pub generation: u32,
     /// How often everything had been woken by then.
     pub wakings: u32,
 }
 
-/// What a delivery brings back.
+/// What a delivery returns.
 pub struct Returned {
-    /// As in the job.
+    /// See the job.
     pub generation: u32,
-    /// As in the job.
+    /// See the job.
     pub wakings: u32,
-    /// After how many messages on a connection the server wanted no more there, if it showed that.
+    /// After how many messages on a connection the server refused more, if it did.
     pub spent: Option<u32>,
-    /// Whether the server's replies were in step with our commands, where that has shown.
+    /// Whether the server's replies matched our commands, if that became clear.
     pub in_step: Option<bool>,
     /// TLS, for the next delivery.
     pub connector: Option<TlsConnector>,
 }
 
-/// One account at work.
+/// The state of one account.
 pub struct Lane {
     account: Arc<Account>,
     hostname: String,
@@ -106,22 +106,22 @@ pub struct Lane {
     idle: Vec<Connection>,
     in_flight: u32,
     pause: Option<Pause>,
-    /// Since the provider puts everything off: when one message is tried before its time.
+    /// Since the provider defers everything: when one message is tried before its time.
     doubt: Option<Instant>,
-    /// How many messages the server takes on one connection, as it has shown, and when.
+    /// How many messages the server accepts on one connection, as observed, and when.
     most: Option<(u32, Instant)>,
-    /// The account has no login, and the server has taken mail of it all the same.
+    /// The account has no login, and the server has accepted mail from it anyway.
     needs_no_login: bool,
-    /// Whether the server's replies are in step with our commands, as far as that has shown. Once they were not, they are
-    /// not trusted any more.
+    /// Whether the server's replies match our commands, as far as known. Once they did not, they are
+    /// no longer trusted.
     in_step: Option<bool>,
     generation: u32,
     made: Instant,
 }
 
-/// How long an account pauses after its `failures`-th trouble in a row. What passes by itself is looked at often, so that
-/// mail is through half a minute after it is over, however long it lasted. A refused login is tried seldom, since
-/// providers lock accounts for that, and so is a limit, which counts tries as well.
+/// How long an account pauses after its `failures`-th trouble in a row. What passes on its own is checked often, so
+/// mail flows half a minute after it is over, however long it lasted. A refused login is retried rarely, since
+/// providers lock accounts after several, and so is a limit, which includes attempts as well.
 fn pause_time(kind: TroubleKind, failures: u32) -> Duration {
     let (first, last) = match kind {
         TroubleKind::Unreachable | TroubleKind::Tls | TroubleKind::Setup | TroubleKind::Busy => (3, 20),
@@ -152,37 +152,37 @@ impl Lane {
         }
     }
 
-    /// Name of the account.
+    /// The name of the account.
     pub fn name(&self) -> String {
         self.account.name.clone()
     }
 
-    /// Which lane it is: deliveries and waiting mail remember it.
+    /// Which lane it is: deliveries and queued mail store this number.
     pub fn generation(&self) -> u32 {
         self.generation
     }
 
-    /// Whether this is the lane of `account` as the settings have it now: there is no difference that its provider could see.
+    /// Whether this is the lane of `account` as now configured: nothing has changed that its provider could notice.
     pub fn serves(&self, account: &Account, hostname: &str) -> bool {
         let Account { general, connections, .. } = *account;
         hostname == self.hostname && Account { general, connections, ..Account::clone(&self.account) } == *account
     }
 
-    /// Goes on with an account that it [serves](Self::serves).
+    /// Continues with an account that it [serves](Self::serves).
     #[must_use]
     pub fn adopt(mut self, account: &Account) -> Self {
         self.account = Arc::new(account.clone());
         self
     }
 
-    /// Says goodbye on all idle connections: the account is gone, or another.
+    /// Sends QUIT on all idle connections: the account was removed or changed.
     pub fn close(self) {
         for connection in self.idle {
             task::spawn(quit(connection));
         }
     }
 
-    /// Why nothing is sent now, or why nothing was before the look that is under way.
+    /// Why nothing is sent now, or why nothing was sent before the attempt in progress.
     pub fn paused(&self, now: Instant) -> Option<PauseFacts> {
         self.pause.as_ref().map(|pause| PauseFacts {
             reason: pause.trouble.reason.clone(),
@@ -197,8 +197,8 @@ impl Lane {
         self.pause.as_ref().map(|pause| pause.until).filter(|until| *until > now)
     }
 
-    /// Ends a pause for what may be over now that the uplink is back or the clock is set. What the provider has refused has
-    /// nothing to do with that: each login that is refused counts with it, and it locks accounts in the end.
+    /// Ends a pause whose cause may be over now that the uplink is back or the clock is set. Refusals by the provider
+    /// are not affected: it registers each refused login and eventually locks the account.
     pub fn look_now(&mut self, now: Instant) {
         let passes = |pause: &Pause| {
             !matches!(pause.trouble.kind, TroubleKind::Login | TroubleKind::Sender | TroubleKind::Quota)
@@ -208,7 +208,7 @@ impl Lane {
         }
     }
 
-    /// Ends the pause: the owner says that things have changed. If they have not, looking begins from the quick end.
+    /// Ends the pause: the administrator reports a change. If it did not help, retries start with short pauses again.
     pub fn retry_now(&mut self, now: Instant) {
         if let Some(pause) = &mut self.pause {
             pause.until = now;
@@ -217,8 +217,8 @@ impl Lane {
         self.doubt = self.doubt.map(|_| now);
     }
 
-    /// Waits as long as the clock is evidently wrong: no certificate can be judged, and dates would be wrong. Tells
-    /// whether it does.
+    /// Waits as long as the clock is evidently wrong: certificates cannot be verified, and dates would be wrong.
+    /// Returns whether it waits.
     pub fn waits_for_clock(&mut self, now: Instant) -> bool {
         let judges = judges_certificates(&self.account);
         let patient = now.saturating_duration_since(self.made) < CLOCK_PATIENCE;
@@ -229,17 +229,17 @@ impl Lane {
         true
     }
 
-    /// A message was put off for reasons that may be the provider's.
+    /// A message was deferred for reasons that may be the provider's.
     pub fn put_off(&mut self, now: Instant) {
         self.doubt = Some(now + PROBE);
     }
 
-    /// When a message is to be tried before its time, to see whether the provider takes mail again.
+    /// When a message is to be tried before its time, to check whether the provider accepts mail again.
     pub fn next_probe(&self) -> Option<Instant> {
         self.doubt.filter(|_| self.in_flight == 0)
     }
 
-    /// Whether another delivery may start. While the account is in trouble there is one at a time.
+    /// Whether another delivery may start. While the account is in trouble, there is one at a time.
     pub fn has_room(&self, now: Instant) -> bool {
         match &self.pause {
             Some(pause) => pause.until <= now && self.in_flight == 0,
@@ -247,12 +247,12 @@ impl Lane {
         }
     }
 
-    /// Whether it was in trouble when it was last heard of.
+    /// Whether it was in trouble at the last attempt.
     pub fn is_in_trouble(&self) -> bool {
         self.pause.is_some()
     }
 
-    /// What the next delivery takes along. Call it only when there is room. `wakings`: how often everything was woken.
+    /// Prepares the next delivery. To be called only when there is room. `wakings`: how often everything was woken.
     pub fn job(&mut self, wakings: u32) -> Job {
         self.in_flight = self.in_flight.saturating_add(1);
         Job {
@@ -267,7 +267,7 @@ impl Lane {
         }
     }
 
-    /// Whether a delivery was started by this lane, and not under older settings: then what it met says nothing here.
+    /// Whether this lane started a delivery with the current settings: otherwise its trouble does not apply here.
     pub fn is(&self, generation: u32) -> bool {
         self.generation == generation
     }
@@ -297,16 +297,16 @@ impl Lane {
         fresh.map_or(MESSAGES, |(most, _)| most.clamp(1, MESSAGES))
     }
 
-    /// What came of a delivery is on disk, and its place is free. Not before: so at most as many messages as there are
-    /// places can come twice after a crash.
+    /// The result of a delivery is on disk, and its slot is free. Not before: so at most as many messages as there are
+    /// slots can be duplicated after a crash.
     pub fn settled(&mut self) {
         self.in_flight = self.in_flight.saturating_sub(1);
     }
 
-    /// Trouble: everything waits. The log hears of it when it is new, and then ever more seldom.
+    /// Trouble: everything waits. It is logged when it is new, and then less and less often.
     pub fn pause(&mut self, trouble: &Trouble, look: Look, now: Instant) {
         let (before, known) = match &self.pause {
-            // A delivery that was under way when another met the trouble tells nothing new.
+            // A delivery that was in progress when another met the trouble adds nothing new.
             Some(pause) if pause.until > now => return,
             Some(pause) => (pause.failures, pause.trouble.reason == trouble.reason),
             None => (0, false),
@@ -325,14 +325,14 @@ impl Lane {
         self.pause = Some(Pause { until: now + wait, since, failures, trouble: trouble.clone() });
     }
 
-    /// A transaction came to an end: the account is fine.
+    /// A transaction was completed: the account works.
     pub fn works(&mut self) {
         if self.pause.take().is_some() {
             Event::Resumed { account: self.name() }.log();
         }
     }
 
-    /// A message was taken. True when the provider had put all others off before.
+    /// A message was accepted. True when the provider had deferred all others before.
     pub fn taken(&mut self) -> bool {
         self.needs_no_login = self.account.username.is_none();
         self.doubt.take().is_some()
@@ -343,7 +343,7 @@ impl Lane {
         self.idle.iter().map(|connection| connection.used + IDLE).min()
     }
 
-    /// Says goodbye on connections that were idle too long.
+    /// Sends QUIT on connections that were idle too long.
     pub fn close_idle(&mut self, now: Instant) {
         let (keep, close) = std::mem::take(&mut self.idle).into_iter().partition(|c| c.used + IDLE > now);
         self.idle = keep;
@@ -357,7 +357,7 @@ fn say_goodbye(connections: Vec<Connection>) {
     }
 }
 
-/// QUIT (RFC 5321 section 4.1.1.10); nobody waits for the answer long.
+/// QUIT (RFC 5321 section 4.1.1.10); the reply is not waited for long.
 pub async fn quit(mut connection: Connection) {
     connection.client.timeout = Duration::from_secs(5);
     connection.client.quit().await;
@@ -373,7 +373,7 @@ impl Lanes {
         Self(settings.accounts.iter().map(|account| Lane::new(account, &hostname)).collect())
     }
 
-    /// The lanes of new settings. An account that is as it was keeps its lane, with connections, pause and all: nothing
+    /// The lanes of new settings. An unchanged account keeps its lane, including connections and pause: nothing
     /// has changed for its provider. The connections of the others are closed.
     pub fn renew(&mut self, settings: &Settings) {
         let hostname = settings.relay.hostname();
@@ -388,14 +388,14 @@ impl Lanes {
         former.into_iter().for_each(Lane::close);
     }
 
-    /// Which lanes those at these places are.
+    /// The lanes at these indexes.
     pub fn generations(&self, order: &[usize]) -> Vec<u32> {
         order.iter().filter_map(|place| self.0.get(*place)).map(Lane::generation).collect()
     }
 
-    /// The place of the account that takes the next message, of those in `order`: the first one that is not in trouble.
-    /// One whose pause is over gets a message to see, and until that is back the next account goes on. A healthy account
-    /// that has its hands full is waited for: the others are for trouble, not for speed.
+    /// The index of the account that takes the next message, out of `order`: the first one that is not in trouble.
+    /// One whose pause is over gets a message as a test; until that is back the next account is used. A healthy account
+    /// that is fully busy is waited for: the others are for failover, not for speed.
     pub fn choose(&self, order: &[usize], now: Instant) -> Option<usize> {
         for place in order {
             let Some(lane) = self.0.get(*place) else { continue };
@@ -409,17 +409,17 @@ impl Lanes {
         None
     }
 
-    /// The lane at a place.
+    /// The lane at an index.
     pub fn get(&mut self, place: usize) -> Option<&mut Lane> {
         self.0.get_mut(place)
     }
 
-    /// The same, to look at.
+    /// The same, read-only.
     pub fn at(&self, place: usize) -> Option<&Lane> {
         self.0.get(place)
     }
 
-    /// The lane that started a delivery; `None` when it did so under older settings.
+    /// The lane that started a delivery; `None` when it was started with older settings.
     pub fn of(&mut self, generation: u32) -> Option<&mut Lane> {
         self.0.iter_mut().find(|lane| lane.is(generation))
     }
@@ -434,8 +434,8 @@ impl Lanes {
         self.0.iter().filter_map(Lane::idle_until).min()
     }
 
-    /// Why mail that may take the accounts in `order` does not leave now, with the name of the account that is looked at
-    /// first, if there is one; `None` when one of them works.
+    /// Why mail that may take the accounts in `order` is not sent now, with the name of the account tried first,
+    /// if there is one; `None` when one of them works.
     pub fn paused(&self, order: &[usize], now: Instant) -> Option<(String, PauseFacts)> {
         let lanes = || order.iter().filter_map(|place| self.0.get(*place));
         if lanes().any(|lane| !lane.is_in_trouble()) {
@@ -445,14 +445,14 @@ impl Lanes {
         Some(pauses.min_by_key(|(_, pause)| pause.next).unwrap_or_else(|| (String::new(), PauseFacts::no_account())))
     }
 
-    /// Name of each account, and why it sends nothing.
+    /// The name of each account, and why it sends nothing.
     pub fn health(&self, now: Instant) -> Vec<(String, Option<PauseFacts>)> {
         self.0.iter().map(|lane| (lane.name(), lane.paused(now))).collect()
     }
 }
 
-/// Whether mail that waited for the lanes in `before` has nothing to hope from those in `now`: there is none that it did not
-/// have, and they are asked in the same order.
+/// Whether mail that waited for the lanes in `before` gains nothing from those in `now`: none is new, and their
+/// order is the same.
 pub fn nothing_new(before: &[u32], now: &[u32]) -> bool {
     let mut before = before.iter();
     now.iter().all(|lane| before.any(|known| known == lane))
@@ -542,7 +542,7 @@ mod tests {
         let before = lanes.generations(&[0, 1]);
         lanes.renew(&settings(SETTINGS));
         assert_eq!(lanes.generations(&[0, 1]), before);
-        // Which mail it takes, and on how many connections, is nothing to its provider.
+        // Which mail it takes, and on how many connections, does not matter to its provider.
         let (head, rest) = SETTINGS.split_at(SETTINGS.find("config account 'b'").unwrap());
         let new = "config account 'n'\n option host 'n.org'\n option from 'me@n.org'\n option default '0'\n";
         lanes.renew(&settings(&format!("{head} option connections '7'\n option default '0'\n{new}{rest}")));

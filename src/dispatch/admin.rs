@@ -1,4 +1,4 @@
-//! What people and hotplug scripts ask of the queue while it is at work.
+//! What administrators and hotplug scripts ask of the queue while the gateway runs.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,34 +15,34 @@ use crate::queue::{Entry, Item, MessageId, Position, blocking};
 use crate::report::Event;
 use crate::system::clock;
 
-/// Messages that one order takes in hand at a time.
+/// Messages that one order handles at a time.
 const AT_ONCE: usize = 64;
-/// Messages that it looks at in one go.
+/// Messages that it checks in one step.
 const LOOK_AT: usize = 512;
 
-/// Which messages are meant.
+/// Which messages are affected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Which {
-    /// The one with this name.
+    /// The one with this ID.
     One(MessageId),
-    /// All that wait.
+    /// All that are queued.
     All,
 }
 
-/// How often what happens outside may wake everything. What comes sooner is one waking at the end of this time.
+/// How often outside events may wake everything. Earlier ones are merged into one waking at the end of this time.
 const WAKE_EVERY: Duration = Duration::from_secs(30);
 
-/// Why everything is to be tried.
+/// Why everything is to be retried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cause {
-    /// An uplink has come up, or the clock was set. That may be often, and has nothing to do with what a provider refuses.
+    /// An uplink came up, or the clock was set. This may happen often and says nothing about what a provider refuses.
     Outside,
-    /// A person says so.
+    /// An administrator asked for it.
     Owner,
 }
 
 impl Cause {
-    /// By the word that hotplug scripts give as the reason.
+    /// From the reason that hotplug scripts pass.
     pub fn of(reason: &str) -> Self {
         match reason == "clock" || reason.starts_with("uplink") {
             true => Self::Outside,
@@ -51,16 +51,16 @@ impl Cause {
     }
 }
 
-/// Something to be done for a message.
+/// An action on a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
     /// Try it now.
     Retry,
-    /// Don't try it until it is released.
+    /// Do not send it until it is released.
     Hold,
-    /// Try it again.
+    /// Retry it.
     Release,
-    /// Remove it, without a notice to anybody.
+    /// Remove it without notifying anyone.
     Delete,
 }
 
@@ -69,20 +69,20 @@ pub enum Change {
 pub struct Waiting {
     /// The message.
     pub entry: Entry,
-    /// Where it stands.
+    /// Its state.
     pub standing: Standing,
-    /// Why nothing leaves that goes its way, if so.
+    /// Why its route is paused, if so.
     pub paused: Option<String>,
 }
 
 impl Waiting {
-    /// Its place in the list.
+    /// Its position in the list.
     pub fn position(&self) -> Position {
         (self.entry.arrived, self.entry.id)
     }
 }
 
-/// A message of the schedule, as it is seen at `now`, whatever its accounts.
+/// A message of the schedule as seen at `now`, regardless of its accounts.
 fn waiting(item: &Item, at: Option<Instant>, now: Instant) -> Waiting {
     let standing = match at {
         _ if item.held => Standing::Held,
@@ -93,99 +93,99 @@ fn waiting(item: &Item, at: Option<Instant>, now: Instant) -> Waiting {
     Waiting { entry: item.entry.clone(), standing, paused: None }
 }
 
-/// Where a message stands.
+/// The state of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
-    /// It is sent as soon as there is room.
+    /// It is sent as soon as a connection is free.
     Due,
-    /// It is tried again after this time.
+    /// It is retried after this time.
     In(Duration),
-    /// Its device has sent too many: it is its turn, or that of its digest, after this time.
+    /// Its device exceeded its rate: it, or its digest, is sent after this time.
     Resting(Duration),
-    /// The owner holds it back.
+    /// It is on hold.
     Held,
-    /// It is being sent, written down or moved at this moment.
+    /// It is being sent, recorded or moved right now.
     InHand,
 }
 
-/// Some of the messages that wait, oldest first.
+/// Some of the queued messages, oldest first.
 #[derive(Debug, Clone, Default)]
 pub struct Page {
-    /// All messages that wait.
+    /// All queued messages.
     pub total: usize,
-    /// Those asked for.
+    /// The requested messages.
     pub messages: Vec<Waiting>,
-    /// Whether there are more behind them.
+    /// Whether more follow.
     pub more: bool,
 }
 
 /// Where a page of the list begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum From {
-    /// At the message with this number, from 0. Those before it are counted.
+    /// At the message with this number, from 0.
     Number(usize),
-    /// Behind this place, whatever has left in the meantime.
+    /// After this position, no matter what has left in the meantime.
     Behind(Position),
 }
 
-/// How things are.
+/// The overall state.
 #[derive(Debug, Clone, Default)]
 pub struct Health {
     /// Messages in the queue.
     pub waiting: usize,
-    /// Messages held back by the owner.
+    /// Messages held by the administrator.
     pub held: usize,
-    /// Messages that are done and wait for nothing but the summary in which somebody is told; none of them is waiting.
+    /// Messages that are finished except for the summary that reports them; none of them is waiting for delivery.
     pub reporting: usize,
-    /// The accounts, in the order of the settings.
+    /// The accounts, in configuration order.
     pub accounts: Vec<AccountHealth>,
-    /// Why mail that no route names does not leave at all, and how long until the next look, if one helps.
+    /// Why mail that matches no route is paused, and how long until the next attempt, if one is planned.
     pub paused: Option<(String, Option<Duration>)>,
-    /// Whether messages of an earlier run are still being read.
+    /// Whether messages of an earlier run are still being loaded.
     pub recovering: bool,
 }
 
-/// How an account is.
+/// The state of an account.
 #[derive(Debug, Clone)]
 pub struct AccountHealth {
     /// Its name.
     pub name: String,
-    /// Why it sends nothing, if so.
+    /// Why it sends nothing, if it is paused.
     pub pause: Option<PauseFacts>,
 }
 
-/// An order with the place for its answer.
+/// A request with the channel for its reply.
 pub enum Order {
-    /// The messages from a place on, at most `limit`.
+    /// The messages from a position on, at most `limit`.
     List { from: From, limit: usize, answer: oneshot::Sender<Page> },
     /// One message.
     Find { id: MessageId, answer: oneshot::Sender<Option<Waiting>> },
-    /// Changes messages. Answers how many were changed, and whether one that was meant is in hand just now.
+    /// Changes messages. Returns how many were changed, and whether a requested one is being processed right now.
     Change { which: Which, change: Change, answer: oneshot::Sender<Changed> },
-    /// Something has changed: look at the provider now, try everything.
+    /// Something has changed: try the provider and everything else now.
     Wake { cause: Cause, reason: String, answer: oneshot::Sender<()> },
-    /// The owner has done something about an account: its pause is over.
+    /// The administrator has fixed something about an account: its pause ends.
     Look { account: String },
-    /// An account was seen to work, by other means than the queue's.
+    /// An account was found to work by other means than the queue's.
     Works { account: String },
-    /// How things are.
+    /// The overall state.
     Health { answer: oneshot::Sender<Health> },
 }
 
-/// What came of a change.
+/// The result of a change.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Changed {
     /// Messages that were changed.
     pub count: usize,
     /// Messages that could not be changed because they are being sent.
     pub in_hand: usize,
-    /// Messages that the disk did not let change; the log says why.
+    /// Messages that could not be changed because the disk failed; the log says why.
     pub failed: usize,
 }
 
 impl Dispatch {
     pub(super) fn obey(&mut self, order: Order) {
-        // Who asked may be gone before the answer: then nobody needs it.
+        // The requester may be gone before the reply: then nobody needs it.
         match order {
             Order::List { from, limit, answer } => drop(answer.send(self.page(from, limit))),
             Order::Find { id, answer } => drop(answer.send(self.find(id))),
@@ -217,7 +217,7 @@ impl Dispatch {
         self.wake_mail();
     }
 
-    /// At once, if that was not just done; otherwise when it may be done again. A flapping uplink comes to one waking in
+    /// At once, unless that was just done; otherwise when it may be done again. A flapping uplink causes one waking per
     /// [`WAKE_EVERY`], the last of which is after it has come up for good.
     fn wake_for_outside(&mut self, reason: String) {
         let now = Instant::now();
@@ -227,7 +227,7 @@ impl Dispatch {
         }
     }
 
-    /// What was put together, if it is its time.
+    /// Wakes with the merged reason, if it is due.
     pub(super) fn wake_merged(&mut self) {
         let now = Instant::now();
         if let Some((_, reason)) = self.wake_again.take_if(|(at, _)| *at <= now) {
@@ -241,7 +241,7 @@ impl Dispatch {
         self.wake();
     }
 
-    /// Everything is tried at once, the provider first, unless it has refused the account.
+    /// Everything is retried at once, the provider first, unless it has refused the account.
     pub(super) fn wake(&mut self) {
         let now = Instant::now();
         self.lanes.all().for_each(|lane| lane.look_now(now));
@@ -266,18 +266,18 @@ impl Dispatch {
         }
     }
 
-    /// Those that are in no schedule: a few, as a rule.
+    /// Those that are not in the schedule: usually a few.
     fn elsewhere(&self) -> Vec<Waiting> {
         let found = |entry: &Entry| Waiting { entry: entry.clone(), standing: Standing::InHand, paused: None };
         self.in_hand.values().map(found).collect()
     }
 
-    /// Why nothing leaves by a route, if so.
+    /// Why a route sends nothing, if it is paused.
     fn why_paused(&self, route: RouteId, now: Instant) -> Option<String> {
         self.lanes.paused(self.ways.routes.accounts(route), now).map(|(_, pause)| pause.reason)
     }
 
-    /// One message, wherever it is.
+    /// One message, whatever its state.
     fn find(&self, id: MessageId) -> Option<Waiting> {
         let now = Instant::now();
         if let Some((item, at)) = self.queues.get(id) {
@@ -297,7 +297,7 @@ impl Dispatch {
         let mut others = self.elsewhere();
         others.retain(|waiting| behind.is_none_or(|behind| waiting.position() > behind));
         others.sort_unstable_by_key(Waiting::position);
-        // What is scheduled is in order already; the others are put in between.
+        // Scheduled messages are already in order; the others are merged in.
         let mut others = others.into_iter().peekable();
         let mut scheduled = self.queues.listed(behind).peekable();
         let next = || {
@@ -324,7 +324,7 @@ impl Dispatch {
         if change == Change::Retry {
             let count = match which {
                 Which::All => {
-                    // What rests does so as its device was told to: only a message that is named is let go.
+                    // Resting messages follow the policy of their device: only a message that is named is released.
                     let stays = self.queues.held().saturating_add(self.queues.resting());
                     let count = self.queues.len().saturating_sub(stays);
                     let now = Instant::now();
@@ -336,7 +336,7 @@ impl Dispatch {
                     let now = Instant::now();
                     self.lanes.all().for_each(|lane| lane.retry_now(now));
                     let Some((item, _)) = self.queues.take(id) else {
-                        // One that is in hand is tried once more when it comes back.
+                        // One that is being processed is retried when it comes back.
                         self.wakings = self.wakings.wrapping_add(1);
                         return answer_retry(answer, in_hand, 0);
                     };
@@ -364,10 +364,10 @@ impl Dispatch {
         }
     }
 
-    /// Goes on with an order that concerns all messages that were there when it was given, or answers that it is done.
+    /// Continues an order for all messages that existed when it was given, or replies that it is done.
     pub(super) fn change_some(&mut self, mut rest: ChangeAll) {
         let Some(mut behind) = rest.left else {
-            // Who asked may be gone.
+            // The requester may be gone.
             let _ = rest.answer.send(rest.changed);
             return;
         };
@@ -388,7 +388,7 @@ impl Dispatch {
         self.begin_change(taken, rest);
     }
 
-    /// Carries a change of some messages out on disk; they are in hand meanwhile. What is `left` of the order comes after.
+    /// Carries out a change of some messages on disk; they are in use meanwhile. The `left` part of the order follows.
     fn begin_change(&mut self, taken: Vec<Placed>, mut rest: ChangeAll) {
         taken.iter().for_each(|(item, _)| self.take_in_hand(&item.entry));
         let spool = Arc::clone(&self.spool);
@@ -426,25 +426,25 @@ fn concerns(change: Change, item: &Item) -> bool {
     }
 }
 
-/// A change that is being carried out, a piece at a time.
+/// A change that is being carried out step by step.
 pub(super) struct ChangeAll {
     change: Change,
-    /// What has become of those that were meant so far.
+    /// The result for the messages handled so far.
     changed: Changed,
-    /// When it was ordered: what came later is not meant.
+    /// When it was ordered: messages that came later are not affected.
     began: Instant,
-    /// Where it goes on, if others are meant: behind this message.
+    /// Where it continues, if more messages are affected: after this one.
     left: Option<Option<MessageId>>,
-    /// Who waits for it.
+    /// Where the reply goes.
     answer: oneshot::Sender<Changed>,
 }
 
 fn answer_retry(answer: oneshot::Sender<Changed>, count: usize, in_hand: usize) {
-    // Who asked may be gone.
+    // The requester may be gone.
     let _ = answer.send(Changed { count, in_hand, failed: 0 });
 }
 
-/// One message: `Ok` with what is left of it, `Err` with the message as it was.
+/// One message: `Ok` with what is left of it, `Err` with the unchanged message.
 fn carry_out(
     spool: &crate::queue::Spool,
     (mut item, at): Placed,
@@ -460,7 +460,7 @@ fn carry_out(
     let id = entry.id.to_string();
     match (done, change) {
         (Err(error), _) => {
-            Event::SpoolTrouble { id, reason: format!("can't do what was ordered: {error}") }.log();
+            Event::SpoolTrouble { id, reason: format!("the requested change could not be carried out: {error}") }.log();
             Err(Box::new((item, at)))
         }
         (Ok(()), Change::Delete) => {

@@ -17,51 +17,51 @@ use crate::queue::{Meta, Spool, SpoolError, State, Stored};
 use crate::report::Event;
 use crate::system::task;
 
-/// A connection that rested for less is not given up by a server for being idle.
+/// A connection idle for less than this is not closed by a server for being idle.
 const BUSY: Duration = Duration::from_secs(5);
 
 /// A message as it was before an attempt.
 pub struct Known {
     /// Its envelope.
     pub meta: Meta,
-    /// Its header, for a notice.
+    /// Its header, for a notification.
     pub header: Vec<u8>,
-    /// How far its recipients were.
+    /// The state of its recipients.
     pub state: State,
-    /// When it was accepted, seconds since 1970, as well as that is known now.
+    /// When it was accepted, in seconds since 1970, as far as known now.
     pub arrived: i64,
 }
 
 impl Known {
-    /// What `stored` tells.
+    /// Takes what `stored` contains.
     pub fn of(stored: &Stored, item: &Item) -> Self {
         let (meta, header, state) = (stored.meta.clone(), stored.header.clone(), stored.state.clone());
         Self { meta, header, state, arrived: item.entry.arrived }
     }
 }
 
-/// What a delivery hands back.
+/// What a delivery returns.
 pub struct Attempted {
     /// The message.
     pub item: Item,
-    /// What came of it.
+    /// The result.
     pub outcome: Outcome,
-    /// What it was before; `None` when the message was not touched.
+    /// Its state before; `None` when the message was not touched.
     pub known: Option<Known>,
-    /// The connection, if it can carry more.
+    /// The connection, if it can be used again.
     pub connection: Option<Connection>,
-    /// Name of the account.
+    /// The name of the account.
     pub account: String,
-    /// What belongs to the account.
+    /// The state of the account.
     pub lane: Returned,
 }
 
-/// What the settings of now say about the mail that is to be sent.
+/// What the current settings say about the mail that is to be sent.
 #[derive(Clone)]
 pub struct Ways {
     /// Which accounts it takes.
     pub routes: Arc<Routes>,
-    /// What holds for the device that it comes from.
+    /// The settings for the device that it comes from.
     pub policies: Arc<Policies>,
 }
 
@@ -72,14 +72,14 @@ impl Ways {
     }
 }
 
-/// Sends `item` as far as possible to those of its recipients that take its route.
+/// Sends `item` to as many as possible of those of its recipients that take its route.
 pub async fn deliver(mut job: Job, spool: Arc<Spool>, ways: Ways, item: Item) -> Attempted {
     let mut outcome = Outcome::default();
     let mut known = None;
     let mut connection = job.connection.take();
     let (mut spent, mut in_step) = (None, None);
-    // A kept connection may have been closed by the server in this very moment, or be one on which it wants no more: then
-    // once more with a new one.
+    // A kept connection may have been closed by the server just now, or the server may accept no more mail on it: then
+    // try again with a new one.
     for _ in 0..2 {
         let mut stored = match Stored::open(&spool, &item).await {
             Ok(stored) => stored,
@@ -95,7 +95,7 @@ pub async fn deliver(mut job: Job, spool: Arc<Spool>, ways: Ways, item: Item) ->
         }
         leave_to_others(&mut stored, &ways.routes, item.route);
         connection = connection.take().and_then(|mut kept| {
-            // A server that closes for its own reasons says 421; anything else is an answer too many.
+            // A server that closes for its own reasons says 421; anything else is an unexpected reply.
             if kept.client.stream.has_spoken() && !kept.client.stream.says_goodbye() {
                 in_step = Some(false);
             }
@@ -128,7 +128,7 @@ pub async fn deliver(mut job: Job, spool: Arc<Spool>, ways: Ways, item: Item) ->
                 }
             }
         }
-        // Nothing was said of the message; and it was not the time since the last one that was too long.
+        // The server said nothing about the message, and the idle time was not too long.
         if result.again && rested < BUSY {
             spent = Some(carried);
         }
@@ -146,26 +146,26 @@ pub async fn deliver(mut job: Job, spool: Arc<Spool>, ways: Ways, item: Item) ->
     {
         task::spawn(quit(open));
     }
-    // Had the new connection been refused as well, it would not have been the number.
+    // If the new connection had been refused as well, the number would not have been the reason.
     let spent = spent.filter(|_| outcome.sender_taken);
     let lane = Returned { spent, in_step, generation: job.generation, wakings: job.wakings, connector: job.connector };
     Attempted { item, outcome, known, connection, account: job.account.name.clone(), lane }
 }
 
-/// Recipients that take another route are none of this attempt's business.
+/// Recipients that take another route are not part of this attempt.
 fn leave_to_others(stored: &mut Stored, routes: &Routes, route: RouteId) {
     if routes.is_single() {
         return;
     }
     let meta = &stored.meta;
     let others = stored.state.recipients.iter_mut().filter(|recipient| routes.of(meta, &recipient.address) != route);
-    // Only in this copy of the state, and nothing is written down from it.
+    // Only in this copy of the state, and it is never written back.
     others.for_each(|recipient| recipient.progress = Progress::Delivered);
 }
 
-/// Lets From carry the name of the device. Before the sender is made to fit the account, which keeps names.
+/// Puts the name of the device into From, before the sender is adapted to the account, which keeps names.
 fn give_name(stored: &mut Stored, policies: &Policies) {
-    // A mail of our own names itself, for whomever it was written.
+    // Mail from the gateway itself carries its own name, whoever it is for.
     if stored.meta.notice {
         return;
     }
@@ -189,7 +189,7 @@ async fn open_connection(job: &mut Job) -> Result<Connection, Trouble> {
     if job.account.tls != TlsMode::None && job.connector.is_none() {
         let account = Arc::clone(&job.account);
         let prepared = task::blocking(move || tls::connector(&account)).await;
-        let ending = || Trouble::new(TroubleKind::Setup, "the program is ending");
+        let ending = || Trouble::new(TroubleKind::Setup, "the program is shutting down");
         job.connector = Some(prepared.ok_or_else(ending)??);
     }
     connect(&job.account, &job.hostname, job.connector.as_ref(), None).await

@@ -1,4 +1,4 @@
-//! When mail is collected into a digest: what devices sent beyond their rate rests in the queue until its interval ends.
+//! When mail is collected into a digest: mail beyond the rate of its device waits in the queue until the interval ends.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use crate::digest::collect::{self, Collected};
 use crate::digest::compose::Composer;
 use crate::queue::{Item, MessageId, Sorted, blocking};
 
-/// How late a digest is written: those of its messages that came through a start of the system know their time less well.
+/// How late a digest may be written: the times of messages that came through a system start are less exact.
 const GRACE: Duration = Duration::from_secs(2);
 
 impl Dispatch {
@@ -17,12 +17,12 @@ impl Dispatch {
         if self.is_collecting() { None } else { self.queues.next_digest().map(|at| at + GRACE) }
     }
 
-    /// Whether no digest may be begun: a part of its messages may not be at hand.
+    /// Whether no digest may be started: some of its messages may be missing.
     fn is_collecting(&self) -> bool {
         self.collecting || self.caring.is_some() || self.recovering
     }
 
-    /// Begins the digests whose time has come.
+    /// Starts the digests that are due.
     pub(super) fn collect(&mut self) {
         let now = Instant::now();
         if self.next_digest().is_none_or(|at| at > now) {
@@ -42,7 +42,7 @@ impl Dispatch {
         self.start(async move { Step::Collected(collect::collect(composer, items).await) });
     }
 
-    /// All messages of an earlier run have been read: digests that it was cut off in the middle of are carried on with.
+    /// All messages of an earlier run have been loaded: digests that were interrupted are continued.
     pub(super) fn carry_on_digests(&mut self) {
         let found = std::mem::take(&mut self.replacements);
         let sorted = found.sort(|id| self.queues.get(*id).is_some());

@@ -1,5 +1,5 @@
-//! What waiting mail needs beside being sent: it is moved to safety, gets its true time, grows too old, and its failures
-//! are told.
+//! What queued mail needs in addition to delivery: it is moved to safe storage, gets its true time, expires, and its
+//! failures are reported.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,31 +13,31 @@ use crate::queue::{Entry, Item, MessageId, Place, Spool, blocking};
 use crate::report::Event;
 use crate::system::{clock, task};
 
-/// How long `deferred` mail stays in RAM before it is moved to `safe_spool`: with the time until it is looked through, and
-/// that of the move, less than the minute that is promised.
+/// How long `deferred` mail stays in RAM before it is moved to `safe_spool`: with the interval of the check and
+/// the time of the move, less than the promised minute.
 const MOVE_AFTER: Duration = Duration::from_secs(45);
-/// How long mail may lie in RAM with a time of arrival that turned out wrong: most of it leaves before.
+/// How long mail may stay in RAM with a time of arrival that turned out wrong: most of it leaves before.
 const REDATE_AFTER: Duration = Duration::from_secs(60);
-/// Messages that are cared for at a time: those in hand are not sent meanwhile.
+/// Messages that are processed at a time: they are not sent meanwhile.
 const AT_ONCE: usize = 64;
-/// Messages that are looked at in one go.
+/// Messages that are checked in one step.
 const LOOK_AT: usize = 512;
-/// Nothing expires in the first minute, when the clock may be on its way to be set, nor in the first minute after that.
+/// Nothing expires in the first minute, when the clock may not be set yet, nor in the first minute after that.
 const EXPIRE_AFTER: Duration = Duration::from_secs(60);
 
-/// How far waiting mail has been looked through.
+/// How far queued mail has been checked.
 #[derive(Default)]
 pub(super) struct Round {
-    /// Behind which message it goes on.
+    /// The message after which it continues.
     behind: Option<MessageId>,
-    /// Whether there is nothing behind it.
+    /// Whether nothing follows.
     is_last: bool,
-    /// Messages that were given up on the way. Each has a notice to write: more of them follow in the next round.
+    /// Messages that were given up on the way. Each needs a notification: more of them follow in the next round.
     expired: usize,
 }
 
 impl Dispatch {
-    /// Looks through waiting mail, if that is not being done already.
+    /// Checks queued mail, unless that is being done already.
     pub(super) fn care(&mut self) {
         self.look_at_clock();
         if self.spool.owes() {
@@ -53,7 +53,7 @@ impl Dispatch {
         }
     }
 
-    /// If the clock was set since the last look, everything gets its true time and is tried.
+    /// If the clock was set since the last check, everything gets its true time and is retried.
     pub(super) fn look_at_clock(&mut self) {
         if !self.watch.jumped() {
             return;
@@ -66,7 +66,7 @@ impl Dispatch {
         self.wake();
     }
 
-    /// Goes on looking through waiting mail. What the disk did not take now, it will not take at the next message.
+    /// Continues to check queued mail. What the disk refuses now, it will also refuse for the next message.
     pub(super) fn care_on(&mut self, done: bool) {
         let is_last = self.caring.as_ref().is_none_or(|round| round.is_last);
         match done && !is_last {
@@ -75,7 +75,7 @@ impl Dispatch {
         }
     }
 
-    /// Looks at some messages: moves to safety what has waited a minute, writes down true times, gives up what is too old.
+    /// Checks some messages: moves to safe storage what has waited a minute, records true times, expires old ones.
     fn care_for_some(&mut self) {
         let settings = self.settings.borrow().clone();
         let moves = settings.relay.durability == Durability::Deferred && self.spool.can_move();
@@ -112,7 +112,7 @@ impl Dispatch {
         let spool = Arc::clone(&self.spool);
         self.start(async move {
             if taken.is_empty() {
-                // Others have the thread in between.
+                // Lets other tasks use the thread in between.
                 tokio::task::yield_now().await;
                 return Step::Cared { back: taken, done: true };
             }
@@ -122,7 +122,7 @@ impl Dispatch {
         });
     }
 
-    /// What settles a message that no account is sending; `wait` is how long what is left of it waits.
+    /// Settles a message that no account is sending; `wait` is how long what is left of it waits.
     pub(super) fn settle_unsent(&self, wait: Duration) -> Settle {
         Settle {
             spool: Arc::clone(&self.spool),
@@ -146,7 +146,7 @@ impl Dispatch {
         );
     }
 
-    /// Writes the summaries whose time has come.
+    /// Writes the summaries that are due.
     pub(super) fn tell(&mut self) {
         let teller = self.teller();
         loop {
@@ -165,8 +165,8 @@ impl Dispatch {
         }
     }
 
-    /// The order to stop: everything that waits goes to safety, what others have in hand included: whoever has a message
-    /// in hand finds it where it is then.
+    /// The order to stop: all queued mail is moved to safe storage, including messages in use: their tasks find them at
+    /// their new place.
     pub(super) fn bring_to_safety(&self) -> impl Future<Output = ()> + Send + 'static {
         let deferred = self.settings.borrow().relay.durability == Durability::Deferred;
         let spool = (deferred && self.spool.can_move()).then(|| Arc::clone(&self.spool));
@@ -182,7 +182,7 @@ impl Dispatch {
                 spool.move_all_to_safe()
             });
             if let Err(error) = moved.await {
-                let reason = format!("can't move the queue to safe_spool: {error}");
+                let reason = format!("cannot move the queue to safe_spool: {error}");
                 Event::SpoolTrouble { id: String::new(), reason }.log();
             }
         }
@@ -199,11 +199,11 @@ fn write_time(spool: &Spool, entry: &Entry) -> bool {
     }
 }
 
-/// Returns the messages, and whether some could not be put in order.
+/// Returns the messages, and whether some could not be processed.
 fn put_in_order(spool: &Spool, mut taken: Vec<Placed>, moves: bool) -> (Vec<Placed>, bool) {
     let mut trouble = false;
     for (item, _) in taken.iter_mut().filter(|(item, _)| item.undated) {
-        // True times are worth writing only where they outlast the run of the system.
+        // True times are worth recording only where they outlive the system run.
         item.undated = !write_time(spool, &item.entry);
         trouble |= item.undated;
     }
@@ -224,7 +224,8 @@ fn put_in_order(spool: &Spool, mut taken: Vec<Placed>, moves: bool) -> (Vec<Plac
         back.push((item, at));
     }
     if let Some((id, error)) = first {
-        let reason = format!("{failed} messages can't be moved to safe_spool, so a power cut would lose them: {error}");
+        let reason =
+            format!("{failed} messages cannot be moved to safe_spool, so a power cut would lose them: {error}");
         Event::SpoolTrouble { id: id.to_string(), reason }.log();
         trouble = true;
     }

@@ -1,16 +1,14 @@
-//! Decides what is sent next, and what becomes of what was sent.
+//! Decides what is sent next, and handles the results.
 //!
-//! One task owns the schedule and the state of the account; deliveries and work on files run as tasks of their own and
-//! hand back what came of them. So there are no locks and no order of events in which something could be forgotten: a
-//! message is either in the schedule, or in the hand of exactly one task.
+//! One task owns the schedule and the state of the accounts; deliveries and file operations run as separate tasks and
+//! return their results. So locks are not needed, and whatever the order of events, nothing is lost: a message is either
+//! in the schedule or owned by exactly one task. This file is the loop: how messages enter the schedule (new ones, those
+//! of an earlier run, those returned by a task, and all of them when the settings have changed) and what starts next.
 //!
-//! `arrivals` is how messages get to their place, `account` the state of the accounts and which of them takes a message,
-//! `routes` which way messages go, `delivery` one attempt, `settle` what becomes of a message after it, `notifier` who is
-//! notified of failures, `housekeeping` what waiting mail needs, `digests` when mail is collected into a digest, `admin` what
-//! people ask for.
-//!
-//! How messages get to their place: new ones, those of an earlier run, those that a task gives back, and all of them when
-//! the settings have changed.
+//! `account` is the state of the accounts and selects one for each message, `routes` selects the accounts of messages,
+//! `delivery` is one attempt, `settle` handles the result, `notifier` picks who is notified of failures, `housekeeping`
+//! maintains queued mail, `digests` decides when mail is collected into digests, `admin` handles requests of
+//! administrators.
 
 mod account;
 mod admin;
@@ -43,58 +41,58 @@ use crate::queue::{Entry, Item, MessageId, Meta, Placed, Replacements, Schedule,
 use crate::report::Event;
 use crate::system::{clock, ordered, task};
 
-/// How often waiting mail is looked through for what needs care.
+/// How often queued mail is checked.
 const CARE: Duration = Duration::from_secs(10);
-/// How often the clock is looked at.
+/// How often the clock is checked.
 const CLOCK: Duration = Duration::from_secs(5);
-/// How long deliveries may go on after the order to stop; procd kills after 15 s.
+/// How long deliveries may continue after the order to stop; procd kills the process after 15 s.
 const STOP_TIME: Duration = Duration::from_secs(5);
 
-/// What a task of the dispatcher brings back.
+/// What a task of the dispatcher returns.
 enum Step {
     /// A message was tried.
     Attempted(Box<Attempted>),
-    /// What came of it is written down.
+    /// The result was recorded.
     Settled {
-        /// Which message.
+        /// The message.
         id: MessageId,
         /// How often everything had been woken when the attempt began.
         wakings: u32,
-        /// Under which settings it was sent, if it was: then its place in the lane is free now.
+        /// The settings it was sent with, if it was sent: then its slot in the lane is free now.
         generation: Option<u32>,
-        /// The message, if something is still to be done for it.
+        /// The message, if it is not finished.
         left: Left,
     },
-    /// Digests were written, or carried on with.
+    /// Digests were written or continued.
     Collected(Collected),
-    /// Messages were cared for.
+    /// Messages were processed by housekeeping.
     Cared {
-        /// These, each with the time when it is tried next.
+        /// These, each with the time of its next attempt.
         back: Vec<Placed>,
-        /// Whether the disk took it.
+        /// Whether the disk accepted it.
         done: bool,
     },
-    /// It was found out which way messages go now.
+    /// The current routes of messages were determined.
     Routed {
-        /// These, each with the time when it is tried next.
+        /// These, each with the time of its next attempt.
         back: Vec<Placed>,
-        /// Those that have yet to be read, and are still in hand.
+        /// Those that have yet to be read and are still in use.
         rest: Vec<Placed>,
     },
-    /// A piece of an order was carried out.
+    /// Part of an order was carried out.
     Obeyed {
-        /// The messages that were in hand for it.
+        /// The messages that were in use for it.
         taken: Vec<MessageId>,
         /// Those of them that are left.
         back: Vec<Placed>,
-        /// What is left of the order.
+        /// The rest of the order.
         rest: ChangeAll,
     },
-    /// A summary was written, or not: then it is tried again.
+    /// A summary was written, or failed and will be retried.
     Told,
 }
 
-/// Everything between queue and providers.
+/// Everything between the queue and the providers.
 pub struct Dispatch {
     settings: watch::Receiver<Arc<Settings>>,
     spool: Arc<Spool>,
@@ -104,40 +102,40 @@ pub struct Dispatch {
     lanes: Lanes,
     reporter: Arc<Mutex<Reporter>>,
     running: JoinSet<Step>,
-    /// Messages that a task has in hand.
+    /// Messages that a task is working on.
     in_hand: BTreeMap<MessageId, Entry>,
     /// How often the routes have changed.
     routed: u32,
-    /// The lanes behind each route of the settings before these.
+    /// The lanes of each route of the previous settings.
     former: Former,
     /// How often everything was woken.
     wakings: u32,
-    /// When everything was last woken by something outside.
+    /// When everything was last woken by an outside event.
     woken: Option<Instant>,
-    /// When it is woken next, and why: what happened meanwhile is one waking.
+    /// When it is woken next, and why: everything that happened meanwhile causes one waking.
     wake_again: Option<(Instant, String)>,
-    /// While waiting mail is looked through: behind which message.
+    /// While queued mail is checked: after which message.
     caring: Option<housekeeping::Round>,
-    /// Which route is served first next time.
+    /// The route that is served first next time.
     turn: usize,
     /// Whether digests are being written.
     collecting: bool,
     /// Digests that an earlier run left.
     replacements: Replacements,
-    /// Whether messages of an earlier run are still being read.
+    /// Whether messages of an earlier run are still being loaded.
     recovering: bool,
     watch: clock::Watch,
     /// When the clock was last set, or the program started.
     clock_set: Instant,
 }
 
-/// What the dispatcher hears from the rest of the program.
+/// What the dispatcher receives from the rest of the program.
 pub struct Inputs {
     /// Messages that have just been accepted.
     pub arrivals: mpsc::UnboundedReceiver<(Entry, Meta)>,
-    /// Messages of an earlier run, in pieces, until all have been read.
+    /// Messages of an earlier run, in batches, until all have been read.
     pub recovered: mpsc::Receiver<Vec<(Item, Meta, State)>>,
-    /// What people and hotplug scripts ask for.
+    /// Requests of administrators and hotplug scripts.
     pub orders: mpsc::Receiver<Order>,
     /// The order to stop.
     pub stop: watch::Receiver<bool>,
@@ -173,7 +171,7 @@ impl Dispatch {
         }
     }
 
-    /// Sends until `stop` says otherwise, then puts everything into safety.
+    /// Sends until `stop` ends it, then moves everything to safe storage.
     pub async fn run(mut self, mut inputs: Inputs) {
         let every = |period| {
             let mut interval = tokio::time::interval(period);
@@ -210,12 +208,12 @@ impl Dispatch {
         Teller { desk, settings, ways: self.ways.clone(), earlier: false, reporter: Arc::clone(&self.reporter) }
     }
 
-    /// Messages that somebody waits for, wherever they are. What is done but for the summary that tells of it is not.
+    /// Unfinished messages, wherever they are, without those that only wait for the summary that reports them.
     fn waiting(&self) -> usize {
         self.queues.len() + self.in_hand.len()
     }
 
-    /// Begins work beside the sending.
+    /// Starts background work.
     fn start(&mut self, work: impl Future<Output = Step> + Send + 'static) {
         let work: task::Boxed<Step> = Box::pin(work);
         self.running.spawn(work);
@@ -230,7 +228,7 @@ impl Dispatch {
             Step::Attempted(attempted) => self.attempted(*attempted),
             Step::Settled { id, wakings, generation, left } => {
                 let lane = generation.map(|generation| self.lanes.of(generation));
-                // What another account, or this one with other settings, makes of the message is open.
+                // Another account, or this one with other settings, may well handle the message.
                 let outdated = matches!(lane, Some(None));
                 if let Some(Some(lane)) = lane {
                     lane.settled();
@@ -240,7 +238,7 @@ impl Dispatch {
                 if let Some(at) = wait.map(|wait| Instant::now() + wait) {
                     item.turn = Some(at);
                 }
-                // A message that was in hand when everything was woken is awake as well.
+                // A message that was in use when everything was woken is awake as well.
                 let at = item.turn.filter(|_| wait.is_some() && wakings == self.wakings && !outdated);
                 self.put_back(vec![(item, at)]);
             }
@@ -260,7 +258,7 @@ impl Dispatch {
                     self.in_hand.remove(id);
                 }
                 self.put_back(back);
-                // Not before: whoever asked may at once ask for the next thing.
+                // Not before: the requester may at once ask for the next thing.
                 self.change_some(rest);
             }
             Step::Routed { back, rest } => {
@@ -273,15 +271,15 @@ impl Dispatch {
         }
     }
 
-    /// The order to stop: lets running deliveries end, then moves what waits to safety.
+    /// The order to stop: lets running deliveries end, then moves queued mail to safe storage.
     async fn wind_up(mut self, arrivals: &mut mpsc::UnboundedReceiver<(Entry, Meta)>) {
-        // What nobody has in hand need not wait for deliveries that perhaps hang.
+        // What no task is working on need not wait for deliveries that may hang.
         let first = task::spawn(self.bring_to_safety());
         let deadline = tokio::time::Instant::now() + STOP_TIME;
         while let Ok(Some(Ok(step))) = tokio::time::timeout_at(deadline, self.running.join_next()).await {
             self.stepped(step);
         }
-        // What is still running is cut off before its end; its file lies where it was.
+        // What is still running is aborted; its file stays where it was.
         self.running.shutdown().await;
         while let Ok((entry, meta)) = arrivals.try_recv() {
             self.arrived(entry, &meta);
@@ -291,10 +289,10 @@ impl Dispatch {
     }
 }
 
-/// A random byte that keeps messages which failed together from coming back together.
+/// A random byte that keeps messages which failed together from being retried together.
 fn jitter() -> u8 {
     let mut byte = [0; 1];
-    // Without randomness the jitter is missing, nothing else.
+    // Without randomness only the jitter is missing.
     let _ = getrandom::fill(&mut byte);
     let [byte] = byte;
     byte
@@ -308,12 +306,12 @@ async fn sleep_until(at: Option<Instant>) {
 }
 
 impl Dispatch {
-    /// Starts as many deliveries as the accounts may have at once. A paused account gets none, an account that has just
-    /// come back gets one, to see.
+    /// Starts as many deliveries as the accounts may have at once. A paused account gets none, an account whose pause
+    /// has just ended gets one, as a test.
     fn start_deliveries(&mut self) {
         let now = Instant::now();
         let routes = Arc::clone(&self.ways.routes);
-        // Routes that share an account take turns, as clients do within a route.
+        // Routes that share an account alternate, as clients do within a route.
         let mut idle = 0;
         while idle < routes.len() {
             let route = RouteId::try_from(self.turn % routes.len()).unwrap_or(0);
@@ -332,7 +330,7 @@ impl Dispatch {
         if !self.queues.has_due(route, now) && !self.may_probe(route, place, now) {
             return false;
         }
-        // Before anything is judged or dated by it.
+        // Before the clock is used to judge or date anything.
         self.look_at_clock();
         let probe = self.may_probe(route, place, now);
         let wakings = self.wakings;
@@ -342,7 +340,7 @@ impl Dispatch {
             return true;
         }
         let due = match self.recovering {
-            // The order of age is known when all have been read; what has just come in need not wait for that.
+            // The order of age is known when all have been read; what has just come in need not wait for this.
             true => self.queues.take_fresh(route, now),
             false => self.queues.take_due(route, now),
         };
@@ -362,7 +360,7 @@ impl Dispatch {
         time.is_some_and(|at| at <= now) && self.queues.has_probe(route)
     }
 
-    /// When something happens by itself: a message becomes due, a pause ends, a connection has been idle too long, or a
+    /// The next timed event: a message becomes due, a pause ends, a connection has been idle too long, or a
     /// summary is to be written.
     fn next_wake(&self) -> Option<Instant> {
         let now = Instant::now();
@@ -381,20 +379,20 @@ impl Dispatch {
     }
 }
 
-/// Messages that are read at a time to see which way they go.
+/// Messages that are read at a time to find their routes.
 const READ_AT_ONCE: usize = 64;
 
-/// What stood behind the routes before they changed.
+/// The accounts of each route before the routes changed.
 #[derive(Debug, Clone, Default)]
 struct Former {
-    /// Of which settings: [`Item::routed`].
+    /// The settings it belongs to: [`Item::routed`].
     routed: u32,
     /// The lanes of each route.
     lanes: Vec<Vec<u32>>,
 }
 
 impl Former {
-    /// Whether a message that has got these lanes may as well wait for its time: those that put it off are the same.
+    /// Whether a message that gets these lanes may keep waiting for its time: those that deferred it are the same.
     fn keeps(&self, item: &Item, lanes: Option<&Vec<u32>>) -> bool {
         let before = self.lanes.get(usize::from(item.route)).filter(|_| item.routed == self.routed);
         before.zip(lanes).is_some_and(|(before, lanes)| nothing_new(before, lanes))
@@ -411,7 +409,7 @@ impl Dispatch {
         self.queues.add_fresh(item, now);
     }
 
-    /// Says in the log what keeps a new message from leaving at once.
+    /// Logs what keeps a new message from leaving at once.
     fn tell_what_it_waits_for(&self, item: &Item, meta: &Meta, now: Instant) {
         let (account, reason, next) = match (item.rest, &meta.marks.over) {
             (Some(rest), Some(over)) => {
@@ -436,7 +434,7 @@ impl Dispatch {
         };
         let (now, relay) = (Instant::now(), self.settings.borrow().relay.clone());
         for (item, meta, state) in messages {
-            // That it is tried now is the start's doing.
+            // That it is tried now is because of the start.
             let own = backoff(item.turns, 0, relay.retry_min, relay.retry_max);
             let turn = (item.turns > 0).then(|| now + own);
             let route = self.ways.routes.next(&meta, &state);
@@ -450,7 +448,7 @@ impl Dispatch {
         }
     }
 
-    /// Failures that an earlier run did not come to tell are told now, whether an account works or not.
+    /// Failures that an earlier run did not get to report are reported now, whether an account works or not.
     fn tell_earlier(&mut self, item: Item) {
         self.take_in_hand(&item.entry);
         let settle = self.settle_unsent(Duration::ZERO);
@@ -460,7 +458,7 @@ impl Dispatch {
         );
     }
 
-    /// Takes the new settings into use. What they leave as it was goes on: a reload comes with each event of the network,
+    /// Applies new settings. Whatever they leave unchanged continues: a reload comes with each event of the network,
     /// and providers count logins and attempts.
     fn new_settings(&mut self) {
         let settings = self.settings.borrow_and_update().clone();
@@ -486,7 +484,7 @@ impl Dispatch {
         self.shorten(settings.relay.retry_max);
     }
 
-    /// Nothing waits longer than this from now on.
+    /// From now on nothing waits longer than this.
     fn shorten(&mut self, longest: Duration) {
         let latest = Instant::now() + longest;
         for id in self.queues.later_than(latest) {
@@ -496,14 +494,14 @@ impl Dispatch {
         }
     }
 
-    /// The lanes behind each route.
+    /// The lanes of each route.
     fn route_lanes(&self) -> Vec<Vec<u32>> {
         let routes = &self.ways.routes;
         let ids = (0..routes.len()).map(|route| RouteId::try_from(route).unwrap_or(0));
         ids.map(|route| self.lanes.generations(routes.accounts(route))).collect()
     }
 
-    /// Reads messages once more, to see which way they go by the settings of now; some at a time, so that others can leave
+    /// Reads messages again to find their routes under the current settings; some at a time, so that others can leave
     /// in between.
     fn find_routes(&mut self, mut astray: Vec<Placed>) {
         let (spool, routes, routed) = (Arc::clone(&self.spool), Arc::clone(&self.ways.routes), self.routed);
@@ -512,7 +510,7 @@ impl Dispatch {
             let piece = astray.split_off(astray.len().saturating_sub(READ_AT_ONCE));
             let found = blocking(move || {
                 let find = |(item, at): Placed| {
-                    // What can't be read now is looked at when it is its turn.
+                    // What cannot be read now is checked at its next attempt.
                     let route = spool.open_message(&item.entry).map_or(0, |read| routes.next(&read.meta, &read.state));
                     let at = at.filter(|_| former.keeps(&item, lanes.get(usize::from(route))));
                     (Item { route, routed, ..item }, at)

@@ -1,6 +1,6 @@
-//! Who is told of failures when: the first few of a person at once, what comes in a storm in one summary.
+//! Who is notified of failures, and when: the first few per person at once, the rest of a storm in one summary.
 //!
-//! A message whose failure has not been told yet stays in the queue, so that a crash makes nobody go without. Pure: the
+//! A message whose failure has not been reported yet stays in the queue, so that a crash loses no report. Pure: the
 //! caller has the clock and the queue.
 
 use std::collections::BTreeMap;
@@ -15,26 +15,26 @@ use crate::queue::{Entry, Item, MessageId, Meta};
 use crate::report::{Event, Failure, Kind, Notice, Summary, SummaryItem};
 use crate::system::clock;
 
-/// Notices that one person gets as single mails within [`WINDOW`].
+/// Notifications that one person gets as single mails within [`WINDOW`].
 const SINGLES: u32 = 3;
-/// How long single mails are counted.
+/// The interval in which single mails are counted.
 const WINDOW: Duration = Duration::from_secs(600);
-/// How long what comes after them is collected.
+/// How long further ones are collected.
 const COLLECT: Duration = Duration::from_secs(300);
 /// How long it waits for more after a restart: what an earlier run collected has waited already.
 const EARLIER: Duration = Duration::from_secs(15);
-/// How long a summary waits that the queue did not take.
+/// How long a summary waits when the queue refuses it.
 const AGAIN: Duration = Duration::from_secs(60);
-/// Messages that one summary lists; further ones are counted in it.
+/// Messages that one summary lists; the rest are only included in its total.
 const LISTED: usize = 500;
 
-/// What is known of one person and one kind of news.
+/// The state for one person and one kind of report.
 #[derive(Default)]
 struct Towards {
     singles: u32,
     window_ends: Option<Instant>,
     due: Option<Instant>,
-    /// When it goes at the latest, whatever comes in the meantime.
+    /// When it is sent at the latest, regardless of what comes in the meantime.
     latest: Option<Instant>,
     since: i64,
     behalf: Behalf,
@@ -43,54 +43,54 @@ struct Towards {
     left_out: u64,
 }
 
-/// What is told of one message.
+/// What is reported about one message.
 #[derive(Debug, Clone)]
 pub struct News {
     /// The message.
     entry: Entry,
-    /// The recipients that it concerns, by their place in the envelope.
+    /// The recipients that it concerns, by their index in the envelope.
     recipients: Vec<usize>,
 }
 
-/// News for one person that is to be told in one mail.
+/// Reports for one person that go into one mail.
 pub struct Batch {
-    /// Whom.
+    /// The person.
     pub to: Vec<String>,
-    /// For which device: what is the same for all of the messages.
+    /// The device: what is the same for all of the messages.
     pub behalf: Behalf,
-    /// What kind of news.
+    /// The kind of report.
     pub kind: Kind,
-    /// Since when it was collected, seconds since 1970.
+    /// Since when they have been collected, seconds since 1970.
     pub since: i64,
     /// The messages.
     pub items: Vec<SummaryItem>,
-    /// All messages, those that are not listed included.
+    /// The number of all messages, including those that are not listed.
     pub messages: BTreeMap<MessageId, News>,
-    /// How many are not listed.
+    /// How many are omitted.
     pub left_out: u64,
 }
 
-/// What is to be done when a batch of failures was told.
+/// What is to be done when a batch of failures was reported.
 #[derive(Default)]
 pub struct Told {
-    /// Messages that were kept for it alone: they go.
+    /// Messages that were kept only for it: they are removed.
     pub done: Vec<Item>,
-    /// Messages that others still wait for: it is written down that their failures are told.
+    /// Messages with other pending recipients: it is recorded that their failures are reported.
     pub waiting: Vec<Entry>,
 }
 
-/// All news that wait to be told.
+/// All pending reports.
 #[derive(Default)]
 pub struct Reporter {
     towards: BTreeMap<(Vec<String>, Kind), Towards>,
-    /// Failures in batches that are being told.
+    /// Failures in batches that are being reported.
     telling: BTreeMap<MessageId, News>,
-    /// Messages that are done but for their news.
+    /// Messages that are finished except for their reports.
     parked: Vec<Item>,
 }
 
 impl Reporter {
-    /// Whether news for `to` may go out as a mail of their own now.
+    /// Whether a report for `to` may be sent as a separate mail now.
     pub fn single(&mut self, to: &[String], kind: Kind, now: Instant) -> bool {
         self.forget_old(now);
         let towards = self.towards.entry((to.to_vec(), kind)).or_default();
@@ -106,7 +106,7 @@ impl Reporter {
         self.towards.retain(|_, towards| towards.due.is_some() || towards.window_ends.is_some_and(|end| end > now));
     }
 
-    /// Keeps news of a message for the next summary, which comes soon when they are of an `earlier` run; each with the recipient's place in the envelope.
+    /// Keeps reports of a message for the next summary (soon if from an `earlier` run), with the recipients' indexes.
     pub fn collect(
         &mut self,
         to: &[String],
@@ -139,28 +139,28 @@ impl Reporter {
         }
     }
 
-    /// What is still to be told of the failures of message `id`.
+    /// What is still to be reported of the failures of message `id`.
     fn untold(&self, id: MessageId) -> impl Iterator<Item = &News> {
         let failures = self.towards.iter().filter(|((_, kind), _)| *kind == Kind::Failed);
         failures.filter_map(move |(_, towards)| towards.messages.get(&id)).chain(self.telling.get(&id))
     }
 
-    /// Whether failures of message `id` are still to be told.
+    /// Whether failures of message `id` are still to be reported.
     pub fn has(&self, id: MessageId) -> bool {
         self.untold(id).next().is_some()
     }
 
-    /// Whether it is among them that message `id` failed for this recipient.
+    /// Whether the failure of message `id` for this recipient is among them.
     pub fn knows(&self, id: MessageId, recipient: usize) -> bool {
         self.untold(id).any(|news| news.recipients.contains(&recipient))
     }
 
-    /// Keeps a message that is done until its news are told.
+    /// Keeps a finished message until its failures are reported.
     pub fn park(&mut self, item: Item) {
         self.parked.push(item);
     }
 
-    /// Messages that are kept only for their news.
+    /// Messages that are kept only for their reports.
     pub fn parked(&self) -> usize {
         self.parked.len()
     }
@@ -170,13 +170,13 @@ impl Reporter {
         self.towards.values().filter_map(|towards| towards.due).min()
     }
 
-    /// The news whose time has come.
+    /// The reports that are due.
     pub fn take_due(&mut self, now: Instant) -> Option<Batch> {
         let key = self.towards.iter().find(|(_, t)| t.due.is_some_and(|due| due <= now))?.0.clone();
         let towards = self.towards.get_mut(&key)?;
         towards.due = None;
         towards.latest = None;
-        // Somebody who got a summary gets the next news in one, too.
+        // After a summary, the next reports to the same person are summarized, too.
         towards.window_ends = Some(now + WINDOW);
         let batch = Batch {
             to: key.0,
@@ -199,7 +199,7 @@ impl Reporter {
         }
     }
 
-    /// A batch was told. A message of which more has been collected meanwhile stays as it is until that is told, too.
+    /// A batch was reported. A message for which more has been collected meanwhile stays until that is reported, too.
     pub fn told(&mut self, batch: &Batch) -> Told {
         self.forget(batch);
         let parked = std::mem::take(&mut self.parked);
@@ -213,7 +213,7 @@ impl Reporter {
         Told { done, waiting }
     }
 
-    /// A batch could not be told; it is tried again.
+    /// A batch could not be reported; it is retried.
     pub fn not_told(&mut self, batch: Batch, now: Instant) {
         self.forget(&batch);
         let towards = self.towards.entry((batch.to, batch.kind)).or_default();
@@ -243,51 +243,51 @@ impl Reporter {
 /// Characters of a subject that are kept for a summary.
 const SUBJECT_SHOWN: usize = 200;
 
-/// A message that has news for its sender.
+/// A message to be reported to its sender.
 pub struct About<'a> {
     /// Where it is in the queue.
     pub entry: &'a Entry,
-    /// Its envelope and circumstances.
+    /// Its envelope and metadata.
     pub meta: &'a Meta,
-    /// When it was accepted, seconds since 1970, as well as it is known now.
+    /// When it was accepted, seconds since 1970, as far as known now.
     pub arrived: i64,
     /// Its header.
     pub header: &'a [u8],
 }
 
-/// Writes the mails that tell.
+/// Writes the reports.
 #[derive(Clone)]
 pub struct Teller {
-    /// Where they go in.
+    /// The intake that they are queued through.
     pub desk: Desk,
-    /// The settings of now.
+    /// The current settings.
     pub settings: Arc<Settings>,
-    /// What they say about devices and accounts.
+    /// What the settings say about devices and accounts.
     pub ways: Ways,
     /// Whether it is about failures of an earlier run: a summary has been due since then.
     pub earlier: bool,
-    /// What waits to be told, of the whole program.
+    /// The pending reports of the whole program.
     pub reporter: Arc<Mutex<Reporter>>,
 }
 
 impl Teller {
-    /// The news that wait; nothing waits while this is held.
+    /// The pending reports; nothing waits while this is locked.
     pub fn reporter(&self) -> MutexGuard<'_, Reporter> {
         self.reporter.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Who hears of a message, or why nobody does. A notice is never reported by mail: it could go round for ever
-    /// (RFC 5321 section 6.1).
+    /// Who is notified about a message, or why nobody is. A notification is never reported by mail: this could loop
+    /// forever (RFC 5321 section 6.1).
     ///
-    /// The device wrote the sender's address, and a notice holds the header that it wrote. So a notice goes to whom the
-    /// device itself may send, and to whom a mail of the device would go; otherwise it would be a way round its rules.
+    /// The device chose the sender's address, and a notification contains the header that it wrote. So it goes only
+    /// where the device itself may send and where mail of the device would go; otherwise it would bypass its rules.
     fn addressees(&self, meta: &Meta) -> Result<Vec<String>, &'static str> {
         if meta.notice || meta.envelope.from.is_empty() {
-            return Err("it is a notice itself, so nobody is told by mail");
+            return Err("it is a notification itself, so no notification is sent for it");
         }
         let sender = &meta.envelope.from;
         let told = self.ways.policies.told(meta.marks.device.as_deref(), &meta.client, sender).unwrap_or_default();
-        // What the settings say in place of the sender is there; what the device said often is not.
+        // An address from the settings exists; one from the device often does not.
         let told: Vec<String> = told.into_iter().filter(|to| to != sender || can_be_told(to)).collect();
         if !told.is_empty() {
             return Ok(told);
@@ -296,10 +296,10 @@ impl Teller {
         owner
             .filter(|to| is_address(to))
             .map(|to| vec![to])
-            .ok_or("no address is known to which a notice may go; set option admin to hear of failures")
+            .ok_or("no known address may receive a notification; set option admin to be notified of failures")
     }
 
-    /// The address of the account by which the message leaves first.
+    /// The address of the account through which the message is sent first.
     fn account_from(&self, meta: &Meta) -> Option<String> {
         let routes = &self.ways.routes;
         let recipient = meta.envelope.to.first().map_or("", String::as_str);
@@ -308,11 +308,11 @@ impl Teller {
         account.or_else(|| self.settings.accounts.first()).map(|account| account.from.clone())
     }
 
-    /// Sees to it that somebody hears of `failures`, each with the recipient's place in the envelope. True when nothing more is to be done; false when the news wait for
-    /// a summary, so that the message must stay.
+    /// Reports `failures`, each with the recipient's index in the envelope. True when nothing more is to be done; false
+    /// when the reports wait for a summary, so that the message must stay.
     ///
     /// # Errors
-    /// When the queue does not take the notice.
+    /// When the queue refuses the notification.
     pub async fn tell(
         &self,
         about: &About<'_>,
@@ -362,7 +362,7 @@ impl Teller {
     /// Puts a summary into the queue.
     ///
     /// # Errors
-    /// When the queue does not take it.
+    /// When the queue refuses it.
     pub async fn summarize(&self, batch: &Batch) -> Result<(), IntakeError> {
         let hostname = self.settings.relay.hostname();
         let from = self.settings.own_address(&hostname);
@@ -383,8 +383,8 @@ impl Teller {
         Ok(())
     }
 
-    /// Queues a mail of our own, with the null sender: nothing about it ever comes back (RFC 5321 section 4.5.5).
-    /// It takes the way that mail of the device does.
+    /// Queues a mail of our own, with the null sender: it is never bounced (RFC 5321 section 4.5.5).
+    /// It takes the route that mail of the device does.
     async fn post(
         &self,
         text: Vec<u8>,
@@ -411,7 +411,7 @@ fn summary_item(about: &About<'_>, failure: Failure) -> SummaryItem {
     }
 }
 
-/// Whether a mail to the sender has a chance: many devices have addresses that exist nowhere.
+/// Whether a mail to the sender can be delivered: many devices use addresses that do not exist.
 fn can_be_told(address: &str) -> bool {
     const NOWHERE: [&str; 7] = ["local", "lan", "localdomain", "internal", "invalid", "home", "localhost"];
     let domain = address.rsplit('@').next().unwrap_or_default();
@@ -447,7 +447,7 @@ mod tests {
         Item::new(Entry { id: id(n), client: Client::Own, place: Place::Spool, arrived: 0, size: 1 }, now)
     }
 
-    /// A storm: what is told at once, the rest as it comes in one batch.
+    /// A storm: what is reported at once; the rest comes in one batch.
     fn storm(reporter: &mut Reporter, count: usize, now: Instant) -> usize {
         let mut singles = 0;
         for n in 0..count {
@@ -477,13 +477,13 @@ mod tests {
         let batch = reporter.take_due(now + COLLECT).unwrap();
         assert_eq!((batch.items.len(), batch.left_out, batch.messages.len(), batch.since), (500, 197, 697, 7));
         assert!(reporter.take_due(now + COLLECT).is_none());
-        // Until it is told, the messages are kept.
+        // Until it is reported, the messages are kept.
         assert!(reporter.has(id(10)));
         assert_eq!(reporter.parked(), 697);
         assert_eq!(reporter.told(&batch).done.len(), 697);
         assert!(!reporter.has(id(10)));
         assert_eq!((reporter.parked(), reporter.next()), (0, None));
-        // Who got a summary gets the next news in one as well, and single mails when it has been quiet for a while.
+        // After a summary the next reports are summarized as well; single mails return after some quiet time.
         assert!(!reporter.single(&to(), Kind::Failed, now + COLLECT + Duration::from_secs(1)));
         assert!(reporter.single(&to(), Kind::Failed, now + COLLECT + WINDOW));
     }
@@ -502,7 +502,7 @@ mod tests {
                 reporter.collect(&to(), Kind::Failed, (&item(n, now).entry, behalf), [(0, news(n))], ((now, 7), false));
             }
             let batch = reporter.take_due(now + COLLECT).unwrap();
-            // It is not taken, and one more of another device comes meanwhile.
+            // It is refused, and one more of another device comes meanwhile.
             let other = behalf("10.0.0.9", "yard");
             reporter.collect(
                 &to(),
@@ -533,7 +533,7 @@ mod tests {
             reporter.collect(&to, Kind::Failed, (&about.entry, &Behalf::default()), [(0, news(n))], ((at, 7), true));
             reporter.next().unwrap()
         };
-        // As long as more of them are read, up to the time that any summary takes.
+        // As long as more of them are read, up to the time limit of a summary.
         assert_eq!(collect(1, now), now + EARLIER);
         assert_eq!(collect(2, now + seconds(10)), now + seconds(10) + EARLIER);
         assert_eq!(collect(3, now + seconds(295)), now + COLLECT);
@@ -584,7 +584,7 @@ mod tests {
                 ((now, 7), false),
             );
         };
-        // That a delay is to be told says nothing of failures.
+        // A pending delay report does not concern failures.
         collect(&mut reporter, Kind::Delayed, 0, now);
         assert!(!reporter.has(id(1)) && !reporter.knows(id(1), 0));
         collect(&mut reporter, Kind::Failed, 0, now);
@@ -593,7 +593,7 @@ mod tests {
         let mut batches: Vec<Batch> = std::iter::from_fn(|| reporter.take_due(due)).collect();
         let first = batches.remove(batches.iter().position(|batch| batch.kind == Kind::Failed).unwrap());
         assert!(reporter.knows(id(1), 0));
-        // The second recipient fails while the first is being told.
+        // The second recipient fails while the first is being reported.
         collect(&mut reporter, Kind::Failed, 1, due);
         reporter.park(item(1, now));
         let told = reporter.told(&first);

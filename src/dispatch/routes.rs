@@ -1,9 +1,9 @@
-//! Which accounts a message may leave through, in which order.
+//! Which accounts a message may be sent through, in which order.
 //!
-//! What is nearest to the mail counts first: the accounts of its section `device`, then those of the login with which it
-//! came, then the first section `route` that fits, then all accounts in the order of the settings.
+//! The most specific setting applies: the accounts of its section `device`, then those of the login with which it
+//! came, then the first section `route` that matches, then all accounts in configuration order.
 //!
-//! All messages with the same answer share a route. The usual case is a single one.
+//! All messages with the same result share a route. The usual case is a single one.
 
 use ipnet::IpNet;
 
@@ -18,9 +18,9 @@ pub type RouteId = u16;
 /// All routes of the settings.
 #[derive(Debug, Default)]
 pub struct Routes {
-    /// The first that fits counts.
+    /// The first that matches applies.
     rules: Vec<(Route, RouteId)>,
-    /// Places in the list of accounts, by route. The first route is for what no rule names.
+    /// Indexes in the list of accounts, by route. The first route is for mail that no rule matches.
     accounts: Vec<Vec<usize>>,
 }
 
@@ -38,18 +38,18 @@ impl Routes {
                 accounts.push(places);
                 accounts.len() - 1
             });
-            // There can't be more: each of them has its section in the settings.
+            // There cannot be more: each of them has its section in the settings.
             rules.push((rule, RouteId::try_from(id).unwrap_or(0)));
         }
         Self { rules, accounts }
     }
 
-    /// Whether every message has the same [`RouteId`] by these as by `others`, whatever accounts stand behind it.
+    /// Whether every message has the same [`RouteId`] in these as in `others`, whatever accounts are behind it.
     pub fn sort_as(&self, others: &Self) -> bool {
         self.rules == others.rules && self.accounts.len() == others.accounts.len()
     }
 
-    /// Whether there is only one way for everything, so that no message has to be looked at.
+    /// Whether all mail takes the same route, so that no message has to be checked.
     pub fn is_single(&self) -> bool {
         self.accounts.len() <= 1
     }
@@ -59,12 +59,12 @@ impl Routes {
         self.accounts.len()
     }
 
-    /// Places of the accounts of a route in the list of accounts, first choice first.
+    /// Indexes of the accounts of a route in the list of accounts, first choice first.
     pub fn accounts(&self, route: RouteId) -> &[usize] {
         self.accounts.get(usize::from(route)).map_or(&[], Vec::as_slice)
     }
 
-    /// Address in From of the gateway's own mail by each route: that of its first account.
+    /// The From address of the gateway's own mail for each route: that of its first account.
     pub fn addresses(&self, settings: &Settings) -> Vec<String> {
         let own = || settings.own_address(&settings.relay.hostname());
         let account = |places: &Vec<usize>| places.first().and_then(|place| settings.accounts.get(*place));
@@ -72,12 +72,12 @@ impl Routes {
         self.accounts.iter().map(|places| account(places).and_then(from).unwrap_or_else(own)).collect()
     }
 
-    /// The route of a message for one of its recipients: that of the first rule that fits.
+    /// The route of a message for one of its recipients: that of the first rule that matches.
     pub fn of(&self, meta: &Meta, recipient: &str) -> RouteId {
         self.rules.iter().find(|(rule, _)| fits(rule, meta, recipient)).map_or(0, |(_, id)| *id)
     }
 
-    /// The route of the first recipient that still waits.
+    /// The route of the first pending recipient.
     pub fn next(&self, meta: &Meta, state: &State) -> RouteId {
         if self.is_single() {
             return 0;
@@ -87,10 +87,10 @@ impl Routes {
     }
 }
 
-/// What the sections say, each as a rule, in the order in which they count.
+/// The sections as rules, in the order in which they apply.
 fn rules_of(settings: &Settings) -> Vec<Route> {
     let used = |name: &String| settings.accounts.iter().any(|account| account.name == *name);
-    // Mail of a device whose accounts are all switched off goes as that of all others.
+    // Mail of a device whose accounts are all disabled is routed like all other mail.
     let usable = |accounts: &Vec<String>| accounts.iter().any(used);
     let devices = settings.devices.iter().filter(|device| usable(&device.accounts)).map(|device| Route {
         accounts: device.accounts.clone(),
@@ -102,7 +102,7 @@ fn rules_of(settings: &Settings) -> Vec<Route> {
         logins: vec![user.username.clone()],
         ..Route::default()
     });
-    // Messages know the names of logins, not of their sections.
+    // Messages contain the names of logins, not of their sections.
     let named = |login: &String| {
         let is_meant = |user: &&User| user.section == *login || user.username == *login;
         settings.users.iter().filter(is_meant).map(|user| user.username.clone()).collect::<Vec<_>>()
@@ -110,7 +110,7 @@ fn rules_of(settings: &Settings) -> Vec<Route> {
     let routes = settings.routes.iter().map(|route| {
         let mut logins: Vec<String> = route.logins.iter().flat_map(named).collect();
         if logins.is_empty() && !route.logins.is_empty() {
-            // All of them are switched off: no mail fits.
+            // All of them are disabled: no mail matches.
             logins.clone_from(&route.logins);
         }
         Route { logins, ..route.clone() }
@@ -158,7 +158,7 @@ config route\n option account 'c'\n list login 'plc'\n
 config route\n option account 'b'\n list device 'yard'\n list recipient '*@b.org'\n
 config route\n list account 'b'\n list account 'c'\n list client '10.0.0.0/8'\n";
 
-    /// Names of the accounts for a message of this device and login, to somebody in this domain.
+    /// Names of the accounts for a message of this device and login, to a recipient in this domain.
     fn way(device: Option<&str>, login: Option<&str>, domain: &str, client: &str) -> String {
         let settings = load::settings(&uci::parse(SETTINGS.as_bytes()).unwrap()).0;
         let routes = Routes::new(&settings);
@@ -183,14 +183,14 @@ config route\n list account 'b'\n list account 'c'\n list client '10.0.0.0/8'\n"
             (None, None, "x.org", "192.168.1.1", "ab"),
             (None, None, "x.org", "10.0.0.7", "bc"),
             (None, None, "x.org", "local", "ab"),
-            // The device stands before its login, and that before routes.
+            // The device takes precedence over its login, and that over routes.
             (Some("hall"), Some("camera-7"), "x.org", "10.0.0.7", "cb"),
             (Some("default"), Some("camera-7"), "x.org", "10.0.0.7", "b"),
             (Some("default"), Some("plc"), "x.org", "10.0.0.7", "c"),
-            // Its account is switched off.
+            // Its account is disabled.
             (Some("yard"), None, "x.org", "192.168.1.1", "ab"),
             (Some("yard"), None, "b.org", "192.168.1.1", "b"),
-            // A section that is gone, and the name of a section where the login has another.
+            // A section that no longer exists, and the name of a section where the login has another.
             (Some("gone"), Some("cam"), "x.org", "192.168.1.1", "ab"),
         ] {
             assert_eq!(way(device, login, domain, client), expected, "{device:?} {login:?} {domain} {client}");

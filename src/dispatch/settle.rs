@@ -1,4 +1,4 @@
-//! What becomes of a message after an attempt: log, journal, notice for its sender, removal; and what the attempt says
+//! What happens to a message after an attempt: log, journal, report to its sender, removal; and what the attempt says
 //! about the account and about how long others wait.
 
 use std::sync::Arc;
@@ -17,25 +17,25 @@ use crate::queue::{Entry, Item, Meta, RecipientState, Spool, State, blocking};
 use crate::report::{Event, Failure, Kind};
 use crate::system::{clock, task};
 
-/// A message that somebody still waits for, with the time that it has to wait; without one it waits for the account.
+/// A message with pending recipients, with the time that it has to wait; without one it waits for the account.
 pub type Left = Option<(Item, Option<Duration>)>;
 
 /// What is needed to settle an attempt.
 pub struct Settle {
     /// The queue.
     pub spool: Arc<Spool>,
-    /// Which ways there are.
+    /// The routes.
     pub routes: Arc<Routes>,
-    /// Who tells.
+    /// Sends the reports.
     pub teller: Teller,
-    /// Name of the account.
+    /// The name of the account.
     pub account: String,
-    /// How long those will wait who have to.
+    /// How long deferred recipients will wait.
     pub wait: Duration,
 }
 
 impl Settle {
-    /// Writes down what came of an attempt. Gives the message back when something is still to be done for it.
+    /// Records the result of an attempt. Returns the message when it is not finished.
     pub async fn settle(self, item: Item, turns: u32, outcome: Outcome, known: Option<Known>) -> Left {
         if let Some(reason) = outcome.damaged {
             let (spool, entry) = (self.spool, item.entry);
@@ -48,7 +48,7 @@ impl Settle {
             // The message was not touched: no connection, or its file could not be read now.
             None => item,
         };
-        // Those that are left take another way: that is free at once.
+        // The remaining ones take another route: that is free at once.
         let goes_on = left.route != route;
         Some((left, (!waits_for_account && !goes_on).then_some(self.wait)))
     }
@@ -60,7 +60,7 @@ impl Settle {
         state.apply(&attempt);
         let entry = item.entry.clone();
         let about = About { entry: &entry, meta: &meta, arrived, header: &header };
-        // When all is well, the file goes at once and nothing has to be written.
+        // If all succeeded, the file is removed at once and nothing has to be recorded.
         let untold = failures_of(&state, |r| r.progress == Progress::Failed && !r.told);
         if (!state.is_done() || !untold.is_empty()) && !outcome.results.is_empty() {
             self.note(&item.entry, attempt).await;
@@ -93,7 +93,7 @@ impl Settle {
         Some(item)
     }
 
-    /// Appends a note to the journal; what the disk does not take holds all the same, and is noted later.
+    /// Appends a note to the journal; what the disk refuses is valid all the same, and is recorded later.
     async fn note(&self, entry: &Entry, note: Note) {
         let (spool, noted) = (Arc::clone(&self.spool), entry.clone());
         if let Some(Err(reason)) = task::blocking(move || spool.record_for_good(&noted, note)).await {
@@ -101,7 +101,7 @@ impl Settle {
         }
     }
 
-    /// True when nobody has to hear of these failures any more.
+    /// True when these failures need no further report.
     async fn tell_failures(
         &self,
         item: &mut Item,
@@ -120,7 +120,7 @@ impl Settle {
         }
         match self.teller.tell(about, Kind::Failed, untold).await {
             Ok(told) => {
-                // The note would hold for those as well that wait for a summary.
+                // The note would also cover those that wait for a summary.
                 let all = told && !collected;
                 if all && !done {
                     self.note(&item.entry, Note::Told(clock::now())).await;
@@ -128,26 +128,26 @@ impl Settle {
                 all
             }
             Err(error) => {
-                let reason = format!("the notice of its failure can't be queued, so it is tried again: {error}");
+                let reason = format!("its non-delivery notification could not be queued and will be retried: {error}");
                 Event::SpoolTrouble { id: item.entry.id.to_string(), reason }.log();
                 false
             }
         }
     }
 
-    /// Tells that a message is held, since it may have arrived several times.
+    /// Reports that a message is held, since it may have arrived several times.
     async fn tell_doubt(&self, item: &Item, about: &About<'_>, state: &State) {
         let id = item.entry.id.to_string();
         let waiting = failures_of(state, |r| r.progress == Progress::Waiting);
         Event::Held { id: id.clone(), reason: state.doubt() }.log();
         if let Err(error) = self.teller.tell(about, Kind::Doubtful, waiting).await {
-            let reason = format!("it is held, and the notice of that can't be queued: {error}");
+            let reason = format!("it is held, but the notification about that could not be queued: {error}");
             Event::SpoolTrouble { id, reason }.log();
         }
     }
 
-    /// Tells the sender once that a message has been waiting for long. Only when others leave: while the whole account
-    /// is in trouble, this notice would wait as well.
+    /// Notifies the sender once that a message has been waiting for long. Only when others leave: while the whole
+    /// account is in trouble, this notification would wait as well.
     async fn tell_delay(&self, item: &mut Item, about: &About<'_>, state: &State) {
         let after = self.teller.settings.relay.delay_notice;
         if after.is_zero() || state.warned || about.meta.notice || item.age().is_none_or(|age| age < after) {
@@ -157,13 +157,13 @@ impl Settle {
         match self.teller.tell(about, Kind::Delayed, waiting).await {
             Ok(_) => self.note(&item.entry, Note::Warned(clock::now())).await,
             Err(error) => {
-                let reason = format!("the notice of its delay can't be queued: {error}");
+                let reason = format!("its delay notification could not be queued: {error}");
                 Event::SpoolTrouble { id: item.entry.id.to_string(), reason }.log();
             }
         }
     }
 
-    /// Verdicts as journal results, each with its line in the log.
+    /// Verdicts as journal results, with one log line each.
     fn results(&self, item: &Item, outcome: &Outcome, meta: &Meta) -> Vec<(usize, Progress, String)> {
         let id = || item.entry.id.to_string();
         let delay = item.age().unwrap_or_else(|| item.since.elapsed()).as_secs();
@@ -171,7 +171,7 @@ impl Settle {
         for (index, verdict) in &outcome.results {
             let Some(to) = meta.envelope.to.get(*index).cloned() else { continue };
             let (account, tls) = (self.account.clone(), outcome.tls.clone());
-            // Our own mail is nobody's: it must not be counted as that of the programs on this host.
+            // Mail from the gateway itself has no client: it must not look like mail of programs on this host.
             let client = if meta.notice { String::new() } else { meta.client.clone() };
             let (from, size) = (meta.envelope.from.clone(), item.entry.size);
             let (progress, text) = match verdict {
@@ -195,7 +195,7 @@ impl Settle {
         results
     }
 
-    /// Takes a message that is done out of the queue.
+    /// Removes a finished message from the queue.
     pub async fn remove(&self, entry: &Entry) {
         let (spool, gone) = (Arc::clone(&self.spool), entry.clone());
         match task::blocking(move || spool.remove_for_good(&gone)).await {
@@ -205,7 +205,7 @@ impl Settle {
         }
     }
 
-    /// Puts a summary into the queue, and takes out the messages that were kept for it.
+    /// Puts a summary into the queue, and removes the messages that were kept for it.
     pub async fn summarize(self, batch: Batch) {
         match self.teller.summarize(&batch).await {
             Ok(()) => {
@@ -218,25 +218,25 @@ impl Settle {
                 }
             }
             Err(error) => {
-                let reason = format!("the summary of failures can't be queued, so it is tried again: {error}");
+                let reason = format!("the summary of failures could not be queued and will be retried: {error}");
                 Event::SpoolTrouble { id: String::new(), reason }.log();
                 self.teller.reporter().not_told(batch, Instant::now());
             }
         }
     }
 
-    /// Tells what an earlier run has not told of a message. Gives it back when somebody waits for it still.
+    /// Reports what an earlier run has not reported of a message. Returns it when recipients are still pending.
     pub async fn tell_earlier(mut self, item: Item) -> Left {
         self.teller.earlier = true;
         let (queue, entry) = (Arc::clone(&self.spool), item.entry.clone());
-        // What can't be read now is looked at when it is its turn.
+        // What cannot be read now is checked at its next attempt.
         let Ok(stored) = blocking(move || queue.open_message(&entry)).await else { return Some((item, None)) };
         let known = Known::of(&stored, &item);
         Some((self.apply(item, &Outcome::default(), known).await?, None))
     }
 
-    /// Gives up a message that is older than `retry_for`; `pause` is why the account sends nothing now, if so. Gives it
-    /// back when it can't be read or its notice can't be queued.
+    /// Gives up a message that is older than `retry_for`; `pause` is why the account sends nothing now, if so. Returns
+    /// it when it cannot be read or its notification cannot be queued.
     pub async fn expire(self, item: Item, pause: Option<String>) -> Left {
         let (queue, entry) = (Arc::clone(&self.spool), item.entry.clone());
         let stored = match blocking(move || queue.open_message(&entry)).await {
@@ -249,8 +249,8 @@ impl Settle {
         let known = Known::of(&stored, &item);
         let days = crate::config::units::format_duration(self.teller.settings.relay.retry_for);
         let verdict = |last: &str| {
-            let last = if last.is_empty() { pause.as_deref().unwrap_or("it was never its turn") } else { last };
-            Verdict::Failed(format!("given up after {days}; the last trouble was: {last}"))
+            let last = if last.is_empty() { pause.as_deref().unwrap_or("delivery was never attempted") } else { last };
+            Verdict::Failed(format!("given up after {days}; last error: {last}"))
         };
         let waiting = known.state.recipients.iter().enumerate().filter(|(_, r)| r.progress == Progress::Waiting);
         let results = waiting.map(|(index, recipient)| (index, verdict(&recipient.text))).collect();
@@ -260,14 +260,14 @@ impl Settle {
     }
 }
 
-/// The recipients that `fits` picks, by their place in the envelope, with what was last said about them.
+/// The recipients that `fits` selects, by their index in the envelope, with their last reply or reason.
 fn failures_of(state: &State, fits: impl Fn(&RecipientState) -> bool) -> Vec<(usize, Failure)> {
     let those = state.recipients.iter().enumerate().filter(|(_, recipient)| fits(recipient));
     those.map(|(at, r)| (at, Failure { recipient: r.address.clone(), reason: r.text.clone() })).collect()
 }
 
 impl Dispatch {
-    /// Takes the connection back for the next message, and has what came of this one written down beside it.
+    /// Takes the connection back for the next message, and has the result of this one recorded in the background.
     pub(super) fn attempted(&mut self, attempted: Attempted) {
         let Attempted { mut item, mut outcome, known, connection, account, lane: returned } = attempted;
         let (now, generation, wakings) = (Instant::now(), returned.generation, returned.wakings);
@@ -283,7 +283,7 @@ impl Dispatch {
                 None => {}
             }
         }
-        // An attempt before its time, whoever asked for it, makes no message wait longer.
+        // An attempt before its time, whoever requested it, makes no message wait longer.
         let turns = known.as_ref().map_or(item.turns, |known| known.state.turns);
         let turns = turns.saturating_add(u32::from(!item.early)).max(1);
         let settings = self.settings.borrow().clone();
@@ -298,13 +298,13 @@ impl Dispatch {
         self.start(async move { Step::Settled { id, wakings, generation: Some(generation), left: settled.await } });
     }
 
-    /// What a transaction that came to its end tells about the provider. One that puts off whatever it is given may have
-    /// a trouble of its own that it does not name: then one message is tried from time to time, and all when it is taken.
+    /// What a completed transaction says about the provider. One that defers whatever it is given may have
+    /// trouble of its own that it does not name: then one message is tried at times, and all when it is accepted.
     fn judge_provider(&mut self, generation: u32, item: &mut Item, outcome: &Outcome, now: Instant) {
         let Some(lane) = self.lanes.of(generation) else { return };
         lane.works();
         if outcome.doubtful {
-            // Each try may be a copy: not one more than the schedule says.
+            // Each attempt may deliver another copy: no more attempts than the schedule says.
             item.in_its_own_time();
         }
         let put_off = outcome.results.iter().any(|(_, verdict)| matches!(verdict, Verdict::Deferred(_)));
@@ -320,13 +320,13 @@ impl Dispatch {
     }
 }
 
-/// Whether the provider took the message for somebody.
+/// Whether the provider accepted the message for any recipient.
 fn has_taken(outcome: &Outcome) -> bool {
     outcome.results.iter().any(|(_, verdict)| matches!(verdict, Verdict::Delivered(_)))
 }
 
-/// Trouble of the account that a message drew: the next look is with another one. If that was taken and this one draws
-/// it again, it is the message's own: it waits by itself, and the others go on.
+/// Trouble of the account that a message caused: the next attempt is with another one. If that is accepted and this one
+/// causes it again, the message itself is the cause: it waits alone, and the others continue.
 fn blame(item: &mut Item, outcome: &mut Outcome, known: &Known) {
     let concerns_mail = |t: &Trouble| matches!(t.kind, TroubleKind::Busy | TroubleKind::Quota | TroubleKind::Sender);
     if outcome.trouble.is_none() {

@@ -1,7 +1,7 @@
 //! The accept loop of one address: admits the clients that may connect and starts their sessions.
 //!
 //! Every connection is accepted at once, so that no client waits behind others in the kernel's backlog, where clients
-//! cannot be told apart. A client that may not connect gets the refusal as a reply and takes no session slot; a client
+//! cannot be distinguished. A client that may not connect gets the refusal as a reply and takes no session slot; a client
 //! that has used its share waits for one of its own sessions to end.
 
 use std::net::IpAddr;

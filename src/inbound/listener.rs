@@ -177,7 +177,7 @@ impl Listeners {
     /// Reloads the certificates. Where the new ones cannot be used, the old ones stay in use.
     async fn renew_tls(&mut self) {
         let settings = self.settings.borrow().clone();
-        // The pool refuses work only when the program is ending.
+        // The pool refuses work only when the program is shutting down.
         let Some((loaded, trouble)) = task::blocking(move || load_tls(&settings)).await else { return };
         self.tls.extend(loaded);
         self.tls_is(trouble);

@@ -60,7 +60,7 @@ impl Protocol {
         format!("521 5.5.1 This server speaks SMTP, not {}", self.name())
     }
 
-    /// What to do about it.
+    /// The remedy.
     pub fn advice(self) -> &'static str {
         match self {
             Self::Tls => {

@@ -119,7 +119,7 @@ impl Outgoing {
         }
     }
 
-    /// Appends what is left.
+    /// Appends the rest.
     ///
     /// # Errors
     /// If part of the body could not be converted. What was sent is not a complete message then: the connection has to

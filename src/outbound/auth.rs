@@ -1,5 +1,5 @@
-//! Login at the provider: PLAIN (RFC 4616), LOGIN, CRAM-MD5 (RFC 2195) over AUTH (RFC 4954), and with tokens in place of a
-//! password XOAUTH2 (Google's and Microsoft's) or OAUTHBEARER (RFC 7628).
+//! Login at the provider: PLAIN (RFC 4616), LOGIN, CRAM-MD5 (RFC 2195) over AUTH (RFC 4954), and with tokens instead of
+//! a password XOAUTH2 (Google's and Microsoft's) or OAUTHBEARER (RFC 7628).
 
 use mail_send::Credentials;
 use smtp_proto::{AUTH_CRAM_MD5, AUTH_LOGIN, AUTH_OAUTHBEARER, AUTH_PLAIN, AUTH_XOAUTH2, EhloResponse};
@@ -15,12 +15,12 @@ use crate::net::{Trouble, TroubleKind};
 use crate::oauth::keeper;
 use crate::secrets::Secret;
 
-/// In the order of preference. All of them run inside TLS, so the simplest is the best.
+/// In order of preference. All of them run inside TLS, so the simplest is the best.
 const MECHANISMS: [(u64, &str); 3] = [(AUTH_PLAIN, "PLAIN"), (AUTH_LOGIN, "LOGIN"), (AUTH_CRAM_MD5, "CRAM-MD5")];
 
 const HOST_AND_PORT: &str = "check host and port";
 
-/// Logs in with the first mechanism that the server offers and does not call unknown.
+/// Logs in with the first mechanism that the server offers and does not reject as unknown.
 ///
 /// # Errors
 /// [`TroubleKind::Login`] when the login is refused or impossible, others when the server is busy or gone.
@@ -39,8 +39,8 @@ pub async fn log_in(client: &mut Client, account: &Account, offers: &EhloRespons
         let reply = reply.map_err(|e| broken(&e, &client.stream, host, Command::Auth.name(), client.timeout))?;
         match (reply.answers(Command::Auth), reply.code) {
             (Answer::Yes, _) => return Ok(()),
-            // RFC 4954 section 4: mechanism unknown (504) or not usable; another may be. A reply of the table is about
-            // the password, which another mechanism would only show once more.
+            // RFC 4954 section 4: mechanism unknown (504) or not usable; another may work. A reply of the table is on
+            // the password, which another mechanism would only expose again.
             (_, 500..=504 | 534) if reply_table::find(&reply).is_none() => refused = Some(reply),
             _ => {
                 refused = Some(reply);
@@ -49,24 +49,24 @@ pub async fn log_in(client: &mut Client, account: &Account, offers: &EhloRespons
         }
     }
     let Some(reply) = refused else {
-        let reason = format!("{host} offers no login that is known here (PLAIN, LOGIN, CRAM-MD5); {HOST_AND_PORT}");
+        let reason = format!("{host} offers no supported login mechanism (PLAIN, LOGIN, CRAM-MD5); {HOST_AND_PORT}");
         return Err(Trouble::new(TroubleKind::Login, reason).remedy(HOST_AND_PORT));
     };
     Err(refused_login(&reply, host, account.shown_username()))
 }
 
-/// Nobody has entered it yet, or what was stored is of no use.
+/// It has not been entered yet, or the stored one cannot be used.
 pub(super) fn no_password(account: &Account) -> Trouble {
     let name = &account.name;
     let remedy = format!("enter it: smtprelay password {name}");
     Trouble::new(TroubleKind::Login, format!("account '{name}' has no password; {remedy}")).remedy(remedy)
 }
 
-/// The refusal of a login in words.
+/// Describes the refusal of a login.
 fn refused_login(reply: &Reply, host: &str, username: &str) -> Trouble {
     match judge(reply, host, Stage::Login) {
         Judged::Account(trouble) if trouble.kind == TroubleKind::Busy => {
-            Trouble::new(trouble.kind, format!("{host} can't check the login now: {reply}"))
+            Trouble::new(trouble.kind, format!("{host} cannot verify the login now: {reply}"))
         }
         Judged::Account(trouble) => {
             let whose = format!("{REFUSED_LOGIN} of '{username}'");
@@ -80,7 +80,7 @@ fn refused_login(reply: &Reply, host: &str, username: &str) -> Trouble {
     }
 }
 
-/// A token that is refused is renewed once; when the new one is refused as well, somebody has to sign in.
+/// A refused token is renewed once; when the new one is refused as well, the user has to sign in again.
 async fn log_in_with_token(
     client: &mut Client,
     account: &Account,
@@ -88,7 +88,7 @@ async fn log_in_with_token(
     offers: &EhloResponse<String>,
 ) -> Result<(), Trouble> {
     let host = &account.host;
-    // Microsoft knows only the first, Google both.
+    // Microsoft only knows the first, Google both.
     let Some(mechanism) = [AUTH_XOAUTH2, AUTH_OAUTHBEARER].into_iter().find(|m| offers.auth_mechanisms & m != 0) else {
         let reason = format!(
             "{host} offers no login with tokens (XOAUTH2, OAUTHBEARER): {HOST_AND_PORT}, or set auth 'password'"
@@ -109,7 +109,7 @@ async fn log_in_with_token(
                 keeper::taken(account).await;
                 return Ok(());
             }
-            // Microsoft: the token is fine, but SMTP is switched off for the mailbox. The table of replies knows it.
+            // Microsoft: the token is fine, but SMTP is disabled for the mailbox. The table of replies has this case.
             (535, Some([5, 7, 139])) => return Err(refused_login(&reply, host, username)),
             (530..=538, _) => refused = Some((token, reply)),
             _ => return Err(refused_login(&reply, host, username)),
@@ -119,11 +119,11 @@ async fn log_in_with_token(
     Err(no_use(host, username, account, &reply))
 }
 
-/// The mail server refuses the tokens that the login server gives.
+/// The mail server refuses the tokens that the authorization server issues.
 fn no_use(host: &str, username: &str, account: &Account, reply: &Reply) -> Trouble {
     let name = &account.name;
-    let remedy = format!("sign in anew as {username}: smtprelay login {name}");
-    let reason = format!("{host} {REFUSED_LOGIN} of '{username}' with a fresh token: {reply}; {remedy}");
+    let remedy = format!("sign in again as {username}: smtprelay login {name}");
+    let reason = format!("{host} {REFUSED_LOGIN} of '{username}' with a new token: {reply}; {remedy}");
     Trouble::new(TroubleKind::Login, reason).remedy(remedy)
 }
 
@@ -142,7 +142,7 @@ async fn show_token(
     };
     let first = base64(&first);
     let mut reply = client.ask(Zeroizing::new(format!("AUTH {name} {}\r\n", *first)).as_bytes()).await?;
-    // The error comes as a challenge with JSON in it, which tells no more than the reply to our answer.
+    // The error comes as a challenge with JSON in it, which adds nothing to the reply to our response.
     if reply.answers(Command::Auth) == Answer::Continue {
         reply = client.ask(format!("{after_error}\r\n").as_bytes()).await?;
     }
@@ -154,7 +154,7 @@ fn xoauth2(username: &str, token: &Secret) -> Zeroizing<String> {
     Zeroizing::new(format!("user={username}\x01auth=Bearer {}\x01\x01", token.expose()))
 }
 
-/// RFC 7628 section 3.1, with the name as RFC 5801 section 4 wants it.
+/// RFC 7628 section 3.1, with the name as required by RFC 5801 section 4.
 fn oauthbearer(username: &str, host: &str, port: u16, token: &Secret) -> Zeroizing<String> {
     let name = username.replace('=', "=3D").replace(',', "=2C");
     Zeroizing::new(format!("n,a={name},\x01host={host}\x01port={port}\x01auth=Bearer {}\x01\x01", token.expose()))
@@ -188,7 +188,7 @@ async fn dialogue(
         let response = match answers.pop() {
             Some(answer) => answer,
             None if mechanism == AUTH_CRAM_MD5 => Zeroizing::new(credentials.encode(mechanism, reply.text().trim())?),
-            // The server wants more than the mechanism has: cancel (RFC 4954 section 4).
+            // The server wants more than the mechanism provides: cancel (RFC 4954 section 4).
             None => Zeroizing::new("*".to_string()),
         };
         reply = client.ask(Zeroizing::new(format!("{}\r\n", *response)).as_bytes()).await?;

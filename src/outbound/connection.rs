@@ -1,6 +1,6 @@
-//! Opens a connection to a provider up to the point where mail can be handed over.
+//! Opens a connection to a provider up to the point where mail can be sent.
 //!
-//! Commands out, replies in: the one place where replies are read, so that all of them are read alike.
+//! Sends commands and reads replies: the only place where replies are read, so that all of them are treated alike.
 
 use std::io;
 use std::net::SocketAddr;
@@ -27,10 +27,10 @@ use crate::net::{self, Failure, Trouble, TroubleKind};
 use crate::report::TlsFacts;
 use crate::system::names;
 
-/// For the name service.
+/// For DNS.
 const LOOKUP_TIME: Duration = Duration::from_secs(30);
-/// Seconds after which a connection is given up on which not even an acknowledgement comes: the uplink is gone, or is back
-/// with another address. A server that only thinks long does acknowledge, and has the times of [`Patience`].
+/// Seconds after which a connection without even an acknowledgement is closed: the uplink is gone, or is back
+/// with another address. A server that is only slow does acknowledge, and has the times of [`Patience`].
 const DEAD_PATH: u32 = 60;
 
 /// A connection that is ready for a message.
@@ -39,15 +39,15 @@ pub struct Connection {
     pub client: Client,
     /// What the server offers, after TLS.
     pub offers: EhloResponse<String>,
-    /// How it is protected.
+    /// How it is encrypted.
     pub tls: TlsFacts,
-    /// Messages handed over on it.
+    /// Messages sent on it.
     pub messages: u32,
     /// Replies of 4xx and 5xx on it.
     pub refusals: u32,
-    /// The server offers a login and the account has none. Cleared where mail has left without one before.
+    /// The server offers a login and the account has none. Cleared where mail was accepted without one before.
     pub login_missing: bool,
-    /// The server has shown that its replies are in step with our commands, so that a text may go out with its envelope.
+    /// The server has shown that its replies match our commands, so that a text may be sent with its envelope.
     pub in_step: bool,
     /// When it was last used.
     pub used: Instant,
@@ -55,31 +55,31 @@ pub struct Connection {
     pub(super) patience: Patience,
 }
 
-/// Something went wrong while `what` was being done; `limit` is how long the server had. Not for replies to a message.
+/// An error during `what`; `limit` is the time that the server had. Not for replies to a message.
 pub(super) fn broken(error: &Error, wire: &Wire, host: &str, what: &str, limit: Duration) -> Trouble {
-    const UPLINK: &str = "if that stays, check the uplink, option host and option port";
-    // A server that expects TLS from the first byte says nothing until it comes.
-    const TLS: &str = "if that stays, check the uplink, option host, port and tls (465 implicit, 587 starttls)";
+    const UPLINK: &str = "if this persists, check the uplink, option host and option port";
+    // A server that expects implicit TLS says nothing until it starts.
+    const TLS: &str = "if this persists, check the uplink, option host, port and tls (465 implicit, 587 starttls)";
     let look = if what == Command::Greeting.name() { TLS } else { UPLINK };
     let last = wire.last_line();
-    // Much of what is not SMTP says nothing.
+    // Many services that are not SMTP say nothing.
     let said = shown(&wire.mask.apply(last), 80);
     let reason = match error {
-        Error::Timeout => format!("{host} was silent for {} s at {what}; {look}", limit.as_secs()),
+        Error::Timeout => format!("{host} did not respond for {} s during {what}; {look}", limit.as_secs()),
         Error::UnparseableReply if wire.is_closed() && last.is_empty() => {
-            format!("{host} closed the connection at {what} without a word; {look}")
+            format!("{host} closed the connection during {what} without a reply; {look}")
         }
         Error::UnparseableReply if wire.is_closed() => {
-            format!("{host} closed the connection at {what}; its last words were: {said}; {look}")
+            format!("{host} closed the connection during {what}; its last reply was: {said}; {look}")
         }
-        Error::UnparseableReply => format!("{host} answered {what} with something that is not SMTP: {said}; {look}"),
-        Error::Io(error) => format!("the connection to {host} broke at {what}: {error}; {look}"),
+        Error::UnparseableReply => format!("{host} did not answer in SMTP during {what}: {said}; {look}"),
+        Error::Io(error) => format!("the connection to {host} was lost during {what}: {error}; {look}"),
         other => format!("{what} at {host} failed: {other}; {look}"),
     };
     Trouble::new(TroubleKind::Unreachable, reason).remedy(look)
 }
 
-/// A refusal before anything was said about a message.
+/// A refusal before any reply about a message.
 fn opening(reply: &Reply, host: &str, what: &str) -> Trouble {
     match judge(reply, host, Stage::Opening) {
         Judged::Account(trouble) => trouble,
@@ -87,7 +87,7 @@ fn opening(reply: &Reply, host: &str, what: &str) -> Trouble {
     }
 }
 
-/// Has the kernel end the connection when the path is dead: for what was sent (RFC 5482), and by probes while nothing is.
+/// Makes the kernel close the connection when the path is dead: for sent data (RFC 5482), and by probes while idle.
 fn watch_path(stream: &TcpStream) -> nix::Result<()> {
     const PROBES: u32 = 3;
     setsockopt(stream, sockopt::TcpUserTimeout, &(DEAD_PATH * 1000))?;
@@ -105,13 +105,13 @@ async fn tcp(account: &Account, limit: Duration, trace: Option<&Trace>) -> Resul
         Ok(Ok(found)) => found,
         Ok(Err(error)) => {
             return Err(unreachable(
-                format!("the name {host} can't be looked up ({error}): "),
+                format!("the name {host} cannot be resolved ({error}): "),
                 "the uplink or its DNS is down, or the name is wrong",
             ));
         }
         Err(_) => {
             return Err(unreachable(
-                format!("no answer when looking up the name {host}: "),
+                format!("no answer from DNS for the name {host}: "),
                 "the uplink or its DNS is down",
             ));
         }
@@ -128,9 +128,9 @@ async fn tcp(account: &Account, limit: Duration, trace: Option<&Trace>) -> Resul
         };
         unreachable(what, look)
     })?;
-    // Commands are collected and sent whole: waiting for more would only cost 40 ms.
+    // Commands are collected and sent together: waiting for more would only cost 40 ms.
     let _ = stream.set_nodelay(true);
-    // Without it a dead path is seen only when the patience with the server ends.
+    // Without it a dead path is noticed only when the server's timeout expires.
     let _ = watch_path(&stream);
     if account.tls == TlsMode::Implicit {
         done(trace, Step::Tcp, || connected(account));
@@ -138,17 +138,17 @@ async fn tcp(account: &Account, limit: Duration, trace: Option<&Trace>) -> Resul
     Ok(stream)
 }
 
-/// Tells whoever looks on that a step is done.
+/// Reports a completed step to the observer.
 fn done(trace: Option<&Trace>, step: Step, text: impl FnOnce() -> String) {
     if let Some(trace) = trace {
         trace.done(step, text());
     }
 }
 
-/// The answer of the name service, for people.
+/// The result of the DNS lookup, for display.
 fn found(host: &str, addresses: &[SocketAddr]) -> String {
     match addresses {
-        [one] if one.ip().to_string() == host => format!("{host} is an address, no name has to be looked up"),
+        [one] if one.ip().to_string() == host => format!("{host} is an IP address, no DNS lookup is needed"),
         [one] => format!("{host} has the address {}", one.ip()),
         [first, more @ ..] => format!("{host} has the addresses {} and {} more", first.ip(), more.len()),
         [] => format!("{host} has no address"),
@@ -156,7 +156,7 @@ fn found(host: &str, addresses: &[SocketAddr]) -> String {
 }
 
 fn connected(account: &Account) -> String {
-    format!("{} takes connections on port {}", account.host, account.port)
+    format!("{} accepts connections on port {}", account.host, account.port)
 }
 
 async fn handshake(
@@ -167,7 +167,7 @@ async fn handshake(
 ) -> Result<Stream, Trouble> {
     let host = &account.host;
     let name = ServerName::try_from(host.clone()).map_err(|_| {
-        let reason = format!("option host '{host}' is not a name that a certificate can have");
+        let reason = format!("option host '{host}' is not a valid host name for a certificate");
         Trouble::new(TroubleKind::Setup, reason)
     })?;
     match timeout(limit, connector.connect(name, stream)).await {
@@ -187,7 +187,7 @@ async fn greeting(client: &mut Client, host: &str) -> Result<(), Trouble> {
     if reply.is_yes(Command::Greeting) { Ok(()) } else { Err(opening(&reply, host, what)) }
 }
 
-/// EHLO; a server that does not know it is greeted with HELO (RFC 5321 section 3.2) and offers nothing.
+/// EHLO; a server that does not know it gets HELO (RFC 5321 section 3.2) and offers no extensions.
 async fn ehlo(client: &mut Client, host: &str, name: &str) -> Result<EhloResponse<String>, Trouble> {
     let what = Command::Hello.name();
     let (reply, offers) =
@@ -209,23 +209,22 @@ async fn ehlo(client: &mut Client, host: &str, name: &str) -> Result<EhloRespons
     }
 }
 
-/// Connects, protects the connection as the account demands, and logs in. `name` is ours; `trace` is told of each step.
+/// Connects, encrypts the connection as the account requires, and logs in. `name` is ours; `trace` gets each step.
 ///
 /// # Errors
-/// What keeps the account from working, in words. No password leaves before the server has been verified.
+/// What keeps the account from working, as text. No password is sent before the server has been verified.
 pub async fn connect(
     account: &Account,
     name: &str,
     connector: Option<&TlsConnector>,
     trace: Option<&Trace>,
 ) -> Result<Connection, Trouble> {
-    // Who wants to see the steps is shown those before the login.
+    // An observer is shown the steps before the login.
     if trace.is_none() && account.misses_password() {
         return Err(auth::no_password(account));
     }
     let host = &account.host;
-    let connector =
-        || connector.ok_or_else(|| Trouble::new(TroubleKind::Setup, "TLS was not prepared for this account"));
+    let connector = || connector.ok_or_else(|| Trouble::new(TroubleKind::Setup, "TLS was not set up for this account"));
     let patience = Patience(account.timeout);
     let tcp = tcp(account, patience.connection(), trace).await?;
     let stream = match account.tls {
@@ -246,12 +245,12 @@ pub async fn connect(
         client = start_tls(client, account, &offers, connector()?, patience).await?;
         client.stream = client.stream.follow(trace);
         protected(trace, &client.stream, account);
-        // RFC 3207 section 4.2: what was said before TLS counts for nothing.
+        // RFC 3207 section 4.2: what was said before TLS is discarded.
         offers = ehlo(&mut client, host, name).await?;
     }
     let tls = tls::facts(client.stream.tls(), account);
     if let Some(trace) = trace.filter(|_| account.tls == TlsMode::None) {
-        trace.skip(Step::Tls, "without TLS, as option tls 'none' says: all on the way can read along");
+        trace.skip(Step::Tls, "no TLS (option tls 'none'): anyone on the network path can read this connection");
     }
     client.stream.mask = Mask::of(account);
     auth::log_in(&mut client, account, &offers).await?;
@@ -261,7 +260,7 @@ pub async fn connect(
     Ok(Connection { client, offers, tls, messages, refusals, login_missing, in_step, used, patience })
 }
 
-/// Tells whoever looks on that the connection has TLS.
+/// Reports to the observer that the connection has TLS.
 fn protected(trace: Option<&Trace>, wire: &Wire, account: &Account) {
     if let Some(trace) = trace {
         let facts = tls::facts(wire.tls(), account);
@@ -273,14 +272,14 @@ fn protected(trace: Option<&Trace>, wire: &Wire, account: &Account) {
 fn logged_in(account: &Account) -> String {
     let host = &account.host;
     match (account.shown_username(), &account.oauth) {
-        ("", _) => format!("{host} asks for no login of this account"),
-        (name, None) => format!("{host} has taken the login of '{name}'"),
-        (name, Some(_)) => format!("{host} has taken the login of '{name}' with a token"),
+        ("", _) => format!("no login is used for this account at {host}"),
+        (name, None) => format!("{host} accepted the login of '{name}'"),
+        (name, Some(_)) => format!("{host} accepted the login of '{name}' with a token"),
     }
 }
 
 fn closed(host: &str, error: &std::io::Error) -> Trouble {
-    Trouble::new(TroubleKind::Unreachable, format!("the connection to {host} is gone: {error}"))
+    Trouble::new(TroubleKind::Unreachable, format!("the connection to {host} was lost: {error}"))
 }
 
 /// RFC 3207. Required: without it nothing is sent.
@@ -291,7 +290,7 @@ async fn start_tls(
     connector: &TlsConnector,
     patience: Patience,
 ) -> Result<Client, Trouble> {
-    const STRIPPED: &str = "somebody may be stripping it";
+    const STRIPPED: &str = "it may be stripped on the network path";
     let host = &account.host;
     if !offers.has_capability(EXT_START_TLS) {
         return Err(Trouble::new(
@@ -313,7 +312,7 @@ async fn start_tls(
         return Err(Trouble::new(
             TroubleKind::Tls,
             format!(
-                "{host} sent more in the clear behind its answer to STARTTLS: somebody on the way may be tampering, so nothing was sent"
+                "{host} sent unencrypted data after its reply to STARTTLS: the connection may have been tampered with, so nothing was sent"
             ),
         ));
     }
@@ -324,17 +323,17 @@ async fn start_tls(
 
 /// The client's end of a conversation.
 pub struct Client {
-    /// What carries it.
+    /// The stream that carries it.
     pub stream: Wire,
-    /// How long the server may take for a reply, unless somebody says otherwise.
+    /// How long the server may take for a reply, unless otherwise specified.
     pub timeout: Duration,
 }
 
 impl Client {
-    /// Reads the next reply, whatever it answers.
+    /// Reads the next reply, whatever command it answers.
     ///
     /// # Errors
-    /// [`Error::Timeout`], [`Error::UnparseableReply`] for what is no reply and for a connection that was closed, else
+    /// [`Error::Timeout`], [`Error::UnparseableReply`] for an invalid reply and for a connection that was closed, else
     /// [`Error::Io`].
     pub async fn read(&mut self, limit: Duration) -> Result<Reply, Error> {
         let lines = timeout(limit, self.lines()).await.map_err(|_| Error::Timeout)??;
@@ -349,7 +348,7 @@ impl Client {
         Ok(self.exchange(command).await?.reply().masked(&self.stream.mask))
     }
 
-    /// EHLO: the reply, and what the server offers if it says so.
+    /// EHLO: the reply, and the extensions that the server offers if it succeeds.
     ///
     /// # Errors
     /// As [`Self::read`].
@@ -359,7 +358,7 @@ impl Client {
         Ok((lines.reply().masked(&self.stream.mask), offers))
     }
 
-    /// QUIT (RFC 5321 section 4.1.1.10); what the server says to it is of no interest.
+    /// QUIT (RFC 5321 section 4.1.1.10); the reply of the server is ignored.
     pub async fn quit(&mut self) {
         let _ = self.exchange(b"QUIT\r\n").await;
     }
@@ -403,15 +402,15 @@ mod tests {
         let check = |error, at: &str, what: &str, remedy: &str| {
             let trouble = broken(&error, &wire, "mx", at, limit);
             assert_eq!((trouble.kind, trouble.what()), (TroubleKind::Unreachable, what));
-            assert_eq!(trouble.remedy, format!("if that stays, check the uplink, option host{remedy}"));
+            assert_eq!(trouble.remedy, format!("if this persists, check the uplink, option host{remedy}"));
             assert_eq!(trouble.reason, format!("{what}; {}; mail waits", trouble.remedy));
         };
         let tls = ", port and tls (465 implicit, 587 starttls)";
         let port = " and option port";
-        check(Error::Timeout, Command::Greeting.name(), "mx was silent for 120 s at the greeting", tls);
-        check(Error::Timeout, "EHLO", "mx was silent for 120 s at EHLO", port);
+        check(Error::Timeout, Command::Greeting.name(), "mx did not respond for 120 s during the greeting", tls);
+        check(Error::Timeout, "EHLO", "mx did not respond for 120 s during EHLO", port);
         let reset = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
-        check(Error::Io(reset), "the login", "the connection to mx broke at the login: connection reset", port);
+        check(Error::Io(reset), "the login", "the connection to mx was lost during the login: connection reset", port);
     }
 
     #[tokio::test]

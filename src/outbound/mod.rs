@@ -1,10 +1,10 @@
-//! From the queue to a provider: connection, login, transaction, and what the answers mean.
+//! From the queue to a provider: connection, login, transaction, and what the replies mean.
 //!
-//! [`wire`] carries lines, [`talk`] makes commands and replies of them, [`connection`] opens and greets, over TLS of
-//! [`crate::net::tls`], `auth` logs in, [`transaction`] hands over one message: `flight` its envelope, `text` its text.
-//! [`reply`] is what the server says and whether that answers the command, [`reply_table`] a table of replies with a
+//! [`wire`] carries lines, [`connection`] opens, greets, and exchanges commands and replies, over TLS of
+//! [`crate::net::tls`], `auth` logs in, [`transaction`] sends the envelope of a message, `text` its text.
+//! [`reply`] is a reply of the server and whether it fits the command, [`reply_table`] a table of replies with a
 //! documented meaning, [`verdict`] says what a refusal means for message and account, `timeouts` how long it may take.
-//! [`test_mail`] goes the same way with a test mail, and [`trace`] is how somebody looks on.
+//! [`test_mail`] sends a test mail in the same way, and [`trace`] shows the steps to an observer.
 
 mod auth;
 pub mod connection;

@@ -1,7 +1,7 @@
-//! One reply of a server (RFC 5321 section 4.2): its lines put together, with its enhanced status as it was sent
-//! (RFC 3463), and what it is worth as the answer to a command.
+//! One reply of a server (RFC 5321 section 4.2): its lines combined, with its enhanced status as it was sent
+//! (RFC 3463), and its meaning as the answer to a command.
 //!
-//! Hides what an account logs in with from what a server says: some repeat in a refusal what they were sent.
+//! Masks the credentials of an account in what a server says: some servers repeat in a refusal what they were sent.
 
 use std::fmt;
 
@@ -12,12 +12,12 @@ use crate::message::base64;
 use crate::oauth::form::Form;
 use crate::secrets::MASK;
 
-/// Characters of what a server says that are shown: the sentence around it must fit into a line of the log.
+/// Characters of a reply that are shown: the sentence around it must fit into a line of the log.
 const SHOWN: usize = 400;
-/// Bytes of text that are kept of one reply: what is known and shown of it stands at its start.
+/// Bytes of text that are kept of one reply: the part that is matched and shown is at its start.
 const TEXT_LIMIT: usize = 8 << 10;
 
-/// What a reply answers. The same code means different things: 250 is success for MAIL and none for DATA.
+/// What a reply answers. The same code has different meanings: 250 is success for MAIL but not for DATA.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Command {
     /// Nothing: the connection was opened.
@@ -26,7 +26,7 @@ pub enum Command {
     Hello,
     /// STARTTLS.
     StartTls,
-    /// AUTH and each line of its dialogue.
+    /// AUTH and each line of its exchange.
     Auth,
     /// MAIL.
     Mail,
@@ -40,25 +40,25 @@ pub enum Command {
     Reset,
 }
 
-/// What a reply means as the answer to its command.
+/// The meaning of a reply as the answer to its command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {
-    /// The command did what it asks for; for DATA: the text may come.
+    /// The command succeeded; for DATA: the text may be sent.
     Yes,
-    /// 334: the dialogue of AUTH goes on.
+    /// 334: the exchange of AUTH continues.
     Continue,
     /// 4xx or 5xx.
     No,
-    /// Nothing that this command can be answered with. Server and gateway disagree on where they are, so nothing that
-    /// follows means anything.
+    /// Not a valid answer to this command. Server and gateway are out of step, so the replies that
+    /// follow are meaningless.
     Odd,
 }
 
 impl Command {
-    /// What a server that answers `code` says to this command (RFC 5321 sections 4.2.1 and 4.3.2).
+    /// The meaning of a reply with `code` to this command (RFC 5321 sections 4.2.1 and 4.3.2).
     ///
-    /// A code that nobody has defined counts by its first digit, as section 4.2.1 wants it. Codes that belong to other
-    /// commands don't: who answers MAIL with 221 or 354 is answering something else.
+    /// An undefined code is treated by its first digit, as section 4.2.1 requires. Codes that belong to other
+    /// commands are not: a server that answers MAIL with 221 or 354 is answering something else.
     pub fn answered_by(self, code: u16) -> Answer {
         let yes: &[Self] = match code {
             220 => &[Self::Greeting, Self::StartTls],
@@ -66,7 +66,7 @@ impl Command {
             252 => &[Self::Rcpt],
             354 => &[Self::Data],
             334 if self == Self::Auth => return Answer::Continue,
-            // HELP, and QUIT, which nobody waits for.
+            // HELP, and QUIT, whose reply is not waited for.
             211 | 214 | 221 => &[],
             200..=299 => &[Self::Greeting, Self::Hello, Self::StartTls, Self::Mail, Self::Rcpt, Self::End, Self::Reset],
             400..=599 => return Answer::No,
@@ -75,7 +75,7 @@ impl Command {
         if yes.contains(&self) { Answer::Yes } else { Answer::Odd }
     }
 
-    /// As it is called in a sentence.
+    /// Its name in a sentence.
     pub fn name(self) -> &'static str {
         match self {
             Self::Greeting => "the greeting",
@@ -94,17 +94,17 @@ impl Command {
 /// A reply: code, status, text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reply {
-    /// Such as 550.
+    /// For example 550.
     pub code: u16,
-    /// Such as 5.7.708; some servers send none.
+    /// For example 5.7.708; some servers send none.
     pub status: Option<[u16; 3]>,
     /// Code, status and text in one line.
     line: String,
-    /// As it may be shown, where that is something else.
+    /// The text to be shown, where that differs.
     shown: Option<String>,
 }
 
-/// The lines of a reply as far as they have come.
+/// The lines of a reply received so far.
 #[derive(Debug, Default)]
 pub struct Lines {
     code: Option<u16>,
@@ -112,18 +112,18 @@ pub struct Lines {
     bytes: usize,
 }
 
-/// The line can't be part of a reply.
+/// The line cannot be part of a reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NotAReply;
 
 impl Lines {
     /// Takes the next line, with or without its end. True when it is the last one.
     ///
-    /// More is understood than RFC 5321 section 4.2 allows to be sent, since real servers send it: blank lines, a code
-    /// without text, a tab or nothing in place of the blank, and within a reply of many lines text without a code.
+    /// This is more tolerant than RFC 5321 section 4.2, since real servers send it: blank lines, a code
+    /// without text, a tab or nothing instead of the space, and within a reply of many lines text without a code.
     ///
     /// # Errors
-    /// When nobody can say what the server means.
+    /// When the meaning of the reply cannot be determined.
     pub fn add(&mut self, line: &[u8]) -> Result<bool, NotAReply> {
         let line = line.trim_ascii_end();
         if line.is_empty() {
@@ -141,7 +141,7 @@ impl Lines {
             }
             _ => return Err(NotAReply),
         };
-        // All lines have the same code (section 4.2.1). Of two that say the same in general, the last one counts.
+        // All lines have the same code (section 4.2.1). Of two with the same general meaning, the last one is used.
         if self.code.is_some_and(|before| before / 100 != code / 100) {
             return Err(NotAReply);
         }
@@ -165,7 +165,7 @@ impl Lines {
         }
     }
 
-    /// The reply, when its last line has been added.
+    /// The reply, once its last line has been added.
     pub fn reply(&self) -> Reply {
         let code = self.code.unwrap_or(0);
         let mut status = None;
@@ -188,7 +188,7 @@ impl Lines {
         Reply { code, status, line, shown: None }
     }
 
-    /// The lines as RFC 5321 section 4.2.1 wants them, for whoever reads the answer to EHLO.
+    /// The lines in the form of RFC 5321 section 4.2.1, for the parser of the EHLO reply.
     pub fn regular(&self) -> String {
         let code = self.code.unwrap_or(0);
         let last = self.texts.len().saturating_sub(1);
@@ -206,7 +206,7 @@ impl Reply {
         self.status.is_some_and(|[_, subject, _]| subject == 1)
     }
 
-    /// The same, with the secrets of the account hidden from whoever it is shown to.
+    /// The same, with the secrets of the account masked for display.
     pub fn masked(self, mask: &Mask) -> Self {
         let shown = Some(mask.apply(&self.line)).filter(|shown| *shown != self.line);
         Self { shown, ..self }
@@ -222,22 +222,22 @@ impl Reply {
         lines.reply()
     }
 
-    /// All that was said, in one line. To be looked at, not to be shown.
+    /// The full text in one line. For matching, not for display.
     pub fn line(&self) -> &str {
         &self.line
     }
 
-    /// The text behind the code, in one line.
+    /// The text after the code, in one line.
     pub fn text(&self) -> &str {
         self.line.get(3..).unwrap_or_default().trim_start()
     }
 
-    /// What it means as the answer to `command`.
+    /// Its meaning as the answer to `command`.
     pub fn answers(&self, command: Command) -> Answer {
         command.answered_by(self.code)
     }
 
-    /// Whether the command did what it asks for.
+    /// Whether the command succeeded.
     pub fn is_yes(&self, command: Command) -> bool {
         self.answers(command) == Answer::Yes
     }
@@ -245,13 +245,13 @@ impl Reply {
 
 impl fmt::Display for Reply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // A sentence goes on behind it.
+        // A sentence continues after it.
         let line = self.shown.as_ref().unwrap_or(&self.line);
         f.write_str(&shown(line.trim_end_matches([' ', ':', ';']), SHOWN))
     }
 }
 
-/// The beginning of `text`, as much as is shown.
+/// The start of `text`, up to the length that is shown.
 pub(super) fn shown(text: &str, most: usize) -> String {
     match text.char_indices().nth(most) {
         Some((end, _)) => text.get(..end).unwrap_or_default().to_string() + "…",
@@ -270,11 +270,11 @@ fn parse_status(word: &str) -> Option<[u16; 3]> {
     parts.next().is_none().then_some(status)
 }
 
-/// Bytes of the shortest secret that is looked for. A shorter one is guessed sooner than found, and without its letters no text
-/// could be read.
+/// Bytes of the shortest secret that is searched for. A shorter one is more easily guessed than found, and masking it
+/// would make texts unreadable.
 const SHORTEST: usize = 4;
 
-/// The forms in which a secret went out, or may come back.
+/// The forms in which a secret was sent, or may come back.
 #[derive(Default)]
 pub struct Mask(Vec<Zeroizing<String>>);
 
@@ -285,7 +285,7 @@ impl Mask {
         let (name, password) = (account.username.as_deref().unwrap_or_default(), account.password.expose());
         mask.hide(password);
         if !password.is_empty() {
-            // PLAIN (RFC 4616 section 2), with and without the name for which one logs in.
+            // PLAIN (RFC 4616 section 2), with and without the authorization identity.
             for before in ["", name] {
                 let message = Zeroizing::new(format!("{before}\0{name}\0{password}"));
                 mask.add(base64(message.as_bytes()));
@@ -294,7 +294,7 @@ impl Mask {
         mask
     }
 
-    /// Hides `secret`: as it is, as a reply in one line has it, in base64, and as part of an address.
+    /// Masks `secret`: literally, as in a one-line reply, in base64, and as part of a URL.
     pub fn hide(&mut self, secret: &str) {
         if secret.len() < SHORTEST {
             return;
@@ -312,11 +312,11 @@ impl Mask {
             return;
         }
         self.0.push(form);
-        // What contains another one goes first.
+        // Secrets that contain another one go first.
         self.0.sort_by_key(|form| std::cmp::Reverse(form.len()));
     }
 
-    /// `text` with stars in place of secrets.
+    /// `text` with asterisks instead of secrets.
     pub fn apply(&self, text: &str) -> String {
         let hidden = self.0.iter().filter(|form| text.contains(form.as_str())).collect::<Vec<_>>();
         hidden.into_iter().fold(text.to_string(), |text, form| text.replace(form.as_str(), MASK))

@@ -1,49 +1,49 @@
-//! Replies of providers whose meaning is publicly documented: by the RFCs, by the help pages of Google, Microsoft, Yahoo,
-//! IONOS (with GMX, web.de and mail.com), Telekom, Amazon, Twilio (SendGrid) and others, and by the manuals of Postfix, Exim
-//! and cPanel; or that people have shown in public. `tests/data/replies.json` has such replies with the source of each.
+//! Replies of providers whose meaning is publicly documented: by the RFCs, the help pages of Google, Microsoft, Yahoo,
+//! IONOS (with GMX, web.de and mail.com), Telekom, Amazon, Twilio (SendGrid) and others, and by the manuals of Postfix,
+//! Exim and cPanel; or that have been posted in public. `tests/data/replies.json` has such replies with their sources.
 //!
-//! This is data: to teach the gateway a reply, add a row. The first row that fits counts, so the particular ones stand
-//! before the general ones. `docs/reference/replies.md` shows the table to people.
+//! This is data: to add a reply, add a row. The first row that matches applies, so specific rows come
+//! before general ones. `docs/reference/replies.md` shows the table.
 
 use super::reply::Reply;
 
-/// What a known reply means, whatever its code says.
+/// The meaning of a known reply, regardless of its code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Means {
-    /// It concerns this recipient or message, and its code is right: 4xx waits, 5xx fails.
+    /// It concerns this recipient or message, and its code is right: 4xx is deferred, 5xx fails.
     Recipient,
-    /// This recipient has to wait, also when the code reads as final.
+    /// This recipient is deferred, even when the code is permanent.
     Waits,
     /// The login is refused or missing.
     Login,
-    /// The settings of the account don't fit this server.
+    /// The settings of the account do not fit this server.
     Setup,
-    /// The account may not send from this address. For the sender address of a device it concerns that message alone.
+    /// The account may not send from this address. For the sender address of a device it concerns only that message.
     Sender,
-    /// A daily or hourly limit is used up, or the account is locked.
+    /// A daily or hourly limit is reached, or the account is locked.
     Quota,
     /// Too many connections, messages or logins in a short time.
     Throttled,
-    /// The provider is out of order for a while.
+    /// The provider is temporarily out of service.
     Outage,
 }
 
 /// One row of the table.
 #[derive(Debug)]
 pub struct Known {
-    /// Codes that it comes with; empty: any.
+    /// Codes that it is sent with; empty: any.
     pub codes: &'static [u16],
-    /// Enhanced status (RFC 3463), with class 0 for any class, as the registry of IANA has it; `None`: any or none.
+    /// Enhanced status (RFC 3463), with class 0 for any class, as in the IANA registry; `None`: any or none.
     pub status: Option<[u16; 3]>,
-    /// What must occur in the text, in lower case; empty: anything.
+    /// Words that the text must contain, in lower case; empty: any text.
     pub words: &'static [&'static str],
-    /// What it means.
+    /// Its meaning.
     pub means: Means,
-    /// What to do about it.
+    /// The remedy.
     pub remedy: &'static str,
 }
 
-/// The first row that fits.
+/// The first row that matches.
 pub fn find(reply: &Reply) -> Option<&'static Known> {
     let text = words(reply);
     KNOWN.iter().find(|row| {
@@ -58,15 +58,15 @@ impl Known {
         match (self.status, said) {
             (Some([0, subject, detail]), Some([_, b, c])) => (subject, detail) == (b, c),
             (Some(status), said) => said == Some(status),
-            // A code alone is the least exact: it counts where the status says nothing (RFC 3463 section 3.1, X.0.0).
+            // A code alone is the least specific: it applies if the status says nothing (RFC 3463 section 3.1, X.0.0).
             (None, said) => !self.words.is_empty() || matches!(said, None | Some([_, 0, 0])),
         }
     }
 }
 
-/// A sentence about one recipient (see [`judge`](super::verdict::judge)): what happened, and what to do about it.
+/// A sentence about one recipient (see [`judge`](super::verdict::judge)): what happened, and the remedy.
 pub fn split(sentence: &str) -> (&str, &'static str) {
-    const WAITS: &str = "; it waits and is tried again";
+    const WAITS: &str = "; it is deferred and will be retried";
     let said = sentence.strip_suffix(WAITS).unwrap_or(sentence);
     let remedies = KNOWN.iter().map(|row| row.remedy).chain([OWN_ADDRESS]);
     let found = remedies.filter_map(|remedy| Some((said.strip_suffix(remedy)?.strip_suffix("; ")?, remedy)));
@@ -74,20 +74,20 @@ pub fn split(sentence: &str) -> (&str, &'static str) {
     found.min_by_key(|(what, _)| what.len()).unwrap_or((said, ""))
 }
 
-/// Whether the provider takes fewer recipients at once (RFC 5321 section 4.5.3.1.10).
+/// Whether the provider accepts fewer recipients at once (RFC 5321 section 4.5.3.1.10).
 pub fn is_too_many(reply: &Reply) -> bool {
     find(reply).is_some_and(|row| row.remedy == TOO_MANY_RECIPIENTS)
 }
 
-/// The words of a reply in lower case, without addresses, which are somebody's names: `daily-limit@example.com` says
-/// nothing of limits.
+/// The words of a reply in lower case, without addresses, which are names: `daily-limit@example.com` says
+/// nothing about limits.
 fn words(reply: &Reply) -> String {
     let words = reply.line().split(' ').filter(|word| !word.contains('@'));
     words.collect::<Vec<_>>().join(" ").to_ascii_lowercase()
 }
 
-/// Whether a refusal of MAIL or RCPT may mean that a login is missing, at a server that offers one to an account without:
-/// whatever does not clearly speak of something else. Few servers say it in so many words.
+/// Whether a refusal of MAIL or RCPT may mean that a login is missing, at a server that offers one to such an account:
+/// whatever is not clearly about something else. Few servers say it explicitly.
 pub fn may_miss_login(reply: &Reply) -> bool {
     const SPEAKS_OF_IT: [&str; 5] = ["relay", "auth", "login", "log in", "credential"];
     let says_so = || {
@@ -96,7 +96,7 @@ pub fn may_miss_login(reply: &Reply) -> bool {
     };
     match (find(reply), reply.code, reply.status) {
         (Some(row), ..) => row.means == Means::Login || row.remedy == ADDRESS_OR_LOGIN,
-        // 4xx is said for many reasons, greylisting above all.
+        // 4xx has many reasons, most often greylisting.
         (None, 400..=499, _) => says_so(),
         // Wrong commands and parameters, sizes.
         (None, 500..=504 | 552 | 555, _) => says_so(),
@@ -106,7 +106,7 @@ pub fn may_miss_login(reply: &Reply) -> bool {
     }
 }
 
-/// Whether a refusal may be about the connection, and another one would not get it: RFC 5321 section 4.5.3.1.10 and RFC
+/// Whether a refusal may be specific to the connection, so that a new one avoids it: RFC 5321 section 4.5.3.1.10 and
 /// 3463 (X.5.3: too many, X.3.2: not accepting, X.4.5: congestion), and what the table knows as too much at once.
 pub fn is_of_connection(reply: &Reply) -> bool {
     let throttled = || find(reply).is_some_and(|row| row.means == Means::Throttled);
@@ -124,7 +124,7 @@ const fn at(codes: Codes, a: u16, b: u16, c: u16, words: Words, means: Means, re
     by(codes, Some([a, b, c]), words, means, remedy)
 }
 
-/// By a status of the registry that IANA keeps (RFC 5248), whatever its class and the code.
+/// By a status of the IANA registry (RFC 5248), for any class and code.
 const fn any(b: u16, c: u16, words: Words, means: Means, remedy: &'static str) -> Known {
     by(&[], Some([0, b, c]), words, means, remedy)
 }
@@ -134,51 +134,51 @@ const fn text(codes: Codes, words: Words, means: Means, remedy: &'static str) ->
 }
 
 const SIGN_IN: &str =
-    "this provider takes no passwords any more: set auth 'xoauth2' for the account and sign in with smtprelay login";
-const APP_PASSWORD: &str = "make an app password in the security settings of the mailbox and set it as password";
-const NAME_AND_PASSWORD: &str = "check username and password; many providers want an app password here";
-/// What helps where a login is missing.
+    "this provider no longer accepts passwords: set auth 'xoauth2' for the account and sign in with smtprelay login";
+const APP_PASSWORD: &str = "create an app password in the security settings of the mailbox and set it as the password";
+const NAME_AND_PASSWORD: &str = "check username and password; many providers require an app password here";
+/// The remedy where a login is missing.
 pub(super) const NO_LOGIN: &str = "set username and password of the account";
 const AUTHORIZATION_CODE: &str =
-    "switch on SMTP in the webmail and set the authorization code that it shows as password";
-const OWN_NAME: &str = "set option hostname of section relay to a full name in a domain of yours";
-const NOT_RELEASED: &str = "log in at the provider: the account or its domain has to be confirmed there first";
-const CONFIRM: &str = "have the address confirmed at the provider, or set option from to one that is";
+    "enable SMTP in the webmail and set the authorization code shown there as the password";
+const OWN_NAME: &str = "set option hostname of section relay to a fully qualified name in your own domain";
+const NOT_RELEASED: &str = "log in at the provider: the account or its domain must be confirmed there first";
+const CONFIRM: &str = "confirm the address at the provider, or set option from to a confirmed address";
 const NOT_VOUCHED: &str =
-    "the domain of the sender does not vouch for this server (SPF, DKIM): set option from to an address of the mailbox";
+    "the sender's domain does not authorize this server (SPF, DKIM): set option from to an address of the mailbox";
 const FOR_INCOMING: &str =
-    "that server is for incoming mail of its own users: set host, username and password of a provider of your own";
+    "that server only accepts incoming mail for its own users: set host, username and password of your own provider";
 const POLICY: &str =
-    "the address in the reply tells the rule; set from_policy 'account' and give the device a clear subject";
+    "the link in the reply explains the rule; set from_policy 'account' and set a clear subject in the device";
 const STARTTLS: &str = "set tls 'starttls' (port 587) or 'implicit' (port 465) for the account";
 const OWN_ADDRESS: &str = "set option from to an address of the mailbox, and from_policy 'account'";
-const DAY: &str = "the provider frees it within 24 hours; send less or take a larger plan";
-const SOME_HOURS: &str = "the provider frees it after an hour to a day; send less or take a larger plan";
-const LOCKED: &str = "the account is locked for sending: change its password, see what has sent so much, and have the provider unlock it";
-const SLOWER: &str = "it is tried again more slowly; if that stays, set option connections to 1";
-const NOBODY_LOGS_IN: &str = "nobody logs in for a while; see what else logs in to this mailbox";
-const LATER: &str = "it is the provider's own trouble and passes";
-const SENT_TOO_MUCH: &str = "the recipient gets too much mail at the moment";
-const ADDRESS_OR_LOGIN: &str =
-    "the recipient does not exist there, or the server wants a login first: check the address, username and password";
-const NO_SUCH_ADDRESS: &str = "the recipient does not exist there, check the address in the device";
-const SPAM: &str = "the provider takes the text for spam: give the device a clear subject and a normal text";
-const MAILBOX_FULL: &str = "the mailbox of the recipient is full";
-const TOO_LARGE: &str = "the message is too large for the provider; make pictures or files in the device smaller";
-const TOO_MANY_RECIPIENTS: &str = "the provider takes fewer recipients at once, the rest comes in the next transaction";
+const DAY: &str = "the provider lifts the limit within 24 hours; send less mail or choose a larger plan";
+const SOME_HOURS: &str = "the provider lifts the limit after an hour to a day; send less mail or choose a larger plan";
+const LOCKED: &str = "the account is blocked from sending: change its password, find out what sent so much mail, and ask the provider to unlock it";
+const SLOWER: &str = "it is retried more slowly; if this persists, set option connections to 1";
+const NOBODY_LOGS_IN: &str = "no login is possible for a while; check what else logs in to this mailbox";
+const LATER: &str = "it is a temporary problem at the provider";
+const SENT_TOO_MUCH: &str = "the recipient is receiving too much mail at the moment";
+const ADDRESS_OR_LOGIN: &str = "the recipient does not exist there, or the server requires a login first: check the address, username and password";
+const NO_SUCH_ADDRESS: &str = "the recipient does not exist there; check the address in the device";
+const SPAM: &str = "the provider classified the message as spam: set a clear subject and normal text in the device";
+const MAILBOX_FULL: &str = "the recipient's mailbox is full";
+const TOO_LARGE: &str = "the message is too large for the provider; reduce the size of pictures or files in the device";
+const TOO_MANY_RECIPIENTS: &str =
+    "the provider accepts fewer recipients at once; the rest follow in the next transaction";
 const BLOCK_LIST: &str =
-    "the public address of this uplink is on a block list: take another address, or ask the list named to remove it";
+    "the public address of this uplink is on a block list: use another address, or ask the named list to remove it";
 
-const NO_SUCH_DOMAIN: &str = "the domain of the recipient does not exist, check the address in the device";
-const SIZE_OR_ROOM: &str = "the message is too large for the provider, or for the room in the mailbox of the recipient; make pictures or files in the device smaller";
-const NO_ROUTE: &str = "the server of the recipient can't be reached; check the address in the device";
-const LOOP: &str = "the mail of the recipient goes in circles: somebody has to end the forwarding";
-const SWITCHED_OFF: &str = "the mailbox of the recipient is switched off or takes no mail";
-const NOT_PROVEN: &str = "the domain of the sender or this uplink could not be verified (SPF, DKIM, reverse DNS): set option from to an address of the mailbox, and from_policy 'account'";
+const NO_SUCH_DOMAIN: &str = "the recipient's domain does not exist; check the address in the device";
+const SIZE_OR_ROOM: &str = "the message is too large for the provider, or for the space left in the recipient's mailbox; reduce the size of pictures or files in the device";
+const NO_ROUTE: &str = "the recipient's server cannot be reached; check the address in the device";
+const LOOP: &str = "mail loop detected: the forwarding of the recipient's mail must be corrected";
+const SWITCHED_OFF: &str = "the recipient's mailbox is disabled or does not accept mail";
+const NOT_PROVEN: &str = "the sender's domain or this uplink could not be verified (SPF, DKIM, reverse DNS): set option from to an address of the mailbox, and from_policy 'account'";
 
 const P: &[u16] = &[550, 552, 553, 554];
 
-/// The table. Rows of one meaning with different texts stand together; more particular rows come first.
+/// The table. Rows of one meaning with different texts are grouped; more specific rows come first.
 pub static KNOWN: &[Known] = &[
     // Logins.
     text(&[535], &["basic authentication is disabled"], Means::Login, SIGN_IN),
@@ -189,7 +189,7 @@ pub static KNOWN: &[Known] = &[
         139,
         &[],
         Means::Login,
-        "SMTP AUTH is switched off for this mailbox: have the administrator switch on 'Authenticated SMTP' for it",
+        "SMTP AUTH is disabled for this mailbox: ask the administrator to enable 'Authenticated SMTP' for it",
     ),
     at(&[550], 5, 7, 30, &[], Means::Login, SIGN_IN),
     at(&[534], 5, 7, 9, &[], Means::Login, APP_PASSWORD),
@@ -203,7 +203,7 @@ pub static KNOWN: &[Known] = &[
         Means::Login,
         "log in once with a web browser and confirm the gateway, or use an app password",
     ),
-    // Yahoo: a password of the mailbox itself.
+    // Yahoo: the password of the mailbox itself.
     text(&[535], &["#auth005"], Means::Login, APP_PASSWORD),
     text(&[535], &["authorization code"], Means::Login, AUTHORIZATION_CODE),
     text(&[535], &["password is too simple"], Means::Login, "set a longer password at the provider"),
@@ -211,7 +211,7 @@ pub static KNOWN: &[Known] = &[
         &[535],
         &["authentication rejected"],
         Means::Login,
-        "check username and password; at Comcast switch on 'third-party access security' first",
+        "check username and password; at Comcast enable 'third-party access security' first",
     ),
     text(&[535], &["authenticate too many"], Means::Throttled, NOBODY_LOGS_IN),
     at(&[535], 5, 7, 8, &[], Means::Login, NAME_AND_PASSWORD),
@@ -220,7 +220,7 @@ pub static KNOWN: &[Known] = &[
         &[535],
         &["authentication credentials invalid"],
         Means::Login,
-        "check username and password; at GMX and web.de switch on POP3/IMAP in the webmail first, at Amazon use the SMTP credentials of the region",
+        "check username and password; at GMX and web.de enable POP3/IMAP in the webmail first, at Amazon use the SMTP credentials of the region",
     ),
     text(&[535], &["incorrect username or password"], Means::Login, NAME_AND_PASSWORD),
     text(&[535], &["invalid login or password"], Means::Login, NAME_AND_PASSWORD),
@@ -228,8 +228,8 @@ pub static KNOWN: &[Known] = &[
     text(&[535], &["authentication failed"], Means::Login, NAME_AND_PASSWORD),
     text(&[451], &["maximum credits exceeded"], Means::Quota, DAY),
     at(&[530], 5, 7, 57, &[], Means::Login, NO_LOGIN),
-    // Both say that TLS is missing, with 4xx as well as with 5xx: it does not pass by itself. 454 is the answer to STARTTLS
-    // when there is a trouble with it (RFC 3207 section 4).
+    // Both say that TLS is missing, with 4xx as well as with 5xx: this is not temporary. 454 is the answer to STARTTLS
+    // when that fails temporarily (RFC 3207 section 4).
     any(7, 10, &[], Means::Setup, STARTTLS),
     any(7, 11, &[], Means::Setup, STARTTLS),
     text(&[530, 538], &["starttls"], Means::Setup, STARTTLS),
@@ -256,18 +256,18 @@ pub static KNOWN: &[Known] = &[
     text(&[], &["not authenticated"], Means::Login, NO_LOGIN),
     text(P, &["unauthenticated senders"], Means::Login, NO_LOGIN),
     text(P, &["sender address rejected: not logged in"], Means::Login, NO_LOGIN),
-    // Our own name in EHLO.
+    // Our own host name in EHLO.
     text(&[421], &["try again later", "(ehlo)"], Means::Setup, OWN_NAME),
     text(&[501, 550, 553, 554], &["invalid helo"], Means::Setup, OWN_NAME),
     text(
         &[550],
         &["invalid credentials for relay"],
         Means::Login,
-        "register the public address of this uplink at the provider, or set username and password",
+        "register the public address of this uplink with the provider, or set username and password",
     ),
     text(&[454, 421, 450, 451, 535], &["too many", "login"], Means::Throttled, NOBODY_LOGS_IN),
     text(&[454, 421], &["cannot authenticate due to temporary"], Means::Outage, LATER),
-    // What concerns a recipient, though it speaks of limits.
+    // Replies about a recipient, though they mention limits.
     at(&[450, 550], 4, 2, 1, &["is receiving"], Means::Waits, SENT_TOO_MUCH),
     at(&[450, 550], 5, 2, 1, &["is receiving"], Means::Waits, SENT_TOO_MUCH),
     at(&[], 5, 2, 121, &[], Means::Waits, SENT_TOO_MUCH),
@@ -275,15 +275,15 @@ pub static KNOWN: &[Known] = &[
     text(&[432], &["recipient thread limit"], Means::Waits, SENT_TOO_MUCH),
     at(&[452], 4, 5, 3, &["daily"], Means::Quota, DAY),
     text(&[452], &["too many recipients received"], Means::Throttled, SLOWER),
-    // Class 5 of it is as little final: it is about this transaction.
+    // Class 5 of it is not permanent either: it concerns this transaction.
     any(5, 3, &[], Means::Waits, TOO_MANY_RECIPIENTS),
     // RFC 5321 section 4.5.3.1.10: 552 for this is an old mistake.
     text(&[452, 550, 552, 554], &["too many recipients"], Means::Waits, TOO_MANY_RECIPIENTS),
     any(2, 2, &[], Means::Recipient, MAILBOX_FULL),
-    at(&[552], 5, 7, 0, &[], Means::Recipient, "the provider forbids this kind of attachment"),
+    at(&[552], 5, 7, 0, &[], Means::Recipient, "the provider does not allow this type of attachment"),
     any(3, 4, &[], Means::Recipient, TOO_LARGE),
     any(2, 3, &[], Means::Recipient, TOO_LARGE),
-    // Who the recipient is: more exact than any word in the text.
+    // The recipient: more specific than any word in the text.
     any(1, 1, &[], Means::Recipient, NO_SUCH_ADDRESS),
     any(1, 2, &[], Means::Recipient, NO_SUCH_DOMAIN),
     any(1, 3, &[], Means::Recipient, NO_SUCH_ADDRESS),
@@ -307,7 +307,7 @@ pub static KNOWN: &[Known] = &[
         708,
         &[],
         Means::Quota,
-        "the provider does not trust the public address of this uplink yet: have the provider release it, or use another uplink",
+        "the provider does not trust the public address of this uplink yet: ask the provider to release it, or use another uplink",
     ),
     text(&[], &["send limit exceeded"], Means::Quota, SOME_HOURS),
     text(&[], &["sending limit"], Means::Quota, SOME_HOURS),
@@ -350,7 +350,7 @@ pub static KNOWN: &[Known] = &[
     text(P, &["send email directly to our servers"], Means::Setup, FOR_INCOMING),
     text(&[450, 550, 554], &["cannot find your hostname"], Means::Setup, FOR_INCOMING),
     text(P, &["bad dns ptr"], Means::Setup, FOR_INCOMING),
-    // Out of order. RFC 3463 section 3.4: mail system full, system not accepting messages.
+    // Out of service. RFC 3463 section 3.4: mail system full, system not accepting messages.
     any(3, 1, &[], Means::Outage, LATER),
     any(3, 2, &[], Means::Outage, LATER),
     any(3, 5, &[], Means::Outage, LATER),
@@ -389,7 +389,7 @@ pub static KNOWN: &[Known] = &[
         &[554],
         &["authorized recipients"],
         Means::Recipient,
-        "name the recipient as authorized at the provider, or use a domain of your own there",
+        "add the recipient to the authorized recipients at the provider, or use your own domain there",
     ),
     text(&[554], &["due to policy restrictions"], Means::Recipient, POLICY),
     text(&[550], &["due to local policy"], Means::Recipient, POLICY),
@@ -398,13 +398,13 @@ pub static KNOWN: &[Known] = &[
     text(&[552], &["size"], Means::Recipient, TOO_LARGE),
     text(&[552], &["too large"], Means::Recipient, TOO_LARGE),
     text(&[552], &["too big"], Means::Recipient, TOO_LARGE),
-    // What the registry says of a status, where the text said nothing that is known.
+    // The registered meaning of a status, where the text contained nothing known.
     any(7, 8, &[], Means::Login, NAME_AND_PASSWORD),
     any(7, 9, &[], Means::Login, APP_PASSWORD),
     any(7, 12, &[], Means::Login, NAME_AND_PASSWORD),
     any(7, 13, &[], Means::Login, NOT_RELEASED),
     any(7, 28, &[], Means::Throttled, SLOWER),
-    // Of class 4 they say that the domain could not be looked up now.
+    // With class 4 they say that the domain could not be looked up now.
     at(&[], 5, 1, 7, &[], Means::Sender, OWN_ADDRESS),
     at(&[], 5, 1, 8, &[], Means::Sender, OWN_ADDRESS),
     any(7, 20, &[], Means::Sender, NOT_PROVEN),

@@ -1,4 +1,4 @@
-//! One test mail by itself, past the queue: the way of all mail, with somebody looking on.
+//! A single test mail that bypasses the queue: sent like all mail, with an observer.
 
 use std::time::Duration;
 
@@ -18,23 +18,23 @@ use crate::report::TlsFacts;
 use crate::report::letter::{Head, fill, part};
 use crate::system::{clock, interfaces, random_id, task};
 
-/// How long all of a test may take.
+/// The time limit for a whole test.
 pub const LIMIT: Duration = Duration::from_secs(180);
-/// How long the provider may take for a reply: somebody waits for the end of it.
+/// How long the provider may take for a reply: a person is waiting for the result.
 const REPLY: Duration = Duration::from_secs(60);
-/// How long the goodbye may take.
+/// How long QUIT may take.
 const GOODBYE: Duration = Duration::from_secs(2);
 
-/// What came of a test.
+/// The result of a test.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tested {
-    /// How the connection was protected, if it came so far.
+    /// How the connection was encrypted, if it got that far.
     pub tls: Option<TlsFacts>,
     /// Why it failed, with the remedy.
     pub failed: Option<String>,
 }
 
-/// Whether certificates are judged for an account, and with them the time.
+/// Whether certificates are verified for an account, and with them the time.
 pub fn judges_certificates(account: &Account) -> bool {
     account.tls != TlsMode::None && account.verify && account.fingerprint.is_none()
 }
@@ -42,11 +42,11 @@ pub fn judges_certificates(account: &Account) -> bool {
 /// Why nothing is sent while the clock is wrong.
 pub fn clock_trouble() -> Trouble {
     const NTP: &str = "check that NTP works";
-    let what = "the clock of this router is not set, so no certificate can be checked and no date be right";
+    let what = "the clock of this router is not set, so certificates cannot be verified and dates would be wrong";
     Trouble::new(TroubleKind::Clock, format!("{what}; {NTP}")).remedy(NTP)
 }
 
-/// Sends a test mail to `to` through `account`; `hostname` is our own name. `trace` shows how far it is. Takes [`LIMIT`] at
+/// Sends a test mail to `to` through `account`; `hostname` is our own. `trace` shows the progress. Takes [`LIMIT`] at
 /// most.
 pub async fn run(account: &Account, hostname: &str, to: &str, trace: &Trace) -> Tested {
     let patient = Account { timeout: account.timeout.min(REPLY), ..account.clone() };
@@ -57,7 +57,7 @@ pub async fn run(account: &Account, hostname: &str, to: &str, trace: &Trace) -> 
     match timeout(LIMIT, work).await {
         Ok(tested) => tested,
         Err(_) => {
-            let reason = format!("the test was given up after {} s", LIMIT.as_secs());
+            let reason = format!("the test was aborted after {} s", LIMIT.as_secs());
             ended(trace, &Trouble::new(TroubleKind::Unreachable, reason))
         }
     }
@@ -70,14 +70,14 @@ async fn walk(account: &Account, hostname: &str, to: &str, trace: &Trace) -> Tes
         (false, true) => return ended(trace, &clock_trouble()),
         (false, false) => trace.skip(
             Step::Clock,
-            "the clock of this router is not set; this account needs no certificate, so mail leaves all the same",
+            "the clock of this router is not set; this account needs no certificate, so mail is sent anyway",
         ),
     }
     let routed = task::blocking(interfaces::has_default_route).await.unwrap_or(false);
     if routed {
-        trace.done(Step::Uplink, "this router has a way to the internet (default route)");
+        trace.done(Step::Uplink, "this router has a route to the internet (default route)");
     } else {
-        // The provider may be a server in this very network: the next steps decide.
+        // The provider may be a server in this local network: the next steps decide.
         trace.begin(Step::Dns);
     }
     let connector = match account.tls {
@@ -88,11 +88,11 @@ async fn walk(account: &Account, hostname: &str, to: &str, trace: &Trace) -> Tes
                 Some(Ok(connector)) => Some(connector),
                 Some(Err(trouble)) => {
                     for step in [Step::Dns, Step::Tcp] {
-                        trace.skip(step, "not tried, since TLS can't be set up");
+                        trace.skip(step, "skipped, because TLS cannot be set up");
                     }
                     return ended(trace, &trouble);
                 }
-                None => return ended(trace, &Trouble::new(TroubleKind::Setup, "the program is ending")),
+                None => return ended(trace, &Trouble::new(TroubleKind::Setup, "the program is shutting down")),
             }
         }
     };
@@ -110,14 +110,16 @@ async fn walk(account: &Account, hostname: &str, to: &str, trace: &Trace) -> Tes
     tested
 }
 
-/// Without a default route: whether one is missing shows when the host is reached, or not.
+/// Without a default route: whether one is needed becomes clear when the host is reached, or is not.
 fn judge_uplink(trace: &Trace, host: &str) {
     match trace.progress(Step::Tcp) {
-        Progress::Skipped => trace.skip(Step::Uplink, "there is no default route; whether one is needed was not tried"),
-        Progress::Ok => trace.skip(Step::Uplink, format!("there is no default route; {host} is reached without one")),
+        Progress::Skipped => {
+            trace.skip(Step::Uplink, "there is no default route; whether one is needed was not tested")
+        }
+        Progress::Ok => trace.skip(Step::Uplink, format!("there is no default route; {host} is reachable without one")),
         _ => trace.fail(
             Step::Uplink,
-            "this router has no way to the internet (no default route)",
+            "this router has no route to the internet (no default route)",
             "check the WAN connection of this router",
         ),
     }
@@ -145,11 +147,11 @@ async fn hand_over(connection: &mut Connection, account: &Account, hostname: &st
     }
     let failed = match results.pop().map(|(_, verdict)| verdict) {
         Some(Verdict::Delivered(reply)) => {
-            trace.done(Step::Accepted, format!("{} has taken the mail for {to}: {reply}", account.host));
+            trace.done(Step::Accepted, format!("{} accepted the mail for {to}: {reply}", account.host));
             None
         }
         Some(Verdict::Deferred(reason) | Verdict::Failed(reason)) => Some(reason),
-        None => Some(format!("{} closed the connection before it took the mail", account.host)),
+        None => Some(format!("{} closed the connection before it accepted the mail", account.host)),
     };
     if let Some(reason) = &failed {
         let (what, remedy) = reply_table::split(reason);
@@ -158,7 +160,7 @@ async fn hand_over(connection: &mut Connection, account: &Account, hostname: &st
     Tested { tls, failed }
 }
 
-/// The test mail: it says what it is.
+/// The test mail, which states its purpose.
 fn letter(account: &Account, hostname: &str, to: &str) -> Result<Stored, String> {
     let now = clock::now();
     let from = match is_address(&account.from) {
@@ -169,12 +171,12 @@ fn letter(account: &Account, hostname: &str, to: &str) -> Result<Stored, String>
     let head = Head { hostname, from: &from, to: &[to.to_string()], subject: &subject, automatic: "auto-generated" };
     let mut text = String::new();
     for paragraph in [
-        format!("This is a test mail of smtprelay, the mail gateway on {hostname}. Somebody has asked for it there."),
+        format!("This is a test mail from smtprelay, the mail gateway on {hostname}. It was requested there."),
         format!(
-            "It went through the account \"{}\" ({}, port {}). So mail of the devices behind this gateway can leave this way.",
+            "It was sent through the account \"{}\" ({}, port {}). Mail from the devices behind this gateway can be sent this way.",
             account.name, account.host, account.port
         ),
-        "Nobody has to answer it.".to_string(),
+        "No reply is needed.".to_string(),
     ] {
         if !text.is_empty() {
             text.push('\n');
@@ -196,7 +198,7 @@ fn letter(account: &Account, hostname: &str, to: &str) -> Result<Stored, String>
     let (mut body, mut repair) = (Vec::new(), Repair::new());
     repair.push(&[head.text().into_bytes(), part("plain", &text)].concat(), &mut body);
     let repaired =
-        repair.finish(&facts, &mut body).map_err(|refusal| format!("the test mail can't be made: {refusal}"))?;
+        repair.finish(&facts, &mut body).map_err(|refusal| format!("the test mail cannot be created: {refusal}"))?;
     let (client, form) = ("local".to_string(), repaired.form);
     let meta = Meta { envelope, form, arrived: now, client, notice: false, undated: None, marks: Marks::default() };
     Ok(Stored::in_memory(repaired.header, body, meta))

@@ -1,4 +1,4 @@
-//! The text of a message on its way: with DATA in pieces (RFC 5321 section 4.1.1.4), or with BDAT at once (RFC 3030).
+//! The text of a message during delivery: with DATA in chunks (RFC 5321 section 4.1.1.4), or with one BDAT (RFC 3030).
 
 use mail_send::Error;
 use smtp_proto::{EXT_AUTH, EXT_CHUNKING, EXT_PIPELINING};
@@ -11,17 +11,17 @@ use super::verdict::Verdict;
 use crate::message::{DotStuffer, Outgoing};
 use crate::queue::{SpoolError, Stored};
 
-/// Bytes of a message that is sent before the server has agreed to its envelope.
+/// Bytes of a message that is sent before the server has accepted its envelope.
 const CHUNK_LIMIT: u64 = 48 << 10;
 
 impl Transaction<'_> {
     /// A small message as one BDAT command (RFC 3030 section 2), which can go out together with the envelope and saves
-    /// the wait for the 354. None where that is not offered, or is no good:
-    /// - The server has not shown yet that its replies are in step with our commands, see [`Connection::in_step`]: the
-    ///   answer to BDAT is a 250 like those to the envelope, nothing tells them apart as 354 does.
-    /// - It may miss a login, and refuse the envelope. What came with that would be for nothing, and a server that does not
-    ///   skip it reads what a device wrote as commands.
-    /// - The message was tried before: if a connection breaks with a BDAT under way nobody knows whether it has arrived,
+    /// the wait for the 354. None where that is not offered, or is unsuitable:
+    /// - The server has not shown yet that its replies match our commands, see [`Connection::in_step`]: the
+    ///   answer to BDAT is a 250 like those to the envelope, so they cannot be distinguished as with 354.
+    /// - It may require a login, and refuse the envelope. The text sent with it would be wasted, and a server that does
+    ///   not skip it reads what a device wrote as commands.
+    /// - The message was tried before: if a connection breaks during a BDAT it is unknown whether it has arrived,
     ///   with DATA only at the very end.
     ///
     /// [`Connection::in_step`]: super::connection::Connection::in_step
@@ -49,7 +49,7 @@ impl Transaction<'_> {
         Ok(Some([format!("BDAT {} LAST\r\n", text.len()).into_bytes(), text].concat()))
     }
 
-    /// The message itself, from disk, in pieces.
+    /// The message itself, from disk, in chunks.
     pub(super) async fn text(&mut self, mut outgoing: Outgoing, stored: &mut Stored) -> Result<(), Stop> {
         self.in_step().await?;
         self.outcome.text_sent = true;
@@ -65,8 +65,8 @@ impl Transaction<'_> {
             let mut encoded = Vec::new();
             if chunk.is_empty() {
                 if let Err(reason) = outgoing.finish(&mut encoded) {
-                    // The text went out without its end, so the server drops it with the connection.
-                    self.rest(&Verdict::Failed(format!("can't be sent to {}: {reason}", self.account.host)));
+                    // The text was sent without its end, so the server discards it with the connection.
+                    self.rest(&Verdict::Failed(format!("cannot be sent to {}: {reason}", self.account.host)));
                     return Err(Stop::Dead);
                 }
                 dots.push(&encoded, &mut wire);
@@ -80,7 +80,7 @@ impl Transaction<'_> {
             wire.clear();
         }
         dots.finish(&mut wire);
-        // The last moment: what comes from here on is taken for the answer to the final dot.
+        // The last moment: anything received from here on is treated as the answer to the final dot.
         self.in_step().await?;
         self.outcome.text_ended = true;
         if let Err(error) = self.write(&wire).await {
@@ -93,7 +93,7 @@ impl Transaction<'_> {
         }
     }
 
-    /// Sees to it that the server has said nothing beyond what it was asked: then nobody could tell that from the answer
+    /// Makes sure that the server has not sent an unexpected reply: this could not be distinguished from the answer
     /// to the final dot. Without that dot nothing is delivered.
     async fn in_step(&mut self) -> Result<(), Stop> {
         if !self.client().stream.has_spoken() {
@@ -101,13 +101,13 @@ impl Transaction<'_> {
         }
         let limit = self.patience().goodbye();
         match self.reply(limit).await {
-            // It does not wait for the end of the text to refuse it.
+            // It refuses the text before its end.
             Ok(reply) if reply.answers(Command::End) == Answer::No => {
                 self.refused(&reply);
             }
             Ok(reply) => {
                 let reason = format!(
-                    "{} said before the end of the message, without being asked: {reply}; so the message was not ended and the connection closed; it waits and is tried again",
+                    "{} replied before the end of the message without being asked: {reply}; so the message was not completed and the connection was closed; it is deferred and will be retried",
                     self.account.host
                 );
                 self.outcome.in_step = Some(false);
@@ -120,10 +120,10 @@ impl Transaction<'_> {
         Err(Stop::Dead)
     }
 
-    /// The server's verdict on the whole message.
+    /// The server's result for the whole message.
     pub(super) fn end(&mut self, reply: &Reply) -> Result<(), Stop> {
         match reply.answers(Command::End) {
-            // With BDAT the answers to the envelope look like this one: an answer too many, or one about an address (RFC
+            // With BDAT the answers to the envelope look like this one: an extra answer, or one about an address (RFC
             // 3463 section 3.2), shows that it is not the one to the text.
             Answer::Yes if self.chunked && (reply.is_about_address() || self.client().stream.has_spoken()) => {
                 Err(self.out_of_step(Command::End, reply))
@@ -135,8 +135,8 @@ impl Transaction<'_> {
                 self.rest(&Verdict::Delivered(reply.to_string()));
                 Ok(())
             }
-            // After the refusal of a message the server is ready for the next one. Whether it is that of this message shows
-            // the RSET behind a chunk.
+            // After the refusal of a message the server is ready for the next one. Whether it belongs to this message
+            // is shown by the RSET after a chunk.
             Answer::No => match self.refused(reply) {
                 Stop::Refused if !self.chunked => Ok(()),
                 stop => Err(stop),
@@ -150,7 +150,7 @@ impl Transaction<'_> {
         written.map_err(|_| Error::Timeout)?.map_err(Error::Io)
     }
 
-    /// The server hung up in the middle of the text; it may have said why.
+    /// The server closed the connection in the middle of the text; it may have said why.
     async fn interrupted(&mut self, error: Error) -> Stop {
         let limit = self.patience().goodbye();
         match self.reply(limit).await {

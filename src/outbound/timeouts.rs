@@ -1,9 +1,9 @@
-//! How long a provider may take for what, from the account's option `timeout`.
+//! How long a provider may take for each step, derived from the account's option `timeout`.
 
 use std::time::Duration;
 
-/// Option `timeout` of the account: for one reply. Everything else is in proportion to it, so that one option makes the
-/// gateway more or less patient. With the default of 120 s the times below are those in brackets.
+/// Option `timeout` of the account: for one reply. All other times are proportional to it, so that one option scales
+/// all timeouts. With the default of 120 s the times below are those in brackets.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Patience(pub Duration);
 
@@ -19,12 +19,12 @@ impl Patience {
     }
 
     /// For the reply to a command (120 s). RFC 5321 section 4.5.3.2 says five minutes, which no provider needs, but
-    /// some let newcomers wait a while.
+    /// some delay new clients for a while.
     pub fn command(self) -> Duration {
         self.0
     }
 
-    /// For one piece of the text to leave (180 s, RFC 5321 section 4.5.3.2.5).
+    /// For one chunk of the text to be sent (180 s, RFC 5321 section 4.5.3.2.5).
     pub fn piece(self) -> Duration {
         self.0 * 3 / 2
     }
@@ -34,7 +34,7 @@ impl Patience {
         self.0 * 5
     }
 
-    /// For what a server that is closing may still say, and for the reply to RSET (10 s): nothing is lost without it.
+    /// For the last replies of a server that is closing, and for the reply to RSET (10 s): nothing is lost without it.
     pub fn goodbye(self) -> Duration {
         self.0.min(Duration::from_secs(10))
     }

@@ -1,7 +1,7 @@
-//! The way to a provider, step by step, for somebody who looks on: what `smtprelay test` shows.
+//! The connection to a provider, step by step, for an observer: what `smtprelay test` shows.
 //!
-//! A [`Trace`] goes along with a connection. It is told of each step by the same code that sends all mail, so what it shows is
-//! how mail really goes.
+//! A [`Trace`] is passed along with a connection. The code that sends all mail reports each step to it, so it shows
+//! is how mail is really sent.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -9,22 +9,22 @@ use super::transcript::Transcript;
 use crate::config::Account;
 use crate::net::Trouble;
 
-/// One step of the way, in order.
+/// One step, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
-    /// The clock of this router is set, so that certificates can be judged.
+    /// The clock of this router is set, so that certificates can be verified.
     Clock,
-    /// There is a way to the rest of the world.
+    /// There is a route to the internet.
     Uplink,
     /// The name of the provider's host has an address.
     Dns,
-    /// The host takes the connection; without implicit TLS also: it greets.
+    /// The host accepts the connection; without implicit TLS also: it greets.
     Tcp,
-    /// The connection is protected, and the host is the one it says it is.
+    /// The connection is encrypted, and the host is verified.
     Tls,
-    /// It takes mail from this account: greeting, EHLO and login.
+    /// It accepts mail from this account: greeting, EHLO and login.
     Login,
-    /// It has taken the test mail.
+    /// It has accepted the test mail.
     Accepted,
 }
 
@@ -33,7 +33,7 @@ impl Step {
     pub const ALL: [Self; 7] =
         [Self::Clock, Self::Uplink, Self::Dns, Self::Tcp, Self::Tls, Self::Login, Self::Accepted];
 
-    /// The word for programs.
+    /// Its name in the API.
     pub fn name(self) -> &'static str {
         match self {
             Self::Clock => "clock",
@@ -47,24 +47,24 @@ impl Step {
     }
 }
 
-/// How far a step is.
+/// The state of a step.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Progress {
-    /// It is not its turn yet.
+    /// It has not started yet.
     #[default]
     Pending,
-    /// It is under way.
+    /// It is in progress.
     Running,
-    /// It came to a good end.
+    /// It succeeded.
     Ok,
-    /// It is what the way ends at.
+    /// It failed, and the test ends with it.
     Failed,
-    /// There is nothing to do for it here.
+    /// It does not apply here.
     Skipped,
 }
 
 impl Progress {
-    /// The word for programs.
+    /// Its name in the API.
     pub fn name(self) -> &'static str {
         match self {
             Self::Pending => "pending",
@@ -76,14 +76,14 @@ impl Progress {
     }
 }
 
-/// What is known of a step.
+/// The current state of a step.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Seen {
-    /// How far it is.
+    /// Its state.
     pub progress: Progress,
-    /// What came of it, in one sentence.
+    /// The result, in one sentence.
     pub text: String,
-    /// What to do about it; empty: nothing, or nobody knows.
+    /// The remedy; empty: none, or unknown.
     pub remedy: String,
 }
 
@@ -92,23 +92,23 @@ struct Record {
     transcript: Transcript,
 }
 
-/// Follows one connection. A clone follows the same one.
+/// Observes one connection. A clone observes the same one.
 #[derive(Clone)]
 pub struct Trace(Arc<Mutex<Record>>);
 
 impl Trace {
-    /// Follows a connection of `account`, whose secrets will not be shown.
+    /// Observes a connection of `account`, whose secrets will be masked.
     pub fn new(account: &Account) -> Self {
         let transcript = Transcript::new(&[account.password.expose()]);
         Self(Arc::new(Mutex::new(Record { steps: Default::default(), transcript })))
     }
 
-    /// All steps as they are now, in the order of [`Step::ALL`].
+    /// All steps with their current state, in the order of [`Step::ALL`].
     pub fn steps(&self) -> [Seen; Step::ALL.len()] {
         self.lock().steps.clone()
     }
 
-    /// What was said so far: `> ` by us, `< ` by the server, `* ` neither.
+    /// The conversation so far: `> ` by us, `< ` by the server, `* ` neither.
     pub fn transcript(&self) -> Vec<String> {
         self.lock().transcript.lines().to_vec()
     }
@@ -118,7 +118,7 @@ impl Trace {
         self.set(step, Progress::Running, String::new());
     }
 
-    /// A step came to a good end; the next one begins.
+    /// A step succeeded; the next one begins.
     pub fn done(&self, step: Step, text: impl Into<String>) {
         self.set(step, Progress::Ok, text.into());
         let next = Step::ALL.into_iter().skip_while(|other| *other != step).nth(1);
@@ -127,25 +127,25 @@ impl Trace {
         }
     }
 
-    /// There is nothing to do for a step; the next one begins.
+    /// A step does not apply; the next one begins.
     pub fn skip(&self, step: Step, text: impl Into<String>) {
         self.done(step, text);
         self.edit(step, |seen| seen.progress = Progress::Skipped);
     }
 
-    /// The way ends at a step.
+    /// A step failed, and the test ends.
     pub fn fail(&self, step: Step, text: &str, remedy: &str) {
         self.set(step, Progress::Failed, text.to_string());
         self.edit(step, |seen| seen.remedy = remedy.to_string());
     }
 
-    /// The way ends at the step that is under way.
+    /// The step in progress failed, and the test ends.
     pub fn end(&self, trouble: &Trouble) {
         let current = Step::ALL.into_iter().rev().find(|step| self.progress(*step) == Progress::Running);
         self.fail(current.unwrap_or(Step::Accepted), trouble.what(), &trouble.remedy);
     }
 
-    /// How far a step is.
+    /// The state of a step.
     pub fn progress(&self, step: Step) -> Progress {
         self.lock().steps.get(step as usize).map(|seen| seen.progress).unwrap_or_default()
     }

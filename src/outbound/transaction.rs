@@ -1,12 +1,9 @@
-//! Hands one message to a provider: MAIL, RCPT, DATA (RFC 5321 section 4.1.1), pipelined where offered (RFC 2920).
+//! Sends one message to a provider: MAIL, RCPT, DATA (RFC 5321 section 4.1.1), pipelined where offered (RFC 2920).
 //!
-//! A small message goes out in one flight with its envelope (RFC 3030), but only to a server that has shown before that its
-//! replies are in step with our commands; all others get no text before they have asked for it with 354.
+//! A small message is sent in one flight with its envelope (RFC 3030), but only to a server that has shown that its
+//! replies match our commands; all others get no text before they have asked for it with 354.
 //!
-//! The envelope of a message on its way: MAIL, RCPT and what follows, one by one or all in one flight (RFC 2920), perhaps
-//! with the text behind it (RFC 3030).
-//!
-//! First all replies are read, then they are judged: what a server says late decides about what it said early.
+//! First all replies of a flight are read, then they are evaluated: a late reply may decide what an early one means.
 
 use std::time::Instant;
 
@@ -28,30 +25,30 @@ use crate::net::{Trouble, TroubleKind};
 use crate::queue::Stored;
 use crate::queue::record::Progress;
 
-/// What is left of the connection after a transaction.
+/// The state of the connection after a transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Line {
-    /// It can carry the next message.
+    /// It can be used for the next message.
     Open,
-    /// It is in order, but the server wants no more on it, or makes it wait: it says goodbye.
+    /// It works, but the server accepts no more on it, or slows it down: it is closed with QUIT.
     Spent,
-    /// It is closed, or nobody knows where the conversation stands.
+    /// It is closed, or the state of the conversation is unknown.
     Dead,
 }
 
-/// Refusals on one connection after which it is left. Servers slow clients down that collect them: Postfix lets each reply
-/// wait for a second after ten (smtpd_soft_error_limit), and what is refused as a whole counts several times.
+/// Refusals on one connection after which it is closed. Servers slow down clients that get many: Postfix delays each
+/// reply by a second after ten (smtpd_soft_error_limit), and a flight that is refused as a whole is several errors.
 const REFUSALS: u32 = 5;
 
 /// One recipient of this transaction.
 pub(super) struct Target {
     /// Index in the envelope.
     pub index: usize,
-    /// The address as it stands in RCPT.
+    /// The address as used in RCPT.
     pub address: String,
 }
 
-/// Sends `stored` to all recipients that still wait. Never fails as a whole: what happened stands in the outcome.
+/// Sends `stored` to all pending recipients. Never fails as a whole: the results are in the outcome.
 pub async fn send(connection: &mut Connection, mut stored: Stored, account: &Account) -> (Outcome, Line) {
     let mut outcome = Outcome { tls: Some(connection.tls.clone()), ..Outcome::default() };
     let utf8 = connection.offers.has_capability(EXT_SMTP_UTF8);
@@ -62,7 +59,7 @@ pub async fn send(connection: &mut Connection, mut stored: Stored, account: &Acc
         match for_envelope(&recipient.address, utf8) {
             Some(address) => targets.push(Target { index, address }),
             None => {
-                let reason = format!("{} does not take international addresses (SMTPUTF8)", account.host);
+                let reason = format!("{} does not support international addresses (SMTPUTF8)", account.host);
                 outcome.results.push((index, Verdict::Failed(reason)));
             }
         }
@@ -72,13 +69,13 @@ pub async fn send(connection: &mut Connection, mut stored: Stored, account: &Acc
     }
     let mut senders = account.senders();
     if !utf8 && sender::needs_utf8(&stored.header, &stored.meta.envelope.from) {
-        // The server cannot be told this sender, so the account's address takes its place.
+        // The server does not support this sender, so the account's address replaces it.
         senders.policy = FromPolicy::Account;
     }
     let rewritten = sender::apply(&stored.header, &stored.meta.envelope.from, senders);
     let Some(from) = for_envelope(&rewritten.envelope_from, utf8) else {
         let reason = format!(
-            "{} does not take the sender <{}> (no SMTPUTF8): set option from of account '{}' to an address in ASCII",
+            "{} does not support the sender <{}> (no SMTPUTF8): set option from of account '{}' to an ASCII address",
             account.host, rewritten.envelope_from, account.name
         );
         outcome.trouble = Some(Trouble::new(TroubleKind::Setup, reason));
@@ -89,7 +86,7 @@ pub async fn send(connection: &mut Connection, mut stored: Stored, account: &Acc
         Ok(outgoing) => outgoing,
         Err(reason) => {
             let failed =
-                |t: &Target| (t.index, Verdict::Failed(format!("can't be sent to {}: {reason}", account.host)));
+                |t: &Target| (t.index, Verdict::Failed(format!("cannot be sent to {}: {reason}", account.host)));
             outcome.results.extend(targets.iter().map(failed));
             return (outcome, Line::Open);
         }
@@ -107,8 +104,8 @@ pub async fn send(connection: &mut Connection, mut stored: Stored, account: &Acc
     }
 }
 
-/// MAIL with the parameters that the server knows and the message needs (RFC 1870, 6152, 6531). `international`: one of its
-/// addresses is beyond ASCII.
+/// MAIL with the parameters that the server supports and the message needs (RFC 1870, 6152, 6531). `international`: one
+/// of its addresses is not ASCII.
 fn mail_command(
     connection: &Connection,
     from: &str,
@@ -132,28 +129,28 @@ fn mail_command(
     command
 }
 
-/// One message on its way.
+/// One message in delivery.
 pub(super) struct Transaction<'a> {
     pub connection: &'a mut Connection,
     pub account: &'a Account,
     pub outcome: Outcome,
-    /// Recipients that have no verdict yet.
+    /// Recipients without a result yet.
     pub targets: Vec<Target>,
     /// The sender is the account's own address.
     own_sender: bool,
     /// So are From and Sender in the header.
     own_header: bool,
-    /// The text has left with the envelope.
+    /// The text was sent with the envelope.
     pub(super) chunked: bool,
 }
 
-/// Why a transaction ended before its end.
+/// Why a transaction ended early.
 pub(super) enum Stop {
-    /// The server refused; the connection can go on after RSET.
+    /// The server refused; the connection can be used again after RSET.
     Refused,
-    /// The server wants no more on this connection.
+    /// The server accepts no more on this connection.
     Spent,
-    /// The connection is of no more use.
+    /// The connection cannot be used any more.
     Dead,
 }
 
@@ -169,7 +166,7 @@ impl Transaction<'_> {
         }
     }
 
-    /// RSET after a refusal, and with it a look whether both sides are in step. A server that has not skipped the text that
+    /// RSET after a refusal, which also checks whether both sides are in step. A server that did not skip the text that
     /// it refused with its envelope reads it as commands, and answers them (RFC 3030 section 2 forbids that).
     async fn reset(&mut self) -> Line {
         let answer = self.ask(b"RSET\r\n", false, self.patience().goodbye()).await;
@@ -178,7 +175,7 @@ impl Transaction<'_> {
         if yes && !more {
             return Line::Open;
         }
-        // A 354 here answers the DATA of before: then what was taken for the answer to that was another's.
+        // A 354 here answers the earlier DATA: then the reply taken for its answer belonged to something else.
         if let Ok(reply) = &answer
             && (self.chunked || reply.answers(Command::Reset) == Answer::Odd)
             && reply.code != 421
@@ -196,19 +193,19 @@ impl Transaction<'_> {
         let replies = self.fly(mail, chunk.as_deref()).await;
         let closing = replies.is_closing();
         let done = self.land(replies, outgoing, stored).await;
-        // After 421 the server hangs up, whatever else it says (RFC 5321 section 3.8).
+        // After 421 the server closes the connection, whatever else it says (RFC 5321 section 3.8).
         if closing { Err(Stop::Dead) } else { done }
     }
 
-    /// What the replies to a flight mean, and what is still to be done.
+    /// What the replies to a flight mean, and what remains to be done.
     async fn land(&mut self, replies: Replies, outgoing: Outgoing, stored: &mut Stored) -> Result<(), Stop> {
         if let Some((command, reply)) = replies.odd() {
-            // Nobody knows which of the others answers what.
+            // It is unknown which command each of the others answers.
             return Err(self.out_of_step(command, reply));
         }
         let asked_all = replies.recipients.len() == self.targets.len();
         if replies.mail.is_some() && !replies.took_somebody() && (asked_all || !replies.took_sender()) {
-            // Nobody takes the text: if it has left, it has not arrived.
+            // No recipient accepts the text: if it was sent, it has not arrived.
             self.outcome.text_sent = false;
             self.outcome.text_ended = false;
         }
@@ -226,9 +223,9 @@ impl Transaction<'_> {
         }
         let nobody = self.targets.is_empty();
         match (last, broken) {
-            // RFC 2920 section 3.1: a server may ask for the text although it took no sender or no recipient.
+            // RFC 2920 section 3.1: a server may ask for the text although it accepted no sender or no recipient.
             (Some((Command::Data, reply)), _) if reply.is_yes(Command::Data) && nobody => self.empty_text().await,
-            // Nobody can take a text for nobody: this answers something else, and so did the refusals.
+            // A text without recipients cannot be accepted: this answers something else, and so did the refusals.
             (Some((command, reply)), _) if nobody && reply.is_yes(command) => {
                 self.take_back(command, &reply);
                 Err(Stop::Dead)
@@ -239,25 +236,25 @@ impl Transaction<'_> {
             (Some((command, reply)), _) if reply.is_yes(command) => self.text(outgoing, stored).await,
             (Some((_, reply)), _) => Err(self.refused(&reply)),
             (None, Some((error, command, limit))) => Err(self.lost(&error, command.name(), limit)),
-            // The server is closing, and the text is still here.
+            // The server is closing, and the text has not been sent.
             (None, None) => Err(Stop::Dead),
         }
     }
 
-    /// Whether what was refused is perhaps refused only on this connection, since it has carried messages before: servers
-    /// limit their number, and the time. A new one shows it, and what is said there counts.
+    /// Whether the refusal may only concern this connection, since it has carried messages before: servers
+    /// limit their number, and the time. The reply on a new connection decides.
     fn is_of_connection(&self, mail: Option<&Reply>, recipients: &[Reply], last: Option<&(Command, Reply)>) -> bool {
         if self.connection.messages == 0 {
             return false;
         }
         if let Some(refusal) = mail {
-            // Nothing is known yet of the message but its sender and its size.
+            // Only the sender and the size of the message are known so far.
             return refusal.code < 500 || reply_table::is_of_connection(refusal);
         }
         let (taken, refused): (Vec<_>, Vec<_>) = recipients.iter().partition(|reply| reply.is_yes(Command::Rcpt));
         match last {
             _ if taken.is_empty() => !refused.is_empty() && refused.into_iter().all(reply_table::is_of_connection),
-            // Of a text that has left, the verdict is about the text.
+            // For a text that was sent, the verdict is about the text.
             Some((Command::Data, reply)) => {
                 reply.answers(Command::Data) == Answer::No && reply_table::is_of_connection(reply)
             }
@@ -265,17 +262,17 @@ impl Transaction<'_> {
         }
     }
 
-    /// Ends a text that the server should not have asked for.
+    /// Ends a text that the server should not have requested.
     async fn empty_text(&mut self) -> Result<(), Stop> {
         let ended = self.ask(b".\r\n", false, self.patience().end()).await;
         Err(if ended.is_ok() { Stop::Refused } else { Stop::Dead })
     }
 
-    /// The server answered `command` with what no server can mean: it is somewhere else in the conversation. Nothing that
-    /// it says from here on counts, nor does the connection.
+    /// The server sent an invalid reply to `command`: it is out of step. All further replies
+    /// are ignored, and the connection is closed.
     pub(super) fn out_of_step(&mut self, command: Command, reply: &Reply) -> Stop {
         let reason = format!(
-            "{} answered {} with: {reply}, which is no answer to that, so the connection was closed; it waits and is tried again",
+            "{} answered {} with: {reply}, which is not a valid reply to it, so the connection was closed; it is deferred and will be retried",
             self.account.host,
             command.name()
         );
@@ -285,15 +282,17 @@ impl Transaction<'_> {
         Stop::Dead
     }
 
-    /// What was refused in this transaction was perhaps not refused: `reply` to `command` shows that both sides were out of
+    /// The refusals in this transaction may not have been refusals: `reply` to `command` shows that both were out of
     /// step.
     fn take_back(&mut self, command: Command, reply: &Reply) {
         self.outcome.in_step = Some(false);
         let (host, command) = (&self.account.host, command.name());
         for (_, verdict) in &mut self.outcome.results {
             if let Verdict::Failed(reason) = verdict {
-                let odd = format!("; but {host} answered {command} with: {reply}, so its replies can't be told apart");
-                *verdict = Verdict::Deferred(format!("{reason}{odd}; it waits and is tried again"));
+                let odd = format!(
+                    "; but {host} answered {command} with: {reply}, so its replies cannot be matched to the commands"
+                );
+                *verdict = Verdict::Deferred(format!("{reason}{odd}; it is deferred and will be retried"));
             }
         }
     }
@@ -306,16 +305,16 @@ impl Transaction<'_> {
         self.connection.patience
     }
 
-    /// Gives `verdict` to all recipients that have none yet.
+    /// Applies `verdict` to all recipients that have none yet.
     pub(super) fn rest(&mut self, verdict: &Verdict) {
         self.outcome.results.extend(self.targets.drain(..).map(|t| (t.index, verdict.clone())));
     }
 
-    /// The connection broke while `what` was being done, with `limit` for it.
+    /// The connection was lost during `what`, with `limit` as its timeout.
     ///
-    /// With the text out, or part of it, the message may be there already or may be what the server can't stand: it
-    /// waits by itself, ever longer. Otherwise it is the account's trouble, unless the connection was used before: such
-    /// a one may be closed at any time.
+    /// If text was sent, the message may have arrived already or may be what makes the server fail: it
+    /// is deferred separately, with increasing delays. Otherwise it is the account's trouble, unless the connection was
+    /// used before: such a connection may be closed at any time.
     pub(super) fn lost(&mut self, error: &Error, what: &str, limit: Duration) -> Stop {
         self.outcome.doubtful |= self.outcome.text_ended;
         let trouble = broken(error, &self.connection.client.stream, &self.account.host, what, limit);
@@ -327,13 +326,13 @@ impl Transaction<'_> {
         Stop::Dead
     }
 
-    /// The account is in trouble. Its recipients wait with it; that is no attempt of theirs.
+    /// The account is in trouble. The recipients wait with it; this is not an attempt for them.
     pub(super) fn pause(&mut self, trouble: Trouble) {
         self.targets.clear();
         self.outcome.trouble.get_or_insert(trouble);
     }
 
-    /// MAIL was refused, and with it everything (RFC 5321 section 3.3).
+    /// MAIL was refused, and everything with it (RFC 5321 section 3.3).
     fn sender_refused(&mut self, reply: &Reply) {
         if self.connection.login_missing && reply_table::may_miss_login(reply) {
             self.pause(login_missing(reply, &self.account.host));
@@ -355,7 +354,7 @@ impl Transaction<'_> {
         }
     }
 
-    /// Takes down what the server said of the recipients, in their order. Those that it took, or said nothing of, stay.
+    /// Records the replies for the recipients, in their order. Those without a reply or accepted stay pending.
     fn take_down(&mut self, replies: &[Reply]) {
         let somebody = replies.iter().any(|reply| reply.is_yes(Command::Rcpt));
         self.outcome.goes_on = somebody && replies.iter().any(reply_table::is_too_many);
@@ -366,7 +365,7 @@ impl Transaction<'_> {
             match refusal.map(|reply| (self.judge_recipient(reply, stage, somebody), reply.code)) {
                 None => self.targets.push(target),
                 Some((Judged::Message(verdict), _)) => self.outcome.results.push((target.index, verdict)),
-                // A server that takes others has nothing against the account: it speaks of this recipient.
+                // A server that accepts others does not object to the account: the reply is about this recipient.
                 Some((Judged::Account(trouble), code)) if somebody && code != 421 => {
                     self.outcome.results.push((target.index, Verdict::Deferred(trouble.reason)));
                 }
@@ -377,7 +376,7 @@ impl Transaction<'_> {
         }
     }
 
-    /// What a refusal of RCPT means; `somebody`: another recipient was taken.
+    /// What a refusal of RCPT means; `somebody`: another recipient was accepted.
     fn judge_recipient(&self, reply: &Reply, stage: Stage, somebody: bool) -> Judged {
         let (account, host) = (self.account, &self.account.host);
         let judged = judge(reply, host, stage);
@@ -387,16 +386,16 @@ impl Transaction<'_> {
         }
         match judged {
             _ if self.connection.login_missing && !somebody => Judged::Account(login_missing(reply, host)),
-            // It takes mail without a login, if perhaps only some of it.
+            // It accepts mail without a login, if perhaps only some of it.
             Judged::Message(Verdict::Failed(reason)) => Judged::Message(Verdict::Failed(format!(
-                "{reason}; if {host} wants a login for this recipient, {}",
+                "{reason}; if {host} requires a login for this recipient, {}",
                 reply_table::NO_LOGIN
             ))),
             judged => judged,
         }
     }
 
-    /// Sends `command`, unless it has gone out already, and reads the reply to it.
+    /// Sends `command`, unless it has been sent already, and reads its reply.
     pub(super) async fn ask(&mut self, command: &[u8], sent: bool, limit: Duration) -> Result<Reply, Error> {
         if !sent {
             self.write(command).await?;
@@ -424,50 +423,50 @@ impl Transaction<'_> {
     }
 }
 
-/// What the server said to the commands of an envelope, as far as it got.
+/// The replies of the server to the commands of an envelope, as far as they were received.
 #[derive(Default)]
 pub(super) struct Replies {
     /// To MAIL.
     pub mail: Option<Reply>,
     /// To RCPT, in the order of the targets; fewer when the conversation ended before.
     pub recipients: Vec<Reply>,
-    /// To DATA, or to BDAT: then it is the verdict on the text.
+    /// To DATA, or to BDAT: then it is the result for the text.
     pub last: Option<(Command, Reply)>,
-    /// Why there is no more: the error, the command without a reply, and how long the server had for it.
+    /// Why further replies are missing: the error, the command without a reply, and the time the server had for it.
     pub broken: Option<(Error, Command, Duration)>,
 }
 
 impl Replies {
-    /// All of them, in their order, with what each answers.
+    /// All of them, in order, with the command that each answers.
     fn all(&self) -> impl Iterator<Item = (Command, &Reply)> {
         let mail = self.mail.iter().map(|reply| (Command::Mail, reply));
         let recipients = self.recipients.iter().map(|reply| (Command::Rcpt, reply));
         mail.chain(recipients).chain(self.last.iter().map(|(command, reply)| (*command, reply)))
     }
 
-    /// Whether the server has said that it closes the connection.
+    /// Whether the server has announced that it closes the connection.
     pub fn is_closing(&self) -> bool {
         self.all().any(|(_, reply)| reply.code == 421)
     }
 
-    /// The first one that its command can't be answered with.
+    /// The first one that is not a valid reply to its command.
     pub fn odd(&self) -> Option<(Command, &Reply)> {
         self.all().find(|(command, reply)| reply.answers(*command) == Answer::Odd)
     }
 
-    /// Whether the server took the sender.
+    /// Whether the server accepted the sender.
     pub fn took_sender(&self) -> bool {
         self.mail.as_ref().is_some_and(|reply| reply.is_yes(Command::Mail))
     }
 
-    /// Whether it took a recipient as well, so that it may take the text.
+    /// Whether it accepted a recipient as well, so that it may accept the text.
     pub fn took_somebody(&self) -> bool {
         self.took_sender() && self.recipients.iter().any(|reply| reply.is_yes(Command::Rcpt))
     }
 }
 
 impl Transaction<'_> {
-    /// Sends MAIL, a RCPT for each target, and then DATA, or `chunk`: BDAT with the text. It is given only where commands
+    /// Sends MAIL, a RCPT for each target, and then DATA, or `chunk`: BDAT with the text. It is only given if commands
     /// are pipelined.
     pub(super) async fn fly(&mut self, mail: &str, chunk: Option<&[u8]>) -> Replies {
         let rcpts: Vec<String> =
@@ -482,7 +481,7 @@ impl Transaction<'_> {
         let mut unsent = None;
         if pipelined {
             let flight = [mail.as_bytes(), rcpts.concat().as_bytes(), last].concat();
-            // A server that hung up may have said why before.
+            // A server that closed the connection may have said why before.
             if let Err(error) = self.write(&flight).await {
                 unsent = Some(error);
                 limit = self.patience().goodbye();
@@ -496,7 +495,7 @@ impl Transaction<'_> {
                 return replies;
             }
         }
-        // Without pipelining there is no point in asking on after a refusal.
+        // Without pipelining it makes no sense to continue after a refusal.
         if !pipelined && !replies.took_sender() {
             return replies;
         }
@@ -515,7 +514,7 @@ impl Transaction<'_> {
         let somebody = replies.took_somebody();
         match chunk {
             None if !pipelined && !somebody || replies.is_closing() => return replies,
-            // The text is out: what becomes of it must be heard, also of a server that is closing.
+            // The text was sent: its result must be read, also from a server that is closing.
             Some(_) if somebody => limit = limit.max(self.patience().end()),
             _ => {}
         }

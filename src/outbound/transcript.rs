@@ -1,31 +1,31 @@
-//! What was said on a connection, for people to read: no secret, no text of a message, and only so much of it.
+//! The conversation on a connection, for display: without secrets or message text, and limited in size.
 
 use zeroize::Zeroizing;
 
 /// Lines that are kept.
 const LINES: usize = 160;
-/// Bytes that they may have together.
+/// Their total size in bytes.
 const BYTES: usize = 16 << 10;
 /// Characters of a line that are shown.
 const LINE: usize = 300;
-/// Bytes of a command that are looked at; tokens are longer than any other.
+/// Bytes of a command that are checked; tokens are longer than anything else.
 const COMMAND: usize = 8 << 10;
-/// Shorter words are not looked for in what the server says: they would be found everywhere.
+/// Shorter words are not searched for in what the server says: they would be found everywhere.
 const SHORTEST_SECRET: usize = 4;
-/// Secrets that are looked for.
+/// Secrets that are searched for.
 const SECRETS: usize = 16;
-/// What stands for a secret.
+/// The replacement of a secret.
 const MASK: &str = "********";
 
-/// Where the conversation is, as far as it can be told from the outside.
+/// The state of the conversation, as far as it can be seen from outside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Commands,
-    /// Between AUTH and its last reply: what leaves now is secret.
+    /// Between AUTH and its last reply: what is sent now is secret.
     Login,
     /// After 354, up to the lone dot; bytes of text so far.
     Text(u64),
-    /// In a BDAT chunk: bytes that are left of it, and bytes so far.
+    /// In a BDAT chunk: remaining bytes, and bytes so far.
     Chunk(u64, u64),
 }
 
@@ -35,7 +35,7 @@ pub struct Transcript {
     lines: Vec<String>,
     bytes: usize,
     phase: Phase,
-    /// A command without its end.
+    /// A command whose end has not been sent yet.
     command: Zeroizing<Vec<u8>>,
     secrets: Vec<Zeroizing<String>>,
 }
@@ -59,12 +59,12 @@ impl Transcript {
         &self.lines
     }
 
-    /// Something that is neither said by us nor by the server, such as the start of TLS.
+    /// Something that is said by neither side, such as the start of TLS.
     pub fn note(&mut self, text: &str) {
         self.add('*', text);
     }
 
-    /// Takes in what we send, cut anywhere.
+    /// Adds what we send, split anywhere.
     pub fn sent(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             if let Phase::Chunk(left, so_far) = self.phase {
@@ -92,7 +92,7 @@ impl Transcript {
         }
     }
 
-    /// Takes in a line, or a piece of an endless one, of the server.
+    /// Adds a line of the server, or a part of an endless one.
     pub fn received(&mut self, line: &[u8]) {
         let line = String::from_utf8_lossy(line);
         let code = line.get(..3).unwrap_or_default();
@@ -114,7 +114,7 @@ impl Transcript {
                 self.add('>', ".");
             }
             Phase::Text(_) => {}
-            // A dialogue of a login (RFC 4954 section 4) is base64 without blanks, or `*`.
+            // An exchange of a login (RFC 4954 section 4) is base64 without spaces, or `*`.
             Phase::Login if !line.contains(' ') && !matches!(line.as_str(), "" | "*" | "QUIT" | "RSET") => {
                 self.hide(&line);
                 self.add('>', MASK);

@@ -1,59 +1,59 @@
-//! What a reply means: for one recipient, or for the whole account. `docs/reference/replies.md` says it for people.
+//! What a reply means: for one recipient, or for the whole account. `docs/reference/replies.md` explains it.
 
 use super::reply::Reply;
 use super::reply_table::{self, Known, Means};
 use crate::net::{Trouble, TroubleKind};
 use crate::report::{Reason, TlsFacts};
 
-/// What came of one recipient.
+/// The result for one recipient.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// The provider has it; its reply.
+    /// The provider has accepted it; its reply.
     Delivered(String),
-    /// Not now; the reason.
+    /// Temporary failure; the reason.
     Deferred(Reason),
-    /// Never; the reason.
+    /// Permanent failure; the reason.
     Failed(Reason),
 }
 
-/// Everything that came of one attempt to send one message.
+/// The results of one attempt to send one message.
 #[derive(Debug, Default)]
 pub struct Outcome {
-    /// Index of the recipient in the envelope and what came of it. Recipients that are missing were not tried, or wait
-    /// for the account: its trouble is no attempt of theirs.
+    /// Index of the recipient in the envelope and its result. Recipients that are missing were not tried, or wait
+    /// for the account: its trouble is not an attempt for them.
     pub results: Vec<(usize, Verdict)>,
-    /// Why the account has to pause, if it has to.
+    /// Why the account has to pause, if so.
     pub trouble: Option<Trouble>,
-    /// How the connection was protected.
+    /// How the connection was encrypted.
     pub tls: Option<TlsFacts>,
-    /// Whether the provider took fewer recipients than there are: the others are to follow at once.
+    /// Whether the provider accepted fewer recipients than there are: the others follow at once.
     pub goes_on: bool,
-    /// Whether the server took the sender, and with it the message as one that it deals with.
+    /// Whether the server accepted the sender, and with it the message as one that it handles.
     pub sender_taken: bool,
-    /// Nothing was said of the message, only of a connection that has carried others: it is to be offered again at once on a
-    /// new one.
+    /// No reply was about the message, only about a connection that has carried others: it is to be offered again on
+    /// a new one at once.
     pub again: bool,
-    /// Whether text of the message has left: a connection that breaks then may break because of it.
+    /// Whether text of the message was sent: if the connection is lost then, the text may be the cause.
     pub text_sent: bool,
-    /// Whether its end has left.
+    /// Whether its end was sent.
     pub text_ended: bool,
-    /// Whether its end has left and nobody knows what the server made of it: it may have arrived.
+    /// Whether its end was sent and the result is unknown: it may have arrived.
     pub doubtful: bool,
-    /// Whether the server's replies are in step with our commands, where this has shown it: a whole text by DATA, or a reply
-    /// that answers nothing.
+    /// Whether the server's replies match our commands, where this became clear: a whole text by DATA, or a reply
+    /// that is invalid.
     pub in_step: Option<bool>,
-    /// The stored message itself is of no use; the reason.
+    /// The stored message itself cannot be used; the reason.
     pub damaged: Option<Reason>,
 }
 
-/// Where in the conversation a reply came.
+/// The stage of the conversation at which a reply came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
-    /// Greeting, EHLO, STARTTLS: before anything was said about a message.
+    /// Greeting, EHLO, STARTTLS: before any reply about a message.
     Opening,
     /// AUTH.
     Login,
-    /// MAIL with the account's own address: what is wrong with it is wrong for all messages.
+    /// MAIL with the account's own address: an error here affects all messages.
     OwnSender,
     /// MAIL with another sender.
     Sender,
@@ -63,16 +63,16 @@ pub enum Stage {
     Text { own_sender: bool },
 }
 
-/// Whom a reply concerns.
+/// What a reply concerns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Judged {
-    /// The recipient that was named, or all of this message.
+    /// The given recipient, or all of this message.
     Message(Verdict),
     /// The account: everything waits.
     Account(Trouble),
 }
 
-/// What a refusal by `host` means at `stage`. Never that anything was done: whether a reply is a refusal depends on the
+/// What a refusal by `host` means at `stage`. Never success: whether a reply is a refusal depends on the
 /// command, see [`Command::answered_by`](super::reply::Command::answered_by).
 pub fn judge(reply: &Reply, host: &str, stage: Stage) -> Judged {
     match reply_table::find(reply) {
@@ -89,7 +89,7 @@ fn judge_known(reply: &Reply, host: &str, stage: Stage, row: &Known) -> Judged {
         Means::Outage => TroubleKind::Busy,
         Means::Sender if stage.has_own_sender() => TroubleKind::Sender,
         Means::Waits if !stage.is_before_message() => return deferred(reply, host, row.remedy),
-        // Before a message nothing is said of a recipient: then the code counts.
+        // Before a message a reply cannot be about a recipient: then the code decides.
         Means::Recipient | Means::Waits if stage.is_before_message() => return judge_code(reply, host, stage),
         Means::Recipient | Means::Sender | Means::Waits if is_temporary(reply) => {
             return deferred(reply, host, row.remedy);
@@ -97,17 +97,17 @@ fn judge_known(reply: &Reply, host: &str, stage: Stage, row: &Known) -> Judged {
         Means::Recipient | Means::Sender | Means::Waits => return failed(reply, host, row.remedy),
     };
     let what = match row.means {
-        Means::Quota => "does not send more for this account now",
-        Means::Throttled => "wants to see less of this account",
+        Means::Quota => "accepts no more mail from this account for now",
+        Means::Throttled => "is limiting the rate of this account",
         Means::Login if stage == Stage::Login => REFUSED_LOGIN,
         _ => "",
     };
     account(kind, host, what, reply, row.remedy)
 }
 
-/// Whether a message or recipient that this is about waits. Code and status have each a class (RFC 5321 section 4.2.1, RFC
-/// 3463 section 2). Where they differ, the one that says temporary counts: one try too many does less harm than a mail that
-/// comes back though it could have arrived.
+/// Whether a message or recipient is to be deferred. Code and status both have a class (RFC 5321 section 4.2.1, RFC
+/// 3463 section 2). Where they differ, the temporary one applies: an unnecessary attempt does less harm than a bounce
+/// for mail that could have been delivered.
 fn is_temporary(reply: &Reply) -> bool {
     reply.code < 500 || matches!(reply.status, Some([4, ..]))
 }
@@ -115,29 +115,28 @@ fn is_temporary(reply: &Reply) -> bool {
 /// `reply` of `host` to MAIL or RCPT, where a login is offered and the account has none.
 pub(super) fn login_missing(reply: &Reply, host: &str) -> Trouble {
     let remedy = reply_table::NO_LOGIN;
-    let reason = format!("{host} offers a login, and refuses mail of this account without one: {reply}; {remedy}");
+    let reason = format!("{host} offers a login and refuses mail from this account without one: {reply}; {remedy}");
     Trouble::new(TroubleKind::Login, reason).remedy(remedy)
 }
 
-/// What happened at AUTH, in words.
+/// Describes what happened at AUTH.
 pub(super) const REFUSED_LOGIN: &str = "refused the login";
 
-/// What the code alone says.
+/// The meaning of the code alone.
 ///
 /// RFC 4954 section 6 for the logins; 421 by RFC 5321 section 3.8 ("closing transmission channel"); X.3.Y of RFC 3463
 /// section 3.4 is about the mail system and not about a message, except for the size in X.3.4.
 fn judge_code(reply: &Reply, host: &str, stage: Stage) -> Judged {
     const LOGIN: &str = "check username and password of the account";
-    const PASSES: &str = "that passes";
-    const STAYS: &str = "if that stays, check the settings of the account, and ask the provider what it means";
-    const TURNED_AWAY: &str =
-        "if that stays, check host and port, and ask the provider what it has against this uplink";
+    const PASSES: &str = "this is temporary";
+    const STAYS: &str = "if this persists, check the settings of the account, and ask the provider what it means";
+    const TURNED_AWAY: &str = "if this persists, check host and port, and ask the provider why it rejects this uplink";
     const SENDER: &str = "set option from to an address of the mailbox, and from_policy 'account'";
     let system = |status: Option<[u16; 3]>| matches!(status, Some([_, 3, detail]) if detail != 4);
-    // What the status calls permanent is not said to pass.
+    // A permanent status is not described as temporary.
     let passes = if matches!(reply.status, Some([5, ..])) { STAYS } else { PASSES };
     let code = match reply.code {
-        // A refused login stays one: to ask often what is refused locks accounts.
+        // A refused login is permanent: frequent retries lock accounts.
         code @ (500..530 | 536..600) if is_temporary(reply) && stage != Stage::Login => code - 100,
         code => code,
     };
@@ -151,19 +150,17 @@ fn judge_code(reply: &Reply, host: &str, stage: Stage) -> Judged {
         400..=499 if stage.is_before_message() || system(reply.status) => {
             account(TroubleKind::Busy, host, "", reply, passes)
         }
-        // X.1.Y is about addresses: another sender may be welcome.
+        // X.1.Y is about addresses: another sender may be accepted.
         400..=499 if stage.is_mail() && !matches!(reply.status, Some([_, 1, _] | [_, 3, 4])) => {
             account(TroubleKind::Busy, host, "", reply, passes)
         }
-        _ if stage.is_before_message() => {
-            account(TroubleKind::Busy, host, "turns this gateway away", reply, TURNED_AWAY)
-        }
-        // Commands in the wrong order: server and gateway disagree on where they are.
+        _ if stage.is_before_message() => account(TroubleKind::Busy, host, "refuses this gateway", reply, TURNED_AWAY),
+        // Commands in the wrong order: server and gateway are out of step.
         503 if stage.is_mail() => account(TroubleKind::Busy, host, "", reply, PASSES),
-        // Wrong parameters (501, 504, 555) and sizes (552) come from the message.
+        // Wrong parameters (501, 504, 555) and sizes (552) are caused by the message.
         550 | 551 | 553 | 554 if stage == Stage::OwnSender => account(TroubleKind::Sender, host, "", reply, SENDER),
         553 if stage.is_mail() => failed(reply, host, SENDER),
-        500..=599 => failed(reply, host, "the provider calls that final"),
+        500..=599 => failed(reply, host, "the provider reports this as permanent"),
         _ => deferred(reply, host, ""),
     }
 }
@@ -186,14 +183,14 @@ impl Stage {
     }
 }
 
-/// The sentence: what happened, what the server said, what to do. `what` is what happened; empty: by the kind.
+/// The sentence: what happened, the server's reply, the remedy. `what` is what happened; empty: by the kind.
 fn account(kind: TroubleKind, host: &str, what: &str, reply: &Reply, remedy: &str) -> Judged {
     let usual = match kind {
-        TroubleKind::Login => "wants another login",
-        TroubleKind::Sender => "does not let the account send from its address",
-        TroubleKind::Setup | TroubleKind::Clock => "can't be used with these settings",
-        TroubleKind::Quota => "does not send more for this account now",
-        TroubleKind::Unreachable | TroubleKind::Tls | TroubleKind::Busy => "takes no mail now",
+        TroubleKind::Login => "requires a valid login",
+        TroubleKind::Sender => "does not allow the account to send from its address",
+        TroubleKind::Setup | TroubleKind::Clock => "cannot be used with these settings",
+        TroubleKind::Quota => "accepts no more mail from this account for now",
+        TroubleKind::Unreachable | TroubleKind::Tls | TroubleKind::Busy => "accepts no mail now",
     };
     let what = if what.is_empty() { usual } else { what };
     Judged::Account(Trouble::new(kind, format!("{host} {what}: {reply}; {remedy}")).remedy(remedy))
@@ -201,7 +198,7 @@ fn account(kind: TroubleKind, host: &str, what: &str, reply: &Reply, remedy: &st
 
 fn deferred(reply: &Reply, host: &str, remedy: &str) -> Judged {
     let gap = if remedy.is_empty() { "" } else { "; " };
-    Judged::Message(Verdict::Deferred(format!("{host} said: {reply}{gap}{remedy}; it waits and is tried again")))
+    Judged::Message(Verdict::Deferred(format!("{host} said: {reply}{gap}{remedy}; it is deferred and will be retried")))
 }
 
 fn failed(reply: &Reply, host: &str, remedy: &str) -> Judged {
@@ -230,7 +227,7 @@ mod tests {
     fn whom_a_reply_concerns_depends_on_where_it_comes() {
         // Opening, login, MAIL with our own address, MAIL, RCPT, text.
         for (line, expected) in [
-            // What is no refusal never counts as success here, nor as final.
+            // Replies that are not refusals are never treated as success here, nor as permanent.
             ("250 ok", "Busy Busy W W W W"),
             ("354 go on", "Busy Busy W W W W"),
             ("150 odd", "Busy Busy W W W W"),
@@ -252,7 +249,7 @@ mod tests {
             ("552 too big", "Busy Login F F F F"),
             ("550 5.2.122 too much", "Busy Login W W W W"),
             ("554 5.3.2 not now", "Busy Busy Busy Busy Busy Busy"),
-            // Code and status of two classes: the message waits.
+            // Code and status of two classes: the message is deferred.
             ("550 4.7.1 later", "Busy Login Busy Busy W W"),
             ("550 4.3.0 no disk", "Busy Login Busy Busy Busy Busy"),
             ("451 5.7.1 no", "Busy Login Busy Busy W W"),
@@ -282,19 +279,19 @@ mod tests {
         };
         assert_eq!(
             said("550 5.4.5 Daily user sending limit exceeded", Stage::Sender),
-            "mx does not send more for this account now: 550 5.4.5 Daily user sending limit exceeded; the provider frees it within 24 hours; send less or take a larger plan; mail waits"
+            "mx accepts no more mail from this account for now: 550 5.4.5 Daily user sending limit exceeded; the provider lifts the limit within 24 hours; send less mail or choose a larger plan; mail waits"
         );
-        // What does not pass by itself is not said to pass.
-        assert!(said("451 4.7.1 no", Stage::Sender).ends_with("; that passes; mail waits"));
-        assert!(!said("451 5.7.1 no", Stage::Sender).contains("passes"));
+        // A permanent error is not described as temporary.
+        assert!(said("451 4.7.1 no", Stage::Sender).ends_with("; this is temporary; mail waits"));
+        assert!(!said("451 5.7.1 no", Stage::Sender).contains("temporary"));
         assert!(!said("552 5.2.0 bare CR", LATER[1]).contains("large"));
         assert_eq!(
             said("550 5.1.1 gone", LATER[0]),
-            "mx refused it: 550 5.1.1 gone; the recipient does not exist there, check the address in the device"
+            "mx refused it: 550 5.1.1 gone; the recipient does not exist there; check the address in the device"
         );
         assert_eq!(
             said("451 4.7.1 greylisted", LATER[0]),
-            "mx said: 451 4.7.1 greylisted; it waits and is tried again"
+            "mx said: 451 4.7.1 greylisted; it is deferred and will be retried"
         );
     }
 

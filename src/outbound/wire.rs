@@ -1,7 +1,7 @@
-//! The stream below the conversation: gives one reply line at a time and sends commands in one piece.
+//! The stream below the conversation: returns one reply line at a time and sends commands as a whole.
 //!
-//! What arrives behind a line stays here, where it can be seen: bytes behind the answer to STARTTLS are an attack (RFC
-//! 3207 section 6), replies behind a reply belong to the next command, or to nothing that was asked.
+//! Bytes that arrive after a line stay here, where they can be seen: bytes after the answer to STARTTLS are an attack
+//! (RFC 3207 section 6), replies after a reply belong to the next command, or to nothing that was requested.
 
 use std::io;
 use std::pin::Pin;
@@ -16,18 +16,18 @@ use super::trace::Trace;
 
 /// Bytes that are kept of a reply line: eight times what RFC 5321 section 4.5.3.1.5 allows.
 const LINE_LIMIT: usize = 4096;
-/// Bytes of the longest reply: EHLO of a server that offers much has a tenth.
+/// Bytes of the longest reply: EHLO of a server with many extensions has a tenth.
 const REPLY_LIMIT: usize = 64 << 10;
 /// Bytes that are collected before they are sent.
 const WRITE_BUFFER: usize = 16 << 10;
 
 /// A connection with or without TLS.
 pub enum Stream {
-    /// Readable by all on the way.
+    /// Unencrypted.
     Plain(TcpStream),
-    /// Protected.
+    /// Encrypted.
     Tls(Box<TlsStream<TcpStream>>),
-    /// Nothing: the connection is being upgraded.
+    /// None: the connection is being upgraded.
     Closed,
 }
 
@@ -38,10 +38,10 @@ pub struct Wire {
     output: Vec<u8>,
     sent: usize,
     last_line: String,
-    /// What must not be shown of what the server says.
+    /// Secrets to be masked in what the server says.
     pub mask: Mask,
     closed: bool,
-    /// Who looks on, if somebody does.
+    /// The observer, if there is one.
     trace: Option<Trace>,
 }
 
@@ -60,13 +60,13 @@ impl Wire {
         }
     }
 
-    /// Lets somebody look on.
+    /// Attaches an observer.
     pub fn follow(mut self, trace: Option<&Trace>) -> Self {
         self.trace = trace.cloned();
         self
     }
 
-    /// The last reply line that was handed out, for error messages.
+    /// The last reply line that was returned, for error messages.
     pub fn last_line(&self) -> &str {
         &self.last_line
     }
@@ -76,12 +76,12 @@ impl Wire {
         self.closed
     }
 
-    /// Bytes that have arrived and that nobody has asked for.
+    /// Bytes that have arrived and have not been read yet.
     pub fn unread(&self) -> usize {
         self.input.len()
     }
 
-    /// Its TLS, if it has any.
+    /// Its TLS session, if any.
     pub fn tls(&self) -> Option<&TlsStream<TcpStream>> {
         match &self.stream {
             Stream::Tls(tls) => Some(tls),
@@ -89,55 +89,55 @@ impl Wire {
         }
     }
 
-    /// Takes the TCP connection out, to put TLS on it.
+    /// Takes the TCP connection out, to start TLS on it.
     ///
     /// # Errors
-    /// When it has TLS already.
+    /// When it already uses TLS.
     pub fn into_tcp(mut self) -> io::Result<TcpStream> {
         match std::mem::replace(&mut self.stream, Stream::Closed) {
             Stream::Plain(tcp) => Ok(tcp),
-            Stream::Tls(_) | Stream::Closed => Err(io::Error::other("the connection has TLS already")),
+            Stream::Tls(_) | Stream::Closed => Err(io::Error::other("the connection already uses TLS")),
         }
     }
 
-    /// Whether an idle connection is still good: nothing has arrived (a server that says something now says goodbye)
+    /// Whether an idle connection is still usable: nothing has arrived (a server that sends something now is closing)
     /// and it is not closed. Does not wait.
     pub fn is_idle(&mut self) -> bool {
         self.look();
         !self.closed && self.input.is_empty()
     }
 
-    /// Whether the server has said something that nobody has asked for yet; blank lines say nothing. Does not wait.
+    /// Whether the server has sent something that has not been read yet; blank lines are ignored. Does not wait.
     pub fn has_spoken(&mut self) -> bool {
         self.look();
         !self.input.trim_ascii().is_empty()
     }
 
-    /// Whether that is 421, or has only begun as it does.
+    /// Whether that is 421, or begins like it.
     pub fn says_goodbye(&self) -> bool {
         let said = self.input.trim_ascii_start();
         said.iter().zip(b"421").all(|(said, code)| said == code)
     }
 
-    /// Takes in what has arrived.
+    /// Reads what has arrived.
     fn look(&mut self) {
         let mut context = Context::from_waker(std::task::Waker::noop());
         while !self.closed && self.input.len() < LINE_LIMIT {
-            // Trouble shows again in whatever is done next.
+            // Errors show again in the next operation.
             if !matches!(self.poll_fill(&mut context), Poll::Ready(Ok(()))) {
                 return;
             }
         }
     }
 
-    /// Takes in what arrives next; at the end of the stream `closed` is set.
+    /// Reads what arrives next; at the end of the stream `closed` is set.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut bytes = [0; 2048];
         let mut buffer = ReadBuf::new(&mut bytes);
         match ready!(self.stream.poll_read(cx, &mut buffer)) {
             Ok(()) if buffer.filled().is_empty() => self.closed = true,
             Ok(()) => self.input.extend_from_slice(buffer.filled()),
-            // Many servers close a TLS connection without saying so.
+            // Many servers close a TLS connection without close_notify.
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => self.closed = true,
             Err(error) => {
                 self.closed = true;
@@ -147,11 +147,11 @@ impl Wire {
         Poll::Ready(Ok(()))
     }
 
-    /// The next line with its end, as much of it as is kept; `None` when the server has closed the connection before the
+    /// The next line with its end, up to the size limit; `None` when the server has closed the connection before the
     /// end of a line. `bytes` counts those of the reply that it belongs to.
     ///
     /// # Errors
-    /// When the connection breaks, or the reply is too long to be one.
+    /// When the connection breaks, or the reply is too long.
     pub async fn line(&mut self, bytes: &mut usize) -> io::Result<Option<Vec<u8>>> {
         let mut line = Vec::new();
         loop {
@@ -167,12 +167,12 @@ impl Wire {
                         trace.received(&line);
                     }
                     let shown = String::from_utf8_lossy(&line).trim_end().to_string();
-                    // Blank lines say nothing, so what was said before stays.
+                    // Blank lines are ignored, so the previous line stays.
                     self.last_line = if shown.is_empty() { std::mem::take(&mut self.last_line) } else { shown };
                 }
                 if over {
                     self.closed = true;
-                    return Err(io::Error::other("a reply without an end"));
+                    return Err(io::Error::other("the reply is too long"));
                 }
                 return Ok(end.map(|_| line));
             }
@@ -291,7 +291,7 @@ mod tests {
                     Err(error) => break error,
                 }
             };
-            assert_eq!(error.to_string(), "a reply without an end");
+            assert_eq!(error.to_string(), "the reply is too long");
             assert!(bytes <= REPLY_LIMIT + LINE_LIMIT, "{bytes}");
             drop(wire);
             flood.await.unwrap();

@@ -128,7 +128,7 @@ fn the_table_of_devices_recipients_rates_and_accounts() {
             &[
                 ("thief@evil.org", "thief@evil.org"),
                 ("root", "ops@example.com boss@example.com"),
-                ("somebody", "post@example.com"),
+                ("anybody", "post@example.com"),
                 ("x@plant.local", "x@plant.local"),
                 ("any@site.org me@site.org ME@site.org", "me@site.org"),
                 ("special@site.org", "special@site.org night@guard.org"),

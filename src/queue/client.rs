@@ -1,14 +1,14 @@
-//! Who a message counts for, when room in the queue and turns at the provider are shared.
+//! Which client a message belongs to, for sharing room in the queue and turns at the provider.
 
 use std::net::IpAddr;
 
 use super::record::Meta;
 use crate::config::DEFAULT_DEVICE;
 
-/// A client. Small, since one is kept with each message that waits.
+/// A client. Small, since one is kept with each queued message.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Client {
-    /// The gateway itself: notices, summaries, test and boot mail.
+    /// The gateway itself: notifications, summaries, test and boot mail.
     #[default]
     Own,
     /// All programs of this host.
@@ -24,7 +24,7 @@ pub enum Client {
 impl Client {
     /// The client at `ip` (`None`: a program of this host), which is `device` if that is known.
     pub fn of(ip: Option<IpAddr>, device: Option<&str>) -> Self {
-        // The devices of `default` have nothing in common.
+        // Devices that only match `default` have nothing in common.
         if let Some(name) = device.filter(|name| *name != DEFAULT_DEVICE) {
             return Self::Device(hash(name));
         }
@@ -47,7 +47,7 @@ impl Client {
     }
 }
 
-/// FNV-1a. Two names with the same hash would share what each of them has, nothing worse.
+/// FNV-1a. Two names with the same hash would share their limits, nothing worse.
 fn hash(name: &str) -> [u8; 8] {
     let mix = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
     name.bytes().fold(0xcbf2_9ce4_8422_2325, mix).to_be_bytes()

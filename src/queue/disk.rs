@@ -1,7 +1,7 @@
-//! The one way in which the directories of the queue are changed.
+//! The only layer through which the directories of the queue are changed.
 //!
 //! Every create, write, sync, rename and remove goes through here, so that tests can record them, let any of them fail,
-//! and replay what a power cut may have left of them. Reading does not. In the shipped program this is a thin layer over
+//! and replay what a power cut may leave of them. Reading does not. In the shipped program this is a thin layer over
 //! the standard library. All functions block.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -17,7 +17,7 @@ pub(super) mod probe;
 /// Removed files that are kept open at a time.
 const OPEN_FILES: usize = 64;
 
-/// The disk under the queue.
+/// The disk that contains the queue.
 #[derive(Clone, Default)]
 pub(super) struct Disk {
     #[cfg(test)]
@@ -32,8 +32,8 @@ pub(super) struct Handle {
 }
 
 impl Disk {
-    /// Makes a directory, and those above it that are missing, which are for everybody, as with mkdir; synced if `sync`, so
-    /// that a power cut can't take it away with everything in it.
+    /// Creates a directory and missing parent directories, accessible to all, as with mkdir; synced if `sync`, so
+    /// that a power cut cannot remove it with everything in it.
     pub(super) fn make_directory(&self, path: &Path, mode: u32, sync: bool) -> io::Result<()> {
         let is_missing = |path: &&Path| !path.as_os_str().is_empty() && !path.is_dir();
         let missing: Vec<&Path> = path.ancestors().take_while(is_missing).collect();
@@ -48,7 +48,7 @@ impl Disk {
         Ok(())
     }
 
-    /// Makes a file that does not exist yet.
+    /// Creates a file that does not exist yet.
     pub(super) fn create(&self, path: &Path) -> io::Result<Handle> {
         #[cfg(test)]
         self.before_create(path)?;
@@ -56,13 +56,13 @@ impl Disk {
         Ok(self.handle(file, path))
     }
 
-    /// Opens a file to append to it.
+    /// Opens a file for appending.
     pub(super) fn append(&self, path: &Path) -> io::Result<Handle> {
         let file = OpenOptions::new().append(true).open(path)?;
         Ok(self.handle(file, path))
     }
 
-    /// Opens a file to append to it, which is made if it does not exist.
+    /// Opens a file for appending, creating it if it does not exist.
     pub(super) fn append_or_create(&self, path: &Path) -> io::Result<Handle> {
         match self.append(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -82,14 +82,14 @@ impl Disk {
         }
     }
 
-    /// Gives a file another name, in one step whatever happens.
+    /// Renames a file, atomically.
     pub(super) fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         #[cfg(test)]
         self.before(|| probe::Op::Rename(from.into(), to.into()))?;
         fs::rename(from, to)
     }
 
-    /// Removes a file. Its blocks are given back when the result is dropped: not before the directory is synced, if it is.
+    /// Removes a file. Its blocks are freed when the result is dropped: not before the directory is synced, if it is.
     pub(super) fn remove(&self, path: &Path) -> io::Result<Blocks> {
         #[cfg(test)]
         if path.exists() {
@@ -100,7 +100,7 @@ impl Disk {
         Ok(blocks)
     }
 
-    /// Removes a file of which no promise tells; the directory is synced only where its blocks wait for that.
+    /// Removes a file that was never promised; the directory is synced only where its blocks must wait for this.
     pub(super) fn clear(&self, path: &Path) -> io::Result<()> {
         let blocks = self.remove(path)?;
         match path.parent().filter(|_| blocks.wait()) {
@@ -109,7 +109,7 @@ impl Disk {
         }
     }
 
-    /// Returns when the table of clusters that Linux's vfat has is on the disk, which is to come before the file
+    /// Returns when the cluster table of Linux's vfat is on the disk, which has to be written before the file
     /// ([`publish`]).
     pub(super) fn sync_table(&self, directory: &Path) -> io::Result<()> {
         if publish::keeps_size(&File::open(directory)?) { Ok(()) } else { self.sync_directory(directory) }
@@ -124,7 +124,7 @@ impl Disk {
         publish::alone(&File::open(path)?, File::sync_all)
     }
 
-    /// As [`Handle::sync_named`] for all files that lie in the directory `path`.
+    /// As [`Handle::sync_named`] for all files in the directory `path`.
     pub(super) fn sync_all_named(&self, path: &Path) -> io::Result<()> {
         #[cfg(test)]
         if self.probe.is_some() {
@@ -134,7 +134,7 @@ impl Disk {
     }
 
     /// Returns when everything in the file system of `path` is on the disk: one long sync instead of hundreds of short
-    /// ones. Linux tells of failed writes here since 5.8 (`man 2 syncfs`).
+    /// ones. Linux reports failed writes here since 5.8 (`man 2 syncfs`).
     pub(super) fn sync_file_system(&self, path: &Path) -> io::Result<()> {
         #[cfg(test)]
         if !self.before(|| probe::Op::SyncFileSystem(path.into()))? {
@@ -144,7 +144,7 @@ impl Disk {
     }
 }
 
-/// What was removed from one directory and shares its sync.
+/// Files that were removed from one directory and share its sync.
 pub(super) struct Removed<'a> {
     disk: &'a Disk,
     directory: &'a Path,
@@ -158,12 +158,12 @@ impl<'a> Removed<'a> {
         Self { disk, directory, count: 0, blocks: Vec::new() }
     }
 
-    /// Keeps the blocks of one more file until the directory is synced, which it is at once if there are many.
+    /// Keeps the blocks of another file until the directory is synced, which it is at once if there are many.
     pub(super) fn add(&mut self, blocks: Blocks) {
         self.count += 1;
         self.blocks.extend(Some(blocks).filter(Blocks::wait));
         if self.blocks.len() >= OPEN_FILES {
-            // Whoever relies on the removal calls `sync`.
+            // Callers that rely on the removal call `sync`.
             let _ = self.disk.sync_directory(self.directory);
             self.blocks.clear();
         }
@@ -201,7 +201,7 @@ impl Handle {
         Ok(())
     }
 
-    /// Cuts the file.
+    /// Truncates the file.
     pub(super) fn set_len(&self, length: u64) -> io::Result<()> {
         #[cfg(test)]
         self.before(|file| probe::Op::SetLength(file, length))?;
@@ -217,11 +217,11 @@ impl Handle {
         publish::alone(&self.file, File::sync_all)
     }
 
-    /// Returns when the file, which has just got another name, is on the disk under it ([`publish`]).
+    /// Returns when the file, which has just been renamed, is on the disk under its new name ([`publish`]).
     pub(super) fn sync_named(&self) -> io::Result<()> {
         #[cfg(test)]
         if self.watched.is_some() {
-            // Tests replay it as on a file system that needs it.
+            // Tests replay it as on a file system that needs this.
             return self.sync_all();
         }
         if publish::keeps_size(&self.file) { Ok(()) } else { self.sync_all() }

@@ -1,4 +1,4 @@
-//! A message while it is being received: written to disk as it comes, in the queue only when it is complete.
+//! A message while it is being received: written to disk as it arrives, in the queue only when it is complete.
 
 use std::sync::Arc;
 
@@ -11,8 +11,8 @@ use super::spool::{Entry, Spool};
 use super::writing;
 use crate::system::checksum::Checksum;
 
-/// Bytes held in memory before they are written. Small mail is written in one go. In tests small mail is written in
-/// pieces, so that thousands of states of a disk with all kinds of it are soon looked through.
+/// Bytes kept in memory before they are written. Small mail is written at once. In tests small mail is written in
+/// chunks, so that thousands of states of a disk with all kinds of it can be checked quickly.
 const BUFFER: usize = if cfg!(test) { 1 << 10 } else { 16 << 10 };
 
 /// A message that is not in the queue yet. Dropping it leaves nothing behind.
@@ -21,7 +21,7 @@ pub struct Draft {
     buffer: Vec<u8>,
     body: u64,
     crc: Checksum,
-    /// None after a failure.
+    /// `None` after a failure.
     kept: Option<Kept>,
 }
 
@@ -31,12 +31,12 @@ impl Draft {
         Self { id, buffer: Vec::new(), body: 0, crc: Checksum::new(), kept }
     }
 
-    /// The name that the message will have.
+    /// The ID that the message will have.
     pub fn id(&self) -> MessageId {
         self.id
     }
 
-    /// Where repaired body bytes are appended; [`Self::settle`] writes them out when there are enough.
+    /// Where repaired body bytes are appended; [`Self::settle`] writes them when there are enough.
     pub fn buffer(&mut self) -> &mut Vec<u8> {
         &mut self.buffer
     }
@@ -44,7 +44,7 @@ impl Draft {
     /// Writes the buffer to disk if it has grown large.
     ///
     /// # Errors
-    /// When the queue or the disk is full, or the disk fails. The draft is of no use then.
+    /// When the queue or the disk is full, or the disk fails. The draft cannot be used afterwards.
     pub async fn settle(&mut self) -> Result<(), SpoolError> {
         if self.buffer.len() < BUFFER {
             return Ok(());
@@ -62,14 +62,14 @@ impl Draft {
         Ok(())
     }
 
-    /// Where the next piece of the body stands in the file.
+    /// The offset of the next part of the body in the file.
     fn end(&self) -> u64 {
         self.body.saturating_add(PREAMBLE as u64)
     }
 
-    /// Takes the buffer as the next piece of the body, counted and paid for, with what it is written to.
+    /// Takes the buffer as the next part of the body, with room reserved for it, and with what it is written to.
     fn take_body(&mut self) -> Result<(Kept, Vec<u8>), SpoolError> {
-        let broken = || SpoolError::Io(std::io::Error::other("receiving went on after a failure"));
+        let broken = || SpoolError::Io(std::io::Error::other("reception continued after a failure"));
         let mut kept = self.kept.take().ok_or_else(broken)?;
         let chunk = std::mem::take(&mut self.buffer);
         kept.reserve(chunk.len() as u64)?;
@@ -78,7 +78,7 @@ impl Draft {
         Ok((kept, chunk))
     }
 
-    /// Completes the message. When this returns, it is in the queue and the promise of `durability` holds. If the future
+    /// Completes the message. When this returns, it is in the queue and `durability` is guaranteed. If the future
     /// is dropped before it returns, the message is not in the queue.
     ///
     /// # Errors
@@ -115,27 +115,27 @@ impl Draft {
     }
 }
 
-/// How far a draft is.
+/// The state of a draft.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Stage {
     /// It has bytes reserved, but no file.
     Reserved,
     /// It may have a file.
     Written,
-    /// It is in the queue, but nobody has been told.
+    /// It is in the queue, but the device has not been notified.
     Published,
     /// It is in the queue.
     Done,
 }
 
-/// What a draft has taken. It goes along with whatever is done on the disk, and is given back where that ends: a session
-/// that is cut off while its message is being written leaves nothing, whichever of the two ends first.
+/// What a draft has reserved. It is passed along with each disk operation and released where that ends: a session
+/// that is aborted while its message is being written leaves nothing, whichever of the two ends first.
 struct Kept {
     spool: Arc<Spool>,
     id: MessageId,
-    /// Who it counts for.
+    /// The client it belongs to.
     client: Client,
-    /// Whether it takes the place of others.
+    /// Whether it replaces other messages.
     replaces: bool,
     file: Option<Handle>,
     /// Bytes of the file, when all of it is written.
@@ -154,7 +154,7 @@ impl Kept {
         Ok(())
     }
 
-    /// Writes to the draft's file, which is made when this is the first write.
+    /// Writes to the draft's file, which is created by the first write.
     fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), SpoolError> {
         let file = match self.file.take() {
             Some(file) => file,
@@ -203,7 +203,7 @@ impl Drop for Kept {
         }
         let clear = move || match stage {
             Stage::Written => spool.discard(entry.id),
-            // The device was not told; it will come again.
+            // The device got no confirmation; it will send the message again.
             Stage::Published => drop(spool.remove_for_good(&entry)),
             Stage::Reserved | Stage::Done => {}
         };

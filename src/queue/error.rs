@@ -5,13 +5,13 @@ use std::io::{self, ErrorKind};
 /// Why the queue could not do something.
 #[derive(Debug)]
 pub enum SpoolError {
-    /// There is no room: limit or disk. It may be better later.
+    /// The limit or the disk is full. This may pass.
     Full(String),
     /// There is room, but not for this client: the rest is reserved for others.
     Share(String),
-    /// The disk failed otherwise.
+    /// Another disk error.
     Io(io::Error),
-    /// The file is not what it should be, and never will be.
+    /// The file is damaged, permanently.
     Damaged(String),
 }
 
@@ -30,8 +30,8 @@ impl std::fmt::Display for SpoolError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Full(what) => write!(f, "the queue is full: {what}"),
-            Self::Share(what) => write!(f, "the share of this client in the queue is full: {what}"),
-            Self::Io(error) => write!(f, "the queue can't be read or written: {error}"),
+            Self::Share(what) => write!(f, "this client has used up its share of the queue: {what}"),
+            Self::Io(error) => write!(f, "the queue cannot be read or written: {error}"),
             Self::Damaged(what) => f.write_str(what),
         }
     }

@@ -1,44 +1,44 @@
-//! The name of a message: ten characters that can be read out on the phone.
+//! The ID of a message: ten characters that can be read out on the phone.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// Crockford's base 32: no letter that looks like a digit.
+/// Crockford's base 32: without letters that look like digits.
 const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 
-/// The name of a message in the queue, which is also that of its file. Small, since there is one for each that waits.
+/// The ID of a message in the queue, which is also its file name. Small, since there is one for each queued message.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MessageId([u8; 10]);
 
-/// What was given is no name of a message.
+/// The given text is not a message ID.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NotAnId;
 
 impl fmt::Display for NotAnId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a message is named by ten digits and capital letters (without I, L, O and U)")
+        f.write_str("a message ID consists of ten digits and capital letters (without I, L, O and U)")
     }
 }
 
 impl std::error::Error for NotAnId {}
 
 impl MessageId {
-    /// Before all names, in their order.
+    /// Before all IDs, in their order.
     pub(super) const FIRST: Self = Self([0; 10]);
-    /// Behind all names, in their order.
+    /// After all IDs, in their order.
     pub(super) const LAST: Self = Self([u8::MAX; 10]);
 
-    /// A name that no other message in the queue has (50 random bits).
+    /// An ID that no other message in the queue has (50 random bits).
     ///
     /// # Errors
-    /// When the system has no random numbers to give, which happens only early in a boot.
+    /// When the system has no random numbers, which only happens early during boot.
     pub fn random() -> std::io::Result<Self> {
         Self::from_str(&crate::system::random_id()?).map_err(std::io::Error::other)
     }
 
-    /// The name as text.
+    /// The ID as text.
     pub fn as_str(&self) -> &str {
-        // Only characters of the alphabet are ever in it.
+        // It only ever contains characters of the alphabet.
         std::str::from_utf8(&self.0).unwrap_or_default()
     }
 }
@@ -72,7 +72,7 @@ impl PartialEq<str> for MessageId {
 
 #[cfg(test)]
 impl MessageId {
-    /// A name that begins like `text`, for tests.
+    /// An ID that begins like `text`, for tests.
     pub fn like(text: &str) -> Self {
         let letters = text.to_uppercase().replace(['I', 'L'], "1").replace('O', "0").replace('U', "V");
         format!("{letters:0<10}").parse().expect("letters and digits, ten at most")

@@ -1,6 +1,6 @@
-//! A message while it waits: what is known of it without reading its file.
+//! A message while it waits: what is known about it without reading its file.
 //!
-//! How long a message rests that its device sent beyond its rate: until its turn, or until its digest is written.
+//! How long a message beyond the rate of its device rests: until the rate permits it, or until its digest is written.
 
 use std::time::{Duration, Instant};
 
@@ -10,45 +10,45 @@ use super::state::State;
 use crate::message::date;
 use crate::system::clock;
 
-/// A message with the time when it is tried next: none when it is due, held, or rests.
+/// A message with the time of its next attempt: none when it is due, held, or rests.
 pub type Placed = (Item, Option<Instant>);
 
-/// How often a message may be tried before its time, to see whether a provider that put everything off takes mail again.
-/// Bounded, since the trouble may be the message's own.
+/// How often a message may be tried before its time, to check whether a provider that deferred everything accepts mail
+/// again. Limited, since the message itself may be the cause.
 pub(super) const PROBE_LIMIT: u32 = 60;
 
-/// A message that waits its turn.
+/// A queued message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Item {
     /// The message.
     pub entry: Entry,
-    /// Attempts in its own time so far, those of earlier runs included once the message has been read.
+    /// Scheduled attempts so far, those of earlier runs included once the message has been read.
     pub turns: u32,
-    /// When it is tried by itself; `None` before the first attempt.
+    /// When it is next tried; `None` before the first attempt.
     pub turn: Option<Instant>,
-    /// Whether the attempt that is under way came before that.
+    /// Whether the current attempt came before that.
     pub early: bool,
-    /// Which accounts it may leave through: a number of the dispatcher's.
+    /// Which accounts it may leave through: a number assigned by the dispatcher.
     pub route: u16,
-    /// Of which settings that number is.
+    /// The settings that number belongs to.
     pub routed: u32,
     /// How often it was tried before its time.
     pub probes: u32,
     /// How often the account fell into trouble over this message: others are tried before it.
     pub demoted: u32,
-    /// Whether it is tried again after the provider has taken another one: what happens now is its own doing.
+    /// Whether it is retried after the provider has accepted another one: a failure now is due to the message itself.
     pub woken: bool,
     /// When this run first saw it.
     pub since: Instant,
     /// The age of the system in seconds when it was accepted; `None` when that was before the system was started.
     pub uptime: Option<u64>,
-    /// Whether the owner holds it back.
+    /// Whether it is on hold.
     pub held: bool,
-    /// Whether the file does not know the true time of arrival, since the clock was set later.
+    /// Whether the file does not contain the true time of arrival, since the clock was set later.
     pub undated: bool,
     /// Why it may not be tried yet, whatever wakes the others.
     pub rest: Option<Rest>,
-    /// How long it has to rest, or had to: no part of the time for which delivery is tried.
+    /// How long it has to rest, or had to: not included in the time for which delivery is attempted.
     pub rested: Duration,
 }
 
@@ -74,8 +74,8 @@ impl Item {
         }
     }
 
-    /// Whether its being put off may be the provider's trouble. If it is put off again right after the provider took
-    /// another one, it is its own: then it is tried in its own time only.
+    /// Whether its deferral may be the provider's trouble. If it is deferred again right after the provider accepted
+    /// another one, it is its own: then it is tried at its scheduled times only.
     pub fn may_be_providers(&mut self) -> bool {
         if self.woken {
             self.probes = PROBE_LIMIT;
@@ -83,26 +83,26 @@ impl Item {
         self.probes < PROBE_LIMIT
     }
 
-    /// From now on it is tried in its own time only.
+    /// From now on it is tried at its scheduled times only.
     pub fn in_its_own_time(&mut self) {
         self.probes = PROBE_LIMIT;
     }
 
     /// How old the message is: by the time since the start of the system where that is known, which is never wrong,
-    /// otherwise by the wall clock. `None` while that can't be trusted.
+    /// otherwise by the wall clock. `None` while that cannot be trusted.
     pub fn age(&self) -> Option<Duration> {
         match self.uptime {
             Some(then) => Some(Duration::from_secs(clock::uptime().saturating_sub(then))),
             None if !clock::is_set() => None,
-            // Accepted before the clock was right, in an earlier run of the system: as old as this run knows it.
+            // Accepted before the clock was right, in an earlier run of the system: as old as this run knows.
             None => Some(clock::age(self.entry.arrived).map_or_else(|| self.since.elapsed(), Duration::from_secs)),
         }
     }
 }
 
-/// Up to here a time needs no date.
+/// Up to this duration a time needs no date.
 const NEAR: Duration = Duration::from_secs(20 * 3600);
-/// The longest rest: that of a digest of a week, and no clock is more exact than this.
+/// The longest rest: that of a weekly digest, and no clock is more exact than this.
 const LONGEST: Duration = Duration::from_secs(7 * 86_400 + 60);
 
 /// The rest of one message.
@@ -130,25 +130,25 @@ impl Over {
         let rate = &self.rate;
         match self.digest {
             true => format!("collected for the digest of device '{device}' {when}: it sends more than {rate}"),
-            false => format!("waits for its turn {when}: device '{device}' sends more than {rate}"),
+            false => format!("rate limited, next attempt {when}: device '{device}' sends more than {rate}"),
         }
     }
 }
 
 impl Item {
     /// Makes a message that has just been accepted or recovered rest as long as its marks say. By the time since the
-    /// start of the system where that is known: then no setting of the clock changes anything. After another start it
-    /// waits what is left by the wall clock, and once more all of it at most, if that can't be trusted.
+    /// start of the system where that is known: then setting the clock changes nothing. After another start it
+    /// waits what is left by the wall clock, and at most the whole time again, if that cannot be trusted.
     #[must_use]
     pub fn resting(mut self, meta: &Meta, state: &State, now: Instant) -> Self {
         let (Some(over), Some(undated)) = (&meta.marks.over, &meta.undated) else { return self };
         self.rested = over.until.saturating_sub(Duration::from_secs(undated.uptime)).min(LONGEST);
-        // Somebody has it already, or it was asked for: it goes on by itself.
+        // A recipient has it already, or it was requested: it is sent separately.
         if state.alone || state.attempts > 0 {
             return self;
         }
         let until = match self.uptime {
-            // The very same moment for all of a digest.
+            // Exactly the same moment for all of a digest.
             Some(_) => clock::moment(over.until).min(now + self.rested),
             None => now + self.rested.saturating_sub(self.age().unwrap_or_else(|| self.since.elapsed())),
         };
@@ -204,7 +204,7 @@ mod tests {
         let mut old = meta(false, 7);
         old.arrived -= 300;
         assert!(near(left(&old, None, |_| ()), 600));
-        // Long over: its turn has come, and its digest is due.
+        // Long over: it may be sent, and its digest is due.
         old.arrived -= 7 * 86_400;
         assert_eq!(left(&old, None, |_| ()), None);
         old.marks.over.as_mut().unwrap().digest = true;
@@ -224,7 +224,8 @@ mod tests {
         assert_eq!((when.find(':'), &when[5..]), (Some(2), " UTC: it sends more than 20/h"));
         let text = over(false).why("plc", Duration::from_secs(7 * 86_400));
         assert!(
-            text.starts_with("waits for its turn on ") && text.ends_with(" UTC: device 'plc' sends more than 20/h")
+            text.starts_with("rate limited, next attempt on ")
+                && text.ends_with(" UTC: device 'plc' sends more than 20/h")
         );
     }
 

@@ -1,53 +1,53 @@
-//! What happens to a message after it was accepted: notes, appended to its file one by one.
+//! What happens to a message after it was accepted: notes that are appended to its file one by one.
 //!
-//! A record is LF, the CRC-32 of the JSON in eight hex digits, a blank, the JSON, LF. The LF in front: a crash may leave
-//! a torn record at the end, and the next one has to start on a line of its own all the same. The LF behind: a power cut
-//! may leave zeros in the place of the next record, which must not look like a part of this one. A piece between two LFs
-//! whose CRC is wrong is passed over. JSON holds no LF, so no record looks like two.
+//! A record is LF, the CRC-32 of the JSON in eight hex digits, a space, the JSON, LF. The leading LF: a crash may leave
+//! a torn record at the end, and the next one has to start on a line of its own anyway. The trailing LF: a power cut
+//! may leave zeros in place of the next record, which must not look like a part of this one. A part between two LFs
+//! with a wrong CRC is skipped. JSON contains no LF, so no record looks like two.
 
 use serde_json::{Value, json};
 
 use crate::system::checksum::Checksum;
 
-/// How far one recipient is.
+/// The state of one recipient.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
     /// Still to be tried.
     Waiting,
-    /// A provider has it.
+    /// A provider has accepted it.
     Delivered,
-    /// It will not get there.
+    /// It has failed permanently.
     Failed,
 }
 
-/// What an attempt brought for some of the recipients.
+/// The results of an attempt for some of the recipients.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attempt {
     /// When: seconds since 1970.
     pub at: i64,
-    /// Whether it was made before the message's time, because everything was woken. Such an attempt does not lengthen the
+    /// Whether it was made before the message's time, because everything was woken. This does not increase the
     /// time until the next one.
     pub early: bool,
-    /// Index of the recipient in the envelope, and what came of it.
+    /// Index of the recipient in the envelope, and its result.
     pub results: Vec<(usize, Progress, String)>,
 }
 
 /// One record of the journal. Times are seconds since 1970.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Note {
-    /// It was tried.
+    /// An attempt was made.
     Attempt(Attempt),
-    /// The owner holds it back, or releases it.
+    /// It was put on hold, or released.
     Held(bool),
-    /// When it really arrived, found out when the clock was set.
+    /// When it really arrived, determined when the clock was set.
     Arrived(i64),
-    /// A delay notice went out.
+    /// A delay notification was sent.
     Warned(i64),
-    /// Somebody has been told of all failures up to here.
+    /// All failures up to here have been reported.
     Told(i64),
-    /// Its whole text was sent, and nobody knows whether it was taken.
+    /// Its whole text was sent, and it is unknown whether it was accepted.
     Doubt(i64),
-    /// It is sent by itself, and goes into no digest: the owner asked for it, or it is too large.
+    /// It is sent separately, not in a digest: as requested by the administrator, or since it is too large.
     Alone(i64),
 }
 
@@ -88,12 +88,12 @@ impl Note {
         }
     }
 
-    /// All whole records of a journal.
+    /// All complete records of a journal.
     pub fn read(journal: &[u8]) -> impl Iterator<Item = Self> {
         journal.split(|byte| *byte == b'\n').filter_map(Self::decode)
     }
 
-    /// What of the note must never be forgotten, for a journal that has grown too long: not that somebody still waits.
+    /// The lasting part of the note, for a journal that has grown too long: not that recipients are still pending.
     pub fn lasting(&self) -> Option<Self> {
         let Self::Attempt(attempt) = self else { return Some(self.clone()) };
         let results: Vec<_> = attempt.results.iter().filter(|(_, p, _)| *p != Progress::Waiting).cloned().collect();

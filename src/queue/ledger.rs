@@ -1,11 +1,11 @@
-//! What the queue takes up, and what it has cost the flash.
+//! How much room the queue uses, and how much it has written to flash.
 
 use std::collections::BTreeMap;
 
 use super::client::Client;
 use super::spool::Place;
 
-/// What lies in one directory.
+/// The contents of one directory.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Usage {
     /// Bytes of the messages' files.
@@ -16,54 +16,54 @@ pub(super) struct Usage {
     pub(super) messages: usize,
 }
 
-/// Bytes that a message takes beside the blocks of its file: its inode and name (in tmpfs some 600 bytes of memory with a
-/// 32-bit kernel, 900 with a 64-bit one), and its line in the schedule.
+/// Bytes that a message takes in addition to the blocks of its file: its inode and name (in tmpfs some 600 bytes of
+/// memory with a 32-bit kernel, 900 with a 64-bit one), and its line in the schedule.
 const BESIDE: u64 = 1 << 10;
 
-/// What a file of `bytes` takes where room is given out in blocks of `block` bytes.
+/// The room that a file of `bytes` takes where the block size is `block` bytes.
 pub(super) fn room(bytes: u64, block: u64) -> u64 {
     let blocks = bytes.div_ceil(block.max(1));
     blocks.saturating_mul(block).saturating_add(BESIDE)
 }
 
-/// What a client has in the queue.
+/// The share of a client in the queue.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Share {
-    /// What its messages take, those that are arriving included, in bytes.
+    /// The room that its messages take, those that are arriving included, in bytes.
     pub(super) room: u64,
     /// Its messages, those that are arriving not included.
     pub(super) messages: usize,
 }
 
-/// What was written to `safe_spool` since the program started: flash wears out by it.
+/// What was written to `safe_spool` since the program started: this wears out flash.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Wear {
-    /// Files made.
+    /// Files created.
     pub files: u64,
-    /// Bytes written, journals included; what the file system adds is not.
+    /// Bytes written, journals included; the overhead of the file system is not.
     pub bytes: u64,
 }
 
-/// The books of the queue.
+/// The accounting of the queue.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
-    /// Room set aside for messages that are arriving, in bytes.
+    /// Room reserved for messages that are arriving, in bytes.
     pub(super) reserved: u64,
     pub(super) spool: Usage,
     pub(super) safe: Usage,
     pub(super) wear: Wear,
-    /// What each client has of it, by the size that its messages had when they were accepted. What the gateway writes
-    /// itself has no share.
+    /// The share of each client, by the size that its messages had when they were accepted. Messages of the gateway
+    /// itself have none.
     clients: BTreeMap<Client, Share>,
 }
 
 impl Ledger {
-    /// What a client has.
+    /// The share of a client.
     pub(super) fn share(&self, client: Client) -> Share {
         self.clients.get(&client).copied().unwrap_or_default()
     }
 
-    /// A client takes room, and as many messages.
+    /// A client uses room, and so many messages.
     pub(super) fn claim(&mut self, client: Client, room: u64, messages: usize) {
         if client == Client::Own || (room, messages) == (0, 0) {
             return;
@@ -73,7 +73,7 @@ impl Ledger {
         share.messages = share.messages.saturating_add(messages);
     }
 
-    /// A client gives back room, and as many messages.
+    /// A client releases room, and so many messages.
     pub(super) fn give_back(&mut self, client: Client, room: u64, messages: usize) {
         if let Some(share) = self.clients.get_mut(&client) {
             share.room = share.room.saturating_sub(room);
@@ -84,7 +84,7 @@ impl Ledger {
         }
     }
 
-    /// The books of one directory.
+    /// The accounting of one directory.
     pub(super) fn of(&mut self, place: Place) -> &mut Usage {
         match place {
             Place::Spool => &mut self.spool,
@@ -102,7 +102,7 @@ impl Ledger {
         self.spool.messages.saturating_add(self.safe.messages)
     }
 
-    /// A message is there, of so many bytes that take `room`.
+    /// A message was added, of so many bytes that take `room`.
     pub(super) fn add(&mut self, place: Place, bytes: u64, room: u64) {
         let usage = self.of(place);
         usage.bytes = usage.bytes.saturating_add(bytes);
@@ -110,7 +110,7 @@ impl Ledger {
         usage.messages = usage.messages.saturating_add(1);
     }
 
-    /// A message is gone, of so many bytes that took `room`.
+    /// A message was removed, of so many bytes that took `room`.
     pub(super) fn take(&mut self, place: Place, bytes: u64, room: u64) {
         let usage = self.of(place);
         usage.bytes = usage.bytes.saturating_sub(bytes);
@@ -125,7 +125,7 @@ impl Ledger {
         }
     }
 
-    /// A file was made.
+    /// A file was created.
     pub(super) fn made(&mut self, place: Place) {
         if place == Place::Safe {
             self.wear.files = self.wear.files.saturating_add(1);

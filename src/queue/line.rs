@@ -1,9 +1,9 @@
-//! The messages of one route, in the orders in which they are wanted. Holds names alone; the messages are the schedule's.
+//! The messages of one route, in the orders in which they are needed. Contains IDs only; the schedule has the messages.
 //!
-//! Messages that take turns by client: each client that has some is served once in a round, its oldest message first.
+//! Messages that take turns by client: each client that has some is served once per round, its oldest message first.
 //!
-//! All of it is one ordered set, so that a client costs nothing beside its messages, and each step takes the same time
-//! however many messages and clients there are (to the logarithm).
+//! It is one ordered set, so that a client costs nothing in addition to its messages, and each step takes the same time
+//! however many messages and clients there are (up to the logarithm).
 
 use std::collections::BTreeSet;
 use std::ops::Bound;
@@ -13,20 +13,20 @@ use super::client::Client;
 use super::id::MessageId;
 use super::item::{Item, PROBE_LIMIT};
 
-/// How long a message counts as new.
+/// How long a message is regarded as new.
 pub(super) const FRESH: Duration = Duration::from_secs(60);
-/// New messages that are remembered as such. Beyond them a client has one.
+/// New messages that are remembered as such. Beyond them, one per client.
 const FRESH_LIMIT: usize = 1024;
 
-/// A moment, in nanoseconds since an hour before the schedule was made; what was before counts as then.
+/// A moment, in nanoseconds since an hour before the schedule was created; earlier moments are treated as that.
 pub(super) type Stamp = u64;
 
-/// Time as the schedule counts it: half as large as the standard library's.
+/// Time as the schedule measures it: half the size of the standard library's.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Clock(Instant);
 
 impl Clock {
-    /// Begins some time ago: messages may have been seen before there was a schedule.
+    /// Begins some time ago: messages may have been seen before the schedule existed.
     pub(super) fn new() -> Self {
         let now = Instant::now();
         Self(now.checked_sub(Duration::from_secs(3600)).unwrap_or(now))
@@ -41,22 +41,22 @@ impl Clock {
     }
 }
 
-/// Where a message stands in its line.
+/// The state of a message in its line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stand {
     /// It may be tried now.
     Due,
-    /// It is tried again then.
+    /// It is retried at this time.
     Later(Stamp),
-    /// It rests until its turn, which nothing but time brings.
+    /// It rests until its release time, which nothing but time brings.
     Turn(Stamp),
     /// It rests until its digest is written.
     Digest(Stamp),
-    /// The owner holds it back.
+    /// It is on hold.
     Held,
 }
 
-/// A message with its place.
+/// A message with its position.
 #[derive(Debug)]
 pub(super) struct Slot {
     pub(super) item: Item,
@@ -64,19 +64,19 @@ pub(super) struct Slot {
 }
 
 impl Slot {
-    /// Its place among messages that take turns by client.
+    /// Its position among messages that take turns by client.
     pub(super) fn turn(&self, clock: Clock) -> Turn {
         let Item { entry, demoted, since, .. } = &self.item;
         (entry.client, *demoted, entry.arrived, clock.stamp(*since), entry.id)
     }
 
-    /// The same whatever the account thought of it.
+    /// The same position, regardless of trouble of the account.
     fn aged(&self, clock: Clock) -> Turn {
         let (client, _, arrived, since, id) = self.turn(clock);
         (client, 0, arrived, since, id)
     }
 
-    /// Its place among the new ones, in which they came.
+    /// Its position among the new ones, in order of arrival.
     fn fresh(&self, clock: Clock) -> Turn {
         let (client, _, _, since, id) = self.turn(clock);
         (client, 0, 0, since, id)
@@ -88,30 +88,30 @@ impl Slot {
 pub(super) struct Line {
     /// Due.
     pub(super) due: Turns,
-    /// Due, and the account fell into trouble over them: others are tried before.
+    /// Due, and the account fell into trouble over them: others are tried first.
     pub(super) demoted: Turns,
-    /// Of those that are due and not demoted, which came in just now.
+    /// Of those that are due and not demoted, those that came in just now.
     pub(super) fresh: Turns,
-    /// By the time of the next try.
+    /// By the time of the next attempt.
     pub(super) later: BTreeSet<(Stamp, MessageId)>,
     /// Of these, the ones that may be tried before their time.
     pub(super) probes: Turns,
-    /// Those that rest until their turn, by its time.
+    /// Those that rest until their release time, ordered by it.
     pub(super) turns: BTreeSet<(Stamp, MessageId)>,
-    /// Those that rest until their digest is written, by its time.
+    /// Those that rest until their digest is written, ordered by time.
     pub(super) digests: BTreeSet<(Stamp, MessageId)>,
-    /// Were `later` and become due, piece by piece.
+    /// Were `later` and become due, step by step.
     pub(super) waking: BTreeSet<(Stamp, MessageId)>,
-    /// Were in `demoted` or `probes` and become due as others do, since the provider has taken one.
+    /// Were in `demoted` or `probes` and become due as others do, since the provider has accepted one.
     pub(super) excused: BTreeSet<Turn>,
-    /// Whether the next turn belongs to a new message.
+    /// Whether the next slot belongs to a new message.
     pub(super) fresh_turn: bool,
-    /// Messages, held ones included.
+    /// The number of messages, held ones included.
     pub(super) len: usize,
 }
 
 impl Line {
-    /// Takes a message into its orders.
+    /// Adds a message to its orders.
     pub(super) fn insert(&mut self, clock: Clock, slot: &Slot) {
         self.len += 1;
         let id = slot.item.entry.id;
@@ -130,7 +130,7 @@ impl Line {
         }
     }
 
-    /// Takes a message out of all orders.
+    /// Removes a message from all orders.
     pub(super) fn remove(&mut self, clock: Clock, slot: &Slot) {
         self.len = self.len.saturating_sub(1);
         let id = slot.item.entry.id;
@@ -156,8 +156,8 @@ impl Line {
         }
     }
 
-    /// Remembers that a message which is due came in just now. Many new ones of a client are a backlog like any other, but
-    /// one of each is always remembered.
+    /// Remembers that a due message came in just now. Many new ones of a client are a backlog like any other, but
+    /// one per client is always remembered.
     pub(super) fn remember(&mut self, clock: Clock, slot: &Slot, now: Stamp) {
         if slot.stand != Stand::Due || slot.item.demoted > 0 {
             return;
@@ -180,13 +180,13 @@ impl Line {
         }
     }
 
-    /// Those whose time has come, or that were woken, one after the other.
+    /// Those whose time has come, or that were woken, one after another.
     pub(super) fn next_woken(&mut self, now: Stamp) -> Option<MessageId> {
         let due = |set: &mut BTreeSet<(Stamp, MessageId)>| set.first().copied().filter(|(at, _)| *at <= now);
         self.waking.first().copied().or_else(|| due(&mut self.later)).or_else(|| due(&mut self.turns)).map(|(_, id)| id)
     }
 
-    /// Whether there are messages that become due as soon as somebody moves them.
+    /// Whether there are messages that become due as soon as they are moved.
     pub(super) fn is_waking(&self) -> bool {
         !(self.waking.is_empty() && self.excused.is_empty())
     }
@@ -203,22 +203,22 @@ impl Line {
         !waits || self.next_time().is_some_and(|at| at <= now)
     }
 
-    /// Makes everything due whose time would come.
+    /// Makes everything due whose scheduled time would come.
     pub(super) fn wake_all(&mut self) {
         self.waking.append(&mut self.later);
     }
 
-    /// Messages that the account fell into trouble over become as others.
+    /// Messages that the account fell into trouble over become normal again.
     pub(super) fn forgive(&mut self) {
         self.excused.append(&mut self.demoted.take_all());
     }
 
-    /// Makes those due whose being put off was the provider's trouble.
+    /// Makes those due whose deferral was the provider's trouble.
     pub(super) fn wake_put_off(&mut self) {
         self.excused.append(&mut self.probes.take_all());
     }
 
-    /// The one whose turn it is.
+    /// The one that is sent next.
     pub(super) fn next(&mut self) -> Option<MessageId> {
         self.due.take().or_else(|| self.demoted.take()).map(|turn| turn.4)
     }
@@ -233,7 +233,7 @@ fn is_old(turn: &Turn, now: Stamp) -> bool {
     Duration::from_nanos(now.saturating_sub(turn.3)) >= FRESH
 }
 
-/// The place of a message: whose it is; how often the account fell into trouble over it; its order of age, which is the
+/// The position of a message: its client; how often the account fell into trouble over it; its age, which is the
 /// second of its arrival, and within that the order in which this run saw it, in nanoseconds.
 pub(super) type Turn = (Client, u32, i64, u64, MessageId);
 
@@ -241,7 +241,7 @@ pub(super) type Turn = (Client, u32, i64, u64, MessageId);
 #[derive(Debug, Default)]
 pub(super) struct Turns {
     set: BTreeSet<Turn>,
-    /// Who was served last.
+    /// The client that was served last.
     last: Option<Client>,
 }
 
@@ -263,7 +263,7 @@ impl Turns {
         self.set.len()
     }
 
-    /// All messages, leaving none.
+    /// All messages; none are left.
     pub(super) fn take_all(&mut self) -> BTreeSet<Turn> {
         std::mem::take(&mut self.set)
     }
@@ -274,7 +274,7 @@ impl Turns {
         self.set.range(first..).next().copied().filter(|(of, ..)| *of == client)
     }
 
-    /// Takes out the message whose turn it is.
+    /// Takes out the message to be sent next.
     pub(super) fn take(&mut self) -> Option<Turn> {
         let behind =
             |client| (Bound::Excluded((client, u32::MAX, i64::MAX, u64::MAX, MessageId::LAST)), Bound::Unbounded);
@@ -304,7 +304,7 @@ mod tests {
         assert_eq!(turns.first_of(client(4)), None);
         let order: Vec<i64> = std::iter::from_fn(|| turns.take().map(|turn| turn.2)).collect();
         assert_eq!(order, [3, 9, 7, 4, 8, 5]);
-        // Who comes anew waits one round at most, whoever was served before.
+        // A new client waits one round at most, whichever was served before.
         turns.insert((client(3), 0, 1, 0, MessageId::FIRST));
         turns.insert((client(3), 0, 2, 0, MessageId::FIRST));
         assert_eq!(turns.take().map(|turn| turn.0), Some(client(3)));

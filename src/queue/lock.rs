@@ -9,20 +9,20 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use nix::fcntl::{Flock, FlockArg};
 
-/// How long a start waits for an earlier process to give up the queue: one that was killed amid a slow write to flash holds
-/// it for a moment after its end was seen.
+/// How long a start waits for an earlier process to release the queue: one that was killed during a slow write to flash
+/// keeps the lock for a moment after its end was seen.
 const LOCK_PATIENCE: Duration = Duration::from_secs(5);
-/// How often it looks meanwhile.
+/// How often it checks meanwhile.
 const LOCK_LOOK: Duration = Duration::from_millis(20);
 
-/// Keeps two programs from working on one queue; given up when dropped, or when the process ends however it may.
+/// Keeps two programs from using one queue; released when dropped, or when the process ends in any way.
 pub struct SpoolLock(#[allow(dead_code, reason = "held, not read")] Flock<File>);
 
-/// Takes the queue for this process alone; waits for a process that is ending. `None` when another one has the queue and
+/// Locks the queue for this process alone; waits for a process that is ending. `None` when another one has it and
 /// keeps it. Blocks.
 ///
 /// # Errors
-/// When the lock file can't be made.
+/// When the lock file cannot be created.
 pub fn lock(spool: &Path) -> Result<Option<SpoolLock>> {
     let until = Instant::now() + LOCK_PATIENCE;
     let mut told = false;
@@ -32,24 +32,24 @@ pub fn lock(spool: &Path) -> Result<Option<SpoolLock>> {
             return Ok(lock);
         }
         if !std::mem::replace(&mut told, true) {
-            // There may be no log yet. Nothing is lost if nobody reads it.
-            let text = format!("smtprelay: another smtprelay works on {}, waiting for its end\n", spool.display());
+            // There may be no log yet. If nobody reads this, nothing is lost.
+            let text = format!("smtprelay: another smtprelay is using {}, waiting for it to exit\n", spool.display());
             let _ = std::io::stderr().lock().write_all(text.as_bytes());
         }
         std::thread::sleep(LOCK_LOOK);
     }
 }
 
-/// Takes the queue for this process alone. `None` when another one has it.
+/// Locks the queue for this process alone. `None` when another one has it.
 ///
 /// # Errors
-/// When the lock file can't be made.
+/// When the lock file cannot be created.
 pub fn try_lock(spool: &Path) -> Result<Option<SpoolLock>> {
     let path = spool.join("lock");
     let mut options = OpenOptions::new();
-    // The directory may belong to somebody who is not root, who may be: no links are followed.
+    // The directory may belong to a user other than root, and this process may be root: links are not followed.
     options.create(true).truncate(false).write(true).mode(0o600).custom_flags(nix::libc::O_NOFOLLOW);
     let file = options.open(&path);
-    let file = file.with_context(|| format!("can't make {}", path.display()))?;
+    let file = file.with_context(|| format!("cannot create {}", path.display()))?;
     Ok(Flock::lock(file, FlockArg::LockExclusiveNonblock).ok().map(SpoolLock))
 }

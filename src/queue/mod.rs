@@ -1,9 +1,9 @@
-//! The queue: what has been accepted and not yet been dealt with.
+//! The queue: what has been accepted and is not finished yet.
 //!
-//! [`record`] is the format of one message on disk, [`journal`] what is noted behind it, [`State`] what the notes add up
-//! to; [`spool`] the directories with their promises, [`Draft`] a message while it is being received, [`stored`] a
-//! message while it is being sent, [`Item`] while it waits, [`schedule`] who is due when. Every change of the directories goes through one layer,
-//! where tests record it, let it fail, and replay what a power cut may leave of it.
+//! [`record`] is the format of one message on disk, [`journal`] the notes appended to it, [`State`] their combined
+//! result; [`spool`] the directories and their guarantees, [`Draft`] a message while it is received, [`stored`] a
+//! message while it is being sent, [`Item`] while it waits, [`schedule`] which one is due when. Every change of the
+//! directories goes through one layer, where tests record it, let it fail, and replay what a power cut may leave of it.
 
 mod client;
 mod disk;
@@ -59,7 +59,7 @@ where
     task::blocking(work).await.unwrap_or_else(|| Err(ending().into()))
 }
 
-/// As [`blocking`], for a message that is coming in, whose device waits.
+/// As [`blocking`], for a message that is coming in while its device waits.
 ///
 /// # Errors
 /// As [`blocking`].
@@ -72,5 +72,5 @@ where
 }
 
 fn ending() -> std::io::Error {
-    std::io::Error::other("the program is ending")
+    std::io::Error::other("the program is shutting down")
 }

@@ -1,9 +1,9 @@
-//! From `spool` to `safe_spool`: many messages with few syncs.
+//! Moves messages from `spool` to `safe_spool`: many messages with few syncs.
 //!
-//! A sync takes 10 to 30 ms on a router's flash, whatever is written, and after SIGTERM there are some seconds for up to
-//! thousands of messages. So each step of [`publish`] is done for all of them before the next one: all are copied, one sync
-//! covers them all, all get their names, and two more syncs cover those. Only then the originals go: at every moment one
-//! of the two is whole and on the disk.
+//! A sync takes 10 to 30 ms on a router's flash, whatever is written, and after SIGTERM a few seconds remain for up to
+//! thousands of messages. So each step of [`publish`] is done for all before the next one: all are copied, one sync
+//! covers them all, all are renamed, and two more syncs cover that. Only then the originals are removed: always one
+//! of the two is complete and on the disk.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read};
@@ -18,7 +18,7 @@ use super::spool::{Directory, Entry, Place, Spool};
 use super::stored::is_whole;
 use crate::system::publish;
 
-/// Files that are synced one by one; more are cheaper with one sync of the file system.
+/// Files that are synced one by one; for more, one sync of the file system is cheaper.
 const FEW: usize = 3;
 /// Files that are moved at a time.
 const PIECE_FILES: usize = 256;
@@ -28,8 +28,8 @@ const PIECE_BYTES: u64 = 4 << 20;
 const CHUNK: usize = 64 << 10;
 
 impl Spool {
-    /// Moves messages from `spool` to `safe_spool`, journals and all. One that fails stays where it is, with its error;
-    /// what lies in safety already is given back as it is.
+    /// Moves messages from `spool` to `safe_spool`, journals included. One that fails stays in place, with its error;
+    /// what is already in safe storage is returned unchanged.
     pub fn move_to_safe(&self, entries: Vec<Entry>) -> Vec<(Entry, Option<SpoolError>)> {
         let mut done = Vec::with_capacity(entries.len());
         let mut piece = Vec::new();
@@ -46,16 +46,16 @@ impl Spool {
         done
     }
 
-    /// Moves everything that lies in `spool` to `safe_spool`, what nobody has in hand included. For the end of a run.
+    /// Moves everything in `spool` to `safe_spool`, including what no task is working on. For the end of a run.
     /// Returns how many were moved.
     ///
     /// # Errors
-    /// The first failure; the others are moved all the same.
+    /// The first failure; the others are moved anyway.
     pub fn move_all_to_safe(&self) -> Result<usize, SpoolError> {
         let entries = files_of(&self.spool)?.messages;
-        // What is done stays: where it is moved to, nobody might know that it is.
+        // Completed moves are kept: their new place may not be known to any caller.
         let entries = entries.into_iter().filter(|(id, ..)| !self.is_owed_gone(*id));
-        // Whose they are is of no interest: they stay in the queue.
+        // Which client they belong to does not matter: they stay in the queue.
         let client = Client::Own;
         let entries = entries.map(|(id, size, _)| Entry { id, client, place: Place::Spool, arrived: 0, size });
         let mut moved = 0;
@@ -113,7 +113,7 @@ impl Spool {
                 false => job.fail(error.into()),
             },
             Err(error) => {
-                // Its half copy takes the room that smaller messages may need.
+                // The partial copy takes room that smaller messages may need.
                 let _ = self.disk.clear(&safe.temporary(job.entry.id));
                 job.fail(error);
             }
@@ -165,7 +165,7 @@ impl Spool {
         }
     }
 
-    /// Gives the copies their names.
+    /// Renames the copies to their final names.
     fn name_copies(&self, safe: &Directory, jobs: &mut [Job]) {
         for job in jobs.iter_mut().filter(|job| job.is(Step::Copied)) {
             match self.disk.rename(&safe.temporary(job.entry.id), &safe.file(job.entry.id)) {
@@ -175,7 +175,7 @@ impl Spool {
         }
     }
 
-    /// Returns when all copies are on the disk under their names, those of an earlier move included: that one may have
+    /// Returns when all copies are on the disk under their names, including those of an earlier move: that one may have
     /// failed here.
     fn sync_named(&self, safe: &Directory, jobs: &[Job]) -> std::io::Result<()> {
         let mut named = jobs.iter().filter(|job| !job.is(Step::Failed));
@@ -185,7 +185,7 @@ impl Spool {
         named.try_for_each(|job| self.disk.append(&safe.file(job.entry.id))?.sync_named())
     }
 
-    /// The names are perhaps not on the disk: the messages stay where they were, and must not be there twice.
+    /// The names may not be on the disk: the messages stay where they were, and must not exist twice.
     fn take_back(&self, safe: &Directory, jobs: &mut [Job], error: &std::io::Error) {
         let mut removed = Removed::from(&self.disk, &safe.queue);
         for job in jobs.iter_mut().filter(|job| !job.is(Step::Failed)) {
@@ -203,7 +203,7 @@ impl Spool {
     fn remove_originals(&self, jobs: &mut [Job]) {
         let mut removed = Removed::from(&self.disk, &self.spool.queue);
         for job in jobs.iter_mut().filter(|job| !job.is(Step::Failed)) {
-            // Were this to fail, both are there until the message is removed; recovery keeps the safe one.
+            // If this fails, both exist until the message is removed; recovery keeps the safe one.
             if let Ok(blocks) = self.disk.remove(&self.spool.file(job.entry.id)) {
                 removed.add(blocks);
             }
@@ -213,12 +213,12 @@ impl Spool {
             }
         }
         if removed.count > 0 {
-            // On a RAM disk this costs nothing; on another, a power cut would bring back what was sent in the meantime.
+            // On a RAM disk this costs nothing; on other disks a power cut would restore what was sent in the meantime.
             let _ = removed.sync();
         }
     }
 
-    /// In the books a message is where its copy is, from the moment that there is one.
+    /// In the accounting a message is where its copy is, as soon as there is one.
     fn book(&self, job: &Job) {
         if job.fresh {
             let [before, after] = [Place::Spool, Place::Safe].map(|place| self.room_of(place, job.size));
@@ -229,14 +229,14 @@ impl Spool {
     }
 }
 
-/// How far the move of a message is.
+/// The state of the move of a message.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Step {
     /// There is a temporary copy.
     Copied,
     /// An earlier move has copied it.
     WasThere,
-    /// The copy has its name.
+    /// The copy has its final name.
     Named,
     /// It stays where it is.
     Failed,
@@ -262,7 +262,7 @@ impl Job {
     }
 }
 
-/// One failure that many messages share.
+/// One failure that affects many messages.
 fn again(error: &std::io::Error) -> SpoolError {
     match error.raw_os_error() {
         Some(code) => std::io::Error::from_raw_os_error(code).into(),

@@ -1,13 +1,13 @@
-//! What should be on the disk and is not yet: removals and notes that it did not take.
+//! Changes that the disk has refused so far: removals and notes.
 //!
-//! A disk that has become read-only, or fails for a while, does not stop the delivery of what lies on it. What came of
-//! that is kept here, holds at once ([`Spool::open_message`] and the start of the next run reckon with it), and is written
-//! down as soon as the disk takes it. So that a restart of the program neither sends again nor forgets, it is also
-//! appended to a file `owed` in each of the two directories that takes it. As `spool` is a RAM disk on most routers, a
-//! reboot while the disk takes nothing forgets it: then what had been delivered is sent again, and nothing is lost.
+//! A disk that has become read-only, or fails for a while, does not stop delivery. The results are kept
+//! here, apply at once ([`Spool::open_message`] and the start of the next run take them into account), and are written
+//! down as soon as the disk accepts them. So that a restart of the program neither resends nor forgets, they are also
+//! appended to a file `owed` in each of the two directories that accepts it. As `spool` is a RAM disk on most routers,
+//! a reboot while the disk refuses everything loses them: then delivered messages are sent again; no mail is lost.
 //!
-//! A line of the file is `ID gone`, or `ID` and a record of the journal. What is torn is passed over; IDs do not come
-//! twice, so lines that are out of date mean nothing.
+//! A line of the file is `ID gone`, or `ID` and a record of the journal. Torn lines are skipped; IDs are never reused,
+//! so outdated lines have no effect.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -21,54 +21,54 @@ use super::spool::{Entry, Spool};
 use super::state::State;
 use crate::report::Event;
 
-/// Its name, beside `queue`.
+/// Its name, next to `queue`.
 const FILE: &str = "owed";
 /// Bytes of it that are read at a start: as many as the largest queue can owe.
 const FILE_LIMIT: u64 = 8 << 20;
-/// Messages that are tried in one go; callers come again.
+/// Messages that are tried in one go; callers call again.
 const AT_ONCE: usize = 256;
-/// So many in a row that fail: it is the disk, not the message.
+/// After so many failures in a row the disk is the cause, not the message.
 const ENOUGH: usize = 8;
 
-/// What is owed for one message.
+/// What is still to be written for one message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Debt {
-    /// It is done and must not be sent again.
+    /// It is finished and must not be sent again.
     Gone(Entry),
-    /// These have to be noted, in this order.
+    /// These notes have to be written, in this order.
     Notes(Entry, Vec<Note>),
 }
 
-/// All that is owed. There is at most one debt for each file in the queue.
+/// All pending changes. There is at most one debt for each file in the queue.
 #[derive(Debug, Default)]
 pub(super) struct Owed {
     debts: BTreeMap<MessageId, Debt>,
     /// Whether there may be a file.
     written: bool,
-    /// Whether somebody is at it.
+    /// Whether a thread is working on it.
     paying: bool,
     /// Where the last round ended.
     last: Option<MessageId>,
 }
 
 impl Spool {
-    /// As [`Self::remove`]. What can't be removed now is removed later, and not sent again meanwhile.
+    /// As [`Self::remove`]. What cannot be removed now is removed later, and not sent again meanwhile.
     ///
     /// # Errors
-    /// When it could not be removed now; the text says whether a restart of the program would know.
+    /// When it could not be removed now; the text says whether this survives a restart of the program.
     pub fn remove_for_good(&self, entry: &Entry) -> Result<(), String> {
         self.remove(entry).map_err(|error| self.owe(Debt::Gone(entry.clone()), &error))
     }
 
-    /// As [`Self::record`]. What can't be noted now holds all the same, and is noted later. Nothing is noted of a message
-    /// that is gone.
+    /// As [`Self::record`]. What cannot be recorded now applies anyway and is recorded later. Messages that are gone
+    /// get no notes.
     ///
     /// # Errors
     /// As [`Self::remove_for_good`].
     pub fn record_for_good(&self, entry: &Entry, note: Note) -> Result<(), String> {
-        // In their order: behind those that wait already.
+        // In their order: after those that are waiting already.
         let error = match self.owed().debts.contains_key(&entry.id) {
-            true => SpoolError::Io(std::io::Error::other("the disk did not take what was to be noted before")),
+            true => SpoolError::Io(std::io::Error::other("earlier notes could not be written to the disk yet")),
             false => match self.record(entry, &note) {
                 Ok(()) => return Ok(()),
                 Err(SpoolError::Io(error)) if error.kind() == ErrorKind::NotFound && self.has_directories() => {
@@ -80,18 +80,20 @@ impl Spool {
         Err(self.owe(Debt::Notes(entry.clone(), vec![note]), &error))
     }
 
-    /// Takes note of a removal that has failed, for a message that is in the books.
+    /// Remembers a failed removal, for a message that is in the accounting.
     pub(super) fn owe_removal(&self, entry: &Entry, error: &SpoolError) -> String {
         self.owe(Debt::Gone(entry.clone()), error)
     }
 
     fn owe(&self, debt: Debt, error: &SpoolError) -> String {
         let (lines, what) = match &debt {
-            Debt::Gone(entry) => (format!("{} gone\n", entry.id).into_bytes(), "it is done but can't be removed now"),
+            Debt::Gone(entry) => {
+                (format!("{} gone\n", entry.id).into_bytes(), "it is finished but cannot be removed from the queue yet")
+            }
             Debt::Notes(entry, notes) => {
                 let record =
                     |note: &Note| [entry.id.as_str().as_bytes(), b" ", note.encode().trim_ascii(), b"\n"].concat();
-                (notes.iter().flat_map(record).collect(), "what came of it can't be written down now")
+                (notes.iter().flat_map(record).collect(), "its result cannot be recorded on the disk yet")
             }
         };
         let mut owed = self.owed();
@@ -107,10 +109,10 @@ impl Spool {
             (debt, _) => drop(owed.debts.insert(id, debt)),
         }
         let then = match remembered {
-            true => "a restart of the program knows",
-            false => "there is no place to remember it, so it would be sent again after a restart",
+            true => "this survives a restart of the program",
+            false => "this cannot be stored anywhere, so it would be sent again after a restart",
         };
-        format!("{what}, and that is tried again every 10 s; {then}: {error}")
+        format!("{what}; retrying every 10 s; {then}: {error}")
     }
 
     fn append_line(&self, path: &Path, lines: &[u8]) -> std::io::Result<()> {
@@ -124,13 +126,13 @@ impl Spool {
         all.into_iter().flatten().filter_map(|directory| Some(directory.queue.parent()?.join(FILE))).collect()
     }
 
-    /// Whether something is owed.
+    /// Whether changes are pending.
     pub fn owes(&self) -> bool {
         let owed = self.owed();
         owed.written || !owed.debts.is_empty()
     }
 
-    /// Tries once more what is owed, or a part of it. Blocks. Nothing is done while somebody else does it.
+    /// Tries again to write what is pending, or part of it. Blocks. Does nothing while another thread does it.
     pub fn pay(&self) {
         if !std::mem::replace(&mut self.owed().paying, true) {
             self.pay_some();
@@ -159,7 +161,7 @@ impl Spool {
             failed = 0;
             let mut owed = self.owed();
             match owed.debts.get_mut(&id) {
-                // More was noted in the meantime.
+                // More notes came in the meantime.
                 Some(Debt::Notes(_, notes)) if notes.len() > debt.notes() => drop(notes.drain(..debt.notes())),
                 Some(Debt::Gone(_)) if debt.notes() > 0 => {}
                 _ => drop(owed.debts.remove(&id)),
@@ -180,10 +182,10 @@ impl Spool {
         let places = [Some(&self.spool), self.safe.as_ref()];
         if !places.into_iter().flatten().any(|directory| directory.file(id).exists()) {
             if !self.has_directories() {
-                // The drive was taken out: it may come back.
+                // The drive was removed: it may come back.
                 return Err(SpoolError::Io(ErrorKind::NotFound.into()));
             }
-            // It is gone. What has failed was to make that last.
+            // It is gone. What failed was making this permanent.
             for directory in places.into_iter().flatten().filter(|directory| directory.sync) {
                 self.disk.sync_directory(&directory.queue)?;
             }
@@ -199,14 +201,14 @@ impl Spool {
         }
     }
 
-    /// Reads what an earlier run owed, for messages that are there: `find` knows them. Pays what it can. Whether there was
-    /// anything.
+    /// Reads what an earlier run left pending, for existing messages: `find` knows them. Writes what it can. Whether
+    /// there was anything.
     pub(super) fn take_over_debts(&self, find: impl Fn(MessageId) -> Option<Entry>) -> bool {
         for path in self.owed_files() {
             let Some(said) = read(&path, |id| find(id).is_some()) else { continue };
             let mut owed = self.owed();
             owed.written = true;
-            // One file may have what the other has not: each adds what is new to it.
+            // One file may contain what the other lacks: each adds what is new to it.
             for (entry, said) in said.into_iter().filter_map(|(id, said)| Some((find(id)?, said))) {
                 let debt = match said {
                     Said::Gone => Debt::Gone(entry),
@@ -226,12 +228,12 @@ impl Spool {
         owes
     }
 
-    /// Whether a message that lies in the queue is done.
+    /// Whether a message in the queue is finished.
     pub(super) fn is_owed_gone(&self, id: MessageId) -> bool {
         matches!(self.owed().debts.get(&id), Some(Debt::Gone(_)))
     }
 
-    /// Adds to the state of a message what its file does not say yet.
+    /// Adds to the state of a message what its file does not contain yet.
     pub(super) fn apply_owed(&self, id: MessageId, state: &mut State) {
         if let Some(Debt::Notes(_, notes)) = self.owed().debts.get(&id) {
             notes.iter().for_each(|note| state.apply(note));
@@ -253,7 +255,7 @@ impl Debt {
         }
     }
 
-    /// Of two debts for one message the one that knows more counts.
+    /// Of two debts for one message, the one with more information applies.
     fn weight(&self) -> usize {
         match self {
             Self::Gone(_) => usize::MAX,
@@ -265,9 +267,9 @@ impl Debt {
 /// What a file says of one message.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Said {
-    /// It is done.
+    /// It is finished.
     Gone,
-    /// This came of it, in this order.
+    /// These results, in this order.
     Notes(Vec<Note>),
 }
 
@@ -280,7 +282,7 @@ impl Said {
     }
 }
 
-/// What the files in `directories`, those of `queue`, say of all messages: for people, while no program runs.
+/// What the files in `directories`, those of `queue`, say of all messages: for the command line, while no gateway runs.
 pub(super) fn remembered<'a>(directories: impl Iterator<Item = &'a PathBuf>) -> BTreeMap<MessageId, Said> {
     let mut all: BTreeMap<MessageId, Said> = BTreeMap::new();
     for (id, said) in directories.filter_map(|directory| read(&directory.join(FILE), |_| true)).flatten() {
@@ -292,7 +294,7 @@ pub(super) fn remembered<'a>(directories: impl Iterator<Item = &'a PathBuf>) -> 
     all
 }
 
-/// What one file says of the messages that are `wanted`. `None` when there is none that can be read.
+/// What one file says of the messages that are `wanted`. `None` when no file can be read.
 fn read(path: &Path, wanted: impl Fn(MessageId) -> bool) -> Option<BTreeMap<MessageId, Said>> {
     if fs::metadata(path).ok()?.len() > FILE_LIMIT {
         return None;

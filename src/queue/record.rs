@@ -11,14 +11,14 @@
 //!     32  4   CRC-32 of bytes 0..32
 //!     36  28  zero
 //!     64      body, header (without the blank line), envelope (JSON)
-//!      …      journal: a record a note, "LF, CRC-32 of the JSON in hex, blank, JSON, LF"
+//!      …      journal: one record per note, "LF, CRC-32 of the JSON in hex, space, JSON, LF"
 //! ```
 //! Numbers are big-endian. The body comes first because the header can only be repaired when the whole body is known;
 //! so a message of any size is written once, from front to end, while it arrives. The preamble is written last, before
 //! the file is synced and renamed. The [journal](super::journal) is appended to.
 //!
-//! What device policy says of a message: whose it is, and whether it may leave at once. Written into its record when it
-//! is accepted, each field only where it is set; records of earlier versions have none of them.
+//! What device policy says about a message: which device it belongs to, and whether it may leave at once. Written into
+//! its record when it is accepted, each field only where it is set; records of earlier versions have none of them.
 
 use std::time::Duration;
 
@@ -85,7 +85,7 @@ impl Preamble {
         let mut cursor = Cursor(bytes);
         let magic: [u8; 8] = cursor.take().ok_or("shorter than its preamble")?;
         if &magic != MAGIC {
-            return Err("not a message of this program");
+            return Err("not a message file of smtprelay");
         }
         let body = cursor.take().map(u64::from_be_bytes).ok_or("shorter than its preamble")?;
         let mut number = || cursor.u32().ok_or("shorter than its preamble");
@@ -94,7 +94,7 @@ impl Preamble {
             return Err("damaged preamble");
         }
         if header > PART_LIMIT || meta > PART_LIMIT {
-            return Err("header or envelope of impossible size");
+            return Err("invalid size of header or envelope");
         }
         Ok(Self { body, header, meta, body_crc, meta_crc })
     }
@@ -105,33 +105,33 @@ impl Preamble {
     }
 }
 
-/// What is known about a message beside its text.
+/// What is known about a message in addition to its text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Meta {
     /// Sender and recipients.
     pub envelope: Envelope,
-    /// How the body leaves.
+    /// The form in which the body is sent.
     pub form: BodyForm,
-    /// When it was accepted: seconds since 1970 by the clock of then.
+    /// When it was accepted: seconds since 1970 by the clock at that time.
     pub arrived: i64,
     /// Address of the device, or `local`.
     pub client: String,
-    /// Whether it is a notice of ours: its own failure is never reported by mail.
+    /// Whether it is a notification of ours: its own failure is never reported by mail.
     pub notice: bool,
-    /// What is needed to find out later when it arrived, if the clock was evidently wrong then.
+    /// What is needed to determine later when it arrived, if the clock was evidently wrong then.
     pub undated: Option<Undated>,
-    /// What device policy says of it.
+    /// What device policy says about it.
     pub marks: Marks,
 }
 
-/// Where the time of an arrival stands that the clock could not tell.
+/// The time of an arrival that the clock could not tell.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Undated {
     /// The boot in which it arrived (`/proc/sys/kernel/random/boot_id`).
     pub boot: String,
     /// Seconds since that boot at its arrival, by `CLOCK_BOOTTIME`.
     pub uptime: u64,
-    /// Offsets in the stored header of the dates of ours (31 bytes each) that are put right when it is sent.
+    /// Offsets in the stored header of our own dates (31 bytes each) that are corrected when it is sent.
     pub dates: Vec<u32>,
 }
 
@@ -196,35 +196,35 @@ impl Meta {
 /// The marks of one message.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Marks {
-    /// Name of the section `device` that its client is. What the section says is looked up when it is needed, so that a
-    /// change of the settings counts.
+    /// Name of the section `device` that its client matches. What the section says is looked up when needed, so that
+    /// a change of the settings takes effect.
     pub device: Option<String>,
     /// Name of the login with which it came, where logins are verified.
     pub login: Option<String>,
-    /// What it has to wait for, since its device had sent too many.
+    /// What it has to wait for, since its device exceeded its rate.
     pub over: Option<Over>,
-    /// What it takes the place of, if it is a digest.
+    /// What it replaces, if it is a digest.
     pub replaces: Option<Replaces>,
 }
 
 /// A message beyond the rate of its device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Over {
-    /// When its waiting ends, in time since the start of the system in which it was accepted; to the millisecond.
+    /// When its waiting ends, in time since the start of the system in which it was accepted; in milliseconds.
     pub until: Duration,
-    /// Whether it goes into a digest then; otherwise it is its turn.
+    /// Whether it goes into a digest then; otherwise it is sent.
     pub digest: bool,
-    /// The rate, as people write it.
+    /// The rate, as written in the settings.
     pub rate: String,
 }
 
-/// What a digest takes the place of. A digest may have several mails: those with further attachments are written first,
-/// and the one with `last` when all others are there.
+/// What a digest replaces. A digest may have several mails: those with further attachments are written first,
+/// and the one with `last` when all others exist.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Replaces {
     /// The messages that are in it; for a further mail, those that are attached to it.
     pub of: Vec<MessageId>,
-    /// The messages that it lists and that are sent as they are.
+    /// The messages that it lists and that are sent separately.
     pub alone: Vec<MessageId>,
     /// Whether all mails of the digest are in the queue when this one is.
     pub last: bool,
@@ -240,9 +240,9 @@ impl Marks {
         add("replaces", self.replaces.as_ref().map(Replaces::to_json));
     }
 
-    /// Reads them from the fields of a record; `None` when one can't be read.
+    /// Reads them from the fields of a record; `None` when one cannot be read.
     pub(super) fn from_json(record: &Value) -> Option<Self> {
-        /// Absent is fine, unreadable is not.
+        /// Missing is valid, unreadable is not.
         fn field<T>(record: &Value, name: &str, read: impl Fn(&Value) -> Option<T>) -> Option<Option<T>> {
             record.get(name).map_or(Some(None), |value| read(value).map(Some))
         }
@@ -311,7 +311,7 @@ mod tests {
         let old = br#"{"arrived":1800000000,"client":"10.0.0.7","form":0,"from":"a@b.c","notice":false,
             "smtputf8":false,"to":["d@e.f","g@h.i"]}"#;
         assert_eq!(Meta::decode(old), Some(meta()));
-        // And what is not marked is written as it was then.
+        // And a message without marks is written as it was then.
         let written: Value = serde_json::from_slice(&meta().encode()).unwrap();
         assert_eq!(written, serde_json::from_slice::<Value>(old).unwrap());
     }
@@ -362,7 +362,7 @@ mod tests {
         }
     }
 
-    /// Any marks that there can be.
+    /// Any possible marks.
     fn any_marks() -> impl Strategy<Value = Marks> {
         let id = || "[0-9A-HJKMNP-TV-Z]{10}".prop_map(|text| text.parse::<MessageId>().unwrap());
         let over = (any::<u32>(), any::<bool>(), "\\PC{0,8}").prop_map(|(until, digest, rate)| Over {

@@ -1,7 +1,7 @@
-//! What lies in the directories: after a crash for the program, at any time for people.
+//! What is in the directories: after a crash for the program, at any time for the command line.
 //!
-//! A start has two phases, so that devices can connect before thousands of messages were read: [`Spool::scan`] lists the
-//! directories and clears up, [`Spool::inspect`] reads one message.
+//! A start has two phases, so that devices can connect before thousands of messages are read: [`Spool::scan`] lists
+//! the directories and cleans up, [`Spool::inspect`] reads one message.
 
 use std::collections::{BTreeMap, btree_map};
 use std::fs::{self, File};
@@ -22,15 +22,15 @@ use crate::config::Relay;
 use crate::report::Event;
 use crate::system::publish::{self, Step};
 
-/// A message as `smtprelay queue` lists it: its name, and its envelope, state and size if they can be read.
+/// A message as `smtprelay queue` lists it: its ID, and its envelope, state and size if they can be read.
 pub type Listed = (String, Result<(Meta, State, u64), SpoolError>);
 
-/// A file that an earlier run left, not read yet.
+/// A file left by an earlier run, not read yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Found {
-    /// The message that it should be.
+    /// The message that it should contain.
     pub id: MessageId,
-    /// Where it lies.
+    /// The directory that it is in.
     pub place: Place,
     /// Bytes of the file.
     pub size: u64,
@@ -44,10 +44,10 @@ impl Found {
 }
 
 impl Spool {
-    /// Lists what an earlier run left, in the order of the files' times. Leavings of interrupted receptions go, of a
-    /// message that lies in both directories one stays, and the books of the queue begin. Never a reason not to start.
+    /// Lists what an earlier run left, ordered by file time. Leftovers of interrupted receptions are removed, of a
+    /// message in both directories one is kept, and the accounting of the queue starts. Never a reason not to start.
     ///
-    /// Must be called before the first draft is made, by the one process that has the queue.
+    /// Must be called before the first draft is created, by the one process that has the queue.
     pub fn scan(&self) -> Vec<Found> {
         let safe = self.safe.as_ref().map(|directory| self.scan_directory(Place::Safe, directory)).unwrap_or_default();
         let mut found = self.scan_directory(Place::Spool, &self.spool);
@@ -80,21 +80,21 @@ impl Spool {
         let trouble = |reason| Event::SpoolTrouble { id: String::new(), reason }.log();
         let name = directory.queue.display();
         if directory.sync {
-            // What a killed run wrote is there to be seen, but perhaps not on the disk yet.
+            // What a killed run wrote is visible, but perhaps not on the disk yet.
             if let Err(error) = self.disk.sync_file_system(&directory.queue) {
-                trouble(format!("can't sync {name}: {error}"));
+                trouble(format!("cannot sync {name}: {error}"));
             }
         }
         let files = match files_of(directory) {
             Ok(files) => files,
             Err(error) => {
-                trouble(format!("can't list the queue in {name}, so mail there waits for the next start: {error}"));
+                trouble(format!("cannot list the queue in {name}, so mail there stays until the next start: {error}"));
                 return BTreeMap::new();
             }
         };
         for twin in files.twins {
             trouble(format!(
-                "a power cut has left {} and a message with the same blocks; that was not accepted yet, and is passed over; check \
+                "a power cut has left {} and a message that share the same blocks; that message was not accepted yet and is skipped; check \
                  the file system before anything there is removed: unmount it and run fsck.fat -a",
                 twin.display()
             ));
@@ -103,34 +103,34 @@ impl Spool {
         for leaving in files.leavings {
             match self.disk.remove(&leaving) {
                 Ok(blocks) => removed.add(blocks),
-                Err(error) => trouble(format!("can't remove {}, which takes room: {error}", leaving.display())),
+                Err(error) => trouble(format!("cannot remove {}, which takes up space: {error}", leaving.display())),
             }
         }
         if removed.count > 0 && directory.sync {
-            // Their blocks may be those of new messages soon, so they must not come back.
+            // Their blocks may soon belong to new messages, so they must not come back.
             let _ = removed.sync();
         }
         for path in files.foreign {
-            set_aside(&self.disk, &path, "its name is none of this program");
+            set_aside(&self.disk, &path, "its name is not a message ID");
         }
         let found = |(id, size, changed)| (id, Found { id, place, size, changed });
         files.messages.into_iter().map(found).collect()
     }
 
-    /// A message lies in both directories: a crash came between its copy to safety and the removal of the original. The
-    /// copy is whole then, for it has its name; but nothing is removed before that was seen.
+    /// A message is in both directories: the crash came between its copy to safe storage and the removal of the
+    /// original. The copy is complete then, since it has its final name; but nothing is removed before that is checked.
     fn choose(&self, copy: Found, original: Found) -> Found {
         let (copy_path, original_path) = (self.directory(Place::Safe).file(copy.id), self.spool.file(copy.id));
         let whole = match is_whole(&copy_path, copy.id) {
             Ok(whole) => whole,
-            // It can't be read now. The original is removed together with it, later.
+            // It cannot be read now. The original is removed together with it, later.
             Err(_) => return original,
         };
         if !whole {
-            set_aside(&self.disk, &copy_path, "torn, but the original is there");
+            set_aside(&self.disk, &copy_path, "incomplete, but the original exists");
             return original;
         }
-        // More was noted in the original after a move that failed: it is moved once more, over the copy.
+        // More was recorded in the original after a failed move: it is moved again, over the copy.
         if original.size > copy.size && matches!(is_whole(&original_path, copy.id), Ok(true)) {
             let moved = self.move_to_safe(vec![original.entry(0, Client::Own)]);
             return match moved.first() {
@@ -138,14 +138,14 @@ impl Spool {
                 _ => original,
             };
         }
-        // Nothing but the copy is left then, so it has to be on the disk for certain, whatever became of the sync of all.
+        // Only the copy is left then, so it has to be on the disk for certain, whatever became of the sync of all.
         if self.disk.append(&copy_path).and_then(|file| file.sync_all()).is_ok() {
             let _ = self.disk.clear(&original_path);
         }
         copy
     }
 
-    /// Reads one message that was found. `None` when it is damaged, and set aside then; when it can't be read now, and
+    /// Reads one message that was found. `None` when it is damaged, and set aside then; when it cannot be read now, and
     /// stays for the next start; or when it is gone.
     pub fn inspect(&self, found: Found) -> Option<(Entry, Meta, State)> {
         let entry = found.entry(0, Client::Own);
@@ -166,7 +166,7 @@ impl Spool {
                 self.book_gone(found.place, found.size);
                 None
             }
-            // The file may be whole and the disk in trouble.
+            // The file may be intact and the disk in trouble.
             Err(error) => {
                 Event::SpoolTrouble { id: found.id.to_string(), reason: error.to_string() }.log();
                 None
@@ -179,11 +179,11 @@ impl Spool {
         self.scan().into_iter().filter_map(|found| self.inspect(found)).map(|(entry, _, _)| entry).collect()
     }
 
-    /// What lies in the directories of `relay`, for people; changes nothing and needs no running program. What is done but
-    /// could not be removed yet is not listed.
+    /// What is in the directories of `relay`, for the command line; changes nothing and needs no running gateway.
+    /// Finished messages that could not be removed yet are not listed.
     ///
     /// # Errors
-    /// When a directory can't be read; one that does not exist is empty.
+    /// When a directory cannot be read; one that does not exist is empty.
     pub fn list(relay: &Relay) -> Result<Vec<Listed>, String> {
         let mut seen: BTreeMap<MessageId, _> = BTreeMap::new();
         let owed = remembered(relay.safe_spool.iter().chain([&relay.spool]));
@@ -191,7 +191,7 @@ impl Spool {
             let directory = Directory { queue: path.join("queue"), sync: false, block: 1 };
             let files = match files_of(&directory) {
                 Err(error) if error.kind() == ErrorKind::NotFound => continue,
-                files => files.map_err(|e| format!("can't read the queue in {}: {e}", directory.queue.display()))?,
+                files => files.map_err(|e| format!("cannot read the queue in {}: {e}", directory.queue.display()))?,
             };
             for (id, _, _) in files.messages {
                 let said = owed.get(&id);
@@ -200,7 +200,7 @@ impl Spool {
                 }
                 if let btree_map::Entry::Vacant(unseen) = seen.entry(id) {
                     match inspect(&directory.file(id), id.as_str()) {
-                        // It was delivered while we looked.
+                        // It was delivered in the meantime.
                         Err(SpoolError::Io(error)) if error.kind() == ErrorKind::NotFound => {}
                         Ok((meta, mut state, size)) => {
                             if let Some(Said::Notes(notes)) = said {
@@ -217,25 +217,25 @@ impl Spool {
     }
 }
 
-/// What lies in one directory.
+/// The contents of one directory.
 #[derive(Default)]
 pub(super) struct Files {
     /// Messages: name, size, time of the last change.
     pub(super) messages: Vec<(MessageId, u64, SystemTime)>,
-    /// What is left of receptions and moves that were interrupted.
+    /// Leftovers of interrupted receptions and moves.
     leavings: Vec<PathBuf>,
-    /// What looks like a message and can't be one.
+    /// Files that look like a message but cannot be one.
     foreign: Vec<PathBuf>,
-    /// Leavings that share their blocks with a message, which is not listed either.
+    /// Leftovers that share their blocks with a message, which is not listed either.
     twins: Vec<PathBuf>,
 }
 
 impl Files {
-    /// Takes out what a power cut in the middle of a rename has left on vfat, where a rename is two changes of the directory:
-    /// the new name without a size, which is a leaving as well; or both names with the same blocks. None of these two may
-    /// be removed: the blocks would be given back though the other one has them, and a message that is accepted later would
-    /// be torn when that one goes. Neither is promised, for the directory was not synced yet. Once `fsck.fat` has parted
-    /// them they are like others.
+    /// Sorts out what a power cut during a rename leaves on vfat, where a rename is two changes of the directory: the
+    /// new name without a size, which is a leftover as well; or both names with the same blocks. None of these two may
+    /// be removed: the blocks would be freed though the other one uses them, and a message that is accepted later would
+    /// be damaged when that one is removed. Neither is promised, since the directory was not synced yet. Once
+    /// `fsck.fat` has separated them they are treated like others.
     fn sort_out_renames(&mut self, directory: &Directory) {
         self.messages.retain(|(id, size, _)| {
             if *size == 0 {
@@ -256,7 +256,7 @@ impl Files {
     }
 }
 
-/// Lists a directory of the queue. What is none of our business is passed over.
+/// Lists a directory of the queue. Files that are not ours are ignored.
 pub(super) fn files_of(directory: &Directory) -> io::Result<Files> {
     let mut files = Files::default();
     for entry in fs::read_dir(&directory.queue)? {
@@ -282,13 +282,13 @@ pub(super) fn files_of(directory: &Directory) -> io::Result<Files> {
     Ok(files)
 }
 
-/// Renames a file that can't be used, for its owner to look at.
+/// Renames a file that cannot be used, so that the administrator can inspect it.
 pub(super) fn set_aside(disk: &Disk, path: &Path, reason: &str) {
     let (new, file) = (path.with_extension("bad"), disk.append(path));
     let named = publish::in_order(|step| {
         match (step, &file) {
             (Step::Rename, _) => disk.rename(path, &new)?,
-            // It is damaged, and whatever is left of it is better than none.
+            // It is damaged, and whatever is left of it is better than nothing.
             (Step::SyncFile, Ok(file)) => drop(file.sync_all()),
             (Step::SyncNamed, Ok(file)) => drop(file.sync_named()),
             (Step::SyncTable, _) | (Step::SyncFile | Step::SyncNamed, Err(_)) => {}
@@ -298,7 +298,7 @@ pub(super) fn set_aside(disk: &Disk, path: &Path, reason: &str) {
     });
     let reason = match named {
         Ok(()) => format!("{reason}; kept as {}", new.display()),
-        Err(error) => format!("{reason}; can't rename it: {error}"),
+        Err(error) => format!("{reason}; cannot rename it: {error}"),
     };
     Event::SetAside { file: path.display().to_string(), reason }.log();
 }
@@ -332,7 +332,7 @@ mod tests {
             files
         };
         let names = |files: &Files| files.messages.iter().map(|(id, _, _)| *id).collect::<Vec<_>>();
-        // Elsewhere a rename is one change: all leavings go.
+        // Elsewhere a rename is one change: all leftovers are removed.
         let files = listed();
         assert_eq!((names(&files), files.leavings.len()), (ids.to_vec(), 3));
         let mut files = listed();

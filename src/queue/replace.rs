@@ -1,9 +1,9 @@
-//! A digest takes the place of the messages that are in it.
+//! A digest replaces the messages that are in it.
 //!
-//! The order is what makes it safe. First all mails of the digest are committed, the one that says so last. If one of the
-//! messages lies in safety, the mails of the digest are brought there too. Then the messages are removed, and not before
-//! they are gone the digest is sent. So whenever this is cut off, the next start finds the messages, or a complete digest
-//! that names them; it then carries on where this one stopped. Nothing is lost, and nothing comes twice.
+//! The order makes this safe. First all mails of the digest are committed, the one that says so last. If one of the
+//! messages is in safe storage, the mails of the digest are moved there too. Then the messages are removed, and only
+//! after that the digest is sent. So if this is interrupted, the next start finds the messages, or a complete digest
+//! that names them; it then continues where this one stopped. Nothing is lost, and nothing is sent twice.
 
 use std::collections::BTreeSet;
 
@@ -28,21 +28,21 @@ pub struct Sorted {
     pub last: BTreeSet<MessageId>,
     /// The further mails of these digests.
     pub further: BTreeSet<MessageId>,
-    /// Messages that are in one of them, and are to be removed.
+    /// Messages that are in one of them and are to be removed.
     pub replaced: BTreeSet<MessageId>,
-    /// Messages that one of them lists as sent by themselves.
+    /// Messages that one of them lists as sent separately.
     pub alone: BTreeSet<MessageId>,
-    /// Mails of digests that were never completed, to be removed: the messages in them are still there.
+    /// Mails of digests that were never completed, to be removed: the messages in them still exist.
     pub torn: BTreeSet<MessageId>,
 }
 
 impl Replacements {
-    /// Takes note of a message that was found.
+    /// Registers a message that was found.
     pub fn found(&mut self, id: MessageId, meta: &Meta) {
         self.0.extend(meta.marks.replaces.clone().map(|replaces| (id, replaces)));
     }
 
-    /// Finds what is to be done, when all messages have been read; `is_there` knows their names.
+    /// Determines what is to be done, when all messages have been read; `is_there` knows their IDs.
     pub fn sort(&self, is_there: impl Fn(&MessageId) -> bool) -> Sorted {
         let mut sorted = Sorted::default();
         for (id, replaces) in self.0.iter().filter(|(_, replaces)| replaces.last) {
@@ -55,7 +55,7 @@ impl Replacements {
             sorted.alone.extend(alone);
         }
         for (id, replaces) in self.0.iter().filter(|(_, replaces)| !replaces.last) {
-            // Nothing is removed before a digest is complete. If only some are there, the others could not be removed, and
+            // Nothing is removed before a digest is complete. If only some exist, the others could not be removed, and
             // this mail may be all that is left of them.
             if replaces.of.iter().all(|of| is_there(of) && !sorted.replaced.contains(of)) {
                 sorted.torn.insert(*id);
@@ -68,12 +68,12 @@ impl Replacements {
 }
 
 impl Spool {
-    /// Removes `messages`, whose place digests take: their `further` mails, and the `last` one of each. Blocks. Returns the
-    /// mails as they lie now, in this order, and how many of the messages could not be removed now, with the reason of
-    /// the first: that is tried again.
+    /// Removes `messages`, which are replaced by digests: their `further` mails, and the `last` one of each. Blocks.
+    /// Returns the mails with their current place, in this order, and how many messages could not be removed, with the
+    /// reason of the first: this is retried.
     ///
     /// # Errors
-    /// When the digest can't be brought to where the messages are safe; then none of them was removed.
+    /// When the digest cannot be moved to where the messages are safe; then none of them was removed.
     pub fn replace(
         &self,
         messages: &[Entry],
@@ -87,7 +87,7 @@ impl Spool {
                 mails.extend(piece);
                 continue;
             }
-            // The last ones when the others are there.
+            // The last ones when the others exist.
             for (entry, error) in self.move_to_safe(piece) {
                 if let Some(error) = error {
                     return Err(error);
@@ -98,7 +98,7 @@ impl Spool {
         Ok((mails, self.remove_all(messages)))
     }
 
-    /// Takes many messages out of the queue, with one sync of each directory for all. Returns how many could not be
+    /// Removes many messages from the queue, with one sync of each directory for all. Returns how many could not be
     /// removed, and why the first of them: they would come back at the next start.
     fn remove_all(&self, entries: &[Entry]) -> Unremoved {
         let _still = self.nothing_moves();
@@ -167,7 +167,7 @@ mod tests {
             // Complete, and some of its messages are left.
             (id(100), mail(&[2], &[], false)),
             (id(101), mail(&[1, 2, 3], &[4], true)),
-            // Cut off before its last mail.
+            // Interrupted before its last mail.
             (id(102), mail(&[5], &[], false)),
             // Complete long ago: its last mail has been sent.
             (id(103), mail(&[6], &[], false)),

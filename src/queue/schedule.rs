@@ -1,12 +1,12 @@
-//! Which message is due when. Knows nothing of disks and networks, so that it can be tested without either.
+//! Which message is due when. Independent of disk and network, so that it can be tested without either.
 //!
-//! Each route has a line of its own, so that one whose accounts are paused holds up no other. In a line
-//! clients take turns, and of each its oldest message leaves first: so the backlog of one, however long, holds up nobody
-//! else's mail. After a long outage a new alarm would still wait behind everything old of its own device, so every other
-//! turn belongs to what has just come in.
+//! Each route has a line of its own, so that one whose accounts are paused delays no other. In a line
+//! clients take turns, and of each its oldest message leaves first: so the backlog of one, however long, delays no
+//! other client's mail. After a long outage a new alarm would still wait behind everything old of its device, so every
+//! second slot belongs to what has just come in.
 //!
-//! Everything is found by its name, and each step takes the same time whether ten messages wait or twenty thousand. What
-//! concerns all of them is done [piece by piece](Schedule::advance), so that the runtime thread is free in between.
+//! Everything is found by its ID, and each step takes the same time whether ten messages wait or twenty thousand. What
+//! concerns all of them is done [step by step](Schedule::advance), so that the runtime thread is free in between.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -20,17 +20,17 @@ use crate::system::clock;
 /// Messages that are moved within the schedule at a time.
 const PIECE: usize = 256;
 
-/// Where a message stands in the list of all: the second of its arrival, and its name.
+/// The position of a message in the list of all: the second of its arrival, and its ID.
 pub type Position = (i64, MessageId);
 
-/// All waiting messages, by route.
+/// All queued messages, by route.
 #[derive(Debug)]
 pub struct Schedule {
     clock: Clock,
     slots: BTreeMap<MessageId, Slot>,
-    /// All of them by the second of their arrival, for people.
+    /// All of them by the second of their arrival, for display.
     listed: BTreeSet<Position>,
-    /// That of everything that no rule names comes first.
+    /// That of everything that matches no rule comes first.
     lines: Vec<Line>,
     held: usize,
     resting: usize,
@@ -45,7 +45,7 @@ impl Default for Schedule {
 }
 
 impl Schedule {
-    /// An empty one for so many routes.
+    /// An empty one for this number of routes.
     pub fn new(routes: usize) -> Self {
         let mut lines = Vec::new();
         lines.resize_with(routes.max(1), Line::default);
@@ -53,7 +53,7 @@ impl Schedule {
         Self { clock: Clock::new(), slots, listed, lines, held: 0, resting: 0, redating: None }
     }
 
-    /// The line of a route; messages of one that the settings no longer have go with the general ones.
+    /// The line of a route; messages of one that the settings no longer have are added to the general ones.
     fn line(lines: &mut [Line], route: u16) -> Option<&mut Line> {
         let at = if usize::from(route) < lines.len() { usize::from(route) } else { 0 };
         lines.get_mut(at)
@@ -64,7 +64,7 @@ impl Schedule {
     }
 
     fn file(&mut self, item: Item, later: Option<Stamp>) {
-        // There is never a second one of this name.
+        // There is never a second one with this ID.
         self.take(item.entry.id);
         let stand = match (item.rest, later) {
             _ if item.held => Stand::Held,
@@ -118,8 +118,8 @@ impl Schedule {
         self.file(item, Some(self.clock.stamp(at)));
     }
 
-    /// Does a piece of what is to be done for many: those whose time has come or that were woken become due, and get
-    /// their true time if the clock was set. True when there is more of it.
+    /// Performs one step of what is to be done for many: those that are due or were woken become due, and get
+    /// their true time if the clock was set. True when there is more to do.
     pub fn advance(&mut self, now: Instant) -> bool {
         let now = self.clock.stamp(now);
         let mut more = self.correct_some();
@@ -135,7 +135,7 @@ impl Schedule {
                 if excused.is_some() {
                     (item.demoted, item.woken) = (0, true);
                 }
-                // It has rested enough, if it did.
+                // Its rest is over, if it had one.
                 item.rest = None;
                 self.file(item, None);
             }
@@ -144,7 +144,7 @@ impl Schedule {
         more
     }
 
-    /// Takes out the message of a route whose turn it is, of those that are due.
+    /// Takes out the next due message of a route.
     pub fn take_due(&mut self, route: u16, now: Instant) -> Option<Item> {
         self.advance(now);
         let line = Self::line(&mut self.lines, route)?;
@@ -160,7 +160,7 @@ impl Schedule {
         self.take(id).map(|(item, _)| item)
     }
 
-    /// Takes out a message of a route that waits for its time and may be tried before it: clients take turns, and of each
+    /// Takes out a message of a route that waits for its time and may be tried earlier: clients take turns, and of each
     /// the oldest comes first.
     pub fn take_probe(&mut self, route: u16) -> Option<Item> {
         let id = Self::line(&mut self.lines, route)?.next_probe()?;
@@ -174,8 +174,8 @@ impl Schedule {
         self.look(route).is_some_and(|line| !line.probes.is_empty())
     }
 
-    /// When the next waiting message of a route becomes due; `None` when none waits. Messages that are due already do not
-    /// count.
+    /// When the next waiting message of a route becomes due; `None` when none waits. Messages that are already due are
+    /// ignored.
     pub fn next_time(&self, route: u16) -> Option<Instant> {
         self.look(route)?.next_time().map(|at| self.clock.instant(at))
     }
@@ -212,7 +212,7 @@ impl Schedule {
         self.look(route).is_none_or(|line| line.len == 0)
     }
 
-    /// Makes everything due but what is held or rests: the uplink is back, or the owner has changed something.
+    /// Makes everything due except what is held or rests: the uplink is back, or the settings have changed.
     pub fn wake_all(&mut self) {
         self.lines.iter_mut().for_each(Line::wake_all);
         self.advance(Instant::now());
@@ -229,12 +229,12 @@ impl Schedule {
         self.lines.iter().flat_map(|line| line.later.range(from)).map(|(_, id)| *id).collect()
     }
 
-    /// The account works: those that it fell into trouble over get their place by age back.
+    /// The account works: those that it fell into trouble over regain their position by age.
     pub fn forgive(&mut self) {
         self.lines.iter_mut().for_each(Line::forgive);
     }
 
-    /// Makes those due whose being put off was the provider's trouble.
+    /// Makes those due whose deferral was the provider's trouble.
     pub fn wake_put_off(&mut self) {
         self.lines.iter_mut().for_each(Line::wake_put_off);
     }
@@ -249,7 +249,7 @@ impl Schedule {
         self.slots.is_empty()
     }
 
-    /// Messages that the owner holds back.
+    /// Messages that are on hold.
     pub fn held(&self) -> usize {
         self.held
     }
@@ -275,14 +275,14 @@ impl Schedule {
         self.slots.get(&id).map(|slot| self.seen(slot))
     }
 
-    /// All messages behind `id` in the order of their names, which never changes: for those who look through all of them
-    /// in pieces. As with [`Self::get`].
+    /// All messages after `id` in the order of their IDs, which never changes: for callers that go through all of them
+    /// in batches. As with [`Self::get`].
     pub fn behind(&self, id: Option<MessageId>) -> impl Iterator<Item = (&Item, Option<Instant>)> {
         let from = id.map_or(Bound::Unbounded, Bound::Excluded);
         self.slots.range((from, Bound::Unbounded)).map(|(_, slot)| self.seen(slot))
     }
 
-    /// All messages behind `position`, oldest first. As with [`Self::get`].
+    /// All messages after `position`, oldest first. As with [`Self::get`].
     pub fn listed(&self, position: Option<Position>) -> impl Iterator<Item = (&Item, Option<Instant>)> {
         let from = position.map_or(Bound::Unbounded, Bound::Excluded);
         self.listed.range((from, Bound::Unbounded)).filter_map(|(_, id)| self.get(*id))
@@ -304,8 +304,8 @@ impl Schedule {
         })
     }
 
-    /// The clock was set: messages of this run of the system get the time of arrival that follows from it, piece by piece.
-    /// Those that an earlier one accepted without a clock count from now: more nobody can know.
+    /// The clock was set: messages of this run of the system get the resulting time of arrival, step by step.
+    /// Those that an earlier one accepted without a clock are dated from now: more cannot be known.
     pub fn redate(&mut self) {
         self.redating = Some(MessageId::FIRST);
         self.correct_some();
@@ -343,7 +343,7 @@ fn rests(stand: Stand) -> bool {
     matches!(stand, Stand::Turn(_) | Stand::Digest(_))
 }
 
-/// When a message arrived by the clock of now, if it is known to have another time.
+/// When a message arrived by the current clock, if that differs from its known time.
 fn true_arrival(item: &Item) -> Option<i64> {
     let undated = || (item.entry.arrived < clock::EARLIEST).then(clock::now);
     item.uptime.map(clock::at_uptime).or_else(undated).filter(|arrived| *arrived != item.entry.arrived)
@@ -356,8 +356,8 @@ fn correct(item: &mut Item) {
     }
 }
 
-/// How long a message waits after its `attempts`-th temporary failure: `first`, doubling up to `last`, less a tenth at
-/// random (`jitter` from 0 to 255) so that messages which failed together do not come back together.
+/// How long a message waits after its `attempts`-th temporary failure: `first`, doubling up to `last`, minus up to a
+/// tenth at random (`jitter` from 0 to 255) so that messages which failed together are not retried together.
 pub fn backoff(attempts: u32, jitter: u8, first: Duration, last: Duration) -> Duration {
     let doubled = first.saturating_mul(1 << attempts.saturating_sub(1).min(20)).min(last.max(first));
     doubled.saturating_sub(doubled / 2550 * u32::from(jitter))
@@ -525,7 +525,7 @@ mod tests {
         let taken = schedule.take_digests(after(10));
         assert_eq!(taken.iter().map(name).collect::<Vec<_>>(), ["C", "D"]);
         assert_eq!(order(&mut schedule, after(59)), ["A"]);
-        // Held back and released, it still rests.
+        // Held and released, it still rests.
         let (held, at) = schedule.take(id("B")).unwrap();
         schedule.put_back(Item { held: true, ..held }, at);
         assert_eq!((schedule.held(), schedule.resting()), (1, 0));
@@ -535,7 +535,7 @@ mod tests {
         assert_eq!(order(&mut schedule, after(60)), ["B"]);
     }
 
-    /// A backlog of one device, and an alarm of another that is no longer new.
+    /// A backlog of one device, and an alarm of another that is not new any more.
     fn backlog(put: impl Fn(&mut Schedule, Item)) -> Schedule {
         let now = Instant::now();
         let mut schedule = Schedule::default();
@@ -602,7 +602,7 @@ mod tests {
             schedule.add_later(item, later);
         }
         schedule.wake_all();
-        // The route 3 is none of these three, so its messages go with the first.
+        // Route 3 is not one of these three, so its messages are added to the first.
         let pieces = std::iter::from_fn(|| schedule.advance(now).then_some(())).count();
         assert!((0..=4).contains(&pieces), "{pieces}");
         assert_eq!([0, 1, 2].map(|route| (schedule.has_due(route, now), schedule.next_time(route))), [(true, None); 3]);
@@ -613,7 +613,7 @@ mod tests {
         };
         let first = positions(&schedule, None);
         assert_eq!(first.iter().map(|(arrived, _)| *arrived).collect::<Vec<_>>(), [1, 2, 5]);
-        // It goes on there, whether the message is still in the queue or not.
+        // It continues there, whether the message is still in the queue or not.
         schedule.take(first[2].1);
         assert_eq!(positions(&schedule, first.last().copied())[0].0, 6);
     }
@@ -628,7 +628,7 @@ mod tests {
             schedule.put_back(Item { uptime: Some(clock::uptime()), ..early }, (n % 2 == 0).then_some(later));
         }
         schedule.redate();
-        // One that is taken before its turn has its true time as well.
+        // One that is taken out early has its true time as well.
         let last = schedule.take(id("0599")).unwrap().0;
         assert!(last.undated && last.entry.arrived >= clock::EARLIEST);
         while schedule.advance(now) {}
@@ -687,7 +687,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is done, each message is there once and can be found, and nothing stays when all have been taken.
+        /// Whatever is done, each message exists once and can be found, and nothing stays when all have been taken.
         #[test]
         fn no_message_is_lost_or_doubled(deeds in proptest::collection::vec(deed(), 0..60)) {
             let now = Instant::now();

@@ -1,8 +1,8 @@
-//! The directories of the queue and what they promise.
+//! The directories of the queue and their guarantees.
 //!
-//! A message is written to `queue/.ID.tmp` and published as `queue/ID.msg`, with the syncs of [`publish`] where the place
-//! promises to survive a power cut. So a file with its final name is always complete, whatever happened to the power. Recovery is a
-//! scan of the directory. All functions here block; callers are on a thread that may.
+//! A message is written to `queue/.ID.tmp` and published as `queue/ID.msg`, with the syncs of [`publish`] if the place
+//! promises to survive a power cut. So a file with its final name is always complete, in any case. Recovery is a
+//! scan of the directory. All functions here block; callers are on a thread that may block.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
@@ -24,17 +24,17 @@ use crate::report::Event;
 use crate::system::memory::{self, Meminfo};
 use crate::system::publish::{self, Blocks, Step};
 
-/// Messages that the queue takes at most, whatever their size: each costs memory.
+/// The maximum number of messages in the queue, whatever their size: each uses memory.
 pub const MESSAGE_COUNT_LIMIT: usize = 20_000;
-/// What a client may have of the queue, in parts of what is left free beside it.
+/// The share of a client in the queue, as a multiple of what is left free in addition.
 const SHARE: usize = 7;
-/// Bytes of memory that are left to the rest of the system: while less is available, nothing is accepted. Most queues lie
-/// in memory, and what the kernel does next is kill.
+/// Bytes of memory left to the rest of the system: while less is available, nothing is accepted. Most queues are
+/// in memory, and the next thing the kernel does is kill.
 const MEMORY_RESERVE: u64 = 4 << 20;
-/// Bytes of a journal beyond which only lasting things are written down: retries of many days stay far below.
+/// Bytes of a journal beyond which only lasting things are recorded: retries of many days stay far below.
 const JOURNAL_BOUND: u64 = 256 << 10;
 
-/// Which of the two directories a message lies in.
+/// Which of the two directories a message is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
     /// `spool`: a RAM disk on most routers.
@@ -48,11 +48,11 @@ pub enum Place {
 pub struct Entry {
     /// Its name.
     pub id: MessageId,
-    /// Who it counts for.
+    /// The client it belongs to.
     pub client: Client,
     /// Where its file is.
     pub place: Place,
-    /// When it was accepted, seconds since 1970: by the clock of then, or as found out later.
+    /// When it was accepted, seconds since 1970: by the clock at that time, or as determined later.
     pub arrived: i64,
     /// Bytes of its file.
     pub size: u64,
@@ -60,9 +60,9 @@ pub struct Entry {
 
 pub(super) struct Directory {
     pub(super) queue: PathBuf,
-    /// Whether files and directory are synced before anything is promised.
+    /// Whether files and directory are synced before anything is confirmed.
     pub(super) sync: bool,
-    /// Bytes in which its file system gives out room.
+    /// The block size of its file system in bytes.
     pub(super) block: u64,
 }
 
@@ -84,24 +84,24 @@ pub struct Spool {
     pub(super) spool: Directory,
     pub(super) safe: Option<Directory>,
     accept: Place,
-    /// What is known of the memory of the system.
+    /// The memory of the system.
     pub(super) memory: Meminfo,
-    /// Bytes that the queue may take.
+    /// The size limit of the queue in bytes.
     limit: Mutex<u64>,
     ledger: Mutex<Ledger>,
-    /// Taken for writing while messages move: nothing is noted in a file that has been copied already.
+    /// Locked for writing while messages move: nothing is recorded in a file that has been copied already.
     pub(super) moving: RwLock<()>,
-    /// Held while a record is appended.
+    /// Locked while a record is appended.
     appending: Mutex<()>,
-    /// What the disk did not take.
+    /// What the disk has refused.
     owed: Mutex<Owed>,
 }
 
 impl Spool {
-    /// Opens the directories, making them where they are missing.
+    /// Opens the directories, creating them where they are missing.
     ///
     /// # Errors
-    /// When a directory can't be made.
+    /// When a directory cannot be created.
     pub fn open(relay: &Relay) -> Result<Arc<Self>, String> {
         Self::open_on(relay, Disk::default())
     }
@@ -110,10 +110,10 @@ impl Spool {
         let always = relay.durability == Durability::Always;
         let directory = |path: &Path, sync| {
             let queue = path.join("queue");
-            // The outer directory may be passed through (it holds the socket for local mail), the mail is private.
+            // The outer directory may be traversed (it contains the socket for local mail), the mail is private.
             disk.make_directory(path, 0o711, sync)
                 .and_then(|()| disk.make_directory(&queue, 0o700, sync))
-                .map_err(|e| format!("can't make the directory {}: {e}", queue.display()))?;
+                .map_err(|e| format!("cannot create the directory {}: {e}", queue.display()))?;
             let block = memory::block_size(&queue);
             Ok::<_, String>(Directory { queue, sync, block })
         };
@@ -126,7 +126,7 @@ impl Spool {
         Ok(Arc::new(Self { disk, spool, safe, accept, memory, limit, ledger, moving, appending, owed }))
     }
 
-    /// The queue may take as much from now on. What is beyond that stays in it, and nothing is added meanwhile.
+    /// Changes the limit of the queue. What exceeds it stays in the queue, and nothing is added meanwhile.
     pub fn set_limit(&self, bytes: u64) {
         *self.limit.lock().unwrap_or_else(PoisonError::into_inner) = bytes;
     }
@@ -154,8 +154,8 @@ impl Spool {
         }
     }
 
-    /// Where the file of a message is now: it may have been moved since `entry` was made. A copy in safety has its name
-    /// only when it is whole, so it counts even if its original could not be removed.
+    /// Where the file of a message is now: it may have been moved since `entry` was created. A safe copy has its
+    /// name only when it is complete, so it takes precedence even if its original could not be removed.
     fn find(&self, entry: &Entry) -> (Place, PathBuf) {
         let original = self.spool.file(entry.id);
         match &self.safe {
@@ -164,7 +164,7 @@ impl Spool {
         }
     }
 
-    /// Opens the file of a message to read it.
+    /// Opens the file of a message for reading.
     fn open_file(&self, entry: &Entry) -> io::Result<File> {
         match File::open(self.find(entry).1) {
             // It was moved in between.
@@ -178,18 +178,18 @@ impl Spool {
         self.accept
     }
 
-    /// Whether there is a second, safe directory to move waiting mail to.
+    /// Whether there is a second, safe directory to move queued mail to.
     pub fn can_move(&self) -> bool {
         self.safe.is_some() && self.accept == Place::Spool
     }
 
-    /// What the queue takes in bytes, how many messages it has, and the bytes that it may take.
+    /// The room that the queue uses in bytes, its number of messages, and its limit.
     pub fn usage_now(&self) -> (u64, usize, u64) {
         let ledger = self.ledger();
         (ledger.room(), ledger.messages(), self.limit())
     }
 
-    /// Messages and bytes that a power cut would lose now, if `spool` is a RAM disk: what lies there unsynced.
+    /// Messages and bytes that a power cut would lose now, if `spool` is a RAM disk: what is unsynced there.
     pub fn in_danger(&self) -> (usize, u64) {
         let usage = self.ledger().spool;
         if self.spool.sync { (0, 0) } else { (usage.messages, usage.bytes) }
@@ -208,14 +208,14 @@ impl Spool {
         self.room_beside(&self.ledger(), client, self.room_of(self.accept, bytes.max(1)))
     }
 
-    /// A client may have [`SHARE`] times what would be left free beside it. So one alone leaves an eighth of the queue, two
-    /// leave a fifteenth, and however many there are, there is something left for the next one.
+    /// A client may have [`SHARE`] times what would be left free in addition. So one alone leaves an eighth of it,
+    /// two leave a fifteenth, and however many there are, some room is left for the next one.
     fn room_beside(&self, ledger: &Ledger, client: Client, room: u64) -> Result<(), SpoolError> {
         if let Some(available) = self.memory.available().filter(|available| *available < MEMORY_RESERVE) {
             return Err(SpoolError::Full(format!("only {} KB of memory are available", available >> 10)));
         }
         if ledger.messages() >= MESSAGE_COUNT_LIMIT {
-            return Err(SpoolError::Full(format!("{} messages are waiting", ledger.messages())));
+            return Err(SpoolError::Full(format!("{} messages are queued", ledger.messages())));
         }
         let used = ledger.room();
         let limit = self.limit();
@@ -226,31 +226,31 @@ impl Spool {
         let share = ledger.share(client);
         let left = free.saturating_sub(room);
         let places = MESSAGE_COUNT_LIMIT.saturating_sub(ledger.messages()).saturating_sub(1);
-        // What the gateway writes itself is bounded elsewhere, and tells of others' trouble.
+        // What the gateway writes itself is limited elsewhere, and reports the trouble of others.
         let has_share = client != Client::Own
             && (share.room.saturating_add(room) > left.saturating_mul(SHARE as u64)
                 || share.messages >= places.saturating_mul(SHARE));
         if has_share {
             let Share { messages, room } = share;
             let why = format!(
-                "{messages} messages of one client take {room} of {limit} bytes (option spool_limit); the rest is reserved for others"
+                "{messages} messages from one client use {room} of {limit} bytes (option spool_limit); the rest is reserved for others"
             );
             return Err(SpoolError::Share(why));
         }
         Ok(())
     }
 
-    /// What a file of `bytes` takes in one of the directories.
+    /// The room that a file of `bytes` takes in one of the directories.
     pub(super) fn room_of(&self, place: Place, bytes: u64) -> u64 {
         ledger::room(bytes, self.directory(place).block)
     }
 
-    /// What a message counts in the share of its client, wherever it lies by now.
+    /// The size of a message in the share of its client, wherever it is by now.
     pub(super) fn share_of(&self, entry: &Entry) -> u64 {
         self.room_of(self.accept, entry.size)
     }
 
-    /// A message has left the queue, and its client has its share back.
+    /// A message has left the queue, and its client gets its share back.
     pub(super) fn give_back(&self, entry: &Entry) {
         let room = self.share_of(entry);
         self.ledger().give_back(entry.client, room, 1);
@@ -262,8 +262,8 @@ impl Spool {
         self.ledger().take(place, bytes, room);
     }
 
-    /// Sets `room` aside for a message that is arriving; for one that takes the place of others, even if that is more
-    /// than the queue may have: else a full one could never be emptied.
+    /// Reserves `room` for a message that is arriving; for one that replaces others, even if this exceeds
+    /// the limit of the queue: otherwise a full queue could never be emptied.
     pub(super) fn reserve(&self, client: Client, room: u64, replaces: bool) -> Result<(), SpoolError> {
         let mut ledger = self.ledger();
         if !replaces {
@@ -274,7 +274,7 @@ impl Spool {
         Ok(())
     }
 
-    /// Begins a message of a client. Nothing touches the disk before there is something to write.
+    /// Starts a message of a client. Nothing is written to the disk before there is data.
     ///
     /// # Errors
     /// When the queue is full or the system has no random numbers.
@@ -283,8 +283,8 @@ impl Spool {
         Ok(Draft::new(Arc::clone(self), MessageId::random()?, client, false))
     }
 
-    /// Begins a message that takes the place of others which are removed when it is there. The limits of the queue do not
-    /// hold for it; the caller bounds its size.
+    /// Starts a message that replaces others, which are removed when it exists. The limits of the queue do not
+    /// apply to it; the caller limits its size.
     ///
     /// # Errors
     /// When the system has no random numbers.
@@ -292,7 +292,7 @@ impl Spool {
         Ok(Draft::new(Arc::clone(self), MessageId::random()?, client, true))
     }
 
-    /// Makes the file that a draft is written to.
+    /// Creates the file that a draft is written to.
     pub(super) fn create(&self, id: MessageId) -> Result<Handle, SpoolError> {
         let taken = |directory: &Directory| directory.file(id).exists();
         if taken(&self.spool) || self.safe.as_ref().is_some_and(taken) {
@@ -303,13 +303,13 @@ impl Spool {
         Ok(file)
     }
 
-    /// Removes the file of a draft that came to nothing.
+    /// Removes the file of an abandoned draft.
     pub(super) fn discard(&self, id: MessageId) {
-        // What can't be removed now is removed at the next start.
+        // What cannot be removed now is removed at the next start.
         let _ = self.disk.clear(&self.directory(self.accept).temporary(id));
     }
 
-    /// Puts a complete draft into the queue. When this returns, the promise of the place holds.
+    /// Puts a complete draft into the queue. When this returns, the guarantee of the place applies.
     pub(super) fn publish(&self, id: MessageId, file: &Handle) -> Result<(), SpoolError> {
         let directory = self.directory(self.accept);
         let mut named = false;
@@ -326,7 +326,7 @@ impl Spool {
             Step::SyncDirectory => self.disk.sync_directory(&directory.queue),
         });
         if published.is_err() && named {
-            // The device hears of a failure and will come again: the message must not be there twice.
+            // The device is notified of the failure and will retry: the message must not exist twice.
             let removed = self.disk.remove(&directory.file(id)).map_err(|error| {
                 let size = file.len().unwrap_or_default();
                 let room = self.room_of(self.accept, size);
@@ -341,7 +341,7 @@ impl Spool {
         Ok(published?)
     }
 
-    /// Opens a message to send it.
+    /// Opens a message for sending.
     ///
     /// # Errors
     /// [`SpoolError::Damaged`] when the file is not a complete message.
@@ -351,7 +351,7 @@ impl Spool {
         Ok(stored)
     }
 
-    /// What happened to a message so far, for people: the last 200 notes.
+    /// The history of a message, for display: the last 200 notes.
     ///
     /// # Errors
     /// As [`Self::open_message`].
@@ -359,10 +359,10 @@ impl Spool {
         read_notes(self.open_file(entry)?, entry.id.as_str())
     }
 
-    /// Appends a note to the journal of a message. A journal that has grown very long takes only what lasts.
+    /// Appends a note to the journal of a message. A journal that has grown very long only takes lasting notes.
     ///
     /// # Errors
-    /// When the disk does not take it; the caller keeps it in memory then.
+    /// When the disk refuses it; the caller keeps it in memory then.
     pub fn record(&self, entry: &Entry, note: &Note) -> Result<(), SpoolError> {
         let _still = self.nothing_moves();
         let (place, path) = self.find(entry);
@@ -376,7 +376,7 @@ impl Spool {
             let _alone = self.appending.lock().unwrap_or_else(PoisonError::into_inner);
             let before = file.len()?;
             if let Err(error) = file.append(&record) {
-                // Half a record hides no other, but it takes room.
+                // A partial record hides no other, but it takes room.
                 let _ = file.set_len(before);
                 return Err(error.into());
             }
@@ -402,10 +402,10 @@ impl Spool {
         Ok(())
     }
 
-    /// Takes a message that has been dealt with out of the queue.
+    /// Removes a finished message from the queue.
     ///
     /// # Errors
-    /// When the file can't be removed; it would come back at the next start.
+    /// When the file cannot be removed; it would come back at the next start.
     pub fn remove(&self, entry: &Entry) -> Result<(), SpoolError> {
         let _still = self.nothing_moves();
         let copied = self.safe.as_ref().filter(|safe| safe.file(entry.id).exists());
@@ -418,27 +418,27 @@ impl Spool {
         }
         if !found {
             if !self.has_directories() {
-                // The drive was taken out, with the message on it.
+                // The drive was removed, with the message on it.
                 return Err(SpoolError::Io(ErrorKind::NotFound.into()));
             }
-            // Somebody removed it by hand.
+            // It was removed by hand.
             self.book_gone(entry.place, entry.size);
         }
         self.give_back(entry);
         Ok(())
     }
 
-    /// Whether the directories are there: a drive may have been taken out.
+    /// Whether the directories exist: a drive may have been removed.
     pub(super) fn has_directories(&self) -> bool {
         [Some(&self.spool), self.safe.as_ref()].into_iter().flatten().all(|directory| directory.queue.is_dir())
     }
 
-    /// Where a message lies now.
+    /// Where a message is now.
     pub(super) fn place_of(&self, entry: &Entry) -> Place {
         self.find(entry).0
     }
 
-    /// Removes a message's file from one directory and from the books. None when it is not there, else its blocks.
+    /// Removes a message's file from one directory and from the accounting. `None` if it is not there, else its blocks.
     pub(super) fn remove_from(
         &self,
         directory: &Directory,
@@ -459,13 +459,13 @@ impl Spool {
             Err(error) => return Err(error.into()),
         };
         if sync {
-            // Otherwise a power cut would bring it back and send it twice.
+            // Otherwise a power cut would bring it back and it would be sent twice.
             self.disk.sync_directory(&directory.queue)?;
         }
         Ok(Some(blocks))
     }
 
-    /// Renames a file that can't be used to `ID.bad`, for its owner to look at.
+    /// Renames a file that cannot be used to `ID.bad`, so that the administrator can inspect it.
     pub fn set_aside(&self, entry: &Entry, reason: &str) {
         let (place, path) = self.find(entry);
         let size = fs::metadata(&path).map_or(entry.size, |metadata| metadata.len());

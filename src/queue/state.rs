@@ -1,43 +1,43 @@
-//! Where a message stands: what its journal adds up to.
+//! The state of a message: the sum of its journal.
 
 use super::journal::{Note, Progress};
 use crate::message::Envelope;
 
-/// How often a message is offered with nobody knowing afterwards whether it was taken: each time may be a copy. Then it
-/// is held, and somebody has to look.
+/// How often a message is offered with an unknown outcome: each time may be a copy. Then it
+/// is held, and the administrator has to decide.
 pub const DOUBT_LIMIT: u32 = 3;
 
-/// One recipient with the last thing that was said about it.
+/// One recipient with the last reply or reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecipientState {
     /// The address.
     pub address: String,
-    /// How far it is.
+    /// Its state.
     pub progress: Progress,
-    /// The last reply or reason; empty before the first try.
+    /// The last reply or reason; empty before the first attempt.
     pub text: String,
-    /// Whether somebody has been told that it failed.
+    /// Whether its failure has been reported.
     pub told: bool,
 }
 
-/// Where all recipients of a message are.
+/// The state of all recipients of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct State {
     /// In the order of the envelope.
     pub recipients: Vec<RecipientState>,
-    /// How many attempts the journal knows.
+    /// The number of attempts in the journal.
     pub attempts: u32,
-    /// How many of them were made in the message's own time: these decide how long it waits next.
+    /// How many of them were made at the message's scheduled times: these determine how long it waits next.
     pub turns: u32,
-    /// Whether the owner holds it back, or the gateway, after too many doubts.
+    /// Whether it is on hold, by the administrator or by the gateway after too many uncertain attempts.
     pub held: bool,
-    /// How often its whole text was sent without anybody knowing what became of it.
+    /// How often its whole text was sent with an unknown outcome.
     pub doubts: u32,
-    /// When it really arrived, if that was found out later; seconds since 1970.
+    /// When it really arrived, if that was determined later; seconds since 1970.
     pub arrived: Option<i64>,
-    /// Whether a delay notice went out.
+    /// Whether a delay notification was sent.
     pub warned: bool,
-    /// Whether it goes into no digest.
+    /// Whether it is excluded from digests.
     pub alone: bool,
 }
 
@@ -55,7 +55,7 @@ impl State {
         Self { recipients, attempts, turns, held: false, doubts, arrived: None, warned: false, alone: false }
     }
 
-    /// Takes over what a note says. Nothing leads back from delivered or failed, so a note may come twice.
+    /// Applies a note. Delivered and failed are final, so a note may come twice.
     pub fn apply(&mut self, note: &Note) {
         match note {
             Note::Attempt(attempt) => {
@@ -73,13 +73,13 @@ impl State {
             Note::Held(held) => {
                 self.held = *held;
                 if !held {
-                    // Whoever releases it has it offered once more, not three times.
+                    // When it is released, it is offered one more time, not three times.
                     self.doubts = self.doubts.min(DOUBT_LIMIT - 1);
                 }
             }
             Note::Doubt(_) => {
                 self.doubts = self.doubts.saturating_add(1);
-                // In one note, so that no crash comes between.
+                // In one note, so that no crash can separate them.
                 self.held |= self.is_doubtful();
             }
             Note::Arrived(at) => self.arrived = Some(*at),
@@ -92,7 +92,7 @@ impl State {
         }
     }
 
-    /// Replays a journal, passing over what is torn.
+    /// Replays a journal, skipping what is torn.
     pub fn replay(&mut self, journal: &[u8]) {
         Note::read(journal).for_each(|note| self.apply(&note));
     }
@@ -102,23 +102,23 @@ impl State {
         self.doubts >= DOUBT_LIMIT
     }
 
-    /// Why a doubtful message is held, and what to do: for people.
+    /// Why an uncertain message is held, and what to do: for display.
     pub fn doubt(&self) -> String {
         let waiting = |r: &&RecipientState| r.progress == Progress::Waiting && !r.text.is_empty();
         let last =
-            self.recipients.iter().find(waiting).map(|r| format!("; the last time: {}", r.text)).unwrap_or_default();
+            self.recipients.iter().find(waiting).map(|r| format!("; last result: {}", r.text)).unwrap_or_default();
         format!(
-            "it is held: it was sent {} times, and the provider never said in a readable way whether it took it, so it may have arrived; ask the recipient, then release it (smtprelay queue release) to send it once more, or delete it{last}",
+            "it is held: it was sent {} times, but the provider never clearly confirmed or refused it, so it may have arrived; ask the recipient, then release it (smtprelay queue release) to send it again, or delete it{last}",
             self.doubts
         )
     }
 
-    /// Whether nobody is left to be tried.
+    /// Whether no recipient is pending.
     pub fn is_done(&self) -> bool {
         self.recipients.iter().all(|r| r.progress != Progress::Waiting)
     }
 
-    /// The recipients that failed without anybody having been told, with their index in the envelope.
+    /// The recipients whose failure has not been reported yet, with their index in the envelope.
     pub fn untold(&self) -> impl Iterator<Item = (usize, &RecipientState)> {
         self.recipients.iter().enumerate().filter(|(_, r)| r.progress == Progress::Failed && !r.told)
     }
@@ -194,7 +194,7 @@ mod tests {
         assert!(!state.held && !state.is_doubtful());
         state.apply(&Note::Doubt(2));
         assert!(state.held && state.is_doubtful());
-        // It is no attempt of its own.
+        // It is not an attempt of its own.
         assert_eq!(state.attempts, 0);
     }
 

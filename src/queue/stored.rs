@@ -1,4 +1,4 @@
-//! A message while it is being sent: read from disk in pieces, checked to the last byte.
+//! A message while it is being sent: read from disk in chunks, checked to the last byte.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
@@ -21,21 +21,21 @@ use crate::system::clock;
 const CHUNK: usize = 32 << 10;
 /// Bytes of journal that are read back: many times what is ever written.
 const JOURNAL_LIMIT: u64 = 4 << 20;
-/// Notes that are shown to people.
+/// Notes that are displayed.
 const NOTES_SHOWN: usize = 200;
 
 /// An open message of the queue.
 pub struct Stored {
-    /// Envelope and circumstances.
+    /// Envelope and metadata.
     pub meta: Meta,
-    /// Where its recipients are.
+    /// The state of its recipients.
     pub state: State,
     /// Its header, without the blank line.
     pub header: Vec<u8>,
     /// Bytes of its body as stored.
     pub body_size: u64,
     body: Option<Body>,
-    /// The body of a message that lies in no file.
+    /// The body of a message that is not in a file.
     memory: Option<Vec<u8>>,
 }
 
@@ -48,7 +48,7 @@ struct Body {
 }
 
 impl Stored {
-    /// Opens a message to send it, with right dates.
+    /// Opens a message for sending, with corrected dates.
     ///
     /// # Errors
     /// As [`Spool::open_message`].
@@ -65,13 +65,13 @@ impl Stored {
         Self { meta, state, header, body_size: preamble.body, body: Some(body), memory: None }
     }
 
-    /// A small message of our own that never lies in the queue.
+    /// A small message of our own that never enters the queue.
     pub fn in_memory(header: Vec<u8>, body: Vec<u8>, meta: Meta) -> Self {
         let state = State::new(&meta.envelope);
         Self { meta, state, header, body_size: body.len() as u64, body: None, memory: Some(body) }
     }
 
-    /// The next piece of the body; empty at its end.
+    /// The next chunk of the body; empty at its end.
     ///
     /// # Errors
     /// When the disk fails, and [`SpoolError::Damaged`] instead of the end when the body is not what was accepted. The
@@ -81,7 +81,7 @@ impl Stored {
             return Ok(std::mem::take(body));
         }
         let Some(body) = self.body.take() else {
-            return Err(SpoolError::Io(std::io::Error::other("reading went on after a failure")));
+            return Err(SpoolError::Io(std::io::Error::other("reading continued after a failure")));
         };
         let (body, chunk) = blocking(move || body.next()).await?;
         self.body = Some(body);
@@ -89,14 +89,14 @@ impl Stored {
     }
 }
 
-/// Puts the dates right that the gateway wrote while its clock was wrong.
+/// Corrects the dates that the gateway wrote while its clock was wrong.
 fn correct_dates(stored: &mut Stored, known: i64) {
     let Some(undated) = &stored.meta.undated else { return };
     let arrived = match undated.boot == clock::boot() {
         true if clock::is_set() => clock::at_uptime(undated.uptime),
         _ => known,
     };
-    // A clock that is steered by NTP moves a little all the time: that was right enough.
+    // A clock that NTP adjusts moves a little all the time: that was close enough.
     if arrived.abs_diff(stored.meta.arrived) > clock::STEP {
         date::correct(&mut stored.header, &undated.dates, arrived);
     }
@@ -128,7 +128,7 @@ impl Body {
         self.crc.update(&chunk);
         self.left = self.left.saturating_sub(length as u64);
         if chunk.is_empty() && self.crc.value() != self.expected {
-            return Err(SpoolError::Damaged("its text on disk is not what was accepted".into()));
+            return Err(SpoolError::Damaged("its content on the disk is not what was accepted".into()));
         }
         Ok((self, chunk))
     }
@@ -148,7 +148,7 @@ pub(super) fn inspect(path: &Path, id: &str) -> Result<(Meta, State, u64), Spool
     Ok((stored.meta, stored.state, size))
 }
 
-/// Whether a file is a complete message, its body read to the last byte.
+/// Whether a file is a complete message, with its body read to the last byte.
 pub(super) fn is_whole(path: &Path, id: MessageId) -> Result<bool, SpoolError> {
     let read = || {
         let mut body = read_message(File::open(path)?, id.as_str())?.body;
@@ -203,7 +203,7 @@ pub(super) fn read_message(mut file: File, id: &str) -> Result<Stored, SpoolErro
     let damaged = |what| damaged(id, what);
     let preamble = read_preamble(&mut file, id)?;
     let length = file.metadata()?.len();
-    preamble.journal_offset().filter(|end| *end <= length).ok_or_else(|| damaged("cut short"))?;
+    preamble.journal_offset().filter(|end| *end <= length).ok_or_else(|| damaged("truncated"))?;
     file.seek(SeekFrom::Start(preamble.body.saturating_add(PREAMBLE as u64)))?;
     let header = read_exact(&mut file, preamble.header)?;
     let meta = read_exact(&mut file, preamble.meta)?;
@@ -211,9 +211,9 @@ pub(super) fn read_message(mut file: File, id: &str) -> Result<Stored, SpoolErro
     crc.update(&header);
     crc.update(&meta);
     if crc.value() != preamble.meta_crc {
-        return Err(damaged("header or envelope changed"));
+        return Err(damaged("wrong checksum of header or envelope"));
     }
-    let meta = Meta::decode(&meta).ok_or_else(|| damaged("envelope of another version"))?;
+    let meta = Meta::decode(&meta).ok_or_else(|| damaged("envelope has an unknown format"))?;
     let mut state = State::new(&meta.envelope);
     state.replay(&read_journal(&mut file)?);
     Ok(Stored::new(file, &preamble, header, meta, state))

@@ -1,4 +1,4 @@
-//! The queue on a real disk: what is committed is there, what is not leaves nothing, what is damaged is set aside.
+//! The queue on a real disk: what is committed exists, what is not leaves nothing, what is damaged is set aside.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -70,7 +70,7 @@ async fn body_of(mut stored: Stored) -> Result<Vec<u8>, SpoolError> {
     }
 }
 
-/// A directory in memory where there is one: these tests sync a lot, and the disk is not what they test.
+/// A directory in memory where available: these tests sync a lot, and they do not test the disk.
 fn scratch() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
@@ -134,7 +134,7 @@ async fn a_draft_that_comes_to_nothing_leaves_nothing() {
     assert_eq!(names(&dir.path().join("flash/queue")).len(), 1);
     assert!(spool.room_for(Client::Own, 1_000_000).is_err());
     drop(draft);
-    // The file goes on the pool of blocking threads; a further job there comes after it only by luck, so ask the disk.
+    // The file is removed on the pool of blocking threads; a job there follows only by luck, so ask the disk.
     while !names(&dir.path().join("flash/queue")).is_empty() {
         tokio::task::yield_now().await;
     }
@@ -147,14 +147,14 @@ async fn a_full_queue_refuses_and_recovers() {
     let spool = Spool::open(&relay(dir.path(), Durability::Memory, 100_000)).unwrap();
     assert!(matches!(spool.room_for(Client::Own, 100_001), Err(SpoolError::Full(_))));
     let entry = put(&spool, &[b'x'; 60_000], &["a@b.c"]).await.unwrap();
-    // It comes in pieces, so the share of its client ends before the room does.
+    // It comes in parts, so the share of its client ends before the room does.
     assert!(matches!(put(&spool, &[b'x'; 60_000], &["a@b.c"]).await, Err(SpoolError::Share(_))));
     assert!(matches!(spool.room_for(Client::Own, 60_000), Err(SpoolError::Full(_))));
     spool.remove(&entry).unwrap();
     put(&spool, &[b'x'; 60_000], &["a@b.c"]).await.unwrap();
 }
 
-/// A message of 1,000 bytes and a bit from device `number`.
+/// A message of slightly more than 1,000 bytes from device `number`.
 async fn put_from(spool: &Arc<Spool>, number: u8) -> Result<Entry, SpoolError> {
     let meta = Meta { client: format!("10.0.0.{number}"), ..meta(&["a@b.c"]) };
     let mut draft = spool.draft(Client::of_message(&meta))?;
@@ -185,7 +185,7 @@ async fn one_client_leaves_room_for_others_and_gets_its_own_back() {
     for number in 2..=3 {
         put_from(&spool, number).await.unwrap();
     }
-    // One that is given up, or set aside, gives its room back.
+    // One that is given up, or set aside, releases its room.
     let (first, second) = (entries.remove(0), entries.remove(0));
     for entry in entries.drain(..6) {
         spool.remove(&entry).unwrap();
@@ -194,7 +194,7 @@ async fn one_client_leaves_room_for_others_and_gets_its_own_back() {
     spool.replace(&[second], Vec::new(), Vec::new()).unwrap();
     let taken = put_from(&spool, 1).await.unwrap();
     assert_eq!(spool.ledger().share(taken.client).messages, count - 7);
-    // A message that comes to nothing takes nothing.
+    // An abandoned message takes nothing.
     let before = spool.ledger().share(taken.client);
     let mut draft = spool.draft(taken.client).unwrap();
     draft.buffer().resize(2000, b'x');
@@ -208,7 +208,7 @@ async fn what_the_file_system_needs_is_counted() {
     let dir = scratch();
     let relay = relay(dir.path(), Durability::Memory, 1 << 20);
     let mut spool = Spool::open(&relay).unwrap();
-    // What the files take by the kernel's count, and a kilobyte each for what it does not count.
+    // The room of the files as reported by the kernel, and a kilobyte each for what it does not include.
     let taken = |place: &str| -> u64 {
         let queue = dir.path().join(place).join("queue");
         let blocks = |name| fs::metadata(queue.join(name)).unwrap().blocks() * 512 + 1024;
@@ -250,12 +250,12 @@ async fn nothing_is_accepted_while_memory_is_low_and_what_was_accepted_stays() {
     let refusal = put(&spool, b"two", &["a@b.c"]).await.unwrap_err();
     assert!(refusal.to_string().contains("4095 KB of memory"), "{refusal}");
     assert!(matches!(spool.room_for(Client::Local, 0), Err(SpoolError::Full(_))));
-    // What takes the place of others frees room, so it goes on.
+    // What replaces others frees room, so it goes on.
     let mut digest = spool.replacing_draft(entry.client).unwrap();
     digest.buffer().resize(5000, b'x');
     digest.commit(Vec::new(), meta(&["a@b.c"])).await.unwrap();
     spool.record(&entry, &attempt(0, Progress::Waiting)).unwrap();
-    // An old kernel does not say it.
+    // An old kernel does not report it.
     says(&mut spool, "MemTotal: 25600 kB\nMemFree: 1 kB\n");
     put(&spool, b"three", &["a@b.c"]).await.unwrap();
 }
@@ -269,7 +269,7 @@ async fn recovery_finds_messages_with_their_state_and_clears_leavings() {
     spool.record(&entry, &attempt(0, Progress::Delivered)).unwrap();
     let queue = dir.path().join("flash/queue");
     fs::write(queue.join(".HALF.tmp"), b"half").unwrap();
-    fs::write(queue.join("NOTES.txt"), b"somebody's").unwrap();
+    fs::write(queue.join("NOTES.txt"), b"not ours").unwrap();
     fs::write(queue.join("FOREIGN.msg"), b"not ours at all, but long enough to have had a preamble of ours").unwrap();
     drop(spool);
 
@@ -340,18 +340,18 @@ async fn moving_to_safety_takes_the_journal_along() {
     assert_eq!(Spool::list(&relay).unwrap().len(), 2);
 }
 
-/// Bytes and messages as the queue has them in its books.
+/// Bytes and messages in the accounting of the queue.
 fn books(spool: &Spool) -> (u64, usize) {
     let ledger = spool.ledger();
     let room = |place, size| spool.room_of(place, size);
     for (place, usage) in [(Place::Spool, ledger.spool), (Place::Safe, ledger.safe)] {
-        // In pages never less than what the bytes of all would take in one file.
+        // In pages, never less than what the bytes of all would take in one file.
         assert!(usage.messages == 0 && usage.room == 0 || usage.room >= room(place, usage.bytes), "{usage:?}");
     }
     (ledger.spool.bytes + ledger.safe.bytes + ledger.reserved, ledger.messages())
 }
 
-/// Bytes and messages that lie in the directories.
+/// Bytes and messages in the directories.
 fn on_disk(dir: &Path) -> (u64, usize) {
     let queues = ["ram", "flash"].map(|place| dir.join(place).join("queue"));
     let messages: Vec<PathBuf> = queues

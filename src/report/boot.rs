@@ -1,4 +1,4 @@
-//! The mail after a start of the router, and the sentence that says why it started.
+//! The mail after a start of the router, with the reason for the start.
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -8,35 +8,35 @@ use super::letter::{Head, counted, fill, one_line, part, when};
 /// Addresses that are listed.
 const ADDRESSES_SHOWN: usize = 32;
 
-/// All that a boot mail says.
+/// The content of a boot mail.
 #[derive(Debug, Clone, Copy)]
 pub struct BootMail<'a> {
-    /// Our own name.
+    /// Our own host name.
     pub hostname: &'a str,
-    /// Where it comes from.
+    /// The sender.
     pub from: &'a str,
-    /// Who hears of it.
+    /// The recipient.
     pub to: &'a str,
     /// Version of the program.
     pub version: &'a str,
     /// When the kernel started, seconds since 1970.
     pub booted_at: i64,
-    /// Why: [`boot_reason`].
+    /// Reason: [`boot_reason`].
     pub reason: &'a str,
     /// Seconds since the kernel started.
     pub uptime: u64,
-    /// Name of the interface and address.
+    /// Interface names and addresses.
     pub addresses: &'a [(String, IpAddr)],
-    /// Messages that waited in the queue, and their bytes.
+    /// Messages that were queued, and their bytes.
     pub waiting: (usize, u64),
     /// When the oldest of them was accepted, seconds since 1970.
     pub oldest: Option<i64>,
-    /// When the program ended last, if it ended in order; seconds since 1970.
+    /// When the program last ended cleanly; seconds since 1970.
     pub last_stop: Option<i64>,
 }
 
 impl BootMail<'_> {
-    /// The mail, which goes through the same repair as any other.
+    /// The mail, which is normalized like any other.
     pub fn text(&self) -> Vec<u8> {
         let subject = format!("Started: {}", one_line(self.hostname, 120));
         let head = Head {
@@ -55,17 +55,17 @@ impl BootMail<'_> {
         let host = one_line(self.hostname, 255);
         fill(&mut out, "", &format!("The mail gateway {host} started{at}, {} ago.", duration(self.uptime)));
         out.push('\n');
-        fill(&mut out, "", &format!("Why: {}", one_line(self.reason, 600)));
+        fill(&mut out, "", &format!("Reason: {}", one_line(self.reason, 600)));
         if let Some(stop) = self.last_stop.and_then(when) {
-            fill(&mut out, "", &format!("The gateway had been stopped in order on {stop}."));
+            fill(&mut out, "", &format!("The gateway had been shut down cleanly on {stop}."));
         }
         out.push('\n');
         let (messages, bytes) = self.waiting;
-        let oldest = self.oldest.and_then(when).map(|date| format!("; the oldest is of {date}")).unwrap_or_default();
+        let oldest = self.oldest.and_then(when).map(|date| format!("; the oldest is from {date}")).unwrap_or_default();
         let queue = match messages {
-            0 => "No mail was waiting.".into(),
-            1 => format!("1 mail was waiting, {}{oldest}.", size(bytes)),
-            _ => format!("{messages} mails were waiting, {} in all{oldest}.", size(bytes)),
+            0 => "No messages were queued.".into(),
+            1 => format!("1 message was queued, {}{oldest}.", size(bytes)),
+            _ => format!("{messages} messages were queued, {} in total{oldest}.", size(bytes)),
         };
         fill(&mut out, "", &queue);
         if !self.addresses.is_empty() {
@@ -85,39 +85,39 @@ impl BootMail<'_> {
 /// What is known about the last run and the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BootFacts {
-    /// Whether the kernel left a dump of its crash in `/sys/fs/pstore`.
+    /// Whether the kernel left a crash dump in `/sys/fs/pstore`.
     pub pstore_has_dump: bool,
-    /// Whether anything is remembered of the last run. Without `safe_spool` a reboot forgets it.
+    /// Whether there is a record of the last run. Without `safe_spool` a reboot loses it.
     pub remembers: bool,
-    /// When the last run ended in order, seconds since 1970; `None` when it did not.
+    /// When the last run ended cleanly, seconds since 1970; `None` when it did not.
     pub stopped_in_order: Option<i64>,
     /// Whether the kernel has started since the last run (`/proc/sys/kernel/random/boot_id` differs).
     pub boot_id_changed: bool,
-    /// The clock of now, seconds since 1970.
+    /// The current time, seconds since 1970.
     pub clock: i64,
 }
 
-/// Why the program starts now, in a sentence.
+/// Why the program starts now, in one sentence.
 pub fn boot_reason(facts: &BootFacts) -> String {
     match facts {
-        // A dump may be years old: it counts only when nothing says that the last run ended in order.
+        // A dump may be years old: it is ignored if the last run is known to have ended cleanly.
         BootFacts { pstore_has_dump: true, stopped_in_order: None, boot_id_changed: true, .. } => {
             "kernel crash: see /sys/fs/pstore".into()
         }
         BootFacts { remembers: false, .. } => {
-            "unknown: nothing is remembered, as at the first start, or without safe_spool".into()
+            "unknown: there is no record of the last run (first start, or no safe_spool)".into()
         }
         BootFacts { boot_id_changed: false, stopped_in_order: None, .. } => {
-            "the gateway crashed or was killed, and was started again; the router kept running".into()
+            "the gateway crashed or was killed and was restarted; the router kept running".into()
         }
         BootFacts { boot_id_changed: false, .. } => "the gateway was restarted; the router kept running".into(),
         BootFacts { stopped_in_order: None, .. } => {
-            "the power failed or the system hung: the gateway had not been stopped".into()
+            "power failure or system hang: the gateway had not been shut down".into()
         }
         BootFacts { stopped_in_order: Some(at), clock, .. } => match when(*at) {
-            // A stop in the future was written down by a clock that was wrong, or this one is.
-            Some(date) if at <= clock => format!("restarted in order at {date}"),
-            _ => "restarted in order, at a time when the clock was not right".into(),
+            // A stop in the future was recorded by a clock that was wrong, or the current one is wrong.
+            Some(date) if at <= clock => format!("clean restart at {date}"),
+            _ => "clean restart, at an unknown time because the clock was wrong".into(),
         },
     }
 }
@@ -159,24 +159,24 @@ mod tests {
     fn every_reason() {
         let order = Some(1_800_000_000);
         for (facts, reason) in [
-            (FACTS, "the power failed or the system hung: the gateway had not been stopped"),
+            (FACTS, "power failure or system hang: the gateway had not been shut down"),
             (BootFacts { pstore_has_dump: true, ..FACTS }, "kernel crash: see /sys/fs/pstore"),
             (BootFacts { pstore_has_dump: true, remembers: false, ..FACTS }, "kernel crash: see /sys/fs/pstore"),
             (
                 BootFacts { pstore_has_dump: true, stopped_in_order: order, ..FACTS },
-                "restarted in order at Fri, 15 Jan 2027 08:00:00 +0000",
+                "clean restart at Fri, 15 Jan 2027 08:00:00 +0000",
             ),
             (
                 BootFacts { stopped_in_order: order, clock: 1_790_000_000, ..FACTS },
-                "restarted in order, at a time when the clock was not right",
+                "clean restart, at an unknown time because the clock was wrong",
             ),
             (
                 BootFacts { stopped_in_order: Some(1000), ..FACTS },
-                "restarted in order, at a time when the clock was not right",
+                "clean restart, at an unknown time because the clock was wrong",
             ),
             (
                 BootFacts { remembers: false, ..FACTS },
-                "unknown: nothing is remembered, as at the first start, or without safe_spool",
+                "unknown: there is no record of the last run (first start, or no safe_spool)",
             ),
             (
                 BootFacts { boot_id_changed: false, stopped_in_order: order, ..FACTS },
@@ -184,7 +184,7 @@ mod tests {
             ),
             (
                 BootFacts { boot_id_changed: false, pstore_has_dump: true, ..FACTS },
-                "the gateway crashed or was killed, and was started again; the router kept running",
+                "the gateway crashed or was killed and was restarted; the router kept running",
             ),
         ] {
             assert_eq!(boot_reason(&facts), reason, "{facts:?}");
@@ -212,8 +212,8 @@ mod tests {
             "Subject: Started: gw.example\r\nAuto-Submitted: auto-generated\r\n",
             "started on Fri, 15 Jan 2027 08:00:00 +0000",
             ", 1\r\nminute 35 seconds ago.\r\n",
-            "\r\nWhy: the power failed\r\n",
-            "3 mails were waiting, 20 KB in all; the oldest is of Fri, 15 Jan 2027\r\n07:43:20 +0000.\r\n",
+            "\r\nReason: the power failed\r\n",
+            "3 messages were queued, 20 KB in total; the oldest is from Fri, 15 Jan 2027\r\n07:43:20 +0000.\r\n",
             "\r\n  br-lan  192.168.1.1\r\n",
             "\r\nsmtprelay 1.2.3\r\n",
         ] {
@@ -222,8 +222,10 @@ mod tests {
         let many = vec![("wan6".to_string(), "2001:db8::1".parse().unwrap()); 40];
         let mail = BootMail { addresses: &many, waiting: (0, 0), booted_at: 0, last_stop: Some(1_800_000_000), ..mail };
         let text = String::from_utf8(mail.text()).unwrap();
-        assert!(text.contains("  and 8 more\r\n") && text.contains("No mail was waiting.") && !text.contains("1970"));
-        assert!(text.contains("stopped in order on Fri, 15 Jan 2027"), "{text}");
+        assert!(
+            text.contains("  and 8 more\r\n") && text.contains("No messages were queued.") && !text.contains("1970")
+        );
+        assert!(text.contains("shut down cleanly on Fri, 15 Jan 2027"), "{text}");
     }
 
     #[test]

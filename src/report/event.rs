@@ -1,7 +1,7 @@
-//! Everything that happens to a message or an account, as one type with one line of log each.
+//! Everything that happens to a message or an account, as one type with one log line each.
 //!
-//! A line is `key=value` pairs. Values with blanks are quoted; the queue id stands in every line of its message, so
-//! that `logread | grep ID` tells its whole story. There is never a password and never message text in it.
+//! A line consists of `key=value` pairs. Values with spaces are quoted; the queue ID is in each line of its message, so
+//! that `logread | grep ID` shows its whole history. Passwords and message text are never logged.
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -12,7 +12,7 @@ use super::repeats;
 /// Why something was refused or failed: one plain sentence with its remedy.
 pub type Reason = String;
 
-/// How a connection to a provider was protected.
+/// How a connection to a provider was encrypted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TlsFacts {
     /// `TLSv1.3`, `TLSv1.2`, or `none`.
@@ -21,39 +21,39 @@ pub struct TlsFacts {
     pub cipher: String,
     /// `yes` by an authority, `fingerprint`, or `no`.
     pub verified: &'static str,
-    /// When the certificate of the server expires, seconds since 1970, as far as it says so. Not in the log.
+    /// When the certificate of the server expires, seconds since 1970, if it says so. Not in the log.
     pub expires: Option<i64>,
 }
 
 impl std::fmt::Display for TlsFacts {
-    /// In one sentence, for people.
+    /// In one sentence, for display.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let verified = match self.verified {
             "yes" => "the certificate is signed by a known authority",
-            "fingerprint" => "the certificate is the one that is pinned",
-            _ => "the certificate was NOT checked",
+            "fingerprint" => "the certificate matches the pinned fingerprint",
+            _ => "the certificate was NOT verified",
         };
         write!(f, "{} with {}; {verified}", self.shown_version(), self.cipher)?;
         match self.expires {
-            Some(expires) => write!(f, " and good until {}", crate::message::date::rfc5322(expires)),
+            Some(expires) => write!(f, " and valid until {}", crate::message::date::rfc5322(expires)),
             None => Ok(()),
         }
     }
 }
 
 impl TlsFacts {
-    /// `TLS 1.3`, as people write it.
+    /// `TLS 1.3`, as usually written.
     pub fn shown_version(&self) -> String {
         self.version.replace("TLSv", "TLS ")
     }
 }
 
-/// One thing that happened.
+/// One event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// Devices can connect here now.
+    /// Devices can now connect here.
     Listening { listener: String, address: IpAddr, port: u16 },
-    /// A device was turned away before it could say anything.
+    /// A device was refused before it could send a command.
     Refused { client: String, reason: Reason },
     /// A message is safe in the queue; the device got its 250.
     Accepted {
@@ -68,15 +68,15 @@ pub enum Event {
         size: u64,
         repairs: Vec<&'static str>,
     },
-    /// A device gave a name and a password that do not belong together.
+    /// A device used a wrong user name or password.
     LoginFailed { client: String, name: String },
-    /// A device offered a message and didn't get it in.
+    /// A device offered a message that was not accepted.
     Rejected { client: String, from: String, to: Vec<String>, reply: String },
-    /// A session ended otherwise than with QUIT or between messages.
+    /// A session ended other than with QUIT or between messages.
     Aborted { client: String, reason: Reason },
-    /// A session ended in which no message was offered; `tried` is what was done instead, with advice.
+    /// A session ended without a message; `tried` is what was done instead, with advice.
     NoMail { client: String, helo: String, tried: Reason },
-    /// A provider took the message for one recipient.
+    /// A provider accepted the message for one recipient.
     Delivered {
         id: String,
         client: String,
@@ -88,9 +88,9 @@ pub enum Event {
         reply: String,
         delay: u64,
     },
-    /// One recipient has to wait.
+    /// Delivery to one recipient was deferred.
     Deferred { id: String, to: String, account: String, tls: Option<TlsFacts>, reason: Reason, next: Duration },
-    /// One recipient will not get it.
+    /// Delivery to one recipient failed permanently.
     Failed {
         id: String,
         client: String,
@@ -102,70 +102,70 @@ pub enum Event {
         reason: Reason,
         delay: u64,
     },
-    /// A message has been dealt with for all recipients and left the queue.
+    /// A message is finished for all recipients and left the queue.
     Removed { id: String },
-    /// A message is in a digest, and left the queue with it.
+    /// A message is in a digest and left the queue with it.
     Collected { id: String, digest: String },
-    /// A digest was put into the queue: a mail of it with so many messages in it.
+    /// A digest was put into the queue: one of its mails, with this number of messages.
     Digested { id: String, device: String, messages: usize, to: Vec<String> },
     /// A report of a failure was put into the queue.
     Notified { id: String, about: String, to: String },
-    /// Nobody could be told of a failure.
+    /// A failure could not be reported to anyone.
     Unreported { about: String, reason: Reason },
-    /// Nothing goes to this account for a while.
+    /// An account is paused.
     Paused { account: String, reason: Reason, next: Duration },
     /// The account works again.
     Resumed { account: String },
-    /// Somebody had a mail sent by itself, to see whether the account works; `failed` is why it does not.
+    /// A test mail was sent on request, to check whether the account works; `failed` is why it does not.
     Tested { account: String, to: String, tls: Option<TlsFacts>, failed: Option<Reason> },
-    /// A file in the spool can't be used and was put aside.
+    /// A file in the spool cannot be used and was set aside.
     SetAside { file: String, reason: Reason },
     /// The queue was read at start.
     Recovered { messages: usize, bytes: u64 },
     /// The queue could not be written.
     SpoolTrouble { id: String, reason: Reason },
-    /// No more mail can be taken in; devices are told to come again later.
+    /// No more mail can be accepted; devices get a temporary error.
     QueueFull { reason: Reason },
-    /// Mail is taken in again.
+    /// Mail is accepted again.
     QueueHasRoom,
-    /// New settings are in use.
+    /// New settings are in effect.
     Reloaded,
-    /// New settings can't be used; the old ones stay.
+    /// New settings cannot be used; the old ones stay in effect.
     ReloadRefused { reason: Reason },
-    /// Something that the owner should set right.
+    /// A problem that the administrator should fix.
     Advice { text: String },
-    /// The program is up.
+    /// The program has started.
     Started { version: &'static str },
     /// The program ends.
     Stopped { waiting: usize },
-    /// Somebody or something asked for a look at everything.
+    /// A check of everything was requested.
     Woken { reason: Reason },
-    /// The clock was set; what it says now, seconds since 1970.
+    /// The clock was set; its new value, seconds since 1970.
     ClockSet { now: i64 },
-    /// The owner holds a message back; or the gateway does, for a reason.
+    /// A message was put on hold, by the administrator or by the gateway for a reason.
     Held { id: String, reason: Reason },
-    /// The owner released a message.
+    /// A message was released.
     Released { id: String },
-    /// The owner removed a message.
+    /// A message was deleted.
     Deleted { id: String },
-    /// An observer was too slow for so many events; only that observer hears this, see `observe`.
+    /// An observer was too slow for so many events; only that observer gets this, see `observe`.
     Overrun { lost: u32 },
 }
 
-/// One thing that an event tells.
+/// One field of an event.
 #[derive(Debug, Clone, Copy)]
 pub enum Field<'a> {
     /// A word or a sentence.
     Text(&'a str),
-    /// The same where there may be none: then the log says nothing of it.
+    /// The same if it may be empty: then the log omits it.
     Optional(&'a str),
     /// A mail address.
     Address(&'a str),
-    /// Recipients: the first few of them are named.
+    /// Recipients: the first few of them are listed.
     Addresses(&'a [String]),
-    /// Sentences; the log says nothing of none.
+    /// Sentences; the log omits an empty list.
     List(&'a [&'static str]),
-    /// An address of the network.
+    /// An IP address.
     Ip(IpAddr),
     /// A number of things or bytes.
     Number(u64),
@@ -178,13 +178,13 @@ pub enum Field<'a> {
 /// Name and fields of an event.
 #[derive(Debug)]
 pub struct Fields<'a> {
-    /// What it is called in the log.
+    /// Its name in the log.
     pub name: &'static str,
     /// Its fields by key, in the order of the log.
     pub all: Vec<(&'static str, Field<'a>)>,
 }
 
-// Step by step, which is much less code than a table in one piece.
+// Step by step, which is much less code than a single table.
 impl<'a> Fields<'a> {
     fn new(name: &'static str) -> Self {
         Self { name, all: Vec::new() }
@@ -221,7 +221,7 @@ impl<'a> Fields<'a> {
 }
 
 impl std::fmt::Display for Field<'_> {
-    /// The value alone, as scripts get it.
+    /// The value alone, as passed to scripts.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Text(text) | Self::Optional(text) | Self::Address(text) => f.write_str(text),
@@ -235,9 +235,9 @@ impl std::fmt::Display for Field<'_> {
 }
 
 impl Field<'_> {
-    /// Adds `key=value` to a line of the log; quotes what would not read as one word.
+    /// Adds `key=value` to a line of the log; quotes values that are not a single word.
     fn write(&self, key: &str, line: &mut String) {
-        /// Recipients that are named.
+        /// Recipients that are listed.
         const SHOWN: usize = 5;
         let value = match self {
             Self::Optional("") | Self::List([]) => return,
@@ -253,19 +253,19 @@ impl Field<'_> {
             field => field.to_string(),
         };
         let plain = !value.is_empty() && value.bytes().all(|b| b.is_ascii_graphic() && b != b'"');
-        // Writing to a String can't fail.
+        // Writing to a String cannot fail.
         let _ =
             if plain { write!(line, " {key}={value}") } else { write!(line, " {key}=\"{}\"", value.replace('"', "'")) };
     }
 }
 
 impl Event {
-    /// Writes the event's line to the log, then passes the event on to those who watch (see `observe`). Never waits.
+    /// Writes the event's line to the log, then passes the event to the observers (see `observe`). Never waits.
     pub fn log(&self) {
         self.log_by(self.at_will());
     }
 
-    /// As [`Self::log`], for what `client` can bring about as often as it likes: see [`repeats`].
+    /// As [`Self::log`], for lines that `client` can cause as often as it likes: see [`repeats`].
     pub fn log_for(&self, client: &str) {
         self.log_by(Some((client, "advice")));
     }
@@ -278,7 +278,7 @@ impl Event {
         super::hub::publish(self);
     }
 
-    /// Who can make this line appear as often as it likes, and what kind of line that is: see [`repeats`].
+    /// The client that can cause this line as often as it likes, and the kind of line: see [`repeats`].
     fn at_will(&self) -> Option<(&str, &'static str)> {
         match self {
             Self::Refused { client, .. } => Some((client, "refused")),
@@ -311,7 +311,7 @@ impl Event {
         }
     }
 
-    /// The name of the event and what it tells, in order: the one table for log, ubus and hook.
+    /// The name of the event and its fields, in order: the one table for log, ubus and hook.
     pub fn fields(&self) -> Fields<'_> {
         let fields = Fields::new;
         match self {
@@ -323,7 +323,7 @@ impl Event {
             Self::LoginFailed { client, name } => fields("login_failed")
                 .text("client", client)
                 .optional("login", name)
-                .text("text", "wrong name or password: compare the device's settings with the sections user"),
+                .text("text", "wrong user name or password: compare the device's settings with the user sections"),
             Self::Accepted { id, client, helo, login, tls, from, to, size, repairs } => fields("accepted")
                 .text("id", id)
                 .text("client", client)

@@ -1,9 +1,9 @@
-//! What came of the mail lately: the last verdicts, each device, counters by day.
+//! The recent results: the last verdicts, each device, counters by day.
 //!
-//! A pure state: it is fed with events and asked for JSON. `spool/history` keeps it over a restart ([`History::encode`]).
+//! Pure state: it takes events and returns JSON. `spool/history` keeps it over a restart ([`History::encode`]).
 //!
-//! Memory is below 200 KB whatever is sent, on 64 bits; on 32 it is 165 KB: at most 200 verdicts with 40 KB of text, 256
-//! devices with 32 KB of text, 30 days of 24 bytes; the rest is what an allocator needs for some 3000 pieces.
+//! Memory stays below 200 KB on 64 bits; on 32 it is 165 KB: at most 200 verdicts with 40 KB of text, 256
+//! devices with 32 KB of text, 30 days of 24 bytes; the rest is the overhead of an allocator for some 3000 blocks.
 
 mod device;
 mod file;
@@ -20,13 +20,13 @@ use crate::system::clock;
 
 /// Verdicts that are kept.
 const VERDICTS: usize = 200;
-/// Of these, those of mail or clients that were turned away: any number of addresses can bring them about at no cost.
+/// Of these, the refused mail or clients: any number of addresses can cause them at no cost.
 const TURNED_AWAY: usize = 100;
-/// Bytes of text that they may hold together; the oldest go first, but see [`TURNED_AWAY`].
+/// Bytes of text that they may contain together; the oldest are dropped first, but see [`TURNED_AWAY`].
 const VERDICT_TEXT: usize = 40 << 10;
 /// Accounts whose last test is kept.
 const TESTS: usize = 16;
-/// Days that are counted one by one.
+/// Days with separate counters.
 const DAYS: usize = 30;
 const DAY: i64 = 86_400;
 
@@ -38,20 +38,20 @@ const ACCOUNT: usize = 40;
 const TLS: usize = 80;
 const REASON: usize = 197;
 
-/// What happened in the end, or last.
+/// The final or last result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Outcome {
     Delivered,
     Failed,
-    /// Turned away before it said anything.
+    /// Refused before it sent a command.
     Refused,
-    /// A message was not taken.
+    /// A message was not accepted.
     Rejected,
     /// The following are states of a device, never verdicts.
     Accepted,
     Deferred,
     Aborted,
-    /// It was there and offered no message.
+    /// It connected and offered no message.
     Connected,
 }
 
@@ -96,13 +96,13 @@ struct Verdict {
     to: Box<str>,
     size: u64,
     account: Box<str>,
-    /// Version, cipher, verification and the end of the certificate with blanks between; empty without a connection.
+    /// Version, cipher, verification and expiry of the certificate separated by spaces; empty without a connection.
     tls: Box<str>,
     /// The reply or the reason.
     text: Box<str>,
     /// Seconds from the arrival.
     delay: u64,
-    /// How often the same happened in a row: a device that is refused every second must not push out all else.
+    /// How often the same happened in a row: a device that is refused every second must not displace everything else.
     times: u32,
 }
 
@@ -162,7 +162,7 @@ impl Verdict {
     }
 }
 
-/// How many of each.
+/// The number of each.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Counts {
     /// Messages.
@@ -171,7 +171,7 @@ struct Counts {
     delivered: u32,
     /// Recipients.
     failed: u32,
-    /// Connections and messages that were turned away.
+    /// Connections and messages that were refused.
     refused: u32,
 }
 
@@ -200,7 +200,7 @@ impl Counts {
     }
 }
 
-/// The last verdicts, the devices, and the counters. Times are seconds since 1970, days those of UTC.
+/// The last verdicts, the devices, and the counters. Times are seconds since 1970, days are in UTC.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct History {
     /// Oldest first.
@@ -210,15 +210,15 @@ pub struct History {
     devices: Devices,
     /// When this run began: the first event.
     since: Option<i64>,
-    /// The last good test of each account, in this run.
+    /// The last successful test of each account, in this run.
     tests: Vec<Verdict>,
     total: Counts,
-    /// Days since 1970 with their counts, in order.
+    /// Days since 1970 with their counters, in order.
     days: Vec<(i64, Counts)>,
 }
 
 impl History {
-    /// Takes in what happened at `at`.
+    /// Takes an event that happened at `at`.
     pub fn take(&mut self, at: i64, event: &Event) {
         self.since.get_or_insert(at);
         match event {
@@ -262,43 +262,43 @@ impl History {
                 self.devices.seen(at, client, helo, Outcome::Connected, tried);
             }
             Event::LoginFailed { client, name } => {
-                let text = format!("wrong name or password, login '{name}'");
+                let text = format!("wrong user name or password, login '{name}'");
                 self.devices.seen(at, client, "", Outcome::Rejected, &text);
             }
             _ => {}
         }
     }
 
-    /// The verdicts, newest first: `limit` of them behind the first `offset`.
+    /// The verdicts, newest first: `limit` of them after the first `offset`.
     pub fn entries(&self, offset: usize, limit: usize) -> Value {
         let entries: Vec<Value> = self.verdicts.iter().rev().skip(offset).take(limit).map(Verdict::json).collect();
         json!({ "total": self.verdicts.len(), "entries": entries })
     }
 
-    /// The devices, the one seen last first.
+    /// The devices, the most recently seen first.
     pub fn devices(&self) -> Value {
         self.devices.json()
     }
 
-    /// Counters since the start of the program, and of the last 30 days on which something happened.
+    /// Counters since the start of the program, and of the last 30 days with events.
     pub fn counters(&self) -> Value {
         let day = |(day, counts): &(i64, Counts)| counts.add_to(json!({ "day": day.saturating_mul(DAY) }));
         let days: Vec<Value> = self.days.iter().rev().map(day).collect();
         self.total.add_to(json!({ "since": self.since, "days": days }))
     }
 
-    /// The counters of the day of `now`, by UTC: the program does not know the local time.
+    /// The counters of the day of `now`, in UTC: the program does not know the local time.
     pub fn today(&self, now: i64) -> Value {
         let today = self.days.iter().find(|(day, _)| *day == now.div_euclid(DAY));
         today.map(|(_, counts)| *counts).unwrap_or_default().add_to(json!({}))
     }
 
-    /// When mail was last taken by `account`, or by any: null, or `time`, `to`, `account`, `tls`, `cipher`, `verified`
-    /// (`ca`, `fingerprint`, `no`), `expires` of the certificate. Tests count; what is older than the verdicts is forgotten.
+    /// When mail was last accepted by `account`, or by any: null, or `time`, `to`, `account`, `tls`, `cipher`,
+    /// `verified` (`ca`, `fingerprint`, `no`), `expires` of the certificate. Includes tests, while the verdict is kept.
     pub fn last(&self, account: Option<&str>) -> Value {
         let is_it = |v: &&Verdict| v.outcome == Outcome::Delivered && account.is_none_or(|name| *v.account == *name);
         let (mail, test) = (self.verdicts.iter().rev().find(is_it), self.tests.iter().rev().find(is_it));
-        // Of two at the same time the test: it is the one that somebody looks for.
+        // Of two at the same time, the test: that is what the user looks for.
         let newest = mail.into_iter().chain(test).max_by_key(|verdict| verdict.at);
         newest.map_or(Value::Null, Verdict::last)
     }
@@ -329,12 +329,12 @@ impl History {
 
     fn count(&mut self, at: i64, outcome: Outcome) {
         self.total.count(outcome);
-        // Before the clock is set nobody knows which day it is.
+        // Before the clock is set the day is unknown.
         if at < clock::EARLIEST {
             return;
         }
         let today = at.div_euclid(DAY);
-        // A clock that was once far ahead must not leave days behind that never pass.
+        // A clock that was once far ahead must not leave days behind that never expire.
         self.days.retain(|(day, _)| *day <= today + 1);
         let place = self.days.partition_point(|(day, _)| *day < today);
         match self.days.get_mut(place) {
@@ -352,7 +352,7 @@ impl History {
 }
 
 impl Verdict {
-    /// Where and how mail was taken.
+    /// Where and how mail was accepted.
     fn last(&self) -> Value {
         let mut parts = self.tls.split(' ');
         let mut part = || parts.next().unwrap_or_default();
@@ -388,7 +388,7 @@ impl Verdict {
     }
 }
 
-/// A text as it is kept: clean, and bounded to `limit` bytes and the `…` of a cut.
+/// A text in its stored form: clean, and limited to `limit` bytes plus the `…` of a truncation.
 fn kept(text: &str, limit: usize) -> Box<str> {
     one_line(text, limit).into_boxed_str()
 }

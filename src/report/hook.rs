@@ -1,8 +1,8 @@
-//! A script of the owner's, for when mail itself is no way to tell: `PROGRAM smtprelay` with everything in its
+//! A script of the administrator's for when mail cannot be used for alerts: `PROGRAM smtprelay` with everything in its
 //! environment, so that it can blink an LED or push a message elsewhere.
 //!
-//! What is run when is decided by `plan`, which is pure; here it is run: one at a time, killed after 30 s. A gateway that
-//! has given up root has it run by [`helper`].
+//! `plan`, which is pure, decides what is run when; here it is run: one at a time, killed after 30 s. If the gateway
+//! has given up root, [`helper`] runs it.
 
 pub mod helper;
 mod plan;
@@ -31,19 +31,19 @@ pub const DEFAULT_PROGRAM: &str = "/sbin/hotplug-call";
 
 /// How long one run may take.
 const TIME_LIMIT: Duration = Duration::from_secs(30);
-/// How long a killed program may take to be gone.
+/// How long a killed program may take to exit.
 const BURIAL: Duration = Duration::from_secs(5);
-/// The whole environment beside what is told: nothing of the gateway's own gets to a script.
+/// The whole environment in addition to the event: nothing of the gateway's own environment gets to a script.
 const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Runs the owner's script for events that need attention.
+/// Runs the administrator's script for events that need attention.
 pub struct Hook {
     program: PathBuf,
-    /// Who runs it, if not this process.
+    /// The helper that runs it, if not this process.
     helper: Option<Helper>,
     plan: Plan,
     time_limit: Duration,
-    /// Whether a program that can't be run was complained of.
+    /// Whether a program that cannot be run was reported.
     complained: bool,
 }
 
@@ -54,13 +54,13 @@ impl Hook {
         Self { program, helper: None, plan, time_limit: TIME_LIMIT, complained: false }
     }
 
-    /// A hook that has `program` run by `helper`, which was started for it.
+    /// A hook whose `program` is run by `helper`, which was started for it.
     pub fn by(helper: Helper, program: impl Into<PathBuf>) -> Self {
         Self { helper: Some(helper), ..Self::new(program) }
     }
 
-    /// Runs the program as events demand it, until `events` ends. Call [`super::observe`] for the events before anything
-    /// can happen. When this is dropped, a program that still runs is killed.
+    /// Runs the program for events until `events` ends. Call [`super::observe`] for the events before anything
+    /// can happen. When this is dropped, a running program is killed.
     pub async fn run(mut self, mut events: mpsc::Receiver<Arc<Event>>) {
         let mut running: Option<JoinHandle<Result<(), String>>> = None;
         let mut abort = AbortOnDrop(None);
@@ -96,14 +96,14 @@ impl Hook {
                 () = sleep_until(wake) => {}
             }
         }
-        // What is under way may end; what would have to wait is not worth holding up the end.
+        // A running program may finish; what would have to wait is not worth delaying the end.
         if let Some(task) = running {
             let _ = task.await;
         }
         drop(abort);
     }
 
-    /// Says once why nothing can be run.
+    /// Reports once why nothing can be run.
     fn complain(&mut self, ended: Result<(), String>) {
         if let Err(reason) = ended
             && !std::mem::replace(&mut self.complained, true)
@@ -138,21 +138,21 @@ async fn sleep_until(at: Option<Instant>) {
     }
 }
 
-/// Runs the program to its end or to `limit`. An exit code is the script's own affair.
+/// Runs the program to its end or to `limit`. The exit code is ignored.
 async fn run_program(program: PathBuf, call: Call, limit: Duration) -> Result<(), String> {
-    // Before the child exists, so that its end can't be missed.
-    let mut ended = signal(SignalKind::child()).map_err(|e| format!("can't wait for programs: {e}"))?;
+    // Before the child exists, so that its end cannot be missed.
+    let mut ended = signal(SignalKind::child()).map_err(|e| format!("cannot wait for programs: {e}"))?;
     let started = task::blocking(move || Group::start(&program, call.environment())).await;
     let mut group = match started {
         Some(Ok(Some(group))) => group,
         Some(Ok(None)) | None => return Ok(()),
-        Some(Err(error)) => return Err(format!("can't be run: {error}")),
+        Some(Err(error)) => return Err(format!("cannot be run: {error}")),
     };
     if tokio::time::timeout(limit, group.end(&mut ended)).await.is_ok() {
         return Ok(());
     }
     group.kill();
-    // A killed program goes at once, unless it hangs in the kernel: then it stays with us until the end.
+    // A killed program exits at once, unless it hangs in the kernel: then it stays until the end.
     let _ = tokio::time::timeout(BURIAL, group.end(&mut ended)).await;
     Err(too_long(limit))
 }
@@ -161,11 +161,11 @@ fn too_long(limit: Duration) -> String {
     format!("did not end within {} s and was killed", limit.as_secs())
 }
 
-/// A running program with all that it started. What it left running when it ended by itself goes on.
+/// A running program with all processes that it started. Processes it leaves running when it exits normally continue.
 struct Group(Child);
 
 impl Group {
-    /// Blocks for as long as the system takes to start a process. `None` when there is no such program.
+    /// Blocks for as long as the system takes to start a process. `None` when the program does not exist.
     fn start<N: AsRef<OsStr>>(
         program: &Path,
         environment: impl Iterator<Item = (N, N)>,
@@ -188,18 +188,18 @@ impl Group {
         }
     }
 
-    /// Whether the program has ended. An error of try_wait means that there is nothing to wait for.
+    /// Whether the program has exited. An error of try_wait means that there is nothing to wait for.
     fn has_ended(&mut self) -> bool {
         !matches!(self.0.try_wait(), Ok(None))
     }
 
-    /// Waits until the program has ended. `signals` tells that some program did, and has to be older than this one.
+    /// Waits until the program has exited. `signals` reports that some child did, and has to be older than this one.
     async fn end(&mut self, signals: &mut Signals) {
         // No more signals: the runtime ends.
         while !self.has_ended() && signals.recv().await.is_some() {}
     }
 
-    /// Waits until a killed program is gone, and takes away what is left of it; false when it is still there. Blocks.
+    /// Waits until a killed program is gone, and reaps it; false when it still exists. Blocks.
     fn goes_within(&mut self, limit: Duration) -> bool {
         let until = Instant::now() + limit;
         while !self.has_ended() {
@@ -212,7 +212,7 @@ impl Group {
     }
 
     fn kill(&mut self) {
-        // Not waited for yet, so the number is still that of our own child.
+        // Not reaped yet, so the number is still that of our own child.
         if matches!(self.0.try_wait(), Ok(None))
             && let Ok(leader) = i32::try_from(self.0.id())
         {

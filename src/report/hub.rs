@@ -1,7 +1,7 @@
-//! How events get from where they happen to those who watch: history, hook, control.
+//! How events get from where they happen to the observers: history, hook, control.
 //!
-//! The hub is one for the process, because an event can happen anywhere, on blocking threads too. It never waits: an
-//! observer that is slow loses events and hears how many as soon as it has room again.
+//! The hub exists once per process, because an event can happen anywhere, on blocking threads too. It never waits: an
+//! observer that is slow loses events and gets their number as soon as it has room again.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,32 +10,32 @@ use tokio::sync::mpsc;
 
 use super::Event;
 
-/// Observers at most. Each costs memory for the events that wait for it.
+/// The maximum number of observers. Each uses memory for its waiting events.
 pub const OBSERVER_LIMIT: usize = 4;
 
 static HUB: Hub = Hub::new();
 
 struct Observer {
     events: mpsc::Sender<Arc<Event>>,
-    /// Events that found no room since the last one that did.
+    /// Events that were lost since the last one that was delivered.
     lost: u32,
 }
 
 struct Hub {
     observers: Mutex<Vec<Observer>>,
-    /// How many there are, so that events cost nothing while nobody watches.
+    /// Their number, so that events cost nothing without observers.
     count: AtomicUsize,
 }
 
 /// Every event from now on, in the order in which each thread saw them. At most `capacity` (at least 1) wait; when more
-/// come they are lost, and an [`Event::Overrun`] says how many before the next one that fits.
+/// arrive they are lost, and an [`Event::Overrun`] says how many before the next one that fits.
 ///
-/// Drop the receiver to stop. Beyond [`OBSERVER_LIMIT`] observers the receiver that comes back is closed.
+/// Drop the receiver to stop. Beyond [`OBSERVER_LIMIT`] observers the returned receiver is closed.
 pub fn observe(capacity: usize) -> mpsc::Receiver<Arc<Event>> {
     HUB.observe(capacity)
 }
 
-/// Passes `event` on to all who watch. Never waits.
+/// Passes `event` to all observers. Never waits.
 pub(super) fn publish(event: &Event) {
     HUB.publish(event);
 }
@@ -68,12 +68,12 @@ impl Hub {
 }
 
 impl Observer {
-    /// False when nobody watches any more.
+    /// False when the observer is gone.
     fn pass(&mut self, event: &Arc<Event>) -> bool {
         if self.lost > 0 && self.events.try_send(Arc::new(Event::Overrun { lost: self.lost })).is_ok() {
             self.lost = 0;
         }
-        // With news of a loss still to tell, a later event must not overtake it.
+        // If a loss is still to be reported, a later event must not overtake it.
         let passed = if self.lost > 0 { Err(()) } else { self.events.try_send(Arc::clone(event)).map_err(|_| ()) };
         if passed.is_err() {
             self.lost = self.lost.saturating_add(1);

@@ -1,7 +1,7 @@
-//! What all mails of the gateway's own have in common: head, text, and texts of others made safe to be shown.
+//! What all mails of the gateway itself have in common: head, text, and making foreign texts safe for display.
 //!
-//! Texts are written with LF between lines. What leaves here is ASCII, with the one exception of addresses that are not,
-//! so it passes through any provider. Like all mail it goes through the usual repair, which adds Date and Message-ID.
+//! Texts use LF between lines. The result is ASCII, except for addresses that are not,
+//! so it passes through any provider. Like all mail it is normalized, which adds Date and Message-ID.
 
 use crate::message::date;
 use crate::message::encoded::unstructured;
@@ -9,33 +9,33 @@ use crate::message::outgoing::QuotedPrintable;
 use crate::system::clock;
 use crate::system::visible::is_deceptive;
 
-/// Bytes of a line that people read.
+/// The length of a text line.
 const WIDTH: usize = 76;
 /// Bytes of an address that is shown: RFC 5321 section 4.5.3.1 allows 64 + 1 + 255.
 pub const ADDRESS_SHOWN: usize = 320;
 /// Bytes of a reason that is shown. With this no line can reach the 998 bytes of RFC 5322 section 2.1.1.
 pub const REASON_SHOWN: usize = 600;
 
-/// Whether something is over or still goes on.
+/// The state of the message that is reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
-    /// It was given up.
+    /// Delivery was given up.
     Failed,
-    /// It waits longer than usual, and is still tried.
+    /// It is delayed, and delivery is still attempted.
     Delayed,
-    /// It is held: nobody knows whether it has arrived.
+    /// It is held: it is unknown whether it has arrived.
     Doubtful,
 }
 
-/// The head of a mail.
+/// The header of a mail.
 pub struct Head<'a> {
-    /// Our own name.
+    /// Our own host name.
     pub hostname: &'a str,
-    /// Where it comes from.
+    /// The sender.
     pub from: &'a str,
-    /// Who reads it.
+    /// The recipient.
     pub to: &'a [String],
-    /// What it is about.
+    /// The subject.
     pub subject: &'a str,
     /// RFC 3834 section 5: `auto-replied` when it answers a message, else `auto-generated`.
     pub automatic: &'static str,
@@ -48,7 +48,7 @@ impl Head<'_> {
             self.hostname.chars().filter(|c| c.is_ascii_graphic() && !matches!(c, '"' | '\\')).take(255).collect();
         let subject = format!(" {}", one_line(self.subject, 200));
         let subject = unstructured("Subject:".len(), subject.as_bytes(), usize::MAX);
-        // Each on a line of its own: RFC 5322 section 2.1.1 bounds lines, not fields.
+        // Each on a separate line: RFC 5322 section 2.1.1 limits lines, not fields.
         let to: Vec<String> = self.to.iter().map(|to| format!("<{}>", one_line(to, ADDRESS_SHOWN))).collect();
         format!(
             "From: \"Mail gateway {name}\" <{}>\r\nTo: {}\r\nSubject:{}\r\nAuto-Submitted: {}\r\nMIME-Version: 1.0\r\n",
@@ -60,7 +60,7 @@ impl Head<'_> {
     }
 }
 
-/// The last fields of a text part and the text: `text/SUBTYPE`, in 7 bits whatever is in it.
+/// The last fields of a text part and the text: `text/SUBTYPE`, in 7 bits whatever it contains.
 pub fn part(subtype: &str, text: &str) -> Vec<u8> {
     let text = text.replace('\n', "\r\n");
     let plain = text.bytes().all(|b| matches!(b, b' '..=b'~' | b'\t' | b'\r' | b'\n'));
@@ -77,13 +77,13 @@ pub fn part(subtype: &str, text: &str) -> Vec<u8> {
     [head.into_bytes(), text].concat()
 }
 
-/// What stands for one character that means something to screens or to mail: control characters of all kinds, and those
-/// that turn the direction of writing.
+/// Replaces a character with a special meaning for screens or mail: control characters of all kinds, and those
+/// that change the text direction.
 fn harmless(c: char) -> char {
     if c.is_control() || is_deceptive(c) { ' ' } else { c }
 }
 
-/// `text` on one line without control characters, at most `limit` bytes and the `…` that says that it was cut.
+/// `text` on one line without control characters, at most `limit` bytes and the `…` that marks the truncation.
 pub fn one_line(text: &str, limit: usize) -> String {
     let mut line: String = cut(text, limit).chars().map(harmless).collect();
     if text.len() > limit {
@@ -98,7 +98,7 @@ pub fn cut(text: &str, limit: usize) -> &str {
     text.get(..end).unwrap_or_default()
 }
 
-/// Appends `text` as lines that begin with `indent` and are filled to a readable width.
+/// Appends `text` as lines that begin with `indent` and are wrapped at a readable width.
 pub fn fill(out: &mut String, indent: &str, text: &str) {
     let mut width = 0;
     for word in text.split_whitespace() {
@@ -121,12 +121,12 @@ pub fn fill(out: &mut String, indent: &str, text: &str) {
     }
 }
 
-/// A time as people read it; times of a clock that was not set yet are unknown.
+/// A time in readable form; times of a clock that was not set yet are unknown.
 pub fn when(at: i64) -> Option<String> {
     (at >= clock::EARLIEST).then(|| date::rfc5322(at))
 }
 
-/// A device as people know it.
+/// The name of a device for display.
 pub fn who(client: &str) -> String {
     match client {
         "local" | "" => "a program on the gateway".into(),
@@ -134,7 +134,7 @@ pub fn who(client: &str) -> String {
     }
 }
 
-/// `1 mail`, `17 mails`.
+/// `1 message`, `17 messages`.
 pub fn counted(number: u64, what: &str) -> String {
     if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
 }

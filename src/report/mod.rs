@@ -1,14 +1,14 @@
-//! What the rest of the world hears.
+//! Reports about what happens.
 //!
-//! | part | who hears |
+//! | part | reader |
 //! |---|---|
-//! | [`Event`] | the log: everything that happens, a line each |
+//! | [`Event`] | the log: everything that happens, one line each |
 //! | [`observe`] | the other parts of the program: the same events |
-//! | [`Notice`] | the sender of one message that failed or is late |
-//! | [`Summary`] | the same when there are many |
-//! | [`BootMail`], [`boot_reason`] | the owner, after a start of the router |
-//! | [`History`] | who looks later: last verdicts, devices, counters |
-//! | [`Hook`] | a script of the owner's, when mail itself is no way to tell |
+//! | [`Notice`] | the sender of one message that failed or is delayed |
+//! | [`Summary`] | the same for many messages |
+//! | [`BootMail`], [`boot_reason`] | the administrator, after a start of the router |
+//! | [`History`] | the status pages: last verdicts, devices, counters |
+//! | [`Hook`] | a script of the administrator's, for when mail cannot be used for alerts |
 
 mod boot;
 mod event;

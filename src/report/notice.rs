@@ -1,7 +1,7 @@
-//! The report to a sender about one message: what did not arrive, or is late (RFC 3464 in the frame of RFC 6522).
+//! The report to a sender about one message: what was not delivered, or is delayed (RFC 3464 in the frame of RFC 6522).
 //!
-//! Every part is ASCII with short lines, whatever the message, its addresses and the provider's words hold: reasons and
-//! headers are quoted-printable where they have to be, addresses beyond ASCII have the form of RFC 6533 section 3.
+//! Every part is ASCII with short lines, whatever the message, its addresses and the provider's reply contain: reasons
+//! and headers are quoted-printable where needed, addresses beyond ASCII have the form of RFC 6533 section 3.
 
 use std::fmt::Write as _;
 
@@ -9,38 +9,38 @@ use super::letter::{ADDRESS_SHOWN, Head, REASON_SHOWN, fill, one_line, part, whe
 use super::{Kind, readable};
 use crate::message::encoded;
 
-/// Bytes of the message's header that are sent back; it is cut at a line.
+/// Bytes of the message's header that are returned; it is cut at a line.
 const HEADER_SHOWN: usize = 16 << 10;
-/// Recipients that are listed; the others are counted. So a report stays below 1 MB.
+/// Recipients that are listed; the others are only included in the total. So a report stays below 1 MB.
 const RECIPIENTS_SHOWN: usize = 200;
 /// Bytes of a Diagnostic-Code, on all its lines.
 const DIAGNOSTIC_SHOWN: usize = 800;
-/// Where fields of the delivery status are folded.
+/// The width at which fields of the delivery status are folded.
 const FOLD_AT: usize = 76;
 
-/// A recipient that will not get the message, or not yet.
+/// A recipient whose delivery failed or is delayed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
     /// The address.
     pub recipient: String,
-    /// Why, in one plain sentence.
+    /// The reason, in one plain sentence.
     pub reason: String,
 }
 
-/// All that a report says.
+/// The content of a report.
 #[derive(Debug, Clone, Copy)]
 pub struct Notice<'a> {
-    /// Whether the message was given up or is late.
+    /// Whether the message was given up or is delayed.
     pub kind: Kind,
-    /// Until when a late message is tried, seconds since 1970; `None` when that is not known, and for failures.
+    /// Until when a delayed message is tried, seconds since 1970; `None` when that is unknown, and for failures.
     pub retry_until: Option<i64>,
-    /// Name of the message in the queue.
+    /// The queue ID of the message.
     pub id: &'a str,
-    /// Our own name.
+    /// Our own host name.
     pub hostname: &'a str,
     /// The address that the report comes from in its header.
     pub from: &'a str,
-    /// Who hears of it.
+    /// The recipient.
     pub to: &'a [String],
     /// When the message was accepted, seconds since 1970.
     pub arrived: i64,
@@ -53,18 +53,18 @@ pub struct Notice<'a> {
 }
 
 impl Notice<'_> {
-    /// The report as a message, which goes through the same repair as any other (it has no Date and no Message-ID yet).
+    /// The report as a message, which is normalized like any other (it has no Date and no Message-ID yet).
     pub fn text(&self) -> Vec<u8> {
         let original = self.original();
-        // The id is random, so this is never met by chance; the header is the only part that others write.
+        // The ID is random, so a collision is not accidental; the header is the only part that others write.
         let mut boundary = format!("=_{}_report", self.id);
         while original.contains(&boundary) {
             boundary.push('_');
         }
         let subject = match self.kind {
             Kind::Failed => format!("Not delivered: mail from {}", who(self.client)),
-            Kind::Delayed => format!("Still trying: mail from {}", who(self.client)),
-            Kind::Doubtful => format!("Perhaps not delivered: mail from {}", who(self.client)),
+            Kind::Delayed => format!("Delivery delayed: mail from {}", who(self.client)),
+            Kind::Doubtful => format!("Delivery uncertain: mail from {}", who(self.client)),
         };
         let head = Head {
             hostname: self.hostname,
@@ -92,7 +92,7 @@ impl Notice<'_> {
         pieces.concat()
     }
 
-    /// The part for people (RFC 6522 section 3, first part).
+    /// The readable part (RFC 6522 section 3, first part).
     fn words(&self) -> String {
         let mut out = String::new();
         let on = when(self.arrived).map(|date| format!(" on {date}")).unwrap_or_default();
@@ -105,7 +105,7 @@ impl Notice<'_> {
         fill(
             &mut out,
             "",
-            &format!("A message that the mail gateway {gateway} took from {}{on} {came}", who(self.client)),
+            &format!("A message that the mail gateway {gateway} accepted from {}{on} {came}", who(self.client)),
         );
         for failure in self.shown() {
             let _ = writeln!(out, "\n  {}", one_line(&failure.recipient, ADDRESS_SHOWN));
@@ -113,19 +113,19 @@ impl Notice<'_> {
         }
         let more = self.failures.len().saturating_sub(RECIPIENTS_SHOWN);
         if more > 0 {
-            let _ = writeln!(out, "\n  and {more} recipients more, see the gateway's log");
+            let _ = writeln!(out, "\n  and {more} more recipients; see the gateway's log");
         }
         out.push('\n');
         let outlook = match (self.kind, self.retry_until.and_then(when)) {
-            (Kind::Failed, _) => "They will not get it: the gateway has given up.".into(),
+            (Kind::Failed, _) => "It will not be delivered: the gateway has stopped trying.".into(),
             (Kind::Doubtful, _) => format!(
-                "It is not tried any more, and waits in the queue of the gateway. Ask the recipient whether it has arrived. If so, delete it there: smtprelay queue delete {id}. If not, send it once more: smtprelay queue release {id}. If this happens again, tell the provider what its server answers.",
+                "Delivery is no longer attempted, and the message is held in the gateway's queue. Ask the recipient whether it has arrived. If so, delete it there: smtprelay queue delete {id}. If not, send it again: smtprelay queue release {id}. If this happens again, report the replies of its server to the provider.",
                 id = self.id
             ),
             (Kind::Delayed, Some(date)) => format!(
-                "It is still being tried, until {date}. Nothing has to be done for that, and the message need not be sent again; should it fail in the end, you hear of it."
+                "The gateway will keep trying until {date}. No action is needed, and the message need not be sent again; you will be notified if delivery finally fails."
             ),
-            (Kind::Delayed, None) => "It is still being tried. Nothing has to be done for that, and the message need not be sent again; should it fail in the end, you hear of it.".into(),
+            (Kind::Delayed, None) => "The gateway will keep trying. No action is needed, and the message need not be sent again; you will be notified if delivery finally fails.".into(),
         };
         fill(&mut out, "", &outlook);
         out.push('\n');
@@ -133,11 +133,11 @@ impl Notice<'_> {
         if !subject.trim().is_empty() {
             fill(&mut out, "", &format!("Its subject is: {subject}"));
         }
-        let _ = writeln!(out, "Its name in the gateway's log is {}. Its header follows.", self.id);
+        let _ = writeln!(out, "Its ID in the gateway's log is {}. Its header follows.", self.id);
         out
     }
 
-    /// The part for programs (RFC 3464 section 2).
+    /// The machine-readable part (RFC 3464 section 2).
     fn status(&self) -> String {
         let mut out = String::new();
         field(&mut out, "Reporting-MTA", &format!("dns; {}", ascii(self.hostname, 255)));
@@ -166,7 +166,7 @@ impl Notice<'_> {
             let whole_lines = memchr::memrchr(b'\n', start).map_or(start.len(), |at| at + 1);
             shown = start.get(..whole_lines).unwrap_or_default();
         }
-        // Line by line: one line that is no UTF-8 must not make windows-1252 of the others.
+        // Line by line: one line that is not UTF-8 must not turn the others into windows-1252.
         let mut text = String::with_capacity(shown.len() + 2);
         for line in shown.split_inclusive(|b| *b == b'\n') {
             let line = line.strip_suffix(b"\n").unwrap_or(line);
@@ -181,7 +181,7 @@ impl Notice<'_> {
     }
 }
 
-/// Appends a field, folded at blanks (RFC 5322 section 2.2.3).
+/// Appends a field, folded at spaces (RFC 5322 section 2.2.3).
 fn field(out: &mut String, name: &str, value: &str) {
     out.push_str(name);
     out.push(':');
@@ -233,7 +233,7 @@ fn escaped(text: &str, limit: usize, must: impl Fn(char) -> bool) -> String {
 
 /// The SMTP reply in a reason, if there is one: where it begins, with its code.
 fn reply(reason: &str) -> Option<&str> {
-    // RFC 5321 section 4.2.1: the second digit is at most 5. So the ports 465 and 587 are no replies.
+    // RFC 5321 section 4.2.1: the second digit is at most 5. So the ports 465 and 587 are not replies.
     let is_code = |word: &str| matches!(word.as_bytes(), [b'4' | b'5', b'0'..=b'5', b'0'..=b'9']);
     let mut rest = reason.trim_start();
     loop {
@@ -256,7 +256,7 @@ fn status(reason: &str, kind: Kind) -> String {
     let reply = reply(reason);
     let mut words = reply.unwrap_or(reason).split_whitespace();
     let code = match reply {
-        // Behind the reply's code, and nowhere else: what follows is free text.
+        // After the reply's code, and nowhere else: what follows is free text.
         Some(_) => words.nth(1).filter(|word| is_status(word)),
         None => words.find(|word| is_status(word)),
     };

@@ -1,4 +1,4 @@
-//! Header text as people read it: encoded words (RFC 2047) undone, since the repair encodes every umlaut.
+//! Header text in readable form: encoded words (RFC 2047) decoded, since the gateway encodes every umlaut.
 
 use crate::message::encoded;
 use crate::message::header;
@@ -8,11 +8,11 @@ pub fn subject(header: &[u8]) -> String {
     header::find(header, "Subject").map(|field| words(&encoded::decode(&field.unfolded()))).unwrap_or_default()
 }
 
-/// `text` with its encoded words decoded. Words in charsets that are not known here, and what only looks like a word,
+/// `text` with its encoded words decoded. Words in unknown charsets, and text that only looks like a word,
 /// stay as they are.
 pub fn words(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
-    // Bytes of adjacent words of one charset: some programs cut characters in two (RFC 2047 section 5 forbids it).
+    // Bytes of adjacent words of one charset: some programs split characters (RFC 2047 section 5 forbids this).
     let mut held: Vec<u8> = Vec::new();
     let mut blanks = "";
     let mut rest = text;
@@ -22,7 +22,7 @@ pub fn words(text: &str) -> String {
         let next = tail.trim_start_matches([' ', '\t']);
         match decoded(word) {
             Some(bytes) => {
-                // Blanks between two encoded words are no text (RFC 2047 section 6.2).
+                // Spaces between two encoded words are ignored (RFC 2047 section 6.2).
                 if held.is_empty() {
                     out.push_str(blanks);
                 }
@@ -41,7 +41,7 @@ pub fn words(text: &str) -> String {
     out
 }
 
-/// The bytes of one `=?charset?B?text?=`, when the charset is UTF-8 or one that windows-1252 contains.
+/// The bytes of one `=?charset?B?text?=`, if the charset is UTF-8 or a subset of windows-1252.
 fn decoded(word: &str) -> Option<Vec<u8>> {
     let mut parts = word.strip_prefix("=?")?.strip_suffix("?=")?.split('?');
     let (charset, encoding, text) = (parts.next()?, parts.next()?, parts.next()?);
@@ -82,7 +82,7 @@ fn q(text: &str) -> Option<Vec<u8>> {
     Some(out)
 }
 
-/// The bytes that base64 says (RFC 4648 section 4), without line ends; the padding may be missing.
+/// The bytes encoded in base64 (RFC 4648 section 4), without line ends; the padding may be missing.
 pub fn base64(text: &str) -> Option<Vec<u8>> {
     let (mut bits, mut count, mut out) = (0u32, 0u32, Vec::with_capacity(text.len()));
     for byte in text.trim_end_matches('=').bytes() {
@@ -118,7 +118,7 @@ mod tests {
             ("=?UTF-8?Q?St=C3=B6rung_1?=  =?utf-8?q?_und_2?=", "Störung 1 und 2"),
             ("a  =?iso-8859-1*de?Q?=FCber?= b", "a  über b"),
             ("=?windows-1252?Q?5_=80?=", "5 €"),
-            // A character that was cut in two.
+            // A character that was split.
             ("=?utf-8?Q?=C3?= =?utf-8?Q?=BC?=", "ü"),
             // Latin bytes that look like UTF-8 are not.
             ("=?iso-8859-1?Q?=C3=BC?=", "Ã¼"),

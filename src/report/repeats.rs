@@ -1,8 +1,8 @@
-//! Log lines that a client can produce at will: the first is written, further ones are counted.
+//! Log lines that a client can cause at will: the first is written, further ones are only counted.
 //!
-//! The same line of the same client is written again at the end of an interval, with `times=` the number that came since;
-//! the interval doubles as long as it goes on. So a device that is refused every second costs some twenty lines a day, and
-//! what others have to say stays in the log. Everybody who watches still gets every event.
+//! The same line of the same client is written again at the end of an interval, with `times=` the number since then;
+//! the interval doubles as long as it continues. So a device that is refused every second causes some twenty lines per
+//! day, and other log lines are kept. Observers still get every event.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -15,11 +15,11 @@ use crate::system::{clock, ordered};
 const INTERVAL: Duration = Duration::from_secs(60);
 /// How long they are counted at most before the number is written.
 const INTERVAL_LIMIT: Duration = Duration::from_secs(3600);
-/// Lines that are known at once, and those of one client. What goes beyond is counted all the same, under one line for all
+/// Lines that are tracked at once, and those of one client. Further ones are only counted, on one line for all
 /// of that kind of the client, or of all clients.
 const KNOWN: usize = 256;
 const KNOWN_OF_ONE: usize = 16;
-/// How often the end of an interval is looked for.
+/// How often the end of an interval is checked.
 const LOOK: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
@@ -27,7 +27,7 @@ struct Entry {
     client: String,
     /// The event, such as `refused`.
     kind: &'static str,
-    /// The line; without text for what is only counted together.
+    /// The line; without text for lines that are only counted together.
     line: String,
     level: log::Level,
     times: u32,
@@ -48,7 +48,7 @@ struct Repeats(Vec<Entry>);
 static REPEATS: Mutex<Repeats> = Mutex::new(Repeats(Vec::new()));
 
 impl Repeats {
-    /// Whether this line is written now; else it is counted.
+    /// Whether this line is written now; otherwise it is only counted.
     fn is_new(&mut self, client: &str, kind: &'static str, level: log::Level, line: &str, now: Duration) -> bool {
         if self.count(client, kind, line) {
             return false;
@@ -77,7 +77,7 @@ impl Repeats {
         })
     }
 
-    /// The numbers whose interval has ended by `now`. What did not come again is forgotten.
+    /// The numbers whose interval has ended by `now`. Lines that were not repeated are forgotten.
     fn due(&mut self, now: Duration) -> Vec<Due> {
         let mut due = Vec::new();
         self.0.retain_mut(|entry| {
@@ -98,7 +98,7 @@ impl Repeats {
     }
 }
 
-/// The line for what is only counted.
+/// The line for events that are only counted.
 fn together(kind: &str, client: &str) -> String {
     format!("event={kind} client={client} text=\"more of this kind, with other details\"")
 }
@@ -120,7 +120,7 @@ pub async fn run(mut stop: watch::Receiver<bool>) {
             () = tokio::time::sleep(LOOK) => {}
             () = ordered(&mut stop) => ends = true,
         }
-        // At the end nothing that was counted is left unsaid.
+        // At the end all remaining numbers are written.
         let now = if ends { Duration::MAX } else { clock::since_boot() };
         for Due { level, line } in repeats(|repeats| repeats.due(now)) {
             log::log!(target: "smtprelay", level, "{line}");

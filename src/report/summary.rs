@@ -1,4 +1,4 @@
-//! One mail in place of many: when a storm of messages fails, or waits, their owner gets a list that can be read.
+//! One mail that replaces many: when many messages fail or are delayed, their owner gets a readable list.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use super::letter::{ADDRESS_SHOWN, Head, REASON_SHOWN, counted, fill, one_line, part, when, who};
 use super::{Kind, readable};
 
-/// Bytes that the list may take once it is encoded. With head and foot the mail stays below 64 KB.
+/// Bytes that the encoded list may take. With the rest of the mail it stays below 64 KB.
 const LIST_LIMIT: usize = 56 << 10;
 /// Bytes of a subject in the list.
 const SUBJECT_SHOWN: usize = 120;
@@ -14,52 +14,52 @@ const SUBJECT_SHOWN: usize = 120;
 /// One message of a summary, for one recipient.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SummaryItem {
-    /// Its name in the queue.
+    /// Its queue ID.
     pub id: String,
     /// When it was accepted, seconds since 1970.
     pub arrived: i64,
     /// Address of the device.
     pub client: String,
-    /// Its subject as the header has it, encoded words and all.
+    /// Its subject as in the header, with encoded words.
     pub subject: String,
-    /// Who does not get it.
+    /// The recipient of the message.
     pub recipient: String,
-    /// Why, in one plain sentence.
+    /// The reason, in one plain sentence.
     pub reason: String,
 }
 
-/// All that a summary says.
+/// The content of a summary.
 #[derive(Debug, Clone, Copy)]
 pub struct Summary<'a> {
-    /// Our own name.
+    /// Our own host name.
     pub hostname: &'a str,
-    /// Where it comes from.
+    /// The sender.
     pub from: &'a str,
-    /// Who hears of it.
+    /// The recipient.
     pub to: &'a [String],
-    /// Whether the messages were given up or are late.
+    /// Whether the messages were given up or are delayed.
     pub kind: Kind,
-    /// When the first of them failed or was found late, seconds since 1970.
+    /// When the first of them failed or was found delayed, seconds since 1970.
     pub since: i64,
     /// The last.
     pub until: i64,
-    /// How many there are in all.
+    /// The total number.
     pub total: u64,
-    /// Those that are known one by one.
+    /// The messages that are known individually.
     pub items: &'a [SummaryItem],
-    /// How many are not in `items`, because nobody kept them.
+    /// The number of messages that are not in `items`, because they were not kept.
     pub left_out: u64,
 }
 
 impl Summary<'_> {
-    /// The summary as a message, which goes through the same repair as any other.
+    /// The summary as a message, which is normalized like any other.
     pub fn text(&self) -> Vec<u8> {
-        let mails = counted(self.total, "mail");
+        let mails = counted(self.total, "message");
         let subject = match (self.kind, self.total) {
             (Kind::Failed, _) => format!("{mails} not delivered"),
-            (Kind::Doubtful, _) => format!("{mails} perhaps not delivered"),
-            (Kind::Delayed, 1) => "1 mail is still waiting".into(),
-            (Kind::Delayed, _) => format!("{mails} are still waiting"),
+            (Kind::Doubtful, _) => format!("{mails} with uncertain delivery"),
+            (Kind::Delayed, 1) => "1 message is delayed".into(),
+            (Kind::Delayed, _) => format!("{mails} are delayed"),
         };
         let head = Head {
             hostname: self.hostname,
@@ -82,12 +82,12 @@ impl Summary<'_> {
             &mut out,
             "",
             &match self.kind {
-                Kind::Failed => format!("The mail gateway {gateway} had to give up {mails}{between}."),
+                Kind::Failed => format!("The mail gateway {gateway} failed to deliver {mails}{between}."),
                 Kind::Doubtful => format!(
-                    "The mail gateway {gateway} sent {mails} several times{between} without hearing whether they were taken. They are held there and not tried any more: ask the recipients, then release or delete them in the queue of the gateway."
+                    "The mail gateway {gateway} sent {mails} several times{between} without learning whether they were accepted. They are held and no longer retried: ask the recipients, then release or delete them in the gateway's queue."
                 ),
                 Kind::Delayed => format!(
-                    "On the mail gateway {gateway} {mails} came to wait longer than usual{between}. They are still being tried and need not be sent again."
+                    "On the mail gateway {gateway}, the delivery of {mails} has been delayed{between}. Delivery is still being attempted, and they need not be sent again."
                 ),
             },
         );
@@ -99,13 +99,13 @@ impl Summary<'_> {
                 Kind::Delayed => "deferred",
                 Kind::Doubtful => "held",
             };
-            let _ = writeln!(out, "\n{} more not listed here: see event={event} in the log.", counted(rest, "mail"));
+            let _ = writeln!(out, "\nNot listed here: {}; see event={event} in the log.", counted(rest, "message"));
         }
-        out.push_str("\nThe names are those in the gateway's log.\n");
+        out.push_str("\nThe IDs are those in the gateway's log.\n");
         out
     }
 
-    /// Appends a paragraph for each reason, the most frequent first. Returns how many messages it holds.
+    /// Appends a paragraph for each reason, the most frequent first. Returns the number of messages in it.
     fn list(&self, out: &mut String) -> usize {
         let mut groups: BTreeMap<&str, Vec<&SummaryItem>> = BTreeMap::new();
         for item in self.items {
@@ -115,7 +115,7 @@ impl Summary<'_> {
         groups.sort_by_key(|(_, items)| std::cmp::Reverse(items.len()));
         let (mut used, mut listed) = (0, 0);
         for (reason, items) in groups {
-            let mut paragraph = format!("\n{}:\n", counted(items.len() as u64, "mail"));
+            let mut paragraph = format!("\n{}:\n", counted(items.len() as u64, "message"));
             fill(&mut paragraph, "", &one_line(reason, REASON_SHOWN));
             for item in items {
                 line(&mut paragraph, item);
@@ -138,7 +138,7 @@ fn line(out: &mut String, item: &SummaryItem) {
     fill(out, "    ", &one_line(&readable::words(&item.subject), SUBJECT_SHOWN));
 }
 
-/// Bytes that `text` takes at most when it is quoted-printable, line ends and soft breaks counted.
+/// The maximum number of bytes of `text` as quoted-printable, including line ends and soft breaks.
 fn cost(text: &str) -> usize {
     let escaped = text.bytes().filter(|b| !matches!(b, b' '..=b'<' | b'>'..=b'~')).count();
     (text.len() + 2 * escaped) * 21 / 20
@@ -183,22 +183,22 @@ mod tests {
         let items =
             [rare, item(2, "=?utf-8?Q?St=C3=B6rung?=", "given up after 4d"), item(3, "Pump 3", "given up after 4d")];
         let text = summary(Kind::Failed, &items, 14);
-        assert!(text.contains("Subject: 17 mails not delivered\r\nAuto-Submitted: auto-generated\r\n"), "{text}");
+        assert!(text.contains("Subject: 17 messages not delivered\r\nAuto-Submitted: auto-generated\r\n"), "{text}");
         assert_eq!(text.matches("given up after 4d").count(), 1);
         let at = |what: &str| text.find(what).unwrap_or_else(|| panic!("{what} is missing in\n{text}"));
         assert!(at("given up after 4d") < at("r2@example.com") && at("r3@example.com") < at("550 5.1.1"));
         assert!(at("550 5.1.1") < at("r1@example.com"));
         assert!(text.contains("    St=C3=B6rung\r\n"));
-        assert!(text.contains("\r\n14 mails more not listed here: see event=3Dfailed in the log.\r\n"), "{text}");
+        assert!(text.contains("\r\nNot listed here: 14 messages; see event=3Dfailed in the log.\r\n"), "{text}");
         assert!(text.contains("  Mon, 23 Nov 2026 01:02:03 +0000  10.0.0.7  ID00000002\r\n"));
     }
 
     #[test]
     fn late_mail_is_not_called_failed() {
         let text = summary(Kind::Delayed, &[item(1, "x", "no connection"), item(2, "y", "no connection")], 0);
-        assert!(text.contains("Subject: 2 mails are still waiting\r\n") && text.contains("need not be sent again"));
-        assert!(!text.contains("not listed"));
-        assert!(summary(Kind::Delayed, &[item(1, "x", "r")], 0).contains("Subject: 1 mail is still waiting\r\n"));
+        assert!(text.contains("Subject: 2 messages are delayed\r\n") && text.contains("need not be sent again"));
+        assert!(!text.contains("Not listed"));
+        assert!(summary(Kind::Delayed, &[item(1, "x", "r")], 0).contains("Subject: 1 message is delayed\r\n"));
     }
 
     #[test]
@@ -208,7 +208,7 @@ mod tests {
         let text = summary(Kind::Failed, &items, 1);
         let listed = text.matches("    to r").count();
         assert!(listed > 5, "{listed}");
-        assert!(text.contains(&format!("{} mails more not listed here", 5001 - listed)), "{text}");
+        assert!(text.contains(&format!("Not listed here: {} messages", 5001 - listed)), "{text}");
         let items: Vec<_> = (0..5000).map(|n| item(n, "Pump", "given up")).collect();
         assert!(summary(Kind::Failed, &items, 0).matches("    to r").count() > 400);
     }

@@ -1,14 +1,14 @@
 //! How a file gets its final name so that it survives a power cut: the one sequence in which the program does that.
 //!
 //! 1. The directory is synced, unless the file system is known not to need it ([`keeps_size`]). Linux's vfat writes a
-//! file's first cluster into the directory before it writes the table of clusters; syncing the directory, which does
-//! not know of that cluster yet, writes the table first. Without this step a power cut in the next one leaves an entry
-//! whose cluster is free, and the kernel makes the file system read-only as soon as that file is removed.
+//!    file's first cluster into the directory before it writes the table of clusters; syncing the directory, which does
+//!    not know of that cluster yet, writes the table first. Without this step a power cut in the next one leaves an entry
+//!    whose cluster is free, and the kernel makes the file system read-only as soon as that file is removed.
 //! 2. The content is synced, so that the name never refers to incomplete content.
 //! 3. The file is renamed.
 //! 4. The file is synced again, with the same exception. On Linux's vfat a rename creates a new directory entry of size
-//! 0, and syncing the directory does not write the size, which belongs to the inode: without this step the file is
-//! empty after a power cut.
+//!    0, and syncing the directory does not write the size, which belongs to the inode: without this step the file is
+//!    empty after a power cut.
 //! 5. The directory is synced. Only now may anything rely on the file, for example remove what it was copied from.
 //!
 //! What the file replaces, or was copied from, stays open until the directory is synced ([`Blocks`]).

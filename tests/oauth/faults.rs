@@ -125,8 +125,8 @@ async fn a_token_that_is_refused_is_renewed_once_and_not_again() {
     bench.provider.change(|settings| settings.tokens = Some(Default::default()));
     send(&bench.relay).await;
     let paused = bench.paused(0).await;
-    assert!(paused.contains("with a fresh token: 535 5.7.8"), "{paused}");
-    assert!(paused.contains("sign in anew as me@example.com: smtprelay login acme; mail waits"), "{paused}");
+    assert!(paused.contains("with a new token: 535 5.7.8"), "{paused}");
+    assert!(paused.contains("sign in again as me@example.com: smtprelay login acme; mail waits"), "{paused}");
     assert_eq!(bench.logins(), ["3!", "4!"]);
     // The next tries show the token once each and ask for no other.
     for tries in 1..=2 {

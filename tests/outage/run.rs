@@ -207,7 +207,7 @@ fn is_odd(step: &Step) -> bool {
 
 async fn finish(cell: &Cell, what: &str, provider: &Provider, relay: &Relay, id: &str, line: String) -> Seen {
     let waits = field(&line, "event") != Some("failed") && field(&line, "event") != Some("delivered");
-    assert_eq!(line.contains("waits"), waits, "{what}: {line}");
+    assert_eq!(line.contains("waits") || line.contains("will be retried"), waits, "{what}: {line}");
     match cell.fault {
         Some(_) => provider.wait_for_line(&format!("*: at {:?}", cell.step), SOON).await,
         None => provider.restart().await,

@@ -141,18 +141,18 @@ pub fn replies() -> Vec<(Cell, &'static str)> {
     let rcpt = || step("Rcpt");
     [
         (Auth, "535 5.7.8 Username and Password not accepted", "l", "app password"),
-        (Auth, "534 5.7.9 Application-specific password required", "l", "make an app password"),
+        (Auth, "534 5.7.9 Application-specific password required", "l", "create an app password"),
         (
             Auth,
             "535 5.7.139 Authentication unsuccessful, SmtpClientAuthentication is disabled",
             "l",
             "'Authenticated SMTP'",
         ),
-        (Auth, "454 4.7.0 Too many login attempts, please try again later", "q", "nobody logs in for a while"),
-        (Auth, "454 4.7.0 Cannot authenticate due to temporary system problem", "p", "can't check the login now"),
+        (Auth, "454 4.7.0 Too many login attempts, please try again later", "q", "no login is possible for a while"),
+        (Auth, "454 4.7.0 Cannot authenticate due to temporary system problem", "p", "cannot verify the login now"),
         (Greeting, "421 4.7.0 Try again later, closing connection", "q", "more slowly"),
         (Greeting, "554 5.7.1 Client host [192.0.2.1] blocked using list.example", "q", "block list"),
-        (Mail, "530 5.7.0 Authentication required", "l", "wants another login"),
+        (Mail, "530 5.7.0 Authentication required", "l", "requires a valid login"),
         (Mail, "550 5.4.5 Daily user sending limit exceeded", "q", "within 24 hours"),
         (Mail, "550 Sender address is not allowed.", "l", "set option from"),
         (Mail, "553 5.1.7 no", "l", "set option from"),

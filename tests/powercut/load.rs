@@ -23,7 +23,7 @@ pub const LATE: &str = "late@example.com";
 pub struct Promise {
     /// Its subject: unlike that of any other message.
     pub name: String,
-    /// Its name in the queue.
+    /// Its queue ID.
     pub id: String,
     /// Who has to get it.
     pub recipients: Vec<&'static str>,

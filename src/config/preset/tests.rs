@@ -3,7 +3,7 @@ use super::*;
 use crate::config::TlsMode;
 use crate::message::FromPolicy;
 
-/// The account with these options, and what is said about it.
+/// The account with these options, and its findings.
 fn account(options: &[(&str, &str)]) -> (Option<Account>, Vec<(Severity, String)>) {
     let mut text = "config listener 'l'\n list address '::1'\nconfig account 'a'\n".to_string();
     options.iter().for_each(|(name, value)| text.push_str(&format!(" option {name} '{value}'\n")));
@@ -12,7 +12,7 @@ fn account(options: &[(&str, &str)]) -> (Option<Account>, Vec<(Severity, String)
     (settings.accounts.into_iter().next(), said)
 }
 
-/// As [`account`], where nothing is to be complained about.
+/// As [`account`], where there are no complaints.
 fn fine(options: &[(&str, &str)]) -> Account {
     let (account, said) = account(options);
     assert!(said.iter().all(|(severity, _)| *severity == Severity::Note), "{said:?}");
@@ -83,10 +83,10 @@ fn services_with_login_names_of_their_own() {
     assert!(!ses.null_sender);
     let direct = fine(&[("provider", "m365-directsend"), ("from", "plc@example.com")]);
     assert_eq!((direct.host.as_str(), direct.username), ("example-com.mail.protection.outlook.com", None));
-    // Nothing is filled in: as shipped.
+    // Nothing is configured: as shipped.
     for id in ["sendgrid", "postmark", "m365-directsend", "gmail"] {
         let (found, said) = account(&[("provider", id)]);
-        assert!(found.is_none() && said[0].1.contains("is not filled in yet"), "{id}: {said:?}");
+        assert!(found.is_none() && said[0].1.contains("is not configured yet"), "{id}: {said:?}");
     }
 }
 

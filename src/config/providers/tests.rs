@@ -94,7 +94,7 @@ fn no_domain_belongs_to_two() {
         for domain in provider.domains.split_whitespace() {
             let address = format!("me@{}", domain.replace('*', "org"));
             let found = of_address(&address).map(|p| p.id);
-            // Of a name under every top-level domain, some can be spelled out elsewhere.
+            // Of a name under every top-level domain, some can be listed elsewhere.
             let expected = if address == "me@gmx.org" { "gmx" } else { &provider.id };
             assert_eq!(found.as_deref(), Some(expected), "{domain}");
         }

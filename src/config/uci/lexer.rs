@@ -8,7 +8,7 @@ use super::error::{self, ParseError, Problem};
 
 /// The size of libuci's empty line buffer, in bytes.
 const BUFFER_START: usize = 32;
-/// The bound of the pretended buffer size, in bytes. Only NUL bytes let it come to this (see `Lexer::capacity`).
+/// The limit of the emulated buffer size, in bytes. Only NUL bytes let it grow to this (see `Lexer::capacity`).
 const BUFFER_MAX: usize = 16 << 20;
 
 /// The commands of a UCI file.
@@ -20,26 +20,26 @@ pub(super) enum Command {
     List,
 }
 
-/// A place in a file, moving forward.
+/// A position in a file, moving forward.
 pub(super) struct Lexer<'a> {
     input: &'a [u8],
-    /// How much of `input` has been read into `buffer`, in bytes.
+    /// The number of bytes of `input` that have been read into `buffer`.
     read: usize,
-    /// The line at hand, with its line feed.
+    /// The current line, with its line feed.
     buffer: Vec<u8>,
     /// The place in `buffer`.
     pos: usize,
-    /// Where the keyword at hand ends in `buffer`.
+    /// Where the current keyword ends in `buffer`.
     keyword_end: usize,
     /// How large libuci's buffer would be. It matters for lines with NUL: `fgets` fills the buffer, the rest of
-    /// what it brought is lost behind the NUL, and what follows depends on how much that was. The buffer doubles
-    /// each time, with no bound in libuci.
+    /// data read is lost after the NUL, and what follows depends on how much that was. The buffer doubles
+    /// each time, without a limit in libuci.
     capacity: usize,
-    /// How many line feeds libuci has seen; the line number in its errors.
+    /// The number of line feeds libuci has seen; the line number in its errors.
     lines: u32,
     /// The number of the line of `input` that was read last, counted from 1.
     line_number: u32,
-    /// The `line_number` at the beginning of the command at hand.
+    /// The `line_number` at the beginning of the current command.
     origin: u32,
 }
 
@@ -58,12 +58,12 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// An error at the place that has been reached.
+    /// An error at the current position.
     pub(super) fn error(&self, problem: Problem) -> ParseError {
         problem.at(self.lines, self.pos, self.origin)
     }
 
-    /// The number of the line on which the command at hand begins, counted from 1.
+    /// The number of the line on which the current command begins, counted from 1.
     pub(super) fn origin(&self) -> u32 {
         self.origin
     }
@@ -97,8 +97,8 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// Goes past the keyword that [`Lexer::command`] found. A keyword at the very end of the file has nothing
-    /// behind it: that is `problem`.
+    /// Goes past the keyword that [`Lexer::command`] found. If a keyword at the very end of the file is not followed
+    /// by anything, this is `problem`.
     pub(super) fn enter_arguments(&mut self, problem: Problem) -> Result<(), ParseError> {
         if self.keyword_end >= self.buffer.len() {
             return Err(self.error(problem));
@@ -204,7 +204,7 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// Reads the next line into the buffer at the place that has been reached, over what is there. At the end of
+    /// Reads the next line into the buffer at the current position, over what is there. At the end of
     /// the file nothing is there afterwards.
     fn fetch(&mut self) -> Result<(), ParseError> {
         self.buffer.truncate(self.pos);

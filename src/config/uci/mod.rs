@@ -1,7 +1,7 @@
-//! The UCI file format, OpenWrt's way to write settings: bytes in, sections out.
+//! The UCI file format, OpenWrt's configuration format: parses bytes into sections.
 //!
-//! What this module takes and refuses is what libuci takes and refuses in its strict mode, the mode of the
-//! `uci` command and of LuCI, down to the line and byte of an error. `tests/libuci` holds it against the C
+//! This module accepts and refuses what libuci accepts and refuses in its strict mode, the mode of the
+//! `uci` command and of LuCI, down to the line and byte of an error. `tests/libuci` compares it with the C
 //! library. The grammar in short:
 //!
 //! * `config TYPE [NAME]` opens a section, or opens one of the same type and name again.
@@ -11,7 +11,7 @@
 //!
 //! One wrong line makes the whole file invalid.
 //!
-//! The differences from libuci are bounds ([`MAX_FILE`], [`MAX_SECTIONS`], [`MAX_OPTIONS`], [`MAX_VALUES`]) and
+//! The differences from libuci are limits ([`MAX_FILE`], [`MAX_SECTIONS`], [`MAX_OPTIONS`], [`MAX_VALUES`]) and
 //! the quotes that [`export`] puts around a section type where they are needed.
 //!
 //! Nothing here reads files, and no error repeats a value: values may be passwords.
@@ -31,11 +31,11 @@ pub use parser::parse;
 
 /// The largest file that is read, in bytes. Read one byte more than this from a file to notice a larger one.
 pub const MAX_FILE: usize = 1 << 20;
-/// The most sections in one file.
+/// The maximum number of sections in one file.
 pub const MAX_SECTIONS: usize = 4096;
-/// The most options in one section. A list counts as one.
+/// The maximum number of options in one section. A list is one option.
 pub const MAX_OPTIONS: usize = 1024;
-/// The most values in one file: options and list items together, each time they are set.
+/// The maximum number of values in one file: options and list items together, each time they are set.
 pub const MAX_VALUES: usize = 32_768;
 
 /// All sections of one file, in the order of the file.
@@ -63,13 +63,13 @@ pub struct Section {
 pub struct Opt {
     /// The option name: ASCII letters, digits and `_`, never empty.
     pub name: String,
-    /// What it is set to.
+    /// Its value.
     pub value: Value,
     /// The line of the command that set it last, counted from 1. For a list: that appended its last item.
     pub line: u32,
 }
 
-/// What an option is set to. The bytes are those of the file: any but NUL, not always UTF-8.
+/// The value of an option. The bytes are those of the file: any but NUL, not always UTF-8.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Value {
     /// Set by `option`. Never empty.
@@ -79,21 +79,21 @@ pub enum Value {
 }
 
 impl Package {
-    /// The sections of one type, in the order of the file.
+    /// The sections of one type, in file order.
     pub fn of_kind<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = &'a Section> {
         self.sections.iter().filter(move |section| section.kind == kind)
     }
 }
 
 impl Section {
-    /// The option or list of that name.
+    /// The option or list with that name.
     pub fn get(&self, name: &str) -> Option<&Opt> {
         self.options.iter().find(|option| option.name == name)
     }
 }
 
 impl Value {
-    /// The items of a list. An option counts as a list of one item: people write `option network 'lan'` where
+    /// The items of a list. An option is treated as a list of one item: people write `option network 'lan'` where
     /// `list network 'lan'` is meant.
     pub fn items(&self) -> &[Vec<u8>] {
         match self {
@@ -102,7 +102,7 @@ impl Value {
         }
     }
 
-    /// The value as text. Bytes that are not UTF-8 become U+FFFD. The items of a list are joined by blanks, as
+    /// The value as text. Bytes that are not UTF-8 become U+FFFD. The items of a list are joined by spaces, as
     /// `uci get` prints them.
     pub fn text(&self) -> Cow<'_, str> {
         match self {

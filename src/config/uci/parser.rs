@@ -1,4 +1,4 @@
-//! Commands of a UCI file, one after the other, put together to sections.
+//! Assembles the commands of a UCI file into sections.
 
 use std::collections::HashMap;
 
@@ -10,7 +10,7 @@ use super::{MAX_FILE, MAX_OPTIONS, MAX_SECTIONS, MAX_VALUES, Opt, Package, Secti
 ///
 /// # Errors
 ///
-/// The first thing that is wrong, with its place. There is no partial result.
+/// The first error, with its position. There is no partial result.
 pub fn parse(bytes: &[u8]) -> Result<Package, ParseError> {
     if bytes.len() > MAX_FILE {
         return Err(error::FILE_TOO_LARGE.at(1, 0, 1));
@@ -23,7 +23,7 @@ pub fn parse(bytes: &[u8]) -> Result<Package, ParseError> {
     Ok(parser.package)
 }
 
-/// What a name may be made of.
+/// The allowed characters of a name.
 #[derive(Clone, Copy)]
 enum Name {
     /// Section and option names: ASCII letters, digits, `_`.
@@ -35,17 +35,17 @@ enum Name {
 struct Parser<'a> {
     lexer: Lexer<'a>,
     package: Package,
-    /// The index of each section by its name. Anonymous ones are here under the name that libuci makes up: who
-    /// uses that name in a `config` line opens the anonymous section again.
+    /// The index of each section by its name. Anonymous ones are listed under the name that libuci generates: a
+    /// `config` line with that name opens the anonymous section again.
     names: HashMap<String, usize>,
     /// The index of the section that options go to.
     open: Option<usize>,
-    /// How many values have been set.
+    /// The number of values that have been set.
     values: usize,
 }
 
 impl Parser<'_> {
-    /// All commands of the line at hand.
+    /// All commands of the current line.
     fn line(&mut self) -> Result<(), ParseError> {
         while let Some(command) = self.lexer.command()? {
             match command {
@@ -58,7 +58,7 @@ impl Parser<'_> {
         Ok(())
     }
 
-    /// `package NAME`: the name of the file counts, so this is only checked.
+    /// `package NAME`: the file name is used instead, so this is only checked.
     fn package(&mut self) -> Result<(), ParseError> {
         self.lexer.enter_arguments(error::PACKAGE_WITHOUT_NAME)?;
         let name = self.required_word()?;
@@ -148,7 +148,7 @@ impl Parser<'_> {
     }
 }
 
-/// Sets an option, or appends to a list. What exists keeps its place in the section.
+/// Sets an option, or appends to a list. An existing one keeps its position in the section.
 fn set(section: &mut Section, name: String, value: Vec<u8>, list: bool, line: u32) -> Result<(), Problem> {
     let full = section.options.len() >= MAX_OPTIONS;
     let Some(option) = section.options.iter_mut().find(|option| option.name == name) else {
@@ -170,14 +170,14 @@ fn set(section: &mut Section, name: String, value: Vec<u8>, list: bool, line: u3
     Ok(())
 }
 
-/// The name that libuci makes up for an anonymous section when it reads a file: `cfg`, the number of the section
+/// The name that libuci generates for an anonymous section when it reads a file: `cfg`, the number of the section
 /// counted from 1, and a hash of its type (Bernstein's, `h * 33 + c` from 5381).
 fn made_up_name(number: usize, kind: &str) -> String {
     let hash = kind.bytes().fold(5381_u32, |hash, byte| hash.wrapping_mul(33).wrapping_add(u32::from(byte)));
     format!("cfg{number:02x}{:04x}", hash & 0xffff)
 }
 
-/// A name or type as a string. These have been checked to be ASCII.
+/// A name or type as a string. It has been checked to be ASCII.
 fn ascii(word: &[u8]) -> String {
     String::from_utf8_lossy(word).into_owned()
 }

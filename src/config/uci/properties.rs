@@ -1,4 +1,4 @@
-//! What holds for every package and every file: it is read back from its canonical form, and nothing panics.
+//! Properties of every package and every file: it can be read back from its canonical form, and nothing panics.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -36,7 +36,7 @@ fn value() -> impl Strategy<Value = super::Value> {
 }
 
 fn section() -> impl Strategy<Value = Section> {
-    // Names cannot begin with a `c`, so none is one that libuci makes up for an anonymous section.
+    // Names cannot begin with a `c`, so none is one that libuci generates for an anonymous section.
     let name = proptest::option::of("[abd-zA-Z0-9_][a-zA-Z0-9_]{0,12}");
     let options = proptest::collection::hash_map("[a-zA-Z0-9_]{1,12}", value(), 0..6);
     (kind(), name, options).prop_map(|(kind, name, options)| {

@@ -1,4 +1,4 @@
-//! The golden cases, and each rule and bound by itself.
+//! The golden cases, and each rule and limit separately.
 
 use super::*;
 
@@ -42,7 +42,7 @@ fn error_of(file: &[u8]) -> String {
     parse(file).expect_err("must be refused").to_string()
 }
 
-/// `tests/data/uci-golden.json` holds what `uci export` of OpenWrt answered to each input.
+/// `tests/data/uci-golden.json` contains the output of OpenWrt's `uci export` for each input.
 #[test]
 fn golden_cases() {
     let cases: serde_json::Value =
@@ -158,7 +158,7 @@ fn anonymous_section_is_reopened_by_its_made_up_name() {
     assert_eq!(package.sections[0].options.len(), 1);
     let other_number = parse(b"config a\nconfig a cfg02b606\n").expect("valid");
     assert_eq!(other_number.sections.len(), 2);
-    // Of two sections with one name the first is meant.
+    // Of two sections with one name the first is used.
     let file = b"config a cfg02b606\nconfig a\nconfig a cfg02b606\noption x 1\n";
     let package = parse(file).expect("valid");
     assert_eq!(package.sections[0].options.len(), 1);
@@ -185,7 +185,7 @@ fn unusual_white_space() {
     assert_eq!(package.sections[0].options[0].value, Value::One(b"12".to_vec()));
 }
 
-/// The rest of a line behind a NUL is lost, and the next line takes its place. Nobody should rely on it, but LuCI
+/// The rest of a line after a NUL is lost, and the next line takes its place. This should not be relied on, but LuCI
 /// and the `uci` command read such a file this way.
 #[test]
 fn nul_bytes() {
@@ -199,7 +199,7 @@ fn nul_bytes() {
     assert_eq!(error_of(&many), "line 0, byte 0: too many NUL bytes");
 }
 
-/// Only what is in the line buffer is lost behind a NUL. The buffer has room for 31 bytes, then for 63.
+/// Only what is in the line buffer is lost after a NUL. The buffer has room for 31 bytes, then for 63.
 #[test]
 fn nul_byte_in_a_long_line() {
     let lost = |count: usize| "y".repeat(count);

@@ -50,7 +50,7 @@ impl Wrap {
         self.held = rest.to_vec();
     }
 
-    /// Appends what is left.
+    /// Appends the rest.
     pub fn finish(&mut self, out: &mut Vec<u8>) {
         // One byte over the limit may be held back, in case it is a CR.
         let held = std::mem::take(&mut self.held);

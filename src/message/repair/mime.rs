@@ -129,7 +129,9 @@ fn charset(draft: &mut Draft<'_>, scan: &Scan) {
         draft.note(notes::CHARSET);
         return;
     };
-    let is_charset = |piece: &&[u8]| parameter(piece).is_some_and(|(name, _)| name.trim_end_matches('*') == "charset");
+    // As one parameter, encoded, or in numbered segments (RFC 2231 sections 3 and 4).
+    let is_charset =
+        |piece: &&[u8]| parameter(piece).is_some_and(|(name, _)| name.split('*').next() == Some("charset"));
     let mut parts = pieces(value);
     let named = parts.iter().position(is_charset);
     let text = named.and_then(|at| parts.get(at)).and_then(|piece| parameter(piece)).map(|(_, text)| text);

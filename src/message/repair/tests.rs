@@ -326,6 +326,19 @@ fn judge(text: &[u8], smtputf8: bool) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+/// A charset in numbered segments (RFC 2231 section 3) is one: what the first pass has split gets no second one.
+#[test]
+fn a_charset_in_segments_is_not_declared_twice() {
+    let long = "a".repeat(1000);
+    let text = format!(
+        "Cc: a@b\rContent-Type: text/plain; charset=utf-16le\r\n{long}\r\nContent-Type: image/png\r\nSt\u{f6}rung\r\n"
+    );
+    let (header, body, _) = repair(&[text.as_bytes()], false).unwrap();
+    let (again, _, second) = repair(&[&header, b"\r\n", &body], false).unwrap();
+    assert_eq!(String::from_utf8_lossy(&again), String::from_utf8_lossy(&header));
+    assert!(!second.repairs.contains(&notes::CHARSET));
+}
+
 proptest! {
     #[test]
     fn what_was_delivered_is_delivered_unchanged(text in message(), smtputf8: bool, which in 0..2usize) {

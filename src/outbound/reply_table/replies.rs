@@ -1,5 +1,5 @@
-//! Replies of real servers as people have shown them in public, each with its source, and the exact sentence that comes of
-//! it. `tests/data/replies.json` is the list; to add one, add it there.
+//! Replies of real servers as posted in public, each with its source, and the exact sentence that results from
+//! it. `tests/data/replies.json` is the list; new ones are added there.
 
 use serde_json::Value;
 
@@ -17,7 +17,7 @@ fn text<'a>(entry: &'a Value, field: &str) -> &'a str {
     entry[field].as_str().unwrap_or_else(|| panic!("{field} of {entry}"))
 }
 
-/// The reply as it comes off the wire.
+/// The reply as received from the server.
 fn reply(entry: &Value) -> Reply {
     let lines: Vec<&str> = entry["reply"].as_array().unwrap().iter().map(|line| line.as_str().unwrap()).collect();
     Reply::from_line(&lines.join("\r\n"))
@@ -37,7 +37,7 @@ fn stage(entry: &Value) -> Stage {
     }
 }
 
-/// What becomes of the mail, and the sentence.
+/// The result for the mail, and the sentence.
 fn judged(entry: &Value) -> (String, String) {
     match judge(&reply(entry), text(entry, "host"), stage(entry)) {
         Judged::Message(Verdict::Deferred(text)) => ("deferred".into(), text),
@@ -72,7 +72,7 @@ fn most_of_them_have_a_remedy_of_their_own_and_the_others_pass_word_by_word() {
         assert!(text(entry, "says").contains(remedy), "{entry}");
     }
     for entry in &unknown {
-        // All that was said stands there, up to where every sentence is cut.
+        // The full text is there, up to where every sentence is cut.
         let said = reply(entry).to_string();
         assert!(text(entry, "says").contains(&format!(": {said}")), "{entry}");
     }

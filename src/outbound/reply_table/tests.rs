@@ -1,4 +1,4 @@
-//! The table against what providers document, against itself, and against the page for people.
+//! The table compared with what providers document, with itself, and with the page in the docs.
 
 use super::*;
 
@@ -85,8 +85,8 @@ fn for_people() -> String {
     }
     let line = |(means, remedy, replies): &(Means, &str, Vec<String>)| {
         let what = match means {
-            Means::Recipient => "4xx waits, 5xx fails",
-            Means::Waits => "this recipient waits",
+            Means::Recipient => "4xx is deferred, 5xx fails",
+            Means::Waits => "this recipient is deferred",
             Means::Login => "login: pause",
             Means::Setup => "settings: pause",
             Means::Sender => "sender: pause, or fails",
@@ -128,7 +128,7 @@ fn every_row_can_be_met_and_says_what_to_do() {
     }
 }
 
-/// What is told apart by its status, its text and its code, in this order.
+/// Replies that are distinguished by status, text and code, in this order.
 #[test]
 fn the_status_counts_before_the_text_and_that_before_the_code() {
     use Means::*;
@@ -149,7 +149,7 @@ fn the_status_counts_before_the_text_and_that_before_the_code() {
         ("503 This mail server requires authentication when attempting to send", Some(Login)),
         ("451 5.7.8 no", Some(Login)),
         ("503 5.5.1 Bad sequence of commands", None),
-        // The address is not a text.
+        // An address is not text.
         ("550 5.7.1 <daily-limit@example.com>: no", None),
         ("550 5.1.1 <spam@example.com> daily limit of unknown user", Some(Recipient)),
         ("450 4.1.2 <x@y.z>: Domain not found, too many messages", Some(Recipient)),

@@ -1,4 +1,4 @@
-//! The disk of tests: records what is done to it, fails when told to, and can be made to keep a wrong order.
+//! The disk of tests: records all operations, fails on request, and can use a wrong order.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -21,7 +21,7 @@ pub enum Op {
     SyncDirectory(PathBuf),
 }
 
-/// A wrong way to do it, to see that tests notice.
+/// A wrong order, to check that tests notice it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Broken {
     /// Files get their final name before their content is synced.
@@ -30,20 +30,20 @@ pub enum Broken {
     NoFileSync,
     /// Names are never synced.
     NoDirectorySync,
-    /// Files are not synced once more after they got their name.
+    /// Files are not synced again after they were renamed.
     NoSecondSync,
 }
 
 /// Which operation fails, and how.
 #[derive(Debug, Clone, Copy)]
 pub struct Fault {
-    /// How many operations go well before.
+    /// How many operations succeed before.
     pub after: usize,
     /// `ENOSPC` or `EIO`.
     pub error: nix::errno::Errno,
     /// Whether a write takes half of its bytes before it fails.
     pub part: bool,
-    /// Whether everything fails from then on, as if the program had been killed there.
+    /// Whether everything fails from then on, as if the program had been killed.
     pub for_good: bool,
 }
 
@@ -55,22 +55,22 @@ struct Inner {
     fault: Option<Fault>,
     met: bool,
     broken: Option<Broken>,
-    /// How many operations go on before one is held up.
+    /// How many operations are done before one is blocked.
     gate: Option<usize>,
     held: bool,
-    /// Syncs that a broken order puts off until after the rename.
+    /// Syncs that a wrong order delays until after the rename.
     late: Vec<Op>,
-    /// Files that got their name since the names were synced.
+    /// Files that were renamed since the names were synced.
     named: Vec<usize>,
-    /// Names that were removed. Two threads may come upon the same one; the real disk refuses the second.
+    /// Names that were removed. Two threads may try the same one; the real disk refuses the second.
     removed: BTreeSet<PathBuf>,
 }
 
-/// Watches one disk.
+/// Monitors one disk.
 #[derive(Default)]
 pub struct Probe(Mutex<Inner>, Condvar);
 
-/// A file under watch: its number.
+/// A monitored file: its number.
 pub(in crate::queue) struct Watched(Arc<Probe>, usize);
 
 impl Probe {
@@ -78,7 +78,7 @@ impl Probe {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Comes before each operation; waits here if it is to be held up.
+    /// Called before each operation; waits here if it is to be blocked.
     fn enter(&self) -> MutexGuard<'_, Inner> {
         let mut inner = self.inner();
         match inner.gate {
@@ -92,36 +92,36 @@ impl Probe {
         inner
     }
 
-    /// Holds up the operation after so many others.
+    /// Blocks the operation after this number of others.
     pub fn hold(&self, after: usize) {
         let mut inner = self.inner();
         (inner.gate, inner.held) = (Some(after), false);
     }
 
-    /// Whether an operation is being held up.
+    /// Whether an operation is blocked.
     pub fn holds(&self) -> bool {
         self.inner().held
     }
 
-    /// Lets everything go on.
+    /// Unblocks everything.
     pub fn release(&self) {
         let mut inner = self.inner();
         (inner.gate, inner.held) = (None, false);
         self.1.notify_all();
     }
 
-    /// A disk that does everything wrong in this one way.
+    /// A disk with this wrong order.
     pub fn break_order(&self, broken: Broken) {
         self.inner().broken = Some(broken);
     }
 
-    /// Lets an operation fail; counted from now.
+    /// Lets an operation fail, counting from now.
     pub fn fail(&self, fault: Fault) {
         let mut inner = self.inner();
         (inner.fault, inner.met) = (Some(fault), false);
     }
 
-    /// Ends the faults; whether one was met.
+    /// Ends the faults; returns whether one occurred.
     pub fn heal(&self) -> bool {
         let mut inner = self.inner();
         inner.fault = None;
@@ -145,7 +145,7 @@ impl Probe {
         Watched(Arc::clone(self), number)
     }
 
-    /// The number of the file at `path`, given now if it has none.
+    /// The number of the file at `path`, assigned now if it has none.
     pub fn number(&self, path: &Path) -> usize {
         self.inner().number(path)
     }
@@ -170,7 +170,7 @@ impl Inner {
         }
         self.met = true;
         let met = *fault;
-        // What is cut off is cut off once.
+        // A truncated write is truncated once.
         fault.part = false;
         if !met.for_good {
             self.fault = None;
@@ -178,7 +178,7 @@ impl Inner {
         Some(met)
     }
 
-    /// Notes an operation; false when it is left out.
+    /// Records an operation; false when it is omitted.
     fn note(&mut self, op: Op) -> bool {
         match (&op, self.broken) {
             (Op::SyncFile(_) | Op::SyncFileSystem(_), Some(Broken::NoFileSync)) => return false,
@@ -219,13 +219,13 @@ impl Inner {
 }
 
 impl Disk {
-    /// A disk under watch.
+    /// A monitored disk.
     pub(in crate::queue) fn watched() -> (Self, Arc<Probe>) {
         let probe = Arc::new(Probe::default());
         (Self { probe: Some(Arc::clone(&probe)) }, probe)
     }
 
-    /// Notes an operation, or fails in its place. False when it is to be left out.
+    /// Records an operation, or fails instead. False when it is to be omitted.
     pub(super) fn before(&self, op: impl FnOnce() -> Op) -> io::Result<bool> {
         let Some(probe) = &self.probe else { return Ok(true) };
         let mut inner = probe.enter();
@@ -262,7 +262,7 @@ impl Handle {
         }
     }
 
-    /// What of `bytes` is to be written, and what to say then.
+    /// How much of `bytes` is to be written, and the result.
     pub(super) fn before_write<'a>(&self, offset: u64, bytes: &'a [u8]) -> io::Result<(&'a [u8], io::Result<()>)> {
         let Some(Watched(probe, number)) = &self.watched else { return Ok((bytes, Ok(()))) };
         let mut inner = probe.enter();

@@ -1,4 +1,4 @@
-//! What the queue knows of itself, and what it writes down about a message that is tried for very long.
+//! The accounting of the queue, and what it records about a message that is tried for very long.
 
 use super::*;
 
@@ -76,7 +76,7 @@ async fn a_draft_that_failed_is_never_completed() {
     draft.settle().await.unwrap();
     draft.buffer().resize(8_000, b'x');
     assert!(matches!(draft.settle().await, Err(SpoolError::Full(_))));
-    // The second piece is missing by now.
+    // The second chunk is missing by now.
     assert!(matches!(draft.commit(Vec::new(), meta(&["a@b.c"])).await, Err(SpoolError::Io(_))));
     assert_eq!(books(&spool), (0, 0));
 }

@@ -32,7 +32,7 @@ impl Bench {
             .collect()
     }
 
-    /// Whether the books say what the disk says, once what runs beside has ended.
+    /// Whether the accounting matches the disk, once background work has ended.
     async fn books_are_right(&self) {
         while self.files().iter().any(|name| name.ends_with(".tmp")) {
             tokio::task::yield_now().await;
@@ -150,7 +150,7 @@ async fn a_move_that_fails_anywhere_leaves_each_message_in_one_place() {
             assert_eq!(in_danger, failures);
             assert_eq!(bench.spool.usage_now(), before);
             assert!(!bench.files().iter().any(|name| name.ends_with(".tmp")));
-            // What failed is moved the next time, and what could not be removed goes with its copy.
+            // What failed is moved the next time, and what could not be removed is removed with its copy.
             for (entry, failure) in bench.spool.move_to_safe(moved.into_iter().map(|(entry, _)| entry).collect()) {
                 assert!(failure.is_none() && entry.place == Place::Safe);
                 assert_eq!(bench.spool.open_message(&entry).unwrap().state.attempts, 1);
@@ -227,7 +227,7 @@ async fn a_session_that_is_cut_off_leaves_nothing_whenever_it_is() {
                 result = put(&bench.spool, &[b'x'; 20_000], &["a@b.c"]) => result.is_ok(),
             };
             bench.probe.release();
-            // What is done on the disk goes on, and has the spool until it has ended.
+            // The disk operation continues, and uses the spool until it has ended.
             while Arc::strong_count(&bench.spool) > 1 {
                 tokio::task::yield_now().await;
             }

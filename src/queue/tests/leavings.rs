@@ -1,4 +1,4 @@
-//! What a start makes of what it finds: messages that lie in both directories, and files that are none of ours.
+//! How a start handles what it finds: messages that are in both directories, and files that are not ours.
 
 use super::super::disk::Disk;
 use super::super::disk::probe::{Fault, Op};
@@ -42,12 +42,12 @@ async fn of_two_that_are_whole_the_newer_one_counts() {
     let noted = [fs::read(&original).unwrap(), attempt(0, Progress::Delivered).encode()].concat();
     fs::write(&original, noted).unwrap();
     let found = spool.recover();
-    assert_eq!((found.len(), found[0].place), (1, Place::Safe), "it is moved once more");
+    assert_eq!((found.len(), found[0].place), (1, Place::Safe), "it is moved again");
     assert!(!original.exists());
     assert_eq!(spool.open_message(&found[0]).unwrap().state.recipients[0].progress, Progress::Delivered);
     assert_eq!(books(&spool), on_disk(dir.path()));
 
-    // The other way round: the copy has gone on, and its original could not be removed.
+    // The other way round: the copy has advanced, and its original could not be removed.
     fs::copy(&copy, &original).unwrap();
     spool.record(&found[0], &attempt(1, Progress::Failed)).unwrap();
     spool.move_all_to_safe().unwrap();

@@ -1,4 +1,4 @@
-//! The queue against a model of it that fits on a page: whatever is done in whatever order, both say the same.
+//! The queue against a model that fits on a page: whatever is done in any order, both agree.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ enum Step {
     Move(Vec<Index>),
     MoveAll,
     Remove(Index),
-    /// The program is killed and started again; beforehand something is left behind.
+    /// The program is killed and restarted; before that a leftover is created.
     Crash(Leaving),
     /// The disk fails at an operation of the step that follows.
     Fault(usize, bool),
@@ -27,13 +27,13 @@ enum Step {
 #[derive(Debug, Clone)]
 enum Leaving {
     Nothing,
-    /// A reception that was cut off.
+    /// An interrupted reception.
     Temporary,
-    /// A record that was cut off, or zeros in its place.
+    /// An incomplete record, or zeros in its place.
     TornNote(Index, usize, bool),
-    /// A copy in safety whose original is still there.
+    /// A copy in safe storage whose original still exists.
     Double(Index),
-    /// Something that is no message.
+    /// Something that is not a message.
     Foreign,
 }
 
@@ -65,7 +65,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// What the queue should have.
+/// What the queue should contain.
 #[derive(Debug, Clone)]
 struct Expected {
     entry: Entry,
@@ -105,7 +105,7 @@ impl Machine {
         (!self.model.is_empty()).then(|| self.model.values().nth(index.index(self.model.len())).unwrap().clone())
     }
 
-    /// Does a step; an error is taken only while a fault is set.
+    /// Performs a step; an error is accepted only while a fault is set.
     fn step(&mut self, step: &Step, faulty: bool) {
         match step {
             Step::Accept(bytes, to) => {
@@ -127,7 +127,7 @@ impl Machine {
                 let known = self.model.get_mut(&expected.entry.id).unwrap();
                 known.notes.push(note.clone());
                 if written.is_err() {
-                    // The disk may have it all the same, if only its sync has failed.
+                    // The disk may have it anyway, if only its sync has failed.
                     self.probe.heal();
                     if self.spool.notes(&expected.entry).unwrap().len() < known.notes.len() {
                         known.notes.pop();
@@ -149,7 +149,7 @@ impl Machine {
             Step::MoveAll => {
                 let moved = self.spool.move_all_to_safe();
                 assert!(faulty || moved.is_ok(), "{moved:?}");
-                // Entries may say where a message was: it is found.
+                // Entries may contain an old place of a message: it is found.
             }
             Step::Remove(which) => {
                 let Some(expected) = self.pick(which) else { return };
@@ -215,7 +215,7 @@ impl Machine {
         paths.into_iter().find_map(|path| fs::read(&path).ok().map(|bytes| (path, bytes))).expect("its file")
     }
 
-    /// Whether the queue says what the model says.
+    /// Whether the queue agrees with the model.
     fn compare(&self, faults: bool) {
         for expected in self.model.values() {
             let stored = self.spool.open_message(&expected.entry).unwrap();
@@ -227,7 +227,7 @@ impl Machine {
             assert_eq!(stored.read_body().unwrap(), expected.body);
         }
         assert_eq!(books(&self.spool).1, self.model.len());
-        // A file that could not be removed after its move lies there a second time, until its message is removed.
+        // A file that could not be removed after its move exists a second time, until its message is removed.
         if !faults {
             assert_eq!(books(&self.spool), on_disk(self.dir.path()));
         }

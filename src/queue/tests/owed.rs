@@ -1,4 +1,4 @@
-//! What the disk does not take is remembered, also by the next run, and written down when it does.
+//! What the disk refuses is remembered, also by the next run, and written down when the disk accepts it.
 
 use super::super::disk::Disk;
 use super::super::disk::probe::{Fault, Probe};
@@ -40,7 +40,7 @@ async fn a_removal_that_failed_is_done_later() {
     let entry = put(&spool, b"x", &["a@b.c"]).await.unwrap();
     bench.probe.fail(fault());
     let told = spool.remove_for_good(&entry).unwrap_err();
-    assert!(told.contains("a restart of the program knows") && spool.owes(), "{told}");
+    assert!(told.contains("this survives a restart of the program") && spool.owes(), "{told}");
     assert_eq!((bench.files(), books(&spool)), (vec!["ram", "flash"], on_disk(bench.dir.path())));
     spool.pay();
     assert_eq!((bench.files(), books(&spool)), (vec![], (0, 0)));
@@ -59,7 +59,7 @@ async fn the_next_run_knows_what_is_done_while_the_disk_takes_nothing() {
     spool.record_for_good(&other, attempt(0, Progress::Delivered)).unwrap_err();
     // In the order in which it came.
     spool.record_for_good(&other, Note::Warned(2)).unwrap_err();
-    // A safe_spool that nothing can be written to has only what it had.
+    // A safe_spool that cannot be written to has only what it had.
     fs::remove_file(bench.dir.path().join("flash/owed")).unwrap();
     let next = bench.start();
     bench.probe.fail(Fault { for_good: true, ..fault() });

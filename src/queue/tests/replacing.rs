@@ -1,4 +1,4 @@
-//! A digest takes the place of messages, cut off at every single operation: each of them is there, or in a complete
+//! A digest replaces messages, interrupted at every single operation: each of them exists, or is in a complete
 //! digest, and not both.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,7 +9,7 @@ use super::super::disk::Disk;
 use super::super::disk::probe::{Fault, Probe};
 use super::*;
 
-/// Messages that are replaced, among them one that is attached to a further mail; one more is sent by itself.
+/// Messages that are replaced, among them one that is attached to a further mail; another one is sent separately.
 const MESSAGES: usize = 4;
 
 struct Bench {
@@ -24,7 +24,7 @@ struct Bench {
 }
 
 impl Bench {
-    /// With this many of the messages in safety.
+    /// With this many of the messages in safe storage.
     async fn new(durability: Durability, moved: usize) -> Self {
         let dir = scratch();
         let (disk, probe) = Disk::watched();
@@ -42,7 +42,7 @@ impl Bench {
         Self { dir, relay, probe, spool, messages, alone, sent: None }
     }
 
-    /// What the dispatcher does, and the provider if it `sends`. Whatever fails, it takes back what it can.
+    /// What the dispatcher does, and the provider if it `sends`. Whatever fails, it undoes what it can.
     async fn replace(&mut self, sends: bool) {
         let of: Vec<MessageId> = self.messages.iter().map(|entry| entry.id).collect();
         let further = Replaces { of: of[1..3].to_vec(), ..Replaces::default() };
@@ -73,7 +73,7 @@ impl Bench {
         }
     }
 
-    /// Another run starts and carries on. Returns what is there then, with what it replaces.
+    /// Another run starts and continues. Returns what exists then, with what it replaces.
     fn next_run(&mut self) -> BTreeMap<MessageId, Option<Replaces>> {
         self.probe.heal();
         self.spool = Spool::open(&self.relay).unwrap();
@@ -100,7 +100,7 @@ impl Bench {
             .collect()
     }
 
-    /// How often each of the messages will be sent: by itself, and in a digest.
+    /// How often each of the messages will be sent: separately, and in a digest.
     fn copies(&self, there: &BTreeMap<MessageId, Option<Replaces>>) -> Vec<usize> {
         let complete = there.values().flatten().find(|replaces| replaces.last).or(self.sent.as_ref());
         let copies = |(n, entry): (usize, &Entry)| {
@@ -113,7 +113,7 @@ impl Bench {
     }
 }
 
-/// Each durability, with some of the messages in safety where there is a choice.
+/// Each durability, with some of the messages in safe storage where there is a choice.
 const CASES: [(Durability, usize); 5] = [
     (Durability::Always, 0),
     (Durability::Memory, 0),
@@ -133,7 +133,7 @@ async fn a_digest_that_is_cut_off_anywhere_loses_nothing_and_sends_nothing_twice
                     bench.probe.fail(Fault { after, error, part, for_good });
                     bench.replace(false).await;
                     let met = bench.probe.heal();
-                    // What a cut off draft leaves goes on the pool of blocking threads.
+                    // The leftovers of an interrupted draft are removed on the pool of blocking threads.
                     while Arc::strong_count(&bench.spool) > 1 {
                         tokio::task::yield_now().await;
                     }
@@ -197,7 +197,7 @@ async fn what_could_not_be_removed_costs_no_other_its_attachment() {
                 }
                 let there = bench.next_run();
                 let copies = bench.copies(&there);
-                // What the disk did not let go is remembered.
+                // What the disk refused to remove is remembered.
                 assert!(
                     copies.iter().all(|copies| *copies == 1),
                     "{durability:?} {moved} {after}: {copies:?} {there:?}"

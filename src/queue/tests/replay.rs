@@ -1,7 +1,7 @@
 //! Every power cut: what the spool does to the disk is recorded, each prefix of it is taken as the moment of a cut, and
-//! for each the states that the disk may have kept are made, started on and looked through.
+//! for each the possible states of the disk are created, started on and checked.
 //!
-//! [`model`] knows what a disk may keep, [`scenario`] what is done and what was promised, [`check`] whether it was kept.
+//! [`model`] knows what a disk may keep, [`scenario`] what is done and promised, [`check`] whether this was kept.
 
 mod check;
 mod model;
@@ -12,10 +12,10 @@ use super::*;
 use check::Checker;
 use scenario::Scenario;
 
-/// States that are made for one moment, if there are not more.
+/// States that are tried for one moment, if there are not more.
 const EXHAUSTIVE: u64 = 1000;
 
-/// States drawn at random for a moment that has more. `SMTPRELAY_STATES` names another number.
+/// States chosen at random for a moment that has more. `SMTPRELAY_STATES` sets another number.
 fn drawn() -> usize {
     std::env::var("SMTPRELAY_STATES").ok().and_then(|n| n.parse().ok()).unwrap_or(40)
 }

@@ -6,7 +6,7 @@ use super::{CLIENT, Counts, ID, Outcome, Verdict, kept};
 
 /// Devices that are kept.
 const DEVICES: usize = 256;
-/// Bytes of text that they may hold together.
+/// Bytes of text that they may contain together.
 const DEVICE_TEXT: usize = 32 << 10;
 /// Bytes that are kept of a HELO name, an address, a reply or reason.
 const HELO: usize = 48;
@@ -17,7 +17,7 @@ const TEXT: usize = 100;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Device {
     pub(super) client: Box<str>,
-    /// What it calls itself.
+    /// Its HELO name.
     pub(super) helo: Box<str>,
     pub(super) first_seen: i64,
     pub(super) last_seen: i64,
@@ -27,7 +27,7 @@ pub(super) struct Device {
     pub(super) from: Box<str>,
     pub(super) to: Box<str>,
     pub(super) mail_at: i64,
-    /// What was heard last of its mail, when, and in which words.
+    /// The last result of its mail, with time and text.
     pub(super) state: Outcome,
     pub(super) state_at: i64,
     pub(super) text: Box<str>,
@@ -45,7 +45,7 @@ impl Device {
     }
 
     fn json(&self) -> Value {
-        // Who was refused at once has none.
+        // A device that was refused at once has none.
         let last_mail = (!self.id.is_empty())
             .then(|| json!({ "id": &*self.id, "from": &*self.from, "to": &*self.to, "time": self.mail_at }));
         self.counts.add_to(json!({
@@ -63,7 +63,7 @@ impl Device {
     }
 }
 
-/// All of them, in the order in which something was heard of them.
+/// All of them, ordered by their last event.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Devices(Vec<Device>);
 
@@ -72,7 +72,7 @@ impl Devices {
         self.0.iter()
     }
 
-    /// Adds one that was written down.
+    /// Adds one from the file.
     pub(super) fn restore(&mut self, device: Device) {
         self.0.push(device);
         self.bound();
@@ -96,7 +96,7 @@ impl Devices {
     }
 
     pub(super) fn settled(&mut self, verdict: &Verdict) {
-        // The mail of an earlier version has no client; a device without an address would be nobody's.
+        // Mail of an earlier version has no client; a device without an address could not be identified.
         if verdict.client.is_empty() {
             return;
         }
@@ -109,7 +109,7 @@ impl Devices {
         });
     }
 
-    /// The event does not say whose mail it is; the last mail of a device is known by its name.
+    /// The event does not contain the client; the last mail of a device is found by its ID.
     pub(super) fn deferred(&mut self, at: i64, id: &str, reason: &str) {
         if let Some(device) = self.0.iter_mut().find(|device| !id.is_empty() && *device.id == *id) {
             device.set(at, Outcome::Deferred, reason);
@@ -117,7 +117,7 @@ impl Devices {
         self.bound();
     }
 
-    /// What a device tried that was no mail. Whoever is looking for the reason why nothing arrives finds it here.
+    /// What a device did instead of sending mail. An administrator who looks for missing mail finds the reason here.
     pub(super) fn seen(&mut self, at: i64, client: &str, helo: &str, state: Outcome, text: &str) {
         self.change(at, client, |device| {
             device.last_seen = at;
@@ -152,8 +152,8 @@ impl Devices {
         self.bound();
     }
 
-    /// Strangers that never got a message in go first: refused connections must not push out the devices. Then those
-    /// that nothing was heard of for longest.
+    /// Clients that never sent a message are dropped first: refused connections must not displace devices. Then those
+    /// without an event for the longest time.
     fn bound(&mut self) {
         let mut weight: usize = self.0.iter().map(Device::weight).sum();
         while self.0.len() > DEVICES || weight > DEVICE_TEXT {
@@ -164,7 +164,7 @@ impl Devices {
     }
 }
 
-/// The first recipient and how many there are beside.
+/// The first recipient and the number of others.
 pub(super) fn first_of(to: &[String]) -> String {
     match to {
         [] => String::new(),

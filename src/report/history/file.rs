@@ -1,6 +1,6 @@
 //! The history as a file.
 //!
-//! A first line with version and checksum, then one JSON array a line:
+//! A first line with version and checksum, then one JSON array per line:
 //!
 //! ```text
 //! smtprelay-history 1 CRC32
@@ -9,8 +9,8 @@
 //! ["verdict",AT,OUTCOME,ID,CLIENT,FROM,TO,SIZE,ACCOUNT,TLS,TEXT,DELAY,TIMES]
 //! ```
 //!
-//! It is only a memory: a file that is torn, changed or of another version is an empty history. Since the numbers of this
-//! run are not known to be those of the last, counters since the start begin anew.
+//! It is not essential: a file that is truncated, changed or of another version is an empty history. The numbers of
+//! this run are not known to continue those of the last, so counters since the start begin at zero.
 
 use serde_json::{Value, json};
 
@@ -19,7 +19,7 @@ use super::{ACCOUNT, ADDRESS, CLIENT, Counts, DAYS, History, ID, Outcome, REASON
 use crate::system::checksum::Checksum;
 
 const FIRST: &str = "smtprelay-history 1 ";
-/// Bytes of a file that can be ours.
+/// The size limit of a valid file.
 const LARGEST: usize = 512 << 10;
 
 impl History {
@@ -74,7 +74,7 @@ impl History {
         format!("{FIRST}{:08x}\n{lines}", Checksum::of(lines.as_bytes())).into_bytes()
     }
 
-    /// The history in a file; an empty one if that is not whole or not ours.
+    /// The history in a file; an empty one if it is incomplete or not ours.
     pub fn decode(file: &[u8]) -> Self {
         lines(file).and_then(Self::read).unwrap_or_default()
     }
@@ -100,7 +100,7 @@ impl History {
     }
 }
 
-/// What follows the first line, if that is right.
+/// The rest after the first line, if that is valid.
 fn lines(file: &[u8]) -> Option<&str> {
     if file.len() > LARGEST {
         return None;
@@ -110,12 +110,12 @@ fn lines(file: &[u8]) -> Option<&str> {
     (sum == Checksum::of(lines.as_bytes())).then_some(lines)
 }
 
-/// The values of a line that were not read yet.
+/// The values of a line that have not been read yet.
 struct Values(std::vec::IntoIter<Value>);
 
 impl Values {
     fn text(&mut self, limit: usize) -> Option<Box<str>> {
-        // What was cut before ends with a mark that would not fit a second time.
+        // A truncated text ends with a mark that would not fit a second time.
         Some(kept(self.0.next()?.as_str()?, limit + '…'.len_utf8()))
     }
 

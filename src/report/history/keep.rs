@@ -1,4 +1,4 @@
-//! Keeps the history: takes in events, and writes it to the spool now and then so that it survives a restart.
+//! Keeps the history: takes events, and writes it to the spool now and then so that it survives a restart.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use crate::system::{clock, ordered, publish, task};
 const FILE: &str = "history";
 /// Bytes of the file that are read back; what [`History`] writes is smaller.
 const LIMIT: u64 = 1 << 20;
-/// How often it is written, when something has happened.
+/// How often it is written, if there were events.
 const EVERY: Duration = Duration::from_secs(60);
 /// Events that may wait.
 const EVENTS: usize = 2048;
@@ -28,7 +28,7 @@ pub fn open(spool: &Path) -> (Arc<Mutex<History>>, mpsc::Receiver<Arc<Event>>) {
     (Arc::new(Mutex::new(History::decode(&bytes))), events)
 }
 
-/// The history, for a moment.
+/// The history, locked for a short time.
 pub fn lock(history: &Mutex<History>) -> MutexGuard<'_, History> {
     history.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -53,18 +53,18 @@ pub async fn run(
             () = ordered(&mut stop) => break,
         }
     }
-    // The dispatcher ends at the same order: what it still does is taken in until everything is quiet.
+    // The dispatcher ends at the same order: its last events are taken until all is quiet.
     while let Ok(Some(event)) = tokio::time::timeout(Duration::from_millis(200), events.recv()).await {
         lock(&history).take(clock::now(), &event);
     }
     write(&history, &spool).await;
 }
 
-/// Writes the history. A failure costs nothing but the history.
+/// Writes the history. A failure loses nothing but the history.
 async fn write(history: &Mutex<History>, spool: &Path) {
     let bytes = lock(history).encode();
     let path = spool.join(FILE);
-    // Addresses and replies of providers are in it: nobody but its owner may read it.
+    // It contains addresses and replies of providers: only its owner may read it.
     let written = task::blocking(move || publish::replace(&path, &bytes, 0o600));
     if let Some(Err(error)) = written.await {
         log::debug!(target: "smtprelay", "event=history_not_written text=\"{error}\"");

@@ -77,7 +77,7 @@ fn the_last_mail_of_an_account_is_told_tests_count_and_so_does_the_day() {
     assert_eq!(history.last(Some("one")), expected);
     assert_eq!(history.last(None)["account"], "two");
     assert_eq!(history.last(Some("three")), Value::Null);
-    // It outlives a restart.
+    // It survives a restart.
     assert_eq!(History::decode(&history.encode()).last(Some("one")), expected);
     let tested = |failed: Option<&str>| Event::Tested {
         account: "one".into(),
@@ -94,7 +94,7 @@ fn the_last_mail_of_an_account_is_told_tests_count_and_so_does_the_day() {
         (&json!("me@example.com"), &json!("none"), &json!("no"))
     );
     assert_eq!(history.tests.len(), 1);
-    // A test is no mail of a device.
+    // A test is not mail of a device.
     assert_eq!(history.today(NOW)["delivered"], 2);
     assert_eq!(history.today(NOW + DAY)["delivered"], 0);
 }
@@ -207,7 +207,7 @@ fn a_device_is_listed_with_what_it_tried_though_it_never_sent_mail() {
     history.take(NOW, &Event::Aborted { client: client(), reason: "speaks TLS".into() });
     assert_eq!(history.devices()[0]["last_verdict"]["outcome"], json!("aborted"));
     history.take(NOW, &Event::LoginFailed { client: client(), name: "plc".into() });
-    assert_eq!(history.devices()[0]["last_verdict"]["text"], json!("wrong name or password, login 'plc'"));
+    assert_eq!(history.devices()[0]["last_verdict"]["text"], json!("wrong user name or password, login 'plc'"));
     history.take(NOW + 1, &Event::NoMail { client: client(), helo: "pump".into(), tried: "said QUIT".into() });
     let device = &history.devices()[0];
     assert_eq!((&device["helo"], &device["last_seen"]), (&json!("pump"), &json!(NOW + 1)));
@@ -224,7 +224,7 @@ fn days_are_bounded_and_a_wrong_clock_leaves_no_trace() {
     for day in 0..50 {
         history.take(NOW + day * DAY, &refused("10.0.0.8"));
     }
-    // A step back by a day is no new day.
+    // A step back by one day does not add another.
     history.take(NOW + 48 * DAY, &refused("10.0.0.8"));
     let counters = history.counters();
     let days = counters["days"].as_array().unwrap();
@@ -300,7 +300,7 @@ proptest! {
         let at = at.index(file.len());
         let mut changed = file.clone();
         changed[at] ^= 1 << bit;
-        // The case of a digit of the checksum means nothing.
+        // The case of a digit of the checksum is ignored.
         if !changed.eq_ignore_ascii_case(&file) {
             prop_assert_eq!(History::decode(&changed), History::default());
         }

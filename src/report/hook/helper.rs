@@ -1,10 +1,10 @@
-//! The hook of a gateway that is not root: a process of its own, started before root is given up, that can do one thing.
+//! The hook of a gateway that is not root: a separate process, started before root is given up, with a single purpose.
 //!
-//! A script that blinks an LED or restarts a modem needs root, the gateway must not have it. So this process keeps it: it
-//! runs the program that the settings named at the start, never another one, with the names of `NAMES` in its
-//! environment, never others, one at a time, and ends when the gateway does.
+//! A script that blinks an LED or restarts a modem needs root, which the gateway must not have. So this process keeps
+//! it: it runs only the program that the settings specified at the start, only with the names of `NAMES` in its
+//! environment, one at a time, and ends when the gateway does.
 //!
-//! A request is one line, `NAME=value` between NULs; the answer is one line, empty or what went wrong.
+//! A request is one line, `NAME=value` separated by NULs; the answer is one line, empty or an error.
 
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::fd::OwnedFd;
@@ -18,7 +18,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 
 use super::{BURIAL, Call, Group, TIME_LIMIT, too_long};
 
-/// What may stand in the environment of the script, beside PATH.
+/// The allowed environment of the script, in addition to PATH.
 const NAMES: [&str; 8] = [
     "ACTION",
     "SMTPRELAY_COUNT",
@@ -33,15 +33,15 @@ const NAMES: [&str; 8] = [
 const REQUEST_LIMIT: u64 = 4 << 10;
 /// Bytes of an answer.
 const ANSWER_LIMIT: u64 = 1 << 10;
-/// How often it is looked whether the script has ended, or the gateway.
+/// How often it checks whether the script or the gateway has ended.
 const LOOK: Duration = Duration::from_millis(100);
-/// The word on the command line that makes the program this process.
+/// The command line argument that makes the program this process.
 pub const COMMAND: &str = "hook-runner";
 
 /// The gateway's end.
 pub struct Helper {
     stream: UnixStream,
-    /// Waited for when this is dropped, which ends it.
+    /// Waited for when this is dropped, which ends the process.
     child: Child,
 }
 
@@ -50,7 +50,7 @@ impl Helper {
     /// their passwords are not in its memory.
     ///
     /// # Errors
-    /// When it can't be started.
+    /// When it cannot be started.
     pub fn start(program: &Path) -> io::Result<Self> {
         let (stream, theirs) = UnixStream::pair()?;
         let child = Command::new("/proc/self/exe")
@@ -62,16 +62,16 @@ impl Helper {
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null())
             .stderr(Stdio::null())
-            // What a terminal sends to the gateway is not for this one: it ends when the gateway has.
+            // Signals from a terminal to the gateway are not for this process: it ends when the gateway has ended.
             .process_group(0)
             .spawn()?;
         Ok(Self { stream, child })
     }
 
-    /// Makes it ready for the runtime.
+    /// Prepares it for the runtime.
     ///
     /// # Errors
-    /// Of the system.
+    /// Errors of the system.
     pub fn connect(self) -> io::Result<Connected> {
         self.stream.set_nonblocking(true)?;
         let stream = tokio::io::BufReader::new(tokio::net::UnixStream::from_std(self.stream)?);
@@ -86,10 +86,10 @@ pub struct Connected {
 }
 
 impl Connected {
-    /// Has the program run, to its end.
+    /// Runs the program, to its end.
     ///
     /// # Errors
-    /// When it could not be run or took too long.
+    /// When it could not be run or timed out.
     pub(super) async fn run(&mut self, call: &Call) -> Result<(), String> {
         let words: Vec<String> = call.environment().map(|(name, value)| format!("{name}={value}")).collect();
         let request = format!("{}\n", words.join("\0"));
@@ -103,21 +103,21 @@ impl Connected {
             Ok(1..) => Err(answer.trim_end().to_string()),
             Ok(0) => {
                 let _ = self.child.try_wait();
-                Err("the process that runs it has ended; it comes back with the next start of the gateway".into())
+                Err("the process that runs it has exited; it is started again with the gateway".into())
             }
-            Err(error) => Err(format!("the process that runs it can't be reached: {error}")),
+            Err(error) => Err(format!("the process that runs it cannot be reached: {error}")),
         }
     }
 }
 
 impl Drop for Connected {
     fn drop(&mut self) {
-        // Takes away what is left of one that has ended; one that still runs is the system's to bury.
+        // Reaps it if it has ended; one that still runs is reaped by init.
         let _ = self.child.try_wait();
     }
 }
 
-/// The other end: runs `program` as it is told to on `stream`, until there is nobody to tell. Keeps the rights that it was
+/// The other end: runs `program` on each request on `stream`, until the gateway is gone. Keeps the privileges it was
 /// started with.
 ///
 /// # Errors
@@ -139,13 +139,13 @@ fn serve_within(program: &Path, stream: UnixStream, limit: Duration) -> io::Resu
         }
         let answer = match environment(&line) {
             Some(environment) => runs.run(program, &environment, stream.get_mut())?,
-            None => "the gateway asked for something else than a hook".into(),
+            None => "the gateway requested something other than a hook".into(),
         };
         stream.get_mut().write_all(format!("{}\n", answer.replace('\n', " ")).as_bytes())?;
     }
 }
 
-/// What a request asks for; `None` when that is not a hook.
+/// The requested run; `None` when it is not a hook.
 fn environment(line: &[u8]) -> Option<Vec<(&str, &str)>> {
     let text = std::str::from_utf8(line.strip_suffix(b"\n")?).ok()?;
     let word = |word: &'_ str| -> Option<(usize, usize)> {
@@ -158,20 +158,20 @@ fn environment(line: &[u8]) -> Option<Vec<(&str, &str)>> {
         .collect()
 }
 
-/// How long the program may take, and what is left of runs that were killed and did not go at once.
+/// How long the program may run, and what is left of runs that were killed and did not exit at once.
 struct Runs {
     limit: Duration,
     unburied: Vec<Group>,
 }
 
 impl Runs {
-    /// Runs the program once. The error is that of the conversation: then there is nothing more to do.
+    /// Runs the program once. An error is one of the conversation: then the process ends.
     fn run(&mut self, program: &Path, environment: &[(&str, &str)], gateway: &mut UnixStream) -> io::Result<String> {
         self.unburied.retain_mut(|group| !group.has_ended());
         let mut group = match Group::start(program, environment.iter().copied()) {
             Ok(Some(group)) => group,
             Ok(None) => return Ok(String::new()),
-            Err(error) => return Ok(format!("can't be run: {error}")),
+            Err(error) => return Ok(format!("cannot be run: {error}")),
         };
         let started = Instant::now();
         gateway.set_read_timeout(Some(LOOK))?;
@@ -183,7 +183,7 @@ impl Runs {
                 }
                 return Ok(too_long(self.limit));
             }
-            // Waits for a moment, and hears when the gateway has ended. It has nothing to say now.
+            // Waits for a moment, and notices when the gateway has ended. It sends nothing now.
             match gateway.read(&mut [0]) {
                 Ok(_) => return Err(ErrorKind::BrokenPipe.into()),
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}

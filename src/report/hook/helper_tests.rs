@@ -3,7 +3,7 @@ use std::thread;
 
 use super::*;
 
-/// What a script wrote, after it was run with this request; and what the gateway was answered.
+/// The output of a script that was run with this request; and the answer to the gateway.
 fn told(script: &str, request: &[u8]) -> (Option<String>, String) {
     let dir = tempfile::tempdir().unwrap();
     let (program, said) = (dir.path().join("hook"), dir.path().join("said"));
@@ -45,7 +45,7 @@ fn it_does_nothing_else() {
         let (said, answer) = told("echo run >SAID", request);
         assert_eq!(
             (said, answer.as_str()),
-            (None, "the gateway asked for something else than a hook\n"),
+            (None, "the gateway requested something other than a hook\n"),
             "{request:?}"
         );
     }
@@ -75,7 +75,7 @@ fn the_script_ends_with_the_gateway() {
     gateway.write_all(b"ACTION=paused\n").unwrap();
     assert_eq!(std::fs::read_to_string(&said).unwrap(), "begun\n");
     drop(gateway);
-    // It would take a thousand seconds otherwise.
+    // It would run for a thousand seconds otherwise.
     assert_eq!(helper.join().unwrap().unwrap_err().kind(), ErrorKind::BrokenPipe);
 }
 

@@ -1,8 +1,8 @@
 //! What the hook is run for, and when.
 //!
-//! Two kinds of news. A state (an account is paused or works, the queue is full or has room) is told when it differs from
-//! what was told last: so whatever a script switched on is switched off again, and a state that came and went while it was
-//! not its turn needs no telling. Failures are events: those of one minute are told together.
+//! There are two kinds of events. A state (an account is paused or works, the queue is full or has room) is reported
+//! when it differs from the last report: so whatever a script switched on is switched off again, and a state that
+//! came and went between reports is not reported. Failures are events: those of one minute are reported together.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -10,19 +10,19 @@ use std::time::{Duration, Instant};
 use crate::report::Event;
 use crate::report::letter::one_line;
 
-/// How often the same is told at most.
+/// The minimum interval between two reports of the same kind.
 const AT_MOST_EVERY: Duration = Duration::from_secs(60);
-/// Accounts that are watched.
+/// Accounts that are tracked.
 const ACCOUNTS: usize = 32;
 /// Bytes of a value.
 const VALUE: usize = 300;
 
-/// Names and values of what a script is told.
+/// Names and values that are passed to a script.
 type Details = Vec<(&'static str, String)>;
 
 /// The fields of an event that a script gets, and their names in its environment.
 const TOLD: [(&str, &str); 6] =
-    [("account", "ACCOUNT"), ("id", "ID"), ("to", "TO"), ("client", "CLIENT"), ("next", "NEXT"), ("text", "REASON")];
+    [("account", "ACCOUNT"), ("id", "ID"), ("to", "TO"), ("client", "CLIENT"), ("text", "REASON"), ("next", "NEXT")];
 
 fn details(event: &Event) -> Details {
     let fields = event.fields().all;
@@ -48,7 +48,7 @@ impl Call {
     }
 }
 
-/// What a state is about.
+/// The subject of a state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Subject {
     Account(String),
@@ -66,20 +66,20 @@ impl Subject {
     }
 }
 
-/// Something that is in trouble or is not.
+/// A state that is either in trouble or not.
 #[derive(Debug)]
 struct State {
     subject: Subject,
     trouble: bool,
-    /// What was told last; `None` when nothing was since the start, so that a script may still show what an earlier run
-    /// told it.
+    /// The last reported state; `None` if none was since the start, so that a script may still show what an earlier run
+    /// reported.
     told: Option<bool>,
-    /// When trouble was told last.
+    /// When trouble was last reported.
     told_at: Option<Instant>,
     /// How often trouble came since then.
     count: u32,
     details: Details,
-    /// Events were lost, and with them perhaps the end of the trouble.
+    /// Events were lost, perhaps including the end of the trouble.
     unsure: bool,
 }
 
@@ -88,12 +88,12 @@ impl State {
         Self { subject, trouble: false, told: None, told_at: None, count: 0, details: Vec::new(), unsure: false }
     }
 
-    /// When this state is to be told; `None` when it was.
+    /// When this state is to be reported; `None` when it was.
     fn due(&self) -> Option<Due> {
         match (self.trouble, self.told) {
             (true, Some(true)) | (false, Some(false)) => None,
             (true, _) => Some(self.told_at.map_or(Due::Now, |at| Due::At(at + AT_MOST_EVERY))),
-            // Never held back: a light must not blink for ever.
+            // Never delayed: an LED must not blink forever.
             (false, _) => Some(Due::Now),
         }
     }
@@ -127,12 +127,12 @@ impl Due {
     }
 }
 
-/// Failures that were not told yet: the last one, and how many.
+/// Failures that were not reported yet: the last one, and their number.
 #[derive(Debug, Default)]
 struct Failures {
     /// Account, details of its last failure, number of failures.
     waiting: VecDeque<(String, Details, u32)>,
-    /// When each account's failures were told last.
+    /// When each account's failures were last reported.
     told: Vec<(String, Instant)>,
 }
 
@@ -146,7 +146,7 @@ impl Failures {
             self.waiting.push_back((account.into(), Vec::new(), 0));
         }
         let same = self.waiting.iter().position(|(name, ..)| name == account);
-        // More accounts than settings can have are counted with the last.
+        // More accounts than the settings can have share the last entry.
         let place = same.unwrap_or(ACCOUNTS - 1);
         if let Some((_, last, count)) = self.waiting.get_mut(place) {
             *last = details;
@@ -163,7 +163,7 @@ impl Failures {
     }
 }
 
-/// What has to be told.
+/// The pending reports.
 #[derive(Debug, Default)]
 pub(super) struct Plan {
     states: Vec<State>,
@@ -171,14 +171,14 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    /// Takes in what happened.
+    /// Takes an event.
     pub(super) fn take(&mut self, event: &Event) {
         match event {
             Event::Paused { account, .. } => self.trouble(Subject::Account(account.clone()), details(event)),
             Event::QueueFull { .. } => self.trouble(Subject::Queue, details(event)),
             Event::Resumed { account } => self.fine(Subject::Account(account.clone()), true),
             Event::QueueHasRoom => self.fine(Subject::Queue, true),
-            // Mail goes through, whatever was lost or happened before this start.
+            // Mail is delivered, whatever was lost or happened before this start.
             Event::Delivered { account, .. } => self.fine(Subject::Account(account.clone()), true),
             Event::Accepted { .. } => self.fine(Subject::Queue, false),
             Event::Failed { account, .. } => self.failures.add(account, details(event)),
@@ -187,7 +187,7 @@ impl Plan {
         }
     }
 
-    /// The next run that may begin now.
+    /// The next run that may start now.
     pub(super) fn next(&mut self, now: Instant) -> Option<Call> {
         let due = |state: &State| state.due().is_some_and(|due| due.by(now));
         match self.states.iter_mut().find(|state| due(state)) {
@@ -207,7 +207,7 @@ impl Plan {
         states.chain(failures).filter_map(at).min()
     }
 
-    /// The state of `subject`. When there are too many, one that is not in trouble makes room.
+    /// The state of `subject`. When there are too many, one that is not in trouble is dropped.
     fn state(&mut self, subject: Subject) -> Option<&mut State> {
         if let Some(place) = self.states.iter().position(|state| state.subject == subject) {
             return self.states.get_mut(place);
@@ -229,7 +229,7 @@ impl Plan {
         }
     }
 
-    /// `certain`: the trouble is over. Otherwise it is only unlikely: a small message may find room where others don't.
+    /// `certain`: the trouble is over. Otherwise this is only likely: a small message may find room where others don't.
     fn fine(&mut self, subject: Subject, certain: bool) {
         if let Some(state) = self.state(subject)
             && (certain || state.unsure)
@@ -268,7 +268,7 @@ mod tests {
         }
     }
 
-    /// A plan with a clock of its own: what is told at which second.
+    /// A plan with a clock of its own: what is reported at which second.
     struct Story {
         plan: Plan,
         start: Instant,
@@ -332,7 +332,7 @@ mod tests {
         assert_eq!(story.event(10, &paused("b")), []);
         assert_eq!(story.event(15, &resumed()), []);
         assert_eq!(story.event(20, &paused("c")), []);
-        // Nothing more happens, and the light goes on all the same.
+        // Nothing more happens, and the LED is switched on anyway.
         assert_eq!((story.wake(), story.told(59), story.told(60)), (Some(60), vec![], call("paused", 2)));
         assert_eq!(story.event(61, &paused("d")), []);
         assert_eq!(story.wake(), None);

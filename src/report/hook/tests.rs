@@ -14,7 +14,7 @@ fn script(dir: &Path, text: &str) -> PathBuf {
 
 const LONG: Duration = Duration::from_secs(60);
 
-/// A named pipe, open for reading and for writing: so opening it never waits.
+/// A named pipe, open for reading and for writing: so opening it never blocks.
 fn pipe(path: &Path) -> std::fs::File {
     nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRWXU).unwrap();
     std::fs::File::options().read(true).write(true).open(path).unwrap()
@@ -62,7 +62,7 @@ async fn one_runs_at_a_time() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().display();
     let said = pipe(&dir.path().join("said"));
-    // A second one at the same time would find the directory there.
+    // A second one at the same time would find the directory.
     let text = format!(
         "mkdir {path}/busy || echo twice >>{path}/said\nsleep 0.1\nrmdir {path}/busy\necho $SMTPRELAY_ACCOUNT >>{path}/said"
     );
@@ -81,7 +81,7 @@ async fn one_runs_at_a_time() {
     running.await.unwrap();
 }
 
-/// A script that hangs with a program of its own. Whoever of them lives holds the pipe `alive` open.
+/// A script that hangs with a child process. Whichever of them lives keeps the pipe `alive` open.
 fn hanging(dir: &Path) -> (PathBuf, std::fs::File) {
     let path = dir.join("alive");
     let alive = pipe(&path);
@@ -94,7 +94,7 @@ fn call() -> Call {
     plan.next(Instant::now()).unwrap()
 }
 
-/// Waits until nobody but us holds the pipe.
+/// Waits until no process but this one has the pipe open.
 async fn all_are_gone(dir: &Path, alive: std::fs::File) {
     let mut reader = std::fs::File::open(dir.join("alive")).unwrap();
     drop(alive);
@@ -135,5 +135,5 @@ async fn without_the_program_nothing_happens_and_one_that_cannot_run_is_named() 
     let missing = run_program(dir.path().join("missing"), call(), TIME_LIMIT).await;
     assert_eq!(missing, Ok(()));
     let error = run_program(dir.path().to_path_buf(), call(), TIME_LIMIT).await.unwrap_err();
-    assert!(error.starts_with("can't be run: "), "{error}");
+    assert!(error.starts_with("cannot be run: "), "{error}");
 }

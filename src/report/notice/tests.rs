@@ -33,7 +33,7 @@ fn text(kind: Kind, header: &[u8], failures: &[Failure]) -> String {
 fn the_status_is_the_providers_own() {
     for (reason, failed, delayed) in [
         ("mx refused it: 550 5.1.1 no such user", "5.1.1", "4.1.1"),
-        ("given up after 4d; the last trouble was: mx said: 450 4.2.2 full", "4.2.2", "4.2.2"),
+        ("given up after 4d; last error: mx said: 450 4.2.2 full", "4.2.2", "4.2.2"),
         ("mx said: 451 later", "4.0.0", "4.0.0"),
         ("mx refused it: 550 no user at 5.1.1 street", "5.0.0", "4.0.0"),
         ("the provider takes no such address: 5.6.7", "5.6.7", "4.6.7"),
@@ -68,9 +68,9 @@ fn a_delay_says_that_it_is_still_tried_and_until_when() {
     let failures = [failure("x@y.z", "mx refused the login: 535 5.7.8 no; check the password")];
     let text = text(Kind::Delayed, b"Subject: alarm\r\n", &failures);
     for part in [
-        "Subject: Still trying: mail from 10.0.0.7\r\n",
+        "Subject: Delivery delayed: mail from 10.0.0.7\r\n",
         "has not been delivered yet to:",
-        "It is still being tried, until Tue, 19 Jan 2027 08:00:00 +0000.",
+        "The gateway will keep trying until Tue, 19 Jan 2027 08:00:00 +0000.",
         "\r\nAction: delayed\r\nStatus: 4.7.8\r\nDiagnostic-Code: smtp; 535 5.7.8 no; check the password\r\nWill-Retry-Until: Tue, 19 Jan 2027 08:00:00 +0000\r\n",
     ] {
         assert!(text.contains(part), "{part}\n{text}");
@@ -79,7 +79,7 @@ fn a_delay_says_that_it_is_still_tried_and_until_when() {
     (unknown.retry_until, unknown.arrived) = (None, 5);
     let text = String::from_utf8(unknown.text()).unwrap();
     assert!(
-        !text.contains("Will-Retry-Until") && !text.contains("1970") && text.contains("still being tried. Nothing")
+        !text.contains("Will-Retry-Until") && !text.contains("1970") && text.contains("will keep trying. No action")
     );
 }
 
@@ -118,7 +118,7 @@ fn very_many_recipients_are_counted() {
     let failures: Vec<_> = (0..1000).map(|n| failure(&format!("{n}@x.y"), &"ü".repeat(5000))).collect();
     let text = text(Kind::Failed, b"", &failures);
     assert_eq!(text.matches("Final-Recipient").count(), RECIPIENTS_SHOWN);
-    assert!(text.contains("and 800 recipients more") && text.len() < 1 << 20, "{}", text.len());
+    assert!(text.contains("and 800 more recipients") && text.len() < 1 << 20, "{}", text.len());
 }
 
 proptest! {

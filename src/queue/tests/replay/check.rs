@@ -1,4 +1,4 @@
-//! Starts the queue on what a disk has kept, and looks whether every promise was.
+//! Starts the queue on what a disk has kept, and checks that every promise was kept.
 
 use std::collections::HashSet;
 use std::collections::hash_map::DefaultHasher;
@@ -18,7 +18,7 @@ enum End {
     PowerCut,
 }
 
-/// Tries states, and counts them.
+/// Tries states, and records their number.
 pub struct Checker {
     runtime: tokio::runtime::Runtime,
     durability: Durability,
@@ -28,7 +28,7 @@ pub struct Checker {
     seen: HashSet<u64>,
     random: u64,
     moments: usize,
-    /// States tried, none twice.
+    /// States tried, without repetitions.
     pub states: usize,
 }
 
@@ -47,12 +47,12 @@ struct Promise {
     gone: bool,
     /// These notes are there, in this order.
     notes: Vec<String>,
-    /// These may be there.
+    /// These may exist.
     possible: Vec<String>,
 }
 
 impl Promise {
-    /// What was promised for a message when the disk had seen `moment` operations.
+    /// What was promised for a message when the disk had performed `moment` operations.
     fn at(story: &Story, moment: usize, end: End) -> Self {
         let mut promise = Self::default();
         let killed = end == End::Killed;
@@ -118,7 +118,7 @@ impl Checker {
                 self.state(scenario, moment, End::PowerCut, model.state(&chosen).without("ram"))?;
             }
         }
-        // With `spool` on a disk like any other, both keep what they like.
+        // With `spool` on an ordinary disk, both keep any part.
         let fates = model.fates(None);
         for _ in 0..drawn() / 2 {
             let chosen = self.draw(&fates);
@@ -178,7 +178,7 @@ impl Checker {
             return Err(format!("leavings stay: {:?}", named(".tmp")));
         }
         let torn = named(".bad");
-        // On vfat a name can be there before the size is: of a message that was not promised yet.
+        // On vfat a name can exist before the size does: of a message that was not promised yet.
         let impossible = |place: &str| end == End::Killed || !self.vfat && spool.directory(place_of(place)).sync;
         if torn.iter().any(|(place, _)| impossible(place)) {
             return Err(format!("a file was torn under its final name where that can't be: {torn:?}"));
@@ -233,7 +233,7 @@ impl Checker {
         if expected == state { Ok(()) } else { Err(format!("({id}) has the state {state:?}")) }
     }
 
-    /// The queue still takes a message and a note.
+    /// The queue still accepts a message and a note.
     fn goes_on(&self, spool: &Arc<Spool>, entries: &[Entry]) -> Result<(), String> {
         let next = self.runtime.block_on(put(spool, b"next", &["a@b.c"])).map_err(|e| format!("takes nothing: {e}"))?;
         for entry in [entries.first(), Some(&next)].into_iter().flatten() {

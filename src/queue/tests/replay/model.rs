@@ -36,7 +36,7 @@ impl Image {
     }
 }
 
-/// What becomes of a change that was not synced.
+/// The fate of a change that was not synced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
     Kept,
@@ -81,13 +81,13 @@ pub struct Model {
     base: PathBuf,
     vfat: bool,
     renames: usize,
-    /// What is there for certain.
+    /// What is certainly there.
     synced: Kept,
-    /// What is not, in the order in which it was done.
+    /// What is not, in the order of the operations.
     open: Vec<Change>,
     /// The names as a program sees them.
     seen: BTreeMap<PathBuf, usize>,
-    /// In which spool each file was made.
+    /// In which spool each file was created.
     roots: BTreeMap<usize, PathBuf>,
 }
 

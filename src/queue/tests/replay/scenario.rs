@@ -6,7 +6,7 @@ use super::super::super::disk::Disk;
 use super::super::super::disk::probe::{Fault, Op, Probe};
 use super::*;
 
-/// Something that was done for a message, and how many operations the disk had seen by then.
+/// Something that was done for a message, and how many operations the disk had performed by then.
 #[derive(Debug, Clone)]
 pub enum Event {
     /// Its commit returned; whether the place is synced.
@@ -70,7 +70,7 @@ impl Scenario {
 }
 
 impl Stage {
-    /// What an earlier run, cut off in the middle of its work, has left.
+    /// The leftovers of an earlier run that was interrupted.
     fn leavings(&self) -> Vec<(PathBuf, usize, Vec<u8>)> {
         let mut files = Vec::new();
         for place in ["ram", "flash"] {
@@ -202,7 +202,7 @@ impl Stage {
         self.event(id, Event::Accepted { safe });
     }
 
-    /// A reception that comes to nothing.
+    /// A reception that is abandoned.
     async fn give_up(&mut self) {
         let mut draft = self.spool.draft(Client::Own).unwrap();
         draft.buffer().resize(2_000, b'x');
