@@ -67,7 +67,7 @@ async fn unknown_authority() {
 
 #[tokio::test]
 async fn the_certificate_of_an_authority() {
-    certificate(Cert::Authority, "is a CA certificate (CA:TRUE), not a server certificate: for your own server, set")
+    certificate(Cert::Authority, "is a CA certificate (CA:TRUE), not a server certificate; for your own server, set")
         .await;
 }
 

@@ -185,8 +185,8 @@ impl Lane {
     /// Why nothing is sent now, or why nothing was sent before the attempt in progress.
     pub fn paused(&self, now: Instant) -> Option<PauseFacts> {
         self.pause.as_ref().map(|pause| PauseFacts {
-            reason: pause.trouble.reason.clone(),
-            remedy: pause.trouble.remedy.clone(),
+            reason: pause.trouble.reason(),
+            remedy: pause.trouble.why.remedy.clone(),
             since: now.saturating_duration_since(pause.since),
             next: Some(pause.until.saturating_duration_since(now)),
         })
@@ -308,7 +308,7 @@ impl Lane {
         let (before, known) = match &self.pause {
             // A delivery that was in progress when another met the trouble adds nothing new.
             Some(pause) if pause.until > now => return,
-            Some(pause) => (pause.failures, pause.trouble.reason == trouble.reason),
+            Some(pause) => (pause.failures, pause.trouble.why == trouble.why),
             None => (0, false),
         };
         let (failures, wait) = match look {
@@ -316,7 +316,7 @@ impl Lane {
             Look::Outdated => (before, Duration::ZERO),
         };
         if !known || failures.is_power_of_two() {
-            Event::Paused { account: self.name(), reason: trouble.reason.clone(), next: wait }.log();
+            Event::Paused { account: self.name(), reason: trouble.reason(), next: wait }.log();
         }
         self.idle.clear();
         // Certificates may have been installed in the meantime.

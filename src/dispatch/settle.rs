@@ -174,22 +174,25 @@ impl Settle {
             // Mail from the gateway itself has no client: it must not look like mail of programs on this host.
             let client = if meta.notice { String::new() } else { meta.client.clone() };
             let (from, size) = (meta.envelope.from.clone(), item.entry.size);
-            let (progress, text) = match verdict {
+            let text = verdict.text();
+            let (event, progress) = match verdict {
                 Verdict::Delivered(reply) => {
-                    let text = reply.clone();
-                    Event::Delivered { id: id(), client, from, to, size, account, tls, reply: text, delay }.log();
-                    (Progress::Delivered, reply.clone())
+                    let reply = reply.clone();
+                    (
+                        Event::Delivered { id: id(), client, from, to, size, account, tls, reply, delay },
+                        Progress::Delivered,
+                    )
                 }
-                Verdict::Deferred(reason) => {
-                    Event::Deferred { id: id(), to, account, tls, reason: reason.clone(), next: self.wait }.log();
-                    (Progress::Waiting, reason.clone())
+                Verdict::Deferred(_) => {
+                    let (reason, next) = (text.clone(), self.wait);
+                    (Event::Deferred { id: id(), to, account, tls, reason, next }, Progress::Waiting)
                 }
-                Verdict::Failed(reason) => {
-                    Event::Failed { id: id(), client, from, to, size, account, tls, reason: reason.clone(), delay }
-                        .log();
-                    (Progress::Failed, reason.clone())
+                Verdict::Failed(_) => {
+                    let reason = text.clone();
+                    (Event::Failed { id: id(), client, from, to, size, account, tls, reason, delay }, Progress::Failed)
                 }
             };
+            event.log();
             results.push((*index, progress, text));
         }
         results
@@ -250,7 +253,7 @@ impl Settle {
         let days = crate::config::units::format_duration(self.teller.settings.relay.retry_for);
         let verdict = |last: &str| {
             let last = if last.is_empty() { pause.as_deref().unwrap_or("delivery was never attempted") } else { last };
-            Verdict::Failed(format!("given up after {days}; last error: {last}"))
+            Verdict::Failed(format!("given up after {days}; last error: {last}").into())
         };
         let waiting = known.state.recipients.iter().enumerate().filter(|(_, r)| r.progress == Progress::Waiting);
         let results = waiting.map(|(index, recipient)| (index, verdict(&recipient.text))).collect();
@@ -340,7 +343,7 @@ fn blame(item: &mut Item, outcome: &mut Outcome, known: &Known) {
         let waiting = known.state.recipients.iter().enumerate().filter(|(_, r)| r.progress == Progress::Waiting);
         for (index, _) in waiting {
             if !outcome.results.iter().any(|(known, _)| *known == index) {
-                outcome.results.push((index, Verdict::Deferred(trouble.reason.clone())));
+                outcome.results.push((index, Verdict::Deferred(trouble.why.clone())));
             }
         }
     }

@@ -9,4 +9,4 @@ mod trust;
 mod x509;
 
 pub use connect::{Failure, connect};
-pub use trouble::{Trouble, TroubleKind};
+pub use trouble::{Explanation, Trouble, TroubleKind};

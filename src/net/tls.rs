@@ -48,9 +48,8 @@ fn roots(account: &Account) -> Result<RootCertStore, Trouble> {
     } else {
         store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         if store.is_empty() {
-            return Err(setup(
-                "no certificate authorities are installed, so no server certificate can be verified: install the package ca-bundle".into(),
-            ));
+            let what = "no certificate authorities are installed, so no server certificate can be verified";
+            return Err(setup(what.into()).remedy("install the package ca-bundle"));
         }
     }
     Ok(store)
@@ -108,14 +107,14 @@ pub fn explain(error: &io::Error, host: &str) -> Trouble {
         Some(rustls::Error::InvalidMessage(problem)) => message(problem, host),
         Some(rustls::Error::PeerIncompatible(what)) => incompatible(what, host),
         Some(rustls::Error::AlertReceived(alert)) => {
-            (format!("{host} aborted the TLS handshake with alert {}; ", alerted(*alert)), ASK)
+            (format!("{host} aborted the TLS handshake with alert {}", alerted(*alert)), ASK)
         }
-        Some(rustls::Error::NoCertificatesPresented) => (format!("{host} sent no certificate; "), ASK),
+        Some(rustls::Error::NoCertificatesPresented) => (format!("{host} sent no certificate"), ASK),
         Some(rustls::Error::PeerMisbehaved(what)) => {
-            (format!("{host} violated the TLS protocol ({}); ", words(&format!("{what:?}"))), ASK)
+            (format!("{host} violated the TLS protocol ({})", words(&format!("{what:?}"))), ASK)
         }
-        Some(rustls::Error::General(text)) => (format!("TLS with {host} failed: {text}; "), ASK),
-        Some(other) => (format!("TLS with {host} failed ({}); ", words(&format!("{other:?}"))), ASK),
+        Some(rustls::Error::General(text)) => (format!("TLS with {host} failed: {text}"), ASK),
+        Some(other) => (format!("TLS with {host} failed ({})", words(&format!("{other:?}"))), ASK),
         None => {
             return Trouble::new(
                 TroubleKind::Unreachable,
@@ -123,7 +122,7 @@ pub fn explain(error: &io::Error, host: &str) -> Trouble {
             );
         }
     };
-    Trouble::new(TroubleKind::Tls, what + remedy).remedy(remedy)
+    Trouble::new(TroubleKind::Tls, what).remedy(remedy)
 }
 
 /// The server supports nothing that this program may use.
@@ -131,11 +130,11 @@ fn incompatible(what: &PeerIncompatible, host: &str) -> (String, &'static str) {
     use PeerIncompatible as P;
     match what {
         P::ServerDoesNotSupportTls12Or13 | P::ServerTlsVersionIsDisabledByOurConfig => (
-            format!("{host} supports only TLS versions that are no longer secure; "),
+            format!("{host} supports only TLS versions that are no longer secure"),
             "update the server to TLS 1.2 or newer, or ask the provider",
         ),
         other => (
-            format!("{host} supports no TLS parameters that are secure today ({}); ", words(&format!("{other:?}"))),
+            format!("{host} supports no TLS parameters that are secure today ({})", words(&format!("{other:?}"))),
             "update the server, or ask the provider",
         ),
     }
@@ -183,13 +182,13 @@ fn message(problem: &InvalidMessage, host: &str) -> (String, &'static str) {
     use InvalidMessage as M;
     match problem {
         M::CertificatePayloadTooLarge | M::HandshakePayloadTooLarge => {
-            (format!("the certificates that {host} sends exceed 64 KB in total: "), CHAIN)
+            (format!("the certificates that {host} sends exceed 64 KB in total"), CHAIN)
         }
         // Not even the first bytes are those of TLS, or of a TLS version that exists.
         M::InvalidContentType | M::UnknownProtocolVersion | M::MessageTooLarge | M::InvalidEmptyPayload => {
-            (format!("{host} does not speak TLS on this port; "), PORT_AND_TLS)
+            (format!("{host} does not speak TLS on this port"), PORT_AND_TLS)
         }
-        other => (format!("{host} sent an invalid TLS message ({}); ", words(&format!("{other:?}"))), ASK),
+        other => (format!("{host} sent an invalid TLS message ({})", words(&format!("{other:?}"))), ASK),
     }
 }
 
@@ -216,35 +215,33 @@ fn certificate(problem: &CertificateError, host: &str) -> (String, &'static str)
     let signed = format!("the certificate of {host} is signed by an unknown authority");
     let called = |issuer: &str| if issuer.is_empty() { String::new() } else { format!(" ('{issuer}')") };
     match problem {
-        E::UnknownIssuer => (format!("{signed}: "), UNKNOWN),
+        E::UnknownIssuer => (format!("{signed}"), UNKNOWN),
         E::NotValidForNameContext { presented, .. } if presented.is_empty() => (
-            format!(
-                "the certificate of {host} has no subjectAltName, and its common name (CN) is ignored (RFC 9525): "
-            ),
+            format!("the certificate of {host} has no subjectAltName, and its common name (CN) is ignored (RFC 9525)"),
             "for your own server, set fingerprint or create a certificate with a subjectAltName; another server may be impersonating the provider",
         ),
         E::NotValidForNameContext { presented, .. } => {
-            (format!("the certificate is not valid for {host}, only for {}: ", names(presented)), POSING)
+            (format!("the certificate is not valid for {host}, only for {}", names(presented)), POSING)
         }
-        E::NotValidForName => (format!("the certificate is not valid for {host}: "), POSING),
+        E::NotValidForName => (format!("the certificate is not valid for {host}"), POSING),
         E::Expired | E::ExpiredContext { .. } => (
-            format!("the certificate of {host} has expired: "),
+            format!("the certificate of {host} has expired"),
             "renew it; if it is still valid, this router's clock is wrong: check NTP",
         ),
         E::NotValidYet | E::NotValidYetContext { .. } => {
-            let what = format!("the certificate of {host} is not yet valid: ");
+            let what = format!("the certificate of {host} is not yet valid");
             (what, "this router's clock is probably wrong, check NTP")
         }
         E::ApplicationVerificationFailure => (
-            format!("the certificate of {host} does not match option fingerprint: "),
+            format!("the certificate of {host} does not match option fingerprint"),
             "if it was renewed, set the new fingerprint; otherwise another server may be impersonating the provider",
         ),
-        E::Revoked => (format!("the certificate of {host} has been revoked; "), "ask the provider"),
+        E::Revoked => (format!("the certificate of {host} has been revoked"), "ask the provider"),
         E::BadSignature => (
-            format!("{host} does not have the private key of its certificate, or the certificate was modified: "),
+            format!("{host} does not have the private key of its certificate, or the certificate was modified"),
             "another server may be impersonating the provider; the key of your own server must be RSA of 2048 bits or more, or ECDSA",
         ),
-        E::BadEncoding => (format!("the certificate of {host} cannot be read: "), PINNED),
+        E::BadEncoding => (format!("the certificate of {host} cannot be read"), PINNED),
         E::InvalidPurpose | E::InvalidPurposeContext { .. } => (not_for_servers(host), PINNED),
         E::UnhandledCriticalExtension => (critical(host), PINNED),
         #[allow(deprecated, reason = "a verifier may still return it")]
@@ -252,36 +249,36 @@ fn certificate(problem: &CertificateError, host: &str) -> (String, &'static str)
         | E::UnsupportedSignatureAlgorithmContext { .. }
         | E::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => (
             format!(
-                "the certificate of {host}, or one above it, is signed with an algorithm that is no longer secure (such as SHA-1): "
+                "the certificate of {host}, or one above it, is signed with an algorithm that is no longer secure (such as SHA-1)"
             ),
             TOO_OLD,
         ),
         E::Other(other) => match other.0.downcast_ref::<Lack>() {
-            Some(Lack::SelfSigned) => (format!("{signed} (it is self-signed): "), UNKNOWN),
+            Some(Lack::SelfSigned) => (format!("{signed} (it is self-signed)"), UNKNOWN),
             Some(Lack::Alone { issuer }) => (
                 format!(
-                    "{signed}{}, and it came alone: a server must also send its intermediate certificates: ",
+                    "{signed}{}, and it came alone: a server must also send its intermediate certificates",
                     called(issuer)
                 ),
                 UNKNOWN,
             ),
-            Some(Lack::Chain { issuer }) => (format!("{signed}{}: ", called(issuer)), UNKNOWN),
+            Some(Lack::Chain { issuer }) => (format!("{signed}{}", called(issuer)), UNKNOWN),
             Some(Lack::SmallKey { bits }) => (
-                format!("the RSA key of {host} has {bits} bits, too few to be verified with this version of TLS: "),
+                format!("the RSA key of {host} has {bits} bits, too few to be verified with this version of TLS"),
                 "give the server a key of 2048 bits; verify '0' accepts it, but then the connection can be intercepted",
             ),
             None => unnamed(&other.to_string(), host),
         },
-        other => (format!("the certificate of {host} is not acceptable ({}): ", words(&format!("{other:?}"))), PINNED),
+        other => (format!("the certificate of {host} is not acceptable ({})", words(&format!("{other:?}"))), PINNED),
     }
 }
 
 fn not_for_servers(host: &str) -> String {
-    format!("the certificate of {host} is not meant for servers (extendedKeyUsage): ")
+    format!("the certificate of {host} is not meant for servers (extendedKeyUsage)")
 }
 
 fn critical(host: &str) -> String {
-    format!("the certificate of {host} has an unsupported critical extension: ")
+    format!("the certificate of {host} has an unsupported critical extension")
 }
 
 /// Errors for which rustls has no variant of its own: it passes on the error of the library below.
@@ -289,7 +286,7 @@ fn unnamed(reason: &str, host: &str) -> (String, &'static str) {
     if reason.contains("CaUsedAsEndEntity") {
         // What `openssl req -x509` creates by default.
         return (
-            format!("the certificate of {host} is a CA certificate (CA:TRUE), not a server certificate: "),
+            format!("the certificate of {host} is a CA certificate (CA:TRUE), not a server certificate"),
             "for your own server, set fingerprint or create a certificate with CA:FALSE",
         );
     }
@@ -297,20 +294,20 @@ fn unnamed(reason: &str, host: &str) -> (String, &'static str) {
         return (critical(host), PINNED);
     }
     if reason.contains("UnsupportedCertVersion") {
-        return (format!("the certificate of {host} is an X.509 version 1 certificate: "), TOO_OLD);
+        return (format!("the certificate of {host} is an X.509 version 1 certificate"), TOO_OLD);
     }
     if reason.contains("EmptyEkuExtension") {
         return (not_for_servers(host), PINNED);
     }
     let named = words(reason);
     if reason.contains("EndEntityUsedAsCa") || reason.contains("Constraint") {
-        let what = format!("the issuer of the certificate of {host} is not allowed to sign it ({named}): ");
+        let what = format!("the issuer of the certificate of {host} is not allowed to sign it ({named})");
         return (what, PINNED);
     }
     if reason.contains("Maximum") {
-        return (format!("{host} sends a certificate chain that is too long to be verified ({named}): "), CHAIN);
+        return (format!("{host} sends a certificate chain that is too long to be verified ({named})"), CHAIN);
     }
-    (format!("the certificate of {host} is not acceptable ({named}): "), PINNED)
+    (format!("the certificate of {host} is not acceptable ({named})"), PINNED)
 }
 
 #[cfg(test)]
@@ -323,7 +320,7 @@ mod tests {
     fn said(error: rustls::Error) -> (String, String) {
         let trouble = explain(&io::Error::new(io::ErrorKind::InvalidData, error), "mx");
         assert_eq!(trouble.kind, TroubleKind::Tls);
-        (trouble.what().to_string(), trouble.remedy)
+        (trouble.why.what, trouble.why.remedy)
     }
 
     #[test]
@@ -384,7 +381,7 @@ mod tests {
         }
         let broken = explain(&io::Error::from(io::ErrorKind::ConnectionReset), "mx");
         assert_eq!(broken.kind, TroubleKind::Unreachable);
-        assert_eq!(broken.what(), "the connection to mx was lost during the TLS handshake: connection reset");
+        assert_eq!(broken.why.what, "the connection to mx was lost during the TLS handshake: connection reset");
     }
 
     #[test]

@@ -23,37 +23,59 @@ pub enum TroubleKind {
     Clock,
 }
 
+/// Why mail is not sent: each fact by itself, from where it arises to where it is shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Explanation {
+    /// What happened, to what: a clause without a full stop.
+    pub what: String,
+    /// What to do about it; empty if there is nothing to do, or nothing is known.
+    pub remedy: String,
+}
+
+impl Explanation {
+    /// What happened, with its remedy.
+    pub fn new(what: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { what: what.into(), remedy: remedy.into() }
+    }
+}
+
+impl From<String> for Explanation {
+    fn from(what: String) -> Self {
+        Self::new(what, "")
+    }
+}
+
+impl std::fmt::Display for Explanation {
+    /// Both in one sentence.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let gap = if self.remedy.is_empty() { "" } else { "; " };
+        write!(f, "{}{gap}{}", self.what, self.remedy)
+    }
+}
+
 /// Why an account is paused. Its mail waits; it never bounces for this reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trouble {
     /// The kind of problem.
     pub kind: TroubleKind,
-    /// One plain sentence with its remedy.
-    pub reason: Reason,
-    /// The remedy alone, exactly as in the sentence; empty if there is none or if it cannot be separated.
-    pub remedy: String,
+    /// What happened, and the remedy.
+    pub why: Explanation,
 }
 
-/// How every sentence about an account ends.
-const WAITS: &str = "; mail waits";
-
 impl Trouble {
-    /// A problem of `kind` with this `reason`; the note that mail waits is appended.
-    pub fn new(kind: TroubleKind, reason: impl Into<Reason>) -> Self {
-        Self { kind, reason: reason.into() + WAITS, remedy: String::new() }
+    /// A problem of `kind`, without a remedy so far.
+    pub fn new(kind: TroubleKind, what: impl Into<String>) -> Self {
+        Self { kind, why: Explanation::new(what, "") }
     }
 
-    /// Marks which part of the sentence is the remedy.
-    pub fn remedy(self, remedy: impl Into<String>) -> Self {
-        Self { remedy: remedy.into(), ..self }
+    /// Adds the remedy.
+    pub fn remedy(mut self, remedy: impl Into<String>) -> Self {
+        self.why.remedy = remedy.into();
+        self
     }
 
-    /// What happened, without the remedy and without the note that mail waits.
-    pub fn what(&self) -> &str {
-        let what = self.reason.strip_suffix(WAITS).unwrap_or(&self.reason);
-        match what.strip_suffix(self.remedy.as_str()) {
-            Some(what) if !self.remedy.is_empty() => what.trim_end_matches([';', ':', ',', ' ']),
-            _ => what,
-        }
+    /// The sentence for the log and for people, which says that mail waits.
+    pub fn reason(&self) -> Reason {
+        format!("{}; mail waits", self.why)
     }
 }

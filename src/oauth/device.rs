@@ -51,8 +51,8 @@ impl Device {
         let url = take(&mut said, "verification_uri").or_else(|| take(&mut said, "verification_url"));
         let parts = (take(&mut said, "device_code"), take(&mut said, "user_code"), url);
         let (Some(device_code), Some(user_code), Some(url)) = parts else {
-            let text = format!("{address} returned no sign-in code; check option device_url");
-            return Err(Trouble::new(TroubleKind::Setup, text));
+            let what = format!("{address} returned no sign-in code");
+            return Err(Trouble::new(TroubleKind::Setup, what).remedy("check option device_url"));
         };
         let device_code = Secret::new(device_code);
         Ok(Self { device_code, user_code: shown(&user_code), url: shown(&url), ends: asked + life, interval })
@@ -64,8 +64,7 @@ impl Device {
     /// Why there is no login, in words.
     pub async fn finish(self, server: &Server<'_>, account: &Account) -> Result<Login, Trouble> {
         let again = |what: &str| {
-            let text = format!("{what}; start again: smtprelay login {}", account.name);
-            Trouble::new(TroubleKind::Login, text)
+            Trouble::new(TroubleKind::Login, what).remedy(format!("start again: smtprelay login {}", account.name))
         };
         let mut interval = self.interval;
         loop {

@@ -91,7 +91,7 @@ pub fn post<'a>(
 fn unreachable(url: &Url, what: &str) -> Trouble {
     let Url { host, .. } = url;
     const LOOK: &str = "if this persists, check the uplink";
-    Trouble::new(TroubleKind::Unreachable, format!("the login server {host} {what}; {LOOK}")).remedy(LOOK)
+    Trouble::new(TroubleKind::Unreachable, format!("the login server {host} {what}")).remedy(LOOK)
 }
 
 async fn exchange(url: &Url<'_>, form: &Form, connector: &TlsConnector) -> Result<Answer, Trouble> {

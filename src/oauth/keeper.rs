@@ -244,14 +244,14 @@ impl State {
 fn sign_in(account: &Account, what: &str) -> Trouble {
     let name = &account.name;
     let remedy = format!("run smtprelay login {name}");
-    Trouble::new(TroubleKind::Login, format!("account '{name}' cannot log in, {what}: {remedy}")).remedy(remedy)
+    Trouble::new(TroubleKind::Login, format!("account '{name}' cannot log in, {what}")).remedy(remedy)
 }
 
 /// RFC 6749 section 6.
 async fn renewed(account: &Account, login: &Login) -> Result<Tokens, Trouble> {
     let judges = account.tls != TlsMode::None;
     if judges && !clock::is_set() {
-        let reason = "this router's clock is not set, so no login server can be verified; check that NTP works";
+        let reason = "this router's clock is not set, so no login server can be verified";
         return Err(Trouble::new(TroubleKind::Clock, reason).remedy("check that NTP works"));
     }
     let server = Server::of(account).await?;

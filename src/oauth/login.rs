@@ -92,5 +92,5 @@ pub fn finish<'a>(deed: Deed<'a>, account: &'a Account) -> Later<'a, Result<(), 
 
 /// The sentence without the part that only concerns mail.
 pub fn sentence(trouble: &Trouble) -> String {
-    trouble.reason.strip_suffix("; mail waits").unwrap_or(&trouble.reason).to_string()
+    trouble.why.to_string()
 }

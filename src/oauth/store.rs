@@ -42,10 +42,10 @@ impl Login {
     pub fn of(oauth: &OAuth, tokens: Tokens, account: &Account) -> Result<Self, Trouble> {
         let refresh = tokens.refresh.ok_or_else(|| {
             let text = format!(
-                "the login server returned no refresh token, so the login of account '{}' would expire within an hour; check option scope (offline_access) and the client",
+                "the login server returned no refresh token, so the login of account '{}' would expire within an hour",
                 account.name
             );
-            Trouble::new(TroubleKind::Setup, text)
+            Trouble::new(TroubleKind::Setup, text).remedy("check option scope (offline_access) and the client")
         })?;
         Ok(Self { client_id: oauth.client_id.clone(), token_url: oauth.token_url.clone(), refresh })
     }

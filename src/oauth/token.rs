@@ -101,8 +101,8 @@ impl<'a> Server<'a> {
             let asked = Instant::now();
             match self.ask(&self.oauth.token_url, form).await? {
                 Ok(said) => tokens(said, asked).map(Ok).ok_or_else(|| {
-                    let text = format!("{} returned no usable token; check option token_url", self.oauth.token_url);
-                    Trouble::new(TroubleKind::Setup, text)
+                    let what = format!("{} returned no usable token", self.oauth.token_url);
+                    Trouble::new(TroubleKind::Setup, what).remedy("check option token_url")
                 }),
                 Err(refusal) => Ok(Err(refusal)),
             }
@@ -126,7 +126,7 @@ impl<'a> Server<'a> {
             _ => (TroubleKind::Login, format!("sign in again: smtprelay login {account}")),
         };
         let gap = if text.is_empty() { "" } else { ": " };
-        let what = format!("the login server refused account '{account}' ({code}{gap}{text}); {remedy}");
+        let what = format!("the login server refused account '{account}' ({code}{gap}{text})");
         Trouble::new(kind, what).remedy(remedy)
     }
 }
@@ -188,14 +188,12 @@ fn read(answer: &Answer, host: &str) -> Result<Result<Value, Refusal>, Trouble> 
             Ok(Err(Refusal { code: shown(code), text: shown(text) }))
         }
         (status @ (429 | 500..=599), ..) => {
-            let text = format!("the login server {host} is out of order (HTTP {status}); this is usually temporary");
-            Err(Trouble::new(TroubleKind::Busy, text))
+            let text = format!("the login server {host} is out of order (HTTP {status})");
+            Err(Trouble::new(TroubleKind::Busy, text).remedy("this is usually temporary"))
         }
         (status, ..) => {
-            let text = format!(
-                "the login server {host} sent a reply without tokens (HTTP {status}); check the OAuth addresses of the account"
-            );
-            Err(Trouble::new(TroubleKind::Unreachable, text))
+            let text = format!("the login server {host} sent a reply without tokens (HTTP {status})");
+            Err(Trouble::new(TroubleKind::Unreachable, text).remedy("check the OAuth addresses of the account"))
         }
     }
 }

@@ -42,7 +42,7 @@ async fn run(settings: watch::Receiver<Arc<Settings>>, mut stop: watch::Receiver
             if let Err(trouble) = keeper::touch(account).await
                 && trouble.kind == TroubleKind::Login
             {
-                Event::Advice { text: trouble.reason }.log();
+                Event::Advice { text: trouble.reason() }.log();
             }
         }
     }

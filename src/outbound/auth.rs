@@ -49,7 +49,7 @@ pub async fn log_in(client: &mut Client, account: &Account, offers: &EhloRespons
         }
     }
     let Some(reply) = refused else {
-        let reason = format!("{host} offers no supported login mechanism (PLAIN, LOGIN, CRAM-MD5); {HOST_AND_PORT}");
+        let reason = format!("{host} offers no supported login mechanism (PLAIN, LOGIN, CRAM-MD5)");
         return Err(Trouble::new(TroubleKind::Login, reason).remedy(HOST_AND_PORT));
     };
     Err(refused_login(&reply, host, account.shown_username()))
@@ -59,7 +59,7 @@ pub async fn log_in(client: &mut Client, account: &Account, offers: &EhloRespons
 pub(super) fn no_password(account: &Account) -> Trouble {
     let name = &account.name;
     let remedy = format!("enter it: smtprelay password {name}");
-    Trouble::new(TroubleKind::Login, format!("account '{name}' has no password; {remedy}")).remedy(remedy)
+    Trouble::new(TroubleKind::Login, format!("account '{name}' has no password")).remedy(remedy)
 }
 
 /// Describes the refusal of a login.
@@ -68,15 +68,15 @@ fn refused_login(reply: &Reply, host: &str, username: &str) -> Trouble {
         Judged::Account(trouble) if trouble.kind == TroubleKind::Busy => {
             Trouble::new(trouble.kind, format!("{host} cannot verify the login now: {reply}"))
         }
-        Judged::Account(trouble) => {
+        Judged::Account(mut trouble) => {
             let whose = format!("{REFUSED_LOGIN} of '{username}'");
-            Trouble { reason: trouble.reason.replacen(REFUSED_LOGIN, &whose, 1), ..trouble }
+            trouble.why.what = trouble.why.what.replacen(REFUSED_LOGIN, &whose, 1);
+            trouble
         }
-        Judged::Message(_) => Trouble::new(
-            TroubleKind::Login,
-            format!("{host} answered the login of '{username}' with: {reply}; {HOST_AND_PORT}"),
-        )
-        .remedy(HOST_AND_PORT),
+        Judged::Message(_) => {
+            Trouble::new(TroubleKind::Login, format!("{host} answered the login of '{username}' with: {reply}"))
+                .remedy(HOST_AND_PORT)
+        }
     }
 }
 
@@ -90,9 +90,7 @@ async fn log_in_with_token(
     let host = &account.host;
     // Microsoft only knows the first, Google both.
     let Some(mechanism) = [AUTH_XOAUTH2, AUTH_OAUTHBEARER].into_iter().find(|m| offers.auth_mechanisms & m != 0) else {
-        let reason = format!(
-            "{host} offers no login with tokens (XOAUTH2, OAUTHBEARER): {HOST_AND_PORT}, or set auth 'password'"
-        );
+        let reason = format!("{host} offers no login with tokens (XOAUTH2, OAUTHBEARER)");
         let remedy = format!("{HOST_AND_PORT}, or set auth 'password'");
         return Err(Trouble::new(TroubleKind::Login, reason).remedy(remedy));
     };
@@ -123,7 +121,7 @@ async fn log_in_with_token(
 fn no_use(host: &str, username: &str, account: &Account, reply: &Reply) -> Trouble {
     let name = &account.name;
     let remedy = format!("sign in again as {username}: smtprelay login {name}");
-    let reason = format!("{host} {REFUSED_LOGIN} of '{username}' with a new token: {reply}; {remedy}");
+    let reason = format!("{host} {REFUSED_LOGIN} of '{username}' with a new token: {reply}");
     Trouble::new(TroubleKind::Login, reason).remedy(remedy)
 }
 

@@ -65,16 +65,16 @@ pub(super) fn broken(error: &Error, wire: &Wire, host: &str, what: &str, limit: 
     // Many services that are not SMTP say nothing.
     let said = shown(&wire.mask.apply(last), 80);
     let reason = match error {
-        Error::Timeout => format!("{host} did not respond for {} s during {what}; {look}", limit.as_secs()),
+        Error::Timeout => format!("{host} did not respond for {} s during {what}", limit.as_secs()),
         Error::UnparseableReply if wire.is_closed() && last.is_empty() => {
-            format!("{host} closed the connection during {what} without a reply; {look}")
+            format!("{host} closed the connection during {what} without a reply")
         }
         Error::UnparseableReply if wire.is_closed() => {
-            format!("{host} closed the connection during {what}; its last reply was: {said}; {look}")
+            format!("{host} closed the connection during {what}; its last reply was: {said}")
         }
-        Error::UnparseableReply => format!("{host} did not answer in SMTP during {what}: {said}; {look}"),
-        Error::Io(error) => format!("the connection to {host} was lost during {what}: {error}; {look}"),
-        other => format!("{what} at {host} failed: {other}; {look}"),
+        Error::UnparseableReply => format!("{host} did not answer in SMTP during {what}: {said}"),
+        Error::Io(error) => format!("the connection to {host} was lost during {what}: {error}"),
+        other => format!("{what} at {host} failed: {other}"),
     };
     Trouble::new(TroubleKind::Unreachable, reason).remedy(look)
 }
@@ -99,19 +99,19 @@ fn watch_path(stream: &TcpStream) -> nix::Result<()> {
 
 async fn tcp(account: &Account, limit: Duration, trace: Option<&Trace>) -> Result<TcpStream, Trouble> {
     let host = &account.host;
-    let unreachable = |what: String, remedy: &str| Trouble::new(TroubleKind::Unreachable, what + remedy).remedy(remedy);
+    let unreachable = |what: String, remedy: &str| Trouble::new(TroubleKind::Unreachable, what).remedy(remedy);
     let resolved = timeout(LOOKUP_TIME, names::lookup(host, account.port)).await;
     let addresses: Vec<SocketAddr> = match resolved {
         Ok(Ok(found)) => found,
         Ok(Err(error)) => {
             return Err(unreachable(
-                format!("the name {host} cannot be resolved ({error}): "),
+                format!("the name {host} cannot be resolved ({error})"),
                 "the uplink or its DNS is down, or the name is wrong",
             ));
         }
         Err(_) => {
             return Err(unreachable(
-                format!("no answer from DNS for the name {host}: "),
+                format!("no answer from DNS for the name {host}"),
                 "the uplink or its DNS is down",
             ));
         }
@@ -120,11 +120,11 @@ async fn tcp(account: &Account, limit: Duration, trace: Option<&Trace>) -> Resul
     let look = "check the uplink, option host and option port";
     let stream = net::connect(addresses, limit).await.map_err(|failure| {
         let what = match failure {
-            None => format!("the name {host} has no address; "),
+            None => format!("the name {host} has no address"),
             Some(Failure { address, error }) if error.kind() == io::ErrorKind::TimedOut => {
                 format!("no answer from {host} ({address}) within {} s; ", limit.as_secs())
             }
-            Some(Failure { address, error }) => format!("no connection to {host} ({address}): {error}; "),
+            Some(Failure { address, error }) => format!("no connection to {host} ({address}): {error}"),
         };
         unreachable(what, look)
     })?;
@@ -175,7 +175,7 @@ async fn handshake(
         Ok(Err(error)) => Err(tls::explain(&error, host)),
         Err(_) => Err(Trouble::new(
             TroubleKind::Unreachable,
-            format!("{host} did not finish the TLS handshake within {} s; check port and tls", limit.as_secs()),
+            format!("{host} did not finish the TLS handshake within {} s", limit.as_secs()),
         )
         .remedy("check port and tls")),
     }
@@ -295,10 +295,7 @@ async fn start_tls(
     if !offers.has_capability(EXT_START_TLS) {
         return Err(Trouble::new(
             TroubleKind::Tls,
-            format!(
-                "{host} does not offer STARTTLS on port {}, so nothing was sent: {PORT_AND_TLS}; {STRIPPED}",
-                account.port
-            ),
+            format!("{host} does not offer STARTTLS on port {}, so nothing was sent", account.port),
         )
         .remedy(format!("{PORT_AND_TLS}; {STRIPPED}")));
     }
@@ -401,9 +398,9 @@ mod tests {
         let limit = Duration::from_secs(120);
         let check = |error, at: &str, what: &str, remedy: &str| {
             let trouble = broken(&error, &wire, "mx", at, limit);
-            assert_eq!((trouble.kind, trouble.what()), (TroubleKind::Unreachable, what));
-            assert_eq!(trouble.remedy, format!("if this persists, check the uplink, option host{remedy}"));
-            assert_eq!(trouble.reason, format!("{what}; {}; mail waits", trouble.remedy));
+            assert_eq!((trouble.kind, trouble.why.what.as_str()), (TroubleKind::Unreachable, what));
+            assert_eq!(trouble.why.remedy, format!("if this persists, check the uplink, option host{remedy}"));
+            assert_eq!(trouble.reason(), format!("{what}; {}; mail waits", trouble.why.remedy));
         };
         let tls = ", port and tls (465 implicit, 587 starttls)";
         let port = " and option port";

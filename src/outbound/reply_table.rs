@@ -64,16 +64,6 @@ impl Known {
     }
 }
 
-/// A sentence about one recipient (see [`judge`](super::verdict::judge)): what happened, and the remedy.
-pub fn split(sentence: &str) -> (&str, &'static str) {
-    const WAITS: &str = "; it is deferred and will be retried";
-    let said = sentence.strip_suffix(WAITS).unwrap_or(sentence);
-    let remedies = KNOWN.iter().map(|row| row.remedy).chain([OWN_ADDRESS]);
-    let found = remedies.filter_map(|remedy| Some((said.strip_suffix(remedy)?.strip_suffix("; ")?, remedy)));
-    // One may be the end of another.
-    found.min_by_key(|(what, _)| what.len()).unwrap_or((said, ""))
-}
-
 /// Whether the provider accepts fewer recipients at once (RFC 5321 section 4.5.3.1.10).
 pub fn is_too_many(reply: &Reply) -> bool {
     find(reply).is_some_and(|row| row.remedy == TOO_MANY_RECIPIENTS)

@@ -5,7 +5,6 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::connection::{Connection, connect};
-use super::reply_table;
 use super::trace::{Progress, Step, Trace};
 use super::transaction::send;
 use super::verdict::{Outcome, Verdict};
@@ -43,7 +42,7 @@ pub fn judges_certificates(account: &Account) -> bool {
 pub fn clock_trouble() -> Trouble {
     const NTP: &str = "check that NTP works";
     let what = "the clock of this router is not set, so certificates cannot be verified and dates would be wrong";
-    Trouble::new(TroubleKind::Clock, format!("{what}; {NTP}")).remedy(NTP)
+    Trouble::new(TroubleKind::Clock, what).remedy(NTP)
 }
 
 /// Sends a test mail to `to` through `account`; `hostname` is our own. `trace` shows the progress. Takes [`LIMIT`] at
@@ -127,8 +126,7 @@ fn judge_uplink(trace: &Trace, host: &str) {
 
 fn ended(trace: &Trace, trouble: &Trouble) -> Tested {
     trace.end(trouble);
-    let remedy = if trouble.remedy.is_empty() { String::new() } else { format!("; {}", trouble.remedy) };
-    Tested { tls: None, failed: Some(format!("{}{remedy}", trouble.what())) }
+    Tested { tls: None, failed: Some(trouble.why.to_string()) }
 }
 
 async fn hand_over(connection: &mut Connection, account: &Account, hostname: &str, to: &str, trace: &Trace) -> Tested {
@@ -150,14 +148,13 @@ async fn hand_over(connection: &mut Connection, account: &Account, hostname: &st
             trace.done(Step::Accepted, format!("{} accepted the mail for {to}: {reply}", account.host));
             None
         }
-        Some(Verdict::Deferred(reason) | Verdict::Failed(reason)) => Some(reason),
-        None => Some(format!("{} closed the connection before it accepted the mail", account.host)),
+        Some(Verdict::Deferred(why) | Verdict::Failed(why)) => Some(why),
+        None => Some(format!("{} closed the connection before it accepted the mail", account.host).into()),
     };
-    if let Some(reason) = &failed {
-        let (what, remedy) = reply_table::split(reason);
-        trace.fail(Step::Accepted, what, remedy);
+    if let Some(why) = &failed {
+        trace.fail(Step::Accepted, &why.what, &why.remedy);
     }
-    Tested { tls, failed }
+    Tested { tls, failed: failed.map(|why| why.to_string()) }
 }
 
 /// The test mail, which states its purpose.

@@ -66,7 +66,7 @@ impl Transaction<'_> {
             if chunk.is_empty() {
                 if let Err(reason) = outgoing.finish(&mut encoded) {
                     // The text was sent without its end, so the server discards it with the connection.
-                    self.rest(&Verdict::Failed(format!("cannot be sent to {}: {reason}", self.account.host)));
+                    self.rest(&Verdict::Failed(format!("cannot be sent to {}: {reason}", self.account.host).into()));
                     return Err(Stop::Dead);
                 }
                 dots.push(&encoded, &mut wire);
@@ -107,11 +107,11 @@ impl Transaction<'_> {
             }
             Ok(reply) => {
                 let reason = format!(
-                    "{} replied before the end of the message without being asked: {reply}; so the message was not completed and the connection was closed; it is deferred and will be retried",
+                    "{} replied before the end of the message without being asked: {reply}; so the message was not completed and the connection was closed",
                     self.account.host
                 );
                 self.outcome.in_step = Some(false);
-                self.rest(&Verdict::Deferred(reason));
+                self.rest(&Verdict::Deferred(reason.into()));
             }
             Err(error) => {
                 self.lost(&error, "the text of the message", limit);
@@ -167,7 +167,7 @@ impl Transaction<'_> {
         if let SpoolError::Damaged(reason) = error {
             self.outcome.damaged = Some(reason.clone());
         }
-        self.rest(&Verdict::Deferred(error.to_string()));
+        self.rest(&Verdict::Deferred(error.to_string().into()));
         Stop::Dead
     }
 }

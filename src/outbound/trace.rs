@@ -142,7 +142,7 @@ impl Trace {
     /// The step in progress failed, and the test ends.
     pub fn end(&self, trouble: &Trouble) {
         let current = Step::ALL.into_iter().rev().find(|step| self.progress(*step) == Progress::Running);
-        self.fail(current.unwrap_or(Step::Accepted), trouble.what(), &trouble.remedy);
+        self.fail(current.unwrap_or(Step::Accepted), &trouble.why.what, &trouble.why.remedy);
     }
 
     /// The state of a step.

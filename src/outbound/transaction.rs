@@ -21,7 +21,7 @@ use crate::config::Account;
 use crate::message::address::for_envelope;
 use crate::message::sender::{self, FromPolicy};
 use crate::message::{Offers, Outgoing};
-use crate::net::{Trouble, TroubleKind};
+use crate::net::{Explanation, Trouble, TroubleKind};
 use crate::queue::Stored;
 use crate::queue::record::Progress;
 
@@ -60,7 +60,7 @@ pub async fn send(connection: &mut Connection, mut stored: Stored, account: &Acc
             Some(address) => targets.push(Target { index, address }),
             None => {
                 let reason = format!("{} does not support international addresses (SMTPUTF8)", account.host);
-                outcome.results.push((index, Verdict::Failed(reason)));
+                outcome.results.push((index, Verdict::Failed(reason.into())));
             }
         }
     }
@@ -74,11 +74,10 @@ pub async fn send(connection: &mut Connection, mut stored: Stored, account: &Acc
     }
     let rewritten = sender::apply(&stored.header, &stored.meta.envelope.from, senders);
     let Some(from) = for_envelope(&rewritten.envelope_from, utf8) else {
-        let reason = format!(
-            "{} does not support the sender <{}> (no SMTPUTF8): set option from of account '{}' to an ASCII address",
-            account.host, rewritten.envelope_from, account.name
-        );
-        outcome.trouble = Some(Trouble::new(TroubleKind::Setup, reason));
+        let reason =
+            format!("{} does not support the sender <{}> (no SMTPUTF8)", account.host, rewritten.envelope_from);
+        let remedy = format!("set option from of account '{}' to an ASCII address", account.name);
+        outcome.trouble = Some(Trouble::new(TroubleKind::Setup, reason).remedy(remedy));
         return (outcome, Line::Open);
     };
     let offers = Offers { eight_bit_mime: connection.offers.has_capability(EXT_8BIT_MIME), smtputf8: utf8 };
@@ -86,7 +85,7 @@ pub async fn send(connection: &mut Connection, mut stored: Stored, account: &Acc
         Ok(outgoing) => outgoing,
         Err(reason) => {
             let failed =
-                |t: &Target| (t.index, Verdict::Failed(format!("cannot be sent to {}: {reason}", account.host)));
+                |t: &Target| (t.index, Verdict::Failed(format!("cannot be sent to {}: {reason}", account.host).into()));
             outcome.results.extend(targets.iter().map(failed));
             return (outcome, Line::Open);
         }
@@ -272,13 +271,13 @@ impl Transaction<'_> {
     /// are ignored, and the connection is closed.
     pub(super) fn out_of_step(&mut self, command: Command, reply: &Reply) -> Stop {
         let reason = format!(
-            "{} answered {} with: {reply}, which is not a valid reply to it, so the connection was closed; it is deferred and will be retried",
+            "{} answered {} with: {reply}, which is not a valid reply to it, so the connection was closed",
             self.account.host,
             command.name()
         );
         self.outcome.in_step = Some(false);
         self.outcome.doubtful |= self.outcome.text_ended;
-        self.rest(&Verdict::Deferred(reason));
+        self.rest(&Verdict::Deferred(reason.into()));
         Stop::Dead
     }
 
@@ -288,11 +287,11 @@ impl Transaction<'_> {
         self.outcome.in_step = Some(false);
         let (host, command) = (&self.account.host, command.name());
         for (_, verdict) in &mut self.outcome.results {
-            if let Verdict::Failed(reason) = verdict {
+            if let Verdict::Failed(why) = verdict {
                 let odd = format!(
-                    "; but {host} answered {command} with: {reply}, so its replies cannot be matched to the commands"
+                    "{host} answered {command} with: {reply}, so its replies cannot be matched to the commands"
                 );
-                *verdict = Verdict::Deferred(format!("{reason}{odd}; it is deferred and will be retried"));
+                *verdict = Verdict::Deferred(format!("{why}; but {odd}").into());
             }
         }
     }
@@ -319,7 +318,7 @@ impl Transaction<'_> {
         self.outcome.doubtful |= self.outcome.text_ended;
         let trouble = broken(error, &self.connection.client.stream, &self.account.host, what, limit);
         if self.outcome.text_sent || self.connection.messages > 0 {
-            self.rest(&Verdict::Deferred(trouble.reason));
+            self.rest(&Verdict::Deferred(trouble.why));
         } else {
             self.pause(trouble);
         }
@@ -367,7 +366,7 @@ impl Transaction<'_> {
                 Some((Judged::Message(verdict), _)) => self.outcome.results.push((target.index, verdict)),
                 // A server that accepts others does not object to the account: the reply is about this recipient.
                 Some((Judged::Account(trouble), code)) if somebody && code != 421 => {
-                    self.outcome.results.push((target.index, Verdict::Deferred(trouble.reason)));
+                    self.outcome.results.push((target.index, Verdict::Deferred(trouble.why)));
                 }
                 Some((Judged::Account(trouble), _)) => {
                     self.outcome.trouble.get_or_insert(trouble);
@@ -387,10 +386,11 @@ impl Transaction<'_> {
         match judged {
             _ if self.connection.login_missing && !somebody => Judged::Account(login_missing(reply, host)),
             // It accepts mail without a login, if perhaps only some of it.
-            Judged::Message(Verdict::Failed(reason)) => Judged::Message(Verdict::Failed(format!(
-                "{reason}; if {host} requires a login for this recipient, {}",
-                reply_table::NO_LOGIN
-            ))),
+            Judged::Message(Verdict::Failed(why)) => {
+                let login = format!("if {host} requires a login for this recipient, {}", reply_table::NO_LOGIN);
+                let gap = if why.remedy.is_empty() { "" } else { "; " };
+                Judged::Message(Verdict::Failed(Explanation::new(why.what, format!("{}{gap}{login}", why.remedy))))
+            }
             judged => judged,
         }
     }

@@ -2,7 +2,7 @@
 
 use super::reply::Reply;
 use super::reply_table::{self, Known, Means};
-use crate::net::{Trouble, TroubleKind};
+use crate::net::{Explanation, Trouble, TroubleKind};
 use crate::report::{Reason, TlsFacts};
 
 /// The result for one recipient.
@@ -11,9 +11,20 @@ pub enum Verdict {
     /// The provider has accepted it; its reply.
     Delivered(String),
     /// Temporary failure; the reason.
-    Deferred(Reason),
+    Deferred(Explanation),
     /// Permanent failure; the reason.
-    Failed(Reason),
+    Failed(Explanation),
+}
+
+impl Verdict {
+    /// The sentence for the log, the journal and people.
+    pub fn text(&self) -> String {
+        match self {
+            Self::Delivered(reply) => reply.clone(),
+            Self::Deferred(why) => format!("{why}; it is deferred and will be retried"),
+            Self::Failed(why) => why.to_string(),
+        }
+    }
 }
 
 /// The results of one attempt to send one message.
@@ -115,8 +126,8 @@ fn is_temporary(reply: &Reply) -> bool {
 /// `reply` of `host` to MAIL or RCPT, where a login is offered and the account has none.
 pub(super) fn login_missing(reply: &Reply, host: &str) -> Trouble {
     let remedy = reply_table::NO_LOGIN;
-    let reason = format!("{host} offers a login and refuses mail from this account without one: {reply}; {remedy}");
-    Trouble::new(TroubleKind::Login, reason).remedy(remedy)
+    let what = format!("{host} offers a login and refuses mail from this account without one: {reply}");
+    Trouble::new(TroubleKind::Login, what).remedy(remedy)
 }
 
 /// Describes what happened at AUTH.
@@ -193,16 +204,15 @@ fn account(kind: TroubleKind, host: &str, what: &str, reply: &Reply, remedy: &st
         TroubleKind::Unreachable | TroubleKind::Tls | TroubleKind::Busy => "accepts no mail now",
     };
     let what = if what.is_empty() { usual } else { what };
-    Judged::Account(Trouble::new(kind, format!("{host} {what}: {reply}; {remedy}")).remedy(remedy))
+    Judged::Account(Trouble::new(kind, format!("{host} {what}: {reply}")).remedy(remedy))
 }
 
 fn deferred(reply: &Reply, host: &str, remedy: &str) -> Judged {
-    let gap = if remedy.is_empty() { "" } else { "; " };
-    Judged::Message(Verdict::Deferred(format!("{host} said: {reply}{gap}{remedy}; it is deferred and will be retried")))
+    Judged::Message(Verdict::Deferred(Explanation::new(format!("{host} said: {reply}"), remedy)))
 }
 
 fn failed(reply: &Reply, host: &str, remedy: &str) -> Judged {
-    Judged::Message(Verdict::Failed(format!("{host} refused it: {reply}; {remedy}")))
+    Judged::Message(Verdict::Failed(Explanation::new(format!("{host} refused it: {reply}"), remedy)))
 }
 
 #[cfg(test)]
@@ -274,8 +284,8 @@ mod tests {
     #[test]
     fn a_reason_says_what_was_said_what_it_means_and_what_to_do() {
         let said = |line: &str, stage| match judge(&Reply::from_line(line), "mx", stage) {
-            Judged::Message(Verdict::Delivered(text) | Verdict::Deferred(text) | Verdict::Failed(text)) => text,
-            Judged::Account(trouble) => trouble.reason,
+            Judged::Message(verdict) => verdict.text(),
+            Judged::Account(trouble) => trouble.reason(),
         };
         assert_eq!(
             said("550 5.4.5 Daily user sending limit exceeded", Stage::Sender),

@@ -137,7 +137,7 @@ async fn shaken(made: &Made, trust: Trust, version: &'static SupportedProtocolVe
     let (acceptor, connector) = (TlsAcceptor::from(Arc::new(server)), TlsConnector::from(Arc::new(client)));
     let name = ServerName::try_from(HOST).unwrap();
     let (_, connected) = tokio::join!(acceptor.accept(far), connector.connect(name, near));
-    connected.map(drop).map_err(|error| explain(&error, HOST).reason)
+    connected.map(drop).map_err(|error| explain(&error, HOST).reason())
 }
 
 fn fingerprint(made: &Made) -> Trust {
@@ -184,8 +184,8 @@ async fn each_certificate_has_its_sentence_and_a_pin_takes_it_as_it_is() {
             Some(format!("{not_known} ('Plant 0'), and it came alone: a server must also send its intermediate")),
         ),
         (unknown(0), Some(format!("{not_known} ('Plant root'), and it came alone"))),
-        (unknown(2), Some(format!("{not_known} ('Plant root'): for your own server, set ca_file"))),
-        (self_signed(params(&[HOST])), Some(format!("{not_known} (it is self-signed): for your own server"))),
+        (unknown(2), Some(format!("{not_known} ('Plant root'); for your own server, set ca_file"))),
+        (self_signed(params(&[HOST])), Some(format!("{not_known} (it is self-signed); for your own server"))),
         (made(params(&[]), 0), Some("has no subjectAltName, and its common name (CN) is ignored".into())),
         (
             made(params(&["a.example", "b.example", "c.example", "d.example"]), 0),
@@ -193,16 +193,16 @@ async fn each_certificate_has_its_sentence_and_a_pin_takes_it_as_it_is() {
         ),
         (
             made(critical(), 0),
-            Some("has an unsupported critical extension: for your own server, set fingerprint".into()),
+            Some("has an unsupported critical extension; for your own server, set fingerprint".into()),
         ),
         (
             made(for_clients(), 0),
-            Some("is not meant for servers (extendedKeyUsage): for your own server, set fingerprint".into()),
+            Some("is not meant for servers (extendedKeyUsage); for your own server, set fingerprint".into()),
         ),
         (made(ca(), 0), Some("is a CA certificate (CA:TRUE), not a server certificate".into())),
         (
             version_1(made(params(&[HOST]), 0)),
-            Some("is an X.509 version 1 certificate: the server needs a current certificate".into()),
+            Some("is an X.509 version 1 certificate; the server needs a current certificate".into()),
         ),
         (made(params(&[HOST]), 9), Some("sends a certificate chain that is too long".into())),
     ]
@@ -265,7 +265,7 @@ fn small_rsa_keys_are_verified_where_they_can_be() {
     wrong[9] ^= 1;
     let signed = |trust, scheme, signature: &[u8], tls13| {
         let error = judge(trust).signed(&message, &certificate, (scheme, signature), tls13).err()?;
-        Some(explain(&io::Error::new(io::ErrorKind::InvalidData, error), HOST).reason)
+        Some(explain(&io::Error::new(io::ErrorKind::InvalidData, error), HOST).reason())
     };
     let (old, new) = (SignatureScheme::RSA_PKCS1_SHA256, SignatureScheme::RSA_PSS_SHA256);
     let pin = || Trust::Fingerprint([0; 32]);

@@ -40,10 +40,10 @@ fn stage(entry: &Value) -> Stage {
 /// The result for the mail, and the sentence.
 fn judged(entry: &Value) -> (String, String) {
     match judge(&reply(entry), text(entry, "host"), stage(entry)) {
-        Judged::Message(Verdict::Deferred(text)) => ("deferred".into(), text),
-        Judged::Message(Verdict::Failed(text)) => ("failed".into(), text),
+        Judged::Message(verdict @ Verdict::Deferred(_)) => ("deferred".into(), verdict.text()),
+        Judged::Message(verdict @ Verdict::Failed(_)) => ("failed".into(), verdict.text()),
         Judged::Message(Verdict::Delivered(text)) => ("delivered".into(), text),
-        Judged::Account(trouble) => (format!("{:?}", trouble.kind).to_lowercase(), trouble.reason),
+        Judged::Account(trouble) => (format!("{:?}", trouble.kind).to_lowercase(), trouble.reason()),
     }
 }
 
@@ -84,8 +84,8 @@ proptest::proptest! {
         let line = format!("{code} zqx {words}");
         for stage in [Stage::Opening, Stage::Login, Stage::OwnSender, Stage::Recipient { own_sender: true }] {
             let said = match judge(&Reply::from_line(&line), "mx", stage) {
-                Judged::Message(Verdict::Delivered(text) | Verdict::Deferred(text) | Verdict::Failed(text)) => text,
-                Judged::Account(trouble) => trouble.reason,
+                Judged::Message(verdict) => verdict.text(),
+                Judged::Account(trouble) => trouble.reason(),
             };
             proptest::prop_assert!(said.contains(&line), "{said}");
         }
