@@ -215,7 +215,7 @@ fn certificate(problem: &CertificateError, host: &str) -> (String, &'static str)
     let signed = format!("the certificate of {host} is signed by an unknown authority");
     let called = |issuer: &str| if issuer.is_empty() { String::new() } else { format!(" ('{issuer}')") };
     match problem {
-        E::UnknownIssuer => (format!("{signed}"), UNKNOWN),
+        E::UnknownIssuer => (signed, UNKNOWN),
         E::NotValidForNameContext { presented, .. } if presented.is_empty() => (
             format!("the certificate of {host} has no subjectAltName, and its common name (CN) is ignored (RFC 9525)"),
             "for your own server, set fingerprint or create a certificate with a subjectAltName; another server may be impersonating the provider",
