@@ -12,7 +12,7 @@ use smtprelay::config::{self, ConfigError, Loaded, Severity};
 use smtprelay::control::client::{Client, Failure};
 use smtprelay::control::fd_passing;
 use smtprelay::daemon::startup;
-use smtprelay::inbound::{listener, sockets};
+use smtprelay::inbound::listener;
 use smtprelay::queue::lock;
 use smtprelay::system::{logging, privileges};
 
@@ -123,9 +123,9 @@ fn hand_over(file: &Path, loaded: &Loaded, client: &mut Client) -> Result<(), (u
         if listening.contains(&address.to_string().as_str()) {
             continue;
         }
-        match sockets::open(address) {
+        match listener::open(address) {
             Ok(socket) => opened.push((address, socket)),
-            Err(error) => complain(&format!("smtprelay: {}", sockets::explain(address, &error))),
+            Err(error) => complain(&format!("smtprelay: {}", listener::explain(address, &error))),
         }
     }
     let mut said = config::permissions::exposed(file, settings);

@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::reload;
 use super::test_mail::{Tests, Works};
-use super::{PAGE_LIMIT, devices, password, rates, view};
+use super::{PAGE_LIMIT, devices, password, view};
 use crate::config::{Settings, providers};
 use crate::dispatch::{Cause, Change, From, Order, Page, Waiting, Which};
 use crate::oauth::{Later, jobs::Jobs};
@@ -191,7 +191,7 @@ impl Api {
                 let settings = self.settings.borrow().clone();
                 let named = devices::named(devices, Arc::clone(&settings), &self.leases).await;
                 let mut devices = Value::Array(named);
-                rates::add(&mut devices, &settings, &self.rates.lock().unwrap_or_else(PoisonError::into_inner));
+                devices::add_rates(&mut devices, &settings, &self.rates.lock().unwrap_or_else(PoisonError::into_inner));
                 Ok(json!({ "total": total, "devices": devices }))
             }
             "set_password" => {

@@ -1,15 +1,17 @@
-//! The method `devices`: what the history contains about each device, and which device it is.
+//! The method `devices`: what the history contains about each device, which device it is, and what happened to its mail
+//! above a rate limit.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::config::Settings;
+use crate::config::device::DEFAULT_DEVICE;
+use crate::config::{Device, Settings};
 use crate::inbound::access::{allowed, may_send};
 use crate::oauth::Later;
-use crate::policy::Policies;
+use crate::policy::{Policies, Rates};
 use crate::system::interfaces::{self, Address};
 use crate::system::leases::{Identity, Leases};
 
@@ -66,8 +68,37 @@ fn networks(settings: &Settings) -> Vec<IpNet> {
     settings.listeners.iter().flat_map(|listener| allowed(listener, &host)).collect()
 }
 
+/// Adds `rate` to each device of `list`: null if it has no limit. The section of a device is taken from its field
+/// `section`; without one, the device is identified by its address alone.
+pub fn add_rates(list: &mut Value, settings: &Settings, rates: &Rates) {
+    let policies = Policies::new(settings);
+    let section = |name: &str| policies.device_named(if name.is_empty() { DEFAULT_DEVICE } else { name });
+    for entry in list.as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
+        let client: Option<IpAddr> = entry.get("client").and_then(Value::as_str).and_then(|ip| ip.parse().ok());
+        let device = match (entry.get("section").and_then(Value::as_str), client) {
+            (Some(name), _) => section(name),
+            (None, Some(ip)) => policies.device(ip, None, None),
+            (None, None) => None,
+        };
+        let rate = device.zip(client).and_then(|(device, client)| rate(device, client, rates));
+        entry.insert("rate".into(), rate.unwrap_or_default());
+    }
+}
+
+fn rate(device: &Device, client: IpAddr, rates: &Rates) -> Option<Value> {
+    let counts = rates.counts(device, client);
+    Some(json!({
+        "limit": device.rate?.to_string(),
+        "digested": counts.digested,
+        "deferred": counts.deferred,
+        "rejected": counts.rejected,
+    }))
+}
+
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use serde_json::json;
 
     use super::*;
@@ -112,5 +143,30 @@ mod tests {
         let known = ["10.201.0.9", "10.202.0.9"].map(|client| json!({ "client": client })).to_vec();
         let found = named(known, settings, &leases).await;
         assert_eq!((&found[0]["allowed"], &found[1]["allowed"]), (&json!(true), &json!(false)));
+    }
+
+    #[test]
+    fn each_device_with_a_rate_has_its_counts() {
+        let text = "config device 'plc'\n list ip '10.0.0.7'\n option rate '1/h'\n option over_rate 'reject'\n\
+                    config device 'free'\n list ip '10.0.0.8'\nconfig device 'default'\n option rate '5/m'\n";
+        let settings = load::settings(&uci::parse(text.as_bytes()).unwrap()).0;
+        let mut rates = Rates::default();
+        for _ in 0..3 {
+            rates.take(&settings.devices[0], "10.0.0.7".parse().unwrap(), Duration::from_secs(9));
+        }
+        let mut list = json!([
+            { "client": "10.0.0.7" },
+            { "client": "10.0.0.8" },
+            { "client": "10.0.0.9" },
+            { "client": "10.0.0.9", "section": "plc" },
+            { "client": "10.0.0.9", "section": "" },
+            { "client": "local" },
+        ]);
+        add_rates(&mut list, &settings, &rates);
+        let counts =
+            |limit: &str, rejected| json!({ "limit": limit, "digested": 0, "deferred": 0, "rejected": rejected });
+        let found: Vec<&Value> = list.as_array().unwrap().iter().map(|entry| &entry["rate"]).collect();
+        let null = Value::Null;
+        assert_eq!(found, [&counts("1/h", 2), &null, &counts("5/m", 0), &counts("1/h", 2), &counts("5/m", 0), &null]);
     }
 }

@@ -10,7 +10,6 @@ pub mod client;
 mod devices;
 pub mod fd_passing;
 mod password;
-mod rates;
 pub mod reload;
 pub mod socket;
 mod status;

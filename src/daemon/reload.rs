@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use super::startup;
 use crate::config::{self, Settings, effect, files};
 use crate::control::reload::{Offer, Order, Standing, Verdict};
-use crate::inbound::sockets::Sockets;
+use crate::inbound::listener::Sockets;
 use crate::report::Event;
 use crate::system::{clock, task};
 

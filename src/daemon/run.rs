@@ -109,7 +109,7 @@ pub async fn run(prepared: Prepared) -> Result<()> {
     let repeats = spawn(report::repeats::run(stop.clone()));
     let chronicle = spawn(keep::run(Arc::clone(&history), events, directory.clone(), stop.clone()));
     let announcing = spawn(boot_mail::run(current.clone(), desk.clone(), last_run, waiting));
-    oauth::watch::begin(current.clone(), stop.clone());
+    oauth::keeper::begin(current.clone(), stop.clone());
     let dispatch = Dispatch::new(current.clone(), Arc::clone(&spool), desk.clone());
     let dispatch = spawn(dispatch.run(Inputs { arrivals, recovered, orders, stop }));
     let reading = spawn(read_queue(Arc::clone(&spool), found, recovered_in));

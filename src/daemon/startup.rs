@@ -16,7 +16,7 @@ use ring::digest::{Context, SHA256};
 use crate::config::files;
 use crate::config::{self, Loaded, Relay, Settings, TlsMode};
 use crate::inbound::listener;
-use crate::inbound::sockets::Sockets;
+use crate::inbound::listener::Sockets;
 use crate::oauth::keeper;
 use crate::queue::Spool;
 use crate::queue::lock::{self, SpoolLock};

@@ -1,6 +1,6 @@
 //! The receiving side: connections, the tolerant dialect, and access control.
 //!
-//! [`listener`] follows addresses, [`sockets`] binds them, `accept` accepts connections, [`access`] decides which
+//! [`listener`] follows addresses and binds them, `accept` accepts connections, [`access`] decides which
 //! clients may connect, and [`shares`] how many connections each may have. [`session`] runs the conversation,
 //! [`dialect`] parses single commands ([`strict`] refuses what RFC 5321 does not allow, [`other_protocol`] what is not
 //! SMTP at all), [`data`] finds the end of the message text, [`connection`] carries lines and replies, and [`tls`]
@@ -20,7 +20,6 @@ pub mod local;
 pub mod other_protocol;
 pub mod session;
 pub mod shares;
-pub mod sockets;
 pub mod strict;
 pub mod tls;
 pub mod users;

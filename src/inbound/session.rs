@@ -3,20 +3,31 @@
 //! Two rules take precedence over all tolerance. A message whose end has arrived is accepted even if not a single reply
 //! can be written any more. And after DATA, everything up to the end of the message is text, whatever was wrong before
 //! it: a client that keeps sending without waiting can never have its text interpreted as commands.
+//!
+//! This file has the conversation from greeting to QUIT, with HELO, EHLO and STARTTLS; `auth` logs in, `mail` is a
+//! transaction, `pace` limits how long each part may take. A session without a message is logged once at its end: a
+//! user who sets up a device keeps trying until mail arrives. Activity that is of no consequence to the gateway (a
+//! connection test, a login of an unknown kind, a port scan) is then the only sign that the device reaches it at all.
+
+mod auth;
+mod mail;
+mod pace;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use pace::{Pace, Slow};
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
-use super::auth::{self, Prompt};
 use super::connection::{Input, Line, Stream, Talk};
 use super::data::Decoder;
 use super::dialect::{self, Command};
 use super::other_protocol::{self, Protocol};
 use super::strict;
-use crate::config::{Device, Dialect, Listener, Settings, User};
+use crate::config::{AuthMode, Device, Dialect, Listener, Settings, TlsMode, User};
+use crate::inbound::auth::{Prompt, answer};
+use crate::inbound::tls;
 use crate::intake::{Desk, Intake, Origin};
 use crate::message::Envelope;
 use crate::policy::Policies;
@@ -24,15 +35,6 @@ use crate::queue::Client;
 use crate::report::Event;
 use crate::system::leases::{Leases, Sources};
 use crate::system::ordered;
-use pace::{Pace, Slow};
-use visit::Visit;
-
-mod hello;
-mod login;
-mod pace;
-mod rate;
-mod transaction;
-mod visit;
 
 /// Unrecognized commands before the session is closed: such a device speaks another protocol altogether.
 const NONSENSE_LIMIT: u32 = 100;
@@ -247,7 +249,7 @@ impl Session {
                     return false;
                 }
                 match std::mem::replace(&mut self.phase, Phase::Command) {
-                    Phase::Login(prompt) => self.login_step(auth::answer(prompt, &line)).await,
+                    Phase::Login(prompt) => self.login_step(answer(prompt, &line)).await,
                     _ => self.command(&line).await,
                 }
                 true
@@ -433,5 +435,128 @@ impl Session {
     fn reset(&mut self) {
         self.transaction = None;
         self.refused = None;
+    }
+}
+
+impl Session {
+    fn hello(&mut self, extended: bool, name: String) {
+        self.reset();
+        self.greeted = true;
+        self.extended = extended;
+        self.origin.helo = name;
+        let hostname = self.rules.hostname.clone();
+        if !extended {
+            self.reply(&format!("250 {hostname}"));
+            return;
+        }
+        // CRAM-MD5 is always understood, but only offered where logins are verified: otherwise it has no benefit, and
+        // devices that prefer it are known to implement it incorrectly.
+        let login = match self.rules.listener.auth {
+            AuthMode::Ignore => "250-AUTH PLAIN LOGIN\r\n",
+            AuthMode::Optional | AuthMode::Required => "250-AUTH PLAIN LOGIN CRAM-MD5\r\n",
+            AuthMode::None => "",
+        };
+        let tls = if self.offers_tls() { "250-STARTTLS\r\n" } else { "" };
+        let size = self.rules.size_limit;
+        self.reply(&format!(
+            "250-{hostname}\r\n250-PIPELINING\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250-SIZE {size}\r\n{tls}{login}250 ENHANCEDSTATUSCODES"
+        ));
+    }
+
+    fn offers_tls(&self) -> bool {
+        self.tls.is_none() && self.rules.listener.tls == TlsMode::StartTls && self.rules.tls.is_some()
+    }
+
+    /// STARTTLS (RFC 3207). The state from before is discarded (section 4.2).
+    async fn start_tls(&mut self) {
+        let rules = Arc::clone(&self.rules);
+        let Some(acceptor) = rules.tls.as_ref().filter(|_| self.offers_tls()) else {
+            let reply = if self.tls.is_some() { "503 5.5.1 TLS already active" } else { "502 5.5.1 TLS not available" };
+            return self.reply(reply);
+        };
+        self.reply("220 2.0.0 Ready to start TLS");
+        self.reset();
+        self.greeted = false;
+        self.extended = false;
+        self.origin.helo.clear();
+        self.login = None;
+        self.user = None;
+        match self.talk.start_tls(acceptor).await {
+            Ok(version) => self.tls = Some(version),
+            Err(error) => {
+                self.aborted(&tls::explain(&error));
+                self.ending = true;
+            }
+        }
+    }
+}
+
+/// What has happened in a session so far.
+#[derive(Default)]
+struct Visit {
+    heard: bool,
+    quit: bool,
+    /// An event about this session has already been logged.
+    told: bool,
+    /// The reply to a login whose form or mechanism was not understood.
+    login: Option<&'static str>,
+}
+
+impl Visit {
+    fn heard(&mut self) {
+        self.heard = true;
+    }
+
+    fn quit(&mut self) {
+        self.quit = true;
+    }
+
+    fn told(&mut self) {
+        self.told = true;
+    }
+
+    fn login_not_understood(&mut self, reply: &'static str) {
+        self.login = Some(reply);
+    }
+
+    /// What to add to the log text about a client that sent nothing.
+    fn silence(&self) -> &'static str {
+        match self.heard {
+            true => "",
+            false => {
+                " since it connected: most likely it expects another protocol; check the server and port configured in the client"
+            }
+        }
+    }
+}
+
+impl Session {
+    /// Logs a session in which nothing happened that another event reports. Many monitors connect every minute: the log
+    /// suppresses repetitions.
+    fn account_for(&mut self) {
+        // Programs on this host are not devices that are being set up.
+        if self.visit.told || self.origin.client.is_none() {
+            return;
+        }
+        let in_vain = "the client may require authentication or encryption that this listener does not offer";
+        let tried = match self.visit {
+            Visit { login: Some(reply), .. } => format!(
+                "its login was not understood ({reply}), and no message followed: set the client to PLAIN or LOGIN, or disable authentication"
+            ),
+            Visit { quit: true, .. } => {
+                "ended the session without sending a message: a connection test or a monitor; the connection works".into()
+            }
+            _ if self.tls.is_some() && !self.greeted => {
+                "closed the connection after the TLS handshake: most likely it does not trust the certificate; disable certificate verification in the client, or set options certificate and key".into()
+            }
+            Visit { heard: false, .. } => {
+                "closed the connection without sending anything: a port scan, a monitor, or a client that expects TLS or another protocol on this port".into()
+            }
+            _ if !self.understood => {
+                "closed the connection without sending an SMTP command: check the server and port configured in the client".into()
+            }
+            _ => format!("closed the connection without sending a message: {in_vain}"),
+        };
+        Event::NoMail { client: self.origin.name(), helo: self.origin.helo.clone(), tried }.log();
     }
 }

@@ -3,23 +3,26 @@
 //!
 //! All times are by the monotonic clock: however wrong the wall clock is, a token is neither valid forever nor expired
 //! forever.
+//!
+//! Logins that no mail uses are renewed as well: servers let them expire after months without use, and the owner should learn about
+//! an invalid one before an alarm depends on it.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex as Guard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
 
+use super::Later;
 use super::form::Form;
 use super::store::{Login, Store};
 use super::token::{Server, Tokens};
-use super::{Later, disk};
-use crate::config::{Account, OAuth, TlsMode};
+use crate::config::{Account, OAuth, Settings, TlsMode};
 use crate::net::{Trouble, TroubleKind};
 use crate::report::Event;
 use crate::secrets::Secret;
-use crate::system::clock;
+use crate::system::{clock, ordered};
 
 /// Percentage of its lifetime after which a token is renewed.
 const RENEW_AT: u32 = 80;
@@ -145,7 +148,7 @@ pub(super) fn parts(account: &Account) -> Result<(OAuth, Store), Trouble> {
 pub(super) async fn on_disk<T: Send + 'static>(
     work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
 ) -> std::io::Result<T> {
-    disk::away(work).await.unwrap_or_else(|| Err(std::io::Error::other("the program is shutting down")))
+    super::away(work).await.unwrap_or_else(|| Err(std::io::Error::other("the program is shutting down")))
 }
 
 impl State {
@@ -186,7 +189,7 @@ impl State {
         }
     }
 
-    /// The valid login: the one on disk, or one that could not be written yet.
+    /// The valid login: the one on or one that could not be written yet.
     async fn login(&mut self, account: &Account, oauth: &OAuth, store: &Store) -> Result<Login, Trouble> {
         if let Some((old, new)) = self.unsaved.take() {
             self.write(store, old, new).await;
@@ -210,7 +213,7 @@ impl State {
         }
     }
 
-    /// First to disk, then into use.
+    /// First to then into use.
     async fn keep(&mut self, store: &Store, login: Login, tokens: Tokens) -> Secret {
         let Tokens { access, refresh, asked, life } = tokens;
         let refresh = match refresh.filter(|refresh| *refresh != login.refresh) {
@@ -259,5 +262,41 @@ async fn renewed(account: &Account, login: &Login) -> Result<Tokens, Trouble> {
     match server.tokens(form).await? {
         Ok(tokens) => Ok(tokens),
         Err(refusal) => Err(server.trouble(&refusal)),
+    }
+}
+
+/// How often to check whether a login has been idle.
+const LOOK: Duration = Duration::from_secs(3600);
+/// How long a login may be idle. Each renewal may cost a write to flash.
+const IDLE: Duration = Duration::from_secs(86_400);
+
+/// Starts renewing them, until the order to stop.
+pub fn begin(settings: watch::Receiver<Arc<Settings>>, stop: watch::Receiver<bool>) {
+    task(Box::pin(async move {
+        run(settings, stop).await;
+        Ok(None)
+    }));
+}
+
+async fn run(settings: watch::Receiver<Arc<Settings>>, mut stop: watch::Receiver<bool>) {
+    loop {
+        tokio::select! {
+            () = ordered(&mut stop) => return,
+            () = tokio::time::sleep(LOOK) => {}
+        }
+        let accounts = settings.borrow().accounts.clone();
+        for account in accounts.iter().filter(|account| account.oauth.is_some()) {
+            let Ok((_, store)) = parts(account) else { continue };
+            let seen = keeper(&store).lock().await.seen;
+            if seen.is_some_and(|seen| Instant::now().saturating_duration_since(seen) < IDLE) {
+                continue;
+            }
+            // Temporary errors are retried in an hour, and are not reported before there is mail.
+            if let Err(trouble) = touch(account).await
+                && trouble.kind == TroubleKind::Login
+            {
+                Event::Advice { text: trouble.reason() }.log();
+            }
+        }
     }
 }

@@ -7,8 +7,8 @@ use tokio_rustls::TlsConnector;
 
 use super::Later;
 use super::form::Form;
+use super::http;
 use super::response::Answer;
-use super::{disk, http};
 use crate::config::{Account, OAuth};
 use crate::net::{Trouble, TroubleKind};
 use crate::secrets::Secret;
@@ -66,7 +66,7 @@ impl<'a> Server<'a> {
                 return Err(Trouble::new(TroubleKind::Setup, text));
             };
             let copy = account.clone();
-            let connector = disk::away(move || http::connector(&copy)).await;
+            let connector = super::away(move || http::connector(&copy)).await;
             let connector =
                 connector.ok_or_else(|| Trouble::new(TroubleKind::Setup, "the program is shutting down"))??;
             Ok(Self { account, oauth, connector })

@@ -1,6 +1,5 @@
-//! Opens a connection to a provider up to the point where mail can be sent.
-//!
-//! Sends commands and reads replies: the only place where replies are read, so that all of them are treated alike.
+//! A connection to a provider: opened up to the point where mail can be sent, and the client's end of the conversation.
+//! This is the only place where replies are read, so that all of them are treated alike.
 
 use std::io;
 use std::net::SocketAddr;

@@ -1,7 +1,7 @@
 //! One reply of a server (RFC 5321 section 4.2): its lines combined, with its enhanced status as it was sent
 //! (RFC 3463), and its meaning as the answer to a command.
 //!
-//! Masks the credentials of an account in what a server says: some servers repeat in a refusal what they were sent.
+//! The credentials of an account are masked in what a server says: some servers repeat in a refusal what they were sent.
 
 use std::fmt;
 

@@ -1,6 +1,6 @@
 //! A message while it waits: what is known about it without reading its file.
 //!
-//! How long a message beyond the rate of its device rests: until the rate permits it, or until its digest is written.
+//! A message beyond the rate of its device rests: until the rate permits it, or until its digest is written.
 
 use std::time::{Duration, Instant};
 

@@ -1,6 +1,6 @@
 //! The messages of one route, in the orders in which they are needed. Contains IDs only; the schedule has the messages.
 //!
-//! Messages that take turns by client: each client that has some is served once per round, its oldest message first.
+//! Messages take turns by client: each client that has some is served once per round, its oldest message first.
 //!
 //! It is one ordered set, so that a client costs nothing in addition to its messages, and each step takes the same time
 //! however many messages and clients there are (up to the logarithm).
