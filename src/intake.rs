@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::mpsc;
 
-use crate::message::{Envelope, Facts, Refusal, Repair};
+use crate::message::{Envelope, Facts, MessageRefusal, Repair};
 use crate::policy::Rates;
 use crate::queue::{Client, Draft, Entry, Marks, Meta, Spool, SpoolError, Undated};
 use crate::report::Event;
@@ -22,7 +22,7 @@ pub enum IntakeError {
     /// Larger than `message_limit` bytes.
     TooLarge(u64),
     /// Its header cannot be accepted.
-    Refused(Refusal),
+    Refused(MessageRefusal),
     /// The queue is full or its disk failed.
     Spool(SpoolError),
 }
@@ -32,7 +32,7 @@ impl IntakeError {
     pub fn reply(&self) -> String {
         match self {
             Self::TooLarge(limit) => format!("552 5.3.4 Message size exceeds the limit of {limit} bytes"),
-            Self::Refused(refusal @ Refusal::Loop { .. }) => format!("554 5.4.6 {refusal}"),
+            Self::Refused(refusal @ MessageRefusal::Loop { .. }) => format!("554 5.4.6 {refusal}"),
             Self::Refused(refusal) => format!("552 5.3.4 {refusal}"),
             Self::Spool(SpoolError::Share(_)) => {
                 "452 4.3.1 Too many messages from this client in the queue, try again later".into()

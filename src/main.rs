@@ -11,7 +11,7 @@ use cli::{
     test, wait_for,
 };
 use smtprelay::config::{self, ConfigError, Loaded, Settings, Severity};
-use smtprelay::control::client::Client;
+use smtprelay::control::client::ControlClient;
 use smtprelay::daemon;
 use smtprelay::daemon::startup::prepare;
 use smtprelay::inbound::local::LOCAL_SOCKET;
@@ -97,7 +97,7 @@ fn execute(command: Command, file: &Path) -> ExitCode {
 
 /// Changes that a reload of the running gateway, if there is one, would not apply.
 fn waits_for_the_next_start(relay: &config::Relay) -> Option<String> {
-    let mut client = Client::connect(&relay.spool).ok()??;
+    let mut client = ControlClient::connect(&relay.spool).ok()??;
     config::effect::waits(relay, &client.call("fixed", serde_json::json!({})).ok()?)
 }
 

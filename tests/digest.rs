@@ -5,7 +5,7 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
-use smtprelay::digest::{self, DEFAULT_LIMIT, Letter, Planner, Step};
+use smtprelay::digest::{self, DEFAULT_LIMIT, Letter, Output, Planner};
 use smtprelay::message::{BodyForm, Encode, Envelope, Facts, Offers, Outgoing, Repair};
 
 /// Reads a message from standard input and says as JSON what is in it, and everything that the parser minds.
@@ -116,14 +116,14 @@ fn composed(messages: &[Message], to: &[String], limit: u64) -> (Vec<Vec<u8>>, V
         let mut out = Vec::new();
         for step in plan.steps(number, &letter) {
             match step {
-                Step::Bytes(bytes) => out.extend(bytes),
-                Step::Text(index) => {
+                Output::Bytes(bytes) => out.extend(bytes),
+                Output::Text(index) => {
                     let message = &messages[index];
                     let mut excerpt = plan.excerpt(index, &message.header, message.form);
                     message.body.chunks(1000).all(|chunk| excerpt.push(chunk));
                     out.extend(excerpt.finish());
                 }
-                Step::Part(index) => {
+                Output::Part(index) => {
                     let message = &messages[index];
                     let mut part = plan.part(message.header.clone(), message.form, &mut out).unwrap();
                     message.body.chunks(1000).for_each(|chunk| part.push(chunk, &mut out));

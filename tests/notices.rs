@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use smtprelay::message::{BodyForm, Envelope, Facts, Offers, Outgoing, Repair};
-use smtprelay::report::{BootMail, Failure, Kind, Notice, Summary, SummaryItem};
+use smtprelay::report::{BootMail, FailedRecipient, Notice, ReportKind, Summary, SummaryItem};
 use support::client::Client;
 use support::mime::{parsed, parsed_report};
 use support::provider::{Fault, Message, Provider, Step, Times, TlsMode};
@@ -149,10 +149,10 @@ async fn a_failure_is_reported_whatever_the_mail_looked_like() {
     assert_eq!(provider.complaints(), Vec::<String>::new());
 }
 
-fn notice<'a>(kind: Kind, to: &'a [String], header: &'a [u8], failures: &'a [Failure]) -> Notice<'a> {
+fn notice<'a>(kind: ReportKind, to: &'a [String], header: &'a [u8], failures: &'a [FailedRecipient]) -> Notice<'a> {
     Notice {
         kind,
-        retry_until: (kind == Kind::Delayed).then_some(1_800_345_600),
+        retry_until: (kind == ReportKind::Delayed).then_some(1_800_345_600),
         id: "ABCDEFGHJK",
         hostname: "gw.example",
         from: "me@example.com",
@@ -166,7 +166,8 @@ fn notice<'a>(kind: Kind, to: &'a [String], header: &'a [u8], failures: &'a [Fai
 
 #[test]
 fn a_delay_can_be_read_by_programs_too() {
-    let failure = |recipient: &str, reason: &str| Failure { recipient: recipient.into(), reason: reason.into() };
+    let failure =
+        |recipient: &str, reason: &str| FailedRecipient { recipient: recipient.into(), reason: reason.into() };
     let failures = [
         failure("a@example.com", "mx.example said: 451 4.3.0 later"),
         failure("b\u{fc}ro@example.com", "no connection to mx.example:465: keine Route zum Zielrechner f\u{fc}r heute"),
@@ -176,7 +177,7 @@ fn a_delay_can_be_read_by_programs_too() {
     let mut header = b"Subject: =?utf-8?Q?St=C3=B6rung?=\r\nX: \xff\r\n--=_ABCDEFGHJK_report--\r\n".to_vec();
     header.extend(b"Y: ".iter().chain(&[b'y'; 40_000]));
     let to = ["plc@example.com".to_string(), "night@example.com".to_string()];
-    let Some(found) = parsed_report(&sent(&notice(Kind::Delayed, &to, &header, &failures).text(), &to[0])) else {
+    let Some(found) = parsed_report(&sent(&notice(ReportKind::Delayed, &to, &header, &failures).text(), &to[0])) else {
         return;
     };
     assert_eq!(found["fields"]["To"], "plc@example.com, night@example.com");
@@ -201,9 +202,10 @@ fn a_delay_can_be_read_by_programs_too() {
 
 #[test]
 fn a_reader_with_an_address_beyond_ascii_gets_a_report_as_well() {
-    let failures = [Failure { recipient: "a@example.com".into(), reason: "mx.example said: 550 5.1.1 no".into() }];
+    let failures =
+        [FailedRecipient { recipient: "a@example.com".into(), reason: "mx.example said: 550 5.1.1 no".into() }];
     let to = "b\u{fc}ro@example.com";
-    let message = sent(&notice(Kind::Failed, &[to.to_string()], b"Subject: x\r\n", &failures).text(), to);
+    let message = sent(&notice(ReportKind::Failed, &[to.to_string()], b"Subject: x\r\n", &failures).text(), to);
     let text = String::from_utf8(message).unwrap();
     // The address is the only thing that has no seven bits (RFC 6532); Python's parser takes no such header.
     let (before, after) = text.split_once(&format!("To: <{to}>\r\n")).unwrap();
@@ -225,7 +227,7 @@ fn a_summary_and_a_boot_mail_can_be_read() {
     let mut items: Vec<_> =
         (0..3000).map(|n| item(n, "=?utf-8?Q?St=C3=B6rung?=", "keine Verbindung, \u{fc}ber Stunden")).collect();
     items.push(item(3000, &odd, &odd));
-    for kind in [Kind::Failed, Kind::Delayed] {
+    for kind in [ReportKind::Failed, ReportKind::Delayed] {
         let summary = Summary {
             hostname: "gw.example",
             from: "me@example.com",
@@ -240,7 +242,8 @@ fn a_summary_and_a_boot_mail_can_be_read() {
         let message = sent(&summary.text(), "admin@example.com");
         assert!(message.len() < 64 << 10, "{}", message.len());
         let Some(found) = parsed(&message) else { return };
-        let subject = if kind == Kind::Failed { "3011 messages not delivered" } else { "3011 messages are delayed" };
+        let subject =
+            if kind == ReportKind::Failed { "3011 messages not delivered" } else { "3011 messages are delayed" };
         assert_eq!(
             (&found["fields"]["Subject"], &found["fields"]["Auto-Submitted"]),
             (&json!(subject), &json!("auto-generated"))

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 use smtprelay::config::Settings;
-use smtprelay::control::client::{Client, Failure};
+use smtprelay::control::client::{CallFailure, ControlClient};
 use smtprelay::control::{PAGE_LIMIT, view};
 use smtprelay::queue::Spool;
 
@@ -17,7 +17,7 @@ type Answered = Result<String, (u8, String)>;
 
 /// Queries and prints.
 pub fn ask(question: &Question, json: bool, settings: &Settings) -> ExitCode {
-    say(match Client::connect(&settings.relay.spool) {
+    say(match ControlClient::connect(&settings.relay.spool) {
         Ok(Some(mut client)) => ask_running(question, json, &mut client),
         Ok(None) => ask_disk(question, json, settings),
         Err(text) => Err((exit::UNAVAILABLE, text)),
@@ -27,7 +27,7 @@ pub fn ask(question: &Question, json: bool, settings: &Settings) -> ExitCode {
 /// Queries although the settings are not valid: a running gateway continues with its previous ones, on the queue in
 /// `spool`. `None` if none is running.
 pub fn ask_running_only(question: &Question, json: bool, spool: &Path) -> Option<ExitCode> {
-    let mut client = Client::connect(spool).ok().flatten()?;
+    let mut client = ControlClient::connect(spool).ok().flatten()?;
     Some(say(ask_running(question, json, &mut client)))
 }
 
@@ -41,7 +41,7 @@ fn say(answered: Answered) -> ExitCode {
     }
 }
 
-fn code(failure: Failure) -> (u8, String) {
+fn code(failure: CallFailure) -> (u8, String) {
     let code = match failure.kind.as_str() {
         "wrong" => exit::USAGE,
         "not_found" => exit::NO_INPUT,
@@ -52,7 +52,7 @@ fn code(failure: Failure) -> (u8, String) {
     (code, failure.text)
 }
 
-fn ask_running(question: &Question, json: bool, client: &mut Client) -> Answered {
+fn ask_running(question: &Question, json: bool, client: &mut ControlClient) -> Answered {
     let plain = |value: Value, as_text: fn(&Value) -> String| match json {
         true => format!("{value}\n"),
         false => as_text(&value),
@@ -78,7 +78,7 @@ fn ask_running(question: &Question, json: bool, client: &mut Client) -> Answered
 }
 
 /// The whole queue, fetched in pages.
-fn all_messages(client: &mut Client) -> Result<Vec<Value>, (u8, String)> {
+fn all_messages(client: &mut ControlClient) -> Result<Vec<Value>, (u8, String)> {
     let mut all = Vec::new();
     let mut after = Value::Null;
     loop {

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use serde_json::json;
 use smtprelay::config::{Account, Settings};
-use smtprelay::control::client::Client;
+use smtprelay::control::client::ControlClient;
 use smtprelay::oauth::copyback::{ADDRESS_LIMIT, CopyBack};
 use smtprelay::oauth::login::{self, Deed, Flow, sentence};
 use tokio::runtime::Runtime;
@@ -31,7 +31,7 @@ pub fn login(name: &str, settings: &Settings, runtime: std::io::Result<Runtime>)
         return ExitCode::FAILURE;
     }
     // Messages that wait for this login are retried at once.
-    let told = match Client::connect(&settings.relay.spool) {
+    let told = match ControlClient::connect(&settings.relay.spool) {
         Ok(Some(mut client)) => client.call("wake", json!({ "reason": "login" })).map(|_| true).map_err(|e| e.text),
         Ok(None) => Ok(false),
         Err(text) => Err(text),

@@ -6,10 +6,10 @@ use std::process::ExitCode;
 
 use serde_json::json;
 use smtprelay::config::{self, Relay, stored};
-use smtprelay::control::client::{Client, Failure};
+use smtprelay::control::client::{CallFailure, ControlClient};
 use smtprelay::secrets::Secret;
 use smtprelay::secrets::left;
-use smtprelay::secrets::password::{Place, check};
+use smtprelay::secrets::password::{PasswordFile, check};
 
 use super::{complain, exit, print, terminal};
 
@@ -46,7 +46,7 @@ fn change(name: &str, delete: bool, file: &Path) -> Result<String, Fault> {
     if !relay.secrets.is_absolute() {
         return Err(usage(format!("option secrets in {} must be an absolute path", file.display())));
     }
-    let place = Place::of(&relay.secrets, name).map_err(|error| usage(error.to_string()))?;
+    let place = PasswordFile::of(&relay.secrets, name).map_err(|error| usage(error.to_string()))?;
     let entered = match delete {
         true => None,
         false => enter(name)?,
@@ -97,7 +97,7 @@ fn enter(name: &str) -> Result<Option<Secret>, Fault> {
 }
 
 /// Makes the running gateway use it at once. Returns what to report about that.
-fn tell(relay: &Relay, login: &stored::Login, password: Option<&Secret>, file: &Path) -> String {
+fn tell(relay: &Relay, login: &stored::AccountLogin, password: Option<&Secret>, file: &Path) -> String {
     let name = &login.account;
     if login.written.is_some() {
         return format!(
@@ -107,7 +107,7 @@ fn tell(relay: &Relay, login: &stored::Login, password: Option<&Secret>, file: &
     }
     let later =
         |why: &str| format!("the running gateway could not be notified: {why}; run 'service smtprelay reload'\n");
-    let mut client = match Client::connect(&relay.spool) {
+    let mut client = match ControlClient::connect(&relay.spool) {
         Ok(Some(client)) => client,
         Ok(None) => return String::new(),
         Err(text) => return later(&text),
@@ -116,6 +116,6 @@ fn tell(relay: &Relay, login: &stored::Login, password: Option<&Secret>, file: &
     match client.call("set_password", json!({ "account": name, "password": text })) {
         Ok(_) if password.is_some() => "the gateway now uses it\n".into(),
         Ok(_) => "the gateway no longer uses it\n".into(),
-        Err(Failure { text, .. }) => later(&text),
+        Err(CallFailure { text, .. }) => later(&text),
     }
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use smtprelay::config::files;
 use smtprelay::config::{self, ConfigError, Loaded, Severity};
-use smtprelay::control::client::{Client, Failure};
+use smtprelay::control::client::{CallFailure, ControlClient};
 use smtprelay::control::fd_passing;
 use smtprelay::daemon::startup;
 use smtprelay::inbound::listener;
@@ -41,10 +41,10 @@ pub fn reload(file: &Path) -> ExitCode {
 }
 
 /// Waits for a gateway that is starting: a large queue on slow flash takes a while.
-fn connect(spool: &Path) -> Result<Client, (u8, String)> {
+fn connect(spool: &Path) -> Result<ControlClient, (u8, String)> {
     let begun = Instant::now();
     loop {
-        if let Some(client) = Client::connect(spool).map_err(|text| (exit::UNAVAILABLE, text))? {
+        if let Some(client) = ControlClient::connect(spool).map_err(|text| (exit::UNAVAILABLE, text))? {
             return Ok(client);
         }
         if matches!(lock::try_lock(spool), Err(_) | Ok(Some(_))) {
@@ -62,7 +62,7 @@ fn connect(spool: &Path) -> Result<Client, (u8, String)> {
 /// Reports the errors to the user, and to the gateway, whose `status` shows them from now on.
 fn refuse(file: &Path, error: &ConfigError) -> ExitCode {
     complain(&error.to_string());
-    if let Ok(Some(mut client)) = Client::connect(&spool_of(file, error)) {
+    if let Ok(Some(mut client)) = ControlClient::connect(&spool_of(file, error)) {
         hand_over_log(&mut client);
         let wrong = error.problems.iter().filter(|problem| problem.severity == Severity::Error);
         let reason: Vec<_> = wrong.map(|problem| config::describe(file, problem)).collect();
@@ -75,7 +75,7 @@ fn refuse(file: &Path, error: &ConfigError) -> ExitCode {
 /// A connection to the current log daemon, which may have been started after the gateway's jail was created. The result
 /// is ignored: the settings do not depend on it, an older gateway does not know this request, and without a log daemon
 /// there is nothing to pass.
-fn hand_over_log(client: &mut Client) {
+fn hand_over_log(client: &mut ControlClient) {
     if let Ok(opened) = logging::socket() {
         let _ = client.call_with("log", json!({}), &[opened]);
     }
@@ -108,10 +108,10 @@ pub fn spool_of(file: &Path, error: &ConfigError) -> PathBuf {
     settings.map_or_else(|_| config::settings::default::SPOOL.into(), |settings| settings.relay.spool)
 }
 
-fn hand_over(file: &Path, loaded: &Loaded, client: &mut Client) -> Result<(), (u8, String)> {
+fn hand_over(file: &Path, loaded: &Loaded, client: &mut ControlClient) -> Result<(), (u8, String)> {
     let settings = &loaded.settings;
     startup::learn_networks(settings);
-    let failed = |failure: Failure| (1, failure.text);
+    let failed = |failure: CallFailure| (1, failure.text);
     let listening = client.call("listening", json!({})).map_err(failed)?;
     let listening: Vec<&str> = listening
         .get("addresses")

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use smtprelay::config::Settings;
-use smtprelay::control::api::Refusal;
-use smtprelay::control::client::Client;
+use smtprelay::control::api::CallError;
+use smtprelay::control::client::ControlClient;
 use smtprelay::control::test_mail::Tests;
 use smtprelay::oauth::keeper;
 use tokio::runtime::Runtime;
@@ -38,7 +38,7 @@ type Failed = (String, String);
 /// Runs the test, and shows each step when it is complete.
 pub fn test(test: &Test, settings: &Settings, runtime: std::io::Result<Runtime>) -> ExitCode {
     let mut show = Show { live: !test.json, shown: 0 };
-    let tested = match (Client::connect(&settings.relay.spool), runtime) {
+    let tested = match (ControlClient::connect(&settings.relay.spool), runtime) {
         (Ok(Some(client)), _) => ask(test, client, &mut show),
         (Ok(None), Ok(runtime)) => wait_for(&runtime, run(test, settings, &mut show)),
         (Ok(None), Err(error)) => Err(("failed".into(), error.to_string())),
@@ -59,7 +59,7 @@ pub fn test(test: &Test, settings: &Settings, runtime: std::io::Result<Runtime>)
 }
 
 /// Lets the running gateway do it.
-fn ask(test: &Test, mut client: Client, show: &mut Show) -> Result<Value, Failed> {
+fn ask(test: &Test, mut client: ControlClient, show: &mut Show) -> Result<Value, Failed> {
     let mut call = |method: &str, params| client.call(method, params).map_err(|e| (e.kind, e.text));
     let job = call("test", json!({ "account": test.account, "to": test.to }))?;
     loop {
@@ -73,7 +73,7 @@ fn ask(test: &Test, mut client: Client, show: &mut Show) -> Result<Value, Failed
 
 /// Does it in this process.
 async fn run(test: &Test, settings: &Settings, show: &mut Show) -> Result<Value, Failed> {
-    let failed = |refusal: Refusal| (refusal.kind().to_string(), refusal.to_string());
+    let failed = |refusal: CallError| (refusal.kind().to_string(), refusal.to_string());
     let tests = Tests::default();
     // No mail is waiting in this process.
     let works = Box::new(|_| Box::pin(async {}) as _);

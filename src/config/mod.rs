@@ -123,7 +123,7 @@ pub fn parse(file: &Path, bytes: &[u8]) -> Result<Loaded, ConfigError> {
 ///
 /// # Errors
 /// When the file cannot be read or parsed.
-pub fn outline(file: &Path) -> Result<(Relay, Vec<stored::Login>), ConfigError> {
+pub fn outline(file: &Path) -> Result<(Relay, Vec<stored::AccountLogin>), ConfigError> {
     let package = package(file, &read(file)?)?;
     Ok((load::settings(&package).0.relay, stored::logins(&package)))
 }

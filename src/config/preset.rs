@@ -9,7 +9,7 @@ use crate::secrets::Secret;
 pub const CUSTOM: &str = "custom";
 
 /// The options of an account that depend on its provider.
-pub struct Login {
+pub struct PresetOptions {
     /// Name of the preset, or [`CUSTOM`].
     pub provider: String,
     /// The preset.
@@ -28,7 +28,7 @@ pub struct Login {
     pub from: String,
 }
 
-impl Login {
+impl PresetOptions {
     /// Whether the destination of mail has not been configured yet: as in the shipped file.
     pub fn is_empty(&self) -> bool {
         // Where the preset knows the login name, only the sender has to be set in addition to the password.
@@ -43,7 +43,7 @@ impl Login {
 
 /// Reads these options. If the section is not `enabled`, only the keywords are checked. `stored` is the password that
 /// is used without `option password`; empty: none.
-pub fn login(read: &mut Reader<'_>, enabled: bool, stored: Secret) -> Login {
+pub fn login(read: &mut Reader<'_>, enabled: bool, stored: Secret) -> PresetOptions {
     let mut provider = read.text("provider").unwrap_or_else(|| CUSTOM.into());
     let given = read.text("username");
     let host = read.text("host");
@@ -76,7 +76,7 @@ pub fn login(read: &mut Reader<'_>, enabled: bool, stored: Secret) -> Login {
         Some(preset) => preset.login_name(given.as_deref(), &password),
         None => given.clone(),
     };
-    Login {
+    PresetOptions {
         host: host.or(preset.as_ref().map(|preset| preset.host(&region, &from))).unwrap_or_default(),
         provider,
         preset,

@@ -7,11 +7,11 @@ use super::settings::{Account, Settings, default};
 use super::uci::{Package, Section};
 use crate::secrets::Secret;
 use crate::secrets::left::{self, Left};
-use crate::secrets::password::Place;
+use crate::secrets::password::PasswordFile;
 
 /// What is stored for one account.
 #[derive(Debug)]
-struct Stored {
+struct StoredSecret {
     account: String,
     password: Secret,
     /// Advice for the administrator.
@@ -20,7 +20,7 @@ struct Stored {
 
 /// What is stored for the accounts of a settings file.
 #[derive(Debug, Default)]
-pub struct Passwords(Vec<Stored>);
+pub struct Passwords(Vec<StoredSecret>);
 
 /// The value of one option, regardless of errors in the section.
 fn value(section: &Section, name: &'static str) -> Option<String> {
@@ -35,7 +35,7 @@ fn directory(package: &Package) -> PathBuf {
 
 /// A section `account`, limited to its password.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Login {
+pub struct AccountLogin {
     /// The name of the section.
     pub account: String,
     /// Whether it logs in with tokens instead of a password.
@@ -44,7 +44,7 @@ pub struct Login {
     pub written: Option<u32>,
 }
 
-impl Login {
+impl AccountLogin {
     fn of(section: &Section) -> Option<Self> {
         let account = section.name.clone()?;
         let tokens = value(section, "auth").is_some_and(|auth| auth == "xoauth2");
@@ -55,8 +55,8 @@ impl Login {
 }
 
 /// All sections `account` with a name, enabled or not.
-pub fn logins(package: &Package) -> Vec<Login> {
-    package.of_kind("account").filter_map(Login::of).collect()
+pub fn logins(package: &Package) -> Vec<AccountLogin> {
+    package.of_kind("account").filter_map(AccountLogin::of).collect()
 }
 
 impl Passwords {
@@ -78,9 +78,9 @@ impl Passwords {
     }
 }
 
-fn stored(directory: &Path, login: Login) -> Option<Stored> {
+fn stored(directory: &Path, login: AccountLogin) -> Option<StoredSecret> {
     // A name that cannot be a file name has none.
-    let place = Place::of(directory, &login.account).ok()?;
+    let place = PasswordFile::of(directory, &login.account).ok()?;
     let name = login.account;
     if !place.is_there() {
         return None;
@@ -93,7 +93,7 @@ fn stored(directory: &Path, login: Login) -> Option<Stored> {
         Ok(found) => password = found.unwrap_or_default(),
         Err(text) => warnings.push(text),
     }
-    Some(Stored { account: name, password, warnings })
+    Some(StoredSecret { account: name, password, warnings })
 }
 
 /// Passwords that are stored for accounts without a section. A disabled account has one.
@@ -105,7 +105,7 @@ pub fn left(package: &Package, settings: &Settings) -> Vec<Left> {
 
 /// Lists the passwords of `accounts` that need not be in `file`.
 pub fn suggest(package: &Package, accounts: &[Account], file: &Path, problems: &mut Vec<Problem>) {
-    let used = |login: &Login| !login.tokens && accounts.iter().any(|account| account.name == login.account);
+    let used = |login: &AccountLogin| !login.tokens && accounts.iter().any(|account| account.name == login.account);
     for login in logins(package).iter().filter(|login| used(login)) {
         let Some(line) = login.written else { continue };
         let text = format!(
@@ -147,8 +147,8 @@ mod tests {
             self.0.path().join("smtprelay")
         }
 
-        fn place(&self) -> Place {
-            Place::of(&self.0.path().join("secrets"), "a").unwrap()
+        fn place(&self) -> PasswordFile {
+            PasswordFile::of(&self.0.path().join("secrets"), "a").unwrap()
         }
 
         fn store(self, text: &str) -> Self {

@@ -25,7 +25,7 @@ const HEADER_SHOWN: usize = 32 << 10;
 
 /// The type of an argument.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum ArgumentType {
     /// A text.
     Text,
     /// A whole number.
@@ -40,13 +40,13 @@ pub struct Method {
     /// Its name.
     pub name: &'static str,
     /// Its arguments. According to the list, all of them are optional; others are ignored.
-    pub arguments: &'static [(&'static str, Kind)],
+    pub arguments: &'static [(&'static str, ArgumentType)],
 }
 
 /// The arguments of a list.
-const PAGED: &[(&str, Kind)] = &[("offset", Kind::Number), ("limit", Kind::Number)];
+const PAGED: &[(&str, ArgumentType)] = &[("offset", ArgumentType::Number), ("limit", ArgumentType::Number)];
 /// The argument of methods that change messages.
-const ONE: &[(&str, Kind)] = &[("id", Kind::Text)];
+const ONE: &[(&str, ArgumentType)] = &[("id", ArgumentType::Text)];
 
 /// Every method, in the order in which they are listed. Methods that are not listed here cannot be called.
 pub const METHODS: &[Method] = &[
@@ -59,19 +59,19 @@ pub const METHODS: &[Method] = &[
     Method { name: "delete", arguments: ONE },
     Method { name: "history", arguments: PAGED },
     Method { name: "devices", arguments: PAGED },
-    Method { name: "wake", arguments: &[("reason", Kind::Text)] },
-    Method { name: "test", arguments: &[("to", Kind::Text), ("account", Kind::Text)] },
+    Method { name: "wake", arguments: &[("reason", ArgumentType::Text)] },
+    Method { name: "test", arguments: &[("to", ArgumentType::Text), ("account", ArgumentType::Text)] },
     Method { name: "job", arguments: ONE },
     Method { name: "providers", arguments: &[] },
-    Method { name: "set_password", arguments: &[("account", Kind::Text), ("password", Kind::Text)] },
+    Method { name: "set_password", arguments: &[("account", ArgumentType::Text), ("password", ArgumentType::Text)] },
     Method { name: "reload", arguments: &[] },
-    Method { name: "login_start", arguments: &[("account", Kind::Text)] },
-    Method { name: "login_poll", arguments: &[("job", Kind::Text), ("address", Kind::Text)] },
+    Method { name: "login_start", arguments: &[("account", ArgumentType::Text)] },
+    Method { name: "login_poll", arguments: &[("job", ArgumentType::Text), ("address", ArgumentType::Text)] },
 ];
 
 /// Why a call failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Refusal {
+pub enum CallError {
     /// There is no such method, or its parameters are wrong.
     Wrong(String),
     /// There is no such message.
@@ -82,7 +82,7 @@ pub enum Refusal {
     Failed(String),
 }
 
-impl Refusal {
+impl CallError {
     /// The kind of error, for programs.
     pub fn kind(&self) -> &'static str {
         match self {
@@ -94,7 +94,7 @@ impl Refusal {
     }
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for CallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Wrong(text) | Self::NotFound(text) | Self::Busy(text) | Self::Failed(text) => f.write_str(text),
@@ -113,7 +113,7 @@ pub struct Api {
     rates: Arc<Mutex<Rates>>,
     logins: Jobs,
     tests: Tests,
-    reload: reload::Desk,
+    reload: reload::ReloadDesk,
     pub(super) started: Instant,
 }
 
@@ -124,7 +124,7 @@ impl Api {
         spool: Arc<Spool>,
         orders: mpsc::Sender<Order>,
         history: Arc<Mutex<History>>,
-        reload: reload::Desk,
+        reload: reload::ReloadDesk,
     ) -> Self {
         let (logins, tests) = (Jobs::default(), Tests::default());
         let (settings, leases) = (publish.subscribe(), Leases::new(Sources::default()));
@@ -139,29 +139,29 @@ impl Api {
     }
 
     /// For changing the settings as a whole.
-    pub fn reload(&self) -> &reload::Desk {
+    pub fn reload(&self) -> &reload::ReloadDesk {
         &self.reload
     }
 
     /// Calls `method` with `params`. In the answer, text from devices is made completely visible, see [`visible`].
     ///
     /// # Errors
-    /// See [`Refusal`].
-    pub async fn call(&self, method: &str, params: &Value) -> Result<Value, Refusal> {
+    /// See [`CallError`].
+    pub async fn call(&self, method: &str, params: &Value) -> Result<Value, CallError> {
         let mut answer = self.answer(method, params).await?;
         spell_out(&mut answer);
         Ok(answer)
     }
 
-    async fn answer(&self, method: &str, params: &Value) -> Result<Value, Refusal> {
+    async fn answer(&self, method: &str, params: &Value) -> Result<Value, CallError> {
         let number = |name: &str, default: usize| match params.get(name) {
             None | Some(Value::Null) => Ok(default),
             Some(value) => value
                 .as_u64()
                 .and_then(|n| usize::try_from(n).ok())
-                .ok_or_else(|| Refusal::Wrong(format!("{name} must be a number"))),
+                .ok_or_else(|| CallError::Wrong(format!("{name} must be a number"))),
         };
-        let unknown = || Refusal::Wrong(format!("there is no method '{method}'"));
+        let unknown = || CallError::Wrong(format!("there is no method '{method}'"));
         METHODS.iter().find(|known| known.name == method).ok_or_else(unknown)?;
         match method {
             "status" => self.status().await,
@@ -217,7 +217,7 @@ impl Api {
             "job" => self.tests.job(params.get("id").and_then(Value::as_str).unwrap_or_default()),
             "providers" => Ok(json!({ "providers": providers::entries() })),
             "reload" => {
-                let warnings = self.reload.read().await.map_err(Refusal::Failed)?;
+                let warnings = self.reload.read().await.map_err(CallError::Failed)?;
                 Ok(json!({ "warnings": warnings }))
             }
             "login_start" | "login_poll" => self.login(method == "login_start", params).await,
@@ -225,27 +225,27 @@ impl Api {
         }
     }
 
-    pub(super) async fn order<T>(&self, order: impl FnOnce(oneshot::Sender<T>) -> Order) -> Result<T, Refusal> {
-        let ending = || Refusal::Failed("the gateway is shutting down".into());
+    pub(super) async fn order<T>(&self, order: impl FnOnce(oneshot::Sender<T>) -> Order) -> Result<T, CallError> {
+        let ending = || CallError::Failed("the gateway is shutting down".into());
         let (answer, answered) = oneshot::channel();
         self.orders.send(order(answer)).await.map_err(|_| ending())?;
         answered.await.map_err(|_| ending())
     }
 
     /// Starts a login at a provider, or reports its state.
-    fn login<'a>(&'a self, begin: bool, params: &'a Value) -> Later<'a, Result<Value, Refusal>> {
+    fn login<'a>(&'a self, begin: bool, params: &'a Value) -> Later<'a, Result<Value, CallError>> {
         Box::pin(async move {
             let text = |name| params.get(name).and_then(Value::as_str).unwrap_or_default();
             if begin {
                 let (name, settings) = (text("account"), self.settings.borrow().clone());
                 let account = settings.accounts.iter().find(|account| account.name == name);
-                let missing = || Refusal::NotFound(format!("no enabled account is named '{name}'"));
+                let missing = || CallError::NotFound(format!("no enabled account is named '{name}'"));
                 let done = wake(self.orders.clone());
-                return self.logins.start(account.ok_or_else(missing)?, done).await.map_err(Refusal::Failed);
+                return self.logins.start(account.ok_or_else(missing)?, done).await.map_err(CallError::Failed);
             }
             let (job, address) = (text("job"), text("address"));
             let answer = self.logins.poll(job, address).await;
-            let answer = answer.ok_or_else(|| Refusal::NotFound(format!("there is no login '{job}' in progress")))?;
+            let answer = answer.ok_or_else(|| CallError::NotFound(format!("there is no login '{job}' in progress")))?;
             if !address.is_empty() && answer.get("state").is_some_and(|state| state == "done") {
                 wake(self.orders.clone()).await;
             }
@@ -253,7 +253,7 @@ impl Api {
         })
     }
 
-    async fn queue(&self, offset: usize, from: From, limit: usize) -> Result<Value, Refusal> {
+    async fn queue(&self, offset: usize, from: From, limit: usize) -> Result<Value, CallError> {
         let Page { total, messages, more } = self.order(|answer| Order::List { from, limit, answer }).await?;
         let next = messages.last().filter(|_| more).map(|last| format!("{}-{}", last.entry.arrived, last.entry.id));
         let spool = Arc::clone(&self.spool);
@@ -261,23 +261,23 @@ impl Api {
             let view = |waiting: &Waiting| described(&spool, waiting);
             Ok::<_, std::io::Error>(messages.iter().filter_map(view).collect::<Vec<Value>>())
         });
-        let messages = listed.await.map_err(|e| Refusal::Failed(e.to_string()))?;
+        let messages = listed.await.map_err(|e| CallError::Failed(e.to_string()))?;
         Ok(json!({ "total": total, "offset": offset, "messages": messages, "next": next }))
     }
 
-    async fn message(&self, id: MessageId) -> Result<Value, Refusal> {
-        let missing = || Refusal::NotFound(format!("there is no message {id} in the queue"));
+    async fn message(&self, id: MessageId) -> Result<Value, CallError> {
+        let missing = || CallError::NotFound(format!("there is no message {id} in the queue"));
         let waiting = self.order(|answer| Order::Find { id, answer }).await?.ok_or_else(missing)?;
         let spool = Arc::clone(&self.spool);
         let read = blocking(move || whole(&spool, &waiting));
         read.await.map_err(|error| match error {
             // It has left the queue meanwhile.
             SpoolError::Io(error) if error.kind() == std::io::ErrorKind::NotFound => missing(),
-            error => Refusal::Failed(error.to_string()),
+            error => CallError::Failed(error.to_string()),
         })
     }
 
-    async fn change(&self, params: &Value, change: Change) -> Result<Value, Refusal> {
+    async fn change(&self, params: &Value, change: Change) -> Result<Value, CallError> {
         let which = match params.get("id").and_then(Value::as_str) {
             Some("all") => Which::All,
             _ => Which::One(one(params)?),
@@ -288,9 +288,9 @@ impl Api {
             && done.count == 0
         {
             return Err(match (done.in_hand, done.failed) {
-                (0, 0) => Refusal::NotFound(format!("there is no message {id} in the queue to which this applies")),
-                (0, _) => Refusal::Failed(format!("message {id} could not be changed; the log says why")),
-                _ => Refusal::Busy(format!("message {id} is being sent right now; try again")),
+                (0, 0) => CallError::NotFound(format!("there is no message {id} in the queue to which this applies")),
+                (0, _) => CallError::Failed(format!("message {id} could not be changed; the log says why")),
+                _ => CallError::Busy(format!("message {id} is being sent right now; try again")),
             });
         }
         Ok(json!({ "count": done.count, "in_hand": done.in_hand, "failed": done.failed }))
@@ -325,15 +325,15 @@ fn works(orders: mpsc::Sender<Order>) -> Works {
 }
 
 /// The position in the list that an earlier page returned as `next`.
-fn position(text: &str) -> Result<Position, Refusal> {
+fn position(text: &str) -> Result<Position, CallError> {
     let parts = text.rsplit_once('-').and_then(|(arrived, id)| Some((arrived.parse().ok()?, id.parse().ok()?)));
-    parts.ok_or_else(|| Refusal::Wrong(format!("after must be the value of next from an earlier page, not '{text}'")))
+    parts.ok_or_else(|| CallError::Wrong(format!("after must be the value of next from an earlier page, not '{text}'")))
 }
 
 /// The message that is meant.
-fn one(params: &Value) -> Result<MessageId, Refusal> {
+fn one(params: &Value) -> Result<MessageId, CallError> {
     let text = params.get("id").and_then(Value::as_str).unwrap_or_default();
-    text.to_ascii_uppercase().parse().map_err(|error| Refusal::Wrong(format!("'{text}': {error}")))
+    text.to_ascii_uppercase().parse().map_err(|error| CallError::Wrong(format!("'{text}': {error}")))
 }
 
 /// A message of a list; `None` if it has left the queue meanwhile.

@@ -16,25 +16,25 @@ const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Why a call failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failure {
+pub struct CallFailure {
     /// The kind: `wrong`, `not_found`, `busy`, `failed` from the gateway, or `broken` if the connection failed.
     pub kind: String,
     /// The error message.
     pub text: String,
 }
 
-impl Failure {
+impl CallFailure {
     fn broken(text: String) -> Self {
         Self { kind: "broken".into(), text }
     }
 }
 
 /// A connection to the running gateway.
-pub struct Client {
+pub struct ControlClient {
     stream: BufReader<UnixStream>,
 }
 
-impl Client {
+impl ControlClient {
     /// Connects to the gateway that uses the queue in `spool`; `None` if none is running.
     ///
     /// # Errors
@@ -70,7 +70,7 @@ impl Client {
     ///
     /// # Errors
     /// The refusal of the gateway, or how the connection failed.
-    pub fn call(&mut self, method: &str, params: Value) -> Result<Value, Failure> {
+    pub fn call(&mut self, method: &str, params: Value) -> Result<Value, CallFailure> {
         self.call_with(method, params, &[])
     }
 
@@ -78,8 +78,8 @@ impl Client {
     ///
     /// # Errors
     /// As [`Self::call`].
-    pub fn call_with(&mut self, method: &str, params: Value, along: &[OwnedFd]) -> Result<Value, Failure> {
-        let broken = |error: std::io::Error| Failure::broken(format!("the gateway did not answer: {error}"));
+    pub fn call_with(&mut self, method: &str, params: Value, along: &[OwnedFd]) -> Result<Value, CallFailure> {
+        let broken = |error: std::io::Error| CallFailure::broken(format!("the gateway did not answer: {error}"));
         let request = format!("{}\n", json!({ "method": method, "params": params }));
         match along {
             [] => self.stream.get_mut().write_all(request.as_bytes()).map_err(broken)?,
@@ -88,10 +88,10 @@ impl Client {
         let mut line = Vec::new();
         self.stream.read_until(b'\n', &mut line).map_err(broken)?;
         let mut answer: Value = serde_json::from_slice(&line)
-            .map_err(|_| Failure::broken("the gateway closed the connection before it answered".into()))?;
+            .map_err(|_| CallFailure::broken("the gateway closed the connection before it answered".into()))?;
         let text = |name: &str| answer.get(name).and_then(Value::as_str).map(str::to_string);
         if let Some(error) = text("error") {
-            return Err(Failure { kind: text("kind").unwrap_or_default(), text: error });
+            return Err(CallFailure { kind: text("kind").unwrap_or_default(), text: error });
         }
         Ok(answer.get_mut("result").map(Value::take).unwrap_or_default())
     }

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use super::api::Refusal;
+use super::api::CallError;
 use crate::config::{Account, Settings};
 use crate::oauth::Later;
 use crate::secrets::Secret;
 use crate::secrets::left;
-use crate::secrets::password::{Place, check};
+use crate::secrets::password::{PasswordFile, check};
 use crate::system::task::blocking;
 
 /// Stores the password of an account and adds it to the current settings; an empty one removes the stored password. An
@@ -20,15 +20,15 @@ use crate::system::task::blocking;
 ///
 /// # Errors
 /// `wrong`, `not_found`, or `failed` if it cannot be stored. No message contains the password.
-pub fn set<'a>(publish: &'a watch::Sender<Arc<Settings>>, params: &'a Value) -> Later<'a, Result<Value, Refusal>> {
+pub fn set<'a>(publish: &'a watch::Sender<Arc<Settings>>, params: &'a Value) -> Later<'a, Result<Value, CallError>> {
     Box::pin(async move {
         let text = |name| params.get(name).and_then(Value::as_str);
-        let name = text("account").ok_or_else(|| Refusal::Wrong("account must be the name of an account".into()))?;
-        let password = text("password").ok_or_else(|| Refusal::Wrong("password must be a string".into()))?;
+        let name = text("account").ok_or_else(|| CallError::Wrong("account must be the name of an account".into()))?;
+        let password = text("password").ok_or_else(|| CallError::Wrong("password must be a string".into()))?;
         let password = Secret::new(password.to_string());
         let settings = publish.borrow().clone();
         let account = settings.accounts.iter().find(|account| account.name == name);
-        let missing = || Refusal::NotFound(format!("no enabled account is named '{name}'"));
+        let missing = || CallError::NotFound(format!("no enabled account is named '{name}'"));
         let Some(account) = account else {
             // It was deleted or renamed: its leftovers may be removed.
             let (directory, gone) = (settings.relay.secrets.clone(), name.to_string());
@@ -36,19 +36,19 @@ pub fn set<'a>(publish: &'a watch::Sender<Arc<Settings>>, params: &'a Value) -> 
                 true => blocking(move || left::remove(&directory, &gone)).await.unwrap_or(Ok(false)),
                 false => Ok(false),
             };
-            return match removed.map_err(Refusal::Failed)? {
+            return match removed.map_err(CallError::Failed)? {
                 true => Ok(json!({})),
                 false => Err(missing()),
             };
         };
         if account.oauth.is_some() {
             let text = format!("account '{name}' logs in with tokens, not with a password: smtprelay login {name}");
-            return Err(Refusal::Wrong(text));
+            return Err(CallError::Wrong(text));
         }
         if !password.is_empty() {
-            check(password.expose()).map_err(Refusal::Wrong)?;
+            check(password.expose()).map_err(CallError::Wrong)?;
         }
-        store(&settings, account, password.clone()).await.map_err(Refusal::Failed)?;
+        store(&settings, account, password.clone()).await.map_err(CallError::Failed)?;
         // The settings may have been reloaded meanwhile.
         let mut written = false;
         publish.send_if_modified(|settings| {
@@ -63,7 +63,7 @@ pub fn set<'a>(publish: &'a watch::Sender<Arc<Settings>>, params: &'a Value) -> 
 }
 
 async fn store(settings: &Settings, account: &Account, password: Secret) -> Result<(), String> {
-    let place = Place::of(&settings.relay.secrets, &account.name).map_err(|error| error.to_string())?;
+    let place = PasswordFile::of(&settings.relay.secrets, &account.name).map_err(|error| error.to_string())?;
     let name = account.name.clone();
     let stored = blocking(move || match password.is_empty() {
         true => place.remove().map(|_| ()),
@@ -100,7 +100,7 @@ mod tests {
         watch::Sender::new(Arc::new(load::settings(&uci::parse(text.as_bytes()).unwrap()).0))
     }
 
-    async fn set_to(publish: &watch::Sender<Arc<Settings>>, password: &str) -> Result<Value, Refusal> {
+    async fn set_to(publish: &watch::Sender<Arc<Settings>>, password: &str) -> Result<Value, CallError> {
         set(publish, &json!({ "account": "a", "password": password, "ubus_rpc_session": "0" })).await
     }
 
@@ -127,7 +127,7 @@ mod tests {
                 let meant = if name.contains('@') { password.replace(' ', "") } else { password.to_string() };
                 let name = if name.is_empty() { &meant } else { name };
                 assert_eq!(login(&publish), (Some(name.to_string()), meant.clone()));
-                let place = Place::of(&dir.path().join("secrets"), "a").unwrap();
+                let place = PasswordFile::of(&dir.path().join("secrets"), "a").unwrap();
                 assert_eq!(place.load().unwrap().unwrap().expose(), password);
             }
             assert_eq!(set_to(&publish, "").await, Ok(json!({})));

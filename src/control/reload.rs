@@ -33,21 +33,21 @@ pub struct Offer {
 }
 
 /// The result of an order: the warnings, or why nothing has changed.
-pub type Verdict = Result<Vec<String>, String>;
+pub type ReloadResult = Result<Vec<String>, String>;
 
 /// An order to the running gateway.
-pub enum Order {
+pub enum ReloadOrder {
     /// Apply these settings.
-    Take(Box<Offer>, oneshot::Sender<Verdict>),
+    Take(Box<Offer>, oneshot::Sender<ReloadResult>),
     /// Read the file again, if permitted.
-    Read(oneshot::Sender<Verdict>),
+    Read(oneshot::Sender<ReloadResult>),
     /// The sender has found the new settings to be invalid.
-    Refuse(String, oneshot::Sender<Verdict>),
+    Refuse(String, oneshot::Sender<ReloadResult>),
 }
 
 /// Where the current settings come from, and the messages about them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Standing {
+pub struct SettingsInfo {
     /// The file.
     pub file: PathBuf,
     /// When they were applied, in seconds since 1970.
@@ -60,22 +60,22 @@ pub struct Standing {
 
 /// What `status` reports about settings and listeners, and the way to change the settings.
 #[derive(Clone)]
-pub struct Desk {
+pub struct ReloadDesk {
     /// To the gateway.
-    pub orders: mpsc::Sender<Order>,
+    pub orders: mpsc::Sender<ReloadOrder>,
     /// The settings.
-    pub standing: watch::Receiver<Standing>,
+    pub standing: watch::Receiver<SettingsInfo>,
     /// The listeners.
     pub listeners: watch::Receiver<Vec<Shown>>,
 }
 
-impl Desk {
+impl ReloadDesk {
     /// Reloads the settings: by the gateway itself if it may read them, otherwise by root, through procd, which runs a
     /// reload when it is notified of changed settings.
     ///
     /// # Errors
     /// Why nothing has changed.
-    pub async fn read(&self) -> Verdict {
+    pub async fn read(&self) -> ReloadResult {
         let file = self.standing.borrow().file.clone();
         let may_read = task::blocking(move || match access(&file) {
             Err(nix::Error::EACCES) => procd::settings_changed().map(|()| false),
@@ -84,7 +84,7 @@ impl Desk {
         let mut standing = self.standing.clone();
         standing.mark_unchanged();
         match may_read.await.unwrap_or(Ok(true)) {
-            Ok(true) => return self.order(Order::Read).await,
+            Ok(true) => return self.order(ReloadOrder::Read).await,
             Ok(false) => {}
             Err(trouble) => {
                 return Err(format!(
@@ -95,7 +95,7 @@ impl Desk {
         }
         match tokio::time::timeout(PROCD_PATIENCE, standing.changed()).await {
             Ok(Ok(())) => {
-                let Standing { error, warnings, .. } = standing.borrow().clone();
+                let SettingsInfo { error, warnings, .. } = standing.borrow().clone();
                 error.map_or(Ok(warnings), Err)
             }
             Ok(Err(_)) => Err("the gateway is shutting down".into()),
@@ -109,7 +109,7 @@ impl Desk {
     ///
     /// # Errors
     /// Why nothing has changed.
-    pub async fn order(&self, order: impl FnOnce(oneshot::Sender<Verdict>) -> Order) -> Verdict {
+    pub async fn order(&self, order: impl FnOnce(oneshot::Sender<ReloadResult>) -> ReloadOrder) -> ReloadResult {
         let ending = |_| "the gateway is shutting down".to_string();
         let (answer, answered) = oneshot::channel();
         self.orders.send(order(answer)).await.map_err(|_| ending(()))?;
@@ -119,7 +119,7 @@ impl Desk {
     /// `settings` of `status`, for the current settings: a missing password may have been stored since, and of the
     /// leftovers of former accounts only those in `left` still exist.
     pub fn settings(&self, now: &Settings, left: &[Left]) -> Value {
-        let Standing { file, loaded, error, warnings } = &*self.standing.borrow();
+        let SettingsInfo { file, loaded, error, warnings } = &*self.standing.borrow();
         let stored = now.accounts.iter().filter(|account| !account.misses_password());
         let gone = now.left.iter().filter(|secret| !left.contains(secret)).map(|secret| secret.text.clone());
         let done: Vec<String> = stored.map(Account::password_warning).chain(gone).collect();

@@ -17,10 +17,10 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
 use zeroize::{Zeroize, Zeroizing};
 
-use super::api::Refusal;
+use super::api::CallError;
 use super::{Api, REQUEST_LIMIT, SOCKET, fd_passing};
 use crate::config::effect;
-use crate::control::reload::Order;
+use crate::control::reload::ReloadOrder;
 use crate::system::{logging, ordered, task};
 
 /// Maximum number of concurrent connections.
@@ -125,7 +125,7 @@ async fn converse(mut stream: UnixStream, api: &Api) -> io::Result<()> {
         let Ok(Ok(Some(line))) = line else { return Ok(()) };
         let result = match welcome {
             true => answer(&line, std::mem::take(&mut received.descriptors), api).await,
-            false => Err(Refusal::Failed("only root may connect to the gateway".into())),
+            false => Err(CallError::Failed("only root may connect to the gateway".into())),
         };
         let answer = match result {
             Ok(result) => json!({ "result": result }),
@@ -136,9 +136,9 @@ async fn converse(mut stream: UnixStream, api: &Api) -> io::Result<()> {
     }
 }
 
-async fn answer(line: &[u8], descriptors: Vec<OwnedFd>, api: &Api) -> Result<Value, Refusal> {
+async fn answer(line: &[u8], descriptors: Vec<OwnedFd>, api: &Api) -> Result<Value, CallError> {
     let Ok(mut request) = serde_json::from_slice::<Value>(line) else {
-        return Err(Refusal::Wrong("the request is not JSON".into()));
+        return Err(CallError::Wrong("the request is not JSON".into()));
     };
     let answered = asked(&request, descriptors, api).await;
     if let Some(Value::String(password)) = request.pointer_mut("/params/password") {
@@ -147,7 +147,7 @@ async fn answer(line: &[u8], descriptors: Vec<OwnedFd>, api: &Api) -> Result<Val
     answered
 }
 
-async fn asked(request: &Value, descriptors: Vec<OwnedFd>, api: &Api) -> Result<Value, Refusal> {
+async fn asked(request: &Value, descriptors: Vec<OwnedFd>, api: &Api) -> Result<Value, CallError> {
     let method = request.get("method").and_then(Value::as_str).unwrap_or_default();
     let params = request.get("params").unwrap_or(&Value::Null);
     match method {
@@ -159,24 +159,24 @@ async fn asked(request: &Value, descriptors: Vec<OwnedFd>, api: &Api) -> Result<
         "reload_refused" => {
             let reason = params.get("reason").and_then(Value::as_str).unwrap_or("the settings are wrong").to_string();
             // The sender has asked for nothing to change.
-            let _ = api.reload().order(|answer| Order::Refuse(reason, answer)).await;
+            let _ = api.reload().order(|answer| ReloadOrder::Refuse(reason, answer)).await;
             Ok(json!({}))
         }
         "log" => {
             let opened = descriptors
                 .into_iter()
                 .next()
-                .ok_or_else(|| Refusal::Wrong("no file descriptor was attached".into()))?;
-            logging::reconnect(opened).map_err(Refusal::Failed)?;
+                .ok_or_else(|| CallError::Wrong("no file descriptor was attached".into()))?;
+            logging::reconnect(opened).map_err(CallError::Failed)?;
             Ok(json!({}))
         }
         "reload" if !descriptors.is_empty() => {
             let params = params.clone();
             let offered = task::blocking(move || fd_passing::unpack(&params, descriptors)).await;
             let offered =
-                offered.unwrap_or_else(|| Err("the gateway is shutting down".into())).map_err(Refusal::Failed)?;
-            let taken = api.reload().order(|answer| Order::Take(Box::new(offered), answer)).await;
-            Ok(json!({ "warnings": taken.map_err(Refusal::Failed)? }))
+                offered.unwrap_or_else(|| Err("the gateway is shutting down".into())).map_err(CallError::Failed)?;
+            let taken = api.reload().order(|answer| ReloadOrder::Take(Box::new(offered), answer)).await;
+            Ok(json!({ "warnings": taken.map_err(CallError::Failed)? }))
         }
         _ => api.call(method, params).await,
     }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::api::{Api, Refusal};
+use super::api::{Api, CallError};
 use crate::VERSION;
 use crate::config::{Account, Settings, TlsMode};
 use crate::dispatch::{AccountHealth, Health, Order};
@@ -13,7 +13,7 @@ use crate::secrets::left::Left;
 use crate::system::{clock, task};
 
 impl Api {
-    pub(super) async fn status(&self) -> Result<Value, Refusal> {
+    pub(super) async fn status(&self) -> Result<Value, CallError> {
         let health = self.order(|answer| Order::Health { answer }).await?;
         let settings = self.settings.borrow().clone();
         let accounts = settings.accounts.clone();

@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
-use super::api::Refusal;
+use super::api::CallError;
 use crate::config::{Account, Settings};
 use crate::message::is_address;
 use crate::oauth::Later;
 use crate::outbound::test_mail::{self, Tested};
-use crate::outbound::trace::{Step, Trace};
+use crate::outbound::trace::{Trace, TraceStep};
 use crate::report::Event;
 use crate::system::{random_id, task};
 
@@ -22,7 +22,7 @@ const JOBS: usize = 4;
 /// How long the result is available.
 const KEPT: Duration = Duration::from_secs(600);
 
-struct Job {
+struct TestJob {
     name: String,
     account: String,
     trace: Trace,
@@ -34,7 +34,7 @@ struct Job {
 
 /// The tests that are in progress or finished. Those in progress end when this is dropped.
 #[derive(Default)]
-pub struct Tests(Mutex<Vec<Job>>);
+pub struct Tests(Mutex<Vec<TestJob>>);
 
 impl Tests {
     /// Starts a test of `account` (a name; empty: the default account) with a mail to `to`. The answer has `job`.
@@ -42,10 +42,12 @@ impl Tests {
     ///
     /// # Errors
     /// If there is no such account or recipient, or if too many tests are in progress.
-    pub fn start(&self, settings: &Settings, account: &str, to: &str, works: Works) -> Result<Value, Refusal> {
+    pub fn start(&self, settings: &Settings, account: &str, to: &str, works: Works) -> Result<Value, CallError> {
         let account = chosen(settings, account)?.clone();
         if !is_address(to) {
-            return Err(Refusal::Wrong(format!("'{to}' is not a mail address; enter the recipient of the test mail")));
+            return Err(CallError::Wrong(format!(
+                "'{to}' is not a mail address; enter the recipient of the test mail"
+            )));
         }
         let mut jobs = self.jobs();
         jobs.retain(|job| job.until > Instant::now());
@@ -55,15 +57,15 @@ impl Tests {
                 "account '{}' is already being tested (job {}); wait until that test ends",
                 account.name, same.name
             );
-            return Err(Refusal::Busy(text));
+            return Err(CallError::Busy(text));
         }
         if jobs.len() >= JOBS {
             let over = jobs.iter().position(|job| !job.is_running());
             let over =
-                over.ok_or_else(|| Refusal::Busy(format!("{JOBS} tests are in progress; wait until one ends")))?;
+                over.ok_or_else(|| CallError::Busy(format!("{JOBS} tests are in progress; wait until one ends")))?;
             jobs.remove(over);
         }
-        let name = random_id().map_err(|error| Refusal::Failed(error.to_string()))?;
+        let name = random_id().map_err(|error| CallError::Failed(error.to_string()))?;
         let (trace, tested) = (Trace::new(&account), Arc::new(Mutex::new(None)));
         let (hostname, to, known) = (settings.relay.hostname(), to.to_string(), account.name.clone());
         let work = task::spawn({
@@ -80,7 +82,14 @@ impl Tests {
             }
         });
         let answer = json!({ "job": name });
-        jobs.push(Job { name, account: known, trace, tested, until: Instant::now() + test_mail::LIMIT + KEPT, work });
+        jobs.push(TestJob {
+            name,
+            account: known,
+            trace,
+            tested,
+            until: Instant::now() + test_mail::LIMIT + KEPT,
+            work,
+        });
         Ok(answer)
     }
 
@@ -88,10 +97,10 @@ impl Tests {
     ///
     /// # Errors
     /// If there is no such job.
-    pub fn job(&self, name: &str) -> Result<Value, Refusal> {
+    pub fn job(&self, name: &str) -> Result<Value, CallError> {
         let jobs = self.jobs();
         let job = jobs.iter().find(|job| job.name == name && job.until > Instant::now());
-        let job = job.ok_or_else(|| Refusal::NotFound(format!("there is no test '{name}'")))?;
+        let job = job.ok_or_else(|| CallError::NotFound(format!("there is no test '{name}'")))?;
         // First whether it is over, so that the result is complete.
         let tested = lock(&job.tested).clone();
         let (state, text) = match &tested {
@@ -103,7 +112,7 @@ impl Tests {
             Some(Tested { failed: Some(text), .. }) => ("failed", text.clone()),
         };
         let steps = job.trace.steps();
-        let steps: Vec<Value> = Step::ALL
+        let steps: Vec<Value> = TraceStep::ALL
             .iter()
             .zip(&steps)
             .map(|(step, seen)| {
@@ -115,7 +124,7 @@ impl Tests {
         Ok(json!({ "state": state, "text": text, "account": job.account, "steps": steps, "transcript": transcript }))
     }
 
-    fn jobs(&self) -> MutexGuard<'_, Vec<Job>> {
+    fn jobs(&self) -> MutexGuard<'_, Vec<TestJob>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -123,13 +132,13 @@ impl Tests {
 /// What to do with the name of an account that has accepted a test mail.
 pub type Works = Box<dyn FnOnce(String) -> Later<'static, ()> + Send>;
 
-impl Job {
+impl TestJob {
     fn is_running(&self) -> bool {
         lock(&self.tested).is_none() && !self.work.is_finished()
     }
 }
 
-impl Drop for Job {
+impl Drop for TestJob {
     fn drop(&mut self) {
         self.work.abort();
     }
@@ -140,17 +149,17 @@ fn lock(tested: &Mutex<Option<Tested>>) -> MutexGuard<'_, Option<Tested>> {
 }
 
 /// The account that is meant: by its name, or the first one that is used without a route.
-fn chosen<'a>(settings: &'a Settings, name: &str) -> Result<&'a Account, Refusal> {
+fn chosen<'a>(settings: &'a Settings, name: &str) -> Result<&'a Account, CallError> {
     let accounts = &settings.accounts;
     if name.is_empty() {
         let first = accounts.iter().find(|account| account.general).or(accounts.first());
         return first.ok_or_else(|| {
-            Refusal::NotFound("no account is set up: set provider, username and password of a section account".into())
+            CallError::NotFound("no account is set up: set provider, username and password of a section account".into())
         });
     }
     accounts.iter().find(|account| account.name == name).ok_or_else(|| {
         let names: Vec<&str> = accounts.iter().map(|account| account.name.as_str()).collect();
         let others = if names.is_empty() { "none".to_string() } else { names.join(", ") };
-        Refusal::NotFound(format!("no enabled account is named '{name}'; enabled accounts: {others}"))
+        CallError::NotFound(format!("no enabled account is named '{name}'; enabled accounts: {others}"))
     })
 }

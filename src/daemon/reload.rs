@@ -11,20 +11,20 @@ use tokio::sync::watch;
 
 use super::startup;
 use crate::config::{self, Settings, effect, files};
-use crate::control::reload::{Offer, Order, Standing, Verdict};
+use crate::control::reload::{Offer, ReloadOrder, ReloadResult, SettingsInfo};
 use crate::inbound::listener::Sockets;
 use crate::report::Event;
 use crate::system::{clock, task};
 
 /// Applies new settings.
-pub struct Keeper {
+pub struct SettingsKeeper {
     file: PathBuf,
     publish: watch::Sender<Arc<Settings>>,
-    standing: watch::Sender<Standing>,
+    standing: watch::Sender<SettingsInfo>,
     sockets: Arc<Sockets>,
 }
 
-impl Keeper {
+impl SettingsKeeper {
     /// For settings from `file` with these warnings, which are in use from now on.
     pub fn new(
         file: PathBuf,
@@ -32,21 +32,21 @@ impl Keeper {
         publish: watch::Sender<Arc<Settings>>,
         sockets: Arc<Sockets>,
     ) -> Self {
-        let standing = Standing { file: file.clone(), loaded: clock::now(), error: None, warnings };
+        let standing = SettingsInfo { file: file.clone(), loaded: clock::now(), error: None, warnings };
         Self { file, publish, standing: watch::Sender::new(standing), sockets }
     }
 
     /// The state of the settings, now and after each change.
-    pub fn standing(&self) -> watch::Receiver<Standing> {
+    pub fn standing(&self) -> watch::Receiver<SettingsInfo> {
         self.standing.subscribe()
     }
 
     /// Carries out an order. The caller may be gone by then.
-    pub async fn obey(&self, order: Order) {
+    pub async fn obey(&self, order: ReloadOrder) {
         let _ = match order {
-            Order::Take(offer, answer) => answer.send(self.take(*offer).await),
-            Order::Read(answer) => answer.send(self.read().await),
-            Order::Refuse(reason, answer) => answer.send(Err(self.refuse(reason))),
+            ReloadOrder::Take(offer, answer) => answer.send(self.take(*offer).await),
+            ReloadOrder::Read(answer) => answer.send(self.read().await),
+            ReloadOrder::Refuse(reason, answer) => answer.send(Err(self.refuse(reason))),
         };
     }
 
@@ -54,7 +54,7 @@ impl Keeper {
     ///
     /// # Errors
     /// Why nothing has changed.
-    pub async fn read(&self) -> Verdict {
+    pub async fn read(&self) -> ReloadResult {
         let file = self.file.clone();
         let read = task::blocking(move || {
             let opened = std::fs::File::open(&file);
@@ -75,7 +75,7 @@ impl Keeper {
     }
 
     /// All or nothing, and atomically: whoever sees the new settings also finds the new sockets.
-    async fn take(&self, offer: Offer) -> Verdict {
+    async fn take(&self, offer: Offer) -> ReloadResult {
         // Reads stored passwords, and the files that accounts trust.
         let parsed = task::blocking(move || {
             let mut parsed = config::parse(&offer.file, &offer.text);
@@ -102,7 +102,7 @@ impl Keeper {
         self.sockets.add(offer.sockets);
         log::set_max_level(settings.relay.log_level);
         self.publish.send_replace(Arc::new(settings));
-        let standing = Standing { file: offer.file, loaded: clock::now(), error: None, warnings: warnings.clone() };
+        let standing = SettingsInfo { file: offer.file, loaded: clock::now(), error: None, warnings: warnings.clone() };
         self.standing.send_replace(standing);
         Event::Reloaded.log();
         Ok(warnings)

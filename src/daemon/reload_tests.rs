@@ -1,6 +1,6 @@
 use super::*;
 use crate::config::Loaded;
-use crate::control::reload::Desk;
+use crate::control::reload::ReloadDesk;
 use std::path::Path;
 use tokio::sync::mpsc;
 use zeroize::Zeroizing;
@@ -18,9 +18,9 @@ fn offer(text: &str) -> Offer {
     Offer { file, text, files: files::Files::new(), sockets: Vec::new(), said: Vec::new() }
 }
 
-fn keeper(file: &Path) -> (Keeper, watch::Receiver<Arc<Settings>>) {
+fn keeper(file: &Path) -> (SettingsKeeper, watch::Receiver<Arc<Settings>>) {
     let (publish, current) = watch::channel(Arc::new(loaded(GOOD).settings));
-    (Keeper::new(file.into(), Vec::new(), publish, Arc::default()), current)
+    (SettingsKeeper::new(file.into(), Vec::new(), publish, Arc::default()), current)
 }
 
 #[tokio::test]
@@ -56,7 +56,8 @@ async fn that_a_password_is_missing_is_told_until_one_is_stored() {
     let (keeper, current) = keeper(Path::new("/x"));
     keeper.take(offer(&text)).await.unwrap();
     let (orders, _) = mpsc::channel(1);
-    let desk = Desk { orders, standing: keeper.standing(), listeners: watch::Sender::new(Vec::new()).subscribe() };
+    let desk =
+        ReloadDesk { orders, standing: keeper.standing(), listeners: watch::Sender::new(Vec::new()).subscribe() };
     let told = |settings: &Settings| desk.settings(settings, &[])["warnings"].as_array().unwrap().len();
     let mut settings = Settings::clone(&current.borrow());
     assert_eq!(told(&settings), 1, "{}", desk.settings(&settings, &[]));

@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::boot_mail::{self, LastRun};
 use super::rebind;
-use super::reload::Keeper;
+use super::reload::SettingsKeeper;
 use super::startup::Prepared;
 use crate::VERSION;
 use crate::config::Settings;
@@ -92,9 +92,9 @@ pub async fn run(prepared: Prepared) -> Result<()> {
     let sockets = Arc::new(sockets);
     let listeners = Listeners::open(current.clone(), desk.clone(), intake_stopped.clone(), Arc::clone(&sockets))
         .map_err(|e| anyhow!("{e} (section listener)"))?;
-    let keeper = Keeper::new(file, warnings, publish.clone(), sockets);
+    let keeper = SettingsKeeper::new(file, warnings, publish.clone(), sockets);
     let (reloads_in, mut reloads) = mpsc::channel(RELOADS);
-    let reload = reload::Desk { orders: reloads_in, standing: keeper.standing(), listeners: listeners.shown() };
+    let reload = reload::ReloadDesk { orders: reloads_in, standing: keeper.standing(), listeners: listeners.shown() };
     let api = Api::new(publish, Arc::clone(&spool), orders_in, Arc::clone(&history), reload);
     let api = Arc::new(api.with_rates(Arc::clone(desk.rates())));
     let ubus = spawn(control::ubus::run(ubus, Arc::clone(&api), stop.clone()));

@@ -21,7 +21,7 @@ use crate::oauth::keeper;
 use crate::queue::Spool;
 use crate::queue::lock::{self, SpoolLock};
 use crate::report::hook::helper::Helper;
-use crate::system::ownership::{self, Kind};
+use crate::system::ownership::{self, DirectoryKind};
 use crate::system::privileges::{self, Identity};
 use crate::system::{self, networks};
 use crate::ubus;
@@ -131,7 +131,7 @@ fn hook(relay: &Relay, advice: &mut Vec<String>) -> Option<Helper> {
 fn directories(relay: &Relay, identity: &Identity) -> Vec<String> {
     let mut advice = Vec::new();
     let queues = relay.safe_spool.iter().chain([&relay.spool]);
-    advice.extend(queues.flat_map(|path| ownership::take_over(path, Kind::Queue, identity)));
+    advice.extend(queues.flat_map(|path| ownership::take_over(path, DirectoryKind::Queue, identity)));
     advice.extend(secrets(relay, identity));
     advice
 }
@@ -140,7 +140,7 @@ fn directories(relay: &Relay, identity: &Identity) -> Vec<String> {
 /// root has restored while the gateway was running. Returns advice for the log.
 pub fn secrets(relay: &Relay, identity: &Identity) -> Vec<String> {
     match ownership::make_secrets(&relay.secrets) {
-        Ok(()) => ownership::take_over(&relay.secrets, Kind::Secrets, identity),
+        Ok(()) => ownership::take_over(&relay.secrets, DirectoryKind::Secrets, identity),
         Err(text) => vec![text],
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::DEFAULT_LIMIT;
-use super::compose::{Composer, Trouble};
+use super::compose::{ComposeError, Composer};
 use crate::queue::Item;
 use crate::queue::journal::Note;
 use crate::queue::{Entry, Marks, MessageId, Meta, Placed, Rest, Spool, SpoolError, blocking};
@@ -133,7 +133,7 @@ async fn write(composer: &Composer, group: &Group, items: Vec<Item>) -> Vec<Plac
                 back.append(&mut left);
                 written.announce(&composer.desk, &mails, &group.device);
             }
-            Err(Trouble::Message(index, error)) if index < rest.len() => {
+            Err(ComposeError::Message(index, error)) if index < rest.len() => {
                 let item = rest.remove(index);
                 let spool = Arc::clone(&composer.spool);
                 let left = blocking(move || Ok::<_, std::io::Error>(unreadable(&spool, item, error)));

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::collect::Group;
-use super::{DEFAULT_LIMIT, Digest, Facts, Letter, Planner, Step};
+use super::{DEFAULT_LIMIT, Digest, Facts, Letter, Output, Planner};
 use crate::intake::{Desk, Intake, IntakeError, Origin};
 use crate::message::{CannotConvert, Envelope};
 use crate::policy::Policies;
@@ -34,14 +34,14 @@ pub struct Composer {
 
 /// Why a digest was not written.
 #[derive(Debug)]
-pub enum Trouble {
+pub enum ComposeError {
     /// This message (counted from 0) cannot be read, or cannot be made part of a mail.
     Message(usize, SpoolError),
     /// The queue refuses the digest.
     Queue(IntakeError),
 }
 
-impl fmt::Display for Trouble {
+impl fmt::Display for ComposeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Message(_, error) => error.fmt(f),
@@ -50,7 +50,7 @@ impl fmt::Display for Trouble {
     }
 }
 
-impl From<IntakeError> for Trouble {
+impl From<IntakeError> for ComposeError {
     fn from(error: IntakeError) -> Self {
         Self::Queue(error)
     }
@@ -94,7 +94,7 @@ impl Composer {
     ///
     /// # Errors
     /// When a message cannot be read or the queue refuses a mail. What was written before is removed.
-    pub async fn write(&self, group: &Group, items: &[Item], room: u64) -> Result<Written, Trouble> {
+    pub async fn write(&self, group: &Group, items: &[Item], room: u64) -> Result<Written, ComposeError> {
         let (digest, count, sender) = self.plan(items, room).await?;
         let alone: Vec<usize> = digest.alone().collect();
         let mut written = Written { count, alone, mails: Vec::new() };
@@ -120,7 +120,7 @@ impl Composer {
 
     /// What goes where, the number of messages, and the envelope sender: that of the first message with one, so that
     /// the digest takes the same route as the messages would.
-    async fn plan(&self, items: &[Item], room: u64) -> Result<(Digest, usize, String), Trouble> {
+    async fn plan(&self, items: &[Item], room: u64) -> Result<(Digest, usize, String), ComposeError> {
         let mut planner = Planner::new(DEFAULT_LIMIT);
         let (mut count, mut bytes, mut sender) = (0, 0u64, String::new());
         for (index, item) in items.iter().enumerate() {
@@ -146,8 +146,8 @@ impl Composer {
         Ok((planner.finish(), count, sender))
     }
 
-    async fn read(&self, index: usize, item: &Item) -> Result<Stored, Trouble> {
-        Stored::open(&self.spool, item).await.map_err(|error| Trouble::Message(index, error))
+    async fn read(&self, index: usize, item: &Item) -> Result<Stored, ComposeError> {
+        Stored::open(&self.spool, item).await.map_err(|error| ComposeError::Message(index, error))
     }
 
     /// Writes mail `number` of a digest.
@@ -158,9 +158,9 @@ impl Composer {
         digest: &Digest,
         number: usize,
         sender: &str,
-    ) -> Result<(Entry, Meta), Trouble> {
+    ) -> Result<(Entry, Meta), ComposeError> {
         let from = self.address(items);
-        let id = || MessageId::random().map_err(|error| Trouble::Queue(SpoolError::Io(error).into()));
+        let id = || MessageId::random().map_err(|error| ComposeError::Queue(SpoolError::Io(error).into()));
         let boundary = format!("{}{}", id()?, id()?);
         let letter =
             Letter { device: &self.title(group), from: &from, to: &group.to, rate: &group.rate, boundary: &boundary };
@@ -170,9 +170,9 @@ impl Composer {
         let mut attached = Vec::new();
         for step in digest.steps(number, &letter) {
             match step {
-                Step::Bytes(bytes) => intake.push(&bytes).await?,
-                Step::Text(index) => self.text(&mut intake, digest, items, index).await?,
-                Step::Part(index) => {
+                Output::Bytes(bytes) => intake.push(&bytes).await?,
+                Output::Text(index) => self.text(&mut intake, digest, items, index).await?,
+                Output::Part(index) => {
                     attached.push(index);
                     self.part(&mut intake, digest, items, index).await?;
                 }
@@ -216,12 +216,18 @@ impl Composer {
     }
 
     /// The start of the text of a message.
-    async fn text(&self, intake: &mut Intake, digest: &Digest, items: &[Item], index: usize) -> Result<(), Trouble> {
+    async fn text(
+        &self,
+        intake: &mut Intake,
+        digest: &Digest,
+        items: &[Item],
+        index: usize,
+    ) -> Result<(), ComposeError> {
         let Some(item) = items.get(index) else { return Ok(()) };
         let mut stored = self.read(index, item).await?;
         let mut excerpt = digest.excerpt(index, &stored.header, stored.meta.form);
         loop {
-            let piece = stored.next().await.map_err(|error| Trouble::Message(index, error))?;
+            let piece = stored.next().await.map_err(|error| ComposeError::Message(index, error))?;
             // To the end of a short one: only there is its text verified to be what was accepted.
             if piece.is_empty() || !excerpt.push(&piece) {
                 break;
@@ -231,11 +237,17 @@ impl Composer {
     }
 
     /// A whole message.
-    async fn part(&self, intake: &mut Intake, digest: &Digest, items: &[Item], index: usize) -> Result<(), Trouble> {
+    async fn part(
+        &self,
+        intake: &mut Intake,
+        digest: &Digest,
+        items: &[Item],
+        index: usize,
+    ) -> Result<(), ComposeError> {
         let Some(item) = items.get(index) else { return Ok(()) };
         let unfit = |reason: CannotConvert| {
             let error = std::io::Error::other(format!("it cannot be attached to a digest: {reason}"));
-            Trouble::Message(index, SpoolError::Io(error))
+            ComposeError::Message(index, SpoolError::Io(error))
         };
         let mut stored = self.read(index, item).await?;
         let mut out = Vec::new();
@@ -243,7 +255,7 @@ impl Composer {
         loop {
             intake.push(&out).await?;
             out.clear();
-            let piece = stored.next().await.map_err(|error| Trouble::Message(index, error))?;
+            let piece = stored.next().await.map_err(|error| ComposeError::Message(index, error))?;
             if piece.is_empty() {
                 break;
             }

@@ -26,7 +26,7 @@ use crate::report::letter::{ADDRESS_SHOWN, counted, one_line, when};
 
 pub use excerpt::{EXCERPT_LIMIT, Excerpt};
 pub use plan::{Facts, MESSAGE_LIMIT, Planner};
-use plan::{Line, Place};
+use plan::{Listing, Placement};
 
 /// Bytes of attachments and texts in one mail, unless the caller sets another limit.
 pub const DEFAULT_LIMIT: u64 = 5 << 20;
@@ -54,7 +54,7 @@ pub struct Letter<'a> {
 
 /// What is to be written next.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Step {
+pub enum Output {
     /// These bytes.
     Bytes(Vec<u8>),
     /// The result of [`Digest::excerpt`] for the body of this message (counted from 0, as it was planned).
@@ -66,7 +66,7 @@ pub enum Step {
 /// The mails of a plan.
 #[derive(Debug)]
 pub struct Digest {
-    lines: Vec<Line>,
+    lines: Vec<Listing>,
     mails: usize,
 }
 
@@ -78,18 +78,18 @@ impl Digest {
 
     /// The messages that are too large to be attached, or cannot be. They have to be sent separately as they are.
     pub fn alone(&self) -> impl Iterator<Item = usize> {
-        self.placed(|place| place == Place::Alone)
+        self.placed(|place| place == Placement::Alone)
     }
 
     /// The steps of mail number `mail` (from 0), in order. The first one ends with the header and its blank line, so
     /// that the whole can be normalized like any other message.
-    pub fn steps<'a>(&'a self, mail: usize, letter: &'a Letter<'a>) -> Box<dyn Iterator<Item = Step> + Send + 'a> {
-        let parts: Vec<usize> = self.placed(|place| place == Place::Attached(mail)).collect();
+    pub fn steps<'a>(&'a self, mail: usize, letter: &'a Letter<'a>) -> Box<dyn Iterator<Item = Output> + Send + 'a> {
+        let parts: Vec<usize> = self.placed(|place| place == Placement::Attached(mail)).collect();
         let listed: Vec<usize> = if mail == 0 { (0..self.lines.len()).collect() } else { parts.clone() };
         let shown = if mail == 0 { listed.clone() } else { Vec::new() };
         let multipart = !parts.is_empty();
         let head = self.head(mail, listed.len(), multipart, letter);
-        let table = listed.into_iter().map(|index| Step::Bytes(self.row(index).into_bytes()));
+        let table = listed.into_iter().map(|index| Output::Bytes(self.row(index).into_bytes()));
         let texts = shown.into_iter().flat_map(move |index| self.message(index));
         let attached = parts.into_iter().flat_map(|index| {
             let head = format!(
@@ -97,15 +97,15 @@ impl Digest {
                 letter.boundary,
                 index + 1
             );
-            [Step::Bytes(head.into_bytes()), Step::Part(index)]
+            [Output::Bytes(head.into_bytes()), Output::Part(index)]
         });
-        let end = multipart.then(|| Step::Bytes(format!("\r\n--{}--\r\n", letter.boundary).into_bytes()));
-        Box::new(std::iter::once(Step::Bytes(head)).chain(table).chain(texts).chain(attached).chain(end))
+        let end = multipart.then(|| Output::Bytes(format!("\r\n--{}--\r\n", letter.boundary).into_bytes()));
+        Box::new(std::iter::once(Output::Bytes(head)).chain(table).chain(texts).chain(attached).chain(end))
     }
 
     /// Starts the excerpt of message `index`, which has `header` and `form` as they are stored.
     pub fn excerpt(&self, index: usize, header: &[u8], form: BodyForm) -> Excerpt {
-        let whole = self.lines.get(index).is_some_and(|line| line.place == Place::Shown);
+        let whole = self.lines.get(index).is_some_and(|line| line.place == Placement::Shown);
         Excerpt::new(header, form, whole)
     }
 
@@ -120,7 +120,7 @@ impl Digest {
         Ok(Part { outgoing })
     }
 
-    fn placed(&self, wanted: impl Fn(Place) -> bool) -> impl Iterator<Item = usize> {
+    fn placed(&self, wanted: impl Fn(Placement) -> bool) -> impl Iterator<Item = usize> {
         self.lines.iter().enumerate().filter(move |(_, line)| wanted(line.place)).map(|(index, _)| index)
     }
 
@@ -191,7 +191,7 @@ impl Digest {
     }
 
     /// A message with its text.
-    fn message(&self, index: usize) -> Vec<Step> {
+    fn message(&self, index: usize) -> Vec<Output> {
         let Some(line) = self.lines.get(index) else { return Vec::new() };
         let title = format!("{} --- {} ", index + 1, time(line.arrived));
         let mut head = format!("\r\n--- {title}{}\r\n", "-".repeat(70usize.saturating_sub(title.len())));
@@ -200,11 +200,11 @@ impl Digest {
         }
         let size = size(line.size);
         match line.place {
-            Place::Shown => {}
-            Place::Attached(0) => {
+            Placement::Shown => {}
+            Placement::Attached(0) => {
                 let _ = write!(head, "Attached in full: message-{}.eml, {size}\r\n", index + 1);
             }
-            Place::Attached(mail) => {
+            Placement::Attached(mail) => {
                 let _ = write!(
                     head,
                     "Attached in full to mail {} of {}: message-{}.eml, {size}\r\n",
@@ -213,13 +213,13 @@ impl Digest {
                     index + 1
                 );
             }
-            Place::Alone => {
+            Placement::Alone => {
                 let _ = write!(head, "Sent as a separate message: {size}\r\n");
             }
         }
         head.push_str("\r\n");
-        let head = Step::Bytes(head.into_bytes());
-        if line.place == Place::Alone { vec![head] } else { vec![head, Step::Text(index)] }
+        let head = Output::Bytes(head.into_bytes());
+        if line.place == Placement::Alone { vec![head] } else { vec![head, Output::Text(index)] }
     }
 }
 

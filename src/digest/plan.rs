@@ -31,7 +31,7 @@ pub struct Facts<'a> {
 
 /// Where a message is placed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
+pub enum Placement {
     /// All of it in the text.
     Shown,
     /// In full in this mail (from 0), and the start of its text in the first.
@@ -42,7 +42,7 @@ pub enum Place {
 
 /// What is kept about a message.
 #[derive(Debug)]
-pub struct Line {
+pub struct Listing {
     /// When it was accepted.
     pub arrived: i64,
     /// Its From field.
@@ -52,14 +52,14 @@ pub struct Line {
     /// The size of all of it.
     pub size: u64,
     /// Its placement.
-    pub place: Place,
+    pub place: Placement,
 }
 
 /// Takes messages one by one and decides on the placement of each.
 #[derive(Debug)]
 pub struct Planner {
     limit: u64,
-    lines: Vec<Line>,
+    lines: Vec<Listing>,
     /// Bytes of texts in the first mail.
     texts: u64,
 }
@@ -82,14 +82,14 @@ impl Planner {
         let from = header::find(facts.header, "From").map(|from| readable::words(&encoded::decode(&from.unfolded())));
         let complete = subject.len() <= SUBJECT_LIMIT && shows_all(facts.header, facts.form, facts.body_size);
         let place = if complete {
-            Place::Shown
+            Placement::Shown
         } else if Outgoing::new(facts.header.to_vec(), facts.form, OFFERS).is_ok() {
-            Place::Attached(0)
+            Placement::Attached(0)
         } else {
-            Place::Alone
+            Placement::Alone
         };
         let growth = if facts.form.encode == Encode::QuotedPrintable { 3 } else { 1 };
-        self.lines.push(Line {
+        self.lines.push(Listing {
             arrived: facts.arrived,
             from: one_line(from.as_deref().unwrap_or(facts.from), ADDRESS_SHOWN),
             subject: one_line(&subject, SUBJECT_LIMIT),
@@ -107,16 +107,16 @@ impl Planner {
         for line in &mut self.lines {
             let size = line.size.saturating_add(FRAME);
             match line.place {
-                Place::Attached(_) if size > self.limit => line.place = Place::Alone,
-                Place::Attached(_) => {
+                Placement::Attached(_) if size > self.limit => line.place = Placement::Alone,
+                Placement::Attached(_) => {
                     if used.saturating_add(size) > self.limit {
                         mail += 1;
                         used = 0;
                     }
                     used = used.saturating_add(size);
-                    line.place = Place::Attached(mail);
+                    line.place = Placement::Attached(mail);
                 }
-                Place::Shown | Place::Alone => {}
+                Placement::Shown | Placement::Alone => {}
             }
         }
         Digest { lines: self.lines, mails: mail + 1 }

@@ -30,14 +30,14 @@ fn written(digest: &Digest, mail: usize, messages: &[Message]) -> String {
     let mut out = Vec::new();
     for step in digest.steps(mail, &LETTER) {
         match step {
-            Step::Bytes(bytes) => out.extend(bytes),
-            Step::Text(index) => {
+            Output::Bytes(bytes) => out.extend(bytes),
+            Output::Text(index) => {
                 let (header, body) = &messages[index];
                 let mut excerpt = digest.excerpt(index, header.as_bytes(), PLAIN);
                 body.chunks(5).all(|chunk| excerpt.push(chunk));
                 out.extend(excerpt.finish());
             }
-            Step::Part(index) => {
+            Output::Part(index) => {
                 let (header, body) = &messages[index];
                 let mut part = digest.part(header.clone().into_bytes(), PLAIN, &mut out).unwrap();
                 body.chunks(5).for_each(|chunk| part.push(chunk, &mut out));
@@ -149,7 +149,7 @@ proptest! {
         let mut attached: Vec<usize> = digest.alone().collect();
         for mail in 0..digest.mails() {
             let parts: Vec<usize> = digest.steps(mail, &LETTER).filter_map(|step| match step {
-                Step::Part(index) => Some(index),
+                Output::Part(index) => Some(index),
                 _ => None,
             }).collect();
             prop_assert!(mail == 0 || !parts.is_empty());

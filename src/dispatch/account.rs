@@ -65,7 +65,7 @@ pub enum Look {
 }
 
 /// What a delivery starts with.
-pub struct Job {
+pub struct DeliveryJob {
     /// The account.
     pub account: Arc<Account>,
     /// Our own host name.
@@ -253,9 +253,9 @@ impl Lane {
     }
 
     /// Prepares the next delivery. To be called only when there is room. `wakings`: how often everything was woken.
-    pub fn job(&mut self, wakings: u32) -> Job {
+    pub fn job(&mut self, wakings: u32) -> DeliveryJob {
         self.in_flight = self.in_flight.saturating_add(1);
-        Job {
+        DeliveryJob {
             account: Arc::clone(&self.account),
             hostname: self.hostname.clone(),
             connector: self.connector.clone(),

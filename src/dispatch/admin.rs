@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use super::account::Lane;
 pub use super::account::PauseFacts;
 use super::routes::RouteId;
-use super::{Dispatch, Step};
+use super::{Dispatch, Finished};
 use crate::queue::Placed;
 use crate::queue::journal::Note;
 use crate::queue::{Entry, Item, MessageId, Position, blocking};
@@ -412,7 +412,7 @@ impl Dispatch {
                     }
                 }
             }
-            Step::Obeyed { taken: names, back, rest }
+            Finished::Obeyed { taken: names, back, rest }
         });
     }
 }

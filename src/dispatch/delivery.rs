@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::account::{Job, Returned, quit};
+use super::account::{DeliveryJob, Returned, quit};
 use super::routes::{RouteId, Routes};
 use crate::config::{Device, Settings, TlsMode};
 use crate::net::TroubleKind;
 use crate::net::{Trouble, tls};
-use crate::outbound::transaction::Line;
+use crate::outbound::transaction::ConnectionState;
 use crate::outbound::{Connection, Outcome, connect, send};
 use crate::policy::{self, Policies};
 use crate::queue::Item;
@@ -73,7 +73,7 @@ impl Ways {
 }
 
 /// Sends `item` to as many as possible of those of its recipients that take its route.
-pub async fn deliver(mut job: Job, spool: Arc<Spool>, ways: Ways, item: Item) -> Attempted {
+pub async fn deliver(mut job: DeliveryJob, spool: Arc<Spool>, ways: Ways, item: Item) -> Attempted {
     let mut outcome = Outcome::default();
     let mut known = None;
     let mut connection = job.connection.take();
@@ -118,11 +118,11 @@ pub async fn deliver(mut job: Job, spool: Arc<Spool>, ways: Ways, item: Item) ->
         open.in_step = job.in_step && in_step != Some(false);
         let (carried, rested) = (open.messages, open.used.elapsed());
         let (result, line) = send(open, stored, &job.account).await;
-        let died_unused = line == Line::Dead && reused && !result.text_sent && result.trouble.is_none();
+        let died_unused = line == ConnectionState::Dead && reused && !result.text_sent && result.trouble.is_none();
         match line {
-            Line::Open => {}
-            Line::Dead => connection = None,
-            Line::Spent => {
+            ConnectionState::Open => {}
+            ConnectionState::Dead => connection = None,
+            ConnectionState::Spent => {
                 if let Some(open) = connection.take() {
                     task::spawn(quit(open));
                 }
@@ -185,7 +185,7 @@ fn unreadable(item: &Item, error: SpoolError) -> Outcome {
     }
 }
 
-async fn open_connection(job: &mut Job) -> Result<Connection, Trouble> {
+async fn open_connection(job: &mut DeliveryJob) -> Result<Connection, Trouble> {
     if job.account.tls != TlsMode::None && job.connector.is_none() {
         let account = Arc::clone(&job.account);
         let prepared = task::blocking(move || tls::connector(&account)).await;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Dispatch, Step};
+use super::{Dispatch, Finished};
 use crate::digest::collect::{self, Collected};
 use crate::digest::compose::Composer;
 use crate::queue::{Item, MessageId, Sorted, blocking};
@@ -39,7 +39,7 @@ impl Dispatch {
             policies: Arc::clone(&self.ways.policies),
             addresses: self.ways.routes.addresses(&settings),
         };
-        self.start(async move { Step::Collected(collect::collect(composer, items).await) });
+        self.start(async move { Finished::Collected(collect::collect(composer, items).await) });
     }
 
     /// All messages of an earlier run have been loaded: digests that were interrupted are continued.
@@ -64,7 +64,7 @@ impl Dispatch {
             let taken = names.collect();
             let work = move || Ok::<_, std::io::Error>(collect::carry_on(&spool, further, last, replaced, alone, torn));
             let back = blocking(work).await.unwrap_or_default();
-            Step::Collected(Collected { taken, back })
+            Finished::Collected(Collected { taken, back })
         });
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::settle::Settle;
-use super::{Dispatch, Step};
+use super::{Dispatch, Finished};
 use crate::config::Durability;
 use crate::queue::Placed;
 use crate::queue::journal::Note;
@@ -44,7 +44,7 @@ impl Dispatch {
             let spool = Arc::clone(&self.spool);
             self.start(async move {
                 let _ = task::blocking(move || spool.pay()).await;
-                Step::Told
+                Finished::Told
             });
         }
         if self.caring.is_none() {
@@ -114,11 +114,11 @@ impl Dispatch {
             if taken.is_empty() {
                 // Lets other tasks use the thread in between.
                 tokio::task::yield_now().await;
-                return Step::Cared { back: taken, done: true };
+                return Finished::Cared { back: taken, done: true };
             }
             let work = move || Ok::<_, std::io::Error>(put_in_order(&spool, taken, moves));
             let (back, trouble) = blocking(work).await.unwrap_or_default();
-            Step::Cared { back, done: !trouble }
+            Finished::Cared { back, done: !trouble }
         });
     }
 
@@ -141,9 +141,9 @@ impl Dispatch {
         self.take_in_hand(&item.entry);
         let settle = self.settle_unsent(super::CARE);
         let wakings = self.wakings;
-        self.start(
-            async move { Step::Settled { id, wakings, generation: None, left: settle.expire(item, pause).await } },
-        );
+        self.start(async move {
+            Finished::Settled { id, wakings, generation: None, left: settle.expire(item, pause).await }
+        });
     }
 
     /// Writes the summaries that are due.
@@ -160,7 +160,7 @@ impl Dispatch {
             };
             self.start(async move {
                 settle.summarize(batch).await;
-                Step::Told
+                Finished::Told
             });
         }
     }

@@ -49,7 +49,7 @@ const CLOCK: Duration = Duration::from_secs(5);
 const STOP_TIME: Duration = Duration::from_secs(5);
 
 /// What a task of the dispatcher returns.
-enum Step {
+enum Finished {
     /// A message was tried.
     Attempted(Box<Attempted>),
     /// The result was recorded.
@@ -101,7 +101,7 @@ pub struct Dispatch {
     queues: Schedule,
     lanes: Lanes,
     reporter: Arc<Mutex<Reporter>>,
-    running: JoinSet<Step>,
+    running: JoinSet<Finished>,
     /// Messages that a task is working on.
     in_hand: BTreeMap<MessageId, Entry>,
     /// How often the routes have changed.
@@ -214,8 +214,8 @@ impl Dispatch {
     }
 
     /// Starts background work.
-    fn start(&mut self, work: impl Future<Output = Step> + Send + 'static) {
-        let work: task::Boxed<Step> = Box::pin(work);
+    fn start(&mut self, work: impl Future<Output = Finished> + Send + 'static) {
+        let work: task::Boxed<Finished> = Box::pin(work);
         self.running.spawn(work);
     }
 
@@ -223,10 +223,10 @@ impl Dispatch {
         self.in_hand.insert(entry.id, entry.clone());
     }
 
-    fn stepped(&mut self, step: Step) {
+    fn stepped(&mut self, step: Finished) {
         match step {
-            Step::Attempted(attempted) => self.attempted(*attempted),
-            Step::Settled { id, wakings, generation, left } => {
+            Finished::Attempted(attempted) => self.attempted(*attempted),
+            Finished::Settled { id, wakings, generation, left } => {
                 let lane = generation.map(|generation| self.lanes.of(generation));
                 // Another account, or this one with other settings, may well handle the message.
                 let outdated = matches!(lane, Some(None));
@@ -242,18 +242,18 @@ impl Dispatch {
                 let at = item.turn.filter(|_| wait.is_some() && wakings == self.wakings && !outdated);
                 self.put_back(vec![(item, at)]);
             }
-            Step::Collected(Collected { taken, back }) => {
+            Finished::Collected(Collected { taken, back }) => {
                 self.collecting = false;
                 for id in &taken {
                     self.in_hand.remove(id);
                 }
                 self.put_back(back);
             }
-            Step::Cared { back, done } => {
+            Finished::Cared { back, done } => {
                 self.put_back(back);
                 self.care_on(done);
             }
-            Step::Obeyed { taken, back, rest } => {
+            Finished::Obeyed { taken, back, rest } => {
                 for id in &taken {
                     self.in_hand.remove(id);
                 }
@@ -261,13 +261,13 @@ impl Dispatch {
                 // Not before: the requester may at once ask for the next thing.
                 self.change_some(rest);
             }
-            Step::Routed { back, rest } => {
+            Finished::Routed { back, rest } => {
                 self.put_back(back);
                 if !rest.is_empty() {
                     self.find_routes(rest);
                 }
             }
-            Step::Told => {}
+            Finished::Told => {}
         }
     }
 
@@ -351,7 +351,7 @@ impl Dispatch {
         let job = lane.job(wakings);
         self.take_in_hand(&item.entry);
         let (spool, ways) = (Arc::clone(&self.spool), self.ways.clone());
-        self.start(async move { Step::Attempted(Box::new(deliver(job, spool, ways, item).await)) });
+        self.start(async move { Finished::Attempted(Box::new(deliver(job, spool, ways, item).await)) });
         true
     }
 
@@ -453,9 +453,9 @@ impl Dispatch {
         self.take_in_hand(&item.entry);
         let settle = self.settle_unsent(Duration::ZERO);
         let (wakings, id) = (self.wakings, item.entry.id);
-        self.start(
-            async move { Step::Settled { id, wakings, generation: None, left: settle.tell_earlier(item).await } },
-        );
+        self.start(async move {
+            Finished::Settled { id, wakings, generation: None, left: settle.tell_earlier(item).await }
+        });
     }
 
     /// Applies new settings. Whatever they leave unchanged continues: a reload comes with each event of the network,
@@ -517,7 +517,7 @@ impl Dispatch {
                 };
                 Ok::<_, std::io::Error>(piece.into_iter().map(find).collect())
             });
-            Step::Routed { back: found.await.unwrap_or_default(), rest: astray }
+            Finished::Routed { back: found.await.unwrap_or_default(), rest: astray }
         });
     }
 

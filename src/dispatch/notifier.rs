@@ -12,7 +12,7 @@ use crate::config::Settings;
 use crate::intake::{Behalf, Desk, IntakeError};
 use crate::message::{Envelope, header, is_address};
 use crate::queue::{Entry, Item, MessageId, Meta};
-use crate::report::{Event, Failure, Kind, Notice, Summary, SummaryItem};
+use crate::report::{Event, FailedRecipient, Notice, ReportKind, Summary, SummaryItem};
 use crate::system::clock;
 
 /// Notifications that one person gets as single mails within [`WINDOW`].
@@ -59,7 +59,7 @@ pub struct Batch {
     /// The device: what is the same for all of the messages.
     pub behalf: Behalf,
     /// The kind of report.
-    pub kind: Kind,
+    pub kind: ReportKind,
     /// Since when they have been collected, seconds since 1970.
     pub since: i64,
     /// The messages.
@@ -82,7 +82,7 @@ pub struct Told {
 /// All pending reports.
 #[derive(Default)]
 pub struct Reporter {
-    towards: BTreeMap<(Vec<String>, Kind), Towards>,
+    towards: BTreeMap<(Vec<String>, ReportKind), Towards>,
     /// Failures in batches that are being reported.
     telling: BTreeMap<MessageId, News>,
     /// Messages that are finished except for their reports.
@@ -91,7 +91,7 @@ pub struct Reporter {
 
 impl Reporter {
     /// Whether a report for `to` may be sent as a separate mail now.
-    pub fn single(&mut self, to: &[String], kind: Kind, now: Instant) -> bool {
+    pub fn single(&mut self, to: &[String], kind: ReportKind, now: Instant) -> bool {
         self.forget_old(now);
         let towards = self.towards.entry((to.to_vec(), kind)).or_default();
         if towards.due.is_some() {
@@ -110,7 +110,7 @@ impl Reporter {
     pub fn collect(
         &mut self,
         to: &[String],
-        kind: Kind,
+        kind: ReportKind,
         (entry, behalf): (&Entry, &Behalf),
         items: impl IntoIterator<Item = (usize, SummaryItem)>,
         (now, earlier): ((Instant, i64), bool),
@@ -141,7 +141,7 @@ impl Reporter {
 
     /// What is still to be reported of the failures of message `id`.
     fn untold(&self, id: MessageId) -> impl Iterator<Item = &News> {
-        let failures = self.towards.iter().filter(|((_, kind), _)| *kind == Kind::Failed);
+        let failures = self.towards.iter().filter(|((_, kind), _)| *kind == ReportKind::Failed);
         failures.filter_map(move |(_, towards)| towards.messages.get(&id)).chain(self.telling.get(&id))
     }
 
@@ -187,14 +187,14 @@ impl Reporter {
             messages: std::mem::take(&mut towards.messages),
             left_out: std::mem::take(&mut towards.left_out),
         };
-        for (id, news) in batch.messages.iter().filter(|_| batch.kind == Kind::Failed) {
+        for (id, news) in batch.messages.iter().filter(|_| batch.kind == ReportKind::Failed) {
             self.telling.insert(*id, news.clone());
         }
         Some(batch)
     }
 
     fn forget(&mut self, batch: &Batch) {
-        for id in batch.messages.keys().filter(|_| batch.kind == Kind::Failed) {
+        for id in batch.messages.keys().filter(|_| batch.kind == ReportKind::Failed) {
             self.telling.remove(id);
         }
     }
@@ -203,7 +203,8 @@ impl Reporter {
     pub fn told(&mut self, batch: &Batch) -> Told {
         self.forget(batch);
         let parked = std::mem::take(&mut self.parked);
-        let over = |id: &MessageId| batch.kind == Kind::Failed && batch.messages.contains_key(id) && !self.has(*id);
+        let over =
+            |id: &MessageId| batch.kind == ReportKind::Failed && batch.messages.contains_key(id) && !self.has(*id);
         let (done, parked): (Vec<Item>, _) = parked.into_iter().partition(|item| over(&item.entry.id));
         let mut known: Vec<MessageId> = done.iter().map(|item| item.entry.id).collect();
         known.sort_unstable();
@@ -316,8 +317,8 @@ impl Teller {
     pub async fn tell(
         &self,
         about: &About<'_>,
-        kind: Kind,
-        failures: Vec<(usize, Failure)>,
+        kind: ReportKind,
+        failures: Vec<(usize, FailedRecipient)>,
     ) -> Result<bool, IntakeError> {
         let to = match self.addressees(about.meta) {
             Ok(to) => to,
@@ -336,11 +337,11 @@ impl Teller {
                 items,
                 ((now, clock::now()), self.earlier),
             );
-            return Ok(kind != Kind::Failed);
+            return Ok(kind != ReportKind::Failed);
         }
         let hostname = self.settings.relay.hostname();
         let from = self.settings.own_address(&hostname);
-        let failures: Vec<Failure> = failures.into_iter().map(|(_, failure)| failure).collect();
+        let failures: Vec<FailedRecipient> = failures.into_iter().map(|(_, failure)| failure).collect();
         let notice = Notice {
             kind,
             id: &id,
@@ -398,7 +399,7 @@ impl Teller {
     }
 }
 
-fn summary_item(about: &About<'_>, failure: Failure) -> SummaryItem {
+fn summary_item(about: &About<'_>, failure: FailedRecipient) -> SummaryItem {
     let subject = header::find(about.header, "Subject").map(|field| field.unfolded()).unwrap_or_default();
     let subject = String::from_utf8_lossy(&subject).trim().chars().take(SUBJECT_SHOWN).collect();
     SummaryItem {
@@ -451,12 +452,12 @@ mod tests {
     fn storm(reporter: &mut Reporter, count: usize, now: Instant) -> usize {
         let mut singles = 0;
         for n in 0..count {
-            if reporter.single(&to(), Kind::Failed, now) {
+            if reporter.single(&to(), ReportKind::Failed, now) {
                 singles += 1;
             } else {
                 reporter.collect(
                     &to(),
-                    Kind::Failed,
+                    ReportKind::Failed,
                     (&item(n, now).entry, &Behalf::default()),
                     [(0, news(n))],
                     ((now, 7), false),
@@ -484,8 +485,8 @@ mod tests {
         assert!(!reporter.has(id(10)));
         assert_eq!((reporter.parked(), reporter.next()), (0, None));
         // After a summary the next reports are summarized as well; single mails return after some quiet time.
-        assert!(!reporter.single(&to(), Kind::Failed, now + COLLECT + Duration::from_secs(1)));
-        assert!(reporter.single(&to(), Kind::Failed, now + COLLECT + WINDOW));
+        assert!(!reporter.single(&to(), ReportKind::Failed, now + COLLECT + Duration::from_secs(1)));
+        assert!(reporter.single(&to(), ReportKind::Failed, now + COLLECT + WINDOW));
     }
 
     #[test]
@@ -499,14 +500,20 @@ mod tests {
         let summary = |all: &[Behalf]| {
             let mut reporter = Reporter::default();
             for (n, behalf) in all.iter().enumerate() {
-                reporter.collect(&to(), Kind::Failed, (&item(n, now).entry, behalf), [(0, news(n))], ((now, 7), false));
+                reporter.collect(
+                    &to(),
+                    ReportKind::Failed,
+                    (&item(n, now).entry, behalf),
+                    [(0, news(n))],
+                    ((now, 7), false),
+                );
             }
             let batch = reporter.take_due(now + COLLECT).unwrap();
             // It is refused, and one more of another device comes meanwhile.
             let other = behalf("10.0.0.9", "yard");
             reporter.collect(
                 &to(),
-                Kind::Failed,
+                ReportKind::Failed,
                 (&item(99, now).entry, &other),
                 [(0, news(99))],
                 ((now + COLLECT, 9), false),
@@ -530,7 +537,13 @@ mod tests {
         let to = to();
         let mut collect = |n, at| {
             let about = item(n, at);
-            reporter.collect(&to, Kind::Failed, (&about.entry, &Behalf::default()), [(0, news(n))], ((at, 7), true));
+            reporter.collect(
+                &to,
+                ReportKind::Failed,
+                (&about.entry, &Behalf::default()),
+                [(0, news(n))],
+                ((at, 7), true),
+            );
             reporter.next().unwrap()
         };
         // As long as more of them are read, up to the time limit of a summary.
@@ -545,8 +558,8 @@ mod tests {
         let now = Instant::now();
         let mut reporter = Reporter::default();
         storm(&mut reporter, 10, now);
-        assert!(reporter.single(&["other@example.com".into()], Kind::Failed, now));
-        assert!(reporter.single(&to(), Kind::Delayed, now));
+        assert!(reporter.single(&["other@example.com".into()], ReportKind::Failed, now));
+        assert!(reporter.single(&to(), ReportKind::Delayed, now));
     }
 
     #[test]
@@ -557,7 +570,7 @@ mod tests {
         let batch = reporter.take_due(now + COLLECT).unwrap();
         reporter.collect(
             &to(),
-            Kind::Failed,
+            ReportKind::Failed,
             (&item(99, now).entry, &Behalf::default()),
             [(0, news(99))],
             ((now + COLLECT, 9), false),
@@ -585,16 +598,16 @@ mod tests {
             );
         };
         // A pending delay report does not concern failures.
-        collect(&mut reporter, Kind::Delayed, 0, now);
+        collect(&mut reporter, ReportKind::Delayed, 0, now);
         assert!(!reporter.has(id(1)) && !reporter.knows(id(1), 0));
-        collect(&mut reporter, Kind::Failed, 0, now);
+        collect(&mut reporter, ReportKind::Failed, 0, now);
         assert!(reporter.knows(id(1), 0) && !reporter.knows(id(1), 1) && !reporter.has(id(2)));
         let due = now + COLLECT;
         let mut batches: Vec<Batch> = std::iter::from_fn(|| reporter.take_due(due)).collect();
-        let first = batches.remove(batches.iter().position(|batch| batch.kind == Kind::Failed).unwrap());
+        let first = batches.remove(batches.iter().position(|batch| batch.kind == ReportKind::Failed).unwrap());
         assert!(reporter.knows(id(1), 0));
         // The second recipient fails while the first is being reported.
-        collect(&mut reporter, Kind::Failed, 1, due);
+        collect(&mut reporter, ReportKind::Failed, 1, due);
         reporter.park(item(1, now));
         let told = reporter.told(&first);
         assert_eq!((told.done.len(), told.waiting.len(), reporter.parked()), (0, 0, 1));

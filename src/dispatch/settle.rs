@@ -8,13 +8,13 @@ use super::account::Look;
 use super::delivery::{Attempted, Known};
 use super::notifier::{About, Batch, Teller};
 use super::routes::Routes;
-use super::{Dispatch, Step, jitter};
+use super::{Dispatch, Finished, jitter};
 use crate::net::{Trouble, TroubleKind};
 use crate::outbound::{Outcome, Verdict};
 use crate::queue::journal::{Attempt, Note, Progress};
 use crate::queue::schedule::backoff;
 use crate::queue::{Entry, Item, Meta, RecipientState, Spool, State, blocking};
-use crate::report::{Event, Failure, Kind};
+use crate::report::{Event, FailedRecipient, ReportKind};
 use crate::system::{clock, task};
 
 /// A message with pending recipients, with the time that it has to wait; without one it waits for the account.
@@ -106,7 +106,7 @@ impl Settle {
         &self,
         item: &mut Item,
         about: &About<'_>,
-        mut untold: Vec<(usize, Failure)>,
+        mut untold: Vec<(usize, FailedRecipient)>,
         done: bool,
     ) -> bool {
         let id = item.entry.id;
@@ -118,7 +118,7 @@ impl Settle {
         if untold.is_empty() {
             return false;
         }
-        match self.teller.tell(about, Kind::Failed, untold).await {
+        match self.teller.tell(about, ReportKind::Failed, untold).await {
             Ok(told) => {
                 // The note would also cover those that wait for a summary.
                 let all = told && !collected;
@@ -140,7 +140,7 @@ impl Settle {
         let id = item.entry.id.to_string();
         let waiting = failures_of(state, |r| r.progress == Progress::Waiting);
         Event::Held { id: id.clone(), reason: state.doubt() }.log();
-        if let Err(error) = self.teller.tell(about, Kind::Doubtful, waiting).await {
+        if let Err(error) = self.teller.tell(about, ReportKind::Doubtful, waiting).await {
             let reason = format!("it is held, but the notification about that could not be queued: {error}");
             Event::SpoolTrouble { id, reason }.log();
         }
@@ -154,7 +154,7 @@ impl Settle {
             return;
         }
         let waiting = failures_of(state, |r| r.progress == Progress::Waiting);
-        match self.teller.tell(about, Kind::Delayed, waiting).await {
+        match self.teller.tell(about, ReportKind::Delayed, waiting).await {
             Ok(_) => self.note(&item.entry, Note::Warned(clock::now())).await,
             Err(error) => {
                 let reason = format!("its delay notification could not be queued: {error}");
@@ -264,9 +264,9 @@ impl Settle {
 }
 
 /// The recipients that `fits` selects, by their index in the envelope, with their last reply or reason.
-fn failures_of(state: &State, fits: impl Fn(&RecipientState) -> bool) -> Vec<(usize, Failure)> {
+fn failures_of(state: &State, fits: impl Fn(&RecipientState) -> bool) -> Vec<(usize, FailedRecipient)> {
     let those = state.recipients.iter().enumerate().filter(|(_, recipient)| fits(recipient));
-    those.map(|(at, r)| (at, Failure { recipient: r.address.clone(), reason: r.text.clone() })).collect()
+    those.map(|(at, r)| (at, FailedRecipient { recipient: r.address.clone(), reason: r.text.clone() })).collect()
 }
 
 impl Dispatch {
@@ -298,7 +298,7 @@ impl Dispatch {
         let settle = Settle { spool, routes, teller: self.teller(), account, wait };
         let id = item.entry.id;
         let settled = settle.settle(item, turns, outcome, known);
-        self.start(async move { Step::Settled { id, wakings, generation: Some(generation), left: settled.await } });
+        self.start(async move { Finished::Settled { id, wakings, generation: Some(generation), left: settled.await } });
     }
 
     /// What a completed transaction says about the provider. One that defers whatever it is given may have

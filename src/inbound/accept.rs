@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 use super::access::may_send;
 use super::connection::{Stream, Transport};
 use super::session::{Rules, Session};
-use super::shares::{Client, Connection, Places, connect};
+use super::shares::{CountedConnection, Owner, Places, connect};
 use super::tls;
 use crate::config::TlsMode;
 use crate::intake::{Desk, Origin};
@@ -105,21 +105,21 @@ struct Guest {
     stream: TcpStream,
     ip: IpAddr,
     door: Arc<Door>,
-    _connection: Connection,
+    _connection: CountedConnection,
 }
 
 /// Whether a client may connect.
 ///
 /// # Errors
 /// The reply if it may not, and the reason for the log.
-fn let_in(ip: IpAddr, door: &Door) -> Result<Connection, (&'static str, &'static str)> {
+fn let_in(ip: IpAddr, door: &Door) -> Result<CountedConnection, (&'static str, &'static str)> {
     if !may_send(ip, &door.nets) {
         let why =
             "its address is not in an allowed network; to let it send, add its network to 'list allow' of the listener";
         return Err(("554 5.7.1 Access denied: your address is not in an allowed network", why));
     }
     let limit = door.rules.listener.max_sessions_per_client;
-    connect(Client::Address(ip), limit).ok_or((NO_PLACE, "too many open connections from this client"))
+    connect(Owner::Address(ip), limit).ok_or((NO_PLACE, "too many open connections from this client"))
 }
 
 async fn serve(guest: Guest, places: Places, desk: Desk, mut stop: watch::Receiver<bool>) {
@@ -128,7 +128,7 @@ async fn serve(guest: Guest, places: Places, desk: Desk, mut stop: watch::Receiv
     let _ = stream.set_nodelay(true);
     let listener = &door.rules.listener;
     let place = tokio::select! {
-        place = places.enter(Client::Address(ip), listener.max_sessions, PLACE_TIME) => place,
+        place = places.enter(Owner::Address(ip), listener.max_sessions, PLACE_TIME) => place,
         () = ordered(&mut stop) => return turn_away(stream, "421 4.3.2 Service shutting down, try again later"),
     };
     let Some(_place) = place else {

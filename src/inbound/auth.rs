@@ -37,7 +37,7 @@ pub struct Claim {
 
 /// What to do next.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Step {
+pub enum AuthStep {
     /// Send this reply and wait for a line.
     Ask(String, Prompt),
     /// Verify this claim.
@@ -53,39 +53,39 @@ const ASK_PASSWORD: &str = "334 UGFzc3dvcmQ6";
 const RESPONSE_LIMIT: usize = 512;
 
 /// Begins a login. `challenge` produces the challenge for CRAM-MD5, which must be different for each login.
-pub fn begin(mechanism: &str, initial: Option<&str>, challenge: impl FnOnce() -> Option<String>) -> Step {
+pub fn begin(mechanism: &str, initial: Option<&str>, challenge: impl FnOnce() -> Option<String>) -> AuthStep {
     match (mechanism, initial) {
-        ("PLAIN", Some(response)) => Step::Check(plain(response)),
-        ("PLAIN", None) => Step::Ask("334 ".into(), Prompt::Plain),
+        ("PLAIN", Some(response)) => AuthStep::Check(plain(response)),
+        ("PLAIN", None) => AuthStep::Ask("334 ".into(), Prompt::Plain),
         // Some clients send the name with the command, as only other mechanisms allow.
-        ("LOGIN", Some(name)) => Step::Ask(ASK_PASSWORD.into(), Prompt::Password(text(name))),
-        ("LOGIN", None) => Step::Ask(ASK_NAME.into(), Prompt::Name),
+        ("LOGIN", Some(name)) => AuthStep::Ask(ASK_PASSWORD.into(), Prompt::Password(text(name))),
+        ("LOGIN", None) => AuthStep::Ask(ASK_NAME.into(), Prompt::Name),
         ("CRAM-MD5", _) => {
             let Some(challenge) = challenge() else {
-                return Step::Refuse("454 4.7.0 Temporary authentication failure, try again later");
+                return AuthStep::Refuse("454 4.7.0 Temporary authentication failure, try again later");
             };
-            Step::Ask(format!("334 {}", encode(challenge.as_bytes())), Prompt::CramMd5(challenge))
+            AuthStep::Ask(format!("334 {}", encode(challenge.as_bytes())), Prompt::CramMd5(challenge))
         }
-        _ => Step::Refuse("504 5.5.4 Unrecognized authentication type, use PLAIN, LOGIN or CRAM-MD5"),
+        _ => AuthStep::Refuse("504 5.5.4 Unrecognized authentication type, use PLAIN, LOGIN or CRAM-MD5"),
     }
 }
 
 /// Handles the line that the session was waiting for.
-pub fn answer(prompt: Prompt, line: &[u8]) -> Step {
+pub fn answer(prompt: Prompt, line: &[u8]) -> AuthStep {
     let line = String::from_utf8_lossy(line.trim_ascii());
     if line == "*" {
-        return Step::Refuse("501 5.0.0 Authentication cancelled");
+        return AuthStep::Refuse("501 5.0.0 Authentication cancelled");
     }
     match prompt {
-        Prompt::Plain => Step::Check(plain(&line)),
-        Prompt::Name => Step::Ask(ASK_PASSWORD.into(), Prompt::Password(text(&line))),
-        Prompt::Password(name) => Step::Check(Claim { name, proof: Proof::Password(Secret::new(text(&line))) }),
+        Prompt::Plain => AuthStep::Check(plain(&line)),
+        Prompt::Name => AuthStep::Ask(ASK_PASSWORD.into(), Prompt::Password(text(&line))),
+        Prompt::Password(name) => AuthStep::Check(Claim { name, proof: Proof::Password(Secret::new(text(&line))) }),
         Prompt::CramMd5(challenge) => {
             let response = text(&line);
             // The name may contain spaces, the digest does not.
             let (name, digest) = response.rsplit_once(' ').unwrap_or(("", ""));
             let digest = digest.to_ascii_lowercase();
-            Step::Check(Claim { name: name.to_string(), proof: Proof::CramMd5 { challenge, digest } })
+            AuthStep::Check(Claim { name: name.to_string(), proof: Proof::CramMd5 { challenge, digest } })
         }
     }
 }
@@ -147,8 +147,8 @@ mod tests {
         unreachable!("only CRAM-MD5 needs a challenge")
     }
 
-    fn password(name: &str, password: &str) -> Step {
-        Step::Check(Claim { name: name.into(), proof: Proof::Password(Secret::new(password.into())) })
+    fn password(name: &str, password: &str) -> AuthStep {
+        AuthStep::Check(Claim { name: name.into(), proof: Proof::Password(Secret::new(password.into())) })
     }
 
     #[test]
@@ -161,27 +161,27 @@ mod tests {
 
     #[test]
     fn login_asks_literally_and_takes_the_name_inline() {
-        assert_eq!(begin("LOGIN", None, none), Step::Ask("334 VXNlcm5hbWU6".into(), Prompt::Name));
-        let asked = Step::Ask("334 UGFzc3dvcmQ6".into(), Prompt::Password("user".into()));
+        assert_eq!(begin("LOGIN", None, none), AuthStep::Ask("334 VXNlcm5hbWU6".into(), Prompt::Name));
+        let asked = AuthStep::Ask("334 UGFzc3dvcmQ6".into(), Prompt::Password("user".into()));
         assert_eq!(answer(Prompt::Name, b"dXNlcg=="), asked);
         assert_eq!(begin("LOGIN", Some("dXNlcg=="), none), asked);
         assert_eq!(answer(Prompt::Password("user".into()), b"c2VjcmV0"), password("user", "secret"));
-        assert!(matches!(answer(Prompt::Name, b"*"), Step::Refuse(_)));
-        assert!(matches!(begin("NTLM", None, none), Step::Refuse(_)));
+        assert!(matches!(answer(Prompt::Name, b"*"), AuthStep::Refuse(_)));
+        assert!(matches!(begin("NTLM", None, none), AuthStep::Refuse(_)));
     }
 
     #[test]
     fn cram_md5_of_the_rfc() {
         // The example of RFC 2195 section 2.
         let challenge = "<1896.697170952@postoffice.reston.mci.net>";
-        let Step::Ask(reply, prompt) = begin("CRAM-MD5", None, || Some(challenge.into())) else { panic!() };
+        let AuthStep::Ask(reply, prompt) = begin("CRAM-MD5", None, || Some(challenge.into())) else { panic!() };
         assert_eq!(reply, "334 PDE4OTYuNjk3MTcwOTUyQHBvc3RvZmZpY2UucmVzdG9uLm1jaS5uZXQ+");
         let claim = Claim {
             name: "tim".into(),
             proof: Proof::CramMd5 { challenge: challenge.into(), digest: "b913a602c7eda7a495b4e6e7334d3890".into() },
         };
         let answered = answer(prompt, b"dGltIGI5MTNhNjAyYzdlZGE3YTQ5NWI0ZTZlNzMzNGQzODkw");
-        assert_eq!(answered, Step::Check(claim));
+        assert_eq!(answered, AuthStep::Check(claim));
     }
 
     #[test]

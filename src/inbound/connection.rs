@@ -25,7 +25,7 @@ const LINGER_BYTES: usize = 64 << 10;
 
 /// The result of reading a line.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Line {
+pub enum InputLine {
     /// A line without its line ending.
     Whole(Vec<u8>),
     /// A line that was too long; it was discarded.
@@ -109,13 +109,13 @@ impl Talk {
     }
 
     /// Removes the next line from the input.
-    pub fn line(&mut self) -> Line {
+    pub fn line(&mut self) -> InputLine {
         let Some(lf) = memchr::memchr(b'\n', &self.input) else {
             if self.input.len() > LINE_LIMIT {
                 self.input.clear();
                 self.overlong = true;
             }
-            return Line::NotYet;
+            return InputLine::NotYet;
         };
         let mut line: Vec<u8> = self.input.drain(..=lf).collect();
         line.pop();
@@ -124,7 +124,11 @@ impl Talk {
             line.pop();
             self.bare_lf = false;
         }
-        if std::mem::take(&mut self.overlong) || line.len() > LINE_LIMIT { Line::TooLong } else { Line::Whole(line) }
+        if std::mem::take(&mut self.overlong) || line.len() > LINE_LIMIT {
+            InputLine::TooLong
+        } else {
+            InputLine::Whole(line)
+        }
     }
 
     /// Whether so many replies are buffered that they should be sent before anything else is done.
@@ -215,20 +219,20 @@ mod tests {
         let long = [b"x".repeat(30_000), b"\r\nNOOP\r\n".to_vec()].concat();
         theirs.write_all(b"EHLO a\nMAIL").await.unwrap();
         assert!(matches!(talk.fill(Duration::from_secs(5)).await, Input::Some));
-        assert_eq!(talk.line(), Line::Whole(b"EHLO a".to_vec()));
-        assert_eq!((talk.line(), talk.bare_lf()), (Line::NotYet, true));
+        assert_eq!(talk.line(), InputLine::Whole(b"EHLO a".to_vec()));
+        assert_eq!((talk.line(), talk.bare_lf()), (InputLine::NotYet, true));
         theirs.write_all(&long).await.unwrap();
         drop(theirs);
         let mut lines = Vec::new();
         while let Input::Some = talk.fill(Duration::from_secs(5)).await {
             loop {
                 match talk.line() {
-                    Line::NotYet => break,
+                    InputLine::NotYet => break,
                     line => lines.push(line),
                 }
             }
         }
-        assert_eq!(lines, [Line::TooLong, Line::Whole(b"NOOP".to_vec())]);
+        assert_eq!(lines, [InputLine::TooLong, InputLine::Whole(b"NOOP".to_vec())]);
         assert!(!talk.bare_lf());
     }
 }

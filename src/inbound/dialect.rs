@@ -5,7 +5,7 @@
 //! survive as exactly one address in a command that we send.
 
 use crate::message::address::envelope;
-use crate::message::address::tokens::{Kind, tokens};
+use crate::message::address::tokens::{TokenKind, tokens};
 
 /// A command with the arguments that matter.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -167,7 +167,7 @@ fn words(text: &[u8]) -> Vec<&[u8]> {
                 closing = closing.saturating_sub(1);
                 in_angle = false;
             }
-            blank if blank.kind == Kind::Blank && !in_angle => {
+            blank if blank.kind == TokenKind::Blank && !in_angle => {
                 words.extend(text.get(start..at));
                 start = end;
             }

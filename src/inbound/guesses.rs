@@ -23,7 +23,7 @@ const CLIENTS: usize = 512;
 /// A client that fails to log in. The addresses of one IPv6 network are treated as one client: a host there can use as
 /// many as it likes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Client {
+enum Guesser {
     V4(u32),
     V6(u64),
     /// All clients for which there is no entry.
@@ -31,8 +31,8 @@ enum Client {
 }
 
 #[derive(Debug)]
-struct Entry {
-    client: Client,
+struct GuessCount {
+    client: Guesser,
     wrong: u32,
     /// Logins that are waiting; each of them is treated as failed when the delay of the next one is computed.
     waiting: u32,
@@ -44,7 +44,7 @@ struct Entry {
 
 /// What is known about failed logins. Times are those of a monotonic clock.
 #[derive(Debug, Default)]
-pub struct Guesses(Vec<Entry>);
+pub struct Guesses(Vec<GuessCount>);
 
 static GUESSES: Mutex<Guesses> = Mutex::new(Guesses(Vec::new()));
 
@@ -54,14 +54,14 @@ pub fn with<T>(work: impl FnOnce(&mut Guesses) -> T) -> T {
 }
 
 impl Guesses {
-    fn place(&mut self, ip: IpAddr, now: Duration) -> (Client, Option<&mut Entry>) {
+    fn place(&mut self, ip: IpAddr, now: Duration) -> (Guesser, Option<&mut GuessCount>) {
         self.0.retain(|entry| now.saturating_sub(entry.last) < FORGOTTEN);
         let client = match ip.to_canonical() {
-            IpAddr::V4(ip) => Client::V4(ip.to_bits()),
-            IpAddr::V6(ip) => Client::V6(u64::try_from(ip.to_bits() >> 64).unwrap_or_default()),
+            IpAddr::V4(ip) => Guesser::V4(ip.to_bits()),
+            IpAddr::V6(ip) => Guesser::V6(u64::try_from(ip.to_bits() >> 64).unwrap_or_default()),
         };
         let is_known = self.0.iter().any(|entry| entry.client == client);
-        let client = if is_known || self.0.len() < CLIENTS { client } else { Client::Others };
+        let client = if is_known || self.0.len() < CLIENTS { client } else { Guesser::Others };
         (client, self.0.iter_mut().find(|entry| entry.client == client))
     }
 
@@ -90,7 +90,7 @@ impl Guesses {
                 entry.next = entry.next.max(now.saturating_add(delay(entry.wrong)));
             }
             (client, None) => {
-                self.0.push(Entry { client, wrong: 1, waiting: 0, next: now.saturating_add(delay(1)), last: now })
+                self.0.push(GuessCount { client, wrong: 1, waiting: 0, next: now.saturating_add(delay(1)), last: now })
             }
         }
     }

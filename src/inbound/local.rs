@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 
 use super::accept::{NO_PLACE, PLACE_TIME, STOP_TIME, turn_away};
 use super::session::{Rules, Session};
-use super::shares::{Client, Places, connect};
+use super::shares::{Owner, Places, connect};
 use crate::config::{AuthMode, Dialect, Listener, Settings};
 use crate::intake::{Desk, Origin};
 use crate::report::Event;
@@ -63,7 +63,7 @@ pub async fn run_local(
             continue;
         };
         // Clients whose user cannot be determined share one identity.
-        let user = Client::User(stream.peer_cred().map_or(u32::MAX, |peer| peer.uid()));
+        let user = Owner::User(stream.peer_cred().map_or(u32::MAX, |peer| peer.uid()));
         let Some(connection) = connect(user, CONNECTIONS) else {
             let reason = "a program on this host has too many open connections to submit.sock".to_string();
             Event::Refused { client: Origin::default().name(), reason }.log();

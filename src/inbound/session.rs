@@ -20,7 +20,7 @@ use pace::{Pace, Slow};
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
-use super::connection::{Input, Line, Stream, Talk};
+use super::connection::{Input, InputLine, Stream, Talk};
 use super::data::Decoder;
 use super::dialect::{self, Command};
 use super::other_protocol::{self, Protocol};
@@ -226,13 +226,13 @@ impl Session {
         match &mut self.phase {
             Phase::Command | Phase::Login(_) => {
                 let line = self.talk.line();
-                if line != Line::NotYet {
+                if line != InputLine::NotYet {
                     self.pace.line_ended();
                 }
                 let line = match line {
-                    Line::Whole(line) => line,
-                    Line::NotYet => return false,
-                    Line::TooLong => {
+                    InputLine::Whole(line) => line,
+                    InputLine::NotYet => return false,
+                    InputLine::TooLong => {
                         self.reply("500 5.5.2 Line too long");
                         if !self.understood {
                             // It is unknown what this was, for instance an HTTP request with a long path.
@@ -357,7 +357,7 @@ impl Session {
             return self.speaks(protocol);
         }
         if self.strict() {
-            let state = strict::State {
+            let state = strict::SessionState {
                 greeted: self.greeted,
                 extended: self.extended,
                 transaction: self.transaction.is_some(),

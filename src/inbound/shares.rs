@@ -27,7 +27,7 @@ const LEAST: u32 = 4;
 
 /// The owner of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Client {
+pub enum Owner {
     /// A device.
     Address(IpAddr),
     /// A user of this host, by UID.
@@ -43,14 +43,14 @@ fn share(all: u32) -> u32 {
 #[derive(Debug, Default)]
 struct Connections {
     all: u32,
-    clients: Option<HashMap<Client, u32>>,
+    clients: Option<HashMap<Owner, u32>>,
 }
 
 static CONNECTIONS: Mutex<Connections> = Mutex::new(Connections { all: 0, clients: None });
 
 /// A connection, counted until this is dropped.
 #[derive(Debug)]
-pub struct Connection(Client);
+pub struct CountedConnection(Owner);
 
 /// Connections that the process may have, given the number of file descriptors it may open.
 fn limit_of(descriptors: u64) -> u32 {
@@ -61,7 +61,7 @@ fn limit_of(descriptors: u64) -> u32 {
 
 /// Counts another connection of `client`, which may have `limit` of them and at most a quarter of what the process may
 /// have. `None` if it has reached that, or if no descriptors are left for connections.
-pub fn connect(client: Client, limit: u32) -> Option<Connection> {
+pub fn connect(client: Owner, limit: u32) -> Option<CountedConnection> {
     // Queried each time, since the limit can be changed from outside (prlimit); it is one cheap system call.
     let most = getrlimit(Resource::RLIMIT_NOFILE).map_or(u32::MAX, |(soft, _)| limit_of(soft));
     let mut connections = CONNECTIONS.lock().unwrap_or_else(PoisonError::into_inner);
@@ -74,10 +74,10 @@ pub fn connect(client: Client, limit: u32) -> Option<Connection> {
     }
     *count += 1;
     connections.all += 1;
-    Some(Connection(client))
+    Some(CountedConnection(client))
 }
 
-impl Drop for Connection {
+impl Drop for CountedConnection {
     fn drop(&mut self) {
         let mut connections = CONNECTIONS.lock().unwrap_or_else(PoisonError::into_inner);
         connections.all = connections.all.saturating_sub(1);
@@ -93,38 +93,38 @@ impl Drop for Connection {
 
 /// The places of one listener: one per session.
 #[derive(Debug, Default, Clone)]
-pub struct Places(Arc<Mutex<State>>);
+pub struct Places(Arc<Mutex<ShareState>>);
 
 #[derive(Debug, Default)]
-struct State {
+struct ShareState {
     /// Total number of places.
     most: u32,
     taken: u32,
-    clients: HashMap<Client, Entry>,
+    clients: HashMap<Owner, ShareCount>,
     /// The waiting clients, each listed once.
-    turns: VecDeque<Client>,
+    turns: VecDeque<Owner>,
 }
 
 #[derive(Debug, Default)]
-struct Entry {
+struct ShareCount {
     taken: u32,
-    waiting: VecDeque<oneshot::Sender<Place>>,
+    waiting: VecDeque<oneshot::Sender<SessionSlot>>,
 }
 
 /// A place for one session; passed on when dropped.
 #[derive(Debug)]
-pub struct Place {
+pub struct SessionSlot {
     places: Places,
-    client: Client,
+    client: Owner,
 }
 
 impl Places {
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, ShareState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A place for `client`, out of `most`. Waits for one for up to `timeout`.
-    pub async fn enter(&self, client: Client, most: u32, timeout: Duration) -> Option<Place> {
+    pub async fn enter(&self, client: Owner, most: u32, timeout: Duration) -> Option<SessionSlot> {
         let waiting = {
             let mut state = self.state();
             state.most = most;
@@ -146,8 +146,8 @@ impl Places {
         tokio::time::timeout(timeout, waiting).await.ok()?.ok()
     }
 
-    fn place(&self, client: Client) -> Place {
-        Place { places: self.clone(), client }
+    fn place(&self, client: Owner) -> SessionSlot {
+        SessionSlot { places: self.clone(), client }
     }
 
     /// Assigns free places to waiting clients.
@@ -162,14 +162,14 @@ impl Places {
     }
 }
 
-impl State {
-    fn is_free(&self, client: Client) -> bool {
+impl ShareState {
+    fn is_free(&self, client: Owner) -> bool {
         let has = self.clients.get(&client).map_or(0, |entry| entry.taken);
         self.taken < self.most && has < share(self.most)
     }
 
     /// Takes the place for the next waiting client that may have it.
-    fn next(&mut self) -> Option<(Client, oneshot::Sender<Place>)> {
+    fn next(&mut self) -> Option<(Owner, oneshot::Sender<SessionSlot>)> {
         for _ in 0..self.turns.len() {
             let client = self.turns.pop_front()?;
             let is_free = self.is_free(client);
@@ -191,7 +191,7 @@ impl State {
     }
 }
 
-impl Drop for Place {
+impl Drop for SessionSlot {
     fn drop(&mut self) {
         {
             let mut state = self.places.state();
@@ -214,8 +214,8 @@ mod tests {
     const LONG: Duration = Duration::from_secs(60);
     const NOT_NOW: Duration = Duration::ZERO;
 
-    fn client(n: u8) -> Client {
-        Client::Address(IpAddr::from([10, 0, 0, n]))
+    fn client(n: u8) -> Owner {
+        Owner::Address(IpAddr::from([10, 0, 0, n]))
     }
 
     #[tokio::test]
@@ -265,7 +265,7 @@ mod tests {
 
     #[test]
     fn connections_of_one_client_are_counted_and_given_back() {
-        let user = Client::User(4_000_000);
+        let user = Owner::User(4_000_000);
         let first = connect(user, 2).unwrap();
         let _second = connect(user, 2).unwrap();
         assert!(connect(user, 2).is_none());

@@ -7,7 +7,7 @@ use crate::message::is_address;
 
 /// The state of the session when a command arrives.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct State {
+pub struct SessionState {
     /// HELO or EHLO was received.
     pub greeted: bool,
     /// It was EHLO.
@@ -37,7 +37,7 @@ pub const TOO_EARLY: &str = "554 5.5.0 SMTP synchronization error, wait for the 
 ///
 /// # Errors
 /// The reply to a command that is invalid or out of sequence.
-pub fn check(line: &[u8], state: State) -> Result<(), &'static str> {
+pub fn check(line: &[u8], state: SessionState) -> Result<(), &'static str> {
     // Trailing spaces are to be tolerated (RFC 5321 section 4.1.1).
     let line = line.trim_ascii_end();
     let text = std::str::from_utf8(line).map_err(|_| SYNTAX)?;
@@ -160,9 +160,10 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const FRESH: State = State { greeted: false, extended: false, transaction: false, refused: false, login: false };
-    const HELLO: State = State { greeted: true, extended: true, ..FRESH };
-    const MAIL: State = State { transaction: true, ..HELLO };
+    const FRESH: SessionState =
+        SessionState { greeted: false, extended: false, transaction: false, refused: false, login: false };
+    const HELLO: SessionState = SessionState { greeted: true, extended: true, ..FRESH };
+    const MAIL: SessionState = SessionState { transaction: true, ..HELLO };
 
     #[test]
     fn commands_by_the_book_pass() {
@@ -181,7 +182,7 @@ mod tests {
             ("RCPT TO:<Postmaster>", MAIL),
             ("RCPT TO:<@x.y:d@e.f>", MAIL),
             ("RCPT TO:<@x.y,@[IPv6:2001:db8::1]:d@e.f>", MAIL),
-            ("RCPT TO:<d@e.f>", State { refused: true, ..HELLO }),
+            ("RCPT TO:<d@e.f>", SessionState { refused: true, ..HELLO }),
             ("DATA", MAIL),
             ("AUTH PLAIN AHVzZXIAc2VjcmV0", HELLO),
             ("STARTTLS", HELLO),
@@ -230,7 +231,7 @@ mod tests {
             ("RCPT TO:<d@e.f> NOTIFY=NEVER", MAIL, "555"),
             ("DATA now", MAIL, "501"),
             ("AUTH PLAIN", FRESH, "503"),
-            ("AUTH PLAIN", State { login: true, ..HELLO }, "503"),
+            ("AUTH PLAIN", SessionState { login: true, ..HELLO }, "503"),
             ("AUTH PLAIN", MAIL, "503"),
             ("AUTH", HELLO, "501"),
             ("STARTTLS", MAIL, "503"),

@@ -1,6 +1,6 @@
 //! Dates in the format of mail (RFC 5322 sections 3.3 and 4.3).
 
-use super::address::tokens::{Kind, Token, tokens};
+use super::address::tokens::{Token, TokenKind, tokens};
 
 const DAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
 const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
@@ -116,7 +116,7 @@ fn parse<'a>(parts: &mut impl Iterator<Item = Token<'a>>) -> Option<()> {
         }
         after = parts.next()?;
     }
-    (hour < 24 && minute < 60 && after.kind == Kind::Atom && is_zone(after.text)).then_some(())
+    (hour < 24 && minute < 60 && after.kind == TokenKind::Atom && is_zone(after.text)).then_some(())
 }
 
 fn is_zone(text: &[u8]) -> bool {
@@ -130,7 +130,7 @@ fn is_zone(text: &[u8]) -> bool {
 }
 
 fn atom<'a>(parts: &mut impl Iterator<Item = Token<'a>>) -> Option<&'a [u8]> {
-    parts.next().filter(|token| token.kind == Kind::Atom).map(|token| token.text)
+    parts.next().filter(|token| token.kind == TokenKind::Atom).map(|token| token.text)
 }
 
 fn special<'a>(parts: &mut impl Iterator<Item = Token<'a>>, byte: u8) -> Option<()> {

@@ -23,7 +23,7 @@ pub use address::is_address;
 pub use base64::base64;
 pub use dots::DotStuffer;
 pub use outgoing::{CannotConvert, Offers, Outgoing};
-pub use repair::{Refusal, Repair, Repaired};
+pub use repair::{MessageRefusal, Repair, Repaired};
 pub use sender::FromPolicy;
 
 /// The envelope of a message (RFC 5321 section 2.3.1); its header may name other senders and recipients.

@@ -21,7 +21,7 @@ const CANDIDATES: usize = 8;
 
 /// The current position of the walk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
+pub enum Position {
     /// In the header of a part, or of a message that is a part.
     Header {
         /// Whether a part without a declared type is a message.
@@ -97,7 +97,7 @@ impl Tree {
     ///
     /// # Errors
     /// If that exceeds the limits; it is then passed on as one block.
-    pub fn enter(&mut self, content: &Content) -> Result<Place, Bound> {
+    pub fn enter(&mut self, content: &Content) -> Result<Position, Bound> {
         match content {
             Content::Multipart { boundary, digest } => {
                 if boundary.len() > BOUNDARY_LIMIT {
@@ -106,13 +106,13 @@ impl Tree {
                 self.deeper()?;
                 let (boundaries, nesting) = (vec![boundary.clone()], self.nesting);
                 self.levels.push(Level { boundaries, digest: *digest, nesting, seen: false, lost: false });
-                Ok(Place::Around)
+                Ok(Position::Around)
             }
             Content::Message => {
                 self.deeper()?;
-                Ok(Place::Header { in_digest: false, whole_message: true })
+                Ok(Position::Header { in_digest: false, whole_message: true })
             }
-            _ => Ok(Place::Leaf),
+            _ => Ok(Position::Leaf),
         }
     }
 
@@ -139,7 +139,7 @@ impl Tree {
 
     /// Moves past `delimiter`: ends what it ends, and returns what comes next. `true` if that ended a multipart whose
     /// text was [lost](Self::lose).
-    pub fn pass(&mut self, delimiter: Delimiter) -> (Place, bool) {
+    pub fn pass(&mut self, delimiter: Delimiter) -> (Position, bool) {
         let Delimiter { level: at, candidate, closing } = delimiter;
         let (mut nesting, mut in_digest) = (self.nesting, false);
         if let Some(level) = self.levels.get_mut(at) {
@@ -155,7 +155,7 @@ impl Tree {
         }
         let lost = self.close(at + usize::from(!closing));
         self.nesting = if closing { nesting.saturating_sub(1) } else { nesting };
-        (if closing { Place::Around } else { Place::Header { in_digest, whole_message: false } }, lost)
+        (if closing { Position::Around } else { Position::Header { in_digest, whole_message: false } }, lost)
     }
 
     /// Ends the multiparts within the outermost `count`. Text before the first part is not worth a refusal; but if no

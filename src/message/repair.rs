@@ -26,9 +26,9 @@ use std::fmt;
 use super::encoded::Charset;
 use super::{BodyForm, Facts, date, received};
 use body::Scan;
-use draft::Draft;
+use draft::HeaderDraft;
 use lines::{Lines, Piece};
-use split::Kind;
+use split::LineKind;
 use walk::Walk;
 
 /// Maximum size of a header that is accepted, in bytes.
@@ -61,7 +61,7 @@ pub struct Repaired {
 
 /// Why a message is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Refusal {
+pub enum MessageRefusal {
     /// A mail loop.
     Loop {
         /// Its number of Received fields.
@@ -71,7 +71,7 @@ pub enum Refusal {
     HeaderTooLarge,
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for MessageRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Loop { hops } => {
@@ -86,7 +86,7 @@ impl fmt::Display for Refusal {
     }
 }
 
-impl std::error::Error for Refusal {}
+impl std::error::Error for MessageRefusal {}
 
 /// One message that is being received. [`push`](Self::push) its text, then [`finish`](Self::finish).
 ///
@@ -94,7 +94,7 @@ impl std::error::Error for Refusal {}
 #[derive(Debug, Default)]
 pub struct Repair {
     lines: Lines,
-    place: Place,
+    place: HeaderPlace,
     /// Lines before the header that may have to be removed: blank ones, and `From ` lines of an mbox file.
     lead: Vec<u8>,
     lead_lines: usize,
@@ -115,7 +115,7 @@ pub struct Repair {
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum HeaderPlace {
     #[default]
     Header,
     Body,
@@ -136,7 +136,7 @@ impl Repair {
         let mut lines = self.lines;
         lines.push(bytes, |piece| {
             self.piece(piece, body);
-            self.place == Place::Body && self.walk.keeps()
+            self.place == HeaderPlace::Body && self.walk.keeps()
         });
         self.lines = lines;
     }
@@ -145,7 +145,7 @@ impl Repair {
     ///
     /// # Errors
     /// If a mail loop is detected, or the header is too large.
-    pub fn finish(mut self, facts: &Facts<'_>, body: &mut Vec<u8>) -> Result<Repaired, Refusal> {
+    pub fn finish(mut self, facts: &Facts<'_>, body: &mut Vec<u8>) -> Result<Repaired, MessageRefusal> {
         let mut lines = self.lines;
         lines.finish(|piece| {
             self.piece(piece, body);
@@ -153,18 +153,18 @@ impl Repair {
         });
         let text =
             || !self.doubt.is_empty() || self.header.is_empty() || split::trailing(&self.header) < self.header.len();
-        if self.place == Place::Header && text() {
+        if self.place == HeaderPlace::Header && text() {
             self.begin_body(body);
         }
-        if self.place == Place::TooLarge {
-            return Err(Refusal::HeaderTooLarge);
+        if self.place == HeaderPlace::TooLarge {
+            return Err(MessageRefusal::HeaderTooLarge);
         }
         self.walk.finish(&mut self.scan, body);
         let (hops, ours) = received::hops(&self.header, facts.hostname);
         if hops > HOP_LIMIT || ours > OWN_HOP_LIMIT {
-            return Err(Refusal::Loop { hops });
+            return Err(MessageRefusal::Loop { hops });
         }
-        let mut draft = Draft::read(&self.header).ok_or(Refusal::HeaderTooLarge)?;
+        let mut draft = HeaderDraft::read(&self.header).ok_or(MessageRefusal::HeaderTooLarge)?;
         draft.read_text(self.walk.charset.as_deref().and_then(Charset::find));
         let had_bcc = draft.tidy();
         doubles::resolve(&mut draft, self.walk.boundary().ok());
@@ -196,15 +196,15 @@ impl Repair {
 
     fn piece(&mut self, piece: Piece<'_>, body: &mut Vec<u8>) {
         match (self.place, piece) {
-            (Place::Header, Piece::Text(text)) => self.header_text(text, body),
-            (Place::Header, Piece::Nul) => self.mended.nul = true,
-            (Place::Header, Piece::End(end)) => {
+            (HeaderPlace::Header, Piece::Text(text)) => self.header_text(text, body),
+            (HeaderPlace::Header, Piece::Nul) => self.mended.nul = true,
+            (HeaderPlace::Header, Piece::End(end)) => {
                 self.mended.last |= end.is_empty();
                 self.mended.ends |= !end.is_empty() && end != b"\r\n";
                 self.header_line(body);
             }
-            (Place::Body, piece) => self.walk.piece(piece, &mut self.scan, body),
-            (Place::TooLarge, _) => {}
+            (HeaderPlace::Body, piece) => self.walk.piece(piece, &mut self.scan, body),
+            (HeaderPlace::TooLarge, _) => {}
         }
     }
 
@@ -223,18 +223,18 @@ impl Repair {
         let unknown = self.header.len() - split::trailing(&self.header).min(self.header.len());
         let kind = split::kind(&self.line);
         let goes_on = match kind {
-            Kind::Continuation => unknown > 0,
-            Kind::Field => !split::is_known_field(&self.line),
-            Kind::Blank | Kind::Other => true,
+            LineKind::Continuation => unknown > 0,
+            LineKind::Field => !split::is_known_field(&self.line),
+            LineKind::Blank | LineKind::Other => true,
         };
-        let no_field = kind == Kind::Other && self.line.len() > split::NAME_LIMIT;
+        let no_field = kind == LineKind::Other && self.line.len() > split::NAME_LIMIT;
         if !self.doubt.is_empty() || no_field || goes_on && unknown + self.line.len() >= HEADER_LIMIT / 2 {
             self.begin_body(body);
             let line = std::mem::take(&mut self.line);
             self.piece(Piece::Text(&line), body);
             self.piece(Piece::Text(tail), body);
         } else {
-            self.place = Place::TooLarge;
+            self.place = HeaderPlace::TooLarge;
             self.header = Vec::new();
             self.line = Vec::new();
         }
@@ -261,21 +261,21 @@ impl Repair {
             self.look_ahead(line, kind, body);
             return;
         }
-        let blank = kind == Kind::Blank || !in_header && line.trim_ascii().is_empty();
+        let blank = kind == LineKind::Blank || !in_header && line.trim_ascii().is_empty();
         match kind {
-            Kind::Blank if in_header => self.end_header(body),
+            LineKind::Blank if in_header => self.end_header(body),
             _ if blank && self.lead_lines < LEADING_LINES => self.lead(line),
-            Kind::Field if in_header || self.lead.is_empty() => self.keep(line),
-            Kind::Continuation if in_header => self.keep(line),
-            Kind::Field if split::is_known_field(line) => {
+            LineKind::Field if in_header || self.lead.is_empty() => self.keep(line),
+            LineKind::Continuation if in_header => self.keep(line),
+            LineKind::Field if split::is_known_field(line) => {
                 self.note(notes::LEADING_LINES);
                 self.lead = Vec::new();
                 self.keep(line);
             }
-            Kind::Other if !in_header && split::is_mailbox_line(line) && self.lead_lines < LEADING_LINES => {
+            LineKind::Other if !in_header && split::is_mailbox_line(line) && self.lead_lines < LEADING_LINES => {
                 self.lead(line);
             }
-            Kind::Other | Kind::Field | Kind::Continuation if !line.starts_with(b"--") => {
+            LineKind::Other | LineKind::Field | LineKind::Continuation if !line.starts_with(b"--") => {
                 self.look_ahead(line, kind, body)
             }
             _ => self.text_begins(line, body),
@@ -284,17 +284,17 @@ impl Repair {
 
     /// Takes a line, starting with the first that is not a field. The header continues if known mail fields follow; at
     /// the start of a message, where text is just as likely, it takes two of them after a single such line.
-    fn look_ahead(&mut self, line: &[u8], kind: Kind, body: &mut Vec<u8>) {
+    fn look_ahead(&mut self, line: &[u8], kind: LineKind, body: &mut Vec<u8>) {
         let top = self.header.is_empty();
-        let evident = kind == Kind::Field && split::is_evidence(line, &self.header);
+        let evident = kind == LineKind::Field && split::is_evidence(line, &self.header);
         self.evidence += usize::from(evident);
         if evident && self.evidence > usize::from(top) {
             self.header_goes_on();
             self.keep(line);
             return;
         }
-        let text = kind == Kind::Other && top && self.doubt_lines > 0 || line.starts_with(b"--");
-        if kind == Kind::Blank || text || self.doubt_lines == LOOK_AHEAD {
+        let text = kind == LineKind::Other && top && self.doubt_lines > 0 || line.starts_with(b"--");
+        if kind == LineKind::Blank || text || self.doubt_lines == LOOK_AHEAD {
             self.text_begins(line, body);
             return;
         }
@@ -311,15 +311,15 @@ impl Repair {
         for line in std::mem::take(&mut self.doubt).split_inclusive(|byte| *byte == b'\n') {
             let line = line.strip_suffix(b"\r\n").unwrap_or(line);
             match split::kind(line) {
-                Kind::Other if split::is_mailbox_line(line) => self.note(notes::LEADING_LINES),
-                Kind::Other if split::takes_lines(&self.header) => self.keep(&[b" ", line].concat()),
-                Kind::Other | Kind::Blank => self.keep(&[b"X-Original-Line: ", line].concat()),
+                LineKind::Other if split::is_mailbox_line(line) => self.note(notes::LEADING_LINES),
+                LineKind::Other if split::takes_lines(&self.header) => self.keep(&[b" ", line].concat()),
+                LineKind::Other | LineKind::Blank => self.keep(&[b"X-Original-Line: ", line].concat()),
                 // There is no field before it that it could continue.
-                Kind::Continuation if self.header.is_empty() && split::is_known_field(line.trim_ascii_start()) => {
+                LineKind::Continuation if self.header.is_empty() && split::is_known_field(line.trim_ascii_start()) => {
                     self.keep(line.trim_ascii_start());
                 }
-                Kind::Continuation if self.header.is_empty() => self.keep(&[b"X-Original-Line:", line].concat()),
-                Kind::Continuation | Kind::Field => self.keep(line),
+                LineKind::Continuation if self.header.is_empty() => self.keep(&[b"X-Original-Line:", line].concat()),
+                LineKind::Continuation | LineKind::Field => self.keep(line),
             }
         }
     }
@@ -344,7 +344,7 @@ impl Repair {
     /// The blank line after the header was found.
     fn end_header(&mut self, body: &mut Vec<u8>) {
         if split::has_known_field(&self.header) {
-            self.place = Place::Body;
+            self.place = HeaderPlace::Body;
             self.walk = Walk::new(&self.header);
         } else {
             // Not a single known mail field: text that looks like fields. As a header it would never be seen.
@@ -356,7 +356,7 @@ impl Repair {
     /// The blank line after the header is missing: what was read so far is header, text, or the one followed by the
     /// other.
     fn begin_body(&mut self, body: &mut Vec<u8>) {
-        self.place = Place::Body;
+        self.place = HeaderPlace::Body;
         let mut text = self.header.split_off(split::trailing(&self.header).min(self.header.len()));
         text.append(&mut self.doubt);
         while let Some(blank) = split::blank_last_line(&self.header) {

@@ -20,14 +20,14 @@ const STAGGER: Duration = Duration::from_secs(1);
 
 /// Why no address accepted a connection: the error of the attempt that ended last.
 #[derive(Debug)]
-pub struct Failure {
+pub struct ConnectFailure {
     /// The address that was tried.
     pub address: SocketAddr,
     /// What happened; `TimedOut` if there was no answer in time.
     pub error: io::Error,
 }
 
-type Attempt<T> = Pin<Box<dyn Future<Output = Result<T, Failure>> + Send>>;
+type Attempt<T> = Pin<Box<dyn Future<Output = Result<T, ConnectFailure>> + Send>>;
 
 /// Connects to the first of `addresses` that answers, with `limit` as the timeout of each attempt. The addresses are in
 /// the order of the resolver (RFC 6724); address families alternate. Takes at most `limit` plus one second for each
@@ -35,13 +35,13 @@ type Attempt<T> = Pin<Box<dyn Future<Output = Result<T, Failure>> + Send>>;
 ///
 /// # Errors
 /// If none of them accepts the connection; `None` if the list is empty.
-pub async fn connect(addresses: Vec<SocketAddr>, limit: Duration) -> Result<TcpStream, Option<Failure>> {
+pub async fn connect(addresses: Vec<SocketAddr>, limit: Duration) -> Result<TcpStream, Option<ConnectFailure>> {
     race(interleaved(addresses), &|address| {
         Box::pin(async move {
             let connected = timeout(limit, TcpStream::connect(address)).await;
             connected
                 .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
-                .map_err(|error| Failure { address, error })
+                .map_err(|error| ConnectFailure { address, error })
         })
     })
     .await
@@ -68,7 +68,7 @@ fn interleaved(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
 async fn race<T>(
     addresses: Vec<SocketAddr>,
     attempt: &(dyn Fn(SocketAddr) -> Attempt<T> + Sync),
-) -> Result<T, Option<Failure>> {
+) -> Result<T, Option<ConnectFailure>> {
     let (mut waiting, mut running, mut last) = (addresses.into_iter(), Vec::new(), None);
     loop {
         if let Some(address) = waiting.next() {
@@ -87,7 +87,7 @@ async fn race<T>(
 }
 
 /// The result of the first of `running` that ends. The others keep running.
-async fn first<T>(running: &mut Vec<Attempt<T>>) -> Result<T, Failure> {
+async fn first<T>(running: &mut Vec<Attempt<T>>) -> Result<T, ConnectFailure> {
     poll_fn(|context| {
         for (at, attempt) in running.iter_mut().enumerate() {
             if let Poll::Ready(ended) = attempt.as_mut().poll(context) {
@@ -154,7 +154,7 @@ mod tests {
             Box::pin(async move {
                 match fate(address) {
                     Some(true) => Ok(address),
-                    Some(false) => Err(Failure { address, error: io::ErrorKind::ConnectionRefused.into() }),
+                    Some(false) => Err(ConnectFailure { address, error: io::ErrorKind::ConnectionRefused.into() }),
                     None => std::future::pending().await,
                 }
             })

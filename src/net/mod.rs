@@ -8,5 +8,5 @@ pub mod trouble;
 mod trust;
 mod x509;
 
-pub use connect::{Failure, connect};
+pub use connect::{ConnectFailure, connect};
 pub use trouble::{Explanation, Trouble, TroubleKind};

@@ -9,7 +9,7 @@ use ring::digest::{SHA256, digest};
 use zeroize::Zeroizing;
 
 use super::form::{Form, value_of};
-use super::store::Login;
+use super::store::StoredLogin;
 use super::token::{Server, shown};
 use crate::config::{Account, Issuer, OAuth};
 use crate::message::base64;
@@ -85,7 +85,7 @@ impl CopyBack {
     ///
     /// # Errors
     /// Why there is no login, in words.
-    pub async fn finish(&self, copied: &str, server: &Server<'_>, account: &Account) -> Result<Login, Trouble> {
+    pub async fn finish(&self, copied: &str, server: &Server<'_>, account: &Account) -> Result<StoredLogin, Trouble> {
         let code = self.code(copied).map_err(|text| Trouble::new(TroubleKind::Login, text))?;
         let form = Form::new()
             .add("grant_type", "authorization_code")
@@ -93,7 +93,7 @@ impl CopyBack {
             .add("redirect_uri", REDIRECT)
             .add("code_verifier", self.verifier.expose());
         match server.tokens(form).await? {
-            Ok(tokens) => Login::of(server.oauth(), tokens, account),
+            Ok(tokens) => StoredLogin::of(server.oauth(), tokens, account),
             Err(refusal) => Err(server.trouble(&refusal)),
         }
     }

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::form::Form;
-use super::store::Login;
+use super::store::StoredLogin;
 use super::token::{Server, seconds, shown, take};
 use crate::config::Account;
 use crate::net::{Trouble, TroubleKind};
@@ -25,7 +25,7 @@ const USUAL_LIFE: Duration = Duration::from_secs(900);
 
 /// A flow that has been started.
 #[derive(Debug)]
-pub struct Device {
+pub struct DeviceFlow {
     device_code: Secret,
     /// The code that the person enters.
     pub user_code: String,
@@ -36,7 +36,7 @@ pub struct Device {
     interval: Duration,
 }
 
-impl Device {
+impl DeviceFlow {
     /// Requests a code (section 3.1).
     ///
     /// # Errors
@@ -62,7 +62,7 @@ impl Device {
     ///
     /// # Errors
     /// Why there is no login, in words.
-    pub async fn finish(self, server: &Server<'_>, account: &Account) -> Result<Login, Trouble> {
+    pub async fn finish(self, server: &Server<'_>, account: &Account) -> Result<StoredLogin, Trouble> {
         let again = |what: &str| {
             Trouble::new(TroubleKind::Login, what).remedy(format!("start again: smtprelay login {}", account.name))
         };
@@ -76,7 +76,7 @@ impl Device {
                 .add("grant_type", "urn:ietf:params:oauth:grant-type:device_code")
                 .add("device_code", self.device_code.expose());
             let refusal = match server.tokens(form).await {
-                Ok(Ok(tokens)) => return Login::of(server.oauth(), tokens, account),
+                Ok(Ok(tokens)) => return StoredLogin::of(server.oauth(), tokens, account),
                 Ok(Err(refusal)) => refusal,
                 // Section 3.5: an unreachable server is polled less and less often.
                 Err(trouble) if matches!(trouble.kind, TroubleKind::Unreachable | TroubleKind::Busy) => {

@@ -16,7 +16,7 @@ use super::form::Form;
 use super::response::{Answer, Response};
 use crate::config::{Account, Issuer};
 use crate::net::tls;
-use crate::net::{self, Failure};
+use crate::net::{self, ConnectFailure};
 use crate::net::{Trouble, TroubleKind};
 use crate::system::names;
 
@@ -132,10 +132,10 @@ async fn connect(url: &Url<'_>) -> Result<TcpStream, Trouble> {
     net::connect(found, CONNECT_TIME).await.map_err(|failure| {
         let what = match failure {
             None => "has no address".into(),
-            Some(Failure { address, error }) if error.kind() == io::ErrorKind::TimedOut => {
+            Some(ConnectFailure { address, error }) if error.kind() == io::ErrorKind::TimedOut => {
                 format!("does not answer ({address})")
             }
-            Some(Failure { address, error }) => format!("cannot be reached ({address}): {error}"),
+            Some(ConnectFailure { address, error }) => format!("cannot be reached ({address}): {error}"),
         };
         unreachable(url, &what)
     })

@@ -16,7 +16,7 @@ const JOBS: usize = 4;
 
 /// The state of a job.
 #[derive(Debug, Clone)]
-enum Standing {
+enum JobState {
     /// The person has not signed in yet.
     Pending,
     Done,
@@ -24,18 +24,18 @@ enum Standing {
     Failed(String),
 }
 
-struct Job {
+struct LoginJob {
     name: String,
     account: Account,
     /// Waiting for an address to be copied back.
     flow: Option<Arc<CopyBack>>,
-    standing: Arc<Mutex<Standing>>,
+    standing: Arc<Mutex<JobState>>,
     until: Instant,
 }
 
 /// The logins in progress.
 #[derive(Default)]
-pub struct Jobs(Mutex<Vec<Job>>);
+pub struct Jobs(Mutex<Vec<LoginJob>>);
 
 impl Jobs {
     /// Starts a login. The answer has `job`, `url`, `code` (null if an address is copied back) and `expires` in
@@ -47,7 +47,7 @@ impl Jobs {
         let flow = login::begin(account).await.map_err(|trouble| login::sentence(&trouble))?;
         let name = random_id().map_err(|error| error.to_string())?;
         let (time, answer) = (flow.time(), described(&name, &flow));
-        let standing = Arc::new(Mutex::new(Standing::Pending));
+        let standing = Arc::new(Mutex::new(JobState::Pending));
         let flow = match flow {
             Flow::CopyBack(flow) => Some(Arc::new(flow)),
             Flow::Device(device) => {
@@ -66,7 +66,7 @@ impl Jobs {
         };
         // The result stays available for a while.
         let until = Instant::now() + time + Duration::from_secs(600);
-        let job = Job { name, account: account.clone(), flow, standing, until };
+        let job = LoginJob { name, account: account.clone(), flow, standing, until };
         let mut jobs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         jobs.retain(|job| job.until > Instant::now());
         if jobs.len() >= JOBS {
@@ -84,7 +84,7 @@ impl Jobs {
             let job = jobs.iter().find(|job| job.name == name && job.until > Instant::now())?;
             (job.account.clone(), job.flow.clone(), Arc::clone(&job.standing))
         };
-        let pending = matches!(*standing.lock().unwrap_or_else(PoisonError::into_inner), Standing::Pending);
+        let pending = matches!(*standing.lock().unwrap_or_else(PoisonError::into_inner), JobState::Pending);
         if let (true, false, Some(flow)) = (pending, address.is_empty(), flow) {
             match login::finish(Deed::Address(&flow, address), &account).await {
                 Ok(()) => set(&standing, Ok(())),
@@ -94,9 +94,9 @@ impl Jobs {
         }
         let standing = standing.lock().unwrap_or_else(PoisonError::into_inner).clone();
         Some(match standing {
-            Standing::Pending => json!({ "state": "pending", "text": "waiting for the sign-in in the browser" }),
-            Standing::Done => json!({ "state": "done", "text": format!("account '{}' is logged in", account.name) }),
-            Standing::Failed(text) => json!({ "state": "failed", "text": text }),
+            JobState::Pending => json!({ "state": "pending", "text": "waiting for the sign-in in the browser" }),
+            JobState::Done => json!({ "state": "done", "text": format!("account '{}' is logged in", account.name) }),
+            JobState::Failed(text) => json!({ "state": "failed", "text": text }),
         })
     }
 }
@@ -105,9 +105,9 @@ fn described(name: &str, flow: &Flow) -> Value {
     json!({ "job": name, "url": flow.url(), "code": flow.code(), "expires": flow.time().as_secs() })
 }
 
-fn set(standing: &Mutex<Standing>, result: Result<(), String>) {
+fn set(standing: &Mutex<JobState>, result: Result<(), String>) {
     *standing.lock().unwrap_or_else(PoisonError::into_inner) = match result {
-        Ok(()) => Standing::Done,
-        Err(text) => Standing::Failed(text),
+        Ok(()) => JobState::Done,
+        Err(text) => JobState::Failed(text),
     };
 }

@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 
 use super::Later;
 use super::form::Form;
-use super::store::{Login, Store};
+use super::store::{Store, StoredLogin};
 use super::token::{Server, Tokens};
 use crate::config::{Account, OAuth, Settings, TlsMode};
 use crate::net::{Trouble, TroubleKind};
@@ -40,10 +40,10 @@ struct Access {
 
 /// What is known about the tokens of one account.
 #[derive(Default)]
-pub(super) struct State {
+pub(super) struct TokenState {
     access: Option<Access>,
     /// What could not be written, and the refresh token on disk that it replaces.
-    unsaved: Option<(Secret, Login)>,
+    unsaved: Option<(Secret, StoredLogin)>,
     /// The mail server has rejected a token, and the one obtained as its replacement is in use: another one would not
     /// help.
     doubted: bool,
@@ -52,7 +52,7 @@ pub(super) struct State {
 }
 
 /// The tokens of an account, shared by all its connections.
-type Keeper = Arc<Mutex<State>>;
+type Keeper = Arc<Mutex<TokenState>>;
 
 /// All accounts of this process, by their files. Its size is the number of accounts in the settings since the start.
 static KEEPERS: Guard<Vec<(PathBuf, Keeper)>> = Guard::new(Vec::new());
@@ -151,7 +151,7 @@ pub(super) async fn on_disk<T: Send + 'static>(
     super::away(work).await.unwrap_or_else(|| Err(std::io::Error::other("the program is shutting down")))
 }
 
-impl State {
+impl TokenState {
     async fn token(
         &mut self,
         account: &Account,
@@ -190,7 +190,7 @@ impl State {
     }
 
     /// The valid login: the one on or one that could not be written yet.
-    async fn login(&mut self, account: &Account, oauth: &OAuth, store: &Store) -> Result<Login, Trouble> {
+    async fn login(&mut self, account: &Account, oauth: &OAuth, store: &Store) -> Result<StoredLogin, Trouble> {
         if let Some((old, new)) = self.unsaved.take() {
             self.write(store, old, new).await;
         }
@@ -214,11 +214,11 @@ impl State {
     }
 
     /// First to then into use.
-    async fn keep(&mut self, store: &Store, login: Login, tokens: Tokens) -> Secret {
+    async fn keep(&mut self, store: &Store, login: StoredLogin, tokens: Tokens) -> Secret {
         let Tokens { access, refresh, asked, life } = tokens;
         let refresh = match refresh.filter(|refresh| *refresh != login.refresh) {
             Some(refresh) => {
-                self.write(store, login.refresh.clone(), Login { refresh: refresh.clone(), ..login }).await;
+                self.write(store, login.refresh.clone(), StoredLogin { refresh: refresh.clone(), ..login }).await;
                 refresh
             }
             None => login.refresh,
@@ -231,7 +231,7 @@ impl State {
 
     /// Writes a refresh token that replaces `old`. If the disk is full it is kept in memory, and mail continues to
     /// flow.
-    async fn write(&mut self, store: &Store, old: Secret, new: Login) {
+    async fn write(&mut self, store: &Store, old: Secret, new: StoredLogin) {
         let (place, replaced, login) = (store.clone(), old.clone(), new.clone());
         if let Err(error) = on_disk(move || place.replace(&replaced, &login)).await {
             let path = store.path().display().to_string();
@@ -251,7 +251,7 @@ fn sign_in(account: &Account, what: &str) -> Trouble {
 }
 
 /// RFC 6749 section 6.
-async fn renewed(account: &Account, login: &Login) -> Result<Tokens, Trouble> {
+async fn renewed(account: &Account, login: &StoredLogin) -> Result<Tokens, Trouble> {
     let judges = account.tls != TlsMode::None;
     if judges && !clock::is_set() {
         let reason = "this router's clock is not set, so no login server can be verified";

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::Later;
 use super::copyback::CopyBack;
-use super::device::Device;
+use super::device::DeviceFlow;
 use super::keeper;
 use super::token::Server;
 use crate::config::Account;
@@ -17,7 +17,7 @@ const COPY_TIME: Duration = Duration::from_secs(1800);
 #[derive(Debug)]
 pub enum Flow {
     /// A code is entered at the provider; we poll for the result.
-    Device(Device),
+    Device(DeviceFlow),
     /// An address is copied back.
     CopyBack(CopyBack),
 }
@@ -30,7 +30,7 @@ pub fn begin(account: &Account) -> Later<'_, Result<Flow, Trouble>> {
     Box::pin(async move {
         let (oauth, _) = keeper::parts(account)?;
         if let Some(address) = &oauth.device_url {
-            return Ok(Flow::Device(Device::begin(&Server::of(account).await?, address).await?));
+            return Ok(Flow::Device(DeviceFlow::begin(&Server::of(account).await?, address).await?));
         }
         let address = oauth.auth_url.as_deref().unwrap_or_default();
         Ok(Flow::CopyBack(CopyBack::begin(&oauth, account, address)?))
@@ -66,7 +66,7 @@ impl Flow {
 /// The step that the person has done, or will do.
 pub enum Deed<'a> {
     /// Enter a code: its result is waited for.
-    Code(Device),
+    Code(DeviceFlow),
     /// Copy this address back.
     Address(&'a CopyBack, &'a str),
 }

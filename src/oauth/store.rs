@@ -25,7 +25,7 @@ const FILE_LIMIT: usize = TOKEN_LIMIT + (4 << 10);
 
 /// The result of a login.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Login {
+pub struct StoredLogin {
     /// The client that it was issued to: no other client can use it.
     pub client_id: String,
     /// The token endpoint that issued it: it is never sent to another server.
@@ -34,7 +34,7 @@ pub struct Login {
     pub refresh: Secret,
 }
 
-impl Login {
+impl StoredLogin {
     /// A new login.
     ///
     /// # Errors
@@ -113,11 +113,11 @@ impl Store {
     ///
     /// # Errors
     /// If there is one that cannot be used.
-    pub fn load(&self) -> io::Result<Option<Login>> {
+    pub fn load(&self) -> io::Result<Option<StoredLogin>> {
         let Some(Content::Sealed(text) | Content::Plain(text)) = self.vault.read(&self.name, FILE_LIMIT)? else {
             return Ok(None);
         };
-        let login = Login::from_json(&text);
+        let login = StoredLogin::from_json(&text);
         login.map(Some).ok_or_else(|| io::Error::other("it is not a token file of this version"))
     }
 
@@ -125,7 +125,7 @@ impl Store {
     ///
     /// # Errors
     /// If it cannot be written. The old one is kept.
-    pub fn save(&self, login: &Login) -> io::Result<()> {
+    pub fn save(&self, login: &StoredLogin) -> io::Result<()> {
         self.vault.write(&self.vault.lock()?, &self.name, login.to_json().as_bytes())
     }
 
@@ -134,7 +134,7 @@ impl Store {
     ///
     /// # Errors
     /// If it cannot be written. The old one is kept.
-    pub fn replace(&self, old: &Secret, new: &Login) -> io::Result<bool> {
+    pub fn replace(&self, old: &Secret, new: &StoredLogin) -> io::Result<bool> {
         let lock = self.vault.lock()?;
         if self.load()?.is_none_or(|there| there.refresh != *old) {
             return Ok(false);
@@ -150,9 +150,9 @@ mod tests {
     use proptest::prelude::*;
     use std::fs;
 
-    fn login(refresh: &str) -> Login {
+    fn login(refresh: &str) -> StoredLogin {
         let token_url = "https://login.example/token".into();
-        Login { client_id: "c".into(), token_url, refresh: Secret::new(refresh.into()) }
+        StoredLogin { client_id: "c".into(), token_url, refresh: Secret::new(refresh.into()) }
     }
 
     fn store() -> (tempfile::TempDir, Store) {
@@ -216,13 +216,13 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_written_is_read(client_id in "[ -~]{0,90}", token_url in "[ -~]{0,90}", refresh in "[!-~]{1,900}") {
-            let login = Login { client_id, token_url, refresh: Secret::new(refresh) };
-            prop_assert_eq!(Login::from_json(login.to_json().as_bytes()), Some(login));
+            let login = StoredLogin { client_id, token_url, refresh: Secret::new(refresh) };
+            prop_assert_eq!(StoredLogin::from_json(login.to_json().as_bytes()), Some(login));
         }
 
         #[test]
         fn whatever_is_there_can_be_looked_at(bytes: Vec<u8>) {
-            prop_assert_eq!(Login::from_json(&bytes), None);
+            prop_assert_eq!(StoredLogin::from_json(&bytes), None);
         }
     }
 }

@@ -37,7 +37,7 @@ pub struct Tokens {
 
 /// A refusal by the server (RFC 6749 section 5.2, RFC 8628 section 3.5).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
+pub struct TokenRefusal {
     /// Such as `invalid_grant`.
     pub code: String,
     /// The server's explanation, in one line; may be empty.
@@ -82,7 +82,7 @@ impl<'a> Server<'a> {
     ///
     /// # Errors
     /// If the answer cannot be used, in words.
-    pub fn ask<'b>(&'b self, address: &'b str, form: Form) -> Later<'b, Result<Result<Value, Refusal>, Trouble>> {
+    pub fn ask<'b>(&'b self, address: &'b str, form: Form) -> Later<'b, Result<Result<Value, TokenRefusal>, Trouble>> {
         Box::pin(async move {
             let OAuth { client_id, client_secret, .. } = self.oauth;
             let form = form.add("client_id", client_id).add("client_secret", client_secret.expose());
@@ -96,7 +96,7 @@ impl<'a> Server<'a> {
     ///
     /// # Errors
     /// If the reply cannot be used, in words.
-    pub fn tokens(&self, form: Form) -> Later<'_, Result<Result<Tokens, Refusal>, Trouble>> {
+    pub fn tokens(&self, form: Form) -> Later<'_, Result<Result<Tokens, TokenRefusal>, Trouble>> {
         Box::pin(async move {
             let asked = Instant::now();
             match self.ask(&self.oauth.token_url, form).await? {
@@ -110,8 +110,8 @@ impl<'a> Server<'a> {
     }
 
     /// A refusal that ends the request, in words.
-    pub fn trouble(&self, refusal: &Refusal) -> Trouble {
-        let Refusal { code, text } = refusal;
+    pub fn trouble(&self, refusal: &TokenRefusal) -> Trouble {
+        let TokenRefusal { code, text } = refusal;
         let account = &self.account.name;
         let (kind, remedy) = match code.as_str() {
             "slow_down" | "temporarily_unavailable" | "server_error" => {
@@ -131,7 +131,7 @@ impl<'a> Server<'a> {
     }
 }
 
-impl Refusal {
+impl TokenRefusal {
     /// If a server repeats what it was sent, our secrets are removed from its text, so that they do not get into the
     /// log.
     fn without_secrets(mut self, form: &str) -> Self {
@@ -178,14 +178,14 @@ fn tokens(mut said: Value, asked: Instant) -> Option<Tokens> {
 }
 
 /// The meaning of a reply: an object (RFC 6749 section 5.1), or a refusal (section 5.2).
-fn read(answer: &Answer, host: &str) -> Result<Result<Value, Refusal>, Trouble> {
+fn read(answer: &Answer, host: &str) -> Result<Result<Value, TokenRefusal>, Trouble> {
     let said: Option<Value> = serde_json::from_slice(&answer.body).ok().filter(Value::is_object);
     let refused = said.as_ref().and_then(|said| said.get("error")).and_then(Value::as_str);
     match (answer.status, said.as_ref(), refused) {
         (200..=299, Some(_), None) => Ok(Ok(said.unwrap_or_default())),
         (_, Some(said), Some(code)) => {
             let text = said.get("error_description").and_then(Value::as_str).unwrap_or_default();
-            Ok(Err(Refusal { code: shown(code), text: shown(text) }))
+            Ok(Err(TokenRefusal { code: shown(code), text: shown(text) }))
         }
         (status @ (429 | 500..=599), ..) => {
             let text = format!("the login server {host} is out of order (HTTP {status})");
@@ -203,7 +203,7 @@ mod tests {
     use super::*;
     use zeroize::Zeroizing;
 
-    fn said(status: u16, body: &str) -> Result<Result<Value, Refusal>, Trouble> {
+    fn said(status: u16, body: &str) -> Result<Result<Value, TokenRefusal>, Trouble> {
         read(&Answer { status, body: Zeroizing::new(body.into()) }, "login.example")
     }
 
@@ -268,8 +268,9 @@ mod tests {
     #[test]
     fn a_server_that_repeats_secrets_gets_none_into_the_log() {
         let form = Form::new().add("refresh_token", "1//a+b").add("client_secret", "hush");
-        let refusal = Refusal { code: "bad hush".into(), text: "1//a+b of hush".into() }.without_secrets(form.text());
-        assert_eq!(refusal, Refusal { code: "bad …".into(), text: "… of …".into() });
+        let refusal =
+            TokenRefusal { code: "bad hush".into(), text: "1//a+b of hush".into() }.without_secrets(form.text());
+        assert_eq!(refusal, TokenRefusal { code: "bad …".into(), text: "… of …".into() });
     }
 
     proptest::proptest! {

@@ -5,9 +5,9 @@ use mail_send::Credentials;
 use smtp_proto::{AUTH_CRAM_MD5, AUTH_LOGIN, AUTH_OAUTHBEARER, AUTH_PLAIN, AUTH_XOAUTH2, EhloResponse};
 use zeroize::Zeroizing;
 
-use super::connection::Client;
+use super::connection::SmtpClient;
 use super::connection::broken;
-use super::reply::{Answer, Command, Reply};
+use super::reply::{Answer, Reply, SmtpCommand};
 use super::reply_table;
 use super::verdict::{Judged, REFUSED_LOGIN, Stage, judge};
 use crate::config::Account;
@@ -24,7 +24,7 @@ const HOST_AND_PORT: &str = "check host and port";
 ///
 /// # Errors
 /// [`TroubleKind::Login`] when the login is refused or impossible, others when the server is busy or gone.
-pub async fn log_in(client: &mut Client, account: &Account, offers: &EhloResponse<String>) -> Result<(), Trouble> {
+pub async fn log_in(client: &mut SmtpClient, account: &Account, offers: &EhloResponse<String>) -> Result<(), Trouble> {
     if account.misses_password() {
         return Err(no_password(account));
     }
@@ -36,8 +36,8 @@ pub async fn log_in(client: &mut Client, account: &Account, offers: &EhloRespons
     let mut refused: Option<Reply> = None;
     for (mechanism, name) in MECHANISMS.iter().filter(|(bit, _)| offers.auth_mechanisms & bit != 0) {
         let reply = dialogue(client, *mechanism, name, username, account.password.expose()).await;
-        let reply = reply.map_err(|e| broken(&e, &client.stream, host, Command::Auth.name(), client.timeout))?;
-        match (reply.answers(Command::Auth), reply.code) {
+        let reply = reply.map_err(|e| broken(&e, &client.stream, host, SmtpCommand::Auth.name(), client.timeout))?;
+        match (reply.answers(SmtpCommand::Auth), reply.code) {
             (Answer::Yes, _) => return Ok(()),
             // RFC 4954 section 4: mechanism unknown (504) or not usable; another may work. A reply of the table is on
             // the password, which another mechanism would only expose again.
@@ -82,7 +82,7 @@ fn refused_login(reply: &Reply, host: &str, username: &str) -> Trouble {
 
 /// A refused token is renewed once; when the new one is refused as well, the user has to sign in again.
 async fn log_in_with_token(
-    client: &mut Client,
+    client: &mut SmtpClient,
     account: &Account,
     username: &str,
     offers: &EhloResponse<String>,
@@ -101,9 +101,9 @@ async fn log_in_with_token(
         client.stream.mask.hide(&xoauth2(username, &token));
         client.stream.mask.hide(&oauthbearer(username, host, account.port, &token));
         let reply = show_token(client, mechanism, username, account, &token).await;
-        let reply = reply.map_err(|e| broken(&e, &client.stream, host, Command::Auth.name(), client.timeout))?;
+        let reply = reply.map_err(|e| broken(&e, &client.stream, host, SmtpCommand::Auth.name(), client.timeout))?;
         match (reply.code, reply.status) {
-            _ if reply.is_yes(Command::Auth) => {
+            _ if reply.is_yes(SmtpCommand::Auth) => {
                 keeper::taken(account).await;
                 return Ok(());
             }
@@ -127,7 +127,7 @@ fn no_use(host: &str, username: &str, account: &Account, reply: &Reply) -> Troub
 
 /// One exchange with a token; returns the reply that ends it.
 async fn show_token(
-    client: &mut Client,
+    client: &mut SmtpClient,
     mechanism: u64,
     username: &str,
     account: &Account,
@@ -141,7 +141,7 @@ async fn show_token(
     let first = base64(&first);
     let mut reply = client.ask(Zeroizing::new(format!("AUTH {name} {}\r\n", *first)).as_bytes()).await?;
     // The error comes as a challenge with JSON in it, which adds nothing to the reply to our response.
-    if reply.answers(Command::Auth) == Answer::Continue {
+    if reply.answers(SmtpCommand::Auth) == Answer::Continue {
         reply = client.ask(format!("{after_error}\r\n").as_bytes()).await?;
     }
     Ok(reply)
@@ -160,7 +160,7 @@ fn oauthbearer(username: &str, host: &str, port: u16, token: &Secret) -> Zeroizi
 
 /// One exchange; returns the reply that ends it.
 async fn dialogue(
-    client: &mut Client,
+    client: &mut SmtpClient,
     mechanism: u64,
     name: &str,
     username: &str,
@@ -180,7 +180,7 @@ async fn dialogue(
         _ => client.ask(format!("AUTH {name}\r\n").as_bytes()).await?,
     };
     for _ in 0..2 {
-        if reply.answers(Command::Auth) != Answer::Continue {
+        if reply.answers(SmtpCommand::Auth) != Answer::Continue {
             break;
         }
         let response = match answers.pop() {

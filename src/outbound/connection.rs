@@ -15,14 +15,14 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
 
 use super::auth;
-use super::reply::{Answer, Command, Lines, Mask, Reply, shown};
+use super::reply::{Answer, Lines, Mask, Reply, SmtpCommand, shown};
 use super::timeouts::Patience;
-use super::trace::{Step, Trace};
+use super::trace::{Trace, TraceStep};
 use super::verdict::{Judged, Stage, judge};
 use super::wire::{Stream, Wire};
 use crate::config::{Account, TlsMode};
 use crate::net::tls::{self, PORT_AND_TLS};
-use crate::net::{self, Failure, Trouble, TroubleKind};
+use crate::net::{self, ConnectFailure, Trouble, TroubleKind};
 use crate::report::TlsFacts;
 use crate::system::names;
 
@@ -35,7 +35,7 @@ const DEAD_PATH: u32 = 60;
 /// A connection that is ready for a message.
 pub struct Connection {
     /// The conversation.
-    pub client: Client,
+    pub client: SmtpClient,
     /// What the server offers, after TLS.
     pub offers: EhloResponse<String>,
     /// How it is encrypted.
@@ -59,7 +59,7 @@ pub(super) fn broken(error: &Error, wire: &Wire, host: &str, what: &str, limit: 
     const UPLINK: &str = "if this persists, check the uplink, option host and option port";
     // A server that expects implicit TLS says nothing until it starts.
     const TLS: &str = "if this persists, check the uplink, option host, port and tls (465 implicit, 587 starttls)";
-    let look = if what == Command::Greeting.name() { TLS } else { UPLINK };
+    let look = if what == SmtpCommand::Greeting.name() { TLS } else { UPLINK };
     let last = wire.last_line();
     // Many services that are not SMTP say nothing.
     let said = shown(&wire.mask.apply(last), 80);
@@ -115,15 +115,15 @@ async fn tcp(account: &Account, limit: Duration, trace: Option<&Trace>) -> Resul
             ));
         }
     };
-    done(trace, Step::Dns, || found(host, &addresses));
+    done(trace, TraceStep::Dns, || found(host, &addresses));
     let look = "check the uplink, option host and option port";
     let stream = net::connect(addresses, limit).await.map_err(|failure| {
         let what = match failure {
             None => format!("the name {host} has no address"),
-            Some(Failure { address, error }) if error.kind() == io::ErrorKind::TimedOut => {
+            Some(ConnectFailure { address, error }) if error.kind() == io::ErrorKind::TimedOut => {
                 format!("no answer from {host} ({address}) within {} s; ", limit.as_secs())
             }
-            Some(Failure { address, error }) => format!("no connection to {host} ({address}): {error}"),
+            Some(ConnectFailure { address, error }) => format!("no connection to {host} ({address}): {error}"),
         };
         unreachable(what, look)
     })?;
@@ -132,13 +132,13 @@ async fn tcp(account: &Account, limit: Duration, trace: Option<&Trace>) -> Resul
     // Without it a dead path is noticed only when the server's timeout expires.
     let _ = watch_path(&stream);
     if account.tls == TlsMode::Implicit {
-        done(trace, Step::Tcp, || connected(account));
+        done(trace, TraceStep::Tcp, || connected(account));
     }
     Ok(stream)
 }
 
 /// Reports a completed step to the observer.
-fn done(trace: Option<&Trace>, step: Step, text: impl FnOnce() -> String) {
+fn done(trace: Option<&Trace>, step: TraceStep, text: impl FnOnce() -> String) {
     if let Some(trace) = trace {
         trace.done(step, text());
     }
@@ -180,18 +180,18 @@ async fn handshake(
     }
 }
 
-async fn greeting(client: &mut Client, host: &str) -> Result<(), Trouble> {
-    let (what, limit) = (Command::Greeting.name(), client.timeout);
+async fn greeting(client: &mut SmtpClient, host: &str) -> Result<(), Trouble> {
+    let (what, limit) = (SmtpCommand::Greeting.name(), client.timeout);
     let reply = client.read(limit).await.map_err(|e| broken(&e, &client.stream, host, what, limit))?;
-    if reply.is_yes(Command::Greeting) { Ok(()) } else { Err(opening(&reply, host, what)) }
+    if reply.is_yes(SmtpCommand::Greeting) { Ok(()) } else { Err(opening(&reply, host, what)) }
 }
 
 /// EHLO; a server that does not know it gets HELO (RFC 5321 section 3.2) and offers no extensions.
-async fn ehlo(client: &mut Client, host: &str, name: &str) -> Result<EhloResponse<String>, Trouble> {
-    let what = Command::Hello.name();
+async fn ehlo(client: &mut SmtpClient, host: &str, name: &str) -> Result<EhloResponse<String>, Trouble> {
+    let what = SmtpCommand::Hello.name();
     let (reply, offers) =
         client.hello(name).await.map_err(|e| broken(&e, &client.stream, host, what, client.timeout))?;
-    match reply.answers(Command::Hello) {
+    match reply.answers(SmtpCommand::Hello) {
         Answer::Yes => {
             let unreadable = |_| broken(&Error::UnparseableReply, &client.stream, host, what, client.timeout);
             offers.ok_or(()).map_err(unreadable)
@@ -199,7 +199,7 @@ async fn ehlo(client: &mut Client, host: &str, name: &str) -> Result<EhloRespons
         Answer::No if (500..=504).contains(&reply.code) => {
             let helo = client.ask(format!("HELO {name}\r\n").as_bytes()).await;
             let reply = helo.map_err(|e| broken(&e, &client.stream, host, "HELO", client.timeout))?;
-            match reply.is_yes(Command::Hello) {
+            match reply.is_yes(SmtpCommand::Hello) {
                 true => Ok(EhloResponse::new(host.to_string())),
                 false => Err(opening(&reply, host, "HELO")),
             }
@@ -230,14 +230,14 @@ pub async fn connect(
         TlsMode::Implicit => handshake(tcp, account, connector()?, patience.handshake()).await?,
         TlsMode::StartTls | TlsMode::None => Stream::Plain(tcp),
     };
-    let mut client = Client { stream: Wire::new(stream).follow(trace), timeout: patience.command() };
+    let mut client = SmtpClient { stream: Wire::new(stream).follow(trace), timeout: patience.command() };
     let implicit = account.tls == TlsMode::Implicit;
     if implicit {
         protected(trace, &client.stream, account);
     }
     greeting(&mut client, host).await?;
     if !implicit {
-        done(trace, Step::Tcp, || connected(account));
+        done(trace, TraceStep::Tcp, || connected(account));
     }
     let mut offers = ehlo(&mut client, host, name).await?;
     if account.tls == TlsMode::StartTls {
@@ -249,11 +249,11 @@ pub async fn connect(
     }
     let tls = tls::facts(client.stream.tls(), account);
     if let Some(trace) = trace.filter(|_| account.tls == TlsMode::None) {
-        trace.skip(Step::Tls, "no TLS (option tls 'none'): anyone on the network path can read this connection");
+        trace.skip(TraceStep::Tls, "no TLS (option tls 'none'): anyone on the network path can read this connection");
     }
     client.stream.mask = Mask::of(account);
     auth::log_in(&mut client, account, &offers).await?;
-    done(trace, Step::Login, || logged_in(account));
+    done(trace, TraceStep::Login, || logged_in(account));
     let login_missing = account.username.is_none() && offers.has_capability(EXT_AUTH);
     let (messages, refusals, in_step, used) = (0, 0, false, Instant::now());
     Ok(Connection { client, offers, tls, messages, refusals, login_missing, in_step, used, patience })
@@ -264,7 +264,7 @@ fn protected(trace: Option<&Trace>, wire: &Wire, account: &Account) {
     if let Some(trace) = trace {
         let facts = tls::facts(wire.tls(), account);
         trace.note(&format!("{} from here on", facts.shown_version()));
-        trace.done(Step::Tls, facts.to_string());
+        trace.done(TraceStep::Tls, facts.to_string());
     }
 }
 
@@ -283,12 +283,12 @@ fn closed(host: &str, error: &std::io::Error) -> Trouble {
 
 /// RFC 3207. Required: without it nothing is sent.
 async fn start_tls(
-    mut client: Client,
+    mut client: SmtpClient,
     account: &Account,
     offers: &EhloResponse<String>,
     connector: &TlsConnector,
     patience: Patience,
-) -> Result<Client, Trouble> {
+) -> Result<SmtpClient, Trouble> {
     const STRIPPED: &str = "it may be stripped on the network path";
     let host = &account.host;
     if !offers.has_capability(EXT_START_TLS) {
@@ -298,10 +298,10 @@ async fn start_tls(
         )
         .remedy(format!("{PORT_AND_TLS}; {STRIPPED}")));
     }
-    let what = Command::StartTls.name();
+    let what = SmtpCommand::StartTls.name();
     let reply = client.ask(b"STARTTLS\r\n").await;
     let reply = reply.map_err(|e| broken(&e, &client.stream, host, what, client.timeout))?;
-    if !reply.is_yes(Command::StartTls) {
+    if !reply.is_yes(SmtpCommand::StartTls) {
         return Err(opening(&reply, host, what));
     }
     if client.stream.unread() > 0 {
@@ -314,18 +314,18 @@ async fn start_tls(
     }
     let stream = client.stream.into_tcp().map_err(|e| closed(host, &e))?;
     let stream = handshake(stream, account, connector, patience.handshake()).await?;
-    Ok(Client { stream: Wire::new(stream), timeout: patience.command() })
+    Ok(SmtpClient { stream: Wire::new(stream), timeout: patience.command() })
 }
 
 /// The client's end of a conversation.
-pub struct Client {
+pub struct SmtpClient {
     /// The stream that carries it.
     pub stream: Wire,
     /// How long the server may take for a reply, unless otherwise specified.
     pub timeout: Duration,
 }
 
-impl Client {
+impl SmtpClient {
     /// Reads the next reply, whatever command it answers.
     ///
     /// # Errors
@@ -403,7 +403,7 @@ mod tests {
         };
         let tls = ", port and tls (465 implicit, 587 starttls)";
         let port = " and option port";
-        check(Error::Timeout, Command::Greeting.name(), "mx did not respond for 120 s during the greeting", tls);
+        check(Error::Timeout, SmtpCommand::Greeting.name(), "mx did not respond for 120 s during the greeting", tls);
         check(Error::Timeout, "EHLO", "mx did not respond for 120 s during EHLO", port);
         let reset = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
         check(Error::Io(reset), "the login", "the connection to mx was lost during the login: connection reset", port);

@@ -19,7 +19,7 @@ const TEXT_LIMIT: usize = 8 << 10;
 
 /// What a reply answers. The same code has different meanings: 250 is success for MAIL but not for DATA.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Command {
+pub enum SmtpCommand {
     /// Nothing: the connection was opened.
     Greeting,
     /// EHLO and HELO.
@@ -54,7 +54,7 @@ pub enum Answer {
     Odd,
 }
 
-impl Command {
+impl SmtpCommand {
     /// The meaning of a reply with `code` to this command (RFC 5321 sections 4.2.1 and 4.3.2).
     ///
     /// An undefined code is treated by its first digit, as section 4.2.1 requires. Codes that belong to other
@@ -233,12 +233,12 @@ impl Reply {
     }
 
     /// Its meaning as the answer to `command`.
-    pub fn answers(&self, command: Command) -> Answer {
+    pub fn answers(&self, command: SmtpCommand) -> Answer {
         command.answered_by(self.code)
     }
 
     /// Whether the command succeeded.
-    pub fn is_yes(&self, command: Command) -> bool {
+    pub fn is_yes(&self, command: SmtpCommand) -> bool {
         self.answers(command) == Answer::Yes
     }
 }
@@ -400,7 +400,7 @@ mod tests {
 
     #[test]
     fn success_is_what_the_command_can_be_answered_with() {
-        use Command::{Auth, Data, End, Greeting, Hello, Mail, Rcpt, Reset, StartTls};
+        use SmtpCommand::{Auth, Data, End, Greeting, Hello, Mail, Rcpt, Reset, StartTls};
         let all = [Greeting, Hello, StartTls, Auth, Mail, Rcpt, Data, End, Reset];
         // A letter for each: yes, continue, no, odd.
         for (code, expected) in [
@@ -425,7 +425,7 @@ mod tests {
             (600, "ooooooooo"),
             (0, "ooooooooo"),
         ] {
-            let letter = |command: Command| match command.answered_by(code) {
+            let letter = |command: SmtpCommand| match command.answered_by(code) {
                 Answer::Yes => 'y',
                 Answer::Continue => 'c',
                 Answer::No => 'n',

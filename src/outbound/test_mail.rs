@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::connection::{Connection, connect};
-use super::trace::{Progress, Step, Trace};
+use super::trace::{StepProgress, Trace, TraceStep};
 use super::transaction::send;
 use super::verdict::{Outcome, Verdict};
 use crate::config::{Account, TlsMode};
@@ -63,21 +63,21 @@ pub async fn run(account: &Account, hostname: &str, to: &str, trace: &Trace) -> 
 }
 
 async fn walk(account: &Account, hostname: &str, to: &str, trace: &Trace) -> Tested {
-    trace.begin(Step::Clock);
+    trace.begin(TraceStep::Clock);
     match (clock::is_set(), judges_certificates(account)) {
-        (true, _) => trace.done(Step::Clock, format!("the clock is set: {}", date::rfc5322(clock::now()))),
+        (true, _) => trace.done(TraceStep::Clock, format!("the clock is set: {}", date::rfc5322(clock::now()))),
         (false, true) => return ended(trace, &clock_trouble()),
         (false, false) => trace.skip(
-            Step::Clock,
+            TraceStep::Clock,
             "the clock of this router is not set; this account needs no certificate, so mail is sent anyway",
         ),
     }
     let routed = task::blocking(interfaces::has_default_route).await.unwrap_or(false);
     if routed {
-        trace.done(Step::Uplink, "this router has a route to the internet (default route)");
+        trace.done(TraceStep::Uplink, "this router has a route to the internet (default route)");
     } else {
         // The provider may be a server in this local network: the next steps decide.
-        trace.begin(Step::Dns);
+        trace.begin(TraceStep::Dns);
     }
     let connector = match account.tls {
         TlsMode::None => None,
@@ -86,7 +86,7 @@ async fn walk(account: &Account, hostname: &str, to: &str, trace: &Trace) -> Tes
             match task::blocking(move || tls::connector(&preparing)).await {
                 Some(Ok(connector)) => Some(connector),
                 Some(Err(trouble)) => {
-                    for step in [Step::Dns, Step::Tcp] {
+                    for step in [TraceStep::Dns, TraceStep::Tcp] {
                         trace.skip(step, "skipped, because TLS cannot be set up");
                     }
                     return ended(trace, &trouble);
@@ -111,13 +111,15 @@ async fn walk(account: &Account, hostname: &str, to: &str, trace: &Trace) -> Tes
 
 /// Without a default route: whether one is needed becomes clear when the host is reached, or is not.
 fn judge_uplink(trace: &Trace, host: &str) {
-    match trace.progress(Step::Tcp) {
-        Progress::Skipped => {
-            trace.skip(Step::Uplink, "there is no default route; whether one is needed was not tested")
+    match trace.progress(TraceStep::Tcp) {
+        StepProgress::Skipped => {
+            trace.skip(TraceStep::Uplink, "there is no default route; whether one is needed was not tested")
         }
-        Progress::Ok => trace.skip(Step::Uplink, format!("there is no default route; {host} is reachable without one")),
+        StepProgress::Ok => {
+            trace.skip(TraceStep::Uplink, format!("there is no default route; {host} is reachable without one"))
+        }
         _ => trace.fail(
-            Step::Uplink,
+            TraceStep::Uplink,
             "this router has no route to the internet (no default route)",
             "check the WAN connection of this router",
         ),
@@ -134,7 +136,7 @@ async fn hand_over(connection: &mut Connection, account: &Account, hostname: &st
     let stored = match letter(account, hostname, to) {
         Ok(stored) => stored,
         Err(text) => {
-            trace.fail(Step::Accepted, &text, "");
+            trace.fail(TraceStep::Accepted, &text, "");
             return Tested { tls, failed: Some(text) };
         }
     };
@@ -145,14 +147,14 @@ async fn hand_over(connection: &mut Connection, account: &Account, hostname: &st
     }
     let failed = match results.pop().map(|(_, verdict)| verdict) {
         Some(Verdict::Delivered(reply)) => {
-            trace.done(Step::Accepted, format!("{} accepted the mail for {to}: {reply}", account.host));
+            trace.done(TraceStep::Accepted, format!("{} accepted the mail for {to}: {reply}", account.host));
             None
         }
         Some(Verdict::Deferred(why) | Verdict::Failed(why)) => Some(why),
         None => Some(format!("{} closed the connection before it accepted the mail", account.host).into()),
     };
     if let Some(why) = &failed {
-        trace.fail(Step::Accepted, &why.what, &why.remedy);
+        trace.fail(TraceStep::Accepted, &why.what, &why.remedy);
     }
     Tested { tls, failed: failed.map(|why| why.to_string()) }
 }

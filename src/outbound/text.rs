@@ -5,8 +5,8 @@ use smtp_proto::{EXT_AUTH, EXT_CHUNKING, EXT_PIPELINING};
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 
-use super::reply::{Answer, Command, Reply};
-use super::transaction::{Stop, Transaction};
+use super::reply::{Answer, Reply, SmtpCommand};
+use super::transaction::{Delivery, Stop};
 use super::verdict::Verdict;
 use crate::message::{DotStuffer, Outgoing};
 use crate::queue::{SpoolError, Stored};
@@ -14,7 +14,7 @@ use crate::queue::{SpoolError, Stored};
 /// Bytes of a message that is sent before the server has accepted its envelope.
 const CHUNK_LIMIT: u64 = 48 << 10;
 
-impl Transaction<'_> {
+impl Delivery<'_> {
     /// A small message as one BDAT command (RFC 3030 section 2), which can go out together with the envelope and saves
     /// the wait for the 354. None where that is not offered, or is unsuitable:
     /// - The server has not shown yet that its replies match our commands, see [`Connection::in_step`]: the
@@ -89,7 +89,7 @@ impl Transaction<'_> {
         let limit = self.patience().end();
         match self.reply(limit).await {
             Ok(reply) => self.end(&reply),
-            Err(error) => Err(self.lost(&error, Command::End.name(), limit)),
+            Err(error) => Err(self.lost(&error, SmtpCommand::End.name(), limit)),
         }
     }
 
@@ -102,7 +102,7 @@ impl Transaction<'_> {
         let limit = self.patience().goodbye();
         match self.reply(limit).await {
             // It refuses the text before its end.
-            Ok(reply) if reply.answers(Command::End) == Answer::No => {
+            Ok(reply) if reply.answers(SmtpCommand::End) == Answer::No => {
                 self.refused(&reply);
             }
             Ok(reply) => {
@@ -122,11 +122,11 @@ impl Transaction<'_> {
 
     /// The server's result for the whole message.
     pub(super) fn end(&mut self, reply: &Reply) -> Result<(), Stop> {
-        match reply.answers(Command::End) {
+        match reply.answers(SmtpCommand::End) {
             // With BDAT the answers to the envelope look like this one: an extra answer, or one about an address (RFC
             // 3463 section 3.2), shows that it is not the one to the text.
             Answer::Yes if self.chunked && (reply.is_about_address() || self.client().stream.has_spoken()) => {
-                Err(self.out_of_step(Command::End, reply))
+                Err(self.out_of_step(SmtpCommand::End, reply))
             }
             Answer::Yes => {
                 if !self.chunked && !reply.is_about_address() {
@@ -141,7 +141,7 @@ impl Transaction<'_> {
                 Stop::Refused if !self.chunked => Ok(()),
                 stop => Err(stop),
             },
-            Answer::Continue | Answer::Odd => Err(self.out_of_step(Command::End, reply)),
+            Answer::Continue | Answer::Odd => Err(self.out_of_step(SmtpCommand::End, reply)),
         }
     }
 
@@ -154,7 +154,7 @@ impl Transaction<'_> {
     async fn interrupted(&mut self, error: Error) -> Stop {
         let limit = self.patience().goodbye();
         match self.reply(limit).await {
-            Ok(reply) if reply.answers(Command::End) == Answer::No => {
+            Ok(reply) if reply.answers(SmtpCommand::End) == Answer::No => {
                 self.refused(&reply);
                 Stop::Dead
             }

@@ -11,7 +11,7 @@ use crate::net::Trouble;
 
 /// One step, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
+pub enum TraceStep {
     /// The clock of this router is set, so that certificates can be verified.
     Clock,
     /// There is a route to the internet.
@@ -28,7 +28,7 @@ pub enum Step {
     Accepted,
 }
 
-impl Step {
+impl TraceStep {
     /// All of them, in order.
     pub const ALL: [Self; 7] =
         [Self::Clock, Self::Uplink, Self::Dns, Self::Tcp, Self::Tls, Self::Login, Self::Accepted];
@@ -49,7 +49,7 @@ impl Step {
 
 /// The state of a step.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Progress {
+pub enum StepProgress {
     /// It has not started yet.
     #[default]
     Pending,
@@ -63,7 +63,7 @@ pub enum Progress {
     Skipped,
 }
 
-impl Progress {
+impl StepProgress {
     /// Its name in the API.
     pub fn name(self) -> &'static str {
         match self {
@@ -80,7 +80,7 @@ impl Progress {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Seen {
     /// Its state.
-    pub progress: Progress,
+    pub progress: StepProgress,
     /// The result, in one sentence.
     pub text: String,
     /// The remedy; empty: none, or unknown.
@@ -88,7 +88,7 @@ pub struct Seen {
 }
 
 struct Record {
-    steps: [Seen; Step::ALL.len()],
+    steps: [Seen; TraceStep::ALL.len()],
     transcript: Transcript,
 }
 
@@ -103,8 +103,8 @@ impl Trace {
         Self(Arc::new(Mutex::new(Record { steps: Default::default(), transcript })))
     }
 
-    /// All steps with their current state, in the order of [`Step::ALL`].
-    pub fn steps(&self) -> [Seen; Step::ALL.len()] {
+    /// All steps with their current state, in the order of [`TraceStep::ALL`].
+    pub fn steps(&self) -> [Seen; TraceStep::ALL.len()] {
         self.lock().steps.clone()
     }
 
@@ -114,39 +114,39 @@ impl Trace {
     }
 
     /// A step begins.
-    pub fn begin(&self, step: Step) {
-        self.set(step, Progress::Running, String::new());
+    pub fn begin(&self, step: TraceStep) {
+        self.set(step, StepProgress::Running, String::new());
     }
 
     /// A step succeeded; the next one begins.
-    pub fn done(&self, step: Step, text: impl Into<String>) {
-        self.set(step, Progress::Ok, text.into());
-        let next = Step::ALL.into_iter().skip_while(|other| *other != step).nth(1);
-        if let Some(next) = next.filter(|next| self.progress(*next) == Progress::Pending) {
+    pub fn done(&self, step: TraceStep, text: impl Into<String>) {
+        self.set(step, StepProgress::Ok, text.into());
+        let next = TraceStep::ALL.into_iter().skip_while(|other| *other != step).nth(1);
+        if let Some(next) = next.filter(|next| self.progress(*next) == StepProgress::Pending) {
             self.begin(next);
         }
     }
 
     /// A step does not apply; the next one begins.
-    pub fn skip(&self, step: Step, text: impl Into<String>) {
+    pub fn skip(&self, step: TraceStep, text: impl Into<String>) {
         self.done(step, text);
-        self.edit(step, |seen| seen.progress = Progress::Skipped);
+        self.edit(step, |seen| seen.progress = StepProgress::Skipped);
     }
 
     /// A step failed, and the test ends.
-    pub fn fail(&self, step: Step, text: &str, remedy: &str) {
-        self.set(step, Progress::Failed, text.to_string());
+    pub fn fail(&self, step: TraceStep, text: &str, remedy: &str) {
+        self.set(step, StepProgress::Failed, text.to_string());
         self.edit(step, |seen| seen.remedy = remedy.to_string());
     }
 
     /// The step in progress failed, and the test ends.
     pub fn end(&self, trouble: &Trouble) {
-        let current = Step::ALL.into_iter().rev().find(|step| self.progress(*step) == Progress::Running);
-        self.fail(current.unwrap_or(Step::Accepted), &trouble.why.what, &trouble.why.remedy);
+        let current = TraceStep::ALL.into_iter().rev().find(|step| self.progress(*step) == StepProgress::Running);
+        self.fail(current.unwrap_or(TraceStep::Accepted), &trouble.why.what, &trouble.why.remedy);
     }
 
     /// The state of a step.
-    pub fn progress(&self, step: Step) -> Progress {
+    pub fn progress(&self, step: TraceStep) -> StepProgress {
         self.lock().steps.get(step as usize).map(|seen| seen.progress).unwrap_or_default()
     }
 
@@ -162,11 +162,11 @@ impl Trace {
         self.lock().transcript.note(text);
     }
 
-    fn set(&self, step: Step, progress: Progress, text: String) {
+    fn set(&self, step: TraceStep, progress: StepProgress, text: String) {
         self.edit(step, |seen| *seen = Seen { progress, text, remedy: String::new() });
     }
 
-    fn edit(&self, step: Step, change: impl FnOnce(&mut Seen)) {
+    fn edit(&self, step: TraceStep, change: impl FnOnce(&mut Seen)) {
         if let Some(seen) = self.lock().steps.get_mut(step as usize) {
             change(seen);
         }

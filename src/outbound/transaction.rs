@@ -12,8 +12,8 @@ use smtp_proto::{EXT_8BIT_MIME, EXT_AUTH, EXT_PIPELINING, EXT_SIZE, EXT_SMTP_UTF
 use tokio::io::AsyncWriteExt;
 use tokio::time::{Duration, timeout};
 
-use super::connection::{Client, Connection, broken};
-use super::reply::{Answer, Command, Reply};
+use super::connection::{Connection, SmtpClient, broken};
+use super::reply::{Answer, Reply, SmtpCommand};
 use super::reply_table;
 use super::timeouts::Patience;
 use super::verdict::{Judged, Outcome, Stage, Verdict, judge, login_missing};
@@ -27,7 +27,7 @@ use crate::queue::record::Progress;
 
 /// The state of the connection after a transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Line {
+pub enum ConnectionState {
     /// It can be used for the next message.
     Open,
     /// It works, but the server accepts no more on it, or slows it down: it is closed with QUIT.
@@ -49,7 +49,7 @@ pub(super) struct Target {
 }
 
 /// Sends `stored` to all pending recipients. Never fails as a whole: the results are in the outcome.
-pub async fn send(connection: &mut Connection, mut stored: Stored, account: &Account) -> (Outcome, Line) {
+pub async fn send(connection: &mut Connection, mut stored: Stored, account: &Account) -> (Outcome, ConnectionState) {
     let mut outcome = Outcome { tls: Some(connection.tls.clone()), ..Outcome::default() };
     let utf8 = connection.offers.has_capability(EXT_SMTP_UTF8);
     let mut targets = Vec::new();
@@ -65,7 +65,7 @@ pub async fn send(connection: &mut Connection, mut stored: Stored, account: &Acc
         }
     }
     if targets.is_empty() {
-        return (outcome, Line::Open);
+        return (outcome, ConnectionState::Open);
     }
     let mut senders = account.senders();
     if !utf8 && sender::needs_utf8(&stored.header, &stored.meta.envelope.from) {
@@ -78,7 +78,7 @@ pub async fn send(connection: &mut Connection, mut stored: Stored, account: &Acc
             format!("{} does not support the sender <{}> (no SMTPUTF8)", account.host, rewritten.envelope_from);
         let remedy = format!("set option from of account '{}' to an ASCII address", account.name);
         outcome.trouble = Some(Trouble::new(TroubleKind::Setup, reason).remedy(remedy));
-        return (outcome, Line::Open);
+        return (outcome, ConnectionState::Open);
     };
     let offers = Offers { eight_bit_mime: connection.offers.has_capability(EXT_8BIT_MIME), smtputf8: utf8 };
     let outgoing = match Outgoing::new(rewritten.header, stored.meta.form, offers) {
@@ -87,18 +87,20 @@ pub async fn send(connection: &mut Connection, mut stored: Stored, account: &Acc
             let failed =
                 |t: &Target| (t.index, Verdict::Failed(format!("cannot be sent to {}: {reason}", account.host).into()));
             outcome.results.extend(targets.iter().map(failed));
-            return (outcome, Line::Open);
+            return (outcome, ConnectionState::Open);
         }
     };
     let international = !from.is_ascii() || targets.iter().any(|target| !target.address.is_ascii());
     let mail = mail_command(connection, &from, international, &outgoing, &stored);
     let (own_sender, own_header) = (rewritten.own_envelope, rewritten.own_header);
-    let mut transaction = Transaction { connection, account, outcome, targets, own_sender, own_header, chunked: false };
+    let mut transaction = Delivery { connection, account, outcome, targets, own_sender, own_header, chunked: false };
     let line = transaction.run(&mail, outgoing, &mut stored).await;
     transaction.connection.messages = transaction.connection.messages.saturating_add(1);
     transaction.connection.used = Instant::now();
     match line {
-        Line::Open if transaction.connection.refusals >= REFUSALS => (transaction.outcome, Line::Spent),
+        ConnectionState::Open if transaction.connection.refusals >= REFUSALS => {
+            (transaction.outcome, ConnectionState::Spent)
+        }
         line => (transaction.outcome, line),
     }
 }
@@ -129,7 +131,7 @@ fn mail_command(
 }
 
 /// One message in delivery.
-pub(super) struct Transaction<'a> {
+pub(super) struct Delivery<'a> {
     pub connection: &'a mut Connection,
     pub account: &'a Account,
     pub outcome: Outcome,
@@ -153,38 +155,38 @@ pub(super) enum Stop {
     Dead,
 }
 
-impl Transaction<'_> {
-    async fn run(&mut self, mail: &str, outgoing: Outgoing, stored: &mut Stored) -> Line {
+impl Delivery<'_> {
+    async fn run(&mut self, mail: &str, outgoing: Outgoing, stored: &mut Stored) -> ConnectionState {
         match self.hand_over(mail, outgoing, stored).await {
-            Ok(()) => Line::Open,
-            Err(Stop::Dead) => Line::Dead,
+            Ok(()) => ConnectionState::Open,
+            Err(Stop::Dead) => ConnectionState::Dead,
             // Whether the server has skipped the text matters for the next connection as well.
-            Err(Stop::Spent) if self.chunked && self.reset().await == Line::Dead => Line::Dead,
-            Err(Stop::Spent) => Line::Spent,
+            Err(Stop::Spent) if self.chunked && self.reset().await == ConnectionState::Dead => ConnectionState::Dead,
+            Err(Stop::Spent) => ConnectionState::Spent,
             Err(Stop::Refused) => self.reset().await,
         }
     }
 
     /// RSET after a refusal, which also checks whether both sides are in step. A server that did not skip the text that
     /// it refused with its envelope reads it as commands, and answers them (RFC 3030 section 2 forbids that).
-    async fn reset(&mut self) -> Line {
+    async fn reset(&mut self) -> ConnectionState {
         let answer = self.ask(b"RSET\r\n", false, self.patience().goodbye()).await;
         let more = self.chunked && self.client().stream.has_spoken();
-        let yes = answer.as_ref().is_ok_and(|reply| reply.is_yes(Command::Reset));
+        let yes = answer.as_ref().is_ok_and(|reply| reply.is_yes(SmtpCommand::Reset));
         if yes && !more {
-            return Line::Open;
+            return ConnectionState::Open;
         }
         // A 354 here answers the earlier DATA: then the reply taken for its answer belonged to something else.
         if let Ok(reply) = &answer
-            && (self.chunked || reply.answers(Command::Reset) == Answer::Odd)
+            && (self.chunked || reply.answers(SmtpCommand::Reset) == Answer::Odd)
             && reply.code != 421
         {
-            self.take_back(Command::Reset, reply);
+            self.take_back(SmtpCommand::Reset, reply);
         }
         if self.chunked {
             self.outcome.in_step = Some(false);
         }
-        Line::Dead
+        ConnectionState::Dead
     }
 
     async fn hand_over(&mut self, mail: &str, outgoing: Outgoing, stored: &mut Stored) -> Result<(), Stop> {
@@ -209,7 +211,7 @@ impl Transaction<'_> {
             self.outcome.text_ended = false;
         }
         let Replies { mail, recipients, last, broken } = replies;
-        let refusal = mail.filter(|reply| !reply.is_yes(Command::Mail));
+        let refusal = mail.filter(|reply| !reply.is_yes(SmtpCommand::Mail));
         if self.is_of_connection(refusal.as_ref(), &recipients, last.as_ref()) {
             self.targets.clear();
             self.outcome.again = true;
@@ -223,7 +225,9 @@ impl Transaction<'_> {
         let nobody = self.targets.is_empty();
         match (last, broken) {
             // RFC 2920 section 3.1: a server may ask for the text although it accepted no sender or no recipient.
-            (Some((Command::Data, reply)), _) if reply.is_yes(Command::Data) && nobody => self.empty_text().await,
+            (Some((SmtpCommand::Data, reply)), _) if reply.is_yes(SmtpCommand::Data) && nobody => {
+                self.empty_text().await
+            }
             // A text without recipients cannot be accepted: this answers something else, and so did the refusals.
             (Some((command, reply)), _) if nobody && reply.is_yes(command) => {
                 self.take_back(command, &reply);
@@ -231,7 +235,7 @@ impl Transaction<'_> {
             }
             (_, None) if nobody => Err(Stop::Refused),
             (_, Some(_)) if nobody => Err(Stop::Dead),
-            (Some((Command::End, reply)), _) => self.end(&reply),
+            (Some((SmtpCommand::End, reply)), _) => self.end(&reply),
             (Some((command, reply)), _) if reply.is_yes(command) => self.text(outgoing, stored).await,
             (Some((_, reply)), _) => Err(self.refused(&reply)),
             (None, Some((error, command, limit))) => Err(self.lost(&error, command.name(), limit)),
@@ -242,7 +246,12 @@ impl Transaction<'_> {
 
     /// Whether the refusal may only concern this connection, since it has carried messages before: servers
     /// limit their number, and the time. The reply on a new connection decides.
-    fn is_of_connection(&self, mail: Option<&Reply>, recipients: &[Reply], last: Option<&(Command, Reply)>) -> bool {
+    fn is_of_connection(
+        &self,
+        mail: Option<&Reply>,
+        recipients: &[Reply],
+        last: Option<&(SmtpCommand, Reply)>,
+    ) -> bool {
         if self.connection.messages == 0 {
             return false;
         }
@@ -250,12 +259,12 @@ impl Transaction<'_> {
             // Only the sender and the size of the message are known so far.
             return refusal.code < 500 || reply_table::is_of_connection(refusal);
         }
-        let (taken, refused): (Vec<_>, Vec<_>) = recipients.iter().partition(|reply| reply.is_yes(Command::Rcpt));
+        let (taken, refused): (Vec<_>, Vec<_>) = recipients.iter().partition(|reply| reply.is_yes(SmtpCommand::Rcpt));
         match last {
             _ if taken.is_empty() => !refused.is_empty() && refused.into_iter().all(reply_table::is_of_connection),
             // For a text that was sent, the verdict is about the text.
-            Some((Command::Data, reply)) => {
-                reply.answers(Command::Data) == Answer::No && reply_table::is_of_connection(reply)
+            Some((SmtpCommand::Data, reply)) => {
+                reply.answers(SmtpCommand::Data) == Answer::No && reply_table::is_of_connection(reply)
             }
             _ => false,
         }
@@ -269,7 +278,7 @@ impl Transaction<'_> {
 
     /// The server sent an invalid reply to `command`: it is out of step. All further replies
     /// are ignored, and the connection is closed.
-    pub(super) fn out_of_step(&mut self, command: Command, reply: &Reply) -> Stop {
+    pub(super) fn out_of_step(&mut self, command: SmtpCommand, reply: &Reply) -> Stop {
         let reason = format!(
             "{} answered {} with: {reply}, which is not a valid reply to it, so the connection was closed",
             self.account.host,
@@ -283,7 +292,7 @@ impl Transaction<'_> {
 
     /// The refusals in this transaction may not have been refusals: `reply` to `command` shows that both were out of
     /// step.
-    fn take_back(&mut self, command: Command, reply: &Reply) {
+    fn take_back(&mut self, command: SmtpCommand, reply: &Reply) {
         self.outcome.in_step = Some(false);
         let (host, command) = (&self.account.host, command.name());
         for (_, verdict) in &mut self.outcome.results {
@@ -296,7 +305,7 @@ impl Transaction<'_> {
         }
     }
 
-    pub(super) fn client(&mut self) -> &mut Client {
+    pub(super) fn client(&mut self) -> &mut SmtpClient {
         &mut self.connection.client
     }
 
@@ -355,12 +364,12 @@ impl Transaction<'_> {
 
     /// Records the replies for the recipients, in their order. Those without a reply or accepted stay pending.
     fn take_down(&mut self, replies: &[Reply]) {
-        let somebody = replies.iter().any(|reply| reply.is_yes(Command::Rcpt));
+        let somebody = replies.iter().any(|reply| reply.is_yes(SmtpCommand::Rcpt));
         self.outcome.goes_on = somebody && replies.iter().any(reply_table::is_too_many);
         let mut replies = replies.iter();
         for target in std::mem::take(&mut self.targets) {
             let stage = Stage::Recipient { own_sender: self.own_sender };
-            let refusal = replies.next().filter(|reply| !reply.is_yes(Command::Rcpt));
+            let refusal = replies.next().filter(|reply| !reply.is_yes(SmtpCommand::Rcpt));
             match refusal.map(|reply| (self.judge_recipient(reply, stage, somebody), reply.code)) {
                 None => self.targets.push(target),
                 Some((Judged::Message(verdict), _)) => self.outcome.results.push((target.index, verdict)),
@@ -431,16 +440,16 @@ pub(super) struct Replies {
     /// To RCPT, in the order of the targets; fewer when the conversation ended before.
     pub recipients: Vec<Reply>,
     /// To DATA, or to BDAT: then it is the result for the text.
-    pub last: Option<(Command, Reply)>,
+    pub last: Option<(SmtpCommand, Reply)>,
     /// Why further replies are missing: the error, the command without a reply, and the time the server had for it.
-    pub broken: Option<(Error, Command, Duration)>,
+    pub broken: Option<(Error, SmtpCommand, Duration)>,
 }
 
 impl Replies {
     /// All of them, in order, with the command that each answers.
-    fn all(&self) -> impl Iterator<Item = (Command, &Reply)> {
-        let mail = self.mail.iter().map(|reply| (Command::Mail, reply));
-        let recipients = self.recipients.iter().map(|reply| (Command::Rcpt, reply));
+    fn all(&self) -> impl Iterator<Item = (SmtpCommand, &Reply)> {
+        let mail = self.mail.iter().map(|reply| (SmtpCommand::Mail, reply));
+        let recipients = self.recipients.iter().map(|reply| (SmtpCommand::Rcpt, reply));
         mail.chain(recipients).chain(self.last.iter().map(|(command, reply)| (*command, reply)))
     }
 
@@ -450,30 +459,30 @@ impl Replies {
     }
 
     /// The first one that is not a valid reply to its command.
-    pub fn odd(&self) -> Option<(Command, &Reply)> {
+    pub fn odd(&self) -> Option<(SmtpCommand, &Reply)> {
         self.all().find(|(command, reply)| reply.answers(*command) == Answer::Odd)
     }
 
     /// Whether the server accepted the sender.
     pub fn took_sender(&self) -> bool {
-        self.mail.as_ref().is_some_and(|reply| reply.is_yes(Command::Mail))
+        self.mail.as_ref().is_some_and(|reply| reply.is_yes(SmtpCommand::Mail))
     }
 
     /// Whether it accepted a recipient as well, so that it may accept the text.
     pub fn took_somebody(&self) -> bool {
-        self.took_sender() && self.recipients.iter().any(|reply| reply.is_yes(Command::Rcpt))
+        self.took_sender() && self.recipients.iter().any(|reply| reply.is_yes(SmtpCommand::Rcpt))
     }
 }
 
-impl Transaction<'_> {
+impl Delivery<'_> {
     /// Sends MAIL, a RCPT for each target, and then DATA, or `chunk`: BDAT with the text. It is only given if commands
     /// are pipelined.
     pub(super) async fn fly(&mut self, mail: &str, chunk: Option<&[u8]>) -> Replies {
         let rcpts: Vec<String> =
             self.targets.iter().map(|target| format!("RCPT TO:<{}>\r\n", target.address)).collect();
         let (last, command) = match chunk {
-            Some(chunk) => (chunk, Command::End),
-            None => (b"DATA\r\n".as_slice(), Command::Data),
+            Some(chunk) => (chunk, SmtpCommand::End),
+            None => (b"DATA\r\n".as_slice(), SmtpCommand::Data),
         };
         let pipelined = self.connection.offers.has_capability(EXT_PIPELINING);
         let mut limit = self.patience().command();
@@ -491,7 +500,7 @@ impl Transaction<'_> {
         match self.ask(mail.as_bytes(), pipelined, limit).await {
             Ok(reply) => replies.mail = Some(reply),
             Err(error) => {
-                replies.broken = broken(error, Command::Mail, limit);
+                replies.broken = broken(error, SmtpCommand::Mail, limit);
                 return replies;
             }
         }
@@ -503,7 +512,7 @@ impl Transaction<'_> {
             match self.ask(rcpt.as_bytes(), pipelined, limit).await {
                 Ok(reply) => replies.recipients.push(reply),
                 Err(error) => {
-                    replies.broken = broken(error, Command::Rcpt, limit);
+                    replies.broken = broken(error, SmtpCommand::Rcpt, limit);
                     return replies;
                 }
             }

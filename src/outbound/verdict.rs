@@ -84,7 +84,7 @@ pub enum Judged {
 }
 
 /// What a refusal by `host` means at `stage`. Never success: whether a reply is a refusal depends on the
-/// command, see [`Command::answered_by`](super::reply::Command::answered_by).
+/// command, see [`SmtpCommand::answered_by`](super::reply::SmtpCommand::answered_by).
 pub fn judge(reply: &Reply, host: &str, stage: Stage) -> Judged {
     match reply_table::find(reply) {
         Some(row) => judge_known(reply, host, stage, row),

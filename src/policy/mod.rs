@@ -21,8 +21,8 @@ use crate::config::{Alias, Device, Settings};
 use crate::system::leases::Mac;
 
 pub use name::named;
-pub use rate::{Counts, Outcome, Rates};
-pub use recipients::{EXPANDED_LIMIT, Refusal};
+pub use rate::{Counts, RateOutcome, Rates};
+pub use recipients::{EXPANDED_LIMIT, RecipientRefusal};
 
 /// The `device` and `alias` sections, prepared for lookups.
 #[derive(Debug, Clone, Default)]

@@ -18,7 +18,7 @@ pub const HORIZON: Duration = Duration::from_secs(86_400);
 
 /// What happens to one message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub enum RateOutcome {
     /// It is sent like any other.
     Pass,
     /// It is accepted and added to the digest that is sent at `due`.
@@ -38,7 +38,7 @@ pub enum Outcome {
     },
 }
 
-impl Outcome {
+impl RateOutcome {
     /// The SMTP reply to a message that is rejected at `now`; `None` for all others. It is a temporary one: a device
     /// that can retry does so.
     pub fn refusal(&self, device: &Device, now: Duration) -> Option<String> {
@@ -89,23 +89,23 @@ struct Bucket {
 impl Rates {
     /// Takes a token for a message of `client`, which is `device`, at `now`: once for each message that is about to be
     /// accepted. The decision is counted.
-    pub fn take(&mut self, device: &Device, client: IpAddr, now: Duration) -> Outcome {
-        let Some(rate) = device.rate else { return Outcome::Pass };
+    pub fn take(&mut self, device: &Device, client: IpAddr, now: Duration) -> RateOutcome {
+        let Some(rate) = device.rate else { return RateOutcome::Pass };
         let mut bucket = self.take_out(device, client, rate, now);
         bucket.asked = now;
         let outcome = bucket.decide(rate, device, now);
         match outcome {
-            Outcome::Pass | Outcome::Defer { .. } => bucket.full_at = bucket.with_one_more(rate, now),
-            Outcome::Digest { due } => bucket.due = Some(due),
-            Outcome::Reject { .. } => {}
+            RateOutcome::Pass | RateOutcome::Defer { .. } => bucket.full_at = bucket.with_one_more(rate, now),
+            RateOutcome::Digest { due } => bucket.due = Some(due),
+            RateOutcome::Reject { .. } => {}
         }
         bucket.rate = rate;
         let counts = &mut bucket.counts;
         let count = match outcome {
-            Outcome::Pass => &mut counts.passed,
-            Outcome::Digest { .. } => &mut counts.digested,
-            Outcome::Defer { .. } => &mut counts.deferred,
-            Outcome::Reject { .. } => &mut counts.rejected,
+            RateOutcome::Pass => &mut counts.passed,
+            RateOutcome::Digest { .. } => &mut counts.digested,
+            RateOutcome::Defer { .. } => &mut counts.deferred,
+            RateOutcome::Reject { .. } => &mut counts.rejected,
         };
         *count = count.saturating_add(1);
         self.buckets.push(bucket);
@@ -113,29 +113,31 @@ impl Rates {
     }
 
     /// Undoes what [`Self::take`] decided: the message was not accepted after all, for another reason.
-    pub fn give_back(&mut self, device: &Device, client: IpAddr, outcome: Outcome) {
+    pub fn give_back(&mut self, device: &Device, client: IpAddr, outcome: RateOutcome) {
         let found = self.known(device, client).and_then(|at| self.buckets.get_mut(at));
         let (Some(rate), Some(bucket)) = (device.rate, found) else { return };
         let counts = &mut bucket.counts;
         let count = match outcome {
-            Outcome::Pass => &mut counts.passed,
-            Outcome::Digest { .. } => &mut counts.digested,
-            Outcome::Defer { .. } => &mut counts.deferred,
-            Outcome::Reject { .. } => &mut counts.rejected,
+            RateOutcome::Pass => &mut counts.passed,
+            RateOutcome::Digest { .. } => &mut counts.digested,
+            RateOutcome::Defer { .. } => &mut counts.deferred,
+            RateOutcome::Reject { .. } => &mut counts.rejected,
         };
         *count = count.saturating_sub(1);
-        if matches!(outcome, Outcome::Pass | Outcome::Defer { .. }) && bucket.rate == rate {
+        if matches!(outcome, RateOutcome::Pass | RateOutcome::Defer { .. }) && bucket.rate == rate {
             bucket.full_at = bucket.full_at.saturating_sub(step(rate));
         }
     }
 
     /// What [`Self::take`] would decide, without taking or counting anything: for the reply to MAIL, so that a device
     /// need not send a text that is not accepted.
-    pub fn peek(&self, device: &Device, client: IpAddr, now: Duration) -> Outcome {
-        let Some(rate) = device.rate else { return Outcome::Pass };
+    pub fn peek(&self, device: &Device, client: IpAddr, now: Duration) -> RateOutcome {
+        let Some(rate) = device.rate else { return RateOutcome::Pass };
         match self.place(device, client, now) {
-            Place::Known(at) => self.buckets.get(at).map_or(Outcome::Pass, |bucket| bucket.decide(rate, device, now)),
-            _ => Outcome::Pass,
+            BucketPlace::Known(at) => {
+                self.buckets.get(at).map_or(RateOutcome::Pass, |bucket| bucket.decide(rate, device, now))
+            }
+            _ => RateOutcome::Pass,
         }
     }
 
@@ -156,30 +158,30 @@ impl Rates {
     }
 
     /// The bucket for the next message of a device.
-    fn place(&self, device: &Device, client: IpAddr, now: Duration) -> Place {
+    fn place(&self, device: &Device, client: IpAddr, now: Duration) -> BucketPlace {
         let client = client_of(device, client);
         if let Some(at) = self.own(device, client) {
-            return Place::Known(at);
+            return BucketPlace::Known(at);
         }
         let unnamed = || self.buckets.iter().enumerate().filter(|(_, bucket)| bucket.client.is_some());
         if client.is_none() || unnamed().count() < BUCKET_LIMIT {
-            return Place::New(client);
+            return BucketPlace::New(client);
         }
         match unnamed().filter(|(_, bucket)| bucket.is_full(now)).min_by_key(|(_, bucket)| bucket.asked) {
-            Some((at, _)) => Place::Instead(at, client),
-            None => self.own(device, None).map_or(Place::New(None), Place::Known),
+            Some((at, _)) => BucketPlace::Instead(at, client),
+            None => self.own(device, None).map_or(BucketPlace::New(None), BucketPlace::Known),
         }
     }
 
     /// Removes the bucket, or creates a full one for a new device; there is room to put it back.
     fn take_out(&mut self, device: &Device, client: IpAddr, rate: Rate, now: Duration) -> Bucket {
         let client = match self.place(device, client, now) {
-            Place::Known(at) => return self.buckets.swap_remove(at),
-            Place::Instead(at, client) => {
+            BucketPlace::Known(at) => return self.buckets.swap_remove(at),
+            BucketPlace::Instead(at, client) => {
                 self.buckets.swap_remove(at);
                 client
             }
-            Place::New(client) => client,
+            BucketPlace::New(client) => client,
         };
         let device = device.name.clone();
         Bucket { device, client, rate, full_at: now, due: None, asked: now, counts: Counts::default() }
@@ -187,7 +189,7 @@ impl Rates {
 }
 
 /// The bucket for a message.
-enum Place {
+enum BucketPlace {
     /// An existing one.
     Known(usize),
     /// A new one.
@@ -208,21 +210,21 @@ impl Bucket {
         full_at.saturating_add(step(rate))
     }
 
-    fn decide(&self, rate: Rate, device: &Device, now: Duration) -> Outcome {
+    fn decide(&self, rate: Rate, device: &Device, now: Duration) -> RateOutcome {
         let full_at = self.with_one_more(rate, now);
         // With one more token taken, it must not be further from full than a whole period.
         let capacity = step(rate).saturating_mul(rate.count);
         let until = full_at.saturating_sub(capacity);
         if until <= now {
-            return Outcome::Pass;
+            return RateOutcome::Pass;
         }
         match device.over_rate {
             OverRate::Digest => {
                 let due = self.due.filter(|due| *due > now);
-                Outcome::Digest { due: due.unwrap_or_else(|| now.saturating_add(device.digest_every)) }
+                RateOutcome::Digest { due: due.unwrap_or_else(|| now.saturating_add(device.digest_every)) }
             }
-            OverRate::Defer if until.saturating_sub(now) <= HORIZON => Outcome::Defer { until },
-            OverRate::Defer | OverRate::Reject => Outcome::Reject { until },
+            OverRate::Defer if until.saturating_sub(now) <= HORIZON => RateOutcome::Defer { until },
+            OverRate::Defer | OverRate::Reject => RateOutcome::Reject { until },
         }
     }
 }
@@ -258,7 +260,7 @@ mod tests {
         let device = device("plc", "option rate '3/m'\noption over_rate 'reject'\n");
         let mut rates = Rates::default();
         let mut take = |seconds| rates.take(&device, PLC, at(seconds));
-        let (pass, no) = (Outcome::Pass, |seconds| Outcome::Reject { until: at(seconds) });
+        let (pass, no) = (RateOutcome::Pass, |seconds| RateOutcome::Reject { until: at(seconds) });
         assert_eq!([take(0), take(0), take(1), take(2), take(19)], [pass, pass, pass, no(20), no(20)]);
         assert_eq!([take(20), take(20), take(39), take(40)], [pass, no(40), no(40), pass]);
         // When idle it fills up to its size and no further.
@@ -272,10 +274,10 @@ mod tests {
     fn a_storm_goes_into_one_digest_an_interval() {
         let device = device("plc", "option rate '2/h'\noption digest_every '15m'\n");
         let mut rates = Rates::default();
-        let outcomes: Vec<Outcome> = (0..500).map(|n| rates.take(&device, PLC, at(n))).collect();
-        assert!(outcomes.iter().take(2).all(|o| *o == Outcome::Pass));
-        assert!(outcomes.iter().skip(2).all(|o| *o == Outcome::Digest { due: at(2 + 900) }));
-        assert_eq!(rates.take(&device, PLC, at(902)), Outcome::Digest { due: at(902 + 900) });
+        let outcomes: Vec<RateOutcome> = (0..500).map(|n| rates.take(&device, PLC, at(n))).collect();
+        assert!(outcomes.iter().take(2).all(|o| *o == RateOutcome::Pass));
+        assert!(outcomes.iter().skip(2).all(|o| *o == RateOutcome::Digest { due: at(2 + 900) }));
+        assert_eq!(rates.take(&device, PLC, at(902)), RateOutcome::Digest { due: at(902 + 900) });
         assert_eq!(rates.counts(&device, PLC), Counts { passed: 2, digested: 499, ..Counts::default() });
     }
 
@@ -283,12 +285,12 @@ mod tests {
     fn each_that_waits_has_its_own_place_up_to_a_day_ahead() {
         let device = device("plc", "option rate '1/h'\noption over_rate 'defer'\n");
         let mut rates = Rates::default();
-        assert_eq!(rates.take(&device, PLC, at(0)), Outcome::Pass);
+        assert_eq!(rates.take(&device, PLC, at(0)), RateOutcome::Pass);
         for place in 1..=24 {
-            assert_eq!(rates.take(&device, PLC, at(0)), Outcome::Defer { until: at(place * 3600) });
+            assert_eq!(rates.take(&device, PLC, at(0)), RateOutcome::Defer { until: at(place * 3600) });
         }
-        assert_eq!(rates.take(&device, PLC, at(0)), Outcome::Reject { until: at(25 * 3600) });
-        assert_eq!(rates.take(&device, PLC, at(3600)), Outcome::Defer { until: at(25 * 3600) });
+        assert_eq!(rates.take(&device, PLC, at(0)), RateOutcome::Reject { until: at(25 * 3600) });
+        assert_eq!(rates.take(&device, PLC, at(3600)), RateOutcome::Defer { until: at(25 * 3600) });
         assert_eq!(rates.counts(&device, PLC), Counts { passed: 1, deferred: 25, rejected: 1, ..Counts::default() });
     }
 
@@ -299,13 +301,13 @@ mod tests {
         for seconds in [0, 1, 5] {
             for _ in 0..2 {
                 let taken = rates.take(&device, PLC, at(seconds));
-                assert_eq!(taken, Outcome::Pass);
+                assert_eq!(taken, RateOutcome::Pass);
                 rates.give_back(&device, PLC, taken);
             }
         }
         assert_eq!(rates.counts(&device, PLC), Counts::default());
         let taken = [0; 3].map(|_| rates.take(&device, PLC, at(10)));
-        assert_eq!(taken, [Outcome::Pass, Outcome::Pass, Outcome::Defer { until: at(10 + 1800) }]);
+        assert_eq!(taken, [RateOutcome::Pass, RateOutcome::Pass, RateOutcome::Defer { until: at(10 + 1800) }]);
         rates.give_back(&device, PLC, taken[2]);
         assert_eq!(rates.take(&device, PLC, at(10)), taken[2]);
         assert_eq!(rates.counts(&device, PLC), Counts { passed: 2, deferred: 1, ..Counts::default() });
@@ -316,11 +318,11 @@ mod tests {
         let old = device("plc", "option rate '1/d'\noption over_rate 'defer'\n");
         let new = device("plc", "option rate '1/m'\noption over_rate 'reject'\n");
         let mut rates = Rates::default();
-        assert_eq!(rates.take(&old, PLC, at(0)), Outcome::Pass);
-        assert_eq!(rates.take(&old, PLC, at(0)), Outcome::Defer { until: at(86_400) });
-        assert_eq!(rates.peek(&new, PLC, at(1)), Outcome::Pass);
-        assert_eq!(rates.take(&new, PLC, at(1)), Outcome::Pass);
-        assert_eq!(rates.take(&new, PLC, at(2)), Outcome::Reject { until: at(61) });
+        assert_eq!(rates.take(&old, PLC, at(0)), RateOutcome::Pass);
+        assert_eq!(rates.take(&old, PLC, at(0)), RateOutcome::Defer { until: at(86_400) });
+        assert_eq!(rates.peek(&new, PLC, at(1)), RateOutcome::Pass);
+        assert_eq!(rates.take(&new, PLC, at(1)), RateOutcome::Pass);
+        assert_eq!(rates.take(&new, PLC, at(2)), RateOutcome::Reject { until: at(61) });
     }
 
     #[test]
@@ -330,22 +332,22 @@ mod tests {
         let client = |n: u32| IpAddr::from(n.to_be_bytes());
         let mut rates = Rates::default();
         for n in 0..3 {
-            assert_eq!(rates.take(&default, client(n), at(u64::from(n))), Outcome::Pass);
-            assert_eq!(rates.take(&named, client(n), at(0)) == Outcome::Pass, n == 0);
-            assert_eq!(rates.take(&free, client(n), at(0)), Outcome::Pass);
+            assert_eq!(rates.take(&default, client(n), at(u64::from(n))), RateOutcome::Pass);
+            assert_eq!(rates.take(&named, client(n), at(0)) == RateOutcome::Pass, n == 0);
+            assert_eq!(rates.take(&free, client(n), at(0)), RateOutcome::Pass);
         }
-        assert_ne!(rates.take(&default, client(0), at(10)), Outcome::Pass);
+        assert_ne!(rates.take(&default, client(0), at(10)), RateOutcome::Pass);
         // A flood of addresses gives no client a second burst, and replaces no client's bucket.
-        let passed = (3..2 * 1024).filter(|n| rates.take(&default, client(*n), at(100)) == Outcome::Pass).count();
+        let passed = (3..2 * 1024).filter(|n| rates.take(&default, client(*n), at(100)) == RateOutcome::Pass).count();
         assert_eq!(passed, BUCKET_LIMIT - 3 + 1);
         assert_eq!(rates.buckets.len(), BUCKET_LIMIT + 2);
-        assert_ne!(rates.peek(&named, client(0), at(101)), Outcome::Pass);
-        assert_ne!(rates.take(&default, client(0), at(101)), Outcome::Pass);
-        assert_ne!(rates.peek(&default, client(9999), at(101)), Outcome::Pass);
+        assert_ne!(rates.peek(&named, client(0), at(101)), RateOutcome::Pass);
+        assert_ne!(rates.take(&default, client(0), at(101)), RateOutcome::Pass);
+        assert_ne!(rates.peek(&default, client(9999), at(101)), RateOutcome::Pass);
         // A day later all are full again, and a new bucket replaces one of them.
         let later = at(90_000);
-        assert!((5000..5100).all(|n| rates.take(&default, client(n), later) == Outcome::Pass));
-        assert!((5000..5100).all(|n| rates.take(&default, client(n), later) != Outcome::Pass));
+        assert!((5000..5100).all(|n| rates.take(&default, client(n), later) == RateOutcome::Pass));
+        assert!((5000..5100).all(|n| rates.take(&default, client(n), later) != RateOutcome::Pass));
         assert_eq!(rates.counts(&named, client(0)).passed, 1);
         assert_eq!(rates.buckets.len(), BUCKET_LIMIT + 2);
     }
@@ -364,8 +366,8 @@ mod tests {
                 let outcome = rates.take(&device, PLC, now);
                 prop_assert_eq!(peeked, outcome);
                 match outcome {
-                    Outcome::Pass => passed.push(now),
-                    Outcome::Reject { until } => prop_assert!(until > now && until - now <= Duration::from_secs(60)),
+                    RateOutcome::Pass => passed.push(now),
+                    RateOutcome::Reject { until } => prop_assert!(until > now && until - now <= Duration::from_secs(60)),
                     other => prop_assert!(false, "{other:?}"),
                 }
             }

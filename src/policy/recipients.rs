@@ -13,7 +13,7 @@ pub const EXPANDED_LIMIT: usize = 1000;
 
 /// Why a device may not send to a recipient.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Refusal {
+pub enum RecipientRefusal {
     /// It is not in `list allow_recipient`.
     NotAllowed {
         /// The recipient that is refused, aliases resolved.
@@ -30,7 +30,7 @@ pub enum Refusal {
     TooMany,
 }
 
-impl Refusal {
+impl RecipientRefusal {
     /// The SMTP reply (RFC 5321 section 4.2.3, RFC 3463 section 3.8).
     pub fn reply(&self) -> String {
         let code = match self {
@@ -42,7 +42,7 @@ impl Refusal {
     }
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for RecipientRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotAllowed { address, device } => {
@@ -56,7 +56,7 @@ impl fmt::Display for Refusal {
     }
 }
 
-impl std::error::Error for Refusal {}
+impl std::error::Error for RecipientRefusal {}
 
 impl Policies {
     /// Who receives a message that `device` addresses to `named`: each recipient is rewritten, then aliases are
@@ -65,7 +65,7 @@ impl Policies {
     ///
     /// # Errors
     /// If one of them cannot be sent to. The whole message has to be refused then, since it gets one reply.
-    pub fn recipients(&self, device: Option<&Device>, named: &[String]) -> Result<Vec<String>, Refusal> {
+    pub fn recipients(&self, device: Option<&Device>, named: &[String]) -> Result<Vec<String>, RecipientRefusal> {
         if let Some(device) = device.filter(|device| !device.recipients.is_empty()) {
             return self.resolved(&device.recipients);
         }
@@ -83,10 +83,10 @@ impl Policies {
     ///
     /// # Errors
     /// If the device may not send to the sender, or its section no longer exists, so that its permissions are unknown.
-    pub fn told(&self, name: Option<&str>, client: &str, sender: &str) -> Result<Vec<String>, Refusal> {
+    pub fn told(&self, name: Option<&str>, client: &str, sender: &str) -> Result<Vec<String>, RecipientRefusal> {
         let device = match name {
             Some(name) => {
-                let gone = || Refusal::NotAllowed { address: sender.to_string(), device: name.to_string() };
+                let gone = || RecipientRefusal::NotAllowed { address: sender.to_string(), device: name.to_string() };
                 Some(self.device_named(name).ok_or_else(gone)?)
             }
             // No section applied then; by its address one may apply now.
@@ -102,7 +102,7 @@ impl Policies {
     }
 
     /// Whom `named` refers to when `device` uses it: each rewritten, then aliases resolved.
-    fn meant(&self, device: Option<&Device>, named: &[String]) -> Result<Vec<String>, Refusal> {
+    fn meant(&self, device: Option<&Device>, named: &[String]) -> Result<Vec<String>, RecipientRefusal> {
         let rewrites = device.map_or(&[][..], |device| &device.rewrites);
         self.resolved(named.iter().map(|address| {
             let rewrite = rewrites.iter().find(|rewrite| rewrite.old.matches(address));
@@ -111,7 +111,7 @@ impl Policies {
     }
 
     /// The addresses that the names stand for.
-    fn resolved<'a>(&'a self, names: impl IntoIterator<Item = &'a String>) -> Result<Vec<String>, Refusal> {
+    fn resolved<'a>(&'a self, names: impl IntoIterator<Item = &'a String>) -> Result<Vec<String>, RecipientRefusal> {
         let mut expansion = Expansion { policies: self, seen: Vec::new(), found: Vec::new() };
         for name in names {
             expansion.resolve(name, DEPTH_LIMIT)?;
@@ -123,16 +123,18 @@ impl Policies {
     ///
     /// # Errors
     /// As for [`Self::recipients`].
-    pub fn may(&self, device: Option<&Device>, address: &str) -> Result<(), Refusal> {
+    pub fn may(&self, device: Option<&Device>, address: &str) -> Result<(), RecipientRefusal> {
         self.recipients(device, &[address.to_string()]).map(drop)
     }
 }
 
 /// Whether `device` may send to all of `addresses`.
-fn all(addresses: &[String], allowed: impl Fn(&String) -> bool, device: &Device) -> Result<(), Refusal> {
+fn all(addresses: &[String], allowed: impl Fn(&String) -> bool, device: &Device) -> Result<(), RecipientRefusal> {
     let refused = addresses.iter().find(|address| !allowed(address));
-    let not_allowed =
-        |address: &String| Refusal::NotAllowed { address: address.clone(), device: device.title().to_string() };
+    let not_allowed = |address: &String| RecipientRefusal::NotAllowed {
+        address: address.clone(),
+        device: device.title().to_string(),
+    };
     refused.map_or(Ok(()), |address| Err(not_allowed(address)))
 }
 
@@ -148,7 +150,7 @@ struct Expansion<'a> {
 impl<'a> Expansion<'a> {
     /// Adds the addresses that `address` stands for. `depth` is how many aliases may still follow; settings with more
     /// are rejected when they are read, so that it is never exceeded.
-    fn resolve(&mut self, address: &'a str, depth: usize) -> Result<(), Refusal> {
+    fn resolve(&mut self, address: &'a str, depth: usize) -> Result<(), RecipientRefusal> {
         let Some(alias) = lookup(&self.policies.aliases, address).filter(|_| depth > 0) else {
             return self.add(address);
         };
@@ -156,7 +158,7 @@ impl<'a> Expansion<'a> {
             return Ok(());
         }
         if self.seen.len() >= EXPANDED_LIMIT {
-            return Err(Refusal::TooMany);
+            return Err(RecipientRefusal::TooMany);
         }
         self.seen.push(address);
         for to in &alias.to {
@@ -169,15 +171,15 @@ impl<'a> Expansion<'a> {
         Ok(())
     }
 
-    fn add(&mut self, address: &str) -> Result<(), Refusal> {
+    fn add(&mut self, address: &str) -> Result<(), RecipientRefusal> {
         // Names without a domain refer to the administrator (`postmaster` by RFC 5321 section 4.5.1).
         let address = if is_address(address) { Some(address) } else { self.policies.admin.as_deref() }
-            .ok_or_else(|| Refusal::Unknown { name: address.to_string() })?;
+            .ok_or_else(|| RecipientRefusal::Unknown { name: address.to_string() })?;
         if self.found.iter().any(|known| known.eq_ignore_ascii_case(address)) {
             return Ok(());
         }
         if self.found.len() >= EXPANDED_LIMIT {
-            return Err(Refusal::TooMany);
+            return Err(RecipientRefusal::TooMany);
         }
         self.found.push(address.to_string());
         Ok(())

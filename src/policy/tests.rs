@@ -142,10 +142,10 @@ fn the_table_of_devices_recipients_rates_and_accounts() {
         assert_eq!(device.accounts.join(" "), *account, "{client}");
         let mut rates = Rates::default();
         let outcomes = (0..3).map(|_| match rates.take(device, ip(client), Duration::from_secs(9)) {
-            Outcome::Pass => 'P',
-            Outcome::Digest { .. } => 'G',
-            Outcome::Defer { .. } => 'D',
-            Outcome::Reject { .. } => 'R',
+            RateOutcome::Pass => 'P',
+            RateOutcome::Digest { .. } => 'G',
+            RateOutcome::Defer { .. } => 'D',
+            RateOutcome::Reject { .. } => 'R',
         });
         assert_eq!(outcomes.collect::<String>(), *burst, "{client}");
         for (said, expected) in *cases {
@@ -195,7 +195,7 @@ fn aliases_do_not_make_endless_lists() {
     let policies = Policies::new(&settings(&text));
     assert_eq!(policies.recipients(None, &["a0".into()]).unwrap().len(), 10);
     let many: Vec<String> = (0..=EXPANDED_LIMIT).map(|n| format!("n{n}@y.z")).collect();
-    assert_eq!(policies.recipients(None, &many), Err(Refusal::TooMany));
+    assert_eq!(policies.recipients(None, &many), Err(RecipientRefusal::TooMany));
 }
 
 /// The settings in docs/guide/policy.md, one text per example.
@@ -221,6 +221,6 @@ fn the_examples_for_people_do_what_they_say() {
     assert_eq!(camera.recipients(device, &said("x@y.z")).unwrap(), ["me@example.com"]);
     let mut rates = Rates::default();
     let mut outcomes = (0..6).map(|n| rates.take(device.unwrap(), ip("192.168.1.22"), Duration::from_secs(n)));
-    assert!(outcomes.by_ref().take(5).all(|outcome| outcome == Outcome::Pass));
-    assert_eq!(outcomes.next(), Some(Outcome::Digest { due: Duration::from_secs(5 + 1800) }));
+    assert!(outcomes.by_ref().take(5).all(|outcome| outcome == RateOutcome::Pass));
+    assert_eq!(outcomes.next(), Some(RateOutcome::Digest { due: Duration::from_secs(5 + 1800) }));
 }

@@ -27,7 +27,8 @@ pub struct Draft {
 
 impl Draft {
     pub(super) fn new(spool: Arc<Spool>, id: MessageId, client: Client, replaces: bool) -> Self {
-        let kept = Some(Kept { spool, id, client, replaces, file: None, size: 0, reserved: 0, stage: Stage::Reserved });
+        let kept =
+            Some(Kept { spool, id, client, replaces, file: None, size: 0, reserved: 0, stage: DraftStage::Reserved });
         Self { id, buffer: Vec::new(), body: 0, crc: Checksum::new(), kept }
     }
 
@@ -117,7 +118,7 @@ impl Draft {
 
 /// The state of a draft.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Stage {
+enum DraftStage {
     /// It has bytes reserved, but no file.
     Reserved,
     /// It may have a file.
@@ -142,7 +143,7 @@ struct Kept {
     size: u64,
     /// What they take in the queue.
     reserved: u64,
-    stage: Stage,
+    stage: DraftStage,
 }
 
 impl Kept {
@@ -160,7 +161,7 @@ impl Kept {
             Some(file) => file,
             None => {
                 let file = self.spool.create(self.id)?;
-                self.stage = Stage::Written;
+                self.stage = DraftStage::Written;
                 file
             }
         };
@@ -179,7 +180,7 @@ impl Kept {
         ledger.reserved = ledger.reserved.saturating_sub(self.reserved);
         ledger.add(self.spool.accept_place(), self.size, self.reserved);
         ledger.claim(self.client, 0, 1);
-        self.stage = Stage::Published;
+        self.stage = DraftStage::Published;
         Ok(())
     }
 
@@ -188,7 +189,7 @@ impl Kept {
     }
 
     fn hand_over(mut self, arrived: i64) -> Entry {
-        self.stage = Stage::Done;
+        self.stage = DraftStage::Done;
         self.entry(arrived)
     }
 }
@@ -196,18 +197,18 @@ impl Kept {
 impl Drop for Kept {
     fn drop(&mut self) {
         let (spool, entry, stage) = (Arc::clone(&self.spool), self.entry(0), self.stage);
-        if matches!(stage, Stage::Reserved | Stage::Written) {
+        if matches!(stage, DraftStage::Reserved | DraftStage::Written) {
             let mut ledger = spool.ledger();
             ledger.reserved = ledger.reserved.saturating_sub(self.reserved);
             ledger.give_back(self.client, self.reserved, 0);
         }
         let clear = move || match stage {
-            Stage::Written => spool.discard(entry.id),
+            DraftStage::Written => spool.discard(entry.id),
             // The device got no confirmation; it will send the message again.
-            Stage::Published => drop(spool.remove_for_good(&entry)),
-            Stage::Reserved | Stage::Done => {}
+            DraftStage::Published => drop(spool.remove_for_good(&entry)),
+            DraftStage::Reserved | DraftStage::Done => {}
         };
-        if matches!(stage, Stage::Written | Stage::Published) {
+        if matches!(stage, DraftStage::Written | DraftStage::Published) {
             match tokio::runtime::Handle::try_current() {
                 Ok(runtime) => drop(runtime.spawn_blocking(clear)),
                 Err(_) => clear(),

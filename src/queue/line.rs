@@ -85,7 +85,7 @@ impl Slot {
 
 /// The messages of one route.
 #[derive(Debug, Default)]
-pub(super) struct Line {
+pub(super) struct RouteQueue {
     /// Due.
     pub(super) due: Turns,
     /// Due, and the account fell into trouble over them: others are tried first.
@@ -110,7 +110,7 @@ pub(super) struct Line {
     pub(super) len: usize,
 }
 
-impl Line {
+impl RouteQueue {
     /// Adds a message to its orders.
     pub(super) fn insert(&mut self, clock: Clock, slot: &Slot) {
         self.len += 1;

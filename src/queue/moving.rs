@@ -74,15 +74,15 @@ impl Spool {
         let _alone = self.moving.write().unwrap_or_else(PoisonError::into_inner);
         let (piece, there): (Vec<_>, Vec<_>) = piece.into_iter().partition(|entry| entry.place == Place::Spool);
         done.extend(there.into_iter().map(|entry| (entry, None)));
-        let mut jobs: Vec<Job> = piece.into_iter().map(|entry| self.copy(safe, entry)).collect();
+        let mut jobs: Vec<Move> = piece.into_iter().map(|entry| self.copy(safe, entry)).collect();
         let published = publish::in_order(|step| {
             match step {
-                publish::Step::SyncFile => self.sync_copies(safe, &mut jobs),
-                publish::Step::Rename => self.name_copies(safe, &mut jobs),
-                _ if jobs.iter().all(|job| job.is(Step::Failed)) => {}
-                publish::Step::SyncTable => self.disk.sync_table(&safe.queue)?,
-                publish::Step::SyncNamed => self.sync_named(safe, &jobs)?,
-                publish::Step::SyncDirectory => self.disk.sync_directory(&safe.queue)?,
+                publish::PublishStep::SyncFile => self.sync_copies(safe, &mut jobs),
+                publish::PublishStep::Rename => self.name_copies(safe, &mut jobs),
+                _ if jobs.iter().all(|job| job.is(MoveState::Failed)) => {}
+                publish::PublishStep::SyncTable => self.disk.sync_table(&safe.queue)?,
+                publish::PublishStep::SyncNamed => self.sync_named(safe, &jobs)?,
+                publish::PublishStep::SyncDirectory => self.disk.sync_directory(&safe.queue)?,
             }
             Ok(())
         });
@@ -92,7 +92,7 @@ impl Spool {
         self.remove_originals(&mut jobs);
         for job in jobs {
             let temporary = safe.temporary(job.entry.id);
-            if job.is(Step::Failed) && temporary.exists() {
+            if job.is(MoveState::Failed) && temporary.exists() {
                 let _ = self.disk.clear(&temporary);
             }
             done.push((job.entry, job.error));
@@ -100,16 +100,16 @@ impl Spool {
     }
 
     /// Copies a message to a temporary file.
-    fn copy(&self, safe: &Directory, entry: Entry) -> Job {
+    fn copy(&self, safe: &Directory, entry: Entry) -> Move {
         let fresh = !safe.file(entry.id).exists();
-        let mut job = Job { entry, step: Step::Copied, size: 0, fresh, error: None };
+        let mut job = Move { entry, step: MoveState::Copied, size: 0, fresh, error: None };
         match self.copy_file(safe, job.entry.id) {
             Ok(Some(size)) => job.size = size,
-            Ok(None) => job.step = Step::WasThere,
+            Ok(None) => job.step = MoveState::WasThere,
             // It was moved or removed in the meantime.
             Err(SpoolError::Io(error)) if error.kind() == ErrorKind::NotFound => match safe.file(job.entry.id).exists()
             {
-                true => job.step = Step::WasThere,
+                true => job.step = MoveState::WasThere,
                 false => job.fail(error.into()),
             },
             Err(error) => {
@@ -149,15 +149,15 @@ impl Spool {
     }
 
     /// Returns when all copies are on the disk.
-    fn sync_copies(&self, safe: &Directory, jobs: &mut [Job]) {
-        let copied = jobs.iter().filter(|job| job.is(Step::Copied)).count();
+    fn sync_copies(&self, safe: &Directory, jobs: &mut [Move]) {
+        let copied = jobs.iter().filter(|job| job.is(MoveState::Copied)).count();
         if copied > FEW {
             if let Err(error) = self.disk.sync_file_system(&safe.queue) {
-                jobs.iter_mut().filter(|job| job.is(Step::Copied)).for_each(|job| job.fail(again(&error)));
+                jobs.iter_mut().filter(|job| job.is(MoveState::Copied)).for_each(|job| job.fail(again(&error)));
             }
             return;
         }
-        for job in jobs.iter_mut().filter(|job| job.is(Step::Copied)) {
+        for job in jobs.iter_mut().filter(|job| job.is(MoveState::Copied)) {
             let synced = self.disk.append(&safe.temporary(job.entry.id)).and_then(|file| file.sync_all());
             if let Err(error) = synced {
                 job.fail(error.into());
@@ -166,10 +166,10 @@ impl Spool {
     }
 
     /// Renames the copies to their final names.
-    fn name_copies(&self, safe: &Directory, jobs: &mut [Job]) {
-        for job in jobs.iter_mut().filter(|job| job.is(Step::Copied)) {
+    fn name_copies(&self, safe: &Directory, jobs: &mut [Move]) {
+        for job in jobs.iter_mut().filter(|job| job.is(MoveState::Copied)) {
             match self.disk.rename(&safe.temporary(job.entry.id), &safe.file(job.entry.id)) {
-                Ok(()) => job.step = Step::Named,
+                Ok(()) => job.step = MoveState::Named,
                 Err(error) => job.fail(error.into()),
             }
         }
@@ -177,8 +177,8 @@ impl Spool {
 
     /// Returns when all copies are on the disk under their names, including those of an earlier move: that one may have
     /// failed here.
-    fn sync_named(&self, safe: &Directory, jobs: &[Job]) -> std::io::Result<()> {
-        let mut named = jobs.iter().filter(|job| !job.is(Step::Failed));
+    fn sync_named(&self, safe: &Directory, jobs: &[Move]) -> std::io::Result<()> {
+        let mut named = jobs.iter().filter(|job| !job.is(MoveState::Failed));
         if named.clone().count() > FEW {
             return self.disk.sync_all_named(&safe.queue);
         }
@@ -186,10 +186,10 @@ impl Spool {
     }
 
     /// The names may not be on the disk: the messages stay where they were, and must not exist twice.
-    fn take_back(&self, safe: &Directory, jobs: &mut [Job], error: &std::io::Error) {
+    fn take_back(&self, safe: &Directory, jobs: &mut [Move], error: &std::io::Error) {
         let mut removed = Removed::from(&self.disk, &safe.queue);
-        for job in jobs.iter_mut().filter(|job| !job.is(Step::Failed)) {
-            if job.is(Step::Named) {
+        for job in jobs.iter_mut().filter(|job| !job.is(MoveState::Failed)) {
+            if job.is(MoveState::Named) {
                 match self.disk.remove(&safe.file(job.entry.id)) {
                     Ok(blocks) => removed.add(blocks),
                     Err(_) => self.book(job),
@@ -200,15 +200,15 @@ impl Spool {
         let _ = removed.sync();
     }
 
-    fn remove_originals(&self, jobs: &mut [Job]) {
+    fn remove_originals(&self, jobs: &mut [Move]) {
         let mut removed = Removed::from(&self.disk, &self.spool.queue);
-        for job in jobs.iter_mut().filter(|job| !job.is(Step::Failed)) {
+        for job in jobs.iter_mut().filter(|job| !job.is(MoveState::Failed)) {
             // If this fails, both exist until the message is removed; recovery keeps the safe one.
             if let Ok(blocks) = self.disk.remove(&self.spool.file(job.entry.id)) {
                 removed.add(blocks);
             }
             job.entry.place = Place::Safe;
-            if job.is(Step::Named) {
+            if job.is(MoveState::Named) {
                 self.book(job);
             }
         }
@@ -219,7 +219,7 @@ impl Spool {
     }
 
     /// In the accounting a message is where its copy is, as soon as there is one.
-    fn book(&self, job: &Job) {
+    fn book(&self, job: &Move) {
         if job.fresh {
             let [before, after] = [Place::Spool, Place::Safe].map(|place| self.room_of(place, job.size));
             let mut ledger = self.ledger();
@@ -231,7 +231,7 @@ impl Spool {
 
 /// The state of the move of a message.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Step {
+enum MoveState {
     /// There is a temporary copy.
     Copied,
     /// An earlier move has copied it.
@@ -242,22 +242,22 @@ enum Step {
     Failed,
 }
 
-struct Job {
+struct Move {
     entry: Entry,
-    step: Step,
+    step: MoveState,
     size: u64,
     /// Whether there was no copy before.
     fresh: bool,
     error: Option<SpoolError>,
 }
 
-impl Job {
-    fn is(&self, step: Step) -> bool {
+impl Move {
+    fn is(&self, step: MoveState) -> bool {
         self.step == step
     }
 
     fn fail(&mut self, error: SpoolError) {
-        self.step = Step::Failed;
+        self.step = MoveState::Failed;
         self.error = Some(error);
     }
 }

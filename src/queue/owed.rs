@@ -303,8 +303,8 @@ fn read(path: &Path, wanted: impl Fn(MessageId) -> bool) -> Option<BTreeMap<Mess
     for (id, line) in fs::read(path).ok()?.split(|byte| *byte == b'\n').filter_map(parse).filter(|(id, _)| wanted(*id))
     {
         match line {
-            Line::Gone => drop(all.insert(id, Said::Gone)),
-            Line::Note(note) => match all.entry(id).or_insert(Said::Notes(Vec::new())) {
+            OwedLine::Gone => drop(all.insert(id, Said::Gone)),
+            OwedLine::Note(note) => match all.entry(id).or_insert(Said::Notes(Vec::new())) {
                 Said::Notes(notes) => notes.push(note),
                 Said::Gone => {}
             },
@@ -313,16 +313,16 @@ fn read(path: &Path, wanted: impl Fn(MessageId) -> bool) -> Option<BTreeMap<Mess
     Some(all)
 }
 
-enum Line {
+enum OwedLine {
     Gone,
     Note(Note),
 }
 
-fn parse(line: &[u8]) -> Option<(MessageId, Line)> {
+fn parse(line: &[u8]) -> Option<(MessageId, OwedLine)> {
     let (id, rest) = line.split_at_checked(10)?;
     let id = std::str::from_utf8(id).ok()?.parse().ok()?;
     match rest.strip_prefix(b" ")? {
-        b"gone" => Some((id, Line::Gone)),
-        record => Note::read(record).next().map(|note| (id, Line::Note(note))),
+        b"gone" => Some((id, OwedLine::Gone)),
+        record => Note::read(record).next().map(|note| (id, OwedLine::Note(note))),
     }
 }

@@ -20,7 +20,7 @@ use super::state::State;
 use super::stored::{inspect, is_whole};
 use crate::config::Relay;
 use crate::report::Event;
-use crate::system::publish::{self, Step};
+use crate::system::publish::{self, PublishStep};
 
 /// A message as `smtprelay queue` lists it: its ID, and its envelope, state and size if they can be read.
 pub type Listed = (String, Result<(Meta, State, u64), SpoolError>);
@@ -287,12 +287,12 @@ pub(super) fn set_aside(disk: &Disk, path: &Path, reason: &str) {
     let (new, file) = (path.with_extension("bad"), disk.append(path));
     let named = publish::in_order(|step| {
         match (step, &file) {
-            (Step::Rename, _) => disk.rename(path, &new)?,
+            (PublishStep::Rename, _) => disk.rename(path, &new)?,
             // It is damaged, and whatever is left of it is better than nothing.
-            (Step::SyncFile, Ok(file)) => drop(file.sync_all()),
-            (Step::SyncNamed, Ok(file)) => drop(file.sync_named()),
-            (Step::SyncTable, _) | (Step::SyncFile | Step::SyncNamed, Err(_)) => {}
-            (Step::SyncDirectory, _) => drop(path.parent().map(|directory| disk.sync_directory(directory))),
+            (PublishStep::SyncFile, Ok(file)) => drop(file.sync_all()),
+            (PublishStep::SyncNamed, Ok(file)) => drop(file.sync_named()),
+            (PublishStep::SyncTable, _) | (PublishStep::SyncFile | PublishStep::SyncNamed, Err(_)) => {}
+            (PublishStep::SyncDirectory, _) => drop(path.parent().map(|directory| disk.sync_directory(directory))),
         }
         Ok::<_, io::Error>(())
     });

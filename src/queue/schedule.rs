@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use super::id::MessageId;
 use super::item::Item;
-use super::line::{Clock, Line, Slot, Stamp, Stand};
+use super::line::{Clock, RouteQueue, Slot, Stamp, Stand};
 use crate::system::clock;
 
 /// Messages that are moved within the schedule at a time.
@@ -31,7 +31,7 @@ pub struct Schedule {
     /// All of them by the second of their arrival, for display.
     listed: BTreeSet<Position>,
     /// That of everything that matches no rule comes first.
-    lines: Vec<Line>,
+    lines: Vec<RouteQueue>,
     held: usize,
     resting: usize,
     /// Since the clock was set: the last message that has its true time.
@@ -48,18 +48,18 @@ impl Schedule {
     /// An empty one for this number of routes.
     pub fn new(routes: usize) -> Self {
         let mut lines = Vec::new();
-        lines.resize_with(routes.max(1), Line::default);
+        lines.resize_with(routes.max(1), RouteQueue::default);
         let (slots, listed) = (BTreeMap::new(), BTreeSet::new());
         Self { clock: Clock::new(), slots, listed, lines, held: 0, resting: 0, redating: None }
     }
 
     /// The line of a route; messages of one that the settings no longer have are added to the general ones.
-    fn line(lines: &mut [Line], route: u16) -> Option<&mut Line> {
+    fn line(lines: &mut [RouteQueue], route: u16) -> Option<&mut RouteQueue> {
         let at = if usize::from(route) < lines.len() { usize::from(route) } else { 0 };
         lines.get_mut(at)
     }
 
-    fn look(&self, route: u16) -> Option<&Line> {
+    fn look(&self, route: u16) -> Option<&RouteQueue> {
         self.lines.get(usize::from(route)).or_else(|| self.lines.first())
     }
 
@@ -214,13 +214,13 @@ impl Schedule {
 
     /// Makes everything due except what is held or rests: the uplink is back, or the settings have changed.
     pub fn wake_all(&mut self) {
-        self.lines.iter_mut().for_each(Line::wake_all);
+        self.lines.iter_mut().for_each(RouteQueue::wake_all);
         self.advance(Instant::now());
     }
 
     /// As [`Self::wake_all`], for one route.
     pub fn wake_route(&mut self, route: u16) {
-        Self::line(&mut self.lines, route).into_iter().for_each(Line::wake_all);
+        Self::line(&mut self.lines, route).into_iter().for_each(RouteQueue::wake_all);
     }
 
     /// Those that wait for a time after `at`.
@@ -231,12 +231,12 @@ impl Schedule {
 
     /// The account works: those that it fell into trouble over regain their position by age.
     pub fn forgive(&mut self) {
-        self.lines.iter_mut().for_each(Line::forgive);
+        self.lines.iter_mut().for_each(RouteQueue::forgive);
     }
 
     /// Makes those due whose deferral was the provider's trouble.
     pub fn wake_put_off(&mut self) {
-        self.lines.iter_mut().for_each(Line::wake_put_off);
+        self.lines.iter_mut().for_each(RouteQueue::wake_put_off);
     }
 
     /// Messages in the schedule, held ones included; those being sent are not among them.

@@ -22,7 +22,7 @@ use super::stored::{Stored, journal_length, read_message, read_notes};
 use crate::config::{Durability, Relay};
 use crate::report::Event;
 use crate::system::memory::{self, Meminfo};
-use crate::system::publish::{self, Blocks, Step};
+use crate::system::publish::{self, Blocks, PublishStep};
 
 /// The maximum number of messages in the queue, whatever their size: each uses memory.
 pub const MESSAGE_COUNT_LIMIT: usize = 20_000;
@@ -314,16 +314,16 @@ impl Spool {
         let directory = self.directory(self.accept);
         let mut named = false;
         let published = publish::in_order(|step| match step {
-            Step::Rename => {
+            PublishStep::Rename => {
                 self.disk.rename(&directory.temporary(id), &directory.file(id))?;
                 named = true;
                 Ok(())
             }
             _ if !directory.sync => Ok(()),
-            Step::SyncTable => self.disk.sync_table(&directory.queue),
-            Step::SyncFile => file.sync_all(),
-            Step::SyncNamed => file.sync_named(),
-            Step::SyncDirectory => self.disk.sync_directory(&directory.queue),
+            PublishStep::SyncTable => self.disk.sync_table(&directory.queue),
+            PublishStep::SyncFile => file.sync_all(),
+            PublishStep::SyncNamed => file.sync_named(),
+            PublishStep::SyncDirectory => self.disk.sync_directory(&directory.queue),
         });
         if published.is_err() && named {
             // The device is notified of the failure and will retry: the message must not exist twice.

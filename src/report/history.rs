@@ -40,7 +40,7 @@ const REASON: usize = 197;
 
 /// The final or last result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Outcome {
+enum HistoryOutcome {
     Delivered,
     Failed,
     /// Refused before it sent a command.
@@ -55,7 +55,7 @@ enum Outcome {
     Connected,
 }
 
-impl Outcome {
+impl HistoryOutcome {
     const ALL: [Self; 8] = [
         Self::Delivered,
         Self::Failed,
@@ -87,9 +87,9 @@ impl Outcome {
 
 /// One verdict.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Verdict {
+struct HistoryEntry {
     at: i64,
-    outcome: Outcome,
+    outcome: HistoryOutcome,
     id: Box<str>,
     client: Box<str>,
     from: Box<str>,
@@ -106,8 +106,8 @@ struct Verdict {
     times: u32,
 }
 
-impl Verdict {
-    fn new(at: i64, outcome: Outcome, client: &str, text: &str) -> Self {
+impl HistoryEntry {
+    fn new(at: i64, outcome: HistoryOutcome, client: &str, text: &str) -> Self {
         Self {
             at,
             outcome,
@@ -133,7 +133,7 @@ impl Verdict {
     }
 
     fn is_turned_away(&self) -> bool {
-        matches!(self.outcome, Outcome::Refused | Outcome::Rejected)
+        matches!(self.outcome, HistoryOutcome::Refused | HistoryOutcome::Rejected)
     }
 
     fn repeats(&self, other: &Self) -> bool {
@@ -164,7 +164,7 @@ impl Verdict {
 
 /// The number of each.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Counts {
+struct DayCounts {
     /// Messages.
     accepted: u32,
     /// Recipients.
@@ -175,14 +175,14 @@ struct Counts {
     refused: u32,
 }
 
-impl Counts {
-    fn count(&mut self, outcome: Outcome) {
+impl DayCounts {
+    fn count(&mut self, outcome: HistoryOutcome) {
         let counter = match outcome {
-            Outcome::Accepted => &mut self.accepted,
-            Outcome::Delivered => &mut self.delivered,
-            Outcome::Failed => &mut self.failed,
-            Outcome::Refused | Outcome::Rejected => &mut self.refused,
-            Outcome::Deferred | Outcome::Aborted | Outcome::Connected => return,
+            HistoryOutcome::Accepted => &mut self.accepted,
+            HistoryOutcome::Delivered => &mut self.delivered,
+            HistoryOutcome::Failed => &mut self.failed,
+            HistoryOutcome::Refused | HistoryOutcome::Rejected => &mut self.refused,
+            HistoryOutcome::Deferred | HistoryOutcome::Aborted | HistoryOutcome::Connected => return,
         };
         *counter = counter.saturating_add(1);
     }
@@ -204,17 +204,17 @@ impl Counts {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct History {
     /// Oldest first.
-    verdicts: VecDeque<Verdict>,
+    verdicts: VecDeque<HistoryEntry>,
     /// Bytes of text in them.
     weight: usize,
     devices: Devices,
     /// When this run began: the first event.
     since: Option<i64>,
     /// The last successful test of each account, in this run.
-    tests: Vec<Verdict>,
-    total: Counts,
+    tests: Vec<HistoryEntry>,
+    total: DayCounts,
     /// Days since 1970 with their counters, in order.
-    days: Vec<(i64, Counts)>,
+    days: Vec<(i64, DayCounts)>,
 }
 
 impl History {
@@ -223,33 +223,36 @@ impl History {
         self.since.get_or_insert(at);
         match event {
             Event::Accepted { id, client, helo, from, to, .. } => {
-                self.count(at, Outcome::Accepted);
+                self.count(at, HistoryOutcome::Accepted);
                 self.devices.accepted(at, client, helo, id, from, to);
             }
             Event::Delivered { id, client, from, to, size, account, tls, reply, delay } => {
-                let verdict = Verdict::new(at, Outcome::Delivered, client, reply);
-                self.settle(Verdict {
+                let verdict = HistoryEntry::new(at, HistoryOutcome::Delivered, client, reply);
+                self.settle(HistoryEntry {
                     size: *size,
                     delay: *delay,
                     ..verdict.about(id, from, to, account, tls.as_ref())
                 });
             }
             Event::Failed { id, client, from, to, size, account, tls, reason, delay } => {
-                let verdict = Verdict::new(at, Outcome::Failed, client, reason);
-                self.settle(Verdict {
+                let verdict = HistoryEntry::new(at, HistoryOutcome::Failed, client, reason);
+                self.settle(HistoryEntry {
                     size: *size,
                     delay: *delay,
                     ..verdict.about(id, from, to, account, tls.as_ref())
                 });
             }
-            Event::Refused { client, reason } => self.settle(Verdict::new(at, Outcome::Refused, client, reason)),
+            Event::Refused { client, reason } => {
+                self.settle(HistoryEntry::new(at, HistoryOutcome::Refused, client, reason))
+            }
             Event::Rejected { client, from, to, reply } => {
-                let verdict = Verdict::new(at, Outcome::Rejected, client, reply);
+                let verdict = HistoryEntry::new(at, HistoryOutcome::Rejected, client, reply);
                 let to = device::first_of(to);
                 self.settle(verdict.about("", from, &to, "", None));
             }
             Event::Tested { account, to, tls, failed: None } => {
-                let verdict = Verdict::new(at, Outcome::Delivered, "", "").about("", "", to, account, tls.as_ref());
+                let verdict =
+                    HistoryEntry::new(at, HistoryOutcome::Delivered, "", "").about("", "", to, account, tls.as_ref());
                 self.tests.retain(|other| other.account != verdict.account);
                 self.tests.push(verdict);
                 if self.tests.len() > TESTS {
@@ -257,13 +260,13 @@ impl History {
                 }
             }
             Event::Deferred { id, reason, .. } => self.devices.deferred(at, id, reason),
-            Event::Aborted { client, reason } => self.devices.seen(at, client, "", Outcome::Aborted, reason),
+            Event::Aborted { client, reason } => self.devices.seen(at, client, "", HistoryOutcome::Aborted, reason),
             Event::NoMail { client, helo, tried } => {
-                self.devices.seen(at, client, helo, Outcome::Connected, tried);
+                self.devices.seen(at, client, helo, HistoryOutcome::Connected, tried);
             }
             Event::LoginFailed { client, name } => {
                 let text = format!("wrong user name or password, login '{name}'");
-                self.devices.seen(at, client, "", Outcome::Rejected, &text);
+                self.devices.seen(at, client, "", HistoryOutcome::Rejected, &text);
             }
             _ => {}
         }
@@ -271,7 +274,7 @@ impl History {
 
     /// The verdicts, newest first: `limit` of them after the first `offset`.
     pub fn entries(&self, offset: usize, limit: usize) -> Value {
-        let entries: Vec<Value> = self.verdicts.iter().rev().skip(offset).take(limit).map(Verdict::json).collect();
+        let entries: Vec<Value> = self.verdicts.iter().rev().skip(offset).take(limit).map(HistoryEntry::json).collect();
         json!({ "total": self.verdicts.len(), "entries": entries })
     }
 
@@ -282,7 +285,7 @@ impl History {
 
     /// Counters since the start of the program, and of the last 30 days with events.
     pub fn counters(&self) -> Value {
-        let day = |(day, counts): &(i64, Counts)| counts.add_to(json!({ "day": day.saturating_mul(DAY) }));
+        let day = |(day, counts): &(i64, DayCounts)| counts.add_to(json!({ "day": day.saturating_mul(DAY) }));
         let days: Vec<Value> = self.days.iter().rev().map(day).collect();
         self.total.add_to(json!({ "since": self.since, "days": days }))
     }
@@ -296,14 +299,16 @@ impl History {
     /// When mail was last accepted by `account`, or by any: null, or `time`, `to`, `account`, `tls`, `cipher`,
     /// `verified` (`ca`, `fingerprint`, `no`), `expires` of the certificate. Includes tests, while the verdict is kept.
     pub fn last(&self, account: Option<&str>) -> Value {
-        let is_it = |v: &&Verdict| v.outcome == Outcome::Delivered && account.is_none_or(|name| *v.account == *name);
+        let is_it = |v: &&HistoryEntry| {
+            v.outcome == HistoryOutcome::Delivered && account.is_none_or(|name| *v.account == *name)
+        };
         let (mail, test) = (self.verdicts.iter().rev().find(is_it), self.tests.iter().rev().find(is_it));
         // Of two at the same time, the test: that is what the user looks for.
         let newest = mail.into_iter().chain(test).max_by_key(|verdict| verdict.at);
-        newest.map_or(Value::Null, Verdict::last)
+        newest.map_or(Value::Null, HistoryEntry::last)
     }
 
-    fn settle(&mut self, verdict: Verdict) {
+    fn settle(&mut self, verdict: HistoryEntry) {
         self.count(verdict.at, verdict.outcome);
         self.devices.settled(&verdict);
         match self.verdicts.back_mut() {
@@ -315,7 +320,7 @@ impl History {
         }
     }
 
-    fn push(&mut self, verdict: Verdict) {
+    fn push(&mut self, verdict: HistoryEntry) {
         self.weight += verdict.weight();
         self.verdicts.push_back(verdict);
         while self.verdicts.len() > VERDICTS || self.weight > VERDICT_TEXT {
@@ -327,7 +332,7 @@ impl History {
         }
     }
 
-    fn count(&mut self, at: i64, outcome: Outcome) {
+    fn count(&mut self, at: i64, outcome: HistoryOutcome) {
         self.total.count(outcome);
         // Before the clock is set the day is unknown.
         if at < clock::EARLIEST {
@@ -340,7 +345,7 @@ impl History {
         match self.days.get_mut(place) {
             Some((day, counts)) if *day == today => counts.count(outcome),
             _ => {
-                let mut counts = Counts::default();
+                let mut counts = DayCounts::default();
                 counts.count(outcome);
                 self.days.insert(place, (today, counts));
             }
@@ -351,7 +356,7 @@ impl History {
     }
 }
 
-impl Verdict {
+impl HistoryEntry {
     /// Where and how mail was accepted.
     fn last(&self) -> Value {
         let mut parts = self.tls.split(' ');

@@ -18,7 +18,7 @@ pub const REASON_SHOWN: usize = 600;
 
 /// The state of the message that is reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
+pub enum ReportKind {
     /// Delivery was given up.
     Failed,
     /// It is delayed, and delivery is still attempted.

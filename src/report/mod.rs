@@ -26,6 +26,6 @@ pub use event::{Event, Field, Fields, Reason, TlsFacts};
 pub use history::History;
 pub use hook::{DEFAULT_PROGRAM, Hook};
 pub use hub::{OBSERVER_LIMIT, observe};
-pub use letter::Kind;
-pub use notice::{Failure, Notice};
+pub use letter::ReportKind;
+pub use notice::{FailedRecipient, Notice};
 pub use summary::{Summary, SummaryItem};

@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 
 use super::letter::{ADDRESS_SHOWN, Head, REASON_SHOWN, fill, one_line, part, when, who};
-use super::{Kind, readable};
+use super::{ReportKind, readable};
 use crate::message::encoded;
 
 /// Bytes of the message's header that are returned; it is cut at a line.
@@ -20,7 +20,7 @@ const FOLD_AT: usize = 76;
 
 /// A recipient whose delivery failed or is delayed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failure {
+pub struct FailedRecipient {
     /// The address.
     pub recipient: String,
     /// The reason, in one plain sentence.
@@ -31,7 +31,7 @@ pub struct Failure {
 #[derive(Debug, Clone, Copy)]
 pub struct Notice<'a> {
     /// Whether the message was given up or is delayed.
-    pub kind: Kind,
+    pub kind: ReportKind,
     /// Until when a delayed message is tried, seconds since 1970; `None` when that is unknown, and for failures.
     pub retry_until: Option<i64>,
     /// The queue ID of the message.
@@ -49,7 +49,7 @@ pub struct Notice<'a> {
     /// Header of the message.
     pub header: &'a [u8],
     /// Recipients that the report is about.
-    pub failures: &'a [Failure],
+    pub failures: &'a [FailedRecipient],
 }
 
 impl Notice<'_> {
@@ -62,9 +62,9 @@ impl Notice<'_> {
             boundary.push('_');
         }
         let subject = match self.kind {
-            Kind::Failed => format!("Not delivered: mail from {}", who(self.client)),
-            Kind::Delayed => format!("Delivery delayed: mail from {}", who(self.client)),
-            Kind::Doubtful => format!("Delivery uncertain: mail from {}", who(self.client)),
+            ReportKind::Failed => format!("Not delivered: mail from {}", who(self.client)),
+            ReportKind::Delayed => format!("Delivery delayed: mail from {}", who(self.client)),
+            ReportKind::Doubtful => format!("Delivery uncertain: mail from {}", who(self.client)),
         };
         let head = Head {
             hostname: self.hostname,
@@ -97,9 +97,9 @@ impl Notice<'_> {
         let mut out = String::new();
         let on = when(self.arrived).map(|date| format!(" on {date}")).unwrap_or_default();
         let came = match self.kind {
-            Kind::Failed => "could not be delivered to:",
-            Kind::Delayed => "has not been delivered yet to:",
-            Kind::Doubtful => "may or may not have been delivered, perhaps more than once, to:",
+            ReportKind::Failed => "could not be delivered to:",
+            ReportKind::Delayed => "has not been delivered yet to:",
+            ReportKind::Doubtful => "may or may not have been delivered, perhaps more than once, to:",
         };
         let gateway = one_line(self.hostname, 255);
         fill(
@@ -117,15 +117,15 @@ impl Notice<'_> {
         }
         out.push('\n');
         let outlook = match (self.kind, self.retry_until.and_then(when)) {
-            (Kind::Failed, _) => "It will not be delivered: the gateway has stopped trying.".into(),
-            (Kind::Doubtful, _) => format!(
+            (ReportKind::Failed, _) => "It will not be delivered: the gateway has stopped trying.".into(),
+            (ReportKind::Doubtful, _) => format!(
                 "Delivery is no longer attempted, and the message is held in the gateway's queue. Ask the recipient whether it has arrived. If so, delete it there: smtprelay queue delete {id}. If not, send it again: smtprelay queue release {id}. If this happens again, report the replies of its server to the provider.",
                 id = self.id
             ),
-            (Kind::Delayed, Some(date)) => format!(
+            (ReportKind::Delayed, Some(date)) => format!(
                 "The gateway will keep trying until {date}. No action is needed, and the message need not be sent again; you will be notified if delivery finally fails."
             ),
-            (Kind::Delayed, None) => "The gateway will keep trying. No action is needed, and the message need not be sent again; you will be notified if delivery finally fails.".into(),
+            (ReportKind::Delayed, None) => "The gateway will keep trying. No action is needed, and the message need not be sent again; you will be notified if delivery finally fails.".into(),
         };
         fill(&mut out, "", &outlook);
         out.push('\n');
@@ -148,11 +148,11 @@ impl Notice<'_> {
         for failure in self.shown() {
             out.push_str("\r\n");
             field(&mut out, "Final-Recipient", &address(&failure.recipient));
-            field(&mut out, "Action", if self.kind == Kind::Failed { "failed" } else { "delayed" });
+            field(&mut out, "Action", if self.kind == ReportKind::Failed { "failed" } else { "delayed" });
             field(&mut out, "Status", &status(&failure.reason, self.kind));
             let (kind, text) = diagnostic(&failure.reason);
             field(&mut out, "Diagnostic-Code", &format!("{kind}; {}", ascii(text, DIAGNOSTIC_SHOWN)));
-            if let (Kind::Delayed, Some(date)) = (self.kind, self.retry_until.and_then(when)) {
+            if let (ReportKind::Delayed, Some(date)) = (self.kind, self.retry_until.and_then(when)) {
                 field(&mut out, "Will-Retry-Until", &date);
             }
         }
@@ -176,7 +176,7 @@ impl Notice<'_> {
         text
     }
 
-    fn shown(&self) -> impl Iterator<Item = &Failure> {
+    fn shown(&self) -> impl Iterator<Item = &FailedRecipient> {
         self.failures.iter().take(RECIPIENTS_SHOWN)
     }
 }
@@ -252,7 +252,7 @@ fn diagnostic(reason: &str) -> (&'static str, &str) {
 
 /// The status of a recipient (RFC 3463): the code in the reason, else the general one of its class. What is still tried
 /// is of class 4, whatever the reply was: a refused login is final for the login, not for the mail.
-fn status(reason: &str, kind: Kind) -> String {
+fn status(reason: &str, kind: ReportKind) -> String {
     let reply = reply(reason);
     let mut words = reply.unwrap_or(reason).split_whitespace();
     let code = match reply {
@@ -261,7 +261,7 @@ fn status(reason: &str, kind: Kind) -> String {
         None => words.find(|word| is_status(word)),
     };
     let class = reply.or(code).and_then(|text| text.get(..1)).unwrap_or("5");
-    let class = if kind != Kind::Failed { "4" } else { class };
+    let class = if kind != ReportKind::Failed { "4" } else { class };
     format!("{class}.{}", code.and_then(|code| code.get(2..)).unwrap_or("0.0"))
 }
 

@@ -23,7 +23,7 @@ const KNOWN_OF_ONE: usize = 16;
 const LOOK: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
-struct Entry {
+struct Repeated {
     client: String,
     /// The event, such as `refused`.
     kind: &'static str,
@@ -43,7 +43,7 @@ struct Due {
 }
 
 #[derive(Debug, Default)]
-struct Repeats(Vec<Entry>);
+struct Repeats(Vec<Repeated>);
 
 static REPEATS: Mutex<Repeats> = Mutex::new(Repeats(Vec::new()));
 
@@ -64,12 +64,12 @@ impl Repeats {
         }
         let times = u32::from(!is_new);
         let (client, until) = (client.to_string(), now.saturating_add(INTERVAL));
-        self.0.push(Entry { client, kind, line, level, times, until, interval: INTERVAL });
+        self.0.push(Repeated { client, kind, line, level, times, until, interval: INTERVAL });
         is_new
     }
 
     fn count(&mut self, client: &str, kind: &'static str, line: &str) -> bool {
-        let known = |entry: &&mut Entry| entry.client == client && entry.kind == kind && entry.line == line;
+        let known = |entry: &&mut Repeated| entry.client == client && entry.kind == kind && entry.line == line;
         let found = self.0.iter_mut().find(known);
         found.is_some_and(|entry| {
             entry.times = entry.times.saturating_add(1);

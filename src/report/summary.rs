@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::letter::{ADDRESS_SHOWN, Head, REASON_SHOWN, counted, fill, one_line, part, when, who};
-use super::{Kind, readable};
+use super::{ReportKind, readable};
 
 /// Bytes that the encoded list may take. With the rest of the mail it stays below 64 KB.
 const LIST_LIMIT: usize = 56 << 10;
@@ -38,7 +38,7 @@ pub struct Summary<'a> {
     /// The recipient.
     pub to: &'a [String],
     /// Whether the messages were given up or are delayed.
-    pub kind: Kind,
+    pub kind: ReportKind,
     /// When the first of them failed or was found delayed, seconds since 1970.
     pub since: i64,
     /// The last.
@@ -56,10 +56,10 @@ impl Summary<'_> {
     pub fn text(&self) -> Vec<u8> {
         let mails = counted(self.total, "message");
         let subject = match (self.kind, self.total) {
-            (Kind::Failed, _) => format!("{mails} not delivered"),
-            (Kind::Doubtful, _) => format!("{mails} with uncertain delivery"),
-            (Kind::Delayed, 1) => "1 message is delayed".into(),
-            (Kind::Delayed, _) => format!("{mails} are delayed"),
+            (ReportKind::Failed, _) => format!("{mails} not delivered"),
+            (ReportKind::Doubtful, _) => format!("{mails} with uncertain delivery"),
+            (ReportKind::Delayed, 1) => "1 message is delayed".into(),
+            (ReportKind::Delayed, _) => format!("{mails} are delayed"),
         };
         let head = Head {
             hostname: self.hostname,
@@ -82,11 +82,11 @@ impl Summary<'_> {
             &mut out,
             "",
             &match self.kind {
-                Kind::Failed => format!("The mail gateway {gateway} failed to deliver {mails}{between}."),
-                Kind::Doubtful => format!(
+                ReportKind::Failed => format!("The mail gateway {gateway} failed to deliver {mails}{between}."),
+                ReportKind::Doubtful => format!(
                     "The mail gateway {gateway} sent {mails} several times{between} without learning whether they were accepted. They are held and no longer retried: ask the recipients, then release or delete them in the gateway's queue."
                 ),
-                Kind::Delayed => format!(
+                ReportKind::Delayed => format!(
                     "On the mail gateway {gateway}, the delivery of {mails} has been delayed{between}. Delivery is still being attempted, and they need not be sent again."
                 ),
             },
@@ -95,9 +95,9 @@ impl Summary<'_> {
         let rest = self.left_out.saturating_add((self.items.len().saturating_sub(listed)) as u64);
         if rest > 0 {
             let event = match self.kind {
-                Kind::Failed => "failed",
-                Kind::Delayed => "deferred",
-                Kind::Doubtful => "held",
+                ReportKind::Failed => "failed",
+                ReportKind::Delayed => "deferred",
+                ReportKind::Doubtful => "held",
             };
             let _ = writeln!(out, "\nNot listed here: {}; see event={event} in the log.", counted(rest, "message"));
         }
@@ -159,7 +159,7 @@ mod tests {
         }
     }
 
-    fn summary(kind: Kind, items: &[SummaryItem], left_out: u64) -> String {
+    fn summary(kind: ReportKind, items: &[SummaryItem], left_out: u64) -> String {
         let summary = Summary {
             hostname: "gw.example",
             from: "me@example.com",
@@ -182,7 +182,7 @@ mod tests {
         let rare = item(1, "Pump 1", "mx refused it: 550 5.1.1 no such user");
         let items =
             [rare, item(2, "=?utf-8?Q?St=C3=B6rung?=", "given up after 4d"), item(3, "Pump 3", "given up after 4d")];
-        let text = summary(Kind::Failed, &items, 14);
+        let text = summary(ReportKind::Failed, &items, 14);
         assert!(text.contains("Subject: 17 messages not delivered\r\nAuto-Submitted: auto-generated\r\n"), "{text}");
         assert_eq!(text.matches("given up after 4d").count(), 1);
         let at = |what: &str| text.find(what).unwrap_or_else(|| panic!("{what} is missing in\n{text}"));
@@ -195,29 +195,29 @@ mod tests {
 
     #[test]
     fn late_mail_is_not_called_failed() {
-        let text = summary(Kind::Delayed, &[item(1, "x", "no connection"), item(2, "y", "no connection")], 0);
+        let text = summary(ReportKind::Delayed, &[item(1, "x", "no connection"), item(2, "y", "no connection")], 0);
         assert!(text.contains("Subject: 2 messages are delayed\r\n") && text.contains("need not be sent again"));
         assert!(!text.contains("Not listed"));
-        assert!(summary(Kind::Delayed, &[item(1, "x", "r")], 0).contains("Subject: 1 message is delayed\r\n"));
+        assert!(summary(ReportKind::Delayed, &[item(1, "x", "r")], 0).contains("Subject: 1 message is delayed\r\n"));
     }
 
     #[test]
     fn a_storm_is_bounded_and_what_is_left_out_is_counted() {
         let items: Vec<_> =
             (0..5000).map(|n| item(n, &"ü".repeat(500), &format!("{} {n}", "ä=".repeat(900)))).collect();
-        let text = summary(Kind::Failed, &items, 1);
+        let text = summary(ReportKind::Failed, &items, 1);
         let listed = text.matches("    to r").count();
         assert!(listed > 5, "{listed}");
         assert!(text.contains(&format!("Not listed here: {} messages", 5001 - listed)), "{text}");
         let items: Vec<_> = (0..5000).map(|n| item(n, "Pump", "given up")).collect();
-        assert!(summary(Kind::Failed, &items, 0).matches("    to r").count() > 400);
+        assert!(summary(ReportKind::Failed, &items, 0).matches("    to r").count() > 400);
     }
 
     #[test]
     fn nothing_of_a_device_gets_out_of_its_line() {
         let mut odd = item(1, "a\r\nTo: evil", "x\r\n.\r\ny");
         odd.recipient = "b\r\n@x".into();
-        let text = summary(Kind::Failed, &[odd], 0);
+        let text = summary(ReportKind::Failed, &[odd], 0);
         assert!(!text.contains("\r\nTo: evil") && !text.contains("\r\n.\r\n"), "{text}");
     }
 }

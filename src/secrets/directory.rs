@@ -23,13 +23,13 @@ pub struct Lock(#[allow(dead_code, reason = "held, not read")] Flock<File>);
 
 /// A step of [`Directory::write`] after which the power may fail; tests let each of them fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
+pub enum WriteStep {
     /// The temporary file exists.
     Create,
     /// Its content is written.
     Write,
     /// It is being renamed to its final name.
-    Publish(publish::Step),
+    Publish(publish::PublishStep),
 }
 
 impl Directory {
@@ -96,18 +96,18 @@ impl Directory {
         _: &Lock,
         name: &str,
         bytes: &[u8],
-        after: &mut dyn FnMut(Step) -> io::Result<()>,
+        after: &mut dyn FnMut(WriteStep) -> io::Result<()>,
     ) -> io::Result<()> {
         let path = self.path(name);
         let (mut file, new) = publish::create(&path, 0o600)?;
-        after(Step::Create)?;
+        after(WriteStep::Create)?;
         let (owner, own) = (fs::metadata(&self.0)?, file.metadata()?);
         if owner.uid() != own.uid() {
             fchown(&file, Some(owner.uid()), Some(owner.gid()))?;
         }
         file.write_all(bytes)?;
-        after(Step::Write)?;
-        publish::file(&file, &new, &path, |step| after(Step::Publish(step)))
+        after(WriteStep::Write)?;
+        publish::file(&file, &new, &path, |step| after(WriteStep::Publish(step)))
     }
 
     /// Removes a file. False if there was none.
@@ -128,14 +128,14 @@ mod tests {
     use super::*;
     use std::os::unix::fs::{PermissionsExt, symlink};
 
-    const STEPS: [Step; 7] = [
-        Step::Create,
-        Step::Write,
-        Step::Publish(publish::Step::SyncTable),
-        Step::Publish(publish::Step::SyncFile),
-        Step::Publish(publish::Step::Rename),
-        Step::Publish(publish::Step::SyncNamed),
-        Step::Publish(publish::Step::SyncDirectory),
+    const STEPS: [WriteStep; 7] = [
+        WriteStep::Create,
+        WriteStep::Write,
+        WriteStep::Publish(publish::PublishStep::SyncTable),
+        WriteStep::Publish(publish::PublishStep::SyncFile),
+        WriteStep::Publish(publish::PublishStep::Rename),
+        WriteStep::Publish(publish::PublishStep::SyncNamed),
+        WriteStep::Publish(publish::PublishStep::SyncDirectory),
     ];
 
     fn directory() -> (tempfile::TempDir, Directory) {
@@ -144,7 +144,7 @@ mod tests {
         (dir, directory)
     }
 
-    fn write(directory: &Directory, bytes: &[u8], cut: Option<Step>) -> io::Result<()> {
+    fn write(directory: &Directory, bytes: &[u8], cut: Option<WriteStep>) -> io::Result<()> {
         let lock = directory.lock()?;
         directory.write(&lock, "a", bytes, &mut |step| match Some(step) == cut {
             true => Err(io::Error::other("power cut")),
@@ -162,7 +162,7 @@ mod tests {
             let (_dir, directory) = directory();
             write(&directory, b"old", None).unwrap();
             assert!(write(&directory, b"newer", Some(cut)).is_err());
-            let renamed = matches!(cut, Step::Publish(step) if !matches!(step, publish::Step::SyncTable | publish::Step::SyncFile));
+            let renamed = matches!(cut, WriteStep::Publish(step) if !matches!(step, publish::PublishStep::SyncTable | publish::PublishStep::SyncFile));
             let expected: &[u8] = if renamed { b"newer" } else { b"old" };
             assert_eq!(read(&directory).unwrap(), expected, "{cut:?}");
             // The next write is not hindered by leftovers.

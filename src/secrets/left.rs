@@ -76,7 +76,7 @@ pub fn remove(directory: &Path, account: &str) -> Result<bool, String> {
 mod tests {
     use super::*;
     use crate::secrets::Secret;
-    use crate::secrets::password::Place;
+    use crate::secrets::password::PasswordFile;
 
     #[test]
     fn what_nobody_uses_is_found_and_removed() {
@@ -84,7 +84,7 @@ mod tests {
         let secrets = dir.path().join("secrets");
         assert_eq!(find(&secrets, &[], None), []);
         for name in ["old", "kept"] {
-            Place::of(&secrets, name).unwrap().save(&Secret::new("p".into())).unwrap();
+            PasswordFile::of(&secrets, name).unwrap().save(&Secret::new("p".into())).unwrap();
         }
         fs::write(secrets.join("gone.token"), "{}").unwrap();
         fs::write(secrets.join("notes.txt"), "").unwrap();

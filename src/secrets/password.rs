@@ -15,7 +15,7 @@ pub const LIMIT: usize = 1024;
 
 /// Where the password of one account is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct PasswordFile {
     vault: Vault,
     account: String,
 }
@@ -35,7 +35,7 @@ pub fn check(text: &str) -> Result<(), String> {
     }
 }
 
-impl Place {
+impl PasswordFile {
     /// The place for the account with this name.
     ///
     /// # Errors
@@ -130,9 +130,9 @@ mod tests {
     use proptest::prelude::*;
     use std::fs;
 
-    fn place() -> (tempfile::TempDir, Place) {
+    fn place() -> (tempfile::TempDir, PasswordFile) {
         let dir = tempfile::tempdir().unwrap();
-        let place = Place::of(&dir.path().join("secrets"), "gmail").unwrap();
+        let place = PasswordFile::of(&dir.path().join("secrets"), "gmail").unwrap();
         (dir, place)
     }
 
@@ -165,7 +165,7 @@ mod tests {
         place.save(&secret(&"x".repeat(LIMIT))).unwrap();
         assert_eq!(place.load().unwrap().unwrap().expose().len(), LIMIT);
         for name in ["", "a/b", "..", "a b", "ä", &"x".repeat(65)] {
-            assert!(Place::of(Path::new("/x"), name).is_err(), "{name}");
+            assert!(PasswordFile::of(Path::new("/x"), name).is_err(), "{name}");
         }
     }
 
@@ -181,7 +181,7 @@ mod tests {
             assert!(!said.contains("hunter2"));
         }
         // The files of two accounts were swapped.
-        let other = Place::of(place.path().parent().unwrap(), "gmx").unwrap();
+        let other = PasswordFile::of(place.path().parent().unwrap(), "gmx").unwrap();
         fs::write(other.path(), whole).unwrap();
         assert!(other.load().is_err());
         other.save(&secret("again")).unwrap();

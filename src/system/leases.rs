@@ -19,7 +19,7 @@ use tokio::sync::Mutex;
 
 // A session waits for it.
 use super::task::intake as blocking;
-use files::Line;
+use files::LeaseLine;
 pub use mac::Mac;
 
 /// Maximum number of bytes read from a file: more than two thousand devices.
@@ -64,7 +64,7 @@ pub struct Identity {
 
 /// The content of the files.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Table(Vec<Line>);
+struct Table(Vec<LeaseLine>);
 
 impl Table {
     fn read(sources: &Sources) -> Self {
@@ -85,7 +85,7 @@ impl Table {
         let mine = || self.0.iter().filter(|line| line.ip == ip);
         let mac = mine().find_map(|line| line.mac).or_else(|| Mac::in_address(ip));
         // The name of the same hardware at another address is valid here too: usually it is the other protocol.
-        let fits = |line: &&Line| line.mac.is_none() || mac.is_none() || line.mac == mac;
+        let fits = |line: &&LeaseLine| line.mac.is_none() || mac.is_none() || line.mac == mac;
         let host = mine().filter(fits).find_map(|line| line.host.clone());
         let elsewhere =
             || self.0.iter().filter(|line| mac.is_some() && line.mac == mac).find_map(|line| line.host.clone());

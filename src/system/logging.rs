@@ -44,13 +44,13 @@ static HANDED: Mutex<Option<UnixDatagram>> = Mutex::new(None);
 /// Signals that a line could not be sent.
 static LOST: Notify = Notify::const_new();
 
-enum Entry {
+enum LogEntry {
     Line(Level, String),
     Flush(SyncSender<()>),
 }
 
 struct ThreadedLog {
-    entries: SyncSender<Entry>,
+    entries: SyncSender<LogEntry>,
     dropped: AtomicU32,
 }
 
@@ -65,12 +65,12 @@ impl Log for ThreadedLog {
             return;
         }
         let line = clean(&record.args().to_string());
-        match self.entries.try_send(Entry::Line(record.level(), line)) {
+        match self.entries.try_send(LogEntry::Line(record.level(), line)) {
             Ok(()) => {
                 let lost = self.dropped.swap(0, Ordering::Relaxed);
                 if lost > 0 {
                     let note = format!("event=log_overrun lost={lost} text=\"the log daemon was too slow\"");
-                    let _ = self.entries.try_send(Entry::Line(Level::Warn, note));
+                    let _ = self.entries.try_send(LogEntry::Line(Level::Warn, note));
                 }
             }
             Err(TrySendError::Full(_)) => {
@@ -82,7 +82,7 @@ impl Log for ThreadedLog {
 
     fn flush(&self) {
         let (done, wait) = sync_channel(1);
-        if self.entries.send(Entry::Flush(done)).is_ok() {
+        if self.entries.send(LogEntry::Flush(done)).is_ok() {
             let _ = wait.recv_timeout(std::time::Duration::from_secs(2));
         }
     }
@@ -218,17 +218,17 @@ fn to_syslog(logger: &mut Option<LocalLogger>, level: Level, line: &str) -> bool
     }
 }
 
-fn write_all(entries: &Receiver<Entry>, target: Target, mut logger: Option<LocalLogger>) {
+fn write_all(entries: &Receiver<LogEntry>, target: Target, mut logger: Option<LocalLogger>) {
     while let Ok(entry) = entries.recv() {
         match entry {
-            Entry::Line(level, line) if target == Target::Stderr => to_stderr(level, &line),
-            Entry::Line(level, line) => {
+            LogEntry::Line(level, line) if target == Target::Stderr => to_stderr(level, &line),
+            LogEntry::Line(level, line) => {
                 if !to_syslog(&mut logger, level, &line) {
                     to_procd(level, &line);
                     LOST.notify_one();
                 }
             }
-            Entry::Flush(done) => {
+            LogEntry::Flush(done) => {
                 let _ = done.try_send(());
             }
         }

@@ -28,14 +28,14 @@ const DEPTH: u32 = 2;
 
 /// What a directory contains that the gateway may take ownership of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum DirectoryKind {
     /// `spool` or `safe_spool`.
     Queue,
     /// `secrets`: files only.
     Secrets,
 }
 
-impl Kind {
+impl DirectoryKind {
     /// Whether a file of this name is ours.
     fn knows(self, name: &str, is_directory: bool) -> bool {
         const FILES: [&str; 8] =
@@ -66,8 +66,9 @@ pub fn make_secrets(path: &Path) -> Result<(), String> {
 
 /// Gives the directory and the gateway's files in it to `owner`. Returns advice for the owner of the router; empty if
 /// all is well.
-pub fn take_over(path: &Path, kind: Kind, owner: &Identity) -> Vec<String> {
-    let mut walk = Walk { owner, left: if kind == Kind::Queue { ENTRIES } else { SECRETS }, advice: Vec::new() };
+pub fn take_over(path: &Path, kind: DirectoryKind, owner: &Identity) -> Vec<String> {
+    let mut walk =
+        Walk { owner, left: if kind == DirectoryKind::Queue { ENTRIES } else { SECRETS }, advice: Vec::new() };
     if let Err(error) = walk.directory(path, kind) {
         let (path, name) = (path.display(), &owner.name);
         walk.advice.push(format!(
@@ -108,7 +109,7 @@ fn names(directory: OwnedFd, limit: usize) -> nix::Result<Vec<std::ffi::CString>
 }
 
 impl Walk<'_> {
-    fn directory(&mut self, path: &Path, kind: Kind) -> nix::Result<()> {
+    fn directory(&mut self, path: &Path, kind: DirectoryKind) -> nix::Result<()> {
         // The name may be a link that root created; the directory's content may not be.
         let path = path.canonicalize().map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(0)))?;
         let directory = open(&path, LIST, Mode::empty())?;
@@ -119,7 +120,7 @@ impl Walk<'_> {
             let text = name.to_string_lossy();
             if !kind.knows(&text, is_directory) {
                 foreign = Some(text.into_owned());
-            } else if text != "lost+found" && kind == Kind::Queue {
+            } else if text != "lost+found" && kind == DirectoryKind::Queue {
                 self.entry(&directory, &name, &opened, 1)?;
             }
         }
@@ -134,7 +135,7 @@ impl Walk<'_> {
             }
             return Ok(());
         }
-        if kind == Kind::Secrets {
+        if kind == DirectoryKind::Secrets {
             for name in names(openat(&directory, ".", LIST, Mode::empty())?, self.left)? {
                 let Ok(opened) = openat(&directory, name.as_c_str(), LOOK, Mode::empty()) else { continue };
                 self.entry(&directory, &name, &opened, DEPTH)?;

@@ -38,7 +38,7 @@ fn what_an_earlier_version_left_is_taken_over() {
     let Some(owner) = owner() else { return };
     let dir = tempfile::tempdir().unwrap();
     let spool = queue(dir.path());
-    assert_eq!(take_over(&spool, Kind::Queue, &owner), Vec::<String>::new());
+    assert_eq!(take_over(&spool, DirectoryKind::Queue, &owner), Vec::<String>::new());
     for file in ["", "lock", "history", "tls.key", "queue", "queue/A.msg", "queue/.B.tmp", "queue/C.bad"] {
         assert_eq!(owners(&spool.join(file)), OURS, "{file}");
     }
@@ -46,7 +46,7 @@ fn what_an_earlier_version_left_is_taken_over() {
     // Through a symbolic link of root's own it is the same directory.
     let link = dir.path().join("link");
     symlink(&spool, &link).unwrap();
-    assert_eq!(take_over(&link, Kind::Queue, &owner), Vec::<String>::new());
+    assert_eq!(take_over(&link, DirectoryKind::Queue, &owner), Vec::<String>::new());
     assert_eq!(owners(&link), ROOT);
 }
 
@@ -63,7 +63,7 @@ fn links_lead_nowhere() {
     symlink(&folder, spool.join("queue/sub")).unwrap();
     fs::hard_link(&file, spool.join("queue/E.msg")).unwrap();
     fs::hard_link(&file, spool.join("announced")).unwrap();
-    take_over(&spool, Kind::Queue, &owner);
+    take_over(&spool, DirectoryKind::Queue, &owner);
     for path in [&file, &folder, &folder.join("passwd"), &spool.join("queue/D.msg")] {
         assert_eq!(owners(path), ROOT, "{}", path.display());
     }
@@ -72,7 +72,7 @@ fn links_lead_nowhere() {
     let other = dir.path().join("other");
     fs::create_dir(&other).unwrap();
     symlink(&folder, other.join("queue")).unwrap();
-    take_over(&other, Kind::Queue, &owner);
+    take_over(&other, DirectoryKind::Queue, &owner);
     assert_eq!((owners(&folder), owners(&folder.join("passwd"))), (ROOT, ROOT));
 }
 
@@ -82,12 +82,12 @@ fn directories_of_others_stay_theirs() {
     let dir = tempfile::tempdir().unwrap();
     let spool = queue(dir.path());
     fs::write(spool.join("photo.jpg"), "").unwrap();
-    let advice = take_over(&spool, Kind::Queue, &owner);
+    let advice = take_over(&spool, DirectoryKind::Queue, &owner);
     assert!(advice.len() == 1 && advice[0].contains("photo.jpg"), "{advice:?}");
     assert_eq!((owners(&spool), owners(&spool.join("photo.jpg"))), (ROOT, ROOT));
     assert_eq!((owners(&spool.join("queue")), owners(&spool.join("lock"))), (OURS, OURS));
     // A directory of secrets has no subdirectories, so this is /etc or the like.
-    let advice = take_over(&spool, Kind::Secrets, &owner);
+    let advice = take_over(&spool, DirectoryKind::Secrets, &owner);
     assert!(advice.len() == 1 && advice[0].contains("queue"), "{advice:?}");
     assert_eq!((owners(&spool), owners(&spool.join("photo.jpg"))), (ROOT, ROOT));
 }
@@ -101,9 +101,9 @@ fn secrets_are_for_the_user_alone() {
     make_secrets(&secrets).unwrap();
     fs::write(secrets.join("m365.token"), "").unwrap();
     fs::set_permissions(&secrets, PermissionsExt::from_mode(0o755)).unwrap();
-    assert_eq!(take_over(&secrets, Kind::Secrets, &owner), Vec::<String>::new());
+    assert_eq!(take_over(&secrets, DirectoryKind::Secrets, &owner), Vec::<String>::new());
     assert_eq!((owners(&secrets), owners(&secrets.join("m365.token"))), (OURS, OURS));
     assert_eq!(fs::metadata(&secrets).unwrap().mode() & 0o777, 0o700);
-    let missing = take_over(&dir.path().join("none"), Kind::Secrets, &owner);
+    let missing = take_over(&dir.path().join("none"), DirectoryKind::Secrets, &owner);
     assert!(missing[0].contains("cannot change the owner"), "{missing:?}");
 }

@@ -33,7 +33,7 @@ const KEEP_SIZE: [u64; 9] =
 
 /// A step of the sequence above.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
+pub enum PublishStep {
     /// The table of clusters is written, by a sync of the directory.
     SyncTable,
     /// The content is synced.
@@ -50,26 +50,37 @@ pub enum Step {
 ///
 /// # Errors
 /// The error of the first step that failed.
-pub fn in_order<E>(mut step: impl FnMut(Step) -> Result<(), E>) -> Result<(), E> {
-    [Step::SyncTable, Step::SyncFile, Step::Rename, Step::SyncNamed, Step::SyncDirectory]
-        .into_iter()
-        .try_for_each(&mut step)
+pub fn in_order<E>(mut step: impl FnMut(PublishStep) -> Result<(), E>) -> Result<(), E> {
+    [
+        PublishStep::SyncTable,
+        PublishStep::SyncFile,
+        PublishStep::Rename,
+        PublishStep::SyncNamed,
+        PublishStep::SyncDirectory,
+    ]
+    .into_iter()
+    .try_for_each(&mut step)
 }
 
 /// Publishes the open file `from` as `to`, in the same directory. `after` is called after each step, and can abort
 /// there. Blocks.
 ///
 /// # Errors
-/// If a step fails. Before [`Step::Rename`] the old file is kept; after it the new file is there, but may not survive a
+/// If a step fails. Before [`PublishStep::Rename`] the old file is kept; after it the new file is there, but may not survive a
 /// power cut.
-pub fn file(file: &File, from: &Path, to: &Path, mut after: impl FnMut(Step) -> io::Result<()>) -> io::Result<()> {
+pub fn file(
+    file: &File,
+    from: &Path,
+    to: &Path,
+    mut after: impl FnMut(PublishStep) -> io::Result<()>,
+) -> io::Result<()> {
     let _replaced = Blocks::of(to);
     in_order(|step| {
         match step {
-            Step::SyncTable | Step::SyncNamed if keeps_size(file) => {}
-            Step::SyncFile | Step::SyncNamed => alone(file, File::sync_all)?,
-            Step::Rename => fs::rename(from, to)?,
-            Step::SyncTable | Step::SyncDirectory => alone(&File::open(parent(to))?, File::sync_all)?,
+            PublishStep::SyncTable | PublishStep::SyncNamed if keeps_size(file) => {}
+            PublishStep::SyncFile | PublishStep::SyncNamed => alone(file, File::sync_all)?,
+            PublishStep::Rename => fs::rename(from, to)?,
+            PublishStep::SyncTable | PublishStep::SyncDirectory => alone(&File::open(parent(to))?, File::sync_all)?,
         }
         after(step)
     })
@@ -111,8 +122,8 @@ pub fn alone<F: AsFd>(file: &F, sync: impl FnOnce(&F) -> io::Result<()>) -> io::
     sync(file)
 }
 
-/// Whether the file system of an open file keeps the file's size across a rename, so that [`Step::SyncTable`] and
-/// [`Step::SyncNamed`] can be skipped: there they would reduce the number of messages per second by a third or more.
+/// Whether the file system of an open file keeps the file's size across a rename, so that [`PublishStep::SyncTable`] and
+/// [`PublishStep::SyncNamed`] can be skipped: there they would reduce the number of messages per second by a third or more.
 /// False if unknown.
 pub fn keeps_size(file: &impl AsFd) -> bool {
     let kind = fstatfs(file).ok().and_then(|found| u64::try_from(found.filesystem_type().0).ok());
@@ -171,8 +182,8 @@ mod tests {
             Ok(())
         })
         .unwrap();
-        let before = [(Step::SyncTable, false), (Step::SyncFile, false)];
-        let after = [Step::Rename, Step::SyncNamed, Step::SyncDirectory];
+        let before = [(PublishStep::SyncTable, false), (PublishStep::SyncFile, false)];
+        let after = [PublishStep::Rename, PublishStep::SyncNamed, PublishStep::SyncDirectory];
         assert_eq!((&steps[..2], steps.len()), (&before[..], 5));
         assert_eq!(steps[2..].iter().map(|(step, _)| *step).collect::<Vec<_>>(), after);
     }
@@ -216,7 +227,7 @@ mod tests {
         let mut seen = Vec::new();
         let ended = in_order(|step| {
             seen.push(step);
-            if step == Step::SyncNamed { Err("no") } else { Ok(()) }
+            if step == PublishStep::SyncNamed { Err("no") } else { Ok(()) }
         });
         assert_eq!((ended, seen.len()), (Err("no"), 4));
     }

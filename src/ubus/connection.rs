@@ -11,7 +11,7 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{mpsc, oneshot};
 
 use super::blobmsg;
-use super::message::{self, Body, Fields, HEAD, Head, attribute, kind, status};
+use super::message::{self, Body, HEAD, MessageFields, MessageHead, attribute, kind, status};
 
 /// Maximum size of a message's attributes in bytes; larger messages are read and discarded.
 pub const KEPT: usize = 256 << 10;
@@ -26,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Why a request failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Trouble {
+pub enum RequestError {
     /// There is no connection, or it has been lost.
     Gone,
     /// The timeout has expired.
@@ -41,7 +41,7 @@ pub enum Trouble {
 #[derive(Debug)]
 pub struct Message {
     /// Its header.
-    pub head: Head,
+    pub head: MessageHead,
     /// Its attributes.
     pub body: Option<Vec<u8>>,
 }
@@ -68,9 +68,9 @@ pub struct Link {
 }
 
 /// Withdraws a request when it is no longer waited for.
-struct Place<'a>(&'a Link, u16);
+struct Withdrawal<'a>(&'a Link, u16);
 
-impl Drop for Place<'_> {
+impl Drop for Withdrawal<'_> {
     fn drop(&mut self) {
         self.0.waiting().retain(|request| request.seq != self.1);
     }
@@ -112,67 +112,67 @@ impl Link {
     /// Sends a message if that is possible now; it is dropped if ubusd is slow.
     pub fn offer(&self, kind: u8, peer: u32, attributes: &[u8]) {
         let seq = self.number(&self.waiting()).unwrap_or(1);
-        let _ = self.out.try_send(message::message(Head { kind, seq, peer }, attributes));
+        let _ = self.out.try_send(message::message(MessageHead { kind, seq, peer }, attributes));
     }
 
     /// Sends a request, and returns the attributes of each part of the answer.
     ///
     /// # Errors
-    /// See [`Trouble`].
+    /// See [`RequestError`].
     pub async fn request(
         &self,
         kind: u8,
         peer: u32,
         attributes: &[u8],
         patience: Duration,
-    ) -> Result<Vec<Vec<u8>>, Trouble> {
+    ) -> Result<Vec<Vec<u8>>, RequestError> {
         let (done, answer) = oneshot::channel();
         let seq = {
             let mut waiting = self.waiting();
-            let seq = self.number(&waiting).ok_or(Trouble::Gone)?;
+            let seq = self.number(&waiting).ok_or(RequestError::Gone)?;
             waiting.push(Waiting { seq, pieces: Vec::new(), bytes: 0, done });
             seq
         };
-        let _place = Place(self, seq);
-        let message = message::message(Head { kind, seq, peer }, attributes);
+        let _place = Withdrawal(self, seq);
+        let message = message::message(MessageHead { kind, seq, peer }, attributes);
         let both = async {
-            self.out.send(message).await.map_err(|_| Trouble::Gone)?;
-            answer.await.map_err(|_| Trouble::Gone)
+            self.out.send(message).await.map_err(|_| RequestError::Gone)?;
+            answer.await.map_err(|_| RequestError::Gone)
         };
-        match tokio::time::timeout(patience, both).await.unwrap_or(Err(Trouble::Silent))? {
+        match tokio::time::timeout(patience, both).await.unwrap_or(Err(RequestError::Silent))? {
             (status::OK, pieces) => Ok(pieces),
-            (status, _) => Err(Trouble::Refused(status)),
+            (status, _) => Err(RequestError::Refused(status)),
         }
     }
 
     /// The object ID of the object `path`.
     ///
     /// # Errors
-    /// See [`Trouble`].
-    pub async fn lookup(&self, path: &str, patience: Duration) -> Result<u32, Trouble> {
+    /// See [`RequestError`].
+    pub async fn lookup(&self, path: &str, patience: Duration) -> Result<u32, RequestError> {
         object(&self.request(kind::LOOKUP, 0, &message::lookup(path), patience).await?)
     }
 
     /// Publishes an object, and returns its object ID.
     ///
     /// # Errors
-    /// See [`Trouble`]. Status 2 also means that ubusd's ACL does not allow it.
-    pub async fn add_object(&self, attributes: &[u8], patience: Duration) -> Result<u32, Trouble> {
+    /// See [`RequestError`]. Status 2 also means that ubusd's ACL does not allow it.
+    pub async fn add_object(&self, attributes: &[u8], patience: Duration) -> Result<u32, RequestError> {
         object(&self.request(kind::ADD_OBJECT, 0, attributes, patience).await?)
     }
 
     /// Calls a method of an object.
     ///
     /// # Errors
-    /// See [`Trouble`].
+    /// See [`RequestError`].
     pub async fn invoke(
         &self,
         object: u32,
         method: &str,
         arguments: &Value,
         patience: Duration,
-    ) -> Result<Value, Trouble> {
-        let data = blobmsg::encode(arguments).map_err(|_| Trouble::Malformed)?;
+    ) -> Result<Value, RequestError> {
+        let data = blobmsg::encode(arguments).map_err(|_| RequestError::Malformed)?;
         let pieces = self.request(kind::INVOKE, object, &message::invoke(object, method, &data), patience).await?;
         answer(&pieces)
     }
@@ -192,37 +192,37 @@ impl Link {
             }
         } else {
             let request = waiting.swap_remove(place);
-            let status = Fields::read(body).ok().and_then(|fields| fields.status);
+            let status = MessageFields::read(body).ok().and_then(|fields| fields.status);
             // The requester may have stopped waiting.
             let _ = request.done.send((status.unwrap_or(u32::MAX), request.pieces));
         }
     }
 
     /// Answers a call.
-    pub async fn reply(&self, call: Head, object: u32, data: Option<&[u8]>, status: u32) -> bool {
+    pub async fn reply(&self, call: MessageHead, object: u32, data: Option<&[u8]>, status: u32) -> bool {
         let own = || Body::default().number(attribute::OBJID, object);
         if let Some(data) = data {
             let data = own().nested(attribute::DATA, data).finish();
-            if !self.send(message::message(Head { kind: kind::DATA, ..call }, &data)).await {
+            if !self.send(message::message(MessageHead { kind: kind::DATA, ..call }, &data)).await {
                 return false;
             }
         }
         let end = Body::default().number(attribute::STATUS, status).number(attribute::OBJID, object).finish();
-        self.send(message::message(Head { kind: kind::STATUS, ..call }, &end)).await
+        self.send(message::message(MessageHead { kind: kind::STATUS, ..call }, &end)).await
     }
 }
 
 /// The object ID in the first part of an answer.
-pub(super) fn object(pieces: &[Vec<u8>]) -> Result<u32, Trouble> {
-    let first = pieces.first().and_then(|piece| Fields::read(piece).ok());
-    first.and_then(|fields| fields.object).ok_or(Trouble::Malformed)
+pub(super) fn object(pieces: &[Vec<u8>]) -> Result<u32, RequestError> {
+    let first = pieces.first().and_then(|piece| MessageFields::read(piece).ok());
+    first.and_then(|fields| fields.object).ok_or(RequestError::Malformed)
 }
 
 /// The first part of an answer as JSON; an empty object if there is none.
-pub(super) fn answer(pieces: &[Vec<u8>]) -> Result<Value, Trouble> {
+pub(super) fn answer(pieces: &[Vec<u8>]) -> Result<Value, RequestError> {
     let Some(piece) = pieces.first() else { return Ok(Value::Object(Default::default())) };
-    let fields = Fields::read(piece).map_err(|_| Trouble::Malformed)?;
-    blobmsg::decode(fields.data.unwrap_or_default()).map_err(|_| Trouble::Malformed)
+    let fields = MessageFields::read(piece).map_err(|_| RequestError::Malformed)?;
+    blobmsg::decode(fields.data.unwrap_or_default()).map_err(|_| RequestError::Malformed)
 }
 
 /// Reads one message, without a timeout for its start.

@@ -63,7 +63,7 @@ pub mod status {
 
 /// The header of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Head {
+pub struct MessageHead {
     /// See [`kind`].
     pub kind: u8,
     /// The number of the request, chosen by the requester.
@@ -76,9 +76,9 @@ pub struct Head {
 ///
 /// # Errors
 /// If this is not ubus, or if the message is larger than allowed: the stream cannot be read any further then.
-pub fn head(bytes: &[u8; HEAD]) -> io::Result<(Head, usize)> {
+pub fn head(bytes: &[u8; HEAD]) -> io::Result<(MessageHead, usize)> {
     let [version, kind, s0, s1, p0, p1, p2, p3, blob @ ..] = *bytes;
-    let head = Head { kind, seq: u16::from_be_bytes([s0, s1]), peer: u32::from_be_bytes([p0, p1, p2, p3]) };
+    let head = MessageHead { kind, seq: u16::from_be_bytes([s0, s1]), peer: u32::from_be_bytes([p0, p1, p2, p3]) };
     let length = usize::try_from(u32::from_be_bytes(blob) & 0x00ff_ffff).unwrap_or(usize::MAX);
     if version != 0 || !(4..=MESSAGE_LIMIT).contains(&length) {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "received data is not a ubus message"));
@@ -87,8 +87,8 @@ pub fn head(bytes: &[u8; HEAD]) -> io::Result<(Head, usize)> {
 }
 
 /// A complete message. `attributes` are as [`Body::finish`] returns them.
-pub fn message(head: Head, attributes: &[u8]) -> Vec<u8> {
-    let Head { kind, seq, peer } = head;
+pub fn message(head: MessageHead, attributes: &[u8]) -> Vec<u8> {
+    let MessageHead { kind, seq, peer } = head;
     let mut out = Vec::with_capacity(HEAD + attributes.len());
     out.extend_from_slice(&[0, kind]);
     out.extend_from_slice(&seq.to_be_bytes());
@@ -139,7 +139,7 @@ impl Body {
 
 /// The attributes of a message that we use; of duplicates the last one, others are ignored.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct Fields<'a> {
+pub struct MessageFields<'a> {
     /// See [`attribute::STATUS`].
     pub status: Option<u32>,
     /// See [`attribute::OBJID`].
@@ -154,7 +154,7 @@ pub struct Fields<'a> {
     pub no_reply: bool,
 }
 
-impl<'a> Fields<'a> {
+impl<'a> MessageFields<'a> {
     /// Parses the attributes of a message.
     ///
     /// # Errors

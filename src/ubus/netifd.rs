@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 
 use super::BROKER;
 use super::call;
-use super::connection::{Link, Trouble};
+use super::connection::{Link, RequestError};
 use super::message::{Body, attribute, kind};
 use crate::system::{networks, task};
 
@@ -51,7 +51,7 @@ pub async fn follow(link: &Link, heard: &Notify) {
 }
 
 /// Asks once. `followed` is netifd's object if we receive its notifications.
-async fn look(link: &Link, followed: &mut Option<u32>) -> Result<Vec<networks::Network>, Trouble> {
+async fn look(link: &Link, followed: &mut Option<u32>) -> Result<Vec<networks::Network>, RequestError> {
     let ear = ear(link).await?;
     // Its ID changes when netifd is restarted.
     let netifd = link.lookup(NETIFD, PATIENCE).await?;
@@ -66,7 +66,7 @@ async fn look(link: &Link, followed: &mut Option<u32>) -> Result<Vec<networks::N
 }
 
 /// The anonymous object that receives notifications.
-async fn ear(link: &Link) -> Result<u32, Trouble> {
+async fn ear(link: &Link) -> Result<u32, RequestError> {
     let known = link.ear.load(Ordering::Relaxed);
     if known != 0 {
         return Ok(known);

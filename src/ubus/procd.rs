@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::call;
-use super::connection::Trouble;
+use super::connection::RequestError;
 
 /// Timeout for procd's answer. What procd then does takes longer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -18,10 +18,10 @@ pub fn settings_changed() -> Result<(), String> {
     let change = json!({ "type": "config.change", "data": { "package": "smtprelay" } });
     match call::ask("service", "event", &change, PATIENCE) {
         // The answer is empty.
-        Ok(_) | Err(Trouble::Malformed) => Ok(()),
-        Err(Trouble::Gone) => Err("ubus is not running".into()),
-        Err(Trouble::Silent) => Err("procd did not answer".into()),
-        Err(Trouble::Refused(status)) => {
+        Ok(_) | Err(RequestError::Malformed) => Ok(()),
+        Err(RequestError::Gone) => Err("ubus is not running".into()),
+        Err(RequestError::Silent) => Err("procd did not answer".into()),
+        Err(RequestError::Refused(status)) => {
             Err(format!("ubus refuses with status {status}; check that /usr/share/acl.d/smtprelay.json exists"))
         }
     }

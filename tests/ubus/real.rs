@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use smtprelay::control::api::METHODS;
 use smtprelay::ubus::blobmsg::{self, Writer};
-use smtprelay::ubus::message::{self, Body, HEAD, Head, attribute, kind};
+use smtprelay::ubus::message::{self, Body, HEAD, MessageHead, attribute, kind};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child as AsyncChild, ChildStdout};
 
@@ -261,7 +261,8 @@ impl Caller {
     }
 
     fn object(&mut self) -> u32 {
-        let asked = message::message(Head { kind: kind::LOOKUP, seq: 1, peer: 0 }, &message::lookup("smtprelay"));
+        let asked =
+            message::message(MessageHead { kind: kind::LOOKUP, seq: 1, peer: 0 }, &message::lookup("smtprelay"));
         self.0.write_all(&asked).expect("ubusd reads");
         self.status(1).0.and_then(|data| data.number(attribute::OBJID)).expect("the object")
     }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use smtprelay::ubus::blobmsg::{self, Attributes};
-use smtprelay::ubus::message::{self, Body, Head, attribute};
+use smtprelay::ubus::message::{self, Body, MessageHead, attribute};
 
 /// What the real ubusd and a program said to each other. An object published there had the number [`OBJECT`].
 pub mod seen {
@@ -55,7 +55,7 @@ pub fn has(bytes: &[u8], part: &str) -> bool {
 /// A message.
 #[derive(Clone, Debug)]
 pub struct Message {
-    pub head: Head,
+    pub head: MessageHead,
     /// The attributes as they came.
     pub body: Vec<u8>,
 }
@@ -86,13 +86,13 @@ impl Message {
 }
 
 /// The beginning of a message and the bytes that follow.
-pub fn head(bytes: &[u8; message::HEAD]) -> (Head, usize) {
+pub fn head(bytes: &[u8; message::HEAD]) -> (MessageHead, usize) {
     message::head(bytes).expect("a message of ubus")
 }
 
 /// A message of these attributes.
 pub fn message(kind: u8, seq: u16, peer: u32, body: Body) -> Vec<u8> {
-    message::message(Head { kind, seq, peer }, &body.finish())
+    message::message(MessageHead { kind, seq, peer }, &body.finish())
 }
 
 /// A call of our object.

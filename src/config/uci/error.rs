@@ -30,15 +30,15 @@ impl std::error::Error for ParseError {}
 
 /// A kind of error: what is wrong and what to do about it.
 #[derive(Clone, Copy)]
-pub(super) struct Problem {
+pub(super) struct UciProblem {
     message: &'static str,
     remedy: &'static str,
 }
 
-impl Problem {
+impl UciProblem {
     /// The error at a place of the file. The numbers are those of [`ParseError`].
     pub(super) fn at(self, line: u32, byte: usize, origin: u32) -> ParseError {
-        let Problem { message, remedy } = self;
+        let UciProblem { message, remedy } = self;
         ParseError { line, byte, origin, message, remedy }
     }
 }
@@ -46,7 +46,7 @@ impl Problem {
 /// Declares one constant per error.
 macro_rules! problems {
     ($($name:ident: $message:literal, $remedy:literal;)*) => {
-        $(pub(super) const $name: Problem = Problem { message: $message, remedy: $remedy };)*
+        $(pub(super) const $name: UciProblem = UciProblem { message: $message, remedy: $remedy };)*
     };
 }
 

@@ -4,7 +4,7 @@
 //! it read the next line behind what it has. The byte numbers of its errors are offsets in that buffer, so the
 //! buffer is kept here in the same way.
 
-use super::error::{self, ParseError, Problem};
+use super::error::{self, ParseError, UciProblem};
 
 /// The size of libuci's empty line buffer, in bytes.
 const BUFFER_START: usize = 32;
@@ -13,7 +13,7 @@ const BUFFER_MAX: usize = 16 << 20;
 
 /// The commands of a UCI file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Command {
+pub(super) enum Statement {
     Package,
     Config,
     Option,
@@ -59,7 +59,7 @@ impl<'a> Lexer<'a> {
     }
 
     /// An error at the current position.
-    pub(super) fn error(&self, problem: Problem) -> ParseError {
+    pub(super) fn error(&self, problem: UciProblem) -> ParseError {
         problem.at(self.lines, self.pos, self.origin)
     }
 
@@ -81,7 +81,7 @@ impl<'a> Lexer<'a> {
 
     /// The command that begins here, or none at the end of the line or at a comment. Does not move: errors that
     /// are found before the arguments count from in front of the keyword.
-    pub(super) fn command(&mut self) -> Result<Option<Command>, ParseError> {
+    pub(super) fn command(&mut self) -> Result<Option<Statement>, ParseError> {
         self.origin = self.line_number;
         let rest = self.buffer.get(self.pos..).unwrap_or_default();
         let blanks = rest.iter().take_while(|byte| is_blank(**byte)).count();
@@ -89,17 +89,17 @@ impl<'a> Lexer<'a> {
         self.keyword_end = self.pos + blanks + word;
         match rest.get(blanks..blanks + word).unwrap_or_default() {
             [] | [b'#', ..] => Ok(None),
-            b"p" | b"package" => Ok(Some(Command::Package)),
-            b"c" | b"config" => Ok(Some(Command::Config)),
-            b"o" | b"option" => Ok(Some(Command::Option)),
-            b"l" | b"list" => Ok(Some(Command::List)),
+            b"p" | b"package" => Ok(Some(Statement::Package)),
+            b"c" | b"config" => Ok(Some(Statement::Config)),
+            b"o" | b"option" => Ok(Some(Statement::Option)),
+            b"l" | b"list" => Ok(Some(Statement::List)),
             _ => Err(self.error(error::INVALID_COMMAND)),
         }
     }
 
     /// Goes past the keyword that [`Lexer::command`] found. If a keyword at the very end of the file is not followed
     /// by anything, this is `problem`.
-    pub(super) fn enter_arguments(&mut self, problem: Problem) -> Result<(), ParseError> {
+    pub(super) fn enter_arguments(&mut self, problem: UciProblem) -> Result<(), ParseError> {
         if self.keyword_end >= self.buffer.len() {
             return Err(self.error(problem));
         }
@@ -196,7 +196,7 @@ impl<'a> Lexer<'a> {
     }
 
     /// Reads the next line of a quoted value.
-    fn fetch_quoted(&mut self, problem: Problem) -> Result<(), ParseError> {
+    fn fetch_quoted(&mut self, problem: UciProblem) -> Result<(), ParseError> {
         self.fetch()?;
         match self.current() {
             Some(_) => Ok(()),

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use super::error::{self, ParseError, Problem};
-use super::lexer::{Command, Lexer};
+use super::error::{self, ParseError, UciProblem};
+use super::lexer::{Lexer, Statement};
 use super::{MAX_FILE, MAX_OPTIONS, MAX_SECTIONS, MAX_VALUES, Opt, Package, Section, Value};
 
 /// Reads a whole UCI file.
@@ -49,10 +49,10 @@ impl Parser<'_> {
     fn line(&mut self) -> Result<(), ParseError> {
         while let Some(command) = self.lexer.command()? {
             match command {
-                Command::Package => self.package()?,
-                Command::Config => self.config()?,
-                Command::Option => self.option(false)?,
-                Command::List => self.option(true)?,
+                Statement::Package => self.package()?,
+                Statement::Config => self.config()?,
+                Statement::Option => self.option(false)?,
+                Statement::List => self.option(true)?,
             }
         }
         Ok(())
@@ -149,7 +149,7 @@ impl Parser<'_> {
 }
 
 /// Sets an option, or appends to a list. An existing one keeps its position in the section.
-fn set(section: &mut Section, name: String, value: Vec<u8>, list: bool, line: u32) -> Result<(), Problem> {
+fn set(section: &mut Section, name: String, value: Vec<u8>, list: bool, line: u32) -> Result<(), UciProblem> {
     let full = section.options.len() >= MAX_OPTIONS;
     let Some(option) = section.options.iter_mut().find(|option| option.name == name) else {
         if full {

@@ -26,8 +26,8 @@ use self::object::Call;
 use super::Api;
 use crate::report::{Event, observe};
 use crate::system::{ordered, task};
-use crate::ubus::connection::{Link, Message, Trouble};
-use crate::ubus::message::{Fields, kind, status};
+use crate::ubus::connection::{Link, Message, RequestError};
+use crate::ubus::message::{MessageFields, kind, status};
 use crate::ubus::{connect, connection, netifd};
 
 /// Maximum number of concurrent calls.
@@ -100,7 +100,7 @@ async fn listen(mut from: OwnedReadHalf, link: &Arc<Link>, heard: &Notify, api: 
             kind::STATUS | kind::DATA => link.answered(&message),
             kind::INVOKE => called(message, link, heard, api, &places).await,
             kind::NOTIFY => {
-                let fields = Fields::read(message.body.as_deref().unwrap_or_default()).unwrap_or_default();
+                let fields = MessageFields::read(message.body.as_deref().unwrap_or_default()).unwrap_or_default();
                 if let Some(active) = fields.active {
                     link.watched.store(active, Ordering::Relaxed);
                 }
@@ -120,7 +120,7 @@ async fn called(message: Message, link: &Arc<Link>, heard: &Notify, api: &Arc<Ap
         link.reply(head, object, None, status::INVALID_ARGUMENT).await;
         return;
     };
-    let Ok(fields) = Fields::read(&body) else { return };
+    let Ok(fields) = MessageFields::read(&body) else { return };
     if fields.object.is_some_and(|object| object == link.ear.load(Ordering::Relaxed)) {
         heard.notify_one();
         if let Some(object) = fields.object.filter(|_| !fields.no_reply) {
@@ -150,7 +150,7 @@ async fn publish(link: &Link) {
             }
             // The object of a program that has just ended may still be there: only a lasting problem is worth a
             // message.
-            Err(Trouble::Refused(status)) if !said && wait >= RETRY.1 => {
+            Err(RequestError::Refused(status)) if !said && wait >= RETRY.1 => {
                 said = true;
                 let text = format!(
                     "ubusd does not accept the object smtprelay (status {status}): LuCI and ubus cannot reach this \

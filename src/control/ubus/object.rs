@@ -6,11 +6,11 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::control::api::{Kind, METHODS, Method};
+use crate::control::api::{ArgumentType, METHODS, Method};
 use crate::control::{Api, REQUEST_LIMIT};
 use crate::ubus::blobmsg::{self, Writer, kind};
 use crate::ubus::connection::Link;
-use crate::ubus::message::{Body, Fields, Head, attribute, status};
+use crate::ubus::message::{Body, MessageFields, MessageHead, attribute, status};
 
 /// The object's name.
 pub const PATH: &str = "smtprelay";
@@ -37,18 +37,18 @@ pub fn published() -> Vec<u8> {
 }
 
 /// The type of an argument as ubus names it.
-fn wire(argument: Kind) -> u8 {
+fn wire(argument: ArgumentType) -> u8 {
     match argument {
-        Kind::Text => kind::STRING,
-        Kind::Number => kind::INT32,
-        Kind::Flag => kind::INT8,
+        ArgumentType::Text => kind::STRING,
+        ArgumentType::Number => kind::INT32,
+        ArgumentType::Flag => kind::INT8,
     }
 }
 
 /// A received call.
 pub struct Call {
     /// The caller.
-    pub head: Head,
+    pub head: MessageHead,
     /// The called object, which is ours.
     pub object: u32,
     /// The name of the method.
@@ -59,7 +59,7 @@ pub struct Call {
 
 impl Call {
     /// A call from the attributes of its message; `None` if they are not those of a call.
-    pub fn new(head: Head, fields: &Fields<'_>) -> Option<Self> {
+    pub fn new(head: MessageHead, fields: &MessageFields<'_>) -> Option<Self> {
         let data = fields.data.unwrap_or_default();
         let data = (data.len() <= REQUEST_LIMIT).then(|| data.to_vec());
         Some(Self { head, object: fields.object?, method: fields.method?.to_string(), data })
@@ -97,8 +97,8 @@ fn lenient(method: &Method, arguments: &mut Value) {
     for (name, kind) in method.arguments {
         let Some(value) = arguments.get_mut(*name) else { continue };
         let number = match (&*value, kind) {
-            (Value::String(text), Kind::Number) => text.trim().parse::<u64>().ok(),
-            (Value::Bool(flag), Kind::Number) => Some(u64::from(*flag)),
+            (Value::String(text), ArgumentType::Number) => text.trim().parse::<u64>().ok(),
+            (Value::Bool(flag), ArgumentType::Number) => Some(u64::from(*flag)),
             _ => None,
         };
         if let Some(number) = number {

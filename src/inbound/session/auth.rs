@@ -2,7 +2,7 @@
 
 use super::{Phase, Session};
 use crate::config::AuthMode;
-use crate::inbound::auth::{self, Claim, Step, shown};
+use crate::inbound::auth::{self, AuthStep, Claim, shown};
 use crate::inbound::{guesses, users};
 use crate::report::Event;
 use crate::system::clock;
@@ -19,10 +19,10 @@ impl Session {
         let is_empty = self.rules.listener.auth == AuthMode::Ignore && mechanism == "PLAIN";
         let initial = initial.filter(|response| is_empty || !response.is_empty());
         let step = if self.rules.listener.auth == AuthMode::None {
-            Step::Refuse("503 5.5.1 Authentication not enabled")
+            AuthStep::Refuse("503 5.5.1 Authentication not enabled")
         } else if verified && (self.transaction.is_some() || self.login.is_some()) {
             // Section 4: what a message may do is decided when its transaction begins.
-            Step::Refuse("503 5.5.1 AUTH not permitted during a mail transaction or after authentication")
+            AuthStep::Refuse("503 5.5.1 AUTH not permitted during a mail transaction or after authentication")
         } else {
             let hostname = self.rules.hostname.as_str();
             auth::begin(mechanism, initial, || challenge(hostname))
@@ -30,14 +30,14 @@ impl Session {
         self.login_step(step).await;
     }
 
-    pub(super) async fn login_step(&mut self, step: Step) {
+    pub(super) async fn login_step(&mut self, step: AuthStep) {
         match step {
-            Step::Ask(reply, prompt) => {
+            AuthStep::Ask(reply, prompt) => {
                 self.reply(&reply);
                 self.phase = Phase::Login(prompt);
             }
-            Step::Check(claim) => self.check(claim).await,
-            Step::Refuse(reply) => {
+            AuthStep::Check(claim) => self.check(claim).await,
+            AuthStep::Refuse(reply) => {
                 self.login_later = reply.starts_with('4').then_some(reply);
                 self.visit.login_not_understood(reply);
                 self.reply(reply);

@@ -10,7 +10,7 @@ use crate::inbound::data::Decoder;
 use crate::inbound::strict;
 use crate::intake::{Intake, IntakeError, Taken};
 use crate::message::Envelope;
-use crate::policy::{Outcome, Rates};
+use crate::policy::{RateOutcome, Rates};
 use crate::queue::{Marks, Over};
 use crate::report::Event;
 use crate::system::clock;
@@ -263,11 +263,11 @@ impl Session {
     ///
     /// # Errors
     /// The reply if it cannot be accepted now.
-    pub(super) fn count(&mut self) -> Result<Outcome, String> {
+    pub(super) fn count(&mut self) -> Result<RateOutcome, String> {
         let now = clock::since_boot();
         let outcome = match (self.device(), self.origin.client) {
             (Some(device), Some(client)) => self.rates().take(device, client, now),
-            _ => Outcome::Pass,
+            _ => RateOutcome::Pass,
         };
         let device = self.device();
         if let Some(refusal) = device.and_then(|device| outcome.refusal(device, now)) {
@@ -275,9 +275,9 @@ impl Session {
         }
         let rate = device.and_then(|device| device.rate).map(|rate| rate.to_string()).unwrap_or_default();
         let over = match outcome {
-            Outcome::Pass | Outcome::Reject { .. } => None,
-            Outcome::Digest { due } => Some(Over { until: due, digest: true, rate }),
-            Outcome::Defer { until } => Some(Over { until, digest: false, rate }),
+            RateOutcome::Pass | RateOutcome::Reject { .. } => None,
+            RateOutcome::Digest { due } => Some(Over { until: due, digest: true, rate }),
+            RateOutcome::Defer { until } => Some(Over { until, digest: false, rate }),
         };
         let device = device.map(|device| device.name.clone());
         let login = self.user.as_ref().map(|user| user.username.clone());
@@ -286,7 +286,7 @@ impl Session {
     }
 
     /// The message was not accepted after all.
-    pub(super) fn give_back(&self, outcome: Outcome) {
+    pub(super) fn give_back(&self, outcome: RateOutcome) {
         if let (Some(device), Some(client)) = (self.device(), self.origin.client) {
             self.rates().give_back(device, client, outcome);
         }

@@ -2,7 +2,7 @@
 //! section 3.4), in SMTP commands and on command lines. Parsed tolerantly; [`list`](super::list) and
 //! [`envelope`](super::envelope) interpret the elements.
 
-use super::tokens::{Kind, Token, tokens};
+use super::tokens::{Token, TokenKind, tokens};
 
 /// One element of a list: a mailbox, or whatever is in its place. Together the elements contain all tokens except the
 /// separators and brackets between them.
@@ -98,7 +98,7 @@ fn is_in_route(angle: &[Token<'_>]) -> bool {
 pub fn bare_words<'a, 'b>(element: &'b [Token<'a>]) -> Vec<&'b [Token<'a>]> {
     let mut words = Vec::new();
     let (mut start, mut at) = (0, 0);
-    let splits = |token: &Token<'_>| token.kind == Kind::Special && !token.is(b'.') && !token.is(b'@');
+    let splits = |token: &Token<'_>| token.kind == TokenKind::Special && !token.is(b'.') && !token.is(b'@');
     while let Some(token) = element.get(at) {
         let mut next = at + 1;
         let mut split = splits(token);

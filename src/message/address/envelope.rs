@@ -7,7 +7,7 @@
 use super::elements::{Element, bare_words, split};
 use super::is_address;
 use super::list::address;
-use super::tokens::{Kind, Token, tokens};
+use super::tokens::{Token, TokenKind, tokens};
 
 /// Maximum length of the text shown in an error, in bytes.
 const SHOWN: usize = 255;
@@ -59,7 +59,7 @@ fn read(element: &Element<'_>, found: &mut Vec<String>) -> Result<(), Vec<u8>> {
         }
     }
     let all = || element.words.iter().chain(angle);
-    if let Some(comment) = all().find(|token| token.kind == Kind::Comment && token.text.contains(&b'@')) {
+    if let Some(comment) = all().find(|token| token.kind == TokenKind::Comment && token.text.contains(&b'@')) {
         return Err(comment.text.to_vec());
     }
     if own.is_empty() && element.angle.is_none() && !element.names_group {
@@ -127,7 +127,7 @@ fn has_at(words: &[Token<'_>]) -> bool {
 
 /// Whether there is more than spaces, comments and lone specials.
 fn is_text(word: &[Token<'_>]) -> bool {
-    word.iter().any(|token| !token.is_filling() && (token.kind != Kind::Special || token.is(b'@')))
+    word.iter().any(|token| !token.is_filling() && (token.kind != TokenKind::Special || token.is(b'@')))
 }
 
 /// The text of a word, without spaces and comments.

@@ -1,7 +1,7 @@
 //! Whether a list of addresses is correct (RFC 5322 section 3.4).
 
 use super::ADDRESS_LIMIT;
-use super::tokens::{Kind, Token, tokens};
+use super::tokens::{Token, TokenKind, tokens};
 
 /// The contents of a correct list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,7 +73,7 @@ fn words<'a>(parts: &mut impl Iterator<Item = Token<'a>>) -> (Words, Option<Toke
     let mut all = Words { count: 0, length: 0, local: false, phrase: false, ascii: true };
     let (mut alternates, mut word_before) = (true, false);
     for token in parts {
-        let is_word = matches!(token.kind, Kind::Atom | Kind::Quoted);
+        let is_word = matches!(token.kind, TokenKind::Atom | TokenKind::Quoted);
         if !is_word && !token.is(b'.') {
             return (all, Some(token));
         }
@@ -97,11 +97,11 @@ fn domain<'a>(
     let mut length = local.length + 1;
     let mut ascii = local.ascii;
     let after = loop {
-        let label = parts.next().filter(|token| matches!(token.kind, Kind::Atom | Kind::Literal))?;
+        let label = parts.next().filter(|token| matches!(token.kind, TokenKind::Atom | TokenKind::Literal))?;
         length += label.text.len() + 1;
         ascii &= label.text.is_ascii();
         match parts.next() {
-            Some(dot) if dot.is(b'.') && label.kind == Kind::Atom => {}
+            Some(dot) if dot.is(b'.') && label.kind == TokenKind::Atom => {}
             after => break after,
         }
     };

@@ -1,7 +1,7 @@
 //! Address lists in header fields (RFC 5322 section 3.4), parsed tolerantly and written correctly.
 
 use super::elements::{Element, bare_words, split};
-use super::tokens::{Kind, Token, tokens};
+use super::tokens::{Token, TokenKind, tokens};
 use super::{for_header, is_address};
 use crate::message::encoded::decode;
 
@@ -141,9 +141,9 @@ fn display(words: &[Token<'_>]) -> Vec<u8> {
     let mut out = Vec::new();
     for token in words {
         match token.kind {
-            Kind::Comment => {}
-            Kind::Quoted => out.extend(unescaped(token.text)),
-            Kind::Blank => out.push(b' '),
+            TokenKind::Comment => {}
+            TokenKind::Quoted => out.extend(unescaped(token.text)),
+            TokenKind::Blank => out.push(b' '),
             _ => out.extend_from_slice(token.text),
         }
     }
@@ -152,7 +152,7 @@ fn display(words: &[Token<'_>]) -> Vec<u8> {
 
 /// The text of the comments.
 fn comments(words: &[Token<'_>]) -> Vec<u8> {
-    let texts: Vec<_> = words.iter().filter(|t| t.kind == Kind::Comment).map(|t| unescaped(t.text)).collect();
+    let texts: Vec<_> = words.iter().filter(|t| t.kind == TokenKind::Comment).map(|t| unescaped(t.text)).collect();
     tidy(&texts.join(&b' '))
 }
 

@@ -2,7 +2,7 @@
 
 /// The kind of a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum TokenKind {
     /// Spaces and folding.
     Blank,
     /// Bytes of atoms (RFC 5322 section 3.2.3), including bytes over 127 (RFC 6532 section 3.2).
@@ -21,7 +21,7 @@ pub enum Kind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Token<'a> {
     /// Its kind.
-    pub kind: Kind,
+    pub kind: TokenKind,
     /// Its bytes as written.
     pub text: &'a [u8],
 }
@@ -29,18 +29,18 @@ pub struct Token<'a> {
 impl Token<'_> {
     /// Whether it is the special character `byte`.
     pub fn is(&self, byte: u8) -> bool {
-        self.kind == Kind::Special && self.text == [byte]
+        self.kind == TokenKind::Special && self.text == [byte]
     }
 
     /// Whether it has no meaning in the grammar: spaces and comments (CFWS).
     pub fn is_filling(&self) -> bool {
-        matches!(self.kind, Kind::Blank | Kind::Comment)
+        matches!(self.kind, TokenKind::Blank | TokenKind::Comment)
     }
 }
 
 /// The tokens of `value`. Concatenated they are the value, whatever it contains.
 ///
-/// A bracket or quote that is never closed is a [`Kind::Special`], and so are all of the same kind after it: each byte
+/// A bracket or quote that is never closed is a [`TokenKind::Special`], and so are all of the same kind after it: each byte
 /// is examined a bounded number of times.
 pub fn tokens(value: &[u8]) -> impl Iterator<Item = Token<'_>> {
     let mut rest = value;
@@ -48,14 +48,14 @@ pub fn tokens(value: &[u8]) -> impl Iterator<Item = Token<'_>> {
     std::iter::from_fn(move || {
         let first = *rest.first()?;
         let (kind, length) = match first {
-            b'"' if quotes => closed(rest, b'"', &mut quotes).map(|length| (Kind::Quoted, length)),
-            b'[' if literals => closed(rest, b']', &mut literals).map(|length| (Kind::Literal, length)),
-            b'(' if comments => comment(rest, &mut comments).map(|length| (Kind::Comment, length)),
-            _ if is_blank(first) => Some((Kind::Blank, run(rest, is_blank))),
-            _ if is_atext(first) => Some((Kind::Atom, encoded_word(rest).unwrap_or_else(|| run(rest, is_atext)))),
+            b'"' if quotes => closed(rest, b'"', &mut quotes).map(|length| (TokenKind::Quoted, length)),
+            b'[' if literals => closed(rest, b']', &mut literals).map(|length| (TokenKind::Literal, length)),
+            b'(' if comments => comment(rest, &mut comments).map(|length| (TokenKind::Comment, length)),
+            _ if is_blank(first) => Some((TokenKind::Blank, run(rest, is_blank))),
+            _ if is_atext(first) => Some((TokenKind::Atom, encoded_word(rest).unwrap_or_else(|| run(rest, is_atext)))),
             _ => None,
         }
-        .unwrap_or((Kind::Special, 1));
+        .unwrap_or((TokenKind::Special, 1));
         let (text, tail) = rest.split_at_checked(length)?;
         rest = tail;
         Some(Token { kind, text })
@@ -134,13 +134,13 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn kinds(value: &str) -> Vec<(Kind, &str)> {
+    fn kinds(value: &str) -> Vec<(TokenKind, &str)> {
         tokens(value.as_bytes()).map(|t| (t.kind, std::str::from_utf8(t.text).unwrap())).collect()
     }
 
     #[test]
     fn every_kind() {
-        use Kind::*;
+        use TokenKind::*;
         assert_eq!(
             kinds(r#""a \" b" (c (d\)) e) <f.g@[1.2]>"#),
             [
@@ -163,7 +163,7 @@ mod tests {
 
     #[test]
     fn what_is_not_closed_is_special() {
-        use Kind::*;
+        use TokenKind::*;
         assert_eq!(kinds("\"a"), [(Special, "\""), (Atom, "a")]);
         assert_eq!(kinds("(a(b)"), [(Special, "("), (Atom, "a"), (Special, "("), (Atom, "b"), (Special, ")")]);
     }

@@ -9,7 +9,7 @@ use std::borrow::Cow;
 
 /// How bytes form characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum CharsetKind {
     /// One byte each.
     Single,
     /// Two bytes over 160; in EUC-JP also three.
@@ -25,7 +25,7 @@ enum Kind {
 pub struct Charset {
     /// Its name in the IANA registry.
     pub name: &'static str,
-    kind: Kind,
+    kind: CharsetKind,
 }
 
 /// How to encode header text.
@@ -46,20 +46,20 @@ impl From<usize> for Style {
 /// The charset of all text that is not labelled otherwise.
 pub const UTF_8: &str = "utf-8";
 /// What ISO-2022-JP becomes: the same characters with the eighth bit set instead of escape sequences.
-pub const EUC_JP: Charset = Charset { name: "euc-jp", kind: Kind::Euc };
+pub const EUC_JP: Charset = Charset { name: "euc-jp", kind: CharsetKind::Euc };
 /// Text that was not UTF-8 and has been converted, since nothing declared its charset.
-pub const GUESSED: Charset = Charset { name: UTF_8, kind: Kind::Single };
+pub const GUESSED: Charset = Charset { name: UTF_8, kind: CharsetKind::Single };
 /// Charsets with more than one byte per character.
 const WIDE: [Charset; 9] = [
     EUC_JP,
-    Charset { name: "euc-kr", kind: Kind::Euc },
-    Charset { name: "gb2312", kind: Kind::Euc },
-    Charset { name: "gbk", kind: Kind::Double },
-    Charset { name: "gb18030", kind: Kind::Double },
-    Charset { name: "big5", kind: Kind::Double },
-    Charset { name: "big5-hkscs", kind: Kind::Double },
-    Charset { name: "ks_c_5601-1987", kind: Kind::Euc },
-    Charset { name: "shift_jis", kind: Kind::ShiftJis },
+    Charset { name: "euc-kr", kind: CharsetKind::Euc },
+    Charset { name: "gb2312", kind: CharsetKind::Euc },
+    Charset { name: "gbk", kind: CharsetKind::Double },
+    Charset { name: "gb18030", kind: CharsetKind::Double },
+    Charset { name: "big5", kind: CharsetKind::Double },
+    Charset { name: "big5-hkscs", kind: CharsetKind::Double },
+    Charset { name: "ks_c_5601-1987", kind: CharsetKind::Euc },
+    Charset { name: "shift_jis", kind: CharsetKind::ShiftJis },
 ];
 /// Charsets with one byte per character. Not ISO-8859-1: what is labelled so is windows-1252.
 const NARROW: [&str; 29] = [
@@ -114,7 +114,7 @@ impl Charset {
         };
         let wide = WIDE.into_iter().find(|charset| charset.name.as_bytes() == name);
         let narrow = || NARROW.into_iter().find(|one| one.as_bytes() == name);
-        wide.or_else(|| narrow().map(|name| Self { name, kind: Kind::Single }))
+        wide.or_else(|| narrow().map(|name| Self { name, kind: CharsetKind::Single }))
     }
 
     /// `bytes` with each non-ASCII character as a private-use character; `None` if they are not in this charset.
@@ -124,8 +124,8 @@ impl Charset {
         while let Some((first, tail)) = rest.split_first() {
             let first = *first;
             rest = tail;
-            let kana = self.kind == Kind::ShiftJis && (0xa1..=0xdf).contains(&first);
-            if first.is_ascii() || kana || self.kind == Kind::Single {
+            let kana = self.kind == CharsetKind::ShiftJis && (0xa1..=0xdf).contains(&first);
+            if first.is_ascii() || kana || self.kind == CharsetKind::Single {
                 out.push(if first.is_ascii() { char::from(first) } else { char::from_u32(ONE + u32::from(first))? });
                 continue;
             }
@@ -133,8 +133,10 @@ impl Charset {
             let second = *second;
             rest = tail;
             let fits = match self.kind {
-                Kind::Euc => first >= 0x8e && second >= 0xa1,
-                Kind::ShiftJis => (0x81..=0xfc).contains(&first) && (0x40..=0xfc).contains(&second) && second != 0x7f,
+                CharsetKind::Euc => first >= 0x8e && second >= 0xa1,
+                CharsetKind::ShiftJis => {
+                    (0x81..=0xfc).contains(&first) && (0x40..=0xfc).contains(&second) && second != 0x7f
+                }
                 _ => first >= 0x81 && (second >= 0x40 || second.is_ascii_digit()) && second != 0x7f,
             };
             if !fits {
@@ -142,12 +144,12 @@ impl Charset {
             }
             out.push(char::from_u32(TWO + u32::from(u16::from_be_bytes([first, second])))?);
             let more = match (self.kind, first, second) {
-                (Kind::Euc, 0x8f, _) => {
+                (CharsetKind::Euc, 0x8f, _) => {
                     let (third, tail) = rest.split_first()?;
                     rest = tail;
                     Some(u16::from(*third))
                 }
-                (Kind::Double, _, b'0'..=b'9') => {
+                (CharsetKind::Double, _, b'0'..=b'9') => {
                     let (pair, tail) = rest.split_first_chunk::<2>()?;
                     rest = tail;
                     Some(u16::from_be_bytes(*pair))

@@ -4,7 +4,7 @@ use super::charset::{Style, UTF_8, decode, raw};
 use super::fold::{LINE, fold, unfold};
 use super::words::encode as encode_words;
 use crate::message::address::list::{quoted, unescaped};
-use crate::message::address::tokens::{Kind, tokens};
+use crate::message::address::tokens::{TokenKind, tokens};
 
 /// Maximum length of a segment of an encoded parameter value on one line, in bytes.
 const PIECE: usize = 48;
@@ -48,8 +48,8 @@ pub fn parameter(piece: &[u8]) -> Option<(String, Vec<u8>)> {
     let mut text = Vec::new();
     for token in tokens(value.get(1..).unwrap_or_default()) {
         match token.kind {
-            Kind::Comment => {}
-            Kind::Quoted => text.extend(unescaped(token.text)),
+            TokenKind::Comment => {}
+            TokenKind::Quoted => text.extend(unescaped(token.text)),
             _ => text.extend_from_slice(token.text),
         }
     }
@@ -221,7 +221,7 @@ pub fn rebuild(value: &[u8]) -> Vec<u8> {
 }
 
 fn without_comments(piece: &[u8]) -> Vec<u8> {
-    tokens(piece).filter(|token| token.kind != Kind::Comment).flat_map(|token| token.text).copied().collect()
+    tokens(piece).filter(|token| token.kind != TokenKind::Comment).flat_map(|token| token.text).copied().collect()
 }
 
 /// `name*=utf-8''…`, in numbered segments if it is long (RFC 2231 sections 3 and 4).
@@ -261,7 +261,7 @@ fn encoded(name: &str, label: &str, bytes: &[u8]) -> Vec<Vec<u8>> {
 fn without_eight_bits(piece: &[u8], style: Style) -> Vec<u8> {
     let mut out = Vec::new();
     for token in tokens(piece) {
-        if token.kind == Kind::Comment && !token.text.is_ascii() {
+        if token.kind == TokenKind::Comment && !token.text.is_ascii() {
             out.push(b'(');
             encode_words(LINE, &decode(&unescaped(token.text)), style.label, &mut out);
             out.push(b')');

@@ -7,7 +7,7 @@ use super::fold::{fold, unfold};
 use super::words::encode;
 use crate::message::address::idna;
 use crate::message::address::list::unescaped;
-use crate::message::address::tokens::{Kind, Token, tokens};
+use crate::message::address::tokens::{Token, TokenKind, tokens};
 
 /// The value of From, To and similar fields in 7 bits; see [`super::field_value`] for the rest.
 ///
@@ -55,7 +55,7 @@ pub fn escaped(column: usize, value: &[u8], style: Style) -> Vec<u8> {
     for token in tokens(text.as_bytes()) {
         if token.text.is_ascii() {
             out.extend_from_slice(token.text);
-        } else if token.kind == Kind::Comment {
+        } else if token.kind == TokenKind::Comment {
             out.push(b'(');
             encode(column, &decode(&unescaped(token.text)), style.label, &mut out);
             out.push(b')');
@@ -89,7 +89,7 @@ impl Writer {
     }
 
     fn plain(&mut self, token: &Token<'_>) {
-        if token.kind == Kind::Comment && self.needs(token) {
+        if token.kind == TokenKind::Comment && self.needs(token) {
             self.out.push(b'(');
             let text = unescaped(token.text);
             encode(self.column, &decode(&text), self.style.label, &mut self.out);
@@ -103,12 +103,12 @@ impl Writer {
         let mut in_domain = false;
         for token in part {
             in_domain |= token.is(b'@');
-            if token.kind == Kind::Comment || token.text.is_ascii() {
+            if token.kind == TokenKind::Comment || token.text.is_ascii() {
                 self.plain(token);
                 continue;
             }
             // Only a domain can be expressed in ASCII, and only if its characters are supported.
-            let known = in_domain && token.kind == Kind::Atom && self.style.label == UTF_8;
+            let known = in_domain && token.kind == TokenKind::Atom && self.style.label == UTF_8;
             let label = std::str::from_utf8(token.text).ok().filter(|_| known).and_then(idna::domain);
             self.all_ascii &= label.is_some();
             self.out.extend_from_slice(label.as_ref().map_or(token.text, |label| label.as_bytes()));
@@ -117,7 +117,7 @@ impl Writer {
 
     /// A name: everything from the first to the last word that needs it becomes one run of encoded words.
     fn name(&mut self, part: &[Token<'_>]) {
-        let needs = |token: &Token<'_>| token.kind != Kind::Comment && self.needs(token);
+        let needs = |token: &Token<'_>| token.kind != TokenKind::Comment && self.needs(token);
         let (Some(first), Some(last)) = (part.iter().position(needs), part.iter().rposition(needs)) else {
             part.iter().for_each(|token| self.plain(token));
             return;
@@ -134,8 +134,8 @@ impl Writer {
                 continue;
             }
             match token.kind {
-                Kind::Comment => comments.push(*token),
-                Kind::Quoted => run.extend(unescaped(token.text)),
+                TokenKind::Comment => comments.push(*token),
+                TokenKind::Quoted => run.extend(unescaped(token.text)),
                 _ => run.extend_from_slice(token.text),
             }
         }

@@ -36,7 +36,7 @@ pub enum Coder {
 
 /// How an undecided body may be encoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Kind {
+pub enum BodyEncoding {
     /// Quoted-printable.
     Text,
     /// Base64.
@@ -51,7 +51,7 @@ pub struct Undecided {
     /// The header without the blank line.
     pub header: Vec<u8>,
     /// How to encode it if it does not fit.
-    pub kind: Kind,
+    pub kind: BodyEncoding,
     /// Whether only 7 bits are supported.
     pub seven_bit: bool,
     /// Whether it is a whole message rather than a part.
@@ -65,7 +65,7 @@ pub struct Undecided {
 
 impl Undecided {
     /// A body that has not started.
-    pub fn new(header: Vec<u8>, kind: Kind, seven_bit: bool, whole_message: bool) -> Self {
+    pub fn new(header: Vec<u8>, kind: BodyEncoding, seven_bit: bool, whole_message: bool) -> Self {
         Self { header, kind, seven_bit, whole_message, body: Vec::new(), line: 0, odd: false }
     }
 
@@ -81,7 +81,7 @@ impl Undecided {
                 || memchr::memchr3(b'\r', b'\n', 0, bytes).is_some();
         }
         // A line in an unknown encoding is examined as a whole.
-        let whole = self.line == 0 || !matches!(self.kind, Kind::Opaque(_));
+        let whole = self.line == 0 || !matches!(self.kind, BodyEncoding::Opaque(_));
         self.odd && whole || self.body.len() > UNDECIDED_LIMIT
     }
 
@@ -89,16 +89,16 @@ impl Undecided {
     fn decide(self, out: &mut Vec<u8>) -> Result<Coder, CannotConvert> {
         let this = self;
         let (header, mut coder) = match this.kind {
-            Kind::Opaque(_) if this.odd => {
+            BodyEncoding::Opaque(_) if this.odd => {
                 let (header, body) = (&this.header, this.body);
                 return opaque::convert(header, body, this.whole_message, out);
             }
-            Kind::Opaque(what) => {
+            BodyEncoding::Opaque(what) => {
                 let reason = format!("a part is {what} and contains 8-bit bytes");
                 (this.header, Coder::Refuse(if this.seven_bit { reason } else { String::new() }, Wrap::default()))
             }
             kind => {
-                let (coder, name) = Coder::encoding(kind == Kind::Text);
+                let (coder, name) = Coder::encoding(kind == BodyEncoding::Text);
                 (relabelled(&this.header, name, this.whole_message), coder)
             }
         };

@@ -6,12 +6,12 @@
 //! long lines get soft line breaks in quoted-printable and breaks anywhere in base64.
 
 use super::CannotConvert;
-use super::coder::{Coder, Kind, Undecided};
+use super::coder::{BodyEncoding, Coder, Undecided};
 use super::lines::{Code, LONGEST, Wrap, crlf};
 use super::quoted_printable::Patch;
 use crate::message::encoded;
 use crate::message::parts::entity::{self, Content, relabelled};
-use crate::message::parts::{Bound, DELIMITER_LIMIT, HEADER_LIMIT, NESTING, Place, Tree, is_header_line};
+use crate::message::parts::{Bound, DELIMITER_LIMIT, HEADER_LIMIT, NESTING, Position, Tree, is_header_line};
 
 /// Rewrites one body.
 #[derive(Debug)]
@@ -177,7 +177,7 @@ impl Rewrite {
                 return Ok(Some(header));
             }
         };
-        if self.seven_bit && place != Place::Leaf && !entity.called_7bit {
+        if self.seven_bit && place != Position::Leaf && !entity.called_7bit {
             header = relabelled(&header, "7bit", whole_message);
         }
         let kind = match entity.content {
@@ -198,10 +198,10 @@ impl Rewrite {
                 self.state = State::Body(coder);
                 return Ok(Some(relabelled(&header, name, whole_message)));
             }
-            Content::Leaf { text: true } => Kind::Text,
-            Content::Leaf { text: false } => Kind::Binary,
-            Content::Encoded(name) => Kind::Opaque(name),
-            Content::Unbounded => Kind::Opaque("multipart without boundary".into()),
+            Content::Leaf { text: true } => BodyEncoding::Text,
+            Content::Leaf { text: false } => BodyEncoding::Binary,
+            Content::Encoded(name) => BodyEncoding::Opaque(name),
+            Content::Unbounded => BodyEncoding::Opaque("multipart without boundary".into()),
         };
         if known {
             // The header of the whole message is needed before its body has been seen.
@@ -216,10 +216,12 @@ impl Rewrite {
         Ok(None)
     }
 
-    fn go_to(&mut self, place: Place) {
+    fn go_to(&mut self, place: Position) {
         self.state = match place {
-            Place::Header { in_digest, whole_message } => State::Header { text: Vec::new(), in_digest, whole_message },
-            Place::Around | Place::Leaf => State::Body(Coder::around(self.seven_bit)),
+            Position::Header { in_digest, whole_message } => {
+                State::Header { text: Vec::new(), in_digest, whole_message }
+            }
+            Position::Around | Position::Leaf => State::Body(Coder::around(self.seven_bit)),
         };
     }
 
@@ -238,7 +240,7 @@ impl Rewrite {
         }
         out.extend_from_slice(if line.len() > LONGEST { line.trim_ascii_end() } else { line });
         out.extend_from_slice(b"\r\n");
-        let mut place = Place::Around;
+        let mut place = Position::Around;
         self.lost_with(|tree| {
             let (next, lost) = tree.pass(delimiter);
             place = next;

@@ -1,6 +1,6 @@
 //! Senders and recipients: From, Sender, Reply-To, To, Cc and similar (RFC 5322 sections 3.6.2 and 3.6.3).
 
-use super::draft::{Draft, Entry};
+use super::draft::{DraftField, HeaderDraft};
 use super::notes;
 use crate::message::Facts;
 use crate::message::address::grammar::check;
@@ -17,7 +17,7 @@ const NAME_LIMIT: usize = 200;
 const TO_LIMIT: usize = 50;
 
 /// Corrects every address list, merges recipient fields, and adds missing From and To fields.
-pub fn repair(draft: &mut Draft<'_>, facts: &Facts<'_>, had_bcc: bool) {
+pub fn repair(draft: &mut HeaderDraft<'_>, facts: &Facts<'_>, had_bcc: bool) {
     let utf8 = facts.envelope.smtputf8;
     let mut at = 0;
     while at < draft.entries.len() {
@@ -47,7 +47,7 @@ pub fn repair(draft: &mut Draft<'_>, facts: &Facts<'_>, had_bcc: bool) {
 }
 
 /// Corrects the list at `at`; returns by how many entries to advance.
-fn one(draft: &mut Draft<'_>, at: usize, facts: &Facts<'_>, utf8: bool) -> usize {
+fn one(draft: &mut HeaderDraft<'_>, at: usize, facts: &Facts<'_>, utf8: bool) -> usize {
     let Some(entry) = draft.entries.get_mut(at) else {
         return 1;
     };
@@ -76,13 +76,13 @@ fn one(draft: &mut Draft<'_>, at: usize, facts: &Facts<'_>, utf8: bool) -> usize
     let name = [b"X-Original-", &*entry.name].concat();
     draft.note(notes::ADDRESSES);
     if lost {
-        draft.entries.insert(at + 1, Entry { name: name.into(), value: old, charset });
+        draft.entries.insert(at + 1, DraftField { name: name.into(), value: old, charset });
     }
     1
 }
 
 /// A list without an address at `at`.
-fn useless(draft: &mut Draft<'_>, at: usize, facts: &Facts<'_>) -> usize {
+fn useless(draft: &mut HeaderDraft<'_>, at: usize, facts: &Facts<'_>) -> usize {
     let Some(entry) = draft.entries.get_mut(at).filter(|entry| entry.is("From")) else {
         draft.note(notes::ADDRESSES_UNUSABLE);
         return usize::from(draft.set_aside(at));
@@ -94,14 +94,14 @@ fn useless(draft: &mut Draft<'_>, at: usize, facts: &Facts<'_>) -> usize {
     } else {
         found.name.clear();
         draft.set_aside(at);
-        draft.entries.insert(at, Entry { name: b"From".into(), value: write(5, &[found]).into(), charset: None });
+        draft.entries.insert(at, DraftField { name: b"From".into(), value: write(5, &[found]).into(), charset: None });
     }
     draft.note(notes::FROM_REPLACED);
     1
 }
 
 /// Merges all fields called `name` into one.
-fn merge(draft: &mut Draft<'_>, name: &str) {
+fn merge(draft: &mut HeaderDraft<'_>, name: &str) {
     let places = draft.all(name);
     let (Some(first), true) = (places.first().copied(), places.len() > 1) else {
         return;

@@ -1,6 +1,6 @@
 //! Fields that may occur only once (RFC 5322 section 3.6, RFC 2045 section 3).
 
-use super::draft::{Draft, Entry};
+use super::draft::{DraftField, HeaderDraft};
 use super::{identity, notes};
 use crate::message::address::list;
 use crate::message::date::is_date;
@@ -18,7 +18,7 @@ const NEVER_EMPTY: [&str; 10] =
 /// Keeps one field of each kind: the first valid one. Copies of it are removed, others renamed. Of several
 /// Content-Types the one that names `boundary` is used, which occurs in the body; without one, a Content-Type that is
 /// not multipart.
-pub fn resolve(draft: &mut Draft<'_>, boundary: Option<&[u8]>) {
+pub fn resolve(draft: &mut HeaderDraft<'_>, boundary: Option<&[u8]>) {
     let before = draft.entries.len();
     draft
         .entries
@@ -38,7 +38,7 @@ pub fn resolve(draft: &mut Draft<'_>, boundary: Option<&[u8]>) {
     }
 }
 
-fn one(draft: &mut Draft<'_>, name: &[u8], boundary: Option<&[u8]>) {
+fn one(draft: &mut HeaderDraft<'_>, name: &[u8], boundary: Option<&[u8]>) {
     let places: Vec<usize> = draft
         .entries
         .iter()
@@ -68,12 +68,12 @@ fn one(draft: &mut Draft<'_>, name: &[u8], boundary: Option<&[u8]>) {
     }
 }
 
-fn is_content(entry: &Entry<'_>) -> bool {
+fn is_content(entry: &DraftField<'_>) -> bool {
     entry.name.get(..8).is_some_and(|start| start.eq_ignore_ascii_case(b"Content-"))
 }
 
 /// Whether the value of the field is valid.
-fn is_good(entry: &Entry<'_>) -> bool {
+fn is_good(entry: &DraftField<'_>) -> bool {
     if ["From", "Sender", "Reply-To"].iter().any(|name| entry.is(name)) {
         !list::mailboxes(&entry.value).is_empty()
     } else if entry.is("Date") {

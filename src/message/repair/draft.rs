@@ -10,7 +10,7 @@ use crate::message::header;
 
 /// A field of a draft.
 #[derive(Debug, Clone)]
-pub struct Entry<'a> {
+pub struct DraftField<'a> {
     /// Its name.
     pub name: Cow<'a, [u8]>,
     /// What follows the colon, including spaces and folding, without the last CRLF.
@@ -19,7 +19,7 @@ pub struct Entry<'a> {
     pub charset: Option<Charset>,
 }
 
-impl Entry<'_> {
+impl DraftField<'_> {
     /// Whether the field is called `name`.
     pub fn is(&self, name: &str) -> bool {
         self.name.eq_ignore_ascii_case(name.as_bytes())
@@ -33,15 +33,15 @@ impl Entry<'_> {
 
 /// A header as fields that can be changed; fields that are not changed are sent as received.
 #[derive(Debug)]
-pub struct Draft<'a> {
+pub struct HeaderDraft<'a> {
     /// The fields in order.
-    pub entries: Vec<Entry<'a>>,
+    pub entries: Vec<DraftField<'a>>,
     /// Whether the Date is ours and not the sender's.
     pub dated: bool,
     notes: Vec<&'static str>,
 }
 
-impl<'a> Draft<'a> {
+impl<'a> HeaderDraft<'a> {
     /// Parses `header`; `None` if it has more than [`FIELD_LIMIT`] fields.
     pub fn read(header: &'a [u8]) -> Option<Self> {
         let mut draft = Self { entries: Vec::new(), dated: false, notes: Vec::new() };
@@ -52,7 +52,7 @@ impl<'a> Draft<'a> {
             if field.raw.get(field.name.len()) != Some(&b':') {
                 draft.note(notes::NAME_BLANKS);
             }
-            draft.entries.push(Entry { name: field.name.into(), value: field.value.into(), charset: None });
+            draft.entries.push(DraftField { name: field.name.into(), value: field.value.into(), charset: None });
         }
         Some(draft)
     }
@@ -73,7 +73,7 @@ impl<'a> Draft<'a> {
             let structured = || is_bare(&entry.name) || PARAMETER_FIELDS.iter().any(|name| entry.is(name));
             if memchr::memmem::find(&entry.value, "\u{a0}".as_bytes()).is_some() && structured() {
                 let with_blanks = tokens(&entry.value).flat_map(|token| match token.kind {
-                    tokens::Kind::Quoted | tokens::Kind::Comment => token.text.to_vec(),
+                    tokens::TokenKind::Quoted | tokens::TokenKind::Comment => token.text.to_vec(),
                     _ => String::from_utf8_lossy(token.text).replace('\u{a0}', " ").into_bytes(),
                 });
                 entry.value = with_blanks.collect::<Vec<u8>>().into();
@@ -149,7 +149,7 @@ impl<'a> Draft<'a> {
         let value = [b" ", text].concat().into();
         match self.entries.iter_mut().find(|entry| entry.is(name)) {
             Some(entry) => (entry.value, entry.charset) = (value, None),
-            None => self.entries.push(Entry { name: name.as_bytes().into(), value, charset: None }),
+            None => self.entries.push(DraftField { name: name.as_bytes().into(), value, charset: None }),
         }
     }
 

@@ -1,7 +1,7 @@
 //! When a message was written and its identifier: Date and Message-ID (RFC 5322 sections 3.6.1 and 3.6.4).
 
 use super::body::LINE_LIMIT;
-use super::draft::Draft;
+use super::draft::HeaderDraft;
 use super::notes;
 use crate::message::Facts;
 use crate::message::address::tokens::tokens;
@@ -13,7 +13,7 @@ use crate::message::received::{host, safe};
 const MESSAGE_ID_LIMIT: usize = 900;
 
 /// Adds Date and Message-ID, or replaces unusable ones; the old value is kept under another field name.
-pub fn repair(draft: &mut Draft<'_>, facts: &Facts<'_>) {
+pub fn repair(draft: &mut HeaderDraft<'_>, facts: &Facts<'_>) {
     let usable = |value: &[u8]| is_date(value) && longest_line(5, value) <= LINE_LIMIT;
     if let Some(right) = draft.value("Date").and_then(with_right_weekday) {
         draft.set("Date", right.trim_ascii());

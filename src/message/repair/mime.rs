@@ -1,7 +1,7 @@
 //! Makes the header match the body (RFC 2045), so that it is displayed as intended and can be sent.
 
 use super::body::Scan;
-use super::draft::Draft;
+use super::draft::HeaderDraft;
 use super::notes;
 use super::walk::Walk;
 use crate::message::address::tokens::tokens;
@@ -27,7 +27,7 @@ enum Transfer {
 
 /// Sets Content-Type, Content-Transfer-Encoding and MIME-Version to match the body. A body declared as encoded is left
 /// alone; so are declared charsets, except one that is disproved by bytes over 127.
-pub fn fit(draft: &mut Draft<'_>, scan: &Scan, walk: &Walk) -> BodyForm {
+pub fn fit(draft: &mut HeaderDraft<'_>, scan: &Scan, walk: &Walk) -> BodyForm {
     let transfer = transfer(draft);
     // A multipart without parts would be displayed as empty.
     let partless = || walk.boundary() == Err(true) && media(draft).is_some_and(|media| media.starts_with("multipart/"));
@@ -77,12 +77,12 @@ pub fn fit(draft: &mut Draft<'_>, scan: &Scan, walk: &Walk) -> BodyForm {
     BodyForm { eight_bit: scan.eight_bit, encode }
 }
 
-fn media(draft: &Draft<'_>) -> Option<String> {
+fn media(draft: &HeaderDraft<'_>) -> Option<String> {
     draft.value("Content-Type").and_then(media_type)
 }
 
 /// The fields that describe the content.
-fn content_header(draft: &Draft<'_>) -> Vec<u8> {
+fn content_header(draft: &HeaderDraft<'_>) -> Vec<u8> {
     let mut header = Vec::new();
     for name in ["Content-Type", "Content-Transfer-Encoding"] {
         if let Some(value) = draft.value(name) {
@@ -93,7 +93,7 @@ fn content_header(draft: &Draft<'_>) -> Vec<u8> {
 }
 
 /// The transfer encoding declared in the header. One that does not exist (`8-bit`) is renamed.
-fn transfer(draft: &mut Draft<'_>) -> Transfer {
+fn transfer(draft: &mut HeaderDraft<'_>) -> Transfer {
     const FIELD: &str = "Content-Transfer-Encoding";
     let Some(value) = draft.value(FIELD) else {
         return Transfer::SevenBit;
@@ -122,7 +122,7 @@ fn transfer(draft: &mut Draft<'_>) -> Transfer {
 }
 
 /// Declares the charset of a text without one, or with a wrong one.
-fn charset(draft: &mut Draft<'_>, scan: &Scan) {
+fn charset(draft: &mut HeaderDraft<'_>, scan: &Scan) {
     let charset = scan.charset();
     let Some(value) = draft.value("Content-Type") else {
         draft.set("Content-Type", format!("text/plain; charset={charset}").as_bytes());

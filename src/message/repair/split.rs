@@ -11,7 +11,7 @@ pub const NAME_LIMIT: usize = 255;
 
 /// The kind of a header line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum LineKind {
     /// Empty.
     Blank,
     /// Begins with a space: continues the field before.
@@ -102,17 +102,17 @@ const KNOWN_FAMILIES: [&str; 14] = [
 ];
 
 /// The kind of `line`, given without its line ending.
-pub fn kind(line: &[u8]) -> Kind {
+pub fn kind(line: &[u8]) -> LineKind {
     match line.first() {
-        None => Kind::Blank,
-        Some(b' ' | b'\t') => Kind::Continuation,
+        None => LineKind::Blank,
+        Some(b' ' | b'\t') => LineKind::Continuation,
         // A boundary may contain colons.
-        Some(b'-') if line.starts_with(b"--") => Kind::Other,
+        Some(b'-') if line.starts_with(b"--") => LineKind::Other,
         Some(_) => match name(line) {
             // Spaces before the colon (RFC 5322 section 4.5) only where nothing else can be meant: in text they are
             // common.
-            Some((name, blanks)) if !blanks || is_known(name) => Kind::Field,
-            _ => Kind::Other,
+            Some((name, blanks)) if !blanks || is_known(name) => LineKind::Field,
+            _ => LineKind::Other,
         },
     }
 }
@@ -213,23 +213,23 @@ mod tests {
     #[test]
     fn kinds_of_lines() {
         for (line, expected) in [
-            ("", Kind::Blank),
-            (" x", Kind::Continuation),
-            ("Subject: x", Kind::Field),
-            ("Subject : x", Kind::Field),
-            ("subject\t:", Kind::Field),
-            ("Temperature: 80", Kind::Field),
-            ("Temperature : 80", Kind::Other),
-            ("Pump 3: stopped", Kind::Other),
-            ("Pump stopped", Kind::Other),
-            (": x", Kind::Other),
-            ("----=_12:34:56", Kind::Other),
-            ("Größe: 3", Kind::Other),
+            ("", LineKind::Blank),
+            (" x", LineKind::Continuation),
+            ("Subject: x", LineKind::Field),
+            ("Subject : x", LineKind::Field),
+            ("subject\t:", LineKind::Field),
+            ("Temperature: 80", LineKind::Field),
+            ("Temperature : 80", LineKind::Other),
+            ("Pump 3: stopped", LineKind::Other),
+            ("Pump stopped", LineKind::Other),
+            (": x", LineKind::Other),
+            ("----=_12:34:56", LineKind::Other),
+            ("Größe: 3", LineKind::Other),
         ] {
             assert_eq!(kind(line.as_bytes()), expected, "{line}");
         }
-        assert_eq!(kind(format!("{}: x", "a".repeat(255)).as_bytes()), Kind::Field);
-        assert_eq!(kind(format!("{}: x", "a".repeat(256)).as_bytes()), Kind::Other);
+        assert_eq!(kind(format!("{}: x", "a".repeat(255)).as_bytes()), LineKind::Field);
+        assert_eq!(kind(format!("{}: x", "a".repeat(256)).as_bytes()), LineKind::Other);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 use super::*;
 use crate::message::address::grammar::check;
-use crate::message::address::tokens::{Kind, is_encoded_word, tokens};
+use crate::message::address::tokens::{TokenKind, is_encoded_word, tokens};
 use crate::message::date::is_date;
 use crate::message::{Encode, Envelope, Offers, Outgoing, header};
 use proptest::prelude::*;
@@ -20,7 +20,7 @@ fn with_facts<T>(smtputf8: bool, run: impl FnOnce(&Facts<'_>) -> T) -> T {
 }
 
 /// Header without our Received, body, and the rest.
-fn repair(chunks: &[&[u8]], smtputf8: bool) -> Result<(Vec<u8>, Vec<u8>, Repaired), Refusal> {
+fn repair(chunks: &[&[u8]], smtputf8: bool) -> Result<(Vec<u8>, Vec<u8>, Repaired), MessageRefusal> {
     with_facts(smtputf8, |facts| {
         let mut body = Vec::new();
         let mut repair = Repair::new();
@@ -91,7 +91,7 @@ fn loops_are_refused() {
     let hop = "Received: from a by b; Mon, 23 Nov 2026 01:02:03 +0000\r\n";
     let text = |count: usize| format!("{}Subject: x\r\n\r\ny\r\n", hop.repeat(count));
     assert!(repair(&[text(25).as_bytes()], false).is_ok());
-    assert_eq!(repair(&[text(26).as_bytes()], false).unwrap_err(), Refusal::Loop { hops: 26 });
+    assert_eq!(repair(&[text(26).as_bytes()], false).unwrap_err(), MessageRefusal::Loop { hops: 26 });
     let mut text = b"Subject: x\r\n\r\ny\r\n".to_vec();
     for turn in 0..5 {
         let again = with_facts(false, |facts| {
@@ -102,7 +102,7 @@ fn loops_are_refused() {
         });
         match again {
             Ok(next) if turn < 4 => text = next,
-            other => assert_eq!((turn, other), (4, Err(Refusal::Loop { hops: 4 }))),
+            other => assert_eq!((turn, other), (4, Err(MessageRefusal::Loop { hops: 4 }))),
         }
     }
 }
@@ -111,9 +111,9 @@ fn loops_are_refused() {
 fn large_headers() {
     let field = format!("X-Long: {}\r\n", "a".repeat(900));
     assert!(repair(&[format!("{}\r\n", field.repeat(70)).as_bytes()], false).is_ok());
-    assert_eq!(repair(&[format!("{}\r\n", field.repeat(73)).as_bytes()], false), Err(Refusal::HeaderTooLarge));
+    assert_eq!(repair(&[format!("{}\r\n", field.repeat(73)).as_bytes()], false), Err(MessageRefusal::HeaderTooLarge));
     assert_eq!(repair(&["X:\r\n".repeat(16_000).as_bytes()], false).map(|_| ()).err(), None);
-    assert_eq!(repair(&["X-:\r\n".repeat(2001).as_bytes()], false), Err(Refusal::HeaderTooLarge));
+    assert_eq!(repair(&["X-:\r\n".repeat(2001).as_bytes()], false), Err(MessageRefusal::HeaderTooLarge));
     // Neither text on one line nor lines that look like fields are a header, however long.
     for text in [vec![b'a'; 200_000], b"Temperature: 80\r\n".repeat(20_000)] {
         let (_, body, repaired) = repair(&[b"Subject: x\r\n", &text, b"\r\n"], false).unwrap();
@@ -130,7 +130,7 @@ fn large_headers() {
         assert_eq!(whole.is_ok(), 12 + (8 + size - 25 + 2) + 7 <= HEADER_LIMIT, "{size}");
         assert_eq!(repair(&chunks, false), whole, "{size}");
     }
-    for refusal in [Refusal::HeaderTooLarge, Refusal::Loop { hops: 26 }] {
+    for refusal in [MessageRefusal::HeaderTooLarge, MessageRefusal::Loop { hops: 26 }] {
         assert!(refusal.to_string().len() > 20);
     }
 }
@@ -307,7 +307,7 @@ fn judge(text: &[u8], smtputf8: bool) -> Result<(), TestCaseError> {
     for name in ["Message-ID", "References", "In-Reply-To", "MIME-Version", "Content-Transfer-Encoding"] {
         // RFC 2047 section 5: only in comments.
         for field in header::fields(&header).filter(|field| field.is(name)) {
-            let bare = tokens(field.value).any(|token| token.kind == Kind::Atom && is_encoded_word(token.text));
+            let bare = tokens(field.value).any(|token| token.kind == TokenKind::Atom && is_encoded_word(token.text));
             prop_assert!(
                 !bare || memchr::memmem::find(text, b"=?").is_some(),
                 "{}",

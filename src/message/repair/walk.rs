@@ -9,7 +9,7 @@ use super::lines::Piece;
 use crate::message::encoded::parameters::media_type;
 use crate::message::header::{Field, fields};
 use crate::message::parts::entity::{self, Content};
-use crate::message::parts::{DELIMITER_LIMIT, HEADER_LIMIT, Place, Tree, is_header_line};
+use crate::message::parts::{DELIMITER_LIMIT, HEADER_LIMIT, Position, Tree, is_header_line};
 
 /// Walks through one body.
 #[derive(Debug, Default)]
@@ -162,8 +162,8 @@ impl Walk {
                 self.write_end(before, scan, body);
             }
             self.state = match self.tree.pass(delimiter).0 {
-                Place::Header { in_digest, .. } => State::Header { text: Vec::new(), in_digest },
-                Place::Around | Place::Leaf => State::Text,
+                Position::Header { in_digest, .. } => State::Header { text: Vec::new(), in_digest },
+                Position::Around | Position::Leaf => State::Text,
             };
             scan.text(line);
             body.extend_from_slice(line);
@@ -204,8 +204,8 @@ impl Walk {
             self.charset = named.and_then(|field| entity::parameter(field.value, "charset"));
         }
         self.state = match self.tree.enter(&content) {
-            Ok(Place::Header { in_digest, .. }) => State::Header { text: Vec::new(), in_digest },
-            Ok(Place::Leaf) if content.is_binary() => State::Binary,
+            Ok(Position::Header { in_digest, .. }) => State::Header { text: Vec::new(), in_digest },
+            Ok(Position::Leaf) if content.is_binary() => State::Binary,
             _ => State::Text,
         };
     }

@@ -1,6 +1,6 @@
 //! What SMTP can carry: 7 bits (RFC 5322 section 2.2) and short lines (section 2.1.1).
 
-use super::draft::Draft;
+use super::draft::HeaderDraft;
 use super::notes;
 use crate::message::encoded::charset::UTF_8;
 use crate::message::encoded::fold::longest_line;
@@ -8,7 +8,7 @@ use crate::message::encoded::short::{LINE_LIMIT, shortened};
 use crate::message::encoded::{Style, field_value, unstructured};
 
 /// Encodes non-ASCII text. With `utf8` (the client uses SMTPUTF8) UTF-8 stays (RFC 6532).
-pub fn seven_bits(draft: &mut Draft<'_>, utf8: bool) {
+pub fn seven_bits(draft: &mut HeaderDraft<'_>, utf8: bool) {
     let mut encoded = false;
     for entry in &mut draft.entries {
         if entry.value.is_ascii() || utf8 && entry.charset.is_none() {
@@ -31,7 +31,7 @@ pub fn seven_bits(draft: &mut Draft<'_>, utf8: bool) {
 }
 
 /// Folds lines over 998 bytes: before spaces if that is enough, else by encoding long words.
-pub fn short_lines(draft: &mut Draft<'_>) {
+pub fn short_lines(draft: &mut HeaderDraft<'_>) {
     let mut folded = false;
     for entry in &mut draft.entries {
         let column = entry.name.len() + 1;

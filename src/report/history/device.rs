@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{CLIENT, Counts, ID, Outcome, Verdict, kept};
+use super::{CLIENT, DayCounts, HistoryEntry, HistoryOutcome, ID, kept};
 
 /// Devices that are kept.
 const DEVICES: usize = 256;
@@ -15,30 +15,30 @@ const TEXT: usize = 100;
 
 /// One device.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Device {
+pub(super) struct DeviceRecord {
     pub(super) client: Box<str>,
     /// Its HELO name.
     pub(super) helo: Box<str>,
     pub(super) first_seen: i64,
     pub(super) last_seen: i64,
-    pub(super) counts: Counts,
+    pub(super) counts: DayCounts,
     /// Its last message.
     pub(super) id: Box<str>,
     pub(super) from: Box<str>,
     pub(super) to: Box<str>,
     pub(super) mail_at: i64,
     /// The last result of its mail, with time and text.
-    pub(super) state: Outcome,
+    pub(super) state: HistoryOutcome,
     pub(super) state_at: i64,
     pub(super) text: Box<str>,
 }
 
-impl Device {
+impl DeviceRecord {
     pub(super) fn weight(&self) -> usize {
         [&self.client, &self.helo, &self.id, &self.from, &self.to, &self.text].iter().map(|t| t.len()).sum()
     }
 
-    fn set(&mut self, at: i64, state: Outcome, text: &str) {
+    fn set(&mut self, at: i64, state: HistoryOutcome, text: &str) {
         self.state = state;
         self.state_at = at;
         self.text = kept(text, TEXT);
@@ -65,37 +65,37 @@ impl Device {
 
 /// All of them, ordered by their last event.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Devices(Vec<Device>);
+pub(super) struct Devices(Vec<DeviceRecord>);
 
 impl Devices {
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Device> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &DeviceRecord> {
         self.0.iter()
     }
 
     /// Adds one from the file.
-    pub(super) fn restore(&mut self, device: Device) {
+    pub(super) fn restore(&mut self, device: DeviceRecord) {
         self.0.push(device);
         self.bound();
     }
 
     pub(super) fn json(&self) -> Value {
-        self.0.iter().rev().map(Device::json).collect()
+        self.0.iter().rev().map(DeviceRecord::json).collect()
     }
 
     pub(super) fn accepted(&mut self, at: i64, client: &str, helo: &str, id: &str, from: &str, to: &[String]) {
         self.change(at, client, |device| {
             device.last_seen = at;
-            device.counts.count(Outcome::Accepted);
+            device.counts.count(HistoryOutcome::Accepted);
             device.helo = kept(helo, HELO);
             device.id = kept(id, ID);
             device.from = kept(from, ADDRESS);
             device.to = kept(&first_of(to), ADDRESS);
             device.mail_at = at;
-            device.set(at, Outcome::Accepted, "");
+            device.set(at, HistoryOutcome::Accepted, "");
         });
     }
 
-    pub(super) fn settled(&mut self, verdict: &Verdict) {
+    pub(super) fn settled(&mut self, verdict: &HistoryEntry) {
         // Mail of an earlier version has no client; a device without an address could not be identified.
         if verdict.client.is_empty() {
             return;
@@ -103,7 +103,7 @@ impl Devices {
         self.change(verdict.at, &verdict.client, |device| {
             device.counts.count(verdict.outcome);
             device.set(verdict.at, verdict.outcome, &verdict.text);
-            if matches!(verdict.outcome, Outcome::Refused | Outcome::Rejected) {
+            if matches!(verdict.outcome, HistoryOutcome::Refused | HistoryOutcome::Rejected) {
                 device.last_seen = verdict.at;
             }
         });
@@ -112,13 +112,13 @@ impl Devices {
     /// The event does not contain the client; the last mail of a device is found by its ID.
     pub(super) fn deferred(&mut self, at: i64, id: &str, reason: &str) {
         if let Some(device) = self.0.iter_mut().find(|device| !id.is_empty() && *device.id == *id) {
-            device.set(at, Outcome::Deferred, reason);
+            device.set(at, HistoryOutcome::Deferred, reason);
         }
         self.bound();
     }
 
     /// What a device did instead of sending mail. An administrator who looks for missing mail finds the reason here.
-    pub(super) fn seen(&mut self, at: i64, client: &str, helo: &str, state: Outcome, text: &str) {
+    pub(super) fn seen(&mut self, at: i64, client: &str, helo: &str, state: HistoryOutcome, text: &str) {
         self.change(at, client, |device| {
             device.last_seen = at;
             if !helo.is_empty() {
@@ -128,21 +128,21 @@ impl Devices {
         });
     }
 
-    fn change(&mut self, at: i64, client: &str, change: impl FnOnce(&mut Device)) {
+    fn change(&mut self, at: i64, client: &str, change: impl FnOnce(&mut DeviceRecord)) {
         let client = kept(client, CLIENT);
         let mut device = match self.0.iter().position(|device| device.client == client) {
             Some(place) => self.0.remove(place),
-            None => Device {
+            None => DeviceRecord {
                 client,
                 helo: "".into(),
                 first_seen: at,
                 last_seen: at,
-                counts: Counts::default(),
+                counts: DayCounts::default(),
                 id: "".into(),
                 from: "".into(),
                 to: "".into(),
                 mail_at: 0,
-                state: Outcome::Accepted,
+                state: HistoryOutcome::Accepted,
                 state_at: at,
                 text: "".into(),
             },
@@ -155,7 +155,7 @@ impl Devices {
     /// Clients that never sent a message are dropped first: refused connections must not displace devices. Then those
     /// without an event for the longest time.
     fn bound(&mut self) {
-        let mut weight: usize = self.0.iter().map(Device::weight).sum();
+        let mut weight: usize = self.0.iter().map(DeviceRecord::weight).sum();
         while self.0.len() > DEVICES || weight > DEVICE_TEXT {
             let last = self.0.len().saturating_sub(1);
             let stranger = self.0.iter().take(last).position(|device| device.counts.accepted == 0);

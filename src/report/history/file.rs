@@ -14,8 +14,8 @@
 
 use serde_json::{Value, json};
 
-use super::device::Device;
-use super::{ACCOUNT, ADDRESS, CLIENT, Counts, DAYS, History, ID, Outcome, REASON, TLS, Verdict, kept};
+use super::device::DeviceRecord;
+use super::{ACCOUNT, ADDRESS, CLIENT, DAYS, DayCounts, History, HistoryEntry, HistoryOutcome, ID, REASON, TLS, kept};
 use crate::system::checksum::Checksum;
 
 const FIRST: &str = "smtprelay-history 1 ";
@@ -131,12 +131,12 @@ impl Values {
         u32::try_from(self.size()?).ok()
     }
 
-    fn outcome(&mut self) -> Option<Outcome> {
-        Outcome::of(self.0.next()?.as_str()?)
+    fn outcome(&mut self) -> Option<HistoryOutcome> {
+        HistoryOutcome::of(self.0.next()?.as_str()?)
     }
 
-    fn counts(&mut self) -> Option<Counts> {
-        Some(Counts {
+    fn counts(&mut self) -> Option<DayCounts> {
+        Some(DayCounts {
             accepted: self.count()?,
             delivered: self.count()?,
             failed: self.count()?,
@@ -144,8 +144,8 @@ impl Values {
         })
     }
 
-    fn device(&mut self) -> Option<Device> {
-        Some(Device {
+    fn device(&mut self) -> Option<DeviceRecord> {
+        Some(DeviceRecord {
             client: self.text(CLIENT)?,
             helo: self.text(ADDRESS)?,
             first_seen: self.time()?,
@@ -161,8 +161,8 @@ impl Values {
         })
     }
 
-    fn verdict(&mut self) -> Option<Verdict> {
-        Some(Verdict {
+    fn verdict(&mut self) -> Option<HistoryEntry> {
+        Some(HistoryEntry {
             at: self.time()?,
             outcome: self.outcome()?,
             id: self.text(ID)?,

@@ -195,7 +195,7 @@ fn those_that_are_turned_away_do_not_push_out_what_became_of_mail() {
     (0..150).for_each(|n| history.take(NOW, &delivered(&format!("ID{n}"), "10.0.0.7", "250 Ok")));
     (0..1100).for_each(|n| history.take(NOW, &refused(&format!("172.16.{}.{}", n / 256, n % 256))));
     let of = |outcome| history.verdicts.iter().filter(|verdict| verdict.outcome == outcome).count();
-    assert_eq!((of(Outcome::Delivered), of(Outcome::Refused)), (100, 100));
+    assert_eq!((of(HistoryOutcome::Delivered), of(HistoryOutcome::Refused)), (100, 100));
     assert!(history.verdicts.iter().any(|verdict| *verdict.id == *"ID149"));
     assert_eq!(&*history.verdicts.back().unwrap().client, "172.16.4.75");
 }
@@ -254,12 +254,12 @@ fn memory_is_bounded() {
             },
         );
     }
-    let device_text: usize = history.devices.iter().map(device::Device::weight).sum();
+    let device_text: usize = history.devices.iter().map(device::DeviceRecord::weight).sum();
     assert!(history.weight <= VERDICT_TEXT && device_text <= 32 << 10);
-    assert_eq!(history.weight, history.verdicts.iter().map(Verdict::weight).sum::<usize>());
+    assert_eq!(history.weight, history.verdicts.iter().map(HistoryEntry::weight).sum::<usize>());
     // With 16 bytes that an allocator adds to each text.
-    let verdicts = 256 * size_of::<Verdict>() + 200 * 7 * 16 + VERDICT_TEXT;
-    let devices = 256 * size_of::<device::Device>() + 256 * 6 * 16 + (32 << 10);
+    let verdicts = 256 * size_of::<HistoryEntry>() + 200 * 7 * 16 + VERDICT_TEXT;
+    let devices = 256 * size_of::<device::DeviceRecord>() + 256 * 6 * 16 + (32 << 10);
     println!("at most {} bytes", verdicts + devices);
     assert!(verdicts + devices < 200_000);
     assert!(history.encode().len() < 200_000);
@@ -291,7 +291,7 @@ proptest! {
     fn it_comes_back_from_its_file(events in events()) {
         let history = taken(&events);
         let back = History::decode(&history.encode());
-        prop_assert_eq!(back, History { since: None, total: Counts::default(), ..history });
+        prop_assert_eq!(back, History { since: None, total: DayCounts::default(), ..history });
     }
 
     #[test]

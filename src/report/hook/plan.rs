@@ -68,7 +68,7 @@ impl Subject {
 
 /// A state that is either in trouble or not.
 #[derive(Debug)]
-struct State {
+struct HookState {
     subject: Subject,
     trouble: bool,
     /// The last reported state; `None` if none was since the start, so that a script may still show what an earlier run
@@ -83,7 +83,7 @@ struct State {
     unsure: bool,
 }
 
-impl State {
+impl HookState {
     fn new(subject: Subject) -> Self {
         Self { subject, trouble: false, told: None, told_at: None, count: 0, details: Vec::new(), unsure: false }
     }
@@ -166,7 +166,7 @@ impl Failures {
 /// The pending reports.
 #[derive(Debug, Default)]
 pub(super) struct Plan {
-    states: Vec<State>,
+    states: Vec<HookState>,
     failures: Failures,
 }
 
@@ -189,7 +189,7 @@ impl Plan {
 
     /// The next run that may start now.
     pub(super) fn next(&mut self, now: Instant) -> Option<Call> {
-        let due = |state: &State| state.due().is_some_and(|due| due.by(now));
+        let due = |state: &HookState| state.due().is_some_and(|due| due.by(now));
         match self.states.iter_mut().find(|state| due(state)) {
             Some(state) => Some(state.call(now)),
             None => self.failures.call(now),
@@ -198,7 +198,7 @@ impl Plan {
 
     /// When [`Self::next`] has something again, if nothing happens until then.
     pub(super) fn wake(&self) -> Option<Instant> {
-        let states = self.states.iter().filter_map(State::due);
+        let states = self.states.iter().filter_map(HookState::due);
         let failures = self.failures.waiting.iter().map(|(account, ..)| self.failures.due(account));
         let at = |due| match due {
             Due::Now => None,
@@ -208,7 +208,7 @@ impl Plan {
     }
 
     /// The state of `subject`. When there are too many, one that is not in trouble is dropped.
-    fn state(&mut self, subject: Subject) -> Option<&mut State> {
+    fn state(&mut self, subject: Subject) -> Option<&mut HookState> {
         if let Some(place) = self.states.iter().position(|state| state.subject == subject) {
             return self.states.get_mut(place);
         }
@@ -216,7 +216,7 @@ impl Plan {
             let quiet = self.states.iter().position(|state| !state.trouble && state.due().is_none())?;
             self.states.remove(quiet);
         }
-        self.states.push(State::new(subject));
+        self.states.push(HookState::new(subject));
         self.states.last_mut()
     }
 

@@ -2,10 +2,10 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn notice<'a>(kind: Kind, header: &'a [u8], failures: &'a [Failure]) -> Notice<'a> {
+fn notice<'a>(kind: ReportKind, header: &'a [u8], failures: &'a [FailedRecipient]) -> Notice<'a> {
     Notice {
         kind,
-        retry_until: (kind == Kind::Delayed).then_some(1_800_345_600),
+        retry_until: (kind == ReportKind::Delayed).then_some(1_800_345_600),
         id: "ABCDEFGHJK",
         hostname: "gw.example",
         from: "me@example.com",
@@ -17,11 +17,11 @@ fn notice<'a>(kind: Kind, header: &'a [u8], failures: &'a [Failure]) -> Notice<'
     }
 }
 
-fn failure(recipient: &str, reason: &str) -> Failure {
-    Failure { recipient: recipient.into(), reason: reason.into() }
+fn failure(recipient: &str, reason: &str) -> FailedRecipient {
+    FailedRecipient { recipient: recipient.into(), reason: reason.into() }
 }
 
-fn text(kind: Kind, header: &[u8], failures: &[Failure]) -> String {
+fn text(kind: ReportKind, header: &[u8], failures: &[FailedRecipient]) -> String {
     let text = String::from_utf8(notice(kind, header, failures).text()).unwrap();
     assert!(text.is_ascii(), "{text}");
     assert!(!text.replace("\r\n", "").contains(['\r', '\n']), "{text:?}");
@@ -42,8 +42,8 @@ fn the_status_is_the_providers_own() {
         ("no connection at port 465 or 587", "5.0.0", "4.0.0"),
         ("", "5.0.0", "4.0.0"),
     ] {
-        assert_eq!(status(reason, Kind::Failed), failed, "{reason}");
-        assert_eq!(status(reason, Kind::Delayed), delayed, "{reason}");
+        assert_eq!(status(reason, ReportKind::Failed), failed, "{reason}");
+        assert_eq!(status(reason, ReportKind::Delayed), delayed, "{reason}");
     }
     assert_eq!(diagnostic("mx said: 451 4.3.0 later"), ("smtp", "451 4.3.0 later"));
     assert_eq!(diagnostic("no route"), ("X-smtprelay", "no route"));
@@ -52,7 +52,7 @@ fn the_status_is_the_providers_own() {
 #[test]
 fn a_report_has_its_three_parts() {
     let failures = [failure("x@y.z", "mx refused it: 550 5.1.1 no")];
-    let text = text(Kind::Failed, b"Subject: alarm\r\n", &failures);
+    let text = text(ReportKind::Failed, b"Subject: alarm\r\n", &failures);
     assert_eq!(text.matches("\r\n--=_ABCDEFGHJK_report").count(), 4);
     assert!(text.contains("Subject: Not delivered: mail from 10.0.0.7\r\nAuto-Submitted: auto-replied\r\n"), "{text}");
     assert!(text.contains(
@@ -66,7 +66,7 @@ fn a_report_has_its_three_parts() {
 #[test]
 fn a_delay_says_that_it_is_still_tried_and_until_when() {
     let failures = [failure("x@y.z", "mx refused the login: 535 5.7.8 no; check the password")];
-    let text = text(Kind::Delayed, b"Subject: alarm\r\n", &failures);
+    let text = text(ReportKind::Delayed, b"Subject: alarm\r\n", &failures);
     for part in [
         "Subject: Delivery delayed: mail from 10.0.0.7\r\n",
         "has not been delivered yet to:",
@@ -75,7 +75,7 @@ fn a_delay_says_that_it_is_still_tried_and_until_when() {
     ] {
         assert!(text.contains(part), "{part}\n{text}");
     }
-    let mut unknown = notice(Kind::Delayed, b"", &failures);
+    let mut unknown = notice(ReportKind::Delayed, b"", &failures);
     (unknown.retry_until, unknown.arrived) = (None, 5);
     let text = String::from_utf8(unknown.text()).unwrap();
     assert!(
@@ -85,7 +85,7 @@ fn a_delay_says_that_it_is_still_tried_and_until_when() {
 
 #[test]
 fn addresses_beyond_ascii_have_their_own_type() {
-    let text = text(Kind::Failed, b"", &[failure("bü+ro@exämple.com", "Postfach gelöscht")]);
+    let text = text(ReportKind::Failed, b"", &[failure("bü+ro@exämple.com", "Postfach gelöscht")]);
     assert!(text.contains("\r\nFinal-Recipient: utf-8; b\\x{FC}\\x{2B}ro@ex\\x{E4}mple.com\r\n"), "{text}");
     assert!(text.contains("Diagnostic-Code: X-smtprelay; Postfach gel\\x{F6}scht\r\n"));
     assert!(text.contains("  b=C3=BC+ro@ex=C3=A4mple.com\r\n"));
@@ -94,7 +94,7 @@ fn addresses_beyond_ascii_have_their_own_type() {
 #[test]
 fn the_original_header_is_cut_at_a_line() {
     let header = "X-Line: 0123456789\r\n".repeat(2000);
-    let text = text(Kind::Failed, header.as_bytes(), &[]);
+    let text = text(ReportKind::Failed, header.as_bytes(), &[]);
     let shown = text.matches("X-Line: 0123456789\r\n").count();
     assert_eq!(shown, HEADER_SHOWN / 20);
     assert_eq!(text.matches("X-Line").count(), shown);
@@ -102,21 +102,21 @@ fn the_original_header_is_cut_at_a_line() {
 
 #[test]
 fn raw_bytes_in_the_header_are_readable() {
-    let text = text(Kind::Failed, b"Subject: \xf6\r\nFrom: \xc3\xb6\r\n", &[]);
+    let text = text(ReportKind::Failed, b"Subject: \xf6\r\nFrom: \xc3\xb6\r\n", &[]);
     assert!(text.contains("Subject: =C3=B6\r\nFrom: =C3=B6\r\n"), "{text}");
     assert!(text.contains("Content-Transfer-Encoding: quoted-printable\r\n\r\nSubject: =C3"));
 }
 
 #[test]
 fn a_header_that_holds_the_boundary_ends_nothing() {
-    let text = text(Kind::Failed, b"X: 1\r\n--=_ABCDEFGHJK_report--\r\n", &[]);
+    let text = text(ReportKind::Failed, b"X: 1\r\n--=_ABCDEFGHJK_report--\r\n", &[]);
     assert!(text.contains("boundary=\"=_ABCDEFGHJK_report_\""), "{text}");
 }
 
 #[test]
 fn very_many_recipients_are_counted() {
     let failures: Vec<_> = (0..1000).map(|n| failure(&format!("{n}@x.y"), &"ü".repeat(5000))).collect();
-    let text = text(Kind::Failed, b"", &failures);
+    let text = text(ReportKind::Failed, b"", &failures);
     assert_eq!(text.matches("Final-Recipient").count(), RECIPIENTS_SHOWN);
     assert!(text.contains("and 800 more recipients") && text.len() < 1 << 20, "{}", text.len());
 }
@@ -129,7 +129,7 @@ proptest! {
         reason in "(?s).{0,2000}",
         delayed: bool,
     ) {
-        let kind = if delayed { Kind::Delayed } else { Kind::Failed };
+        let kind = if delayed { ReportKind::Delayed } else { ReportKind::Failed };
         let text = text(kind, &header, &[failure(&recipient, &reason)]);
         prop_assert_eq!(text.matches("\r\n--=_ABCDEFGHJK_report").count(), 4);
         let status = text.split("message/delivery-status\r\n\r\n").nth(1).unwrap().split("\r\n--=_").next().unwrap();

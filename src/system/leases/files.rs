@@ -9,7 +9,7 @@ use super::Mac;
 
 /// The content of one line.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Line {
+pub struct LeaseLine {
     /// The address.
     pub ip: IpAddr,
     /// The hardware address of the device.
@@ -24,12 +24,12 @@ const NAME_LIMIT: usize = 255;
 const LINE_LIMIT: usize = 4096;
 
 /// The kernel's neighbours: address, hardware type, flags, hardware address, mask, interface; below a header line.
-pub fn neighbours(text: &[u8]) -> Vec<Line> {
+pub fn neighbours(text: &[u8]) -> Vec<LeaseLine> {
     let read = |line: &str| {
         let mut words = line.split_ascii_whitespace();
         let ip = words.next()?.parse().ok()?;
         let mac = words.nth(2).and_then(Mac::parse).filter(|mac| mac.is_known())?;
-        Some(Line { ip, mac: Some(mac), host: None })
+        Some(LeaseLine { ip, mac: Some(mac), host: None })
     };
     lines(text, read)
 }
@@ -41,27 +41,27 @@ pub fn neighbours(text: &[u8]) -> Vec<Line> {
 /// * odhcpd's state: `#`, interface, DUID (for IPv4 the hardware address), IAID or `ipv4`, name or `-`, expiry, a
 ///   number, prefix length, addresses with prefix length.
 /// * odhcpd's hosts: address, full name if there is a domain, name.
-pub fn leases(text: &[u8]) -> Vec<Line> {
+pub fn leases(text: &[u8]) -> Vec<LeaseLine> {
     let read = |line: &str| {
         let words: Vec<&str> = line.split_ascii_whitespace().take(16).collect();
         match words.as_slice() {
             ["#", _, duid, "ipv4", host, _, _, _, address, ..] => state(address, Mac::parse(duid), host),
             ["#", _, duid, _, host, _, _, _, address, ..] => state(address, Mac::in_duid(duid), host),
-            [expiry, hardware, address, host, id, ..] if is_number(expiry) => Some(Line {
+            [expiry, hardware, address, host, id, ..] if is_number(expiry) => Some(LeaseLine {
                 ip: address.parse().ok()?,
                 mac: Mac::parse(hardware).or_else(|| is_iaid(hardware).then(|| Mac::in_duid(id)).flatten()),
                 host: name(host),
             }),
-            [address, .., host] => Some(Line { ip: address.parse().ok()?, mac: None, host: name(host) }),
+            [address, .., host] => Some(LeaseLine { ip: address.parse().ok()?, mac: None, host: name(host) }),
             _ => None,
         }
     };
     lines(text, read)
 }
 
-fn state(address: &str, mac: Option<Mac>, host: &str) -> Option<Line> {
+fn state(address: &str, mac: Option<Mac>, host: &str) -> Option<LeaseLine> {
     let address = address.split('/').next().unwrap_or_default();
-    Some(Line { ip: address.parse().ok()?, mac, host: name(host) })
+    Some(LeaseLine { ip: address.parse().ok()?, mac, host: name(host) })
 }
 
 fn is_number(text: &str) -> bool {
@@ -81,7 +81,7 @@ fn name(text: &str) -> Option<String> {
 }
 
 /// Complete lines only: the last line of a truncated file may be incomplete.
-fn lines(text: &[u8], read: impl Fn(&str) -> Option<Line>) -> Vec<Line> {
+fn lines(text: &[u8], read: impl Fn(&str) -> Option<LeaseLine>) -> Vec<LeaseLine> {
     let whole = memchr::memrchr(b'\n', text).and_then(|end| text.get(..end)).unwrap_or_default();
     let readable = whole.split(|b| *b == b'\n').filter_map(|line| std::str::from_utf8(line).ok());
     readable.filter_map(read).take(LINE_LIMIT).collect()
@@ -92,8 +92,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn line(ip: &str, mac: &str, host: &str) -> Line {
-        Line { ip: ip.parse().unwrap(), mac: Mac::parse(mac), host: (!host.is_empty()).then(|| host.into()) }
+    fn line(ip: &str, mac: &str, host: &str) -> LeaseLine {
+        LeaseLine { ip: ip.parse().unwrap(), mac: Mac::parse(mac), host: (!host.is_empty()).then(|| host.into()) }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use nix::sys::socket::sockopt::ReceiveTimeout;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, setsockopt, socket};
 use nix::sys::time::{TimeVal, TimeValLike};
 
-use super::files::Line;
+use super::files::LeaseLine;
 use super::mac::Mac;
 
 /// Size of the buffer in bytes. The kernel never puts more than this into one packet of a dump (`NLMSG_GOODSIZE`, and
@@ -41,11 +41,11 @@ const UNKNOWN_STATES: u16 = 0x01 | 0x20 | 0x40;
 const FAMILY: u8 = 10;
 
 /// Who uses which address. Empty if the kernel does not say: an old one, or one without IPv6. Blocks for a moment.
-pub fn neighbours() -> Vec<Line> {
+pub fn neighbours() -> Vec<LeaseLine> {
     dump().unwrap_or_default()
 }
 
-fn dump() -> io::Result<Vec<Line>> {
+fn dump() -> io::Result<Vec<LeaseLine>> {
     let flags = SockFlag::SOCK_CLOEXEC;
     let kernel = socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkRoute)?;
     setsockopt(&kernel, ReceiveTimeout, &TimeVal::seconds(PATIENCE))?;
@@ -78,7 +78,7 @@ fn request() -> Vec<u8> {
 }
 
 /// Reads one packet; true if it is the last one.
-fn read(packet: &[u8], found: &mut Vec<Line>) -> bool {
+fn read(packet: &[u8], found: &mut Vec<LeaseLine>) -> bool {
     let mut rest = packet;
     while let Some((header, body, next)) = message(rest) {
         match header {
@@ -101,7 +101,7 @@ fn message(bytes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
 }
 
 /// The content of a neighbour message, if it has an address and a hardware address.
-fn neighbour(body: &[u8]) -> Option<Line> {
+fn neighbour(body: &[u8]) -> Option<LeaseLine> {
     let state = u16::from_ne_bytes(*body.get(8..)?.first_chunk()?);
     if body.first() != Some(&FAMILY) || state & UNKNOWN_STATES != 0 {
         return None;
@@ -117,7 +117,7 @@ fn neighbour(body: &[u8]) -> Option<Line> {
         rest = next;
     }
     let mac = Mac::from(mac?);
-    mac.is_known().then_some(Line { ip: IpAddr::V6(Ipv6Addr::from(ip?)), mac: Some(mac), host: None })
+    mac.is_known().then_some(LeaseLine { ip: IpAddr::V6(Ipv6Addr::from(ip?)), mac: Some(mac), host: None })
 }
 
 /// Type and value of the first attribute (`struct rtattr`), and the rest.
@@ -183,8 +183,8 @@ mod tests {
             let mut found = Vec::new();
             prop_assert!(!read(&packet, &mut found));
             let lines = known.iter().filter(|(_, mac)| *mac != [0; 6]);
-            let lines: Vec<Line> = lines
-                .map(|(ip, mac)| Line { ip: Ipv6Addr::from(*ip).into(), mac: Some(Mac::from(*mac)), host: None })
+            let lines: Vec<LeaseLine> = lines
+                .map(|(ip, mac)| LeaseLine { ip: Ipv6Addr::from(*ip).into(), mac: Some(Mac::from(*mac)), host: None })
                 .collect();
             prop_assert_eq!(found, lines);
         }

@@ -28,7 +28,7 @@ fn check(input: &[u8]) -> bool {
         if let Ok((_, length)) = message::head(first) {
             assert!(length <= blobmsg::MESSAGE_LIMIT);
         }
-        if let Ok(fields) = message::Fields::read(rest) {
+        if let Ok(fields) = message::MessageFields::read(rest) {
             let _ = fields.data.map(blobmsg::decode);
         }
     }
