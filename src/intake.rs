@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::mpsc;
 
@@ -12,6 +12,7 @@ use crate::policy::Rates;
 use crate::queue::{Client, Draft, Entry, Marks, Meta, Spool, SpoolError, Undated};
 use crate::report::Event;
 use crate::system::clock;
+use crate::system::lock;
 
 /// Maximum size of a message of the gateway itself, in bytes: its texts are bounded, so this is never reached.
 const OWN_LIMIT: u64 = 1 << 20;
@@ -201,7 +202,7 @@ impl Desk {
         };
         let whose = matches!(error, SpoolError::Share(_)).then_some(client);
         if let SpoolError::Full(reason) | SpoolError::Share(reason) = &error {
-            let mut full = self.full.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut full = lock(&self.full);
             if full.is_none() {
                 Event::QueueFull { reason: reason.clone() }.log();
             }
@@ -215,7 +216,7 @@ impl Desk {
     /// one fits where larger ones do not, or because another client has room, but when what was refused would fit now,
     /// or half of the queue is free.
     fn taken(&self, client: Client, size: u64) {
-        let mut full = self.full.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut full = lock(&self.full);
         let Some(refused) = *full else { return };
         let half = self.spool.usage_now().2 / 2;
         let fits = size >= refused.size && refused.client.is_none_or(|refused| refused == client);

@@ -181,7 +181,8 @@ async fn no_password_comes_to_light() {
     fs::write(&file, format!("{stored}\n")).unwrap();
     let mark = relay.mark();
     relay.sighup();
-    let advice = relay.wait_log_from(mark, |line| line.contains("stored.password: it is no file of"), SOON).await;
+    let advice =
+        relay.wait_log_from(mark, |line| line.contains("stored.password: it was not written by smtprelay"), SOON).await;
     assert!(advice.contains("enter it again: smtprelay password stored"), "{advice}");
     seen.extend(all_commands(&relay, &id).await);
     fs::write(&file, whole).unwrap();

@@ -7,11 +7,12 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use zeroize::Zeroizing;
 
 use super::{Settings, TlsMode};
+use crate::system::lock;
 
 /// Maximum number of files: two for each listener, one for each account.
 pub const COUNT_LIMIT: usize = 96;
@@ -65,7 +66,7 @@ pub fn collect(settings: &Settings) -> Files {
 
 /// Uses these instead of the former ones.
 pub fn replace(files: Files) {
-    *CARRIED.lock().unwrap_or_else(PoisonError::into_inner) = files;
+    *lock(&CARRIED) = files;
 }
 
 /// A file in the settings, at most `limit` bytes of it: as root read it at the start or the last reload, or as it
@@ -77,7 +78,7 @@ pub fn replace(files: Files) {
 /// # Errors
 /// Of the file system.
 pub fn read(path: &Path, limit: u64) -> io::Result<Zeroizing<Vec<u8>>> {
-    let carried = CARRIED.lock().unwrap_or_else(PoisonError::into_inner).get(path).cloned();
+    let carried = lock(&CARRIED).get(path).cloned();
     read_beside(carried, path, limit)
 }
 

@@ -1,7 +1,7 @@
 //! The methods.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use serde_json::{Value, json};
@@ -16,8 +16,8 @@ use crate::oauth::{Later, jobs::Jobs};
 use crate::policy::Rates;
 use crate::queue::{Entry, MessageId, Position, Spool, SpoolError, blocking};
 use crate::report::History;
-use crate::report::history::keep;
 use crate::system::leases::{Leases, Sources};
+use crate::system::lock;
 use crate::system::visible;
 
 /// Maximum number of bytes shown of a message's header.
@@ -180,10 +180,10 @@ impl Api {
             "delete" => self.change(params, Change::Delete).await,
             "history" => {
                 let (offset, limit) = (number("offset", 0)?, number("limit", PAGE_LIMIT)?.min(PAGE_LIMIT));
-                Ok(keep::lock(&self.history).entries(offset, limit))
+                Ok(lock(&self.history).entries(offset, limit))
             }
             "devices" => {
-                let mut devices = keep::lock(&self.history).devices();
+                let mut devices = lock(&self.history).devices();
                 let all = devices.as_array_mut().map(std::mem::take).unwrap_or_default();
                 let (offset, limit) = (number("offset", 0)?, number("limit", usize::MAX)?);
                 let total = all.len();
@@ -191,7 +191,7 @@ impl Api {
                 let settings = self.settings.borrow().clone();
                 let named = devices::named(devices, Arc::clone(&settings), &self.leases).await;
                 let mut devices = Value::Array(named);
-                devices::add_rates(&mut devices, &settings, &self.rates.lock().unwrap_or_else(PoisonError::into_inner));
+                devices::add_rates(&mut devices, &settings, &lock(&self.rates));
                 Ok(json!({ "total": total, "devices": devices }))
             }
             "set_password" => {

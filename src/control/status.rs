@@ -8,8 +8,8 @@ use crate::config::{Account, Settings, TlsMode};
 use crate::dispatch::{AccountHealth, Health, Order};
 use crate::oauth::keeper;
 use crate::report::History;
-use crate::report::history::keep;
 use crate::secrets::left::Left;
+use crate::system::lock;
 use crate::system::{clock, task};
 
 impl Api {
@@ -28,7 +28,7 @@ impl Api {
         let safe = settings.relay.safe_spool.as_ref().map(|path| {
             json!({ "path": path.display().to_string(), "files_written": wear.files, "bytes_written": wear.bytes })
         });
-        let history = keep::lock(&self.history);
+        let history = lock(&self.history);
         let known = settings.accounts.iter().zip(secrets);
         let accounts: Vec<Value> =
             known.map(|(account, secret)| described(account, secret, &health, &history)).collect();

@@ -2,7 +2,7 @@
 //!
 //! Also used by `smtprelay test` in its own process if no gateway is running.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -15,6 +15,7 @@ use crate::oauth::Later;
 use crate::outbound::test_mail::{self, Tested};
 use crate::outbound::trace::{Trace, TraceStep};
 use crate::report::Event;
+use crate::system::lock;
 use crate::system::{random_id, task};
 
 /// Maximum number of jobs that are remembered; the oldest finished one is dropped first.
@@ -125,7 +126,7 @@ impl Tests {
     }
 
     fn jobs(&self) -> MutexGuard<'_, Vec<TestJob>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 
@@ -142,10 +143,6 @@ impl Drop for TestJob {
     fn drop(&mut self) {
         self.work.abort();
     }
-}
-
-fn lock(tested: &Mutex<Option<Tested>>) -> MutexGuard<'_, Option<Tested>> {
-    tested.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The account that is meant: by its name, or the first one that is used without a route.

@@ -1,11 +1,11 @@
 //! The readable text of a message, if it is short: quoted-printable and base64 decoded, the first text of
 //! a message with parts.
 
+use crate::message::base64::decoded;
 use crate::message::encoded::{self, parameters};
 use crate::message::header::find;
 use crate::message::{BodyForm, Encode};
 use crate::report::letter::{cut, one_line};
-use crate::report::readable;
 
 /// Bytes of a text that are shown.
 pub const EXCERPT_LIMIT: usize = 2 << 10;
@@ -214,9 +214,8 @@ fn quoted_printable(text: &[u8]) -> Vec<u8> {
 
 /// RFC 2045 section 6.8: characters outside the alphabet are ignored, and the end may be missing.
 fn base64(text: &[u8]) -> Vec<u8> {
-    let kept = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/');
-    let digits: String = text.iter().take_while(|b| **b != b'=').filter(|b| kept(b)).map(|b| char::from(*b)).collect();
-    readable::base64(&digits).unwrap_or_default()
+    let end = text.iter().position(|byte| *byte == b'=').unwrap_or(text.len());
+    decoded(text.get(..end).unwrap_or_default())
 }
 
 #[cfg(test)]

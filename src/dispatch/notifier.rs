@@ -4,7 +4,7 @@
 //! caller has the clock and the queue.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use super::delivery::Ways;
@@ -14,6 +14,7 @@ use crate::message::{Envelope, header, is_address};
 use crate::queue::{Entry, Item, MessageId, Meta};
 use crate::report::{Event, FailedRecipient, Notice, ReportKind, Summary, SummaryItem};
 use crate::system::clock;
+use crate::system::lock;
 
 /// Notifications that one person gets as single mails within [`WINDOW`].
 const SINGLES: u32 = 3;
@@ -274,7 +275,7 @@ pub struct Teller {
 impl Teller {
     /// The pending reports; nothing waits while this is locked.
     pub fn reporter(&self) -> MutexGuard<'_, Reporter> {
-        self.reporter.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.reporter)
     }
 
     /// Who is notified about a message, or why nobody is. A notification is never reported by mail: this could loop

@@ -2,6 +2,7 @@
 //!
 //! The result is a [`Claim`]: the identity that a client claims, and the proof. [`users`](super::users) verifies it.
 
+use crate::message::base64::{base64, prefix};
 use crate::secrets::Secret;
 
 /// What the session is waiting for.
@@ -64,7 +65,7 @@ pub fn begin(mechanism: &str, initial: Option<&str>, challenge: impl FnOnce() ->
             let Some(challenge) = challenge() else {
                 return AuthStep::Refuse("454 4.7.0 Temporary authentication failure, try again later");
             };
-            AuthStep::Ask(format!("334 {}", encode(challenge.as_bytes())), Prompt::CramMd5(challenge))
+            AuthStep::Ask(format!("334 {}", base64(challenge.as_bytes())), Prompt::CramMd5(challenge))
         }
         _ => AuthStep::Refuse("504 5.5.4 Unrecognized authentication type, use PLAIN, LOGIN or CRAM-MD5"),
     }
@@ -108,39 +109,14 @@ fn text(base64: &str) -> String {
     String::from_utf8_lossy(&decode(base64)).into_owned()
 }
 
-const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-
 fn decode(base64: &str) -> Vec<u8> {
-    let digit = |c: u8| DIGITS.iter().position(|d| *d == c).and_then(|value| u32::try_from(value).ok());
-    let (mut bits, mut held) = (0u32, 0u32);
-    let mut out = Vec::new();
-    for value in base64.bytes().take(RESPONSE_LIMIT).map_while(digit) {
-        bits = bits << 6 | value;
-        held += 6;
-        if held >= 8 {
-            held -= 8;
-            out.extend(u8::try_from(bits >> held & 0xff));
-        }
-    }
-    out
-}
-
-fn encode(bytes: &[u8]) -> String {
-    let mut out = String::new();
-    for group in bytes.chunks(3) {
-        let bits = (0..3).fold(0u32, |bits, at| bits << 8 | u32::from(group.get(at).copied().unwrap_or(0)));
-        for at in 0..4 {
-            let digit = DIGITS.get((bits >> (18 - 6 * at) & 63) as usize).copied().unwrap_or(b'=');
-            out.push(if at <= group.len() { char::from(digit) } else { '=' });
-        }
-    }
-    out
+    prefix(base64.as_bytes().get(..RESPONSE_LIMIT).unwrap_or(base64.as_bytes()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use base64::{Engine, prelude::BASE64_STANDARD};
+    use ::base64::{Engine, prelude::BASE64_STANDARD};
     use proptest::prelude::*;
 
     fn none() -> Option<String> {
@@ -193,7 +169,7 @@ mod tests {
         #[test]
         fn base64_as_others_write_it(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let theirs = BASE64_STANDARD.encode(&bytes);
-            prop_assert_eq!(encode(&bytes), theirs.clone());
+            prop_assert_eq!(base64(&bytes), theirs.clone());
             prop_assert_eq!(decode(&theirs), bytes);
         }
 

@@ -4,8 +4,9 @@
 //! the password is verified, so that a client learns nothing by disconnecting early. A client without failed logins is
 //! never delayed.
 
+use crate::system::lock;
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
 /// How long a client waits after its first failed login; doubles with each further one.
@@ -50,7 +51,7 @@ static GUESSES: Mutex<Guesses> = Mutex::new(Guesses(Vec::new()));
 
 /// Gives short-lived access to the state of this process.
 pub fn with<T>(work: impl FnOnce(&mut Guesses) -> T) -> T {
-    work(&mut GUESSES.lock().unwrap_or_else(PoisonError::into_inner))
+    work(&mut lock(&GUESSES))
 }
 
 impl Guesses {

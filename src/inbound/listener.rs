@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr, SocketAddrV6, TcpListener as StdListener};
 use std::os::fd::AsRawFd;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -25,6 +25,7 @@ use crate::config::{Listener, Settings, TlsMode};
 use crate::intake::Desk;
 use crate::report::Event;
 use crate::system::interfaces::{self, Address};
+use crate::system::lock;
 use crate::system::{networks, ordered, task};
 
 /// How often the addresses are checked.
@@ -371,7 +372,7 @@ impl Sockets {
 
     /// Stores sockets that were handed over.
     pub fn add(&self, handed: Vec<(SocketAddr, StdListener)>) {
-        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = lock(&self.0);
         *waiting = handed.into_iter().map(|(address, socket)| (address, Ok(socket))).collect();
     }
 
@@ -380,13 +381,13 @@ impl Sockets {
     /// # Errors
     /// The error of the system, now or when root tried.
     pub fn open(&self, address: SocketAddr) -> io::Result<StdListener> {
-        let waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&address);
+        let waiting = lock(&self.0).remove(&address);
         waiting.unwrap_or_else(|| open(address))
     }
 
     /// Closes those that are not used: a device that connects there would wait in vain.
     pub fn close_rest(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        lock(&self.0).clear();
     }
 }
 

@@ -8,9 +8,10 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use crate::system::lock;
 use nix::sys::resource::{Resource, getrlimit};
 use tokio::sync::oneshot;
 
@@ -64,7 +65,7 @@ fn limit_of(descriptors: u64) -> u32 {
 pub fn connect(client: Owner, limit: u32) -> Option<CountedConnection> {
     // Queried each time, since the limit can be changed from outside (prlimit); it is one cheap system call.
     let most = getrlimit(Resource::RLIMIT_NOFILE).map_or(u32::MAX, |(soft, _)| limit_of(soft));
-    let mut connections = CONNECTIONS.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut connections = lock(&CONNECTIONS);
     if connections.all >= most {
         return None;
     }
@@ -79,7 +80,7 @@ pub fn connect(client: Owner, limit: u32) -> Option<CountedConnection> {
 
 impl Drop for CountedConnection {
     fn drop(&mut self) {
-        let mut connections = CONNECTIONS.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut connections = lock(&CONNECTIONS);
         connections.all = connections.all.saturating_sub(1);
         let Some(clients) = &mut connections.clients else { return };
         if let Some(count) = clients.get_mut(&self.0) {
@@ -120,7 +121,7 @@ pub struct SessionSlot {
 
 impl Places {
     fn state(&self) -> MutexGuard<'_, ShareState> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 
     /// A place for `client`, out of `most`. Waits for one for up to `timeout`.

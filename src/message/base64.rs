@@ -20,21 +20,40 @@ pub fn base64(bytes: &[u8]) -> String {
     out
 }
 
-/// The bytes encoded in `code`. Characters that are not base64 digits are skipped (RFC 2045 section 6.8).
-pub fn decoded(code: &[u8]) -> Vec<u8> {
-    let (mut out, mut bits, mut count) = (Vec::with_capacity(code.len() / 4 * 3), 0u32, 0u32);
-    for byte in code {
-        let Some(digit) = ALPHABET.iter().position(|one| one == byte).and_then(|at| u32::try_from(at).ok()) else {
-            continue;
-        };
+/// What a byte of base64 means; `None` for one outside the alphabet.
+fn digit(byte: u8) -> Option<u32> {
+    ALPHABET.iter().position(|one| *one == byte).and_then(|at| u32::try_from(at).ok())
+}
+
+fn joined(digits: impl Iterator<Item = u32>) -> Vec<u8> {
+    let (mut out, mut bits, mut count) = (Vec::with_capacity(digits.size_hint().1.unwrap_or(0) / 4 * 3), 0u32, 0u32);
+    for digit in digits {
         bits = bits << 6 | digit;
         count += 6;
         if count >= 8 {
             count -= 8;
-            out.push((bits >> count & 255) as u8);
+            let [.., low] = (bits >> count).to_be_bytes();
+            out.push(low);
         }
     }
     out
+}
+
+/// The bytes that `code` means. Bytes outside the alphabet are skipped (RFC 2045 section 6.8).
+pub fn decoded(code: &[u8]) -> Vec<u8> {
+    joined(code.iter().filter_map(|byte| digit(*byte)))
+}
+
+/// The bytes up to the first byte outside the alphabet.
+pub fn prefix(code: &[u8]) -> Vec<u8> {
+    joined(code.iter().map_while(|byte| digit(*byte)))
+}
+
+/// The bytes of `code`, which may lack its padding; `None` if there is anything else in it.
+pub fn strict(code: &[u8]) -> Option<Vec<u8>> {
+    let end = code.iter().rposition(|byte| *byte != b'=').map_or(0, |last| last + 1);
+    let code = code.get(..end)?;
+    code.iter().all(|byte| digit(*byte).is_some()).then(|| prefix(code))
 }
 
 #[cfg(test)]

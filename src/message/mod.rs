@@ -6,7 +6,7 @@
 //! it safe for DATA.
 
 pub mod address;
-mod base64;
+pub mod base64;
 pub mod date;
 pub mod dots;
 pub mod encoded;

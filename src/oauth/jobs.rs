@@ -1,6 +1,6 @@
 //! Logins that a client follows (the control methods `login_start` and `login_poll`): each is a job with a name.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -9,6 +9,7 @@ use super::copyback::CopyBack;
 use super::login::{self, Deed, Flow};
 use super::{Later, keeper};
 use crate::config::Account;
+use crate::system::lock;
 use crate::system::random_id;
 
 /// Maximum number of jobs that are remembered; the oldest is dropped first.
@@ -67,7 +68,7 @@ impl Jobs {
         // The result stays available for a while.
         let until = Instant::now() + time + Duration::from_secs(600);
         let job = LoginJob { name, account: account.clone(), flow, standing, until };
-        let mut jobs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut jobs = lock(&self.0);
         jobs.retain(|job| job.until > Instant::now());
         if jobs.len() >= JOBS {
             jobs.remove(0);
@@ -80,11 +81,11 @@ impl Jobs {
     /// continues it; empty if there is none. `None` if there is no such job.
     pub async fn poll(&self, name: &str, address: &str) -> Option<Value> {
         let (account, flow, standing) = {
-            let jobs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let jobs = lock(&self.0);
             let job = jobs.iter().find(|job| job.name == name && job.until > Instant::now())?;
             (job.account.clone(), job.flow.clone(), Arc::clone(&job.standing))
         };
-        let pending = matches!(*standing.lock().unwrap_or_else(PoisonError::into_inner), JobState::Pending);
+        let pending = matches!(*lock(&standing), JobState::Pending);
         if let (true, false, Some(flow)) = (pending, address.is_empty(), flow) {
             match login::finish(Deed::Address(&flow, address), &account).await {
                 Ok(()) => set(&standing, Ok(())),
@@ -92,7 +93,7 @@ impl Jobs {
                 Err(trouble) => return Some(json!({ "state": "pending", "text": login::sentence(&trouble) })),
             }
         }
-        let standing = standing.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let standing = lock(&standing).clone();
         Some(match standing {
             JobState::Pending => json!({ "state": "pending", "text": "waiting for the sign-in in the browser" }),
             JobState::Done => json!({ "state": "done", "text": format!("account '{}' is logged in", account.name) }),
@@ -106,7 +107,7 @@ fn described(name: &str, flow: &Flow) -> Value {
 }
 
 fn set(standing: &Mutex<JobState>, result: Result<(), String>) {
-    *standing.lock().unwrap_or_else(PoisonError::into_inner) = match result {
+    *lock(standing) = match result {
         Ok(()) => JobState::Done,
         Err(text) => JobState::Failed(text),
     };

@@ -8,7 +8,7 @@
 //! an invalid one before an alarm depends on it.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex as Guard, PoisonError};
+use std::sync::{Arc, Mutex as Guard};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Mutex, watch};
@@ -22,6 +22,7 @@ use crate::config::{Account, OAuth, Settings, TlsMode};
 use crate::net::{Trouble, TroubleKind};
 use crate::report::Event;
 use crate::secrets::Secret;
+use crate::system::lock;
 use crate::system::{clock, ordered};
 
 /// Percentage of its lifetime after which a token is renewed.
@@ -60,7 +61,7 @@ static KEEPERS: Guard<Vec<(PathBuf, Keeper)>> = Guard::new(Vec::new());
 /// The keeper of the tokens in `store`.
 pub(super) fn keeper(store: &Store) -> Keeper {
     let path = store.path();
-    let mut keepers = KEEPERS.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut keepers = lock(&KEEPERS);
     if let Some((_, keeper)) = keepers.iter().find(|(known, _)| *known == path) {
         return Arc::clone(keeper);
     }
@@ -125,8 +126,7 @@ pub(super) fn touch(account: &Account) -> Later<'static, Got> {
 
 /// Waits during shutdown until no renewal is in progress, for at most `most`.
 pub async fn settle(most: Duration) {
-    let keepers: Vec<Keeper> =
-        KEEPERS.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|(_, keeper)| Arc::clone(keeper)).collect();
+    let keepers: Vec<Keeper> = lock(&KEEPERS).iter().map(|(_, keeper)| Arc::clone(keeper)).collect();
     let all = async {
         for keeper in keepers {
             drop(keeper.lock().await);

@@ -3,11 +3,12 @@
 //! A [`Trace`] is passed along with a connection. The code that sends all mail reports each step to it, so it shows
 //! is how mail is really sent.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::transcript::Transcript;
 use crate::config::Account;
 use crate::net::Trouble;
+use crate::system::lock;
 
 /// One step, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -173,6 +174,6 @@ impl Trace {
     }
 
     fn lock(&self) -> MutexGuard<'_, Record> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }

@@ -21,6 +21,7 @@ use super::recovery::set_aside;
 use super::stored::{Stored, journal_length, read_message, read_notes};
 use crate::config::{Durability, Relay};
 use crate::report::Event;
+use crate::system::lock;
 use crate::system::memory::{self, Meminfo};
 use crate::system::publish::{self, Blocks, PublishStep};
 
@@ -128,19 +129,19 @@ impl Spool {
 
     /// Changes the limit of the queue. What exceeds it stays in the queue, and nothing is added meanwhile.
     pub fn set_limit(&self, bytes: u64) {
-        *self.limit.lock().unwrap_or_else(PoisonError::into_inner) = bytes;
+        *lock(&self.limit) = bytes;
     }
 
     fn limit(&self) -> u64 {
-        *self.limit.lock().unwrap_or_else(PoisonError::into_inner)
+        *lock(&self.limit)
     }
 
     pub(super) fn ledger(&self) -> MutexGuard<'_, Ledger> {
-        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.ledger)
     }
 
     pub(super) fn owed(&self) -> MutexGuard<'_, Owed> {
-        self.owed.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.owed)
     }
 
     pub(super) fn nothing_moves(&self) -> RwLockReadGuard<'_, ()> {
@@ -373,7 +374,7 @@ impl Spool {
         }
         let mut file = self.disk.append(&path)?;
         let before = {
-            let _alone = self.appending.lock().unwrap_or_else(PoisonError::into_inner);
+            let _alone = lock(&self.appending);
             let before = file.len()?;
             if let Err(error) = file.append(&record) {
                 // A partial record hides no other, but it takes room.

@@ -4,11 +4,12 @@
 //! observer that is slow loses events and gets their number as soon as it has room again.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::mpsc;
 
 use super::Event;
+use crate::system::lock;
 
 /// The maximum number of observers. Each uses memory for its waiting events.
 pub const OBSERVER_LIMIT: usize = 4;
@@ -47,7 +48,7 @@ impl Hub {
 
     fn observe(&self, capacity: usize) -> mpsc::Receiver<Arc<Event>> {
         let (sender, receiver) = mpsc::channel(capacity.max(1));
-        let mut observers = self.observers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut observers = lock(&self.observers);
         observers.retain(|observer| !observer.events.is_closed());
         if observers.len() < OBSERVER_LIMIT {
             observers.push(Observer { events: sender, lost: 0 });
@@ -61,7 +62,7 @@ impl Hub {
             return;
         }
         let event = Arc::new(event.clone());
-        let mut observers = self.observers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut observers = lock(&self.observers);
         observers.retain_mut(|observer| observer.pass(&event));
         self.count.store(observers.len(), Ordering::Relaxed);
     }

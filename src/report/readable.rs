@@ -1,5 +1,6 @@
 //! Header text in readable form: encoded words (RFC 2047) decoded, since the gateway encodes every umlaut.
 
+use crate::message::base64::strict;
 use crate::message::encoded;
 use crate::message::header;
 
@@ -52,7 +53,7 @@ fn decoded(word: &str) -> Option<Vec<u8>> {
         return None;
     }
     let bytes = match encoding {
-        "B" | "b" => base64(text)?,
+        "B" | "b" => strict(text.as_bytes())?,
         "Q" | "q" => q(text)?,
         _ => return None,
     };
@@ -78,29 +79,6 @@ fn q(text: &str) -> Option<Vec<u8>> {
             }
             byte => byte,
         });
-    }
-    Some(out)
-}
-
-/// The bytes encoded in base64 (RFC 4648 section 4), without line ends; the padding may be missing.
-pub fn base64(text: &str) -> Option<Vec<u8>> {
-    let (mut bits, mut count, mut out) = (0u32, 0u32, Vec::with_capacity(text.len()));
-    for byte in text.trim_end_matches('=').bytes() {
-        let digit = match byte {
-            b'A'..=b'Z' => byte - b'A',
-            b'a'..=b'z' => byte - b'a' + 26,
-            b'0'..=b'9' => byte - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
-            _ => return None,
-        };
-        bits = bits << 6 | u32::from(digit);
-        count += 6;
-        if count >= 8 {
-            count -= 8;
-            let [.., low] = (bits >> count).to_be_bytes();
-            out.push(low);
-        }
     }
     Some(out)
 }

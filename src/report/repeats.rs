@@ -4,11 +4,12 @@
 //! the interval doubles as long as it continues. So a device that is refused every second causes some twenty lines per
 //! day, and other log lines are kept. Observers still get every event.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use tokio::sync::watch;
 
+use crate::system::lock;
 use crate::system::{clock, ordered};
 
 /// How long lines are counted after the first one.
@@ -104,7 +105,7 @@ fn together(kind: &str, client: &str) -> String {
 }
 
 fn repeats<T>(work: impl FnOnce(&mut Repeats) -> T) -> T {
-    work(&mut REPEATS.lock().unwrap_or_else(PoisonError::into_inner))
+    work(&mut lock(&REPEATS))
 }
 
 /// Whether this line of `client` is to be written now.

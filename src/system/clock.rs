@@ -1,6 +1,7 @@
 //! The wall clock, which on a router without a battery is wrong until NTP sets it.
 
-use std::sync::{Mutex, OnceLock, PoisonError};
+use super::lock;
+use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// 2026-01-01: the program did not exist before, so an earlier time is wrong.
@@ -44,7 +45,7 @@ pub fn uptime() -> u64 {
 pub fn moment(since_boot_then: Duration) -> Instant {
     static KNOWN: Mutex<Option<(Instant, Duration)>> = Mutex::new(None);
     let now = (Instant::now(), since_boot());
-    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut known = lock(&KNOWN);
     // The two clocks differ by the time asleep.
     let awake = |(at, up): &(Instant, Duration)| {
         let passed = (now.0.saturating_duration_since(*at), now.1.saturating_sub(*up));

@@ -4,9 +4,10 @@
 //! the kernel kills processes.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use super::lock;
 use nix::sys::statfs::{FsType, statfs};
 use nix::sys::statvfs::statvfs;
 
@@ -51,7 +52,7 @@ impl Meminfo {
     /// waits for a disk.
     pub fn available(&self) -> Option<u64> {
         let now = Instant::now();
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = lock(&self.last);
         if let Some((_, known)) = last.filter(|(asked, _)| now.saturating_duration_since(*asked) < GOOD_FOR) {
             return known;
         }

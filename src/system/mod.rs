@@ -18,10 +18,16 @@ pub mod visible;
 pub mod volumes;
 
 use std::os::fd::{BorrowedFd, RawFd};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::sync::watch;
+
+/// Locks `mutex`. A panic while it was locked does not matter: it ends the whole program, see `end_on_panic` in main.rs.
+pub fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Waits for the order to stop: the value becomes true, or its sender is gone.
 pub async fn ordered(stop: &mut watch::Receiver<bool>) {

@@ -21,8 +21,9 @@ use std::io::{self, ErrorKind, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
+use super::lock;
 use nix::sys::statfs::fstatfs;
 
 /// File systems that store the size of a file with the file and not in the directory, by their numbers in `man 2
@@ -118,7 +119,7 @@ impl Blocks {
 /// Those of `sync`.
 pub fn alone<F: AsFd>(file: &F, sync: impl FnOnce(&F) -> io::Result<()>) -> io::Result<()> {
     static SYNCS: Mutex<()> = Mutex::new(());
-    let _alone = (!keeps_size(file)).then(|| SYNCS.lock().unwrap_or_else(PoisonError::into_inner));
+    let _alone = (!keeps_size(file)).then(|| lock(&SYNCS));
     sync(file)
 }
 

@@ -3,8 +3,9 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
+use super::lock;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
@@ -32,14 +33,14 @@ pub fn spawn(future: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()
 pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     let (work, place) = boxed(work);
     run(work).await;
-    place.lock().unwrap_or_else(PoisonError::into_inner).take()
+    lock(&place).take()
 }
 
 /// As [`blocking`], for incoming mail: it has reserved threads.
 pub async fn intake<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     let (work, place) = boxed(work);
     run_intake(work).await;
-    place.lock().unwrap_or_else(PoisonError::into_inner).take()
+    lock(&place).take()
 }
 
 type Work = Box<dyn FnOnce() + Send>;
@@ -48,7 +49,7 @@ type Work = Box<dyn FnOnce() + Send>;
 fn boxed<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> (Work, Arc<Mutex<Option<T>>>) {
     let place = Arc::new(Mutex::new(None));
     let theirs = Arc::clone(&place);
-    (Box::new(move || *theirs.lock().unwrap_or_else(PoisonError::into_inner) = Some(work())), place)
+    (Box::new(move || *lock(&theirs) = Some(work())), place)
 }
 
 async fn run(work: Work) {

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::blobmsg;
 use super::message::{self, Body, HEAD, MessageFields, MessageHead, attribute, kind, status};
+use crate::system::lock;
 
 /// Maximum size of a message's attributes in bytes; larger messages are read and discarded.
 pub const KEPT: usize = 256 << 10;
@@ -92,7 +93,7 @@ impl Link {
     }
 
     fn waiting(&self) -> MutexGuard<'_, Vec<Waiting>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.waiting)
     }
 
     /// The number of a new request: never 0, and never that of a pending one.

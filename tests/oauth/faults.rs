@@ -155,7 +155,7 @@ async fn settings_for_another_client_do_not_show_the_login_to_it() {
     bench.relay.wait_log(|line| line.contains("event=reloaded"), SOON).await;
     send(&bench.relay).await;
     let paused = bench.paused(0).await;
-    assert!(paused.contains("made with another client_id or token_url: run smtprelay login acme"), "{paused}");
+    assert!(paused.contains("made with another client_id or token_url; run smtprelay login acme"), "{paused}");
     assert_eq!(bench.login.grants("refresh_token"), 0);
     bench.finish();
 }

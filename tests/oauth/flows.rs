@@ -17,7 +17,7 @@ async fn a_code_is_typed_in_mail_flows_the_token_ends_it_is_renewed_mail_flows()
     let bench = Bench::start().await;
     send(&bench.relay).await;
     let paused = bench.paused(0).await;
-    assert!(paused.contains("nobody has signed in yet: run smtprelay login acme; mail waits"), "{paused}");
+    assert!(paused.contains("nobody has signed in yet; run smtprelay login acme; mail waits"), "{paused}");
     bench.login.script([Say::error("authorization_pending"), Say::error("slow_down")]);
     bench.login.approve();
     let output = bench.relay.command(&["login", "acme"]).await;
@@ -69,7 +69,7 @@ async fn an_address_is_copied_back() {
     // The gateway does not run, and nobody has an address yet.
     let output = relay.command_with_input(&["login", "acme"], b"4/abc\n\n").await;
     let text = said(&output);
-    assert!(!output.status.success() && text.contains("login failed: that is not the address"), "{text}");
+    assert!(!output.status.success() && text.contains("login failed: this is not the address"), "{text}");
     // A foreign one is refused, the right one taken: both of one run, whose address has to be read while it waits.
     let mut command = relay.interactive(&["login", "acme"]);
     let url = command.line(|line| line.starts_with("https://")).await;

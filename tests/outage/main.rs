@@ -271,11 +271,11 @@ async fn a_large_text_is_cut_off() {
     let certs = Certs::new();
     let closing = |text: &str| Fault::CloseAfterReply(text.into());
     for (fault, event, words) in [
-        (Fault::Close, "deferred", "waits"),
-        (Fault::Reset, "deferred", "waits"),
+        (Fault::Close, "deferred", "will be retried"),
+        (Fault::Reset, "deferred", "will be retried"),
         // Neither side reads: both only write.
-        (Fault::Flood, "deferred", "silent for 7 s at the text of the message"),
-        (Fault::Stall, "deferred", "silent for 7 s at the text of the message"),
+        (Fault::Flood, "deferred", "did not respond for 7 s during the text of the message"),
+        (Fault::Stall, "deferred", "did not respond for 7 s during the text of the message"),
         (closing("421 4.3.2 Closing"), "paused", "421 4.3.2 Closing"),
         (closing("451 4.7.1 Not now"), "deferred", "451 4.7.1 Not now"),
         (closing("552 5.3.4 Too big"), "failed", "552 5.3.4 Too big"),

@@ -3,7 +3,7 @@
 //! How much the device may send (option rate in its `device` section) is checked at MAIL, so that it need not send a text
 //! in vain, and counted when the text is complete.
 
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 
 use super::{Phase, Session, Transaction};
 use crate::inbound::data::Decoder;
@@ -14,6 +14,7 @@ use crate::policy::{RateOutcome, Rates};
 use crate::queue::{Marks, Over};
 use crate::report::Event;
 use crate::system::clock;
+use crate::system::lock;
 
 impl Session {
     /// MAIL starts a transaction; an earlier one is discarded.
@@ -246,7 +247,7 @@ fn protocol(extended: bool, tls: bool, login: bool, smtputf8: bool) -> &'static 
 
 impl Session {
     fn rates(&self) -> MutexGuard<'_, Rates> {
-        self.desk.rates().lock().unwrap_or_else(PoisonError::into_inner)
+        lock(self.desk.rates())
     }
 
     /// The reply to MAIL if the message could not be accepted now.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::{Disk, Handle};
+use crate::system::lock;
 
 /// One change of the disk. Files have numbers, since their names change.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,7 +76,7 @@ pub(in crate::queue) struct Watched(Arc<Probe>, usize);
 
 impl Probe {
     fn inner(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 
     /// Called before each operation; waits here if it is to be blocked.

@@ -2,12 +2,13 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
 use crate::report::{Event, History, observe};
+use crate::system::lock;
 use crate::system::{clock, ordered, publish, task};
 
 /// Name of its file in the spool directory: RAM on most routers, so writing it costs no flash.
@@ -26,11 +27,6 @@ pub fn open(spool: &Path) -> (Arc<Mutex<History>>, mpsc::Receiver<Arc<Event>>) {
     let small = fs::metadata(&path).is_ok_and(|file| file.len() <= LIMIT);
     let bytes = small.then(|| fs::read(&path).ok()).flatten().unwrap_or_default();
     (Arc::new(Mutex::new(History::decode(&bytes))), events)
-}
-
-/// The history, locked for a short time.
-pub fn lock(history: &Mutex<History>) -> MutexGuard<'_, History> {
-    history.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Follows `events` until the order to stop.
