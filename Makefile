@@ -1,3 +1,5 @@
+# SPDX-License-Identifier: Apache-2.0
+#
 # make demo     build, start a provider stand-in and the gateway, play a Controllino, show what arrived
 # make test     everything that is checked, some 40 minutes on two cores from cold; installs what it needs
 # make build    the program for this machine: target/release/smtprelay
@@ -48,6 +50,7 @@ lint:
 		else echo 'cargo-deny is not installed: licences and sources of the dependencies were not checked'; fi
 	tests/arrows.py
 	tests/words.py
+	tests/spdx.sh
 	shellcheck $(SHELL_FILES)
 	tests/openwrt_files.sh
 	tests/openwrt/keep_test.py

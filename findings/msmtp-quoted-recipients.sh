@@ -1,4 +1,6 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+#
 # msmtp 1.8.23-1 (Debian 12): recipients with a quoted local part leave as other addresses, and msmtp ends with 0.
 #
 # RFC 5321 section 4.1.2 and RFC 5322 section 3.4.1 allow a quoted string as local part. In a recipient without angle brackets (argument

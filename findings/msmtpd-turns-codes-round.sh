@@ -1,4 +1,6 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+#
 # msmtpd 1.8.23-1 (Debian 12, package msmtp-mta) with msmtp 1.8.23-1 behind it: at three moments a temporary failure
 # becomes a permanent one, or the other way round.
 #

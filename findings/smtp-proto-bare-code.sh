@@ -1,4 +1,6 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+#
 # smtp-proto 0.2.5 (crates.io): two readers of the same reply disagree about `250` without text.
 #
 # RFC 5321 section 4.2.1 allows a reply line that is only its code ("Reply-code [ SP textstring ] CRLF"), also as the last

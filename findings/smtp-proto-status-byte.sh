@@ -1,4 +1,6 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+#
 # smtp-proto 0.2.5 (crates.io): an enhanced status is three bytes, and larger numbers stick at 255.
 #
 # RFC 3463 section 2 allows three digits for the second and third part of an enhanced status, and providers use them:

@@ -1,4 +1,6 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+#
 # Linux 6.1 (Debian 12, linux-image-6.1.0-56-amd64): on vfat the usual way to replace a file durably keeps an empty file.
 #
 # Write under a temporary name, fsync the file, rename it, fsync the directory: that is how programs keep what they have

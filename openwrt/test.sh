@@ -1,4 +1,6 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+#
 # Run by the feed's tests on a router root where the package is installed: $1 is the package, $2 its version.
 
 [ "$1" = smtprelay ] || exit 0

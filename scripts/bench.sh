@@ -1,4 +1,6 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+#
 # Figures of the program on this machine: how fast the greeting comes while the name service is dead, how many mails a
 # second are accepted, how much memory it takes. Nothing here is asserted.
 #

@@ -1,4 +1,6 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+#
 # Builds the static, stripped binary for one OpenWrt architecture, without the OpenWrt SDK.
 #
 #	scripts/cross.sh ARCH		→ target/cross/ARCH/smtprelay

@@ -1,4 +1,6 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+#
 # Shows the whole way once: a provider stand-in with TLS and login, the gateway, a Controllino's conversation byte for
 # byte, and the mail as the provider got it. Everything runs on this machine and ends with the script.
 set -eu

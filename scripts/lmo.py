@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """Makes of a catalogue of translations (.po) what LuCI reads on the router (.lmo).
 
 	scripts/lmo.py CATALOGUE.po RESULT.lmo

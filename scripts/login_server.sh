@@ -1,4 +1,6 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+#
 # Fills a folder with a login server of somebody else (the npm package oidc-provider) for the tests of OAuth 2.0.
 #
 # usage: scripts/login_server.sh [folder]

@@ -1,4 +1,6 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+#
 # Sees to it that what a task needs is installed.
 #
 #	scripts/need.sh build|demo|test|luci|screenshots|powercut|bench

@@ -1,4 +1,6 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+#
 # Makes the packages without the OpenWrt SDK: for opkg (.ipk) always, for apk (.apk) where a program apk 3 is named.
 #
 #	[APK=/path/to/apk] scripts/package.sh ARCH

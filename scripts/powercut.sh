@@ -1,4 +1,6 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+#
 # Cuts the power of the gateway: prepares a small virtual machine and runs tests/powercut in it.
 #
 #	scripts/powercut.sh		prepare, then test

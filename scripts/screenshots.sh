@@ -1,4 +1,6 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+#
 # Makes the screenshots of the README, docs/images/overview.png and docs/images/settings.png, from sample data.
 #
 #	LUCI_SOURCE=../luci scripts/screenshots.sh			without a router, with a checkout of LuCI

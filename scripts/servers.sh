@@ -1,4 +1,6 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+#
 # Fills a folder with real mail servers (Postfix, Exim) for the tests that relay to them.
 #
 # usage: scripts/servers.sh [folder]

@@ -1,4 +1,6 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+#
 # Prints the absolute path of the folder that cargo builds into: CARGO_TARGET_DIR, what cargo's configuration names, or
 # target/ of this tree. Packages, fetched servers and the power-cut machine go there as well.
 set -eu

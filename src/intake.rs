@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The only way into the queue, for devices, local programs and messages of the gateway itself: text is repaired while
 //! it arrives, and is in the queue when [`Intake::finish`] returns.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! smtprelay: the mail gateway for everything on a LAN that cannot speak modern mail.
 //!
 //! ```text

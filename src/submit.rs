@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `smtprelay send`, also invoked as `sendmail` and `msmtp`: submits mail of local programs to the gateway.
 //!
 //! The message goes to the running gateway over its local socket, so that it is processed like a device's. If the

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """Whether the rooms of src use each other as src/lib.rs draws it: in no other direction, and in no circle.
 
 	tests/arrows.py			checks this tree, then itself

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Measures a running smtprelay from outside. Called by scripts/bench.sh: bench.py PROGRAM PROVIDER SCRATCH [queue | crowd]."""
 
 import json

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The mail after a start of the router: once, when the clock is set, with the reason.
 
 mod support;

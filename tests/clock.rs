@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A clock that is wrong: at the start, as on a router without a battery, or set while mail waits.
 
 mod support;

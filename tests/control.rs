@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The private socket through which the gateway is asked: who gets in, and what it stands.
 
 mod support;

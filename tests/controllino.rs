@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The Controllino's conversation in all the ways in which it happens: each time exactly one correct mail arrives.
 
 mod support;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Every conversation in `tests/devices/`, in every way in which its bytes may come: each time exactly one correct mail
 //! arrives at the provider.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Digests, read by a MIME parser of somebody else (Python's email package): as they are composed, and as they leave for
 //! a provider after the repair that all mail goes through.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Signatures of devices and servers behind the gateway (DKIM, RFC 6376): still good at the provider where nothing has
 //! to be changed. Signed and checked with dkimpy.
 

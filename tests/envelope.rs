@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The envelope that leaves is the one that was meant: all recipients of a command or an error, nobody more and nobody less.
 
 mod support;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What devices write as sender, and what a provider gets to see: each preset's policy against a Postfix that lets
 //! nobody send under another name, and signatures that are still good behind the gateway.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A disk that is full, or takes nothing any more, at every place where something is written: nothing is lost, nothing half-kept, and the gateway is
 //! back at work by itself when there is room again.
 

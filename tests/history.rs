@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What is remembered of the mail: the last verdicts and every device, over restarts and crashes.
 
 mod support;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The owner's script: what it is told when mail can't leave, fails, or can't be taken in.
 
 mod support;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! TLS towards devices, and the dialect `strict`.
 
 mod support;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Logins of devices: who is asked for one, what a right one allows, what a wrong one costs.
 
 mod support;

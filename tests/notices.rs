@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the owner hears by mail, read by a MIME parser of somebody else (Python's email package); and that reports
 //! never loop.
 

@@ -1,4 +1,6 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+#
 # Checks what lands on the router beside the program, without a router: the init script runs under busybox ash against
 # tests/procd_recorder.sh, and openwrt/Makefile under GNU make against stand-ins for OpenWrt's makefiles.
 #

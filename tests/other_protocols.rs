@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Clients that speak something other than SMTP: the session ends before anything in it is taken for a command.
 
 mod support;

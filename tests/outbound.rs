@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the provider says and does, and what becomes of the mail.
 
 mod support;

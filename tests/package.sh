@@ -1,4 +1,6 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+#
 # Checks the packages that scripts/package.sh has made.
 #
 #	[APK=/path/to/apk] [OPKG=/path/to/opkg] tests/package.sh [ARCH...]

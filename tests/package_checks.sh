@@ -1,3 +1,5 @@
+# SPDX-License-Identifier: Apache-2.0
+#
 # shellcheck shell=sh disable=SC2154
 # What the checks of packages have in common; they read this file. They set work, a folder of their own, and failures, and
 # have a function subject, which says what is being looked at.

@@ -1,4 +1,6 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+#
 # Installs the packages that scripts/package.sh has made with the real package managers, into fresh roots.
 #
 #	[APK=/path/to/apk] [OPKG=/path/to/opkg] tests/package_install.sh ARCH...

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What holds for the mail of a device: whom it goes to, how much of it, under which name, by which account.
 
 mod support;

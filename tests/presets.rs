@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The presets, as the program tells them: against rules, against what is known from elsewhere, and against the
 //! documentation.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Started as root, the gateway is an ordinary user from its first connection on: what it may, what it may not, and how
 //! root hands over what it can't get for itself. Each test has a network of its own, with port 25 in it.
 

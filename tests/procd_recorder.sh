@@ -1,4 +1,6 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+#
 # A stand-in for OpenWrt's rc.common, functions.sh and procd.sh: runs one action of an init script and writes down what
 # procd and the log would have been told, a call a line, instead of doing it. tests/openwrt_files.sh uses it.
 #

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Real mail servers as providers, real mail programs as devices. The message arrives byte for byte apart from the
 //! lines that servers add on top.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The queue on the command line: what is shown, what can be done, with which exit codes; while the gateway runs and
 //! while it does not.
 

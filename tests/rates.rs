@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What devices send beyond their rate: digests, turns, refusals, in simulated time; crashes in between.
 
 mod support;

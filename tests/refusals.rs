@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a client hears that sends on after a refusal and judges by the last reply: the first refusal, so that "later" never
 //! becomes "never".
 

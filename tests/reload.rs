@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! New settings for a gateway that runs, and events of the network: what has not changed goes on as it was.
 
 mod support;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Replies that mean another thing than they seem to, and servers that count what is said on one connection.
 
 mod support;

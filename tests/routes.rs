@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Several accounts: which mail takes which, and who steps in for whom.
 
 mod support;

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """Whether rust-version in Cargo.toml is at least what the dependencies ask for."""
 
 import json

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Passwords: stored encrypted, in force at once, and shown nowhere.
 
 mod support;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a device may do, what it may not, and what it is told.
 
 mod support;

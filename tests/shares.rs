@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! No device takes from the others what all need: places, descriptors, memory.
 
 mod support;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Large messages and a full queue.
 
 mod support;

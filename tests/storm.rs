@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Who hears of failures and delays, and when, in simulated time: single notices, summaries, crashes in between.
 
 mod support;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The log as a log daemon gets it: one datagram a line on `/dev/log`, in the form that OpenWrt's logd cuts up.
 
 mod support;

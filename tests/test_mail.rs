@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `smtprelay test`: one mail, step by step. Each step fails in its turn and says what to do; no secret is shown.
 
 mod support;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What keeps mail from leaving: each time it is kept, the sentence is logged, no password has left, and when the
 //! trouble is over the mail goes out.
 

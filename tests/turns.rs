@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What one device sends holds up no other: the backlog of one, however it came about, and an alarm of another.
 
 mod support;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Long outages in simulated time: nothing grows, nothing is lost, one probe a pause, and mail is through soon after.
 
 mod support;

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """Looks for phrases that a native speaker would not write, in everything that people read.
 
 Searched: docs and the pages of the root in whole, comments and string literals of src, the texts and comments of the

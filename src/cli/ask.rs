@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Queries the running gateway and prints the answer. If none is running, the queue is listed from the disk.
 
 use std::path::Path;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `smtprelay jail-mounts`, for the init script: the paths that a jail (ujail) for the gateway must contain, or why
 //! there is none.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `smtprelay login ACCOUNT`: signs in to the provider, whether or not the gateway is running.
 
 use std::io::{BufRead, Read, Write};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! From arguments to a command.
 
 use std::ffi::OsString;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `smtprelay password ACCOUNT`: stores the password of an account encrypted, whether or not the gateway is running.
 
 use std::io::IsTerminal;

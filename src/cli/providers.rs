@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `smtprelay providers`: the provider presets, for people and programs. Requires neither settings nor a running
 //! gateway.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `smtprelay reload`: what root does for a gateway that does not run as root. Checks the new settings, opens what only
 //! root can open, and passes it to the gateway.
 

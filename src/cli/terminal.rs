@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Reads a line that must not be visible: from a terminal without echo, or from a pipe.
 //!
 //! While the terminal does not echo, the signals that would end or stop the program are blocked and polled together

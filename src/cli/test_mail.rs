@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `smtprelay test [ACCOUNT] RCPT`: sends one test mail, step by step. The running gateway sends it; if none is
 //! running, this process does.
 

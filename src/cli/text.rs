@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The gateway's answers as readable text.
 
 use std::fmt::Write as _;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Section `account`: what the preset fills in, and consistency checks.
 
 use std::time::Duration;

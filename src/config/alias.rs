@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The section `alias`: names that stand for addresses, and whether they can be resolved.
 
 use super::device::{Device, recipient};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The section `device`: how a device is recognised, and the settings for it.
 
 use std::fmt;

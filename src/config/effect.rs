@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! When a changed option takes effect: at the next reload, or at the next start.
 //!
 //! Every option is listed here; a test compares this with what is read. Options that need a start keep their old value

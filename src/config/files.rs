@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Files in the settings that the gateway's user may not read: mainly private keys. They are read
 //! with sufficient privileges, at the start and at each reload, and kept in memory.
 //!

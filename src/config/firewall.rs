@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Checks OpenWrt's firewall: whether a listener is reachable from outside.
 
 use std::fs::File;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Converts the sections of the file to [`Settings`], with everything that is wrong or unusual about them.
 //!
 //! References between sections: the accounts that devices and users name, the devices and logins that routes name.

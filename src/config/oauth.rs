@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The options of an account that logs in with OAuth 2.0 tokens (RFC 6749) instead of a password.
 
 use std::path::PathBuf;

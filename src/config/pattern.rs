@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Patterns of mail addresses in settings: `ops@example.com`, `*@example.com`, `alarm-*@*.example.com`.
 
 use std::fmt;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Whether files with secrets can be read by other users of this host, and whether the gateway's user can write
 //! where it has to, on drives whose file system has no owners.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Applies a preset to the options of an account: the provider is named, or recognised by the address.
 
 use super::providers::{self, Provider};

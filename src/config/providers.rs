@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Presets of mail providers: what would otherwise have to be looked up. `docs/guide/providers.md` explains each fact
 //! and how to add a provider.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Reads the options of one UCI section as typed values and collects errors and unknown options, with their lines.
 
 use std::path::PathBuf;

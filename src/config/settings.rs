@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The settings as the program uses them: typed, complete, with every default in one place.
 
 use std::net::IpAddr;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Prints settings as a UCI file: complete, with defaults filled in and secrets masked.
 
 use super::alias::Alias;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Passwords of accounts that are not in a settings file: `smtprelay password ACCOUNT` has stored them encrypted.
 
 use std::path::{Path, PathBuf};

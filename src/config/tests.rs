@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The settings as a whole: the contract file, each kind of error with its line, and what `show` prints.
 
 use super::*;

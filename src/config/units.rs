@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Sizes (`16M`) and durations (`4d`) as written in settings.
 
 use std::time::Duration;

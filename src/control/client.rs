@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The command line's end of the private socket. Blocks; only for short-lived commands.
 
 use std::fs;

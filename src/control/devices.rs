@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The method `devices`: what the history contains about each device, which device it is, and what happened to its mail
 //! above a rate limit.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! How root hands over new settings on the private socket: open file descriptors are sent along with the request
 //! (SCM_RIGHTS, unix(7)). So nothing has to be copied or encoded, and the gateway reads exactly the files that were
 //! there when root opened them.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! How the running gateway is queried and controlled: one set of methods in JSON.
 //!
 //! `api` contains the methods; those with more than a few lines have files of their own: `devices`, `password`,

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The method `set_password`: write-only, and effective immediately.
 
 use std::sync::Arc;

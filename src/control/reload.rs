@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! How new settings reach a running gateway: the order, its result, and what `status` reports about the settings. They
 //! are applied in `daemon::reload`.
 

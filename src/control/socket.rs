@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The private socket: one line of JSON in, one line of JSON out, as often as the client likes.
 //!
 //! Only root and the gateway's own user are admitted. A request is `{"method": "queue", "params": {"offset": 0}}`, an

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The method `status`: the state of everything, so that one look says why mail is not sent.
 
 use serde_json::{Value, json};

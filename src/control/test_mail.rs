@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Test mails that a client follows (the methods `test` and `job`): each is a job with a name.
 //!
 //! Also used by `smtprelay test` in its own process if no gateway is running.

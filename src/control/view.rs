@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! How a waiting message is described to people and programs: the same for every interface.
 
 use serde_json::{Value, json};
@@ -92,9 +93,9 @@ pub fn notes(notes: &[Note]) -> Vec<Value> {
             Note::Held(true) => json!({ "what": "held" }),
             Note::Held(false) => json!({ "what": "released" }),
             Note::Arrived(at) => json!({ "what": "time of arrival corrected", "to": at }),
-            Note::Warned(at) => json!({ "what": "sender told of the delay", "at": at }),
-            Note::Told(at) => json!({ "what": "failure told", "at": at }),
-            Note::Doubt(at) => json!({ "what": "sent, but nobody knows whether it was taken", "at": at }),
+            Note::Warned(at) => json!({ "what": "sender notified of the delay", "at": at }),
+            Note::Told(at) => json!({ "what": "failure reported", "at": at }),
+            Note::Doubt(at) => json!({ "what": "sent, outcome unknown", "at": at }),
             Note::Alone(at) => json!({ "what": "sent by itself", "at": at }),
         })
         .collect()

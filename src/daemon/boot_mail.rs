@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The mail after a boot of the router (`notify_boot`): it waits for clock and uplink, and reports what is known.
 
 use std::fs;

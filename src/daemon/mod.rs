@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The running program: startup, changes of settings and addresses, and shutdown.
 //!
 //! [`startup`] does what only root can do, and then gives up root. [`run`] connects the parts and handles signals.

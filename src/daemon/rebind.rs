@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Has root open what the gateway may not open itself: port 25 on an address that appears later, and the log socket of
 //! a restarted log daemon, which a gateway in a jail cannot see.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! New settings for a running gateway.
 //!
 //! The gateway no longer has the right to read its settings or to bind a port below 1024. So `smtprelay reload`, run by

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 use super::*;
 use crate::config::Loaded;
 use crate::control::reload::ReloadDesk;

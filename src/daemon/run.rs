@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The running program: connects the parts, handles signals, shuts down cleanly.
 
 use std::sync::Arc;

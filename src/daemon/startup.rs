@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What is done before anything else, with the privileges that the program was started with, until they are dropped.
 //!
 //! If started as root, the gateway does here what only root can do: it reads keys, takes ownership of its directories,

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Collects messages into digests: one mail for each device and group of recipients replaces what has waited in the
 //! queue until the interval ended. A message that would be the only one, that is too large, or whose digest cannot be
 //! written is sent as it is.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Writes one digest into the queue, reading its messages one by one.
 
 use std::fmt;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The readable text of a message, if it is short: quoted-printable and base64 decoded, the first text of
 //! a message with parts.
 

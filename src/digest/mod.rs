@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! One mail that replaces many: everything that a device sent beyond its rate, in readable form.
 //!
 //! A digest is made in two passes, so that it never keeps more of the messages than one line each. First a [`Planner`]

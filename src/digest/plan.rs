@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Decides from the headers of the messages what goes where in a digest.
 
 use super::OFFERS;

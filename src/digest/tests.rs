@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Digests as plans and as bytes. `tests/digest.rs` has them read by others.
 
 use super::*;

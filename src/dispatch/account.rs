@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The state of each account: its connections, and whether it is paused; selects the account for the next message of a
 //! route.
 

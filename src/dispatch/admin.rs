@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What administrators and hotplug scripts ask of the queue while the gateway runs.
 
 use std::sync::Arc;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! One delivery: opens the message, gets a connection, runs the transaction.
 
 use std::sync::Arc;

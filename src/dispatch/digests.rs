@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! When mail is collected into a digest: mail beyond the rate of its device waits in the queue until the interval ends.
 
 use std::sync::Arc;

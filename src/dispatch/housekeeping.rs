@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What queued mail needs in addition to delivery: it is moved to safe storage, gets its true time, expires, and its
 //! failures are reported.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Decides what is sent next, and handles the results.
 //!
 //! One task owns the schedule and the state of the accounts; deliveries and file operations run as separate tasks and

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Who is notified of failures, and when: the first few per person at once, the rest of a storm in one summary.
 //!
 //! A message whose failure has not been reported yet stays in the queue, so that a crash loses no report. Pure: the

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Which accounts a message may be sent through, in which order.
 //!
 //! The most specific setting applies: the accounts of its section `device`, then those of the login with which it

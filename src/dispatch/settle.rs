@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What happens to a message after an attempt: log, journal, report to its sender, removal; and what the attempt says
 //! about the account and about how long others wait.
 

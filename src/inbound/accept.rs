@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The accept loop of one address: admits the clients that may connect and starts their sessions.
 //!
 //! Every connection is accepted at once, so that no client waits behind others in the kernel's backlog, where clients

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Which networks may connect.
 
 use std::net::IpAddr;

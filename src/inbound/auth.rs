@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The SASL dialogue of a login (RFC 4954): PLAIN, LOGIN and CRAM-MD5, each in the variants that devices use.
 //!
 //! The result is a [`Claim`]: the identity that a client claims, and the proof. [`users`](super::users) verifies it.

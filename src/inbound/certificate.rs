@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A self-signed certificate (ECDSA on P-256), for devices that want TLS where the router has no certificate.
 //!
 //! An X.509 certificate (RFC 5280 section 4.1) is a handful of nested DER values: a tag, a length, the content. The few

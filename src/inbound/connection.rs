@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The two directions of a conversation: lines and bytes in, replies out. Knows nothing about SMTP.
 
 use std::io;

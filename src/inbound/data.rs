@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Finds the end of a message in DATA and removes the dots that the client added (RFC 5321 section 4.5.2).
 //!
 //! The end-of-data marker decides what is treated as a command, so it is never guessed. In a session that uses CRLF,

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Parses one command, however it is spelled.
 //!
 //! RFC 5321 section 4.1.1 defines what a command looks like; devices send something close to it. What they mean is

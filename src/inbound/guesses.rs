@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Failed logins cost time, counted per client: opening more connections does not make guessing passwords any faster.
 //!
 //! After a failed login, the next login of the same client is delayed, longer with each failure. The delay comes before

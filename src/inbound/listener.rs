@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Binds the addresses named in the settings and follows them as they appear and disappear. The process opens listening
 //! sockets itself while it may; later root hands them over.
 

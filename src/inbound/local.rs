@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The socket through which programs on this host submit mail (`smtprelay send`, `sendmail`).
 
 use std::io;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The receiving side: connections, the tolerant dialect, and access control.
 //!
 //! [`listener`] follows addresses and binds them, `accept` accepts connections, [`access`] decides which

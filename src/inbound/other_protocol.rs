@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Recognizes clients that speak a protocol other than SMTP.
 //!
 //! A web page opened on the LAN can make the browser POST to port 25, with SMTP commands in the body. A server that

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! One conversation with a device: RFC 5321 as far as the device follows it, and tolerance beyond that.
 //!
 //! Two rules take precedence over all tolerance. A message whose end has arrived is accepted even if not a single reply

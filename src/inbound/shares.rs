@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Fair shares: how many connections a client may have open, and which of them are served at the same time.
 //!
 //! Two limits work together. [`connect`] counts the connections of the whole process, because each one costs file

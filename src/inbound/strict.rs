@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The dialect `strict`: what RFC 5321 does not allow is refused before it is parsed any further.
 //!
 //! Commands that pass here are parsed by [`dialect`](super::dialect) like all others.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! TLS towards devices: which certificate is presented, and readable explanations of failures.
 
 use std::io::{self, ErrorKind};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Which users may log in: compares claims with the `user` sections, and checks which senders a user may use.
 
 use ring::digest::{SHA256, digest};

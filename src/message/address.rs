@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Mail addresses: their syntax, and how to find them in header fields.
 
 pub mod elements;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Base64 (RFC 4648 section 4), for encoded words, bodies and logins.
 
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Dates in the format of mail (RFC 5322 sections 3.3 and 4.3).
 
 use super::address::tokens::{Token, TokenKind, tokens};

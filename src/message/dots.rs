@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Makes a text safe for DATA: transparency, RFC 5321 section 4.5.2.
 
 use memchr::memchr_iter;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Header text in 7 bits: encoded words (RFC 2047) and encoded parameters (RFC 2231).
 //!
 //! Bytes over 127 are UTF-8 if they are valid UTF-8, else in the charset that the message names, else windows-1252,

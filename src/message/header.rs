@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A header as a list of fields (RFC 5322 section 2.2).
 
 /// One field of a header with CRLF line endings.

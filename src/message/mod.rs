@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Turns what a device sends into a correct RFC 5322 message. Pure functions on bytes: no files, no network.
 //!
 //! For incoming mail, [`Repair`] takes the text as it arrives and produces the body for the spool at once; the header

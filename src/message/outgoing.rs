@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Adapts a message to what the provider supports: 8-bit or 7-bit, raw UTF-8 in the header or not.
 
 mod coder;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The parts of a body (RFC 2046 section 5.1): which boundary ends what, and what begins after it.
 //!
 //! Receiving and sending side walk through a body with the same [`Tree`], so they agree where a part begins and whether

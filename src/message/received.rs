@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The trace field that every hop adds (RFC 5321 section 4.4), and loop detection based on it.
 
 use super::address::is_address;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Repairs what a device sends, as it is received.
 //!
 //! The text passes through these stages: `lines` finds the line endings, `split` finds where the header ends, `walk`

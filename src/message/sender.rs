@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Adapts a message to the senders that an account allows.
 //!
 //! Many providers accept only the account's own address as sender. A device has another one, or one that is not an

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Opens a TCP connection to one of the addresses of a host name, so that an address family that does not work (IPv6
 //! through a broken tunnel) or a server that is down costs seconds, not the connection ("happy eyeballs", RFC 8305).
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! When a certificate expires, for display only. Nothing here decides on trust: TLS itself has verified the
 //! certificate.
 

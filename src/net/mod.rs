@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Connections to other hosts, below any protocol: TCP to one of the addresses of a host name, [`tls`] and what an
 //! account trusts, [`expiry`] of certificates, and [`trouble`]: why an account cannot send at the moment.
 

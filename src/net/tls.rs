@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! TLS to the provider: which certificates to trust, and TLS errors in plain words.
 
 use std::fmt;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Why an account cannot send anything at the moment.
 
 use crate::report::Reason;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a connection trusts: certificate authorities, the one certificate with a given fingerprint, or any certificate.
 //!
 //! The library parses every certificate by the rules of the web PKI and rejects, before any verifier is called, what

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Walks through the DER encoding (X.690) of a certificate (RFC 5280 section 4.1) to what the library does not expose:
 //! human-readable names, and the public key of a certificate that the library rejects. Nothing is trusted because it
 //! was read here.

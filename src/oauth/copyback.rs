@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The copy-back flow: a person signs in with a browser, which is then redirected to an address of its own machine
 //! where nothing listens; this address contains the code, and is copied back to us.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The device flow (RFC 8628): a person enters a short code on a page of the provider, on any device, while we poll for
 //! the result.
 

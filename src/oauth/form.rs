@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Names and values of a form, as used in requests and in URLs (`application/x-www-form-urlencoded`, RFC 6749 appendix
 //! B).
 

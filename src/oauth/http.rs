@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! One request to a login server: HTTPS, with a form as request and a short reply. Redirects are not followed: secrets
 //! go only to the address in the settings.
 

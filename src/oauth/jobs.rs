@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Logins that a client follows (the control methods `login_start` and `login_poll`): each is a job with a name.
 
 use std::sync::{Arc, Mutex};

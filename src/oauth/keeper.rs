@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Access tokens for the mail server: kept in memory and renewed ahead of time, with at most one renewal at a time per
 //! account.
 //!

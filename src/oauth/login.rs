@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A person signs in: the flow of the account from start to the file on disk.
 
 use std::time::{Duration, Instant};

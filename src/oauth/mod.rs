@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Logins with OAuth 2.0 tokens instead of a password (RFC 6749): for Gmail, Microsoft 365 and similar providers.
 //!
 //! ```text

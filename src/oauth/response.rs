@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The reply of a web server (HTTP/1.1, RFC 9112), parsed as it arrives. Everything is limited.
 
 use zeroize::Zeroizing;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Logins on disk: one encrypted file per account, `ACCOUNT.token`, accessible to its owner only.
 //!
 //! A server may issue a new refresh token with every access token and revoke the old one. So a new one is written to

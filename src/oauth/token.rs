@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The token endpoint (RFC 6749 section 3.2): requests to it, and the meaning of its replies.
 
 use std::time::{Duration, Instant};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Login at the provider: PLAIN (RFC 4616), LOGIN, CRAM-MD5 (RFC 2195) over AUTH (RFC 4954), and with tokens instead of
 //! a password XOAUTH2 (Google's and Microsoft's) or OAUTHBEARER (RFC 7628).
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A connection to a provider: opened up to the point where mail can be sent, and the client's end of the conversation.
 //! This is the only place where replies are read, so that all of them are treated alike.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! From the queue to a provider: connection, login, transaction, and what the replies mean.
 //!
 //! [`wire`] carries lines, [`connection`] opens, greets, and exchanges commands and replies, over TLS of

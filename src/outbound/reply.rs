@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! One reply of a server (RFC 5321 section 4.2): its lines combined, with its enhanced status as it was sent
 //! (RFC 3463), and its meaning as the answer to a command.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Replies of providers whose meaning is publicly documented: by the RFCs, the help pages of Google, Microsoft, Yahoo,
 //! IONOS (with GMX, web.de and mail.com), Telekom, Amazon, Twilio (SendGrid) and others, and by the manuals of Postfix,
 //! Exim and cPanel; or that have been posted in public. `tests/data/replies.json` has such replies with their sources.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A single test mail that bypasses the queue: sent like all mail, with an observer.
 
 use std::time::Duration;

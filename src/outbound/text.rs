@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The text of a message during delivery: with DATA in chunks (RFC 5321 section 4.1.1.4), or with one BDAT (RFC 3030).
 
 use mail_send::Error;

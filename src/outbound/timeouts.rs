@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! How long a provider may take for each step, derived from the account's option `timeout`.
 
 use std::time::Duration;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The connection to a provider, step by step, for an observer: what `smtprelay test` shows.
 //!
 //! A [`Trace`] is passed along with a connection. The code that sends all mail reports each step to it, so it shows

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Sends one message to a provider: MAIL, RCPT, DATA (RFC 5321 section 4.1.1), pipelined where offered (RFC 2920).
 //!
 //! A small message is sent in one flight with its envelope (RFC 3030), but only to a server that has shown that its

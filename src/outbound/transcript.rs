@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The conversation on a connection, for display: without secrets or message text, and limited in size.
 
 use zeroize::Zeroizing;

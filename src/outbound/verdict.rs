@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a reply means: for one recipient, or for the whole account. `docs/reference/replies.md` explains it.
 
 use super::reply::Reply;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The stream below the conversation: returns one reply line at a time and sends commands as a whole.
 //!
 //! Bytes that arrive after a line stay here, where they can be seen: bytes after the answer to STARTTLS are an attack

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What applies to the mail of one device: who receives it, how much of it may be sent, and under which name. Pure
 //! functions of the settings; nothing here reads files or waits.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The name of a device in the From of its mail.
 
 use crate::message::address::{Mailbox, mailboxes};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! How many messages a device may send: one token bucket per device.
 //!
 //! A bucket contains as many tokens as the rate has messages, and is refilled evenly over the period. It is stored as a

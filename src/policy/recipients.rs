@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The recipients of a message: what the device names, after rewriting, resolving aliases and checking what it is
 //! allowed.
 

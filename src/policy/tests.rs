@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The policy as a table: device, recipients, rate, account.
 
 use std::net::IpAddr;

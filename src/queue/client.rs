@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Which client a message belongs to, for sharing room in the queue and turns at the provider.
 
 use std::net::IpAddr;

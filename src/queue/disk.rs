@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The only layer through which the directories of the queue are changed.
 //!
 //! Every create, write, sync, rename and remove goes through here, so that tests can record them, let any of them fail,

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A message while it is being received: written to disk as it arrives, in the queue only when it is complete.
 
 use std::sync::Arc;

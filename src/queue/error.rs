@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Why the queue could not do something.
 
 use std::io::{self, ErrorKind};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The ID of a message: ten characters that can be read out on the phone.
 
 use std::fmt;

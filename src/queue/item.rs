@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A message while it waits: what is known about it without reading its file.
 //!
 //! A message beyond the rate of its device rests: until the rate permits it, or until its digest is written.

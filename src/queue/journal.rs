@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What happens to a message after it was accepted: notes that are appended to its file one by one.
 //!
 //! A record is LF, the CRC-32 of the JSON in eight hex digits, a space, the JSON, LF. The leading LF: a crash may leave

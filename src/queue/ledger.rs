@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! How much room the queue uses, and how much it has written to flash.
 
 use std::collections::BTreeMap;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The messages of one route, in the orders in which they are needed. Contains IDs only; the schedule has the messages.
 //!
 //! Messages take turns by client: each client that has some is served once per round, its oldest message first.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! One process for one queue.
 
 use std::fs::{File, OpenOptions};

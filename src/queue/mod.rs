@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The queue: what has been accepted and is not finished yet.
 //!
 //! [`record`] is the format of one message on disk, [`journal`] the notes appended to it, [`State`] their combined

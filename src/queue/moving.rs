@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Moves messages from `spool` to `safe_spool`: many messages with few syncs.
 //!
 //! A sync takes 10 to 30 ms on a router's flash, whatever is written, and after SIGTERM a few seconds remain for up to

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Changes that the disk has refused so far: removals and notes.
 //!
 //! A disk that has become read-only, or fails for a while, does not stop delivery. The results are kept

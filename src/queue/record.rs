@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The format of one message on disk: version 1.
 //!
 //! ```text

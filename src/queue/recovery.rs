@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What is in the directories: after a crash for the program, at any time for the command line.
 //!
 //! A start has two phases, so that devices can connect before thousands of messages are read: [`Spool::scan`] lists

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A digest replaces the messages that are in it.
 //!
 //! The order makes this safe. First all mails of the digest are committed, the one that says so last. If one of the

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Which message is due when. Independent of disk and network, so that it can be tested without either.
 //!
 //! Each route has a line of its own, so that one whose accounts are paused delays no other. In a line

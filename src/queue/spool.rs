@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The directories of the queue and their guarantees.
 //!
 //! A message is written to `queue/.ID.tmp` and published as `queue/ID.msg`, with the syncs of [`publish`] if the place

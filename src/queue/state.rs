@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The state of a message: the sum of its journal.
 
 use super::journal::{Note, Progress};

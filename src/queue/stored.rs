@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A message while it is being sent: read from disk in chunks, checked to the last byte.
 
 use std::fs::File;

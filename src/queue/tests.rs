@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The queue on a real disk: what is committed exists, what is not leaves nothing, what is damaged is set aside.
 
 use std::fs;

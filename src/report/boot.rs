@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The mail after a start of the router, with the reason for the start.
 
 use std::fmt::Write as _;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Everything that happens to a message or an account, as one type with one log line each.
 //!
 //! A line consists of `key=value` pairs. Values with spaces are quoted; the queue ID is in each line of its message, so

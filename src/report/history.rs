@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The recent results: the last verdicts, each device, counters by day.
 //!
 //! Pure state: it takes events and returns JSON. `spool/history` keeps it over a restart ([`History::encode`]).

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A script of the administrator's for when mail cannot be used for alerts: `PROGRAM smtprelay` with everything in its
 //! environment, so that it can blink an LED or push a message elsewhere.
 //!

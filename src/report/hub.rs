@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! How events get from where they happen to the observers: history, hook, control.
 //!
 //! The hub exists once per process, because an event can happen anywhere, on blocking threads too. It never waits: an

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What all mails of the gateway itself have in common: head, text, and making foreign texts safe for display.
 //!
 //! Texts use LF between lines. The result is ASCII, except for addresses that are not,

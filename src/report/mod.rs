@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Reports about what happens.
 //!
 //! | part | reader |

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The report to a sender about one message: what was not delivered, or is delayed (RFC 3464 in the frame of RFC 6522).
 //!
 //! Every part is ASCII with short lines, whatever the message, its addresses and the provider's reply contain: reasons

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Header text in readable form: encoded words (RFC 2047) decoded, since the gateway encodes every umlaut.
 
 use crate::message::base64::strict;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Log lines that a client can cause at will: the first is written, further ones are only counted.
 //!
 //! The same line of the same client is written again at the end of an interval, with `times=` the number since then;

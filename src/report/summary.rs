@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! One mail that replaces many: when many messages fail or are delayed, their owner gets a readable list.
 
 use std::collections::BTreeMap;

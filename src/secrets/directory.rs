@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A directory of small files, accessible to its owner only, each of which is complete at every moment.
 //!
 //! Root may write on behalf of the user that the gateway runs as: files get the owner of the directory. Since that user

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Secrets of accounts that are no longer in the settings: the account was deleted or renamed.
 //!
 //! They are not removed automatically: the owner may notice a moment later that it was the wrong section, and nobody

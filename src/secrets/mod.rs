@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the gateway keeps secret: passwords and logins of accounts, encrypted, in one directory (`option secrets`).
 //!
 //! ```text

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Passwords of accounts: one encrypted file per account, `ACCOUNT.password`. It contains what was typed, as `option
 //! password` would.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Authenticated encryption of a single file (RFC 8439, ChaCha20-Poly1305), by the implementation that TLS uses.
 //!
 //! ```text

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A password or token: never printed, wiped from memory when dropped.
 
 use zeroize::Zeroizing;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The command line of a sendmail.
 //!
 //! Programs call `sendmail` with options of every version that ever existed, and `msmtp` with options for a connection

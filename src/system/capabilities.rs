@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Drops all capabilities (capabilities(7)) of the calling thread.
 //!
 //! The C library has no function for this, so the kernel is called directly.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The CRC-32 of the spool (as in zip and Ethernet). It detects what a failing flash chip or an incomplete write
 //! changed; it does not protect against tampering.
 

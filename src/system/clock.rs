@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The wall clock, which on a router without a battery is wrong until NTP sets it.
 
 use super::lock;

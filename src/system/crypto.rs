@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The cryptography that TLS uses, with providers and devices alike.
 
 use std::sync::Arc;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Current addresses and subnets of the host's interfaces, from the kernel, and by the names of OpenWrt's networks.
 
 use std::net::IpAddr;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Which device uses an address on the LAN: its hardware address, and the host name from its DHCP request.
 //!
 //! The sources are the kernel's neighbour tables for IPv4 and IPv6 and the lease files of the DHCP servers. A device

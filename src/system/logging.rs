@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The program's log: one line per event, to the system log (mail facility) or to stderr.
 //!
 //! Lines go through a thread of their own with a bounded backlog, so that a hanging log daemon never delays mail.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The memory of the system, and how much of it a queue in memory may use.
 //!
 //! On most routers the queue is in a RAM disk. What it uses there is missing everywhere else, and when memory runs out

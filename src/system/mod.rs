@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the program needs from the operating system: names, addresses, time, limits, the system log.
 
 pub mod capabilities;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Host name lookups, isolated from everything else.
 //!
 //! The C library's resolver blocks, for half a minute and longer if no name server answers, and cannot be interrupted.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! OpenWrt's networks: the interface and the addresses of each, as last reported by netifd.
 //!
 //! One instance per process, like the interfaces themselves. `control::ubus` asks netifd.

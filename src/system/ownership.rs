@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Ownership of directories and their files: what root created, now or in an earlier version that always ran as root,
 //! is given to the gateway's user.
 //!

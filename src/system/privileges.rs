@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Dropping root: the gateway needs root to read its settings and to bind port 25, and for nothing after that.
 //!
 //! A process that communicates with every device on a LAN and with foreign servers should not be able to change the

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! How a file gets its final name so that it survives a power cut: the one sequence in which the program does that.
 //!
 //! 1. The directory is synced, unless the file system is known not to need it ([`keeps_size`]). Linux's vfat writes a

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Concurrent work. Everything is boxed before the runtime sees it: otherwise each kind of future would instantiate the
 //! runtime's machinery again, some kilobytes of code each.
 

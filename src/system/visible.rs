@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Invisible characters that change how a line is read.
 
 /// Whether `c` changes the writing direction (Unicode 15 section 23.3: U+061C, U+200E, U+200F, U+202A to U+202E, U+2066

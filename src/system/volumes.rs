@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! File systems without owners and modes: access rights for all of their files are set when they are mounted.
 
 use std::fs::{self, Metadata};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! blob and blobmsg, the formats of OpenWrt's libubox: converts the data on ubus to JSON values and back.
 //!
 //! A *blob attribute* is a word (flag, 7 bits of id, 24 bits of length), its payload, and zeros as padding to a

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A single request over a connection of its own. Blocks, with a timeout: for startup and for short-lived commands.
 
 use std::io::{self, Read, Write};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A connection to ubusd: sends and receives messages, and matches answers with the requests that wait for them.
 
 use std::io;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! ubus messages: a header of eight bytes and one blob with the message's attributes as its children.
 
 use std::io;

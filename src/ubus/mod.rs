@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! OpenWrt's message bus, independent of what this gateway uses it for: messages, connections, and requests to other
 //! daemons.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Asks netifd, OpenWrt's network daemon, for the networks and their addresses, and is notified when they change.
 
 use std::sync::atomic::Ordering;

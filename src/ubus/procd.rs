@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Notifies procd, OpenWrt's init, that our settings have changed, as LuCI and `reload_config` do.
 
 use std::time::Duration;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The files of the library: what a device says, and what has to arrive. The form is described in `docs/guide/devices.md`.
 
 use std::path::Path;

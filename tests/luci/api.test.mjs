@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Every call of the pages is one that the daemon knows and the ACL grants, and the other way round.
 import assert from 'node:assert/strict';
 import fs from 'node:fs';

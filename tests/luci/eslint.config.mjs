@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Style of LuCI: tabs, single quotes, blanks within brackets of lists, no braces that are not needed.
 import js from '@eslint/js';
 import globals from 'globals';

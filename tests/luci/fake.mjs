@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A stand-in for LuCI in the browser: just as much as the pages use, with the same traps. E() parses a string as HTML and
 // takes an array as text, as the real one does; ubus refuses what the ACL does not grant; the forms only remember what
 // they were asked for.

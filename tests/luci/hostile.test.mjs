@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Text of devices, providers and mail is hostile: it must show up as text, and nothing of it may become a part of the page.
 import assert from 'node:assert/strict';
 import test from 'node:test';

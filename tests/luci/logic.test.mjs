@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Sentences, checks, presets, and the list of networks that may send.
 import assert from 'node:assert/strict';
 import test from 'node:test';

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The form, the documentation and the daemon know the same options with the same defaults and words.
 import assert from 'node:assert/strict';
 import fs from 'node:fs';

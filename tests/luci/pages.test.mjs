@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What the pages show and do, with a daemon that works and with none.
 import assert from 'node:assert/strict';
 import test from 'node:test';

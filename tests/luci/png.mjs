@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Makes a PNG small: 256 colours are enough for a picture of a page, and take a third of the space.
 import zlib from 'node:zlib';
 

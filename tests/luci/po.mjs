@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The texts of the pages: extracts them into po/templates, and reads catalogues.
 //
 //	node po.mjs		writes the template, and brings the catalogues in line with it: new texts come empty, others go

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The template is current, the German catalogue complete, and nothing is shown that can't be translated.
 import assert from 'node:assert/strict';
 import fs from 'node:fs';

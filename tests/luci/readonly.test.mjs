@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A user who may only look: no buttons that change anything, no secrets, no call that the ACL does not grant.
 import assert from 'node:assert/strict';
 import test from 'node:test';

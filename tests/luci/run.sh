@@ -1,4 +1,6 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+#
 # Checks the LuCI app without a router: style, types, logic against a stand-in for LuCI, translations.
 #
 #	tests/luci/run.sh [lint|test|packages]	lint: style and types; test: the rest; packages: only fetches the npm packages;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What a daemon with some work might answer.
 import fs from 'node:fs';
 import path from 'node:path';

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Makes the screenshots of the README, docs/images/overview.png and settings.png, with a headless Chromium: real LuCI,
 // sample data.
 //

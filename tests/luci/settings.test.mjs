@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The settings page: what it does with passwords, and what it says about the daemon's answer.
 import assert from 'node:assert/strict';
 import test from 'node:test';

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The sources of the pages, and their directives 'require x' and 'require x as y'.
 import fs from 'node:fs';
 import path from 'node:path';
@@ -24,6 +25,10 @@ export function requires(source) {
 	const found = [];
 
 	for (const line of source.split('\n')) {
+		// LuCI's own loader passes over comments as well.
+		if (line.startsWith('//'))
+			continue;
+
 		const directive = /^'(?:require ([\w.]+)(?: as (\w+))?|use strict)';$/.exec(line.trim());
 
 		if (!directive)

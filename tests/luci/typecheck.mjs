@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Type check of the pages. LuCI loads a file as the body of a function that gets what its directives name; here each one
 // becomes a module that imports it. Everything is put in front of the first line, so that line numbers stay.
 import { spawnSync } from 'node:child_process';

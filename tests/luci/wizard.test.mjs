@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // From nothing to a delivered test mail.
 import assert from 'node:assert/strict';
 import test from 'node:test';

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the tests of this folder share: a provider that takes tokens, a login server that gives them, a relay between.
 
 use std::path::Path;

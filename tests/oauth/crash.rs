@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A power cut between rotation and use loses no login. The login server takes an old refresh token until the new one was used,
 //! as servers that rotate have to: between its reply and our disk there is a wire.
 

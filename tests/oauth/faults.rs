@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What goes wrong with a login server: the mail waits, one sentence says why, and it goes on by itself where it can.
 
 use super::bench::{Bench, SOON, said, send};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Somebody signs in, mail flows, tokens end and are renewed.
 
 use std::fs;

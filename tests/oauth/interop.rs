@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A login server that others have written: the npm package oidc-provider (`scripts/login_server.sh` fetches it).
 
 use std::path::{Path, PathBuf};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A login server of somebody else for interop.rs: the npm package oidc-provider, which rotates refresh tokens and takes a whole
 // login back when an old one is used again. The person who signs in is here as well: a browser of a few lines.
 //

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Tokens end by a clock that nobody sets, however wrong the other one is.
 
 use std::time::Duration;

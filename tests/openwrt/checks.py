@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What must be true of the gateway on OpenWrt, in the order in which it is looked at."""
 
 import hashlib

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The router as it was: what the checks change is kept on its flash, and comes back however they end.
 
 A copy in RAM would be gone with the router's restart, which is one of the checks. The copy counts once it is whole (`whole` in

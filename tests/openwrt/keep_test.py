@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """Whether run.py leaves a router as it found it, without a router: the router is a folder with busybox in it (chroot, as root).
 
 Nothing of the gateway runs there, so every check fails; what counts is what is left. Skipped without root or busybox.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Walks through the pages of smtprelay in the LuCI of a router that runs, with a headless Chromium.
 //
 //	LUCI_URL=http://192.168.1.1 LUCI_PASSWORD=… SCREENSHOTS=/tmp/shots node tests/openwrt/luci.mjs

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A mail provider for the suite: TLS from the first byte, a login, and a memory of what it got."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The router that is tested, reached by a command; and the account of what was found."""
 
 import os

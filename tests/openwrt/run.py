@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """The gateway on an OpenWrt that runs: procd, ubusd, netifd, logd, uci. Run it on a machine in the router's LAN.
 
 	OPENWRT_SH='ssh root@192.168.1.1' OPENWRT_PROGRAM=target/cross/x86_64/smtprelay tests/openwrt/run.py

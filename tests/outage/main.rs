@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The provider fails, at each step and in each way: nothing is lost, nothing comes twice but in the one window that
 //! nobody can close, and the owner hears why.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Runs one cell of the table: a provider of its own, a relay of its own, one message.
 
 use std::time::Duration;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What is expected of each step × fault, as a table that people can read.
 
 use super::run::{Cell, Expect, Way};

@@ -1,4 +1,6 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+#
 # The first and only program of the virtual machine of `make test-powercut`: brings up disk and network, then becomes
 # the gateway. /dev/vda is the disk that survives the cut, /dev/vdb a tar file with the settings.
 #

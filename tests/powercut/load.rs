@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The devices: many sessions at once that send message after message until the power is cut, and remember what they
 //! were promised.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A computer whose power can be cut: qemu with a disk that loses what was not flushed.
 //!
 //! Each boot writes to a qcow2 overlay above the disk as the last cut left it. Which cluster of the overlay belongs to

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a power cut leaves: the gateway runs in a virtual machine, and the machine is killed in the middle of a load.
 //!
 //! `scripts/powercut.sh` makes kernel and initramfs and names their folder in `POWERCUT_VM`; without it there is nothing

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What was promised, what arrived, and how often.
 
 use std::collections::{HashMap, HashSet};

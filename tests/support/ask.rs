@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The owner at the command line, and the shortest way to send a mail.
 
 use std::time::Duration;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A certificate authority for one test: a folder of PEM files that vanishes with it.
 //!
 //! Each certificate but [`Cert::WrongName`] is for `localhost`, `127.0.0.1` and `::1`, and each is wrong in

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The device on the LAN: raw bytes, sent as the test wants, whether or not they are SMTP.
 
 use std::io;

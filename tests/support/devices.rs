@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What devices on the LAN send, byte for byte.
 
 /// The published sketch for a Controllino with a router as mail gateway

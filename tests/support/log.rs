@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a program under test says, line by line.
 
 use std::fmt;

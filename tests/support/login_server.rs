@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The login server of a provider: device and token endpoint of OAuth 2.0 (RFC 6749, 7636, 8628) over TLS, inside the test
 //! process. It is strict, it remembers what was asked, and it says something wrong when the test tells it to.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Where a real mail server under test delivers to: an LMTP server (RFC 2033) inside the test process.
 //!
 //! Delivery by LMTP keeps the bytes exactly as the server sent them, needs no user on the machine, and tells the

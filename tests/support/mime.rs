@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A MIME parser of somebody else: Python's email package.
 
 use std::io::Write;

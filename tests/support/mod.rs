@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the tests share: stand-ins for everything that the relay talks to, and a way to run the relay itself.
 //!
 //! | module | stands in for |

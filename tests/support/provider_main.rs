@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A mail provider to try the relay with: takes messages over TLS and prints them.
 //!
 //! ```text

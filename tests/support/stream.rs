@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A TCP connection that may become a TLS connection in the middle.
 
 use std::io;

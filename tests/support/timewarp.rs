@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Simulated time for a relay: a week passes in seconds.
 //!
 //! The relay runs with a library in front of the C library (`tests/timewarp/timewarp.c`, where it says how), in which time

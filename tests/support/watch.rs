@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A value that tests can wait on: each change wakes whoever waits, so nobody has to look again and again.
 
 use std::sync::{Arc, Mutex};

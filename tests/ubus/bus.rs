@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A stand-in for ubusd in the test process. What it says is what was recorded of the real one, with the numbers of the
 //! requests put in; what the program says is looked at byte for byte where it was recorded too.
 

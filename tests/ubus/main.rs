@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The gateway on OpenWrt's message bus.
 //!
 //! `recorded` always runs: against a stand-in for ubusd that speaks the messages that were recorded from the real one.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Against the real ubusd and the `ubus` command, which `UBUSD` and `UBUS` name.
 
 use std::collections::BTreeSet;

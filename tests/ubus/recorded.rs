@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Against the stand-in, always.
 
 use std::time::Duration;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Messages of ubus as the tests see them: bytes as they were recorded, and what is in others.
 
 use serde_json::Value;

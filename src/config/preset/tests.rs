@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 use super::super::{Account, Problem, load, show, uci};
 use super::*;
 use crate::config::TlsMode;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Lines and words of a UCI file, as libuci (`file.c`) takes them apart.
 //!
 //! libuci reads one line at a time into a buffer. A quoted value or a backslash in front of the line feed makes

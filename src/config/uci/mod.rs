@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The UCI file format, OpenWrt's configuration format: parses bytes into sections.
 //!
 //! This module accepts and refuses what libuci accepts and refuses in its strict mode, the mode of the

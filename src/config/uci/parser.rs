@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Assembles the commands of a UCI file into sections.
 
 use std::collections::HashMap;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Properties of every package and every file: it can be read back from its canonical form, and nothing panics.
 
 use proptest::collection::vec;

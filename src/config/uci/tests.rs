@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The golden cases, and each rule and limit separately.
 
 use super::*;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! OpenWrt's message bus: the methods as the object `smtprelay`, notifications for subscribers, and the networks from
 //! netifd.
 //!

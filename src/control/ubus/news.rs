@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What is sent to clients on ubus: notifications of the object to its subscribers, and events to all listeners.
 
 use std::sync::atomic::Ordering;

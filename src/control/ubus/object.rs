@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The object `smtprelay`: how its methods are listed and called.
 
 use std::sync::Arc;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Logins within a conversation (RFC 4954): when they are allowed, what they result in, and what a failed one costs.
 
 use super::{Phase, Session};

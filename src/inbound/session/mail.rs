@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A mail transaction: MAIL, RCPT, DATA, and the result (RFC 5321 section 3.3).
 //!
 //! How much the device may send (option rate in its `device` section) is checked at MAIL, so that it need not send a text

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! How long a client may take: for a line, for a message text, and without sending any message.
 //!
 //! A timeout that restarts with each byte does not limit anything: a client that sends a byte now and then would keep

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Certificates in every form in which they occur, and the errors for those that cannot be used.
 
 use std::fs;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The structure of an address list: its elements between commas and semicolons, as they occur in headers (RFC 5322
 //! section 3.4), in SMTP commands and on command lines. Parsed tolerantly; [`list`](super::list) and
 //! [`envelope`](super::envelope) interpret the elements.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Address lists that become an envelope: RCPT and MAIL, arguments of `sendmail`, the fields that `sendmail -t` reads.
 //!
 //! A header can be repaired by leaving out what cannot be parsed. An envelope cannot: a recipient that is left out

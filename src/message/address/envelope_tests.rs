@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 use super::*;
 use crate::message::address::list::mailboxes;
 use proptest::prelude::*;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Whether a list of addresses is correct (RFC 5322 section 3.4).
 
 use super::ADDRESS_LIMIT;

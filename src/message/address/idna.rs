@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Internationalized domains as A-labels (`müller.example` as `xn--mller-kva.example`, RFC 5891 section 4.4), for
 //! servers that accept only ASCII. Punycode (RFC 3492) with the parts of Unicode that it needs: the tables of a full
 //! IDNA library would be larger than all of the gateway's grammar. Capitals of the scripts that have them in domains

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Address lists in header fields (RFC 5322 section 3.4), parsed tolerantly and written correctly.
 
 use super::elements::{Element, bare_words, split};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The lexical tokens of structured fields (RFC 5322 section 3.2), parsed tolerantly.
 
 /// The kind of a token.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Decoding bytes as text: UTF-8, else the charset that the message names, else windows-1252.
 //!
 //! Text in a charset that the message names is not converted: that would take tables of tens of KB. It is only

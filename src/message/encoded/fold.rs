@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Folding: breaking a long field before spaces (RFC 5322 section 2.2.3).
 
 /// Maximum width of a line with encoded words (RFC 2047 section 2), and of every line that we fold.

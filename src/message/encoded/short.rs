@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Header fields whose lines are too long (RFC 5322 section 2.1.1).
 
 use std::borrow::Cow;

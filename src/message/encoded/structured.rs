@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Address fields in 7 bits: names and comments are encoded; of the addresses only a non-ASCII domain is changed, into
 //! its A-labels.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Encoded words (RFC 2047) in free text and in names.
 
 use super::charset::{Style, UTF_8, decode, goes_on, raw};

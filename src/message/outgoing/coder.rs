@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Converts the bytes of one body when it is sent.
 
 use super::CannotConvert;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Bodies in lines that SMTP allows: long lines broken where nothing depends on it, bytes as lines of base64.
 
 use crate::message::base64;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Bodies in an unknown encoding that cannot be sent as they are: uuencode with a non-ASCII file name, yEnc, which is
 //! 8-bit by nature.
 

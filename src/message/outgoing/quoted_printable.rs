@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Quoted-printable (RFC 2045 section 6.7), as a stream.
 
 /// Maximum length of a line, without its CRLF: rule 5.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Converts a body to a form that can be sent, as a stream: 7 bits for servers without 8BITMIME (RFC 6152 section 3),
 //! lines of at most 998 bytes, and no bytes that a text must not contain.
 //!

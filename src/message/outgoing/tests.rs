@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What is sent, depending on what is stored and what the provider offers.
 
 use super::*;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Messages of many shapes, converted and parsed again: by an independent parser, and by Python's.
 
 use std::io::Write;

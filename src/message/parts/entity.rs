@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the header of a message or part says about its body (RFC 2045).
 
 use crate::message::encoded::parameters;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Senders and recipients: From, Sender, Reply-To, To, Cc and similar (RFC 5322 sections 3.6.2 and 3.6.3).
 
 use super::draft::{DraftField, HeaderDraft};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Facts about a body, gathered while it is received.
 
 /// Maximum length of a line of mail, without its line ending (RFC 5322 section 2.1.1).

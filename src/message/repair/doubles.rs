@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Fields that may occur only once (RFC 5322 section 3.6, RFC 2045 section 3).
 
 use super::draft::{DraftField, HeaderDraft};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The header while it is being repaired.
 
 use std::borrow::Cow;

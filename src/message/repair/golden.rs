@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The cases in `tests/golden`: what is received (`NAME.in`), what is sent (`NAME.out`: the header without our
 //! Received, the blank line, the body as stored), and the notes in the log (`NAME.log`).
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! When a message was written and its identifier: Date and Message-ID (RFC 5322 sections 3.6.1 and 3.6.4).
 
 use super::body::LINE_LIMIT;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Line endings: which bytes end a line. In text they are replaced by CRLF; a bare CR or LF would allow a second
 //! message to be hidden (SMTP smuggling).
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Makes the header match the body (RFC 2045), so that it is displayed as intended and can be sent.
 
 use super::body::Scan;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The names of the repairs in the log. The golden tests have a case for each.
 
 macro_rules! notes {

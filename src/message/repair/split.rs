@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Finds where the header ends if the blank line is missing.
 
 use super::identity::is_message_id;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 use super::*;
 use crate::message::address::grammar::check;
 use crate::message::address::tokens::{TokenKind, is_encoded_word, tokens};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Distinguishes text from other content in a body while it is received.
 //!
 //! In text every line ending becomes CRLF, and NUL bytes are removed. A part that is not text keeps its bytes: they are

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What SMTP can carry: 7 bits (RFC 5322 section 2.2) and short lines (section 2.1.1).
 
 use super::draft::HeaderDraft;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Real handshakes with certificates of all kinds, good and unusual, and the resulting sentences.
 
 use std::io;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Replies of real servers as posted in public, each with its source, and the exact sentence that results from
 //! it. `tests/data/replies.json` is the list; new ones are added there.
 

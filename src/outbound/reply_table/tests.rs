@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The table compared with what providers document, with itself, and with the page in the docs.
 
 use super::*;

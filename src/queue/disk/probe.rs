@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The disk of tests: records all operations, fails on request, and can use a wrong order.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The accounting of the queue, and what it records about a message that is tried for very long.
 
 use super::*;

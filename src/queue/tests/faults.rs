@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A disk that fails at every single operation in turn: nothing half-kept remains, and the next message works.
 
 use nix::errno::Errno;

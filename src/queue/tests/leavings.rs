@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! How a start handles what it finds: messages that are in both directories, and files that are not ours.
 
 use super::super::disk::Disk;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The queue against a model that fits on a page: whatever is done in any order, both agree.
 
 use std::collections::BTreeMap;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the disk refuses is remembered, also by the next run, and written down when the disk accepts it.
 
 use super::super::disk::Disk;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A digest replaces messages, interrupted at every single operation: each of them exists, or is in a complete
 //! digest, and not both.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Every power cut: what the spool does to the disk is recorded, each prefix of it is taken as the moment of a cut, and
 //! for each the possible states of the disk are created, started on and checked.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What is known of each device.
 
 use serde_json::{Value, json};

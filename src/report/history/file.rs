@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The history as a file.
 //!
 //! A first line with version and checksum, then one JSON array per line:

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Keeps the history: takes events, and writes it to the spool now and then so that it survives a restart.
 
 use std::fs;

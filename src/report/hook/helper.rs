@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The hook of a gateway that is not root: a separate process, started before root is given up, with a single purpose.
 //!
 //! A script that blinks an LED or restarts a modem needs root, which the gateway must not have. So this process keeps

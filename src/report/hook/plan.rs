@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the hook is run for, and when.
 //!
 //! There are two kinds of events. A state (an account is paused or works, the queue is full or has room) is reported

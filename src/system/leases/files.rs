@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The files that say who uses an address: the kernel's `/proc/net/arp`, dnsmasq's leases, and what odhcpd writes.
 //!
 //! Names and identifiers in them come from devices: they can contain anything, and lines that cannot be parsed are

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Ethernet hardware addresses (MAC addresses).
 
 use std::fmt;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The kernel's IPv6 neighbours, requested via netlink (rtnetlink(7)): `/proc` has only those for IPv4.
 //!
 //! A dump is read into a fixed buffer, and only up to the number of entries that are kept. The other side is the

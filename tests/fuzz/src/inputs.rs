@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Made-up inputs: messages that were seen on the wire and tables of all types, with a few things wrong in them.
 
 use serde_json::{Value, json};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Throws broken messages at the reader of what comes over ubus: it must not panic, and what it reads it must be able to
 //! write and read again.
 //!

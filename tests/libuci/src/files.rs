@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Made-up files. Most are nearly right: a file of plain noise fails at its first word and tests nothing else.
 //!
 //! One thing is held back: many NUL bytes. libuci doubles its line buffer at nearly each of them and never makes

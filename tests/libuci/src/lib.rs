@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Holds smtprelay's UCI reader against the real one, OpenWrt's libuci.
 //!
 //! `cargo test` in this directory makes up files, has both read them, and wants the same answer from both. It

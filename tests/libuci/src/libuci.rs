@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! libuci behind a safe function: a file in, its sections or the error message out.
 //!
 //! libuci keeps its place in a line with `strtok` and its error text in a static buffer, so [`load`] lets in one

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! libuci and our reader must give the same answer to every file.
 //!
 //! `UCI_TEST_COUNT` sets how many files are made up, `UCI_TEST_SEED` which ones. Run with `--nocapture` to see

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The Chromium that the pages are opened with.
 import { execFileSync } from 'node:child_process';
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The internet for the walk through LuCI: a mail provider with TLS, login and tokens, and the login servers of Google and
 // Microsoft. The gateway knows them by the names of its presets, so what is tried is what owners do.
 import crypto from 'node:crypto';

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Every page and every window of it is looked at, at both sizes. Nothing is changed.
 import { SIZES } from './visitor.mjs';
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The router behind the pages: a shell on it, its ubus, and the devices that send mail through it.
 import net from 'node:net';
 import readline from 'node:readline';

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A person who uses the pages with a browser: what it sees, clicks and types, and all that the router ever answered it.
 import path from 'node:path';
 

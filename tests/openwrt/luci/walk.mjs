@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What an owner does with a gateway that works, each thing to its end: the gateway is asked whether it did what the page says.
 import os from 'node:os';
 import { execFileSync } from 'node:child_process';

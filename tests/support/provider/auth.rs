@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The logins that providers offer (RFC 4954), from the server's side.
 
 use std::collections::BTreeSet;

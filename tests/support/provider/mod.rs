@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The mail provider: an SMTP server inside the test process.
 //!
 //! It is strict (what a correct client never does becomes a complaint), it remembers everything that arrived,

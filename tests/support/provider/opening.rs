@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What comes before the first message: EHLO, STARTTLS, AUTH.
 
 use tokio_rustls::{TlsAcceptor, TlsStream};

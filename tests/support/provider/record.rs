@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a provider stand-in remembers of everything that arrived.
 
 use std::time::Instant;

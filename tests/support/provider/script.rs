@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What goes wrong, where, and how often.
 
 use std::sync::Arc;

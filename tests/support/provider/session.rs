@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! One conversation, as a strict server holds it (RFC 5321).
 
 use std::sync::Arc;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a provider stand-in offers and asks for.
 
 use super::super::certs::Cert;

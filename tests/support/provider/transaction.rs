@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! MAIL, RCPT and the text of a message.
 
 use std::collections::BTreeSet;

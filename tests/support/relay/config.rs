@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The configuration file of a relay under test.
 
 use std::fmt::Write as _;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Runs the real `smtprelay` program, with a configuration and a spool of its own.
 //!
 //! Which program: the one that cargo built for the tests, or the one that `SMTPRELAY_BIN` names (an installed

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Exim as a provider with implicit TLS, as on port 465.
 
 use std::fs;

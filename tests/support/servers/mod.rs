@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Real mail servers as providers: Postfix with STARTTLS (OpenSSL), Exim with implicit TLS (GnuTLS).
 //!
 //! They come from Debian's packages, which `scripts/servers.sh` unpacks into a folder: the one that the environment

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Postfix as a provider with STARTTLS, as on port 587.
 
 use std::fs;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Starts the queue on what a disk has kept, and checks that every promise was kept.
 
 use std::collections::HashSet;

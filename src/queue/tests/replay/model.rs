@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a disk may keep when the power goes.
 //!
 //! Content: each write since the file was synced is kept, lost, torn, or zeros of its length. Names: of the changes in a

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What is done to the spool, and what it promised when.
 
 use std::collections::BTreeMap;

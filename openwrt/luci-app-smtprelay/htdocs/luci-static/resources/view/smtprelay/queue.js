@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 'use strict';
 'require view';
 'require poll';
@@ -266,9 +267,9 @@ return view.extend({
 			'held': _('held'),
 			'released': _('released'),
 			'time of arrival corrected': _('time of arrival corrected'),
-			'sender told of the delay': _('sender notified of the delay'),
-			'failure told': _('failure reported'),
-			'sent, but nobody knows whether it was taken': _('sent, outcome unknown'),
+			'sender notified of the delay': _('sender notified of the delay'),
+			'failure reported': _('failure reported'),
+			'sent, outcome unknown': _('sent, outcome unknown'),
 			'sent by itself': _('sent separately')
 		});
 		const recipients = message.recipients || [];
