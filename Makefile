@@ -5,6 +5,7 @@
 # make build    the program for this machine: target/release/smtprelay
 # make cross    ARCH=…  the static program for a router: target/cross/ARCH/smtprelay
 # make package  ARCH=…  the packages for a router: target/packages/; APK=…, a program apk 3, for OpenWrt 25.12 and later
+# make manual   the manual page smtprelay(8) and the completion for bash: target/manual/
 # make lint     formatting, clippy, rustdoc, arrows between rooms, banned phrases, shellcheck
 # make bench    figures
 # make test-powercut  what is left after the power of a virtual machine was cut in the middle of a load; 3 minutes
@@ -20,7 +21,7 @@ ARCHS := mips_24kc mipsel_24kc arm_cortex-a7_neon-vfpv4 aarch64_cortex-a53 x86_6
 EMULATED := mips_24kc mipsel_24kc
 SHELL_FILES := $(wildcard scripts/*.sh findings/*.sh tests/*.sh tests/*/*.sh openwrt/*.sh .ci/run)
 
-.PHONY: demo test build cross package lint bench unit libuci fuzz luci packages emulated test-powercut \
+.PHONY: demo test build cross package manual screenshots lint bench unit libuci fuzz luci packages emulated test-powercut \
 	test-openwrt clean
 
 build:
@@ -61,6 +62,11 @@ unit:
 	scripts/servers.sh
 	scripts/login_server.sh
 	cargo test --locked --no-fail-fast
+	scripts/manual.py $(TARGET)/debug/smtprelay $(TARGET)/manual
+
+# From the program's help and the tables of settings.
+manual: build
+	scripts/manual.py $(TARGET)/release/smtprelay $(TARGET)/manual
 
 # The UCI reader against the real libuci.
 libuci:
@@ -108,6 +114,10 @@ bench:
 	scripts/need.sh bench
 	cargo build --release --locked --bin smtprelay --example provider
 	scripts/bench.sh
+
+# The pictures of the README; LUCI_SOURCE names a checkout of LuCI, or LUCI_URL a router.
+screenshots:
+	scripts/screenshots.sh
 
 clean:
 	cargo clean

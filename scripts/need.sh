@@ -9,7 +9,7 @@
 set -eu
 
 # The oldest Rust that compiles the program (Cargo.toml: rust-version).
-RUST_MINOR=88
+RUST_MINOR=$(sed -n 's/^rust-version = "1\.\([0-9]*\)".*/\1/p' "$(dirname "$0")/../Cargo.toml")
 
 say() {
 	echo "need.sh: $*" >&2

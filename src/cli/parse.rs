@@ -23,7 +23,7 @@ usage: smtprelay COMMAND [--config FILE]
                        show one message: its header and all delivery attempts
   queue retry ID|all   attempt delivery now
   queue hold ID|all    hold until released
-  queue release ID|all
+  queue release ID|all  release held messages and attempt delivery now
   queue delete ID|all  delete without sending a bounce
   providers [NAME] [--json]
                        list the known mail providers, or everything that is known about one
@@ -41,7 +41,7 @@ usage: smtprelay COMMAND [--config FILE]
                          -f ADDR  set the envelope sender
                          -i, -oi  a single dot does not end the message
   --config FILE        settings file, default /etc/config/smtprelay
-  --version, --help
+  --version, --help    print the version, or this help
 Invoked as sendmail or msmtp it sends, as mailq or postqueue -p it lists the queue, as postqueue -f it retries all messages.
 Signals: SIGHUP reloads the settings (only if the gateway can still read them: use reload), SIGTERM shuts down cleanly.
 Exit codes: 0 success, 1 failure, 64 usage error, 66 no such message, 69 gateway not running, 75 temporary failure.
