@@ -118,7 +118,7 @@ find_zigbuild() {
 }
 
 zig_version() {
-	if command -v zig >/dev/null; then zig version; else python3 -m ziglang version; fi
+	$ZIG version
 }
 
 [ $# -eq 1 ] || die "usage: scripts/cross.sh ARCH"
@@ -133,6 +133,12 @@ mkdir -p "$build" "$out"
 
 find_rust
 find_zigbuild
+# For scripts/linker-cc.sh.
+if command -v zig >/dev/null; then ZIG=zig; else ZIG='python3 -m ziglang'; fi
+export ZIG
+case "$root$target_dir" in
+*[[:space:]]*) die "a path with a blank: $root, $target_dir; zig prints the command of its linker without quotes" ;;
+esac
 CARGO=$sysroot/bin/cargo
 RUSTC=$sysroot/bin/rustc
 export CARGO RUSTC
@@ -163,7 +169,7 @@ remap="$remap --remap-path-prefix=$sysroot/lib/rustlib/src/rust=rust --remap-pat
 
 # Unwind tables are of no use when a panic aborts. -Oz at the end is for the C library, which zig builds when it links.
 env_target=$(echo "$target" | tr '[:lower:]-' '[:upper:]_')
-export "CARGO_TARGET_${env_target}_RUSTFLAGS=$flags -Clink-arg=-Oz -Cforce-unwind-tables=no $remap"
+export "CARGO_TARGET_${env_target}_RUSTFLAGS=$flags -Clinker=scripts/linker-cc.sh -Clinker-flavor=gcc -Clink-arg=-Oz -Cforce-unwind-tables=no $remap"
 export "CFLAGS_$(echo "$target" | tr - _)=-fno-unwind-tables -fno-asynchronous-unwind-tables -ffile-prefix-map=$HOME=~"
 export CARGO_PROFILE_RELEASE_OPT_LEVEL=z
 export CARGO_PROFILE_RELEASE_LTO=fat

@@ -74,6 +74,8 @@ test)
 	need mount mount
 	need readelf binutils
 	need file file
+	# Packs the packages.
+	need zopfli zopfli
 	need qemu-mips qemu-user
 	# libuci's C sources in tests/libuci.
 	need cmake cmake

@@ -75,13 +75,21 @@ listed() {
 	printf '%s\n' "$*" | sed 's/ /, /g'
 }
 
-# pack FILE NAME...: the members NAME of the current directory as a gzipped tar.
+# pack FILE NAME...: the members NAME of the current directory as a gzipped tar. zopfli writes the same format as gzip and
+# looks longer for the shortest form: 40 KB of the package for mipsel_24kc.
 pack() {
 	archive=$1
 	shift
 	tar --format=gnu --sort=name --numeric-owner --owner=0 --group=0 --mtime="@$SOURCE_DATE_EPOCH" \
-		-cf - "$@" | gzip -9n >"$archive"
+		-cf "$archive.tar" "$@"
+	if command -v zopfli >/dev/null; then
+		zopfli -c "$archive.tar" >"$archive"
+	else
+		gzip -9nc "$archive.tar" >"$archive"
+	fi
+	rm "$archive.tar"
 }
+command -v zopfli >/dev/null || echo 'package.sh: zopfli is not installed (Debian: zopfli): the packages become 3 % larger' >&2
 
 finished() {
 	mv "$1" "$2"

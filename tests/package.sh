@@ -11,10 +11,10 @@
 # installs the packages with the real package managers where they are named.
 set -eu
 
-# What the package may take of the 16 MB of flash of a small router, in bytes: less than a third of what Postfix takes. It
-# was 1228800 before replies, limits of connections, shares of clients, certificates and parts of messages were judged in
-# full, which took 112 KB; to be lowered again when the program is made smaller.
-LIMIT_MIPSEL=1310720
+# What the package may take of the 16 MB of flash of a small router, in bytes: what it takes now and 2 % more. Whoever raises
+# it says here why. 1228800 at first; 1310720 when replies, limits of connections, shares of clients, certificates and parts
+# of messages were judged in full; lowered when the program was linked for compression.
+LIMIT_MIPSEL=1192000
 
 cd "$(dirname "$0")/.."
 version=$(sed -n 's/^version *= *"\(.*\)"/\1/p' Cargo.toml | head -n 1)

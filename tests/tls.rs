@@ -84,7 +84,7 @@ async fn expired() {
 
 #[tokio::test]
 async fn not_yet_valid() {
-    certificate(Cert::NotYetValid, "is not yet valid: this router's clock is probably wrong").await;
+    certificate(Cert::NotYetValid, "is not yet valid; this router's clock is probably wrong").await;
 }
 
 #[tokio::test]
