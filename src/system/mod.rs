@@ -5,6 +5,7 @@ pub mod capabilities;
 pub mod checksum;
 pub mod clock;
 pub mod crypto;
+pub mod heap;
 pub mod interfaces;
 pub mod leases;
 pub mod logging;
