@@ -20,7 +20,8 @@ use super::connection::Stream;
 use crate::config::files;
 use crate::config::files::ROUTERS;
 use crate::config::{Listener, Relay};
-use crate::system::{crypto, publish};
+use crate::system::crypto::{self, alerted, words};
+use crate::system::publish;
 
 /// The gateway's own certificate and key, in the queue directory.
 const OWN: (&str, &str) = ("tls.crt", "tls.key");
@@ -130,12 +131,14 @@ pub fn explain(error: &io::Error) -> String {
             "the client does not speak TLS, which this listener expects: use another port for it, or set tls 'none' or 'starttls'".into()
         }
         Some(rustls::Error::PeerIncompatible(what)) => {
-            format!("the client only supports TLS that is too old to be secure ({what:?}): let it send without TLS, to a listener with tls 'none'")
+            let what = words(&format!("{what:?}"));
+            format!("the client only supports TLS that is too old to be secure ({what}): let it send without TLS, to a listener with tls 'none'")
         }
         Some(rustls::Error::AlertReceived(alert)) => format!(
-            "the client aborted the TLS handshake ({alert:?}): most likely it does not trust the certificate; disable certificate verification in the device, or set options certificate and key"
+            "the client aborted the TLS handshake with alert {}: most likely it does not trust the certificate; disable certificate verification in the device, or set options certificate and key",
+            alerted(*alert)
         ),
-        Some(other) => format!("the TLS handshake failed: {other}"),
+        Some(other) => format!("the TLS handshake failed ({})", words(&format!("{other:?}"))),
         None if matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::UnexpectedEof) => {
             format!("no complete TLS client hello received ({error}): a client without TLS waits in vain for a greeting here; use another port for it, or set tls 'none' or 'starttls'")
         }

@@ -11,9 +11,7 @@ use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::client::WebPkiServerVerifier;
 use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::{
-    self, AlertDescription, CertificateError, ClientConfig, InvalidMessage, PeerIncompatible, RootCertStore,
-};
+use tokio_rustls::rustls::{self, CertificateError, ClientConfig, InvalidMessage, PeerIncompatible, RootCertStore};
 
 use super::expiry;
 use super::trust::{Judge, Lack, Trust};
@@ -21,6 +19,7 @@ use super::{Trouble, TroubleKind};
 use crate::config::Account;
 use crate::config::files;
 use crate::report::TlsFacts;
+use crate::system::crypto::{alerted, words};
 
 /// Maximum size of `ca_file` in bytes.
 const CA_FILE_LIMIT: u64 = 4 << 20;
@@ -141,12 +140,6 @@ fn incompatible(what: &PeerIncompatible, host: &str) -> (String, &'static str) {
     }
 }
 
-/// A TLS alert by its number and, if known, its name: `40 (handshake failure)`.
-fn alerted(alert: AlertDescription) -> String {
-    let name = alert.as_str().map(|name| format!(" ({})", words(name))).unwrap_or_default();
-    format!("{}{name}", u8::from(alert))
-}
-
 /// The cause within an error: the library below, if it names one, says more than the error itself.
 fn cause(error: &rustls::Error) -> &dyn fmt::Debug {
     match error {
@@ -154,28 +147,6 @@ fn cause(error: &rustls::Error) -> &dyn fmt::Debug {
         rustls::Error::InvalidCertificate(problem) => problem,
         other => other,
     }
-}
-
-/// The name of a variant in words: `HandshakeFailure` is "handshake failure". Its content is omitted; any other text is
-/// returned unchanged.
-fn words(debug: &str) -> String {
-    let end = debug.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(debug.len());
-    let (name, rest) = debug.split_at(end);
-    if !(rest.is_empty() || rest.starts_with('(') || rest.starts_with(" {")) {
-        return debug.to_string();
-    }
-    let mut text = String::with_capacity(name.len() + 8);
-    let mut before: Option<char> = None;
-    let mut letters = name.chars().peekable();
-    while let Some(letter) = letters.next() {
-        let begins = letters.peek().is_some_and(char::is_ascii_lowercase);
-        if letter.is_ascii_uppercase() && before.is_some_and(|before| begins || !before.is_ascii_uppercase()) {
-            text.push(' ');
-        }
-        text.push(if begins { letter.to_ascii_lowercase() } else { letter });
-        before = Some(letter);
-    }
-    text
 }
 
 /// The message could not be parsed: it belongs to another protocol, or is larger than TLS allows.
@@ -368,12 +339,12 @@ mod tests {
                 "update the server to TLS 1.2 or newer, or ask the provider",
             ),
             (
-                E::AlertReceived(AlertDescription::HandshakeFailure),
+                E::AlertReceived(rustls::AlertDescription::HandshakeFailure),
                 "mx aborted the TLS handshake with alert 40 (handshake failure)",
                 "check host and port, or ask the provider",
             ),
             (
-                E::AlertReceived(AlertDescription::UnrecognisedName),
+                E::AlertReceived(rustls::AlertDescription::UnrecognisedName),
                 "mx aborted the TLS handshake with alert 112 (unrecognised name)",
                 "check host and port, or ask the provider",
             ),
@@ -383,22 +354,6 @@ mod tests {
         let broken = explain(&io::Error::from(io::ErrorKind::ConnectionReset), "mx");
         assert_eq!(broken.kind, TroubleKind::Unreachable);
         assert_eq!(broken.why.what, "the connection to mx was lost during the TLS handshake: connection reset");
-    }
-
-    #[test]
-    fn variants_are_put_into_words() {
-        for (debug, expected) in [
-            ("HandshakeFailure", "handshake failure"),
-            ("UnknownCA", "unknown CA"),
-            ("UnknownPSKIdentity", "unknown PSK identity"),
-            ("ServerDoesNotSupportTls12Or13", "server does not support tls12 or13"),
-            ("TrailingData(CertificateTBSCertificate)", "trailing data"),
-            ("CertExpired { time: UnixTime(1), not_after: UnixTime(0) }", "cert expired"),
-            ("the name is not valid", "the name is not valid"),
-            ("", ""),
-        ] {
-            assert_eq!(words(debug), expected);
-        }
     }
 
     /// What the library below rustls says: its `Display` is its `Debug`.

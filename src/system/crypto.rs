@@ -7,7 +7,7 @@ use tokio_rustls::rustls;
 use tokio_rustls::rustls::crypto::{CryptoProvider, KeyProvider, ring};
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 use tokio_rustls::rustls::sign::SigningKey;
-use tokio_rustls::rustls::{CipherSuite, SupportedCipherSuite};
+use tokio_rustls::rustls::{AlertDescription, CipherSuite, SupportedCipherSuite};
 
 /// Loads no private keys: client certificates are not supported, and listeners load their keys themselves. The code for
 /// every kind of key would be dead weight.
@@ -54,6 +54,34 @@ fn has_aes() -> bool {
     return false;
 }
 
+/// A TLS alert by its number and, if known, its name: `40 (handshake failure)`.
+pub fn alerted(alert: AlertDescription) -> String {
+    let name = alert.as_str().map(|name| format!(" ({})", words(name))).unwrap_or_default();
+    format!("{}{name}", u8::from(alert))
+}
+
+/// The name of a variant in words: `HandshakeFailure` is "handshake failure". Its content is omitted; any other text is
+/// returned unchanged.
+pub fn words(debug: &str) -> String {
+    let end = debug.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(debug.len());
+    let (name, rest) = debug.split_at(end);
+    if !(rest.is_empty() || rest.starts_with('(') || rest.starts_with(" {")) {
+        return debug.to_string();
+    }
+    let mut text = String::with_capacity(name.len() + 8);
+    let mut before: Option<char> = None;
+    let mut letters = name.chars().peekable();
+    while let Some(letter) = letters.next() {
+        let begins = letters.peek().is_some_and(char::is_ascii_lowercase);
+        if letter.is_ascii_uppercase() && before.is_some_and(|before| begins || !before.is_ascii_uppercase()) {
+            text.push(' ');
+        }
+        text.push(if begins { letter.to_ascii_lowercase() } else { letter });
+        before = Some(letter);
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -73,5 +101,21 @@ mod tests {
         let aes = |names: &[String]| names.iter().filter(|name| name.contains("AES")).cloned().collect::<Vec<_>>();
         assert_eq!(aes(&with), aes(&without));
         assert_eq!(with.len(), without.len());
+    }
+
+    #[test]
+    fn variants_are_put_into_words() {
+        for (debug, expected) in [
+            ("HandshakeFailure", "handshake failure"),
+            ("UnknownCA", "unknown CA"),
+            ("UnknownPSKIdentity", "unknown PSK identity"),
+            ("ServerDoesNotSupportTls12Or13", "server does not support tls12 or13"),
+            ("TrailingData(CertificateTBSCertificate)", "trailing data"),
+            ("CertExpired { time: UnixTime(1), not_after: UnixTime(0) }", "cert expired"),
+            ("the name is not valid", "the name is not valid"),
+            ("", ""),
+        ] {
+            assert_eq!(words(debug), expected);
+        }
     }
 }

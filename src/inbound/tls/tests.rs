@@ -176,3 +176,23 @@ fn files_that_can_not_be_used_are_named() {
         assert!(parts.iter().all(|part| said.contains(part)), "{said}");
     }
 }
+
+#[test]
+fn an_error_of_a_client_is_in_words() {
+    let said = |error: rustls::Error| explain(&io::Error::new(ErrorKind::InvalidData, error));
+    let alerts = (0..=255).map(|code| said(rustls::Error::AlertReceived(rustls::AlertDescription::from(code))));
+    let others = [
+        rustls::Error::PeerIncompatible(rustls::PeerIncompatible::Tls12NotOffered),
+        rustls::Error::PeerMisbehaved(rustls::PeerMisbehaved::TooManyEmptyFragments),
+        rustls::Error::DecryptError,
+    ];
+    for text in alerts.chain(others.map(said)) {
+        // Two words without a gap are the name of something in Rust.
+        let is_name =
+            |word: &str| word.chars().zip(word.chars().skip(1)).any(|(a, b)| a.is_lowercase() && b.is_uppercase());
+        assert!(!text.contains('{') && !text.split(|c: char| !c.is_alphanumeric()).any(is_name), "{text}");
+    }
+    assert!(
+        said(rustls::Error::AlertReceived(rustls::AlertDescription::UnknownCA)).contains("alert 48 (unknown CA): most")
+    );
+}
