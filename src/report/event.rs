@@ -344,32 +344,29 @@ impl Event {
             Self::NoMail { client, helo, tried } => {
                 fields("no_mail").text("client", client).optional("helo", helo).text("text", tried)
             }
-            Self::Delivered { id, client, from, to, size, account, tls, reply, delay } => fields("delivered")
-                .text("id", id)
-                .optional("client", client)
-                .address("from", from)
-                .address("to", to)
-                .number("size", *size)
-                .text("account", account)
-                .tls(tls.as_ref())
-                .add("delay", Field::Seconds(*delay))
-                .text("reply", reply),
+            Self::Delivered { id, client, from, to, size, account, tls, reply: said, delay }
+            | Self::Failed { id, client, from, to, size, account, tls, reason: said, delay } => {
+                let (name, key) = match self {
+                    Self::Delivered { .. } => ("delivered", "reply"),
+                    _ => ("failed", "text"),
+                };
+                fields(name)
+                    .text("id", id)
+                    .optional("client", client)
+                    .address("from", from)
+                    .address("to", to)
+                    .number("size", *size)
+                    .text("account", account)
+                    .tls(tls.as_ref())
+                    .add("delay", Field::Seconds(*delay))
+                    .text(key, said)
+            }
             Self::Deferred { id, to, account, tls, reason, next } => fields("deferred")
                 .text("id", id)
                 .address("to", to)
                 .optional("account", account)
                 .tls(tls.as_ref())
                 .add("next", Field::Seconds(next.as_secs()))
-                .text("text", reason),
-            Self::Failed { id, client, from, to, size, account, tls, reason, delay } => fields("failed")
-                .text("id", id)
-                .optional("client", client)
-                .address("from", from)
-                .address("to", to)
-                .number("size", *size)
-                .text("account", account)
-                .tls(tls.as_ref())
-                .add("delay", Field::Seconds(*delay))
                 .text("text", reason),
             Self::Removed { id } => fields("removed").text("id", id),
             Self::Collected { id, digest } => fields("collected").text("id", id).text("digest", digest),

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use serde_json::{Map, Value, json};
 
 use super::object::PATH;
-use crate::report::{Event, TlsFacts};
+use crate::report::{Event, Field};
 use crate::ubus::BROKER;
 use crate::ubus::blobmsg;
 use crate::ubus::connection::Link;
@@ -34,76 +34,37 @@ pub fn tell(link: &Link, event: &Event) {
     link.offer(kind::INVOKE, BROKER, &message::invoke(BROKER, "send", &event));
 }
 
-/// The name and the data of an event; `None` for events that are not published.
+/// What only the log has of an event.
+const LOG_ONLY: [&str; 3] = ["helo", "login", "repaired"];
+/// What is published even if it is empty.
+const ALWAYS: [&str; 2] = ["account", "client"];
+
+/// The name of an event and the data to publish; `None` for internal events.
 fn news(event: &Event) -> Option<(&'static str, Value)> {
-    let mut told = Told::default();
-    let name = match event {
-        Event::Accepted { id, client, from, to, size, .. } => {
-            told.texts(&[("id", id), ("client", client), ("from", from)]);
-            let named = to.iter().take(RECIPIENTS).map(|to| Value::from(to.as_str()));
-            told.add("to", Value::Array(named.collect()));
-            told.add("recipients", to.len().into());
-            told.add("size", (*size).into());
-            "queued"
-        }
-        Event::Delivered { id, client, from, to, size, account, tls, reply, delay } => {
-            told.texts(&[("id", id), ("client", client), ("from", from), ("to", to)]);
-            told.texts(&[("account", account), ("reply", reply)]);
-            told.way(*size, *delay, tls.as_ref());
-            "sent"
-        }
-        Event::Deferred { id, to, account, tls, reason, next } => {
-            told.texts(&[("id", id), ("to", to), ("account", account), ("reason", reason)]);
-            told.add("next", next.as_secs().into());
-            told.protection(tls.as_ref());
-            "deferred"
-        }
-        Event::Failed { id, client, from, to, size, account, tls, reason, delay } => {
-            told.texts(&[("id", id), ("client", client), ("from", from), ("to", to)]);
-            told.texts(&[("account", account), ("reason", reason)]);
-            told.way(*size, *delay, tls.as_ref());
-            "failed"
-        }
-        Event::Paused { account, reason, next } => {
-            told.texts(&[("account", account), ("reason", reason)]);
-            told.add("next", next.as_secs().into());
-            "paused"
-        }
-        Event::Resumed { account } => {
-            told.texts(&[("account", account)]);
-            "resumed"
-        }
+    let fields = event.fields();
+    let name = match fields.name {
+        "accepted" => "queued",
+        "delivered" => "sent",
+        same @ ("deferred" | "failed" | "paused" | "resumed") => same,
         _ => return None,
     };
-    told.add("event", name.into());
-    Some((name, Value::Object(told.0)))
-}
-
-/// The data of an event. Built step by step, which is much less code than one large literal.
-#[derive(Default)]
-struct Told(Map<String, Value>);
-
-impl Told {
-    #[inline(never)]
-    fn add(&mut self, name: &str, value: Value) {
-        self.0.insert(name.into(), value);
-    }
-
-    fn texts(&mut self, members: &[(&str, &str)]) {
-        members.iter().for_each(|(name, text)| self.add(name, (*text).into()));
-    }
-
-    fn way(&mut self, size: u64, delay: u64, tls: Option<&TlsFacts>) {
-        self.add("size", size.into());
-        self.add("delay", delay.into());
-        self.protection(tls);
-    }
-
-    fn protection(&mut self, tls: Option<&TlsFacts>) {
-        if let Some(tls) = tls {
-            self.texts(&[("tls", &tls.version), ("cipher", &tls.cipher), ("verified", tls.verified)]);
+    let mut data = Map::new();
+    for (key, field) in fields.all {
+        if LOG_ONLY.contains(&key) || matches!(field, Field::Optional("")) && !ALWAYS.contains(&key) {
+            continue;
         }
+        let value = match field {
+            Field::Addresses(to) => {
+                data.insert("recipients".into(), to.len().into());
+                to.iter().take(RECIPIENTS).map(String::as_str).collect()
+            }
+            Field::Number(number) | Field::Seconds(number) => number.into(),
+            field => field.to_string().into(),
+        };
+        data.insert(if key == "text" { "reason" } else { key }.into(), value);
     }
+    data.insert("event".into(), name.into());
+    Some((name, Value::Object(data)))
 }
 
 #[cfg(test)]
