@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use smtprelay::config::Settings;
-use smtprelay::control::api::CallError;
 use smtprelay::control::client::ControlClient;
+use smtprelay::control::methods::CallError;
 use smtprelay::control::test_mail::Tests;
 use smtprelay::oauth::keeper;
 use tokio::runtime::Runtime;

@@ -10,6 +10,7 @@ pub mod api;
 pub mod client;
 mod devices;
 pub mod fd_passing;
+pub mod methods;
 mod password;
 pub mod reload;
 pub mod socket;

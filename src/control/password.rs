@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use super::api::CallError;
+use super::methods::CallError;
 use crate::config::{Account, Settings};
 use crate::oauth::Later;
 use crate::secrets::Secret;

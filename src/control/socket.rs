@@ -18,7 +18,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
 use zeroize::{Zeroize, Zeroizing};
 
-use super::api::CallError;
+use super::methods::CallError;
 use super::{Api, REQUEST_LIMIT, SOCKET, fd_passing};
 use crate::config::effect;
 use crate::control::reload::ReloadOrder;

@@ -3,7 +3,8 @@
 
 use serde_json::{Value, json};
 
-use super::api::{Api, CallError};
+use super::api::Api;
+use super::methods::CallError;
 use crate::VERSION;
 use crate::config::{Account, Settings, TlsMode};
 use crate::dispatch::{AccountHealth, Health, Order};

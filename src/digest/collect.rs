@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::DEFAULT_LIMIT;
-use super::compose::{ComposeError, Composer};
+use super::compose::{ComposeError, Composer, Group};
 use crate::queue::Item;
 use crate::queue::journal::Note;
-use crate::queue::{Entry, Marks, MessageId, Meta, Placed, Rest, Spool, SpoolError, blocking};
+use crate::queue::{Entry, MessageId, Placed, Rest, Spool, SpoolError, blocking};
 use crate::report::Event;
 use crate::system::clock;
 
@@ -19,29 +19,6 @@ use crate::system::clock;
 const AGAIN: Duration = Duration::from_secs(60);
 /// How often that is attempted before they are sent as they are.
 const TRIES: u32 = 5;
-
-/// What the messages of one digest have in common.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Group {
-    /// The section of the device.
-    pub device: String,
-    /// Its address: devices without a section have nothing else in common.
-    pub client: String,
-    /// The login, since accounts may depend on it.
-    pub login: Option<String>,
-    /// Who gets it.
-    pub to: Vec<String>,
-    /// The rate that it exceeded.
-    pub rate: String,
-}
-
-impl Group {
-    fn of(meta: Meta) -> Self {
-        let Marks { device, login, over, .. } = meta.marks;
-        let rate = over.map(|over| over.rate).unwrap_or_default();
-        Self { device: device.unwrap_or_default(), client: meta.client, login, to: meta.envelope.to, rate }
-    }
-}
 
 /// Messages that were used for digests, and those of them that are left.
 pub struct Collected {

@@ -4,7 +4,6 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::collect::Group;
 use super::{DEFAULT_LIMIT, Digest, Facts, Letter, Output, Planner};
 use crate::intake::{Desk, Intake, IntakeError, Origin};
 use crate::message::{CannotConvert, Envelope};
@@ -18,6 +17,29 @@ use crate::system::task;
 const MAIL_LIMIT: u64 = 4 * DEFAULT_LIMIT;
 /// The HELO name in the Received line; the device itself did not send this message.
 const HELO: &str = "digest";
+
+/// What the messages of one digest have in common.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Group {
+    /// The section of the device.
+    pub device: String,
+    /// Its address: devices without a section have nothing else in common.
+    pub client: String,
+    /// The login, since accounts may depend on it.
+    pub login: Option<String>,
+    /// Who gets it.
+    pub to: Vec<String>,
+    /// The rate that it exceeded.
+    pub rate: String,
+}
+
+impl Group {
+    pub fn of(meta: Meta) -> Self {
+        let Marks { device, login, over, .. } = meta.marks;
+        let rate = over.map(|over| over.rate).unwrap_or_default();
+        Self { device: device.unwrap_or_default(), client: meta.client, login, to: meta.envelope.to, rate }
+    }
+}
 
 /// Writes digests.
 pub struct Composer {
@@ -148,7 +170,7 @@ impl Composer {
     }
 
     async fn read(&self, index: usize, item: &Item) -> Result<Stored, ComposeError> {
-        Stored::open(&self.spool, item).await.map_err(|error| ComposeError::Message(index, error))
+        self.spool.open_to_send(&item.entry).await.map_err(|error| ComposeError::Message(index, error))
     }
 
     /// Writes mail `number` of a digest.

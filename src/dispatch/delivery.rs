@@ -82,7 +82,7 @@ pub async fn deliver(mut job: DeliveryJob, spool: Arc<Spool>, ways: Ways, item: 
     // A kept connection may have been closed by the server just now, or the server may accept no more mail on it: then
     // try again with a new one.
     for _ in 0..2 {
-        let mut stored = match Stored::open(&spool, &item).await {
+        let mut stored = match spool.open_to_send(&item.entry).await {
             Ok(stored) => stored,
             Err(error) => {
                 outcome = unreadable(&item, error);

@@ -6,11 +6,10 @@ use mail_send::Credentials;
 use smtp_proto::{AUTH_CRAM_MD5, AUTH_LOGIN, AUTH_OAUTHBEARER, AUTH_PLAIN, AUTH_XOAUTH2, EhloResponse};
 use zeroize::Zeroizing;
 
-use super::connection::SmtpClient;
-use super::connection::broken;
 use super::reply::{Answer, Reply, SmtpCommand};
 use super::reply_table;
 use super::verdict::{Judged, REFUSED_LOGIN, Stage, judge};
+use super::wire::{SmtpClient, broken};
 use crate::config::Account;
 use crate::net::{Trouble, TroubleKind};
 use crate::oauth::keeper;

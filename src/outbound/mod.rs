@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! From the queue to a provider: connection, login, transaction, and what the replies mean.
 //!
-//! [`wire`] carries lines, [`connection`] opens, greets, and exchanges commands and replies, over TLS of
-//! [`crate::net::tls`], `auth` logs in, [`transaction`] sends the envelope of a message, `text` its text.
+//! [`wire`] carries commands and replies, [`connection`] opens and greets, over TLS of [`crate::net::tls`], `auth` logs in, [`transaction`] sends the envelope of a message, `text` its text.
 //! [`reply`] is a reply of the server and whether it fits the command, [`reply_table`] a table of replies with a
 //! documented meaning, [`verdict`] says what a refusal means for message and account, `timeouts` how long it may take.
 //! [`test_mail`] sends a test mail in the same way, and [`trace`] shows the steps to an observer.

@@ -13,11 +13,12 @@ use smtp_proto::{EXT_8BIT_MIME, EXT_AUTH, EXT_PIPELINING, EXT_SIZE, EXT_SMTP_UTF
 use tokio::io::AsyncWriteExt;
 use tokio::time::{Duration, timeout};
 
-use super::connection::{Connection, SmtpClient, broken};
+use super::connection::Connection;
 use super::reply::{Answer, Reply, SmtpCommand};
 use super::reply_table;
 use super::timeouts::Patience;
 use super::verdict::{Judged, Outcome, Stage, Verdict, judge, login_missing};
+use super::wire::{SmtpClient, broken};
 use crate::config::Account;
 use crate::message::address::for_envelope;
 use crate::message::sender::{self, FromPolicy};

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The stream below the conversation: returns one reply line at a time and sends commands as a whole.
+//! The client's end of a conversation, and the stream below it: returns one reply line at a time and sends commands as a
+//! whole. This is the only place where replies are read, so that all of them are treated alike.
 //!
 //! Bytes that arrive after a line stay here, where they can be seen: bytes after the answer to STARTTLS are an attack
 //! (RFC 3207 section 6), replies after a reply belong to the next command, or to nothing that was requested.
@@ -7,13 +8,18 @@
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use mail_send::Error;
+use smtp_proto::EhloResponse;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
 
-use super::reply::Mask;
+use super::reply::{Lines, Mask, Reply, SmtpCommand, shown};
 use super::trace::Trace;
+use crate::net::{Trouble, TroubleKind};
 
 /// Bytes that are kept of a reply line: eight times what RFC 5321 section 4.5.3.1.5 allows.
 const LINE_LIMIT: usize = 4096;
@@ -240,6 +246,95 @@ impl AsyncWrite for Wire {
     }
 }
 
+/// The client's end of a conversation.
+pub struct SmtpClient {
+    /// The stream that carries it.
+    pub stream: Wire,
+    /// How long the server may take for a reply, unless otherwise specified.
+    pub timeout: Duration,
+}
+
+impl SmtpClient {
+    /// Reads the next reply, whatever command it answers.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`], [`Error::UnparseableReply`] for an invalid reply and for a connection that was closed, else
+    /// [`Error::Io`].
+    pub async fn read(&mut self, limit: Duration) -> Result<Reply, Error> {
+        let lines = timeout(limit, self.lines()).await.map_err(|_| Error::Timeout)??;
+        Ok(lines.reply().masked(&self.stream.mask))
+    }
+
+    /// Sends a command and reads the reply to it.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub async fn ask(&mut self, command: &[u8]) -> Result<Reply, Error> {
+        Ok(self.exchange(command).await?.reply().masked(&self.stream.mask))
+    }
+
+    /// EHLO: the reply, and the extensions that the server offers if it succeeds.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub async fn hello(&mut self, name: &str) -> Result<(Reply, Option<EhloResponse<String>>), Error> {
+        let lines = self.exchange(format!("EHLO {name}\r\n").as_bytes()).await?;
+        let offers = EhloResponse::parse(&mut lines.regular().as_bytes().iter()).ok();
+        Ok((lines.reply().masked(&self.stream.mask), offers))
+    }
+
+    /// QUIT (RFC 5321 section 4.1.1.10); the reply of the server is ignored.
+    pub async fn quit(&mut self) {
+        let _ = self.exchange(b"QUIT\r\n").await;
+    }
+
+    async fn exchange(&mut self, command: &[u8]) -> Result<Lines, Error> {
+        let exchanged = timeout(self.timeout, async {
+            self.stream.write_all(command).await?;
+            self.stream.flush().await?;
+            self.lines().await
+        });
+        exchanged.await.map_err(|_| Error::Timeout)?
+    }
+
+    async fn lines(&mut self) -> Result<Lines, Error> {
+        let mut lines = Lines::default();
+        let mut bytes = 0;
+        loop {
+            let line = self.stream.line(&mut bytes).await?.ok_or(Error::UnparseableReply)?;
+            match lines.add(&line) {
+                Ok(true) => return Ok(lines),
+                Ok(false) => {}
+                Err(_) => return Err(Error::UnparseableReply),
+            }
+        }
+    }
+}
+
+/// An error during `what`; `limit` is the time that the server had. Not for replies to a message.
+pub(super) fn broken(error: &Error, wire: &Wire, host: &str, what: &str, limit: Duration) -> Trouble {
+    const UPLINK: &str = "if this persists, check the uplink, option host and option port";
+    // A server that expects implicit TLS says nothing until it starts.
+    const TLS: &str = "if this persists, check the uplink, option host, port and tls (465 implicit, 587 starttls)";
+    let look = if what == SmtpCommand::Greeting.name() { TLS } else { UPLINK };
+    let last = wire.last_line();
+    // Many services that are not SMTP say nothing.
+    let said = shown(&wire.mask.apply(last), 80);
+    let reason = match error {
+        Error::Timeout => format!("{host} did not respond for {} s during {what}", limit.as_secs()),
+        Error::UnparseableReply if wire.is_closed() && last.is_empty() => {
+            format!("{host} closed the connection during {what} without a reply")
+        }
+        Error::UnparseableReply if wire.is_closed() => {
+            format!("{host} closed the connection during {what}; its last reply was: {said}")
+        }
+        Error::UnparseableReply => format!("{host} did not answer in SMTP during {what}: {said}"),
+        Error::Io(error) => format!("the connection to {host} was lost during {what}: {error}"),
+        other => format!("{what} at {host} failed: {other}"),
+    };
+    Trouble::new(TroubleKind::Unreachable, reason).remedy(look)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -309,5 +404,25 @@ mod tests {
         let mut buffer = [0; 100];
         let length = server.read(&mut buffer).await.unwrap();
         assert_eq!(&buffer[..length], b"MAIL FROM:<a@b.c>\r\nRCPT TO:<d@e.f>\r\nDATA\r\n");
+    }
+
+    #[tokio::test]
+    async fn each_break_has_its_sentence() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let wire = Wire::new(Stream::Plain(stream));
+        let limit = Duration::from_secs(120);
+        let check = |error, at: &str, what: &str, remedy: &str| {
+            let trouble = broken(&error, &wire, "mx", at, limit);
+            assert_eq!((trouble.kind, trouble.why.what.as_str()), (TroubleKind::Unreachable, what));
+            assert_eq!(trouble.why.remedy, format!("if this persists, check the uplink, option host{remedy}"));
+            assert_eq!(trouble.reason(), format!("{what}; {}; mail waits", trouble.why.remedy));
+        };
+        let tls = ", port and tls (465 implicit, 587 starttls)";
+        let port = " and option port";
+        check(Error::Timeout, SmtpCommand::Greeting.name(), "mx did not respond for 120 s during the greeting", tls);
+        check(Error::Timeout, "EHLO", "mx did not respond for 120 s during EHLO", port);
+        let reset = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
+        check(Error::Io(reset), "the login", "the connection to mx was lost during the login: connection reset", port);
     }
 }

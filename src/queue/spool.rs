@@ -10,6 +10,7 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
+use super::blocking;
 use super::client::Client;
 use super::disk::{Disk, Handle};
 use super::draft::Draft;
@@ -19,7 +20,7 @@ use super::journal::Note;
 use super::ledger::{self, Ledger, Share, Wear};
 use super::owed::Owed;
 use super::recovery::set_aside;
-use super::stored::{Stored, journal_length, read_message, read_notes};
+use super::stored::{Stored, correct_dates, journal_length, read_message, read_notes};
 use crate::config::{Durability, Relay};
 use crate::report::Event;
 use crate::system::lock;
@@ -343,7 +344,18 @@ impl Spool {
         Ok(published?)
     }
 
-    /// Opens a message for sending.
+    /// Opens a message for sending, with corrected dates, away from the runtime thread.
+    ///
+    /// # Errors
+    /// As [`Self::open_message`].
+    pub async fn open_to_send(self: &Arc<Self>, entry: &Entry) -> Result<Stored, SpoolError> {
+        let (spool, wanted) = (Arc::clone(self), entry.clone());
+        let mut stored = blocking(move || spool.open_message(&wanted)).await?;
+        correct_dates(&mut stored, entry.arrived);
+        Ok(stored)
+    }
+
+    /// Opens a message for sending. Blocks.
     ///
     /// # Errors
     /// [`SpoolError::Damaged`] when the file is not a complete message.

@@ -4,15 +4,12 @@
 use std::fs::File;
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
 use std::path::Path;
-use std::sync::Arc;
 
 use super::blocking;
 use super::error::SpoolError;
 use super::id::MessageId;
-use super::item::Item;
 use super::journal::Note;
 use super::record::{Meta, PREAMBLE, Preamble};
-use super::spool::Spool;
 use super::state::State;
 use crate::message::date;
 use crate::system::checksum::Checksum;
@@ -49,17 +46,6 @@ struct Body {
 }
 
 impl Stored {
-    /// Opens a message for sending, with corrected dates.
-    ///
-    /// # Errors
-    /// As [`Spool::open_message`].
-    pub async fn open(spool: &Arc<Spool>, item: &Item) -> Result<Self, SpoolError> {
-        let (spool, entry) = (Arc::clone(spool), item.entry.clone());
-        let mut stored = blocking(move || spool.open_message(&entry)).await?;
-        correct_dates(&mut stored, item.entry.arrived);
-        Ok(stored)
-    }
-
     fn new(file: File, preamble: &Preamble, header: Vec<u8>, meta: Meta, state: State) -> Self {
         let body =
             Body { file, left: preamble.body, crc: Checksum::new(), expected: preamble.body_crc, started: false };
@@ -91,7 +77,7 @@ impl Stored {
 }
 
 /// Corrects the dates that the gateway wrote while its clock was wrong.
-fn correct_dates(stored: &mut Stored, known: i64) {
+pub(super) fn correct_dates(stored: &mut Stored, known: i64) {
     let Some(undated) = &stored.meta.undated else { return };
     let arrived = match undated.boot == clock::boot() {
         true if clock::is_set() => clock::at_uptime(undated.uptime),

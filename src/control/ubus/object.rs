@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::control::api::{ArgumentType, METHODS, Method};
+use crate::control::methods::{ArgumentType, METHODS, Method};
 use crate::control::{Api, REQUEST_LIMIT};
 use crate::ubus::blobmsg::{self, Writer, kind};
 use crate::ubus::connection::Link;
