@@ -3,9 +3,6 @@
 
 mod cli;
 
-#[global_allocator]
-static HEAP: smtprelay::system::heap::Heap = smtprelay::system::heap::Heap;
-
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::ExitCode;

@@ -5,7 +5,6 @@ pub mod capabilities;
 pub mod checksum;
 pub mod clock;
 pub mod crypto;
-pub mod heap;
 pub mod interfaces;
 pub mod leases;
 pub mod logging;

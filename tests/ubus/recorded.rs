@@ -97,6 +97,8 @@ async fn a_long_queue_comes_in_pages() {
     let to: Vec<&str> = to.iter().map(String::as_str).collect();
     for n in 0..60 {
         super::support::ask::send_on(&mut device, &to, &n.to_string()).await;
+        // Read as ubusd reads: from a bus that takes nothing for a while the gateway parts.
+        peer.until(|message| message.body.windows(6).any(|part| part == b"queued")).await;
     }
     let (mut seen, mut pages) = (Vec::new(), 0);
     while seen.len() < 60 {
