@@ -27,7 +27,7 @@ def commands(text):
         else:
             usage, _, what = line.strip().partition('  ')
             found.append((usage, [what.strip()] if what else []))
-    if len(found) < 15 or not rest:
+    if len(found) < 15 or not rest or not all(what for _, what in found):
         sys.exit('manual.py: the help does not look as expected')
     return found, rest
 
@@ -69,14 +69,13 @@ def page(version, found, rest, settings):
            'provider over verified TLS with a login.',
            '.SH COMMANDS AND OPTIONS']
     for usage, what in found:
-        out += ['.TP', f'.B {roff(usage)}', *(roff(line) for line in what or ['Like the command before.'])]
-        if any(re.match(r'\s+-', line) for line in what):
-            at = next(i for i, line in enumerate(out) if line == roff(what[1]))
-            out[at:] = [line for option in what[1:] for line in ('.br', roff(option.strip()))]
+        out += ['.TP', f'.B {roff(usage)}']
+        # Options of a command stand on lines of their own.
+        for line in what:
+            out += ['.br', roff(line.strip())] if re.match(r'\s+-', line) else [roff(line)]
     for line in rest:
-        name, colon, text = line.partition(': ')
-        out += [f'.SH {name.upper()}', roff(text)] if colon and ' ' not in name.replace('Exit codes', 'Exit') else \
-            ['.SH OTHER NAMES', roff(line)]
+        name, _, text = line.partition(': ')
+        out += [f'.SH {name.upper()}', roff(text)] if name in ('Signals', 'Exit codes') else ['.SH OTHER NAMES', roff(line)]
     out += ['.SH SETTINGS', 'The file is in the UCI format. Each section may have these options; the default is in parentheses.']
     for name, options in settings:
         out.append(f'.SS config {name}')

@@ -1,6 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The command line.
 
+// A device, a provider, a file or a full disk must not be able to end the program.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::string_slice,
+        clippy::unreachable,
+        clippy::unwrap_used
+    )
+)]
+
 mod cli;
 
 use std::os::fd::AsFd;

@@ -44,9 +44,18 @@ BANNED = [
 
 
 def rust_texts(text):
-    """The comments and string literals of Rust source, with their lines."""
+    """The string literals of Rust source, and its comments: lines that follow each other as one."""
     token = re.compile(r'//[^\n]*|r(#*)".*?"\1|b?"(?:\\.|[^"\\])*"|\'(?:\\.|[^\'\\])\'', re.S)
-    return [(match.start(), match.group()) for match in token.finditer(text)]
+    found = []
+    for match in token.finditer(text):
+        start, part = match.start(), match.group()
+        if found and part.startswith('//') and found[-1][1].startswith('//'):
+            gap = text[found[-1][0] + len(found[-1][1]):start]
+            if gap.strip() == '' and gap.count('\n') == 1:
+                found[-1] = (found[-1][0], found[-1][1] + gap + part)
+                continue
+        found.append((start, part))
+    return found
 
 
 def whole(text):
@@ -105,21 +114,8 @@ def check_itself():
         '/// It was put\n/// off again.\n': 1,
     }
     for text, count in samples.items():
-        if len(list(findings(text, lambda t: merged(rust_texts(t), t)))) != count:
+        if len(list(findings(text, rust_texts))) != count:
             sys.exit(f'words.py: {text!r} should have {count} findings')
-
-
-def merged(parts, text):
-    """Comment lines that follow each other, as one text."""
-    out = []
-    for start, part in parts:
-        if out and part.startswith('//') and out[-1][1].startswith('//'):
-            gap = text[out[-1][0] + len(out[-1][1]):start]
-            if gap.strip() == '' and gap.count('\n') == 1:
-                out[-1] = (out[-1][0], out[-1][1] + gap + part)
-                continue
-        out.append((start, part))
-    return out
 
 
 def main():
@@ -127,8 +123,7 @@ def main():
     count = 0
     for path, texts_of in sources():
         text = path.read_text()
-        get = (lambda t: merged(rust_texts(t), t)) if texts_of is rust_texts else texts_of
-        for line, phrase, instead in findings(text, get):
+        for line, phrase, instead in findings(text, texts_of):
             print(f'{path.relative_to(ROOT)}:{line}: "{phrase}": say {instead}')
             count += 1
     if count:

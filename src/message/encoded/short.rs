@@ -46,7 +46,7 @@ fn short(name: &[u8], value: &[u8]) -> Vec<u8> {
     let blanks = || Some(fold(column, &line));
     let commas = || is_one_of(&ADDRESS_FIELDS).then(|| fold(column, &spaced(&line)));
     let words = || field_value(name, &line, WORD_LIMIT).ok();
-    let anew = || {
+    let rebuilt = || {
         if is_one_of(&ADDRESS_FIELDS) {
             let list = mailboxes(&line).iter().map(Mailbox::write).collect::<Vec<_>>().join(&b", "[..]);
             Some(with_addresses(column, &[b" ", list.as_slice()].concat(), SHORT_WORD_LIMIT))
@@ -54,7 +54,7 @@ fn short(name: &[u8], value: &[u8]) -> Vec<u8> {
             is_one_of(&PARAMETER_FIELDS).then(|| rebuild(&line))
         }
     };
-    let steps: [&dyn Fn() -> Option<Vec<u8>>; 4] = [&blanks, &commas, &words, &anew];
+    let steps: [&dyn Fn() -> Option<Vec<u8>>; 4] = [&blanks, &commas, &words, &rebuilt];
     let short = steps.iter().find_map(|step| step().filter(fits));
     short.unwrap_or_else(|| unstructured(column, &line, SHORT_WORD_LIMIT))
 }
