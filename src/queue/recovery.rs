@@ -140,7 +140,7 @@ impl Spool {
             };
         }
         // Only the copy is left then, so it has to be on the disk for certain, whatever became of the sync of all.
-        if self.disk.append(&copy_path).and_then(|file| file.sync_all()).is_ok() {
+        if self.disk.append(&copy_path).and_then(|file| file.sync_data()).is_ok() {
             let _ = self.disk.clear(&original_path);
         }
         copy

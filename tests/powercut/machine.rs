@@ -7,9 +7,11 @@
 //! many writes are under way at the cut.
 
 use std::collections::HashSet;
+use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, Once};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -77,6 +79,23 @@ impl System {
     }
 }
 
+/// What the last panic said.
+static REASON: Mutex<String> = Mutex::new(String::new());
+
+/// Keeps what a panic says for [`Machine`]'s end, which prints the console behind it.
+fn keep_the_reason() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let usual = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if let Ok(mut reason) = REASON.lock() {
+                *reason = info.to_string();
+            }
+            usual(info);
+        }));
+    });
+}
+
 /// The virtual machine, with power or without.
 pub struct Machine {
     /// Kernel and initramfs.
@@ -98,6 +117,7 @@ impl Machine {
     /// A new machine with an empty disk that has this file system. `settings` are the gateway's; `ca_file` is there as
     /// `/etc/powercut/ca.pem`.
     pub fn new(kit: &Path, settings: &str, ca_file: &Path, system: System) -> Machine {
+        keep_the_reason();
         let dir = tempfile::Builder::new().prefix("smtprelay-powercut-").tempdir().expect("temp folder of a machine");
         let path = |name: &str| dir.path().join(name);
         std::fs::write(path("smtprelay.conf"), settings).expect("write the settings");
@@ -180,7 +200,7 @@ impl Machine {
         let said = self.said();
         let troubles = ["-fs error", "FAT-fs (vda): error", "F2FS-fs (vda): Inconsistent", "event=crashed"];
         let trouble = |line: &&String| troubles.iter().any(|trouble| line.contains(trouble));
-        assert_eq!(said.iter().find(trouble), None, "before the cut\n{}", said.join("\n"));
+        assert_eq!(said.iter().find(trouble), None, "before the cut");
         said
     }
 
@@ -203,7 +223,7 @@ impl Machine {
     pub async fn wait(&self, what: &str, limit: Duration, fits: impl Fn(&str) -> bool) -> String {
         match self.console.wait(self.console.run_start(), fits, limit).await {
             Ok(line) => line,
-            Err(why) => panic!("waiting for {what}: {why}\n--- console\n{}", self.console),
+            Err(why) => panic!("waiting for {what}: {why}"),
         }
     }
 
@@ -218,7 +238,7 @@ impl Machine {
                 return;
             }
             if let Err(why) = self.console.wait(mark, &fits, limit).await {
-                panic!("waiting for {count} times {what}, {seen} seen: {why}\n--- console\n{}", self.console);
+                panic!("waiting for {count} times {what}, {seen} seen: {why}");
             }
         }
     }
@@ -237,7 +257,7 @@ impl Machine {
                 return;
             }
             if let Err(why) = self.console.wait(mark, |line| named(line).is_some(), limit).await {
-                panic!("waiting for {what}: {missing:?}: {why}\n--- console\n{}", self.console);
+                panic!("waiting for {what}: {missing:?}: {why}");
             }
         }
     }
@@ -251,7 +271,9 @@ impl Machine {
 impl Drop for Machine {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            println!("--- console since the last boot\n{}", self.said().join("\n"));
+            // Behind the console, where the reason of a failure is found; a full disk must not hide it.
+            let reason = REASON.lock().map(|reason| reason.clone()).unwrap_or_default();
+            let _ = writeln!(std::io::stdout(), "--- console since the last boot\n{}\n{reason}", self.said().join("\n"));
         }
         if let Some(mut child) = self.child.take() {
             let _ = child.kill();
