@@ -28,7 +28,7 @@ use smtprelay::config::{self, ConfigError, Loaded, Settings, Severity};
 use smtprelay::control::client::ControlClient;
 use smtprelay::daemon;
 use smtprelay::daemon::startup::prepare;
-use smtprelay::inbound::local::LOCAL_SOCKET;
+use smtprelay::inbound::accept::LOCAL_SOCKET;
 use smtprelay::report::hook::helper;
 use smtprelay::submit::{self, Request};
 use smtprelay::system::logging::{self, Target};

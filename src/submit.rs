@@ -16,7 +16,7 @@ use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 
 use crate::config::Settings;
-use crate::inbound::local::LOCAL_SOCKET;
+use crate::inbound::accept::LOCAL_SOCKET;
 use crate::intake::{Desk, Origin};
 use crate::message::{DotStuffer, Envelope, address};
 use crate::policy::Policies;
