@@ -24,8 +24,7 @@ use crate::message::address::for_envelope;
 use crate::message::sender::{self, FromPolicy};
 use crate::message::{Offers, Outgoing};
 use crate::net::{Explanation, Trouble, TroubleKind};
-use crate::queue::Stored;
-use crate::queue::record::Progress;
+use crate::queue::{Progress, Stored};
 
 /// The state of the connection after a transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
