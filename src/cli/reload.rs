@@ -14,7 +14,7 @@ use smtprelay::control::client::{CallFailure, ControlClient};
 use smtprelay::control::fd_passing;
 use smtprelay::daemon::startup;
 use smtprelay::inbound::listener;
-use smtprelay::queue::lock;
+use smtprelay::queue::SpoolLock;
 use smtprelay::system::{logging, privileges};
 
 use super::{complain, exit};
@@ -48,7 +48,7 @@ fn connect(spool: &Path) -> Result<ControlClient, (u8, String)> {
         if let Some(client) = ControlClient::connect(spool).map_err(|text| (exit::UNAVAILABLE, text))? {
             return Ok(client);
         }
-        if matches!(lock::try_lock(spool), Err(_) | Ok(Some(_))) {
+        if matches!(SpoolLock::try_take(spool), Err(_) | Ok(Some(_))) {
             let text =
                 format!("no gateway is running on {}; start it with 'service smtprelay restart'", spool.display());
             return Err((exit::UNAVAILABLE, text));

@@ -23,8 +23,7 @@ use crate::message::address::for_envelope;
 use crate::message::sender::{self, FromPolicy};
 use crate::message::{DotStuffer, Offers, Outgoing};
 use crate::net::{Explanation, Trouble, TroubleKind};
-use crate::queue::record::Progress;
-use crate::queue::{SpoolError, Stored};
+use crate::queue::{Progress, SpoolError, Stored};
 
 /// The state of the connection after a transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
