@@ -7,8 +7,8 @@
 //! survive as exactly one address in a command that we send.
 
 use crate::message::address::envelope;
-use crate::message::address::tokens::{TokenKind, tokens};
 use crate::message::is_address;
+use crate::message::tokens::{TokenKind, tokens};
 
 /// A command with the arguments that matter.
 #[derive(Debug, Clone, PartialEq, Eq)]
