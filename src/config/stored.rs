@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use super::reader::{Problem, Reader, Severity};
-use super::settings::{Account, Settings, default};
+use super::settings::{Account, Relay, Settings};
 use super::uci::{Package, Section};
 use crate::secrets::Secret;
 use crate::secrets::left::{self, Left};
@@ -31,7 +31,7 @@ fn value(section: &Section, name: &'static str) -> Option<String> {
 /// The directory of `option secrets`.
 fn directory(package: &Package) -> PathBuf {
     let set = package.of_kind("relay").find_map(|section| value(section, "secrets"));
-    set.map_or_else(|| PathBuf::from(default::SECRETS), PathBuf::from)
+    set.map_or_else(|| Relay::default().secrets, PathBuf::from)
 }
 
 /// A section `account`, limited to its password.
