@@ -45,19 +45,16 @@ pub struct AccountLogin {
     pub written: Option<u32>,
 }
 
-impl AccountLogin {
-    fn of(section: &Section) -> Option<Self> {
-        let account = section.name.clone()?;
-        let tokens = value(section, "auth").is_some_and(|auth| auth == "xoauth2");
-        let line = section.options.iter().find(|option| option.name == "password").map(|option| option.line);
-        let written = line.filter(|_| value(section, "password").is_some());
-        Some(Self { account, tokens, written })
-    }
-}
-
 /// All sections `account` with a name, enabled or not.
 pub fn logins(package: &Package) -> Vec<AccountLogin> {
-    package.of_kind("account").filter_map(AccountLogin::of).collect()
+    let login = |section: &Section| {
+        let account = section.name.clone()?;
+        let tokens = value(section, "auth").is_some_and(|auth| auth == "xoauth2");
+        let line = section.get("password").map(|option| option.line);
+        let written = line.filter(|_| value(section, "password").is_some());
+        Some(AccountLogin { account, tokens, written })
+    };
+    package.of_kind("account").filter_map(login).collect()
 }
 
 impl Passwords {
