@@ -59,7 +59,7 @@ pub fn prepare(file: &Path, loaded: Loaded) -> Result<Prepared> {
     privileges::protect_memory();
     let Loaded { mut settings, warnings } = loaded;
     let mut warnings = config::worth_telling(file, &warnings);
-    let exposed = config::permissions::exposed(file, &settings);
+    let exposed = config::advice::exposed(file, &settings);
     warnings.extend(exposed.iter().cloned());
     let relay = &settings.relay;
     let identity = privileges::identity(&relay.user).map_err(anyhow::Error::msg)?;
@@ -74,7 +74,7 @@ pub fn prepare(file: &Path, loaded: Loaded) -> Result<Prepared> {
     // Made while this is still root: a connection that root has opened keeps root's rights.
     let ubus = ubus::connect();
     learn_networks(&settings);
-    let noted = config::firewall::look(&settings);
+    let noted = config::advice::reachable(&settings);
     warnings.extend(noted.iter().cloned());
     advice.extend(noted);
     let mut sockets = Sockets::default();
