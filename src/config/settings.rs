@@ -15,7 +15,7 @@ use super::preset::CUSTOM;
 use super::providers;
 use crate::message::sender::Senders;
 use crate::message::{FromPolicy, is_address};
-use crate::secrets::left::Left;
+use crate::secrets::vault::Left;
 use crate::secrets::{MASK, Secret};
 
 /// Every default of every option. `docs/reference/settings.md` lists them; a test compares the two.

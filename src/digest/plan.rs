@@ -5,8 +5,7 @@ use super::OFFERS;
 use super::excerpt::{EXCERPT_LIMIT, has_text, shows_all};
 use super::{ADDRESS_SHOWN, Digest};
 use crate::message::{BodyForm, Encode, Outgoing, encoded, header};
-use crate::report::letter::one_line;
-use crate::report::readable;
+use crate::report::letter::{one_line, readable, readable_subject};
 
 /// Messages of one digest.
 pub const MESSAGE_LIMIT: usize = 1000;
@@ -79,8 +78,8 @@ impl Planner {
 
     /// Adds a message; its number is the number of messages before it.
     pub fn add(&mut self, facts: &Facts<'_>) {
-        let subject = readable::subject(facts.header);
-        let from = header::find(facts.header, "From").map(|from| readable::words(&encoded::decode(&from.unfolded())));
+        let subject = readable_subject(facts.header);
+        let from = header::find(facts.header, "From").map(|from| readable(&encoded::decode(&from.unfolded())));
         let complete = subject.len() <= SUBJECT_LIMIT && shows_all(facts.header, facts.form, facts.body_size);
         let place = if complete {
             Placement::Shown

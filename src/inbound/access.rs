@@ -45,8 +45,8 @@ pub fn may_send(client: IpAddr, nets: &[IpNet]) -> bool {
 mod tests {
     use super::*;
     use crate::config::{load, uci};
+    use crate::system::interfaces::Networks;
     use crate::system::interfaces::by_name;
-    use crate::system::networks::Networks;
 
     fn host() -> Vec<Address> {
         let address = |interface: &str, ip: &str, net: &str| Address {

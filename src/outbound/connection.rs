@@ -23,7 +23,7 @@ use crate::config::{Account, TlsMode};
 use crate::net::tls::{self, PORT_AND_TLS};
 use crate::net::{self, ConnectFailure, Trouble, TroubleKind};
 use crate::report::TlsFacts;
-use crate::system::names;
+use crate::system::task;
 
 /// For DNS.
 const LOOKUP_TIME: Duration = Duration::from_secs(30);
@@ -74,7 +74,7 @@ fn watch_path(stream: &TcpStream) -> nix::Result<()> {
 async fn tcp(account: &Account, limit: Duration, trace: Option<&Trace>) -> Result<TcpStream, Trouble> {
     let host = &account.host;
     let unreachable = |what: String, remedy: &str| Trouble::new(TroubleKind::Unreachable, what).remedy(remedy);
-    let resolved = timeout(LOOKUP_TIME, names::lookup(host, account.port)).await;
+    let resolved = timeout(LOOKUP_TIME, task::lookup(host, account.port)).await;
     let addresses: Vec<SocketAddr> = match resolved {
         Ok(Ok(found)) => found,
         Ok(Err(error)) => {
