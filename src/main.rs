@@ -25,11 +25,11 @@ use cli::{
     test, wait_for,
 };
 use smtprelay::config::{self, ConfigError, Loaded, Settings, Severity};
-use smtprelay::control::client::ControlClient;
+use smtprelay::control::socket::ControlClient;
 use smtprelay::daemon;
 use smtprelay::daemon::startup::prepare;
 use smtprelay::inbound::accept::LOCAL_SOCKET;
-use smtprelay::report::hook::helper;
+use smtprelay::report::hook;
 use smtprelay::submit::{self, Request};
 use smtprelay::system::logging::{self, Target};
 use smtprelay::system::{self, task};
@@ -55,7 +55,7 @@ fn main() -> ExitCode {
 /// The gateway is connected to standard input.
 fn run_hooks(program: &Path) -> ExitCode {
     let input = std::io::stdin().as_fd().try_clone_to_owned();
-    match input.and_then(|input| helper::serve(program, input.into())) {
+    match input.and_then(|input| hook::serve(program, input.into())) {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     }
@@ -145,7 +145,7 @@ fn run(file: &Path, loaded: Loaded, foreground: bool) -> ExitCode {
     end_on_panic();
     let result = prepared.and_then(|prepared| {
         let runtime = runtime()?;
-        let result = wait_for(&runtime, daemon::run::run(prepared));
+        let result = wait_for(&runtime, daemon::run(prepared));
         runtime.shutdown_timeout(std::time::Duration::from_secs(2));
         result
     });

@@ -4,10 +4,7 @@
 //! The message goes to the running gateway over its local socket, so that it is processed like a device's. If the
 //! gateway is not running, the message is written to the queue directly and is sent at the next start.
 
-mod request;
-
 use std::io::{self, Read};
-use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -18,11 +15,10 @@ use tokio::sync::mpsc;
 use crate::config::Settings;
 use crate::inbound::accept::LOCAL_SOCKET;
 use crate::intake::{Desk, Origin};
-use crate::message::{DotStuffer, Envelope, address};
+use crate::message::address::{self, envelope};
+use crate::message::{DotStuffer, Envelope};
 use crate::policy::Policies;
 use crate::queue::{Client, Spool, SpoolLock};
-
-pub use request::{Request, Style};
 
 /// Bytes that are searched for recipients in the header.
 const HEADER_LIMIT: usize = 64 << 10;
@@ -138,18 +134,13 @@ async fn over_socket<R: Read>(
         stream.write_all(format!("{command}\r\n").as_bytes()).await?;
         reply(&mut stream, code).await?;
     }
-    let mut dots = DotStuffer::new();
-    let mut piece = head;
-    loop {
-        let mut wire = Vec::new();
+    let (mut dots, mut piece, mut wire) = (DotStuffer::new(), head, Vec::new());
+    while !piece.is_empty() {
         dots.push(&piece, &mut wire);
         stream.write_all(&wire).await?;
+        wire.clear();
         piece = source.next().context("cannot read the message")?;
-        if piece.is_empty() {
-            break;
-        }
     }
-    let mut wire = Vec::new();
     dots.finish(&mut wire);
     stream.write_all(&wire).await?;
     let said = reply(&mut stream, "250").await?;
@@ -165,9 +156,8 @@ async fn into_queue<R: Read>(
     head: Vec<u8>,
     mut source: Source<R>,
 ) -> Result<String> {
-    let directory: &Path = &settings.relay.spool;
     let spool = Spool::open(&settings.relay).map_err(anyhow::Error::msg)?;
-    let place = directory.to_path_buf();
+    let place = settings.relay.spool.clone();
     let taken =
         crate::system::task::blocking(move || SpoolLock::take(&place)).await.context("the program is shutting down")?;
     let Some(_lock) = taken? else {
@@ -192,6 +182,111 @@ async fn into_queue<R: Read>(
     Ok(format!("queued as {}; the gateway is not running, the message will be sent when it is started", taken.id))
 }
 
+/// Whose options are parsed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Style {
+    /// A line with a single dot ends the message, unless `-i` says otherwise.
+    Sendmail,
+    /// The message ends at end of input.
+    Msmtp,
+}
+
+/// A message to send.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Request {
+    /// `-f`: the envelope sender.
+    pub from: Option<String>,
+    /// Recipients named on the command line.
+    pub to: Vec<String>,
+    /// `-t`: recipients are also read from the header.
+    pub header_recipients: bool,
+    /// A line with a single dot ends the message.
+    pub dot_ends: bool,
+}
+
+/// Long options of msmtp (its manual, section "Options") whose value is the next argument unless it is joined by `=`.
+const WITH_VALUE: &str = "account aliases auto-from-domain domain dsn-notify dsn-return file from from-full-name host logfile \
+    logfile-time-format maildomain passwordeval port protocol proxy-host proxy-port socket source-ip \
+    timeout tls-cert-file tls-crl-file tls-fingerprint tls-host-override tls-key-file \
+    tls-min-dh-prime-bits tls-priorities tls-trust-file user";
+
+impl Request {
+    /// Parses the arguments after the program name. A value may be joined to its option.
+    ///
+    /// # Errors
+    /// If an option lacks its value or requests something other than sending, or an argument is not a list of
+    /// addresses.
+    pub fn parse(arguments: &[String], style: Style) -> Result<Self, String> {
+        let mut request = Self { dot_ends: style == Style::Sendmail, ..Self::default() };
+        let mut rest = arguments.iter();
+        while let Some(argument) = rest.next() {
+            let Some(option) = argument.strip_prefix('-').filter(|o| !o.is_empty()) else {
+                request.to.extend(envelope::addresses(argument.as_bytes())?);
+                continue;
+            };
+            if option == "-" {
+                for argument in rest {
+                    request.to.extend(envelope::addresses(argument.as_bytes())?);
+                }
+                break;
+            }
+            if let Some(long) = option.strip_prefix('-') {
+                request.long(long, &mut rest)?;
+                continue;
+            }
+            let (letter, joined) = option.split_at_checked(1).unwrap_or((option, ""));
+            let mut value = || match joined {
+                "" => rest.next().cloned().ok_or(format!("option -{letter} needs a value")),
+                joined => Ok(joined.to_string()),
+            };
+            match letter {
+                "t" => request.header_recipients = true,
+                "i" => request.dot_ends = false,
+                "f" | "r" => request.from = Some(sender(&value()?)?),
+                "o" if joined == "i" => request.dot_ends = false,
+                // `-oem`, `-om`: always joined. The others take a value that does not matter here.
+                "o" => {}
+                "F" | "N" | "R" | "V" | "X" | "L" | "B" | "h" | "p" | "A" | "O" | "C" | "a" => drop(value()?),
+                "b" if matches!(joined, "" | "m") => {}
+                // msmtp's "pretend" and "serverinfo".
+                "b" | "P" | "S" => return Err(format!("option -{option} is not supported by smtprelay")),
+                _ => {}
+            }
+        }
+        Ok(request)
+    }
+
+    fn long<'a>(&mut self, option: &str, rest: &mut impl Iterator<Item = &'a String>) -> Result<(), String> {
+        let (name, joined) = option.split_once('=').map_or((option, None), |(name, value)| (name, Some(value)));
+        let value = match joined {
+            None if WITH_VALUE.split(' ').any(|known| known == name) => {
+                Some(rest.next().ok_or(format!("option --{name} needs a value"))?.as_str())
+            }
+            joined => joined,
+        };
+        match name {
+            "from" => self.from = value.map(sender).transpose()?,
+            "read-recipients" => self.header_recipients = true,
+            "pretend" | "serverinfo" | "rmqs" | "configure" => {
+                return Err(format!("option --{name} is not supported by smtprelay"));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// The envelope sender in `text`; empty for the null sender. What is not an address is passed to the gateway as it is,
+/// which replaces it with the account's: that is not a reason to lose mail.
+fn sender(text: &str) -> Result<String, String> {
+    match envelope::addresses(text.as_bytes()).as_deref() {
+        Ok([]) => Ok(String::new()),
+        Ok([first, others @ ..]) if others.iter().all(|other| other.eq_ignore_ascii_case(first)) => Ok(first.clone()),
+        Ok(_) => Err(format!("more than one sender: {text}")),
+        Err(_) => Ok(text.trim_matches(['<', '>']).chars().filter(|c| !c.is_control()).collect()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -213,5 +308,77 @@ mod tests {
         assert_eq!(read(b"a\n.\nb\n", true), b"a\r\n");
         assert_eq!(read(b"a\n.\nb", false), b"a\r\n.\r\nb\r\n");
         assert_eq!(read(b"", true), b"");
+    }
+
+    fn strings(arguments: &[&str]) -> Vec<String> {
+        arguments.iter().map(ToString::to_string).collect()
+    }
+
+    fn parse(arguments: &[&str]) -> Request {
+        Request::parse(&strings(arguments), Style::Sendmail).unwrap()
+    }
+
+    fn msmtp(arguments: &[&str]) -> Request {
+        Request::parse(&strings(arguments), Style::Msmtp).unwrap()
+    }
+
+    #[test]
+    fn options_of_msmtp() {
+        let plain = msmtp(&["ops@x.y"]);
+        assert_eq!((plain.to.as_slice(), plain.dot_ends), (&["ops@x.y".to_string()][..], false));
+        for arguments in [
+            &["-a", "adb_notify", "ops@x.y"][..],
+            &["--debug", "-a", "adb_notify", "ops@x.y"],
+            &["--timeout=10", "-a", "ban_notify", "ops@x.y"],
+            &["--timeout", "10", "-d", "-aban_notify", "--", "ops@x.y"],
+            &["--account", "trm_notify", "--file=/etc/msmtprc", "--tls=on", "--tls", "--auth", "ops@x.y"],
+            &["-C", "/etc/msmtprc", "--read-envelope-from", "--host", "mail.example", "--port", "587", "ops@x.y"],
+            &["--syslog", "--set-from-header=on", "--user", "me", "--passwordeval", "cat /secret", "ops@x.y"],
+        ] {
+            assert_eq!(msmtp(arguments), plain, "{arguments:?}");
+            assert_eq!(parse(arguments), Request { dot_ends: true, ..msmtp(arguments) }, "{arguments:?}");
+        }
+        let request = msmtp(&["--read-recipients", "--from=<a@b.c>", "--", "--odd@y.z"]);
+        assert!(request.header_recipients);
+        assert_eq!((request.from.as_deref(), request.to), (Some("a@b.c"), strings(&["--odd@y.z"])));
+        assert_eq!(msmtp(&["-t", "--from", "a@b.c"]).from.as_deref(), Some("a@b.c"));
+    }
+
+    #[test]
+    fn what_is_not_sending_is_refused() {
+        for arguments in [
+            &["-bs"][..],
+            &["-f"],
+            &["-a"],
+            &["--account"],
+            &["-P", "ops@x.y"],
+            &["--pretend", "ops@x.y"],
+            &["-S"],
+            &["--serverinfo", "--host=x"],
+        ] {
+            assert!(Request::parse(&strings(arguments), Style::Sendmail).is_err(), "{arguments:?}");
+            assert!(Request::parse(&strings(arguments), Style::Msmtp).is_err(), "{arguments:?}");
+        }
+    }
+
+    #[test]
+    fn arguments_as_programs_give_them() {
+        let request = parse(&["-t", "-oi", "-f", "a@b.c", "x@y.z"]);
+        assert_eq!(request.from.as_deref(), Some("a@b.c"));
+        assert_eq!(request.to, ["x@y.z"]);
+        assert!(request.header_recipients && !request.dot_ends);
+        let request = parse(&["-i", "-fa@b.c", "-FCron Daemon", "-oem", "-bm", "--", "-odd@y.z"]);
+        assert_eq!((request.from.as_deref(), request.to), (Some("a@b.c"), vec!["-odd@y.z".to_string()]));
+        assert_eq!(parse(&["-f", "<>", "root,ops@x.y"]).to, ["root", "ops@x.y"]);
+        let request = parse(&["-f", "<>", "\"Ops, Night\" <night@x.y>", "Day <day@x.y>, a@b.c d@e.f"]);
+        assert_eq!(request.to, ["night@x.y", "day@x.y", "a@b.c", "d@e.f"]);
+        assert_eq!(request.from.as_deref(), Some(""));
+        assert_eq!(parse(&["-f", "PLC 3 <plc@x.y>", "root"]).from.as_deref(), Some("plc@x.y"));
+        assert_eq!(parse(&["-f", "<pump house@plant>", "root"]).from.as_deref(), Some("pump house@plant"));
+        for wrong in
+            [&["ops@x.y,no body@"][..], &["--", "a@b@c"], &["the night shift"], &["-f", "a@b.c, d@e.f", "root"]]
+        {
+            assert!(Request::parse(&strings(wrong), Style::Sendmail).is_err(), "{wrong:?}");
+        }
     }
 }

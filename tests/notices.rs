@@ -7,8 +7,9 @@ mod support;
 use std::time::Duration;
 
 use serde_json::json;
+use smtprelay::daemon::boot_mail::BootMail;
 use smtprelay::message::{BodyForm, Envelope, Facts, Offers, Outgoing, Repair};
-use smtprelay::report::{BootMail, FailedRecipient, Notice, ReportKind, Summary, SummaryItem};
+use smtprelay::report::{FailedRecipient, Notice, ReportKind, Summary, SummaryItem};
 use support::client::Client;
 use support::mime::{parsed, parsed_report};
 use support::provider::{Fault, Message, Provider, Step, Times, TlsMode};

@@ -426,7 +426,7 @@ async fn a_server_that_says_a_lot_or_repeats_the_login() {
 async fn the_presets_are_told_by_the_gateway_as_by_the_command() {
     let nowhere = Section::custom_account("nowhere", "127.0.0.1", 1, "none");
     let relay = Relay::builder().section(nowhere).start().await;
-    let mut client = smtprelay::control::client::ControlClient::connect(&relay.spool()).unwrap().expect("a gateway");
+    let mut client = smtprelay::control::socket::ControlClient::connect(&relay.spool()).unwrap().expect("a gateway");
     let told = client.call("providers", json!({})).unwrap();
     assert_eq!(told["providers"], support::ask::json(&relay, "providers").await);
     let refused = client.call("test", json!({ "to": TO, "account": "none" })).unwrap_err();

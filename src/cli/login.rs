@@ -6,11 +6,11 @@ use std::process::ExitCode;
 
 use serde_json::json;
 use smtprelay::config::{Account, Settings};
-use smtprelay::control::client::ControlClient;
+use smtprelay::control::socket::ControlClient;
 use smtprelay::oauth::login::{self, ADDRESS_LIMIT, CopyBack, Deed, Flow, sentence};
 use tokio::runtime::Runtime;
 
-use super::{complain, exit, print, wait_for};
+use super::{complain, exit, fail, print, wait_for};
 
 /// How many times a wrong address may be entered.
 const TRIES: usize = 3;
@@ -19,16 +19,15 @@ const TRIES: usize = 3;
 pub fn login(name: &str, settings: &Settings, runtime: std::io::Result<Runtime>) -> ExitCode {
     let Some(account) = settings.accounts.iter().find(|account| account.name == name) else {
         let names: Vec<&str> = settings.accounts.iter().map(|account| account.name.as_str()).collect();
-        complain(&format!("smtprelay: no enabled account is named '{name}'; enabled accounts: {}", names.join(", ")));
-        return ExitCode::from(exit::USAGE);
+        let text = format!("no enabled account is named '{name}'; enabled accounts: {}", names.join(", "));
+        return fail((exit::USAGE, text));
     };
     let signed_in = match runtime {
         Ok(runtime) => wait_for(&runtime, sign_in(account)),
         Err(error) => Err(error.to_string()),
     };
     if let Err(text) = signed_in {
-        complain(&format!("smtprelay: login failed: {text}"));
-        return ExitCode::FAILURE;
+        return fail((1, format!("login failed: {text}")));
     }
     // Messages that wait for this login are retried at once.
     let told = match ControlClient::connect(&settings.relay.spool) {

@@ -8,9 +8,7 @@ mod parse;
 mod password;
 mod providers;
 mod reload;
-mod terminal;
 mod test_mail;
-mod text;
 
 pub use ask::{ask, ask_running_only};
 pub use jail::mounts;
@@ -23,6 +21,8 @@ pub use test_mail::test;
 use std::io::Write;
 use std::pin::Pin;
 use std::process::ExitCode;
+
+use serde_json::Value;
 
 /// Exit codes of sysexits.h, which callers of a sendmail check.
 pub mod exit {
@@ -62,4 +62,39 @@ pub fn print(text: &str) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     }
+}
+
+/// Why a command failed: the exit code, and the error message.
+pub type Failure = (u8, String);
+
+/// Prints why a command failed.
+pub fn fail((code, text): Failure) -> ExitCode {
+    complain(&format!("smtprelay: {text}"));
+    ExitCode::from(code)
+}
+
+/// Prints the result of a command, or why it failed.
+pub fn finish(result: Result<String, Failure>) -> ExitCode {
+    result.map_or_else(fail, |text| print(&text))
+}
+
+/// The exit code for an error of this kind, as the gateway names it.
+fn exit_code(kind: &str) -> u8 {
+    match kind {
+        "wrong" => exit::USAGE,
+        "not_found" => exit::NO_INPUT,
+        "busy" => exit::TEMPORARY,
+        "broken" => exit::UNAVAILABLE,
+        _ => 1,
+    }
+}
+
+/// A text in an answer of the gateway; empty if there is none.
+fn text<'a>(value: &'a Value, name: &str) -> &'a str {
+    value.get(name).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// A list in an answer of the gateway; empty if there is none.
+fn list<'a>(value: &'a Value, name: &str) -> &'a [Value] {
+    value.get(name).and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }

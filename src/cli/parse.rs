@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::test_mail::Test;
 use smtprelay::message::is_address;
-use smtprelay::report::hook::helper;
+use smtprelay::report::hook;
 use smtprelay::submit::{Request, Style};
 use smtprelay::{VERSION, config};
 
@@ -144,7 +144,7 @@ fn parse_own(arguments: Vec<OsString>, mut file: PathBuf) -> Result<Asked, Strin
     let command = match words.as_slice() {
         ["run"] => Command::Run { foreground },
         // Not meant for users, so not in the help.
-        [helper::COMMAND, program] => return Ok(Asked::Hook((*program).into())),
+        [hook::COMMAND, program] => return Ok(Asked::Hook((*program).into())),
         ["jail-mounts"] => Command::JailMounts,
         ["reload"] => Command::Reload,
         ["check"] => Command::Check,
@@ -183,25 +183,22 @@ fn parse_own(arguments: Vec<OsString>, mut file: PathBuf) -> Result<Asked, Strin
     }
 }
 
+fn change(method: &'static str, id: &str) -> Question {
+    Question::Change { method, id: id.into() }
+}
+
 fn question(words: &[&str]) -> Result<Question, String> {
     Ok(match words {
         ["status"] => Question::Status,
         ["queue"] | ["queue", "list"] => Question::Queue,
         ["queue", "show", id] => Question::Show((*id).into()),
-        ["queue", method @ ("retry" | "hold" | "release" | "delete"), id] => {
-            let method = match *method {
-                "retry" => "retry",
-                "hold" => "hold",
-                "release" => "release",
-                _ => "delete",
-            };
-            Question::Change { method, id: (*id).into() }
-        }
-        ["queue", method @ ("show" | "retry" | "hold" | "release" | "delete")] => {
-            return Err(format!(
-                "queue {method} requires a message ID{}",
-                if *method == "show" { "" } else { " or all" }
-            ));
+        ["queue", "show"] => return Err("queue show requires a message ID".into()),
+        ["queue", "retry", id] => change("retry", id),
+        ["queue", "hold", id] => change("hold", id),
+        ["queue", "release", id] => change("release", id),
+        ["queue", "delete", id] => change("delete", id),
+        ["queue", method @ ("retry" | "hold" | "release" | "delete")] => {
+            return Err(format!("queue {method} requires a message ID or all"));
         }
         ["history"] => Question::History,
         ["devices"] => Question::Devices,
@@ -228,12 +225,11 @@ fn settings_file(arguments: &[OsString], mut file: PathBuf) -> Result<(Vec<Strin
 /// The options of Postfix's postqueue that have a meaning here.
 fn postqueue(words: &[String]) -> Result<Command, String> {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    let retry = |id: &str| Question::Change { method: "retry", id: id.into() };
     let (question, json) = match words.as_slice() {
         ["-p"] => (Question::Queue, false),
         ["-j"] => (Question::Queue, true),
-        ["-f"] => (retry("all"), false),
-        ["-i", id] => (retry(id), false),
+        ["-f"] => (change("retry", "all"), false),
+        ["-i", id] => (change("retry", id), false),
         _ => {
             return Err(
                 "postqueue -p lists the queue, -j lists it as JSON, -f retries all messages, -i ID retries one message"

@@ -10,17 +10,19 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use smtprelay::config::files;
 use smtprelay::config::{self, ConfigError, Loaded, Relay, Severity};
-use smtprelay::control::client::{CallFailure, ControlClient};
-use smtprelay::control::fd_passing;
+use smtprelay::control::socket::{self, CallFailure, ControlClient};
 use smtprelay::daemon::startup;
 use smtprelay::inbound::listener;
 use smtprelay::queue::SpoolLock;
-use smtprelay::system::{logging, privileges};
+use smtprelay::system::{cut, logging, privileges};
 
-use super::{complain, exit};
+use super::{Failure, complain, exit, fail, list};
 
 /// How long to wait for a gateway that is starting.
 const STARTING: Duration = Duration::from_secs(30);
+
+/// Bytes of the errors that are passed to the gateway.
+const REASON_LIMIT: usize = 4 << 10;
 
 /// Checks the settings in `file` and makes the running gateway apply them.
 pub fn reload(file: &Path) -> ExitCode {
@@ -32,17 +34,11 @@ pub fn reload(file: &Path) -> ExitCode {
         hand_over_log(&mut client);
         hand_over(file, &loaded, &mut client)
     });
-    match handed {
-        Ok(()) => ExitCode::SUCCESS,
-        Err((code, text)) => {
-            complain(&format!("smtprelay: {text}"));
-            ExitCode::from(code)
-        }
-    }
+    handed.map_or_else(fail, |()| ExitCode::SUCCESS)
 }
 
 /// Waits for a gateway that is starting: a large queue on slow flash takes a while.
-fn connect(spool: &Path) -> Result<ControlClient, (u8, String)> {
+fn connect(spool: &Path) -> Result<ControlClient, Failure> {
     let begun = Instant::now();
     loop {
         if let Some(client) = ControlClient::connect(spool).map_err(|text| (exit::UNAVAILABLE, text))? {
@@ -66,9 +62,12 @@ fn refuse(file: &Path, error: &ConfigError) -> ExitCode {
     if let Ok(Some(mut client)) = ControlClient::connect(&spool_of(file, error)) {
         hand_over_log(&mut client);
         let wrong = error.problems.iter().filter(|problem| problem.severity == Severity::Error);
-        let reason: Vec<_> = wrong.map(|problem| config::describe(file, problem)).collect();
+        let reason = wrong.map(|problem| config::describe(file, problem)).collect::<Vec<_>>().join("; ");
+        // As much as fits into a request.
+        let mark = if reason.len() > REASON_LIMIT { "…" } else { "" };
+        let reason = format!("{}{mark}", cut(&reason, REASON_LIMIT));
         // An older gateway does not know this request; then only the user sees the errors.
-        let _ = client.call("reload_refused", json!({ "reason": shortened(reason.join("; ")) }));
+        let _ = client.call("reload_refused", json!({ "reason": reason }));
     }
     ExitCode::FAILURE
 }
@@ -80,20 +79,6 @@ fn hand_over_log(client: &mut ControlClient) {
     if let Ok(opened) = logging::socket() {
         let _ = client.call_with("log", json!({}), &[opened]);
     }
-}
-
-/// As much as fits into a request.
-fn shortened(mut text: String) -> String {
-    const LIMIT: usize = 4 << 10;
-    if text.len() > LIMIT {
-        let mut end = LIMIT;
-        while !text.is_char_boundary(end) {
-            end -= 1;
-        }
-        text.truncate(end);
-        text.push('…');
-    }
-    text
 }
 
 /// The spool directory of the gateway according to settings that are not valid: from what can be read of them.
@@ -109,19 +94,14 @@ pub fn spool_of(file: &Path, error: &ConfigError) -> PathBuf {
     settings.map_or_else(|_| Relay::default().spool, |settings| settings.relay.spool)
 }
 
-fn hand_over(file: &Path, loaded: &Loaded, client: &mut ControlClient) -> Result<(), (u8, String)> {
+fn hand_over(file: &Path, loaded: &Loaded, client: &mut ControlClient) -> Result<(), Failure> {
     let settings = &loaded.settings;
     startup::learn_networks(settings);
     let failed = |failure: CallFailure| (1, failure.text);
     let listening = client.call("listening", json!({})).map_err(failed)?;
-    let listening: Vec<&str> = listening
-        .get("addresses")
-        .and_then(Value::as_array)
-        .map(|addresses| addresses.iter().filter_map(Value::as_str).collect())
-        .unwrap_or_default();
     let mut opened = Vec::new();
     for address in listener::addresses(settings) {
-        if listening.contains(&address.to_string().as_str()) {
+        if list(&listening, "addresses").iter().any(|known| *known == address.to_string()) {
             continue;
         }
         match listener::open(address) {
@@ -135,10 +115,9 @@ fn hand_over(file: &Path, loaded: &Loaded, client: &mut ControlClient) -> Result
         said.extend(startup::secrets(&settings.relay, &identity));
     }
     said.extend(config::advice::reachable(settings));
-    let packed = fd_passing::pack(file, files::named(settings), opened, said);
+    let packed = socket::pack(file, files::named(settings), opened, said);
     let parcel = packed.map_err(|error| (1, format!("cannot open {}: {error}", file.display())))?;
     let taken = client.call_with("reload", parcel.params, &parcel.descriptors).map_err(failed)?;
-    let warnings = taken.get("warnings").and_then(Value::as_array);
-    warnings.into_iter().flatten().filter_map(Value::as_str).for_each(complain);
+    list(&taken, "warnings").iter().filter_map(Value::as_str).for_each(complain);
     Ok(())
 }

@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use smtprelay::config::Settings;
-use smtprelay::control::client::ControlClient;
-use smtprelay::control::methods::CallError;
+use smtprelay::control::CallError;
+use smtprelay::control::socket::ControlClient;
 use smtprelay::control::test_mail::Tests;
 use smtprelay::oauth::keeper;
 use tokio::runtime::Runtime;
 
-use super::{complain, exit, print, wait_for};
+use super::{exit, exit_code, fail, list, print, text, wait_for};
 
 /// How often the progress is checked.
 const LOOK: Duration = Duration::from_millis(100);
@@ -48,13 +48,9 @@ pub fn test(test: &Test, settings: &Settings, runtime: std::io::Result<Runtime>)
     match tested {
         Ok(job) => report(test, &job),
         Err((kind, text)) => {
-            complain(&format!("smtprelay: {text}"));
-            ExitCode::from(match kind.as_str() {
-                "wrong" | "not_found" => exit::USAGE,
-                "busy" => exit::TEMPORARY,
-                "broken" => exit::UNAVAILABLE,
-                _ => 1,
-            })
+            // A wrong account name, here.
+            let code = if kind == "not_found" { exit::USAGE } else { exit_code(&kind) };
+            fail((code, text))
         }
     }
 }
@@ -100,7 +96,7 @@ struct Show {
 impl Show {
     /// Shows new steps; true if the test is complete.
     fn look(&mut self, job: &Value) -> bool {
-        let steps = job.get("steps").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        let steps = list(job, "steps");
         while let Some(step) = steps.get(self.shown) {
             let Some(line) = line(step) else { break };
             if self.live {
@@ -114,40 +110,36 @@ impl Show {
     }
 }
 
-fn word<'a>(value: &'a Value, name: &str) -> &'a str {
-    value.get(name).and_then(Value::as_str).unwrap_or_default()
-}
-
 /// A completed step.
 fn line(step: &Value) -> Option<String> {
-    let mark = match word(step, "state") {
+    let mark = match text(step, "state") {
         "ok" => "✓",
         "failed" => "✗",
         "skipped" => "-",
         _ => return None,
     };
-    let remedy = match word(step, "remedy") {
+    let remedy = match text(step, "remedy") {
         "" => String::new(),
         remedy => format!("  → {remedy}\n"),
     };
-    Some(format!("{mark} {}: {}\n{remedy}", word(step, "step"), word(step, "text")))
+    Some(format!("{mark} {}: {}\n{remedy}", text(step, "step"), text(step, "text")))
 }
 
 fn report(test: &Test, job: &Value) -> ExitCode {
-    let works = word(job, "state") == "done";
+    let works = text(job, "state") == "done";
     let mut out = String::new();
     if test.json {
         out = format!("{job}\n");
     } else {
         if test.verbose {
             out.push_str("SMTP transcript (> sent, < received):\n");
-            for line in job.get("transcript").and_then(Value::as_array).into_iter().flatten() {
+            for line in list(job, "transcript") {
                 out = out + "  " + line.as_str().unwrap_or_default() + "\n";
             }
         }
         out += &match works {
-            true => format!("Account '{}' works: the test mail to {} was accepted.\n", word(job, "account"), test.to),
-            false => format!("Account '{}' is not working.\n", word(job, "account")),
+            true => format!("Account '{}' works: the test mail to {} was accepted.\n", text(job, "account"), test.to),
+            false => format!("Account '{}' is not working.\n", text(job, "account")),
         };
     }
     if print(&out) == ExitCode::SUCCESS && works { ExitCode::SUCCESS } else { ExitCode::FAILURE }

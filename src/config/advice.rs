@@ -11,7 +11,7 @@ use std::path::Path;
 use super::reader::flag;
 use super::uci::{self, Package, Section};
 use super::{Durability, Listener, Relay, Settings, TlsMode};
-use crate::system::{privileges, volumes};
+use crate::system::{memory, privileges};
 
 /// Files checked in the directory of secrets.
 const SECRETS: usize = 256;
@@ -29,7 +29,7 @@ pub fn exposed(file: &Path, settings: &Settings) -> Vec<String> {
         found.extend(listener.key.iter().filter_map(|key| open_to_others(key, "is a private key")));
     }
     found.extend(drives(&settings.relay).into_iter().map(|drive| drive.text));
-    if volumes::without_owners(&settings.relay.secrets).is_some() {
+    if memory::without_owners(&settings.relay.secrets).is_some() {
         // chmod would not help.
         return found;
     }
@@ -48,7 +48,7 @@ pub struct Drive {
 
 /// The directories of the gateway that are mounted with unsuitable options. Reads the file system.
 pub fn drives(relay: &Relay) -> Vec<Drive> {
-    drives_by(relay, volumes::without_owners)
+    drives_by(relay, memory::without_owners)
 }
 
 /// `kind` returns the file system of a directory.
@@ -67,7 +67,7 @@ fn drives_by(relay: &Relay, kind: impl Fn(&Path) -> Option<(&'static str, Metada
     let mut found = Vec::new();
     for (option, path, accepts) in safe.into_iter().chain([spool, secrets]) {
         let Some((system, there)) = kind(path) else { continue };
-        let (writes, mode) = (volumes::may_write(&there, uid, gid), there.mode() & 0o777);
+        let (writes, mode) = (memory::may_write(&there, uid, gid), there.mode() & 0o777);
         let what = match (writes, option) {
             (false, "secrets") => "no password or token can be stored",
             (false, _) if accepts => "no mail can be accepted, every message is answered with 451",

@@ -15,7 +15,7 @@ use super::pattern::Pattern;
 use super::reader::Keyword;
 use crate::message::sender::Senders;
 use crate::message::{FromPolicy, is_address};
-use crate::secrets::left::Left;
+use crate::secrets::vault::Left;
 use crate::secrets::{MASK, Secret};
 
 /// What the `250` to a message guarantees (design, section 6).

@@ -7,8 +7,8 @@ use super::reader::{Problem, Reader, Severity};
 use super::settings::{Account, Relay, Settings};
 use super::uci::{Package, Section};
 use crate::secrets::Secret;
-use crate::secrets::left::{self, Left};
 use crate::secrets::password::PasswordFile;
+use crate::secrets::vault::{self, Left};
 
 /// What is stored for one account.
 #[derive(Debug)]
@@ -98,7 +98,7 @@ fn stored(directory: &Path, login: AccountLogin) -> Option<StoredSecret> {
 pub fn left(package: &Package, settings: &Settings) -> Vec<Left> {
     let known: Vec<&str> = package.of_kind("account").filter_map(|section| section.name.as_deref()).collect();
     let lacks = settings.accounts.iter().find(|account| account.misses_password());
-    left::find(&settings.relay.secrets, &known, lacks.map(|account| account.name.as_str()))
+    vault::find_left(&settings.relay.secrets, &known, lacks.map(|account| account.name.as_str()))
 }
 
 /// Lists the passwords of `accounts` that need not be in `file`.

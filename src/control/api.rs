@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The methods.
+//! What the methods of the running gateway do.
 
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -7,19 +7,18 @@ use std::time::Instant;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::methods::{CallError, METHODS};
-use super::reload;
 use super::test_mail::{Tests, Works};
-use super::{PAGE_LIMIT, devices, password, view};
+use super::{CallError, METHODS, PAGE_LIMIT, password, reload, views};
+use crate::VERSION;
 use crate::config::{Settings, providers};
 use crate::dispatch::{Cause, Change, From, Order, Page, Waiting, Which};
 use crate::oauth::{Later, login::Jobs};
 use crate::policy::Rates;
-use crate::queue::{Entry, MessageId, Position, Spool, SpoolError, blocking};
+use crate::queue::{Entry, MessageId, Meta, Position, Spool, SpoolError, State, blocking};
 use crate::report::History;
+use crate::secrets::vault::Left;
 use crate::system::leases::{Leases, Sources};
-use crate::system::lock;
-use crate::system::visible;
+use crate::system::{clock, is_deceptive, lock, spelled_out, task};
 
 /// Maximum number of bytes shown of a message's header.
 const HEADER_SHOWN: usize = 32 << 10;
@@ -28,15 +27,15 @@ const HEADER_SHOWN: usize = 32 << 10;
 pub struct Api {
     pub(super) settings: watch::Receiver<Arc<Settings>>,
     publish: watch::Sender<Arc<Settings>>,
-    pub(super) spool: Arc<Spool>,
+    spool: Arc<Spool>,
     orders: mpsc::Sender<Order>,
-    pub(super) history: Arc<Mutex<History>>,
+    history: Arc<Mutex<History>>,
     leases: Leases,
     rates: Arc<Mutex<Rates>>,
     logins: Jobs,
     tests: Tests,
     reload: reload::ReloadDesk,
-    pub(super) started: Instant,
+    started: Instant,
 }
 
 impl Api {
@@ -65,7 +64,7 @@ impl Api {
         &self.reload
     }
 
-    /// Calls `method` with `params`. In the answer, text from devices is made completely visible, see [`visible`].
+    /// Calls `method` with `params`. In the answer, text from devices is made completely visible, see [`spelled_out`].
     ///
     /// # Errors
     /// See [`CallError`].
@@ -90,10 +89,11 @@ impl Api {
             "queue" => {
                 let (offset, limit) = (number("offset", 0)?, number("limit", PAGE_LIMIT)?.min(PAGE_LIMIT));
                 // Only on the private socket: on the bus an answer may be truncated before its last message.
-                match params.get("after").and_then(Value::as_str) {
-                    None | Some("") => self.queue(offset, From::Number(offset), limit).await,
-                    Some(after) => self.queue(offset, From::Behind(position(after)?), limit).await,
-                }
+                let from = match text(params, "after") {
+                    "" => From::Number(offset),
+                    after => From::Behind(position(after)?),
+                };
+                self.queue(offset, from, limit).await
             }
             "message" => self.message(one(params)?).await,
             "retry" => self.change(params, Change::Retry).await,
@@ -111,17 +111,15 @@ impl Api {
                 let total = all.len();
                 let devices: Vec<Value> = all.into_iter().skip(offset).take(limit).collect();
                 let settings = self.settings.borrow().clone();
-                let named = devices::named(devices, Arc::clone(&settings), &self.leases).await;
+                let named = views::named(devices, Arc::clone(&settings), &self.leases).await;
                 let mut devices = Value::Array(named);
-                devices::add_rates(&mut devices, &settings, &lock(&self.rates));
+                views::add_rates(&mut devices, &settings, &lock(&self.rates));
                 Ok(json!({ "total": total, "devices": devices }))
             }
             "set_password" => {
                 let done = password::set(&self.publish, params).await?;
                 // Even if it is the same as before: the account may have been unlocked meanwhile.
-                if let Some(account) = params.get("account").and_then(Value::as_str) {
-                    let _ = self.orders.send(Order::Look { account: account.into() }).await;
-                }
+                let _ = self.orders.send(Order::Look { account: text(params, "account").into() }).await;
                 Ok(done)
             }
             "wake" => {
@@ -132,11 +130,10 @@ impl Api {
                 Ok(json!({}))
             }
             "test" => {
-                let text = |name| params.get(name).and_then(Value::as_str).unwrap_or_default();
                 let settings = self.settings.borrow().clone();
-                self.tests.start(&settings, text("account"), text("to"), works(self.orders.clone()))
+                self.tests.start(&settings, text(params, "account"), text(params, "to"), works(self.orders.clone()))
             }
-            "job" => self.tests.job(params.get("id").and_then(Value::as_str).unwrap_or_default()),
+            "job" => self.tests.job(text(params, "id")),
             "providers" => Ok(json!({ "providers": providers::entries() })),
             "reload" => {
                 let warnings = self.reload.read().await.map_err(CallError::Failed)?;
@@ -147,7 +144,56 @@ impl Api {
         }
     }
 
-    pub(super) async fn order<T>(&self, order: impl FnOnce(oneshot::Sender<T>) -> Order) -> Result<T, CallError> {
+    /// The state of everything, so that one look says why mail is not sent.
+    async fn status(&self) -> Result<Value, CallError> {
+        let health = self.order(|answer| Order::Health { answer }).await?;
+        let settings = self.settings.borrow().clone();
+        let accounts = settings.accounts.clone();
+        let mut left = settings.left.clone();
+        let looked = task::blocking(move || {
+            left.retain(Left::is_there);
+            (accounts.iter().map(views::secret).collect::<Vec<_>>(), left)
+        });
+        let (secrets, left) = looked.await.unwrap_or_default();
+        let ((bytes, _, limit), wear) = (self.spool.usage_now(), self.spool.wear());
+        let (endangered, endangered_bytes) = self.spool.in_danger();
+        let safe = settings.relay.safe_spool.as_ref().map(|path| {
+            json!({ "path": path.display().to_string(), "files_written": wear.files, "bytes_written": wear.bytes })
+        });
+        let history = lock(&self.history);
+        let known = settings.accounts.iter().zip(secrets);
+        let view = |(account, secret)| views::account(account, secret, &health, &history);
+        let accounts: Vec<Value> = known.map(view).collect();
+        Ok(json!({
+            "version": VERSION,
+            "running": self.started.elapsed().as_secs(),
+            "health": views::health_sentence(&settings, &health),
+            "state": views::health_word(&settings, &health),
+            "settings": self.reload().settings(&settings, &left),
+            "listeners": self.reload().listeners(),
+            "clock": { "set": clock::is_set(), "now": clock::now() },
+            "accounts": accounts,
+            "queue": {
+                "messages": health.waiting,
+                "held": health.held,
+                "reporting": health.reporting,
+                "bytes": bytes,
+                "limit": limit,
+                "recovering": health.recovering,
+            },
+            "safe_spool": safe,
+            "power_cut": {
+                "messages": endangered,
+                "bytes": endangered_bytes,
+                "meaning": settings.relay.promise(),
+            },
+            "last": history.last(None),
+            "today": history.today(clock::now()),
+            "counters": history.counters(),
+        }))
+    }
+
+    async fn order<T>(&self, order: impl FnOnce(oneshot::Sender<T>) -> Order) -> Result<T, CallError> {
         let ending = || CallError::Failed("the gateway is shutting down".into());
         let (answer, answered) = oneshot::channel();
         self.orders.send(order(answer)).await.map_err(|_| ending())?;
@@ -157,15 +203,14 @@ impl Api {
     /// Starts a login at a provider, or reports its state.
     fn login<'a>(&'a self, begin: bool, params: &'a Value) -> Later<'a, Result<Value, CallError>> {
         Box::pin(async move {
-            let text = |name| params.get(name).and_then(Value::as_str).unwrap_or_default();
             if begin {
-                let (name, settings) = (text("account"), self.settings.borrow().clone());
+                let (name, settings) = (text(params, "account"), self.settings.borrow().clone());
                 let account = settings.accounts.iter().find(|account| account.name == name);
                 let missing = || CallError::NotFound(format!("no enabled account is named '{name}'"));
                 let done = wake(self.orders.clone());
                 return self.logins.start(account.ok_or_else(missing)?, done).await.map_err(CallError::Failed);
             }
-            let (job, address) = (text("job"), text("address"));
+            let (job, address) = (text(params, "job"), text(params, "address"));
             let answer = self.logins.poll(job, address).await;
             let answer = answer.ok_or_else(|| CallError::NotFound(format!("there is no login '{job}' in progress")))?;
             if !address.is_empty() && answer.get("state").is_some_and(|state| state == "done") {
@@ -180,8 +225,8 @@ impl Api {
         let next = messages.last().filter(|_| more).map(|last| format!("{}-{}", last.entry.arrived, last.entry.id));
         let spool = Arc::clone(&self.spool);
         let listed = blocking(move || {
-            let view = |waiting: &Waiting| described(&spool, waiting);
-            Ok::<_, std::io::Error>(messages.iter().filter_map(view).collect::<Vec<Value>>())
+            let listed = messages.iter().filter_map(|waiting| described(&spool, waiting));
+            Ok::<_, std::io::Error>(listed.collect::<Vec<Value>>())
         });
         let messages = listed.await.map_err(|e| CallError::Failed(e.to_string()))?;
         Ok(json!({ "total": total, "offset": offset, "messages": messages, "next": next }))
@@ -200,8 +245,8 @@ impl Api {
     }
 
     async fn change(&self, params: &Value, change: Change) -> Result<Value, CallError> {
-        let which = match params.get("id").and_then(Value::as_str) {
-            Some("all") => Which::All,
+        let which = match text(params, "id") {
+            "all" => Which::All,
             _ => Which::One(one(params)?),
         };
         let named = which.clone();
@@ -222,7 +267,7 @@ impl Api {
 /// Makes characters that change the writing direction visible, everywhere in the value.
 fn spell_out(value: &mut Value) {
     match value {
-        Value::String(text) if text.contains(visible::is_deceptive) => *text = visible::spelled_out(text),
+        Value::String(text) if text.contains(is_deceptive) => *text = spelled_out(text),
         Value::Array(values) => values.iter_mut().for_each(spell_out),
         Value::Object(fields) => fields.values_mut().for_each(spell_out),
         _ => {}
@@ -246,6 +291,11 @@ fn works(orders: mpsc::Sender<Order>) -> Works {
     })
 }
 
+/// A text among the parameters; empty if there is none.
+fn text<'a>(params: &'a Value, name: &str) -> &'a str {
+    params.get(name).and_then(Value::as_str).unwrap_or_default()
+}
+
 /// The position in the list that an earlier page returned as `next`.
 fn position(text: &str) -> Result<Position, CallError> {
     let parts = text.rsplit_once('-').and_then(|(arrived, id)| Some((arrived.parse().ok()?, id.parse().ok()?)));
@@ -254,18 +304,21 @@ fn position(text: &str) -> Result<Position, CallError> {
 
 /// The message that is meant.
 fn one(params: &Value) -> Result<MessageId, CallError> {
-    let text = params.get("id").and_then(Value::as_str).unwrap_or_default();
+    let text = text(params, "id");
     text.to_ascii_uppercase().parse().map_err(|error| CallError::Wrong(format!("'{text}': {error}")))
+}
+
+/// A message as every answer describes it.
+fn view(waiting: &Waiting, meta: &Meta, state: &State) -> Value {
+    let Entry { id, size, .. } = waiting.entry;
+    views::message(id.as_str(), meta, state, size, Some((waiting.standing, waiting.paused.as_deref())))
 }
 
 /// A message of a list; `None` if it has left the queue meanwhile.
 fn described(spool: &Spool, waiting: &Waiting) -> Option<Value> {
     let Entry { id, size, .. } = waiting.entry;
     match spool.open_message(&waiting.entry) {
-        Ok(stored) => {
-            let now = Some((waiting.standing, waiting.paused.as_deref()));
-            Some(view::message(id.as_str(), &stored.meta, &stored.state, size, now))
-        }
+        Ok(stored) => Some(view(waiting, &stored.meta, &stored.state)),
         Err(SpoolError::Io(error)) if error.kind() == std::io::ErrorKind::NotFound => None,
         Err(error) => Some(json!({ "id": id.as_str(), "size": size, "error": error.to_string() })),
     }
@@ -274,13 +327,11 @@ fn described(spool: &Spool, waiting: &Waiting) -> Option<Value> {
 /// Everything that is known about a message.
 fn whole(spool: &Spool, waiting: &Waiting) -> Result<Value, SpoolError> {
     let stored = spool.open_message(&waiting.entry)?;
-    let id = waiting.entry.id;
-    let now = Some((waiting.standing, waiting.paused.as_deref()));
-    let mut value = view::message(id.as_str(), &stored.meta, &stored.state, waiting.entry.size, now);
+    let mut value = view(waiting, &stored.meta, &stored.state);
     let shown = stored.header.get(..HEADER_SHOWN).unwrap_or(&stored.header);
     if let Some(fields) = value.as_object_mut() {
         fields.insert("header".into(), String::from_utf8_lossy(shown).into());
-        fields.insert("history".into(), view::notes(&spool.notes(&waiting.entry)?).into());
+        fields.insert("history".into(), views::notes(&spool.notes(&waiting.entry)?).into());
     }
     Ok(value)
 }

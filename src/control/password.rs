@@ -6,12 +6,12 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use super::methods::CallError;
+use super::CallError;
 use crate::config::{Account, Settings};
 use crate::oauth::Later;
 use crate::secrets::Secret;
-use crate::secrets::left;
 use crate::secrets::password::{PasswordFile, check};
+use crate::secrets::vault::remove_left;
 use crate::system::task::blocking;
 
 /// Stores the password of an account and adds it to the current settings; an empty one removes the stored password. An
@@ -34,7 +34,7 @@ pub fn set<'a>(publish: &'a watch::Sender<Arc<Settings>>, params: &'a Value) -> 
             // It was deleted or renamed: its leftovers may be removed.
             let (directory, gone) = (settings.relay.secrets.clone(), name.to_string());
             let removed = match password.is_empty() && settings.left.iter().any(|left| left.account == name) {
-                true => blocking(move || left::remove(&directory, &gone)).await.unwrap_or(Ok(false)),
+                true => blocking(move || remove_left(&directory, &gone)).await.unwrap_or(Ok(false)),
                 false => Ok(false),
             };
             return match removed.map_err(CallError::Failed)? {

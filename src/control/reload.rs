@@ -12,9 +12,9 @@ use zeroize::Zeroizing;
 
 use crate::config::{Account, Keyword, Settings, files};
 use crate::inbound::listener::Shown;
-use crate::secrets::left::Left;
+use crate::secrets::vault::Left;
 use crate::system::task;
-use crate::ubus::procd;
+use crate::ubus::daemons;
 
 /// How long root may take to hand over new settings: procd waits a second for more changes, then the init script runs.
 const PROCD_PATIENCE: Duration = Duration::from_secs(20);
@@ -79,7 +79,7 @@ impl ReloadDesk {
     pub async fn read(&self) -> ReloadResult {
         let file = self.standing.borrow().file.clone();
         let may_read = task::blocking(move || match access(&file) {
-            Err(nix::Error::EACCES) => procd::settings_changed().map(|()| false),
+            Err(nix::Error::EACCES) => daemons::settings_changed().map(|()| false),
             _ => Ok(true),
         });
         let mut standing = self.standing.clone();

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
-use super::methods::CallError;
+use super::CallError;
 use crate::config::{Account, Settings};
 use crate::message::is_address;
 use crate::oauth::Later;

@@ -20,16 +20,16 @@ use crate::inbound::listener;
 use crate::inbound::listener::Sockets;
 use crate::oauth::keeper;
 use crate::queue::{Spool, SpoolLock};
-use crate::report::hook::helper::Helper;
+use crate::report::hook::Helper;
 use crate::system::ownership::{self, DirectoryKind};
 use crate::system::privileges::{self, Identity};
-use crate::system::{self, networks};
+use crate::system::{self, interfaces};
 use crate::ubus;
 
 /// The system's certificate authorities; an upgrade of the package ca-bundle replaces the file.
 const BUNDLE: &str = "/etc/ssl/certs/ca-certificates.crt";
 
-/// What [`super::run::run`] continues with.
+/// What [`super::run`] continues with.
 pub struct Prepared {
     /// The settings file.
     pub file: PathBuf,
@@ -115,9 +115,9 @@ pub fn stamp(settings: &mut Settings, files: &files::Files) {
 /// seconds.
 pub fn learn_networks(settings: &Settings) {
     if settings.listeners.iter().any(|listener| !listener.interfaces.is_empty())
-        && let Some(list) = ubus::netifd::ask()
+        && let Some(list) = ubus::daemons::networks()
     {
-        networks::learned(list);
+        interfaces::learned(list);
     }
 }
 

@@ -21,7 +21,7 @@ use std::fmt::Write as _;
 use crate::message::address::{Mailbox, for_header};
 use crate::message::{BodyForm, CannotConvert, Encode, Offers, Outgoing, encoded, header};
 use crate::report::letter::{ADDRESS_SHOWN, counted, one_line, when};
-use crate::report::readable;
+use crate::report::letter::{readable, readable_subject};
 
 pub use collect::{Collected, Composer, carry_on, collect};
 pub use excerpt::{EXCERPT_LIMIT, Excerpt};
@@ -122,8 +122,8 @@ impl Planner {
 
     /// Adds a message; its number is the number of messages before it.
     pub fn add(&mut self, facts: &Facts<'_>) {
-        let subject = readable::subject(facts.header);
-        let from = header::find(facts.header, "From").map(|from| readable::words(&encoded::decode(&from.unfolded())));
+        let subject = readable_subject(facts.header);
+        let from = header::find(facts.header, "From").map(|from| readable(&encoded::decode(&from.unfolded())));
         let complete = subject.len() <= SUBJECT_LIMIT && shows_all(facts.header, facts.form, facts.body_size);
         let place = if complete {
             Placement::Shown

@@ -295,8 +295,8 @@ pub async fn run_local(
 mod tests {
     use super::*;
     use crate::config::{load, uci};
+    use crate::system::interfaces::Networks;
     use crate::system::interfaces::by_name;
-    use crate::system::networks::Networks;
 
     fn host() -> Vec<Address> {
         let address = |interface: &str, ip: &str, net: &str| Address {

@@ -26,7 +26,7 @@ use crate::intake::Desk;
 use crate::report::Event;
 use crate::system::interfaces::{self, Address};
 use crate::system::lock;
-use crate::system::{networks, ordered, task};
+use crate::system::{ordered, task};
 
 /// How often the addresses are checked.
 const FOLLOW: Duration = Duration::from_secs(5);
@@ -192,7 +192,7 @@ impl Listeners {
     pub async fn run(mut self) {
         let mut stop = self.stop.clone();
         let mut settings = self.settings.clone();
-        let mut networks = networks::follow();
+        let mut networks = interfaces::follow();
         loop {
             let reloaded = tokio::select! {
                 () = ordered(&mut stop) => break,

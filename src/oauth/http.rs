@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 use super::Later;
 use crate::config::{Account, Issuer};
 use crate::net::{self, ConnectFailure, Trouble, TroubleKind, tls};
-use crate::system::names;
+use crate::system::task;
 
 /// Timeout from the name lookup to the last byte of the reply.
 const PATIENCE: Duration = Duration::from_secs(45);
@@ -180,7 +180,7 @@ async fn exchange(url: &Url<'_>, form: &Form, connector: &TlsConnector) -> Resul
 }
 
 async fn connect(url: &Url<'_>) -> Result<TcpStream, Trouble> {
-    let found = names::lookup(url.host, url.port).await;
+    let found = task::lookup(url.host, url.port).await;
     let found = found.map_err(|error| unreachable(url, &format!("cannot be looked up ({error})")))?;
     net::connect(found, CONNECT_TIME).await.map_err(|failure| {
         let what = match failure {

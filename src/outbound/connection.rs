@@ -22,7 +22,7 @@ use crate::config::{Account, TlsMode};
 use crate::net::tls::{self, PORT_AND_TLS};
 use crate::net::{self, ConnectFailure, Trouble, TroubleKind};
 use crate::report::TlsFacts;
-use crate::system::names;
+use crate::system::task;
 
 /// For DNS.
 const LOOKUP_TIME: Duration = Duration::from_secs(30);
@@ -113,7 +113,7 @@ async fn tcp(account: &Account, limit: Duration, trace: Option<&Trace>) -> Resul
     let host = &account.host;
     let unreachable = |what: String, remedy: &str| Trouble::new(TroubleKind::Unreachable, what).remedy(remedy);
     let silent = |_| unreachable(format!("no answer from DNS for the name {host}"), "the uplink or its DNS is down");
-    let resolved = timeout(LOOKUP_TIME, names::lookup(host, account.port)).await.map_err(silent)?;
+    let resolved = timeout(LOOKUP_TIME, task::lookup(host, account.port)).await.map_err(silent)?;
     let addresses = resolved.map_err(|error| {
         let what = format!("the name {host} cannot be resolved ({error})");
         unreachable(what, "the uplink or its DNS is down, or the name is wrong")

@@ -1,23 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The recent results: the last verdicts, each device, counters by day.
 //!
-//! Pure state: it takes events and returns JSON. `spool/history` keeps it over a restart ([`History::encode`]).
+//! [`History`] is pure state: it takes events and returns JSON. [`run`] feeds it, and writes it to the spool now and
+//! then so that it survives a restart ([`History::encode`]).
 //!
 //! Memory stays below 200 KB on 64 bits; on 32 it is 165 KB: at most 200 verdicts with 40 KB of text, 256
 //! devices with 32 KB of text, 30 days of 24 bytes; the rest is the overhead of an allocator for some 3000 blocks.
 
-mod device;
 mod file;
-pub mod keep;
 
 use std::collections::VecDeque;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::sync::{mpsc, watch};
 
-use self::device::Devices;
 use super::letter::one_line;
-use super::{Event, TlsFacts};
-use crate::system::clock;
+use super::{Event, TlsFacts, observe};
+use crate::system::{clock, lock, ordered, publish, task};
 
 /// Verdicts that are kept.
 const VERDICTS: usize = 200;
@@ -40,7 +43,7 @@ const TLS: usize = 80;
 const REASON: usize = 197;
 
 /// The final or last result.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum HistoryOutcome {
     Delivered,
     Failed,
@@ -49,6 +52,7 @@ enum HistoryOutcome {
     /// A message was not accepted.
     Rejected,
     /// The following are states of a device, never verdicts.
+    #[default]
     Accepted,
     Deferred,
     Aborted,
@@ -57,37 +61,33 @@ enum HistoryOutcome {
 }
 
 impl HistoryOutcome {
-    const ALL: [Self; 8] = [
-        Self::Delivered,
-        Self::Failed,
-        Self::Refused,
-        Self::Rejected,
-        Self::Accepted,
-        Self::Deferred,
-        Self::Aborted,
-        Self::Connected,
+    const NAMES: [(Self, &str); 8] = [
+        (Self::Delivered, "delivered"),
+        (Self::Failed, "failed"),
+        (Self::Refused, "refused"),
+        (Self::Rejected, "rejected"),
+        (Self::Accepted, "accepted"),
+        (Self::Deferred, "deferred"),
+        (Self::Aborted, "aborted"),
+        (Self::Connected, "connected"),
     ];
 
     fn name(self) -> &'static str {
-        match self {
-            Self::Delivered => "delivered",
-            Self::Failed => "failed",
-            Self::Refused => "refused",
-            Self::Rejected => "rejected",
-            Self::Accepted => "accepted",
-            Self::Deferred => "deferred",
-            Self::Aborted => "aborted",
-            Self::Connected => "connected",
-        }
+        Self::NAMES.iter().find(|(outcome, _)| *outcome == self).map_or("", |(_, name)| name)
     }
 
     fn of(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|outcome| outcome.name() == name)
+        Self::NAMES.iter().find(|(_, known)| *known == name).map(|(outcome, _)| *outcome)
+    }
+
+    /// Mail or a client was refused: any number of addresses can cause this at no cost.
+    fn is_turned_away(self) -> bool {
+        matches!(self, Self::Refused | Self::Rejected)
     }
 }
 
 /// One verdict.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct HistoryEntry {
     at: i64,
     outcome: HistoryOutcome,
@@ -109,20 +109,7 @@ struct HistoryEntry {
 
 impl HistoryEntry {
     fn new(at: i64, outcome: HistoryOutcome, client: &str, text: &str) -> Self {
-        Self {
-            at,
-            outcome,
-            client: kept(client, CLIENT),
-            text: kept(text, REASON),
-            id: "".into(),
-            from: "".into(),
-            to: "".into(),
-            size: 0,
-            account: "".into(),
-            tls: "".into(),
-            delay: 0,
-            times: 1,
-        }
+        Self { at, outcome, client: kept(client, CLIENT), text: kept(text, REASON), times: 1, ..Self::default() }
     }
 
     /// Bytes of its texts.
@@ -133,12 +120,8 @@ impl HistoryEntry {
             .sum()
     }
 
-    fn is_turned_away(&self) -> bool {
-        matches!(self.outcome, HistoryOutcome::Refused | HistoryOutcome::Rejected)
-    }
-
     fn repeats(&self, other: &Self) -> bool {
-        self.is_turned_away() && *self == Self { at: self.at, times: self.times, ..other.clone() }
+        self.outcome.is_turned_away() && *self == Self { at: self.at, times: self.times, ..other.clone() }
     }
 
     fn json(&self) -> Value {
@@ -160,6 +143,41 @@ impl HistoryEntry {
             "delay": self.delay,
             "times": self.times,
         })
+    }
+
+    /// Where and how mail was accepted.
+    fn last(&self) -> Value {
+        let mut parts = self.tls.split(' ');
+        let mut part = || parts.next().unwrap_or_default();
+        let (version, cipher) = (part().replace("TLSv", "TLS "), part());
+        let verified = match part() {
+            "yes" => "ca",
+            other => other,
+        };
+        let expires: Option<i64> = part().parse().ok();
+        json!({
+            "time": self.at,
+            "to": &*self.to,
+            "account": &*self.account,
+            "tls": version,
+            "cipher": cipher,
+            "verified": verified,
+            "expires": expires,
+        })
+    }
+
+    fn about(self, id: &str, from: &str, to: &str, account: &str, tls: Option<&TlsFacts>) -> Self {
+        let expires = tls.and_then(|tls| tls.expires).map(|at| format!(" {at}")).unwrap_or_default();
+        let tls =
+            tls.map(|tls| format!("{} {} {}{expires}", tls.version, tls.cipher, tls.verified)).unwrap_or_default();
+        Self {
+            id: kept(id, ID),
+            from: kept(from, ADDRESS),
+            to: kept(to, ADDRESS),
+            account: kept(account, ACCOUNT),
+            tls: kept(&tls, TLS),
+            ..self
+        }
     }
 }
 
@@ -227,28 +245,19 @@ impl History {
                 self.count(at, HistoryOutcome::Accepted);
                 self.devices.accepted(at, client, helo, id, from, to);
             }
-            Event::Delivered { id, client, from, to, size, account, tls, reply, delay } => {
-                let verdict = HistoryEntry::new(at, HistoryOutcome::Delivered, client, reply);
-                self.settle(HistoryEntry {
-                    size: *size,
-                    delay: *delay,
-                    ..verdict.about(id, from, to, account, tls.as_ref())
-                });
-            }
-            Event::Failed { id, client, from, to, size, account, tls, reason, delay } => {
-                let verdict = HistoryEntry::new(at, HistoryOutcome::Failed, client, reason);
-                self.settle(HistoryEntry {
-                    size: *size,
-                    delay: *delay,
-                    ..verdict.about(id, from, to, account, tls.as_ref())
-                });
+            Event::Delivered { id, client, from, to, size, account, tls, reply: text, delay }
+            | Event::Failed { id, client, from, to, size, account, tls, reason: text, delay } => {
+                let is_delivered = matches!(event, Event::Delivered { .. });
+                let outcome = if is_delivered { HistoryOutcome::Delivered } else { HistoryOutcome::Failed };
+                let verdict = HistoryEntry::new(at, outcome, client, text).about(id, from, to, account, tls.as_ref());
+                self.settle(HistoryEntry { size: *size, delay: *delay, ..verdict });
             }
             Event::Refused { client, reason } => {
                 self.settle(HistoryEntry::new(at, HistoryOutcome::Refused, client, reason))
             }
             Event::Rejected { client, from, to, reply } => {
                 let verdict = HistoryEntry::new(at, HistoryOutcome::Rejected, client, reply);
-                let to = device::first_of(to);
+                let to = first_of(to);
                 self.settle(verdict.about("", from, &to, "", None));
             }
             Event::Tested { account, to, tls, failed: None } => {
@@ -325,7 +334,8 @@ impl History {
         self.weight += verdict.weight();
         self.verdicts.push_back(verdict);
         while self.verdicts.len() > VERDICTS || self.weight > VERDICT_TEXT {
-            let turned_away = || self.verdicts.iter().enumerate().filter(|(_, verdict)| verdict.is_turned_away());
+            let turned_away =
+                || self.verdicts.iter().enumerate().filter(|(_, verdict)| verdict.outcome.is_turned_away());
             let beyond = turned_away().count() > TURNED_AWAY;
             let place = turned_away().next().filter(|_| beyond).map_or(0, |(place, _)| place);
             let Some(oldest) = self.verdicts.remove(place) else { break };
@@ -357,48 +367,218 @@ impl History {
     }
 }
 
-impl HistoryEntry {
-    /// Where and how mail was accepted.
-    fn last(&self) -> Value {
-        let mut parts = self.tls.split(' ');
-        let mut part = || parts.next().unwrap_or_default();
-        let (version, cipher) = (part().replace("TLSv", "TLS "), part());
-        let verified = match part() {
-            "yes" => "ca",
-            other => other,
-        };
-        let expires: Option<i64> = part().parse().ok();
-        json!({
-            "time": self.at,
-            "to": &*self.to,
-            "account": &*self.account,
-            "tls": version,
-            "cipher": cipher,
-            "verified": verified,
-            "expires": expires,
-        })
-    }
-
-    fn about(self, id: &str, from: &str, to: &str, account: &str, tls: Option<&TlsFacts>) -> Self {
-        let expires = tls.and_then(|tls| tls.expires).map(|at| format!(" {at}")).unwrap_or_default();
-        let tls =
-            tls.map(|tls| format!("{} {} {}{expires}", tls.version, tls.cipher, tls.verified)).unwrap_or_default();
-        Self {
-            id: kept(id, ID),
-            from: kept(from, ADDRESS),
-            to: kept(to, ADDRESS),
-            account: kept(account, ACCOUNT),
-            tls: kept(&tls, TLS),
-            ..self
-        }
-    }
-}
-
 /// A text in its stored form: clean, and limited to `limit` bytes plus the `…` of a truncation.
 fn kept(text: &str, limit: usize) -> Box<str> {
     one_line(text, limit).into_boxed_str()
 }
 
+/// Devices that are kept.
+const DEVICES: usize = 256;
+/// Bytes of text that they may contain together.
+const DEVICE_TEXT: usize = 32 << 10;
+/// Bytes that are kept of a DEVICE_HELO name, an address, a reply or reason.
+const DEVICE_HELO: usize = 48;
+const DEVICE_ADDRESS: usize = 64;
+const DEVICE_REASON: usize = 100;
+
+/// One device.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct DeviceRecord {
+    client: Box<str>,
+    /// Its DEVICE_HELO name.
+    helo: Box<str>,
+    first_seen: i64,
+    last_seen: i64,
+    counts: DayCounts,
+    /// Its last message.
+    id: Box<str>,
+    from: Box<str>,
+    to: Box<str>,
+    mail_at: i64,
+    /// The last result of its mail, with time and text.
+    state: HistoryOutcome,
+    state_at: i64,
+    text: Box<str>,
+}
+
+impl DeviceRecord {
+    fn weight(&self) -> usize {
+        [&self.client, &self.helo, &self.id, &self.from, &self.to, &self.text].iter().map(|t| t.len()).sum()
+    }
+
+    fn set(&mut self, at: i64, state: HistoryOutcome, text: &str) {
+        self.state = state;
+        self.state_at = at;
+        self.text = kept(text, DEVICE_REASON);
+    }
+
+    fn json(&self) -> Value {
+        // A device that was refused at once has none.
+        let last_mail = (!self.id.is_empty())
+            .then(|| json!({ "id": &*self.id, "from": &*self.from, "to": &*self.to, "time": self.mail_at }));
+        self.counts.add_to(json!({
+            "client": &*self.client,
+            "helo": &*self.helo,
+            "first_seen": self.first_seen,
+            "last_seen": self.last_seen,
+            "last_mail": last_mail,
+            "last_verdict": {
+                "outcome": self.state.name(),
+                "text": &*self.text,
+                "time": self.state_at,
+            },
+        }))
+    }
+}
+
+/// All of them, ordered by their last event.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Devices(Vec<DeviceRecord>);
+
+impl Devices {
+    /// Adds one from the file.
+    fn restore(&mut self, device: DeviceRecord) {
+        self.0.push(device);
+        self.bound();
+    }
+
+    fn json(&self) -> Value {
+        self.0.iter().rev().map(DeviceRecord::json).collect()
+    }
+
+    fn accepted(&mut self, at: i64, client: &str, helo: &str, id: &str, from: &str, to: &[String]) {
+        self.change(at, client, |device| {
+            device.last_seen = at;
+            device.counts.count(HistoryOutcome::Accepted);
+            device.helo = kept(helo, DEVICE_HELO);
+            device.id = kept(id, ID);
+            device.from = kept(from, DEVICE_ADDRESS);
+            device.to = kept(&first_of(to), DEVICE_ADDRESS);
+            device.mail_at = at;
+            device.set(at, HistoryOutcome::Accepted, "");
+        });
+    }
+
+    fn settled(&mut self, verdict: &HistoryEntry) {
+        // Mail of an earlier version has no client; a device without an address could not be identified.
+        if verdict.client.is_empty() {
+            return;
+        }
+        self.change(verdict.at, &verdict.client, |device| {
+            device.counts.count(verdict.outcome);
+            device.set(verdict.at, verdict.outcome, &verdict.text);
+            if verdict.outcome.is_turned_away() {
+                device.last_seen = verdict.at;
+            }
+        });
+    }
+
+    /// The event does not contain the client; the last mail of a device is found by its ID.
+    fn deferred(&mut self, at: i64, id: &str, reason: &str) {
+        if let Some(device) = self.0.iter_mut().find(|device| !id.is_empty() && *device.id == *id) {
+            device.set(at, HistoryOutcome::Deferred, reason);
+        }
+        self.bound();
+    }
+
+    /// What a device did instead of sending mail. An administrator who looks for missing mail finds the reason here.
+    fn seen(&mut self, at: i64, client: &str, helo: &str, state: HistoryOutcome, text: &str) {
+        self.change(at, client, |device| {
+            device.last_seen = at;
+            if !helo.is_empty() {
+                device.helo = kept(helo, DEVICE_HELO);
+            }
+            device.set(at, state, text);
+        });
+    }
+
+    fn change(&mut self, at: i64, client: &str, change: impl FnOnce(&mut DeviceRecord)) {
+        let client = kept(client, CLIENT);
+        let mut device = match self.0.iter().position(|device| device.client == client) {
+            Some(place) => self.0.remove(place),
+            None => DeviceRecord { client, first_seen: at, last_seen: at, state_at: at, ..DeviceRecord::default() },
+        };
+        change(&mut device);
+        self.0.push(device);
+        self.bound();
+    }
+
+    /// Clients that never sent a message are dropped first: refused connections must not displace devices. Then those
+    /// without an event for the longest time.
+    fn bound(&mut self) {
+        let mut weight: usize = self.0.iter().map(DeviceRecord::weight).sum();
+        while self.0.len() > DEVICES || weight > DEVICE_TEXT {
+            let last = self.0.len().saturating_sub(1);
+            let stranger = self.0.iter().take(last).position(|device| device.counts.accepted == 0);
+            weight -= self.0.remove(stranger.unwrap_or(0)).weight();
+        }
+    }
+}
+
+/// The first recipient and the number of others.
+fn first_of(to: &[String]) -> String {
+    match to {
+        [] => String::new(),
+        [only] => only.clone(),
+        [first, rest @ ..] => format!("{first} and {} more", rest.len()),
+    }
+}
+
+/// Name of its file in the spool directory: RAM on most routers, so writing it costs no flash.
+const FILE: &str = "history";
+/// Bytes of the file that are read back; what [`History`] writes is smaller.
+const FILE_LIMIT: u64 = 1 << 20;
+/// How often it is written, if there were events.
+const EVERY: Duration = Duration::from_secs(60);
+/// Events that may wait.
+const EVENTS: usize = 2048;
+
+/// The history of earlier runs, and the events of this one from now on.
+pub fn open(spool: &Path) -> (Arc<Mutex<History>>, mpsc::Receiver<Arc<Event>>) {
+    let events = observe(EVENTS);
+    let path = spool.join(FILE);
+    let small = fs::metadata(&path).is_ok_and(|file| file.len() <= FILE_LIMIT);
+    let bytes = small.then(|| fs::read(&path).ok()).flatten().unwrap_or_default();
+    (Arc::new(Mutex::new(History::decode(&bytes))), events)
+}
+
+/// Follows `events` until the order to stop.
+pub async fn run(
+    history: Arc<Mutex<History>>,
+    mut events: mpsc::Receiver<Arc<Event>>,
+    spool: PathBuf,
+    mut stop: watch::Receiver<bool>,
+) {
+    let mut timer = tokio::time::interval_at(tokio::time::Instant::now() + EVERY, EVERY);
+    timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut changed = false;
+    loop {
+        tokio::select! {
+            Some(event) = events.recv() => {
+                lock(&history).take(clock::now(), &event);
+                changed = true;
+            }
+            _ = timer.tick() => if std::mem::take(&mut changed) { write(&history, &spool).await },
+            () = ordered(&mut stop) => break,
+        }
+    }
+    // The dispatcher ends at the same order: its last events are taken until all is quiet.
+    while let Ok(Some(event)) = tokio::time::timeout(Duration::from_millis(200), events.recv()).await {
+        lock(&history).take(clock::now(), &event);
+    }
+    write(&history, &spool).await;
+}
+
+/// Writes the history. A failure loses nothing but the history.
+async fn write(history: &Mutex<History>, spool: &Path) {
+    let bytes = lock(history).encode();
+    let path = spool.join(FILE);
+    // It contains addresses and replies of providers: only its owner may read it.
+    let written = task::blocking(move || publish::replace(&path, &bytes, 0o600));
+    if let Some(Err(error)) = written.await {
+        log::debug!(target: "smtprelay", "event=history_not_written text=\"{error}\"");
+    }
+}
+
 #[cfg(test)]
-#[path = "history/tests.rs"]
 mod tests;

@@ -7,26 +7,20 @@
 //! | [`observe`] | the other parts of the program: the same events |
 //! | [`Notice`] | the sender of one message that failed or is delayed |
 //! | [`Summary`] | the same for many messages |
-//! | [`BootMail`], [`boot_reason`] | the administrator, after a start of the router |
 //! | [`History`] | the status pages: last verdicts, devices, counters |
 //! | [`Hook`] | a script of the administrator's, for when mail cannot be used for alerts |
 
-mod boot;
 mod event;
 pub mod history;
 pub mod hook;
-mod hub;
 pub(crate) mod letter;
 mod notice;
-pub mod readable;
 pub mod repeats;
 mod summary;
 
-pub use boot::{BootFacts, BootMail, boot_reason};
-pub use event::{Event, Field, Fields, Reason, TlsFacts};
+pub use event::{Event, Field, Fields, OBSERVER_LIMIT, Reason, TlsFacts, observe};
 pub use history::History;
 pub use hook::{DEFAULT_PROGRAM, Hook};
-pub use hub::{OBSERVER_LIMIT, observe};
 pub use letter::ReportKind;
 pub use notice::{FailedRecipient, Notice};
 pub use summary::{Summary, SummaryItem};

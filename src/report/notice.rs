@@ -6,8 +6,7 @@
 
 use std::fmt::Write as _;
 
-use super::letter::{ADDRESS_SHOWN, Head, REASON_SHOWN, fill, one_line, part, when, who};
-use super::{ReportKind, readable};
+use super::letter::{ADDRESS_SHOWN, Head, REASON_SHOWN, ReportKind, fill, one_line, part, readable_subject, when, who};
 use crate::message::encoded;
 
 /// Bytes of the message's header that are returned; it is cut at a line.
@@ -130,7 +129,7 @@ impl Notice<'_> {
         };
         fill(&mut out, "", &outlook);
         out.push('\n');
-        let subject = one_line(&readable::subject(self.header), REASON_SHOWN);
+        let subject = one_line(&readable_subject(self.header), REASON_SHOWN);
         if !subject.trim().is_empty() {
             fill(&mut out, "", &format!("Its subject is: {subject}"));
         }
@@ -275,5 +274,4 @@ fn is_status(word: &str) -> bool {
 }
 
 #[cfg(test)]
-#[path = "notice/tests.rs"]
 mod tests;

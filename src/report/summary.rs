@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use super::letter::{ADDRESS_SHOWN, Head, REASON_SHOWN, counted, fill, one_line, part, when, who};
-use super::{ReportKind, readable};
+use super::letter::{
+    ADDRESS_SHOWN, Head, REASON_SHOWN, ReportKind, counted, fill, one_line, part, readable, when, who,
+};
 
 /// Bytes that the encoded list may take. With the rest of the mail it stays below 64 KB.
 const LIST_LIMIT: usize = 56 << 10;
@@ -136,7 +137,7 @@ fn line(out: &mut String, item: &SummaryItem) {
     let time = when(item.arrived).unwrap_or_else(|| "time unknown".into());
     let _ = writeln!(out, "\n  {time}  {}  {}", who(&item.client), one_line(&item.id, 16));
     let _ = writeln!(out, "    to {}", one_line(&item.recipient, ADDRESS_SHOWN));
-    fill(out, "    ", &one_line(&readable::words(&item.subject), SUBJECT_SHOWN));
+    fill(out, "    ", &one_line(&readable(&item.subject), SUBJECT_SHOWN));
 }
 
 /// The maximum number of bytes of `text` as quoted-printable, including line ends and soft breaks.

@@ -4,11 +4,13 @@
 //! The sources are the kernel's neighbour tables for IPv4 and IPv6 and the lease files of the DHCP servers. A device
 //! that is not (or no longer) a neighbour is recognized by an address that contains the hardware address (RFC 4291
 //! appendix A) or by its DUID (RFC 8415 section 11.2).
+//!
+//! Names and identifiers in the files come from devices: they can contain anything, and lines that cannot be parsed are
+//! skipped.
 
-mod files;
-mod mac;
 mod netlink;
 
+use std::fmt;
 use std::fs::File;
 use std::io::Read;
 use std::net::IpAddr;
@@ -18,10 +20,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Mutex;
 
-// A session waits for it.
 use super::task::intake as blocking;
-use files::LeaseLine;
-pub use mac::Mac;
 
 /// Maximum number of bytes read from a file: more than two thousand devices.
 const FILE_LIMIT: u64 = 256 << 10;
@@ -69,12 +68,12 @@ struct Table(Vec<LeaseLine>);
 
 impl Table {
     fn read(sources: &Sources) -> Self {
-        let mut lines = files::neighbours(&content(&sources.neighbours));
+        let mut lines = neighbours(&content(&sources.neighbours));
         if sources.netlink {
             lines.extend(netlink::neighbours());
         }
         for path in &sources.leases {
-            lines.extend(files::leases(&content(path)));
+            lines.extend(leases(&content(path)));
         }
         lines.truncate(ENTRY_LIMIT);
         Self(lines)
@@ -120,6 +119,12 @@ struct Last {
     unknown: Vec<IpAddr>,
 }
 
+impl Last {
+    fn is_fresh(&self) -> bool {
+        self.read.is_some_and(|read| read.elapsed() < FRESH)
+    }
+}
+
 impl Leases {
     /// Reads `sources` on the first request.
     pub fn new(sources: Sources) -> Self {
@@ -129,13 +134,8 @@ impl Leases {
     /// Who uses each of `addresses`; without an address the identity is unknown. Files are read once for all of them.
     pub async fn identities(&self, addresses: &[Option<IpAddr>]) -> Vec<Identity> {
         let mut last = self.last.lock().await;
-        if last.read.is_none_or(|read| read.elapsed() >= FRESH) {
-            let sources = self.sources.clone();
-            if let Some(table) = blocking(move || Table::read(&sources)).await {
-                last.unknown.clear();
-                last.table = Arc::new(table);
-                last.read = Some(Instant::now());
-            }
+        if !last.is_fresh() && self.read(&mut last).await {
+            last.unknown.clear();
         }
         let table = &last.table;
         addresses.iter().map(|ip| ip.map(|ip| table.identity(ip)).unwrap_or_default()).collect()
@@ -145,19 +145,15 @@ impl Leases {
     /// meanwhile.
     pub async fn identity(&self, ip: IpAddr) -> Identity {
         let mut last = self.last.lock().await;
-        let fresh = last.read.is_some_and(|read| read.elapsed() < FRESH);
+        let fresh = last.is_fresh();
         if !fresh {
             last.unknown.clear();
         }
         let mut found = last.table.identity(ip);
         let worth = found.host.is_none() && !last.unknown.contains(&ip) && last.unknown.len() < UNKNOWN_LIMIT;
         if !fresh || worth {
-            let sources = self.sources.clone();
             // During shutdown there is no answer any more; the old one is good enough.
-            if let Some(table) = blocking(move || Table::read(&sources)).await {
-                last.table = Arc::new(table);
-                last.read = Some(Instant::now());
-            }
+            self.read(&mut last).await;
             found = last.table.identity(ip);
             if found.host.is_none() && last.unknown.len() < UNKNOWN_LIMIT {
                 last.unknown.push(ip);
@@ -165,10 +161,167 @@ impl Leases {
         }
         found
     }
+
+    /// Reads the files; false during shutdown.
+    async fn read(&self, last: &mut Last) -> bool {
+        let sources = self.sources.clone();
+        let read = blocking(move || Table::read(&sources)).await;
+        let done = read.is_some();
+        if let Some(table) = read {
+            (last.table, last.read) = (Arc::new(table), Some(Instant::now()));
+        }
+        done
+    }
+}
+
+/// The content of one line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct LeaseLine {
+    /// The address.
+    pub ip: IpAddr,
+    /// The hardware address of the device.
+    pub mac: Option<Mac>,
+    /// Its host name.
+    pub host: Option<String>,
+}
+
+/// Maximum length of a name in bytes (RFC 1035 section 2.3.4).
+const NAME_LIMIT: usize = 255;
+/// Maximum number of lines of a file that are used.
+const LINE_LIMIT: usize = 4096;
+
+/// The kernel's neighbours: address, hardware type, flags, hardware address, mask, interface; below a header line.
+fn neighbours(text: &[u8]) -> Vec<LeaseLine> {
+    let read = |line: &str| {
+        let mut words = line.split_ascii_whitespace();
+        let ip = words.next()?.parse().ok()?;
+        let mac = words.nth(2).and_then(Mac::parse).filter(|mac| mac.is_known())?;
+        Some(LeaseLine { ip, mac: Some(mac), host: None })
+    };
+    lines(text, read)
+}
+
+/// The files of DHCP servers. Each line is one of:
+///
+/// * dnsmasq, IPv4: expiry, hardware address, address, name or `*`, client identifier.
+/// * dnsmasq, IPv6: expiry, IAID (with `T` before it for temporary addresses), address, name or `*`, DUID.
+/// * odhcpd's state: `#`, interface, DUID (for IPv4 the hardware address), IAID or `ipv4`, name or `-`, expiry, a
+///   number, prefix length, addresses with prefix length.
+/// * odhcpd's hosts: address, full name if there is a domain, name.
+fn leases(text: &[u8]) -> Vec<LeaseLine> {
+    let read = |line: &str| {
+        let words: Vec<&str> = line.split_ascii_whitespace().take(16).collect();
+        match words.as_slice() {
+            ["#", _, duid, "ipv4", host, _, _, _, address, ..] => state(address, Mac::parse(duid), host),
+            ["#", _, duid, _, host, _, _, _, address, ..] => state(address, Mac::in_duid(duid), host),
+            [expiry, hardware, address, host, id, ..] if is_number(expiry) => Some(LeaseLine {
+                ip: address.parse().ok()?,
+                mac: Mac::parse(hardware).or_else(|| is_iaid(hardware).then(|| Mac::in_duid(id)).flatten()),
+                host: name(host),
+            }),
+            [address, .., host] => Some(LeaseLine { ip: address.parse().ok()?, mac: None, host: name(host) }),
+            _ => None,
+        }
+    };
+    lines(text, read)
+}
+
+fn state(address: &str, mac: Option<Mac>, host: &str) -> Option<LeaseLine> {
+    let address = address.split('/').next().unwrap_or_default();
+    Some(LeaseLine { ip: address.parse().ok()?, mac, host: name(host) })
+}
+
+fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
+}
+
+fn is_iaid(text: &str) -> bool {
+    is_number(text.strip_prefix('T').unwrap_or(text))
+}
+
+/// A valid host name. Others are ignored: `*` and `-` mean none, and odhcpd writes `broken\x20` before a name that
+/// another device already has.
+fn name(text: &str) -> Option<String> {
+    let fine = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    let usable = text.len() <= NAME_LIMIT && text.bytes().all(fine) && text.bytes().any(|b| b.is_ascii_alphanumeric());
+    usable.then(|| text.to_string())
+}
+
+/// Complete lines only: the last line of a truncated file may be incomplete.
+fn lines(text: &[u8], read: impl Fn(&str) -> Option<LeaseLine>) -> Vec<LeaseLine> {
+    let whole = memchr::memrchr(b'\n', text).and_then(|end| text.get(..end)).unwrap_or_default();
+    let readable = whole.split(|b| *b == b'\n').filter_map(|line| std::str::from_utf8(line).ok());
+    readable.filter_map(read).take(LINE_LIMIT).collect()
+}
+
+/// A hardware address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mac([u8; 6]);
+
+impl Mac {
+    /// Parses six pairs of hexadecimal digits, separated by colons or hyphens, or not separated.
+    pub fn parse(text: &str) -> Option<Self> {
+        let separated = text.len() == 17;
+        let mark = if separated { text.as_bytes().get(2).copied().filter(|b| matches!(b, b':' | b'-'))? } else { b':' };
+        let step = if separated { 3 } else { 2 };
+        if !separated && text.len() != 12 {
+            return None;
+        }
+        let mut bytes = [0; 6];
+        for (place, pair) in bytes.iter_mut().zip(text.as_bytes().chunks(step)) {
+            let (digits, rest) = pair.split_at_checked(2)?;
+            if rest.iter().any(|b| *b != mark) || !digits.iter().all(u8::is_ascii_hexdigit) {
+                return None;
+            }
+            *place = u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
+        }
+        Some(Self(bytes))
+    }
+
+    /// The one contained in an IPv6 address that its host generated (RFC 4291 appendix A).
+    pub fn in_address(ip: IpAddr) -> Option<Self> {
+        let IpAddr::V6(ip) = ip else { return None };
+        let [.., a, b, c, 0xff, 0xfe, d, e, f] = ip.octets() else { return None };
+        // The "universal/local" bit is inverted. A group address never belongs to a host.
+        (a & 1 == 0).then_some(Self([a ^ 2, b, c, d, e, f]))
+    }
+
+    /// The one in a DHCP client's DUID, as hexadecimal digits: types LLT and LL (RFC 8415 sections 11.2 and 11.4) with
+    /// hardware type 1.
+    pub fn in_duid(duid: &str) -> Option<Self> {
+        let digits: String = duid.chars().filter(|c| *c != ':').collect();
+        match (digits.get(..8)?.to_ascii_lowercase().as_str(), digits.len()) {
+            ("00010001", 28) => Self::parse(digits.get(16..)?),
+            ("00030001", 20) => Self::parse(digits.get(8..)?),
+            _ => None,
+        }
+    }
+
+    /// Whether it is valid: the kernel writes zeros for a neighbour that does not answer.
+    pub fn is_known(self) -> bool {
+        self.0 != [0; 6]
+    }
+}
+
+impl From<[u8; 6]> for Mac {
+    fn from(bytes: [u8; 6]) -> Self {
+        Self(bytes)
+    }
+}
+
+impl fmt::Display for Mac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (place, byte) in self.0.iter().enumerate() {
+            write!(f, "{}{byte:02x}", if place == 0 { "" } else { ":" })?;
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn sources(dir: &Path) -> Sources {
@@ -225,5 +378,90 @@ mod tests {
         assert_eq!(leases.identity("192.168.1.30".parse().unwrap()).await, Identity::default());
         std::fs::write(dir.path().join("dhcp.leases"), DNSMASQ).unwrap();
         assert_eq!(leases.identity("192.168.1.20".parse().unwrap()).await.host.as_deref(), Some("plc-7"));
+    }
+
+    fn line(ip: &str, mac: &str, host: &str) -> LeaseLine {
+        LeaseLine { ip: ip.parse().unwrap(), mac: Mac::parse(mac), host: (!host.is_empty()).then(|| host.into()) }
+    }
+
+    #[test]
+    fn odd_lines() {
+        let text = b"1795395723 06-00:11:22:33:44:55 192.168.1.5 token *\n\
+            0 00:11:22:33:44:55 192.168.1.6 * *\n\
+            1795395723 T77 fd00::1 temp 00:03:00:01:00:11:22:33:44:55\n\
+            duid 00:03:00:01:00:11:22:33:44:66\n\
+            \xff\xfe nonsense\n\
+            192.168.1.7\tnas.lan\tnas\n\
+            192.168.1.8\tnas8\n\
+            # br-lan 001122334455 ipv4 - 0 c0a80109 32 192.168.1.9/32\n\
+            # br-lan 00040102 5 long 1 2 64\n\
+            1795395723 00:11:22:33:44:55 192.168.1.10 cut";
+        assert_eq!(
+            leases(text),
+            [
+                line("192.168.1.5", "", "token"),
+                line("192.168.1.6", "00:11:22:33:44:55", ""),
+                line("fd00::1", "00:11:22:33:44:55", "temp"),
+                line("192.168.1.7", "", "nas"),
+                line("192.168.1.8", "", "nas8"),
+                line("192.168.1.9", "00:11:22:33:44:55", ""),
+            ]
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn written_lines_are_read(ip: [u8; 4], mac: [u8; 6], host in "[a-z][a-z0-9-]{0,20}", expiry: u32) {
+            let ip = IpAddr::from(ip);
+            let mac = mac.map(|b| format!("{b:02x}")).join(":");
+            let expected = line(&ip.to_string(), &mac, &host);
+            prop_assert_eq!(leases(format!("{expiry} {mac} {ip} {host} *\n").as_bytes()), [expected.clone()]);
+            let bare = mac.replace(':', "");
+            let state = format!("# br-lan {bare} ipv4 {host} -1 0 32 {ip}/32\n");
+            prop_assert_eq!(leases(state.as_bytes()), [expected]);
+        }
+
+        #[test]
+        fn anything_can_stand_there(text: Vec<u8>, words in "([#*] |[0-9a-f:.T/]{1,12}[ \t\n]|name |ipv4 ){0,40}\n") {
+            for bytes in [text.as_slice(), words.as_bytes()] {
+                for line in leases(bytes).into_iter().chain(neighbours(bytes)) {
+                    prop_assert!(line.host.is_none_or(|host| host.len() <= NAME_LIMIT));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn in_other_things() {
+        let mac = Mac::parse("00:11:22:aa:bb:cc");
+        assert_eq!(Mac::in_duid("00:03:00:01:00:11:22:aa:bb:cc"), mac);
+        assert_eq!(Mac::in_duid("0001000129112233001122AABBCC"), mac);
+        assert_eq!(Mac::in_duid("0002000000090cc084d303000912"), None);
+        assert_eq!(Mac::in_address("fe80::211:22ff:feaa:bbcc".parse().unwrap()), mac);
+        assert_eq!(Mac::in_address("fe80::1234:22fe:feaa:bbcc".parse().unwrap()), None);
+        assert_eq!(Mac::in_address("fe80::311:22ff:feaa:bbcc".parse().unwrap()), None);
+        assert_eq!(Mac::in_address("10.0.0.1".parse().unwrap()), None);
+    }
+
+    proptest! {
+        #[test]
+        fn forms_read_back(bytes: [u8; 6]) {
+            let mac = Mac(bytes);
+            let text = mac.to_string();
+            for form in [text.clone(), text.replace(':', "-"), text.replace(':', ""), text.to_ascii_uppercase()] {
+                prop_assert_eq!(Mac::parse(&form), Some(mac));
+            }
+            prop_assert_eq!(Mac::parse(&text.replacen(':', "-", 1)), None);
+            prop_assert_eq!(Mac::parse(&format!("{text}0")), None);
+        }
+
+        #[test]
+        fn any_text_can_be_read(text in "[0-9a-fx:ü+-]{0,30}", bytes: [u8; 16]) {
+            if let Some(mac) = Mac::parse(&text) {
+                prop_assert_eq!(Mac::parse(&mac.to_string()), Some(mac));
+            }
+            Mac::in_duid(&text);
+            Mac::in_address(IpAddr::from(bytes));
+        }
     }
 }

@@ -20,8 +20,7 @@ use nix::sys::socket::{SockType, getsockopt, sockopt};
 use syslog::{Facility, LogFormat, Logger, LoggerBackend, Severity};
 use tokio::sync::Notify;
 
-use super::clock;
-use super::visible::spelled_out;
+use super::{clock, cut, spelled_out};
 use crate::message::date::rfc5322;
 
 /// Where log lines go.
@@ -92,16 +91,8 @@ impl Log for ThreadedLog {
 /// One line without control characters (a terminal that shows the log would obey them), with characters that change the
 /// writing direction spelled out, truncated to [`LINE_LIMIT`] bytes.
 fn clean(text: &str) -> String {
-    let mut line: String = spelled_out(text).chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    if line.len() > LINE_LIMIT {
-        let mut end = LINE_LIMIT;
-        while !line.is_char_boundary(end) {
-            end -= 1;
-        }
-        line.truncate(end);
-        line.push('…');
-    }
-    line
+    let line: String = spelled_out(text).chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if line.len() > LINE_LIMIT { format!("{}…", cut(&line, LINE_LIMIT)) } else { line }
 }
 
 /// A line in the format of local log daemons (RFC 3164 section 4.1 without the host name, which logd would show as

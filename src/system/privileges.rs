@@ -6,12 +6,15 @@
 //! needs root is done by other processes: `smtprelay reload` hands over settings and sockets, and the hook has a
 //! process of its own.
 
+use nix::errno::Errno;
+use nix::libc::{
+    PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, PR_CAPBSET_DROP, PR_CAPBSET_READ, SYS_capset, c_int, c_ulong, prctl,
+    syscall,
+};
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::Signal;
 use nix::unistd::{Gid, Uid, User, geteuid, getpid, getresuid, initgroups, setgid, setuid};
-
-use super::capabilities;
 
 /// The user that the gateway becomes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,7 +80,7 @@ pub fn give_up_root(identity: &Identity) -> Result<(), String> {
     };
     let name = std::ffi::CString::new(identity.name.as_str()).unwrap_or_default();
     // The bounding set first: dropping it needs a capability itself.
-    match capabilities::drop_bounding() {
+    match drop_bounding() {
         // In a container without CAP_SETPCAP. Programs still cannot gain anything, because of no_new_privs.
         Ok(()) | Err(nix::Error::EPERM) => {}
         Err(error) => return Err(failed("bounding set", error)),
@@ -85,7 +88,7 @@ pub fn give_up_root(identity: &Identity) -> Result<(), String> {
     initgroups(&name, identity.gid).map_err(|error| failed("groups", error))?;
     setgid(identity.gid).map_err(|error| failed("group", error))?;
     setuid(identity.uid).map_err(|error| failed("user", error))?;
-    capabilities::drop_all().map_err(|error| failed("capabilities", error))?;
+    drop_capabilities().map_err(|error| failed("capabilities", error))?;
     prctl::set_no_new_privs().map_err(|error| failed("no new privileges", error))?;
     // A change of user resets this one.
     protect_memory();
@@ -95,6 +98,66 @@ pub fn give_up_root(identity: &Identity) -> Result<(), String> {
         return Err(format!("became the user '{}' only partially", identity.name));
     }
     Ok(())
+}
+
+/// More than any kernel knows; asking for a capability beyond the kernel's last one is an error that ends the search.
+const BEYOND: c_ulong = 64;
+/// `_LINUX_CAPABILITY_VERSION_3`: two words of 32 bits for each set.
+const VERSION_3: u32 = 0x2008_0522;
+
+/// `struct __user_cap_header_struct`.
+#[repr(C)]
+struct CapabilityHeader {
+    version: u32,
+    pid: c_int,
+}
+
+/// `struct __user_cap_data_struct`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct CapabilitySets {
+    effective: u32,
+    permitted: u32,
+    inheritable: u32,
+}
+
+fn control(option: c_int, argument: c_ulong) -> nix::Result<c_int> {
+    let none: c_ulong = 0;
+    // SAFETY: the options used here take only numbers, no addresses.
+    Errno::result(unsafe { prctl(option, argument, none, none, none) })
+}
+
+/// Empties the bounding set: no program that is run from now on can gain a capability, set-uid root or not.
+///
+/// # Errors
+/// Without CAP_SETPCAP.
+fn drop_bounding() -> nix::Result<()> {
+    for capability in 0..BEYOND {
+        match control(PR_CAPBSET_READ, capability) {
+            Ok(1) => _ = control(PR_CAPBSET_DROP, capability)?,
+            Ok(_) => {}
+            // Beyond the last one that this kernel knows.
+            Err(_) => break,
+        }
+    }
+    Ok(())
+}
+
+/// Empties the ambient, effective, permitted and inheritable sets.
+///
+/// # Errors
+/// None are expected: dropping capabilities is always allowed.
+fn drop_capabilities() -> nix::Result<()> {
+    // Kernels before 4.3 have no ambient set.
+    match control(PR_CAP_AMBIENT, c_ulong::try_from(PR_CAP_AMBIENT_CLEAR_ALL).unwrap_or_default()) {
+        Ok(_) | Err(Errno::EINVAL) => {}
+        Err(error) => return Err(error),
+    }
+    let header = CapabilityHeader { version: VERSION_3, pid: 0 };
+    let sets = [CapabilitySets { effective: 0, permitted: 0, inheritable: 0 }; 2];
+    // SAFETY: both are laid out as the kernel expects, live until the call returns, and are only read by it: with a
+    // version that it knows, it writes nothing back.
+    Errno::result(unsafe { syscall(SYS_capset, &raw const header, &raw const sets) }).map(drop)
 }
 
 #[cfg(test)]

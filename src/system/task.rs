@@ -1,14 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Concurrent work. Everything is boxed before the runtime sees it: otherwise each kind of future would instantiate the
 //! runtime's machinery again, some kilobytes of code each.
+//!
+//! Host name lookups are isolated from everything else. The C library's resolver blocks, for half a minute and longer
+//! if no name server answers, and cannot be interrupted. So each lookup gets a thread of its own that ends with it. On
+//! the pool, a dead uplink would take the threads that accepted mail needs to get to the disk.
 
 use std::future::Future;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
+use std::{io, thread};
+
+use tokio::sync::{Semaphore, oneshot};
+use tokio::task::JoinHandle;
 
 use super::lock;
-use tokio::sync::Semaphore;
-use tokio::task::JoinHandle;
 
 /// Number of threads in the pool for blocking work.
 pub const THREADS: usize = 8;
@@ -28,7 +35,7 @@ pub fn spawn(future: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()
 }
 
 /// Runs file operations on the pool of blocking threads, so that a slow flash chip never stops a session. `None` if the
-/// program is shutting down and the pool accepts no more work. Not for host name lookups, see [`super::names`].
+/// program is shutting down and the pool accepts no more work. Not for host name lookups, see [`lookup`].
 ///
 /// The work continues even if its result is no longer needed.
 pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
@@ -69,35 +76,116 @@ async fn run_intake(work: Work) {
     let _ = tokio::task::spawn_blocking(work).await;
 }
 
+/// Maximum number of concurrent lookups: more than two connections of a few accounts, a login and a test mail need.
+/// Others wait.
+const LOOKUPS: usize = 8;
+/// Stack size of a lookup in bytes. Only what is used costs memory.
+const STACK: usize = 512 << 10;
+
+static PLACES: Lookups = Lookups(Semaphore::const_new(LOOKUPS));
+
+/// The addresses of `host`, in the order of the resolver (RFC 6724), each with `port`. A literal address needs no
+/// lookup. The caller sets the timeout; an abandoned lookup keeps its slot until the resolver gives up.
+///
+/// # Errors
+/// The error of the resolver, in its own words.
+pub async fn lookup(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    if let Ok(ip) = host.parse::<IpAddr>() {
+        return Ok(vec![SocketAddr::new(ip, port)]);
+    }
+    let host = host.to_string();
+    PLACES.run(Box::new(move || (host.as_str(), port).to_socket_addrs().map(Iterator::collect))).await
+}
+
+/// A limited number of threads for work that may hang.
+struct Lookups(Semaphore);
+
+type Found = io::Result<Vec<SocketAddr>>;
+
+impl Lookups {
+    async fn run(&'static self, resolve: Box<dyn FnOnce() -> Found + Send>) -> Found {
+        let place = self.0.acquire().await.map_err(io::Error::other)?;
+        let (tell, told) = oneshot::channel();
+        thread::Builder::new().name("lookup".into()).stack_size(STACK).spawn(move || {
+            let found = resolve();
+            drop(place);
+            // The caller may have stopped waiting.
+            let _ = tell.send(found);
+        })?;
+        told.await.map_err(|_| io::Error::other("the lookup was aborted"))?
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, mpsc};
+
+    use super::*;
+
     #[tokio::test]
     async fn work_comes_back_with_its_result() {
-        assert_eq!(super::blocking(|| 7).await, Some(7));
+        assert_eq!(blocking(|| 7).await, Some(7));
         let (tell, told) = tokio::sync::oneshot::channel();
-        super::spawn(async move { tell.send("done").unwrap() }).await.unwrap();
+        spawn(async move { tell.send("done").unwrap() }).await.unwrap();
         assert_eq!(told.await, Ok("done"));
     }
 
     /// However long other work takes, an incoming message gets to the disk.
     #[test]
     fn other_work_leaves_threads_to_the_intake() {
-        let runtime =
-            tokio::runtime::Builder::new_current_thread().max_blocking_threads(super::THREADS).build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().max_blocking_threads(THREADS).build().unwrap();
         runtime.block_on(async {
             let (release, released) = std::sync::mpsc::channel::<()>();
             let released = std::sync::Arc::new(std::sync::Mutex::new(released));
             let long = || {
                 let released = std::sync::Arc::clone(&released);
-                tokio::spawn(super::blocking(move || released.lock().unwrap().recv().unwrap()))
+                tokio::spawn(blocking(move || released.lock().unwrap().recv().unwrap()))
             };
-            let all: Vec<_> = (0..2 * super::THREADS).map(|_| long()).collect();
+            let all: Vec<_> = (0..2 * THREADS).map(|_| long()).collect();
             // They have started, as far as they may.
             tokio::task::yield_now().await;
-            assert_eq!(super::intake(|| 7).await, Some(7));
+            assert_eq!(intake(|| 7).await, Some(7));
             all.iter().for_each(|_| release.send(()).unwrap());
             for one in all {
                 assert_eq!(one.await.unwrap(), Some(()));
+            }
+        });
+    }
+
+    #[tokio::test]
+    async fn an_address_is_its_own_answer_and_localhost_has_one() {
+        assert_eq!(lookup("::1", 25).await.unwrap(), ["[::1]:25".parse().unwrap()]);
+        assert!(lookup("localhost", 587).await.unwrap().iter().all(|at| at.ip().is_loopback() && at.port() == 587));
+    }
+
+    /// With a resolver that never answers, the disk still gets its threads.
+    #[test]
+    fn lookups_that_hang_take_no_thread_from_the_disk() {
+        let runtime = tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).build().unwrap();
+        runtime.block_on(async {
+            let places: &'static Lookups = Box::leak(Box::new(Lookups(Semaphore::const_new(2))));
+            let (release, released) = mpsc::channel::<()>();
+            let released = Arc::new(std::sync::Mutex::new(released));
+            let (begin, mut begun) = tokio::sync::mpsc::unbounded_channel();
+            let hanging: Vec<_> = (0..3)
+                .map(|number| {
+                    let (released, begin) = (Arc::clone(&released), begin.clone());
+                    tokio::spawn(places.run(Box::new(move || {
+                        begin.send(number).unwrap();
+                        released.lock().unwrap().recv().unwrap();
+                        Ok(Vec::new())
+                    })))
+                })
+                .collect();
+            assert_eq!((begun.recv().await, begun.recv().await), (Some(0), Some(1)));
+            assert_eq!(blocking(|| 7).await, Some(7));
+            // The third waits for a slot, not for a thread of its own.
+            assert!(begun.try_recv().is_err());
+            release.send(()).unwrap();
+            assert_eq!(begun.recv().await, Some(2));
+            (0..2).for_each(|_| release.send(()).unwrap());
+            for lookup in hanging {
+                assert!(lookup.await.unwrap().unwrap().is_empty());
             }
         });
     }

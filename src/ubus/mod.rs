@@ -6,17 +6,13 @@
 //! |---|---|
 //! | [`blobmsg`] | values as bytes |
 //! | [`message`] | ubus messages |
-//! | [`connection`] | a connection: matches answers with requests |
-//! | [`call`] | a single blocking request |
-//! | [`netifd`] | information from netifd |
-//! | [`procd`] | notifications to procd |
+//! | [`connection`] | a connection: matches answers with requests; a single blocking request |
+//! | [`daemons`] | information from netifd, notifications to procd |
 
 pub mod blobmsg;
-pub mod call;
 pub mod connection;
+pub mod daemons;
 pub mod message;
-pub mod netifd;
-pub mod procd;
 
 use std::ffi::OsString;
 use std::os::fd::{AsRawFd, OwnedFd};

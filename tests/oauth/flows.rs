@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use serde_json::json;
-use smtprelay::control::client::ControlClient as Control;
+use smtprelay::control::socket::ControlClient as Control;
 
 use super::bench::{Bench, SOON, relay_to, said, send, servers, token_on_disk};
 use super::support::login_server::Say;

@@ -273,7 +273,8 @@ impl Drop for Machine {
         if std::thread::panicking() {
             // Behind the console, where the reason of a failure is found; a full disk must not hide it.
             let reason = REASON.lock().map(|reason| reason.clone()).unwrap_or_default();
-            let _ = writeln!(std::io::stdout(), "--- console since the last boot\n{}\n{reason}", self.said().join("\n"));
+            let _ =
+                writeln!(std::io::stdout(), "--- console since the last boot\n{}\n{reason}", self.said().join("\n"));
         }
         if let Some(mut child) = self.child.take() {
             let _ = child.kill();

@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use smtprelay::control::methods::METHODS;
+use smtprelay::control::METHODS;
 use smtprelay::ubus::blobmsg::{self, Writer};
 use smtprelay::ubus::message::{self, Body, HEAD, MessageHead, attribute, kind};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};

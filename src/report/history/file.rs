@@ -15,8 +15,10 @@
 
 use serde_json::{Value, json};
 
-use super::device::DeviceRecord;
-use super::{ACCOUNT, ADDRESS, CLIENT, DAYS, DayCounts, History, HistoryEntry, HistoryOutcome, ID, REASON, TLS, kept};
+use super::{
+    ACCOUNT, ADDRESS, CLIENT, DAYS, DayCounts, DeviceRecord, History, HistoryEntry, HistoryOutcome, ID, REASON, TLS,
+    kept,
+};
 use crate::system::checksum::Checksum;
 
 const FIRST: &str = "smtprelay-history 1 ";
@@ -34,7 +36,7 @@ impl History {
         for (day, c) in &self.days {
             add(json!(["day", day, c.accepted, c.delivered, c.failed, c.refused]));
         }
-        for d in self.devices.iter() {
+        for d in &self.devices.0 {
             let c = d.counts;
             add(json!([
                 "device",

@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 
-use std::time::Duration;
-
 use proptest::prelude::*;
 
 use super::*;
@@ -256,12 +254,12 @@ fn memory_is_bounded() {
             },
         );
     }
-    let device_text: usize = history.devices.iter().map(device::DeviceRecord::weight).sum();
+    let device_text: usize = history.devices.0.iter().map(DeviceRecord::weight).sum();
     assert!(history.weight <= VERDICT_TEXT && device_text <= 32 << 10);
     assert_eq!(history.weight, history.verdicts.iter().map(HistoryEntry::weight).sum::<usize>());
     // With 16 bytes that an allocator adds to each text.
     let verdicts = 256 * size_of::<HistoryEntry>() + 200 * 7 * 16 + VERDICT_TEXT;
-    let devices = 256 * size_of::<device::DeviceRecord>() + 256 * 6 * 16 + (32 << 10);
+    let devices = 256 * size_of::<DeviceRecord>() + 256 * 6 * 16 + (32 << 10);
     println!("at most {} bytes", verdicts + devices);
     assert!(verdicts + devices < 200_000);
     assert!(history.encode().len() < 200_000);

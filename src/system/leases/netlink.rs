@@ -13,8 +13,7 @@ use nix::sys::socket::sockopt::ReceiveTimeout;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, setsockopt, socket};
 use nix::sys::time::{TimeVal, TimeValLike};
 
-use super::files::LeaseLine;
-use super::mac::Mac;
+use super::{LeaseLine, Mac};
 
 /// Size of the buffer in bytes. The kernel never puts more than this into one packet of a dump (`NLMSG_GOODSIZE`, and
 /// what larger buffers turn it into).

@@ -1,0 +1,333 @@
+// SPDX-License-Identifier: Apache-2.0
+//! How messages, accounts and devices are described to people and programs: the same for every interface.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use serde_json::{Value, json};
+
+use crate::config::device::DEFAULT_DEVICE;
+use crate::config::{Account, Device, Settings, TlsMode};
+use crate::dispatch::{AccountHealth, Health, Standing};
+use crate::inbound::accept::{allowed, may_send};
+use crate::oauth::{Later, keeper};
+use crate::policy::{Policies, Rates};
+
+use crate::queue::{Attempt, Meta, Note, Progress, State};
+use crate::report::History;
+use crate::system::clock;
+use crate::system::interfaces::{self, Address};
+use crate::system::leases::{Identity, Leases};
+
+/// The word for the state of a recipient.
+fn word(progress: Progress) -> &'static str {
+    match progress {
+        Progress::Waiting => "waiting",
+        Progress::Delivered => "delivered",
+        Progress::Failed => "failed",
+    }
+}
+
+/// The word for the state of a message.
+pub fn standing(standing: Standing) -> &'static str {
+    match standing {
+        Standing::Due => "due",
+        Standing::In(_) | Standing::Resting(_) => "later",
+        Standing::Held => "held",
+        Standing::InHand => "sending",
+    }
+}
+
+/// A message. `now` says where it is in the schedule and why nothing is being sent, if the gateway is running.
+pub fn message(id: &str, meta: &Meta, state: &State, size: u64, now: Option<(Standing, Option<&str>)>) -> Value {
+    let arrived = state.arrived.unwrap_or(meta.arrived);
+    let recipients: Vec<Value> = state
+        .recipients
+        .iter()
+        .map(|r| json!({ "address": r.address, "state": word(r.progress), "reply": r.text }))
+        .collect();
+    let mut value = json!({
+        "id": id,
+        "arrived": arrived,
+        "age": clock::age(arrived),
+        "size": size,
+        "client": meta.client,
+        "from": meta.envelope.from,
+        "recipients": recipients,
+        "attempts": state.attempts,
+        "held": state.held,
+        "doubts": state.doubts,
+        "notice": meta.notice,
+        "why": why(meta, state, now),
+    });
+    if let Some(((at, _), fields)) = now.zip(value.as_object_mut()) {
+        fields.insert("standing".into(), standing(at).into());
+        if let Standing::In(wait) | Standing::Resting(wait) = at {
+            fields.insert("next".into(), wait.as_secs().into());
+        }
+    }
+    value
+}
+
+/// Why it is still in the queue, in one sentence.
+fn why(meta: &Meta, state: &State, now: Option<(Standing, Option<&str>)>) -> String {
+    let last = state.recipients.iter().find(|r| r.progress == Progress::Waiting && !r.text.is_empty());
+    let last = last.map(|r| r.text.clone());
+    match now {
+        _ if state.held && state.is_doubtful() => state.doubt(),
+        _ if state.held => "it is held: release it with smtprelay queue release".into(),
+        Some((Standing::InHand, _)) => "it is being sent right now".into(),
+        Some((Standing::Resting(left), _)) if let Some(over) = &meta.marks.over => {
+            over.why(meta.marks.device.as_deref().unwrap_or_default(), left)
+        }
+        Some((_, Some(paused))) => paused.to_string(),
+        Some((Standing::Due, None)) => last.unwrap_or_else(|| "it is ready to be sent".into()),
+        Some(_) => last.unwrap_or_else(|| "it waits for its next attempt".into()),
+        None => last.unwrap_or_else(|| "smtprelay is not running; the message will be sent at the next start".into()),
+    }
+}
+
+/// What has happened to a message so far.
+pub fn notes(notes: &[Note]) -> Vec<Value> {
+    notes
+        .iter()
+        .map(|note| match note {
+            Note::Attempt(Attempt { at, results, .. }) => {
+                let results: Vec<Value> = results
+                    .iter()
+                    .map(|(recipient, progress, text)| {
+                        json!({ "recipient": recipient, "state": word(*progress), "reply": text })
+                    })
+                    .collect();
+                json!({ "what": "tried", "at": at, "results": results })
+            }
+            Note::Held(true) => json!({ "what": "held" }),
+            Note::Held(false) => json!({ "what": "released" }),
+            Note::Arrived(at) => json!({ "what": "time of arrival corrected", "to": at }),
+            Note::Warned(at) => json!({ "what": "sender notified of the delay", "at": at }),
+            Note::Told(at) => json!({ "what": "failure reported", "at": at }),
+            Note::Doubt(at) => json!({ "what": "sent, outcome unknown", "at": at }),
+            Note::Alone(at) => json!({ "what": "sent by itself", "at": at }),
+        })
+        .collect()
+}
+
+/// Adds to each device of `known` its `name`, its `mac`, its `section` and whether it is `allowed`; `known` comes from
+/// the history.
+pub fn named<'a>(known: Vec<Value>, settings: Arc<Settings>, leases: &'a Leases) -> Later<'a, Vec<Value>> {
+    Box::pin(async move {
+        let mut devices = known;
+        let addresses: Vec<Option<IpAddr>> = devices.iter().map(address).collect();
+        let identities = leases.identities(&addresses).await;
+        let (policies, nets) = (Policies::new(&settings), networks(&settings));
+        for ((device, ip), identity) in devices.iter_mut().zip(addresses).zip(identities) {
+            let Some(fields) = device.as_object_mut() else { continue };
+            let Identity { mac, host } = identity;
+            let section = ip.and_then(|ip| policies.device(ip, mac, host.as_deref()));
+            let section = section.filter(|device| !device.is_default());
+            fields.insert("name".into(), host.as_deref().unwrap_or_default().into());
+            fields.insert("mac".into(), mac.map(|mac| mac.to_string()).unwrap_or_default().into());
+            fields.insert("section".into(), section.map(|device| device.name.clone()).unwrap_or_default().into());
+            // A client without an address is a program on the router itself.
+            fields.insert("allowed".into(), ip.is_none_or(|ip| may_send(ip, &nets)).into());
+        }
+        devices
+    })
+}
+
+fn address(device: &Value) -> Option<IpAddr> {
+    device.get("client").and_then(Value::as_str)?.parse().ok()
+}
+
+/// The networks that are currently allowed to send through any listener.
+fn networks(settings: &Settings) -> Vec<IpNet> {
+    // The kernel is asked only if needed; by the names of the settings, as the listeners do.
+    let host: Vec<Address> = match settings.listeners.iter().any(|listener| listener.allow.is_empty()) {
+        true => interfaces::named(),
+        false => Vec::new(),
+    };
+    settings.listeners.iter().flat_map(|listener| allowed(listener, &host)).collect()
+}
+
+/// Adds `rate` to each device of `list`: null if it has no limit. The section of a device is taken from its field
+/// `section`; without one, the device is identified by its address alone.
+pub fn add_rates(list: &mut Value, settings: &Settings, rates: &Rates) {
+    let policies = Policies::new(settings);
+    let section = |name: &str| policies.device_named(if name.is_empty() { DEFAULT_DEVICE } else { name });
+    for entry in list.as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
+        let client: Option<IpAddr> = entry.get("client").and_then(Value::as_str).and_then(|ip| ip.parse().ok());
+        let device = match (entry.get("section").and_then(Value::as_str), client) {
+            (Some(name), _) => section(name),
+            (None, Some(ip)) => policies.device(ip, None, None),
+            (None, None) => None,
+        };
+        let rate = device.zip(client).and_then(|(device, client)| rate(device, client, rates));
+        entry.insert("rate".into(), rate.unwrap_or_default());
+    }
+}
+
+fn rate(device: &Device, client: IpAddr, rates: &Rates) -> Option<Value> {
+    let counts = rates.counts(device, client);
+    Some(json!({
+        "limit": device.rate?.to_string(),
+        "digested": counts.digested,
+        "deferred": counts.deferred,
+        "rejected": counts.rejected,
+    }))
+}
+
+/// Whether the account has its secret. Reads a file for accounts with an OAuth login.
+pub fn secret(account: &Account) -> &'static str {
+    let there = match (&account.username, &account.oauth) {
+        _ if account.misses_password() => false,
+        (None, _) => return "none",
+        (Some(_), None) => !account.password.is_empty(),
+        (Some(_), Some(_)) => keeper::signed_in(account),
+    };
+    if there { "set" } else { "missing" }
+}
+
+/// An account: its settings, whether it works, and when it last did.
+pub fn account(account: &Account, secret: &str, health: &Health, history: &History) -> Value {
+    let is_it = |known: &&AccountHealth| known.name == account.name;
+    let paused = health.accounts.iter().find(is_it).and_then(|known| known.pause.as_ref()).map(|pause| {
+        let remedy = Some(&pause.remedy).filter(|remedy| !remedy.is_empty());
+        let (since, next) = (pause.since.as_secs(), pause.next.unwrap_or_default().as_secs());
+        json!({ "reason": pause.reason, "remedy": remedy, "since": since, "next": next })
+    });
+    let auth = match (&account.username, &account.oauth) {
+        _ if account.misses_password() => "password",
+        (None, _) => "none",
+        (Some(_), None) => "password",
+        (Some(_), Some(_)) => "xoauth2",
+    };
+    let tls = match account.tls {
+        TlsMode::Implicit => "implicit",
+        TlsMode::StartTls => "starttls",
+        TlsMode::None => "none",
+    };
+    json!({
+        "name": account.name,
+        "provider": account.provider,
+        "host": account.host,
+        "port": account.port,
+        "tls_mode": tls,
+        "from": account.from,
+        "username": account.shown_username(),
+        "auth": auth,
+        "secret": secret,
+        "paused": paused,
+        "last": history.last(Some(&account.name)),
+    })
+}
+
+/// The state of the gateway, for programs.
+pub fn health_word(settings: &Settings, health: &Health) -> &'static str {
+    match &health.paused {
+        _ if settings.accounts.is_empty() => "no_account",
+        Some(_) => "paused",
+        None => "relaying",
+    }
+}
+
+/// The state of the gateway, in one line.
+pub fn health_sentence(settings: &Settings, health: &Health) -> String {
+    let waiting = match health.waiting {
+        0 => "no messages waiting".to_string(),
+        1 => "1 message waiting".to_string(),
+        n => format!("{n} messages waiting"),
+    };
+    let waiting = match health.held {
+        0 => waiting,
+        held => format!("{waiting} ({held} held: smtprelay queue says why)"),
+    };
+    match &health.paused {
+        _ if settings.accounts.is_empty() => {
+            format!(
+                "Not relaying, {waiting}: no account is set up; set provider, username and password of a section account"
+            )
+        }
+        Some((reason, Some(next))) => {
+            format!("Not relaying, {waiting}, next attempt in {} s: {reason}", next.as_secs())
+        }
+        Some((reason, None)) => format!("Not relaying, {waiting}: {reason}"),
+        None => format!("Relaying; {waiting}."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::config::{load, uci};
+    use crate::system::interfaces::Network;
+    use crate::system::leases::Sources;
+
+    #[tokio::test]
+    async fn each_device_gets_its_name_and_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let leases = dir.path().join("dhcp.leases");
+        let lines =
+            "1795395723 00:11:22:aa:bb:cc 192.168.1.20 plc-7 *\n1795395723 02:00:00:00:00:33 192.168.1.21 * *\n";
+        std::fs::write(&leases, lines).unwrap();
+        let leases = Leases::new(Sources { neighbours: dir.path().join("arp"), netlink: false, leases: vec![leases] });
+        let text = "config listener 'lan'\n list address '0.0.0.0'\n list allow '192.168.1.0/27'\n\
+                    config device 'default'\n option name 'Any'\nconfig device 'pump'\n list host 'PLC-7'\n";
+        let settings = load::settings(&uci::parse(text.as_bytes()).unwrap()).0;
+        let clients = ["192.168.1.20", "192.168.1.21", "192.168.1.77", "local"];
+        let known: Vec<Value> = clients.iter().map(|client| json!({ "client": client, "helo": "x" })).collect();
+        let found = named(known, Arc::new(settings), &leases).await;
+        let facts = |device: &Value| ["name", "mac", "section", "allowed"].map(|field| device[field].clone());
+        assert_eq!(facts(&found[0]), [json!("plc-7"), json!("00:11:22:aa:bb:cc"), json!("pump"), json!(true)]);
+        assert_eq!(facts(&found[1]), [json!(""), json!("02:00:00:00:00:33"), json!(""), json!(true)]);
+        assert_eq!(facts(&found[2]), [json!(""), json!(""), json!(""), json!(false)]);
+        assert_eq!(facts(&found[3]), [json!(""), json!(""), json!(""), json!(true)]);
+        assert_eq!(found[0]["helo"], json!("x"));
+    }
+
+    #[tokio::test]
+    async fn an_empty_list_means_the_networks_of_the_listener() {
+        // This affects the whole process, so the name is one that no other test uses.
+        interfaces::learned(vec![Network {
+            name: "plant-floor".into(),
+            device: String::new(),
+            up: true,
+            addresses: vec!["10.201.0.1/24".parse().unwrap()],
+        }]);
+        let settings = "config listener 'lan'\n list interface 'plant-floor'\n";
+        let settings = Arc::new(load::settings(&uci::parse(settings.as_bytes()).unwrap()).0);
+        let leases = Leases::new(Sources { neighbours: "/nonexistent".into(), netlink: false, leases: Vec::new() });
+        let known = ["10.201.0.9", "10.202.0.9"].map(|client| json!({ "client": client })).to_vec();
+        let found = named(known, settings, &leases).await;
+        assert_eq!((&found[0]["allowed"], &found[1]["allowed"]), (&json!(true), &json!(false)));
+    }
+
+    #[test]
+    fn each_device_with_a_rate_has_its_counts() {
+        let text = "config device 'plc'\n list ip '10.0.0.7'\n option rate '1/h'\n option over_rate 'reject'\n\
+                    config device 'free'\n list ip '10.0.0.8'\nconfig device 'default'\n option rate '5/m'\n";
+        let settings = load::settings(&uci::parse(text.as_bytes()).unwrap()).0;
+        let mut rates = Rates::default();
+        for _ in 0..3 {
+            rates.take(&settings.devices[0], "10.0.0.7".parse().unwrap(), Duration::from_secs(9));
+        }
+        let mut list = json!([
+            { "client": "10.0.0.7" },
+            { "client": "10.0.0.8" },
+            { "client": "10.0.0.9" },
+            { "client": "10.0.0.9", "section": "plc" },
+            { "client": "10.0.0.9", "section": "" },
+            { "client": "local" },
+        ]);
+        add_rates(&mut list, &settings, &rates);
+        let counts =
+            |limit: &str, rejected| json!({ "limit": limit, "digested": 0, "deferred": 0, "rejected": rejected });
+        let found: Vec<&Value> = list.as_array().unwrap().iter().map(|entry| &entry["rate"]).collect();
+        let null = Value::Null;
+        assert_eq!(found, [&counts("1/h", 2), &null, &counts("5/m", 0), &counts("1/h", 2), &counts("5/m", 0), &null]);
+    }
+}
