@@ -1,0 +1,77 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+#
+# A router in a virtual machine: MIPS, little memory, flash. Prepares it and runs tests/router in it, and those tests of
+# tests/powercut that cut its power.
+#
+#	scripts/router.sh		prepare, then test
+#	scripts/router.sh prepare	only prepare: target/router/{vmlinuz,initramfs}
+#
+# The kernel and busybox are taken out of Debian's packages for mipsel and unpacked below target/, with lists of packages of
+# their own: nothing is installed, and apt on this machine learns of no other architecture. ROUTER_MIRROR names another
+# mirror of Debian. The gateway is the installed package: ROUTER_PACKAGE, or what scripts/package.sh makes for mipsel_24kc.
+# What else is needed installs scripts/need.sh.
+set -eu
+
+# The last Debian with mipsel.
+SUITE=bookworm
+KERNEL_PACKAGE=linux-image-4kc-malta
+# In the order of loading. What is built into the kernel is left out.
+MODULES='mii pcnet32 crc16 crc32c_generic lzo zlib_deflate deflate zstd_compress zstd phram jffs2 ubi ubifs overlay'
+APPLETS='sh cat chroot grep gunzip insmod ip kill ln logger ls mkdir mount reboot rm sed sleep stty sync syslogd tar usleep'
+
+cd "$(dirname "$0")/.."
+target=$(scripts/target_dir.sh)
+work=$target/router
+apt=$work/apt
+# shellcheck disable=SC2034 # for kit.sh
+apt_options="-oAPT::Architecture=mipsel -oAPT::Architectures::=mipsel -oDir::State::Lists=$apt/lists
+	-oDir::Cache=$apt/cache -oDir::State::status=$apt/status -oDir::Etc::sourcelist=$apt/sources.list
+	-oDir::Etc::sourceparts=- -oAPT::Sandbox::User="
+# shellcheck source=scripts/kit.sh
+. scripts/kit.sh
+
+# package_file: sets $package.
+package_file() {
+	version=$(sed -n 's/^version *= *"\(.*\)"/\1/p' Cargo.toml | head -n 1)
+	package=${ROUTER_PACKAGE:-$target/packages/smtprelay_$version-r1_mipsel_24kc.ipk}
+	[ -f "$package" ] || die "$package is missing: make package ARCH=mipsel_24kc"
+}
+
+prepare() {
+	mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial"
+	: >>"$apt/status"
+	echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg]" \
+		"${ROUTER_MIRROR:-http://deb.debian.org/debian} $SUITE main" >"$apt/sources.list"
+	kernel_of "$KERNEL_PACKAGE"
+	fetch "$kernel"
+	fetch busybox-static
+	package_file
+
+	tree=$work/tree
+	rm -rf "$tree"
+	mkdir -p "$tree/dev" "$tree/proc" "$tree/modules" "$tree/package" "$tree/overlay" "$tree/router" "$tree/rom/bin" \
+		"$tree/rom/dev" "$tree/rom/proc" "$tree/rom/tmp" "$tree/rom/etc/config" "$tree/rom/etc/ssl" "$tree/rom/sbin"
+	ln -s tmp "$tree/rom/var"
+	# shellcheck disable=SC2086 # words
+	add_busybox rom/bin $APPLETS
+	# shellcheck disable=SC2086
+	add_modules $MODULES
+	cp tests/router/init.sh "$tree/init"
+	cp tests/router/procd.sh "$tree/rom/sbin/procd"
+	echo 'root:x:0:0:root:/root:/bin/sh' >"$tree/rom/etc/passwd"
+	echo 'root:x:0:' >"$tree/rom/etc/group"
+	# The provider's certificate is for this name, and the provider is on the machine around this one.
+	printf '127.0.0.1 router\n10.0.2.2 localhost\n' >"$tree/rom/etc/hosts"
+	gzip -dc "$package" | tar -x -C "$tree/package" ./data.tar.gz ./control.tar.gz
+	gzip -dc "$tree/package/control.tar.gz" | tar -x -C "$tree/package" ./control
+	rm "$tree/package/control.tar.gz"
+	chmod 755 "$tree/init" "$tree/rom/sbin/procd"
+	pack_tree busybox
+	cp "$work/$kernel"/boot/vmlinuz-* "$work/vmlinuz"
+}
+
+prepare
+[ "${1:-}" = prepare ] && exit
+export ROUTER_VM="$work"
+cargo test --locked --test router -- --nocapture
