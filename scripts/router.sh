@@ -51,8 +51,10 @@ prepare() {
 	tree=$work/tree
 	rm -rf "$tree"
 	mkdir -p "$tree/dev" "$tree/proc" "$tree/modules" "$tree/package" "$tree/overlay" "$tree/router" "$tree/rom/bin" \
-		"$tree/rom/dev" "$tree/rom/proc" "$tree/rom/tmp" "$tree/rom/etc/config" "$tree/rom/etc/ssl" "$tree/rom/sbin"
+		"$tree/rom/dev" "$tree/rom/proc" "$tree/rom/tmp" "$tree/rom/etc/config" "$tree/rom/etc/powercut" "$tree/rom/sbin" "$tree/rom/safe"
 	ln -s tmp "$tree/rom/var"
+	# Where the settings of the power cuts have the RAM disk.
+	ln -s tmp/spool "$tree/rom/spool"
 	# shellcheck disable=SC2086 # words
 	add_busybox rom/bin $APPLETS
 	# shellcheck disable=SC2086

@@ -23,14 +23,30 @@ mount -t devtmpfs dev /dev
 while read -r module; do
 	case "$module" in
 	phram) insmod /modules/phram.ko "phram=flash,$flash,$flash_size,0x10000" ;;
+	jffs2 | ubi | ubifs) ;;
 	*) insmod "/modules/$module.ko" ;;
 	esac || give_up "insmod $module"
 done </modules/order
+
+# The flash and its file system, for an overlay: /rom is OpenWrt's squashfs.
+case "$system" in
+jffs2)
+	insmod /modules/jffs2.ko || give_up 'insmod jffs2'
+	mount -t jffs2 -o noatime mtd0 /overlay || give_up 'mount mtd0 (jffs2)'
+	;;
+ubifs)
+	# phram does not say how much is written at once, and UBI takes no flash without that: the test writes it into the
+	# kernel's memory, and an empty line on the console.
+	echo 'router: phram is loaded'
+	read -r module
+	insmod /modules/ubi.ko mtd=0 || give_up 'insmod ubi'
+	insmod /modules/ubifs.ko || give_up 'insmod ubifs'
+	mount -t ubifs -o noatime ubi0:rootfs_data /overlay || give_up 'mount ubi0:rootfs_data (ubifs)'
+	;;
+esac
 # What lies in this file system takes memory.
 rm -r /modules
 
-# The flash, its file system under an overlay: /rom is OpenWrt's squashfs.
-mount -t "$system" -o noatime mtd0 /overlay || give_up "mount mtd0 ($system)"
 [ -d /overlay/work ] || new=1
 mkdir -p /overlay/upper /overlay/work
 mount -t overlay -o noatime,lowerdir=/rom,upperdir=/overlay/upper,workdir=/overlay/work overlayfs:/overlay /router ||
@@ -48,7 +64,7 @@ if [ -n "${new:-}" ]; then
 	echo "$user:x:${ids##*=}:" >>/router/etc/group
 	# As uci does it.
 	cat /settings/smtprelay.conf >/router/etc/config/smtprelay
-	cat /settings/ca.pem >/router/etc/ssl/provider.pem
+	cat /settings/ca.pem >/router/etc/powercut/ca.pem
 	sync
 fi
 rm -r /package /settings

@@ -67,7 +67,7 @@ watch_spool() {
 
 	while usleep 200000; do
 		old=$new
-		set -- /var/spool/smtprelay/queue/*.msg
+		set -- /spool/queue/*.msg
 		[ -e "$1" ] || set --
 		new=$*
 		for file in $old; do
@@ -86,7 +86,9 @@ off() {
 
 stty -echo
 start
-[ "${watched:-}" != 1 ] || watch_spool &
+if grep -q "option spool '/spool'" /etc/config/smtprelay; then
+	watch_spool &
+fi
 while read -r line; do
 	eval "$line"
 done

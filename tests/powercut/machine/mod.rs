@@ -1,0 +1,292 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A computer whose power can be cut: qemu, with a disk or a flash that forgets at the cut what a real one would forget.
+//!
+//! | module | machine |
+//! |---|---|
+//! | [`pc`] | x86-64 with a disk that has a volatile cache |
+//! | [`router`] | MIPS with little memory, and flash under an overlay as OpenWrt mounts it |
+#![allow(dead_code)] // each test uses another part of it
+
+mod pc;
+mod router;
+
+use std::collections::HashSet;
+use std::io::Write;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tokio::net::TcpSocket;
+
+use super::support::log::{ProcessLog, field};
+
+/// How long the machine may take to boot: it is emulated, perhaps beside others.
+const BOOT_LIMIT: Duration = Duration::from_secs(180);
+
+/// The file system that keeps the mail. The kind of machine follows from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum System {
+    Ext4,
+    Vfat,
+    Exfat,
+    F2fs,
+    /// The flash of a router.
+    Jffs2,
+    /// The flash of a router, by UBI.
+    Ubifs,
+}
+
+impl System {
+    /// Its name for mount and mkfs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ext4 => "ext4",
+            Self::Vfat => "vfat",
+            Self::Exfat => "exfat",
+            Self::F2fs => "f2fs",
+            Self::Jffs2 => "jffs2",
+            Self::Ubifs => "ubifs",
+        }
+    }
+
+    /// True if it is on the flash of a router.
+    pub fn is_on_flash(self) -> bool {
+        matches!(self, Self::Jffs2 | Self::Ubifs)
+    }
+}
+
+/// A kind of virtual machine: its parts, without power.
+trait Hardware: Send + Sync {
+    /// The command that gives it power, with what the last cut has left; `network` is the value of -netdev, for a
+    /// network named `lan`.
+    fn power(&mut self, network: &str) -> Command;
+
+    /// What the console says when the machine waits for [`Hardware::prepare`] and an empty line.
+    fn waits_for(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// Does something while the machine boots.
+    fn prepare(&mut self) {}
+
+    /// The power was cut. Returns what a tool thinks of the file system as it is now, for the record.
+    fn lost_power(&mut self) -> Option<String>;
+}
+
+/// What the console must never say.
+const TROUBLES: [&str; 8] = [
+    "-fs error",
+    "FAT-fs (vda): error",
+    "F2FS-fs (vda): Inconsistent",
+    "jffs2: error",
+    "UBIFS error",
+    "UBI error",
+    "router: failed",
+    "event=crashed",
+];
+
+/// The virtual machine, with power or without.
+pub struct Machine {
+    hardware: Box<dyn Hardware>,
+    child: Option<Child>,
+    console: ProcessLog,
+    keyboard: Option<ChildStdin>,
+    /// Commands typed in so far.
+    typed: usize,
+    address: SocketAddr,
+    /// Bound, never listening: keeps the port while there is no power.
+    _reserved: TcpSocket,
+    /// Seconds from power to port 25, for each boot.
+    pub boots: Vec<f64>,
+    /// What the file system's own tool said after each cut.
+    pub checks: Vec<String>,
+}
+
+impl Machine {
+    /// A new machine with an empty disk or flash that has this file system. `settings` are the gateway's; `ca_file` is there
+    /// as `/etc/powercut/ca.pem`.
+    pub fn new(kit: &Path, settings: &str, ca_file: &Path, system: System) -> Machine {
+        if system.is_on_flash() {
+            return Machine::router(kit, settings, ca_file, system, 64);
+        }
+        Machine::of(Box::new(pc::Pc::new(kit, settings, ca_file, system)))
+    }
+
+    /// A new router with an empty flash, and memory of so many MB.
+    pub fn router(kit: &Path, settings: &str, ca_file: &Path, system: System, memory: u64) -> Machine {
+        Machine::of(Box::new(router::Router::new(kit, settings, ca_file, system, memory)))
+    }
+
+    fn of(hardware: Box<dyn Hardware>) -> Machine {
+        let reserved = TcpSocket::new_v4().expect("a TCP socket");
+        reserved.set_reuseaddr(true).expect("SO_REUSEADDR");
+        reserved.bind((Ipv4Addr::LOCALHOST, 0).into()).expect("a free port on the loopback interface");
+        let address = reserved.local_addr().expect("the address of a bound socket");
+        Machine {
+            hardware,
+            child: None,
+            console: ProcessLog::new(),
+            keyboard: None,
+            typed: 0,
+            address,
+            _reserved: reserved,
+            boots: Vec::new(),
+            checks: Vec::new(),
+        }
+    }
+
+    /// Where its port 25 is.
+    pub fn addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Gives it power and waits until the gateway listens.
+    pub async fn boot(&mut self) {
+        assert!(self.child.is_none(), "the machine has power already");
+        let network = format!("user,id=lan,hostfwd=tcp:{}-10.0.2.15:25", self.address);
+        let mut qemu = self.hardware.power(&network);
+        qemu.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-serial", "stdio"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let start = Instant::now();
+        let mut child = qemu.spawn().unwrap_or_else(|error| panic!("start {qemu:?}: {error}"));
+        self.keyboard = child.stdin.take();
+        self.console.follow(&mut child);
+        self.child = Some(child);
+        if let Some(line) = self.hardware.waits_for() {
+            self.wait("the machine to wait", BOOT_LIMIT, |said| said == line).await;
+            self.hardware.prepare();
+            self.type_in("");
+        }
+        self.wait("the gateway to listen", BOOT_LIMIT, |line| field(line, "event") == Some("listening")).await;
+        self.boots.push(start.elapsed().as_secs_f64());
+    }
+
+    /// Types a command in, for a machine whose first program is a shell on the console.
+    pub fn type_in(&mut self, command: &str) {
+        let keyboard = self.keyboard.as_mut().expect("a machine that has power");
+        writeln!(keyboard, "{command}").and_then(|()| keyboard.flush()).expect("type a command in");
+    }
+
+    /// Types a command in and waits for its end. Returns its exit code, and what the console said meanwhile.
+    pub async fn run(&mut self, command: &str, limit: Duration) -> (i32, Vec<String>) {
+        self.typed += 1;
+        let (mark, done) = (self.console.mark(), format!("router: done {} ", self.typed));
+        self.type_in(&format!("{command}; echo \"{done}$?\""));
+        let last = match self.console.wait(mark, |line| line.starts_with(&done), limit).await {
+            Ok(line) => line,
+            Err(why) => panic!("waiting for the end of {command:?}: {why}\n--- console\n{}", self.console),
+        };
+        let code = last[done.len()..].parse().unwrap_or_else(|_| panic!("the exit code of {command:?}: {last:?}"));
+        let mut said = self.console.lines().split_off(mark);
+        said.truncate(said.iter().position(|line| *line == last).unwrap_or(said.len()));
+        (code, said)
+    }
+
+    /// Types in what shuts the machine down, and waits until it is off. Returns what the console said since the boot.
+    pub async fn shut_down(&mut self, command: &str, limit: Duration) -> Vec<String> {
+        self.type_in(command);
+        if !self.console.wait_end(limit).await {
+            panic!("the machine is not off within {limit:?}\n--- console\n{}", self.console);
+        }
+        let mut child = self.child.take().expect("a machine that had power");
+        child.wait().expect("the end of qemu");
+        self.lost_power()
+    }
+
+    /// Cuts the power, now. Returns what the console said since the boot.
+    pub fn cut(&mut self) -> Vec<String> {
+        let mut child = self.child.take().expect("a machine that has power");
+        child.kill().expect("SIGKILL to qemu");
+        child.wait().expect("the end of qemu");
+        self.lost_power()
+    }
+
+    fn lost_power(&mut self) -> Vec<String> {
+        self.keyboard = None;
+        self.console.finish();
+        self.checks.extend(self.hardware.lost_power());
+        let said = self.said();
+        let trouble = |line: &&String| TROUBLES.iter().any(|trouble| line.contains(trouble));
+        assert_eq!(said.iter().find(trouble), None, "before the cut\n{}", said.join("\n"));
+        said
+    }
+
+    /// The first line of the console since the boot that fits. Panics with the console when it does not come.
+    pub async fn wait(&self, what: &str, limit: Duration, fits: impl Fn(&str) -> bool) -> String {
+        self.wait_from(self.console.run_start(), what, limit, fits).await
+    }
+
+    /// As [`Machine::wait`], but looks only at lines that come after [`Machine::mark`].
+    pub async fn wait_from(&self, mark: usize, what: &str, limit: Duration, fits: impl Fn(&str) -> bool) -> String {
+        match self.console.wait(mark, fits, limit).await {
+            Ok(line) => line,
+            Err(why) => panic!("waiting for {what}: {why}\n--- console\n{}", self.console),
+        }
+    }
+
+    /// Waits until so many lines since the boot fit.
+    pub async fn wait_for_count(&self, what: &str, count: usize, limit: Duration, fits: impl Fn(&str) -> bool) {
+        let (mut seen, mut mark) = (0, self.console.run_start());
+        loop {
+            let new = self.console.lines().split_off(mark);
+            mark += new.len();
+            seen += new.iter().filter(|line| fits(line)).count();
+            if seen >= count {
+                return;
+            }
+            if let Err(why) = self.console.wait(mark, &fits, limit).await {
+                panic!("waiting for {count} times {what}, {seen} seen: {why}\n--- console\n{}", self.console);
+            }
+        }
+    }
+
+    /// Waits until lines since the boot have named each of these ids; `named` finds the id in a line.
+    pub async fn wait_for_each(&self, what: &str, ids: &[&str], limit: Duration, named: fn(&str) -> Option<&str>) {
+        let mut missing: HashSet<&str> = ids.iter().copied().collect();
+        let mut mark = self.console.run_start();
+        loop {
+            let new = self.console.lines().split_off(mark);
+            mark += new.len();
+            for id in new.iter().filter_map(|line| named(line)) {
+                missing.remove(id);
+            }
+            if missing.is_empty() {
+                return;
+            }
+            if let Err(why) = self.console.wait(mark, |line| named(line).is_some(), limit).await {
+                panic!("waiting for {what}: {missing:?}: {why}\n--- console\n{}", self.console);
+            }
+        }
+    }
+
+    /// A place in what the console says, for [`Machine::wait_from`].
+    pub fn mark(&self) -> usize {
+        self.console.mark()
+    }
+
+    /// What the console said since the boot.
+    pub fn said(&self) -> Vec<String> {
+        self.console.lines().split_off(self.console.run_start())
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            println!("--- console since the last boot\n{}", self.said().join("\n"));
+        }
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// Runs a tool that has to succeed.
+fn run(command: &mut Command) {
+    let output = command.output().unwrap_or_else(|error| panic!("start {command:?}: {error}"));
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
