@@ -79,8 +79,8 @@ add_busybox() {
 	done
 }
 
-# pack_tree BUSYBOX: makes $work/initramfs of $tree.
+# pack_tree ARCHIVE BUSYBOX: makes $work/ARCHIVE of $tree, for the kernel to unpack.
 pack_tree() {
-	(cd "$tree" && find . | "$1" cpio -o -H newc 2>/dev/null) >"$work/initramfs.new"
-	mv "$work/initramfs.new" "$work/initramfs"
+	(cd "$tree" && find . | "$2" cpio -o -H newc 2>/dev/null) >"$work/$1.new"
+	mv "$work/$1.new" "$work/$1"
 }

@@ -44,7 +44,7 @@ prepare() {
 		cp -L "$library" "$tree$library"
 	done
 	chmod 755 "$tree/init" "$tree/bin/smtprelay"
-	pack_tree "$tree/bin/busybox"
+	pack_tree initramfs "$tree/bin/busybox"
 	cp "$work/$kernel"/boot/vmlinuz-* "$work/vmlinuz"
 }
 

@@ -5,7 +5,7 @@
 # tests/powercut that cut its power.
 #
 #	scripts/router.sh		prepare, then test
-#	scripts/router.sh prepare	only prepare: target/router/{vmlinuz,initramfs}
+#	scripts/router.sh prepare	only prepare: target/router/{vmlinuz,initramfs,jffs2,ubifs,package.ipk}
 #
 # The kernel and busybox are taken out of Debian's packages for mipsel and unpacked below target/, with lists of packages of
 # their own: nothing is installed, and apt on this machine learns of no other architecture. ROUTER_MIRROR names another
@@ -16,9 +16,12 @@ set -eu
 # The last Debian with mipsel.
 SUITE=bookworm
 KERNEL_PACKAGE=linux-image-4kc-malta
-# In the order of loading. What is built into the kernel is left out.
-MODULES='mii pcnet32 crc16 crc32c_generic lzo zlib_deflate deflate zstd_compress zstd phram jffs2 ubi ubifs overlay'
-APPLETS='sh cat chroot grep gunzip insmod ip kill ln logger ls mkdir mount reboot rm sed sleep stty sync syslogd tar usleep'
+# In the order of loading. What is built into the kernel is left out. Where there is little memory, only those of the file
+# system that is mounted are there.
+MODULES='mii pcnet32 phram overlay'
+JFFS2_MODULES='crc16 lzo zlib_deflate jffs2'
+UBIFS_MODULES='crc16 crc32c_generic lzo zlib_deflate deflate zstd_compress zstd ubi ubifs'
+APPLETS='sh cat chroot grep gunzip head insmod ip kill ls mkdir mount reboot rm sed sleep stty sync syslogd tar usleep'
 
 cd "$(dirname "$0")/.."
 target=$(scripts/target_dir.sh)
@@ -38,6 +41,13 @@ package_file() {
 	[ -f "$package" ] || die "$package is missing: make package ARCH=mipsel_24kc"
 }
 
+# archive NAME: packs $tree, to a multiple of four bytes, because the kernel gets another archive behind it.
+archive() {
+	pack_tree "$1" busybox
+	gzip -9n <"$work/$1" | dd bs=4 conv=sync 2>/dev/null >"$work/$1.new"
+	mv "$work/$1.new" "$work/$1"
+}
+
 prepare() {
 	mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial"
 	: >>"$apt/status"
@@ -48,10 +58,12 @@ prepare() {
 	fetch busybox-static
 	package_file
 
+	cp "$package" "$work/package.ipk"
+
 	tree=$work/tree
-	rm -rf "$tree"
-	mkdir -p "$tree/dev" "$tree/proc" "$tree/modules" "$tree/package" "$tree/overlay" "$tree/router" "$tree/rom/bin" \
-		"$tree/rom/dev" "$tree/rom/proc" "$tree/rom/tmp" "$tree/rom/etc/config" "$tree/rom/etc/powercut" "$tree/rom/sbin" "$tree/rom/safe"
+	rm -rf "$tree" "$tree".*
+	mkdir -p "$tree/dev" "$tree/proc" "$tree/modules" "$tree/overlay" "$tree/router" "$tree/rom/bin" "$tree/rom/dev" \
+		"$tree/rom/proc" "$tree/rom/tmp" "$tree/rom/etc/config" "$tree/rom/etc/powercut" "$tree/rom/sbin" "$tree/rom/safe"
 	ln -s tmp "$tree/rom/var"
 	# Where the settings of the power cuts have the RAM disk.
 	ln -s tmp/spool "$tree/rom/spool"
@@ -65,11 +77,22 @@ prepare() {
 	echo 'root:x:0:' >"$tree/rom/etc/group"
 	# The provider's certificate is for this name, and the provider is on the machine around this one.
 	printf '127.0.0.1 router\n10.0.2.2 localhost\n' >"$tree/rom/etc/hosts"
-	gzip -dc "$package" | tar -x -C "$tree/package" ./data.tar.gz ./control.tar.gz
-	gzip -dc "$tree/package/control.tar.gz" | tar -x -C "$tree/package" ./control
-	rm "$tree/package/control.tar.gz"
 	chmod 755 "$tree/init" "$tree/rom/sbin/procd"
-	pack_tree busybox
+	archive initramfs
+
+	tree=$work/tree.jffs2
+	mkdir -p "$tree/modules"
+	# shellcheck disable=SC2086
+	add_modules $JFFS2_MODULES
+	mv "$tree/modules/order" "$tree/modules/more"
+	archive jffs2
+
+	tree=$work/tree.ubifs
+	mkdir -p "$tree/modules"
+	# shellcheck disable=SC2086
+	add_modules $UBIFS_MODULES
+	mv "$tree/modules/order" "$tree/modules/more"
+	archive ubifs
 	cp "$work/$kernel"/boot/vmlinuz-* "$work/vmlinuz"
 }
 

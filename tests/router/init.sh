@@ -4,8 +4,8 @@
 # The first program of the router of `make test-router`: brings up flash and network as OpenWrt does, installs the package
 # when the flash is empty, and becomes tests/router/procd.sh.
 #
-# The kernel's command line names, as variables: the file system (`system`), where in memory the flash begins and its size
-# in bytes (`flash`, `flash_size`). /settings holds the gateway's settings and the CA of its provider.
+# The kernel's command line names, as variables: the file system (`system`), where in memory the flash and the package begin
+# and their sizes in bytes. /settings holds the gateway's settings and the CA of its provider.
 
 # shellcheck disable=SC2154 # the variables of the kernel's command line
 
@@ -20,27 +20,33 @@ give_up() {
 
 mount -t proc proc /proc
 mount -t devtmpfs dev /dev
-while read -r module; do
-	case "$module" in
-	phram) insmod /modules/phram.ko "phram=flash,$flash,$flash_size,0x10000" ;;
-	jffs2 | ubi | ubifs) ;;
-	*) insmod "/modules/$module.ko" ;;
-	esac || give_up "insmod $module"
-done </modules/order
+# load FILE: the modules that it names.
+load() {
+	while read -r module; do
+		case "$module" in
+		phram)
+			set -- "phram=flash,$flash,$flash_size,0x10000" "phram=package,$package,$package_room,0x10000"
+			;;
+		ubi) set -- mtd=0 ;;
+		*) set -- ;;
+		esac
+		insmod "/modules/$module.ko" "$@" || give_up "insmod $module"
+	done <"$1"
+}
+load /modules/order
 
 # The flash and its file system, for an overlay: /rom is OpenWrt's squashfs.
 case "$system" in
 jffs2)
-	insmod /modules/jffs2.ko || give_up 'insmod jffs2'
+	load /modules/more
 	mount -t jffs2 -o noatime mtd0 /overlay || give_up 'mount mtd0 (jffs2)'
 	;;
 ubifs)
 	# phram does not say how much is written at once, and UBI takes no flash without that: the test writes it into the
 	# kernel's memory, and an empty line on the console.
 	echo 'router: phram is loaded'
-	read -r module
-	insmod /modules/ubi.ko mtd=0 || give_up 'insmod ubi'
-	insmod /modules/ubifs.ko || give_up 'insmod ubifs'
+	read -r _
+	load /modules/more
 	mount -t ubifs -o noatime ubi0:rootfs_data /overlay || give_up 'mount ubi0:rootfs_data (ubifs)'
 	;;
 esac
@@ -55,10 +61,15 @@ mount -t proc proc /router/proc
 mount -t devtmpfs dev /router/dev
 mount -t tmpfs -o nosuid,nodev tmpfs /router/tmp
 
-# As opkg does it: the user that the package asks for, and its files.
+# of_package NAME: a member of the package. It is no file here: that would take memory.
+of_package() {
+	head -c "$package_size" /dev/mtd1 | gunzip -c | tar -x -O -f - "./$1"
+}
+
+# As opkg does it: the package's files, and the user that it asks for.
 if [ -n "${new:-}" ]; then
-	gunzip -c /package/data.tar.gz | tar -x -C /router || give_up 'install the package'
-	require=$(sed -n 's/^Require-User: //p' /package/control)
+	of_package data.tar.gz | gunzip -c | tar -x -C /router -f - || give_up 'install the package'
+	require=$(of_package control.tar.gz | gunzip -c | tar -x -O -f - ./control | sed -n 's/^Require-User: //p')
 	user=${require%%=*} ids=${require#*=}
 	echo "$user:x:${ids%%:*}:${ids##*=}:$user:/var/run/$user:/bin/false" >>/router/etc/passwd
 	echo "$user:x:${ids##*=}:" >>/router/etc/group
@@ -67,7 +78,7 @@ if [ -n "${new:-}" ]; then
 	cat /settings/ca.pem >/router/etc/powercut/ca.pem
 	sync
 fi
-rm -r /package /settings
+rm -r /settings
 
 ip link set lo up
 ip link set eth0 up

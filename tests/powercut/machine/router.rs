@@ -3,7 +3,7 @@
 //!
 //! The memory of the machine is a file. The kernel is told to use the first part; what lies behind it is the flash, by the
 //! kernel's module phram, and the file keeps it when qemu is killed, in the order in which the processor wrote it. What
-//! the next boot finds in the first part is nothing: that is the cut.
+//! the next boot finds in the first part is nothing: that is the cut. Behind the flash lies the package that is installed.
 //!
 //! UBI does not take such a flash, because phram does not say how much it writes at once. So that is written into the
 //! kernel's memory while the machine boots: 64, as mtdram has it, which UBI takes.
@@ -19,6 +19,8 @@ use super::{Hardware, System, run};
 
 /// Bytes of the flash: what a small router has.
 const FLASH: u64 = 16 << 20;
+/// Bytes for the package behind it.
+const PACKAGE: u64 = 4 << 20;
 /// Bytes that the flash erases at once.
 const BLOCK: u32 = 0x10000;
 /// Bytes that it writes at once.
@@ -37,21 +39,28 @@ pub(super) struct Router {
     initramfs: Vec<u8>,
     /// Bytes of memory.
     memory: u64,
+    /// Bytes of the package.
+    package: u64,
 }
 
 impl Router {
     /// With an empty flash, and memory of so many MB.
     pub(super) fn new(kit: &Path, settings: &str, ca_file: &Path, system: System, memory: u64) -> Router {
         let dir = tempfile::Builder::new().prefix("smtprelay-router-").tempdir().expect("temp folder of a machine");
-        let mut initramfs = std::fs::read(kit.join("initramfs")).expect("read the initramfs");
+        let read = |name: &str| std::fs::read(kit.join(name)).unwrap_or_else(|error| panic!("read {name}: {error}"));
+        let mut initramfs = [read("initramfs"), read(system.name())].concat();
+        let package = read("package.ipk");
         let ca = std::fs::read(ca_file).expect("read the CA");
         initramfs.extend(archive(&[("settings/smtprelay.conf", settings.as_bytes()), ("settings/ca.pem", &ca)]));
-        let router = Router { kernel: kit.join("vmlinuz"), dir, system, initramfs, memory: memory << 20 };
+        let (kernel, memory, length) = (kit.join("vmlinuz"), memory << 20, package.len() as u64);
+        let router = Router { kernel, dir, system, initramfs, memory, package: length };
         let file = File::create(router.ram()).expect("make the memory");
-        file.set_len(router.memory + FLASH).expect("give the memory its size");
-        file.write_all_at(&vec![ERASED; FLASH as usize], router.memory).expect("erase the flash");
+        file.set_len(memory + FLASH + PACKAGE).expect("give the memory its size");
+        assert!(length <= PACKAGE, "the package is longer than the memory for it");
+        file.write_all_at(&package, memory + FLASH).expect("write the package");
+        file.write_all_at(&vec![ERASED; FLASH as usize], memory).expect("erase the flash");
         if system == System::Ubifs {
-            file.write_all_at(&router.ubi(), router.memory).expect("make the volume");
+            file.write_all_at(&router.ubi(), memory).expect("make the volume");
         }
         router
     }
@@ -80,15 +89,18 @@ impl Hardware for Router {
         let length = self.initramfs.len() as u64;
         let initramfs = self.memory - length.next_multiple_of(PAGE);
         file.write_all_at(&self.initramfs, initramfs).expect("load the initramfs");
-        let total = (self.memory + FLASH) >> 20;
+        let total = (self.memory + FLASH + PACKAGE) >> 20;
+        // Not at a random address (nokaslr): that may be where the initramfs is.
         let arguments = format!(
-            "console=ttyS0 quiet panic=-1 rdinit=/init mem={}M rd_start={:#x} rd_size={length} system={} flash={:#x} \
-             flash_size={FLASH:#x}",
+            "console=ttyS0 quiet panic=-1 nokaslr rdinit=/init mem={}M rd_start={:#x} rd_size={length} system={} flash={:#x} \
+             flash_size={FLASH:#x} package={:#x} package_room={PACKAGE:#x} package_size={}",
             self.memory >> 20,
             // Where the processor sees the memory.
             0x8000_0000 + initramfs,
             self.system.name(),
-            self.memory
+            self.memory,
+            self.memory + FLASH,
+            self.package
         );
         let ram = format!("memory-backend-file,id=ram,size={total}M,share=on,mem-path={}", self.ram().display());
         let mut qemu = Command::new("qemu-system-mipsel");
