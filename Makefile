@@ -9,6 +9,7 @@
 # make lint     formatting, clippy, rustdoc, arrows between rooms, banned phrases, shellcheck
 # make bench    figures
 # make test-powercut  what is left after the power of a virtual machine was cut in the middle of a load; 3 minutes
+# make test-router    the package on a virtual router (MIPS kernel, 64 and 32 MB, flash), and its power cuts; 4 minutes
 # make test-openwrt   on a router that OPENWRT_SH and LUCI_URL name (docs/developer/testing.md); skipped without
 
 # Where cargo builds; a relative CARGO_TARGET_DIR is meant from here, also where a recipe goes into a folder first.
@@ -22,7 +23,7 @@ EMULATED := mips_24kc mipsel_24kc
 SHELL_FILES := $(wildcard scripts/*.sh findings/*.sh tests/*.sh tests/*/*.sh openwrt/*.sh .ci/run)
 
 .PHONY: demo test build cross package manual screenshots lint bench unit libuci fuzz luci packages emulated test-powercut \
-	test-openwrt clean
+	test-router test-openwrt clean
 
 build:
 	scripts/need.sh build
@@ -101,13 +102,20 @@ test-powercut:
 	scripts/cross.sh x86_64
 	scripts/powercut.sh
 
+# The package on a virtual router: MIPS kernel, little memory, flash.
+test-router:
+	scripts/need.sh router
+	scripts/cross.sh mipsel_24kc
+	scripts/package.sh mipsel_24kc
+	scripts/router.sh
+
 # The gateway under procd, and its pages in LuCI, on a router that runs.
 test-openwrt:
 	tests/openwrt/run.py
 	if [ -n "$$LUCI_URL" ]; then scripts/need.sh luci && tests/luci/run.sh && node tests/openwrt/luci.mjs; \
 		else echo 'skipped: LUCI_URL names no router with LuCI'; fi
 
-test: lint unit libuci fuzz luci packages emulated test-powercut test-openwrt
+test: lint unit libuci fuzz luci packages emulated test-powercut test-router test-openwrt
 	@echo 'All tests passed.'
 
 bench:

@@ -3,7 +3,7 @@
 #
 # Sees to it that what a task needs is installed.
 #
-#	scripts/need.sh build|demo|test|luci|screenshots|powercut|bench
+#	scripts/need.sh build|demo|test|luci|screenshots|powercut|router|bench
 #
 # Debian packages are installed by name when run as root; otherwise they are named.
 set -eu
@@ -103,13 +103,21 @@ powercut)
 	[ -x /sbin/mkfs.exfat ] || install exfatprogs
 	[ -x /sbin/mkfs.f2fs ] || install f2fs-tools
 	;;
+router)
+	need_rust
+	need qemu-system-mipsel qemu-system-mips
+	need busybox busybox
+	need zopfli zopfli
+	[ -x /usr/sbin/ubinize ] || install mtd-utils
+	[ -f /usr/share/keyrings/debian-archive-keyring.gpg ] || install debian-archive-keyring
+	;;
 bench)
 	need_rust
 	need python3 python3
 	need ip iproute2
 	;;
 *)
-	echo 'usage: scripts/need.sh build|demo|test|luci|screenshots|powercut|bench' >&2
+	echo 'usage: scripts/need.sh build|demo|test|luci|screenshots|powercut|router|bench' >&2
 	exit 2
 	;;
 esac

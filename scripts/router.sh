@@ -11,6 +11,8 @@
 # their own: nothing is installed, and apt on this machine learns of no other architecture. ROUTER_MIRROR names another
 # mirror of Debian. The gateway is the installed package: ROUTER_PACKAGE, or what scripts/package.sh makes for mipsel_24kc.
 # What else is needed installs scripts/need.sh.
+#
+# For the test: POWERCUT_SEED repeats the power cuts, POWERCUT_CUTS is their number with durability 'always'.
 set -eu
 
 # The last Debian with mipsel.
@@ -98,5 +100,7 @@ prepare() {
 
 prepare
 [ "${1:-}" = prepare ] && exit
-export ROUTER_VM="$work"
-cargo test --locked --test router -- --nocapture
+# Where ubinize is.
+export PATH="$PATH:/usr/sbin:/sbin" ROUTER_VM="$work"
+cargo test --locked --test router -- --nocapture --test-threads=2
+exec cargo test --locked --test powercut -- --nocapture --test-threads=3 on_jffs2 on_ubifs on_a_router

@@ -156,12 +156,12 @@ async fn always_loses_nothing_on_f2fs() {
 /// The flash of a router.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn always_loses_nothing_on_jffs2() {
-    always(System::Jffs2, cuts(6)).await;
+    always(System::Jffs2, cuts(4)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn always_loses_nothing_on_ubifs() {
-    always(System::Ubifs, cuts(6)).await;
+    always(System::Ubifs, cuts(4)).await;
 }
 
 /// One machine and these cuts of its power.

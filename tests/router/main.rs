@@ -74,7 +74,8 @@ async fn removed(machine: &Machine, count: usize) {
 
 /// A message in good order, on a connection where EHLO was said.
 async fn send(client: &mut Client, name: &str) {
-    let text = format!("From: plc@example.com\r\nTo: ops@example.com\r\nSubject: {name}\r\n\r\nPump 3 has stopped.\r\n");
+    let text =
+        format!("From: plc@example.com\r\nTo: ops@example.com\r\nSubject: {name}\r\n\r\nPump 3 has stopped.\r\n");
     let reply = client.send("plc@example.com", &["ops@example.com"], &text).await;
     assert_eq!(reply.code, 250, "{name}: {reply:?}");
 }

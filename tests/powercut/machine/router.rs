@@ -68,7 +68,8 @@ impl Router {
     /// The beginning of the flash: an empty volume, which takes all that is left when it is first seen.
     fn ubi(&self) -> Vec<u8> {
         let path = |name: &str| self.dir.path().join(name);
-        let volume = "[data]\nmode=ubi\nvol_id=0\nvol_type=dynamic\nvol_name=rootfs_data\nvol_size=1MiB\nvol_flags=autoresize\n";
+        let volume =
+            "[data]\nmode=ubi\nvol_id=0\nvol_type=dynamic\nvol_name=rootfs_data\nvol_size=1MiB\nvol_flags=autoresize\n";
         std::fs::write(path("volume"), volume).expect("describe the volume");
         let block = BLOCK.to_string();
         let mut ubinize = Command::new("ubinize");
@@ -104,7 +105,8 @@ impl Hardware for Router {
         );
         let ram = format!("memory-backend-file,id=ram,size={total}M,share=on,mem-path={}", self.ram().display());
         let mut qemu = Command::new("qemu-system-mipsel");
-        qemu.args(["-machine", "malta,memory-backend=ram", "-cpu", "24Kc", "-m", &format!("{total}M"), "-object", &ram])
+        qemu.args(["-machine", "malta,memory-backend=ram", "-object", &ram])
+            .args(["-cpu", "24Kc", "-m", &format!("{total}M")])
             .arg("-kernel")
             .arg(&self.kernel)
             .args(["-append", &arguments, "-netdev", network, "-device", "pcnet,netdev=lan,romfile="]);
