@@ -22,7 +22,8 @@ ARCHS := mips_24kc mipsel_24kc arm_cortex-a7_neon-vfpv4 aarch64_cortex-a53 x86_6
 EMULATED := mips_24kc mipsel_24kc
 SHELL_FILES := $(wildcard scripts/*.sh findings/*.sh tests/*.sh tests/*/*.sh openwrt/*.sh .ci/run)
 
-.PHONY: demo test build cross package manual screenshots lint bench unit libuci fuzz luci packages emulated test-powercut \
+# `make test` runs several of these at once; a half of it goes on when the other one fails.
+.PHONY: demo test host build cross package manual screenshots lint bench unit libuci fuzz luci packages emulated test-powercut \
 	test-router test-openwrt clean
 
 build:
@@ -86,13 +87,14 @@ luci:
 # The packages of all five architectures, and what must be true of them. With OPKG=… and APK=… they are installed as well.
 packages:
 	scripts/need.sh test
-	for arch in $(ARCHS); do scripts/cross.sh $$arch && scripts/package.sh $$arch || exit 1; done
+	for arch in $(ARCHS); do nice scripts/cross.sh $$arch && scripts/package.sh $$arch || exit 1; done
 	tests/package.sh $(ARCHS)
 
 # The end-to-end tests with the big-endian and the little-endian MIPS program.
-emulated: packages
+emulated:
+	scripts/need.sh test
 	for arch in $(EMULATED); do \
-		SMTPRELAY_BIN=$(TARGET)/cross/$$arch/smtprelay SMTPRELAY_RUNNER=qemu-$${arch%_24kc} SMTPRELAY_ROUNDS=3 \
+		scripts/cross.sh $$arch && SMTPRELAY_BIN=$(TARGET)/cross/$$arch/smtprelay SMTPRELAY_RUNNER=qemu-$${arch%_24kc} SMTPRELAY_ROUNDS=3 \
 			cargo test --locked --no-fail-fast --test '*' || exit 1; \
 	done
 
@@ -115,7 +117,18 @@ test-openwrt:
 	if [ -n "$$LUCI_URL" ]; then scripts/need.sh luci && tests/luci/run.sh && node tests/openwrt/luci.mjs; \
 		else echo 'skipped: LUCI_URL names no router with LuCI'; fi
 
-test: lint unit libuci fuzz luci packages emulated test-powercut test-router test-openwrt
+# What runs on this machine, one after the other.
+host:
+	$(MAKE) --no-print-directory MAKEFLAGS= lint unit libuci fuzz luci
+
+# In two halves of two jobs each, whose output is mixed: the packages are compiled while the tests of this machine wait for their clocks, then
+# the MIPS programs run while virtual machines boot.
+test:
+	scripts/need.sh test luci powercut router
+	$(MAKE) --no-print-directory --jobs=2 host packages
+	$(MAKE) --no-print-directory --jobs=2 emulated test-powercut
+	$(MAKE) --no-print-directory test-router
+	$(MAKE) --no-print-directory test-openwrt
 	@echo 'All tests passed.'
 
 bench:

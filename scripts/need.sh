@@ -1,11 +1,11 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 #
-# Sees to it that what a task needs is installed.
+# Sees to it that what some tasks need is installed.
 #
-#	scripts/need.sh build|demo|test|luci|screenshots|powercut|router|bench
+#	scripts/need.sh build|demo|test|luci|screenshots|powercut|router|bench ...
 #
-# Debian packages are installed by name when run as root; otherwise they are named.
+# Debian packages are installed by name, all in one run of apt-get, when run as root; otherwise they are named.
 set -eu
 
 # The oldest Rust that compiles the program (Cargo.toml: rust-version).
@@ -15,23 +15,36 @@ say() {
 	echo "need.sh: $*" >&2
 }
 
-# install PACKAGE...
-install() {
-	if ! command -v apt-get >/dev/null || [ "$(id -u)" != 0 ]; then
-		say "please install: $* (names of Debian's packages), then run this again"
-		exit 1
-	fi
-	say "installing $*"
-	[ -n "${updated:-}" ] || apt-get update >/dev/null
-	updated=1
-	DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@" >/dev/null
+missing=
+
+# want PACKAGE...: they are missing.
+want() {
+	for package in "$@"; do
+		case " $missing " in
+		*" $package "*) ;;
+		*) missing="$missing $package" ;;
+		esac
+	done
 }
 
-# need COMMAND PACKAGE...: installs the packages unless the command is there.
+# need COMMAND PACKAGE...: wants the packages unless the command is there.
 need() {
 	program=$1
 	shift
-	command -v "$program" >/dev/null || install "$@"
+	command -v "$program" >/dev/null || want "$@"
+}
+
+# Installs what is missing.
+install_missing() {
+	[ -n "$missing" ] || return 0
+	if ! command -v apt-get >/dev/null || [ "$(id -u)" != 0 ]; then
+		say "please install:$missing (names of Debian's packages), then run this again"
+		exit 1
+	fi
+	say "installing$missing"
+	apt-get update >/dev/null
+	# shellcheck disable=SC2086 # Names of packages, one word each.
+	DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $missing >/dev/null
 }
 
 # Whether there is a Rust that is new enough, with what the checks need.
@@ -43,81 +56,90 @@ rust_is_there() {
 
 need_rust() {
 	# Debian's packages of Rust that are kept new for browsers; a rustup toolchain does as well.
-	rust_is_there || install rustc-web cargo-web
+	rust_is_there || want rustc-web cargo-web
 	need cc gcc libc6-dev
 }
 
-case "${1:-}" in
-build)
-	need_rust
-	;;
-demo)
-	need_rust
-	need python3 python3
-	;;
-test)
-	need_rust
-	cargo fmt --version >/dev/null 2>&1 || install rustfmt-web
-	cargo clippy --version >/dev/null 2>&1 || install rust-web-clippy
-	need make make
-	need git git
-	need python3 python3 python3-venv
-	need curl curl
-	# Signs and checks mail (DKIM).
-	python3 -c 'import dkim' 2>/dev/null || /usr/bin/python3 -c 'import dkim' 2>/dev/null || install python3-dkim
-	need openssl openssl
-	need swaks swaks
-	need msmtp msmtp
-	need shellcheck shellcheck
-	need busybox busybox
-	# Small disks to fill.
-	need mount mount
-	need readelf binutils
-	need file file
-	# Packs the packages.
-	need zopfli zopfli
-	need qemu-mips qemu-user
-	# libuci's C sources in tests/libuci.
-	need cmake cmake
-	need clang clang
-	[ -n "$(ls /usr/lib/llvm-*/lib/libclang.so* /usr/lib/*/libclang*.so* 2>/dev/null)" ] || install libclang-dev
-	;;
-luci)
-	need node nodejs
-	need npm npm
-	;;
-screenshots)
-	need node nodejs
-	need npm npm
-	[ -n "${CHROMIUM:-}" ] || need chromium chromium
-	# A sans-serif font with the widths of the one that LuCI's theme asks for.
-	[ -n "$(ls /usr/share/fonts/truetype/liberation*/LiberationSans-Regular.ttf 2>/dev/null)" ] || install fonts-liberation
-	;;
-powercut)
-	need_rust
-	need qemu-system-x86_64 qemu-system-x86
-	need qemu-img qemu-utils
-	# Commands that are not in everybody's PATH.
-	[ -x /sbin/mkfs.ext4 ] || install e2fsprogs
-	[ -x /sbin/mkfs.vfat ] || install dosfstools
-	[ -x /sbin/mkfs.exfat ] || install exfatprogs
-	[ -x /sbin/mkfs.f2fs ] || install f2fs-tools
-	;;
-router)
-	need_rust
-	need qemu-system-mipsel qemu-system-mips
-	need busybox busybox
-	need zopfli zopfli
-	[ -x /usr/sbin/ubinize ] || install mtd-utils
-	[ -f /usr/share/keyrings/debian-archive-keyring.gpg ] || install debian-archive-keyring
-	;;
-bench)
-	need_rust
-	need python3 python3
-	need ip iproute2
-	;;
-*)
-	echo 'usage: scripts/need.sh build|demo|test|luci|screenshots|powercut|router|bench' >&2
-	exit 2
-	;;
-esac
+# want_for TASK
+want_for() {
+	case "$1" in
+	build)
+		need_rust
+		;;
+	demo)
+		need_rust
+		need python3 python3
+		;;
+	test)
+		need_rust
+		cargo fmt --version >/dev/null 2>&1 || want rustfmt-web
+		cargo clippy --version >/dev/null 2>&1 || want rust-web-clippy
+		need make make
+		need git git
+		need python3 python3 python3-venv
+		need curl curl
+		# Signs and checks mail (DKIM).
+		python3 -c 'import dkim' 2>/dev/null || /usr/bin/python3 -c 'import dkim' 2>/dev/null || want python3-dkim
+		need openssl openssl
+		need swaks swaks
+		need msmtp msmtp
+		need shellcheck shellcheck
+		need busybox busybox
+		# Small disks to fill.
+		need mount mount
+		need readelf binutils
+		need file file
+		# Packs the packages.
+		need zopfli zopfli
+		need qemu-mips qemu-user
+		# libuci's C sources in tests/libuci.
+		need cmake cmake
+		need clang clang
+		[ -n "$(ls /usr/lib/llvm-*/lib/libclang.so* /usr/lib/*/libclang*.so* 2>/dev/null)" ] || want libclang-dev
+		;;
+	luci)
+		need node nodejs
+		need npm npm
+		;;
+	screenshots)
+		need node nodejs
+		need npm npm
+		[ -n "${CHROMIUM:-}" ] || need chromium chromium
+		# A sans-serif font with the widths of the one that LuCI's theme asks for.
+		[ -n "$(ls /usr/share/fonts/truetype/liberation*/LiberationSans-Regular.ttf 2>/dev/null)" ] || want fonts-liberation
+		;;
+	powercut)
+		need_rust
+		need qemu-system-x86_64 qemu-system-x86
+		need qemu-img qemu-utils
+		# Commands that are not in everybody's PATH.
+		[ -x /sbin/mkfs.ext4 ] || want e2fsprogs
+		[ -x /sbin/mkfs.vfat ] || want dosfstools
+		[ -x /sbin/mkfs.exfat ] || want exfatprogs
+		[ -x /sbin/mkfs.f2fs ] || want f2fs-tools
+		;;
+	router)
+		need_rust
+		need qemu-system-mipsel qemu-system-mips
+		need busybox busybox
+		need zopfli zopfli
+		[ -x /usr/sbin/ubinize ] || want mtd-utils
+		[ -f /usr/share/keyrings/debian-archive-keyring.gpg ] || want debian-archive-keyring
+		;;
+	bench)
+		need_rust
+		need python3 python3
+		need ip iproute2
+		;;
+	*)
+		echo 'usage: scripts/need.sh build|demo|test|luci|screenshots|powercut|router|bench ...' >&2
+		exit 2
+		;;
+	esac
+}
+
+[ $# -gt 0 ] || want_for ''
+for task in "$@"; do
+	want_for "$task"
+done
+install_missing

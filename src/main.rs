@@ -28,7 +28,7 @@ use smtprelay::config::{self, ConfigError, Loaded, Settings, Severity};
 use smtprelay::control::client::ControlClient;
 use smtprelay::daemon;
 use smtprelay::daemon::startup::prepare;
-use smtprelay::inbound::local::LOCAL_SOCKET;
+use smtprelay::inbound::accept::LOCAL_SOCKET;
 use smtprelay::report::hook::helper;
 use smtprelay::submit::{self, Request};
 use smtprelay::system::logging::{self, Target};
@@ -92,9 +92,9 @@ fn execute(command: Command, file: &Path) -> ExitCode {
         Command::Reload => ExitCode::FAILURE,
         Command::Check => {
             loaded.warnings.iter().for_each(|w| complain(&config::describe(file, w)));
-            config::permissions::exposed(file, &loaded.settings).iter().for_each(|text| complain(text));
+            config::advice::exposed(file, &loaded.settings).iter().for_each(|text| complain(text));
             waits_for_the_next_start(&loaded.settings.relay).iter().for_each(|text| complain(text));
-            if config::permissions::drives(&loaded.settings.relay).iter().any(|drive| drive.refuses) {
+            if config::advice::drives(&loaded.settings.relay).iter().any(|drive| drive.refuses) {
                 complain(&format!("{}: no mail can be accepted with these settings", file.display()));
                 return ExitCode::FAILURE;
             }

@@ -16,12 +16,11 @@ use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 
 use crate::config::Settings;
-use crate::inbound::local::LOCAL_SOCKET;
+use crate::inbound::accept::LOCAL_SOCKET;
 use crate::intake::{Desk, Origin};
 use crate::message::{DotStuffer, Envelope, address};
 use crate::policy::Policies;
-use crate::queue::lock;
-use crate::queue::{Client, Spool};
+use crate::queue::{Client, Spool, SpoolLock};
 
 pub use request::{Request, Style};
 
@@ -170,7 +169,7 @@ async fn into_queue<R: Read>(
     let spool = Spool::open(&settings.relay).map_err(anyhow::Error::msg)?;
     let place = directory.to_path_buf();
     let taken =
-        crate::system::task::blocking(move || lock::lock(&place)).await.context("the program is shutting down")?;
+        crate::system::task::blocking(move || SpoolLock::take(&place)).await.context("the program is shutting down")?;
     let Some(_lock) = taken? else {
         bail!("the gateway is starting or stopping; try again");
     };

@@ -130,12 +130,12 @@ def check_itself(source):
     def same(text):
         return text
 
-    broken('queue/id.rs', '\nuse crate::outbound::Trace;\n', same, 'no arrow from queue to outbound')
-    broken('queue/id.rs', '\nfn f() { crate::outbound::send() }\n', same, 'no arrow from queue to outbound')
-    broken('queue/id.rs', '\nuse crate::{\n    dispatch::{self, Inputs},\n    outbound::Trace,\n};\n', same, 'no arrow from queue to outbound')
+    broken('queue/entry.rs', '\nuse crate::outbound::Trace;\n', same, 'no arrow from queue to outbound')
+    broken('queue/entry.rs', '\nfn f() { crate::outbound::send() }\n', same, 'no arrow from queue to outbound')
+    broken('queue/entry.rs', '\nuse crate::{\n    dispatch::{self, Inputs},\n    outbound::Trace,\n};\n', same, 'no arrow from queue to outbound')
     broken('system/clock.rs', '\nuse crate::report::Event;\n', draw, 'a circle: ')
     broken('lib.rs', '\npub mod shed;\n', same, 'draws no room shed')
-    broken('queue/id.rs', '', lambda text: text.replace('| system |\n', '| queue, system |\n', 1), 'that nothing uses')
+    broken('queue/entry.rs', '', lambda text: text.replace('| system |\n', '| queue, system |\n', 1), 'that nothing uses')
 
 
 def main():

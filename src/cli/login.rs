@@ -7,8 +7,7 @@ use std::process::ExitCode;
 use serde_json::json;
 use smtprelay::config::{Account, Settings};
 use smtprelay::control::client::ControlClient;
-use smtprelay::oauth::copyback::{ADDRESS_LIMIT, CopyBack};
-use smtprelay::oauth::login::{self, Deed, Flow, sentence};
+use smtprelay::oauth::login::{self, ADDRESS_LIMIT, CopyBack, Deed, Flow, sentence};
 use tokio::runtime::Runtime;
 
 use super::{complain, exit, print, wait_for};

@@ -63,7 +63,7 @@ fn change(name: &str, delete: bool, file: &Path) -> Result<String, Fault> {
         None => return Ok(format!("no password is stored for account '{name}'\n")),
     };
     // It is stored, and perhaps others can read it there.
-    let drives = config::permissions::drives(&relay);
+    let drives = config::advice::drives(&relay);
     let about = format!("option secrets '{}'", relay.secrets.display());
     drives.iter().filter(|drive| entered.is_some() && drive.text.starts_with(&about)).for_each(|d| complain(&d.text));
     if !login.tokens {

@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use smtprelay::config::files;
-use smtprelay::config::{self, ConfigError, Loaded, Severity};
+use smtprelay::config::{self, ConfigError, Loaded, Relay, Severity};
 use smtprelay::control::client::{CallFailure, ControlClient};
 use smtprelay::control::fd_passing;
 use smtprelay::daemon::startup;
 use smtprelay::inbound::listener;
-use smtprelay::queue::lock;
+use smtprelay::queue::SpoolLock;
 use smtprelay::system::{logging, privileges};
 
 use super::{complain, exit};
@@ -48,7 +48,7 @@ fn connect(spool: &Path) -> Result<ControlClient, (u8, String)> {
         if let Some(client) = ControlClient::connect(spool).map_err(|text| (exit::UNAVAILABLE, text))? {
             return Ok(client);
         }
-        if matches!(lock::try_lock(spool), Err(_) | Ok(Some(_))) {
+        if matches!(SpoolLock::try_take(spool), Err(_) | Ok(Some(_))) {
             let text =
                 format!("no gateway is running on {}; start it with 'service smtprelay restart'", spool.display());
             return Err((exit::UNAVAILABLE, text));
@@ -106,7 +106,7 @@ pub fn spool_of(file: &Path, error: &ConfigError) -> PathBuf {
         config::uci::parse(&before.collect::<Vec<_>>().concat())
     });
     let settings = package.map(|package| config::load::settings(&package).0);
-    settings.map_or_else(|_| config::settings::default::SPOOL.into(), |settings| settings.relay.spool)
+    settings.map_or_else(|_| Relay::default().spool, |settings| settings.relay.spool)
 }
 
 fn hand_over(file: &Path, loaded: &Loaded, client: &mut ControlClient) -> Result<(), (u8, String)> {
@@ -129,12 +129,12 @@ fn hand_over(file: &Path, loaded: &Loaded, client: &mut ControlClient) -> Result
             Err(error) => complain(&format!("smtprelay: {}", listener::explain(address, &error))),
         }
     }
-    let mut said = config::permissions::exposed(file, settings);
+    let mut said = config::advice::exposed(file, settings);
     // A user other than root has nothing to pass; a missing user would have been reported when the gateway was started.
     if let Ok(Some(identity)) = privileges::identity(&settings.relay.user) {
         said.extend(startup::secrets(&settings.relay, &identity));
     }
-    said.extend(config::firewall::look(settings));
+    said.extend(config::advice::reachable(settings));
     let packed = fd_passing::pack(file, files::named(settings), opened, said);
     let parcel = packed.map_err(|error| (1, format!("cannot open {}: {error}", file.display())))?;
     let taken = client.call_with("reload", parcel.params, &parcel.descriptors).map_err(failed)?;

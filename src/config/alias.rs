@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The section `alias`: names that stand for addresses, and whether they can be resolved.
 
-use super::device::{Device, recipient};
+use super::device::Device;
 use super::pattern::is_local_name;
-use super::reader::{Problem, Reader, Severity};
-use super::uci::Section;
+use super::reader::{Problem, Severity};
 use crate::message::address::is_routed;
 use crate::message::is_address;
 
@@ -12,7 +11,7 @@ use crate::message::is_address;
 pub const DEPTH_LIMIT: usize = 8;
 
 /// A section `alias`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Alias {
     /// The line of the section in its file.
     pub line: u32,
@@ -22,25 +21,8 @@ pub struct Alias {
     pub to: Vec<String>,
 }
 
-/// Reads a section `alias`.
-pub(super) fn read(section: &Section, problems: &mut Vec<Problem>) -> Alias {
-    let mut read = Reader::new(section, problems);
-    let form = "an address, a name such as root, *@example.com, or * for all names without domain";
-    let alias = Alias {
-        line: section.line,
-        names: read.each("name", form, name),
-        to: read.each("to", "a mail address or the name of an alias", recipient),
-    };
-    for (option, values) in [("name", &alias.names), ("to", &alias.to)] {
-        if values.is_empty() {
-            read.error(option, format!("alias without list {option}"));
-        }
-    }
-    read.finish();
-    alias
-}
-
-fn name(text: &str) -> Option<String> {
+/// What a name of an alias may be.
+pub(super) fn name(text: &str) -> Option<String> {
     let plain = if text == "*" { "x" } else { text.strip_prefix("*@").map_or(text, |_| text.get(2..).unwrap_or("")) };
     let fits = match text.strip_prefix("*@") {
         Some(domain) => is_address(&format!("x@{domain}")),

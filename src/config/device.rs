@@ -2,41 +2,37 @@
 //! The section `device`: how a device is recognised, and the settings for it.
 
 use std::fmt;
-use std::net::IpAddr;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::pattern::{PATTERN_FORM, Pattern, is_local_name};
-use super::reader::{Problem, Reader, Severity};
-use super::uci::Section;
-use super::units;
+use super::pattern::{Pattern, is_local_name};
+use super::reader::{Keyword, Notation, Problem, Reader, Severity};
 use crate::message::is_address;
 use crate::system::leases::Mac;
 
 /// Name of the section that applies to all devices without a section of their own.
 pub const DEFAULT_DEVICE: &str = "default";
-/// The default interval of digests.
-pub const DIGEST_EVERY: Duration = Duration::from_secs(900);
-/// The minimum and maximum time between two digests.
-const DIGEST_RANGE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(7 * 86_400));
-/// Keywords of `option over_rate`.
-pub const OVER_RATES: [(&str, OverRate); 3] =
-    [("digest", OverRate::Digest), ("defer", OverRate::Defer), ("reject", OverRate::Reject)];
 /// Units of `option rate`.
 const PERIODS: [(&str, u64); 4] = [("s", 1), ("m", 60), ("h", 3600), ("d", 86_400)];
 /// The largest number in a rate.
 const COUNT_LIMIT: u32 = 100_000;
 
 /// The treatment of messages of a device that exceeds its rate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum OverRate {
     /// They are collected and sent as one mail per interval.
+    #[default]
     Digest,
     /// They are queued until the rate permits them.
     Defer,
     /// They are not accepted.
     Reject,
+}
+
+impl Keyword for OverRate {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("digest", Self::Digest), ("defer", Self::Defer), ("reject", Self::Reject)];
 }
 
 /// How many messages a device may send.
@@ -67,6 +63,21 @@ impl fmt::Display for Rate {
     }
 }
 
+impl Notation for Option<Rate> {
+    fn form(&self) -> String {
+        "a number of messages per s, m, h or d, such as 20/h".into()
+    }
+
+    fn set(&mut self, text: &str) -> bool {
+        *self = Rate::parse(text);
+        self.is_some()
+    }
+
+    fn text(&self) -> String {
+        self.map(|rate| rate.to_string()).unwrap_or_default()
+    }
+}
+
 /// A rewrite of recipients.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rewrite {
@@ -76,6 +87,15 @@ pub struct Rewrite {
     pub new: String,
 }
 
+impl Rewrite {
+    /// Parses a pattern and a new recipient, separated by blanks.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut words = text.split_ascii_whitespace();
+        let rewrite = Self { old: Pattern::parse(words.next()?)?, new: recipient(words.next()?)? };
+        words.next().is_none().then_some(rewrite)
+    }
+}
+
 impl fmt::Display for Rewrite {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.old, self.new)
@@ -83,7 +103,7 @@ impl fmt::Display for Rewrite {
 }
 
 /// A section `device`: how it is recognised, and the settings for its mail.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Device {
     /// The name of the section.
     pub name: String,
@@ -112,6 +132,11 @@ pub struct Device {
 }
 
 impl Device {
+    /// The section with this name, with its defaults.
+    pub fn new(name: String) -> Self {
+        Self { name, digest_every: Duration::from_secs(900), ..Self::default() }
+    }
+
     /// Whether this is the section for all devices without one of their own.
     pub fn is_default(&self) -> bool {
         self.name == DEFAULT_DEVICE
@@ -128,48 +153,19 @@ impl Device {
     }
 }
 
-/// Reads a section `device`.
-pub(super) fn read(section: &Section, problems: &mut Vec<Problem>) -> Device {
-    let mut read = Reader::new(section, problems);
-    let network = |text: &str| text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
-    let device = Device {
-        name: section.name.clone().unwrap_or_default(),
-        ips: read.each("ip", "an address or a network such as 192.168.1.20 or 192.168.1.0/28", |text| {
-            network(text).map(|net| net.trunc())
-        }),
-        macs: read.each("mac", "a MAC address such as 00:11:22:aa:bb:cc", Mac::parse),
-        hosts: read.each("host", "a host name", |text| is_host(text).then(|| text.to_string())),
-        display: read.text("name"),
-        accounts: read.list("account"),
-        recipients: read.each("recipient", "a mail address such as ops@example.com", recipient),
-        allow_recipients: read.each("allow_recipient", PATTERN_FORM, Pattern::parse),
-        rewrites: read.each("rewrite", "a pattern and a new address, such as '*@plant.local ops@example.com'", rewrite),
-        rate: rate(&mut read),
-        over_rate: read.choice("over_rate", OverRate::Digest, &OVER_RATES),
-        digest_every: read.duration("digest_every", DIGEST_EVERY, DIGEST_RANGE.0),
-    };
-    if device.digest_every > DIGEST_RANGE.1 {
-        let text = format!("option digest_every is more than {}", units::format_duration(DIGEST_RANGE.1));
-        read.error("digest_every", text);
-    }
-    fits_together(&device, &mut read);
-    read.finish();
-    device
-}
-
-fn fits_together(device: &Device, read: &mut Reader) {
-    let line = read.line();
+/// Checks that the options of the section fit together.
+pub(super) fn fits_together(device: &Device, read: &mut Reader) {
     if device.name.is_empty() {
-        read.problem(Severity::Error, line, "a device needs a name: write config device 'pump_house'");
+        read.problem(Severity::Error, "a device needs a name: write config device 'pump_house'");
     }
     let named = !(device.ips.is_empty() && device.macs.is_empty() && device.hosts.is_empty());
     if device.is_default() && named {
         let text = "device 'default' applies to all devices without a section: its ip, mac and host have no effect";
-        read.problem(Severity::Warning, line, text);
+        read.problem(Severity::Warning, text);
     }
     if !device.is_default() && !named {
         let text = format!("device '{}' has no ip, mac or host: it is never recognised", device.name);
-        read.problem(Severity::Warning, line, text);
+        read.problem(Severity::Warning, text);
     }
     let limited = !device.allow_recipients.is_empty() || !device.rewrites.is_empty();
     if limited && !device.recipients.is_empty() {
@@ -208,28 +204,15 @@ pub(super) fn check(devices: &[(u32, Device)], problems: &mut Vec<Problem>) {
     }
 }
 
-fn rate(read: &mut Reader) -> Option<Rate> {
-    let text = read.text("rate")?;
-    let rate = Rate::parse(&text);
-    if rate.is_none() {
-        read.error("rate", format!("option rate '{text}' is not a number of messages per s, m, h or d, such as 20/h"));
-    }
-    rate
-}
-
 /// An address, or a name that an alias or `option admin` resolves.
 pub(super) fn recipient(text: &str) -> Option<String> {
     (is_address(text) || is_local_name(text)).then(|| text.to_string())
 }
 
-fn rewrite(text: &str) -> Option<Rewrite> {
-    let mut words = text.split_ascii_whitespace();
-    let rewrite = Rewrite { old: Pattern::parse(words.next()?)?, new: recipient(words.next()?)? };
-    words.next().is_none().then_some(rewrite)
-}
-
-fn is_host(text: &str) -> bool {
-    text.len() <= 255 && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+/// A host name as devices send it with DHCP.
+pub(super) fn host(text: &str) -> Option<String> {
+    let fine = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    (text.len() <= 255 && text.bytes().all(fine)).then(|| text.to_string())
 }
 
 #[cfg(test)]
@@ -258,8 +241,8 @@ mod tests {
             if let Some(rate) = Rate::parse(&text) {
                 prop_assert!(rate.count >= 1);
             }
-            if let Some(read) = rewrite(&text) {
-                prop_assert_eq!(rewrite(&read.to_string()), Some(read));
+            if let Some(read) = Rewrite::parse(&text) {
+                prop_assert_eq!(Rewrite::parse(&read.to_string()), Some(read));
             }
         }
     }

@@ -1,23 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The settings: the format of the file, its meaning, and the output of both.
 //!
-//! [`uci`] turns bytes into sections, [`mod@load`] turns sections into [`Settings`], [`show()`] prints them.
+//! [`uci`] turns bytes into sections, [`mod@load`] turns sections into [`Settings`], [`show()`] prints them. Both walk
+//! through the table of all [`options`].
 
 mod account;
+pub mod advice;
 pub mod alias;
 pub mod device;
 pub mod effect;
 pub mod files;
-pub mod firewall;
 pub mod load;
-pub mod oauth;
+pub mod options;
 pub mod pattern;
-pub mod permissions;
-mod preset;
 pub mod providers;
 pub mod reader;
 pub mod settings;
-mod show;
 pub mod stored;
 pub mod uci;
 pub mod units;
@@ -30,11 +28,12 @@ use zeroize::Zeroizing;
 
 pub use alias::Alias;
 pub use device::{DEFAULT_DEVICE, Device, OverRate, Rate};
-pub use oauth::{Issuer, OAuth};
+pub use options::show;
 pub use pattern::Pattern;
-pub use reader::{Problem, Severity};
-pub use settings::{Account, AuthMode, Dialect, Durability, Listener, Relay, Route, Settings, TlsMode, User};
-pub use show::show;
+pub use reader::{Keyword, Problem, Severity};
+pub use settings::{
+    Account, AuthMode, Dialect, Durability, Issuer, Listener, OAuth, Relay, Route, Settings, TlsMode, User,
+};
 
 /// OpenWrt's path of the settings.
 pub const DEFAULT_FILE: &str = "/etc/config/smtprelay";

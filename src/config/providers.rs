@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Presets of mail providers: what would otherwise have to be looked up. `docs/guide/providers.md` explains each fact
+//! Presets of mail providers: what would otherwise have to be looked up, and how an account uses one. `docs/guide/providers.md` explains each fact
 //! and how to add a provider.
 //!
 //! Host, port and TLS of a provider stay the same for years; its limits and rules do not. So those are hints, shown
@@ -7,9 +7,13 @@
 
 use serde_json::Value;
 
-use super::load::{FROM_POLICIES, TLS_MODES};
-use super::settings::TlsMode;
+use super::reader::{Keyword, Reader, Severity};
+use super::settings::{Account, TlsMode};
 use crate::message::{FromPolicy, is_address};
+use crate::secrets::Secret;
+
+/// Name of the provider that has no preset.
+pub const CUSTOM: &str = "custom";
 
 /// The presets as data, so that a provider can be added with one line.
 const PRESETS: &str = include_str!("providers.json");
@@ -59,11 +63,11 @@ fn provider(entry: &Value) -> Option<Provider> {
         id: own("id"),
         host: own("host"),
         port: entry.get("port").and_then(Value::as_u64).and_then(|n| u16::try_from(n).ok())?,
-        tls: TLS_MODES.iter().find(|(word, _)| *word == text(entry, "tls"))?.1,
+        tls: TlsMode::of(text(entry, "tls"))?,
         user: own("user"),
         secret: own("secret"),
         drops_blanks: flag("blanks").unwrap_or(false),
-        from_policy: FROM_POLICIES.iter().find(|(word, _)| *word == text(entry, "from"))?.1,
+        from_policy: FromPolicy::of(text(entry, "from"))?,
         null_sender: flag("null_sender").unwrap_or(true),
         domains: own("domains"),
         help: own("help"),
@@ -152,6 +156,60 @@ impl Provider {
         let fits = shape && joined.len() == APP_PASSWORD && joined.bytes().all(|byte| byte.is_ascii_alphabetic());
         if self.drops_blanks && fits { joined } else { password.to_string() }
     }
+}
+
+/// Reads the options of an account that depend on its provider, and applies the preset. `account` has the stored
+/// password, which is used without `option password`. If the section is not `enabled`, only the keywords are checked.
+///
+/// Returns the preset, and whether the destination of mail has not been configured yet: as in the shipped file.
+pub fn login(read: &mut Reader<'_>, enabled: bool, account: &mut Account) -> (Option<Provider>, bool) {
+    account.provider = read.text("provider").unwrap_or_else(|| CUSTOM.into());
+    let given = read.text("username");
+    let host = read.text("host");
+    let mut preset = find(&account.provider);
+    if preset.is_none() && account.provider != CUSTOM {
+        let text = format!(
+            "option provider '{}' is not custom or one that 'smtprelay providers' lists; without it, the provider is found by the address",
+            account.provider
+        );
+        read.error("provider", text);
+    }
+    // An account without a host could not be used at all, so this never diverts mail from its destination.
+    let address = given.as_deref().filter(|_| account.provider == CUSTOM && host.is_none());
+    if let Some((address, known)) = address.and_then(|address| Some((address, of_address(address)?))) {
+        if enabled {
+            let text = format!("provider {}, recognised by the address {address}", known.id);
+            read.problem_at("username", Severity::Note, text);
+        }
+        account.provider.clone_from(&known.id);
+        preset = Some(known);
+    }
+    if let Some(password) = read.text("password") {
+        account.password = Secret::new(password);
+        account.password_written = true;
+    }
+    let region = read.text("region").unwrap_or_default();
+    account.from = read.text("from").or(given.clone().filter(|name| is_address(name))).unwrap_or_default();
+    account.host = host.unwrap_or_default();
+    account.username.clone_from(&given);
+    // Where the preset knows the login name, only the sender has to be set in addition to the password.
+    let mut nowhere = account.host.is_empty();
+    if let Some(preset) = &preset {
+        account.password = Secret::new(preset.password(account.password.expose()));
+        if preset.secret == "oauth2" && !account.password.is_empty() {
+            read.warn("password", format!("provider {}: {}", preset.id, preset.help));
+        }
+        if nowhere {
+            account.host = preset.host(&region, &account.from);
+        }
+        account.username = preset.login_name(given.as_deref(), account.password.expose());
+        account.tls = preset.tls;
+        account.from_policy = preset.from_policy;
+        account.null_sender = preset.null_sender;
+        let named = preset.user.starts_with('=') || matches!(&*preset.user, "token" | "none");
+        nowhere = !named || account.from.is_empty();
+    }
+    (preset, given.is_none() && !account.password_written && nowhere)
 }
 
 #[cfg(test)]

@@ -1,79 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The settings as the program uses them: typed, complete, with every default in one place.
+//! The settings as the program uses them: typed, complete, with every default in one place: `Default`.
+//! `docs/reference/settings.md` lists the defaults; a test compares the two.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use log::LevelFilter;
 
 use super::alias::Alias;
 use super::device::Device;
-use super::oauth::OAuth;
 use super::pattern::Pattern;
-use super::preset::CUSTOM;
-use super::providers;
+use super::reader::Keyword;
 use crate::message::sender::Senders;
 use crate::message::{FromPolicy, is_address};
 use crate::secrets::left::Left;
 use crate::secrets::{MASK, Secret};
-
-/// Every default of every option. `docs/reference/settings.md` lists them; a test compares the two.
-pub mod default {
-    use super::{AuthMode, Dialect, Durability, Duration, TlsMode};
-    use log::LevelFilter;
-
-    /// The queue of accepted mail; a RAM disk on OpenWrt.
-    pub const SPOOL: &str = "/var/spool/smtprelay";
-    /// When the `250` is sent.
-    pub const DURABILITY: Durability = Durability::Deferred;
-    /// The size limit of the queue in bytes; on a RAM disk [`crate::system::memory::queue_limit`] reduces it.
-    pub const SPOOL_LIMIT: u64 = 32 << 20;
-    /// Size limit of a message in bytes.
-    pub const MESSAGE_LIMIT: u64 = 25 << 20;
-    /// How long delivery is attempted.
-    pub const RETRY_FOR: Duration = Duration::from_secs(4 * 86_400);
-    /// The delay after the first temporary failure of a message.
-    pub const RETRY_MIN: Duration = Duration::from_secs(30);
-    /// The maximum delay between two attempts.
-    pub const RETRY_MAX: Duration = Duration::from_secs(3600);
-    /// After how long the sender is notified that a message is delayed.
-    pub const DELAY_NOTICE: Duration = Duration::from_secs(4 * 3600);
-    /// The program for events: OpenWrt's dispatcher of hotplug scripts.
-    pub const HOOK: &str = "/sbin/hotplug-call";
-    /// The directory of passwords and tokens: survives power cuts and system upgrades.
-    pub const SECRETS: &str = "/etc/smtprelay";
-    /// The user of the gateway after it was started as root; the package creates it.
-    pub const USER: &str = "smtprelay";
-    /// The log level.
-    pub const LOG_LEVEL: LevelFilter = LevelFilter::Info;
-    /// Where devices connect.
-    pub const LISTENER_PORT: u16 = 25;
-    /// The meaning of a login of a device.
-    pub const AUTH: AuthMode = AuthMode::Ignore;
-    /// The encryption for devices: old ones try STARTTLS where it is offered, and give up.
-    pub const LISTENER_TLS: TlsMode = TlsMode::None;
-    /// How strictly a device must follow the protocol.
-    pub const DIALECT: Dialect = Dialect::Tolerant;
-    /// Maximum number of sessions of all devices. Further ones wait in the kernel's backlog, without an error.
-    pub const MAX_SESSIONS: u32 = 600;
-    /// Maximum number of sessions per address; a further one gets a 421.
-    pub const MAX_SESSIONS_PER_CLIENT: u32 = 500;
-    /// Maximum number of recipients of one message.
-    pub const MAX_RECIPIENTS: u32 = 100;
-    /// The timeout for an idle device: RFC 5321 section 4.5.3.2.7 requires at least five minutes.
-    pub const TIMEOUT: Duration = Duration::from_secs(300);
-    /// TLS from the first byte (RFC 8314).
-    pub const PORT_IMPLICIT: u16 = 465;
-    /// Submission with STARTTLS (RFC 6409).
-    pub const PORT_STARTTLS: u16 = 587;
-    /// Plain SMTP.
-    pub const PORT_NONE: u16 = 25;
-    /// The timeout for a provider's reply; the other times of a delivery are derived from it.
-    pub const ACCOUNT_TIMEOUT: Duration = Duration::from_secs(120);
-    /// Maximum number of connections to one provider.
-    pub const CONNECTIONS: u32 = 2;
-}
 
 /// What the `250` to a message guarantees (design, section 6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,6 +27,11 @@ pub enum Durability {
     Deferred,
     /// On permanent storage, file and directory synced.
     Always,
+}
+
+impl Keyword for Durability {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("memory", Self::Memory), ("deferred", Self::Deferred), ("always", Self::Always)];
 }
 
 /// The meaning of a login by a device.
@@ -99,6 +47,11 @@ pub enum AuthMode {
     Required,
 }
 
+impl Keyword for AuthMode {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("ignore", Self::Ignore), ("none", Self::None), ("optional", Self::Optional), ("required", Self::Required)];
+}
+
 /// How strictly a device must follow the protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dialect {
@@ -106,6 +59,10 @@ pub enum Dialect {
     Tolerant,
     /// Only what RFC 5321 allows is accepted.
     Strict,
+}
+
+impl Keyword for Dialect {
+    const WORDS: &'static [(&'static str, Self)] = &[("tolerant", Self::Tolerant), ("strict", Self::Strict)];
 }
 
 /// How a connection is encrypted, to providers and from devices.
@@ -117,6 +74,32 @@ pub enum TlsMode {
     StartTls,
     /// No encryption; only if explicitly set.
     None,
+}
+
+impl Keyword for TlsMode {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("implicit", Self::Implicit), ("starttls", Self::StartTls), ("none", Self::None)];
+}
+
+impl Keyword for FromPolicy {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("account", Self::Account), ("domain", Self::Domain), ("keep", Self::Keep)];
+}
+
+impl Keyword for LevelFilter {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("error", Self::Error), ("warning", Self::Warn), ("info", Self::Info), ("debug", Self::Debug)];
+}
+
+impl TlsMode {
+    /// The usual port of a provider: RFC 8314, RFC 6409, plain SMTP.
+    pub fn usual_port(self) -> u16 {
+        match self {
+            Self::Implicit => 465,
+            Self::StartTls => 587,
+            Self::None => 25,
+        }
+    }
 }
 
 /// The section `relay`: the global settings.
@@ -157,7 +140,37 @@ pub struct Relay {
     /// Whether the service may run in a jail (ujail), where the system has one. For the init script.
     pub jail: bool,
     /// The log level.
-    pub log_level: log::LevelFilter,
+    pub log_level: LevelFilter,
+}
+
+impl Default for Relay {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            hostname: None,
+            admin: None,
+            // A RAM disk on OpenWrt.
+            spool: "/var/spool/smtprelay".into(),
+            safe_spool: None,
+            durability: Durability::Deferred,
+            // Stands for what the memory allows, see `load`.
+            spool_limit: 0,
+            message_limit: 25 << 20,
+            retry_for: Duration::from_secs(4 * 86_400),
+            retry_min: Duration::from_secs(30),
+            retry_max: Duration::from_secs(3600),
+            delay_notice: Duration::from_secs(4 * 3600),
+            notify_boot: false,
+            // OpenWrt's dispatcher of hotplug scripts.
+            hook: Some("/sbin/hotplug-call".into()),
+            // It survives power cuts and system upgrades.
+            secrets: "/etc/smtprelay".into(),
+            // The package creates this user.
+            user: "smtprelay".into(),
+            jail: true,
+            log_level: LevelFilter::Info,
+        }
+    }
 }
 
 /// A section `listener`: where devices connect and which ones are allowed.
@@ -193,8 +206,33 @@ pub struct Listener {
     pub timeout: Duration,
 }
 
+impl Default for Listener {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            interfaces: Vec::new(),
+            addresses: Vec::new(),
+            port: 25,
+            // Old devices try STARTTLS where it is offered, and give up.
+            tls: TlsMode::None,
+            certificate: None,
+            key: None,
+            auth: AuthMode::Ignore,
+            dialect: Dialect::Tolerant,
+            allow: Vec::new(),
+            // Further sessions wait in the kernel's backlog, without an error.
+            max_sessions: 600,
+            // A further session of the same address gets a 421.
+            max_sessions_per_client: 500,
+            max_recipients: 100,
+            // RFC 5321 section 4.5.3.2.7 requires at least five minutes.
+            timeout: Duration::from_secs(300),
+        }
+    }
+}
+
 /// A section `user`: a login of a device, and its permissions.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct User {
     /// Name of the section; empty when it has none.
     pub section: String,
@@ -252,6 +290,85 @@ pub struct Account {
     pub timeout: Duration,
 }
 
+impl Default for Account {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            provider: "custom".into(),
+            host: String::new(),
+            // Stands for the usual one, see `account`.
+            port: 0,
+            tls: TlsMode::Implicit,
+            verify: true,
+            ca_file: None,
+            files: None,
+            fingerprint: None,
+            username: None,
+            password: Secret::default(),
+            password_written: false,
+            oauth: None,
+            from: String::new(),
+            from_policy: FromPolicy::Account,
+            general: true,
+            null_sender: true,
+            connections: 2,
+            // The other times of a delivery are derived from it.
+            timeout: Duration::from_secs(120),
+        }
+    }
+}
+
+/// How an account logs in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LoginMethod {
+    /// With a password.
+    Password,
+    /// With OAuth 2.0 tokens (RFC 6749).
+    Tokens,
+}
+
+impl Keyword for LoginMethod {
+    const WORDS: &'static [(&'static str, Self)] = &[("password", Self::Password), ("xoauth2", Self::Tokens)];
+}
+
+/// The issuer of the tokens.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Issuer {
+    /// Gmail and Google Workspace: its device flow issues no tokens for mail, so an address is copied back.
+    Google,
+    /// Microsoft 365 and outlook.com: device flow.
+    Microsoft,
+    /// Any issuer, specified by the URLs of the account.
+    #[default]
+    Custom,
+}
+
+impl Keyword for Issuer {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("google", Self::Google), ("microsoft", Self::Microsoft), ("custom", Self::Custom)];
+}
+
+/// How an account gets its tokens.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OAuth {
+    /// The issuer.
+    pub issuer: Issuer,
+    /// The administrator's own client ID: none is included.
+    pub client_id: String,
+    /// Google issues one even to programs that cannot keep it secret; Microsoft uses none. May be empty.
+    pub client_secret: Secret,
+    /// Device authorization endpoint (RFC 8628); `None`: an address is copied back.
+    pub device_url: Option<String>,
+    /// Authorization endpoint (RFC 6749 section 3.1), for the browser.
+    pub auth_url: Option<String>,
+    /// Token endpoint (RFC 6749 section 3.2).
+    pub token_url: String,
+    /// The scope of the token.
+    pub scope: String,
+    /// Directory of the token files: `option secrets` of the section `relay`.
+    pub secrets: PathBuf,
+}
+
 /// A section `route`: which accounts are used for some mail.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Route {
@@ -270,7 +387,7 @@ pub struct Route {
 }
 
 /// All settings.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Settings {
     /// The section `relay`.
     pub relay: Relay,
@@ -302,38 +419,6 @@ impl Account {
     /// Which senders are accepted.
     pub fn senders(&self) -> Senders<'_> {
         Senders { policy: self.from_policy, address: &self.from, null: self.null_sender }
-    }
-
-    /// Whether a login is impossible because the password is missing.
-    pub fn misses_password(&self) -> bool {
-        let named = self.username.is_some() || self.is_named_by_token();
-        self.oauth.is_none() && self.password.is_empty() && named
-    }
-
-    /// The warning about an account whose password is missing when the settings are read.
-    pub fn password_warning(&self) -> String {
-        format!(
-            "account '{0}' has no password, so its mail stays in the queue: store one with smtprelay password {0}, or set option password",
-            self.name
-        )
-    }
-
-    /// Whether the login name is the same as the password.
-    fn is_named_by_token(&self) -> bool {
-        let same = || self.username.as_deref().is_none_or(|name| name == self.password.expose());
-        self.provider != CUSTOM && same() && providers::find(&self.provider).is_some_and(|known| known.user == "token")
-    }
-
-    /// The same account with a password that has just been stored, as the settings would read it; empty: without one.
-    pub fn with_password(&self, password: &Secret) -> Self {
-        let mut account = self.clone();
-        let known = providers::find(&self.provider).filter(|_| self.provider != CUSTOM);
-        let meant = known.as_ref().map(|known| Secret::new(known.password(password.expose())));
-        if self.is_named_by_token() {
-            account.username = Some(password.expose().to_string()).filter(|name| !name.is_empty());
-        }
-        account.password = meant.unwrap_or_else(|| password.clone());
-        account
     }
 
     /// The login name for display: with some providers it is a secret, the same as the password.

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use super::reader::{Problem, Reader, Severity};
-use super::settings::{Account, Settings, default};
+use super::settings::{Account, Relay, Settings};
 use super::uci::{Package, Section};
 use crate::secrets::Secret;
 use crate::secrets::left::{self, Left};
@@ -31,7 +31,7 @@ fn value(section: &Section, name: &'static str) -> Option<String> {
 /// The directory of `option secrets`.
 fn directory(package: &Package) -> PathBuf {
     let set = package.of_kind("relay").find_map(|section| value(section, "secrets"));
-    set.map_or_else(|| PathBuf::from(default::SECRETS), PathBuf::from)
+    set.map_or_else(|| Relay::default().secrets, PathBuf::from)
 }
 
 /// A section `account`, limited to its password.
@@ -45,19 +45,16 @@ pub struct AccountLogin {
     pub written: Option<u32>,
 }
 
-impl AccountLogin {
-    fn of(section: &Section) -> Option<Self> {
-        let account = section.name.clone()?;
-        let tokens = value(section, "auth").is_some_and(|auth| auth == "xoauth2");
-        let line = section.options.iter().find(|option| option.name == "password").map(|option| option.line);
-        let written = line.filter(|_| value(section, "password").is_some());
-        Some(Self { account, tokens, written })
-    }
-}
-
 /// All sections `account` with a name, enabled or not.
 pub fn logins(package: &Package) -> Vec<AccountLogin> {
-    package.of_kind("account").filter_map(AccountLogin::of).collect()
+    let login = |section: &Section| {
+        let account = section.name.clone()?;
+        let tokens = value(section, "auth").is_some_and(|auth| auth == "xoauth2");
+        let line = section.get("password").map(|option| option.line);
+        let written = line.filter(|_| value(section, "password").is_some());
+        Some(AccountLogin { account, tokens, written })
+    };
+    package.of_kind("account").filter_map(login).collect()
 }
 
 impl Passwords {

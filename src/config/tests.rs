@@ -171,6 +171,17 @@ fn show_masks_the_password_fills_in_defaults_and_reads_back() {
     assert_eq!(again, settings);
 }
 
+/// A file with every option, and one with everything that can be wrong with an option.
+#[test]
+fn what_is_printed_stays_as_it_is() {
+    let full = include_bytes!("../../tests/data/settings/full.conf");
+    let full = parse(Path::new("full.conf"), full).unwrap();
+    assert_eq!(show(&full.settings), include_str!("../../tests/data/settings/full.shown"));
+    let wrong = include_bytes!("../../tests/data/settings/wrong.conf");
+    let wrong = parse(Path::new("wrong.conf"), wrong).unwrap_err();
+    assert_eq!(wrong.to_string() + "\n", include_str!("../../tests/data/settings/wrong.findings"));
+}
+
 #[test]
 fn load_reports_file_and_line() {
     let dir = tempfile::tempdir().unwrap();

@@ -13,7 +13,7 @@ use super::test_mail::{Tests, Works};
 use super::{PAGE_LIMIT, devices, password, view};
 use crate::config::{Settings, providers};
 use crate::dispatch::{Cause, Change, From, Order, Page, Waiting, Which};
-use crate::oauth::{Later, jobs::Jobs};
+use crate::oauth::{Later, login::Jobs};
 use crate::policy::Rates;
 use crate::queue::{Entry, MessageId, Position, Spool, SpoolError, blocking};
 use crate::report::History;

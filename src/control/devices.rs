@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::config::device::DEFAULT_DEVICE;
 use crate::config::{Device, Settings};
-use crate::inbound::access::{allowed, may_send};
+use crate::inbound::accept::{allowed, may_send};
 use crate::oauth::Later;
 use crate::policy::{Policies, Rates};
 use crate::system::interfaces::{self, Address};

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot, watch};
 use zeroize::Zeroizing;
 
-use crate::config::{self, Account, Settings, files};
+use crate::config::{Account, Keyword, Settings, files};
 use crate::inbound::listener::Shown;
 use crate::secrets::left::Left;
 use crate::system::task;
@@ -145,13 +145,12 @@ impl ReloadDesk {
 
     /// `listeners` of `status`.
     pub fn listeners(&self) -> Value {
-        let word = |tls| config::load::TLS_MODES.iter().find(|(_, mode)| *mode == tls).map_or("", |(word, _)| *word);
         let view = |shown: &Shown| {
             json!({
                 "name": shown.name,
                 "address": shown.address.map(|address| address.ip().to_string()),
                 "port": shown.address.map(|address| address.port()),
-                "tls": word(shown.tls),
+                "tls": shown.tls.word(),
                 "note": shown.note,
             })
         };

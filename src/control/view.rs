@@ -4,8 +4,7 @@
 use serde_json::{Value, json};
 
 use crate::dispatch::Standing;
-use crate::queue::journal::{Attempt, Note, Progress};
-use crate::queue::{Meta, State};
+use crate::queue::{Attempt, Meta, Note, Progress, State};
 use crate::system::clock;
 
 /// The word for the state of a recipient.

@@ -19,8 +19,7 @@ use crate::config::{self, Loaded, Relay, Settings, TlsMode};
 use crate::inbound::listener;
 use crate::inbound::listener::Sockets;
 use crate::oauth::keeper;
-use crate::queue::Spool;
-use crate::queue::lock::{self, SpoolLock};
+use crate::queue::{Spool, SpoolLock};
 use crate::report::hook::helper::Helper;
 use crate::system::ownership::{self, DirectoryKind};
 use crate::system::privileges::{self, Identity};
@@ -60,7 +59,7 @@ pub fn prepare(file: &Path, loaded: Loaded) -> Result<Prepared> {
     privileges::protect_memory();
     let Loaded { mut settings, warnings } = loaded;
     let mut warnings = config::worth_telling(file, &warnings);
-    let exposed = config::permissions::exposed(file, &settings);
+    let exposed = config::advice::exposed(file, &settings);
     warnings.extend(exposed.iter().cloned());
     let relay = &settings.relay;
     let identity = privileges::identity(&relay.user).map_err(anyhow::Error::msg)?;
@@ -69,13 +68,13 @@ pub fn prepare(file: &Path, loaded: Loaded) -> Result<Prepared> {
     let hook = identity.as_ref().and_then(|_| hook(relay, &mut advice));
     system::raise_open_files();
     let spool = Spool::open(relay).map_err(|e| anyhow!("{e}; check options spool and safe_spool"))?;
-    let Some(lock) = lock::lock(&relay.spool)? else {
+    let Some(lock) = SpoolLock::take(&relay.spool)? else {
         bail!("another smtprelay is already using {}", relay.spool.display());
     };
     // Made while this is still root: a connection that root has opened keeps root's rights.
     let ubus = ubus::connect();
     learn_networks(&settings);
-    let noted = config::firewall::look(&settings);
+    let noted = config::advice::reachable(&settings);
     warnings.extend(noted.iter().cloned());
     advice.extend(noted);
     let mut sockets = Sockets::default();

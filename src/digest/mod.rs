@@ -13,21 +13,19 @@
 //! All lines end with CRLF and have at most 998 bytes. Texts are 8-bit; like all mail, a digest is converted for
 //! providers that only accept 7 bits when it is sent.
 
-pub mod collect;
-pub mod compose;
+mod collect;
 mod excerpt;
-mod plan;
 
 use std::fmt::Write as _;
 
 use crate::message::address::{Mailbox, for_header};
-use crate::message::encoded;
-use crate::message::{BodyForm, CannotConvert, Offers, Outgoing};
+use crate::message::{BodyForm, CannotConvert, Encode, Offers, Outgoing, encoded, header};
 use crate::report::letter::{ADDRESS_SHOWN, counted, one_line, when};
+use crate::report::readable;
 
+pub use collect::{Collected, Composer, carry_on, collect};
 pub use excerpt::{EXCERPT_LIMIT, Excerpt};
-pub use plan::{Facts, MESSAGE_LIMIT, Planner};
-use plan::{Listing, Placement};
+use excerpt::{has_text, shows_all};
 
 /// Bytes of attachments and texts in one mail, unless the caller sets another limit.
 pub const DEFAULT_LIMIT: u64 = 5 << 20;
@@ -37,6 +35,13 @@ const RECIPIENTS_SHOWN: usize = 50;
 const SUBJECT_SHOWN: usize = 120;
 /// The allowed form of attached messages: 8-bit, but with a header that every mail program reads.
 const OFFERS: Offers = Offers { eight_bit_mime: true, smtputf8: false };
+
+/// Messages of one digest.
+const MESSAGE_LIMIT: usize = 1000;
+/// Bytes of a subject that is shown in full.
+const SUBJECT_LIMIT: usize = 600;
+/// Bytes of the lines that each message takes in addition to its text and subject.
+const FRAME: u64 = 500;
 
 /// What all mails of a digest have in common.
 #[derive(Debug, Clone, Copy)]
@@ -51,6 +56,115 @@ pub struct Letter<'a> {
     pub rate: &'a str,
     /// A text that occurs in none of the messages and has only letters and digits: random, at least 20 of them.
     pub boundary: &'a str,
+}
+
+/// What the planner needs to know about a message.
+#[derive(Debug, Clone, Copy)]
+pub struct Facts<'a> {
+    /// When it was accepted, seconds since 1970.
+    pub arrived: i64,
+    /// Sender of the envelope.
+    pub from: &'a str,
+    /// Its header as stored, without the blank line.
+    pub header: &'a [u8],
+    /// Bytes of its body as stored.
+    pub body_size: u64,
+    /// How the body is stored.
+    pub form: BodyForm,
+}
+
+/// Where a message is placed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Placement {
+    /// All of it in the text.
+    Shown,
+    /// In full in this mail (from 0), and the start of its text in the first.
+    Attached(usize),
+    /// Not in the digest.
+    Alone,
+}
+
+/// What is kept about a message.
+#[derive(Debug)]
+struct Listing {
+    /// When it was accepted.
+    arrived: i64,
+    /// Its From field.
+    from: String,
+    /// Its subject, readable.
+    subject: String,
+    /// The size of all of it.
+    size: u64,
+    /// Its placement.
+    place: Placement,
+}
+
+/// Takes messages one by one and decides on the placement of each.
+#[derive(Debug)]
+pub struct Planner {
+    limit: u64,
+    lines: Vec<Listing>,
+    /// Bytes of texts in the first mail.
+    texts: u64,
+}
+
+impl Planner {
+    /// For mails with at most about `limit` bytes, see [`DEFAULT_LIMIT`].
+    pub fn new(limit: u64) -> Self {
+        Self { limit, lines: Vec::new(), texts: 0 }
+    }
+
+    /// Whether further messages need a digest of their own.
+    pub fn is_full(&self) -> bool {
+        // Half of the first mail is left for attachments; otherwise they would all go into further ones.
+        !self.lines.is_empty() && (self.lines.len() >= MESSAGE_LIMIT || self.texts > self.limit / 2)
+    }
+
+    /// Adds a message; its number is the number of messages before it.
+    pub fn add(&mut self, facts: &Facts<'_>) {
+        let subject = readable::subject(facts.header);
+        let from = header::find(facts.header, "From").map(|from| readable::words(&encoded::decode(&from.unfolded())));
+        let complete = subject.len() <= SUBJECT_LIMIT && shows_all(facts.header, facts.form, facts.body_size);
+        let place = if complete {
+            Placement::Shown
+        } else if Outgoing::new(facts.header.to_vec(), facts.form, OFFERS).is_ok() {
+            Placement::Attached(0)
+        } else {
+            Placement::Alone
+        };
+        let growth = if facts.form.encode == Encode::QuotedPrintable { 3 } else { 1 };
+        self.lines.push(Listing {
+            arrived: facts.arrived,
+            from: one_line(from.as_deref().unwrap_or(facts.from), ADDRESS_SHOWN),
+            subject: one_line(&subject, SUBJECT_LIMIT),
+            size: facts.body_size.saturating_mul(growth).saturating_add(facts.header.len() as u64),
+            place,
+        });
+        let text = if has_text(facts.header) { facts.body_size.min(EXCERPT_LIMIT as u64) } else { 0 };
+        // Bytes over 127 may take more room as UTF-8; the subject is in the table and above the text.
+        self.texts = self.texts.saturating_add(text.saturating_add(subject.len() as u64) * 2 + FRAME);
+    }
+
+    /// Assigns attachments to mails, in order.
+    pub fn finish(mut self) -> Digest {
+        let (mut mail, mut used) = (0, self.texts);
+        for line in &mut self.lines {
+            let size = line.size.saturating_add(FRAME);
+            match line.place {
+                Placement::Attached(_) if size > self.limit => line.place = Placement::Alone,
+                Placement::Attached(_) => {
+                    if used.saturating_add(size) > self.limit {
+                        mail += 1;
+                        used = 0;
+                    }
+                    used = used.saturating_add(size);
+                    line.place = Placement::Attached(mail);
+                }
+                Placement::Shown | Placement::Alone => {}
+            }
+        }
+        Digest { lines: self.lines, mails: mail + 1 }
+    }
 }
 
 /// What is to be written next.
@@ -197,7 +311,7 @@ impl Digest {
         let title = format!("{} --- {} ", index + 1, time(line.arrived));
         let mut head = format!("\r\n--- {title}{}\r\n", "-".repeat(70usize.saturating_sub(title.len())));
         for (name, value) in [("From", &line.from), ("Subject", &line.subject)] {
-            let _ = write!(head, "{name}: {}\r\n", one_line(value, plan::SUBJECT_LIMIT));
+            let _ = write!(head, "{name}: {}\r\n", one_line(value, SUBJECT_LIMIT));
         }
         let size = size(line.size);
         match line.place {

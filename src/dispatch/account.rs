@@ -46,6 +46,15 @@ pub struct PauseFacts {
     pub remedy: String,
 }
 
+/// The state of an account.
+#[derive(Debug, Clone)]
+pub struct AccountHealth {
+    /// Its name.
+    pub name: String,
+    /// Why it sends nothing, if it is paused.
+    pub pause: Option<PauseFacts>,
+}
+
 impl PauseFacts {
     /// No account can send this mail: the settings have none for it, or no longer.
     pub fn no_account() -> Self {
@@ -178,9 +187,7 @@ impl Lane {
 
     /// Sends QUIT on all idle connections: the account was removed or changed.
     pub fn close(self) {
-        for connection in self.idle {
-            task::spawn(quit(connection));
-        }
+        say_goodbye(self.idle);
     }
 
     /// Why nothing is sent now, or why nothing was sent before the attempt in progress.
@@ -266,11 +273,6 @@ impl Lane {
             generation: self.generation,
             wakings,
         }
-    }
-
-    /// Whether this lane started a delivery with the current settings: otherwise its trouble does not apply here.
-    pub fn is(&self, generation: u32) -> bool {
-        self.generation == generation
     }
 
     /// Takes back what a delivery returns.
@@ -420,9 +422,10 @@ impl Lanes {
         self.0.get(place)
     }
 
-    /// The lane that started a delivery; `None` when it was started with older settings.
+    /// The lane that started a delivery; `None` when it was started with older settings: then its trouble does not apply
+    /// here.
     pub fn of(&mut self, generation: u32) -> Option<&mut Lane> {
-        self.0.iter_mut().find(|lane| lane.is(generation))
+        self.0.iter_mut().find(|lane| lane.generation == generation)
     }
 
     /// All of them.
@@ -446,9 +449,9 @@ impl Lanes {
         Some(pauses.min_by_key(|(_, pause)| pause.next).unwrap_or_else(|| (String::new(), PauseFacts::no_account())))
     }
 
-    /// The name of each account, and why it sends nothing.
-    pub fn health(&self, now: Instant) -> Vec<(String, Option<PauseFacts>)> {
-        self.0.iter().map(|lane| (lane.name(), lane.paused(now))).collect()
+    /// The state of each account.
+    pub fn health(&self, now: Instant) -> Vec<AccountHealth> {
+        self.0.iter().map(|lane| AccountHealth { name: lane.name(), pause: lane.paused(now) }).collect()
     }
 }
 
@@ -477,9 +480,7 @@ mod tests {
 
     #[test]
     fn trouble_from_before_a_change_is_looked_at_again_at_once() {
-        let package =
-            "config listener 'l'\n\tlist address '::1'\nconfig account 'a'\n\toption host 'h'\n\toption from 'a@b.c'\n";
-        let settings = crate::config::parse(std::path::Path::new("t"), package.as_bytes()).unwrap().settings;
+        let settings = settings(SETTINGS);
         let (mut lane, now) = (Lane::new(&settings.accounts[0], "gw"), Instant::now());
         let trouble = Trouble::new(TroubleKind::Login, String::from("no"));
         lane.job(0);
@@ -499,9 +500,7 @@ mod tests {
 
     #[test]
     fn an_uplink_that_comes_back_ends_no_pause_of_a_refused_login() {
-        let package =
-            "config listener 'l'\n\tlist address '::1'\nconfig account 'a'\n\toption host 'h'\n\toption from 'a@b.c'\n";
-        let settings = crate::config::parse(std::path::Path::new("t"), package.as_bytes()).unwrap().settings;
+        let settings = settings(SETTINGS);
         for (kind, ends) in [
             (TroubleKind::Unreachable, true),
             (TroubleKind::Tls, true),
@@ -533,7 +532,7 @@ mod tests {
     fn paused() -> (Lanes, Instant) {
         let (mut lanes, now) = (Lanes::new(&settings(SETTINGS)), Instant::now());
         let trouble = Trouble::new(TroubleKind::Login, "no");
-        lanes.all().for_each(|lane| lane.pause(&trouble, super::super::account::Look::Fresh, now));
+        lanes.all().for_each(|lane| lane.pause(&trouble, Look::Fresh, now));
         (lanes, now)
     }
 
@@ -549,7 +548,7 @@ mod tests {
         lanes.renew(&settings(&format!("{head} option connections '7'\n option default '0'\n{new}{rest}")));
         let after = lanes.generations(&[0, 1, 2]);
         assert_eq!([after[0], after[2]], *before);
-        let pauses: Vec<bool> = lanes.health(now).into_iter().map(|(_, pause)| pause.is_some()).collect();
+        let pauses: Vec<bool> = lanes.health(now).into_iter().map(|account| account.pause.is_some()).collect();
         assert_eq!(pauses, [true, false, true]);
     }
 

@@ -6,13 +6,10 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::account::Lane;
-pub use super::account::PauseFacts;
+use super::account::{AccountHealth, Lane};
 use super::routes::RouteId;
 use super::{Dispatch, Finished};
-use crate::queue::Placed;
-use crate::queue::journal::Note;
-use crate::queue::{Entry, Item, MessageId, Position, blocking};
+use crate::queue::{Entry, Item, MessageId, Note, Placed, Position, Spool, blocking};
 use crate::report::Event;
 use crate::system::clock;
 
@@ -94,6 +91,11 @@ fn waiting(item: &Item, at: Option<Instant>, now: Instant) -> Waiting {
     Waiting { entry: item.entry.clone(), standing, paused: None }
 }
 
+/// A message that a task is working on, regardless of its accounts.
+fn in_hand(entry: &Entry) -> Waiting {
+    Waiting { entry: entry.clone(), standing: Standing::InHand, paused: None }
+}
+
 /// The state of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
@@ -144,15 +146,6 @@ pub struct Health {
     pub paused: Option<(String, Option<Duration>)>,
     /// Whether messages of an earlier run are still being loaded.
     pub recovering: bool,
-}
-
-/// The state of an account.
-#[derive(Debug, Clone)]
-pub struct AccountHealth {
-    /// Its name.
-    pub name: String,
-    /// Why it sends nothing, if it is paused.
-    pub pause: Option<PauseFacts>,
 }
 
 /// A request with the channel for its reply.
@@ -213,9 +206,13 @@ impl Dispatch {
 
     fn wake_for_owner(&mut self, reason: String) {
         Event::Woken { reason }.log();
+        self.end_pauses();
+        self.wake_mail();
+    }
+
+    fn end_pauses(&mut self) {
         let now = Instant::now();
         self.lanes.all().for_each(|lane| lane.retry_now(now));
-        self.wake_mail();
     }
 
     /// At once, unless that was just done; otherwise when it may be done again. A flapping uplink causes one waking per
@@ -256,21 +253,14 @@ impl Dispatch {
 
     fn health(&self) -> Health {
         let now = Instant::now();
-        let accounts = self.lanes.health(now).into_iter().map(|(name, pause)| AccountHealth { name, pause }).collect();
         Health {
             waiting: self.waiting(),
             held: self.queues.held(),
             reporting: self.teller().reporter().parked(),
-            accounts,
+            accounts: self.lanes.health(now),
             paused: self.lanes.paused(self.ways.routes.accounts(0), now).map(|(_, pause)| (pause.reason, pause.next)),
             recovering: self.recovering,
         }
-    }
-
-    /// Those that are not in the schedule: usually a few.
-    fn elsewhere(&self) -> Vec<Waiting> {
-        let found = |entry: &Entry| Waiting { entry: entry.clone(), standing: Standing::InHand, paused: None };
-        self.in_hand.values().map(found).collect()
     }
 
     /// Why a route sends nothing, if it is paused.
@@ -284,9 +274,7 @@ impl Dispatch {
         if let Some((item, at)) = self.queues.get(id) {
             return Some(Waiting { paused: self.why_paused(item.route, now), ..waiting(item, at, now) });
         }
-        let mut others = self.elsewhere().into_iter();
-        let found = others.find(|waiting| waiting.entry.id == id)?;
-        Some(Waiting { paused: self.why_paused(0, now), ..found })
+        self.in_hand.get(&id).map(|entry| Waiting { paused: self.why_paused(0, now), ..in_hand(entry) })
     }
 
     fn page(&self, from: From, limit: usize) -> Page {
@@ -295,8 +283,9 @@ impl Dispatch {
             From::Number(number) => (None, number),
             From::Behind(position) => (Some(position), 0),
         };
-        let mut others = self.elsewhere();
-        others.retain(|waiting| behind.is_none_or(|behind| waiting.position() > behind));
+        // Those that are not in the schedule: usually a few.
+        let is_meant = |waiting: &Waiting| behind.is_none_or(|behind| waiting.position() > behind);
+        let mut others: Vec<Waiting> = self.in_hand.values().map(in_hand).filter(is_meant).collect();
         others.sort_unstable_by_key(Waiting::position);
         // Scheduled messages are already in order; the others are merged in.
         let mut others = others.into_iter().peekable();
@@ -322,46 +311,41 @@ impl Dispatch {
             Which::One(id) => usize::from(self.in_hand.contains_key(id)),
             Which::All => self.in_hand.len(),
         };
-        if change == Change::Retry {
-            let count = match which {
-                Which::All => {
-                    // Resting messages follow the policy of their device: only a message that is named is released.
-                    let stays = self.queues.held().saturating_add(self.queues.resting());
-                    let count = self.queues.len().saturating_sub(stays);
-                    let now = Instant::now();
-                    self.lanes.all().for_each(|lane| lane.retry_now(now));
-                    self.wake_mail();
-                    count
-                }
-                Which::One(id) => {
-                    let now = Instant::now();
-                    self.lanes.all().for_each(|lane| lane.retry_now(now));
-                    let Some((item, _)) = self.queues.take(id) else {
-                        // One that is being processed is retried when it comes back.
-                        self.wakings = self.wakings.wrapping_add(1);
-                        return answer_retry(answer, in_hand, 0);
-                    };
-                    if item.rest.is_some() && !item.held {
-                        let (changed, began) = (Changed { in_hand, ..Changed::default() }, now);
-                        let rest = ChangeAll { change, changed, began, left: None, answer };
-                        return self.begin_change(vec![(item, None)], rest);
-                    }
-                    let tried = usize::from(!item.held);
-                    self.queues.add(item);
-                    tried
-                }
-            };
-            return answer_retry(answer, count, in_hand);
-        }
         let (changed, began) = (Changed { in_hand, ..Changed::default() }, Instant::now());
-        let rest = |left| ChangeAll { change, changed, began, left, answer };
-        match which {
-            Which::One(id) => {
+        let mut rest = ChangeAll { change, changed, began, left: None, answer };
+        match (change, which) {
+            (Change::Retry, Which::All) => {
+                // Resting messages follow the policy of their device: only a message that is named is released.
+                let stays = self.queues.held().saturating_add(self.queues.resting());
+                rest.changed.count = self.queues.len().saturating_sub(stays);
+                self.end_pauses();
+                self.wake_mail();
+                self.change_some(rest);
+            }
+            (Change::Retry, Which::One(id)) => {
+                self.end_pauses();
+                let Some((item, _)) = self.queues.take(id) else {
+                    // One that is being processed is retried when it comes back.
+                    self.wakings = self.wakings.wrapping_add(1);
+                    (rest.changed.count, rest.changed.in_hand) = (in_hand, 0);
+                    return self.change_some(rest);
+                };
+                if item.rest.is_some() && !item.held {
+                    return self.begin_change(vec![(item, None)], rest);
+                }
+                rest.changed.count = usize::from(!item.held);
+                self.queues.add(item);
+                self.change_some(rest);
+            }
+            (_, Which::One(id)) => {
                 let is_meant = self.queues.get(id).is_some_and(|(item, _)| concerns(change, item));
                 let taken = is_meant.then(|| self.queues.take(id)).flatten();
-                self.begin_change(taken.into_iter().collect(), rest(None));
+                self.begin_change(taken.into_iter().collect(), rest);
             }
-            Which::All => self.change_some(rest(Some(None))),
+            (_, Which::All) => {
+                rest.left = Some(None);
+                self.change_some(rest);
+            }
         }
     }
 
@@ -440,46 +424,33 @@ pub(super) struct ChangeAll {
     answer: oneshot::Sender<Changed>,
 }
 
-fn answer_retry(answer: oneshot::Sender<Changed>, count: usize, in_hand: usize) {
-    // The requester may be gone.
-    let _ = answer.send(Changed { count, in_hand, failed: 0 });
-}
-
 /// One message: `Ok` with what is left of it, `Err` with the unchanged message.
-fn carry_out(
-    spool: &crate::queue::Spool,
-    (mut item, at): Placed,
-    change: Change,
-) -> Result<Option<Placed>, Box<Placed>> {
-    let entry = item.entry.clone();
+fn carry_out(spool: &Spool, (mut item, at): Placed, change: Change) -> Result<Option<Placed>, Box<Placed>> {
+    let (entry, id) = (&item.entry, item.entry.id.to_string());
     let done = match change {
-        Change::Delete => spool.remove(&entry),
-        Change::Hold => spool.record(&entry, &Note::Held(true)),
-        Change::Release => spool.record(&entry, &Note::Held(false)),
-        Change::Retry => spool.record(&entry, &Note::Alone(clock::now())),
+        Change::Delete => spool.remove(entry),
+        Change::Hold => spool.record(entry, &Note::Held(true)),
+        Change::Release => spool.record(entry, &Note::Held(false)),
+        Change::Retry => spool.record(entry, &Note::Alone(clock::now())),
     };
-    let id = entry.id.to_string();
-    match (done, change) {
-        (Err(error), _) => {
-            Event::SpoolTrouble { id, reason: format!("the requested change could not be carried out: {error}") }.log();
-            Err(Box::new((item, at)))
-        }
-        (Ok(()), Change::Delete) => {
-            Event::Deleted { id }.log();
-            Ok(None)
-        }
-        (Ok(()), Change::Retry) => {
-            Event::Released { id }.log();
-            Ok(Some((Item { rest: None, ..item }, None)))
-        }
-        (Ok(()), change) => {
-            item.held = change == Change::Hold;
-            match change {
-                Change::Hold => Event::Held { id, reason: String::new() }.log(),
-                _ => Event::Released { id }.log(),
-            }
-            // Released: at once.
-            Ok(Some((item, at.filter(|_| change == Change::Hold))))
-        }
+    if let Err(error) = done {
+        Event::SpoolTrouble { id, reason: format!("the requested change could not be carried out: {error}") }.log();
+        return Err(Box::new((item, at)));
     }
+    match change {
+        Change::Delete => {
+            Event::Deleted { id }.log();
+            return Ok(None);
+        }
+        Change::Hold => {
+            item.held = true;
+            Event::Held { id, reason: String::new() }.log();
+            return Ok(Some((item, at)));
+        }
+        Change::Release => item.held = false,
+        Change::Retry => item.rest = None,
+    }
+    // At once.
+    Event::Released { id }.log();
+    Ok(Some((item, None)))
 }

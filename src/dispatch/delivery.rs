@@ -12,9 +12,7 @@ use crate::net::{Trouble, tls};
 use crate::outbound::transaction::ConnectionState;
 use crate::outbound::{Connection, Outcome, connect, send};
 use crate::policy::{self, Policies};
-use crate::queue::Item;
-use crate::queue::journal::Progress;
-use crate::queue::{Meta, Spool, SpoolError, State, Stored};
+use crate::queue::{Item, Meta, Progress, Spool, SpoolError, State, Stored};
 use crate::report::Event;
 use crate::system::task;
 

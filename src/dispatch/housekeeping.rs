@@ -1,16 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What queued mail needs in addition to delivery: it is moved to safe storage, gets its true time, expires, and its
-//! failures are reported.
+//! failures are reported. Mail beyond the rate of its device waits until the interval ends and is collected into a
+//! digest then.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::settle::Settle;
 use super::{Dispatch, Finished};
 use crate::config::Durability;
-use crate::queue::Placed;
-use crate::queue::journal::Note;
-use crate::queue::{Entry, Item, MessageId, Place, Spool, blocking};
+use crate::digest::{self, Collected, Composer};
+use crate::queue::{Entry, Item, MessageId, Note, Place, Placed, Sorted, Spool, blocking};
 use crate::report::Event;
 use crate::system::{clock, task};
 
@@ -25,6 +24,9 @@ const AT_ONCE: usize = 64;
 const LOOK_AT: usize = 512;
 /// Nothing expires in the first minute, when the clock may not be set yet, nor in the first minute after that.
 const EXPIRE_AFTER: Duration = Duration::from_secs(60);
+
+/// How late a digest may be written: the times of messages that came through a system start are less exact.
+const GRACE: Duration = Duration::from_secs(2);
 
 /// How far queued mail has been checked.
 #[derive(Default)]
@@ -108,8 +110,7 @@ impl Dispatch {
         for id in old {
             self.expire(id);
         }
-        let taken: Vec<Placed> = others.iter().filter_map(|id| self.queues.take(*id)).collect();
-        taken.iter().for_each(|(item, _)| self.take_in_hand(&item.entry));
+        let taken = self.take_out(&others);
         let spool = Arc::clone(&self.spool);
         self.start(async move {
             if taken.is_empty() {
@@ -123,24 +124,12 @@ impl Dispatch {
         });
     }
 
-    /// Settles a message that no account is sending; `wait` is how long what is left of it waits.
-    pub(super) fn settle_unsent(&self, wait: Duration) -> Settle {
-        Settle {
-            spool: Arc::clone(&self.spool),
-            routes: Arc::clone(&self.ways.routes),
-            teller: self.teller(),
-            account: String::new(),
-            wait,
-        }
-    }
-
     /// Gives up a message.
     fn expire(&mut self, id: MessageId) {
-        let Some((item, _)) = self.queues.take(id) else { return };
+        let Some((item, _)) = self.take_out([&id]).pop() else { return };
         let pause = self.lanes.paused(self.ways.routes.accounts(item.route), Instant::now());
         let pause = pause.map(|(_, pause)| pause.reason);
-        self.take_in_hand(&item.entry);
-        let settle = self.settle_unsent(super::CARE);
+        let settle = self.settler(String::new(), super::CARE);
         let wakings = self.wakings;
         self.start(async move {
             Finished::Settled { id, wakings, generation: None, left: settle.expire(item, pause).await }
@@ -152,18 +141,62 @@ impl Dispatch {
         let teller = self.teller();
         loop {
             let Some(batch) = teller.reporter().take_due(Instant::now()) else { return };
-            let settle = Settle {
-                spool: Arc::clone(&self.spool),
-                routes: Arc::clone(&self.ways.routes),
-                teller: teller.clone(),
-                account: String::new(),
-                wait: Duration::ZERO,
-            };
+            let settle = self.settler(String::new(), Duration::ZERO);
             self.start(async move {
                 settle.summarize(batch).await;
                 Finished::Told
             });
         }
+    }
+
+    /// When the next digest is to be written.
+    pub(super) fn next_digest(&self) -> Option<Instant> {
+        if self.is_collecting() { None } else { self.queues.next_digest().map(|at| at + GRACE) }
+    }
+
+    /// Whether no digest may be started: some of its messages may be missing.
+    fn is_collecting(&self) -> bool {
+        self.collecting || self.caring.is_some() || self.recovering
+    }
+
+    /// Starts the digests that are due.
+    pub(super) fn collect(&mut self) {
+        let now = Instant::now();
+        if self.next_digest().is_none_or(|at| at > now) {
+            return;
+        }
+        let items = self.queues.take_digests(now);
+        self.collecting = true;
+        items.iter().for_each(|item| self.take_in_hand(&item.entry));
+        let settings = self.settings.borrow().clone();
+        let composer = Composer {
+            spool: Arc::clone(&self.spool),
+            desk: self.desk.clone(),
+            hostname: settings.relay.hostname(),
+            policies: Arc::clone(&self.ways.policies),
+            addresses: self.ways.routes.addresses(&settings),
+        };
+        self.start(async move { Finished::Collected(digest::collect(composer, items).await) });
+    }
+
+    /// All messages of an earlier run have been loaded: digests that were interrupted are continued.
+    pub(super) fn carry_on_digests(&mut self) {
+        let found = std::mem::take(&mut self.replacements);
+        let sorted = found.sort(|id| self.queues.get(*id).is_some());
+        if sorted == Sorted::default() {
+            return;
+        }
+        let Sorted { further, last, replaced, alone, torn } = sorted;
+        let found = [further, last, replaced, alone, torn]
+            .map(|ids| self.take_out(&ids).into_iter().map(|(item, _)| item).collect::<Vec<Item>>());
+        self.collecting = true;
+        let spool = Arc::clone(&self.spool);
+        self.start(async move {
+            let taken = found.iter().flatten().map(|item| item.entry.id).collect();
+            let work = move || Ok::<_, std::io::Error>(digest::carry_on(&spool, found));
+            let back = blocking(work).await.unwrap_or_default();
+            Finished::Collected(Collected { taken, back })
+        });
     }
 
     /// The order to stop: all queued mail is moved to safe storage, including messages in use: their tasks find them at

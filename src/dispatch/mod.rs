@@ -8,13 +8,11 @@
 //!
 //! `account` is the state of the accounts and selects one for each message, `routes` selects the accounts of messages,
 //! `delivery` is one attempt, `settle` handles the result, `notifier` picks who is notified of failures, `housekeeping`
-//! maintains queued mail, `digests` decides when mail is collected into digests, `admin` handles requests of
-//! administrators.
+//! maintains queued mail and decides when it is collected into digests, `admin` handles requests of administrators.
 
 mod account;
 mod admin;
 mod delivery;
-mod digests;
 mod housekeeping;
 mod notifier;
 mod routes;
@@ -24,9 +22,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+pub use account::AccountHealth;
 use account::{Lane, Lanes, nothing_new};
 use admin::ChangeAll;
-pub use admin::{AccountHealth, Cause, Change, Changed, From, Health, Order, Page, Standing, Waiting, Which};
+pub use admin::{Cause, Change, Changed, From, Health, Order, Page, Standing, Waiting, Which};
 use delivery::{Attempted, Ways, deliver};
 use notifier::{Reporter, Teller};
 use routes::RouteId;
@@ -35,10 +34,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::config::Settings;
-use crate::digest::collect::Collected;
+use crate::digest::Collected;
 use crate::intake::Desk;
-use crate::queue::schedule::backoff;
-use crate::queue::{Entry, Item, MessageId, Meta, Placed, Replacements, Schedule, Spool, State, blocking};
+use crate::queue::{Entry, Item, MessageId, Meta, Placed, Replacements, Schedule, Spool, State, backoff, blocking};
 use crate::report::Event;
 use crate::system::{clock, ordered, task};
 
@@ -224,6 +222,13 @@ impl Dispatch {
         self.in_hand.insert(entry.id, entry.clone());
     }
 
+    /// Takes messages out of the schedule for a task.
+    fn take_out<'a>(&mut self, ids: impl IntoIterator<Item = &'a MessageId>) -> Vec<Placed> {
+        let taken: Vec<Placed> = ids.into_iter().filter_map(|id| self.queues.take(*id)).collect();
+        taken.iter().for_each(|(item, _)| self.take_in_hand(&item.entry));
+        taken
+    }
+
     fn stepped(&mut self, step: Finished) {
         match step {
             Finished::Attempted(attempted) => self.attempted(*attempted),
@@ -245,9 +250,7 @@ impl Dispatch {
             }
             Finished::Collected(Collected { taken, back }) => {
                 self.collecting = false;
-                for id in &taken {
-                    self.in_hand.remove(id);
-                }
+                taken.iter().for_each(|id| _ = self.in_hand.remove(id));
                 self.put_back(back);
             }
             Finished::Cared { back, done } => {
@@ -255,9 +258,7 @@ impl Dispatch {
                 self.care_on(done);
             }
             Finished::Obeyed { taken, back, rest } => {
-                for id in &taken {
-                    self.in_hand.remove(id);
-                }
+                taken.iter().for_each(|id| _ = self.in_hand.remove(id));
                 self.put_back(back);
                 // Not before: the requester may at once ask for the next thing.
                 self.change_some(rest);
@@ -452,7 +453,7 @@ impl Dispatch {
     /// Failures that an earlier run did not get to report are reported now, whether an account works or not.
     fn tell_earlier(&mut self, item: Item) {
         self.take_in_hand(&item.entry);
-        let settle = self.settle_unsent(Duration::ZERO);
+        let settle = self.settler(String::new(), Duration::ZERO);
         let (wakings, id) = (self.wakings, item.entry.id);
         self.start(async move {
             Finished::Settled { id, wakings, generation: None, left: settle.tell_earlier(item).await }

@@ -4,7 +4,7 @@
 //! A message whose failure has not been reported yet stays in the queue, so that a crash loses no report. Pure: the
 //! caller has the clock and the queue.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -38,11 +38,32 @@ struct Towards {
     due: Option<Instant>,
     /// When it is sent at the latest, regardless of what comes in the meantime.
     latest: Option<Instant>,
-    since: i64,
-    behalf: Behalf,
-    items: Vec<SummaryItem>,
-    messages: BTreeMap<MessageId, News>,
-    left_out: u64,
+    reports: Reports,
+}
+
+/// Reports for one person that go into one mail.
+#[derive(Default)]
+pub struct Reports {
+    /// The device: what is the same for all of the messages.
+    pub behalf: Behalf,
+    /// Since when they have been collected, seconds since 1970.
+    pub since: i64,
+    /// The messages.
+    pub items: Vec<SummaryItem>,
+    /// The number of all messages, including those that are not listed.
+    pub messages: BTreeMap<MessageId, News>,
+    /// How many are omitted.
+    pub left_out: u64,
+}
+
+impl Reports {
+    fn list(&mut self, item: SummaryItem) {
+        if self.items.len() < LISTED {
+            self.items.push(item);
+        } else {
+            self.left_out = self.left_out.saturating_add(1);
+        }
+    }
 }
 
 /// What is reported about one message.
@@ -54,22 +75,14 @@ pub struct News {
     recipients: Vec<usize>,
 }
 
-/// Reports for one person that go into one mail.
+/// Reports that are due.
 pub struct Batch {
     /// The person.
     pub to: Vec<String>,
-    /// The device: what is the same for all of the messages.
-    pub behalf: Behalf,
     /// The kind of report.
     pub kind: ReportKind,
-    /// Since when they have been collected, seconds since 1970.
-    pub since: i64,
-    /// The messages.
-    pub items: Vec<SummaryItem>,
-    /// The number of all messages, including those that are not listed.
-    pub messages: BTreeMap<MessageId, News>,
-    /// How many are omitted.
-    pub left_out: u64,
+    /// What goes into the mail.
+    pub reports: Reports,
 }
 
 /// What is to be done when a batch of failures was reported.
@@ -123,28 +136,26 @@ impl Reporter {
         if fresh || earlier {
             towards.due = Some(if earlier { latest.min(now.0 + EARLIER) } else { latest });
         }
+        let reports = &mut towards.reports;
         if fresh {
-            towards.since = now.1;
-            towards.behalf = behalf.clone();
+            reports.since = now.1;
+            reports.behalf = behalf.clone();
         } else {
-            towards.behalf.keep_common(behalf);
+            reports.behalf.keep_common(behalf);
         }
         let fresh = || News { entry: entry.clone(), recipients: Vec::new() };
-        let news = towards.messages.entry(entry.id).or_insert_with(fresh);
+        let mut recipients = Vec::new();
         for (recipient, item) in items {
-            news.recipients.push(recipient);
-            if towards.items.len() < LISTED {
-                towards.items.push(item);
-            } else {
-                towards.left_out = towards.left_out.saturating_add(1);
-            }
+            recipients.push(recipient);
+            reports.list(item);
         }
+        reports.messages.entry(entry.id).or_insert_with(fresh).recipients.append(&mut recipients);
     }
 
     /// What is still to be reported of the failures of message `id`.
     fn untold(&self, id: MessageId) -> impl Iterator<Item = &News> {
         let failures = self.towards.iter().filter(|((_, kind), _)| *kind == ReportKind::Failed);
-        failures.filter_map(move |(_, towards)| towards.messages.get(&id)).chain(self.telling.get(&id))
+        failures.filter_map(move |(_, towards)| towards.reports.messages.get(&id)).chain(self.telling.get(&id))
     }
 
     /// Whether failures of message `id` are still to be reported.
@@ -180,23 +191,15 @@ impl Reporter {
         towards.latest = None;
         // After a summary, the next reports to the same person are summarized, too.
         towards.window_ends = Some(now + WINDOW);
-        let batch = Batch {
-            to: key.0,
-            kind: key.1,
-            behalf: std::mem::take(&mut towards.behalf),
-            since: towards.since,
-            items: std::mem::take(&mut towards.items),
-            messages: std::mem::take(&mut towards.messages),
-            left_out: std::mem::take(&mut towards.left_out),
-        };
-        for (id, news) in batch.messages.iter().filter(|_| batch.kind == ReportKind::Failed) {
+        let batch = Batch { to: key.0, kind: key.1, reports: std::mem::take(&mut towards.reports) };
+        for (id, news) in batch.reports.messages.iter().filter(|_| batch.kind == ReportKind::Failed) {
             self.telling.insert(*id, news.clone());
         }
         Some(batch)
     }
 
     fn forget(&mut self, batch: &Batch) {
-        for id in batch.messages.keys().filter(|_| batch.kind == ReportKind::Failed) {
+        for id in batch.reports.messages.keys().filter(|_| batch.kind == ReportKind::Failed) {
             self.telling.remove(id);
         }
     }
@@ -205,12 +208,12 @@ impl Reporter {
     pub fn told(&mut self, batch: &Batch) -> Told {
         self.forget(batch);
         let parked = std::mem::take(&mut self.parked);
-        let over =
-            |id: &MessageId| batch.kind == ReportKind::Failed && batch.messages.contains_key(id) && !self.has(*id);
+        let messages = &batch.reports.messages;
+        let over = |id: &MessageId| batch.kind == ReportKind::Failed && messages.contains_key(id) && !self.has(*id);
         let (done, parked): (Vec<Item>, _) = parked.into_iter().partition(|item| over(&item.entry.id));
         let mut known: Vec<MessageId> = done.iter().map(|item| item.entry.id).collect();
         known.sort_unstable();
-        let others = batch.messages.iter().filter(|(id, _)| over(id) && known.binary_search(id).is_err());
+        let others = messages.iter().filter(|(id, _)| over(id) && known.binary_search(id).is_err());
         let waiting = others.map(|(_, news)| news.entry.clone()).collect();
         self.parked = parked;
         Told { done, waiting }
@@ -220,26 +223,20 @@ impl Reporter {
     pub fn not_told(&mut self, batch: Batch, now: Instant) {
         self.forget(&batch);
         let towards = self.towards.entry((batch.to, batch.kind)).or_default();
+        let later = std::mem::replace(&mut towards.reports, batch.reports);
+        let reports = &mut towards.reports;
         if towards.due.is_some() {
-            towards.behalf.keep_common(&batch.behalf);
-        } else {
-            towards.behalf = batch.behalf;
+            reports.behalf.keep_common(&later.behalf);
         }
         towards.due = Some(now + AGAIN);
-        towards.since = batch.since;
-        for (id, mut news) in batch.messages {
-            news.recipients.extend(towards.messages.remove(&id).into_iter().flat_map(|later| later.recipients));
-            towards.messages.insert(id, news);
-        }
-        towards.left_out = towards.left_out.saturating_add(batch.left_out);
-        let later = std::mem::replace(&mut towards.items, batch.items);
-        for item in later {
-            if towards.items.len() < LISTED {
-                towards.items.push(item);
-            } else {
-                towards.left_out = towards.left_out.saturating_add(1);
+        for (id, news) in later.messages {
+            match reports.messages.entry(id) {
+                btree_map::Entry::Occupied(mut known) => known.get_mut().recipients.extend(news.recipients),
+                btree_map::Entry::Vacant(free) => drop(free.insert(news)),
             }
         }
+        reports.left_out = reports.left_out.saturating_add(later.left_out);
+        later.items.into_iter().for_each(|item| reports.list(item));
     }
 }
 
@@ -369,20 +366,21 @@ impl Teller {
     pub async fn summarize(&self, batch: &Batch) -> Result<(), IntakeError> {
         let hostname = self.settings.relay.hostname();
         let from = self.settings.own_address(&hostname);
+        let Batch { to, kind, reports } = batch;
         let summary = Summary {
             hostname: &hostname,
             from: &from,
-            to: &batch.to,
-            kind: batch.kind,
-            since: batch.since,
+            to,
+            kind: *kind,
+            since: reports.since,
             until: clock::now(),
-            total: batch.left_out.saturating_add(batch.items.len() as u64),
-            items: &batch.items,
-            left_out: batch.left_out,
+            total: reports.left_out.saturating_add(reports.items.len() as u64),
+            items: &reports.items,
+            left_out: reports.left_out,
         };
-        let id = self.post(summary.text(), &batch.to, batch.behalf.clone(), (&hostname, &from)).await?;
-        let about = format!("{}-messages", batch.messages.len());
-        Event::Notified { id, about, to: batch.to.join(", ") }.log();
+        let id = self.post(summary.text(), to, reports.behalf.clone(), (&hostname, &from)).await?;
+        let about = format!("{}-messages", reports.messages.len());
+        Event::Notified { id, about, to: to.join(", ") }.log();
         Ok(())
     }
 
@@ -450,6 +448,12 @@ mod tests {
         Item::new(Entry { id: id(n), client: Client::Own, place: Place::Spool, arrived: 0, size: 1 }, now)
     }
 
+    /// Collects the failure of the first recipient of message `n`.
+    fn collect(reporter: &mut Reporter, n: usize, behalf: &Behalf, now: (Instant, i64)) {
+        let entry = item(n, now.0).entry;
+        reporter.collect(&to(), ReportKind::Failed, (&entry, behalf), [(0, news(n))], (now, false));
+    }
+
     /// A storm: what is reported at once; the rest comes in one batch.
     fn storm(reporter: &mut Reporter, count: usize, now: Instant) -> usize {
         let mut singles = 0;
@@ -457,13 +461,7 @@ mod tests {
             if reporter.single(&to(), ReportKind::Failed, now) {
                 singles += 1;
             } else {
-                reporter.collect(
-                    &to(),
-                    ReportKind::Failed,
-                    (&item(n, now).entry, &Behalf::default()),
-                    [(0, news(n))],
-                    ((now, 7), false),
-                );
+                collect(reporter, n, &Behalf::default(), (now, 7));
                 reporter.park(item(n, now));
             }
         }
@@ -478,7 +476,9 @@ mod tests {
         assert!(reporter.take_due(now + COLLECT - Duration::from_secs(1)).is_none());
         assert_eq!(reporter.next(), Some(now + COLLECT));
         let batch = reporter.take_due(now + COLLECT).unwrap();
-        assert_eq!((batch.items.len(), batch.left_out, batch.messages.len(), batch.since), (500, 197, 697, 7));
+        let reports = &batch.reports;
+        let counts = (reports.items.len(), reports.left_out, reports.messages.len(), reports.since);
+        assert_eq!(counts, (500, 197, 697, 7));
         assert!(reporter.take_due(now + COLLECT).is_none());
         // Until it is reported, the messages are kept.
         assert!(reporter.has(id(10)));
@@ -502,27 +502,14 @@ mod tests {
         let summary = |all: &[Behalf]| {
             let mut reporter = Reporter::default();
             for (n, behalf) in all.iter().enumerate() {
-                reporter.collect(
-                    &to(),
-                    ReportKind::Failed,
-                    (&item(n, now).entry, behalf),
-                    [(0, news(n))],
-                    ((now, 7), false),
-                );
+                collect(&mut reporter, n, behalf, (now, 7));
             }
             let batch = reporter.take_due(now + COLLECT).unwrap();
             // It is refused, and one more of another device comes meanwhile.
-            let other = behalf("10.0.0.9", "yard");
-            reporter.collect(
-                &to(),
-                ReportKind::Failed,
-                (&item(99, now).entry, &other),
-                [(0, news(99))],
-                ((now + COLLECT, 9), false),
-            );
-            let first = batch.behalf.clone();
+            collect(&mut reporter, 99, &behalf("10.0.0.9", "yard"), (now + COLLECT, 9));
+            let first = batch.reports.behalf.clone();
             reporter.not_told(batch, now + COLLECT);
-            assert_eq!(reporter.take_due(now + COLLECT + AGAIN).unwrap().behalf, Behalf::default());
+            assert_eq!(reporter.take_due(now + COLLECT + AGAIN).unwrap().reports.behalf, Behalf::default());
             first
         };
         let (one, two) = (behalf("10.0.0.7", "hall"), behalf("10.0.0.8", "hall"));
@@ -538,21 +525,15 @@ mod tests {
         let mut reporter = Reporter::default();
         let to = to();
         let mut collect = |n, at| {
-            let about = item(n, at);
-            reporter.collect(
-                &to,
-                ReportKind::Failed,
-                (&about.entry, &Behalf::default()),
-                [(0, news(n))],
-                ((at, 7), true),
-            );
+            let entry = item(n, at).entry;
+            reporter.collect(&to, ReportKind::Failed, (&entry, &Behalf::default()), [(0, news(n))], ((at, 7), true));
             reporter.next().unwrap()
         };
         // As long as more of them are read, up to the time limit of a summary.
         assert_eq!(collect(1, now), now + EARLIER);
         assert_eq!(collect(2, now + seconds(10)), now + seconds(10) + EARLIER);
         assert_eq!(collect(3, now + seconds(295)), now + COLLECT);
-        assert_eq!(reporter.take_due(now + COLLECT).unwrap().items.len(), 3);
+        assert_eq!(reporter.take_due(now + COLLECT).unwrap().reports.items.len(), 3);
     }
 
     #[test]
@@ -570,18 +551,12 @@ mod tests {
         let mut reporter = Reporter::default();
         storm(&mut reporter, 10, now);
         let batch = reporter.take_due(now + COLLECT).unwrap();
-        reporter.collect(
-            &to(),
-            ReportKind::Failed,
-            (&item(99, now).entry, &Behalf::default()),
-            [(0, news(99))],
-            ((now + COLLECT, 9), false),
-        );
+        collect(&mut reporter, 99, &Behalf::default(), (now + COLLECT, 9));
         reporter.not_told(batch, now + COLLECT);
         assert!(reporter.has(id(5)) && reporter.has(id(99)));
         let again = reporter.take_due(now + COLLECT + AGAIN).unwrap();
-        assert_eq!((again.items.len(), again.since), (8, 7));
-        assert_eq!(again.items.last().map(|item| item.id.clone()), Some(id(99).to_string()));
+        assert_eq!((again.reports.items.len(), again.reports.since), (8, 7));
+        assert_eq!(again.reports.items.last().map(|item| item.id.clone()), Some(id(99).to_string()));
         let told = reporter.told(&again);
         assert_eq!((told.done.len(), told.waiting.len()), (7, 1));
     }
@@ -591,13 +566,8 @@ mod tests {
         let now = Instant::now();
         let mut reporter = Reporter::default();
         let collect = |reporter: &mut Reporter, kind, recipient, now| {
-            reporter.collect(
-                &to(),
-                kind,
-                (&item(1, now).entry, &Behalf::default()),
-                [(recipient, news(1))],
-                ((now, 7), false),
-            );
+            let entry = item(1, now).entry;
+            reporter.collect(&to(), kind, (&entry, &Behalf::default()), [(recipient, news(1))], ((now, 7), false));
         };
         // A pending delay report does not concern failures.
         collect(&mut reporter, ReportKind::Delayed, 0, now);

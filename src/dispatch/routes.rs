@@ -10,7 +10,6 @@ use ipnet::IpNet;
 
 use crate::config::{Account, Pattern, Route, Settings, User};
 use crate::message::is_address;
-use crate::queue::journal::Progress;
 use crate::queue::{Meta, State};
 
 /// Number of a route: [`Item::route`](crate::queue::Item::route).
@@ -83,8 +82,7 @@ impl Routes {
         if self.is_single() {
             return 0;
         }
-        let waiting = state.recipients.iter().find(|recipient| recipient.progress == Progress::Waiting);
-        waiting.map_or(0, |recipient| self.of(meta, &recipient.address))
+        state.waiting().next().map_or(0, |(_, recipient)| self.of(meta, &recipient.address))
     }
 }
 

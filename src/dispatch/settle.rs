@@ -12,9 +12,7 @@ use super::routes::Routes;
 use super::{Dispatch, Finished, jitter};
 use crate::net::{Trouble, TroubleKind};
 use crate::outbound::{Outcome, Verdict};
-use crate::queue::journal::{Attempt, Note, Progress};
-use crate::queue::schedule::backoff;
-use crate::queue::{Entry, Item, Meta, RecipientState, Spool, State, blocking};
+use crate::queue::{Attempt, Entry, Item, Meta, Note, Progress, RecipientState, Spool, State, backoff, blocking};
 use crate::report::{Event, FailedRecipient, ReportKind};
 use crate::system::{clock, task};
 
@@ -62,7 +60,7 @@ impl Settle {
         let entry = item.entry.clone();
         let about = About { entry: &entry, meta: &meta, arrived, header: &header };
         // If all succeeded, the file is removed at once and nothing has to be recorded.
-        let untold = failures_of(&state, |r| r.progress == Progress::Failed && !r.told);
+        let untold = failures_of(state.untold());
         if (!state.is_done() || !untold.is_empty()) && !outcome.results.is_empty() {
             self.note(&item.entry, attempt).await;
         }
@@ -139,7 +137,7 @@ impl Settle {
     /// Reports that a message is held, since it may have arrived several times.
     async fn tell_doubt(&self, item: &Item, about: &About<'_>, state: &State) {
         let id = item.entry.id.to_string();
-        let waiting = failures_of(state, |r| r.progress == Progress::Waiting);
+        let waiting = failures_of(state.waiting());
         Event::Held { id: id.clone(), reason: state.doubt() }.log();
         if let Err(error) = self.teller.tell(about, ReportKind::Doubtful, waiting).await {
             let reason = format!("it is held, but the notification about that could not be queued: {error}");
@@ -154,7 +152,7 @@ impl Settle {
         if after.is_zero() || state.warned || about.meta.notice || item.age().is_none_or(|age| age < after) {
             return;
         }
-        let waiting = failures_of(state, |r| r.progress == Progress::Waiting);
+        let waiting = failures_of(state.waiting());
         match self.teller.tell(about, ReportKind::Delayed, waiting).await {
             Ok(_) => self.note(&item.entry, Note::Warned(clock::now())).await,
             Err(error) => {
@@ -256,21 +254,25 @@ impl Settle {
             let last = if last.is_empty() { pause.as_deref().unwrap_or("delivery was never attempted") } else { last };
             Verdict::Failed(format!("given up after {days}; last error: {last}").into())
         };
-        let waiting = known.state.recipients.iter().enumerate().filter(|(_, r)| r.progress == Progress::Waiting);
-        let results = waiting.map(|(index, recipient)| (index, verdict(&recipient.text))).collect();
+        let results = known.state.waiting().map(|(index, recipient)| (index, verdict(&recipient.text))).collect();
         let outcome = Outcome { results, ..Outcome::default() };
         let item = self.apply(item, &outcome, known).await?;
         Some((item, Some(self.wait)))
     }
 }
 
-/// The recipients that `fits` selects, by their index in the envelope, with their last reply or reason.
-fn failures_of(state: &State, fits: impl Fn(&RecipientState) -> bool) -> Vec<(usize, FailedRecipient)> {
-    let those = state.recipients.iter().enumerate().filter(|(_, recipient)| fits(recipient));
-    those.map(|(at, r)| (at, FailedRecipient { recipient: r.address.clone(), reason: r.text.clone() })).collect()
+/// These recipients, by their index in the envelope, with their last reply or reason.
+fn failures_of<'a>(recipients: impl Iterator<Item = (usize, &'a RecipientState)>) -> Vec<(usize, FailedRecipient)> {
+    recipients.map(|(at, r)| (at, FailedRecipient { recipient: r.address.clone(), reason: r.text.clone() })).collect()
 }
 
 impl Dispatch {
+    /// Settles a message that `account` has tried, if any did; `wait` is how long what is left of it waits.
+    pub(super) fn settler(&self, account: String, wait: Duration) -> Settle {
+        let (spool, routes) = (Arc::clone(&self.spool), Arc::clone(&self.ways.routes));
+        Settle { spool, routes, teller: self.teller(), account, wait }
+    }
+
     /// Takes the connection back for the next message, and has the result of this one recorded in the background.
     pub(super) fn attempted(&mut self, attempted: Attempted) {
         let Attempted { mut item, mut outcome, known, connection, account, lane: returned } = attempted;
@@ -295,10 +297,8 @@ impl Dispatch {
             true => Duration::ZERO,
             false => backoff(turns, jitter(), settings.relay.retry_min, settings.relay.retry_max),
         };
-        let (spool, routes) = (Arc::clone(&self.spool), Arc::clone(&self.ways.routes));
-        let settle = Settle { spool, routes, teller: self.teller(), account, wait };
         let id = item.entry.id;
-        let settled = settle.settle(item, turns, outcome, known);
+        let settled = self.settler(account, wait).settle(item, turns, outcome, known);
         self.start(async move { Finished::Settled { id, wakings, generation: Some(generation), left: settled.await } });
     }
 
@@ -341,8 +341,7 @@ fn blame(item: &mut Item, outcome: &mut Outcome, known: &Known) {
         return;
     }
     if let Some(trouble) = outcome.trouble.take_if(|trouble| concerns_mail(trouble)) {
-        let waiting = known.state.recipients.iter().enumerate().filter(|(_, r)| r.progress == Progress::Waiting);
-        for (index, _) in waiting {
+        for (index, _) in known.state.waiting() {
             if !outcome.results.iter().any(|(known, _)| *known == index) {
                 outcome.results.push((index, Verdict::Deferred(trouble.why.clone())));
             }

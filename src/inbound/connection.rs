@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The two directions of a conversation: lines and bytes in, replies out. Knows nothing about SMTP.
+//! The two directions of a conversation: lines and bytes in, replies out, encrypted from some point on. Knows nothing
+//! about SMTP.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
-
-use super::tls;
 
 /// Bytes read at a time.
 const READ: usize = 8 << 10;
@@ -20,6 +19,8 @@ const LINE_LIMIT: usize = 12_288;
 const REPLIES: usize = 4 << 10;
 /// How long a reply may wait for a client that does not read it.
 const WRITE_TIME: Duration = Duration::from_secs(60);
+/// How long a TLS handshake may take; small devices need seconds for one.
+const HANDSHAKE_TIME: Duration = Duration::from_secs(60);
 /// How long and how much is read after our last reply, so that the client sees it before the connection is reset.
 const LINGER_TIME: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 64 << 10;
@@ -54,6 +55,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Transport for S {}
 
 /// One type for all kinds of connections: generic code would be compiled, and shipped, once for each.
 pub type Stream = Box<dyn Transport>;
+
+/// Performs the handshake. Returns the encrypted stream and the version, such as `TLSv1.3`.
+///
+/// # Errors
+/// If it fails or takes too long; [`explain`](super::tls::explain) describes the reason.
+pub async fn handshake(acceptor: &TlsAcceptor, stream: Stream) -> io::Result<(Stream, String)> {
+    let late = || io::Error::new(ErrorKind::TimedOut, format!("not completed within {} s", HANDSHAKE_TIME.as_secs()));
+    let tls = tokio::time::timeout(HANDSHAKE_TIME, acceptor.accept(stream)).await.map_err(|_| late())??;
+    let version = tls.get_ref().1.protocol_version();
+    let version = version.and_then(|v| v.as_str()).map(|name| name.replace('_', "."));
+    Ok((Box::new(tls), version.unwrap_or_else(|| "TLS".into())))
+}
 
 /// A conversation on `stream`. At most 20 kB of unread input are kept in memory.
 pub struct Talk {
@@ -184,7 +197,7 @@ impl Talk {
     pub async fn start_tls(&mut self, acceptor: &TlsAcceptor) -> io::Result<String> {
         self.flush().await;
         let plain = std::mem::replace(self, Self::new(Box::new(tokio::io::empty())));
-        let (stream, version) = tls::handshake(acceptor, plain.stream).await?;
+        let (stream, version) = handshake(acceptor, plain.stream).await?;
         *self = Self::new(stream);
         Ok(version)
     }

@@ -93,6 +93,28 @@ impl Decoder {
     }
 }
 
+/// Detects bare CR and LF, across chunks of text.
+#[derive(Debug, Default)]
+pub struct LineEnds {
+    after_cr: bool,
+    bad: bool,
+}
+
+impl LineEnds {
+    /// Examines the next chunk of the text.
+    pub fn push(&mut self, text: &[u8]) {
+        for &byte in text {
+            self.bad |= self.after_cr != (byte == b'\n');
+            self.after_cr = byte == b'\r';
+        }
+    }
+
+    /// Whether a bare CR or LF was found so far.
+    pub fn bad(&self) -> bool {
+        self.bad
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -141,6 +163,22 @@ mod tests {
         assert_eq!(lf("a\r\n.\r\nQUIT\n"), ("a\r\n".into(), Some("QUIT\n".into())));
         assert_eq!(lf("a\n.\r\nMAIL\n").1, None);
         assert_eq!(lf("a\r\n.\nMAIL\n").1, None);
+    }
+
+    #[test]
+    fn line_ends_across_pieces() {
+        for (pieces, bad) in [
+            (&["a\r", "\nb\r\n"][..], false),
+            (&["a\n"], true),
+            (&["\n"], true),
+            (&["a\r", "b\r\n"], true),
+            (&["a\r\r\n"], true),
+            (&["", "a\r\n", ""], false),
+        ] {
+            let mut ends = LineEnds::default();
+            pieces.iter().for_each(|piece| ends.push(piece.as_bytes()));
+            assert_eq!(ends.bad(), bad, "{pieces:?}");
+        }
     }
 
     proptest! {

@@ -18,8 +18,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
-use super::accept::{Door, accept};
-use super::access::allowed;
+use super::accept::{Door, accept, allowed};
 use super::session::Rules;
 use super::tls;
 use crate::config::{Listener, Settings, TlsMode};

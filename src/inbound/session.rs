@@ -22,13 +22,12 @@ use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
 use super::connection::{Input, InputLine, Stream, Talk};
-use super::data::Decoder;
-use super::dialect::{self, Command};
+use super::data::{Decoder, LineEnds};
+use super::dialect::{self, Command, SessionState};
+use super::logins::{Prompt, answer};
 use super::other_protocol::{self, Protocol};
-use super::strict;
+use super::tls;
 use crate::config::{AuthMode, Device, Dialect, Listener, Settings, TlsMode, User};
-use crate::inbound::auth::{Prompt, answer};
-use crate::inbound::tls;
 use crate::intake::{Desk, Intake, Origin};
 use crate::message::Envelope;
 use crate::policy::Policies;
@@ -78,12 +77,6 @@ impl Rules {
     }
 }
 
-/// A mail transaction: from MAIL to the end of the message.
-#[derive(Default)]
-struct Transaction {
-    envelope: Envelope,
-}
-
 enum Phase {
     Command,
     Login(Prompt),
@@ -93,6 +86,17 @@ enum Phase {
     Skip(u64),
 }
 
+/// What has happened in a session so far.
+#[derive(Default)]
+struct Visit {
+    heard: bool,
+    quit: bool,
+    /// An event about this session has already been logged.
+    told: bool,
+    /// The reply to a login whose form or mechanism was not understood.
+    login: Option<&'static str>,
+}
+
 /// A conversation.
 pub struct Session {
     talk: Talk,
@@ -100,13 +104,14 @@ pub struct Session {
     desk: Desk,
     origin: Origin,
     phase: Phase,
-    transaction: Option<Transaction>,
+    /// The mail transaction: from MAIL to the end of the message.
+    transaction: Option<Envelope>,
     /// The first refusal since MAIL, or the first temporary one if there is any: see [`Session::refuse`].
     refused: Option<String>,
     /// The `device` section that applies to this client; the inner `None`: no section applies.
     device: Option<Option<Device>>,
     /// Checks the line endings of the message text, where they matter.
-    line_ends: Option<strict::LineEnds>,
+    line_ends: Option<LineEnds>,
     /// User name of the accepted login, as far as it is readable.
     login: Option<String>,
     /// The user of that login, where logins are verified.
@@ -158,7 +163,7 @@ impl Session {
     /// Runs the conversation until either side or `stop` ends it.
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
         if self.strict() && matches!(self.talk.fill(GREETING_PAUSE).await, Input::Some) {
-            self.reply(strict::TOO_EARLY);
+            self.reply(dialect::TOO_EARLY);
             self.aborted("sent data before the greeting, which dialect 'strict' does not allow");
             return self.talk.goodbye().await;
         }
@@ -244,7 +249,7 @@ impl Session {
                     }
                 };
                 if self.strict() && self.talk.ended_bare() {
-                    self.reply(strict::BARE_LF);
+                    self.reply(dialect::BARE_LF);
                     self.aborted("sent a line that ends with a bare LF, which dialect 'strict' does not allow");
                     self.ending = true;
                     return false;
@@ -298,7 +303,7 @@ impl Session {
             // A message that is being received may still arrive; the listener limits how long.
             () = ordered(stop), if !in_text => {
                 self.reply("421 4.3.2 Service shutting down, try again later");
-                self.visit.told();
+                self.visit.told = true;
                 return Err(String::new());
             }
         };
@@ -310,7 +315,7 @@ impl Session {
         let lost = "the message was discarded";
         match input {
             Input::Some => {
-                self.visit.heard();
+                self.visit.heard = true;
                 Ok(())
             }
             Input::End if in_text => Err(format!("closed the connection before the end of the message; {lost}")),
@@ -330,10 +335,13 @@ impl Session {
             Input::Silence => {
                 self.reply("421 4.4.2 Timeout waiting for client");
                 let silent = format!("sent nothing for {} s", timeout.as_secs());
-                Err(if in_text {
-                    format!("{silent} during DATA, {lost} (the message must end with <CR><LF>.<CR><LF>)")
-                } else {
-                    silent + self.visit.silence()
+                const NEVER: &str = " since it connected: most likely it expects another protocol; check the server and port configured in the client";
+                Err(match self.visit.heard {
+                    _ if in_text => {
+                        format!("{silent} during DATA, {lost} (the message must end with <CR><LF>.<CR><LF>)")
+                    }
+                    true => silent,
+                    false => silent + NEVER,
                 })
             }
         }
@@ -341,7 +349,7 @@ impl Session {
 
     fn aborted(&mut self, reason: &str) {
         if !reason.is_empty() {
-            self.visit.told();
+            self.visit.told = true;
             Event::Aborted { client: self.origin.name(), reason: reason.to_string() }.log();
         }
     }
@@ -358,14 +366,14 @@ impl Session {
             return self.speaks(protocol);
         }
         if self.strict() {
-            let state = strict::SessionState {
+            let state = SessionState {
                 greeted: self.greeted,
                 extended: self.extended,
                 transaction: self.transaction.is_some(),
                 refused: self.refused.is_some(),
                 login: self.login.is_some(),
             };
-            if let Err(reply) = strict::check(line, state) {
+            if let Err(reply) = dialect::check(line, state) {
                 return self.nonsense(reply);
             }
         }
@@ -391,7 +399,7 @@ impl Session {
             }
             Command::Noop => self.reply("250 2.0.0 Ok"),
             Command::Quit => {
-                self.visit.quit();
+                self.visit.quit = true;
                 self.reply("221 2.0.0 Bye");
                 self.ending = true;
             }
@@ -402,7 +410,7 @@ impl Session {
             Command::ManySenders(why) => {
                 self.reset();
                 self.rejected(&[], &why);
-                self.visit.told();
+                self.visit.told = true;
                 self.refuse(format!("501 5.1.7 {why}"));
             }
             Command::Empty => self.nonsense("500 5.5.2 Syntax error, empty command line"),
@@ -437,9 +445,7 @@ impl Session {
         self.transaction = None;
         self.refused = None;
     }
-}
 
-impl Session {
     fn hello(&mut self, extended: bool, name: String) {
         self.reset();
         self.greeted = true;
@@ -490,48 +496,7 @@ impl Session {
             }
         }
     }
-}
 
-/// What has happened in a session so far.
-#[derive(Default)]
-struct Visit {
-    heard: bool,
-    quit: bool,
-    /// An event about this session has already been logged.
-    told: bool,
-    /// The reply to a login whose form or mechanism was not understood.
-    login: Option<&'static str>,
-}
-
-impl Visit {
-    fn heard(&mut self) {
-        self.heard = true;
-    }
-
-    fn quit(&mut self) {
-        self.quit = true;
-    }
-
-    fn told(&mut self) {
-        self.told = true;
-    }
-
-    fn login_not_understood(&mut self, reply: &'static str) {
-        self.login = Some(reply);
-    }
-
-    /// What to add to the log text about a client that sent nothing.
-    fn silence(&self) -> &'static str {
-        match self.heard {
-            true => "",
-            false => {
-                " since it connected: most likely it expects another protocol; check the server and port configured in the client"
-            }
-        }
-    }
-}
-
-impl Session {
     /// Logs a session in which nothing happened that another event reports. Many monitors connect every minute: the log
     /// suppresses repetitions.
     fn account_for(&mut self) {

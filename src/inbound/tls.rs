@@ -1,12 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //! TLS towards devices: which certificate is presented, and readable explanations of failures.
+//!
+//! Where the router has no certificate, a self-signed one is made (ECDSA on P-256). An X.509 certificate (RFC 5280
+//! section 4.1) is a handful of nested DER values: a tag, a length, the content. The few kinds that are needed are
+//! written by hand here; a crate for it would be larger than this whole module.
 
 use std::io::{self, ErrorKind};
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
+use ring::rand::{SecureRandom, SystemRandom};
+use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::crypto::ring::sign::any_ecdsa_type;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
@@ -15,20 +20,51 @@ use tokio_rustls::rustls::server::ResolvesServerCert;
 use tokio_rustls::rustls::sign::{CertifiedKey, SingleCertAndKey};
 use tokio_rustls::rustls::{self, ServerConfig};
 
-use super::certificate;
-use super::connection::Stream;
-use crate::config::files;
-use crate::config::files::ROUTERS;
+use crate::config::files::{self, ROUTERS};
 use crate::config::{Listener, Relay};
 use crate::system::crypto::{self, alerted, words};
 use crate::system::publish;
 
 /// The gateway's own certificate and key, in the queue directory.
 const OWN: (&str, &str) = ("tls.crt", "tls.key");
-/// How long a handshake may take; small devices need seconds for one.
-const HANDSHAKE_TIME: Duration = Duration::from_secs(60);
 /// Maximum size of a file that is read, in bytes.
 const FILE_LIMIT: u64 = 256 << 10;
+
+const INTEGER: u8 = 0x02;
+const BIT_STRING: u8 = 0x03;
+const OCTET_STRING: u8 = 0x04;
+const OBJECT: u8 = 0x06;
+const UTF8_STRING: u8 = 0x0c;
+const UTC_TIME: u8 = 0x17;
+const SEQUENCE: u8 = 0x30;
+const SET: u8 = 0x31;
+const BOOLEAN_TRUE: &[u8] = &[0x01, 0x01, 0xff];
+/// Context-specific tags: version and extensions of a certificate, names of a host.
+const VERSION: u8 = 0xa0;
+const EXTENSIONS: u8 = 0xa3;
+const DNS_NAME: u8 = 0x82;
+const IP_ADDRESS: u8 = 0x87;
+
+/// ecdsa-with-SHA256 (RFC 5758 section 3.2).
+const ECDSA_SHA256: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02];
+/// id-ecPublicKey and secp256r1 (RFC 5480 section 2.1.1).
+const EC_PUBLIC_KEY: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01];
+const SECP256R1: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
+/// commonName, and the extensions of RFC 5280 section 4.2.1: subjectAltName, basicConstraints, keyUsage, extKeyUsage.
+const COMMON_NAME: &[u8] = &[0x55, 0x04, 0x03];
+const SUBJECT_ALT_NAME: &[u8] = &[0x55, 0x1d, 0x11];
+const BASIC_CONSTRAINTS: &[u8] = &[0x55, 0x1d, 0x13];
+const KEY_USAGE: &[u8] = &[0x55, 0x1d, 0x0f];
+const EXT_KEY_USAGE: &[u8] = &[0x55, 0x1d, 0x25];
+/// id-kp-serverAuth.
+const SERVER_AUTH: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x01];
+
+/// Valid at all times as far as a device can tell: the router's clock may be wrong when this is generated. 2049 is the
+/// last year that this form can express (RFC 5280 section 4.1.2.5).
+const NOT_BEFORE: &[u8] = b"000101000000Z";
+const NOT_AFTER: &[u8] = b"491231235959Z";
+/// Maximum length of a common name, in bytes (RFC 5280 appendix A.1).
+const COMMON_NAME_LIMIT: usize = 64;
 
 /// The TLS configuration towards devices: the certificate named by the listener, or else the router's, or else a
 /// self-signed one for `addresses`. Reads and writes files: do not call it on the runtime thread.
@@ -103,7 +139,7 @@ fn own(relay: &Relay, addresses: &[IpAddr]) -> Result<CertifiedKey, String> {
     if let Ok(found) = read(&certificate, &key) {
         return Ok(found);
     }
-    let made = certificate::make(&relay.hostname(), addresses)?;
+    let made = make(&relay.hostname(), addresses)?;
     // The certificate is written last: one without its key is generated again.
     for (path, bytes, mode) in [(&key, &made.key, 0o600), (&certificate, &made.certificate, 0o644)] {
         publish::replace(path, bytes, mode)
@@ -112,16 +148,113 @@ fn own(relay: &Relay, addresses: &[IpAddr]) -> Result<CertifiedKey, String> {
     read(&certificate, &key)
 }
 
-/// Performs the handshake. Returns the encrypted stream and the version, such as `TLSv1.3`.
+/// A key and its certificate, both in DER.
+struct Made {
+    /// PKCS #8.
+    key: Vec<u8>,
+    /// X.509.
+    certificate: Vec<u8>,
+}
+
+/// Generates a key and a certificate for a host with this name and these addresses.
 ///
 /// # Errors
-/// If it fails or takes too long; [`explain`] describes the reason.
-pub async fn handshake(acceptor: &TlsAcceptor, stream: Stream) -> io::Result<(Stream, String)> {
-    let late = || io::Error::new(ErrorKind::TimedOut, format!("not completed within {} s", HANDSHAKE_TIME.as_secs()));
-    let tls = tokio::time::timeout(HANDSHAKE_TIME, acceptor.accept(stream)).await.map_err(|_| late())??;
-    let version = tls.get_ref().1.protocol_version();
-    let version = version.and_then(|v| v.as_str()).map(|name| name.replace('_', "."));
-    Ok((Box::new(tls), version.unwrap_or_else(|| "TLS".into())))
+/// If the system provides no random numbers.
+fn make(name: &str, addresses: &[IpAddr]) -> Result<Made, String> {
+    let random = SystemRandom::new();
+    let cannot = |what: &str| format!("cannot create a certificate: {what}");
+    let key = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &random)
+        .map_err(|_| cannot("no random numbers available from the system"))?;
+    let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, key.as_ref(), &random)
+        .map_err(|_| cannot("the new key is not usable"))?;
+    let mut serial = [0; 16];
+    random.fill(&mut serial).map_err(|_| cannot("no random numbers available from the system"))?;
+    // A positive number without leading zeros (section 4.1.2.2).
+    if let Some(first) = serial.first_mut() {
+        *first = *first & 0x3f | 0x40;
+    }
+    let algorithm = value(SEQUENCE, &[&value(OBJECT, &[ECDSA_SHA256])]);
+    let owner = distinguished_name(name);
+    let public_key = value(
+        SEQUENCE,
+        &[
+            &value(SEQUENCE, &[&value(OBJECT, &[EC_PUBLIC_KEY]), &value(OBJECT, &[SECP256R1])]),
+            &value(BIT_STRING, &[&[0], pair.public_key().as_ref()]),
+        ],
+    );
+    let body = value(
+        SEQUENCE,
+        &[
+            &value(VERSION, &[&value(INTEGER, &[&[2]])]),
+            &value(INTEGER, &[&serial]),
+            &algorithm,
+            &owner,
+            &value(SEQUENCE, &[&value(UTC_TIME, &[NOT_BEFORE]), &value(UTC_TIME, &[NOT_AFTER])]),
+            &owner,
+            &public_key,
+            &value(EXTENSIONS, &[&value(SEQUENCE, &[&extensions(name, addresses)])]),
+        ],
+    );
+    let signature = pair.sign(&random, &body).map_err(|_| cannot("signing failed"))?;
+    let certificate = value(SEQUENCE, &[&body, &algorithm, &value(BIT_STRING, &[&[0], signature.as_ref()])]);
+    Ok(Made { key: key.as_ref().to_vec(), certificate })
+}
+
+/// A value with its tag and length (X.690 section 8.1).
+fn value(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
+    let content = parts.concat();
+    let mut out = vec![tag];
+    match u8::try_from(content.len()) {
+        Ok(short) if short < 0x80 => out.push(short),
+        _ => {
+            let length = content.len().to_be_bytes();
+            let digits: Vec<u8> = length.iter().copied().skip_while(|byte| *byte == 0).collect();
+            // There are no more than eight.
+            out.push(0x80 | u8::try_from(digits.len()).unwrap_or(8));
+            out.extend(digits);
+        }
+    }
+    out.extend(content);
+    out
+}
+
+fn distinguished_name(name: &str) -> Vec<u8> {
+    let mut end = name.len().min(COMMON_NAME_LIMIT);
+    while !name.is_char_boundary(end) {
+        end = end.saturating_sub(1);
+    }
+    let shown = name.get(..end).filter(|name| !name.is_empty()).unwrap_or("smtprelay");
+    let attribute = value(SEQUENCE, &[&value(OBJECT, &[COMMON_NAME]), &value(UTF8_STRING, &[shown.as_bytes()])]);
+    value(SEQUENCE, &[&value(SET, &[&attribute])])
+}
+
+fn extensions(name: &str, addresses: &[IpAddr]) -> Vec<u8> {
+    let mut names = Vec::new();
+    let dns = name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'));
+    if dns && !name.is_empty() {
+        names.extend(value(DNS_NAME, &[name.as_bytes()]));
+    }
+    for address in addresses {
+        names.extend(match address {
+            IpAddr::V4(ip) => value(IP_ADDRESS, &[&ip.octets()]),
+            IpAddr::V6(ip) => value(IP_ADDRESS, &[&ip.octets()]),
+        });
+    }
+    let extension = |id: &[u8], critical: bool, content: &[u8]| {
+        let critical = if critical { BOOLEAN_TRUE } else { &[] };
+        value(SEQUENCE, &[&value(OBJECT, &[id]), critical, &value(OCTET_STRING, &[content])])
+    };
+    let mut all = vec![
+        // Not a CA: trusting this certificate means trusting this host alone.
+        extension(BASIC_CONSTRAINTS, true, &value(SEQUENCE, &[])),
+        // digitalSignature: the first bit of a string with seven unused ones.
+        extension(KEY_USAGE, true, &value(BIT_STRING, &[&[7, 0x80]])),
+        extension(EXT_KEY_USAGE, false, &value(SEQUENCE, &[&value(OBJECT, &[SERVER_AUTH])])),
+    ];
+    if !names.is_empty() {
+        all.push(extension(SUBJECT_ALT_NAME, false, &value(SEQUENCE, &[&names])));
+    }
+    all.concat()
 }
 
 /// Describes a failed handshake.

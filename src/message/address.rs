@@ -1,14 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Mail addresses: their syntax, and how to find them in header fields.
 
-pub mod elements;
 pub mod envelope;
-pub mod grammar;
 pub mod idna;
 pub mod list;
-pub mod tokens;
 
-use super::header;
+use super::{header, tokens};
 pub use list::{Mailbox, mailboxes};
 
 /// Maximum length of an address: 64 bytes for the local part, 255 for the domain (RFC 5321 section 4.5.3.1), and the

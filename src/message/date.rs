@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Dates in the format of mail (RFC 5322 sections 3.3 and 4.3).
 
-use super::address::tokens::{Token, TokenKind, tokens};
+use super::tokens::{Token, TokenKind, tokens};
 
 const DAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
 const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];

@@ -1,105 +1,67 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Header text in 7 bits: encoded words (RFC 2047) and encoded parameters (RFC 2231).
+//! Header fields in 7 bits: encoded words (RFC 2047) and encoded parameters (RFC 2231); and in lines that are not too
+//! long (RFC 5322 section 2.1.1).
 //!
 //! Bytes over 127 are UTF-8 if they are valid UTF-8, else in the charset that the message names, else windows-1252,
 //! which is what Western devices send.
 
 pub mod charset;
-pub mod fold;
 pub mod parameters;
-pub mod short;
-pub mod structured;
 pub mod words;
 
-use std::fmt;
+use std::borrow::Cow;
 
-use super::header;
+use super::address::{Mailbox, mailboxes};
+use super::base64;
+use super::header::{self, LINE, LINE_LIMIT, fold, is_one_of, longest_line, push_field, push_line, unfold};
+use super::tokens::{encoded_word, tokens};
 pub use charset::{Charset, Style, decode};
-pub use structured::structured;
-pub use words::{phrase, unstructured};
+pub use words::{phrase, structured, unstructured};
 
 /// Fields that contain addresses (RFC 5322 sections 3.6.2, 3.6.3 and 3.6.6, RFC 8098 section 2.1, and common ones).
-pub const ADDRESS_FIELDS: [&str; 18] = [
-    "From",
-    "Sender",
-    "Reply-To",
-    "To",
-    "Cc",
-    "Bcc",
-    "Resent-From",
-    "Resent-Sender",
-    "Resent-Reply-To",
-    "Resent-To",
-    "Resent-Cc",
-    "Resent-Bcc",
-    "Disposition-Notification-To",
-    "Return-Receipt-To",
-    "Errors-To",
-    "Delivered-To",
-    "Mail-Followup-To",
-    "Mail-Reply-To",
-];
+pub const ADDRESS_FIELDS: &str = "From Sender Reply-To To Cc Bcc Resent-From Resent-Sender Resent-Reply-To \
+    Resent-To Resent-Cc Resent-Bcc Disposition-Notification-To Return-Receipt-To Errors-To Delivered-To \
+    Mail-Followup-To Mail-Reply-To";
 /// Fields with parameters (RFC 2045 section 5.1, RFC 2183 section 2).
-pub const PARAMETER_FIELDS: [&str; 2] = ["Content-Type", "Content-Disposition"];
+pub const PARAMETER_FIELDS: &str = "Content-Type Content-Disposition";
 
 /// Structured fields in which only comments may contain encoded words (RFC 2047 section 5), as dates do with the name
 /// of the time zone (RFC 5322 section 3.2.2).
-const BARE_FIELDS: [&str; 14] = [
-    "Date",
-    "Resent-Date",
-    "Received",
-    "Return-Path",
-    "MIME-Version",
-    "Content-Transfer-Encoding",
-    "Message-ID",
-    "Resent-Message-ID",
-    "Content-ID",
-    "In-Reply-To",
-    "References",
-    "DKIM-Signature",
-    "Authentication-Results",
-    "Auto-Submitted",
-];
+const BARE_FIELDS: &str = "Date Resent-Date Received Return-Path MIME-Version Content-Transfer-Encoding Message-ID \
+    Resent-Message-ID Content-ID In-Reply-To References DKIM-Signature Authentication-Results Auto-Submitted";
+
+/// Maximum length of a word that fits on a line after the longest field name.
+const WORD_LIMIT: usize = 700;
+/// Maximum length of a word that is kept whole if everything else failed.
+const SHORT_WORD_LIMIT: usize = 60;
 
 /// Whether the field `name` may contain encoded words only in comments.
 pub fn is_bare(name: &[u8]) -> bool {
-    BARE_FIELDS.iter().any(|one| name.eq_ignore_ascii_case(one.as_bytes()))
+    is_one_of(name, BARE_FIELDS)
 }
-
-/// An address, not just a name, is not ASCII: no encoding can express it in 7 bits (RFC 6531 section 3.2).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NonAsciiAddress;
-
-impl fmt::Display for NonAsciiAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an address in the header is not ASCII, and the upstream server accepts only ASCII (no SMTPUTF8)")
-    }
-}
-
-impl std::error::Error for NonAsciiAddress {}
 
 /// `value`, what follows `name:`, in 7 bits and folded to lines of 76 characters where spaces allow it. The result
 /// begins with the space that `value` begins with, and has no trailing CRLF.
 ///
 /// In addition to bytes over 127, words longer than the limit of `style` are encoded, since that is how they can be
-/// broken (`usize::MAX`: none). Veiled text gets the label of `style`.
-pub fn field_value(name: &[u8], value: &[u8], style: impl Into<Style>) -> Result<Vec<u8>, NonAsciiAddress> {
+/// broken (`usize::MAX`: none). Veiled text gets the label of `style`. `None` if an address, not just a name, is not
+/// ASCII: no encoding can express it in 7 bits (RFC 6531 section 3.2).
+pub fn field_value(name: &[u8], value: &[u8], style: impl Into<Style>) -> Option<Vec<u8>> {
     let style = style.into();
-    let is_one_of = |names: &[&str]| names.iter().any(|one| name.eq_ignore_ascii_case(one.as_bytes()));
     let column = name.len() + 1;
-    if is_one_of(&ADDRESS_FIELDS) {
+    if is_one_of(name, ADDRESS_FIELDS) {
         structured(column, value, style)
-    } else if is_one_of(&PARAMETER_FIELDS) {
-        Ok(parameters::encode(column, value, style))
+    } else if is_one_of(name, PARAMETER_FIELDS) {
+        Some(parameters::encode(column, value, style))
     } else if is_bare(name) {
-        Ok(structured::escaped(column, value, style))
+        Some(words::escaped(column, value, style))
     } else {
-        Ok(unstructured(column, value, style))
+        Some(unstructured(column, value, style))
     }
 }
 
-/// The whole of `header` in 7 bits; fields that already are stay byte for byte.
-pub fn downgrade_header(header: &[u8]) -> Result<Vec<u8>, NonAsciiAddress> {
+/// The whole of `header` in 7 bits, if that is possible; fields that already are stay byte for byte.
+pub fn downgrade_header(header: &[u8]) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(header.len());
     for field in header::fields(header) {
         if field.raw.is_ascii() {
@@ -109,13 +71,12 @@ pub fn downgrade_header(header: &[u8]) -> Result<Vec<u8>, NonAsciiAddress> {
         let value = field_value(field.name, field.value, usize::MAX)?;
         // A line that is not a field cannot be encoded as one; a repaired header contains no such line.
         if field.name.is_empty() {
-            out.extend(value);
-            out.extend_from_slice(b"\r\n");
+            push_line(&value, &mut out);
         } else {
             write_field(field.name, &value, &mut out);
         }
     }
-    Ok(out)
+    Some(out)
 }
 
 /// The header of a part in a form that can be sent: lines of at most 998 bytes, and 7 bits if `seven_bit`. A non-ASCII
@@ -124,11 +85,11 @@ pub fn downgrade_header(header: &[u8]) -> Result<Vec<u8>, NonAsciiAddress> {
 pub fn part_header(header: &[u8], seven_bit: bool) -> Vec<u8> {
     let mut out = Vec::with_capacity(header.len());
     let kind = header::find(header, "Content-Type");
-    let charset = kind.and_then(|field| super::parts::entity::parameter(field.value, "charset"));
+    let charset = kind.and_then(|field| parameters::find(field.value, "charset"));
     let charset = charset.and_then(|name| Charset::find(&name));
     for field in header::fields(header) {
         let eight_bit = seven_bit && !field.raw.is_ascii();
-        let long = fold::longest_line(field.name.len() + 1, field.value) > short::LINE_LIMIT;
+        let long = longest_line(field.name.len() + 1, field.value) > LINE_LIMIT;
         if field.name.is_empty() || !eight_bit && !long {
             out.extend_from_slice(field.raw);
             continue;
@@ -139,7 +100,7 @@ pub fn part_header(header: &[u8], seven_bit: bool) -> Vec<u8> {
                 let veiled = veiled.and_then(|charset| Some((charset.veil(field.value)?, charset.name)));
                 let (text, label) = veiled.as_ref().map_or((field.value, charset::UTF_8), |(t, l)| (t.as_bytes(), *l));
                 let style = Style { word_limit: usize::MAX, label };
-                field_value(field.name, text, style).unwrap_or_else(|_| {
+                field_value(field.name, text, style).unwrap_or_else(|| {
                     out.extend_from_slice(b"X-Original-");
                     unstructured(field.name.len() + 12, text, style)
                 })
@@ -153,14 +114,107 @@ pub fn part_header(header: &[u8], seven_bit: bool) -> Vec<u8> {
 
 /// Adds a field whose lines may still be too long.
 fn write_field(name: &[u8], value: &[u8], out: &mut Vec<u8>) {
-    let fits = fold::longest_line(name.len() + 1, value) <= short::LINE_LIMIT;
-    let (name, value) = if fits { (name.into(), value.to_vec()) } else { short::shortened(name, value) };
-    out.extend_from_slice(&name);
-    out.push(b':');
-    out.extend_from_slice(&value);
-    out.extend_from_slice(b"\r\n");
+    match shortened(name, value) {
+        Some((name, value)) => push_field(&name, &value, out),
+        None => push_field(name, value, out),
+    }
+}
+
+/// The field `name` in lines that fit, if it has others: its name and value. An ID that cannot be written stays
+/// readable under another name.
+pub fn shortened<'a>(name: &'a [u8], value: &[u8]) -> Option<(Cow<'a, [u8]>, Vec<u8>)> {
+    if longest_line(name.len() + 1, value) <= LINE_LIMIT {
+        return None;
+    }
+    let fitting = short(name, value);
+    if !is_bare(name) || !fitting.trim_ascii().is_empty() {
+        return Some((name.into(), fitting));
+    }
+    let name = [b"X-Original-", name].concat();
+    let value = short(&name, value);
+    Some((name.into(), value))
+}
+
+/// The value of the field `name` in lines that fit: folded before spaces if that is enough, else with long words
+/// encoded.
+fn short(name: &[u8], value: &[u8]) -> Vec<u8> {
+    let column = name.len() + 1;
+    let fits = |value: &Vec<u8>| longest_line(column, value) <= LINE_LIMIT;
+    let line = resplit(&unfold(value));
+    if is_bare(name) {
+        // An ID that is too long for a line cannot be written at all.
+        let words = line.split(u8::is_ascii_whitespace).filter(|word| word.len() <= LINE_LIMIT - 32);
+        return fold(column, &[b" ", words.collect::<Vec<_>>().join(&b' ').trim_ascii()].concat());
+    }
+    let blanks = || Some(fold(column, &line));
+    let commas = || is_one_of(name, ADDRESS_FIELDS).then(|| fold(column, &spaced(&line)));
+    let words = || field_value(name, &line, WORD_LIMIT);
+    let rebuilt = || {
+        if is_one_of(name, ADDRESS_FIELDS) {
+            let list = mailboxes(&line).iter().map(Mailbox::write).collect::<Vec<_>>().join(&b", "[..]);
+            Some(words::with_addresses(column, &[b" ", list.as_slice()].concat(), SHORT_WORD_LIMIT))
+        } else {
+            is_one_of(name, PARAMETER_FIELDS).then(|| parameters::rebuild(&line))
+        }
+    };
+    let steps: [&dyn Fn() -> Option<Vec<u8>>; 4] = [&blanks, &commas, &words, &rebuilt];
+    let short = steps.iter().find_map(|step| step().filter(fits));
+    short.unwrap_or_else(|| unstructured(column, &line, SHORT_WORD_LIMIT))
+}
+
+/// A list with a space after each comma.
+fn spaced(list: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(list.len() * 2);
+    for token in tokens(list) {
+        out.extend_from_slice(token.text);
+        if token.is(b',') {
+            out.push(b' ');
+        }
+    }
+    out
+}
+
+/// `line`, with encoded words that are too long for a line split into several of the same charset.
+fn resplit(line: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(line.len());
+    let mut rest = line;
+    while let Some(at) = memchr::memmem::find(rest, b"=?") {
+        let Some((before, tail)) = rest.split_at_checked(at) else { break };
+        out.extend_from_slice(before);
+        let length = encoded_word(tail).unwrap_or(2);
+        let Some((word, after)) = tail.split_at_checked(length) else { break };
+        match parts(word).filter(|_| word.len() > WORD_LIMIT) {
+            Some(words) => out.extend_from_slice(&words.join(&b' ')),
+            None => out.extend_from_slice(word),
+        }
+        rest = after;
+    }
+    out.extend_from_slice(rest);
+    out
+}
+
+/// The encoded `word` split into several.
+fn parts(word: &[u8]) -> Option<Vec<Vec<u8>>> {
+    let inside = word.strip_prefix(b"=?")?.strip_suffix(b"?=")?;
+    let mut three = inside.splitn(3, |byte| *byte == b'?');
+    let (charset, encoding, text) = (three.next()?, three.next()?, three.next()?);
+    let bytes = if encoding.eq_ignore_ascii_case(b"b") {
+        base64::decoded(text)
+    } else {
+        let text: Vec<u8> = text.iter().map(|byte| if *byte == b'_' { b' ' } else { *byte }).collect();
+        words::unescape(&text, b'=')
+    };
+    // A word may not end within a character (RFC 2047 section 5), as far as character boundaries are known.
+    let named = std::str::from_utf8(charset).ok()?.split('*').next()?.to_ascii_lowercase();
+    let (text, label) = match Charset::find(named.as_bytes()) {
+        Some(charset) => (charset.veil(&bytes)?, charset.name),
+        None if named == charset::UTF_8 => (String::from_utf8(bytes).ok()?, charset::UTF_8),
+        None => return None,
+    };
+    let mut out = Vec::new();
+    words::encode(LINE, &text, label, &mut out);
+    Some(out.split(|byte| *byte == b' ').map(<[u8]>::to_vec).collect())
 }
 
 #[cfg(test)]
-#[path = "encoded/tests.rs"]
 mod tests;

@@ -17,6 +17,7 @@ mod parts;
 pub mod received;
 pub mod repair;
 pub mod sender;
+pub mod tokens;
 
 use std::net::IpAddr;
 
@@ -57,6 +58,23 @@ pub struct Facts<'a> {
     pub now: i64,
     /// The account's address, for messages without a usable sender; may be empty.
     pub fallback_from: &'a str,
+}
+
+#[cfg(test)]
+impl<'a> Facts<'a> {
+    /// What the tests know about a message, with `envelope`.
+    fn sample(envelope: &'a Envelope) -> Self {
+        Self {
+            envelope,
+            id: "4Qx7",
+            hostname: "router.example.com",
+            helo: "plc",
+            client: None,
+            protocol: "SMTP",
+            now: 1_795_395_723,
+            fallback_from: "",
+        }
+    }
 }
 
 /// How a stored body has to be converted when it is sent.

@@ -3,13 +3,11 @@
 
 mod coder;
 mod lines;
-mod opaque;
-mod quoted_printable;
 mod rewrite;
 
 use std::fmt;
 
-pub use self::quoted_printable::QuotedPrintable;
+pub use self::lines::QuotedPrintable;
 use self::rewrite::Rewrite;
 use super::{BodyForm, Encode, encoded};
 
@@ -42,6 +40,10 @@ impl fmt::Display for CannotConvert {
 
 impl std::error::Error for CannotConvert {}
 
+/// Why a header cannot be converted to ASCII.
+const NON_ASCII_ADDRESS: &str =
+    "an address in the header is not ASCII, and the upstream server accepts only ASCII (no SMTPUTF8)";
+
 /// One message being sent to one provider. The header is ready at once, the body is converted in chunks.
 #[derive(Debug)]
 pub struct Outgoing {
@@ -70,7 +72,7 @@ impl Outgoing {
             header.extend_from_slice(b"\r\n");
         }
         if !offers.smtputf8 && !header.is_ascii() {
-            header = encoded::downgrade_header(&header).map_err(|error| CannotConvert(error.to_string()))?;
+            header = encoded::downgrade_header(&header).ok_or_else(|| CannotConvert(NON_ASCII_ADDRESS.to_string()))?;
         }
         let eight_bit = form.eight_bit && form.encode != Encode::QuotedPrintable;
         let seven_bit = eight_bit && !offers.eight_bit_mime;
@@ -142,5 +144,3 @@ impl Outgoing {
 
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod trees;

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The parts of a body (RFC 2046 section 5.1): which boundary ends what, and what begins after it.
+//! The parts of a body: what the header of a message or part says about its body (RFC 2045), which boundary ends what,
+//! and what begins after it (RFC 2046 section 5.1).
 //!
 //! Receiving and sending side walk through a body with the same [`Tree`], so they agree where a part begins and whether
 //! it is text.
 
-pub mod entity;
+use super::encoded::parameters::{find as parameter, media_type};
+use super::header::{fields, find};
 
-use crate::message::header;
-use entity::Content;
-
+const ENCODING: &str = "Content-Transfer-Encoding";
 /// Maximum nesting of multiparts and messages.
 pub const NESTING: usize = 16;
 /// Maximum size of the header of a part, in bytes.
@@ -19,6 +19,129 @@ const BOUNDARY_LIMIT: usize = 200;
 pub const DELIMITER_LIMIT: usize = 1024;
 /// Maximum number of boundaries of one multipart that are looked for, if its type is named more than once.
 const CANDIDATES: usize = 8;
+
+/// The kind of a body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Content {
+    /// Parts between boundaries (RFC 2046 section 5.1).
+    Multipart {
+        /// The boundary, without hyphens.
+        boundary: Vec<u8>,
+        /// Whether parts without a declared type are messages (RFC 2046 section 5.1.5).
+        digest: bool,
+    },
+    /// A message with its own header (RFC 2046 section 5.2.1).
+    Message,
+    /// Text, images … as they are.
+    Leaf {
+        /// Whether quoted-printable is suitable.
+        text: bool,
+    },
+    /// Already quoted-printable.
+    QuotedPrintable,
+    /// Already base64.
+    Base64,
+    /// In an unknown encoding; its name.
+    Encoded(String),
+    /// Parts without a boundary.
+    Unbounded,
+}
+
+impl Content {
+    /// Whether each of its bytes matters: bare CR and LF are not line endings in it, and NUL is not padding.
+    pub fn is_binary(&self) -> bool {
+        matches!(self, Self::Leaf { text: false })
+    }
+}
+
+/// The kind of a body, and whether its header declares it as 7-bit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entity {
+    /// Its kind.
+    pub content: Content,
+    /// Whether it is declared as 7-bit, possibly by default (RFC 2045 section 6.1).
+    pub called_7bit: bool,
+}
+
+impl Entity {
+    /// Parses `header`. `in_digest` is whether it is a part of a multipart/digest.
+    pub fn read(header: &[u8], in_digest: bool) -> Self {
+        let kind = find(header, "Content-Type").map(|field| field.unfolded());
+        let kind = kind.filter(|kind| !kind.is_empty());
+        let default: &[u8] = if in_digest { b"message/rfc822" } else { b"text/plain" };
+        let kind = kind.as_deref().unwrap_or(default);
+        // What cannot be parsed is plain text (RFC 2045 section 5.2).
+        let name = media_type(kind).unwrap_or_else(|| "text/plain".to_string());
+        let encoding = find(header, ENCODING).map(|field| token(&field.unfolded())).unwrap_or_default();
+        let content = if name.starts_with("multipart/") {
+            match parameter(kind, "boundary") {
+                Some(boundary) => Content::Multipart { boundary, digest: name == "multipart/digest" },
+                None => Content::Unbounded,
+            }
+        } else {
+            match encoding.as_str() {
+                "quoted-printable" => Content::QuotedPrintable,
+                "base64" => Content::Base64,
+                old if ["x-", "uu", "yenc", "mac-"].iter().any(|start| old.starts_with(start)) => {
+                    Content::Encoded(encoding.clone())
+                }
+                _ if matches!(name.as_str(), "message/rfc822" | "message/news") => Content::Message,
+                // The header of a message/global may contain addresses that cannot be expressed in 7 bits; it may be
+                // encoded as a whole (RFC 6532 section 3.7). Other types of message/ are text for programs.
+                _ => Content::Leaf { text: is_text(&name, kind) },
+            }
+        };
+        // What is already encoded is 7-bit. A multipart must not be labelled so (RFC 2045 section 6.4) but keeps its
+        // label.
+        let called_7bit = matches!(encoding.as_str(), "" | "7bit" | "7-bit" | "quoted-printable" | "base64");
+        Self { content, called_7bit }
+    }
+}
+
+/// The boundary that `kind`, the value of a Content-Type, names for a multipart.
+pub fn boundary(kind: &[u8]) -> Option<Vec<u8>> {
+    let multipart = media_type(kind).is_some_and(|name| name.starts_with("multipart/"));
+    parameter(kind, "boundary").filter(|_| multipart)
+}
+
+/// Whether a body of the type `name` consists of lines of text. In UTF-16 and UTF-32 it does not: their line endings
+/// are other bytes, and quoted-printable cannot represent them (RFC 2781 section 4).
+fn is_text(name: &str, kind: &[u8]) -> bool {
+    let wide = || {
+        let charset = parameter(kind, "charset").unwrap_or_default().to_ascii_lowercase();
+        let all = [&b"utf-16"[..], b"utf16", b"utf-32", b"utf32", b"ucs-", b"iso-10646-ucs-"];
+        all.iter().any(|wide| charset.starts_with(wide))
+    };
+    if name.starts_with("text/") { !wide() } else { name.starts_with("message/") && name != "message/global" }
+}
+
+/// `header` with `encoding` as its only Content-Transfer-Encoding. A whole message also gets a MIME-Version if it has
+/// none: without it the field has no meaning (RFC 2045 section 4).
+pub fn relabelled(header: &[u8], encoding: &str, whole_message: bool) -> Vec<u8> {
+    let line = format!("{ENCODING}: {encoding}\r\n");
+    let mut out = Vec::with_capacity(header.len() + line.len());
+    let mut labelled = false;
+    for field in fields(header) {
+        if !field.is(ENCODING) {
+            out.extend_from_slice(field.raw);
+        } else if !std::mem::replace(&mut labelled, true) {
+            out.extend_from_slice(line.as_bytes());
+        }
+    }
+    if whole_message && find(header, "MIME-Version").is_none() {
+        out.extend_from_slice(b"MIME-Version: 1.0\r\n");
+    }
+    if !labelled {
+        out.extend_from_slice(line.as_bytes());
+    }
+    out
+}
+
+/// The first word of a value, in lower case: an encoding without comments.
+fn token(value: &[u8]) -> String {
+    let end = value.iter().position(|b| matches!(b, b';' | b'(' | b' ' | b'\t')).unwrap_or(value.len());
+    String::from_utf8_lossy(value.get(..end).unwrap_or_default()).to_ascii_lowercase()
+}
 
 /// The current position of the walk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -186,6 +309,76 @@ pub fn is_header_line(line: &[u8], first: bool) -> bool {
     match line {
         [] | [b'-', b'-', ..] => false,
         [b' ' | b'\t', ..] => !first,
-        _ => header::fields(line).next().is_some_and(|field| !field.name.is_empty()),
+        _ => fields(line).next().is_some_and(|field| !field.name.is_empty()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn content(header: &str) -> Content {
+        Entity::read(header.as_bytes(), false).content
+    }
+
+    fn parts(boundary: &str) -> Content {
+        Content::Multipart { boundary: boundary.into(), digest: false }
+    }
+
+    #[test]
+    fn boundaries_are_found() {
+        assert_eq!(content("Content-Type: multipart/mixed; boundary=abc\r\n"), parts("abc"));
+        assert_eq!(
+            content(
+                "content-type: MULTIPART/x;\r\n\tcharset=\"a;boundary=b\";\r\n BOUNDARY = \"=_ (x);\\\"y \" ; z=1\r\n"
+            ),
+            parts("=_ (x);\"y")
+        );
+        assert_eq!(content("Content-Type: multipart/mixed (why) ;;boundary=----=_a=b; x\r\n"), parts("----=_a=b"));
+        let digest = Content::Multipart { boundary: b"d".to_vec(), digest: true };
+        assert_eq!(content("Content-Type: multipart/digest; boundary=d\r\n"), digest);
+        for broken in ["", "; boundary", "; boundary=", "; boundary=\"\"", "; xboundary=a"] {
+            assert!(content(&format!("Content-Type: multipart/mixed{broken}\r\n")) == Content::Unbounded, "{broken}");
+        }
+    }
+
+    #[test]
+    fn bodies_are_told_apart() {
+        assert_eq!(content(""), Content::Leaf { text: true });
+        assert_eq!(content("Content-Type:\r\n"), Content::Leaf { text: true });
+        assert_eq!(
+            content("Content-Type: image/jpeg\r\nContent-Transfer-Encoding: binary\r\n"),
+            Content::Leaf { text: false }
+        );
+        for wide in ["UTF-16", "utf-16le", "utf-32"] {
+            assert!(content(&format!("Content-Type: text/plain; charset={wide}\r\n")).is_binary(), "{wide}");
+        }
+        assert!(!content("Content-Type: text/csv; charset=utf-8\r\n").is_binary());
+        assert_eq!(content("Content-Type: message/rfc822\r\n"), Content::Message);
+        assert_eq!(content("Content-Type: message/global\r\n"), Content::Leaf { text: false });
+        assert_eq!(content("Content-Type: message/delivery-status\r\n"), Content::Leaf { text: true });
+        assert_eq!(content("Content-Transfer-Encoding: Quoted-Printable (really)\r\n"), Content::QuotedPrintable);
+        assert_eq!(content("Content-Transfer-Encoding: BASE64\r\n"), Content::Base64);
+        assert_eq!(content("Content-Transfer-Encoding: x-uuencode\r\n"), Content::Encoded("x-uuencode".to_string()));
+        assert_eq!(Entity::read(b"", true).content, Content::Message);
+        assert_eq!(Entity::read(b"Content-Type: text/plain\r\n", true).content, Content::Leaf { text: true });
+        for (encoding, called) in [("7bit", true), ("8bit", false), ("binary", false), ("utf-8", false)] {
+            let header = format!("Content-Transfer-Encoding: {encoding}\r\n");
+            assert_eq!(Entity::read(header.as_bytes(), false).called_7bit, called);
+        }
+        assert!(Entity::read(b"", false).called_7bit);
+    }
+
+    #[test]
+    fn labels_are_replaced_or_added() {
+        let header =
+            b"A: b\r\ncontent-transfer-encoding:\r\n 8bit\r\nMIME-Version: 1.0\r\nContent-Transfer-Encoding: x\r\n";
+        assert_eq!(
+            relabelled(header, "base64", true),
+            b"A: b\r\nContent-Transfer-Encoding: base64\r\nMIME-Version: 1.0\r\n"
+        );
+        assert_eq!(relabelled(b"A: b\r\n", "7bit", false), b"A: b\r\nContent-Transfer-Encoding: 7bit\r\n");
+        let whole = b"A: b\r\nMIME-Version: 1.0\r\nContent-Transfer-Encoding: 7bit\r\n";
+        assert_eq!(relabelled(b"A: b\r\n", "7bit", true), whole);
     }
 }

@@ -2,8 +2,7 @@
 //! The trace field that every hop adds (RFC 5321 section 4.4), and loop detection based on it.
 
 use super::address::is_address;
-use super::header::{self, Field};
-use super::{Facts, date};
+use super::{Facts, date, header};
 
 /// What follows the host name in our own fields.
 const MARK: &str = "(smtprelay)";
@@ -40,20 +39,12 @@ pub fn hops(header: &[u8], hostname: &str) -> (usize, usize) {
     let ours = format!(" by {} {MARK} ", host(hostname)).to_ascii_lowercase();
     let mut count = (0, 0);
     for field in header::fields(header).filter(|field| field.is("Received")) {
+        let mut text = field.unfolded().to_ascii_lowercase();
+        text.iter_mut().filter(|byte| **byte == b'\t').for_each(|byte| *byte = b' ');
         count.0 += 1;
-        count.1 += usize::from(is_ours(&field, &ours));
+        count.1 += usize::from(memchr::memmem::find(&text, ours.as_bytes()).is_some());
     }
     count
-}
-
-fn is_ours(field: &Field<'_>, ours: &str) -> bool {
-    let mut text = field.unfolded().to_ascii_lowercase();
-    for byte in &mut text {
-        if *byte == b'\t' {
-            *byte = b' ';
-        }
-    }
-    memchr::memmem::find(&text, ours.as_bytes()).is_some()
 }
 
 /// `name` as the host in a header field or new Message-ID: only what a domain may contain, `localhost` if nothing
@@ -94,16 +85,8 @@ mod tests {
     use std::net::IpAddr;
 
     fn facts<'a>(envelope: &'a Envelope, helo: &'a str, client: Option<&str>) -> Facts<'a> {
-        Facts {
-            envelope,
-            id: "4Qx7",
-            hostname: "router.example.com",
-            helo,
-            client: client.map(|ip| ip.parse::<IpAddr>().unwrap()),
-            protocol: "ESMTP",
-            now: 1_795_395_723,
-            fallback_from: "",
-        }
+        let client = client.map(|ip| ip.parse::<IpAddr>().unwrap());
+        Facts { helo, client, protocol: "ESMTP", ..Facts::sample(envelope) }
     }
 
     fn envelope(to: &[&str]) -> Envelope {

@@ -2,35 +2,31 @@
 //! Repairs what a device sends, as it is received.
 //!
 //! The text passes through these stages: `lines` finds the line endings, `split` finds where the header ends, `walk`
-//! converts the line endings of text to CRLF, and `body` examines the body on its way to the spool. The header stays in
-//! memory until the body has been seen; then each step of [`Repair::finish`] corrects one thing. What is already
-//! correct is not touched.
+//! converts the line endings of text to CRLF and examines the body on its way to the spool. The header stays in memory
+//! until the body has been seen; then each step of [`Repair::finish`] corrects one thing. What is already correct is
+//! not touched.
 //!
 //! NUL bytes are removed from text. They come from text buffers that are sent with their padding, have no meaning
 //! there, and no transfer encoding except `binary` may contain them (RFC 2045 section 2.7). In parts that are not text
 //! they are content, as is every bare CR or LF; `walk` distinguishes them, and they are sent encoded.
 
 mod addresses;
-mod body;
-mod doubles;
 mod draft;
-mod identity;
 mod lines;
 mod mime;
-pub mod notes;
+mod once;
 mod split;
 mod walk;
-mod width;
 
 use std::fmt;
 
 use super::encoded::Charset;
+use super::header::push_line;
 use super::{BodyForm, Facts, date, received};
-use body::Scan;
 use draft::HeaderDraft;
 use lines::{Lines, Piece};
 use split::LineKind;
-use walk::Walk;
+use walk::{Mended, Walk};
 
 /// Maximum size of a header that is accepted, in bytes.
 pub const HEADER_LIMIT: usize = 64 << 10;
@@ -109,9 +105,8 @@ pub struct Repair {
     /// The current line of the header.
     line: Vec<u8>,
     walk: Walk,
-    scan: Scan,
     /// Repairs in the lines of the header.
-    mended: walk::Mended,
+    mended: Mended,
     notes: Vec<&'static str>,
 }
 
@@ -160,34 +155,28 @@ impl Repair {
         if self.place == HeaderPlace::TooLarge {
             return Err(MessageRefusal::HeaderTooLarge);
         }
-        self.walk.finish(&mut self.scan, body);
+        self.walk.finish(body);
         let (hops, ours) = received::hops(&self.header, facts.hostname);
         if hops > HOP_LIMIT || ours > OWN_HOP_LIMIT {
             return Err(MessageRefusal::Loop { hops });
         }
-        let mut draft = HeaderDraft::read(&self.header).ok_or(MessageRefusal::HeaderTooLarge)?;
+        let mut draft = HeaderDraft::read(&self.header, self.notes).ok_or(MessageRefusal::HeaderTooLarge)?;
         draft.read_text(self.walk.charset.as_deref().and_then(Charset::find));
         let had_bcc = draft.tidy();
-        doubles::resolve(&mut draft, self.walk.boundary().ok());
+        once::resolve(&mut draft, self.walk.boundary().ok());
         addresses::repair(&mut draft, facts, had_bcc);
-        identity::repair(&mut draft, facts);
-        let form = mime::fit(&mut draft, &self.scan, &self.walk);
-        width::seven_bits(&mut draft, facts.envelope.smtputf8);
-        width::short_lines(&mut draft);
+        once::date_and_id(&mut draft, facts);
+        let form = mime::fit(&mut draft, &self.walk);
+        draft.seven_bits(facts.envelope.smtputf8);
+        draft.short_lines();
         let (header, body) = (self.mended, self.walk.mended);
-        let mut repairs: Vec<&'static str> = [
+        let in_lines = [
             (header.ends || body.ends, notes::LINE_ENDS),
             (header.last || body.last, notes::LAST_LINE_END),
             (header.nul || body.nul, notes::NUL),
-        ]
-        .into_iter()
-        .filter_map(|(happened, note)| happened.then_some(note))
-        .collect();
-        for note in self.notes.into_iter().chain(draft.notes()) {
-            if !repairs.contains(&note) {
-                repairs.push(note);
-            }
-        }
+        ];
+        let in_lines = in_lines.into_iter().filter_map(|(happened, note)| happened.then_some(note));
+        let repairs = in_lines.chain(draft.notes.iter().copied()).collect();
         let mut header = received::received(facts).into_bytes();
         let mut dates = vec![header.len().saturating_sub(date::LENGTH + 2)];
         dates.extend(draft.write(&mut header));
@@ -200,11 +189,10 @@ impl Repair {
             (HeaderPlace::Header, Piece::Text(text)) => self.header_text(text, body),
             (HeaderPlace::Header, Piece::Nul) => self.mended.nul = true,
             (HeaderPlace::Header, Piece::End(end)) => {
-                self.mended.last |= end.is_empty();
-                self.mended.ends |= !end.is_empty() && end != b"\r\n";
+                self.mended.line_end(end);
                 self.header_line(body);
             }
-            (HeaderPlace::Body, piece) => self.walk.piece(piece, &mut self.scan, body),
+            (HeaderPlace::Body, piece) => self.walk.piece(piece, body),
             (HeaderPlace::TooLarge, _) => {}
         }
     }
@@ -299,8 +287,7 @@ impl Repair {
             self.text_begins(line, body);
             return;
         }
-        self.doubt.extend_from_slice(line);
-        self.doubt.extend_from_slice(b"\r\n");
+        push_line(line, &mut self.doubt);
         self.doubt_lines += 1;
     }
 
@@ -332,13 +319,11 @@ impl Repair {
     }
 
     fn keep(&mut self, line: &[u8]) {
-        self.header.extend_from_slice(line);
-        self.header.extend_from_slice(b"\r\n");
+        push_line(line, &mut self.header);
     }
 
     fn lead(&mut self, line: &[u8]) {
-        self.lead.extend_from_slice(line);
-        self.lead.extend_from_slice(b"\r\n");
+        push_line(line, &mut self.lead);
         self.lead_lines += 1;
     }
 
@@ -379,13 +364,64 @@ impl Repair {
     }
 
     fn note(&mut self, note: &'static str) {
-        if !self.notes.contains(&note) {
-            self.notes.push(note);
+        notes::add(&mut self.notes, note);
+    }
+}
+
+/// The names of the repairs in the log. The golden tests have a case for each.
+pub mod notes {
+    macro_rules! notes {
+        ($($name:ident = $text:literal;)*) => {
+            $(#[doc = $text] pub const $name: &str = $text;)*
+            /// All of them.
+            pub const ALL: &[&str] = &[$($text),*];
+        };
+    }
+
+    notes! {
+        LINE_ENDS = "line endings converted to CRLF";
+        LAST_LINE_END = "missing final line ending added";
+        NUL = "NUL bytes removed";
+        CONTROLS = "control characters in the header replaced by spaces";
+        LEADING_LINES = "lines before the header removed";
+        LINE_IN_HEADER = "line without a colon in the header kept";
+        SEPARATOR = "blank line after the header added";
+        NO_HEADER = "header added to text without a header";
+        NAME_BLANKS = "space before a colon removed";
+        BLANK_FOLDING = "blank line within a field removed";
+        PRIVATE = "Bcc and Return-Path removed";
+        DOUBLED = "duplicate field removed or renamed";
+        MERGED = "duplicate recipient fields merged";
+        EMPTY = "empty field removed";
+        ADDRESSES = "address list corrected";
+        ADDRESSES_UNUSABLE = "address field without an address renamed";
+        FROM_ADDED = "From added";
+        FROM_REPLACED = "From without an address replaced";
+        SENDER_ADDED = "Sender added";
+        TO_ADDED = "To added";
+        DATE_ADDED = "Date added";
+        WEEKDAY = "day of the week in Date corrected";
+        DATE_REPLACED = "invalid Date replaced";
+        MESSAGE_ID_ADDED = "Message-ID added";
+        MESSAGE_ID_REPLACED = "invalid Message-ID replaced";
+        CONTENT_FIELD = "invalid content field renamed";
+        CHARSET = "charset of the text set";
+        TRANSFER_ENCODING = "Content-Transfer-Encoding corrected";
+        MIME_VERSION = "MIME-Version added";
+        LONG_TEXT_LINES = "text with lines over 998 bytes will be sent as quoted-printable";
+        LONG_BODY_LINES = "parts with lines over 998 bytes will be encoded";
+        BINARY = "binary parts will be sent as base64";
+        EIGHT_BIT_HEADER = "8-bit text in the header encoded";
+        LONG_HEADER_LINES = "long header lines folded";
+    }
+
+    /// Adds `note` to `all`, once.
+    pub(super) fn add(all: &mut Vec<&'static str>, note: &'static str) {
+        if !all.contains(&note) {
+            all.push(note);
         }
     }
 }
 
-#[cfg(test)]
-mod golden;
 #[cfg(test)]
 mod tests;

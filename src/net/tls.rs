@@ -13,11 +13,9 @@ use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::{self, CertificateError, ClientConfig, InvalidMessage, PeerIncompatible, RootCertStore};
 
-use super::expiry;
-use super::trust::{Judge, Lack, Trust};
+use super::trust::{Certificate, Judge, Lack, Trust};
 use super::{Trouble, TroubleKind};
-use crate::config::Account;
-use crate::config::files;
+use crate::config::{Account, files};
 use crate::report::TlsFacts;
 use crate::system::crypto::{alerted, words};
 
@@ -93,7 +91,7 @@ pub fn facts(tls: Option<&TlsStream<TcpStream>>, account: &Account) -> TlsFacts 
         (false, false) => "no",
     };
     let leaf = session.peer_certificates().and_then(|chain| chain.first());
-    let expires = leaf.and_then(|leaf| expiry::not_after(leaf));
+    let expires = leaf.and_then(|leaf| Certificate::read(leaf)?.not_after());
     TlsFacts { version, cipher, verified, expires }
 }
 

@@ -5,6 +5,9 @@
 //! devices and old servers use: X.509 version 1, unknown critical extensions, RSA keys below 2048 bits. If a
 //! fingerprint identifies the certificate, or if nothing is verified, none of that matters: only the public key is
 //! extracted, to verify that the server has the matching private key.
+//!
+//! [`Certificate`] walks through the DER encoding (X.690) of a certificate (RFC 5280 section 4.1) to what the library does
+//! not expose: that key, human-readable names, and when it expires. Nothing is trusted because it was read there.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,10 +16,22 @@ use ring::signature;
 use tokio_rustls::rustls::client::WebPkiServerVerifier;
 use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use tokio_rustls::rustls::crypto::CryptoProvider;
-use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime, alg_id};
 use tokio_rustls::rustls::{CertificateError, DigitallySignedStruct, Error, OtherError, SignatureScheme};
 
-use super::x509::{Certificate, Key};
+use crate::message::date::days_from_1970;
+
+const INTEGER: u8 = 0x02;
+const BIT_STRING: u8 = 0x03;
+const OBJECT: u8 = 0x06;
+const UTC_TIME: u8 = 0x17;
+const GENERALIZED_TIME: u8 = 0x18;
+const SEQUENCE: u8 = 0x30;
+const SET: u8 = 0x31;
+/// The explicit tag of the version.
+const VERSION: u8 = 0xa0;
+/// `id-at-commonName` and `id-at-organizationName` (2.5.4.3, 2.5.4.10).
+const NAMES: [&[u8]; 2] = [&[0x55, 4, 3], &[0x55, 4, 10]];
 
 /// What makes a certificate trusted.
 #[derive(Debug)]
@@ -142,19 +157,15 @@ impl Judge {
         (scheme, signature): (SignatureScheme, &[u8]),
         tls13: bool,
     ) -> Result<HandshakeSignatureValid, Error> {
+        use SignatureScheme as Scheme;
         let Some(Certificate { key, .. }) = Certificate::read(certificate) else {
             return self.cannot_tell(CertificateError::BadEncoding.into());
         };
         // RFC 8446 section 4.2.3: not allowed for handshake signatures.
-        let old = matches!(
-            scheme,
-            SignatureScheme::RSA_PKCS1_SHA256 | SignatureScheme::RSA_PKCS1_SHA384 | SignatureScheme::RSA_PKCS1_SHA512
-        );
-        let small = key.rsa_bits().filter(|bits| *bits < 2048);
-        if tls13 && old {
-            return Err(Error::InvalidCertificate(CertificateError::BadSignature));
+        if tls13 && matches!(scheme, Scheme::RSA_PKCS1_SHA256 | Scheme::RSA_PKCS1_SHA384 | Scheme::RSA_PKCS1_SHA512) {
+            return Err(CertificateError::BadSignature.into());
         }
-        if let Some(bits) = small {
+        if let Some(bits) = key.rsa_bits().filter(|bits| *bits < 2048) {
             let Some(algorithm) = for_small_keys(scheme) else {
                 return self.cannot_tell(Lack::SmallKey { bits }.into());
             };
@@ -163,31 +174,19 @@ impl Judge {
                 Ok(()) => Ok(HandshakeSignatureValid::assertion()),
                 // Smaller keys cannot be verified at all.
                 Err(_) if bits < 1024 => self.cannot_tell(Lack::SmallKey { bits }.into()),
-                Err(_) => Err(Error::InvalidCertificate(CertificateError::BadSignature)),
+                Err(_) => Err(CertificateError::BadSignature.into()),
             };
         }
-        self.verified(message, key, (scheme, signature), tls13)
-    }
-
-    fn verified(
-        &self,
-        message: &[u8],
-        key: Key<'_>,
-        (scheme, signature): (SignatureScheme, &[u8]),
-        tls13: bool,
-    ) -> Result<HandshakeSignatureValid, Error> {
         let mapping = self.provider.signature_verification_algorithms.mapping;
         let possible = mapping.iter().find(|(known, _)| *known == scheme).map_or(&[][..], |(_, algorithms)| algorithms);
         // In TLS 1.3 the scheme implies the curve: the first one.
         let most = if tls13 { 1 } else { possible.len() };
         let fits = possible.iter().take(most).find(|known| known.public_key_alg_id().as_ref() == key.algorithm);
         let Some(algorithm) = fits else {
-            return self.cannot_tell(Error::InvalidCertificate(CertificateError::BadSignature));
+            return self.cannot_tell(CertificateError::BadSignature.into());
         };
-        match algorithm.verify_signature(key.bits, message, signature) {
-            Ok(()) => Ok(HandshakeSignatureValid::assertion()),
-            Err(_) => Err(Error::InvalidCertificate(CertificateError::BadSignature)),
-        }
+        let valid = algorithm.verify_signature(key.bits, message, signature);
+        valid.map(|()| HandshakeSignatureValid::assertion()).map_err(|_| CertificateError::BadSignature.into())
     }
 
     /// The signature cannot be verified at all. If any certificate is accepted this does not matter: an attacker would
@@ -220,6 +219,140 @@ fn unknown(certificate: &[u8], intermediates: &[CertificateDer<'_>]) -> Option<L
         Some(last) => Lack::Chain { issuer: last.issuer_name() },
         None => Lack::Alone { issuer: leaf.issuer_name() },
     })
+}
+
+/// Parts of a certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Certificate<'a> {
+    /// The complete name of the issuer.
+    issuer: &'a [u8],
+    /// Start and end of validity.
+    validity: &'a [u8],
+    /// The complete name of the subject.
+    subject: &'a [u8],
+    /// Its public key.
+    key: Key<'a>,
+}
+
+/// A public key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Key<'a> {
+    /// The kind of key: the content of the AlgorithmIdentifier.
+    algorithm: &'a [u8],
+    /// The key itself, in the encoding of its kind.
+    bits: &'a [u8],
+}
+
+impl<'a> Certificate<'a> {
+    /// Parses a certificate, including version 1. `None` if it is not structured like one.
+    pub(super) fn read(certificate: &'a [u8]) -> Option<Self> {
+        let (certificate, _) = value(certificate, SEQUENCE)?;
+        let (mut rest, _) = value(certificate, SEQUENCE)?;
+        if let Some((_, behind)) = value(rest, VERSION) {
+            rest = behind;
+        }
+        rest = value(rest, INTEGER)?.1;
+        // The signature algorithm.
+        rest = value(rest, SEQUENCE)?.1;
+        let (issuer, rest) = value(rest, SEQUENCE)?;
+        let (validity, rest) = value(rest, SEQUENCE)?;
+        let (subject, rest) = value(rest, SEQUENCE)?;
+        let (key, _) = value(rest, SEQUENCE)?;
+        let (algorithm, rest) = value(key, SEQUENCE)?;
+        // The first byte is the number of unused bits in the last byte: for a key, zero.
+        let bits = value(rest, BIT_STRING)?.0.strip_prefix(&[0])?;
+        Some(Self { issuer, validity, subject, key: Key { algorithm, bits } })
+    }
+
+    /// Whether issuer and subject are the same, as in a self-signed certificate.
+    fn is_own_issuer(&self) -> bool {
+        self.issuer == self.subject
+    }
+
+    /// The issuer's name for people: its common name, otherwise its organization; empty if it has neither.
+    fn issuer_name(&self) -> String {
+        let found = NAMES.iter().find_map(|wanted| attribute(self.issuer, wanted));
+        found.map(|name| String::from_utf8_lossy(name).into_owned()).unwrap_or_default()
+    }
+
+    /// The end of its validity, in seconds since 1970. `None` if it cannot be found where it belongs.
+    pub(super) fn not_after(&self) -> Option<i64> {
+        let (_, _, behind) = any(self.validity)?;
+        let (tag, end, _) = any(behind)?;
+        match tag {
+            // Two-digit year: 1950 to 2049 (RFC 5280 section 4.1.2.5.1).
+            UTC_TIME => {
+                let year = number(end.get(..2)?)?;
+                time(if year < 50 { 2000 + year } else { 1900 + year }, end.get(2..)?)
+            }
+            GENERALIZED_TIME => time(number(end.get(..4)?)?, end.get(4..)?),
+            _ => None,
+        }
+    }
+}
+
+impl Key<'_> {
+    /// Bits of the modulus of an RSA key (RFC 8017 appendix A.1.1); `None` for other keys.
+    fn rsa_bits(&self) -> Option<usize> {
+        let (numbers, _) = value(self.bits, SEQUENCE).filter(|_| self.algorithm == alg_id::RSA_ENCRYPTION.as_ref())?;
+        let (modulus, _) = value(numbers, INTEGER)?;
+        let zeros: u32 = modulus.iter().take_while(|byte| **byte == 0).map(|byte| byte.leading_zeros()).sum();
+        let first = modulus.iter().find(|byte| **byte != 0).map_or(0, |byte| byte.leading_zeros());
+        (modulus.len() * 8).checked_sub(usize::try_from(zeros + first).ok()?)
+    }
+}
+
+/// `MMDDHHMMSSZ` within a year; certificates allow no other form.
+fn time(year: i64, rest: &[u8]) -> Option<i64> {
+    let [a, b, c, d, e, f, g, h, i, j, b'Z'] = rest else { return None };
+    let two = |tens: &u8, ones: &u8| number(&[*tens, *ones]);
+    let (month, day) = (two(a, b)?, two(c, d)?);
+    let (hour, minute, second) = (two(e, f)?, two(g, h)?, two(i, j)?);
+    let exists = month <= 12 && (1..=31).contains(&day) && hour < 24 && minute < 60 && second <= 60;
+    let month = usize::try_from(month - 1).ok()?;
+    exists.then(|| days_from_1970(year, month, day) * 86_400 + hour * 3600 + minute * 60 + second)
+}
+
+/// A number of at most four digits.
+fn number(digits: &[u8]) -> Option<i64> {
+    digits.iter().try_fold(0, |sum: i64, digit| digit.is_ascii_digit().then(|| sum * 10 + i64::from(digit - b'0')))
+}
+
+/// The last value of an attribute in a name: the most specific one.
+fn attribute<'a>(mut name: &'a [u8], wanted: &[u8]) -> Option<&'a [u8]> {
+    let mut found = None;
+    while let Some((set, rest)) = value(name, SET) {
+        name = rest;
+        let pair = value(set, SEQUENCE).and_then(|(pair, _)| value(pair, OBJECT));
+        if let Some((kind, rest)) = pair
+            && kind == wanted
+        {
+            found = any(rest).map(|(_, text, _)| text).or(found);
+        }
+    }
+    found
+}
+
+/// The content of the value with `tag` at the start of `bytes`, and the rest.
+fn value(bytes: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
+    any(bytes).filter(|(found, ..)| *found == tag).map(|(_, content, rest)| (content, rest))
+}
+
+/// Tag and content of the value at the start of `bytes`, and the rest.
+fn any(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+    let (tag, rest) = bytes.split_first()?;
+    let (first, rest) = rest.split_first()?;
+    let (length, rest) = match first {
+        0..=0x7f => (usize::from(*first), rest),
+        // The number of length bytes; three of them allow 16 MB, more than any chain that TLS carries.
+        0x81..=0x83 => {
+            let (digits, rest) = rest.split_at_checked(usize::from(first & 0x7f))?;
+            (digits.iter().fold(0, |sum, digit| sum << 8 | usize::from(*digit)), rest)
+        }
+        _ => return None,
+    };
+    let (content, rest) = rest.split_at_checked(length)?;
+    Some((*tag, content, rest))
 }
 
 #[cfg(test)]

@@ -5,8 +5,8 @@
 //! All times are by the monotonic clock: however wrong the wall clock is, a token is neither valid forever nor expired
 //! forever.
 //!
-//! Logins that no mail uses are renewed as well: servers let them expire after months without use, and the owner should learn about
-//! an invalid one before an alarm depends on it.
+//! Logins that no mail uses are renewed as well: servers let them expire after months without use, and the owner should
+//! learn about an invalid one before an alarm depends on it.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex as Guard};
@@ -16,7 +16,7 @@ use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
 
 use super::Later;
-use super::form::Form;
+use super::http::Form;
 use super::store::{Store, StoredLogin};
 use super::token::{Server, Tokens};
 use crate::config::{Account, OAuth, Settings, TlsMode};
@@ -83,6 +83,7 @@ pub fn token(account: &Account, refused: Option<&Secret>) -> Later<'static, Got>
 /// The result of looking for a token.
 type Got = Result<Option<Secret>, Trouble>;
 
+/// A token for `account`; with `renew` a new one, although the one that there is may still do.
 fn find(account: Account, refused: Option<Secret>, renew: bool) -> Later<'static, Got> {
     Box::pin(async move {
         let (oauth, store) = parts(&account)?;
@@ -114,15 +115,6 @@ pub async fn taken(account: &Account) {
     if let Ok((_, store)) = parts(account) {
         keeper(&store).lock().await.doubted = false;
     }
-}
-
-/// Renews the tokens of an account that was not used for long, so that the login does not expire, and so that its owner
-/// learns about an invalid one before an alarm depends on it.
-///
-/// # Errors
-/// Why the login does not work.
-pub(super) fn touch(account: &Account) -> Later<'static, Got> {
-    find(account.clone(), None, true)
 }
 
 /// Waits during shutdown until no renewal is in progress, for at most `most`.
@@ -190,7 +182,7 @@ impl TokenState {
         }
     }
 
-    /// The valid login: the one on or one that could not be written yet.
+    /// The valid login: the one on disk, or one that could not be written yet.
     async fn login(&mut self, account: &Account, oauth: &OAuth, store: &Store) -> Result<StoredLogin, Trouble> {
         if let Some((old, new)) = self.unsaved.take() {
             self.write(store, old, new).await;
@@ -214,7 +206,7 @@ impl TokenState {
         }
     }
 
-    /// First to then into use.
+    /// First to disk, then into use.
     async fn keep(&mut self, store: &Store, login: StoredLogin, tokens: Tokens) -> Secret {
         let Tokens { access, refresh, asked, life } = tokens;
         let refresh = match refresh.filter(|refresh| *refresh != login.refresh) {
@@ -260,10 +252,7 @@ async fn renewed(account: &Account, login: &StoredLogin) -> Result<Tokens, Troub
     }
     let server = Server::of(account).await?;
     let form = Form::new().add("grant_type", "refresh_token").add("refresh_token", login.refresh.expose());
-    match server.tokens(form).await? {
-        Ok(tokens) => Ok(tokens),
-        Err(refusal) => Err(server.trouble(&refusal)),
-    }
+    server.tokens(form).await?.map_err(|refusal| server.trouble(&refusal))
 }
 
 /// How often to check whether a login has been idle.
@@ -293,7 +282,7 @@ async fn run(settings: watch::Receiver<Arc<Settings>>, mut stop: watch::Receiver
                 continue;
             }
             // Temporary errors are retried in an hour, and are not reported before there is mail.
-            if let Err(trouble) = touch(account).await
+            if let Err(trouble) = find(account.clone(), None, true).await
                 && trouble.kind == TroubleKind::Login
             {
                 Event::Advice { text: trouble.reason() }.log();

@@ -3,17 +3,15 @@
 //!
 //! ```text
 //!  a person signs in                      a connection needs a token
-//!  login ─▶ device   (RFC 8628) ─┐                 │
-//!        └▶ copyback (RFC 7636) ─┴▶ store ◀──── keeper
-//!                  │                               │
-//!                  └────▶ token: the server ◀──────┘
-//!                         form ─▶ http ─▶ response
+//!        login ─────────────▶ store ◀──────── keeper
+//!          │                                    │
+//!          └──────▶ token: the server ◀─────────┘
+//!                          http
 //! ```
 //!
-//! [`login`] is a flow from beginning to end, [`device`] and [`copyback`] are the two flows, [`jobs`] runs them for the
-//! control methods. [`store`] keeps the refresh token on disk, [`keeper`] an access token in memory and renews those
-//! that no mail uses. [`token`] talks to the server, with one HTTPS request each: [`form`], [`http`],
-//! [`response`].
+//! [`login`] has the flows in which a person signs in, also as jobs for the control methods. [`store`] keeps the
+//! refresh token on disk, [`keeper`] an access token in memory and renews those that no mail uses. `token` talks to the
+//! server, with one HTTPS request each, by `http`.
 
 use std::pin::Pin;
 
@@ -26,13 +24,10 @@ fn away<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Later<'
     Box::pin(crate::system::task::blocking(work))
 }
 
-pub mod copyback;
-pub mod device;
-pub mod form;
-pub mod http;
-pub mod jobs;
+mod http;
 pub mod keeper;
 pub mod login;
-pub mod response;
 pub mod store;
-pub mod token;
+mod token;
+
+pub use http::{encoded, value_of};

@@ -7,9 +7,7 @@ use serde_json::Value;
 use tokio_rustls::TlsConnector;
 
 use super::Later;
-use super::form::Form;
-use super::http;
-use super::response::Answer;
+use super::http::{self, Answer, Form, value_of};
 use crate::config::{Account, OAuth};
 use crate::net::{Trouble, TroubleKind};
 use crate::secrets::Secret;
@@ -48,7 +46,8 @@ pub struct TokenRefusal {
 /// A connection to the login server of one account.
 pub struct Server<'a> {
     account: &'a Account,
-    oauth: &'a OAuth,
+    /// How the account gets its tokens.
+    pub oauth: &'a OAuth,
     connector: TlsConnector,
 }
 
@@ -72,11 +71,6 @@ impl<'a> Server<'a> {
                 connector.ok_or_else(|| Trouble::new(TroubleKind::Setup, "the program is shutting down"))??;
             Ok(Self { account, oauth, connector })
         })
-    }
-
-    /// How the account gets its tokens.
-    pub fn oauth(&self) -> &'a OAuth {
-        self.oauth
     }
 
     /// Posts `form` to `address` with the client's ID and secret. Returns the server's answer.
@@ -137,7 +131,7 @@ impl TokenRefusal {
     /// log.
     fn without_secrets(mut self, form: &str) -> Self {
         for name in ["refresh_token", "client_secret", "device_code", "code", "code_verifier"] {
-            if let Some(secret) = super::form::value_of(form, name) {
+            if let Some(secret) = value_of(form, name) {
                 self.text = self.text.replace(secret.as_str(), "…");
                 self.code = self.code.replace(secret.as_str(), "…");
             }

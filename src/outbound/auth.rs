@@ -114,15 +114,10 @@ async fn log_in_with_token(
         }
     }
     let Some((_, reply)) = refused else { return Ok(()) };
-    Err(no_use(host, username, account, &reply))
-}
-
-/// The mail server refuses the tokens that the authorization server issues.
-fn no_use(host: &str, username: &str, account: &Account, reply: &Reply) -> Trouble {
-    let name = &account.name;
-    let remedy = format!("sign in again as {username}: smtprelay login {name}");
+    // The mail server refuses the tokens that the authorization server issues.
+    let remedy = format!("sign in again as {username}: smtprelay login {}", account.name);
     let reason = format!("{host} {REFUSED_LOGIN} of '{username}' with a new token: {reply}");
-    Trouble::new(TroubleKind::Login, reason).remedy(remedy)
+    Err(Trouble::new(TroubleKind::Login, reason).remedy(remedy))
 }
 
 /// One exchange with a token; returns the reply that ends it.

@@ -15,7 +15,6 @@ use tokio_rustls::rustls::pki_types::ServerName;
 
 use super::auth;
 use super::reply::{Answer, Mask, Reply, SmtpCommand};
-use super::timeouts::Patience;
 use super::trace::{Trace, TraceStep};
 use super::verdict::{Judged, Stage, judge};
 use super::wire::{SmtpClient, Stream, Wire, broken};
@@ -30,6 +29,45 @@ const LOOKUP_TIME: Duration = Duration::from_secs(30);
 /// Seconds after which a connection without even an acknowledgement is closed: the uplink is gone, or is back
 /// with another address. A server that is only slow does acknowledge, and has the times of [`Patience`].
 const DEAD_PATH: u32 = 60;
+
+/// How long a provider may take for each step: option `timeout` of the account, for one reply. All other times are
+/// proportional to it, so that one option scales all timeouts. With the default of 120 s the times below are those in
+/// brackets.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Patience(pub Duration);
+
+impl Patience {
+    /// For a TCP connection to one address; a provider has several (20 s).
+    pub fn connection(self) -> Duration {
+        self.0.min(Duration::from_secs(20))
+    }
+
+    /// For the TLS handshake (60 s).
+    pub fn handshake(self) -> Duration {
+        self.0 / 2
+    }
+
+    /// For the reply to a command (120 s). RFC 5321 section 4.5.3.2 says five minutes, which no provider needs, but
+    /// some delay new clients for a while.
+    pub fn command(self) -> Duration {
+        self.0
+    }
+
+    /// For one chunk of the text to be sent (180 s, RFC 5321 section 4.5.3.2.5).
+    pub fn piece(self) -> Duration {
+        self.0 * 3 / 2
+    }
+
+    /// For the reply to the end of the message (600 s, RFC 5321 section 4.5.3.2.6): giving up early sends it twice.
+    pub fn end(self) -> Duration {
+        self.0 * 5
+    }
+
+    /// For the last replies of a server that is closing, and for the reply to RSET (10 s): nothing is lost without it.
+    pub fn goodbye(self) -> Duration {
+        self.0.min(Duration::from_secs(10))
+    }
+}
 
 /// A connection that is ready for a message.
 pub struct Connection {
@@ -74,22 +112,12 @@ fn watch_path(stream: &TcpStream) -> nix::Result<()> {
 async fn tcp(account: &Account, limit: Duration, trace: Option<&Trace>) -> Result<TcpStream, Trouble> {
     let host = &account.host;
     let unreachable = |what: String, remedy: &str| Trouble::new(TroubleKind::Unreachable, what).remedy(remedy);
-    let resolved = timeout(LOOKUP_TIME, names::lookup(host, account.port)).await;
-    let addresses: Vec<SocketAddr> = match resolved {
-        Ok(Ok(found)) => found,
-        Ok(Err(error)) => {
-            return Err(unreachable(
-                format!("the name {host} cannot be resolved ({error})"),
-                "the uplink or its DNS is down, or the name is wrong",
-            ));
-        }
-        Err(_) => {
-            return Err(unreachable(
-                format!("no answer from DNS for the name {host}"),
-                "the uplink or its DNS is down",
-            ));
-        }
-    };
+    let silent = |_| unreachable(format!("no answer from DNS for the name {host}"), "the uplink or its DNS is down");
+    let resolved = timeout(LOOKUP_TIME, names::lookup(host, account.port)).await.map_err(silent)?;
+    let addresses = resolved.map_err(|error| {
+        let what = format!("the name {host} cannot be resolved ({error})");
+        unreachable(what, "the uplink or its DNS is down, or the name is wrong")
+    })?;
     done(trace, TraceStep::Dns, || found(host, &addresses));
     let look = "check the uplink, option host and option port";
     let stream = net::connect(addresses, limit).await.map_err(|failure| {
@@ -147,11 +175,10 @@ async fn handshake(
     match timeout(limit, connector.connect(name, stream)).await {
         Ok(Ok(stream)) => Ok(Stream::Tls(Box::new(stream))),
         Ok(Err(error)) => Err(tls::explain(&error, host)),
-        Err(_) => Err(Trouble::new(
-            TroubleKind::Unreachable,
-            format!("{host} did not finish the TLS handshake within {} s", limit.as_secs()),
-        )
-        .remedy("check port and tls")),
+        Err(_) => {
+            let what = format!("{host} did not finish the TLS handshake within {} s", limit.as_secs());
+            Err(Trouble::new(TroubleKind::Unreachable, what).remedy("check port and tls"))
+        }
     }
 }
 
@@ -252,10 +279,6 @@ fn logged_in(account: &Account) -> String {
     }
 }
 
-fn closed(host: &str, error: &std::io::Error) -> Trouble {
-    Trouble::new(TroubleKind::Unreachable, format!("the connection to {host} was lost: {error}"))
-}
-
 /// RFC 3207. Required: without it nothing is sent.
 async fn start_tls(
     mut client: SmtpClient,
@@ -267,11 +290,8 @@ async fn start_tls(
     const STRIPPED: &str = "it may be stripped on the network path";
     let host = &account.host;
     if !offers.has_capability(EXT_START_TLS) {
-        return Err(Trouble::new(
-            TroubleKind::Tls,
-            format!("{host} does not offer STARTTLS on port {}, so nothing was sent", account.port),
-        )
-        .remedy(format!("{PORT_AND_TLS}; {STRIPPED}")));
+        let what = format!("{host} does not offer STARTTLS on port {}, so nothing was sent", account.port);
+        return Err(Trouble::new(TroubleKind::Tls, what).remedy(format!("{PORT_AND_TLS}; {STRIPPED}")));
     }
     let what = SmtpCommand::StartTls.name();
     let reply = client.ask(b"STARTTLS\r\n").await;
@@ -280,14 +300,13 @@ async fn start_tls(
         return Err(opening(&reply, host, what));
     }
     if client.stream.unread() > 0 {
-        return Err(Trouble::new(
-            TroubleKind::Tls,
-            format!(
-                "{host} sent unencrypted data after its reply to STARTTLS: the connection may have been tampered with, so nothing was sent"
-            ),
-        ));
+        let what = format!(
+            "{host} sent unencrypted data after its reply to STARTTLS: the connection may have been tampered with, so nothing was sent"
+        );
+        return Err(Trouble::new(TroubleKind::Tls, what));
     }
-    let stream = client.stream.into_tcp().map_err(|e| closed(host, &e))?;
+    let lost = |error| Trouble::new(TroubleKind::Unreachable, format!("the connection to {host} was lost: {error}"));
+    let stream = client.stream.into_tcp().map_err(lost)?;
     let stream = handshake(stream, account, connector, patience.handshake()).await?;
     Ok(SmtpClient { stream: Wire::new(stream), timeout: patience.command() })
 }

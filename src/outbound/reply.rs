@@ -2,7 +2,8 @@
 //! One reply of a server (RFC 5321 section 4.2): its lines combined, with its enhanced status as it was sent
 //! (RFC 3463), and its meaning as the answer to a command.
 //!
-//! The credentials of an account are masked in what a server says: some servers repeat in a refusal what they were sent.
+//! The credentials of an account are masked in what a server says: some servers repeat in a refusal what they were
+//! sent.
 
 use std::fmt;
 
@@ -10,7 +11,7 @@ use zeroize::Zeroizing;
 
 use crate::config::Account;
 use crate::message::base64;
-use crate::oauth::form::Form;
+use crate::oauth;
 use crate::secrets::MASK;
 
 /// Characters of a reply that are shown: the sentence around it must fit into a line of the log.
@@ -303,8 +304,7 @@ impl Mask {
         self.add(secret.to_string());
         self.add(secret.split_whitespace().collect::<Vec<_>>().join(" "));
         self.add(base64(secret.as_bytes()));
-        let form = Form::new().add("x", secret);
-        self.add(form.text().trim_start_matches("x=").to_string());
+        self.add(oauth::encoded(secret).collect());
     }
 
     fn add(&mut self, form: String) {

@@ -413,6 +413,4 @@ pub static KNOWN: &[Known] = &[
 ];
 
 #[cfg(test)]
-mod replies;
-#[cfg(test)]
 mod tests;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Sends one message to a provider: MAIL, RCPT, DATA (RFC 5321 section 4.1.1), pipelined where offered (RFC 2920).
+//! Sends one message to a provider: MAIL, RCPT, DATA (RFC 5321 section 4.1.1), pipelined where offered (RFC 2920). Its
+//! text goes in chunks by DATA (section 4.1.1.4), or with one BDAT (RFC 3030).
 //!
 //! A small message is sent in one flight with its envelope (RFC 3030), but only to a server that has shown that its
 //! replies match our commands; all others get no text before they have asked for it with 354.
@@ -9,23 +10,20 @@
 use std::time::Instant;
 
 use mail_send::Error;
-use smtp_proto::{EXT_8BIT_MIME, EXT_AUTH, EXT_PIPELINING, EXT_SIZE, EXT_SMTP_UTF8};
-use tokio::io::AsyncWriteExt;
+use smtp_proto::{EXT_8BIT_MIME, EXT_AUTH, EXT_CHUNKING, EXT_PIPELINING, EXT_SIZE, EXT_SMTP_UTF8};
 use tokio::time::{Duration, timeout};
 
-use super::connection::Connection;
+use super::connection::{Connection, Patience};
 use super::reply::{Answer, Reply, SmtpCommand};
 use super::reply_table;
-use super::timeouts::Patience;
 use super::verdict::{Judged, Outcome, Stage, Verdict, judge, login_missing};
 use super::wire::{SmtpClient, broken};
 use crate::config::Account;
 use crate::message::address::for_envelope;
 use crate::message::sender::{self, FromPolicy};
-use crate::message::{Offers, Outgoing};
+use crate::message::{DotStuffer, Offers, Outgoing};
 use crate::net::{Explanation, Trouble, TroubleKind};
-use crate::queue::Stored;
-use crate::queue::record::Progress;
+use crate::queue::{Progress, SpoolError, Stored};
 
 /// The state of the connection after a transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,16 +36,18 @@ pub enum ConnectionState {
     Dead,
 }
 
+/// Bytes of a message that is sent before the server has accepted its envelope.
+const CHUNK_LIMIT: u64 = 48 << 10;
 /// Refusals on one connection after which it is closed. Servers slow down clients that get many: Postfix delays each
 /// reply by a second after ten (smtpd_soft_error_limit), and a flight that is refused as a whole is several errors.
 const REFUSALS: u32 = 5;
 
 /// One recipient of this transaction.
-pub(super) struct Target {
+struct Target {
     /// Index in the envelope.
-    pub index: usize,
+    index: usize,
     /// The address as used in RCPT.
-    pub address: String,
+    address: String,
 }
 
 /// Sends `stored` to all pending recipients. Never fails as a whole: the results are in the outcome.
@@ -133,22 +133,22 @@ fn mail_command(
 }
 
 /// One message in delivery.
-pub(super) struct Delivery<'a> {
-    pub connection: &'a mut Connection,
-    pub account: &'a Account,
-    pub outcome: Outcome,
+struct Delivery<'a> {
+    connection: &'a mut Connection,
+    account: &'a Account,
+    outcome: Outcome,
     /// Recipients without a result yet.
-    pub targets: Vec<Target>,
+    targets: Vec<Target>,
     /// The sender is the account's own address.
     own_sender: bool,
     /// So are From and Sender in the header.
     own_header: bool,
     /// The text was sent with the envelope.
-    pub(super) chunked: bool,
+    chunked: bool,
 }
 
 /// Why a transaction ended early.
-pub(super) enum Stop {
+enum Stop {
     /// The server refused; the connection can be used again after RSET.
     Refused,
     /// The server accepts no more on this connection.
@@ -280,7 +280,7 @@ impl Delivery<'_> {
 
     /// The server sent an invalid reply to `command`: it is out of step. All further replies
     /// are ignored, and the connection is closed.
-    pub(super) fn out_of_step(&mut self, command: SmtpCommand, reply: &Reply) -> Stop {
+    fn out_of_step(&mut self, command: SmtpCommand, reply: &Reply) -> Stop {
         let reason = format!(
             "{} answered {} with: {reply}, which is not a valid reply to it, so the connection was closed",
             self.account.host,
@@ -307,16 +307,16 @@ impl Delivery<'_> {
         }
     }
 
-    pub(super) fn client(&mut self) -> &mut SmtpClient {
+    fn client(&mut self) -> &mut SmtpClient {
         &mut self.connection.client
     }
 
-    pub(super) fn patience(&self) -> Patience {
+    fn patience(&self) -> Patience {
         self.connection.patience
     }
 
     /// Applies `verdict` to all recipients that have none yet.
-    pub(super) fn rest(&mut self, verdict: &Verdict) {
+    fn rest(&mut self, verdict: &Verdict) {
         self.outcome.results.extend(self.targets.drain(..).map(|t| (t.index, verdict.clone())));
     }
 
@@ -325,7 +325,7 @@ impl Delivery<'_> {
     /// If text was sent, the message may have arrived already or may be what makes the server fail: it
     /// is deferred separately, with increasing delays. Otherwise it is the account's trouble, unless the connection was
     /// used before: such a connection may be closed at any time.
-    pub(super) fn lost(&mut self, error: &Error, what: &str, limit: Duration) -> Stop {
+    fn lost(&mut self, error: &Error, what: &str, limit: Duration) -> Stop {
         self.outcome.doubtful |= self.outcome.text_ended;
         let trouble = broken(error, &self.connection.client.stream, &self.account.host, what, limit);
         if self.outcome.text_sent || self.connection.messages > 0 {
@@ -337,7 +337,7 @@ impl Delivery<'_> {
     }
 
     /// The account is in trouble. The recipients wait with it; this is not an attempt for them.
-    pub(super) fn pause(&mut self, trouble: Trouble) {
+    fn pause(&mut self, trouble: Trouble) {
         self.targets.clear();
         self.outcome.trouble.get_or_insert(trouble);
     }
@@ -352,7 +352,7 @@ impl Delivery<'_> {
     }
 
     /// The server refused the text.
-    pub(super) fn refused(&mut self, reply: &Reply) -> Stop {
+    fn refused(&mut self, reply: &Reply) -> Stop {
         self.judge_all(reply, Stage::Text { own_sender: self.own_header });
         if reply.code == 421 { Stop::Dead } else { Stop::Refused }
     }
@@ -407,14 +407,14 @@ impl Delivery<'_> {
     }
 
     /// Sends `command`, unless it has been sent already, and reads its reply.
-    pub(super) async fn ask(&mut self, command: &[u8], sent: bool, limit: Duration) -> Result<Reply, Error> {
+    async fn ask(&mut self, command: &[u8], sent: bool, limit: Duration) -> Result<Reply, Error> {
         if !sent {
             self.write(command).await?;
         }
         self.reply(limit).await
     }
 
-    pub(super) async fn reply(&mut self, limit: Duration) -> Result<Reply, Error> {
+    async fn reply(&mut self, limit: Duration) -> Result<Reply, Error> {
         let reply = self.client().read(limit).await?;
         if reply.code >= 400 {
             self.connection.refusals = self.connection.refusals.saturating_add(1);
@@ -423,7 +423,7 @@ impl Delivery<'_> {
     }
 
     /// Sends all of `bytes` and of what was collected before.
-    pub(super) async fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
+    async fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
         let limit = self.patience().piece();
         let client = self.client();
         let written = timeout(limit, async {
@@ -436,15 +436,15 @@ impl Delivery<'_> {
 
 /// The replies of the server to the commands of an envelope, as far as they were received.
 #[derive(Default)]
-pub(super) struct Replies {
+struct Replies {
     /// To MAIL.
-    pub mail: Option<Reply>,
+    mail: Option<Reply>,
     /// To RCPT, in the order of the targets; fewer when the conversation ended before.
-    pub recipients: Vec<Reply>,
+    recipients: Vec<Reply>,
     /// To DATA, or to BDAT: then it is the result for the text.
-    pub last: Option<(SmtpCommand, Reply)>,
+    last: Option<(SmtpCommand, Reply)>,
     /// Why further replies are missing: the error, the command without a reply, and the time the server had for it.
-    pub broken: Option<(Error, SmtpCommand, Duration)>,
+    broken: Option<(Error, SmtpCommand, Duration)>,
 }
 
 impl Replies {
@@ -456,22 +456,22 @@ impl Replies {
     }
 
     /// Whether the server has announced that it closes the connection.
-    pub fn is_closing(&self) -> bool {
+    fn is_closing(&self) -> bool {
         self.all().any(|(_, reply)| reply.code == 421)
     }
 
     /// The first one that is not a valid reply to its command.
-    pub fn odd(&self) -> Option<(SmtpCommand, &Reply)> {
+    fn odd(&self) -> Option<(SmtpCommand, &Reply)> {
         self.all().find(|(command, reply)| reply.answers(*command) == Answer::Odd)
     }
 
     /// Whether the server accepted the sender.
-    pub fn took_sender(&self) -> bool {
+    fn took_sender(&self) -> bool {
         self.mail.as_ref().is_some_and(|reply| reply.is_yes(SmtpCommand::Mail))
     }
 
     /// Whether it accepted a recipient as well, so that it may accept the text.
-    pub fn took_somebody(&self) -> bool {
+    fn took_somebody(&self) -> bool {
         self.took_sender() && self.recipients.iter().any(|reply| reply.is_yes(SmtpCommand::Rcpt))
     }
 }
@@ -479,7 +479,7 @@ impl Replies {
 impl Delivery<'_> {
     /// Sends MAIL, a RCPT for each target, and then DATA, or `chunk`: BDAT with the text. It is only given if commands
     /// are pipelined.
-    pub(super) async fn fly(&mut self, mail: &str, chunk: Option<&[u8]>) -> Replies {
+    async fn fly(&mut self, mail: &str, chunk: Option<&[u8]>) -> Replies {
         let rcpts: Vec<String> =
             self.targets.iter().map(|target| format!("RCPT TO:<{}>\r\n", target.address)).collect();
         let (last, command) = match chunk {
@@ -534,5 +534,152 @@ impl Delivery<'_> {
             Err(error) => replies.broken = broken(error, command, limit),
         }
         replies
+    }
+
+    /// A small message as one BDAT command (RFC 3030 section 2), which can go out together with the envelope and saves
+    /// the wait for the 354. None where that is not offered, or is unsuitable:
+    /// - The server has not shown yet that its replies match our commands, see [`Connection::in_step`]: the
+    ///   answer to BDAT is a 250 like those to the envelope, so they cannot be distinguished as with 354.
+    /// - It may require a login, and refuse the envelope. The text sent with it would be wasted, and a server that does
+    ///   not skip it reads what a device wrote as commands.
+    /// - The message was tried before: if a connection breaks during a BDAT it is unknown whether it has arrived,
+    ///   with DATA only at the very end.
+    async fn chunk(&mut self, outgoing: &Outgoing, stored: &mut Stored) -> Result<Option<Vec<u8>>, Stop> {
+        let offers = |extension| self.connection.offers.has_capability(extension);
+        let offered = offers(EXT_CHUNKING) && offers(EXT_PIPELINING);
+        let known = self.connection.in_step && (self.account.username.is_some() || !offers(EXT_AUTH));
+        let size = stored.body_size.saturating_add(outgoing.header().len() as u64);
+        let small = size <= CHUNK_LIMIT && !outgoing.changes_size();
+        let first = stored.state.attempts == 0 && stored.state.doubts == 0;
+        if !(offered && known && small && first) {
+            return Ok(None);
+        }
+        let mut text = [outgoing.header(), b"\r\n"].concat();
+        loop {
+            let piece = stored.next().await.map_err(|error| self.unreadable(&error))?;
+            if piece.is_empty() {
+                break;
+            }
+            text.extend_from_slice(&piece);
+        }
+        self.chunked = true;
+        self.outcome.text_sent = true;
+        self.outcome.text_ended = true;
+        Ok(Some([format!("BDAT {} LAST\r\n", text.len()).into_bytes(), text].concat()))
+    }
+
+    /// The message itself, from disk, in chunks.
+    async fn text(&mut self, mut outgoing: Outgoing, stored: &mut Stored) -> Result<(), Stop> {
+        self.in_step().await?;
+        self.outcome.text_sent = true;
+        let mut dots = DotStuffer::new();
+        let mut wire = Vec::new();
+        dots.push(outgoing.header(), &mut wire);
+        dots.push(b"\r\n", &mut wire);
+        loop {
+            let chunk = stored.next().await.map_err(|error| self.unreadable(&error))?;
+            let mut encoded = Vec::new();
+            if chunk.is_empty() {
+                if let Err(reason) = outgoing.finish(&mut encoded) {
+                    // The text was sent without its end, so the server discards it with the connection.
+                    self.rest(&Verdict::Failed(format!("cannot be sent to {}: {reason}", self.account.host).into()));
+                    return Err(Stop::Dead);
+                }
+                dots.push(&encoded, &mut wire);
+                break;
+            }
+            outgoing.push(&chunk, &mut encoded);
+            dots.push(&encoded, &mut wire);
+            if let Err(error) = self.piece(&wire).await {
+                return Err(self.interrupted(error).await);
+            }
+            wire.clear();
+        }
+        dots.finish(&mut wire);
+        // The last moment: anything received from here on is treated as the answer to the final dot.
+        self.in_step().await?;
+        self.outcome.text_ended = true;
+        if let Err(error) = self.write(&wire).await {
+            return Err(self.interrupted(error).await);
+        }
+        let limit = self.patience().end();
+        match self.reply(limit).await {
+            Ok(reply) => self.end(&reply),
+            Err(error) => Err(self.lost(&error, SmtpCommand::End.name(), limit)),
+        }
+    }
+
+    /// Makes sure that the server has not sent an unexpected reply: this could not be distinguished from the answer
+    /// to the final dot. Without that dot nothing is delivered.
+    async fn in_step(&mut self) -> Result<(), Stop> {
+        if !self.client().stream.has_spoken() {
+            return Ok(());
+        }
+        let limit = self.patience().goodbye();
+        match self.reply(limit).await {
+            // It refuses the text before its end.
+            Ok(reply) if reply.answers(SmtpCommand::End) == Answer::No => _ = self.refused(&reply),
+            Ok(reply) => {
+                let reason = format!(
+                    "{} replied before the end of the message without being asked: {reply}; so the message was not completed and the connection was closed",
+                    self.account.host
+                );
+                self.outcome.in_step = Some(false);
+                self.rest(&Verdict::Deferred(reason.into()));
+            }
+            Err(error) => _ = self.lost(&error, "the text of the message", limit),
+        }
+        Err(Stop::Dead)
+    }
+
+    /// The server's result for the whole message.
+    fn end(&mut self, reply: &Reply) -> Result<(), Stop> {
+        match reply.answers(SmtpCommand::End) {
+            // With BDAT the answers to the envelope look like this one: an extra answer, or one about an address (RFC
+            // 3463 section 3.2), shows that it is not the one to the text.
+            Answer::Yes if self.chunked && (reply.is_about_address() || self.client().stream.has_spoken()) => {
+                Err(self.out_of_step(SmtpCommand::End, reply))
+            }
+            Answer::Yes => {
+                if !self.chunked && !reply.is_about_address() {
+                    self.outcome.in_step = Some(!self.client().stream.has_spoken());
+                }
+                self.rest(&Verdict::Delivered(reply.to_string()));
+                Ok(())
+            }
+            // After the refusal of a message the server is ready for the next one. Whether it belongs to this message
+            // is shown by the RSET after a chunk.
+            Answer::No => match self.refused(reply) {
+                Stop::Refused if !self.chunked => Ok(()),
+                stop => Err(stop),
+            },
+            Answer::Continue | Answer::Odd => Err(self.out_of_step(SmtpCommand::End, reply)),
+        }
+    }
+
+    async fn piece(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        let written = timeout(self.patience().piece(), self.connection.client.stream.write_all(bytes)).await;
+        written.map_err(|_| Error::Timeout)?.map_err(Error::Io)
+    }
+
+    /// The server closed the connection in the middle of the text; it may have said why.
+    async fn interrupted(&mut self, error: Error) -> Stop {
+        let limit = self.patience().goodbye();
+        match self.reply(limit).await {
+            Ok(reply) if reply.answers(SmtpCommand::End) == Answer::No => {
+                self.refused(&reply);
+                Stop::Dead
+            }
+            _ => self.lost(&error, "the text of the message", self.patience().piece()),
+        }
+    }
+
+    /// The disk failed in the middle of the text: without the final dot nothing is delivered.
+    fn unreadable(&mut self, error: &SpoolError) -> Stop {
+        if let SpoolError::Damaged(reason) = error {
+            self.outcome.damaged = Some(reason.clone());
+        }
+        self.rest(&Verdict::Deferred(error.to_string().into()));
+        Stop::Dead
     }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The client's end of a conversation, and the stream below it: returns one reply line at a time and sends commands as a
-//! whole. This is the only place where replies are read, so that all of them are treated alike.
+//! The client's end of a conversation, and the stream below it: returns one reply line at a time and sends commands as
+//! a whole. This is the only place where replies are read, so that all of them are treated alike.
 //!
 //! Bytes that arrive after a line stay here, where they can be seen: bytes after the answer to STARTTLS are an attack
 //! (RFC 3207 section 6), replies after a reply belong to the next command, or to nothing that was requested.
@@ -28,17 +28,34 @@ const REPLY_LIMIT: usize = 64 << 10;
 /// Bytes that are collected before they are sent.
 const WRITE_BUFFER: usize = 16 << 10;
 
+/// What carries bytes.
+trait Transport: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Transport for S {}
+
 /// A connection with or without TLS.
+#[derive(Default)]
 pub enum Stream {
     /// Unencrypted.
     Plain(TcpStream),
     /// Encrypted.
     Tls(Box<TlsStream<TcpStream>>),
     /// None: the connection is being upgraded.
+    #[default]
     Closed,
 }
 
+impl Stream {
+    fn open(&mut self) -> Option<&mut dyn Transport> {
+        match self {
+            Self::Plain(tcp) => Some(tcp),
+            Self::Tls(tls) => Some(tls),
+            Self::Closed => None,
+        }
+    }
+}
+
 /// A [`Stream`] by lines.
+#[derive(Default)]
 pub struct Wire {
     stream: Stream,
     input: Vec<u8>,
@@ -55,16 +72,7 @@ pub struct Wire {
 impl Wire {
     /// Takes over `stream`.
     pub fn new(stream: Stream) -> Self {
-        Self {
-            stream,
-            input: Vec::new(),
-            output: Vec::new(),
-            sent: 0,
-            last_line: String::new(),
-            mask: Mask::default(),
-            closed: false,
-            trace: None,
-        }
+        Self { stream, ..Self::default() }
     }
 
     /// Attaches an observer.
@@ -101,7 +109,7 @@ impl Wire {
     /// # Errors
     /// When it already uses TLS.
     pub fn into_tcp(mut self) -> io::Result<TcpStream> {
-        match std::mem::replace(&mut self.stream, Stream::Closed) {
+        match std::mem::take(&mut self.stream) {
             Stream::Plain(tcp) => Ok(tcp),
             Stream::Tls(_) | Stream::Closed => Err(io::Error::other("the connection already uses TLS")),
         }
@@ -141,7 +149,11 @@ impl Wire {
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut bytes = [0; 2048];
         let mut buffer = ReadBuf::new(&mut bytes);
-        match ready!(self.stream.poll_read(cx, &mut buffer)) {
+        let read = match self.stream.open() {
+            Some(stream) => ready!(Pin::new(stream).poll_read(cx, &mut buffer)),
+            None => Ok(()),
+        };
+        match read {
             Ok(()) if buffer.filled().is_empty() => self.closed = true,
             Ok(()) => self.input.extend_from_slice(buffer.filled()),
             // Many servers close a TLS connection without close_notify.
@@ -187,62 +199,47 @@ impl Wire {
         }
     }
 
-    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while let Some(rest) = self.output.get(self.sent..).filter(|rest| !rest.is_empty()) {
-            let written = match &mut self.stream {
-                Stream::Plain(tcp) => ready!(Pin::new(tcp).poll_write(cx, rest))?,
-                Stream::Tls(tls) => ready!(Pin::new(tls).poll_write(cx, rest))?,
-                Stream::Closed => 0,
-            };
-            if written == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            self.sent += written;
-        }
-        self.output.clear();
-        self.sent = 0;
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl Stream {
-    fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self {
-            Self::Plain(tcp) => Pin::new(tcp).poll_read(cx, buffer),
-            Self::Tls(tls) => Pin::new(tls).poll_read(cx, buffer),
-            Self::Closed => Poll::Ready(Ok(())),
-        }
-    }
-}
-
-impl AsyncWrite for Wire {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    /// Collects what is to be sent: it leaves with the next flush, or when it has become much.
+    ///
+    /// # Errors
+    /// When the connection breaks.
+    pub async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         if self.output.len() >= WRITE_BUFFER {
-            ready!(self.poll_send(cx))?;
+            self.send().await?;
         }
         self.output.extend_from_slice(bytes);
         if let Some(trace) = &self.trace {
             trace.sent(bytes);
         }
-        Poll::Ready(Ok(bytes.len()))
+        Ok(())
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_send(cx))?;
-        match &mut self.stream {
-            Stream::Plain(tcp) => Pin::new(tcp).poll_flush(cx),
-            Stream::Tls(tls) => Pin::new(tls).poll_flush(cx),
-            Stream::Closed => Poll::Ready(Ok(())),
+    /// Sends all that was collected.
+    ///
+    /// # Errors
+    /// When the connection breaks.
+    pub async fn flush(&mut self) -> io::Result<()> {
+        self.send().await?;
+        match self.stream.open() {
+            Some(stream) => stream.flush().await,
+            None => Ok(()),
         }
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_send(cx))?;
-        match &mut self.stream {
-            Stream::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
-            Stream::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
-            Stream::Closed => Poll::Ready(Ok(())),
+    async fn send(&mut self) -> io::Result<()> {
+        while let Some(rest) = self.output.get(self.sent..).filter(|rest| !rest.is_empty()) {
+            let written = match self.stream.open() {
+                Some(stream) => stream.write(rest).await?,
+                None => 0,
+            };
+            if written == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            self.sent += written;
         }
+        self.output.clear();
+        self.sent = 0;
+        Ok(())
     }
 }
 

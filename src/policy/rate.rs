@@ -15,7 +15,7 @@ use crate::config::{Device, OverRate, Rate};
 /// decide the same; while none is full, all further devices share one. Devices with a section always have their own.
 const BUCKET_LIMIT: usize = 1024;
 /// How far ahead messages may be deferred; what would have to wait longer is not accepted.
-pub const HORIZON: Duration = Duration::from_secs(86_400);
+const HORIZON: Duration = Duration::from_secs(86_400);
 
 /// What happens to one message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +65,17 @@ pub struct Counts {
     pub rejected: u64,
 }
 
+impl Counts {
+    fn of(&mut self, outcome: RateOutcome) -> &mut u64 {
+        match outcome {
+            RateOutcome::Pass => &mut self.passed,
+            RateOutcome::Digest { .. } => &mut self.digested,
+            RateOutcome::Defer { .. } => &mut self.deferred,
+            RateOutcome::Reject { .. } => &mut self.rejected,
+        }
+    }
+}
+
 /// The buckets of all devices.
 #[derive(Debug, Default)]
 pub struct Rates {
@@ -101,13 +112,7 @@ impl Rates {
             RateOutcome::Reject { .. } => {}
         }
         bucket.rate = rate;
-        let counts = &mut bucket.counts;
-        let count = match outcome {
-            RateOutcome::Pass => &mut counts.passed,
-            RateOutcome::Digest { .. } => &mut counts.digested,
-            RateOutcome::Defer { .. } => &mut counts.deferred,
-            RateOutcome::Reject { .. } => &mut counts.rejected,
-        };
+        let count = bucket.counts.of(outcome);
         *count = count.saturating_add(1);
         self.buckets.push(bucket);
         outcome
@@ -117,13 +122,7 @@ impl Rates {
     pub fn give_back(&mut self, device: &Device, client: IpAddr, outcome: RateOutcome) {
         let found = self.known(device, client).and_then(|at| self.buckets.get_mut(at));
         let (Some(rate), Some(bucket)) = (device.rate, found) else { return };
-        let counts = &mut bucket.counts;
-        let count = match outcome {
-            RateOutcome::Pass => &mut counts.passed,
-            RateOutcome::Digest { .. } => &mut counts.digested,
-            RateOutcome::Defer { .. } => &mut counts.deferred,
-            RateOutcome::Reject { .. } => &mut counts.rejected,
-        };
+        let count = bucket.counts.of(outcome);
         *count = count.saturating_sub(1);
         if matches!(outcome, RateOutcome::Pass | RateOutcome::Defer { .. }) && bucket.rate == rate {
             bucket.full_at = bucket.full_at.saturating_sub(step(rate));
@@ -134,12 +133,8 @@ impl Rates {
     /// need not send a text that is not accepted.
     pub fn peek(&self, device: &Device, client: IpAddr, now: Duration) -> RateOutcome {
         let Some(rate) = device.rate else { return RateOutcome::Pass };
-        match self.place(device, client, now) {
-            BucketPlace::Known(at) => {
-                self.buckets.get(at).map_or(RateOutcome::Pass, |bucket| bucket.decide(rate, device, now))
-            }
-            _ => RateOutcome::Pass,
-        }
+        let BucketPlace::Known(at) = self.place(device, client, now) else { return RateOutcome::Pass };
+        self.buckets.get(at).map_or(RateOutcome::Pass, |bucket| bucket.decide(rate, device, now))
     }
 
     /// What happened to the messages of `client`, which is `device`, since the start or since its bucket was replaced.

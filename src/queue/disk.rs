@@ -113,16 +113,23 @@ impl Disk {
     /// Returns when the cluster table of Linux's vfat is on the disk, which has to be written before the file
     /// ([`publish`]).
     pub(super) fn sync_table(&self, directory: &Path) -> io::Result<()> {
-        if publish::keeps_size(&File::open(directory)?) { Ok(()) } else { self.sync_directory(directory) }
+        if publish::keeps_size(&File::open(directory)?) {
+            return Ok(());
+        }
+        self.sync_opened(directory, |directory| publish::alone(directory, File::sync_all))
     }
 
     /// Returns when the names in a directory are on the disk.
     pub(super) fn sync_directory(&self, path: &Path) -> io::Result<()> {
+        self.sync_opened(path, |directory| publish::for_good(directory, File::sync_all))
+    }
+
+    fn sync_opened(&self, path: &Path, sync: fn(&File) -> io::Result<()>) -> io::Result<()> {
         #[cfg(test)]
         if !self.before(|| probe::Op::SyncDirectory(path.into()))? {
             return Ok(());
         }
-        publish::alone(&File::open(path)?, File::sync_all)
+        sync(&File::open(path)?)
     }
 
     /// As [`Handle::sync_named`] for all files in the directory `path`.
@@ -209,7 +216,7 @@ impl Handle {
         self.file.set_len(length)
     }
 
-    /// Returns when the file is on the disk.
+    /// Returns when the file is on the disk, under whichever name; a promise needs [`Disk::sync_directory`] after it.
     pub(super) fn sync_all(&self) -> io::Result<()> {
         #[cfg(test)]
         if !self.before(probe::Op::SyncFile)? {
@@ -234,7 +241,7 @@ impl Handle {
         if !self.before(probe::Op::SyncFile)? {
             return Ok(());
         }
-        publish::alone(&self.file, File::sync_data)
+        publish::for_good(&self.file, File::sync_data)
     }
 }
 

@@ -1,16 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A message while it is being received: written to disk as it arrives, in the queue only when it is complete.
+//! A message while it is being received: written to disk as it arrives, in the queue only when it is complete and
+//! published.
 
+use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
-use super::client::Client;
 use super::disk::Handle;
-use super::error::SpoolError;
-use super::id::MessageId;
+use super::entry::{Client, Entry, MessageId, SpoolError};
+use super::owed::Debt;
 use super::record::{Meta, PREAMBLE, Preamble};
-use super::spool::{Entry, Spool};
+use super::spool::Spool;
 use super::writing;
+use crate::report::Event;
 use crate::system::checksum::Checksum;
+use crate::system::publish::{self, PublishStep};
 
 /// Bytes kept in memory before they are written. Small mail is written at once. In tests small mail is written in
 /// chunks, so that thousands of states of a disk with all kinds of it can be checked quickly.
@@ -27,7 +30,7 @@ pub struct Draft {
 }
 
 impl Draft {
-    pub(super) fn new(spool: Arc<Spool>, id: MessageId, client: Client, replaces: bool) -> Self {
+    fn new(spool: Arc<Spool>, id: MessageId, client: Client, replaces: bool) -> Self {
         let kept =
             Some(Kept { spool, id, client, replaces, file: None, size: 0, reserved: 0, stage: DraftStage::Reserved });
         Self { id, buffer: Vec::new(), body: 0, crc: Checksum::new(), kept }
@@ -71,7 +74,7 @@ impl Draft {
 
     /// Takes the buffer as the next part of the body, with room reserved for it, and with what it is written to.
     fn take_body(&mut self) -> Result<(Kept, Vec<u8>), SpoolError> {
-        let broken = || SpoolError::Io(std::io::Error::other("reception continued after a failure"));
+        let broken = || SpoolError::Io(io::Error::other("reception continued after a failure"));
         let mut kept = self.kept.take().ok_or_else(broken)?;
         let chunk = std::mem::take(&mut self.buffer);
         kept.reserve(chunk.len() as u64)?;
@@ -215,5 +218,73 @@ impl Drop for Kept {
                 Err(_) => clear(),
             }
         }
+    }
+}
+
+impl Spool {
+    /// Starts a message of a client. Nothing is written to the disk before there is data.
+    ///
+    /// # Errors
+    /// When the queue is full or the system has no random numbers.
+    pub fn draft(self: &Arc<Self>, client: Client) -> Result<Draft, SpoolError> {
+        self.room_for(client, 0)?;
+        Ok(Draft::new(Arc::clone(self), MessageId::random()?, client, false))
+    }
+
+    /// Starts a message that replaces others, which are removed when it exists. The limits of the queue do not
+    /// apply to it; the caller limits its size.
+    ///
+    /// # Errors
+    /// When the system has no random numbers.
+    pub fn replacing_draft(self: &Arc<Self>, client: Client) -> Result<Draft, SpoolError> {
+        Ok(Draft::new(Arc::clone(self), MessageId::random()?, client, true))
+    }
+
+    /// Creates the file that a draft is written to.
+    fn create(&self, id: MessageId) -> Result<Handle, SpoolError> {
+        if self.directories().any(|directory| directory.file(id).exists()) {
+            return Err(SpoolError::Io(io::Error::from(ErrorKind::AlreadyExists)));
+        }
+        let file = self.disk.create(&self.directory(self.accept_place()).temporary(id))?;
+        self.ledger().made(self.accept_place());
+        Ok(file)
+    }
+
+    /// Removes the file of an abandoned draft.
+    fn discard(&self, id: MessageId) {
+        // What cannot be removed now is removed at the next start.
+        let _ = self.disk.clear(&self.directory(self.accept_place()).temporary(id));
+    }
+
+    /// Puts a complete draft into the queue. When this returns, the guarantee of the place applies.
+    fn publish(&self, id: MessageId, file: &Handle) -> Result<(), SpoolError> {
+        let directory = self.directory(self.accept_place());
+        let mut named = false;
+        let published = publish::in_order(|step| match step {
+            PublishStep::Rename => {
+                self.disk.rename(&directory.temporary(id), &directory.file(id))?;
+                named = true;
+                Ok(())
+            }
+            _ if !directory.sync => Ok(()),
+            PublishStep::SyncTable => self.disk.sync_table(&directory.queue),
+            PublishStep::SyncFile => file.sync_all(),
+            PublishStep::SyncNamed => file.sync_named(),
+            PublishStep::SyncDirectory => self.disk.sync_directory(&directory.queue),
+        });
+        if published.is_err() && named {
+            // The device is notified of the failure and will retry: the message must not exist twice.
+            let removed = self.disk.remove(&directory.file(id)).map_err(|error| {
+                let size = file.len().unwrap_or_default();
+                let room = self.room_of(self.accept_place(), size);
+                self.ledger().add(self.accept_place(), size, room);
+                let entry = Entry { id, client: Client::Own, place: self.accept_place(), arrived: 0, size };
+                let reason = self.owe(&entry, Debt::Gone, &error.into());
+                Event::SpoolTrouble { id: id.to_string(), reason }.log();
+            });
+            let _ = self.disk.sync_directory(&directory.queue);
+            drop(removed);
+        }
+        Ok(published?)
     }
 }

@@ -5,9 +5,9 @@
 
 use std::time::{Duration, Instant};
 
+use super::entry::Entry;
+use super::journal::State;
 use super::record::{Meta, Over};
-use super::spool::Entry;
-use super::state::State;
 use crate::message::date;
 use crate::system::clock;
 

@@ -3,8 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::client::Client;
-use super::spool::Place;
+use super::entry::{Client, Place};
 
 /// The contents of one directory.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]

@@ -1,46 +1,45 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The queue: what has been accepted and is not finished yet.
 //!
-//! [`record`] is the format of one message on disk, [`journal`] the notes appended to it, [`State`] their combined
-//! result; [`spool`] the directories and their guarantees, [`Draft`] a message while it is received, [`stored`] a
-//! message while it is being sent, [`Item`] while it waits, [`schedule`] which one is due when. Every change of the
-//! directories goes through one layer, where tests record it, let it fail, and replay what a power cut may leave of it.
+//! | file | holds |
+//! |---|---|
+//! | `entry` | what all parts know of a message: ID, client, directory, error |
+//! | `record`, `journal` | the format of a message on disk, and of the notes that are appended to it |
+//! | `ledger`, `owed` | the accounting of the queue: room, and changes that the disk has refused |
+//! | `spool` | the directories and their guarantees; above it: |
+//! | `draft` | a message while it is received, up to its publication |
+//! | `moving`, `replace`, `recovery` | many messages: to safe storage, replaced by a digest, after a start |
+//! | `stored` | a message while it is being sent |
+//! | `item`, `schedule` | a message while it waits, and which one is due when |
+//!
+//! Every change of the directories goes through one layer, `disk`, where tests record it, let it fail, and replay what a
+//! power cut may leave of it.
 
-mod client;
 mod disk;
 mod draft;
-mod error;
-mod id;
+mod entry;
 mod item;
-pub mod journal;
+mod journal;
 mod ledger;
-mod line;
-pub mod lock;
 mod moving;
 mod owed;
-pub mod record;
+mod record;
 mod recovery;
 mod replace;
-pub mod schedule;
-pub mod spool;
-mod state;
-pub mod stored;
+mod schedule;
+mod spool;
+mod stored;
 
-pub use client::Client;
 pub use draft::Draft;
-pub use error::SpoolError;
-pub use id::{MessageId, NotAnId};
-pub use item::Rest;
-pub use item::{Item, Placed};
-pub use journal::Note;
+pub use entry::{Client, Entry, MessageId, NotAnId, Place, SpoolError};
+pub use item::{Item, Placed, Rest};
+pub use journal::{Attempt, Note, Progress, RecipientState, State};
 pub use ledger::Wear;
-pub use record::{Marks, Over, Replaces};
-pub use record::{Meta, Undated};
+pub use record::{Marks, Meta, Over, Replaces, Undated};
 pub use recovery::{Found, Listed};
 pub use replace::{Replacements, Sorted, Unremoved};
-pub use schedule::{Position, Schedule};
-pub use spool::{Entry, Place, Spool};
-pub use state::{RecipientState, State};
+pub use schedule::{Position, Schedule, backoff};
+pub use spool::{Spool, SpoolLock};
 pub use stored::Stored;
 
 use crate::system::task;

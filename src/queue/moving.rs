@@ -10,14 +10,12 @@ use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::sync::PoisonError;
 
-use super::client::Client;
 use super::disk::Removed;
-use super::error::SpoolError;
-use super::id::MessageId;
+use super::entry::{Client, Directory, Entry, MessageId, Place, SpoolError};
 use super::recovery::files_of;
-use super::spool::{Directory, Entry, Place, Spool};
+use super::spool::Spool;
 use super::stored::is_whole;
-use crate::system::publish;
+use crate::system::publish::{self, PublishStep};
 
 /// Files that are synced one by one; for more, one sync of the file system is cheaper.
 const FEW: usize = 3;
@@ -78,12 +76,12 @@ impl Spool {
         let mut jobs: Vec<Move> = piece.into_iter().map(|entry| self.copy(safe, entry)).collect();
         let published = publish::in_order(|step| {
             match step {
-                publish::PublishStep::SyncFile => self.sync_copies(safe, &mut jobs),
-                publish::PublishStep::Rename => self.name_copies(safe, &mut jobs),
+                PublishStep::SyncFile => self.sync_copies(safe, &mut jobs),
+                PublishStep::Rename => self.name_copies(safe, &mut jobs),
                 _ if jobs.iter().all(|job| job.is(MoveState::Failed)) => {}
-                publish::PublishStep::SyncTable => self.disk.sync_table(&safe.queue)?,
-                publish::PublishStep::SyncNamed => self.sync_named(safe, &jobs)?,
-                publish::PublishStep::SyncDirectory => self.disk.sync_directory(&safe.queue)?,
+                PublishStep::SyncTable => self.disk.sync_table(&safe.queue)?,
+                PublishStep::SyncNamed => self.sync_named(safe, &jobs)?,
+                PublishStep::SyncDirectory => self.disk.sync_directory(&safe.queue)?,
             }
             Ok(())
         });

@@ -25,8 +25,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use super::id::MessageId;
-pub use super::journal::{Attempt, Note, Progress};
+use super::entry::{Client, MessageId};
 use crate::message::{BodyForm, Envelope};
 use crate::system::checksum::Checksum;
 
@@ -152,6 +151,14 @@ impl Undated {
 }
 
 impl Meta {
+    /// The client that the message belongs to.
+    pub fn owner(&self) -> Client {
+        match self.notice {
+            true => Client::Own,
+            false => Client::of(self.client.parse().ok(), self.marks.device.as_deref()),
+        }
+    }
+
     /// The JSON that is stored.
     pub fn encode(&self) -> Vec<u8> {
         let mut value = json!({

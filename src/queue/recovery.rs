@@ -7,21 +7,19 @@
 use std::collections::{BTreeMap, btree_map};
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::SystemTime;
 
-use super::client::Client;
-use super::disk::{Disk, Removed};
-use super::error::SpoolError;
-use super::id::MessageId;
-use super::owed::{Said, remembered};
+use super::disk::Removed;
+use super::entry::{Client, Directory, Entry, MessageId, Place, SpoolError};
+use super::journal::State;
+use super::owed::{self, Debt, remembered};
 use super::record::Meta;
-use super::spool::{Directory, Entry, Place, Spool};
-use super::state::State;
+use super::spool::Spool;
 use super::stored::{inspect, is_whole};
 use crate::config::Relay;
 use crate::report::Event;
-use crate::system::publish::{self, PublishStep};
+use crate::system::publish;
 
 /// A message as `smtprelay queue` lists it: its ID, and its envelope, state and size if they can be read.
 pub type Listed = (String, Result<(Meta, State, u64), SpoolError>);
@@ -77,6 +75,22 @@ impl Spool {
         found
     }
 
+    /// Reads what an earlier run left pending, for existing messages: `find` knows them. Writes what it can. Whether
+    /// there was anything.
+    fn take_over_debts(&self, find: impl Fn(MessageId) -> Option<Entry>) -> bool {
+        if let Some(debts) = remembered(self.owed_files(), |id| find(id).is_some()) {
+            let mut owed = self.owed();
+            owed.written = true;
+            let known = debts.into_iter().filter_map(|(id, debt)| Some((find(id)?, debt)));
+            known.for_each(|(entry, debt)| owed.take_over(entry, debt));
+        }
+        let owes = self.owes();
+        if owes {
+            self.pay();
+        }
+        owes
+    }
+
     fn scan_directory(&self, place: Place, directory: &Directory) -> BTreeMap<MessageId, Found> {
         let trouble = |reason| Event::SpoolTrouble { id: String::new(), reason }.log();
         let name = directory.queue.display();
@@ -112,7 +126,7 @@ impl Spool {
             let _ = removed.sync();
         }
         for path in files.foreign {
-            set_aside(&self.disk, &path, "its name is not a message ID");
+            self.set_file_aside(&path, "its name is not a message ID");
         }
         let found = |(id, size, changed)| (id, Found { id, place, size, changed });
         files.messages.into_iter().map(found).collect()
@@ -128,7 +142,7 @@ impl Spool {
             Err(_) => return original,
         };
         if !whole {
-            set_aside(&self.disk, &copy_path, "incomplete, but the original exists");
+            self.set_file_aside(&copy_path, "incomplete, but the original exists");
             return original;
         }
         // More was recorded in the original after a failed move: it is moved again, over the copy.
@@ -140,7 +154,7 @@ impl Spool {
             };
         }
         // Only the copy is left then, so it has to be on the disk for certain, whatever became of the sync of all.
-        if self.disk.append(&copy_path).and_then(|file| file.sync_all()).is_ok() {
+        if self.disk.append(&copy_path).and_then(|file| file.sync_data()).is_ok() {
             let _ = self.disk.clear(&original_path);
         }
         copy
@@ -153,9 +167,11 @@ impl Spool {
         let path = self.directory(found.place).file(found.id);
         match inspect(&path, found.id.as_str()) {
             Ok((meta, mut state, _)) => {
-                self.apply_owed(found.id, &mut state);
+                if let Some(debt) = self.owed().of(found.id) {
+                    debt.apply(&mut state);
+                }
                 let arrived = state.arrived.unwrap_or(meta.arrived);
-                let entry = found.entry(arrived, Client::of_message(&meta));
+                let entry = found.entry(arrived, meta.owner());
                 self.ledger().claim(entry.client, self.share_of(&entry), 1);
                 Some((entry, meta, state))
             }
@@ -187,26 +203,24 @@ impl Spool {
     /// When a directory cannot be read; one that does not exist is empty.
     pub fn list(relay: &Relay) -> Result<Vec<Listed>, String> {
         let mut seen: BTreeMap<MessageId, _> = BTreeMap::new();
-        let owed = remembered(relay.safe_spool.iter().chain([&relay.spool]));
-        for path in relay.safe_spool.iter().chain([&relay.spool]) {
+        let places = || relay.safe_spool.iter().chain([&relay.spool]);
+        let owed = remembered(places().map(|path| path.join(owed::FILE)), |_| true).unwrap_or_default();
+        for path in places() {
             let directory = Directory { queue: path.join("queue"), sync: false, block: 1 };
             let files = match files_of(&directory) {
                 Err(error) if error.kind() == ErrorKind::NotFound => continue,
                 files => files.map_err(|e| format!("cannot read the queue in {}: {e}", directory.queue.display()))?,
             };
             for (id, _, _) in files.messages {
-                let said = owed.get(&id);
-                if said == Some(&Said::Gone) {
-                    continue;
-                }
-                if let btree_map::Entry::Vacant(unseen) = seen.entry(id) {
+                let debt = owed.get(&id);
+                if debt != Some(&Debt::Gone)
+                    && let btree_map::Entry::Vacant(unseen) = seen.entry(id)
+                {
                     match inspect(&directory.file(id), id.as_str()) {
                         // It was delivered in the meantime.
                         Err(SpoolError::Io(error)) if error.kind() == ErrorKind::NotFound => {}
                         Ok((meta, mut state, size)) => {
-                            if let Some(Said::Notes(notes)) = said {
-                                notes.iter().for_each(|note| state.apply(note));
-                            }
+                            debt.into_iter().for_each(|debt| debt.apply(&mut state));
                             unseen.insert(Ok((meta, state, size)));
                         }
                         error => drop(unseen.insert(error)),
@@ -281,27 +295,6 @@ pub(super) fn files_of(directory: &Directory) -> io::Result<Files> {
         files.sort_out_renames(directory);
     }
     Ok(files)
-}
-
-/// Renames a file that cannot be used, so that the administrator can inspect it.
-pub(super) fn set_aside(disk: &Disk, path: &Path, reason: &str) {
-    let (new, file) = (path.with_extension("bad"), disk.append(path));
-    let named = publish::in_order(|step| {
-        match (step, &file) {
-            (PublishStep::Rename, _) => disk.rename(path, &new)?,
-            // It is damaged, and whatever is left of it is better than nothing.
-            (PublishStep::SyncFile, Ok(file)) => drop(file.sync_all()),
-            (PublishStep::SyncNamed, Ok(file)) => drop(file.sync_named()),
-            (PublishStep::SyncTable, _) | (PublishStep::SyncFile | PublishStep::SyncNamed, Err(_)) => {}
-            (PublishStep::SyncDirectory, _) => drop(path.parent().map(|directory| disk.sync_directory(directory))),
-        }
-        Ok::<_, io::Error>(())
-    });
-    let reason = match named {
-        Ok(()) => format!("{reason}; kept as {}", new.display()),
-        Err(error) => format!("{reason}; cannot rename it: {error}"),
-    };
-    Event::SetAside { file: path.display().to_string(), reason }.log();
 }
 
 #[cfg(test)]

@@ -9,11 +9,10 @@
 use std::collections::BTreeSet;
 
 use super::disk::Removed;
-use super::error::SpoolError;
-use super::id::MessageId;
-use super::record::Meta;
-use super::record::Replaces;
-use super::spool::{Entry, Place, Spool};
+use super::entry::{Entry, MessageId, Place, SpoolError};
+use super::owed::Debt;
+use super::record::{Meta, Replaces};
+use super::spool::Spool;
 
 /// How many messages could not be removed, with the reason of the first; `None` when all were.
 pub type Unremoved = Option<(usize, SpoolError)>;
@@ -127,7 +126,7 @@ impl Spool {
                     Ok(None) if book.is_some() => self.book_gone(entry.place, entry.size),
                     Ok(None) => {}
                     Err(error) => {
-                        self.owe_removal(entry, &error);
+                        self.owe(entry, Debt::Gone, &error);
                         fail(1, error);
                     }
                 }

@@ -1,21 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Which message is due when. Independent of disk and network, so that it can be tested without either.
 //!
-//! Each route has a line of its own, so that one whose accounts are paused delays no other. In a line
+//! Each route has a queue of its own, so that one whose accounts are paused delays no other. In it
 //! clients take turns, and of each its oldest message leaves first: so the backlog of one, however long, delays no
 //! other client's mail. After a long outage a new alarm would still wait behind everything old of its device, so every
 //! second slot belongs to what has just come in.
 //!
-//! Everything is found by its ID, and each step takes the same time whether ten messages wait or twenty thousand. What
-//! concerns all of them is done [step by step](Schedule::advance), so that the runtime thread is free in between.
+//! Everything is found by its ID, and each step takes the same time (up to the logarithm) whether ten messages wait or
+//! twenty thousand, and however many clients there are. The queues of the routes contain IDs only; the turns of their
+//! clients are one ordered set, so that a client costs nothing in addition to its messages. What concerns all of them is
+//! done [step by step](Schedule::advance), so that the runtime thread is free in between.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::time::{Duration, Instant};
 
-use super::id::MessageId;
-use super::item::Item;
-use super::line::{Clock, RouteQueue, Slot, Stamp, Stand};
+use super::entry::{Client, MessageId};
+use super::item::{Item, PROBE_LIMIT};
 use crate::system::clock;
 
 /// Messages that are moved within the schedule at a time.
@@ -114,9 +115,9 @@ impl Schedule {
         }
     }
 
-    /// Adds a message that has to wait until `at`.
-    pub fn add_later(&mut self, item: Item, at: Instant) {
-        self.file(item, Some(self.clock.stamp(at)));
+    /// Adds a message that has to wait until `at`, if so: also puts back what [`Self::take`] took out.
+    pub fn put_back(&mut self, item: Item, at: Option<Instant>) {
+        self.file(item, at.map(|at| self.clock.stamp(at)));
     }
 
     /// Performs one step of what is to be done for many: those that are due or were woken become due, and get
@@ -151,7 +152,8 @@ impl Schedule {
         let line = Self::line(&mut self.lines, route)?;
         line.fresh_turn = !line.fresh_turn;
         let fresh = if line.fresh_turn { line.next_fresh(self.clock.stamp(now)) } else { None };
-        let id = fresh.or_else(|| Self::line(&mut self.lines, route)?.next())?;
+        let turn = || line.due.take().or_else(|| line.demoted.take()).map(|turn| turn.4);
+        let id = fresh.or_else(turn)?;
         self.take(id).map(|(item, _)| item)
     }
 
@@ -164,7 +166,7 @@ impl Schedule {
     /// Takes out a message of a route that waits for its time and may be tried earlier: clients take turns, and of each
     /// the oldest comes first.
     pub fn take_probe(&mut self, route: u16) -> Option<Item> {
-        let id = Self::line(&mut self.lines, route)?.next_probe()?;
+        let id = Self::line(&mut self.lines, route)?.probes.take()?.4;
         let mut item = self.take(id)?.0;
         item.probes = item.probes.saturating_add(1);
         Some(item)
@@ -172,7 +174,7 @@ impl Schedule {
 
     /// Whether [`Self::take_probe`] would find one.
     pub fn has_probe(&self, route: u16) -> bool {
-        self.look(route).is_some_and(|line| !line.probes.is_empty())
+        self.look(route).is_some_and(|line| !line.probes.set.is_empty())
     }
 
     /// When the next waiting message of a route becomes due; `None` when none waits. Messages that are already due are
@@ -232,12 +234,12 @@ impl Schedule {
 
     /// The account works: those that it fell into trouble over regain their position by age.
     pub fn forgive(&mut self) {
-        self.lines.iter_mut().for_each(RouteQueue::forgive);
+        self.lines.iter_mut().for_each(|line| line.excused.append(&mut line.demoted.set));
     }
 
     /// Makes those due whose deferral was the provider's trouble.
     pub fn wake_put_off(&mut self) {
-        self.lines.iter_mut().for_each(RouteQueue::wake_put_off);
+        self.lines.iter_mut().for_each(|line| line.excused.append(&mut line.probes.set));
     }
 
     /// Messages in the schedule, held ones included; those being sent are not among them.
@@ -260,27 +262,16 @@ impl Schedule {
         self.resting
     }
 
-    fn seen<'a>(&self, slot: &'a Slot) -> (&'a Item, Option<Instant>) {
-        (&slot.item, self.until(slot.stand))
-    }
-
-    fn until(&self, stand: Stand) -> Option<Instant> {
-        match stand {
-            Stand::Later(at) => Some(self.clock.instant(at)),
-            _ => None,
-        }
-    }
-
     /// The message `id`, with the time when it is tried next: none when it is due, held, or rests.
     pub fn get(&self, id: MessageId) -> Option<(&Item, Option<Instant>)> {
-        self.slots.get(&id).map(|slot| self.seen(slot))
+        self.slots.get(&id).map(|slot| (&slot.item, slot.until(self.clock)))
     }
 
     /// All messages after `id` in the order of their IDs, which never changes: for callers that go through all of them
     /// in batches. As with [`Self::get`].
     pub fn behind(&self, id: Option<MessageId>) -> impl Iterator<Item = (&Item, Option<Instant>)> {
         let from = id.map_or(Bound::Unbounded, Bound::Excluded);
-        self.slots.range((from, Bound::Unbounded)).map(|(_, slot)| self.seen(slot))
+        self.slots.range((from, Bound::Unbounded)).map(|(_, slot)| (&slot.item, slot.until(self.clock)))
     }
 
     /// All messages after `position`, oldest first. As with [`Self::get`].
@@ -292,16 +283,16 @@ impl Schedule {
     /// Takes out the message `id`, with the time when it would have been tried next.
     pub fn take(&mut self, id: MessageId) -> Option<(Item, Option<Instant>)> {
         let slot = self.unfile(id)?;
-        let until = self.until(slot.stand);
+        let until = slot.until(self.clock);
         Some((slot.item, until))
     }
 
     /// All messages, as [`Self::take`] would take them out.
     pub fn into_items(self) -> impl Iterator<Item = (Item, Option<Instant>)> {
         let clock = self.clock;
-        self.slots.into_values().map(move |Slot { item, stand }| match stand {
-            Stand::Later(at) => (item, Some(clock.instant(at))),
-            _ => (item, None),
+        self.slots.into_values().map(move |slot| {
+            let until = slot.until(clock);
+            (slot.item, until)
         })
     }
 
@@ -328,12 +319,6 @@ impl Schedule {
         self.redating = ids.last().copied().filter(|_| ids.len() == PIECE);
         self.redating.is_some()
     }
-
-    /// Puts back what [`Self::take`] took out.
-    pub fn put_back(&mut self, item: Item, at: Option<Instant>) {
-        let later = at.map(|at| self.clock.stamp(at));
-        self.file(item, later);
-    }
 }
 
 fn position(item: &Item) -> Position {
@@ -357,6 +342,242 @@ fn correct(item: &mut Item) {
     }
 }
 
+/// How long a message is regarded as new.
+const FRESH: Duration = Duration::from_secs(60);
+/// New messages that are remembered as such. Beyond them, one per client.
+const FRESH_LIMIT: usize = 1024;
+
+/// A moment, in nanoseconds since an hour before the schedule was created; earlier moments are treated as that.
+type Stamp = u64;
+
+/// Time as the schedule measures it: half the size of the standard library's.
+#[derive(Debug, Clone, Copy)]
+struct Clock(Instant);
+
+impl Clock {
+    /// Begins some time ago: messages may have been seen before the schedule existed.
+    fn new() -> Self {
+        let now = Instant::now();
+        Self(now.checked_sub(Duration::from_secs(3600)).unwrap_or(now))
+    }
+
+    fn stamp(self, at: Instant) -> Stamp {
+        u64::try_from(at.saturating_duration_since(self.0).as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    fn instant(self, stamp: Stamp) -> Instant {
+        self.0 + Duration::from_nanos(stamp)
+    }
+}
+
+/// The state of a message in its line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stand {
+    /// It may be tried now.
+    Due,
+    /// It is retried at this time.
+    Later(Stamp),
+    /// It rests until its release time, which nothing but time brings.
+    Turn(Stamp),
+    /// It rests until its digest is written.
+    Digest(Stamp),
+    /// It is on hold.
+    Held,
+}
+
+/// A message with its position.
+#[derive(Debug)]
+struct Slot {
+    item: Item,
+    stand: Stand,
+}
+
+impl Slot {
+    /// Its position among messages that take turns by client.
+    fn turn(&self, clock: Clock) -> Turn {
+        let Item { entry, demoted, since, .. } = &self.item;
+        (entry.client, *demoted, entry.arrived, clock.stamp(*since), entry.id)
+    }
+
+    /// The same position, regardless of trouble of the account.
+    fn aged(&self, clock: Clock) -> Turn {
+        let (client, _, arrived, since, id) = self.turn(clock);
+        (client, 0, arrived, since, id)
+    }
+
+    /// When it is tried next: never when it is due, held, or rests.
+    fn until(&self, clock: Clock) -> Option<Instant> {
+        match self.stand {
+            Stand::Later(at) => Some(clock.instant(at)),
+            _ => None,
+        }
+    }
+
+    /// Its position among the new ones, in order of arrival.
+    fn fresh(&self, clock: Clock) -> Turn {
+        let (client, _, _, since, id) = self.turn(clock);
+        (client, 0, 0, since, id)
+    }
+}
+
+/// The messages of one route.
+#[derive(Debug, Default)]
+struct RouteQueue {
+    /// Due.
+    due: Turns,
+    /// Due, and the account fell into trouble over them: others are tried first.
+    demoted: Turns,
+    /// Of those that are due and not demoted, those that came in just now.
+    fresh: Turns,
+    /// By the time of the next attempt.
+    later: BTreeSet<(Stamp, MessageId)>,
+    /// Of these, the ones that may be tried before their time.
+    probes: Turns,
+    /// Those that rest until their release time, ordered by it.
+    turns: BTreeSet<(Stamp, MessageId)>,
+    /// Those that rest until their digest is written, ordered by time.
+    digests: BTreeSet<(Stamp, MessageId)>,
+    /// Were `later` and become due, step by step.
+    waking: BTreeSet<(Stamp, MessageId)>,
+    /// Were in `demoted` or `probes` and become due as others do, since the provider has accepted one.
+    excused: BTreeSet<Turn>,
+    /// Whether the next slot belongs to a new message.
+    fresh_turn: bool,
+    /// The number of messages, held ones included.
+    len: usize,
+}
+
+impl RouteQueue {
+    /// Adds a message to its orders.
+    fn insert(&mut self, clock: Clock, slot: &Slot) {
+        self.len += 1;
+        let id = slot.item.entry.id;
+        match slot.stand {
+            Stand::Due if slot.item.demoted > 0 => _ = self.demoted.set.insert(slot.turn(clock)),
+            Stand::Due => _ = self.due.set.insert(slot.turn(clock)),
+            Stand::Later(at) => {
+                self.later.insert((at, id));
+                if slot.item.probes < PROBE_LIMIT {
+                    self.probes.set.insert(slot.aged(clock));
+                }
+            }
+            Stand::Turn(at) => _ = self.turns.insert((at, id)),
+            Stand::Digest(at) => _ = self.digests.insert((at, id)),
+            Stand::Held => {}
+        }
+    }
+
+    /// Removes a message from all orders.
+    fn remove(&mut self, clock: Clock, slot: &Slot) {
+        self.len = self.len.saturating_sub(1);
+        let id = slot.item.entry.id;
+        match slot.stand {
+            Stand::Due if slot.item.demoted > 0 => {
+                let turn = slot.turn(clock);
+                _ = self.demoted.set.remove(&turn) || self.excused.remove(&turn);
+            }
+            Stand::Due => {
+                self.due.set.remove(&slot.turn(clock));
+                self.fresh.set.remove(&slot.fresh(clock));
+            }
+            Stand::Later(at) => {
+                _ = self.later.remove(&(at, id)) || self.waking.remove(&(at, id));
+                if slot.item.probes < PROBE_LIMIT {
+                    let turn = slot.aged(clock);
+                    _ = self.probes.set.remove(&turn) || self.excused.remove(&turn);
+                }
+            }
+            Stand::Turn(at) => _ = self.turns.remove(&(at, id)),
+            Stand::Digest(at) => _ = self.digests.remove(&(at, id)),
+            Stand::Held => {}
+        }
+    }
+
+    /// Remembers that a due message came in just now. Many new ones of a client are a backlog like any other, but
+    /// one per client is always remembered.
+    fn remember(&mut self, clock: Clock, slot: &Slot, now: Stamp) {
+        if slot.stand != Stand::Due || slot.item.demoted > 0 {
+            return;
+        }
+        while let Some(old) = self.fresh.first_of(slot.item.entry.client).filter(|turn| is_old(turn, now)) {
+            self.fresh.set.remove(&old);
+        }
+        if self.fresh.set.len() < FRESH_LIMIT || self.fresh.first_of(slot.item.entry.client).is_none() {
+            self.fresh.set.insert(slot.fresh(clock));
+        }
+    }
+
+    /// The new message that is sent next; it stays where it is otherwise.
+    fn next_fresh(&mut self, now: Stamp) -> Option<MessageId> {
+        loop {
+            let turn = self.fresh.take()?;
+            if !is_old(&turn, now) {
+                return Some(turn.4);
+            }
+        }
+    }
+
+    /// Those whose time has come, or that were woken, one after another.
+    fn next_woken(&mut self, now: Stamp) -> Option<MessageId> {
+        let due = |set: &mut BTreeSet<(Stamp, MessageId)>| set.first().copied().filter(|(at, _)| *at <= now);
+        self.waking.first().copied().or_else(|| due(&mut self.later)).or_else(|| due(&mut self.turns)).map(|(_, id)| id)
+    }
+
+    /// When the next waiting message becomes due.
+    fn next_time(&self) -> Option<Stamp> {
+        let first = |set: &BTreeSet<(Stamp, MessageId)>| set.first().map(|(at, _)| *at);
+        first(&self.later).into_iter().chain(first(&self.turns)).min()
+    }
+
+    /// Whether a message is due now.
+    fn has_due(&self, now: Stamp) -> bool {
+        let turns = [&self.due.set, &self.demoted.set, &self.excused];
+        // Those that were woken become due as soon as they are moved.
+        let are_due = turns.into_iter().any(|set| !set.is_empty()) || !self.waking.is_empty();
+        are_due || self.next_time().is_some_and(|at| at <= now)
+    }
+
+    /// Makes everything due whose scheduled time would come.
+    fn wake_all(&mut self) {
+        self.waking.append(&mut self.later);
+    }
+}
+
+fn is_old(turn: &Turn, now: Stamp) -> bool {
+    Duration::from_nanos(now.saturating_sub(turn.3)) >= FRESH
+}
+
+/// The position of a message: its client; how often the account fell into trouble over it; its age, which is the
+/// second of its arrival, and within that the order in which this run saw it, in nanoseconds.
+type Turn = (Client, u32, i64, u64, MessageId);
+
+/// Messages in turns.
+#[derive(Debug, Default)]
+struct Turns {
+    set: BTreeSet<Turn>,
+    /// The client that was served last.
+    last: Option<Client>,
+}
+
+impl Turns {
+    /// The oldest message of a client.
+    fn first_of(&self, client: Client) -> Option<Turn> {
+        let first = (client, 0, i64::MIN, 0, MessageId::FIRST);
+        self.set.range(first..).next().copied().filter(|(of, ..)| *of == client)
+    }
+
+    /// Takes out the message to be sent next.
+    fn take(&mut self) -> Option<Turn> {
+        let behind =
+            |client| (Bound::Excluded((client, u32::MAX, i64::MAX, u64::MAX, MessageId::LAST)), Bound::Unbounded);
+        let next = self.last.and_then(|client| self.set.range(behind(client)).next().copied());
+        let turn = next.or_else(|| self.set.first().copied())?;
+        self.set.remove(&turn);
+        self.last = Some(turn.0);
+        Some(turn)
+    }
+}
+
 /// How long a message waits after its `attempts`-th temporary failure: `first`, doubling up to `last`, minus up to a
 /// tenth at random (`jitter` from 0 to 255) so that messages which failed together are not retried together.
 pub fn backoff(attempts: u32, jitter: u8, first: Duration, last: Duration) -> Duration {
@@ -365,393 +586,4 @@ pub fn backoff(attempts: u32, jitter: u8, first: Duration, last: Duration) -> Du
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::item::PROBE_LIMIT;
-    use super::super::line::FRESH;
-    use super::*;
-    use crate::queue::{Client, Entry, Place, Rest};
-    use proptest::prelude::*;
-
-    fn id(name: &str) -> MessageId {
-        format!("{name:0>10}").parse().unwrap()
-    }
-
-    fn item(name: &str, arrived: i64, now: Instant) -> Item {
-        from(7, name, arrived, now)
-    }
-
-    /// A message of device `number`.
-    fn from(number: u8, name: &str, arrived: i64, now: Instant) -> Item {
-        let client = Client::V4([10, 0, 0, number]);
-        Item::new(Entry { id: id(name), client, place: Place::Spool, arrived, size: 1 }, now)
-    }
-
-    fn name(item: &Item) -> String {
-        item.entry.id.to_string().trim_start_matches('0').to_string()
-    }
-
-    fn order(schedule: &mut Schedule, now: Instant) -> Vec<String> {
-        std::iter::from_fn(|| schedule.take_due(0, now).map(|item| name(&item))).collect()
-    }
-
-    #[test]
-    fn the_oldest_goes_first_whatever_the_order_of_waking() {
-        let now = Instant::now();
-        let mut schedule = Schedule::default();
-        schedule.add(item("NEW", 30, now));
-        schedule.add_later(item("AGED", 10, now), now);
-        schedule.add_later(item("NEXT", 5, now), now + Duration::from_secs(60));
-        assert_eq!(order(&mut schedule, now), ["AGED", "NEW"]);
-        assert_eq!(schedule.next_time(0), Some(now + Duration::from_secs(60)));
-        schedule.wake_all();
-        assert!(schedule.has_due(0, now));
-        assert_eq!(order(&mut schedule, now), ["NEXT"]);
-        assert!(schedule.is_empty());
-    }
-
-    #[test]
-    fn new_alarms_share_the_way_with_a_backlog() {
-        let now = Instant::now();
-        let mut schedule = Schedule::default();
-        for n in 0..6 {
-            schedule.add(item(&format!("AGED{n}"), n, now));
-        }
-        schedule.add_fresh(item("FRESH1", 100, now), now);
-        schedule.add_fresh(item("FRESH2", 101, now), now);
-        let order = order(&mut schedule, now + Duration::from_secs(1));
-        assert_eq!(order, ["FRESH1", "AGED0", "FRESH2", "AGED1", "AGED2", "AGED3", "AGED4", "AGED5"]);
-    }
-
-    #[test]
-    fn what_came_more_than_a_minute_ago_is_not_new() {
-        let now = Instant::now();
-        let mut schedule = Schedule::default();
-        schedule.add_fresh(item("PAST", 100, now), now);
-        schedule.add(item("AGED", 1, now));
-        assert_eq!(order(&mut schedule, now + FRESH), ["AGED", "PAST"]);
-    }
-
-    #[test]
-    fn what_the_account_fell_over_comes_last_until_the_account_works() {
-        let now = Instant::now();
-        let mut schedule = Schedule::default();
-        schedule.add(Item { demoted: 2, ..item("A", 1, now) });
-        schedule.add(Item { demoted: 1, ..item("B", 2, now) });
-        schedule.add(item("C", 3, now));
-        assert_eq!(schedule.take_due(0, now).map(|item| name(&item)).as_deref(), Some("C"));
-        schedule.forgive();
-        let first = schedule.take_due(0, now).unwrap();
-        assert_eq!((name(&first).as_str(), first.demoted, first.woken), ("A", 0, true));
-    }
-
-    #[test]
-    fn held_messages_stay_until_released() {
-        let now = Instant::now();
-        let mut schedule = Schedule::default();
-        schedule.add_later(Item { held: true, ..item("KEPT", 1, now) }, now);
-        schedule.wake_all();
-        assert!(schedule.take_due(0, now).is_none());
-        assert!(schedule.take_probe(0).is_none());
-        assert_eq!((schedule.len(), schedule.held()), (1, 1));
-        let (held, at) = schedule.take(id("KEPT")).unwrap();
-        schedule.put_back(Item { held: false, ..held }, at);
-        assert_eq!(order(&mut schedule, now), ["KEPT"]);
-    }
-
-    #[test]
-    fn probes_take_the_oldest_and_come_to_an_end() {
-        let now = Instant::now();
-        let later = now + Duration::from_secs(3600);
-        let mut schedule = Schedule::default();
-        schedule.add_later(item("B", 2, now), later);
-        schedule.add_later(item("A", 1, now), later);
-        let mut tried = Vec::new();
-        while let Some(item) = schedule.take_probe(0) {
-            tried.push(name(&item));
-            schedule.add_later(item, later);
-        }
-        let limit = usize::try_from(PROBE_LIMIT).unwrap();
-        assert_eq!(tried, [vec!["A"; limit], vec!["B"; limit]].concat());
-        assert!(!schedule.has_probe(0));
-    }
-
-    #[test]
-    fn messages_are_taken_out_by_age_and_put_back_as_they_were() {
-        let now = Instant::now();
-        let later = now + Duration::from_secs(9);
-        let mut schedule = Schedule::default();
-        schedule.add_later(item("B", 2, now), later);
-        schedule.add(item("A", 1, now));
-        schedule.add(item("C", 3, now));
-        let two: Vec<MessageId> = schedule.listed(None).map(|(item, _)| item.entry.id).take(2).collect();
-        let taken: Vec<_> = two.into_iter().filter_map(|id| schedule.take(id)).collect();
-        assert_eq!(
-            taken.iter().map(|(item, at)| (name(item), *at)).collect::<Vec<_>>(),
-            [("A".to_string(), None), ("B".to_string(), Some(later))]
-        );
-        taken.into_iter().for_each(|(item, at)| schedule.put_back(item, at));
-        assert_eq!(schedule.len(), 3);
-        assert_eq!(schedule.next_time(0), Some(later));
-    }
-
-    #[test]
-    fn waiting_times_double_up_to_the_last() {
-        let (first, last) = (Duration::from_secs(30), Duration::from_secs(3600));
-        let seconds: Vec<u64> = (1..=9).map(|n| backoff(n, 0, first, last).as_secs()).collect();
-        assert_eq!(seconds, [30, 60, 120, 240, 480, 960, 1920, 3600, 3600]);
-        assert_eq!(backoff(u32::MAX, 0, first, last).as_secs(), 3600);
-        let least = backoff(1, 255, first, last).as_millis();
-        assert!((27_000..27_010).contains(&least), "{least}");
-    }
-
-    #[test]
-    fn what_rests_waits_for_its_time_whatever_wakes_the_others() {
-        let now = Instant::now();
-        let after = |seconds| now + Duration::from_secs(seconds);
-        let resting = |name: &str, arrived, seconds, digest| Item {
-            rest: Some(Rest { until: after(seconds), digest, failed: 0 }),
-            ..item(name, arrived, now)
-        };
-        let mut schedule = Schedule::default();
-        schedule.add_fresh(resting("B", 2, 60, false), now);
-        schedule.add_later(resting("A", 1, 30, false), now);
-        schedule.put_back(resting("D", 4, 10, true), None);
-        schedule.put_back(resting("C", 3, 10, true), None);
-        schedule.wake_all();
-        schedule.wake_put_off();
-        assert!(schedule.take_due(0, now).is_none() && schedule.take_probe(0).is_none() && !schedule.has_due(0, now));
-        assert_eq!((schedule.len(), schedule.resting()), (4, 4));
-        assert_eq!((schedule.next_time(0), schedule.next_digest()), (Some(after(30)), Some(after(10))));
-        assert!(schedule.take_digests(after(9)).is_empty());
-        let taken = schedule.take_digests(after(10));
-        assert_eq!(taken.iter().map(name).collect::<Vec<_>>(), ["C", "D"]);
-        assert_eq!(order(&mut schedule, after(59)), ["A"]);
-        // Held and released, it still rests.
-        let (held, at) = schedule.take(id("B")).unwrap();
-        schedule.put_back(Item { held: true, ..held }, at);
-        assert_eq!((schedule.held(), schedule.resting()), (1, 0));
-        assert!(order(&mut schedule, after(60)).is_empty());
-        let (released, at) = schedule.take(id("B")).unwrap();
-        schedule.put_back(Item { held: false, ..released }, at);
-        assert_eq!(order(&mut schedule, after(60)), ["B"]);
-    }
-
-    /// A backlog of one device, and an alarm of another that is not new any more.
-    fn backlog(put: impl Fn(&mut Schedule, Item)) -> Schedule {
-        let now = Instant::now();
-        let mut schedule = Schedule::default();
-        for n in 0..2000 {
-            put(&mut schedule, from(1, &format!("A{n:04}"), n, now));
-        }
-        put(&mut schedule, from(2, "A1ARM", 5000, now));
-        schedule
-    }
-
-    /// How many messages leave up to the alarm.
-    fn turns_of_the_alarm(mut next: impl FnMut() -> Option<Item>) -> usize {
-        1 + std::iter::from_fn(|| next().filter(|item| name(item) != "A1ARM")).count()
-    }
-
-    #[test]
-    fn the_backlog_of_one_device_holds_up_no_other() {
-        let now = Instant::now();
-        let later = now + Duration::from_secs(3600);
-        let mut due = backlog(|schedule, item| schedule.add(item));
-        assert_eq!(turns_of_the_alarm(|| due.take_due(0, now)), 2, "after a restart");
-        let mut fresh = backlog(|schedule, item| schedule.add_fresh(item, now));
-        assert!(turns_of_the_alarm(|| fresh.take_due(0, now)) <= 4, "all of it has just come in");
-        let mut fresh = backlog(|schedule, item| schedule.add_fresh(item, now));
-        assert!(turns_of_the_alarm(|| fresh.take_fresh(0, now)) <= 2, "while the queue is being read");
-        let mut deferred = backlog(|schedule, item| schedule.add_later(item, later));
-        let mut probed = backlog(|schedule, item| schedule.add_later(item, later));
-        assert!(turns_of_the_alarm(|| probed.take_probe(0)) <= 2, "one at a time, while the account is in doubt");
-        deferred.wake_all();
-        while deferred.advance(now) {}
-        assert!(turns_of_the_alarm(|| deferred.take_due(0, now)) <= 2, "deferred, and woken");
-        let mut deferred = backlog(|schedule, item| schedule.add_later(item, later));
-        while deferred.advance(later) {}
-        assert!(turns_of_the_alarm(|| deferred.take_due(0, later)) <= 2, "deferred, and its time has come");
-        let mut demoted = backlog(|schedule, item| schedule.add(Item { demoted: 1, ..item }));
-        assert!(turns_of_the_alarm(|| demoted.take_due(0, now)) <= 2, "the account fell into trouble over all of it");
-    }
-
-    #[test]
-    fn a_flood_leaves_each_device_a_place_among_the_new_ones() {
-        let now = Instant::now();
-        let mut schedule = Schedule::default();
-        for n in 0..3000 {
-            schedule.add_fresh(from(1, &format!("A{n:04}"), n, now), now);
-        }
-        // An old backlog of its own, and something new.
-        for n in 0..50 {
-            schedule.add(from(2, &format!("B{n:04}"), n, now));
-        }
-        schedule.add_fresh(from(2, "NEW", 9000, now), now);
-        let order = order(&mut schedule, now);
-        let place = order.iter().position(|name| name == "NEW");
-        assert!(place.is_some_and(|place| place < 8), "{place:?}");
-        assert_eq!(order.len(), 3051);
-    }
-
-    #[test]
-    fn what_concerns_all_is_done_in_pieces() {
-        let now = Instant::now();
-        let later = now + Duration::from_secs(60);
-        let mut schedule = Schedule::new(3);
-        for n in 0..1000u16 {
-            let item = Item { route: n % 4, ..item(&format!("{n:04}"), i64::from(n), now) };
-            schedule.add_later(item, later);
-        }
-        schedule.wake_all();
-        // Route 3 is not one of these three, so its messages are added to the first.
-        let pieces = std::iter::from_fn(|| schedule.advance(now).then_some(())).count();
-        assert!((0..=4).contains(&pieces), "{pieces}");
-        assert_eq!([0, 1, 2].map(|route| (schedule.has_due(route, now), schedule.next_time(route))), [(true, None); 3]);
-        assert_eq!(std::iter::from_fn(|| schedule.take_due(0, now)).count(), 500);
-        assert!(schedule.is_idle(0) && !schedule.is_idle(1));
-        let positions = |schedule: &Schedule, behind| {
-            schedule.listed(behind).map(|(item, _)| (item.entry.arrived, item.entry.id)).take(3).collect::<Vec<_>>()
-        };
-        let first = positions(&schedule, None);
-        assert_eq!(first.iter().map(|(arrived, _)| *arrived).collect::<Vec<_>>(), [1, 2, 5]);
-        // It continues there, whether the message is still in the queue or not.
-        schedule.take(first[2].1);
-        assert_eq!(positions(&schedule, first.last().copied())[0].0, 6);
-    }
-
-    #[test]
-    fn a_clock_that_is_set_gives_all_their_true_time() {
-        let now = Instant::now();
-        let later = now + Duration::from_secs(60);
-        let mut schedule = Schedule::default();
-        for n in 0..600 {
-            let early = item(&format!("{n:04}"), 100 + n, now);
-            schedule.put_back(Item { uptime: Some(clock::uptime()), ..early }, (n % 2 == 0).then_some(later));
-        }
-        schedule.redate();
-        // One that is taken out early has its true time as well.
-        let last = schedule.take(id("0599")).unwrap().0;
-        assert!(last.undated && last.entry.arrived >= clock::EARLIEST);
-        while schedule.advance(now) {}
-        assert!(schedule.behind(None).all(|(item, _)| item.undated && item.entry.arrived >= clock::EARLIEST));
-        assert_eq!((schedule.len(), schedule.behind(None).filter(|(_, at)| *at == Some(later)).count()), (599, 300));
-    }
-
-    /// What can be done to a schedule.
-    #[derive(Debug, Clone)]
-    enum Deed {
-        Add { route: u16, client: u8, demoted: u32, held: bool },
-        Fresh { route: u16, client: u8 },
-        Later { route: u16, client: u8, seconds: u64, probes: u32 },
-        Rest { digest: bool, seconds: u64 },
-        TakeDue(u16),
-        TakeFresh(u16),
-        TakeProbe(u16),
-        Take(usize),
-        WakeAll,
-        Forgive,
-        WakePutOff,
-        Redate,
-        Advance(u64),
-        Digests(u64),
-    }
-
-    fn deed() -> impl Strategy<Value = Deed> {
-        let (route, client) = (0u16..3, 0u8..4);
-        let place = (route.clone(), client);
-        prop_oneof![
-            (place.clone(), 0u32..2, any::<bool>()).prop_map(|((route, client), demoted, held)| Deed::Add {
-                route,
-                client,
-                demoted,
-                held
-            }),
-            place.clone().prop_map(|(route, client)| Deed::Fresh { route, client }),
-            (place, 0u64..90, 59u32..=60).prop_map(|((route, client), seconds, probes)| Deed::Later {
-                route,
-                client,
-                seconds,
-                probes
-            }),
-            (any::<bool>(), 0u64..90).prop_map(|(digest, seconds)| Deed::Rest { digest, seconds }),
-            route.clone().prop_map(Deed::TakeDue),
-            route.clone().prop_map(Deed::TakeFresh),
-            route.prop_map(Deed::TakeProbe),
-            any::<usize>().prop_map(Deed::Take),
-            Just(Deed::WakeAll),
-            Just(Deed::Forgive),
-            Just(Deed::WakePutOff),
-            Just(Deed::Redate),
-            (0u64..90).prop_map(Deed::Advance),
-            (0u64..90).prop_map(Deed::Digests),
-        ]
-    }
-
-    proptest! {
-        /// Whatever is done, each message exists once and can be found, and nothing stays when all have been taken.
-        #[test]
-        fn no_message_is_lost_or_doubled(deeds in proptest::collection::vec(deed(), 0..60)) {
-            let now = Instant::now();
-            let after = |seconds| now + Duration::from_secs(seconds);
-            let mut schedule = Schedule::new(2);
-            let (mut number, mut there) = (0, BTreeSet::new());
-            for deed in deeds {
-                number += 1;
-                let new = |client| from(client, &number.to_string(), number, now);
-                let mut gone = Vec::new();
-                match deed {
-                    Deed::Add { route, client, demoted, held } => {
-                        schedule.add(Item { route, demoted, held, ..new(client) });
-                        there.insert(id(&number.to_string()));
-                    }
-                    Deed::Fresh { route, client } => {
-                        schedule.add_fresh(Item { route, ..new(client) }, now);
-                        there.insert(id(&number.to_string()));
-                    }
-                    Deed::Later { route, client, seconds, probes } => {
-                        schedule.add_later(Item { route, probes, ..new(client) }, after(seconds));
-                        there.insert(id(&number.to_string()));
-                    }
-                    Deed::Rest { digest, seconds } => {
-                        let rest = Some(Rest { until: after(seconds), digest, failed: 0 });
-                        schedule.add(Item { rest, ..new(1) });
-                        there.insert(id(&number.to_string()));
-                    }
-                    Deed::TakeDue(route) => gone.extend(schedule.take_due(route, now)),
-                    Deed::TakeFresh(route) => gone.extend(schedule.take_fresh(route, now)),
-                    Deed::TakeProbe(route) => gone.extend(schedule.take_probe(route)),
-                    Deed::Take(at) => {
-                        let known = at.checked_rem(there.len()).and_then(|at| there.iter().nth(at)).copied();
-                        gone.extend(known.map(|id| schedule.take(id).unwrap().0));
-                    }
-                    Deed::WakeAll => schedule.wake_all(),
-                    Deed::Forgive => schedule.forgive(),
-                    Deed::WakePutOff => schedule.wake_put_off(),
-                    Deed::Redate => schedule.redate(),
-                    Deed::Advance(seconds) => _ = schedule.advance(after(seconds)),
-                    Deed::Digests(seconds) => gone.extend(schedule.take_digests(after(seconds))),
-                }
-                for item in gone {
-                    prop_assert!(there.remove(&item.entry.id), "{} came twice", name(&item));
-                }
-                prop_assert_eq!(schedule.len(), there.len());
-                prop_assert_eq!(schedule.listed(None).count(), there.len());
-                prop_assert!(there.iter().all(|id| schedule.get(*id).is_some()));
-                let held = schedule.behind(None).filter(|(item, _)| item.held).count();
-                let resting = schedule.behind(None).filter(|(item, _)| !item.held && item.rest.is_some()).count();
-                prop_assert_eq!((schedule.held(), schedule.resting()), (held, resting));
-            }
-            schedule.wake_all();
-            while schedule.advance(after(3600)) {}
-            schedule.advance(after(3600));
-            let held: Vec<MessageId> =
-                schedule.behind(None).filter(|(item, _)| item.held).map(|(item, _)| item.entry.id).collect();
-            let kept = held.iter().filter_map(|id| schedule.take(*id)).count();
-            let digests = schedule.take_digests(after(3600)).len();
-            let due = (0..2).map(|route| std::iter::from_fn(|| schedule.take_due(route, now)).count()).sum::<usize>();
-            prop_assert_eq!(kept + digests + due, there.len());
-            prop_assert!(schedule.is_empty() && schedule.is_idle(0) && schedule.is_idle(1));
-            prop_assert!(!schedule.has_due(0, now) && !schedule.has_probe(0) && schedule.next_digest().is_none());
-        }
-    }
-}
+mod tests;

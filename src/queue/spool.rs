@@ -4,22 +4,26 @@
 //! A message is written to `queue/.ID.tmp` and published as `queue/ID.msg`, with the syncs of [`publish`] if the place
 //! promises to survive a power cut. So a file with its final name is always complete, in any case. Recovery is a
 //! scan of the directory. All functions here block; callers are on a thread that may block.
+//!
+//! Here are the room in the queue, and what is done with messages that are in it. How they get there is in `draft`, how
+//! they are found after a start in `recovery`; `moving` and `replace` are about many of them.
 
-use std::fs::{self, File};
-use std::io::{self, ErrorKind};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use nix::fcntl::{Flock, FlockArg};
 
 use super::blocking;
-use super::client::Client;
-use super::disk::{Disk, Handle};
-use super::draft::Draft;
-use super::error::SpoolError;
-use super::id::MessageId;
+use super::disk::Disk;
+use super::entry::{Client, Directory, Entry, MessageId, Place, SpoolError};
 use super::journal::Note;
 use super::ledger::{self, Ledger, Share, Wear};
-use super::owed::Owed;
-use super::recovery::set_aside;
+use super::owed::{self, Debt, Owed};
 use super::stored::{Stored, correct_dates, journal_length, read_message, read_notes};
 use crate::config::{Durability, Relay};
 use crate::report::Event;
@@ -36,50 +40,8 @@ const SHARE: usize = 7;
 const MEMORY_RESERVE: u64 = 4 << 20;
 /// Bytes of a journal beyond which only lasting things are recorded: retries of many days stay far below.
 const JOURNAL_BOUND: u64 = 256 << 10;
-
-/// Which of the two directories a message is in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
-    /// `spool`: a RAM disk on most routers.
-    Spool,
-    /// `safe_spool`: survives power loss.
-    Safe,
-}
-
-/// A message in the queue, as the schedule knows it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
-    /// Its name.
-    pub id: MessageId,
-    /// The client it belongs to.
-    pub client: Client,
-    /// Where its file is.
-    pub place: Place,
-    /// When it was accepted, seconds since 1970: by the clock at that time, or as determined later.
-    pub arrived: i64,
-    /// Bytes of its file.
-    pub size: u64,
-}
-
-pub(super) struct Directory {
-    pub(super) queue: PathBuf,
-    /// Whether files and directory are synced before anything is confirmed.
-    pub(super) sync: bool,
-    /// The block size of its file system in bytes.
-    pub(super) block: u64,
-}
-
-impl Directory {
-    /// The file of a message.
-    pub(super) fn file(&self, id: MessageId) -> PathBuf {
-        self.queue.join(format!("{id}.msg"))
-    }
-
-    /// The file of a message that is not complete yet.
-    pub(super) fn temporary(&self, id: MessageId) -> PathBuf {
-        self.queue.join(format!(".{id}.tmp"))
-    }
-}
+/// After so many failures in a row the disk is the cause, not the message.
+const ENOUGH: usize = 8;
 
 /// The queue on disk.
 pub struct Spool {
@@ -155,6 +117,11 @@ impl Spool {
             (Place::Safe, Some(safe)) => safe,
             _ => &self.spool,
         }
+    }
+
+    /// Both directories, if there are two.
+    pub(super) fn directories(&self) -> impl Iterator<Item = &Directory> {
+        std::iter::once(&self.spool).chain(&self.safe)
     }
 
     /// Where the file of a message is now: it may have been moved since `entry` was created. A safe copy has its
@@ -277,73 +244,6 @@ impl Spool {
         Ok(())
     }
 
-    /// Starts a message of a client. Nothing is written to the disk before there is data.
-    ///
-    /// # Errors
-    /// When the queue is full or the system has no random numbers.
-    pub fn draft(self: &Arc<Self>, client: Client) -> Result<Draft, SpoolError> {
-        self.room_for(client, 0)?;
-        Ok(Draft::new(Arc::clone(self), MessageId::random()?, client, false))
-    }
-
-    /// Starts a message that replaces others, which are removed when it exists. The limits of the queue do not
-    /// apply to it; the caller limits its size.
-    ///
-    /// # Errors
-    /// When the system has no random numbers.
-    pub fn replacing_draft(self: &Arc<Self>, client: Client) -> Result<Draft, SpoolError> {
-        Ok(Draft::new(Arc::clone(self), MessageId::random()?, client, true))
-    }
-
-    /// Creates the file that a draft is written to.
-    pub(super) fn create(&self, id: MessageId) -> Result<Handle, SpoolError> {
-        let taken = |directory: &Directory| directory.file(id).exists();
-        if taken(&self.spool) || self.safe.as_ref().is_some_and(taken) {
-            return Err(SpoolError::Io(io::Error::from(ErrorKind::AlreadyExists)));
-        }
-        let file = self.disk.create(&self.directory(self.accept).temporary(id))?;
-        self.ledger().made(self.accept);
-        Ok(file)
-    }
-
-    /// Removes the file of an abandoned draft.
-    pub(super) fn discard(&self, id: MessageId) {
-        // What cannot be removed now is removed at the next start.
-        let _ = self.disk.clear(&self.directory(self.accept).temporary(id));
-    }
-
-    /// Puts a complete draft into the queue. When this returns, the guarantee of the place applies.
-    pub(super) fn publish(&self, id: MessageId, file: &Handle) -> Result<(), SpoolError> {
-        let directory = self.directory(self.accept);
-        let mut named = false;
-        let published = publish::in_order(|step| match step {
-            PublishStep::Rename => {
-                self.disk.rename(&directory.temporary(id), &directory.file(id))?;
-                named = true;
-                Ok(())
-            }
-            _ if !directory.sync => Ok(()),
-            PublishStep::SyncTable => self.disk.sync_table(&directory.queue),
-            PublishStep::SyncFile => file.sync_all(),
-            PublishStep::SyncNamed => file.sync_named(),
-            PublishStep::SyncDirectory => self.disk.sync_directory(&directory.queue),
-        });
-        if published.is_err() && named {
-            // The device is notified of the failure and will retry: the message must not exist twice.
-            let removed = self.disk.remove(&directory.file(id)).map_err(|error| {
-                let size = file.len().unwrap_or_default();
-                let room = self.room_of(self.accept, size);
-                self.ledger().add(self.accept, size, room);
-                let entry = Entry { id, client: Client::Own, place: self.accept, arrived: 0, size };
-                let reason = self.owe_removal(&entry, &error.into());
-                Event::SpoolTrouble { id: id.to_string(), reason }.log();
-            });
-            let _ = self.disk.sync_directory(&directory.queue);
-            drop(removed);
-        }
-        Ok(published?)
-    }
-
     /// Opens a message for sending, with corrected dates, away from the runtime thread.
     ///
     /// # Errors
@@ -361,7 +261,9 @@ impl Spool {
     /// [`SpoolError::Damaged`] when the file is not a complete message.
     pub fn open_message(&self, entry: &Entry) -> Result<Stored, SpoolError> {
         let mut stored = read_message(self.open_file(entry)?, entry.id.as_str())?;
-        self.apply_owed(entry.id, &mut stored.state);
+        if let Some(debt) = self.owed().of(entry.id) {
+            debt.apply(&mut stored.state);
+        }
         Ok(stored)
     }
 
@@ -443,8 +345,8 @@ impl Spool {
     }
 
     /// Whether the directories exist: a drive may have been removed.
-    pub(super) fn has_directories(&self) -> bool {
-        [Some(&self.spool), self.safe.as_ref()].into_iter().flatten().all(|directory| directory.queue.is_dir())
+    fn has_directories(&self) -> bool {
+        self.directories().all(|directory| directory.queue.is_dir())
     }
 
     /// Where a message is now.
@@ -479,12 +381,212 @@ impl Spool {
         Ok(Some(blocks))
     }
 
-    /// Renames a file that cannot be used to `ID.bad`, so that the administrator can inspect it.
+    /// As [`Self::remove`]. What cannot be removed now is removed later, and not sent again meanwhile.
+    ///
+    /// # Errors
+    /// When it could not be removed now; the text says whether this survives a restart of the program.
+    pub fn remove_for_good(&self, entry: &Entry) -> Result<(), String> {
+        self.remove(entry).map_err(|error| self.owe(entry, Debt::Gone, &error))
+    }
+
+    /// As [`Self::record`]. What cannot be recorded now applies anyway and is recorded later. Messages that are gone
+    /// get no notes.
+    ///
+    /// # Errors
+    /// As [`Self::remove_for_good`].
+    pub fn record_for_good(&self, entry: &Entry, note: Note) -> Result<(), String> {
+        // In their order: after those that are waiting already.
+        let error = match self.owed().of(entry.id).is_some() {
+            true => SpoolError::Io(io::Error::other("earlier notes could not be written to the disk yet")),
+            false => match self.record(entry, &note) {
+                Ok(()) => return Ok(()),
+                Err(SpoolError::Io(error)) if error.kind() == ErrorKind::NotFound && self.has_directories() => {
+                    return Ok(());
+                }
+                Err(error) => error,
+            },
+        };
+        Err(self.owe(entry, Debt::Notes(vec![note]), &error))
+    }
+
+    /// Remembers a change that failed, of a message that is in the accounting.
+    pub(super) fn owe(&self, entry: &Entry, debt: Debt, error: &SpoolError) -> String {
+        let lines = debt.lines(entry.id);
+        let what = match debt {
+            Debt::Gone => "it is finished but cannot be removed from the queue yet",
+            Debt::Notes(_) => "its result cannot be recorded on the disk yet",
+        };
+        let mut owed = self.owed();
+        let mut remembered = false;
+        for path in self.owed_files() {
+            remembered |= self.append_line(&path, &lines).is_ok();
+        }
+        owed.written |= remembered;
+        owed.add(entry, debt);
+        let then = match remembered {
+            true => "this survives a restart of the program",
+            false => "this cannot be stored anywhere, so it would be sent again after a restart",
+        };
+        format!("{what}; retrying every 10 s; {then}: {error}")
+    }
+
+    fn append_line(&self, path: &Path, lines: &[u8]) -> io::Result<()> {
+        let mut file = self.disk.append_or_create(path)?;
+        file.append(lines)?;
+        file.sync_data()
+    }
+
+    /// The files of refused changes.
+    pub(super) fn owed_files(&self) -> impl Iterator<Item = PathBuf> {
+        self.directories().filter_map(|directory| Some(directory.queue.parent()?.join(owed::FILE)))
+    }
+
+    /// Whether changes are pending.
+    pub fn owes(&self) -> bool {
+        let owed = self.owed();
+        owed.written || owed.len() > 0
+    }
+
+    /// Whether a message in the queue is finished.
+    pub(super) fn is_owed_gone(&self, id: MessageId) -> bool {
+        self.owed().of(id) == Some(&Debt::Gone)
+    }
+
+    /// Tries again to write what is pending, or part of it. Blocks. Does nothing while another thread does it.
+    pub fn pay(&self) {
+        if !std::mem::replace(&mut self.owed().paying, true) {
+            self.pay_some();
+            self.owed().paying = false;
+        }
+    }
+
+    fn pay_some(&self) {
+        let (round, all) = {
+            let owed = self.owed();
+            (owed.round(), owed.len())
+        };
+        let mut failed = 0;
+        for (entry, debt) in round {
+            self.owed().last = Some(entry.id);
+            if self.pay_one(&entry, &debt).is_ok() {
+                failed = 0;
+                self.owed().paid(entry.id, &debt);
+                continue;
+            }
+            failed += 1;
+            if failed >= ENOUGH {
+                return;
+            }
+        }
+        let mut owed = self.owed();
+        if owed.len() == 0 && all <= owed::AT_ONCE {
+            let mut gone = true;
+            for path in self.owed_files() {
+                gone &= !path.exists() || self.disk.clear(&path).is_ok();
+            }
+            owed.written = !gone;
+        }
+    }
+
+    fn pay_one(&self, entry: &Entry, debt: &Debt) -> Result<(), SpoolError> {
+        if !self.directories().any(|directory| directory.file(entry.id).exists()) {
+            if !self.has_directories() {
+                // The drive was removed: it may come back.
+                return Err(SpoolError::Io(ErrorKind::NotFound.into()));
+            }
+            // It is gone. What failed was making this permanent.
+            for directory in self.directories().filter(|directory| directory.sync) {
+                self.disk.sync_directory(&directory.queue)?;
+            }
+            return Ok(());
+        }
+        match debt {
+            Debt::Gone => {
+                self.remove(entry)?;
+                Event::Removed { id: entry.id.to_string() }.log();
+                Ok(())
+            }
+            Debt::Notes(notes) => notes.iter().try_for_each(|note| self.record(entry, note)),
+        }
+    }
+
+    /// Removes a file that cannot be used from the queue, but keeps it as `ID.bad`.
     pub fn set_aside(&self, entry: &Entry, reason: &str) {
         let (place, path) = self.find(entry);
         let size = fs::metadata(&path).map_or(entry.size, |metadata| metadata.len());
         self.book_gone(place, size);
         self.give_back(entry);
-        set_aside(&self.disk, &path, reason);
+        self.set_file_aside(&path, reason);
+    }
+
+    /// Renames a file that cannot be used, so that the administrator can inspect it.
+    pub(super) fn set_file_aside(&self, path: &Path, reason: &str) {
+        let (new, file) = (path.with_extension("bad"), self.disk.append(path));
+        let named = publish::in_order(|step| {
+            match (step, &file) {
+                (PublishStep::Rename, _) => self.disk.rename(path, &new)?,
+                // It is damaged, and whatever is left of it is better than nothing.
+                (PublishStep::SyncFile, Ok(file)) => drop(file.sync_all()),
+                (PublishStep::SyncNamed, Ok(file)) => drop(file.sync_named()),
+                (PublishStep::SyncTable, _) | (PublishStep::SyncFile | PublishStep::SyncNamed, Err(_)) => {}
+                (PublishStep::SyncDirectory, _) => {
+                    drop(path.parent().map(|directory| self.disk.sync_directory(directory)))
+                }
+            }
+            Ok::<_, io::Error>(())
+        });
+        let reason = match named {
+            Ok(()) => format!("{reason}; kept as {}", new.display()),
+            Err(error) => format!("{reason}; cannot rename it: {error}"),
+        };
+        Event::SetAside { file: path.display().to_string(), reason }.log();
+    }
+}
+
+/// How long a start waits for an earlier process to release the queue: one that was killed during a slow write to flash
+/// keeps the lock for a moment after its end was seen.
+const LOCK_PATIENCE: Duration = Duration::from_secs(5);
+/// How often it checks meanwhile.
+const LOCK_LOOK: Duration = Duration::from_millis(20);
+
+/// Keeps two programs from using one queue; released when dropped, or when the process ends in any way.
+pub struct SpoolLock(#[allow(dead_code, reason = "held, not read")] Flock<File>);
+
+impl SpoolLock {
+    /// Locks the queue for this process alone; waits for a process that is ending. `None` when another one has it and
+    /// keeps it. Blocks.
+    ///
+    /// # Errors
+    /// When the lock file cannot be created.
+    pub fn take(spool: &Path) -> anyhow::Result<Option<Self>> {
+        let until = Instant::now() + LOCK_PATIENCE;
+        let mut told = false;
+        loop {
+            let lock = Self::try_take(spool)?;
+            if lock.is_some() || Instant::now() > until {
+                return Ok(lock);
+            }
+            if !std::mem::replace(&mut told, true) {
+                // There may be no log yet. If nobody reads this, nothing is lost.
+                let text =
+                    format!("smtprelay: another smtprelay is using {}, waiting for it to exit\n", spool.display());
+                let _ = std::io::stderr().lock().write_all(text.as_bytes());
+            }
+            std::thread::sleep(LOCK_LOOK);
+        }
+    }
+
+    /// Locks the queue for this process alone. `None` when another one has it.
+    ///
+    /// # Errors
+    /// When the lock file cannot be created.
+    pub fn try_take(spool: &Path) -> anyhow::Result<Option<Self>> {
+        let path = spool.join("lock");
+        let mut options = OpenOptions::new();
+        // The directory may belong to a user other than root, and this process may be root: links are not followed.
+        options.create(true).truncate(false).write(true).mode(0o600).custom_flags(nix::libc::O_NOFOLLOW);
+        let file = options.open(&path);
+        let file = file.with_context(|| format!("cannot create {}", path.display()))?;
+        Ok(Flock::lock(file, FlockArg::LockExclusiveNonblock).ok().map(Self))
     }
 }

@@ -6,11 +6,9 @@ use std::io::{ErrorKind, Read, Seek, SeekFrom};
 use std::path::Path;
 
 use super::blocking;
-use super::error::SpoolError;
-use super::id::MessageId;
-use super::journal::Note;
+use super::entry::{MessageId, SpoolError};
+use super::journal::{Note, State};
 use super::record::{Meta, PREAMBLE, Preamble};
-use super::state::State;
 use crate::message::date;
 use crate::system::checksum::Checksum;
 use crate::system::clock;

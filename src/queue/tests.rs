@@ -1,23 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The queue on a real disk: what is committed exists, what is not leaves nothing, what is damaged is set aside.
+//! The queue on a real disk: what is committed exists, what is not leaves nothing, what is damaged is set aside; the
+//! accounting; and how a start handles what it finds.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::record::{Attempt, Note, Progress};
+use nix::errno::Errno;
+
+use super::disk::Disk;
+use super::disk::probe::{Fault, Op, Probe};
 use super::*;
 use crate::config::{Durability, Relay, load, uci};
 use crate::message::{BodyForm, Encode, Envelope};
 use crate::system::memory::Meminfo;
 
-mod books;
 mod faults;
-mod leavings;
 mod machine;
-mod owed;
-mod replacing;
 mod replay;
 
 fn relay(dir: &Path, durability: Durability, limit: u64) -> Relay {
@@ -48,7 +48,7 @@ fn meta(to: &[&str]) -> Meta {
 }
 
 async fn put(spool: &Arc<Spool>, body: &[u8], to: &[&str]) -> Result<Entry, SpoolError> {
-    let mut draft = spool.draft(Client::of_message(&meta(to)))?;
+    let mut draft = spool.draft(meta(to).owner())?;
     for piece in body.chunks(5000) {
         draft.buffer().extend_from_slice(piece);
         draft.settle().await?;
@@ -74,6 +74,54 @@ async fn body_of(mut stored: Stored) -> Result<Vec<u8>, SpoolError> {
 /// A directory in memory where available: these tests sync a lot, and they do not test the disk.
 fn scratch() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
+
+/// A queue in a directory of its own, on a disk that is monitored.
+struct Bench {
+    dir: tempfile::TempDir,
+    relay: Relay,
+    disk: Disk,
+    probe: Arc<Probe>,
+    spool: Arc<Spool>,
+}
+
+impl Bench {
+    fn new(durability: Durability) -> Self {
+        let dir = scratch();
+        let relay = relay(dir.path(), durability, 1 << 20);
+        let (disk, probe) = Disk::watched();
+        let spool = Spool::open_on(&relay, disk.clone()).unwrap();
+        Self { dir, relay, disk, probe, spool }
+    }
+
+    /// Another run of the program.
+    fn start(&self) -> Arc<Spool> {
+        Spool::open_on(&self.relay, self.disk.clone()).unwrap()
+    }
+
+    fn path(&self, below: impl AsRef<Path>) -> PathBuf {
+        self.dir.path().join(below)
+    }
+
+    /// Names of all files of the queue.
+    fn files(&self) -> Vec<String> {
+        let of = |place: &str| {
+            names(&self.path(place).join("queue")).into_iter().map(move |n| format!("{place}/{n}")).collect::<Vec<_>>()
+        };
+        ["ram", "flash"].into_iter().flat_map(of).collect()
+    }
+
+    /// Whether the accounting matches the disk.
+    fn books_are_right(&self) {
+        assert_eq!(books(&self.spool), on_disk(self.dir.path()));
+    }
+
+    /// Returns when the leftovers of an interrupted draft have been removed, on the pool of blocking threads.
+    async fn settled(&self) {
+        while Arc::strong_count(&self.spool) > 1 {
+            tokio::task::yield_now().await;
+        }
+    }
 }
 
 fn names(dir: &Path) -> Vec<String> {
@@ -158,7 +206,7 @@ async fn a_full_queue_refuses_and_recovers() {
 /// A message of slightly more than 1,000 bytes from device `number`.
 async fn put_from(spool: &Arc<Spool>, number: u8) -> Result<Entry, SpoolError> {
     let meta = Meta { client: format!("10.0.0.{number}"), ..meta(&["a@b.c"]) };
-    let mut draft = spool.draft(Client::of_message(&meta))?;
+    let mut draft = spool.draft(meta.owner())?;
     draft.buffer().resize(1000, b'x');
     draft.commit(Vec::new(), meta).await
 }
@@ -360,4 +408,211 @@ fn on_disk(dir: &Path) -> (u64, usize) {
         .flat_map(|queue| names(queue).into_iter().filter(|n| n.ends_with(".msg")).map(|n| queue.join(n)))
         .collect();
     (messages.iter().map(|path| fs::metadata(path).unwrap().len()).sum(), messages.len())
+}
+
+#[tokio::test]
+async fn danger_and_wear_are_known() {
+    let dir = scratch();
+    let spool = Spool::open(&relay(dir.path(), Durability::Deferred, 1 << 20)).unwrap();
+    let one = put(&spool, &[b'x'; 3_000], &["a@b.c"]).await.unwrap();
+    let two = put(&spool, b"two", &["a@b.c"]).await.unwrap();
+    assert_eq!(spool.in_danger(), (2, one.size + two.size));
+    assert_eq!(spool.wear(), Wear { files: 0, bytes: 0 });
+    assert_eq!(books(&spool), (one.size + two.size, 2));
+    // Each in one page of memory.
+    assert_eq!(spool.usage_now(), (2 * (4096 + 1024), 2, 1 << 20));
+    let (one, _) = spool.move_to_safe(vec![one]).remove(0);
+    assert_eq!(spool.in_danger(), (1, two.size));
+    assert_eq!(spool.wear(), Wear { files: 1, bytes: one.size });
+    let note = attempt(0, Progress::Waiting);
+    spool.record(&one, &note).unwrap();
+    let length = u64::try_from(note.encode().len()).unwrap();
+    assert_eq!(spool.wear(), Wear { files: 1, bytes: one.size + length });
+    spool.record(&two, &note).unwrap();
+    assert_eq!(spool.in_danger(), (1, two.size + length));
+    assert_eq!(spool.wear().bytes, one.size + length);
+
+    let spool = Spool::open(&relay(dir.path(), Durability::Always, 1 << 20)).unwrap();
+    assert_eq!(spool.recover().len(), 2);
+    assert_eq!(spool.in_danger(), (0, 0), "what is synced is in no danger");
+    let three = put(&spool, &[b'x'; 3_000], &["a@b.c"]).await.unwrap();
+    assert_eq!(spool.wear(), Wear { files: 1, bytes: three.size });
+}
+
+#[tokio::test]
+async fn a_long_journal_takes_only_what_lasts() {
+    let dir = scratch();
+    let relay = relay(dir.path(), Durability::Memory, 1 << 20);
+    let spool = Spool::open(&relay).unwrap();
+    let entry = put(&spool, b"x", &["a@b.c", "d@e.f"]).await.unwrap();
+    let later = |index| (index, Progress::Waiting, "450 later".repeat(500));
+    let waits = Note::Attempt(Attempt { at: 1, early: false, results: vec![later(0), later(1)] });
+    for _ in 0..200 {
+        spool.record(&entry, &waits).unwrap();
+    }
+    let (bytes, _) = on_disk(dir.path());
+    assert!((256 << 10..300 << 10).contains(&bytes), "{bytes}");
+    assert_eq!(books(&spool), on_disk(dir.path()));
+    let ends =
+        Note::Attempt(Attempt { at: 2, early: false, results: vec![(0, Progress::Failed, "550 no".into()), later(1)] });
+    for note in [&ends, &Note::Told(3), &Note::Held(true)] {
+        spool.record(&entry, note).unwrap();
+    }
+    let state = spool.open_message(&entry).unwrap().state;
+    assert_eq!((state.recipients[0].progress, state.recipients[1].progress), (Progress::Failed, Progress::Waiting));
+    assert!(state.held && state.untold().next().is_none());
+    assert!(on_disk(dir.path()).0 < bytes + 300);
+}
+
+#[tokio::test]
+async fn people_see_the_last_200_notes() {
+    let dir = scratch();
+    let spool = Spool::open(&relay(dir.path(), Durability::Memory, 1 << 20)).unwrap();
+    let entry = put(&spool, b"x", &["a@b.c"]).await.unwrap();
+    for at in 0..250 {
+        spool.record(&entry, &Note::Warned(at)).unwrap();
+    }
+    assert!(spool.notes(&entry).unwrap().into_iter().eq((50..250).map(Note::Warned)));
+}
+
+#[tokio::test]
+async fn a_draft_that_failed_is_never_completed() {
+    let dir = scratch();
+    let spool = Spool::open(&relay(dir.path(), Durability::Memory, 10_000)).unwrap();
+    let mut draft = spool.draft(Client::Own).unwrap();
+    draft.buffer().resize(8_000, b'x');
+    draft.settle().await.unwrap();
+    draft.buffer().resize(8_000, b'x');
+    assert!(matches!(draft.settle().await, Err(SpoolError::Full(_))));
+    // The second chunk is missing by now.
+    assert!(matches!(draft.commit(Vec::new(), meta(&["a@b.c"])).await, Err(SpoolError::Io(_))));
+    assert_eq!(books(&spool), (0, 0));
+}
+
+/// A message in `deferred`'s RAM, and its file.
+async fn waiting(dir: &Path) -> (Arc<Spool>, Entry, PathBuf, PathBuf) {
+    let spool = Spool::open(&relay(dir, Durability::Deferred, 1 << 20)).unwrap();
+    let entry = put(&spool, &[b'x'; 3_000], &["a@b.c", "d@e.f"]).await.unwrap();
+    let original = dir.join(format!("ram/queue/{}.msg", entry.id));
+    let copy = file(dir, entry.id);
+    (spool, entry, original, copy)
+}
+
+#[tokio::test]
+async fn a_torn_copy_never_costs_a_good_original() {
+    let dir = scratch();
+    let (spool, entry, original, copy) = waiting(dir.path()).await;
+    let whole = fs::read(&original).unwrap();
+    for length in (0..whole.len()).step_by(97) {
+        fs::write(&original, &whole).unwrap();
+        fs::write(&copy, &whole[..length]).unwrap();
+        let found = spool.recover();
+        assert_eq!(found.iter().map(|e| (e.id, e.place)).collect::<Vec<_>>(), [(entry.id, Place::Spool)]);
+        assert_eq!(names(&dir.path().join("flash/queue")), [format!("{}.bad", entry.id)]);
+    }
+    // Also one of which only the body is torn, which the start does not read otherwise.
+    let mut torn = whole.clone();
+    torn[record::PREAMBLE + 2_000] = 0;
+    fs::write(&copy, torn).unwrap();
+    assert_eq!(spool.recover()[0].place, Place::Spool);
+    assert_eq!(body_of(spool.open_message(&entry).unwrap()).await.unwrap(), [b'x'; 3_000]);
+    assert_eq!(books(&spool), on_disk(dir.path()));
+}
+
+#[tokio::test]
+async fn of_two_that_are_whole_the_newer_one_counts() {
+    let dir = scratch();
+    let (spool, _, original, copy) = waiting(dir.path()).await;
+    fs::copy(&original, &copy).unwrap();
+    let noted = [fs::read(&original).unwrap(), attempt(0, Progress::Delivered).encode()].concat();
+    fs::write(&original, noted).unwrap();
+    let found = spool.recover();
+    assert_eq!((found.len(), found[0].place), (1, Place::Safe), "it is moved again");
+    assert!(!original.exists());
+    assert_eq!(spool.open_message(&found[0]).unwrap().state.recipients[0].progress, Progress::Delivered);
+    assert_eq!(books(&spool), on_disk(dir.path()));
+
+    // The other way round: the copy has advanced, and its original could not be removed.
+    fs::copy(&copy, &original).unwrap();
+    spool.record(&found[0], &attempt(1, Progress::Failed)).unwrap();
+    spool.move_all_to_safe().unwrap();
+    assert!(!original.exists());
+    assert!(spool.open_message(&found[0]).unwrap().state.is_done());
+}
+
+#[tokio::test]
+async fn nothing_is_built_on_what_a_killed_run_has_not_synced() {
+    let dir = scratch();
+    let (_, _, original, copy) = waiting(dir.path()).await;
+    fs::copy(&original, &copy).unwrap();
+    let (disk, probe) = Disk::watched();
+    Spool::open_on(&relay(dir.path(), Durability::Deferred, 1 << 20), disk).unwrap().scan();
+    let flash = dir.path().join("flash/queue");
+    let synced = probe.ops().iter().position(|op| *op == Op::SyncFileSystem(flash.clone()));
+    let removed = probe.ops().iter().position(|op| *op == Op::Remove(original.clone()));
+    assert!(synced.is_some() && synced < removed, "{:?}", probe.ops());
+}
+
+#[tokio::test]
+async fn an_original_that_stayed_goes_with_its_copy() {
+    let dir = scratch();
+    let (spool, entry, original, copy) = waiting(dir.path()).await;
+    let (entry, _) = spool.move_to_safe(vec![entry]).remove(0);
+    fs::copy(&copy, &original).unwrap();
+    spool.remove(&entry).unwrap();
+    assert!(!original.exists() && !copy.exists());
+    assert_eq!(books(&spool), (0, 0));
+}
+
+#[tokio::test]
+async fn notes_go_to_the_copy_also_when_the_original_could_not_be_removed() {
+    let dir = scratch();
+    let (disk, probe) = Disk::watched();
+    let spool = Spool::open_on(&relay(dir.path(), Durability::Deferred, 1 << 20), disk).unwrap();
+    let entry = put(&spool, b"x", &["a@b.c"]).await.unwrap();
+    // Create, write, sync, rename, sync, sync the directory; then the removal fails.
+    probe.fail(Fault { after: 6, error: nix::errno::Errno::EIO, part: false, for_good: false });
+    assert_eq!(spool.move_all_to_safe().unwrap(), 1);
+    assert!(probe.heal());
+    spool.record(&entry, &attempt(0, Progress::Delivered)).unwrap();
+    let (entry, error) = spool.move_to_safe(vec![entry]).remove(0);
+    assert!(error.is_none() && spool.open_message(&entry).unwrap().state.is_done());
+    assert_eq!(books(&spool), on_disk(dir.path()));
+    assert_eq!(spool.in_danger(), (0, 0));
+}
+
+#[tokio::test]
+async fn names_that_are_none_of_ours_are_set_aside_or_left_alone() {
+    let dir = scratch();
+    let (spool, entry, original, _) = waiting(dir.path()).await;
+    let queue = dir.path().join("ram/queue");
+    let whole = fs::read(&original).unwrap();
+    for name in ["copy.msg", "lowercase0.msg", "..msg", "NOTES.txt", "x.tmp"] {
+        fs::write(queue.join(name), &whole).unwrap();
+    }
+    fs::create_dir(queue.join("D1RECT0RY0.msg")).unwrap();
+    let found = spool.scan();
+    assert_eq!(found.iter().map(|f| f.id).collect::<Vec<_>>(), [entry.id]);
+    assert_eq!(books(&spool), (entry.size, 1));
+    let left = names(&queue);
+    assert!(left.contains(&"copy.bad".to_string()) && left.contains(&"NOTES.txt".to_string()), "{left:?}");
+    assert_eq!(spool.inspect(found[0]).map(|(entry, ..)| entry), Some(entry));
+}
+
+#[tokio::test]
+async fn a_file_that_goes_while_the_queue_is_read_is_no_trouble() {
+    let dir = scratch();
+    let (spool, _, original, _) = waiting(dir.path()).await;
+    let found = spool.scan();
+    fs::remove_file(original).unwrap();
+    assert!(spool.inspect(found[0]).is_none());
+    assert_eq!(books(&spool), (0, 0));
+}
+
+#[tokio::test]
+async fn the_time_of_arrival_that_was_found_out_later_counts() {
+    let dir = scratch();
+    let (spool, entry, ..) = waiting(dir.path()).await;
+    spool.record(&entry, &Note::Arrived(1_900_000_000)).unwrap();
+    assert_eq!(spool.recover()[0].arrived, 1_900_000_000);
 }

@@ -10,7 +10,8 @@
 //! 4. The file is synced again, with the same exception. On Linux's vfat a rename creates a new directory entry of size
 //!    0, and syncing the directory does not write the size, which belongs to the inode: without this step the file is
 //!    empty after a power cut.
-//! 5. The directory is synced. Only now may anything rely on the file, for example remove what it was copied from.
+//! 5. The directory is synced, with what the kernel has written of its own accord ([`for_good`]). Only now may anything
+//!    rely on the file, for example remove what it was copied from.
 //!
 //! What the file replaces, or was copied from, stays open until the directory is synced ([`Blocks`]).
 //!
@@ -82,7 +83,8 @@ pub fn file(
             PublishStep::SyncTable | PublishStep::SyncNamed if keeps_size(file) => {}
             PublishStep::SyncFile | PublishStep::SyncNamed => alone(file, File::sync_all)?,
             PublishStep::Rename => fs::rename(from, to)?,
-            PublishStep::SyncTable | PublishStep::SyncDirectory => alone(&File::open(parent(to))?, File::sync_all)?,
+            PublishStep::SyncTable => alone(&File::open(parent(to))?, File::sync_all)?,
+            PublishStep::SyncDirectory => for_good(&File::open(parent(to))?, File::sync_all)?,
         }
         after(step)
     })
@@ -122,6 +124,22 @@ pub fn alone<F: AsFd>(file: &F, sync: impl FnOnce(&F) -> io::Result<()>) -> io::
     static SYNCS: Mutex<()> = Mutex::new(());
     let _alone = (!keeps_size(file)).then(|| lock(&SYNCS));
     sync(file)
+}
+
+/// As [`alone`], for the sync on which a promise depends: on a file system that may need it, everything else is written
+/// first. Linux's vfat keeps size and first cluster of a file in the directory. When the kernel writes an inode of its own
+/// accord, it changes the buffer of the directory without adding it to the list of any file (`__fat_write_inode`). A sync of
+/// the file finds the inode clean then, and a sync of the directory need not know of the buffer: both succeed, and a power
+/// cut makes the file empty. Writing the whole file system includes that buffer; the sync after it empties the cache of
+/// the disk, which `syncfs` does not do there.
+///
+/// # Errors
+/// Those of `sync` and of `syncfs`.
+pub fn for_good<F: AsFd>(file: &F, sync: impl FnOnce(&F) -> io::Result<()>) -> io::Result<()> {
+    if !keeps_size(file) {
+        alone(file, |file| Ok(nix::unistd::syncfs(file)?))?;
+    }
+    alone(file, sync)
 }
 
 /// Whether the file system of an open file keeps the file's size across a rename, so that [`PublishStep::SyncTable`] and

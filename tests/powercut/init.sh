@@ -32,12 +32,19 @@ ip route add default via 10.0.2.2
 echo '10.0.2.2 localhost' >/etc/hosts
 
 # Harder than usual: what nobody syncs is written soon and in the kernel's order, but committed late; a renamed file's
-# content is not written ahead of its name.
-echo 20 >/proc/sys/vm/dirty_writeback_centisecs
-echo 50 >/proc/sys/vm/dirty_expire_centisecs
+# content is not written ahead of its name. Where the size of a file is kept in the directory, the kernel writes inodes
+# between the syncs of the program all the time: a sync that relies on their being dirty loses mail there.
 options=noatime
+period=3
+expire=5
 read -r system </etc/powercut/system
-[ "$system" = ext4 ] && options=noatime,noauto_da_alloc,commit=30
+if [ "$system" = ext4 ]; then
+	options=noatime,noauto_da_alloc,commit=30
+	period=20
+	expire=50
+fi
+echo "$period" >/proc/sys/vm/dirty_writeback_centisecs
+echo "$expire" >/proc/sys/vm/dirty_expire_centisecs
 mount -t "$system" -o "$options" /dev/vda /safe || give_up "mount /dev/vda ($system)"
 mount -t tmpfs tmpfs /spool
 

@@ -119,8 +119,8 @@ impl<'a> Lexer<'a> {
         let mut word = Vec::new();
         loop {
             match self.current() {
-                Some(b'\'') => self.single_quoted(&mut word)?,
-                Some(b'"') => self.double_quoted(&mut word)?,
+                Some(b'\'') => self.quoted(&mut word, b'\'', error::OPEN_SINGLE_QUOTE)?,
+                Some(b'"') => self.quoted(&mut word, b'"', error::OPEN_DOUBLE_QUOTE)?,
                 None => break,
                 Some(b'#') => {
                     self.buffer.truncate(self.pos);
@@ -149,37 +149,28 @@ impl<'a> Lexer<'a> {
         Ok(word)
     }
 
-    /// Single quotes: everything up to the next one, over any number of lines.
-    fn single_quoted(&mut self, word: &mut Vec<u8>) -> Result<(), ParseError> {
+    /// A quoted value: everything up to the next `quote`, over any number of lines. In double quotes a backslash takes
+    /// the next character as it is, or joins two lines.
+    fn quoted(&mut self, word: &mut Vec<u8>, quote: u8, problem: UciProblem) -> Result<(), ParseError> {
         self.pos += 1;
         loop {
             match self.current() {
-                Some(b'\'') => {
+                Some(byte) if byte == quote => {
                     self.pos += 1;
                     return Ok(());
                 }
-                Some(_) => self.take(word),
-                None => self.fetch_quoted(error::OPEN_SINGLE_QUOTE)?,
-            }
-        }
-    }
-
-    /// Double quotes: a backslash takes the next character as it is, or joins two lines.
-    fn double_quoted(&mut self, word: &mut Vec<u8>) -> Result<(), ParseError> {
-        self.pos += 1;
-        loop {
-            match self.current() {
-                Some(b'"') => {
-                    self.pos += 1;
-                    return Ok(());
-                }
-                Some(b'\\') => {
+                Some(b'\\') if quote == b'"' => {
                     if self.backslash()? {
                         self.take(word);
                     }
                 }
                 Some(_) => self.take(word),
-                None => self.fetch_quoted(error::OPEN_DOUBLE_QUOTE)?,
+                None => {
+                    self.fetch()?;
+                    if self.current().is_none() {
+                        return Err(self.error(problem));
+                    }
+                }
             }
         }
     }
@@ -193,15 +184,6 @@ impl<'a> Lexer<'a> {
                 Ok(false)
             }
             _ => Ok(true),
-        }
-    }
-
-    /// Reads the next line of a quoted value.
-    fn fetch_quoted(&mut self, problem: UciProblem) -> Result<(), ParseError> {
-        self.fetch()?;
-        match self.current() {
-            Some(_) => Ok(()),
-            None => Err(self.error(problem)),
         }
     }
 

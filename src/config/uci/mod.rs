@@ -23,8 +23,6 @@ mod error;
 mod lexer;
 mod parser;
 #[cfg(test)]
-mod properties;
-#[cfg(test)]
 mod tests;
 
 pub use error::ParseError;

@@ -24,15 +24,6 @@ pub fn parse(bytes: &[u8]) -> Result<Package, ParseError> {
     Ok(parser.package)
 }
 
-/// The allowed characters of a name.
-#[derive(Clone, Copy)]
-enum Name {
-    /// Section and option names: ASCII letters, digits, `_`.
-    Plain,
-    /// Package names: also `-`.
-    Package,
-}
-
 struct Parser<'a> {
     lexer: Lexer<'a>,
     package: Package,
@@ -63,7 +54,7 @@ impl Parser<'_> {
     fn package(&mut self) -> Result<(), ParseError> {
         self.lexer.enter_arguments(error::PACKAGE_WITHOUT_NAME)?;
         let name = self.required_word()?;
-        self.check_name(&name, Name::Package)?;
+        self.check_name(&name, b"_-")?;
         self.end_of_command()
     }
 
@@ -76,7 +67,7 @@ impl Parser<'_> {
             return Err(self.lexer.error(error::INVALID_TYPE));
         }
         let name = self.lexer.word()?;
-        self.check_name(&name, Name::Plain)?;
+        self.check_name(&name, b"_")?;
         self.end_of_command()?;
 
         let kind = ascii(&kind);
@@ -108,7 +99,7 @@ impl Parser<'_> {
         }
         self.lexer.enter_arguments(error::OPTION_WITHOUT_NAME)?;
         let name = self.required_word()?;
-        self.check_name(&name, Name::Plain)?;
+        self.check_name(&name, b"_")?;
         let value = self.lexer.word()?;
         self.end_of_command()?;
 
@@ -132,9 +123,9 @@ impl Parser<'_> {
         Ok(word)
     }
 
-    fn check_name(&self, name: &[u8], rule: Name) -> Result<(), ParseError> {
-        let dash = matches!(rule, Name::Package);
-        let good = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_' || (dash && *byte == b'-');
+    /// A name has ASCII letters, digits, and these other characters.
+    fn check_name(&self, name: &[u8], others: &[u8]) -> Result<(), ParseError> {
+        let good = |byte: &u8| byte.is_ascii_alphanumeric() || others.contains(byte);
         if !name.iter().all(good) {
             return Err(self.lexer.error(error::INVALID_NAME));
         }

@@ -3,8 +3,7 @@
 
 use super::{Phase, Session};
 use crate::config::AuthMode;
-use crate::inbound::auth::{self, AuthStep, Claim, shown};
-use crate::inbound::{guesses, users};
+use crate::inbound::logins::{self, AuthStep, Claim, guesses, may_send_as, shown, user_of};
 use crate::report::Event;
 use crate::system::clock;
 
@@ -26,7 +25,7 @@ impl Session {
             AuthStep::Refuse("503 5.5.1 AUTH not permitted during a mail transaction or after authentication")
         } else {
             let hostname = self.rules.hostname.as_str();
-            auth::begin(mechanism, initial, || challenge(hostname))
+            logins::begin(mechanism, initial, || challenge(hostname))
         };
         self.login_step(step).await;
     }
@@ -40,7 +39,7 @@ impl Session {
             AuthStep::Check(claim) => self.check(claim).await,
             AuthStep::Refuse(reply) => {
                 self.login_later = reply.starts_with('4').then_some(reply);
-                self.visit.login_not_understood(reply);
+                self.visit.login = Some(reply);
                 self.reply(reply);
             }
         }
@@ -51,7 +50,7 @@ impl Session {
             if !self.may_guess().await {
                 return self.failed_login("454 4.7.0 Too many login attempts pending for this client, try again later");
             }
-            self.user = users::find(&self.rules.users, &claim).cloned();
+            self.user = user_of(&self.rules.users, &claim).cloned();
             if self.user.is_none() {
                 return self.wrong_login(shown(&claim.name));
             }
@@ -67,7 +66,7 @@ impl Session {
     /// Waits out the delay for earlier failed logins of this client. False if too many are waiting already.
     async fn may_guess(&mut self) -> bool {
         let Some(client) = self.origin.client else { return true };
-        let Some(wait) = guesses::with(|guesses| guesses.wait(client, clock::since_boot())) else { return false };
+        let Some(wait) = guesses(|guesses| guesses.wait(client, clock::since_boot())) else { return false };
         if !wait.is_zero() {
             // Replies from before must not be delayed as well.
             self.talk.flush().await;
@@ -78,9 +77,9 @@ impl Session {
 
     fn wrong_login(&mut self, name: String) {
         Event::LoginFailed { client: self.origin.name(), name }.log();
-        self.visit.told();
+        self.visit.told = true;
         if let Some(client) = self.origin.client {
-            guesses::with(|guesses| guesses.wrong(client, clock::since_boot()));
+            guesses(|guesses| guesses.wrong(client, clock::since_boot()));
         }
         self.failed_login("535 5.7.8 Authentication failed: wrong user name or password");
     }
@@ -104,7 +103,7 @@ impl Session {
 
     /// The reply to an envelope sender that the user may not use.
     pub(super) fn sender_forbidden(&self, from: &str) -> Option<String> {
-        let user = self.user.as_ref().filter(|user| !users::may_send_as(user, from))?;
+        let user = self.user.as_ref().filter(|user| !may_send_as(user, from))?;
         Some(format!("550 5.7.1 User '{}' is not allowed to send as <{from}> (list sender)", shown(&user.username)))
     }
 }

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A mail transaction: MAIL, RCPT, DATA, and the result (RFC 5321 section 3.3).
 //!
-//! How much the device may send (option rate in its `device` section) is checked at MAIL, so that it need not send a text
-//! in vain, and counted when the text is complete.
+//! How much the device may send (option rate in its `device` section) is checked at MAIL, so that it need not send a
+//! text in vain, and counted when the text is complete.
 
 use std::sync::{Arc, MutexGuard};
 
-use super::{Phase, Session, Transaction};
-use crate::inbound::data::Decoder;
-use crate::inbound::strict;
+use super::{Phase, Session};
+use crate::inbound::data::{Decoder, LineEnds};
+use crate::inbound::dialect;
 use crate::intake::{Intake, IntakeError, Taken};
 use crate::message::Envelope;
 use crate::policy::{RateOutcome, Rates};
@@ -30,13 +30,12 @@ impl Session {
         });
         if let Some(reply) = self.login_missing().or_else(|| self.sender_forbidden(&from)) {
             self.rejected(&[], &reply);
-            self.visit.told();
+            self.visit.told = true;
             return self.refuse(reply);
         }
         if let Some(reply) = self.over_rate() {
-            let (client, to) = (self.origin.name(), Vec::new());
-            Event::Rejected { client, from, to, reply: reply.clone() }.log();
-            self.visit.told();
+            self.log_rejected(from, Vec::new(), &reply);
+            self.visit.told = true;
             return self.refuse(reply);
         }
         let limit = self.rules.size_limit;
@@ -49,18 +48,12 @@ impl Session {
         };
         match refusal {
             Ok(()) => {
-                self.transaction = Some(Transaction { envelope });
+                self.transaction = Some(envelope);
                 self.reply("250 2.1.0 Ok");
             }
             Err(error) => {
-                let event = Event::Rejected {
-                    client: self.origin.name(),
-                    from: envelope.from,
-                    to: Vec::new(),
-                    reply: error.to_string(),
-                };
-                event.log();
-                self.visit.told();
+                self.log_rejected(envelope.from, Vec::new(), &error.to_string());
+                self.visit.told = true;
                 self.refuse(error.reply());
             }
         }
@@ -70,11 +63,11 @@ impl Session {
     pub(super) fn rcpt(&mut self, to: Result<Vec<String>, String>) {
         let limit = usize::try_from(self.rules.listener.max_recipients).unwrap_or(usize::MAX);
         let (rules, device) = (Arc::clone(&self.rules), self.device().cloned());
-        let Some(transaction) = &mut self.transaction else {
+        let Some(envelope) = &mut self.transaction else {
             let reply = self.refused.clone().unwrap_or_else(|| "503 5.5.1 Need MAIL before RCPT".into());
             return self.reply(&reply);
         };
-        let known = &mut transaction.envelope.to;
+        let known = &mut envelope.to;
         let before = known.len();
         let added = to.map_err(|why| (Vec::new(), why.clone(), format!("501 5.1.3 {why}"))).and_then(|to| {
             for address in to {
@@ -99,7 +92,7 @@ impl Session {
             Err((to, text, reply)) => {
                 known.truncate(before);
                 self.rejected(&to, &text);
-                self.visit.told();
+                self.visit.told = true;
                 self.refuse(reply);
             }
         }
@@ -112,7 +105,7 @@ impl Session {
                 let refused = self.refused.clone().or_else(|| self.login_missing());
                 Err(refused.unwrap_or_else(|| "503 5.5.1 Need MAIL and RCPT before DATA".to_string()))
             }
-            Some(transaction) if transaction.envelope.to.is_empty() => {
+            Some(envelope) if envelope.to.is_empty() => {
                 Err(self.refused.clone().unwrap_or_else(|| "554 5.5.1 No valid recipients".to_string()))
             }
             Some(_) => self.desk.begin(self.client(), self.rules.size_limit).map_err(|error| {
@@ -121,15 +114,19 @@ impl Session {
             }),
         };
         self.pace.text_ended();
-        self.line_ends = self.strict().then(strict::LineEnds::default);
+        self.line_ends = self.strict().then(LineEnds::default);
         self.phase = Phase::Text(Decoder::new(self.talk.bare_lf()), Box::new(intake));
         self.reply("354 End data with <CR><LF>.<CR><LF>");
     }
 
     pub(super) fn rejected(&self, to: &[String], reply: &str) {
-        let envelope = self.transaction.as_ref().map(|t| t.envelope.clone()).unwrap_or_default();
+        let envelope = self.transaction.clone().unwrap_or_default();
         let to = if to.is_empty() { envelope.to } else { to.to_vec() };
-        Event::Rejected { client: self.origin.name(), from: envelope.from, to, reply: reply.to_string() }.log();
+        self.log_rejected(envelope.from, to, reply);
+    }
+
+    fn log_rejected(&self, from: String, to: Vec<String>, reply: &str) {
+        Event::Rejected { client: self.origin.name(), from, to, reply: reply.to_string() }.log();
     }
 
     /// Takes in text; true if the message has ended and commands may follow.
@@ -164,22 +161,20 @@ impl Session {
     async fn end_of_text(&mut self) {
         let Phase::Text(_, intake) = std::mem::replace(&mut self.phase, Phase::Command) else { return };
         self.pace.text_ended();
-        let transaction = self.transaction.take().unwrap_or_default();
+        let envelope = self.transaction.take().unwrap_or_default();
         self.refused = None;
-        if !transaction.envelope.to.is_empty() {
+        if !envelope.to.is_empty() {
             // Whatever happens to the message is logged as an event.
-            self.visit.told();
+            self.visit.told = true;
         }
         let bad_ends = self.line_ends.take().is_some_and(|ends| ends.bad());
         let reply = match *intake {
             Err(reply) => reply,
             Ok(_) if bad_ends => {
-                let Envelope { from, to, .. } = transaction.envelope;
-                let reply = strict::BARE_LF_IN_TEXT.to_string();
-                Event::Rejected { client: self.origin.name(), from, to, reply: reply.clone() }.log();
-                reply
+                self.log_rejected(envelope.from, envelope.to, dialect::BARE_LF_IN_TEXT);
+                dialect::BARE_LF_IN_TEXT.to_string()
             }
-            Ok(intake) => self.accept(intake, transaction.envelope).await,
+            Ok(intake) => self.accept(intake, envelope).await,
         };
         self.reply(&reply);
     }
@@ -189,16 +184,14 @@ impl Session {
         match rules.policies.recipients(self.device(), &envelope.to) {
             Ok(to) => envelope.to = to,
             Err(refusal) => {
-                let Envelope { from, to, .. } = envelope;
-                Event::Rejected { client: self.origin.name(), from, to, reply: refusal.to_string() }.log();
+                self.log_rejected(envelope.from, envelope.to, &refusal.to_string());
                 return refusal.reply();
             }
         }
         let outcome = match self.count() {
             Ok(outcome) => outcome,
             Err(reply) => {
-                let (client, Envelope { from, to, .. }) = (self.origin.name(), envelope);
-                Event::Rejected { client, from, to, reply: reply.clone() }.log();
+                self.log_rejected(envelope.from, envelope.to, &reply);
                 return reply;
             }
         };
@@ -223,36 +216,18 @@ impl Session {
             }
             Err(error) => {
                 self.give_back(outcome);
-                let client = self.origin.name();
-                Event::Rejected { client, from: envelope.from, to: envelope.to, reply: error.to_string() }.log();
+                self.log_rejected(envelope.from, envelope.to, &error.to_string());
                 error.reply()
             }
         }
     }
-}
 
-/// The `with` of the Received line (RFC 3848, RFC 6531 section 4.3).
-fn protocol(extended: bool, tls: bool, login: bool, smtputf8: bool) -> &'static str {
-    match (smtputf8, tls, login) {
-        _ if !extended => "SMTP",
-        (false, false, false) => "ESMTP",
-        (false, false, true) => "ESMTPA",
-        (false, true, false) => "ESMTPS",
-        (false, true, true) => "ESMTPSA",
-        (true, false, false) => "UTF8SMTP",
-        (true, false, true) => "UTF8SMTPA",
-        (true, true, false) => "UTF8SMTPS",
-        (true, true, true) => "UTF8SMTPSA",
-    }
-}
-
-impl Session {
     fn rates(&self) -> MutexGuard<'_, Rates> {
         lock(self.desk.rates())
     }
 
     /// The reply to MAIL if the message could not be accepted now.
-    pub(super) fn over_rate(&self) -> Option<String> {
+    fn over_rate(&self) -> Option<String> {
         let (device, client, now) = (self.device()?, self.origin.client?, clock::since_boot());
         let mut rates = self.rates();
         let refusal = rates.peek(device, client, now).refusal(device, now)?;
@@ -265,7 +240,7 @@ impl Session {
     ///
     /// # Errors
     /// The reply if it cannot be accepted now.
-    pub(super) fn count(&mut self) -> Result<RateOutcome, String> {
+    fn count(&mut self) -> Result<RateOutcome, String> {
         let now = clock::since_boot();
         let outcome = match (self.device(), self.origin.client) {
             (Some(device), Some(client)) => self.rates().take(device, client, now),
@@ -288,9 +263,24 @@ impl Session {
     }
 
     /// The message was not accepted after all.
-    pub(super) fn give_back(&self, outcome: RateOutcome) {
+    fn give_back(&self, outcome: RateOutcome) {
         if let (Some(device), Some(client)) = (self.device(), self.origin.client) {
             self.rates().give_back(device, client, outcome);
         }
+    }
+}
+
+/// The `with` of the Received line (RFC 3848, RFC 6531 section 4.3).
+fn protocol(extended: bool, tls: bool, login: bool, smtputf8: bool) -> &'static str {
+    match (smtputf8, tls, login) {
+        _ if !extended => "SMTP",
+        (false, false, false) => "ESMTP",
+        (false, false, true) => "ESMTPA",
+        (false, true, false) => "ESMTPS",
+        (false, true, true) => "ESMTPSA",
+        (true, false, false) => "UTF8SMTP",
+        (true, false, true) => "UTF8SMTPA",
+        (true, true, false) => "UTF8SMTPS",
+        (true, true, true) => "UTF8SMTPSA",
     }
 }

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 
 use super::*;
 use crate::config::{load, uci};
@@ -93,7 +94,7 @@ async fn keys_of_each_kind_as_pem_and_as_der() {
 async fn certificates_as_the_router_makes_them() {
     let files = Files::new();
     let path = |name: &str| files.dir.path().join(name).to_str().unwrap().to_owned();
-    let openssl = |args: &[&str]| std::process::Command::new("openssl").args(args).output();
+    let openssl = |args: &[&str]| Command::new("openssl").args(args).output();
     let make = |new_key: &[&str]| {
         let names = ["-addext", "subjectAltName=DNS:localhost", "-addext", "basicConstraints=critical,CA:FALSE"];
         let out = ["-outform", "der", "-keyout", &path("pem"), "-out", &path("crt"), "-newkey"];
@@ -195,4 +196,56 @@ fn an_error_of_a_client_is_in_words() {
     assert!(
         said(rustls::Error::AlertReceived(rustls::AlertDescription::UnknownCA)).contains("alert 48 (unknown CA): most")
     );
+}
+
+fn openssl(args: &[&str], file: &std::path::Path) -> Option<String> {
+    let output = match Command::new("openssl").args(args).arg(file).output() {
+        Ok(output) => output,
+        Err(error) => {
+            println!("skipped: no openssl here ({error})");
+            return None;
+        }
+    };
+    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    Some(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+#[test]
+fn openssl_reads_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let made = make("router.lan", &["192.168.1.1".parse().unwrap(), "fd00::1".parse().unwrap()]).unwrap();
+    let (certificate, key) = (dir.path().join("c"), dir.path().join("k"));
+    std::fs::write(&certificate, &made.certificate).unwrap();
+    std::fs::write(&key, &made.key).unwrap();
+    let Some(text) = openssl(&["x509", "-inform", "der", "-noout", "-text", "-in"], &certificate) else { return };
+    for part in [
+        "Version: 3",
+        "ecdsa-with-SHA256",
+        "Issuer: CN = router.lan",
+        "Not After : Dec 31 23:59:59 2049 GMT",
+        "CA:FALSE",
+        "TLS Web Server Authentication",
+        "DNS:router.lan, IP Address:192.168.1.1, IP Address:FD00:0:0:0:0:0:0:1",
+    ] {
+        let flat = |text: &str| text.replace(' ', "");
+        assert!(flat(&text).contains(&flat(part)), "{part}\n{text}");
+    }
+    // Its signature is valid according to an independent implementation.
+    let pem = dir.path().join("pem");
+    std::fs::write(&pem, openssl(&["x509", "-inform", "der", "-in"], &certificate).unwrap()).unwrap();
+    let trusted = pem.to_str().unwrap();
+    openssl(&["verify", "-check_ss_sig", "-CAfile", trusted], &pem);
+    let public = openssl(&["x509", "-inform", "der", "-noout", "-pubkey", "-in"], &certificate);
+    assert_eq!(openssl(&["pkey", "-inform", "der", "-pubout", "-in"], &key), public);
+}
+
+#[test]
+fn odd_names_and_long_ones() {
+    for name in ["", "müller router", &"ä".repeat(100), &"x".repeat(255)] {
+        let made = make(name, &[]).unwrap();
+        assert!(made.certificate.starts_with(&[0x30, 0x82]), "{name}");
+    }
+    assert_eq!(value(SEQUENCE, &[&[0; 127]])[..2], [0x30, 127]);
+    assert_eq!(value(SEQUENCE, &[&[0; 128]])[..3], [0x30, 0x81, 128]);
+    assert_eq!(value(SEQUENCE, &[&[0; 300]])[..4], [0x30, 0x82, 1, 44]);
 }

@@ -5,10 +5,9 @@
 //! silently gets no mail. So the list is parsed as tolerantly as in a header, but either with all of its addresses, or
 //! not at all.
 
-use super::elements::{Element, bare_words, split};
 use super::is_address;
-use super::list::address;
-use super::tokens::{Token, TokenKind, tokens};
+use super::list::{Element, address, bare_words, joined, split};
+use crate::message::tokens::{Token, TokenKind, tokens};
 
 /// Maximum length of the text shown in an error, in bytes.
 const SHOWN: usize = 255;
@@ -131,11 +130,6 @@ fn is_text(word: &[Token<'_>]) -> bool {
     word.iter().any(|token| !token.is_filling() && (token.kind != TokenKind::Special || token.is(b'@')))
 }
 
-/// The text of a word, without spaces and comments.
-fn joined(word: &[Token<'_>]) -> Vec<u8> {
-    word.iter().filter(|token| !token.is_filling()).flat_map(|token| token.text).copied().collect()
-}
-
 /// Text that is safe to display: no control characters, limited in length.
 fn shown(text: &[u8]) -> String {
     let text = String::from_utf8_lossy(text);
@@ -149,5 +143,4 @@ fn shown(text: &[u8]) -> String {
 }
 
 #[cfg(test)]
-#[path = "envelope_tests.rs"]
 mod tests;

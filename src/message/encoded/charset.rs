@@ -63,37 +63,10 @@ const WIDE: [Charset; 9] = [
     Charset { name: "shift_jis", kind: CharsetKind::ShiftJis },
 ];
 /// Charsets with one byte per character. Not ISO-8859-1: what is labelled so is windows-1252.
-const NARROW: [&str; 29] = [
-    "koi8-r",
-    "koi8-u",
-    "iso-8859-2",
-    "iso-8859-3",
-    "iso-8859-4",
-    "iso-8859-5",
-    "iso-8859-6",
-    "iso-8859-7",
-    "iso-8859-8",
-    "iso-8859-9",
-    "iso-8859-10",
-    "iso-8859-13",
-    "iso-8859-14",
-    "iso-8859-15",
-    "iso-8859-16",
-    "windows-874",
-    "windows-1250",
-    "windows-1251",
-    "windows-1253",
-    "windows-1254",
-    "windows-1255",
-    "windows-1256",
-    "windows-1257",
-    "windows-1258",
-    "tis-620",
-    "ibm850",
-    "ibm852",
-    "ibm866",
-    "macintosh",
-];
+const NARROW: &str = "koi8-r koi8-u iso-8859-2 iso-8859-3 iso-8859-4 iso-8859-5 iso-8859-6 iso-8859-7 iso-8859-8 \
+    iso-8859-9 iso-8859-10 iso-8859-13 iso-8859-14 iso-8859-15 iso-8859-16 windows-874 windows-1250 windows-1251 \
+    windows-1253 windows-1254 windows-1255 windows-1256 windows-1257 windows-1258 tis-620 ibm850 ibm852 ibm866 \
+    macintosh";
 /// U+E080 to U+E0FF: a single-byte character.
 const ONE: u32 = 0xe000;
 /// Plane 15: a two-byte character.
@@ -114,25 +87,21 @@ impl Charset {
             },
         };
         let wide = WIDE.into_iter().find(|charset| charset.name.as_bytes() == name);
-        let narrow = || NARROW.into_iter().find(|one| one.as_bytes() == name);
+        let narrow = || NARROW.split(' ').find(|one| one.as_bytes() == name);
         wide.or_else(|| narrow().map(|name| Self { name, kind: CharsetKind::Single }))
     }
 
     /// `bytes` with each non-ASCII character as a private-use character; `None` if they are not in this charset.
     pub fn veil(self, bytes: &[u8]) -> Option<String> {
         let mut out = String::with_capacity(bytes.len() * 2);
-        let mut rest = bytes;
-        while let Some((first, tail)) = rest.split_first() {
-            let first = *first;
-            rest = tail;
+        let mut rest = bytes.iter().copied();
+        while let Some(first) = rest.next() {
             let kana = self.kind == CharsetKind::ShiftJis && (0xa1..=0xdf).contains(&first);
             if first.is_ascii() || kana || self.kind == CharsetKind::Single {
                 out.push(if first.is_ascii() { char::from(first) } else { char::from_u32(ONE + u32::from(first))? });
                 continue;
             }
-            let (second, tail) = rest.split_first()?;
-            let second = *second;
-            rest = tail;
+            let second = rest.next()?;
             let fits = match self.kind {
                 CharsetKind::Euc => first >= 0x8e && second >= 0xa1,
                 CharsetKind::ShiftJis => {
@@ -145,21 +114,11 @@ impl Charset {
             }
             out.push(char::from_u32(TWO + u32::from(u16::from_be_bytes([first, second])))?);
             let more = match (self.kind, first, second) {
-                (CharsetKind::Euc, 0x8f, _) => {
-                    let (third, tail) = rest.split_first()?;
-                    rest = tail;
-                    Some(u16::from(*third))
-                }
-                (CharsetKind::Double, _, b'0'..=b'9') => {
-                    let (pair, tail) = rest.split_first_chunk::<2>()?;
-                    rest = tail;
-                    Some(u16::from_be_bytes(*pair))
-                }
-                _ => None,
+                (CharsetKind::Euc, 0x8f, _) => u16::from(rest.next()?),
+                (CharsetKind::Double, _, b'0'..=b'9') => u16::from_be_bytes([rest.next()?, rest.next()?]),
+                _ => continue,
             };
-            if let Some(more) = more {
-                out.push(char::from_u32(MORE + u32::from(more)).filter(|_| more >= 0x80)?);
-            }
+            out.push(char::from_u32(MORE + u32::from(more)).filter(|_| more >= 0x80)?);
         }
         Some(out)
     }
@@ -170,21 +129,29 @@ pub fn goes_on(c: char) -> bool {
     u32::from(c) >= MORE
 }
 
-/// The bytes of `c` in the charset called `label`, and their number.
-pub fn raw(c: char, label: &str) -> ([u8; 4], usize) {
+/// The bytes of `c` in the charset called `label`.
+pub fn raw(c: char, label: &str) -> impl Iterator<Item = u8> {
     let mut bytes = [0; 4];
-    if label == UTF_8 || c.is_ascii() {
-        let length = c.encode_utf8(&mut bytes).len();
-        return (bytes, length);
-    }
     let code = u32::from(c);
     let [_, _, high, low] = code.to_be_bytes();
-    match code {
-        0xe080..=0xe0ff => ([low, 0, 0, 0], 1),
-        MORE.. if high == 0 => ([low, 0, 0, 0], 1),
-        TWO.. => ([high, low, 0, 0], 2),
-        _ => ([b'?', 0, 0, 0], 1),
-    }
+    let length = if label == UTF_8 || c.is_ascii() {
+        c.encode_utf8(&mut bytes).len()
+    } else {
+        let length;
+        (bytes, length) = match code {
+            0xe080..=0xe0ff => ([low, 0, 0, 0], 1),
+            MORE.. if high == 0 => ([low, 0, 0, 0], 1),
+            TWO.. => ([high, low, 0, 0], 2),
+            _ => ([b'?', 0, 0, 0], 1),
+        };
+        length
+    };
+    bytes.into_iter().take(length)
+}
+
+/// The bytes of `text` in the charset called `label`.
+pub fn bytes_of(text: &str, label: &str) -> Vec<u8> {
+    text.chars().flat_map(|c| raw(c, label)).collect()
 }
 
 /// `text` as EUC-JP, if it is ISO-2022-JP (RFC 1468) with non-ASCII characters.
@@ -262,12 +229,8 @@ mod tests {
         ] {
             let charset = Charset::find(name.as_bytes()).unwrap();
             let veiled = charset.veil(text).unwrap();
-            let mut back = Vec::new();
-            for c in veiled.chars() {
-                let (bytes, length) = raw(c, charset.name);
-                back.extend_from_slice(&bytes[..length]);
-                assert!(c.is_ascii() || u32::from(c) >= ONE);
-            }
+            let back = bytes_of(&veiled, charset.name);
+            assert!(veiled.chars().all(|c| c.is_ascii() || u32::from(c) >= ONE));
             assert_eq!(back, text, "{name}");
         }
         for name in ["utf-8", "us-ascii", "iso-8859-1", "windows-1252", "x-unknown", ""] {

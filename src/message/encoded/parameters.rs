@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The parameters of Content-Type and Content-Disposition (RFC 2045 section 5.1), and their encoding (RFC 2231).
 
-use super::charset::{Style, UTF_8, decode, raw};
-use super::fold::{LINE, fold, unfold};
-use super::words::encode as encode_words;
-use crate::message::address::list::{quoted, unescaped};
-use crate::message::address::tokens::{TokenKind, tokens};
+use super::charset::{Style, UTF_8, bytes_of, decode};
+use super::words::{encode_comment, unescape};
+use crate::message::header::{LINE, fold, unfold};
+use crate::message::tokens::{TokenKind, quoted, tokens, unescaped};
 
 /// Maximum length of a segment of an encoded parameter value on one line, in bytes.
 const PIECE: usize = 48;
@@ -40,6 +39,17 @@ pub fn media_type(value: &[u8]) -> Option<String> {
     };
     let (kind, subtype) = (kind.trim(), subtype.trim());
     (is_token(kind) && is_token(subtype)).then(|| format!("{kind}/{subtype}"))
+}
+
+/// Names and values of all parameters.
+pub fn parameters(value: &[u8]) -> impl Iterator<Item = (String, Vec<u8>)> {
+    pieces(value).into_iter().skip(1).filter_map(parameter)
+}
+
+/// The value of the parameter `name` (RFC 2045 section 5.1), if it has one.
+pub fn find(value: &[u8], name: &str) -> Option<Vec<u8>> {
+    let mut found = parameters(value);
+    found.find_map(|(key, text)| (key == name).then_some(text)).filter(|text| !text.is_empty())
 }
 
 /// Name and value of a parameter, both as text, without quotes, escapes and comments.
@@ -106,12 +116,7 @@ fn whole(base: &str, all: &[Option<Piece>], style: Style) -> Vec<Vec<u8>> {
         Some(one) => one.text.clone(),
         None => sections.iter().flat_map(|piece| piece.text.iter().copied()).collect(),
     };
-    let mut bytes = Vec::with_capacity(text.len());
-    for c in decode(&text).chars() {
-        let (raw, length) = raw(c, style.label);
-        bytes.extend(raw.iter().take(length));
-    }
-    encoded(base, style.label, &bytes)
+    encoded(base, style.label, &bytes_of(&decode(&text), style.label))
 }
 
 /// Charset and bytes of an encoded value; `label` is the charset if another segment has named it.
@@ -121,21 +126,7 @@ fn extended(text: &[u8], label: Option<String>) -> (String, Vec<u8>) {
         (None, Some(named), Some(_), Some(value)) => (String::from_utf8_lossy(named).into_owned(), value),
         (label, ..) => (label.unwrap_or_default(), text),
     };
-    let mut bytes = Vec::with_capacity(value.len());
-    let mut rest = value;
-    while let Some((first, tail)) = rest.split_first() {
-        let digits = tail.get(..2).filter(|_| *first == b'%').and_then(|digits| std::str::from_utf8(digits).ok());
-        match digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = tail.get(2..).unwrap_or_default();
-            }
-            None => {
-                bytes.push(*first);
-                rest = tail;
-            }
-        }
-    }
+    let bytes = unescape(value, b'%');
     let is_name =
         !named.is_empty() && named.len() <= PIECE / 2 && named.bytes().all(|b| b.is_ascii_graphic() && b != b'%');
     // A label that does not define bytes over 127 is replaced by what they are.
@@ -199,7 +190,8 @@ pub fn encode(column: usize, value: &[u8], style: impl Into<Style>) -> Vec<u8> {
 /// words that are too long for any line.
 pub fn rebuild(value: &[u8]) -> Vec<u8> {
     let pieces = pieces(value);
-    let first = pieces.first().map(|first| without_comments(first)).unwrap_or_default();
+    let first = tokens(pieces.first().copied().unwrap_or_default()).filter(|token| token.kind != TokenKind::Comment);
+    let first: Vec<u8> = first.flat_map(|token| token.text).copied().collect();
     let mut out = [b" ", first.trim_ascii()].concat();
     let parameters: Vec<Option<Piece>> = pieces.iter().skip(1).map(|text| piece(text)).collect();
     let mut done: Vec<&str> = Vec::new();
@@ -219,10 +211,6 @@ pub fn rebuild(value: &[u8]) -> Vec<u8> {
         }
     }
     out
-}
-
-fn without_comments(piece: &[u8]) -> Vec<u8> {
-    tokens(piece).filter(|token| token.kind != TokenKind::Comment).flat_map(|token| token.text).copied().collect()
 }
 
 /// `name*=utf-8''…`, in numbered segments if it is long (RFC 2231 sections 3 and 4).
@@ -263,9 +251,7 @@ fn without_eight_bits(piece: &[u8], style: Style) -> Vec<u8> {
     let mut out = Vec::new();
     for token in tokens(piece) {
         if token.kind == TokenKind::Comment && !token.text.is_ascii() {
-            out.push(b'(');
-            encode_words(LINE, &decode(&unescaped(token.text)), style.label, &mut out);
-            out.push(b')');
+            encode_comment(LINE, &token, style.label, &mut out);
         } else {
             out.extend(token.text.iter().map(|byte| if byte.is_ascii() { *byte } else { b'?' }));
         }

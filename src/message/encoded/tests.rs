@@ -27,7 +27,7 @@ fn free_text() {
 fn long_words_are_broken_on_demand() {
     let value = format!(" {}", "a".repeat(1200));
     let folded = unstructured(8, value.as_bytes(), 900);
-    assert!(fold::longest_line(8, &folded) <= 76);
+    assert!(longest_line(8, &folded) <= 76);
     assert_eq!(decoded(&text(folded)), value);
 }
 
@@ -45,7 +45,7 @@ fn names_and_comments() {
         assert_eq!(text(structured(6, value.as_bytes(), usize::MAX).unwrap()), expected);
     }
     for bad in [" jürgen@b", " jürgen@bü", " x <jürgen@b>, c@d", " \"ü\"@b"] {
-        assert_eq!(structured(6, bad.as_bytes(), usize::MAX), Err(NonAsciiAddress), "{bad}");
+        assert_eq!(structured(6, bad.as_bytes(), usize::MAX), None, "{bad}");
     }
     assert_eq!(text(phrase(b"Pump, 3")), "\"Pump, 3\"");
     assert_eq!(text(phrase("Pumpe Süd".as_bytes())), "Pumpe =?utf-8?Q?S=C3=BCd?=");
@@ -87,7 +87,7 @@ fn whole_headers() {
         text(downgrade_header(header.as_bytes()).unwrap()),
         "From: =?utf-8?Q?J=C3=BCrgen?= <a@b>\r\nX-Plain:  a\r\n b \r\nSubject: =?utf-8?B?w7w=?=\r\n"
     );
-    assert_eq!(downgrade_header("To: jürgen@b\r\n".as_bytes()), Err(NonAsciiAddress));
+    assert_eq!(downgrade_header("To: jürgen@b\r\n".as_bytes()), None);
 }
 
 /// Decodes encoded words as a mail reader does (RFC 2047 section 6.2).
@@ -124,9 +124,8 @@ fn decoded(value: &str) -> String {
 
 fn payload(code: &str) -> Vec<u8> {
     let (kind, code) = code.split_at(2);
-    let mut out = Vec::new();
-    let mut bytes = code.bytes();
     if kind == "Q?" {
+        let (mut out, mut bytes) = (Vec::new(), code.bytes());
         while let Some(byte) = bytes.next() {
             match byte {
                 b'_' => out.push(b' '),
@@ -139,18 +138,7 @@ fn payload(code: &str) -> Vec<u8> {
         }
         return out;
     }
-    const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut number = 0u32;
-    let mut bits = 0;
-    for byte in bytes.take_while(|b| *b != b'=') {
-        number = number << 6 | u32::try_from(ALPHABET.iter().position(|a| *a == byte).unwrap()).unwrap();
-        bits += 6;
-        if bits >= 8 {
-            bits -= 8;
-            out.push(u8::try_from(number >> bits & 255).unwrap());
-        }
-    }
-    out
+    crate::message::base64::tests::decoded(code)
 }
 
 proptest! {
@@ -172,7 +160,7 @@ proptest! {
     #[test]
     fn any_bytes_become_seven_bits(value: Vec<u8>, limit in prop_oneof![Just(usize::MAX), 1..20usize]) {
         for name in ["Subject", "To", "Content-Type"] {
-            if let Ok(value) = field_value(name.as_bytes(), &value, limit) {
+            if let Some(value) = field_value(name.as_bytes(), &value, limit) {
                 prop_assert!(value.is_ascii());
                 prop_assert!(value.split(|b| *b == b'\n').skip(1).all(|line| !line.trim_ascii().is_empty()));
             }
@@ -183,6 +171,6 @@ proptest! {
     fn names_stay_correct_lists(name in "[a-zü \"\\\\.,()]{1,80}") {
         let mailbox = super::super::address::Mailbox { name: name.trim().as_bytes().to_vec(), address: "a@b".into() };
         let coded = structured(4, &mailbox.write(), usize::MAX).unwrap();
-        prop_assert_eq!(super::super::address::grammar::check(&coded).map(|list| list.mailboxes), Some(1));
+        prop_assert_eq!(super::super::address::list::check(&coded).map(|list| list.mailboxes), Some(1));
     }
 }

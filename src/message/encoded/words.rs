@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Encoded words (RFC 2047) in free text and in names.
+//! Encoded words (RFC 2047): in free text, and in the names and comments of address fields. Of the addresses only a
+//! non-ASCII domain is changed, into its A-labels.
 
-use super::charset::{Style, UTF_8, decode, goes_on, raw};
-use super::fold::{LINE, fold, unfold};
-use crate::message::address::list::quoted;
-use crate::message::address::tokens::is_encoded_word;
+use super::charset::{Style, UTF_8, bytes_of, decode, goes_on, raw};
+use crate::message::address::idna;
 use crate::message::base64;
+use crate::message::header::{LINE, fold, unfold};
+use crate::message::tokens::{Token, TokenKind, is_encoded_word, quoted, tokens, unescaped};
 
 /// Maximum width of our encoded words: 75 is the limit, less so that brackets and commas fit on the same line.
 pub const WORD: usize = 68;
@@ -74,28 +75,17 @@ pub fn encode(column: usize, text: &str, label: &str, out: &mut Vec<u8>) {
     let room = LINE.saturating_sub(column + out.len());
     let mut limit = if room < SCANTY { WORD } else { room.min(WORD) };
     let frame = FRAME - UTF_8.len() + label.len();
-    let bytes_of = |text: &str| {
-        let mut bytes = Vec::with_capacity(text.len());
-        for c in text.chars() {
-            let (raw, length) = raw(c, label);
-            bytes.extend(raw.iter().take(length));
-        }
-        bytes
-    };
     // Q while most of it stays readable, B for other scripts.
-    let all = bytes_of(text);
-    let use_q = all.iter().filter(|byte| q(**byte).1 > 1).count() * 2 <= all.len();
+    let all = bytes_of(text, label);
+    let use_q = all.iter().filter(|byte| q_width(**byte) > 1).count() * 2 <= all.len();
     let mut rest = text;
-    let mut first = true;
     while !rest.is_empty() {
         let payload = limit.saturating_sub(frame);
-        let mut length = 0;
-        let (mut bytes, mut columns) = (0, 0);
+        let (mut length, mut bytes, mut columns) = (0, 0, 0);
         for c in rest.chars() {
-            let (raw, count) = raw(c, label);
-            bytes += count;
+            bytes += raw(c, label).count();
             columns = match use_q {
-                true => columns + raw.iter().take(count).map(|byte| q(*byte).1).sum::<usize>(),
+                true => columns + raw(c, label).map(q_width).sum::<usize>(),
                 false => bytes.div_ceil(3) * 4,
             };
             // At least one character per word, so that the loop ends.
@@ -107,36 +97,61 @@ pub fn encode(column: usize, text: &str, label: &str, out: &mut Vec<u8>) {
         let Some((word, tail)) = rest.split_at_checked(length) else {
             break;
         };
-        if !first {
+        if rest.len() < text.len() {
             out.push(b' ');
         }
-        let word = bytes_of(word);
         out.extend_from_slice(format!("=?{label}?{}?", if use_q { 'Q' } else { 'B' }).as_bytes());
-        match use_q {
-            true => word.iter().for_each(|byte| {
-                let (code, columns) = q(*byte);
-                out.extend(code.iter().take(columns));
-            }),
-            false => out.extend_from_slice(base64(&word).as_bytes()),
+        let word = bytes_of(word, label);
+        if !use_q {
+            out.extend_from_slice(base64(&word).as_bytes());
+        }
+        for byte in word.into_iter().filter(|_| use_q) {
+            match byte {
+                b' ' => out.push(b'_'),
+                _ if q_width(byte) == 1 => out.push(byte),
+                _ => out.extend(escape(byte)),
+            }
         }
         out.extend_from_slice(b"?=");
         rest = tail;
-        first = false;
         limit = WORD;
     }
 }
 
-/// A byte in the Q encoding, and how many bytes that takes. Only what is safe within a phrase stays as it is (RFC 2047
-/// section 5, rule 3).
-fn q(byte: u8) -> ([u8; 3], usize) {
-    const HEX: &[u8; 16] = b"0123456789ABCDEF";
-    let digit = |nibble: u8| HEX.get(usize::from(nibble)).copied().unwrap_or(b'0');
+/// How many bytes `byte` takes in the Q encoding. Only what is safe within a phrase stays as it is (RFC 2047 section 5,
+/// rule 3).
+fn q_width(byte: u8) -> usize {
     match byte {
-        b' ' => ([b'_', 0, 0], 1),
-        b'!' | b'*' | b'+' | b'-' | b'/' => ([byte, 0, 0], 1),
-        _ if byte.is_ascii_alphanumeric() => ([byte, 0, 0], 1),
-        _ => ([b'=', digit(byte >> 4), digit(byte & 15)], 3),
+        b' ' | b'!' | b'*' | b'+' | b'-' | b'/' => 1,
+        _ if byte.is_ascii_alphanumeric() => 1,
+        _ => 3,
     }
+}
+
+/// `=` and two hexadecimal digits, in upper case as RFC 2045 section 6.7 requires.
+pub fn escape(byte: u8) -> [u8; 3] {
+    let digit = |half: u8| if half < 10 { b'0' + half } else { b'A' + half - 10 };
+    [b'=', digit(byte >> 4), digit(byte & 15)]
+}
+
+/// `text` without its escapes: `mark` and two hexadecimal digits.
+pub fn unescape(text: &[u8], mark: u8) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((first, tail)) = rest.split_first() {
+        let digits = tail.get(..2).filter(|_| *first == mark).and_then(|digits| std::str::from_utf8(digits).ok());
+        let coded = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        out.push(coded.unwrap_or(*first));
+        rest = tail.get(if coded.is_some() { 2 } else { 0 }..).unwrap_or_default();
+    }
+    out
+}
+
+/// Appends `comment` to `out`, its text encoded.
+pub fn encode_comment(column: usize, comment: &Token<'_>, label: &str, out: &mut Vec<u8>) {
+    out.push(b'(');
+    encode(column, &decode(&unescaped(comment.text)), label, out);
+    out.push(b')');
 }
 
 /// `text` as words, each with the spaces before it. Trailing spaces come with an empty word.
@@ -155,4 +170,133 @@ fn split(text: &str) -> Vec<(&str, &str)> {
         rest = tail;
     }
     words
+}
+
+/// The value of From, To and similar fields in 7 bits; see [`super::field_value`] for the rest.
+/// `None` if an address is not ASCII, apart from its domain.
+pub fn structured(column: usize, value: &[u8], style: impl Into<Style>) -> Option<Vec<u8>> {
+    let (out, all_ascii) = write(column, value, style.into());
+    all_ascii.then_some(out)
+}
+
+/// Like [`structured`], but non-ASCII addresses stay as they are (RFC 6532 section 3.3).
+pub fn with_addresses(column: usize, value: &[u8], style: impl Into<Style>) -> Vec<u8> {
+    write(column, value, style.into()).0
+}
+
+/// Also returns whether all addresses are ASCII.
+fn write(column: usize, value: &[u8], style: Style) -> (Vec<u8>, bool) {
+    let line = unfold(value);
+    let mut writer = Writer { out: Vec::with_capacity(line.len() * 2), column, style, all_ascii: true };
+    // What was read since the last comma or bracket: a name if `<` or `:` follows, else an address.
+    let mut pending: Vec<Token<'_>> = Vec::new();
+    for token in tokens(&line) {
+        if token.is(b'<') || token.is(b':') {
+            writer.name(&pending);
+        } else if token.is(b',') || token.is(b';') || token.is(b'>') {
+            writer.address(&pending);
+        } else {
+            pending.push(token);
+            continue;
+        }
+        writer.out.extend_from_slice(token.text);
+        pending.clear();
+    }
+    writer.address(&pending);
+    (fold(column, &writer.out), writer.all_ascii)
+}
+
+/// The value of a structured field that allows encoded words only in comments (RFC 2047 section 5): other non-ASCII
+/// bytes are written as `%` and two digits, in the same way in every such field, so that a reply still refers to the
+/// right message.
+pub fn escaped(column: usize, value: &[u8], style: Style) -> Vec<u8> {
+    let line = unfold(value);
+    let text = decode(&line);
+    let mut out = Vec::with_capacity(text.len() * 2);
+    for token in tokens(text.as_bytes()) {
+        if token.text.is_ascii() {
+            out.extend_from_slice(token.text);
+        } else if token.kind == TokenKind::Comment {
+            encode_comment(column, &token, style.label, &mut out);
+        } else {
+            for byte in bytes_of(&decode(token.text), style.label) {
+                match byte.is_ascii() {
+                    true => out.push(byte),
+                    false => out.extend_from_slice(format!("%{byte:02X}").as_bytes()),
+                }
+            }
+        }
+    }
+    fold(column, &out)
+}
+
+struct Writer {
+    out: Vec<u8>,
+    column: usize,
+    style: Style,
+    /// Whether all addresses so far can be expressed in ASCII.
+    all_ascii: bool,
+}
+
+impl Writer {
+    fn needs(&self, token: &Token<'_>) -> bool {
+        let longest = token.text.split(u8::is_ascii_whitespace).map(<[u8]>::len).max().unwrap_or(0);
+        !token.text.is_ascii() || longest > self.style.word_limit
+    }
+
+    fn plain(&mut self, token: &Token<'_>) {
+        if token.kind == TokenKind::Comment && self.needs(token) {
+            encode_comment(self.column, token, self.style.label, &mut self.out);
+        } else {
+            self.out.extend_from_slice(token.text);
+        }
+    }
+
+    fn address(&mut self, part: &[Token<'_>]) {
+        let mut in_domain = false;
+        for token in part {
+            in_domain |= token.is(b'@');
+            if token.kind == TokenKind::Comment || token.text.is_ascii() {
+                self.plain(token);
+                continue;
+            }
+            // Only a domain can be expressed in ASCII, and only if its characters are supported.
+            let known = in_domain && token.kind == TokenKind::Atom && self.style.label == UTF_8;
+            let label = std::str::from_utf8(token.text).ok().filter(|_| known).and_then(idna::domain);
+            self.all_ascii &= label.is_some();
+            self.out.extend_from_slice(label.as_ref().map_or(token.text, |label| label.as_bytes()));
+        }
+    }
+
+    /// A name: everything from the first to the last word that needs it becomes one run of encoded words.
+    fn name(&mut self, part: &[Token<'_>]) {
+        let needs = |token: &Token<'_>| token.kind != TokenKind::Comment && self.needs(token);
+        let (Some(first), Some(last)) = (part.iter().position(needs), part.iter().rposition(needs)) else {
+            part.iter().for_each(|token| self.plain(token));
+            return;
+        };
+        let (before, rest) = part.split_at_checked(first).unwrap_or((part, &[]));
+        let (inside, after) = rest.split_at_checked(last + 1 - first).unwrap_or((rest, &[]));
+        before.iter().for_each(|token| self.plain(token));
+        let (comments, words): (Vec<&Token<'_>>, Vec<&Token<'_>>) =
+            inside.iter().partition(|token| token.kind == TokenKind::Comment);
+        let mut run = Vec::new();
+        for token in words {
+            match token.kind {
+                TokenKind::Quoted => run.extend(unescaped(token.text)),
+                _ => run.extend_from_slice(token.text),
+            }
+        }
+        // An encoded word must be separated by spaces (RFC 2047 section 5, rule 3).
+        if self.out.last().is_some_and(|byte| !matches!(byte, b' ' | b'\t' | b',' | b':' | b';')) {
+            self.out.push(b' ');
+        }
+        encode(self.column, &decode(&run), self.style.label, &mut self.out);
+        // Comments within the run are moved after it.
+        for comment in comments {
+            self.out.push(b' ');
+            self.plain(comment);
+        }
+        after.iter().for_each(|token| self.plain(token));
+    }
 }

@@ -2,10 +2,11 @@
 //! Converts the bytes of one body when it is sent.
 
 use super::CannotConvert;
-use super::lines::{Base64Lines, Code, LONGEST, Wrap};
-use super::opaque;
-use super::quoted_printable::{Patch, QuotedPrintable};
-use crate::message::parts::entity::relabelled;
+use super::lines::{Base64Lines, Code, Patch, QuotedPrintable, Wrap};
+use crate::message::encoded::{self, parameters};
+use crate::message::header::{LINE_LIMIT, fields, find, push_line};
+use crate::message::parts::{Content, Entity, relabelled};
+use crate::message::tokens::quoted;
 
 /// Maximum size of a body that is held back until it is known whether it can be sent as it is, in bytes.
 const UNDECIDED_LIMIT: usize = 16 << 10;
@@ -35,28 +36,18 @@ pub enum Coder {
     Refuse(String, Wrap),
 }
 
-/// How an undecided body may be encoded.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum BodyEncoding {
-    /// Quoted-printable.
-    Text,
-    /// Base64.
-    Binary,
-    /// Not at all: an unknown encoding, or parts without a boundary. Contains its description.
-    Opaque(String),
-}
-
 /// A body that may be sent as it is, and its header, which depends on that decision.
 #[derive(Debug)]
 pub struct Undecided {
     /// The header without the blank line.
-    pub header: Vec<u8>,
-    /// How to encode it if it does not fit.
-    pub kind: BodyEncoding,
+    header: Vec<u8>,
+    /// What decides how to encode it if it does not fit: bytes that are not encoded yet, an unknown encoding, or parts
+    /// without a boundary.
+    content: Content,
     /// Whether only 7 bits are supported.
-    pub seven_bit: bool,
+    seven_bit: bool,
     /// Whether it is a whole message rather than a part.
-    pub whole_message: bool,
+    whole_message: bool,
     /// The body seen so far.
     body: Vec<u8>,
     /// Length of its last line in bytes.
@@ -65,11 +56,6 @@ pub struct Undecided {
 }
 
 impl Undecided {
-    /// A body that has not started.
-    pub fn new(header: Vec<u8>, kind: BodyEncoding, seven_bit: bool, whole_message: bool) -> Self {
-        Self { header, kind, seven_bit, whole_message, body: Vec::new(), line: 0, odd: false }
-    }
-
     /// Takes more of the body. Returns whether it has to be decided now.
     fn push(&mut self, bytes: &[u8]) -> bool {
         self.body.extend_from_slice(bytes);
@@ -77,35 +63,33 @@ impl Undecided {
             self.line = 0;
         } else {
             self.line += bytes.len();
-            self.odd |= self.line > LONGEST
+            self.odd |= self.line > LINE_LIMIT
                 || self.seven_bit && !bytes.is_ascii()
                 || memchr::memchr3(b'\r', b'\n', 0, bytes).is_some();
         }
         // A line in an unknown encoding is examined as a whole.
-        let whole = self.line == 0 || !matches!(self.kind, BodyEncoding::Opaque(_));
+        let whole = self.line == 0 || matches!(self.content, Content::Leaf { .. });
         self.odd && whole || self.body.len() > UNDECIDED_LIMIT
     }
 
     /// Writes what was held back. Returns the coder for the rest.
-    fn decide(self, out: &mut Vec<u8>) -> Result<Coder, CannotConvert> {
-        let this = self;
-        let (header, mut coder) = match this.kind {
-            BodyEncoding::Opaque(_) if this.odd => {
-                let (header, body) = (&this.header, this.body);
-                return opaque::convert(header, body, this.whole_message, out);
+    fn decide(&mut self, out: &mut Vec<u8>) -> Result<Coder, CannotConvert> {
+        let (header, body) = (std::mem::take(&mut self.header), std::mem::take(&mut self.body));
+        let (header, mut coder) = match &self.content {
+            Content::Leaf { text } => {
+                let (coder, name) = Coder::encoding(*text);
+                (relabelled(&header, name, self.whole_message), coder)
             }
-            BodyEncoding::Opaque(what) => {
+            _ if self.odd => return Coder::convert(&header, &body, self.whole_message, out),
+            other => {
+                let what =
+                    if let Content::Encoded(name) = other { name.as_str() } else { "multipart without boundary" };
                 let reason = format!("a part is {what} and contains 8-bit bytes");
-                (this.header, Coder::Refuse(if this.seven_bit { reason } else { String::new() }, Wrap::default()))
-            }
-            kind => {
-                let (coder, name) = Coder::encoding(kind == BodyEncoding::Text);
-                (relabelled(&this.header, name, this.whole_message), coder)
+                (header, Coder::Refuse(if self.seven_bit { reason } else { String::new() }, Wrap::default()))
             }
         };
-        out.extend_from_slice(&header);
-        out.extend_from_slice(b"\r\n");
-        coder.push(&this.body, out)?;
+        push_line(&header, out);
+        coder.push(&body, out)?;
         Ok(coder)
     }
 }
@@ -116,6 +100,12 @@ impl Coder {
         Self::Around { wrap: Wrap::default(), seven_bit }
     }
 
+    /// For a body that has not started and belongs to `header`, which is written when it has been decided.
+    pub fn undecided(header: Vec<u8>, content: Content, seven_bit: bool, whole_message: bool) -> Self {
+        let (body, line, odd) = (Vec::new(), 0, false);
+        Self::Undecided(Box::new(Undecided { header, content, seven_bit, whole_message, body, line, odd }))
+    }
+
     /// The coder for a body that is not encoded, and the name of its encoding.
     pub fn encoding(text: bool) -> (Self, &'static str) {
         if text {
@@ -123,6 +113,37 @@ impl Coder {
         } else {
             (Self::Base64(Base64Lines::default()), "base64")
         }
+    }
+
+    /// Writes `header` and the `body` so far in a form that can be sent. The body is in an unknown encoding and cannot
+    /// be sent as it is: uuencode with a non-ASCII file name, or yEnc, which is 8-bit by nature. Returns the coder for
+    /// the rest.
+    ///
+    /// The name in the `begin` line of uuencode is moved to its MIME field (RFC 2183 section 2.3), and the encoded data
+    /// stays. Anything else that cannot be sent is wrapped in base64 around the old encoding, which the header keeps
+    /// under another name; parts without a boundary become text.
+    ///
+    /// # Errors
+    /// If the bytes cannot be expressed in 7 bits.
+    pub fn convert(header: &[u8], body: &[u8], whole_message: bool, out: &mut Vec<u8>) -> Result<Self, CannotConvert> {
+        if let Some((ascii, name)) = without_name(body) {
+            push_line(&named(header, &name), out);
+            out.extend_from_slice(&ascii);
+            return Ok(Self::Refuse("a part is uuencode and contains 8-bit bytes".into(), Wrap::default()));
+        }
+        let unbounded = Entity::read(header, false).content == Content::Unbounded;
+        let aside = if unbounded { "Content-Type" } else { "Content-Transfer-Encoding" };
+        let mut kept = Vec::with_capacity(header.len() + 64);
+        for field in fields(header) {
+            if field.is(aside) {
+                kept.extend_from_slice(b"X-Original-");
+            }
+            kept.extend_from_slice(field.raw);
+        }
+        let (mut coder, name) = Self::encoding(unbounded);
+        push_line(&relabelled(&kept, name, whole_message), out);
+        coder.push(body, out)?;
+        Ok(coder)
     }
 
     /// Takes `bytes` of the body: part of a line, or a CRLF.
@@ -152,9 +173,7 @@ impl Coder {
             }
             Self::Refuse(_, wrap) => wrap.push(bytes, out),
             Self::Undecided(held) => {
-                if held.push(bytes)
-                    && let Self::Undecided(held) = std::mem::replace(self, Self::around(false))
-                {
+                if held.push(bytes) {
                     *self = held.decide(out)?;
                 }
             }
@@ -171,14 +190,11 @@ impl Coder {
             Self::QuotedPrintable(coder) => coder.finish(out),
             Self::Base64(coder) => coder.finish(out),
             Self::Undecided(held) if held.odd => {
-                if let Self::Undecided(held) = std::mem::replace(self, Self::around(false)) {
-                    *self = held.decide(out)?;
-                    self.finish(out)?;
-                }
+                *self = held.decide(out)?;
+                self.finish(out)?;
             }
             Self::Undecided(held) => {
-                out.append(&mut held.header);
-                out.extend_from_slice(b"\r\n");
+                push_line(&held.header, out);
                 out.append(&mut held.body);
             }
             Self::Around { wrap, .. } | Self::Refuse(_, wrap) => wrap.finish(out),
@@ -186,4 +202,56 @@ impl Coder {
         }
         Ok(())
     }
+}
+
+/// `body` with an ASCII name in its `begin` line, and the original name; `None` if it still cannot be sent then.
+fn without_name(body: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
+    let (mut out, mut name) = (Vec::with_capacity(body.len()), None);
+    for line in body.split_inclusive(|byte| *byte == b'\n') {
+        let text = line.strip_suffix(b"\r\n").unwrap_or(line);
+        if text.len() > LINE_LIMIT || memchr::memchr3(b'\r', b'\n', 0, text).is_some() {
+            return None;
+        }
+        if text.is_ascii() {
+            out.extend_from_slice(line);
+            continue;
+        }
+        let rest = text.strip_prefix(b"begin ").filter(|_| name.is_none())?;
+        let mode = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        name = Some(rest.get(mode + 1..).filter(|_| mode > 0)?.to_vec());
+        out.extend(line.iter().map(|byte| if byte.is_ascii() { *byte } else { b'_' }));
+    }
+    name.map(|name| (out, name))
+}
+
+/// `header` with `name` as the file name, if it has none yet.
+fn named(header: &[u8], name: &[u8]) -> Vec<u8> {
+    let has = |field: &str, parameter: &str| {
+        let field = find(header, field);
+        field.is_some_and(|field| {
+            parameters::parameters(field.value).any(|(key, _)| key.split('*').next() == Some(parameter))
+        })
+    };
+    if has("Content-Disposition", "filename") || has("Content-Type", "name") {
+        return header.to_vec();
+    }
+    let name = [b" x; filename=", &quoted(name)[..]].concat();
+    let coded = encoded::field_value(b"Content-Disposition", &name, usize::MAX).unwrap_or_default();
+    let coded = coded.strip_prefix(b" x").unwrap_or(&coded);
+    let mut out = Vec::with_capacity(header.len() + coded.len());
+    let mut done = false;
+    for field in fields(header) {
+        let raw = field.raw;
+        if field.is("Content-Disposition") && !std::mem::replace(&mut done, true) {
+            out.extend_from_slice(raw.trim_ascii_end());
+            push_line(coded, &mut out);
+        } else {
+            out.extend_from_slice(raw);
+        }
+    }
+    if !done {
+        out.extend_from_slice(b"Content-Disposition: attachment");
+        push_line(coded, &mut out);
+    }
+    out
 }

@@ -1,20 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Bodies in lines that SMTP allows: long lines broken where nothing depends on it, bytes as lines of base64.
+//! Bodies in lines that SMTP allows, as streams: long lines broken where nothing depends on it, quoted-printable and
+//! base64 written and fixed (RFC 2045 sections 6.7 and 6.8).
 
 use crate::message::base64;
+use crate::message::encoded::words::escape;
+use crate::message::header::LINE_LIMIT;
 
-/// Maximum length of a line, without its CRLF (RFC 5322 section 2.1.1).
-pub const LONGEST: usize = 998;
 /// Bytes in one line of base64, 76 characters (RFC 2045 section 6.8).
 const ROW: usize = 57;
+/// Columns at which overlong base64 lines are broken: a multiple of four, as each line is.
+const CODE_WIDTH: usize = 988;
+/// Maximum length of a line of quoted-printable, without its CRLF: rule 5 of RFC 2045 section 6.7.
+const WIDTH: usize = 76;
+/// Bytes of lookahead needed to encode a byte: `From ` is the longest sequence that is checked.
+const AHEAD: usize = 5;
+/// Where [`Patch`] breaks a line; one more escape may follow. SMTP allows 998 bytes.
+const PATCH_WIDTH: usize = 900;
 
 /// The position of the first CRLF.
 pub fn crlf(text: &[u8]) -> Option<usize> {
     memchr::memchr_iter(b'\n', text).filter_map(|lf| lf.checked_sub(1)).find(|cr| text.get(*cr) == Some(&b'\r'))
 }
-
-/// Columns at which overlong base64 lines are broken: a multiple of four, as each line is.
-const CODE_WIDTH: usize = 988;
 
 /// Breaks overlong lines: after a space if there is one, and never within a UTF-8 character. For text that no program
 /// reads; no new line looks like a boundary.
@@ -32,7 +38,7 @@ impl Wrap {
         let mut rest = &held[..];
         loop {
             // The longest line that may stay, with its CRLF.
-            let (window, whole) = match rest.get(..LONGEST + 2) {
+            let (window, whole) = match rest.get(..LINE_LIMIT + 2) {
                 Some(window) => (window, true),
                 None => (rest, false),
             };
@@ -56,7 +62,7 @@ impl Wrap {
         // One byte over the limit may be held back, in case it is a CR.
         let held = std::mem::take(&mut self.held);
         match held.split_at_checked(break_at(&held)) {
-            Some((line, rest)) if held.len() > LONGEST && crlf(&held).is_none() => {
+            Some((line, rest)) if held.len() > LINE_LIMIT && crlf(&held).is_none() => {
                 out.extend_from_slice(line);
                 out.extend_from_slice(line_break(rest));
                 out.extend_from_slice(rest);
@@ -98,9 +104,9 @@ impl Code {
 
 /// Number of bytes that stay on an overlong line.
 fn break_at(line: &[u8]) -> usize {
-    let most = line.get(..LONGEST).unwrap_or(line);
+    let most = line.get(..LINE_LIMIT).unwrap_or(line);
     // A word that fills half a line is broken itself.
-    if let Some(blank) = memchr::memrchr2(b' ', b'\t', most).filter(|at| *at >= LONGEST / 2) {
+    if let Some(blank) = memchr::memrchr2(b' ', b'\t', most).filter(|at| *at >= LINE_LIMIT / 2) {
         return blank + 1;
     }
     // A UTF-8 character has at most three bytes after its first. If there are more, it is not UTF-8.
@@ -121,26 +127,140 @@ impl Base64Lines {
     /// Appends the complete lines that `bytes` produce to `out`.
     pub fn push(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
         self.held.extend_from_slice(bytes);
-        let held = std::mem::take(&mut self.held);
-        let rows = held.chunks_exact(ROW);
-        self.held = rows.remainder().to_vec();
-        rows.for_each(|row| self.row(row, out));
+        self.rows(self.held.len() / ROW * ROW, out);
     }
 
     /// Appends the last line.
     pub fn finish(&mut self, out: &mut Vec<u8>) {
-        let held = std::mem::take(&mut self.held);
-        if !held.is_empty() {
-            self.row(&held, out);
+        self.rows(self.held.len(), out);
+    }
+
+    /// Appends the first `length` bytes that are held.
+    fn rows(&mut self, length: usize, out: &mut Vec<u8>) {
+        let rows: Vec<u8> = self.held.drain(..length).collect();
+        for row in rows.chunks(ROW) {
+            if std::mem::replace(&mut self.started, true) {
+                out.extend_from_slice(b"\r\n");
+            }
+            out.extend_from_slice(base64(row).as_bytes());
+        }
+    }
+}
+
+/// Encodes a text whose lines end with CRLF as quoted-printable. A bare CR or LF is content and is escaped.
+#[derive(Debug, Default)]
+pub struct QuotedPrintable {
+    /// Not encoded yet, because it depends on what follows.
+    held: Vec<u8>,
+    /// Bytes on the current output line.
+    column: usize,
+}
+
+impl QuotedPrintable {
+    /// Appends the encoded `text` to `out`, up to some bytes that depend on what follows.
+    pub fn push(&mut self, text: &[u8], out: &mut Vec<u8>) {
+        self.held.extend_from_slice(text);
+        self.code(AHEAD, out);
+    }
+
+    /// Appends the encoded rest.
+    pub fn finish(&mut self, out: &mut Vec<u8>) {
+        self.code(1, out);
+    }
+
+    /// Encodes while at least `ahead` bytes are available.
+    fn code(&mut self, ahead: usize, out: &mut Vec<u8>) {
+        let mut held = std::mem::take(&mut self.held);
+        let mut rest = &held[..];
+        while rest.len() >= ahead {
+            if let Some(next_line) = rest.strip_prefix(b"\r\n") {
+                out.extend_from_slice(b"\r\n");
+                self.column = 0;
+                rest = next_line;
+            } else if let Some((byte, tail)) = rest.split_first() {
+                self.byte(*byte, tail, out);
+                rest = tail;
+            }
+        }
+        let left = rest.len();
+        held.drain(..held.len() - left);
+        self.held = held;
+    }
+
+    /// Encodes one byte, followed by `tail`.
+    fn byte(&mut self, byte: u8, tail: &[u8], out: &mut Vec<u8>) {
+        let ends_line = tail.is_empty() || tail.starts_with(b"\r\n");
+        let mut plain = self.is_plain(byte, tail, ends_line);
+        // A line that continues needs its last column for the "=".
+        let room = if ends_line { WIDTH } else { WIDTH - 1 };
+        if self.column + if plain { 1 } else { 3 } > room {
+            out.extend_from_slice(b"=\r\n");
+            self.column = 0;
+            plain = self.is_plain(byte, tail, ends_line);
+        }
+        if plain {
+            out.push(byte);
+            self.column += 1;
+        } else {
+            out.extend(escape(byte));
+            self.column += 3;
         }
     }
 
-    fn row(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
-        if self.started {
-            out.extend_from_slice(b"\r\n");
+    /// Whether `byte` may be written as it is. At the start of a line, some bytes are escaped although they need not
+    /// be: dots and `From ` may be damaged in transit (RFC 2049 section 3), and two hyphens could be mistaken for the
+    /// end of a part.
+    fn is_plain(&self, byte: u8, tail: &[u8], ends_line: bool) -> bool {
+        match byte {
+            b' ' | b'\t' => !ends_line,
+            b'=' => false,
+            b'.' => self.column > 0,
+            b'F' => self.column > 0 || !tail.starts_with(b"rom "),
+            b'-' => self.column > 0 || !tail.starts_with(b"-"),
+            _ => byte.is_ascii_graphic(),
         }
-        self.started = true;
-        out.extend_from_slice(base64(bytes).as_bytes());
+    }
+}
+
+/// Fixes a text that is already quoted-printable: stray 8-bit bytes are escaped, overlong lines get soft line breaks,
+/// never within an escape. Everything else stays.
+#[derive(Debug, Default)]
+pub struct Patch {
+    /// Bytes on the current output line.
+    column: usize,
+    /// Bytes that still belong to an escape in the text.
+    escaped: u8,
+}
+
+impl Patch {
+    /// Appends the fixed `text` to `out`.
+    pub fn push(&mut self, text: &[u8], out: &mut Vec<u8>) {
+        for &byte in text {
+            let line_end = matches!(byte, b'\r' | b'\n');
+            let broken = self.column >= PATCH_WIDTH && self.escaped == 0 && !line_end;
+            if broken {
+                out.extend_from_slice(b"=\r\n");
+                self.column = 0;
+            }
+            // A byte with a meaning at the start of a line was not there before.
+            if broken && matches!(byte, b'-' | b'F' | b'.') {
+                out.extend(escape(byte));
+                self.column = 3;
+                continue;
+            }
+            self.escaped = match byte {
+                b'=' => 2,
+                _ if line_end => 0,
+                _ => self.escaped.saturating_sub(1),
+            };
+            if byte.is_ascii() {
+                out.push(byte);
+                self.column = if line_end { 0 } else { self.column + 1 };
+            } else {
+                out.extend(escape(byte));
+                self.column += 3;
+            }
+        }
     }
 }
 
@@ -161,38 +281,6 @@ pub(super) mod tests {
         pieces.iter().for_each(|piece| coder.push(piece, &mut out));
         coder.finish(&mut out);
         String::from_utf8(out).unwrap()
-    }
-
-    /// An independent decoder: digit by digit, nothing unusual allowed.
-    pub(in super::super) fn decoded(text: &str) -> Vec<u8> {
-        let (mut out, mut bits, mut count) = (Vec::new(), 0u32, 0);
-        let mut padding = 0;
-        for line in text.split("\r\n") {
-            assert!(line.len() <= 76 && line.len() % 4 == 0, "odd line: {line}");
-            for digit in line.bytes() {
-                assert!(padding == 0 || digit == b'=', "text behind the padding");
-                let value = match digit {
-                    b'A'..=b'Z' => digit - b'A',
-                    b'a'..=b'z' => digit - b'a' + 26,
-                    b'0'..=b'9' => digit - b'0' + 52,
-                    b'+' => 62,
-                    b'/' => 63,
-                    b'=' => {
-                        padding += 1;
-                        continue;
-                    }
-                    _ => panic!("no digit: {digit}"),
-                };
-                bits = bits << 6 | u32::from(value);
-                count += 6;
-                if count >= 8 {
-                    count -= 8;
-                    out.push((bits >> count & 255) as u8);
-                }
-            }
-        }
-        assert!(padding <= 2);
-        out
     }
 
     #[test]
@@ -231,6 +319,99 @@ pub(super) mod tests {
         assert_eq!(coded(&[&[0; 58]]), format!("{}\r\nAA==", "A".repeat(76)));
     }
 
+    fn quoted_printable(pieces: &[&[u8]]) -> String {
+        let (mut coder, mut out) = (QuotedPrintable::default(), Vec::new());
+        pieces.iter().for_each(|piece| coder.push(piece, &mut out));
+        coder.finish(&mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    /// A decoder by the letter of RFC 2045: anything that it forbids is a panic.
+    pub(in super::super) fn quoted_printable_decoded(text: &str) -> Vec<u8> {
+        let mut out = Vec::new();
+        let mut lines = text.split("\r\n").peekable();
+        while let Some(line) = lines.next() {
+            assert!(line.len() <= 76, "line too long: {line}");
+            assert!(!line.ends_with([' ', '\t']), "blank at the end: {line:?}");
+            let mut chars = line.bytes();
+            let mut soft = false;
+            while let Some(byte) = chars.next() {
+                assert!(!soft, "text behind a soft break");
+                if byte != b'=' {
+                    assert!(matches!(byte, b' ' | b'\t' | b'!'..=b'~'), "byte {byte} in the open");
+                    out.push(byte);
+                } else if chars.len() == 0 {
+                    soft = true;
+                } else {
+                    let digits: String = chars.by_ref().take(2).map(char::from).collect();
+                    assert!(!digits.contains(|c: char| c.is_ascii_lowercase()));
+                    out.push(u8::from_str_radix(&digits, 16).unwrap());
+                }
+            }
+            if !soft && lines.peek().is_some() {
+                out.extend_from_slice(b"\r\n");
+            }
+        }
+        out
+    }
+
+    #[test]
+    fn what_must_be_escaped_is() {
+        let cases: &[(&[u8], &str)] = &[
+            (b"plain text\r\n", "plain text\r\n"),
+            (b"a=b\r\n", "a=3Db\r\n"),
+            ("Tür\r\n".as_bytes(), "T=C3=BCr\r\n"),
+            (b"blank \r\ntab\t\r\n  x\r\n", "blank=20\r\ntab=09\r\n  x\r\n"),
+            (b"end ", "end=20"),
+            (b"\0\x7f\x0c", "=00=7F=0C"),
+            (b"a\rb\nc\r\r\n", "a=0Db=0Ac=0D\r\n"),
+            (b".\r\n..a.\r\n", "=2E\r\n=2E.a.\r\n"),
+            (b"From me\r\nFrom\r\n From \r\n", "=46rom me\r\nFrom\r\n From=20\r\n"),
+            (b"--part\r\n-\r\n- -- x\r\n", "=2D-part\r\n-\r\n- -- x\r\n"),
+        ];
+        for (plain, code) in cases {
+            assert_eq!(quoted_printable(&[plain]), *code);
+        }
+    }
+
+    #[test]
+    fn lines_are_filled_and_broken_softly() {
+        let line = "x".repeat(76);
+        assert_eq!(quoted_printable(&[line.as_bytes(), b"\r\n"]), format!("{line}\r\n"));
+        assert_eq!(quoted_printable(&["x".repeat(77).as_bytes()]), format!("{}=\r\nxx", "x".repeat(75)));
+        let umlaut = ["x".repeat(73).as_bytes(), b"\xfc\r\n"].concat();
+        assert_eq!(quoted_printable(&[&umlaut]), format!("{}=FC\r\n", "x".repeat(73)));
+        // The new line starts with a dot that was in the middle.
+        assert_eq!(
+            quoted_printable(&[format!("{}.yy", "x".repeat(75)).as_bytes()]),
+            format!("{}=\r\n=2Eyy", "x".repeat(75))
+        );
+    }
+
+    #[test]
+    fn patches_touch_only_bytes_over_127() {
+        let mut out = Vec::new();
+        Patch::default().push(b"a=3Db =\r\n\xc3\xbcx\r\n", &mut out);
+        assert_eq!(out, b"a=3Db =\r\n=C3=BCx\r\n");
+        let (mut coder, mut out) = (Patch::default(), Vec::new());
+        coder.push(&[0xe4; 998], &mut out);
+        coder.push(b"\r\n", &mut out);
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.split("\r\n").all(|line| line.len() <= 998));
+        assert_eq!(text.replace("=\r\n", ""), format!("{}\r\n", "=E4".repeat(998)));
+    }
+
+    /// Texts with many of the sequences that matter.
+    pub(in super::super) fn texts() -> impl Strategy<Value = Vec<u8>> {
+        let words = vec![&b"\r\n"[..], b"\r", b"\n", b" ", b"\t", b".", b"From ", b"--", b"=", b"\0", b"\xc3\xa4"];
+        let pieces = prop_oneof![
+            3 => prop::sample::select(words).prop_map(<[u8]>::to_vec),
+            2 => prop::collection::vec(any::<u8>(), 0..6),
+            1 => "[a-z ]{0,90}".prop_map(String::into_bytes),
+        ];
+        prop::collection::vec(pieces, 0..40).prop_map(|pieces| pieces.concat())
+    }
+
     proptest! {
         #[test]
         fn wrapping_adds_line_ends_only(
@@ -251,7 +432,30 @@ pub(super) mod tests {
             let code = coded(&[&bytes]);
             let pieces: Vec<&[u8]> = bytes.chunks(size).collect();
             prop_assert_eq!(&coded(&pieces), &code);
-            prop_assert_eq!(decoded(&code), bytes);
+            prop_assert_eq!(crate::message::base64::tests::decoded(&code), bytes);
+        }
+
+        #[test]
+        fn the_text_comes_back(text in texts()) {
+            let code = quoted_printable(&[&text]);
+            prop_assert_eq!(quoted_printable_decoded(&code), text);
+            prop_assert!(!code.split("\r\n").any(|line| line.starts_with('.') || line.starts_with("From ") || line.starts_with("--")));
+        }
+
+        #[test]
+        fn pieces_make_no_difference(text in texts(), size in 1usize..9) {
+            let pieces: Vec<&[u8]> = text.chunks(size).collect();
+            prop_assert_eq!(quoted_printable(&pieces), quoted_printable(&[&text]));
+        }
+
+        #[test]
+        fn patches_leave_7_bit(text in texts(), size in 1usize..9) {
+            let (mut whole, mut parts) = (Vec::new(), Vec::new());
+            Patch::default().push(&text, &mut whole);
+            let mut coder = Patch::default();
+            text.chunks(size).for_each(|piece| coder.push(piece, &mut parts));
+            prop_assert!(whole.is_ascii());
+            prop_assert_eq!(whole, parts);
         }
     }
 }

@@ -7,12 +7,13 @@
 //! long lines get soft line breaks in quoted-printable and breaks anywhere in base64.
 
 use super::CannotConvert;
-use super::coder::{BodyEncoding, Coder, Undecided};
-use super::lines::{Code, LONGEST, Wrap, crlf};
-use super::quoted_printable::Patch;
+use super::coder::Coder;
+use super::lines::{Code, Patch, Wrap, crlf};
 use crate::message::encoded;
-use crate::message::parts::entity::{self, Content, relabelled};
-use crate::message::parts::{Bound, DELIMITER_LIMIT, HEADER_LIMIT, NESTING, Position, Tree, is_header_line};
+use crate::message::header::{LINE_LIMIT, push_line};
+use crate::message::parts::{
+    Bound, Content, DELIMITER_LIMIT, Entity, HEADER_LIMIT, NESTING, Position, Tree, is_header_line, relabelled,
+};
 
 /// Rewrites one body.
 #[derive(Debug)]
@@ -109,7 +110,7 @@ impl Rewrite {
                 }
             }
         }
-        self.lost_with(|tree| tree.close(0))
+        unless_lost(self.tree.close(0))
     }
 
     /// Takes a line, or the rest of one, without its CRLF.
@@ -124,9 +125,8 @@ impl Rewrite {
             return Ok(());
         };
         if is_header_line(line, text.is_empty()) {
-            if line.len() <= HEADER_LIMIT && text.len() + line.len() + 2 <= HEADER_LIMIT {
-                text.extend_from_slice(line);
-                text.extend_from_slice(b"\r\n");
+            if text.len() + line.len() + 2 <= HEADER_LIMIT {
+                push_line(line, text);
                 return Ok(());
             }
             self.long_header(out)?;
@@ -134,8 +134,7 @@ impl Rewrite {
         }
         let (text, in_digest, whole_message) = (std::mem::take(text), *in_digest, *whole_message);
         if let Some(header) = self.enter(&text, in_digest, whole_message, false)? {
-            out.extend_from_slice(&header);
-            out.extend_from_slice(b"\r\n");
+            push_line(&header, out);
         }
         // A line that is not a field ends the header like the blank line, which is missing.
         if line.is_empty() { Ok(()) } else { self.line(line, out) }
@@ -162,59 +161,51 @@ impl Rewrite {
         whole_message: bool,
         known: bool,
     ) -> Result<Option<Vec<u8>>, CannotConvert> {
-        let entity = entity::read(header, in_digest);
+        let entity = Entity::read(header, in_digest);
         let mut header = self.fitting(header)?;
-        if self.seven_bit && entity::read(&header, in_digest) != entity {
+        if self.seven_bit && Entity::read(&header, in_digest) != entity {
             return Err(CannotConvert::seven_bit("the Content-Type of a part contains 8-bit bytes"));
         }
         let place = match self.tree.enter(&entity.content) {
             Ok(place) => place,
             Err(bound) => {
-                self.refuse(match bound {
+                self.pass_on(match bound {
                     Bound::Nesting => format!("its parts are nested more than {NESTING} levels deep"),
                     Bound::Boundary => "a boundary between its parts is too long".into(),
                 })?;
-                self.state = State::Body(Coder::Refuse(String::new(), Wrap::default()));
                 return Ok(Some(header));
             }
         };
         if self.seven_bit && place != Position::Leaf && !entity.called_7bit {
             header = relabelled(&header, "7bit", whole_message);
         }
-        let kind = match entity.content {
+        let coder = match entity.content {
             Content::Multipart { .. } | Content::Message => {
                 self.go_to(place);
                 return Ok(Some(header));
             }
-            Content::QuotedPrintable => {
-                self.state = State::Body(Coder::Patch(Patch::default()));
-                return Ok(Some(header));
-            }
-            Content::Base64 => {
-                self.state = State::Body(Coder::Code(Code::default()));
-                return Ok(Some(header));
-            }
+            Content::QuotedPrintable => Coder::Patch(Patch::default()),
+            Content::Base64 => Coder::Code(Code::default()),
             Content::Leaf { text } if known || self.seven_bit && !entity.called_7bit => {
                 let (coder, name) = Coder::encoding(text);
-                self.state = State::Body(coder);
-                return Ok(Some(relabelled(&header, name, whole_message)));
+                header = relabelled(&header, name, whole_message);
+                coder
             }
-            Content::Leaf { text: true } => BodyEncoding::Text,
-            Content::Leaf { text: false } => BodyEncoding::Binary,
-            Content::Encoded(name) => BodyEncoding::Opaque(name),
-            Content::Unbounded => BodyEncoding::Opaque("multipart without boundary".into()),
-        };
-        if known {
             // The header of the whole message is needed before its body has been seen.
-            let mut out = Vec::new();
-            let coder = super::opaque::convert(&header, Vec::new(), whole_message, &mut out)?;
-            self.state = State::Body(coder);
-            out.truncate(out.len().saturating_sub(2));
-            return Ok(Some(out));
-        }
-        let held = Undecided::new(header, kind, self.seven_bit, whole_message);
-        self.state = State::Body(Coder::Undecided(Box::new(held)));
-        Ok(None)
+            _ if known => {
+                let mut out = Vec::new();
+                let coder = Coder::convert(&header, b"", whole_message, &mut out)?;
+                out.truncate(out.len().saturating_sub(2));
+                header = out;
+                coder
+            }
+            content => {
+                self.state = State::Body(Coder::undecided(header, content, self.seven_bit, whole_message));
+                return Ok(None);
+            }
+        };
+        self.state = State::Body(coder);
+        Ok(Some(header))
     }
 
     fn go_to(&mut self, place: Position) {
@@ -239,39 +230,29 @@ impl Rewrite {
         if std::mem::take(&mut self.line_end) {
             out.extend_from_slice(b"\r\n");
         }
-        out.extend_from_slice(if line.len() > LONGEST { line.trim_ascii_end() } else { line });
-        out.extend_from_slice(b"\r\n");
-        let mut place = Position::Around;
-        self.lost_with(|tree| {
-            let (next, lost) = tree.pass(delimiter);
-            place = next;
-            lost
-        })?;
+        push_line(if line.len() > LINE_LIMIT { line.trim_ascii_end() } else { line }, out);
+        let (place, lost) = self.tree.pass(delimiter);
+        unless_lost(lost)?;
         self.go_to(place);
         Ok(true)
     }
 
-    fn lost_with(&mut self, end: impl FnOnce(&mut Tree) -> bool) -> Result<(), CannotConvert> {
-        match end(&mut self.tree) {
-            true => Err(CannotConvert::seven_bit("no part begins with the boundary named in its header")),
-            false => Ok(()),
-        }
-    }
-
     /// The header of a part is too long to be held back: it is passed on with what follows.
     fn long_header(&mut self, out: &mut Vec<u8>) -> Result<(), CannotConvert> {
-        self.refuse(format!("the header of a part exceeds {} KiB", HEADER_LIMIT >> 10))?;
-        if let State::Header { text, .. } = &mut self.state {
-            let text = std::mem::take(text);
-            out.extend_from_slice(&self.fitting(&text)?);
-        }
-        self.state = State::Body(Coder::Refuse(String::new(), Wrap::default()));
+        let State::Header { text, .. } = &mut self.state else { return Ok(()) };
+        let text = std::mem::take(text);
+        self.pass_on(format!("the header of a part exceeds {} KiB", HEADER_LIMIT >> 10))?;
+        out.extend_from_slice(&self.fitting(&text)?);
         Ok(())
     }
 
     /// What exceeds the limits cannot be converted to 7 bits; to other servers it is passed on as it is.
-    fn refuse(&self, reason: String) -> Result<(), CannotConvert> {
-        if self.seven_bit { Err(CannotConvert::seven_bit(&reason)) } else { Ok(()) }
+    fn pass_on(&mut self, reason: String) -> Result<(), CannotConvert> {
+        if self.seven_bit {
+            return Err(CannotConvert::seven_bit(&reason));
+        }
+        self.state = State::Body(Coder::Refuse(String::new(), Wrap::default()));
+        Ok(())
     }
 
     /// `header` in lines that fit, and in 7 bits if only those are supported.
@@ -281,5 +262,13 @@ impl Rewrite {
             true => Err(CannotConvert::seven_bit("the header of a part contains 8-bit bytes")),
             false => Ok(header),
         }
+    }
+}
+
+/// Fails if the parts of a multipart were not found, and what was `lost` were their 8-bit bytes.
+fn unless_lost(lost: bool) -> Result<(), CannotConvert> {
+    match lost {
+        true => Err(CannotConvert::seven_bit("no part begins with the boundary named in its header")),
+        false => Ok(()),
     }
 }

@@ -4,12 +4,12 @@
 use super::draft::{DraftField, HeaderDraft};
 use super::notes;
 use crate::message::Facts;
-use crate::message::address::grammar::check;
+use crate::message::address::list::check;
 use crate::message::address::list::{self, Mailbox, as_name};
 use crate::message::address::{for_header, is_address};
 use crate::message::encoded::ADDRESS_FIELDS;
 use crate::message::encoded::charset::GUESSED;
-use crate::message::encoded::fold::fold;
+use crate::message::header::fold;
 use crate::message::received::host;
 
 /// Maximum length of an unusable From that is kept as the display name; longer ones are renamed.
@@ -19,11 +19,11 @@ const TO_LIMIT: usize = 50;
 
 /// Corrects every address list, merges recipient fields, and adds missing From and To fields.
 pub fn repair(draft: &mut HeaderDraft<'_>, facts: &Facts<'_>, had_bcc: bool) {
-    let utf8 = facts.envelope.smtputf8;
-    let mut at = 0;
-    while at < draft.entries.len() {
-        let is_list = draft.entries.get(at).is_some_and(|entry| ADDRESS_FIELDS.iter().any(|name| entry.is(name)));
-        at += if is_list { one(draft, at, facts, utf8) } else { 1 };
+    for entry in std::mem::take(&mut draft.entries) {
+        match entry.is(ADDRESS_FIELDS) {
+            true => one(draft, entry, facts),
+            false => draft.entries.push(entry),
+        }
     }
     for name in ["To", "Cc"] {
         merge(draft, name);
@@ -47,20 +47,16 @@ pub fn repair(draft: &mut HeaderDraft<'_>, facts: &Facts<'_>, had_bcc: bool) {
     }
 }
 
-/// Corrects the list at `at`; returns by how many entries to advance.
-fn one(draft: &mut HeaderDraft<'_>, at: usize, facts: &Facts<'_>, utf8: bool) -> usize {
-    let Some(entry) = draft.entries.get_mut(at) else {
-        return 1;
-    };
+/// Adds the address list `entry` to `draft`, corrected.
+fn one<'a>(draft: &mut HeaderDraft<'a>, entry: DraftField<'a>, facts: &Facts<'_>) {
     // An address cannot be non-ASCII in a charset that is only labelled.
-    let utf8 = utf8 && entry.charset.is_none_or(|charset| charset == GUESSED);
-    let (is_from, is_sender) =
-        (entry.is("From") || entry.is("Resent-From"), entry.is("Sender") || entry.is("Resent-Sender"));
+    let utf8 = facts.envelope.smtputf8 && entry.charset.is_none_or(|charset| charset == GUESSED);
+    let (is_from, is_sender) = (entry.is("From Resent-From"), entry.is("Sender Resent-Sender"));
     let correct = check(&entry.value).is_some_and(|list| {
         (list.ascii || utf8) && (list.mailboxes > 0 || !is_from) && (!is_sender || list.mailboxes == 1 && !list.groups)
     });
     if correct {
-        return 1;
+        return draft.entries.push(entry);
     }
     let (mut found, mut lost) = list::read(&entry.value);
     let all = found.len();
@@ -70,58 +66,47 @@ fn one(draft: &mut HeaderDraft<'_>, at: usize, facts: &Facts<'_>, utf8: bool) ->
     }
     lost |= found.len() < all;
     if found.is_empty() {
-        return useless(draft, at, facts);
+        return useless(draft, entry, facts);
     }
-    let (old, charset) = (entry.value.clone(), entry.charset);
-    entry.value = write(entry.name.len() + 1, &found).into();
-    let name = [b"X-Original-", &*entry.name].concat();
     draft.note(notes::ADDRESSES);
-    if lost {
-        draft.entries.insert(at + 1, DraftField { name: name.into(), value: old, charset });
-    }
-    1
+    let value = write(entry.name.len() + 1, &found).into();
+    draft.entries.push(DraftField { name: entry.name.clone(), value, charset: entry.charset });
+    draft.entries.extend(entry.set_aside().filter(|_| lost));
 }
 
-/// A list without an address at `at`.
-fn useless(draft: &mut HeaderDraft<'_>, at: usize, facts: &Facts<'_>) -> usize {
-    let Some(entry) = draft.entries.get_mut(at).filter(|entry| entry.is("From")) else {
+/// Adds `entry`, a list without an address: as the name in From, else under another name.
+fn useless<'a>(draft: &mut HeaderDraft<'a>, entry: DraftField<'a>, facts: &Facts<'_>) {
+    if !entry.is("From") {
         draft.note(notes::ADDRESSES_UNUSABLE);
-        return usize::from(draft.set_aside(at));
-    };
+        return draft.entries.extend(entry.set_aside());
+    }
+    draft.note(notes::FROM_REPLACED);
     let name = as_name(&entry.value);
     let mut found = Mailbox { name, address: sender(facts) };
     if found.name.len() <= NAME_LIMIT {
-        entry.value = write(5, &[found]).into();
-    } else {
-        found.name.clear();
-        draft.set_aside(at);
-        draft.entries.insert(at, DraftField { name: b"From".into(), value: write(5, &[found]).into(), charset: None });
+        return draft.entries.push(DraftField { value: write(5, &[found]).into(), ..entry });
     }
-    draft.note(notes::FROM_REPLACED);
-    1
+    found.name.clear();
+    draft.entries.push(DraftField { name: b"From".into(), value: write(5, &[found]).into(), charset: None });
+    draft.entries.extend(entry.set_aside());
 }
 
 /// Merges all fields called `name` into one.
 fn merge(draft: &mut HeaderDraft<'_>, name: &str) {
-    let places = draft.all(name);
-    let (Some(first), true) = (places.first().copied(), places.len() > 1) else {
+    let (Some(first), true) = (draft.find(name), draft.all(name).len() > 1) else {
         return;
     };
-    let mut values: Vec<Vec<u8>> = Vec::new();
-    for entry in places.iter().filter_map(|at| draft.entries.get(*at)) {
-        let value = entry.value.trim_ascii().to_vec();
+    let same: Vec<DraftField<'_>> = draft.entries.extract_if(.., |entry| entry.is(name)).collect();
+    let mut values = Vec::new();
+    for value in same.iter().map(|entry| entry.value.trim_ascii()) {
         if !values.contains(&value) {
             values.push(value);
         }
     }
-    let charset = places.iter().filter_map(|at| draft.entries.get(*at)).find_map(|entry| entry.charset);
-    for at in places.iter().skip(1).rev() {
-        draft.entries.remove(*at);
-    }
-    if let Some(entry) = draft.entries.get_mut(first) {
-        entry.value = [b" ", values.join(&b",\r\n "[..]).as_slice()].concat().into();
-        entry.charset = charset;
-    }
+    let value = [b" ", values.join(&b",\r\n "[..]).as_slice()].concat().into();
+    let charset = same.iter().find_map(|entry| entry.charset);
+    let name = same.into_iter().next().map(|entry| entry.name).unwrap_or_default();
+    draft.entries.insert(first, DraftField { name, value, charset });
     draft.note(notes::MERGED);
 }
 

@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The header while it is being repaired.
+//! The header while it is being repaired, and what is corrected in every field: its charset, bytes that it must not
+//! contain, and long lines.
 
 use std::borrow::Cow;
 
 use super::{FIELD_LIMIT, notes};
-use crate::message::address::tokens::{self, tokens};
-use crate::message::encoded::charset::{EUC_JP, GUESSED, from_iso_2022_jp};
-use crate::message::encoded::{Charset, PARAMETER_FIELDS, decode, is_bare};
-use crate::message::header;
+use crate::message::encoded::charset::{EUC_JP, GUESSED, UTF_8, from_iso_2022_jp};
+use crate::message::encoded::{
+    Charset, PARAMETER_FIELDS, Style, decode, field_value, is_bare, shortened, unstructured,
+};
+use crate::message::header::{self, is_one_of, push_field};
+use crate::message::tokens::{TokenKind, tokens};
 
 /// A field of a draft.
 #[derive(Debug, Clone)]
@@ -21,14 +24,20 @@ pub struct DraftField<'a> {
 }
 
 impl DraftField<'_> {
-    /// Whether the field is called `name`.
-    pub fn is(&self, name: &str) -> bool {
-        self.name.eq_ignore_ascii_case(name.as_bytes())
+    /// Whether the field is called one of `names`, which spaces separate.
+    pub fn is(&self, names: &str) -> bool {
+        is_one_of(&self.name, names)
     }
 
     /// Whether the field has no value.
     pub fn is_empty(&self) -> bool {
         self.value.trim_ascii().is_empty()
+    }
+
+    /// The field as `X-Original-…`: out of the way, but not lost. `None` if it is empty.
+    pub fn set_aside(mut self) -> Option<Self> {
+        self.name = [b"X-Original-", &*self.name].concat().into();
+        (!self.is_empty()).then_some(self)
     }
 }
 
@@ -39,13 +48,14 @@ pub struct HeaderDraft<'a> {
     pub entries: Vec<DraftField<'a>>,
     /// Whether the Date is ours and not the sender's.
     pub dated: bool,
-    notes: Vec<&'static str>,
+    /// The recorded notes, each once.
+    pub notes: Vec<&'static str>,
 }
 
 impl<'a> HeaderDraft<'a> {
-    /// Parses `header`; `None` if it has more than [`FIELD_LIMIT`] fields.
-    pub fn read(header: &'a [u8]) -> Option<Self> {
-        let mut draft = Self { entries: Vec::new(), dated: false, notes: Vec::new() };
+    /// Parses `header`, for which there already are `notes`; `None` if it has more than [`FIELD_LIMIT`] fields.
+    pub fn read(header: &'a [u8], notes: Vec<&'static str>) -> Option<Self> {
+        let mut draft = Self { entries: Vec::new(), dated: false, notes };
         for field in header::fields(header).filter(|field| !field.name.is_empty()) {
             if draft.entries.len() == FIELD_LIMIT {
                 return None;
@@ -71,10 +81,10 @@ impl<'a> HeaderDraft<'a> {
                 entry.value = veiled.unwrap_or_else(|| decode(&entry.value).into_owned()).into_bytes().into();
             }
             // No-break spaces come from editors; between tokens they can only be meant as spaces.
-            let structured = || is_bare(&entry.name) || PARAMETER_FIELDS.iter().any(|name| entry.is(name));
+            let structured = || is_bare(&entry.name) || entry.is(PARAMETER_FIELDS);
             if memchr::memmem::find(&entry.value, "\u{a0}".as_bytes()).is_some() && structured() {
                 let with_blanks = tokens(&entry.value).flat_map(|token| match token.kind {
-                    tokens::TokenKind::Quoted | tokens::TokenKind::Comment => token.text.to_vec(),
+                    TokenKind::Quoted | TokenKind::Comment => token.text.to_vec(),
                     _ => String::from_utf8_lossy(token.text).replace('\u{a0}', " ").into_bytes(),
                 });
                 entry.value = with_blanks.collect::<Vec<u8>>().into();
@@ -85,49 +95,75 @@ impl<'a> HeaderDraft<'a> {
     /// Removes what a header must not contain: control characters, blank lines in fields, private fields. Returns
     /// whether there was a Bcc.
     pub fn tidy(&mut self) -> bool {
-        for at in 0..self.entries.len() {
-            let Some(entry) = self.entries.get_mut(at) else {
-                continue;
-            };
+        for entry in &mut self.entries {
             let is_control = |byte: &u8| byte.is_ascii_control() && !matches!(byte, b'\t' | b'\r' | b'\n');
             let controls = entry.value.iter().any(is_control);
             if controls {
+                notes::add(&mut self.notes, notes::CONTROLS);
                 entry.value.to_mut().iter_mut().filter(|byte| is_control(byte)).for_each(|byte| *byte = b' ');
             }
             let mut lines = entry.value.split_inclusive(|byte| *byte == b'\n');
             let first = lines.next().unwrap_or_default();
             let blank = lines.clone().any(|line| line.trim_ascii().is_empty());
             if blank {
+                notes::add(&mut self.notes, notes::BLANK_FOLDING);
                 let kept = lines.filter(|line| !line.trim_ascii().is_empty());
                 let value = [first].into_iter().chain(kept).collect::<Vec<_>>().concat();
                 entry.value = value.strip_suffix(b"\r\n").unwrap_or(&value).to_vec().into();
             }
-            if controls {
-                self.note(notes::CONTROLS);
-            }
-            if blank {
-                self.note(notes::BLANK_FOLDING);
-            }
         }
         let had_bcc = self.entries.iter().any(|entry| entry.is("Bcc"));
         let before = self.entries.len();
-        self.entries.retain(|entry| !["Bcc", "Resent-Bcc", "Return-Path"].iter().any(|name| entry.is(name)));
+        self.entries.retain(|entry| !entry.is("Bcc Resent-Bcc Return-Path"));
         if self.entries.len() < before {
             self.note(notes::PRIVATE);
         }
         had_bcc
     }
 
-    /// Records a note for the log, once.
-    pub fn note(&mut self, note: &'static str) {
-        if !self.notes.contains(&note) {
-            self.notes.push(note);
+    /// Encodes non-ASCII text: SMTP can carry 7 bits (RFC 5322 section 2.2). With `utf8` (the client uses SMTPUTF8)
+    /// UTF-8 stays (RFC 6532).
+    pub fn seven_bits(&mut self, utf8: bool) {
+        let mut encoded = false;
+        for entry in &mut self.entries {
+            if entry.value.is_ascii() || utf8 && entry.charset.is_none() {
+                continue;
+            }
+            encoded = true;
+            let label = entry.charset.map_or(UTF_8, |charset| charset.name);
+            let style = Style { word_limit: usize::MAX, label };
+            let value = match field_value(&entry.name, &entry.value, style) {
+                Some(value) => value,
+                // With SMTPUTF8 an address may be non-ASCII. Without it, no such address gets this far.
+                None if utf8 && label == UTF_8 => entry.value.to_vec(),
+                None => unstructured(entry.name.len() + 1, &entry.value, style),
+            };
+            (entry.value, entry.charset) = (value.into(), None);
+        }
+        if encoded {
+            self.note(notes::EIGHT_BIT_HEADER);
         }
     }
 
-    /// The recorded notes.
-    pub fn notes(&self) -> impl Iterator<Item = &'static str> {
-        self.notes.iter().copied()
+    /// Folds lines over 998 bytes (RFC 5322 section 2.1.1): before spaces if that is enough, else by encoding long
+    /// words.
+    pub fn short_lines(&mut self) {
+        let mut folded = false;
+        for entry in &mut self.entries {
+            if let Some((name, value)) = shortened(&entry.name, &entry.value) {
+                folded = true;
+                let name = name.into_owned();
+                (entry.name, entry.value) = (name.into(), value.into());
+            }
+        }
+        if folded {
+            self.note(notes::LONG_HEADER_LINES);
+        }
+    }
+
+    /// Records a note for the log, once.
+    pub fn note(&mut self, note: &'static str) {
+        notes::add(&mut self.notes, note);
     }
 
     /// The first field called `name`.
@@ -154,32 +190,46 @@ impl<'a> HeaderDraft<'a> {
         }
     }
 
-    /// Renames the field at `at` to `X-Original-…`: out of the way, but not lost. Removes it if it is empty, which
-    /// moves those after it. Returns whether it is still there.
-    pub fn set_aside(&mut self, at: usize) -> bool {
-        let Some(entry) = self.entries.get_mut(at) else {
-            return false;
+    /// Makes sure that there is a `usable` field called `name`: `text` is added with the note `added`, or replaces one
+    /// that is not usable with the note `replaced`. Returns whether it was set.
+    pub fn provide(
+        &mut self,
+        name: &'static str,
+        usable: impl Fn(&[u8]) -> bool,
+        text: &[u8],
+        (replaced, added): (&'static str, &'static str),
+    ) -> bool {
+        let note = match self.find(name) {
+            Some(_) if self.value(name).is_some_and(usable) => return false,
+            Some(at) => {
+                self.set_aside(at);
+                replaced
+            }
+            None => added,
         };
-        if entry.is_empty() {
-            self.entries.remove(at);
-            return false;
-        }
-        entry.name = [b"X-Original-", &*entry.name].concat().into();
+        self.set(name, text);
+        self.note(note);
         true
+    }
+
+    /// [Sets aside](DraftField::set_aside) the field at `at`. It is removed if it is empty, which moves those after it.
+    pub fn set_aside(&mut self, at: usize) {
+        if at < self.entries.len()
+            && let Some(entry) = self.entries.remove(at).set_aside()
+        {
+            self.entries.insert(at, entry);
+        }
     }
 
     /// Adds all fields to `header`. Returns where in it our own Date begins, if there is one.
     pub fn write(&self, header: &mut Vec<u8>) -> Option<usize> {
         let mut date = None;
         for entry in &self.entries {
-            header.extend_from_slice(&entry.name);
-            header.push(b':');
             if self.dated && entry.is("Date") {
-                // After the space.
-                date = Some(header.len() + 1);
+                // After the colon and the space.
+                date = Some(header.len() + entry.name.len() + 2);
             }
-            header.extend_from_slice(&entry.value);
-            header.extend_from_slice(b"\r\n");
+            push_field(&entry.name, &entry.value, header);
         }
         date
     }

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Makes the header match the body (RFC 2045), so that it is displayed as intended and can be sent.
 
-use super::body::Scan;
 use super::draft::HeaderDraft;
 use super::notes;
-use super::walk::Walk;
-use crate::message::address::tokens::tokens;
+use super::walk::{Scan, Walk};
 use crate::message::encoded::parameters::{media_type, parameter, pieces};
-use crate::message::parts::entity::{self, Content};
+use crate::message::header::push_field;
+use crate::message::parts::{Content, Entity};
+use crate::message::tokens::tokens;
 use crate::message::{BodyForm, Encode};
 
 /// Maximum length of a Content-Transfer-Encoding that is left as it is; with long comments it could not be folded.
@@ -28,7 +28,8 @@ enum Transfer {
 
 /// Sets Content-Type, Content-Transfer-Encoding and MIME-Version to match the body. A body declared as encoded is left
 /// alone; so are declared charsets, except one that is disproved by bytes over 127.
-pub fn fit(draft: &mut HeaderDraft<'_>, scan: &Scan, walk: &Walk) -> BodyForm {
+pub fn fit(draft: &mut HeaderDraft<'_>, walk: &Walk) -> BodyForm {
+    let scan = &walk.scan;
     let transfer = transfer(draft);
     // A multipart without parts would be displayed as empty.
     let partless = || walk.boundary() == Err(true) && media(draft).is_some_and(|media| media.starts_with("multipart/"));
@@ -37,7 +38,7 @@ pub fn fit(draft: &mut HeaderDraft<'_>, scan: &Scan, walk: &Walk) -> BodyForm {
         draft.set_aside(at);
         draft.note(notes::CONTENT_FIELD);
     }
-    let content = entity::read(&content_header(draft), false).content;
+    let content = Entity::read(&content_header(draft), false).content;
     let is_text =
         content == Content::Leaf { text: true } && media(draft).is_none_or(|media| media.starts_with("text/"));
     let plain = transfer != Transfer::Coded;
@@ -61,19 +62,11 @@ pub fn fit(draft: &mut HeaderDraft<'_>, scan: &Scan, walk: &Walk) -> BodyForm {
         Encode::Parts if walk.binary => draft.note(notes::BINARY),
         Encode::Parts => draft.note(notes::LONG_BODY_LINES),
     }
-    let is_mime = ["Content-Type", "Content-Transfer-Encoding", "Content-Disposition"]
-        .iter()
-        .any(|name| draft.find(name).is_some());
     // Any value is accepted here unless it cannot be written on a line.
     let readable = |value: &[u8]| value.is_ascii() && value.len() <= ENCODING_LIMIT;
-    if let Some(at) = draft.find("MIME-Version").filter(|_| !draft.value("MIME-Version").is_some_and(readable)) {
-        draft.set_aside(at);
-        draft.note(notes::CONTENT_FIELD);
-        draft.set("MIME-Version", b"1.0");
-    }
-    if is_mime && draft.find("MIME-Version").is_none() {
-        draft.set("MIME-Version", b"1.0");
-        draft.note(notes::MIME_VERSION);
+    let makes_mime = "Content-Type Content-Transfer-Encoding Content-Disposition MIME-Version";
+    if draft.entries.iter().any(|entry| entry.is(makes_mime)) {
+        draft.provide("MIME-Version", readable, b"1.0", (notes::CONTENT_FIELD, notes::MIME_VERSION));
     }
     BodyForm { eight_bit: scan.eight_bit, encode }
 }
@@ -87,7 +80,7 @@ fn content_header(draft: &HeaderDraft<'_>) -> Vec<u8> {
     let mut header = Vec::new();
     for name in ["Content-Type", "Content-Transfer-Encoding"] {
         if let Some(value) = draft.value(name) {
-            header.extend_from_slice(&[name.as_bytes(), b":", value, b"\r\n"].concat());
+            push_field(name.as_bytes(), value, &mut header);
         }
     }
     header

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Finds where the header ends if the blank line is missing.
 
-use super::identity::is_message_id;
+use super::once::is_message_id;
 use crate::message::address::mailboxes;
 use crate::message::date::is_date;
 use crate::message::encoded::parameters::media_type;
-use crate::message::header::{self, is_name};
+use crate::message::header::{self, is_name, is_one_of};
 
 /// Maximum length of a field name, in bytes.
 pub const NAME_LIMIT: usize = 255;
@@ -24,83 +24,16 @@ pub enum LineKind {
 }
 
 /// Known mail fields (RFC 5322 section 3.6, the IANA registry of message headers, and common ones).
-const KNOWN: [&str; 58] = [
-    "Accept-Language",
-    "Apparently-To",
-    "Approved",
-    "Archived-At",
-    "Autocrypt",
-    "Autoforwarded",
-    "Autosubmitted",
-    "Bcc",
-    "Cc",
-    "Comments",
-    "Date",
-    "Deferred-Delivery",
-    "Delivered-To",
-    "Delivery-Date",
-    "Envelope-To",
-    "Errors-To",
-    "Expires",
-    "Expiry-Date",
-    "Feedback-ID",
-    "Followup-To",
-    "From",
-    "Importance",
-    "In-Reply-To",
-    "Jabber-ID",
-    "Keywords",
-    "Mail-Followup-To",
-    "Mail-Reply-To",
-    "Mailing-List",
-    "Message-ID",
-    "Message-Type",
-    "MIME-Version",
-    "MT-Priority",
-    "Newsgroups",
-    "Obsoletes",
-    "Organization",
-    "Precedence",
-    "Priority",
-    "Received",
-    "References",
-    "Reply-By",
-    "Reply-To",
-    "Require-Recipient-Valid-Since",
-    "Return-Path",
-    "Return-Receipt-To",
-    "Sender",
-    "Sensitivity",
-    "Subject",
-    "Supersedes",
-    "Thread-Index",
-    "Thread-Topic",
-    "TLS-Report-Domain",
-    "TLS-Report-Submitter",
-    "TLS-Required",
-    "To",
-    "User-Agent",
-    "VBR-Info",
-    "Xref",
-    "Return-Receipt-Requested",
-];
+const KNOWN: &str = "Accept-Language Apparently-To Approved Archived-At Autocrypt Autoforwarded Autosubmitted Bcc \
+    Cc Comments Date Deferred-Delivery Delivered-To Delivery-Date Envelope-To Errors-To Expires Expiry-Date \
+    Feedback-ID Followup-To From Importance In-Reply-To Jabber-ID Keywords Mail-Followup-To Mail-Reply-To \
+    Mailing-List Message-ID Message-Type MIME-Version MT-Priority Newsgroups Obsoletes Organization Precedence \
+    Priority Received References Reply-By Reply-To Require-Recipient-Valid-Since Return-Path Return-Receipt-To \
+    Sender Sensitivity Subject Supersedes Thread-Index Thread-Topic TLS-Report-Domain TLS-Report-Submitter \
+    TLS-Required To User-Agent VBR-Info Xref Return-Receipt-Requested";
 /// Prefixes of further field names.
-const KNOWN_FAMILIES: [&str; 14] = [
-    "X-",
-    "List-",
-    "Content-",
-    "Resent-",
-    "ARC-",
-    "DKIM-",
-    "DomainKey-",
-    "Received-",
-    "Authentication-",
-    "Auto-",
-    "BIMI-",
-    "Original-",
-    "Disposition-Notification-",
-    "Downgraded-",
-];
+const KNOWN_FAMILIES: &str = "X- List- Content- Resent- ARC- DKIM- DomainKey- Received- Authentication- Auto- BIMI- \
+    Original- Disposition-Notification- Downgraded-";
 
 /// The kind of `line`, given without its line ending.
 pub fn kind(line: &[u8]) -> LineKind {
@@ -160,8 +93,8 @@ pub fn is_evidence(line: &[u8], header: &[u8]) -> bool {
 /// without it.
 pub fn takes_lines(header: &[u8]) -> bool {
     let last = header::fields(header).last();
-    let fixed = ["Date", "Message-ID", "MIME-Version", "Content-Transfer-Encoding", "Return-Path", "From", "Sender"];
-    last.is_some_and(|last| !last.name.is_empty() && !fixed.iter().any(|name| last.is(name)))
+    let fixed = "Date Message-ID MIME-Version Content-Transfer-Encoding Return-Path From Sender";
+    last.is_some_and(|last| !last.name.is_empty() && !last.is_one_of(fixed))
 }
 
 /// Whether `line` is the first line of a known mail field.
@@ -202,9 +135,11 @@ fn name(line: &[u8]) -> Option<(&[u8], bool)> {
 }
 
 fn is_known(name: &[u8]) -> bool {
-    let begins =
-        |family: &&str| name.get(..family.len()).is_some_and(|start| start.eq_ignore_ascii_case(family.as_bytes()));
-    KNOWN.iter().any(|known| name.eq_ignore_ascii_case(known.as_bytes())) || KNOWN_FAMILIES.iter().any(begins)
+    let begins = |family: &str| {
+        let start = name.get(..family.len());
+        start.is_some_and(|start| start.eq_ignore_ascii_case(family.as_bytes()))
+    };
+    is_one_of(name, KNOWN) || KNOWN_FAMILIES.split(' ').any(begins)
 }
 
 #[cfg(test)]

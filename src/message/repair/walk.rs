@@ -1,16 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Distinguishes text from other content in a body while it is received.
+//! Distinguishes text from other content in a body while it is received, and gathers facts about it.
 //!
 //! In text every line ending becomes CRLF, and NUL bytes are removed. A part that is not text keeps its bytes: they are
 //! content. Such a body is marked, and encoded when it is sent (RFC 2045 section 6.2: only `binary` may contain them,
 //! and that cannot be sent).
 
-use super::body::Scan;
 use super::lines::Piece;
-use crate::message::encoded::parameters::media_type;
-use crate::message::header::{Field, fields};
-use crate::message::parts::entity::{self, Content};
-use crate::message::parts::{DELIMITER_LIMIT, HEADER_LIMIT, Position, Tree, is_header_line};
+use crate::message::encoded::parameters::{self, media_type};
+use crate::message::header::{Field, LINE_LIMIT, fields, push_line};
+use crate::message::parts::{Content, DELIMITER_LIMIT, Entity, HEADER_LIMIT, Position, Tree, is_header_line};
 
 /// Walks through one body.
 #[derive(Debug, Default)]
@@ -25,6 +23,8 @@ pub struct Walk {
     end: Option<&'static [u8]>,
     /// Whether the header names boundaries.
     expects: bool,
+    /// What was found in what is stored.
+    pub scan: Scan,
     /// The repairs made.
     pub mended: Mended,
     /// Whether bytes were kept that a line of text must not contain.
@@ -44,6 +44,14 @@ pub struct Mended {
     pub last: bool,
 }
 
+impl Mended {
+    /// Takes the end of a line of text, which becomes CRLF.
+    pub fn line_end(&mut self, end: &[u8]) {
+        self.last |= end.is_empty();
+        self.ends |= !end.is_empty() && end != b"\r\n";
+    }
+}
+
 #[derive(Debug, Default)]
 enum State {
     Header {
@@ -61,13 +69,13 @@ impl Walk {
         let mut walk = Self::default();
         let types: Vec<Field<'_>> =
             fields(header).filter(|field| field.is("Content-Type") && media_type(field.value).is_some()).collect();
-        let multiparts = types.iter().filter_map(|field| match entity::read(field.raw, false).content {
+        let multiparts = types.iter().filter_map(|field| match Entity::read(field.raw, false).content {
             Content::Multipart { boundary, digest } => Some((boundary, digest)),
             _ => None,
         });
         walk.tree = Tree::of_candidates(multiparts.collect());
         walk.expects = !walk.tree.is_empty();
-        walk.charset = types.iter().find_map(|field| entity::parameter(field.value, "charset"));
+        walk.charset = types.iter().find_map(|field| parameters::find(field.value, "charset"));
         if !walk.expects {
             let has_text = |field: &Field<'_>| !field.value.trim_ascii().is_empty();
             let encoding = fields(header).find(|field| field.is("Content-Transfer-Encoding") && has_text(field));
@@ -88,38 +96,38 @@ impl Walk {
         self.tree.boundary().ok_or(self.expects)
     }
 
-    /// Takes the next fragment. What is to be stored is passed to `scan` and added to `body`.
-    pub fn piece(&mut self, piece: Piece<'_>, scan: &mut Scan, body: &mut Vec<u8>) {
+    /// Takes the next fragment. What is to be stored is added to `body`.
+    pub fn piece(&mut self, piece: Piece<'_>, body: &mut Vec<u8>) {
         match piece {
             Piece::Nul if self.keeps() => {
                 self.binary = true;
-                self.text(&[0], scan, body);
+                self.text(&[0], body);
             }
             Piece::Nul => self.mended.nul = true,
-            Piece::Text(text) => self.text(text, scan, body),
-            Piece::End(end) => self.end_line(end, scan, body),
+            Piece::Text(text) => self.text(text, body),
+            Piece::End(end) => self.end_line(end, body),
         }
     }
 
     /// Ends the body.
-    pub fn finish(&mut self, scan: &mut Scan, body: &mut Vec<u8>) {
+    pub fn finish(&mut self, body: &mut Vec<u8>) {
         if !self.held.is_empty() {
             let held = std::mem::take(&mut self.held);
-            self.write(&held, scan, body);
+            self.write(&held, body);
         }
         match self.end.take() {
             Some(end) if self.keeps() && self.binary => {
-                scan.end();
+                self.scan.end();
                 body.extend_from_slice(end);
             }
-            Some(end) => self.write_end(end, scan, body),
+            Some(end) => self.write_end(end, body),
             None => {}
         }
     }
 
-    fn text(&mut self, text: &[u8], scan: &mut Scan, body: &mut Vec<u8>) {
+    fn text(&mut self, text: &[u8], body: &mut Vec<u8>) {
         if self.mid_line {
-            self.write(text, scan, body);
+            self.write(text, body);
             return;
         }
         self.held.extend_from_slice(text);
@@ -131,78 +139,75 @@ impl Walk {
         if !wait {
             self.give_up_header();
             let held = std::mem::take(&mut self.held);
-            self.write(&held, scan, body);
+            self.write(&held, body);
             self.mid_line = true;
         }
     }
 
-    fn end_line(&mut self, end: &'static [u8], scan: &mut Scan, body: &mut Vec<u8>) {
+    fn end_line(&mut self, end: &'static [u8], body: &mut Vec<u8>) {
         if !std::mem::take(&mut self.mid_line) {
             let line = std::mem::take(&mut self.held);
-            if self.line(&line, end, scan, body) {
+            if self.line(&line, end, body) {
                 return;
             }
         }
         // Two line endings in a row: the first one does not belong to a boundary.
         if let Some(before) = self.end.replace(end) {
-            self.write_end(before, scan, body);
+            self.write_end(before, body);
         }
     }
 
     /// Takes a whole line. Returns whether its line ending was written too.
-    fn line(&mut self, line: &[u8], end: &'static [u8], scan: &mut Scan, body: &mut Vec<u8>) -> bool {
+    fn line(&mut self, line: &[u8], end: &'static [u8], body: &mut Vec<u8>) -> bool {
         if let Some(delimiter) = self.tree.delimiter(line) {
             if let Some(before) = self.end.take() {
                 // It belongs to the boundary, not to the part; a CR before it belongs to the part.
                 let (own, before) =
                     if self.keeps() && before == b"\r\r\n" { (true, &b"\r\n"[..]) } else { (false, before) };
                 if own {
-                    self.write_end(b"\r", scan, body);
+                    self.write_end(b"\r", body);
                 }
                 self.state = State::Text;
-                self.write_end(before, scan, body);
+                self.write_end(before, body);
             }
             self.state = match self.tree.pass(delimiter).0 {
                 Position::Header { in_digest, .. } => State::Header { text: Vec::new(), in_digest },
                 Position::Around | Position::Leaf => State::Text,
             };
-            scan.text(line);
-            body.extend_from_slice(line);
-            self.text_end(end, scan, body);
+            self.store(line, body);
+            self.text_end(end, body);
             return true;
         }
         let State::Header { text, in_digest } = &mut self.state else {
             if !line.is_empty() {
-                self.write(line, scan, body);
+                self.write(line, body);
             }
             return false;
         };
         if is_header_line(line, text.is_empty()) {
-            if line.len() > HEADER_LIMIT || text.len() + line.len() + 2 > HEADER_LIMIT {
+            if text.len() + line.len() + 2 > HEADER_LIMIT {
                 self.give_up_header();
-                return self.line(line, end, scan, body);
+                return self.line(line, end, body);
             }
-            text.extend_from_slice(line);
-            text.extend_from_slice(b"\r\n");
-            scan.text(line);
-            body.extend_from_slice(line);
-            self.text_end(end, scan, body);
+            push_line(line, text);
+            self.store(line, body);
+            self.text_end(end, body);
             return true;
         }
         let (text, in_digest) = (std::mem::take(text), *in_digest);
         self.enter(&text, in_digest);
         if line.is_empty() {
-            self.text_end(end, scan, body);
+            self.text_end(end, body);
             return true;
         }
-        self.line(line, end, scan, body)
+        self.line(line, end, body)
     }
 
     fn enter(&mut self, header: &[u8], in_digest: bool) {
-        let content = entity::read(header, in_digest).content;
+        let content = Entity::read(header, in_digest).content;
         if self.charset.is_none() {
             let named = fields(header).find(|field| field.is("Content-Type"));
-            self.charset = named.and_then(|field| entity::parameter(field.value, "charset"));
+            self.charset = named.and_then(|field| parameters::find(field.value, "charset"));
         }
         self.state = match self.tree.enter(&content) {
             Ok(Position::Header { in_digest, .. }) => State::Header { text: Vec::new(), in_digest },
@@ -218,27 +223,135 @@ impl Walk {
     }
 
     /// Writes part of a line, after the line ending that turned out to belong to the content.
-    fn write(&mut self, text: &[u8], scan: &mut Scan, body: &mut Vec<u8>) {
+    fn write(&mut self, text: &[u8], body: &mut Vec<u8>) {
         if let Some(end) = self.end.take() {
-            self.write_end(end, scan, body);
+            self.write_end(end, body);
         }
-        scan.text(text);
+        self.store(text, body);
+    }
+
+    fn store(&mut self, text: &[u8], body: &mut Vec<u8>) {
+        self.scan.text(text);
         body.extend_from_slice(text);
     }
 
-    fn write_end(&mut self, end: &'static [u8], scan: &mut Scan, body: &mut Vec<u8>) {
+    fn write_end(&mut self, end: &'static [u8], body: &mut Vec<u8>) {
         if !self.keeps() || end.is_empty() {
-            return self.text_end(end, scan, body);
+            return self.text_end(end, body);
         }
         self.binary |= end != b"\r\n";
-        scan.end();
+        self.scan.end();
         body.extend_from_slice(end);
     }
 
-    fn text_end(&mut self, end: &'static [u8], scan: &mut Scan, body: &mut Vec<u8>) {
-        self.mended.last |= end.is_empty();
-        self.mended.ends |= !end.is_empty() && end != b"\r\n";
-        scan.end();
+    fn text_end(&mut self, end: &'static [u8], body: &mut Vec<u8>) {
+        self.mended.line_end(end);
+        self.scan.end();
         body.extend_from_slice(b"\r\n");
+    }
+}
+
+/// Examines a body. Needs a few bytes of memory.
+#[derive(Debug, Default)]
+pub struct Scan {
+    line: u64,
+    /// Whether a line is over [`LINE_LIMIT`].
+    pub long: bool,
+    /// Whether there are bytes over 127.
+    pub eight_bit: bool,
+    not_utf8: bool,
+    /// The beginning of a character that was split between chunks.
+    held: Vec<u8>,
+}
+
+impl Scan {
+    /// Examines part of a line.
+    pub fn text(&mut self, text: &[u8]) {
+        self.line = self.line.saturating_add(text.len() as u64);
+        self.long |= self.line > LINE_LIMIT as u64;
+        if self.held.is_empty() && text.is_ascii() {
+            return;
+        }
+        self.eight_bit |= !text.is_ascii();
+        self.utf8(text);
+    }
+
+    /// Examines the end of a line. No character extends across it.
+    pub fn end(&mut self) {
+        self.line = 0;
+        self.not_utf8 |= !self.held.is_empty();
+        self.held.clear();
+    }
+
+    /// The charset of the text, if the text itself does not declare one.
+    pub fn charset(&self) -> &'static str {
+        match (self.eight_bit, self.not_utf8) {
+            (false, _) => "us-ascii",
+            (true, false) => "utf-8",
+            (true, true) => "windows-1252",
+        }
+    }
+
+    fn utf8(&mut self, text: &[u8]) {
+        let mut rest = text;
+        while let (false, false, Some((first, tail))) = (self.not_utf8, self.held.is_empty(), rest.split_first()) {
+            self.held.push(*first);
+            rest = tail;
+            match std::str::from_utf8(&self.held) {
+                Ok(_) => self.held.clear(),
+                // At most four bytes are ever held: with four it is either a character or not.
+                Err(error) => self.not_utf8 = error.error_len().is_some(),
+            }
+        }
+        if self.not_utf8 {
+            self.held.clear();
+        } else if let Err(error) = std::str::from_utf8(rest) {
+            self.not_utf8 = error.error_len().is_some();
+            if !self.not_utf8 {
+                self.held.extend(rest.iter().skip(error.valid_up_to()));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn scan(chunks: &[&[u8]]) -> Scan {
+        let mut scan = Scan::default();
+        chunks.iter().for_each(|chunk| scan.text(chunk));
+        scan.end();
+        scan
+    }
+
+    #[test]
+    fn lengths() {
+        assert!(!scan(&[&[b'a'; 500], &[b'a'; 498]]).long);
+        assert!(scan(&[&[b'a'; 500], &[b'a'; 499]]).long);
+        let mut two = scan(&[&[b'a'; 998]]);
+        two.text(b"a");
+        assert!(!two.long);
+    }
+
+    proptest! {
+        #[test]
+        fn charset_does_not_depend_on_cuts(
+            text in prop_oneof!["[aü日\u{1f600}]{0,12}".prop_map(String::into_bytes), proptest::collection::vec(any::<u8>(), 0..6)],
+            cuts in proptest::collection::vec(0..48usize, 3),
+        ) {
+            let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(text.len())).collect();
+            cuts.sort_unstable();
+            let parts = [&text[..cuts[0]], &text[cuts[0]..cuts[1]], &text[cuts[1]..cuts[2]], &text[cuts[2]..]];
+            let expected = if text.is_ascii() {
+                "us-ascii"
+            } else if std::str::from_utf8(&text).is_ok() {
+                "utf-8"
+            } else {
+                "windows-1252"
+            };
+            prop_assert_eq!(scan(&parts).charset(), expected);
+        }
     }
 }

@@ -1,22 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Real handshakes with certificates of all kinds, good and unusual, and the resulting sentences.
+//! Real handshakes with certificates of all kinds, good and unusual, and the resulting sentences; and what is read in them.
 
 use std::io;
 
+use proptest::prelude::*;
 use rcgen::{
     BasicConstraints, CertificateParams, CustomExtension, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair,
+    Issuer, KeyPair, date_time_ymd,
 };
 use ring::digest::{SHA256, digest};
 use tokio_rustls::rustls::crypto::ring::default_provider as ring_provider;
 use tokio_rustls::rustls::crypto::ring::sign::any_supported_type;
-use tokio_rustls::rustls::pki_types::{PrivateKeyDer, alg_id};
+use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 use tokio_rustls::rustls::sign::{CertifiedKey, SingleCertAndKey};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion, version};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::super::tls::explain;
-use super::super::x509::tests::{SMALL, bytes};
 use super::*;
 
 const HOST: &str = "mx.example";
@@ -277,4 +277,99 @@ fn small_rsa_keys_are_verified_where_they_can_be() {
     let said = signed(pin(), new, &signature, true).unwrap();
     assert!(said.contains("the RSA key of mx.example has 1024 bits, too few to be verified"), "{said}");
     assert_eq!(signed(Trust::Anything, new, &signature, true), None);
+}
+
+/// A 1024-bit RSA key, a text, and its SHA-256 signature as created by `openssl dgst -sha256 -sign`.
+const SMALL: [&str; 3] = [
+    "30818902818100c3a8b339b0e89fce3dbb0304a4ff3aab1ac0774b68c013c64d4967c6426ea2c3213f7b8f593638150a431f1bf5e1bfe582e33240a2f6fde7e7b66621ac19c63cc65e035ffba9c72fe1a69e483a22d3d4e5ae66db2c3f5a4397ae144e0199cb4ec519b8a77006ed4a35bdfcb124be1f5c75f5e31c921db2389babd14f864e2ff50203010001",
+    "7369676e6564206279206120736d616c6c206b6579",
+    "38c8fa4131285903e03af804856349f28a877650ff9c0f17719ce7d560d751b05d505c127f7e2e23ec26c4318487953f60a52cd1780268b43cdb3311edc04b71c3f8f38cf6508e364fdffe5ac90abf84b2f0811787fbd5aca93d0008dcadde0a80ab93fc1aaa108167ee1e1c9634f589f520937b5f8195935c42488a38d859ab",
+];
+
+fn bytes(hex: &str) -> Vec<u8> {
+    (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
+}
+
+fn certified(common: &str, organization: &str) -> (Vec<u8>, Vec<u8>) {
+    let mut params = CertificateParams::new(vec!["mx.example".to_string()]).unwrap();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    for (kind, text) in [(DnType::OrganizationName, organization), (DnType::CommonName, common)] {
+        if !text.is_empty() {
+            params.distinguished_name.push(kind, text);
+        }
+    }
+    let key = KeyPair::generate().unwrap();
+    (params.self_signed(&key).unwrap().der().to_vec(), key.public_key_raw().to_vec())
+}
+
+#[test]
+fn names_and_key_are_found() {
+    for (common, organization, name) in
+        [("Plant CA", "Plant", "Plant CA"), ("", "Plant", "Plant"), ("", "", ""), ("W\u{e4}rme", "", "W\u{e4}rme")]
+    {
+        let (der, key) = certified(common, organization);
+        let found = Certificate::read(&der).unwrap();
+        assert_eq!((found.issuer_name().as_str(), found.is_own_issuer()), (name, true));
+        assert_eq!((found.key.bits, found.key.rsa_bits()), (key.as_slice(), None));
+    }
+    let bits = bytes(SMALL[0]);
+    let key = Key { algorithm: alg_id::RSA_ENCRYPTION.as_ref(), bits: &bits };
+    assert_eq!(key.rsa_bits(), Some(1024));
+}
+
+proptest! {
+    #[test]
+    fn whatever_comes_is_read_without_a_fault(bytes: Vec<u8>, at in 0usize..400, byte: u8, cut in 0usize..600) {
+        let look = |bytes: &[u8]| Certificate::read(bytes).map(|found| (found.issuer_name(), found.key.rsa_bits()));
+        let _ = look(&bytes);
+        let mut changed = certified("a", "b").0;
+        if let Some(place) = changed.get_mut(at) {
+            *place = byte;
+        }
+        let _ = look(&changed);
+        changed.truncate(cut);
+        let _ = look(&changed);
+        let key = Key { algorithm: alg_id::RSA_ENCRYPTION.as_ref(), bits: &bytes };
+        prop_assert!(key.rsa_bits().is_none_or(|bits| bits <= bytes.len() * 8));
+    }
+}
+
+fn certified_until(year: i32) -> Vec<u8> {
+    let mut params = CertificateParams::new(vec!["mx.example".to_string()]).unwrap();
+    params.not_before = date_time_ymd(2001, 1, 1);
+    params.not_after = date_time_ymd(year, 12, 31);
+    params.self_signed(&KeyPair::generate().unwrap()).unwrap().der().to_vec()
+}
+
+fn until(certificate: &[u8]) -> Option<i64> {
+    Certificate::read(certificate)?.not_after()
+}
+
+#[test]
+fn both_forms_of_time_are_read() {
+    assert_eq!(until(&certified_until(2010)), Some(1_293_753_600));
+    assert_eq!(until(&certified_until(2049)), Some(2_524_521_600));
+    assert_eq!(until(&certified_until(2099)), Some(4_102_358_400));
+}
+
+#[test]
+fn a_time_that_does_not_exist_is_none() {
+    assert_eq!(time(2026, b"1123010203Z"), Some(1_795_395_723));
+    for odd in [&b"1323010203Z"[..], b"1123010203", b"112301020aZ", b"1123250203Z", b"0023010203Z", b"11230102+0Z"] {
+        assert_eq!(time(2026, odd), None, "{odd:?}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn whatever_comes_has_an_end_or_none(bytes: Vec<u8>, at in 0usize..300, byte: u8, cut in 0usize..600) {
+        let _ = until(&bytes);
+        let mut changed = certified_until(2049);
+        if let Some(place) = changed.get_mut(at) {
+            *place = byte;
+        }
+        let _ = until(&changed);
+        changed.truncate(cut);
+        prop_assert!(changed.len() > 200 || until(&changed).is_none());
+    }
 }

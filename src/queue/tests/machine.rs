@@ -3,12 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use nix::errno::Errno;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
-use super::super::disk::Disk;
-use super::super::disk::probe::{Fault, Probe};
 use super::*;
 
 #[derive(Debug, Clone)]
@@ -77,11 +74,7 @@ struct Expected {
 
 struct Machine {
     runtime: tokio::runtime::Runtime,
-    dir: tempfile::TempDir,
-    relay: Relay,
-    disk: Disk,
-    probe: Arc<Probe>,
-    spool: Arc<Spool>,
+    bench: Bench,
     model: BTreeMap<MessageId, Expected>,
     accepted: u8,
     foreign: usize,
@@ -89,12 +82,8 @@ struct Machine {
 
 impl Machine {
     fn new(durability: Durability) -> Self {
-        let dir = scratch();
-        let relay = relay(dir.path(), durability, 1 << 20);
-        let (disk, probe) = Disk::watched();
-        let spool = Spool::open_on(&relay, disk.clone()).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        Self { runtime, dir, relay, disk, probe, spool, model: BTreeMap::new(), accepted: 0, foreign: 0 }
+        Self { runtime, bench: Bench::new(durability), model: BTreeMap::new(), accepted: 0, foreign: 0 }
     }
 
     fn recipients(to: usize) -> Vec<String> {
@@ -114,7 +103,7 @@ impl Machine {
                 let body = vec![self.accepted; *bytes];
                 let names = Self::recipients(*to);
                 let names: Vec<&str> = names.iter().map(String::as_str).collect();
-                match self.runtime.block_on(put(&self.spool, &body, &names)) {
+                match self.runtime.block_on(put(&self.bench.spool, &body, &names)) {
                     Ok(entry) => {
                         self.model.insert(entry.id, Expected { entry, body, to: *to, notes: Vec::new() });
                     }
@@ -123,14 +112,14 @@ impl Machine {
             }
             Step::Note(which, note) => {
                 let Some(expected) = self.pick(which) else { return };
-                let written = self.spool.record(&expected.entry, note);
+                let written = self.bench.spool.record(&expected.entry, note);
                 assert!(faulty || written.is_ok(), "{written:?}");
                 let known = self.model.get_mut(&expected.entry.id).unwrap();
                 known.notes.push(note.clone());
                 if written.is_err() {
                     // The disk may have it anyway, if only its sync has failed.
-                    self.probe.heal();
-                    if self.spool.notes(&expected.entry).unwrap().len() < known.notes.len() {
+                    self.bench.probe.heal();
+                    if self.bench.spool.notes(&expected.entry).unwrap().len() < known.notes.len() {
                         known.notes.pop();
                     }
                 }
@@ -139,7 +128,7 @@ impl Machine {
                 let mut chosen: Vec<Entry> = which.iter().filter_map(|w| self.pick(w)).map(|e| e.entry).collect();
                 chosen.sort_by_key(|entry| entry.id);
                 chosen.dedup();
-                for (entry, error) in self.spool.move_to_safe(chosen) {
+                for (entry, error) in self.bench.spool.move_to_safe(chosen) {
                     assert!(
                         error.is_none() == (entry.place == Place::Safe) && (error.is_none() || faulty),
                         "{error:?}"
@@ -148,31 +137,31 @@ impl Machine {
                 }
             }
             Step::MoveAll => {
-                let moved = self.spool.move_all_to_safe();
+                let moved = self.bench.spool.move_all_to_safe();
                 assert!(faulty || moved.is_ok(), "{moved:?}");
                 // Entries may contain an old place of a message: it is found.
             }
             Step::Remove(which) => {
                 let Some(expected) = self.pick(which) else { return };
-                if let Err(error) = self.spool.remove(&expected.entry) {
+                if let Err(error) = self.bench.spool.remove(&expected.entry) {
                     assert!(faulty, "{error}");
-                    self.probe.heal();
-                    if self.spool.open_message(&expected.entry).is_ok() {
-                        self.spool.remove(&expected.entry).unwrap();
+                    self.bench.probe.heal();
+                    if self.bench.spool.open_message(&expected.entry).is_ok() {
+                        self.bench.spool.remove(&expected.entry).unwrap();
                     }
                 }
                 self.model.remove(&expected.entry.id);
             }
             Step::Crash(leaving) => self.crash(leaving),
             Step::Fault(after, part) => {
-                self.probe.fail(Fault { after: *after, error: Errno::EIO, part: *part, for_good: false });
+                self.bench.probe.fail(Fault { after: *after, error: Errno::EIO, part: *part, for_good: false });
             }
         }
     }
 
     fn crash(&mut self, leaving: &Leaving) {
-        self.probe.heal();
-        let queue = self.dir.path().join("flash/queue");
+        self.bench.probe.heal();
+        let queue = self.bench.path("flash/queue");
         match leaving {
             Leaving::Nothing => {}
             Leaving::Temporary => fs::write(queue.join(".HA1F000000.tmp"), b"half").unwrap(),
@@ -193,7 +182,7 @@ impl Machine {
                     let (_, bytes) = self.file_of(expected.entry.id);
                     for place in ["ram", "flash"] {
                         let file = format!("{place}/queue/{}.msg", expected.entry.id);
-                        fs::write(self.dir.path().join(file), &bytes).unwrap();
+                        fs::write(self.bench.path(file), &bytes).unwrap();
                     }
                 }
             }
@@ -203,8 +192,8 @@ impl Machine {
                 fs::write(queue.join(format!("{name}.msg")), b"SMTPRLY1 or not").unwrap();
             }
         }
-        self.spool = Spool::open_on(&self.relay, self.disk.clone()).unwrap();
-        let found = self.spool.recover();
+        self.bench.spool = self.bench.start();
+        let found = self.bench.spool.recover();
         assert_eq!(found.len(), self.model.len(), "{found:?}");
         for entry in found {
             self.model.get_mut(&entry.id).expect("a message of ours").entry.clone_from(&entry);
@@ -212,25 +201,25 @@ impl Machine {
     }
 
     fn file_of(&self, id: MessageId) -> (PathBuf, Vec<u8>) {
-        let paths = ["flash", "ram"].map(|place| self.dir.path().join(place).join(format!("queue/{id}.msg")));
+        let paths = ["flash", "ram"].map(|place| self.bench.path(place).join(format!("queue/{id}.msg")));
         paths.into_iter().find_map(|path| fs::read(&path).ok().map(|bytes| (path, bytes))).expect("its file")
     }
 
     /// Whether the queue agrees with the model.
     fn compare(&self, faults: bool) {
         for expected in self.model.values() {
-            let stored = self.spool.open_message(&expected.entry).unwrap();
+            let stored = self.bench.spool.open_message(&expected.entry).unwrap();
             let names = Self::recipients(expected.to);
             let mut state = State::new(&meta(&names.iter().map(String::as_str).collect::<Vec<_>>()).envelope);
             expected.notes.iter().for_each(|note| state.apply(note));
             assert_eq!(stored.state, state);
-            assert_eq!(self.spool.notes(&expected.entry).unwrap(), expected.notes);
+            assert_eq!(self.bench.spool.notes(&expected.entry).unwrap(), expected.notes);
             assert_eq!(stored.read_body().unwrap(), expected.body);
         }
-        assert_eq!(books(&self.spool).1, self.model.len());
+        assert_eq!(books(&self.bench.spool).1, self.model.len());
         // A file that could not be removed after its move exists a second time, until its message is removed.
         if !faults {
-            assert_eq!(books(&self.spool), on_disk(self.dir.path()));
+            self.bench.books_are_right();
         }
     }
 }
@@ -251,17 +240,17 @@ proptest! {
             faulty = setting;
             faults = !matches!(step, Step::Crash(_)) && (faults || setting);
             if !setting {
-                machine.probe.heal();
+                machine.bench.probe.heal();
                 machine.compare(faults);
             }
         }
-        machine.probe.heal();
+        machine.bench.probe.heal();
         machine.crash(&Leaving::Nothing);
         machine.compare(false);
         for expected in std::mem::take(&mut machine.model).into_values() {
-            machine.spool.remove(&expected.entry).unwrap();
+            machine.bench.spool.remove(&expected.entry).unwrap();
         }
-        prop_assert_eq!(on_disk(machine.dir.path()), (0, 0));
-        prop_assert_eq!(books(&machine.spool), (0, 0));
+        prop_assert_eq!(on_disk(machine.bench.dir.path()), (0, 0));
+        prop_assert_eq!(books(&machine.bench.spool), (0, 0));
     }
 }

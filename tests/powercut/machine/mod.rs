@@ -15,6 +15,7 @@ use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::{Mutex, Once};
 use std::time::{Duration, Instant};
 
 use tokio::net::TcpSocket;
@@ -74,6 +75,23 @@ trait Hardware: Send + Sync {
     fn lost_power(&mut self) -> Option<String>;
 }
 
+/// What the last panic said.
+static REASON: Mutex<String> = Mutex::new(String::new());
+
+/// Keeps what a panic says for [`Machine`]'s end, which prints the console behind it.
+fn keep_the_reason() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let usual = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if let Ok(mut reason) = REASON.lock() {
+                *reason = info.to_string();
+            }
+            usual(info);
+        }));
+    });
+}
+
 /// What the console must never say.
 const TROUBLES: [&str; 8] = [
     "-fs error",
@@ -119,6 +137,7 @@ impl Machine {
     }
 
     fn of(hardware: Box<dyn Hardware>) -> Machine {
+        keep_the_reason();
         let reserved = TcpSocket::new_v4().expect("a TCP socket");
         reserved.set_reuseaddr(true).expect("SO_REUSEADDR");
         reserved.bind((Ipv4Addr::LOCALHOST, 0).into()).expect("a free port on the loopback interface");
@@ -177,7 +196,7 @@ impl Machine {
         self.type_in(&format!("{command}; echo \"{done}$?\""));
         let last = match self.console.wait(mark, |line| line.starts_with(&done), limit).await {
             Ok(line) => line,
-            Err(why) => panic!("waiting for the end of {command:?}: {why}\n--- console\n{}", self.console),
+            Err(why) => panic!("waiting for the end of {command:?}: {why}"),
         };
         let code = last[done.len()..].parse().unwrap_or_else(|_| panic!("the exit code of {command:?}: {last:?}"));
         let mut said = self.console.lines().split_off(mark);
@@ -189,7 +208,7 @@ impl Machine {
     pub async fn shut_down(&mut self, command: &str, limit: Duration) -> Vec<String> {
         self.type_in(command);
         if !self.console.wait_end(limit).await {
-            panic!("the machine is not off within {limit:?}\n--- console\n{}", self.console);
+            panic!("the machine is not off within {limit:?}");
         }
         let mut child = self.child.take().expect("a machine that had power");
         child.wait().expect("the end of qemu");
@@ -210,7 +229,7 @@ impl Machine {
         self.checks.extend(self.hardware.lost_power());
         let said = self.said();
         let trouble = |line: &&String| TROUBLES.iter().any(|trouble| line.contains(trouble));
-        assert_eq!(said.iter().find(trouble), None, "before the cut\n{}", said.join("\n"));
+        assert_eq!(said.iter().find(trouble), None, "before the cut");
         said
     }
 
@@ -223,7 +242,7 @@ impl Machine {
     pub async fn wait_from(&self, mark: usize, what: &str, limit: Duration, fits: impl Fn(&str) -> bool) -> String {
         match self.console.wait(mark, fits, limit).await {
             Ok(line) => line,
-            Err(why) => panic!("waiting for {what}: {why}\n--- console\n{}", self.console),
+            Err(why) => panic!("waiting for {what}: {why}"),
         }
     }
 
@@ -238,7 +257,7 @@ impl Machine {
                 return;
             }
             if let Err(why) = self.console.wait(mark, &fits, limit).await {
-                panic!("waiting for {count} times {what}, {seen} seen: {why}\n--- console\n{}", self.console);
+                panic!("waiting for {count} times {what}, {seen} seen: {why}");
             }
         }
     }
@@ -257,7 +276,7 @@ impl Machine {
                 return;
             }
             if let Err(why) = self.console.wait(mark, |line| named(line).is_some(), limit).await {
-                panic!("waiting for {what}: {missing:?}: {why}\n--- console\n{}", self.console);
+                panic!("waiting for {what}: {missing:?}: {why}");
             }
         }
     }
@@ -276,7 +295,10 @@ impl Machine {
 impl Drop for Machine {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            println!("--- console since the last boot\n{}", self.said().join("\n"));
+            // Behind the console, where the reason of a failure is found; a full disk must not hide it.
+            let reason = REASON.lock().map(|reason| reason.clone()).unwrap_or_default();
+            let _ =
+                writeln!(std::io::stdout(), "--- console since the last boot\n{}\n{reason}", self.said().join("\n"));
         }
         if let Some(mut child) = self.child.take() {
             let _ = child.kill();

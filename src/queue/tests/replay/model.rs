@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::super::super::disk::probe::Op;
+use super::Op;
 
 /// Files and directories as a start finds them, by their paths below the scenario's directory.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]

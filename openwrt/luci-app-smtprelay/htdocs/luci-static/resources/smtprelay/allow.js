@@ -54,7 +54,7 @@ function networksOf(net) {
 
 return baseclass.extend({
 	/**
-	 * What an empty list `allow` currently implies, as in the daemon's access.rs.
+	 * What an empty list `allow` currently implies, as in the daemon's accept.rs.
 	 *
 	 * @param {Smtprelay.ListenerSection} listener the section
 	 * @param {Smtprelay.Interface[]} interfaces networks of the router

@@ -5,7 +5,7 @@
 
 /*
  * Every option of the settings: its form field, description and default. docs/reference/settings.md documents the same
- * options, src/config reads them in the daemon; tests/luci compares all three.
+ * options, src/config/options.rs is the daemon's table of them; tests/luci compares all three.
  *
  * kind: flag, text, list, choice, password, secret, interfaces, provider, and names of sections: accounts, devices,
  * users. preset: the default, shown as placeholder. check: see check.js. when: options that it depends on.

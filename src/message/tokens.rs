@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The lexical tokens of structured fields (RFC 5322 section 3.2), parsed tolerantly.
+//! The lexical tokens of structured fields (RFC 5322 section 3.2), parsed tolerantly, and text as a quoted string.
 
 /// The kind of a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,8 +41,8 @@ impl Token<'_> {
 
 /// The tokens of `value`. Concatenated they are the value, whatever it contains.
 ///
-/// A bracket or quote that is never closed is a [`TokenKind::Special`], and so are all of the same kind after it: each byte
-/// is examined a bounded number of times.
+/// A bracket or quote that is never closed is a [`TokenKind::Special`], and so are all of the same kind after it: each
+/// byte is examined a bounded number of times.
 pub fn tokens(value: &[u8]) -> impl Iterator<Item = Token<'_>> {
     let mut rest = value;
     let (mut quotes, mut comments, mut literals) = (true, true, true);
@@ -51,7 +51,7 @@ pub fn tokens(value: &[u8]) -> impl Iterator<Item = Token<'_>> {
         let (kind, length) = match first {
             b'"' if quotes => closed(rest, b'"', &mut quotes).map(|length| (TokenKind::Quoted, length)),
             b'[' if literals => closed(rest, b']', &mut literals).map(|length| (TokenKind::Literal, length)),
-            b'(' if comments => comment(rest, &mut comments).map(|length| (TokenKind::Comment, length)),
+            b'(' if comments => closed(rest, b')', &mut comments).map(|length| (TokenKind::Comment, length)),
             _ if is_blank(first) => Some((TokenKind::Blank, run(rest, is_blank))),
             _ if is_atext(first) => Some((TokenKind::Atom, encoded_word(rest).unwrap_or_else(|| run(rest, is_atext)))),
             _ => None,
@@ -76,31 +76,16 @@ fn run(text: &[u8], is_in: fn(u8) -> bool) -> usize {
     text.iter().position(|byte| !is_in(*byte)).unwrap_or(text.len())
 }
 
-/// Length of what begins with a bracket or quote and ends with the first unescaped `end`.
+/// Length of what begins with a bracket or quote and ends with the first unescaped `end`. Comments nest.
 fn closed(text: &[u8], end: u8, possible: &mut bool) -> Option<usize> {
-    let mut escaped = true;
-    for (at, byte) in text.iter().enumerate() {
+    let (mut depth, mut escaped) = (1usize, false);
+    for (at, byte) in text.iter().enumerate().skip(1) {
         match *byte {
             _ if escaped => escaped = false,
             b'\\' => escaped = true,
-            byte if byte == end => return Some(at + 1),
-            _ => {}
-        }
-    }
-    *possible = false;
-    None
-}
-
-/// Length of a comment; comments nest.
-fn comment(text: &[u8], possible: &mut bool) -> Option<usize> {
-    let (mut depth, mut escaped) = (0usize, false);
-    for (at, byte) in text.iter().enumerate() {
-        match *byte {
-            _ if escaped => escaped = false,
-            b'\\' => escaped = true,
-            b'(' => depth += 1,
-            b')' if depth == 1 => return Some(at + 1),
-            b')' => depth = depth.saturating_sub(1),
+            byte if byte == end && depth == 1 => return Some(at + 1),
+            b')' if end == b')' => depth -= 1,
+            b'(' if end == b')' => depth += 1,
             _ => {}
         }
     }
@@ -128,6 +113,51 @@ pub fn encoded_word(text: &[u8]) -> Option<usize> {
 /// Whether `word` is an encoded word and nothing else.
 pub fn is_encoded_word(word: &[u8]) -> bool {
     encoded_word(word) == Some(word.len())
+}
+
+/// `text` as a quoted string (RFC 5322 section 3.2.4). Encoded words in it stay outside the quotes, where they are
+/// valid.
+pub fn quoted(text: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len() + 2);
+    let mut open = false;
+    for word in text.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty()) {
+        let plain = !is_encoded_word(word);
+        if open && !plain {
+            out.push(b'"');
+        }
+        if !out.is_empty() {
+            out.push(b' ');
+        }
+        if plain && !open {
+            out.push(b'"');
+        }
+        open = plain;
+        for byte in word.iter().filter(|byte| !plain || !byte.is_ascii_control()) {
+            if plain && matches!(byte, b'"' | b'\\') {
+                out.push(b'\\');
+            }
+            out.push(*byte);
+        }
+    }
+    if open {
+        out.push(b'"');
+    }
+    out
+}
+
+/// The content of a quoted string or comment, without its escapes (RFC 5322 section 3.2.1).
+pub fn unescaped(text: &[u8]) -> Vec<u8> {
+    let inside = text.get(1..text.len().saturating_sub(1)).unwrap_or_default();
+    let mut out = Vec::with_capacity(inside.len());
+    let mut bytes = inside.iter().copied();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'\\' => out.extend(bytes.next()),
+            b'\r' | b'\n' => {}
+            other => out.push(other),
+        }
+    }
+    out
 }
 
 #[cfg(test)]
@@ -167,6 +197,12 @@ mod tests {
         use TokenKind::*;
         assert_eq!(kinds("\"a"), [(Special, "\""), (Atom, "a")]);
         assert_eq!(kinds("(a(b)"), [(Special, "("), (Atom, "a"), (Special, "("), (Atom, "b"), (Special, ")")]);
+    }
+
+    #[test]
+    fn names_are_quoted() {
+        assert_eq!(quoted(b"a \"b\" \\"), b"\"a \\\"b\\\" \\\\\"");
+        assert_eq!(quoted(b"a =?utf-8?Q?b?= =?utf-8?Q?c?= d"), b"\"a\" =?utf-8?Q?b?= =?utf-8?Q?c?= \"d\"");
     }
 
     proptest! {
