@@ -9,6 +9,7 @@
 # make lint     formatting, clippy, rustdoc, arrows between rooms, banned phrases, shellcheck
 # make bench    figures
 # make test-powercut  what is left after the power of a virtual machine was cut in the middle of a load; 3 minutes
+# make test-router    the package on a virtual router (MIPS kernel, 64 and 32 MB, flash), and its power cuts; 4 minutes
 # make test-openwrt   on a router that OPENWRT_SH and LUCI_URL name (docs/developer/testing.md); skipped without
 
 # Where cargo builds; a relative CARGO_TARGET_DIR is meant from here, also where a recipe goes into a folder first.
@@ -22,8 +23,8 @@ EMULATED := mips_24kc mipsel_24kc
 SHELL_FILES := $(wildcard scripts/*.sh findings/*.sh tests/*.sh tests/*/*.sh openwrt/*.sh .ci/run)
 
 # `make test` runs several of these at once; a half of it goes on when the other one fails.
-.PHONY: demo test host build cross package manual screenshots lint bench unit libuci fuzz luci packages emulated test-powercut \
-	test-openwrt clean
+.PHONY: demo test host machines build cross package manual screenshots lint bench unit libuci fuzz luci packages emulated test-powercut \
+	test-router test-openwrt clean
 
 build:
 	scripts/need.sh build
@@ -103,22 +104,33 @@ test-powercut:
 	scripts/cross.sh x86_64
 	scripts/powercut.sh
 
+# The package on a virtual router: MIPS kernel, little memory, flash.
+test-router:
+	scripts/need.sh router
+	scripts/cross.sh mipsel_24kc
+	scripts/package.sh mipsel_24kc
+	scripts/router.sh
+
 # The gateway under procd, and its pages in LuCI, on a router that runs.
 test-openwrt:
 	tests/openwrt/run.py
 	if [ -n "$$LUCI_URL" ]; then scripts/need.sh luci && tests/luci/run.sh && node tests/openwrt/luci.mjs; \
 		else echo 'skipped: LUCI_URL names no router with LuCI'; fi
 
+# The virtual machines, one after the other.
+machines:
+	$(MAKE) --no-print-directory MAKEFLAGS= test-powercut test-router
+
 # What runs on this machine, one after the other.
 host:
 	$(MAKE) --no-print-directory MAKEFLAGS= lint unit libuci fuzz luci
 
-# In two halves of two jobs each, whose output is mixed: the packages are compiled while the tests of this machine wait for their clocks, then
-# the MIPS programs run while virtual machines boot.
+# In two halves of two jobs each, whose output is mixed: the packages are compiled while the tests of this machine wait
+# for their clocks, then the MIPS programs run while virtual machines boot.
 test:
-	scripts/need.sh test luci powercut
+	scripts/need.sh test luci powercut router
 	$(MAKE) --no-print-directory --jobs=2 host packages
-	$(MAKE) --no-print-directory --jobs=2 emulated test-powercut
+	$(MAKE) --no-print-directory --jobs=2 emulated machines
 	$(MAKE) --no-print-directory test-openwrt
 	@echo 'All tests passed.'
 

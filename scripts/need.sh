@@ -3,7 +3,7 @@
 #
 # Sees to it that what some tasks need is installed.
 #
-#	scripts/need.sh build|demo|test|luci|screenshots|powercut|bench ...
+#	scripts/need.sh build|demo|test|luci|screenshots|powercut|router|bench ...
 #
 # Debian packages are installed by name, all in one run of apt-get, when run as root; otherwise they are named.
 set -eu
@@ -118,13 +118,21 @@ want_for() {
 		[ -x /sbin/mkfs.exfat ] || want exfatprogs
 		[ -x /sbin/mkfs.f2fs ] || want f2fs-tools
 		;;
+	router)
+		need_rust
+		need qemu-system-mipsel qemu-system-mips
+		need busybox busybox
+		need zopfli zopfli
+		[ -x /usr/sbin/ubinize ] || want mtd-utils
+		[ -f /usr/share/keyrings/debian-archive-keyring.gpg ] || want debian-archive-keyring
+		;;
 	bench)
 		need_rust
 		need python3 python3
 		need ip iproute2
 		;;
 	*)
-		echo 'usage: scripts/need.sh build|demo|test|luci|screenshots|powercut|bench ...' >&2
+		echo 'usage: scripts/need.sh build|demo|test|luci|screenshots|powercut|router|bench ...' >&2
 		exit 2
 		;;
 	esac

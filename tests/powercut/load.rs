@@ -73,12 +73,16 @@ impl Load {
         Load { promises, sessions }
     }
 
-    /// Waits until so many messages got their 250.
+    /// Waits until so many messages got their 250. On a busy host that may take long, but something has to go on.
     pub async fn wait(&self, count: usize) {
-        let enough = |promises: &Vec<Promise>| (promises.len() >= count).then_some(());
-        let Some(()) = self.promises.wait(REPLY_LIMIT, enough).await else {
-            panic!("only {} of {count} messages were accepted", self.promises.read(Vec::len));
-        };
+        let mut seen = 0;
+        while seen < count {
+            let more = |promises: &Vec<Promise>| Some(promises.len()).filter(|now| *now > seen);
+            let Some(now) = self.promises.wait(REPLY_LIMIT, more).await else {
+                panic!("only {seen} of {count} messages were accepted");
+            };
+            seen = now;
+        }
     }
 
     /// Waits until all sessions have ended, because the power is cut or because all is sent. Returns the promises.

@@ -1,40 +1,41 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A computer whose power can be cut: qemu with a disk that loses what was not flushed.
+//! A computer whose power can be cut: qemu, with a disk or a flash that forgets at the cut what a real one would forget.
 //!
-//! Each boot writes to a qcow2 overlay above the disk as the last cut left it. Which cluster of the overlay belongs to
-//! which block is known to qemu's memory alone until the guest flushes: what the guest has written and not flushed is
-//! lost with the process, or half of it, as in the volatile cache of a real disk. The disk is slow as flash is, so that
-//! many writes are under way at the cut.
+//! | module | machine |
+//! |---|---|
+//! | [`pc`] | x86-64 with a disk that has a volatile cache |
+//! | [`router`] | MIPS with little memory, and flash under an overlay as OpenWrt mounts it |
+#![allow(dead_code)] // each test uses another part of it
+
+mod pc;
+mod router;
 
 use std::collections::HashSet;
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Mutex, Once};
 use std::time::{Duration, Instant};
 
-use tempfile::TempDir;
 use tokio::net::TcpSocket;
 
 use super::support::log::{ProcessLog, field};
 
 /// How long the machine may take to boot: it is emulated, perhaps beside others.
-const BOOT_LIMIT: Duration = Duration::from_secs(120);
-/// Bytes of the disk.
-const DISK: u64 = 96 << 20;
-/// Requests a second that the disk serves: a cheap USB stick.
-const DISK_REQUESTS: u32 = 300;
-/// Bytes a second that the disk moves.
-const DISK_BYTES: u32 = 8 << 20;
+const BOOT_LIMIT: Duration = Duration::from_secs(180);
 
-/// The file system of the disk.
+/// The file system that keeps the mail. The kind of machine follows from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum System {
     Ext4,
     Vfat,
     Exfat,
     F2fs,
+    /// The flash of a router.
+    Jffs2,
+    /// The flash of a router, by UBI.
+    Ubifs,
 }
 
 impl System {
@@ -45,38 +46,33 @@ impl System {
             Self::Vfat => "vfat",
             Self::Exfat => "exfat",
             Self::F2fs => "f2fs",
+            Self::Jffs2 => "jffs2",
+            Self::Ubifs => "ubifs",
         }
     }
 
-    /// Makes one in `disk`.
-    fn make(self, disk: &Path) {
-        let options: &[&str] = match self {
-            Self::Ext4 => &["-q", "-F"],
-            Self::Vfat => &["-F", "32"],
-            Self::Exfat => &[],
-            Self::F2fs => &["-q"],
-        };
-        run(Command::new(format!("mkfs.{}", self.name())).args(options).arg(disk));
+    /// True if it is on the flash of a router.
+    pub fn is_on_flash(self) -> bool {
+        matches!(self, Self::Jffs2 | Self::Ubifs)
+    }
+}
+
+/// A kind of virtual machine: its parts, without power.
+trait Hardware: Send + Sync {
+    /// The command that gives it power, with what the last cut has left; `network` is the value of -netdev, for a
+    /// network named `lan`.
+    fn power(&mut self, network: &str) -> Command;
+
+    /// What the console says when the machine waits for [`Hardware::prepare`] and an empty line.
+    fn waits_for(&self) -> Option<&'static str> {
+        None
     }
 
-    /// What its own tool thinks of a copy of the disk, for the record. ext4 replays its journal first. The tool of exfat is
-    /// not asked: it says nothing of what a mount would not see.
-    fn check(self, copy: &Path) -> Option<String> {
-        let ask = |program: &str, options: &[&str]| {
-            Command::new(program).args(options).arg(copy).output().unwrap_or_else(|e| panic!("start {program}: {e}"))
-        };
-        let (replayed, check) = match self {
-            Self::Ext4 => {
-                let replay = ask("e2fsck", &["-p", "-E", "journal_only"]);
-                (matches!(replay.status.code(), Some(0 | 1)), ask("e2fsck", &["-fn"]))
-            }
-            Self::Vfat => (true, ask("fsck.vfat", &["-n"])),
-            Self::F2fs => (true, ask("fsck.f2fs", &["--dry-run"])),
-            Self::Exfat => return None,
-        };
-        let clean = replayed && check.status.success();
-        Some(if clean { "clean".into() } else { String::from_utf8_lossy(&check.stdout).into_owned() })
-    }
+    /// Does something while the machine boots.
+    fn prepare(&mut self) {}
+
+    /// The power was cut. Returns what a tool thinks of the file system as it is now, for the record.
+    fn lost_power(&mut self) -> Option<String>;
 }
 
 /// What the last panic said.
@@ -96,14 +92,26 @@ fn keep_the_reason() {
     });
 }
 
+/// What the console must never say.
+const TROUBLES: [&str; 8] = [
+    "-fs error",
+    "FAT-fs (vda): error",
+    "F2FS-fs (vda): Inconsistent",
+    "jffs2: error",
+    "UBIFS error",
+    "UBI error",
+    "router: failed",
+    "event=crashed",
+];
+
 /// The virtual machine, with power or without.
 pub struct Machine {
-    /// Kernel and initramfs.
-    kit: PathBuf,
-    dir: TempDir,
-    system: System,
+    hardware: Box<dyn Hardware>,
     child: Option<Child>,
     console: ProcessLog,
+    keyboard: Option<ChildStdin>,
+    /// Commands typed in so far.
+    typed: usize,
     address: SocketAddr,
     /// Bound, never listening: keeps the port while there is no power.
     _reserved: TcpSocket,
@@ -114,31 +122,32 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// A new machine with an empty disk that has this file system. `settings` are the gateway's; `ca_file` is there as
-    /// `/etc/powercut/ca.pem`.
+    /// A new machine with an empty disk or flash that has this file system. `settings` are the gateway's; `ca_file` is there
+    /// as `/etc/powercut/ca.pem`.
     pub fn new(kit: &Path, settings: &str, ca_file: &Path, system: System) -> Machine {
+        if system.is_on_flash() {
+            return Machine::router(kit, settings, ca_file, system, 64);
+        }
+        Machine::of(Box::new(pc::Pc::new(kit, settings, ca_file, system)))
+    }
+
+    /// A new router with an empty flash, and memory of so many MB.
+    pub fn router(kit: &Path, settings: &str, ca_file: &Path, system: System, memory: u64) -> Machine {
+        Machine::of(Box::new(router::Router::new(kit, settings, ca_file, system, memory)))
+    }
+
+    fn of(hardware: Box<dyn Hardware>) -> Machine {
         keep_the_reason();
-        let dir = tempfile::Builder::new().prefix("smtprelay-powercut-").tempdir().expect("temp folder of a machine");
-        let path = |name: &str| dir.path().join(name);
-        std::fs::write(path("smtprelay.conf"), settings).expect("write the settings");
-        std::fs::write(path("system"), format!("{}\n", system.name())).expect("write the name of the file system");
-        std::fs::copy(ca_file, path("ca.pem")).expect("copy the CA");
-        let mut tar = Command::new("tar");
-        tar.arg("-C").arg(dir.path()).arg("-cf").arg(path("settings.tar"));
-        run(tar.args(["smtprelay.conf", "ca.pem", "system"]));
-        let disk = std::fs::File::create(path("disk.raw")).expect("make the disk");
-        disk.set_len(DISK).expect("give the disk its size");
-        system.make(&path("disk.raw"));
         let reserved = TcpSocket::new_v4().expect("a TCP socket");
         reserved.set_reuseaddr(true).expect("SO_REUSEADDR");
         reserved.bind((Ipv4Addr::LOCALHOST, 0).into()).expect("a free port on the loopback interface");
         let address = reserved.local_addr().expect("the address of a bound socket");
         Machine {
-            kit: kit.to_owned(),
-            dir,
-            system,
+            hardware,
             child: None,
             console: ProcessLog::new(),
+            keyboard: None,
+            typed: 0,
             address,
             _reserved: reserved,
             boots: Vec::new(),
@@ -154,39 +163,56 @@ impl Machine {
     /// Gives it power and waits until the gateway listens.
     pub async fn boot(&mut self) {
         assert!(self.child.is_none(), "the machine has power already");
-        let path = |name: &str| self.dir.path().join(name).display().to_string();
-        let create = ["create", "-q", "-f", "qcow2", "-o", "cluster_size=4k", "-F", "raw", "-b"];
-        run(Command::new("qemu-img").args(create).args([path("disk.raw"), path("disk.qcow2")]));
-        let disk = format!(
-            "if=none,id=disk,file={},format=qcow2,cache=writeback,l2-cache-size=2M,\
-             throttling.iops-total={DISK_REQUESTS},throttling.bps-total={DISK_BYTES}",
-            path("disk.qcow2")
-        );
-        let settings = format!("if=none,id=settings,file={},format=raw,readonly=on", path("settings.tar"));
         let network = format!("user,id=lan,hostfwd=tcp:{}-10.0.2.15:25", self.address);
-        // Emulated in software unless asked otherwise: it boots in seconds, and a /dev/kvm that is there may still be of
-        // no use within another virtual machine.
-        let accel = std::env::var("POWERCUT_ACCEL").unwrap_or_else(|_| "tcg".into());
-        let mut qemu = Command::new("qemu-system-x86_64");
-        qemu.args(["-machine", "q35", "-cpu", "max", "-smp", "1", "-m", "160", "-accel", &accel])
-            .args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-serial", "stdio"])
-            .arg("-kernel")
-            .arg(self.kit.join("vmlinuz"))
-            .arg("-initrd")
-            .arg(self.kit.join("initramfs"))
-            .args(["-append", "console=ttyS0 quiet panic=-1 rdinit=/init mitigations=off no_timer_check"])
-            .args(["-drive", &disk, "-device", "virtio-blk-pci,drive=disk"])
-            .args(["-drive", &settings, "-device", "virtio-blk-pci,drive=settings"])
-            .args(["-netdev", &network, "-device", "virtio-net-pci,netdev=lan,romfile="])
-            .stdin(Stdio::null())
+        let mut qemu = self.hardware.power(&network);
+        qemu.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-serial", "stdio"])
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         let start = Instant::now();
         let mut child = qemu.spawn().unwrap_or_else(|error| panic!("start {qemu:?}: {error}"));
+        self.keyboard = child.stdin.take();
         self.console.follow(&mut child);
         self.child = Some(child);
+        if let Some(line) = self.hardware.waits_for() {
+            self.wait("the machine to wait", BOOT_LIMIT, |said| said == line).await;
+            self.hardware.prepare();
+            self.type_in("");
+        }
         self.wait("the gateway to listen", BOOT_LIMIT, |line| field(line, "event") == Some("listening")).await;
         self.boots.push(start.elapsed().as_secs_f64());
+    }
+
+    /// Types a command in, for a machine whose first program is a shell on the console.
+    pub fn type_in(&mut self, command: &str) {
+        let keyboard = self.keyboard.as_mut().expect("a machine that has power");
+        writeln!(keyboard, "{command}").and_then(|()| keyboard.flush()).expect("type a command in");
+    }
+
+    /// Types a command in and waits for its end. Returns its exit code, and what the console said meanwhile.
+    pub async fn run(&mut self, command: &str, limit: Duration) -> (i32, Vec<String>) {
+        self.typed += 1;
+        let (mark, done) = (self.console.mark(), format!("router: done {} ", self.typed));
+        self.type_in(&format!("{command}; echo \"{done}$?\""));
+        let last = match self.console.wait(mark, |line| line.starts_with(&done), limit).await {
+            Ok(line) => line,
+            Err(why) => panic!("waiting for the end of {command:?}: {why}"),
+        };
+        let code = last[done.len()..].parse().unwrap_or_else(|_| panic!("the exit code of {command:?}: {last:?}"));
+        let mut said = self.console.lines().split_off(mark);
+        said.truncate(said.iter().position(|line| *line == last).unwrap_or(said.len()));
+        (code, said)
+    }
+
+    /// Types in what shuts the machine down, and waits until it is off. Returns what the console said since the boot.
+    pub async fn shut_down(&mut self, command: &str, limit: Duration) -> Vec<String> {
+        self.type_in(command);
+        if !self.console.wait_end(limit).await {
+            panic!("the machine is not off within {limit:?}");
+        }
+        let mut child = self.child.take().expect("a machine that had power");
+        child.wait().expect("the end of qemu");
+        self.lost_power()
     }
 
     /// Cuts the power, now. Returns what the console said since the boot.
@@ -194,34 +220,27 @@ impl Machine {
         let mut child = self.child.take().expect("a machine that has power");
         child.kill().expect("SIGKILL to qemu");
         child.wait().expect("the end of qemu");
+        self.lost_power()
+    }
+
+    fn lost_power(&mut self) -> Vec<String> {
+        self.keyboard = None;
         self.console.finish();
-        self.merge();
-        self.check();
+        self.checks.extend(self.hardware.lost_power());
         let said = self.said();
-        let troubles = ["-fs error", "FAT-fs (vda): error", "F2FS-fs (vda): Inconsistent", "event=crashed"];
-        let trouble = |line: &&String| troubles.iter().any(|trouble| line.contains(trouble));
+        let trouble = |line: &&String| TROUBLES.iter().any(|trouble| line.contains(trouble));
         assert_eq!(said.iter().find(trouble), None, "before the cut");
         said
     }
 
-    /// The disk as the cut has left it becomes what the next boot finds.
-    fn merge(&self) {
-        let path = |name: &str| self.dir.path().join(name);
-        let convert = ["convert", "-f", "qcow2", "-O", "raw"];
-        run(Command::new("qemu-img").args(convert).args([path("disk.qcow2"), path("disk.new")]));
-        std::fs::rename(path("disk.new"), path("disk.raw")).expect("rename the disk");
-    }
-
-    /// Asks the file system's own tool what it thinks of a copy of the disk, for the record.
-    fn check(&mut self) {
-        let copy = self.dir.path().join("check.raw");
-        run(Command::new("cp").arg("--sparse=always").arg(self.dir.path().join("disk.raw")).arg(&copy));
-        self.checks.extend(self.system.check(&copy));
-    }
-
     /// The first line of the console since the boot that fits. Panics with the console when it does not come.
     pub async fn wait(&self, what: &str, limit: Duration, fits: impl Fn(&str) -> bool) -> String {
-        match self.console.wait(self.console.run_start(), fits, limit).await {
+        self.wait_from(self.console.run_start(), what, limit, fits).await
+    }
+
+    /// As [`Machine::wait`], but looks only at lines that come after [`Machine::mark`].
+    pub async fn wait_from(&self, mark: usize, what: &str, limit: Duration, fits: impl Fn(&str) -> bool) -> String {
+        match self.console.wait(mark, fits, limit).await {
             Ok(line) => line,
             Err(why) => panic!("waiting for {what}: {why}"),
         }
@@ -260,6 +279,11 @@ impl Machine {
                 panic!("waiting for {what}: {missing:?}: {why}");
             }
         }
+    }
+
+    /// A place in what the console says, for [`Machine::wait_from`].
+    pub fn mark(&self) -> usize {
+        self.console.mark()
     }
 
     /// What the console said since the boot.

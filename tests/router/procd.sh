@@ -1,0 +1,94 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+#
+# Plays OpenWrt's procd and logd for the gateway on the router of `make test-router`, and does what the test types in.
+#
+# The gateway runs as files/etc/init.d/smtprelay has it run: its settings are checked, then `smtprelay run` is started as
+# root, with its output in the log, and again 5 s after it has ended. What is not there: ubus, UCI's triggers, the jail
+# (which many routers lack as well).
+
+PATH=/usr/sbin:/usr/bin:/sbin:/bin
+export PATH
+PROG=/usr/sbin/smtprelay
+PIDFILE=/var/run/smtprelay.pid
+TERM_TIMEOUT=15
+
+mkdir -p /tmp/run /tmp/log /tmp/spool
+syslogd -n -S -O /dev/console &
+logger=$!
+# What the log takes before syslogd listens would be lost.
+while [ ! -S /dev/log ]; do usleep 20000; done
+
+# start: in a shell of its own, which starts it again.
+start() {
+	$PROG check || echo "router: failed: smtprelay check: $?"
+	while :; do
+		$PROG run &
+		echo $! >$PIDFILE
+		wait $!
+		echo "router: the gateway ended with exit code $?"
+		[ ! -e /tmp/stopping ] || break
+		sleep 5
+	done &
+}
+
+# stop: as procd and the init script do it at shutdown.
+stop() {
+	waited=0
+
+	: >/tmp/stopping
+	read -r pid <$PIDFILE
+	kill -TERM "$pid"
+	while kill -0 "$pid" 2>/dev/null; do
+		[ "$waited" -lt $((TERM_TIMEOUT * 10)) ] || kill -KILL "$pid"
+		usleep 100000
+		waited=$((waited + 1))
+	done
+}
+
+# kilobytes NAME FILE
+kilobytes() {
+	sed -n "s/^$1:[^0-9]*\([0-9]*\) kB/\1/p" "$2"
+}
+
+# memory: of the machine and of the gateway, in KB. Private is what would be free without it.
+memory() {
+	read -r pid <$PIDFILE
+	private=$(($(kilobytes Private_Clean "/proc/$pid/smaps_rollup") + $(kilobytes Private_Dirty "/proc/$pid/smaps_rollup")))
+	echo "router: memory total=$(kilobytes MemTotal /proc/meminfo) free=$(kilobytes MemFree /proc/meminfo)" \
+		"available=$(kilobytes MemAvailable /proc/meminfo) rss=$(kilobytes VmRSS "/proc/$pid/status")" \
+		"anonymous=$(kilobytes RssAnon "/proc/$pid/status") private=$private"
+}
+
+# Says which messages have left the RAM disk: delivered, or moved to the flash. The new list is made before the old one is
+# looked through, so that what vanishes in between is missed by neither; it may be told twice.
+watch_spool() {
+	new=
+
+	while usleep 200000; do
+		old=$new
+		set -- /spool/queue/*.msg
+		[ -e "$1" ] || set --
+		new=$*
+		for file in $old; do
+			[ -e "$file" ] || echo "powercut: gone ${file##*/}"
+		done
+	done
+}
+
+# off: the end of a shutdown.
+off() {
+	kill "$logger"
+	sync
+	mount -o remount,ro /
+	reboot -f
+}
+
+stty -echo
+start
+if grep -q "option spool '/spool'" /etc/config/smtprelay; then
+	watch_spool &
+fi
+while read -r line; do
+	eval "$line"
+done
