@@ -53,6 +53,7 @@ archive() {
 prepare() {
 	mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial"
 	: >>"$apt/status"
+	# shellcheck disable=SC2016 # $(REPO_URI) is apt's.
 	mirror=${ROUTER_MIRROR:-$(apt-get indextargets --format '$(REPO_URI)' 'Component: main' 'Label: Debian' | head -n 1)}
 	[ -n "$mirror" ] || die "apt knows no mirror of Debian: run 'apt-get update' as root, or set ROUTER_MIRROR"
 	echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $SUITE main" >"$apt/sources.list"
