@@ -127,11 +127,15 @@ fn hook(relay: &Relay, advice: &mut Vec<String>) -> Option<Helper> {
     started.map_err(|error| advice.push(format!("the hook {} cannot run: {error}", program.display()))).ok()
 }
 
+/// The directories of the queue.
+fn queues(relay: &Relay) -> impl Iterator<Item = &Path> {
+    relay.safe_spool.iter().chain([&relay.spool]).map(PathBuf::as_path)
+}
+
 /// Creates the directories, and gives them to the user.
 fn directories(relay: &Relay, identity: &Identity) -> Vec<String> {
     let mut advice = Vec::new();
-    let queues = relay.safe_spool.iter().chain([&relay.spool]);
-    advice.extend(queues.flat_map(|path| ownership::take_over(path, DirectoryKind::Queue, identity)));
+    advice.extend(queues(relay).flat_map(|path| ownership::take_over(path, DirectoryKind::Queue, identity)));
     advice.extend(secrets(relay, identity));
     advice
 }
@@ -140,7 +144,10 @@ fn directories(relay: &Relay, identity: &Identity) -> Vec<String> {
 /// root has restored while the gateway was running. Returns advice for the log.
 pub fn secrets(relay: &Relay, identity: &Identity) -> Vec<String> {
     match ownership::make_secrets(&relay.secrets) {
-        Ok(()) => ownership::take_over(&relay.secrets, DirectoryKind::Secrets, identity),
+        Ok(()) => {
+            let inside: Vec<&Path> = queues(relay).collect();
+            ownership::take_over_around(&relay.secrets, DirectoryKind::Secrets, identity, &inside)
+        }
         Err(text) => vec![text],
     }
 }

@@ -10,7 +10,7 @@
 use std::fs::DirBuilder;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::dir::Dir;
 use nix::errno::Errno;
@@ -68,8 +68,15 @@ pub fn make_secrets(path: &Path) -> Result<(), String> {
 /// Gives the directory and the gateway's files in it to `owner`. Returns advice for the owner of the router; empty if
 /// all is well.
 pub fn take_over(path: &Path, kind: DirectoryKind, owner: &Identity) -> Vec<String> {
-    let mut walk =
-        Walk { owner, left: if kind == DirectoryKind::Queue { ENTRIES } else { SECRETS }, advice: Vec::new() };
+    take_over_around(path, kind, owner, &[])
+}
+
+/// As [`take_over`]; the directories `inside`, if they are in this one, belong there and are left as they are:
+/// `/etc/smtprelay/spool` in `/etc/smtprelay`.
+pub fn take_over_around(path: &Path, kind: DirectoryKind, owner: &Identity, inside: &[&Path]) -> Vec<String> {
+    let left = if kind == DirectoryKind::Queue { ENTRIES } else { SECRETS };
+    let inside = inside.iter().filter_map(|path| path.canonicalize().ok()).collect();
+    let mut walk = Walk { owner, inside, left, advice: Vec::new() };
     if let Err(error) = walk.directory(path, kind) {
         let (path, name) = (path.display(), &owner.name);
         walk.advice.push(format!(
@@ -82,6 +89,7 @@ pub fn take_over(path: &Path, kind: DirectoryKind, owner: &Identity) -> Vec<Stri
 
 struct Walk<'a> {
     owner: &'a Identity,
+    inside: Vec<PathBuf>,
     left: usize,
     advice: Vec<String>,
 }
@@ -119,7 +127,8 @@ impl Walk<'_> {
             let Ok(opened) = openat(&directory, name.as_c_str(), LOOK, Mode::empty()) else { continue };
             let is_directory = file_type(&fstat(&opened)?) == SFlag::S_IFDIR;
             let text = name.to_string_lossy();
-            if !kind.knows(&text, is_directory) {
+            let belongs = || is_directory && self.inside.iter().any(|inside| inside.starts_with(path.join(&*text)));
+            if !kind.knows(&text, is_directory) && !belongs() {
                 foreign = Some(text.into_owned());
             } else if text != "lost+found" && kind == DirectoryKind::Queue {
                 self.entry(&directory, &name, &opened, 1)?;
@@ -181,7 +190,6 @@ impl Walk<'_> {
 mod tests {
     use std::fs;
     use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
-    use std::path::PathBuf;
 
     use nix::unistd::{Gid, Uid};
 
@@ -271,6 +279,27 @@ mod tests {
         let advice = take_over(&spool, DirectoryKind::Secrets, &owner);
         assert!(advice.len() == 1 && advice[0].contains("queue"), "{advice:?}");
         assert_eq!((owners(&spool), owners(&spool.join("photo.jpg"))), (ROOT, ROOT));
+    }
+
+    /// As the README has it: `safe_spool` is in the default directory of secrets.
+    #[test]
+    fn a_queue_may_be_in_the_directory_of_secrets() {
+        let Some(owner) = owner() else { return };
+        let dir = tempfile::tempdir().unwrap();
+        let spool = queue(dir.path());
+        fs::write(dir.path().join("m365.token"), "").unwrap();
+        assert_eq!(take_over(&spool, DirectoryKind::Queue, &owner), Vec::<String>::new());
+        let advice = take_over_around(dir.path(), DirectoryKind::Secrets, &owner, &[&spool]);
+        assert_eq!(advice, Vec::<String>::new());
+        for file in ["", "m365.token", "spool", "spool/queue/A.msg"] {
+            assert_eq!(owners(&dir.path().join(file)), OURS, "{file}");
+        }
+        // Others are still named.
+        fs::create_dir(dir.path().join("photos")).unwrap();
+        std::os::unix::fs::chown(dir.path(), Some(0), Some(0)).unwrap();
+        let advice = take_over_around(dir.path(), DirectoryKind::Secrets, &owner, &[&spool]);
+        assert!(advice.len() == 1 && advice[0].contains("photos"), "{advice:?}");
+        assert_eq!(owners(dir.path()), ROOT);
     }
 
     #[test]
