@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # make demo     build, start a provider stand-in and the gateway, play a Controllino, show what arrived
-# make test     everything that is checked, some 40 minutes on two cores from cold; installs what it needs
+# make test     everything that is checked, some 50 minutes on two cores from cold; installs what it needs
 # make build    the program for this machine: target/release/smtprelay
 # make cross    ARCH=…  the static program for a router: target/cross/ARCH/smtprelay
 # make package  ARCH=…  the packages for a router: target/packages/; APK=…, a program apk 3, for OpenWrt 25.12 and later
@@ -9,7 +9,7 @@
 # make lint     formatting, clippy, rustdoc, arrows between rooms, banned phrases, shellcheck
 # make bench    figures
 # make test-powercut  what is left after the power of a virtual machine was cut in the middle of a load; 3 minutes
-# make test-router    the package on a virtual router (MIPS kernel, 64 and 32 MB, flash), and its power cuts; 4 minutes
+# make test-router    the package on a virtual router (MIPS kernel, 64 and 32 MB, flash), and its power cuts; 3 minutes
 # make test-openwrt   on a router that OPENWRT_SH and LUCI_URL name (docs/developer/testing.md); skipped without
 
 # Where cargo builds; a relative CARGO_TARGET_DIR is meant from here, also where a recipe goes into a folder first.
@@ -23,8 +23,7 @@ ARCHS := mips_24kc mipsel_24kc arm_cortex-a7_neon-vfpv4 aarch64_cortex-a53 x86_6
 EMULATED := mips_24kc
 SHELL_FILES := $(wildcard scripts/*.sh findings/*.sh tests/*.sh tests/*/*.sh openwrt/*.sh .ci/run)
 
-# `make test` runs several of these at once; a half of it goes on when the other one fails.
-.PHONY: demo test host machines build cross package manual screenshots lint bench unit libuci fuzz luci packages emulated test-powercut \
+.PHONY: demo test build cross package manual screenshots lint bench unit libuci fuzz luci packages emulated test-powercut \
 	test-router test-openwrt clean
 
 build:
@@ -88,7 +87,7 @@ luci:
 # The packages of all five architectures, and what must be true of them. With OPKG=… and APK=… they are installed as well.
 packages:
 	scripts/need.sh test
-	for arch in $(ARCHS); do nice scripts/cross.sh $$arch && scripts/package.sh $$arch || exit 1; done
+	for arch in $(ARCHS); do scripts/cross.sh $$arch && scripts/package.sh $$arch || exit 1; done
 	tests/package.sh $(ARCHS)
 
 # The end-to-end tests with the big-endian MIPS program.
@@ -118,21 +117,9 @@ test-openwrt:
 	if [ -n "$$LUCI_URL" ]; then scripts/need.sh luci && tests/luci/run.sh && node tests/openwrt/luci.mjs; \
 		else echo 'skipped: LUCI_URL names no router with LuCI'; fi
 
-# The virtual machines, one after the other.
-machines:
-	$(MAKE) --no-print-directory MAKEFLAGS= test-powercut test-router
-
-# What runs on this machine, one after the other.
-host:
-	$(MAKE) --no-print-directory MAKEFLAGS= lint unit libuci fuzz luci
-
-# In two halves of two jobs each, whose output is mixed: the packages are compiled while the tests of this machine wait
-# for their clocks, then the MIPS program is emulated while virtual machines boot.
 test:
 	scripts/need.sh test luci powercut router
-	$(MAKE) --no-print-directory --jobs=2 host packages
-	$(MAKE) --no-print-directory --jobs=2 emulated machines
-	$(MAKE) --no-print-directory test-openwrt
+	$(MAKE) --no-print-directory lint unit libuci fuzz luci packages emulated test-powercut test-router test-openwrt
 	@echo 'All tests passed.'
 
 bench:

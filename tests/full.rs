@@ -58,6 +58,7 @@ async fn every_position(durability: &str, option: &str) {
         let mut fits_from = None;
         for room in (0..=kilobytes + BESIDE).step_by(4) {
             let name = format!("{kilobytes} kB into {room} kB");
+            disk.freed().await;
             disk.leave(room);
             let code = offer(&mut device, &name, kilobytes).await;
             positions += 1;

@@ -3,10 +3,12 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use nix::sys::statvfs::statvfs;
 use tempfile::TempDir;
 
 /// What the file system gives out at least, in bytes.
@@ -39,6 +41,22 @@ impl SmallDisk {
     /// Where it is mounted.
     pub fn path(&self) -> &Path {
         self.dir.path()
+    }
+
+    /// Waits until the room of removed files is free again: a process that still has one open keeps it.
+    pub async fn freed(&self) {
+        const SOON: Duration = Duration::from_secs(60);
+        let start = Instant::now();
+        loop {
+            let now = statvfs(self.path()).expect("ask the small disk");
+            let used = (now.blocks() - now.blocks_free()) * now.fragment_size();
+            let named = room_of_files(self.path());
+            if used <= named {
+                return;
+            }
+            assert!(start.elapsed() < SOON, "{used} bytes are in use, and files have only {named}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// Fills it up, but for so many kB, a multiple of 4.
@@ -75,6 +93,17 @@ impl Drop for SmallDisk {
     fn drop(&mut self) {
         let _ = Command::new("umount").arg("-l").arg(self.path()).status();
     }
+}
+
+/// Bytes that the files below a folder take on the disk. One that is removed meanwhile takes none.
+fn room_of_files(folder: &Path) -> u64 {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let room = |entry: std::fs::DirEntry| match entry.metadata() {
+        Ok(found) if found.is_dir() => room_of_files(&entry.path()),
+        Ok(found) => found.blocks() * 512,
+        Err(_) => 0,
+    };
+    entries.map(room).sum()
 }
 
 /// The names of all files in the queue below this spool, temporary ones included, in order.
