@@ -8,9 +8,9 @@
 #	scripts/router.sh prepare	only prepare: target/router/{vmlinuz,initramfs,jffs2,ubifs,package.ipk}
 #
 # The kernel and busybox are taken out of Debian's packages for mipsel and unpacked below target/, with lists of packages of
-# their own: nothing is installed, and apt on this machine learns of no other architecture. The mirror is the
-# one that apt uses here, or ROUTER_MIRROR. The gateway is the installed package: ROUTER_PACKAGE, or what scripts/package.sh makes for mipsel_24kc.
-# What else is needed installs scripts/need.sh.
+# their own: nothing is installed, and apt on this machine learns of no other architecture. The mirror is the one that apt
+# uses here, or ROUTER_MIRROR. The gateway is the installed package: ROUTER_PACKAGE, or what scripts/package.sh makes for
+# mipsel_24kc. What else is needed installs scripts/need.sh.
 #
 # For the test: POWERCUT_SEED repeats the power cuts, POWERCUT_CUTS is their number with durability 'always'.
 set -eu

@@ -23,7 +23,7 @@ use std::io::{self, ErrorKind, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard};
 
 use super::lock;
 use nix::sys::statfs::fstatfs;
@@ -121,8 +121,7 @@ impl Blocks {
 /// # Errors
 /// Those of `sync`.
 pub fn alone<F: AsFd>(file: &F, sync: impl FnOnce(&F) -> io::Result<()>) -> io::Result<()> {
-    static SYNCS: Mutex<()> = Mutex::new(());
-    let _alone = (!keeps_size(file)).then(|| lock(&SYNCS));
+    let _alone = alone_at(file);
     sync(file)
 }
 
@@ -136,10 +135,17 @@ pub fn alone<F: AsFd>(file: &F, sync: impl FnOnce(&F) -> io::Result<()>) -> io::
 /// # Errors
 /// Those of `sync` and of `syncfs`.
 pub fn for_good<F: AsFd>(file: &F, sync: impl FnOnce(&F) -> io::Result<()>) -> io::Result<()> {
-    if !keeps_size(file) {
-        alone(file, |file| Ok(nix::unistd::syncfs(file)?))?;
+    let alone = alone_at(file);
+    if alone.is_some() {
+        nix::unistd::syncfs(file)?;
     }
-    alone(file, sync)
+    sync(file)
+}
+
+/// Keeps other syncs of this program away from a file system that may need it; `None` on the others.
+fn alone_at(file: &impl AsFd) -> Option<MutexGuard<'static, ()>> {
+    static SYNCS: Mutex<()> = Mutex::new(());
+    (!keeps_size(file)).then(|| lock(&SYNCS))
 }
 
 /// Whether the file system of an open file keeps the file's size across a rename, so that [`PublishStep::SyncTable`] and

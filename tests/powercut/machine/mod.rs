@@ -233,14 +233,9 @@ impl Machine {
         said
     }
 
-    /// The first line of the console since the boot that fits. Panics with the console when it does not come.
+    /// The first line of the console since the boot that fits. Panics when it does not come.
     pub async fn wait(&self, what: &str, limit: Duration, fits: impl Fn(&str) -> bool) -> String {
-        self.wait_from(self.console.run_start(), what, limit, fits).await
-    }
-
-    /// As [`Machine::wait`], but looks only at lines that come after [`Machine::mark`].
-    pub async fn wait_from(&self, mark: usize, what: &str, limit: Duration, fits: impl Fn(&str) -> bool) -> String {
-        match self.console.wait(mark, fits, limit).await {
+        match self.console.wait(self.console.run_start(), fits, limit).await {
             Ok(line) => line,
             Err(why) => panic!("waiting for {what}: {why}"),
         }
@@ -279,11 +274,6 @@ impl Machine {
                 panic!("waiting for {what}: {missing:?}: {why}");
             }
         }
-    }
-
-    /// A place in what the console says, for [`Machine::wait_from`].
-    pub fn mark(&self) -> usize {
-        self.console.mark()
     }
 
     /// What the console said since the boot.
