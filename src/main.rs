@@ -16,6 +16,9 @@
 
 mod cli;
 
+#[global_allocator]
+static HEAP: smtprelay::system::heap::Heap = smtprelay::system::heap::Heap;
+
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::ExitCode;

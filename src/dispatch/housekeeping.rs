@@ -11,7 +11,7 @@ use crate::config::Durability;
 use crate::digest::{self, Collected, Composer};
 use crate::queue::{Entry, Item, MessageId, Note, Place, Placed, Sorted, Spool, blocking};
 use crate::report::Event;
-use crate::system::{clock, task};
+use crate::system::{clock, heap, task};
 
 /// How long `deferred` mail stays in RAM before it is moved to `safe_spool`: with the interval of the check and
 /// the time of the move, less than the promised minute.
@@ -43,6 +43,7 @@ impl Dispatch {
     /// Checks queued mail, unless that is being done already.
     pub(super) fn care(&mut self) {
         self.look_at_clock();
+        heap::give_back();
         if self.spool.owes() {
             let spool = Arc::clone(&self.spool);
             self.start(async move {

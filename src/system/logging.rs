@@ -10,9 +10,9 @@
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::{Arc, Mutex};
 use std::thread;
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
@@ -33,7 +33,7 @@ pub enum Target {
 }
 
 /// Maximum number of lines that wait for a slow log daemon; further ones are counted and dropped.
-const BACKLOG: usize = 2048;
+const BACKLOG: u32 = 2048;
 /// Where the log daemons of OpenWrt and of Linux distributions listen.
 const DAEMON: &str = "/dev/log";
 /// Maximum length of a line in bytes: OpenWrt's logd truncates at 1023, including the header.
@@ -50,8 +50,22 @@ enum LogEntry {
 }
 
 struct ThreadedLog {
-    entries: SyncSender<LogEntry>,
+    /// Takes memory for the lines that wait, and not for those that might.
+    entries: Sender<LogEntry>,
+    /// How many lines wait.
+    waiting: Arc<AtomicU32>,
     dropped: AtomicU32,
+}
+
+impl ThreadedLog {
+    /// Hands a line to the thread, unless too many wait already.
+    fn hand_over(&self, level: Level, line: String) -> bool {
+        if self.waiting.fetch_add(1, Ordering::Relaxed) >= BACKLOG {
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
+            return false;
+        }
+        self.entries.send(LogEntry::Line(level, line)).is_ok()
+    }
 }
 
 impl Log for ThreadedLog {
@@ -65,18 +79,14 @@ impl Log for ThreadedLog {
             return;
         }
         let line = clean(&record.args().to_string());
-        match self.entries.try_send(LogEntry::Line(record.level(), line)) {
-            Ok(()) => {
-                let lost = self.dropped.swap(0, Ordering::Relaxed);
-                if lost > 0 {
-                    let note = format!("event=log_overrun lost={lost} text=\"the log daemon was too slow\"");
-                    let _ = self.entries.try_send(LogEntry::Line(Level::Warn, note));
-                }
-            }
-            Err(TrySendError::Full(_)) => {
-                self.dropped.fetch_add(1, Ordering::Relaxed);
-            }
-            Err(TrySendError::Disconnected(_)) => {}
+        if !self.hand_over(record.level(), line) {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        let lost = self.dropped.swap(0, Ordering::Relaxed);
+        if lost > 0 {
+            let note = format!("event=log_overrun lost={lost} text=\"the log daemon was too slow\"");
+            let _ = self.hand_over(Level::Warn, note);
         }
     }
 
@@ -210,8 +220,11 @@ fn to_syslog(logger: &mut Option<LocalLogger>, level: Level, line: &str) -> bool
     }
 }
 
-fn write_all(entries: &Receiver<LogEntry>, target: Target, mut logger: Option<LocalLogger>) {
+fn write_all(entries: &Receiver<LogEntry>, waiting: &AtomicU32, target: Target, mut logger: Option<LocalLogger>) {
     while let Ok(entry) = entries.recv() {
+        if matches!(entry, LogEntry::Line(..)) {
+            waiting.fetch_sub(1, Ordering::Relaxed);
+        }
         match entry {
             LogEntry::Line(level, line) if target == Target::Stderr => to_stderr(level, &line),
             LogEntry::Line(level, line) => {
@@ -241,12 +254,14 @@ pub fn open(target: Target) -> Opened {
 /// Starts the log. Later calls (tests start several relays in one process) only change the level.
 pub fn init(opened: Opened, level: LevelFilter) {
     let Opened { target, logger } = opened;
-    let (entries, receiver) = sync_channel(BACKLOG);
-    if log::set_boxed_logger(Box::new(ThreadedLog { entries, dropped: AtomicU32::new(0) })).is_ok() {
+    let (entries, receiver) = channel();
+    let waiting = Arc::new(AtomicU32::new(0));
+    let log = ThreadedLog { entries, waiting: Arc::clone(&waiting), dropped: AtomicU32::new(0) };
+    if log::set_boxed_logger(Box::new(log)).is_ok() {
         let started = thread::Builder::new()
             .name("log".into())
             .stack_size(128 << 10)
-            .spawn(move || write_all(&receiver, target, logger));
+            .spawn(move || write_all(&receiver, &waiting, target, logger));
         if let Err(error) = started {
             to_stderr(Level::Error, &format!("cannot start the log: {error}"));
         }
@@ -282,6 +297,35 @@ mod tests {
         assert!(reconnect(udp.into()).is_err());
         assert!(reconnect(std::fs::File::open("/dev/null").unwrap().into()).is_err());
         HANDED.lock().unwrap().take();
+    }
+
+    #[test]
+    fn a_slow_log_daemon_makes_lines_wait_and_then_counts_them() {
+        let (entries, receiver) = channel();
+        let waiting = Arc::new(AtomicU32::new(0));
+        let log = ThreadedLog { entries, waiting: Arc::clone(&waiting), dropped: AtomicU32::new(0) };
+        let line = || {
+            let record = Record::builder().target("smtprelay").level(Level::Info).args(format_args!("x")).build();
+            log.log(&record);
+        };
+        (0..BACKLOG + 3).for_each(|_| line());
+        assert_eq!((log.dropped.load(Ordering::Relaxed), waiting.load(Ordering::Relaxed)), (3, BACKLOG));
+        // The daemon has taken some: the next line goes, and behind it how many did not.
+        let taken = |wanted: usize| {
+            let mut taken = Vec::new();
+            while taken.len() < wanted {
+                let LogEntry::Line(_, line) = receiver.recv().unwrap() else { panic!() };
+                waiting.fetch_sub(1, Ordering::Relaxed);
+                taken.push(line);
+            }
+            taken
+        };
+        taken(10);
+        line();
+        assert_eq!(log.dropped.load(Ordering::Relaxed), 0);
+        let last = taken(BACKLOG as usize - 10 + 2).pop().unwrap();
+        assert!(last.starts_with("event=log_overrun lost=3 "), "{last}");
+        assert_eq!(waiting.load(Ordering::Relaxed), 0);
     }
 
     #[test]

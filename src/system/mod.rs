@@ -4,6 +4,7 @@
 pub mod checksum;
 pub mod clock;
 pub mod crypto;
+pub mod heap;
 pub mod interfaces;
 pub mod leases;
 pub mod logging;
