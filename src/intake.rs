@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio::sync::mpsc;
 
-use crate::message::{Envelope, Facts, MessageRefusal, Repair};
+use crate::message::{BodyForm, Encode, Envelope, Facts, MessageRefusal, Repair};
 use crate::policy::Rates;
 use crate::queue::{Client, Draft, Entry, Marks, Meta, Spool, SpoolError, Undated};
 use crate::report::Event;
@@ -124,6 +124,8 @@ struct Refused {
 pub struct Desk {
     spool: Arc<Spool>,
     arrivals: mpsc::UnboundedSender<(Entry, Meta)>,
+    /// Mail that has been begun.
+    expected: mpsc::Sender<Meta>,
     /// What did not fit since the event for the full queue was logged; `None` while the queue is not full.
     full: Arc<Mutex<Option<Refused>>>,
     /// How much each device has sent: kept for the lifetime of the program, whatever happens to the settings.
@@ -131,9 +133,14 @@ pub struct Desk {
 }
 
 impl Desk {
-    /// A desk for `spool`; accepted messages are sent to `arrivals`, which contains no more than the spool does.
-    pub fn new(spool: Arc<Spool>, arrivals: mpsc::UnboundedSender<(Entry, Meta)>) -> Self {
-        Self { spool, arrivals, full: Arc::default(), rates: Arc::default() }
+    /// A desk for `spool`; accepted messages are sent to `arrivals`, which contains no more than the spool does, and those
+    /// that devices begin to `expected`.
+    pub fn new(
+        spool: Arc<Spool>,
+        arrivals: mpsc::UnboundedSender<(Entry, Meta)>,
+        expected: mpsc::Sender<Meta>,
+    ) -> Self {
+        Self { spool, arrivals, expected, full: Arc::default(), rates: Arc::default() }
     }
 
     /// How much each device has sent. Do not wait for anything while holding the lock.
@@ -186,6 +193,15 @@ impl Desk {
     pub fn begin_digest(&self, client: Client, limit: u64) -> Result<Intake, IntakeError> {
         let draft = self.spool.replacing_draft(client)?;
         Ok(Intake { desk: self.clone(), client, draft, repair: Repair::new(), size: 0, limit })
+    }
+
+    /// A message has been begun: what it is sent with can be prepared.
+    pub fn expect(&self, envelope: Envelope, origin: &Origin) {
+        let form = BodyForm { eight_bit: false, encode: Encode::Verbatim };
+        let (client, marks) = (origin.name(), origin.marks.clone());
+        let meta = Meta { envelope, form, arrived: 0, client, notice: false, undated: None, marks };
+        // When more is begun than the dispatcher can hear of, it is sending already.
+        let _ = self.expected.try_send(meta);
     }
 
     /// Passes a message of [`Intake::keep`] to the dispatcher.

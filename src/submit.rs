@@ -165,7 +165,7 @@ async fn into_queue<R: Read>(
     };
     let (arrivals, _kept) = mpsc::unbounded_channel();
     spool.recover();
-    let desk = Desk::new(Arc::clone(&spool), arrivals);
+    let desk = Desk::new(Arc::clone(&spool), arrivals, mpsc::channel(1).0);
     let limit = settings.relay.largest_message();
     let mut intake = desk.begin(Client::Local, limit).map_err(|e| anyhow!("{e}"))?;
     let mut piece = head;

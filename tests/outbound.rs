@@ -153,8 +153,9 @@ async fn a_server_that_was_out_of_step_gets_no_text_before_it_asks_for_it() {
             }
             provider.set_fault(step.clone(), fault.clone(), Times::First(1));
             let doubtful = send_to(&relay, &["ops@example.com"], TEXT).await;
-            if first && step == Step::Dot {
-                // By DATA the first answer is the one to the text; the next delivery finds the other.
+            if first {
+                // By DATA the first answer to a text is the one that counts; the next delivery finds the other. A connection
+                // that was opened ahead and is of no use before the text is replaced.
                 removed(&relay, &doubtful).await;
             } else {
                 let line = relay.wait_log(|line| line.contains("event=deferred"), SOON).await;
@@ -416,4 +417,50 @@ async fn mail_that_gets_too_old_is_given_up_and_somebody_hears_of_it() {
         (messages[0].sender.as_str(), messages[0].recipients.as_slice()),
         ("", &["plc@example.com".to_string()][..])
     );
+}
+
+/// A device that has said whom its mail is for, and nothing of its text yet.
+async fn begun(relay: &Relay) -> Client {
+    let mut device = Client::greeted(relay.addr()).await;
+    device
+        .dialogue(&[("EHLO plc", 250), ("MAIL FROM:<plc@example.com>", 250), ("RCPT TO:<ops@example.com>", 250)])
+        .await;
+    device
+}
+
+#[tokio::test]
+async fn the_connection_is_there_before_the_text_is() {
+    let provider = provider().start().await;
+    let relay = relay_to(&provider).start().await;
+    let mut device = begun(&relay).await;
+    let is_ready = |record: &support::provider::Record| {
+        record.connections.first().is_some_and(|c| c.logins.iter().any(|login| login.accepted)).then_some(())
+    };
+    provider.wait_until("a login before there is a text", SOON, is_ready).await;
+    // Another one that begins meanwhile needs no second connection.
+    let other = begun(&relay).await;
+    device.dialogue(&[("DATA", 354)]).await;
+    device.write(TEXT.as_bytes()).await.unwrap();
+    device.dialogue(&[(".", 250)]).await;
+    provider.wait_for_messages(1, SOON).await;
+    assert_eq!(provider.connections().len(), 1, "{}", provider.transcript());
+    drop(other);
+}
+
+#[tokio::test]
+async fn mail_that_was_only_begun_leaves_no_trouble_behind() {
+    let provider = provider().start().await;
+    let port = provider.port();
+    provider.stop().await;
+    let relay = relay_to(&provider).start().await;
+    // The provider is away; the device thinks better of it, again and again.
+    for _ in 0..3 {
+        let mut device = begun(&relay).await;
+        device.dialogue(&[("RSET", 250), ("QUIT", 221)]).await;
+    }
+    assert_eq!(provider.port(), port);
+    provider.restart().await;
+    let id = send_to(&relay, &["ops@example.com"], TEXT).await;
+    removed(&relay, &id).await;
+    assert!(!relay.log().iter().any(|line| line.contains("event=paused")), "{:?}", relay.log());
 }

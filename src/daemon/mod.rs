@@ -40,6 +40,8 @@ const ORDERS: usize = 16;
 const RELOADS: usize = 4;
 /// Events that may wait for the hook.
 const HOOK_EVENTS: usize = 512;
+/// Messages that were begun since the dispatcher last looked.
+const EXPECTED: usize = 16;
 /// Messages of an earlier run that are read at once.
 const READ_AT_ONCE: usize = 64;
 
@@ -84,11 +86,12 @@ pub async fn run(prepared: Prepared) -> Result<()> {
     let waiting = (found.len(), found.iter().map(|f| f.size).sum());
 
     let (arrivals_in, arrivals) = mpsc::unbounded_channel();
+    let (expected_in, expected) = mpsc::channel(EXPECTED);
     let (orders_in, orders) = mpsc::channel(ORDERS);
     let (recovered_in, recovered) = mpsc::channel(1);
     let (stop_intake, intake_stopped) = watch::channel(false);
     let (stop_dispatch, stop) = watch::channel(false);
-    let desk = Desk::new(Arc::clone(&spool), arrivals_in);
+    let desk = Desk::new(Arc::clone(&spool), arrivals_in, expected_in);
     let directory = settings.relay.spool.clone();
     // Devices come first: a gateway without its local sockets is still useful.
     let local = open_local(&directory).map_err(|error| without("smtprelay send", &error)).ok();
@@ -110,7 +113,7 @@ pub async fn run(prepared: Prepared) -> Result<()> {
     let announcing = spawn(boot_mail::run(current.clone(), desk.clone(), last_run, waiting));
     oauth::keeper::begin(current.clone(), stop.clone());
     let dispatch = Dispatch::new(current.clone(), Arc::clone(&spool), desk.clone());
-    let dispatch = spawn(dispatch.run(Inputs { arrivals, recovered, orders, stop }));
+    let dispatch = spawn(dispatch.run(Inputs { arrivals, expected, recovered, orders, stop }));
     let reading = spawn(read_queue(Arc::clone(&spool), found, recovered_in));
     spawn(reload::ask_for_sockets(listeners.shown(), notify_procd));
     spawn(reload::ask_for_log(logging::lost, notify_procd));

@@ -22,6 +22,8 @@ const MESSAGES: u32 = 100;
 const REMEMBERED: Duration = Duration::from_secs(3600);
 /// While a provider defers every message: how often one of them is tried before its time.
 const PROBE: Duration = Duration::from_secs(15);
+/// How long no connection is opened ahead of mail after one for which no mail came, or which failed.
+const AHEAD: Duration = Duration::from_secs(300);
 /// How long mail that needs no certificate waits for the clock after the start, so that its dates are right.
 const CLOCK_PATIENCE: Duration = Duration::from_secs(120);
 
@@ -108,6 +110,18 @@ pub struct Returned {
     pub connector: Option<TlsConnector>,
 }
 
+/// What a connection that was opened ahead of mail returns.
+pub struct Ahead {
+    /// See the job.
+    pub generation: u32,
+    /// See the job.
+    pub wakings: u32,
+    /// TLS, for the next delivery.
+    pub connector: Option<TlsConnector>,
+    /// The connection, or why there is none.
+    pub result: Result<Connection, Trouble>,
+}
+
 /// The state of one account.
 pub struct Lane {
     account: Arc<Account>,
@@ -115,6 +129,10 @@ pub struct Lane {
     connector: Option<TlsConnector>,
     idle: Vec<Connection>,
     in_flight: u32,
+    /// Whether a connection is being opened for mail that a device is about to send.
+    opening: bool,
+    /// Since when such connections are opened again.
+    ahead_from: Option<Instant>,
     pause: Option<Pause>,
     /// Since the provider defers everything: when one message is tried before its time.
     doubt: Option<Instant>,
@@ -152,6 +170,8 @@ impl Lane {
             connector: None,
             idle: Vec::new(),
             in_flight: 0,
+            opening: false,
+            ahead_from: None,
             pause: None,
             doubt: None,
             most: None,
@@ -228,13 +248,17 @@ impl Lane {
     /// Waits as long as the clock is evidently wrong: certificates cannot be verified, and dates would be wrong.
     /// Returns whether it waits.
     pub fn waits_for_clock(&mut self, now: Instant) -> bool {
+        let waits = self.needs_clock(now);
+        if waits {
+            self.pause(&test_mail::clock_trouble(), Look::Fresh, now);
+        }
+        waits
+    }
+
+    fn needs_clock(&self, now: Instant) -> bool {
         let judges = judges_certificates(&self.account);
         let patient = now.saturating_duration_since(self.made) < CLOCK_PATIENCE;
-        if clock::is_set() || !(judges || patient) {
-            return false;
-        }
-        self.pause(&test_mail::clock_trouble(), Look::Fresh, now);
-        true
+        !clock::is_set() && (judges || patient)
     }
 
     /// A message was deferred for reasons that may be the provider's.
@@ -247,11 +271,12 @@ impl Lane {
         self.doubt.filter(|_| self.in_flight == 0)
     }
 
-    /// Whether another delivery may start. While the account is in trouble, there is one at a time.
+    /// Whether another delivery may start. While the account is in trouble, there is one at a time; a connection that is
+    /// being opened is waited for.
     pub fn has_room(&self, now: Instant) -> bool {
         match &self.pause {
-            Some(pause) => pause.until <= now && self.in_flight == 0,
-            None => self.in_flight < self.account.connections,
+            Some(pause) => pause.until <= now && self.in_flight == 0 && !self.opening,
+            None => self.in_flight < self.account.connections && (!self.opening || !self.idle.is_empty()),
         }
     }
 
@@ -263,11 +288,47 @@ impl Lane {
     /// Prepares the next delivery. To be called only when there is room. `wakings`: how often everything was woken.
     pub fn job(&mut self, wakings: u32) -> DeliveryJob {
         self.in_flight = self.in_flight.saturating_add(1);
+        let connection = self.idle.pop();
+        self.job_with(connection, wakings)
+    }
+
+    /// What a connection is opened with for mail that a device is about to send; `None` if there is one already, or if it
+    /// would not help. When the mail is complete, the handshake and the login are over.
+    pub fn job_ahead(&mut self, wakings: u32, now: Instant) -> Option<DeliveryJob> {
+        let healthy = self.pause.is_none() && self.doubt.is_none() && !self.needs_clock(now);
+        let wanted = self.idle.is_empty() && !self.opening && self.has_room(now);
+        let early = self.ahead_from.is_some_and(|from| from > now);
+        (healthy && wanted && !early).then(|| {
+            self.opening = true;
+            self.job_with(None, wakings)
+        })
+    }
+
+    /// Takes the result of [`Self::job_ahead`]. `awaited`: mail waits for it. Otherwise trouble that passes is left to the
+    /// mail, which meets it if it is still there; a refused login is not repeated for it.
+    pub fn connected(&mut self, opened: Ahead, awaited: bool, look: Look, now: Instant) {
+        self.opening = false;
+        self.connector = self.connector.take().or(opened.connector);
+        match opened.result {
+            Ok(mut connection) => {
+                connection.used = now;
+                self.idle.push(connection);
+            }
+            Err(trouble) => {
+                self.ahead_from = Some(now + AHEAD);
+                if awaited || matches!(trouble.kind, TroubleKind::Login | TroubleKind::Quota) {
+                    self.pause(&trouble, look, now);
+                }
+            }
+        }
+    }
+
+    fn job_with(&self, connection: Option<Connection>, wakings: u32) -> DeliveryJob {
         DeliveryJob {
             account: Arc::clone(&self.account),
             hostname: self.hostname.clone(),
             connector: self.connector.clone(),
-            connection: self.idle.pop(),
+            connection,
             needs_no_login: self.needs_no_login,
             in_step: self.in_step == Some(true),
             generation: self.generation,
@@ -348,8 +409,12 @@ impl Lane {
 
     /// Sends QUIT on connections that were idle too long.
     pub fn close_idle(&mut self, now: Instant) {
-        let (keep, close) = std::mem::take(&mut self.idle).into_iter().partition(|c| c.used + IDLE > now);
+        let (keep, close): (_, Vec<_>) = std::mem::take(&mut self.idle).into_iter().partition(|c| c.used + IDLE > now);
         self.idle = keep;
+        if close.iter().any(|connection| connection.messages == 0) {
+            // A device that begins mail and never completes it costs the provider no login every 20 seconds.
+            self.ahead_from = Some(now + AHEAD);
+        }
         say_goodbye(close);
     }
 }
@@ -495,6 +560,39 @@ mod tests {
         lane.settled();
         assert!(lane.has_room(now));
         lane.pause(&trouble, Look::Fresh, now);
+        assert_eq!(lane.paused_until(now), Some(now + Duration::from_secs(60)));
+    }
+
+    fn failed(job: &DeliveryJob, kind: TroubleKind) -> Ahead {
+        let result = Err(Trouble::new(kind, String::from("no")));
+        Ahead { generation: job.generation, wakings: 0, connector: None, result }
+    }
+
+    #[test]
+    fn one_connection_at_a_time_is_opened_ahead_and_mail_waits_for_it() {
+        let settings = settings(SETTINGS);
+        let (mut lane, now) = (Lane::new(&settings.accounts[0], "gw"), Instant::now());
+        let job = lane.job_ahead(0, now).unwrap();
+        assert!(lane.job_ahead(0, now).is_none() && !lane.has_room(now));
+        // The mail was not completed, and what passes is no trouble of the account.
+        lane.connected(failed(&job, TroubleKind::Unreachable), false, Look::Fresh, now);
+        assert!(lane.has_room(now) && !lane.is_in_trouble());
+        // Devices that begin mail again and again make no more attempts.
+        assert!(lane.job_ahead(0, now + AHEAD - Duration::from_secs(1)).is_none());
+        let later = now + AHEAD;
+        let job = lane.job_ahead(0, later).unwrap();
+        // Mail waits for it.
+        lane.connected(failed(&job, TroubleKind::Unreachable), true, Look::Fresh, later);
+        assert!(!lane.has_room(later) && lane.is_in_trouble());
+        assert!(lane.job_ahead(0, later + AHEAD).is_none(), "an account in trouble is tried with mail");
+    }
+
+    #[test]
+    fn a_login_that_was_refused_ahead_of_mail_is_not_repeated_for_it() {
+        let settings = settings(SETTINGS);
+        let (mut lane, now) = (Lane::new(&settings.accounts[0], "gw"), Instant::now());
+        let job = lane.job_ahead(0, now).unwrap();
+        lane.connected(failed(&job, TroubleKind::Login), false, Look::Fresh, now);
         assert_eq!(lane.paused_until(now), Some(now + Duration::from_secs(60)));
     }
 

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::account::{DeliveryJob, Returned, quit};
+use super::account::{Ahead, DeliveryJob, Returned, quit};
 use super::routes::{RouteId, Routes};
 use crate::config::{Device, Settings, TlsMode};
 use crate::net::TroubleKind;
@@ -182,6 +182,12 @@ fn unreadable(item: &Item, error: SpoolError) -> Outcome {
             Outcome::default()
         }
     }
+}
+
+/// Opens a connection for mail that a device is about to send.
+pub async fn connect_ahead(mut job: DeliveryJob) -> Ahead {
+    let result = open_connection(&mut job).await;
+    Ahead { generation: job.generation, wakings: job.wakings, connector: job.connector, result }
 }
 
 async fn open_connection(job: &mut DeliveryJob) -> Result<Connection, Trouble> {

@@ -23,10 +23,10 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 pub use account::AccountHealth;
-use account::{Lane, Lanes, nothing_new};
+use account::{Ahead, Lane, Lanes, Look, nothing_new, quit};
 use admin::ChangeAll;
 pub use admin::{Cause, Change, Changed, From, Health, Order, Page, Standing, Waiting, Which};
-use delivery::{Attempted, Ways, deliver};
+use delivery::{Attempted, Ways, connect_ahead, deliver};
 use notifier::{Reporter, Teller};
 use routes::RouteId;
 use settle::Left;
@@ -51,6 +51,13 @@ const STOP_TIME: Duration = Duration::from_secs(5);
 enum Finished {
     /// A message was tried.
     Attempted(Box<Attempted>),
+    /// A connection was opened, or could not be, for mail that a device is about to send.
+    Connected {
+        /// The route of that mail.
+        route: RouteId,
+        /// The result.
+        ahead: Box<Ahead>,
+    },
     /// The result was recorded.
     Settled {
         /// The message.
@@ -132,6 +139,8 @@ pub struct Dispatch {
 pub struct Inputs {
     /// Messages that have just been accepted.
     pub arrivals: mpsc::UnboundedReceiver<(Entry, Meta)>,
+    /// Mail that devices have begun to send, as far as it is known then.
+    pub expected: mpsc::Receiver<Meta>,
     /// Messages of an earlier run, in batches, until all have been read.
     pub recovered: mpsc::Receiver<Vec<(Item, Meta, State)>>,
     /// Requests of administrators and hotplug scripts.
@@ -183,7 +192,14 @@ impl Dispatch {
             self.start_deliveries();
             let wake = if more { Some(Instant::now()) } else { self.next_wake() };
             tokio::select! {
-                Some((entry, meta)) = inputs.arrivals.recv() => self.arrived(entry, &meta),
+                Some((entry, meta)) = inputs.arrivals.recv() => {
+                    // First that it was begun: otherwise its connection would be opened twice.
+                    while let Ok(begun) = inputs.expected.try_recv() {
+                        self.expect(&begun);
+                    }
+                    self.arrived(entry, &meta);
+                }
+                Some(meta) = inputs.expected.recv() => self.expect(&meta),
                 items = inputs.recovered.recv(), if self.recovering => self.recovered(items),
                 // A task that panics ends the process, see main.rs.
                 Some(Ok(step)) = self.running.join_next() => self.stepped(step),
@@ -232,6 +248,7 @@ impl Dispatch {
     fn stepped(&mut self, step: Finished) {
         match step {
             Finished::Attempted(attempted) => self.attempted(*attempted),
+            Finished::Connected { route, ahead } => self.connected(route, *ahead),
             Finished::Settled { id, wakings, generation, left } => {
                 let lane = generation.map(|generation| self.lanes.of(generation));
                 // Another account, or this one with other settings, may well handle the message.
@@ -355,6 +372,30 @@ impl Dispatch {
         let (spool, ways) = (Arc::clone(&self.spool), self.ways.clone());
         self.start(async move { Finished::Attempted(Box::new(deliver(job, spool, ways, item).await)) });
         true
+    }
+
+    /// Opens the connection for mail that a device has begun to send: a slow session and the handshake with the provider
+    /// take their time together.
+    fn expect(&mut self, mail: &Meta) {
+        let (now, wakings) = (Instant::now(), self.wakings);
+        let routes = Arc::clone(&self.ways.routes);
+        let route = routes.next(mail, &State::new(&mail.envelope));
+        let place = self.lanes.choose(routes.accounts(route), now);
+        let lane = place.and_then(|place| self.lanes.get(place));
+        if let Some(job) = lane.and_then(|lane| lane.job_ahead(wakings, now)) {
+            self.start(async move { Finished::Connected { route, ahead: Box::new(connect_ahead(job).await) } });
+        }
+    }
+
+    fn connected(&mut self, route: RouteId, ahead: Ahead) {
+        let awaited = !self.queues.is_idle(route);
+        let look = if ahead.wakings == self.wakings { Look::Fresh } else { Look::Outdated };
+        match (self.lanes.of(ahead.generation), ahead.result) {
+            (Some(lane), result) => lane.connected(Ahead { result, ..ahead }, awaited, look, Instant::now()),
+            // The settings have changed meanwhile.
+            (None, Ok(connection)) => drop(task::spawn(quit(connection))),
+            (None, Err(_)) => {}
+        }
     }
 
     fn may_probe(&mut self, route: RouteId, place: usize, now: Instant) -> bool {

@@ -10,10 +10,13 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::Path;
 
+use shared::SharedSyncs;
+
 use crate::system::publish::{self, Blocks};
 
 #[cfg(test)]
 pub(super) mod probe;
+mod shared;
 
 /// Removed files that are kept open at a time.
 const OPEN_FILES: usize = 64;
@@ -21,6 +24,7 @@ const OPEN_FILES: usize = 64;
 /// The disk that contains the queue.
 #[derive(Clone, Default)]
 pub(super) struct Disk {
+    syncs: SharedSyncs,
     #[cfg(test)]
     pub(super) probe: Option<std::sync::Arc<probe::Probe>>,
 }
@@ -119,9 +123,10 @@ impl Disk {
         self.sync_opened(directory, |directory| publish::alone(directory, File::sync_all))
     }
 
-    /// Returns when the names in a directory are on the disk.
+    /// Returns when the names in a directory are on the disk. Sessions that need it at the same time share it.
     pub(super) fn sync_directory(&self, path: &Path) -> io::Result<()> {
-        self.sync_opened(path, |directory| publish::for_good(directory, File::sync_all))
+        let sync = || self.sync_opened(path, |directory| publish::for_good(directory, File::sync_all));
+        self.syncs.run(path, sync)
     }
 
     fn sync_opened(&self, path: &Path, sync: fn(&File) -> io::Result<()>) -> io::Result<()> {

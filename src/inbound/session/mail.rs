@@ -88,7 +88,12 @@ impl Session {
             Ok(())
         });
         match added {
-            Ok(()) => self.reply("250 2.1.5 Ok"),
+            Ok(()) => {
+                if before == 0 {
+                    self.expect_text();
+                }
+                self.reply("250 2.1.5 Ok");
+            }
             Err((to, text, reply)) => {
                 known.truncate(before);
                 self.rejected(&to, &text);
@@ -96,6 +101,27 @@ impl Session {
                 self.refuse(reply);
             }
         }
+    }
+
+    /// The transaction has a recipient, so its route is known: the connection to the provider can be opened meanwhile.
+    fn expect_text(&mut self) {
+        let rates = || Some(self.rates().peek(self.device()?, self.origin.client?, clock::since_boot()));
+        if rates().is_some_and(|outcome| !matches!(outcome, RateOutcome::Pass)) {
+            return;
+        }
+        let Some(envelope) = &self.transaction else { return };
+        if let Ok(to) = self.rules.policies.recipients(self.device(), &envelope.to) {
+            let envelope = Envelope { to, from: envelope.from.clone(), smtputf8: envelope.smtputf8 };
+            self.origin.marks = self.marks(None);
+            self.desk.expect(envelope, &self.origin);
+        }
+    }
+
+    /// What a message is marked with.
+    fn marks(&self, over: Option<Over>) -> Marks {
+        let device = self.device().map(|device| device.name.clone());
+        let login = self.user.as_ref().map(|user| user.username.clone());
+        Marks { device, login, over, replaces: None }
     }
 
     /// DATA is always answered with 354: see the top of `session.rs`. Errors are reported at the end of the text.
@@ -256,9 +282,7 @@ impl Session {
             RateOutcome::Digest { due } => Some(Over { until: due, digest: true, rate }),
             RateOutcome::Defer { until } => Some(Over { until, digest: false, rate }),
         };
-        let device = device.map(|device| device.name.clone());
-        let login = self.user.as_ref().map(|user| user.username.clone());
-        self.origin.marks = Marks { device, login, over, replaces: None };
+        self.origin.marks = self.marks(over);
         Ok(outcome)
     }
 

@@ -224,7 +224,7 @@ impl Disk {
     /// A monitored disk.
     pub(in crate::queue) fn watched() -> (Self, Arc<Probe>) {
         let probe = Arc::new(Probe::default());
-        (Self { probe: Some(Arc::clone(&probe)) }, probe)
+        (Self { probe: Some(Arc::clone(&probe)), ..Self::default() }, probe)
     }
 
     /// Records an operation, or fails instead. False when it is to be omitted.
