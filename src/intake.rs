@@ -200,7 +200,7 @@ impl Desk {
         let form = BodyForm { eight_bit: false, encode: Encode::Verbatim };
         let (client, marks) = (origin.name(), origin.marks.clone());
         let meta = Meta { envelope, form, arrived: 0, client, notice: false, undated: None, marks };
-        // When more is begun than the dispatcher can hear of, it is sending already.
+        // When more is begun than the dispatcher has taken in, it is sending already.
         let _ = self.expected.try_send(meta);
     }
 

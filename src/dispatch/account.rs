@@ -574,7 +574,7 @@ mod tests {
         let (mut lane, now) = (Lane::new(&settings.accounts[0], "gw"), Instant::now());
         let job = lane.job_ahead(0, now).unwrap();
         assert!(lane.job_ahead(0, now).is_none() && !lane.has_room(now));
-        // The mail was not completed, and what passes is no trouble of the account.
+        // The mail was not completed, and what passes does not pause the account.
         lane.connected(failed(&job, TroubleKind::Unreachable), false, Look::Fresh, now);
         assert!(lane.has_room(now) && !lane.is_in_trouble());
         // Devices that begin mail again and again make no more attempts.
