@@ -123,6 +123,7 @@ def main():
     for peer in found:
         results["versions"][peer.name] = peer.version(context) + f"; synced before the 250: {peer.synced}"
     results["versions"]["callgrind"] = instructions.version()
+    context.resolver(dead=False)
     context.provider, context.plain = Provider(context), Provider(context, tls="none")
     begin = time.monotonic()
     try:

@@ -38,6 +38,7 @@ def _relay(context, kind=Volatile):
 
 def greeting(context):
     times = []
+    context.resolver(dead=True)
     with _relay(context) as relay:
         # A message in the queue keeps the program asking the name server all the while.
         send(context, relay.port, count=1)
@@ -46,6 +47,7 @@ def greeting(context):
             with socket.create_connection(("127.0.0.1", relay.port)) as connection:
                 connection.recv(1)
                 times.append((time.perf_counter() - start) * 1000)
+    context.resolver(dead=False)
     times.sort()
     return {"median ms": statistics.median(times), "99 % ms": times[len(times) * 99 // 100], "most ms": times[-1]}
 

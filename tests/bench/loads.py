@@ -62,7 +62,7 @@ def delivery(context, peer):
         provider.reset()
         before, busy = relay.relay.cpu(), _ticks(provider.process)
         result = send(context, relay.port, seconds=context.seconds(2.5), sessions=10)
-        arrivals, answer = provider.wait(result["accepted"], 40)
+        arrivals, answer = provider.wait(result["accepted"], 15)
         if not arrivals:
             context.note(f"{peer.name}: delivery: nothing arrived: {result['errors']}")
             return {}
@@ -72,7 +72,7 @@ def delivery(context, peer):
         busy = _ticks(provider.process) - busy
     seconds = (max(arrivals.values()) - result["start_ns"]) / 1e9
     if len(arrivals) < result["accepted"]:
-        context.note(f"{peer.name}: delivery: {len(arrivals)} of {result['accepted']} accepted arrived within 40 s")
+        context.note(f"{peer.name}: delivery: {len(arrivals)} of {result['accepted']} accepted arrived within 15 s")
     return {
         "delivered": len(arrivals) / seconds,
         "CPU ms": cpu * 1000 / len(arrivals),
@@ -105,15 +105,19 @@ def startup(context, peer):
         with peer(context, free_port(), context.provider.ca) as relay:
             relay.relay.stop()
             times.append(relay.start())
-    with peer(context, free_port(), context.provider.ca) as relay:
-        begin = time.monotonic()
-        limit = 15
-        try:
+    context.resolver(dead=True)
+    limit = 15
+    try:
+        with peer(context, free_port(), context.provider.ca) as relay:
+            begin = time.monotonic()
             with socket.create_connection(("127.0.0.1", relay.port), limit, source_address=("192.0.2.2", 0)) as client:
                 client.recv(3)
                 greeted = time.monotonic() - begin
-        except OSError:
-            greeted = limit
+    except (OSError, RuntimeError):
+        # Also if it greets not even a client on this machine.
+        greeted = limit
+    finally:
+        context.resolver(dead=False)
     return {"start ms": statistics.median(times) * 1000, "greeting ms": greeted * 1000}
 
 

@@ -19,6 +19,12 @@ class Context:
     def __init__(self, program, bench, servers, scratch, quick=False):
         self.program, self.bench, self.servers, self.scratch, self.quick = program, bench, servers, scratch, quick
 
+    def resolver(self, dead):
+        """The name server from now on: one that never answers, or one that refuses at once."""
+        # "lookup" is a word of OpenBSD's resolver: without it OpenSMTPD asks the name server even for 127.0.0.1.
+        with open(os.path.join(self.scratch, "resolv.conf"), "w", encoding="ascii") as file:
+            file.write(f"nameserver {'192.0.2.53' if dead else '127.0.0.1'}\nlookup file bind\n")
+
     def folder(self, name):
         """A new folder that the users of a peer can enter."""
         path = tempfile.mkdtemp(prefix=f"{name}-", dir=self.scratch)

@@ -114,10 +114,22 @@ fn connection(shared: &Shared, tcp: TcpStream) {
     // None: the client has closed the connection.
     let _ = converse(shared, &mut wire, chunking);
     let _ = wire.flush();
+    wire.stream.finish();
 }
 
-trait Stream: Read + Write {}
-impl<T: Read + Write> Stream for T {}
+trait Stream: Read + Write {
+    /// Says that nothing more will come, where the protocol has a word for it.
+    fn finish(&mut self) {}
+}
+
+impl Stream for TcpStream {}
+
+impl Stream for StreamOwned<ServerConnection, TcpStream> {
+    fn finish(&mut self) {
+        self.conn.send_close_notify();
+        let _ = self.flush();
+    }
+}
 
 /// Replies wait until there is nothing left to read, so that a group of commands gets one packet of replies.
 struct Wire {
