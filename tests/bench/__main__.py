@@ -3,7 +3,8 @@
 
 LOADS      names of loads, with commas; all of them if it is empty
 PEERS      names of relays, with commas; all that are there if it is empty
-ROUNDS     how often each is measured, 3 if it is not set
+ROUNDS     how often smtprelay and postfix are measured, 3 if it is not set
+OTHERS     how often the other relays are, once if it is not set: they are slow, and the whole run has fifteen minutes
 QUICK=1    short loads, which show that everything works
 WRITE=1    puts the tables into docs/performance.md as well
 EMAILRELAY the program of E-MailRelay
@@ -49,7 +50,7 @@ OWN = {
     "harness": loads.harness,
 }
 # Measured once: it takes long, or hardly differs from round to round.
-ONCE = {"size", "growth", "queue", "stop", "crowd", "greeting"}
+ONCE = {"size", "growth", "harness", "queue", "stop", "crowd", "greeting"}
 
 
 def words(name):
@@ -81,7 +82,7 @@ def attempt(context, what, function, *more):
     return figures
 
 
-def run(context, chosen, found, rounds, results):
+def run(context, chosen, found, rounds, others, results):
     for turn in range(1, rounds + 1):
         for load in chosen:
             if load in ONCE and turn > 1:
@@ -95,6 +96,11 @@ def run(context, chosen, found, rounds, results):
                 add(results, place, "smtprelay", figures)
                 continue
             for peer in found:
+                if turn > others and peer not in (peers.Smtprelay, peers.Postfix):
+                    continue
+                if peer is peers.PostfixReuse and load not in ("delivery", "latency", "roundtrips"):
+                    # Connections to the provider make no difference there.
+                    continue
                 add(results, load, peer.name, attempt(context, f"round {turn}, {load}, {peer.name}", SHARED[load], peer))
 
 
@@ -104,7 +110,7 @@ def main():
     chosen = words("LOADS") or known
     if unknown := [load for load in chosen if load not in known]:
         sys.exit(f"bench: no load is called {', '.join(unknown)}; there are {', '.join(known)}")
-    rounds = int(os.environ.get("ROUNDS") or 3)
+    rounds, others = int(os.environ.get("ROUNDS") or 3), int(os.environ.get("OTHERS") or 1)
     processes.become_subreaper()
     quick = bool(os.environ.get("QUICK"))
     context = Context(options.program, options.bench, options.servers, options.scratch, quick)
@@ -119,7 +125,8 @@ def main():
     found, left_out = peers.at_hand(context, words("PEERS"))
     for name, why in left_out.items():
         print(f"left out: {name}: {why}", file=sys.stderr)
-    results = {"loads": {}, "left_out": left_out, "notes": context.notes, "rounds": rounds, "versions": loads.versions()}
+    results = {"loads": {}, "left_out": left_out, "notes": context.notes, "rounds": rounds, "other_rounds": others}
+    results["versions"] = loads.versions()
     for peer in found:
         results["versions"][peer.name] = peer.version(context) + f"; synced before the 250: {peer.synced}"
     results["versions"]["callgrind"] = instructions.version()
@@ -127,7 +134,7 @@ def main():
     context.provider, context.plain = Provider(context), Provider(context, tls="none")
     begin = time.monotonic()
     try:
-        run(context, chosen, found, rounds, results)
+        run(context, chosen, found, rounds, others, results)
     finally:
         context.provider.end()
         context.plain.end()

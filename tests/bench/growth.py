@@ -29,7 +29,7 @@ def queue(context, peer):
             figures[f"{length} waiting, CPU ms"] = (relay.relay.cpu() - before) * 1000 / SAMPLE
             figures[f"{length} waiting, reply ms"] = result["reply_ms"]["median"]
             waiting += result["accepted"]
-            figures[f"{length} waiting, PSS kB"] = relay.relay.pss()
+            figures[f"{length} waiting, PSS, kB"] = relay.relay.pss()
     return figures
 
 

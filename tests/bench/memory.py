@@ -15,7 +15,7 @@ def hold(port, count=SESSIONS):
     """Clients in the middle of a message of 10 KB, all at the same time."""
     held = []
     for _ in range(count):
-        connection = socket.create_connection(("127.0.0.1", port), 30)
+        connection = socket.create_connection(("127.0.0.1", port), 5)
         replies = connection.makefile("rb")
         for command in (b"", b"EHLO plc.example\r\n", b"MAIL FROM:<plc@example.com>\r\n", b"RCPT TO:<ops@example.com>\r\n", b"DATA\r\n"):
             connection.sendall(command)
@@ -53,7 +53,7 @@ def measure(context, peer):
         figures["processes"] = len(relay.relay.pids())
         # Relays end their idle processes after a while: postfix after 100 s. That is not waited for.
         time.sleep(context.seconds(5))
-        figures["after"] = processes.settled(relay.relay, 5, 2)
+        figures["after"] = processes.settled(relay.relay, 4, 1)
         figures["after, data"] = relay.relay.data()
     if peer.queues:
         with peer(context, free_port(), provider.ca) as relay:

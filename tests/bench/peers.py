@@ -31,6 +31,8 @@ class Peer:
     # Whether messages wait on disk, and what is synced before the 250.
     queues = True
     synced = "yes"
+    # Seconds for an orderly end; only that of smtprelay is of interest here.
+    stop_patience = 0
 
     def __init__(self, context, account_port, ca):
         self.context, self.account_port, self.ca = context, account_port, ca
@@ -74,7 +76,7 @@ class Peer:
 
     def __exit__(self, *_):
         if self.relay:
-            self.relay.stop()
+            self.relay.stop(self.stop_patience)
         self.log.close()
         # BENCH_DEBUG names a folder for what relays have logged.
         if debug := os.environ.get("BENCH_DEBUG"):
@@ -105,6 +107,7 @@ class Smtprelay(Peer):
 
     name = "smtprelay"
     durability = "always"
+    stop_patience = 30
 
     @classmethod
     def find(cls, context):

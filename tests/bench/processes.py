@@ -117,12 +117,12 @@ class Relay:
 
     def stop(self, patient=10):
         """Asks the first process to end, then ends each that is left."""
-        if self.alive():
+        if patient and self.alive():
             self.process.terminate()
-        try:
-            self.process.wait(patient)
-        except subprocess.TimeoutExpired:
-            pass
+            try:
+                self.process.wait(patient)
+            except subprocess.TimeoutExpired:
+                pass
         end = time.monotonic() + 10
         while (left := self.pids()) and time.monotonic() < end:
             for pid in left:

@@ -8,10 +8,6 @@ replaced, so a run with a few loads leaves the others as they are.
 import re
 import statistics
 
-# Figures that more is better of; of all others less is.
-MORE_IS_BETTER = ("delivered", " kept", " a mail")
-
-
 def number(value):
     if value is None:
         return "–"
@@ -79,7 +75,7 @@ MEMORY = [
     ("idle", "idle", 1 / 1024),
     ("50 devices in the middle of a message", "50 sessions", 1 / 1024),
     ("peak: 50 devices send 10 KB at a time, as fast as it goes", "peak", 1 / 1024),
-    ("quiet again, 10 s later", "after", 1 / 1024),
+    ("quiet again, a few seconds later", "after", 1 / 1024),
     ("with a queue of 10,000", "queued", 1 / 1024),
     ("(messages in that queue)", "queue length", 1),
     ("(processes after the load)", "processes", 1),
@@ -123,7 +119,10 @@ def tables(results):
             found[name] = plain(load, label)
     lines = [f"- {name}: {text}" for name, text in results["versions"].items()]
     lines += [f"- left out: {name}: {why}" for name, why in results["left_out"].items()]
-    lines.append(f"- {results['rounds']} rounds; each figure is the median, with the least and the most in brackets")
+    lines.append(
+        f"- smtprelay and postfix: {results['rounds']} rounds, each figure is the median, with the least and the most in "
+        f"brackets; the others: {results['other_rounds']} round(s)"
+    )
     found["versions"] = "\n".join(lines)
     if results["notes"]:
         found["notes"] = "\n".join(f"- {note}" for note in results["notes"])

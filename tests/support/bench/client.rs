@@ -12,7 +12,9 @@ use serde_json::json;
 use super::{Options, now};
 
 /// How long a relay may take for one reply before the message counts as failed.
-const LIMIT: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_secs(60);
+/// The same with a load that has a time limit: so long after its end at most, a session that hangs is given up.
+const LINGER: Duration = Duration::from_secs(2);
 
 /// What one session does.
 struct Plan {
@@ -29,6 +31,12 @@ struct Plan {
     count: Option<u64>,
     first: u64,
     body: Vec<u8>,
+}
+
+impl Plan {
+    fn patience(&self) -> Duration {
+        self.limit.map_or(LIMIT, |limit| Duration::from_nanos(limit) + LINGER)
+    }
 }
 
 /// Number of the message, when its text and dot were sent, when the reply to the dot was there.
@@ -135,7 +143,7 @@ fn session(plan: &Plan, taken: &AtomicU64) -> (Vec<Sent>, Vec<String>) {
             }
             Err(why) => {
                 errors.push(why);
-                if errors.len() > 20 {
+                if errors.len() > 200 {
                     break;
                 }
                 std::thread::sleep(Duration::from_millis(10));
@@ -157,7 +165,7 @@ struct Connection {
 impl Connection {
     fn open(plan: &Plan) -> Result<Connection, String> {
         let tcp = TcpStream::connect((Ipv4Addr::LOCALHOST, plan.port)).map_err(|e| format!("connect: {e}"))?;
-        tcp.set_nodelay(true).and_then(|()| tcp.set_read_timeout(Some(LIMIT))).map_err(|e| e.to_string())?;
+        tcp.set_nodelay(true).and_then(|()| tcp.set_read_timeout(Some(plan.patience()))).map_err(|e| e.to_string())?;
         let output = tcp.try_clone().map_err(|e| e.to_string())?;
         let mut connection = Connection { input: BufReader::new(tcp), output };
         connection.reply("the greeting")?;
