@@ -36,6 +36,7 @@ mkdir "$scratch/spool" "$scratch/run" "$scratch/lib" "$scratch/work"
 mount --bind "$scratch/spool" /var/spool
 mount --bind "$scratch/run" /run
 mount -t overlay -o "lowerdir=/var/lib,upperdir=$scratch/lib,workdir=$scratch/work" overlay /var/lib 2>/dev/null || true
+export PYTHONDONTWRITEBYTECODE=1
 status=0
 python3 tests/bench --program "$target/cross/x86_64/smtprelay" --bench "$target/release/examples/bench" \
 	--servers "${SMTPRELAY_SERVERS:-$target/servers}" --scratch "$scratch" --out "$target/bench" "$@" || status=$?

@@ -16,8 +16,6 @@ import os
 import sys
 import time
 
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-
 import gateway
 import growth
 import instructions
@@ -31,12 +29,12 @@ from tools import Context, Provider
 
 # Of every relay: name, function.
 SHARED = {
+    "memory": memory.measure,
+    "roundtrips": roundtrips.measure,
     "accept": loads.accept,
     "delivery": loads.delivery,
     "latency": loads.latency,
-    "memory": memory.measure,
     "startup": loads.startup,
-    "roundtrips": roundtrips.measure,
     "size": growth.size,
 }
 # Of smtprelay and its own.
@@ -70,6 +68,12 @@ def add(results, load, relay, figures):
         place.setdefault(name, []).append(value)
 
 
+def keep(results, out):
+    """After each measurement, so that a run that is ended early has its figures."""
+    with open(os.path.join(out, "results.json"), "w", encoding="utf-8") as file:
+        json.dump(results, file, indent=1)
+
+
 def attempt(context, what, function, *more):
     """Figures of one measurement; one that fails is noted and does not end the run."""
     begin = time.monotonic()
@@ -82,9 +86,12 @@ def attempt(context, what, function, *more):
     return figures
 
 
-def run(context, chosen, found, rounds, others, results):
+def run(context, chosen, found, rounds, others, results, out):
     for turn in range(1, rounds + 1):
         for load in chosen:
+            # What else the machine does belongs to the figures.
+            results["busy"].append(os.getloadavg()[0])
+            keep(results, out)
             if load in ONCE and turn > 1:
                 continue
             if load in OWN:
@@ -125,7 +132,7 @@ def main():
     found, left_out = peers.at_hand(context, words("PEERS"))
     for name, why in left_out.items():
         print(f"left out: {name}: {why}", file=sys.stderr)
-    results = {"loads": {}, "left_out": left_out, "notes": context.notes, "rounds": rounds, "other_rounds": others}
+    results = {"loads": {}, "left_out": left_out, "notes": context.notes, "rounds": rounds, "other_rounds": others, "busy": []}
     results["versions"] = loads.versions()
     for peer in found:
         results["versions"][peer.name] = peer.version(context) + f"; synced before the 250: {peer.synced}"
@@ -134,12 +141,11 @@ def main():
     context.provider, context.plain = Provider(context), Provider(context, tls="none")
     begin = time.monotonic()
     try:
-        run(context, chosen, found, rounds, others, results)
+        run(context, chosen, found, rounds, others, results, options.out)
     finally:
         context.provider.end()
         context.plain.end()
-    with open(os.path.join(options.out, "results.json"), "w", encoding="utf-8") as file:
-        json.dump(results, file, indent=1)
+    keep(results, options.out)
     for name, text in report.tables(results).items():
         print(f"\n{name}\n\n{text}")
     if os.environ.get("WRITE"):

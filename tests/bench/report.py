@@ -119,6 +119,8 @@ def tables(results):
             found[name] = plain(load, label)
     lines = [f"- {name}: {text}" for name, text in results["versions"].items()]
     lines += [f"- left out: {name}: {why}" for name, why in results["left_out"].items()]
+    if results["busy"]:
+        lines.append(f"- load average of the machine, this run included: {cell(results['busy'])}")
     lines.append(
         f"- smtprelay and postfix: {results['rounds']} rounds, each figure is the median, with the least and the most in "
         f"brackets; the others: {results['other_rounds']} round(s)"
