@@ -108,7 +108,8 @@ def run(context, chosen, found, rounds, others, results, out):
                 if peer is peers.PostfixReuse and load not in ("delivery", "latency", "roundtrips"):
                     # Connections to the provider make no difference there.
                     continue
-                add(results, load, peer.name, attempt(context, f"round {turn}, {load}, {peer.name}", SHARED[load], peer))
+                figures = attempt(context, f"round {turn}, {load}, {peer.name}", SHARED[load], peer)
+                add(results, load, peer.name, figures)
 
 
 def main():
@@ -132,7 +133,8 @@ def main():
     found, left_out = peers.at_hand(context, words("PEERS"))
     for name, why in left_out.items():
         print(f"left out: {name}: {why}", file=sys.stderr)
-    results = {"loads": {}, "left_out": left_out, "notes": context.notes, "rounds": rounds, "other_rounds": others, "busy": []}
+    results = {"loads": {}, "left_out": left_out, "notes": context.notes, "busy": []}
+    results |= {"rounds": rounds, "other_rounds": others}
     results["versions"] = loads.versions()
     for peer in found:
         results["versions"][peer.name] = peer.version(context) + f"; synced before the 250: {peer.synced}"
@@ -150,7 +152,8 @@ def main():
         print(f"\n{name}\n\n{text}")
     if os.environ.get("WRITE"):
         report.write(os.path.join(os.path.dirname(__file__), "../../docs/performance.md"), results)
-    print(f"\nThe run took {(time.monotonic() - begin) / 60:.1f} minutes; all values are in {options.out}/results.json", file=sys.stderr)
+    minutes = (time.monotonic() - begin) / 60
+    print(f"\nThe run took {minutes:.1f} minutes; all values are in {options.out}/results.json", file=sys.stderr)
 
 
 if __name__ == "__main__":

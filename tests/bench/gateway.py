@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Figures of smtprelay alone: greeting with a dead name server, a long queue, what one device may cost the others, the stop."""
+"""Figures of smtprelay alone: greeting with a dead name server, a long queue, a crowd of clients, the stop."""
 
 import json
 import os

@@ -127,7 +127,8 @@ def harness(context):
     """What the load generator can do: against a server that accepts everything, without TLS, on the same machine."""
     figures = {}
     for size, sessions, kept in ACCEPT:
-        result = send(context, context.plain.port, seconds=context.seconds(0.5), size=size, sessions=sessions, kept=kept)
+        load = {"size": size, "sessions": sessions, "kept": kept}
+        result = send(context, context.plain.port, seconds=context.seconds(0.5), **load)
         figures[accept_name(size, sessions, kept)] = result["accepted"] / result["seconds"]
         context.plain.reset()
     return figures

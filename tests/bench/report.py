@@ -17,7 +17,9 @@ def number(value):
         return f"{value:.0f}"
     if value >= 10:
         return f"{value:.1f}"
-    return f"{value:.2f}"
+    if value >= 0.1 or value == 0:
+        return f"{value:.2f}"
+    return f"{value:.2g}"
 
 
 def cell(values, scale=1.0):
@@ -51,7 +53,8 @@ def table(load, rows):
             continue
         line = [label] + [cell(load[name].get(figure, []), scale) for name in names]
         if ours and base:
-            line.append(ratio(ours.get(figure, []), base.get(figure, [])))
+            # What is in brackets explains other lines.
+            line.append("" if label.startswith("(") else ratio(ours.get(figure, []), base.get(figure, [])))
         lines.append(line)
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
@@ -74,7 +77,7 @@ def same(load, scale=1.0, only=""):
 MEMORY = [
     ("idle", "idle", 1 / 1024),
     ("50 devices in the middle of a message", "50 sessions", 1 / 1024),
-    ("peak: 50 devices send 10 KB at a time, as fast as it goes", "peak", 1 / 1024),
+    ("peak: 50 devices send ten messages of 10 KB each", "peak", 1 / 1024),
     ("quiet again, a few seconds later", "after", 1 / 1024),
     ("with a queue of 10,000", "queued", 1 / 1024),
     ("(messages in that queue)", "queue length", 1),
@@ -106,15 +109,19 @@ def tables(results):
     if load := loads.get("accept"):
         rows = [row for row in same(load) if not row[0].startswith("CPU")]
         found["accept"] = table(load, rows)
-        found["accept-cpu"] = table(load, [(row[0].removeprefix("CPU ms, "), row[1], 1) for row in same(load, only="CPU ms, ")])
+        rows = [(name.removeprefix("CPU ms, "), name, scale) for name, _, scale in same(load, only="CPU ms, ")]
+        found["accept-cpu"] = table(load, rows)
     for name, rows in [
         ("memory", MEMORY), ("delivery", DELIVERY), ("latency", LATENCY), ("startup", STARTUP), ("roundtrips", ROUNDTRIPS),
     ]:
         if load := loads.get(name):
             found[name] = table(load, rows)
     if load := loads.get("size"):
-        found["size"] = table(load, [(name.replace("peak kB", "peak, MB of memory"), name, 1 / 1024 if "kB" in name else 1) for name, *_ in same(load)])
-    for name, label in [("growth", "smtprelay"), ("instructions", "instructions"), ("gateway", "smtprelay"), ("harness", "messages a second")]:
+        rows = [(name.replace("kB", "MB"), name, 1 / 1024 if name.endswith("kB") else 1) for name, *_ in same(load)]
+        found["size"] = table(load, rows)
+    for name, label in [
+        ("growth", "smtprelay"), ("instructions", "instructions"), ("gateway", "smtprelay"), ("harness", "a second"),
+    ]:
         for load in loads.get(name, {}).values():
             found[name] = plain(load, label)
     lines = [f"- {name}: {text}" for name, text in results["versions"].items()]

@@ -11,7 +11,7 @@ from tools import Proxy, send
 
 DELAY_MS = 50
 # Between the steps of a slow device; with all of its steps a session takes longer than the handshake with the provider.
-PAUSE_MS = 300
+PAUSE_MS = 200
 
 
 def _trips(arrivals, message):
@@ -20,7 +20,7 @@ def _trips(arrivals, message):
 
 
 def _pair(context, peer, chunking, pause):
-    """A first message of a relay that has just started, and one a second later."""
+    """A first message of a relay that has just started, and one half a second later."""
     provider = context.provider
     provider.order(f"chunking {'yes' if chunking else 'no'}")
     provider.reset()
@@ -29,6 +29,8 @@ def _pair(context, peer, chunking, pause):
         with peer(context, proxy.port, provider.ca) as relay:
             found = []
             for number in (1, 2):
+                # A session of the first message is over before the next one comes.
+                time.sleep(0.5 if found else 0)
                 # With a single device at work nothing else pays for the connection.
                 result = send(context, relay.port, count=1, first=number, pause=pause, list=True)
                 arrivals, _ = provider.wait(number, 10)
@@ -36,7 +38,6 @@ def _pair(context, peer, chunking, pause):
                     context.note(f"{peer.name}: round trips: message {number} did not arrive {result['errors']}")
                     return [None, None]
                 found.append(_trips(arrivals, result["messages"][0]))
-                time.sleep(1)
             return found
     finally:
         proxy.end()
