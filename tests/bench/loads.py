@@ -59,8 +59,8 @@ def delivery(context, peer):
     provider = context.provider
     with peer(context, provider.port, provider.ca) as relay:
         provider.reset()
-        send(context, relay.port, count=20, sessions=10)
-        provider.wait(20, 20)
+        send(context, relay.port, count=20, seconds=5, sessions=10)
+        provider.wait(20, 5)
         provider.reset()
         before, busy = relay.relay.cpu(), _ticks(provider.process)
         result = send(context, relay.port, seconds=context.seconds(2), sessions=10)
@@ -88,8 +88,8 @@ def latency(context, peer):
     provider = context.provider
     with peer(context, provider.port, provider.ca) as relay:
         provider.reset()
-        send(context, relay.port, count=2, gap=100)
-        provider.wait(2, 20)
+        send(context, relay.port, count=2, seconds=5, gap=100)
+        provider.wait(2, 5)
         result = send(context, relay.port, count=context.count(25), seconds=8, gap=50, first=1000, list=True)
         arrivals, _ = provider.wait(result["accepted"] + 2, 20)
     replies = [reply - dot for _, dot, reply in result["messages"]]

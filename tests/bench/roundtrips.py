@@ -32,7 +32,7 @@ def _pair(context, peer, chunking, pause):
                 # A session of the first message is over before the next one comes.
                 time.sleep(0.5 if found else 0)
                 # With a single device at work nothing else pays for the connection.
-                result = send(context, relay.port, count=1, first=number, pause=pause, list=True)
+                result = send(context, relay.port, count=1, seconds=8, first=number, pause=pause, list=True)
                 arrivals, _ = provider.wait(number, 10)
                 if not result["messages"] or number not in arrivals:
                     context.note(f"{peer.name}: round trips: message {number} did not arrive {result['errors']}")
