@@ -12,7 +12,7 @@ use serde_json::json;
 use super::{Options, now};
 
 /// How long a relay may take for one reply before the message counts as failed.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(20);
 /// The same with a load that has a time limit: so long after its end at most, a session that hangs is given up.
 const LINGER: Duration = Duration::from_secs(2);
 
