@@ -7,7 +7,7 @@
 # make package  ARCH=…  the packages for a router: target/packages/; APK=…, a program apk 3, for OpenWrt 25.12 and later
 # make manual   the manual page smtprelay(8) and the completion for bash: target/manual/
 # make lint     formatting, clippy, rustdoc, arrows between rooms, banned phrases, shellcheck
-# make bench    figures
+# make bench    smtprelay and the relays that it replaces, measured in one run: 15 minutes; LOADS=memory,accept picks some
 # make test-powercut  what is left after the power of a virtual machine was cut in the middle of a load; 3 minutes
 # make test-router    the package on a virtual router (MIPS kernel, 64 and 32 MB, flash), and its power cuts; 3 minutes
 # make test-openwrt   on a router that OPENWRT_SH and LUCI_URL name (docs/developer/testing.md); skipped without
@@ -122,9 +122,12 @@ test:
 	$(MAKE) --no-print-directory lint unit libuci fuzz luci packages emulated test-powercut test-router test-openwrt
 	@echo 'All tests passed.'
 
+# LOADS, PEERS, ROUNDS, WRITE=1 and others: see tests/bench/__main__.py.
 bench:
 	scripts/need.sh bench
-	cargo build --release --locked --bin smtprelay --example provider
+	scripts/cross.sh x86_64
+	cargo build --release --locked --example bench
+	scripts/servers.sh $(TARGET)/servers bench
 	scripts/bench.sh
 
 # The pictures of the README; LUCI_SOURCE names a checkout of LuCI, or LUCI_URL a router.

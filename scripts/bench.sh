@@ -1,17 +1,24 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 #
-# Figures of the program on this machine: how fast the greeting comes while the name service is dead, how many mails a
-# second are accepted, how much memory it takes. Nothing here is asserted.
+# Measures smtprelay and the relays that it replaces, in turn in one run (tests/bench/). Nothing here is asserted.
 #
-# Needs root for a network of its own, in which the name server exists and never answers.
+# usage: scripts/bench.sh [option ...]		the options of tests/bench/, see there
+#
+# Needs root: for a network of its own, in which the name server exists and never answers, and for relays that
+# change to users of their own.
 set -eu
 cd "$(dirname "$0")/.."
 
 if [ "${1:-}" != inside ]; then
-	exec unshare --net --mount "$0" inside
+	exec unshare --net --mount "$0" inside "$@"
 fi
-scratch=$(mktemp -d)
+shift
+target=$(scripts/target_dir.sh)
+mkdir -p "$target/bench"
+# On the disk of the build, not on a RAM disk: the relays sync what they accept. Other users have to get there.
+scratch=$(mktemp -d "${BENCH_SCRATCH:-/var/tmp}/smtprelay-bench.XXXXXX")
+chmod 755 "$scratch"
 trap 'rm -rf "$scratch"' EXIT
 ip link set lo up
 # A network card with a cable that leads nowhere: questions to the name server leave and nothing comes back.
@@ -21,8 +28,18 @@ ip link set dead0 up
 ip link set dead1 up
 ip route add default via 192.0.2.1
 ip neigh add 192.0.2.1 lladdr 02:00:00:00:00:01 dev dead0
-echo 'nameserver 192.0.2.53' >"$scratch/resolv.conf"
+# The file that tests/bench/ fills: most loads have a name server that refuses at once, some have the dead one.
+: >"$scratch/resolv.conf"
 mount --bind "$scratch/resolv.conf" /etc/resolv.conf
-target=$(scripts/target_dir.sh)
-python3 tests/bench.py "$target/release/smtprelay" "$target/release/examples/provider" "$scratch"
-umount /etc/resolv.conf
+# OpenSMTPD has its places in the program. What lies there on this machine is hidden for this run only.
+mkdir "$scratch/spool" "$scratch/run" "$scratch/lib" "$scratch/work"
+mount --bind "$scratch/spool" /var/spool
+mount --bind "$scratch/run" /run
+mount -t overlay -o "lowerdir=/var/lib,upperdir=$scratch/lib,workdir=$scratch/work" overlay /var/lib 2>/dev/null || true
+export PYTHONDONTWRITEBYTECODE=1
+status=0
+python3 tests/bench --program "$target/cross/x86_64/smtprelay" --bench "$target/release/examples/bench" \
+	--servers "${SMTPRELAY_SERVERS:-$target/servers}" --scratch "$scratch" --out "$target/bench" "$@" || status=$?
+umount /etc/resolv.conf /var/spool /run
+umount /var/lib 2>/dev/null || true
+exit $status

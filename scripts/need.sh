@@ -130,6 +130,9 @@ want_for() {
 		need_rust
 		need python3 python3
 		need ip iproute2
+		need unshare util-linux
+		need valgrind valgrind
+		need msmtp msmtp
 		;;
 	*)
 		echo 'usage: scripts/need.sh build|demo|test|luci|screenshots|powercut|router|bench ...' >&2

@@ -3,9 +3,10 @@
 #
 # Fills a folder with real mail servers (Postfix, Exim) for the tests that relay to them.
 #
-# usage: scripts/servers.sh [folder]
+# usage: scripts/servers.sh [folder [bench]]
 #
-# The folder is the argument, else $SMTPRELAY_SERVERS, else target/servers. The servers come from the Debian
+# The folder is the argument, else $SMTPRELAY_SERVERS, else target/servers. For the benchmarks (bench) there are also
+# OpenSMTPD and msmtpd, which no test uses. The servers come from the Debian
 # packages, unpacked and not installed: as packages they exclude each other and start by themselves. Libraries
 # that the machine lacks are unpacked beside them. What is there already is not fetched again.
 #
@@ -15,6 +16,9 @@ set -eu
 
 folder=${1:-${SMTPRELAY_SERVERS:-$("$(dirname "$0")/target_dir.sh")/servers}}
 servers="postfix exim4-base exim4-daemon-light sasl2-bin libsasl2-2 libsasl2-modules libsasl2-modules-db"
+if [ "${2:-}" = bench ]; then
+	servers="$servers opensmtpd msmtp-mta"
+fi
 
 for tool in apt-get apt-cache dpkg; do
 	command -v "$tool" >/dev/null || {
@@ -85,6 +89,10 @@ if [ "$(id -u)" = 0 ]; then
 	user postfix
 	user Debian-exim
 	getent group postdrop >/dev/null || groupadd --system postdrop
+	if [ "${2:-}" = bench ]; then
+		user opensmtpd
+		user opensmtpq
+	fi
 else
 	echo "servers.sh: not root: no users added; the tests with real servers will be skipped" >&2
 fi
