@@ -46,7 +46,7 @@ pub fn is_bare(name: &[u8]) -> bool {
 /// In addition to bytes over 127, words longer than the limit of `style` are encoded, since that is how they can be
 /// broken (`usize::MAX`: none). Veiled text gets the label of `style`. `None` if an address, not just a name, is not
 /// ASCII: no encoding can express it in 7 bits (RFC 6531 section 3.2).
-pub fn field_value(name: &[u8], value: &[u8], style: impl Into<Style>) -> Option<Vec<u8>> {
+pub fn field_value<'a>(name: &[u8], value: &[u8], style: impl Into<Style<'a>>) -> Option<Vec<u8>> {
     let style = style.into();
     let column = name.len() + 1;
     if is_one_of(name, ADDRESS_FIELDS) {
@@ -86,7 +86,7 @@ pub fn part_header(header: &[u8], seven_bit: bool) -> Vec<u8> {
     let mut out = Vec::with_capacity(header.len());
     let kind = header::find(header, "Content-Type");
     let charset = kind.and_then(|field| parameters::find(field.value, "charset"));
-    let charset = charset.and_then(|name| Charset::find(&name));
+    let charset = charset.as_deref().and_then(Charset::find);
     for field in header::fields(header) {
         let eight_bit = seven_bit && !field.raw.is_ascii();
         let long = longest_line(field.name.len() + 1, field.value) > LINE_LIMIT;

@@ -46,10 +46,15 @@ pub fn parameters(value: &[u8]) -> impl Iterator<Item = (String, Vec<u8>)> {
     pieces(value).into_iter().skip(1).filter_map(parameter)
 }
 
-/// The value of the parameter `name` (RFC 2045 section 5.1), if it has one.
+/// The value of the parameter `name` (RFC 2045 section 5.1), if it has one. That of a charset may be encoded (RFC 2231
+/// section 4); a boundary is compared with bytes that are not.
 pub fn find(value: &[u8], name: &str) -> Option<Vec<u8>> {
-    let mut found = parameters(value);
-    found.find_map(|(key, text)| (key == name).then_some(text)).filter(|text| !text.is_empty())
+    let mut found = parameters(value).filter_map(|(key, text)| match key.strip_prefix(name)? {
+        "" => Some(text),
+        "*" if name == "charset" => Some(extended(&text, None).1),
+        _ => None,
+    });
+    found.next().filter(|text| !text.is_empty())
 }
 
 /// Name and value of a parameter, both as text, without quotes, escapes and comments.
@@ -90,7 +95,7 @@ fn piece(piece: &[u8]) -> Option<Piece> {
 
 /// The whole value of the parameter `base`, whatever it consists of, in encoded segments. An encoded value takes
 /// precedence over a plain one of the same name (RFC 2231 section 3).
-fn whole(base: &str, all: &[Option<Piece>], style: Style) -> Vec<Vec<u8>> {
+fn whole(base: &str, all: &[Option<Piece>], style: Style<'_>) -> Vec<Vec<u8>> {
     let mine = || all.iter().flatten().filter(|piece| piece.base == base);
     if let Some(one) = mine().find(|piece| piece.section.is_none() && piece.extended) {
         let (label, bytes) = extended(&one.text, None);
@@ -137,7 +142,7 @@ fn extended(text: &[u8], label: Option<String>) -> (String, Vec<u8>) {
 }
 
 /// `value` in 7 bits; see [`super::field_value`].
-pub fn encode(column: usize, value: &[u8], style: impl Into<Style>) -> Vec<u8> {
+pub fn encode<'a>(column: usize, value: &[u8], style: impl Into<Style<'a>>) -> Vec<u8> {
     let style = style.into();
     let line = unfold(value);
     let pieces = pieces(&line);
@@ -247,7 +252,7 @@ fn encoded(name: &str, label: &str, bytes: &[u8]) -> Vec<Vec<u8>> {
 }
 
 /// What is not a parameter has no encoding: comments become encoded words, other bytes over 127 question marks.
-fn without_eight_bits(piece: &[u8], style: Style) -> Vec<u8> {
+fn without_eight_bits(piece: &[u8], style: Style<'_>) -> Vec<u8> {
     let mut out = Vec::new();
     for token in tokens(piece) {
         if token.kind == TokenKind::Comment && !token.text.is_ascii() {

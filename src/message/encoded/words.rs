@@ -17,7 +17,7 @@ const SCANTY: usize = 28;
 
 /// Free text like that of Subject (RFC 5322 section 3.2.5) in 7 bits; see [`super::field_value`] for the rest. `column`
 /// is the width of what precedes `value` on its line.
-pub fn unstructured(column: usize, value: &[u8], style: impl Into<Style>) -> Vec<u8> {
+pub fn unstructured<'a>(column: usize, value: &[u8], style: impl Into<Style<'a>>) -> Vec<u8> {
     let line = unfold(value);
     let text = decode(&line);
     fold(column, &text_words(column, &text, style.into()))
@@ -29,7 +29,7 @@ pub fn phrase(text: &[u8]) -> Vec<u8> {
 }
 
 /// `text` with the words that need it encoded, not folded.
-pub fn text_words(column: usize, text: &str, style: Style) -> Vec<u8> {
+pub fn text_words(column: usize, text: &str, style: Style<'_>) -> Vec<u8> {
     let words = split(text);
     let needs = |word: &str| !word.is_ascii() || word.len() > style.word_limit;
     let is_encoded = |word: &str| is_encoded_word(word.as_bytes()) && !needs(word);
@@ -174,18 +174,18 @@ fn split(text: &str) -> Vec<(&str, &str)> {
 
 /// The value of From, To and similar fields in 7 bits; see [`super::field_value`] for the rest.
 /// `None` if an address is not ASCII, apart from its domain.
-pub fn structured(column: usize, value: &[u8], style: impl Into<Style>) -> Option<Vec<u8>> {
+pub fn structured<'a>(column: usize, value: &[u8], style: impl Into<Style<'a>>) -> Option<Vec<u8>> {
     let (out, all_ascii) = write(column, value, style.into());
     all_ascii.then_some(out)
 }
 
 /// Like [`structured`], but non-ASCII addresses stay as they are (RFC 6532 section 3.3).
-pub fn with_addresses(column: usize, value: &[u8], style: impl Into<Style>) -> Vec<u8> {
+pub fn with_addresses<'a>(column: usize, value: &[u8], style: impl Into<Style<'a>>) -> Vec<u8> {
     write(column, value, style.into()).0
 }
 
 /// Also returns whether all addresses are ASCII.
-fn write(column: usize, value: &[u8], style: Style) -> (Vec<u8>, bool) {
+fn write(column: usize, value: &[u8], style: Style<'_>) -> (Vec<u8>, bool) {
     let line = unfold(value);
     let mut writer = Writer { out: Vec::with_capacity(line.len() * 2), column, style, all_ascii: true };
     // What was read since the last comma or bracket: a name if `<` or `:` follows, else an address.
@@ -209,7 +209,7 @@ fn write(column: usize, value: &[u8], style: Style) -> (Vec<u8>, bool) {
 /// The value of a structured field that allows encoded words only in comments (RFC 2047 section 5): other non-ASCII
 /// bytes are written as `%` and two digits, in the same way in every such field, so that a reply still refers to the
 /// right message.
-pub fn escaped(column: usize, value: &[u8], style: Style) -> Vec<u8> {
+pub fn escaped(column: usize, value: &[u8], style: Style<'_>) -> Vec<u8> {
     let line = unfold(value);
     let text = decode(&line);
     let mut out = Vec::with_capacity(text.len() * 2);
@@ -230,15 +230,15 @@ pub fn escaped(column: usize, value: &[u8], style: Style) -> Vec<u8> {
     fold(column, &out)
 }
 
-struct Writer {
+struct Writer<'a> {
     out: Vec<u8>,
     column: usize,
-    style: Style,
+    style: Style<'a>,
     /// Whether all addresses so far can be expressed in ASCII.
     all_ascii: bool,
 }
 
-impl Writer {
+impl Writer<'_> {
     fn needs(&self, token: &Token<'_>) -> bool {
         let longest = token.text.split(u8::is_ascii_whitespace).map(<[u8]>::len).max().unwrap_or(0);
         !token.text.is_ascii() || longest > self.style.word_limit

@@ -20,7 +20,7 @@ pub struct DraftField<'a> {
     /// What follows the colon, including spaces and folding, without the last CRLF.
     pub value: Cow<'a, [u8]>,
     /// The charset of its text, if that was not received as UTF-8: veiled (see [`Charset::veil`]), or converted.
-    pub charset: Option<Charset>,
+    pub charset: Option<Charset<'a>>,
 }
 
 impl DraftField<'_> {
@@ -70,15 +70,19 @@ impl<'a> HeaderDraft<'a> {
 
     /// Converts all values to UTF-8: text in the `declared` charset is veiled, anything else is treated as
     /// windows-1252. From here on the original charset no longer matters.
-    pub fn read_text(&mut self, declared: Option<Charset>) {
+    pub fn read_text(&mut self, declared: Option<Charset<'a>>) {
         for entry in &mut self.entries {
             let japanese = entry.value.contains(&0x1b).then(|| from_iso_2022_jp(&entry.value)).flatten();
             if let Some(text) = japanese.and_then(|euc| EUC_JP.veil(&euc)) {
                 (entry.value, entry.charset) = (text.into_bytes().into(), Some(EUC_JP));
-            } else if !entry.value.is_ascii() && std::str::from_utf8(&entry.value).is_err() {
+            } else {
+                let odd = !entry.value.is_ascii() && std::str::from_utf8(&entry.value).is_err();
+                let declared = declared.filter(|charset| odd || charset.has_escapes());
                 let veiled = declared.and_then(|charset| charset.veil(&entry.value));
-                entry.charset = declared.filter(|_| veiled.is_some()).or(Some(GUESSED));
-                entry.value = veiled.unwrap_or_else(|| decode(&entry.value).into_owned()).into_bytes().into();
+                if odd || veiled.is_some() {
+                    entry.charset = declared.filter(|_| veiled.is_some()).or(Some(GUESSED));
+                    entry.value = veiled.unwrap_or_else(|| decode(&entry.value).into_owned()).into_bytes().into();
+                }
             }
             // No-break spaces come from editors; between tokens they can only be meant as spaces.
             let structured = || is_bare(&entry.name) || entry.is(PARAMETER_FIELDS);
