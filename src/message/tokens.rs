@@ -94,9 +94,14 @@ fn closed(text: &[u8], end: u8, possible: &mut bool) -> Option<usize> {
 }
 
 /// Length of the encoded word at the start of `text` (RFC 2047 section 2). Real ones contain bytes that an atom must
-/// not contain, and are longer than 75 bytes. Looks no further than the third question mark, so that each byte is
-/// examined a few times.
+/// not contain, and are longer than 75 bytes.
 pub fn encoded_word(text: &[u8]) -> Option<usize> {
+    loose_encoded_word(text).filter(|length| text.iter().take(*length).all(u8::is_ascii_graphic))
+}
+
+/// Like [`encoded_word`], but there may be spaces and bytes over 127 in its text: some programs forget to encode them.
+/// Looks no further than the third question mark, so that each byte is examined a few times.
+pub fn loose_encoded_word(text: &[u8]) -> Option<usize> {
     if !text.starts_with(b"=?") {
         return None;
     }
@@ -106,7 +111,8 @@ pub fn encoded_word(text: &[u8]) -> Option<usize> {
     let is_one = charset > 2
         && encoding == charset + 2
         && word.ends_with(b"=")
-        && word.iter().all(|byte| byte.is_ascii_graphic());
+        && word.iter().take(encoding).all(u8::is_ascii_graphic)
+        && !word.iter().any(u8::is_ascii_control);
     is_one.then_some(word.len())
 }
 

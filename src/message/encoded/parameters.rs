@@ -2,6 +2,7 @@
 //! The parameters of Content-Type and Content-Disposition (RFC 2045 section 5.1), and their encoding (RFC 2231).
 
 use super::charset::{Style, UTF_8, bytes_of, decode};
+use super::undone;
 use super::words::{encode_comment, unescape};
 use crate::message::header::{LINE, fold, unfold};
 use crate::message::tokens::{TokenKind, quoted, tokens, unescaped};
@@ -121,7 +122,7 @@ fn whole(base: &str, all: &[Option<Piece>], style: Style<'_>) -> Vec<Vec<u8>> {
         Some(one) => one.text.clone(),
         None => sections.iter().flat_map(|piece| piece.text.iter().copied()).collect(),
     };
-    encoded(base, style.label, &bytes_of(&decode(&text), style.label))
+    encoded(base, style.label, &bytes_of(&undone(&text, style.label), style.label))
 }
 
 /// Charset and bytes of an encoded value; `label` is the charset if another segment has named it.

@@ -3,10 +3,11 @@
 //! non-ASCII domain is changed, into its A-labels.
 
 use super::charset::{Style, UTF_8, bytes_of, decode, goes_on, raw};
+use super::undone;
 use crate::message::address::idna;
 use crate::message::base64;
 use crate::message::header::{LINE, fold, unfold};
-use crate::message::tokens::{Token, TokenKind, is_encoded_word, quoted, tokens, unescaped};
+use crate::message::tokens::{Token, TokenKind, encoded_word, is_encoded_word, quoted, tokens, unescaped};
 
 /// Maximum width of our encoded words: 75 is the limit, less so that brackets and commas fit on the same line.
 pub const WORD: usize = 68;
@@ -33,6 +34,10 @@ pub fn text_words(column: usize, text: &str, style: Style<'_>) -> Vec<u8> {
     let words = split(text);
     let needs = |word: &str| !word.is_ascii() || word.len() > style.word_limit;
     let is_encoded = |word: &str| is_encoded_word(word.as_bytes()) && !needs(word);
+    // Readers decode words that are not separated by spaces as well.
+    let begins_encoded = |word: &str| encoded_word(word.as_bytes()).is_some() && !needs(word);
+    let ends_encoded =
+        |word: &str| !needs(word) && word.match_indices("=?").any(|(at, _)| word.get(at..).is_some_and(is_encoded));
     let mut out = Vec::with_capacity(text.len() * 2);
     let mut at = 0;
     while let Some((blank, word)) = words.get(at).copied() {
@@ -49,7 +54,8 @@ pub fn text_words(column: usize, text: &str, style: Style<'_>) -> Vec<u8> {
         let reach = rest.iter().take_while(|(_, word)| !is_encoded(word));
         let count =
             reach.enumerate().filter(|(_, (_, word))| needs(word)).map(|(place, _)| place + 1).last().unwrap_or(1);
-        let after_encoded = at.checked_sub(1).and_then(|before| words.get(before)).is_some_and(|(_, w)| is_encoded(w));
+        let after_encoded =
+            at.checked_sub(1).and_then(|before| words.get(before)).is_some_and(|(_, w)| ends_encoded(w));
         let mut run = String::new();
         for (place, (blank, word)) in rest.iter().take(count).enumerate() {
             if place > 0 || after_encoded {
@@ -58,12 +64,12 @@ pub fn text_words(column: usize, text: &str, style: Style<'_>) -> Vec<u8> {
             run.push_str(word);
         }
         if let Some((blank, word)) = rest.get(count)
-            && is_encoded(word)
+            && begins_encoded(word)
         {
             run.push_str(blank);
         }
         out.extend_from_slice(if after_encoded { " " } else { blank }.as_bytes());
-        encode(column, &run, style.label, &mut out);
+        encode(column, &undone(run.as_bytes(), style.label), style.label, &mut out);
         at += count;
     }
     out
@@ -150,7 +156,7 @@ pub fn unescape(text: &[u8], mark: u8) -> Vec<u8> {
 /// Appends `comment` to `out`, its text encoded.
 pub fn encode_comment(column: usize, comment: &Token<'_>, label: &str, out: &mut Vec<u8>) {
     out.push(b'(');
-    encode(column, &decode(&unescaped(comment.text)), label, out);
+    encode(column, &undone(&unescaped(comment.text), label), label, out);
     out.push(b')');
 }
 
@@ -280,18 +286,24 @@ impl Writer<'_> {
         before.iter().for_each(|token| self.plain(token));
         let (comments, words): (Vec<&Token<'_>>, Vec<&Token<'_>>) =
             inside.iter().partition(|token| token.kind == TokenKind::Comment);
-        let mut run = Vec::new();
+        // A space between encoded words is not displayed; see [`text_words`].
+        let blank = |near: Option<&Token<'_>>, beyond: Option<&Token<'_>>| match (near, beyond) {
+            (Some(blank), Some(word)) if blank.kind == TokenKind::Blank && is_encoded_word(word.text) => &b" "[..],
+            _ => b"",
+        };
+        let mut run = blank(before.last(), before.iter().rev().nth(1)).to_vec();
         for token in words {
             match token.kind {
                 TokenKind::Quoted => run.extend(unescaped(token.text)),
                 _ => run.extend_from_slice(token.text),
             }
         }
+        run.extend_from_slice(blank(after.first(), after.get(1)));
         // An encoded word must be separated by spaces (RFC 2047 section 5, rule 3).
         if self.out.last().is_some_and(|byte| !matches!(byte, b' ' | b'\t' | b',' | b':' | b';')) {
             self.out.push(b' ');
         }
-        encode(self.column, &decode(&run), self.style.label, &mut self.out);
+        encode(self.column, &undone(&run, self.style.label), self.style.label, &mut self.out);
         // Comments within the run are moved after it.
         for comment in comments {
             self.out.push(b' ');

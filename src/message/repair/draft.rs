@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use super::{FIELD_LIMIT, notes};
 use crate::message::encoded::charset::{EUC_JP, GUESSED, UTF_8, from_iso_2022_jp};
 use crate::message::encoded::{
-    Charset, PARAMETER_FIELDS, Style, decode, field_value, is_bare, shortened, unstructured,
+    Charset, PARAMETER_FIELDS, Style, decode, field_value, is_bare, resplit, shortened, unstructured,
 };
 use crate::message::header::{self, is_one_of, push_field};
 use crate::message::tokens::{TokenKind, tokens};
@@ -82,6 +82,14 @@ impl<'a> HeaderDraft<'a> {
                 if odd || veiled.is_some() {
                     entry.charset = declared.filter(|_| veiled.is_some()).or(Some(GUESSED));
                     entry.value = veiled.unwrap_or_else(|| decode(&entry.value).into_owned()).into_bytes().into();
+                }
+            }
+            // Before its commas and brackets are taken for those of the field.
+            if !entry.value.is_ascii() {
+                let mended = resplit(&entry.value, entry.charset.map_or(UTF_8, |charset| charset.name));
+                if mended != *entry.value {
+                    entry.value = mended.into();
+                    notes::add(&mut self.notes, notes::EIGHT_BIT_HEADER);
                 }
             }
             // No-break spaces come from editors; between tokens they can only be meant as spaces.

@@ -200,6 +200,16 @@ fn message() -> impl Strategy<Value = Vec<u8>> {
             "\u{1b}$BI=\u{1b}(B x",
             "multipart/mixed; boundary=\"a:b\"",
             "x-uuencode",
+            "=?utf-8?Q?Störung, ü?= x",
+            "\"=?utf-8?Q?a?= =?koi8-r?Q?=F7?= ü\" <a@b>",
+            "=?utf-8?Q?a?= ü <a@b> (=?utf-8?Q?a?= ü)",
+            "[x]=?utf-8?Q?a?= ü=?utf-8?Q?a?=",
+            "attachment; filename=\"=?utf-8?Q?a?= ü\"",
+            "text/plain; charset=KOI8R",
+            "text/plain; charset*=us-ascii''gb2312",
+            "text/plain; charset=iso-2022-kr",
+            "\u{1b}$)C\u{e}1b\u{f} x",
+            "multipart/mixed;\r\nboundary=x",
         ])
         .prop_map(|text| text.as_bytes().to_vec()),
         prop::sample::select(vec![
@@ -208,10 +218,23 @@ fn message() -> impl Strategy<Value = Vec<u8>> {
             b"<\xfc@b>",
             b"\xfc@b",
             b"1.0\xa0",
+            b"=?utf-8?Q?St\xf6rung?= =?koi8-r?Q?\xf7?=",
             b"\x83\x40 <a@b>"
         ])
         .prop_map(<[u8]>::to_vec),
-        (prop::sample::select(vec!["=?utf-8?B?w7zD?=", "=?koi8-r?Q?=F7?=", "=?utf-8?Q?a_?=", "<a@b>"]), 1..400usize)
+        (
+            prop::sample::select(vec![
+                "=?utf-8?B?w7zD?=",
+                "=?koi8-r?Q?=F7?=",
+                "=?utf-8?Q?a_?=",
+                "=?iso-8859-1?Q?=FC?=",
+                "=?cp855?Q?=E6?=",
+                "=?iso-2022-jp?B?w?=",
+                "=?a?Q?b c?=",
+                "<a@b>"
+            ]),
+            1..400usize
+        )
             .prop_map(|(word, count)| word
                 .strip_suffix("?=")
                 .map_or(word.repeat(count), |start| format!("{start}{}?=", "w7zD".repeat(count)))
