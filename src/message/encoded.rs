@@ -28,7 +28,11 @@ pub const PARAMETER_FIELDS: &str = "Content-Type Content-Disposition";
 /// Structured fields in which only comments may contain encoded words (RFC 2047 section 5), as dates do with the name
 /// of the time zone (RFC 5322 section 3.2.2).
 const BARE_FIELDS: &str = "Date Resent-Date Received Return-Path MIME-Version Content-Transfer-Encoding Message-ID \
-    Resent-Message-ID Content-ID In-Reply-To References DKIM-Signature Authentication-Results Auto-Submitted";
+    Resent-Message-ID Original-Message-ID Content-ID In-Reply-To References DKIM-Signature Authentication-Results \
+    ARC-Seal ARC-Message-Signature ARC-Authentication-Results Received-SPF Auto-Submitted Content-Language \
+    Content-Location Content-Base Content-MD5 Archived-At List-Unsubscribe List-Unsubscribe-Post List-Subscribe \
+    List-Help List-Post List-Owner List-Archive Importance Priority X-Priority X-MSMail-Priority Precedence Sensitivity \
+    Expires Reply-By Thread-Index TLS-Required";
 
 /// Maximum length of a word that fits on a line after the longest field name.
 const WORD_LIMIT: usize = 700;

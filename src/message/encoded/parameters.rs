@@ -5,8 +5,10 @@ use super::charset::{Style, UTF_8, bytes_of, decode};
 use super::undone;
 use super::words::{encode_comment, unescape};
 use crate::message::header::{LINE, fold, unfold};
-use crate::message::tokens::{TokenKind, quoted, tokens, unescaped};
+use crate::message::tokens::{TokenKind, ascii_blanks, quoted, tokens, unescaped};
 
+/// Maximum length of a media type: each half may have 127 bytes (RFC 6838 section 4.2).
+const MEDIA_TYPE_LIMIT: usize = 255;
 /// Maximum length of a segment of an encoded parameter value on one line, in bytes.
 const PIECE: usize = 48;
 
@@ -39,7 +41,8 @@ pub fn media_type(value: &[u8]) -> Option<String> {
         !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`{|}~".contains(&b))
     };
     let (kind, subtype) = (kind.trim(), subtype.trim());
-    (is_token(kind) && is_token(subtype)).then(|| format!("{kind}/{subtype}"))
+    let fits = kind.len() + subtype.len() < MEDIA_TYPE_LIMIT;
+    (fits && is_token(kind) && is_token(subtype)).then(|| format!("{kind}/{subtype}"))
 }
 
 /// Names and values of all parameters.
@@ -61,11 +64,13 @@ pub fn find(value: &[u8], name: &str) -> Option<Vec<u8>> {
 /// Name and value of a parameter, both as text, without quotes, escapes and comments.
 pub fn parameter(piece: &[u8]) -> Option<(String, Vec<u8>)> {
     let (name, value) = piece.split_at_checked(memchr::memchr(b'=', piece)?)?;
+    let name = ascii_blanks(name);
     let name = std::str::from_utf8(name.trim_ascii()).ok()?.to_ascii_lowercase();
     let mut text = Vec::new();
     for token in tokens(value.get(1..).unwrap_or_default()) {
         match token.kind {
             TokenKind::Comment => {}
+            TokenKind::Blank if !token.text.is_ascii() => {}
             TokenKind::Quoted => text.extend(unescaped(token.text)),
             _ => text.extend_from_slice(token.text),
         }
@@ -145,7 +150,7 @@ fn extended(text: &[u8], label: Option<String>) -> (String, Vec<u8>) {
 /// `value` in 7 bits; see [`super::field_value`].
 pub fn encode<'a>(column: usize, value: &[u8], style: impl Into<Style<'a>>) -> Vec<u8> {
     let style = style.into();
-    let line = unfold(value);
+    let line = ascii_blanks(&unfold(value));
     let pieces = pieces(&line);
     let parameters: Vec<Option<Piece>> =
         pieces.iter().enumerate().map(|(number, text)| piece(text).filter(|_| number > 0)).collect();

@@ -7,7 +7,9 @@ use super::undone;
 use crate::message::address::idna;
 use crate::message::base64;
 use crate::message::header::{LINE, fold, unfold};
-use crate::message::tokens::{Token, TokenKind, encoded_word, is_encoded_word, quoted, tokens, unescaped};
+use crate::message::tokens::{
+    Token, TokenKind, ascii_blanks, encoded_word, is_encoded_word, quoted, tokens, unescaped,
+};
 
 /// Maximum width of our encoded words: 75 is the limit, less so that brackets and commas fit on the same line.
 pub const WORD: usize = 68;
@@ -192,7 +194,7 @@ pub fn with_addresses<'a>(column: usize, value: &[u8], style: impl Into<Style<'a
 
 /// Also returns whether all addresses are ASCII.
 fn write(column: usize, value: &[u8], style: Style<'_>) -> (Vec<u8>, bool) {
-    let line = unfold(value);
+    let line = ascii_blanks(&unfold(value));
     let mut writer = Writer { out: Vec::with_capacity(line.len() * 2), column, style, all_ascii: true };
     // What was read since the last comma or bracket: a name if `<` or `:` follows, else an address.
     let mut pending: Vec<Token<'_>> = Vec::new();
@@ -217,12 +219,14 @@ fn write(column: usize, value: &[u8], style: Style<'_>) -> (Vec<u8>, bool) {
 /// right message.
 pub fn escaped(column: usize, value: &[u8], style: Style<'_>) -> Vec<u8> {
     let line = unfold(value);
-    let text = decode(&line);
+    let text = ascii_blanks(decode(&line).as_bytes());
     let mut out = Vec::with_capacity(text.len() * 2);
-    for token in tokens(text.as_bytes()) {
+    let mut in_angle = false;
+    for token in tokens(&text) {
+        in_angle = token.is(b'<') || in_angle && !token.is(b'>');
         if token.text.is_ascii() {
             out.extend_from_slice(token.text);
-        } else if token.kind == TokenKind::Comment {
+        } else if token.kind == TokenKind::Comment && !in_angle {
             encode_comment(column, &token, style.label, &mut out);
         } else {
             for byte in bytes_of(&decode(token.text), style.label) {

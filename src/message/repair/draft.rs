@@ -7,10 +7,10 @@ use std::borrow::Cow;
 use super::{FIELD_LIMIT, notes};
 use crate::message::encoded::charset::{EUC_JP, GUESSED, UTF_8, from_iso_2022_jp};
 use crate::message::encoded::{
-    Charset, PARAMETER_FIELDS, Style, decode, field_value, is_bare, resplit, shortened, unstructured,
+    ADDRESS_FIELDS, Charset, PARAMETER_FIELDS, Style, decode, field_value, is_bare, resplit, shortened, unstructured,
 };
 use crate::message::header::{self, is_one_of, push_field};
-use crate::message::tokens::{TokenKind, tokens};
+use crate::message::tokens::{TokenKind, ascii_blanks, is_odd_blank, tokens};
 
 /// A field of a draft.
 #[derive(Debug, Clone)]
@@ -92,14 +92,17 @@ impl<'a> HeaderDraft<'a> {
                     notes::add(&mut self.notes, notes::EIGHT_BIT_HEADER);
                 }
             }
-            // No-break spaces come from editors; between tokens they can only be meant as spaces.
-            let structured = || is_bare(&entry.name) || entry.is(PARAMETER_FIELDS);
-            if memchr::memmem::find(&entry.value, "\u{a0}".as_bytes()).is_some() && structured() {
+            // No-break spaces come from editors; between tokens they can only be meant as spaces. In a name they may be
+            // part of it.
+            let odd = std::str::from_utf8(&entry.value).is_ok_and(|text| text.contains(is_odd_blank));
+            if odd && (is_bare(&entry.name) || entry.is(PARAMETER_FIELDS)) {
                 let with_blanks = tokens(&entry.value).flat_map(|token| match token.kind {
                     TokenKind::Quoted | TokenKind::Comment => token.text.to_vec(),
-                    _ => String::from_utf8_lossy(token.text).replace('\u{a0}', " ").into_bytes(),
+                    _ => String::from_utf8_lossy(token.text).replace(is_odd_blank, " ").into_bytes(),
                 });
                 entry.value = with_blanks.collect::<Vec<u8>>().into();
+            } else if odd && (entry.is(ADDRESS_FIELDS) || entry.is("List-Id Disposition-Notification-Options")) {
+                entry.value = ascii_blanks(&entry.value).into();
             }
         }
     }
