@@ -172,6 +172,7 @@ impl Repair {
         let mut draft = HeaderDraft::read(&self.header, self.notes).ok_or(MessageRefusal::HeaderTooLarge)?;
         draft.read_text(self.walk.charset.as_deref().and_then(Charset::find));
         let had_bcc = draft.tidy();
+        draft.content_types();
         once::resolve(&mut draft, self.walk.boundary().ok());
         addresses::repair(&mut draft, facts, had_bcc);
         once::date_and_id(&mut draft, facts);
@@ -429,11 +430,12 @@ pub mod notes {
         SENDER_ADDED = "Sender added";
         TO_ADDED = "To added";
         DATE_ADDED = "Date added";
-        WEEKDAY = "day of the week in Date corrected";
+        DATE_CORRECTED = "Date corrected";
         DATE_REPLACED = "invalid Date replaced";
         MESSAGE_ID_ADDED = "Message-ID added";
         MESSAGE_ID_REPLACED = "invalid Message-ID replaced";
         CONTENT_FIELD = "invalid content field renamed";
+        CONTENT_TYPE = "Content-Type corrected";
         CHARSET = "charset of the text set";
         TRANSFER_ENCODING = "Content-Transfer-Encoding corrected";
         MIME_VERSION = "MIME-Version added";

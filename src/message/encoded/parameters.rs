@@ -13,27 +13,56 @@ const MEDIA_TYPE_LIMIT: usize = 255;
 const PIECE: usize = 48;
 
 /// The segments of `value` between semicolons: the type, then parameters. Semicolons in quotes and comments are
-/// ignored.
+/// ignored. Instead of the first one there may be a comma, or nothing but a space: `text/html charset=utf-8`.
 pub fn pieces(value: &[u8]) -> Vec<&[u8]> {
     let mut pieces = Vec::new();
     let (mut start, mut at) = (0, 0);
+    let mut after_type = false;
     for token in tokens(value) {
         let end = at + token.text.len();
-        if token.is(b';') {
+        let forgotten = after_type
+            && pieces.is_empty()
+            && (token.kind == TokenKind::Blank || token.is(b','))
+            && value.get(end..).is_some_and(begins_parameter);
+        if token.is(b';') || forgotten {
             pieces.extend(value.get(start..at));
             start = end;
         }
+        after_type |= token.text.contains(&b'/');
         at = end;
     }
     pieces.extend(value.get(start..));
     pieces
 }
 
+/// Whether `text` begins with a name and an equals sign.
+fn begins_parameter(text: &[u8]) -> bool {
+    let text = text.trim_ascii_start();
+    let end = text.iter().position(|byte| !byte.is_ascii_alphanumeric() && !b"-_*".contains(byte));
+    end.is_some_and(|end| end > 0 && text.get(end) == Some(&b'='))
+}
+
+/// A Content-Type with its semicolon and without quotes around the type, if it lacks the one or has the others.
+pub fn corrected(value: &[u8]) -> Option<Vec<u8>> {
+    let kind = media_type(value)?;
+    let pieces = pieces(value);
+    let quoted = tokens(value).find(|token| !token.is_filling())?.kind == TokenKind::Quoted;
+    if !quoted && pieces.join(&b';') == value {
+        return None;
+    }
+    let rest = pieces.iter().skip(1).map(|piece| piece.trim_ascii());
+    Some([kind.as_bytes()].into_iter().chain(rest).collect::<Vec<_>>().join(&b"; "[..]))
+}
+
 /// Type and subtype in lower case (`text/plain`); `None` if `value` does not begin with them.
 pub fn media_type(value: &[u8]) -> Option<String> {
     let mut text = Vec::new();
     for token in tokens(pieces(value).first()?) {
-        text.extend_from_slice(if token.is_filling() { b" " } else { token.text });
+        match token.kind {
+            TokenKind::Blank | TokenKind::Comment => text.push(b' '),
+            TokenKind::Quoted => text.extend(unescaped(token.text)),
+            _ => text.extend_from_slice(token.text),
+        }
     }
     let text = String::from_utf8(text).ok()?.to_ascii_lowercase();
     let (kind, subtype) = text.split_once('/')?;

@@ -6,6 +6,7 @@ use std::borrow::Cow;
 
 use super::{FIELD_LIMIT, notes};
 use crate::message::encoded::charset::{EUC_JP, GUESSED, UTF_8, from_iso_2022_jp};
+use crate::message::encoded::parameters::corrected;
 use crate::message::encoded::{
     ADDRESS_FIELDS, Charset, PARAMETER_FIELDS, Style, decode, field_value, is_bare, resplit, shortened, unstructured,
 };
@@ -103,6 +104,16 @@ impl<'a> HeaderDraft<'a> {
                 entry.value = with_blanks.collect::<Vec<u8>>().into();
             } else if odd && (entry.is(ADDRESS_FIELDS) || entry.is("List-Id Disposition-Notification-Options")) {
                 entry.value = ascii_blanks(&entry.value).into();
+            }
+        }
+    }
+
+    /// Corrects each Content-Type whose type is known, but not written as it must be.
+    pub fn content_types(&mut self) {
+        for entry in self.entries.iter_mut().filter(|entry| entry.is("Content-Type")) {
+            if let Some(value) = corrected(&entry.value) {
+                entry.value = [b" ", value.as_slice()].concat().into();
+                notes::add(&mut self.notes, notes::CONTENT_TYPE);
             }
         }
     }

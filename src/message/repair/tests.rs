@@ -210,6 +210,8 @@ fn message() -> impl Strategy<Value = Vec<u8>> {
             "text/plain; charset=iso-2022-kr",
             "\u{1b}$)C\u{e}1b\u{f} x",
             "multipart/mixed;\r\nboundary=x",
+            "multipart/mixed boundary=x",
+            "\"text/html\", charset=koi8-r",
             "multipart/mixed\u{3000};\u{a0}boundary=x\u{85}",
             "text/\u{2003}html\u{2028}; charset=\u{a0}utf-8\u{200b}",
             "base64\u{3000}",
