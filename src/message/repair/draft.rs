@@ -96,14 +96,19 @@ impl<'a> HeaderDraft<'a> {
             // No-break spaces come from editors; between tokens they can only be meant as spaces. In a name they may be
             // part of it.
             let odd = std::str::from_utf8(&entry.value).is_ok_and(|text| text.contains(is_odd_blank));
+            let mut blanks = None;
             if odd && (is_bare(&entry.name) || entry.is(PARAMETER_FIELDS)) {
                 let with_blanks = tokens(&entry.value).flat_map(|token| match token.kind {
                     TokenKind::Quoted | TokenKind::Comment => token.text.to_vec(),
                     _ => String::from_utf8_lossy(token.text).replace(is_odd_blank, " ").into_bytes(),
                 });
-                entry.value = with_blanks.collect::<Vec<u8>>().into();
+                blanks = Some(with_blanks.collect());
             } else if odd && (entry.is(ADDRESS_FIELDS) || entry.is("List-Id Disposition-Notification-Options")) {
-                entry.value = ascii_blanks(&entry.value).into();
+                blanks = Some(ascii_blanks(&entry.value));
+            }
+            if let Some(value) = blanks {
+                // Some readers do not know an encoding with a space after it.
+                entry.value = value.trim_ascii_end().to_vec().into();
             }
         }
     }
