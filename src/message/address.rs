@@ -127,7 +127,7 @@ fn is_domain(domain: &str) -> bool {
 
 /// Whether `c` is neither a space nor a control character, in ASCII or beyond.
 fn is_plain(c: char) -> bool {
-    !c.is_control() && !c.is_whitespace()
+    !c.is_control() && !c.is_whitespace() && !tokens::is_odd_blank(c)
 }
 
 #[cfg(test)]

@@ -11,6 +11,8 @@ const ZONES: [&str; 10] = ["UT", "GMT", "EST", "EDT", "CST", "CDT", "MST", "MDT"
 /// Seconds since 1970 of the earliest and latest date that the format can express: 1900 to 9999.
 const RANGE: (i64, i64) = (-2_208_988_800, 253_402_300_799);
 
+/// Maximum length of a date that is corrected, in bytes.
+const CORRECTED_LIMIT: usize = 200;
 /// Length of every date that [`rfc5322`] writes, in bytes.
 pub const LENGTH: usize = 31;
 
@@ -59,18 +61,67 @@ pub fn is_date(value: &[u8]) -> bool {
     parse(&mut parts).is_some() && parts.next().is_none()
 }
 
-/// `value` with the weekday corrected, if that is all that is wrong with it.
-pub fn with_right_weekday(value: &[u8]) -> Option<Vec<u8>> {
-    if is_date(value) {
+/// `value` with what is often wrong with dates corrected, if nothing else is: the weekday or the way it is written, an
+/// hour with one digit, the month in full, the zone missing, incomplete, or named as in Central Europe.
+pub fn corrected(value: &[u8]) -> Option<Vec<u8>> {
+    if is_date(value) || value.len() > CORRECTED_LIMIT {
         return None;
     }
-    let named = tokens(value).find(|token| !token.is_filling())?;
-    if !DAYS.iter().any(|day| named.text.eq_ignore_ascii_case(day.as_bytes())) {
-        return None;
+    let digit = |token: &Token<'_>| token.text.first().is_some_and(u8::is_ascii_digit);
+    let all: Vec<Token<'_>> = tokens(value).collect();
+    let (before, after) = all.split_at_checked(all.iter().position(digit)?)?;
+    // A date without a weekday gets none.
+    let weekday = before.iter().any(|token| !token.is_filling());
+    let mut out = Vec::with_capacity(value.len() + 8);
+    let is = |at: Option<usize>, byte: u8| at.and_then(|at| after.get(at)).is_some_and(|token| token.is(byte));
+    for (at, Token { text, kind }) in after.iter().enumerate() {
+        let last_colon = is(at.checked_sub(1), b':');
+        match text {
+            _ if *kind != TokenKind::Atom => out.extend_from_slice(text),
+            [hour] if is(Some(at + 1), b':') && !last_colon => out.extend([b'0', *hour]),
+            // The zone directly after the time.
+            [a, b, zone @ ..] if last_colon && matches!(zone.first(), Some(b'+' | b'-')) => {
+                out.extend([*a, *b, b' ']);
+                out.extend_from_slice(zone);
+            }
+            [sign @ (b'+' | b'-'), a, b, c] => out.extend([*sign, b'0', *a, *b, *c]),
+            _ => match MONTHS.iter().find(|month| begins(text, month.as_bytes())) {
+                Some(month) => out.extend_from_slice(month.as_bytes()),
+                None => out.extend_from_slice(zone(text).unwrap_or(text)),
+            },
+        }
     }
-    let at = value.windows(named.text.len()).position(|text| text == named.text)?;
-    let (before, after) = (value.get(..at)?, value.get(at + named.text.len()..)?);
-    DAYS.iter().map(|day| [before, day.as_bytes(), after].concat()).find(|value| is_date(value))
+    // `+01:00`.
+    if let Some(colon) = out.iter().rposition(|byte| *byte == b':')
+        && colon.checked_sub(3).and_then(|at| out.get(at)).is_some_and(|sign| matches!(sign, b'+' | b'-'))
+    {
+        out.remove(colon);
+    }
+    if !is_date(&out) && !weekday || weekday && !DAYS.iter().any(|day| is_date(&dated(day, &out))) {
+        // Not knowing the zone (RFC 5322 section 3.3).
+        out.extend_from_slice(b" -0000");
+    }
+    if !weekday {
+        return Some([b" ", out.as_slice()].concat()).filter(|date| is_date(date));
+    }
+    DAYS.iter().map(|day| dated(day, &out)).find(|date| is_date(date))
+}
+
+fn dated(day: &str, date: &[u8]) -> Vec<u8> {
+    [b" ", day.as_bytes(), b", ", date].concat()
+}
+
+fn begins(text: &[u8], start: &[u8]) -> bool {
+    text.get(..start.len()).is_some_and(|text| text.eq_ignore_ascii_case(start))
+}
+
+/// The offset that the name of a zone means in Central Europe, where devices use it.
+fn zone(text: &[u8]) -> Option<&'static [u8]> {
+    match text.to_ascii_uppercase().as_slice() {
+        b"CET" | b"MEZ" => Some(b"+0100"),
+        b"CEST" | b"MESZ" => Some(b"+0200"),
+        _ => None,
+    }
 }
 
 fn parse<'a>(parts: &mut impl Iterator<Item = Token<'a>>) -> Option<()> {
@@ -238,11 +289,57 @@ mod tests {
     }
 
     #[test]
-    fn weekdays_are_corrected() {
-        let wrong = b" Tue, 23 Nov 2026 01:02:03 -0330 (NST)";
-        assert_eq!(with_right_weekday(wrong).as_deref(), Some(&b" Mon, 23 Nov 2026 01:02:03 -0330 (NST)"[..]));
-        for other in [" Mon, 23 Nov 2026 01:02:03 +0000", "Tue, 23 Nov 2026", "23 Nov 2026 01:02:03 +0000", "", "Tue"] {
-            assert_eq!(with_right_weekday(other.as_bytes()), None, "{other}");
+    fn small_faults_are_corrected() {
+        let right = " Mon, 23 Nov 2026 01:02:03 +0000";
+        for wrong in [
+            "Tue, 23 Nov 2026 01:02:03 +0000",
+            " tue,23 Nov 2026 01:02:03 +0000",
+            "Monday, 23 Nov 2026 01:02:03 +0000",
+            "Tues, 23 Nov 2026 01:02:03 +0000",
+            "Mo., 23 Nov 2026 01:02:03 +0000",
+            "Xyz 23 Nov 2026 01:02:03 +0000",
+            ", 23 Nov 2026 01:02:03 +0000",
+            "(Tue) Tue, 23 Nov 2026 01:02:03 +0000",
+            "Tue (x), 23 Nov 2026 01:02:03 +0000",
+            "Mon, 23 Nov 2026 1:02:03 +0000",
+            "Mon, 23 Nov 2026 01:02:03 +000",
+            "Mon, 23 Nov 2026 01:02:03+0000",
+            "Mon, 23 Nov 2026 01:02:03 +00:00",
+            "Tue, 23 November 2026 01:02:03 +0000",
+        ] {
+            assert_eq!(
+                corrected(wrong.as_bytes()).map(|date| String::from_utf8(date).unwrap()).as_deref(),
+                Some(right),
+                "{wrong}"
+            );
+        }
+        for (wrong, right) in [
+            (" Tue, 23 Nov 2026 01:02:03 -0330 (NST)", " Mon, 23 Nov 2026 01:02:03 -0330 (NST)"),
+            ("Mon, 23 Nov 2026 01:02:03", " Mon, 23 Nov 2026 01:02:03 -0000"),
+            ("Mon, 23 Nov 2026 01:02:03 -600", " Mon, 23 Nov 2026 01:02:03 -0600"),
+            ("23 Nov 2026 1:02 CET", " 23 Nov 2026 01:02 +0100"),
+            ("Mo, 23 Nov 2026 00:01+0000", " Mon, 23 Nov 2026 00:01 +0000"),
+            ("Mon, 23 Nov 2026 01:02:03 MESZ", " Mon, 23 Nov 2026 01:02:03 +0200"),
+        ] {
+            assert_eq!(
+                corrected(wrong.as_bytes()).map(|date| String::from_utf8(date).unwrap()).as_deref(),
+                Some(right),
+                "{wrong}"
+            );
+        }
+        for other in [
+            right,
+            "Tue, 23 Nov 2026",
+            "23 Nov 2026 01:02:03 +0000",
+            "",
+            "Tue",
+            "now",
+            "Mon, 23 Nov 2026 24:00:00 +0000",
+            "Mon, 23 Nov 2026 01:02:03 GMT+1",
+            "Mon, 31 Nov 2026 01:02:03 +0000",
+            "2026-11-23T01:02:03Z",
+        ] {
+            assert_eq!(corrected(other.as_bytes()), None, "{other}");
         }
     }
 
@@ -257,6 +354,12 @@ mod tests {
         #[test]
         fn anything_can_be_asked_about(value: Vec<u8>) {
             is_date(&value);
+            corrected(&value);
+        }
+
+        #[test]
+        fn what_is_corrected_is_a_date(value in "[A-Z]?[a-z]{0,3},? ?[0-9]{1,2} Nov 20[0-9]{2} [0-9]{1,2}:[0-9]{2} ?[+-]?[0-9:]{0,5}( CET)?") {
+            prop_assert!(corrected(value.as_bytes()).is_none_or(|date| is_date(&date)));
         }
     }
 }

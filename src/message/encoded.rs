@@ -14,7 +14,7 @@ use std::borrow::Cow;
 use super::address::{Mailbox, mailboxes};
 use super::base64;
 use super::header::{self, LINE, LINE_LIMIT, fold, is_one_of, longest_line, push_field, push_line, unfold};
-use super::tokens::{encoded_word, tokens};
+use super::tokens::{loose_encoded_word, tokens};
 pub use charset::{Charset, Style, decode};
 pub use words::{phrase, structured, unstructured};
 
@@ -28,7 +28,11 @@ pub const PARAMETER_FIELDS: &str = "Content-Type Content-Disposition";
 /// Structured fields in which only comments may contain encoded words (RFC 2047 section 5), as dates do with the name
 /// of the time zone (RFC 5322 section 3.2.2).
 const BARE_FIELDS: &str = "Date Resent-Date Received Return-Path MIME-Version Content-Transfer-Encoding Message-ID \
-    Resent-Message-ID Content-ID In-Reply-To References DKIM-Signature Authentication-Results Auto-Submitted";
+    Resent-Message-ID Original-Message-ID Content-ID In-Reply-To References DKIM-Signature Authentication-Results \
+    ARC-Seal ARC-Message-Signature ARC-Authentication-Results Received-SPF Auto-Submitted Content-Language \
+    Content-Location Content-Base Content-MD5 Archived-At List-Unsubscribe List-Unsubscribe-Post List-Subscribe \
+    List-Help List-Post List-Owner List-Archive Importance Priority X-Priority X-MSMail-Priority Precedence Sensitivity \
+    Expires Reply-By Thread-Index TLS-Required";
 
 /// Maximum length of a word that fits on a line after the longest field name.
 const WORD_LIMIT: usize = 700;
@@ -46,9 +50,12 @@ pub fn is_bare(name: &[u8]) -> bool {
 /// In addition to bytes over 127, words longer than the limit of `style` are encoded, since that is how they can be
 /// broken (`usize::MAX`: none). Veiled text gets the label of `style`. `None` if an address, not just a name, is not
 /// ASCII: no encoding can express it in 7 bits (RFC 6531 section 3.2).
-pub fn field_value(name: &[u8], value: &[u8], style: impl Into<Style>) -> Option<Vec<u8>> {
+pub fn field_value<'a>(name: &[u8], value: &[u8], style: impl Into<Style<'a>>) -> Option<Vec<u8>> {
     let style = style.into();
     let column = name.len() + 1;
+    let mended =
+        if value.is_ascii() || is_bare(name) { Cow::Borrowed(value) } else { resplit(value, style.label).into() };
+    let value = &*mended;
     if is_one_of(name, ADDRESS_FIELDS) {
         structured(column, value, style)
     } else if is_one_of(name, PARAMETER_FIELDS) {
@@ -86,7 +93,7 @@ pub fn part_header(header: &[u8], seven_bit: bool) -> Vec<u8> {
     let mut out = Vec::with_capacity(header.len());
     let kind = header::find(header, "Content-Type");
     let charset = kind.and_then(|field| parameters::find(field.value, "charset"));
-    let charset = charset.and_then(|name| Charset::find(&name));
+    let charset = charset.as_deref().and_then(Charset::find);
     for field in header::fields(header) {
         let eight_bit = seven_bit && !field.raw.is_ascii();
         let long = longest_line(field.name.len() + 1, field.value) > LINE_LIMIT;
@@ -140,7 +147,7 @@ pub fn shortened<'a>(name: &'a [u8], value: &[u8]) -> Option<(Cow<'a, [u8]>, Vec
 fn short(name: &[u8], value: &[u8]) -> Vec<u8> {
     let column = name.len() + 1;
     let fits = |value: &Vec<u8>| longest_line(column, value) <= LINE_LIMIT;
-    let line = resplit(&unfold(value));
+    let line = resplit(&unfold(value), charset::UTF_8);
     if is_bare(name) {
         // An ID that is too long for a line cannot be written at all.
         let words = line.split(u8::is_ascii_whitespace).filter(|word| word.len() <= LINE_LIMIT - 32);
@@ -174,46 +181,79 @@ fn spaced(list: &[u8]) -> Vec<u8> {
     out
 }
 
-/// `line`, with encoded words that are too long for a line split into several of the same charset.
-fn resplit(line: &[u8]) -> Vec<u8> {
+/// `line`, with encoded words that are too long for a line split into several of the same charset, and with those that
+/// hold bytes they must not contain as correct ones.
+pub fn resplit(line: &[u8], label: &str) -> Vec<u8> {
+    with_words(line, false, &|word| {
+        let odd = word.len() > WORD_LIMIT || !word.iter().all(u8::is_ascii_graphic);
+        let (text, label) = word_text(word, label).filter(|_| odd)?;
+        let mut out = Vec::new();
+        words::encode(LINE, &text, &label, &mut out);
+        Some(out)
+    })
+}
+
+/// `text`, which will be encoded with the charset `label`, with its encoded words decoded if they are of the same
+/// charset: else they would be encoded twice.
+pub fn undone(text: &[u8], label: &str) -> String {
+    let text = decode(text);
+    let plain = with_words(text.as_bytes(), true, &|word| {
+        let (text, named) = word_text(word, label)?;
+        named.eq_ignore_ascii_case(label).then(|| text.into_bytes())
+    });
+    decode(&plain).into_owned()
+}
+
+/// `line` with each encoded word replaced by what `replace` makes of it. Spaces between words that are replaced do not
+/// count (RFC 2047 section 6.2) and are left out if the result is `plain` text.
+fn with_words(line: &[u8], plain: bool, replace: &dyn Fn(&[u8]) -> Option<Vec<u8>>) -> Vec<u8> {
     let mut out = Vec::with_capacity(line.len());
     let mut rest = line;
+    let mut after_word = false;
     while let Some(at) = memchr::memmem::find(rest, b"=?") {
         let Some((before, tail)) = rest.split_at_checked(at) else { break };
-        out.extend_from_slice(before);
-        let length = encoded_word(tail).unwrap_or(2);
+        let length = loose_encoded_word(tail).unwrap_or(2);
         let Some((word, after)) = tail.split_at_checked(length) else { break };
-        match parts(word).filter(|_| word.len() > WORD_LIMIT) {
-            Some(words) => out.extend_from_slice(&words.join(&b' ')),
-            None => out.extend_from_slice(word),
+        let new = Some(word).filter(|_| length > 2).and_then(replace);
+        if !(plain && after_word && new.is_some() && before.trim_ascii().is_empty()) {
+            out.extend_from_slice(before);
         }
+        after_word = new.is_some();
+        out.extend_from_slice(new.as_deref().unwrap_or(word));
         rest = after;
     }
     out.extend_from_slice(rest);
     out
 }
 
-/// The encoded `word` split into several.
-fn parts(word: &[u8]) -> Option<Vec<Vec<u8>>> {
+/// The text of the encoded `word`, which stands in a text with the charset `label`, and its charset: UTF-8 if it can be
+/// converted, else veiled.
+fn word_text(word: &[u8], label: &str) -> Option<(String, String)> {
     let inside = word.strip_prefix(b"=?")?.strip_suffix(b"?=")?;
     let mut three = inside.splitn(3, |byte| *byte == b'?');
     let (charset, encoding, text) = (three.next()?, three.next()?, three.next()?);
+    let named = charset.split(|byte| *byte == b'*').next()?;
     let bytes = if encoding.eq_ignore_ascii_case(b"b") {
-        base64::decoded(text)
+        Some(text).filter(|text| text.is_ascii()).map(base64::decoded)?
     } else {
-        let text: Vec<u8> = text.iter().map(|byte| if *byte == b'_' { b' ' } else { *byte }).collect();
-        words::unescape(&text, b'=')
+        // What is not encoded is in the charset of the word; it has been read as another one.
+        let text = decode(text);
+        let own = label != charset::UTF_8
+            || charset::converted(named, "\u{fc}".as_bytes()).is_some_and(|one| one == "\u{fc}");
+        let raw = if own { charset::bytes_of(&text, label) } else { charset::to_windows_1252(&text)? };
+        let blanks: Vec<u8> = raw.iter().map(|byte| if *byte == b'_' { b' ' } else { *byte }).collect();
+        words::unescape(&blanks, b'=')
     };
+    if let Some(text) = charset::converted(named, &bytes) {
+        return Some((text, charset::UTF_8.to_string()));
+    }
+    let charset = Charset::named(named)?;
     // A word may not end within a character (RFC 2047 section 5), as far as character boundaries are known.
-    let named = std::str::from_utf8(charset).ok()?.split('*').next()?.to_ascii_lowercase();
-    let (text, label) = match Charset::find(named.as_bytes()) {
-        Some(charset) => (charset.veil(&bytes)?, charset.name),
-        None if named == charset::UTF_8 => (String::from_utf8(bytes).ok()?, charset::UTF_8),
-        None => return None,
-    };
-    let mut out = Vec::new();
-    words::encode(LINE, &text, label, &mut out);
-    Some(out.split(|byte| *byte == b' ').map(<[u8]>::to_vec).collect())
+    if charset.has_escapes() {
+        let text = charset::from_iso_2022_jp(&bytes).and_then(|bytes| charset::EUC_JP.veil(&bytes))?;
+        return Some((text, charset::EUC_JP.name.to_string()));
+    }
+    Some((charset.veil(&bytes)?, charset.name.to_string()))
 }
 
 #[cfg(test)]

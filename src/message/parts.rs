@@ -7,6 +7,7 @@
 
 use super::encoded::parameters::{find as parameter, media_type};
 use super::header::{fields, find};
+use super::tokens::tokens;
 
 const ENCODING: &str = "Content-Transfer-Encoding";
 /// Maximum nesting of multiparts and messages.
@@ -139,8 +140,8 @@ pub fn relabelled(header: &[u8], encoding: &str, whole_message: bool) -> Vec<u8>
 
 /// The first word of a value, in lower case: an encoding without comments.
 fn token(value: &[u8]) -> String {
-    let end = value.iter().position(|b| matches!(b, b';' | b'(' | b' ' | b'\t')).unwrap_or(value.len());
-    String::from_utf8_lossy(value.get(..end).unwrap_or_default()).to_ascii_lowercase()
+    let word = tokens(value).find(|token| !token.is_filling()).map(|token| token.text).unwrap_or_default();
+    String::from_utf8_lossy(word).to_ascii_lowercase()
 }
 
 /// The current position of the walk.

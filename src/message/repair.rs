@@ -37,9 +37,14 @@ const HOP_LIMIT: usize = 25;
 /// How many of them may be our own: there can be reasons for a message to pass through this gateway more than once.
 const OWN_HOP_LIMIT: usize = 3;
 /// Maximum number of lines before the header that are skipped: blank ones, and those of an mbox file.
-const LEADING_LINES: usize = 32;
+const LEADING_LINES: usize = 256;
 /// Lines of lookahead to find out whether the header continues after a line that is not a field.
 const LOOK_AHEAD: usize = 24;
+/// How much [evidence](split::evidence) it takes for the header to continue: one field that does not occur in text, or
+/// two that might.
+const EVIDENCE: usize = 2;
+/// How much it takes at the start of a message.
+const TOP_EVIDENCE: usize = 3;
 
 /// A message that is ready to be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,8 +105,12 @@ pub struct Repair {
     /// A line that is not a field, and what follows it, while it is undecided whether the header continues there.
     doubt: Vec<u8>,
     doubt_lines: usize,
-    /// Fields in `doubt` that indicate a header.
+    /// How much the fields in `doubt` indicate a header.
     evidence: usize,
+    /// Whether `doubt` ends with a field, and whether that one indicates a header.
+    doubt_field: Option<bool>,
+    /// Whether more than one line at the start of the message is not a field.
+    many_lines: bool,
     /// The current line of the header.
     line: Vec<u8>,
     walk: Walk,
@@ -163,6 +172,7 @@ impl Repair {
         let mut draft = HeaderDraft::read(&self.header, self.notes).ok_or(MessageRefusal::HeaderTooLarge)?;
         draft.read_text(self.walk.charset.as_deref().and_then(Charset::find));
         let had_bcc = draft.tidy();
+        draft.content_types();
         once::resolve(&mut draft, self.walk.boundary().ok());
         addresses::repair(&mut draft, facts, had_bcc);
         once::date_and_id(&mut draft, facts);
@@ -252,6 +262,10 @@ impl Repair {
         }
         let blank = kind == LineKind::Blank || !in_header && line.trim_ascii().is_empty();
         match kind {
+            LineKind::Field | LineKind::Other if split::is_wrapped_parameter(line, &self.header) => {
+                self.note(notes::LINE_IN_HEADER);
+                self.keep(&[b" ", line].concat());
+            }
             LineKind::Blank if in_header => self.end_header(body),
             _ if blank && self.lead_lines < LEADING_LINES => self.lead(line),
             LineKind::Field if in_header || self.lead.is_empty() => self.keep(line),
@@ -271,22 +285,38 @@ impl Repair {
         }
     }
 
-    /// Takes a line, starting with the first that is not a field. The header continues if known mail fields follow; at
-    /// the start of a message, where text is just as likely, it takes two of them after a single such line.
+    /// Takes a line, starting with the first that is not a field. The header continues if known mail fields follow: a
+    /// single one that text might contain is enough only if the blank line comes after it. At the start of a message,
+    /// where text is just as likely, it takes more; and after several lines that are not fields, the blank line too.
     fn look_ahead(&mut self, line: &[u8], kind: LineKind, body: &mut Vec<u8>) {
         let top = self.header.is_empty();
-        let evident = kind == LineKind::Field && split::is_evidence(line, &self.header);
-        self.evidence += usize::from(evident);
-        if evident && self.evidence > usize::from(top) {
+        let evidence = if kind == LineKind::Field { split::evidence(line, &self.header) } else { 0 };
+        self.evidence += evidence;
+        self.many_lines |= kind == LineKind::Other && top && self.doubt_lines > 0;
+        let enough = self.evidence >= if top { TOP_EVIDENCE } else { EVIDENCE };
+        if evidence > 0 && enough && !self.many_lines {
             self.header_goes_on();
             self.keep(line);
             return;
         }
-        let text = kind == LineKind::Other && top && self.doubt_lines > 0 || line.starts_with(b"--");
-        if kind == LineKind::Blank || text || self.doubt_lines == LOOK_AHEAD {
+        let ends_well = match self.doubt_field {
+            Some(evident) => enough || evident && !self.many_lines,
+            None => false,
+        };
+        if kind == LineKind::Blank && ends_well {
+            self.header_goes_on();
+            self.end_header(body);
+            return;
+        }
+        if kind == LineKind::Blank || line.starts_with(b"--") || self.doubt_lines == LOOK_AHEAD {
             self.text_begins(line, body);
             return;
         }
+        self.doubt_field = match kind {
+            LineKind::Field => Some(evidence > 0),
+            LineKind::Continuation => self.doubt_field,
+            LineKind::Other | LineKind::Blank => None,
+        };
         push_line(line, &mut self.doubt);
         self.doubt_lines += 1;
     }
@@ -295,7 +325,7 @@ impl Repair {
     fn header_goes_on(&mut self) {
         self.note(if self.lead.is_empty() { notes::LINE_IN_HEADER } else { notes::LEADING_LINES });
         self.lead = Vec::new();
-        (self.doubt_lines, self.evidence) = (0, 0);
+        (self.doubt_lines, self.evidence, self.doubt_field, self.many_lines) = (0, 0, None, false);
         for line in std::mem::take(&mut self.doubt).split_inclusive(|byte| *byte == b'\n') {
             let line = line.strip_suffix(b"\r\n").unwrap_or(line);
             match split::kind(line) {
@@ -400,11 +430,12 @@ pub mod notes {
         SENDER_ADDED = "Sender added";
         TO_ADDED = "To added";
         DATE_ADDED = "Date added";
-        WEEKDAY = "day of the week in Date corrected";
+        DATE_CORRECTED = "Date corrected";
         DATE_REPLACED = "invalid Date replaced";
         MESSAGE_ID_ADDED = "Message-ID added";
         MESSAGE_ID_REPLACED = "invalid Message-ID replaced";
         CONTENT_FIELD = "invalid content field renamed";
+        CONTENT_TYPE = "Content-Type corrected";
         CHARSET = "charset of the text set";
         TRANSFER_ENCODING = "Content-Transfer-Encoding corrected";
         MIME_VERSION = "MIME-Version added";

@@ -53,7 +53,14 @@ pub fn tokens(value: &[u8]) -> impl Iterator<Item = Token<'_>> {
             b'[' if literals => closed(rest, b']', &mut literals).map(|length| (TokenKind::Literal, length)),
             b'(' if comments => closed(rest, b')', &mut comments).map(|length| (TokenKind::Comment, length)),
             _ if is_blank(first) => Some((TokenKind::Blank, run(rest, is_blank))),
-            _ if is_atext(first) => Some((TokenKind::Atom, encoded_word(rest).unwrap_or_else(|| run(rest, is_atext)))),
+            _ if is_atext(first) => {
+                let atom = rest.get(..run(rest, is_atext)).unwrap_or_default();
+                Some(match (encoded_word(rest), odd_blanks(atom)) {
+                    (Some(length), _) => (TokenKind::Atom, length),
+                    (None, (0, end)) => (TokenKind::Atom, end),
+                    (None, (start, _)) => (TokenKind::Blank, start),
+                })
+            }
             _ => None,
         }
         .unwrap_or((TokenKind::Special, 1));
@@ -70,6 +77,35 @@ pub fn is_atext(byte: u8) -> bool {
 
 fn is_blank(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
+}
+
+/// Whether `c` is a space that is not ASCII, such as the no-break space, or one without a width.
+pub fn is_odd_blank(c: char) -> bool {
+    !c.is_ascii() && (c.is_whitespace() || matches!(c, '\u{200b}' | '\u{feff}'))
+}
+
+/// `value` with an ASCII space for each run of other spaces between tokens.
+pub fn ascii_blanks(value: &[u8]) -> Vec<u8> {
+    let odd = |token: &Token<'_>| token.kind == TokenKind::Blank && !token.text.is_ascii();
+    tokens(value).flat_map(|token| if odd(&token) { b" " } else { token.text }).copied().collect()
+}
+
+/// Where the spaces that are not ASCII at the start of `atom` end, and where those at its end begin. They come from
+/// editors, and separate like others; within an atom they may belong to a name. Text that is not UTF-8 may have the
+/// no-break space of most charsets with one byte per character.
+fn odd_blanks(atom: &[u8]) -> (usize, usize) {
+    if atom.is_ascii() {
+        return (0, atom.len());
+    }
+    match std::str::from_utf8(atom) {
+        Ok(text) => {
+            (text.len() - text.trim_start_matches(is_odd_blank).len(), text.trim_end_matches(is_odd_blank).len())
+        }
+        Err(_) => {
+            let text = |byte: &u8| *byte != 0xa0;
+            (atom.iter().position(text).unwrap_or(atom.len()), atom.iter().rposition(text).map_or(0, |at| at + 1))
+        }
+    }
 }
 
 fn run(text: &[u8], is_in: fn(u8) -> bool) -> usize {
@@ -94,9 +130,14 @@ fn closed(text: &[u8], end: u8, possible: &mut bool) -> Option<usize> {
 }
 
 /// Length of the encoded word at the start of `text` (RFC 2047 section 2). Real ones contain bytes that an atom must
-/// not contain, and are longer than 75 bytes. Looks no further than the third question mark, so that each byte is
-/// examined a few times.
+/// not contain, and are longer than 75 bytes.
 pub fn encoded_word(text: &[u8]) -> Option<usize> {
+    loose_encoded_word(text).filter(|length| text.iter().take(*length).all(u8::is_ascii_graphic))
+}
+
+/// Like [`encoded_word`], but there may be spaces and bytes over 127 in its text: some programs forget to encode them.
+/// Looks no further than the third question mark, so that each byte is examined a few times.
+pub fn loose_encoded_word(text: &[u8]) -> Option<usize> {
     if !text.starts_with(b"=?") {
         return None;
     }
@@ -106,7 +147,8 @@ pub fn encoded_word(text: &[u8]) -> Option<usize> {
     let is_one = charset > 2
         && encoding == charset + 2
         && word.ends_with(b"=")
-        && word.iter().all(|byte| byte.is_ascii_graphic());
+        && word.iter().take(encoding).all(u8::is_ascii_graphic)
+        && !word.iter().any(u8::is_ascii_control);
     is_one.then_some(word.len())
 }
 
@@ -190,6 +232,12 @@ mod tests {
         );
         assert_eq!(kinds("=?utf-8?Q?a,_(b?=c"), [(Atom, "=?utf-8?Q?a,_(b?="), (Atom, "c")]);
         assert_eq!(kinds("=?a?"), [(Atom, "=?a?")]);
+        assert_eq!(
+            kinds("\u{a0}a\u{3000}b\u{2003}\u{a0};\u{85}"),
+            [(Blank, "\u{a0}"), (Atom, "a\u{3000}b"), (Blank, "\u{2003}\u{a0}"), (Special, ";"), (Blank, "\u{85}")]
+        );
+        let latin: Vec<_> = tokens(b"\xa01.0\xa0").map(|token| token.kind).collect();
+        assert_eq!(latin, [Blank, Atom, Special, Atom, Blank]);
     }
 
     #[test]

@@ -5,6 +5,8 @@
 //! are converted to lower case; text that is not composed (RFC 5891 section 5.3) is refused, since it would name
 //! another domain.
 
+use crate::message::tokens::is_odd_blank;
+
 /// Maximum length of a label, in bytes (RFC 1035 section 2.3.4).
 const LABEL_LIMIT: usize = 63;
 
@@ -14,7 +16,7 @@ pub fn label(label: &str) -> Option<String> {
         return Some(label.to_string());
     }
     let small: Vec<char> = label.chars().map(lowercase).collect();
-    if small.iter().any(|c| is_combining(*c)) {
+    if small.iter().any(|c| is_combining(*c) || is_odd_blank(*c) || c.is_control()) {
         return None;
     }
     let encoded = format!("xn--{}", punycode(&small)?);
@@ -137,7 +139,7 @@ mod tests {
         }
         assert_eq!(domain("Mail.müller.example").as_deref(), Some("Mail.xn--mller-kva.example"));
         assert_eq!(domain("例え。jp").as_deref(), Some("xn--r8jz45g.jp"));
-        for not in ["bu\u{308}cher", "İstanbul", &"ü".repeat(80)] {
+        for not in ["bu\u{308}cher", "b\u{a0}", "b\u{200b}x", "b\u{85}", "İstanbul", &"ü".repeat(80)] {
             assert_eq!(label(not), None, "{not}");
         }
     }

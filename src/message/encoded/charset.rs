@@ -15,30 +15,35 @@ enum CharsetKind {
     Single,
     /// Two bytes over 160; in EUC-JP also three.
     Euc,
+    /// Two bytes, most of which are over 160: real text goes beyond what the charset has. A few such pairs can be
+    /// windows-1252 as well.
+    Extended,
     /// Two bytes, the second one possibly ASCII; in GB18030 also four.
     Double,
     /// Shift_JIS: two bytes, or one of the half-width katakana.
     ShiftJis,
+    /// ISO 2022 in 7 bits: what a byte means depends on the escape sequence before it.
+    Shifted,
 }
 
 /// A charset that header text can be labelled with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Charset {
-    /// Its name in the IANA registry.
-    pub name: &'static str,
+pub struct Charset<'a> {
+    /// Its name in the IANA registry, or as the message has it.
+    pub name: &'a str,
     kind: CharsetKind,
 }
 
 /// How to encode header text.
 #[derive(Debug, Clone, Copy)]
-pub struct Style {
+pub struct Style<'a> {
     /// Maximum length of a word that stays as it is, in bytes.
     pub word_limit: usize,
     /// The charset name used in encoded words.
-    pub label: &'static str,
+    pub label: &'a str,
 }
 
-impl From<usize> for Style {
+impl From<usize> for Style<'static> {
     fn from(word_limit: usize) -> Self {
         Self { word_limit, label: UTF_8 }
     }
@@ -47,26 +52,36 @@ impl From<usize> for Style {
 /// The charset of all text that is not labelled otherwise.
 pub const UTF_8: &str = "utf-8";
 /// What ISO-2022-JP becomes: the same characters with the eighth bit set instead of escape sequences.
-pub const EUC_JP: Charset = Charset { name: "euc-jp", kind: CharsetKind::Euc };
+pub const EUC_JP: Charset<'static> = Charset { name: "euc-jp", kind: CharsetKind::Euc };
 /// Text that was not UTF-8 and has been converted, since nothing declared its charset.
-pub const GUESSED: Charset = Charset { name: UTF_8, kind: CharsetKind::Single };
-/// Charsets with more than one byte per character.
-const WIDE: [Charset; 9] = [
-    EUC_JP,
-    Charset { name: "euc-kr", kind: CharsetKind::Euc },
-    Charset { name: "gb2312", kind: CharsetKind::Euc },
-    Charset { name: "gbk", kind: CharsetKind::Double },
-    Charset { name: "gb18030", kind: CharsetKind::Double },
-    Charset { name: "big5", kind: CharsetKind::Double },
-    Charset { name: "big5-hkscs", kind: CharsetKind::Double },
-    Charset { name: "ks_c_5601-1987", kind: CharsetKind::Euc },
-    Charset { name: "shift_jis", kind: CharsetKind::ShiftJis },
+pub const GUESSED: Charset<'static> = Charset { name: UTF_8, kind: CharsetKind::Single };
+/// Charsets with more than one byte per character: their names as [`key`] has them, how their bytes form characters,
+/// and the name that readers know, if it is another.
+const WIDE: [(&str, CharsetKind, &str); 9] = [
+    ("eucjp", CharsetKind::Euc, "euc-jp"),
+    ("shiftjis sjis mskanji windows31j cp932", CharsetKind::ShiftJis, "shift_jis"),
+    // Text that is called GB2312 usually goes beyond it.
+    ("gb2312 gb231280 euccn", CharsetKind::Extended, "gbk"),
+    ("gbk cp936", CharsetKind::Double, "gbk"),
+    ("gb18030", CharsetKind::Double, "gb18030"),
+    ("big5 cp950", CharsetKind::Double, "big5"),
+    ("euckr ksc56011987 ksc5601", CharsetKind::Extended, ""),
+    ("cp949 windows949 big5hkscs", CharsetKind::Double, ""),
+    ("iso2022jp iso2022jp1 iso2022jp2 iso2022jp3 iso2022jp2004 iso2022kr iso2022cn", CharsetKind::Shifted, ""),
 ];
-/// Charsets with one byte per character. Not ISO-8859-1: what is labelled so is windows-1252.
+/// Charsets with one byte per character, by the names that readers know. Not ISO-8859-1: what is labelled so is
+/// windows-1252.
 const NARROW: &str = "koi8-r koi8-u iso-8859-2 iso-8859-3 iso-8859-4 iso-8859-5 iso-8859-6 iso-8859-7 iso-8859-8 \
     iso-8859-9 iso-8859-10 iso-8859-13 iso-8859-14 iso-8859-15 iso-8859-16 windows-874 windows-1250 windows-1251 \
     windows-1253 windows-1254 windows-1255 windows-1256 windows-1257 windows-1258 tis-620 ibm850 ibm852 ibm866 \
-    macintosh";
+    macintosh x-mac-cyrillic cyrillic greek hebrew arabic viscii";
+/// The beginnings of names, as [`key`] has them, that say nothing about bytes over 127, or something else than that
+/// each is a character.
+const UNUSABLE: &str = "utf ucs unicode iso10646 iso646 iso2022 ansi ascii usascii hz unknown windows1252";
+/// Names of ISO-8859-1.
+const LATIN_1: &str = "iso88591 latin1 windows1252";
+/// Maximum length of the name of a charset: those in the IANA registry have up to 40 bytes.
+const LABEL_LIMIT: usize = 40;
 /// U+E080 to U+E0FF: a single-byte character.
 const ONE: u32 = 0xe000;
 /// Plane 15: a two-byte character.
@@ -74,26 +89,58 @@ const TWO: u32 = 0xf_0000;
 /// Plane 16: two more bytes of the previous character.
 const MORE: u32 = 0x10_0000;
 
-impl Charset {
-    /// The charset that a message calls `name`; `None` for UTF-8, for windows-1252, and for unknown ones.
-    pub fn find(name: &[u8]) -> Option<Self> {
-        let name = match name.to_ascii_lowercase().as_slice() {
-            b"x-sjis" | b"sjis" | b"shift-jis" | b"windows-31j" | b"cp932" => b"shift_jis".to_vec(),
-            b"x-gbk" | b"cp936" => b"gbk".to_vec(),
-            b"x-euc-jp" => b"euc-jp".to_vec(),
-            other => match other.strip_prefix(b"cp125") {
-                Some(page) => [b"windows-125", page].concat(),
-                None => other.to_vec(),
-            },
-        };
-        let wide = WIDE.into_iter().find(|charset| charset.name.as_bytes() == name);
-        let narrow = || NARROW.split(' ').find(|one| one.as_bytes() == name);
-        wide.or_else(|| narrow().map(|name| Self { name, kind: CharsetKind::Single }))
+impl<'a> Charset<'a> {
+    /// The charset that a message calls `name`; `None` for UTF-8, for windows-1252, and for names that do not say how
+    /// to read a byte. Nothing has to be known about any other: its text is only labelled.
+    pub fn find(name: &'a [u8]) -> Option<Self> {
+        let key = key(name);
+        let one = Self::named(name)?;
+        let known = one.kind != CharsetKind::Single || NARROW.split(' ').any(|name| name == one.name);
+        // Names of charsets have digits; what has none is hardly one (`German`, `default`).
+        let usable = key.bytes().any(|byte| byte.is_ascii_digit())
+            && !UNUSABLE.split(' ').any(|start| key.starts_with(start))
+            && !is_latin_1(&key);
+        (known || usable).then_some(one)
+    }
+
+    /// The charset called `name`, whatever that is: if unknown, one with a byte per character. `None` if there can be
+    /// none of that name.
+    pub fn named(name: &'a [u8]) -> Option<Self> {
+        let is_label = |byte: u8| byte.is_ascii_alphanumeric() || b"-_+".contains(&byte);
+        let declared = std::str::from_utf8(name).ok()?;
+        if declared.is_empty() || declared.len() > LABEL_LIMIT || !declared.bytes().all(is_label) {
+            return None;
+        }
+        let key = key(name);
+        let wide = WIDE.iter().find(|(names, ..)| names.split(' ').any(|one| one == key));
+        if let Some((_, kind, known)) = wide {
+            return Some(Self { name: if known.is_empty() { declared } else { known }, kind: *kind });
+        }
+        let known = NARROW.split(' ').find(|one| self::key(one.as_bytes()) == key);
+        Some(Self { name: known.unwrap_or(declared), kind: CharsetKind::Single })
+    }
+
+    /// Whether its text is ASCII with escape sequences.
+    pub fn has_escapes(self) -> bool {
+        self.kind == CharsetKind::Shifted
     }
 
     /// `bytes` with each non-ASCII character as a private-use character; `None` if they are not in this charset.
     pub fn veil(self, bytes: &[u8]) -> Option<String> {
         let mut out = String::with_capacity(bytes.len() * 2);
+        if self.kind == CharsetKind::Shifted {
+            let is_shift = |byte: &u8| matches!(byte, 0x0e | 0x0f | 0x1b);
+            let (first, last) = (bytes.iter().position(is_shift)?, bytes.iter().rposition(is_shift)?);
+            // It has to stay together; the last escape sequence has two more bytes.
+            let end = last + if bytes.get(last) == Some(&0x1b) { 3 } else { 1 };
+            for (at, byte) in bytes.iter().enumerate() {
+                let inside = (first..end).contains(&at) && !matches!(byte, b'\r' | b'\n');
+                out.push(if inside { char::from_u32(MORE + u32::from(*byte))? } else { char::from(*byte) });
+            }
+            return Some(out).filter(|_| bytes.is_ascii());
+        }
+        // Characters that are not in the usual range, less those that are.
+        let mut beyond = 0;
         let mut rest = bytes.iter().copied();
         while let Some(first) = rest.next() {
             let kana = self.kind == CharsetKind::ShiftJis && (0xa1..=0xdf).contains(&first);
@@ -102,6 +149,7 @@ impl Charset {
                 continue;
             }
             let second = rest.next()?;
+            beyond += if first >= 0xa1 && second >= 0xa1 { -1 } else { 1 };
             let fits = match self.kind {
                 CharsetKind::Euc => first >= 0x8e && second >= 0xa1,
                 CharsetKind::ShiftJis => {
@@ -120,8 +168,38 @@ impl Charset {
             };
             out.push(char::from_u32(MORE + u32::from(more)).filter(|_| more >= 0x80)?);
         }
-        Some(out)
+        (self.kind != CharsetKind::Extended || beyond <= 0).then_some(out)
     }
+}
+
+/// `name` without what its spellings differ in: letters and digits only, in lower case, without the prefixes of
+/// unregistered names and of aliases.
+fn key(name: &[u8]) -> String {
+    let name: String = name
+        .iter()
+        .filter(|byte| byte.is_ascii_alphanumeric())
+        .map(|byte| char::from(byte.to_ascii_lowercase()))
+        .collect();
+    let bare = name.strip_prefix("cs").or(name.strip_prefix('x')).unwrap_or(&name);
+    let page = bare.strip_prefix("cp125").or(bare.strip_prefix("win125"));
+    page.map_or(bare.to_string(), |page| format!("windows125{page}"))
+}
+
+fn is_latin_1(key: &str) -> bool {
+    LATIN_1.split(' ').any(|one| one == key)
+}
+
+/// `bytes` as text, if `name` is a charset that can be converted: UTF-8, ASCII, and ISO-8859-1 and what it usually is.
+pub fn converted(name: &[u8], bytes: &[u8]) -> Option<String> {
+    match key(name).as_str() {
+        "utf8" | "usascii" | "ascii" => std::str::from_utf8(bytes).ok().map(str::to_string),
+        other => is_latin_1(other).then(|| bytes.iter().map(|byte| windows_1252(*byte)).collect()),
+    }
+}
+
+/// `text` in windows-1252, if that is possible.
+pub fn to_windows_1252(text: &str) -> Option<Vec<u8>> {
+    text.chars().map(|c| (0..=u8::MAX).find(|byte| windows_1252(*byte) == c)).collect()
 }
 
 /// Whether `c` continues the character before it.
@@ -226,18 +304,62 @@ mod tests {
             ("Shift_JIS", b"\x95\x5c\x8e\xa6 \xb1\x83\x40"),
             ("EUC-JP", b"\xc9\xbd\x8e\xb1\x8f\xb0\xa1"),
             ("cp1251", b"\xcd\xe0"),
+            ("iso-2022-kr", b"\x1b$)C\x0e1b\x0f x"),
+            ("x-no-such-1", b"\xcd\xe0"),
         ] {
             let charset = Charset::find(name.as_bytes()).unwrap();
             let veiled = charset.veil(text).unwrap();
             let back = bytes_of(&veiled, charset.name);
             assert!(veiled.chars().all(|c| c.is_ascii() || u32::from(c) >= ONE));
+            assert!(!veiled.is_ascii(), "{name}");
             assert_eq!(back, text, "{name}");
         }
-        for name in ["utf-8", "us-ascii", "iso-8859-1", "windows-1252", "x-unknown", ""] {
+        for (name, known) in [
+            ("KOI8R", "koi8-r"),
+            ("csKOI8R", "koi8-r"),
+            ("iso8859-2", "iso-8859-2"),
+            ("win-1251", "windows-1251"),
+            ("ms_kanji", "shift_jis"),
+            ("csShiftJIS", "shift_jis"),
+            ("gb_2312-80", "gbk"),
+            ("EUC-CN", "gbk"),
+            ("cp949", "cp949"),
+            ("ks_c_5601-1987", "ks_c_5601-1987"),
+            ("iso_8859-5", "iso-8859-5"),
+            ("iso-8859-8-i", "iso-8859-8-i"),
+            ("latin2", "latin2"),
+            ("cp437", "cp437"),
+            ("866", "866"),
+            ("Cyrillic", "cyrillic"),
+        ] {
+            assert_eq!(Charset::find(name.as_bytes()).map(|charset| charset.name), Some(known), "{name}");
+        }
+        let long = "1".repeat(41);
+        for name in [
+            "utf-8",
+            "utf8",
+            "utf-16le",
+            "us-ascii",
+            "ansi_x3.4-1968",
+            "iso-8859-1",
+            "latin1",
+            "windows-1252",
+            "cp1252",
+            "unknown-8bit",
+            "x-unknown",
+            "German",
+            "a b1",
+            "ü1",
+            "",
+            &long,
+        ] {
             assert_eq!(Charset::find(name.as_bytes()), None, "{name}");
         }
         assert_eq!(Charset::find(b"gbk").unwrap().veil(b"St\xf6 "), None);
         assert_eq!(EUC_JP.veil(b"\xc9x"), None);
+        assert_eq!(Charset::find(b"iso-2022-kr").unwrap().veil(b"St\xf6"), None);
+        assert!(Charset::find(b"euc-kr").unwrap().veil(b"\x8c\x63\xb9\xe6\xb0\xa2").is_some());
+        assert_eq!(Charset::find(b"gb2312").unwrap().veil(b"Gr\xf6\xdfe \xfcber \xf6l"), None);
     }
 
     #[test]

@@ -2,35 +2,67 @@
 //! The parameters of Content-Type and Content-Disposition (RFC 2045 section 5.1), and their encoding (RFC 2231).
 
 use super::charset::{Style, UTF_8, bytes_of, decode};
+use super::undone;
 use super::words::{encode_comment, unescape};
 use crate::message::header::{LINE, fold, unfold};
-use crate::message::tokens::{TokenKind, quoted, tokens, unescaped};
+use crate::message::tokens::{TokenKind, ascii_blanks, quoted, tokens, unescaped};
 
+/// Maximum length of a media type: each half may have 127 bytes (RFC 6838 section 4.2).
+const MEDIA_TYPE_LIMIT: usize = 255;
 /// Maximum length of a segment of an encoded parameter value on one line, in bytes.
 const PIECE: usize = 48;
 
 /// The segments of `value` between semicolons: the type, then parameters. Semicolons in quotes and comments are
-/// ignored.
+/// ignored. Instead of the first one there may be a comma, or nothing but a space: `text/html charset=utf-8`.
 pub fn pieces(value: &[u8]) -> Vec<&[u8]> {
     let mut pieces = Vec::new();
     let (mut start, mut at) = (0, 0);
+    let mut after_type = false;
     for token in tokens(value) {
         let end = at + token.text.len();
-        if token.is(b';') {
+        let forgotten = after_type
+            && pieces.is_empty()
+            && (token.kind == TokenKind::Blank || token.is(b','))
+            && value.get(end..).is_some_and(begins_parameter);
+        if token.is(b';') || forgotten {
             pieces.extend(value.get(start..at));
             start = end;
         }
+        after_type |= token.text.contains(&b'/');
         at = end;
     }
     pieces.extend(value.get(start..));
     pieces
 }
 
+/// Whether `text` begins with a name and an equals sign.
+fn begins_parameter(text: &[u8]) -> bool {
+    let text = text.trim_ascii_start();
+    let end = text.iter().position(|byte| !byte.is_ascii_alphanumeric() && !b"-_*".contains(byte));
+    end.is_some_and(|end| end > 0 && text.get(end) == Some(&b'='))
+}
+
+/// A Content-Type with its semicolon and without quotes around the type, if it lacks the one or has the others.
+pub fn corrected(value: &[u8]) -> Option<Vec<u8>> {
+    let kind = media_type(value)?;
+    let pieces = pieces(value);
+    let quoted = tokens(value).find(|token| !token.is_filling())?.kind == TokenKind::Quoted;
+    if !quoted && pieces.join(&b';') == value {
+        return None;
+    }
+    let rest = pieces.iter().skip(1).map(|piece| piece.trim_ascii());
+    Some([kind.as_bytes()].into_iter().chain(rest).collect::<Vec<_>>().join(&b"; "[..]))
+}
+
 /// Type and subtype in lower case (`text/plain`); `None` if `value` does not begin with them.
 pub fn media_type(value: &[u8]) -> Option<String> {
     let mut text = Vec::new();
     for token in tokens(pieces(value).first()?) {
-        text.extend_from_slice(if token.is_filling() { b" " } else { token.text });
+        match token.kind {
+            TokenKind::Blank | TokenKind::Comment => text.push(b' '),
+            TokenKind::Quoted => text.extend(unescaped(token.text)),
+            _ => text.extend_from_slice(token.text),
+        }
     }
     let text = String::from_utf8(text).ok()?.to_ascii_lowercase();
     let (kind, subtype) = text.split_once('/')?;
@@ -38,7 +70,8 @@ pub fn media_type(value: &[u8]) -> Option<String> {
         !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`{|}~".contains(&b))
     };
     let (kind, subtype) = (kind.trim(), subtype.trim());
-    (is_token(kind) && is_token(subtype)).then(|| format!("{kind}/{subtype}"))
+    let fits = kind.len() + subtype.len() < MEDIA_TYPE_LIMIT;
+    (fits && is_token(kind) && is_token(subtype)).then(|| format!("{kind}/{subtype}"))
 }
 
 /// Names and values of all parameters.
@@ -46,20 +79,27 @@ pub fn parameters(value: &[u8]) -> impl Iterator<Item = (String, Vec<u8>)> {
     pieces(value).into_iter().skip(1).filter_map(parameter)
 }
 
-/// The value of the parameter `name` (RFC 2045 section 5.1), if it has one.
+/// The value of the parameter `name` (RFC 2045 section 5.1), if it has one. That of a charset may be encoded (RFC 2231
+/// section 4); a boundary is compared with bytes that are not.
 pub fn find(value: &[u8], name: &str) -> Option<Vec<u8>> {
-    let mut found = parameters(value);
-    found.find_map(|(key, text)| (key == name).then_some(text)).filter(|text| !text.is_empty())
+    let mut found = parameters(value).filter_map(|(key, text)| match key.strip_prefix(name)? {
+        "" => Some(text),
+        "*" if name == "charset" => Some(extended(&text, None).1),
+        _ => None,
+    });
+    found.next().filter(|text| !text.is_empty())
 }
 
 /// Name and value of a parameter, both as text, without quotes, escapes and comments.
 pub fn parameter(piece: &[u8]) -> Option<(String, Vec<u8>)> {
     let (name, value) = piece.split_at_checked(memchr::memchr(b'=', piece)?)?;
+    let name = ascii_blanks(name);
     let name = std::str::from_utf8(name.trim_ascii()).ok()?.to_ascii_lowercase();
     let mut text = Vec::new();
     for token in tokens(value.get(1..).unwrap_or_default()) {
         match token.kind {
             TokenKind::Comment => {}
+            TokenKind::Blank if !token.text.is_ascii() => {}
             TokenKind::Quoted => text.extend(unescaped(token.text)),
             _ => text.extend_from_slice(token.text),
         }
@@ -90,7 +130,7 @@ fn piece(piece: &[u8]) -> Option<Piece> {
 
 /// The whole value of the parameter `base`, whatever it consists of, in encoded segments. An encoded value takes
 /// precedence over a plain one of the same name (RFC 2231 section 3).
-fn whole(base: &str, all: &[Option<Piece>], style: Style) -> Vec<Vec<u8>> {
+fn whole(base: &str, all: &[Option<Piece>], style: Style<'_>) -> Vec<Vec<u8>> {
     let mine = || all.iter().flatten().filter(|piece| piece.base == base);
     if let Some(one) = mine().find(|piece| piece.section.is_none() && piece.extended) {
         let (label, bytes) = extended(&one.text, None);
@@ -116,7 +156,7 @@ fn whole(base: &str, all: &[Option<Piece>], style: Style) -> Vec<Vec<u8>> {
         Some(one) => one.text.clone(),
         None => sections.iter().flat_map(|piece| piece.text.iter().copied()).collect(),
     };
-    encoded(base, style.label, &bytes_of(&decode(&text), style.label))
+    encoded(base, style.label, &bytes_of(&undone(&text, style.label), style.label))
 }
 
 /// Charset and bytes of an encoded value; `label` is the charset if another segment has named it.
@@ -137,9 +177,9 @@ fn extended(text: &[u8], label: Option<String>) -> (String, Vec<u8>) {
 }
 
 /// `value` in 7 bits; see [`super::field_value`].
-pub fn encode(column: usize, value: &[u8], style: impl Into<Style>) -> Vec<u8> {
+pub fn encode<'a>(column: usize, value: &[u8], style: impl Into<Style<'a>>) -> Vec<u8> {
     let style = style.into();
-    let line = unfold(value);
+    let line = ascii_blanks(&unfold(value));
     let pieces = pieces(&line);
     let parameters: Vec<Option<Piece>> =
         pieces.iter().enumerate().map(|(number, text)| piece(text).filter(|_| number > 0)).collect();
@@ -247,7 +287,7 @@ fn encoded(name: &str, label: &str, bytes: &[u8]) -> Vec<Vec<u8>> {
 }
 
 /// What is not a parameter has no encoding: comments become encoded words, other bytes over 127 question marks.
-fn without_eight_bits(piece: &[u8], style: Style) -> Vec<u8> {
+fn without_eight_bits(piece: &[u8], style: Style<'_>) -> Vec<u8> {
     let mut out = Vec::new();
     for token in tokens(piece) {
         if token.kind == TokenKind::Comment && !token.text.is_ascii() {

@@ -59,6 +59,20 @@ fn parameters_of_content_fields() {
         assert_eq!(media_type(bad.as_bytes()), None, "{bad}");
     }
     assert_eq!(pieces(b"a; b=\"x;y\"; c").len(), 3);
+    for (value, expected) in [
+        (" text/html charset=utf-8", Some("text/html; charset=utf-8")),
+        (" multipart/mixed, boundary=\"b\";x=y", Some("multipart/mixed; boundary=\"b\"; x=y")),
+        (" Text/HTML (x)\r\n\tcharset=utf-8", Some("text/html; charset=utf-8")),
+        ("\"text/html\"; charset=utf-8", Some("text/html; charset=utf-8")),
+        (" \"text/html\"", Some("text/html")),
+        ("text/plain; charset = utf-8 ; name=\"a b=c\"", None),
+        ("text/plain; name=a b=c", None),
+        ("text/plain html", None),
+        ("attachment filename=x", None),
+        ("mismatch", None),
+    ] {
+        assert_eq!(parameters::corrected(value.as_bytes()).map(text).as_deref(), expected, "{value}");
+    }
     assert_eq!(parameter(b" Charset = \"us-\\ascii\" (plain)"), Some(("charset".into(), b"us-ascii".to_vec())));
     for (value, expected) in [
         (" attachment; filename=Störung Halle.pdf", " attachment;\r\n filename*=utf-8''St%C3%B6rung%20Halle.pdf"),

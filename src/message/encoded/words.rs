@@ -3,10 +3,13 @@
 //! non-ASCII domain is changed, into its A-labels.
 
 use super::charset::{Style, UTF_8, bytes_of, decode, goes_on, raw};
+use super::undone;
 use crate::message::address::idna;
 use crate::message::base64;
 use crate::message::header::{LINE, fold, unfold};
-use crate::message::tokens::{Token, TokenKind, is_encoded_word, quoted, tokens, unescaped};
+use crate::message::tokens::{
+    Token, TokenKind, ascii_blanks, encoded_word, is_encoded_word, quoted, tokens, unescaped,
+};
 
 /// Maximum width of our encoded words: 75 is the limit, less so that brackets and commas fit on the same line.
 pub const WORD: usize = 68;
@@ -17,7 +20,7 @@ const SCANTY: usize = 28;
 
 /// Free text like that of Subject (RFC 5322 section 3.2.5) in 7 bits; see [`super::field_value`] for the rest. `column`
 /// is the width of what precedes `value` on its line.
-pub fn unstructured(column: usize, value: &[u8], style: impl Into<Style>) -> Vec<u8> {
+pub fn unstructured<'a>(column: usize, value: &[u8], style: impl Into<Style<'a>>) -> Vec<u8> {
     let line = unfold(value);
     let text = decode(&line);
     fold(column, &text_words(column, &text, style.into()))
@@ -29,10 +32,14 @@ pub fn phrase(text: &[u8]) -> Vec<u8> {
 }
 
 /// `text` with the words that need it encoded, not folded.
-pub fn text_words(column: usize, text: &str, style: Style) -> Vec<u8> {
+pub fn text_words(column: usize, text: &str, style: Style<'_>) -> Vec<u8> {
     let words = split(text);
     let needs = |word: &str| !word.is_ascii() || word.len() > style.word_limit;
     let is_encoded = |word: &str| is_encoded_word(word.as_bytes()) && !needs(word);
+    // Readers decode words that are not separated by spaces as well.
+    let begins_encoded = |word: &str| encoded_word(word.as_bytes()).is_some() && !needs(word);
+    let ends_encoded =
+        |word: &str| !needs(word) && word.match_indices("=?").any(|(at, _)| word.get(at..).is_some_and(is_encoded));
     let mut out = Vec::with_capacity(text.len() * 2);
     let mut at = 0;
     while let Some((blank, word)) = words.get(at).copied() {
@@ -49,7 +56,8 @@ pub fn text_words(column: usize, text: &str, style: Style) -> Vec<u8> {
         let reach = rest.iter().take_while(|(_, word)| !is_encoded(word));
         let count =
             reach.enumerate().filter(|(_, (_, word))| needs(word)).map(|(place, _)| place + 1).last().unwrap_or(1);
-        let after_encoded = at.checked_sub(1).and_then(|before| words.get(before)).is_some_and(|(_, w)| is_encoded(w));
+        let after_encoded =
+            at.checked_sub(1).and_then(|before| words.get(before)).is_some_and(|(_, w)| ends_encoded(w));
         let mut run = String::new();
         for (place, (blank, word)) in rest.iter().take(count).enumerate() {
             if place > 0 || after_encoded {
@@ -58,12 +66,12 @@ pub fn text_words(column: usize, text: &str, style: Style) -> Vec<u8> {
             run.push_str(word);
         }
         if let Some((blank, word)) = rest.get(count)
-            && is_encoded(word)
+            && begins_encoded(word)
         {
             run.push_str(blank);
         }
         out.extend_from_slice(if after_encoded { " " } else { blank }.as_bytes());
-        encode(column, &run, style.label, &mut out);
+        encode(column, &undone(run.as_bytes(), style.label), style.label, &mut out);
         at += count;
     }
     out
@@ -150,7 +158,7 @@ pub fn unescape(text: &[u8], mark: u8) -> Vec<u8> {
 /// Appends `comment` to `out`, its text encoded.
 pub fn encode_comment(column: usize, comment: &Token<'_>, label: &str, out: &mut Vec<u8>) {
     out.push(b'(');
-    encode(column, &decode(&unescaped(comment.text)), label, out);
+    encode(column, &undone(&unescaped(comment.text), label), label, out);
     out.push(b')');
 }
 
@@ -174,19 +182,19 @@ fn split(text: &str) -> Vec<(&str, &str)> {
 
 /// The value of From, To and similar fields in 7 bits; see [`super::field_value`] for the rest.
 /// `None` if an address is not ASCII, apart from its domain.
-pub fn structured(column: usize, value: &[u8], style: impl Into<Style>) -> Option<Vec<u8>> {
+pub fn structured<'a>(column: usize, value: &[u8], style: impl Into<Style<'a>>) -> Option<Vec<u8>> {
     let (out, all_ascii) = write(column, value, style.into());
     all_ascii.then_some(out)
 }
 
 /// Like [`structured`], but non-ASCII addresses stay as they are (RFC 6532 section 3.3).
-pub fn with_addresses(column: usize, value: &[u8], style: impl Into<Style>) -> Vec<u8> {
+pub fn with_addresses<'a>(column: usize, value: &[u8], style: impl Into<Style<'a>>) -> Vec<u8> {
     write(column, value, style.into()).0
 }
 
 /// Also returns whether all addresses are ASCII.
-fn write(column: usize, value: &[u8], style: Style) -> (Vec<u8>, bool) {
-    let line = unfold(value);
+fn write(column: usize, value: &[u8], style: Style<'_>) -> (Vec<u8>, bool) {
+    let line = ascii_blanks(&unfold(value));
     let mut writer = Writer { out: Vec::with_capacity(line.len() * 2), column, style, all_ascii: true };
     // What was read since the last comma or bracket: a name if `<` or `:` follows, else an address.
     let mut pending: Vec<Token<'_>> = Vec::new();
@@ -209,14 +217,16 @@ fn write(column: usize, value: &[u8], style: Style) -> (Vec<u8>, bool) {
 /// The value of a structured field that allows encoded words only in comments (RFC 2047 section 5): other non-ASCII
 /// bytes are written as `%` and two digits, in the same way in every such field, so that a reply still refers to the
 /// right message.
-pub fn escaped(column: usize, value: &[u8], style: Style) -> Vec<u8> {
+pub fn escaped(column: usize, value: &[u8], style: Style<'_>) -> Vec<u8> {
     let line = unfold(value);
-    let text = decode(&line);
+    let text = ascii_blanks(decode(&line).as_bytes());
     let mut out = Vec::with_capacity(text.len() * 2);
-    for token in tokens(text.as_bytes()) {
+    let mut in_angle = false;
+    for token in tokens(&text) {
+        in_angle = token.is(b'<') || in_angle && !token.is(b'>');
         if token.text.is_ascii() {
             out.extend_from_slice(token.text);
-        } else if token.kind == TokenKind::Comment {
+        } else if token.kind == TokenKind::Comment && !in_angle {
             encode_comment(column, &token, style.label, &mut out);
         } else {
             for byte in bytes_of(&decode(token.text), style.label) {
@@ -230,15 +240,15 @@ pub fn escaped(column: usize, value: &[u8], style: Style) -> Vec<u8> {
     fold(column, &out)
 }
 
-struct Writer {
+struct Writer<'a> {
     out: Vec<u8>,
     column: usize,
-    style: Style,
+    style: Style<'a>,
     /// Whether all addresses so far can be expressed in ASCII.
     all_ascii: bool,
 }
 
-impl Writer {
+impl Writer<'_> {
     fn needs(&self, token: &Token<'_>) -> bool {
         let longest = token.text.split(u8::is_ascii_whitespace).map(<[u8]>::len).max().unwrap_or(0);
         !token.text.is_ascii() || longest > self.style.word_limit
@@ -280,18 +290,24 @@ impl Writer {
         before.iter().for_each(|token| self.plain(token));
         let (comments, words): (Vec<&Token<'_>>, Vec<&Token<'_>>) =
             inside.iter().partition(|token| token.kind == TokenKind::Comment);
-        let mut run = Vec::new();
+        // A space between encoded words is not displayed; see [`text_words`].
+        let blank = |near: Option<&Token<'_>>, beyond: Option<&Token<'_>>| match (near, beyond) {
+            (Some(blank), Some(word)) if blank.kind == TokenKind::Blank && is_encoded_word(word.text) => &b" "[..],
+            _ => b"",
+        };
+        let mut run = blank(before.last(), before.iter().rev().nth(1)).to_vec();
         for token in words {
             match token.kind {
                 TokenKind::Quoted => run.extend(unescaped(token.text)),
                 _ => run.extend_from_slice(token.text),
             }
         }
+        run.extend_from_slice(blank(after.first(), after.get(1)));
         // An encoded word must be separated by spaces (RFC 2047 section 5, rule 3).
         if self.out.last().is_some_and(|byte| !matches!(byte, b' ' | b'\t' | b',' | b':' | b';')) {
             self.out.push(b' ');
         }
-        encode(self.column, &decode(&run), self.style.label, &mut self.out);
+        encode(self.column, &undone(&run, self.style.label), self.style.label, &mut self.out);
         // Comments within the run are moved after it.
         for comment in comments {
             self.out.push(b' ');

@@ -6,11 +6,12 @@ use std::borrow::Cow;
 
 use super::{FIELD_LIMIT, notes};
 use crate::message::encoded::charset::{EUC_JP, GUESSED, UTF_8, from_iso_2022_jp};
+use crate::message::encoded::parameters::corrected;
 use crate::message::encoded::{
-    Charset, PARAMETER_FIELDS, Style, decode, field_value, is_bare, shortened, unstructured,
+    ADDRESS_FIELDS, Charset, PARAMETER_FIELDS, Style, decode, field_value, is_bare, resplit, shortened, unstructured,
 };
 use crate::message::header::{self, is_one_of, push_field};
-use crate::message::tokens::{TokenKind, tokens};
+use crate::message::tokens::{TokenKind, ascii_blanks, is_odd_blank, tokens};
 
 /// A field of a draft.
 #[derive(Debug, Clone)]
@@ -20,7 +21,7 @@ pub struct DraftField<'a> {
     /// What follows the colon, including spaces and folding, without the last CRLF.
     pub value: Cow<'a, [u8]>,
     /// The charset of its text, if that was not received as UTF-8: veiled (see [`Charset::veil`]), or converted.
-    pub charset: Option<Charset>,
+    pub charset: Option<Charset<'a>>,
 }
 
 impl DraftField<'_> {
@@ -70,24 +71,54 @@ impl<'a> HeaderDraft<'a> {
 
     /// Converts all values to UTF-8: text in the `declared` charset is veiled, anything else is treated as
     /// windows-1252. From here on the original charset no longer matters.
-    pub fn read_text(&mut self, declared: Option<Charset>) {
+    pub fn read_text(&mut self, declared: Option<Charset<'a>>) {
         for entry in &mut self.entries {
             let japanese = entry.value.contains(&0x1b).then(|| from_iso_2022_jp(&entry.value)).flatten();
             if let Some(text) = japanese.and_then(|euc| EUC_JP.veil(&euc)) {
                 (entry.value, entry.charset) = (text.into_bytes().into(), Some(EUC_JP));
-            } else if !entry.value.is_ascii() && std::str::from_utf8(&entry.value).is_err() {
+            } else {
+                let odd = !entry.value.is_ascii() && std::str::from_utf8(&entry.value).is_err();
+                let declared = declared.filter(|charset| odd || charset.has_escapes());
                 let veiled = declared.and_then(|charset| charset.veil(&entry.value));
-                entry.charset = declared.filter(|_| veiled.is_some()).or(Some(GUESSED));
-                entry.value = veiled.unwrap_or_else(|| decode(&entry.value).into_owned()).into_bytes().into();
+                if odd || veiled.is_some() {
+                    entry.charset = declared.filter(|_| veiled.is_some()).or(Some(GUESSED));
+                    entry.value = veiled.unwrap_or_else(|| decode(&entry.value).into_owned()).into_bytes().into();
+                }
             }
-            // No-break spaces come from editors; between tokens they can only be meant as spaces.
-            let structured = || is_bare(&entry.name) || entry.is(PARAMETER_FIELDS);
-            if memchr::memmem::find(&entry.value, "\u{a0}".as_bytes()).is_some() && structured() {
+            // Before its commas and brackets are taken for those of the field.
+            if !entry.value.is_ascii() {
+                let mended = resplit(&entry.value, entry.charset.map_or(UTF_8, |charset| charset.name));
+                if mended != *entry.value {
+                    entry.value = mended.into();
+                    notes::add(&mut self.notes, notes::EIGHT_BIT_HEADER);
+                }
+            }
+            // No-break spaces come from editors; between tokens they can only be meant as spaces. In a name they may be
+            // part of it.
+            let odd = std::str::from_utf8(&entry.value).is_ok_and(|text| text.contains(is_odd_blank));
+            let mut blanks = None;
+            if odd && (is_bare(&entry.name) || entry.is(PARAMETER_FIELDS)) {
                 let with_blanks = tokens(&entry.value).flat_map(|token| match token.kind {
                     TokenKind::Quoted | TokenKind::Comment => token.text.to_vec(),
-                    _ => String::from_utf8_lossy(token.text).replace('\u{a0}', " ").into_bytes(),
+                    _ => String::from_utf8_lossy(token.text).replace(is_odd_blank, " ").into_bytes(),
                 });
-                entry.value = with_blanks.collect::<Vec<u8>>().into();
+                blanks = Some(with_blanks.collect());
+            } else if odd && (entry.is(ADDRESS_FIELDS) || entry.is("List-Id Disposition-Notification-Options")) {
+                blanks = Some(ascii_blanks(&entry.value));
+            }
+            if let Some(value) = blanks {
+                // Some readers do not know an encoding with a space after it.
+                entry.value = value.trim_ascii_end().to_vec().into();
+            }
+        }
+    }
+
+    /// Corrects each Content-Type whose type is known, but not written as it must be.
+    pub fn content_types(&mut self) {
+        for entry in self.entries.iter_mut().filter(|entry| entry.is("Content-Type")) {
+            if let Some(value) = corrected(&entry.value) {
+                entry.value = [b" ", value.as_slice()].concat().into();
+                notes::add(&mut self.notes, notes::CONTENT_TYPE);
             }
         }
     }

@@ -6,7 +6,7 @@ use super::draft::{DraftField, HeaderDraft};
 use super::notes;
 use crate::message::Facts;
 use crate::message::address::mailboxes;
-use crate::message::date::{is_date, rfc5322, with_right_weekday};
+use crate::message::date::{corrected, is_date, rfc5322};
 use crate::message::encoded::parameters::media_type;
 use crate::message::header::{LINE_LIMIT, longest_line, unfold};
 use crate::message::parts::boundary;
@@ -85,19 +85,16 @@ fn is_good(entry: &DraftField<'_>) -> bool {
 /// Adds Date and Message-ID, or replaces unusable ones; the old value is kept under another field name.
 pub fn date_and_id(draft: &mut HeaderDraft<'_>, facts: &Facts<'_>) {
     let usable = |value: &[u8]| is_date(value) && longest_line(5, value) <= LINE_LIMIT;
-    if let Some(right) = draft.value("Date").and_then(with_right_weekday) {
+    if let Some(right) = draft.value("Date").and_then(corrected) {
         draft.set("Date", right.trim_ascii());
-        draft.note(notes::WEEKDAY);
+        draft.note(notes::DATE_CORRECTED);
     }
     let now = rfc5322(facts.now);
     draft.dated = draft.provide("Date", usable, now.as_bytes(), (notes::DATE_REPLACED, notes::DATE_ADDED));
-    let utf8 =
-        facts.envelope.smtputf8 && draft.find("Message-ID").and_then(|at| draft.entries.get(at)?.charset).is_none();
-    let usable = |value: &[u8]| is_message_id(value) && (utf8 || value.is_ascii());
     // Unique, since the message ID in the queue is unique at its time.
     let new = format!("<{}.{}@{}>", safe(facts.id, "message"), facts.now.max(0), host(facts.hostname));
     let notes = (notes::MESSAGE_ID_REPLACED, notes::MESSAGE_ID_ADDED);
-    draft.provide("Message-ID", usable, new.as_bytes(), notes);
+    draft.provide("Message-ID", is_message_id, new.as_bytes(), notes);
 }
 
 /// Whether `value` is `<…@…>` and nothing else except comments. The content may be more unusual than RFC 5322 allows:

@@ -2,13 +2,16 @@
 //! Finds where the header ends if the blank line is missing.
 
 use super::once::is_message_id;
+use crate::message::address::list::check;
 use crate::message::address::mailboxes;
 use crate::message::date::is_date;
-use crate::message::encoded::parameters::media_type;
+use crate::message::encoded::parameters::{media_type, parameter};
 use crate::message::header::{self, is_name, is_one_of};
 
 /// Maximum length of a field name, in bytes.
 pub const NAME_LIMIT: usize = 255;
+/// How much of the end of a header is searched for the field that a parameter belongs to, in bytes.
+const WRAPPED_LIMIT: usize = 2048;
 
 /// The kind of a header line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,25 +71,32 @@ pub fn with_colon(line: &[u8]) -> Option<Vec<u8>> {
     meant.then(|| [name, b":", value].concat())
 }
 
-/// Whether `line`, a field after a line that is not one, indicates that the header continues rather than text: it is a
-/// known field with a valid value, and `header` does not have it yet if it may occur only once.
-pub fn is_evidence(line: &[u8], header: &[u8]) -> bool {
-    let Some((name, _)) = name(line).filter(|(name, _)| is_known(name)) else { return false };
+/// How much `line`, after a line that is not a field, indicates that the header continues rather than text: 0 unless it
+/// is a known field with a valid value, and `header` does not have it yet if it may occur only once; 2 if its value
+/// hardly occurs in text.
+pub fn evidence(line: &[u8], header: &[u8]) -> usize {
+    let Some((name, _)) = name(line).filter(|(name, _)| is_known(name)) else { return 0 };
     let value = line.get(memchr::memchr(b':', line).map_or(line.len(), |at| at + 1)..).unwrap_or_default();
     let name = String::from_utf8_lossy(name).to_ascii_lowercase();
     let new = || header::find(header, &name).is_none();
-    match name.as_str() {
-        "from" | "to" | "cc" | "bcc" | "sender" | "reply-to" => new() && !mailboxes(value).is_empty(),
+    let strong = match name.as_str() {
+        "from" | "to" | "cc" | "bcc" | "sender" => new() && check(value).is_some(),
         "date" => new() && is_date(value),
-        "subject" => new(),
-        "message-id" | "in-reply-to" | "references" => value.contains(&b'<') && value.contains(&b'@'),
         "mime-version" => value.trim_ascii().starts_with(b"1"),
         "content-type" => media_type(value).is_some(),
+        _ => false,
+    };
+    let weak = match name.as_str() {
+        "from" | "to" | "cc" | "bcc" | "sender" | "reply-to" => new() && !mailboxes(value).is_empty(),
+        "date" | "mime-version" | "content-type" => false,
+        "subject" => new(),
+        "message-id" | "in-reply-to" | "references" => value.contains(&b'<') && value.contains(&b'@'),
         "received" => value.contains(&b';'),
         "x-mailer" | "x-priority" | "x-msmail-priority" | "x-mimeole" | "x-originating-ip" => new(),
         // In text, an X is seldom the start of a field name.
         _ => !name.starts_with("x-") && name.contains('-') && new(),
-    }
+    };
+    if strong { 2 } else { usize::from(weak) }
 }
 
 /// Whether a line that was broken without a space can continue the last field of `header`. Some fields are better
@@ -95,6 +105,18 @@ pub fn takes_lines(header: &[u8]) -> bool {
     let last = header::fields(header).last();
     let fixed = "Date Message-ID MIME-Version Content-Transfer-Encoding Return-Path From Sender";
     last.is_some_and(|last| !last.name.is_empty() && !last.is_one_of(fixed))
+}
+
+/// Whether `line` is a parameter that was wrapped without a space: the Content field at the end of `header` ends with a
+/// semicolon, and `line` is `name=value`. It may look like a field if there is a colon in the value.
+pub fn is_wrapped_parameter(line: &[u8], header: &[u8]) -> bool {
+    let is_name = |name: &str| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_*".contains(&byte));
+    header.ends_with(b";\r\n")
+        && parameter(line).is_some_and(|(name, value)| is_name(&name) && !matches!(value.as_slice(), b"" | b"="))
+        && header
+            .get(header.len().saturating_sub(WRAPPED_LIMIT)..)
+            .and_then(|end| header::fields(end).last())
+            .is_some_and(|last| last.name.get(..8).is_some_and(|start| start.eq_ignore_ascii_case(b"Content-")))
 }
 
 /// Whether `line` is the first line of a known mail field.
@@ -169,6 +191,20 @@ mod tests {
     }
 
     #[test]
+    fn wrapped_parameters() {
+        let header = b"Subject: x;\r\nContent-Type: multipart/mixed;\r\n charset=x;\r\n";
+        for line in ["boundary=\"b\"", "boundary=\"a:b\"", "Name = x y", "filename*0*=utf-8''a"] {
+            assert!(is_wrapped_parameter(line.as_bytes(), header), "{line}");
+        }
+        for line in ["Pump 3 = off", "=5", "boundary", "boundary=", "YWJj=="] {
+            assert!(!is_wrapped_parameter(line.as_bytes(), header), "{line}");
+        }
+        for header in [&b"Content-Type: multipart/mixed\r\n"[..], b"Content-ID: <a@b>;\r\nSubject: x;\r\n", b""] {
+            assert!(!is_wrapped_parameter(b"boundary=b", header));
+        }
+    }
+
+    #[test]
     fn forgotten_colons() {
         assert_eq!(with_colon(b"Mime-Version 1.0").as_deref(), Some(&b"Mime-Version: 1.0"[..]));
         assert_eq!(with_colon(b"Content-Type text/plain").as_deref(), Some(&b"Content-Type: text/plain"[..]));
@@ -180,17 +216,18 @@ mod tests {
     #[test]
     fn what_speaks_for_a_header() {
         let header = b"Subject: x\r\nTo: a@b\r\n";
-        for line in [
-            "From: a@b",
-            "Date: Mon, 23 Nov 2026 01:02:03 +0000",
-            "Mime-Version: 1.0",
-            "Reply-To: a@b",
-            "Content-Type: text/plain",
-            "Content-Disposition: inline",
-            "User-Agent: x",
-            "X-Mailer: x",
+        for (line, expected) in [
+            ("From: a@b", 2),
+            ("Date: Mon, 23 Nov 2026 01:02:03 +0000", 2),
+            ("Mime-Version: 1.0", 2),
+            ("Content-Type: text/plain", 2),
+            ("From: a@b said", 1),
+            ("Reply-To: a@b", 1),
+            ("Content-Disposition: inline", 1),
+            ("User-Agent: x", 1),
+            ("X-Mailer: x", 1),
         ] {
-            assert!(is_evidence(line.as_bytes(), header), "{line}");
+            assert_eq!(evidence(line.as_bytes(), header), expected, "{line}");
         }
         for line in [
             "From: Hall 3",
@@ -204,7 +241,7 @@ mod tests {
             "Comments: none",
             "Received: 80 %",
         ] {
-            assert!(!is_evidence(line.as_bytes(), header), "{line}");
+            assert_eq!(evidence(line.as_bytes(), header), 0, "{line}");
         }
     }
 

@@ -200,6 +200,25 @@ fn message() -> impl Strategy<Value = Vec<u8>> {
             "\u{1b}$BI=\u{1b}(B x",
             "multipart/mixed; boundary=\"a:b\"",
             "x-uuencode",
+            "=?utf-8?Q?Störung, ü?= x",
+            "\"=?utf-8?Q?a?= =?koi8-r?Q?=F7?= ü\" <a@b>",
+            "=?utf-8?Q?a?= ü <a@b> (=?utf-8?Q?a?= ü)",
+            "[x]=?utf-8?Q?a?= ü=?utf-8?Q?a?=",
+            "attachment; filename=\"=?utf-8?Q?a?= ü\"",
+            "text/plain; charset=KOI8R",
+            "text/plain; charset*=us-ascii''gb2312",
+            "text/plain; charset=iso-2022-kr",
+            "\u{1b}$)C\u{e}1b\u{f} x",
+            "multipart/mixed;\r\nboundary=x",
+            "multipart/mixed boundary=x",
+            "Tuesday, 23 Nov 2026 1:02:03 CET",
+            "Mon, 23 Nov 2026 01:02:03",
+            "\"text/html\", charset=koi8-r",
+            "multipart/mixed\u{3000};\u{a0}boundary=x\u{85}",
+            "text/\u{2003}html\u{2028}; charset=\u{a0}utf-8\u{200b}",
+            "base64\u{3000}",
+            "\u{a0}a@b\u{a0},\u{2003}P\u{a0}3\u{3000}<c@d\u{a0}>\u{200b}",
+            "<a(ü ü ü ü ü ü ü ü ü ü ü ü ü ü ü ü)@b> (ü)",
         ])
         .prop_map(|text| text.as_bytes().to_vec()),
         prop::sample::select(vec![
@@ -208,10 +227,25 @@ fn message() -> impl Strategy<Value = Vec<u8>> {
             b"<\xfc@b>",
             b"\xfc@b",
             b"1.0\xa0",
+            b"multipart/mixed;\xa0boundary=x\xa0",
+            b"\xa0a@b\xa0; c@d",
+            b"=?utf-8?Q?St\xf6rung?= =?koi8-r?Q?\xf7?=",
             b"\x83\x40 <a@b>"
         ])
         .prop_map(<[u8]>::to_vec),
-        (prop::sample::select(vec!["=?utf-8?B?w7zD?=", "=?koi8-r?Q?=F7?=", "=?utf-8?Q?a_?=", "<a@b>"]), 1..400usize)
+        (
+            prop::sample::select(vec![
+                "=?utf-8?B?w7zD?=",
+                "=?koi8-r?Q?=F7?=",
+                "=?utf-8?Q?a_?=",
+                "=?iso-8859-1?Q?=FC?=",
+                "=?cp855?Q?=E6?=",
+                "=?iso-2022-jp?B?w?=",
+                "=?a?Q?b c?=",
+                "<a@b>"
+            ]),
+            1..400usize
+        )
             .prop_map(|(word, count)| word
                 .strip_suffix("?=")
                 .map_or(word.repeat(count), |start| format!("{start}{}?=", "w7zD".repeat(count)))
@@ -219,6 +253,7 @@ fn message() -> impl Strategy<Value = Vec<u8>> {
         "[ -~]{0,30}".prop_map(String::into_bytes),
         "[a-z\"()<>@,.;: =?ü\\\\\\[\\]]{0,30}".prop_map(String::into_bytes),
         proptest::collection::vec(any::<u8>(), 0..12),
+        Just([&b"text/"[..], &[b'x'; 800], b"; charset=x"].concat()),
         ("[a-zü,<>@;:\"(\\\\ ]{1,4}", 200..500usize).prop_map(|(text, count)| text.repeat(count).into_bytes()),
     ];
     let end =
@@ -238,6 +273,8 @@ fn message() -> impl Strategy<Value = Vec<u8>> {
             "--a:b",
             "--a:b--",
             "Mime-Version 1.0",
+            "boundary=x",
+            "Reply-To: a@b",
             ">From x",
             "Content-Type: image/png",
             "Date: today",
@@ -323,6 +360,25 @@ fn judge(text: &[u8], smtputf8: bool) -> Result<(), TestCaseError> {
     let only_lines = |note: &&&str| ![notes::LONG_BODY_LINES, notes::BINARY].contains(*note);
     prop_assert_eq!(second.repairs.iter().find(only_lines), None);
     Ok(())
+}
+
+/// Its encoding and type are read and sent as they are meant, without 8BITMIME too.
+#[test]
+fn no_break_spaces_in_the_header_of_a_part() {
+    for blank in ["\u{a0}".as_bytes(), "\u{3000}".as_bytes(), b"\xa0"] {
+        let text = [
+            b"Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\nContent-Type:".as_slice(),
+            blank,
+            b"image/png;",
+            blank,
+            b"name=a.png\r\nContent-Transfer-Encoding: base64",
+            blank,
+            b"\r\n\r\nYWJj\r\n--b\r\n\r\n\xfc\r\n--b--\r\n",
+        ];
+        let (_, body) = delivered(&text.concat(), false, OFFERS[1]).unwrap();
+        let body = String::from_utf8(body).unwrap();
+        assert!(body.contains("image/png; name=a.png\r\nContent-Transfer-Encoding: base64\r\n\r\nYWJj\r\n"), "{body}");
+    }
 }
 
 /// A charset in numbered segments (RFC 2231 section 3) is one: what the first pass has split gets no second one.
