@@ -85,7 +85,11 @@ impl Undecided {
                 let what =
                     if let Content::Encoded(name) = other { name.as_str() } else { "multipart without boundary" };
                 let reason = format!("a part is {what} and contains 8-bit bytes");
-                (header, Coder::Refuse(if self.seven_bit { reason } else { String::new() }, Wrap::default()))
+                // Its lines are known to fit, so they need no further look; the last one may go on.
+                let mut wrap = Wrap::default();
+                push_line(&header, out);
+                wrap.push(&body, out);
+                return Ok(Coder::Refuse(if self.seven_bit { reason } else { String::new() }, wrap));
             }
         };
         push_line(&header, out);

@@ -280,6 +280,28 @@ fn what_is_encoded_in_an_unknown_way_goes_through_7_bits() {
     assert_eq!(out, "=2D-x\r\n=C3=BC\r\n");
 }
 
+/// A body that is too large to be held back keeps its lines, whatever its encoding.
+#[test]
+fn large_parts_in_an_unknown_encoding_keep_their_lines() {
+    let code = "M86)C86)C86)C86)C86)C86)C86)C86)C86)C86)C86)C86)C86)C86)C86)C\r\n".repeat(600);
+    let long = format!("--outer\r\nContent-Type: text/csv\r\n\r\n{}\r\n", "1;".repeat(900));
+    for encoding in ["x-uuencode", "uuencode", "mac-binhex40", "x-unknown"] {
+        let head = format!("--outer\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n");
+        let part = format!("{head}begin 644 a.txt\r\n{code}end\r\n--outer--\r\n");
+        for (offers, other) in [(ALL, long.as_str()), (NONE, "--outer\r\n\r\nü\r\n")] {
+            let body = format!("{other}{part}");
+            let form = BodyForm { eight_bit: true, encode: Encode::Parts };
+            for size in [1000, usize::MAX] {
+                let (_, out) = sent(PARTS.as_bytes(), body.as_bytes(), form, offers, size).unwrap();
+                assert!(out.ends_with(part.as_bytes()), "{encoding}: {}", String::from_utf8_lossy(&out));
+            }
+        }
+    }
+    let part = format!("--outer\r\nContent-Type: multipart/mixed\r\n\r\n{code}--outer--\r\n");
+    let (_, out) = downgraded(PARTS, format!("--outer\r\n\r\nü\r\n{part}").as_bytes()).unwrap();
+    assert!(out.ends_with(&part));
+}
+
 #[test]
 fn what_parts_decode_to_stays_when_lines_are_too_long() {
     let row = (0..400).map(|n| format!("{n};")).collect::<String>();
