@@ -82,9 +82,7 @@ impl Entity {
             match encoding.as_str() {
                 "quoted-printable" => Content::QuotedPrintable,
                 "base64" => Content::Base64,
-                old if ["x-", "uu", "yenc", "mac-"].iter().any(|start| old.starts_with(start)) => {
-                    Content::Encoded(encoding.clone())
-                }
+                old if is_unknown_encoding(old) => Content::Encoded(encoding.clone()),
                 _ if matches!(name.as_str(), "message/rfc822" | "message/news") => Content::Message,
                 // The header of a message/global may contain addresses that cannot be expressed in 7 bits; it may be
                 // encoded as a whole (RFC 6532 section 3.7). Other types of message/ are text for programs.
@@ -96,6 +94,11 @@ impl Entity {
         let called_7bit = matches!(encoding.as_str(), "" | "7bit" | "7-bit" | "quoted-printable" | "base64");
         Self { content, called_7bit }
     }
+}
+
+/// Whether `encoding` names an encoding that is none of RFC 2045 but exists: what carries its name is not plain text.
+pub fn is_unknown_encoding(encoding: &str) -> bool {
+    ["x-", "uu", "yenc", "mac-"].iter().any(|start| encoding.starts_with(start) && encoding.len() > 2)
 }
 
 /// The boundary that `kind`, the value of a Content-Type, names for a multipart.

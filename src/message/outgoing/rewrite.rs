@@ -194,7 +194,7 @@ impl Rewrite {
             // The header of the whole message is needed before its body has been seen.
             _ if known => {
                 let mut out = Vec::new();
-                let coder = Coder::convert(&header, b"", whole_message, &mut out)?;
+                let coder = Coder::convert(&header, b"", whole_message, self.seven_bit, &mut out)?;
                 out.truncate(out.len().saturating_sub(2));
                 header = out;
                 coder

@@ -280,6 +280,36 @@ fn what_is_encoded_in_an_unknown_way_goes_through_7_bits() {
     assert_eq!(out, "=2D-x\r\n=C3=BC\r\n");
 }
 
+/// What is around the files of uuencode is text that no reader shows; nothing in it is worth a refusal.
+#[test]
+fn uuencode_goes_through_7_bits_wherever_other_bytes_are() {
+    let part = "--outer\r\nContent-Type: application/octet-stream\r\nContent-Transfer-Encoding: x-uuencode\r\n";
+    let code = "#86)C\r\n`\r\nend\r\n";
+    let many = "M86)C86)C86)C86)C86)C86)C86)C86)C86)C86)C86)C86)C86)C86)C86)C\r\n".repeat(400);
+    let name = |name: &str| format!("Content-Disposition: attachment;\r\n filename*=utf-8''{name}.txt\r\n");
+    for (body, head, expected) in [
+        (format!("begin 644 a.txt\r\n{code}größer\r\n"), String::new(), format!("begin 644 a.txt\r\n{code}gr____er\r\n")),
+        (
+            format!("begin 644 ü.txt\r\n{code}begin 644 ö.txt\r\n{code}"),
+            name("%C3%BC"),
+            format!("begin 644 __.txt\r\n{code}begin 644 __.txt\r\n{code}"),
+        ),
+        (
+            format!("begin 644 a.txt\r\n{many}end\r\nbegin 644 ö.txt\r\n{code}"),
+            String::new(),
+            format!("begin 644 a.txt\r\n{many}end\r\nbegin 644 __.txt\r\n{code}"),
+        ),
+        (format!("ü\r\nbegin 644 ü.txt\r\n{code}"), String::new(), format!("__\r\nbegin 644 __.txt\r\n{code}")),
+    ] {
+        let (_, out) = downgraded(PARTS, format!("{part}\r\n{body}--outer--\r\n").as_bytes()).unwrap();
+        assert_eq!(out, format!("{part}{head}\r\n{expected}--outer--\r\n"));
+    }
+    // The header of a whole message leaves before its body is known.
+    let header = "MIME-Version: 1.0\r\nContent-Transfer-Encoding: x-uuencode\r\n";
+    let (same, out) = downgraded(header, format!("begin 644 ü.txt\r\n{code}").as_bytes()).unwrap();
+    assert_eq!((same.as_str(), out), (header, format!("begin 644 __.txt\r\n{code}")));
+}
+
 /// A body that is too large to be held back keeps its lines, whatever its encoding.
 #[test]
 fn large_parts_in_an_unknown_encoding_keep_their_lines() {

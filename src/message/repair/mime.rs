@@ -6,7 +6,7 @@ use super::notes;
 use super::walk::{Scan, Walk};
 use crate::message::encoded::parameters::{media_type, parameter, pieces};
 use crate::message::header::push_field;
-use crate::message::parts::{Content, Entity};
+use crate::message::parts::{Content, Entity, is_unknown_encoding};
 use crate::message::tokens::tokens;
 use crate::message::{BodyForm, Encode};
 
@@ -100,7 +100,7 @@ fn transfer(draft: &mut HeaderDraft<'_>) -> Transfer {
         b"8bit" => Transfer::EightBit,
         b"binary" => Transfer::Binary,
         b"base64" | b"quoted-printable" => Transfer::Coded,
-        [b'x', b'-', _, ..] if !long => Transfer::Coded,
+        other if !long && std::str::from_utf8(other).is_ok_and(is_unknown_encoding) => Transfer::Coded,
         _ => {
             if let Some(at) = draft.find(FIELD) {
                 draft.set_aside(at);
