@@ -3,9 +3,9 @@
 
 use super::CannotConvert;
 use super::lines::{Base64Lines, Code, Patch, QuotedPrintable, Wrap};
-use crate::message::encoded::{self, parameters};
-use crate::message::header::{LINE_LIMIT, fields, find, push_line};
-use crate::message::parts::{Content, Entity, relabelled};
+use crate::message::encoded;
+use crate::message::header::{LINE_LIMIT, fields, push_line};
+use crate::message::parts::{Content, Entity, is_file, relabelled};
 use crate::message::tokens::quoted;
 
 /// Maximum size of a body that is held back until it is known whether it can be sent as it is, in bytes.
@@ -243,13 +243,7 @@ fn begin_name(body: &[u8]) -> Option<&[u8]> {
 
 /// `header` with `name` as the file name, if it has none yet.
 fn named(header: &[u8], name: &[u8]) -> Vec<u8> {
-    let has = |field: &str, parameter: &str| {
-        let field = find(header, field);
-        field.is_some_and(|field| {
-            parameters::parameters(field.value).any(|(key, _)| key.split('*').next() == Some(parameter))
-        })
-    };
-    if has("Content-Disposition", "filename") || has("Content-Type", "name") {
+    if is_file(header) {
         return header.to_vec();
     }
     let name = [b" x; filename=", &quoted(name)[..]].concat();
