@@ -156,6 +156,9 @@ impl Repair {
             return Err(MessageRefusal::HeaderTooLarge);
         }
         self.walk.finish(body);
+        if self.walk.mended.line {
+            self.note(notes::LINE_IN_HEADER);
+        }
         let (hops, ours) = received::hops(&self.header, facts.hostname);
         if hops > HOP_LIMIT || ours > OWN_HOP_LIMIT {
             return Err(MessageRefusal::Loop { hops });

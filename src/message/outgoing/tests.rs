@@ -310,6 +310,24 @@ fn uuencode_goes_through_7_bits_wherever_other_bytes_are() {
     assert_eq!((same.as_str(), out), (header, format!("begin 644 __.txt\r\n{code}")));
 }
 
+/// The name of a file is in the charset of the message, whose text names it.
+#[test]
+fn names_are_in_the_charset_of_an_earlier_part() {
+    let name = b"\xee\xc1";
+    for (own, label) in [("", "koi8-r"), ("; charset=windows-1251", "windows-1251"), ("; charset=us-ascii", "koi8-r")] {
+        let part = format!("--outer\r\nContent-Type: application/x{own}\r\nContent-Disposition: attachment; filename=");
+        let body = [
+            b"--outer\r\nContent-Type: text/plain; charset=us-ascii\r\n\r\nx\r\n",
+            &b"--outer\r\nContent-Type: text/plain; charset=koi8-r\r\n\r\n\xee\r\n"[..],
+            part.as_bytes(),
+            name,
+            b"\r\n\r\nx\r\n--outer--\r\n",
+        ];
+        let (_, out) = downgraded(PARTS, &body.concat()).unwrap();
+        assert!(out.contains(&format!("filename*={label}''%EE%C1\r\n")), "{out}");
+    }
+}
+
 /// A body that is too large to be held back keeps its lines, whatever its encoding.
 #[test]
 fn large_parts_in_an_unknown_encoding_keep_their_lines() {

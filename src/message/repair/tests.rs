@@ -273,6 +273,8 @@ fn message() -> impl Strategy<Value = Vec<u8>> {
             b"Content-Type: text/plain; name=a.bin",
             b"Content-Type: jpeg",
             b"\0\n\r\0",
+            b"Content-Type: image/png;",
+            b"name=\"a.png\"",
         ])
         .prop_map(<[u8]>::to_vec),
     ];

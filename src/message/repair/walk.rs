@@ -6,7 +6,8 @@
 //! and that cannot be sent).
 
 use super::lines::Piece;
-use crate::message::encoded::parameters::media_type;
+use super::split;
+use crate::message::encoded::parameters::{self, media_type};
 use crate::message::header::{Field, LINE_LIMIT, fields, find, push_line};
 use crate::message::parts::{
     Content, DELIMITER_LIMIT, Entity, HEADER_LIMIT, Position, Tree, charset, is_file, is_header_line,
@@ -23,6 +24,8 @@ pub struct Walk {
     mid_line: bool,
     /// A line ending that was not written yet: it belongs to the boundary if one follows.
     end: Option<&'static [u8]>,
+    /// A line in the header of a part that is not a field, until the next one shows whether the header goes on.
+    odd: Option<(Vec<u8>, &'static [u8])>,
     /// Whether the header names boundaries.
     expects: bool,
     /// What was found in what is stored.
@@ -51,6 +54,8 @@ pub struct Mended {
     pub nul: bool,
     /// The ending of the last line was missing.
     pub last: bool,
+    /// A line in a header that was not a field.
+    pub line: bool,
 }
 
 impl Mended {
@@ -131,8 +136,10 @@ impl Walk {
     pub fn finish(&mut self, body: &mut Vec<u8>) {
         if !self.held.is_empty() {
             let held = std::mem::take(&mut self.held);
+            self.settle(body);
             self.write(&held, body);
         }
+        self.settle(body);
         match self.end.take() {
             Some(end) if self.keeps() && self.binary => {
                 self.scan.end();
@@ -160,6 +167,7 @@ impl Walk {
             _ => self.held.len() <= DELIMITER_LIMIT && (self.held.starts_with(b"--") || self.held == b"-"),
         };
         if !wait {
+            self.settle(body);
             self.give_up_header();
             let held = std::mem::take(&mut self.held);
             self.write(&held, body);
@@ -174,6 +182,10 @@ impl Walk {
                 return;
             }
         }
+        self.after_line(end, body);
+    }
+
+    fn after_line(&mut self, end: &'static [u8], body: &mut Vec<u8>) {
         if matches!(self.state, State::Start { .. }) {
             self.state = State::Text;
         }
@@ -197,6 +209,14 @@ impl Walk {
 
     /// Takes a whole line. Returns whether its line ending was written too.
     fn line(&mut self, line: &[u8], end: &'static [u8], body: &mut Vec<u8>) -> bool {
+        let starts = line.get(..8).is_some_and(|start| start.eq_ignore_ascii_case(b"Content-"));
+        if starts && is_header_line(line, false) {
+            if let Some((odd, end)) = self.odd.take() {
+                self.keep_odd(&odd, end, body);
+            }
+        } else {
+            self.settle(body);
+        }
         if let Some(delimiter) = self.tree.delimiter(line) {
             if let Some(before) = self.end.take() {
                 // It belongs to the boundary, not to the part; a CR before it belongs to the part.
@@ -216,7 +236,7 @@ impl Walk {
             self.text_end(end, body);
             return true;
         }
-        let State::Header { text, in_digest } = &mut self.state else {
+        let State::Header { text, .. } = &mut self.state else {
             self.begin(line);
             if !line.is_empty() {
                 self.write(line, body);
@@ -233,13 +253,54 @@ impl Walk {
             self.text_end(end, body);
             return true;
         }
-        let (text, in_digest) = (std::mem::take(text), *in_digest);
-        self.enter(&text, in_digest);
         if line.is_empty() {
+            self.end_header();
             self.text_end(end, body);
             return true;
         }
-        self.line(line, end, body)
+        if line.starts_with(b"--") {
+            self.end_header();
+            return self.line(line, end, body);
+        }
+        // A parameter after a semicolon needs no further evidence.
+        if text.ends_with(b";\r\n") && parameters::parameter(line).is_some() {
+            self.keep_odd(line, end, body);
+        } else {
+            self.odd = Some((line.to_vec(), end));
+        }
+        true
+    }
+
+    /// Ends the header of a part.
+    fn end_header(&mut self) {
+        if let State::Header { text, in_digest } = &mut self.state {
+            let (text, in_digest) = (std::mem::take(text), *in_digest);
+            self.enter(&text, in_digest);
+        }
+    }
+
+    /// Takes a line that is not a field into the header of a part, as it is done with the header of the message.
+    fn keep_odd(&mut self, odd: &[u8], end: &'static [u8], body: &mut Vec<u8>) {
+        let State::Header { text, .. } = &mut self.state else { return };
+        let line = match split::with_colon(odd) {
+            Some(line) => line,
+            None if split::takes_lines(text) => [b" ", odd].concat(),
+            None => [b"X-Original-Line: ", odd].concat(),
+        };
+        push_line(&line, text);
+        self.mended.line = true;
+        self.store(&line, body);
+        self.text_end(end, body);
+    }
+
+    /// The header of a part does not go on after a line that is not a field: the body began with it.
+    fn settle(&mut self, body: &mut Vec<u8>) {
+        while let Some((line, end)) = self.odd.take() {
+            self.end_header();
+            if !self.line(&line, end, body) {
+                self.after_line(end, body);
+            }
+        }
     }
 
     fn enter(&mut self, header: &[u8], in_digest: bool) {
