@@ -6,15 +6,17 @@
 //! it is text.
 
 use super::encoded::parameters::{find as parameter, media_type, parameters};
-use super::header::{fields, find};
+use super::header::{NAME_LIMIT, fields, find};
 
 const ENCODING: &str = "Content-Transfer-Encoding";
 /// Maximum nesting of multiparts and messages.
-pub const NESTING: usize = 16;
-/// Maximum size of the header of a part, in bytes.
+pub const NESTING: usize = 50;
+/// Maximum size of the header of a part that is held back, in bytes. A larger one is read too, as long as what describes
+/// the content fits into half of it.
 pub const HEADER_LIMIT: usize = 16 << 10;
-/// Maximum length of a boundary: nearly three times what RFC 2046 section 5.1.1 allows.
-const BOUNDARY_LIMIT: usize = 200;
+/// Maximum length of a boundary: several times what RFC 2046 section 5.1.1 allows. With [`NESTING`] it bounds the memory
+/// for boundaries to 25 KB.
+const BOUNDARY_LIMIT: usize = 500;
 /// Maximum length of a line that is examined as a whole, since it may be a boundary followed by spaces.
 pub const DELIMITER_LIMIT: usize = 1024;
 /// Maximum length of the name of a charset, in bytes.
@@ -345,8 +347,27 @@ pub fn is_header_line(line: &[u8], first: bool) -> bool {
     match line {
         [] | [b'-', b'-', ..] => false,
         [b' ' | b'\t', ..] => !first,
-        _ => fields(line).next().is_some_and(|field| !field.name.is_empty()),
+        _ => fields(line).next().is_some_and(|field| !field.name.is_empty() && field.name.len() <= NAME_LIMIT),
     }
+}
+
+/// Removes from the header of a part what does not describe its content, so that there is room for `length` more bytes;
+/// returns that. The last field stays, since it may go on. If there still is no room, nothing is removed and the result
+/// is `None`.
+pub fn make_room(text: &mut Vec<u8>, length: usize) -> Option<Vec<u8>> {
+    let (mut kept, mut removed) = (Vec::new(), Vec::new());
+    let mut all = fields(text).peekable();
+    while let Some(field) = all.next() {
+        let content = field.name.get(..8).is_some_and(|start| start.eq_ignore_ascii_case(b"Content-"));
+        let to = if content || all.peek().is_none() { &mut kept } else { &mut removed };
+        to.extend_from_slice(field.raw);
+    }
+    drop(all);
+    // Half of it, so that the work for this is small compared with what was read since the last time.
+    (kept.len() + length <= HEADER_LIMIT / 2).then(|| {
+        *text = kept;
+        removed
+    })
 }
 
 #[cfg(test)]

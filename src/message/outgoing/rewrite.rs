@@ -12,7 +12,8 @@ use super::lines::{Code, Patch, Wrap, crlf};
 use crate::message::encoded::{self, Charset};
 use crate::message::header::{LINE_LIMIT, find, push_line};
 use crate::message::parts::{
-    Bound, Content, DELIMITER_LIMIT, Entity, HEADER_LIMIT, NESTING, Position, Tree, charset, is_header_line, relabelled,
+    Bound, Content, DELIMITER_LIMIT, Entity, HEADER_LIMIT, NESTING, Position, Tree, charset, is_header_line, make_room,
+    relabelled,
 };
 
 /// Rewrites one body.
@@ -131,12 +132,15 @@ impl Rewrite {
             return Ok(());
         };
         if is_header_line(line, text.is_empty()) {
-            if text.len() + line.len() + 2 <= HEADER_LIMIT {
-                push_line(line, text);
-                return Ok(());
-            }
-            self.long_header(out)?;
-            return self.line(line, out);
+            let length = line.len() + 2;
+            let early = if text.len() + length <= HEADER_LIMIT { Some(Vec::new()) } else { make_room(text, length) };
+            let Some(early) = early else {
+                self.long_header(out)?;
+                return self.line(line, out);
+            };
+            push_line(line, text);
+            out.extend_from_slice(&self.fitting(&early)?);
+            return Ok(());
         }
         let (text, in_digest, whole_message) = (std::mem::take(text), *in_digest, *whole_message);
         if let Some(header) = self.enter(&text, in_digest, whole_message, false)? {

@@ -7,8 +7,7 @@ use crate::message::date::is_date;
 use crate::message::encoded::parameters::media_type;
 use crate::message::header::{self, is_name, is_one_of};
 
-/// Maximum length of a field name, in bytes.
-pub const NAME_LIMIT: usize = 255;
+pub use crate::message::header::NAME_LIMIT;
 
 /// The kind of a header line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

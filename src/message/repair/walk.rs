@@ -10,7 +10,7 @@ use super::split;
 use crate::message::encoded::parameters::{self, media_type};
 use crate::message::header::{Field, LINE_LIMIT, fields, find, push_line};
 use crate::message::parts::{
-    Content, DELIMITER_LIMIT, Entity, HEADER_LIMIT, Position, Tree, charset, is_file, is_header_line,
+    Content, DELIMITER_LIMIT, Entity, HEADER_LIMIT, Position, Tree, charset, is_file, is_header_line, make_room,
 };
 
 /// Walks through one body.
@@ -244,7 +244,8 @@ impl Walk {
             return false;
         };
         if is_header_line(line, text.is_empty()) {
-            if text.len() + line.len() + 2 > HEADER_LIMIT {
+            let length = line.len() + 2;
+            if text.len() + length > HEADER_LIMIT && make_room(text, length).is_none() {
                 self.give_up_header();
                 return self.line(line, end, body);
             }
@@ -360,7 +361,8 @@ fn named_inside(markup: &[u8]) -> Option<Vec<u8>> {
     let after = |name: &[u8]| text.get(memchr::memmem::find(&text, name)? + name.len()..);
     let value = after(b"charset=").or_else(|| after(b"encoding="))?;
     let value = value.strip_prefix(b"\"").or_else(|| value.strip_prefix(b"'")).unwrap_or(value);
-    let length = value.iter().position(|byte| matches!(byte, b'"' | b'\'' | b'>' | b';') || byte.is_ascii_whitespace())?;
+    let length =
+        value.iter().position(|byte| matches!(byte, b'"' | b'\'' | b'>' | b';') || byte.is_ascii_whitespace())?;
     charset(&[b"x; charset=", value.get(..length)?].concat())
 }
 
