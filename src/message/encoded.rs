@@ -88,12 +88,9 @@ pub fn downgrade_header(header: &[u8]) -> Option<Vec<u8>> {
 
 /// The header of a part in a form that can be sent: lines of at most 998 bytes, and 7 bits if `seven_bit`. A non-ASCII
 /// address, which cannot be expressed in 7 bits, stays readable in a field of another name; the header of a part does
-/// not route mail.
-pub fn part_header(header: &[u8], seven_bit: bool) -> Vec<u8> {
+/// not route mail. Text that is not UTF-8 is in `charset`.
+pub fn part_header(header: &[u8], seven_bit: bool, charset: Option<Charset>) -> Vec<u8> {
     let mut out = Vec::with_capacity(header.len());
-    let kind = header::find(header, "Content-Type");
-    let charset = kind.and_then(|field| parameters::find(field.value, "charset"));
-    let charset = charset.as_deref().and_then(Charset::find);
     for field in header::fields(header) {
         let eight_bit = seven_bit && !field.raw.is_ascii();
         let long = longest_line(field.name.len() + 1, field.value) > LINE_LIMIT;

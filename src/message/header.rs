@@ -6,6 +6,8 @@
 pub const LINE: usize = 76;
 /// Maximum length of a line of mail, without its line ending (RFC 5322 section 2.1.1).
 pub const LINE_LIMIT: usize = 998;
+/// Maximum length of a field name, in bytes.
+pub const NAME_LIMIT: usize = 255;
 /// Consecutive spaces that are kept when a value is folded again; longer runs become one space.
 const BLANKS: usize = 32;
 

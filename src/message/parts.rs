@@ -5,19 +5,23 @@
 //! Receiving and sending side walk through a body with the same [`Tree`], so they agree where a part begins and whether
 //! it is text.
 
-use super::encoded::parameters::{find as parameter, media_type};
-use super::header::{fields, find};
+use super::encoded::parameters::{find as parameter, media_type, parameters};
+use super::header::{NAME_LIMIT, fields, find};
 use super::tokens::tokens;
 
 const ENCODING: &str = "Content-Transfer-Encoding";
 /// Maximum nesting of multiparts and messages.
-pub const NESTING: usize = 16;
-/// Maximum size of the header of a part, in bytes.
+pub const NESTING: usize = 50;
+/// Maximum size of the header of a part that is held back, in bytes. A larger one is read too, as long as what describes
+/// the content fits into half of it.
 pub const HEADER_LIMIT: usize = 16 << 10;
-/// Maximum length of a boundary: nearly three times what RFC 2046 section 5.1.1 allows.
-const BOUNDARY_LIMIT: usize = 200;
+/// Maximum length of a boundary: several times what RFC 2046 section 5.1.1 allows. With [`NESTING`] it bounds the memory
+/// for boundaries to 25 KB.
+const BOUNDARY_LIMIT: usize = 500;
 /// Maximum length of a line that is examined as a whole, since it may be a boundary followed by spaces.
 pub const DELIMITER_LIMIT: usize = 1024;
+/// Maximum length of the name of a charset, in bytes.
+const CHARSET_LIMIT: usize = 40;
 /// Maximum number of boundaries of one multipart that are looked for, if its type is named more than once.
 const CANDIDATES: usize = 8;
 
@@ -69,10 +73,15 @@ impl Entity {
     pub fn read(header: &[u8], in_digest: bool) -> Self {
         let kind = find(header, "Content-Type").map(|field| field.unfolded());
         let kind = kind.filter(|kind| !kind.is_empty());
-        let default: &[u8] = if in_digest { b"message/rfc822" } else { b"text/plain" };
-        let kind = kind.as_deref().unwrap_or(default);
-        // What cannot be parsed is plain text (RFC 2045 section 5.2).
-        let name = media_type(kind).unwrap_or_else(|| "text/plain".to_string());
+        // What cannot be parsed is plain text (RFC 2045 section 5.2), unless it has a file name: then nothing says what
+        // it is.
+        let name = match kind.as_deref().and_then(media_type) {
+            Some(name) => name,
+            None if in_digest && kind.is_none() => "message/rfc822".to_string(),
+            None if is_file(header) => "application/octet-stream".to_string(),
+            None => "text/plain".to_string(),
+        };
+        let kind = kind.as_deref().unwrap_or_default();
         let encoding = find(header, ENCODING).map(|field| token(&field.unfolded())).unwrap_or_default();
         let content = if name.starts_with("multipart/") {
             match parameter(kind, "boundary") {
@@ -83,9 +92,7 @@ impl Entity {
             match encoding.as_str() {
                 "quoted-printable" => Content::QuotedPrintable,
                 "base64" => Content::Base64,
-                old if ["x-", "uu", "yenc", "mac-"].iter().any(|start| old.starts_with(start)) => {
-                    Content::Encoded(encoding.clone())
-                }
+                old if is_unknown_encoding(old) => Content::Encoded(encoding.clone()),
                 _ if matches!(name.as_str(), "message/rfc822" | "message/news") => Content::Message,
                 // The header of a message/global may contain addresses that cannot be expressed in 7 bits; it may be
                 // encoded as a whole (RFC 6532 section 3.7). Other types of message/ are text for programs.
@@ -99,6 +106,31 @@ impl Entity {
     }
 }
 
+/// Whether `header` has a file name.
+pub fn is_file(header: &[u8]) -> bool {
+    let has = |field: &str, name: &str| {
+        let field = find(header, field);
+        field.is_some_and(|field| parameters(field.value).any(|(key, _)| key.split('*').next() == Some(name)))
+    };
+    has("Content-Disposition", "filename") || has("Content-Type", "name")
+}
+
+/// The charset that `kind`, the value of a Content-Type, names for bytes over 127. ASCII and UTF-8 do not say what
+/// other bytes are.
+pub fn charset(kind: &[u8]) -> Option<Vec<u8>> {
+    parameter(kind, "charset").filter(|name| !is_ascii(name) && !name.eq_ignore_ascii_case(b"utf-8"))
+}
+
+/// Whether the charset `name` is ASCII.
+pub fn is_ascii(name: &[u8]) -> bool {
+    ["", "us-ascii", "ascii", "ansi_x3.4-1968"].iter().any(|ascii| name.eq_ignore_ascii_case(ascii.as_bytes()))
+}
+
+/// Whether `encoding` names an encoding that is none of RFC 2045 but exists: what carries its name is not plain text.
+pub fn is_unknown_encoding(encoding: &str) -> bool {
+    ["x-", "uu", "yenc", "mac-"].iter().any(|start| encoding.starts_with(start) && encoding.len() > 2)
+}
+
 /// The boundary that `kind`, the value of a Content-Type, names for a multipart.
 pub fn boundary(kind: &[u8]) -> Option<Vec<u8>> {
     let multipart = media_type(kind).is_some_and(|name| name.starts_with("multipart/"));
@@ -109,9 +141,15 @@ pub fn boundary(kind: &[u8]) -> Option<Vec<u8>> {
 /// are other bytes, and quoted-printable cannot represent them (RFC 2781 section 4).
 fn is_text(name: &str, kind: &[u8]) -> bool {
     let wide = || {
-        let charset = parameter(kind, "charset").unwrap_or_default().to_ascii_lowercase();
-        let all = [&b"utf-16"[..], b"utf16", b"utf-32", b"utf32", b"ucs-", b"iso-10646-ucs-"];
-        all.iter().any(|wide| charset.starts_with(wide))
+        let mut charset = parameter(kind, "charset").unwrap_or_default().to_ascii_lowercase();
+        // Any other value is no name, and is sent as something else.
+        if charset.iter().any(|byte| !byte.is_ascii_graphic()) || charset.len() > CHARSET_LIMIT {
+            return false;
+        }
+        charset.retain(u8::is_ascii_alphanumeric);
+        let all = [&b"utf16"[..], b"utf32", b"ucs", b"iso10646ucs"];
+        // Others that begin like these two are names of UTF-7.
+        all.iter().any(|wide| charset.starts_with(wide)) || charset == b"unicode" || charset == b"csunicode"
     };
     if name.starts_with("text/") { !wide() } else { name.starts_with("message/") && name != "message/global" }
 }
@@ -310,8 +348,27 @@ pub fn is_header_line(line: &[u8], first: bool) -> bool {
     match line {
         [] | [b'-', b'-', ..] => false,
         [b' ' | b'\t', ..] => !first,
-        _ => fields(line).next().is_some_and(|field| !field.name.is_empty()),
+        _ => fields(line).next().is_some_and(|field| !field.name.is_empty() && field.name.len() <= NAME_LIMIT),
     }
+}
+
+/// Removes from the header of a part what does not describe its content, so that there is room for `length` more bytes;
+/// returns that. The last field stays, since it may go on. If there still is no room, nothing is removed and the result
+/// is `None`.
+pub fn make_room(text: &mut Vec<u8>, length: usize) -> Option<Vec<u8>> {
+    let (mut kept, mut removed) = (Vec::new(), Vec::new());
+    let mut all = fields(text).peekable();
+    while let Some(field) = all.next() {
+        let content = field.name.get(..8).is_some_and(|start| start.eq_ignore_ascii_case(b"Content-"));
+        let to = if content || all.peek().is_none() { &mut kept } else { &mut removed };
+        to.extend_from_slice(field.raw);
+    }
+    drop(all);
+    // Half of it, so that the work for this is small compared with what was read since the last time.
+    (kept.len() + length <= HEADER_LIMIT / 2).then(|| {
+        *text = kept;
+        removed
+    })
 }
 
 #[cfg(test)]
@@ -351,10 +408,17 @@ mod tests {
             content("Content-Type: image/jpeg\r\nContent-Transfer-Encoding: binary\r\n"),
             Content::Leaf { text: false }
         );
-        for wide in ["UTF-16", "utf-16le", "utf-32"] {
+        for wide in ["UTF-16", "utf-16le", "utf-32", "ucs2", "UCS-4", "unicode", "csUnicode", "utf_16"] {
             assert!(content(&format!("Content-Type: text/plain; charset={wide}\r\n")).is_binary(), "{wide}");
         }
         assert!(!content("Content-Type: text/csv; charset=utf-8\r\n").is_binary());
+        assert!(!content("Content-Type: text/plain; charset=unicode-1-1-utf-7\r\n").is_binary());
+        for file in ["", "Content-Type:\r\n", "Content-Type: jpeg\r\n"] {
+            let header = format!("{file}Content-Disposition: attachment; filename=snap.jpg\r\n");
+            assert!(content(&header).is_binary(), "{file}");
+        }
+        assert!(content("Content-Type: jpeg; name*=utf-8''snap.jpg\r\n").is_binary());
+        assert!(!content("Content-Disposition: inline\r\n").is_binary());
         assert_eq!(content("Content-Type: message/rfc822\r\n"), Content::Message);
         assert_eq!(content("Content-Type: message/global\r\n"), Content::Leaf { text: false });
         assert_eq!(content("Content-Type: message/delivery-status\r\n"), Content::Leaf { text: true });

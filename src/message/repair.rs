@@ -165,6 +165,9 @@ impl Repair {
             return Err(MessageRefusal::HeaderTooLarge);
         }
         self.walk.finish(body);
+        if self.walk.mended.line {
+            self.note(notes::LINE_IN_HEADER);
+        }
         let (hops, ours) = received::hops(&self.header, facts.hostname);
         if hops > HOP_LIMIT || ours > OWN_HOP_LIMIT {
             return Err(MessageRefusal::Loop { hops });
@@ -361,7 +364,7 @@ impl Repair {
     fn end_header(&mut self, body: &mut Vec<u8>) {
         if split::has_known_field(&self.header) {
             self.place = HeaderPlace::Body;
-            self.walk = Walk::new(&self.header);
+            self.walk = self.walk();
         } else {
             // Not a single known mail field: text that looks like fields. As a header it would never be seen.
             self.begin_body(body);
@@ -378,7 +381,7 @@ impl Repair {
         while let Some(blank) = split::blank_last_line(&self.header) {
             self.header.truncate(blank);
         }
-        self.walk = Walk::new(&self.header);
+        self.walk = self.walk();
         let lead = std::mem::take(&mut self.lead);
         let (note, lead) = match (self.header.is_empty(), lead.strip_prefix(b"\r\n")) {
             (false, _) => (Some(notes::SEPARATOR), &[][..]),
@@ -391,6 +394,19 @@ impl Repair {
             self.piece(Piece::Text(line.strip_suffix(b"\r\n").unwrap_or(line)), body);
             self.piece(Piece::End(b"\r\n"), body);
         }
+    }
+
+    /// The walk through the body. It reads the header as it will be, with the blanks and control characters in it mended:
+    /// otherwise a boundary or charset behind one would be found only when the message comes a second time.
+    fn walk(&self) -> Walk {
+        let mut header = Vec::new();
+        if let Some(mut draft) = HeaderDraft::read(&self.header, Vec::new()) {
+            draft.entries.retain(|entry| entry.is("Content-Type Content-Transfer-Encoding Content-Disposition"));
+            draft.read_text(None);
+            draft.tidy();
+            draft.write(&mut header);
+        }
+        Walk::new(&header)
     }
 
     fn note(&mut self, note: &'static str) {

@@ -3,9 +3,9 @@
 
 use super::CannotConvert;
 use super::lines::{Base64Lines, Code, Patch, QuotedPrintable, Wrap};
-use crate::message::encoded::{self, parameters};
-use crate::message::header::{LINE_LIMIT, fields, find, push_line};
-use crate::message::parts::{Content, Entity, relabelled};
+use crate::message::encoded;
+use crate::message::header::{LINE_LIMIT, fields, push_line};
+use crate::message::parts::{Content, Entity, is_file, relabelled};
 use crate::message::tokens::quoted;
 
 /// Maximum size of a body that is held back until it is known whether it can be sent as it is, in bytes.
@@ -14,13 +14,12 @@ const UNDECIDED_LIMIT: usize = 16 << 10;
 /// Takes the bytes of one body and writes them in the form that the connection supports.
 #[derive(Debug)]
 pub enum Coder {
-    /// Text around parts, which nobody reads. Long lines are broken; if only 7 bits are supported, 8-bit bytes become
-    /// question marks.
+    /// Text around parts or around uuencoded files, which nobody reads. Long lines are broken.
     Around {
         /// Breaks the lines.
         wrap: Wrap,
-        /// Whether only 7 bits are supported.
-        seven_bit: bool,
+        /// What stands for a byte over 127 if only 7 bits are supported.
+        instead: Option<u8>,
     },
     /// Already quoted-printable.
     Patch(Patch),
@@ -80,12 +79,19 @@ impl Undecided {
                 let (coder, name) = Coder::encoding(*text);
                 (relabelled(&header, name, self.whole_message), coder)
             }
-            _ if self.odd => return Coder::convert(&header, &body, self.whole_message, out),
+            Content::Encoded(name) if self.odd || is_uuencode(name) => {
+                return Coder::convert(&header, &body, self.whole_message, self.seven_bit, out);
+            }
+            _ if self.odd => return Coder::convert(&header, &body, self.whole_message, self.seven_bit, out),
             other => {
                 let what =
                     if let Content::Encoded(name) = other { name.as_str() } else { "multipart without boundary" };
                 let reason = format!("a part is {what} and contains 8-bit bytes");
-                (header, Coder::Refuse(if self.seven_bit { reason } else { String::new() }, Wrap::default()))
+                // Its lines are known to fit, so they need no further look; the last one may go on.
+                let mut wrap = Wrap::default();
+                push_line(&header, out);
+                wrap.push(&body, out);
+                return Ok(Coder::Refuse(if self.seven_bit { reason } else { String::new() }, wrap));
             }
         };
         push_line(&header, out);
@@ -97,7 +103,7 @@ impl Undecided {
 impl Coder {
     /// For text around parts.
     pub fn around(seven_bit: bool) -> Self {
-        Self::Around { wrap: Wrap::default(), seven_bit }
+        Self::Around { wrap: Wrap::default(), instead: seven_bit.then_some(b'?') }
     }
 
     /// For a body that has not started and belongs to `header`, which is written when it has been decided.
@@ -115,23 +121,39 @@ impl Coder {
         }
     }
 
-    /// Writes `header` and the `body` so far in a form that can be sent. The body is in an unknown encoding and cannot
-    /// be sent as it is: uuencode with a non-ASCII file name, or yEnc, which is 8-bit by nature. Returns the coder for
-    /// the rest.
+    /// Writes `header` and the `body` so far in a form that can be sent. The body is in an unknown encoding and may not
+    /// fit as it is: uuencode with a non-ASCII file name, or yEnc, which is 8-bit by nature. Returns the coder for the
+    /// rest.
     ///
-    /// The name in the `begin` line of uuencode is moved to its MIME field (RFC 2183 section 2.3), and the encoded data
-    /// stays. Anything else that cannot be sent is wrapped in base64 around the old encoding, which the header keeps
-    /// under another name; parts without a boundary become text.
+    /// The name in the `begin` line of uuencode is moved to its MIME field (RFC 2183 section 2.3). The encoded data
+    /// stays: it is 7-bit, so that other bytes can only be text around it. Anything else that cannot be sent is wrapped
+    /// in base64 around the old encoding, which the header keeps under another name; parts without a boundary become
+    /// text.
     ///
     /// # Errors
     /// If the bytes cannot be expressed in 7 bits.
-    pub fn convert(header: &[u8], body: &[u8], whole_message: bool, out: &mut Vec<u8>) -> Result<Self, CannotConvert> {
-        if let Some((ascii, name)) = without_name(body) {
-            push_line(&named(header, &name), out);
-            out.extend_from_slice(&ascii);
-            return Ok(Self::Refuse("a part is uuencode and contains 8-bit bytes".into(), Wrap::default()));
+    pub fn convert(
+        header: &[u8],
+        body: &[u8],
+        whole_message: bool,
+        seven_bit: bool,
+        out: &mut Vec<u8>,
+    ) -> Result<Self, CannotConvert> {
+        let content = Entity::read(header, false).content;
+        if matches!(&content, Content::Encoded(name) if is_uuencode(name)) {
+            let name = begin_name(body).filter(|_| seven_bit);
+            push_line(&name.map_or(header.to_vec(), |name| named(header, name)), out);
+            let mut coder = Self::Around { wrap: Wrap::default(), instead: seven_bit.then_some(b'_') };
+            for line in body.split_inclusive(|byte| *byte == b'\n') {
+                let text = line.strip_suffix(b"\r\n").unwrap_or(line);
+                coder.push(text, out)?;
+                if text.len() < line.len() {
+                    coder.push(b"\r\n", out)?;
+                }
+            }
+            return Ok(coder);
         }
-        let unbounded = Entity::read(header, false).content == Content::Unbounded;
+        let unbounded = content == Content::Unbounded;
         let aside = if unbounded { "Content-Type" } else { "Content-Transfer-Encoding" };
         let mut kept = Vec::with_capacity(header.len() + 64);
         for field in fields(header) {
@@ -159,8 +181,8 @@ impl Coder {
             return self.push(&text, out);
         }
         match self {
-            Self::Around { wrap, seven_bit: true } if !bytes.is_ascii() => {
-                let ascii: Vec<u8> = bytes.iter().map(|byte| if byte.is_ascii() { *byte } else { b'?' }).collect();
+            Self::Around { wrap, instead: Some(instead) } if !bytes.is_ascii() => {
+                let ascii: Vec<u8> = bytes.iter().map(|byte| if byte.is_ascii() { *byte } else { *instead }).collect();
                 wrap.push(&ascii, out);
             }
             Self::Around { wrap, .. } => wrap.push(bytes, out),
@@ -204,35 +226,24 @@ impl Coder {
     }
 }
 
-/// `body` with an ASCII name in its `begin` line, and the original name; `None` if it still cannot be sent then.
-fn without_name(body: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
-    let (mut out, mut name) = (Vec::with_capacity(body.len()), None);
-    for line in body.split_inclusive(|byte| *byte == b'\n') {
-        let text = line.strip_suffix(b"\r\n").unwrap_or(line);
-        if text.len() > LINE_LIMIT || memchr::memchr3(b'\r', b'\n', 0, text).is_some() {
-            return None;
-        }
-        if text.is_ascii() {
-            out.extend_from_slice(line);
-            continue;
-        }
-        let rest = text.strip_prefix(b"begin ").filter(|_| name.is_none())?;
+/// Whether `encoding` is uuencode under one of its names.
+fn is_uuencode(encoding: &str) -> bool {
+    encoding.strip_prefix("x-").unwrap_or(encoding).starts_with("uu")
+}
+
+/// The name in the first `begin` line of `body`, if it is not ASCII.
+fn begin_name(body: &[u8]) -> Option<&[u8]> {
+    let mut lines = body.split(|byte| *byte == b'\n').filter_map(|line| {
+        let rest = line.strip_suffix(b"\r").unwrap_or(line).strip_prefix(b"begin ")?;
         let mode = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
-        name = Some(rest.get(mode + 1..).filter(|_| mode > 0)?.to_vec());
-        out.extend(line.iter().map(|byte| if byte.is_ascii() { *byte } else { b'_' }));
-    }
-    name.map(|name| (out, name))
+        rest.get(mode + 1..).filter(|_| mode > 0)
+    });
+    lines.next().filter(|name| !name.is_ascii())
 }
 
 /// `header` with `name` as the file name, if it has none yet.
 fn named(header: &[u8], name: &[u8]) -> Vec<u8> {
-    let has = |field: &str, parameter: &str| {
-        let field = find(header, field);
-        field.is_some_and(|field| {
-            parameters::parameters(field.value).any(|(key, _)| key.split('*').next() == Some(parameter))
-        })
-    };
-    if has("Content-Disposition", "filename") || has("Content-Type", "name") {
+    if is_file(header) {
         return header.to_vec();
     }
     let name = [b" x; filename=", &quoted(name)[..]].concat();

@@ -168,6 +168,18 @@ impl QuotedPrintable {
         self.code(1, out);
     }
 
+    /// Appends the encoded rest, and ends its last line if it is not ended, without changing the text.
+    pub fn finish_line(&mut self, out: &mut Vec<u8>) {
+        // These are the last bytes of the text: they are held as long as they may depend on others.
+        if !self.held.is_empty() && !self.held.ends_with(b"\r\n") {
+            // Something follows: the soft line break.
+            self.held.push(b'=');
+            self.code(2, out);
+            self.held.clear();
+            out.extend_from_slice(b"=\r\n");
+        }
+    }
+
     /// Encodes while at least `ahead` bytes are available.
     fn code(&mut self, ahead: usize, out: &mut Vec<u8>) {
         let mut held = std::mem::take(&mut self.held);
@@ -371,6 +383,19 @@ pub(super) mod tests {
         ];
         for (plain, code) in cases {
             assert_eq!(quoted_printable(&[plain]), *code);
+        }
+    }
+
+    #[test]
+    fn a_last_line_is_ended_softly() {
+        for length in 0..160 {
+            let text = "x".repeat(length) + "\n";
+            let (mut coder, mut out) = (QuotedPrintable::default(), Vec::new());
+            coder.push(text.as_bytes(), &mut out);
+            coder.finish_line(&mut out);
+            coder.finish(&mut out);
+            assert!(out.ends_with(b"=0A=\r\n"));
+            assert_eq!(quoted_printable_decoded(&String::from_utf8(out).unwrap()), text.as_bytes());
         }
     }
 

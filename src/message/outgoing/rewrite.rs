@@ -9,10 +9,11 @@
 use super::CannotConvert;
 use super::coder::Coder;
 use super::lines::{Code, Patch, Wrap, crlf};
-use crate::message::encoded;
-use crate::message::header::{LINE_LIMIT, push_line};
+use crate::message::encoded::{self, Charset};
+use crate::message::header::{LINE_LIMIT, find, push_line};
 use crate::message::parts::{
-    Bound, Content, DELIMITER_LIMIT, Entity, HEADER_LIMIT, NESTING, Position, Tree, is_header_line, relabelled,
+    Bound, Content, DELIMITER_LIMIT, Entity, HEADER_LIMIT, NESTING, Position, Tree, charset, is_header_line, make_room,
+    relabelled,
 };
 
 /// Rewrites one body.
@@ -28,6 +29,8 @@ pub struct Rewrite {
     mid_line: bool,
     /// A CRLF that was not written yet: it belongs to the boundary if one follows.
     line_end: bool,
+    /// The charset that the message or its first part with one names: that of names in parts which name none.
+    charset: Option<Vec<u8>>,
 }
 
 #[derive(Debug)]
@@ -47,7 +50,7 @@ impl Rewrite {
     pub fn new(header: &[u8], seven_bit: bool) -> Result<(Vec<u8>, Self), CannotConvert> {
         let state = State::Body(Coder::around(seven_bit));
         let (tree, held) = (Tree::default(), Vec::new());
-        let mut this = Self { seven_bit, tree, state, held, mid_line: false, line_end: false };
+        let mut this = Self { seven_bit, tree, state, held, mid_line: false, line_end: false, charset: None };
         let header = this.enter(header, false, true, true)?;
         Ok((header.unwrap_or_default(), this))
     }
@@ -104,6 +107,10 @@ impl Rewrite {
         match std::mem::replace(&mut self.state, State::Body(Coder::around(false))) {
             State::Header { text, .. } => out.extend_from_slice(&self.fitting(&text)?),
             State::Body(mut coder) => {
+                // The message ends with a line ending, whatever its content ends with.
+                if let Coder::QuotedPrintable(coder) = &mut coder {
+                    coder.finish_line(out);
+                }
                 coder.finish(out)?;
                 if matches!(coder, Coder::Base64(_)) {
                     out.extend_from_slice(b"\r\n");
@@ -125,12 +132,15 @@ impl Rewrite {
             return Ok(());
         };
         if is_header_line(line, text.is_empty()) {
-            if text.len() + line.len() + 2 <= HEADER_LIMIT {
-                push_line(line, text);
-                return Ok(());
-            }
-            self.long_header(out)?;
-            return self.line(line, out);
+            let length = line.len() + 2;
+            let early = if text.len() + length <= HEADER_LIMIT { Some(Vec::new()) } else { make_room(text, length) };
+            let Some(early) = early else {
+                self.long_header(out)?;
+                return self.line(line, out);
+            };
+            push_line(line, text);
+            out.extend_from_slice(&self.fitting(&early)?);
+            return Ok(());
         }
         let (text, in_digest, whole_message) = (std::mem::take(text), *in_digest, *whole_message);
         if let Some(header) = self.enter(&text, in_digest, whole_message, false)? {
@@ -194,7 +204,7 @@ impl Rewrite {
             // The header of the whole message is needed before its body has been seen.
             _ if known => {
                 let mut out = Vec::new();
-                let coder = Coder::convert(&header, b"", whole_message, &mut out)?;
+                let coder = Coder::convert(&header, b"", whole_message, self.seven_bit, &mut out)?;
                 out.truncate(out.len().saturating_sub(2));
                 header = out;
                 coder
@@ -256,8 +266,13 @@ impl Rewrite {
     }
 
     /// `header` in lines that fit, and in 7 bits if only those are supported.
-    fn fitting(&self, header: &[u8]) -> Result<Vec<u8>, CannotConvert> {
-        let header = encoded::part_header(header, self.seven_bit);
+    fn fitting(&mut self, header: &[u8]) -> Result<Vec<u8>, CannotConvert> {
+        let own = find(header, "Content-Type").and_then(|field| charset(field.value));
+        if self.charset.is_none() {
+            self.charset.clone_from(&own);
+        }
+        let named = own.as_deref().or(self.charset.as_deref()).and_then(Charset::find);
+        let header = encoded::part_header(header, self.seven_bit, named);
         match self.seven_bit && !header.is_ascii() {
             true => Err(CannotConvert::seven_bit("the header of a part contains 8-bit bytes")),
             false => Ok(header),

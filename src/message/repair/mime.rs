@@ -3,10 +3,11 @@
 
 use super::draft::HeaderDraft;
 use super::notes;
-use super::walk::{Scan, Walk};
+use super::walk::Walk;
+use crate::message::encoded::Charset;
 use crate::message::encoded::parameters::{media_type, parameter, pieces};
 use crate::message::header::push_field;
-use crate::message::parts::{Content, Entity};
+use crate::message::parts::{Content, Entity, is_ascii, is_unknown_encoding};
 use crate::message::tokens::tokens;
 use crate::message::{BodyForm, Encode};
 
@@ -43,8 +44,10 @@ pub fn fit(draft: &mut HeaderDraft<'_>, walk: &Walk) -> BodyForm {
         content == Content::Leaf { text: true } && media(draft).is_none_or(|media| media.starts_with("text/"));
     let plain = transfer != Transfer::Coded;
     if is_text && plain && (scan.eight_bit || scan.long) {
-        charset(draft, scan);
+        charset(draft, walk);
     }
+    // What only claims to be text is encoded like a part.
+    let is_text = is_text && !walk.wide && !walk.binary;
     let (wanted, encode) = match (scan.long || walk.binary, is_text && plain) {
         (true, true) => (Some("quoted-printable"), Encode::QuotedPrintable),
         (odd, _) => {
@@ -78,7 +81,7 @@ fn media(draft: &HeaderDraft<'_>) -> Option<String> {
 /// The fields that describe the content.
 fn content_header(draft: &HeaderDraft<'_>) -> Vec<u8> {
     let mut header = Vec::new();
-    for name in ["Content-Type", "Content-Transfer-Encoding"] {
+    for name in ["Content-Type", "Content-Transfer-Encoding", "Content-Disposition"] {
         if let Some(value) = draft.value(name) {
             push_field(name.as_bytes(), value, &mut header);
         }
@@ -100,7 +103,7 @@ fn transfer(draft: &mut HeaderDraft<'_>) -> Transfer {
         b"8bit" => Transfer::EightBit,
         b"binary" => Transfer::Binary,
         b"base64" | b"quoted-printable" => Transfer::Coded,
-        [b'x', b'-', _, ..] if !long => Transfer::Coded,
+        other if !long && std::str::from_utf8(other).is_ok_and(is_unknown_encoding) => Transfer::Coded,
         _ => {
             if let Some(at) = draft.find(FIELD) {
                 draft.set_aside(at);
@@ -116,8 +119,15 @@ fn transfer(draft: &mut HeaderDraft<'_>) -> Transfer {
 }
 
 /// Declares the charset of a text without one, or with a wrong one.
-fn charset(draft: &mut HeaderDraft<'_>, scan: &Scan) {
-    let charset = scan.charset();
+fn charset(draft: &mut HeaderDraft<'_>, walk: &Walk) {
+    let scan = &walk.scan;
+    // What the text says of itself is better than a guess, and a wrong label in the header would win over it.
+    let named = walk.charset.as_deref().and_then(Charset::find).filter(|_| scan.is_other());
+    let charset = match named {
+        _ if walk.wide => "utf-16",
+        Some(named) => named.name,
+        None => scan.charset(),
+    };
     let Some(value) = draft.value("Content-Type") else {
         draft.set("Content-Type", format!("text/plain; charset={charset}").as_bytes());
         draft.note(notes::CHARSET);
@@ -129,10 +139,7 @@ fn charset(draft: &mut HeaderDraft<'_>, scan: &Scan) {
     let mut parts = pieces(value);
     let named = parts.iter().position(is_charset);
     let text = named.and_then(|at| parts.get(at)).and_then(|piece| parameter(piece)).map(|(_, text)| text);
-    let is_ascii = text.is_none_or(|text| {
-        ["", "us-ascii", "ascii", "ansi_x3.4-1968"].iter().any(|name| text.eq_ignore_ascii_case(name.as_bytes()))
-    });
-    if !scan.eight_bit || !is_ascii {
+    if !scan.eight_bit || !text.is_none_or(|text| is_ascii(&text)) {
         return;
     }
     let new = format!(" charset={charset}").into_bytes();

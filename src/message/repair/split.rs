@@ -8,8 +8,8 @@ use crate::message::date::is_date;
 use crate::message::encoded::parameters::{media_type, parameter};
 use crate::message::header::{self, is_name, is_one_of};
 
-/// Maximum length of a field name, in bytes.
-pub const NAME_LIMIT: usize = 255;
+pub use crate::message::header::NAME_LIMIT;
+
 /// How much of the end of a header is searched for the field that a parameter belongs to, in bytes.
 const WRAPPED_LIMIT: usize = 2048;
 

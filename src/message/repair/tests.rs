@@ -233,6 +233,16 @@ fn message() -> impl Strategy<Value = Vec<u8>> {
             b"\x83\x40 <a@b>"
         ])
         .prop_map(<[u8]>::to_vec),
+        prop::sample::select(vec![
+            &b"multipart/mixed;\xa0boundary=x"[..],
+            b"multipart/mixed;\x01boundary=x",
+            b"multipart/mixed;\x0bcharset=utf-16; boundary=x",
+            b"text/plain;\xc2\xa0charset=utf-16",
+            b"text/html; charset=us-ascii",
+            b"text/html; name=x",
+            b"text/plain; charset=\"utf-16 \xc3\xbc\"",
+        ])
+        .prop_map(<[u8]>::to_vec),
         (
             prop::sample::select(vec![
                 "=?utf-8?B?w7zD?=",
@@ -289,6 +299,21 @@ fn message() -> impl Strategy<Value = Vec<u8>> {
             "Subject: y",
         ])
         .prop_map(|text| text.as_bytes().to_vec()),
+        prop::sample::select(vec![
+            &b"\xff\xfea\0\n\0"[..],
+            b"\xfe\xff\0a\0\n",
+            b"\xff",
+            b"\x89PNG\r\n\x1a\n\0\0",
+            b"<meta charset=koi8-r>\xf7",
+            b"<?xml encoding='shift_jis'?>",
+            b"Content-Disposition: attachment; filename=a.jpg",
+            b"Content-Type: text/plain; name=a.bin",
+            b"Content-Type: jpeg",
+            b"\0\n\r\0",
+            b"Content-Type: image/png;",
+            b"name=\"a.png\"",
+        ])
+        .prop_map(<[u8]>::to_vec),
     ];
     let line = (line, end).prop_map(|(line, end)| [&line, end.as_bytes()].concat());
     (

@@ -6,9 +6,12 @@
 //! and that cannot be sent).
 
 use super::lines::Piece;
+use super::split;
 use crate::message::encoded::parameters::{self, media_type};
-use crate::message::header::{Field, LINE_LIMIT, fields, push_line};
-use crate::message::parts::{Content, DELIMITER_LIMIT, Entity, HEADER_LIMIT, Position, Tree, is_header_line};
+use crate::message::header::{Field, LINE_LIMIT, fields, find, push_line};
+use crate::message::parts::{
+    Content, DELIMITER_LIMIT, Entity, HEADER_LIMIT, Position, Tree, charset, is_file, is_header_line, make_room,
+};
 
 /// Walks through one body.
 #[derive(Debug, Default)]
@@ -21,6 +24,8 @@ pub struct Walk {
     mid_line: bool,
     /// A line ending that was not written yet: it belongs to the boundary if one follows.
     end: Option<&'static [u8]>,
+    /// A line in the header of a part that is not a field, until the next one shows whether the header goes on.
+    odd: Option<(Vec<u8>, &'static [u8])>,
     /// Whether the header names boundaries.
     expects: bool,
     /// What was found in what is stored.
@@ -29,9 +34,16 @@ pub struct Walk {
     pub mended: Mended,
     /// Whether bytes were kept that a line of text must not contain.
     pub binary: bool,
-    /// The charset of the first part that names one.
+    /// The charset of the first part that names one for bytes over 127.
     pub charset: Option<Vec<u8>>,
+    /// Whether text begins with the byte order mark of UTF-16.
+    pub wide: bool,
+    /// The start of a whole message of a type that can name its charset itself.
+    markup: Option<Vec<u8>>,
 }
+
+/// Length of the start of a text in which the name of its charset is looked for, as browsers do, in bytes.
+const MARKUP_LIMIT: usize = 1024;
 
 /// What had to be repaired in text.
 #[derive(Debug, Default, Clone, Copy)]
@@ -42,6 +54,8 @@ pub struct Mended {
     pub nul: bool,
     /// The ending of the last line was missing.
     pub last: bool,
+    /// A line in a header that was not a field.
+    pub line: bool,
 }
 
 impl Mended {
@@ -57,6 +71,11 @@ enum State {
     Header {
         text: Vec<u8>,
         in_digest: bool,
+    },
+    /// In the first line of text.
+    Start {
+        /// Whether it has a file name.
+        file: bool,
     },
     #[default]
     Text,
@@ -75,12 +94,14 @@ impl Walk {
         });
         walk.tree = Tree::of_candidates(multiparts.collect());
         walk.expects = !walk.tree.is_empty();
-        walk.charset = types.iter().find_map(|field| parameters::find(field.value, "charset"));
+        walk.charset = types.iter().find_map(|field| charset(field.value));
         if !walk.expects {
             let has_text = |field: &Field<'_>| !field.value.trim_ascii().is_empty();
-            let encoding = fields(header).find(|field| field.is("Content-Transfer-Encoding") && has_text(field));
-            let both = [types.first().copied(), encoding];
-            let header: Vec<u8> = both.iter().flatten().flat_map(|field| field.raw).copied().collect();
+            let first = |name| fields(header).find(|field| field.is(name) && has_text(field));
+            let all = [types.first().copied(), first("Content-Transfer-Encoding"), first("Content-Disposition")];
+            let header: Vec<u8> = all.iter().flatten().flat_map(|field| field.raw).copied().collect();
+            let kind = types.first().and_then(|field| media_type(field.value));
+            walk.markup = kind.filter(|kind| matches!(kind.as_str(), "text/html" | "text/xml")).map(|_| Vec::new());
             walk.enter(&header, false);
         }
         walk
@@ -88,7 +109,7 @@ impl Walk {
 
     /// Whether the next bytes are content even if text may not contain them: NUL, for instance.
     pub fn keeps(&self) -> bool {
-        matches!(self.state, State::Binary)
+        matches!(self.state, State::Binary | State::Start { file: true })
     }
 
     /// The boundary that occurs in the body; if none does, `Err` with whether one was declared.
@@ -100,6 +121,8 @@ impl Walk {
     pub fn piece(&mut self, piece: Piece<'_>, body: &mut Vec<u8>) {
         match piece {
             Piece::Nul if self.keeps() => {
+                // A file that has one in its first line is not text, whatever its type says.
+                self.state = State::Binary;
                 self.binary = true;
                 self.text(&[0], body);
             }
@@ -113,8 +136,10 @@ impl Walk {
     pub fn finish(&mut self, body: &mut Vec<u8>) {
         if !self.held.is_empty() {
             let held = std::mem::take(&mut self.held);
+            self.settle(body);
             self.write(&held, body);
         }
+        self.settle(body);
         match self.end.take() {
             Some(end) if self.keeps() && self.binary => {
                 self.scan.end();
@@ -123,6 +148,7 @@ impl Walk {
             Some(end) => self.write_end(end, body),
             None => {}
         }
+        self.charset = self.charset.take().or_else(|| named_inside(self.markup.as_deref()?));
     }
 
     fn text(&mut self, text: &[u8], body: &mut Vec<u8>) {
@@ -131,12 +157,17 @@ impl Walk {
             return;
         }
         self.held.extend_from_slice(text);
+        let held = std::mem::take(&mut self.held);
+        self.begin(&held);
+        self.held = held;
         let wait = match self.state {
+            State::Start { .. } if self.held.len() < 2 => true,
             State::Header { .. } => self.held.len() <= HEADER_LIMIT,
             _ if self.tree.is_empty() => false,
             _ => self.held.len() <= DELIMITER_LIMIT && (self.held.starts_with(b"--") || self.held == b"-"),
         };
         if !wait {
+            self.settle(body);
             self.give_up_header();
             let held = std::mem::take(&mut self.held);
             self.write(&held, body);
@@ -151,14 +182,41 @@ impl Walk {
                 return;
             }
         }
+        self.after_line(end, body);
+    }
+
+    fn after_line(&mut self, end: &'static [u8], body: &mut Vec<u8>) {
+        if matches!(self.state, State::Start { .. }) {
+            self.state = State::Text;
+        }
         // Two line endings in a row: the first one does not belong to a boundary.
         if let Some(before) = self.end.replace(end) {
             self.write_end(before, body);
         }
     }
 
+    /// Takes the first bytes of a line. Text in UTF-16 begins with a byte order mark, and has line endings and NUL bytes
+    /// within its characters; no text begins like a PNG image, which has line endings before its first NUL.
+    fn begin(&mut self, line: &[u8]) {
+        if matches!(self.state, State::Start { .. }) {
+            let wide = matches!(line, [0xff, 0xfe, ..] | [0xfe, 0xff, ..]);
+            self.wide |= wide;
+            if wide || line.starts_with(b"\x89PNG") {
+                self.state = State::Binary;
+            }
+        }
+    }
+
     /// Takes a whole line. Returns whether its line ending was written too.
     fn line(&mut self, line: &[u8], end: &'static [u8], body: &mut Vec<u8>) -> bool {
+        let starts = line.get(..8).is_some_and(|start| start.eq_ignore_ascii_case(b"Content-"));
+        if starts && is_header_line(line, false) {
+            if let Some((odd, end)) = self.odd.take() {
+                self.keep_odd(&odd, end, body);
+            }
+        } else {
+            self.settle(body);
+        }
         if let Some(delimiter) = self.tree.delimiter(line) {
             if let Some(before) = self.end.take() {
                 // It belongs to the boundary, not to the part; a CR before it belongs to the part.
@@ -178,14 +236,16 @@ impl Walk {
             self.text_end(end, body);
             return true;
         }
-        let State::Header { text, in_digest } = &mut self.state else {
+        let State::Header { text, .. } = &mut self.state else {
+            self.begin(line);
             if !line.is_empty() {
                 self.write(line, body);
             }
             return false;
         };
         if is_header_line(line, text.is_empty()) {
-            if text.len() + line.len() + 2 > HEADER_LIMIT {
+            let length = line.len() + 2;
+            if text.len() + length > HEADER_LIMIT && make_room(text, length).is_none() {
                 self.give_up_header();
                 return self.line(line, end, body);
             }
@@ -194,24 +254,65 @@ impl Walk {
             self.text_end(end, body);
             return true;
         }
-        let (text, in_digest) = (std::mem::take(text), *in_digest);
-        self.enter(&text, in_digest);
         if line.is_empty() {
+            self.end_header();
             self.text_end(end, body);
             return true;
         }
-        self.line(line, end, body)
+        if line.starts_with(b"--") {
+            self.end_header();
+            return self.line(line, end, body);
+        }
+        // A parameter after a semicolon needs no further evidence.
+        if text.ends_with(b";\r\n") && parameters::parameter(line).is_some() {
+            self.keep_odd(line, end, body);
+        } else {
+            self.odd = Some((line.to_vec(), end));
+        }
+        true
+    }
+
+    /// Ends the header of a part.
+    fn end_header(&mut self) {
+        if let State::Header { text, in_digest } = &mut self.state {
+            let (text, in_digest) = (std::mem::take(text), *in_digest);
+            self.enter(&text, in_digest);
+        }
+    }
+
+    /// Takes a line that is not a field into the header of a part, as it is done with the header of the message.
+    fn keep_odd(&mut self, odd: &[u8], end: &'static [u8], body: &mut Vec<u8>) {
+        let State::Header { text, .. } = &mut self.state else { return };
+        let line = match split::with_colon(odd) {
+            Some(line) => line,
+            None if split::takes_lines(text) => [b" ", odd].concat(),
+            None => [b"X-Original-Line: ", odd].concat(),
+        };
+        push_line(&line, text);
+        self.mended.line = true;
+        self.store(&line, body);
+        self.text_end(end, body);
+    }
+
+    /// The header of a part does not go on after a line that is not a field: the body began with it.
+    fn settle(&mut self, body: &mut Vec<u8>) {
+        while let Some((line, end)) = self.odd.take() {
+            self.end_header();
+            if !self.line(&line, end, body) {
+                self.after_line(end, body);
+            }
+        }
     }
 
     fn enter(&mut self, header: &[u8], in_digest: bool) {
         let content = Entity::read(header, in_digest).content;
         if self.charset.is_none() {
-            let named = fields(header).find(|field| field.is("Content-Type"));
-            self.charset = named.and_then(|field| parameters::find(field.value, "charset"));
+            self.charset = find(header, "Content-Type").and_then(|field| charset(field.value));
         }
         self.state = match self.tree.enter(&content) {
             Ok(Position::Header { in_digest, .. }) => State::Header { text: Vec::new(), in_digest },
             Ok(Position::Leaf) if content.is_binary() => State::Binary,
+            Ok(Position::Leaf) if matches!(content, Content::Leaf { .. }) => State::Start { file: is_file(header) },
             _ => State::Text,
         };
     }
@@ -233,6 +334,9 @@ impl Walk {
     fn store(&mut self, text: &[u8], body: &mut Vec<u8>) {
         self.scan.text(text);
         body.extend_from_slice(text);
+        if let Some(markup) = &mut self.markup {
+            markup.extend(text.iter().take(MARKUP_LIMIT.saturating_sub(markup.len())));
+        }
     }
 
     fn write_end(&mut self, end: &'static [u8], body: &mut Vec<u8>) {
@@ -249,6 +353,17 @@ impl Walk {
         self.scan.end();
         body.extend_from_slice(b"\r\n");
     }
+}
+
+/// The charset that `markup` names: in a meta element of HTML, or in the declaration of XML.
+fn named_inside(markup: &[u8]) -> Option<Vec<u8>> {
+    let text = markup.to_ascii_lowercase();
+    let after = |name: &[u8]| text.get(memchr::memmem::find(&text, name)? + name.len()..);
+    let value = after(b"charset=").or_else(|| after(b"encoding="))?;
+    let value = value.strip_prefix(b"\"").or_else(|| value.strip_prefix(b"'")).unwrap_or(value);
+    let length =
+        value.iter().position(|byte| matches!(byte, b'"' | b'\'' | b'>' | b';') || byte.is_ascii_whitespace())?;
+    charset(&[b"x; charset=", value.get(..length)?].concat())
 }
 
 /// Examines a body. Needs a few bytes of memory.
@@ -281,6 +396,11 @@ impl Scan {
         self.line = 0;
         self.not_utf8 |= !self.held.is_empty();
         self.held.clear();
+    }
+
+    /// Whether the text is neither ASCII nor UTF-8.
+    pub fn is_other(&self) -> bool {
+        self.eight_bit && self.not_utf8
     }
 
     /// The charset of the text, if the text itself does not declare one.
