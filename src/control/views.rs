@@ -105,9 +105,11 @@ pub fn notes(notes: &[Note]) -> Vec<Value> {
             Note::Held(true) => json!({ "what": "held" }),
             Note::Held(false) => json!({ "what": "released" }),
             Note::Arrived(at) => json!({ "what": "time of arrival corrected", "to": at }),
+            Note::Late(at) => json!({ "what": "delay to be reported in a summary", "at": at }),
             Note::Warned(at) => json!({ "what": "sender notified of the delay", "at": at }),
             Note::Told(at) => json!({ "what": "failure reported", "at": at }),
             Note::Doubt(at) => json!({ "what": "sent, outcome unknown", "at": at }),
+            Note::Asked(at) => json!({ "what": "reported that it is held", "at": at }),
             Note::Alone(at) => json!({ "what": "sent by itself", "at": at }),
         })
         .collect()
