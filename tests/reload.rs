@@ -291,6 +291,13 @@ async fn whatever_is_deleted_is_out_of_use_though_others_name_it() {
         (&serde_json::json!([]), &Value::Null),
         "{status}"
     );
+    // Programs on the router still send.
+    let sent = relay.command_with_input(&["send", "-f", "ups@example.com", OPS], b"Subject: local\n\nx\n").await;
+    assert!(sent.status.success(), "{}", String::from_utf8_lossy(&sent.stderr));
+    let local = |record: &support::provider::Record| {
+        record.attempts.iter().any(|mail| mail.accepted && mail.text().contains("Subject: local")).then_some(())
+    };
+    first.wait_until("the local mail", SOON, local).await;
 }
 
 /// What `status` says of the queue: bytes that it may take.
