@@ -343,6 +343,7 @@ async fn what_needs_a_restart_says_so_and_stays_as_it_was() {
     let mut relay = Relay::builder().section(account("only", &provider)).start().await;
     let other = relay.dir().join("other").display().to_string();
     for (name, value, before) in [
+        ("spool", other.as_str(), relay.spool().display().to_string().as_str()),
         ("safe_spool", other.as_str(), relay.safe_spool().display().to_string().as_str()),
         ("durability", "memory", "deferred"),
         ("hook", other.as_str(), "/sbin/hotplug-call"),

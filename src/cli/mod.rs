@@ -15,7 +15,7 @@ pub use jail::mounts;
 pub use login::login;
 pub use parse::{Asked, Command, parse};
 pub use password::password;
-pub use reload::{reload, spool_of};
+pub use reload::{reload, spool_in_use, spool_of};
 pub use test_mail::test;
 
 use std::io::Write;
