@@ -6,7 +6,6 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 use smtprelay::config::{Settings, units};
-use smtprelay::control::api::spell_out;
 use smtprelay::control::socket::{CallFailure, ControlClient};
 use smtprelay::control::{PAGE_LIMIT, views};
 use smtprelay::message::date;
@@ -86,7 +85,6 @@ fn ask_disk(question: &Question, json: bool, settings: &Settings) -> Result<Stri
             };
             let mut messages: Vec<Value> = listed.iter().filter(waits).map(view).collect();
             messages.sort_by_key(|message| message.get("arrived").and_then(Value::as_i64));
-            messages.iter_mut().for_each(spell_out);
             Ok(mail_queue(messages, json, "The gateway is not running."))
         }
         // There is nothing to wake.

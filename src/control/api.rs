@@ -266,8 +266,7 @@ impl Api {
 }
 
 /// Makes characters that change the writing direction visible, everywhere in the value.
-/// Makes text from devices completely visible, see [`spelled_out`].
-pub fn spell_out(value: &mut Value) {
+fn spell_out(value: &mut Value) {
     match value {
         Value::String(text) if text.contains(is_deceptive) => *text = spelled_out(text),
         Value::Array(values) => values.iter_mut().for_each(spell_out),
