@@ -231,6 +231,11 @@ async fn a_deleted_account_is_out_of_use_at_once_and_its_password_is_offered_to_
         ),
         "{ran:?}"
     );
+    // Before any mail has failed over it.
+    reload(&relay).await;
+    let status = json(&relay, "status").await;
+    let health = status["health"].as_str().unwrap();
+    assert!(status["state"] == "paused" && health.contains("has no password"), "{status}");
     let told = said(&relay, "password old --delete").await;
     assert!(told.contains("removed the stored secrets of account 'old'"), "{told}");
     assert!(!relay.dir().join("secrets/old.password").exists());

@@ -41,6 +41,10 @@ pub fn exposed(file: &Path, settings: &Settings) -> Vec<String> {
 
 /// Why a gateway with these settings would not start. Reads the file system.
 pub fn hindrances(relay: &Relay) -> Vec<String> {
+    if !relay.enabled {
+        // Then a start does nothing: settings may be written before their directories exist, or on another machine.
+        return Vec::new();
+    }
     let queues = relay.safe_spool.iter().map(|path| ("safe_spool", path)).chain([("spool", &relay.spool)]);
     let directories = queues.filter_map(|(option, path)| {
         let what = memory::obstacle(&path.join("queue"))?;
