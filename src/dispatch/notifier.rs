@@ -85,15 +85,6 @@ pub struct Batch {
     pub reports: Reports,
 }
 
-/// What is to be done when a batch was reported.
-#[derive(Default)]
-pub struct Told {
-    /// Messages that were kept only for it: they are removed.
-    pub done: Vec<Item>,
-    /// The others: it is recorded that this was reported.
-    pub waiting: Vec<Entry>,
-}
-
 /// All pending reports.
 #[derive(Default)]
 pub struct Reporter {
@@ -173,10 +164,15 @@ impl Reporter {
         reports.messages.entry(entry.id).or_insert_with(fresh).recipients.append(&mut recipients);
     }
 
+    /// What is collected of this kind about message `id`.
+    fn collected(&self, id: MessageId, kind: ReportKind) -> impl Iterator<Item = &News> {
+        let same = self.towards.iter().filter(move |((_, other), _)| *other == kind);
+        same.filter_map(move |(_, towards)| towards.reports.messages.get(&id))
+    }
+
     /// What is still to be reported of this kind about message `id`.
     fn untold(&self, id: MessageId, kind: ReportKind) -> impl Iterator<Item = &News> {
-        let same = self.towards.iter().filter(move |((_, other), _)| *other == kind);
-        same.filter_map(move |(_, towards)| towards.reports.messages.get(&id)).chain(self.telling.get(&(kind, id)))
+        self.collected(id, kind).chain(self.telling.get(&(kind, id)))
     }
 
     /// Whether something of this kind is still to be reported about message `id`.
@@ -220,31 +216,37 @@ impl Reporter {
         Some(batch)
     }
 
-    fn forget(&mut self, batch: &Batch) {
+    fn release(&mut self, batch: &Batch) {
         for id in batch.reports.messages.keys() {
             self.telling.remove(&(batch.kind, *id));
         }
     }
 
-    /// A batch was reported. A message for which more has been collected meanwhile stays until that is reported, too.
-    pub fn told(&mut self, batch: &Batch) -> Told {
-        self.forget(batch);
+    /// A batch was reported: for these messages this is recorded, then [`Self::forget`] follows. Not for those that are
+    /// finished, nor for those about which more has been collected meanwhile.
+    pub fn told(&self, batch: &Batch) -> Vec<Entry> {
+        let mut parked: Vec<MessageId> = self.parked.iter().map(|item| item.entry.id).collect();
+        parked.sort_unstable();
+        let stays =
+            |id: &MessageId| parked.binary_search(id).is_err() && self.collected(*id, batch.kind).next().is_none();
+        let messages = batch.reports.messages.iter().filter(|(id, _)| stays(id));
+        messages.map(|(_, news)| news.entry.clone()).collect()
+    }
+
+    /// That a batch was reported is recorded. Returns the messages that were kept only for it: they are removed.
+    pub fn forget(&mut self, batch: &Batch) -> Vec<Item> {
+        self.release(batch);
         let parked = std::mem::take(&mut self.parked);
-        let messages = &batch.reports.messages;
-        let over = |id: &MessageId| messages.contains_key(id) && !self.has(*id, batch.kind);
-        let gone = |item: &Item| batch.kind == ReportKind::Failed && over(&item.entry.id);
-        let (done, parked): (Vec<Item>, _) = parked.into_iter().partition(gone);
-        let mut known: Vec<MessageId> = done.iter().map(|item| item.entry.id).collect();
-        known.sort_unstable();
-        let others = messages.iter().filter(|(id, _)| over(id) && known.binary_search(id).is_err());
-        let waiting = others.map(|(_, news)| news.entry.clone()).collect();
+        let was_in = |id| batch.kind == ReportKind::Failed && batch.reports.messages.contains_key(&id);
+        let over = |item: &Item| was_in(item.entry.id) && !self.has(item.entry.id, batch.kind);
+        let (done, parked) = parked.into_iter().partition(over);
         self.parked = parked;
-        Told { done, waiting }
+        done
     }
 
     /// A batch could not be reported; it is retried.
     pub fn not_told(&mut self, batch: Batch, now: Instant) {
-        self.forget(&batch);
+        self.release(&batch);
         let towards = self.towards.entry((batch.to, batch.kind)).or_default();
         let later = std::mem::replace(&mut towards.reports, batch.reports);
         let reports = &mut towards.reports;
@@ -513,7 +515,9 @@ mod tests {
         // Until it is reported, the messages are kept.
         assert!(reporter.has(id(10), ReportKind::Failed));
         assert_eq!(reporter.parked(), 697);
-        assert_eq!(reporter.told(&batch).done.len(), 697);
+        assert_eq!(reporter.told(&batch).len(), 0);
+        assert!(reporter.has(id(10), ReportKind::Failed), "until that is recorded");
+        assert_eq!(reporter.forget(&batch).len(), 697);
         assert!(!reporter.has(id(10), ReportKind::Failed));
         assert_eq!((reporter.parked(), reporter.next()), (0, None));
         // After a summary the next reports are summarized as well; single mails return after some quiet time.
@@ -603,8 +607,7 @@ mod tests {
         let again = reporter.take_due(now + COLLECT + AGAIN).unwrap();
         assert_eq!((again.reports.items.len(), again.reports.since), (8, 7));
         assert_eq!(again.reports.items.last().map(|item| item.id.clone()), Some(id(99).to_string()));
-        let told = reporter.told(&again);
-        assert_eq!((told.done.len(), told.waiting.len()), (7, 1));
+        assert_eq!((reporter.told(&again).len(), reporter.forget(&again).len()), (1, 7));
     }
 
     #[test]
@@ -628,13 +631,25 @@ mod tests {
         // The second recipient fails while the first is being reported.
         collect(&mut reporter, ReportKind::Failed, 1, due);
         reporter.park(item(1, now));
-        let told = reporter.told(&first);
-        assert_eq!((told.done.len(), told.waiting.len(), reporter.parked()), (0, 0, 1));
+        assert_eq!((reporter.told(&first).len(), reporter.forget(&first).len(), reporter.parked()), (0, 0, 1));
         assert!(!reporter.knows(id(1), 0) && reporter.knows(id(1), 1));
         let second = reporter.take_due(due + COLLECT).unwrap();
-        assert_eq!(reporter.told(&batches.remove(0)).done.len(), 0);
-        assert_eq!(reporter.told(&second).done.len(), 1);
+        assert_eq!(reporter.forget(&batches.remove(0)).len(), 0);
+        assert_eq!((reporter.told(&second).len(), reporter.forget(&second).len()), (0, 1));
         assert!(!reporter.has(id(1), ReportKind::Failed));
+    }
+
+    #[test]
+    fn a_message_that_is_finished_while_its_report_is_recorded_leaves_with_it() {
+        let now = Instant::now();
+        let mut reporter = Reporter::default();
+        collect(&mut reporter, 1, &Behalf::default(), (now, 7));
+        let batch = reporter.take_due(now + COLLECT).unwrap();
+        // Another recipient is pending, and gets it now.
+        assert_eq!(reporter.told(&batch).len(), 1);
+        assert!(reporter.knows(id(1), 0));
+        reporter.park(item(1, now));
+        assert_eq!((reporter.forget(&batch).len(), reporter.parked()), (1, 0));
     }
 
     #[test]

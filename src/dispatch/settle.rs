@@ -60,7 +60,7 @@ impl Settle {
         let entry = item.entry.clone();
         let about = About { entry: &entry, meta: &meta, arrived, header: &header };
         // If all succeeded, the file is removed at once and nothing has to be recorded.
-        let untold = failures_of(state.untold());
+        let mut untold = failures_of(state.untold());
         if (!state.is_done() || !untold.is_empty()) && !outcome.results.is_empty() {
             self.note(&item.entry, attempt).await;
         }
@@ -69,6 +69,12 @@ impl Settle {
             state.apply(&doubt);
             self.note(&item.entry, doubt).await;
             item.held = state.held;
+        }
+        let fresh = outcome.results.iter().filter(|(_, verdict)| matches!(verdict, Verdict::Failed(_))).count();
+        if untold.len() > fresh
+            && let Some(now) = self.state_now(&item.entry).await
+        {
+            untold.retain(|(index, _)| now.untold().any(|(known, _)| known == *index));
         }
         if !untold.is_empty() && !self.tell_failures(&item, &about, untold, state.is_done()).await && state.is_done() {
             let mut reporter = self.teller.reporter();
@@ -167,6 +173,9 @@ impl Settle {
         if self.teller.reporter().has(item.entry.id, ReportKind::Delayed) {
             return;
         }
+        if state.late && self.state_now(&item.entry).await.is_some_and(|now| now.warned) {
+            return;
+        }
         let waiting = failures_of(state.waiting());
         match self.teller.tell(about, ReportKind::Delayed, waiting).await {
             Ok(true) => self.note(&item.entry, Note::Warned(clock::now())).await,
@@ -178,6 +187,12 @@ impl Settle {
                 Event::SpoolTrouble { id: item.entry.id.to_string(), reason }.log();
             }
         }
+    }
+
+    /// What the journal says now: a summary may have been written while the attempt was being made.
+    async fn state_now(&self, entry: &Entry) -> Option<State> {
+        let (queue, entry) = (Arc::clone(&self.spool), entry.clone());
+        blocking(move || queue.open_message(&entry)).await.ok().map(|stored| stored.state)
     }
 
     /// Verdicts as journal results, with one log line each.
@@ -230,7 +245,8 @@ impl Settle {
         match self.teller.summarize(&batch).await {
             Ok(()) => {
                 let told = self.teller.reporter().told(&batch);
-                for entry in told.waiting {
+                // Until that is recorded, the attempts that are being made must not report it as well.
+                for entry in told {
                     let at = clock::now();
                     let note = match batch.kind {
                         ReportKind::Failed => Note::Told(at),
@@ -239,7 +255,8 @@ impl Settle {
                     };
                     self.note(&entry, note).await;
                 }
-                for item in told.done {
+                let done = self.teller.reporter().forget(&batch);
+                for item in done {
                     self.remove(&item.entry).await;
                 }
             }
