@@ -24,14 +24,16 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use cli::{
-    Asked, Command, ask, ask_running_only, complain, exit, login, mounts, parse, password, print, reload, spool_of,
-    test, wait_for,
+    Asked, Command, ask, ask_running_only, complain, exit, login, mounts, parse, password, print, reload, spool_in_use,
+    spool_of, test, wait_for,
 };
-use smtprelay::config::{self, ConfigError, Loaded, Settings, Severity};
+use smtprelay::config::{self, ConfigError, Loaded, Settings, Severity, TlsMode};
 use smtprelay::control::socket::ControlClient;
 use smtprelay::daemon;
 use smtprelay::daemon::startup::prepare;
+use smtprelay::inbound;
 use smtprelay::inbound::accept::LOCAL_SOCKET;
+use smtprelay::net;
 use smtprelay::report::hook;
 use smtprelay::submit::{self, Request};
 use smtprelay::system::logging::{self, Target};
@@ -68,7 +70,7 @@ fn execute(command: Command, file: &Path) -> ExitCode {
     if matches!(command, Command::Reload) {
         return reload(file);
     }
-    let loaded = match config::load(file) {
+    let mut loaded = match config::load(file) {
         Ok(loaded) => loaded,
         Err(error) => {
             if let Command::Send(request) = command {
@@ -89,19 +91,17 @@ fn execute(command: Command, file: &Path) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    if matches!(command, Command::Ask { .. } | Command::Login(_) | Command::Test(_) | Command::Send(_)) {
+        // A gateway that is running keeps its directory until its next start.
+        loaded.settings.relay.spool = spool_in_use(&loaded.settings.relay.spool, file);
+    }
     match command {
         Command::Run { foreground } => run(file, loaded, foreground),
         // Handled above: it reports more about settings that are not valid.
         Command::Reload => ExitCode::FAILURE,
         Command::Check => {
             loaded.warnings.iter().for_each(|w| complain(&config::describe(file, w)));
-            config::advice::exposed(file, &loaded.settings).iter().for_each(|text| complain(text));
-            waits_for_the_next_start(&loaded.settings.relay).iter().for_each(|text| complain(text));
-            if config::advice::drives(&loaded.settings.relay).iter().any(|drive| drive.refuses) {
-                complain(&format!("{}: no mail can be accepted with these settings", file.display()));
-                return ExitCode::FAILURE;
-            }
-            print(&format!("{}: the settings are valid\n", file.display()))
+            check(file, &loaded.settings)
         }
         Command::JailMounts => mounts(file, &loaded.settings),
         Command::Show => print(&config::show(&loaded.settings)),
@@ -112,9 +112,46 @@ fn execute(command: Command, file: &Path) -> ExitCode {
     }
 }
 
+/// What can be seen of the settings only on this router: files and directories, and a gateway that is running.
+fn check(file: &Path, settings: &Settings) -> ExitCode {
+    let relay = &settings.relay;
+    let mut said = config::advice::exposed(file, settings);
+    said.extend(config::advice::directories(relay));
+    said.extend(files(settings));
+    said.extend(waits_for_the_next_start(relay, file));
+    said.iter().for_each(|text| complain(text));
+    // The init script relies on this: it does not stop a gateway for another one that would not start.
+    let hindrances = config::advice::hindrances(relay);
+    hindrances.iter().for_each(|text| complain(text));
+    let result = match hindrances.is_empty() {
+        false => "the gateway cannot start with these settings",
+        true if config::advice::drives(relay).iter().any(|drive| drive.refuses) => {
+            "no mail can be accepted with these settings"
+        }
+        true => return print(&format!("{}: the settings are valid\n", file.display())),
+    };
+    complain(&format!("{}: {result}", file.display()));
+    ExitCode::FAILURE
+}
+
+/// Files in the settings that cannot be used.
+fn files(settings: &Settings) -> Vec<String> {
+    let listeners = settings.listeners.iter().filter(|l| l.tls != TlsMode::None && l.certificate.is_some());
+    let certificates = listeners.filter_map(|listener| {
+        let error = inbound::tls::acceptor(listener, &settings.relay, &[]).err()?;
+        Some(format!("listener '{}': {error}", listener.name))
+    });
+    let named = settings.accounts.iter().filter(|account| account.tls != TlsMode::None && account.ca_file.is_some());
+    let authorities = named.filter_map(|account| {
+        let trouble = net::tls::connector(account).err()?;
+        Some(format!("account '{}': {}", account.name, trouble.why))
+    });
+    certificates.chain(authorities).collect()
+}
+
 /// Changes that a reload of the running gateway, if there is one, would not apply.
-fn waits_for_the_next_start(relay: &config::Relay) -> Option<String> {
-    let mut client = ControlClient::connect(&relay.spool).ok()??;
+fn waits_for_the_next_start(relay: &config::Relay, file: &Path) -> Option<String> {
+    let mut client = ControlClient::connect(&spool_in_use(&relay.spool, file)).ok()??;
     config::effect::waits(relay, &client.call("fixed", serde_json::json!({})).ok()?)
 }
 

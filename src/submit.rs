@@ -18,7 +18,7 @@ use crate::intake::{Desk, Origin};
 use crate::message::address::{self, envelope};
 use crate::message::{DotStuffer, Envelope};
 use crate::policy::Policies;
-use crate::queue::{Client, Spool, SpoolLock};
+use crate::queue::{Client, Spool, SpoolLock, deserted};
 
 /// Bytes that are searched for recipients in the header.
 const HEADER_LIMIT: usize = 64 << 10;
@@ -91,7 +91,13 @@ pub async fn send(request: Request, input: impl Read, settings: &Settings) -> Re
     let from = request.from.unwrap_or_else(user_name);
     match UnixStream::connect(settings.relay.spool.join(LOCAL_SOCKET)).await {
         Ok(stream) => over_socket(stream, &from, &to, head, source).await,
-        Err(_) => into_queue(settings, from, to, head, source).await,
+        Err(_) => {
+            // It would not see the message before its next start.
+            if let Some(text) = deserted(&settings.relay.spool) {
+                bail!(text);
+            }
+            into_queue(settings, from, to, head, source).await
+        }
     }
 }
 

@@ -37,6 +37,58 @@ async fn check_says_yes_or_names_the_line() {
     assert!(!run.status.success());
 }
 
+/// Else a restart that relies on `check` would stop a gateway that works.
+#[tokio::test]
+async fn check_says_what_would_keep_the_gateway_from_starting() {
+    let mut relay = Relay::builder().section(nowhere()).prepare();
+    let file = relay.dir().join("file");
+    std::fs::write(&file, "x").unwrap();
+    let full = |path: &Path| path.display().to_string();
+    let mut cases = vec![
+        ("safe_spool", full(&file), "is not a directory"),
+        ("safe_spool", full(&file.join("below")), "is not a directory"),
+        ("safe_spool", "/proc/x".into(), "nothing can be stored in /proc: "),
+        ("spool", full(&file), "is not a directory"),
+    ];
+    if nix::unistd::geteuid().is_root() {
+        cases.insert(0, ("user", "nobody-of-this-name".into(), "does not exist"));
+    }
+    for (option, value, what) in cases {
+        let mut before = None;
+        relay.configure("relay", "main", |section| {
+            before = Some(section.clone());
+            section.option(option, &value)
+        });
+        let checked = relay.command(&["check"]).await;
+        let said = text(&checked.stderr);
+        assert!(said.contains(what) && said.contains("cannot start with these settings"), "{option} '{value}': {said}");
+        assert_eq!(checked.status.code(), Some(1), "{option} '{value}': {said}");
+        let run = relay.command(&["run", "--foreground"]).await;
+        assert!(!run.status.success(), "{option} '{value}': {}", text(&run.stderr));
+        relay.configure("relay", "main", |_| before.unwrap());
+    }
+    // What the gateway starts without is named all the same.
+    relay.configure("listener", "lan", |section| {
+        section.option("tls", "starttls").option("certificate", "/no/c.pem").option("key", "/no/k.pem")
+    });
+    relay.configure("account", "provider", |section| section.option("ca_file", full(&file)));
+    let photos = relay.dir().join("photos");
+    std::fs::create_dir_all(photos.join("holiday")).unwrap();
+    relay.configure("relay", "main", |section| section.option("secrets", full(&photos)).option("user", "nobody"));
+    let checked = relay.command(&["check"]).await;
+    let said = text(&checked.stderr);
+    assert!(checked.status.success(), "{said}");
+    assert!(said.contains("certificate '/no/c.pem': cannot be read"), "{said}");
+    assert!(said.contains(&format!("ca_file {}: contains no certificate", file.display())), "{said}");
+    if nix::unistd::geteuid().is_root() {
+        assert!(said.contains("also contains other files (holiday)"), "{said}");
+        relay.configure("account", "provider", |section| section.option("password", ""));
+        let stored = relay.command_with_input(&["password", "provider"], b"s3cret\n").await;
+        let said = text(&stored.stderr);
+        assert!(stored.status.success() && said.contains("also contains other files (holiday)"), "{said}");
+    }
+}
+
 #[tokio::test]
 async fn show_fills_in_and_masks() {
     let relay = Relay::builder().section(nowhere()).prepare();

@@ -175,4 +175,9 @@ async fn a_gateway_whose_directory_was_removed_still_runs() {
     let process = relay.pid().to_string();
     assert!(text.contains(&format!("the gateway is running (process {process}), but its directory")), "{text}");
     assert!(text.contains("service smtprelay restart"), "{text}");
+    // What is put there now would wait for a restart: whoever sends it is told.
+    let sent = relay.command_with_input(&["send", "ops@example.com"], b"Subject: x\n\nx\n").await;
+    let text = String::from_utf8(sent.stderr).unwrap();
+    assert_eq!(sent.status.code(), Some(75), "{text}");
+    assert!(text.contains("was removed or replaced") && !relay.spool().exists(), "{text}");
 }

@@ -231,6 +231,11 @@ async fn a_deleted_account_is_out_of_use_at_once_and_its_password_is_offered_to_
         ),
         "{ran:?}"
     );
+    // Before any mail has failed over it.
+    reload(&relay).await;
+    let status = json(&relay, "status").await;
+    let health = status["health"].as_str().unwrap();
+    assert!(status["state"] == "paused" && health.contains("has no password"), "{status}");
     let told = said(&relay, "password old --delete").await;
     assert!(told.contains("removed the stored secrets of account 'old'"), "{told}");
     assert!(!relay.dir().join("secrets/old.password").exists());
@@ -291,6 +296,13 @@ async fn whatever_is_deleted_is_out_of_use_though_others_name_it() {
         (&serde_json::json!([]), &Value::Null),
         "{status}"
     );
+    // Programs on the router still send.
+    let sent = relay.command_with_input(&["send", "-f", "ups@example.com", OPS], b"Subject: local\n\nx\n").await;
+    assert!(sent.status.success(), "{}", String::from_utf8_lossy(&sent.stderr));
+    let local = |record: &support::provider::Record| {
+        record.attempts.iter().any(|mail| mail.accepted && mail.text().contains("Subject: local")).then_some(())
+    };
+    first.wait_until("the local mail", SOON, local).await;
 }
 
 /// What `status` says of the queue: bytes that it may take.
@@ -336,6 +348,7 @@ async fn what_needs_a_restart_says_so_and_stays_as_it_was() {
     let mut relay = Relay::builder().section(account("only", &provider)).start().await;
     let other = relay.dir().join("other").display().to_string();
     for (name, value, before) in [
+        ("spool", other.as_str(), relay.spool().display().to_string().as_str()),
         ("safe_spool", other.as_str(), relay.safe_spool().display().to_string().as_str()),
         ("durability", "memory", "deferred"),
         ("hook", other.as_str(), "/sbin/hotplug-call"),

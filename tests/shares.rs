@@ -262,7 +262,7 @@ async fn what_a_device_does_at_will_is_logged_once_and_counted() {
 
 #[tokio::test]
 async fn text_of_devices_can_not_turn_lines_around() {
-    let relay = relay().start().await;
+    let mut relay = relay().start().await;
     let mut client = Client::greeted_from(device(3), relay.addr()).await;
     client.dialogue(&[("EHLO plc\u{202e}gnp", 250)]).await;
     assert_eq!(client.send("a@b.c", &["ops@example.com"], "Subject: bill\u{202e}fdp.exe\r\n\r\nx\r\n").await.code, 250);
@@ -272,4 +272,12 @@ async fn text_of_devices_can_not_turn_lines_around() {
         assert!(said.contains("ops@example.com") && !said.contains('\u{202e}'), "{said}");
     }
     assert!(!relay.log().iter().any(|line| line.contains('\u{202e}')));
+    // Nor do they in the queue of a gateway that is not running.
+    assert_eq!(client.send("a@b.c", &["ops\u{202e}@example.com"], "Subject: x\r\n\r\nx\r\n").await.code, 250);
+    relay.sigterm();
+    relay.wait_exit().await;
+    for command in ["queue", "queue --json"] {
+        let said = support::ask::said(&relay, command).await;
+        assert!(said.contains("ops<U+202E>@example.com") && !said.contains('\u{202e}'), "{said}");
+    }
 }

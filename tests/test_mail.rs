@@ -448,6 +448,18 @@ async fn status_until(relay: &Relay, fits: impl Fn(&Value) -> bool) -> Value {
     tokio::time::timeout(SOON, there).await.expect("the status")
 }
 
+/// Also where no gateway is running, which would have made it visible.
+#[tokio::test]
+async fn a_reply_can_not_turn_lines_around() {
+    let provider = provider(TlsMode::Implicit).start().await;
+    provider.set_fault(Step::AnyRcpt, Fault::Reply("550 5.1.1 No such\u{202e}resu".into()), Times::Always);
+    let relay = relay_to(&provider).prepare();
+    for command in ["test", "test --verbose", "test --json"] {
+        let ran = run(&relay, &format!("{command} {TO}")).await;
+        assert!(ran.out.contains("No such<U+202E>resu") && !ran.out.contains('\u{202e}'), "{ran:?}");
+    }
+}
+
 #[tokio::test]
 async fn one_look_at_the_status_says_what_is_set_and_whether_it_works() {
     let provider = provider(TlsMode::Implicit).start().await;

@@ -15,7 +15,7 @@ pub use jail::mounts;
 pub use login::login;
 pub use parse::{Asked, Command, parse};
 pub use password::password;
-pub use reload::{reload, spool_of};
+pub use reload::{reload, spool_in_use, spool_of};
 pub use test_mail::test;
 
 use std::io::Write;
@@ -23,6 +23,7 @@ use std::pin::Pin;
 use std::process::ExitCode;
 
 use serde_json::Value;
+use smtprelay::system::spelled_out;
 
 /// Exit codes of sysexits.h, which callers of a sendmail check.
 pub mod exit {
@@ -39,7 +40,7 @@ pub mod exit {
 /// Prints an error or warning for the user of the command.
 pub fn complain(text: &str) {
     // Nothing can be reported if stderr is gone.
-    let _ = writeln!(std::io::stderr().lock(), "{text}");
+    let _ = writeln!(std::io::stderr().lock(), "{}", spelled_out(text));
 }
 
 /// Runs `work` to completion. Boxed, so that it has one type, because each type costs some kilobytes of program.
@@ -73,9 +74,10 @@ pub fn fail((code, text): Failure) -> ExitCode {
     ExitCode::from(code)
 }
 
-/// Prints the result of a command, or why it failed.
+/// Prints the result of a command, or why it failed. Whether it comes from the gateway, the disk or a provider: text of
+/// others cannot turn lines around.
 pub fn finish(result: Result<String, Failure>) -> ExitCode {
-    result.map_or_else(fail, |text| print(&text))
+    result.map_or_else(fail, |text| print(&spelled_out(&text)))
 }
 
 /// The exit code for an error of this kind, as the gateway names it.

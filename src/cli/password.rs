@@ -24,6 +24,7 @@ use smtprelay::secrets::password::{LIMIT, PasswordFile, check};
 use smtprelay::secrets::vault::remove_left;
 use zeroize::Zeroizing;
 
+use super::reload::spool_in_use;
 use super::{Failure, complain, exit, finish};
 
 /// Prompts for the password of the account called `name` and stores it, or with `delete` removes the stored one.
@@ -69,6 +70,8 @@ fn change(name: &str, delete: bool, file: &Path) -> Result<String, Failure> {
     let drives = config::advice::drives(&relay);
     let about = format!("option secrets '{}'", relay.secrets.display());
     drives.iter().filter(|drive| entered.is_some() && drive.text.starts_with(&about)).for_each(|d| complain(&d.text));
+    // Or the gateway cannot.
+    config::advice::secrets(&relay).iter().filter(|_| entered.is_some()).for_each(|text| complain(text));
     if !login.tokens {
         text += &tell(&relay, login, entered.as_ref(), file);
     }
@@ -111,7 +114,7 @@ fn tell(relay: &Relay, login: &stored::AccountLogin, password: Option<&Secret>, 
     }
     let later =
         |why: &str| format!("the running gateway could not be notified: {why}; run 'service smtprelay reload'\n");
-    let mut client = match ControlClient::connect(&relay.spool) {
+    let mut client = match ControlClient::connect(&spool_in_use(&relay.spool, file)) {
         Ok(Some(client)) => client,
         Ok(None) => return String::new(),
         Err(text) => return later(&text),

@@ -10,10 +10,11 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use smtprelay::config::files;
 use smtprelay::config::{self, ConfigError, Loaded, Relay, Severity};
+use smtprelay::control::SOCKET;
 use smtprelay::control::socket::{self, CallFailure, ControlClient};
 use smtprelay::daemon::startup;
 use smtprelay::inbound::listener;
-use smtprelay::queue::SpoolLock;
+use smtprelay::queue::{self, SpoolLock};
 use smtprelay::system::{cut, logging, privileges};
 
 use super::{Failure, complain, exit, fail, list};
@@ -30,7 +31,7 @@ pub fn reload(file: &Path) -> ExitCode {
         Ok(loaded) => loaded,
         Err(error) => return refuse(file, &error),
     };
-    let handed = connect(&loaded.settings.relay.spool).and_then(|mut client| {
+    let handed = connect(&spool_in_use(&loaded.settings.relay.spool, file)).and_then(|mut client| {
         hand_over_log(&mut client);
         hand_over(file, &loaded, &mut client)
     });
@@ -91,7 +92,15 @@ pub fn spool_of(file: &Path, error: &ConfigError) -> PathBuf {
         config::uci::parse(&before.collect::<Vec<_>>().concat())
     });
     let settings = package.map(|package| config::load::settings(&package).0);
-    settings.map_or_else(|_| Relay::default().spool, |settings| settings.relay.spool)
+    let spool = settings.map_or_else(|_| Relay::default().spool, |settings| settings.relay.spool);
+    spool_in_use(&spool, file)
+}
+
+/// The spool directory of the gateway: `spool`, unless one that was started with the settings in `file` uses another
+/// one until its next start.
+pub fn spool_in_use(spool: &Path, file: &Path) -> PathBuf {
+    let other = if spool.join(SOCKET).exists() { None } else { queue::in_use(file) };
+    other.unwrap_or_else(|| spool.to_path_buf())
 }
 
 fn hand_over(file: &Path, loaded: &Loaded, client: &mut ControlClient) -> Result<(), Failure> {

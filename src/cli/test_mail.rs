@@ -12,6 +12,7 @@ use smtprelay::control::CallError;
 use smtprelay::control::socket::ControlClient;
 use smtprelay::control::test_mail::Tests;
 use smtprelay::oauth::keeper;
+use smtprelay::system::spelled_out;
 use tokio::runtime::Runtime;
 
 use super::{exit, exit_code, fail, list, print, text, wait_for};
@@ -102,7 +103,7 @@ impl Show {
             if self.live {
                 let mut out = std::io::stdout().lock();
                 // The output may be gone; the exit code still tells the result.
-                let _ = out.write_all(line.as_bytes()).and_then(|()| out.flush());
+                let _ = out.write_all(spelled_out(&line).as_bytes()).and_then(|()| out.flush());
             }
             self.shown += 1;
         }
@@ -142,5 +143,5 @@ fn report(test: &Test, job: &Value) -> ExitCode {
             false => format!("Account '{}' is not working.\n", text(job, "account")),
         };
     }
-    if print(&out) == ExitCode::SUCCESS && works { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if print(&spelled_out(&out)) == ExitCode::SUCCESS && works { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

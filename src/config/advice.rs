@@ -6,11 +6,12 @@
 use std::fs::{self, File, Metadata};
 use std::io::Read;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::reader::flag;
 use super::uci::{self, Package, Section};
 use super::{Durability, Listener, Relay, Settings, TlsMode};
+use crate::system::ownership::{self, DirectoryKind};
 use crate::system::{memory, privileges};
 
 /// Files checked in the directory of secrets.
@@ -36,6 +37,43 @@ pub fn exposed(file: &Path, settings: &Settings) -> Vec<String> {
     let entries = fs::read_dir(&settings.relay.secrets).into_iter().flatten().take(SECRETS);
     found.extend(entries.flatten().filter_map(|entry| open_to_others(&entry.path(), "is a secret")));
     found
+}
+
+/// Why a gateway with these settings would not start. Reads the file system.
+pub fn hindrances(relay: &Relay) -> Vec<String> {
+    if !relay.enabled {
+        // Then a start does nothing: settings may be written before their directories exist, or on another machine.
+        return Vec::new();
+    }
+    let queues = relay.safe_spool.iter().map(|path| ("safe_spool", path)).chain([("spool", &relay.spool)]);
+    let directories = queues.filter_map(|(option, path)| {
+        let what = memory::obstacle(&path.join("queue"))?;
+        Some(format!("option {option} '{}' cannot be used: {what}", path.display()))
+    });
+    privileges::identity(&relay.user).err().into_iter().chain(directories).collect()
+}
+
+/// Directories that the gateway cannot use as it should, though it starts. Reads the file system.
+pub fn directories(relay: &Relay) -> Vec<String> {
+    let mut found = Vec::new();
+    let queues: Vec<&Path> = relay.safe_spool.iter().chain([&relay.spool]).map(PathBuf::as_path).collect();
+    if let Ok(Some(identity)) = privileges::identity(&relay.user) {
+        let mixed = |path: &&Path| ownership::keeps_owner(path, DirectoryKind::Queue, &identity, &[]);
+        found.extend(queues.iter().filter_map(mixed));
+    }
+    found.extend(secrets(relay));
+    found
+}
+
+/// Why the gateway cannot use the secrets that are stored, if that is so. Reads the file system.
+pub fn secrets(relay: &Relay) -> Option<String> {
+    let path = &relay.secrets;
+    let cannot = || Some(format!("option secrets '{}' cannot be used: {}", path.display(), memory::obstacle(path)?));
+    let mixed = || {
+        let inside: Vec<&Path> = relay.safe_spool.iter().chain([&relay.spool]).map(PathBuf::as_path).collect();
+        ownership::keeps_owner(path, DirectoryKind::Secrets, &privileges::identity(&relay.user).ok()??, &inside)
+    };
+    cannot().or_else(mixed)
 }
 
 /// A directory on a drive whose file system has no owners, mounted with unsuitable options.

@@ -52,7 +52,7 @@ pub fn waits(relay: &Relay, values_of_now: &Value) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{load, uci};
+    use crate::config::{load, options, uci};
     use std::collections::BTreeSet;
 
     #[test]
@@ -69,6 +69,25 @@ mod tests {
             assert_eq!(keep_until_start(&old, &mut new), [name]);
             assert_eq!(new, Relay { retry_for: new.retry_for, ..old.clone() }, "{name}");
             assert_eq!(keep_until_start(&old, &mut new), [""; 0]);
+        }
+    }
+
+    /// Whatever the table of options has: it is used from the reload on, or it is named as waiting for a start.
+    #[test]
+    fn every_option_takes_effect_or_is_named() {
+        const VALUES: [&str; 8] = ["0", "1", "/other", "always", "5m", "300k", "debug", "me@example.com"];
+        let of = |text: &str| load::settings(&uci::parse(text.as_bytes()).unwrap()).0.relay;
+        let old = of("config relay\n");
+        let at_start: Vec<&str> = values(&old).into_iter().map(|(name, _)| name).collect();
+        for (name, _) in options::relay(&mut old.clone()) {
+            let changed = VALUES.iter().map(|value| of(&format!("config relay\n option {name} '{value}'\n")));
+            let wanted = changed.into_iter().find(|new| *new != old).unwrap_or_else(|| panic!("no value for {name}"));
+            let mut new = wanted.clone();
+            let waits = keep_until_start(&old, &mut new);
+            match at_start.contains(&name) {
+                true => assert_eq!((waits, new), (vec![name], old.clone()), "{name}"),
+                false => assert_eq!((waits, new), (vec![], wanted), "{name}"),
+            }
         }
     }
 

@@ -146,7 +146,7 @@ impl Api {
 
     /// The state of everything, so that one look says why mail is not sent.
     async fn status(&self) -> Result<Value, CallError> {
-        let health = self.order(|answer| Order::Health { answer }).await?;
+        let mut health = self.order(|answer| Order::Health { answer }).await?;
         let settings = self.settings.borrow().clone();
         let accounts = settings.accounts.clone();
         let mut left = settings.left.clone();
@@ -155,6 +155,7 @@ impl Api {
             (accounts.iter().map(views::secret).collect::<Vec<_>>(), left)
         });
         let (secrets, left) = looked.await.unwrap_or_default();
+        health.paused = health.paused.or_else(|| views::locked_out(&settings, &health.general, &secrets));
         let ((bytes, _, limit), wear) = (self.spool.usage_now(), self.spool.wear());
         let (endangered, endangered_bytes) = self.spool.in_danger();
         let safe = settings.relay.safe_spool.as_ref().map(|path| {

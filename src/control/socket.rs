@@ -12,7 +12,7 @@
 //! come the settings file, the files listed in `files`, and the listening sockets for the addresses in `sockets`, in
 //! this order.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, BufRead, BufReader, ErrorKind, IoSlice, IoSliceMut, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -32,6 +32,7 @@ use zeroize::{Zeroize, Zeroizing};
 use super::{Api, CallError, REQUEST_LIMIT, SOCKET};
 use crate::config::{FILE_LIMIT, effect, files};
 use crate::control::reload::{Offer, ReloadOrder};
+use crate::queue::deserted;
 use crate::system::{logging, ordered, task};
 
 /// Maximum number of concurrent connections.
@@ -230,13 +231,9 @@ impl ControlClient {
             }
             Err(error)
                 if error.kind() == ErrorKind::NotFound
-                    && let Some(process) = deserted(spool) =>
+                    && let Some(text) = deserted(spool) =>
             {
-                Err(format!(
-                    "the gateway is running (process {process}), but its directory {} was removed or replaced: mail cannot be \
-                 accepted there; service smtprelay restart recreates it",
-                    spool.display()
-                ))
+                Err(text)
             }
             // None has run here since the last boot, or the last one has ended.
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => Ok(None),
@@ -276,18 +273,6 @@ impl ControlClient {
         }
         Ok(answer.get_mut("result").map(Value::take).unwrap_or_default())
     }
-}
-
-/// A process that holds the lock of the queue in `spool` although the file is gone: a gateway whose directory was
-/// removed. Only root can see the open files of other processes.
-fn deserted(spool: &Path) -> Option<String> {
-    let gone = format!("{} (deleted)", spool.join("lock").display());
-    let holds = |process: &fs::DirEntry| {
-        let open = fs::read_dir(process.path().join("fd")).into_iter().flatten().flatten();
-        open.into_iter().any(|open| fs::read_link(open.path()).is_ok_and(|path| path.as_os_str() == gone.as_str()))
-    };
-    let found = fs::read_dir("/proc").ok()?.flatten().find(holds)?;
-    found.file_name().into_string().ok()
 }
 
 /// Maximum number of file descriptors per request; the kernel's own limit is 253 (SCM_MAX_FD).

@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use serde_json::{Value, json};
@@ -105,9 +106,11 @@ pub fn notes(notes: &[Note]) -> Vec<Value> {
             Note::Held(true) => json!({ "what": "held" }),
             Note::Held(false) => json!({ "what": "released" }),
             Note::Arrived(at) => json!({ "what": "time of arrival corrected", "to": at }),
+            Note::Late(at) => json!({ "what": "delay to be reported in a summary", "at": at }),
             Note::Warned(at) => json!({ "what": "sender notified of the delay", "at": at }),
             Note::Told(at) => json!({ "what": "failure reported", "at": at }),
             Note::Doubt(at) => json!({ "what": "sent, outcome unknown", "at": at }),
+            Note::Asked(at) => json!({ "what": "reported that it is held", "at": at }),
             Note::Alone(at) => json!({ "what": "sent by itself", "at": at }),
         })
         .collect()
@@ -188,6 +191,18 @@ pub fn secret(account: &Account) -> &'static str {
     if there { "set" } else { "missing" }
 }
 
+/// Why no mail can be sent, if none of the `general` accounts has its secret: it need not wait for the first message that
+/// is refused. `secrets` has an entry for each account.
+pub fn locked_out(settings: &Settings, general: &[usize], secrets: &[&str]) -> Option<(String, Option<Duration>)> {
+    let misses = |place: &usize| secrets.get(*place).is_some_and(|secret| *secret == "missing");
+    let account = settings.accounts.get(*general.first()?)?;
+    let why = match &account.oauth {
+        None => account.password_warning(),
+        Some(_) => format!("account '{0}' is not signed in: run smtprelay login {0}", account.name),
+    };
+    general.iter().all(misses).then_some((why, None))
+}
+
 /// An account: its settings, whether it works, and when it last did.
 pub fn account(account: &Account, secret: &str, health: &Health, history: &History) -> Value {
     let is_it = |known: &&AccountHealth| known.name == account.name;
@@ -258,8 +273,6 @@ pub fn health_sentence(settings: &Settings, health: &Health) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use serde_json::json;
 
     use super::*;
@@ -304,6 +317,28 @@ mod tests {
         let known = ["10.201.0.9", "10.202.0.9"].map(|client| json!({ "client": client })).to_vec();
         let found = named(known, settings, &leases).await;
         assert_eq!((&found[0]["allowed"], &found[1]["allowed"]), (&json!(true), &json!(false)));
+    }
+
+    #[test]
+    fn without_a_secret_nothing_is_relayed() {
+        let account =
+            |name: &str| format!("config account '{name}'\n option host 'h'\n option username 'me@example.com'\n");
+        let text = account("first")
+            + &account("second")
+            + "config route 'r'\n list recipient_domain 'x.org'\n list account 'second'\n";
+        let settings = load::settings(&uci::parse(text.as_bytes()).unwrap()).0;
+        let why = |general: &[usize], secrets: &[&str]| locked_out(&settings, general, secrets).map(|(why, _)| why);
+        let said = why(&[0], &["missing", "set"]).unwrap();
+        assert!(said.contains("'first' has no password") && said.contains("smtprelay password first"), "{said}");
+        assert!(why(&[0, 1], &["missing", "missing"]).is_some());
+        for (general, secrets) in
+            [(&[0, 1][..], ["missing", "set"]), (&[0], ["set", "missing"]), (&[], ["missing", "missing"])]
+        {
+            assert_eq!(why(general, &secrets), None, "{general:?} {secrets:?}");
+        }
+        let health = Health { paused: locked_out(&settings, &[0], &["missing", "set"]), ..Health::default() };
+        assert_eq!(health_word(&settings, &health), "paused");
+        assert!(health_sentence(&settings, &health).starts_with("Not relaying, no messages waiting: account 'first'"));
     }
 
     #[test]

@@ -142,6 +142,8 @@ pub struct Health {
     pub reporting: usize,
     /// The accounts, in configuration order.
     pub accounts: Vec<AccountHealth>,
+    /// The accounts for mail that matches no route, by their index in the settings.
+    pub general: Vec<usize>,
     /// Why mail that matches no route is paused, and how long until the next attempt, if one is planned.
     pub paused: Option<(String, Option<Duration>)>,
     /// Whether messages of an earlier run are still being loaded.
@@ -258,6 +260,7 @@ impl Dispatch {
             held: self.queues.held(),
             reporting: self.teller().reporter().parked(),
             accounts: self.lanes.health(now),
+            general: self.ways.routes.accounts(0).to_vec(),
             paused: self.lanes.paused(self.ways.routes.accounts(0), now).map(|(_, pause)| (pause.reason, pause.next)),
             recovering: self.recovering,
         }

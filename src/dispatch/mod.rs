@@ -161,7 +161,7 @@ impl Dispatch {
             queues: Schedule::new(ways.routes.len()),
             ways,
             lanes: Lanes::new(&current),
-            reporter: Arc::default(),
+            reporter: Arc::new(Mutex::new(Reporter::new())),
             running: JoinSet::new(),
             in_hand: BTreeMap::new(),
             routed: 0,
@@ -472,6 +472,7 @@ impl Dispatch {
     fn recovered(&mut self, messages: Option<Vec<(Item, Meta, State)>>) {
         let Some(messages) = messages else {
             self.recovering = false;
+            self.teller().reporter().has_read(Instant::now());
             self.carry_on_digests();
             return;
         };
@@ -483,7 +484,7 @@ impl Dispatch {
             let route = self.ways.routes.next(&meta, &state);
             self.replacements.found(item.entry.id, &meta);
             let item = Item { route, routed: self.routed, turn, ..item };
-            if state.untold().next().is_some() {
+            if state.owes_report() {
                 self.tell_earlier(item);
             } else {
                 self.queues.add(item);
@@ -491,13 +492,16 @@ impl Dispatch {
         }
     }
 
-    /// Failures that an earlier run did not get to report are reported now, whether an account works or not.
+    /// What an earlier run did not get to report is reported now, whether an account works or not.
     fn tell_earlier(&mut self, item: Item) {
         self.take_in_hand(&item.entry);
         let settle = self.settler(String::new(), Duration::ZERO);
-        let (wakings, id) = (self.wakings, item.entry.id);
+        let (wakings, id, teller) = (self.wakings, item.entry.id, self.teller());
+        teller.reporter().reads_one();
         self.start(async move {
-            Finished::Settled { id, wakings, generation: None, left: settle.tell_earlier(item).await }
+            let left = settle.tell_earlier(item).await;
+            teller.reporter().has_read(Instant::now());
+            Finished::Settled { id, wakings, generation: None, left }
         });
     }
 

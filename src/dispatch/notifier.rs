@@ -23,8 +23,6 @@ const SINGLES: u32 = 3;
 const WINDOW: Duration = Duration::from_secs(600);
 /// How long further ones are collected.
 const COLLECT: Duration = Duration::from_secs(300);
-/// How long it waits for more after a restart: what an earlier run collected has waited already.
-const EARLIER: Duration = Duration::from_secs(15);
 /// How long a summary waits when the queue refuses it.
 const AGAIN: Duration = Duration::from_secs(60);
 /// Messages that one summary lists; the rest are only included in its total.
@@ -38,6 +36,8 @@ struct Towards {
     due: Option<Instant>,
     /// When it is sent at the latest, regardless of what comes in the meantime.
     latest: Option<Instant>,
+    /// Whether an earlier run has collected some of it.
+    earlier: bool,
     reports: Reports,
 }
 
@@ -85,26 +85,38 @@ pub struct Batch {
     pub reports: Reports,
 }
 
-/// What is to be done when a batch of failures was reported.
-#[derive(Default)]
-pub struct Told {
-    /// Messages that were kept only for it: they are removed.
-    pub done: Vec<Item>,
-    /// Messages with other pending recipients: it is recorded that their failures are reported.
-    pub waiting: Vec<Entry>,
-}
-
 /// All pending reports.
 #[derive(Default)]
 pub struct Reporter {
     towards: BTreeMap<(Vec<String>, ReportKind), Towards>,
-    /// Failures in batches that are being reported.
-    telling: BTreeMap<MessageId, News>,
+    /// What is in batches that are being reported.
+    telling: BTreeMap<(ReportKind, MessageId), News>,
     /// Messages that are finished except for their reports.
     parked: Vec<Item>,
+    /// The number of messages of an earlier run that are still being read, and one for reading the queue.
+    reading: u32,
 }
 
 impl Reporter {
+    /// What an earlier run collected is still to be read.
+    pub fn new() -> Self {
+        Self { reading: 1, ..Self::default() }
+    }
+
+    /// A message of an earlier run is read, since something about it has to be reported.
+    pub fn reads_one(&mut self) {
+        self.reading = self.reading.saturating_add(1);
+    }
+
+    /// A message of an earlier run, or the whole queue, has been read. What an earlier run collected has waited
+    /// already, and each restart might delay it again: so nothing is waited for once it is complete.
+    pub fn has_read(&mut self, now: Instant) {
+        self.reading = self.reading.saturating_sub(1);
+        for towards in self.towards.values_mut().filter(|towards| self.reading == 0 && towards.earlier) {
+            towards.due = towards.due.map(|due| due.min(now));
+        }
+    }
+
     /// Whether a report for `to` may be sent as a separate mail now.
     pub fn single(&mut self, to: &[String], kind: ReportKind, now: Instant) -> bool {
         self.forget_old(now);
@@ -121,7 +133,8 @@ impl Reporter {
         self.towards.retain(|_, towards| towards.due.is_some() || towards.window_ends.is_some_and(|end| end > now));
     }
 
-    /// Keeps reports of a message for the next summary (soon if from an `earlier` run), with the recipients' indexes.
+    /// Keeps reports of a message for the next summary, with the recipients' indexes. What is from an `earlier` run is
+    /// reported when all of that has been read.
     pub fn collect(
         &mut self,
         to: &[String],
@@ -133,9 +146,8 @@ impl Reporter {
         let towards = self.towards.entry((to.to_vec(), kind)).or_default();
         let fresh = towards.due.is_none();
         let latest = *towards.latest.get_or_insert(now.0 + COLLECT);
-        if fresh || earlier {
-            towards.due = Some(if earlier { latest.min(now.0 + EARLIER) } else { latest });
-        }
+        towards.due.get_or_insert(latest);
+        towards.earlier |= earlier;
         let reports = &mut towards.reports;
         if fresh {
             reports.since = now.1;
@@ -152,20 +164,25 @@ impl Reporter {
         reports.messages.entry(entry.id).or_insert_with(fresh).recipients.append(&mut recipients);
     }
 
-    /// What is still to be reported of the failures of message `id`.
-    fn untold(&self, id: MessageId) -> impl Iterator<Item = &News> {
-        let failures = self.towards.iter().filter(|((_, kind), _)| *kind == ReportKind::Failed);
-        failures.filter_map(move |(_, towards)| towards.reports.messages.get(&id)).chain(self.telling.get(&id))
+    /// What is collected of this kind about message `id`.
+    fn collected(&self, id: MessageId, kind: ReportKind) -> impl Iterator<Item = &News> {
+        let same = self.towards.iter().filter(move |((_, other), _)| *other == kind);
+        same.filter_map(move |(_, towards)| towards.reports.messages.get(&id))
     }
 
-    /// Whether failures of message `id` are still to be reported.
-    pub fn has(&self, id: MessageId) -> bool {
-        self.untold(id).next().is_some()
+    /// What is still to be reported of this kind about message `id`.
+    fn untold(&self, id: MessageId, kind: ReportKind) -> impl Iterator<Item = &News> {
+        self.collected(id, kind).chain(self.telling.get(&(kind, id)))
+    }
+
+    /// Whether something of this kind is still to be reported about message `id`.
+    pub fn has(&self, id: MessageId, kind: ReportKind) -> bool {
+        self.untold(id, kind).next().is_some()
     }
 
     /// Whether the failure of message `id` for this recipient is among them.
     pub fn knows(&self, id: MessageId, recipient: usize) -> bool {
-        self.untold(id).any(|news| news.recipients.contains(&recipient))
+        self.untold(id, ReportKind::Failed).any(|news| news.recipients.contains(&recipient))
     }
 
     /// Keeps a finished message until its failures are reported.
@@ -189,39 +206,47 @@ impl Reporter {
         let towards = self.towards.get_mut(&key)?;
         towards.due = None;
         towards.latest = None;
+        towards.earlier = false;
         // After a summary, the next reports to the same person are summarized, too.
         towards.window_ends = Some(now + WINDOW);
         let batch = Batch { to: key.0, kind: key.1, reports: std::mem::take(&mut towards.reports) };
-        for (id, news) in batch.reports.messages.iter().filter(|_| batch.kind == ReportKind::Failed) {
-            self.telling.insert(*id, news.clone());
+        for (id, news) in &batch.reports.messages {
+            self.telling.insert((batch.kind, *id), news.clone());
         }
         Some(batch)
     }
 
-    fn forget(&mut self, batch: &Batch) {
-        for id in batch.reports.messages.keys().filter(|_| batch.kind == ReportKind::Failed) {
-            self.telling.remove(id);
+    fn release(&mut self, batch: &Batch) {
+        for id in batch.reports.messages.keys() {
+            self.telling.remove(&(batch.kind, *id));
         }
     }
 
-    /// A batch was reported. A message for which more has been collected meanwhile stays until that is reported, too.
-    pub fn told(&mut self, batch: &Batch) -> Told {
-        self.forget(batch);
+    /// A batch was reported: for these messages this is recorded, then [`Self::forget`] follows. Not for those that are
+    /// finished, nor for those about which more has been collected meanwhile.
+    pub fn told(&self, batch: &Batch) -> Vec<Entry> {
+        let mut parked: Vec<MessageId> = self.parked.iter().map(|item| item.entry.id).collect();
+        parked.sort_unstable();
+        let stays =
+            |id: &MessageId| parked.binary_search(id).is_err() && self.collected(*id, batch.kind).next().is_none();
+        let messages = batch.reports.messages.iter().filter(|(id, _)| stays(id));
+        messages.map(|(_, news)| news.entry.clone()).collect()
+    }
+
+    /// That a batch was reported is recorded. Returns the messages that were kept only for it: they are removed.
+    pub fn forget(&mut self, batch: &Batch) -> Vec<Item> {
+        self.release(batch);
         let parked = std::mem::take(&mut self.parked);
-        let messages = &batch.reports.messages;
-        let over = |id: &MessageId| batch.kind == ReportKind::Failed && messages.contains_key(id) && !self.has(*id);
-        let (done, parked): (Vec<Item>, _) = parked.into_iter().partition(|item| over(&item.entry.id));
-        let mut known: Vec<MessageId> = done.iter().map(|item| item.entry.id).collect();
-        known.sort_unstable();
-        let others = messages.iter().filter(|(id, _)| over(id) && known.binary_search(id).is_err());
-        let waiting = others.map(|(_, news)| news.entry.clone()).collect();
+        let was_in = |id| batch.kind == ReportKind::Failed && batch.reports.messages.contains_key(&id);
+        let over = |item: &Item| was_in(item.entry.id) && !self.has(item.entry.id, batch.kind);
+        let (done, parked) = parked.into_iter().partition(over);
         self.parked = parked;
-        Told { done, waiting }
+        done
     }
 
     /// A batch could not be reported; it is retried.
     pub fn not_told(&mut self, batch: Batch, now: Instant) {
-        self.forget(&batch);
+        self.release(&batch);
         let towards = self.towards.entry((batch.to, batch.kind)).or_default();
         let later = std::mem::replace(&mut towards.reports, batch.reports);
         let reports = &mut towards.reports;
@@ -264,7 +289,7 @@ pub struct Teller {
     pub settings: Arc<Settings>,
     /// What the settings say about devices and accounts.
     pub ways: Ways,
-    /// Whether it is about failures of an earlier run: a summary has been due since then.
+    /// Whether it is about what an earlier run left: a summary has been due since then.
     pub earlier: bool,
     /// The pending reports of the whole program.
     pub reporter: Arc<Mutex<Reporter>>,
@@ -328,19 +353,12 @@ impl Teller {
         };
         let (now, id) = (Instant::now(), about.entry.id.to_string());
         if self.earlier || !self.reporter().single(&to, kind, now) {
-            let items = failures.into_iter().map(|(recipient, failure)| (recipient, summary_item(about, failure)));
-            self.reporter().collect(
-                &to,
-                kind,
-                (about.entry, &Behalf::of(about.meta)),
-                items,
-                ((now, clock::now()), self.earlier),
-            );
-            return Ok(kind != ReportKind::Failed);
+            self.collect(&to, kind, about, failures);
+            return Ok(false);
         }
         let hostname = self.settings.relay.hostname();
         let from = self.settings.own_address(&hostname);
-        let failures: Vec<FailedRecipient> = failures.into_iter().map(|(_, failure)| failure).collect();
+        let failed: Vec<FailedRecipient> = failures.iter().map(|(_, failure)| failure.clone()).collect();
         let notice = Notice {
             kind,
             id: &id,
@@ -351,12 +369,26 @@ impl Teller {
             retry_until: Some(about.arrived.saturating_add_unsigned(self.settings.relay.retry_for.as_secs())),
             client: &about.meta.client,
             header: about.header,
-            failures: &failures,
+            failures: &failed,
         };
         let text = notice.text();
-        let notice = self.post(text, &to, Behalf::of(about.meta), (&hostname, &from)).await?;
-        Event::Notified { id: notice, about: id, to: to.join(", ") }.log();
+        match self.post(text, &to, Behalf::of(about.meta), (&hostname, &from)).await {
+            Ok(notice) => Event::Notified { id: notice, about: id, to: to.join(", ") }.log(),
+            Err(error) => {
+                // No other attempt follows, after which it could be reported.
+                if kind == ReportKind::Doubtful {
+                    self.collect(&to, kind, about, failures);
+                }
+                return Err(error);
+            }
+        }
         Ok(true)
+    }
+
+    fn collect(&self, to: &[String], kind: ReportKind, about: &About<'_>, failures: Vec<(usize, FailedRecipient)>) {
+        let items = failures.into_iter().map(|(recipient, failure)| (recipient, summary_item(about, failure)));
+        let (subject, times) = ((about.entry, &Behalf::of(about.meta)), (Instant::now(), clock::now()));
+        self.reporter().collect(to, kind, subject, items, (times, self.earlier));
     }
 
     /// Puts a summary into the queue.
@@ -481,10 +513,12 @@ mod tests {
         assert_eq!(counts, (500, 197, 697, 7));
         assert!(reporter.take_due(now + COLLECT).is_none());
         // Until it is reported, the messages are kept.
-        assert!(reporter.has(id(10)));
+        assert!(reporter.has(id(10), ReportKind::Failed));
         assert_eq!(reporter.parked(), 697);
-        assert_eq!(reporter.told(&batch).done.len(), 697);
-        assert!(!reporter.has(id(10)));
+        assert_eq!(reporter.told(&batch).len(), 0);
+        assert!(reporter.has(id(10), ReportKind::Failed), "until that is recorded");
+        assert_eq!(reporter.forget(&batch).len(), 697);
+        assert!(!reporter.has(id(10), ReportKind::Failed));
         assert_eq!((reporter.parked(), reporter.next()), (0, None));
         // After a summary the next reports are summarized as well; single mails return after some quiet time.
         assert!(!reporter.single(&to(), ReportKind::Failed, now + COLLECT + Duration::from_secs(1)));
@@ -521,19 +555,35 @@ mod tests {
     #[test]
     fn what_an_earlier_run_collected_is_told_soon_and_in_one_mail() {
         let now = Instant::now();
-        let seconds = Duration::from_secs;
-        let mut reporter = Reporter::default();
         let to = to();
-        let mut collect = |n, at| {
-            let entry = item(n, at).entry;
-            reporter.collect(&to, ReportKind::Failed, (&entry, &Behalf::default()), [(0, news(n))], ((at, 7), true));
-            reporter.next().unwrap()
+        let collect = |reporter: &mut Reporter, n, earlier| {
+            let entry = item(n, now).entry;
+            reporter.collect(
+                &to,
+                ReportKind::Delayed,
+                (&entry, &Behalf::default()),
+                [(0, news(n))],
+                ((now, 7), earlier),
+            );
         };
-        // As long as more of them are read, up to the time limit of a summary.
-        assert_eq!(collect(1, now), now + EARLIER);
-        assert_eq!(collect(2, now + seconds(10)), now + seconds(10) + EARLIER);
-        assert_eq!(collect(3, now + seconds(295)), now + COLLECT);
-        assert_eq!(reporter.take_due(now + COLLECT).unwrap().reports.items.len(), 3);
+        let mut reporter = Reporter::new();
+        reporter.reads_one();
+        reporter.reads_one();
+        collect(&mut reporter, 1, true);
+        reporter.has_read(now);
+        // Of a long queue only the time limit of a summary is kept.
+        assert_eq!(reporter.next(), Some(now + COLLECT));
+        reporter.has_read(now);
+        collect(&mut reporter, 2, true);
+        assert_eq!(reporter.next(), Some(now + COLLECT));
+        reporter.has_read(now);
+        assert_eq!(reporter.next(), Some(now));
+        assert_eq!(reporter.take_due(now).unwrap().reports.items.len(), 2);
+        // What this run collects has its own time.
+        let mut reporter = Reporter::new();
+        collect(&mut reporter, 3, false);
+        reporter.has_read(now);
+        assert_eq!(reporter.next(), Some(now + COLLECT));
     }
 
     #[test]
@@ -553,12 +603,11 @@ mod tests {
         let batch = reporter.take_due(now + COLLECT).unwrap();
         collect(&mut reporter, 99, &Behalf::default(), (now + COLLECT, 9));
         reporter.not_told(batch, now + COLLECT);
-        assert!(reporter.has(id(5)) && reporter.has(id(99)));
+        assert!(reporter.has(id(5), ReportKind::Failed) && reporter.has(id(99), ReportKind::Failed));
         let again = reporter.take_due(now + COLLECT + AGAIN).unwrap();
         assert_eq!((again.reports.items.len(), again.reports.since), (8, 7));
         assert_eq!(again.reports.items.last().map(|item| item.id.clone()), Some(id(99).to_string()));
-        let told = reporter.told(&again);
-        assert_eq!((told.done.len(), told.waiting.len()), (7, 1));
+        assert_eq!((reporter.told(&again).len(), reporter.forget(&again).len()), (1, 7));
     }
 
     #[test]
@@ -571,9 +620,10 @@ mod tests {
         };
         // A pending delay report does not concern failures.
         collect(&mut reporter, ReportKind::Delayed, 0, now);
-        assert!(!reporter.has(id(1)) && !reporter.knows(id(1), 0));
+        assert!(reporter.has(id(1), ReportKind::Delayed));
+        assert!(!reporter.has(id(1), ReportKind::Failed) && !reporter.knows(id(1), 0));
         collect(&mut reporter, ReportKind::Failed, 0, now);
-        assert!(reporter.knows(id(1), 0) && !reporter.knows(id(1), 1) && !reporter.has(id(2)));
+        assert!(reporter.knows(id(1), 0) && !reporter.knows(id(1), 1) && !reporter.has(id(2), ReportKind::Failed));
         let due = now + COLLECT;
         let mut batches: Vec<Batch> = std::iter::from_fn(|| reporter.take_due(due)).collect();
         let first = batches.remove(batches.iter().position(|batch| batch.kind == ReportKind::Failed).unwrap());
@@ -581,13 +631,25 @@ mod tests {
         // The second recipient fails while the first is being reported.
         collect(&mut reporter, ReportKind::Failed, 1, due);
         reporter.park(item(1, now));
-        let told = reporter.told(&first);
-        assert_eq!((told.done.len(), told.waiting.len(), reporter.parked()), (0, 0, 1));
+        assert_eq!((reporter.told(&first).len(), reporter.forget(&first).len(), reporter.parked()), (0, 0, 1));
         assert!(!reporter.knows(id(1), 0) && reporter.knows(id(1), 1));
         let second = reporter.take_due(due + COLLECT).unwrap();
-        assert_eq!(reporter.told(&batches.remove(0)).done.len(), 0);
-        assert_eq!(reporter.told(&second).done.len(), 1);
-        assert!(!reporter.has(id(1)));
+        assert_eq!(reporter.forget(&batches.remove(0)).len(), 0);
+        assert_eq!((reporter.told(&second).len(), reporter.forget(&second).len()), (0, 1));
+        assert!(!reporter.has(id(1), ReportKind::Failed));
+    }
+
+    #[test]
+    fn a_message_that_is_finished_while_its_report_is_recorded_leaves_with_it() {
+        let now = Instant::now();
+        let mut reporter = Reporter::default();
+        collect(&mut reporter, 1, &Behalf::default(), (now, 7));
+        let batch = reporter.take_due(now + COLLECT).unwrap();
+        // Another recipient is pending, and gets it now.
+        assert_eq!(reporter.told(&batch).len(), 1);
+        assert!(reporter.knows(id(1), 0));
+        reporter.park(item(1, now));
+        assert_eq!((reporter.forget(&batch).len(), reporter.parked()), (1, 0));
     }
 
     #[test]

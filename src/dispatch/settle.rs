@@ -60,7 +60,7 @@ impl Settle {
         let entry = item.entry.clone();
         let about = About { entry: &entry, meta: &meta, arrived, header: &header };
         // If all succeeded, the file is removed at once and nothing has to be recorded.
-        let untold = failures_of(state.untold());
+        let mut untold = failures_of(state.untold());
         if (!state.is_done() || !untold.is_empty()) && !outcome.results.is_empty() {
             self.note(&item.entry, attempt).await;
         }
@@ -70,9 +70,16 @@ impl Settle {
             self.note(&item.entry, doubt).await;
             item.held = state.held;
         }
-        if !untold.is_empty() && !self.tell_failures(&mut item, &about, untold, state.is_done()).await {
-            if state.is_done() && self.teller.reporter().has(item.entry.id) {
-                self.teller.reporter().park(item);
+        let fresh = outcome.results.iter().filter(|(_, verdict)| matches!(verdict, Verdict::Failed(_))).count();
+        if untold.len() > fresh
+            && let Some(now) = self.state_now(&item.entry).await
+        {
+            untold.retain(|(index, _)| now.untold().any(|(known, _)| known == *index));
+        }
+        if !untold.is_empty() && !self.tell_failures(&item, &about, untold, state.is_done()).await && state.is_done() {
+            let mut reporter = self.teller.reporter();
+            if reporter.has(item.entry.id, ReportKind::Failed) {
+                reporter.park(item);
                 return None;
             }
             return Some(item);
@@ -81,13 +88,15 @@ impl Settle {
             self.remove(&item.entry).await;
             return None;
         }
+        if state.is_unasked() && !self.teller.reporter().has(item.entry.id, ReportKind::Doubtful) {
+            self.tell_doubt(&about, &state).await;
+        }
         if outcome.doubtful && state.held {
-            self.tell_doubt(&item, &about, &state).await;
             return Some(item);
         }
         item.route = self.routes.next(&meta, &state);
-        if outcome.trouble.is_none() {
-            self.tell_delay(&mut item, &about, &state).await;
+        if outcome.trouble.is_none() && (state.late || !self.teller.earlier) {
+            self.tell_delay(&item, &about, &state).await;
         }
         Some(item)
     }
@@ -103,7 +112,7 @@ impl Settle {
     /// True when these failures need no further report.
     async fn tell_failures(
         &self,
-        item: &mut Item,
+        item: &Item,
         about: &About<'_>,
         mut untold: Vec<(usize, FailedRecipient)>,
         done: bool,
@@ -112,7 +121,7 @@ impl Settle {
         let collected = {
             let reporter = self.teller.reporter();
             untold.retain(|(recipient, _)| !reporter.knows(id, *recipient));
-            reporter.has(id)
+            reporter.has(id, ReportKind::Failed)
         };
         if untold.is_empty() {
             return false;
@@ -135,31 +144,55 @@ impl Settle {
     }
 
     /// Reports that a message is held, since it may have arrived several times.
-    async fn tell_doubt(&self, item: &Item, about: &About<'_>, state: &State) {
-        let id = item.entry.id.to_string();
+    async fn tell_doubt(&self, about: &About<'_>, state: &State) {
+        let id = about.entry.id.to_string();
         let waiting = failures_of(state.waiting());
-        Event::Held { id: id.clone(), reason: state.doubt() }.log();
-        if let Err(error) = self.teller.tell(about, ReportKind::Doubtful, waiting).await {
-            let reason = format!("it is held, but the notification about that could not be queued: {error}");
-            Event::SpoolTrouble { id, reason }.log();
+        if !self.teller.earlier {
+            Event::Held { id: id.clone(), reason: state.doubt() }.log();
+        }
+        match self.teller.tell(about, ReportKind::Doubtful, waiting).await {
+            Ok(true) => self.note(about.entry, Note::Asked(clock::now())).await,
+            Ok(false) => {}
+            Err(error) => {
+                let reason = format!(
+                    "it is held, but the notification about that could not be queued and will be retried: {error}"
+                );
+                Event::SpoolTrouble { id, reason }.log();
+            }
         }
     }
 
     /// Notifies the sender once that a message has been waiting for long. Only when others leave: while the whole
     /// account is in trouble, this notification would wait as well.
-    async fn tell_delay(&self, item: &mut Item, about: &About<'_>, state: &State) {
+    async fn tell_delay(&self, item: &Item, about: &About<'_>, state: &State) {
         let after = self.teller.settings.relay.delay_notice;
-        if after.is_zero() || state.warned || about.meta.notice || item.age().is_none_or(|age| age < after) {
+        let is_late = || state.late || item.age().is_some_and(|age| age >= after);
+        if after.is_zero() || state.warned || about.meta.notice || !is_late() {
+            return;
+        }
+        if self.teller.reporter().has(item.entry.id, ReportKind::Delayed) {
+            return;
+        }
+        if state.late && self.state_now(&item.entry).await.is_some_and(|now| now.warned) {
             return;
         }
         let waiting = failures_of(state.waiting());
         match self.teller.tell(about, ReportKind::Delayed, waiting).await {
-            Ok(_) => self.note(&item.entry, Note::Warned(clock::now())).await,
+            Ok(true) => self.note(&item.entry, Note::Warned(clock::now())).await,
+            // After a restart it has to be known what was to be in the summary.
+            Ok(false) if !state.late => self.note(&item.entry, Note::Late(clock::now())).await,
+            Ok(false) => {}
             Err(error) => {
                 let reason = format!("its delay notification could not be queued: {error}");
                 Event::SpoolTrouble { id: item.entry.id.to_string(), reason }.log();
             }
         }
+    }
+
+    /// What the journal says now: a summary may have been written while the attempt was being made.
+    async fn state_now(&self, entry: &Entry) -> Option<State> {
+        let (queue, entry) = (Arc::clone(&self.spool), entry.clone());
+        blocking(move || queue.open_message(&entry)).await.ok().map(|stored| stored.state)
     }
 
     /// Verdicts as journal results, with one log line each.
@@ -212,15 +245,23 @@ impl Settle {
         match self.teller.summarize(&batch).await {
             Ok(()) => {
                 let told = self.teller.reporter().told(&batch);
-                for entry in told.waiting {
-                    self.note(&entry, Note::Told(clock::now())).await;
+                // Until that is recorded, the attempts that are being made must not report it as well.
+                for entry in told {
+                    let at = clock::now();
+                    let note = match batch.kind {
+                        ReportKind::Failed => Note::Told(at),
+                        ReportKind::Delayed => Note::Warned(at),
+                        ReportKind::Doubtful => Note::Asked(at),
+                    };
+                    self.note(&entry, note).await;
                 }
-                for item in told.done {
+                let done = self.teller.reporter().forget(&batch);
+                for item in done {
                     self.remove(&item.entry).await;
                 }
             }
             Err(error) => {
-                let reason = format!("the summary of failures could not be queued and will be retried: {error}");
+                let reason = format!("the summary could not be queued and will be retried: {error}");
                 Event::SpoolTrouble { id: String::new(), reason }.log();
                 self.teller.reporter().not_told(batch, Instant::now());
             }

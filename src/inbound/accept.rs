@@ -271,9 +271,9 @@ pub async fn run_local(
             continue;
         };
         let current = settings.borrow().clone();
-        let Some(listener) = current.listeners.first() else { continue };
-        // Requirements for devices do not apply to this host's own programs.
-        let listener = Listener { auth: AuthMode::Ignore, dialect: Dialect::Tolerant, ..listener.clone() };
+        // Requirements for devices do not apply to this host's own programs, which can send without any listener too.
+        let listener = current.listeners.first().cloned().unwrap_or_default();
+        let listener = Listener { auth: AuthMode::Ignore, dialect: Dialect::Tolerant, ..listener };
         let origin = Origin { helo: "localhost".into(), protocol: "SMTP", ..Origin::default() };
         let (places, desk, order) = (places.clone(), desk.clone(), order.clone());
         let session: task::Boxed<()> = Box::pin(async move {

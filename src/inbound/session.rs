@@ -38,6 +38,8 @@ use crate::system::ordered;
 
 /// Unrecognized commands before the session is closed: such a device speaks another protocol altogether.
 const NONSENSE_LIMIT: u32 = 100;
+/// The reply to a message that is not sent with DATA.
+const NO_BDAT: &str = "502 5.5.1 BDAT not supported";
 /// How long the greeting is delayed in the dialect `strict`, to detect clients that send before it.
 const GREETING_PAUSE: Duration = Duration::from_millis(300);
 
@@ -95,6 +97,8 @@ struct Visit {
     told: bool,
     /// The reply to a login whose form or mechanism was not understood.
     login: Option<&'static str>,
+    /// The first reply that refused a command.
+    refused: Option<String>,
 }
 
 /// A conversation.
@@ -278,7 +282,7 @@ impl Session {
     fn skipped(&mut self) {
         self.phase = Phase::Command;
         self.pace.text_ended();
-        let reply = self.refused.clone().unwrap_or_else(|| "502 5.5.1 BDAT not supported".into());
+        let reply = self.refused.clone().unwrap_or_else(|| NO_BDAT.into());
         self.refuse(reply);
     }
 
@@ -287,6 +291,9 @@ impl Session {
     }
 
     fn reply(&mut self, text: &str) {
+        if text.starts_with(['4', '5']) && self.visit.refused.is_none() {
+            self.visit.refused = Some(text.to_string());
+        }
         self.talk.reply(text);
     }
 
@@ -386,6 +393,11 @@ impl Session {
             Command::Data => self.data(),
             Command::Auth { mechanism, initial } => self.auth(&mechanism, initial.as_deref()).await,
             Command::Bdat { size } => {
+                if self.refused.is_none() {
+                    // What comes with it is discarded.
+                    self.rejected(&[], NO_BDAT);
+                    self.visit.told = true;
+                }
                 self.transaction = None;
                 self.pace.text_ended();
                 self.phase = Phase::Skip(size);
@@ -505,9 +517,12 @@ impl Session {
             return;
         }
         let in_vain = "the client may require authentication or encryption that this listener does not offer";
-        let tried = match self.visit {
+        let tried = match &self.visit {
             Visit { login: Some(reply), .. } => format!(
                 "its login was not understood ({reply}), and no message followed: set the client to PLAIN or LOGIN, or disable authentication"
+            ),
+            Visit { refused: Some(reply), .. } if self.understood => format!(
+                "a command was refused ({reply}), and no message followed: the connection works; check the settings of the client"
             ),
             Visit { quit: true, .. } => {
                 "ended the session without sending a message: a connection test or a monitor; the connection works".into()

@@ -45,12 +45,16 @@ pub enum Note {
     Held(bool),
     /// When it really arrived, determined when the clock was set.
     Arrived(i64),
+    /// Its delay is reported with the next summary.
+    Late(i64),
     /// A delay notification was sent.
     Warned(i64),
     /// All failures up to here have been reported.
     Told(i64),
     /// Its whole text was sent, and it is unknown whether it was accepted.
     Doubt(i64),
+    /// It was reported that it is held because of that.
+    Asked(i64),
     /// It is sent separately, not in a digest: as requested by the administrator, or since it is too large.
     Alone(i64),
 }
@@ -62,9 +66,11 @@ impl Note {
             Self::Attempt(attempt) => attempt.to_json(),
             Self::Held(held) => json!({ "held": held }),
             Self::Arrived(at) => json!({ "arrived": at }),
+            Self::Late(at) => json!({ "late": at }),
             Self::Warned(at) => json!({ "warned": at }),
             Self::Told(at) => json!({ "told": at }),
             Self::Doubt(at) => json!({ "doubt": at }),
+            Self::Asked(at) => json!({ "asked": at }),
             Self::Alone(at) => json!({ "alone": at }),
         }
         .to_string();
@@ -84,9 +90,11 @@ impl Note {
             "at" => Attempt::from_json(&value).map(Self::Attempt),
             "held" => first.as_bool().map(Self::Held),
             "arrived" => first.as_i64().map(Self::Arrived),
+            "late" => first.as_i64().map(Self::Late),
             "warned" => first.as_i64().map(Self::Warned),
             "told" => first.as_i64().map(Self::Told),
             "doubt" => first.as_i64().map(Self::Doubt),
+            "asked" => first.as_i64().map(Self::Asked),
             "alone" => first.as_i64().map(Self::Alone),
             _ => None,
         }
@@ -173,8 +181,12 @@ pub struct State {
     pub doubts: u32,
     /// When it really arrived, if that was determined later; seconds since 1970.
     pub arrived: Option<i64>,
-    /// Whether a delay notification was sent.
+    /// Whether a delay notification is due.
+    pub late: bool,
+    /// Whether it was sent.
     pub warned: bool,
+    /// Whether it was reported that the gateway holds it.
+    pub asked: bool,
     /// Whether it is excluded from digests.
     pub alone: bool,
 }
@@ -190,7 +202,18 @@ impl State {
         };
         let recipients = envelope.to.iter().map(waiting).collect();
         let (attempts, turns, doubts) = (0, 0, 0);
-        Self { recipients, attempts, turns, held: false, doubts, arrived: None, warned: false, alone: false }
+        Self {
+            recipients,
+            attempts,
+            turns,
+            held: false,
+            doubts,
+            arrived: None,
+            late: false,
+            warned: false,
+            asked: false,
+            alone: false,
+        }
     }
 
     /// Applies a note. Delivered and failed are final, so a note may come twice.
@@ -213,6 +236,7 @@ impl State {
                 if !held {
                     // When it is released, it is offered one more time, not three times.
                     self.doubts = self.doubts.min(DOUBT_LIMIT - 1);
+                    self.asked = false;
                 }
             }
             Note::Doubt(_) => {
@@ -221,7 +245,10 @@ impl State {
                 self.held |= self.is_doubtful();
             }
             Note::Arrived(at) => self.arrived = Some(*at),
+            Note::Late(_) => self.late = true,
             Note::Warned(_) => self.warned = true,
+            // It may have been released in the meantime: then the next time is reported again.
+            Note::Asked(_) => self.asked = self.is_doubtful(),
             Note::Alone(_) => self.alone = true,
             Note::Told(_) => {
                 let failed = self.recipients.iter_mut().filter(|r| r.progress == Progress::Failed);
@@ -238,6 +265,16 @@ impl State {
     /// Whether it is not offered any more, since it may have arrived several times already.
     pub fn is_doubtful(&self) -> bool {
         self.doubts >= DOUBT_LIMIT
+    }
+
+    /// Whether it has yet to be reported that the gateway holds it.
+    pub fn is_unasked(&self) -> bool {
+        self.held && self.is_doubtful() && !self.asked
+    }
+
+    /// Whether something has to be reported that was collected for a summary.
+    pub fn owes_report(&self) -> bool {
+        self.untold().next().is_some() || self.is_unasked() || self.late && !self.warned && !self.is_done()
     }
 
     /// Why an uncertain message is held, and what to do: for display.
@@ -345,6 +382,26 @@ mod tests {
     }
 
     #[test]
+    fn what_is_collected_for_a_summary_is_owed_until_it_is_told() {
+        let mut state = state();
+        let mut after = |notes: &[Note], owes: bool| {
+            notes.iter().for_each(|note| state.apply(note));
+            assert_eq!(state.owes_report(), owes, "{notes:?}");
+        };
+        after(&[], false);
+        after(&[Note::Late(1)], true);
+        after(&[Note::Warned(2)], false);
+        after(&[Note::Doubt(3), Note::Doubt(4)], false);
+        after(&[Note::Doubt(5)], true);
+        after(&[Note::Asked(6)], false);
+        // Released while the summary was being written, and uncertain again: that is another report.
+        after(&[Note::Held(false), Note::Asked(7)], false);
+        after(&[Note::Doubt(8)], true);
+        after(&[Note::Asked(9), attempt(0, Progress::Failed)], true);
+        after(&[Note::Told(10)], false);
+    }
+
+    #[test]
     fn the_last_word_of_the_owner_counts() {
         let mut state = state();
         for note in [Note::Held(true), Note::Warned(5), Note::Arrived(6), Note::Arrived(7)] {
@@ -367,7 +424,9 @@ mod tests {
             })),
             any::<bool>().prop_map(Note::Held),
             any::<i64>().prop_map(Note::Arrived),
+            any::<i64>().prop_map(Note::Late),
             any::<i64>().prop_map(Note::Warned),
+            any::<i64>().prop_map(Note::Asked),
             any::<i64>().prop_map(Note::Told),
             any::<i64>().prop_map(Note::Doubt),
             any::<i64>().prop_map(Note::Alone),

@@ -8,6 +8,7 @@
 //! | `ledger`, `owed` | the accounting of the queue: room, and changes that the disk has refused |
 //! | `spool` | the directories and their guarantees; above it: |
 //! | `draft` | a message while it is received, up to its publication |
+//! | `lock` | which process has the queue, also where the settings name another one by now |
 //! | `moving`, `replace`, `recovery` | many messages: to safe storage, replaced by a digest, after a start |
 //! | `stored` | a message while it is being sent |
 //! | `item`, `schedule` | a message while it waits, and which one is due when |
@@ -21,6 +22,7 @@ mod entry;
 mod item;
 mod journal;
 mod ledger;
+mod lock;
 mod moving;
 mod owed;
 mod record;
@@ -35,11 +37,12 @@ pub use entry::{Client, Entry, MessageId, NotAnId, Place, SpoolError};
 pub use item::{Item, Placed, Rest};
 pub use journal::{Attempt, Note, Progress, RecipientState, State};
 pub use ledger::Wear;
+pub use lock::{SpoolLock, deserted, in_use};
 pub use record::{Marks, Meta, Over, Replaces, Undated};
 pub use recovery::{Found, Listed};
 pub use replace::{Replacements, Sorted, Unremoved};
 pub use schedule::{Position, Schedule, backoff};
-pub use spool::{Spool, SpoolLock};
+pub use spool::Spool;
 pub use stored::Stored;
 
 use crate::system::task;

@@ -8,15 +8,10 @@
 //! Here are the room in the queue, and what is done with messages that are in it. How they get there is in `draft`, how
 //! they are found after a start in `recovery`; `moving` and `replace` are about many of them.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::{self, File};
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
-use std::time::{Duration, Instant};
-
-use anyhow::Context;
-use nix::fcntl::{Flock, FlockArg};
 
 use super::blocking;
 use super::disk::Disk;
@@ -540,53 +535,5 @@ impl Spool {
             Err(error) => format!("{reason}; cannot rename it: {error}"),
         };
         Event::SetAside { file: path.display().to_string(), reason }.log();
-    }
-}
-
-/// How long a start waits for an earlier process to release the queue: one that was killed during a slow write to flash
-/// keeps the lock for a moment after its end was seen.
-const LOCK_PATIENCE: Duration = Duration::from_secs(5);
-/// How often it checks meanwhile.
-const LOCK_LOOK: Duration = Duration::from_millis(20);
-
-/// Keeps two programs from using one queue; released when dropped, or when the process ends in any way.
-pub struct SpoolLock(#[allow(dead_code, reason = "held, not read")] Flock<File>);
-
-impl SpoolLock {
-    /// Locks the queue for this process alone; waits for a process that is ending. `None` when another one has it and
-    /// keeps it. Blocks.
-    ///
-    /// # Errors
-    /// When the lock file cannot be created.
-    pub fn take(spool: &Path) -> anyhow::Result<Option<Self>> {
-        let until = Instant::now() + LOCK_PATIENCE;
-        let mut told = false;
-        loop {
-            let lock = Self::try_take(spool)?;
-            if lock.is_some() || Instant::now() > until {
-                return Ok(lock);
-            }
-            if !std::mem::replace(&mut told, true) {
-                // There may be no log yet. If nobody reads this, nothing is lost.
-                let text =
-                    format!("smtprelay: another smtprelay is using {}, waiting for it to exit\n", spool.display());
-                let _ = std::io::stderr().lock().write_all(text.as_bytes());
-            }
-            std::thread::sleep(LOCK_LOOK);
-        }
-    }
-
-    /// Locks the queue for this process alone. `None` when another one has it.
-    ///
-    /// # Errors
-    /// When the lock file cannot be created.
-    pub fn try_take(spool: &Path) -> anyhow::Result<Option<Self>> {
-        let path = spool.join("lock");
-        let mut options = OpenOptions::new();
-        // The directory may belong to a user other than root, and this process may be root: links are not followed.
-        options.create(true).truncate(false).write(true).mode(0o600).custom_flags(nix::libc::O_NOFOLLOW);
-        let file = options.open(&path);
-        let file = file.with_context(|| format!("cannot create {}", path.display()))?;
-        Ok(Flock::lock(file, FlockArg::LockExclusiveNonblock).ok().map(Self))
     }
 }

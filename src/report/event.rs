@@ -282,7 +282,12 @@ impl Event {
 
     fn log_by(&self, at_will: Option<(&str, &'static str)>) {
         let (level, line) = (self.level(), self.line());
-        if at_will.is_none_or(|(client, kind)| repeats::is_new(client, kind, level, &line)) {
+        let counted = match self {
+            // How full it was differs each time.
+            Self::QueueFull { .. } => "event=queue_full",
+            _ => &line,
+        };
+        if at_will.is_none_or(|(client, kind)| repeats::is_new(client, kind, level, counted)) {
             log::log!(target: "smtprelay", level, "{line}");
         }
         HUB.publish(self);
@@ -296,6 +301,8 @@ impl Event {
             | Self::Rejected { client, .. }
             | Self::Aborted { client, .. }
             | Self::NoMail { client, .. } => Some((client, self.fields().name)),
+            // Devices that keep a queue full while it drains.
+            Self::QueueFull { .. } | Self::QueueHasRoom => Some(("several", self.fields().name)),
             _ => None,
         }
     }

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::statfs::{FsType, statfs};
 use nix::sys::statvfs::statvfs;
+use nix::unistd::{AccessFlags, access};
 
 use super::lock;
 
@@ -124,6 +125,24 @@ pub fn without_owners(path: &Path) -> Option<(&'static str, Metadata)> {
     Some((name, fs::metadata(there).ok()?))
 }
 
+/// File systems of the kernel itself, where nothing can be created: proc and sysfs.
+const VIRTUAL: [u64; 2] = [0x9fa0, 0x6265_6572];
+
+/// Why nothing can be created in a directory, or in the nearest existing one above it, by the user of this process.
+pub fn obstacle(path: &Path) -> Option<String> {
+    let (there, found) = path.ancestors().find_map(|path| Some((path, fs::metadata(path).ok()?)))?;
+    let number = |kind: FsType| u64::try_from(kind.0).unwrap_or_default();
+    let what = match access(there, AccessFlags::W_OK | AccessFlags::X_OK) {
+        _ if !found.is_dir() => "it is not a directory".into(),
+        Err(error) => error.desc().to_lowercase(),
+        Ok(()) if statfs(there).is_ok_and(|found| VIRTUAL.contains(&number(found.filesystem_type()))) => {
+            "its file system is not a disk".into()
+        }
+        Ok(()) => return None,
+    };
+    Some(format!("nothing can be stored in {}: {what}", there.display()))
+}
+
 /// Whether a user may create files in a directory, according to its mode.
 pub fn may_write(directory: &Metadata, uid: u32, gid: u32) -> bool {
     let bits = match directory {
@@ -149,6 +168,21 @@ mod tests {
         assert_eq!(field(text, "SwapFree:"), None);
         assert_eq!(field("MemAvailable:\n", "MemAvailable:"), None);
         assert_eq!(Meminfo::of("/none").available(), None);
+    }
+
+    #[test]
+    fn a_directory_that_can_not_be_made_is_known_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        std::fs::write(&file, "x").unwrap();
+        assert_eq!(obstacle(dir.path()), None);
+        assert_eq!(obstacle(&dir.path().join("new/er")), None);
+        for (path, what) in
+            [(file.clone(), "not a directory"), (file.join("x/y"), "not a directory"), ("/proc/x".into(), "/proc: ")]
+        {
+            let said = obstacle(&path).unwrap();
+            assert!(said.starts_with("nothing can be stored in /") && said.contains(what), "{said}");
+        }
     }
 
     #[test]

@@ -7,9 +7,9 @@
 //! descriptor. A file with more than one hard link is left alone, since it may be anything. A directory that contains
 //! other things than the gateway's files keeps its owner.
 
-use std::fs::DirBuilder;
+use std::fs::{self, DirBuilder, DirEntry};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use nix::dir::Dir;
@@ -87,6 +87,27 @@ pub fn take_over_around(path: &Path, kind: DirectoryKind, owner: &Identity, insi
     walk.advice
 }
 
+/// What [`take_over_around`] would say about a directory that keeps its owner. Changes nothing.
+pub fn keeps_owner(path: &Path, kind: DirectoryKind, owner: &Identity, inside: &[&Path]) -> Option<String> {
+    let path = path.canonicalize().ok()?;
+    let belongs = |entry: &DirEntry| inside.iter().any(|inside| inside.starts_with(entry.path()));
+    let is_foreign = |entry: &DirEntry| {
+        let is_directory = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        !kind.knows(&entry.file_name().to_string_lossy(), is_directory) && !(is_directory && belongs(entry))
+    };
+    let foreign = fs::read_dir(&path).ok()?.take(ENTRIES).flatten().find(is_foreign)?;
+    let is_owner = fs::metadata(&path).is_ok_and(|found| found.uid() == owner.uid.as_raw());
+    (!is_owner).then(|| mixed(&path, &foreign.file_name().to_string_lossy(), owner))
+}
+
+fn mixed(path: &Path, foreign: &str, owner: &Identity) -> String {
+    format!(
+        "{} also contains other files ({foreign}), so its owner is not changed to the user '{}'; set the option to a separate directory",
+        path.display(),
+        owner.name
+    )
+}
+
 struct Walk<'a> {
     owner: &'a Identity,
     inside: Vec<PathBuf>,
@@ -137,11 +158,7 @@ impl Walk<'_> {
         if let Some(foreign) = foreign {
             let stat = fstat(&directory)?;
             if stat.st_uid != self.owner.uid.as_raw() {
-                self.advice.push(format!(
-                    "{} also contains other files ({foreign}), so its owner is not changed to the user '{}'; set the option to a separate directory",
-                    path.display(),
-                    self.owner.name
-                ));
+                self.advice.push(mixed(&path, &foreign, self.owner));
             }
             return Ok(());
         }
@@ -188,8 +205,7 @@ impl Walk<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+    use std::os::unix::fs::{PermissionsExt, symlink};
 
     use nix::unistd::{Gid, Uid};
 

@@ -32,6 +32,9 @@ test('the line of health', () => {
 	assert.deepEqual(line({ state: 'paused', accounts: [ sample.account(), sample.account({ paused: { reason: 'login refused.', remedy: 'Set the password.', since: 60, next: 45 } }) ] }), {
 		level: 'bad', text: 'Not relaying (2 messages queued, next attempt in 45 seconds): login refused.', remedy: 'Set the password.'
 	});
+	assert.deepEqual(line({ state: 'paused', accounts: [ sample.account({ name: 'new', secret: 'missing' }) ] }), {
+		level: 'bad', text: 'Not relaying (2 messages queued): new: No password is stored.', remedy: 'Set the password in the account settings.'
+	});
 });
 
 test('badges of accounts', () => {

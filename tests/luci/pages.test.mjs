@@ -48,6 +48,26 @@ test('overview: a service that is switched off can be switched on', async () => 
 	assert.equal(there.state.committed[0].enabled, '1');
 });
 
+test('overview: what is stored for a deleted account can be removed', async () => {
+	const settings = { ...sample.status().settings, secrets_left: [ 'old' ] };
+	const there = world({ config: sample.SET_UP, ubus: sample.answers({
+		'smtprelay status': () => sample.status({ settings }),
+		'smtprelay set_password': () => {
+			settings.secrets_left = [];
+
+			return {};
+		}
+	}) });
+
+	await there.open('overview');
+	await there.press('[data-left="old"]');
+
+	const call = there.calls.find(({ method }) => method == 'set_password');
+
+	assert.deepEqual(call.args, { account: 'old', password: '' });
+	assert.equal(there.document.querySelectorAll('[data-left]').length, 0);
+});
+
 test('overview: a refused device is allowed after the owner has seen what that means', async () => {
 	const there = world({ config: sample.SET_UP, ubus: sample.answers({
 		'smtprelay devices': () => ({ devices: [ sample.device({ client: '10.1.2.3', allowed: false, last_mail: null, last_verdict: { outcome: 'refused', text: 'in none of the networks', time: sample.NOW } }), sample.device() ] }),

@@ -188,14 +188,17 @@ impl Session {
         let Phase::Text(_, intake) = std::mem::replace(&mut self.phase, Phase::Command) else { return };
         self.pace.text_ended();
         let envelope = self.transaction.take().unwrap_or_default();
-        self.refused = None;
-        if !envelope.to.is_empty() {
-            // Whatever happens to the message is logged as an event.
-            self.visit.told = true;
-        }
+        // Whatever happens to the message is logged as an event; often the refusal of an earlier command was.
+        let told = self.refused.take().is_some() || !envelope.to.is_empty();
+        self.visit.told = true;
         let bad_ends = self.line_ends.take().is_some_and(|ends| ends.bad());
         let reply = match *intake {
-            Err(reply) => reply,
+            Err(reply) => {
+                if !told {
+                    self.log_rejected(envelope.from, envelope.to, &reply);
+                }
+                reply
+            }
             Ok(_) if bad_ends => {
                 self.log_rejected(envelope.from, envelope.to, dialect::BARE_LF_IN_TEXT);
                 dialect::BARE_LF_IN_TEXT.to_string()

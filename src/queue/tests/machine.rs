@@ -41,7 +41,9 @@ fn step() -> impl Strategy<Value = Step> {
         6 => (0usize..4, progress).prop_map(|(index, progress)| attempt(index, progress)),
         2 => any::<bool>().prop_map(Note::Held),
         1 => any::<u32>().prop_map(|at| Note::Arrived(at.into())),
+        1 => Just(Note::Late(1)),
         1 => Just(Note::Warned(1)),
+        1 => Just(Note::Asked(1)),
         1 => Just(Note::Told(1)),
     ];
     let leaving = prop_oneof![

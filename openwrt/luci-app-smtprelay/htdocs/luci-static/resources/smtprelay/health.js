@@ -85,6 +85,18 @@ return baseclass.extend({
 	trouble(status) {
 		const paused = status.accounts.map((account) => account.paused).find((pause) => pause != null);
 
+		const locked = status.accounts.find((account) => account.secret == 'missing');
+
+		if (!paused && locked) {
+			const state = this.account(locked);
+
+			return {
+				level: 'bad',
+				text: _('Not relaying (%s): %s').format(waiting(status.queue.messages), `${text.plain(locked.name)}: ${state.text}`),
+				remedy: state.remedy
+			};
+		}
+
 		if (!paused)
 			return { level: 'bad', text: _('Not relaying (%s): %s').format(waiting(status.queue.messages), text.plain(status.health, 400)), remedy: '' };
 

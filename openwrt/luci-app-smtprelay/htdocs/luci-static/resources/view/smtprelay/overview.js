@@ -50,7 +50,7 @@ return view.extend({
 		const missing = (providers != null);
 
 		const show = (/** @type {Smtprelay.Status | null} */ now, /** @type {Smtprelay.Device[]} */ seen) => {
-			widgets.replace(places.health, [ (missing && !now) ? health.fresh() : health.line(now) ].concat(health.notes(now)).map((line) => widgets.box(line)).concat(this.switchOn(now, writable, missing)));
+			widgets.replace(places.health, [ (missing && !now) ? health.fresh() : health.line(now) ].concat(health.notes(now)).map((line) => widgets.box(line)).concat(this.switchOn(now, writable, missing), this.leftSecrets(now, writable, refresh)));
 			widgets.replace(places.accounts, [ this.accounts(now, writable) ]);
 			widgets.replace(places.queue, this.queue(now));
 			widgets.replace(places.chart, now ? [ widgets.chart(now.counters.days, now.clock.set ? now.clock.now : Date.now() / 1000, now.queue.messages) ] : []);
@@ -115,6 +115,21 @@ return view.extend({
 				return api.commit().then(() => ui.changes.init());
 			})
 		}, [ _('Enable the service') ]) ];
+	},
+
+	/**
+	 * Buttons to remove what is stored for accounts that are no longer in the settings.
+	 *
+	 * @param {Smtprelay.Status | null} status status of the daemon
+	 * @param {boolean} writable whether this user is allowed to change settings
+	 * @param {() => Promise<void>} refresh refreshes the page
+	 * @returns {HTMLElement[]} one button for each account
+	 */
+	leftSecrets(status, writable, refresh) {
+		return ((writable && status?.settings?.secrets_left) || []).map((name) => E('button', {
+			'class': 'btn cbi-button cbi-button-remove', 'data-left': name,
+			'click': ui.createHandlerFn(this, () => api.setPassword(name, '').then(refresh).catch((error) => ui.addNotification(null, E('p', [ text.plain(error.message, 400) ]), 'warning')))
+		}, [ _('Remove the password of %s').format(text.plain(name)) ]));
 	},
 
 	/**

@@ -267,9 +267,11 @@ return view.extend({
 			'held': _('held'),
 			'released': _('released'),
 			'time of arrival corrected': _('time of arrival corrected'),
+			'delay to be reported in a summary': _('delay to be reported in a summary'),
 			'sender notified of the delay': _('sender notified of the delay'),
 			'failure reported': _('failure reported'),
 			'sent, outcome unknown': _('sent, outcome unknown'),
+			'reported that it is held': _('reported that it is held'),
 			'sent by itself': _('sent separately')
 		});
 		const recipients = message.recipients || [];
