@@ -344,7 +344,7 @@ impl Delivery<'_> {
 
     /// MAIL was refused, and everything with it (RFC 5321 section 3.3).
     fn sender_refused(&mut self, reply: &Reply) {
-        if self.connection.login_missing && reply_table::may_miss_login(reply) {
+        if self.connection.login_missing && reply_table::may_miss_login(reply, true) {
             self.pause(login_missing(reply, &self.account.host));
             return;
         }
@@ -391,7 +391,7 @@ impl Delivery<'_> {
         let (account, host) = (self.account, &self.account.host);
         let judged = judge(reply, host, stage);
         let without = account.username.is_none() && self.connection.offers.has_capability(EXT_AUTH);
-        if !without || !reply_table::may_miss_login(reply) {
+        if !without || !reply_table::may_miss_login(reply, false) {
             return judged;
         }
         match judged {
