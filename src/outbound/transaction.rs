@@ -22,7 +22,7 @@ use crate::config::Account;
 use crate::message::address::for_envelope;
 use crate::message::sender::{self, FromPolicy};
 use crate::message::{DotStuffer, Offers, Outgoing};
-use crate::net::{Explanation, Trouble, TroubleKind};
+use crate::net::{Explanation, Trouble};
 use crate::queue::{Progress, SpoolError, Stored};
 
 /// The state of the connection after a transaction.
@@ -61,7 +61,10 @@ pub async fn send(connection: &mut Connection, mut stored: Stored, account: &Acc
         match for_envelope(&recipient.address, utf8) {
             Some(address) => targets.push(Target { index, address }),
             None => {
-                let reason = format!("{} does not support international addresses (SMTPUTF8)", account.host);
+                let mut reason = format!("{} does not support international addresses (SMTPUTF8)", account.host);
+                if recipient.address.rsplit_once('@').is_some_and(|(local, _)| local.is_ascii()) {
+                    reason.push_str(", and the domain cannot be written in ASCII");
+                }
                 outcome.results.push((index, Verdict::Failed(reason.into())));
             }
         }
@@ -79,7 +82,9 @@ pub async fn send(connection: &mut Connection, mut stored: Stored, account: &Acc
         let reason =
             format!("{} does not support the sender <{}> (no SMTPUTF8)", account.host, rewritten.envelope_from);
         let remedy = format!("set option from of account '{}' to an ASCII address", account.name);
-        outcome.trouble = Some(Trouble::new(TroubleKind::Setup, reason).remedy(remedy));
+        // Other messages have other senders.
+        let failed = Verdict::Failed(Explanation::new(reason, remedy));
+        outcome.results.extend(targets.iter().map(|target| (target.index, failed.clone())));
         return (outcome, ConnectionState::Open);
     };
     let offers = Offers { eight_bit_mime: connection.offers.has_capability(EXT_8BIT_MIME), smtputf8: utf8 };
