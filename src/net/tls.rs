@@ -105,7 +105,8 @@ pub fn explain(error: &io::Error, host: &str) -> Trouble {
         Some(rustls::Error::InvalidMessage(problem)) => message(problem, host),
         Some(rustls::Error::PeerIncompatible(what)) => incompatible(what, host),
         Some(rustls::Error::AlertReceived(alert)) => {
-            (format!("{host} aborted the TLS handshake with alert {}", alerted(*alert)), ASK)
+            let remedy = if *alert == rustls::AlertDescription::HandshakeFailure { OTHER_KEY } else { ASK };
+            (format!("{host} aborted the TLS handshake with alert {}", alerted(*alert)), remedy)
         }
         Some(rustls::Error::NoCertificatesPresented) => (format!("{host} sent no certificate"), ASK),
         Some(rustls::Error::PeerMisbehaved(what)) => {
@@ -163,6 +164,9 @@ fn message(problem: &InvalidMessage, host: &str) -> (String, &'static str) {
 }
 
 const ASK: &str = "check host and port, or ask the provider";
+/// A server aborts like this if it has nothing in common with us, most often because of its key.
+const OTHER_KEY: &str =
+    "check host and port; your own server needs a key of RSA with 2048 bits, ECDSA with P-256 or P-384, or Ed25519";
 const POSING: &str = "check option host; another server may be impersonating the provider";
 const UNKNOWN: &str = "for your own server, set ca_file or fingerprint; otherwise install ca-bundle; another server may be impersonating the provider";
 const TOO_OLD: &str = "the server needs a current certificate (version 3, RSA of 2048 bits or ECDSA, SHA-256); for your own server, set fingerprint, which accepts the certificate as it is";
@@ -358,7 +362,7 @@ mod tests {
             (
                 E::AlertReceived(rustls::AlertDescription::HandshakeFailure),
                 "mx aborted the TLS handshake with alert 40 (handshake failure)",
-                "check host and port, or ask the provider",
+                OTHER_KEY,
             ),
             (
                 E::AlertReceived(rustls::AlertDescription::UnrecognisedName),
