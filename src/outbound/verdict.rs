@@ -40,6 +40,9 @@ pub struct Outcome {
     pub tls: Option<TlsFacts>,
     /// Whether the provider accepted fewer recipients than there are: the others follow at once.
     pub goes_on: bool,
+    /// Whether recipients were left out because the server refused many of the others: they follow at once, on a new
+    /// connection.
+    pub unnamed: bool,
     /// Whether the server accepted the sender, and with it the message as one that it handles.
     pub sender_taken: bool,
     /// No reply was about the message, only about a connection that has carried others: it is to be offered again on
