@@ -78,6 +78,9 @@ async fn all_recipients_of_a_command_or_none() {
         "Ops: a@x.org, b@x.org;",
         "<a@x.org>,<b@x..org>",
         "<a@x.org>,<no body>",
+        "<a@x.org> ORCPT=rfc822;a@x.org,<b@x.org>",
+        "<a@x.org> ORCPT=<b@x.org>",
+        "<a@x.org> AUTH=b@x.org",
     ] {
         let (named, taken, got) = bed.send("MAIL FROM:<plc@example.com>", &format!("RCPT TO:{two}")).await;
         match named {
@@ -92,6 +95,11 @@ async fn all_recipients_of_a_command_or_none() {
     }
     // One of the two is nobody: neither gets it, and the device is told in the end as well.
     assert_eq!(bed.send("MAIL FROM:<plc@example.com>", "RCPT TO:<a@x.org>,<nobody>").await, (550, 550, Vec::new()));
+    // A name behind an address could be another recipient.
+    for two in ["a@x.org root", "<a@x.org> root", "<a@x.org> \"root\""] {
+        let sent = bed.send("MAIL FROM:<plc@example.com>", &format!("RCPT TO:{two}")).await;
+        assert_eq!(sent, (501, 501, Vec::new()), "{two}");
+    }
     for many in ["<a@x.org>,<b@x.org>", "a@x.org b@x.org"] {
         let sent = bed.send(&format!("MAIL FROM:{many}"), "RCPT TO:<ops@x.org>").await;
         assert_eq!(sent, (501, 501, Vec::new()), "{many}");
@@ -200,4 +208,39 @@ async fn the_envelope_leaves_in_the_form_that_the_server_takes() {
         let got = through(smtputf8, &mail, &format!("RCPT TO:<{to}>"), header).await;
         assert_eq!((got.0.as_str(), got.1.as_str(), got.2), expected, "{smtputf8} {from} {to}");
     }
+}
+
+/// A sender that the server does not take concerns its message only, also where the account has no address of its own.
+#[tokio::test]
+async fn a_sender_that_cannot_be_written_does_not_stop_the_account() {
+    let provider = Provider::builder().tls(TlsMode::Implicit).with(|settings| settings.smtputf8 = false).start().await;
+    let ca_file = provider.certs().ca_file().display().to_string();
+    let account = Section::new("account", "provider").option("provider", "custom").option("host", "127.0.0.1");
+    let account = account.option("port", provider.port()).option("tls", "implicit").option("ca_file", &ca_file);
+    let account = account.option("from_policy", "keep");
+    let relay = Relay::builder().durability("memory").section(account).start().await;
+    for (from, to) in [
+        ("j\u{fc}rgen@x.org", "a@x.org"),
+        ("plc@x.org", "j\u{fc}rgen@x.org"),
+        ("plc@x.org", "ops@b\u{323}u\u{308}cher.example"),
+    ] {
+        let mut device = Client::greeted(relay.addr()).await;
+        device.dialogue(&[("EHLO plc", 250)]).await;
+        let reply = device.send(from, &[to], TEXT).await;
+        let id = reply.text().rsplit(' ').next().unwrap().to_string();
+        let line = relay.wait_log(|line| line.contains("event=failed") && line.contains(&id), SOON).await;
+        let sender =
+            if from.is_ascii() { "does not support international addresses" } else { "does not support the sender" };
+        assert!(line.contains(sender), "{line}");
+        assert_eq!(line.contains("the domain cannot be written in ASCII"), to.starts_with("ops"), "{line}");
+    }
+    let mut device = Client::greeted(relay.addr()).await;
+    device.dialogue(&[("EHLO plc", 250)]).await;
+    // As macOS writes it.
+    assert_eq!(device.send("plc@x.org", &["ops@bu\u{308}cher.example"], TEXT).await.code, 250);
+    let got = |record: &support::provider::Record| {
+        record.attempts.iter().any(|m| m.recipients == ["ops@xn--bcher-kva.example"]).then_some(())
+    };
+    provider.wait_until("the message", SOON, got).await;
+    assert!(!relay.log().iter().any(|line| line.contains("event=paused")), "{:?}", relay.log());
 }

@@ -102,10 +102,17 @@ async fn the_first_refusal_stays() {
 
 #[tokio::test]
 async fn mail_that_others_could_send_on_is_to_nobody_in_the_domain() {
+    let below = Section::new("device", "default").list("allow_recipient", "*@*.example.com");
+    let deeper = relay().section(below).start().await;
     let device = Section::new("device", "default").list("allow_recipient", "*@example.com");
     let user = Section::new("user", "cam").option("username", "cam").option("password", "secret");
     let user = user.list("sender", "example.com");
     let relay = relay().section(device).section(user).listener_option("auth", "optional").start().await;
+    let rcpt = "RCPT TO:<ops@a.example.com>";
+    for local in ["x%evil", "\"x@evil.org\"", "\"ops@evil.example.com\""] {
+        let routed = format!("RCPT TO:<{local}@a.example.com>");
+        assert_eq!(blindly(&deeper, &[MAIL, &routed, rcpt, "QUIT"]).await, [250, 550, 250, 221], "{local}");
+    }
     for local in ["x%evil", "evil!x", "\"x@evil\"", "\"@evil:x\""] {
         let rcpt = format!("RCPT TO:<{local}@example.com>");
         assert_eq!(blindly(&relay, &[MAIL, &rcpt, RCPT, "QUIT"]).await, [250, 550, 250, 221], "{local}");

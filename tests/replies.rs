@@ -73,6 +73,34 @@ async fn nothing_counts_as_delivered_that_was_never_sent() {
     }
 }
 
+/// A reply that nothing had asked for is not the answer to the next command, also where each command waits for its reply.
+#[tokio::test]
+async fn an_extra_refusal_fails_nothing() {
+    let reply = |text: &str| Fault::Reply(text.into());
+    for (step, fault) in [
+        (Step::Mail, reply("250 2.1.0 Ok\r\n550 5.7.1 Extra")),
+        (Step::Ehlo, reply("250-provider.example\r\n250 8BITMIME\r\n550 5.7.1 Extra")),
+        (Step::Rcpt("a@example.com".into()), reply("250 2.1.5 Ok\r\n550 5.1.1 Extra")),
+        (Step::Rcpt("b@example.com".into()), reply("250 2.1.5 Ok\r\n550 5.1.1 Extra")),
+        (Step::AnyRcpt, reply("550 5.1.1 No\r\n550 5.1.1 Extra")),
+        (Step::AnyRcpt, reply("550 5.1.1 No\r\n250 2.1.5 Extra")),
+    ] {
+        for pipelining in [false, true] {
+            let builder = Provider::builder().tls(TlsMode::Implicit).with(|s| s.pipelining = pipelining);
+            let provider = builder.start().await;
+            provider.set_fault(step.clone(), fault.clone(), Times::First(1));
+            let relay = relay_to(&provider).start().await;
+            let id = send(&relay, &["a@example.com", "b@example.com"]).await;
+            relay.wait_log(is("deferred", &id), SOON).await;
+            said(&relay, "queue retry all").await;
+            relay.wait_log(is("removed", &id), SOON).await;
+            let failed = relay.log().into_iter().find(|line| field(line, "event") == Some("failed"));
+            let what = format!("{step:?} {fault:?}, pipelining: {pipelining}\n{}", provider.transcript());
+            assert_eq!((failed, copies(&provider)), (None, 1), "{what}");
+        }
+    }
+}
+
 /// Each time the message has arrived, and nobody can know it: after some copies it is held, also when the gateway is
 /// started anew in between, and people hear what to do.
 #[tokio::test]
@@ -142,6 +170,8 @@ async fn a_limit_of_a_connection_is_not_that_of_a_message() {
         "451 4.3.2 Enough for now",
         "421 4.3.2 Closing",
         "550 5.7.1 Too many messages in this session",
+        "550 5.5.3 session limit reached",
+        "503 5.5.1 limit reached",
     ] {
         let provider = provider().with(|s| s.most = Some((3, reply.into()))).start().await;
         let relay = relay_to(&provider).start().await;
@@ -171,6 +201,66 @@ async fn what_a_new_connection_says_counts() {
     let line = relay.wait_log(is("deferred", &id), SOON).await;
     assert!(line.contains("450 4.1.8 Unknown sender"), "{line}");
     assert_eq!(provider.connections().len(), 2);
+}
+
+/// Whatever a kept connection says about itself, or if it ends without a word, the message is offered at once on a new one.
+#[tokio::test]
+async fn a_kept_connection_is_given_up_before_a_message() {
+    for (step, fault) in [
+        (Step::AnyRcpt, Fault::Reply("451 4.7.1 session quota".into())),
+        (Step::Data, Fault::Reply("451 4.3.0 Temporary failure".into())),
+        (Step::Mail, Fault::Close),
+        (Step::Mail, Fault::Reset),
+    ] {
+        for chunking in [false, true] {
+            if chunking && step == Step::Data {
+                continue;
+            }
+            let provider = provider().with(|s| s.chunking = chunking).start().await;
+            let relay = relay_to(&provider).relay_option("retry_min", "10m").start().await;
+            let first = send(&relay, &["ops@example.com"]).await;
+            relay.wait_log(is("removed", &first), SOON).await;
+            provider.set_fault(step.clone(), fault.clone(), Times::First(1));
+            let id = send(&relay, &["ops@example.com"]).await;
+            let line = relay.wait_log(|line| is("removed", &id)(line) || is("deferred", &id)(line), SOON).await;
+            let what = format!("{step:?} {fault:?}, chunking: {chunking}: {line}\n{}", provider.transcript());
+            assert_eq!((field(&line, "event"), provider.connections().len()), (Some("removed"), 2), "{what}");
+            let paused = relay.log().into_iter().find(|line| field(line, "event") == Some("paused"));
+            assert_eq!((paused, copies(&provider)), (None, 2), "{what}");
+        }
+    }
+}
+
+/// So do those that get many refusals in one message: the other recipients are named on new connections.
+#[tokio::test]
+async fn a_list_of_unknown_recipients_takes_several_connections() {
+    for pipelining in [true, false] {
+        let provider = provider().with(|s| s.pipelining = pipelining).start().await;
+        let relay = relay_to(&provider).relay_option("retry_min", "10m").start().await;
+        let mut to: Vec<String> = (0..29).map(|n| format!("gone{n}@example.com")).collect();
+        for gone in &to {
+            provider.set_fault(Step::Rcpt(gone.clone()), Fault::Reply("550 5.1.1 Unknown".into()), Times::Always);
+        }
+        to.push("ops@example.com".into());
+        let to: Vec<&str> = to.iter().map(String::as_str).collect();
+        let id = send(&relay, &to).await;
+        relay.wait_log(is("removed", &id), SOON).await;
+        let mut refusals = vec![0; provider.connections().len()];
+        for event in provider.record().transcript {
+            refusals[event.connection] += usize::from(event.text.starts_with("S: 5"));
+        }
+        // Those that are named before it is known; then DATA is not asked for.
+        assert!(refusals.iter().all(|count| *count <= 10), "{refusals:?}\n{}", provider.transcript());
+        let got: Vec<Vec<String>> = provider.messages().into_iter().map(|m| m.recipients).collect();
+        assert!(got.contains(&vec!["ops@example.com".to_string()]), "{got:?}");
+        // Good recipients stay together, however many.
+        let many: Vec<String> = (0..25).map(|n| format!("ops{n}@example.com")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        let id = send(&relay, &many).await;
+        relay.wait_log(is("removed", &id), SOON).await;
+        assert_eq!(provider.messages().last().map(|m| m.recipients.len()), Some(25));
+        assert_eq!(provider.complaints(), Vec::<String>::new());
+    }
 }
 
 /// Servers make clients wait that collect refusals: others must not wait with them.
@@ -204,6 +294,13 @@ async fn a_missing_login_is_found_behind_whatever_the_server_says() {
         (Step::Mail, "550 No"),
         (Step::Mail, "503 5.5.4 Error: send AUTH command first"),
         (Step::Mail, "530 5.7.0 Authentication required."),
+        (Step::AnyRcpt, "553 Relaying disallowed"),
+        (Step::AnyRcpt, "554 5.7.1 Sender address rejected: Access denied"),
+        (Step::AnyRcpt, "550 Your message looks like spam, please sign on"),
+        (Step::Mail, "501 5.7.1 Not permitted"),
+        (Step::Mail, "502 5.5.1 Not implemented"),
+        (Step::Mail, "503 Bad sequence of commands"),
+        (Step::Mail, "421 Too many invalid commands"),
     ] {
         let provider = offers().start().await;
         provider.set_fault(step, Fault::Reply(reply.into()), Times::First(1));

@@ -27,8 +27,17 @@ impl Pattern {
     }
 
     /// Whether `address` matches.
+    ///
+    /// Local part and domain are compared separately, both ending at the last `@`: the `@` of a pattern never stands
+    /// for one in the quotes of a local part, behind which a star would cover the real domain.
     pub fn matches(&self, address: &str) -> bool {
-        self.0 == "*" || matches(self.0.as_bytes(), address.as_bytes())
+        let parts = |text| str::rsplit_once(text, '@');
+        match (parts(&self.0), parts(address)) {
+            _ if self.0 == "*" => true,
+            (Some((local, domain)), Some((name, host))) => matches(domain, host, 0) && matches(local, name, name.len()),
+            (Some(_), None) => false,
+            (None, found) => matches(&self.0, address, found.map_or(address.len(), |(local, _)| local.len())),
+        }
     }
 }
 
@@ -46,9 +55,10 @@ pub fn is_local_name(text: &str) -> bool {
 
 /// Scans `text` once for each star that has to be extended: at most as many steps as the product of both lengths.
 ///
-/// It is enough to extend the last star: what an earlier one could match instead has the same characters.
-fn matches(pattern: &[u8], text: &[u8]) -> bool {
-    let local = memchr::memrchr(b'@', text).unwrap_or(0);
+/// It is enough to extend the last star: what an earlier one could match instead has the same characters. `local` is
+/// the length of the local part at the start of `text`.
+fn matches(pattern: &str, text: &str, local: usize) -> bool {
+    let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
     let (mut at, mut read) = (0, 0);
     // After the last star, and up to where it extends.
     let mut star: Option<(usize, usize)> = None;
@@ -108,6 +118,21 @@ mod tests {
             ("\"*@evil.org\"@example.com", "\"x@evil.org\"@example.com", true),
             ("*", "x%evil.org@example.com", true),
             ("*", "x%evil.org", true),
+            // The `@` of a pattern is the one before the domain, whatever its stars could match.
+            ("*@*.example.com", "\"x@evil.org\"@a.example.com", false),
+            ("*@*example.com", "\"x@evil.org\"@a.example.com", false),
+            ("*@e*", "\"x@evil.org\"@example.com", false),
+            ("*@*", "\"x@evil.org\"@example.com", false),
+            ("*ops@*.example.com", "\"ops@evil.org\"@a.example.com", false),
+            ("\"*@*\"@*.example.com", "\"x@evil.org\"@a.example.com", true),
+            // Names without a domain are local parts as well.
+            ("x*", "x%evil.org", false),
+            ("x*", "x1", true),
+            // A pattern without a domain.
+            ("alarm*", "alarm-1@example.com", true),
+            ("*example.com", "a@example.com", true),
+            ("*example.com", "\"x@evil.org\"@example.com", false),
+            ("a@[IPv6:*]", "a@[IPv6:2001:db8::1]", true),
         ] {
             assert_eq!(Pattern::parse(pattern).unwrap().matches(address), expected, "{pattern} {address}");
         }
@@ -117,23 +142,24 @@ mod tests {
         assert!(is_local_name("root") && !is_local_name("root@x") && !is_local_name("\"a@b\"") && !is_local_name(""));
     }
 
-    /// The same by trying everything that a star could match. `local`: remaining bytes of the local part.
-    fn simple(pattern: &[u8], text: &[u8], local: usize) -> bool {
-        let reach = text.iter().take(local).position(|b| b"%!@:".contains(b)).unwrap_or(text.len());
-        match pattern.split_first() {
-            None => text.is_empty(),
-            Some((b'*', rest)) => (0..=reach).any(|n| simple(rest, &text[n..], local.saturating_sub(n))),
-            Some((c, rest)) => {
-                text.split_first().is_some_and(|(t, tail)| c == t && simple(rest, tail, local.saturating_sub(1)))
-            }
+    /// The same by trying everything that a star could match; `barred` is what it does not.
+    fn simple(pattern: &str, text: &str, barred: &str) -> bool {
+        let Some((c, rest)) = pattern.split_at_checked(1) else { return text.is_empty() };
+        let reach = text.find(|c| barred.contains(c)).unwrap_or(text.len());
+        match c {
+            "*" => (0..=reach).any(|n| simple(rest, &text[n..], barred)),
+            c => text.strip_prefix(c).is_some_and(|tail| simple(rest, tail, barred)),
         }
     }
 
     proptest! {
         #[test]
-        fn stars_stand_for_anything(pattern in "[ab%@*]{0,8}", text in "[ab%@]{0,10}") {
-            let local = text.rfind('@').unwrap_or(0);
-            prop_assert_eq!(matches(pattern.as_bytes(), text.as_bytes()), simple(pattern.as_bytes(), text.as_bytes(), local));
+        fn stars_stand_for_anything(local in "[ab%@*]{0,6}", domain in "[ab*]{0,6}", name in "[ab%@]{0,7}", host in "[ab]{0,7}") {
+            let expected = simple(&local, &name, "%!@:") && simple(&domain, &host, "");
+            let pattern = Pattern(format!("{local}@{domain}"));
+            prop_assert_eq!(pattern.matches(&format!("{name}@{host}")), expected);
+            prop_assert!(!pattern.matches(&host));
+            prop_assert_eq!(Pattern(format!("a{domain}")).matches(&name.replace('@', "%")), simple(&format!("a{domain}"), &name.replace('@', "%"), "%"));
         }
 
         #[test]

@@ -10,7 +10,7 @@ use crate::config::{Device, Settings, TlsMode};
 use crate::net::TroubleKind;
 use crate::net::{Trouble, tls};
 use crate::outbound::transaction::ConnectionState;
-use crate::outbound::{Connection, Outcome, connect, send};
+use crate::outbound::{Connection, Outcome, Verdict, connect, send};
 use crate::policy::{self, Policies};
 use crate::queue::{Item, Meta, Progress, Spool, SpoolError, State, Stored};
 use crate::report::Event;
@@ -146,7 +146,8 @@ pub async fn deliver(mut job: DeliveryJob, spool: Arc<Spool>, ways: Ways, item: 
         task::spawn(quit(open));
     }
     // If the new connection had been refused as well, the number would not have been the reason.
-    let spent = spent.filter(|_| outcome.sender_taken);
+    let stays = |(_, verdict): &(usize, Verdict)| !matches!(verdict, Verdict::Deferred(_));
+    let spent = spent.filter(|_| outcome.sender_taken && outcome.results.iter().any(stays));
     let lane = Returned { spent, in_step, generation: job.generation, wakings: job.wakings, connector: job.connector };
     Attempted { item, outcome, known, connection, account: job.account.name.clone(), lane }
 }

@@ -334,7 +334,9 @@ impl Dispatch {
         let turns = known.as_ref().map_or(item.turns, |known| known.state.turns);
         let turns = turns.saturating_add(u32::from(!item.early)).max(1);
         let settings = self.settings.borrow().clone();
-        let wait = match outcome.goes_on && has_taken(&outcome) {
+        // Only with a result that stays: a recipient that is deferred again would be offered without end.
+        let unnamed = outcome.unnamed && outcome.results.iter().any(|(_, result)| matches!(result, Verdict::Failed(_)));
+        let wait = match outcome.goes_on && has_taken(&outcome) || unnamed {
             true => Duration::ZERO,
             false => backoff(turns, jitter(), settings.relay.retry_min, settings.relay.retry_max),
         };

@@ -130,14 +130,15 @@ struct Arguments<'a> {
     doubtful: Option<&'a [u8]>,
 }
 
-/// Parameters whose value may contain an address (RFC 3461 section 4, RFC 4954 section 5, RFC 1845 section 3).
-const ADDRESS_PARAMETERS: [&str; 4] = ["ORCPT", "ENVID", "AUTH", "TRANSID"];
+/// Parameters whose value may contain an address (RFC 3461 section 4, RFC 1845 section 3). AUTH (RFC 4954 section 5)
+/// belongs to MAIL only, where a second address is nobody's.
+const ADDRESS_PARAMETERS: [&str; 3] = ["ORCPT", "ENVID", "TRANSID"];
 /// Parameters without a value (RFC 6531 section 3.4, RFC 8689 section 3).
 const FLAGS: [&str; 2] = ["SMTPUTF8", "REQUIRETLS"];
 
 /// Separates the parameters: words of the form `KEY=value` that no comma makes an element of the list. They follow the
 /// path, but the paths that devices send have no reliable end.
-fn arguments(text: &[u8]) -> Arguments<'_> {
+fn arguments(text: &[u8], of_mail: bool) -> Arguments<'_> {
     let mut arguments = Arguments::default();
     for word in words(text) {
         let before = arguments.list.trim_ascii_end().last();
@@ -147,14 +148,32 @@ fn arguments(text: &[u8]) -> Arguments<'_> {
         let key = key.filter(|key| !key.is_empty() && key.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'-'));
         match key {
             _ if is_element => arguments.list.extend_from_slice(word),
-            Some(key) if one_of(&ADDRESS_PARAMETERS, key) || !word.contains(&b'@') => arguments.parameters.push(word),
+            // With more than one address, or in the form of a list, it is not the value that the key has.
+            Some(key) if !word.contains(&b'@') || one_of(&ADDRESS_PARAMETERS, key) && !is_list(word) => {
+                arguments.parameters.push(word);
+            }
             Some(_) => arguments.doubtful = Some(word),
-            None if one_of(&FLAGS, word) => arguments.parameters.push(word),
+            None if one_of(&FLAGS, word) || of_mail && is_unknown_flag(&arguments.list, word) => {
+                arguments.parameters.push(word);
+            }
             None => arguments.list.extend_from_slice(word),
         }
         arguments.list.push(b' ');
     }
     arguments
+}
+
+/// Whether the value of a parameter holds more than one address could (xtext, RFC 3461 section 4, has none of these).
+/// A comma at its end separates recipients.
+fn is_list(word: &[u8]) -> bool {
+    let word = word.strip_suffix(b",").unwrap_or(word);
+    let count = |wanted: &[u8]| word.iter().filter(|byte| wanted.contains(byte)).count();
+    count(b",<>") > 0 || count(b"@") > 1
+}
+
+/// Whether `word`, behind the path in `list`, is a parameter of MAIL without a value: a path is not followed by a name.
+fn is_unknown_flag(list: &[u8], word: &[u8]) -> bool {
+    list.iter().any(|byte| matches!(byte, b'@' | b'>')) && word.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'-')
 }
 
 /// Splits at spaces, except those in quotes, comments and closed angle brackets.
@@ -190,7 +209,7 @@ fn addresses(list: &[u8]) -> Result<Vec<String>, String> {
 }
 
 fn mail(rest: &[u8]) -> Command {
-    let Arguments { list, parameters, .. } = arguments(rest);
+    let Arguments { list, parameters, .. } = arguments(rest, true);
     let from = match addresses(&list) {
         Ok(all) => {
             let mut all = all.into_iter();
@@ -217,7 +236,7 @@ fn mail(rest: &[u8]) -> Command {
 }
 
 fn rcpt(rest: &[u8]) -> Command {
-    let Arguments { list, doubtful, .. } = arguments(rest);
+    let Arguments { list, doubtful, .. } = arguments(rest, false);
     let to = match (addresses(&list), doubtful) {
         // It could be another recipient.
         (_, Some(word)) => Err(format!("neither a recipient nor a known parameter: {}", printable(word))),
@@ -400,6 +419,8 @@ mod tests {
             "MAIL FROM:<PLC 3 <plc@example.com>>",
             "MAIL FROM:<@relay.example:plc@example.com>",
             "MAIL FROM:<plc@example.com> AUTH=<> FOO BODY=8BITMIME",
+            "MAIL FROM:plc@example.com FOO AUTH=a@b.c",
+            "MAIL FROM:<plc@example.com> FOO (c)",
         ] {
             assert_eq!(from(line), "plc@example.com", "{line}");
         }
@@ -431,7 +452,19 @@ mod tests {
         assert_eq!(to("RCPT TO:<a@b.c.> NOTIFY=NEVER (c)"), ["a@b.c"]);
         assert_eq!(to("RCPT TO:<a@b.c NOTIFY=NEVER"), ["a@b.c"]);
         assert_eq!(to("RCPT TO:root NOTIFY=NEVER"), ["root"]);
-        for line in ["RCPT TO:<a@b.c> prvs=12=d@e.f", "RCPT TO:<a@b.c> X=d@e.f", "RCPT TO:<a@b.c>,<bad one>"] {
+        assert_eq!(to("RCPT TO:<a@b.c> ORCPT=rfc822;d@e.f ENVID=x@y.z AUTH=<>"), ["a@b.c"]);
+        for line in [
+            "RCPT TO:<a@b.c> prvs=12=d@e.f",
+            "RCPT TO:<a@b.c> X=d@e.f",
+            "RCPT TO:<a@b.c>,<bad one>",
+            "RCPT TO:<a@b.c> ORCPT=rfc822;d@e.f,<g@h.i>",
+            "RCPT TO:<a@b.c> ORCPT=rfc822;a@b.c;g@h.i",
+            "RCPT TO:<a@b.c> ORCPT=<g@h.i>",
+            "RCPT TO:<a@b.c> ENVID=x,g@h.i",
+            "RCPT TO:<a@b.c> AUTH=g@h.i",
+            "RCPT TO:<a@b.c> root",
+            "RCPT TO:a@b.c root NOTIFY=NEVER",
+        ] {
             assert!(matches!(parse(line.as_bytes()), Command::Rcpt { to: Err(_) }), "{line}");
         }
     }
@@ -499,7 +532,7 @@ mod tests {
         #[test]
         fn no_address_of_a_line_is_passed_over(
             parts in proptest::collection::vec(
-                ("[<(\"]?", "[a-c]{1,2}@[x-z]{1,2}", "[>)\"]?", "[ ,;:<>]{1,3}", "((NOTIFY|X|size)=[a-c,]{0,3} )?"), 1..4
+                ("( ORCPT=x@y[,;<]|[<(\"])?", "[a-c]{1,2}@[x-z]{1,2}", "[>)\"]?", "[ ,;:<>]{1,3}", "((NOTIFY|X|size|ENVID)=[a-c,]{0,3} )?"), 1..4
             ),
         ) {
             let list = |(open, address, close, behind, parameter): &(String, String, String, String, String)| {

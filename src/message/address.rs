@@ -206,7 +206,8 @@ mod tests {
             ("ops@m\u{fc}ller.example", true, Some("ops@m\u{fc}ller.example")),
             ("j\u{fc}rgen@x.y", true, Some("j\u{fc}rgen@x.y")),
             ("j\u{fc}rgen@x.y", false, None),
-            ("ops@mu\u{308}ller.example", false, None),
+            ("ops@mu\u{308}ller.example", false, Some("ops@xn--mller-kva.example")),
+            ("ops@m\u{323}ller.example", false, None),
             ("", false, Some("")),
         ] {
             assert_eq!(for_envelope(address, utf8).as_deref(), expected, "{address} {utf8}");

@@ -105,7 +105,8 @@ pub fn explain(error: &io::Error, host: &str) -> Trouble {
         Some(rustls::Error::InvalidMessage(problem)) => message(problem, host),
         Some(rustls::Error::PeerIncompatible(what)) => incompatible(what, host),
         Some(rustls::Error::AlertReceived(alert)) => {
-            (format!("{host} aborted the TLS handshake with alert {}", alerted(*alert)), ASK)
+            let remedy = if *alert == rustls::AlertDescription::HandshakeFailure { OTHER_KEY } else { ASK };
+            (format!("{host} aborted the TLS handshake with alert {}", alerted(*alert)), remedy)
         }
         Some(rustls::Error::NoCertificatesPresented) => (format!("{host} sent no certificate"), ASK),
         Some(rustls::Error::PeerMisbehaved(what)) => {
@@ -163,6 +164,9 @@ fn message(problem: &InvalidMessage, host: &str) -> (String, &'static str) {
 }
 
 const ASK: &str = "check host and port, or ask the provider";
+/// A server aborts like this if it has nothing in common with us, most often because of its key.
+const OTHER_KEY: &str =
+    "check host and port; your own server needs a key of RSA with 2048 bits, ECDSA with P-256 or P-384, or Ed25519";
 const POSING: &str = "check option host; another server may be impersonating the provider";
 const UNKNOWN: &str = "for your own server, set ca_file or fingerprint; otherwise install ca-bundle; another server may be impersonating the provider";
 const TOO_OLD: &str = "the server needs a current certificate (version 3, RSA of 2048 bits or ECDSA, SHA-256); for your own server, set fingerprint, which accepts the certificate as it is";
@@ -170,12 +174,18 @@ const PINNED: &str =
     "for your own server, set fingerprint, which accepts the certificate as it is; otherwise ask the provider";
 const CHAIN: &str = "configure the server to send only its own certificate and the intermediate certificates";
 
-/// The names in a certificate. The error contains them in this form: `DnsName("a.example")`.
+/// The hosts in a certificate; empty if there are none. The error contains them in these forms: `DnsName("a.example")`,
+/// `IpAddress(192.0.2.1)`; other kinds of names are not about hosts.
 fn names(presented: &[String]) -> String {
     const SHOWN: usize = 3;
-    let plain = |name: &String| name.split('"').nth(1).unwrap_or(name).chars().filter(|c| !c.is_control()).collect();
-    let shown: Vec<String> = presented.iter().take(SHOWN).map(plain).collect();
-    let more = if presented.len() > SHOWN { " and others" } else { "" };
+    let host = |name: &String| {
+        let dns = || name.strip_prefix("DnsName(\"")?.strip_suffix("\")");
+        let ip = || name.strip_prefix("IpAddress(")?.strip_suffix(')');
+        Some(dns().or_else(ip)?.chars().filter(|c| !c.is_control()).collect())
+    };
+    let mut hosts = presented.iter().filter_map(host);
+    let shown: Vec<String> = hosts.by_ref().take(SHOWN).collect();
+    let more = if hosts.next().is_some() { " and others" } else { "" };
     format!("{}{more}", shown.join(", "))
 }
 
@@ -186,13 +196,19 @@ fn certificate(problem: &CertificateError, host: &str) -> (String, &'static str)
     let called = |issuer: &str| if issuer.is_empty() { String::new() } else { format!(" ('{issuer}')") };
     match problem {
         E::UnknownIssuer => (signed, UNKNOWN),
-        E::NotValidForNameContext { presented, .. } if presented.is_empty() => (
-            format!("the certificate of {host} has no subjectAltName, and its common name (CN) is ignored (RFC 9525)"),
-            "for your own server, set fingerprint or create a certificate with a subjectAltName; another server may be impersonating the provider",
-        ),
-        E::NotValidForNameContext { presented, .. } => {
-            (format!("the certificate is not valid for {host}, only for {}", names(presented)), POSING)
-        }
+        E::NotValidForNameContext { presented, .. } => match names(presented) {
+            // There may be names of other kinds, such as a mail address.
+            hosts if hosts.is_empty() => {
+                let kind = if presented.is_empty() { "" } else { " with a host" };
+                (
+                    format!(
+                        "the certificate of {host} has no subjectAltName{kind}, and its common name (CN) is ignored (RFC 9525)"
+                    ),
+                    "for your own server, set fingerprint or create a certificate with a subjectAltName; another server may be impersonating the provider",
+                )
+            }
+            hosts => (format!("the certificate is not valid for {host}, only for {hosts}"), POSING),
+        },
         E::NotValidForName => (format!("the certificate is not valid for {host}"), POSING),
         E::Expired | E::ExpiredContext { .. } => (
             format!("the certificate of {host} has expired"),
@@ -228,6 +244,13 @@ fn certificate(problem: &CertificateError, host: &str) -> (String, &'static str)
             Some(Lack::Alone { issuer }) => (
                 format!(
                     "{signed}{}, and it came alone: a server must also send its intermediate certificates",
+                    called(issuer)
+                ),
+                UNKNOWN,
+            ),
+            Some(Lack::Gap { issuer }) => (
+                format!(
+                    "{signed}{}, whose certificate was not sent: a server must also send its intermediate certificates",
                     called(issuer)
                 ),
                 UNKNOWN,
@@ -339,7 +362,7 @@ mod tests {
             (
                 E::AlertReceived(rustls::AlertDescription::HandshakeFailure),
                 "mx aborted the TLS handshake with alert 40 (handshake failure)",
-                "check host and port, or ask the provider",
+                OTHER_KEY,
             ),
             (
                 E::AlertReceived(rustls::AlertDescription::UnrecognisedName),
@@ -394,7 +417,19 @@ mod tests {
             },
             C::NotValidForName,
             C::NotValidForNameContext { expected: expected.clone(), presented: vec![] },
-            C::NotValidForNameContext { expected, presented: presented(&["a.example", "b.example"]) },
+            C::NotValidForNameContext { expected: expected.clone(), presented: presented(&["a.example", "b.example"]) },
+            C::NotValidForNameContext {
+                expected,
+                presented: [
+                    "DirectoryName",
+                    "IpAddress(10.0.0.1)",
+                    "UniformResourceIdentifier(\"x\")",
+                    "Unsupported(0x01)",
+                    "DnsName(\"c.example\")",
+                ]
+                .map(String::from)
+                .to_vec(),
+            },
             C::InvalidPurpose,
             C::InvalidPurposeContext {
                 required: ExtendedKeyPurpose::ServerAuth,
@@ -406,6 +441,7 @@ mod tests {
         let lacks = [
             Lack::SelfSigned,
             Lack::Alone { issuer: "an issuer".into() },
+            Lack::Gap { issuer: "an issuer".into() },
             Lack::Chain { issuer: String::new() },
             Lack::SmallKey { bits: 1024 },
         ];
@@ -505,6 +541,21 @@ mod tests {
         ] {
             let (what, remedy) = said(rustls::Error::InvalidCertificate(flaw));
             assert!(remedy.contains("fingerprint"), "{what}: {remedy}");
+        }
+    }
+
+    #[test]
+    fn only_hosts_are_named() {
+        for (presented, expected) in [
+            (&["Unsupported(0x01)"][..], ""),
+            (&["DirectoryName", "UniformResourceIdentifier(\"https://x\")"], ""),
+            (&["IpAddress(10.0.0.1)", "Unsupported(0x01)"], "10.0.0.1"),
+            (&["Unsupported(0x01)", "DnsName(\"a\")", "DnsName(\"b\")", "IpAddress(::1)"], "a, b, ::1"),
+            (&["DnsName(\"a\")", "DnsName(\"b\")", "DnsName(\"c\")", "DirectoryName"], "a, b, c"),
+            (&["DnsName(\"a\")", "DnsName(\"b\")", "DnsName(\"c\")", "DnsName(\"d\")"], "a, b, c and others"),
+        ] {
+            let presented: Vec<String> = presented.iter().map(|name| name.to_string()).collect();
+            assert_eq!(names(&presented), expected);
         }
     }
 

@@ -63,6 +63,12 @@ pub enum Lack {
         /// Name of the authority that signed it.
         issuer: String,
     },
+    /// Its authority is unknown, and the chain that the server sent has a gap: it includes other certificates, but not
+    /// that one.
+    Gap {
+        /// Name of the authority whose certificate is missing.
+        issuer: String,
+    },
     /// The authority at the end of the chain that the server sent is unknown.
     Chain {
         /// Its name.
@@ -126,7 +132,10 @@ impl ServerCertVerifier for Judge {
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
         match &self.trust {
-            Trust::Authorities(known) => known.verify_tls12_signature(message, certificate, signature),
+            Trust::Authorities(known) => {
+                let verified = known.verify_tls12_signature(message, certificate, signature);
+                verified.map_err(|error| small_key(certificate).unwrap_or(error))
+            }
             _ => self.signed(message, certificate, (signature.scheme, signature.signature()), false),
         }
     }
@@ -138,7 +147,10 @@ impl ServerCertVerifier for Judge {
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
         match &self.trust {
-            Trust::Authorities(known) => known.verify_tls13_signature(message, certificate, signature),
+            Trust::Authorities(known) => {
+                let verified = known.verify_tls13_signature(message, certificate, signature);
+                verified.map_err(|error| small_key(certificate).unwrap_or(error))
+            }
             _ => self.signed(message, certificate, (signature.scheme, signature.signature()), true),
         }
     }
@@ -208,17 +220,32 @@ fn for_small_keys(scheme: SignatureScheme) -> Option<&'static dyn signature::Ver
     }
 }
 
+/// If a signature cannot be verified because of a small RSA key: that error, instead of the library's, which is the one
+/// for a wrong signature.
+fn small_key(certificate: &[u8]) -> Option<Error> {
+    let bits = Certificate::read(certificate)?.key.rsa_bits().filter(|bits| *bits < 2048)?;
+    Some(Lack::SmallKey { bits }.into())
+}
+
 /// Why the issuer of a certificate is unknown.
 fn unknown(certificate: &[u8], intermediates: &[CertificateDer<'_>]) -> Option<Lack> {
     let leaf = Certificate::read(certificate)?;
     if leaf.is_own_issuer() {
         return Some(Lack::SelfSigned);
     }
-    let last = intermediates.last().and_then(|last| Certificate::read(last));
-    Some(match last {
-        Some(last) => Lack::Chain { issuer: last.issuer_name() },
-        None => Lack::Alone { issuer: leaf.issuer_name() },
-    })
+    let read = intermediates.iter().filter_map(|sent| Certificate::read(sent));
+    let mut others: Vec<Certificate<'_>> = read.filter(|sent| sent.subject != leaf.subject).collect();
+    if others.is_empty() {
+        return Some(Lack::Alone { issuer: leaf.issuer_name() });
+    }
+    // From issuer to issuer, as far as they were sent.
+    let mut end = leaf;
+    while let Some(next) = others.iter().find(|sent| sent.subject == end.issuer).copied() {
+        others.retain(|sent| sent.subject != next.subject);
+        end = next;
+    }
+    let issuer = end.issuer_name();
+    Some(if others.is_empty() || end.is_own_issuer() { Lack::Chain { issuer } } else { Lack::Gap { issuer } })
 }
 
 /// Parts of a certificate.

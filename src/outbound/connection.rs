@@ -80,7 +80,7 @@ pub struct Connection {
     /// Messages sent on it.
     pub messages: u32,
     /// Replies of 4xx and 5xx on it.
-    pub refusals: u32,
+    pub refusals: usize,
     /// The server offers a login and the account has none. Cleared where mail was accepted without one before.
     pub login_missing: bool,
     /// The server has shown that its replies match our commands, so that a text may be sent with its envelope.

@@ -208,6 +208,16 @@ impl Reply {
         self.status.is_some_and(|[_, subject, _]| subject == 1)
     }
 
+    /// The same as a reply that nothing had asked for: it answers no command, whatever its code says.
+    pub fn unasked(self) -> Self {
+        Self { code: 0, ..self }
+    }
+
+    /// Whether nothing had asked for it.
+    pub fn is_unasked(&self) -> bool {
+        self.code == 0
+    }
+
     /// The same, with the secrets of the account masked for display.
     pub fn masked(self, mask: &Mask) -> Self {
         let shown = Some(mask.apply(&self.line)).filter(|shown| *shown != self.line);

@@ -59,6 +59,11 @@ impl Known {
         match (self.status, said) {
             (Some([0, subject, detail]), Some([_, b, c])) => (subject, detail) == (b, c),
             (Some(status), said) => said == Some(status),
+            // X.6.Y is about the content, X.4.6 about a loop: words in their text say nothing about the account.
+            (None, Some([_, 6, _])) => {
+                !self.words.is_empty() && matches!(self.means, Means::Recipient | Means::Waits | Means::Sender)
+            }
+            (None, Some([_, 4, 6])) if self.means == Means::Throttled => false,
             // A code alone is the least specific: it applies if the status says nothing (RFC 3463 section 3.1, X.0.0).
             (None, said) => !self.words.is_empty() || matches!(said, None | Some([_, 0, 0])),
         }
@@ -77,18 +82,28 @@ fn words(reply: &Reply) -> String {
     words.collect::<Vec<_>>().join(" ").to_ascii_lowercase()
 }
 
-/// Whether a refusal of MAIL or RCPT may mean that a login is missing, at a server that offers one to such an account:
-/// whatever is not clearly about something else. Few servers say it explicitly.
-pub fn may_miss_login(reply: &Reply) -> bool {
-    const SPEAKS_OF_IT: [&str; 5] = ["relay", "auth", "login", "log in", "credential"];
+/// Whether a refusal of MAIL (`is_mail`) or RCPT may mean that a login is missing, at a server that offers one to such
+/// an account: whatever is not clearly about something else. Few servers say it explicitly.
+pub fn may_miss_login(reply: &Reply, is_mail: bool) -> bool {
+    // To a server that accepts mail only after a login, MAIL is one of too many "invalid commands".
+    const SPEAKS_OF_IT: [&str; 6] = ["relay", "auth", "login", "log in", "credential", "commands"];
     let says_so = || {
         let text = words(reply);
         SPEAKS_OF_IT.iter().any(|word| text.contains(word))
     };
     match (find(reply), reply.code, reply.status) {
-        (Some(row), ..) => row.means == Means::Login || row.remedy == ADDRESS_OR_LOGIN,
+        // Whether a sender is allowed, or a message is spam, depends on the login; whether an address exists does not.
+        (Some(row), _, status) => match row.means {
+            Means::Login => true,
+            Means::Sender => !matches!(status, Some([_, 1, _])),
+            _ => [ADDRESS_OR_LOGIN, POLICY, SPAM].contains(&row.remedy),
+        },
+        // RFC 3463 section 3.8: security and policy, with a permanent class.
+        (None, _, Some([5, 7, _])) => true,
         // 4xx has many reasons, most often greylisting.
         (None, 400..=499, _) => says_so(),
+        // A server that knows no MAIL yet, or finds it too early.
+        (None, 500 | 502 | 503, _) if is_mail => true,
         // Wrong commands and parameters, sizes.
         (None, 500..=504 | 552 | 555, _) => says_so(),
         // RFC 3463: addresses that do not exist, mailboxes, the mail system.
@@ -97,11 +112,14 @@ pub fn may_miss_login(reply: &Reply) -> bool {
     }
 }
 
-/// Whether a refusal may be specific to the connection, so that a new one avoids it: RFC 5321 section 4.5.3.1.10 and
-/// 3463 (X.5.3: too many, X.3.2: not accepting, X.4.5: congestion), and what the table knows as too much at once.
+/// Whether a refusal may be specific to the connection, so that a new one avoids it: RFC 5321 section 3.8 (421), RFC
+/// 3463 (X.5.3: too many, X.3.Y: the mail system, X.4.5: congestion), what the table knows as too much at once, and
+/// whatever names the session. An unnecessary attempt on a new connection does no harm.
 pub fn is_of_connection(reply: &Reply) -> bool {
     let throttled = || find(reply).is_some_and(|row| row.means == Means::Throttled);
-    reply.code == 421 || matches!(reply.status, Some([4, 5, 3] | [4, 3, 2] | [4, 4, 5])) || throttled()
+    let named = || ["session", "this connection"].iter().any(|word| words(reply).contains(word));
+    let system = matches!(reply.status, Some([_, 5, 3] | [_, 4, 5] | [_, 3, 0..=3 | 5..]));
+    reply.code == 421 || system || throttled() || named()
 }
 
 type Codes = &'static [u16];
@@ -266,10 +284,14 @@ pub static KNOWN: &[Known] = &[
     text(&[432], &["recipient thread limit"], Means::Waits, SENT_TOO_MUCH),
     at(&[452], 4, 5, 3, &["daily"], Means::Quota, DAY),
     text(&[452], &["too many recipients received"], Means::Throttled, SLOWER),
+    // RFC 5321 section 4.5.3.1.10 is about recipients; some servers count messages with the same status.
+    any(5, 3, &["too many messages"], Means::Throttled, SLOWER),
+    any(5, 3, &["session limit"], Means::Throttled, SLOWER),
     // Class 5 of it is not permanent either: it concerns this transaction.
     any(5, 3, &[], Means::Waits, TOO_MANY_RECIPIENTS),
     // RFC 5321 section 4.5.3.1.10: 552 for this is an old mistake.
     text(&[452, 550, 552, 554], &["too many recipients"], Means::Waits, TOO_MANY_RECIPIENTS),
+    text(&[452, 550, 552, 554], &["too many rcpt"], Means::Waits, TOO_MANY_RECIPIENTS),
     any(2, 2, &[], Means::Recipient, MAILBOX_FULL),
     at(&[552], 5, 7, 0, &[], Means::Recipient, "the provider does not allow this type of attachment"),
     any(3, 4, &[], Means::Recipient, TOO_LARGE),
@@ -280,6 +302,14 @@ pub static KNOWN: &[Known] = &[
     any(1, 3, &[], Means::Recipient, NO_SUCH_ADDRESS),
     any(1, 6, &[], Means::Recipient, NO_SUCH_ADDRESS),
     any(1, 10, &[], Means::Recipient, NO_SUCH_ADDRESS),
+    // The sender: whatever these replies say about spam, the domain has to be verified first.
+    at(&[550], 5, 7, 26, &[], Means::Sender, NOT_VOUCHED),
+    any(7, 20, &[], Means::Sender, NOT_PROVEN),
+    any(7, 23, &[], Means::Sender, NOT_PROVEN),
+    any(7, 24, &[], Means::Sender, NOT_PROVEN),
+    any(7, 25, &[], Means::Sender, NOT_PROVEN),
+    any(7, 26, &[], Means::Sender, NOT_PROVEN),
+    any(7, 27, &[], Means::Sender, OWN_ADDRESS),
     // Limits of the account.
     at(&[550], 5, 4, 5, &[], Means::Quota, DAY),
     at(&[450], 4, 2, 1, &["relay limit"], Means::Quota, SOME_HOURS),
@@ -350,7 +380,6 @@ pub static KNOWN: &[Known] = &[
     at(P, 5, 7, 60, &[], Means::Sender, OWN_ADDRESS),
     at(&[550], 5, 7, 750, &[], Means::Sender, OWN_ADDRESS),
     at(&[550], 5, 7, 515, &[], Means::Sender, NOT_VOUCHED),
-    at(&[550], 5, 7, 26, &[], Means::Sender, NOT_VOUCHED),
     text(P, &["not accepted due to domain's"], Means::Sender, NOT_VOUCHED),
     text(P, &["sendasdenied"], Means::Sender, OWN_ADDRESS),
     text(P, &["sender address", "not allowed"], Means::Sender, OWN_ADDRESS),
@@ -398,12 +427,6 @@ pub static KNOWN: &[Known] = &[
     // With class 4 they say that the domain could not be looked up now.
     at(&[], 5, 1, 7, &[], Means::Sender, OWN_ADDRESS),
     at(&[], 5, 1, 8, &[], Means::Sender, OWN_ADDRESS),
-    any(7, 20, &[], Means::Sender, NOT_PROVEN),
-    any(7, 23, &[], Means::Sender, NOT_PROVEN),
-    any(7, 24, &[], Means::Sender, NOT_PROVEN),
-    any(7, 25, &[], Means::Sender, NOT_PROVEN),
-    any(7, 26, &[], Means::Sender, NOT_PROVEN),
-    any(7, 27, &[], Means::Sender, OWN_ADDRESS),
     any(2, 1, &[], Means::Recipient, SWITCHED_OFF),
     any(4, 1, &[], Means::Recipient, NO_ROUTE),
     any(4, 4, &[], Means::Recipient, NO_ROUTE),

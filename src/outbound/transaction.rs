@@ -22,7 +22,7 @@ use crate::config::Account;
 use crate::message::address::for_envelope;
 use crate::message::sender::{self, FromPolicy};
 use crate::message::{DotStuffer, Offers, Outgoing};
-use crate::net::{Explanation, Trouble, TroubleKind};
+use crate::net::{Explanation, Trouble};
 use crate::queue::{Progress, SpoolError, Stored};
 
 /// The state of the connection after a transaction.
@@ -40,7 +40,10 @@ pub enum ConnectionState {
 const CHUNK_LIMIT: u64 = 48 << 10;
 /// Refusals on one connection after which it is closed. Servers slow down clients that get many: Postfix delays each
 /// reply by a second after ten (smtpd_soft_error_limit), and a flight that is refused as a whole is several errors.
-const REFUSALS: u32 = 5;
+const REFUSALS: usize = 5;
+/// Recipients that are named before it is known how many of them are refused. If most are, the others are named on a
+/// new connection: a list of addresses that no longer exist must not slow down the mail behind it.
+const FIRST_FLIGHT: usize = 10;
 
 /// One recipient of this transaction.
 struct Target {
@@ -61,7 +64,10 @@ pub async fn send(connection: &mut Connection, mut stored: Stored, account: &Acc
         match for_envelope(&recipient.address, utf8) {
             Some(address) => targets.push(Target { index, address }),
             None => {
-                let reason = format!("{} does not support international addresses (SMTPUTF8)", account.host);
+                let mut reason = format!("{} does not support international addresses (SMTPUTF8)", account.host);
+                if recipient.address.rsplit_once('@').is_some_and(|(local, _)| local.is_ascii()) {
+                    reason.push_str(", and the domain cannot be written in ASCII");
+                }
                 outcome.results.push((index, Verdict::Failed(reason.into())));
             }
         }
@@ -79,7 +85,9 @@ pub async fn send(connection: &mut Connection, mut stored: Stored, account: &Acc
         let reason =
             format!("{} does not support the sender <{}> (no SMTPUTF8)", account.host, rewritten.envelope_from);
         let remedy = format!("set option from of account '{}' to an ASCII address", account.name);
-        outcome.trouble = Some(Trouble::new(TroubleKind::Setup, reason).remedy(remedy));
+        // Other messages have other senders.
+        let failed = Verdict::Failed(Explanation::new(reason, remedy));
+        outcome.results.extend(targets.iter().map(|target| (target.index, failed.clone())));
         return (outcome, ConnectionState::Open);
     };
     let offers = Offers { eight_bit_mime: connection.offers.has_capability(EXT_8BIT_MIME), smtputf8: utf8 };
@@ -169,18 +177,19 @@ impl Delivery<'_> {
         }
     }
 
-    /// RSET after a refusal, which also checks whether both sides are in step. A server that did not skip the text that
-    /// it refused with its envelope reads it as commands, and answers them (RFC 3030 section 2 forbids that).
+    /// RSET after a refusal, which also checks whether both sides are in step: it gets one reply, and nothing came
+    /// before. A server that did not skip the text that it refused with its envelope reads it as commands, and answers
+    /// them (RFC 3030 section 2 forbids that).
     async fn reset(&mut self) -> ConnectionState {
         let answer = self.ask(b"RSET\r\n", false, self.patience().goodbye()).await;
-        let more = self.chunked && self.client().stream.has_spoken();
+        let more = self.client().stream.has_more();
         let yes = answer.as_ref().is_ok_and(|reply| reply.is_yes(SmtpCommand::Reset));
         if yes && !more {
             return ConnectionState::Open;
         }
         // A 354 here answers the earlier DATA: then the reply taken for its answer belonged to something else.
         if let Ok(reply) = &answer
-            && (self.chunked || reply.answers(SmtpCommand::Reset) == Answer::Odd)
+            && (self.chunked || more || reply.answers(SmtpCommand::Reset) == Answer::Odd)
             && reply.code != 421
         {
             self.take_back(SmtpCommand::Reset, reply);
@@ -209,8 +218,15 @@ impl Delivery<'_> {
         let asked_all = replies.recipients.len() == self.targets.len();
         if replies.mail.is_some() && !replies.took_somebody() && (asked_all || !replies.took_sender()) {
             // No recipient accepts the text: if it was sent, it has not arrived.
-            self.outcome.text_sent = false;
-            self.outcome.text_ended = false;
+            self.text_is_nowhere();
+        }
+        if let Some((error, SmtpCommand::Mail, _)) = &replies.broken
+            && self.connection.messages > 0
+            && self.connection.client.stream.was_closed(error)
+        {
+            // It had closed the kept connection before it read the flight: it answers in order, so there would be a
+            // reply to MAIL before the one to the text.
+            self.text_is_nowhere();
         }
         let Replies { mail, recipients, last, broken } = replies;
         let refusal = mail.filter(|reply| !reply.is_yes(SmtpCommand::Mail));
@@ -258,8 +274,8 @@ impl Delivery<'_> {
             return false;
         }
         if let Some(refusal) = mail {
-            // Only the sender and the size of the message are known so far.
-            return refusal.code < 500 || reply_table::is_of_connection(refusal);
+            // Only the sender and the size of the message are known so far. 503 is about what came before.
+            return refusal.code < 500 || refusal.code == 503 || reply_table::is_of_connection(refusal);
         }
         let (taken, refused): (Vec<_>, Vec<_>) = recipients.iter().partition(|reply| reply.is_yes(SmtpCommand::Rcpt));
         match last {
@@ -272,20 +288,32 @@ impl Delivery<'_> {
         }
     }
 
+    /// The text that was to leave with the envelope was not sent, or cannot have arrived.
+    fn text_is_nowhere(&mut self) {
+        self.outcome.text_sent = false;
+        self.outcome.text_ended = false;
+    }
+
     /// Ends a text that the server should not have requested.
     async fn empty_text(&mut self) -> Result<(), Stop> {
         let ended = self.ask(b".\r\n", false, self.patience().end()).await;
-        Err(if ended.is_ok() { Stop::Refused } else { Stop::Dead })
+        let answered = ended.is_ok_and(|reply| reply.answers(SmtpCommand::End) != Answer::Odd);
+        Err(if answered { Stop::Refused } else { Stop::Dead })
     }
 
     /// The server sent an invalid reply to `command`: it is out of step. All further replies
     /// are ignored, and the connection is closed.
     fn out_of_step(&mut self, command: SmtpCommand, reply: &Reply) -> Stop {
-        let reason = format!(
-            "{} answered {} with: {reply}, which is not a valid reply to it, so the connection was closed",
-            self.account.host,
-            command.name()
-        );
+        let (host, name) = (&self.account.host, command.name());
+        let reason = if reply.is_unasked() {
+            format!(
+                "{host} sent a reply before {name} that nothing had asked for: {reply}, so the connection was closed"
+            )
+        } else {
+            format!(
+                "{host} answered {name} with: {reply}, which is not a valid reply to it, so the connection was closed"
+            )
+        };
         self.outcome.in_step = Some(false);
         self.outcome.doubtful |= self.outcome.text_ended;
         self.rest(&Verdict::Deferred(reason.into()));
@@ -344,7 +372,7 @@ impl Delivery<'_> {
 
     /// MAIL was refused, and everything with it (RFC 5321 section 3.3).
     fn sender_refused(&mut self, reply: &Reply) {
-        if self.connection.login_missing && reply_table::may_miss_login(reply) {
+        if self.connection.login_missing && reply_table::may_miss_login(reply, true) {
             self.pause(login_missing(reply, &self.account.host));
             return;
         }
@@ -391,7 +419,7 @@ impl Delivery<'_> {
         let (account, host) = (self.account, &self.account.host);
         let judged = judge(reply, host, stage);
         let without = account.username.is_none() && self.connection.offers.has_capability(EXT_AUTH);
-        if !without || !reply_table::may_miss_login(reply) {
+        if !without || !reply_table::may_miss_login(reply, false) {
             return judged;
         }
         match judged {
@@ -406,12 +434,24 @@ impl Delivery<'_> {
         }
     }
 
-    /// Sends `command`, unless it has been sent already, and reads its reply.
+    /// Sends `command`, unless it has been sent already, and reads its reply. A reply that is there before the command
+    /// is sent does not answer it.
     async fn ask(&mut self, command: &[u8], sent: bool, limit: Duration) -> Result<Reply, Error> {
         if !sent {
+            if let Some(early) = self.unasked(limit).await? {
+                return Ok(early);
+            }
             self.write(command).await?;
         }
         self.reply(limit).await
+    }
+
+    /// A reply that has arrived while no command was waiting for one.
+    async fn unasked(&mut self, limit: Duration) -> Result<Option<Reply>, Error> {
+        if !self.client().stream.has_more() {
+            return Ok(None);
+        }
+        self.reply(limit).await.map(|reply| Some(reply.unasked()))
     }
 
     async fn reply(&mut self, limit: Duration) -> Result<Reply, Error> {
@@ -465,6 +505,11 @@ impl Replies {
         self.all().find(|(command, reply)| reply.answers(*command) == Answer::Odd)
     }
 
+    /// Whether so many recipients were refused for good that the server may slow down this connection.
+    fn refuses_many(&self) -> bool {
+        self.recipients.iter().filter(|reply| reply.code >= 500).count() >= REFUSALS
+    }
+
     /// Whether the server accepted the sender.
     fn took_sender(&self) -> bool {
         self.mail.as_ref().is_some_and(|reply| reply.is_yes(SmtpCommand::Mail))
@@ -490,10 +535,22 @@ impl Delivery<'_> {
         let mut limit = self.patience().command();
         let mut replies = Replies::default();
         let mut unsent = None;
+        // All in one flight, unless there are many recipients.
+        let (first, others) = rcpts.split_at_checked(FIRST_FLIGHT).unwrap_or((&rcpts, &[]));
+        let mut last_sent = pipelined;
         if pipelined {
-            let flight = [mail.as_bytes(), rcpts.concat().as_bytes(), last].concat();
+            match self.unasked(limit).await {
+                Ok(None) => {}
+                Ok(early) => replies.mail = early,
+                Err(error) => replies.broken = Some((error, SmtpCommand::Mail, limit)),
+            }
+            if replies.mail.is_some() || replies.broken.is_some() {
+                self.text_is_nowhere();
+                return replies;
+            }
+            let end = if others.is_empty() { last } else { &[] };
             // A server that closed the connection may have said why before.
-            if let Err(error) = self.write(&flight).await {
+            if let Err(error) = self.write(&[mail.as_bytes(), first.concat().as_bytes(), end].concat()).await {
                 unsent = Some(error);
                 limit = self.patience().goodbye();
             }
@@ -510,7 +567,23 @@ impl Delivery<'_> {
         if !pipelined && !replies.took_sender() {
             return replies;
         }
-        for rcpt in &rcpts {
+        for (at, rcpt) in rcpts.iter().enumerate() {
+            if at == FIRST_FLIGHT {
+                if !replies.took_sender() || replies.is_closing() || replies.odd().is_some() {
+                    return replies;
+                }
+                if replies.refuses_many() {
+                    self.targets.truncate(at);
+                    self.outcome.unnamed = true;
+                    last_sent = false;
+                    break;
+                }
+                let rest = [others.concat().as_bytes(), last].concat();
+                if pipelined && let Err(error) = self.write(&rest).await {
+                    replies.broken = broken(error, SmtpCommand::Rcpt, limit);
+                    return replies;
+                }
+            }
             match self.ask(rcpt.as_bytes(), pipelined, limit).await {
                 Ok(reply) => replies.recipients.push(reply),
                 Err(error) => {
@@ -524,12 +597,12 @@ impl Delivery<'_> {
         }
         let somebody = replies.took_somebody();
         match chunk {
-            None if !pipelined && !somebody || replies.is_closing() => return replies,
+            None if !last_sent && !somebody || replies.is_closing() => return replies,
             // The text was sent: its result must be read, also from a server that is closing.
             Some(_) if somebody => limit = limit.max(self.patience().end()),
             _ => {}
         }
-        match self.ask(last, pipelined, limit).await {
+        match self.ask(last, last_sent, limit).await {
             Ok(reply) => replies.last = Some((command, reply)),
             Err(error) => replies.broken = broken(error, command, limit),
         }
@@ -549,7 +622,7 @@ impl Delivery<'_> {
         let offered = offers(EXT_CHUNKING) && offers(EXT_PIPELINING);
         let known = self.connection.in_step && (self.account.username.is_some() || !offers(EXT_AUTH));
         let size = stored.body_size.saturating_add(outgoing.header().len() as u64);
-        let small = size <= CHUNK_LIMIT && !outgoing.changes_size();
+        let small = size <= CHUNK_LIMIT && !outgoing.changes_size() && self.targets.len() <= FIRST_FLIGHT;
         let first = stored.state.attempts == 0 && stored.state.doubts == 0;
         if !(offered && known && small && first) {
             return Ok(None);

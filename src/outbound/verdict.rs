@@ -40,6 +40,9 @@ pub struct Outcome {
     pub tls: Option<TlsFacts>,
     /// Whether the provider accepted fewer recipients than there are: the others follow at once.
     pub goes_on: bool,
+    /// Whether recipients were left out because the server refused many of the others: they follow at once, on a new
+    /// connection.
+    pub unnamed: bool,
     /// Whether the server accepted the sender, and with it the message as one that it handles.
     pub sender_taken: bool,
     /// No reply was about the message, only about a connection that has carried others: it is to be offered again on
@@ -169,8 +172,11 @@ fn judge_code(reply: &Reply, host: &str, stage: Stage) -> Judged {
         _ if stage.is_before_message() => account(TroubleKind::Busy, host, "refuses this gateway", reply, TURNED_AWAY),
         // Commands in the wrong order: server and gateway are out of step.
         503 if stage.is_mail() => account(TroubleKind::Busy, host, "", reply, PASSES),
-        // Wrong parameters (501, 504, 555) and sizes (552) are caused by the message.
-        550 | 551 | 553 | 554 if stage == Stage::OwnSender => account(TroubleKind::Sender, host, "", reply, SENDER),
+        // Wrong parameters (501, 504, 555; RFC 3463 section 3.6) and sizes (552) are caused by the message, and so is
+        // what its content needs (section 3.7).
+        550 | 551 | 553 | 554 if stage == Stage::OwnSender && !matches!(reply.status, Some([_, 5 | 6, _])) => {
+            account(TroubleKind::Sender, host, "", reply, SENDER)
+        }
         553 if stage.is_mail() => failed(reply, host, SENDER),
         500..=599 => failed(reply, host, "the provider reports this as permanent"),
         _ => deferred(reply, host, ""),
@@ -257,6 +263,25 @@ mod tests {
             ("550 5.4.5 Daily limit", "Quota Quota Quota Quota Quota Quota"),
             ("550 5.7.60 send as", "Sender Sender Sender F Sender Sender"),
             ("550 5.1.1 no such user", "Busy Login F F F F"),
+            // Not the sender's status: the message, not the account.
+            ("554 5.5.4 Unsupported BODY type", "Busy Login F F F F"),
+            ("550 5.6.7 no SMTPUTF8", "Busy Login F F F F"),
+            ("550 5.5.2 syntax", "Busy Login F F F F"),
+            ("554 5.6.1 media not supported", "Busy Login F F F F"),
+            ("553 5.5.4 parameter", "Busy Login F F F F"),
+            ("551 5.6.3 conversion", "Busy Login F F F F"),
+            ("550 5.2.3 too long", "Busy Login F F F F"),
+            ("554 5.3.4 too big", "Busy Login F F F F"),
+            ("550 5.0.0 no", "Busy Login Sender F F F"),
+            ("550 5.7.1 no", "Busy Login Sender F F F"),
+            ("550 5.4.0 no", "Busy Login Sender F F F"),
+            // Words that would concern the account, behind a status that concerns the message.
+            ("554 5.6.0 too many messages parts", "Busy Login F F F F"),
+            ("554 5.4.6 routing loop, too many messages", "Busy Login F F F F"),
+            ("550 5.6.3 daily limit of conversions", "Busy Login F F F F"),
+            ("550 5.6.0 authentication required field", "Busy Login F F F F"),
+            ("452 4.5.3 Too many messages sent", "Quota Quota Quota Quota Quota Quota"),
+            ("550 too many rcpt to", "Busy Login W W W W"),
             ("552 too big", "Busy Login F F F F"),
             ("550 5.2.122 too much", "Busy Login W W W W"),
             ("554 5.3.2 not now", "Busy Busy Busy Busy Busy Busy"),

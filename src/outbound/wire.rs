@@ -128,6 +128,21 @@ impl Wire {
         !self.input.trim_ascii().is_empty()
     }
 
+    /// Whether that is a reply that nothing has asked for. 421 is none: a server that closes the connection may say so
+    /// at any time (RFC 5321 section 3.8).
+    pub fn has_more(&mut self) -> bool {
+        self.has_spoken() && !self.says_goodbye()
+    }
+
+    /// Whether `error` means that the server has closed the connection, so that everything it said has arrived.
+    pub fn was_closed(&self, error: &Error) -> bool {
+        match error {
+            Error::UnparseableReply => self.closed,
+            Error::Io(error) => matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe),
+            _ => false,
+        }
+    }
+
     /// Whether that is 421, or begins like it.
     pub fn says_goodbye(&self) -> bool {
         let said = self.input.trim_ascii_start();
@@ -287,6 +302,11 @@ impl SmtpClient {
 
     async fn exchange(&mut self, command: &[u8]) -> Result<Lines, Error> {
         let exchanged = timeout(self.timeout, async {
+            if self.stream.has_more() {
+                // It would be taken for the reply to `command`. It is shown as what the server said last.
+                self.stream.line(&mut 0).await?;
+                return Err(Error::UnparseableReply);
+            }
             self.stream.write_all(command).await?;
             self.stream.flush().await?;
             self.lines().await

@@ -213,8 +213,11 @@ impl Vault {
     /// # Errors
     /// If it cannot be removed.
     pub fn remove(&self, _: &Lock, name: &str) -> io::Result<bool> {
-        match fs::remove_file(self.path(name)) {
-            Ok(()) => File::open(&self.0)?.sync_all().map(|()| true),
+        let path = self.path(name);
+        // Until the directory is synced.
+        let _blocks = publish::Blocks::of(&path);
+        match fs::remove_file(path) {
+            Ok(()) => publish::for_good(&File::open(&self.0)?, File::sync_all).map(|()| true),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
             Err(error) => Err(error),
         }

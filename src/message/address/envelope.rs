@@ -14,7 +14,8 @@ const SHOWN: usize = 255;
 
 /// All addresses in `text`, each as often as it occurs, in order; names without a domain (`root`) included. Display
 /// names, comments and source routes (RFC 5321 appendix C) are left out; none of them may contain an `@` outside a
-/// route, unless it is the address again.
+/// route, unless it is the address again. Only words before an address are its display name: a name behind it could be
+/// another recipient.
 ///
 /// # Errors
 /// The part that cannot be parsed, if anything could be meant as an address and is not one. Nothing is to be sent then.
@@ -54,7 +55,8 @@ fn read(element: &Element<'_>, found: &mut Vec<String>) -> Result<(), Vec<u8>> {
                 Some(address) => own.push(address),
                 None if is_route(&text) && words.peek().is_some_and(|next| is_colon(next)) => {}
                 None if has_at(word) => return Err(text),
-                None => names.push(text),
+                None if own.is_empty() || bracketed && is_before => names.push(text),
+                None => return Err(text),
             }
         }
     }

@@ -2,7 +2,8 @@
 //! Internationalized domains as A-labels (`müller.example` as `xn--mller-kva.example`, RFC 5891 section 4.4), for
 //! servers that accept only ASCII. Punycode (RFC 3492) with the parts of Unicode that it needs: the tables of a full
 //! IDNA library would be larger than all of the gateway's grammar. Capitals of the scripts that have them in domains
-//! are converted to lower case; text that is not composed (RFC 5891 section 5.3) is refused, since it would name
+//! are converted to lower case. Letters followed by a combining accent, as macOS writes them, are composed (RFC 5891
+//! section 5.3) where the result is a common letter; other text that is not composed is refused, since it would name
 //! another domain.
 
 use crate::message::tokens::is_odd_blank;
@@ -15,9 +16,18 @@ pub fn label(label: &str) -> Option<String> {
     if label.is_ascii() {
         return Some(label.to_string());
     }
-    let small: Vec<char> = label.chars().map(lowercase).collect();
-    if small.iter().any(|c| is_combining(*c) || is_odd_blank(*c) || c.is_control()) {
-        return None;
+    let mut small: Vec<char> = Vec::new();
+    for c in label.chars().map(lowercase) {
+        if is_odd_blank(c) || c.is_control() {
+            return None;
+        }
+        match is_combining(c) {
+            true => {
+                let base = small.pop()?;
+                small.push(composed(base, c)?);
+            }
+            false => small.push(c),
+        }
     }
     let encoded = format!("xn--{}", punycode(&small)?);
     (encoded.len() <= LABEL_LIMIT).then_some(encoded)
@@ -52,6 +62,34 @@ fn lowercase(c: char) -> char {
 fn is_combining(c: char) -> bool {
     // U+0130 becomes an i with such an accent.
     matches!(c, '\u{300}'..='\u{36f}' | '\u{130}')
+}
+
+/// The letter that `base` becomes with the combining `accent`.
+fn composed(base: char, accent: char) -> Option<char> {
+    // Each letter is followed by its composed form.
+    let pairs = match accent {
+        '\u{300}' => "aàeèiìoòuùnǹ",
+        '\u{301}' => "aáeéiíoóuúyýcćlĺnńrŕsśzź",
+        '\u{302}' => "aâeêiîoôuûcĉgĝhĥjĵsŝwŵyŷ",
+        '\u{303}' => "aãiĩnñoõuũ",
+        '\u{304}' => "aāeēiīoōuū",
+        '\u{306}' => "aăgğий",
+        '\u{307}' => "cċeėgġzż",
+        '\u{308}' => "aäeëiïoöuüyÿеёії",
+        '\u{30a}' => "aåuů",
+        '\u{30b}' => "oőuű",
+        '\u{30c}' => "cčdďeěnňrřsštťzž",
+        '\u{327}' => "cçgģkķlļnņrŗsştţ",
+        '\u{328}' => "aąeęiįuų",
+        _ => return None,
+    };
+    let mut letters = pairs.chars();
+    while let (Some(plain), Some(whole)) = (letters.next(), letters.next()) {
+        if plain == base {
+            return Some(whole);
+        }
+    }
+    None
 }
 
 /// RFC 3492 section 6.3. `None` on overflow.
@@ -139,7 +177,15 @@ mod tests {
         }
         assert_eq!(domain("Mail.müller.example").as_deref(), Some("Mail.xn--mller-kva.example"));
         assert_eq!(domain("例え。jp").as_deref(), Some("xn--r8jz45g.jp"));
-        for not in ["bu\u{308}cher", "b\u{a0}", "b\u{200b}x", "b\u{85}", "İstanbul", &"ü".repeat(80)] {
+        for (text, whole) in
+            [("bu\u{308}cher", "bücher"), ("CAFE\u{301}", "café"), ("s\u{327}e\u{328}", "şę"), ("и\u{306}", "й")]
+        {
+            assert_eq!(label(text), label(whole), "{text}");
+        }
+        for not in ["b\u{308}cher", "\u{308}cher", "ü\u{308}", "a\u{323}\u{302}", "İstanbul", &"ü".repeat(80)] {
+            assert_eq!(label(not), None, "{not}");
+        }
+        for not in ["b\u{a0}", "b\u{200b}x", "b\u{85}"] {
             assert_eq!(label(not), None, "{not}");
         }
     }

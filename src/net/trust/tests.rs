@@ -6,7 +6,7 @@ use std::io;
 use proptest::prelude::*;
 use rcgen::{
     BasicConstraints, CertificateParams, CustomExtension, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, date_time_ymd,
+    Issuer, KeyPair, SanType, date_time_ymd,
 };
 use ring::digest::{SHA256, digest};
 use tokio_rustls::rustls::crypto::ring::default_provider as ring_provider;
@@ -152,6 +152,18 @@ async fn each_certificate_has_its_sentence_and_a_pin_takes_it_as_it_is() {
         made.chain.truncate(1);
         made
     };
+    // The whole chain with the root, without the one in this place.
+    let gap = |between, place| {
+        let mut made = made(params(&[HOST]), between);
+        made.chain.push(made.root.clone().into());
+        made.chain.remove(place);
+        made
+    };
+    let with_email = || {
+        let mut params = params(&[]);
+        params.subject_alt_names = vec![SanType::Rfc822Name("ops@mx.example".try_into().unwrap())];
+        params
+    };
     let unknown = |between| Made { root: other_root(), ..made(params(&[HOST]), between) };
     let critical = || {
         let mut params = params(&[HOST]);
@@ -186,7 +198,12 @@ async fn each_certificate_has_its_sentence_and_a_pin_takes_it_as_it_is() {
         ),
         (unknown(0), Some(format!("{not_known} ('Plant root'), and it came alone"))),
         (unknown(2), Some(format!("{not_known} ('Plant root'); for your own server, set ca_file"))),
+        // The intermediate certificate is missing, and the authority that is known came with it.
+        (gap(1, 1), Some(format!("{not_known} ('Plant 0'), whose certificate was not sent: a server must also"))),
+        (gap(2, 1), Some(format!("{not_known} ('Plant 1'), whose certificate was not sent"))),
+        (gap(2, 2), Some(format!("{not_known} ('Plant 0'), whose certificate was not sent"))),
         (self_signed(params(&[HOST])), Some(format!("{not_known} (it is self-signed); for your own server"))),
+        (made(with_email(), 0), Some("has no subjectAltName with a host, and its common name (CN) is ignored".into())),
         (made(params(&[]), 0), Some("has no subjectAltName, and its common name (CN) is ignored".into())),
         (
             made(params(&["a.example", "b.example", "c.example", "d.example"]), 0),
@@ -274,6 +291,9 @@ fn small_rsa_keys_are_verified_where_they_can_be() {
     assert!(signed(pin(), old, &wrong, false).unwrap().contains("does not have the private key"));
     // TLS 1.3 does not allow signatures of this kind.
     assert!(signed(pin(), old, &signature, true).unwrap().contains("does not have the private key"));
+    // An authority of one's own does not help either, and that is not called a wrong signature.
+    let with_ca = small_key(&certificate).map(|error| explain(&io::Error::other(error), HOST).reason()).unwrap();
+    assert!(with_ca.contains("the RSA key of mx.example has 1024 bits"), "{with_ca}");
     let said = signed(pin(), new, &signature, true).unwrap();
     assert!(said.contains("the RSA key of mx.example has 1024 bits, too few to be verified"), "{said}");
     assert_eq!(signed(Trust::Anything, new, &signature, true), None);

@@ -163,8 +163,86 @@ fn the_status_counts_before_the_text_and_that_before_the_code() {
     ] {
         assert_eq!(find(&Reply::from_line(line)).map(|row| row.means), means, "{line}");
     }
-    for (line, many) in [("552 5.5.3 x", true), ("452 4.5.3 x", true), ("552 5.2.0 bare CR", false), ("552 x", false)] {
+    for (line, many) in [
+        ("552 5.5.3 x", true),
+        ("452 4.5.3 x", true),
+        ("550 too many rcpt to", true),
+        ("452 4.5.3 Too many recipients in this session", true),
+        ("452 4.5.3 Too many messages sent", false),
+        ("550 5.5.3 session limit reached", false),
+        ("552 5.2.0 bare CR", false),
+        ("552 x", false),
+    ] {
         assert_eq!(is_too_many(&Reply::from_line(line)), many, "{line}");
+    }
+}
+
+/// A status of the sender's domain counts before the word spam.
+#[test]
+fn a_domain_that_cannot_be_verified_is_not_spam() {
+    for (line, remedy) in [
+        ("550 5.7.23 SPF fail, classified as spam", NOT_PROVEN),
+        ("550 5.7.25 no PTR, looks like spam", NOT_PROVEN),
+        ("421 4.7.26 unauthenticated, rate limited", NOT_PROVEN),
+        ("550 5.7.26 unauthenticated, see the spam rules", NOT_VOUCHED),
+        ("550 5.7.27 null MX, spam", OWN_ADDRESS),
+        ("550 5.7.1 spam", SPAM),
+    ] {
+        assert_eq!(find(&Reply::from_line(line)).map(|row| row.remedy), Some(remedy), "{line}");
+    }
+}
+
+/// What may come from a missing login, at MAIL and at RCPT.
+#[test]
+fn a_missing_login_has_many_words() {
+    for (line, at_mail, at_rcpt) in [
+        ("553 Relaying disallowed", true, true),
+        ("554 5.7.1 <plc@example.com>: Sender address rejected: Access denied", true, true),
+        ("554 Message rejected due to policy restrictions", true, true),
+        ("550 This looks like spam, please sign on", true, true),
+        ("550 5.7.27 no", true, true),
+        ("501 5.7.1 Not permitted", true, true),
+        ("502 5.5.1 Not implemented", true, false),
+        ("500 What?", true, false),
+        ("503 Bad sequence of commands", true, true),
+        ("503 Not now", true, false),
+        ("421 Too many invalid commands", true, true),
+        ("530 5.7.0 Authentication required", true, true),
+        ("550 No", true, true),
+        // Clearly about something else.
+        ("421 Try later", false, false),
+        ("450 4.7.1 Greylisted", false, false),
+        ("550 5.1.1 No such user", false, false),
+        ("553 5.1.8 <plc@nowhere>: Sender address rejected: Domain not found", false, false),
+        ("501 5.5.4 Syntax", false, false),
+        ("552 5.3.4 Too large", false, false),
+        ("550 5.7.708 Access denied", false, false),
+        ("550 5.5.3 Too many recipients", false, false),
+        ("452 4.3.1 Full", false, false),
+    ] {
+        let reply = Reply::from_line(line);
+        assert_eq!((may_miss_login(&reply, true), may_miss_login(&reply, false)), (at_mail, at_rcpt), "{line}");
+    }
+}
+
+/// What a new connection may avoid.
+#[test]
+fn a_limit_may_be_of_the_connection() {
+    for (line, expected) in [
+        ("421 x", true),
+        ("452 4.5.3 Too many messages sent", true),
+        ("550 5.5.3 session limit reached", true),
+        ("451 4.3.0 Later", true),
+        ("451 4.3.2 Later", true),
+        ("451 4.7.1 session quota", true),
+        ("550 5.7.1 Too many messages on this connection", true),
+        ("452 4.3.4 Too large", false),
+        ("552 5.3.4 Too large", false),
+        ("450 4.2.0 Greylisted", false),
+        ("550 5.1.1 No", false),
+        ("550 No", false),
+    ] {
+        assert_eq!(is_of_connection(&Reply::from_line(line)), expected, "{line}");
     }
 }
 

@@ -108,6 +108,11 @@ fn all_or_nothing() {
         "a@x.y/b@x.y.",
         "a@x.y|b@x.y",
         // A name, or another recipient?
+        "a@x.y root",
+        "<a@x.y> root",
+        "<a@x.y> root, b@x.y",
+        "<a@x.y> \"root\"",
+        "a@x.y, b@x.y root (c)",
         "a@x.y <b@x.y>",
         "\"a@x.y\" <b@x.y>",
         "<a@x.y (b@x.y)>",
