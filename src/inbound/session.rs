@@ -295,7 +295,7 @@ impl Session {
         let in_text = matches!(self.phase, Phase::Text(..));
         let carries = in_text || matches!(self.phase, Phase::Skip(_));
         let (timeout, in_line) = (self.rules.listener.timeout, self.talk.in_line());
-        let (left, slow) = if carries { self.pace.text() } else { self.pace.command(in_line, timeout) };
+        let (left, slow) = if carries { self.pace.text(timeout) } else { self.pace.command(in_line, timeout) };
         let limit = timeout.min(left);
         let (began, before) = (Instant::now(), self.talk.unread().len());
         let input = tokio::select! {
@@ -387,7 +387,7 @@ impl Session {
             Command::Auth { mechanism, initial } => self.auth(&mechanism, initial.as_deref()).await,
             Command::Bdat { size } => {
                 self.transaction = None;
-                self.pace.text_ended();
+                self.pace.text_began(true);
                 self.phase = Phase::Skip(size);
                 if size == 0 {
                     self.skipped();

@@ -113,7 +113,7 @@ impl Session {
                 error.reply()
             }),
         };
-        self.pace.text_ended();
+        self.pace.text_began(intake.is_err());
         self.line_ends = self.strict().then(LineEnds::default);
         self.phase = Phase::Text(Decoder::new(self.talk.bare_lf()), Box::new(intake));
         self.reply("354 End data with <CR><LF>.<CR><LF>");
