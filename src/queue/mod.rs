@@ -38,7 +38,7 @@ pub use ledger::Wear;
 pub use record::{Marks, Meta, Over, Replaces, Undated};
 pub use recovery::{Found, Listed};
 pub use replace::{Replacements, Sorted, Unremoved};
-pub use schedule::{Position, Schedule, backoff};
+pub use schedule::{Position, Reserve, Schedule, backoff};
 pub use spool::{Spool, SpoolLock};
 pub use stored::Stored;
 
