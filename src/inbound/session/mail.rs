@@ -258,7 +258,7 @@ impl Session {
         };
         let device = device.map(|device| device.name.clone());
         let login = self.user.as_ref().map(|user| user.username.clone());
-        self.origin.marks = Marks { device, login, over, replaces: None };
+        self.origin.marks = Marks { device, login, over, replaces: None, owner: self.origin.marks.owner };
         Ok(outcome)
     }
 
