@@ -31,7 +31,7 @@ use crate::intake::{Desk, Origin};
 use crate::queue::{Client, Marks};
 use crate::report::Event;
 use crate::system::interfaces::Address;
-use crate::system::leases::reach;
+use crate::system::leases::{Reach, reach};
 use crate::system::{ordered, task};
 
 /// How long a message that is being received at shutdown may take to arrive completely.
@@ -184,7 +184,12 @@ fn let_in(ip: IpAddr, door: &Door) -> Result<CountedConnection, (&'static str, &
         return Err(("554 5.7.1 Access denied: your address is not in an allowed network", why));
     }
     let limit = door.rules.listener.max_sessions_per_client;
-    connect(Client::at(Some(ip)), limit).ok_or((NO_PLACE, TOO_MANY))
+    // Whose address it is will be known soon. Until then it counts for itself alone, not for all of its network.
+    let client = match ip {
+        IpAddr::V6(ip) => Client::reached(ip, Reach::Connected),
+        ip => Client::at(Some(ip)),
+    };
+    connect(client, limit).ok_or((NO_PLACE, TOO_MANY))
 }
 
 async fn serve(guest: Guest, places: Places, desk: Desk, mut stop: watch::Receiver<bool>) {
@@ -193,7 +198,6 @@ async fn serve(guest: Guest, places: Places, desk: Desk, mut stop: watch::Receiv
     let _ = stream.set_nodelay(true);
     let listener = &door.rules.listener;
     let (ip, client) = (peer.ip().to_canonical(), client_at(peer).await);
-    // Until now it counted as one of its network.
     let Some(_connection) = connection.of(client, listener.max_sessions_per_client) else {
         Event::Refused { client: ip.to_string(), reason: TOO_MANY.into() }.log();
         return turn_away(stream, NO_PLACE);
@@ -361,6 +365,17 @@ mod tests {
             assert!(!may_send("2a00::1".parse().unwrap(), &nets), "{listener}");
             assert!(may_send("127.0.0.1".parse().unwrap(), &nets), "{listener}");
         }
+    }
+
+    /// There may be hundreds of sessions that never say anything.
+    #[test]
+    fn a_session_that_waits_is_small() {
+        fn size<F: Future>(_: impl FnOnce(Guest, Places, Desk, watch::Receiver<bool>) -> F) -> usize {
+            std::mem::size_of::<F>()
+        }
+        let size = size(serve);
+        println!("{size} bytes");
+        assert!(size <= 6 << 10, "{size} bytes");
     }
 
     #[test]
