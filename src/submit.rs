@@ -18,7 +18,7 @@ use crate::intake::{Desk, Origin};
 use crate::message::address::{self, envelope};
 use crate::message::{DotStuffer, Envelope};
 use crate::policy::Policies;
-use crate::queue::{Client, Spool, SpoolLock, deserted};
+use crate::queue::{Client, Marks, Spool, SpoolLock, deserted};
 
 /// Bytes that are searched for recipients in the header.
 const HEADER_LIMIT: usize = 64 << 10;
@@ -173,7 +173,8 @@ async fn into_queue<R: Read>(
     spool.recover();
     let desk = Desk::new(Arc::clone(&spool), arrivals, mpsc::channel(1).0);
     let limit = settings.relay.largest_message();
-    let mut intake = desk.begin(Client::Local, limit).map_err(|e| anyhow!("{e}"))?;
+    let owner = Client::user(nix::unistd::getuid().as_raw());
+    let mut intake = desk.begin(owner, limit).map_err(|e| anyhow!("{e}"))?;
     let mut piece = head;
     while !piece.is_empty() {
         intake.push(&piece).await.map_err(|e| anyhow!("{e}"))?;
@@ -181,7 +182,8 @@ async fn into_queue<R: Read>(
     }
     let to = Policies::new(settings).recipients(None, &to).map_err(|refusal| anyhow!("{refusal}"))?;
     let envelope = Envelope { smtputf8: to.iter().any(|a| !a.is_ascii()), from, to };
-    let origin = Origin { helo: "localhost".into(), protocol: "local", ..Origin::default() };
+    let marks = Marks { owner: owner.to_record(), ..Marks::default() };
+    let origin = Origin { helo: "localhost".into(), protocol: "local", marks, ..Origin::default() };
     let fallback = settings.accounts.first().map(|a| a.from.clone()).unwrap_or_default();
     let hostname = settings.relay.hostname();
     let taken = intake.finish(envelope, &origin, &hostname, &fallback).await.map_err(|e| anyhow!("{e}"))?;

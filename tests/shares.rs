@@ -3,10 +3,13 @@
 
 mod support;
 
+use std::fs::File;
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::net::UnixStream;
+use std::process::Command;
 use std::time::Duration;
 
+use nix::sched::{CloneFlags, setns, unshare};
 use support::ask::SOON;
 use support::client::Client;
 use support::provider::{Provider, TlsMode};
@@ -31,13 +34,17 @@ fn device(n: u8) -> IpAddr {
 
 /// A connection that says nothing.
 async fn idle(source: IpAddr, to: SocketAddr) -> TcpStream {
-    let socket = TcpSocket::new_v4().unwrap();
+    let socket = if source.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.unwrap();
     socket.bind(SocketAddr::new(source, 0)).unwrap();
     socket.connect(to).await.unwrap()
 }
 
 async fn send_from(source: IpAddr, relay: &Relay) {
-    let mut client = Client::greeted_from(source, relay.addr()).await;
+    send_to(source, relay.addr()).await;
+}
+
+async fn send_to(source: IpAddr, to: SocketAddr) {
+    let mut client = Client::greeted_from(source, to).await;
     client.dialogue(&[("EHLO plc", 250)]).await;
     assert_eq!(client.send("plc@example.com", &["ops@example.com"], TEXT).await.code, 250);
 }
@@ -65,6 +72,155 @@ async fn two_devices_do_not_lock_out_a_third() {
     // One that waits is served as soon as one of its own ends, whoever else waits.
     drop(crowd.swap_remove(0));
     assert_eq!(first_code(&mut crowd[4]).await, "220");
+}
+
+/// A LAN address of IPv6.
+fn lan(n: u16) -> IpAddr {
+    IpAddr::from([0xfd00, 0x25, 0, 0, 0, 0, 0, n])
+}
+
+/// Gives the test's thread, and what it starts from now on, a network of its own; false without the right to do that.
+fn own_network() -> bool {
+    if unshare(CloneFlags::CLONE_NEWNET).is_err() {
+        println!("skipped: this needs root and network namespaces");
+        return false;
+    }
+    run("ip link set lo up")
+}
+
+/// Runs these commands; false where there is no such program, or no such network device.
+fn run(commands: &str) -> bool {
+    let ran = Command::new("sh").args(["-ec", commands]).status();
+    let done = ran.is_ok_and(|status| status.success());
+    if !done {
+        println!("skipped: not possible here: {commands}");
+    }
+    done
+}
+
+/// A relay that listens on all addresses of IPv6.
+fn relay_of_a_lan() -> RelayBuilder {
+    relay().address("::").allow_nobody().allow("fd00:25::/64").allow("::1/128")
+}
+
+#[tokio::test]
+async fn a_device_leaves_queue_and_logins_to_its_neighbours_in_an_ipv6_network() {
+    let addresses = "ip -6 addr add fd00:25::2/64 dev lo nodad; ip -6 addr add fd00:25::3/64 dev lo nodad";
+    if !own_network() || !run(addresses) {
+        return;
+    }
+    let user = Section::new("user", "camera").option("password", "right");
+    let relay = relay_of_a_lan().relay_option("spool_limit", "200K").listener_option("auth", "optional").section(user);
+    let relay = relay.start().await;
+    let at = SocketAddr::new(lan(2), relay.addr().port());
+    let mut greedy = Client::greeted_from(lan(2), at).await;
+    greedy.dialogue(&[("EHLO plc", 250)]).await;
+    while greedy.command("MAIL FROM:<plc@example.com>").await.code == 250 {
+        greedy.dialogue(&[("RSET", 250)]).await;
+        assert_eq!(greedy.send("plc@example.com", &["ops@example.com"], TEXT).await.code, 250);
+    }
+    let mut guessing = Vec::new();
+    for _ in 0..40 {
+        let mut client = Client::greeted_from(lan(2), at).await;
+        // A right one would be 0, camera, 0, right.
+        client.write(b"EHLO plc\r\nAUTH PLAIN AGNhbWVyYQB3cm9uZw==\r\n").await.unwrap();
+        guessing.push(client);
+    }
+    // From the first wrong one on, logins of this device have to wait.
+    relay.wait_log(|line| line.contains("event=login_failed"), SOON).await;
+    let mut other = Client::greeted_from(lan(3), at).await;
+    other.dialogue(&[("EHLO plc", 250), ("AUTH PLAIN AGNhbWVyYQByaWdodA==", 235)]).await;
+    assert_eq!(other.send("plc@example.com", &["ops@example.com"], TEXT).await.code, 250);
+}
+
+#[tokio::test]
+async fn a_device_with_many_ipv6_addresses_gets_one_share() {
+    if !own_network() {
+        return;
+    }
+    let relay = relay_of_a_lan().listener_option("max_sessions", 16).start().await;
+    let here = File::open("/proc/thread-self/ns/net").unwrap();
+    // The device is at the other end of a cable.
+    unshare(CloneFlags::CLONE_NEWNET).unwrap();
+    let gateway = relay.pid();
+    let cable = format!(
+        "ip link add plc type veth peer name lan netns {gateway}
+        nsenter -t {gateway} -n ip -6 addr add fd00:25::1/64 dev lan nodad
+        nsenter -t {gateway} -n ip link set lan up
+        for n in 2 3 4 5; do ip -6 addr add fd00:25::$n/64 dev plc nodad; done
+        ip link set plc up"
+    );
+    if !run(&cable) {
+        return;
+    }
+    let to = SocketAddr::new(lan(1), relay.addr().port());
+    let mut crowd = Vec::new();
+    for n in 2..=5 {
+        for _ in 0..4 {
+            crowd.push(idle(lan(n), to).await);
+        }
+    }
+    for connection in crowd.iter_mut().take(4) {
+        assert_eq!(first_code(connection).await, "220");
+    }
+    setns(&here, CloneFlags::CLONE_NEWNET).unwrap();
+    send_to(IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1]), to).await;
+    // The others of this device wait for one of its own.
+    drop(crowd.remove(0));
+    assert_eq!(first_code(&mut crowd[3]).await, "220");
+}
+
+#[tokio::test]
+async fn sessions_that_are_added_go_to_those_who_wait() {
+    let mut relay = relay().listener_option("max_sessions", 4).start().await;
+    let mut crowd = Vec::new();
+    for _ in 0..4 {
+        let mut one = idle(device(1), relay.addr()).await;
+        assert_eq!(first_code(&mut one).await, "220");
+        crowd.push(one);
+    }
+    let mut waiting = idle(device(2), relay.addr()).await;
+    relay.configure("listener", "lan", |listener| listener.option("max_sessions", 8));
+    relay.sighup();
+    assert_eq!(first_code(&mut waiting).await, "220");
+}
+
+/// Fills the queue as user nobody, and prints what refuses the last message. The argument is the folder of the socket.
+const FILL: &str = "
+import os, socket, sys
+os.chdir(sys.argv[1])
+os.setuid(65534)
+gateway = socket.socket(socket.AF_UNIX)
+gateway.connect('submit.sock')
+lines = gateway.makefile('rw', newline='')
+def ask(text):
+    lines.write(text + '\\r\\n')
+    lines.flush()
+    return lines.readline()
+lines.readline()
+reply = '250'
+while reply.startswith('250'):
+    reply = ask('MAIL FROM:<a@b.c>')
+    if reply.startswith('250'):
+        ask('RCPT TO:<d@e.f>')
+        ask('DATA')
+        reply = ask('Subject: x\\r\\n\\r\\nx\\r\\n.')
+print(reply)
+";
+
+#[tokio::test]
+async fn a_user_of_the_router_leaves_room_in_the_queue_to_others() {
+    if !nix::unistd::geteuid().is_root() {
+        println!("skipped: only root can be another user");
+        return;
+    }
+    let relay = relay().relay_option("spool_limit", "200K").start().await;
+    let filled = tokio::process::Command::new("python3").args(["-c", FILL]).arg(relay.spool()).output().await;
+    let filled = filled.expect("python3");
+    let reply = String::from_utf8_lossy(&filled.stdout);
+    assert!(reply.starts_with("452") && reply.contains("from this client"), "{filled:?}");
+    let sent = relay.command_with_input(&["send", "-f", "root@example.com", "ops@example.com"], b"x\n").await;
+    assert!(sent.status.success(), "{}", String::from_utf8_lossy(&sent.stderr));
 }
 
 async fn first_code(connection: &mut TcpStream) -> String {

@@ -142,6 +142,23 @@ async fn a_named_device_has_one_turn_whatever_its_address() {
     assert!(place <= 45, "the last of 20 messages came as number {place}");
 }
 
+#[tokio::test]
+async fn an_alarm_does_not_wait_for_slow_mail_of_another_device() {
+    let provider = provider().await;
+    let gate = Gate::closed();
+    provider.set_fault(Step::Rcpt("slow@example.com".into()), Fault::Hold(gate.clone()), Times::Always);
+    let relay = builder().section(account("provider", &provider).option("connections", "2")).start().await;
+    let mut slow = device(&relay, 2).await;
+    for _ in 0..5 {
+        assert_eq!(slow.send("plc@example.com", &["slow@example.com"], "Subject: slow\r\n\r\nx\r\n").await.code, 250);
+    }
+    send(&mut device(&relay, 3).await, "alarm").await;
+    // While the provider still takes its time.
+    ahead_of_the_alarm(&provider).await;
+    gate.open();
+    provider.wait_for_messages(6, SOON).await;
+}
+
 /// A device that sends until it is refused leaves room for others.
 #[tokio::test]
 async fn a_queue_that_one_device_has_filled_takes_mail_of_another() {

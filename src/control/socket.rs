@@ -143,7 +143,8 @@ async fn converse(mut stream: UnixStream, api: &Api) -> io::Result<()> {
             Err(refusal) => json!({ "error": refusal.to_string(), "kind": refusal.kind() }),
         };
         let answer = format!("{answer}\n");
-        tokio::time::timeout(PATIENCE, stream.write_all(answer.as_bytes())).await.unwrap_or(Ok(()))?;
+        // After half an answer the next one would not be understood, and the place is needed for others.
+        tokio::time::timeout(PATIENCE, stream.write_all(answer.as_bytes())).await??;
     }
 }
 

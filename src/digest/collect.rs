@@ -395,7 +395,9 @@ impl Composer {
             Letter { device: &self.title(group), from: &from, to: &group.to, rate: &group.rate, boundary: &boundary };
         let client = group.client.parse().ok();
         let device = Some(group.device.clone()).filter(|device| !device.is_empty());
-        let mut intake = self.desk.begin_digest(Client::of(client, device.as_deref()), MAIL_LIMIT)?;
+        // All of them are of one client.
+        let owner = items.first().map_or_else(|| Client::at(client), |item| item.entry.client);
+        let mut intake = self.desk.begin_digest(owner, MAIL_LIMIT)?;
         let mut attached = Vec::new();
         for step in digest.steps(number, &letter) {
             match step {
@@ -418,7 +420,13 @@ impl Composer {
             alone: names(&|index| last && alone.contains(index)),
             last,
         };
-        let marks = Marks { device, login: group.login.clone(), over: None, replaces: Some(replaces) };
+        let marks = Marks {
+            device,
+            login: group.login.clone(),
+            over: None,
+            replaces: Some(replaces),
+            owner: owner.to_record(),
+        };
         let origin = Origin { client, helo: HELO.into(), protocol: "local", notice: false, marks };
         let to = group.to.clone();
         let sender = if sender.is_empty() { from.as_str() } else { sender.as_str() };

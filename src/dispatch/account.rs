@@ -11,6 +11,7 @@ use crate::config::{Account, Settings};
 use crate::net::{Trouble, TroubleKind};
 use crate::outbound::Connection;
 use crate::outbound::test_mail::{self, judges_certificates};
+use crate::queue::{Client, Entry, MessageId, Reserve};
 use crate::report::Event;
 use crate::system::{clock, task};
 
@@ -26,6 +27,22 @@ const PROBE: Duration = Duration::from_secs(15);
 const AHEAD: Duration = Duration::from_secs(300);
 /// How long mail that needs no certificate waits for the clock after the start, so that its dates are right.
 const CLOCK_PATIENCE: Duration = Duration::from_secs(120);
+
+/// Up to how many bytes a message is small: it takes a second at 512 kbit/s.
+const SMALL: u64 = 64 << 10;
+/// How long a small message may take on an open connection. An alarm can wait for that and still leave in three seconds.
+const QUICK: Duration = Duration::from_secs(2);
+/// How long it is remembered that one took longer.
+const SLOW: Duration = Duration::from_secs(600);
+
+/// A message that is being delivered.
+struct Flight {
+    id: MessageId,
+    client: Client,
+    began: Instant,
+    /// Whether its time says how quick the provider is: it is small, and needed no new connection.
+    telling: bool,
+}
 
 /// Why nothing is sent, and for how long.
 struct Pause {
@@ -128,12 +145,17 @@ pub struct Lane {
     hostname: String,
     connector: Option<TlsConnector>,
     idle: Vec<Connection>,
-    in_flight: u32,
+    in_flight: Vec<Flight>,
     /// Whether a connection is being opened for mail that a device is about to send.
     opening: bool,
     /// Since when such connections are opened again.
     ahead_from: Option<Instant>,
+    /// Whether a small message was quick, and when one was not.
+    quick: bool,
+    slow: Option<Instant>,
     pause: Option<Pause>,
+    /// The client whose message the account fell into trouble over last.
+    blamed: Option<Client>,
     /// Since the provider defers everything: when one message is tried before its time.
     doubt: Option<Instant>,
     /// How many messages the server accepts on one connection, as observed, and when.
@@ -169,10 +191,13 @@ impl Lane {
             hostname: hostname.into(),
             connector: None,
             idle: Vec::new(),
-            in_flight: 0,
+            in_flight: Vec::new(),
             opening: false,
             ahead_from: None,
+            quick: false,
+            slow: None,
             pause: None,
+            blamed: None,
             doubt: None,
             most: None,
             needs_no_login: false,
@@ -268,16 +293,41 @@ impl Lane {
 
     /// When a message is to be tried before its time, to check whether the provider accepts mail again.
     pub fn next_probe(&self) -> Option<Instant> {
-        self.doubt.filter(|_| self.in_flight == 0)
+        self.doubt.filter(|_| self.in_flight.is_empty())
     }
 
     /// Whether another delivery may start. While the account is in trouble, there is one at a time; a connection that is
     /// being opened is waited for.
     pub fn has_room(&self, now: Instant) -> bool {
         match &self.pause {
-            Some(pause) => pause.until <= now && self.in_flight == 0 && !self.opening,
-            None => self.in_flight < self.account.connections && (!self.opening || !self.idle.is_empty()),
+            Some(pause) => pause.until <= now && self.in_flight.is_empty() && !self.opening,
+            None => self.free() > 0 && (!self.opening || !self.idle.is_empty()),
         }
+    }
+
+    /// How many more deliveries its connections allow.
+    fn free(&self) -> usize {
+        usize::try_from(self.account.connections).unwrap_or(usize::MAX).saturating_sub(self.in_flight.len())
+    }
+
+    /// What the next delivery may not be, so that large or slow mail of one client does not hold all connections: the
+    /// last free one is for clients that use none, and for small mail as long as that takes no time. With a single
+    /// connection there is nothing to be reserved. After trouble over a message of one client, others are tried first.
+    pub fn reserve(&self, now: Instant) -> Reserve {
+        if self.is_in_trouble() {
+            return Reserve { clients: self.blamed.into_iter().collect(), most: 0 };
+        }
+        if self.free() > 1 {
+            return Reserve::default();
+        }
+        let slow = self.slow.is_some_and(|at| now.saturating_duration_since(at) < SLOW);
+        let most = if self.quick && !slow { SMALL } else { 0 };
+        Reserve { clients: self.in_flight.iter().map(|flight| flight.client).collect(), most }
+    }
+
+    /// A message of this client got the account into trouble.
+    pub fn blame(&mut self, client: Client) {
+        self.blamed = Some(client);
     }
 
     /// Whether it was in trouble at the last attempt.
@@ -285,9 +335,11 @@ impl Lane {
         self.pause.is_some()
     }
 
-    /// Prepares the next delivery. To be called only when there is room. `wakings`: how often everything was woken.
-    pub fn job(&mut self, wakings: u32) -> DeliveryJob {
-        self.in_flight = self.in_flight.saturating_add(1);
+    /// Prepares the delivery of a message. To be called only when there is room. `wakings`: how often everything was
+    /// woken.
+    pub fn job(&mut self, entry: &Entry, wakings: u32, now: Instant) -> DeliveryJob {
+        let telling = entry.size <= SMALL && !self.idle.is_empty();
+        self.in_flight.push(Flight { id: entry.id, client: entry.client, began: now, telling });
         let connection = self.idle.pop();
         self.job_with(connection, wakings)
     }
@@ -363,8 +415,14 @@ impl Lane {
 
     /// The result of a delivery is on disk, and its slot is free. Not before: so at most as many messages as there are
     /// slots can be duplicated after a crash.
-    pub fn settled(&mut self) {
-        self.in_flight = self.in_flight.saturating_sub(1);
+    pub fn settled(&mut self, id: MessageId, now: Instant) {
+        let Some(at) = self.in_flight.iter().position(|flight| flight.id == id) else { return };
+        let Flight { began, telling, .. } = self.in_flight.swap_remove(at);
+        if telling && now.saturating_duration_since(began) > QUICK {
+            self.slow = Some(now);
+        } else if telling {
+            self.quick = true;
+        }
     }
 
     /// Trouble: everything waits. It is logged when it is new, and then less and less often.
@@ -391,6 +449,7 @@ impl Lane {
 
     /// A transaction was completed: the account works.
     pub fn works(&mut self) {
+        self.blamed = None;
         if self.pause.take().is_some() {
             Event::Resumed { account: self.name() }.log();
         }
@@ -531,6 +590,7 @@ pub fn nothing_new(before: &[u32], now: &[u32]) -> bool {
 mod tests {
     use super::*;
     use crate::net::{Trouble, TroubleKind};
+    use crate::queue::Place;
 
     #[test]
     fn what_passes_is_probed_within_half_a_minute_and_what_others_count_is_not() {
@@ -548,16 +608,18 @@ mod tests {
         let settings = settings(SETTINGS);
         let (mut lane, now) = (Lane::new(&settings.accounts[0], "gw"), Instant::now());
         let trouble = Trouble::new(TroubleKind::Login, String::from("no"));
-        lane.job(0);
-        lane.job(0);
+        let message =
+            |name| Entry { id: MessageId::like(name), client: Client::Own, place: Place::Spool, arrived: 0, size: 1 };
+        lane.job(&message("one"), 0, now);
+        lane.job(&message("other"), 0, now);
         lane.pause(&trouble, Look::Fresh, now);
         assert_eq!(lane.paused_until(now), Some(now + Duration::from_secs(60)));
         lane.retry_now(now);
         // It began with the old password.
         lane.pause(&trouble, Look::Outdated, now);
         assert_eq!((lane.paused_until(now), lane.is_in_trouble()), (None, true));
-        lane.settled();
-        lane.settled();
+        lane.settled(message("one").id, now);
+        lane.settled(message("other").id, now);
         assert!(lane.has_room(now));
         lane.pause(&trouble, Look::Fresh, now);
         assert_eq!(lane.paused_until(now), Some(now + Duration::from_secs(60)));
@@ -594,6 +656,32 @@ mod tests {
         let job = lane.job_ahead(0, now).unwrap();
         lane.connected(failed(&job, TroubleKind::Login), false, Look::Fresh, now);
         assert_eq!(lane.paused_until(now), Some(now + Duration::from_secs(60)));
+    }
+
+    #[test]
+    fn large_or_slow_mail_of_one_client_leaves_a_connection_to_others() {
+        let settings = settings(SETTINGS);
+        let (mut lane, now) = (Lane::new(&settings.accounts[0], "gw"), Instant::now());
+        let (one, other) = (Client::V4([10, 0, 0, 1]), Client::V4([10, 0, 0, 2]));
+        let message =
+            |name, client| Entry { id: MessageId::like(name), client, place: Place::Spool, arrived: 0, size: 1 };
+        let allowed = |lane: &Lane, client, now| match lane.reserve(now) {
+            reserve if reserve.clients.contains(&client) => reserve.most,
+            _ => u64::MAX,
+        };
+        assert_eq!(allowed(&lane, one, now), u64::MAX);
+        lane.job(&message("1", one), 0, now);
+        // Nothing is known of this provider yet.
+        assert_eq!((allowed(&lane, one, now), allowed(&lane, other, now)), (0, u64::MAX));
+        lane.in_flight[0].telling = true;
+        lane.settled(message("1", one).id, now + QUICK);
+        lane.job(&message("2", one), 0, now);
+        assert_eq!((allowed(&lane, one, now), allowed(&lane, other, now)), (SMALL, u64::MAX));
+        lane.in_flight[0].telling = true;
+        let late = now + 2 * QUICK;
+        lane.settled(message("2", one).id, late);
+        lane.job(&message("3", one), 0, late);
+        assert_eq!((allowed(&lane, one, late), allowed(&lane, one, late + SLOW)), (0, SMALL));
     }
 
     #[test]

@@ -36,7 +36,9 @@ use tokio::task::JoinSet;
 use crate::config::Settings;
 use crate::digest::Collected;
 use crate::intake::Desk;
-use crate::queue::{Entry, Item, MessageId, Meta, Placed, Replacements, Schedule, Spool, State, backoff, blocking};
+use crate::queue::{
+    Entry, Item, MessageId, Meta, Placed, Replacements, Reserve, Schedule, Spool, State, backoff, blocking,
+};
 use crate::report::Event;
 use crate::system::{clock, ordered, task};
 
@@ -254,7 +256,7 @@ impl Dispatch {
                 // Another account, or this one with other settings, may well handle the message.
                 let outdated = matches!(lane, Some(None));
                 if let Some(Some(lane)) = lane {
-                    lane.settled();
+                    lane.settled(id, Instant::now());
                 }
                 self.in_hand.remove(&id);
                 let Some((mut item, wait)) = left else { return };
@@ -358,16 +360,21 @@ impl Dispatch {
             // Another account may not need it.
             return true;
         }
-        let due = match self.recovering {
+        let recovering = self.recovering;
+        let mut next = |reserve: &Reserve| match recovering {
             // The order of age is known when all have been read; what has just come in need not wait for this.
-            true => self.queues.take_fresh(route, now),
-            false => self.queues.take_due(route, now),
+            true => self.queues.take_fresh(route, now, reserve),
+            false => self.queues.take_due(route, now, reserve),
         };
+        let mut due = next(&lane.reserve(now));
+        if due.is_none() && lane.is_in_trouble() {
+            due = next(&Reserve::default());
+        }
         let Some(mut item) = due.or_else(|| probe.then(|| self.queues.take_probe(route)).flatten()) else {
             return false;
         };
         item.early = item.turn.is_some_and(|turn| turn > now);
-        let job = lane.job(wakings);
+        let job = lane.job(&item.entry, wakings, now);
         self.take_in_hand(&item.entry);
         let (spool, ways) = (Arc::clone(&self.spool), self.ways.clone());
         self.start(async move { Finished::Attempted(Box::new(deliver(job, spool, ways, item).await)) });

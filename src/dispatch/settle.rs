@@ -325,7 +325,12 @@ impl Dispatch {
         if let Some(lane) = self.lanes.of(generation) {
             lane.returned(returned, connection, now);
             match &outcome.trouble {
-                Some(trouble) => lane.pause(trouble, look, now),
+                Some(trouble) => {
+                    if known.is_some() {
+                        lane.blame(item.entry.client);
+                    }
+                    lane.pause(trouble, look, now);
+                }
                 None if outcome.tls.is_some() => self.judge_provider(generation, &mut item, &outcome, now),
                 None => {}
             }

@@ -8,7 +8,7 @@
 //! client that has used its share waits for one of its own sessions to end.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
 use std::sync::Arc;
@@ -24,12 +24,14 @@ use tokio::task::JoinSet;
 
 use super::connection::{Stream, Transport, handshake};
 use super::session::{Rules, Session};
-use super::shares::{CountedConnection, Owner, Places, connect};
+use super::shares::{CountedConnection, Places, connect};
 use super::tls;
 use crate::config::{AuthMode, Dialect, Listener, Settings, TlsMode};
 use crate::intake::{Desk, Origin};
+use crate::queue::{Client, Marks};
 use crate::report::Event;
 use crate::system::interfaces::Address;
+use crate::system::leases::{Reach, reach};
 use crate::system::{ordered, task};
 
 /// How long a message that is being received at shutdown may take to arrive completely.
@@ -98,15 +100,20 @@ pub(super) async fn accept(
     desk: Desk,
     mut stop: watch::Receiver<bool>,
 ) {
-    let places = Places::default();
+    let places = Places::new(door.borrow().rules.listener.max_sessions);
     let mut sessions = JoinSet::new();
     let order = stop.clone();
-    let mut taken_away = door.clone();
     loop {
         while sessions.try_join_next().is_some() {}
         let accepted = tokio::select! {
             () = ordered(&mut stop) => break,
-            () = closed(&mut taken_away) => break,
+            changed = door.changed() => match changed {
+                Ok(()) => {
+                    places.resize(door.borrow_and_update().rules.listener.max_sessions);
+                    continue;
+                }
+                Err(_) => break,
+            },
             accepted = socket.accept() => accepted,
         };
         let (stream, peer) = match accepted {
@@ -118,11 +125,11 @@ pub(super) async fn accept(
                 continue;
             }
         };
-        let door = door.borrow_and_update().clone();
+        let door = door.borrow().clone();
         let ip = peer.ip().to_canonical();
         match let_in(ip, &door) {
             Ok(connection) => {
-                let guest = Guest { stream, ip, door, _connection: connection };
+                let guest = Guest { stream, peer, door, connection };
                 let session: task::Boxed<()> = Box::pin(serve(guest, places.clone(), desk.clone(), order.clone()));
                 sessions.spawn(session);
             }
@@ -144,17 +151,27 @@ async fn ended(sessions: &mut JoinSet<()>) {
     while sessions.join_next().await.is_some() {}
 }
 
-async fn closed(door: &mut watch::Receiver<Arc<Door>>) {
-    while door.changed().await.is_ok() {}
-}
-
 /// A client that was admitted.
 struct Guest {
     stream: TcpStream,
-    ip: IpAddr,
+    peer: SocketAddr,
     door: Arc<Door>,
-    _connection: CountedConnection,
+    connection: CountedConnection,
 }
+
+/// The client at `peer`. An IPv6 address alone does not tell: the kernel is asked, by a thread since it may be busy.
+async fn client_at(peer: SocketAddr) -> Client {
+    let ip = peer.ip().to_canonical();
+    let known = match (ip, peer) {
+        (IpAddr::V6(ip), SocketAddr::V6(peer)) if !ip.is_loopback() => {
+            task::intake(move || Client::reached(ip, reach(ip, peer.scope_id()))).await
+        }
+        _ => None,
+    };
+    known.unwrap_or_else(|| Client::at(Some(ip)))
+}
+
+const TOO_MANY: &str = "too many open connections from this client";
 
 /// Whether a client may connect.
 ///
@@ -167,16 +184,26 @@ fn let_in(ip: IpAddr, door: &Door) -> Result<CountedConnection, (&'static str, &
         return Err(("554 5.7.1 Access denied: your address is not in an allowed network", why));
     }
     let limit = door.rules.listener.max_sessions_per_client;
-    connect(Owner::Address(ip), limit).ok_or((NO_PLACE, "too many open connections from this client"))
+    // Whose address it is will be known soon. Until then it counts for itself alone, not for all of its network.
+    let client = match ip {
+        IpAddr::V6(ip) => Client::reached(ip, Reach::Connected),
+        ip => Client::at(Some(ip)),
+    };
+    connect(client, limit).ok_or((NO_PLACE, TOO_MANY))
 }
 
 async fn serve(guest: Guest, places: Places, desk: Desk, mut stop: watch::Receiver<bool>) {
-    let Guest { stream, ip, door, _connection } = guest;
+    let Guest { stream, peer, door, connection } = guest;
     // Replies are short and the client waits for them.
     let _ = stream.set_nodelay(true);
     let listener = &door.rules.listener;
+    let (ip, client) = (peer.ip().to_canonical(), client_at(peer).await);
+    let Some(_connection) = connection.of(client, listener.max_sessions_per_client) else {
+        Event::Refused { client: ip.to_string(), reason: TOO_MANY.into() }.log();
+        return turn_away(stream, NO_PLACE);
+    };
     let place = tokio::select! {
-        place = places.enter(Owner::Address(ip), listener.max_sessions, PLACE_TIME) => place,
+        place = places.enter(client, PLACE_TIME) => place,
         () = ordered(&mut stop) => return turn_away(stream, "421 4.3.2 Service shutting down, try again later"),
     };
     let Some(_place) = place else {
@@ -184,7 +211,8 @@ async fn serve(guest: Guest, places: Places, desk: Desk, mut stop: watch::Receiv
         Event::Refused { client: ip.to_string(), reason }.log();
         return turn_away(stream, NO_PLACE);
     };
-    let origin = Origin { client: Some(ip), protocol: "SMTP", ..Origin::default() };
+    let marks = Marks { owner: client.to_record(), ..Marks::default() };
+    let origin = Origin { client: Some(ip), protocol: "SMTP", marks, ..Origin::default() };
     let rules = Arc::clone(&door.rules);
     let (mut stream, mut version): (Stream, _) = (Box::new(stream), None);
     if let (TlsMode::Implicit, Some(acceptor)) = (rules.listener.tls, &rules.tls) {
@@ -250,7 +278,7 @@ pub async fn run_local(
     mut stop: watch::Receiver<bool>,
 ) {
     let order = stop.clone();
-    let places = Places::default();
+    let places = Places::new(LOCAL_SESSIONS);
     let mut sessions = JoinSet::new();
     loop {
         while sessions.try_join_next().is_some() {}
@@ -263,7 +291,7 @@ pub async fn run_local(
             continue;
         };
         // Clients whose user cannot be determined share one identity.
-        let user = Owner::User(stream.peer_cred().map_or(u32::MAX, |peer| peer.uid()));
+        let user = Client::user(stream.peer_cred().map_or(u32::MAX, |peer| peer.uid()));
         let Some(connection) = connect(user, LOCAL_CONNECTIONS) else {
             let reason = "a program on this host has too many open connections to submit.sock".to_string();
             Event::Refused { client: Origin::default().name(), reason }.log();
@@ -274,10 +302,11 @@ pub async fn run_local(
         // Requirements for devices do not apply to this host's own programs, which can send without any listener too.
         let listener = current.listeners.first().cloned().unwrap_or_default();
         let listener = Listener { auth: AuthMode::Ignore, dialect: Dialect::Tolerant, ..listener };
-        let origin = Origin { helo: "localhost".into(), protocol: "SMTP", ..Origin::default() };
+        let marks = Marks { owner: user.to_record(), ..Marks::default() };
+        let origin = Origin { helo: "localhost".into(), protocol: "SMTP", marks, ..Origin::default() };
         let (places, desk, order) = (places.clone(), desk.clone(), order.clone());
         let session: task::Boxed<()> = Box::pin(async move {
-            match places.enter(user, LOCAL_SESSIONS, PLACE_TIME).await {
+            match places.enter(user, PLACE_TIME).await {
                 Some(_place) => {
                     let rules = Arc::new(Rules::new(listener, &current, None));
                     Session::new(Box::new(stream), None, rules, desk, origin).run(order).await;
@@ -336,6 +365,17 @@ mod tests {
             assert!(!may_send("2a00::1".parse().unwrap(), &nets), "{listener}");
             assert!(may_send("127.0.0.1".parse().unwrap(), &nets), "{listener}");
         }
+    }
+
+    /// There may be hundreds of sessions that never say anything.
+    #[test]
+    fn a_session_that_waits_is_small() {
+        fn size<F: Future>(_: impl FnOnce(Guest, Places, Desk, watch::Receiver<bool>) -> F) -> usize {
+            std::mem::size_of::<F>()
+        }
+        let size = size(serve);
+        println!("{size} bytes");
+        assert!(size <= 6 << 10, "{size} bytes");
     }
 
     #[test]

@@ -2,10 +2,14 @@
 //! The two directions of a conversation: lines and bytes in, replies out, encrypted from some point on. Knows nothing
 //! about SMTP.
 
+use std::future::poll_fn;
 use std::io::{self, ErrorKind};
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
@@ -179,13 +183,22 @@ impl Talk {
         if self.input.is_empty() {
             self.input = Vec::new();
         }
-        self.input.reserve(READ);
-        match timeout(limit, self.stream.read_buf(&mut self.input)).await {
+        match timeout(limit, poll_fn(|context| self.poll_input(context))).await {
             Ok(Ok(0)) => Input::End,
             Ok(Ok(_)) => Input::Some,
             Ok(Err(error)) => Input::Broken(error),
             Err(_) => Input::Silence,
         }
+    }
+
+    /// Appends what has arrived. It is read onto the stack first, so that a session that waits has no buffer: there may
+    /// be hundreds that never say anything.
+    fn poll_input(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut space = [MaybeUninit::uninit(); READ];
+        let mut arrived = ReadBuf::uninit(&mut space);
+        ready!(Pin::new(&mut self.stream).poll_read(context, &mut arrived))?;
+        self.input.extend_from_slice(arrived.filled());
+        Poll::Ready(Ok(arrived.filled().len()))
     }
 
     /// Switches to TLS. Input that arrived before and is not used yet is discarded: an attacker in the path could have
@@ -205,7 +218,9 @@ impl Talk {
     /// Closes the connection in a way that lets the client read the last replies.
     pub async fn goodbye(mut self) {
         self.flush().await;
-        if !self.answering || self.stream.shutdown().await.is_err() {
+        // The end of a TLS session is a message as well, for which there may be no room.
+        let closed = timeout(LINGER_TIME, self.stream.shutdown());
+        if !self.answering || !matches!(closed.await, Ok(Ok(()))) {
             return;
         }
         let mut left = LINGER_BYTES;

@@ -10,7 +10,6 @@
 //! the password is verified, so that a client learns nothing by disconnecting early. A client without failed logins is
 //! never delayed.
 
-use std::net::IpAddr;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -19,6 +18,7 @@ use ring::digest::{SHA256, digest};
 use crate::config::User;
 use crate::message::address::is_routed;
 use crate::message::base64::{base64, prefix};
+use crate::queue::Client;
 use crate::secrets::Secret;
 use crate::system::lock;
 
@@ -189,19 +189,10 @@ pub fn may_send_as(user: &User, sender: &str) -> bool {
         })
 }
 
-/// A client that fails to log in. The addresses of one IPv6 network are treated as one client: a host there can use as
-/// many as it likes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Guesser {
-    V4(u32),
-    V6(u64),
-    /// All clients for which there is no entry.
-    Others,
-}
-
 #[derive(Debug)]
 struct GuessCount {
-    client: Guesser,
+    /// The client that fails to log in; `None`: all clients for which there is no entry.
+    client: Option<Client>,
     wrong: u32,
     /// Logins that are waiting; each of them is treated as failed when the delay of the next one is computed.
     waiting: u32,
@@ -223,20 +214,16 @@ pub fn guesses<T>(work: impl FnOnce(&mut Guesses) -> T) -> T {
 }
 
 impl Guesses {
-    fn place(&mut self, ip: IpAddr, now: Duration) -> (Guesser, Option<&mut GuessCount>) {
+    fn place(&mut self, client: Client, now: Duration) -> (Option<Client>, Option<&mut GuessCount>) {
         self.0.retain(|entry| now.saturating_sub(entry.last) < FORGOTTEN);
-        let client = match ip.to_canonical() {
-            IpAddr::V4(ip) => Guesser::V4(ip.to_bits()),
-            IpAddr::V6(ip) => Guesser::V6(u64::try_from(ip.to_bits() >> 64).unwrap_or_default()),
-        };
-        let is_known = self.0.iter().any(|entry| entry.client == client);
-        let client = if is_known || self.0.len() < CLIENTS { client } else { Guesser::Others };
+        let is_known = self.0.iter().any(|entry| entry.client == Some(client));
+        let client = Some(client).filter(|_| is_known || self.0.len() < CLIENTS);
         (client, self.0.iter_mut().find(|entry| entry.client == client))
     }
 
     /// How long this login has to wait before it is verified; `None` if too many are waiting already.
-    pub fn wait(&mut self, ip: IpAddr, now: Duration) -> Option<Duration> {
-        let (_, Some(entry)) = self.place(ip, now) else { return Some(Duration::ZERO) };
+    pub fn wait(&mut self, client: Client, now: Duration) -> Option<Duration> {
+        let (_, Some(entry)) = self.place(client, now) else { return Some(Duration::ZERO) };
         let wait = entry.next.saturating_sub(now);
         if wait > QUEUE {
             return None;
@@ -251,8 +238,8 @@ impl Guesses {
     }
 
     /// Records a failed login.
-    pub fn wrong(&mut self, ip: IpAddr, now: Duration) {
-        match self.place(ip, now) {
+    pub fn wrong(&mut self, client: Client, now: Duration) {
+        match self.place(client, now) {
             (_, Some(entry)) => {
                 entry.wrong = entry.wrong.saturating_add(1);
                 entry.last = now;
@@ -411,13 +398,13 @@ mod tests {
 
     const NOW: Duration = Duration::from_secs(1_000);
 
-    fn ip(text: &str) -> IpAddr {
-        text.parse().unwrap()
+    fn ip(text: &str) -> Client {
+        Client::at(Some(text.parse().unwrap()))
     }
 
     /// How many logins of a client are verified per minute with this many sessions, none of which waits for anything
     /// else.
-    fn guessed(clients: &[IpAddr], sessions: usize) -> usize {
+    fn guessed(clients: &[Client], sessions: usize) -> usize {
         let mut guesses = Guesses::default();
         let (mut due, mut seen) = (Vec::new(), 0);
         for millis in 0..60_000 {
@@ -445,7 +432,7 @@ mod tests {
         let one = guessed(&[ip("10.0.0.1")], 1);
         let many = guessed(&[ip("10.0.0.1")], 100);
         assert!((25..=35).contains(&one) && many <= one + 5, "{one} {many}");
-        let network: Vec<IpAddr> = (0..50).map(|n| ip(&format!("fd00::{n:x}"))).collect();
+        let network: Vec<Client> = (0..50).map(|n| ip(&format!("fd00::{n:x}"))).collect();
         let many = guessed(&network, 100);
         assert!(many <= one + 5, "{many}");
     }
@@ -467,7 +454,7 @@ mod tests {
     fn the_table_is_bounded_and_does_not_forget_because_of_others() {
         let mut guesses = Guesses::default();
         for n in 0..2000_u32 {
-            guesses.wrong(IpAddr::from((n + (10 << 24)).to_be_bytes()), NOW);
+            guesses.wrong(Client::V4((n + (10 << 24)).to_be_bytes()), NOW);
         }
         assert_eq!(guesses.0.len(), CLIENTS + 1);
         assert!(guesses.wait(ip("10.0.0.0"), NOW) > Some(Duration::ZERO));

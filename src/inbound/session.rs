@@ -205,7 +205,9 @@ impl Session {
             None => None,
             Some(ip) if rules.policies.needs_identity() => {
                 let known = rules.leases.identity(ip).await;
-                rules.policies.device(ip, known.mac, known.host.as_deref())
+                // The kernel was asked for this address alone: that answer does not depend on how many others there are.
+                let mac = self.origin.marks.owner.and_then(Client::mac).or(known.mac);
+                rules.policies.device(ip, mac, known.host.as_deref())
             }
             Some(ip) => rules.policies.device(ip, None, None),
         };
@@ -217,9 +219,14 @@ impl Session {
         self.device.as_ref().and_then(Option::as_ref)
     }
 
+    /// The client at the other end.
+    fn sender(&self) -> Client {
+        self.origin.marks.owner.unwrap_or_else(|| Client::at(self.origin.client))
+    }
+
     /// The client that its messages are attributed to.
     fn client(&self) -> Client {
-        Client::of(self.origin.client, self.device().map(|device| device.name.as_str()))
+        self.sender().with(self.device().map(|device| device.name.as_str()))
     }
 
     /// Performs one step with the input that has arrived; false if more input is needed or the session ends.
@@ -302,7 +309,7 @@ impl Session {
         let in_text = matches!(self.phase, Phase::Text(..));
         let carries = in_text || matches!(self.phase, Phase::Skip(_));
         let (timeout, in_line) = (self.rules.listener.timeout, self.talk.in_line());
-        let (left, slow) = if carries { self.pace.text() } else { self.pace.command(in_line, timeout) };
+        let (left, slow) = if carries { self.pace.text(timeout) } else { self.pace.command(in_line, timeout) };
         let limit = timeout.min(left);
         let (began, before) = (Instant::now(), self.talk.unread().len());
         let input = tokio::select! {
@@ -399,7 +406,7 @@ impl Session {
                     self.visit.told = true;
                 }
                 self.transaction = None;
-                self.pace.text_ended();
+                self.pace.text_began(true);
                 self.phase = Phase::Skip(size);
                 if size == 0 {
                     self.skipped();

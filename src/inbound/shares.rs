@@ -8,10 +8,10 @@
 //! in turn, so that no client waits behind the crowd of another one.
 
 use std::collections::{HashMap, VecDeque};
-use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use crate::queue::Client;
 use crate::system::lock;
 use nix::sys::resource::{Resource, getrlimit};
 use tokio::sync::oneshot;
@@ -27,15 +27,6 @@ const PART: u32 = 4;
 /// Places that one client may always have, however few there are in total.
 const LEAST: u32 = 4;
 
-/// The owner of a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Owner {
-    /// A device.
-    Address(IpAddr),
-    /// A user of this host, by UID.
-    User(u32),
-}
-
 /// The share of one client in `all`.
 fn share(all: u32) -> u32 {
     (all / PART).max(LEAST)
@@ -45,14 +36,25 @@ fn share(all: u32) -> u32 {
 #[derive(Debug, Default)]
 struct Connections {
     all: u32,
-    clients: Option<HashMap<Owner, u32>>,
+    clients: Option<HashMap<Client, u32>>,
 }
 
 static CONNECTIONS: Mutex<Connections> = Mutex::new(Connections { all: 0, clients: None });
 
 /// A connection, counted until this is dropped.
 #[derive(Debug)]
-pub struct CountedConnection(Owner);
+pub struct CountedConnection(Client);
+
+impl CountedConnection {
+    /// From now on it counts as one of `client`, of which it is known better who that is; as with [`connect`].
+    pub fn of(self, client: Client, limit: u32) -> Option<Self> {
+        if self.0 == client {
+            return Some(self);
+        }
+        drop(self);
+        connect(client, limit)
+    }
+}
 
 /// Connections that the process may have, given the number of file descriptors it may open.
 fn limit_of(descriptors: u64) -> u32 {
@@ -63,7 +65,7 @@ fn limit_of(descriptors: u64) -> u32 {
 
 /// Counts another connection of `client`, which may have `limit` of them and at most a quarter of what the process may
 /// have. `None` if it has reached that, or if no descriptors are left for connections.
-pub fn connect(client: Owner, limit: u32) -> Option<CountedConnection> {
+pub fn connect(client: Client, limit: u32) -> Option<CountedConnection> {
     // Queried each time, since the limit can be changed from outside (prlimit); it is one cheap system call.
     let most = getrlimit(Resource::RLIMIT_NOFILE).map_or(u32::MAX, |(soft, _)| limit_of(soft));
     let mut connections = lock(&CONNECTIONS);
@@ -94,7 +96,7 @@ impl Drop for CountedConnection {
 }
 
 /// The places of one listener: one per session.
-#[derive(Debug, Default, Clone)]
+#[derive(Debug, Clone)]
 pub struct Places(Arc<Mutex<ShareState>>);
 
 #[derive(Debug, Default)]
@@ -102,9 +104,9 @@ struct ShareState {
     /// Total number of places.
     most: u32,
     taken: u32,
-    clients: HashMap<Owner, ShareCount>,
+    clients: HashMap<Client, ShareCount>,
     /// The waiting clients, each listed once.
-    turns: VecDeque<Owner>,
+    turns: VecDeque<Client>,
 }
 
 #[derive(Debug, Default)]
@@ -117,19 +119,30 @@ struct ShareCount {
 #[derive(Debug)]
 pub struct SessionSlot {
     places: Places,
-    client: Owner,
+    client: Client,
 }
 
 impl Places {
+    /// So many places.
+    pub fn new(most: u32) -> Self {
+        Self(Arc::new(Mutex::new(ShareState { most, ..ShareState::default() })))
+    }
+
+    /// From now on there are so many. Further ones go to those who are waiting; if there are fewer, no session ends
+    /// because of that.
+    pub fn resize(&self, most: u32) {
+        self.state().most = most;
+        self.give();
+    }
+
     fn state(&self) -> MutexGuard<'_, ShareState> {
         lock(&self.0)
     }
 
-    /// A place for `client`, out of `most`. Waits for one for up to `timeout`.
-    pub async fn enter(&self, client: Owner, most: u32, timeout: Duration) -> Option<SessionSlot> {
+    /// A place for `client`. Waits for one for up to `timeout`.
+    pub async fn enter(&self, client: Client, timeout: Duration) -> Option<SessionSlot> {
         let waiting = {
             let mut state = self.state();
-            state.most = most;
             let is_free = state.is_free(client);
             let entry = state.clients.entry(client).or_default();
             entry.waiting.retain(|waiting| !waiting.is_closed());
@@ -148,7 +161,7 @@ impl Places {
         tokio::time::timeout(timeout, waiting).await.ok()?.ok()
     }
 
-    fn place(&self, client: Owner) -> SessionSlot {
+    fn place(&self, client: Client) -> SessionSlot {
         SessionSlot { places: self.clone(), client }
     }
 
@@ -165,13 +178,13 @@ impl Places {
 }
 
 impl ShareState {
-    fn is_free(&self, client: Owner) -> bool {
+    fn is_free(&self, client: Client) -> bool {
         let has = self.clients.get(&client).map_or(0, |entry| entry.taken);
         self.taken < self.most && has < share(self.most)
     }
 
     /// Takes the place for the next waiting client that may have it.
-    fn next(&mut self) -> Option<(Owner, oneshot::Sender<SessionSlot>)> {
+    fn next(&mut self) -> Option<(Client, oneshot::Sender<SessionSlot>)> {
         for _ in 0..self.turns.len() {
             let client = self.turns.pop_front()?;
             let is_free = self.is_free(client);
@@ -216,41 +229,41 @@ mod tests {
     const LONG: Duration = Duration::from_secs(60);
     const NOT_NOW: Duration = Duration::ZERO;
 
-    fn client(n: u8) -> Owner {
-        Owner::Address(IpAddr::from([10, 0, 0, n]))
+    fn client(n: u8) -> Client {
+        Client::V4([10, 0, 0, n])
     }
 
     #[tokio::test]
     async fn one_client_gets_a_quarter_and_the_rest_is_for_others() {
-        let places = Places::default();
+        let places = Places::new(20);
         let mut held = Vec::new();
         for n in 1..=3 {
             for _ in 0..5 {
-                held.push(places.enter(client(n), 20, NOT_NOW).await.expect("a place of its share"));
+                held.push(places.enter(client(n), NOT_NOW).await.expect("a place of its share"));
             }
-            assert!(places.enter(client(n), 20, NOT_NOW).await.is_none());
+            assert!(places.enter(client(n), NOT_NOW).await.is_none());
         }
-        held.push(places.enter(client(4), 20, NOT_NOW).await.expect("a place for another one"));
+        held.push(places.enter(client(4), NOT_NOW).await.expect("a place for another one"));
         drop(held);
         assert!(places.state().clients.is_empty() && places.state().taken == 0);
     }
 
     #[tokio::test]
     async fn free_places_go_around_among_those_who_wait() {
-        let places = Places::default();
-        let first = places.enter(client(1), 1, NOT_NOW).await.unwrap();
+        let places = Places::new(1);
+        let first = places.enter(client(1), NOT_NOW).await.unwrap();
         let (said, mut heard) = tokio::sync::mpsc::unbounded_channel();
         for (n, name) in [(2, "2a"), (2, "2b"), (2, "2c"), (3, "3a"), (4, "4a")] {
             let (places, said) = (places.clone(), said.clone());
             tokio::spawn(async move {
-                let place = places.enter(client(n), 1, LONG).await;
+                let place = places.enter(client(n), LONG).await;
                 said.send(name).unwrap();
                 drop(place.unwrap());
             });
             tokio::task::yield_now().await;
         }
         // A client that no longer waits is skipped.
-        assert!(places.enter(client(5), 1, NOT_NOW).await.is_none());
+        assert!(places.enter(client(5), NOT_NOW).await.is_none());
         drop((first, said));
         let mut order = Vec::new();
         while let Some(name) = heard.recv().await {
@@ -260,6 +273,31 @@ mod tests {
         assert!(places.state().clients.is_empty() && places.state().turns.is_empty());
     }
 
+    /// Who waits would otherwise get nothing before a session of another client ends.
+    #[tokio::test]
+    async fn places_that_are_added_go_to_those_who_wait() {
+        let places = Places::new(1);
+        let first = places.enter(client(1), NOT_NOW).await.unwrap();
+        let waiting = tokio::spawn({
+            let places = places.clone();
+            async move { places.enter(client(2), LONG).await }
+        });
+        tokio::task::yield_now().await;
+        places.resize(2);
+        assert!(waiting.await.unwrap().is_some());
+        drop(first);
+        assert!(places.state().clients.is_empty() && places.state().taken == 0);
+    }
+
+    #[test]
+    fn a_connection_counts_for_whom_it_turns_out_to_be() {
+        let (network, host) = (Client::user(4_000_001), Client::user(4_000_002));
+        let first = connect(network, 1).unwrap().of(host, 1).unwrap();
+        assert!(connect(network, 1).unwrap().of(host, 1).is_none());
+        drop(first);
+        assert!(connect(network, 1).unwrap().of(host, 1).is_some());
+    }
+
     #[test]
     fn descriptors_are_left_for_the_rest_of_the_program() {
         assert_eq!([limit_of(4096), limit_of(1024), limit_of(256), limit_of(32)], [1968, 432, 64, 8]);
@@ -267,7 +305,7 @@ mod tests {
 
     #[test]
     fn connections_of_one_client_are_counted_and_given_back() {
-        let user = Owner::User(4_000_000);
+        let user = Client::user(4_000_000);
         let first = connect(user, 2).unwrap();
         let _second = connect(user, 2).unwrap();
         assert!(connect(user, 2).is_none());

@@ -142,7 +142,7 @@ pub fn boundary(kind: &[u8]) -> Option<Vec<u8>> {
 fn is_text(name: &str, kind: &[u8]) -> bool {
     let wide = || {
         let mut charset = parameter(kind, "charset").unwrap_or_default().to_ascii_lowercase();
-        // Any other value is no name, and is sent as something else.
+        // Any other value is not a name, and is sent as something else.
         if charset.iter().any(|byte| !byte.is_ascii_graphic()) || charset.len() > CHARSET_LIMIT {
             return false;
         }
@@ -353,8 +353,8 @@ pub fn is_header_line(line: &[u8], first: bool) -> bool {
 }
 
 /// Removes from the header of a part what does not describe its content, so that there is room for `length` more bytes;
-/// returns that. The last field stays, since it may go on. If there still is no room, nothing is removed and the result
-/// is `None`.
+/// returns that. The last field stays, since it may go on. If there still is not enough room, nothing is removed and the
+/// result is `None`.
 pub fn make_room(text: &mut Vec<u8>, length: usize) -> Option<Vec<u8>> {
     let (mut kept, mut removed) = (Vec::new(), Vec::new());
     let mut all = fields(text).peekable();

@@ -4,11 +4,12 @@
 
 use std::fmt;
 use std::io::{self, ErrorKind};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use crate::config::DEFAULT_DEVICE;
+use crate::system::leases::{Mac, Reach};
 
 /// Crockford's base 32: without letters that look like digits.
 const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
@@ -86,32 +87,46 @@ impl MessageId {
     }
 }
 
-/// The client that a message belongs to, for sharing room in the queue and turns at the provider. Small, since one is
-/// kept with each queued message.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+/// The client that a message, a session or a login belongs to, for sharing room in the queue, turns at the provider,
+/// session slots and guesses. Small, since one is kept with each queued message.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Client {
     /// The gateway itself: notifications, summaries, test and boot mail.
     #[default]
     Own,
-    /// All programs of this host.
-    Local,
+    /// A user of this host, by UID.
+    Local([u8; 4]),
     /// An IPv4 address.
     V4([u8; 4]),
-    /// An IPv6 network of 64 bits: a host chooses the other 64, and as many as it likes (RFC 8981).
+    /// An IPv6 network of 64 bits behind a router: a host chooses the other 64, and as many as it likes (RFC 8981).
     V6([u8; 8]),
+    /// A host of a directly connected IPv6 network by its hardware address, whatever addresses it chooses.
+    Mac([u8; 6]),
+    /// One whose hardware address is unknown, by a hash of its IPv6 address.
+    Host([u8; 8]),
     /// A section `device`, by a hash of its name: whatever addresses it has.
     Device([u8; 8]),
 }
 
 impl Client {
-    /// The client at `ip` (`None`: a program of this host), which is `device` if that is known.
-    pub fn of(ip: Option<IpAddr>, device: Option<&str>) -> Self {
-        // Devices that only match `default` have nothing in common.
-        if let Some(name) = device.filter(|name| *name != DEFAULT_DEVICE) {
-            return Self::Device(hash(name));
+    /// A user of this host.
+    pub fn user(uid: u32) -> Self {
+        Self::Local(uid.to_be_bytes())
+    }
+
+    /// The client at this IPv6 address, when the kernel was asked how it is reached.
+    pub fn reached(ip: Ipv6Addr, reach: Reach) -> Self {
+        match reach {
+            Reach::Neighbour(mac) => Self::Mac(mac.bytes()),
+            Reach::Connected => Self::Host(hash(&ip.octets())),
+            Reach::Routed => Self::at(Some(ip.into())),
         }
+    }
+
+    /// The client at `ip`, as far as the address alone tells. `None`: a program of this host whose user is unknown.
+    pub fn at(ip: Option<IpAddr>) -> Self {
         match ip.map(|ip| ip.to_canonical()) {
-            None => Self::Local,
+            None => Self::user(u32::MAX),
             Some(IpAddr::V4(ip)) => Self::V4(ip.octets()),
             Some(IpAddr::V6(ip)) => {
                 let [a, b, c, d, e, f, g, h, ..] = ip.octets();
@@ -119,12 +134,51 @@ impl Client {
             }
         }
     }
+
+    /// The client whose mail this is when the section `device` applies to it: the section, if it is one for a certain
+    /// device. Devices that only match `default` have nothing in common.
+    #[must_use]
+    pub fn with(self, device: Option<&str>) -> Self {
+        device.filter(|name| *name != DEFAULT_DEVICE).map_or(self, |name| Self::Device(hash(name.as_bytes())))
+    }
+
+    /// This client if it cannot be derived from an address or the name of a section, and therefore is recorded.
+    pub fn to_record(self) -> Option<Self> {
+        matches!(self, Self::Local(_) | Self::Mac(_) | Self::Host(_)).then_some(self)
+    }
+
+    /// Such a client as text.
+    pub(super) fn text(self) -> Option<String> {
+        let (kind, bytes): (_, &[u8]) = match &self {
+            Self::Local(uid) => ('u', uid),
+            Self::Mac(mac) => ('m', mac),
+            Self::Host(hash) => ('h', hash),
+            _ => return None,
+        };
+        Some(bytes.iter().fold(kind.to_string(), |text, byte| format!("{text}{byte:02x}")))
+    }
+
+    /// Reads that text.
+    pub(super) fn from_text(text: &str) -> Option<Self> {
+        let (kind, digits) = text.split_at_checked(1)?;
+        match (kind, digits.len(), u64::from_str_radix(digits, 16).ok()?.to_be_bytes()) {
+            ("u", 8, [.., a, b, c, d]) => Some(Self::Local([a, b, c, d])),
+            ("m", 12, [_, _, mac @ ..]) => Some(Self::Mac(mac)),
+            ("h", 16, hash) => Some(Self::Host(hash)),
+            _ => None,
+        }
+    }
+
+    /// The hardware address, if it is known by that.
+    pub fn mac(self) -> Option<Mac> {
+        if let Self::Mac(mac) = self { Some(mac.into()) } else { None }
+    }
 }
 
 /// FNV-1a. Two names with the same hash would share their limits, nothing worse.
-fn hash(name: &str) -> [u8; 8] {
+fn hash(name: &[u8]) -> [u8; 8] {
     let mix = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-    name.bytes().fold(0xcbf2_9ce4_8422_2325, mix).to_be_bytes()
+    name.iter().copied().fold(0xcbf2_9ce4_8422_2325, mix).to_be_bytes()
 }
 
 /// Which of the two directories a message is in.
@@ -222,7 +276,33 @@ mod tests {
     }
 
     fn of(ip: &str, device: Option<&str>) -> Client {
-        Client::of(ip.parse().ok(), device)
+        Client::at(ip.parse().ok()).with(device)
+    }
+
+    /// Otherwise one device of a LAN would fill the queue, or block the logins, of all others there.
+    #[test]
+    fn neighbours_in_one_network_of_ipv6_are_clients_of_their_own() {
+        let (one, other) = ("fd00::2".parse().unwrap(), "fd00::3".parse().unwrap());
+        let mac = |last: u8| Reach::Neighbour(Mac::from([2, 0, 0, 0, 0, last]));
+        assert_eq!(Client::reached(one, mac(1)), Client::reached(other, mac(1)));
+        assert_ne!(Client::reached(one, mac(1)), Client::reached(one, mac(2)));
+        assert_ne!(Client::reached(one, Reach::Connected), Client::reached(other, Reach::Connected));
+        assert_eq!(Client::reached(one, Reach::Routed), Client::reached(other, Reach::Routed));
+        assert_eq!(Client::reached(one, mac(7)).mac(), Mac::parse("02:00:00:00:00:07"));
+    }
+
+    #[test]
+    fn what_an_address_does_not_tell_is_recorded() {
+        let host = Client::reached("fd00::2".parse().unwrap(), Reach::Connected);
+        for client in [Client::user(65_534), Client::Mac([2, 0, 0, 0, 0, 0xff]), host] {
+            assert_eq!(Client::from_text(&client.to_record().unwrap().text().unwrap()), Some(client));
+        }
+        for client in [Client::Own, of("10.0.0.7", None), of("2001:db8::1", None), of("10.0.0.7", Some("pump"))] {
+            assert_eq!((client.to_record(), client.text()), (None, None));
+        }
+        for wrong in ["", "u", "u0000fffg", "m0200000000", "x00000000", "ä", "h020000000000000000"] {
+            assert_eq!(Client::from_text(wrong), None, "{wrong}");
+        }
     }
 
     #[test]
@@ -233,9 +313,9 @@ mod tests {
         assert_ne!(of("2001:db8::1", None), of("2001:db8:0:1::1", None));
         assert_eq!(of("10.0.0.7", Some("pump")), of("2001:db8::1", Some("pump")));
         assert_ne!(of("10.0.0.7", Some("pump")), of("10.0.0.7", Some("pool")));
-        assert_eq!(of("local", None), Client::Local);
+        assert_ne!(Client::user(0), Client::user(65_534));
         assert_eq!(std::mem::size_of::<Client>(), 9);
-        assert_eq!(hash("a"), 0xaf63_dc4c_8601_ec8c_u64.to_be_bytes());
+        assert_eq!(hash(b"a"), 0xaf63_dc4c_8601_ec8c_u64.to_be_bytes());
     }
 
     proptest! {

@@ -41,7 +41,7 @@ pub use lock::{SpoolLock, deserted, in_use};
 pub use record::{Marks, Meta, Over, Replaces, Undated};
 pub use recovery::{Found, Listed};
 pub use replace::{Replacements, Sorted, Unremoved};
-pub use schedule::{Position, Schedule, backoff};
+pub use schedule::{Position, Reserve, Schedule, backoff};
 pub use spool::Spool;
 pub use stored::Stored;
 

@@ -155,7 +155,10 @@ impl Meta {
     pub fn owner(&self) -> Client {
         match self.notice {
             true => Client::Own,
-            false => Client::of(self.client.parse().ok(), self.marks.device.as_deref()),
+            false => {
+                let known = self.marks.owner.unwrap_or_else(|| Client::at(self.client.parse().ok()));
+                known.with(self.marks.device.as_deref())
+            }
         }
     }
 
@@ -213,6 +216,8 @@ pub struct Marks {
     pub over: Option<Over>,
     /// What it replaces, if it is a digest.
     pub replaces: Option<Replaces>,
+    /// The client that sent it, if its address alone does not tell: see [`Client::to_record`].
+    pub owner: Option<Client>,
 }
 
 /// A message beyond the rate of its device.
@@ -246,6 +251,7 @@ impl Marks {
         add("login", self.login.as_deref().map(Value::from));
         add("over", self.over.as_ref().map(Over::to_json));
         add("replaces", self.replaces.as_ref().map(Replaces::to_json));
+        add("owner", self.owner.and_then(Client::text).map(Value::from));
     }
 
     /// Reads them from the fields of a record; `None` when one cannot be read.
@@ -260,6 +266,8 @@ impl Marks {
             login: field(record, "login", text)?,
             over: field(record, "over", Over::from_json)?,
             replaces: field(record, "replaces", Replaces::from_json)?,
+            // No message is worth less because a version that knows other kinds of clients has written it.
+            owner: record.get("owner").and_then(Value::as_str).and_then(Client::from_text),
         })
     }
 }
@@ -383,12 +391,9 @@ mod tests {
             alone,
             last,
         });
-        (of("\\PC{0,9}"), of(".{0,9}"), of(over), of(replaces)).prop_map(|(device, login, over, replaces)| Marks {
-            device,
-            login,
-            over,
-            replaces,
-        })
+        let owner = of(any::<[u8; 6]>().prop_map(Client::Mac));
+        let parts = (of("\\PC{0,9}"), of(".{0,9}"), of(over), of(replaces), owner);
+        parts.prop_map(|(device, login, over, replaces, owner)| Marks { device, login, over, replaces, owner })
     }
 
     #[test]

@@ -22,6 +22,15 @@ use crate::system::clock;
 /// Messages that are moved within the schedule at a time.
 const PIECE: usize = 256;
 
+/// What may not be taken out now, so that a connection stays free for the clients that use none.
+#[derive(Debug, Default)]
+pub struct Reserve {
+    /// The clients that it concerns.
+    pub clients: Vec<Client>,
+    /// Up to so many bytes their messages may leave all the same.
+    pub most: u64,
+}
+
 /// The position of a message in the list of all: the second of its arrival, and its ID.
 pub type Position = (i64, MessageId);
 
@@ -147,26 +156,29 @@ impl Schedule {
     }
 
     /// Takes out the next due message of a route.
-    pub fn take_due(&mut self, route: u16, now: Instant) -> Option<Item> {
+    pub fn take_due(&mut self, route: u16, now: Instant, reserve: &Reserve) -> Option<Item> {
         self.advance(now);
-        let line = Self::line(&mut self.lines, route)?;
+        let (slots, line) = (&self.slots, Self::line(&mut self.lines, route)?);
+        let may = |turn: &Turn| may_leave(slots, reserve, turn);
         line.fresh_turn = !line.fresh_turn;
-        let fresh = if line.fresh_turn { line.next_fresh(self.clock.stamp(now)) } else { None };
-        let turn = || line.due.take().or_else(|| line.demoted.take()).map(|turn| turn.4);
+        let fresh = if line.fresh_turn { line.next_fresh(self.clock.stamp(now), &may) } else { None };
+        let turn = || line.due.take(&may).or_else(|| line.demoted.take(&may)).map(|turn| turn.4);
         let id = fresh.or_else(turn)?;
         self.take(id).map(|(item, _)| item)
     }
 
     /// Takes out a message of a route that came in just now: clients take turns, the one that has waited longest first.
-    pub fn take_fresh(&mut self, route: u16, now: Instant) -> Option<Item> {
-        let id = Self::line(&mut self.lines, route)?.next_fresh(self.clock.stamp(now))?;
+    pub fn take_fresh(&mut self, route: u16, now: Instant, reserve: &Reserve) -> Option<Item> {
+        let (slots, line) = (&self.slots, Self::line(&mut self.lines, route)?);
+        let may = |turn: &Turn| may_leave(slots, reserve, turn);
+        let id = line.next_fresh(self.clock.stamp(now), &may)?;
         self.take(id).map(|(item, _)| item)
     }
 
     /// Takes out a message of a route that waits for its time and may be tried earlier: clients take turns, and of each
     /// the oldest comes first.
     pub fn take_probe(&mut self, route: u16) -> Option<Item> {
-        let id = Self::line(&mut self.lines, route)?.probes.take()?.4;
+        let id = Self::line(&mut self.lines, route)?.probes.take(&|_| true)?.4;
         let mut item = self.take(id)?.0;
         item.probes = item.probes.saturating_add(1);
         Some(item)
@@ -319,6 +331,12 @@ impl Schedule {
         self.redating = ids.last().copied().filter(|_| ids.len() == PIECE);
         self.redating.is_some()
     }
+}
+
+/// Whether a message may leave while this is reserved for others.
+fn may_leave(slots: &BTreeMap<MessageId, Slot>, reserve: &Reserve, turn: &Turn) -> bool {
+    let is_small = || slots.get(&turn.4).is_some_and(|slot| slot.item.entry.size <= reserve.most);
+    !reserve.clients.contains(&turn.0) || is_small()
 }
 
 fn position(item: &Item) -> Position {
@@ -508,9 +526,9 @@ impl RouteQueue {
     }
 
     /// The new message that is sent next; it stays where it is otherwise.
-    fn next_fresh(&mut self, now: Stamp) -> Option<MessageId> {
+    fn next_fresh(&mut self, now: Stamp, may: &dyn Fn(&Turn) -> bool) -> Option<MessageId> {
         loop {
-            let turn = self.fresh.take()?;
+            let turn = self.fresh.take(may)?;
             if !is_old(&turn, now) {
                 return Some(turn.4);
             }
@@ -566,15 +584,26 @@ impl Turns {
         self.set.range(first..).next().copied().filter(|(of, ..)| *of == client)
     }
 
-    /// Takes out the message to be sent next.
-    fn take(&mut self) -> Option<Turn> {
+    /// Takes out the message to be sent next. A client whose oldest one may not leave is passed over.
+    fn take(&mut self, may: &dyn Fn(&Turn) -> bool) -> Option<Turn> {
         let behind =
             |client| (Bound::Excluded((client, u32::MAX, i64::MAX, u64::MAX, MessageId::LAST)), Bound::Unbounded);
-        let next = self.last.and_then(|client| self.set.range(behind(client)).next().copied());
-        let turn = next.or_else(|| self.set.first().copied())?;
-        self.set.remove(&turn);
-        self.last = Some(turn.0);
-        Some(turn)
+        let (mut last, mut passed) = (self.last, None);
+        loop {
+            let next = last.and_then(|client| self.set.range(behind(client)).next().copied());
+            let turn = next.or_else(|| self.set.first().copied())?;
+            if may(&turn) {
+                self.set.remove(&turn);
+                self.last = Some(turn.0);
+                return Some(turn);
+            }
+            // Those that are passed over are few: none but clients with a message in transfer.
+            if passed == Some(turn.0) {
+                return None;
+            }
+            passed = passed.or(Some(turn.0));
+            last = Some(turn.0);
+        }
     }
 }
 

@@ -298,7 +298,7 @@ async fn nothing_is_accepted_while_memory_is_low_and_what_was_accepted_stays() {
     says(&mut spool, "MemTotal: 25600 kB\nMemAvailable: 4095 kB\n");
     let refusal = put(&spool, b"two", &["a@b.c"]).await.unwrap_err();
     assert!(refusal.to_string().contains("4095 KB of memory"), "{refusal}");
-    assert!(matches!(spool.room_for(Client::Local, 0), Err(SpoolError::Full(_))));
+    assert!(matches!(spool.room_for(Client::user(0), 0), Err(SpoolError::Full(_))));
     // What replaces others frees room, so it goes on.
     let mut digest = spool.replacing_draft(entry.client).unwrap();
     digest.buffer().resize(5000, b'x');

@@ -9,6 +9,7 @@
 //! skipped.
 
 mod netlink;
+mod reach;
 
 use std::fmt;
 use std::fs::File;
@@ -21,6 +22,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 
 use super::task::intake as blocking;
+pub use reach::{Reach, reach};
 
 /// Maximum number of bytes read from a file: more than two thousand devices.
 const FILE_LIMIT: u64 = 256 << 10;
@@ -295,6 +297,11 @@ impl Mac {
             ("00030001", 20) => Self::parse(digits.get(8..)?),
             _ => None,
         }
+    }
+
+    /// Its six bytes.
+    pub fn bytes(self) -> [u8; 6] {
+        self.0
     }
 
     /// Whether it is valid: the kernel writes zeros for a neighbour that does not answer.

@@ -73,7 +73,8 @@ impl Client {
 
     /// Connects from this address of the machine, and reads nothing.
     pub async fn connect_from(source: IpAddr, addr: SocketAddr) -> Client {
-        let socket = TcpSocket::new_v4().expect("a socket");
+        let socket = if source.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
+        let socket = socket.expect("a socket");
         socket.bind(SocketAddr::new(source, 0)).unwrap_or_else(|error| panic!("bind to {source}: {error}"));
         let tcp = socket.connect(addr).await.unwrap_or_else(|error| panic!("connect to {addr}: {error}"));
         tcp.set_nodelay(true).expect("TCP_NODELAY");

@@ -65,7 +65,7 @@ impl Session {
 
     /// Waits out the delay for earlier failed logins of this client. False if too many are waiting already.
     async fn may_guess(&mut self) -> bool {
-        let Some(client) = self.origin.client else { return true };
+        let client = self.sender();
         let Some(wait) = guesses(|guesses| guesses.wait(client, clock::since_boot())) else { return false };
         if !wait.is_zero() {
             // Replies from before must not be delayed as well.
@@ -78,9 +78,8 @@ impl Session {
     fn wrong_login(&mut self, name: String) {
         Event::LoginFailed { client: self.origin.name(), name }.log();
         self.visit.told = true;
-        if let Some(client) = self.origin.client {
-            guesses(|guesses| guesses.wrong(client, clock::since_boot()));
-        }
+        let client = self.sender();
+        guesses(|guesses| guesses.wrong(client, clock::since_boot()));
         self.failed_login("535 5.7.8 Authentication failed: wrong user name or password");
     }
 

@@ -121,7 +121,7 @@ impl Session {
     fn marks(&self, over: Option<Over>) -> Marks {
         let device = self.device().map(|device| device.name.clone());
         let login = self.user.as_ref().map(|user| user.username.clone());
-        Marks { device, login, over, replaces: None }
+        Marks { device, login, over, replaces: None, owner: self.origin.marks.owner }
     }
 
     /// DATA is always answered with 354: see the top of `session.rs`. Errors are reported at the end of the text.
@@ -139,7 +139,7 @@ impl Session {
                 error.reply()
             }),
         };
-        self.pace.text_ended();
+        self.pace.text_began(intake.is_err());
         self.line_ends = self.strict().then(LineEnds::default);
         self.phase = Phase::Text(Decoder::new(self.talk.bare_lf()), Box::new(intake));
         self.reply("354 End data with <CR><LF>.<CR><LF>");

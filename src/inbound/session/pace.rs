@@ -31,6 +31,8 @@ pub struct Pace {
     /// Time spent waiting for the current text, and its size so far.
     text: Duration,
     bytes: u64,
+    /// Whether the current text is refused whatever it contains: then it is idle time.
+    in_vain: bool,
 }
 
 /// What a client was too slow for.
@@ -47,7 +49,7 @@ pub enum Slow {
 impl Pace {
     /// A session that begins now.
     pub fn new() -> Self {
-        Self { idle_since: Instant::now(), line: Duration::ZERO, text: Duration::ZERO, bytes: 0 }
+        Self { idle_since: Instant::now(), line: Duration::ZERO, text: Duration::ZERO, bytes: 0, in_vain: false }
     }
 
     /// A message was accepted.
@@ -60,9 +62,18 @@ impl Pace {
         self.line = Duration::ZERO;
     }
 
-    /// A text has ended, or another one begins.
+    /// A text begins.
+    pub fn text_began(&mut self, in_vain: bool) {
+        self.text_ended();
+        self.in_vain = in_vain;
+    }
+
+    /// A text has ended.
     pub fn text_ended(&mut self) {
-        self.idle_since = self.idle_since.checked_add(self.text).unwrap_or(self.idle_since);
+        if !self.in_vain {
+            self.idle_since = self.idle_since.checked_add(self.text).unwrap_or(self.idle_since);
+        }
+        self.in_vain = false;
         self.text = Duration::ZERO;
         self.bytes = 0;
     }
@@ -70,15 +81,22 @@ impl Pace {
     /// How long to wait for more of a command, and what the client is too slow for after that. Silence within a line is
     /// also limited by `timeout`.
     pub fn command(&self, in_line: bool, timeout: Duration) -> (Duration, Slow) {
-        let idle = IDLE_TIME.max(timeout).saturating_sub(self.idle_since.elapsed());
+        let idle = self.idle(timeout);
         let line = if in_line { LINE_TIME.saturating_sub(self.line) } else { Duration::MAX };
         if line < idle { (line, Slow::Line) } else { (idle, Slow::Idle) }
     }
 
+    /// How much longer the session may last without an accepted message.
+    fn idle(&self, timeout: Duration) -> Duration {
+        IDLE_TIME.max(timeout).saturating_sub(self.idle_since.elapsed())
+    }
+
     /// How long to wait for more of a text.
-    pub fn text(&self) -> (Duration, Slow) {
+    pub fn text(&self, timeout: Duration) -> (Duration, Slow) {
         let earned = TEXT_GRACE.saturating_add(Duration::from_secs(self.bytes / TEXT_PACE));
-        (earned.min(TEXT_TIME).saturating_sub(self.text), Slow::Text)
+        let text = earned.min(TEXT_TIME).saturating_sub(self.text);
+        let idle = if self.in_vain { self.idle(timeout) } else { Duration::MAX };
+        if idle < text { (idle, Slow::Idle) } else { (text, Slow::Text) }
     }
 
     /// Part of a command arrived after `waited`; `in_line`: its beginning had arrived before.
@@ -121,7 +139,7 @@ mod tests {
         let mut pace = Pace::new();
         (0..bytes)
             .take_while(|_| {
-                let fits = pace.text().0 > gap;
+                let fits = pace.text(SECOND).0 > gap;
                 pace.text_came(1, gap);
                 fits
             })
@@ -137,10 +155,10 @@ mod tests {
         let mut pace = Pace::new();
         assert!((0..6250).all(|_| {
             pace.text_came(4000, SECOND);
-            pace.text().0 > SECOND
+            pace.text(SECOND).0 > SECOND
         }));
         // A short text may pause for as long as option timeout allows.
-        assert_eq!(Pace::new().text().0, TEXT_GRACE);
+        assert_eq!(Pace::new().text(SECOND).0, TEXT_GRACE);
     }
 
     #[test]
@@ -166,6 +184,23 @@ mod tests {
         pace.text_came(1, 7 * SECOND);
         pace.text_ended();
         assert_eq!(pace.idle_since - before, 7 * SECOND);
-        assert_eq!(pace.text().0, TEXT_GRACE);
+        assert_eq!(pace.text(SECOND).0, TEXT_GRACE);
+    }
+
+    /// A client that never has anything accepted would otherwise hold its slot as long as it likes.
+    #[test]
+    fn a_text_in_vain_is_idle_time() {
+        let mut pace = Pace::new();
+        let before = pace.idle_since;
+        pace.text_began(true);
+        pace.text_came(1, 7 * SECOND);
+        pace.text_ended();
+        assert_eq!(pace.idle_since, before);
+        let Some(long_ago) = Instant::now().checked_sub(IDLE_TIME - SECOND) else { return };
+        pace.idle_since = long_ago;
+        pace.text_began(true);
+        assert_eq!((pace.text(SECOND).0 <= SECOND, pace.text(SECOND).1), (true, Slow::Idle));
+        pace.text_began(false);
+        assert_eq!(pace.text(SECOND).1, Slow::Text);
     }
 }

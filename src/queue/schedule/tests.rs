@@ -6,6 +6,9 @@ use proptest::prelude::*;
 use super::*;
 use crate::queue::{Entry, Place, Rest};
 
+/// Nothing is reserved.
+const ALL: Reserve = Reserve { clients: Vec::new(), most: 0 };
+
 fn client(n: u8) -> Client {
     Client::V4([10, 0, 0, n])
 }
@@ -18,14 +21,14 @@ fn clients_take_turns_and_each_sends_its_oldest_first() {
     }
     assert_eq!(turns.first_of(client(1)).map(|turn| turn.2), Some(3));
     assert_eq!(turns.first_of(client(4)), None);
-    let order: Vec<i64> = std::iter::from_fn(|| turns.take().map(|turn| turn.2)).collect();
+    let order: Vec<i64> = std::iter::from_fn(|| turns.take(&|_| true).map(|turn| turn.2)).collect();
     assert_eq!(order, [3, 9, 7, 4, 8, 5]);
     // A new client waits one round at most, whichever was served before.
     turns.set.insert((client(3), 0, 1, 0, MessageId::FIRST));
     turns.set.insert((client(3), 0, 2, 0, MessageId::FIRST));
-    assert_eq!(turns.take().map(|turn| turn.0), Some(client(3)));
+    assert_eq!(turns.take(&|_| true).map(|turn| turn.0), Some(client(3)));
     turns.set.insert((client(1), 0, 9, 0, MessageId::FIRST));
-    assert_eq!(turns.take().map(|turn| turn.0), Some(client(1)));
+    assert_eq!(turns.take(&|_| true).map(|turn| turn.0), Some(client(1)));
     assert_eq!(turns.set.len(), 1);
 }
 
@@ -48,7 +51,7 @@ fn name(item: &Item) -> String {
 }
 
 fn order(schedule: &mut Schedule, now: Instant) -> Vec<String> {
-    std::iter::from_fn(|| schedule.take_due(0, now).map(|item| name(&item))).collect()
+    std::iter::from_fn(|| schedule.take_due(0, now, &ALL).map(|item| name(&item))).collect()
 }
 
 #[test]
@@ -95,9 +98,9 @@ fn what_the_account_fell_over_comes_last_until_the_account_works() {
     schedule.add(Item { demoted: 2, ..item("A", 1, now) });
     schedule.add(Item { demoted: 1, ..item("B", 2, now) });
     schedule.add(item("C", 3, now));
-    assert_eq!(schedule.take_due(0, now).map(|item| name(&item)).as_deref(), Some("C"));
+    assert_eq!(schedule.take_due(0, now, &ALL).map(|item| name(&item)).as_deref(), Some("C"));
     schedule.forgive();
-    let first = schedule.take_due(0, now).unwrap();
+    let first = schedule.take_due(0, now, &ALL).unwrap();
     assert_eq!((name(&first).as_str(), first.demoted, first.woken), ("A", 0, true));
 }
 
@@ -107,7 +110,7 @@ fn held_messages_stay_until_released() {
     let mut schedule = Schedule::default();
     schedule.put_back(Item { held: true, ..item("KEPT", 1, now) }, Some(now));
     schedule.wake_all();
-    assert!(schedule.take_due(0, now).is_none());
+    assert!(schedule.take_due(0, now, &ALL).is_none());
     assert!(schedule.take_probe(0).is_none());
     assert_eq!((schedule.len(), schedule.held()), (1, 1));
     let (held, at) = schedule.take(id("KEPT")).unwrap();
@@ -176,7 +179,7 @@ fn what_rests_waits_for_its_time_whatever_wakes_the_others() {
     schedule.put_back(resting("C", 3, 10, true), None);
     schedule.wake_all();
     schedule.wake_put_off();
-    assert!(schedule.take_due(0, now).is_none() && schedule.take_probe(0).is_none() && !schedule.has_due(0, now));
+    assert!(schedule.take_due(0, now, &ALL).is_none() && schedule.take_probe(0).is_none() && !schedule.has_due(0, now));
     assert_eq!((schedule.len(), schedule.resting()), (4, 4));
     assert_eq!((schedule.next_time(0), schedule.next_digest()), (Some(after(30)), Some(after(10))));
     assert!(schedule.take_digests(after(9)).is_empty());
@@ -204,6 +207,24 @@ fn backlog(put: impl Fn(&mut Schedule, Item)) -> Schedule {
     schedule
 }
 
+#[test]
+fn what_is_reserved_for_others_is_left_to_them() {
+    let (now, mut schedule) = (Instant::now(), Schedule::new(1));
+    let sized = |number, name, size| {
+        let item = from(number, name, 1, now);
+        Item { entry: Entry { size, ..item.entry.clone() }, ..item }
+    };
+    schedule.add_fresh(sized(1, "B1G", 1000), now);
+    schedule.add(sized(2, "SMA11", 10));
+    let busy = |most| Reserve { clients: vec![client(1), client(2)], most };
+    assert!(schedule.take_due(0, now, &busy(0)).is_none() && schedule.take_fresh(0, now, &busy(0)).is_none());
+    assert_eq!(schedule.take_due(0, now, &busy(10)).map(|item| name(&item)).as_deref(), Some("SMA11"));
+    assert!((0..2).all(|_| schedule.take_due(0, now, &busy(10)).is_none()));
+    schedule.add(sized(3, "A1ARM", 5000));
+    assert_eq!(schedule.take_due(0, now, &busy(0)).map(|item| name(&item)).as_deref(), Some("A1ARM"));
+    assert_eq!(order(&mut schedule, now), ["B1G"]);
+}
+
 /// How many messages leave up to the alarm.
 fn turns_of_the_alarm(mut next: impl FnMut() -> Option<Item>) -> usize {
     1 + std::iter::from_fn(|| next().filter(|item| name(item) != "A1ARM")).count()
@@ -214,22 +235,22 @@ fn the_backlog_of_one_device_holds_up_no_other() {
     let now = Instant::now();
     let later = now + Duration::from_secs(3600);
     let mut due = backlog(|schedule, item| schedule.add(item));
-    assert_eq!(turns_of_the_alarm(|| due.take_due(0, now)), 2, "after a restart");
+    assert_eq!(turns_of_the_alarm(|| due.take_due(0, now, &ALL)), 2, "after a restart");
     let mut fresh = backlog(|schedule, item| schedule.add_fresh(item, now));
-    assert!(turns_of_the_alarm(|| fresh.take_due(0, now)) <= 4, "all of it has just come in");
+    assert!(turns_of_the_alarm(|| fresh.take_due(0, now, &ALL)) <= 4, "all of it has just come in");
     let mut fresh = backlog(|schedule, item| schedule.add_fresh(item, now));
-    assert!(turns_of_the_alarm(|| fresh.take_fresh(0, now)) <= 2, "while the queue is being read");
+    assert!(turns_of_the_alarm(|| fresh.take_fresh(0, now, &ALL)) <= 2, "while the queue is being read");
     let mut deferred = backlog(|schedule, item| schedule.put_back(item, Some(later)));
     let mut probed = backlog(|schedule, item| schedule.put_back(item, Some(later)));
     assert!(turns_of_the_alarm(|| probed.take_probe(0)) <= 2, "one at a time, while the account is in doubt");
     deferred.wake_all();
     while deferred.advance(now) {}
-    assert!(turns_of_the_alarm(|| deferred.take_due(0, now)) <= 2, "deferred, and woken");
+    assert!(turns_of_the_alarm(|| deferred.take_due(0, now, &ALL)) <= 2, "deferred, and woken");
     let mut deferred = backlog(|schedule, item| schedule.put_back(item, Some(later)));
     while deferred.advance(later) {}
-    assert!(turns_of_the_alarm(|| deferred.take_due(0, later)) <= 2, "deferred, and its time has come");
+    assert!(turns_of_the_alarm(|| deferred.take_due(0, later, &ALL)) <= 2, "deferred, and its time has come");
     let mut demoted = backlog(|schedule, item| schedule.add(Item { demoted: 1, ..item }));
-    assert!(turns_of_the_alarm(|| demoted.take_due(0, now)) <= 2, "the account fell into trouble over all of it");
+    assert!(turns_of_the_alarm(|| demoted.take_due(0, now, &ALL)) <= 2, "the account fell into trouble over all of it");
 }
 
 #[test]
@@ -264,7 +285,7 @@ fn what_concerns_all_is_done_in_pieces() {
     let pieces = std::iter::from_fn(|| schedule.advance(now).then_some(())).count();
     assert!((0..=4).contains(&pieces), "{pieces}");
     assert_eq!([0, 1, 2].map(|route| (schedule.has_due(route, now), schedule.next_time(route))), [(true, None); 3]);
-    assert_eq!(std::iter::from_fn(|| schedule.take_due(0, now)).count(), 500);
+    assert_eq!(std::iter::from_fn(|| schedule.take_due(0, now, &ALL)).count(), 500);
     assert!(schedule.is_idle(0) && !schedule.is_idle(1));
     let positions = |schedule: &Schedule, behind| {
         schedule.listed(behind).map(|(item, _)| (item.entry.arrived, item.entry.id)).take(3).collect::<Vec<_>>()
@@ -374,8 +395,8 @@ proptest! {
                     schedule.add(Item { rest, ..new(1) });
                     there.insert(id(&number.to_string()));
                 }
-                Deed::TakeDue(route) => gone.extend(schedule.take_due(route, now)),
-                Deed::TakeFresh(route) => gone.extend(schedule.take_fresh(route, now)),
+                Deed::TakeDue(route) => gone.extend(schedule.take_due(route, now, &ALL)),
+                Deed::TakeFresh(route) => gone.extend(schedule.take_fresh(route, now, &ALL)),
                 Deed::TakeProbe(route) => gone.extend(schedule.take_probe(route)),
                 Deed::Take(at) => {
                     let known = at.checked_rem(there.len()).and_then(|at| there.iter().nth(at)).copied();
@@ -405,7 +426,7 @@ proptest! {
             schedule.behind(None).filter(|(item, _)| item.held).map(|(item, _)| item.entry.id).collect();
         let kept = held.iter().filter_map(|id| schedule.take(*id)).count();
         let digests = schedule.take_digests(after(3600)).len();
-        let due = (0..2).map(|route| std::iter::from_fn(|| schedule.take_due(route, now)).count()).sum::<usize>();
+        let due = (0..2).map(|route| std::iter::from_fn(|| schedule.take_due(route, now, &ALL)).count()).sum::<usize>();
         prop_assert_eq!(kept + digests + due, there.len());
         prop_assert!(schedule.is_empty() && schedule.is_idle(0) && schedule.is_idle(1));
         prop_assert!(!schedule.has_due(0, now) && !schedule.has_probe(0) && schedule.next_digest().is_none());

@@ -42,17 +42,24 @@ const FAMILY: u8 = 10;
 
 /// Who uses which address. Empty if the kernel does not say: an old one, or one without IPv6. Blocks for a moment.
 pub fn neighbours() -> Vec<LeaseLine> {
-    dump().unwrap_or_default()
+    ask(&request(None), PACKETS).unwrap_or_default()
 }
 
-fn dump() -> io::Result<Vec<LeaseLine>> {
+/// Who uses `ip` at the interface with this index. Kernels before 5.0 do not answer this. Blocks for a moment.
+pub fn neighbour_of(ip: Ipv6Addr, interface: u32) -> Option<Mac> {
+    // The answer is one packet: the neighbour, or an error.
+    ask(&request(Some((ip, interface))), 1).ok()?.iter().find(|line| line.ip == ip)?.mac
+}
+
+/// The neighbours in the answer, of which at most so many packets are read.
+fn ask(request: &[u8], packets: usize) -> io::Result<Vec<LeaseLine>> {
     let flags = SockFlag::SOCK_CLOEXEC;
     let kernel = socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkRoute)?;
     setsockopt(&kernel, ReceiveTimeout, &TimeVal::seconds(PATIENCE))?;
     // Without a destination address it goes to the kernel.
-    send(kernel.as_raw_fd(), &request(), MsgFlags::empty())?;
+    send(kernel.as_raw_fd(), request, MsgFlags::empty())?;
     let (mut found, mut buffer) = (Vec::new(), vec![0; BUFFER]);
-    for _ in 0..PACKETS {
+    for _ in 0..packets {
         let length = match recv(kernel.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
             Err(Errno::EINTR) => continue,
             other => other?,
@@ -64,16 +71,24 @@ fn dump() -> io::Result<Vec<LeaseLine>> {
     Ok(found)
 }
 
-/// A request for all IPv6 neighbours: `struct nlmsghdr` and an empty `struct ndmsg`, in the host's byte order.
-fn request() -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(MESSAGE_HEADER + NEIGHBOUR_HEADER);
-    bytes.extend(28u32.to_ne_bytes());
+/// A request for one IPv6 neighbour at an interface, or for all: `struct nlmsghdr`, `struct ndmsg` and the address, in
+/// the host's byte order.
+fn request(one: Option<(Ipv6Addr, u32)>) -> Vec<u8> {
+    let (length, flags) = if one.is_some() { (48_u32, NLM_F_REQUEST) } else { (28, NLM_F_REQUEST | NLM_F_DUMP) };
+    let mut bytes = Vec::with_capacity(48);
+    bytes.extend(length.to_ne_bytes());
     bytes.extend(RTM_GETNEIGH.to_ne_bytes());
-    bytes.extend((NLM_F_REQUEST | NLM_F_DUMP).to_ne_bytes());
+    bytes.extend(flags.to_ne_bytes());
     bytes.extend(1u32.to_ne_bytes());
     bytes.extend(0u32.to_ne_bytes());
-    bytes.push(FAMILY);
+    bytes.extend([FAMILY, 0, 0, 0]);
+    bytes.extend(one.map_or(0, |(_, interface)| interface).to_ne_bytes());
     bytes.resize(MESSAGE_HEADER + NEIGHBOUR_HEADER, 0);
+    if let Some((ip, _)) = one {
+        bytes.extend(20u16.to_ne_bytes());
+        bytes.extend(NDA_DST.to_ne_bytes());
+        bytes.extend(ip.octets());
+    }
     bytes
 }
 
@@ -133,6 +148,7 @@ fn aligned(length: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Reach;
     use super::*;
     use proptest::prelude::*;
     use std::process::Command;
@@ -210,12 +226,20 @@ mod tests {
         let is_it = |ip: &str| found.iter().find(|line| line.ip.to_string() == ip).and_then(|line| line.mac);
         assert_eq!(is_it("fd00:25::1:2"), Mac::parse("02:00:00:00:00:25"), "{found:?}");
         assert_eq!(is_it("fd00:25::1:3"), None, "{found:?}");
+        // The same device at both of its addresses; one that does not answer; another network; our own address.
+        let how = |ip: &str| super::super::reach(ip.parse().unwrap(), 0);
+        let plc = Reach::Neighbour(Mac::parse("02:00:00:00:00:25").unwrap());
+        assert_eq!([how("fd00:25::1:2"), how("fd00:25::1:4")], [plc, plc]);
+        assert_eq!([how("fd00:25::1:3"), how("fd00:25::1")], [Reach::Connected; 2]);
+        assert_eq!([how("fd00:26::1:2"), how("2001:db8::1")], [Reach::Routed; 2]);
     }
 
     #[test]
     fn the_kernel_says_who_has_an_address_of_ipv6() {
         let script = "ip link add lan type veth peer name plc && ip link set lan up && ip link set plc up && \
             ip -6 neigh add fd00:25::1:2 lladdr 02:00:00:00:00:25 dev lan nud stale && \
+            ip -6 neigh add fd00:25::1:4 lladdr 02:00:00:00:00:25 dev lan nud stale && \
+            ip -6 addr add fd00:25::1/64 dev lan nodad && ip -6 route add fd00:26::/64 via fd00:25::1:2 && \
             ip -6 neigh add fd00:25::1:3 dev lan nud failed && echo ready && exec \"$0\" --ignored --exact \"$1\"";
         let name = concat!(module_path!(), "::in_a_namespace");
         let name = name.split_once("::").unwrap().1;
