@@ -84,11 +84,13 @@ luci:
 	scripts/need.sh luci
 	tests/luci/run.sh
 
-# The packages of all five architectures, and what must be true of them. With OPKG=… and APK=… they are installed as well.
+# The packages of all five architectures, and what must be true of them; instructions a message against tests/budget.txt. With OPKG=… and APK=… they are installed as well.
 packages:
 	scripts/need.sh test
 	for arch in $(ARCHS); do scripts/cross.sh $$arch && scripts/package.sh $$arch || exit 1; done
 	tests/package.sh $(ARCHS)
+	cargo build --locked --quiet --example bench
+	tests/instructions.py $(TARGET)/cross/x86_64/smtprelay $(TARGET)/debug/examples/bench
 
 # The end-to-end tests with the big-endian MIPS program.
 emulated:

@@ -91,6 +91,8 @@ want_for() {
 		need file file
 		# Packs the packages.
 		need zopfli zopfli
+		# Counts the instructions of a message.
+		need valgrind valgrind
 		need qemu-mips qemu-user
 		# libuci's C sources in tests/libuci.
 		need cmake cmake
