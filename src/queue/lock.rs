@@ -98,10 +98,11 @@ pub fn in_use(file: &Path) -> Option<PathBuf> {
         let named = words.skip_while(|word| !matches!(*word, b"--config" | b"-c")).nth(1);
         runs && named.map_or(Path::new(DEFAULT_FILE), |named| Path::new(OsStr::from_bytes(named))) == file
     };
-    let (_, open) = processes().filter(|(process, _)| is_it(process)).find(|(_, open)| open.iter().any(is_lock))?;
-    open.into_iter().find(is_lock)?.parent().map(Path::to_path_buf)
+    let (_, open) =
+        processes().filter(|(process, _)| is_it(process)).find(|(_, open)| open.iter().any(|path| is_lock(path)))?;
+    open.into_iter().find(|path| is_lock(path))?.parent().map(Path::to_path_buf)
 }
 
-fn is_lock(path: &PathBuf) -> bool {
+fn is_lock(path: &Path) -> bool {
     path.file_name() == Some(OsStr::new(NAME))
 }

@@ -93,7 +93,7 @@ pub fn keeps_owner(path: &Path, kind: DirectoryKind, owner: &Identity, inside: &
     let belongs = |entry: &DirEntry| inside.iter().any(|inside| inside.starts_with(entry.path()));
     let is_foreign = |entry: &DirEntry| {
         let is_directory = entry.file_type().is_ok_and(|kind| kind.is_dir());
-        !kind.knows(&entry.file_name().to_string_lossy(), is_directory) && !(is_directory && belongs(entry))
+        !(kind.knows(&entry.file_name().to_string_lossy(), is_directory) || is_directory && belongs(entry))
     };
     let foreign = fs::read_dir(&path).ok()?.take(ENTRIES).flatten().find(is_foreign)?;
     let is_owner = fs::metadata(&path).is_ok_and(|found| found.uid() == owner.uid.as_raw());
