@@ -376,6 +376,23 @@ async fn replies_that_nobody_reads_do_not_fill_memory() {
 }
 
 #[tokio::test]
+async fn who_reads_no_answer_of_the_control_socket_is_disconnected() {
+    let Some(time) = TimeWarp::new(NOON) else { return };
+    let relay = time.around(relay()).start().await;
+    if !time.rule(&relay) {
+        return;
+    }
+    let mut deaf = tokio::net::UnixStream::connect(relay.spool().join("control.sock")).await.unwrap();
+    let flood = b"{\"method\":\"status\"}\n".repeat(20_000);
+    // As much as it takes.
+    let writing = tokio::io::AsyncWriteExt::write_all(&mut deaf, &flood);
+    let _ = tokio::time::timeout(Duration::from_millis(500), writing).await;
+    let gone = || deaf.try_write(b"\n").is_err_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe);
+    let took = time.advance_until(Duration::from_secs(7000), Duration::from_secs(70), QUIET, gone).await;
+    assert!(took.is_some());
+}
+
+#[tokio::test]
 async fn a_device_that_never_reads_a_reply_gets_its_message_in() {
     let Some(time) = TimeWarp::new(NOON) else { return };
     let relay = time.around(relay()).start().await;
