@@ -138,8 +138,8 @@ pub struct Session {
 
 impl Session {
     /// A session with a client that may send. `tls` is the TLS version if `stream` is encrypted.
-    pub fn new(stream: Stream, tls: Option<String>, rules: Arc<Rules>, desk: Desk, origin: Origin) -> Self {
-        Self {
+    pub fn new(stream: Stream, tls: Option<String>, rules: Arc<Rules>, desk: Desk, origin: Origin) -> Box<Self> {
+        Box::new(Self {
             talk: Talk::new(stream),
             rules,
             desk,
@@ -161,11 +161,11 @@ impl Session {
             pace: Pace::new(),
             visit: Visit::default(),
             ending: false,
-        }
+        })
     }
 
     /// Runs the conversation until either side or `stop` ends it.
-    pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
+    pub async fn run(mut self: Box<Self>, mut stop: watch::Receiver<bool>) {
         if self.strict() && matches!(self.talk.fill(GREETING_PAUSE).await, Input::Some) {
             self.reply(dialect::TOO_EARLY);
             self.aborted("sent data before the greeting, which dialect 'strict' does not allow");

@@ -178,7 +178,8 @@ impl Session {
             }
             Some(used) => {
                 self.talk.used(used);
-                self.end_of_text().await;
+                // In a box of its own: what it needs is large, and every session would have room for it all the time.
+                Box::pin(self.end_of_text()).await;
                 true
             }
         }
