@@ -176,7 +176,8 @@ fn is_unknown_flag(list: &[u8], word: &[u8]) -> bool {
     list.iter().any(|byte| matches!(byte, b'@' | b'>')) && word.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'-')
 }
 
-/// Splits at spaces, except those in quotes, comments and closed angle brackets.
+/// Splits at spaces, except those in quotes, comments and closed angle brackets, and behind these: some devices leave
+/// no space before a parameter.
 fn words(text: &[u8]) -> Vec<&[u8]> {
     let mut closing = tokens(text).filter(|token| token.is(b'>')).count();
     let (mut start, mut at, mut in_angle) = (0, 0, false);
@@ -188,6 +189,8 @@ fn words(text: &[u8]) -> Vec<&[u8]> {
             bracket if bracket.is(b'>') => {
                 closing = closing.saturating_sub(1);
                 in_angle = false;
+                words.extend(text.get(start..end));
+                start = end;
             }
             blank if blank.kind == TokenKind::Blank && !in_angle => {
                 words.extend(text.get(start..at));
@@ -421,6 +424,8 @@ mod tests {
             "MAIL FROM:<plc@example.com> AUTH=<> FOO BODY=8BITMIME",
             "MAIL FROM:plc@example.com FOO AUTH=a@b.c",
             "MAIL FROM:<plc@example.com> FOO (c)",
+            "MAIL FROM:<plc@example.com>BODY=8BITMIME",
+            "MAIL FROM:<plc@example.com>FOO",
         ] {
             assert_eq!(from(line), "plc@example.com", "{line}");
         }
@@ -453,6 +458,8 @@ mod tests {
         assert_eq!(to("RCPT TO:<a@b.c NOTIFY=NEVER"), ["a@b.c"]);
         assert_eq!(to("RCPT TO:root NOTIFY=NEVER"), ["root"]);
         assert_eq!(to("RCPT TO:<a@b.c> ORCPT=rfc822;d@e.f ENVID=x@y.z AUTH=<>"), ["a@b.c"]);
+        assert_eq!(to("RCPT TO:<a@b.c>NOTIFY=NEVER"), ["a@b.c"]);
+        assert_eq!(to("RCPT TO:<a@b.c>ORCPT=rfc822;d@e.f"), ["a@b.c"]);
         for line in [
             "RCPT TO:<a@b.c> prvs=12=d@e.f",
             "RCPT TO:<a@b.c> X=d@e.f",
@@ -491,6 +498,7 @@ mod tests {
         let line = b"MAIL FROM:<a@b.c> size=12345 SMTPUTF8";
         assert_eq!(parse(line), Command::Mail { from: Ok("a@b.c".into()), size: 12345, smtputf8: true });
         assert!(matches!(parse(b"MAIL FROM:<a@b.c> SIZE=99999999999999999999999"), Command::Mail { size: 0, .. }));
+        assert!(matches!(parse(b"MAIL FROM:<a@b.c>SIZE=7"), Command::Mail { from: Ok(_), size: 7, .. }));
     }
 
     #[test]

@@ -233,8 +233,9 @@ fn unknown(certificate: &[u8], intermediates: &[CertificateDer<'_>]) -> Option<L
     if leaf.is_own_issuer() {
         return Some(Lack::SelfSigned);
     }
-    let read = intermediates.iter().filter_map(|sent| Certificate::read(sent));
-    let mut others: Vec<Certificate<'_>> = read.filter(|sent| sent.subject != leaf.subject).collect();
+    // Some servers send their own certificate twice.
+    let sent = intermediates.iter().filter(|sent| sent.as_ref() != certificate);
+    let mut others: Vec<Certificate<'_>> = sent.filter_map(|sent| Certificate::read(sent)).collect();
     if others.is_empty() {
         return Some(Lack::Alone { issuer: leaf.issuer_name() });
     }

@@ -318,6 +318,9 @@ pub static KNOWN: &[Known] = &[
     at(&[], 5, 7, 233, &[], Means::Quota, DAY),
     at(&[550], 5, 7, 705, &[], Means::Quota, LOCKED),
     at(&[550], 5, 1, 8, &["bad outbound sender"], Means::Quota, LOCKED),
+    // With class 4 they say that the domain could not be looked up now.
+    at(&[], 5, 1, 7, &[], Means::Sender, OWN_ADDRESS),
+    at(&[], 5, 1, 8, &[], Means::Sender, OWN_ADDRESS),
     at(&[550], 5, 7, 501, &[], Means::Quota, LOCKED),
     at(&[550], 5, 7, 502, &[], Means::Quota, LOCKED),
     at(&[550], 5, 7, 503, &[], Means::Quota, LOCKED),
@@ -424,9 +427,6 @@ pub static KNOWN: &[Known] = &[
     any(7, 12, &[], Means::Login, NAME_AND_PASSWORD),
     any(7, 13, &[], Means::Login, NOT_RELEASED),
     any(7, 28, &[], Means::Throttled, SLOWER),
-    // With class 4 they say that the domain could not be looked up now.
-    at(&[], 5, 1, 7, &[], Means::Sender, OWN_ADDRESS),
-    at(&[], 5, 1, 8, &[], Means::Sender, OWN_ADDRESS),
     any(2, 1, &[], Means::Recipient, SWITCHED_OFF),
     any(4, 1, &[], Means::Recipient, NO_ROUTE),
     any(4, 4, &[], Means::Recipient, NO_ROUTE),

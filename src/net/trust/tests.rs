@@ -159,6 +159,11 @@ async fn each_certificate_has_its_sentence_and_a_pin_takes_it_as_it_is() {
         made.chain.remove(place);
         made
     };
+    let twice = || {
+        let mut made = alone();
+        made.chain.push(made.chain[0].clone());
+        made
+    };
     let with_email = || {
         let mut params = params(&[]);
         params.subject_alt_names = vec![SanType::Rfc822Name("ops@mx.example".try_into().unwrap())];
@@ -201,6 +206,7 @@ async fn each_certificate_has_its_sentence_and_a_pin_takes_it_as_it_is() {
         // The intermediate certificate is missing, and the authority that is known came with it.
         (gap(1, 1), Some(format!("{not_known} ('Plant 0'), whose certificate was not sent: a server must also"))),
         (gap(2, 1), Some(format!("{not_known} ('Plant 1'), whose certificate was not sent"))),
+        (twice(), Some(format!("{not_known} ('Plant 0'), and it came alone"))),
         (gap(2, 2), Some(format!("{not_known} ('Plant 0'), whose certificate was not sent"))),
         (self_signed(params(&[HOST])), Some(format!("{not_known} (it is self-signed); for your own server"))),
         (made(with_email(), 0), Some("has no subjectAltName with a host, and its common name (CN) is ignored".into())),

@@ -186,6 +186,7 @@ fn a_domain_that_cannot_be_verified_is_not_spam() {
         ("421 4.7.26 unauthenticated, rate limited", NOT_PROVEN),
         ("550 5.7.26 unauthenticated, see the spam rules", NOT_VOUCHED),
         ("550 5.7.27 null MX, spam", OWN_ADDRESS),
+        ("550 5.1.8 spam source", OWN_ADDRESS),
         ("550 5.7.1 spam", SPAM),
     ] {
         assert_eq!(find(&Reply::from_line(line)).map(|row| row.remedy), Some(remedy), "{line}");
