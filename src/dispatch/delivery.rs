@@ -100,7 +100,8 @@ pub async fn deliver(mut job: DeliveryJob, spool: Arc<Spool>, ways: Ways, item: 
             }
             kept.client.stream.is_idle().then_some(kept)
         });
-        let reused = connection.is_some();
+        // One that was opened ahead has yet to show that it works.
+        let reused = connection.as_ref().is_some_and(|kept| kept.messages > 0);
         if connection.is_none() {
             match open_connection(&mut job).await {
                 Ok(opened) => connection = Some(opened),
