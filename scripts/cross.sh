@@ -125,7 +125,8 @@ zig_version() {
 arch=$1
 root=$(cd "$(dirname "$0")/.." && pwd -P)
 target_dir=$("$root/scripts/target_dir.sh")
-build=$target_dir/cross-build
+# One for each architecture, so that two can be built at the same time.
+build=$target_dir/cross-build/$arch
 out=$target_dir/cross/$arch
 target_of "$arch"
 cd "$root"
@@ -163,7 +164,7 @@ done
 # A folder elsewhere is named in the program as the one that lies in the tree.
 case "$build" in
 "$root"/*) ;;
-*) remap="$remap --remap-path-prefix=$build=./target/cross-build" ;;
+*) remap="$remap --remap-path-prefix=$build=./target/cross-build/$arch" ;;
 esac
 remap="$remap --remap-path-prefix=$sysroot/lib/rustlib/src/rust=rust --remap-path-prefix=$sources=rust"
 

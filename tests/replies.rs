@@ -91,8 +91,11 @@ async fn an_extra_refusal_fails_nothing() {
             provider.set_fault(step.clone(), fault.clone(), Times::First(1));
             let relay = relay_to(&provider).start().await;
             let id = send(&relay, &["a@example.com", "b@example.com"]).await;
-            relay.wait_log(is("deferred", &id), SOON).await;
-            said(&relay, "queue retry all").await;
+            // A connection that was opened ahead and has said too much is not used.
+            if step != Step::Ehlo {
+                relay.wait_log(is("deferred", &id), SOON).await;
+                said(&relay, "queue retry all").await;
+            }
             relay.wait_log(is("removed", &id), SOON).await;
             let failed = relay.log().into_iter().find(|line| field(line, "event") == Some("failed"));
             let what = format!("{step:?} {fault:?}, pipelining: {pipelining}\n{}", provider.transcript());

@@ -150,6 +150,8 @@ pub struct Lane {
     opening: bool,
     /// Since when such connections are opened again.
     ahead_from: Option<Instant>,
+    /// Why one could not be opened, and when.
+    ahead_trouble: Option<(Trouble, Instant)>,
     /// Whether a small message was quick, and when one was not.
     quick: bool,
     slow: Option<Instant>,
@@ -194,6 +196,7 @@ impl Lane {
             in_flight: Vec::new(),
             opening: false,
             ahead_from: None,
+            ahead_trouble: None,
             quick: false,
             slow: None,
             pause: None,
@@ -263,6 +266,7 @@ impl Lane {
 
     /// Ends the pause: the administrator reports a change. If it did not help, retries start with short pauses again.
     pub fn retry_now(&mut self, now: Instant) {
+        self.ahead_trouble = None;
         if let Some(pause) = &mut self.pause {
             pause.until = now;
             pause.failures = 0;
@@ -278,6 +282,17 @@ impl Lane {
             self.pause(&test_mail::clock_trouble(), Look::Fresh, now);
         }
         waits
+    }
+
+    /// Whether a connection that was opened ahead has failed so recently that another attempt would be too early: then the
+    /// account pauses as if mail had met that.
+    pub fn has_just_failed(&mut self, now: Instant) -> bool {
+        let Some((trouble, at)) = self.ahead_trouble.take() else { return false };
+        let recent = now < at + pause_time(trouble.kind, 1);
+        if recent {
+            self.pause(&trouble, Look::Fresh, at);
+        }
+        recent
     }
 
     fn needs_clock(&self, now: Instant) -> bool {
@@ -356,8 +371,8 @@ impl Lane {
         })
     }
 
-    /// Takes the result of [`Self::job_ahead`]. `awaited`: mail waits for it. Otherwise trouble that passes is left to the
-    /// mail, which meets it if it is still there; a refused login is not repeated for it.
+    /// Takes the result of [`Self::job_ahead`]. `awaited`: mail waits for it. Otherwise trouble that passes is ignored,
+    /// unless mail [comes at once](Self::has_just_failed); a refused login never is.
     pub fn connected(&mut self, opened: Ahead, awaited: bool, look: Look, now: Instant) {
         self.opening = false;
         self.connector = self.connector.take().or(opened.connector);
@@ -370,6 +385,8 @@ impl Lane {
                 self.ahead_from = Some(now + AHEAD);
                 if awaited || matches!(trouble.kind, TroubleKind::Login | TroubleKind::Quota) {
                     self.pause(&trouble, look, now);
+                } else {
+                    self.ahead_trouble = Some((trouble, now));
                 }
             }
         }
@@ -639,6 +656,12 @@ mod tests {
         // The mail was not completed, and what passes does not pause the account.
         lane.connected(failed(&job, TroubleKind::Unreachable), false, Look::Fresh, now);
         assert!(lane.has_room(now) && !lane.is_in_trouble());
+        // Mail that comes in this moment waits, and later mail does not.
+        assert!(!lane.has_just_failed(now + Duration::from_secs(3)) && !lane.is_in_trouble());
+        lane.ahead_trouble = Some((Trouble::new(TroubleKind::Unreachable, String::from("no")), now));
+        assert!(lane.has_just_failed(now + Duration::from_secs(1)));
+        assert_eq!(lane.paused_until(now), Some(now + Duration::from_secs(3)));
+        lane.works();
         // Devices that begin mail again and again make no more attempts.
         assert!(lane.job_ahead(0, now + AHEAD - Duration::from_secs(1)).is_none());
         let later = now + AHEAD;

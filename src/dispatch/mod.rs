@@ -356,7 +356,7 @@ impl Dispatch {
         let probe = self.may_probe(route, place, now);
         let wakings = self.wakings;
         let Some(lane) = self.lanes.get(place) else { return false };
-        if lane.waits_for_clock(now) {
+        if lane.waits_for_clock(now) || lane.has_just_failed(now) {
             // Another account may not need it.
             return true;
         }
