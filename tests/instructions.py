@@ -43,7 +43,8 @@ def main():
     allowed, failures = budget(), 0
     with tempfile.TemporaryDirectory() as scratch:
         open(os.path.join(scratch, "resolv.conf"), "w", encoding="utf-8").close()
-        context = Context(sys.argv[1], sys.argv[2], scratch, scratch)
+        # Relays are started in folders of their own.
+        context = Context(os.path.abspath(sys.argv[1]), os.path.abspath(sys.argv[2]), scratch, scratch)
         context.notes = []
         context.note = lambda text: sys.exit(f"instructions: {text}")
         context.provider = Provider(context)
