@@ -3,7 +3,7 @@
 #
 # Measures smtprelay and the relays that it replaces, in turn in one run (tests/bench/). Nothing here is asserted.
 #
-# usage: scripts/bench.sh [option ...]		the options of tests/bench/, see there
+# usage: [BENCH_PROGRAM=/path] scripts/bench.sh [option ...]		another build of smtprelay; the options of tests/bench/
 #
 # Needs root: for a network of its own, in which the name server exists and never answers, and for relays that
 # change to users of their own.
@@ -38,7 +38,7 @@ mount --bind "$scratch/run" /run
 mount -t overlay -o "lowerdir=/var/lib,upperdir=$scratch/lib,workdir=$scratch/work" overlay /var/lib 2>/dev/null || true
 export PYTHONDONTWRITEBYTECODE=1
 status=0
-python3 tests/bench --program "$target/cross/x86_64/smtprelay" --bench "$target/release/examples/bench" \
+python3 tests/bench --program "${BENCH_PROGRAM:-$target/cross/x86_64/smtprelay}" --bench "$target/release/examples/bench" \
 	--servers "${SMTPRELAY_SERVERS:-$target/servers}" --scratch "$scratch" --out "$target/bench" "$@" || status=$?
 umount /etc/resolv.conf /var/spool /run
 umount /var/lib 2>/dev/null || true

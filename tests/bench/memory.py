@@ -59,8 +59,9 @@ def measure(context, peer):
             provider.wait(result["accepted"], 8)
         figures["peak"] = peak.kb
         figures["processes"] = len(relay.relay.pids())
-        # Relays end their idle processes after a while: postfix after 100 s. That is not waited for.
-        time.sleep(context.seconds(5))
+        # smtprelay gives memory back every ten seconds. Others end their idle processes after a while: postfix after
+        # 100 s. That is not waited for.
+        time.sleep(context.seconds(15))
         figures["after"] = processes.settled(relay.relay, 4, 1)
         figures["after, data"] = relay.relay.data()
     if peer.queues:

@@ -78,7 +78,7 @@ MEMORY = [
     ("idle", "idle", 1 / 1024),
     ("50 devices in the middle of a message", "50 sessions", 1 / 1024),
     ("peak: 50 devices send ten messages of 10 KB each", "peak", 1 / 1024),
-    ("quiet again, a few seconds later", "after", 1 / 1024),
+    ("quiet again, 15 seconds later", "after", 1 / 1024),
     ("with a queue of 10,000", "queued", 1 / 1024),
     ("(messages in that queue)", "queue length", 1),
     ("(processes after the load)", "processes", 1),
