@@ -2,8 +2,8 @@
 //! The heap. The C library's own rounds each allocation up to a power of two and returns nothing to the system; on a
 //! router with 64 MB, what a busy hour needed would be missing until the next restart.
 //!
-//! What is smaller than a page goes to dlmalloc. What is larger, the state of sessions and the buffers of messages, gets
-//! pages of its own: dlmalloc returns memory only from the end of its heap, where some small record always outlives the
+//! What is smaller than half a page goes to dlmalloc. What is larger, the state of sessions and the buffers of messages,
+//! gets pages of its own: dlmalloc returns memory only from the end of its heap, where some small record always outlives the
 //! session in whose time it was made. Freed pages are kept for the next session until [`give_back`].
 
 use std::alloc::{GlobalAlloc, Layout};
@@ -18,6 +18,9 @@ use super::lock;
 
 /// Bytes of a page, on nearly all kernels of OpenWrt. On one with larger pages an allocation wastes the rest of its last.
 const PAGE: usize = 4096;
+/// From how many bytes on an allocation gets pages of its own: the state of a session is larger, and the nodes of the tables
+/// of queued mail are smaller.
+const LARGE_FROM: usize = 2048;
 /// Freed runs of up to this many pages are kept.
 const KEPT: usize = 8;
 
@@ -88,7 +91,7 @@ unsafe impl GlobalAlloc for Heap {
 
 /// The number of pages that an allocation gets for itself, if it does. Alignments beyond a page are dlmalloc's.
 fn pages_of(layout: Layout) -> Option<usize> {
-    (layout.size() >= PAGE && layout.align() <= PAGE).then(|| layout.size().div_ceil(PAGE))
+    (layout.size() >= LARGE_FROM && layout.align() <= PAGE).then(|| layout.size().div_ceil(PAGE))
 }
 
 /// Freed runs of pages, by their length: each a list whose links lie in the runs.
@@ -200,7 +203,7 @@ mod tests {
 
     #[test]
     fn what_is_allocated_can_be_used_grown_shrunk_and_freed() {
-        let sizes = [1, 1000, PAGE - 1, PAGE, PAGE + 1, 3 * PAGE, KEPT * PAGE, 1_000_000];
+        let sizes = [1, 1000, LARGE_FROM - 1, LARGE_FROM, PAGE - 1, PAGE, PAGE + 1, 3 * PAGE, KEPT * PAGE, 1_000_000];
         for (from, to) in sizes.iter().flat_map(|from| sizes.iter().map(move |to| (*from, *to))) {
             for align in [1, 8, 64, PAGE, 4 * PAGE] {
                 let both = from.min(to);
