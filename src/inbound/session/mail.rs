@@ -204,8 +204,7 @@ impl Session {
                 self.log_rejected(envelope.from, envelope.to, dialect::BARE_LF_IN_TEXT);
                 dialect::BARE_LF_IN_TEXT.to_string()
             }
-            // In the heap, so that sessions without a text are small.
-            Ok(intake) => Box::pin(self.accept(intake, envelope)).await,
+            Ok(intake) => self.accept(intake, envelope).await,
         };
         self.reply(&reply);
     }
