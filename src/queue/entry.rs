@@ -254,7 +254,16 @@ impl fmt::Display for SpoolError {
         match self {
             Self::Full(what) => write!(f, "the queue is full: {what}"),
             Self::Share(what) => write!(f, "this client has used up its share of the queue: {what}"),
-            Self::Io(error) => write!(f, "the queue cannot be read or written: {error}"),
+            Self::Io(error) => {
+                write!(f, "the queue cannot be read or written: {error}")?;
+                match error.kind() {
+                    // The kernel does this to a file system in which it found an error, such as after a power cut.
+                    ErrorKind::ReadOnlyFilesystem => {
+                        f.write_str("; the kernel log (dmesg) says why: unmount and check the file system (fsck)")
+                    }
+                    _ => Ok(()),
+                }
+            }
             Self::Damaged(what) => f.write_str(what),
         }
     }

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use load::{Dice, LATE, Load};
-use machine::{Machine, System};
+use machine::{Machine, OUTGROWN, System};
 use support::log::field;
 use support::provider::{Fault, Provider, Record, Step, Times, TlsMode};
 use tally::Tally;
@@ -137,7 +137,9 @@ async fn always_loses_nothing() {
     always(System::Ext4, cuts(12)).await;
 }
 
-/// The file systems of USB sticks and of routers with large flash. None may be checked or mended before it is mounted.
+/// The file systems of USB sticks and of routers with large flash. None may be checked or mended before it is mounted, but for
+/// exFAT, which can be damaged by the cut itself ([`OUTGROWN`]): before its queue is emptied, and when it has become
+/// read-only.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn always_loses_nothing_on_vfat() {
     always(System::Vfat, cuts(4)).await;
@@ -190,10 +192,18 @@ async fn always(system: System, cuts: usize) {
         // Not always just after a 250: somewhere in what the disk does for the next ones.
         tokio::time::sleep(Duration::from_millis(dice.below(60))).await;
         let said = machine.cut();
-        let promises = load.finish().await;
-        let accepted = promises.len();
-        tally.promises.extend(promises);
+        let heard = load.finish_anyhow().await;
+        let accepted = heard.promises.len();
+        tally.promises.extend(heard.promises);
         tally.cut(&said, seen(&provider).await);
+        // What was accepted until the kernel gave up has to be there all the same.
+        let outgrown = said.iter().any(|line| line.contains(OUTGROWN)) && system == System::Exfat;
+        assert!(outgrown || heard.refusals.is_empty(), "refused on {system:?}: {:?}", heard.refusals);
+        if outgrown {
+            println!("always on {system:?}, cut {}: the file system became read-only: {:?}", cut + 1, heard.refusals);
+            tally.gave_up();
+            machine.mend();
+        }
         let waiting = tally.missing(&provider.record()).len();
         println!(
             "always on {system:?}, cut {}: provider {mood:?}, {accepted} accepted, {waiting} wait, boot {:.1} s, round {:.1} s",
@@ -202,6 +212,9 @@ async fn always(system: System, cuts: usize) {
             start.elapsed().as_secs_f64()
         );
         if cut % 4 == 3 || cut + 1 == cuts {
+            if system == System::Exfat {
+                machine.mend();
+            }
             boot_and_drain(&mut machine, &provider).await;
             let lost = tally.missing(&provider.record());
             assert!(lost.is_empty(), "lost: {lost:?}");
@@ -226,7 +239,7 @@ async fn always(system: System, cuts: usize) {
         about(&machine)
     );
     assert!(doubled.most() <= CONNECTIONS, "more came again than can have been under way: {doubled:?}");
-    assert!(tally.promises.len() >= cuts * 30, "hardly anything was accepted before the cuts");
+    assert!(tally.promises.len() >= (cuts - tally.given_up()) * 30, "hardly anything was accepted before the cuts");
     assert_eq!(record.complaints, [""; 0]);
 }
 

@@ -14,6 +14,8 @@ pub struct Tally {
     pub promises: Vec<Promise>,
     /// For each cut the number of messages that the provider had seen till then.
     cuts: Vec<usize>,
+    /// Cuts before which the file system had become read-only, by their place in `cuts`.
+    given_up: HashSet<usize>,
     /// Ids that left the queue for good, with the number of messages that the provider had seen when that was known.
     removed: HashMap<String, usize>,
     /// Files that the gateway found damaged and put aside.
@@ -25,6 +27,8 @@ pub struct Tally {
 pub struct Doubled {
     /// For each cut the messages that had come to a recipient before it, and came to him again.
     pub by_cut: Vec<HashSet<String>>,
+    /// Cuts before which nothing could be written down any more.
+    given_up: HashSet<usize>,
 }
 
 impl Doubled {
@@ -33,9 +37,10 @@ impl Doubled {
         self.by_cut.iter().map(HashSet::len).sum()
     }
 
-    /// The most for one cut.
+    /// The most for one cut, if deliveries could be written down until then.
     pub fn most(&self) -> usize {
-        self.by_cut.iter().map(HashSet::len).max().unwrap_or(0)
+        let cuts = self.by_cut.iter().enumerate().filter(|(cut, _)| !self.given_up.contains(cut));
+        cuts.map(|(_, names)| names.len()).max().unwrap_or(0)
     }
 }
 
@@ -49,6 +54,16 @@ impl Tally {
                 self.removed.entry(id.to_owned()).or_insert(seen);
             }
         }
+    }
+
+    /// The file system had become read-only before the last cut.
+    pub fn gave_up(&mut self) {
+        self.given_up.extend(self.cuts.len().checked_sub(1));
+    }
+
+    /// The number of cuts before which the file system had become read-only.
+    pub fn given_up(&self) -> usize {
+        self.given_up.len()
     }
 
     /// What was promised to somebody and is not there.
@@ -72,7 +87,7 @@ impl Tally {
     /// What came more than once. Panics when there is no excuse for it: no cut in between, or the queue had said that it
     /// was done with the message. Panics, too, when a message is not what was sent.
     pub fn doubled(&self, record: &Record) -> Doubled {
-        let mut doubled = Doubled { by_cut: vec![HashSet::new(); self.cuts.len()] };
+        let mut doubled = Doubled { by_cut: vec![HashSet::new(); self.cuts.len()], given_up: self.given_up.clone() };
         let mut last: HashMap<(String, &str), usize> = HashMap::new();
         let by_name: HashMap<&str, &Promise> = self.promises.iter().map(|one| (one.name.as_str(), one)).collect();
         for (at, message) in record.attempts.iter().enumerate().filter(|(_, message)| message.accepted) {

@@ -71,6 +71,11 @@ trait Hardware: Send + Sync {
     /// Does something while the machine boots.
     fn prepare(&mut self) {}
 
+    /// Mends the file system without power, as its owner would on another computer.
+    fn mend(&mut self) {
+        panic!("this file system is not to be mended");
+    }
+
     /// The power was cut. Returns what a tool thinks of the file system as it is now, for the record.
     fn lost_power(&mut self) -> Option<String>;
 }
@@ -103,6 +108,13 @@ const TROUBLES: [&str; 8] = [
     "router: failed",
     "event=crashed",
 ];
+
+/// What the kernel says of an exFAT file system before it makes it read-only, through no fault of what has been written.
+///
+/// When a directory of exFAT needs another cluster, Linux 6.1 writes the table of clusters and the size of the directory
+/// in any order. After a power cut between the two it finds the contradiction as soon as the directory has to grow again.
+/// No order of syncs helps against that; `fsck.exfat` does.
+pub const OUTGROWN: &str = "exFAT-fs (vda): error, bogus directory size";
 
 /// The virtual machine, with power or without.
 pub struct Machine {
@@ -223,12 +235,19 @@ impl Machine {
         self.lost_power()
     }
 
+    /// Has the file system mended by its own tool while there is no power.
+    pub fn mend(&mut self) {
+        assert!(self.child.is_none(), "the machine has power");
+        self.hardware.mend();
+    }
+
     fn lost_power(&mut self) -> Vec<String> {
         self.keyboard = None;
         self.console.finish();
         self.checks.extend(self.hardware.lost_power());
         let said = self.said();
-        let trouble = |line: &&String| TROUBLES.iter().any(|trouble| line.contains(trouble));
+        let trouble =
+            |line: &&String| TROUBLES.iter().any(|trouble| line.contains(trouble)) && !line.contains(OUTGROWN);
         assert_eq!(said.iter().find(trouble), None, "before the cut");
         said
     }

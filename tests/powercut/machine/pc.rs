@@ -74,6 +74,14 @@ impl Hardware for Pc {
         qemu
     }
 
+    fn mend(&mut self) {
+        assert_eq!(self.system, System::Exfat, "this file system is not to be mended");
+        let output =
+            Command::new("fsck.exfat").arg("-y").arg(self.path("disk.raw")).output().expect("start fsck.exfat");
+        // 1 says that something was mended.
+        assert!(matches!(output.status.code(), Some(0 | 1)), "fsck.exfat: {output:?}");
+    }
+
     /// The disk as the cut has left it becomes what the next boot finds; the tool gets a copy.
     fn lost_power(&mut self) -> Option<String> {
         let path = |name: &str| self.dir.path().join(name);
