@@ -32,7 +32,7 @@ build:
 
 demo:
 	scripts/need.sh demo
-	cargo build --locked --bin smtprelay --example provider
+	cargo build --locked --bin smtprelay
 	scripts/demo.sh
 
 cross:

@@ -1,12 +1,12 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 #
-# Shows the whole way once: a provider stand-in with TLS and login, the gateway, a Controllino's conversation byte for
-# byte, and the mail as the provider got it. Everything runs on this machine and ends with the script.
+# Shows the whole way once: a Controllino's conversation byte for byte while the provider is down, the gateway killed and
+# started again, and the mail as the provider got it, over TLS with a login. Everything runs on this machine, in a folder
+# of its own, and ends with the script.
 set -eu
 cd "$(dirname "$0")/.."
-target=$(scripts/target_dir.sh)
-program=$target/debug/smtprelay
+program=$(scripts/target_dir.sh)/debug/smtprelay
 scratch=$(mktemp -d)
 provider='' gateway=''
 
@@ -29,21 +29,47 @@ await() {
 	done
 }
 
-echo '1. A mail provider: TLS from the first byte, certificate of an authority made for this demo, login required.'
-"$target/debug/examples/provider" --port-file "$scratch/port" --ca-out "$scratch/ca.pem" \
-	--user u --password p --tls implicit --count 1 >"$scratch/provider.out" 2>&1 &
+# start_gateway LOG: sets gateway and port.
+start_gateway() {
+	"$program" run --foreground --config "$scratch/smtprelay" 2>"$1" &
+	gateway=$!
+	await "$1" event=listening "$gateway"
+	port=$(sed -n 's/.*event=listening .*port=\([0-9]*\).*/\1/p' "$1")
+}
+
+# show LOG EVENTS
+show() {
+	grep -E "event=($2)" "$1" | sed 's/^/   /'
+}
+
+echo '1. A mail provider with TLS and a login. It is down at first.'
+# By default openssl would make it the certificate of an authority, which no server may present.
+cat >"$scratch/openssl.cnf" <<'CERTIFICATE'
+[req]
+distinguished_name = name
+x509_extensions = server
+[name]
+[server]
+basicConstraints = critical,CA:FALSE
+subjectAltName = DNS:localhost
+CERTIFICATE
+openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost \
+	-config "$scratch/openssl.cnf" -keyout "$scratch/key.pem" -out "$scratch/cert.pem" 2>"$scratch/openssl" || {
+	cat "$scratch/openssl" >&2
+	exit 1
+}
+scripts/demo_provider.py "$scratch" >"$scratch/provider.out" &
 provider=$!
 await "$scratch/port" . "$provider"
 
 echo '2. The gateway, with these settings:'
 cat >"$scratch/smtprelay" <<SETTINGS
 config relay 'main'
-	option enabled '1'
 	option hostname 'gw.example'
-	option user 'root'
 	option spool '$scratch/ram'
 	option safe_spool '$scratch/flash'
 	option durability 'always'
+	option secrets '$scratch'
 
 config listener 'lan'
 	list address '127.0.0.1'
@@ -55,18 +81,20 @@ config account 'provider'
 	option host 'localhost'
 	option port '$(cat "$scratch/port")'
 	option tls 'implicit'
-	option ca_file '$scratch/ca.pem'
+	option ca_file '$scratch/cert.pem'
 	option username 'u'
-	option password 'p'
 	option from 'me@example.com'
 	option from_policy 'keep'
 SETTINGS
+# Root would become the user "smtprelay", which the package creates.
+[ "$(id -u)" != 0 ] || sed -i "s/^config relay 'main'/&\n\toption user 'root'/" "$scratch/smtprelay"
+chmod 600 "$scratch/smtprelay"
 sed 's/^/   /' "$scratch/smtprelay"
-"$program" check --config "$scratch/smtprelay" | sed 's/^/   /'
-"$program" run --foreground --config "$scratch/smtprelay" 2>"$scratch/log" &
-gateway=$!
-await "$scratch/log" event=listening "$gateway"
-port=$(sed -n 's/.*event=listening .*port=\([0-9]*\).*/\1/p' "$scratch/log")
+printf 'p\n' | "$program" password provider --config "$scratch/smtprelay" >"$scratch/password" 2>&1 || {
+	cat "$scratch/password" >&2
+	exit 1
+}
+start_gateway "$scratch/log"
 
 echo '3. A Controllino with the published sketch: the next piece goes out when any byte has come, no reply is read.'
 python3 - "$port" <<'CONTROLLINO'
@@ -88,14 +116,23 @@ with socket.create_connection(("127.0.0.1", int(sys.argv[1]))) as plc:
         for reply in replies:
             print("   < " + reply, end="")
 CONTROLLINO
+await "$scratch/log" 'event=\(paused\|deferred\)' "$gateway"
+show "$scratch/log" 'accepted|paused|deferred'
 
-echo '4. What the provider got:'
+echo '4. The gateway is killed (SIGKILL). The provider comes up, the gateway is started again:'
+kill -9 "$gateway"
+wait "$gateway" 2>/dev/null || true
+kill -USR1 "$provider"
+start_gateway "$scratch/log2"
+
+echo '5. What the provider got:'
 wait "$provider"
 provider=
 sed 's/^/   /' "$scratch/provider.out"
-echo '5. What the gateway logged:'
-await "$scratch/log" event=removed "$gateway"
-grep -E 'event=(accepted|delivered)' "$scratch/log" | sed 's/^/   /'
+
+echo '6. What the gateway logged after the start:'
+await "$scratch/log2" event=removed "$gateway"
+show "$scratch/log2" 'recovered|delivered'
 for needed in '^From: ' '^To: ' '^Date: ' '^Message-ID: ' '^The horse does not eat cucumber salad'; do
 	grep -q "$needed" "$scratch/provider.out" || {
 		echo "The mail lacks '$needed'." >&2
@@ -103,4 +140,5 @@ for needed in '^From: ' '^To: ' '^Date: ' '^Message-ID: ' '^The horse does not e
 	}
 done
 echo
+echo 'It works. The mail survived a provider that was down and a gateway that was killed.'
 echo 'A real device: set its mail server (SMTP host) to the address of the router, port 25, no TLS, any login or none.'

@@ -69,6 +69,7 @@ want_for() {
 	demo)
 		need_rust
 		need python3 python3
+		need openssl openssl
 		;;
 	test)
 		need_rust

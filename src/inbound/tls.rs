@@ -19,9 +19,11 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::server::ResolvesServerCert;
 use tokio_rustls::rustls::sign::{CertifiedKey, SingleCertAndKey};
 use tokio_rustls::rustls::{self, ServerConfig};
+use zeroize::Zeroizing;
 
 use crate::config::files::{self, ROUTERS};
 use crate::config::{Listener, Relay};
+use crate::message::base64::base64;
 use crate::system::crypto::{self, alerted, words};
 use crate::system::publish;
 
@@ -141,11 +143,26 @@ fn own(relay: &Relay, addresses: &[IpAddr]) -> Result<CertifiedKey, String> {
     }
     let made = make(&relay.hostname(), addresses)?;
     // The certificate is written last: one without its key is generated again.
-    for (path, bytes, mode) in [(&key, &made.key, 0o600), (&certificate, &made.certificate, 0o644)] {
-        publish::replace(path, bytes, mode)
+    // In PEM, because that is what the forms of devices and computers take.
+    let key_text = Zeroizing::new(pem("PRIVATE KEY", &made.key));
+    let certificate_text = pem("CERTIFICATE", &made.certificate);
+    for (path, text, mode) in [(&key, &*key_text, 0o600), (&certificate, &certificate_text, 0o644)] {
+        publish::replace(path, text.as_bytes(), mode)
             .map_err(|e| format!("cannot write {}: {e}; set options certificate and key", path.display()))?;
     }
     read(&certificate, &key)
+}
+
+/// The textual form of a DER value (RFC 7468 section 2).
+fn pem(label: &str, der: &[u8]) -> String {
+    let mut text = format!("-----BEGIN {label}-----\n");
+    // 48 bytes make a line of 64 characters.
+    for line in der.chunks(48) {
+        text.push_str(&Zeroizing::new(base64(line)));
+        text.push('\n');
+    }
+    text.push_str(&format!("-----END {label}-----\n"));
+    text
 }
 
 /// A key and its certificate, both in DER.

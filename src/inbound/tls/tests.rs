@@ -127,7 +127,8 @@ async fn our_own_is_made_once_and_can_be_pinned() {
     }
     let files = Files::new();
     let first = files.acceptor(None).unwrap();
-    let certificate = fs::read(files.dir.path().join(OWN.0)).unwrap();
+    let written = fs::read(files.dir.path().join(OWN.0)).unwrap();
+    let certificate = chain(written.clone()).unwrap().remove(0).to_vec();
     let mode =
         std::os::unix::fs::PermissionsExt::mode(&fs::metadata(files.dir.path().join(OWN.1)).unwrap().permissions());
     assert_eq!(mode & 0o777, 0o600);
@@ -138,12 +139,12 @@ async fn our_own_is_made_once_and_can_be_pinned() {
     }
     assert!(shake(&first, &certificate, "other.lan", &BOTH).await.is_err());
     let again = files.acceptor(None).unwrap();
-    assert_eq!(fs::read(files.dir.path().join(OWN.0)).unwrap(), certificate);
+    assert_eq!(fs::read(files.dir.path().join(OWN.0)).unwrap(), written);
     shake(&again, &certificate, "router.lan", &BOTH).await.unwrap();
     // Half of it lost, as by a power cut: generated again.
     fs::write(files.dir.path().join(OWN.1), b"").unwrap();
     files.acceptor(None).unwrap();
-    assert_ne!(fs::read(files.dir.path().join(OWN.0)).unwrap(), certificate);
+    assert_ne!(fs::read(files.dir.path().join(OWN.0)).unwrap(), written);
 }
 
 #[test]
@@ -232,11 +233,17 @@ fn openssl_reads_it() {
     }
     // Its signature is valid according to an independent implementation.
     let pem = dir.path().join("pem");
-    std::fs::write(&pem, openssl(&["x509", "-inform", "der", "-in"], &certificate).unwrap()).unwrap();
+    std::fs::write(&pem, super::pem("CERTIFICATE", &made.certificate)).unwrap();
+    // Byte for byte what it would have written itself.
+    let theirs = openssl(&["x509", "-inform", "der", "-in"], &certificate).unwrap();
+    assert_eq!(std::fs::read_to_string(&pem).unwrap(), theirs);
+    let key_pem = dir.path().join("key.pem");
+    std::fs::write(&key_pem, super::pem("PRIVATE KEY", &made.key)).unwrap();
     let trusted = pem.to_str().unwrap();
     openssl(&["verify", "-check_ss_sig", "-CAfile", trusted], &pem);
     let public = openssl(&["x509", "-inform", "der", "-noout", "-pubkey", "-in"], &certificate);
     assert_eq!(openssl(&["pkey", "-inform", "der", "-pubout", "-in"], &key), public);
+    assert_eq!(openssl(&["pkey", "-pubout", "-in"], &key_pem), public);
 }
 
 #[test]
