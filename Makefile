@@ -1,16 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 #
-# make demo     build, start a provider stand-in and the gateway, play a Controllino, show what arrived
-# make test     everything that is checked, some 50 minutes on two cores from cold; installs what it needs
-# make build    the program for this machine: target/release/smtprelay
-# make cross    ARCH=…  the static program for a router: target/cross/ARCH/smtprelay
-# make package  ARCH=…  the packages for a router: target/packages/; APK=…, a program apk 3, for OpenWrt 25.12 and later
-# make manual   the manual page smtprelay(8) and the completion for bash: target/manual/
-# make lint     formatting, clippy, rustdoc, arrows between rooms, banned phrases, shellcheck
-# make bench    smtprelay and the relays that it replaces, measured in one run: 15 minutes; LOADS=memory,accept picks some
-# make test-powercut  what is left after the power of a virtual machine was cut in the middle of a load; 3 minutes
+# make demo           build the gateway and show what it does with a Controllino's mail; 2 minutes
+# make build          the program for this machine: target/release/smtprelay
+# make cross ARCH=…   the static program for a router: target/cross/ARCH/smtprelay
+# make package ARCH=… the packages for a router: target/packages/; APK=…, a program apk 3, for OpenWrt 25.12 and later
+# make manual         the manual page smtprelay(8) and the completion for bash: target/manual/
+# make dist           the archive of the sources for a release, with its hash and notes: target/dist/
+# make test           everything that is checked; installs what it needs; 40 minutes on two cores from cold
+# make lint           formatting, clippy, rustdoc, arrows between rooms, banned phrases, shellcheck
+# make unit           unit, property and end-to-end tests
+# make test-powercut  what is left after the power of a virtual machine was cut in the middle of a load; 5 minutes
 # make test-router    the package on a virtual router (MIPS kernel, 64 and 32 MB, flash), and its power cuts; 3 minutes
 # make test-openwrt   on a router that OPENWRT_SH and LUCI_URL name (docs/developer/testing.md); skipped without
+# make bench          smtprelay and the relays that it replaces, measured in one run; LOADS=memory,accept picks some;
+#                     15 minutes
+# make clean          remove all that was built
 
 # Where cargo builds; a relative CARGO_TARGET_DIR is meant from here, also where a recipe goes into a folder first.
 ifdef CARGO_TARGET_DIR
@@ -23,7 +27,11 @@ ARCHS := mips_24kc mipsel_24kc arm_cortex-a7_neon-vfpv4 aarch64_cortex-a53 x86_6
 EMULATED := mips_24kc
 SHELL_FILES := $(wildcard scripts/*.sh findings/*.sh tests/*.sh tests/*/*.sh openwrt/*.sh .ci/run)
 
-.PHONY: demo test build cross package manual screenshots lint bench unit libuci fuzz luci packages emulated test-powercut \
+# Without a target: the list above.
+help:
+	@sed -n '/^# make/,/^$$/s/^# //p' Makefile
+
+.PHONY: help dist demo test build cross package manual screenshots lint bench unit libuci fuzz luci packages emulated test-powercut \
 	test-router test-openwrt clean
 
 build:
@@ -40,6 +48,9 @@ cross:
 
 package: cross
 	scripts/package.sh $(ARCH)
+
+dist:
+	scripts/dist.sh
 
 lint:
 	scripts/need.sh test
@@ -122,9 +133,16 @@ test-openwrt:
 	if [ -n "$$LUCI_URL" ]; then scripts/need.sh luci && tests/luci/run.sh && node tests/openwrt/luci.mjs; \
 		else echo 'skipped: LUCI_URL names no router with LuCI'; fi
 
+STAGES := lint unit libuci fuzz luci packages emulated test-powercut test-router test-openwrt
+
 test:
+	@echo 'make test: $(words $(STAGES)) stages, some 40 minutes on two cores from cold.'
 	scripts/need.sh test luci powercut router
-	$(MAKE) --no-print-directory lint unit libuci fuzz luci packages emulated test-powercut test-router test-openwrt
+	@stage=0; for name in $(STAGES); do \
+		stage=$$((stage + 1)); \
+		printf '\n== %s: stage %d of $(words $(STAGES)): make %s\n' "$$(date +%H:%M:%S)" $$stage $$name; \
+		$(MAKE) --no-print-directory $$name || exit 1; \
+	done
 	@echo 'All tests passed.'
 
 # LOADS, PEERS, ROUNDS, WRITE=1 and others: see tests/bench/__main__.py.

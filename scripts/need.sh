@@ -38,11 +38,25 @@ need() {
 install_missing() {
 	[ -n "$missing" ] || return 0
 	if ! command -v apt-get >/dev/null || [ "$(id -u)" != 0 ]; then
-		say "please install:$missing (names of Debian's packages), then run this again"
+		say "not installed:$missing (names of Debian's packages)"
+		say "install them, or run this again as root: apt-get install$missing"
+		case $missing in
+		*-web*) say "in place of those with -web: Rust 1.$RUST_MINOR or later by rustup (https://rustup.rs)" ;;
+		esac
 		exit 1
 	fi
 	say "installing$missing"
 	apt-get update >/dev/null
+	case $missing in
+	*' rustc-web'*)
+		# Ubuntu has no such packages, and neither has a Debian without its updates.
+		[ -n "$(apt-cache policy rustc-web)" ] || {
+			say "this system has no package rustc-web: install Rust 1.$RUST_MINOR or later by rustup (https://rustup.rs),"
+			say 'then rustup component add rustfmt clippy rust-src, and run this again'
+			exit 1
+		}
+		;;
+	esac
 	# shellcheck disable=SC2086 # Names of packages, one word each.
 	DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $missing >/dev/null
 }
@@ -54,10 +68,29 @@ rust_is_there() {
 	[ "${minor:-0}" -ge "$RUST_MINOR" ]
 }
 
+# Debian's packages of Rust that are kept new for browsers, or a toolchain of rustup, if rustup is there.
 need_rust() {
-	# Debian's packages of Rust that are kept new for browsers; a rustup toolchain does as well.
+	if ! rust_is_there && command -v rustup >/dev/null; then
+		say 'installing the stable toolchain with rustup'
+		rustup toolchain install stable --profile minimal -c rustfmt -c clippy -c rust-src >/dev/null
+		rust_is_there || rustup default stable >/dev/null
+	fi
 	rust_is_there || want rustc-web cargo-web
 	need cc gcc libc6-dev
+}
+
+# What scripts/cross.sh takes: a Rust with the sources of its standard library, and Python for zig.
+need_cross() {
+	need_rust
+	sources=
+	if command -v rustup >/dev/null; then
+		for toolchain in $(rustup toolchain list | cut -d ' ' -f 1); do
+			sysroot=$(rustup run "$toolchain" rustc --print sysroot 2>/dev/null) || continue
+			[ ! -f "$sysroot/lib/rustlib/src/rust/library/Cargo.lock" ] || sources=yes
+		done
+	fi
+	[ -n "$sources" ] || [ -f /usr/lib/rustlib/src/rust/library/Cargo.lock ] || want rustc-web cargo-web rust-web-src
+	command -v cargo-zigbuild >/dev/null || python3 -c 'import venv, ensurepip' 2>/dev/null || want python3 python3-venv
 }
 
 # want_for TASK
@@ -72,7 +105,7 @@ want_for() {
 		need openssl openssl
 		;;
 	test)
-		need_rust
+		need_cross
 		cargo fmt --version >/dev/null 2>&1 || want rustfmt-web
 		cargo clippy --version >/dev/null 2>&1 || want rust-web-clippy
 		need make make
@@ -112,7 +145,7 @@ want_for() {
 		[ -n "$(ls /usr/share/fonts/truetype/liberation*/LiberationSans-Regular.ttf 2>/dev/null)" ] || want fonts-liberation
 		;;
 	powercut)
-		need_rust
+		need_cross
 		need qemu-system-x86_64 qemu-system-x86
 		need qemu-img qemu-utils
 		# Commands that are not in everybody's PATH.
@@ -122,7 +155,7 @@ want_for() {
 		[ -x /sbin/mkfs.f2fs ] || want f2fs-tools
 		;;
 	router)
-		need_rust
+		need_cross
 		need qemu-system-mipsel qemu-system-mips
 		need busybox busybox
 		need zopfli zopfli

@@ -342,7 +342,7 @@ RUST_ARCH_DEPENDS:=@(mips||mipsel)
 RustBinPackage=
 EOF
 package_make() {
-	make --no-print-directory -C openwrt TOPDIR="$top" INCLUDE_DIR="$top/include" \
+	make --no-print-directory -C "${openwrt:-openwrt}" TOPDIR="$top" INCLUDE_DIR="$top/include" \
 		PKG_BUILD_DIR="$work/build" ROOT="$work/root" "$@"
 }
 version=$(sed -n 's/^version *= *"\(.*\)"/\1/p' Cargo.toml | head -n 1)
@@ -366,12 +366,49 @@ equal 'what openwrt/Makefile installs' '644 ./etc/capabilities/smtprelay.json
 644 ./lib/upgrade/keep.d/smtprelay
 755 ./usr/sbin/smtprelay
 644 ./usr/share/acl.d/smtprelay.json' "$(cd "$work/root" && find . -type f -printf '%m %p\n' | sort -k 2)"
-mkdir -p target
+# What was built before is no part of the sources, wherever it lies.
+tree=$work/tree
+mkdir "$tree" "$tree/target" "$tree/tests"
+cp -R Cargo.toml Cargo.lock src files openwrt "$tree"
+for folder in tests/fuzz/target tests/libuci/target tests/luci/node_modules; do
+	mkdir -p "$tree/$folder"
+	: >"$tree/$folder/built"
+done
+: >"$tree/target/built"
+openwrt=$tree/openwrt
 package_make smtprelay-prepare >"$work/make.log" 2>&1 || fail "openwrt/Makefile, prepare: $(cat "$work/make.log")"
 for file in Cargo.toml Cargo.lock src/main.rs files/etc/init.d/smtprelay files/etc/hotplug.d/ntp/95-smtprelay; do
 	cmp -s "$file" "$work/build/$file" || fail "openwrt/Makefile does not bring $file along"
 done
-[ ! -e "$work/build/target" ] || fail 'openwrt/Makefile brings target/ along'
+equal 'what openwrt/Makefile brings along of what was built' '' "$(cd "$work/build" && find . -name built)"
+openwrt=
+# Who answers for the packages, and where more is to be found.
+sed -e 's/^authors = .*/authors = ["A Name <a@example.com>"]/' -e '/^authors/a homepage = "https:\/\/example.com\/"' \
+	Cargo.toml >"$tree/Cargo.toml"
+rm -rf "$work/stage"
+mkdir "$work/stage"
+for folder in . luci-app-smtprelay; do
+	make --no-print-directory --silent -C "$tree/openwrt/$folder" TREE="$PWD" STAGE="$work/stage" ARCH_PACKAGES=any \
+		TOPDIR="$PWD/scripts/feed" INCLUDE_DIR="$PWD/scripts/feed/include" PKG_BUILD_DIR="$work/build" >"$work/make.log" 2>&1 ||
+		fail "packages with a maintainer: $(cat "$work/make.log")"
+done
+for package in smtprelay smtprelay-sendmail luci-app-smtprelay; do
+	equal "maintainer of $package" 'A Name <a@example.com>' "$(cat "$work/stage/$package/meta/MAINTAINER")"
+	equal "URL of $package" 'https://example.com/' "$(cat "$work/stage/$package/meta/URL")"
+done
+
+# --- The archive of a release
+
+if [ -e .git ]; then
+	(umask 022 && scripts/dist.sh "$work/dist1") >"$work/dist.out" 2>&1 || fail "scripts/dist.sh: $(cat "$work/dist.out")"
+	(umask 077 && TZ=Asia/Tokyo scripts/dist.sh "$work/dist2") >/dev/null 2>&1 || fail 'scripts/dist.sh, again'
+	cmp "$work/dist1/smtprelay-$version.tar.gz" "$work/dist2/smtprelay-$version.tar.gz" || fail 'the archive differs'
+	grep -q "^PKG_HASH:=$(sha256sum <"$work/dist1/smtprelay-$version.tar.gz" | cut -d ' ' -f 1)$" "$work/dist.out" ||
+		fail "scripts/dist.sh names another hash: $(cat "$work/dist.out")"
+	tar -xzf "$work/dist1/smtprelay-$version.tar.gz" -C "$work"
+	[ -f "$work/smtprelay-$version/openwrt/Makefile" ] || fail 'the archive lacks openwrt/Makefile'
+	equal 'notes of the release' "## $version" "$(head -n 1 "$work/dist1/smtprelay-$version.md" | cut -d ' ' -f 1,2)"
+fi
 
 # --- Translations
 

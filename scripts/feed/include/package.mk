@@ -11,6 +11,7 @@ define Package/Default
   $(foreach fact,$(FACTS),$(eval $(fact):=))
   PKGARCH:=$(ARCH_PACKAGES)
   VERSION:=$(PKG_VERSION)-r$(PKG_RELEASE)
+  MAINTAINER:=$(PKG_MAINTAINER)
 endef
 
 # fact PACKAGE NAME VALUE: nothing is written where there is nothing to say.
