@@ -64,6 +64,7 @@ lint:
 		else echo 'cargo-deny is not installed: licences and sources of the dependencies were not checked'; fi
 	tests/arrows.py
 	tests/words.py
+	tests/links.py
 	tests/spdx.sh
 	shellcheck $(SHELL_FILES)
 	tests/openwrt_files.sh
@@ -103,6 +104,7 @@ packages:
 	printf '%s\n' $(wordlist 2,99,$(ARCHS)) | xargs -n 1 -P 2 scripts/cross.sh
 	for arch in $(ARCHS); do scripts/package.sh $$arch || exit 1; done
 	tests/package.sh $(ARCHS)
+	tests/computers.py $(TARGET)/cross/x86_64/smtprelay
 	cargo build --locked --quiet --example bench
 	tests/instructions.py $(TARGET)/cross/x86_64/smtprelay $(TARGET)/debug/examples/bench
 

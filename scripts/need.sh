@@ -115,6 +115,7 @@ want_for() {
 		# Signs and checks mail (DKIM).
 		python3 -c 'import dkim' 2>/dev/null || /usr/bin/python3 -c 'import dkim' 2>/dev/null || want python3-dkim
 		need openssl openssl
+		[ -f /etc/ssl/certs/ca-certificates.crt ] || want ca-certificates
 		need swaks swaks
 		need msmtp msmtp
 		need shellcheck shellcheck

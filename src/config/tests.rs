@@ -465,3 +465,33 @@ fn a_relative_path_is_refused_wherever_one_is_named() {
         assert!(found.iter().any(|found| found.contains(" E ") && found.contains(&told)), "{option}: {found:?}");
     }
 }
+
+/// The sample in the docs can be used as it is, and shows every option of the reference.
+#[test]
+fn the_sample_is_correct_and_complete() {
+    const SAMPLE: &str = include_str!("../../docs/reference/sample.conf");
+    const REFERENCE: &str = include_str!("../../docs/reference/settings.md");
+    let wrong: Vec<String> = findings(SAMPLE).into_iter().filter(|f| !f.contains("has no password")).collect();
+    assert_eq!(wrong, [""; 0]);
+    // What is commented out is right as well: with all of it, nothing is unknown or misspelt.
+    let all = SAMPLE.replace("\t#option", "\toption").replace("\t#list", "\tlist");
+    let unknown: Vec<String> = findings(&all).into_iter().filter(|f| f.contains("unknown")).collect();
+    assert_eq!(unknown, [""; 0]);
+    let (mut section, mut in_table, mut seen) = ("", false, 0);
+    for line in REFERENCE.lines() {
+        if let Some(heading) = line.strip_prefix("## ") {
+            section = heading.strip_prefix("`config ").and_then(|rest| rest.split([' ', '`']).next()).unwrap_or("");
+        }
+        in_table = line.starts_with("| option |") || in_table && line.starts_with('|');
+        let Some(cell) = line.strip_prefix("| ").and_then(|rest| rest.split(" |").next()) else { continue };
+        for name in cell.split(", ").filter(|name| in_table && name.starts_with('`')) {
+            let name = name.trim_matches('`');
+            let written = if name.starts_with("list ") { format!("{name} '") } else { format!("option {name} '") };
+            let sections = SAMPLE.split("\nconfig ").filter(|part| part.starts_with(section));
+            let mut lines = sections.flat_map(str::lines).map(|line| line.trim_start_matches(['\t', '#']));
+            assert!(lines.any(|line| line.starts_with(&written)), "the sample does not show {written} of {section}");
+            seen += 1;
+        }
+    }
+    assert!(seen > 60, "{seen} options found in the reference");
+}
