@@ -5,7 +5,7 @@
     tests/computers.py PROGRAM
 
 PROGRAM is the static program for this machine. The unit is judged by systemd-analyze. The root file system of the
-container is built as the last stage of files/container/Dockerfile says and started in a chroot, as its user; that needs
+container is built as the last stage of scripts/container/Dockerfile says and started in a chroot, as its user; that needs
 root. What can't be checked here is skipped, and said.
 """
 
@@ -43,7 +43,7 @@ def check_unit(program):
     if not shutil.which("systemd-analyze"):
         print("skipped: no systemd-analyze here, so the unit was not checked")
         return
-    text = (TOP / "files/systemd/smtprelay.service").read_text()
+    text = (TOP / "scripts/systemd/smtprelay.service").read_text()
     named = set(re.findall(r"=(/\S+/smtprelay) ", text))
     assert named == {"/usr/local/sbin/smtprelay"}, named
     with tempfile.TemporaryDirectory() as folder:
@@ -56,7 +56,7 @@ def check_unit(program):
 
 def last_stage():
     """Copies, user and command of the image."""
-    stage = (TOP / "files/container/Dockerfile").read_text().split("\nFROM scratch\n")[1]
+    stage = (TOP / "scripts/container/Dockerfile").read_text().split("\nFROM scratch\n")[1]
     copies = re.findall(r"^COPY --from=build (?:--chown=(\S+) )?(\S+) (\S+)$", stage, re.MULTILINE)
     assert len(copies) == stage.count("COPY"), "a COPY of another form"
     user = re.search(r"^USER (\d+):(\d+)$", stage, re.MULTILINE)

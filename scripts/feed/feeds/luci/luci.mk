@@ -21,6 +21,15 @@ define Package/$(PKG_NAME)/description
   $(LUCI_DESCRIPTION)
 endef
 
+# The menu is cached, and rpcd reads the rights of users when it starts or is told to.
+define Package/$(PKG_NAME)/postinst
+#!/bin/sh
+[ -n "$${IPKG_INSTROOT}" ] && exit 0
+rm -rf /tmp/luci-indexcache* /tmp/luci-modulecache/
+killall -HUP rpcd 2>/dev/null
+exit 0
+endef
+
 # Modes as in the package, whatever the umask was when the tree was fetched.
 define Package/$(PKG_NAME)/install
 	$(INSTALL_DIR) $(1)/www $(1)/usr/lib/lua/luci/i18n
