@@ -8,6 +8,7 @@
 # make manual   the manual page smtprelay(8) and the completion for bash: target/manual/
 # make lint     formatting, clippy, rustdoc, arrows between rooms, banned phrases, shellcheck
 # make bench    smtprelay and the relays that it replaces, measured in one run: 15 minutes; LOADS=memory,accept picks some
+# make bench-router   processor time on a core of 500 MIPS, and wear of the flash, on the virtual router; WRITE=1
 # make test-powercut  what is left after the power of a virtual machine was cut in the middle of a load; 3 minutes
 # make test-router    the package on a virtual router (MIPS kernel, 64 and 32 MB, flash), and its power cuts; 3 minutes
 # make test-openwrt   on a router that OPENWRT_SH and LUCI_URL name (docs/developer/testing.md); skipped without
@@ -23,7 +24,7 @@ ARCHS := mips_24kc mipsel_24kc arm_cortex-a7_neon-vfpv4 aarch64_cortex-a53 x86_6
 EMULATED := mips_24kc
 SHELL_FILES := $(wildcard scripts/*.sh findings/*.sh tests/*.sh tests/*/*.sh openwrt/*.sh .ci/run)
 
-.PHONY: demo test build cross package manual screenshots lint bench unit libuci fuzz luci packages emulated test-powercut \
+.PHONY: demo test build cross package manual screenshots lint bench bench-router unit libuci fuzz luci packages emulated test-powercut \
 	test-router test-openwrt clean
 
 build:
@@ -134,6 +135,13 @@ bench:
 	cargo build --release --locked --example bench
 	scripts/servers.sh $(TARGET)/servers bench
 	scripts/bench.sh
+
+# On the virtual router of test-router: processor time by kind of work and certificate, and wear of the flash.
+bench-router:
+	scripts/need.sh router
+	scripts/cross.sh mipsel_24kc
+	scripts/package.sh mipsel_24kc
+	scripts/router.sh bench
 
 # The pictures of the README; LUCI_SOURCE names a checkout of LuCI, or LUCI_URL a router.
 screenshots:

@@ -51,6 +51,17 @@ impl System {
         }
     }
 
+    /// Its name for people.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Exfat => "exFAT",
+            Self::F2fs => "F2FS",
+            Self::Jffs2 => "JFFS2",
+            Self::Ubifs => "UBIFS",
+            Self::Ext4 | Self::Vfat => self.name(),
+        }
+    }
+
     /// True if it is on the flash of a router.
     pub fn is_on_flash(self) -> bool {
         matches!(self, Self::Jffs2 | Self::Ubifs)
@@ -70,6 +81,11 @@ trait Hardware: Send + Sync {
 
     /// Does something while the machine boots.
     fn prepare(&mut self) {}
+
+    /// The content of the flash.
+    fn flash(&self) -> Vec<u8> {
+        Vec::new()
+    }
 
     /// The power was cut. Returns what a tool thinks of the file system as it is now, for the record.
     fn lost_power(&mut self) -> Option<String>;
@@ -134,6 +150,19 @@ impl Machine {
     /// A new router with an empty flash, and memory of so many MB.
     pub fn router(kit: &Path, settings: &str, ca_file: &Path, system: System, memory: u64) -> Machine {
         Machine::of(Box::new(router::Router::new(kit, settings, ca_file, system, memory)))
+    }
+
+    /// A new router whose processor does 500 million instructions in each second of its own clock, whatever else the host
+    /// does: what it says of times repeats from run to run.
+    pub fn slow_router(kit: &Path, settings: &str, ca_file: &Path, system: System, memory: u64) -> Machine {
+        let router = router::Router::new(kit, settings, ca_file, system, memory);
+        Machine::of(Box::new(router.slow()))
+    }
+
+    /// As [`Machine::slow_router`], with other relays in `/peers` and memory for them.
+    pub fn slow_router_with_peers(kit: &Path, settings: &str, ca_file: &Path, system: System) -> Machine {
+        let router = router::Router::new(kit, settings, ca_file, system, 208);
+        Machine::of(Box::new(router.slow().with_archive(&kit.join("peers"))))
     }
 
     fn of(hardware: Box<dyn Hardware>) -> Machine {
@@ -274,6 +303,11 @@ impl Machine {
                 panic!("waiting for {what}: {missing:?}: {why}");
             }
         }
+    }
+
+    /// The flash as it is now; empty for a machine without one.
+    pub fn flash(&self) -> Vec<u8> {
+        self.hardware.flash()
     }
 
     /// What the console said since the boot.
