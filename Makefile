@@ -14,6 +14,7 @@
 # make test-openwrt   on a router that OPENWRT_SH and LUCI_URL name (docs/developer/testing.md); skipped without
 # make bench          smtprelay and the relays that it replaces, measured in one run; LOADS=memory,accept picks some;
 #                     15 minutes
+# make bench-router   processor time on a core of 500 MIPS, and wear of the flash, on the virtual router; WRITE=1
 # make clean          remove all that was built
 
 # Where cargo builds; a relative CARGO_TARGET_DIR is meant from here, also where a recipe goes into a folder first.
@@ -31,7 +32,7 @@ SHELL_FILES := $(wildcard scripts/*.sh findings/*.sh tests/*.sh tests/*/*.sh ope
 help:
 	@sed -n '/^# make/,/^$$/s/^# //p' Makefile
 
-.PHONY: help dist demo test build cross package manual screenshots lint bench unit libuci fuzz luci packages emulated test-powercut \
+.PHONY: help dist demo test build cross package manual screenshots lint bench bench-router unit libuci fuzz luci packages emulated test-powercut \
 	test-router test-openwrt clean
 
 build:
@@ -154,6 +155,13 @@ bench:
 	cargo build --release --locked --example bench
 	scripts/servers.sh $(TARGET)/servers bench
 	scripts/bench.sh
+
+# On the virtual router of test-router: processor time by kind of work and certificate, and wear of the flash.
+bench-router:
+	scripts/need.sh router
+	scripts/cross.sh mipsel_24kc
+	scripts/package.sh mipsel_24kc
+	scripts/router.sh bench
 
 # The pictures of the README; LUCI_SOURCE names a checkout of LuCI, or LUCI_URL a router.
 screenshots:

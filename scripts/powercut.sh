@@ -8,7 +8,7 @@
 #
 # The kernel and busybox are taken out of Debian's packages (scripts/kit.sh). What else is needed installs scripts/need.sh.
 #
-# For the test: POWERCUT_SEED repeats a run, POWERCUT_CUTS is the number of cuts with durability 'always',
+# For the test: POWERCUT_SEED repeats a run, POWERCUT_CUTS is the number of cuts on each file system,
 # POWERCUT_ACCEL=kvm uses KVM in place of emulation, POWERCUT_PROGRAM is another smtprelay than the one that is there, such
 # as an earlier one (static, or for this machine).
 set -eu

@@ -5,6 +5,7 @@
 # tests/powercut that cut its power.
 #
 #	scripts/router.sh		prepare, then test
+#	scripts/router.sh bench		prepare, then measure; with WRITE=1 the tables go into docs/performance.md
 #	scripts/router.sh prepare	only prepare: target/router/{vmlinuz,initramfs,jffs2,ubifs,package.ipk}
 #
 # The kernel and busybox are taken out of Debian's packages for mipsel and unpacked below target/, with lists of packages of
@@ -12,7 +13,7 @@
 # uses here, or ROUTER_MIRROR. The gateway is the installed package: ROUTER_PACKAGE, or what scripts/package.sh makes for
 # mipsel_24kc. What else is needed installs scripts/need.sh.
 #
-# For the test: POWERCUT_SEED repeats the power cuts, POWERCUT_CUTS is their number with durability 'always'.
+# For the test: POWERCUT_SEED repeats the power cuts, POWERCUT_CUTS is their number on each file system.
 set -eu
 
 # The last Debian with mipsel.
@@ -23,12 +24,18 @@ KERNEL_PACKAGE=linux-image-4kc-malta
 MODULES='mii pcnet32 phram overlay'
 JFFS2_MODULES='crc16 lzo zlib_deflate jffs2'
 UBIFS_MODULES='crc16 crc32c_generic lzo zlib_deflate deflate zstd_compress zstd ubi ubifs'
-APPLETS='sh cat chroot grep gunzip head insmod ip kill ls mkdir mount reboot rm sed sleep stty sync syslogd tar usleep'
+APPLETS='sh cat chown chroot grep gunzip head insmod ip kill ls mkdir mount reboot rm sed sleep stty sync syslogd tar usleep'
 
 cd "$(dirname "$0")/.."
 target=$(scripts/target_dir.sh)
 work=$target/router
 apt=$work/apt
+# Postfix and msmtp with their libraries, for comparison.
+PEERS='postfix msmtp libatomic1 libblkid1 libbz2-1.0 libc6 libcom-err2 libcrypt1 libdb5.3 libffi8 libgcc-s1 libgcrypt20
+	libglib2.0-0 libgmp10 libgnutls30 libgpg-error0 libgsasl18 libgssapi-krb5-2 libgssglue1 libhogweed6 libicu72 libidn12
+	libidn2-0 libk5crypto3 libkeyutils1 libkrb5-3 libkrb5support0 liblzma5 libmount1 libnettle8 libnsl2 libntlm0
+	libp11-kit0 libpcre2-8-0 libsasl2-2 libsasl2-modules libsasl2-modules-db libsecret-1-0 libselinux1 libssl3
+	libstdc++6 libtasn1-6 libtirpc3 libunistring2 libuuid1 libzstd1 netbase zlib1g'
 # shellcheck disable=SC2034 # for kit.sh
 apt_options="-oAPT::Architecture=mipsel -oAPT::Architectures::=mipsel -oDir::State::Lists=$apt/lists
 	-oDir::Cache=$apt/cache -oDir::State::status=$apt/status -oDir::Etc::sourcelist=$apt/sources.list
@@ -100,9 +107,36 @@ prepare() {
 	cp "$work/$kernel"/boot/vmlinuz-* "$work/vmlinuz"
 }
 
+# peers: the archive with other relays, in a folder that they take for the root.
+peers() {
+	tree=$work/tree.peers
+	mkdir -p "$tree/peers/etc" "$tree/peers/proc" "$tree/peers/dev" "$tree/peers/tmp" "$tree/peers/var/lib/postfix"
+	for one in $PEERS; do
+		fetch "$one"
+		cp -a "$work/$one/." "$tree/peers"
+	done
+	rm -rf "$tree/peers/usr/share" "$tree/peers/.version"
+	for folder in active bounce corrupt defer deferred flush hold incoming maildrop pid private public saved trace; do
+		mkdir -p "$tree/peers/var/spool/postfix/$folder"
+	done
+	cp tests/router/peers/* "$tree/peers/etc/postfix/"
+	mv "$tree/peers/etc/postfix/msmtprc" "$tree/peers/etc/msmtprc"
+	printf 'root:x:0:0::/:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\npostfix:x:102:102::/:/bin/sh\n' >"$tree/peers/etc/passwd"
+	printf 'root:x:0:\nnogroup:x:65534:\npostfix:x:102:\npostdrop:x:103:\n' >"$tree/peers/etc/group"
+	echo '10.0.2.2 localhost' >"$tree/peers/etc/hosts"
+	echo 'hosts: files' >"$tree/peers/etc/nsswitch.conf"
+	archive peers
+}
+
 prepare
 [ "${1:-}" = prepare ] && exit
+[ "${1:-}" != bench ] || peers
 # Where ubinize is.
 export PATH="$PATH:/usr/sbin:/sbin" ROUTER_VM="$work"
+if [ "${1:-}" = bench ]; then
+	cargo test --locked --test router -- --nocapture --ignored --test-threads=1 bench
+	[ -z "${WRITE:-}" ] || python3 tests/bench/report.py docs/performance.md "$work/tables"/*
+	exit
+fi
 cargo test --locked --test router -- --nocapture --test-threads=2
 exec cargo test --locked --test powercut -- --nocapture --test-threads=3 on_jffs2 on_ubifs on_a_router

@@ -223,7 +223,7 @@ fn status(status: &Value) -> String {
         add(&mut out, template, part(name));
     }
     if !part("safe_spool").is_null() {
-        let written = "safe_spool {path}: {number files_written} files, {size bytes_written} written since the start\n";
+        let written = "safe_spool {path}: {number files_written} files, {size bytes_written} written since the start (before compression)\n";
         add(&mut out, written, part("safe_spool"));
     }
     out

@@ -8,12 +8,11 @@ use std::sync::Arc;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
-use tokio_rustls::rustls::client::WebPkiServerVerifier;
 use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::{self, CertificateError, ClientConfig, InvalidMessage, PeerIncompatible, RootCertStore};
 
-use super::trust::{Certificate, Judge, Lack, Trust};
+use super::trust::{Certificate, Judge, Lack, Trust, verified};
 use super::{Trouble, TroubleKind};
 use crate::config::{Account, files};
 use crate::report::TlsFacts;
@@ -66,8 +65,7 @@ pub fn connector(account: &Account) -> Result<TlsConnector, Trouble> {
         Some(fingerprint) => Trust::Fingerprint(fingerprint),
         None if !account.verify => Trust::Anything,
         None => {
-            let known = Arc::new(roots(account)?);
-            let verifier = WebPkiServerVerifier::builder_with_provider(known, Arc::clone(&provider)).build();
+            let verifier = verified::verifier(roots(account)?, &provider);
             Trust::Authorities(verifier.map_err(|e| setup(format!("TLS cannot be set up: {e}")))?)
         }
     };

@@ -9,6 +9,8 @@
 //! [`Certificate`] walks through the DER encoding (X.690) of a certificate (RFC 5280 section 4.1) to what the library does
 //! not expose: that key, human-readable names, and when it expires. Nothing is trusted because it was read there.
 
+pub(super) mod verified;
+
 use std::fmt;
 use std::sync::Arc;
 

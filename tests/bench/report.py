@@ -1,12 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """The tables: on the terminal after a run, and in docs/performance.md between its markers.
 
+	tests/bench/report.py PAGE FILE...	puts the tables in these files into a page, each at the marker of its name
+
 A marker is a pair of comments, `<!-- bench: NAME -->` and `<!-- /bench -->`. Only tables that the run measured are
 replaced, so a run with a few loads leaves the others as they are.
 """
 
+import os
 import re
 import statistics
+import sys
+
 
 def number(value):
     if value is None:
@@ -140,10 +145,23 @@ def tables(results):
 
 def write(path, results):
     """Puts the tables into the page."""
+    put(path, tables(results))
+
+
+def put(path, contents):
+    """Puts texts into the page, by the names of their markers."""
     with open(path, encoding="utf-8") as file:
         text = file.read()
-    for name, content in tables(results).items():
+    for name, content in contents.items():
         pattern = rf"(<!-- bench: {re.escape(name)} -->\n).*?(<!-- /bench -->)"
         text = re.sub(pattern, lambda match: match[1] + "\n" + content + "\n\n" + match[2], text, flags=re.S)
     with open(path, "w", encoding="utf-8") as file:
         file.write(text)
+
+
+if __name__ == "__main__":
+    found = {}
+    for path in sys.argv[2:]:
+        with open(path, encoding="utf-8") as file:
+            found[os.path.basename(path)] = file.read().rstrip("\n")
+    put(sys.argv[1], found)

@@ -12,6 +12,7 @@ mod tally;
 
 use std::collections::HashSet;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use load::{Dice, LATE, Load};
@@ -19,6 +20,7 @@ use machine::{Machine, OUTGROWN, System};
 use support::log::field;
 use support::provider::{Fault, Provider, Record, Step, Times, TlsMode};
 use tally::Tally;
+use tokio::sync::Semaphore;
 
 const SOON: Duration = Duration::from_secs(240);
 /// Connections to the provider: as many messages can be under way at a cut, and come again.
@@ -39,7 +41,7 @@ fn kit(system: System) -> Option<PathBuf> {
     kit
 }
 
-/// The number of cuts with `always`: on ext4, and on another file system so many.
+/// The number of cuts on a file system: the usual one, or what `POWERCUT_CUTS` says.
 fn cuts(usual: usize) -> usize {
     std::env::var("POWERCUT_CUTS").ok().and_then(|n| n.parse().ok()).unwrap_or(usual)
 }
@@ -254,34 +256,74 @@ enum Moment {
     AfterPart,
 }
 
+/// In this order.
+const MOMENTS: [Moment; 3] = [Moment::AfterTheMove, Moment::AmidTheMove, Moment::AfterPart];
+/// Machines that wait for their minute side by side.
+const MACHINES: usize = 4;
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn deferred_loses_only_the_youngest() {
-    deferred_at(&[
-        (Moment::AmidTheMove, System::Ext4),
-        (Moment::AfterTheMove, System::Ext4),
-        (Moment::AfterPart, System::Ext4),
-        (Moment::AfterTheMove, System::Vfat),
-    ])
-    .await;
+    deferred_on(&[(System::Ext4, 3), (System::Vfat, 1), (System::F2fs, 0), (System::Exfat, 0)]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn deferred_loses_only_the_youngest_on_a_router() {
-    deferred_at(&[(Moment::AfterTheMove, System::Jffs2), (Moment::AfterTheMove, System::Ubifs)]).await;
+    deferred_on(&[(System::Jffs2, 1), (System::Ubifs, 1)]).await;
 }
 
-/// All side by side, because nearly all of their time is the minute of waiting.
-async fn deferred_at(moments: &[(Moment, System)]) {
+/// These file systems, each with its usual number of cuts or that in `POWERCUT_CUTS`; each cut is one of a new machine.
+/// Side by side, because nearly all of their time is the minute of waiting.
+async fn deferred_on(systems: &[(System, usize)]) {
     let seed = seed("deferred");
-    let mut runs = Vec::new();
-    for &(moment, system) in moments {
+    let (mut runs, room) = (Vec::new(), Arc::new(Semaphore::new(MACHINES)));
+    for &(system, usual) in systems {
         let Some(kit) = kit(system) else { return };
-        runs.push(tokio::spawn(deferred(kit, moment, system, Dice(seed ^ moment as u64))));
-    }
-    for run in runs {
-        if let Err(failure) = run.await {
-            std::panic::resume_unwind(failure.into_panic());
+        for (cut, moment) in MOMENTS.into_iter().cycle().take(cuts(usual)).enumerate() {
+            let (kit, room, dice) = (kit.clone(), Arc::clone(&room), Dice(seed ^ cut as u64));
+            let run = async move {
+                let _place = room.acquire().await.expect("a place for a machine");
+                deferred(kit, moment, system, dice).await
+            };
+            runs.push((system, tokio::spawn(run)));
         }
+    }
+    let mut totals: Vec<(System, Outcome)> = systems.iter().map(|(system, _)| (*system, Outcome::default())).collect();
+    for (system, run) in runs {
+        match run.await {
+            Ok(outcome) => totals.iter_mut().filter(|(of, _)| *of == system).for_each(|(_, sum)| sum.add(&outcome)),
+            Err(failure) => std::panic::resume_unwind(failure.into_panic()),
+        }
+    }
+    for (system, Outcome { cuts, accepted, safe, lost, doubled, set_aside }) in
+        totals.iter().filter(|one| one.1.cuts > 0)
+    {
+        println!(
+            "deferred on {system:?}: {cuts} cuts, {accepted} accepted, {safe} of them moved or delivered before the cut and 0 of \
+             these lost, {lost} others lost, {doubled} doubled, {set_aside} damaged files put aside"
+        );
+    }
+}
+
+/// Figures of cuts with `deferred`.
+#[derive(Default)]
+struct Outcome {
+    cuts: usize,
+    accepted: usize,
+    /// Moved to the disk, or delivered, before the cut.
+    safe: usize,
+    lost: usize,
+    doubled: usize,
+    set_aside: usize,
+}
+
+impl Outcome {
+    fn add(&mut self, other: &Outcome) {
+        self.cuts += other.cuts;
+        self.accepted += other.accepted;
+        self.safe += other.safe;
+        self.lost += other.lost;
+        self.doubled += other.doubled;
+        self.set_aside += other.set_aside;
     }
 }
 
@@ -291,7 +333,8 @@ fn left_ram(line: &str) -> Option<&str> {
     removed.or_else(|| line.strip_prefix("powercut: gone ")?.strip_suffix(".msg"))
 }
 
-async fn deferred(kit: PathBuf, moment: Moment, system: System, mut dice: Dice) {
+/// One cut.
+async fn deferred(kit: PathBuf, moment: Moment, system: System, mut dice: Dice) -> Outcome {
     let provider = provider().await;
     let mut machine = machine(&kit, &provider, "deferred", "/spool", system);
     let mut tally = Tally::default();
@@ -333,6 +376,7 @@ async fn deferred(kit: PathBuf, moment: Moment, system: System, mut dice: Dice) 
         let trace = || said.iter().filter(|line| line.contains(&promise.id)).cloned().collect::<Vec<_>>().join("\n");
         assert!(!moved.contains(promise.id.as_str()), "{promise:?} was on the disk, and is lost\n{}", trace());
     }
+    let safe = tally.promises.iter().filter(|promise| moved.contains(promise.id.as_str())).count();
     let age = |at: Instant| cut_at.saturating_duration_since(at);
     let oldest = lost.iter().map(|promise| age(promise.at)).max().unwrap_or_default();
     let doubled = tally.doubled(&record);
@@ -340,7 +384,7 @@ async fn deferred(kit: PathBuf, moment: Moment, system: System, mut dice: Dice) 
         "deferred on {system:?}, cut {moment:?}: {older_count} older and {} younger accepted, {} moved or delivered before the cut: \
          0 of these lost; {} others lost, the oldest {:.1} s old: not moved yet, as the promise allows; {} doubled; {}",
         tally.promises.len() - older_count,
-        tally.promises.iter().filter(|promise| moved.contains(promise.id.as_str())).count(),
+        safe,
         lost.len(),
         oldest.as_secs_f64(),
         doubled.total(),
@@ -353,6 +397,9 @@ async fn deferred(kit: PathBuf, moment: Moment, system: System, mut dice: Dice) 
     }
     assert!(doubled.most() <= CONNECTIONS, "more came again than can have been under way: {doubled:?}");
     assert_eq!(record.complaints, [""; 0]);
+    let damaged = |line: &&String| field(line, "event") == Some("set_aside");
+    let set_aside = tally.set_aside + machine.said().iter().filter(damaged).count();
+    Outcome { cuts: 1, accepted: tally.promises.len(), safe, lost: lost.len(), doubled: doubled.total(), set_aside }
 }
 
 /// The check of the check: mail on the same disk that nobody has synced does not survive.

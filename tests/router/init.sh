@@ -80,6 +80,14 @@ if [ -n "${new:-}" ]; then
 fi
 rm -r /settings
 
+# Other relays, for `make bench-router`.
+if [ -d /peers ]; then
+	mkdir -p /router/peers
+	mount -o bind /peers /router/peers
+	mount -t proc proc /router/peers/proc
+	mount -t devtmpfs dev /router/peers/dev
+fi
+
 ip link set lo up
 ip link set eth0 up
 ip addr add 10.0.2.15/24 dev eth0

@@ -4,10 +4,15 @@
 //! `scripts/router.sh` makes kernel and initramfs and names their folder in `ROUTER_VM`; without it there is nothing to
 //! run. docs/developer/testing.md says what this proves and what not.
 
+mod bench;
 #[path = "../powercut/machine/mod.rs"]
 mod machine;
+mod peers;
+mod pressure;
 #[path = "../support/mod.rs"]
 mod support;
+mod table;
+mod wear;
 
 use std::time::{Duration, Instant};
 
@@ -51,8 +56,9 @@ fn settings(provider: &Provider) -> String {
     )
 }
 
-/// One line of the table of memory.
-async fn memory(machine: &mut Machine, when: &str) {
+/// What the gateway takes, in KB: its resident pages, and those that would be free without it. Behind these, of the machine:
+/// total, free, available.
+async fn memory_of(machine: &mut Machine) -> (u64, u64, [u64; 3]) {
     let (code, said) = machine.run("memory", SOON).await;
     assert_eq!(code, 0, "{said:?}");
     let line = said.iter().find(|line| line.starts_with("router: memory ")).expect("a line with the memory");
@@ -60,13 +66,20 @@ async fn memory(machine: &mut Machine, when: &str) {
         let value = field(line, name).and_then(|value| value.parse().ok());
         value.unwrap_or_else(|| panic!("no {name} in {line:?}"))
     };
-    let [total, free, available] = ["total", "free", "available"].map(value);
-    let [rss, private] = ["rss", "private"].map(value);
+    (value("rss"), value("private"), ["total", "free", "available"].map(value))
+}
+
+/// One line of the table of memory.
+async fn memory(machine: &mut Machine, when: &str) {
+    let (rss, private, [total, free, available]) = memory_of(machine).await;
     println!(
         "{:>2} MB, {when:<44} total {total:>6}, free {free:>6}, available {available:>6}; gateway: RSS {rss:>5}, private {private:>5} KB",
         total.div_ceil(32 * 1024) * 32
     );
-    assert!(rss <= RSS_LIMIT && private <= PRIVATE_LIMIT, "{when}: the gateway takes more than it should: {line}");
+    assert!(
+        rss <= RSS_LIMIT && private <= PRIVATE_LIMIT,
+        "{when}: the gateway takes more than it should: RSS {rss}, private {private} KB"
+    );
 }
 
 /// Waits until the queue is empty: so many messages have been removed since the boot.
@@ -74,10 +87,24 @@ async fn removed(machine: &Machine, count: usize) {
     machine.wait_for_count("removed", count, SOON, |line| field(line, "event") == Some("removed")).await;
 }
 
+/// Lines of text, so many bytes in all.
+fn lines(bytes: usize) -> String {
+    "Pump 3 has stopped, and the tank is half empty. Please look after it today.\r\n"
+        .chars()
+        .cycle()
+        .take(bytes)
+        .collect::<String>()
+        + "\r\n"
+}
+
 /// A message in good order, on a connection where EHLO was said.
 async fn send(client: &mut Client, name: &str) {
-    let text =
-        format!("From: plc@example.com\r\nTo: ops@example.com\r\nSubject: {name}\r\n\r\nPump 3 has stopped.\r\n");
+    submit(client, name, "Pump 3 has stopped.\r\n").await;
+}
+
+/// A message with this text, on a connection where EHLO was said.
+async fn submit(client: &mut Client, name: &str, text: &str) {
+    let text = format!("From: plc@example.com\r\nTo: ops@example.com\r\nSubject: {name}\r\n\r\n{text}");
     let reply = client.send("plc@example.com", &["ops@example.com"], &text).await;
     assert_eq!(reply.code, 250, "{name}: {reply:?}");
 }

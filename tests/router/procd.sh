@@ -60,6 +60,45 @@ memory() {
 		"anonymous=$(kilobytes RssAnon "/proc/$pid/status") private=$private"
 }
 
+# quiet: waits until the gateway has ended the threads that it had for disk and name server: their times end with them.
+quiet() {
+	read -r pid <$PIDFILE
+	while cat "/proc/$pid/task"/*/comm 2>/dev/null | grep -q -e '^tokio-rt-worker' -e '^lookup'; do usleep 500000; done
+}
+
+# cpu: microseconds that the gateway's threads have run, and how often they have slept, in all.
+cpu() {
+	run=0 slept=0
+	read -r pid <$PIDFILE
+	for task in "/proc/$pid/task"/*; do
+		read -r nanoseconds _ <"$task/schedstat" || continue
+		run=$((run + nanoseconds / 1000))
+		slept=$((slept + $(sed -n 's/^voluntary_ctxt_switches:[^0-9]*//p' "$task/status")))
+	done
+	echo "router: cpu run=$run slept=$slept"
+}
+
+# family PROCESS: microseconds that a process and its children have run, also those that have ended (to 10 ms), and the memory of
+# those that live in KB, what several of them share being counted once (PSS).
+family() {
+	head=$1 run=0 memory=0
+	for folder in /proc/[0-9]*; do
+		read -r line 2>/dev/null <"$folder/stat" || continue
+		# Behind the name: state, parent; the times of ended children are the 14th and 15th.
+		# shellcheck disable=SC2086 # words
+		set -- ${line##*) }
+		if [ "${folder#/proc/}" = "$head" ]; then
+			run=$((run + (${14} + ${15}) * 10000))
+		elif [ "$2" != "$head" ]; then
+			continue
+		fi
+		read -r nanoseconds _ <"$folder/schedstat" || continue
+		run=$((run + nanoseconds / 1000))
+		memory=$((memory + $(kilobytes Pss "$folder/smaps_rollup")))
+	done
+	echo "router: cpu run=$run memory=$memory"
+}
+
 # Says which messages have left the RAM disk: delivered, or moved to the flash. The new list is made before the old one is
 # looked through, so that what vanishes in between is missed by neither; it may be told twice.
 watch_spool() {

@@ -6,6 +6,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 
 use rcgen::{
@@ -67,6 +68,18 @@ impl Cert {
         }
     }
 
+    /// What it says, without a word on authorities.
+    fn params(self) -> CertificateParams {
+        let mut params = CertificateParams::new(self.names()).expect("names of a certificate");
+        let (from, to) = self.years();
+        params.not_before = date_time_ymd(from, 1, 1);
+        params.not_after = date_time_ymd(to, 12, 31);
+        params.distinguished_name.push(DnType::CommonName, self.file_stem());
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        params
+    }
+
     /// First and last year of validity. 2049 is the last year of the short time format that every TLS library
     /// reads (RFC 5280 section 4.1.2.5).
     fn years(self) -> (i32, i32) {
@@ -75,6 +88,40 @@ impl Cert {
             Cert::NotYetValid => (2098, 2099),
             _ => (2001, 2049),
         }
+    }
+}
+
+/// The kind of a key pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keys {
+    /// ECDSA with this curve, and the hash of its size.
+    P256,
+    P384,
+    /// RSA with so many bits.
+    Rsa(u32),
+}
+
+impl Keys {
+    /// A new pair. ring makes none of RSA, so openssl does.
+    fn generate(self) -> KeyPair {
+        match self {
+            Keys::P256 => KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256),
+            Keys::P384 => KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384),
+            Keys::Rsa(bits) => {
+                let mut openssl = Command::new("openssl");
+                openssl.args([
+                    "genpkey",
+                    "-quiet",
+                    "-algorithm",
+                    "RSA",
+                    "-pkeyopt",
+                    &format!("rsa_keygen_bits:{bits}"),
+                ]);
+                let output = openssl.output().expect("start openssl");
+                KeyPair::from_pem(&String::from_utf8(output.stdout).expect("a key in PEM"))
+            }
+        }
+        .expect("make a key")
     }
 }
 
@@ -98,13 +145,7 @@ impl Certs {
         let certs = Certs { dir: Arc::new(dir) };
         for cert in Cert::ALL {
             let key = KeyPair::generate().expect("make a key");
-            let mut params = CertificateParams::new(cert.names()).expect("names of a certificate");
-            let (from, to) = cert.years();
-            params.not_before = date_time_ymd(from, 1, 1);
-            params.not_after = date_time_ymd(to, 12, 31);
-            params.distinguished_name.push(DnType::CommonName, cert.file_stem());
-            params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-            params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+            let mut params = cert.params();
             if cert == Cert::Authority {
                 params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
             }
@@ -117,6 +158,28 @@ impl Certs {
             fs::write(certs.cert_file(cert), signed.pem()).expect("write a certificate");
             fs::write(certs.key_file(cert), key.serialize_pem()).expect("write a key");
         }
+        certs
+    }
+
+    /// As [`Certs::new`], but [`Cert::Good`] alone: its chain has keys of these kinds, from the CA down. Servers show all of
+    /// it but the CA.
+    pub fn of_keys(kinds: &[Keys]) -> Certs {
+        let dir = tempfile::Builder::new().prefix("smtprelay-certs-").tempdir().expect("temp folder for certificates");
+        open_to_all(dir.path());
+        let certs = Certs { dir: Arc::new(dir) };
+        let [root, between @ .., last] = kinds else { panic!("a CA and a server have to be there") };
+        let Authority { pem, mut issuer } = authority_with("smtprelay test CA", root.generate(), None);
+        fs::write(certs.ca_file(), pem).expect("write ca.pem");
+        let mut chain = Vec::new();
+        for (number, kind) in between.iter().enumerate() {
+            let next = authority_with(&format!("Between {number}"), kind.generate(), Some(&issuer));
+            chain.insert(0, next.pem);
+            issuer = next.issuer;
+        }
+        let key = last.generate();
+        chain.insert(0, Cert::Good.params().signed_by(&key, &issuer).expect("sign a certificate").pem());
+        fs::write(certs.cert_file(Cert::Good), chain.concat()).expect("write a chain");
+        fs::write(certs.key_file(Cert::Good), key.serialize_pem()).expect("write a key");
         certs
     }
 
@@ -155,7 +218,8 @@ impl Certs {
         cert: Cert,
         versions: &[&'static rustls::SupportedProtocolVersion],
     ) -> Arc<rustls::ServerConfig> {
-        let chain = vec![CertificateDer::from_pem_file(self.cert_file(cert)).expect("read a certificate back")];
+        let chain = CertificateDer::pem_file_iter(self.cert_file(cert)).expect("read a chain back");
+        let chain: Vec<_> = chain.map(|one| one.expect("read a certificate back")).collect();
         let key = PrivateKeyDer::from_pem_file(self.key_file(cert)).expect("read a key back");
         let config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
             .with_protocol_versions(versions)
@@ -191,14 +255,22 @@ struct Authority {
 }
 
 fn authority(name: &str) -> Authority {
-    let key = KeyPair::generate().expect("make a key");
+    authority_with(name, KeyPair::generate().expect("make a key"), None)
+}
+
+/// An authority with this key, signed by another one or by itself.
+fn authority_with(name: &str, key: KeyPair, by: Option<&Issuer<'static, KeyPair>>) -> Authority {
     let mut params = CertificateParams::new(Vec::<String>::new()).expect("no names");
     params.distinguished_name.push(DnType::CommonName, name);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     params.not_before = date_time_ymd(2000, 1, 1);
     params.not_after = date_time_ymd(2099, 12, 31);
-    let pem = params.self_signed(&key).expect("sign a CA").pem();
+    let signed = match by {
+        Some(issuer) => params.signed_by(&key, issuer),
+        None => params.self_signed(&key),
+    };
+    let pem = signed.expect("sign a CA").pem();
     Authority { pem, issuer: Issuer::new(params, key) }
 }
 

@@ -112,8 +112,7 @@ fn judge(trust: Trust) -> Judge {
 fn authorities(root: &[u8]) -> Trust {
     let mut store = RootCertStore::empty();
     store.add(root.to_vec().into()).unwrap();
-    let provider = crate::system::crypto::provider();
-    Trust::Authorities(WebPkiServerVerifier::builder_with_provider(Arc::new(store), provider).build().unwrap())
+    Trust::Authorities(verified::verifier(store, &crate::system::crypto::provider()).unwrap())
 }
 
 /// Performs a handshake with a server that uses `made`; returns the error that the account would report.
@@ -397,5 +396,67 @@ proptest! {
         let _ = until(&changed);
         changed.truncate(cut);
         prop_assert!(changed.len() > 200 || until(&changed).is_none());
+    }
+}
+
+/// Verifies a chain at `now`, in seconds since 1970.
+fn judged(trust: Trust, chain: &[CertificateDer<'_>], name: &str, now: u64) -> Result<(), CertificateError> {
+    let (now, name) = (UnixTime::since_unix_epoch(std::time::Duration::from_secs(now)), name.to_owned());
+    let (leaf, rest) = chain.split_first().unwrap();
+    match judge(trust).verify_server_cert(leaf, rest, &ServerName::try_from(name).unwrap(), &[], now) {
+        Ok(_) => Ok(()),
+        Err(Error::InvalidCertificate(error)) => Err(error),
+        Err(error) => panic!("{error:?}"),
+    }
+}
+
+/// All that is remembered is that a signature is valid.
+#[test]
+fn with_a_signature_that_was_verified_before_everything_else_is_judged_again() {
+    const NOW: u64 = 1_800_000_000;
+    let mut params = params(&[HOST]);
+    (params.not_before, params.not_after) = (date_time_ymd(2026, 1, 1), date_time_ymd(2028, 1, 1));
+    let made = made(params, 1);
+    let now = |chain: &[CertificateDer<'_>]| judged(authorities(&made.root), chain, HOST, NOW);
+    for _ in 0..3 {
+        assert_eq!(now(&made.chain), Ok(()));
+    }
+    let (chain, year) = (&made.chain[..], 365 * 86_400);
+    let refused = |root: &[u8], name, at| format!("{:?}", judged(authorities(root), chain, name, at).unwrap_err());
+    assert!(refused(&made.root, HOST, NOW + year).starts_with("ExpiredContext"));
+    assert!(refused(&made.root, HOST, NOW - 3 * year).starts_with("NotValidYetContext"));
+    assert!(refused(&made.root, "other.example", NOW).starts_with("NotValidForNameContext"));
+    assert!(refused(&other_root(), HOST, NOW).contains("Chain"));
+
+    // A changed byte: in the name, the key, the signature, of the server's certificate and of the one above it.
+    for (number, certificate) in made.chain.iter().enumerate() {
+        let read = Certificate::read(certificate).unwrap();
+        let place = |part: &[u8]| certificate.windows(part.len()).position(|found| found == part).unwrap();
+        for at in [place(read.subject) + read.subject.len() - 1, certificate.len() - 1] {
+            let mut changed = made.chain.clone();
+            let mut bytes = certificate.to_vec();
+            bytes[at] ^= 1;
+            changed[number] = bytes.into();
+            for _ in 0..2 {
+                assert!(now(&changed).is_err(), "certificate {number}, byte {at}");
+            }
+        }
+    }
+    assert_eq!(now(&made.chain), Ok(()));
+}
+
+/// An authority of the same name with another key has signed nothing, whatever was verified before.
+#[test]
+fn what_one_key_has_signed_is_not_taken_as_signed_by_another() {
+    const NOW: u64 = 1_800_000_000;
+    let (one, other) = (made(params(&[HOST]), 1), made(params(&[HOST]), 1));
+    for made in [&one, &other] {
+        assert_eq!(judged(authorities(&made.root), &made.chain, HOST, NOW), Ok(()));
+    }
+    for _ in 0..2 {
+        // The root of the other, and the intermediate certificate of the other: their names are the same.
+        assert_eq!(judged(authorities(&other.root), &one.chain, HOST, NOW), Err(CertificateError::BadSignature));
+        let mixed = [one.chain[0].clone(), other.chain[1].clone()];
+        assert_eq!(judged(authorities(&other.root), &mixed, HOST, NOW), Err(CertificateError::BadSignature));
     }
 }

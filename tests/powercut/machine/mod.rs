@@ -51,6 +51,17 @@ impl System {
         }
     }
 
+    /// Its name for people.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Exfat => "exFAT",
+            Self::F2fs => "F2FS",
+            Self::Jffs2 => "JFFS2",
+            Self::Ubifs => "UBIFS",
+            Self::Ext4 | Self::Vfat => self.name(),
+        }
+    }
+
     /// True if it is on the flash of a router.
     pub fn is_on_flash(self) -> bool {
         matches!(self, Self::Jffs2 | Self::Ubifs)
@@ -74,6 +85,11 @@ trait Hardware: Send + Sync {
     /// Mends the file system without power, as its owner would on another computer.
     fn mend(&mut self) {
         panic!("this file system is not to be mended");
+    }
+
+    /// The content of the flash.
+    fn flash(&self) -> Vec<u8> {
+        Vec::new()
     }
 
     /// The power was cut. Returns what a tool thinks of the file system as it is now, for the record.
@@ -146,6 +162,19 @@ impl Machine {
     /// A new router with an empty flash, and memory of so many MB.
     pub fn router(kit: &Path, settings: &str, ca_file: &Path, system: System, memory: u64) -> Machine {
         Machine::of(Box::new(router::Router::new(kit, settings, ca_file, system, memory)))
+    }
+
+    /// A new router whose processor does 500 million instructions in each second of its own clock, whatever else the host
+    /// does: what it says of times repeats from run to run.
+    pub fn slow_router(kit: &Path, settings: &str, ca_file: &Path, system: System, memory: u64) -> Machine {
+        let router = router::Router::new(kit, settings, ca_file, system, memory);
+        Machine::of(Box::new(router.slow()))
+    }
+
+    /// As [`Machine::slow_router`], with other relays in `/peers` and memory for them.
+    pub fn slow_router_with_peers(kit: &Path, settings: &str, ca_file: &Path, system: System) -> Machine {
+        let router = router::Router::new(kit, settings, ca_file, system, 208);
+        Machine::of(Box::new(router.slow().with_archive(&kit.join("peers"))))
     }
 
     fn of(hardware: Box<dyn Hardware>) -> Machine {
@@ -293,6 +322,11 @@ impl Machine {
                 panic!("waiting for {what}: {missing:?}: {why}");
             }
         }
+    }
+
+    /// The flash as it is now; empty for a machine without one.
+    pub fn flash(&self) -> Vec<u8> {
+        self.hardware.flash()
     }
 
     /// What the console said since the boot.

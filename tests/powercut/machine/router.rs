@@ -41,6 +41,8 @@ pub(super) struct Router {
     memory: u64,
     /// Bytes of the package.
     package: u64,
+    /// Whether its instructions make its clock.
+    slow: bool,
 }
 
 impl Router {
@@ -53,7 +55,7 @@ impl Router {
         let ca = std::fs::read(ca_file).expect("read the CA");
         initramfs.extend(archive(&[("settings/smtprelay.conf", settings.as_bytes()), ("settings/ca.pem", &ca)]));
         let (kernel, memory, length) = (kit.join("vmlinuz"), memory << 20, package.len() as u64);
-        let router = Router { kernel, dir, system, initramfs, memory, package: length };
+        let router = Router { kernel, dir, system, initramfs, memory, package: length, slow: false };
         let file = File::create(router.ram()).expect("make the memory");
         file.set_len(memory + FLASH + PACKAGE).expect("give the memory its size");
         assert!(length <= PACKAGE, "the package is longer than the memory for it");
@@ -63,6 +65,18 @@ impl Router {
             file.write_all_at(&router.ubi(), memory).expect("make the volume");
         }
         router
+    }
+
+    /// With the files of another archive.
+    pub(super) fn with_archive(mut self, archive: &Path) -> Router {
+        self.initramfs.extend(std::fs::read(archive).unwrap_or_else(|error| panic!("read {archive:?}: {error}")));
+        self
+    }
+
+    /// With 2 ns of its clock for each instruction.
+    pub(super) fn slow(mut self) -> Router {
+        self.slow = true;
+        self
     }
 
     /// The beginning of the flash: an empty volume, which takes all that is left when it is first seen.
@@ -110,6 +124,9 @@ impl Hardware for Router {
             .arg("-kernel")
             .arg(&self.kernel)
             .args(["-append", &arguments, "-netdev", network, "-device", "pcnet,netdev=lan,romfile="]);
+        if self.slow {
+            qemu.args(["-icount", "shift=1", "-rtc", "clock=vm"]);
+        }
         qemu
     }
 
@@ -128,6 +145,13 @@ impl Hardware for Router {
         let found: Vec<usize> = words.filter(|at| memory[*at..].starts_with(&known)).collect();
         let [at] = found[..] else { panic!("the flash stands {} times in the kernel's memory", found.len()) };
         file.write_all_at(&WRITE_BUFFER.to_le_bytes(), at as u64 + 16).expect("write to the memory");
+    }
+
+    fn flash(&self) -> Vec<u8> {
+        let file = File::open(self.ram()).expect("open the memory");
+        let mut flash = vec![0; FLASH as usize];
+        file.read_exact_at(&mut flash, self.memory).expect("read the flash");
+        flash
     }
 
     fn lost_power(&mut self) -> Option<String> {

@@ -146,6 +146,7 @@ impl Shared {
     fn tls_config(&self, settings: &Settings) -> Arc<rustls::ServerConfig> {
         let mut kept = lock(&self.tls);
         if let Some((cert, versions, config)) = &*kept
+            && settings.resumption
             && (*cert, *versions) == (settings.cert, settings.versions)
         {
             return config.clone();

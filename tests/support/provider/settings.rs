@@ -35,6 +35,8 @@ pub struct Settings {
     pub versions: TlsVersions,
     /// Which certificate is shown.
     pub cert: Cert,
+    /// Takes up TLS sessions of earlier connections again.
+    pub resumption: bool,
     /// User and password without which MAIL is refused; none: MAIL needs no login.
     pub login: Option<(String, String)>,
     /// Tokens that are good in place of the password.
@@ -73,6 +75,7 @@ impl Default for Settings {
             tls: TlsMode::Implicit,
             versions: TlsVersions::Both,
             cert: Cert::Good,
+            resumption: true,
             login: None,
             tokens: None,
             mechanisms: Vec::new(),
