@@ -112,12 +112,17 @@ fn execute(command: Command, file: &Path) -> ExitCode {
     }
 }
 
+/// Exit code of `check` if the gateway would start, and an account or a listener would not work: the init script starts
+/// it, since the other accounts do work.
+const UNUSABLE_FILE: u8 = 3;
+
 /// What can be seen of the settings only on this router: files and directories, and a gateway that is running.
 fn check(file: &Path, settings: &Settings) -> ExitCode {
     let relay = &settings.relay;
     let mut said = config::advice::exposed(file, settings);
     said.extend(config::advice::directories(relay));
-    said.extend(files(settings));
+    let unusable = files(settings);
+    said.extend(unusable.iter().cloned());
     said.extend(waits_for_the_next_start(relay, file));
     said.iter().for_each(|text| complain(text));
     // The init script relies on this: it does not stop a gateway for another one that would not start.
@@ -127,6 +132,10 @@ fn check(file: &Path, settings: &Settings) -> ExitCode {
         false => "the gateway cannot start with these settings",
         true if config::advice::drives(relay).iter().any(|drive| drive.refuses) => {
             "no mail can be accepted with these settings"
+        }
+        true if !unusable.is_empty() => {
+            complain(&format!("{}: a file that the settings name cannot be used", file.display()));
+            return ExitCode::from(UNUSABLE_FILE);
         }
         true => return print(&format!("{}: the settings are valid\n", file.display())),
     };

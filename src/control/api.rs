@@ -18,10 +18,13 @@ use crate::queue::{Entry, MessageId, Meta, Position, Spool, SpoolError, State, b
 use crate::report::History;
 use crate::secrets::vault::Left;
 use crate::system::leases::{Leases, Sources};
-use crate::system::{clock, is_deceptive, lock, spelled_out, task};
+use crate::system::{clock, is_deceptive, lock, logging, random_id, spelled_out, task};
 
 /// Maximum number of bytes shown of a message's header.
 const HEADER_SHOWN: usize = 32 << 10;
+/// Results in one answer of `log`, and bytes of text of the lines in it: together less than a page on the bus.
+const NEWS: usize = 30;
+const NEWS_TEXT: usize = 12 << 10;
 
 /// Everything that the methods need.
 pub struct Api {
@@ -36,6 +39,8 @@ pub struct Api {
     tests: Tests,
     reload: reload::ReloadDesk,
     started: Instant,
+    /// Names this run in cursors: numbers start again with each.
+    run: String,
 }
 
 impl Api {
@@ -50,7 +55,8 @@ impl Api {
         let (logins, tests) = (Jobs::default(), Tests::default());
         let (settings, leases) = (publish.subscribe(), Leases::new(Sources::default()));
         let (rates, started) = (Arc::default(), Instant::now());
-        Self { settings, publish, spool, orders, history, leases, rates, logins, tests, reload, started }
+        let run = random_id().unwrap_or_default();
+        Self { settings, publish, spool, orders, history, leases, rates, logins, tests, reload, started, run }
     }
 
     /// With the message rates of devices.
@@ -102,7 +108,9 @@ impl Api {
             "delete" => self.change(params, Change::Delete).await,
             "history" => {
                 let (offset, limit) = (number("offset", 0)?, number("limit", PAGE_LIMIT)?.min(PAGE_LIMIT));
-                Ok(lock(&self.history).entries(offset, limit))
+                let mut page = lock(&self.history).entries(offset, limit);
+                self.name(page.get_mut("entries")).await;
+                Ok(page)
             }
             "devices" => {
                 let mut devices = lock(&self.history).devices();
@@ -116,6 +124,7 @@ impl Api {
                 views::add_rates(&mut devices, &settings, &lock(&self.rates));
                 Ok(json!({ "total": total, "devices": devices }))
             }
+            "log" => self.log(text(params, "after")).await,
             "set_password" => {
                 let done = password::set(&self.publish, params).await?;
                 // Even if it is the same as before: the account may have been unlocked meanwhile.
@@ -229,8 +238,43 @@ impl Api {
             let listed = messages.iter().filter_map(|waiting| described(&spool, waiting));
             Ok::<_, std::io::Error>(listed.collect::<Vec<Value>>())
         });
-        let messages = listed.await.map_err(|e| CallError::Failed(e.to_string()))?;
+        let mut messages = Value::Array(listed.await.map_err(|e| CallError::Failed(e.to_string()))?);
+        self.name(Some(&mut messages)).await;
         Ok(json!({ "total": total, "offset": offset, "messages": messages, "next": next }))
+    }
+
+    /// Adds the names of devices to `list`.
+    async fn name(&self, list: Option<&mut Value>) {
+        let Some(list) = list.and_then(Value::as_array_mut) else { return };
+        let clients: Vec<&str> = list.iter().map(|entry| text(entry, "client")).collect();
+        let sections = lock(&self.history).sections(&clients);
+        let settings = self.settings.borrow().clone();
+        views::add_names(list, sections, &settings, &self.leases).await;
+    }
+
+    /// What is new in the log since `after`, the `cursor` of an earlier answer.
+    async fn log(&self, after: &str) -> Result<Value, CallError> {
+        let known = after.strip_prefix(&self.run).and_then(|rest| rest.strip_prefix('-')).and_then(|rest| {
+            let (verdict, line) = rest.split_once('-')?;
+            Some((verdict.parse::<u32>().ok()?, line.parse::<u64>().ok()?))
+        });
+        let (verdict, line) = known.unwrap_or_default();
+        let (entries, next, more) = lock(&self.history).news(verdict, NEWS);
+        let mut entries = Value::Array(entries);
+        self.name(Some(&mut entries)).await;
+        let (lines, more_lines) = logging::recent(line, NEWS_TEXT);
+        let last = lines.last().map_or(line, |last| last.number);
+        let lines: Vec<Value> = lines
+            .iter()
+            .map(|line| json!({ "number": line.number, "time": line.time, "level": line.level, "text": line.text }))
+            .collect();
+        Ok(json!({
+            "cursor": format!("{}-{next}-{last}", self.run),
+            "reset": known.is_none(),
+            "more": more || more_lines,
+            "entries": entries,
+            "lines": lines,
+        }))
     }
 
     async fn message(&self, id: MessageId) -> Result<Value, CallError> {

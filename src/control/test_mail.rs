@@ -123,7 +123,18 @@ impl Tests {
             })
             .collect();
         let transcript = job.trace.transcript();
-        Ok(json!({ "state": state, "text": text, "account": job.account, "steps": steps, "transcript": transcript }))
+        let certificate = job
+            .trace
+            .certificate()
+            .map(|seen| json!({ "fingerprint": seen.fingerprint, "issuer": seen.issuer, "expires": seen.expires }));
+        Ok(json!({
+            "state": state,
+            "text": text,
+            "account": job.account,
+            "steps": steps,
+            "certificate": certificate,
+            "transcript": transcript,
+        }))
     }
 
     fn jobs(&self) -> MutexGuard<'_, Vec<TestJob>> {

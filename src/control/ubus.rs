@@ -439,6 +439,7 @@ mod tests {
             id: "ABC".into(),
             client: "10.0.0.1".into(),
             helo: "plc".into(),
+            device: None,
             login: None,
             tls: None,
             from: "plc@example.com".into(),

@@ -54,6 +54,7 @@ pub fn message(id: &str, meta: &Meta, state: &State, size: u64, now: Option<(Sta
         "age": clock::age(arrived),
         "size": size,
         "client": meta.client,
+        "section": meta.marks.device,
         "from": meta.envelope.from,
         "recipients": recipients,
         "attempts": state.attempts,
@@ -116,7 +117,40 @@ pub fn notes(notes: &[Note]) -> Vec<Value> {
         .collect()
 }
 
-/// Adds to each device of `known` its `name`, its `mac`, its `section` and whether it is `allowed`; `known` comes from
+/// Adds to each entry of `list` the name of its `client` as `device`: as configured, else from its DHCP request, else
+/// empty. `sections` are those that applied to the clients before, for what the entries themselves do not say: they count
+/// while a MAC address is not known, because the kernel forgets it soon after the last packet.
+pub fn add_names<'a>(
+    list: &'a mut [Value],
+    sections: Vec<String>,
+    settings: &'a Settings,
+    leases: &'a Leases,
+) -> Later<'a, ()> {
+    Box::pin(async move {
+        let addresses: Vec<Option<IpAddr>> = list.iter().map(address).collect();
+        let identities = leases.identities(&addresses).await;
+        let policies = Policies::new(settings);
+        let mut sections = sections.into_iter();
+        for ((entry, ip), identity) in list.iter_mut().zip(addresses).zip(identities) {
+            let before = sections.next().unwrap_or_default();
+            let Some(fields) = entry.as_object_mut() else { continue };
+            let own = fields.get("section").and_then(Value::as_str).filter(|name| !name.is_empty()).map(String::from);
+            let section = section(&policies, ip, &identity, own.as_deref().unwrap_or(&before));
+            let name = section.map(Device::title).map(String::from).or(identity.host);
+            fields.insert("device".into(), name.unwrap_or_default().into());
+        }
+    })
+}
+
+/// The section with which a client is configured: what applies to it now, or, while its MAC address is not known, what
+/// applied `before`.
+fn section<'a>(policies: &'a Policies, ip: Option<IpAddr>, identity: &Identity, before: &str) -> Option<&'a Device> {
+    let now = ip.and_then(|ip| policies.device(ip, identity.mac, identity.host.as_deref()));
+    let now = now.filter(|device| !device.is_default());
+    now.or_else(|| policies.device_named(before).filter(|_| identity.mac.is_none()))
+}
+
+/// Adds to each device of `known` its name as `device`, the `name` from its DHCP request, its `mac`, its `section` and whether it is `allowed`; `known` comes from
 /// the history.
 pub fn named<'a>(known: Vec<Value>, settings: Arc<Settings>, leases: &'a Leases) -> Later<'a, Vec<Value>> {
     Box::pin(async move {
@@ -126,9 +160,11 @@ pub fn named<'a>(known: Vec<Value>, settings: Arc<Settings>, leases: &'a Leases)
         let (policies, nets) = (Policies::new(&settings), networks(&settings));
         for ((device, ip), identity) in devices.iter_mut().zip(addresses).zip(identities) {
             let Some(fields) = device.as_object_mut() else { continue };
+            let before = fields.get("section").and_then(Value::as_str).unwrap_or_default().to_string();
+            let section = section(&policies, ip, &identity, &before);
             let Identity { mac, host } = identity;
-            let section = ip.and_then(|ip| policies.device(ip, mac, host.as_deref()));
-            let section = section.filter(|device| !device.is_default());
+            let shown = section.map(Device::title).or(host.as_deref()).unwrap_or_default();
+            fields.insert("device".into(), shown.into());
             fields.insert("name".into(), host.as_deref().unwrap_or_default().into());
             fields.insert("mac".into(), mac.map(|mac| mac.to_string()).unwrap_or_default().into());
             fields.insert("section".into(), section.map(|device| device.name.clone()).unwrap_or_default().into());
@@ -234,6 +270,7 @@ pub fn account(account: &Account, secret: &str, health: &Health, history: &Histo
         "secret": secret,
         "paused": paused,
         "last": history.last(Some(&account.name)),
+        "failed_test": history.failed_test(&account.name),
     })
 }
 
@@ -300,6 +337,32 @@ mod tests {
         assert_eq!(facts(&found[2]), [json!(""), json!(""), json!(""), json!(false)]);
         assert_eq!(facts(&found[3]), [json!(""), json!(""), json!(""), json!(true)]);
         assert_eq!(found[0]["helo"], json!("x"));
+        let names = found.iter().map(|device| device["device"].clone()).collect::<Vec<_>>();
+        assert_eq!(names, [json!("pump"), json!(""), json!(""), json!("")], "what a device says in HELO is not a name");
+    }
+
+    #[tokio::test]
+    async fn a_device_keeps_its_name_when_its_hardware_address_is_no_longer_known() {
+        let dir = tempfile::tempdir().unwrap();
+        let arp = dir.path().join("arp");
+        let text = "config device 'boiler'\n option name 'Boiler, cellar'\n list mac '00:11:22:aa:bb:cc'\n";
+        let settings = Arc::new(load::settings(&uci::parse(text.as_bytes()).unwrap()).0);
+        let leases = || Leases::new(Sources { neighbours: arp.clone(), netlink: false, leases: Vec::new() });
+        let known = || vec![json!({ "client": "192.168.1.20", "section": "boiler" })];
+        let entries = || vec![json!({ "client": "192.168.1.20" }), json!({ "client": "local", "section": null })];
+        let (gone, mut list) = (leases(), entries());
+        add_names(&mut list, vec!["boiler".into(), String::new()], &settings, &gone).await;
+        assert_eq!((&list[0]["device"], &list[1]["device"]), (&json!("Boiler, cellar"), &json!("")));
+        let devices = named(known(), Arc::clone(&settings), &gone).await;
+        assert_eq!((&devices[0]["device"], &devices[0]["section"]), (&json!("Boiler, cellar"), &json!("boiler")));
+        // A message says itself to which section it belongs.
+        let mut message = vec![json!({ "client": "192.168.1.99", "section": "boiler" })];
+        add_names(&mut message, Vec::new(), &settings, &gone).await;
+        assert_eq!(message[0]["device"], "Boiler, cellar");
+        // Another device has the address now.
+        std::fs::write(&arp, "IP HW\n192.168.1.20 0x1 0x2 02:00:00:00:00:33 * br-lan\n").unwrap();
+        let devices = named(known(), settings, &leases()).await;
+        assert_eq!((&devices[0]["device"], &devices[0]["section"]), (&json!(""), &json!("")));
     }
 
     #[tokio::test]

@@ -9,3 +9,4 @@ mod trust;
 
 pub use connect::{ConnectFailure, connect};
 pub use trouble::{Explanation, Trouble, TroubleKind};
+pub use trust::Presented;

@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -57,6 +57,14 @@ fn roots(account: &Account) -> Result<RootCertStore, Trouble> {
 /// # Errors
 /// If there is nothing to trust.
 pub fn connector(account: &Account) -> Result<TlsConnector, Trouble> {
+    Ok(judged(account)?.0)
+}
+
+/// The same, with its judge, which knows the certificate that it has rejected.
+///
+/// # Errors
+/// If there is nothing to trust.
+pub fn judged(account: &Account) -> Result<(TlsConnector, Arc<Judge>), Trouble> {
     let provider = crate::system::crypto::provider();
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
@@ -69,9 +77,10 @@ pub fn connector(account: &Account) -> Result<TlsConnector, Trouble> {
             Trust::Authorities(verifier.map_err(|e| setup(format!("TLS cannot be set up: {e}")))?)
         }
     };
-    let judge = Arc::new(Judge { trust, provider });
-    let config = builder.dangerous().with_custom_certificate_verifier(judge).with_no_client_auth();
-    Ok(TlsConnector::from(Arc::new(config)))
+    let judge = Arc::new(Judge { trust, provider, rejected: Mutex::default() });
+    let verifier = Arc::clone(&judge);
+    let config = builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
+    Ok((TlsConnector::from(Arc::new(config)), judge))
 }
 
 /// What the log records about a connection; `None` means without TLS.

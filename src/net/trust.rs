@@ -12,7 +12,7 @@
 pub(super) mod verified;
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use ring::signature;
 use tokio_rustls::rustls::client::WebPkiServerVerifier;
@@ -22,6 +22,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime, alg_
 use tokio_rustls::rustls::{CertificateError, DigitallySignedStruct, Error, OtherError, SignatureScheme};
 
 use crate::message::date::days_from_1970;
+use crate::system::lock;
 
 const INTEGER: u8 = 0x02;
 const BIT_STRING: u8 = 0x03;
@@ -53,6 +54,32 @@ pub struct Judge {
     pub trust: Trust,
     /// The available cryptographic algorithms.
     pub provider: Arc<CryptoProvider>,
+    /// The certificate that was last rejected, so that its owner can decide to trust it.
+    pub rejected: Mutex<Option<Presented>>,
+}
+
+/// A certificate as a server presents it: what its owner can compare with what the server shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Presented {
+    /// Its SHA-256 fingerprint, as openssl prints it.
+    pub fingerprint: String,
+    /// Name of the authority that signed it; empty if it has none.
+    pub issuer: String,
+    /// When it expires, seconds since 1970.
+    pub expires: Option<i64>,
+}
+
+impl Presented {
+    fn of(certificate: &[u8]) -> Self {
+        let digest = ring::digest::digest(&ring::digest::SHA256, certificate);
+        let bytes: Vec<String> = digest.as_ref().iter().map(|byte| format!("{byte:02X}")).collect();
+        let read = Certificate::read(certificate);
+        Self {
+            fingerprint: bytes.join(":"),
+            issuer: read.map(|read| read.issuer_name()).unwrap_or_default(),
+            expires: read.and_then(|read| read.not_after()),
+        }
+    }
 }
 
 /// Problems with a certificate for which the library has no error of its own.
@@ -106,7 +133,7 @@ impl ServerCertVerifier for Judge {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        match &self.trust {
+        let judged = match &self.trust {
             Trust::Authorities(known) => {
                 let judged = known.verify_server_cert(certificate, intermediates, name, ocsp, now);
                 judged.map_err(|error| match error {
@@ -124,7 +151,11 @@ impl ServerCertVerifier for Judge {
                 Err(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure))
             }
             Trust::Anything => Ok(ServerCertVerified::assertion()),
+        };
+        if judged.is_err() {
+            *lock(&self.rejected) = Some(Presented::of(certificate));
         }
+        judged
     }
 
     fn verify_tls12_signature(

@@ -16,7 +16,7 @@ use crate::net::{Trouble, TroubleKind};
 use crate::queue::{Marks, Meta, Stored};
 use crate::report::TlsFacts;
 use crate::report::letter::{Head, fill, part};
-use crate::system::{clock, interfaces, random_id, task};
+use crate::system::{clock, interfaces, lock, random_id, task};
 
 /// The time limit for a whole test.
 pub const LIMIT: Duration = Duration::from_secs(180);
@@ -80,12 +80,12 @@ async fn walk(account: &Account, hostname: &str, to: &str, trace: &Trace) -> Tes
         // The provider may be a server in this local network: the next steps decide.
         trace.begin(TraceStep::Dns);
     }
-    let connector = match account.tls {
+    let prepared = match account.tls {
         TlsMode::None => None,
         _ => {
             let preparing = account.clone();
-            match task::blocking(move || tls::connector(&preparing)).await {
-                Some(Ok(connector)) => Some(connector),
+            match task::blocking(move || tls::judged(&preparing)).await {
+                Some(Ok(prepared)) => Some(prepared),
                 Some(Err(trouble)) => {
                     for step in [TraceStep::Dns, TraceStep::Tcp] {
                         trace.skip(step, "skipped, because TLS cannot be set up");
@@ -96,13 +96,19 @@ async fn walk(account: &Account, hostname: &str, to: &str, trace: &Trace) -> Tes
             }
         }
     };
-    let connected = connect(account, hostname, connector.as_ref(), Some(trace)).await;
+    let connector = prepared.as_ref().map(|(connector, _)| connector);
+    let connected = connect(account, hostname, connector, Some(trace)).await;
     if !routed {
         judge_uplink(trace, &account.host);
     }
     let mut connection = match connected {
         Ok(connection) => connection,
-        Err(trouble) => return ended(trace, &trouble),
+        Err(trouble) => {
+            if let Some((_, judge)) = prepared.filter(|_| trouble.kind == TroubleKind::Tls) {
+                trace.presented(lock(&judge.rejected).clone());
+            }
+            return ended(trace, &trouble);
+        }
     };
     let tested = hand_over(&mut connection, account, hostname, to, trace).await;
     connection.client.timeout = GOODBYE;

@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use super::reply::shown;
 use crate::config::Account;
-use crate::net::Trouble;
+use crate::net::{Presented, Trouble};
 use crate::secrets::MASK;
 use crate::system::lock;
 
@@ -109,6 +109,7 @@ pub struct Seen {
 struct Record {
     steps: [Seen; TraceStep::ALL.len()],
     transcript: Transcript,
+    presented: Option<Presented>,
 }
 
 /// Observes one connection. A clone observes the same one.
@@ -119,7 +120,7 @@ impl Trace {
     /// Observes a connection of `account`, whose secrets will be masked.
     pub fn new(account: &Account) -> Self {
         let transcript = Transcript::new(&[account.password.expose()]);
-        Self(Arc::new(Mutex::new(Record { steps: Default::default(), transcript })))
+        Self(Arc::new(Mutex::new(Record { steps: Default::default(), transcript, presented: None })))
     }
 
     /// All steps with their current state, in the order of [`TraceStep::ALL`].
@@ -130,6 +131,16 @@ impl Trace {
     /// The conversation so far: `> ` by us, `< ` by the server, `* ` neither.
     pub fn transcript(&self) -> Vec<String> {
         self.lock().transcript.lines().to_vec()
+    }
+
+    /// The certificate that the server presented and that is not trusted.
+    pub fn certificate(&self) -> Option<Presented> {
+        self.lock().presented.clone()
+    }
+
+    /// The server presented this certificate, which is not trusted.
+    pub(super) fn presented(&self, certificate: Option<Presented>) {
+        self.lock().presented = certificate;
     }
 
     /// A step begins.

@@ -70,6 +70,8 @@ pub enum Event {
         id: String,
         client: String,
         helo: String,
+        /// Name of the section `device` that applies to it, if it has one of its own. Not in the log.
+        device: Option<String>,
         login: Option<String>,
         /// Version of TLS, if the device used it.
         tls: Option<String>,
@@ -342,7 +344,7 @@ impl Event {
                 .text("client", client)
                 .optional("login", name)
                 .text("text", "wrong user name or password: compare the device's settings with the user sections"),
-            Self::Accepted { id, client, helo, login, tls, from, to, size, repairs } => fields("accepted")
+            Self::Accepted { id, client, helo, device: _, login, tls, from, to, size, repairs } => fields("accepted")
                 .text("id", id)
                 .text("client", client)
                 .optional("helo", helo)

@@ -5,7 +5,7 @@
 //! then so that it survives a restart ([`History::encode`]).
 //!
 //! Memory stays below 200 KB on 64 bits; on 32 it is 165 KB: at most 200 verdicts with 40 KB of text, 256
-//! devices with 32 KB of text, 30 days of 24 bytes; the rest is the overhead of an allocator for some 3000 blocks.
+//! devices with 25 KB of text, 30 days of 24 bytes; the rest is the overhead of an allocator for some 3000 blocks.
 
 mod file;
 
@@ -86,6 +86,18 @@ impl HistoryOutcome {
     }
 }
 
+/// A number that does not count when two verdicts are compared.
+#[derive(Debug, Clone, Copy, Default)]
+struct Number(u32);
+
+impl PartialEq for Number {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Number {}
+
 /// One verdict.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct HistoryEntry {
@@ -103,6 +115,8 @@ struct HistoryEntry {
     text: Box<str>,
     /// Seconds from the arrival.
     delay: u64,
+    /// Its place among the verdicts of this run, from 1; a repetition does not change it.
+    number: Number,
     /// How often the same happened in a row: a device that is refused every second must not displace everything else.
     times: u32,
 }
@@ -128,6 +142,7 @@ impl HistoryEntry {
         let mut tls = self.tls.splitn(4, ' ');
         let mut tls_part = || tls.next().unwrap_or_default();
         json!({
+            "number": self.number.0,
             "time": self.at,
             "outcome": self.outcome.name(),
             "id": &*self.id,
@@ -224,12 +239,14 @@ impl DayCounts {
 pub struct History {
     /// Oldest first.
     verdicts: VecDeque<HistoryEntry>,
+    /// The number of the last one.
+    last_number: Number,
     /// Bytes of text in them.
     weight: usize,
     devices: Devices,
     /// When this run began: the first event.
     since: Option<i64>,
-    /// The last successful test of each account, in this run.
+    /// The last successful and the last failed test of each account, in this run.
     tests: Vec<HistoryEntry>,
     total: DayCounts,
     /// Days since 1970 with their counters, in order.
@@ -241,9 +258,10 @@ impl History {
     pub fn take(&mut self, at: i64, event: &Event) {
         self.since.get_or_insert(at);
         match event {
-            Event::Accepted { id, client, helo, from, to, .. } => {
+            Event::Accepted { id, client, helo, device, from, to, .. } => {
                 self.count(at, HistoryOutcome::Accepted);
                 self.devices.accepted(at, client, helo, id, from, to);
+                self.devices.belongs(client, device.as_deref().unwrap_or_default());
             }
             Event::Delivered { id, client, from, to, size, account, tls, reply: text, delay }
             | Event::Failed { id, client, from, to, size, account, tls, reason: text, delay } => {
@@ -260,10 +278,11 @@ impl History {
                 let to = first_of(to);
                 self.settle(verdict.about("", from, &to, "", None));
             }
-            Event::Tested { account, to, tls, failed: None } => {
-                let verdict =
-                    HistoryEntry::new(at, HistoryOutcome::Delivered, "", "").about("", "", to, account, tls.as_ref());
-                self.tests.retain(|other| other.account != verdict.account);
+            Event::Tested { account, to, tls, failed } => {
+                let outcome = if failed.is_some() { HistoryOutcome::Failed } else { HistoryOutcome::Delivered };
+                let verdict = HistoryEntry::new(at, outcome, "", failed.as_deref().unwrap_or_default());
+                let verdict = verdict.about("", "", to, account, tls.as_ref());
+                self.tests.retain(|other| other.account != verdict.account || other.outcome != outcome);
                 self.tests.push(verdict);
                 if self.tests.len() > TESTS {
                     self.tests.remove(0);
@@ -280,6 +299,24 @@ impl History {
             }
             _ => {}
         }
+    }
+
+    /// The section `device` that applied to the last message of each of `clients`; empty if there was none.
+    pub fn sections(&self, clients: &[&str]) -> Vec<String> {
+        let known = |client: &&str| self.devices.0.iter().find(|device| *device.client == **client);
+        clients
+            .iter()
+            .map(|client| known(client).map(|device| device.section.to_string()).unwrap_or_default())
+            .collect()
+    }
+
+    /// The verdicts from number `since` on, oldest first, `limit` of them, and the number to ask for next: that of the
+    /// last one, which may still be repeated.
+    pub fn news(&self, since: u32, limit: usize) -> (Vec<Value>, u32, bool) {
+        let mut newer = self.verdicts.iter().filter(|verdict| verdict.number.0 >= since);
+        let found: Vec<&HistoryEntry> = newer.by_ref().take(limit).collect();
+        let next = found.last().map_or(since, |last| last.number.0);
+        (found.into_iter().map(HistoryEntry::json).collect(), next, newer.next().is_some())
     }
 
     /// The verdicts, newest first: `limit` of them after the first `offset`.
@@ -318,6 +355,16 @@ impl History {
         newest.map_or(Value::Null, HistoryEntry::last)
     }
 
+    /// The last test of this account, with `time` and `text`, if it failed and no mail was accepted since.
+    pub fn failed_test(&self, account: &str) -> Value {
+        let mut tests = self.tests.iter().rev().filter(|test| *test.account == *account);
+        let failed = tests.next().filter(|test| test.outcome == HistoryOutcome::Failed);
+        let mut mail = self.verdicts.iter().rev().filter(|verdict| *verdict.account == *account);
+        let later = mail.find(|verdict| verdict.outcome == HistoryOutcome::Delivered);
+        let failed = failed.filter(|test| later.is_none_or(|mail| mail.at <= test.at));
+        failed.map_or(Value::Null, |test| json!({ "time": test.at, "text": &*test.text }))
+    }
+
     fn settle(&mut self, verdict: HistoryEntry) {
         self.count(verdict.at, verdict.outcome);
         self.devices.settled(&verdict);
@@ -330,7 +377,9 @@ impl History {
         }
     }
 
-    fn push(&mut self, verdict: HistoryEntry) {
+    fn push(&mut self, mut verdict: HistoryEntry) {
+        self.last_number.0 = self.last_number.0.saturating_add(1);
+        verdict.number = self.last_number;
         self.weight += verdict.weight();
         self.verdicts.push_back(verdict);
         while self.verdicts.len() > VERDICTS || self.weight > VERDICT_TEXT {
@@ -375,9 +424,10 @@ fn kept(text: &str, limit: usize) -> Box<str> {
 /// Devices that are kept.
 const DEVICES: usize = 256;
 /// Bytes of text that they may contain together.
-const DEVICE_TEXT: usize = 32 << 10;
+const DEVICE_TEXT: usize = 25 << 10;
 /// Bytes that are kept of a DEVICE_HELO name, an address, a reply or reason.
 const DEVICE_HELO: usize = 48;
+const DEVICE_SECTION: usize = 48;
 const DEVICE_ADDRESS: usize = 64;
 const DEVICE_REASON: usize = 100;
 
@@ -387,6 +437,8 @@ struct DeviceRecord {
     client: Box<str>,
     /// Its DEVICE_HELO name.
     helo: Box<str>,
+    /// The section `device` that applied to its last message: it keeps its name when its MAC address is no longer known.
+    section: Box<str>,
     first_seen: i64,
     last_seen: i64,
     counts: DayCounts,
@@ -403,7 +455,10 @@ struct DeviceRecord {
 
 impl DeviceRecord {
     fn weight(&self) -> usize {
-        [&self.client, &self.helo, &self.id, &self.from, &self.to, &self.text].iter().map(|t| t.len()).sum()
+        [&self.client, &self.helo, &self.section, &self.id, &self.from, &self.to, &self.text]
+            .iter()
+            .map(|t| t.len())
+            .sum()
     }
 
     fn set(&mut self, at: i64, state: HistoryOutcome, text: &str) {
@@ -419,6 +474,7 @@ impl DeviceRecord {
         self.counts.add_to(json!({
             "client": &*self.client,
             "helo": &*self.helo,
+            "section": &*self.section,
             "first_seen": self.first_seen,
             "last_seen": self.last_seen,
             "last_mail": last_mail,
@@ -457,6 +513,15 @@ impl Devices {
             device.mail_at = at;
             device.set(at, HistoryOutcome::Accepted, "");
         });
+    }
+
+    /// `section` applied to the message that `client` has just sent.
+    fn belongs(&mut self, client: &str, section: &str) {
+        let client = kept(client, CLIENT);
+        if let Some(device) = self.0.iter_mut().rev().find(|device| device.client == client) {
+            device.section = kept(section, DEVICE_SECTION);
+        }
+        self.bound();
     }
 
     fn settled(&mut self, verdict: &HistoryEntry) {

@@ -7,6 +7,7 @@
 //! it was), so root opens the new one for it ([`socket`], [`reconnect`]). Until then lines go to stdout and stderr,
 //! which procd forwards to the log.
 
+use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
@@ -38,6 +39,66 @@ const BACKLOG: u32 = 2048;
 const DAEMON: &str = "/dev/log";
 /// Maximum length of a line in bytes: OpenWrt's logd truncates at 1023, including the header.
 const LINE_LIMIT: usize = 960;
+
+/// Lines that are kept for those who ask later, and the bytes of text that they may contain together.
+const KEPT: usize = 200;
+const KEPT_TEXT: usize = 24 << 10;
+
+/// The newest lines.
+static RECENT: Mutex<Recent> = Mutex::new(Recent { lines: VecDeque::new(), text: 0, last: 0 });
+
+/// A line of the log that is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptLine {
+    /// Its number in this run, from 1.
+    pub number: u64,
+    /// When it was written, seconds since 1970.
+    pub time: i64,
+    /// Its level: `error`, `warning`, `info`, `debug`.
+    pub level: &'static str,
+    /// The line.
+    pub text: Box<str>,
+}
+
+struct Recent {
+    /// Oldest first.
+    lines: VecDeque<KeptLine>,
+    /// Bytes of text in them.
+    text: usize,
+    /// The number of the last one.
+    last: u64,
+}
+
+impl Recent {
+    fn keep(&mut self, time: i64, level: Level, line: &str) {
+        self.last = self.last.saturating_add(1);
+        self.text += line.len();
+        self.lines.push_back(KeptLine { number: self.last, time, level: word(level), text: line.into() });
+        while self.lines.len() > KEPT || self.text > KEPT_TEXT {
+            let Some(oldest) = self.lines.pop_front() else { break };
+            self.text = self.text.saturating_sub(oldest.text.len());
+        }
+    }
+
+    /// See [`recent`].
+    fn after(&self, number: u64, limit: usize) -> (Vec<KeptLine>, bool) {
+        let mut text = 0_usize;
+        let mut newer = self.lines.iter().filter(|line| line.number > number);
+        let fits = |line: &&KeptLine| {
+            text = text.saturating_add(line.text.len());
+            text <= limit
+        };
+        let lines: Vec<KeptLine> = newer.by_ref().take_while(fits).cloned().collect();
+        let last = lines.last().map_or(number, |line| line.number);
+        (lines, self.last > last)
+    }
+}
+
+/// The lines of this run after the one with this number, oldest first, with `limit` bytes of text at most (which is more
+/// than the longest line has), and whether there are more.
+pub fn recent(number: u64, limit: usize) -> (Vec<KeptLine>, bool) {
+    super::lock(&RECENT).after(number, limit)
+}
 
 /// What root has opened since the start; used as soon as the open connection fails.
 static HANDED: Mutex<Option<UnixDatagram>> = Mutex::new(None);
@@ -79,6 +140,7 @@ impl Log for ThreadedLog {
             return;
         }
         let line = clean(&record.args().to_string());
+        super::lock(&RECENT).keep(clock::now(), record.level(), &line);
         if !self.hand_over(record.level(), line) {
             self.dropped.fetch_add(1, Ordering::Relaxed);
             return;
@@ -182,13 +244,17 @@ fn to_procd(level: Level, line: &str) {
     }
 }
 
-fn write_to(out: &mut impl Write, level: Level, line: &str) {
-    let level = match level {
+fn word(level: Level) -> &'static str {
+    match level {
         Level::Error => "error",
         Level::Warn => "warning",
         Level::Info => "info",
         Level::Debug | Level::Trace => "debug",
-    };
+    }
+}
+
+fn write_to(out: &mut impl Write, level: Level, line: &str) {
+    let level = word(level);
     // If that fails too, nothing else is left to report it.
     let _ = writeln!(out, "smtprelay: {level}: {line}");
 }
@@ -284,6 +350,27 @@ mod tests {
         );
         // logd checks whether the 16th byte after the priority is a space.
         assert_eq!(line.as_bytes()[4 + 15], b' ');
+    }
+
+    #[test]
+    fn the_newest_lines_are_kept_and_given_once() {
+        let mut recent = Recent { lines: VecDeque::new(), text: 0, last: 0 };
+        (0..KEPT + 5).for_each(|n| recent.keep(7, Level::Info, &format!("line {n}")));
+        assert_eq!(recent.lines.len(), KEPT);
+        let (lines, more) = recent.after(0, usize::MAX);
+        assert_eq!((lines.len(), more, &*lines[0].text), (KEPT, false, "line 5"));
+        let last = lines.last().unwrap().number;
+        assert_eq!(recent.after(last, usize::MAX), (vec![], false));
+        recent.keep(8, Level::Warn, "new");
+        let (lines, more) = recent.after(last, usize::MAX);
+        assert_eq!((lines.len(), more), (1, false));
+        assert_eq!((lines[0].time, lines[0].level, &*lines[0].text), (8, "warning", "new"));
+        // In portions.
+        let (lines, more) = recent.after(0, 20);
+        assert!(more && lines.len() == 3, "{lines:?}");
+        (0..100).for_each(|_| recent.keep(9, Level::Debug, &"x".repeat(LINE_LIMIT)));
+        assert!(recent.text <= KEPT_TEXT && recent.lines.len() <= KEPT_TEXT / LINE_LIMIT);
+        assert_eq!(recent.lines.iter().map(|line| line.text.len()).sum::<usize>(), recent.text);
     }
 
     #[test]

@@ -91,7 +91,8 @@ export function world({ writable = true, config = [], ubus = {}, exec = null } =
 		hasViewPermission: () => writable,
 		resolveDefault: (promise, fallback) => Promise.resolve(promise).catch(() => fallback),
 		toArray: (value) => (value == null) ? [] : Array.isArray(value) ? value : String(value).trim().split(/\s+/).filter((word) => word),
-		url: (...parts) => `/cgi-bin/luci/${parts.join('/')}`
+		url: (...parts) => `/cgi-bin/luci/${parts.join('/')}`,
+		resource: (...parts) => `/luci-static/resources/${parts.join('/')}`
 	};
 
 	async function call(object, method, args) {
@@ -110,6 +111,8 @@ export function world({ writable = true, config = [], ubus = {}, exec = null } =
 	}
 
 	const rpc = {
+		// uhttpd answers everyone; objects that are not there are those without an answer.
+		list: async () => self.objects ?? [ 'session', ...new Set(Object.keys(self.ubus).map((name) => name.split(' ')[0])) ],
 		declare(options) {
 			declared.push(options);
 

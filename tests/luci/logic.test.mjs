@@ -33,8 +33,17 @@ test('the line of health', () => {
 		level: 'bad', text: 'Not relaying (2 messages queued, next attempt in 45 seconds): login refused.', remedy: 'Set the password.'
 	});
 	assert.deepEqual(line({ state: 'paused', accounts: [ sample.account({ name: 'new', secret: 'missing' }) ] }), {
-		level: 'bad', text: 'Not relaying (2 messages queued): new: No password is stored.', remedy: 'Set the password in the account settings.'
+		level: 'bad', text: 'Not relaying (2 messages queued): new: No password is stored.', remedy: ''
 	});
+
+	// Green only while every account could deliver.
+	const other = (changes) => line({ accounts: [ sample.account(), sample.account({ name: 'spare', ...changes }) ] });
+
+	assert.equal(other({}).level, 'good');
+	assert.deepEqual([ other({ secret: 'missing' }).level, other({ secret: 'missing' }).remedy ], [ 'warning', 'Account spare cannot deliver: see below.' ]);
+	assert.equal(other({ paused: { reason: 'quota', since: 5, next: 5 } }).level, 'warning');
+	assert.equal(other({ failed_test: { time: sample.NOW, text: 'the login was refused' } }).level, 'warning');
+	assert.match(health.account(sample.account({ failed_test: { time: sample.NOW, text: 'the login was refused' } })).text, /The last test message was not accepted .*: the login was refused/);
 });
 
 test('badges of accounts', () => {
@@ -186,13 +195,13 @@ test('the chart', () => {
 });
 
 test('which entries of the log fit', () => {
-	const entries = [ sample.verdict(), sample.verdict({ outcome: 'refused', client: '10.0.0.9', text: 'In none of the Networks' }) ];
+	const entries = [ sample.verdict(), sample.verdict({ outcome: 'refused', client: '10.0.0.9', device: 'boiler', text: 'In none of the Networks' }) ];
 	const fits = (filter) => logfilter.entries(entries, { text: '', outcome: '', client: '', ...filter }).length;
 
 	assert.equal(fits({}), 2);
 	assert.equal(fits({ text: ' networks ' }), 1);
 	assert.equal(fits({ outcome: 'refused' }), 1);
 	assert.equal(fits({ client: '10.0.0.9', outcome: 'delivered' }), 0);
-	assert.deepEqual(logfilter.clients(entries), [ '10.0.0.9', '192.168.1.20' ]);
-	assert.deepEqual(logfilter.lines([ { msg: 'smtprelay[12]: event=sent', time: 1 }, { msg: 'dropbear[1]: smtprelay: x', time: 2 }, { msg: 'smtprelay: event=x', time: 3 } ], 'EVENT').map(({ time }) => time), [ 3, 1 ]);
+	assert.deepEqual(logfilter.clients(entries), new Map([ [ '10.0.0.9', 'boiler' ], [ '192.168.1.20', 'Pump house' ] ]));
+	assert.deepEqual(logfilter.lines([ { text: 'event=sent', time: 1 }, { text: 'other', time: 2 }, { text: 'event=x', time: 3 } ], 'EVENT').map(({ time }) => time), [ 3, 1 ]);
 });

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the pages show and do, with a daemon that works and with none.
 import assert from 'node:assert/strict';
+import fs from 'node:fs';
+import path from 'node:path';
 import test from 'node:test';
 import { world } from './fake.mjs';
 import * as sample from './samples.mjs';
-import { VIEWS } from './sources.mjs';
+import { RESOURCES, VIEWS, files } from './sources.mjs';
 
 for (const view of VIEWS) {
 	test(`${view}: opens without a daemon`, async () => {
@@ -31,6 +33,7 @@ test('overview: is brought up to date and leaves alone what has not changed', as
 	await there.poll();
 	assert.match(there.get('#smtprelay-health').textContent, /Relaying\. 4 messages today/);
 	assert.equal(there.get('#smtprelay-devices table'), devices);
+	there.objects = [ 'session' ];
 	there.ubus['smtprelay status'] = () => { throw new Error('Object not found'); };
 	await there.poll();
 	assert.match(there.get('#smtprelay-health').textContent, /not running/);
@@ -178,20 +181,157 @@ test('test: a wrong address is not sent', async () => {
 	assert.ok(!there.calls.some(({ method }) => method == 'test'));
 });
 
-test('log: filters, more entries, and the system log where it can be read', async () => {
-	const entries = Array.from({ length: 120 }, (_, i) => sample.verdict({ id: `ID${i}`, client: `10.0.0.${i % 3}`, outcome: (i % 4) ? 'delivered' : 'failed' }));
-	const there = world({ ubus: sample.answers({ 'smtprelay history': () => ({ total: 120, entries }) }) });
+/** A daemon with this in its log: all of it at once, then nothing new. */
+const withLog = (entries) => sample.answers({
+	'smtprelay log': ({ after }) => ({ cursor: 'RUN-9-9', reset: !after, more: false, entries: after ? [] : entries, lines: after ? [] : [ { number: 1, time: sample.NOW, level: 'info', text: 'event=started' } ] })
+});
+
+test('log: filters, more entries, and the lines of the daemon', async () => {
+	const entries = Array.from({ length: 120 }, (_, i) => sample.verdict({ number: i + 1, id: `ID${i}`, client: `10.0.0.${i % 3}`, device: (i % 3 == 1) ? 'Pump house' : '', outcome: (i % 4) ? 'delivered' : 'failed' }));
+	const there = world({ ubus: withLog(entries) });
 	const rows = () => there.document.querySelectorAll('#smtprelay-log tr').length - 1;
 
 	await there.open('log');
 	assert.equal(rows(), 50);
-	assert.equal(there.get('#smtprelay-syslog').textContent, '', 'the ACL grants no log');
+	assert.match(there.get('#smtprelay-log').textContent, /10\.0\.0\.2.*Pump house10\.0\.0\.1/s, 'newest first, devices by name');
+	assert.match(there.get('#smtprelay-syslog').textContent, /event=started/);
 	await there.press('Show more');
 	assert.equal(rows(), 100);
+	await there.poll();
+	assert.equal(rows(), 100, 'nothing new comes, nothing is lost');
 	there.type('#smtprelay-outcome', 'failed');
 	assert.equal(rows(), 30);
 	there.type('#smtprelay-client', '10.0.0.1');
 	assert.equal(rows(), 10);
 	there.type('#smtprelay-filter', 'nothing such');
 	assert.match(there.text(), /No matching entries/);
+});
+
+test('overview: before anything is set up, only the first step is shown', async () => {
+	const there = world({ config: sample.SHIPPED, ubus: sample.answers({ 'smtprelay status': () => sample.status({ state: 'no_account', accounts: [] }) }) });
+
+	await there.open('overview');
+	assert.ok(there.get('#smtprelay-rest').classList.contains('hidden'));
+	assert.ok(there.get('#smtprelay-wizard'));
+	assert.equal(there.document.querySelectorAll('#smtprelay-cancel').length, 0);
+});
+
+for (const [ view, state ] of [ [ 'overview', sample.SHIPPED ], [ 'overview', sample.SET_UP ], [ 'queue', sample.SET_UP ], [ 'test', sample.SET_UP ], [ 'log', sample.SET_UP ] ]) {
+	test(`${view}: at most one button is the main one`, async () => {
+		const there = world({ config: state, ubus: sample.answers({ 'smtprelay devices': () => ({ devices: [ sample.device({ allowed: false }), sample.device({ client: '10.0.0.9', allowed: false }) ] }) }) });
+
+		await there.open(view);
+
+		const main = Array.from(there.document.querySelectorAll('.cbi-button-positive, .cbi-button-apply, .cbi-button-save, .important'), (button) => button.textContent);
+
+		assert.ok(main.length <= 1, main.join(', '));
+	});
+}
+
+test('pages have no colours of their own', () => {
+	for (const name of files(RESOURCES, '.js'))
+		assert.doesNotMatch(fs.readFileSync(path.join(RESOURCES, name), 'utf8'), /(?:color|background|fill|border)\s*:\s*[^,\s'"]|#[0-9a-f]{6}\b/i, name);
+});
+
+test('each page says why the daemon does not answer, and starts it', async () => {
+	for (const view of [ 'overview', 'queue', 'log' ]) {
+		const ran = [];
+		let runs = false;
+		const there = world({ config: sample.SET_UP, exec: async (command, args) => {
+			ran.push(args[0]);
+			runs ||= args[0] == 'start';
+
+			return { code: (args[0] == 'enabled') ? 1 : 0 };
+		} });
+
+		await there.open(view);
+		assert.match(there.text(), /not running: it is disabled under System/, view);
+		Object.assign(there.ubus, sample.answers());
+		await there.press('#smtprelay-start');
+		assert.deepEqual(ran.filter((action) => /^(enable|start)$/.test(action)), [ 'enable', 'start' ], view);
+		assert.ok(runs);
+		await there.poll();
+		assert.doesNotMatch(there.text(), /not running/, view);
+		there.ubus['smtprelay status'] = there.ubus['smtprelay queue'] = there.ubus['smtprelay log'] = () => { throw new Error('failed with error -32002: Access denied'); };
+		await there.poll();
+		assert.match(there.text(), /session has expired/, view);
+	}
+});
+
+test('overview: HELO is never the name of a device; what went wrong has a badge', async () => {
+	const devices = [
+		sample.device({ client: '10.0.0.8', device: '', name: '', helo: 'localhost.localdomain', last_verdict: { outcome: 'deferred', text: 'later', time: sample.NOW } }),
+		sample.device({ client: '10.0.0.9', device: 'Boiler', name: 'esp-123', section: 'boiler', mac: '', last_verdict: { outcome: 'failed', text: 'no', time: sample.NOW } })
+	];
+	const there = world({ config: sample.SET_UP, ubus: sample.answers({ 'smtprelay devices': () => ({ devices }) }) });
+
+	await there.open('overview');
+	assert.deepEqual(Array.from(there.document.querySelectorAll('#smtprelay-devices strong'), (node) => node.textContent), [ '10.0.0.8', 'Boiler' ]);
+	assert.deepEqual(Array.from(there.document.querySelectorAll('#smtprelay-devices .smtprelay-badge'), (node) => [ node.dataset.level, node.textContent ]), [ [ 'warning', 'deferred' ], [ 'bad', 'failed' ] ]);
+});
+
+test('overview: a paused account takes a new password where its reason stands', async () => {
+	const stored = [];
+	const there = world({ config: sample.SET_UP, ubus: sample.answers({
+		'smtprelay status': () => sample.status({ state: 'paused', accounts: [ sample.account({ paused: { reason: 'the login was refused', remedy: null, since: 60, next: 60 } }), sample.account({ name: 'other' }) ] }),
+		'smtprelay set_password': (args) => {
+			stored.push(args);
+
+			return {};
+		}
+	}) });
+
+	await there.open('overview');
+	assert.equal(there.document.querySelectorAll('[data-password]').length, 1);
+	await there.press('[data-password="gmail"]');
+	await there.press('#smtprelay-store');
+	assert.match(there.get('#modal').textContent, /Enter the password/);
+	there.type('#smtprelay-new-password', 'new secret');
+	await there.press('#smtprelay-store');
+	assert.deepEqual(stored, [ { account: 'gmail', password: 'new secret' } ]);
+	assert.equal(there.get('#modal').textContent, '');
+});
+
+test('overview: adding an account can be cancelled', async () => {
+	const there = world({ config: sample.SET_UP, ubus: sample.answers() });
+
+	await there.open('overview');
+	await there.press('#smtprelay-add');
+	assert.ok(there.get('#smtprelay-wizard'));
+	await there.press('#smtprelay-cancel');
+	assert.equal(there.document.querySelectorAll('#smtprelay-wizard').length, 0);
+	assert.ok(!there.calls.some(({ method }) => method == 'commit'));
+});
+
+test('overview: the axis of the chart has round numbers', async () => {
+	const axis = async (delivered) => {
+		const counters = { ...sample.status().counters, days: [ { day: Math.floor(sample.NOW / 86400) * 86400, accepted: 0, delivered, failed: 0, refused: 0 } ] };
+		const there = world({ config: sample.SET_UP, ubus: sample.answers({ 'smtprelay status': () => sample.status({ counters }) }) });
+
+		await there.open('overview');
+
+		return Array.from(there.document.querySelectorAll('[data-axis]'), (node) => Number(node.textContent));
+	};
+
+	assert.deepEqual(await axis(0), [ 0, 1, 2 ]);
+	assert.deepEqual(await axis(17), [ 0, 10, 20 ]);
+	assert.deepEqual(await axis(37), [ 0, 20, 40 ]);
+	assert.deepEqual(await axis(101), [ 0, 100, 200 ]);
+});
+
+test('queue: all messages are deleted after a question', async () => {
+	const done = [];
+	const there = world({ ubus: sample.answers({ 'smtprelay delete': ({ id }) => {
+		done.push(id);
+
+		return { count: 1, in_hand: 0, failed: 0 };
+	} }) });
+
+	await there.open('queue');
+	assert.match(there.text(), /device Pump house \(192\.168\.1\.20\)/);
+	await there.press('#smtprelay-delete-all');
+	assert.match(there.get('#modal').textContent, /1 message will be deleted permanently/);
+	assert.deepEqual(done, []);
+	await there.press('#smtprelay-delete');
+	assert.deepEqual(done, [ 'all' ]);
 });

@@ -37,7 +37,7 @@ test('texts are found', () => {
 });
 
 /** Words of pages that are names and not language. */
-const NAMES = [ 'STARTTLS', 'Google', 'Microsoft' ];
+const NAMES = [ 'STARTTLS', 'Google', 'Microsoft', 'HELO' ];
 
 for (const view of VIEWS.filter((name) => name != 'settings')) {
 	test(`${view}: every word is translated or came from the daemon`, async () => {

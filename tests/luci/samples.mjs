@@ -35,7 +35,7 @@ export const INTERFACES = [
 export function account(changes) {
 	return {
 		name: 'gmail', provider: 'gmail', host: 'smtp.gmail.com', port: 465, tls_mode: 'implicit', from: 'me@gmail.com', username: 'me@gmail.com',
-		auth: 'password', secret: 'set', paused: null,
+		auth: 'password', secret: 'set', paused: null, failed_test: null,
 		last: { time: NOW - 600, to: 'ops@example.com', tls: 'TLSv1.3', cipher: 'TLS13_AES_256_GCM_SHA384', verified: 'ca', expires: NOW + 60 * 86400 },
 		...changes
 	};
@@ -62,7 +62,7 @@ export function status(changes) {
 
 export function device(changes) {
 	return {
-		client: '192.168.1.20', helo: 'plc-1', name: 'pump-house', mac: '00:11:22:aa:bb:cc', section: '', allowed: true,
+		client: '192.168.1.20', helo: 'plc-1', device: 'pump-house', name: 'pump-house', mac: '00:11:22:aa:bb:cc', section: '', allowed: true,
 		first_seen: NOW - 86400, last_seen: NOW - 600, accepted: 12, delivered: 11, failed: 0, refused: 0,
 		last_mail: { id: '01ABC', from: 'plc@plant.local', to: 'ops@example.com', time: NOW - 600 },
 		last_verdict: { outcome: 'delivered', text: '', time: NOW - 600 }, rate: null,
@@ -72,7 +72,7 @@ export function device(changes) {
 
 export function message(changes) {
 	return {
-		id: '01HZX5', arrived: NOW - 300, age: 300, size: 45056, client: '192.168.1.20', from: 'plc@plant.local',
+		id: '01HZX5', arrived: NOW - 300, age: 300, size: 45056, client: '192.168.1.20', device: 'Pump house', from: 'plc@plant.local',
 		recipients: [ { address: 'ops@example.com', state: 'waiting', reply: '' } ], attempts: 2, held: false, notice: false,
 		why: 'smtp.gmail.com answered 451 4.3.0 try again later', standing: 'later', next: 90,
 		...changes
@@ -81,7 +81,7 @@ export function message(changes) {
 
 export function verdict(changes) {
 	return {
-		time: NOW - 600, outcome: 'delivered', id: '01ABC', client: '192.168.1.20', from: 'plc@plant.local', to: 'ops@example.com', size: 2048,
+		number: 1, time: NOW - 600, outcome: 'delivered', id: '01ABC', client: '192.168.1.20', device: 'Pump house', from: 'plc@plant.local', to: 'ops@example.com', size: 2048,
 		account: 'gmail', tls: 'TLSv1.3', cipher: 'TLS13_AES_256_GCM_SHA384', verified: 'ca', text: '250 2.0.0 OK', delay: 2, times: 1,
 		...changes
 	};
@@ -102,7 +102,7 @@ export function answers(changes) {
 		'smtprelay devices': () => ({ devices: [ device() ] }),
 		'smtprelay queue': () => ({ total: 1, offset: 0, messages: [ message() ] }),
 		'smtprelay message': () => ({ ...message(), header: 'Subject: Alarm\r\n', history: [ { what: 'tried', at: NOW - 200, results: [ { recipient: 0, state: 'waiting', reply: '451 later' } ] } ] }),
-		'smtprelay history': () => ({ total: 1, entries: [ verdict() ] }),
+		'smtprelay log': () => ({ cursor: 'RUN-1-1', reset: true, more: false, entries: [ verdict() ], lines: [ { number: 1, time: NOW - 600, level: 'info', text: 'event=started' } ] }),
 		'smtprelay providers': () => ({ providers: PROVIDERS }),
 		'network.interface dump': () => ({ interface: INTERFACES }),
 		...changes

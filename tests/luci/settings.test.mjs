@@ -107,3 +107,17 @@ test('a service that can\'t be asked to reload hears of it from procd', async ()
 	await page.handleSaveApply();
 	assert.match(there.notifications.at(-1).text, /saved and applied/);
 });
+
+test('the table names providers as people know them', async () => {
+	const config = structuredClone(sample.SET_UP).concat([ { '.type': 'account', '.name': 'own', provider: 'custom' }, { '.type': 'account', '.name': 'auto' } ]);
+	const there = world({ config, ubus: sample.answers() });
+
+	await there.open('settings');
+
+	const accounts = there.forms[0].sections.find((section) => section.type == 'account');
+	const option = (name) => accounts.options.find((one) => one.name == name);
+
+	assert.deepEqual([ 'gmail', 'own', 'auto' ].map((name) => option('provider').textvalue(name)), [ 'Gmail', 'other mail server', 'detected from the address' ]);
+	assert.deepEqual(option('region').dependencies, [ { provider: 'ses' } ], 'only Amazon has regions');
+	assert.notEqual(option('ca_file').validate('own', 'ca.pem'), true, 'a path is complete or refused');
+});

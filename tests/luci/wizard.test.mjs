@@ -103,6 +103,90 @@ test('with a preset: at most 8 clicks and 3 fields', async () => {
 	assert.equal(there.get('#smtprelay-password').value, '', 'the password does not stay in the page');
 });
 
+test('a server of one\'s own: its certificate is trusted after its fingerprint was shown', async () => {
+	const FINGERPRINT = Array(32).fill('AB').join(':');
+	const there = fresh({ changes: {
+		'smtprelay job': () => {
+			const { fingerprint, ca_file } = there.state.committed.find((section) => section.host) ?? {};
+			const trusted = fingerprint == FINGERPRINT || ca_file;
+
+			return {
+				state: trusted ? 'done' : 'failed', text: trusted ? '' : 'the certificate of mail.plant.local is signed by an unknown authority', account: 'provider',
+				steps: sample.steps(trusted ? 7 : 4, !trusted), transcript: [],
+				certificate: trusted ? null : { fingerprint: FINGERPRINT, issuer: 'Plant CA', expires: sample.NOW }
+			};
+		},
+		'file write': (args) => {
+			there.file = args;
+
+			return {};
+		}
+	} });
+	const owner = person(there);
+
+	await owner.click('Services');
+	await owner.click('SMTP relay');
+	await there.open('overview');
+	owner.choose('Provider', '#smtprelay-provider', 'custom');
+	owner.type('Mail server', '#smtprelay-host', 'mail.plant.local');
+	owner.type('Email address', '#smtprelay-address', 'me@plant.local');
+	owner.type('Password', '#smtprelay-password', 'secret');
+	await owner.click('Save and send test message', '#smtprelay-save');
+	assert.match(there.get('#smtprelay-certificate').textContent, /Plant CA/);
+	assert.equal(there.get('#smtprelay-fingerprint').textContent, FINGERPRINT);
+	assert.equal(there.state.committed.find((section) => section.host).fingerprint, undefined, 'nothing is trusted unasked');
+
+	// What is pasted must be a certificate.
+	there.type('#smtprelay-pem', '/etc/ssl/ca.pem');
+	await there.press('#smtprelay-authority');
+	assert.match(there.text(), /Expecting a certificate in PEM format/);
+	assert.equal(there.file, undefined);
+
+	await owner.click('Trust this certificate', '#smtprelay-trust');
+	assert.match(there.text(), /The provider has accepted the test message to me@plant\.local/);
+	assert.equal(there.state.committed.find((section) => section.host).fingerprint, FINGERPRINT);
+	assert.ok(owner.clicks.length <= 9 && owner.fields.length <= 3, owner.clicks.join(', '));
+});
+
+test('a server of one\'s own: the certificate of its authority is pasted', async () => {
+	const PEM = `-----BEGIN CERTIFICATE-----\n${'MIIB'.repeat(40)}\n-----END CERTIFICATE-----`;
+	const there = fresh({ changes: {
+		'smtprelay job': () => {
+			const done = !!there.state.committed.find((section) => section.host)?.ca_file;
+
+			return { state: done ? 'done' : 'failed', text: 'no', account: 'provider', steps: sample.steps(done ? 7 : 4, !done), transcript: [], certificate: done ? null : { fingerprint: 'AB', issuer: 'Plant CA', expires: null } };
+		},
+		'file write': (args) => {
+			there.file = args;
+
+			return {};
+		}
+	} });
+
+	await there.open('overview');
+	there.type('#smtprelay-provider', 'custom');
+	there.type('#smtprelay-host', 'mail.plant.local');
+	there.type('#smtprelay-address', 'me@plant.local');
+	there.type('#smtprelay-password', 'secret');
+	await there.press('#smtprelay-save');
+	there.type('#smtprelay-pem', ` ${PEM}\n\n`);
+	await there.press('#smtprelay-authority');
+	assert.deepEqual(there.file, { path: '/etc/ssl/smtprelay-provider.pem', data: `${PEM}\n`, mode: 0o644 });
+	assert.equal(there.state.committed.find((section) => section.host).ca_file, '/etc/ssl/smtprelay-provider.pem');
+	assert.match(there.text(), /The provider has accepted the test message/);
+
+	// Another server must be trusted anew.
+	there.type('#smtprelay-host', 'other.plant.local');
+	there.type('#smtprelay-password', 'secret');
+	await there.press('#smtprelay-save');
+	assert.equal(there.state.committed.find((section) => section.host).ca_file, undefined);
+});
+
+test('every preset has a name that people know', () => {
+	for (const provider of sample.PROVIDERS)
+		assert.ok(provider.name, provider.id);
+});
+
 test('the address alone tells the provider, and the page says where to get an app password', async () => {
 	const there = fresh();
 

@@ -233,6 +233,7 @@ impl Session {
                     id: id.clone(),
                     client: self.origin.name(),
                     helo: self.origin.helo.clone(),
+                    device: self.device().filter(|device| !device.is_default()).map(|device| device.name.clone()),
                     login: self.login.clone(),
                     tls: self.tls.clone(),
                     from: envelope.from,

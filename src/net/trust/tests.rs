@@ -106,7 +106,7 @@ fn version_1(made: Made) -> Made {
 }
 
 fn judge(trust: Trust) -> Judge {
-    Judge { trust, provider: crate::system::crypto::provider() }
+    Judge { trust, provider: crate::system::crypto::provider(), rejected: Mutex::default() }
 }
 
 fn authorities(root: &[u8]) -> Trust {

@@ -6,7 +6,7 @@
 //! ```text
 //! smtprelay-history 1 CRC32
 //! ["day",DAY,ACCEPTED,DELIVERED,FAILED,REFUSED]
-//! ["device",CLIENT,HELO,FIRST,LAST,ACCEPTED,DELIVERED,FAILED,REFUSED,ID,FROM,TO,MAIL_AT,STATE,STATE_AT,TEXT]
+//! ["device",CLIENT,HELO,FIRST,LAST,ACCEPTED,DELIVERED,FAILED,REFUSED,ID,FROM,TO,MAIL_AT,STATE,STATE_AT,TEXT,SECTION]
 //! ["verdict",AT,OUTCOME,ID,CLIENT,FROM,TO,SIZE,ACCOUNT,TLS,TEXT,DELAY,TIMES]
 //! ```
 //!
@@ -54,7 +54,8 @@ impl History {
                 d.mail_at,
                 d.state.name(),
                 d.state_at,
-                &*d.text
+                &*d.text,
+                &*d.section
             ]));
         }
         for v in &self.verdicts {
@@ -161,6 +162,8 @@ impl Values {
             state: self.outcome()?,
             state_at: self.time()?,
             text: self.text(REASON)?,
+            // Earlier versions did not write it.
+            section: self.text(ADDRESS).unwrap_or_default(),
         })
     }
 
@@ -178,6 +181,7 @@ impl Values {
             text: self.text(REASON)?,
             delay: self.size()?,
             times: self.count()?,
+            ..HistoryEntry::default()
         })
     }
 }

@@ -11,6 +11,7 @@ fn accepted(id: &str, client: &str) -> Event {
         id: id.into(),
         client: client.into(),
         helo: "plc".into(),
+        device: None,
         login: None,
         tls: None,
         from: "plc@example.com".into(),
@@ -93,10 +94,58 @@ fn the_last_mail_of_an_account_is_told_tests_count_and_so_does_the_day() {
         (&last["to"], &last["tls"], &last["verified"]),
         (&json!("me@example.com"), &json!("none"), &json!("no"))
     );
-    assert_eq!(history.tests.len(), 1);
+    // The last failed and the last successful one.
+    assert_eq!(history.tests.len(), 2);
+    assert_eq!(history.failed_test("one"), Value::Null);
+    history.take(NOW + 4, &tested(Some("the login was refused")));
+    assert_eq!(history.failed_test("one"), json!({ "time": NOW + 4, "text": "the login was refused" }));
+    assert_eq!(history.failed_test("two"), Value::Null);
+    assert_eq!(history.last(Some("one")), last, "a failed test delivers nothing");
     // A test is not mail of a device.
     assert_eq!(history.today(NOW)["delivered"], 2);
     assert_eq!(history.today(NOW + DAY)["delivered"], 0);
+}
+
+#[test]
+fn only_what_is_new_is_told() {
+    let mut history = History::default();
+    let numbers = |found: &[Value]| found.iter().map(|entry| entry["number"].as_u64().unwrap()).collect::<Vec<_>>();
+    assert_eq!(history.news(0, 10), (vec![], 0, false));
+    (1..=3).for_each(|n| history.take(NOW, &delivered(&format!("ID{n}"), "10.0.0.7", "ok")));
+    let (first, next, more) = history.news(0, 2);
+    assert_eq!((numbers(&first), next, more), (vec![1, 2], 2, true));
+    let (rest, next, more) = history.news(next, 2);
+    assert_eq!((numbers(&rest), next, more), (vec![2, 3], 3, false), "the last one may have changed");
+    // A repetition changes the last one.
+    let refused = || Event::Refused { client: "10.0.0.9".into(), reason: "no".into() };
+    (0..5).for_each(|_| history.take(NOW, &refused()));
+    let (found, next, _) = history.news(next, 10);
+    assert_eq!((numbers(&found), next, &found[1]["times"]), (vec![3, 4], 4, &json!(5)));
+    // After a restart the numbers start again.
+    assert_eq!(numbers(&History::decode(&history.encode()).news(0, 10).0), [1, 2, 3, 4]);
+}
+
+#[test]
+fn a_device_keeps_its_section() {
+    let mut history = History::default();
+    let Event::Accepted { id, client, helo, login, tls, from, to, size, repairs, .. } = accepted("ID1", "10.0.0.7")
+    else {
+        panic!()
+    };
+    let device = Some("pump".into());
+    history.take(NOW, &Event::Accepted { id, client, helo, device, login, tls, from, to, size, repairs });
+    history.take(NOW, &accepted("ID2", "10.0.0.8"));
+    let sections = ["pump", "", ""];
+    assert_eq!(history.sections(&["10.0.0.7", "10.0.0.8", "10.0.0.9"]), sections);
+    let back = History::decode(&history.encode());
+    assert_eq!(back.sections(&["10.0.0.7", "10.0.0.8", "10.0.0.9"]), sections);
+    // The file of an earlier version has none.
+    let file = String::from_utf8(history.encode()).unwrap();
+    let lines = file.split_once('\n').unwrap().1.replace(",\"pump\"]", "]");
+    let sum = crate::system::checksum::Checksum::of(lines.as_bytes());
+    let older = History::decode(format!("smtprelay-history 1 {sum:08x}\n{lines}").as_bytes());
+    assert_eq!(older.sections(&["10.0.0.7"]), [""]);
+    assert_eq!(older.devices()[1]["accepted"], json!(1));
 }
 
 #[test]
@@ -122,7 +171,7 @@ fn verdicts_devices_and_counters_tell_the_same_story() {
     assert_eq!(
         *older,
         json!({
-            "time": NOW + 3, "outcome": "delivered", "id": "ID1", "client": "10.0.0.7", "from": "plc@example.com",
+            "number": 1, "time": NOW + 3, "outcome": "delivered", "id": "ID1", "client": "10.0.0.7", "from": "plc@example.com",
             "to": "a@example.com", "size": 700, "account": "gmail", "tls": "TLSv1.3", "cipher": "AES", "verified": "yes",
             "text": "250 2.0.0 ok", "delay": 3, "times": 1
         })
@@ -130,7 +179,7 @@ fn verdicts_devices_and_counters_tell_the_same_story() {
     assert_eq!(
         history.devices()[0],
         json!({
-            "client": "10.0.0.7", "helo": "plc", "first_seen": NOW + 1, "last_seen": NOW + 1,
+            "client": "10.0.0.7", "helo": "plc", "section": "", "first_seen": NOW + 1, "last_seen": NOW + 1,
             "accepted": 1, "delivered": 1, "failed": 1, "refused": 0,
             "last_mail": {"id": "ID1", "from": "plc@example.com", "to": "a@example.com and 1 more", "time": NOW + 1},
             "last_verdict": {"outcome": "failed", "text": "550 no", "time": NOW + 4}
@@ -255,11 +304,11 @@ fn memory_is_bounded() {
         );
     }
     let device_text: usize = history.devices.0.iter().map(DeviceRecord::weight).sum();
-    assert!(history.weight <= VERDICT_TEXT && device_text <= 32 << 10);
+    assert!(history.weight <= VERDICT_TEXT && device_text <= DEVICE_TEXT);
     assert_eq!(history.weight, history.verdicts.iter().map(HistoryEntry::weight).sum::<usize>());
     // With 16 bytes that an allocator adds to each text.
     let verdicts = 256 * size_of::<HistoryEntry>() + 200 * 7 * 16 + VERDICT_TEXT;
-    let devices = 256 * size_of::<DeviceRecord>() + 256 * 6 * 16 + (32 << 10);
+    let devices = 256 * size_of::<DeviceRecord>() + 256 * 7 * 16 + DEVICE_TEXT;
     println!("at most {} bytes", verdicts + devices);
     assert!(verdicts + devices < 200_000);
     assert!(history.encode().len() < 200_000);

@@ -369,6 +369,7 @@ fn a_full_queue_is_told_and_its_end_too_even_when_events_were_lost() {
         id: "ID".into(),
         client: String::new(),
         helo: String::new(),
+        device: None,
         login: None,
         tls: None,
         from: String::new(),

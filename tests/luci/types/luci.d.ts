@@ -21,6 +21,7 @@ declare const L: {
 	resolveDefault<T, D>(promise: Promise<T> | T, fallback?: D): Promise<T | D>;
 	toArray<T>(value: T | T[] | null | undefined): T[];
 	url(...parts: string[]): string;
+	resource(...parts: string[]): string;
 };
 
 declare namespace LuCI {
@@ -40,6 +41,7 @@ declare namespace LuCI {
 
 	interface Rpc {
 		declare(options: { object: string; method: string; params?: string[]; expect?: Record<string, unknown>; reject?: boolean }): (...args: any[]) => Promise<any>;
+		list(): Promise<string[]>;
 	}
 
 	interface UciSection extends Record<string, any> {
@@ -75,6 +77,7 @@ declare namespace LuCI {
 	}
 
 	interface Option {
+		textvalue?: (section_id: string) => string;
 		default?: string;
 		placeholder?: string;
 		rmempty?: boolean;

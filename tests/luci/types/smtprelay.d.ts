@@ -16,7 +16,10 @@ declare namespace Smtprelay {
 		secret: 'set' | 'missing' | 'none';
 		paused: Pause | null;
 		last: LastDelivery | null;
+		failed_test: { time: number; text: string } | null;
 	}
+	/** Why there is no status. */
+	type Absence = 'router' | 'rpcd' | 'session' | 'silent' | 'disabled' | 'stopped';
 	interface Day { day: number; accepted: number; delivered: number; failed: number; refused: number }
 	interface Listener { name: string; address: string; port: number; tls: string; note: string | null }
 	interface Status {
@@ -40,6 +43,7 @@ declare namespace Smtprelay {
 		id: string;
 		size: number;
 		client?: string;
+		device?: string;
 		from?: string;
 		arrived?: number;
 		age?: number | null;
@@ -58,6 +62,8 @@ declare namespace Smtprelay {
 	interface QueuePage { total: number; offset: number; messages: Message[] }
 	interface Changed { count: number; in_hand: number; failed: number }
 	interface Verdict {
+		number: number;
+		device: string;
 		time: number;
 		outcome: string;
 		id: string;
@@ -73,10 +79,12 @@ declare namespace Smtprelay {
 		delay: number;
 		times: number;
 	}
-	interface HistoryPage { total: number; entries: Verdict[] }
+	/** What the page keeps of the log, oldest first. */
+	interface Log { cursor: string; entries: Verdict[]; lines: LogLine[] }
 	interface Device {
 		client: string;
 		helo: string;
+		device: string;
 		name: string;
 		mac: string;
 		section: string;
@@ -97,7 +105,9 @@ declare namespace Smtprelay {
 		text: string;
 		remedy: string | null;
 	}
-	interface Job { state: 'running' | 'done' | 'failed'; text: string; steps: Step[]; transcript: string[] }
+	/** A certificate that a server presented and that is not trusted. */
+	interface Certificate { fingerprint: string; issuer: string; expires: number | null }
+	interface Job { state: 'running' | 'done' | 'failed'; text: string; account: string; steps: Step[]; certificate?: Certificate | null; transcript: string[] }
 	interface Login { job: string; url: string; code: string | null; expires: number }
 	interface LoginState { state: 'pending' | 'done' | 'failed'; text: string }
 	interface Provider {
@@ -122,8 +132,7 @@ declare namespace Smtprelay {
 		'ipv6-address'?: { address: string; mask: number }[];
 		'ipv6-prefix-assignment'?: { address: string; mask: number; 'local-address'?: { address: string; mask: number } }[];
 	}
-	/** From `log read`; `time` in milliseconds. */
-	interface LogLine { msg: string; time: number; id?: number; priority?: number; source?: number }
+	interface LogLine { number: number; time: number; level: string; text: string }
 
 	/** A section `listener` as the settings have it. */
 	interface ListenerSection { '.name': string; interface?: string | string[]; address?: string | string[]; allow?: string | string[] }

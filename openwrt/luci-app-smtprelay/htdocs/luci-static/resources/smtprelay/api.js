@@ -12,6 +12,11 @@
 
 /** Polling interval for running operations, in milliseconds. */
 const INTERVAL = 1000;
+/** Results and lines of the log that the page keeps: the daemon does not keep more either. */
+const LOG_ENTRIES = 200;
+const LOG_LINES = 200;
+/** The init script. */
+const INIT = '/etc/init.d/smtprelay';
 /** Maximum number of devices shown. */
 const DEVICES = 200;
 
@@ -22,7 +27,7 @@ const callRetry = rpc.declare({ object: 'smtprelay', method: 'retry', params: [ 
 const callHold = rpc.declare({ object: 'smtprelay', method: 'hold', params: [ 'id' ], expect: { '': {} }, reject: true });
 const callRelease = rpc.declare({ object: 'smtprelay', method: 'release', params: [ 'id' ], expect: { '': {} }, reject: true });
 const callDelete = rpc.declare({ object: 'smtprelay', method: 'delete', params: [ 'id' ], expect: { '': {} }, reject: true });
-const callHistory = rpc.declare({ object: 'smtprelay', method: 'history', params: [ 'offset', 'limit' ], expect: { '': {} }, reject: true });
+const callLog = rpc.declare({ object: 'smtprelay', method: 'log', params: [ 'after' ], expect: { '': {} }, reject: true });
 const callDevices = rpc.declare({ object: 'smtprelay', method: 'devices', params: [ 'offset', 'limit' ], expect: { '': {} }, reject: true });
 const callTest = rpc.declare({ object: 'smtprelay', method: 'test', params: [ 'to', 'account' ], expect: { '': {} }, reject: true });
 const callJob = rpc.declare({ object: 'smtprelay', method: 'job', params: [ 'id' ], expect: { '': {} }, reject: true });
@@ -31,9 +36,9 @@ const callReload = rpc.declare({ object: 'smtprelay', method: 'reload', expect: 
 const callProviders = rpc.declare({ object: 'smtprelay', method: 'providers', expect: { '': {} }, reject: true });
 const callLoginStart = rpc.declare({ object: 'smtprelay', method: 'login_start', params: [ 'account' ], expect: { '': {} }, reject: true });
 const callLoginPoll = rpc.declare({ object: 'smtprelay', method: 'login_poll', params: [ 'job', 'address' ], expect: { '': {} }, reject: true });
+const callWriteFile = rpc.declare({ object: 'file', method: 'write', params: [ 'path', 'data', 'mode' ], reject: true });
 const callCommit = rpc.declare({ object: 'uci', method: 'commit', params: [ 'config' ], reject: true });
 const callInterfaces = rpc.declare({ object: 'network.interface', method: 'dump', expect: { interface: [] } });
-const callLogRead = rpc.declare({ object: 'log', method: 'read', params: [ 'lines', 'stream', 'oneshot' ], expect: { log: [] }, reject: true });
 
 /**
  * Throws an error with the `kind` wrong, not_found, busy or failed if the response is an error.
@@ -105,8 +110,80 @@ return baseclass.extend({
 			if (error.name == 'Refusal')
 				throw error;
 
+			this.lastError = String(error.message || error);
+
 			return null;
 		});
+	},
+
+	/** What LuCI said when the status could not be had. */
+	lastError: '',
+
+	/**
+	 * Why there is no status. uhttpd lists the objects of the bus to everyone, with or without a session.
+	 *
+	 * @param {boolean} writable whether this user may ask the init script
+	 * @returns {Promise<Smtprelay.Absence>} the reason
+	 */
+	async absence(writable) {
+		/** @type {string[]} */
+		let objects;
+
+		try {
+			objects = await rpc.list();
+		}
+		catch {
+			return 'router';
+		}
+
+		if (!objects.includes('session'))
+			return 'rpcd';
+
+		// -32002: uhttpd refuses a call without a valid session.
+		if (objects.includes('smtprelay'))
+			return this.lastError.includes('-32002') ? 'session' : 'silent';
+
+		if (!writable)
+			return 'stopped';
+
+		try {
+			return ((await fs.exec(INIT, [ 'enabled' ])).code == 0) ? 'stopped' : 'disabled';
+		}
+		catch {
+			return 'stopped';
+		}
+	},
+
+	/**
+	 * Starts the service, also at each boot from now on.
+	 *
+	 * @param {boolean} disabled whether it is not started at boot
+	 * @returns {Promise<unknown>} resolves when it has been started; rejects with the reason
+	 */
+	async start(disabled) {
+		for (const action of disabled ? [ 'enable', 'start' ] : [ 'start' ]) {
+			const result = await fs.exec(INIT, [ action ]);
+
+			if (result.code != 0)
+				throw new Error(result.stderr || _('The service did not start. The system log shows the reason.'));
+		}
+
+		return pause(INTERVAL);
+	},
+
+	/**
+	 * Stores the certificates that an account trusts.
+	 *
+	 * @param {string} account name of the account
+	 * @param {string} pem the certificates
+	 * @returns {Promise<string>} path of the file
+	 */
+	async storeAuthority(account, pem) {
+		const path = `/etc/ssl/smtprelay-${account}.pem`;
+
+		await callWriteFile(path, `${pem.trim()}\n`, 0o644);
+
+		return path;
 	},
 
 	/**
@@ -144,14 +221,28 @@ return baseclass.extend({
 	},
 
 	/**
-	 * Log entries, newest first.
+	 * Brings the results and the lines of the log up to date, in place. Only what is new since the last call is fetched.
 	 *
-	 * @param {number} offset number of entries to skip
-	 * @param {number} limit maximum number of entries
-	 * @returns {Promise<Smtprelay.HistoryPage>} the page
+	 * @param {Smtprelay.Log} log what is known so far
+	 * @returns {Promise<void>} resolves when it is current
 	 */
-	history(offset, limit) {
-		return collect(callHistory, 'entries', offset, limit);
+	async readLog(log) {
+		for (let more = true; more;) {
+			const news = checked(await callLog(log.cursor || undefined));
+
+			if (news.reset) {
+				log.entries = [];
+				log.lines = [];
+			}
+
+			// The last result comes again, since it may have been repeated.
+			const again = new Set(news.entries.map((/** @type {Smtprelay.Verdict} */ entry) => entry.number));
+
+			log.entries = log.entries.filter((entry) => !again.has(entry.number)).concat(news.entries).slice(-LOG_ENTRIES);
+			log.lines = log.lines.concat(news.lines).slice(-LOG_LINES);
+			more = news.more && log.cursor != news.cursor;
+			log.cursor = news.cursor;
+		}
 	},
 
 	/**
@@ -272,16 +363,6 @@ return baseclass.extend({
 	 */
 	interfaces() {
 		return L.resolveDefault(callInterfaces(), []);
-	},
-
-	/**
-	 * The last lines of the system log, if this user is allowed to read it.
-	 *
-	 * @param {number} lines number of lines to read from the complete log
-	 * @returns {Promise<Smtprelay.LogLine[] | null>} null if it cannot be read
-	 */
-	log(lines) {
-		return callLogRead(lines, false, true).catch(() => null);
 	},
 
 	/**

@@ -181,6 +181,9 @@ return baseclass.extend({
 	path: check((text) => text.startsWith('/'), () => _('Expecting an absolute path')),
 	hook: check((text) => text == 'none' || text.startsWith('/'), () => _('Expecting an absolute path, or none')),
 	url: check((text) => /^https:\/\/[\u0021-\u0022\u0024-\u007e]+$/.test(text), () => _('Expecting a URL such as https://login.example.com/path')),
+	pem: (/** @type {string} */ text) => /-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]{100,}-----END CERTIFICATE-----/.test(text)
+		? true
+		: _('Expecting a certificate in PEM format, from BEGIN CERTIFICATE to END CERTIFICATE'),
 	rate: check((text) => {
 		const parts = /^([0-9]{1,6})[ ]*\/[ ]*[smhd]$/.exec(text);
 

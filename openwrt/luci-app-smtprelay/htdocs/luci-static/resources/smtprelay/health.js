@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 'use strict';
 'require baseclass';
+'require smtprelay.sentences as sentences';
 'require smtprelay.text as text';
 
 /*
@@ -27,7 +28,7 @@ function waiting(count) {
  * @returns {string} a sentence; '' if there is none
  */
 function remedy(pause) {
-	return pause.reason.includes(pause.remedy || '') ? '' : text.plain(pause.remedy, 400);
+	return pause.reason.includes(pause.remedy || '') ? '' : sentences.say(pause.remedy);
 }
 
 return baseclass.extend({
@@ -40,7 +41,7 @@ return baseclass.extend({
 	 */
 	line(status, now) {
 		if (!status)
-			return { level: 'bad', text: _('The service is not running.'), remedy: _('Enable the service in the settings. If it fails to start, the system log shows the reason.') };
+			return this.absent('stopped');
 
 		if (status.state == 'no_account')
 			return { level: 'warning', text: _('No account has been set up yet. Mail is queued but not sent.'), remedy: '' };
@@ -61,6 +62,11 @@ return baseclass.extend({
 		if (last && (!text.isProtected(last.tls) || last.verified == 'no'))
 			return { level: 'warning', text: lately, remedy: _('The last message could have been read in transit.') };
 
+		const unable = status.accounts.find((account) => this.account(account).level == 'bad');
+
+		if (unable)
+			return { level: 'warning', text: lately, remedy: _('Account %s cannot deliver: see below.').format(text.plain(unable.name)) };
+
 		// The configured settings are not the ones in use; the notes show the reason.
 		const refused = status.settings && status.settings.error;
 
@@ -74,6 +80,31 @@ return baseclass.extend({
 	 */
 	fresh() {
 		return { level: 'neutral', text: _('Not set up yet. Your devices can send mail as soon as an account has been set up.'), remedy: '' };
+	},
+
+	/**
+	 * The line while there is no status.
+	 *
+	 * @param {Smtprelay.Absence | 'off'} reason why; `off` if the settings disable the service
+	 * @returns {Smtprelay.Health} the line
+	 */
+	absent(reason) {
+		switch (reason) {
+		case 'router':
+			return { level: 'bad', text: _('The router does not answer.'), remedy: _('Check the connection to the router, then reload the page.') };
+		case 'rpcd':
+			return { level: 'bad', text: _('The state cannot be read: rpcd is not running on the router.'), remedy: _('Mail is not affected. On the router, run: service rpcd restart') };
+		case 'session':
+			return { level: 'warning', text: _('The session has expired.'), remedy: _('Mail is not affected. Log in again.') };
+		case 'silent':
+			return { level: 'bad', text: _('The service is running, but does not answer.'), remedy: _('The system log shows the reason.') };
+		case 'off':
+			return { level: 'warning', text: _('The service is not running: it is disabled in the settings.'), remedy: '' };
+		case 'disabled':
+			return { level: 'warning', text: _('The service is not running: it is disabled under System → Startup.'), remedy: '' };
+		default:
+			return { level: 'bad', text: _('The service is not running: it was stopped, or failed to start.'), remedy: _('If it does not start, the system log shows the reason.') };
+		}
 	},
 
 	/**
@@ -98,11 +129,11 @@ return baseclass.extend({
 		}
 
 		if (!paused)
-			return { level: 'bad', text: _('Not relaying (%s): %s').format(waiting(status.queue.messages), text.plain(status.health, 400)), remedy: '' };
+			return { level: 'bad', text: _('Not relaying (%s): %s').format(waiting(status.queue.messages), sentences.say(status.health)), remedy: '' };
 
 		return {
 			level: 'bad',
-			text: _('Not relaying (%s, next attempt in %s): %s').format(waiting(status.queue.messages), text.duration(paused.next), text.plain(paused.reason, 400)),
+			text: _('Not relaying (%s, next attempt in %s): %s').format(waiting(status.queue.messages), text.duration(paused.next), sentences.say(paused.reason)),
 			remedy: remedy(paused)
 		};
 	},
@@ -117,7 +148,7 @@ return baseclass.extend({
 		if (account.paused) {
 			return {
 				level: 'bad',
-				text: _('Paused for %s, next attempt in %s: %s').format(text.duration(account.paused.since), text.duration(account.paused.next), text.plain(account.paused.reason, 400)),
+				text: _('Paused for %s, next attempt in %s: %s').format(text.duration(account.paused.since), text.duration(account.paused.next), sentences.say(account.paused.reason)),
 				remedy: remedy(account.paused)
 			};
 		}
@@ -126,7 +157,15 @@ return baseclass.extend({
 			return {
 				level: 'bad',
 				text: (account.auth == 'xoauth2') ? _('Not signed in yet.') : _('No password is stored.'),
-				remedy: (account.auth == 'xoauth2') ? _('Sign in below.') : _('Set the password in the account settings.')
+				remedy: ''
+			};
+		}
+
+		if (account.failed_test) {
+			return {
+				level: 'bad',
+				text: _('The last test message was not accepted (%s): %s').format(text.time(account.failed_test.time), sentences.say(account.failed_test.text)),
+				remedy: ''
 			};
 		}
 
@@ -194,14 +233,14 @@ return baseclass.extend({
 		const settings = status.settings;
 
 		if (settings && settings.error)
-			notes.push({ level: 'bad', text: _('The settings were rejected, the previous settings remain in use: %s').format(text.plain(settings.error, 400)), remedy: '' });
+			notes.push({ level: 'bad', text: _('The settings were rejected, the previous settings remain in use: %s').format(sentences.say(settings.error)), remedy: '' });
 
 		for (const warning of (settings && settings.warnings) || [])
-			notes.push({ level: 'warning', text: text.plain(warning, 400), remedy: '' });
+			notes.push({ level: 'warning', text: sentences.say(warning), remedy: '' });
 
 		for (const listener of status.listeners || [])
 			if (listener.note)
-				notes.push({ level: 'warning', text: _('Listener %s: %s').format(text.plain(listener.name), text.plain(listener.note, 400)), remedy: '' });
+				notes.push({ level: 'warning', text: _('Listener %s: %s').format(text.plain(listener.name), sentences.say(listener.note)), remedy: '' });
 
 		return notes;
 	}

@@ -6,9 +6,6 @@
  * Filters for the log entries.
  */
 
-/** How the daemon identifies itself in the system log. */
-const OURS = /^smtprelay(\[[0-9]+\])?:/;
-
 return baseclass.extend({
 	/**
 	 * Matching log entries.
@@ -23,29 +20,31 @@ return baseclass.extend({
 		return entries.filter((entry) =>
 			(!filter.outcome || entry.outcome == filter.outcome)
 			&& (!filter.client || entry.client == filter.client)
-			&& (!words || [ entry.id, entry.client, entry.from, entry.to, entry.account, entry.text ].some((field) => String(field ?? '').toLowerCase().includes(words))));
+			&& (!words || [ entry.id, entry.client, entry.device, entry.from, entry.to, entry.account, entry.text ].some((field) => String(field ?? '').toLowerCase().includes(words))));
 	},
 
 	/**
 	 * The devices that occur in the entries.
 	 *
 	 * @param {Smtprelay.Verdict[]} entries the entries
-	 * @returns {string[]} each once
+	 * @returns {Map<string, string>} names by address, each once
 	 */
 	clients(entries) {
-		return Array.from(new Set(entries.map((entry) => entry.client).filter((client) => client))).sort();
+		const named = entries.filter((entry) => entry.client).map((entry) => /** @type {[string, string]} */ ([ entry.client, entry.device || entry.client ]));
+
+		return new Map(named.sort((a, b) => a[1].localeCompare(b[1])));
 	},
 
 	/**
-	 * Matching lines of the daemon, newest first.
+	 * Matching lines, newest first.
 	 *
-	 * @param {Smtprelay.LogLine[]} lines all lines of the system log
+	 * @param {Smtprelay.LogLine[]} lines all lines
 	 * @param {string} words text that they must contain
 	 * @returns {Smtprelay.LogLine[]} the matching ones
 	 */
 	lines(lines, words) {
 		const wanted = words.trim().toLowerCase();
 
-		return lines.filter((line) => OURS.test(line.msg) && line.msg.toLowerCase().includes(wanted)).reverse();
+		return lines.filter((line) => line.text.toLowerCase().includes(wanted)).reverse();
 	}
 });

@@ -3,6 +3,7 @@
 'require baseclass';
 'require ui';
 'require smtprelay.api as api';
+'require smtprelay.sentences as sentences';
 'require smtprelay.text as text';
 'require smtprelay.widgets as widgets';
 
@@ -25,7 +26,7 @@ return baseclass.extend({
 	async run(account, place) {
 		const login = await api.loginStart(account);
 		const until = Date.now() + login.expires * 1000;
-		const state = E('div', { 'class': 'spinning', 'style': 'margin-top:.5em' }, [ _('Waiting for the sign-in…') ]);
+		const state = E('div', { 'class': 'spinning' }, [ _('Waiting for the sign-in…') ]);
 		/** @type {string} */
 		let copied = '';
 
@@ -33,14 +34,14 @@ return baseclass.extend({
 			? [
 				E('p', [ _('Open this page, sign in and enter the code:') ]),
 				E('p', [ widgets.link(login.url, login.url) ]),
-				E('p', [ E('strong', { 'id': 'smtprelay-code', 'style': 'font-size:150%;letter-spacing:.1em' }, [ text.plain(login.code, 40) ]) ]),
+				E('p', [ E('strong', { 'id': 'smtprelay-code', 'class': 'smtprelay-code' }, [ text.plain(login.code, 40) ]) ]),
 				state
 			]
 			: [
 				E('p', [ widgets.link(login.url, _('Open the provider\'s page and sign in.')) ]),
 				E('p', [ _('Afterwards the browser tries to open a page that cannot be displayed. This is expected: copy the complete address from the address bar and paste it here.') ]),
 				E('p', [ E('input', {
-					'type': 'text', 'class': 'cbi-input-text', 'id': 'smtprelay-copied', 'style': 'width:100%', 'placeholder': 'http://127.0.0.1:47110/?…',
+					'type': 'text', 'class': 'cbi-input-text smtprelay-wide', 'id': 'smtprelay-copied', 'placeholder': 'http://127.0.0.1:47110/?…',
 					'change': (/** @type {Event} */ ev) => { copied = /** @type {HTMLInputElement} */ (ev.target).value.trim(); }
 				}) ]),
 				state
@@ -61,10 +62,10 @@ return baseclass.extend({
 				return widgets.replace(place, [ _('Signed in.') ]);
 
 			if (answer.state == 'failed')
-				throw new Error(text.plain(answer.text, 400));
+				throw new Error(answer.text);
 
 			if (address)
-				state.textContent = text.plain(answer.text, 400);
+				state.textContent = sentences.say(answer.text);
 		}
 
 		throw new Error(_('The sign-in timed out.'));
@@ -83,7 +84,7 @@ return baseclass.extend({
 		ui.showModal(_('Sign in'), [ place, E('div', { 'class': 'right' }, [ close ]) ]);
 
 		return this.run(account, place).catch((error) => {
-			widgets.replace(place, [ widgets.box({ level: 'bad', text: text.plain(error.message, 400), remedy: '' }) ]);
+			widgets.replace(place, [ widgets.box({ level: 'bad', text: sentences.say(error.message), remedy: '' }) ]);
 		});
 	}
 });

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 'use strict';
 'require baseclass';
+'require smtprelay.sentences as sentences';
 'require smtprelay.text as text';
 
 /*
@@ -9,14 +10,6 @@
  */
 
 const SVG = 'http://www.w3.org/2000/svg';
-
-/** Colours of the theme, with fallbacks for themes that do not define them. */
-const COLOURS = /** @type {Record<string, string>} */ ({
-	good: 'var(--success-color-high, #46a546)',
-	warning: 'var(--warn-color-high, #c09853)',
-	bad: 'var(--error-color-high, #c43c35)',
-	neutral: 'var(--text-color-medium, #777777)'
-});
 
 /** CSS classes of LuCI's message boxes. */
 const BOXES = /** @type {Record<string, string>} */ ({
@@ -27,14 +20,16 @@ const BOXES = /** @type {Record<string, string>} */ ({
 });
 
 /** Symbols for the steps of a test. */
-const SIGNS = /** @type {Record<string, string[]>} */ ({
-	ok: [ '\u2713', 'good' ],
-	failed: [ '\u2717', 'bad' ],
-	running: [ '\u2026', 'warning' ],
-	pending: [ '\u00b7', 'neutral' ],
-	skipped: [ '\u2013', 'neutral' ]
+const SIGNS = /** @type {Record<string, string>} */ ({
+	ok: '\u2713',
+	failed: '\u2717',
+	running: '\u2026',
+	pending: '\u00b7',
+	skipped: '\u2013'
 });
 
+/** Width of the chart's axis. */
+const AXIS = 34;
 /** Number of days shown in the chart. */
 const DAYS = 14;
 const DAY = 86400;
@@ -70,10 +65,24 @@ function svgText(name, attributes, content) {
 	return svg(name, attributes, [ document.createTextNode(content) ]);
 }
 
-return baseclass.extend({
-	/** Colours by level. */
-	colours: COLOURS,
+/**
+ * The end of an axis: the smallest of 2, 4, 10, 20, 40, 100 and so on that is not below a number, so that its half is a whole
+ * number too wherever there is room for it.
+ *
+ * @param {number} most the number
+ * @returns {number} the end
+ */
+function roundUp(most) {
+	for (let power = 1; ; power *= 10)
+		for (const step of [ 2, 4, 10 ])
+			if (step * power >= most)
+				return step * power;
+}
 
+// All pages use these blocks, so the style sheet is loaded with them.
+document.head.appendChild(E('link', { 'rel': 'stylesheet', 'href': L.resource('smtprelay/style.css') }));
+
+return baseclass.extend({
 	/**
 	 * A badge: a short label in a coloured frame.
 	 *
@@ -84,9 +93,7 @@ return baseclass.extend({
 		return E('span', {
 			'class': 'smtprelay-badge',
 			'data-level': badge.level,
-			'title': badge.title || null,
-			// Yellow text is not readable on white.
-			'style': `display:inline-block;border:1px solid ${COLOURS[badge.level]};color:${(badge.level == 'warning') ? 'inherit' : COLOURS[badge.level]};border-radius:3px;padding:0 .4em;margin:0 .3em .2em 0`
+			'title': badge.title || null
 		}, [ badge.label ]);
 	},
 
@@ -99,7 +106,7 @@ return baseclass.extend({
 	box(health) {
 		return E('div', { 'class': BOXES[health.level], 'data-level': health.level }, [
 			E('div', [ health.text ]),
-			health.remedy ? E('div', { 'style': 'margin-top:.3em' }, [ health.remedy ]) : ''
+			health.remedy ? E('div', [ health.remedy ]) : ''
 		]);
 	},
 
@@ -115,13 +122,13 @@ return baseclass.extend({
 	table(titles, rows, empty, widths) {
 		const head = E('tr', { 'class': 'tr table-titles' }, titles.map((title) => E('th', { 'class': 'th' }, [ title ])));
 		const cells = (/** @type {(Node | string)[][]} */ row) => row.map((cell, i) =>
-			E('td', { 'class': 'td', 'data-title': titles[i] || null, 'style': `overflow-wrap:anywhere;min-width:min(${widths ? widths[i] : 8}em, 40vw)` }, cell));
+			E('td', { 'class': 'td', 'data-title': titles[i] || null, 'style': `min-width:min(${widths ? widths[i] : 8}em, 40vw)` }, cell));
 		const body = rows.map((row) => E('tr', { 'class': 'tr' }, cells(row)));
 
 		if (!rows.length)
 			body.push(E('tr', { 'class': 'tr placeholder' }, [ E('td', { 'class': 'td' }, [ E('em', [ empty ]) ]) ]));
 
-		return E('table', { 'class': 'table' }, [ head ].concat(body));
+		return E('table', { 'class': 'table smtprelay-table' }, rows.length ? [ head ].concat(body) : body);
 	},
 
 	/**
@@ -184,14 +191,12 @@ return baseclass.extend({
 		});
 
 		return E('div', { 'class': 'smtprelay-chain' }, steps.map((step) => {
-			const [ sign, level ] = SIGNS[step.state] || SIGNS.pending;
-
-			return E('div', { 'data-step': step.step, 'data-state': step.state, 'style': 'display:flex;gap:.6em;margin:.2em 0' }, [
-				E('strong', { 'style': `color:${COLOURS[level]};min-width:1.2em;text-align:center` }, [ sign ]),
-				E('span', { 'style': 'min-width:6em;font-weight:bold' }, [ titles[step.step] || text.plain(step.step) ]),
-				E('span', { 'style': 'flex:1;overflow-wrap:anywhere' }, [
-					text.plain(step.text, 400),
-					step.remedy ? E('div', { 'style': `color:${COLOURS.bad}` }, [ text.plain(step.remedy, 400) ]) : ''
+			return E('div', { 'data-step': step.step, 'data-state': step.state, 'class': 'smtprelay-step' }, [
+				E('strong', [ SIGNS[step.state] || SIGNS.pending ]),
+				E('span', [ titles[step.step] || text.plain(step.step) ]),
+				E('span', [
+					sentences.say(step.text),
+					step.remedy ? E('div', { 'class': 'smtprelay-remedy' }, [ sentences.say(step.remedy) ]) : ''
 				])
 			]);
 		}));
@@ -204,7 +209,7 @@ return baseclass.extend({
 	 * @returns {HTMLElement} the text
 	 */
 	transcript(lines) {
-		return E('pre', { 'style': 'max-height:20em;overflow:auto;white-space:pre-wrap;overflow-wrap:anywhere' }, [
+		return E('pre', { 'class': 'smtprelay-pre' }, [
 			text.lines(lines.join('\n'))
 		]);
 	},
@@ -219,9 +224,9 @@ return baseclass.extend({
 	 */
 	chart(days, now, waiting) {
 		const kinds = [
-			[ 'delivered', _('delivered'), COLOURS.good ],
-			[ 'failed', _('failed'), COLOURS.bad ],
-			[ 'refused', _('refused'), COLOURS.warning ]
+			[ 'delivered', _('delivered') ],
+			[ 'failed', _('failed') ],
+			[ 'refused', _('refused') ]
 		];
 		const today = Math.floor(now / DAY) * DAY;
 		/** @type {Smtprelay.Day[]} */
@@ -234,7 +239,7 @@ return baseclass.extend({
 		}
 
 		const total = (/** @type {Smtprelay.Day} */ day) => day.delivered + day.failed + day.refused;
-		const most = Math.max(1, ...shown.map(total));
+		const most = roundUp(Math.max(...shown.map(total)));
 		const width = 40;
 		/** @type {Node[]} */
 		const bars = [];
@@ -242,37 +247,41 @@ return baseclass.extend({
 		shown.forEach((day, i) => {
 			let top = 110;
 
-			for (const [ key, label, colour ] of kinds) {
+			for (const [ key, label ] of kinds) {
 				const count = day[/** @type {'delivered' | 'failed' | 'refused'} */ (key)];
 				const height = count * 100 / most;
 
 				top -= height;
 
 				if (count > 0) {
-					bars.push(svg('rect', { x: i * width + 4, y: top, width: width - 8, height: height, style: `fill:${colour}`, 'data-kind': key }, [
+					bars.push(svg('rect', { x: i * width + 4, y: top, width: width - 8, height: height, 'data-kind': key }, [
 						svgText('title', {}, `${this.utcDate(day.day)}: ${count} ${label}`)
 					]));
 				}
 			}
 
 			if (i % 3 == 1)
-				bars.push(svgText('text', { x: i * width + width / 2, y: 126, 'text-anchor': 'middle', 'font-size': 11, fill: 'currentColor' }, this.utcDate(day.day)));
+				bars.push(svgText('text', { x: i * width + width / 2, y: 126, 'text-anchor': 'middle' }, this.utcDate(day.day)));
 		});
 
 		const drawing = svg('svg', {
-			viewBox: `0 -2 ${DAYS * width} 132`, role: 'img', style: 'width:100%;max-width:700px;height:auto',
+			viewBox: `-${AXIS} -2 ${DAYS * width + AXIS} 132`, role: 'img', 'class': 'smtprelay-chart',
 			'aria-label': _('Messages per day')
-		}, [
-			svg('line', { x1: 0, y1: 110.5, x2: DAYS * width, y2: 110.5, stroke: 'currentColor', 'stroke-opacity': 0.4 }),
-			svgText('text', { x: 2, y: 9, 'font-size': 11, fill: 'currentColor', 'fill-opacity': 0.7 }, String(most))
-		].concat(/** @type {SVGElement[]} */ (bars)));
+		}, [ 0, most / 2, most ].flatMap((count) => {
+			const y = 110 - count * 100 / most;
+
+			return [
+				svg('line', { x1: 0, y1: y, x2: DAYS * width, y2: y }),
+				svgText('text', { x: -4, y: y + 4, 'text-anchor': 'end', 'data-axis': count }, String(count))
+			];
+		}).concat(/** @type {SVGElement[]} */ (bars)));
 
 		return E('div', [
 			drawing,
-			E('div', kinds.map(([ key, label, colour ]) => E('span', { 'style': 'margin-right:1.2em;white-space:nowrap' }, [
-				E('span', { 'style': `display:inline-block;width:.8em;height:.8em;margin-right:.3em;background:${colour}` }),
+			E('div', { 'class': 'smtprelay-legend' }, kinds.map(([ key, label ]) => E('span', [
+				E('i', { 'data-kind': key }),
 				`${label}: ${shown.reduce((sum, day) => sum + day[/** @type {'delivered' | 'failed' | 'refused'} */ (key)], 0)}`
-			])).concat([ E('span', { 'style': 'white-space:nowrap' }, [ _('queued now: %d').format(waiting) ]) ]))
+			])).concat([ E('span', [ _('queued now: %d').format(waiting) ]) ]))
 		]);
 	},
 

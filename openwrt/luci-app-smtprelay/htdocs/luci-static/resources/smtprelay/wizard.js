@@ -4,10 +4,11 @@
 'require uci';
 'require ui';
 'require smtprelay.api as api';
+'require smtprelay.certificate as certificate';
 'require smtprelay.check as check';
 'require smtprelay.presets as presets';
 'require smtprelay.signin as signin';
-'require smtprelay.text as text';
+'require smtprelay.sentences as sentences';
 'require smtprelay.widgets as widgets';
 
 /*
@@ -80,9 +81,16 @@ return baseclass.extend({
 			uci.add('smtprelay', 'account', name);
 		}
 
+		const before = uci.get('smtprelay', name, 'host') ?? null;
+
 		// Another attempt may be for a different provider.
 		for (const option of [ 'provider', 'host', 'port', 'tls', 'region', 'username', 'from', 'auth', 'oauth', 'client_id', 'client_secret' ])
 			uci.set('smtprelay', name, option, options[option] ?? null);
+
+		// What was trusted belongs to the server before.
+		if (before != (options.host ?? null))
+			for (const option of [ 'ca_file', 'fingerprint' ])
+				uci.set('smtprelay', name, option, null);
 
 		return name;
 	},
@@ -93,9 +101,10 @@ return baseclass.extend({
 	 * @param {Smtprelay.Provider[]} providers all presets
 	 * @param {() => Promise<void>} arrived called when a test message was accepted
 	 * @param {() => void} finished called when the user leaves the wizard
+	 * @param {() => void} [cancelled] called when the user gives up; without it, there is no button for that
 	 * @returns {HTMLElement} its section of the page
 	 */
-	render(providers, arrived, finished) {
+	render(providers, arrived, finished, cancelled) {
 		const chosen = select('provider', [ [ BY_ADDRESS, _('detect from the address') ] ]
 			.concat(presets.sorted(providers).map((provider) => [ provider.id, presets.title(provider) ]))
 			.concat([ [ OTHER, _('other mail server') ] ]));
@@ -128,9 +137,11 @@ return baseclass.extend({
 		};
 		// Below the login fields, since it also applies to sign-in.
 		const hintLine = widgets.field('', hint);
-		const progress = E('div', { 'id': 'smtprelay-progress', 'style': 'margin:.5em 0' });
+		const progress = E('div', { 'id': 'smtprelay-progress' });
 		/** Section of the account, once it has been written. */
 		let name = '';
+		/** The certificate that the server presented, if it was not trusted. */
+		let presented = /** @type {Smtprelay.Certificate | null} */ (null);
 
 		const provider = () => {
 			if (chosen.value == OTHER)
@@ -193,8 +204,9 @@ return baseclass.extend({
 				return widgets.replace(progress, [ widgets.box({ level: 'warning', text: problem, remedy: '' }) ]);
 
 			try {
+				presented = null;
 				name = this.store(name, provider(), given);
-				await this.run(name, given, progress, finished);
+				await this.run(name, given, progress, finished, (seen) => { presented = seen; });
 				fields.password.value = '';
 				fields.clientSecret.value = '';
 				await arrived();
@@ -202,7 +214,10 @@ return baseclass.extend({
 			catch (error) {
 				const message = /** @type {Error} */ (error).message;
 
-				progress.appendChild(widgets.box({ level: 'bad', text: text.plain(message, 400), remedy: '' }));
+				progress.appendChild(widgets.box({ level: 'bad', text: sentences.say(message), remedy: '' }));
+
+				if (presented)
+					progress.appendChild(certificate.offer(presented, name, submit));
 			}
 		};
 
@@ -221,8 +236,10 @@ return baseclass.extend({
 			widgets.field(_('Send test message to'), fields.to),
 			progress,
 			E('div', { 'class': 'right' }, [
+				cancelled ? E('button', { 'class': 'btn cbi-button cbi-button-neutral', 'id': 'smtprelay-cancel', 'click': cancelled }, [ _('Cancel') ]) : '',
+				' ',
 				E('button', {
-					'class': 'btn cbi-button cbi-button-apply important', 'id': 'smtprelay-save',
+					'class': 'btn cbi-button cbi-button-positive important', 'id': 'smtprelay-save',
 					'click': ui.createHandlerFn(this, submit)
 				}, [ _('Save and send test message') ])
 			])
@@ -246,7 +263,7 @@ return baseclass.extend({
 			parts.push(_('an app password is required, a separate password for applications.'), ' ');
 
 		if (provider.help)
-			parts.push(provider.help, ' ');
+			parts.push(sentences.say(provider.help), ' ');
 
 		if (provider.url)
 			parts.push(widgets.link(provider.url, _('Get it here.')));
@@ -261,8 +278,9 @@ return baseclass.extend({
 	 * @param {Smtprelay.Answers} given the values entered
 	 * @param {HTMLElement} place where progress is shown
 	 * @param {() => void} finished called when the user leaves the wizard
+	 * @param {(seen: Smtprelay.Certificate) => void} rejected called with a certificate that is not trusted
 	 */
-	async run(name, given, place, finished) {
+	async run(name, given, place, finished, rejected) {
 		const work = E('div', { 'class': 'spinning' }, [ _('Saving settings…') ]);
 		const more = E('div');
 
@@ -288,6 +306,9 @@ return baseclass.extend({
 
 			if (!job)
 				return;
+
+			if (job.certificate)
+				rejected(job.certificate);
 
 			if (job.state == 'failed')
 				throw new Error(job.text || _('The test message was not accepted.'));

@@ -5,47 +5,53 @@
 'require ui';
 'require smtprelay.api as api';
 'require smtprelay.logfilter as logfilter';
+'require smtprelay.sentences as sentences';
+'require smtprelay.service as service';
 'require smtprelay.text as text';
 'require smtprelay.widgets as widgets';
 
 /** Refresh interval of the page, in seconds. */
 const EVERY = 10;
-/** Number of entries that the daemon keeps. */
-const VERDICTS = 200;
 /** Number of entries shown initially, and added each time. */
 const STEP = 50;
-/** Number of lines read from the system log. */
-const LINES = 1000;
 
 return view.extend({
+	/** What is known of the log: only what is new is fetched. */
+	log: /** @type {Smtprelay.Log} */ ({ cursor: '', entries: [], lines: [] }),
+
 	load() {
 		return this.fetch();
 	},
 
 	/**
-	 * Both logs.
+	 * Brings the log up to date.
 	 *
-	 * @returns {Promise<[Smtprelay.HistoryPage | null, Smtprelay.LogLine[] | null]>} null for a log that cannot be read
+	 * @returns {Promise<HTMLElement[]>} what to say if the daemon does not answer
 	 */
 	fetch() {
-		return Promise.all([ L.resolveDefault(api.history(0, VERDICTS), null), api.log(LINES) ]);
+		return api.readLog(this.log).then(() => []).catch((error) => {
+			api.lastError = String(error.message || error);
+
+			return service.notice(() => this.fetch());
+		});
 	},
 
-	render(/** @type {[Smtprelay.HistoryPage | null, Smtprelay.LogLine[] | null]} */ data) {
+	render(/** @type {HTMLElement[]} */ absent) {
 		const filter = { text: '', outcome: '', client: '' };
 		const list = E('div', { 'id': 'smtprelay-log' });
 		const system = E('div', { 'id': 'smtprelay-syslog' });
+		const notice = E('div', absent);
 		const words = E('input', { 'type': 'text', 'class': 'cbi-input-text', 'id': 'smtprelay-filter', 'placeholder': _('search text') });
 		const outcome = E('select', { 'class': 'cbi-input-select', 'id': 'smtprelay-outcome' },
 			[ '', 'delivered', 'failed', 'refused', 'rejected' ].map((value) => E('option', { 'value': value }, [ value ? text.outcome(value) : _('all results') ])));
 		const client = E('select', { 'class': 'cbi-input-select', 'id': 'smtprelay-client' }, [ E('option', { 'value': '' }, [ _('all devices') ]) ]);
 		let shown = STEP;
-		let [ history, lines ] = data;
 
 		const show = () => {
-			const entries = logfilter.entries(history ? history.entries : [], filter);
+			const all = this.log.entries.slice().reverse();
+			const entries = logfilter.entries(all, filter);
 
-			widgets.replace(list, [ this.table(history, entries.slice(0, shown)) ].concat((entries.length > shown) ? [
+			widgets.replace(list, [ this.table(entries.slice(0, shown)) ].concat((entries.length > shown) ? [
 				E('button', {
 					'class': 'btn cbi-button',
 					'click': ui.createHandlerFn(this, () => {
@@ -54,11 +60,11 @@ return view.extend({
 					})
 				}, [ _('Show more') ])
 			] : []));
-			widgets.replace(system, this.systemLog(lines, filter.text));
+			widgets.replace(system, this.systemLog(this.log.lines, filter.text));
 
-			for (const name of logfilter.clients(history ? history.entries : []))
-				if (!Array.from(client.options).some((option) => option.value == name))
-					client.appendChild(E('option', { 'value': name }, [ text.plain(name, 60) ]));
+			for (const [ address, name ] of logfilter.clients(all))
+				if (!Array.from(client.options).some((option) => option.value == address))
+					client.appendChild(E('option', { 'value': address }, [ text.plain(name, 60) ]));
 		};
 		const changed = () => {
 			filter.text = words.value;
@@ -73,14 +79,15 @@ return view.extend({
 		show();
 
 		poll.add(() => this.fetch().then((fresh) => {
-			[ history, lines ] = fresh;
+			widgets.replace(notice, fresh);
 			show();
 		}), EVERY);
 
 		return E('div', { 'class': 'cbi-map' }, [
 			E('h2', [ _('Mail log') ]),
 			E('div', { 'class': 'cbi-map-descr' }, [ _('Results of the most recent messages, and refused clients.') ]),
-			E('div', { 'style': 'display:flex;flex-wrap:wrap;gap:.5em;margin:.5em 0' }, [ words, outcome, client ]),
+			notice,
+			E('div', { 'class': 'smtprelay-row' }, [ words, outcome, client ]),
 			list,
 			system
 		]);
@@ -89,11 +96,10 @@ return view.extend({
 	/**
 	 * The log entries.
 	 *
-	 * @param {Smtprelay.HistoryPage | null} history all entries; null if the service is not running
 	 * @param {Smtprelay.Verdict[]} entries the entries to show
 	 * @returns {HTMLElement} a table
 	 */
-	table(history, entries) {
+	table(entries) {
 		const levels = /** @type {Record<string, Smtprelay.Level>} */ ({ delivered: 'good', failed: 'bad', refused: 'warning', rejected: 'warning' });
 		const rows = entries.map((entry) => [
 			[ text.time(entry.time) ],
@@ -102,35 +108,32 @@ return view.extend({
 				(entry.times > 1) ? _('%d times').format(entry.times) : ''
 			],
 			[ E('div', [ text.plain(entry.from || '\u2013', 80) ]), entry.to ? E('div', [ `\u2192 ${text.plain(entry.to, 120)}` ]) : '' ],
-			[ text.plain(entry.client || '\u2013', 60) ],
+			[ E('div', [ text.plain(entry.device || entry.client || '\u2013', 60) ]), entry.device ? E('div', [ text.plain(entry.client, 60) ]) : '' ],
 			[
-				E('div', [ text.plain(entry.text, 400) ]),
+				E('div', [ sentences.say(entry.text) ]),
 				(entry.outcome == 'delivered') ? E('div', [
 					_('%s, %s, after %s').format(text.plain(entry.account, 60), text.protection(entry.tls, entry.verified), text.duration(entry.delay))
 				]) : ''
 			]
 		]);
 
-		return widgets.table([ _('Time'), _('Result'), _('From, to'), _('Device'), _('Details') ], rows, history ? _('No matching entries.') : _('The service is not running.'), [ 7, 8, 15, 11, 8 ]);
+		return widgets.table([ _('Time'), _('Result'), _('From, to'), _('Device'), _('Details') ], rows, _('No matching entries.'), [ 7, 8, 15, 11, 8 ]);
 	},
 
 	/**
 	 * The daemon's lines of the system log.
 	 *
-	 * @param {Smtprelay.LogLine[] | null} lines all lines; null if this user is not allowed to read them
+	 * @param {Smtprelay.LogLine[]} lines all lines
 	 * @param {string} words text that they must contain
 	 * @returns {(Node | string)[]} a section of the page, or nothing
 	 */
 	systemLog(lines, words) {
-		if (!lines)
-			return [];
-
 		const ours = logfilter.lines(lines, words);
 
 		return [ widgets.section(_('System Log'), [
 			ours.length
-				? E('pre', { 'style': 'max-height:30em;overflow:auto;white-space:pre-wrap;overflow-wrap:anywhere' }, [
-					ours.map((line) => `${text.time(Math.floor(line.time / 1000))} ${text.plain(line.msg, 1100)}`).join('\n')
+				? E('pre', { 'class': 'smtprelay-pre' }, [
+					ours.map((line) => `${text.time(line.time)} ${text.plain(line.text, 1100)}`).join('\n')
 				])
 				: E('em', [ _('No matching entries.') ])
 		]) ];

@@ -8,6 +8,8 @@
 'require smtprelay.api as api';
 'require smtprelay.health as health';
 'require smtprelay.presets as presets';
+'require smtprelay.sentences as sentences';
+'require smtprelay.service as service';
 'require smtprelay.signin as signin';
 'require smtprelay.text as text';
 'require smtprelay.widgets as widgets';
@@ -16,6 +18,9 @@
 /** Refresh interval of the page, in seconds. */
 const EVERY = 5;
 
+/** Levels of the last results of a device that need attention. */
+const OUTCOMES = /** @type {Record<string, Smtprelay.Level>} */ ({ deferred: 'warning', failed: 'bad', refused: 'warning', rejected: 'bad', aborted: 'warning' });
+
 return view.extend({
 	load() {
 		const writable = !!L.hasViewPermission();
@@ -23,8 +28,9 @@ return view.extend({
 		return Promise.all([
 			api.status(),
 			L.resolveDefault(api.devices(), []),
+			api.providers(),
 			// The file may contain plain-text passwords, so read-only users do not get it.
-			writable ? uci.load('smtprelay').then(() => this.isMissing() ? api.providers() : null) : null
+			writable ? uci.load('smtprelay').then(() => this.isMissing()) : false
 		]);
 	},
 
@@ -37,7 +43,7 @@ return view.extend({
 		return !uci.sections('smtprelay', 'account').some((section) => presets.isFilledIn(section));
 	},
 
-	render(/** @type {[Smtprelay.Status | null, Smtprelay.Device[], Smtprelay.Provider[] | null]} */ [ status, devices, providers ]) {
+	render(/** @type {[Smtprelay.Status | null, Smtprelay.Device[], Smtprelay.Provider[], boolean]} */ [ status, devices, providers, missing ]) {
 		const writable = !!L.hasViewPermission();
 		const places = {
 			health: E('div', { 'id': 'smtprelay-health' }),
@@ -47,11 +53,14 @@ return view.extend({
 			chart: E('div', { 'id': 'smtprelay-chart' }),
 			devices: E('div', { 'id': 'smtprelay-devices' })
 		};
-		const missing = (providers != null);
+		const show = async (/** @type {Smtprelay.Status | null} */ now, /** @type {Smtprelay.Device[]} */ seen) => {
+			const line = missing ? [ widgets.box(health.fresh()) ] : now ? [ widgets.box(health.line(now)) ] : await service.notice(refresh);
 
-		const show = (/** @type {Smtprelay.Status | null} */ now, /** @type {Smtprelay.Device[]} */ seen) => {
-			widgets.replace(places.health, [ (missing && !now) ? health.fresh() : health.line(now) ].concat(health.notes(now)).map((line) => widgets.box(line)).concat(this.switchOn(now, writable, missing), this.leftSecrets(now, writable, refresh)));
-			widgets.replace(places.accounts, [ this.accounts(now, writable) ]);
+			widgets.replace(places.health, line.concat(missing ? [] : health.notes(now).map((note) => widgets.box(note)), this.leftSecrets(now, writable, refresh)));
+
+			// Before an account has been set up there is nothing to show but the first step; without a daemon, nothing at all.
+			rest.classList.toggle('hidden', missing || !now);
+			widgets.replace(places.accounts, [ this.accounts(now, writable, providers, refresh) ]);
 			widgets.replace(places.queue, this.queue(now));
 			widgets.replace(places.chart, now ? [ widgets.chart(now.counters.days, now.clock.set ? now.clock.now : Date.now() / 1000, now.queue.messages) ] : []);
 			widgets.replace(places.devices, [ this.devices(seen, writable) ]);
@@ -59,27 +68,29 @@ return view.extend({
 
 		const refresh = () => Promise.all([ api.status(), L.resolveDefault(api.devices(), []) ]).then(([ now, seen ]) => show(now, seen));
 
-		show(status, devices);
-
-		if (providers)
-			this.showWizard(places.wizard, providers, refresh);
-
-		poll.add(refresh, EVERY);
-
-		return E('div', { 'class': 'cbi-map' }, [
-			E('h2', [ _('SMTP relay') ]),
-			places.health,
-			places.wizard,
+		const rest = E('div', { 'id': 'smtprelay-rest' }, [
 			widgets.section(_('Accounts'), [
 				places.accounts,
-				(writable && !missing) ? E('div', { 'class': 'right' }, [
-					E('button', { 'class': 'btn cbi-button cbi-button-add', 'id': 'smtprelay-add', 'click': ui.createHandlerFn(this, () => api.providers().then((all) => this.showWizard(places.wizard, all, refresh))) }, [ _('Add account') ])
+				writable ? E('div', { 'class': 'right' }, [
+					E('button', { 'class': 'btn cbi-button cbi-button-add', 'id': 'smtprelay-add', 'click': ui.createHandlerFn(this, () => this.showWizard(places.wizard, providers, refresh, () => places.wizard.replaceChildren())) }, [ _('Add account') ])
 				]) : ''
 			]),
 			widgets.section(_('Queue'), [ places.queue ]),
 			widgets.section(_('Messages per day'), [ places.chart ]),
 			widgets.section(_('Devices'), [ places.devices ])
 		]);
+
+		if (missing)
+			this.showWizard(places.wizard, providers, refresh);
+
+		poll.add(refresh, EVERY);
+
+		return show(status, devices).then(() => E('div', { 'class': 'cbi-map' }, [
+			E('h2', [ _('SMTP relay') ]),
+			places.health,
+			places.wizard,
+			rest
+		]));
 	},
 
 	/**
@@ -88,33 +99,10 @@ return view.extend({
 	 * @param {HTMLElement} place the element
 	 * @param {Smtprelay.Provider[]} providers all presets
 	 * @param {() => Promise<void>} refresh refreshes the rest of the page
+	 * @param {() => void} [cancelled] closes the wizard; without it, it cannot be cancelled
 	 */
-	showWizard(place, providers, refresh) {
-		place.replaceChildren(wizard.render(providers, refresh, () => window.location.reload()));
-	},
-
-	/**
-	 * A button to enable a service that is disabled although it has an account.
-	 *
-	 * @param {Smtprelay.Status | null} status status of the daemon
-	 * @param {boolean} writable whether this user is allowed to change settings
-	 * @param {boolean} missing whether no account has been set up yet
-	 * @returns {HTMLElement[]} the button, or nothing
-	 */
-	switchOn(status, writable, missing) {
-		const relay = writable ? uci.sections('smtprelay', 'relay')[0] : null;
-
-		if (status || missing || !relay || relay.enabled == null || relay.enabled == '1')
-			return [];
-
-		return [ E('button', {
-			'class': 'btn cbi-button cbi-button-apply', 'id': 'smtprelay-switch-on',
-			'click': ui.createHandlerFn(this, () => {
-				uci.set('smtprelay', relay['.name'], 'enabled', '1');
-
-				return api.commit().then(() => ui.changes.init());
-			})
-		}, [ _('Enable the service') ]) ];
+	showWizard(place, providers, refresh, cancelled) {
+		place.replaceChildren(wizard.render(providers, refresh, () => window.location.reload(), cancelled));
 	},
 
 	/**
@@ -137,16 +125,18 @@ return view.extend({
 	 *
 	 * @param {Smtprelay.Status | null} status status of the daemon
 	 * @param {boolean} writable whether this user is allowed to change settings
+	 * @param {Smtprelay.Provider[]} providers all presets
+	 * @param {() => Promise<void>} refresh refreshes the page
 	 * @returns {HTMLElement} a table
 	 */
-	accounts(status, writable) {
+	accounts(status, writable, providers, refresh) {
 		const rows = (status ? status.accounts : []).map((account) => {
 			const state = health.account(account);
 			const expiry = health.expiry(account, Date.now() / 1000);
 			/** @type {(Node | string)[]} */
 			const badges = [ widgets.badge(health.badge(account)) ];
 			/** @type {(Node | string)[]} */
-			const words = [ E('div', { 'data-level': state.level, 'style': (state.level == 'bad') ? `color:${widgets.colours.bad}` : null }, [ state.text ]) ];
+			const words = [ E('div', { 'data-level': state.level, 'class': 'smtprelay-state' }, [ state.text ]) ];
 
 			if (expiry)
 				badges.push(widgets.badge(expiry));
@@ -160,8 +150,16 @@ return view.extend({
 				}, [ (account.secret == 'set') ? _('Sign in again') : _('Sign in') ]));
 			}
 
+			if (writable && state.level == 'bad' && account.auth == 'password') {
+				words.push(E('button', {
+					'class': 'btn cbi-button', 'data-password': account.name, 'click': ui.createHandlerFn(this, this.askForPassword, account.name, refresh)
+				}, [ _('Enter password') ]));
+			}
+
+			const provider = providers.find((known) => known.id == account.provider);
+
 			return [
-				[ E('strong', [ text.plain(account.name) ]), E('div', [ text.plain(account.from || account.username) ]) ],
+				[ E('strong', [ text.plain(account.name) ]), E('div', [ text.plain(account.from || account.username) ]), provider ? E('div', [ presets.title(provider) ]) : '' ],
 				[ E('div', [ text.plain(account.host) ]), E('div', [ _('port %d').format(account.port) ]) ],
 				badges,
 				words
@@ -169,6 +167,33 @@ return view.extend({
 		});
 
 		return widgets.table([ _('Account'), _('Mail server'), _('Connection'), _('State') ], rows, status ? _('No account has been set up yet.') : _('The service is not running.'), [ 13, 13, 11, 12 ]);
+	},
+
+	/**
+	 * Asks for the password of an account, and stores it.
+	 *
+	 * @param {string} account name of the account
+	 * @param {() => Promise<void>} refresh refreshes the page
+	 */
+	askForPassword(account, refresh) {
+		const field = E('input', { 'type': 'password', 'class': 'cbi-input-text', 'id': 'smtprelay-new-password', 'autocomplete': 'new-password' });
+		const said = E('div');
+
+		ui.showModal(_('Enter password'), [
+			E('p', [ _('Password of account %s.').format(text.plain(account)), ' ', _('Delivery is attempted again as soon as it is stored.') ]),
+			widgets.field(_('Password'), field),
+			said,
+			E('div', { 'class': 'right' }, [
+				E('button', { 'class': 'btn', 'click': ui.hideModal }, [ _('Cancel') ]),
+				' ',
+				E('button', {
+					'class': 'btn cbi-button cbi-button-positive important', 'id': 'smtprelay-store',
+					'click': ui.createHandlerFn(this, () => field.value
+						? api.setPassword(account, field.value).then(ui.hideModal).then(refresh).catch((error) => widgets.replace(said, [ widgets.box({ level: 'bad', text: sentences.say(error.message), remedy: '' }) ]))
+						: widgets.replace(said, [ widgets.box({ level: 'warning', text: _('Enter the password.'), remedy: '' }) ]))
+				}, [ _('Save') ])
+			])
+		]);
 	},
 
 	/**
@@ -185,7 +210,7 @@ return view.extend({
 		const count = queue.messages
 			? N_(queue.messages, '%d message queued', '%d messages queued').format(queue.messages)
 			: _('No messages queued');
-		const meaning = text.plain(status.power_cut.meaning, 400);
+		const meaning = sentences.say(status.power_cut.meaning);
 		const held = queue.held ? ` (${N_(queue.held, '%d of them held', '%d of them held').format(queue.held)})` : '';
 
 		return [
@@ -214,21 +239,24 @@ return view.extend({
 			if (refused)
 				state.push(widgets.badge({ level: 'bad', label: _('not allowed'), title: _('Its address is not in any of the allowed networks.') }));
 
+			if (verdict && OUTCOMES[verdict.outcome])
+				state.push(widgets.badge({ level: OUTCOMES[verdict.outcome], label: text.outcome(verdict.outcome), title: '' }));
+
 			if (verdict)
-				state.push(E('div', [ `${text.time(verdict.time)} ${text.outcome(verdict.outcome)}`, verdict.text ? `: ${text.plain(verdict.text)}` : '' ]));
+				state.push(E('div', [ `${text.time(verdict.time)} ${text.outcome(verdict.outcome)}`, verdict.text ? `: ${sentences.say(verdict.text)}` : '' ]));
 
 			if (device.rate)
 				state.push(E('div', [ _('Rate limit %s: %d sent in digests, %d deferred, %d rejected.').format(text.plain(device.rate.limit), device.rate.digested, device.rate.deferred, device.rate.rejected) ]));
 
 			if (refused && writable) {
 				state.push(E('button', {
-					'class': 'btn cbi-button cbi-button-apply', 'data-allow': device.client,
+					'class': 'btn cbi-button cbi-button-action', 'data-allow': device.client,
 					'click': ui.createHandlerFn(this, this.askToAllow, device)
 				}, [ _('Allow') ]));
 			}
 
 			return [
-				[ E('strong', [ name ]), E('div', [ text.plain([ device.client, device.mac ].filter((word) => word && word != name).join(' ')) ]) ],
+				[ E('strong', [ name ]), E('div', [ text.plain([ device.client, device.mac, (device.helo && device.helo != name) ? `HELO ${device.helo}` : '' ].filter((word) => word && word != name).join(' ')) ]) ],
 				last ? [ E('div', [ `${text.time(last.time)} ${_('to %s').format(text.plain(last.to, 80))}` ]) ] : [ '\u2013' ],
 				[ _('%d accepted, %d delivered, %d failed, %d refused').format(device.accepted, device.delivered, device.failed, device.refused) ],
 				state
@@ -242,13 +270,13 @@ return view.extend({
 	 * The name of a device.
 	 *
 	 * @param {Smtprelay.Device} device the device
-	 * @returns {string} its name; if it has none, its HELO name or address
+	 * @returns {string} the configured name, or that from its DHCP request, or its address; never what it says in HELO
 	 */
 	deviceName(device) {
 		if (device.client == 'local')
 			return _('this router');
 
-		return text.plain(device.name || device.section || device.helo || device.client, 60);
+		return text.plain(device.device || device.client, 60);
 	},
 
 	/**

@@ -4,6 +4,8 @@
 'require poll';
 'require ui';
 'require smtprelay.api as api';
+'require smtprelay.sentences as sentences';
+'require smtprelay.service as service';
 'require smtprelay.text as text';
 'require smtprelay.widgets as widgets';
 
@@ -26,22 +28,27 @@ return view.extend({
 	 * @returns {Promise<Smtprelay.QueuePage | null>} null if the service is not running
 	 */
 	fetch() {
-		return L.resolveDefault(api.queue(this.offset, PAGE), null);
+		return api.queue(this.offset, PAGE).catch((error) => {
+			api.lastError = String(error.message || error);
+
+			return null;
+		});
 	},
 
 	render(/** @type {Smtprelay.QueuePage | null} */ page) {
 		this.writable = !!L.hasViewPermission();
 		this.list = E('div', { 'id': 'smtprelay-queue' });
-		this.buttons = E('div', { 'class': 'cbi-page-actions', 'style': 'text-align:left' });
-		this.show(page);
+		this.buttons = E('div', { 'class': 'cbi-page-actions smtprelay-row' });
+		this.absent = E('div');
 		poll.add(() => this.refresh(), EVERY);
 
-		return E('div', { 'class': 'cbi-map' }, [
+		return this.show(page).then(() => E('div', { 'class': 'cbi-map' }, [
 			E('h2', [ _('Queue') ]),
 			E('div', { 'class': 'cbi-map-descr' }, [ _('Messages that were accepted but not delivered yet, oldest first.') ]),
+			this.absent,
 			this.list,
 			this.buttons
-		]);
+		]));
 	},
 
 	/**
@@ -67,19 +74,22 @@ return view.extend({
 	 *
 	 * @param {Smtprelay.QueuePage | null} page the page
 	 */
-	show(page) {
+	async show(page) {
 		const messages = page ? page.messages : [];
 		const rows = messages.map((message) => [
 			[ E('div', [ this.arrival(message) ]), E('code', [ text.plain(message.id, 40) ]) ],
 			this.envelope(message),
 			this.reason(message),
-			[ E('div', { 'style': 'display:flex;flex-wrap:wrap;gap:.2em' }, this.actions(message)) ]
+			[ E('div', { 'class': 'smtprelay-actions' }, this.actions(message)) ]
 		]);
 
 		if (!this.list || !this.buttons)
 			return;
 
-		widgets.replace(this.list, [ widgets.table([ _('Received'), _('From, to'), _('Status'), '' ], rows, page ? _('The queue is empty.') : _('The service is not running.'), [ 8, 14, 8, 8 ]) ]);
+		widgets.replace(this.absent, page ? [] : await service.notice(() => this.refresh()));
+		this.list.classList.toggle('hidden', !page);
+
+		widgets.replace(this.list, [ widgets.table([ _('Received'), _('From, to'), _('Status'), '' ], rows, _('The queue is empty.'), [ 8, 12, 8, 8 ]) ]);
 		const buttons = this.pageButtons(page);
 
 		widgets.replace(this.buttons, buttons);
@@ -112,7 +122,7 @@ return view.extend({
 
 		return [
 			E('div', [ `${text.plain(from, 80)}, ${text.size(message.size)}` ]),
-			message.client ? E('div', [ _('device %s').format(text.plain(message.client, 60)) ]) : ''
+			message.client ? E('div', [ _('device %s').format(text.plain(message.device ? `${message.device} (${message.client})` : message.client, 90)) ]) : ''
 		].concat(recipients.slice(0, 5).map((recipient) =>
 			E('div', [ `\u2192 ${text.plain(recipient.address, 80)} (${words[recipient.state] || text.plain(recipient.state)})` ]))
 		).concat((recipients.length > 5) ? [ E('div', [ _('and %d more').format(recipients.length - 5) ]) ] : []);
@@ -126,10 +136,10 @@ return view.extend({
 	 */
 	reason(message) {
 		if (message.error)
-			return [ text.plain(message.error, 400) ];
+			return [ sentences.say(message.error) ];
 
 		/** @type {(Node | string)[]} */
-		const lines = [ E('div', [ message.held && !message.doubts ? _('The message is held until it is released.') : text.plain(message.why, 400) ]) ];
+		const lines = [ E('div', [ message.held && !message.doubts ? _('The message is held until it is released.') : sentences.say(message.why) ]) ];
 
 		if (message.standing == 'sending')
 			lines.push(E('div', [ _('The message is being sent.') ]));
@@ -157,9 +167,9 @@ return view.extend({
 			return buttons;
 
 		if (message.held)
-			buttons.push(button('release', 'cbi-button-apply', _('Release'), () => this.change('release', message.id)));
+			buttons.push(button('release', 'cbi-button-neutral', _('Release'), () => this.change('release', message.id)));
 		else
-			buttons.push(button('retry', 'cbi-button-apply', _('Retry'), () => this.change('retry', message.id)), button('hold', 'cbi-button-neutral', _('Hold'), () => this.change('hold', message.id)));
+			buttons.push(button('retry', 'cbi-button-neutral', _('Retry'), () => this.change('retry', message.id)), button('hold', 'cbi-button-neutral', _('Hold'), () => this.change('hold', message.id)));
 
 		buttons.push(button('delete', 'cbi-button-remove', _('Delete'), () => this.askToDelete(message)));
 
@@ -186,19 +196,22 @@ return view.extend({
 		}, [ title ]);
 
 		if (this.offset > 0)
-			buttons.push(turn(`\u2039 ${_('Older')}`, Math.max(0, this.offset - PAGE)), ' ');
+			buttons.push(turn(`\u2039 ${_('Older')}`, Math.max(0, this.offset - PAGE)));
 
 		if (total > PAGE)
-			buttons.push(_('%d to %d of %d').format(this.offset + 1, Math.min(total, this.offset + PAGE), total), ' ');
+			buttons.push(_('%d to %d of %d').format(this.offset + 1, Math.min(total, this.offset + PAGE), total));
 
 		if (this.offset + PAGE < total)
-			buttons.push(turn(`${_('Newer')} \u203a`, this.offset + PAGE), ' ');
+			buttons.push(turn(`${_('Newer')} \u203a`, this.offset + PAGE));
 
 		if (this.writable && total > 0) {
 			buttons.push(E('button', {
-				'class': 'btn cbi-button cbi-button-apply', 'data-change': 'retry', 'data-message': 'all',
+				'class': 'btn cbi-button cbi-button-positive', 'data-change': 'retry', 'data-message': 'all',
 				'click': ui.createHandlerFn(this, () => this.change('retry', 'all'))
-			}, [ _('Retry all') ]));
+			}, [ _('Retry all') ]), E('button', {
+				'class': 'btn cbi-button cbi-button-remove', 'id': 'smtprelay-delete-all',
+				'click': ui.createHandlerFn(this, () => this.askToDelete(null, total))
+			}, [ _('Delete all') ]));
 		}
 
 		return buttons;
@@ -213,25 +226,28 @@ return view.extend({
 	 */
 	change(what, id) {
 		return api.change(what, id).catch((error) => {
-			ui.addNotification(null, E('p', [ text.plain(error.message, 400) ]), 'warning');
+			ui.addNotification(null, E('p', [ sentences.say(error.message) ]), 'warning');
 		}).then(() => this.refresh());
 	},
 
 	/**
-	 * Deletes a message after confirmation.
+	 * Deletes a message, or all of them, after confirmation.
 	 *
-	 * @param {Smtprelay.Message} message the message
+	 * @param {Smtprelay.Message | null} message the message; null for all
+	 * @param {number} [total] number of all messages
 	 */
-	askToDelete(message) {
-		ui.showModal(_('Delete message'), [
-			E('p', [ _('The message from %s will be deleted permanently. No notification is sent.').format(text.plain(message.from || message.id, 80)) ]),
+	askToDelete(message, total) {
+		ui.showModal(_('Delete'), [
+			E('p', [ message
+				? _('The message from %s will be deleted permanently. No notification is sent.').format(text.plain(message.from || message.id, 80))
+				: N_(total || 0, '%d message will be deleted permanently. No notification is sent.', '%d messages will be deleted permanently. No notifications are sent.').format(total) ]),
 			E('div', { 'class': 'right' }, [
 				E('button', { 'class': 'btn', 'click': ui.hideModal }, [ _('Cancel') ]),
 				' ',
 				E('button', {
 					'class': 'btn cbi-button cbi-button-negative important', 'id': 'smtprelay-delete',
-					'click': ui.createHandlerFn(this, () => this.change('delete', message.id).then(() => ui.hideModal()))
-				}, [ _('Delete') ])
+					'click': ui.createHandlerFn(this, () => this.change('delete', message ? message.id : 'all').then(() => ui.hideModal()))
+				}, [ message ? _('Delete') : _('Delete all') ])
 			])
 		]);
 	},
@@ -249,10 +265,10 @@ return view.extend({
 				E('h5', [ _('History') ]),
 				this.history(message),
 				E('h5', [ _('Header') ]),
-				E('pre', { 'style': 'max-height:20em;overflow:auto;white-space:pre-wrap;overflow-wrap:anywhere' }, [ text.lines(message.header) ]),
+				E('pre', { 'class': 'smtprelay-pre' }, [ text.lines(message.header) ]),
 				E('div', { 'class': 'right' }, [ E('button', { 'class': 'btn', 'click': ui.hideModal }, [ _('Close') ]) ])
 			]);
-		}).catch((error) => ui.addNotification(null, E('p', [ text.plain(error.message, 400) ]), 'warning'));
+		}).catch((error) => ui.addNotification(null, E('p', [ sentences.say(error.message) ]), 'warning'));
 	},
 
 	/**
@@ -278,7 +294,7 @@ return view.extend({
 		const steps = (message.history || []).map((note) => E('li', [
 			`${text.time(note.at || note.to)} ${words[note.what] || text.plain(note.what)}`
 		].concat((note.results || []).map((result) =>
-			/** @type {any} */ (E('div', [ `${text.plain(recipients[result.recipient]?.address ?? result.recipient, 80)}: ${text.plain(result.reply, 400)}` ]))))));
+			/** @type {any} */ (E('div', [ `${text.plain(recipients[result.recipient]?.address ?? result.recipient, 80)}: ${sentences.say(result.reply)}` ]))))));
 
 		return steps.length ? E('ul', steps) : E('p', [ _('No delivery attempt yet.') ]);
 	},

@@ -7,6 +7,7 @@
 'require smtprelay.api as api';
 'require smtprelay.options as options';
 'require smtprelay.presets as presets';
+'require smtprelay.sentences as sentences';
 'require smtprelay.text as text';
 'require smtprelay.widgets as widgets';
 
@@ -131,6 +132,13 @@ return view.extend({
 			o.value('', _('default: %s').format(option.preset || ''));
 			o.value('custom', _('other mail server'));
 			presets.sorted(providers).forEach((provider) => o.value(provider.id, presets.title(provider)));
+			// In the table, LuCI shows the value, and not its label.
+			o.textvalue = (/** @type {string} */ section_id) => {
+				const id = uci.get('smtprelay', section_id, 'provider');
+				const provider = providers.find((known) => known.id == id);
+
+				return provider ? presets.title(provider) : (id == 'custom') ? _('other mail server') : text.plain(id || option.preset);
+			};
 			break;
 
 		case 'accounts':
@@ -205,7 +213,7 @@ return view.extend({
 				await api.setPassword(account, waiting[account]);
 			}
 			catch (error) {
-				problems.push(_('The password of account %s was not stored: %s').format(account, text.plain(/** @type {Error} */ (error).message, 400)));
+				problems.push(_('The password of account %s was not stored: %s').format(account, sentences.say(/** @type {Error} */ (error).message)));
 			}
 		}
 
@@ -225,7 +233,7 @@ return view.extend({
 			await this.map.save(null, true);
 		}
 		catch (error) {
-			return void ui.addNotification(null, E('p', [ _('The settings were not saved: %s').format(text.plain(/** @type {Error} */ (error).message, 400)) ]), 'error');
+			return void ui.addNotification(null, E('p', [ _('The settings were not saved: %s').format(sentences.say(/** @type {Error} */ (error).message)) ]), 'error');
 		}
 
 		ui.showModal(null, [ E('p', { 'class': 'spinning' }, [ _('Applying settings…') ]) ]);
@@ -247,7 +255,7 @@ return view.extend({
 			warnings = (await api.status())?.settings?.warnings ?? warnings;
 		}
 		catch (error) {
-			problems.push(_('The settings were saved, but the service rejected them and continues to use the previous settings: %s').format(text.plain(/** @type {Error} */ (error).message, 400)));
+			problems.push(_('The settings were saved, but the service rejected them and continues to use the previous settings: %s').format(sentences.say(/** @type {Error} */ (error).message)));
 		}
 
 		ui.hideModal();
@@ -255,7 +263,7 @@ return view.extend({
 		for (const problem of problems)
 			ui.addNotification(null, E('p', [ problem ]), 'error');
 		for (const warning of warnings)
-			ui.addNotification(null, E('p', [ text.plain(warning, 400) ]), 'warning');
+			ui.addNotification(null, E('p', [ sentences.say(warning) ]), 'warning');
 		if (!problems.length)
 			ui.addTimeLimitedNotification(null, E('p', [ _('The settings were saved and applied.') ]), 5000, 'success');
 	},

@@ -1,18 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
 'use strict';
 'require view';
+'require uci';
 'require ui';
 'require smtprelay.api as api';
+'require smtprelay.certificate as certificate';
 'require smtprelay.check as check';
+'require smtprelay.sentences as sentences';
+'require smtprelay.service as service';
 'require smtprelay.text as text';
 'require smtprelay.widgets as widgets';
 
 return view.extend({
 	load() {
-		return api.status();
+		return api.status().then(async (status) => {
+			if (status && L.hasViewPermission())
+				await uci.load('smtprelay');
+
+			return [ status, status ? [] : await service.notice(async () => window.location.reload()) ];
+		});
 	},
 
-	render(/** @type {Smtprelay.Status | null} */ status) {
+	render(/** @type {[Smtprelay.Status | null, HTMLElement[]]} */ [ status, absent ]) {
 		const accounts = status ? status.accounts : [];
 		const to = E('input', {
 			'type': 'email', 'class': 'cbi-input-text', 'id': 'smtprelay-to', 'placeholder': 'me@example.com', 'autocapitalize': 'none',
@@ -28,7 +37,7 @@ return view.extend({
 			return this.page([ widgets.box({ level: 'neutral', text: _('Only administrators can send test messages.'), remedy: '' }) ]);
 
 		if (!status)
-			return this.page([ widgets.box({ level: 'bad', text: _('The service is not running.'), remedy: _('Enable it in the settings, or set up an account on the overview page.') }) ]);
+			return this.page(absent);
 
 		return this.page([
 			E('div', { 'class': 'cbi-section' }, [
@@ -36,8 +45,8 @@ return view.extend({
 				widgets.field(_('Account'), account),
 				E('div', { 'class': 'right' }, [
 					E('button', {
-						'class': 'btn cbi-button cbi-button-apply important', 'id': 'smtprelay-send',
-						'click': ui.createHandlerFn(this, this.send, to, account, result, transcript)
+						'class': 'btn cbi-button cbi-button-positive important', 'id': 'smtprelay-send',
+						'click': ui.createHandlerFn(this, () => this.send(to, account, result, transcript))
 					}, [ _('Send test message') ])
 				])
 			]),
@@ -84,9 +93,12 @@ return view.extend({
 				const parts = [ widgets.chain(job.steps) ];
 
 				if (job.state == 'done')
-					parts.push(widgets.box({ level: 'good', text: text.plain(job.text, 400) || _('The provider has accepted the message.'), remedy: '' }));
+					parts.push(widgets.box({ level: 'good', text: sentences.say(job.text) || _('The provider has accepted the message.'), remedy: '' }));
 				else if (job.state == 'failed')
-					parts.push(widgets.box({ level: 'bad', text: text.plain(job.text, 400), remedy: '' }));
+					parts.push(widgets.box({ level: 'bad', text: sentences.say(job.text), remedy: '' }));
+
+				if (job.certificate && job.state == 'failed' && uci.get('smtprelay', job.account))
+					parts.push(certificate.offer(job.certificate, job.account, () => this.send(to, account, result, transcript)));
 
 				widgets.replace(result, [ widgets.section(_('Steps'), parts) ]);
 				widgets.replace(transcript, (job.transcript || []).length
@@ -95,7 +107,7 @@ return view.extend({
 			}, () => !result.isConnected);
 		}
 		catch (error) {
-			widgets.replace(result, [ widgets.box({ level: 'bad', text: text.plain(/** @type {Error} */ (error).message, 400), remedy: '' }) ]);
+			widgets.replace(result, [ widgets.box({ level: 'bad', text: sentences.say(/** @type {Error} */ (error).message), remedy: '' }) ]);
 		}
 	},
 
