@@ -8,6 +8,7 @@ pub mod heap;
 pub mod interfaces;
 pub mod leases;
 pub mod logging;
+pub mod md5;
 pub mod memory;
 pub mod ownership;
 pub mod privileges;
