@@ -3,6 +3,7 @@
 
 pub mod checksum;
 pub mod clock;
+pub mod crash;
 pub mod crypto;
 pub mod heap;
 pub mod interfaces;
