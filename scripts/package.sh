@@ -14,6 +14,8 @@
 # the scripts around those of the Makefiles are as OpenWrt's include/package-pack.mk and scripts/ipkg-build make them.
 # One difference: the binary is static, the package needs no libc. The same inputs give the same bytes.
 #
+#	→ target/packages/smtprelay_VERSION_ARCH.symbols	names the function at an address in the log (event=crashed)
+#
 # PKG_RELEASE=2 and so on makes a later release of the same version.
 set -eu
 
@@ -27,8 +29,10 @@ arch=$1
 cd "$(dirname "$0")/.."
 target=$(scripts/target_dir.sh)
 binary=$target/cross/$arch/smtprelay
-[ -f "$binary" ] || die "$binary is missing: build it with scripts/cross.sh $arch"
-for tool in make python3; do
+for file in "$binary" "$binary.symbols"; do
+	[ -f "$file" ] || die "$file is missing: build it with scripts/cross.sh $arch"
+done
+for tool in make python3 readelf c++filt; do
 	command -v "$tool" >/dev/null || die "$tool is missing"
 done
 
@@ -186,6 +190,9 @@ make_apk() {
 	finished "$own/package.apk" "$apk_package"
 }
 
+symbols=$stage/symbols
+scripts/symbols.py list "$binary.symbols" >"$symbols"
+
 for package in smtprelay luci-app-smtprelay smtprelay-sendmail; do
 	version=$(fact VERSION)
 	source=feeds/smtprelay/openwrt
@@ -197,6 +204,7 @@ for package in smtprelay luci-app-smtprelay smtprelay-sendmail; do
 	# One that was made of another tree must not seem to belong to this one.
 	rm -f "$apk_package"
 	[ -z "${APK:-}" ] || make_apk
+	[ "$package" != smtprelay ] || finished "$symbols" "$target/packages/${package}_${version}_$arch.symbols"
 done
 
 [ -n "${APK:-}" ] || cat <<'END'

@@ -42,6 +42,7 @@ use smtprelay::system::{self, task};
 fn main() -> ExitCode {
     // Before anything is opened or started.
     system::keep_descriptors();
+    system::crash::report();
     let asked = match parse(std::env::args_os().collect()) {
         Ok(asked) => asked,
         Err(error) => {
@@ -191,6 +192,7 @@ fn run(file: &Path, loaded: Loaded, foreground: bool) -> ExitCode {
         let level = if severity == Severity::Note { log::Level::Info } else { log::Level::Warn };
         log::log!(target: "smtprelay", level, "event=advice text=\"{}\"", text.replace('"', "'"));
     }
+    #[cfg(not(panic = "immediate-abort"))]
     end_on_panic();
     let result = prepared.and_then(|prepared| {
         let runtime = runtime()?;
@@ -206,7 +208,9 @@ fn run(file: &Path, loaded: Loaded, foreground: bool) -> ExitCode {
 }
 
 /// A panic in one task ends the process, however it was compiled: procd restarts it and it finds everything in the
-/// queue, whereas a half-dead program would accept mail and send none.
+/// queue, whereas a half-dead program would accept mail and send none. In the packages there is no text to log:
+/// [`system::crash`].
+#[cfg(not(panic = "immediate-abort"))]
 fn end_on_panic() {
     let print = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |fault| {

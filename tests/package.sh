@@ -198,6 +198,8 @@ check_binary() {
 		return
 	fi
 	equal 'smtprelay --version' "smtprelay $version" "$("$runner" "$binary" --version 2>&1)"
+	succeeds 'a crash names its function' tests/crash_address.py "$binary" "$packages/smtprelay_${release}_$arch.symbols" \
+		"$runner"
 	succeeds 'smtprelay check of the shipped settings' \
 		"$runner" "$binary" check --config "$dir/root/etc/config/smtprelay"
 	printf "config relay 'main'\n\toption enabled 'perhaps\n" >"$dir/wrong"

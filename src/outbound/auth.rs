@@ -11,9 +11,11 @@ use super::reply_table;
 use super::verdict::{Judged, REFUSED_LOGIN, Stage, judge};
 use super::wire::{SmtpClient, broken};
 use crate::config::Account;
+use crate::message::base64::decoded;
 use crate::net::{Trouble, TroubleKind};
 use crate::oauth::keeper;
 use crate::secrets::Secret;
+use crate::system::md5::hmac_md5;
 
 /// In order of preference. All of them run inside TLS, so the simplest is the best.
 const MECHANISMS: [(u64, &str); 3] = [(AUTH_PLAIN, "PLAIN"), (AUTH_LOGIN, "LOGIN"), (AUTH_CRAM_MD5, "CRAM-MD5")];
@@ -180,13 +182,20 @@ async fn dialogue(
         }
         let response = match answers.pop() {
             Some(answer) => answer,
-            None if mechanism == AUTH_CRAM_MD5 => Zeroizing::new(credentials.encode(mechanism, reply.text().trim())?),
+            None if mechanism == AUTH_CRAM_MD5 => cram_md5(username, password, reply.text().trim()),
             // The server wants more than the mechanism provides: cancel (RFC 4954 section 4).
             None => Zeroizing::new("*".to_string()),
         };
         reply = client.ask(Zeroizing::new(format!("{}\r\n", *response)).as_bytes()).await?;
     }
     Ok(reply)
+}
+
+/// The response to a challenge: the user name and the challenge's HMAC (RFC 2195 section 2). mail-send takes a password of
+/// exactly 64 bytes for a longer one, which the server refuses.
+fn cram_md5(username: &str, password: &str, challenge: &str) -> Zeroizing<String> {
+    let challenge = decoded(challenge.as_bytes());
+    base64(&format!("{username} {}", hmac_md5(password.as_bytes(), &challenge)))
 }
 
 fn base64(text: &str) -> Zeroizing<String> {
@@ -196,6 +205,16 @@ fn base64(text: &str) -> Zeroizing<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn cram_md5_with_passwords_of_any_length() {
+        let challenge = "PDE4OTYuNjk3MTcwOTUyQHBvc3RvZmZpY2UucmVzdG9uLm1jaS5uZXQ+";
+        let expected = "dGltIGI5MTNhNjAyYzdlZGE3YTQ5NWI0ZTZlNzMzNGQzODkw";
+        assert_eq!(cram_md5("tim", "tanstaaftanstaaf", challenge).as_str(), expected);
+        // RFC 2104 section 2: a key is hashed if it is longer than a block of 64 bytes.
+        let padded = format!("{:\0<64}", "tanstaaftanstaaf");
+        assert_eq!(cram_md5("tim", &padded, challenge).as_str(), expected);
+    }
 
     #[test]
     fn the_example_of_google_and_that_of_rfc_7628() {

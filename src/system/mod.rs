@@ -3,11 +3,13 @@
 
 pub mod checksum;
 pub mod clock;
+pub mod crash;
 pub mod crypto;
 pub mod heap;
 pub mod interfaces;
 pub mod leases;
 pub mod logging;
+pub mod md5;
 pub mod memory;
 pub mod ownership;
 pub mod privileges;

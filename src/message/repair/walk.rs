@@ -156,22 +156,34 @@ impl Walk {
             self.write(text, body);
             return;
         }
-        self.held.extend_from_slice(text);
-        let held = std::mem::take(&mut self.held);
-        self.begin(&held);
-        self.held = held;
-        let wait = match self.state {
-            State::Start { .. } if self.held.len() < 2 => true,
-            State::Header { .. } => self.held.len() <= HEADER_LIMIT,
-            _ if self.tree.is_empty() => false,
-            _ => self.held.len() <= DELIMITER_LIMIT && (self.held.starts_with(b"--") || self.held == b"-"),
+        // Most lines of text need not be held, nor copied for that.
+        let mut held = std::mem::take(&mut self.held);
+        let line = if held.is_empty() {
+            text
+        } else {
+            held.extend_from_slice(text);
+            &held
         };
-        if !wait {
+        self.begin(line);
+        if !self.waits(line) {
             self.settle(body);
             self.give_up_header();
-            let held = std::mem::take(&mut self.held);
-            self.write(&held, body);
+            self.write(line, body);
             self.mid_line = true;
+        } else if held.is_empty() {
+            self.held = text.to_vec();
+        } else {
+            self.held = held;
+        }
+    }
+
+    /// Whether this start of a line may be one that has to be examined as a whole.
+    fn waits(&self, line: &[u8]) -> bool {
+        match self.state {
+            State::Start { .. } if line.len() < 2 => true,
+            State::Header { .. } => line.len() <= HEADER_LIMIT,
+            _ if self.tree.is_empty() => false,
+            _ => line.len() <= DELIMITER_LIMIT && (line.starts_with(b"--") || line == b"-"),
         }
     }
 
