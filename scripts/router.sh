@@ -110,15 +110,13 @@ prepare() {
 # peers: the archive with other relays, in a folder that they take for the root.
 peers() {
 	tree=$work/tree.peers
-	mkdir -p "$tree/peers/etc" "$tree/peers/proc" "$tree/peers/dev" "$tree/peers/tmp" "$tree/peers/var/lib/postfix"
+	mkdir -p "$tree/peers/etc" "$tree/peers/proc" "$tree/peers/dev" "$tree/peers/tmp" "$tree/peers/var/lib/postfix" \
+		"$tree/peers/var/spool/postfix"
 	for one in $PEERS; do
 		fetch "$one"
 		cp -a "$work/$one/." "$tree/peers"
 	done
 	rm -rf "$tree/peers/usr/share" "$tree/peers/.version"
-	for folder in active bounce corrupt defer deferred flush hold incoming maildrop pid private public saved trace; do
-		mkdir -p "$tree/peers/var/spool/postfix/$folder"
-	done
 	cp tests/router/peers/* "$tree/peers/etc/postfix/"
 	mv "$tree/peers/etc/postfix/msmtprc" "$tree/peers/etc/msmtprc"
 	printf 'root:x:0:0::/:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\npostfix:x:102:102::/:/bin/sh\n' >"$tree/peers/etc/passwd"

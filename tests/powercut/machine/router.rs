@@ -43,6 +43,8 @@ pub(super) struct Router {
     package: u64,
     /// Whether its instructions make its clock.
     slow: bool,
+    /// What the kernel is told besides.
+    more: &'static str,
 }
 
 impl Router {
@@ -55,7 +57,7 @@ impl Router {
         let ca = std::fs::read(ca_file).expect("read the CA");
         initramfs.extend(archive(&[("settings/smtprelay.conf", settings.as_bytes()), ("settings/ca.pem", &ca)]));
         let (kernel, memory, length) = (kit.join("vmlinuz"), memory << 20, package.len() as u64);
-        let router = Router { kernel, dir, system, initramfs, memory, package: length, slow: false };
+        let router = Router { kernel, dir, system, initramfs, memory, package: length, slow: false, more: "" };
         let file = File::create(router.ram()).expect("make the memory");
         file.set_len(memory + FLASH + PACKAGE).expect("give the memory its size");
         assert!(length <= PACKAGE, "the package is longer than the memory for it");
@@ -67,8 +69,9 @@ impl Router {
         router
     }
 
-    /// With the files of another archive.
+    /// With the files of another archive. They may take more than half of the memory, the limit of a tmpfs.
     pub(super) fn with_archive(mut self, archive: &Path) -> Router {
+        self.more = "rootfstype=ramfs";
         self.initramfs.extend(std::fs::read(archive).unwrap_or_else(|error| panic!("read {archive:?}: {error}")));
         self
     }
@@ -108,14 +111,15 @@ impl Hardware for Router {
         // Not at a random address (nokaslr): that may be where the initramfs is.
         let arguments = format!(
             "console=ttyS0 quiet panic=-1 nokaslr rdinit=/init mem={}M rd_start={:#x} rd_size={length} system={} flash={:#x} \
-             flash_size={FLASH:#x} package={:#x} package_room={PACKAGE:#x} package_size={}",
+             flash_size={FLASH:#x} package={:#x} package_room={PACKAGE:#x} package_size={} {}",
             self.memory >> 20,
             // Where the processor sees the memory.
             0x8000_0000 + initramfs,
             self.system.name(),
             self.memory,
             self.memory + FLASH,
-            self.package
+            self.package,
+            self.more
         );
         let ram = format!("memory-backend-file,id=ram,size={total}M,share=on,mem-path={}", self.ram().display());
         let mut qemu = Command::new("qemu-system-mipsel");
