@@ -192,3 +192,43 @@ async fn a_crash_costs_a_minute_of_history_at_most() {
         relay.kill9();
     }
 }
+
+#[tokio::test]
+async fn only_what_is_new_in_the_log_is_told() {
+    let provider = Provider::builder().tls(TlsMode::Implicit).start().await;
+    let pump = Section::new("device", "pump").option("name", "Pump house").list("ip", "127.0.0.2");
+    let relay = relay_to(&provider).section(pump).start().await;
+    session_from(&relay, 2, &TO).await;
+    verdicts(&relay, 1).await;
+    let mut client = smtprelay::control::socket::ControlClient::connect(&relay.spool()).unwrap().expect("a gateway");
+    let mut log = |after: &Value| client.call("log", json!({ "after": after })).unwrap();
+    let first = log(&Value::Null);
+    assert_eq!((&first["reset"], &first["more"]), (&json!(true), &json!(false)));
+    let entry = &first["entries"][0];
+    assert_eq!(
+        (&entry["number"], &entry["outcome"], &entry["device"]),
+        (&json!(1), &json!("delivered"), &json!("Pump house"))
+    );
+    let lines = |log: &Value| -> Vec<String> {
+        log["lines"].as_array().unwrap().iter().map(|line| line["text"].as_str().unwrap().to_string()).collect()
+    };
+    assert!(lines(&first).iter().any(|line| line.starts_with("event=accepted ")), "{first:#}");
+    // Nothing has happened since: the last result only, in a few hundred bytes.
+    let same = log(&first["cursor"]);
+    assert_eq!(
+        (&same["reset"], &same["entries"], lines(&same).len()),
+        (&json!(false), &first["entries"], 0),
+        "{same:#}"
+    );
+    session_from(&relay, 2, &TO).await;
+    verdicts(&relay, 2).await;
+    let news = log(&same["cursor"]);
+    let numbers: Vec<&Value> = news["entries"].as_array().unwrap().iter().map(|entry| &entry["number"]).collect();
+    assert_eq!(numbers, [&json!(1), &json!(2)]);
+    assert!(lines(&news).iter().any(|line| line.starts_with("event=accepted ")), "{news:#}");
+    // A cursor of another run, or nonsense, means everything.
+    for other in ["ANOTHERRUN-1-1", "", "-", "x-18446744073709551616-0"] {
+        let all = log(&json!(other));
+        assert_eq!((&all["reset"], all["entries"].as_array().unwrap().len()), (&json!(true), 2), "{other}");
+    }
+}

@@ -339,6 +339,26 @@ async fn a_good_test_ends_the_pause_of_its_account() {
 }
 
 #[tokio::test]
+async fn a_certificate_that_is_not_trusted_is_shown_so_that_its_owner_can_trust_it() {
+    let provider = provider(TlsMode::Implicit).cert(Cert::UnknownCa).start().await;
+    let mut relay = relay_to(&provider).start().await;
+    let (code, job) = tested(&relay, &format!("test gmail {TO}")).await;
+    assert_eq!(code, 1, "{job:#}");
+    let seen = &job["certificate"];
+    let fingerprint = seen["fingerprint"].as_str().expect("a fingerprint").to_string();
+    assert_eq!((fingerprint.len(), fingerprint.matches(':').count()), (95, 31), "{seen}");
+    assert!(seen["issuer"].is_string() && seen["expires"].is_i64(), "{seen}");
+    let status = support::ask::json(&relay, "status").await;
+    let failed = status["accounts"][0]["failed_test"]["text"].as_str().expect("the test that failed");
+    assert!(failed.contains("is signed by an unknown authority"), "{failed}");
+    relay.configure("account", "gmail", |section| section.option("fingerprint", &fingerprint));
+    assert_eq!(run(&relay, "reload").await.code, 0);
+    let (code, job) = tested(&relay, &format!("test gmail {TO}")).await;
+    assert_eq!((code, &job["certificate"]), (0, &Value::Null), "{job:#}");
+    status_until(&relay, |status| status["accounts"][0]["failed_test"].is_null()).await;
+}
+
+#[tokio::test]
 async fn of_several_accounts_the_one_that_is_named_or_the_first() {
     let (one, two) = (provider(TlsMode::Implicit).start().await, provider(TlsMode::StartTls).start().await);
     let relay = Relay::builder()

@@ -43,7 +43,7 @@ const DEVICES = [
 	{ client: '192.168.1.34', name: 'printer-office', mac: '00:00:5e:00:53:34', ago: 4980, accepted: 41, outcome: 'delivered', to: 'office@example.com' },
 	{ client: '192.168.2.7', name: '', helo: 'boiler', mac: '', ago: 7260, accepted: 0, refused: 3, allowed: false }
 ].map((device) => sample.device({
-	client: device.client, name: device.name, helo: device.helo ?? device.name, mac: device.mac, allowed: device.allowed ?? true,
+	client: device.client, device: device.name, name: device.name, helo: device.helo ?? device.name, mac: device.mac, allowed: device.allowed ?? true,
 	first_seen: NOW - 30 * 86400, last_seen: NOW - device.ago, accepted: device.accepted, delivered: device.accepted, refused: device.refused ?? 0,
 	last_mail: device.to ? { id: '01SAMPLE', from: ALERTS, to: device.to, time: NOW - device.ago } : null,
 	last_verdict: { outcome: device.outcome ?? 'refused', text: '', time: NOW - device.ago }
