@@ -30,9 +30,10 @@ use cli::{
 use smtprelay::config::{self, ConfigError, Loaded, Settings, Severity, TlsMode};
 use smtprelay::control::socket::ControlClient;
 use smtprelay::daemon;
-use smtprelay::daemon::startup::prepare;
+use smtprelay::daemon::startup::{self, prepare};
 use smtprelay::inbound;
 use smtprelay::inbound::accept::LOCAL_SOCKET;
+use smtprelay::inbound::listener;
 use smtprelay::net;
 use smtprelay::report::hook;
 use smtprelay::submit::{self, Request};
@@ -84,7 +85,7 @@ fn execute(command: Command, file: &Path) -> ExitCode {
                 log::logger().flush();
             }
             if let Command::Ask { question, json } = &command
-                && let Some(code) = ask_running_only(question, *json, &spool_of(file, &error))
+                && let Some(code) = ask_running_only(question, *json, &spool_of(file, &error), file)
             {
                 return code;
             }
@@ -105,9 +106,9 @@ fn execute(command: Command, file: &Path) -> ExitCode {
         }
         Command::JailMounts => mounts(file, &loaded.settings),
         Command::Show => print(&config::show(&loaded.settings)),
-        Command::Ask { question, json } => ask(&question, json, &loaded.settings),
+        Command::Ask { question, json } => ask(&question, json, &loaded.settings, file),
         Command::Login(account) => login(&account, &loaded.settings, runtime()),
-        Command::Test(what) => test(&what, &loaded.settings, runtime()),
+        Command::Test(what) => test(&what, &loaded.settings, file, runtime()),
         Command::Send(request) => send(request, &loaded.settings),
     }
 }
@@ -128,10 +129,29 @@ fn check(file: &Path, settings: &Settings) -> ExitCode {
         true if config::advice::drives(relay).iter().any(|drive| drive.refuses) => {
             "no mail can be accepted with these settings"
         }
-        true => return print(&format!("{}: the settings are valid\n", file.display())),
+        true => return reachable(file, settings),
     };
     complain(&format!("{}: {result}", file.display()));
     ExitCode::FAILURE
+}
+
+/// The last question of `check`: whether devices could connect. The settings are valid all the same, and a gateway
+/// with them follows its networks and tries again, so this has an exit code of its own.
+fn reachable(file: &Path, settings: &Settings) -> ExitCode {
+    if settings.listeners.iter().any(|listener| !listener.interfaces.is_empty()) {
+        startup::learn_networks(settings);
+    }
+    let running = ControlClient::connect(&spool_in_use(&settings.relay.spool, file)).ok().flatten();
+    let held = running.and_then(|mut client| client.call("listening", serde_json::json!({})).ok()).unwrap_or_default();
+    let held = held.get("addresses").and_then(|held| held.as_array()).cloned().unwrap_or_default();
+    let held: Vec<String> = held.iter().filter_map(|address| address.as_str().map(Into::into)).collect();
+    let obstacles = if settings.relay.enabled { listener::obstacles(settings, &held) } else { Vec::new() };
+    if obstacles.is_empty() {
+        return print(&format!("{}: the settings are valid\n", file.display()));
+    }
+    obstacles.iter().for_each(|text| complain(text));
+    complain(&format!("{}: the settings are valid, but devices cannot connect at the moment", file.display()));
+    ExitCode::from(exit::TEMPORARY)
 }
 
 /// Files in the settings that cannot be used.

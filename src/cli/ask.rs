@@ -5,36 +5,71 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
-use smtprelay::config::{Settings, units};
+use smtprelay::config::{self, Settings, units};
 use smtprelay::control::socket::{CallFailure, ControlClient};
 use smtprelay::control::{PAGE_LIMIT, views};
 use smtprelay::message::date;
 use smtprelay::queue::Spool;
 
 use super::parse::Question;
-use super::{Failure, exit, exit_code, finish, list, text};
+use super::{Failure, exit, exit_code, fail, finish, finish_with, list, text};
 
-/// Queries and prints.
-pub fn ask(question: &Question, json: bool, settings: &Settings) -> ExitCode {
-    finish(match ControlClient::connect(&settings.relay.spool) {
-        Ok(Some(mut client)) => ask_running(question, json, &mut client),
-        Ok(None) => ask_disk(question, json, settings),
-        Err(text) => Err((exit::UNAVAILABLE, text)),
-    })
+/// Queries and prints; `file` is the settings file.
+pub fn ask(question: &Question, json: bool, settings: &Settings, file: &Path) -> ExitCode {
+    match ControlClient::connect(&settings.relay.spool) {
+        Ok(Some(mut client)) => finish_with(ask_running(question, json, &mut client, file)),
+        Ok(None) => finish(ask_disk(question, json, settings)),
+        Err(text) => fail((exit::UNAVAILABLE, text)),
+    }
 }
 
 /// Queries although the settings are not valid: a running gateway continues with its previous ones, on the queue in
 /// `spool`. `None` if none is running.
-pub fn ask_running_only(question: &Question, json: bool, spool: &Path) -> Option<ExitCode> {
+pub fn ask_running_only(question: &Question, json: bool, spool: &Path, file: &Path) -> Option<ExitCode> {
     let mut client = ControlClient::connect(spool).ok().flatten()?;
-    Some(finish(ask_running(question, json, &mut client)))
+    Some(finish_with(ask_running(question, json, &mut client, file)))
+}
+
+/// The state of the gateway, and whether the settings in `file` are those that it runs with, see [`settings_differ`].
+pub fn state(client: &mut ControlClient, file: &Path) -> Result<Value, CallFailure> {
+    client.call("status", json!({ "file": file.display().to_string(), "sum": config::sum(file) }))
+}
+
+/// What to say if the gateway in this `status` runs with other settings than its file has now.
+pub fn settings_differ(status: &Value) -> Option<String> {
+    let settings = status.get("settings").filter(|settings| settings.get("changed") == Some(&Value::Bool(true)))?;
+    let mut text = String::new();
+    add(
+        &mut text,
+        "{file} has changed since it was read at {when loaded}: apply it with 'service smtprelay reload'",
+        settings,
+    );
+    Some(text)
+}
+
+/// The exit code for a `status`: whether the gateway relays, and devices can connect.
+fn works(status: &Value) -> u8 {
+    u8::from(text(status, "state") != "relaying" || text(status, "reachable") != "yes")
 }
 
 fn failed(failure: CallFailure) -> Failure {
     (exit_code(&failure.kind), failure.text)
 }
 
-fn ask_running(question: &Question, json: bool, client: &mut ControlClient) -> Result<String, Failure> {
+fn ask_running(
+    question: &Question,
+    json: bool,
+    client: &mut ControlClient,
+    file: &Path,
+) -> Result<(String, u8), Failure> {
+    if *question == Question::Status {
+        let answer = state(client, file).map_err(failed)?;
+        return Ok((if json { format!("{answer}\n") } else { status(&answer) }, works(&answer)));
+    }
+    answered(question, json, client).map(|text| (text, 0))
+}
+
+fn answered(question: &Question, json: bool, client: &mut ControlClient) -> Result<String, Failure> {
     let plain = |value: Value, as_text: fn(&Value) -> String| match json {
         true => format!("{value}\n"),
         false => as_text(&value),
@@ -203,6 +238,14 @@ fn status(status: &Value) -> String {
     let part = |name: &str| status.get(name).unwrap_or(&Value::Null);
     let mut out = String::new();
     add(&mut out, "{health}\nsmtprelay {version}, running for {ago running}\n", status);
+    if let Some(text) = settings_differ(status) {
+        out += &format!("settings: {text}\n");
+    }
+    let error = part("settings").get("error").and_then(Value::as_str);
+    out.extend(error.map(|error| format!("settings: the last change was refused: {error}\n")));
+    for listener in list(status, "listeners") {
+        listener_line(&mut out, listener);
+    }
     if part("clock").get("set") == Some(&Value::Bool(false)) {
         out.push_str("the clock is not set\n");
     }
@@ -227,6 +270,17 @@ fn status(status: &Value) -> String {
         add(&mut out, written, part("safe_spool"));
     }
     out
+}
+
+/// Where devices can connect, or why they cannot.
+fn listener_line(out: &mut String, listener: &Value) {
+    let place = if text(listener, "address").is_empty() { "" } else { " {address} port {number port}, tls {tls}" };
+    let state = match (listener.get("open"), text(listener, "note").is_empty()) {
+        (Some(Value::Bool(false)), _) => ": NOT OPEN: {note}",
+        (_, false) => ": {note}",
+        _ => "",
+    };
+    add(out, &format!("listener {{name}}:{place}{state}\n").replace(":: ", ": "), listener);
 }
 
 /// One account: its settings, then whether it works and when it was last used.

@@ -80,6 +80,15 @@ pub fn finish(result: Result<String, Failure>) -> ExitCode {
     result.map_or_else(fail, |text| print(&spelled_out(&text)))
 }
 
+/// As [`finish`], for a result with an exit code of its own.
+pub fn finish_with(result: Result<(String, u8), Failure>) -> ExitCode {
+    match result {
+        Ok((text, code)) if print(&spelled_out(&text)) == ExitCode::SUCCESS => ExitCode::from(code),
+        Ok(_) => ExitCode::FAILURE,
+        Err(failure) => fail(failure),
+    }
+}
+
 /// The exit code for an error of this kind, as the gateway names it.
 fn exit_code(kind: &str) -> u8 {
     match kind {

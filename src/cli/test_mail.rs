@@ -3,6 +3,7 @@
 //! running, this process does.
 
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -15,7 +16,8 @@ use smtprelay::oauth::keeper;
 use smtprelay::system::spelled_out;
 use tokio::runtime::Runtime;
 
-use super::{exit, exit_code, fail, list, print, text, wait_for};
+use super::ask::{settings_differ, state};
+use super::{complain, exit, exit_code, fail, list, print, text, wait_for};
 
 /// How often the progress is checked.
 const LOOK: Duration = Duration::from_millis(100);
@@ -38,10 +40,14 @@ pub struct Test {
 type Failed = (String, String);
 
 /// Runs the test, and shows each step when it is complete.
-pub fn test(test: &Test, settings: &Settings, runtime: std::io::Result<Runtime>) -> ExitCode {
+pub fn test(test: &Test, settings: &Settings, file: &Path, runtime: std::io::Result<Runtime>) -> ExitCode {
     let mut show = Show { live: !test.json, shown: 0 };
     let tested = match (ControlClient::connect(&settings.relay.spool), runtime) {
-        (Ok(Some(client)), _) => ask(test, client, &mut show),
+        (Ok(Some(mut client)), _) => {
+            let differs = state(&mut client, file).ok().and_then(|status| settings_differ(&status));
+            differs.iter().for_each(|text| complain(&format!("smtprelay: this test uses the former settings: {text}")));
+            ask(test, client, &mut show)
+        }
         (Ok(None), Ok(runtime)) => wait_for(&runtime, run(test, settings, &mut show)),
         (Ok(None), Err(error)) => Err(("failed".into(), error.to_string())),
         (Err(text), _) => Err(("broken".into(), text)),

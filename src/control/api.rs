@@ -85,7 +85,7 @@ impl Api {
         let unknown = || CallError::Wrong(format!("there is no method '{method}'"));
         METHODS.iter().find(|known| known.name == method).ok_or_else(unknown)?;
         match method {
-            "status" => self.status().await,
+            "status" => self.status(params).await,
             "queue" => {
                 let (offset, limit) = (number("offset", 0)?, number("limit", PAGE_LIMIT)?.min(PAGE_LIMIT));
                 // Only on the private socket: on the bus an answer may be truncated before its last message.
@@ -145,7 +145,7 @@ impl Api {
     }
 
     /// The state of everything, so that one look says why mail is not sent.
-    async fn status(&self) -> Result<Value, CallError> {
+    async fn status(&self, params: &Value) -> Result<Value, CallError> {
         let mut health = self.order(|answer| Order::Health { answer }).await?;
         let settings = self.settings.borrow().clone();
         let accounts = settings.accounts.clone();
@@ -161,6 +161,7 @@ impl Api {
         let safe = settings.relay.safe_spool.as_ref().map(|path| {
             json!({ "path": path.display().to_string(), "files_written": wear.files, "bytes_written": wear.bytes })
         });
+        let unreachable = self.reload().unreachable();
         let history = lock(&self.history);
         let known = settings.accounts.iter().zip(secrets);
         let view = |(account, secret)| views::account(account, secret, &health, &history);
@@ -168,9 +169,10 @@ impl Api {
         Ok(json!({
             "version": VERSION,
             "running": self.started.elapsed().as_secs(),
-            "health": views::health_sentence(&settings, &health),
+            "health": unreachable.before(views::health_sentence(&settings, &health)),
             "state": views::health_word(&settings, &health),
-            "settings": self.reload().settings(&settings, &left),
+            "settings": self.reload().settings(&settings, &left, params),
+            "reachable": unreachable.word(),
             "listeners": self.reload().listeners(),
             "clock": { "set": clock::is_set(), "now": clock::now() },
             "accounts": accounts,

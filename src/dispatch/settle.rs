@@ -217,7 +217,7 @@ impl Settle {
                 }
                 Verdict::Deferred(_) => {
                     let (reason, next) = (text.clone(), self.wait);
-                    (Event::Deferred { id: id(), to, account, tls, reason, next }, Progress::Waiting)
+                    (Event::Deferred { id: id(), to, account, tls, reason, next, planned: false }, Progress::Waiting)
                 }
                 Verdict::Failed(_) => {
                     let reason = text.clone();

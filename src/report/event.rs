@@ -99,7 +99,16 @@ pub enum Event {
         delay: u64,
     },
     /// Delivery to one recipient was deferred.
-    Deferred { id: String, to: String, account: String, tls: Option<TlsFacts>, reason: Reason, next: Duration },
+    Deferred {
+        id: String,
+        to: String,
+        account: String,
+        tls: Option<TlsFacts>,
+        reason: Reason,
+        next: Duration,
+        /// Whether nothing is wrong: the message waits because the settings say so, as for its digest.
+        planned: bool,
+    },
     /// Delivery to one recipient failed permanently.
     Failed {
         id: String,
@@ -309,6 +318,7 @@ impl Event {
 
     fn level(&self) -> log::Level {
         match self {
+            Self::Deferred { planned: true, .. } => log::Level::Info,
             Self::Failed { .. }
             | Self::Unreported { .. }
             | Self::SetAside { .. }
@@ -378,7 +388,7 @@ impl Event {
                     .add("delay", Field::Seconds(*delay))
                     .text(key, said)
             }
-            Self::Deferred { id, to, account, tls, reason, next } => fields("deferred")
+            Self::Deferred { id, to, account, tls, reason, next, planned: _ } => fields("deferred")
                 .text("id", id)
                 .address("to", to)
                 .optional("account", account)
@@ -519,11 +529,16 @@ mod tests {
             tls: None,
             reason: "the server said \"later\"".into(),
             next: Duration::from_secs(60),
+            planned: false,
         };
+        assert_eq!(event.level(), log::Level::Warn);
         assert_eq!(
             event.line(),
             "event=deferred id=ABC to=<a@b.c> account=gmail next=60s text=\"the server said 'later'\""
         );
+        let Event::Deferred { id, to, account, tls, reason, next, .. } = event else { unreachable!() };
+        let digest = Event::Deferred { id, to, account, tls, reason, next, planned: true };
+        assert_eq!(digest.level(), log::Level::Info, "what was asked for is not a warning");
     }
 
     #[test]
