@@ -358,7 +358,7 @@ equal 'openwrt/Makefile, smtprelay' \
 	"$(package_make smtprelay-show)"
 # The stand-in forgets nothing between packages, so the user is still said.
 alternatives=
-for link in sbin/sendmail lib/sendmail bin/mailq; do
+for link in sbin/sendmail lib/sendmail bin/mailq sbin/postqueue; do
 	alternatives="$alternatives 200:/usr/$link:/usr/sbin/smtprelay"
 done
 equal 'openwrt/Makefile, smtprelay-sendmail' \

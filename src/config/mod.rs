@@ -8,6 +8,7 @@ mod account;
 pub mod advice;
 pub mod alias;
 pub mod device;
+pub mod edit;
 pub mod effect;
 pub mod files;
 pub mod load;

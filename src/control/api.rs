@@ -23,6 +23,9 @@ use crate::system::{clock, is_deceptive, lock, spelled_out, task};
 /// Maximum number of bytes shown of a message's header.
 const HEADER_SHOWN: usize = 32 << 10;
 
+/// Maximum number of bytes shown of its text.
+const BODY_SHOWN: usize = 256 << 10;
+
 /// Everything that the methods need.
 pub struct Api {
     pub(super) settings: watch::Receiver<Arc<Settings>>,
@@ -247,6 +250,36 @@ impl Api {
         })
     }
 
+    /// A message as `message` describes it, with the beginning of its text in `body`; `cut` says whether there is more.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub async fn body(&self, params: &Value) -> Result<Value, CallError> {
+        let id = one(params)?;
+        let mut message = self.message(id).await?;
+        let missing = || CallError::NotFound(format!("there is no message {id} in the queue"));
+        let waiting = self.order(|answer| Order::Find { id, answer }).await?.ok_or_else(missing)?;
+        let spool = Arc::clone(&self.spool);
+        let failed = |error: SpoolError| CallError::Failed(error.to_string());
+        let mut stored = blocking(move || spool.open_message(&waiting.entry)).await.map_err(failed)?;
+        let (mut body, cut) = (Vec::new(), stored.body_size > BODY_SHOWN as u64);
+        while body.len() < BODY_SHOWN {
+            let chunk = stored.next().await.map_err(failed)?;
+            if chunk.is_empty() {
+                break;
+            }
+            body.extend_from_slice(&chunk);
+        }
+        body.truncate(BODY_SHOWN);
+        let body = String::from_utf8_lossy(&body).into_owned();
+        if let Some(fields) = message.as_object_mut() {
+            fields.insert("body".into(), body.into());
+            fields.insert("cut".into(), cut.into());
+        }
+        spell_out(&mut message);
+        Ok(message)
+    }
+
     async fn change(&self, params: &Value, change: Change) -> Result<Value, CallError> {
         let which = match text(params, "id") {
             "all" => Which::All,
@@ -257,13 +290,26 @@ impl Api {
         if let Which::One(id) = named
             && done.count == 0
         {
+            let held = || match change {
+                Change::Hold => format!("message {id} is already held"),
+                Change::Release => format!("message {id} is not held"),
+                _ => format!("message {id} is held: release it with smtprelay queue release {id}"),
+            };
             return Err(match (done.in_hand, done.failed) {
+                (0, 0) if done.already + done.held > 0 => CallError::NotFound(held()),
                 (0, 0) => CallError::NotFound(format!("there is no message {id} in the queue to which this applies")),
                 (0, _) => CallError::Failed(format!("message {id} could not be changed; the log says why")),
                 _ => CallError::Busy(format!("message {id} is being sent right now; try again")),
             });
         }
-        Ok(json!({ "count": done.count, "in_hand": done.in_hand, "failed": done.failed }))
+        Ok(json!({
+            "count": done.count,
+            "in_hand": done.in_hand,
+            "failed": done.failed,
+            "already": done.already,
+            "held": done.held,
+            "over_rate": done.over_rate,
+        }))
     }
 }
 
@@ -314,7 +360,11 @@ fn one(params: &Value) -> Result<MessageId, CallError> {
 /// A message as every answer describes it.
 fn view(waiting: &Waiting, meta: &Meta, state: &State) -> Value {
     let Entry { id, size, .. } = waiting.entry;
-    views::message(id.as_str(), meta, state, size, Some((waiting.standing, waiting.paused.as_deref())))
+    let mut value = views::message(id.as_str(), meta, state, size, Some((waiting.standing, waiting.paused.as_deref())));
+    if let Some(fields) = value.as_object_mut() {
+        fields.insert("accounts".into(), waiting.accounts.clone().into());
+    }
+    value
 }
 
 /// A message of a list; `None` if it has left the queue meanwhile.

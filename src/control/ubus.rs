@@ -247,11 +247,8 @@ impl Call {
     }
 }
 
-/// Leaves out arguments that are not listed, and accepts numbers sent as text or as a boolean, as old Lua programs and the shell do.
+/// Accepts numbers sent as text or as a boolean, as old Lua programs and the shell do.
 fn lenient(method: &Method, arguments: &mut Value) {
-    if let Some(fields) = arguments.as_object_mut() {
-        fields.retain(|name, _| method.arguments.iter().any(|(known, _)| known == name));
-    }
     for (name, kind) in method.arguments {
         let Some(value) = arguments.get_mut(*name) else { continue };
         let number = match (&*value, kind) {

@@ -54,6 +54,7 @@ pub fn message(id: &str, meta: &Meta, state: &State, size: u64, now: Option<(Sta
         "age": clock::age(arrived),
         "size": size,
         "client": meta.client,
+        "device": meta.marks.device,
         "from": meta.envelope.from,
         "recipients": recipients,
         "attempts": state.attempts,

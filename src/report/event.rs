@@ -43,7 +43,7 @@ impl std::fmt::Display for TlsFacts {
             "fingerprint" => "the certificate matches the pinned fingerprint",
             _ => "the certificate was NOT verified",
         };
-        write!(f, "{} with {}; {verified}", self.shown_version(), self.cipher)?;
+        write!(f, "{} with {}; {verified}", self.version, self.cipher)?;
         match self.expires {
             Some(expires) => write!(f, " and valid until {}", crate::message::date::rfc5322(expires)),
             None => Ok(()),
@@ -51,12 +51,7 @@ impl std::fmt::Display for TlsFacts {
     }
 }
 
-impl TlsFacts {
-    /// `TLS 1.3`, as usually written.
-    pub fn shown_version(&self) -> String {
-        self.version.replace("TLSv", "TLS ")
-    }
-}
+impl TlsFacts {}
 
 /// One event.
 #[derive(Debug, Clone, PartialEq, Eq)]
