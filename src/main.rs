@@ -24,37 +24,33 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use cli::{
-    Asked, Command, ask, ask_running_only, complain, exit, login, mounts, parse, password, print, reload, spool_in_use,
-    spool_of, test, wait_for,
+    Asked, Command, ask, ask_running_only, check, complain, exit, fail, fail_in_json, login, mounts, new_runtime,
+    parse, password, print, reload, setup, show_log, spool_in_use, spool_of, test, wait_for,
 };
-use smtprelay::config::{self, ConfigError, Loaded, Settings, Severity, TlsMode};
-use smtprelay::control::socket::ControlClient;
+use smtprelay::config::{self, ConfigError, Loaded, Severity};
 use smtprelay::daemon;
 use smtprelay::daemon::startup::prepare;
-use smtprelay::inbound;
 use smtprelay::inbound::accept::LOCAL_SOCKET;
-use smtprelay::net;
 use smtprelay::report::hook;
-use smtprelay::submit::{self, Request};
+use smtprelay::submit::{self, Fault, Request};
+use smtprelay::system;
 use smtprelay::system::logging::{self, Target};
-use smtprelay::system::{self, task};
 
 fn main() -> ExitCode {
     // Before anything is opened or started.
     system::keep_descriptors();
     system::crash::report();
-    let asked = match parse(std::env::args_os().collect()) {
-        Ok(asked) => asked,
-        Err(error) => {
-            complain(&format!("{error}\ntry 'smtprelay --help'"));
-            return ExitCode::from(exit::USAGE);
-        }
-    };
-    match asked {
-        Asked::Print(text) => print(&text),
-        Asked::Password { account, delete, file } => password(&account, delete, &file),
-        Asked::Do(command, file) => execute(command, &file),
-        Asked::Hook(program) => run_hooks(&program),
+    let arguments: Vec<_> = std::env::args_os().collect();
+    if arguments.iter().any(|argument| argument == "--json") {
+        fail_in_json();
+    }
+    match parse(arguments) {
+        Err(failure) => fail(failure),
+        Ok(Asked::Print(text)) => print(&text),
+        Ok(Asked::Password { account, delete, file, json }) => password(&account, delete, &file, json),
+        Ok(Asked::Log { id, follow }) => show_log(id.as_deref(), follow),
+        Ok(Asked::Do { command, file, json }) => execute(command, &file, json),
+        Ok(Asked::Hook(program)) => run_hooks(&program),
     }
 }
 
@@ -67,113 +63,61 @@ fn run_hooks(program: &Path) -> ExitCode {
     }
 }
 
-fn execute(command: Command, file: &Path) -> ExitCode {
-    if matches!(command, Command::Reload) {
-        return reload(file);
+fn execute(command: Command, file: &Path, json: bool) -> ExitCode {
+    match &command {
+        Command::Reload => return reload(file, json),
+        Command::Check => return check(file, json),
+        Command::Setup(wanted) => return setup(wanted, file, new_runtime()),
+        _ => {}
     }
     let mut loaded = match config::load(file) {
         Ok(loaded) => loaded,
-        Err(error) => {
-            if let Command::Send(request) = command {
-                return send_blindly(request, file, &error);
-            }
-            complain(&error.to_string());
-            if let Command::Run { foreground } = command {
-                // The stderr of a service is not visible.
-                logging::init(open_log(foreground), log::LevelFilter::Info);
-                log::error!(target: "smtprelay", "event=not_started text=\"{}\"", error.to_string().replace('"', "'"));
-                log::logger().flush();
-            }
-            if let Command::Ask { question, json } = &command
-                && let Some(code) = ask_running_only(question, *json, &spool_of(file, &error))
-            {
-                return code;
-            }
-            return ExitCode::FAILURE;
-        }
+        Err(error) => return without_settings(command, file, json, &error),
     };
-    if matches!(command, Command::Ask { .. } | Command::Login(_) | Command::Test(_) | Command::Send(_)) {
+    if matches!(command, Command::Ask(_) | Command::Login(_) | Command::Test(_) | Command::Send(_)) {
         // A gateway that is running keeps its directory until its next start.
         loaded.settings.relay.spool = spool_in_use(&loaded.settings.relay.spool, file);
     }
     match command {
         Command::Run { foreground } => run(file, loaded, foreground),
-        // Handled above: it reports more about settings that are not valid.
-        Command::Reload => ExitCode::FAILURE,
-        Command::Check => {
-            loaded.warnings.iter().for_each(|w| complain(&config::describe(file, w)));
-            check(file, &loaded.settings)
-        }
+        // Handled above: they report more about settings that are not valid.
+        Command::Reload | Command::Check | Command::Setup(_) => ExitCode::FAILURE,
         Command::JailMounts => mounts(file, &loaded.settings),
+        Command::Show if json => print(&cli::settings_as_json(&config::show(&loaded.settings))),
         Command::Show => print(&config::show(&loaded.settings)),
-        Command::Ask { question, json } => ask(&question, json, &loaded.settings),
-        Command::Login(account) => login(&account, &loaded.settings, runtime()),
-        Command::Test(what) => test(&what, &loaded.settings, runtime()),
-        Command::Send(request) => send(request, &loaded.settings),
+        Command::Ask(question) => ask(&question, json, &loaded.settings, file),
+        Command::Login(account) => login(&account, &loaded.settings, new_runtime()),
+        Command::Test(what) => test(&what, &loaded.settings, file, new_runtime()),
+        Command::Send(request) => send(request, &loaded.settings, json),
     }
 }
 
-/// Exit code of `check` if the gateway would start, and an account or a listener would not work: the init script starts
-/// it, since the other accounts do work.
-const UNUSABLE_FILE: u8 = 3;
-
-/// What can be seen of the settings only on this router: files and directories, and a gateway that is running.
-fn check(file: &Path, settings: &Settings) -> ExitCode {
-    let relay = &settings.relay;
-    let mut said = config::advice::exposed(file, settings);
-    said.extend(config::advice::directories(relay));
-    let unusable = files(settings);
-    said.extend(unusable.iter().cloned());
-    said.extend(waits_for_the_next_start(relay, file));
-    said.iter().for_each(|text| complain(text));
-    // The init script relies on this: it does not stop a gateway for another one that would not start.
-    let hindrances = config::advice::hindrances(relay);
-    hindrances.iter().for_each(|text| complain(text));
-    let result = match hindrances.is_empty() {
-        false => "the gateway cannot start with these settings",
-        true if config::advice::drives(relay).iter().any(|drive| drive.refuses) => {
-            "no mail can be accepted with these settings"
+/// What can be done although the settings are not valid.
+fn without_settings(command: Command, file: &Path, json: bool, error: &ConfigError) -> ExitCode {
+    match command {
+        Command::Send(request) => send_blindly(request, file, json, error),
+        Command::Run { foreground } => {
+            complain(&error.to_string());
+            // The stderr of a service is not visible.
+            logging::init(open_log(foreground), log::LevelFilter::Info);
+            log::error!(target: "smtprelay", "event=not_started text=\"{}\"", error.to_string().replace('"', "'"));
+            log::logger().flush();
+            ExitCode::FAILURE
         }
-        true if !unusable.is_empty() => {
-            complain(&format!("{}: a file that the settings name cannot be used", file.display()));
-            return ExitCode::from(UNUSABLE_FILE);
+        Command::Ask(question) => {
+            let spool = spool_of(file, error);
+            let running = ask_running_only(&question, json, &spool, file);
+            if running.is_some() {
+                complain(&error.to_string());
+            }
+            running.unwrap_or_else(|| fail((1, error.to_string())))
         }
-        true => return print(&format!("{}: the settings are valid\n", file.display())),
-    };
-    complain(&format!("{}: {result}", file.display()));
-    ExitCode::FAILURE
-}
-
-/// Files in the settings that cannot be used.
-fn files(settings: &Settings) -> Vec<String> {
-    let listeners = settings.listeners.iter().filter(|l| l.tls != TlsMode::None && l.certificate.is_some());
-    let certificates = listeners.filter_map(|listener| {
-        let error = inbound::tls::acceptor(listener, &settings.relay, &[]).err()?;
-        Some(format!("listener '{}': {error}", listener.name))
-    });
-    let named = settings.accounts.iter().filter(|account| account.tls != TlsMode::None && account.ca_file.is_some());
-    let authorities = named.filter_map(|account| {
-        let trouble = net::tls::connector(account).err()?;
-        Some(format!("account '{}': {}", account.name, trouble.why))
-    });
-    certificates.chain(authorities).collect()
-}
-
-/// Changes that a reload of the running gateway, if there is one, would not apply.
-fn waits_for_the_next_start(relay: &config::Relay, file: &Path) -> Option<String> {
-    let mut client = ControlClient::connect(&spool_in_use(&relay.spool, file)).ok()??;
-    config::effect::waits(relay, &client.call("fixed", serde_json::json!({})).ok()?)
+        _ => fail((1, error.to_string())),
+    }
 }
 
 fn open_log(foreground: bool) -> logging::Opened {
     logging::open(if foreground { Target::Stderr } else { Target::Syslog })
-}
-
-/// One thread for everything that waits, a few for disks. Names are resolved on separate threads.
-fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
-    const STACK: usize = 512 << 10;
-    let mut builder = tokio::runtime::Builder::new_current_thread();
-    builder.enable_all().max_blocking_threads(task::THREADS).thread_stack_size(STACK).build()
 }
 
 fn run(file: &Path, loaded: Loaded, foreground: bool) -> ExitCode {
@@ -195,7 +139,7 @@ fn run(file: &Path, loaded: Loaded, foreground: bool) -> ExitCode {
     #[cfg(not(panic = "immediate-abort"))]
     end_on_panic();
     let result = prepared.and_then(|prepared| {
-        let runtime = runtime()?;
+        let runtime = new_runtime()?;
         let result = wait_for(&runtime, daemon::run(prepared));
         runtime.shutdown_timeout(std::time::Duration::from_secs(2));
         result
@@ -223,7 +167,7 @@ fn end_on_panic() {
 
 /// Sends although the settings are not valid: a running gateway continues with its previous ones. Only root may read
 /// them, while every user may send; a user who may not read them looks for the gateway at its default location.
-fn send_blindly(request: Request, file: &Path, error: &ConfigError) -> ExitCode {
+fn send_blindly(request: Request, file: &Path, json: bool, error: &ConfigError) -> ExitCode {
     let closed = std::fs::File::open(file).is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied);
     let nothing = config::uci::Package { sections: Vec::new() };
     let (mut settings, _) = config::load::settings(&nothing);
@@ -232,22 +176,29 @@ fn send_blindly(request: Request, file: &Path, error: &ConfigError) -> ExitCode 
         complain(&error.to_string());
     }
     if !settings.relay.spool.join(LOCAL_SOCKET).exists() {
-        complain("smtprelay: not sent: the gateway is not running (or it runs with another configuration)");
-        return ExitCode::from(exit::TEMPORARY);
+        let text = "not sent: the gateway is not running (or it runs with another configuration)";
+        return fail((exit::TEMPORARY, text.into()));
     }
-    send(request, &settings)
+    send(request, &settings, json)
 }
 
-fn send(request: Request, settings: &Settings) -> ExitCode {
-    let sent = match runtime() {
+fn send(request: Request, settings: &config::Settings, json: bool) -> ExitCode {
+    let sent = match new_runtime() {
         Ok(runtime) => wait_for(&runtime, submit::send(request, std::io::stdin().lock(), settings)),
         Err(error) => Err(error.into()),
     };
     match sent {
+        Ok(reply) if json => print(&cli::sent_as_json(&reply)),
         Ok(_) => ExitCode::SUCCESS,
         Err(error) => {
-            complain(&format!("smtprelay: not sent: {error:#}"));
-            ExitCode::from(exit::TEMPORARY)
+            let code = match error.downcast_ref::<Fault>() {
+                Some(Fault::Usage(_)) => exit::USAGE,
+                Some(Fault::Data(_)) => exit::DATA,
+                Some(Fault::Recipient(_)) => exit::NO_HOST,
+                Some(Fault::Refused(_)) => exit::UNAVAILABLE,
+                None => exit::TEMPORARY,
+            };
+            fail((code, format!("not sent: {error:#}")))
         }
     }
 }

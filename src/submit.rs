@@ -4,6 +4,7 @@
 //! The message goes to the running gateway over its local socket, so that it is processed like a device's. If the
 //! gateway is not running, the message is written to the queue directly and is sent at the next start.
 
+use std::fmt;
 use std::io::{self, Read};
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ use crate::config::Settings;
 use crate::inbound::accept::LOCAL_SOCKET;
 use crate::intake::{Desk, Origin};
 use crate::message::address::{self, envelope};
-use crate::message::{DotStuffer, Envelope};
+use crate::message::{DotStuffer, Envelope, is_address};
 use crate::policy::Policies;
 use crate::queue::{Client, Marks, Spool, SpoolLock, deserted};
 
@@ -81,14 +82,23 @@ pub async fn send(request: Request, input: impl Read, settings: &Settings) -> Re
         head.extend_from_slice(&piece);
     }
     let mut to = request.to;
+    let end = memchr::memmem::find(&head, b"\r\n\r\n").map_or(head.len(), |at| at + 2);
     if request.header_recipients {
-        let end = memchr::memmem::find(&head, b"\r\n\r\n").map_or(head.len(), |at| at + 2);
-        to.extend(address::recipients_of(head.get(..end).unwrap_or_default()).map_err(anyhow::Error::msg)?);
+        to.extend(address::recipients_of(head.get(..end).unwrap_or_default()).map_err(Fault::Data)?);
     }
     if to.is_empty() {
-        bail!("no recipient: specify one on the command line, or use -t with a To field");
+        let text = "no recipient: specify one on the command line, or use -t with a To field";
+        bail!(if request.header_recipients { Fault::Data(text.into()) } else { Fault::Usage(text.into()) });
     }
     let from = request.from.unwrap_or_else(user_name);
+    if let Some(name) = request.name
+        && !has_from(head.get(..end).unwrap_or_default())
+    {
+        let name: String = name.chars().filter(|c| !c.is_control() && !matches!(c, '"' | '\\')).collect();
+        // A login name is not an address: the gateway adds that of the account.
+        let address = if is_address(&from) { format!(" <{from}>") } else { String::new() };
+        head.splice(..0, format!("From: \"{name}\"{address}\r\n").into_bytes());
+    }
     match UnixStream::connect(settings.relay.spool.join(LOCAL_SOCKET)).await {
         Ok(stream) => over_socket(stream, &from, &to, head, source).await,
         Err(_) => {
@@ -101,13 +111,20 @@ pub async fn send(request: Request, input: impl Read, settings: &Settings) -> Re
     }
 }
 
+/// Whether a header, or what stands where one is expected, has a From field.
+fn has_from(header: &[u8]) -> bool {
+    header
+        .split(|byte| *byte == b'\n')
+        .any(|line| line.get(..5).is_some_and(|name| name.eq_ignore_ascii_case(b"from:")))
+}
+
 fn user_name() -> String {
     let user = nix::unistd::User::from_uid(nix::unistd::getuid()).ok().flatten();
     user.map_or_else(|| "root".to_string(), |user| user.name)
 }
 
-/// Expects a reply that begins with `code`; returns its text.
-async fn reply(stream: &mut BufReader<UnixStream>, code: &str) -> Result<String> {
+/// Expects a reply that begins with `code`; returns its text. `refused` is what it means if the gateway refuses for good.
+async fn reply(stream: &mut BufReader<UnixStream>, code: &str, refused: fn(String) -> Fault) -> Result<String> {
     let mut line = String::new();
     loop {
         line.clear();
@@ -119,7 +136,12 @@ async fn reply(stream: &mut BufReader<UnixStream>, code: &str) -> Result<String>
         }
     }
     let text = line.trim_end().to_string();
-    if text.starts_with(code) { Ok(text) } else { Err(anyhow!("the gateway refused the message: {text}")) }
+    let why = || format!("the gateway refused the message: {text}");
+    match text.starts_with(code) {
+        true => Ok(text),
+        false if text.starts_with('5') => bail!(refused(why())),
+        false => bail!(why()),
+    }
 }
 
 async fn over_socket<R: Read>(
@@ -130,15 +152,18 @@ async fn over_socket<R: Read>(
     mut source: Source<R>,
 ) -> Result<String> {
     let mut stream = BufReader::new(stream);
-    reply(&mut stream, "220").await?;
+    reply(&mut stream, "220", Fault::Refused).await?;
     let international = if to.iter().all(|a| a.is_ascii()) { "" } else { " SMTPUTF8" };
-    let mut commands =
-        vec![("EHLO localhost".to_string(), "250"), (format!("MAIL FROM:<{from}>{international}"), "250")];
-    commands.extend(to.iter().map(|address| (format!("RCPT TO:<{address}>"), "250")));
-    commands.push(("DATA".into(), "354"));
-    for (command, code) in commands {
+    let refused: fn(String) -> Fault = Fault::Refused;
+    let mut commands = vec![
+        ("EHLO localhost".to_string(), "250", refused),
+        (format!("MAIL FROM:<{from}>{international}"), "250", refused),
+    ];
+    commands.extend(to.iter().map(|address| (format!("RCPT TO:<{address}>"), "250", Fault::Recipient as _)));
+    commands.push(("DATA".into(), "354", refused));
+    for (command, code, refused) in commands {
         stream.write_all(format!("{command}\r\n").as_bytes()).await?;
-        reply(&mut stream, code).await?;
+        reply(&mut stream, code, refused).await?;
     }
     let (mut dots, mut piece, mut wire) = (DotStuffer::new(), head, Vec::new());
     while !piece.is_empty() {
@@ -149,7 +174,7 @@ async fn over_socket<R: Read>(
     }
     dots.finish(&mut wire);
     stream.write_all(&wire).await?;
-    let said = reply(&mut stream, "250").await?;
+    let said = reply(&mut stream, "250", Fault::Refused).await?;
     let _ = stream.write_all(b"QUIT\r\n").await;
     Ok(said)
 }
@@ -180,7 +205,8 @@ async fn into_queue<R: Read>(
         intake.push(&piece).await.map_err(|e| anyhow!("{e}"))?;
         piece = source.next().context("cannot read the message")?;
     }
-    let to = Policies::new(settings).recipients(None, &to).map_err(|refusal| anyhow!("{refusal}"))?;
+    let to = Policies::new(settings).recipients(None, &to);
+    let to = to.map_err(|refusal| Fault::Recipient(refusal.to_string()))?;
     let envelope = Envelope { smtputf8: to.iter().any(|a| !a.is_ascii()), from, to };
     let marks = Marks { owner: owner.to_record(), ..Marks::default() };
     let origin = Origin { helo: "localhost".into(), protocol: "local", marks, ..Origin::default() };
@@ -190,20 +216,62 @@ async fn into_queue<R: Read>(
     Ok(format!("queued as {}; the gateway is not running, the message will be sent when it is started", taken.id))
 }
 
+/// Why a message was not submitted, unless trying again later may help.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fault {
+    /// The command line is wrong.
+    Usage(String),
+    /// What should be an address is not one, on the command line or in the message.
+    Data(String),
+    /// The gateway does not accept a recipient.
+    Recipient(String),
+    /// The gateway does not accept the message.
+    Refused(String),
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Usage(text) | Self::Data(text) | Self::Recipient(text) | Self::Refused(text) => f.write_str(text),
+        }
+    }
+}
+
+impl std::error::Error for Fault {}
+
 /// Whose options are parsed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Style {
-    /// A line with a single dot ends the message, unless `-i` says otherwise.
+    /// Our own, `smtprelay send`: few, and nothing else. A line with a single dot ends the message, unless `-i` says
+    /// otherwise.
+    Own,
+    /// Those of sendmail, as Sendmail, Postfix and Exim document them. The dot as above.
     Sendmail,
-    /// The message ends at end of input.
+    /// Those of msmtp and of sendmail. The message ends at end of input.
     Msmtp,
+}
+
+/// What a sendmail was called for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Work {
+    /// Send a message.
+    #[default]
+    Send,
+    /// `-bp`: list the queue.
+    List,
+    /// `-q`: attempt delivery of everything now (`all`), or with `-qI` of one message.
+    Retry(String),
 }
 
 /// A message to send.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Request {
+    /// What is to be done.
+    pub work: Work,
     /// `-f`: the envelope sender.
     pub from: Option<String>,
+    /// `-F`: the name of the sender.
+    pub name: Option<String>,
     /// Recipients named on the command line.
     pub to: Vec<String>,
     /// `-t`: recipients are also read from the header.
@@ -213,72 +281,128 @@ pub struct Request {
 }
 
 /// Long options of msmtp (its manual, section "Options") whose value is the next argument unless it is joined by `=`.
-const WITH_VALUE: &str = "account aliases auto-from-domain domain dsn-notify dsn-return file from from-full-name host logfile \
-    logfile-time-format maildomain passwordeval port protocol proxy-host proxy-port socket source-ip \
+const WITH_VALUE: &str = "account aliases auto-from-domain domain dsn-notify dsn-return eval file from from-full-name host \
+    logfile logfile-time-format maildomain passwordeval port protocol proxy-host proxy-port socket source-ip \
     timeout tls-cert-file tls-crl-file tls-fingerprint tls-host-override tls-key-file \
     tls-min-dh-prime-bits tls-priorities tls-trust-file user";
+/// Its other long options, which may have a value joined by `=`.
+const WITHOUT_VALUE: &str = "add-missing-date-header add-missing-from-header allow-from-override auth auto-from debug \
+    keepbcc read-envelope-from read-recipients remove-bcc-headers set-date-header set-from-header set-msgid-header \
+    syslog tls tls-certcheck tls-starttls undisclosed-recipients";
+
+fn is_listed(list: &str, name: &str) -> bool {
+    list.split(' ').any(|known| known == name)
+}
 
 impl Request {
-    /// Parses the arguments after the program name. A value may be joined to its option.
+    /// Parses the arguments after the program name. Options without a value may be joined (`-ti`), and so may a value
+    /// and its option (`-fADDRESS`). What has no meaning for a gateway is let go; docs/guide/packages.md lists it.
     ///
     /// # Errors
-    /// If an option lacks its value or requests something other than sending, or an argument is not a list of
-    /// addresses.
-    pub fn parse(arguments: &[String], style: Style) -> Result<Self, String> {
-        let mut request = Self { dot_ends: style == Style::Sendmail, ..Self::default() };
+    /// If an option is unknown, lacks its value or requests something other than sending, or if an argument is not a
+    /// list of addresses.
+    pub fn parse(arguments: &[String], style: Style) -> Result<Self, Fault> {
+        let mut request = Self { dot_ends: style != Style::Msmtp, ..Self::default() };
         let mut rest = arguments.iter();
         while let Some(argument) = rest.next() {
             let Some(option) = argument.strip_prefix('-').filter(|o| !o.is_empty()) else {
-                request.to.extend(envelope::addresses(argument.as_bytes())?);
+                request.add_recipients(argument)?;
                 continue;
             };
-            if option == "-" {
-                for argument in rest {
-                    request.to.extend(envelope::addresses(argument.as_bytes())?);
+            match option.strip_prefix('-') {
+                Some("") => {
+                    for argument in rest.by_ref() {
+                        request.add_recipients(argument)?;
+                    }
                 }
-                break;
-            }
-            if let Some(long) = option.strip_prefix('-') {
-                request.long(long, &mut rest)?;
-                continue;
-            }
-            let (letter, joined) = option.split_at_checked(1).unwrap_or((option, ""));
-            let mut value = || match joined {
-                "" => rest.next().cloned().ok_or(format!("option -{letter} needs a value")),
-                joined => Ok(joined.to_string()),
-            };
-            match letter {
-                "t" => request.header_recipients = true,
-                "i" => request.dot_ends = false,
-                "f" | "r" => request.from = Some(sender(&value()?)?),
-                "o" if joined == "i" => request.dot_ends = false,
-                // `-oem`, `-om`: always joined. The others take a value that does not matter here.
-                "o" => {}
-                "F" | "N" | "R" | "V" | "X" | "L" | "B" | "h" | "p" | "A" | "O" | "C" | "a" => drop(value()?),
-                "b" if matches!(joined, "" | "m") => {}
-                // msmtp's "pretend" and "serverinfo".
-                "b" | "P" | "S" => return Err(format!("option -{option} is not supported by smtprelay")),
-                _ => {}
+                Some(long) if style != Style::Own => request.long(long, &mut rest)?,
+                Some(long) => return Err(Fault::Usage(format!("unknown option '--{long}'"))),
+                None => request.short(option, style, &mut rest)?,
             }
         }
         Ok(request)
     }
 
-    fn long<'a>(&mut self, option: &str, rest: &mut impl Iterator<Item = &'a String>) -> Result<(), String> {
+    fn add_recipients(&mut self, argument: &str) -> Result<(), Fault> {
+        self.to.extend(envelope::addresses(argument.as_bytes()).map_err(Fault::Data)?);
+        Ok(())
+    }
+
+    /// One argument with short options.
+    fn short<'a>(
+        &mut self,
+        options: &str,
+        style: Style,
+        rest: &mut impl Iterator<Item = &'a String>,
+    ) -> Result<(), Fault> {
+        let unsupported = |option: &str| Err(Fault::Usage(format!("option -{option} is not supported by smtprelay")));
+        let mut left = options;
+        while let Some(letter) = left.chars().next() {
+            left = left.get(letter.len_utf8()..).unwrap_or_default();
+            let joined = left;
+            let mut value = || match joined {
+                "" => rest.next().cloned().ok_or_else(|| Fault::Usage(format!("option -{letter} requires a value"))),
+                joined => Ok(joined.to_string()),
+            };
+            match letter {
+                't' => self.header_recipients = true,
+                'i' => self.dot_ends = false,
+                'f' => self.from = Some(sender(&value()?)?),
+                'F' => self.name = Some(value()?),
+                'o' => match (value()?.as_str(), style) {
+                    ("i", _) => self.dot_ends = false,
+                    (other, Style::Own) => return Err(Fault::Usage(format!("unknown option '-o{other}'"))),
+                    _ => {}
+                },
+                other if style == Style::Own => return Err(Fault::Usage(format!("unknown option '-{other}'"))),
+                'r' => self.from = Some(sender(&value()?)?),
+                'b' => match value()?.as_str() {
+                    "m" => {}
+                    "p" => self.work = Work::List,
+                    other => return unsupported(&format!("b{other}")),
+                },
+                // Its value is always joined: an interval, which is ours to know, or which messages.
+                'q' => match joined.split_at_checked(1) {
+                    Some(("I", id)) => self.work = Work::Retry(id.into()),
+                    Some(("R" | "S" | "Q" | "!", _)) => return unsupported(&format!("q{joined}")),
+                    _ => self.work = Work::Retry("all".into()),
+                },
+                'A' | 'B' | 'C' | 'D' | 'L' | 'N' | 'O' | 'R' | 'V' | 'X' | 'a' | 'd' | 'e' | 'h' | 'p' => {
+                    // For msmtp, -d is --debug and has no value; for Sendmail, one that is joined.
+                    if letter != 'd' {
+                        drop(value()?);
+                    }
+                }
+                'G' | 'I' | 'U' | 'm' | 'n' | 'v' | 'x' => continue,
+                // msmtp's "pretend" and "serverinfo".
+                'P' | 'S' => return unsupported(&letter.to_string()),
+                other => return Err(Fault::Usage(format!("unknown option '-{other}'"))),
+            }
+            if !matches!(letter, 't' | 'i') {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn long<'a>(&mut self, option: &str, rest: &mut impl Iterator<Item = &'a String>) -> Result<(), Fault> {
         let (name, joined) = option.split_once('=').map_or((option, None), |(name, value)| (name, Some(value)));
         let value = match joined {
-            None if WITH_VALUE.split(' ').any(|known| known == name) => {
-                Some(rest.next().ok_or(format!("option --{name} needs a value"))?.as_str())
+            None if is_listed(WITH_VALUE, name) => {
+                let missing = || Fault::Usage(format!("option --{name} requires a value"));
+                Some(rest.next().ok_or_else(missing)?.as_str())
             }
             joined => joined,
         };
         match name {
             "from" => self.from = value.map(sender).transpose()?,
+            "from-full-name" => self.name = value.map(Into::into),
             "read-recipients" => self.header_recipients = true,
             "pretend" | "serverinfo" | "rmqs" | "configure" => {
-                return Err(format!("option --{name} is not supported by smtprelay"));
+                return Err(Fault::Usage(format!("option --{name} is not supported by smtprelay")));
             }
-            _ => {}
+            name if is_listed(WITH_VALUE, name) || is_listed(WITHOUT_VALUE, name) => {}
+            name => return Err(Fault::Usage(format!("unknown option '--{name}'"))),
         }
         Ok(())
     }
@@ -286,11 +410,11 @@ impl Request {
 
 /// The envelope sender in `text`; empty for the null sender. What is not an address is passed to the gateway as it is,
 /// which replaces it with the account's: that is not a reason to lose mail.
-fn sender(text: &str) -> Result<String, String> {
+fn sender(text: &str) -> Result<String, Fault> {
     match envelope::addresses(text.as_bytes()).as_deref() {
         Ok([]) => Ok(String::new()),
         Ok([first, others @ ..]) if others.iter().all(|other| other.eq_ignore_ascii_case(first)) => Ok(first.clone()),
-        Ok(_) => Err(format!("more than one sender: {text}")),
+        Ok(_) => Err(Fault::Data(format!("more than one sender: {text}"))),
         Err(_) => Ok(text.trim_matches(['<', '>']).chars().filter(|c| !c.is_control()).collect()),
     }
 }
@@ -363,10 +487,46 @@ mod tests {
             &["--pretend", "ops@x.y"],
             &["-S"],
             &["--serverinfo", "--host=x"],
+            &["-qRexample.com"],
+            &["-bd"],
+            &["-z", "ops@x.y"],
+            &["-tz"],
+            &["--colour", "red", "ops@x.y"],
         ] {
             assert!(Request::parse(&strings(arguments), Style::Sendmail).is_err(), "{arguments:?}");
             assert!(Request::parse(&strings(arguments), Style::Msmtp).is_err(), "{arguments:?}");
         }
+    }
+
+    #[test]
+    fn our_own_takes_few_options_and_nothing_else() {
+        let own = |arguments: &[&str]| Request::parse(&strings(arguments), Style::Own);
+        let request = own(&["-ti", "-f", "a@b.c", "-FBackup", "x@y.z"]).unwrap();
+        assert_eq!((request.name.as_deref(), request.to), (Some("Backup"), strings(&["x@y.z"])));
+        assert!(request.header_recipients && !request.dot_ends);
+        for wrong in [&["-a", "x"][..], &["-bp"], &["-q"], &["-oem"], &["--from", "a@b.c"], &["-r", "a@b.c"], &["-v"]] {
+            assert!(matches!(own(wrong), Err(Fault::Usage(_))), "{wrong:?}");
+        }
+        assert!(matches!(own(&["a@@b"]), Err(Fault::Data(_))));
+    }
+
+    #[test]
+    fn the_value_of_an_option_is_not_a_recipient() {
+        for arguments in [
+            &["-o", "i", "ops@x.y"][..],
+            &["-oi", "-o", "em", "ops@x.y"],
+            &["-e", "m", "-h", "5", "-i", "ops@x.y"],
+            &["-X", "/tmp/log", "-p", "ESMTP", "-ivn", "ops@x.y"],
+            &["-N", "never", "-R", "hdrs", "-V", "id", "-O", "a=b", "-i", "ops@x.y"],
+        ] {
+            let request = parse(arguments);
+            assert_eq!((request.to, request.dot_ends), (strings(&["ops@x.y"]), false), "{arguments:?}");
+        }
+        assert_eq!(parse(&["-F", "Cron Daemon", "root"]).name.as_deref(), Some("Cron Daemon"));
+        assert_eq!(parse(&["-bp"]).work, Work::List);
+        assert_eq!(parse(&["-q"]).work, Work::Retry("all".into()));
+        assert_eq!(parse(&["-q15m"]).work, Work::Retry("all".into()));
+        assert_eq!(parse(&["-qI7YD60PAAPZ"]).work, Work::Retry("7YD60PAAPZ".into()));
     }
 
     #[test]

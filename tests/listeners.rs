@@ -7,6 +7,7 @@ use std::fs;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use support::ask::{json, run};
 use support::certs::{Cert, Certs};
 use support::client::Client;
 use support::provider::{Provider, TlsMode};
@@ -205,4 +206,93 @@ async fn who_speaks_before_the_greeting_is_refused_by_the_strict_dialect() {
     early.expect(554).await;
     assert!(early.read_to_end().await.is_empty());
     relay.wait_log(|line| line.contains("event=aborted") && line.contains("before the greeting"), SOON).await;
+}
+
+fn started(line: &str) -> bool {
+    field(line, "event") == Some("started")
+}
+
+/// Without an address nobody can connect, and everything that can be asked says so.
+#[tokio::test]
+async fn a_network_without_an_address_is_told_everywhere() {
+    const WHY: &str = "listener 'guest': network nowhere0 has no address at the moment";
+    let guest = || Section::new("listener", "guest").list("interface", "nowhere0");
+    let mut relay = relay().section(guest()).start().await;
+    let status = json(&relay, "status").await;
+    assert_eq!(status["reachable"], "partly");
+    assert!(status["health"].as_str().unwrap().starts_with(&format!("Some devices cannot connect: {WHY}. Relaying")));
+    let open: Vec<_> = status["listeners"].as_array().unwrap().iter().map(|listener| &listener["open"]).collect();
+    assert_eq!(open, [true, false]);
+    let text = run(&relay, "status").await;
+    assert_eq!(text.code, 1, "{text:?}");
+    let address = format!("listener lan: 127.0.0.1 port {}, tls none\n", relay.addr().port());
+    for part in [address.as_str(), "listener guest: NOT OPEN: network nowhere0 has no address at the moment\n"] {
+        assert!(text.out.contains(part), "{part}: {}", text.out);
+    }
+    relay.wait_log(|line| line.contains(&format!("event=advice text=\"devices cannot connect: {WHY}\"")), SOON).await;
+    let checked = run(&relay, "check").await;
+    assert!(checked.code == 75 && checked.err.contains(WHY), "{checked:?}");
+    assert!(checked.err.contains("the settings are valid, but devices cannot connect"), "{checked:?}");
+
+    // None at all: it runs, since the network may come up, and says that nobody reaches it.
+    relay.take_away("listener", "lan");
+    relay.sigterm();
+    relay.wait_exit().await;
+    relay.spawn();
+    relay.wait_log(started, SOON).await;
+    let status = json(&relay, "status").await;
+    assert_eq!((&status["reachable"], &status["state"]), (&"no".into(), &"relaying".into()), "{status}");
+    assert!(status["health"].as_str().unwrap().starts_with(&format!("Devices cannot connect: {WHY}")), "{status}");
+    assert_eq!(run(&relay, "status").await.code, 1);
+}
+
+#[tokio::test]
+async fn a_port_that_is_taken_is_told_before_and_after() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let mut relay = relay().listener_option("port", port).prepare();
+    let why = format!("listener 'lan': cannot listen on 127.0.0.1:{port}");
+    let checked = run(&relay, "check").await;
+    assert!(checked.code == 75 && checked.err.contains(&why), "{checked:?}");
+    assert!(checked.err.contains("another mail server is running on this port"), "{checked:?}");
+    relay.spawn();
+    assert!(!relay.wait_exit().await.success());
+    assert!(!relay.log().iter().any(|line| started(line)), "{:?}", relay.log());
+    drop(taken);
+    assert_eq!(run(&relay, "check").await.code, 0);
+    // A port of the gateway itself is no obstacle.
+    relay.restart().await;
+    assert_eq!(run(&relay, "check").await.code, 0);
+    let log = relay.log();
+    let place = |event: &str| log.iter().rposition(|line| field(line, "event") == Some(event));
+    relay.wait_log(started, SOON).await;
+    assert!(place("listening") < place("started") || place("started").is_none(), "{log:?}");
+    assert_eq!(run(&relay, "status").await.code, 0);
+}
+
+#[tokio::test]
+async fn who_is_refused_is_named_as_sender() {
+    let user = Section::new("user", "camera").option("password", "secret");
+    let relay = relay().listener_option("auth", "required").section(user).start().await;
+    let mut device = Client::greeted(relay.addr()).await;
+    device.dialogue(&[("EHLO plc", 250), ("MAIL FROM:<plc@example.com>", 530)]).await;
+    let line = relay.wait_log(|line| field(line, "event") == Some("rejected"), SOON).await;
+    assert_eq!(field(&line, "from"), Some("<plc@example.com>"), "{line}");
+}
+
+#[tokio::test]
+async fn settings_that_differ_from_what_runs_are_named() {
+    let mut relay = relay().start().await;
+    assert_eq!(json(&relay, "status").await["settings"]["changed"], false);
+    relay.configure("relay", "main", |section| section.option("retry_for", "1d"));
+    assert_eq!(json(&relay, "status").await["settings"]["changed"], true);
+    let file = relay.config_path().display().to_string();
+    let status = run(&relay, "status").await;
+    assert!(status.out.contains(&format!("settings: {file} has changed since it was read at ")), "{status:?}");
+    let tested = run(&relay, "test me@example.com").await;
+    assert!(tested.err.contains("this test uses the former settings") && tested.err.contains(&file), "{tested:?}");
+    assert_eq!(run(&relay, "reload").await.code, 0);
+    assert_eq!(json(&relay, "status").await["settings"]["changed"], false);
+    let tested = run(&relay, "test me@example.com").await;
+    assert!(!tested.err.contains("former settings"), "{tested:?}");
 }

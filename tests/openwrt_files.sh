@@ -119,6 +119,10 @@ case "$1" in
 check | reload) ;;
 *) exit 0 ;;
 esac
+[ "$SETTINGS" != unreachable ] || {
+	echo 'devices cannot connect' >&2
+	exit 75
+}
 [ "$SETTINGS" = wrong ] || exit 0
 echo '/etc/config/smtprelay:3: first reason' >&2
 echo '/etc/config/smtprelay:7: second reason'
@@ -169,6 +173,9 @@ for enabled in 1 on ''; do
 done
 run good 1 0 boot
 equal 'boot' "$started" "$calls"
+run unreachable 1 0 boot
+equal 'boot before the network has an address' "$started" "$calls"
+equal 'boot before the network has an address: exit status' 0 "$status"
 run good 1 1 start
 equal 'start of what runs' "$started" "$calls"
 
@@ -351,7 +358,7 @@ equal 'openwrt/Makefile, smtprelay' \
 	"$(package_make smtprelay-show)"
 # The stand-in forgets nothing between packages, so the user is still said.
 alternatives=
-for link in sbin/sendmail lib/sendmail bin/mailq; do
+for link in sbin/sendmail lib/sendmail bin/mailq sbin/postqueue; do
 	alternatives="$alternatives 200:/usr/$link:/usr/sbin/smtprelay"
 done
 equal 'openwrt/Makefile, smtprelay-sendmail' \

@@ -282,7 +282,8 @@ check_sendmail() {
 	equal Alternatives "\
 200:/usr/sbin/sendmail:/usr/sbin/smtprelay, \
 200:/usr/lib/sendmail:/usr/sbin/smtprelay, \
-200:/usr/bin/mailq:/usr/sbin/smtprelay" "$(value Alternatives)"
+200:/usr/bin/mailq:/usr/sbin/smtprelay, \
+200:/usr/sbin/postqueue:/usr/sbin/smtprelay" "$(value Alternatives)"
 	equal 'files' '' "$(tar -tzf "$dir/data.tar.gz" | grep -v '/$' || true)"
 
 	root=$dir/router

@@ -98,6 +98,7 @@ postinst smtprelay-sendmail' "$(sort "$root.calls")"
 	equal 'links that opkg makes' './usr/bin/mailq /usr/sbin/smtprelay
 ./usr/bin/msmtp /usr/sbin/smtprelay
 ./usr/lib/sendmail /usr/sbin/smtprelay
+./usr/sbin/postqueue /usr/sbin/smtprelay
 ./usr/sbin/sendmail /usr/sbin/smtprelay' "$(links "$root")"
 	echo '# mine' >>"$root/etc/config/smtprelay"
 	(cd "$work" && opkg remove smtprelay-sendmail luci-app-smtprelay smtprelay) >"$work/said" 2>&1 || true
@@ -143,7 +144,7 @@ check_apk() {
 		tar -xOzf "$packages/smtprelay_${version}_$arch.ipk" ./data.tar.gz | tar -tz | sed -n 's,^\.\(.*[^/]\)$,\1,p')" \
 		"$({ grep /lib/apk "$facts/smtprelay.list" && grep -v /lib/apk "$facts/smtprelay.list"; } || true)"
 	equal 'alternatives' '200:/usr/sbin/sendmail:/usr/sbin/smtprelay 200:/usr/lib/sendmail:/usr/sbin/smtprelay '\
-'200:/usr/bin/mailq:/usr/sbin/smtprelay' "$(cat "$facts/smtprelay-sendmail.alternatives")"
+'200:/usr/bin/mailq:/usr/sbin/smtprelay 200:/usr/sbin/postqueue:/usr/sbin/smtprelay' "$(cat "$facts/smtprelay-sendmail.alternatives")"
 
 	for name in $names; do
 		kind=noarch

@@ -74,14 +74,14 @@ async fn a_way_that_works_is_shown_step_by_step() {
         }
         assert_eq!(marks.len(), 7, "{}", ran.out);
         for part in [
-            "✓ tls: TLS 1.3 with TLS13_",
+            "✓ tls: TLSv1.3 with TLS13_",
             "signed by a known authority and valid until Fri, 31 Dec 2049",
             "✓ login: 127.0.0.1 accepted the login of 'plant'",
             "✓ accepted: 127.0.0.1 accepted the mail for me@example.com: 250 ",
             "  > AUTH PLAIN ********",
             "  < 235 ",
             "  > MAIL FROM:<relay@provider.example>",
-            "  * TLS 1.3 from here on",
+            "  * TLSv1.3 from here on",
             " bytes of text)",
             "Account 'gmail' works: the test mail to me@example.com was accepted.",
         ] {
@@ -302,7 +302,7 @@ async fn the_steps_are_shown_while_it_runs_and_one_at_a_time_is_enough() {
     provider.set_fault(Step::Auth, Fault::Hold(gate.clone()), Times::First(1));
     let mut relay = relay_to(&provider).start().await;
     let mut first = relay.interactive(&["test", TO]);
-    first.line(|line| line.starts_with("✓ tls: TLS 1.3")).await;
+    first.line(|line| line.starts_with("✓ tls: TLSv1.3")).await;
     provider.wait_for_line("*: at Auth", SOON).await;
     let second = run(&relay, &format!("test {TO}")).await;
     assert_eq!(second.code, 75, "{second:?}");
@@ -512,7 +512,7 @@ async fn one_look_at_the_status_says_what_is_set_and_whether_it_works() {
     let last = &status["accounts"][0]["last"];
     assert_eq!(last, &status["last"]);
     assert_eq!((&last["to"], &last["account"]), (&json!("ops@example.com"), &json!("gmail")));
-    assert_eq!((&last["tls"], &last["verified"]), (&json!("TLS 1.3"), &json!("ca")));
+    assert_eq!((&last["tls"], &last["verified"]), (&json!("TLSv1.3"), &json!("yes")));
     // The end of 2049, by the certificate.
     assert_eq!(last["expires"], json!(2_524_521_600_i64));
     assert!(last["cipher"].as_str().unwrap().starts_with("TLS13_"), "{last}");

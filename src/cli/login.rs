@@ -36,9 +36,7 @@ pub fn login(name: &str, settings: &Settings, runtime: std::io::Result<Runtime>)
         Err(text) => Err(text),
     };
     if let Err(text) = told {
-        complain(&format!(
-            "smtprelay: the gateway could not be notified and will use the login at its next attempt: {text}"
-        ));
+        complain(&format!("the gateway could not be notified and will use the login at its next attempt: {text}"));
     }
     print(&format!("account '{name}' is logged in\n"))
 }

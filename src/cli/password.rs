@@ -28,11 +28,37 @@ use super::reload::spool_in_use;
 use super::{Failure, complain, exit, finish};
 
 /// Prompts for the password of the account called `name` and stores it, or with `delete` removes the stored one.
-pub fn password(name: &str, delete: bool, file: &Path) -> ExitCode {
-    finish(change(name, delete, file))
+pub fn password(name: &str, delete: bool, file: &Path, json: bool) -> ExitCode {
+    let done = change(name, delete, file);
+    finish(done.map(|text| match json {
+        true => format!("{}\n", json!({ "account": name, "stored": !delete, "text": text.trim_end() })),
+        false => text,
+    }))
+}
+
+/// Prompts for the password of the account called `name`, which must not be empty.
+pub fn required(name: &str) -> Result<Secret, Failure> {
+    let missing = || (exit::USAGE, "no password was entered; nothing was changed".to_string());
+    enter(name, "")?.ok_or_else(missing)
+}
+
+/// Stores a password of the account called `name`, or with `None` removes the stored one.
+pub fn store(name: &str, entered: Option<Secret>, file: &Path) -> Result<String, Failure> {
+    keep(name, file, false, |_| Ok(entered))
 }
 
 fn change(name: &str, delete: bool, file: &Path) -> Result<String, Failure> {
+    const REMOVES: &str = " (leave empty to remove the stored one)";
+    keep(name, file, delete, |name| if delete { Ok(None) } else { enter(name, REMOVES) })
+}
+
+/// Stores what `enter` returns for the account called `name`.
+fn keep(
+    name: &str,
+    file: &Path,
+    delete: bool,
+    enter: impl FnOnce(&str) -> Result<Option<Secret>, Failure>,
+) -> Result<String, Failure> {
     let usage = |text: String| (exit::USAGE, text);
     let failed = |text: String| (1, text);
     // Settings that are not valid yet may lack just this password.
@@ -52,10 +78,7 @@ fn change(name: &str, delete: bool, file: &Path) -> Result<String, Failure> {
         return Err(usage(format!("option secrets in {} must be an absolute path", file.display())));
     }
     let place = PasswordFile::of(&relay.secrets, name).map_err(|error| usage(error.to_string()))?;
-    let entered = match delete {
-        true => None,
-        false => enter(name)?,
-    };
+    let entered = enter(name)?;
     let mut text = match &entered {
         Some(password) => {
             place.save(password).map_err(failed)?;
@@ -78,8 +101,8 @@ fn change(name: &str, delete: bool, file: &Path) -> Result<String, Failure> {
     Ok(text)
 }
 
-/// The password; `None` if the stored one is to be removed.
-fn enter(name: &str) -> Result<Option<Secret>, Failure> {
+/// The password; `None` if the stored one is to be removed. `hint` is part of the prompt.
+fn enter(name: &str, hint: &str) -> Result<Option<Secret>, Failure> {
     let failed = |error: std::io::Error| (1, format!("cannot read the password: {error}"));
     if !std::io::stdin().is_terminal() {
         let password = line().map_err(failed)?;
@@ -91,7 +114,7 @@ fn enter(name: &str) -> Result<Option<Secret>, Failure> {
             }
         };
     }
-    let prompt = format!("Password of account '{name}' (leave empty to remove the stored one): ");
+    let prompt = format!("Password of account '{name}'{hint}: ");
     let first = hidden(&prompt).map_err(failed)?;
     if first.is_empty() {
         return Ok(None);

@@ -5,6 +5,9 @@
 use serde_json::Value;
 use smtprelay::config::providers::entries;
 
+use super::table::table;
+use super::{Failure, exit, usage};
+
 /// What is shown about one provider: label and field of the data.
 const SHEET: [(&str, &str); 18] = [
     ("host", "host"),
@@ -31,26 +34,29 @@ const SHEET: [(&str, &str); 18] = [
 ///
 /// # Errors
 /// If there is no preset with that name.
-pub fn providers(name: Option<&str>, json: bool) -> Result<String, String> {
+pub fn providers(name: Option<&str>, json: bool) -> Result<String, Failure> {
     let mut all = entries();
     if let Some(name) = name {
-        all.retain(|entry| word(entry, "id") == name);
-        let found =
-            all.first().ok_or_else(|| format!("no provider is named '{name}'; 'smtprelay providers' lists them"))?;
-        return Ok(if json { format!("{found}\n") } else { sheet(found) });
+        let known: Vec<String> = all.iter().map(|entry| word(entry, "id")).collect();
+        all.retain(|entry| word(entry, "id").eq_ignore_ascii_case(name));
+        return match all.first() {
+            Some(found) if json => Ok(format!("{found}\n")),
+            Some(found) => Ok(sheet(found)),
+            None => {
+                let suggestion = usage::suggestion(name, known.iter().map(String::as_str));
+                let text = format!("no provider is named '{name}'; 'smtprelay providers' lists them{suggestion}");
+                Err((exit::USAGE, text))
+            }
+        };
     }
     if json {
         return Ok(format!("{}\n", Value::Array(all)));
     }
-    let mut table = row(["PROVIDER", "HOST", "PORT", "TLS", "USER NAME", "FROM", "PASSWORD"].map(String::from));
-    for entry in &all {
-        table += &row(["id", "host", "port", "tls", "user", "from", "secret"].map(|field| word(entry, field)));
-    }
-    Ok(table)
-}
-
-fn row([name, host, port, tls, user, from, secret]: [String; 7]) -> String {
-    format!("{name:17} {host:37} {port:>4} {tls:9} {user:10} {from:8} {secret}\n")
+    let row = |entry: &Value| {
+        ["id", "host", "port", "tls", "user", "from", "secret"].map(|field| word(entry, field)).to_vec()
+    };
+    let rows: Vec<Vec<String>> = all.iter().map(row).collect();
+    Ok(table(&["PROVIDER", "HOST", "PORT>", "TLS", "USER NAME", "FROM", "PASSWORD"], &rows))
 }
 
 /// A value as shown; empty if unknown.
@@ -102,7 +108,9 @@ mod tests {
         }
         assert!(providers(Some("ses"), false).unwrap().contains("refused, bounces are sent from"));
         assert!(providers(Some("ionos"), false).unwrap().contains("Not confirmed"));
-        assert!(providers(Some("gmial"), false).unwrap_err().contains("'gmial'"));
+        let (code, text) = providers(Some("gmial"), false).unwrap_err();
+        assert!(code == 64 && text.contains("'gmial'") && text.ends_with("did you mean 'gmail'?"), "{text}");
+        assert_eq!(providers(Some("GMail"), false), providers(Some("gmail"), false));
         let one: Value = serde_json::from_str(&providers(Some("gmail"), true).unwrap()).unwrap();
         assert_eq!(one["port"], 465);
         let all: Value = serde_json::from_str(&providers(None, true).unwrap()).unwrap();

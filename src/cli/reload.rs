@@ -17,7 +17,7 @@ use smtprelay::inbound::listener;
 use smtprelay::queue::{self, SpoolLock};
 use smtprelay::system::{cut, logging, privileges};
 
-use super::{Failure, complain, exit, fail, list};
+use super::{Failure, complain, exit, fail, list, print};
 
 /// How long to wait for a gateway that is starting.
 const STARTING: Duration = Duration::from_secs(30);
@@ -26,7 +26,7 @@ const STARTING: Duration = Duration::from_secs(30);
 const REASON_LIMIT: usize = 4 << 10;
 
 /// Checks the settings in `file` and makes the running gateway apply them.
-pub fn reload(file: &Path) -> ExitCode {
+pub fn reload(file: &Path, json: bool) -> ExitCode {
     let loaded = match config::load(file) {
         Ok(loaded) => loaded,
         Err(error) => return refuse(file, &error),
@@ -35,7 +35,14 @@ pub fn reload(file: &Path) -> ExitCode {
         hand_over_log(&mut client);
         hand_over(file, &loaded, &mut client)
     });
-    handed.map_or_else(fail, |()| ExitCode::SUCCESS)
+    match handed {
+        Ok(warnings) if json => print(&format!("{}\n", json!({ "applied": true, "warnings": warnings }))),
+        Ok(warnings) => {
+            warnings.iter().for_each(|text| complain(text));
+            ExitCode::SUCCESS
+        }
+        Err(failure) => fail(failure),
+    }
 }
 
 /// Waits for a gateway that is starting: a large queue on slow flash takes a while.
@@ -59,7 +66,6 @@ fn connect(spool: &Path) -> Result<ControlClient, Failure> {
 
 /// Reports the errors to the user, and to the gateway, whose `status` shows them from now on.
 fn refuse(file: &Path, error: &ConfigError) -> ExitCode {
-    complain(&error.to_string());
     if let Ok(Some(mut client)) = ControlClient::connect(&spool_of(file, error)) {
         hand_over_log(&mut client);
         let wrong = error.problems.iter().filter(|problem| problem.severity == Severity::Error);
@@ -70,7 +76,7 @@ fn refuse(file: &Path, error: &ConfigError) -> ExitCode {
         // An older gateway does not know this request; then only the user sees the errors.
         let _ = client.call("reload_refused", json!({ "reason": reason }));
     }
-    ExitCode::FAILURE
+    fail((1, error.to_string()))
 }
 
 /// A connection to the current log daemon, which may have been started after the gateway's jail was created. The result
@@ -103,19 +109,19 @@ pub fn spool_in_use(spool: &Path, file: &Path) -> PathBuf {
     other.unwrap_or_else(|| spool.to_path_buf())
 }
 
-fn hand_over(file: &Path, loaded: &Loaded, client: &mut ControlClient) -> Result<(), Failure> {
+fn hand_over(file: &Path, loaded: &Loaded, client: &mut ControlClient) -> Result<Vec<String>, Failure> {
     let settings = &loaded.settings;
     startup::learn_networks(settings);
     let failed = |failure: CallFailure| (1, failure.text);
     let listening = client.call("listening", json!({})).map_err(failed)?;
-    let mut opened = Vec::new();
+    let (mut opened, mut warnings) = (Vec::new(), Vec::new());
     for address in listener::addresses(settings) {
         if list(&listening, "addresses").iter().any(|known| *known == address.to_string()) {
             continue;
         }
         match listener::open(address) {
             Ok(socket) => opened.push((address, socket)),
-            Err(error) => complain(&format!("smtprelay: {}", listener::explain(address, &error))),
+            Err(error) => warnings.push(listener::explain(address, &error)),
         }
     }
     let mut said = config::advice::exposed(file, settings);
@@ -127,6 +133,6 @@ fn hand_over(file: &Path, loaded: &Loaded, client: &mut ControlClient) -> Result
     let packed = socket::pack(file, files::named(settings), opened, said);
     let parcel = packed.map_err(|error| (1, format!("cannot open {}: {error}", file.display())))?;
     let taken = client.call_with("reload", parcel.params, &parcel.descriptors).map_err(failed)?;
-    list(&taken, "warnings").iter().filter_map(Value::as_str).for_each(complain);
-    Ok(())
+    warnings.extend(list(&taken, "warnings").iter().filter_map(Value::as_str).map(String::from));
+    Ok(warnings)
 }

@@ -2,9 +2,10 @@
 //! `smtprelay test [ACCOUNT] RCPT`: sends one test mail, step by step. The running gateway sends it; if none is
 //! running, this process does.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
+use std::path::Path;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use smtprelay::config::Settings;
@@ -15,7 +16,10 @@ use smtprelay::oauth::keeper;
 use smtprelay::system::spelled_out;
 use tokio::runtime::Runtime;
 
-use super::{exit, exit_code, fail, list, print, text, wait_for};
+use super::ask::state;
+use super::show::settings_differ;
+use super::table::{Colour, paint};
+use super::{complain, exit, exit_code, fail, list, print, text, wait_for};
 
 /// How often the progress is checked.
 const LOOK: Duration = Duration::from_millis(100);
@@ -38,10 +42,15 @@ pub struct Test {
 type Failed = (String, String);
 
 /// Runs the test, and shows each step when it is complete.
-pub fn test(test: &Test, settings: &Settings, runtime: std::io::Result<Runtime>) -> ExitCode {
-    let mut show = Show { live: !test.json, shown: 0 };
+pub fn test(test: &Test, settings: &Settings, file: &Path, runtime: std::io::Result<Runtime>) -> ExitCode {
+    let moves = !test.json && std::io::stdout().is_terminal();
+    let mut show = Show { live: !test.json, moves, begun: Instant::now(), shown: 0 };
     let tested = match (ControlClient::connect(&settings.relay.spool), runtime) {
-        (Ok(Some(client)), _) => ask(test, client, &mut show),
+        (Ok(Some(mut client)), _) => {
+            let differs = state(&mut client, file).ok().and_then(|status| settings_differ(&status));
+            differs.iter().for_each(|text| complain(&format!("this test uses the former settings: {text}")));
+            ask(test, client, &mut show)
+        }
         (Ok(None), Ok(runtime)) => wait_for(&runtime, run(test, settings, &mut show)),
         (Ok(None), Err(error)) => Err(("failed".into(), error.to_string())),
         (Err(text), _) => Err(("broken".into(), text)),
@@ -87,9 +96,16 @@ async fn run(test: &Test, settings: &Settings, show: &mut Show) -> Result<Value,
     }
 }
 
+/// Back to the beginning of the line, which is erased.
+const CLEAR: &str = "\r\x1b[K";
+
 /// The steps on the screen.
 struct Show {
     live: bool,
+    /// Whether the line of the running step may change: on a terminal.
+    moves: bool,
+    /// When the running step began.
+    begun: Instant,
     /// Number of steps shown.
     shown: usize,
 }
@@ -100,23 +116,37 @@ impl Show {
         let steps = list(job, "steps");
         while let Some(step) = steps.get(self.shown) {
             let Some(line) = line(step) else { break };
-            if self.live {
-                let mut out = std::io::stdout().lock();
-                // The output may be gone; the exit code still tells the result.
-                let _ = out.write_all(spelled_out(&line).as_bytes()).and_then(|()| out.flush());
-            }
+            self.write(&format!("{}{line}", if self.moves { CLEAR } else { "" }));
             self.shown += 1;
+            self.begun = Instant::now();
         }
-        job.get("state").is_none_or(|state| state != "running")
+        let runs = job.get("state").is_some_and(|state| state == "running");
+        if self.moves {
+            let step = steps.iter().find(|step| text(step, "state") == "running").filter(|_| runs);
+            let place = step.map(|step| {
+                let seconds = self.begun.elapsed().as_secs();
+                format!("{CLEAR}… {} ({} of {}, {seconds} s)", text(step, "step"), self.shown + 1, steps.len())
+            });
+            self.write(place.as_deref().unwrap_or(CLEAR));
+        }
+        !runs
+    }
+
+    fn write(&self, text: &str) {
+        if self.live {
+            let mut out = std::io::stdout().lock();
+            // The output may be gone; the exit code still tells the result.
+            let _ = out.write_all(spelled_out(text).as_bytes()).and_then(|()| out.flush());
+        }
     }
 }
 
 /// A completed step.
 fn line(step: &Value) -> Option<String> {
     let mark = match text(step, "state") {
-        "ok" => "✓",
-        "failed" => "✗",
-        "skipped" => "-",
+        "ok" => paint("✓", Colour::Green),
+        "failed" => paint("✗", Colour::Red),
+        "skipped" => "-".into(),
         _ => return None,
     };
     let remedy = match text(step, "remedy") {

@@ -8,6 +8,7 @@ mod account;
 pub mod advice;
 pub mod alias;
 pub mod device;
+pub mod edit;
 pub mod effect;
 pub mod files;
 pub mod load;
@@ -25,6 +26,8 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
+
+use crate::system::checksum::Checksum;
 
 pub use alias::Alias;
 pub use device::{DEFAULT_DEVICE, Device, OverRate, Rate};
@@ -47,6 +50,8 @@ pub struct Loaded {
     pub settings: Settings,
     /// Warnings and notes, each with its line.
     pub warnings: Vec<Problem>,
+    /// The checksum of the file.
+    pub sum: u32,
 }
 
 /// Invalid settings: everything that is wrong with them.
@@ -116,7 +121,12 @@ pub fn parse(file: &Path, bytes: &[u8]) -> Result<Loaded, ConfigError> {
     if problems.iter().any(|p| p.severity == Severity::Error) {
         return Err(ConfigError { file: file.to_path_buf(), problems });
     }
-    Ok(Loaded { settings, warnings: problems })
+    Ok(Loaded { settings, warnings: problems, sum: Checksum::of(bytes) })
+}
+
+/// The checksum of `file` as it is now, see [`Loaded::sum`]. `None` if it cannot be read.
+pub fn sum(file: &Path) -> Option<u32> {
+    read(file).ok().map(|bytes| Checksum::of(&bytes))
 }
 
 /// The section `relay` and all sections `account` in `file`, regardless of errors in them.

@@ -93,9 +93,9 @@ pub fn all() -> Vec<Provider> {
     entries().iter().filter_map(provider).collect()
 }
 
-/// The preset with this name.
+/// The preset with this name, which is case-insensitive.
 pub fn find(id: &str) -> Option<Provider> {
-    all().into_iter().find(|provider| provider.id == id)
+    all().into_iter().find(|provider| provider.id.eq_ignore_ascii_case(id))
 }
 
 /// The provider of the mailbox `address`, if its domain belongs to this provider alone.
@@ -183,6 +183,9 @@ pub fn login(read: &mut Reader<'_>, enabled: bool, account: &mut Account) -> (Op
         }
         account.provider.clone_from(&known.id);
         preset = Some(known);
+    }
+    if let Some(preset) = &preset {
+        account.provider.clone_from(&preset.id);
     }
     if let Some(password) = read.text("password") {
         account.password = Secret::new(password);

@@ -155,7 +155,7 @@ mod tests {
         }
 
         fn load(&self) -> (Vec<Account>, Vec<String>) {
-            let Loaded { settings, warnings } = load(&self.file()).unwrap();
+            let Loaded { settings, warnings, .. } = load(&self.file()).unwrap();
             let show = show(&settings);
             assert!(!show.contains("abcd") && !show.contains("hunter2"), "{show}");
             (

@@ -26,6 +26,9 @@ const HEADER_SHOWN: usize = 32 << 10;
 const NEWS: usize = 30;
 const NEWS_TEXT: usize = 12 << 10;
 
+/// Maximum number of bytes shown of its text.
+const BODY_SHOWN: usize = 256 << 10;
+
 /// Everything that the methods need.
 pub struct Api {
     pub(super) settings: watch::Receiver<Arc<Settings>>,
@@ -91,7 +94,7 @@ impl Api {
         let unknown = || CallError::Wrong(format!("there is no method '{method}'"));
         METHODS.iter().find(|known| known.name == method).ok_or_else(unknown)?;
         match method {
-            "status" => self.status().await,
+            "status" => self.status(params).await,
             "queue" => {
                 let (offset, limit) = (number("offset", 0)?, number("limit", PAGE_LIMIT)?.min(PAGE_LIMIT));
                 // Only on the private socket: on the bus an answer may be truncated before its last message.
@@ -154,7 +157,7 @@ impl Api {
     }
 
     /// The state of everything, so that one look says why mail is not sent.
-    async fn status(&self) -> Result<Value, CallError> {
+    async fn status(&self, params: &Value) -> Result<Value, CallError> {
         let mut health = self.order(|answer| Order::Health { answer }).await?;
         let settings = self.settings.borrow().clone();
         let accounts = settings.accounts.clone();
@@ -170,6 +173,7 @@ impl Api {
         let safe = settings.relay.safe_spool.as_ref().map(|path| {
             json!({ "path": path.display().to_string(), "files_written": wear.files, "bytes_written": wear.bytes })
         });
+        let unreachable = self.reload().unreachable();
         let history = lock(&self.history);
         let known = settings.accounts.iter().zip(secrets);
         let view = |(account, secret)| views::account(account, secret, &health, &history);
@@ -177,9 +181,10 @@ impl Api {
         Ok(json!({
             "version": VERSION,
             "running": self.started.elapsed().as_secs(),
-            "health": views::health_sentence(&settings, &health),
+            "health": unreachable.before(views::health_sentence(&settings, &health)),
             "state": views::health_word(&settings, &health),
-            "settings": self.reload().settings(&settings, &left),
+            "settings": self.reload().settings(&settings, &left, params),
+            "reachable": unreachable.word(),
             "listeners": self.reload().listeners(),
             "clock": { "set": clock::is_set(), "now": clock::now() },
             "accounts": accounts,
@@ -289,6 +294,36 @@ impl Api {
         })
     }
 
+    /// A message as `message` describes it, with the beginning of its text in `body`; `cut` says whether there is more.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub async fn body(&self, params: &Value) -> Result<Value, CallError> {
+        let id = one(params)?;
+        let mut message = self.message(id).await?;
+        let missing = || CallError::NotFound(format!("there is no message {id} in the queue"));
+        let waiting = self.order(|answer| Order::Find { id, answer }).await?.ok_or_else(missing)?;
+        let spool = Arc::clone(&self.spool);
+        let failed = |error: SpoolError| CallError::Failed(error.to_string());
+        let mut stored = blocking(move || spool.open_message(&waiting.entry)).await.map_err(failed)?;
+        let (mut body, cut) = (Vec::new(), stored.body_size > BODY_SHOWN as u64);
+        while body.len() < BODY_SHOWN {
+            let chunk = stored.next().await.map_err(failed)?;
+            if chunk.is_empty() {
+                break;
+            }
+            body.extend_from_slice(&chunk);
+        }
+        body.truncate(BODY_SHOWN);
+        let body = String::from_utf8_lossy(&body).into_owned();
+        if let Some(fields) = message.as_object_mut() {
+            fields.insert("body".into(), body.into());
+            fields.insert("cut".into(), cut.into());
+        }
+        spell_out(&mut message);
+        Ok(message)
+    }
+
     async fn change(&self, params: &Value, change: Change) -> Result<Value, CallError> {
         let which = match text(params, "id") {
             "all" => Which::All,
@@ -299,13 +334,26 @@ impl Api {
         if let Which::One(id) = named
             && done.count == 0
         {
+            let held = || match change {
+                Change::Hold => format!("message {id} is already held"),
+                Change::Release => format!("message {id} is not held"),
+                _ => format!("message {id} is held: release it with smtprelay queue release {id}"),
+            };
             return Err(match (done.in_hand, done.failed) {
+                (0, 0) if done.already + done.held > 0 => CallError::NotFound(held()),
                 (0, 0) => CallError::NotFound(format!("there is no message {id} in the queue to which this applies")),
                 (0, _) => CallError::Failed(format!("message {id} could not be changed; the log says why")),
                 _ => CallError::Busy(format!("message {id} is being sent right now; try again")),
             });
         }
-        Ok(json!({ "count": done.count, "in_hand": done.in_hand, "failed": done.failed }))
+        Ok(json!({
+            "count": done.count,
+            "in_hand": done.in_hand,
+            "failed": done.failed,
+            "already": done.already,
+            "held": done.held,
+            "over_rate": done.over_rate,
+        }))
     }
 }
 
@@ -356,7 +404,11 @@ fn one(params: &Value) -> Result<MessageId, CallError> {
 /// A message as every answer describes it.
 fn view(waiting: &Waiting, meta: &Meta, state: &State) -> Value {
     let Entry { id, size, .. } = waiting.entry;
-    views::message(id.as_str(), meta, state, size, Some((waiting.standing, waiting.paused.as_deref())))
+    let mut value = views::message(id.as_str(), meta, state, size, Some((waiting.standing, waiting.paused.as_deref())));
+    if let Some(fields) = value.as_object_mut() {
+        fields.insert("accounts".into(), waiting.accounts.clone().into());
+    }
+    value
 }
 
 /// A message of a list; `None` if it has left the queue meanwhile.

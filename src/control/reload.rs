@@ -51,12 +51,45 @@ pub enum ReloadOrder {
 pub struct SettingsInfo {
     /// The file.
     pub file: PathBuf,
+    /// The checksum of its content.
+    pub sum: u32,
     /// When they were applied, in seconds since 1970.
     pub loaded: i64,
     /// Why the last reload was refused.
     pub error: Option<String>,
     /// Warnings about the current settings.
     pub warnings: Vec<String>,
+}
+
+/// Where devices cannot connect.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Unreachable {
+    /// Why, for each address.
+    pub obstacles: Vec<String>,
+    /// Whether there are listeners and none of them is open.
+    pub nowhere: bool,
+}
+
+impl Unreachable {
+    /// For programs.
+    pub fn word(&self) -> &'static str {
+        match (self.nowhere, self.obstacles.is_empty()) {
+            (true, _) => "no",
+            (false, false) => "partly",
+            (false, true) => "yes",
+        }
+    }
+
+    /// `state` with what keeps devices from connecting, which is more urgent.
+    pub fn before(&self, state: String) -> String {
+        match self.obstacles.as_slice() {
+            [] => state,
+            obstacles => {
+                let who = if self.nowhere { "Devices" } else { "Some devices" };
+                format!("{who} cannot connect: {}. {state}", obstacles.join("; "))
+            }
+        }
+    }
 }
 
 /// What `status` reports about settings and listeners, and the way to change the settings.
@@ -118,9 +151,12 @@ impl ReloadDesk {
     }
 
     /// `settings` of `status`, for the current settings: a missing password may have been stored since, and of the
-    /// leftovers of former accounts only those in `left` still exist.
-    pub fn settings(&self, now: &Settings, left: &[Left]) -> Value {
-        let SettingsInfo { file, loaded, error, warnings } = &*self.standing.borrow();
+    /// leftovers of former accounts only those in `left` still exist. The gateway may not read its settings: a caller
+    /// that may passes their name as `file` and their checksum as `sum`, and learns whether they have changed.
+    pub fn settings(&self, now: &Settings, left: &[Left], params: &Value) -> Value {
+        let SettingsInfo { file, sum, loaded, error, warnings } = &*self.standing.borrow();
+        let same_file = params.get("file").and_then(Value::as_str).is_some_and(|name| Path::new(name) == file);
+        let sum_now = params.get("sum").and_then(Value::as_u64).filter(|_| same_file);
         let stored = now.accounts.iter().filter(|account| !account.misses_password());
         let gone = now.left.iter().filter(|secret| !left.contains(secret)).map(|secret| secret.text.clone());
         let done: Vec<String> = stored.map(Account::password_warning).chain(gone).collect();
@@ -131,6 +167,7 @@ impl ReloadDesk {
         json!({
             "file": file.display().to_string(),
             "loaded": loaded,
+            "changed": sum_now.map(|now| now != u64::from(*sum)),
             "error": error,
             "warnings": warnings,
             "secrets_left": left,
@@ -143,6 +180,13 @@ impl ReloadDesk {
         self.listeners.borrow().iter().filter_map(open).collect()
     }
 
+    /// Why devices cannot connect: an entry for each address where they cannot, and whether they can nowhere.
+    pub fn unreachable(&self) -> Unreachable {
+        let listeners = self.listeners.borrow();
+        let nowhere = !listeners.is_empty() && !listeners.iter().any(|shown| shown.open);
+        Unreachable { obstacles: listeners.iter().filter_map(Shown::obstacle).collect(), nowhere }
+    }
+
     /// `listeners` of `status`.
     pub fn listeners(&self) -> Value {
         let view = |shown: &Shown| {
@@ -151,6 +195,7 @@ impl ReloadDesk {
                 "address": shown.address.map(|address| address.ip().to_string()),
                 "port": shown.address.map(|address| address.port()),
                 "tls": shown.tls.word(),
+                "open": shown.open,
                 "note": shown.note,
             })
         };

@@ -174,6 +174,8 @@ async fn asked(request: &Value, descriptors: Vec<OwnedFd>, api: &Api) -> Result<
             let _ = api.reload().order(|answer| ReloadOrder::Refuse(reason, answer)).await;
             Ok(json!({}))
         }
+        // Not on the bus, where more than root may ask.
+        "body" => api.body(params).await,
         "log" => {
             let opened = descriptors
                 .into_iter()

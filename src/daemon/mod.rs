@@ -60,7 +60,7 @@ fn advise(settings: &Settings) {
 /// # Errors
 /// If the program cannot start; the reason names the setting to change.
 pub async fn run(prepared: Prepared) -> Result<()> {
-    let Prepared { file, settings, warnings, advice, spool, lock: _lock, sockets, hook, ubus } = prepared;
+    let Prepared { file, settings, sum, warnings, advice, spool, lock: _lock, sockets, hook, ubus } = prepared;
     // Before anything else: an early SIGHUP would terminate a program that does not handle it yet.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -77,7 +77,6 @@ pub async fn run(prepared: Prepared) -> Result<()> {
         let spool = Arc::clone(&spool);
         task::blocking(move || spool.scan()).await.context("reading the queue")?
     };
-    Event::Started { version: VERSION }.log();
     if !found.is_empty() {
         Event::Recovered { messages: found.len(), bytes: found.iter().map(|f| f.size).sum() }.log();
     }
@@ -100,7 +99,9 @@ pub async fn run(prepared: Prepared) -> Result<()> {
     let sockets = Arc::new(sockets);
     let listeners = Listeners::open(current.clone(), desk.clone(), intake_stopped.clone(), Arc::clone(&sockets))
         .map_err(|e| anyhow!("{e} (section listener)"))?;
-    let keeper = SettingsKeeper::new(file, warnings, publish.clone(), sockets);
+    // Not before: what cannot listen as it should ends instead, and is not to be taken for one that works.
+    Event::Started { version: VERSION }.log();
+    let keeper = SettingsKeeper::new((file, sum), warnings, publish.clone(), sockets);
     let (reloads_in, mut reloads) = mpsc::channel(RELOADS);
     let reload = ReloadDesk { orders: reloads_in, standing: keeper.standing(), listeners: listeners.shown() };
     let api = Api::new(publish, Arc::clone(&spool), orders_in, Arc::clone(&history), reload);

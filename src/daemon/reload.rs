@@ -33,14 +33,14 @@ pub struct SettingsKeeper {
 }
 
 impl SettingsKeeper {
-    /// For settings from `file` with these warnings, which are in use from now on.
+    /// For settings from `file` with the checksum `sum` and these warnings, which are in use from now on.
     pub fn new(
-        file: PathBuf,
+        (file, sum): (PathBuf, u32),
         warnings: Vec<String>,
         publish: watch::Sender<Arc<Settings>>,
         sockets: Arc<Sockets>,
     ) -> Self {
-        let standing = SettingsInfo { file: file.clone(), loaded: clock::now(), error: None, warnings };
+        let standing = SettingsInfo { file: file.clone(), sum, loaded: clock::now(), error: None, warnings };
         Self { file, publish, standing: watch::Sender::new(standing), sockets }
     }
 
@@ -100,7 +100,7 @@ impl SettingsKeeper {
         };
         let mut warnings = config::worth_telling(&offer.file, &loaded.warnings);
         warnings.extend(offer.said);
-        let mut settings = loaded.settings;
+        let (mut settings, sum) = (loaded.settings, loaded.sum);
         let later = effect::keep_until_start(&self.publish.borrow().relay, &mut settings.relay);
         warnings.extend((!later.is_empty()).then(|| effect::sentence(&later)));
         for text in &warnings {
@@ -110,7 +110,8 @@ impl SettingsKeeper {
         self.sockets.add(offer.sockets);
         log::set_max_level(settings.relay.log_level);
         self.publish.send_replace(Arc::new(settings));
-        let standing = SettingsInfo { file: offer.file, loaded: clock::now(), error: None, warnings: warnings.clone() };
+        let (file, loaded) = (offer.file, clock::now());
+        let standing = SettingsInfo { file, sum, loaded, error: None, warnings: warnings.clone() };
         self.standing.send_replace(standing);
         Event::Reloaded.log();
         Ok(warnings)
@@ -192,6 +193,7 @@ mod tests {
     use std::cell::Cell;
     use std::path::Path;
 
+    use serde_json::Value;
     use tokio::sync::mpsc;
     use zeroize::Zeroizing;
 
@@ -214,7 +216,7 @@ mod tests {
 
     fn keeper(file: &Path) -> (SettingsKeeper, watch::Receiver<Arc<Settings>>) {
         let (publish, current) = watch::channel(Arc::new(loaded(GOOD).settings));
-        (SettingsKeeper::new(file.into(), Vec::new(), publish, Arc::default()), current)
+        (SettingsKeeper::new((file.into(), 0), Vec::new(), publish, Arc::default()), current)
     }
 
     #[tokio::test]
@@ -253,11 +255,12 @@ mod tests {
         let (orders, _) = mpsc::channel(1);
         let desk =
             ReloadDesk { orders, standing: keeper.standing(), listeners: watch::Sender::new(Vec::new()).subscribe() };
-        let told = |settings: &Settings| desk.settings(settings, &[])["warnings"].as_array().unwrap().len();
+        let told =
+            |settings: &Settings| desk.settings(settings, &[], &Value::Null)["warnings"].as_array().unwrap().len();
         let mut settings = Settings::clone(&current.borrow());
-        assert_eq!(told(&settings), 1, "{}", desk.settings(&settings, &[]));
+        assert_eq!(told(&settings), 1, "{}", desk.settings(&settings, &[], &Value::Null));
         settings.accounts[0] = settings.accounts[0].with_password(&crate::secrets::Secret::new("p".into()));
-        assert_eq!(told(&settings), 0, "{}", desk.settings(&settings, &[]));
+        assert_eq!(told(&settings), 0, "{}", desk.settings(&settings, &[], &Value::Null));
     }
 
     #[tokio::test]

@@ -35,6 +35,8 @@ pub struct Prepared {
     pub file: PathBuf,
     /// The settings.
     pub settings: Settings,
+    /// The checksum of the file.
+    pub sum: u32,
     /// Warnings about them, each with its line.
     pub warnings: Vec<String>,
     /// Other messages to report as soon as the log is available.
@@ -57,7 +59,7 @@ pub struct Prepared {
 /// If the program cannot start; the reason names the setting to change.
 pub fn prepare(file: &Path, loaded: Loaded) -> Result<Prepared> {
     privileges::protect_memory();
-    let Loaded { mut settings, warnings } = loaded;
+    let Loaded { mut settings, warnings, sum } = loaded;
     let mut warnings = config::worth_telling(file, &warnings);
     let exposed = config::advice::exposed(file, &settings);
     warnings.extend(exposed.iter().cloned());
@@ -90,7 +92,8 @@ pub fn prepare(file: &Path, loaded: Loaded) -> Result<Prepared> {
         stamp(&mut settings, &files::Files::new());
     }
     privileges::end_with_the_jail();
-    Ok(Prepared { file: file.to_path_buf(), settings, warnings, advice, spool, lock, sockets, hook, ubus })
+    let file = file.to_path_buf();
+    Ok(Prepared { file, settings, sum, warnings, advice, spool, lock, sockets, hook, ubus })
 }
 
 /// Records the files that an account trusts and logs in with, so that a reload can detect changes; `files` are those

@@ -590,6 +590,11 @@ impl Lanes {
         Some(pauses.min_by_key(|(_, pause)| pause.next).unwrap_or_else(|| (String::new(), PauseFacts::no_account())))
     }
 
+    /// The names of the accounts at these places.
+    pub fn names(&self, order: &[usize]) -> Vec<String> {
+        order.iter().filter_map(|place| Some(self.0.get(*place)?.name())).collect()
+    }
+
     /// The state of each account.
     pub fn health(&self, now: Instant) -> Vec<AccountHealth> {
         self.0.iter().map(|lane| AccountHealth { name: lane.name(), pause: lane.paused(now) }).collect()

@@ -71,6 +71,8 @@ pub struct Waiting {
     pub standing: Standing,
     /// Why its route is paused, if so.
     pub paused: Option<String>,
+    /// The accounts that it may be sent through next, in this order; empty while it is being sent.
+    pub accounts: Vec<String>,
 }
 
 impl Waiting {
@@ -88,12 +90,12 @@ fn waiting(item: &Item, at: Option<Instant>, now: Instant) -> Waiting {
         Some(at) if at > now => Standing::In(at.saturating_duration_since(now)),
         _ => Standing::Due,
     };
-    Waiting { entry: item.entry.clone(), standing, paused: None }
+    Waiting { entry: item.entry.clone(), standing, paused: None, accounts: Vec::new() }
 }
 
 /// A message that a task is working on, regardless of its accounts.
 fn in_hand(entry: &Entry) -> Waiting {
-    Waiting { entry: entry.clone(), standing: Standing::InHand, paused: None }
+    Waiting { entry: entry.clone(), standing: Standing::InHand, paused: None, accounts: Vec::new() }
 }
 
 /// The state of a message.
@@ -177,6 +179,12 @@ pub struct Changed {
     pub in_hand: usize,
     /// Messages that could not be changed because the disk failed; the log says why.
     pub failed: usize,
+    /// Messages that are in the requested state already.
+    pub already: usize,
+    /// Messages that are not retried because they are on hold.
+    pub held: usize,
+    /// Messages that are not retried because they, or their digest, wait for the rate of their device.
+    pub over_rate: usize,
 }
 
 impl Dispatch {
@@ -271,11 +279,17 @@ impl Dispatch {
         self.lanes.paused(self.ways.routes.accounts(route), now).map(|(_, pause)| pause.reason)
     }
 
+    /// With what is known about its route.
+    fn with_accounts(&self, waiting: Waiting, route: RouteId, now: Instant) -> Waiting {
+        let accounts = self.lanes.names(self.ways.routes.accounts(route));
+        Waiting { paused: self.why_paused(route, now), accounts, ..waiting }
+    }
+
     /// One message, whatever its state.
     fn find(&self, id: MessageId) -> Option<Waiting> {
         let now = Instant::now();
         if let Some((item, at)) = self.queues.get(id) {
-            return Some(Waiting { paused: self.why_paused(item.route, now), ..waiting(item, at, now) });
+            return Some(self.with_accounts(waiting(item, at, now), item.route, now));
         }
         self.in_hand.get(&id).map(|entry| Waiting { paused: self.why_paused(0, now), ..in_hand(entry) })
     }
@@ -299,12 +313,15 @@ impl Dispatch {
                 (other, _) => other.is_some(),
             };
             match other {
-                true => others.next().map(|waiting| (waiting, 0)),
-                false => scheduled.next().map(|(item, at)| (waiting(item, at, now), item.route)),
+                true => others.next().map(|waiting| (waiting, None)),
+                false => scheduled.next().map(|(item, at)| (waiting(item, at, now), Some(item.route))),
             }
         };
         let mut all = std::iter::from_fn(next).skip(skip);
-        let known = |(waiting, route)| Waiting { paused: self.why_paused(route, now), ..waiting };
+        let known = |(waiting, route)| match route {
+            Some(route) => self.with_accounts(waiting, route, now),
+            None => Waiting { paused: self.why_paused(0, now), ..waiting },
+        };
         let messages = all.by_ref().take(limit).map(known).collect();
         Page { total: self.waiting(), messages, more: all.next().is_some() }
     }
@@ -319,7 +336,8 @@ impl Dispatch {
         match (change, which) {
             (Change::Retry, Which::All) => {
                 // Resting messages follow the policy of their device: only a message that is named is released.
-                let stays = self.queues.held().saturating_add(self.queues.resting());
+                (rest.changed.held, rest.changed.over_rate) = (self.queues.held(), self.queues.resting());
+                let stays = rest.changed.held.saturating_add(rest.changed.over_rate);
                 rest.changed.count = self.queues.len().saturating_sub(stays);
                 self.end_pauses();
                 self.wake_mail();
@@ -337,15 +355,23 @@ impl Dispatch {
                     return self.begin_change(vec![(item, None)], rest);
                 }
                 rest.changed.count = usize::from(!item.held);
+                rest.changed.held = usize::from(item.held);
                 self.queues.add(item);
                 self.change_some(rest);
             }
             (_, Which::One(id)) => {
-                let is_meant = self.queues.get(id).is_some_and(|(item, _)| concerns(change, item));
+                let found = self.queues.get(id).map(|(item, _)| concerns(change, item));
+                rest.changed.already = usize::from(found == Some(false));
+                let is_meant = found == Some(true);
                 let taken = is_meant.then(|| self.queues.take(id)).flatten();
                 self.begin_change(taken.into_iter().collect(), rest);
             }
             (_, Which::All) => {
+                rest.changed.already = match change {
+                    Change::Hold => self.queues.held(),
+                    Change::Release => self.queues.len().saturating_sub(self.queues.held()),
+                    Change::Retry | Change::Delete => 0,
+                };
                 rest.left = Some(None);
                 self.change_some(rest);
             }

@@ -472,7 +472,7 @@ impl Dispatch {
             },
         };
         let (id, to) = (item.entry.id.to_string(), String::new());
-        Event::Deferred { id, to, account, tls: None, reason, next }.log();
+        Event::Deferred { id, to, account, tls: None, reason, next, planned: item.rest.is_some() }.log();
     }
 
     /// Messages of an earlier run; `None` after the last of them.

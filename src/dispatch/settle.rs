@@ -11,7 +11,7 @@ use super::notifier::{About, Batch, Teller};
 use super::routes::Routes;
 use super::{Dispatch, Finished, jitter};
 use crate::net::{Trouble, TroubleKind};
-use crate::outbound::{Outcome, Verdict};
+use crate::outbound::{Outcome, Verdict, reply_table};
 use crate::queue::{Attempt, Entry, Item, Meta, Note, Progress, RecipientState, Spool, State, backoff, blocking};
 use crate::report::{Event, FailedRecipient, ReportKind};
 use crate::system::{clock, task};
@@ -217,7 +217,7 @@ impl Settle {
                 }
                 Verdict::Deferred(_) => {
                     let (reason, next) = (text.clone(), self.wait);
-                    (Event::Deferred { id: id(), to, account, tls, reason, next }, Progress::Waiting)
+                    (Event::Deferred { id: id(), to, account, tls, reason, next, planned: false }, Progress::Waiting)
                 }
                 Verdict::Failed(_) => {
                     let reason = text.clone();
@@ -304,7 +304,12 @@ impl Settle {
 
 /// These recipients, by their index in the envelope, with their last reply or reason.
 fn failures_of<'a>(recipients: impl Iterator<Item = (usize, &'a RecipientState)>) -> Vec<(usize, FailedRecipient)> {
-    recipients.map(|(at, r)| (at, FailedRecipient { recipient: r.address.clone(), reason: r.text.clone() })).collect()
+    let failed = |recipient: &RecipientState| FailedRecipient {
+        recipient: recipient.address.clone(),
+        reason: recipient.text.clone(),
+        said: reply_table::without_advice(&recipient.text).to_string(),
+    };
+    recipients.map(|(at, recipient)| (at, failed(recipient))).collect()
 }
 
 impl Dispatch {

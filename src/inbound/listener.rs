@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr, SocketAddrV6, TcpListener as StdListener};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -64,7 +64,7 @@ pub struct Shown {
     pub name: String,
     /// The address it listens on, or would listen on.
     pub address: Option<SocketAddr>,
-    /// Whether it is listening.
+    /// Whether devices can connect there.
     pub open: bool,
     /// How connections are encrypted.
     pub tls: TlsMode,
@@ -72,6 +72,54 @@ pub struct Shown {
     pub note: Option<String>,
     /// Whether root could open it.
     pub needs_root: bool,
+}
+
+impl Shown {
+    /// Why devices cannot connect there, if so.
+    pub fn obstacle(&self) -> Option<String> {
+        let note = self.note.as_deref().unwrap_or("it is not open");
+        (!self.open).then(|| format!("listener '{}': {note}", self.name))
+    }
+}
+
+/// What the log says about listeners that are not open.
+fn complaint(obstacles: &[String]) -> Option<String> {
+    (!obstacles.is_empty()).then(|| format!("devices cannot connect: {}", obstacles.join("; ")))
+}
+
+/// Why devices could not connect if a gateway with these settings were started now: `held` are the addresses of the
+/// gateway that is running, as in the settings. Ports that only root can bind are left out for other users. Nothing
+/// stays open, and nobody can connect meanwhile.
+pub fn obstacles(settings: &Settings, held: &[String]) -> Vec<String> {
+    let host = host_addresses(settings, |listener| !listener.interfaces.is_empty());
+    let (mut found, mut claimed) = (Vec::new(), Vec::new());
+    for listener in &settings.listeners {
+        let mut add = |text: String| found.push(format!("listener '{}': {text}", listener.name));
+        let addresses = wanted(listener, &host);
+        if addresses.is_empty() {
+            add(no_address(listener));
+        }
+        for address in addresses.into_iter().filter(|address| address.port() != 0) {
+            if claimed.contains(&address) || held.contains(&address.to_string()) {
+                continue;
+            }
+            claimed.push(address);
+            match bound(address) {
+                Err(error) if error.kind() == ErrorKind::PermissionDenied && !geteuid().is_root() => {}
+                Err(error) => add(explain(address, &error)),
+                Ok(_) => {}
+            }
+        }
+    }
+    found
+}
+
+fn no_address(listener: &Listener) -> String {
+    let (networks, has) = match listener.interfaces.as_slice() {
+        [one] => (format!("network {one}"), "has"),
+        several => (format!("networks {}", several.join(", ")), "have"),
+    };
+    format!("{networks} {has} no address at the moment")
 }
 
 /// All addresses that these settings currently refer to, for a process that may bind them. Addresses without a port are
@@ -153,13 +201,14 @@ impl Listeners {
             complaint: None,
         };
         listeners.tls_trouble.clone_from(&tls_trouble);
-        let (fatal, _) = listeners.follow();
+        let fatal = listeners.follow();
         listeners.tls_trouble = None;
         let alone = tls_trouble.clone().filter(|_| listeners.bound.is_empty());
         if let Some(reason) = fatal.or(alone) {
             return Err(reason);
         }
         listeners.tls_is(tls_trouble);
+        listeners.complain();
         listeners.sockets.close_rest();
         Ok(listeners)
     }
@@ -188,6 +237,19 @@ impl Listeners {
         self.tls_is(trouble);
     }
 
+    /// Logs where devices cannot connect, once. What is wrong with certificates has been logged already.
+    fn complain(&mut self) {
+        let is_new = |shown: &&Shown| self.tls_trouble.is_none() || shown.note != self.tls_trouble;
+        let obstacles: Vec<String> = self.shown.borrow().iter().filter(is_new).filter_map(Shown::obstacle).collect();
+        let complaint = complaint(&obstacles);
+        if complaint != self.complaint
+            && let Some(text) = &complaint
+        {
+            Event::Advice { text: text.clone() }.log();
+        }
+        self.complaint = complaint;
+    }
+
     /// Follows settings and addresses until shutdown.
     pub async fn run(mut self) {
         let mut stop = self.stop.clone();
@@ -203,17 +265,11 @@ impl Listeners {
             if reloaded {
                 self.renew_tls().await;
             }
-            let (fatal, missing) = self.follow();
+            self.follow();
             if reloaded {
                 self.sockets.close_rest();
             }
-            let complaint = fatal.or(missing);
-            if complaint != self.complaint
-                && let Some(text) = &complaint
-            {
-                Event::Advice { text: text.clone() }.log();
-            }
-            self.complaint = complaint;
+            self.complain();
         }
         for task in self.bound.drain().map(|(_, bound)| bound.task).chain(self.closing) {
             let _ = task.await;
@@ -235,12 +291,11 @@ impl Listeners {
         self.bound.keys().find(|(_, bound)| *bound == address && bound.port() != 0)
     }
 
-    /// Brings the open sockets in line with the settings. Returns which fixed addresses could not be bound, and what is
-    /// missing on interfaces.
-    fn follow(&mut self) -> (Option<String>, Option<String>) {
+    /// Brings the open sockets in line with the settings. Returns which fixed address could not be bound.
+    fn follow(&mut self) -> Option<String> {
         let settings = self.settings.borrow_and_update().clone();
         let host = host_addresses(&settings, |listener| !listener.interfaces.is_empty() || listener.allow.is_empty());
-        let (mut fatal, mut missing) = (None, None);
+        let mut fatal = None;
         let keys = |listener: &Listener| -> Vec<_> {
             wanted(listener, &host).into_iter().map(|address| (listener.name.clone(), address)).collect()
         };
@@ -248,16 +303,12 @@ impl Listeners {
         let mut shown = Vec::new();
         for listener in &settings.listeners {
             let addresses = wanted(listener, &host);
-            let mut show = |address, note: Option<&String>, needs_root| {
-                let (name, note, open) = (listener.name.clone(), note.cloned(), note.is_none());
+            let mut show = |address, note: Option<&String>, open, needs_root| {
+                let (name, note) = (listener.name.clone(), note.cloned());
                 shown.push(Shown { name, address, open, tls: listener.tls, note, needs_root });
             };
             if addresses.is_empty() {
-                missing = Some(format!(
-                    "network {} has no address at the moment; devices cannot connect",
-                    listener.interfaces.join(", ")
-                ));
-                show(None, missing.as_ref(), false);
+                show(None, Some(&no_address(listener)), false, false);
             }
             for address in addresses {
                 let key = (listener.name.clone(), address);
@@ -265,13 +316,13 @@ impl Listeners {
                 let tls = self.tls.get(&listener.name).filter(|_| listener.tls != TlsMode::None);
                 if tls.is_none() && listener.tls != TlsMode::None {
                     // Without a certificate it does not start; if it is running, it continues unchanged.
-                    show(Some(address), self.tls_trouble.as_ref(), false);
+                    show(Some(address), self.tls_trouble.as_ref(), false, false);
                     continue;
                 }
                 let rules = Arc::new(Rules::new(listener.clone(), &settings, tls.cloned()));
                 let door = Arc::new(Door { rules, nets: allowed(listener, &host) });
                 if let Some(bound) = self.bound.get(&key) {
-                    show(Some(bound.local), None, false);
+                    show(Some(bound.local), None, true, false);
                     bound.door.send_replace(door);
                     continue;
                 }
@@ -280,14 +331,14 @@ impl Listeners {
                     // That listener stays, see `rename`. Harmless where two networks share an interface: its IPv6
                     // address belongs to both.
                     let text = format!("listener '{other}' already listens on {address}");
-                    show(Some(address), Some(&text), false);
+                    show(Some(address), Some(&text), !is_fixed, false);
                     fatal = fatal.or(is_fixed.then_some(text));
                     continue;
                 }
                 let opened = self.sockets.open(address).and_then(TcpListener::from_std);
                 match opened.and_then(|socket| Ok((socket.local_addr()?, socket))) {
                     Ok((local, socket)) => {
-                        show(Some(local), None, false);
+                        show(Some(local), None, true, false);
                         Event::Listening { listener: listener.name.clone(), address: local.ip(), port: local.port() }
                             .log();
                         let (door, seen) = watch::channel(door);
@@ -297,9 +348,8 @@ impl Listeners {
                     Err(error) => {
                         let text = explain(address, &error);
                         let may_not = error.kind() == ErrorKind::PermissionDenied && !geteuid().is_root();
-                        show(Some(address), Some(&text), may_not);
-                        let place = if is_fixed { &mut fatal } else { &mut missing };
-                        *place = Some(text);
+                        show(Some(address), Some(&text), false, may_not);
+                        fatal = fatal.or(is_fixed.then_some(text));
                     }
                 }
             }
@@ -309,7 +359,7 @@ impl Listeners {
         self.closing.extend(gone.map(|(_, bound)| bound.task));
         self.closing.retain(|task| !task.is_finished());
         self.shown.send_if_modified(|old| std::mem::replace(old, shown.clone()) != shown);
-        (fatal, missing)
+        fatal
     }
 }
 
@@ -318,6 +368,15 @@ impl Listeners {
 /// # Errors
 /// The error of the system; [`explain`] says what to do.
 pub fn open(address: SocketAddr) -> io::Result<StdListener> {
+    let socket = bound(address)?;
+    // As many connections as the kernel will queue (net.core.somaxconn): all devices of a site may report the same
+    // power cut at once. Not a number: nix does not accept one beyond musl's SOMAXCONN, which is 128.
+    listen(&socket, Backlog::MAXALLOWABLE)?;
+    Ok(StdListener::from(socket))
+}
+
+/// A socket with this address that does not listen yet.
+fn bound(address: SocketAddr) -> io::Result<OwnedFd> {
     let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let socket = socket(family, SockType::Stream, flags, None)?;
@@ -336,10 +395,7 @@ pub fn open(address: SocketAddr) -> io::Result<StdListener> {
         setsockopt(&socket, IpFreebind, &true)?;
         bind(socket.as_raw_fd(), &place)
     })?;
-    // As many connections as the kernel will queue (net.core.somaxconn): all devices of a site may report the same
-    // power cut at once. Not a number: nix does not accept one beyond musl's SOMAXCONN, which is 128.
-    listen(&socket, Backlog::MAXALLOWABLE)?;
-    Ok(StdListener::from(socket))
+    Ok(socket)
 }
 
 /// Whether this host has the address, or is about to have it.

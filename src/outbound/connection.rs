@@ -265,7 +265,7 @@ pub async fn connect(
 fn protected(trace: Option<&Trace>, wire: &Wire, account: &Account) {
     if let Some(trace) = trace {
         let facts = tls::facts(wire.tls(), account);
-        trace.note(&format!("{} from here on", facts.shown_version()));
+        trace.note(&format!("{} from here on", facts.version));
         trace.done(TraceStep::Tls, facts.to_string());
     }
 }

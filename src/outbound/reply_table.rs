@@ -70,6 +70,18 @@ impl Known {
     }
 }
 
+/// A reason without the gateway's own advice, which follows the words of the provider.
+pub fn without_advice(reason: &str) -> &str {
+    /// What [`super::verdict`] and the accounts add to every reason of a kind.
+    const TAILS: [&str; 3] = ["it is deferred and will be retried", "mail waits", NO_LOGIN];
+    let advice = KNOWN.iter().map(|row| row.remedy).chain(TAILS).filter(|advice| !advice.is_empty());
+    let ends = advice.filter_map(|advice| {
+        let place = reason.find(advice)?;
+        reason.get(..place)?.strip_suffix("; ").map(str::len)
+    });
+    ends.min().and_then(|end| reason.get(..end)).unwrap_or(reason)
+}
+
 /// Whether the provider accepts fewer recipients at once (RFC 5321 section 4.5.3.1.10).
 pub fn is_too_many(reply: &Reply) -> bool {
     find(reply).is_some_and(|row| row.remedy == TOO_MANY_RECIPIENTS)

@@ -43,7 +43,7 @@ impl std::fmt::Display for TlsFacts {
             "fingerprint" => "the certificate matches the pinned fingerprint",
             _ => "the certificate was NOT verified",
         };
-        write!(f, "{} with {}; {verified}", self.shown_version(), self.cipher)?;
+        write!(f, "{} with {}; {verified}", self.version, self.cipher)?;
         match self.expires {
             Some(expires) => write!(f, " and valid until {}", crate::message::date::rfc5322(expires)),
             None => Ok(()),
@@ -51,12 +51,7 @@ impl std::fmt::Display for TlsFacts {
     }
 }
 
-impl TlsFacts {
-    /// `TLS 1.3`, as usually written.
-    pub fn shown_version(&self) -> String {
-        self.version.replace("TLSv", "TLS ")
-    }
-}
+impl TlsFacts {}
 
 /// One event.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,7 +96,16 @@ pub enum Event {
         delay: u64,
     },
     /// Delivery to one recipient was deferred.
-    Deferred { id: String, to: String, account: String, tls: Option<TlsFacts>, reason: Reason, next: Duration },
+    Deferred {
+        id: String,
+        to: String,
+        account: String,
+        tls: Option<TlsFacts>,
+        reason: Reason,
+        next: Duration,
+        /// Whether nothing is wrong: the message waits because the settings say so, as for its digest.
+        planned: bool,
+    },
     /// Delivery to one recipient failed permanently.
     Failed {
         id: String,
@@ -311,6 +315,7 @@ impl Event {
 
     fn level(&self) -> log::Level {
         match self {
+            Self::Deferred { planned: true, .. } => log::Level::Info,
             Self::Failed { .. }
             | Self::Unreported { .. }
             | Self::SetAside { .. }
@@ -380,7 +385,7 @@ impl Event {
                     .add("delay", Field::Seconds(*delay))
                     .text(key, said)
             }
-            Self::Deferred { id, to, account, tls, reason, next } => fields("deferred")
+            Self::Deferred { id, to, account, tls, reason, next, planned: _ } => fields("deferred")
                 .text("id", id)
                 .address("to", to)
                 .optional("account", account)
@@ -521,11 +526,16 @@ mod tests {
             tls: None,
             reason: "the server said \"later\"".into(),
             next: Duration::from_secs(60),
+            planned: false,
         };
+        assert_eq!(event.level(), log::Level::Warn);
         assert_eq!(
             event.line(),
             "event=deferred id=ABC to=<a@b.c> account=gmail next=60s text=\"the server said 'later'\""
         );
+        let Event::Deferred { id, to, account, tls, reason, next, .. } = event else { unreachable!() };
+        let digest = Event::Deferred { id, to, account, tls, reason, next, planned: true };
+        assert_eq!(digest.level(), log::Level::Info, "what was asked for is not a warning");
     }
 
     #[test]

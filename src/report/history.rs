@@ -164,11 +164,7 @@ impl HistoryEntry {
     fn last(&self) -> Value {
         let mut parts = self.tls.split(' ');
         let mut part = || parts.next().unwrap_or_default();
-        let (version, cipher) = (part().replace("TLSv", "TLS "), part());
-        let verified = match part() {
-            "yes" => "ca",
-            other => other,
-        };
+        let (version, cipher, verified) = (part(), part(), part());
         let expires: Option<i64> = part().parse().ok();
         json!({
             "time": self.at,

@@ -25,6 +25,8 @@ pub struct FailedRecipient {
     pub recipient: String,
     /// The reason, in one plain sentence.
     pub reason: String,
+    /// The reason without the gateway's advice: what the provider said, if it is the reason.
+    pub said: String,
 }
 
 /// The content of a report.
@@ -150,7 +152,7 @@ impl Notice<'_> {
             field(&mut out, "Final-Recipient", &address(&failure.recipient));
             field(&mut out, "Action", if self.kind == ReportKind::Failed { "failed" } else { "delayed" });
             field(&mut out, "Status", &status(&failure.reason, self.kind));
-            let (kind, text) = diagnostic(&failure.reason);
+            let (kind, text) = diagnostic(&failure.said);
             field(&mut out, "Diagnostic-Code", &format!("{kind}; {}", ascii(text, DIAGNOSTIC_SHOWN)));
             if let (ReportKind::Delayed, Some(date)) = (self.kind, self.retry_until.and_then(when)) {
                 field(&mut out, "Will-Retry-Until", &date);

@@ -36,10 +36,12 @@ pub async fn run(relay: &Relay, command: &str) -> Ran {
     Ran::of(relay.command(&command.split(' ').collect::<Vec<_>>()).await)
 }
 
-/// What a command prints that must succeed.
+/// What a command prints that must succeed. The exit code of `status` also says that nothing is relayed.
 pub async fn said(relay: &Relay, command: &str) -> String {
     let ran = run(relay, command).await;
-    assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{command}: {ran:?}");
+    let code = if command.starts_with("status") { ran.code.min(0) } else { ran.code };
+    assert_eq!((code, ran.err.as_str()), (0, ""), "{command}: {ran:?}");
+    assert!(ran.code <= 1, "{command}: {ran:?}");
     ran.out
 }
 

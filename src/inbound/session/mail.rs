@@ -29,7 +29,7 @@ impl Session {
             self.rules.fallback_from.clone()
         });
         if let Some(reply) = self.login_missing().or_else(|| self.sender_forbidden(&from)) {
-            self.rejected(&[], &reply);
+            self.log_rejected(from, Vec::new(), &reply);
             self.visit.told = true;
             return self.refuse(reply);
         }

@@ -331,3 +331,14 @@ proptest::proptest! {
         }
     }
 }
+
+#[test]
+fn what_the_gateway_adds_to_a_reply_is_told_from_it() {
+    for row in KNOWN.iter().filter(|row| !row.remedy.is_empty()) {
+        let reason = format!("mx said: 451 4.7.1 one; two; {}; it is deferred and will be retried", row.remedy);
+        assert_eq!(without_advice(&reason), "mx said: 451 4.7.1 one; two", "{reason}");
+    }
+    for plain in ["mx refused it: 550 5.1.1 no; such user", "", "mail waits"] {
+        assert_eq!(without_advice(plain), plain);
+    }
+}

@@ -155,7 +155,7 @@ fn verdicts_devices_and_counters_tell_the_same_story() {
     history.take(NOW + 1, &accepted("ID1", "10.0.0.7"));
     let reason = "451 later".to_string();
     let (to, account, next) = ("a@example.com".into(), "gmail".into(), Duration::from_secs(30));
-    history.take(NOW + 2, &Event::Deferred { id: "ID1".into(), to, account, tls: None, reason, next });
+    history.take(NOW + 2, &Event::Deferred { id: "ID1".into(), to, account, tls: None, reason, next, planned: false });
     let device = &history.devices()[0];
     assert_eq!(device["last_verdict"], json!({"outcome": "deferred", "text": "451 later", "time": NOW + 2}));
     assert_eq!(history.entries(0, 10)["total"], 0);
@@ -300,6 +300,7 @@ fn memory_is_bounded() {
                 tls: None,
                 reason: long.clone(),
                 next: Duration::ZERO,
+                planned: false,
             },
         );
     }

@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `smtprelay setup ADDRESS`: from the package as it is shipped to a delivered test mail.
+
+use std::path::Path;
+use std::process::{Command, ExitCode};
+
+use smtprelay::config::edit::{self, Place};
+use smtprelay::config::providers::{self, Provider};
+use smtprelay::config::{self, uci};
+use smtprelay::control::socket::ControlClient;
+
+use super::test_mail::{Test, test};
+use super::{Failure, complain, exit, fail, login, password, print, reload, spool_in_use, usage};
+
+/// Starts the gateway on OpenWrt.
+const INIT: &str = "/etc/init.d/smtprelay";
+
+/// What to set up.
+pub struct Setup {
+    /// The mail address of the owner.
+    pub address: String,
+    /// The name of the account; by default one that fits.
+    pub account: Option<String>,
+    /// A preset; by default the one that the address belongs to.
+    pub provider: Option<String>,
+    /// A server without a preset.
+    pub host: Option<String>,
+    /// Its port.
+    pub port: Option<u16>,
+    /// How its connections are encrypted: `implicit` or `starttls`.
+    pub tls: Option<String>,
+}
+
+/// Sets up the account, starts the gateway and sends the test mail.
+pub fn setup(wanted: &Setup, file: &Path, runtime: std::io::Result<tokio::runtime::Runtime>) -> ExitCode {
+    match prepare(wanted, file) {
+        Ok((account, oauth)) => finish(&account, oauth, wanted, file, runtime),
+        Err(failure) => fail(failure),
+    }
+}
+
+/// Asks for the password and writes the settings. Returns the account, and whether it signs in with OAuth.
+fn prepare(wanted: &Setup, file: &Path) -> Result<(String, bool), Failure> {
+    let preset = destination(wanted)?;
+    let failed = |text: String| (1, text);
+    let text = match std::fs::read_to_string(file) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+        Err(error) => return Err(failed(format!("{}: cannot read the settings: {error}", file.display()))),
+    };
+    let package = uci::parse(text.as_bytes()).map_err(|error| failed(format!("{}: {error}", file.display())))?;
+    let account = account(wanted, preset.as_ref(), &package)?;
+    let oauth = preset.as_ref().is_some_and(|preset| preset.secret == "oauth2");
+    let mut options = match &preset {
+        Some(preset) => vec![("provider", preset.id.as_str()), ("host", ""), ("port", ""), ("tls", "")],
+        None => vec![("provider", "custom")],
+    };
+    let port = wanted.port.map(|port| port.to_string()).unwrap_or_default();
+    if preset.is_none() {
+        options.push(("host", wanted.host.as_deref().unwrap_or_default()));
+        options.extend([("port", port.as_str()), ("tls", wanted.tls.as_deref().unwrap_or_default())]);
+    }
+    options.extend([("username", wanted.address.as_str()), ("from", ""), ("password", ""), ("enabled", "")]);
+    options.push(("auth", if oauth { "xoauth2" } else { "" }));
+    let edited = edit::set(&text, Place::Named("account", &account), &options)
+        .and_then(|text| edit::set(&text, Place::First("relay", "main"), &[("enabled", "1")]))
+        .map_err(failed)?;
+    // What is wrong now was wrong before, or the options of this command are.
+    config::parse(file, edited.as_bytes()).map_err(|error| failed(error.to_string()))?;
+    let whose = preset.as_ref().map_or_else(|| wanted.host.clone().unwrap_or_default(), |preset| preset.id.clone());
+    print(&format!("Account '{account}': {} at {whose}\n", wanted.address));
+    if let Some(help) = preset.as_ref().map(|preset| preset.help.as_str()).filter(|help| !help.is_empty() && !oauth) {
+        print(&format!("Password: {help}\n"));
+    }
+    // Before anything is changed.
+    let secret = if oauth { None } else { Some(password::required(&account)?) };
+    edit::replace(file, &edited)
+        .map_err(|error| failed(format!("{}: cannot write the settings: {error}", file.display())))?;
+    if let Some(secret) = secret {
+        print(&password::store(&account, Some(secret), file)?);
+    }
+    Ok((account, oauth))
+}
+
+/// The provider; `None` for a server that the options name.
+fn destination(wanted: &Setup) -> Result<Option<Provider>, Failure> {
+    let usage = |text: String| (exit::USAGE, text);
+    match (&wanted.host, &wanted.provider) {
+        (Some(_), Some(_)) => Err(usage("--host and --provider exclude each other".into())),
+        (Some(_), None) => Ok(None),
+        (None, _) if wanted.port.is_some() || wanted.tls.is_some() => {
+            Err(usage("--port and --tls require --host".into()))
+        }
+        (None, Some(name)) => providers::find(name).map(Some).ok_or_else(|| {
+            let known = providers::all();
+            let suggestion = usage::suggestion(name, known.iter().map(|provider| provider.id.as_str()));
+            usage(format!("no provider is named '{name}'; 'smtprelay providers' lists them{suggestion}"))
+        }),
+        (None, None) => providers::of_address(&wanted.address).map(Some).ok_or_else(|| {
+            let domain = wanted.address.rsplit_once('@').map(|(_, domain)| domain).unwrap_or_default();
+            usage(format!(
+                "no provider is known for {domain}: name it with --provider ('smtprelay providers' lists them), or its \
+                 server for outgoing mail with --host, --port and --tls"
+            ))
+        }),
+    }
+}
+
+/// The name of the account: the one that already has this address, the one of the shipped settings, or a new one.
+fn account(wanted: &Setup, preset: Option<&Provider>, package: &uci::Package) -> Result<String, Failure> {
+    let text = |section: &uci::Section, name: &str| section.get(name).map(|option| option.value.text().into_owned());
+    let user = |section: &uci::Section| text(section, "username");
+    let named = |wanted: &dyn Fn(&uci::Section) -> bool| {
+        package.of_kind("account").filter(|section| wanted(section)).find_map(|section| section.name.clone())
+    };
+    let same = || named(&|section| user(section).is_some_and(|known| known.eq_ignore_ascii_case(&wanted.address)));
+    let unused = || named(&|section| user(section).is_none() && text(section, "host").is_none());
+    let fits = || preset.map_or_else(|| "mail".to_string(), |preset| preset.id.replace('-', "_"));
+    let name = wanted.account.clone().or_else(same).or_else(unused).unwrap_or_else(fits);
+    if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') || name.is_empty() {
+        return Err((exit::USAGE, format!("'{name}' is not a name for an account: use letters, digits and _")));
+    }
+    let other = package.of_kind("account").find(|section| section.name.as_ref() == Some(&name)).and_then(user);
+    match other.filter(|other| !other.eq_ignore_ascii_case(&wanted.address)) {
+        Some(other) => {
+            Err((exit::USAGE, format!("account '{name}' belongs to {other}: name another one with --account")))
+        }
+        None => Ok(name),
+    }
+}
+
+/// Starts the gateway, or has it apply the settings, and sends the test mail.
+fn finish(
+    account: &str,
+    oauth: bool,
+    wanted: &Setup,
+    file: &Path,
+    runtime: std::io::Result<tokio::runtime::Runtime>,
+) -> ExitCode {
+    let loaded = match config::load(file) {
+        Ok(loaded) => loaded,
+        Err(error) => return fail((1, error.to_string())),
+    };
+    if oauth {
+        let signed_in = login(account, &loaded.settings, super::new_runtime());
+        if signed_in != ExitCode::SUCCESS {
+            return signed_in;
+        }
+    }
+    if file == Path::new(config::DEFAULT_FILE) && Path::new(INIT).exists() {
+        for action in ["enable", "reload"] {
+            if !Command::new(INIT).arg(action).status().is_ok_and(|status| status.success()) {
+                complain(&format!("'{INIT} {action}' failed: see 'smtprelay log'"));
+            }
+        }
+    } else if let Ok(Some(_)) = ControlClient::connect(&spool_in_use(&loaded.settings.relay.spool, file)) {
+        let _ = reload(file, false);
+    }
+    let mut settings = loaded.settings;
+    settings.relay.spool = spool_in_use(&settings.relay.spool, file);
+    let mail = Test { account: account.into(), to: wanted.address.clone(), verbose: false, json: false };
+    let tested = test(&mail, &settings, file, runtime);
+    if tested == ExitCode::SUCCESS {
+        let ports: Vec<String> = settings.listeners.iter().map(|listener| listener.port.to_string()).collect();
+        print(&format!(
+            "On your devices, set the mail server to the address of this router, port {}, without TLS, with any login or \
+             none.\n",
+            ports.first().map_or("25", String::as_str)
+        ));
+        if settings.relay.safe_spool.is_none() {
+            print(
+                "To keep queued mail over a power cut, set option safe_spool to a directory on flash or a USB drive.\n",
+            );
+        }
+    }
+    tested
+}
