@@ -47,12 +47,6 @@ target_of() {
 		flags="$own_start -Ctarget-cpu=mips32r2 -Crelocation-model=static -Clink-arg=-Wl,-T,scripts/discard.ld"
 		qemu=qemu-${1%_24kc}
 		;;
-	mips64_octeonplus | mips64_mips64r2)
-		# As for mips_24kc. These chips have no floating point unit either, or one that OpenWrt does not use.
-		target=mips64-unknown-linux-muslabi64
-		flags="$own_start -Ctarget-cpu=mips64r2 -Ctarget-feature=+soft-float -Crelocation-model=static -Clink-arg=-Wl,-T,scripts/discard.ld"
-		qemu='qemu-mips64'
-		;;
 	arm_cortex-a7_neon-vfpv4)
 		target=armv7-unknown-linux-musleabihf
 		flags="$flags -Ctarget-cpu=cortex-a7"
@@ -61,11 +55,6 @@ target_of() {
 	arm_cortex-a5_vfpv4 | arm_cortex-a8_vfpv3 | arm_cortex-a9_vfpv3-d16 | arm_cortex-a9_neon | arm_cortex-a15_neon-vfpv4)
 		# What they have in common.
 		target=armv7-unknown-linux-musleabihf
-		qemu='qemu-arm'
-		;;
-	arm_cortex-a9)
-		# Without a floating point unit.
-		target=armv7-unknown-linux-musleabi
 		qemu='qemu-arm'
 		;;
 	aarch64_cortex-a53)
@@ -83,10 +72,6 @@ target_of() {
 	x86_64)
 		target=x86_64-unknown-linux-musl
 		qemu='qemu-x86_64'
-		;;
-	i386_pentium4)
-		target=i686-unknown-linux-musl
-		qemu='qemu-i386'
 		;;
 	*)
 		die "unknown architecture '$1'; one of: $(sed -n '/^target_of()/,/^}/s/^\t\([a-z0-9_| -]*\))$/\1/p' "$0" | tr -d '|' | xargs)"
