@@ -67,7 +67,7 @@ test('only what is new in the log is fetched', async () => {
 		// The daemon was restarted.
 		{ cursor: 'B-1-1', reset: true, more: false, entries: [ { number: 1, times: 9 } ], lines: [ { number: 1 } ] }
 	];
-	const there = world({ ubus: { 'smtprelay log': ({ after }) => {
+	const there = world({ ubus: { 'smtprelay log_read': ({ after }) => {
 		asked.push(after);
 
 		return answers.shift();
