@@ -119,6 +119,8 @@ case "$1" in
 check | reload) ;;
 *) exit 0 ;;
 esac
+# The other accounts work, so the gateway starts.
+[ "$1 $SETTINGS" != 'check fileless' ] || exit 3
 [ "$SETTINGS" = wrong ] || exit 0
 echo '/etc/config/smtprelay:3: first reason' >&2
 echo '/etc/config/smtprelay:7: second reason'
@@ -256,6 +258,9 @@ run good 1 1 stop
 equal 'stop' 'kill smtprelay' "$calls"
 run good 1 1 restart
 equal 'restart' "kill smtprelay
+$started" "$calls"
+run fileless 1 1 restart
+equal 'restart with a file of one account that cannot be used' "kill smtprelay
 $started" "$calls"
 run wrong 1 1 restart
 equal 'restart with wrong settings' "$reasons

@@ -43,7 +43,11 @@ test('the commands and files are those that the ACL names', async () => {
 		ran.push([ command, ...args ].join(' '));
 
 		return { code: 0, stdout: '[]' };
-	}, ubus: { 'file write': ({ path: file }) => void ran.push(file) ?? {} } });
+	}, ubus: { 'file write': ({ path: file }) => {
+		ran.push(file);
+
+		return {};
+	} } });
 	const api = there.require('smtprelay.api');
 
 	await api.providers();
