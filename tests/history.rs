@@ -201,7 +201,7 @@ async fn only_what_is_new_in_the_log_is_told() {
     session_from(&relay, 2, &TO).await;
     verdicts(&relay, 1).await;
     let mut client = smtprelay::control::socket::ControlClient::connect(&relay.spool()).unwrap().expect("a gateway");
-    let mut log = |after: &Value| client.call("log", json!({ "after": after })).unwrap();
+    let mut log = |after: &Value| client.call("log_read", json!({ "after": after })).unwrap();
     let first = log(&Value::Null);
     assert_eq!((&first["reset"], &first["more"]), (&json!(true), &json!(false)));
     let entry = &first["entries"][0];

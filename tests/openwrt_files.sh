@@ -123,6 +123,8 @@ esac
 	echo 'devices cannot connect' >&2
 	exit 75
 }
+# The other accounts work, so the gateway starts.
+[ "$1 $SETTINGS" != 'check fileless' ] || exit 75
 [ "$SETTINGS" = wrong ] || exit 0
 echo '/etc/config/smtprelay:3: first reason' >&2
 echo '/etc/config/smtprelay:7: second reason'
@@ -263,6 +265,9 @@ run good 1 1 stop
 equal 'stop' 'kill smtprelay' "$calls"
 run good 1 1 restart
 equal 'restart' "kill smtprelay
+$started" "$calls"
+run fileless 1 1 restart
+equal 'restart with a file of one account that cannot be used' "kill smtprelay
 $started" "$calls"
 run wrong 1 1 restart
 equal 'restart with wrong settings' "$reasons

@@ -22,7 +22,7 @@ use crate::system::{clock, is_deceptive, lock, logging, random_id, spelled_out, 
 
 /// Maximum number of bytes shown of a message's header.
 const HEADER_SHOWN: usize = 32 << 10;
-/// Results in one answer of `log`, and bytes of text of the lines in it: together less than a page on the bus.
+/// Results in one answer of `log_read`, and bytes of text of the lines in it: together less than a page on the bus.
 const NEWS: usize = 30;
 const NEWS_TEXT: usize = 12 << 10;
 
@@ -127,7 +127,7 @@ impl Api {
                 views::add_rates(&mut devices, &settings, &lock(&self.rates));
                 Ok(json!({ "total": total, "devices": devices }))
             }
-            "log" => self.log(text(params, "after")).await,
+            "log_read" => self.log_read(text(params, "after")).await,
             "set_password" => {
                 let done = password::set(&self.publish, params).await?;
                 // Even if it is the same as before: the account may have been unlocked meanwhile.
@@ -258,7 +258,7 @@ impl Api {
     }
 
     /// What is new in the log since `after`, the `cursor` of an earlier answer.
-    async fn log(&self, after: &str) -> Result<Value, CallError> {
+    async fn log_read(&self, after: &str) -> Result<Value, CallError> {
         let known = after.strip_prefix(&self.run).and_then(|rest| rest.strip_prefix('-')).and_then(|rest| {
             let (verdict, line) = rest.split_once('-')?;
             Some((verdict.parse::<u32>().ok()?, line.parse::<u64>().ok()?))

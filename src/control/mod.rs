@@ -63,7 +63,7 @@ pub const METHODS: &[Method] = &[
     Method { name: "delete", arguments: ONE },
     Method { name: "history", arguments: PAGED },
     Method { name: "devices", arguments: PAGED },
-    Method { name: "log", arguments: &[("after", ArgumentType::Text)] },
+    Method { name: "log_read", arguments: &[("after", ArgumentType::Text)] },
     Method { name: "wake", arguments: &[("reason", ArgumentType::Text)] },
     Method { name: "test", arguments: &[("to", ArgumentType::Text), ("account", ArgumentType::Text)] },
     Method { name: "job", arguments: ONE },

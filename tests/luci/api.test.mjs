@@ -43,7 +43,11 @@ test('the commands and files are those that the ACL names', async () => {
 		ran.push([ command, ...args ].join(' '));
 
 		return { code: 0, stdout: '[]' };
-	}, ubus: { 'file write': ({ path: file }) => void ran.push(file) ?? {} } });
+	}, ubus: { 'file write': ({ path: file }) => {
+		ran.push(file);
+
+		return {};
+	} } });
 	const api = there.require('smtprelay.api');
 
 	await api.providers();
@@ -67,7 +71,7 @@ test('only what is new in the log is fetched', async () => {
 		// The daemon was restarted.
 		{ cursor: 'B-1-1', reset: true, more: false, entries: [ { number: 1, times: 9 } ], lines: [ { number: 1 } ] }
 	];
-	const there = world({ ubus: { 'smtprelay log': ({ after }) => {
+	const there = world({ ubus: { 'smtprelay log_read': ({ after }) => {
 		asked.push(after);
 
 		return answers.shift();

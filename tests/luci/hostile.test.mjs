@@ -33,7 +33,7 @@ const hostile = sample.answers({
 	] }),
 	'smtprelay queue': () => poison({ total: 100, offset: 0, messages: [ sample.message(), { id: 'X', size: 1, error: 'torn' }, sample.message({ held: true, from: '' }) ] }),
 	'smtprelay message': () => poison({ ...sample.message(), header: 'Subject: x\r\n', history: [ { what: 'tried', at: 1, results: [ { recipient: 0, state: 'waiting', reply: 'r' }, { recipient: 9, state: 'waiting', reply: 'r' } ] }, { what: 'other' } ] }),
-	'smtprelay log': () => poison({ cursor: 'R-2-1', reset: true, more: false, entries: [ sample.verdict(), sample.verdict({ number: 2, outcome: 'refused', times: 7 }) ], lines: [ { number: 1, time: 1, level: 'info', text: 'event=x' } ] }),
+	'smtprelay log_read': () => poison({ cursor: 'R-2-1', reset: true, more: false, entries: [ sample.verdict(), sample.verdict({ number: 2, outcome: 'refused', times: 7 }) ], lines: [ { number: 1, time: 1, level: 'info', text: 'event=x' } ] }),
 	'smtprelay test': () => ({ job: 'j' }),
 	'smtprelay job': () => poison({ state: 'failed', text: 'no', steps: sample.steps(4, true), transcript: [ '> EHLO x', '< 250 y' ] }),
 	'smtprelay login_start': () => poison({ job: 'j', url: 'javascript:alert(1)', code: 'ABCD', expires: 900 }),

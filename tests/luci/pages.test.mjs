@@ -183,7 +183,7 @@ test('test: a wrong address is not sent', async () => {
 
 /** A daemon with this in its log: all of it at once, then nothing new. */
 const withLog = (entries) => sample.answers({
-	'smtprelay log': ({ after }) => ({ cursor: 'RUN-9-9', reset: !after, more: false, entries: after ? [] : entries, lines: after ? [] : [ { number: 1, time: sample.NOW, level: 'info', text: 'event=started' } ] })
+	'smtprelay log_read': ({ after }) => ({ cursor: 'RUN-9-9', reset: !after, more: false, entries: after ? [] : entries, lines: after ? [] : [ { number: 1, time: sample.NOW, level: 'info', text: 'event=started' } ] })
 });
 
 test('log: filters, more entries, and the lines of the daemon', async () => {
@@ -252,7 +252,7 @@ test('each page says why the daemon does not answer, and starts it', async () =>
 		assert.ok(runs);
 		await there.poll();
 		assert.doesNotMatch(there.text(), /not running/, view);
-		there.ubus['smtprelay status'] = there.ubus['smtprelay queue'] = there.ubus['smtprelay log'] = () => { throw new Error('failed with error -32002: Access denied'); };
+		there.ubus['smtprelay status'] = there.ubus['smtprelay queue'] = there.ubus['smtprelay log_read'] = () => { throw new Error('failed with error -32002: Access denied'); };
 		await there.poll();
 		assert.match(there.text(), /session has expired/, view);
 	}

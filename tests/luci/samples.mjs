@@ -102,7 +102,7 @@ export function answers(changes) {
 		'smtprelay devices': () => ({ devices: [ device() ] }),
 		'smtprelay queue': () => ({ total: 1, offset: 0, messages: [ message() ] }),
 		'smtprelay message': () => ({ ...message(), header: 'Subject: Alarm\r\n', history: [ { what: 'tried', at: NOW - 200, results: [ { recipient: 0, state: 'waiting', reply: '451 later' } ] } ] }),
-		'smtprelay log': () => ({ cursor: 'RUN-1-1', reset: true, more: false, entries: [ verdict() ], lines: [ { number: 1, time: NOW - 600, level: 'info', text: 'event=started' } ] }),
+		'smtprelay log_read': () => ({ cursor: 'RUN-1-1', reset: true, more: false, entries: [ verdict() ], lines: [ { number: 1, time: NOW - 600, level: 'info', text: 'event=started' } ] }),
 		'smtprelay providers': () => ({ providers: PROVIDERS }),
 		'network.interface dump': () => ({ interface: INTERFACES }),
 		...changes

@@ -35,12 +35,14 @@ test('sentences are translated with their parameters, clause by clause', () => {
 	const { say } = there.require('smtprelay.sentences');
 	const words = {
 		'%s refused the login of \'%s\': %s': '%s lehnt „%s“ ab: %s', 'mail waits': 'Mail wartet',
+		'the certificate of %s is signed by an unknown authority%s': 'falsch %s %s',
 		'check username and password; many providers require an app password here': 'Passwort pr\u00fcfen', 'the recipient\'s mailbox is full': 'Postfach voll'
 	};
 
 	there.translate = (text) => words[text] ?? text;
 	assert.equal(say('mx refused the login of \'me@example.com\': 535 5.7.8 no; check username and password; many providers require an app password here; mail waits'),
 		'mx lehnt „me@example.com“ ab: 535 5.7.8 no; Passwort pr\u00fcfen; Mail wartet');
+	assert.equal(say('the certificate of mx is signed by an unknown authority (it is self-signed); mail waits'), 'the certificate of mx is signed by an unknown authority (it is self-signed); Mail wartet');
 	assert.equal(say('mx refused it: 552 5.2.2 full; the recipient\'s mailbox is full'), 'mx refused it: 552 5.2.2 full; Postfach voll');
 	assert.equal(say('no safe_spool is set: a power cut or a reboot loses all mail queued in /tmp/x if that is RAM; set safe_spool to a directory on flash or USB'),
 		'no persistent queue directory is set: a power cut or a reboot loses all mail queued in /tmp/x if that is RAM; set one on flash or USB', 'options are named as the page shows them');

@@ -368,7 +368,7 @@ export class Walk {
 	async hunt() {
 		const { router } = this;
 		const said = await router.sh(`
-			for method in status queue history devices log providers; do ubus call smtprelay $method; done
+			for method in status queue history devices log_read providers; do ubus call smtprelay $method; done
 			logread; ps w; cat /proc/*/cmdline 2>/dev/null; ls -l /etc/smtprelay`);
 		const found = Array.from(this.internet.secrets).filter((secret) => said.includes(secret));
 		const open = (await router.sh('find /etc/smtprelay /etc/config/smtprelay -type f ! -perm 600')).trim();
@@ -410,7 +410,7 @@ export async function callDirectly(url, user, password) {
 			problems.push(`${user} may call ${object} ${method}: ${JSON.stringify(answer).slice(0, 200)}`);
 	}
 
-	for (const method of [ 'status', 'queue', 'devices', 'log', 'providers' ]) {
+	for (const method of [ 'status', 'queue', 'devices', 'log_read', 'providers' ]) {
 		const answer = await ask(session, 'smtprelay', method, {});
 
 		bodies.push(JSON.stringify(answer));

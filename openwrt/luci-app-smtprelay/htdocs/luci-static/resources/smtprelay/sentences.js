@@ -360,7 +360,7 @@ const SENTENCES = /** @type {[string, () => string][]} */ ([
 ]);
 
 /** The same as patterns, those with the longest text first; made when they are first needed. */
-let patterns = /** @type {{pattern: RegExp, page: () => string}[]} */ ([]);
+let patterns = /** @type {{pattern: RegExp, page: () => string, clauses: number}[]} */ ([]);
 
 /**
  * A sentence with parameters as a pattern.
@@ -378,12 +378,13 @@ function patternOf(sentence) {
  * The words of the page for a sentence that is in the list.
  *
  * @param {string} sentence the sentence
+ * @param {number} count number of its clauses: what is filled in has none of its own
  * @param {number} depth how deep it is inside of other sentences
  * @returns {string | null} the words; null if it is not in the list
  */
-function known(sentence, depth) {
-	for (const { pattern, page } of patterns) {
-		const found = pattern.exec(sentence);
+function known(sentence, count, depth) {
+	for (const { pattern, page, clauses } of patterns) {
+		const found = (clauses == count) ? pattern.exec(sentence) : null;
 
 		if (found)
 			return page().format(...found.slice(1).map((part) => (depth < 3) ? translated(part, depth + 1) : part));
@@ -410,7 +411,7 @@ function translated(sentence, depth) {
 		let found = null;
 
 		for (; length > 0 && !found; length--)
-			found = known(clauses.slice(0, length).join('; '), depth);
+			found = known(clauses.slice(0, length).join('; '), length, depth);
 
 		words.push(found ?? clauses[0]);
 		clauses.splice(0, found ? length + 1 : 1);
@@ -431,7 +432,7 @@ return baseclass.extend({
 	 */
 	say(sentence) {
 		if (!patterns.length) {
-			patterns = SENTENCES.map(([ daemon, page ]) => ({ pattern: patternOf(daemon), page: page, weight: daemon.replace(/%s/g, '').length }))
+			patterns = SENTENCES.map(([ daemon, page ]) => ({ pattern: patternOf(daemon), page: page, clauses: daemon.split('; ').length, weight: daemon.replace(/%s/g, '').length }))
 				.sort((a, b) => b.weight - a.weight);
 		}
 
