@@ -236,7 +236,7 @@ async fn a_password_is_stored_without_a_gateway_and_used_by_the_next() {
         (&["acme"], &"x".repeat(3000), 64, "the password has more than 1024 bytes"),
         (&["acme", "s3cret"], "", 64, "password takes only an account name"),
         (&[], "", 64, "password requires an account name"),
-        (&["acme", "--json"], "x\n", 64, "password supports only --delete"),
+        (&["acme", "--yes"], "x\n", 64, "option --yes is not valid with password"),
     ] {
         let ran = enter(&relay, words, input).await;
         assert_eq!(ran.code, code, "{words:?} {ran:?}");

@@ -7,6 +7,7 @@
 //! before general ones. `docs/reference/replies.md` shows the table.
 
 use super::reply::Reply;
+use super::verdict::ADVICE;
 
 /// The meaning of a known reply, regardless of its code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,9 +73,8 @@ impl Known {
 
 /// A reason without the gateway's own advice, which follows the words of the provider.
 pub fn without_advice(reason: &str) -> &str {
-    /// What [`super::verdict`] and the accounts add to every reason of a kind.
-    const TAILS: [&str; 3] = ["it is deferred and will be retried", "mail waits", NO_LOGIN];
-    let advice = KNOWN.iter().map(|row| row.remedy).chain(TAILS).filter(|advice| !advice.is_empty());
+    let rows = KNOWN.iter().map(|row| row.remedy).filter(|advice| !advice.is_empty());
+    let advice = rows.chain(ADVICE).chain([NO_LOGIN]);
     let ends = advice.filter_map(|advice| {
         let place = reason.find(advice)?;
         reason.get(..place)?.strip_suffix("; ").map(str::len)

@@ -137,16 +137,22 @@ pub(super) fn login_missing(reply: &Reply, host: &str) -> Trouble {
 /// Describes what happened at AUTH.
 pub(super) const REFUSED_LOGIN: &str = "refused the login";
 
+const LOGIN: &str = "check username and password of the account";
+const PASSES: &str = "this is temporary";
+const STAYS: &str = "if this persists, check the settings of the account, and ask the provider what it means";
+const TURNED_AWAY: &str = "if this persists, check host and port, and ask the provider why it rejects this uplink";
+const SENDER: &str = "set option from to an address of the mailbox, and from_policy 'account'";
+const PERMANENT: &str = "the provider reports this as permanent";
+
+/// What is added to a reply that no table knows, and to each reason of a kind.
+pub(super) const ADVICE: [&str; 8] =
+    [LOGIN, PASSES, STAYS, TURNED_AWAY, SENDER, PERMANENT, "it is deferred and will be retried", "mail waits"];
+
 /// The meaning of the code alone.
 ///
 /// RFC 4954 section 6 for the logins; 421 by RFC 5321 section 3.8 ("closing transmission channel"); X.3.Y of RFC 3463
 /// section 3.4 is about the mail system and not about a message, except for the size in X.3.4.
 fn judge_code(reply: &Reply, host: &str, stage: Stage) -> Judged {
-    const LOGIN: &str = "check username and password of the account";
-    const PASSES: &str = "this is temporary";
-    const STAYS: &str = "if this persists, check the settings of the account, and ask the provider what it means";
-    const TURNED_AWAY: &str = "if this persists, check host and port, and ask the provider why it rejects this uplink";
-    const SENDER: &str = "set option from to an address of the mailbox, and from_policy 'account'";
     let system = |status: Option<[u16; 3]>| matches!(status, Some([_, 3, detail]) if detail != 4);
     // A permanent status is not described as temporary.
     let passes = if matches!(reply.status, Some([5, ..])) { STAYS } else { PASSES };
@@ -178,7 +184,7 @@ fn judge_code(reply: &Reply, host: &str, stage: Stage) -> Judged {
             account(TroubleKind::Sender, host, "", reply, SENDER)
         }
         553 if stage.is_mail() => failed(reply, host, SENDER),
-        500..=599 => failed(reply, host, "the provider reports this as permanent"),
+        500..=599 => failed(reply, host, PERMANENT),
         _ => deferred(reply, host, ""),
     }
 }

@@ -72,7 +72,7 @@ fn the_last_mail_of_an_account_is_told_tests_count_and_so_does_the_day() {
     history.take(NOW, &delivered_by("one", Some(NOW + 100)));
     history.take(NOW + 1, &delivered_by("two", None));
     let expected = json!({
-        "time": NOW, "to": "a@example.com", "account": "one", "tls": "TLS 1.2",
+        "time": NOW, "to": "a@example.com", "account": "one", "tls": "TLSv1.2",
         "cipher": "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256", "verified": "fingerprint", "expires": NOW + 100,
     });
     assert_eq!(history.last(Some("one")), expected);
