@@ -75,7 +75,7 @@ export function extract() {
 			const known = texts.get(collapse(text)) ?? { text: collapse(text), many: null, places: [] };
 
 			known.many ??= many ? collapse(many) : null;
-			known.places.push(`openwrt/luci-app-smtprelay/${name}:${line}`);
+			known.places.push(`applications/luci-app-smtprelay/${name}:${line}`);
 			texts.set(known.text, known);
 		}
 	}
