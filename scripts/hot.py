@@ -6,8 +6,9 @@
 
 The program runs under callgrind and does what it does on a router, in steps: it starts and is idle, devices send mail, the
 mail is delivered, the queue grows. Each step is a group of the list: the functions that ran in it and in none before. BENCH is
-the load generator (cargo build --release --example bench). The list need not be current: functions that it does not name
-stand behind the others. To be repeated when the memory of an idle gateway has grown (tests/bench, load `memory`).
+the load generator (cargo build --release --example bench). Functions that the list does not name stand behind the others,
+so that it need not be current; but each of them that runs keeps the 64 KB around it in memory. To be repeated before a
+release.
 """
 
 import os
