@@ -109,8 +109,21 @@ impl Bed {
             .flat_map(|(step, _)| if let Step::Send(bytes) = step { bytes.clone() } else { Vec::new() })
             .filter(|byte| *byte != b'\r')
             .collect();
-        let args: Vec<&str> = std::iter::once("send").chain(args.iter().map(String::as_str)).collect();
-        let output = self.relay.command_with_input(&args, &input).await;
+        // Under its name, which selects the options.
+        let link = self.relay.dir().join("sendmail");
+        let given = self.relay.program();
+        let words: Vec<_> = std::iter::once(given.get_program()).chain(given.get_args()).collect();
+        let (program, runner) = words.split_last().expect("a program");
+        let _ = std::os::unix::fs::symlink(program, &link);
+        let words: Vec<_> = runner.iter().copied().chain([link.as_os_str()]).collect();
+        let mut command = tokio::process::Command::new(words[0]);
+        command.args(&words[1..]).arg("--config").arg(self.relay.config_path()).args(args);
+        command.stdin(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+        let mut child = command.spawn().map_err(|error| error.to_string())?;
+        let mut stdin = child.stdin.take().expect("a pipe");
+        tokio::io::AsyncWriteExt::write_all(&mut stdin, &input).await.map_err(|error| error.to_string())?;
+        drop(stdin);
+        let output = child.wait_with_output().await.map_err(|error| error.to_string())?;
         match output.status.success() {
             true => Ok(()),
             false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),

@@ -108,13 +108,15 @@ async fn each_device_is_counted_the_refused_ones_too() {
     check(&relay).await;
     let text = said(&relay, "devices").await;
     println!("{text}");
-    assert!(text.contains("127.0.0.2 (plc2)  accepted 3, delivered 2, failed 1, refused 0  last seen "), "{text}");
-    assert!(text.contains("accepted 0, delivered 0, failed 0, refused 3  last seen "), "{text}");
+    let cells = |line: &str| line.split_whitespace().take(6).map(String::from).collect::<Vec<_>>();
+    let rows: Vec<Vec<String>> = text.lines().map(cells).collect();
+    assert!(rows.contains(&cells("127.0.0.2 plc2 3 2 1 0")), "{text}");
+    assert!(text.contains("  not allowed; refused: "), "{text}");
     let text = said(&relay, "history").await;
     println!("{text}");
     let gone = text.lines().find(|line| line.contains("gone@example.com")).expect("the failure");
-    assert!(gone.contains("  failed  127.0.0.2 -> gone@example.com  ") && gone.contains("No such user"), "{gone}");
-    assert!(gone.contains(" 20") && gone.contains(" +0000  "), "{gone} has a time");
+    assert!(gone.contains("  failed     127.0.0.2  gone@example.com  ") && gone.contains("No such user"), "{gone}");
+    assert!(gone.starts_with("20") && gone.as_bytes()[13] == b':', "{gone} has a time");
     let before = json(&relay, "history").await;
     relay.restart().await;
     check(&relay).await;
@@ -154,7 +156,8 @@ async fn the_last_200_of_300_verdicts_are_kept() {
     assert_eq!(names, wanted);
     let counters = &json(&relay, "status").await["counters"];
     assert_eq!((&counters["accepted"], &counters["delivered"]), (&json!(300), &json!(300)), "{counters}");
-    assert_eq!(said(&relay, "history").await.lines().count(), 200);
+    // With a header.
+    assert_eq!(said(&relay, "history").await.lines().count(), 201);
 }
 
 #[tokio::test]

@@ -219,7 +219,7 @@ def relays(gateway):
     assert 'Pump 3' in text, text
     gateway.router.note(text)
     last = until('status tells of it', lambda: gateway.call('status')['last'])
-    assert 'TLS 1.3' in json.dumps(last), last
+    assert 'TLSv1.3' in json.dumps(last), last
 
 
 # --- ubus
