@@ -198,12 +198,17 @@ case "$arch" in
 mips*) ;;
 *) export SMTPRELAY_HOT=scripts/hot.txt ;;
 esac
+# cargo does not know what the linker reads.
+program=$build/$target/release/smtprelay
+if [ -f "$program" ] && [ -n "$(find scripts/linker-cc.sh scripts/symbols.py scripts/hot.txt scripts/*.ld -newer "$program")" ]; then
+	rm "$program" "$build/$target/release/deps"/smtprelay-????????????????
+fi
 # compiler-builtins-mem: memcpy and the like a word at a time. Those that zig builds for size copy byte by byte, which was
 # two fifths of all instructions for a message.
 cargo-zigbuild build --locked --release --bin smtprelay --target "$target" \
 	-Zpanic-immediate-abort -Zbuild-std=std,panic_abort -Zbuild-std-features=optimize_for_size,compiler-builtins-mem
 
-cp "$build/$target/release/smtprelay" "$out/smtprelay.new"
+cp "$program" "$out/smtprelay.new"
 mv "$out/smtprelay.new" "$out/smtprelay"
 printf '%s: %s bytes, %s gzipped\n' "$out/smtprelay" \
 	"$(wc -c <"$out/smtprelay")" "$(gzip -9n <"$out/smtprelay" | wc -c)"

@@ -73,6 +73,7 @@ async fn a_message_that_waits_is_described_whether_the_gateway_runs_or_not() {
             "next",
             "notice",
             "recipients",
+            "section",
             "size",
             "standing",
             "why"
@@ -152,6 +153,7 @@ async fn a_message_that_waits_is_described_whether_the_gateway_runs_or_not() {
             "next",
             "notice",
             "recipients",
+            "section",
             "size",
             "standing",
             "why"
@@ -173,13 +175,13 @@ async fn a_message_that_waits_is_described_whether_the_gateway_runs_or_not() {
             "arrived",
             "attempts",
             "client",
-            "device",
             "doubts",
             "from",
             "held",
             "id",
             "notice",
             "recipients",
+            "section",
             "size",
             "why"
         ]

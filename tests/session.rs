@@ -292,6 +292,6 @@ async fn the_order_to_stop_lets_a_message_in_and_says_goodbye_to_others() {
     busy.expect(250).await;
     assert!(relay.wait_exit().await.success());
     assert!(relay.log().iter().any(|line| line.contains("event=stopped waiting=1")));
-    let listed = relay.command(&["queue"]).await;
-    assert!(String::from_utf8_lossy(&listed.stdout).contains("<d@e.f> waiting"));
+    let kept = &support::ask::queue(&relay).await[0]["recipients"][0];
+    assert_eq!((&kept["address"], &kept["state"]), (&"d@e.f".into(), &"waiting".into()));
 }

@@ -268,8 +268,8 @@ async fn connections_leave_descriptors_for_the_queue() {
     let programs: Vec<UnixStream> =
         (0..60).map(|_| UnixStream::connect(relay.spool().join("submit.sock")).unwrap()).collect();
     send_from(device(3), &relay).await;
-    let status = relay.command(&["status", "--json"]).await;
-    assert!(status.status.success(), "{status:?}");
+    let status = support::ask::json(&relay, "status").await;
+    assert_eq!(status["queue"]["messages"], 1, "{status}");
     drop((devices, programs));
 }
 

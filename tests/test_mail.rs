@@ -496,7 +496,7 @@ async fn one_look_at_the_status_says_what_is_set_and_whether_it_works() {
         json!({
             "name": "gmail", "provider": "custom", "host": "127.0.0.1", "port": provider.port(), "tls_mode": "implicit",
             "from": "relay@provider.example", "username": "plant", "auth": "password", "secret": "set",
-            "paused": null, "last": null,
+            "paused": null, "last": null, "failed_test": null,
         })
     );
     let inner = &status["accounts"][1];

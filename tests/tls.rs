@@ -35,8 +35,8 @@ async fn kept_and_sent_later(provider: &Provider, sentence: &str, mend: impl FnO
     assert!(provider.messages().is_empty());
     let accepted: Vec<_> = provider.connections().into_iter().flat_map(|c| c.logins).filter(|l| l.accepted).collect();
     assert!(accepted.is_empty(), "a password left: {accepted:?}");
-    let listed = relay.command(&["queue"]).await;
-    assert!(String::from_utf8_lossy(&listed.stdout).contains("<ops@example.com> waiting"));
+    let kept = &support::ask::queue(&relay).await[0]["recipients"][0];
+    assert_eq!((&kept["address"], &kept["state"]), (&"ops@example.com".into(), &"waiting".into()));
     mend(provider);
     // The owner has mended it and says so. A reload with equal settings does not end the pause of a refused login.
     let retried = relay.command(&["queue", "retry", "all"]).await;

@@ -287,11 +287,14 @@ impl Api {
         let waiting = self.order(|answer| Order::Find { id, answer }).await?.ok_or_else(missing)?;
         let spool = Arc::clone(&self.spool);
         let read = blocking(move || whole(&spool, &waiting));
-        read.await.map_err(|error| match error {
+        let found = read.await.map_err(|error| match error {
             // It has left the queue meanwhile.
             SpoolError::Io(error) if error.kind() == std::io::ErrorKind::NotFound => missing(),
             error => CallError::Failed(error.to_string()),
-        })
+        })?;
+        let mut list = Value::Array(vec![found]);
+        self.name(Some(&mut list)).await;
+        list.as_array_mut().and_then(Vec::pop).ok_or_else(missing)
     }
 
     /// A message as `message` describes it, with the beginning of its text in `body`; `cut` says whether there is more.
