@@ -533,7 +533,11 @@ async fn one_look_at_the_status_says_what_is_set_and_whether_it_works() {
     let text = support::ask::said(&relay, "status").await;
     // In local time, which may be the next year already.
     let valid = [", certificate verified, valid until 2049-12-31 ", ", certificate verified, valid until 2050-01-01 "];
-    let valid = valid.into_iter().chain([", certificate verified, valid until 2049-12-30 "]);
+    // On 32 bits the C library knows no local time after January 2038.
+    let valid = valid.into_iter().chain([
+        ", certificate verified, valid until 2049-12-30 ",
+        ", certificate verified, valid until Fri, 31 Dec 2049 00:00:00 +0000",
+    ]);
     assert!(valid.into_iter().any(|part| text.contains(part)), "{text}");
     assert!(text.contains("today (UTC): 1 accepted, 1 delivered, 0 failed, 0 refused\n"), "{text}");
     // Trouble stands there with what to do.
