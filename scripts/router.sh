@@ -137,4 +137,4 @@ if [ "${1:-}" = bench ]; then
 	exit
 fi
 cargo test --locked --test router -- --nocapture --test-threads=2
-exec cargo test --locked --test powercut -- --nocapture --test-threads=3 on_jffs2 on_ubifs on_a_router
+exec cargo test --locked --test powercut -- --nocapture --test-threads=2 on_jffs2 on_ubifs on_a_router
