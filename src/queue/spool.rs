@@ -390,8 +390,10 @@ impl Spool {
     /// # Errors
     /// As [`Self::remove_for_good`].
     pub fn record_for_good(&self, entry: &Entry, note: Note) -> Result<(), String> {
-        // In their order: after those that are waiting already.
-        let error = match self.owed().of(entry.id).is_some() {
+        // In their order: after those that are waiting already. The lock is not held while the disk works, which may have
+        // to wait for a move.
+        let waits = self.owed().of(entry.id).is_some();
+        let error = match waits {
             true => SpoolError::Io(io::Error::other("earlier notes could not be written to the disk yet")),
             false => match self.record(entry, &note) {
                 Ok(()) => return Ok(()),
@@ -436,10 +438,12 @@ impl Spool {
         self.directories().filter_map(|directory| Some(directory.queue.parent()?.join(owed::FILE)))
     }
 
-    /// Whether changes are pending.
+    /// Whether changes may be pending. Never waits for the disk: while another thread adds some, they are.
     pub fn owes(&self) -> bool {
-        let owed = self.owed();
-        owed.written || owed.len() > 0
+        match self.owed.try_lock() {
+            Ok(owed) => owed.written || owed.len() > 0,
+            Err(_) => true,
+        }
     }
 
     /// Whether a message in the queue is finished.

@@ -251,6 +251,31 @@ async fn a_removal_that_failed_is_done_later() {
 }
 
 #[tokio::test]
+async fn nobody_waits_for_the_disk_to_hear_what_is_pending() {
+    let bench = Bench::new(Durability::Deferred);
+    let spool = &bench.spool;
+    let entry = put(spool, b"x", &["a@b.c"]).await.unwrap();
+    let moving = spool.moving.write().unwrap();
+    std::thread::scope(|scope| {
+        let (begins, begun) = std::sync::mpsc::channel();
+        let entry = &entry;
+        scope.spawn(move || {
+            begins.send(()).unwrap();
+            spool.record_for_good(entry, Note::Warned(2)).unwrap();
+        });
+        begun.recv().unwrap();
+        // The other thread waits for the end of the move, and holds nothing that others need meanwhile.
+        for _ in 0..1000 {
+            spool.owes();
+            assert!(spool.open_message(entry).is_ok());
+            std::thread::yield_now();
+        }
+        drop(moving);
+    });
+    assert!(spool.open_message(&entry).unwrap().state.warned);
+}
+
+#[tokio::test]
 async fn the_next_run_knows_what_is_done_while_the_disk_takes_nothing() {
     let bench = Bench::new(Durability::Always);
     let spool = &bench.spool;
