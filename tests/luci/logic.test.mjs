@@ -36,6 +36,14 @@ test('the line of health', () => {
 		level: 'bad', text: 'Not relaying (2 messages queued): new: No password is stored.', remedy: ''
 	});
 
+	// Before all else that nothing arrives, or not from everywhere; a state that is worse anyway stays.
+	assert.deepEqual([ line({ reachable: 'no' }).level, line({ reachable: 'no' }).remedy ], [ 'bad', line({}).remedy ]);
+	assert.match(line({ reachable: 'no' }).text, /^Devices cannot connect: see below\. Relaying\. 3 messages today/);
+	assert.match(line({ reachable: 'partly' }).text, /^Some devices cannot connect: see below\. Relaying\./);
+	assert.equal(line({ reachable: 'partly' }).level, 'warning');
+	assert.equal(line({ reachable: 'partly', settings: { error: 'line 3', warnings: [] } }).level, 'bad');
+	assert.match(line({ reachable: 'no', state: 'no_account' }).text, /^Devices cannot connect: see below\. No account/);
+
 	// Green only while every account could deliver.
 	const other = (changes) => line({ accounts: [ sample.account(), sample.account({ name: 'spare', ...changes }) ] });
 

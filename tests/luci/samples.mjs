@@ -49,6 +49,7 @@ export function status(changes) {
 		accounts: [ account() ],
 		queue: { messages: 2, held: 1, bytes: 90112, limit: 33554432, recovering: false },
 		safe_spool: null,
+		reachable: 'yes',
 		power_cut: { messages: 2, bytes: 90112, meaning: 'no safe_spool is set: a power cut loses all mail that waits' },
 		last: { time: NOW - 600, to: 'ops@example.com', account: 'gmail', tls: 'TLSv1.3', verified: 'ca' },
 		today: { accepted: 4, delivered: 3, failed: 0, refused: 1 },

@@ -29,6 +29,7 @@ declare namespace Smtprelay {
 		state: 'relaying' | 'paused' | 'no_account';
 		clock: { set: boolean; now: number };
 		settings?: { file: string; loaded: number; error: string | null; warnings: string[]; secrets_left?: string[] };
+		reachable?: 'yes' | 'partly' | 'no';
 		listeners?: Listener[];
 		accounts: Account[];
 		queue: { messages: number; held: number; bytes: number; limit: number; recovering: boolean };

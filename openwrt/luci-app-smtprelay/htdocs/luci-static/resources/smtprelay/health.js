@@ -43,6 +43,27 @@ return baseclass.extend({
 		if (!status)
 			return this.absent('stopped');
 
+		const line = this.delivery(status, now);
+
+		// The notes name each address and its reason.
+		switch (status.reachable) {
+		case 'no':
+			return { level: 'bad', text: _('Devices cannot connect: see below.') + ' ' + line.text, remedy: line.remedy };
+		case 'partly':
+			return { level: (line.level == 'bad') ? 'bad' : 'warning', text: _('Some devices cannot connect: see below.') + ' ' + line.text, remedy: line.remedy };
+		default:
+			return line;
+		}
+	},
+
+	/**
+	 * What becomes of mail, in one line.
+	 *
+	 * @param {Smtprelay.Status} status status of the daemon
+	 * @param {Date} [now] the current time
+	 * @returns {Smtprelay.Health} the line
+	 */
+	delivery(status, now) {
 		if (status.state == 'no_account')
 			return { level: 'warning', text: _('No account has been set up yet. Mail is queued but not sent.'), remedy: '' };
 
