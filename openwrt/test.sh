@@ -7,7 +7,8 @@
 
 smtprelay --version | grep -F "$2" || exit 1
 # What is shipped must be accepted as it is.
-smtprelay check || exit 1
+# 75: the settings are right, but devices cannot connect, because the tests have no network.
+smtprelay check || [ $? -eq 75 ] || exit 1
 # And what is wrong must not be.
 printf "config relay 'main'\n\toption enabled 'perhaps\n" >/tmp/smtprelay-wrong
 if smtprelay check --config /tmp/smtprelay-wrong; then

@@ -100,14 +100,15 @@ family() {
 }
 
 # Says which messages have left the RAM disk: delivered, or moved to the flash. The new list is made before the old one is
-# looked through, so that what vanishes in between is missed by neither; it may be told twice.
+# looked through, so that what vanishes in between is missed by neither; it may be told twice. Whether there are any is
+# told by their names: the first may be gone already when the others are not.
 watch_spool() {
 	new=
 
 	while usleep 200000; do
 		old=$new
 		set -- /spool/queue/*.msg
-		[ -e "$1" ] || set --
+		[ "$*" != '/spool/queue/*.msg' ] || set --
 		new=$*
 		for file in $old; do
 			[ -e "$file" ] || echo "powercut: gone ${file##*/}"
