@@ -42,6 +42,7 @@ pub(super) struct Round {
 impl Dispatch {
     /// Checks queued mail, unless that is being done already.
     pub(super) fn care(&mut self) {
+        self.stirred = false;
         self.look_at_clock();
         heap::give_back();
         if self.spool.owes() {

@@ -44,7 +44,9 @@ use crate::system::{clock, ordered, task};
 
 /// How often queued mail is checked.
 const CARE: Duration = Duration::from_secs(10);
-/// How often the clock is checked.
+/// How often all is checked while nothing waits and nothing happens.
+const REST: Duration = Duration::from_secs(60);
+/// How often the clock is checked while mail waits. Before mail is sent, it is checked anyway.
 const CLOCK: Duration = Duration::from_secs(5);
 /// How long deliveries may continue after the order to stop; procd kills the process after 15 s.
 const STOP_TIME: Duration = Duration::from_secs(5);
@@ -122,6 +124,8 @@ pub struct Dispatch {
     woken: Option<Instant>,
     /// When it is woken next, and why: everything that happened meanwhile causes one waking.
     wake_again: Option<(Instant, String)>,
+    /// Whether mail came or went since the last check.
+    stirred: bool,
     /// While queued mail is checked: after which message.
     caring: Option<housekeeping::Round>,
     /// The route that is served first next time.
@@ -171,6 +175,7 @@ impl Dispatch {
             wakings: 0,
             woken: None,
             wake_again: None,
+            stirred: true,
             caring: None,
             turn: 0,
             collecting: false,
@@ -188,8 +193,9 @@ impl Dispatch {
             interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             interval
         };
-        let (mut care, mut clock) = (every(CARE), every(CLOCK));
+        let (mut care, mut clock, mut rest) = (every(CARE), every(CLOCK), every(REST));
         loop {
+            let is_quiet = !self.stirred && self.waiting() == 0 && !self.spool.owes();
             let more = self.queues.advance(Instant::now());
             self.start_deliveries();
             let wake = if more { Some(Instant::now()) } else { self.next_wake() };
@@ -212,8 +218,9 @@ impl Dispatch {
                     self.collect();
                     self.wake_merged();
                 }
-                _ = care.tick() => self.care(),
-                _ = clock.tick() => self.look_at_clock(),
+                _ = care.tick(), if !is_quiet => self.care(),
+                _ = clock.tick(), if !is_quiet => self.look_at_clock(),
+                _ = rest.tick(), if is_quiet => self.care(),
                 () = ordered(&mut inputs.stop) => break,
             }
         }
@@ -248,6 +255,7 @@ impl Dispatch {
     }
 
     fn stepped(&mut self, step: Finished) {
+        self.stirred |= !matches!(step, Finished::Cared { .. } | Finished::Told);
         match step {
             Finished::Attempted(attempted) => self.attempted(*attempted),
             Finished::Connected { route, ahead } => self.connected(route, *ahead),
@@ -384,6 +392,7 @@ impl Dispatch {
     /// Opens the connection for mail that a device has begun to send: a slow session and the handshake with the provider
     /// take their time together.
     fn expect(&mut self, mail: &Meta) {
+        self.stirred = true;
         let (now, wakings) = (Instant::now(), self.wakings);
         let routes = Arc::clone(&self.ways.routes);
         let route = routes.next(mail, &State::new(&mail.envelope));
@@ -451,6 +460,7 @@ impl Former {
 
 impl Dispatch {
     fn arrived(&mut self, entry: Entry, meta: &Meta) {
+        self.stirred = true;
         let now = Instant::now();
         let route = self.ways.routes.next(meta, &State::new(&meta.envelope));
         let item = Item { route, routed: self.routed, uptime: Some(clock::uptime()), ..Item::new(entry, now) };

@@ -24,12 +24,18 @@ use super::tls;
 use crate::config::{Listener, Settings, TlsMode};
 use crate::intake::Desk;
 use crate::report::Event;
+use crate::system::addresses::AddressChanges;
 use crate::system::interfaces::{self, Address};
 use crate::system::lock;
 use crate::system::{ordered, task};
 
-/// How often the addresses are checked.
+/// How often an address that could not be bound is tried again, and how often the addresses of the host are looked at if
+/// the kernel does not tell of changes.
 const FOLLOW: Duration = Duration::from_secs(5);
+/// How often they are looked at if it does.
+const LOOK: Duration = Duration::from_secs(60);
+/// Changes of addresses come in bursts.
+const SETTLE: Duration = Duration::from_millis(200);
 
 struct Bound {
     /// The actual address: the settings may leave the port open.
@@ -174,6 +180,14 @@ fn load_tls(settings: &Settings) -> (HashMap<String, TlsAcceptor>, Option<String
     (loaded, trouble)
 }
 
+/// Waits until addresses of the host have changed, for ever if the kernel does not tell.
+async fn told(changes: Option<&AddressChanges>) -> std::io::Result<()> {
+    let Some(changes) = changes else { return std::future::pending().await };
+    changes.next().await?;
+    tokio::time::sleep(SETTLE).await;
+    Ok(())
+}
+
 impl Listeners {
     /// Opens what can be opened now.
     ///
@@ -255,12 +269,21 @@ impl Listeners {
         let mut stop = self.stop.clone();
         let mut settings = self.settings.clone();
         let mut networks = interfaces::follow();
+        // Those of before this moment are seen by the first look.
+        let mut changes = AddressChanges::new().ok();
+        let mut wait = FOLLOW;
         loop {
             let reloaded = tokio::select! {
                 () = ordered(&mut stop) => break,
                 Ok(()) = settings.changed() => true,
                 Ok(()) = networks.changed() => false,
-                () = tokio::time::sleep(FOLLOW) => false,
+                told = told(changes.as_ref()) => {
+                    if told.is_err() {
+                        changes = None;
+                    }
+                    false
+                }
+                () = tokio::time::sleep(wait) => false,
             };
             if reloaded {
                 self.renew_tls().await;
@@ -270,6 +293,8 @@ impl Listeners {
                 self.sockets.close_rest();
             }
             self.complain();
+            let all_open = self.shown.borrow().iter().all(|shown| shown.open);
+            wait = if changes.is_some() && all_open { LOOK } else { FOLLOW };
         }
         for task in self.bound.drain().map(|(_, bound)| bound.task).chain(self.closing) {
             let _ = task.await;

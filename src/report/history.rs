@@ -610,16 +610,18 @@ pub async fn run(
     spool: PathBuf,
     mut stop: watch::Receiver<bool>,
 ) {
-    let mut timer = tokio::time::interval_at(tokio::time::Instant::now() + EVERY, EVERY);
-    timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut changed = false;
+    // When it is written next; without events never.
+    let mut due = None;
     loop {
         tokio::select! {
             Some(event) = events.recv() => {
                 lock(&history).take(clock::now(), &event);
-                changed = true;
+                due.get_or_insert_with(|| tokio::time::Instant::now() + EVERY);
             }
-            _ = timer.tick() => if std::mem::take(&mut changed) { write(&history, &spool).await },
+            () = at(due) => {
+                due = None;
+                write(&history, &spool).await;
+            }
             () = ordered(&mut stop) => break,
         }
     }
@@ -628,6 +630,13 @@ pub async fn run(
         lock(&history).take(clock::now(), &event);
     }
     write(&history, &spool).await;
+}
+
+async fn at(due: Option<tokio::time::Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Writes the history. A failure loses nothing but the history.

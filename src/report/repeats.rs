@@ -8,7 +8,7 @@
 use std::sync::Mutex;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::system::lock;
 use crate::system::{clock, ordered};
@@ -21,7 +21,7 @@ const INTERVAL_LIMIT: Duration = Duration::from_secs(3600);
 /// of that kind of the client, or of all clients.
 const KNOWN: usize = 256;
 const KNOWN_OF_ONE: usize = 16;
-/// How often the end of an interval is checked.
+/// How often the end of an interval is checked, if any has begun.
 const LOOK: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
@@ -48,6 +48,8 @@ struct Due {
 struct Repeats(Vec<Repeated>);
 
 static REPEATS: Mutex<Repeats> = Mutex::new(Repeats(Vec::new()));
+/// Tells that an interval has begun.
+static BEGUN: Notify = Notify::const_new();
 
 impl Repeats {
     /// Whether this line is written now; otherwise it is only counted.
@@ -111,15 +113,19 @@ fn repeats<T>(work: impl FnOnce(&mut Repeats) -> T) -> T {
 
 /// Whether this line of `client` is to be written now.
 pub(super) fn is_new(client: &str, kind: &'static str, level: log::Level, line: &str) -> bool {
-    repeats(|repeats| repeats.is_new(client, kind, level, line, clock::since_boot()))
+    let is_new = repeats(|repeats| repeats.is_new(client, kind, level, line, clock::since_boot()));
+    BEGUN.notify_one();
+    is_new
 }
 
 /// Writes the numbers, until the order to stop.
 pub async fn run(mut stop: watch::Receiver<bool>) {
     let mut ends = false;
     while !ends {
+        let counts = repeats(|repeats| !repeats.0.is_empty());
         tokio::select! {
-            () = tokio::time::sleep(LOOK) => {}
+            () = tokio::time::sleep(LOOK), if counts => {}
+            () = BEGUN.notified(), if !counts => continue,
             () = ordered(&mut stop) => ends = true,
         }
         // At the end all remaining numbers are written.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the program needs from the operating system: names, addresses, time, limits, the system log.
 
+pub mod addresses;
 pub mod checksum;
 pub mod clock;
 pub mod crash;
