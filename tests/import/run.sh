@@ -87,7 +87,8 @@ p=a9s
 cD1hOXMr
 pass|with:signs
 "phrase"
-second$'
+second$
+ac'\''e'
 
 # --- The same words everywhere
 
@@ -143,6 +144,17 @@ mv "$work/logins" "$work/elsewhere/sasl_passwd"
 equal 'a further FILE' 'abcd efgh ijkl mnop' "$(import busybox --password provider "$work/copied files/main.cf" "$work/elsewhere/sasl_passwd" 2>/dev/null)"
 cp "$work/elsewhere/sasl_passwd" "$work/copied files/sasl_passwd"
 equal 'a file next to it' 'abcd efgh ijkl mnop' "$(import busybox --password provider "$work/copied files/main.cf" 2>/dev/null)"
+# With a root, paths are meant below it, also those of the command line.
+equal 'a path below the root' "it's a \$ecret" \
+	"$(import busybox --root tests/import/gmail/root --password provider /etc/postfix/main.cf 2>/dev/null)"
+# Of a table in a database, the text is needed.
+cp -R tests/import/gmail/root "$work/old"
+mv "$work/old/etc/postfix/sasl/sasl_passwd" "$work/old/etc/postfix/sasl/sasl_passwd.db"
+said=$(import busybox --root "$work/old" /etc/postfix/main.cf 2>&1)
+case "$said" in
+*'only its database is there'*) ;;
+*) fail "a database without its text: $said" ;;
+esac
 # By content, whatever the name.
 for name in $(basename -a tests/import/*/); do
 	cp "$(main_file "$name")" "$work/unnamed"
@@ -187,10 +199,14 @@ smtp_tls_security_level = secure
 myhostname = $(touch ran)`touch ran`
 smtp_sasl_auth_enable = yes
 smtp_sasl_password_maps = static:user';touch${IFS}ran;':$(touch${IFS}ran)
-loop = $loop
+loop = $loop$loop$loop
 inet_interfaces = $loop
 END
-printf 'mynetworks = 10.0.0.0/8\033]0;title\007\n' >>"$work/evil/main.cf"
+{
+	printf 'mynetworks = 10.0.0.0/8\033]0;title\007\n'
+	head -c 900000 /dev/zero | tr '\0' ,
+	echo
+} >>"$work/evil/main.cf"
 for kind in $kinds; do
 	(cd "$work/evil" && import "$kind" --show-secrets main.cf >../commands 2>../notes) || fail "commands as values in $kind"
 	printf '#!/bin/sh\n:\n' >"$work/evil/uci"

@@ -57,7 +57,7 @@ function not_verified(a, where, what) {
 function set_ca(a, where, path) {
 	if (path ~ /^(\/etc\/ssl\/(certs\/(ca-certificates\.crt|ca-bundle\.crt|ca-bundle\.trust\.crt)|cert\.pem|ca-bundle\.pem)|\/etc\/pki\/tls\/.*|\/etc\/pki\/ca-trust\/.*|\/usr\/share\/ssl\/.*|\/usr\/local\/share\/certs\/.*|\/usr\/local\/etc\/ssl\/.*|\/etc\/ca-certificates\/.*|\/var\/lib\/ca-certificates\/.*)$/)
 		return
-	if (path ~ /^\/etc\/ssl\/certs\/[^\/]*$/) {
+	if (folder_of(path) == "/etc/ssl/certs") {
 		note(where, path ": not taken over, because the system's authorities are trusted; for an authority of your own, copy its file to the router and set option ca_file of account '{account}'", a)
 		return
 	}
@@ -266,19 +266,24 @@ function complete(a,   where, preset, port, tls, from) {
 	ACCOUNT[a, "tls"] = tls
 	if (port == "")
 		ACCOUNT[a, "port"] = tls == "implicit" ? 465 : 25
-	if (preset && PRESET_SECRET[preset] == "oauth2" && ACCOUNT[a, "auth"] == "") {
+	if (preset && PRESET_SECRET[preset] == "oauth2" && ACCOUNT[a, "auth"] == "")
 		ACCOUNT[a, "auth"] = "xoauth2"
-		note(where, ACCOUNT[a, "host"] " refuses passwords: sign in with smtprelay login {account} once the settings are committed", a)
-	}
-	if (ACCOUNT[a, "auth"] == "xoauth2")
+	if (ACCOUNT[a, "auth"] == "xoauth2") {
 		ACCOUNT[a, "pass"] = ""
-	else if (ACCOUNT[a, "user"] != "" && ACCOUNT[a, "pass"] == "" && !ACCOUNT[a, "asked"])
+		ACCOUNT[a, "oauth"] = ACCOUNT[a, "host"] ~ /\.gmail\.com$/ ? "google" : ACCOUNT[a, "host"] ~ /\.(office365|outlook|office)\.com$/ ? "microsoft" : "custom"
+		# Without a client of the owner the settings would not be valid.
+		ACCOUNT[a, "enabled"] = "0"
+		note(where, "a login with tokens (OAuth) cannot be copied: account '{account}' is disabled until you set its client_id and so on (docs/guide/oauth.md), then uci set smtprelay.{account}.enabled='1' and smtprelay login {account}", a)
+	} else if (ACCOUNT[a, "user"] != "" && ACCOUNT[a, "pass"] == "" && !ACCOUNT[a, "asked"])
 		note(where, "no password was found for " ACCOUNT[a, "user"] ": smtprelay password {account}", a)
 	from = ACCOUNT[a, "from"]
 	if (from != "" && !is_address(from)) {
 		note(where, "'" from "' is not an address: option from was not set", a)
 		from = ACCOUNT[a, "from"] = ""
 	}
+	# The login name is the first part of the address, and the preset knows the rest.
+	if (from == "" && preset && PRESET_USER[preset] == "localpart" && PRESET_DOMAINS[preset] ~ /^[a-z0-9.-]+$/ && ACCOUNT[a, "user"] !~ /@/)
+		from = ACCOUNT[a, "from"] = ACCOUNT[a, "user"] "@" PRESET_DOMAINS[preset]
 	if (ACCOUNT[a, "policy"] == "" && (!preset || PRESET_FROM[preset] != "account"))
 		ACCOUNT[a, "policy"] = "keep"
 	if (from == "" && !is_address(ACCOUNT[a, "user"]) && ACCOUNT[a, "policy"] != "keep") {
@@ -308,6 +313,7 @@ function print_account(a,   name, preset, kind, i) {
 	name = ACCOUNT[a, "name"]
 	preset = ACCOUNT[a, "preset"]
 	print "S\t" name "\taccount"
+	print_option(name, "enabled", ACCOUNT[a, "enabled"])
 	print_option(name, "provider", preset ? PRESET[preset] : "custom")
 	if (preset)
 		print_option(name, "region", ACCOUNT[a, "region"])
@@ -319,8 +325,7 @@ function print_account(a,   name, preset, kind, i) {
 	print_option(name, "fingerprint", ACCOUNT[a, "fingerprint"])
 	print_option(name, "username", ACCOUNT[a, "user"])
 	print_option(name, "auth", ACCOUNT[a, "auth"])
-	if (ACCOUNT[a, "auth"] == "xoauth2" && !preset)
-		print_option(name, "oauth", "custom")
+	print_option(name, "oauth", ACCOUNT[a, "oauth"])
 	print_option(name, "from", ACCOUNT[a, "from"])
 	print_option(name, "from_policy", ACCOUNT[a, "policy"])
 	print_option(name, "timeout", ACCOUNT[a, "timeout"])

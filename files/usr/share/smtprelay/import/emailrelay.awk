@@ -156,7 +156,6 @@ function emailrelay_logins(path, a,   lines, count, i, words, many, kind, side, 
 		}
 		if (kind ~ /^oauth/) {
 			ACCOUNT[a, "auth"] = "xoauth2"
-			note(path ":" i, "tokens are not taken over: set option oauth of account '{account}', then smtprelay login {account}", a)
 			secret = ""
 		} else if (kind !~ /^(plain|login|cram-md5)(:[bx])?$/ || user == "") {
 			note(path ":" i, kind ": the password cannot be regained from it: smtprelay password {account}", a)

@@ -106,12 +106,11 @@ function msmtp_account(path, name,   a, user, auth, where, secret) {
 	if (msmtp_has(name, "auth") && auth != "off") {
 		secret = MS[name, "password"]
 		set_login(a, user, secret, MS_AT[name, "password"])
-		if (auth ~ /^(xoauth2|oauthbearer)$/) {
+		if (auth ~ /^(xoauth2|oauthbearer)$/)
 			ACCOUNT[a, "auth"] = "xoauth2"
-			note(MS_AT[name, "auth"], "auth " auth ": tokens are not taken over: set option oauth of account '{account}', then smtprelay login {account}", a)
-		} else if (auth ~ /^(external|gssapi|ntlm|scram-.*-plus)$/)
+		else if (auth ~ /^(external|gssapi|ntlm|scram-.*-plus)$/)
 			note(MS_AT[name, "auth"], "auth " auth ": has no counterpart; PLAIN, LOGIN and CRAM-MD5 are used", a)
-		if (secret == "" && msmtp_has(name, "passwordeval")) {
+		if (secret == "" && ACCOUNT[a, "auth"] == "" && msmtp_has(name, "passwordeval")) {
 			ACCOUNT[a, "asked"] = 1
 			note(MS_AT[name, "passwordeval"], "passwordeval is not run: enter what it prints with smtprelay password {account}", a)
 		} else if (secret == "" && ACCOUNT[a, "auth"] == "" && user != "") {

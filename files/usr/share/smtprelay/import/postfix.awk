@@ -32,8 +32,9 @@ function postfix_parameters(path,   lines, count, i, line, name) {
 # A value with its $name, ${name}, $(name), ${name?text} and ${name:text} replaced.
 function pf_value(text, depth,   out, at, c, name, rest, end, level, mark, given) {
 	out = ""
-	if (depth > 20)
-		return text
+	# A parameter can name itself.
+	if (depth > 20 || ++PF_STEPS > 20000)
+		return ""
 	while ((at = index(text, "$")) > 0) {
 		out = out substr(text, 1, at - 1)
 		text = substr(text, at + 1)
@@ -175,7 +176,7 @@ function is_everything(key,   left) {
 	left = key
 	if (!sub(/^\//, "", left) || !sub(/\/[imx]*$/, "", left) || (left != "" && left !~ /\./))
 		return 0
-	gsub(/[\^$().+*]/, "", left)
+	gsub(/[$().+*^]/, "", left)
 	return left == "" || left == "@"
 }
 
@@ -291,8 +292,6 @@ function postfix_login(a, text, sender, open,   value, at, i) {
 	set_login(a, substr(value, 1, i - 1), substr(value, i + 1), PASSWORD_AT[at])
 	if (tolower(pf("smtp_sasl_mechanism_filter")) == "xoauth2")
 		ACCOUNT[a, "auth"] = "xoauth2"
-	if (ACCOUNT[a, "auth"] == "xoauth2")
-		note(PF_AT["smtp_sasl_mechanism_filter"], "tokens are not taken over: set option oauth of account '{account}', then smtprelay login {account}", a)
 	return 1
 }
 
@@ -485,7 +484,7 @@ function postfix_reset() {
 	split("", PF_AT)
 	split("", PF_SEEN)
 	split("", PF_NAME)
-	PF_NAMES = PF_ALONE = 0
+	PF_NAMES = PF_ALONE = PF_STEPS = 0
 	PF_FROM = ""
 }
 

@@ -16,8 +16,11 @@ function base_name(path) {
 	return path
 }
 
-function folder_of(path) {
-	return sub(/\/[^\/]*$/, "", path) ? path : "."
+# Without a backslash in brackets: the awks disagree on its meaning there.
+function folder_of(path,   name) {
+	name = path
+	sub(/.*\//, "", name)
+	return name == path ? "." : substr(path, 1, length(path) - length(name) - 1)
 }
 
 # Whether an option is on, as most relays spell it.
@@ -27,7 +30,7 @@ function is_yes(text) {
 }
 
 function is_address(text) {
-	return text ~ /^[^@ \t<>(),;:"|\/\\]+@[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$/ && text !~ /\.\./
+	return text ~ /^[^@ \t<>(),;:"|]+@[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$/ && text !~ /\.\.|\/|\\/
 }
 
 # The part behind the last @; empty if there is none.
@@ -148,7 +151,9 @@ function read_lines(path, out,   line, count, got) {
 		sub(/\r$/, "", line)
 		if (!count)
 			sub(/^\357\273\277/, "", line)
-		out[++count] = line
+		out[++count] = length(line) > 8192 ? "" : line
+		if (length(line) > 8192)
+			note(path ":" count, "this line is too long, and was left out")
 	}
 	close(path)
 	if (got > 0)
@@ -166,6 +171,8 @@ function is_readable(path,   line, got) {
 # the files that were named, because they were copied together; and then at its path. Empty if it is nowhere.
 function found(path, near,   name, i) {
 	name = base_name(path)
+	if (name == "" || path ~ /\/$/)
+		return ""
 	if (path !~ /^\//)
 		path = (ROOT != "" ? substr(folder_of(near), length(ROOT) + 1) : folder_of(near)) "/" path
 	if (ROOT != "")
@@ -190,8 +197,14 @@ function without_root(path) {
 	return ROOT != "" && index(path, ROOT "/") == 1 ? substr(path, length(ROOT) + 1) : path
 }
 
-function cannot_find(where, what, path) {
-	note(where, what " names " path ", which is not there" (ROOT != "" ? " below " ROOT : "") ": copy it next to this file, or name it as another FILE")
+# A file that another one names is not found.
+function cannot_find(where, what, path,   text) {
+	text = what " names " path ", which is not there" (ROOT != "" ? " below " ROOT : "") " or cannot be read: "
+	if (is_readable(ROOT path ".db") || is_readable(ROOT path ".lmdb"))
+		text = text "only its database is there. On the old system, postmap -s prints the text of it"
+	else
+		text = text "copy it next to this file, or name it as another FILE"
+	note(where, text)
 }
 
 # Text of a file that is shown: nothing in it steers the terminal.
@@ -237,7 +250,7 @@ function read_aliases(path, separator,   lines, count, i, line, at, name, to, ma
 		name = trim(substr(line, 1, at - 1))
 		where = path ":" i
 		gsub(/^"|"$/, "", name)
-		if (substr(line, at + 1) ~ /[|"\/]|:include:/) {
+		if (substr(line, at + 1) ~ /[|"]|\/|:include:/) {
 			note(where, "alias " name ": programs, files and lists are not recipients of a gateway")
 			continue
 		}
