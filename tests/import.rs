@@ -177,8 +177,8 @@ impl Written {
         run(&["commit", "smtprelay"]);
     }
 
-    /// `smtprelay import --apply` for a configuration.
-    fn import(&self, case: &Case) -> Ran {
+    /// `smtprelay import --apply` for a configuration, in the shell and with the awk of busybox or of the system.
+    fn import(&self, case: &Case, busybox: bool) -> Ran {
         // The program may be one for another processor.
         let program = self.relay.program();
         let words = std::iter::once(program.get_program()).chain(program.get_args());
@@ -187,8 +187,23 @@ impl Written {
         fs::write(&wrapper, format!("#!/bin/sh\nexec {} \"$@\"\n", words.join(" "))).unwrap();
         fs::set_permissions(&wrapper, PermissionsExt::from_mode(0o755)).unwrap();
         let root = top().join("tests/import").join(case.name).join("root");
-        let path = format!("{}:{}", self.uci.display(), std::env::var("PATH").unwrap());
-        let mut script = Command::new(top().join("files/usr/libexec/smtprelay/import"));
+        let mut path = format!("{}:{}", self.uci.display(), std::env::var("PATH").unwrap());
+        let script = top().join("files/usr/libexec/smtprelay/import");
+        let mut command = Command::new(&script);
+        if busybox {
+            let tools = self.relay.dir().join("busybox");
+            fs::create_dir(&tools).unwrap();
+            let installed = Command::new("busybox").arg("--list").output().expect("busybox").stdout;
+            // Those that the script calls.
+            for tool in ["awk", "cp", "mkdir", "mktemp", "rm", "sed", "wc"] {
+                assert!(String::from_utf8_lossy(&installed).lines().any(|line| line == tool), "busybox {tool}");
+                std::os::unix::fs::symlink("/bin/busybox", tools.join(tool)).unwrap();
+            }
+            path = format!("{}:{path}", tools.display());
+            command = Command::new("busybox");
+            command.arg("ash").arg(&script);
+        }
+        let mut script = command;
         script.args(["--apply", "--config"]).arg(self.file()).arg("--root").arg(&root).arg(root.join(case.file));
         script.env("PATH", path).env("SMTPRELAY_PROGRAM", wrapper);
         script.env("SMTPRELAY_SHARE", top().join("files/usr/share/smtprelay/import"));
@@ -230,14 +245,23 @@ fn checked(messages: &[Message], case: &Case) {
 #[tokio::test]
 async fn each_configuration_delivers_a_mail() {
     let Some(uci) = uci() else { return };
+    let busybox = Path::new("/bin/busybox").exists();
+    if !busybox {
+        println!("skipped: /bin/busybox is not there");
+    }
     for case in &CASES {
         let provider = Provider::builder().tls(case.tls).login(case.login.0, case.login.1).start().await;
         let mut written = Written::shipped(&uci);
-        let ran = written.import(case);
+        let ran = written.import(case, false);
         assert_eq!(ran.code, 0, "{}: {ran:?}", case.name);
         assert!(!format!("{ran:?}").contains(case.login.1), "{}: {ran:?}", case.name);
         let text = fs::read_to_string(written.file()).unwrap();
         assert!(text.contains(case.login.0) && !text.contains(case.login.1), "{}: {text}", case.name);
+        if busybox {
+            let again = written.import(case, true);
+            assert_eq!(again.code, 0, "{}: {again:?}", case.name);
+            assert_eq!(fs::read_to_string(written.file()).unwrap(), text, "{}", case.name);
+        }
         written.stand_in(case.account, &provider);
         written.send("plc@plant.local").await;
         checked(&provider.wait_for_messages(1, SOON).await, case);
@@ -253,7 +277,7 @@ async fn a_route_by_sender_comes_along() {
     let second = Provider::builder().tls(TlsMode::Implicit).login("office", "other").start().await;
     let mut written = Written::shipped(&uci);
     let case = CASES.iter().find(|case| case.name == "msmtp").unwrap();
-    let ran = written.import(case);
+    let ran = written.import(case, false);
     assert_eq!(ran.code, 0, "{ran:?}");
     written.stand_in("gmx", &first);
     written.stand_in("second", &second);

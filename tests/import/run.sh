@@ -50,7 +50,11 @@ for tool in gpg openssl; do
 	chmod +x "$work/busybox/$tool"
 	cp "$work/busybox/$tool" "$work/mawk/$tool"
 done
-[ -z "${UCI:-}" ] || ln -s "$(realpath "$UCI")" "$work/uci/uci"
+# Changes that are not committed are kept here, and not where another run would find them.
+if [ -n "${UCI:-}" ]; then
+	printf '#!/bin/sh\nexec "%s" -t "%s/delta" "$@"\n' "$(realpath "$UCI")" "$work" >"$work/uci/uci"
+	chmod +x "$work/uci/uci"
+fi
 kinds='busybox mawk'
 
 # import KIND ARGUMENT…

@@ -116,6 +116,10 @@ function set_alias(where, name, to, count,   i) {
 	if (name == "root" || name == "default" || name == "postmaster") {
 		if (count == 1 && tolower(to[1]) == "root")
 			return
+		if (count == 1 && name == "root" && !is_address(to[1])) {
+			note(where, "alias root: " to[1] " has no mailbox here: set option admin of section main")
+			return
+		}
 		if (name != "postmaster" && is_address(to[1])) {
 			if (!("admin" in RELAY) || name == "root")
 				set_relay("admin", to[1])
@@ -284,14 +288,14 @@ function complete(a,   where, preset, port, tls, from) {
 	# The login name is the first part of the address, and the preset knows the rest.
 	if (from == "" && preset && PRESET_USER[preset] == "localpart" && PRESET_DOMAINS[preset] ~ /^[a-z0-9.-]+$/ && ACCOUNT[a, "user"] !~ /@/)
 		from = ACCOUNT[a, "from"] = ACCOUNT[a, "user"] "@" PRESET_DOMAINS[preset]
-	if (ACCOUNT[a, "policy"] == "" && (!preset || PRESET_FROM[preset] != "account"))
+	if (ACCOUNT[a, "policy"] == "" && !preset)
 		ACCOUNT[a, "policy"] = "keep"
 	if (from == "" && !is_address(ACCOUNT[a, "user"]) && ACCOUNT[a, "policy"] != "keep") {
 		ACCOUNT[a, "policy"] = "keep"
 		note(where, "the address that may be the sender is not named here. If the provider refuses the senders of the devices, set options from and from_policy of account '{account}'", a)
 	} else if (ACCOUNT[a, "policy"] == "keep")
 		note(where, "senders stay as the devices give them, as before (from_policy 'keep'). If the provider refuses them, set options from and from_policy 'account' of account '{account}'", a)
-	else if (ACCOUNT[a, "policy"] == "")
+	else if (ACCOUNT[a, "policy"] == "" && PRESET_FROM[preset] == "account")
 		note(where, "From becomes " (from != "" ? from : ACCOUNT[a, "user"]) ", the only sender that " ACCOUNT[a, "host"] " allows; the device stays visible in its display name", a)
 }
 

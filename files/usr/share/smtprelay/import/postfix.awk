@@ -257,7 +257,7 @@ function postfix_account(path, text, where, name, sender, open,   a, level, word
 	if (pf("smtp_tls_CAfile") != "")
 		set_ca(a, PF_AT["smtp_tls_CAfile"], pf("smtp_tls_CAfile"))
 	ACCOUNT[a, "from"] = PF_FROM
-	if (PF_FROM != "")
+	if (PF_ALL)
 		ACCOUNT[a, "policy"] = "account"
 	return a
 }
@@ -297,25 +297,28 @@ function postfix_login(a, text, sender, open,   value, at, i) {
 
 # --- Addresses that are rewritten
 
-# One address for all senders, if a table says so: PF_FROM. Single names are reported.
-function postfix_from(path, parameter,   key, value, where, regex, count, i, target, same) {
+# The address that senders become: PF_FROM; PF_ALL if a table says so of every sender. Others are reported.
+function postfix_from(path, parameter,   key, value, where, regex, count, i, target, all, same) {
 	count = table(path, parameter, key, value, where, regex)
-	same = 1
+	same = count && is_address(value[1])
 	for (i = 1; i <= count; i++) {
-		if (i > 1 && value[i] != value[1])
+		if (value[i] != value[1])
 			same = 0
-		if ((is_everything(key[i]) || key[i] ~ /^@/) && is_address(value[i]) && target == "")
+		if ((is_everything(key[i]) || key[i] ~ /^@/) && is_address(value[i]) && target == "") {
 			target = value[i]
+			all = 1
+		}
 	}
-	if (target == "" && count && same && is_address(value[1]))
+	if (target == "" && same)
 		target = value[1]
 	if (target != "") {
 		PF_FROM = target
-		note(PF_AT[parameter], parameter ": becomes from '" target "' with from_policy 'account', which is for all senders")
+		PF_ALL = PF_ALL || all
+		note(PF_AT[parameter], parameter ": becomes from '" target "'" (all ? " with from_policy 'account', which is for all senders" : ""))
 	}
 	for (i = 1; i <= count; i++)
 		if (value[i] != target)
-			note(where[i], key[i] " → " value[i] ": single senders cannot be rewritten; " (target == "" ? "set options from and from_policy of the account" : "this one becomes " target " as well"))
+			note(where[i], key[i] " → " value[i] ": single senders cannot be rewritten; " (target == "" ? "set options from and from_policy of the account" : "from is one address"))
 }
 
 # From in header_checks, as the guides for Microsoft 365 have it.
@@ -328,6 +331,7 @@ function postfix_header_checks(path, parameter,   key, value, where, regex, coun
 			address = substr(value[i], RSTART, RLENGTH)
 			if (is_address(address)) {
 				PF_FROM = address
+				PF_ALL = 1
 				note(where[i], "becomes from '" address "' with from_policy 'account'")
 				continue
 			}
@@ -338,7 +342,7 @@ function postfix_header_checks(path, parameter,   key, value, where, regex, coun
 
 # --- Who may send
 
-function postfix_networks(path,   words, count, i, network, kept, refused) {
+function postfix_networks(path,   words, count, i, network, kept, refused, open) {
 	if (!("mynetworks" in PF)) {
 		if (pf("mynetworks_style") != "")
 			note(PF_AT["mynetworks_style"], "the subnets of the router's interfaces may send unless list allow names others")
@@ -357,7 +361,10 @@ function postfix_networks(path,   words, count, i, network, kept, refused) {
 			continue
 		}
 		gsub(/[][]/, "", network)
-		if (network ~ /^[0-9.]+(\/[0-9]+)?$/ || network ~ /^[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(\/[0-9]+)?$/) {
+		if (network ~ /\/0+$/) {
+			open = 1
+			note(PF_AT["mynetworks"], network ": everyone could send. smtprelay is not an open relay: name the networks of the devices in list allow")
+		} else if (network ~ /^[0-9.]+(\/[0-9]+)?$/ || network ~ /^[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(\/[0-9]+)?$/) {
 			words[++kept] = network
 		} else
 			note(PF_AT["mynetworks"], "'" network "' is not a network")
@@ -365,17 +372,18 @@ function postfix_networks(path,   words, count, i, network, kept, refused) {
 	if (refused != "")
 		note(PF_AT["mynetworks"], refused ": exceptions have no counterpart, so none of these networks was taken over: uci add_list smtprelay.lan.allow='NETWORK'")
 	else
-		postfix_allow(words, kept)
+		postfix_allow(words, kept, open)
 }
 
-# Networks beyond this machine. With none, the listener stays as it is.
-function postfix_allow(words, count,   i, beyond) {
+# Networks beyond this machine. With none, the listener stays as it is. `open`: everyone could send, which was reported.
+function postfix_allow(words, count, open,   i, beyond) {
 	for (i = 1; i <= count; i++)
 		if (words[i] !~ /^(127\.|::1|::ffff:127\.)/)
 			beyond = 1
 	if (!beyond) {
 		PF_ALONE = 1
-		note(PF_AT["mynetworks"], "only programs on the machine itself could send. The listener of smtprelay stays as it is; without devices: uci set smtprelay.lan.enabled='0'")
+		if (!open)
+			note(PF_AT["mynetworks"], "only programs on the machine itself could send. The listener of smtprelay stays as it is; without devices: uci set smtprelay.lan.enabled='0'")
 		return
 	}
 	for (i = 1; i <= count; i++)
@@ -484,7 +492,7 @@ function postfix_reset() {
 	split("", PF_AT)
 	split("", PF_SEEN)
 	split("", PF_NAME)
-	PF_NAMES = PF_ALONE = PF_STEPS = 0
+	PF_NAMES = PF_ALONE = PF_ALL = PF_STEPS = 0
 	PF_FROM = ""
 }
 
