@@ -188,6 +188,7 @@ refused 64 --apply --show-secrets main.cf
 refused 64 --config /etc/smtprelay.conf tests/import/gmail/root/etc/postfix/main.cf
 refused 66 "$work/nothing"
 refused 66 --root "$work/nothing" tests/import/gmail/root/etc/postfix/main.cf
+command -v uci >/dev/null || refused 69 --apply tests/import/gmail/root/etc/postfix/main.cf
 echo 'a shopping list' >"$work/list"
 refused 65 "$work/list"
 : >"$work/main.cf"
@@ -282,6 +283,10 @@ if [ -n "${UCI:-}" ]; then
 	import busybox --root tests/import/gmail/root --config "$work/set/smtprelay" --apply "$(main_file gmail)" >/dev/null 2>&1
 	equal 'the other account' somebody@example.org "$(uci -c "$work/set" get smtprelay.provider.username)"
 	equal 'the new account' office@example.com "$(uci -c "$work/set" get smtprelay.provider_2.username)"
+	# Where nothing can be written.
+	code=0
+	import busybox --root tests/import/gmail/root --config /proc/none/smtprelay --apply "$(main_file gmail)" >/dev/null 2>&1 || code=$?
+	equal 'a directory that cannot be written: exit code' 73 "$code"
 	# What the program would not accept changes nothing.
 	settings "$work/set"
 	sed -i "s/option user .*/option user 'no-such-user'/" "$work/set/smtprelay"
