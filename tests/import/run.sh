@@ -92,6 +92,8 @@ cD1hOXMr
 pass|with:signs
 "phrase"
 second$
+pass+word
+pass+2B
 ac'\''e'
 
 # --- The same words everywhere
@@ -124,6 +126,8 @@ for kind in $kinds; do
 	# The umlaut comes from base64.
 	equal "--password in $kind, emailrelay" 'p=a9s+s2 wörd' \
 		"$(import "$kind" --root tests/import/emailrelay/root --password provider "$(main_file emailrelay)" 2>/dev/null)"
+	equal "--password in $kind, old emailrelay" 'pass+word' \
+		"$(import "$kind" --root tests/import/cmdline/root --password provider /etc/config/emailrelay 2>/dev/null)"
 	equal "--password in $kind, second account" other \
 		"$(import "$kind" --root tests/import/msmtp/root --password second "$(main_file msmtp)" 2>/dev/null)"
 	equal "--show-secrets in $kind" "printf '%s\\n' 'it'\\''s a \$ecret' | smtprelay password provider" \

@@ -46,7 +46,7 @@ function emailrelay_options(section,   words, count, i, name, value) {
 			sub(/=.*/, "", name)
 		} else if (i < count && words[i + 1] !~ /^-/)
 			value = words[++i]
-		if (name ~ /^(--forward-to|-o|--as-proxy|--as-client)$/)
+		if (name ~ /^(--forward-to|-o|--as-proxy|-y|--as-client|-q)$/)
 			ER[section, "smarthost"] = value
 		else if (name ~ /^(--client-auth|-C)$/)
 			ER[section, "client_auth"] = value
