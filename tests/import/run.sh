@@ -227,6 +227,38 @@ for kind in $kinds; do
 	! grep -q "$(printf '\033')" "$work/commands" "$work/notes" || fail "a control character in $kind"
 done
 
+# --- Variables of Postfix, as its own postconf has them
+
+postfix=$(scripts/target_dir.sh)/servers/root
+if [ -x "$postfix/usr/sbin/postconf" ]; then
+	mkdir "$work/variables"
+	cp tests/import/variables.cf "$work/variables/main.cf"
+	names='home_mailbox smtpd_banner mail_name mail_version mydestination mynetworks relay_domains relayhost inet_interfaces
+relocated_maps notify_classes myorigin'
+	readers=files/usr/share/smtprelay/import
+	cat >"$work/show.awk" <<'END'
+function set_alias(where, name, to, count) {}
+BEGIN {
+	postfix_parameters(ARGV[1])
+	for (i = 2; i < ARGC; i++)
+		print ARGV[i] " = " pf(ARGV[i])
+}
+END
+	for name in $names; do
+		value=$(LD_LIBRARY_PATH=$(echo "$postfix"/usr/lib/postfix "$postfix"/usr/lib/*-linux-gnu "$postfix"/lib/*-linux-gnu | tr ' ' :) \
+			"$postfix/usr/sbin/postconf" -c "$work/variables" -x -h "$name" 2>/dev/null) || fail "postconf $name"
+		printf '%s = %s\n' "$name" "$value"
+	done | tr -s ' ' >"$work/real"
+	for kind in $kinds; do
+		# shellcheck disable=SC2086 # words
+		PATH=$work/$kind:$PATH awk -f "$readers/tools.awk" -f "$readers/postfix_files.awk" -f "$work/show.awk" -- \
+			"$work/variables/main.cf" $names </dev/null | tr -s ' ' >"$work/ours"
+		equal "variables in $kind" "$(cat "$work/real")" "$(cat "$work/ours")"
+	done
+else
+	echo 'skipped: variables of Postfix were not compared with postconf, for want of target/servers (scripts/servers.sh)'
+fi
+
 # --- Writing, by the real uci
 
 # settings FOLDER [LINE]: the settings as they are shipped, with directories for a test.

@@ -6,6 +6,7 @@
 # the one before, also over comments and empty lines.
 function postfix_parameters(path,   lines, count, i, line, name) {
 	count = read_lines(path, lines)
+	PF_FILE = path
 	name = ""
 	for (i = 1; i <= count; i++) {
 		line = lines[i]
@@ -29,8 +30,26 @@ function postfix_parameters(path,   lines, count, i, line, name) {
 	}
 }
 
-# A value with its $name, ${name}, $(name), ${name?text} and ${name:text} replaced.
-function pf_value(text, depth,   out, at, c, name, rest, end, level, mark, given) {
+# The text within braces, if it begins with one; what follows them goes to PF_REST.
+function pf_braced(text,   end, level, c) {
+	PF_REST = ""
+	text = trim(text)
+	if (text !~ /^[{]/)
+		return text
+	level = 0
+	for (end = 1; end <= length(text); end++) {
+		c = substr(text, end, 1)
+		if (c == "{")
+			level++
+		else if (c == "}" && --level == 0)
+			break
+	}
+	PF_REST = trim(substr(text, end + 1))
+	return trim(substr(text, 2, end - 2))
+}
+
+# A value with its $name, ${name}, $(name), ${name?text}, ${name:text} and ${name?{text}:{text}} replaced.
+function pf_value(text, depth,   out, at, c, name, rest, end, level, mark, given, other) {
 	out = ""
 	# A parameter can name itself.
 	if (depth > 20 || ++PF_STEPS > 20000)
@@ -39,7 +58,7 @@ function pf_value(text, depth,   out, at, c, name, rest, end, level, mark, given
 		out = out substr(text, 1, at - 1)
 		text = substr(text, at + 1)
 		c = substr(text, 1, 1)
-		given = mark = ""
+		given = other = mark = ""
 		if (c == "$") {
 			out = out "$"
 			text = substr(text, 2)
@@ -59,7 +78,15 @@ function pf_value(text, depth,   out, at, c, name, rest, end, level, mark, given
 			if (match(name, /[?:]/)) {
 				mark = substr(name, RSTART, 1)
 				given = substr(name, RSTART + 1)
-				name = substr(name, 1, RSTART - 1)
+				name = trim(substr(name, 1, RSTART - 1))
+				given = pf_braced(given)
+				if (mark == "?" && PF_REST ~ /^:/)
+					other = pf_braced(substr(PF_REST, 2))
+			}
+			if (name ~ /^[{]/) {
+				note(PF_FILE, "${" shown(name) "…}: comparisons are not evaluated, the value is taken as empty")
+				text = rest
+				continue
 			}
 		} else if (match(text, /^[A-Za-z0-9_]+/)) {
 			name = substr(text, 1, RLENGTH)
@@ -70,11 +97,11 @@ function pf_value(text, depth,   out, at, c, name, rest, end, level, mark, given
 		}
 		text = rest
 		if (mark == "?")
-			out = out (pf(trim(name), depth + 1) != "" ? pf_value(given, depth + 1) : "")
-		else if (mark == ":" && pf(trim(name), depth + 1) == "")
+			out = out pf_value(pf(name, depth + 1) != "" ? given : other, depth + 1)
+		else if (mark == ":" && pf(name, depth + 1) == "")
 			out = out pf_value(given, depth + 1)
 		else
-			out = out pf(trim(name), depth + 1)
+			out = out pf(name, depth + 1)
 	}
 	return out text
 }
