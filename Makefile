@@ -26,7 +26,7 @@ ARCHS := mips_24kc mipsel_24kc arm_cortex-a7_neon-vfpv4 aarch64_cortex-a53 x86_6
 # What the end-to-end tests run on emulated as well: the other byte order. The little-endian program runs on a kernel of its
 # own in test-router; `make emulated EMULATED=mipsel_24kc` runs all tests with it.
 EMULATED := mips_24kc
-SHELL_FILES := $(wildcard scripts/*.sh findings/*.sh tests/*.sh tests/*/*.sh openwrt/*.sh .ci/run)
+SHELL_FILES := $(wildcard scripts/*.sh findings/*.sh tests/*.sh tests/*/*.sh openwrt/*.sh files/usr/libexec/*/* .ci/run)
 
 # Without a target: the list above.
 help:
@@ -77,6 +77,8 @@ unit:
 	scripts/servers.sh
 	scripts/login_server.sh
 	cargo test --locked --no-fail-fast
+	scripts/uci.sh
+	PROGRAM=$(TARGET)/debug/smtprelay UCI=$(TARGET)/uci/uci tests/import/run.sh
 	scripts/manual.py $(TARGET)/debug/smtprelay $(TARGET)/manual
 
 # From the program's help and the tables of settings.

@@ -97,7 +97,7 @@ def completion(found):
             continue
         path = [words[0]] + [word for word in words[1:2] if re.fullmatch(r'[a-z]+', word)]
         tree.setdefault(path[0], set()).update(path[1:])
-        options.setdefault(path[0], set()).update(re.findall(r'--[a-z]+', usage))
+        options.setdefault(path[0], set()).update(re.findall(r'--[a-z-]+', usage))
     cases = []
     for command in sorted(tree):
         words = ' '.join(sorted(tree[command]) + sorted(options[command]) + ['--config'])

@@ -120,6 +120,9 @@ want_for() {
 		need msmtp msmtp
 		need shellcheck shellcheck
 		need busybox busybox
+		# The other shell and awk of tests/import.
+		need dash dash
+		need mawk mawk
 		# Small disks to fill.
 		need mount mount
 		need readelf binutils

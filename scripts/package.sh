@@ -8,6 +8,7 @@
 #	→ target/packages/smtprelay_VERSION_ARCH.ipk		-VERSION_ARCH.apk	holds target/cross/ARCH/smtprelay
 #	  target/packages/luci-app-smtprelay_VERSION_all.ipk	-VERSION_noarch.apk
 #	  target/packages/smtprelay-sendmail_VERSION_all.ipk	-VERSION_noarch.apk
+#	  target/packages/smtprelay-import_VERSION_all.ipk	-VERSION_noarch.apk
 #
 # What the packages are called, hold, keep, need and do when they are installed stands in the Makefiles in openwrt/, which
 # OpenWrt's build system reads as well; scripts/feed has them write it down here. Layout, order of the members, fields and
@@ -193,7 +194,7 @@ make_apk() {
 symbols=$stage/symbols
 scripts/symbols.py list "$binary.symbols" >"$symbols"
 
-for package in smtprelay luci-app-smtprelay smtprelay-sendmail; do
+for package in smtprelay luci-app-smtprelay smtprelay-sendmail smtprelay-import; do
 	version=$(fact VERSION)
 	source=feeds/smtprelay/openwrt
 	[ "$package" != luci-app-smtprelay ] || source=feeds/smtprelay/luci-app-smtprelay

@@ -24,8 +24,8 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use cli::{
-    Asked, Command, ask, ask_running_only, check, complain, exit, fail, fail_in_json, login, mounts, new_runtime,
-    parse, password, print, reload, setup, show_log, spool_in_use, spool_of, test, wait_for,
+    Asked, Command, ask, ask_running_only, check, complain, exit, fail, fail_in_json, import, login, mounts,
+    new_runtime, parse, password, print, reload, setup, show_log, spool_in_use, spool_of, test, wait_for,
 };
 use smtprelay::config::{self, ConfigError, Loaded, Severity};
 use smtprelay::daemon;
@@ -50,6 +50,7 @@ fn main() -> ExitCode {
         Ok(Asked::Password { account, delete, file, json }) => password(&account, delete, &file, json),
         Ok(Asked::Log { id, follow }) => show_log(id.as_deref(), follow),
         Ok(Asked::Do { command, file, json }) => execute(command, &file, json),
+        Ok(Asked::Import(arguments)) => import(arguments),
         Ok(Asked::Hook(program)) => run_hooks(&program),
     }
 }

@@ -34,7 +34,7 @@ done
 
 # --- Every shell script that runs on the router
 
-for script in files/etc/init.d/* files/etc/hotplug.d/*/* openwrt/test.sh; do
+for script in files/etc/init.d/* files/etc/hotplug.d/*/* files/usr/libexec/smtprelay/* openwrt/test.sh; do
 	# dash is the shell nearest to busybox ash that shellcheck knows.
 	shellcheck -s dash "$script" || fail "shellcheck $script"
 	busybox ash -n "$script" || fail "$script is no shell script"
@@ -361,7 +361,7 @@ version=$(sed -n 's/^version *= *"\(.*\)"/\1/p' Cargo.toml | head -n 1)
 equal 'openwrt/Makefile, smtprelay' \
 	"smtprelay $version 1 | mail | any | @(mips||mipsel) +ca-bundle | smtprelay=465:smtprelay=465 | /etc/config/smtprelay | " \
 	"$(package_make smtprelay-show)"
-# The stand-in forgets nothing between packages, so the user is still said.
+# The stand-in forgets nothing between packages, so the user is still said, and then the alternatives.
 alternatives=
 for link in sbin/sendmail lib/sendmail bin/mailq sbin/postqueue; do
 	alternatives="$alternatives 200:/usr/$link:/usr/sbin/smtprelay"
@@ -369,6 +369,9 @@ done
 equal 'openwrt/Makefile, smtprelay-sendmail' \
 	"smtprelay $version 1 | mail | all | +smtprelay | smtprelay=465:smtprelay=465 |  |$alternatives" \
 	"$(package_make smtprelay-sendmail-show)"
+equal 'openwrt/Makefile, smtprelay-import' \
+	"smtprelay $version 1 | mail | all | +smtprelay | smtprelay=465:smtprelay=465 |  |$alternatives" \
+	"$(package_make smtprelay-import-show)"
 package_make smtprelay-install >"$work/make.log" 2>&1 || fail "openwrt/Makefile, install: $(cat "$work/make.log")"
 equal 'what openwrt/Makefile installs' '644 ./etc/capabilities/smtprelay.json
 600 ./etc/config/smtprelay
@@ -378,6 +381,11 @@ equal 'what openwrt/Makefile installs' '644 ./etc/capabilities/smtprelay.json
 644 ./lib/upgrade/keep.d/smtprelay
 755 ./usr/sbin/smtprelay
 644 ./usr/share/acl.d/smtprelay.json' "$(cd "$work/root" && find . -type f -printf '%m %p\n' | sort -k 2)"
+rm -rf "$work/root"
+package_make smtprelay-import-install >"$work/make.log" 2>&1 || fail "openwrt/Makefile, install: $(cat "$work/make.log")"
+equal 'what openwrt/Makefile installs of smtprelay-import' "755 ./usr/libexec/smtprelay/import
+$(cd files && find ./usr/share/smtprelay -type f | sed 's/^/644 /' | sort)" \
+	"$(cd "$work/root" && find . -type f -printf '%m %p\n' | sort -k 2)"
 # What was built before is no part of the sources, wherever it lies.
 tree=$work/tree
 mkdir "$tree" "$tree/target" "$tree/tests"
@@ -404,7 +412,7 @@ for folder in . luci-app-smtprelay; do
 		TOPDIR="$PWD/scripts/feed" INCLUDE_DIR="$PWD/scripts/feed/include" PKG_BUILD_DIR="$work/build" >"$work/make.log" 2>&1 ||
 		fail "packages with a maintainer: $(cat "$work/make.log")"
 done
-for package in smtprelay smtprelay-sendmail luci-app-smtprelay; do
+for package in smtprelay smtprelay-sendmail smtprelay-import luci-app-smtprelay; do
 	equal "maintainer of $package" 'A Name <a@example.com>' "$(cat "$work/stage/$package/meta/MAINTAINER")"
 	equal "URL of $package" 'https://example.com/' "$(cat "$work/stage/$package/meta/URL")"
 done

@@ -170,7 +170,8 @@ drwxr-xr-x 0/0 ./usr/share/
 drwxr-xr-x 0/0 ./usr/share/acl.d/
 -rw-r--r-- 0/0 ./usr/share/acl.d/smtprelay.json" "$(modes "$dir/data.tar.gz")"
 	tar -C "$dir/root" -xzf "$dir/data.tar.gz"
-	(cd files && find . -type f) >"$work/files"
+	# The rest is the package smtprelay-import.
+	(cd files && find . -type f ! -path ./usr/libexec/\* ! -path ./usr/share/smtprelay/\*) >"$work/files"
 	while read -r file; do
 		succeeds "$file is the one in files/" cmp "files/$file" "$dir/root/$file"
 	done <"$work/files"
@@ -304,6 +305,18 @@ check_sendmail() {
 	equal 'msmtp stays' 'the real one' "$(cat "$root/usr/bin/msmtp")"
 }
 
+check_import() {
+	unpack smtprelay-import all || return 0
+	check_control
+	equal Depends smtprelay "$(value Depends)"
+	equal Architecture all "$(value Architecture)"
+	tar -C "$dir/root" -xzf "$dir/data.tar.gz"
+	equal 'odd modes and owners' '' "$(modes "$dir/data.tar.gz" |
+		grep -v -e '^drwxr-xr-x 0/0 ' -e '^-rw-r--r-- 0/0 .*\.awk$' -e '^-rwxr-xr-x 0/0 ./usr/libexec/smtprelay/import$' || true)"
+	succeeds 'the script as it is' diff -r files/usr/libexec "$dir/root/usr/libexec"
+	succeeds 'its readers as they are' diff -r files/usr/share/smtprelay "$dir/root/usr/share/smtprelay"
+}
+
 if [ $# -eq 0 ]; then
 	for package in "$packages"/smtprelay_"${release}"_*.ipk; do
 		[ -f "$package" ] || {
@@ -320,6 +333,7 @@ done
 arch=
 check_luci
 check_sendmail
+check_import
 tests/package_install.sh "$@" || failures=$((failures + 1))
 printf '%-26s %10s %10s %10s\n' 'architecture (bytes)' binary gzipped .ipk
 cat "$work/table"

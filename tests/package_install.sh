@@ -11,7 +11,7 @@ set -eu
 cd "$(dirname "$0")/.."
 version=$(sed -n 's/^version *= *"\(.*\)"/\1/p' Cargo.toml | head -n 1)-r1
 packages=$(scripts/target_dir.sh)/packages
-names='smtprelay luci-app-smtprelay smtprelay-sendmail'
+names='smtprelay luci-app-smtprelay smtprelay-sendmail smtprelay-import'
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 trap 'exit 1' HUP INT TERM
@@ -86,14 +86,16 @@ check_opkg() {
 	(
 		cd "$work" # opkg makes folders here
 		opkg install "$packages/smtprelay_${version}_$arch.ipk" "$packages/luci-app-smtprelay_${version}_all.ipk" \
-			"$packages/smtprelay-sendmail_${version}_all.ipk"
+			"$packages/smtprelay-sendmail_${version}_all.ipk" "$packages/smtprelay-import_${version}_all.ipk"
 	) >"$work/said" 2>&1 || true
 	equal 'opkg install' "luci-app-smtprelay - $version
 smtprelay - $version
+smtprelay-import - $version
 smtprelay-sendmail - $version" "$(cd "$work" && opkg list-installed | grep smtprelay)"
 	equal 'what opkg installs' "$wanted" "$(tree "$root")"
 	equal 'scripts that opkg runs' 'postinst luci-app-smtprelay
 postinst smtprelay
+postinst smtprelay-import
 postinst smtprelay-sendmail' "$(sort "$root.calls")"
 	equal 'links that opkg makes' './usr/bin/mailq /usr/sbin/smtprelay
 ./usr/bin/msmtp /usr/sbin/smtprelay
@@ -101,7 +103,7 @@ postinst smtprelay-sendmail' "$(sort "$root.calls")"
 ./usr/sbin/postqueue /usr/sbin/smtprelay
 ./usr/sbin/sendmail /usr/sbin/smtprelay' "$(links "$root")"
 	echo '# mine' >>"$root/etc/config/smtprelay"
-	(cd "$work" && opkg remove smtprelay-sendmail luci-app-smtprelay smtprelay) >"$work/said" 2>&1 || true
+	(cd "$work" && opkg remove smtprelay-import smtprelay-sendmail luci-app-smtprelay smtprelay) >"$work/said" 2>&1 || true
 	equal 'what opkg leaves' './etc/config/smtprelay' "$(tree "$root" | cut -d ' ' -f 2)"
 	equal 'links that opkg leaves' '' "$(links "$root")"
 }
@@ -131,7 +133,8 @@ check_apk() {
 	"$APK" mkpkg --info name:others --info version:1-r1 --info arch:noarch --info description:others \
 		--info 'provides:luci-base ca-bundle' --output "$work/others.apk"
 	succeeds 'apk add' apk --initdb add "$work/others.apk" "$packages/smtprelay-${version}_$arch.apk" \
-		"$packages/luci-app-smtprelay-${version}_noarch.apk" "$packages/smtprelay-sendmail-${version}_noarch.apk"
+		"$packages/luci-app-smtprelay-${version}_noarch.apk" "$packages/smtprelay-sendmail-${version}_noarch.apk" \
+		"$packages/smtprelay-import-${version}_noarch.apk"
 	equal 'what apk installs' "$wanted" "$(tree "$root")"
 	equal 'who owns what apk installs' '' "$(find "$root/usr" "$root/www" "$root/etc/config" ! -uid "$(id -u)")"
 	facts=$root/lib/apk/packages
@@ -177,17 +180,19 @@ postinst smtprelay
 users luci-app-smtprelay 
 postinst luci-app-smtprelay
 users smtprelay-sendmail 
-postinst smtprelay-sendmail' "$(cat "$root.calls")"
+postinst smtprelay-sendmail
+users smtprelay-import 
+postinst smtprelay-import' "$(cat "$root.calls")"
 	equal 'links that the scripts make' './usr/bin/msmtp /usr/sbin/smtprelay' "$(links "$root/" | grep msmtp)"
 	# shellcheck disable=SC2086
 	run_scripts post-upgrade $names
-	run_scripts pre-deinstall smtprelay-sendmail luci-app-smtprelay smtprelay
+	run_scripts pre-deinstall smtprelay-import smtprelay-sendmail luci-app-smtprelay smtprelay
 	equal 'links that the scripts leave' '' "$(links "$root" | grep msmtp || true)"
 	equal 'scripts that know of the upgrade' "$(echo "$names" | wc -w)" \
 		"$(tar -xOzf "$root/lib/apk/db/scripts.tar.gz" --wildcards '*.post-upgrade' | grep -c '^export PKG_UPGRADE=1$')"
 	rm "$root/lib/functions.sh"
 	echo '# mine' >>"$root/etc/config/smtprelay"
-	succeeds 'apk del' apk del smtprelay smtprelay-sendmail luci-app-smtprelay
+	succeeds 'apk del' apk del smtprelay smtprelay-sendmail smtprelay-import luci-app-smtprelay
 	equal 'what apk leaves' './etc/config/smtprelay' "$(tree "$root" | cut -d ' ' -f 2)"
 }
 

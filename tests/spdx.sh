@@ -23,7 +23,7 @@ echo '//! No licence here.' >"$sample"
 
 files=$(find src tests scripts findings files openwrt \
 	\( -name target -o -name node_modules \) -prune -o -type f \
-	\( -name '*.rs' -o -name '*.py' -o -name '*.sh' -o -name '*.js' -o -name '*.mjs' -o -name Makefile -o -path 'files/etc/init.d/*' \) -print)
+	\( -name '*.rs' -o -name '*.py' -o -name '*.sh' -o -name '*.js' -o -name '*.mjs' -o -name '*.awk' -o -name Makefile -o -path 'files/etc/init.d/*' -o -path 'files/usr/libexec/*' \) -print)
 # shellcheck disable=SC2086 # names of this tree have no spaces
 found=$(lacking Makefile .ci/run $files)
 if [ -n "$found" ]; then

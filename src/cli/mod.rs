@@ -3,6 +3,7 @@
 
 mod ask;
 mod check;
+mod import;
 mod jail;
 mod login;
 mod parse;
@@ -19,6 +20,7 @@ mod usage;
 
 pub use ask::{ask, ask_running_only};
 pub use check::check;
+pub use import::import;
 pub use jail::mounts;
 pub use login::login;
 pub use parse::{Asked, Command, parse};

@@ -78,6 +78,8 @@ pub enum Asked {
         id: Option<String>,
         follow: bool,
     },
+    /// Become the script that reads the settings of another relay, with these arguments.
+    Import(Vec<OsString>),
     /// Be the process that runs this program, the hook.
     Hook(PathBuf),
     Print(String),
@@ -106,12 +108,13 @@ pub fn parse(arguments: Vec<OsString>) -> Result<Asked, Failure> {
         Some("msmtp") => return send(rest, Style::Msmtp),
         _ => {}
     }
-    if let Some(place) = command_place(rest)
-        && rest.get(place).is_some_and(|command| command == "send")
-    {
-        let mut rest = rest.to_vec();
-        rest.remove(place);
-        return send(&rest, Style::Own);
+    if let Some(place) = command_place(rest) {
+        let mut words = rest.to_vec();
+        match words.remove(place).to_str() {
+            Some("send") => return send(&words, Style::Own),
+            Some("import") => return import(words),
+            _ => {}
+        }
     }
     own(arguments)
 }
@@ -395,6 +398,14 @@ fn postqueue(words: &[String]) -> Result<Question, Failure> {
             ));
         }
     })
+}
+
+/// The script checks its options itself.
+fn import(arguments: Vec<OsString>) -> Result<Asked, Failure> {
+    match arguments.iter().any(|argument| argument == "--help" || argument == "-h") {
+        true => help(&["import"]),
+        false => Ok(Asked::Import(arguments)),
+    }
 }
 
 /// `send`, `sendmail` and `msmtp`, whose options follow their own rules.

@@ -51,6 +51,11 @@ usage: smtprelay COMMAND [--config FILE | -c FILE]
                          -F NAME  set the name in From, if the message has no From
                          -i, -oi  a single dot does not end the message
                          --json   print the message ID as JSON
+  import FILE... [--root DIRECTORY] [--apply] [--show-secrets] [--password ACCOUNT]
+                       print the uci commands that take over the settings of another relay, and what has no counterpart:
+                       Postfix's main.cf, msmtprc, ssmtp.conf, /etc/config/emailrelay, dma.conf, nullmailer's remotes;
+                       with --root, of a system mounted there; with --apply, write them; --password prints one password
+                       for smtprelay password; needs the package smtprelay-import
   help [COMMAND]       print this help, or that of one command; the same as COMMAND --help
   version [--json]     print the version; the same as --version
 Invoked as sendmail or msmtp it sends, as mailq or postqueue -p it lists the queue, as postqueue -f it retries all messages.
