@@ -195,12 +195,12 @@ export CARGO_PROFILE_RELEASE_DEBUG=false
 export SMTPRELAY_SYMBOLS="$out/smtprelay.symbols"
 case "$arch" in
 # Their flash is smaller than their memory: the package would be 38 KB larger.
-mips*) ;;
+mips*) export SMTPRELAY_RESEMBLANCE=1 ;;
 *) export SMTPRELAY_HOT=scripts/hot.txt ;;
 esac
 # cargo does not know what the linker reads.
 program=$build/$target/release/smtprelay
-if [ -f "$program" ] && [ -n "$(find scripts/linker-cc.sh scripts/symbols.py scripts/hot.txt scripts/*.ld -newer "$program")" ]; then
+if [ -f "$program" ] && [ -n "$(find scripts/linker-cc.sh scripts/*.py scripts/hot.txt scripts/*.ld -newer "$program")" ]; then
 	rm "$program" "$build/$target/release/deps"/smtprelay-????????????????
 fi
 # compiler-builtins-mem: memcpy and the like a word at a time. Those that zig builds for size copy byte by byte, which was
