@@ -10,7 +10,7 @@ proportion to the root of its size: without the size large functions would come 
 would be missing later. The linker's own --bp-compression-sort divides the functions into halves again and again, and does
 not look across the middle; that costs 17 KB of the package for mipsel_24kc.
 
-Needs readelf and c++filt (binutils). The same program gives the same order.
+Needs readelf (binutils). The same program gives the same order.
 """
 
 import array
