@@ -35,10 +35,11 @@ def readable(symbols):
     return HASH.sub("", run(["c++filt"], "\n".join(symbols))).split("\n")
 
 
-def functions(program):
-    """Address, symbol and name of each function, by address; addresses count from the start of the program."""
+def addresses(program):
+    """Where the program begins, and address and symbol of each function, by address."""
     start, found = 0, []
-    for line in run(["readelf", "-sW", program]).splitlines():
+    # MIPS puts a remark in brackets before some symbols.
+    for line in re.sub(r"\[[^\]\n]*PIC\]", "", run(["readelf", "-sW", program])).splitlines():
         # Number, value, size, type, binding, visibility, section, symbol.
         words = line.split()
         if len(words) < 8 or not words[0].rstrip(":").isdigit():
@@ -47,7 +48,12 @@ def functions(program):
             found.append((int(words[1], 16), words[7]))
         if words[7] == START:
             start = int(words[1], 16)
-    found = sorted(set(found))
+    return start, sorted(set(found))
+
+
+def functions(program):
+    """Address, symbol and name of each function, by address; addresses count from the start of the program."""
+    start, found = addresses(program)
     names = readable([symbol for _, symbol in found])
     return [(address - start, symbol, name) for (address, symbol), name in zip(found, names)]
 

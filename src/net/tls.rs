@@ -12,7 +12,7 @@ use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::{self, CertificateError, ClientConfig, InvalidMessage, PeerIncompatible, RootCertStore};
 
-use super::trust::{Certificate, Judge, Lack, Trust, verified};
+use super::trust::{Certificate, Judge, Lack, Trust};
 use super::{Trouble, TroubleKind};
 use crate::config::{Account, files};
 use crate::report::TlsFacts;
@@ -72,10 +72,7 @@ pub fn judged(account: &Account) -> Result<(TlsConnector, Arc<Judge>), Trouble> 
     let trust = match account.fingerprint {
         Some(fingerprint) => Trust::Fingerprint(fingerprint),
         None if !account.verify => Trust::Anything,
-        None => {
-            let verifier = verified::verifier(roots(account)?, &provider);
-            Trust::Authorities(verifier.map_err(|e| setup(format!("TLS cannot be set up: {e}")))?)
-        }
+        None => Trust::Authorities(roots(account)?),
     };
     let judge = Arc::new(Judge { trust, provider, rejected: Mutex::default() });
     let verifier = Arc::clone(&judge);

@@ -9,17 +9,20 @@
 //! [`Certificate`] walks through the DER encoding (X.690) of a certificate (RFC 5280 section 4.1) to what the library does
 //! not expose: that key, human-readable names, and when it expires. Nothing is trusted because it was read there.
 
-pub(super) mod verified;
+mod verified;
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
 use ring::signature;
-use tokio_rustls::rustls::client::WebPkiServerVerifier;
 use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use tokio_rustls::rustls::crypto::CryptoProvider;
+use tokio_rustls::rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
+use tokio_rustls::rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime, alg_id};
-use tokio_rustls::rustls::{CertificateError, DigitallySignedStruct, Error, OtherError, SignatureScheme};
+use tokio_rustls::rustls::server::ParsedCertificate;
+use tokio_rustls::rustls::{
+    CertificateError, DigitallySignedStruct, Error, OtherError, RootCertStore, SignatureScheme,
+};
 
 use crate::message::date::days_from_1970;
 use crate::system::lock;
@@ -40,7 +43,7 @@ const NAMES: [&[u8]; 2] = [&[0x55, 4, 3], &[0x55, 4, 10]];
 #[derive(Debug)]
 pub enum Trust {
     /// It is signed by one of these authorities.
-    Authorities(Arc<WebPkiServerVerifier>),
+    Authorities(RootCertStore),
     /// It has this SHA-256 fingerprint.
     Fingerprint([u8; 32]),
     /// Nothing: any certificate is accepted.
@@ -130,12 +133,12 @@ impl ServerCertVerifier for Judge {
         certificate: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         name: &ServerName<'_>,
-        ocsp: &[u8],
+        _ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         let judged = match &self.trust {
             Trust::Authorities(known) => {
-                let judged = known.verify_server_cert(certificate, intermediates, name, ocsp, now);
+                let judged = self.issued(known, certificate, intermediates, name, now);
                 judged.map_err(|error| match error {
                     Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
                         unknown(certificate, intermediates).map_or(error, Error::from)
@@ -165,8 +168,9 @@ impl ServerCertVerifier for Judge {
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
         match &self.trust {
-            Trust::Authorities(known) => {
-                let verified = known.verify_tls12_signature(message, certificate, signature);
+            Trust::Authorities(_) => {
+                let known = &self.provider.signature_verification_algorithms;
+                let verified = verify_tls12_signature(message, certificate, signature, known);
                 verified.map_err(|error| small_key(certificate).unwrap_or(error))
             }
             _ => self.signed(message, certificate, (signature.scheme, signature.signature()), false),
@@ -180,8 +184,9 @@ impl ServerCertVerifier for Judge {
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
         match &self.trust {
-            Trust::Authorities(known) => {
-                let verified = known.verify_tls13_signature(message, certificate, signature);
+            Trust::Authorities(_) => {
+                let known = &self.provider.signature_verification_algorithms;
+                let verified = verify_tls13_signature(message, certificate, signature, known);
                 verified.map_err(|error| small_key(certificate).unwrap_or(error))
             }
             _ => self.signed(message, certificate, (signature.scheme, signature.signature()), true),
@@ -194,6 +199,23 @@ impl ServerCertVerifier for Judge {
 }
 
 impl Judge {
+    /// Verifies path, dates, purpose and name. Not by the library's WebPkiServerVerifier, which does the same and has the
+    /// reader of revocation lists in it, 8 KB of the program for what is never given to it.
+    fn issued(
+        &self,
+        known: &RootCertStore,
+        certificate: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let certificate = ParsedCertificate::try_from(certificate)?;
+        let algorithms = verified::algorithms(&self.provider);
+        verify_server_cert_signed_by_trust_anchor(&certificate, known, intermediates, now, algorithms)?;
+        verify_server_name(&certificate, name)?;
+        Ok(ServerCertVerified::assertion())
+    }
+
     /// Whether the server has the private key of its certificate, whatever else the certificate contains.
     fn signed(
         &self,

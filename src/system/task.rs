@@ -76,6 +76,17 @@ async fn run_intake(work: Work) {
     let _ = tokio::task::spawn_blocking(work).await;
 }
 
+/// Names the calling thread; the standard library calls this for each thread that it starts, and for no other. In place of
+/// the function of the C library, which also names other threads: it formats the path of a file for that, the only thing in
+/// the program that needs `printf`.
+#[cfg(target_env = "musl")]
+#[unsafe(no_mangle)]
+extern "C" fn pthread_setname_np(_: nix::libc::pthread_t, name: *const std::ffi::c_char) -> std::ffi::c_int {
+    // SAFETY: the standard library passes a string that ends with a zero byte.
+    let name = unsafe { std::ffi::CStr::from_ptr(name) };
+    nix::sys::prctl::set_name(name).map_or_else(|error| error as std::ffi::c_int, |()| 0)
+}
+
 /// Maximum number of concurrent lookups: more than two connections of a few accounts, a login and a test mail need.
 /// Others wait.
 const LOOKUPS: usize = 8;

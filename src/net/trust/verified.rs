@@ -18,12 +18,10 @@
 //! signature or find a collision of SHA-256.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Mutex, OnceLock};
 
 use ring::digest::{Context, SHA256, SHA256_OUTPUT_LEN};
-use tokio_rustls::rustls::RootCertStore;
-use tokio_rustls::rustls::client::{VerifierBuilderError, WebPkiServerVerifier};
-use tokio_rustls::rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
+use tokio_rustls::rustls::crypto::CryptoProvider;
 use tokio_rustls::rustls::pki_types::{AlgorithmIdentifier, InvalidSignature, SignatureVerificationAlgorithm};
 
 use crate::system::lock;
@@ -33,31 +31,15 @@ const LIMIT: usize = 32;
 
 type Hash = [u8; SHA256_OUTPUT_LEN];
 
-/// Verifies certificates against these authorities, and remembers which signatures proved valid.
-///
-/// # Errors
-/// If there is no authority.
-pub(in crate::net) fn verifier(
-    authorities: RootCertStore,
-    provider: &CryptoProvider,
-) -> Result<Arc<WebPkiServerVerifier>, VerifierBuilderError> {
-    let provider = Arc::new(remembering(provider));
-    WebPkiServerVerifier::builder_with_provider(Arc::new(authorities), provider).build()
-}
-
-/// The same provider, with algorithms for certificates that remember.
-fn remembering(provider: &CryptoProvider) -> CryptoProvider {
+/// The algorithms of the provider for certificates, which remember what proved valid.
+pub(super) fn algorithms(provider: &CryptoProvider) -> &'static [&'static dyn SignatureVerificationAlgorithm] {
     static ALGORITHMS: OnceLock<Vec<Remembering>> = OnceLock::new();
     static LIST: OnceLock<Vec<&'static dyn SignatureVerificationAlgorithm>> = OnceLock::new();
-    let known = provider.signature_verification_algorithms;
+    let known = provider.signature_verification_algorithms.all;
     // The program has one provider, so the first one stands for all.
-    let wrapped = ALGORITHMS.get_or_init(|| {
-        known.all.iter().map(|algorithm| Remembering { algorithm: *algorithm, memory: &MEMORY }).collect()
-    });
-    let all = LIST.get_or_init(|| wrapped.iter().map(|one| -> &dyn SignatureVerificationAlgorithm { one }).collect());
-    // The mapping is for the signatures of handshakes.
-    let signature_verification_algorithms = WebPkiSupportedAlgorithms { all, mapping: known.mapping };
-    CryptoProvider { signature_verification_algorithms, ..provider.clone() }
+    let wrapped = ALGORITHMS
+        .get_or_init(|| known.iter().map(|algorithm| Remembering { algorithm: *algorithm, memory: &MEMORY }).collect());
+    LIST.get_or_init(|| wrapped.iter().map(|one| -> &dyn SignatureVerificationAlgorithm { one }).collect())
 }
 
 /// What the program remembers.
