@@ -220,6 +220,8 @@ fn rate(device: &Device, client: IpAddr, rates: &Rates) -> Option<Value> {
 pub fn secret(account: &Account) -> &'static str {
     let there = match (&account.username, &account.oauth) {
         _ if account.misses_password() => false,
+        _ if account.channel.is_some() && account.password.is_empty() => return "none",
+        _ if account.channel.is_some() => true,
         (None, _) => return "none",
         (Some(_), None) => !account.password.is_empty(),
         (Some(_), Some(_)) => keeper::signed_in(account),
@@ -248,6 +250,7 @@ pub fn account(account: &Account, secret: &str, health: &Health, history: &Histo
         json!({ "reason": pause.reason, "remedy": remedy, "since": since, "next": next })
     });
     let auth = match (&account.username, &account.oauth) {
+        _ if account.channel.is_some() && (account.misses_password() || !account.password.is_empty()) => "token",
         _ if account.misses_password() => "password",
         (None, _) => "none",
         (Some(_), None) => "password",
@@ -261,6 +264,7 @@ pub fn account(account: &Account, secret: &str, health: &Health, history: &Histo
     json!({
         "name": account.name,
         "provider": account.provider,
+        "service": account.channel.as_ref().map(|channel| &channel.service),
         "host": account.host,
         "port": account.port,
         "tls_mode": tls,
