@@ -278,6 +278,10 @@ async fn a_test_message_shows_each_step() {
     let ran = run(&relay, "test phone ops@example.com --verbose").await;
     assert!(ran.code != 0 && ran.out.contains("refused the token: HTTP 403: forbidden for ********"), "{ran:?}");
     assert!(!ran.out.contains("s3cret-t0ken"), "{ran:?}");
+    server.script([Says::Close]);
+    let ran = run(&relay, "test phone ops@example.com").await;
+    assert!(ran.code != 0 && ran.out.contains("without a complete reply"), "{ran:?}");
+    assert!(ran.out.contains("- login: skipped, because there was no answer"), "{ran:?}");
     let job: Value = serde_json::from_str(&run(&relay, "test phone ops@example.com --json").await.out).unwrap();
     assert_eq!((&job["state"], &job["steps"][6]["state"]), (&"done".into(), &"ok".into()), "{job}");
 }

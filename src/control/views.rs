@@ -261,10 +261,9 @@ pub fn account(account: &Account, secret: &str, health: &Health, history: &Histo
         TlsMode::StartTls => "starttls",
         TlsMode::None => "none",
     };
-    json!({
+    let mut view = json!({
         "name": account.name,
         "provider": account.provider,
-        "service": account.channel.as_ref().map(|channel| &channel.service),
         "host": account.host,
         "port": account.port,
         "tls_mode": tls,
@@ -275,7 +274,11 @@ pub fn account(account: &Account, secret: &str, health: &Health, history: &Histo
         "paused": paused,
         "last": history.last(Some(&account.name)),
         "failed_test": history.failed_test(&account.name),
-    })
+    });
+    if let (Some(channel), Some(fields)) = (&account.channel, view.as_object_mut()) {
+        fields.insert("service".into(), channel.service.as_str().into());
+    }
+    view
 }
 
 /// The state of the gateway, for programs.

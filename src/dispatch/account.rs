@@ -695,6 +695,28 @@ mod tests {
     }
 
     #[test]
+    fn a_server_that_says_how_long_to_wait_is_followed() {
+        let settings = settings(SETTINGS);
+        for (after, expected) in [(None, 30), (Some(7), 7), (Some(0), 1), (Some(1 << 40), 3600)] {
+            let (mut lane, now) = (Lane::new(&settings.accounts[0], "gw"), Instant::now());
+            let trouble = Trouble::new(TroubleKind::Quota, "slow down");
+            lane.pause(&Trouble { after: after.map(Duration::from_secs), ..trouble }, Look::Fresh, now);
+            assert_eq!(lane.paused_until(now), Some(now + Duration::from_secs(expected)), "{after:?}");
+        }
+    }
+
+    #[test]
+    fn no_connection_is_opened_ahead_for_a_channel() {
+        let channel = "config channel 'phone'\n option service 'ntfy'\n option to 'x'\n";
+        let settings = settings(&format!("{SETTINGS}{channel}"));
+        let ahead = |place: usize| {
+            let (mut lane, now) = (Lane::new(&settings.accounts[place], "gw"), Instant::now());
+            lane.job_ahead(0, now).is_some()
+        };
+        assert_eq!((ahead(1), ahead(2)), (true, false));
+    }
+
+    #[test]
     fn large_or_slow_mail_of_one_client_leaves_a_connection_to_others() {
         let settings = settings(SETTINGS);
         let (mut lane, now) = (Lane::new(&settings.accounts[0], "gw"), Instant::now());

@@ -90,7 +90,11 @@ impl Exchange<'_> {
         head.extend([method, " ", target, " HTTP/1.1\r\nHost: ", &authority]);
         head.push_str("\r\nUser-Agent: smtprelay\r\nAccept: application/json\r\nAccept-Encoding: identity\r\n");
         head.extend([fields, "Content-Length: ", &body.len().to_string(), "\r\nConnection: close\r\n\r\n"]);
-        let broke = |error: io::Error| self.unreachable(&format!("closed the connection: {error}"));
+        let broke = |error: io::Error| match error.kind() {
+            // Without the end of TLS; what rustls says about that is for programmers.
+            io::ErrorKind::UnexpectedEof => self.unreachable("closed the connection without a complete reply"),
+            _ => self.unreachable(&format!("closed the connection: {error}")),
+        };
         stream.write_all(head.as_bytes()).await.map_err(broke)?;
         stream.write_all(body).await.map_err(broke)?;
         stream.flush().await.map_err(broke)?;

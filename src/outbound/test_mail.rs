@@ -111,7 +111,12 @@ async fn walk(account: &Account, hostname: &str, to: &str, trace: &Trace) -> Tes
         if outcome.trouble.as_ref().is_some_and(|trouble| trouble.kind == TroubleKind::Tls) {
             trace.presented(lock(&judge.rejected).clone());
         }
-        if outcome.trouble.is_none() {
+        let unanswered = outcome.results.iter().any(|(_, verdict)| matches!(verdict, Verdict::Deferred(_)));
+        if unanswered {
+            trace.skip(TraceStep::Login, "skipped, because there was no answer");
+        } else if outcome.trouble.is_none() && account.password.is_empty() {
+            trace.skip(TraceStep::Login, "no token is used for this channel");
+        } else if outcome.trouble.is_none() {
             trace.done(TraceStep::Login, format!("{} accepted the token", account.host));
         }
         return concluded(outcome, account, to, trace);
