@@ -14,14 +14,15 @@
 //! | [`ubus`] | OpenWrt's message bus | system |
 //! | [`report`] | events, log lines, history, notices, hook | message, system |
 //! | [`secrets`] | passwords and tokens on disk, encrypted | system |
-//! | [`config`] | the settings: UCI format, types, defaults, presets | message, secrets, system |
+//! | [`push`] | templates of HTTPS requests, and values that fit into them | |
+//! | [`config`] | the settings: UCI format, types, defaults, presets | message, push, secrets, system |
 //! | [`policy`] | what holds for one device: recipients, rate, name | config, message, system |
-//! | [`net`] | TCP to one of the addresses of a name, TLS and whom it trusts | config, message, report, system |
+//! | [`net`] | TCP to one of the addresses of a name, TLS and whom it trusts, HTTPS requests | config, message, push, report, system |
 //! | [`queue`] | messages on disk and in the schedule | config, message, report, system |
 //! | [`intake`] | the one way into the queue: repair and commit together | message, policy, queue, report, system |
 //! | [`inbound`] | sockets, sessions, the forgiving dialect, who may send | config, intake, message, policy, queue, report, secrets, system |
-//! | [`oauth`] | logins with tokens in place of a password | config, message, net, report, secrets, system |
-//! | [`outbound`] | one connection, one transaction, what the replies mean | config, message, net, oauth, queue, report, secrets, system |
+//! | [`oauth`] | logins with tokens in place of a password | config, message, net, push, report, secrets, system |
+//! | [`outbound`] | one connection, one transaction or request, what the replies mean | config, message, net, oauth, push, queue, report, secrets, system |
 //! | [`digest`] | one mail in place of many that a device sent beyond its rate | intake, message, policy, queue, report, system |
 //! | [`dispatch`] | what is sent next and what becomes of it | config, digest, intake, message, net, outbound, policy, queue, report, system |
 //! | [`control`] | the methods of the running gateway, over its socket and over ubus | config, dispatch, inbound, message, oauth, outbound, policy, queue, report, secrets, system, ubus |
@@ -58,6 +59,7 @@ pub mod net;
 pub mod oauth;
 pub mod outbound;
 pub mod policy;
+pub mod push;
 pub mod queue;
 pub mod report;
 pub mod secrets;

@@ -136,6 +136,7 @@ fn account_lines(out: &mut String, account: &Value) {
     );
     *out += &match text(account, "auth") {
         "none" => ", no login\n".to_string(),
+        "token" => format!(", with {}\n", login_word("token", text(account, "secret"))),
         auth => format!(", login {} with {}\n", text(account, "username"), login_word(auth, text(account, "secret"))),
     };
     if let Some(paused) = account.get("paused").filter(|paused| !paused.is_null()) {
@@ -165,7 +166,8 @@ fn account_lines(out: &mut String, account: &Value) {
 fn login_word(auth: &str, secret: &str) -> &'static str {
     match (auth, secret) {
         ("xoauth2", "missing") => "a token, but not signed in yet",
-        ("xoauth2", _) => "a token",
+        ("token", "missing") => "a token, but none is set",
+        ("xoauth2" | "token", _) => "a token",
         (_, "missing") => "a password, but none is set",
         _ => "a password",
     }

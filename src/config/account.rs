@@ -13,12 +13,21 @@ use crate::secrets::Secret;
 impl Account {
     /// Whether a login is impossible because the password is missing.
     pub fn misses_password(&self) -> bool {
+        if let Some(channel) = &self.channel {
+            return channel.needs_token() && self.password.is_empty();
+        }
         let named = self.username.is_some() || self.is_named_by_token();
         self.oauth.is_none() && self.password.is_empty() && named
     }
 
     /// The warning about an account whose password is missing when the settings are read.
     pub fn password_warning(&self) -> String {
+        if let Some(channel) = &self.channel {
+            return format!(
+                "channel '{0}' has no token, so its messages stay in the queue: store one with smtprelay password {0}, or set option token; {1}",
+                self.name, channel.help
+            );
+        }
         format!(
             "account '{0}' has no password, so its mail stays in the queue: store one with smtprelay password {0}, or set option password",
             self.name
@@ -42,6 +51,7 @@ impl Account {
             account.username = Some(password.expose().to_string()).filter(|name| !name.is_empty());
         }
         account.password = meant.unwrap_or_else(|| password.clone());
+        account.locate();
         account
     }
 }

@@ -12,7 +12,7 @@ use super::reader::{Problem, Reader, Severity};
 use super::settings::{Account, AuthMode, Durability, Listener, Relay, Route, Settings, User};
 use super::stored::Passwords;
 use super::uci::{Package, Section};
-use super::{account, options};
+use super::{account, channel, options};
 use crate::message::is_address;
 use crate::system::memory;
 
@@ -31,7 +31,7 @@ pub fn settings_with(package: &Package, stored: &Passwords) -> (Settings, Vec<Pr
     let mut problems = Vec::new();
     let mut relay_section: Option<&Section> = None;
     let mut settings = Settings::default();
-    let (mut routes, mut devices) = (Vec::new(), Vec::new());
+    let (mut routes, mut devices, mut channels) = (Vec::new(), Vec::new(), Vec::new());
     for section in &package.sections {
         match section.kind.as_str() {
             "relay" if relay_section.is_some() => problems.push(Problem {
@@ -42,6 +42,7 @@ pub fn settings_with(package: &Package, stored: &Passwords) -> (Settings, Vec<Pr
             "relay" => relay_section = Some(section),
             "listener" => settings.listeners.extend(listener(section, &mut problems)),
             "account" => settings.accounts.extend(account::read(section, stored, &mut problems)),
+            "channel" => channels.extend(channel::read(section, stored, &mut problems)),
             "route" => routes.push(section),
             "user" => {
                 let user = user(section, &settings.users, &mut problems);
@@ -56,6 +57,8 @@ pub fn settings_with(package: &Package, stored: &Passwords) -> (Settings, Vec<Pr
             }),
         }
     }
+    // The gateway's own address is that of the first account. Two sections of one name are refused by UCI.
+    settings.accounts.extend(channels);
     let nothing = Section { kind: "relay".into(), name: None, line: 0, options: Vec::new() };
     settings.relay = relay(relay_section.unwrap_or(&nothing), &mut problems);
     device::check(&devices, &mut problems);
@@ -200,14 +203,15 @@ fn alias(section: &Section, problems: &mut Vec<Problem>) -> Alias {
 /// Finds unknown names.
 pub(super) fn check(package: &Package, settings: &Settings, problems: &mut Vec<Problem>) {
     let names = |kind: &str| package.of_kind(kind).filter_map(|section| section.name.clone()).collect::<Vec<String>>();
-    let (accounts, devices) = (names("account"), names("device"));
+    let (mut accounts, devices) = (names("account"), names("device"));
+    accounts.extend(names("channel"));
     for section in ["device", "user"].iter().flat_map(|kind| package.of_kind(kind)) {
         let mut read = Reader::new(section, problems);
         let named = read.list("account");
         let used = |name: &&String| settings.accounts.iter().any(|account| account.name == **name);
         for name in named.iter().filter(|name| !used(name)) {
             let known = accounts.contains(name);
-            let what = if known { "not enabled" } else { "not the name of a section 'account'" };
+            let what = if known { "not enabled" } else { "not the name of a section 'account' or 'channel'" };
             let whose = section.name.as_deref().unwrap_or_default();
             read.warn("account", format!("account '{name}' is {what}: mail of '{whose}' cannot be sent through it"));
         }

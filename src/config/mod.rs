@@ -7,6 +7,7 @@
 mod account;
 pub mod advice;
 pub mod alias;
+pub mod channel;
 pub mod device;
 pub mod edit;
 pub mod effect;
@@ -16,6 +17,7 @@ pub mod options;
 pub mod pattern;
 pub mod providers;
 pub mod reader;
+pub mod services;
 pub mod settings;
 pub mod stored;
 pub mod uci;
@@ -30,6 +32,7 @@ use zeroize::Zeroizing;
 use crate::system::checksum::Checksum;
 
 pub use alias::Alias;
+pub use channel::Channel;
 pub use device::{DEFAULT_DEVICE, Device, OverRate, Rate};
 pub use options::show;
 pub use pattern::Pattern;

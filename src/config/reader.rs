@@ -301,7 +301,7 @@ impl<'a> Reader<'a> {
                 // A control character in a name, address or path would end up in protocol lines and logs.
                 Ok(text) if text.chars().any(char::is_control) => {
                     // A password must not appear in a message.
-                    let shown = if matches!(name, "password" | "client_secret") {
+                    let shown = if matches!(name, "password" | "token" | "client_secret") {
                         MASK.into()
                     } else {
                         text.escape_debug().to_string()

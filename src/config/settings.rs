@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use log::LevelFilter;
 
 use super::alias::Alias;
+use super::channel::Channel;
 use super::device::Device;
 use super::pattern::Pattern;
 use super::reader::Keyword;
@@ -288,6 +289,8 @@ pub struct Account {
     pub connections: u32,
     /// The timeout for a reply of the provider.
     pub timeout: Duration,
+    /// How messages are sent if it is a section `channel`, as HTTPS requests; `None`: as mail.
+    pub channel: Option<Box<Channel>>,
 }
 
 impl Default for Account {
@@ -314,6 +317,7 @@ impl Default for Account {
             connections: 2,
             // The other times of a delivery are derived from it.
             timeout: Duration::from_secs(120),
+            channel: None,
         }
     }
 }
@@ -395,7 +399,7 @@ pub struct Settings {
     pub listeners: Vec<Listener>,
     /// Enabled sections `user`.
     pub users: Vec<User>,
-    /// Enabled sections `account`, in the order of the file.
+    /// Enabled sections `account`, in the order of the file, then enabled sections `channel`.
     pub accounts: Vec<Account>,
     /// Sections `route`, in the order of the file: the first match applies.
     pub routes: Vec<Route>,

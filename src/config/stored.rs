@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Passwords of accounts that are not in a settings file: `smtprelay password ACCOUNT` has stored them encrypted.
+//! Passwords of accounts, and tokens of channels, that are not in a settings file: `smtprelay password NAME` has stored
+//! them encrypted.
 
 use std::path::{Path, PathBuf};
 
@@ -34,7 +35,7 @@ fn directory(package: &Package) -> PathBuf {
     set.map_or_else(|| Relay::default().secrets, PathBuf::from)
 }
 
-/// A section `account`, limited to its password.
+/// A section `account` or `channel`, limited to its password.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AccountLogin {
     /// The name of the section.
@@ -43,18 +44,25 @@ pub struct AccountLogin {
     pub tokens: bool,
     /// The line of `option password`, if there is one: it takes precedence over a stored password.
     pub written: Option<u32>,
+    /// What the section and its secret are called.
+    pub words: (&'static str, &'static str),
 }
 
-/// All sections `account` with a name, enabled or not.
+/// The sections with a stored secret, and the options that take precedence over it.
+const KINDS: [(&str, &str); 2] = [("account", "password"), ("channel", "token")];
+
+/// All sections `account` and `channel` with a name, enabled or not.
 pub fn logins(package: &Package) -> Vec<AccountLogin> {
-    let login = |section: &Section| {
+    let login = |words: (&'static str, &'static str), section: &Section| {
         let account = section.name.clone()?;
         let tokens = value(section, "auth").is_some_and(|auth| auth == "xoauth2");
-        let line = section.get("password").map(|option| option.line);
-        let written = line.filter(|_| value(section, "password").is_some());
-        Some(AccountLogin { account, tokens, written })
+        let line = section.get(words.1).map(|option| option.line);
+        let written = line.filter(|_| value(section, words.1).is_some());
+        Some(AccountLogin { account, tokens, written, words })
     };
-    package.of_kind("account").filter_map(login).collect()
+    let of_kind =
+        |words: (&'static str, &'static str)| package.of_kind(words.0).filter_map(move |section| login(words, section));
+    KINDS.into_iter().flat_map(of_kind).collect()
 }
 
 impl Passwords {
@@ -79,14 +87,14 @@ impl Passwords {
 fn stored(directory: &Path, login: AccountLogin) -> Option<StoredSecret> {
     // A name that cannot be a file name has none.
     let place = PasswordFile::of(directory, &login.account).ok()?;
-    let name = login.account;
+    let (name, (kind, secret)) = (login.account, login.words);
     if !place.is_there() {
         return None;
     }
     let (mut password, mut warnings) = (Secret::default(), Vec::new());
     match place.load() {
         _ if login.written.is_some() => warnings.push(format!(
-            "account '{name}' has both an option password and a stored password; the option takes precedence. Remove one of them: uci delete smtprelay.{name}.password, or smtprelay password {name} --delete"
+            "{kind} '{name}' has both an option {secret} and a stored {secret}; the option takes precedence. Remove one of them: uci delete smtprelay.{name}.{secret}, or smtprelay password {name} --delete"
         )),
         Ok(found) => password = found.unwrap_or_default(),
         Err(text) => warnings.push(text),
@@ -96,7 +104,8 @@ fn stored(directory: &Path, login: AccountLogin) -> Option<StoredSecret> {
 
 /// Passwords that are stored for accounts without a section. A disabled account has one.
 pub fn left(package: &Package, settings: &Settings) -> Vec<Left> {
-    let known: Vec<&str> = package.of_kind("account").filter_map(|section| section.name.as_deref()).collect();
+    let sections = KINDS.iter().flat_map(|(kind, _)| package.of_kind(kind));
+    let known: Vec<&str> = sections.filter_map(|section| section.name.as_deref()).collect();
     let lacks = settings.accounts.iter().find(|account| account.misses_password());
     vault::find_left(&settings.relay.secrets, &known, lacks.map(|account| account.name.as_str()))
 }
@@ -107,9 +116,11 @@ pub fn suggest(package: &Package, accounts: &[Account], file: &Path, problems: &
     for login in logins(package).iter().filter(|login| used(login)) {
         let Some(line) = login.written else { continue };
         let text = format!(
-            "the password of account '{0}' is in clear text in {1}; smtprelay password {0} stores it encrypted",
+            "the {2} of {3} '{0}' is in clear text in {1}; smtprelay password {0} stores it encrypted",
             login.account,
-            file.display()
+            file.display(),
+            login.words.1,
+            login.words.0
         );
         problems.push(Problem { line, severity: Severity::Note, text });
     }

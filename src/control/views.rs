@@ -220,6 +220,8 @@ fn rate(device: &Device, client: IpAddr, rates: &Rates) -> Option<Value> {
 pub fn secret(account: &Account) -> &'static str {
     let there = match (&account.username, &account.oauth) {
         _ if account.misses_password() => false,
+        _ if account.channel.is_some() && account.password.is_empty() => return "none",
+        _ if account.channel.is_some() => true,
         (None, _) => return "none",
         (Some(_), None) => !account.password.is_empty(),
         (Some(_), Some(_)) => keeper::signed_in(account),
@@ -248,6 +250,7 @@ pub fn account(account: &Account, secret: &str, health: &Health, history: &Histo
         json!({ "reason": pause.reason, "remedy": remedy, "since": since, "next": next })
     });
     let auth = match (&account.username, &account.oauth) {
+        _ if account.channel.is_some() && (account.misses_password() || !account.password.is_empty()) => "token",
         _ if account.misses_password() => "password",
         (None, _) => "none",
         (Some(_), None) => "password",
@@ -258,7 +261,7 @@ pub fn account(account: &Account, secret: &str, health: &Health, history: &Histo
         TlsMode::StartTls => "starttls",
         TlsMode::None => "none",
     };
-    json!({
+    let mut view = json!({
         "name": account.name,
         "provider": account.provider,
         "host": account.host,
@@ -271,7 +274,11 @@ pub fn account(account: &Account, secret: &str, health: &Health, history: &Histo
         "paused": paused,
         "last": history.last(Some(&account.name)),
         "failed_test": history.failed_test(&account.name),
-    })
+    });
+    if let (Some(channel), Some(fields)) = (&account.channel, view.as_object_mut()) {
+        fields.insert("service".into(), channel.service.as_str().into());
+    }
+    view
 }
 
 /// The state of the gateway, for programs.

@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The readable text of a message, if it is short: quoted-printable and base64 decoded, the first text of
-//! a message with parts.
+//! The readable text of a message, if it is short, as a part of a digest.
 
-use crate::message::base64::decoded;
-use crate::message::encoded::{self, parameters};
 use crate::message::header::find;
+use crate::message::text::{self, encoding, is_file, media, parameter};
 use crate::message::{BodyForm, Encode};
 use crate::report::letter::{cut, one_line};
 
@@ -12,45 +10,10 @@ use crate::report::letter::{cut, one_line};
 pub const EXCERPT_LIMIT: usize = 2 << 10;
 /// Bytes of a body that are searched for it: encoded text is up to three times as long, and parts have headers.
 const RAW_LIMIT: usize = 10 << 10;
-/// Levels of nested parts that are searched.
-const DEPTH_LIMIT: u32 = 4;
-/// Parts at each of these levels that are checked.
-const PART_LIMIT: usize = 10;
 /// Bytes of a line that is written: RFC 5322 section 2.1.1 allows 998.
 const LINE_LIMIT: usize = 900;
-/// Charsets that [`encoded::decode`] can read.
+/// Charsets that can be read.
 const CHARSETS: [&str; 5] = ["utf-8", "us-ascii", "iso-8859-1", "windows-1252", "ascii"];
-
-/// The encoding of a text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Encoding {
-    Plain,
-    QuotedPrintable,
-    Base64,
-}
-
-fn media(header: &[u8]) -> String {
-    let kind = find(header, "Content-Type").map(|field| field.unfolded()).filter(|kind| !kind.is_empty());
-    kind.map_or_else(|| "text/plain".into(), |kind| parameters::media_type(&kind).unwrap_or_default())
-}
-
-fn parameter(header: &[u8], name: &str) -> Option<Vec<u8>> {
-    let kind = find(header, "Content-Type")?.unfolded();
-    let mut found = parameters::pieces(&kind).into_iter().skip(1).filter_map(parameters::parameter);
-    found.find_map(|(key, value)| (key == name).then_some(value)).filter(|value| !value.is_empty())
-}
-
-/// The encoding that `header` specifies; `None` for an unknown one.
-fn encoding(header: &[u8]) -> Option<Encoding> {
-    let value = find(header, "Content-Transfer-Encoding").map(|field| field.unfolded()).unwrap_or_default();
-    let word = value.split(|b| matches!(b, b';' | b'(' | b' ' | b'\t')).next().unwrap_or_default();
-    match word.to_ascii_lowercase().as_slice() {
-        b"" | b"7bit" | b"8bit" | b"binary" => Some(Encoding::Plain),
-        b"quoted-printable" => Some(Encoding::QuotedPrintable),
-        b"base64" => Some(Encoding::Base64),
-        _ => None,
-    }
-}
 
 /// Whether a body with this header may contain a text to show.
 pub fn has_text(header: &[u8]) -> bool {
@@ -64,9 +27,7 @@ pub fn shows_all(header: &[u8], form: BodyForm, size: u64) -> bool {
     let charset = parameter(header, "charset").map(|name| name.to_ascii_lowercase());
     let known = charset.is_none_or(|name| CHARSETS.iter().any(|known| known.as_bytes() == name));
     let readable = form.encode == Encode::QuotedPrintable || encoding(header).is_some();
-    let file = find(header, "Content-Disposition")
-        .is_some_and(|field| !field.unfolded().to_ascii_lowercase().starts_with(b"inline"));
-    media(header) == "text/plain" && known && readable && !file && size <= EXCERPT_LIMIT as u64
+    media(header) == "text/plain" && known && readable && !is_file(header) && size <= EXCERPT_LIMIT as u64
 }
 
 /// Takes a body and returns the start of its text.
@@ -97,12 +58,7 @@ impl Excerpt {
 
     /// The text, in lines that end with CRLF; with a last line that says so if it is truncated. Empty if there is none.
     pub fn finish(self) -> Vec<u8> {
-        let text = match (self.encoded, media(&self.header).as_str()) {
-            (false, "text/plain") => Some(decode(&self.raw)),
-            (true, _) => text(&self.header, &self.raw, DEPTH_LIMIT),
-            _ => None,
-        };
-        let text = text.unwrap_or_default();
+        let text = text::first("text/plain", &self.header, &self.raw, self.encoded).unwrap_or_default();
         let text = text.trim_end();
         let shown = if self.whole { text } else { cut(text, EXCERPT_LIMIT) };
         let mut out = String::with_capacity(shown.len() + 64);
@@ -130,93 +86,6 @@ impl Excerpt {
 /// A line without control characters; tabs become spaces.
 fn clean(line: &str) -> String {
     one_line(line, line.len())
-}
-
-/// The first plain text in a body with `header`.
-fn text(header: &[u8], body: &[u8], depth: u32) -> Option<String> {
-    let media = media(header);
-    if media == "text/plain" {
-        return Some(match encoding(header)? {
-            Encoding::Plain => decode(body),
-            Encoding::QuotedPrintable => decode(&quoted_printable(body)),
-            Encoding::Base64 => decode(&base64(body)),
-        });
-    }
-    let boundary = parameter(header, "boundary").filter(|_| media.starts_with("multipart/") && depth > 0)?;
-    parts(body, &boundary).take(PART_LIMIT).find_map(|part| {
-        let (header, body) = split(part);
-        text(header, body, depth - 1)
-    })
-}
-
-/// The parts between lines that begin with the boundary (RFC 2046 section 5.1.1); the last may be truncated.
-fn parts<'a>(body: &'a [u8], boundary: &[u8]) -> impl Iterator<Item = &'a [u8]> {
-    let delimiter = [b"--", boundary].concat();
-    let mut rest = Some(body);
-    let mut next = move || {
-        let text = rest?;
-        let mut at = 0;
-        loop {
-            let line = text.get(at..).unwrap_or_default();
-            let end = memchr::memchr(b'\n', line).map_or(line.len(), |end| end + 1);
-            if line.is_empty() || line.starts_with(&delimiter) {
-                rest = text.get(at + end..).filter(|_| !line.is_empty());
-                return text.get(..at);
-            }
-            at += end;
-        }
-    };
-    // Text before the first boundary is not a part.
-    next();
-    std::iter::from_fn(next)
-}
-
-/// Header and body of a part.
-fn split(part: &[u8]) -> (&[u8], &[u8]) {
-    if let Some(body) = part.strip_prefix(b"\r\n") {
-        return (b"", body);
-    }
-    match memchr::memmem::find(part, b"\r\n\r\n") {
-        Some(at) => (part.get(..at + 2).unwrap_or_default(), part.get(at + 4..).unwrap_or_default()),
-        None => (part, b""),
-    }
-}
-
-/// The decoded text; a truncated last character is dropped, since otherwise all would look like another charset.
-fn decode(bytes: &[u8]) -> String {
-    let whole = match std::str::from_utf8(bytes) {
-        Err(error) if error.error_len().is_none() => bytes.get(..error.valid_up_to()).unwrap_or_default(),
-        _ => bytes,
-    };
-    encoded::decode(whole).into_owned()
-}
-
-/// RFC 2045 section 6.7. Invalid escapes stay as they are.
-fn quoted_printable(text: &[u8]) -> Vec<u8> {
-    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-    let mut out = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((byte, tail)) = rest.split_first() {
-        rest = tail;
-        match (byte, tail) {
-            (b'=', [b'\r', b'\n', after @ ..] | [b'\n', after @ ..]) => rest = after,
-            (b'=', [high, low, after @ ..]) => match (digit(*high), digit(*low)) {
-                (Some(high), Some(low)) => {
-                    out.push(high << 4 | low);
-                    rest = after;
-                }
-                _ => out.push(b'='),
-            },
-            _ => out.push(*byte),
-        }
-    }
-    out
-}
-
-/// RFC 2045 section 6.8: characters outside the alphabet are ignored, and the end may be missing.
-fn base64(text: &[u8]) -> Vec<u8> {
-    let end = text.iter().position(|byte| *byte == b'=').unwrap_or(text.len());
-    decoded(text.get(..end).unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -293,19 +162,6 @@ mod tests {
     }
 
     proptest! {
-        #[test]
-        fn encoded_texts_are_read_back(text in "[ -~äöü€]{1,400}") {
-            let text = text.trim_end();
-            let mut coder = crate::message::outgoing::QuotedPrintable::default();
-            let mut coded = Vec::new();
-            coder.push(text.as_bytes(), &mut coded);
-            coder.finish(&mut coded);
-            prop_assert_eq!(quoted_printable(&coded), text.as_bytes());
-            let coded = crate::message::base64(text.as_bytes());
-            let lines: Vec<&str> = coded.as_bytes().chunks(76).map(|line| std::str::from_utf8(line).unwrap()).collect();
-            prop_assert_eq!(base64(lines.join("\r\n").as_bytes()), text.as_bytes());
-        }
-
         #[test]
         fn any_message_has_an_excerpt(
             body: Vec<u8>,

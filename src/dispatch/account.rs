@@ -25,6 +25,9 @@ const REMEMBERED: Duration = Duration::from_secs(3600);
 const PROBE: Duration = Duration::from_secs(15);
 /// How long no connection is opened ahead of mail after one for which no mail came, or which failed.
 const AHEAD: Duration = Duration::from_secs(300);
+/// What a server asks to wait is followed from a second to an hour.
+const SHORTEST_ASKED: Duration = Duration::from_secs(1);
+const LONGEST_ASKED: Duration = Duration::from_secs(3600);
 /// How long mail that needs no certificate waits for the clock after the start, so that its dates are right.
 const CLOCK_PATIENCE: Duration = Duration::from_secs(120);
 
@@ -362,7 +365,8 @@ impl Lane {
     /// What a connection is opened with for mail that a device is about to send; `None` if there is one already, or if it
     /// would not help. When the mail is complete, the handshake and the login are over.
     pub fn job_ahead(&mut self, wakings: u32, now: Instant) -> Option<DeliveryJob> {
-        let healthy = self.pause.is_none() && self.doubt.is_none() && !self.needs_clock(now);
+        let healthy =
+            self.account.channel.is_none() && self.pause.is_none() && self.doubt.is_none() && !self.needs_clock(now);
         let wanted = self.idle.is_empty() && !self.opening && self.has_room(now);
         let early = self.ahead_from.is_some_and(|from| from > now);
         (healthy && wanted && !early).then(|| {
@@ -451,7 +455,11 @@ impl Lane {
             None => (0, false),
         };
         let (failures, wait) = match look {
-            Look::Fresh => (before.saturating_add(1), pause_time(trouble.kind, before.saturating_add(1))),
+            Look::Fresh => {
+                let failures = before.saturating_add(1);
+                let asked = trouble.after.map(|after| after.clamp(SHORTEST_ASKED, LONGEST_ASKED));
+                (failures, asked.unwrap_or_else(|| pause_time(trouble.kind, failures)))
+            }
             Look::Outdated => (before, Duration::ZERO),
         };
         if !known || failures.is_power_of_two() {
@@ -684,6 +692,28 @@ mod tests {
         let job = lane.job_ahead(0, now).unwrap();
         lane.connected(failed(&job, TroubleKind::Login), false, Look::Fresh, now);
         assert_eq!(lane.paused_until(now), Some(now + Duration::from_secs(60)));
+    }
+
+    #[test]
+    fn a_server_that_says_how_long_to_wait_is_followed() {
+        let settings = settings(SETTINGS);
+        for (after, expected) in [(None, 30), (Some(7), 7), (Some(0), 1), (Some(1 << 40), 3600)] {
+            let (mut lane, now) = (Lane::new(&settings.accounts[0], "gw"), Instant::now());
+            let trouble = Trouble::new(TroubleKind::Quota, "slow down");
+            lane.pause(&Trouble { after: after.map(Duration::from_secs), ..trouble }, Look::Fresh, now);
+            assert_eq!(lane.paused_until(now), Some(now + Duration::from_secs(expected)), "{after:?}");
+        }
+    }
+
+    #[test]
+    fn no_connection_is_opened_ahead_for_a_channel() {
+        let channel = "config channel 'phone'\n option service 'ntfy'\n option to 'x'\n";
+        let settings = settings(&format!("{SETTINGS}{channel}"));
+        let ahead = |place: usize| {
+            let (mut lane, now) = (Lane::new(&settings.accounts[place], "gw"), Instant::now());
+            lane.job_ahead(0, now).is_some()
+        };
+        assert_eq!((ahead(1), ahead(2)), (true, false));
     }
 
     #[test]

@@ -4,16 +4,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio_rustls::TlsConnector;
+
 use super::account::{Ahead, DeliveryJob, Returned, quit};
 use super::routes::{RouteId, Routes};
 use crate::config::{Device, Settings, TlsMode};
 use crate::net::TroubleKind;
 use crate::net::{Trouble, tls};
 use crate::outbound::transaction::ConnectionState;
-use crate::outbound::{Connection, Outcome, Verdict, connect, send};
+use crate::outbound::{Connection, Outcome, Verdict, channel, connect, send};
 use crate::policy::{self, Policies};
 use crate::queue::{Item, Meta, Progress, Spool, SpoolError, State, Stored};
 use crate::report::Event;
+use crate::report::letter::who;
 use crate::system::task;
 
 /// A connection idle for less than this is not closed by a server for being idle.
@@ -73,6 +76,10 @@ impl Ways {
 
 /// Sends `item` to as many as possible of those of its recipients that take its route.
 pub async fn deliver(mut job: DeliveryJob, spool: Arc<Spool>, ways: Ways, item: Item) -> Attempted {
+    if job.account.channel.is_some() {
+        let work: task::Boxed<Attempted> = Box::pin(push(job, spool, ways, item));
+        return work.await;
+    }
     let mut outcome = Outcome::default();
     let mut known = None;
     let mut connection = job.connection.take();
@@ -153,6 +160,45 @@ pub async fn deliver(mut job: DeliveryJob, spool: Arc<Spool>, ways: Ways, item: 
     Attempted { item, outcome, known, connection, account: job.account.name.clone(), lane }
 }
 
+/// The same through a channel.
+async fn push(mut job: DeliveryJob, spool: Arc<Spool>, ways: Ways, item: Item) -> Attempted {
+    let mut known = None;
+    let outcome = match spool.open_to_send(&item.entry).await {
+        Err(error) => unreadable(&item, error),
+        Ok(mut stored) => {
+            known = Some(Known::of(&stored, &item));
+            if stored.state.is_done() {
+                Outcome::default()
+            } else {
+                leave_to_others(&mut stored, &ways.routes, item.route);
+                push_to_some(&mut job, stored, &ways, &item).await
+            }
+        }
+    };
+    if outcome.trouble.is_some() && !outcome.text_sent {
+        // The message was not touched.
+        known = None;
+    }
+    let DeliveryJob { generation, wakings, connector, .. } = job;
+    let lane = Returned { spent: None, in_step: None, generation, wakings, connector };
+    Attempted { item, outcome, known, connection: None, account: job.account.name.clone(), lane }
+}
+
+async fn push_to_some(job: &mut DeliveryJob, mut stored: Stored, ways: &Ways, item: &Item) -> Outcome {
+    let connector = match connector(job).await {
+        Ok(connector) => connector,
+        Err(trouble) => return Outcome { trouble: Some(trouble), ..Outcome::default() },
+    };
+    give_name(&mut stored, &ways.policies);
+    let meta = &stored.meta;
+    let device = meta.marks.device.as_deref().and_then(|name| ways.policies.device_named(name));
+    let device = device.filter(|device| !device.is_default()).map(|device| device.title().to_string());
+    let device = device.unwrap_or_else(|| who(&meta.client));
+    let id = item.entry.id.to_string();
+    let about = channel::About { id: &id, device: &device, arrived: item.entry.arrived };
+    channel::send(&job.account, stored, about, &connector, None).await
+}
+
 /// Recipients that take another route are not part of this attempt.
 fn leave_to_others(stored: &mut Stored, routes: &Routes, route: RouteId) {
     if routes.is_single() {
@@ -193,11 +239,21 @@ pub async fn connect_ahead(mut job: DeliveryJob) -> Ahead {
 }
 
 async fn open_connection(job: &mut DeliveryJob) -> Result<Connection, Trouble> {
-    if job.account.tls != TlsMode::None && job.connector.is_none() {
-        let account = Arc::clone(&job.account);
-        let prepared = task::blocking(move || tls::connector(&account)).await;
-        let ending = || Trouble::new(TroubleKind::Setup, "the program is shutting down");
-        job.connector = Some(prepared.ok_or_else(ending)??);
+    if job.account.tls != TlsMode::None {
+        connector(job).await?;
     }
     connect(&job.account, &job.hostname, job.connector.as_ref(), None).await
+}
+
+/// TLS for the account, set up once.
+async fn connector(job: &mut DeliveryJob) -> Result<TlsConnector, Trouble> {
+    if let Some(connector) = &job.connector {
+        return Ok(connector.clone());
+    }
+    let account = Arc::clone(&job.account);
+    let prepared = task::blocking(move || tls::connector(&account)).await;
+    let ending = || Trouble::new(TroubleKind::Setup, "the program is shutting down");
+    let connector = prepared.ok_or_else(ending)??;
+    job.connector = Some(connector.clone());
+    Ok(connector)
 }

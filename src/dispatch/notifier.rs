@@ -310,6 +310,10 @@ impl Teller {
         if meta.notice || meta.envelope.from.is_empty() {
             return Err("it is a notification itself, so no notification is sent for it");
         }
+        if self.settings.accounts.iter().all(|account| account.channel.is_some()) && !self.settings.accounts.is_empty()
+        {
+            return Err("only channels are set up, and notifications are sent as mail; add a section account");
+        }
         let sender = &meta.envelope.from;
         let told = self.ways.policies.told(meta.marks.device.as_deref(), &meta.client, sender).unwrap_or_default();
         // An address from the settings exists; one from the device often does not.
@@ -328,8 +332,10 @@ impl Teller {
     fn account_from(&self, meta: &Meta) -> Option<String> {
         let routes = &self.ways.routes;
         let recipient = meta.envelope.to.first().map_or("", String::as_str);
-        let place = routes.accounts(routes.of(meta, recipient)).first();
-        let account = place.and_then(|place| self.settings.accounts.get(*place));
+        let places = routes.accounts(routes.of(meta, recipient)).iter();
+        let mut accounts = places.filter_map(|place| self.settings.accounts.get(*place));
+        // A channel has no address; accounts come before channels.
+        let account = accounts.find(|account| account.channel.is_none());
         account.or_else(|| self.settings.accounts.first()).map(|account| account.from.clone())
     }
 

@@ -22,6 +22,8 @@ pub struct Routes {
     rules: Vec<(Route, RouteId)>,
     /// Indexes in the list of accounts, by route. The first route is for mail that no rule matches.
     accounts: Vec<Vec<usize>>,
+    /// The route without channels that notifications take instead, by route.
+    notices: Vec<RouteId>,
 }
 
 impl Routes {
@@ -33,20 +35,24 @@ impl Routes {
         let mut rules = Vec::new();
         for rule in rules_of(settings) {
             let places: Vec<usize> = rule.accounts.iter().filter_map(place).collect();
-            let known = accounts.iter().position(|known| *known == places);
-            let id = known.unwrap_or_else(|| {
-                accounts.push(places);
-                accounts.len() - 1
-            });
-            // There cannot be more: each of them has its section in the settings.
-            rules.push((rule, RouteId::try_from(id).unwrap_or(0)));
+            rules.push((rule, route_of(&mut accounts, places)));
         }
-        Self { rules, accounts }
+        // That a channel fails is not reported by a channel: this could go on forever.
+        let is_mail = |at: &usize| settings.accounts.get(*at).is_some_and(|account| account.channel.is_none());
+        let mut notices = Vec::new();
+        for route in 0..accounts.len() {
+            let mail = |places: &Vec<usize>| places.iter().copied().filter(is_mail).collect::<Vec<usize>>();
+            let own = accounts.get(route).map(mail).filter(|places| !places.is_empty());
+            let places = own.or_else(|| accounts.first().map(mail)).unwrap_or_default();
+            notices.push(route_of(&mut accounts, places));
+        }
+        Self { rules, accounts, notices }
     }
 
     /// Whether every message has the same [`RouteId`] in these as in `others`, whatever accounts are behind it.
     pub fn sort_as(&self, others: &Self) -> bool {
-        self.rules == others.rules && self.accounts.len() == others.accounts.len()
+        let same = self.rules == others.rules && self.notices == others.notices;
+        same && self.accounts.len() == others.accounts.len()
     }
 
     /// Whether all mail takes the same route, so that no message has to be checked.
@@ -74,7 +80,11 @@ impl Routes {
 
     /// The route of a message for one of its recipients: that of the first rule that matches.
     pub fn of(&self, meta: &Meta, recipient: &str) -> RouteId {
-        self.rules.iter().find(|(rule, _)| fits(rule, meta, recipient)).map_or(0, |(_, id)| *id)
+        let route = self.rules.iter().find(|(rule, _)| fits(rule, meta, recipient)).map_or(0, |(_, id)| *id);
+        match meta.notice {
+            true => self.notices.get(usize::from(route)).copied().unwrap_or(route),
+            false => route,
+        }
     }
 
     /// The route of the first pending recipient.
@@ -84,6 +94,17 @@ impl Routes {
         }
         state.waiting().next().map_or(0, |(_, recipient)| self.of(meta, &recipient.address))
     }
+}
+
+/// The route that has these accounts, which is added if it is new.
+fn route_of(routes: &mut Vec<Vec<usize>>, places: Vec<usize>) -> RouteId {
+    let known = routes.iter().position(|known| *known == places);
+    let id = known.unwrap_or_else(|| {
+        routes.push(places);
+        routes.len() - 1
+    });
+    // There cannot be more: each of them has its section in the settings.
+    RouteId::try_from(id).unwrap_or(0)
 }
 
 /// The sections as rules, in the order in which they apply.
@@ -162,18 +183,45 @@ config route\n list account 'b'\n list account 'c'\n list client '10.0.0.0/8'\n"
         let settings = load::settings(&uci::parse(SETTINGS.as_bytes()).unwrap()).0;
         let routes = Routes::new(&settings);
         let to = format!("ops@{domain}");
+        let meta = meta(device, login, &to, client);
+        let places = routes.accounts(routes.of(&meta, &to));
+        places.iter().map(|place| settings.accounts[*place].name.clone()).collect()
+    }
+
+    fn meta(device: Option<&str>, login: Option<&str>, to: &str, client: &str) -> Meta {
         let marks = Marks { device: device.map(Into::into), login: login.map(Into::into), ..Marks::default() };
-        let meta = Meta {
-            envelope: Envelope { from: "plc@x.org".into(), to: vec![to.clone()], smtputf8: false },
+        Meta {
+            envelope: Envelope { from: "plc@x.org".into(), to: vec![to.into()], smtputf8: false },
             form: BodyForm { eight_bit: false, encode: Encode::Verbatim },
             arrived: 0,
             client: client.into(),
             notice: false,
             undated: None,
             marks,
+        }
+    }
+
+    #[test]
+    fn notifications_take_no_channel() {
+        let channel = "config channel 'phone'\n option service 'ntfy'\n option to 'x'\n";
+        let mail = "config account 'a'\n option host 'h'\n option from 'a@x.org'\n";
+        let rules = "config route\n list account 'phone'\n list recipient 'p@x.org'\n\
+                     config route\n list account 'phone'\n list account 'b'\n list recipient 'q@x.org'\n";
+        let other = mail.replace("'a'", "'b'") + " option default '0'\n";
+        let text = format!("{channel}{mail}{other}{rules}");
+        let names = |text: &str, to: &str, notice: bool| {
+            let settings = load::settings(&uci::parse(text.as_bytes()).unwrap()).0;
+            let routes = Routes::new(&settings);
+            let meta = Meta { notice, ..meta(None, None, to, "local") };
+            let places = routes.accounts(routes.of(&meta, to));
+            places.iter().map(|place| settings.accounts[*place].name.clone()).collect::<Vec<_>>().join(" ")
         };
-        let places = routes.accounts(routes.of(&meta, &to));
-        places.iter().map(|place| settings.accounts[*place].name.clone()).collect()
+        for (to, message, notice) in [("p@x.org", "phone", "a"), ("q@x.org", "phone b", "b"), ("r@x.org", "a", "a")] {
+            assert_eq!((names(&text, to, false), names(&text, to, true)), (message.into(), notice.into()), "{to}");
+        }
+        // Without an account there is no way for them.
+        let alone = format!("{channel} option default '1'\n");
+        assert_eq!((names(&alone, "p@x.org", false), names(&alone, "p@x.org", true)), ("phone".into(), String::new()));
     }
 
     #[test]

@@ -12,11 +12,13 @@ pub mod date;
 pub mod dots;
 pub mod encoded;
 pub mod header;
+pub mod html;
 pub mod outgoing;
 mod parts;
 pub mod received;
 pub mod repair;
 pub mod sender;
+pub mod text;
 pub mod tokens;
 
 use std::net::IpAddr;

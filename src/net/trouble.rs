@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Why an account cannot send anything at the moment.
 
+use std::time::Duration;
+
 use crate::report::Reason;
 
 /// The kind of problem that keeps all mail of an account waiting. It decides how soon the account is retried.
@@ -61,12 +63,14 @@ pub struct Trouble {
     pub kind: TroubleKind,
     /// What happened, and the remedy.
     pub why: Explanation,
+    /// How long the server asks to wait, if it says so.
+    pub after: Option<Duration>,
 }
 
 impl Trouble {
     /// A problem of `kind`, without a remedy so far.
     pub fn new(kind: TroubleKind, what: impl Into<String>) -> Self {
-        Self { kind, why: Explanation::new(what, "") }
+        Self { kind, why: Explanation::new(what, ""), after: None }
     }
 
     /// Adds the remedy.

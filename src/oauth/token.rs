@@ -7,9 +7,11 @@ use serde_json::Value;
 use tokio_rustls::TlsConnector;
 
 use super::Later;
-use super::http::{self, Answer, Form, value_of};
+use super::http::{self, Form, value_of};
 use crate::config::{Account, OAuth};
+use crate::net::http::Answer;
 use crate::net::{Trouble, TroubleKind};
+use crate::push::url::Url;
 use crate::secrets::Secret;
 
 /// Maximum length of a token in bytes: it has to fit, encoded, into an AUTH line (RFC 4954 section 4).
@@ -82,7 +84,7 @@ impl<'a> Server<'a> {
             let OAuth { client_id, client_secret, .. } = self.oauth;
             let form = form.add("client_id", client_id).add("client_secret", client_secret.expose());
             let answer = http::post(address, &form, &self.connector, self.account.timeout).await?;
-            let name = http::Url::parse(address).map(|url| url.host.to_string()).unwrap_or_default();
+            let name = Url::parse(address).map(|url| url.host.to_string()).unwrap_or_default();
             read(&answer, &name).map(|said| said.map_err(|refusal| refusal.without_secrets(form.text())))
         })
     }
@@ -199,7 +201,7 @@ mod tests {
     use zeroize::Zeroizing;
 
     fn said(status: u16, body: &str) -> Result<Result<Value, TokenRefusal>, Trouble> {
-        read(&Answer { status, body: Zeroizing::new(body.into()) }, "login.example")
+        read(&Answer { status, body: Zeroizing::new(body.into()), retry_after: None }, "login.example")
     }
 
     fn given(body: &str) -> Option<Tokens> {

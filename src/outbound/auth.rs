@@ -61,7 +61,11 @@ pub async fn log_in(client: &mut SmtpClient, account: &Account, offers: &EhloRes
 pub(super) fn no_password(account: &Account) -> Trouble {
     let name = &account.name;
     let remedy = format!("enter it: smtprelay password {name}");
-    Trouble::new(TroubleKind::Login, format!("account '{name}' has no password")).remedy(remedy)
+    let what = match account.channel {
+        Some(_) => format!("channel '{name}' has no token"),
+        None => format!("account '{name}' has no password"),
+    };
+    Trouble::new(TroubleKind::Login, what).remedy(remedy)
 }
 
 /// Describes the refusal of a login.

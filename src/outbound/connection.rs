@@ -141,14 +141,14 @@ async fn tcp(account: &Account, limit: Duration, trace: Option<&Trace>) -> Resul
 }
 
 /// Reports a completed step to the observer.
-fn done(trace: Option<&Trace>, step: TraceStep, text: impl FnOnce() -> String) {
+pub(super) fn done(trace: Option<&Trace>, step: TraceStep, text: impl FnOnce() -> String) {
     if let Some(trace) = trace {
         trace.done(step, text());
     }
 }
 
 /// The result of the DNS lookup, for display.
-fn found(host: &str, addresses: &[SocketAddr]) -> String {
+pub(super) fn found(host: &str, addresses: &[SocketAddr]) -> String {
     match addresses {
         [one] if one.ip().to_string() == host => format!("{host} is an IP address, no DNS lookup is needed"),
         [one] => format!("{host} has the address {}", one.ip()),
@@ -157,7 +157,8 @@ fn found(host: &str, addresses: &[SocketAddr]) -> String {
     }
 }
 
-fn connected(account: &Account) -> String {
+/// The TCP connection is open, for display.
+pub(super) fn connected(account: &Account) -> String {
     format!("{} accepts connections on port {}", account.host, account.port)
 }
 

@@ -5,9 +5,10 @@
 //! how long each step may take; `auth` logs in, [`transaction`] sends the envelope of a message and its text. [`reply`]
 //! is a reply of the server and whether it fits the command, [`reply_table`] a table of replies with a documented
 //! meaning, [`verdict`] says what a refusal means for message and account. [`test_mail`] sends a test mail in the same
-//! way, and [`trace`] shows the steps and the conversation to an observer.
+//! way, [`channel`] sends a message as an HTTPS request instead, and [`trace`] shows the steps and the conversation to an observer.
 
 mod auth;
+pub mod channel;
 pub mod connection;
 pub mod reply;
 pub mod reply_table;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
+use super::channel;
 use super::connection::{Connection, connect};
 use super::trace::{StepProgress, Trace, TraceStep};
 use super::transaction::send;
@@ -97,6 +98,29 @@ async fn walk(account: &Account, hostname: &str, to: &str, trace: &Trace) -> Tes
         }
     };
     let connector = prepared.as_ref().map(|(connector, _)| connector);
+    if let Some((connector, judge)) = prepared.as_ref().filter(|_| account.channel.is_some()) {
+        let stored = match letter(account, hostname, to) {
+            Ok(stored) => stored,
+            Err(text) => return unwritten(None, text, trace),
+        };
+        let about = channel::About { id: "test", device: hostname, arrived: clock::now() };
+        let outcome = channel::send(account, stored, about, connector, Some(trace)).await;
+        if !routed {
+            judge_uplink(trace, &account.host);
+        }
+        if outcome.trouble.as_ref().is_some_and(|trouble| trouble.kind == TroubleKind::Tls) {
+            trace.presented(lock(&judge.rejected).clone());
+        }
+        let unanswered = outcome.results.iter().any(|(_, verdict)| matches!(verdict, Verdict::Deferred(_)));
+        if unanswered {
+            trace.skip(TraceStep::Login, "skipped, because there was no answer");
+        } else if outcome.trouble.is_none() && account.password.is_empty() {
+            trace.skip(TraceStep::Login, "no token is used for this channel");
+        } else if outcome.trouble.is_none() {
+            trace.done(TraceStep::Login, format!("{} accepted the token", account.host));
+        }
+        return concluded(outcome, account, to, trace);
+    }
     let connected = connect(account, hostname, connector, Some(trace)).await;
     if !routed {
         judge_uplink(trace, &account.host);
@@ -142,19 +166,31 @@ async fn hand_over(connection: &mut Connection, account: &Account, hostname: &st
     let tls = Some(connection.tls.clone());
     let stored = match letter(account, hostname, to) {
         Ok(stored) => stored,
-        Err(text) => {
-            trace.fail(TraceStep::Accepted, &text, "");
-            return Tested { tls, failed: Some(text) };
-        }
+        Err(text) => return unwritten(tls, text, trace),
     };
     let (outcome, _) = send(connection, stored, account).await;
-    let Outcome { mut results, trouble, .. } = outcome;
+    concluded(Outcome { tls, ..outcome }, account, to, trace)
+}
+
+/// There is no test mail.
+fn unwritten(tls: Option<TlsFacts>, text: String, trace: &Trace) -> Tested {
+    trace.fail(TraceStep::Accepted, &text, "");
+    Tested { tls, failed: Some(text) }
+}
+
+/// The result of an attempt.
+fn concluded(outcome: Outcome, account: &Account, to: &str, trace: &Trace) -> Tested {
+    let Outcome { mut results, trouble, tls, .. } = outcome;
     if let Some(trouble) = trouble {
         return Tested { tls, ..ended(trace, &trouble) };
     }
     let failed = match results.pop().map(|(_, verdict)| verdict) {
         Some(Verdict::Delivered(reply)) => {
-            trace.done(TraceStep::Accepted, format!("{} accepted the mail for {to}: {reply}", account.host));
+            let what = match account.channel {
+                Some(_) => "the message".to_string(),
+                None => format!("the mail for {to}"),
+            };
+            trace.done(TraceStep::Accepted, format!("{} accepted {what}: {reply}", account.host));
             None
         }
         Some(Verdict::Deferred(why) | Verdict::Failed(why)) => Some(why),

@@ -58,7 +58,7 @@ async fn a_table_of_faults_of_the_login_server() {
     let table = [
         (Say::Close, "sent nothing"),
         (Say::Hang, "did not answer within 5 s"),
-        (Say::Flood, "sent much more than a token reply"),
+        (Say::Flood, "sent much more than a short reply"),
         (raw("220 mail.example ESMTP\r\n"), "sent something that is not HTTP"),
         (raw("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"), "sent an incomplete reply"),
         (
@@ -68,7 +68,7 @@ async fn a_table_of_faults_of_the_login_server() {
         (Say::Body(200, "<html>sign in to this hotspot</html>".into()), "sent a reply without tokens (HTTP 200)"),
         (Say::Body(200, "{\"access_token\":\"a b\"}".into()), "returned no usable token"),
         (Say::Body(200, format!("{{\"access_token\":\"{}\"}}", &long[..9000])), "returned no usable token"),
-        (Say::Body(200, long), "sent much more than a token reply"),
+        (Say::Body(200, long), "sent much more than a short reply"),
         (Say::Body(500, "{}".into()), "is out of order (HTTP 500)"),
         (
             Say::error("temporarily_unavailable"),

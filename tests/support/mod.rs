@@ -7,6 +7,7 @@
 //! | [`provider`] | the mail provider: a scriptable, strict SMTP server inside the test process |
 //! | [`ask`] | the owner on the command line, and a device that sends a mail in good order |
 //! | [`login_server`] | the provider's login server, which gives tokens in place of passwords |
+//! | [`push_server`], [`push_services`] | a push service: HTTPS, and what each documents about its requests |
 //! | [`client`] | the device on the LAN: raw bytes, in any chunking, with or without a goodbye |
 //! | [`devices`] | the conversations of known devices, byte for byte |
 //! | [`relay`] | nothing: it runs the real `smtprelay` program with a configuration of its own |
@@ -31,6 +32,8 @@ pub mod login_server;
 pub mod mailbox;
 pub mod mime;
 pub mod provider;
+pub mod push_server;
+pub mod push_services;
 pub mod relay;
 pub mod servers;
 pub mod stream;

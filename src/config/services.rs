@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Services that a channel can use: how a request to each looks. `docs/guide/channels.md` explains how to add one.
+
+use serde_json::Value;
+
+use super::reader::Keyword;
+use crate::push::short::Unit;
+
+/// Name of the service whose request the settings describe.
+pub const CUSTOM: &str = "custom";
+/// The services as data, so that one can be added with one line; each with the page that documents its request, and
+/// the date on which that was read.
+const SERVICES: &str = include_str!("services.json");
+/// Maximum length of a title where a service names no other.
+const TITLE: usize = 250;
+
+/// What the token of a channel is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum TokenUse {
+    /// It may be missing.
+    #[default]
+    Optional,
+    /// Nothing is accepted without it.
+    Required,
+    /// It is the whole address, and must not be missing either.
+    Address,
+}
+
+impl Keyword for TokenUse {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("optional", Self::Optional), ("required", Self::Required), ("address", Self::Address)];
+}
+
+/// A service.
+pub struct Service {
+    /// The address of its server; empty if everyone has another.
+    pub base: String,
+    /// What follows it: a template.
+    pub path: String,
+    /// The method of the request.
+    pub method: String,
+    /// Templates of header fields. Those with a token are left out if there is none.
+    pub headers: Vec<String>,
+    /// The body: a template, an object for JSON or a text for a form; null if there is none.
+    pub body: Value,
+    /// What is added to the body for each priority, from `low` to `urgent`; empty if it has no priorities.
+    pub priorities: Vec<Value>,
+    /// What its token is.
+    pub token: TokenUse,
+    /// What `option to` is; empty if it needs none.
+    pub to: String,
+    /// Maximum length of a title.
+    pub title: usize,
+    /// Maximum length of a text.
+    pub text: usize,
+    /// The unit of both.
+    pub unit: Unit,
+    /// Whether it requires `&`, `<` and `>` as entities.
+    pub entities: bool,
+    /// Where its token comes from, and what has to be done there.
+    pub help: String,
+}
+
+fn services() -> Vec<Value> {
+    let mut all: Value = serde_json::from_str(SERVICES).unwrap_or_default();
+    match all.get_mut("services").map(Value::take) {
+        Some(Value::Array(services)) => services,
+        _ => Vec::new(),
+    }
+}
+
+fn text(entry: &Value, key: &str) -> String {
+    entry.get(key).and_then(Value::as_str).unwrap_or_default().into()
+}
+
+fn list(entry: &Value, key: &str) -> Vec<Value> {
+    entry.get(key).and_then(Value::as_array).cloned().unwrap_or_default()
+}
+
+/// The names of all services, in the order of the data.
+pub fn names() -> Vec<String> {
+    services().iter().map(|service| text(service, "id")).collect()
+}
+
+/// The service with this name.
+pub fn find(id: &str) -> Option<Service> {
+    let entry = services().into_iter().find(|service| text(service, "id") == id)?;
+    let number = |key: &str| entry.get(key).and_then(Value::as_u64).and_then(|number| usize::try_from(number).ok());
+    let flag = |key: &str| entry.get(key).and_then(Value::as_bool).unwrap_or(false);
+    let method = Some(text(&entry, "method")).filter(|method| !method.is_empty());
+    Some(Service {
+        base: text(&entry, "base"),
+        path: text(&entry, "path"),
+        method: method.unwrap_or_else(|| "POST".into()),
+        headers: list(&entry, "headers").iter().filter_map(Value::as_str).map(String::from).collect(),
+        body: entry.get("body").cloned().unwrap_or_default(),
+        priorities: list(&entry, "priorities"),
+        token: TokenUse::of(&text(&entry, "token"))?,
+        to: text(&entry, "to"),
+        title: number("title").unwrap_or(TITLE),
+        text: number("text")?,
+        unit: if flag("bytes") { Unit::Bytes } else { Unit::Characters },
+        entities: flag("entities"),
+        help: text(&entry, "help"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::push::template;
+    use crate::push::url::Url;
+
+    #[test]
+    fn every_service_can_be_used() {
+        const KEYS: &str =
+            " id name docs base path method headers body priorities token to title text bytes entities help ";
+        let all = services();
+        assert_eq!(names().join(" "), "ntfy telegram gotify pushover slack teams discord matrix homeassistant custom");
+        for entry in &all {
+            let id = text(entry, "id");
+            for key in entry.as_object().unwrap().keys() {
+                assert!(KEYS.contains(&format!(" {key} ")), "{id}: {key}");
+            }
+            let service = find(&id).unwrap();
+            assert!([0, 4].contains(&service.priorities.len()), "{id}");
+            assert!(!service.help.is_empty() && service.text <= 8000, "{id}");
+            if id == CUSTOM {
+                continue;
+            }
+            assert!(text(entry, "docs").starts_with("https://"), "{id}");
+            let base = if service.base.is_empty() { "https://own.example/sub" } else { &service.base };
+            let address = format!("{base}{}", service.path);
+            assert!(Url::parse(&address).is_some() && template::is_fixed(&address), "{id}: {address}");
+            let body = service.body.as_str().map_or_else(|| service.body.to_string(), String::from);
+            let templates = [address, body].into_iter().chain(service.headers.iter().cloned()).collect::<Vec<_>>();
+            assert_eq!(templates.iter().find_map(|text| template::unknown(text)), None, "{id}");
+            let has = |name| templates.iter().any(|text| template::has(text, name));
+            assert_eq!(has("token"), service.token != TokenUse::Address, "{id}");
+            assert_eq!(has("to"), !service.to.is_empty(), "{id}");
+            assert!(has("subject") && has("text"), "{id}");
+        }
+        let date: Value = serde_json::from_str(SERVICES).unwrap();
+        assert_eq!(text(&date, "checked").len(), "2026-01-01".len());
+    }
+}

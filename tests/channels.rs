@@ -1,0 +1,343 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Channels: a message leaves as an HTTPS request, with the same promises as a mail.
+
+mod support;
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+use support::ask::{Ran, SOON, hello, json, queue, queue_until, run, said, send};
+use support::provider::{Gate, Provider};
+use support::push_server::{PushServer, Says};
+use support::push_services::{Documented, SERVICES, TOKEN, anything};
+use support::relay::{Relay, RelayBuilder, Section, field};
+
+const PHONE: &str = "phone@channel.invalid";
+
+/// A channel of this service at its stand-in.
+fn section(service: &Documented, server: &PushServer) -> Section {
+    let section = Section::new("channel", service.id).option("service", service.id).option("ca_file", server.ca_file());
+    service
+        .options
+        .iter()
+        .fold(section, |section, (name, value)| section.option(name, value.replace("{url}", &server.url())))
+}
+
+/// A channel called `phone` at this server.
+fn phone(server: &PushServer) -> Section {
+    Section::new("channel", "phone")
+        .option("service", "custom")
+        .option("url", format!("{}/alarm", server.url()))
+        .option("token", "s3cret-t0ken")
+        .list("header", "Authorization: Bearer {token}")
+        .option("body", r#"{"title":"{subject}","text":"{text}","id":"{id}"}"#)
+        .option("ca_file", server.ca_file())
+        .option("timeout", "5s")
+}
+
+/// All mail takes the channel.
+fn relay_to(server: &PushServer) -> RelayBuilder {
+    Relay::builder().durability("always").relay_option("retry_min", "1s").section(phone(server).option("default", "1"))
+}
+
+fn titles(server: &PushServer) -> Vec<String> {
+    server.asked().iter().map(|asked| asked.json()["title"].as_str().unwrap_or_default().to_owned()).collect()
+}
+
+async fn removed(relay: &Relay, count: usize) {
+    relay.wait_lines(|line| field(line, "event") == Some("removed"), count, SOON).await;
+}
+
+async fn paused(relay: &Relay) -> String {
+    let line = relay.wait_log(|line| field(line, "event") == Some("paused"), SOON).await;
+    field(&line, "text").unwrap_or_default().to_owned()
+}
+
+#[tokio::test]
+async fn each_service_gets_what_its_documentation_requires() {
+    let (mut relay, mut servers) = (Relay::builder().durability("always"), Vec::new());
+    for service in &SERVICES {
+        let server = PushServer::start(service.usual).await;
+        let route = Section::new("route", &format!("to_{}", service.id)).list("account", service.id);
+        relay = relay.section(section(service, &server)).section(route.list("recipient", format!("{}@*", service.id)));
+        servers.push(server);
+    }
+    let relay = relay.start().await;
+    let recipients: Vec<String> = SERVICES.iter().map(|service| format!("{}@channel.invalid", service.id)).collect();
+    let recipients: Vec<&str> = recipients.iter().map(String::as_str).collect();
+    let mut device = hello(&relay).await;
+    // With what has a meaning in JSON, forms, URLs, header fields, Slack and HTML.
+    let text = "From: plc@example.com\r\nSubject: =?utf-8?q?St=C3=B6rung_=22A=26B=22_=3C1=3E?=\r\nMIME-Version: 1.0\r\n\
+                Content-Type: text/html; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n\
+                <html><head><style>p {}</style></head><p>T=C3=BCr &quot;1&quot; =26amp; \\n {token} @everyone</p>\r\n\
+                <p>x=3D1&amp;y=3D2 &lt;b&gt;</p></html>\r\n";
+    assert_eq!(device.send("plc@example.com", &recipients, text).await.code, 250);
+    let expected = "Störung \"A&B\" <1>\nTür \"1\" & \\n {token} @everyone\nx=1&y=2 <b>";
+    for (service, server) in SERVICES.iter().zip(&servers) {
+        let asked = server.wait(1).await;
+        assert_eq!((service.text)(&asked[0]), expected, "{}: {asked:?}", service.id);
+    }
+    removed(&relay, 1).await;
+    // A message that is longer than any service accepts.
+    let long =
+        format!("From: plc@example.com\r\nSubject: {}\r\n\r\n{}", "long ".repeat(150), "Zeile ü\r\n".repeat(60_000));
+    assert_eq!(device.send("plc@example.com", &recipients, &long).await.code, 250);
+    removed(&relay, 2).await;
+    for (service, server) in SERVICES.iter().zip(&servers) {
+        let asked = server.wait(2).await;
+        assert_eq!(asked.len(), 2, "{}", service.id);
+        assert!((service.text)(&asked[1]).ends_with("[shortened]"), "{}: {:?}", service.id, asked[1]);
+    }
+    let delivered = relay.log().into_iter().filter(|line| field(line, "event") == Some("delivered")).count();
+    assert_eq!(delivered, 2 * SERVICES.len());
+    let log = relay.log().join("\n");
+    assert!(!log.contains(TOKEN) && !log.contains("s3cret"), "{log}");
+    for command in ["status", "status --json", "show", "history"] {
+        let out = run(&relay, command).await.out;
+        assert!(!out.contains(TOKEN) && !out.contains("s3cret"), "{command}: {out}");
+    }
+}
+
+#[tokio::test]
+async fn a_refused_token_pauses_the_channel_until_it_is_right() {
+    let server = PushServer::start(anything).await;
+    server.script([Says::Status(401, "", r#"{"error":"unknown token s3cret-t0ken"}"#)]);
+    let mut relay = relay_to(&server).start().await;
+    send(&relay, &[PHONE], "one").await;
+    let reason = paused(&relay).await;
+    assert!(
+        reason.contains("refused the token: HTTP 401: unknown token ********; check the token of channel 'phone'"),
+        "{reason}"
+    );
+    send(&relay, &[PHONE], "two").await;
+    let status = json(&relay, "status").await;
+    assert!(status["accounts"][0]["paused"]["remedy"].as_str().unwrap().contains("check the token"), "{status}");
+    assert_eq!(
+        (&status["accounts"][0]["service"], &status["accounts"][0]["secret"]),
+        (&"custom".into(), &"set".into())
+    );
+    assert_eq!(queue(&relay).await.len(), 2);
+    relay.configure("channel", "phone", |section| section.option("token", "n3w-t0ken"));
+    relay.sighup();
+    removed(&relay, 2).await;
+    let asked = server.asked();
+    let tokens: Vec<&str> = asked.iter().map(|asked| asked.field("authorization")).collect();
+    assert_eq!(tokens, ["Bearer s3cret-t0ken", "Bearer n3w-t0ken", "Bearer n3w-t0ken"]);
+}
+
+#[tokio::test]
+async fn a_token_may_be_stored_later() {
+    let server = PushServer::start(anything).await;
+    let secrets = tempfile::tempdir().unwrap();
+    support::certs::open_to_all(secrets.path());
+    let channel = phone(&server).option("default", "1").option("token", "");
+    let relay = Relay::builder().durability("always").relay_option("secrets", secrets.path().join("s").display());
+    let relay = relay.section(channel).start().await;
+    send(&relay, &[PHONE], "one").await;
+    assert!(paused(&relay).await.contains("channel 'phone' has no token; enter it: smtprelay password phone"));
+    let checked = run(&relay, "check").await;
+    assert!(
+        checked.out.contains("channel 'phone' has no token") || checked.err.contains("has no token"),
+        "{checked:?}"
+    );
+    let entered = Ran::of(relay.command_with_input(&["password", "phone"], b"st0red\n").await);
+    assert_eq!(entered.code, 0, "{entered:?}");
+    removed(&relay, 1).await;
+    assert_eq!(server.asked()[0].field("authorization"), "Bearer st0red");
+    assert!(!said(&relay, "show").await.contains("st0red"));
+}
+
+#[tokio::test]
+async fn what_passes_is_waited_for_and_nothing_is_lost() {
+    let server = PushServer::start(anything).await;
+    let relay = relay_to(&server).start().await;
+    for (number, says) in [
+        Says::Status(429, "Retry-After: 1\r\n", ""),
+        Says::Status(429, "", r#"{"ok":false,"parameters":{"retry_after":1}}"#),
+        Says::Status(500, "", "oops"),
+        Says::Status(503, "Retry-After: 1\r\n", ""),
+        Says::Refuse,
+        // It may have arrived: it is sent again, as a mail is.
+        Says::Close,
+        Says::Hang,
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let title = format!("message {number}");
+        server.script([says]);
+        send(&relay, &[PHONE], &title).await;
+        removed(&relay, number + 1).await;
+        assert_eq!(titles(&server).last(), Some(&title));
+    }
+    let reasons = relay.log().join("\n");
+    for reason in ["is limiting the rate of this channel: HTTP 429", "HTTP 500: oops", "did not answer within 5 s"] {
+        assert!(reasons.contains(reason), "{reason}: {reasons}");
+    }
+    // A server that is down.
+    server.stop().await;
+    let mark = relay.mark();
+    send(&relay, &[PHONE], "down").await;
+    relay.wait_log_from(mark, |line| field(line, "event") == Some("paused"), SOON).await;
+    server.resume();
+    said(&relay, "wake test").await;
+    removed(&relay, 8).await;
+    assert_eq!(titles(&server).last().map(String::as_str), Some("down"));
+}
+
+#[tokio::test]
+async fn a_refused_message_is_reported_by_mail() {
+    let server = PushServer::start(anything).await;
+    let provider = Provider::builder().start().await;
+    let relay = Relay::builder()
+        .durability("always")
+        .relay_option("admin", "admin@example.com")
+        .section(Section::account("mail", &provider))
+        .section(phone(&server))
+        .section(Section::new("route", "all").list("account", "phone"));
+    let relay = relay.start().await;
+    server.script([Says::Status(400, "", r#"{"error":"topic is invalid"}"#)]);
+    send(&relay, &[PHONE], "alarm").await;
+    removed(&relay, 2).await;
+    let notices = provider.messages();
+    assert_eq!(notices.len(), 1);
+    let text = String::from_utf8_lossy(&notices[0].data).replace("=\r\n", "");
+    assert!(text.contains("topic is invalid"), "{text}");
+    assert_eq!(server.asked().len(), 1, "the notification does not take the channel");
+}
+
+#[tokio::test]
+async fn without_an_account_for_mail_a_failure_is_only_logged() {
+    let server = PushServer::start(anything).await;
+    let relay = relay_to(&server).relay_option("admin", "admin@example.com").start().await;
+    server.script([Says::Status(422, "", "")]);
+    send(&relay, &[PHONE], "alarm").await;
+    let line = relay.wait_log(|line| field(line, "event") == Some("unreported"), SOON).await;
+    assert!(line.contains("only channels are set up"), "{line}");
+    removed(&relay, 1).await;
+    assert_eq!((server.asked().len(), queue(&relay).await.len()), (1, 0));
+}
+
+#[tokio::test]
+async fn a_channel_steps_in_for_an_account_and_beside_it() {
+    let (server, provider) = (PushServer::start(anything).await, Provider::builder().start().await);
+    let relay = Relay::builder()
+        .durability("always")
+        .section(Section::account("mail", &provider).option("from_policy", "keep"))
+        .section(phone(&server))
+        .section(Section::new("alias", "alarms").list("name", "alarms").list("to", "ops@example.com").list("to", PHONE))
+        .section(Section::new("route", "push").list("account", "phone").list("recipient", PHONE))
+        .section(
+            Section::new("route", "urgent")
+                .list("account", "mail")
+                .list("account", "phone")
+                .list("recipient", "duty@*"),
+        );
+    let relay = relay.start().await;
+    // Beside: one message, by mail and to the phone.
+    send(&relay, &["alarms"], "both").await;
+    removed(&relay, 1).await;
+    assert_eq!((titles(&server), provider.messages().len()), (vec!["both".to_string()], 1));
+    assert_eq!(provider.messages()[0].recipients, ["ops@example.com"]);
+    // Instead, while the provider is down.
+    provider.stop().await;
+    send(&relay, &["duty@example.com"], "provider down").await;
+    removed(&relay, 2).await;
+    assert_eq!(titles(&server), ["both", "provider down"]);
+}
+
+#[tokio::test]
+async fn a_certificate_is_verified_and_redirects_are_not_followed() {
+    let (server, other) = (PushServer::start(anything).await, PushServer::start(anything).await);
+    let mut relay = relay_to(&server);
+    relay = relay.section(phone(&other).named("moved"));
+    relay = relay.section(Section::new("route", "to_moved").list("account", "moved").list("recipient", "moved@*"));
+    let mut relay = relay.start().await;
+    relay.configure("channel", "phone", |section| section.option("ca_file", server.other_ca_file()));
+    relay.sighup();
+    relay.wait_log(|line| field(line, "event") == Some("reloaded"), SOON).await;
+    send(&relay, &[PHONE], "secret alarm").await;
+    assert!(paused(&relay).await.contains("signed by an unknown authority"));
+    assert_eq!(server.asked().len(), 0, "nothing was sent");
+    other.script([Says::Status(302, "Location: https://127.0.0.1:1/\r\n", "")]);
+    let mark = relay.mark();
+    send(&relay, &["moved@channel.invalid"], "moved").await;
+    let line = relay.wait_log_from(mark, |line| field(line, "account") == Some("moved"), SOON).await;
+    assert!(line.contains("a redirect, which is not followed: HTTP 302"), "{line}");
+}
+
+#[tokio::test]
+async fn a_test_message_shows_each_step() {
+    let server = PushServer::start(anything).await;
+    let relay = relay_to(&server).start().await;
+    let ran = run(&relay, "test phone ops@example.com").await;
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(ran.out.contains("accepted the message: HTTP 200"), "{ran:?}");
+    assert!(titles(&server)[0].starts_with("smtprelay test: account phone"), "{:?}", titles(&server));
+    server.script([Says::Status(403, "", r#"{"error":"forbidden for s3cret-t0ken"}"#)]);
+    let ran = run(&relay, "test phone ops@example.com --verbose").await;
+    assert!(ran.code != 0 && ran.out.contains("refused the token: HTTP 403: forbidden for ********"), "{ran:?}");
+    assert!(!ran.out.contains("s3cret-t0ken"), "{ran:?}");
+    server.script([Says::Close]);
+    let ran = run(&relay, "test phone ops@example.com").await;
+    assert!(ran.code != 0 && ran.out.contains("without a complete reply"), "{ran:?}");
+    assert!(ran.out.contains("- login: skipped, because there was no answer"), "{ran:?}");
+    let job: Value = serde_json::from_str(&run(&relay, "test phone ops@example.com --json").await.out).unwrap();
+    assert_eq!((&job["state"], &job["steps"][6]["state"]), (&"done".into(), &"ok".into()), "{job}");
+}
+
+#[tokio::test]
+async fn killed_in_the_middle_nothing_is_lost() {
+    let server = PushServer::start(anything).await;
+    let mut relay = relay_to(&server).start().await;
+    let mut promised = Vec::new();
+    const ROUNDS: usize = 6;
+    for round in 0..ROUNDS {
+        // The service has the request, and its answer is on its way or not.
+        let gate = Gate::closed();
+        let before = server.asked().len();
+        server.script([Says::Hold(gate.clone())]);
+        for number in 0..5 {
+            let title = format!("{round}-{number}");
+            send(&relay, &[PHONE], &title).await;
+            promised.push(title);
+        }
+        if round % 2 == 0 {
+            server.wait(before + 1).await;
+        } else {
+            gate.open();
+            server.wait(before + 3).await;
+        }
+        relay.kill9();
+        gate.open();
+        relay.restart().await;
+    }
+    queue_until(&relay, |messages| messages.is_empty()).await;
+    let mut arrived: BTreeMap<String, usize> = BTreeMap::new();
+    for title in titles(&server) {
+        *arrived.entry(title).or_default() += 1;
+    }
+    let lost: Vec<_> = promised.iter().filter(|title| !arrived.contains_key(*title)).collect();
+    let twice: usize = arrived.values().map(|count| count - 1).sum();
+    println!("{} promised, {} lost, {twice} came once more", promised.len(), lost.len());
+    // One request is on its way at a time.
+    assert!(lost.is_empty() && twice <= ROUNDS, "lost: {lost:?}, {twice} twice");
+}
+
+#[tokio::test]
+async fn a_digest_leaves_through_a_channel() {
+    let server = PushServer::start(anything).await;
+    let camera = Section::new("device", "camera")
+        .list("ip", "127.0.0.1")
+        .option("rate", "1/h")
+        .option("digest_every", "10s")
+        .list("account", "phone");
+    let relay = relay_to(&server).section(camera).start().await;
+    for number in 0..4 {
+        send(&relay, &[PHONE], &format!("motion {number}")).await;
+    }
+    let asked = server.wait(2).await;
+    assert_eq!(asked[0].json()["title"], "motion 0");
+    let text = asked[1].json()["text"].as_str().unwrap_or_default().to_owned();
+    assert!(["motion 1", "motion 2", "motion 3"].iter().all(|title| text.contains(title)), "{text}");
+}
