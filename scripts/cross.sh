@@ -46,11 +46,10 @@ target_of() {
 		# A position-independent static MIPS binary calls weak symbols at its load address and crashes.
 		flags="$own_start -Ctarget-cpu=mips32r2 -Crelocation-model=static -Clink-arg=-Wl,-T,scripts/discard.ld"
 		# What makes the code more alike, so that the package's compression finds more: values are calculated where
-		# they are needed, instructions stay in the order of the source, registers are handed out in turn. It is
-		# 80 KB of the program, compressed. docs/performance.md has the figure of each.
+		# they are needed, and instructions stay in the order of the source. It is 60 KB of the program, compressed.
+		# docs/performance.md has the figure of each.
 		for option in disable-machine-licm disable-machine-cse disable-lsr enable-misched=false \
-			pre-RA-sched=source disable-block-placement enable-shrink-wrap=false mno-check-zero-division \
-			regalloc=basic; do
+			pre-RA-sched=source disable-block-placement enable-shrink-wrap=false mno-check-zero-division; do
 			flags="$flags -Cllvm-args=-$option"
 		done
 		qemu=qemu-${1%_24kc}
