@@ -34,8 +34,10 @@ fn quoted(text: &str) -> Option<(String, &str)> {
     }
 }
 
-/// A sample: name, labels, value.
-fn sample(line: &str) -> Option<(String, Vec<(String, String)>, f64)> {
+/// Name, labels, value.
+type Sample = (String, Vec<(String, String)>, f64);
+
+fn sample(line: &str) -> Option<Sample> {
     let (metric, mut rest) = name(line, true)?;
     let mut labels = Vec::new();
     if let Some(inside) = rest.strip_prefix('{') {
@@ -57,7 +59,7 @@ fn sample(line: &str) -> Option<(String, Vec<(String, String)>, f64)> {
 }
 
 /// All samples; panics if a line is not in the format, a metric lacks HELP or TYPE, or a series is there twice.
-fn parsed(text: &str) -> Vec<(String, Vec<(String, String)>, f64)> {
+fn parsed(text: &str) -> Vec<Sample> {
     assert!(text.ends_with('\n'));
     let (mut samples, mut series, mut described) = (Vec::new(), BTreeSet::new(), String::new());
     let mut lines = text.strip_suffix('\n').unwrap().split('\n');
