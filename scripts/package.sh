@@ -9,6 +9,7 @@
 #	  target/packages/luci-app-smtprelay_VERSION_all.ipk	-VERSION_noarch.apk
 #	  target/packages/smtprelay-sendmail_VERSION_all.ipk	-VERSION_noarch.apk
 #	  target/packages/smtprelay-import_VERSION_all.ipk	-VERSION_noarch.apk
+#	  target/packages/prometheus-node-exporter-lua-smtprelay_VERSION_all.ipk	-VERSION_noarch.apk
 #
 # What the packages are called, hold, keep, need and do when they are installed stands in the Makefiles in openwrt/, which
 # OpenWrt's build system reads as well; scripts/feed has them write it down here. Layout, order of the members, fields and
@@ -194,7 +195,7 @@ make_apk() {
 symbols=$stage/symbols
 scripts/symbols.py list "$binary.symbols" >"$symbols"
 
-for package in smtprelay luci-app-smtprelay smtprelay-sendmail smtprelay-import; do
+for package in smtprelay luci-app-smtprelay smtprelay-sendmail smtprelay-import prometheus-node-exporter-lua-smtprelay; do
 	version=$(fact VERSION)
 	source=feeds/smtprelay/openwrt
 	[ "$package" != luci-app-smtprelay ] || source=feeds/smtprelay/luci-app-smtprelay

@@ -45,6 +45,16 @@ for script in files/etc/init.d/* files/etc/hotplug.d/*/* files/usr/libexec/smtpr
 	! grep -n '^  ' "$script" || fail "$script is indented with blanks"
 done
 
+# --- The collector for prometheus-node-exporter-lua
+
+if command -v lua5.1 >/dev/null; then
+	for collector in files/usr/lib/lua/prometheus-collectors/*.lua; do
+		lua5.1 -e "assert(loadfile('$collector'))" || fail "$collector is not Lua 5.1"
+	done
+else
+	echo 'tests/openwrt_files.sh: lua5.1 is missing (Debian: lua5.1): the collector was not read' >&2
+fi
+
 # --- The hotplug scripts
 
 # hotplug KIND VARIABLE=VALUE...: what the script has the program do, read as hotplug-call reads it.
@@ -386,6 +396,14 @@ package_make smtprelay-import-install >"$work/make.log" 2>&1 || fail "openwrt/Ma
 equal 'what openwrt/Makefile installs of smtprelay-import' "755 ./usr/libexec/smtprelay/import
 $(cd files && find ./usr/share/smtprelay -type f | sed 's/^/644 /' | sort)" \
 	"$(cd "$work/root" && find . -type f -printf '%m %p\n' | sort -k 2)"
+equal 'openwrt/Makefile, prometheus-node-exporter-lua-smtprelay' "smtprelay $version 1 | utils | all | \
++smtprelay +prometheus-node-exporter-lua | smtprelay=465:smtprelay=465 |  |$alternatives" \
+	"$(package_make prometheus-node-exporter-lua-smtprelay-show)"
+rm -rf "$work/root"
+package_make prometheus-node-exporter-lua-smtprelay-install >"$work/make.log" 2>&1 ||
+	fail "openwrt/Makefile, install: $(cat "$work/make.log")"
+equal 'what openwrt/Makefile installs of the collector' \
+	'644 ./usr/lib/lua/prometheus-collectors/smtprelay.lua' "$(cd "$work/root" && find . -type f -printf '%m %p\n')"
 # What was built before is no part of the sources, wherever it lies.
 tree=$work/tree
 mkdir "$tree" "$tree/target" "$tree/tests"
@@ -412,7 +430,7 @@ for folder in . luci-app-smtprelay; do
 		TOPDIR="$PWD/scripts/feed" INCLUDE_DIR="$PWD/scripts/feed/include" PKG_BUILD_DIR="$work/build" >"$work/make.log" 2>&1 ||
 		fail "packages with a maintainer: $(cat "$work/make.log")"
 done
-for package in smtprelay smtprelay-sendmail smtprelay-import luci-app-smtprelay; do
+for package in smtprelay smtprelay-sendmail smtprelay-import prometheus-node-exporter-lua-smtprelay luci-app-smtprelay; do
 	equal "maintainer of $package" 'A Name <a@example.com>' "$(cat "$work/stage/$package/meta/MAINTAINER")"
 	equal "URL of $package" 'https://example.com/' "$(cat "$work/stage/$package/meta/URL")"
 done

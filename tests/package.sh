@@ -317,6 +317,17 @@ check_import() {
 	succeeds 'its readers as they are' diff -r files/usr/share/smtprelay "$dir/root/usr/share/smtprelay"
 }
 
+check_collector() {
+	unpack prometheus-node-exporter-lua-smtprelay all || return 0
+	check_control
+	equal Depends 'smtprelay, prometheus-node-exporter-lua' "$(value Depends)"
+	equal Architecture all "$(value Architecture)"
+	tar -C "$dir/root" -xzf "$dir/data.tar.gz"
+	equal 'odd modes and owners' '' "$(modes "$dir/data.tar.gz" |
+		grep -v -e '^drwxr-xr-x 0/0 ' -e '^-rw-r--r-- 0/0 .*/smtprelay\.lua$' || true)"
+	succeeds 'the collector as it is' diff -r files/usr/lib/lua "$dir/root/usr/lib/lua"
+}
+
 if [ $# -eq 0 ]; then
 	for package in "$packages"/smtprelay_"${release}"_*.ipk; do
 		[ -f "$package" ] || {
@@ -334,6 +345,7 @@ arch=
 check_luci
 check_sendmail
 check_import
+check_collector
 tests/package_install.sh "$@" || failures=$((failures + 1))
 printf '%-26s %10s %10s %10s\n' 'architecture (bytes)' binary gzipped .ipk
 cat "$work/table"

@@ -11,7 +11,7 @@ set -eu
 cd "$(dirname "$0")/.."
 version=$(sed -n 's/^version *= *"\(.*\)"/\1/p' Cargo.toml | head -n 1)-r1
 packages=$(scripts/target_dir.sh)/packages
-names='smtprelay luci-app-smtprelay smtprelay-sendmail smtprelay-import'
+names='smtprelay luci-app-smtprelay smtprelay-sendmail smtprelay-import prometheus-node-exporter-lua-smtprelay'
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 trap 'exit 1' HUP INT TERM
@@ -77,7 +77,7 @@ check_opkg() {
 	root=$work/$arch/opkg
 	mkdir -p "$root/tmp" "$root/var/lock" "$root/usr/lib/opkg/info" "$root/usr/bin"
 	# What the packages need and is not ours.
-	for name in ca-bundle luci-base; do
+	for name in ca-bundle luci-base prometheus-node-exporter-lua; do
 		printf 'Package: %s\nVersion: 1\nStatus: install user installed\nArchitecture: all\n\n' "$name" \
 			>>"$root/usr/lib/opkg/status"
 		: >"$root/usr/lib/opkg/info/$name.list"
@@ -86,14 +86,17 @@ check_opkg() {
 	(
 		cd "$work" # opkg makes folders here
 		opkg install "$packages/smtprelay_${version}_$arch.ipk" "$packages/luci-app-smtprelay_${version}_all.ipk" \
-			"$packages/smtprelay-sendmail_${version}_all.ipk" "$packages/smtprelay-import_${version}_all.ipk"
+			"$packages/smtprelay-sendmail_${version}_all.ipk" "$packages/smtprelay-import_${version}_all.ipk" \
+			"$packages/prometheus-node-exporter-lua-smtprelay_${version}_all.ipk"
 	) >"$work/said" 2>&1 || true
 	equal 'opkg install' "luci-app-smtprelay - $version
+prometheus-node-exporter-lua-smtprelay - $version
 smtprelay - $version
 smtprelay-import - $version
 smtprelay-sendmail - $version" "$(cd "$work" && opkg list-installed | grep smtprelay)"
 	equal 'what opkg installs' "$wanted" "$(tree "$root")"
 	equal 'scripts that opkg runs' 'postinst luci-app-smtprelay
+postinst prometheus-node-exporter-lua-smtprelay
 postinst smtprelay
 postinst smtprelay-import
 postinst smtprelay-sendmail' "$(sort "$root.calls")"
@@ -103,7 +106,7 @@ postinst smtprelay-sendmail' "$(sort "$root.calls")"
 ./usr/sbin/postqueue /usr/sbin/smtprelay
 ./usr/sbin/sendmail /usr/sbin/smtprelay' "$(links "$root")"
 	echo '# mine' >>"$root/etc/config/smtprelay"
-	(cd "$work" && opkg remove smtprelay-import smtprelay-sendmail luci-app-smtprelay smtprelay) >"$work/said" 2>&1 || true
+	(cd "$work" && opkg remove prometheus-node-exporter-lua-smtprelay smtprelay-import smtprelay-sendmail luci-app-smtprelay smtprelay) >"$work/said" 2>&1 || true
 	equal 'what opkg leaves' './etc/config/smtprelay' "$(tree "$root" | cut -d ' ' -f 2)"
 	equal 'links that opkg leaves' '' "$(links "$root")"
 }
@@ -131,10 +134,11 @@ check_apk() {
 	root=$work/$arch/apk
 	mkdir -p "$root/usr/bin"
 	"$APK" mkpkg --info name:others --info version:1-r1 --info arch:noarch --info description:others \
-		--info 'provides:luci-base ca-bundle' --output "$work/others.apk"
+		--info 'provides:luci-base ca-bundle prometheus-node-exporter-lua' --output "$work/others.apk"
 	succeeds 'apk add' apk --initdb add "$work/others.apk" "$packages/smtprelay-${version}_$arch.apk" \
 		"$packages/luci-app-smtprelay-${version}_noarch.apk" "$packages/smtprelay-sendmail-${version}_noarch.apk" \
-		"$packages/smtprelay-import-${version}_noarch.apk"
+		"$packages/smtprelay-import-${version}_noarch.apk" \
+		"$packages/prometheus-node-exporter-lua-smtprelay-${version}_noarch.apk"
 	equal 'what apk installs' "$wanted" "$(tree "$root")"
 	equal 'who owns what apk installs' '' "$(find "$root/usr" "$root/www" "$root/etc/config" ! -uid "$(id -u)")"
 	facts=$root/lib/apk/packages
@@ -155,6 +159,7 @@ check_apk() {
 		case "$name" in
 		smtprelay) kind=$arch depends=ca-bundle ;;
 		luci-app-smtprelay) depends='luci-base smtprelay' ;;
+		prometheus-*) depends='prometheus-node-exporter-lua smtprelay' ;;
 		esac
 		dump=$("$APK" adbdump "$packages/$name-${version}_$kind.apk")
 		equal "facts of $name" "name: $name
@@ -182,17 +187,19 @@ postinst luci-app-smtprelay
 users smtprelay-sendmail 
 postinst smtprelay-sendmail
 users smtprelay-import 
-postinst smtprelay-import' "$(cat "$root.calls")"
+postinst smtprelay-import
+users prometheus-node-exporter-lua-smtprelay 
+postinst prometheus-node-exporter-lua-smtprelay' "$(cat "$root.calls")"
 	equal 'links that the scripts make' './usr/bin/msmtp /usr/sbin/smtprelay' "$(links "$root/" | grep msmtp)"
 	# shellcheck disable=SC2086
 	run_scripts post-upgrade $names
-	run_scripts pre-deinstall smtprelay-import smtprelay-sendmail luci-app-smtprelay smtprelay
+	run_scripts pre-deinstall prometheus-node-exporter-lua-smtprelay smtprelay-import smtprelay-sendmail luci-app-smtprelay smtprelay
 	equal 'links that the scripts leave' '' "$(links "$root" | grep msmtp || true)"
 	equal 'scripts that know of the upgrade' "$(echo "$names" | wc -w)" \
 		"$(tar -xOzf "$root/lib/apk/db/scripts.tar.gz" --wildcards '*.post-upgrade' | grep -c '^export PKG_UPGRADE=1$')"
 	rm "$root/lib/functions.sh"
 	echo '# mine' >>"$root/etc/config/smtprelay"
-	succeeds 'apk del' apk del smtprelay smtprelay-sendmail smtprelay-import luci-app-smtprelay
+	succeeds 'apk del' apk del prometheus-node-exporter-lua-smtprelay smtprelay smtprelay-sendmail smtprelay-import luci-app-smtprelay
 	equal 'what apk leaves' './etc/config/smtprelay' "$(tree "$root" | cut -d ' ' -f 2)"
 }
 

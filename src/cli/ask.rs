@@ -14,7 +14,7 @@ use smtprelay::queue::Spool;
 use super::parse::Question;
 use super::queue::{self, Filter};
 use super::table::count;
-use super::{Failure, exit, exit_code, fail, finish, finish_with, show, text};
+use super::{Failure, complain, exit, exit_code, fail, finish, finish_with, metrics, show, text};
 
 /// Queries and prints; `file` is the settings file.
 pub fn ask(question: &Question, json: bool, settings: &Settings, file: &Path) -> ExitCode {
@@ -59,9 +59,10 @@ fn ask_running(
     }
     let mut call = |method: &str, params: Value| client.call(method, params).map_err(failed);
     let done = match question {
-        Question::Status { check } => {
+        Question::Status { check, prometheus } => {
             let answer = state(client, file).map_err(failed)?;
             return Ok(match check {
+                _ if *prometheus => (metrics::of(&answer), show::exit_code(&answer, false)),
                 true if !json => show::checked(&answer),
                 _ => (plain(answer.clone(), show::status), show::exit_code(&answer, *check)),
             });
@@ -124,7 +125,12 @@ fn all_messages(client: &mut ControlClient) -> Result<Vec<Value>, Failure> {
 fn not_running(question: &Question, json: bool, settings: &Settings) -> ExitCode {
     const WHY: &str = "the gateway is not running; start it with 'service smtprelay start'";
     finish(match question {
-        Question::Status { check: true } if !json => {
+        Question::Status { prometheus: true, .. } => {
+            // That it is not running is a value, too.
+            complain(WHY);
+            return finish_with(Ok((metrics::of(&Value::Null), exit::UNAVAILABLE)));
+        }
+        Question::Status { check: true, .. } if !json => {
             return finish_with(Ok((format!("SMTPRELAY CRITICAL - {WHY}\n"), show::CRITICAL)));
         }
         Question::Queue(Filter { account: Some(_), .. }) => {

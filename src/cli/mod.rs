@@ -6,6 +6,7 @@ mod check;
 mod import;
 mod jail;
 mod login;
+mod metrics;
 mod parse;
 mod password;
 mod providers;

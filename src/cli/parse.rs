@@ -21,6 +21,8 @@ pub enum Question {
     Status {
         /// As a monitoring plugin.
         check: bool,
+        /// For Prometheus.
+        prometheus: bool,
     },
     /// List the queue.
     Queue(Filter),
@@ -86,7 +88,8 @@ pub enum Asked {
 }
 
 /// Options without a value, and those with one. Which command takes which is in its help.
-const FLAGS: [&str; 9] = ["body", "check", "delete", "follow", "foreground", "help", "json", "verbose", "yes"];
+const FLAGS: [&str; 10] =
+    ["body", "check", "delete", "follow", "foreground", "help", "json", "prometheus", "verbose", "yes"];
 const VALUES: [&str; 10] =
     ["account", "config", "device", "host", "newer", "older", "port", "provider", "recipient", "tls"];
 
@@ -306,7 +309,10 @@ fn question(words: &[&str], given: &Given) -> Result<Question, String> {
     let change =
         |method, id: &str| Question::Change { method, id: id.into(), sure: given.has("yes") || given.has("json") };
     Ok(match words {
-        ["status"] => Question::Status { check: given.has("check") },
+        ["status"] if given.has("prometheus") && (given.has("check") || given.has("json")) => {
+            return Err("--prometheus is a format of its own, without --check and --json".into());
+        }
+        ["status"] => Question::Status { check: given.has("check"), prometheus: given.has("prometheus") },
         ["queue"] | ["queue", "list"] => Question::Queue(filter(given)?),
         ["queue", "show", id] => Question::Show { id: (*id).into(), body: given.has("body") },
         ["queue", "retry", id] => change("retry", id),

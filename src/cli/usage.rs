@@ -14,10 +14,11 @@ usage: smtprelay COMMAND [--config FILE | -c FILE]
   reload [--json]      make the running gateway apply the current settings; open connections are kept
   check [--json]       check the settings, and whether devices can connect
   show [--json]        print the effective settings, including defaults, with passwords masked
-  status [--check] [--json]
+  status [--check] [--json] [--prometheus]
                        show the current state: listeners, accounts, queue, what a power cut would lose; the exit code is
                        1 if mail is not relayed or devices cannot connect; with --check, print one line, and use the
-                       exit codes of monitoring plugins: 0 OK, 1 warning, 2 critical
+                       exit codes of monitoring plugins: 0 OK, 1 warning, 2 critical; with --prometheus, print
+                       metrics in the text format of Prometheus
   queue [--device NAME] [--recipient ADDRESS] [--account NAME] [--older TIME] [--newer TIME] [--json]
                        list the queued messages and why they are waiting: of a device (address or section), for a
                        recipient (or its domain), of an account, that have waited longer or shorter than TIME (such as 2h)

@@ -175,12 +175,16 @@ impl Api {
         });
         let unreachable = self.reload().unreachable();
         let history = lock(&self.history);
+        let names: Vec<&str> = settings.accounts.iter().map(|account| account.name.as_str()).collect();
+        let own = settings.devices.iter().filter(|device| !device.is_default());
+        let sections: Vec<&str> = own.map(|device| device.name.as_str()).filter(|name| !name.is_empty()).collect();
         let known = settings.accounts.iter().zip(secrets);
         let view = |(account, secret)| views::account(account, secret, &health, &history);
         let accounts: Vec<Value> = known.map(view).collect();
         Ok(json!({
             "version": VERSION,
             "running": self.started.elapsed().as_secs(),
+            "started": clock::since(self.started),
             "health": unreachable.before(views::health_sentence(&settings, &health)),
             "state": views::health_word(&settings, &health),
             "settings": self.reload().settings(&settings, &left, params),
@@ -191,6 +195,7 @@ impl Api {
             "queue": {
                 "messages": health.waiting,
                 "held": health.held,
+                "oldest": health.oldest.and_then(clock::age),
                 "reporting": health.reporting,
                 "bytes": bytes,
                 "limit": limit,
@@ -204,7 +209,7 @@ impl Api {
             },
             "last": history.last(None),
             "today": history.today(clock::now()),
-            "counters": history.counters(),
+            "counters": history.counters(&names, &sections),
         }))
     }
 

@@ -142,6 +142,8 @@ pub struct Health {
     pub held: usize,
     /// Messages that are finished except for the summary that reports them; none of them is waiting for delivery.
     pub reporting: usize,
+    /// When the oldest queued message arrived, held ones included.
+    pub oldest: Option<i64>,
     /// The accounts, in configuration order.
     pub accounts: Vec<AccountHealth>,
     /// The accounts for mail that matches no route, by their index in the settings.
@@ -267,11 +269,18 @@ impl Dispatch {
             waiting: self.waiting(),
             held: self.queues.held(),
             reporting: self.teller().reporter().parked(),
+            oldest: self.oldest(),
             accounts: self.lanes.health(now),
             general: self.ways.routes.accounts(0).to_vec(),
             paused: self.lanes.paused(self.ways.routes.accounts(0), now).map(|(_, pause)| (pause.reason, pause.next)),
             recovering: self.recovering,
         }
+    }
+
+    /// The arrival of the oldest queued message: the first of the list, or one of the few that are being processed.
+    fn oldest(&self) -> Option<i64> {
+        let scheduled = self.queues.listed(None).next().map(|(item, _)| item.entry.arrived);
+        self.in_hand.values().map(|entry| entry.arrived).chain(scheduled).min()
     }
 
     /// Why a route sends nothing, if it is paused.

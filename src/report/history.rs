@@ -5,9 +5,11 @@
 //! then so that it survives a restart ([`History::encode`]).
 //!
 //! Memory stays below 200 KB on 64 bits; on 32 it is 165 KB: at most 200 verdicts with 40 KB of text, 256
-//! devices with 25 KB of text, 30 days of 24 bytes; the rest is the overhead of an allocator for some 3000 blocks.
+//! devices with 25 KB of text, 30 days of 24 bytes, and one counter for each account and section `device` that mail went
+//! through; the rest is the overhead of an allocator for some 3000 blocks.
 
 mod file;
+mod tally;
 
 use std::collections::VecDeque;
 use std::fs;
@@ -18,6 +20,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 
+use self::tally::Tally;
 use super::letter::one_line;
 use super::{Event, TlsFacts, observe};
 use crate::system::{clock, lock, ordered, publish, task};
@@ -245,6 +248,8 @@ pub struct History {
     /// The last successful and the last failed test of each account, in this run.
     tests: Vec<HistoryEntry>,
     total: DayCounts,
+    /// Since the start of the program, by account and device.
+    tally: Tally,
     /// Days since 1970 with their counters, in order.
     days: Vec<(i64, DayCounts)>,
 }
@@ -253,6 +258,15 @@ impl History {
     /// Takes an event that happened at `at`.
     pub fn take(&mut self, at: i64, event: &Event) {
         self.since.get_or_insert(at);
+        let device = match event {
+            Event::Accepted { client, device, .. } => self.kind(client, device.as_deref()),
+            Event::Delivered { client, .. }
+            | Event::Failed { client, .. }
+            | Event::Refused { client, .. }
+            | Event::Rejected { client, .. } => self.kind(client, None),
+            _ => None,
+        };
+        self.tally.take(event, device.as_deref());
         match event {
             Event::Accepted { id, client, helo, device, from, to, .. } => {
                 self.count(at, HistoryOutcome::Accepted);
@@ -297,6 +311,19 @@ impl History {
         }
     }
 
+    /// The kind of device that a client is counted under: its section `device`, the one `known` to apply or else that of
+    /// its last message. `None` for the gateway's own mail.
+    fn kind(&self, client: &str, known: Option<&str>) -> Option<Box<str>> {
+        match client {
+            "" => return None,
+            tally::LOCAL => return Some(tally::LOCAL.into()),
+            _ => {}
+        }
+        let record = || self.devices.0.iter().find(|device| *device.client == *client).map(|device| &*device.section);
+        let section = known.or_else(record).filter(|section| !section.is_empty());
+        Some(section.unwrap_or(tally::OTHER).into())
+    }
+
     /// The section `device` that applied to the last message of each of `clients`; empty if there was none.
     pub fn sections(&self, clients: &[&str]) -> Vec<String> {
         let known = |client: &&str| self.devices.0.iter().find(|device| *device.client == **client);
@@ -326,11 +353,16 @@ impl History {
         self.devices.json()
     }
 
-    /// Counters since the start of the program, and of the last 30 days with events.
-    pub fn counters(&self) -> Value {
+    /// Counters since the start of the program, also by these accounts and sections `device`, and of the last 30 days
+    /// with events.
+    pub fn counters(&self, accounts: &[&str], devices: &[&str]) -> Value {
         let day = |(day, counts): &(i64, DayCounts)| counts.add_to(json!({ "day": day.saturating_mul(DAY) }));
         let days: Vec<Value> = self.days.iter().rev().map(day).collect();
-        self.total.add_to(json!({ "since": self.since, "days": days }))
+        let mut counters = self.total.add_to(json!({ "since": self.since, "days": days }));
+        if let Some(fields) = counters.as_object_mut() {
+            self.tally.add_to(fields, accounts, devices);
+        }
+        counters
     }
 
     /// The counters of the day of `now`, in UTC: the program does not know the local time.

@@ -16,6 +16,12 @@ pub fn now() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).ok().and_then(|d| i64::try_from(d.as_secs()).ok()).unwrap_or(0)
 }
 
+/// The wall clock time of an earlier moment, according to the clock now; `None` while it is not set.
+pub fn since(moment: Instant) -> Option<i64> {
+    let then = SystemTime::now().checked_sub(moment.elapsed())?.duration_since(UNIX_EPOCH).ok()?;
+    i64::try_from(then.as_secs()).ok().filter(|then| is_set() && *then > 0)
+}
+
 /// Whether the clock can be correct.
 pub fn is_set() -> bool {
     now() >= EARLIEST

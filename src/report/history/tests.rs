@@ -186,7 +186,7 @@ fn verdicts_devices_and_counters_tell_the_same_story() {
         })
     );
     let counts = json!({"accepted": 1, "delivered": 1, "failed": 1, "refused": 0});
-    let counters = history.counters();
+    let counters = history.counters(&["gmail"], &["plc"]);
     assert_eq!(counters["since"], NOW);
     for (name, count) in counts.as_object().unwrap() {
         assert_eq!(counters[name], *count);
@@ -203,7 +203,7 @@ fn the_ring_keeps_the_last_200() {
     let all = history.entries(0, usize::MAX);
     assert_eq!(all["total"], 200);
     assert_eq!((&all["entries"][0]["id"], &all["entries"][199]["id"]), (&json!("ID499"), &json!("ID300")));
-    assert_eq!(history.counters()["delivered"], 500);
+    assert_eq!(history.counters(&["gmail"], &["plc"])["delivered"], 500);
 }
 
 #[test]
@@ -275,7 +275,7 @@ fn days_are_bounded_and_a_wrong_clock_leaves_no_trace() {
     }
     // A step back by one day does not add another.
     history.take(NOW + 48 * DAY, &refused("10.0.0.8"));
-    let counters = history.counters();
+    let counters = history.counters(&["gmail"], &["plc"]);
     let days = counters["days"].as_array().unwrap();
     assert_eq!((days.len(), &days[0]["refused"], &days[1]["refused"]), (30, &json!(1), &json!(2)));
     assert!(days.windows(2).all(|two| two[0]["day"].as_i64() > two[1]["day"].as_i64()));
@@ -341,7 +341,7 @@ proptest! {
     fn it_comes_back_from_its_file(events in events()) {
         let history = taken(&events);
         let back = History::decode(&history.encode());
-        prop_assert_eq!(back, History { since: None, total: DayCounts::default(), ..history });
+        prop_assert_eq!(back, History { since: None, total: DayCounts::default(), tally: Tally::default(), ..history });
     }
 
     #[test]
@@ -365,4 +365,37 @@ proptest! {
         let history = History::decode(format!("smtprelay-history 1 {sum:08x}\n{lines}").as_bytes());
         prop_assert_eq!(history, History::default());
     }
+}
+
+#[test]
+fn mail_is_counted_by_account_and_kind_of_device() {
+    let mut history = History::default();
+    let of_plc = |event: Event| match event {
+        Event::Accepted { id, client, helo, login, tls, from, to, size, repairs, .. } => {
+            Event::Accepted { id, client, helo, device: Some("plc".into()), login, tls, from, to, size, repairs }
+        }
+        other => other,
+    };
+    history.take(NOW, &of_plc(accepted("ID1", "10.0.0.7")));
+    history.take(NOW, &delivered("ID1", "10.0.0.7", "250 ok"));
+    history.take(NOW, &failed("ID1", "10.0.0.7"));
+    history.take(NOW, &refused("10.0.0.7"));
+    history.take(NOW, &accepted("ID2", "10.0.0.8"));
+    history.take(NOW, &delivered("ID2", "local", "250 ok"));
+    // A report of the gateway belongs to no device, but to an account.
+    history.take(NOW, &delivered("ID3", "", "250 ok"));
+    history.take(NOW, &refused("10.0.0.9"));
+    let counters = history.counters(&["gmail", "unused"], &["plc"]);
+    let sums = |list: &str, name: &str, fields: &[&str]| -> Vec<u64> {
+        let found = counters[list].as_array().unwrap().iter().find(|entry| entry["name"] == name).unwrap();
+        fields.iter().map(|field| found[*field].as_u64().expect(field)).collect()
+    };
+    let fields = ["accepted", "accepted_bytes", "delivered", "delivered_bytes", "failed", "refused"];
+    assert_eq!(sums("devices", "plc", &fields), [1, 500, 1, 700, 1, 1]);
+    assert_eq!(sums("devices", "other", &fields), [1, 500, 0, 0, 0, 1]);
+    assert_eq!(sums("devices", "local", &fields), [0, 0, 1, 700, 0, 0]);
+    let fields = ["delivered", "delivered_bytes", "deferred", "failed"];
+    assert_eq!(sums("accounts", "gmail", &fields), [3, 2100, 0, 1]);
+    assert_eq!(sums("accounts", "unused", &fields), [0, 0, 0, 0]);
+    assert_eq!((&counters["accepted_bytes"], &counters["delivered_bytes"]), (&1000.into(), &2100.into()));
 }
