@@ -259,6 +259,7 @@ fn on_terminal(relay: &Relay, arguments: &[&str], typed: &str) -> (Option<i32>, 
 async fn a_terminal_is_asked_and_has_colours() {
     let relay = Relay::builder().section(nowhere()).env("NO_COLOR", "").start().await;
     support::ask::send(&relay, &["ops@example.com"], "x").await;
+    relay.wait_log(|line| line.contains("event=paused"), SOON).await;
     let settled = |messages: &[serde_json::Value]| messages.len() == 1 && messages[0]["standing"] != "sending";
     support::ask::queue_until(&relay, settled).await;
     let (code, shown) = on_terminal(&relay, &["queue", "delete", "all"], "n\n");
