@@ -65,9 +65,14 @@ function readTable() {
 	return sections;
 }
 
+/** Sections that the pages do not set: they are written in /etc/config/smtprelay. */
+const WITHOUT_FORM = [ 'channel' ];
+
 test('the sections are those of the documentation', () => {
-	assert.deepEqual(Object.keys(forms).sort(), Object.keys(documented).sort());
-	assert.deepEqual(Object.keys(forms).sort(), Object.keys(read).sort());
+	const asked = (sections) => Object.keys(sections).filter((name) => !WITHOUT_FORM.includes(name)).sort();
+
+	assert.deepEqual(Object.keys(forms).sort(), asked(documented));
+	assert.deepEqual(Object.keys(forms).sort(), asked(read));
 });
 
 for (const type of Object.keys(forms)) {

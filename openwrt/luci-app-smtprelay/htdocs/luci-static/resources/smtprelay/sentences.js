@@ -14,6 +14,7 @@
 /** Sentences of the daemon, and what the page says instead. */
 const SENTENCES = /** @type {[string, () => string][]} */ ([
 	[ 'account \'%s\' has no password, so its mail stays in the queue: store one with smtprelay password %s, or set option password', () => _('Account \'%s\' has no password, so its mail stays in the queue: enter one below, or run smtprelay password %s.') ],
+	[ 'channel \'%s\' has no token, so its messages stay in the queue: store one with smtprelay password %s, or set option token; %s', () => _('Channel \'%s\' has no token, so its messages stay in the queue: run smtprelay password %s; %s') ],
 	[ 'account \'%s\' is not configured yet and is not used', () => _('account \'%s\' is not configured yet and is not used') ],
 	[ 'an account needs a name: write config account \'provider\'', () => _('an account needs a name: write config account \'provider\'') ],
 	[ 'option host is missing: the provider\'s mail server, such as smtp.example.com; or set option provider to one that \'smtprelay providers\' lists', () => _('the mail server is missing, such as smtp.example.com; or select a provider') ],
@@ -171,6 +172,10 @@ const SENTENCES = /** @type {[string, () => string][]} */ ([
 	[ '%s offers no supported login mechanism (PLAIN, LOGIN, CRAM-MD5)', () => _('%s offers no supported login mechanism (PLAIN, LOGIN, CRAM-MD5)') ],
 	[ 'enter it: smtprelay password %s', () => _('enter it on the overview page (account %s)') ],
 	[ 'account \'%s\' has no password', () => _('account \'%s\' has no password') ],
+	[ 'channel \'%s\' has no token', () => _('channel \'%s\' has no token') ],
+	[ 'skipped, because there was no answer', () => _('skipped, because there was no answer') ],
+	[ 'no token is used for this channel', () => _('no token is used for this channel') ],
+	[ '%s accepted the token', () => _('%s accepted the token') ],
 	[ '%s cannot verify the login now: %s', () => _('%s cannot verify the login now: %s') ],
 	[ '%s answered the login of \'%s\' with: %s', () => _('%s answered the login of \'%s\' with: %s') ],
 	[ '%s offers no login with tokens (XOAUTH2, OAUTHBEARER)', () => _('%s offers no login with tokens (XOAUTH2, OAUTHBEARER)') ],
