@@ -134,8 +134,13 @@ impl Tally {
 
 /// The sums of `name`; `None` if there are too many names.
 fn row<'a>(named: &'a mut Named, name: &str) -> Option<&'a mut Sums> {
+    let place_of = |named: &Named, name: &str| named.iter().position(|(known, _)| **known == *name);
+    // Nearly always it is known, and needs no copy.
+    if let Some(place) = place_of(named, name) {
+        return named.get_mut(place).map(|(_, sums)| sums);
+    }
     let name = kept(name, NAME);
-    let place = named.iter().position(|(known, _)| *known == name);
+    let place = place_of(named, &name);
     if place.is_none() {
         // There is always room for one more of these two.
         if named.len() >= NAMES && !matches!(&*name, OTHER | LOCAL) {
