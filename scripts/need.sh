@@ -55,6 +55,13 @@ install_missing() {
 			say 'then rustup component add rustfmt clippy rust-src, and run this again'
 			exit 1
 		}
+		# The new versions come with Debian's security updates.
+		offered=$(apt-cache policy rustc-web | sed -n 's/^ *Candidate: 1\.\([0-9]*\)\..*/\1/p')
+		[ "${offered:-0}" -ge "$RUST_MINOR" ] || {
+			say "apt offers Rust 1.${offered:-?} and 1.$RUST_MINOR is needed: add Debian's security updates to apt's sources"
+			say '(deb http://deb.debian.org/debian-security SUITE-security main), or install Rust by rustup (https://rustup.rs)'
+			exit 1
+		}
 		;;
 	esac
 	# shellcheck disable=SC2086 # Names of packages, one word each.
