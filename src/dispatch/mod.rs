@@ -124,7 +124,7 @@ pub struct Dispatch {
     woken: Option<Instant>,
     /// When it is woken next, and why: everything that happened meanwhile causes one waking.
     wake_again: Option<(Instant, String)>,
-    /// Whether mail came or went since the last check.
+    /// Whether mail went, or was announced, since the last check; what has come waits or has gone.
     stirred: bool,
     /// While queued mail is checked: after which message.
     caring: Option<housekeeping::Round>,
@@ -213,7 +213,7 @@ impl Dispatch {
                 Some(Ok(step)) = self.running.join_next() => self.stepped(step),
                 Some(order) = inputs.orders.recv() => self.obey(order),
                 Ok(()) = self.settings.changed() => self.new_settings(),
-                () = sleep_until(wake) => {
+                () = task::sleep_until(wake) => {
                     self.tell();
                     self.collect();
                     self.wake_merged();
@@ -325,13 +325,6 @@ fn jitter() -> u8 {
     let _ = getrandom::fill(&mut byte);
     let [byte] = byte;
     byte
-}
-
-async fn sleep_until(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at.into()).await,
-        None => std::future::pending().await,
-    }
 }
 
 impl Dispatch {
@@ -460,7 +453,6 @@ impl Former {
 
 impl Dispatch {
     fn arrived(&mut self, entry: Entry, meta: &Meta) {
-        self.stirred = true;
         let now = Instant::now();
         let route = self.ways.routes.next(meta, &State::new(&meta.envelope));
         let item = Item { route, routed: self.routed, uptime: Some(clock::uptime()), ..Item::new(entry, now) };

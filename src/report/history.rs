@@ -15,7 +15,7 @@ use std::collections::VecDeque;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
@@ -259,14 +259,14 @@ impl History {
     pub fn take(&mut self, at: i64, event: &Event) {
         self.since.get_or_insert(at);
         let device = match event {
-            Event::Accepted { client, device, .. } => self.kind(client, device.as_deref()),
+            Event::Accepted { client, device, .. } => self.devices.kind(client, device.as_deref()),
             Event::Delivered { client, .. }
             | Event::Failed { client, .. }
             | Event::Refused { client, .. }
-            | Event::Rejected { client, .. } => self.kind(client, None),
+            | Event::Rejected { client, .. } => self.devices.kind(client, None),
             _ => None,
         };
-        self.tally.take(event, device.as_deref());
+        self.tally.take(event, device);
         match event {
             Event::Accepted { id, client, helo, device, from, to, .. } => {
                 self.count(at, HistoryOutcome::Accepted);
@@ -309,19 +309,6 @@ impl History {
             }
             _ => {}
         }
-    }
-
-    /// The kind of device that a client is counted under: its section `device`, the one `known` to apply or else that of
-    /// its last message. `None` for the gateway's own mail.
-    fn kind(&self, client: &str, known: Option<&str>) -> Option<Box<str>> {
-        match client {
-            "" => return None,
-            tally::LOCAL => return Some(tally::LOCAL.into()),
-            _ => {}
-        }
-        let record = || self.devices.0.iter().find(|device| *device.client == *client).map(|device| &*device.section);
-        let section = known.or_else(record).filter(|section| !section.is_empty());
-        Some(section.unwrap_or(tally::OTHER).into())
     }
 
     /// The section `device` that applied to the last message of each of `clients`; empty if there was none.
@@ -520,6 +507,19 @@ impl DeviceRecord {
 struct Devices(Vec<DeviceRecord>);
 
 impl Devices {
+    /// The kind of device that a client is counted under: its section `device`, the one `known` to apply or else that of
+    /// its last message. `None` for the gateway's own mail.
+    fn kind<'a>(&'a self, client: &str, known: Option<&'a str>) -> Option<&'a str> {
+        match client {
+            "" => return None,
+            tally::LOCAL => return Some(tally::LOCAL),
+            _ => {}
+        }
+        let record = || self.0.iter().find(|device| *device.client == *client).map(|device| &*device.section);
+        let section = known.or_else(record).filter(|section| !section.is_empty());
+        Some(section.unwrap_or(tally::OTHER))
+    }
+
     /// Adds one from the file.
     fn restore(&mut self, device: DeviceRecord) {
         self.0.push(device);
@@ -648,9 +648,9 @@ pub async fn run(
         tokio::select! {
             Some(event) = events.recv() => {
                 lock(&history).take(clock::now(), &event);
-                due.get_or_insert_with(|| tokio::time::Instant::now() + EVERY);
+                due.get_or_insert_with(|| Instant::now() + EVERY);
             }
-            () = at(due) => {
+            () = task::sleep_until(due) => {
                 due = None;
                 write(&history, &spool).await;
             }
@@ -662,13 +662,6 @@ pub async fn run(
         lock(&history).take(clock::now(), &event);
     }
     write(&history, &spool).await;
-}
-
-async fn at(due: Option<tokio::time::Instant>) {
-    match due {
-        Some(due) => tokio::time::sleep_until(due).await,
-        None => std::future::pending().await,
-    }
 }
 
 /// Writes the history. A failure loses nothing but the history.

@@ -97,7 +97,7 @@ impl Hook {
                     running = None;
                     self.complain(ended);
                 }
-                () = sleep_until(wake) => {}
+                () = task::sleep_until(wake) => {}
             }
         }
         // A running program may finish; what would have to wait is not worth delaying the end.
@@ -129,13 +129,6 @@ async fn finished(running: &mut Option<Run>) -> Result<(), String> {
     match running {
         // A task that panics ends the process, see main.rs.
         Some(run) => (&mut run.0).await.unwrap_or(Ok(())),
-        None => std::future::pending().await,
-    }
-}
-
-async fn sleep_until(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at.into()).await,
         None => std::future::pending().await,
     }
 }

@@ -10,6 +10,7 @@ use std::future::Future;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 use std::{io, thread};
 
 use tokio::sync::{Semaphore, oneshot};
@@ -32,6 +33,14 @@ pub type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 pub fn spawn(future: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
     let boxed: Boxed<()> = Box::pin(future);
     tokio::spawn(boxed)
+}
+
+/// Returns at this time, without one never.
+pub async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Runs file operations on the pool of blocking threads, so that a slow flash chip never stops a session. `None` if the

@@ -9,18 +9,18 @@
 //! ```
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use smtprelay::oauth::value_of;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls;
 
 use super::certs::{Cert, Certs};
+use super::port::Port;
 use super::provider::{Gate, Tokens};
 use super::relay::Section;
 use super::watch::Watched;
@@ -94,9 +94,8 @@ struct Shared {
 /// A login server that is running, or stopped for a while.
 pub struct LoginServer {
     shared: Arc<Shared>,
-    address: SocketAddr,
+    port: Port,
     task: Mutex<Option<JoinHandle<()>>>,
-    _reserved: TcpSocket,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -106,10 +105,6 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 impl LoginServer {
     /// Starts to listen. Its tokens are good at a provider that got [`LoginServer::tokens`].
     pub async fn start(certs: &Certs) -> LoginServer {
-        let reserved = TcpSocket::new_v4().expect("a socket");
-        reserved.set_reuseaddr(true).expect("a shared port");
-        reserved.bind((Ipv4Addr::LOCALHOST, 0).into()).expect("a free port");
-        let address = reserved.local_addr().expect("its address");
         let settings = Settings { rotates: true, life: 3600, interval: 1, code_life: 900, sized: true };
         let shared = Arc::new(Shared {
             settings: Mutex::new(settings),
@@ -117,18 +112,14 @@ impl LoginServer {
             tokens: Tokens::default(),
             certs: certs.clone(),
         });
-        let server = LoginServer { shared, address, task: Mutex::new(None), _reserved: reserved };
+        let server = LoginServer { shared, port: Port::reserve(), task: Mutex::new(None) };
         server.resume();
         server
     }
 
     /// Listens again.
     pub fn resume(&self) {
-        let socket = TcpSocket::new_v4().expect("a socket");
-        socket.set_reuseaddr(true).expect("a shared port");
-        socket.bind(self.address).expect("the port from before");
-        let listener = socket.listen(64).expect("listen");
-        *lock(&self.task) = Some(tokio::spawn(accept(listener, Arc::clone(&self.shared))));
+        *lock(&self.task) = Some(tokio::spawn(accept(self.port.listen(), Arc::clone(&self.shared))));
     }
 
     /// Listens no more: connections are refused.
@@ -142,7 +133,7 @@ impl LoginServer {
 
     /// An account at this provider that gets its tokens here.
     pub fn account(&self, section: Section) -> Section {
-        let url = |path| format!("https://127.0.0.1:{}{path}", self.address.port());
+        let url = |path| format!("https://127.0.0.1:{}{path}", self.port.address.port());
         section
             .option("auth", "xoauth2")
             .option("oauth", "custom")
@@ -155,7 +146,7 @@ impl LoginServer {
 
     /// Where a person signs in with a browser.
     pub fn auth_url(&self) -> String {
-        format!("https://127.0.0.1:{}/auth?tenant=1", self.address.port())
+        format!("https://127.0.0.1:{}/auth?tenant=1", self.port.address.port())
     }
 
     /// The access tokens that are good at the moment.

@@ -16,7 +16,7 @@
 //! | [`mime`] | somebody who reads mail with another program |
 //! | [`disk`] | a disk that is full |
 //! | [`timewarp`] | time: a week passes in seconds |
-//! | [`log`], [`stream`], [`watch`] | nothing: tools of the others |
+//! | [`log`], [`port`], [`stream`], [`watch`] | nothing: tools of the others |
 //!
 //! A test says `mod support;` and picks what it needs. Nothing here uses a fixed port, waits by sleeping, or
 //! talks to anything but the loopback interface.
@@ -31,6 +31,7 @@ pub mod log;
 pub mod login_server;
 pub mod mailbox;
 pub mod mime;
+pub mod port;
 pub mod provider;
 pub mod push_server;
 pub mod push_services;

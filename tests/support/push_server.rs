@@ -3,17 +3,17 @@
 //! requests is in [`super::push_services`].
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_rustls::{TlsAcceptor, rustls};
 
 use super::certs::{Cert, Certs};
+use super::port::Port;
 use super::provider::Gate;
 use super::watch::Watched;
 
@@ -78,31 +78,22 @@ pub struct PushServer {
     state: Watched<State>,
     certs: Certs,
     usual: Usual,
-    address: SocketAddr,
+    port: Port,
     task: Mutex<Option<JoinHandle<()>>>,
-    _reserved: TcpSocket,
 }
 
 impl PushServer {
     /// Starts to listen.
     pub async fn start(usual: Usual) -> PushServer {
-        let reserved = TcpSocket::new_v4().expect("a socket");
-        reserved.set_reuseaddr(true).expect("a shared port");
-        reserved.bind((Ipv4Addr::LOCALHOST, 0).into()).expect("a free port");
-        let address = reserved.local_addr().expect("its address");
         let (state, certs, task) = (Watched::new(State::default()), Certs::new(), Mutex::new(None));
-        let server = PushServer { state, certs, usual, address, task, _reserved: reserved };
+        let server = PushServer { state, certs, usual, port: Port::reserve(), task };
         server.resume();
         server
     }
 
     /// Listens again.
     pub fn resume(&self) {
-        let socket = TcpSocket::new_v4().expect("a socket");
-        socket.set_reuseaddr(true).expect("a shared port");
-        socket.bind(self.address).expect("the port from before");
-        let listener = socket.listen(64).expect("listen");
-        let task = tokio::spawn(accept(listener, self.state.clone(), self.certs.clone(), self.usual));
+        let task = tokio::spawn(accept(self.port.listen(), self.state.clone(), self.certs.clone(), self.usual));
         *self.task.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
     }
 
@@ -117,7 +108,7 @@ impl PushServer {
 
     /// Its address, without a path.
     pub fn url(&self) -> String {
-        format!("https://127.0.0.1:{}", self.address.port())
+        format!("https://127.0.0.1:{}", self.port.address.port())
     }
 
     /// The file with the authority to trust.

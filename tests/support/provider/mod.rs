@@ -20,11 +20,11 @@ mod settings;
 mod transaction;
 mod wire;
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::TcpListener;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::rustls;
 
@@ -34,6 +34,7 @@ pub use script::{Fault, Gate, Step, Times};
 pub use settings::{Settings, TlsMode, TlsVersions};
 
 use super::certs::{Cert, Certs};
+use super::port::Port;
 use super::watch::Watched;
 use script::Script;
 use session::Session;
@@ -95,10 +96,7 @@ impl ProviderBuilder {
     /// Starts to listen. Must be called inside of a tokio runtime.
     pub async fn start(self) -> Provider {
         let certs = self.certs.unwrap_or_default();
-        // Bound, but never listening: keeps the port for this test while the stand-in is stopped.
-        let reserved = socket();
-        reserved.bind((Ipv4Addr::LOCALHOST, 0).into()).expect("a free port on the loopback interface");
-        let address = reserved.local_addr().expect("the address of a bound socket");
+        let port = Port::reserve();
         let shared = Arc::new(Shared {
             settings: Mutex::new(self.settings),
             script: Mutex::new(Script::default()),
@@ -106,9 +104,8 @@ impl ProviderBuilder {
             certs,
             record: Watched::new(Record::default()),
         });
-        let listener = listen(address);
-        let task = tokio::spawn(accept(listener, shared.clone()));
-        Provider(Arc::new(Inner { shared, address, task: Mutex::new(Some(task)), _reserved: reserved }))
+        let task = tokio::spawn(accept(port.listen(), shared.clone()));
+        Provider(Arc::new(Inner { shared, port, task: Mutex::new(Some(task)) }))
     }
 }
 
@@ -119,9 +116,8 @@ pub struct Provider(Arc<Inner>);
 
 struct Inner {
     shared: Arc<Shared>,
-    address: SocketAddr,
+    port: Port,
     task: Mutex<Option<JoinHandle<()>>>,
-    _reserved: TcpSocket,
 }
 
 /// What the handle and the conversations share.
@@ -171,12 +167,12 @@ impl Provider {
 
     /// Where it listens: a port of 127.0.0.1 that stays the same across [`Provider::restart`].
     pub fn addr(&self) -> SocketAddr {
-        self.0.address
+        self.0.port.address
     }
 
     /// The port of [`Provider::addr`].
     pub fn port(&self) -> u16 {
-        self.0.address.port()
+        self.0.port.address.port()
     }
 
     /// The certificates that it shows one of.
@@ -265,7 +261,7 @@ impl Provider {
     /// The end of the outage: listens on the same port again. Nothing was forgotten.
     pub async fn restart(&self) {
         self.stop().await;
-        let task = tokio::spawn(accept(listen(self.0.address), self.0.shared.clone()));
+        let task = tokio::spawn(accept(self.0.port.listen(), self.0.shared.clone()));
         *lock(&self.0.task) = Some(task);
     }
 }
@@ -294,31 +290,6 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
 
 fn accepted(record: &Record) -> Vec<Message> {
     record.attempts.iter().filter(|message| message.accepted).cloned().collect()
-}
-
-fn socket() -> TcpSocket {
-    let socket = TcpSocket::new_v4().expect("a TCP socket");
-    // Lets the reserving and the listening socket have the same port, and a restart follow a stop at once.
-    socket.set_reuseaddr(true).expect("SO_REUSEADDR");
-    socket
-}
-
-fn listen(address: SocketAddr) -> TcpListener {
-    // Somebody's connection may have been given the port while nobody listened on it: it ends.
-    const TRIES: u32 = 600;
-    for _ in 0..TRIES {
-        let socket = socket();
-        match socket.bind(address) {
-            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
-                std::thread::sleep(std::time::Duration::from_millis(50));
-            }
-            bound => {
-                bound.expect("the port of the stand-in");
-                return socket.listen(128).expect("listen on the port of the stand-in");
-            }
-        }
-    }
-    panic!("the port of the stand-in, {address}, stays in use")
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -2,7 +2,6 @@
 //! Postfix as a provider with STARTTLS, as on port 587.
 
 use std::fs;
-use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -10,10 +9,10 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use tempfile::TempDir;
-use tokio::net::TcpSocket;
 
 use super::super::certs::{Cert, Certs};
 use super::super::log::ProcessLog;
+use super::super::port::Port;
 use super::super::relay::START_LIMIT;
 use super::{Delivery, HOSTNAME, Mailbox, PASSWORD, Packages, USER, folder_of, give_to, skipped, temp_folder, texts};
 
@@ -27,10 +26,9 @@ const OWNER: &str = "postfix";
 /// From, Date and Message-ID are not added.
 pub struct Postfix {
     master: Child,
-    port: u16,
+    port: Port,
     mailbox: Mailbox,
     log: ProcessLog,
-    _reserved: TcpSocket,
     _dir: TempDir,
 }
 
@@ -47,11 +45,8 @@ impl Postfix {
             Err(why) => return skipped("Postfix", &why),
         };
         let mailbox = Mailbox::start().await;
-        // Bound, but never listening: keeps the port for Postfix, which asks for SO_REUSEADDR, too.
-        let reserved = TcpSocket::new_v4().expect("a TCP socket");
-        reserved.set_reuseaddr(true).expect("SO_REUSEADDR");
-        reserved.bind((Ipv4Addr::LOCALHOST, 0).into()).expect("a free port");
-        let port = reserved.local_addr().expect("the address of a bound socket").port();
+        // Postfix asks for SO_REUSEADDR, too.
+        let port = Port::reserve();
 
         let dir = temp_folder("postfix");
         make_queue(dir.path());
@@ -62,7 +57,7 @@ impl Postfix {
         make_logins(&packages, &sasl);
         let main = main_cf(&packages, dir.path(), certs, mailbox.port()) + more + "\n";
         fs::write(config.join("main.cf"), main).expect("write main.cf");
-        fs::write(config.join("master.cf"), master_cf(port)).expect("write master.cf");
+        fs::write(config.join("master.cf"), master_cf(port.address.port())).expect("write master.cf");
 
         let mut command = Command::new(packages.root.join("usr/lib/postfix/sbin/master"));
         // -s: stays in the foreground and logs to standard output. It makes a session of its own by itself.
@@ -73,14 +68,14 @@ impl Postfix {
         let mut master = command.spawn().expect("start Postfix");
         let mut log = ProcessLog::new();
         log.follow(&mut master);
-        let postfix = Postfix { master, port, mailbox, log, _reserved: reserved, _dir: dir };
+        let postfix = Postfix { master, port, mailbox, log, _dir: dir };
         postfix.wait_log("daemon started", START_LIMIT).await;
         Some(postfix)
     }
 
     /// Where it listens on 127.0.0.1.
     pub fn port(&self) -> u16 {
-        self.port
+        self.port.address.port()
     }
 
     /// Waits until at least so many messages were delivered, and returns the texts of all. Panics with its log if
