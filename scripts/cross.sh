@@ -64,6 +64,19 @@ target_of() {
 		target=armv7-unknown-linux-musleabihf
 		qemu='qemu-arm'
 		;;
+	arm_cortex-a7 | arm_cortex-a9)
+		# Without a floating point unit, as OpenWrt uses them.
+		target=armv7-unknown-linux-musleabi
+		qemu='qemu-arm'
+		;;
+	arm_arm1176jzf-s_vfp)
+		target=arm-unknown-linux-musleabihf
+		qemu='qemu-arm'
+		;;
+	arm_arm926ej-s | arm_xscale)
+		target=armv5te-unknown-linux-musleabi
+		qemu='qemu-arm'
+		;;
 	aarch64_cortex-a53)
 		# Not -Ctarget-cpu=cortex-a53: for the compiler that includes the AES and SHA instructions, which
 		# some of these chips (Raspberry Pi 3) do not have. ring finds out for itself when it runs.
@@ -75,6 +88,14 @@ target_of() {
 	aarch64_generic | aarch64_cortex-a72 | aarch64_cortex-a76)
 		target=aarch64-unknown-linux-musl
 		qemu='qemu-aarch64'
+		;;
+	riscv64_generic | riscv64_riscv64)
+		target=riscv64gc-unknown-linux-musl
+		qemu='qemu-riscv64'
+		;;
+	i386_pentium4)
+		target=i686-unknown-linux-musl
+		qemu='qemu-i386'
 		;;
 	x86_64)
 		target=x86_64-unknown-linux-musl

@@ -311,6 +311,8 @@ async fn setup_takes_an_address_and_a_password() {
     let port = provider.port().to_string();
     let own = ["setup", "me@example.com", "--host", "127.0.0.1", "--port", &port, "--tls", "implicit"];
     let before = std::fs::read_to_string(relay.config_path()).unwrap();
+    let said = text(&relay.command(&["status"]).await.stderr);
+    assert!(said.contains("is switched off; set it up with 'smtprelay setup ADDRESS'"), "{said}");
     // What goes wrong changes nothing.
     for (words, input, code, part) in [
         (&["setup", "me@example.com"][..], &b"s3cret\n"[..], 64, "no provider is known for example.com"),
@@ -343,6 +345,7 @@ async fn setup_takes_an_address_and_a_password() {
     let ran = relay.command_with_input(&["setup", "me@gmail.com"], b"abcd efgh ijkl mnop\n").await;
     let said = text(&ran.stdout);
     assert!(said.contains("Account 'gmail': me@gmail.com at gmail\n"), "{said}{}", text(&ran.stderr));
+    assert!(said.contains("create an app password at https://myaccount.google.com/apppasswords\n"), "{said}");
     let status = support::ask::json(&relay, "status").await;
     let names: Vec<_> = status["accounts"].as_array().unwrap().iter().map(|account| &account["name"]).collect();
     assert_eq!(names, ["provider", "gmail"], "{status}");

@@ -510,7 +510,7 @@ async fn one_look_at_the_status_says_what_is_set_and_whether_it_works() {
     let text = support::ask::said(&relay, "status").await;
     let account =
         format!("account gmail: 127.0.0.1 port {}, tls implicit, login plant with a password\n", provider.port());
-    assert!(text.contains(&account) && text.contains("no mail has been sent through it yet"), "{text}");
+    assert!(text.contains(&account) && text.contains("no mail has been sent through it since the start"), "{text}");
 
     send(&relay, &["ops@example.com"], "alarm").await;
     let status = status_until(&relay, |status| !status["last"].is_null()).await;

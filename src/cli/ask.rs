@@ -123,18 +123,21 @@ fn all_messages(client: &mut ControlClient) -> Result<Vec<Value>, Failure> {
 
 /// No gateway is running: the queue can be listed, nothing more.
 fn not_running(question: &Question, json: bool, settings: &Settings) -> ExitCode {
-    const WHY: &str = "the gateway is not running; start it with 'service smtprelay start'";
+    let why = match settings.relay.enabled {
+        true => "the gateway is not running; start it with 'service smtprelay start'",
+        false => "the gateway is switched off; set it up with 'smtprelay setup ADDRESS', or set option enabled '1'",
+    };
     finish(match question {
         Question::Status { prometheus: true, .. } => {
             // That it is not running is a value, too.
-            complain(WHY);
+            complain(why);
             return finish_with(Ok((metrics::of(&Value::Null), exit::UNAVAILABLE)));
         }
         Question::Status { check: true, .. } if !json => {
-            return finish_with(Ok((format!("SMTPRELAY CRITICAL - {WHY}\n"), show::CRITICAL)));
+            return finish_with(Ok((format!("SMTPRELAY CRITICAL - {why}\n"), show::CRITICAL)));
         }
         Question::Queue(Filter { account: Some(_), .. }) => {
-            Err((exit::UNAVAILABLE, format!("--account requires a running gateway: {WHY}")))
+            Err((exit::UNAVAILABLE, format!("--account requires a running gateway: {why}")))
         }
         Question::Queue(filter) => on_disk(settings)
             .map(|messages| mail_queue(messages, filter, json, "The gateway is not running."))
@@ -142,7 +145,7 @@ fn not_running(question: &Question, json: bool, settings: &Settings) -> ExitCode
         Question::PostfixQueue => on_disk(settings).map(|messages| queue::postfix(&messages)).map_err(|text| (1, text)),
         // There is nothing to wake.
         Question::Wake(_) => Ok(if json { line(&json!({})) } else { String::new() }),
-        _ => Err((exit::UNAVAILABLE, WHY.into())),
+        _ => Err((exit::UNAVAILABLE, why.into())),
     })
 }
 

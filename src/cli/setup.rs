@@ -1,19 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `smtprelay setup ADDRESS`: from the package as it is shipped to a delivered test mail.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
+use std::time::{Duration, Instant};
 
 use smtprelay::config::edit::{self, Place};
 use smtprelay::config::providers::{self, Provider};
 use smtprelay::config::{self, uci};
 use smtprelay::control::socket::ControlClient;
 
+use super::ask::state;
 use super::test_mail::{Test, test};
-use super::{Failure, complain, exit, fail, login, password, print, reload, spool_in_use, usage};
+use super::{Failure, complain, exit, fail, login, password, print, reload, show, spool_in_use, text, usage};
 
 /// Starts the gateway on OpenWrt.
 const INIT: &str = "/etc/init.d/smtprelay";
+/// How long the start may take, which procd does on its own: a slow router reads the program from compressed flash.
+const START: Duration = Duration::from_secs(20);
 
 /// What to set up.
 pub struct Setup {
@@ -69,8 +73,8 @@ fn prepare(wanted: &Setup, file: &Path) -> Result<(String, bool), Failure> {
     config::parse(file, edited.as_bytes()).map_err(|error| failed(error.to_string()))?;
     let whose = preset.as_ref().map_or_else(|| wanted.host.clone().unwrap_or_default(), |preset| preset.id.clone());
     print(&format!("Account '{account}': {} at {whose}\n", wanted.address));
-    if let Some(help) = preset.as_ref().map(|preset| preset.help.as_str()).filter(|help| !help.is_empty() && !oauth) {
-        print(&format!("Password: {help}\n"));
+    if let Some(hint) = preset.as_ref().filter(|_| !oauth).and_then(hint) {
+        print(&hint);
     }
     // Before anything is changed.
     let secret = if oauth { None } else { Some(password::required(&account)?) };
@@ -80,6 +84,19 @@ fn prepare(wanted: &Setup, file: &Path) -> Result<(String, bool), Failure> {
         print(&password::store(&account, Some(secret), file)?);
     }
     Ok((account, oauth))
+}
+
+/// Which password is wanted, and where to get it.
+fn hint(preset: &Provider) -> Option<String> {
+    let app = preset.secret == "app";
+    let place = match (preset.url.as_str(), app) {
+        ("", true) => "this provider requires an app password.".to_string(),
+        ("", false) => String::new(),
+        (url, true) => format!("create an app password at {url}"),
+        (url, false) => format!("see {url}"),
+    };
+    let parts = [place.as_str(), &preset.help].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>();
+    (!parts.is_empty()).then(|| format!("Password: {}\n", parts.join("\n          ")))
 }
 
 /// The provider; `None` for a server that the options name.
@@ -147,19 +164,29 @@ fn finish(
             return signed_in;
         }
     }
-    if file == Path::new(config::DEFAULT_FILE) && Path::new(INIT).exists() {
+    let spool = || spool_in_use(&loaded.settings.relay.spool, file);
+    let managed = file == Path::new(config::DEFAULT_FILE) && Path::new(INIT).exists();
+    if managed {
         for action in ["enable", "reload"] {
             if !Command::new(INIT).arg(action).status().is_ok_and(|status| status.success()) {
                 complain(&format!("'{INIT} {action}' failed: see 'smtprelay log'"));
             }
         }
-    } else if let Ok(Some(_)) = ControlClient::connect(&spool_in_use(&loaded.settings.relay.spool, file)) {
+        // Otherwise this process would send the test mail, and it would remain unknown whether the gateway runs.
+        if !answers(&spool) {
+            complain(&format!("the gateway did not start within {} s: see 'smtprelay log'", START.as_secs()));
+        }
+    } else if let Ok(Some(_)) = ControlClient::connect(&spool()) {
         let _ = reload(file, false);
     }
+    let spool = spool();
     let mut settings = loaded.settings;
-    settings.relay.spool = spool_in_use(&settings.relay.spool, file);
+    settings.relay.spool = spool;
     let mail = Test { account: account.into(), to: wanted.address.clone(), verbose: false, json: false };
     let tested = test(&mail, &settings, file, runtime);
+    if tested == ExitCode::SUCCESS && managed && !relays(&settings.relay.spool, file) {
+        return ExitCode::FAILURE;
+    }
     if tested == ExitCode::SUCCESS {
         let ports: Vec<String> = settings.listeners.iter().map(|listener| listener.port.to_string()).collect();
         print(&format!(
@@ -174,4 +201,30 @@ fn finish(
         }
     }
     tested
+}
+
+/// Waits until the gateway answers; false if it does not in time.
+fn answers(spool: &dyn Fn() -> PathBuf) -> bool {
+    let begun = Instant::now();
+    while !matches!(ControlClient::connect(&spool()), Ok(Some(_))) {
+        if begun.elapsed() > START {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    true
+}
+
+/// Whether the gateway relays and devices can connect, which it says.
+fn relays(spool: &Path, file: &Path) -> bool {
+    let Ok(Some(mut client)) = ControlClient::connect(spool) else {
+        complain("the gateway is not running: see 'smtprelay log'");
+        return false;
+    };
+    let Ok(status) = state(&mut client, file) else { return false };
+    let works = show::exit_code(&status, false) == 0;
+    if !works {
+        complain(&format!("{}; 'smtprelay status' shows more", text(&status, "health").trim_end_matches('.')));
+    }
+    works
 }

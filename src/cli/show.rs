@@ -145,7 +145,9 @@ fn account_lines(out: &mut String, account: &Value) {
         *out += &format!("  {}\n", paint(&state, Colour::Red));
     }
     let Some(last) = account.get("last").filter(|last| !last.is_null()) else {
-        *out += &format!("  no mail has been sent through it yet: try 'smtprelay test {name} RCPT'\n");
+        *out += &format!(
+            "  no mail has been sent through it since the start; 'smtprelay test {name} RCPT' sends a test mail\n"
+        );
         return;
     };
     *out += &format!("  last mail {} to {}, {}", when(last, "time"), text(last, "to"), text(last, "tls"));

@@ -48,6 +48,8 @@ pub struct Provider {
     pub null_sender: bool,
     /// Domains of its mailboxes, separated by spaces; `name.*` stands for the name under every top-level domain.
     pub domains: String,
+    /// The page where the password is created; may be empty.
+    pub url: String,
     /// One sentence about the password; may be empty.
     pub help: String,
 }
@@ -70,6 +72,7 @@ fn provider(entry: &Value) -> Option<Provider> {
         from_policy: FromPolicy::of(text(entry, "from"))?,
         null_sender: flag("null_sender").unwrap_or(true),
         domains: own("domains"),
+        url: own("url"),
         help: own("help"),
     })
 }

@@ -435,6 +435,25 @@ def upgrade(gateway):
     gateway.arrives(gateway.send())
 
 
+@check
+def set_up(gateway):
+    """smtprelay setup: asked for nothing but the password it writes the settings, starts the gateway, sends a test mail"""
+    gateway.service('stop')
+    gateway.router.sh('uci set smtprelay.main.enabled=0; uci commit smtprelay')
+    code, said = gateway.router.run('smtprelay status 2>&1')
+    assert code == 69 and 'smtprelay setup' in said, said
+    provider, before = gateway.provider, len(gateway.provider.messages)
+    code, said = gateway.router.run(
+        f"echo '{provider.PASSWORD}' | smtprelay setup {provider.USER} --account provider --host {provider.address} "
+        f'--port {provider.port} --tls implicit 2>&1')
+    assert code == 0 and 'works: the test mail to' in said, said
+    assert len(provider.messages) == before + 1, provider.messages
+    assert gateway.service('enabled')[0] == 0
+    gateway.running()
+    gateway.joined()
+    gateway.arrives(gateway.send())
+
+
 # --- Networks
 
 @check
