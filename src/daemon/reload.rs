@@ -21,7 +21,7 @@ use super::startup;
 use crate::config::{self, Settings, effect, files};
 use crate::control::reload::{Offer, ReloadOrder, ReloadResult, SettingsInfo};
 use crate::inbound::listener::{Shown, Sockets};
-use crate::report::Event;
+use crate::report::{Event, subject};
 use crate::system::{clock, task};
 
 /// Applies new settings.
@@ -109,6 +109,7 @@ impl SettingsKeeper {
         files::replace(offer.files);
         self.sockets.add(offer.sockets);
         log::set_max_level(settings.relay.log_level);
+        subject::show(settings.relay.log_subject);
         self.publish.send_replace(Arc::new(settings));
         let (file, loaded) = (offer.file, clock::now());
         let standing = SettingsInfo { file, sum, loaded, error: None, warnings: warnings.clone() };

@@ -73,7 +73,7 @@ export function device(changes) {
 
 export function message(changes) {
 	return {
-		id: '01HZX5', arrived: NOW - 300, age: 300, size: 45056, client: '192.168.1.20', device: 'Pump house', from: 'plc@plant.local',
+		id: '01HZX5', arrived: NOW - 300, age: 300, size: 45056, client: '192.168.1.20', device: 'Pump house', from: 'plc@plant.local', subject: 'Pump 3: Störung',
 		recipients: [ { address: 'ops@example.com', state: 'waiting', reply: '' } ], attempts: 2, held: false, notice: false,
 		why: 'smtp.gmail.com answered 451 4.3.0 try again later', standing: 'later', next: 90,
 		...changes
@@ -82,7 +82,7 @@ export function message(changes) {
 
 export function verdict(changes) {
 	return {
-		number: 1, time: NOW - 600, outcome: 'delivered', id: '01ABC', client: '192.168.1.20', device: 'Pump house', from: 'plc@plant.local', to: 'ops@example.com', size: 2048,
+		number: 1, time: NOW - 600, outcome: 'delivered', id: '01ABC', client: '192.168.1.20', device: 'Pump house', from: 'plc@plant.local', to: 'ops@example.com', subject: 'Pump 3: Störung', size: 2048,
 		account: 'gmail', tls: 'TLSv1.3', cipher: 'TLS13_AES_256_GCM_SHA384', verified: 'ca', text: '250 2.0.0 OK', delay: 2, times: 1,
 		...changes
 	};

@@ -46,6 +46,7 @@ declare namespace Smtprelay {
 		client?: string;
 		device?: string;
 		from?: string;
+		subject?: string;
 		arrived?: number;
 		age?: number | null;
 		recipients?: Recipient[];
@@ -71,6 +72,7 @@ declare namespace Smtprelay {
 		client: string;
 		from: string;
 		to: string;
+		subject: string;
 		size: number;
 		account: string;
 		tls: string;
