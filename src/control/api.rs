@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::test_mail::{Tests, Works};
 use super::{CallError, METHODS, PAGE_LIMIT, password, reload, views};
 use crate::VERSION;
-use crate::config::{Settings, providers};
+use crate::config::{Settings, providers, services};
 use crate::dispatch::{Cause, Change, From, Order, Page, Waiting, Which};
 use crate::oauth::{Later, login::Jobs};
 use crate::policy::Rates;
@@ -146,7 +146,7 @@ impl Api {
                 self.tests.start(&settings, text(params, "account"), text(params, "to"), works(self.orders.clone()))
             }
             "job" => self.tests.job(text(params, "id")),
-            "providers" => Ok(json!({ "providers": providers::entries() })),
+            "providers" => Ok(json!({ "providers": providers::entries(), "services": services::entries() })),
             "reload" => {
                 let warnings = self.reload.read().await.map_err(CallError::Failed)?;
                 Ok(json!({ "warnings": warnings }))

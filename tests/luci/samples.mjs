@@ -9,6 +9,10 @@ export const NOW = 1795400000;
 export const PROVIDERS = JSON.parse(fs.readFileSync(path.join(TREE, 'src/config/providers.json'), 'utf8')).providers
 	.map((entry) => ({ user: 'address', secret: 'password', from: 'account', ...entry }));
 
+/** What `smtprelay services --json` lists, made from the same data as there. */
+export const SERVICES = JSON.parse(fs.readFileSync(path.join(TREE, 'src/config/services.json'), 'utf8')).services
+	.map(({ id, name, docs = '', base = '', to = '', help, token, own = false }) => ({ id, name, docs, base, to, help, token, own: own || (!base && token != 'address') }));
+
 /** Settings as they are shipped. */
 export const SHIPPED = [
 	{ '.type': 'relay', '.name': 'main', enabled: '0' },
@@ -104,7 +108,7 @@ export function answers(changes) {
 		'smtprelay queue': () => ({ total: 1, offset: 0, messages: [ message() ] }),
 		'smtprelay message': () => ({ ...message(), header: 'Subject: Alarm\r\n', history: [ { what: 'tried', at: NOW - 200, results: [ { recipient: 0, state: 'waiting', reply: '451 later' } ] } ] }),
 		'smtprelay log_read': () => ({ cursor: 'RUN-1-1', reset: true, more: false, entries: [ verdict() ], lines: [ { number: 1, time: NOW - 600, level: 'info', text: 'event=started' } ] }),
-		'smtprelay providers': () => ({ providers: PROVIDERS }),
+		'smtprelay providers': () => ({ providers: PROVIDERS, services: SERVICES }),
 		'network.interface dump': () => ({ interface: INTERFACES }),
 		...changes
 	};
