@@ -270,6 +270,11 @@ async fn results_have_their_subject_until_that_is_switched_off() {
     let forgotten = async { while verdicts(&relay, 3).await.iter().any(|entry| entry["subject"] != "") {} };
     tokio::time::timeout(SOON, forgotten).await.expect("no subject is left");
     assert!(!said(&relay, "history").await.contains("SUBJECT"));
+    // What the log page of LuCI reads.
+    let mut client = smtprelay::control::socket::ControlClient::connect(&relay.spool()).unwrap().expect("a gateway");
+    let log = client.call("log_read", json!({})).unwrap();
+    assert!(!log.to_string().contains("rung") && log.to_string().contains("event=reloaded"), "{log}");
+    assert_eq!(log["more"], json!(false));
     relay.sigterm();
     relay.wait_exit().await;
     let file = std::fs::read_to_string(relay.spool().join("history")).unwrap();

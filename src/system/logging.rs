@@ -90,7 +90,13 @@ impl Recent {
         };
         let lines: Vec<KeptLine> = newer.by_ref().take_while(fits).cloned().collect();
         let last = lines.last().map_or(number, |line| line.number);
-        (lines, self.last > last)
+        (lines, self.lines.back().is_some_and(|line| line.number > last))
+    }
+
+    /// See [`forget`].
+    fn forget(&mut self, part: &str) {
+        self.lines.retain(|line| !line.text.contains(part));
+        self.text = self.lines.iter().map(|line| line.text.len()).sum();
     }
 }
 
@@ -98,6 +104,11 @@ impl Recent {
 /// than the longest line has), and whether there are more.
 pub fn recent(number: u64, limit: usize) -> (Vec<KeptLine>, bool) {
     super::lock(&RECENT).after(number, limit)
+}
+
+/// Drops the kept lines that contain `part`. The log itself is not affected.
+pub fn forget(part: &str) {
+    super::lock(&RECENT).forget(part);
 }
 
 /// What root has opened since the start; used as soon as the open connection fails.
@@ -371,6 +382,12 @@ mod tests {
         (0..100).for_each(|_| recent.keep(9, Level::Debug, &"x".repeat(LINE_LIMIT)));
         assert!(recent.text <= KEPT_TEXT && recent.lines.len() <= KEPT_TEXT / LINE_LIMIT);
         assert_eq!(recent.lines.iter().map(|line| line.text.len()).sum::<usize>(), recent.text);
+        recent.keep(9, Level::Info, "event=accepted subject=x");
+        let (count, last) = (recent.lines.len(), recent.last);
+        recent.forget(" subject=");
+        assert_eq!((recent.lines.len(), recent.last), (count - 1, last));
+        assert_eq!(recent.lines.iter().map(|line| line.text.len()).sum::<usize>(), recent.text);
+        assert!(!recent.after(last - 1, usize::MAX).1, "what was dropped is not waited for");
     }
 
     #[test]

@@ -81,7 +81,8 @@ return view.extend({
 				writable ? E('div', { 'class': 'right' }, [
 					E('button', { 'class': 'btn cbi-button cbi-button-add', 'id': 'smtprelay-add', 'click': ui.createHandlerFn(this, () => this.showWizard(places.wizard, 'account', presented, refresh, close)) }, [ _('Add account') ]),
 					' ',
-					E('button', { 'class': 'btn cbi-button cbi-button-add', 'id': 'smtprelay-add-channel', 'click': ui.createHandlerFn(this, () => this.showWizard(places.wizard, 'channel', presented, refresh, close)) }, [ _('Add channel') ])
+					// Without the list of services there is nothing to choose from.
+					services.length ? E('button', { 'class': 'btn cbi-button cbi-button-add', 'id': 'smtprelay-add-channel', 'click': ui.createHandlerFn(this, () => this.showWizard(places.wizard, 'channel', presented, refresh, close)) }, [ _('Add channel') ]) : ''
 				]) : ''
 			]),
 			widgets.section(_('Queue'), [ places.queue ]),
