@@ -35,7 +35,13 @@ pub fn of(header: &[u8]) -> String {
 
 fn line(header: &[u8]) -> String {
     let Some(field) = header::find(header, "Subject") else { return String::new() };
-    let text = encoded::decode(&field.unfolded()).into_owned();
+    let text = field.unfolded();
+    // Most subjects need no work.
+    let is_plain = text.len() <= SUBJECT_SHOWN && text.iter().all(|b| matches!(b, b' '..=b'~' if *b != b'?'));
+    if is_plain && let Ok(text) = String::from_utf8(text.clone()) {
+        return text;
+    }
+    let text = encoded::decode(&text).into_owned();
     let text = readable(cut(&text, RAW_LIMIT));
     one_line(text.trim(), SUBJECT_SHOWN).trim().to_string()
 }
@@ -53,6 +59,8 @@ mod tests {
         for (header, shown) in [
             ("Subject: =?utf-8?B?U3TDtnJ1bmc=?= im\r\n Werk\r\n", "Störung im Werk"),
             ("From: x\r\n", ""),
+            ("Subject: Is it =?utf-8?Q?so=3F?= or not?\r\n", "Is it so? or not?"),
+            ("Subject:  Tank 3  low \r\n", "Tank 3  low"),
             ("Subject:  \t \r\n", ""),
             // What a terminal, a log or another reader of lines would obey.
             ("Subject: =?utf-8?Q?=1B[2J=1B]0;x=07=0D=0Aevent=3Ddelivered=00?=\r\n", "[2J ]0;x   event=delivered"),
