@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::letter::{one_line, readable};
 use crate::message::{encoded, header};
-use crate::system::cut;
+use crate::system::{cut, is_plain};
 
 /// Bytes of a subject that are shown, before the `…` of a truncation.
 pub const SUBJECT_SHOWN: usize = 100;
@@ -37,9 +37,8 @@ fn line(header: &[u8]) -> String {
     let Some(field) = header::find(header, "Subject") else { return String::new() };
     let text = field.unfolded();
     // Most subjects need no work.
-    let is_plain = text.len() <= SUBJECT_SHOWN && text.iter().all(|b| matches!(b, b' '..=b'~' if *b != b'?'));
-    if is_plain && let Ok(text) = String::from_utf8(text.clone()) {
-        return text;
+    if text.len() <= SUBJECT_SHOWN && is_plain(&text) && !text.contains(&b'?') {
+        return String::from_utf8(text).unwrap_or_default();
     }
     let text = encoded::decode(&text).into_owned();
     let text = readable(cut(&text, RAW_LIMIT));

@@ -7,6 +7,7 @@
 //! it was), so root opens the new one for it ([`socket`], [`reconnect`]). Until then lines go to stdout and stderr,
 //! which procd forwards to the log.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
@@ -21,7 +22,7 @@ use nix::sys::socket::{SockType, getsockopt, sockopt};
 use syslog::{Facility, LogFormat, Logger, LoggerBackend, Severity};
 use tokio::sync::Notify;
 
-use super::{clock, cut, spelled_out};
+use super::{clock, cut, is_plain, spelled_out};
 use crate::message::date::rfc5322;
 
 /// Where log lines go.
@@ -174,8 +175,12 @@ impl Log for ThreadedLog {
 /// One line without control characters (a terminal that shows the log would obey them), with characters that change the
 /// writing direction spelled out, truncated to [`LINE_LIMIT`] bytes.
 fn clean(text: &str) -> String {
-    let line: String = spelled_out(text).chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    if line.len() > LINE_LIMIT { format!("{}…", cut(&line, LINE_LIMIT)) } else { line }
+    let replaced = |c: char| if c.is_control() { ' ' } else { c };
+    let line = match is_plain(text.as_bytes()) {
+        true => Cow::Borrowed(text),
+        false => Cow::Owned(spelled_out(text).chars().map(replaced).collect()),
+    };
+    if line.len() > LINE_LIMIT { format!("{}…", cut(&line, LINE_LIMIT)) } else { line.into_owned() }
 }
 
 /// A line in the format of local log daemons (RFC 3164 section 4.1 without the host name, which logd would show as
