@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use crate::message::{BodyForm, Encode, Envelope, Facts, MessageRefusal, Repair};
 use crate::policy::Rates;
 use crate::queue::{Client, Draft, Entry, Marks, Meta, Spool, SpoolError, Undated};
-use crate::report::Event;
+use crate::report::{Event, subject};
 use crate::system::clock;
 use crate::system::lock;
 
@@ -262,6 +262,8 @@ pub struct Taken {
     pub id: String,
     /// Size as sent by the client, in bytes.
     pub size: u64,
+    /// Its subject as the log shows it.
+    pub subject: String,
     /// The repairs that were made, as text.
     pub repairs: Vec<&'static str>,
 }
@@ -333,9 +335,10 @@ impl Intake {
             undated: Some(undated),
             marks: origin.marks.clone(),
         };
+        let subject = subject::of(&repaired.header);
         let committed = self.draft.commit(repaired.header, meta.clone()).await;
         let entry = self.desk.watch(self.client, self.size, committed)?;
         self.desk.taken(self.client, self.size);
-        Ok((Taken { id, size: self.size, repairs: repaired.repairs }, entry, meta))
+        Ok((Taken { id, size: self.size, subject, repairs: repaired.repairs }, entry, meta))
     }
 }

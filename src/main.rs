@@ -75,6 +75,7 @@ fn execute(command: Command, file: &Path, json: bool) -> ExitCode {
         Ok(loaded) => loaded,
         Err(error) => return without_settings(command, file, json, &error),
     };
+    smtprelay::report::subject::show(loaded.settings.relay.log_subject);
     if matches!(command, Command::Ask(_) | Command::Login(_) | Command::Test(_) | Command::Send(_)) {
         // A gateway that is running keeps its directory until its next start.
         loaded.settings.relay.spool = spool_in_use(&loaded.settings.relay.spool, file);

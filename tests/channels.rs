@@ -341,3 +341,57 @@ async fn a_digest_leaves_through_a_channel() {
     let text = asked[1].json()["text"].as_str().unwrap_or_default().to_owned();
     assert!(["motion 1", "motion 2", "motion 3"].iter().all(|title| text.contains(title)), "{text}");
 }
+
+/// The sections that LuCI's wizard writes (tests/luci/channel.test.mjs compares them with the same file), with the steps
+/// that it takes: settings, token, test message.
+#[tokio::test]
+async fn what_the_page_writes_reaches_the_phone_and_the_mailbox() {
+    let service = SERVICES.iter().find(|service| service.id == "ntfy").expect("ntfy");
+    let (server, provider) = (PushServer::start(service.usual).await, Provider::builder().start().await);
+    let secrets = tempfile::tempdir().unwrap();
+    support::certs::open_to_all(secrets.path());
+    let mut relay = Relay::builder()
+        .durability("always")
+        .relay_option("secrets", secrets.path().join("s").display())
+        .section(Section::account("mail", &provider).option("from_policy", "keep"))
+        .start()
+        .await;
+    let written: Value = serde_json::from_str(include_str!("data/luci/channel.json")).unwrap();
+    for (number, section) in written.as_array().unwrap().iter().enumerate() {
+        let kind = section[".type"].as_str().unwrap();
+        let name = section[".name"].as_str().map_or(format!("cfg{number}"), String::from);
+        relay.configure(kind, &name, |mut new| {
+            for (option, value) in section.as_object().unwrap().iter().filter(|(option, _)| !option.starts_with('.')) {
+                new = match value {
+                    Value::String(value) => new.option(option, value),
+                    list => {
+                        list.as_array().unwrap().iter().fold(new, |new, one| new.list(option, one.as_str().unwrap()))
+                    }
+                };
+            }
+            // Not the real service.
+            if kind == "channel" { new.option("url", server.url()).option("ca_file", server.ca_file()) } else { new }
+        });
+    }
+    let mut client = smtprelay::control::socket::ControlClient::connect(&relay.spool()).unwrap().expect("a gateway");
+    let mut call = |method: &str, params: Value| client.call(method, params).unwrap();
+    assert_eq!(run(&relay, "reload").await.code, 0);
+    call("set_password", serde_json::json!({ "account": "ntfy", "password": TOKEN }));
+    let job = call("test", serde_json::json!({ "account": "ntfy", "to": "ntfy@channel.invalid" }));
+    server.wait(1).await;
+    loop {
+        let job = call("job", serde_json::json!({ "id": job["job"] }));
+        assert_ne!(job["state"], "failed", "{job}");
+        if job["state"] == "done" {
+            break;
+        }
+    }
+    let ntfy = json(&relay, "status").await["accounts"][1].clone();
+    assert_eq!((&ntfy["service"], &ntfy["secret"], &ntfy["auth"]), (&"ntfy".into(), &"set".into(), &"token".into()));
+    send(&relay, &["alarms@example.com"], "both").await;
+    removed(&relay, 1).await;
+    assert_eq!(titles(&server)[1..], ["both"]);
+    assert_eq!(provider.messages()[0].recipients, ["alarms@example.com"]);
+    let file = std::fs::read_to_string(relay.config_path()).unwrap();
+    assert!(!file.contains(TOKEN) && !relay.log().join("\n").contains(TOKEN));
+}

@@ -235,3 +235,48 @@ async fn only_what_is_new_in_the_log_is_told() {
         assert_eq!((&all["reset"], all["entries"].as_array().unwrap().len()), (&json!(true), 2), "{other}");
     }
 }
+
+#[tokio::test]
+async fn results_have_their_subject_until_that_is_switched_off() {
+    let provider = Provider::builder().tls(TlsMode::Implicit).start().await;
+    let no = Fault::Reply("550 5.1.1 No such user".into());
+    provider.set_fault(Step::Rcpt("gone@example.com".into()), no, Times::Always);
+    let pump = Section::new("device", "pump").option("name", "Pump house").list("ip", "127.0.0.1");
+    let mut relay = relay_to(&provider).section(pump).start().await;
+    let mut device = hello(&relay).await;
+    for to in ["ops@example.com", "gone@example.com"] {
+        send_on(&mut device, &[to], "=?iso-8859-1?Q?St=F6rung?= =?utf-8?Q?_<b>_3?=").await;
+    }
+    let delivered = relay.wait_log(|line| line.contains("event=delivered") && line.contains("<ops@"), SOON).await;
+    let failed = relay.wait_log(|line| line.contains("event=failed"), SOON).await;
+    for line in [&delivered, &failed] {
+        assert!(line.contains(" subject=\"Störung <b> 3\" "), "{line}");
+    }
+    // The third is the report of the gateway.
+    let entries = verdicts(&relay, 3).await;
+    let about = |entries: &[Value]| -> Vec<String> {
+        let ours = entries.iter().filter(|entry| entry["device"] == "Pump house");
+        ours.map(|entry| entry["subject"].as_str().unwrap().to_string()).collect()
+    };
+    assert_eq!(about(&entries), ["Störung <b> 3", "Störung <b> 3"], "{entries:#?}");
+    let text = said(&relay, "history").await;
+    assert!(text.contains("  Pump house (127.0.0.1)  gone@example.com  Störung <b> 3  "), "{text}");
+    // They come back with the next run.
+    relay.restart().await;
+    assert_eq!(about(&verdicts(&relay, 3).await), ["Störung <b> 3", "Störung <b> 3"]);
+
+    relay.configure("relay", "main", |section| section.option("log_subject", "0"));
+    said(&relay, "reload").await;
+    let forgotten = async { while verdicts(&relay, 3).await.iter().any(|entry| entry["subject"] != "") {} };
+    tokio::time::timeout(SOON, forgotten).await.expect("no subject is left");
+    assert!(!said(&relay, "history").await.contains("SUBJECT"));
+    // What the log page of LuCI reads.
+    let mut client = smtprelay::control::socket::ControlClient::connect(&relay.spool()).unwrap().expect("a gateway");
+    let log = client.call("log_read", json!({})).unwrap();
+    assert!(!log.to_string().contains("rung") && log.to_string().contains("event=reloaded"), "{log}");
+    assert_eq!(log["more"], json!(false));
+    relay.sigterm();
+    relay.wait_exit().await;
+    let file = std::fs::read_to_string(relay.spool().join("history")).unwrap();
+    assert!(file.contains("gone@example.com") && !file.contains("rung"), "{file}");
+}

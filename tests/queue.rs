@@ -76,6 +76,7 @@ async fn a_message_that_waits_is_described_whether_the_gateway_runs_or_not() {
             "section",
             "size",
             "standing",
+            "subject",
             "why"
         ]
     );
@@ -156,6 +157,7 @@ async fn a_message_that_waits_is_described_whether_the_gateway_runs_or_not() {
             "section",
             "size",
             "standing",
+            "subject",
             "why"
         ]
     );
@@ -183,6 +185,7 @@ async fn a_message_that_waits_is_described_whether_the_gateway_runs_or_not() {
             "recipients",
             "section",
             "size",
+            "subject",
             "why"
         ]
     );
@@ -492,4 +495,53 @@ async fn it_answers_to_the_names_of_other_mail_servers() {
     provider.restart().await;
     assert_eq!(run_as("postqueue", &["-f"]).code, 0);
     provider.wait_for_messages(2, SOON).await;
+}
+
+/// What a device writes as its subject must not move the cursor of a terminal, begin a line of its own, or look like a
+/// column; and nobody who has switched subjects off may find one.
+#[tokio::test]
+async fn a_subject_is_listed_in_one_harmless_line_and_not_at_all_if_that_is_wanted() {
+    let provider = provider().await;
+    provider.stop().await;
+    let pump = Section::new("device", "pump").option("name", "Pump house").list("ip", "127.0.0.1");
+    let mut relay = relay_to(&provider).section(pump).start().await;
+    let hostile = "=?utf-8?Q?St=C3=B6rung_=1B[2J=0D=0Aevent=3Ddelivered_=E2=80=AE_=22x=22_and_so_on_and_on?=";
+    let id = send(&relay, &TO, hostile).await;
+    queue_until(&relay, |messages| messages[0]["standing"] != "sending").await;
+    let shown = "Störung  [2J  event=delivered   \"x\" and so on and on";
+    assert_eq!(queue(&relay).await[0]["subject"], json!(shown));
+    let line = relay.wait_log(|line| line.contains("event=accepted"), SOON).await;
+    assert!(line.contains(" client=127.0.0.1 device=\"Pump house\" "), "{line}");
+    assert!(line.contains(&format!(" subject=\"{}\"", shown.replace('"', "'"))), "{line}");
+    let text = said(&relay, "queue").await;
+    println!("{text}");
+    assert!(text.lines().next().unwrap().ends_with("  SUBJECT"), "{text}");
+    let row = text.lines().find(|line| line.starts_with(&id)).expect("the message");
+    let cut: String = shown.chars().take(40).collect();
+    assert!(row.contains("  Pump house (127.0.0.1)  ") && row.ends_with(&format!("  {}…", cut.trim_end())), "{row}");
+    assert!(said(&relay, &format!("queue show {id}")).await.contains("from device Pump house (127.0.0.1)\n"));
+
+    relay.configure("relay", "main", |section| section.option("log_subject", "0"));
+    // With a warning that the stand-in speaks no TLS.
+    assert_eq!(run(&relay, "reload").await.code, 0);
+    assert_eq!(queue(&relay).await[0]["subject"], json!(""));
+    let text = said(&relay, "queue").await;
+    assert!(text.contains(&id) && !text.contains("SUBJECT") && !text.contains("rung"), "{text}");
+    // The message itself is shown as it is.
+    assert!(said(&relay, &format!("queue show {id}")).await.contains("\nSubject: =?utf-8?Q?St=C3=B6rung"));
+    let mark = relay.mark();
+    send(&relay, &TO, "secret").await;
+    let line = relay.wait_log_from(mark, |line| line.contains("event=accepted"), SOON).await;
+    assert!(!line.contains("subject="), "{line}");
+
+    // The list of files.
+    relay.sigterm();
+    relay.wait_exit().await;
+    let of_first = async |relay: &Relay| {
+        let listed = queue(relay).await;
+        listed.iter().find(|message| message["id"] == json!(id)).expect("the first message")["subject"].clone()
+    };
+    assert_eq!(of_first(&relay).await, json!(""));
+    relay.configure("relay", "main", |section| section.option("log_subject", "1"));
+    assert_eq!(of_first(&relay).await, json!(shown));
 }

@@ -454,6 +454,8 @@ async fn the_presets_are_told_by_the_gateway_as_by_the_command() {
     let mut client = smtprelay::control::socket::ControlClient::connect(&relay.spool()).unwrap().expect("a gateway");
     let told = client.call("providers", json!({})).unwrap();
     assert_eq!(told["providers"], support::ask::json(&relay, "providers").await);
+    assert_eq!(told["services"], support::ask::json(&relay, "services").await);
+    assert_eq!(told["services"][0]["id"], json!("ntfy"));
     let refused = client.call("test", json!({ "to": TO, "account": "none" })).unwrap_err();
     assert_eq!(refused.kind, "not_found");
     assert_eq!(client.call("test", json!({})).unwrap_err().kind, "wrong");

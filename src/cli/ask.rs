@@ -150,15 +150,15 @@ fn not_running(question: &Question, json: bool, settings: &Settings) -> ExitCode
 }
 
 fn on_disk(settings: &Settings) -> Result<Vec<Value>, String> {
-    let listed = Spool::list(&settings.relay)?;
-    let view = |(id, message): &smtprelay::queue::Listed| match message {
-        Ok((meta, state, size)) => views::message(id, meta, state, *size, None),
-        Err(error) => json!({ "id": id, "error": error.to_string() }),
-    };
-    // A message that only its report still needs is not waiting.
-    let waits =
-        |(_, message): &&smtprelay::queue::Listed| message.as_ref().map_or(true, |(_, state, _)| !state.is_done());
-    let mut messages: Vec<Value> = listed.iter().filter(waits).map(view).collect();
+    let listed = Spool::list(&settings.relay, |id, message| match message {
+        // A message that only its report still needs is not waiting.
+        Ok((stored, _)) if stored.state.is_done() => None,
+        Ok((stored, size)) => {
+            Some(views::message(id.as_str(), &stored.meta, &stored.state, &stored.header, size, None))
+        }
+        Err(error) => Some(json!({ "id": id.as_str(), "error": error.to_string() })),
+    })?;
+    let mut messages: Vec<Value> = listed.into_iter().flatten().collect();
     messages.sort_by_key(|message| message.get("arrived").and_then(Value::as_i64));
     Ok(messages)
 }

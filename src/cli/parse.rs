@@ -246,6 +246,7 @@ fn own(arguments: Vec<OsString>) -> Result<Asked, Failure> {
         ["show"] => Command::Show,
         ["providers"] => return super::providers::providers(None, json).map(Asked::Print),
         ["providers", name] => return super::providers::providers(Some(name), json).map(Asked::Print),
+        ["services"] => return Ok(Asked::Print(super::providers::services(json))),
         ["test", to] | ["test", _, to] if !is_address(to) => {
             return Err((
                 exit::DATA,

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `smtprelay providers`: the provider presets, for people and programs. Requires neither settings nor a running
-//! gateway.
+//! `smtprelay providers` and `smtprelay services`: the presets of providers and of channels, for people and programs.
+//! Both require neither settings nor a running gateway.
 
 use serde_json::Value;
 use smtprelay::config::providers::entries;
+use smtprelay::config::services;
 
 use super::table::table;
 use super::{Failure, exit, usage};
@@ -57,6 +58,23 @@ pub fn providers(name: Option<&str>, json: bool) -> Result<String, Failure> {
     };
     let rows: Vec<Vec<String>> = all.iter().map(row).collect();
     Ok(table(&["PROVIDER", "HOST", "PORT>", "TLS", "USER NAME", "FROM", "PASSWORD"], &rows))
+}
+
+/// The services of channels, one line each.
+pub fn services(json: bool) -> String {
+    let all = services::entries();
+    if json {
+        return format!("{}\n", Value::Array(all));
+    }
+    let row = |entry: &Value| {
+        let url = match (entry.get("own"), word(entry, "base")) {
+            (Some(Value::Bool(true)), base) if base.is_empty() => "required".into(),
+            (_, base) => base,
+        };
+        vec![word(entry, "id"), url, word(entry, "token"), word(entry, "to"), word(entry, "help")]
+    };
+    let rows: Vec<Vec<String>> = all.iter().map(row).collect();
+    table(&["SERVICE", "URL", "TOKEN", "TO", "NOTE"], &rows)
 }
 
 /// A value as shown; empty if unknown.

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use super::table::{ago, bytes, count, local, table};
+use super::table::{ago, bytes, count, device, local, short_subject, table};
 use super::{list, text};
 
 /// Which messages of the queue are listed.
@@ -81,7 +81,14 @@ pub fn show(messages: &[Value], all: usize, health: &str) -> String {
     }
     let mut out = String::new();
     if !rows.is_empty() {
-        out += &table(&["ID", "AGE>", "SIZE>", "SENDER", "DEVICE", "RECIPIENT", "STATE", "NEXT", "WHY"], &rows);
+        let names = ["ID", "AGE>", "SIZE>", "SENDER", "DEVICE", "RECIPIENT", "STATE", "NEXT", "WHY", "SUBJECT"];
+        // Without a subject in any row the column is left out.
+        let shown = if rows.iter().any(|row| row.len() == names.len()) {
+            &names[..]
+        } else {
+            names.split_last().map_or(&names[..], |(_, rest)| rest)
+        };
+        out += &table(shown, &rows);
         out.push('\n');
     }
     for (place, (reason, times)) in reasons.0.iter().enumerate() {
@@ -104,13 +111,10 @@ fn rows_of(message: &Value, rows: &mut Vec<Vec<String>>, reasons: &mut Reasons) 
         rows.push(row);
         return;
     }
+    let mut subject = Some(short_subject(message)).filter(|subject| !subject.is_empty());
     let age = message.get("age").and_then(Value::as_u64).map_or("unknown".into(), ago);
     let size = message.get("size").and_then(Value::as_u64).map_or(String::new(), bytes);
-    // A gateway that is running knows the device's name.
-    let device = match (text(message, "device"), text(message, "section")) {
-        ("", "" | "default") => cell("client"),
-        ("", name) | (name, _) => format!("{name} ({})", text(message, "client")),
-    };
+    let device = device(message);
     let mut head = vec![cell("id"), age, size, format!("<{}>", text(message, "from")), device];
     let (why, recipients) = (text(message, "why"), list(message, "recipients"));
     // The reason of a message is often the reply to one of its recipients; then each has its own.
@@ -139,6 +143,7 @@ fn rows_of(message: &Value, rows: &mut Vec<Vec<String>>, reasons: &mut Reasons) 
         let mut row = std::mem::take(&mut head);
         row.resize(5, String::new());
         row.extend([format!("<{}>", text(recipient, "address")), state.into(), next, mark]);
+        row.extend(subject.take());
         rows.push(row);
     }
 }
@@ -151,7 +156,7 @@ pub fn message(message: &Value) -> String {
         "{}  accepted {arrived}, {}, from device {}\nsender <{}>\n",
         text(message, "id"),
         bytes(number("size").unwrap_or(0)),
-        text(message, "client"),
+        device(message),
         text(message, "from")
     );
     let recipients = list(message, "recipients");

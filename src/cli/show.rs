@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use super::table::{Colour, ago, bytes, count, local, paint, table};
+use super::table::{Colour, ago, bytes, count, device, local, paint, short_subject, table};
 use super::{list, text};
 
 /// Exit codes of monitoring plugins (<https://www.monitoring-plugins.org/doc/guidelines.html>).
@@ -177,13 +177,21 @@ fn login_word(auth: &str, secret: &str) -> &'static str {
 
 /// The latest results, newest last, as a log would show them.
 pub fn history(history: &Value) -> String {
+    // Without any subject the column is left out.
+    let subjects = list(history, "entries").iter().any(|entry| !text(entry, "subject").is_empty());
     let row = |entry: &Value| {
         let cell = |name: &str| text(entry, name).to_string();
-        vec![when(entry, "time"), cell("id"), cell("outcome"), cell("client"), cell("to"), cell("text")]
+        let mut row = vec![when(entry, "time"), cell("id"), cell("outcome"), device(entry), cell("to")];
+        row.extend(subjects.then(|| short_subject(entry)));
+        row.push(cell("text"));
+        row
     };
     let rows: Vec<Vec<String>> = list(history, "entries").iter().rev().map(row).collect();
     match rows.is_empty() {
         true => "No results yet\n".into(),
+        false if subjects => {
+            table(&["TIME", "ID", "RESULT", "DEVICE", "RECIPIENT", "SUBJECT", "REPLY OR REASON"], &rows)
+        }
         false => table(&["TIME", "ID", "RESULT", "DEVICE", "RECIPIENT", "REPLY OR REASON"], &rows),
     }
 }

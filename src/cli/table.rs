@@ -6,7 +6,13 @@ use std::mem::MaybeUninit;
 use std::sync::Once;
 
 use nix::libc;
+use serde_json::Value;
 use smtprelay::message::date;
+
+use super::text;
+
+/// Characters of a subject in a table.
+const SUBJECT_WIDTH: usize = 40;
 
 /// Lines with aligned columns, headed by `names`. A name that ends with `>` has its column aligned to the right.
 pub fn table(names: &[&str], rows: &[Vec<String>]) -> String {
@@ -29,6 +35,22 @@ pub fn table(names: &[&str], rows: &[Vec<String>]) -> String {
         out.push('\n');
     }
     out
+}
+
+/// The device of a message or result: its name and its address. A gateway that is running knows the name.
+pub fn device(entry: &Value) -> String {
+    let client = text(entry, "client");
+    match (text(entry, "device"), text(entry, "section")) {
+        ("", "" | "default") => client.into(),
+        ("", name) | (name, _) => format!("{name} ({client})"),
+    }
+}
+
+/// The subject of a message or result, cut off so that it leaves room for the other columns; `--json` has the rest.
+pub fn short_subject(entry: &Value) -> String {
+    let subject = text(entry, "subject");
+    let short: String = subject.chars().take(SUBJECT_WIDTH).collect();
+    if short.len() < subject.len() { format!("{}…", short.trim_end()) } else { short }
 }
 
 /// `2h 5m`: the two largest units are enough for people.

@@ -34,6 +34,7 @@ usage: smtprelay COMMAND [--config FILE | -c FILE]
                        delete without sending a bounce; on a terminal, all is confirmed unless --yes is given
   providers [NAME] [--json]
                        list the known mail providers, or everything that is known about one
+  services [--json]    list the push and chat services that a channel can use, and what each requires
   history [--json]     show the latest delivery results
   devices [--json]     list the devices that have sent mail or tried to
   wake [REASON] [--json]

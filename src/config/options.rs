@@ -45,6 +45,7 @@ pub fn relay(relay: &mut Relay) -> Options<'_> {
         ("user", Text(&mut relay.user)),
         ("jail", Flag(&mut relay.jail)),
         ("log_level", Word(&mut relay.log_level)),
+        ("log_subject", Flag(&mut relay.log_subject)),
     ]
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Services that a channel can use: how a request to each looks. `docs/guide/channels.md` explains how to add one.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::reader::Keyword;
 use crate::push::short::Unit;
@@ -82,6 +82,23 @@ pub fn names() -> Vec<String> {
     services().iter().map(|service| text(service, "id")).collect()
 }
 
+/// What has to be known to set up a channel of each service, for the command line and the pages: `id`, `name`, `docs`;
+/// `base`, the address of its server; `own`, whether a server of one's own is possible, or needed where `base` is empty;
+/// `to` and `help` in words, empty where there is nothing to enter; `token`: `optional`, `required`, or `address`.
+pub fn entries() -> Vec<Value> {
+    const TOLD: [&str; 6] = ["id", "name", "docs", "base", "to", "help"];
+    let entry = |service: &Value| {
+        let mut entry: Map<String, Value> =
+            TOLD.iter().map(|key| ((*key).to_string(), text(service, key).into())).collect();
+        let token = text(service, "token");
+        let own = text(service, "base").is_empty() && TokenUse::of(&token) != Some(TokenUse::Address);
+        entry.insert("own".into(), (own || service.get("own") == Some(&Value::Bool(true))).into());
+        entry.insert("token".into(), token.into());
+        Value::Object(entry)
+    };
+    services().iter().map(entry).collect()
+}
+
 /// The service with this name.
 pub fn find(id: &str) -> Option<Service> {
     let entry = services().into_iter().find(|service| text(service, "id") == id)?;
@@ -114,7 +131,7 @@ mod tests {
     #[test]
     fn every_service_can_be_used() {
         const KEYS: &str =
-            " id name docs base path method headers body priorities token to title text bytes entities help ";
+            " id name docs base own path method headers body priorities token to title text bytes entities help ";
         let all = services();
         assert_eq!(names().join(" "), "ntfy telegram gotify pushover slack teams discord matrix homeassistant custom");
         for entry in &all {

@@ -142,6 +142,8 @@ pub struct Relay {
     pub jail: bool,
     /// The log level.
     pub log_level: LevelFilter,
+    /// Whether log, history and lists of the queue show subjects.
+    pub log_subject: bool,
 }
 
 impl Default for Relay {
@@ -170,6 +172,7 @@ impl Default for Relay {
             user: "smtprelay".into(),
             jail: true,
             log_level: LevelFilter::Info,
+            log_subject: true,
         }
     }
 }

@@ -10,11 +10,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::test_mail::{Tests, Works};
 use super::{CallError, METHODS, PAGE_LIMIT, password, reload, views};
 use crate::VERSION;
-use crate::config::{Settings, providers};
+use crate::config::{Settings, providers, services};
 use crate::dispatch::{Cause, Change, From, Order, Page, Waiting, Which};
 use crate::oauth::{Later, login::Jobs};
 use crate::policy::Rates;
-use crate::queue::{Entry, MessageId, Meta, Position, Spool, SpoolError, State, blocking};
+use crate::queue::{Entry, MessageId, Position, Spool, SpoolError, Stored, blocking};
 use crate::report::History;
 use crate::secrets::vault::Left;
 use crate::system::leases::{Leases, Sources};
@@ -146,7 +146,7 @@ impl Api {
                 self.tests.start(&settings, text(params, "account"), text(params, "to"), works(self.orders.clone()))
             }
             "job" => self.tests.job(text(params, "id")),
-            "providers" => Ok(json!({ "providers": providers::entries() })),
+            "providers" => Ok(json!({ "providers": providers::entries(), "services": services::entries() })),
             "reload" => {
                 let warnings = self.reload.read().await.map_err(CallError::Failed)?;
                 Ok(json!({ "warnings": warnings }))
@@ -410,9 +410,10 @@ fn one(params: &Value) -> Result<MessageId, CallError> {
 }
 
 /// A message as every answer describes it.
-fn view(waiting: &Waiting, meta: &Meta, state: &State) -> Value {
+fn view(waiting: &Waiting, stored: &Stored) -> Value {
     let Entry { id, size, .. } = waiting.entry;
-    let mut value = views::message(id.as_str(), meta, state, size, Some((waiting.standing, waiting.paused.as_deref())));
+    let now = Some((waiting.standing, waiting.paused.as_deref()));
+    let mut value = views::message(id.as_str(), &stored.meta, &stored.state, &stored.header, size, now);
     if let Some(fields) = value.as_object_mut() {
         fields.insert("accounts".into(), waiting.accounts.clone().into());
     }
@@ -423,7 +424,7 @@ fn view(waiting: &Waiting, meta: &Meta, state: &State) -> Value {
 fn described(spool: &Spool, waiting: &Waiting) -> Option<Value> {
     let Entry { id, size, .. } = waiting.entry;
     match spool.open_message(&waiting.entry) {
-        Ok(stored) => Some(view(waiting, &stored.meta, &stored.state)),
+        Ok(stored) => Some(view(waiting, &stored)),
         Err(SpoolError::Io(error)) if error.kind() == std::io::ErrorKind::NotFound => None,
         Err(error) => Some(json!({ "id": id.as_str(), "size": size, "error": error.to_string() })),
     }
@@ -432,7 +433,7 @@ fn described(spool: &Spool, waiting: &Waiting) -> Option<Value> {
 /// Everything that is known about a message.
 fn whole(spool: &Spool, waiting: &Waiting) -> Result<Value, SpoolError> {
     let stored = spool.open_message(&waiting.entry)?;
-    let mut value = view(waiting, &stored.meta, &stored.state);
+    let mut value = view(waiting, &stored);
     let shown = stored.header.get(..HEADER_SHOWN).unwrap_or(&stored.header);
     if let Some(fields) = value.as_object_mut() {
         fields.insert("header".into(), String::from_utf8_lossy(shown).into());

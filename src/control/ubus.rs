@@ -440,15 +440,18 @@ mod tests {
             client: "10.0.0.1".into(),
             helo: "plc".into(),
             device: None,
+            title: "Pump house".into(),
             login: None,
             tls: None,
             from: "plc@example.com".into(),
             to,
             size: 7,
+            subject: "Störung".into(),
             repairs: Vec::new(),
         };
         let (_, data) = news(&event).unwrap();
         assert_eq!(data["to"].as_array().map(Vec::len), Some(RECIPIENTS));
         assert_eq!(data["recipients"], json!(100));
+        assert_eq!((&data["subject"], &data["device"]), (&json!("Störung"), &json!("Pump house")));
     }
 }

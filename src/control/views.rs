@@ -16,7 +16,7 @@ use crate::oauth::{Later, keeper};
 use crate::policy::{Policies, Rates};
 
 use crate::queue::{Attempt, Meta, Note, Progress, State};
-use crate::report::History;
+use crate::report::{History, subject};
 use crate::system::clock;
 use crate::system::interfaces::{self, Address};
 use crate::system::leases::{Identity, Leases};
@@ -40,8 +40,15 @@ pub fn standing(standing: Standing) -> &'static str {
     }
 }
 
-/// A message. `now` says where it is in the schedule and why nothing is being sent, if the gateway is running.
-pub fn message(id: &str, meta: &Meta, state: &State, size: u64, now: Option<(Standing, Option<&str>)>) -> Value {
+/// A message with this `header`. `now` says where it is in the schedule and why nothing is being sent, if the gateway is running.
+pub fn message(
+    id: &str,
+    meta: &Meta,
+    state: &State,
+    header: &[u8],
+    size: u64,
+    now: Option<(Standing, Option<&str>)>,
+) -> Value {
     let arrived = state.arrived.unwrap_or(meta.arrived);
     let recipients: Vec<Value> = state
         .recipients
@@ -56,6 +63,7 @@ pub fn message(id: &str, meta: &Meta, state: &State, size: u64, now: Option<(Sta
         "client": meta.client,
         "section": meta.marks.device,
         "from": meta.envelope.from,
+        "subject": subject::of(header),
         "recipients": recipients,
         "attempts": state.attempts,
         "held": state.held,

@@ -21,8 +21,8 @@ use super::startup;
 use crate::config::{self, Settings, effect, files};
 use crate::control::reload::{Offer, ReloadOrder, ReloadResult, SettingsInfo};
 use crate::inbound::listener::{Shown, Sockets};
-use crate::report::Event;
-use crate::system::{clock, task};
+use crate::report::{Event, subject};
+use crate::system::{clock, logging, task};
 
 /// Applies new settings.
 pub struct SettingsKeeper {
@@ -109,6 +109,10 @@ impl SettingsKeeper {
         files::replace(offer.files);
         self.sockets.add(offer.sockets);
         log::set_max_level(settings.relay.log_level);
+        subject::show(settings.relay.log_subject);
+        if !settings.relay.log_subject {
+            logging::forget(" subject=");
+        }
         self.publish.send_replace(Arc::new(settings));
         let (file, loaded) = (offer.file, clock::now());
         let standing = SettingsInfo { file, sum, loaded, error: None, warnings: warnings.clone() };

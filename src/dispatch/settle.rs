@@ -13,7 +13,7 @@ use super::{Dispatch, Finished, jitter};
 use crate::net::{Trouble, TroubleKind};
 use crate::outbound::{Outcome, Verdict, reply_table};
 use crate::queue::{Attempt, Entry, Item, Meta, Note, Progress, RecipientState, Spool, State, backoff, blocking};
-use crate::report::{Event, FailedRecipient, ReportKind};
+use crate::report::{Event, FailedRecipient, ReportKind, subject};
 use crate::system::{clock, task};
 
 /// A message with pending recipients, with the time that it has to wait; without one it waits for the account.
@@ -54,7 +54,7 @@ impl Settle {
 
     async fn apply(&self, mut item: Item, outcome: &Outcome, known: Known) -> Option<Item> {
         let Known { meta, header, mut state, arrived } = known;
-        let (at, early, results) = (clock::now(), item.early, self.results(&item, outcome, &meta));
+        let (at, early, results) = (clock::now(), item.early, self.results(&item, outcome, &meta, &header));
         let attempt = Note::Attempt(Attempt { at, early, results });
         state.apply(&attempt);
         let entry = item.entry.clone();
@@ -196,9 +196,10 @@ impl Settle {
     }
 
     /// Verdicts as journal results, with one log line each.
-    fn results(&self, item: &Item, outcome: &Outcome, meta: &Meta) -> Vec<(usize, Progress, String)> {
+    fn results(&self, item: &Item, outcome: &Outcome, meta: &Meta, header: &[u8]) -> Vec<(usize, Progress, String)> {
         let id = || item.entry.id.to_string();
         let delay = item.age().unwrap_or_else(|| item.since.elapsed()).as_secs();
+        let subject = if outcome.results.is_empty() { String::new() } else { subject::of(header) };
         let mut results = Vec::with_capacity(outcome.results.len());
         for (index, verdict) in &outcome.results {
             let Some(to) = meta.envelope.to.get(*index).cloned() else { continue };
@@ -206,12 +207,12 @@ impl Settle {
             // Mail from the gateway itself has no client: it must not look like mail of programs on this host.
             let client = if meta.notice { String::new() } else { meta.client.clone() };
             let (from, size) = (meta.envelope.from.clone(), item.entry.size);
-            let text = verdict.text();
+            let (subject, text) = (subject.clone(), verdict.text());
             let (event, progress) = match verdict {
                 Verdict::Delivered(reply) => {
                     let reply = reply.clone();
                     (
-                        Event::Delivered { id: id(), client, from, to, size, account, tls, reply, delay },
+                        Event::Delivered { id: id(), client, from, to, size, subject, account, tls, reply, delay },
                         Progress::Delivered,
                     )
                 }
@@ -221,7 +222,10 @@ impl Settle {
                 }
                 Verdict::Failed(_) => {
                     let reason = text.clone();
-                    (Event::Failed { id: id(), client, from, to, size, account, tls, reason, delay }, Progress::Failed)
+                    (
+                        Event::Failed { id: id(), client, from, to, size, subject, account, tls, reason, delay },
+                        Progress::Failed,
+                    )
                 }
             };
             event.log();

@@ -39,7 +39,7 @@ pub use journal::{Attempt, Note, Progress, RecipientState, State};
 pub use ledger::Wear;
 pub use lock::{SpoolLock, deserted, in_use};
 pub use record::{Marks, Meta, Over, Replaces, Undated};
-pub use recovery::{Found, Listed};
+pub use recovery::Found;
 pub use replace::{Replacements, Sorted, Unremoved};
 pub use schedule::{Position, Reserve, Schedule, backoff};
 pub use spool::Spool;

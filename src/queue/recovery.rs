@@ -16,13 +16,10 @@ use super::journal::State;
 use super::owed::{self, Debt, remembered};
 use super::record::Meta;
 use super::spool::Spool;
-use super::stored::{inspect, is_whole};
+use super::stored::{Stored, inspect, is_whole};
 use crate::config::Relay;
 use crate::report::Event;
 use crate::system::publish;
-
-/// A message as `smtprelay queue` lists it: its ID, and its envelope, state and size if they can be read.
-pub type Listed = (String, Result<(Meta, State, u64), SpoolError>);
 
 /// A file left by an earlier run, not read yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -166,7 +163,7 @@ impl Spool {
         let entry = found.entry(0, Client::Own);
         let path = self.directory(found.place).file(found.id);
         match inspect(&path, found.id.as_str()) {
-            Ok((meta, mut state, _)) => {
+            Ok((Stored { meta, mut state, .. }, _)) => {
                 if let Some(debt) = self.owed().of(found.id) {
                     debt.apply(&mut state);
                 }
@@ -196,12 +193,15 @@ impl Spool {
         self.scan().into_iter().filter_map(|found| self.inspect(found)).map(|(entry, _, _)| entry).collect()
     }
 
-    /// What is in the directories of `relay`, for the command line; changes nothing and needs no running gateway.
-    /// Finished messages that could not be removed yet are not listed.
+    /// What is in the directories of `relay`, as `view` describes each, for the command line; changes nothing and
+    /// needs no running gateway. Finished messages that could not be removed yet are not listed.
     ///
     /// # Errors
     /// When a directory cannot be read; one that does not exist is empty.
-    pub fn list(relay: &Relay) -> Result<Vec<Listed>, String> {
+    pub fn list<T>(
+        relay: &Relay,
+        view: impl Fn(&MessageId, Result<(Stored, u64), SpoolError>) -> T,
+    ) -> Result<Vec<T>, String> {
         let mut seen: BTreeMap<MessageId, _> = BTreeMap::new();
         let places = || relay.safe_spool.iter().chain([&relay.spool]);
         let owed = remembered(places().map(|path| path.join(owed::FILE)), |_| true).unwrap_or_default();
@@ -219,16 +219,16 @@ impl Spool {
                     match inspect(&directory.file(id), id.as_str()) {
                         // It was delivered in the meantime.
                         Err(SpoolError::Io(error)) if error.kind() == ErrorKind::NotFound => {}
-                        Ok((meta, mut state, size)) => {
-                            debt.into_iter().for_each(|debt| debt.apply(&mut state));
-                            unseen.insert(Ok((meta, state, size)));
+                        Ok((mut stored, size)) => {
+                            debt.into_iter().for_each(|debt| debt.apply(&mut stored.state));
+                            unseen.insert(view(&id, Ok((stored, size))));
                         }
-                        error => drop(unseen.insert(error)),
+                        error => drop(unseen.insert(view(&id, error))),
                     }
                 }
             }
         }
-        Ok(seen.into_iter().map(|(id, message)| (id.to_string(), message)).collect())
+        Ok(seen.into_values().collect())
     }
 }
 

@@ -125,12 +125,11 @@ fn read_exact(file: &mut File, length: u32) -> Result<Vec<u8>, SpoolError> {
     Ok(bytes)
 }
 
-/// Reads a message's envelope, state and size, and checks that it is complete.
-pub(super) fn inspect(path: &Path, id: &str) -> Result<(Meta, State, u64), SpoolError> {
+/// Reads a message's envelope, header, state and size, and checks that it is complete.
+pub(super) fn inspect(path: &Path, id: &str) -> Result<(Stored, u64), SpoolError> {
     let file = File::open(path)?;
     let size = file.metadata()?.len();
-    let stored = read_message(file, id)?;
-    Ok((stored.meta, stored.state, size))
+    Ok((read_message(file, id)?, size))
 }
 
 /// Whether a file is a complete message, with its body read to the last byte.

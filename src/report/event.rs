@@ -2,7 +2,7 @@
 //! Everything that happens to a message or an account, as one type with one log line each.
 //!
 //! A line consists of `key=value` pairs. Values with spaces are quoted; the queue ID is in each line of its message, so
-//! that `logread | grep ID` shows its whole history. Passwords and message text are never logged.
+//! that `logread | grep ID` shows its whole history. Passwords and message text are never logged, and the subject only if option `log_subject` allows it.
 //!
 //! Events also get from where they happen to the observers: history, hook, control. Their hub exists once per process,
 //! because an event can happen anywhere, on blocking threads too. It never waits: an observer that is slow loses events
@@ -67,12 +67,16 @@ pub enum Event {
         helo: String,
         /// Name of the section `device` that applies to it, if it has one of its own. Not in the log.
         device: Option<String>,
+        /// Its name for display, in the log as `device`; empty without such a section.
+        title: String,
         login: Option<String>,
         /// Version of TLS, if the device used it.
         tls: Option<String>,
         from: String,
         to: Vec<String>,
         size: u64,
+        /// See [`super::subject`].
+        subject: String,
         repairs: Vec<&'static str>,
     },
     /// A device used a wrong user name or password.
@@ -90,6 +94,7 @@ pub enum Event {
         from: String,
         to: String,
         size: u64,
+        subject: String,
         account: String,
         tls: Option<TlsFacts>,
         reply: String,
@@ -113,6 +118,7 @@ pub enum Event {
         from: String,
         to: String,
         size: u64,
+        subject: String,
         account: String,
         tls: Option<TlsFacts>,
         reason: Reason,
@@ -349,16 +355,20 @@ impl Event {
                 .text("client", client)
                 .optional("login", name)
                 .text("text", "wrong user name or password: compare the device's settings with the user sections"),
-            Self::Accepted { id, client, helo, device: _, login, tls, from, to, size, repairs } => fields("accepted")
-                .text("id", id)
-                .text("client", client)
-                .optional("helo", helo)
-                .optional("login", login.as_deref().unwrap_or_default())
-                .optional("tls", tls.as_deref().unwrap_or_default())
-                .address("from", from)
-                .add("to", Field::Addresses(to))
-                .number("size", *size)
-                .add("repaired", Field::List(repairs)),
+            Self::Accepted { id, client, helo, device: _, title, login, tls, from, to, size, subject, repairs } => {
+                fields("accepted")
+                    .text("id", id)
+                    .text("client", client)
+                    .optional("device", title)
+                    .optional("helo", helo)
+                    .optional("login", login.as_deref().unwrap_or_default())
+                    .optional("tls", tls.as_deref().unwrap_or_default())
+                    .address("from", from)
+                    .add("to", Field::Addresses(to))
+                    .number("size", *size)
+                    .optional("subject", subject)
+                    .add("repaired", Field::List(repairs))
+            }
             Self::Rejected { client, from, to, reply } => fields("rejected")
                 .text("client", client)
                 .address("from", from)
@@ -368,8 +378,8 @@ impl Event {
             Self::NoMail { client, helo, tried } => {
                 fields("no_mail").text("client", client).optional("helo", helo).text("text", tried)
             }
-            Self::Delivered { id, client, from, to, size, account, tls, reply: said, delay }
-            | Self::Failed { id, client, from, to, size, account, tls, reason: said, delay } => {
+            Self::Delivered { id, client, from, to, size, subject, account, tls, reply: said, delay }
+            | Self::Failed { id, client, from, to, size, subject, account, tls, reason: said, delay } => {
                 let (name, key) = match self {
                     Self::Delivered { .. } => ("delivered", "reply"),
                     _ => ("failed", "text"),
@@ -380,6 +390,7 @@ impl Event {
                     .address("from", from)
                     .address("to", to)
                     .number("size", *size)
+                    .optional("subject", subject)
                     .text("account", account)
                     .tls(tls.as_ref())
                     .add("delay", Field::Seconds(*delay))

@@ -4,10 +4,11 @@
 //! [`History`] is pure state: it takes events and returns JSON. [`run`] feeds it, and writes it to the spool now and
 //! then so that it survives a restart ([`History::encode`]).
 //!
-//! Memory stays below 200 KB on 64 bits; on 32 it is 165 KB: at most 200 verdicts with 40 KB of text, 256
+//! Memory stays below 200 KB on 64 bits; on 32 it is 165 KB: at most 200 verdicts with 42 KB of text, 256
 //! devices with 25 KB of text, 30 days of 24 bytes, and one counter for each account and section `device` that mail went
 //! through; the rest is the overhead of an allocator for some 3000 blocks.
 
+mod entry;
 mod file;
 mod tally;
 
@@ -20,9 +21,11 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 
+use self::entry::{HistoryEntry, HistoryOutcome, Number};
 use self::tally::Tally;
 use super::letter::one_line;
-use super::{Event, TlsFacts, observe};
+use super::subject;
+use super::{Event, observe};
 use crate::system::{clock, lock, ordered, publish, task};
 
 /// Verdicts that are kept.
@@ -30,7 +33,7 @@ const VERDICTS: usize = 200;
 /// Of these, the refused mail or clients: any number of addresses can cause them at no cost.
 const TURNED_AWAY: usize = 100;
 /// Bytes of text that they may contain together; the oldest are dropped first, but see [`TURNED_AWAY`].
-const VERDICT_TEXT: usize = 40 << 10;
+const VERDICT_TEXT: usize = 42 << 10;
 /// Accounts whose last test is kept.
 const TESTS: usize = 16;
 /// Days with separate counters.
@@ -44,156 +47,7 @@ const ADDRESS: usize = 120;
 const ACCOUNT: usize = 40;
 const TLS: usize = 80;
 const REASON: usize = 197;
-
-/// The final or last result.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-enum HistoryOutcome {
-    Delivered,
-    Failed,
-    /// Refused before it sent a command.
-    Refused,
-    /// A message was not accepted.
-    Rejected,
-    /// The following are states of a device, never verdicts.
-    #[default]
-    Accepted,
-    Deferred,
-    Aborted,
-    /// It connected and offered no message.
-    Connected,
-}
-
-impl HistoryOutcome {
-    const NAMES: [(Self, &str); 8] = [
-        (Self::Delivered, "delivered"),
-        (Self::Failed, "failed"),
-        (Self::Refused, "refused"),
-        (Self::Rejected, "rejected"),
-        (Self::Accepted, "accepted"),
-        (Self::Deferred, "deferred"),
-        (Self::Aborted, "aborted"),
-        (Self::Connected, "connected"),
-    ];
-
-    fn name(self) -> &'static str {
-        Self::NAMES.iter().find(|(outcome, _)| *outcome == self).map_or("", |(_, name)| name)
-    }
-
-    fn of(name: &str) -> Option<Self> {
-        Self::NAMES.iter().find(|(_, known)| *known == name).map(|(outcome, _)| *outcome)
-    }
-
-    /// Mail or a client was refused: any number of addresses can cause this at no cost.
-    fn is_turned_away(self) -> bool {
-        matches!(self, Self::Refused | Self::Rejected)
-    }
-}
-
-/// A number that does not count when two verdicts are compared.
-#[derive(Debug, Clone, Copy, Default)]
-struct Number(u32);
-
-impl PartialEq for Number {
-    fn eq(&self, _: &Self) -> bool {
-        true
-    }
-}
-
-impl Eq for Number {}
-
-/// One verdict.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct HistoryEntry {
-    at: i64,
-    outcome: HistoryOutcome,
-    id: Box<str>,
-    client: Box<str>,
-    from: Box<str>,
-    to: Box<str>,
-    size: u64,
-    account: Box<str>,
-    /// Version, cipher, verification and expiry of the certificate separated by spaces; empty without a connection.
-    tls: Box<str>,
-    /// The reply or the reason.
-    text: Box<str>,
-    /// Seconds from the arrival.
-    delay: u64,
-    /// Its place among the verdicts of this run, from 1; a repetition does not change it.
-    number: Number,
-    /// How often the same happened in a row: a device that is refused every second must not displace everything else.
-    times: u32,
-}
-
-impl HistoryEntry {
-    fn new(at: i64, outcome: HistoryOutcome, client: &str, text: &str) -> Self {
-        Self { at, outcome, client: kept(client, CLIENT), text: kept(text, REASON), times: 1, ..Self::default() }
-    }
-
-    /// Bytes of its texts.
-    fn weight(&self) -> usize {
-        [&self.id, &self.client, &self.from, &self.to, &self.account, &self.tls, &self.text]
-            .iter()
-            .map(|t| t.len())
-            .sum()
-    }
-
-    fn repeats(&self, other: &Self) -> bool {
-        self.outcome.is_turned_away() && *self == Self { at: self.at, times: self.times, ..other.clone() }
-    }
-
-    fn json(&self) -> Value {
-        let mut tls = self.tls.splitn(4, ' ');
-        let mut tls_part = || tls.next().unwrap_or_default();
-        json!({
-            "number": self.number.0,
-            "time": self.at,
-            "outcome": self.outcome.name(),
-            "id": &*self.id,
-            "client": &*self.client,
-            "from": &*self.from,
-            "to": &*self.to,
-            "size": self.size,
-            "account": &*self.account,
-            "tls": tls_part(),
-            "cipher": tls_part(),
-            "verified": tls_part(),
-            "text": &*self.text,
-            "delay": self.delay,
-            "times": self.times,
-        })
-    }
-
-    /// Where and how mail was accepted.
-    fn last(&self) -> Value {
-        let mut parts = self.tls.split(' ');
-        let mut part = || parts.next().unwrap_or_default();
-        let (version, cipher, verified) = (part(), part(), part());
-        let expires: Option<i64> = part().parse().ok();
-        json!({
-            "time": self.at,
-            "to": &*self.to,
-            "account": &*self.account,
-            "tls": version,
-            "cipher": cipher,
-            "verified": verified,
-            "expires": expires,
-        })
-    }
-
-    fn about(self, id: &str, from: &str, to: &str, account: &str, tls: Option<&TlsFacts>) -> Self {
-        let expires = tls.and_then(|tls| tls.expires).map(|at| format!(" {at}")).unwrap_or_default();
-        let tls =
-            tls.map(|tls| format!("{} {} {}{expires}", tls.version, tls.cipher, tls.verified)).unwrap_or_default();
-        Self {
-            id: kept(id, ID),
-            from: kept(from, ADDRESS),
-            to: kept(to, ADDRESS),
-            account: kept(account, ACCOUNT),
-            tls: kept(&tls, TLS),
-            ..self
-        }
-    }
-}
+const SUBJECT: usize = subject::SUBJECT_SHOWN;
 
 /// The number of each.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -273,12 +127,13 @@ impl History {
                 self.devices.accepted(at, client, helo, id, from, to);
                 self.devices.belongs(client, device.as_deref().unwrap_or_default());
             }
-            Event::Delivered { id, client, from, to, size, account, tls, reply: text, delay }
-            | Event::Failed { id, client, from, to, size, account, tls, reason: text, delay } => {
+            Event::Delivered { id, client, from, to, size, subject, account, tls, reply: text, delay }
+            | Event::Failed { id, client, from, to, size, subject, account, tls, reason: text, delay } => {
                 let is_delivered = matches!(event, Event::Delivered { .. });
                 let outcome = if is_delivered { HistoryOutcome::Delivered } else { HistoryOutcome::Failed };
                 let verdict = HistoryEntry::new(at, outcome, client, text).about(id, from, to, account, tls.as_ref());
-                self.settle(HistoryEntry { size: *size, delay: *delay, ..verdict });
+                let subject = kept(if subject::is_shown() { subject } else { "" }, SUBJECT);
+                self.settle(HistoryEntry { size: *size, subject, delay: *delay, ..verdict });
             }
             Event::Refused { client, reason } => {
                 self.settle(HistoryEntry::new(at, HistoryOutcome::Refused, client, reason))
@@ -307,8 +162,15 @@ impl History {
                 let text = format!("wrong user name or password, login '{name}'");
                 self.devices.seen(at, client, "", HistoryOutcome::Rejected, &text);
             }
+            Event::Started { .. } | Event::Reloaded if !subject::is_shown() => self.forget_subjects(),
             _ => {}
         }
+    }
+
+    /// Drops the subjects that were kept while `log_subject` allowed it.
+    fn forget_subjects(&mut self) {
+        self.verdicts.iter_mut().for_each(|verdict| verdict.subject = Box::default());
+        self.weight = self.verdicts.iter().map(HistoryEntry::weight).sum();
     }
 
     /// The section `device` that applied to the last message of each of `clients`; empty if there was none.
@@ -396,6 +258,11 @@ impl History {
         self.last_number.0 = self.last_number.0.saturating_add(1);
         verdict.number = self.last_number;
         self.weight += verdict.weight();
+        let count = self.verdicts.len();
+        if count == self.verdicts.capacity() {
+            // Doubling would end far above the bound.
+            self.verdicts.reserve_exact(count.max(8).min((VERDICTS + 1).saturating_sub(count).max(1)));
+        }
         self.verdicts.push_back(verdict);
         while self.verdicts.len() > VERDICTS || self.weight > VERDICT_TEXT {
             let turned_away =

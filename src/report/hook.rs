@@ -394,8 +394,15 @@ type Details = Vec<(&'static str, String)>;
 /// The names in the environment of a script, except for PATH and ACTION, begin with this.
 const PREFIX: &str = "SMTPRELAY_";
 /// The fields of an event that a script gets, and their names in its environment.
-const TOLD: [(&str, &str); 6] =
-    [("account", "ACCOUNT"), ("id", "ID"), ("to", "TO"), ("client", "CLIENT"), ("text", "REASON"), ("next", "NEXT")];
+const TOLD: [(&str, &str); 7] = [
+    ("account", "ACCOUNT"),
+    ("id", "ID"),
+    ("to", "TO"),
+    ("client", "CLIENT"),
+    ("subject", "SUBJECT"),
+    ("text", "REASON"),
+    ("next", "NEXT"),
+];
 
 /// Whether a script may have this name in its environment.
 fn is_told(name: &str) -> bool {

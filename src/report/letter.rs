@@ -10,7 +10,7 @@ use crate::message::outgoing::QuotedPrintable;
 use crate::message::{date, header};
 use crate::system::clock;
 pub use crate::system::cut;
-use crate::system::is_deceptive;
+use crate::system::{is_deceptive, is_plain};
 
 /// The length of a text line.
 const WIDTH: usize = 76;
@@ -88,6 +88,10 @@ fn harmless(c: char) -> char {
 
 /// `text` on one line without control characters, at most `limit` bytes and the `…` that marks the truncation.
 pub fn one_line(text: &str, limit: usize) -> String {
+    // The history keeps ten texts of each message.
+    if text.len() <= limit && is_plain(text.as_bytes()) {
+        return text.to_string();
+    }
     let mut line: String = cut(text, limit).chars().map(harmless).collect();
     if text.len() > limit {
         line.push('…');

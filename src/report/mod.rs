@@ -16,6 +16,7 @@ pub mod hook;
 pub(crate) mod letter;
 mod notice;
 pub mod repeats;
+pub mod subject;
 mod summary;
 
 pub use event::{Event, Field, Fields, OBSERVER_LIMIT, Reason, TlsFacts, observe};

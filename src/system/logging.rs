@@ -7,6 +7,7 @@
 //! it was), so root opens the new one for it ([`socket`], [`reconnect`]). Until then lines go to stdout and stderr,
 //! which procd forwards to the log.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
@@ -21,7 +22,7 @@ use nix::sys::socket::{SockType, getsockopt, sockopt};
 use syslog::{Facility, LogFormat, Logger, LoggerBackend, Severity};
 use tokio::sync::Notify;
 
-use super::{clock, cut, spelled_out};
+use super::{clock, cut, is_plain, spelled_out};
 use crate::message::date::rfc5322;
 
 /// Where log lines go.
@@ -90,7 +91,13 @@ impl Recent {
         };
         let lines: Vec<KeptLine> = newer.by_ref().take_while(fits).cloned().collect();
         let last = lines.last().map_or(number, |line| line.number);
-        (lines, self.last > last)
+        (lines, self.lines.back().is_some_and(|line| line.number > last))
+    }
+
+    /// See [`forget`].
+    fn forget(&mut self, part: &str) {
+        self.lines.retain(|line| !line.text.contains(part));
+        self.text = self.lines.iter().map(|line| line.text.len()).sum();
     }
 }
 
@@ -98,6 +105,11 @@ impl Recent {
 /// than the longest line has), and whether there are more.
 pub fn recent(number: u64, limit: usize) -> (Vec<KeptLine>, bool) {
     super::lock(&RECENT).after(number, limit)
+}
+
+/// Drops the kept lines that contain `part`. The log itself is not affected.
+pub fn forget(part: &str) {
+    super::lock(&RECENT).forget(part);
 }
 
 /// What root has opened since the start; used as soon as the open connection fails.
@@ -163,8 +175,12 @@ impl Log for ThreadedLog {
 /// One line without control characters (a terminal that shows the log would obey them), with characters that change the
 /// writing direction spelled out, truncated to [`LINE_LIMIT`] bytes.
 fn clean(text: &str) -> String {
-    let line: String = spelled_out(text).chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    if line.len() > LINE_LIMIT { format!("{}…", cut(&line, LINE_LIMIT)) } else { line }
+    let replaced = |c: char| if c.is_control() { ' ' } else { c };
+    let line = match is_plain(text.as_bytes()) {
+        true => Cow::Borrowed(text),
+        false => Cow::Owned(spelled_out(text).chars().map(replaced).collect()),
+    };
+    if line.len() > LINE_LIMIT { format!("{}…", cut(&line, LINE_LIMIT)) } else { line.into_owned() }
 }
 
 /// A line in the format of local log daemons (RFC 3164 section 4.1 without the host name, which logd would show as
@@ -371,6 +387,12 @@ mod tests {
         (0..100).for_each(|_| recent.keep(9, Level::Debug, &"x".repeat(LINE_LIMIT)));
         assert!(recent.text <= KEPT_TEXT && recent.lines.len() <= KEPT_TEXT / LINE_LIMIT);
         assert_eq!(recent.lines.iter().map(|line| line.text.len()).sum::<usize>(), recent.text);
+        recent.keep(9, Level::Info, "event=accepted subject=x");
+        let (count, last) = (recent.lines.len(), recent.last);
+        recent.forget(" subject=");
+        assert_eq!((recent.lines.len(), recent.last), (count - 1, last));
+        assert_eq!(recent.lines.iter().map(|line| line.text.len()).sum::<usize>(), recent.text);
+        assert!(!recent.after(last - 1, usize::MAX).1, "what was dropped is not waited for");
     }
 
     #[test]

@@ -98,6 +98,11 @@ pub fn is_deceptive(c: char) -> bool {
     matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
+/// Whether `text` consists of printable ASCII, as nearly all texts do: then there is nothing in it to replace.
+pub fn is_plain(text: &[u8]) -> bool {
+    text.iter().all(|byte| matches!(byte, b' '..=b'~'))
+}
+
 /// `text` with these characters spelled out, such as `<U+202E>`.
 pub fn spelled_out(text: &str) -> String {
     let mut out = String::with_capacity(text.len());

@@ -51,6 +51,7 @@ test('the commands and files are those that the ACL names', async () => {
 	const api = there.require('smtprelay.api');
 
 	await api.providers();
+	await api.services();
 	await api.absence(true);
 	await api.start(true);
 	await api.storeAuthority('office', 'PEM');

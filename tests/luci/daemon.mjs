@@ -9,8 +9,8 @@ import { TREE } from './sources.mjs';
 
 /** Sources of what people read on the pages: reasons, remedies, warnings, errors and the steps of a test. */
 export const SOURCES = [
-	'config/account.rs', 'config/advice.rs', 'control/api.rs', 'control/password.rs', 'control/reload.rs', 'control/test_mail.rs', 'control/views.rs',
-	'net/connect.rs', 'net/tls.rs', 'outbound/auth.rs', 'outbound/connection.rs', 'outbound/reply_table.rs', 'outbound/test_mail.rs', 'outbound/transaction.rs',
+	'config/account.rs', 'config/advice.rs', 'config/channel.rs', 'control/api.rs', 'control/password.rs', 'control/reload.rs', 'control/test_mail.rs', 'control/views.rs',
+	'net/connect.rs', 'net/http.rs', 'net/http/response.rs', 'net/tls.rs', 'outbound/auth.rs', 'outbound/channel.rs', 'outbound/connection.rs', 'outbound/reply_table.rs', 'outbound/test_mail.rs', 'outbound/transaction.rs',
 	'outbound/verdict.rs', 'outbound/wire.rs', 'queue/item.rs', 'config/settings.rs', 'dispatch/account.rs', 'inbound/accept.rs', 'inbound/listener.rs', 'oauth/keeper.rs', 'oauth/login.rs', 'oauth/token.rs'
 ];
 
@@ -42,6 +42,9 @@ export function sentences() {
 	for (const { help } of JSON.parse(fs.readFileSync(path.join(TREE, 'src/config/providers.json'), 'utf8')).providers)
 		if (help)
 			found.add(help);
+
+	for (const { help, to } of JSON.parse(fs.readFileSync(path.join(TREE, 'src/config/services.json'), 'utf8')).services)
+		[ help, to ].filter((text) => text).forEach((text) => found.add(text));
 
 	return [ ...found ];
 }

@@ -162,6 +162,16 @@ export function world({ writable = true, config = [], ubus = {}, exec = null } =
 
 			return section['.name'];
 		},
+		move: (config, name, other, after) => {
+			const section = find(name);
+			const rest = state.config.filter((one) => one != section);
+			const at = rest.findIndex((one) => one['.name'] == other);
+
+			rest.splice((at < 0) ? rest.length : at + (after ? 1 : 0), 0, section);
+			state.config = rest;
+
+			return true;
+		},
 		remove: (config, name) => { state.config = state.config.filter((section) => section['.name'] != name); },
 		save: async () => {}
 	};

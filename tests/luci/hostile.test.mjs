@@ -100,6 +100,18 @@ test('a sign-in', async () => {
 	check(there);
 });
 
+test('a channel that is added', async () => {
+	const there = world({ config: sample.SET_UP, ubus: { ...hostile, 'smtprelay providers': () => ({ providers: [], services: poison(sample.SERVICES) }) } });
+
+	await there.open('overview');
+	await there.press('#smtprelay-add-channel');
+	assert.match(there.get('#smtprelay-channel-wizard').textContent, /<img src=x/);
+	check(there);
+	there.type('#smtprelay-url', 'https://push.example.com');
+	await there.press('#smtprelay-save');
+	check(there);
+});
+
 test('a string that is no array would be parsed, so these tests can fail', () => {
 	const there = world();
 

@@ -207,6 +207,23 @@ test('log: filters, more entries, and the lines of the daemon', async () => {
 	assert.match(there.text(), /No matching entries/);
 });
 
+test('log and queue: the subject is the headline of a message, is searched, and may be missing', async () => {
+	const shouted = 'x'.repeat(300);
+	const entries = [ sample.verdict({ subject: '<b>Störung</b>' }), sample.verdict({ number: 2, subject: '' }), sample.verdict({ number: 3, subject: shouted }) ];
+	const there = world({ ubus: withLog(entries) });
+	const subjects = () => Array.from(there.document.querySelectorAll('.smtprelay-subject'), (node) => node.textContent);
+
+	await there.open('log');
+	assert.deepEqual(subjects(), [ `${'x'.repeat(109)}…`, '<b>Störung</b>' ]);
+	there.type('#smtprelay-filter', 'störung');
+	assert.deepEqual(subjects(), [ '<b>Störung</b>' ]);
+
+	const queue = world({ ubus: sample.answers({ 'smtprelay queue': () => ({ total: 3, offset: 0, messages: [ sample.message(), sample.message({ subject: '' }), { id: 'X', size: 1, error: 'torn' } ] }) }) });
+
+	await queue.open('queue');
+	assert.deepEqual(Array.from(queue.document.querySelectorAll('.smtprelay-subject'), (node) => node.textContent), [ 'Pump 3: Störung' ]);
+});
+
 test('overview: before anything is set up, only the first step is shown', async () => {
 	const there = world({ config: sample.SHIPPED, ubus: sample.answers({ 'smtprelay status': () => sample.status({ state: 'no_account', accounts: [] }) }) });
 

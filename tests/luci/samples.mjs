@@ -9,6 +9,10 @@ export const NOW = 1795400000;
 export const PROVIDERS = JSON.parse(fs.readFileSync(path.join(TREE, 'src/config/providers.json'), 'utf8')).providers
 	.map((entry) => ({ user: 'address', secret: 'password', from: 'account', ...entry }));
 
+/** What `smtprelay services --json` lists, made from the same data as there. */
+export const SERVICES = JSON.parse(fs.readFileSync(path.join(TREE, 'src/config/services.json'), 'utf8')).services
+	.map(({ id, name, docs = '', base = '', to = '', help, token, own = false }) => ({ id, name, docs, base, to, help, token, own: own || (!base && token != 'address') }));
+
 /** Settings as they are shipped. */
 export const SHIPPED = [
 	{ '.type': 'relay', '.name': 'main', enabled: '0' },
@@ -73,7 +77,7 @@ export function device(changes) {
 
 export function message(changes) {
 	return {
-		id: '01HZX5', arrived: NOW - 300, age: 300, size: 45056, client: '192.168.1.20', device: 'Pump house', from: 'plc@plant.local',
+		id: '01HZX5', arrived: NOW - 300, age: 300, size: 45056, client: '192.168.1.20', device: 'Pump house', from: 'plc@plant.local', subject: 'Pump 3: Störung',
 		recipients: [ { address: 'ops@example.com', state: 'waiting', reply: '' } ], attempts: 2, held: false, notice: false,
 		why: 'smtp.gmail.com answered 451 4.3.0 try again later', standing: 'later', next: 90,
 		...changes
@@ -82,7 +86,7 @@ export function message(changes) {
 
 export function verdict(changes) {
 	return {
-		number: 1, time: NOW - 600, outcome: 'delivered', id: '01ABC', client: '192.168.1.20', device: 'Pump house', from: 'plc@plant.local', to: 'ops@example.com', size: 2048,
+		number: 1, time: NOW - 600, outcome: 'delivered', id: '01ABC', client: '192.168.1.20', device: 'Pump house', from: 'plc@plant.local', to: 'ops@example.com', subject: 'Pump 3: Störung', size: 2048,
 		account: 'gmail', tls: 'TLSv1.3', cipher: 'TLS13_AES_256_GCM_SHA384', verified: 'ca', text: '250 2.0.0 OK', delay: 2, times: 1,
 		...changes
 	};
@@ -104,7 +108,7 @@ export function answers(changes) {
 		'smtprelay queue': () => ({ total: 1, offset: 0, messages: [ message() ] }),
 		'smtprelay message': () => ({ ...message(), header: 'Subject: Alarm\r\n', history: [ { what: 'tried', at: NOW - 200, results: [ { recipient: 0, state: 'waiting', reply: '451 later' } ] } ] }),
 		'smtprelay log_read': () => ({ cursor: 'RUN-1-1', reset: true, more: false, entries: [ verdict() ], lines: [ { number: 1, time: NOW - 600, level: 'info', text: 'event=started' } ] }),
-		'smtprelay providers': () => ({ providers: PROVIDERS }),
+		'smtprelay providers': () => ({ providers: PROVIDERS, services: SERVICES }),
 		'network.interface dump': () => ({ interface: INTERFACES }),
 		...changes
 	};

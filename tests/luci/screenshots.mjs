@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Makes the screenshots of the README, docs/images/overview.png and settings.png, with a headless Chromium: real LuCI,
-// sample data.
+// Makes the screenshots of the README and of docs, docs/images/*.png, with a headless Chromium: real LuCI, sample data.
 //
 //	LUCI_SOURCE=~/src/luci scripts/screenshots.sh
 //	LUCI_URL=http://192.168.1.1 LUCI_PASSWORD=… scripts/screenshots.sh
@@ -202,7 +201,7 @@ function calls(request) {
 	}
 }
 
-/** Opens a page and takes its picture from the top down to the end of its content. */
+/** Opens a page, and the wizard for channels if that is wanted, and takes a picture from the top down to the end of its content. */
 async function picture(tab) {
 	// Pages in the background are not drawn.
 	await tab.page.bringToFront();
@@ -210,22 +209,29 @@ async function picture(tab) {
 	await tab.page.waitForFunction(() => document.querySelector('#view h2') && document.querySelector('#topmenu li, #mainmenu li'));
 	await tab.page.waitForFunction(() => document.getAnimations().every((one) => one.playState != 'running'));
 
+	if (tab.wizard) {
+		await tab.page.click('#smtprelay-add-channel');
+		await tab.page.type('#smtprelay-channel-to', 'plant-alarms-5Gq2');
+		await tab.page.type('#smtprelay-token', 'tk_sample');
+		await tab.page.evaluate(() => window.scrollTo(0, 0));
+	}
+
 	// The name of the router, and signs of what it is doing.
-	const height = await tab.page.evaluate(() => {
+	const height = await tab.page.evaluate((end) => {
 		for (const brand of document.querySelectorAll('.brand'))
 			brand.textContent = 'OpenWrt';
 
 		document.querySelector('#indicators')?.replaceChildren();
 		document.activeElement?.blur();
 
-		return Math.ceil(document.querySelector('#view').getBoundingClientRect().bottom + window.scrollY);
-	});
-	const file = path.join(FOLDER, `${tab.name}.png`);
-	const image = await withPalette(tab.blank, await tab.page.screenshot({ captureBeyondViewport: true, clip: { x: 0, y: 0, width: WIDTH, height: height + 12 } }));
+		return Math.ceil(document.querySelector(end).getBoundingClientRect().bottom + window.scrollY);
+	}, tab.wizard ? '#smtprelay-channel-wizard' : '#view');
+	const file = path.join(FOLDER, `${tab.wizard ? 'channel' : tab.name}.png`);
+	const image = await withPalette(tab.blank, await tab.page.screenshot({ captureBeyondViewport: true, clip: { x: 0, y: 0, width: WIDTH, height: tab.wizard ? height : height + 12 } }));
 
 	fs.writeFileSync(file, image);
 
-	console.log(`${path.relative(process.cwd(), file)}: ${WIDTH} x ${height + 12} pixels, ${image.length} bytes`);
+	console.log(`${path.relative(process.cwd(), file)}: ${WIDTH} pixels wide, ${image.length} bytes`);
 
 	if (image.length > MOST)
 		throw new Error(`${file} has more than ${MOST} bytes`);
@@ -272,8 +278,8 @@ try {
 
 	fs.mkdirSync(FOLDER, { recursive: true });
 
-	for (const name of [ 'overview', 'settings' ])
-		await picture({ page: opened, blank, url: site.url, name });
+	for (const [ name, wizard ] of [ [ 'overview', false ], [ 'settings', false ], [ 'overview', true ] ])
+		await picture({ page: opened, blank, url: site.url, name, wizard });
 
 	if (failures.length)
 		throw new Error(failures.join('\n'));

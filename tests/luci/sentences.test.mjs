@@ -8,6 +8,8 @@ import { world } from './fake.mjs';
 /** What looks like a sentence of the daemon and is never shown on a page. */
 const ELSEWHERE = [
 	// In the test mail, which is in English like every mail of the daemon.
+	// In the message itself, and in the transcript.
+	/^\(no (?:text|subject)\)$|^%s to %s, %s bytes of body$/,
 	/^This is a test mail|^It was sent through|^No reply is needed/,
 	// What the settings expect, in the errors of the file; addresses and scopes of OAuth.
 	/^a SHA-256 fingerprint|^https:/,

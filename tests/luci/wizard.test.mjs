@@ -15,9 +15,12 @@ function fresh({ config = sample.SHIPPED, jobs = [ [ 'running', 3 ], [ 'done', 7
 	const there = world({
 		config,
 		exec: async (command, args) => {
-			assert.equal([ command, ...args ].join(' '), '/usr/sbin/smtprelay providers --json');
+			const lists = { providers: sample.PROVIDERS, services: sample.SERVICES };
 
-			return { code: 0, stdout: JSON.stringify(sample.PROVIDERS) };
+			assert.deepEqual([ command, args[1] ], [ '/usr/sbin/smtprelay', '--json' ]);
+			assert.ok(lists[args[0]], args[0]);
+
+			return { code: 0, stdout: JSON.stringify(lists[args[0]]) };
 		}
 	});
 	const runs = () => there.state.committed.some((section) => section['.type'] == 'relay' && section.enabled != '0');

@@ -13,6 +13,34 @@ fn read(options: &str) -> (Settings, Vec<String>) {
 
 const VALUES: template::Values<'_> = ["Alarm \"1\"", "hot", "a@b.c", "pump", "7", "now", "ops!:x", "urgent", "s3cret/"];
 
+/// The pages ask for the fields that the list of services names, and for no others.
+#[test]
+fn what_the_list_of_services_asks_for_is_enough() {
+    for service in services::entries().iter().filter(|service| service["id"] != CUSTOM) {
+        let said = |key: &str| service[key].as_str().unwrap();
+        assert!(!said("name").is_empty() && said("docs").starts_with("https://"), "{service}");
+        let own = service["own"] == true;
+        let mut options = format!(" option service '{}'\n", said("id"));
+        if own && said("base").is_empty() {
+            options += " option url 'https://own.example'\n";
+        }
+        if !said("to").is_empty() {
+            options += " option to 'ops'\n";
+        }
+        options += match said("token") {
+            "address" => " option token 'https://hooks.example/secret'\n",
+            "required" => " option token 's3cret'\n",
+            _ => "",
+        };
+        let (settings, found) = read(&options);
+        assert!(found.is_empty() && settings.accounts.len() == 1, "{options}{found:?}");
+        if own && !said("base").is_empty() {
+            let (settings, found) = read(&format!("{options} option url 'https://own.example'\n"));
+            assert!(found.is_empty() && settings.accounts[0].host == "own.example", "{options}{found:?}");
+        }
+    }
+}
+
 #[test]
 fn each_service_needs_little() {
     for (options, address, body) in [

@@ -228,17 +228,20 @@ impl Session {
         self.origin.protocol = protocol(self.extended, self.tls.is_some(), self.login.is_some(), envelope.smtputf8);
         let taken = intake.finish(envelope.clone(), &self.origin, &rules.hostname, &rules.fallback_from).await;
         match taken {
-            Ok(Taken { id, size, repairs }) => {
+            Ok(Taken { id, size, subject, repairs }) => {
+                let device = self.device().filter(|device| !device.is_default());
                 let event = Event::Accepted {
                     id: id.clone(),
                     client: self.origin.name(),
                     helo: self.origin.helo.clone(),
-                    device: self.device().filter(|device| !device.is_default()).map(|device| device.name.clone()),
+                    device: device.map(|device| device.name.clone()),
+                    title: device.map(|device| device.title().to_string()).unwrap_or_default(),
                     login: self.login.clone(),
                     tls: self.tls.clone(),
                     from: envelope.from,
                     to: envelope.to,
                     size,
+                    subject,
                     repairs,
                 };
                 event.log();

@@ -306,9 +306,9 @@ async fn without_a_running_program_the_queue_is_listed_as_the_next_run_will_see_
         let bench = Bench::new(Durability::Always);
         let other = refused(&bench).await;
         fs::remove_file(bench.path(lost).join("owed")).unwrap();
-        let listed = Spool::list(&bench.relay).unwrap();
-        assert_eq!(listed.iter().map(|(id, _)| id.as_str()).collect::<Vec<_>>(), [other.id.as_str()], "{lost}");
-        let (_, state, _) = listed[0].1.as_ref().unwrap();
+        let listed = Spool::list(&bench.relay, |id, message| (*id, message.unwrap().0.state)).unwrap();
+        assert_eq!(listed.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [other.id], "{lost}");
+        let state = &listed[0].1;
         let progress: Vec<_> = state.recipients.iter().map(|recipient| recipient.progress).collect();
         assert_eq!(progress, [Progress::Delivered, Progress::Waiting], "{lost}");
         assert_eq!(on_disk(bench.dir.path()).1, 2);

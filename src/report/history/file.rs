@@ -7,7 +7,7 @@
 //! smtprelay-history 1 CRC32
 //! ["day",DAY,ACCEPTED,DELIVERED,FAILED,REFUSED]
 //! ["device",CLIENT,HELO,FIRST,LAST,ACCEPTED,DELIVERED,FAILED,REFUSED,ID,FROM,TO,MAIL_AT,STATE,STATE_AT,TEXT,SECTION]
-//! ["verdict",AT,OUTCOME,ID,CLIENT,FROM,TO,SIZE,ACCOUNT,TLS,TEXT,DELAY,TIMES]
+//! ["verdict",AT,OUTCOME,ID,CLIENT,FROM,TO,SIZE,ACCOUNT,TLS,TEXT,DELAY,TIMES,SUBJECT]
 //! ```
 //!
 //! It is not essential: a file that is truncated, changed or of another version is an empty history. The numbers of
@@ -16,8 +16,8 @@
 use serde_json::{Value, json};
 
 use super::{
-    ACCOUNT, ADDRESS, CLIENT, DAYS, DayCounts, DeviceRecord, History, HistoryEntry, HistoryOutcome, ID, REASON, TLS,
-    kept,
+    ACCOUNT, ADDRESS, CLIENT, DAYS, DayCounts, DeviceRecord, History, HistoryEntry, HistoryOutcome, ID, REASON,
+    SUBJECT, TLS, kept,
 };
 use crate::system::checksum::Checksum;
 
@@ -72,7 +72,8 @@ impl History {
                 &*v.tls,
                 &*v.text,
                 v.delay,
-                v.times
+                v.times,
+                &*v.subject
             ]));
         }
         format!("{FIRST}{:08x}\n{lines}", Checksum::of(lines.as_bytes())).into_bytes()
@@ -181,6 +182,8 @@ impl Values {
             text: self.text(REASON)?,
             delay: self.size()?,
             times: self.count()?,
+            // Earlier versions did not write it.
+            subject: self.text(SUBJECT).unwrap_or_default(),
             ..HistoryEntry::default()
         })
     }

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::report::TlsFacts;
 
 const NOW: i64 = 1_800_000_000;
 
@@ -12,11 +13,13 @@ fn accepted(id: &str, client: &str) -> Event {
         client: client.into(),
         helo: "plc".into(),
         device: None,
+        title: String::new(),
         login: None,
         tls: None,
         from: "plc@example.com".into(),
         to: vec!["a@example.com".into(), "b@example.com".into()],
         size: 500,
+        subject: "Pump 3 stopped".into(),
         repairs: vec![],
     }
 }
@@ -28,6 +31,7 @@ fn delivered(id: &str, client: &str, reply: &str) -> Event {
         from: "plc@example.com".into(),
         to: "a@example.com".into(),
         size: 700,
+        subject: "Pump 3 stopped".into(),
         account: "gmail".into(),
         tls: Some(TlsFacts { version: "TLSv1.3".into(), cipher: "AES".into(), verified: "yes", expires: None }),
         reply: reply.into(),
@@ -42,6 +46,7 @@ fn failed(id: &str, client: &str) -> Event {
         from: "plc@example.com".into(),
         to: "b@example.com".into(),
         size: 700,
+        subject: "Pump 3 stopped".into(),
         account: "gmail".into(),
         tls: None,
         reason: "550 no".into(),
@@ -58,14 +63,25 @@ fn the_last_mail_of_an_account_is_told_tests_count_and_so_does_the_day() {
     let mut history = History::default();
     assert_eq!((history.last(None), history.today(NOW)["delivered"].clone()), (Value::Null, 0.into()));
     let delivered_by = |account: &str, expires| match delivered("ID1", "10.0.0.7", "250 ok") {
-        Event::Delivered { id, client, from, to, size, reply, delay, .. } => {
+        Event::Delivered { id, client, from, to, size, subject, reply, delay, .. } => {
             let tls = TlsFacts {
                 version: "TLSv1.2".into(),
                 cipher: "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256".into(),
                 verified: "fingerprint",
                 expires,
             };
-            Event::Delivered { id, client, from, to, size, account: account.into(), tls: Some(tls), reply, delay }
+            Event::Delivered {
+                id,
+                client,
+                from,
+                to,
+                size,
+                subject,
+                account: account.into(),
+                tls: Some(tls),
+                reply,
+                delay,
+            }
         }
         other => other,
     };
@@ -128,12 +144,14 @@ fn only_what_is_new_is_told() {
 #[test]
 fn a_device_keeps_its_section() {
     let mut history = History::default();
-    let Event::Accepted { id, client, helo, login, tls, from, to, size, repairs, .. } = accepted("ID1", "10.0.0.7")
+    let Event::Accepted { id, client, helo, title, login, tls, from, to, size, subject, repairs, .. } =
+        accepted("ID1", "10.0.0.7")
     else {
         panic!()
     };
     let device = Some("pump".into());
-    history.take(NOW, &Event::Accepted { id, client, helo, device, login, tls, from, to, size, repairs });
+    history
+        .take(NOW, &Event::Accepted { id, client, helo, device, title, login, tls, from, to, size, subject, repairs });
     history.take(NOW, &accepted("ID2", "10.0.0.8"));
     let sections = ["pump", "", ""];
     assert_eq!(history.sections(&["10.0.0.7", "10.0.0.8", "10.0.0.9"]), sections);
@@ -172,6 +190,7 @@ fn verdicts_devices_and_counters_tell_the_same_story() {
         *older,
         json!({
             "number": 1, "time": NOW + 3, "outcome": "delivered", "id": "ID1", "client": "10.0.0.7", "from": "plc@example.com",
+            "subject": "Pump 3 stopped",
             "to": "a@example.com", "size": 700, "account": "gmail", "tls": "TLSv1.3", "cipher": "AES", "verified": "yes",
             "text": "250 2.0.0 ok", "delay": 3, "times": 1
         })
@@ -308,18 +327,49 @@ fn memory_is_bounded() {
     assert!(history.weight <= VERDICT_TEXT && device_text <= DEVICE_TEXT);
     assert_eq!(history.weight, history.verdicts.iter().map(HistoryEntry::weight).sum::<usize>());
     // With 16 bytes that an allocator adds to each text.
-    let verdicts = 256 * size_of::<HistoryEntry>() + 200 * 7 * 16 + VERDICT_TEXT;
+    assert!(history.verdicts.capacity() <= VERDICTS + 1);
+    let verdicts = (VERDICTS + 1) * size_of::<HistoryEntry>() + 200 * 8 * 16 + VERDICT_TEXT;
     let devices = 256 * size_of::<DeviceRecord>() + 256 * 7 * 16 + DEVICE_TEXT;
     println!("at most {} bytes", verdicts + devices);
     assert!(verdicts + devices < 200_000);
     assert!(history.encode().len() < 200_000);
 }
 
+#[test]
+fn subjects_are_kept_within_the_bound_and_forgotten_on_request() {
+    let mut history = History::default();
+    history.take(NOW, &delivered("ID1", "10.0.0.7", "250 ok"));
+    history.take(NOW, &failed("ID2", "10.0.0.7"));
+    let subjects = |history: &History| -> Vec<Value> {
+        let entries = history.entries(0, 9)["entries"].as_array().unwrap().clone();
+        entries.iter().map(|entry| entry["subject"].clone()).collect()
+    };
+    assert_eq!(subjects(&history), ["Pump 3 stopped", "Pump 3 stopped"]);
+    history.forget_subjects();
+    assert_eq!(subjects(&history), ["", ""]);
+    assert_eq!(history.weight, history.verdicts.iter().map(HistoryEntry::weight).sum::<usize>());
+    assert!(!String::from_utf8(history.encode()).unwrap().contains("Pump"));
+}
+
+#[test]
+fn a_file_from_before_subjects_is_read() {
+    let lines = "[\"verdict\",1800000000,\"delivered\",\"ID1\",\"10.0.0.7\",\"a@b.c\",\"d@e.f\",700,\"gmail\",\"\",\"250 ok\",3,1]\n";
+    let sum = crate::system::checksum::Checksum::of(lines.as_bytes());
+    let history = History::decode(format!("smtprelay-history 1 {sum:08x}\n{lines}").as_bytes());
+    let entries = history.entries(0, 9);
+    assert_eq!((&entries["entries"][0]["id"], &entries["entries"][0]["subject"]), (&json!("ID1"), &json!("")));
+}
+
 fn events() -> impl Strategy<Value = Vec<(i64, Event)>> {
     let name = || "[A-C]{0,3}";
     let event = prop_oneof![
         (name(), name()).prop_map(|(id, client)| accepted(&id, &client)),
-        (name(), name(), "(?s).{0,300}").prop_map(|(id, client, reply)| delivered(&id, &client, &reply)),
+        (name(), name(), "(?s).{0,300}").prop_map(|(id, client, text)| match delivered(&id, &client, &text) {
+            Event::Delivered { id, client, from, to, size, account, tls, reply, delay, .. } => {
+                Event::Delivered { id, client, from, to, size, subject: text, account, tls, reply, delay }
+            }
+            other => other,
+        }),
         (name(), name()).prop_map(|(id, client)| failed(&id, &client)),
         name().prop_map(|client| refused(&client)),
         (name(), "(?s).{0,300}", prop::collection::vec(".{0,200}", 0..3))
@@ -371,8 +421,9 @@ proptest! {
 fn mail_is_counted_by_account_and_kind_of_device() {
     let mut history = History::default();
     let of_plc = |event: Event| match event {
-        Event::Accepted { id, client, helo, login, tls, from, to, size, repairs, .. } => {
-            Event::Accepted { id, client, helo, device: Some("plc".into()), login, tls, from, to, size, repairs }
+        Event::Accepted { id, client, helo, title, login, tls, from, to, size, subject, repairs, .. } => {
+            let device = Some("plc".into());
+            Event::Accepted { id, client, helo, device, title, login, tls, from, to, size, subject, repairs }
         }
         other => other,
     };

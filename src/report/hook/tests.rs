@@ -252,6 +252,7 @@ fn failed(id: &str) -> Event {
         from: "plc@example.com".into(),
         to: "ops@example.com".into(),
         size: 1,
+        subject: String::new(),
         account: NAME.into(),
         tls: None,
         reason: "550\r\n5.1.1".into(),
@@ -350,6 +351,7 @@ fn a_light_of_an_earlier_run_goes_out_with_the_first_mail_that_goes_through() {
         from: String::new(),
         to: String::new(),
         size: 0,
+        subject: String::new(),
         account: NAME.into(),
         tls: None,
         reply: String::new(),
@@ -370,11 +372,13 @@ fn a_full_queue_is_told_and_its_end_too_even_when_events_were_lost() {
         client: String::new(),
         helo: String::new(),
         device: None,
+        title: String::new(),
         login: None,
         tls: None,
         from: String::new(),
         to: vec![],
         size: 0,
+        subject: String::new(),
         repairs: vec![],
     };
     assert_eq!(story.event(0, &accepted), runs("queue_ok", 1));
@@ -403,8 +407,9 @@ fn memory_is_bounded() {
     let mut plan = Plan::default();
     for n in 0..1000 {
         let account = format!("a{n}");
-        let Event::Failed { id, client, from, to, size, tls, reason, delay, .. } = failed("x") else { return };
-        let failed = Event::Failed { id, client, from, to, size, account: account.clone(), tls, reason, delay };
+        let Event::Failed { id, client, from, to, size, subject, tls, reason, delay, .. } = failed("x") else { return };
+        let failed =
+            Event::Failed { id, client, from, to, size, subject, account: account.clone(), tls, reason, delay };
         plan.take(&failed);
         plan.take(&Event::Paused { account, reason: "r".into(), next: Duration::ZERO });
     }

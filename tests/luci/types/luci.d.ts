@@ -56,6 +56,7 @@ declare namespace LuCI {
 		set(config: string, section: string, option: string, value: string | string[] | null): void;
 		add(config: string, type: string, name?: string): string;
 		remove(config: string, section: string): void;
+		move(config: string, section: string, other: string | null, after?: boolean): boolean;
 		save(): Promise<unknown>;
 	}
 

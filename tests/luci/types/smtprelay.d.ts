@@ -3,7 +3,7 @@ declare namespace Smtprelay {
 	type Level = 'good' | 'warning' | 'bad' | 'neutral';
 
 	interface Pause { reason: string; remedy?: string | null; since: number; next: number }
-	interface LastDelivery { time: number; to: string; tls: string; cipher: string; verified: string; expires: number | null }
+	interface LastDelivery { time: number; to: string; account?: string; tls: string; cipher: string; verified: string; expires: number | null }
 	interface Account {
 		name: string;
 		provider: string;
@@ -12,7 +12,9 @@ declare namespace Smtprelay {
 		tls_mode: 'implicit' | 'starttls' | 'none';
 		from: string;
 		username: string;
-		auth: 'password' | 'xoauth2' | 'none';
+		/** Only a channel has one. */
+		service?: string;
+		auth: 'password' | 'xoauth2' | 'token' | 'none';
 		secret: 'set' | 'missing' | 'none';
 		paused: Pause | null;
 		last: LastDelivery | null;
@@ -46,6 +48,7 @@ declare namespace Smtprelay {
 		client?: string;
 		device?: string;
 		from?: string;
+		subject?: string;
 		arrived?: number;
 		age?: number | null;
 		recipients?: Recipient[];
@@ -71,6 +74,7 @@ declare namespace Smtprelay {
 		client: string;
 		from: string;
 		to: string;
+		subject: string;
 		size: number;
 		account: string;
 		tls: string;
@@ -124,6 +128,41 @@ declare namespace Smtprelay {
 		help?: string;
 	}
 
+	/** What a service of channels requires. */
+	interface Service {
+		id: string;
+		name: string;
+		docs: string;
+		/** Address of its server; empty if everyone has another, or if it is in the token. */
+		base: string;
+		/** Whether a server of one's own is possible, or required where there is no other. */
+		own: boolean;
+		/** What the recipient is; empty if there is none to enter. */
+		to: string;
+		token: 'optional' | 'required' | 'address';
+		help: string;
+	}
+	interface Presets { providers: Provider[]; services: Service[] }
+	/** What was typed into the wizard for channels. `mail`: also, only, all, none. */
+	interface ChannelAnswers { url: string; to: string; token: string; mail: string; alias: string }
+	type Section = Record<string, any> & { '.name': string; '.type': string };
+	/** Changes of the settings. */
+	interface ChannelPlan {
+		remove: string[];
+		set: { name: string; option: string; value: string[] }[];
+		add: { type: string; options: Record<string, string[]> }[];
+	}
+	/** What a wizard sets up. */
+	interface SetUp {
+		name: string;
+		/** Recipient of the test message. */
+		to: string;
+		/** Stores the password, or signs in. */
+		login: (say: (text: string) => void, more: HTMLElement) => Promise<void>;
+		sending: string;
+		accepted: string;
+	}
+
 	/** From `network.interface dump`. */
 	interface Interface {
 		interface: string;
@@ -160,7 +199,7 @@ declare namespace Smtprelay {
 		to: string;
 	}
 
-	type OptionKind = 'flag' | 'text' | 'list' | 'choice' | 'password' | 'secret' | 'interfaces' | 'accounts' | 'devices' | 'users' | 'provider';
+	type OptionKind = 'flag' | 'text' | 'list' | 'choice' | 'password' | 'secret' | 'interfaces' | 'accounts' | 'devices' | 'users' | 'provider' | 'service';
 	interface OptionForm {
 		name: string;
 		kind: OptionKind;

@@ -357,6 +357,17 @@ return baseclass.extend({
 	},
 
 	/**
+	 * The services that a channel can use. The program lists them even if the service is not running.
+	 *
+	 * @returns {Promise<Smtprelay.Service[]>} the services; empty if they are not available
+	 */
+	services() {
+		return callProviders().then(checked).then((answer) => answer.services || [])
+			.catch(() => fs.exec('/usr/sbin/smtprelay', [ 'services', '--json' ]).then((result) => JSON.parse(result.stdout || '[]')))
+			.catch(() => []);
+	},
+
+	/**
 	 * Networks of the router with their current addresses.
 	 *
 	 * @returns {Promise<Smtprelay.Interface[]>} empty if they are not available

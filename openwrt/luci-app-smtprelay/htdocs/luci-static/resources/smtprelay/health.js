@@ -73,8 +73,10 @@ return baseclass.extend({
 		const today = status.today ? status.today.delivered : 0;
 		const mails = today ? N_(today, '%d message today', '%d messages today').format(today) : _('No messages today');
 		const last = status.last;
+		// A message through a channel has no address.
+		const to = status.accounts.some((account) => account.service && account.name == last?.account) ? last?.account : last?.to;
 		const lately = last
-			? _('Relaying. %s, last message: %s to %s (%s).').format(mails, text.time(last.time, now), text.plain(last.to, 80), text.protection(last.tls, last.verified))
+			? _('Relaying. %s, last message: %s to %s (%s).').format(mails, text.time(last.time, now), text.plain(to, 80), text.protection(last.tls, last.verified))
 			: _('Relaying. %s.').format(mails);
 
 		if (!status.clock.set)
@@ -177,7 +179,7 @@ return baseclass.extend({
 		if (account.secret == 'missing') {
 			return {
 				level: 'bad',
-				text: (account.auth == 'xoauth2') ? _('Not signed in yet.') : _('No password is stored.'),
+				text: (account.auth == 'xoauth2') ? _('Not signed in yet.') : account.service ? _('No token is stored.') : _('No password is stored.'),
 				remedy: ''
 			};
 		}
@@ -191,7 +193,11 @@ return baseclass.extend({
 		}
 
 		if (!account.last)
-			return { level: 'neutral', text: _('No message has been sent through this account yet.'), remedy: '' };
+			return { level: 'neutral', text: account.service ? _('No message has been sent through this channel yet.') : _('No message has been sent through this account yet.'), remedy: '' };
+
+		// Its recipient is a name for the route.
+		if (account.service)
+			return { level: 'good', text: _('Last message: %s.').format(text.time(account.last.time)), remedy: '' };
 
 		return { level: 'good', text: _('Last message: %s to %s.').format(text.time(account.last.time), text.plain(account.last.to, 80)), remedy: '' };
 	},

@@ -20,7 +20,7 @@ return baseclass.extend({
 		return entries.filter((entry) =>
 			(!filter.outcome || entry.outcome == filter.outcome)
 			&& (!filter.client || entry.client == filter.client)
-			&& (!words || [ entry.id, entry.client, entry.device, entry.from, entry.to, entry.account, entry.text ].some((field) => String(field ?? '').toLowerCase().includes(words))));
+			&& (!words || [ entry.id, entry.client, entry.device, entry.from, entry.to, entry.subject, entry.account, entry.text ].some((field) => String(field ?? '').toLowerCase().includes(words))));
 	},
 
 	/**

@@ -7,7 +7,7 @@
  * Every option of the settings: its form field, description and default. docs/reference/settings.md documents the same
  * options, src/config/options.rs is the daemon's table of them; tests/luci compares all three.
  *
- * kind: flag, text, list, choice, password, secret, interfaces, provider, and names of sections: accounts, devices,
+ * kind: flag, text, list, choice, password, secret, interfaces, provider, service, and names of sections: accounts, devices,
  * users. preset: the default, shown as placeholder. check: see check.js. when: options that it depends on.
  */
 
@@ -18,7 +18,7 @@ return baseclass.extend({
 	 * @returns {Smtprelay.SectionForm[]} the forms
 	 */
 	sections() {
-		return [ this.accounts(), this.listeners(), this.devices(), this.aliases(), this.routes(), this.users(), this.relay() ];
+		return [ this.accounts(), this.channels(), this.listeners(), this.devices(), this.aliases(), this.routes(), this.users(), this.relay() ];
 	},
 
 	/**
@@ -57,6 +57,35 @@ return baseclass.extend({
 				{ name: 'auth_url', kind: 'text', tab: 'oauth', when: { auth: 'xoauth2' }, check: check.url, preset: _('default of the authorization server'), title: _('Authorization URL'), help: _('Where the user signs in if the server does not issue codes.') },
 				{ name: 'token_url', kind: 'text', tab: 'oauth', when: { auth: 'xoauth2' }, check: check.url, preset: _('default of the authorization server'), title: _('Token URL'), help: _('Where tokens are renewed.') },
 				{ name: 'scope', kind: 'text', tab: 'oauth', when: { auth: 'xoauth2' }, preset: _('default of the authorization server'), title: _('Scope'), help: _('Permissions granted by the token.') }
+			]
+		};
+	},
+
+	/**
+	 * Section `channel`.
+	 *
+	 * @returns {Smtprelay.SectionForm} its form
+	 */
+	channels() {
+		return {
+			type: 'channel', title: _('Channels'), named: true, columns: [ 'enabled', 'service', 'to' ],
+			help: _('Push and chat services that get messages instead of mail. Routes, devices and users select a channel like an account.'),
+			tabs: [ [ 'service', _('Service') ], [ 'server', _('Server') ], [ 'request', _('Request') ] ],
+			options: [
+				{ name: 'enabled', kind: 'flag', tab: 'service', preset: '1', title: _('Enabled'), help: _('Use this channel.') },
+				{ name: 'service', kind: 'service', needed: true, tab: 'service', title: _('Service'), help: _('Service that gets the messages. On the overview page, a wizard adds a channel and explains what its service requires.') },
+				{ name: 'to', kind: 'text', tab: 'service', title: _('Recipient'), help: _('Who gets the messages: the topic (ntfy), chat ID (Telegram), user key (Pushover) or room ID (Matrix).') },
+				{ name: 'token', kind: 'password', tab: 'service', title: _('Token'), help: _('The secret of the service; for Slack, Teams and Discord the whole address of the webhook. The service stores it and never shows it again. Leave empty to keep the stored token.') },
+				{ name: 'priority', kind: 'choice', tab: 'service', preset: 'normal', choices: [ [ 'low', _('low: without a sound') ], [ 'normal', _('normal') ], [ 'high', _('high') ], [ 'urgent', _('urgent') ] ], title: _('Priority'), help: _('Priority of the messages, if the service has priorities.') },
+				{ name: 'default', kind: 'flag', tab: 'service', preset: '0', title: _('Use for all mail'), help: _('Also use the channel for mail that no route sends elsewhere, after the accounts.') },
+				{ name: 'url', kind: 'text', tab: 'server', check: check.url, preset: _('from the service'), title: _('Server'), help: _('Address of your own server, beginning with https://. Required for Gotify, Matrix, Home Assistant and a request of your own.') },
+				{ name: 'ca_file', kind: 'text', tab: 'server', check: check.path, preset: _('system CA certificates'), title: _('CA file'), help: _('PEM file with the trusted certificate authorities, for a server of your own.') },
+				{ name: 'fingerprint', kind: 'text', tab: 'server', check: check.fingerprint, title: _('Certificate fingerprint'), placeholder: 'AA:BB:…', help: _('SHA-256 fingerprint of the only certificate to trust, as printed by openssl x509 -fingerprint -sha256.') },
+				{ name: 'timeout', kind: 'text', tab: 'server', check: check.durationFrom(5, 600), preset: '30s', title: _('Timeout'), help: _('Time to wait for the answer of the service.') },
+				{ name: 'method', kind: 'choice', tab: 'request', when: { service: 'custom' }, preset: 'POST', choices: [ [ 'GET', 'GET' ], [ 'POST', 'POST' ], [ 'PUT', 'PUT' ] ], title: _('Method'), help: _('Method of the request.') },
+				{ name: 'header', kind: 'list', tab: 'request', when: { service: 'custom' }, placeholder: 'Authorization: Bearer {token}', title: _('Header fields'), help: _('Additional header fields of the request.') },
+				{ name: 'body', kind: 'text', tab: 'request', when: { service: 'custom' }, placeholder: '{"title":"{subject}","message":"{text}"}', title: _('Body'), help: _('Template of the request with the placeholders {subject}, {text}, {from}, {device}, {id}, {time}, {to}, {priority} and {token}.') },
+				{ name: 'content', kind: 'choice', tab: 'request', when: { service: 'custom' }, preset: 'json', choices: [ [ 'json', 'JSON' ], [ 'form', _('form') ] ], title: _('Format'), help: _('Format of the body; values are escaped accordingly.') }
 			]
 		};
 	},
@@ -190,6 +219,7 @@ return baseclass.extend({
 				{ name: 'admin', kind: 'text', tab: 'general', check: check.address, placeholder: 'me@example.com', title: _('Administrator'), help: _('Receives mail for root and postmaster, and notifications that cannot be sent to the sender of a message.') },
 				{ name: 'notify_boot', kind: 'flag', tab: 'general', preset: '0', title: _('Notify after boot'), help: _('Send one message to the administrator each time the router has started.') },
 				{ name: 'log_level', kind: 'choice', tab: 'general', preset: 'info', choices: [ [ 'error', _('errors') ], [ 'warning', _('warnings') ], [ 'info', _('one line per message') ], [ 'debug', _('everything') ] ], title: _('Log level'), help: _('Events that are written to the system log.') },
+				{ name: 'log_subject', kind: 'flag', tab: 'general', preset: '1', title: _('Show subjects'), help: _('Show the subject of each message in the system log, on the log page and in the queue. If disabled, subjects are not recorded, and those recorded before are deleted.') },
 				{ name: 'durability', kind: 'choice', tab: 'queue', preset: 'deferred', choices: [ [ 'memory', _('memory: survives a restart of the service') ], [ 'deferred', _('deferred: also survives a reboot') ], [ 'always', _('always: also survives a power cut at any time') ] ], title: _('Durability'), help: _('What an accepted message survives. The last two options require a persistent queue directory.') },
 				{ name: 'spool_limit', kind: 'text', tab: 'queue', check: check.sizeFrom(65536), preset: _('depends on the available memory, at most 32M'), title: _('Maximum queue size'), help: _('Storage that queued mail may use, in bytes.') },
 				{ name: 'message_limit', kind: 'text', tab: 'queue', check: check.sizeFrom(16384), preset: '25M', title: _('Maximum message size'), help: _('At most three quarters of the maximum queue size.') },

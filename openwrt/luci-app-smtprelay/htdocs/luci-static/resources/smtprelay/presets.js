@@ -128,9 +128,9 @@ return baseclass.extend({
 	},
 
 	/**
-	 * The name for the section of a new account.
+	 * The name for the section of a new account or channel.
 	 *
-	 * @param {Smtprelay.Provider | null} provider the preset
+	 * @param {{id: string} | null} provider the preset
 	 * @param {string[]} taken names of sections that exist
 	 * @returns {string} a name that is not in use
 	 */

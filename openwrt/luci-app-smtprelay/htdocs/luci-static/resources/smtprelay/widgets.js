@@ -130,6 +130,16 @@ return baseclass.extend({
 	},
 
 	/**
+	 * The subject of a message, as its headline in a cell.
+	 *
+	 * @param {string | undefined} subject the subject as the service returns it
+	 * @returns {Node | string} the line; nothing without a subject
+	 */
+	subject(subject) {
+		return subject ? E('strong', { 'class': 'smtprelay-subject' }, [ text.plain(subject, 110) ]) : '';
+	},
+
+	/**
 	 * A section of a page.
 	 *
 	 * @param {string} title its title

@@ -7,6 +7,7 @@
 'require smtprelay.certificate as certificate';
 'require smtprelay.check as check';
 'require smtprelay.presets as presets';
+'require smtprelay.setup as setup';
 'require smtprelay.signin as signin';
 'require smtprelay.sentences as sentences';
 'require smtprelay.widgets as widgets';
@@ -16,35 +17,9 @@
  * provider preset.
  */
 
-/** Timeout for the start of the service, in seconds. */
-const START_TIME = 25;
-
 /** Entries in the list of providers that are not presets. */
 const BY_ADDRESS = '';
 const OTHER = 'custom';
-
-/**
- * A text field.
- *
- * @param {string} id suffix of its element ID
- * @param {Record<string, unknown>} [attributes] additional attributes
- * @returns {HTMLInputElement} the field
- */
-function input(id, attributes) {
-	return E('input', Object.assign({ 'type': 'text', 'class': 'cbi-input-text', 'id': `smtprelay-${id}`, 'autocomplete': 'off' }, attributes));
-}
-
-/**
- * A selection list.
- *
- * @param {string} id suffix of its element ID
- * @param {string[][]} choices values and labels
- * @returns {HTMLSelectElement} the list
- */
-function select(id, choices) {
-	return E('select', { 'class': 'cbi-input-select', 'id': `smtprelay-${id}` },
-		choices.map(([ value, label ]) => E('option', { 'value': value }, [ label ])));
-}
 
 return baseclass.extend({
 	/**
@@ -56,25 +31,9 @@ return baseclass.extend({
 	 * @returns {string} name of the section
 	 */
 	store(name, provider, answers) {
-		const sections = uci.sections('smtprelay');
-		const accounts = sections.filter((section) => section['.type'] == 'account');
-		const relay = sections.find((section) => section['.type'] == 'relay');
 		const options = presets.options(provider, answers);
 
-		// The default configuration contains an empty account.
-		for (const account of accounts)
-			if (!presets.isFilledIn(account) && account['.name'] != name)
-				uci.remove('smtprelay', account['.name']);
-
-		if (!relay)
-			uci.add('smtprelay', 'relay', 'main');
-		else if (relay.enabled != null && relay.enabled != '1')
-			uci.set('smtprelay', relay['.name'], 'enabled', '1');
-
-		if (!sections.some((section) => section['.type'] == 'listener')) {
-			uci.add('smtprelay', 'listener', 'lan');
-			uci.set('smtprelay', 'lan', 'interface', [ 'lan' ]);
-		}
+		setup.prepare(name);
 
 		if (name == '') {
 			name = presets.sectionName(provider, uci.sections('smtprelay').map((section) => section['.name']));
@@ -105,21 +64,21 @@ return baseclass.extend({
 	 * @returns {HTMLElement} its section of the page
 	 */
 	render(providers, arrived, finished, cancelled) {
-		const chosen = select('provider', [ [ BY_ADDRESS, _('detect from the address') ] ]
+		const chosen = setup.select('provider', [ [ BY_ADDRESS, _('detect from the address') ] ]
 			.concat(presets.sorted(providers).map((provider) => [ provider.id, presets.title(provider) ]))
 			.concat([ [ OTHER, _('other mail server') ] ]));
 		const fields = {
-			host: input('host', { 'placeholder': 'smtp.example.com' }),
-			tls: select('tls', [ [ 'implicit', _('implicit TLS') ], [ 'starttls', 'STARTTLS' ] ]),
-			port: input('port', { 'placeholder': '465', 'inputmode': 'numeric' }),
-			region: input('region', { 'placeholder': 'eu-central-1' }),
-			address: input('address', { 'type': 'email', 'placeholder': 'me@example.com', 'autocapitalize': 'none' }),
-			username: input('username', { 'autocapitalize': 'none' }),
-			signIn: input('sign-in', { 'type': 'checkbox', 'class': 'cbi-input-checkbox' }),
-			password: input('password', { 'type': 'password', 'autocomplete': 'new-password' }),
-			clientId: input('client-id'),
-			clientSecret: input('client-secret', { 'type': 'password', 'autocomplete': 'new-password' }),
-			to: input('to', { 'type': 'email', 'autocapitalize': 'none' })
+			host: setup.input('host', { 'placeholder': 'smtp.example.com' }),
+			tls: setup.select('tls', [ [ 'implicit', _('implicit TLS') ], [ 'starttls', 'STARTTLS' ] ]),
+			port: setup.input('port', { 'placeholder': '465', 'inputmode': 'numeric' }),
+			region: setup.input('region', { 'placeholder': 'eu-central-1' }),
+			address: setup.input('address', { 'type': 'email', 'placeholder': 'me@example.com', 'autocapitalize': 'none' }),
+			username: setup.input('username', { 'autocapitalize': 'none' }),
+			signIn: setup.input('sign-in', { 'type': 'checkbox', 'class': 'cbi-input-checkbox' }),
+			password: setup.input('password', { 'type': 'password', 'autocomplete': 'new-password' }),
+			clientId: setup.input('client-id'),
+			clientSecret: setup.input('client-secret', { 'type': 'password', 'autocomplete': 'new-password' }),
+			to: setup.input('to', { 'type': 'email', 'autocapitalize': 'none' })
 		};
 		const hint = E('div', { 'class': 'cbi-value-description', 'id': 'smtprelay-hint' });
 		const addressLine = widgets.field(_('Email address'), fields.address);
@@ -212,9 +171,7 @@ return baseclass.extend({
 				await arrived();
 			}
 			catch (error) {
-				const message = /** @type {Error} */ (error).message;
-
-				progress.appendChild(widgets.box({ level: 'bad', text: sentences.say(message), remedy: '' }));
+				setup.failed(error, progress);
 
 				if (presented)
 					progress.appendChild(certificate.offer(presented, name, submit));
@@ -279,80 +236,23 @@ return baseclass.extend({
 	 * @param {HTMLElement} place where progress is shown
 	 * @param {() => void} finished called when the user leaves the wizard
 	 * @param {(seen: Smtprelay.Certificate) => void} rejected called with a certificate that is not trusted
+	 * @returns {Promise<void>} resolves when the test message was accepted
 	 */
-	async run(name, given, place, finished, rejected) {
-		const work = E('div', { 'class': 'spinning' }, [ _('Saving settings…') ]);
-		const more = E('div');
-
-		widgets.replace(place, []);
-		place.appendChild(work);
-		place.appendChild(more);
-
-		try {
-			await this.apply(name);
-
-			if (given.signIn) {
-				work.textContent = _('Signing in…');
-				await signin.run(name, more);
-			}
-			else if (given.password) {
-				work.textContent = _('Storing the password…');
-				await api.setPassword(name, given.password);
-			}
-
-			work.textContent = _('Sending a test message to %s…').format(given.to);
-
-			const job = await api.follow(await api.test(given.to, name), (state) => widgets.replace(more, [ widgets.chain(state.steps) ]), () => !more.isConnected);
-
-			if (!job)
-				return;
-
-			if (job.certificate)
-				rejected(job.certificate);
-
-			if (job.state == 'failed')
-				throw new Error(job.text || _('The test message was not accepted.'));
-
-			more.appendChild(widgets.box({ level: 'good', text: _('The provider has accepted the test message to %s. Everything works.').format(given.to), remedy: '' }));
-			more.appendChild(E('button', { 'class': 'btn cbi-button', 'id': 'smtprelay-finished', 'click': finished }, [ _('Back to overview') ]));
-		}
-		finally {
-			if (work.parentNode)
-				work.parentNode.removeChild(work);
-		}
-	},
-
-	/**
-	 * Writes the settings and waits until the service uses them.
-	 *
-	 * @param {string} name section of the account that the service must use
-	 */
-	async apply(name) {
-		const before = await api.status();
-
-		await api.commit();
-		await L.resolveDefault(ui.changes.init());
-
-		if (before) {
-			// Reports errors in the file; procd also triggers a reload, one second later.
-			await api.reload().catch((error) => {
-				if (error.kind == 'wrong' || error.kind == 'failed')
-					throw error;
-			});
-		}
-
-		const status = await api.awaitAccount(name, START_TIME);
-
-		if (status)
-			return;
-
-		const late = await api.status();
-
-		if (late && late.settings && late.settings.error)
-			throw new Error(late.settings.error);
-
-		throw new Error(late
-			? _('The service does not use the account yet. The system log shows the reason.')
-			: _('The service did not start. Check that smtprelay is enabled under System → Startup. The system log shows the reason.'));
+	run(name, given, place, finished, rejected) {
+		return setup.run({
+			name: name, to: given.to,
+			login: async (say, more) => {
+				if (given.signIn) {
+					say(_('Signing in…'));
+					await signin.run(name, more);
+				}
+				else if (given.password) {
+					say(_('Storing the password…'));
+					await api.setPassword(name, given.password);
+				}
+			},
+			sending: _('Sending a test message to %s…').format(given.to),
+			accepted: _('The provider has accepted the test message to %s. Everything works.').format(given.to)
+		}, place, finished, rejected);
 	}
 });

@@ -107,7 +107,7 @@ return view.extend({
 				widgets.badge({ level: levels[entry.outcome] || 'neutral', label: text.outcome(entry.outcome), title: '' }),
 				(entry.times > 1) ? _('%d times').format(entry.times) : ''
 			],
-			[ E('div', [ text.plain(entry.from || '\u2013', 80) ]), entry.to ? E('div', [ `\u2192 ${text.plain(entry.to, 120)}` ]) : '' ],
+			[ widgets.subject(entry.subject), E('div', [ text.plain(entry.from || '\u2013', 80) ]), entry.to ? E('div', [ `\u2192 ${text.plain(entry.to, 120)}` ]) : '' ],
 			[ E('div', [ text.plain(entry.device || entry.client || '\u2013', 60) ]), entry.device ? E('div', [ text.plain(entry.client, 60) ]) : '' ],
 			[
 				E('div', [ sentences.say(entry.text) ]),
@@ -117,7 +117,7 @@ return view.extend({
 			]
 		]);
 
-		return widgets.table([ _('Time'), _('Result'), _('From, to'), _('Device'), _('Details') ], rows, _('No matching entries.'), [ 7, 8, 15, 11, 8 ]);
+		return widgets.table([ _('Time'), _('Result'), _('Message'), _('Device'), _('Details') ], rows, _('No matching entries.'), [ 7, 8, 15, 11, 8 ]);
 	},
 
 	/**

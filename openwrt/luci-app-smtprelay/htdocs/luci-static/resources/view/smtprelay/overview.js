@@ -6,6 +6,8 @@
 'require ui';
 'require smtprelay.allow as allow';
 'require smtprelay.api as api';
+'require smtprelay.channels as channels';
+'require smtprelay.channelwizard as channelwizard';
 'require smtprelay.health as health';
 'require smtprelay.presets as presets';
 'require smtprelay.sentences as sentences';
@@ -29,21 +31,23 @@ return view.extend({
 			api.status(),
 			L.resolveDefault(api.devices(), []),
 			api.providers(),
+			api.services(),
 			// The file may contain plain-text passwords, so read-only users do not get it.
 			writable ? uci.load('smtprelay').then(() => this.isMissing()) : false
 		]);
 	},
 
 	/**
-	 * Whether no account has been set up yet.
+	 * Whether no account or channel has been set up yet.
 	 *
 	 * @returns {boolean} true if none is configured
 	 */
 	isMissing() {
-		return !uci.sections('smtprelay', 'account').some((section) => presets.isFilledIn(section));
+		return !uci.sections('smtprelay', 'account').some((section) => presets.isFilledIn(section)) && !uci.sections('smtprelay', 'channel').length;
 	},
 
-	render(/** @type {[Smtprelay.Status | null, Smtprelay.Device[], Smtprelay.Provider[], boolean]} */ [ status, devices, providers, missing ]) {
+	render(/** @type {[Smtprelay.Status | null, Smtprelay.Device[], Smtprelay.Provider[], Smtprelay.Service[], boolean]} */ [ status, devices, providers, services, missing ]) {
+		const presented = { providers: providers, services: services };
 		const writable = !!L.hasViewPermission();
 		const places = {
 			health: E('div', { 'id': 'smtprelay-health' }),
@@ -60,7 +64,8 @@ return view.extend({
 
 			// Before an account has been set up there is nothing to show but the first step; without a daemon, nothing at all.
 			rest.classList.toggle('hidden', missing || !now);
-			widgets.replace(places.accounts, [ this.accounts(now, writable, providers, refresh) ]);
+			this.suggested = now ? this.knownAddress(now) : '';
+			widgets.replace(places.accounts, [ this.accounts(now, writable, presented, refresh) ]);
 			widgets.replace(places.queue, this.queue(now));
 			widgets.replace(places.chart, now ? [ widgets.chart(now.counters.days, now.clock.set ? now.clock.now : Date.now() / 1000, now.queue.messages) ] : []);
 			widgets.replace(places.devices, [ this.devices(seen, writable) ]);
@@ -68,11 +73,16 @@ return view.extend({
 
 		const refresh = () => Promise.all([ api.status(), L.resolveDefault(api.devices(), []) ]).then(([ now, seen ]) => show(now, seen));
 
+		const close = () => places.wizard.replaceChildren();
+
 		const rest = E('div', { 'id': 'smtprelay-rest' }, [
-			widgets.section(_('Accounts'), [
+			widgets.section(_('Accounts and channels'), [
 				places.accounts,
 				writable ? E('div', { 'class': 'right' }, [
-					E('button', { 'class': 'btn cbi-button cbi-button-add', 'id': 'smtprelay-add', 'click': ui.createHandlerFn(this, () => this.showWizard(places.wizard, providers, refresh, () => places.wizard.replaceChildren())) }, [ _('Add account') ])
+					E('button', { 'class': 'btn cbi-button cbi-button-add', 'id': 'smtprelay-add', 'click': ui.createHandlerFn(this, () => this.showWizard(places.wizard, 'account', presented, refresh, close)) }, [ _('Add account') ]),
+					' ',
+					// Without the list of services there is nothing to choose from.
+					services.length ? E('button', { 'class': 'btn cbi-button cbi-button-add', 'id': 'smtprelay-add-channel', 'click': ui.createHandlerFn(this, () => this.showWizard(places.wizard, 'channel', presented, refresh, close)) }, [ _('Add channel') ]) : ''
 				]) : ''
 			]),
 			widgets.section(_('Queue'), [ places.queue ]),
@@ -81,7 +91,7 @@ return view.extend({
 		]);
 
 		if (missing)
-			this.showWizard(places.wizard, providers, refresh);
+			this.showWizard(places.wizard, 'account', presented, refresh);
 
 		poll.add(refresh, EVERY);
 
@@ -94,15 +104,48 @@ return view.extend({
 	},
 
 	/**
-	 * Shows the wizard for an account.
+	 * Shows the wizard for an account or for a channel.
 	 *
 	 * @param {HTMLElement} place the element
-	 * @param {Smtprelay.Provider[]} providers all presets
+	 * @param {'account' | 'channel'} what which one
+	 * @param {Smtprelay.Presets} presented presets of both
 	 * @param {() => Promise<void>} refresh refreshes the rest of the page
-	 * @param {() => void} [cancelled] closes the wizard; without it, it cannot be cancelled
+	 * @param {() => void} [cancelled] closes the wizard; without it, it cannot be cancelled, but the other one can be chosen
 	 */
-	showWizard(place, providers, refresh, cancelled) {
-		place.replaceChildren(wizard.render(providers, refresh, () => window.location.reload(), cancelled));
+	showWizard(place, what, presented, refresh, cancelled) {
+		const leave = () => window.location.reload();
+		const other = (what == 'account') ? 'channel' : 'account';
+
+		place.classList.add('smtprelay-top');
+		place.replaceChildren((what == 'account')
+			? wizard.render(presented.providers, refresh, leave, cancelled)
+			: channelwizard.render(presented.services, this.suggested, refresh, leave, cancelled));
+
+		if (!cancelled && presented.services.length) {
+			place.appendChild(E('p', { 'class': 'right' }, [ E('button', {
+				'class': 'btn cbi-button', 'id': 'smtprelay-other', 'click': ui.createHandlerFn(this, () => this.showWizard(place, other, presented, refresh))
+			}, [ (what == 'account') ? _('Use push messages instead of mail') : _('Use a mail account instead') ]) ]));
+		}
+
+		// The page is long, and the wizard is at its top.
+		if (cancelled)
+			place.scrollIntoView?.();
+	},
+
+	/** Address whose mail is suggested for a channel. */
+	suggested: '',
+
+	/**
+	 * An address that gets mail of the devices.
+	 *
+	 * @param {Smtprelay.Status} status status of the daemon
+	 * @returns {string} the last recipient, else the sender of an account, which is the owner's; '' if there is none
+	 */
+	knownAddress(status) {
+		const mail = status.accounts.filter((account) => !account.service);
+		const last = mail.map((account) => account.last).filter((one) => one != null).sort((a, b) => b.time - a.time)[0];
+
+		return last?.to || mail.find((account) => account.from)?.from || '';
 	},
 
 	/**
@@ -125,11 +168,11 @@ return view.extend({
 	 *
 	 * @param {Smtprelay.Status | null} status status of the daemon
 	 * @param {boolean} writable whether this user is allowed to change settings
-	 * @param {Smtprelay.Provider[]} providers all presets
+	 * @param {Smtprelay.Presets} presented presets of accounts and channels
 	 * @param {() => Promise<void>} refresh refreshes the page
 	 * @returns {HTMLElement} a table
 	 */
-	accounts(status, writable, providers, refresh) {
+	accounts(status, writable, presented, refresh) {
 		const rows = (status ? status.accounts : []).map((account) => {
 			const state = health.account(account);
 			const expiry = health.expiry(account, Date.now() / 1000);
@@ -150,38 +193,43 @@ return view.extend({
 				}, [ (account.secret == 'set') ? _('Sign in again') : _('Sign in') ]));
 			}
 
-			if (writable && state.level == 'bad' && account.auth == 'password') {
+			// A channel without a token may need one.
+			if (writable && state.level == 'bad' && (account.auth == 'password' || account.service)) {
 				words.push(E('button', {
-					'class': 'btn cbi-button', 'data-password': account.name, 'click': ui.createHandlerFn(this, this.askForPassword, account.name, refresh)
-				}, [ _('Enter password') ]));
+					'class': 'btn cbi-button', 'data-password': account.name, 'click': ui.createHandlerFn(this, this.askForPassword, account, refresh)
+				}, [ account.service ? _('Enter token') : _('Enter password') ]));
 			}
 
-			const provider = providers.find((known) => known.id == account.provider);
+			const provider = presented.providers.find((known) => known.id == account.provider);
+			const service = presented.services.find((known) => known.id == account.service);
+			const title = account.service ? _('Channel: %s').format(service ? channels.title(service) : text.plain(account.service)) : provider ? presets.title(provider) : '';
 
 			return [
-				[ E('strong', [ text.plain(account.name) ]), E('div', [ text.plain(account.from || account.username) ]), provider ? E('div', [ presets.title(provider) ]) : '' ],
-				[ E('div', [ text.plain(account.host) ]), E('div', [ _('port %d').format(account.port) ]) ],
+				[ E('strong', [ text.plain(account.name) ]), account.service ? '' : E('div', [ text.plain(account.from || account.username) ]), title ? E('div', [ title ]) : '' ],
+				account.host ? [ E('div', [ text.plain(account.host) ]), E('div', [ _('port %d').format(account.port) ]) ] : [ '\u2013' ],
 				badges,
 				words
 			];
 		});
 
-		return widgets.table([ _('Account'), _('Mail server'), _('Connection'), _('State') ], rows, status ? _('No account has been set up yet.') : _('The service is not running.'), [ 13, 13, 11, 12 ]);
+		return widgets.table([ _('Account'), _('Server'), _('Connection'), _('State') ], rows, status ? _('No account has been set up yet.') : _('The service is not running.'), [ 13, 13, 11, 12 ]);
 	},
 
 	/**
-	 * Asks for the password of an account, and stores it.
+	 * Asks for the password of an account or the token of a channel, and stores it.
 	 *
-	 * @param {string} account name of the account
+	 * @param {Smtprelay.Account} account the account
 	 * @param {() => Promise<void>} refresh refreshes the page
 	 */
 	askForPassword(account, refresh) {
 		const field = E('input', { 'type': 'password', 'class': 'cbi-input-text', 'id': 'smtprelay-new-password', 'autocomplete': 'new-password' });
 		const said = E('div');
+		const name = text.plain(account.name);
+		const token = account.service != null;
 
-		ui.showModal(_('Enter password'), [
-			E('p', [ _('Password of account %s.').format(text.plain(account)), ' ', _('Delivery is attempted again as soon as it is stored.') ]),
-			widgets.field(_('Password'), field),
+		const content = [
+			E('p', [ token ? _('Token of channel %s.').format(name) : _('Password of account %s.').format(name), ' ', _('Delivery is attempted again as soon as it is stored.') ]),
+			widgets.field(token ? _('Token') : _('Password'), field),
 			said,
 			E('div', { 'class': 'right' }, [
 				E('button', { 'class': 'btn', 'click': ui.hideModal }, [ _('Cancel') ]),
@@ -189,11 +237,16 @@ return view.extend({
 				E('button', {
 					'class': 'btn cbi-button cbi-button-positive important', 'id': 'smtprelay-store',
 					'click': ui.createHandlerFn(this, () => field.value
-						? api.setPassword(account, field.value).then(ui.hideModal).then(refresh).catch((error) => widgets.replace(said, [ widgets.box({ level: 'bad', text: sentences.say(error.message), remedy: '' }) ]))
-						: widgets.replace(said, [ widgets.box({ level: 'warning', text: _('Enter the password.'), remedy: '' }) ]))
+						? api.setPassword(account.name, field.value).then(ui.hideModal).then(refresh).catch((error) => widgets.replace(said, [ widgets.box({ level: 'bad', text: sentences.say(error.message), remedy: '' }) ]))
+						: widgets.replace(said, [ widgets.box({ level: 'warning', text: token ? _('Enter the token.') : _('Enter the password.'), remedy: '' }) ]))
 				}, [ _('Save') ])
 			])
-		]);
+		];
+
+		if (token)
+			ui.showModal(_('Enter token'), content);
+		else
+			ui.showModal(_('Enter password'), content);
 	},
 
 	/**

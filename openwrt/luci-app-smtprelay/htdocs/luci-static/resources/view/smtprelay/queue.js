@@ -89,7 +89,7 @@ return view.extend({
 		widgets.replace(this.absent, page ? [] : await service.notice(() => this.refresh()));
 		this.list.classList.toggle('hidden', !page);
 
-		widgets.replace(this.list, [ widgets.table([ _('Received'), _('From, to'), _('Status'), '' ], rows, _('The queue is empty.'), [ 8, 12, 8, 8 ]) ]);
+		widgets.replace(this.list, [ widgets.table([ _('Received'), _('Message'), _('Status'), '' ], rows, _('The queue is empty.'), [ 8, 12, 8, 8 ]) ]);
 		const buttons = this.pageButtons(page);
 
 		widgets.replace(this.buttons, buttons);
@@ -107,7 +107,7 @@ return view.extend({
 	},
 
 	/**
-	 * Sender, recipients and size.
+	 * Subject, sender, recipients and size.
 	 *
 	 * @param {Smtprelay.Message} message the message
 	 * @returns {(Node | string)[]} lines
@@ -121,6 +121,7 @@ return view.extend({
 		const from = message.notice ? _('notification from the relay') : (message.from || _('no sender'));
 
 		return [
+			widgets.subject(message.subject),
 			E('div', [ `${text.plain(from, 80)}, ${text.size(message.size)}` ]),
 			message.client ? E('div', [ _('device %s').format(text.plain(message.device ? `${message.device} (${message.client})` : message.client, 90)) ]) : ''
 		].concat(recipients.slice(0, 5).map((recipient) =>

@@ -5,6 +5,7 @@
 'require uci';
 'require ui';
 'require smtprelay.api as api';
+'require smtprelay.channels as channels';
 'require smtprelay.options as options';
 'require smtprelay.presets as presets';
 'require smtprelay.sentences as sentences';
@@ -15,7 +16,7 @@
 const TAKE_OVER_TIME = 15;
 
 return view.extend({
-	/** Account passwords that were entered; they are stored once the settings have been applied. */
+	/** Passwords of accounts and tokens of channels that were entered; they are stored once the settings have been applied. */
 	passwords: /** @type {Record<string, string>} */ ({}),
 
 	load() {
@@ -25,12 +26,13 @@ return view.extend({
 		return Promise.all([
 			api.status(),
 			api.providers(),
+			api.services(),
 			api.interfaces(),
 			uci.load('smtprelay')
 		]);
 	},
 
-	render(/** @type {[Smtprelay.Status | null, Smtprelay.Provider[], Smtprelay.Interface[], unknown] | null} */ data) {
+	render(/** @type {[Smtprelay.Status | null, Smtprelay.Provider[], Smtprelay.Service[], Smtprelay.Interface[], unknown] | null} */ data) {
 		if (!data) {
 			// No buttons if there is nothing to save.
 			Object.assign(this, { handleSaveApply: null, handleReset: null });
@@ -41,7 +43,8 @@ return view.extend({
 			]);
 		}
 
-		const [ status, providers, interfaces ] = data;
+		const [ status, providers, services, interfaces ] = data;
+		const presented = { providers: providers, services: services };
 
 		this.running = (status != null);
 		this.status = status;
@@ -54,7 +57,7 @@ return view.extend({
 
 		map.tabbed = true;
 		this.map = map;
-		options.sections().forEach((section) => this.addSection(map, section, providers, interfaces));
+		options.sections().forEach((section) => this.addSection(map, section, presented, interfaces));
 
 		// The "Unsaved Changes" indicator can also apply the settings; it then reloads the page.
 		document.addEventListener('uci-applied', () => { this.storePasswords(); });
@@ -67,10 +70,10 @@ return view.extend({
 	 *
 	 * @param {LuCI.Map} map the page
 	 * @param {Smtprelay.SectionForm} section its description
-	 * @param {Smtprelay.Provider[]} providers all presets
+	 * @param {Smtprelay.Presets} presented presets of accounts and channels
 	 * @param {Smtprelay.Interface[]} interfaces networks of the router
 	 */
-	addSection(map, section, providers, interfaces) {
+	addSection(map, section, presented, interfaces) {
 		const s = section.single
 			? map.section(form.NamedSection, uci.sections('smtprelay', section.type)[0]['.name'], section.type, section.title, section.help)
 			: map.section(form.GridSection, section.type, section.title, section.help);
@@ -84,7 +87,7 @@ return view.extend({
 			s.tab(tab, title);
 
 		for (const option of section.options) {
-			const o = this.addOption(s, option, providers, interfaces);
+			const o = this.addOption(s, option, presented, interfaces);
 
 			if (!section.single && !section.columns.includes(option.name))
 				o.modalonly = true;
@@ -96,14 +99,14 @@ return view.extend({
 	 *
 	 * @param {LuCI.Section} s the section
 	 * @param {Smtprelay.OptionForm} option its description
-	 * @param {Smtprelay.Provider[]} providers all presets
+	 * @param {Smtprelay.Presets} presented presets of accounts and channels
 	 * @param {Smtprelay.Interface[]} interfaces networks of the router
 	 * @returns {LuCI.Option} the option
 	 */
-	addOption(s, option, providers, interfaces) {
+	addOption(s, option, { providers, services }, interfaces) {
 		const kinds = {
 			flag: form.Flag, text: form.Value, list: form.DynamicList, choice: form.ListValue, password: form.Value, secret: form.Value,
-			interfaces: form.DynamicList, accounts: form.DynamicList, devices: form.DynamicList, users: form.DynamicList, provider: form.ListValue
+			interfaces: form.DynamicList, accounts: form.DynamicList, devices: form.DynamicList, users: form.DynamicList, provider: form.ListValue, service: form.ListValue
 		};
 		const o = option.tab
 			? s.taboption(option.tab, kinds[option.kind], option.name, option.title, option.help)
@@ -141,7 +144,26 @@ return view.extend({
 			};
 			break;
 
+		case 'service':
+			o.value('', _('not set'));
+			services.forEach((service) => o.value(service.id, channels.title(service)));
+			// Without the list of the daemon, what is set must not get lost.
+			uci.sections('smtprelay', 'channel').map((section) => section.service).filter((id) => id && !services.some((known) => known.id == id)).forEach((id) => o.value(id));
+			o.textvalue = (/** @type {string} */ section_id) => {
+				const id = uci.get('smtprelay', section_id, 'service');
+				const service = services.find((known) => known.id == id);
+
+				return service ? channels.title(service) : text.plain(id);
+			};
+			break;
+
 		case 'accounts':
+			o.placeholder = option.preset || '';
+			// A channel is an account that sends no mail.
+			uci.sections('smtprelay').filter((section) => [ 'account', 'channel' ].includes(section['.type'])).forEach((section) =>
+				o.value(section['.name'], (section['.type'] == 'channel') ? _('%s (channel)').format(section['.name']) : section['.name']));
+			break;
+
 		case 'devices':
 		case 'users':
 			o.placeholder = option.preset || '';
@@ -155,7 +177,7 @@ return view.extend({
 
 		case 'password':
 		case 'secret':
-			this.makeSecret(o, option.kind == 'password');
+			this.makeSecret(o, option);
 			break;
 
 		default:
@@ -169,27 +191,27 @@ return view.extend({
 	 * Makes an option write-only.
 	 *
 	 * @param {LuCI.Option} o the option
-	 * @param {boolean} stored whether the service stores it, as it does for account passwords
+	 * @param {Smtprelay.OptionForm} option its description: a `password` is stored by the service
 	 */
-	makeSecret(o, stored) {
+	makeSecret(o, option) {
 		o.password = true;
 		o.placeholder = '\u2022\u2022\u2022\u2022\u2022\u2022\u2022\u2022';
 		o.cfgvalue = () => null;
 		// An empty field keeps the current value.
 		o.remove = () => {};
 
-		if (!stored)
+		if (option.kind != 'password')
 			return;
 
 		o.write = (/** @type {string} */ section_id, /** @type {string} */ value) => {
 			if (!this.running)
-				return uci.set('smtprelay', section_id, 'password', value);
+				return uci.set('smtprelay', section_id, option.name, value);
 
 			this.passwords[section_id] = value;
 
-			// A password in the settings would take precedence over the stored one.
-			if (uci.sections('smtprelay').some((section) => section['.name'] == section_id && section.password != null))
-				uci.set('smtprelay', section_id, 'password', null);
+			// One in the settings would take precedence over the stored one.
+			if (uci.sections('smtprelay').some((section) => section['.name'] == section_id && section[option.name] != null))
+				uci.set('smtprelay', section_id, option.name, null);
 		};
 	},
 
@@ -213,7 +235,9 @@ return view.extend({
 				await api.setPassword(account, waiting[account]);
 			}
 			catch (error) {
-				problems.push(_('The password of account %s was not stored: %s').format(account, sentences.say(/** @type {Error} */ (error).message)));
+				const said = (uci.get('smtprelay', account, '.type') == 'channel') ? _('The token of channel %s was not stored: %s') : _('The password of account %s was not stored: %s');
+
+				problems.push(said.format(account, sentences.say(/** @type {Error} */ (error).message)));
 			}
 		}
 

@@ -30,6 +30,12 @@ return view.extend({
 		const account = E('select', { 'class': 'cbi-input-select', 'id': 'smtprelay-account' },
 			[ E('option', { 'value': '' }, [ _('automatic') ]) ].concat(accounts.map((known) =>
 				E('option', { 'value': known.name }, [ text.plain(known.name) ]))));
+		// A channel says itself who gets its messages.
+		const isChannel = () => accounts.some((known) => known.name == account.value && known.service != null);
+		const recipient = widgets.field(_('Recipient'), to);
+
+		account.addEventListener('change', () => recipient.classList.toggle('hidden', isChannel()));
+
 		const result = E('div', { 'id': 'smtprelay-result' });
 		const transcript = E('div', { 'id': 'smtprelay-transcript' });
 
@@ -41,12 +47,12 @@ return view.extend({
 
 		return this.page([
 			E('div', { 'class': 'cbi-section' }, [
-				widgets.field(_('Recipient'), to),
 				widgets.field(_('Account'), account),
+				recipient,
 				E('div', { 'class': 'right' }, [
 					E('button', {
 						'class': 'btn cbi-button cbi-button-positive important', 'id': 'smtprelay-send',
-						'click': ui.createHandlerFn(this, () => this.send(to, account, result, transcript))
+						'click': ui.createHandlerFn(this, () => this.send(to, account, result, transcript, isChannel()))
 					}, [ _('Send test message') ])
 				])
 			]),
@@ -76,13 +82,14 @@ return view.extend({
 	 * @param {HTMLSelectElement} account the account
 	 * @param {HTMLElement} result element for the steps
 	 * @param {HTMLElement} transcript element for the dialogue
+	 * @param {boolean} isChannel whether it is a channel, which needs no recipient
 	 */
-	async send(to, account, result, transcript) {
-		const recipient = to.value.trim();
+	async send(to, account, result, transcript, isChannel) {
+		const recipient = isChannel ? '' : to.value.trim();
 
 		widgets.replace(transcript, []);
 
-		if (!check.isAddress(recipient))
+		if (!isChannel && !check.isAddress(recipient))
 			return widgets.replace(result, [ widgets.box({ level: 'warning', text: _('Enter the recipient of the test message.'), remedy: '' }) ]);
 
 		try {
@@ -98,7 +105,7 @@ return view.extend({
 					parts.push(widgets.box({ level: 'bad', text: sentences.say(job.text), remedy: '' }));
 
 				if (job.certificate && job.state == 'failed' && uci.get('smtprelay', job.account))
-					parts.push(certificate.offer(job.certificate, job.account, () => this.send(to, account, result, transcript)));
+					parts.push(certificate.offer(job.certificate, job.account, () => this.send(to, account, result, transcript, isChannel)));
 
 				widgets.replace(result, [ widgets.section(_('Steps'), parts) ]);
 				widgets.replace(transcript, (job.transcript || []).length

@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+//! One result in the history.
+
+use serde_json::{Value, json};
+
+use super::{ACCOUNT, ADDRESS, CLIENT, ID, REASON, TLS, kept};
+use crate::report::TlsFacts;
+
+/// The final or last result.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum HistoryOutcome {
+    Delivered,
+    Failed,
+    /// Refused before it sent a command.
+    Refused,
+    /// A message was not accepted.
+    Rejected,
+    /// The following are states of a device, never verdicts.
+    #[default]
+    Accepted,
+    Deferred,
+    Aborted,
+    /// It connected and offered no message.
+    Connected,
+}
+
+impl HistoryOutcome {
+    const NAMES: [(Self, &str); 8] = [
+        (Self::Delivered, "delivered"),
+        (Self::Failed, "failed"),
+        (Self::Refused, "refused"),
+        (Self::Rejected, "rejected"),
+        (Self::Accepted, "accepted"),
+        (Self::Deferred, "deferred"),
+        (Self::Aborted, "aborted"),
+        (Self::Connected, "connected"),
+    ];
+
+    pub(super) fn name(self) -> &'static str {
+        Self::NAMES.iter().find(|(outcome, _)| *outcome == self).map_or("", |(_, name)| name)
+    }
+
+    pub(super) fn of(name: &str) -> Option<Self> {
+        Self::NAMES.iter().find(|(_, known)| *known == name).map(|(outcome, _)| *outcome)
+    }
+
+    /// Mail or a client was refused: any number of addresses can cause this at no cost.
+    pub(super) fn is_turned_away(self) -> bool {
+        matches!(self, Self::Refused | Self::Rejected)
+    }
+}
+
+/// A number that does not count when two verdicts are compared.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Number(pub(super) u32);
+
+impl PartialEq for Number {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Number {}
+
+/// One verdict.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct HistoryEntry {
+    pub(super) at: i64,
+    pub(super) outcome: HistoryOutcome,
+    pub(super) id: Box<str>,
+    pub(super) client: Box<str>,
+    pub(super) from: Box<str>,
+    pub(super) to: Box<str>,
+    pub(super) size: u64,
+    pub(super) account: Box<str>,
+    /// Version, cipher, verification and expiry of the certificate separated by spaces; empty without a connection.
+    pub(super) tls: Box<str>,
+    pub(super) subject: Box<str>,
+    /// The reply or the reason.
+    pub(super) text: Box<str>,
+    /// Seconds from the arrival.
+    pub(super) delay: u64,
+    /// Its place among the verdicts of this run, from 1; a repetition does not change it.
+    pub(super) number: Number,
+    /// How often the same happened in a row: a device that is refused every second must not displace everything else.
+    pub(super) times: u32,
+}
+
+impl HistoryEntry {
+    pub(super) fn new(at: i64, outcome: HistoryOutcome, client: &str, text: &str) -> Self {
+        Self { at, outcome, client: kept(client, CLIENT), text: kept(text, REASON), times: 1, ..Self::default() }
+    }
+
+    /// Bytes of its texts.
+    pub(super) fn weight(&self) -> usize {
+        [&self.id, &self.client, &self.from, &self.to, &self.subject, &self.account, &self.tls, &self.text]
+            .iter()
+            .map(|t| t.len())
+            .sum()
+    }
+
+    pub(super) fn repeats(&self, other: &Self) -> bool {
+        self.outcome.is_turned_away() && *self == Self { at: self.at, times: self.times, ..other.clone() }
+    }
+
+    pub(super) fn json(&self) -> Value {
+        let mut tls = self.tls.splitn(4, ' ');
+        let mut tls_part = || tls.next().unwrap_or_default();
+        json!({
+            "number": self.number.0,
+            "time": self.at,
+            "outcome": self.outcome.name(),
+            "id": &*self.id,
+            "client": &*self.client,
+            "from": &*self.from,
+            "to": &*self.to,
+            "size": self.size,
+            "subject": &*self.subject,
+            "account": &*self.account,
+            "tls": tls_part(),
+            "cipher": tls_part(),
+            "verified": tls_part(),
+            "text": &*self.text,
+            "delay": self.delay,
+            "times": self.times,
+        })
+    }
+
+    /// Where and how mail was accepted.
+    pub(super) fn last(&self) -> Value {
+        let mut parts = self.tls.split(' ');
+        let mut part = || parts.next().unwrap_or_default();
+        let (version, cipher, verified) = (part(), part(), part());
+        let expires: Option<i64> = part().parse().ok();
+        json!({
+            "time": self.at,
+            "to": &*self.to,
+            "account": &*self.account,
+            "tls": version,
+            "cipher": cipher,
+            "verified": verified,
+            "expires": expires,
+        })
+    }
+
+    pub(super) fn about(self, id: &str, from: &str, to: &str, account: &str, tls: Option<&TlsFacts>) -> Self {
+        let expires = tls.and_then(|tls| tls.expires).map(|at| format!(" {at}")).unwrap_or_default();
+        let tls =
+            tls.map(|tls| format!("{} {} {}{expires}", tls.version, tls.cipher, tls.verified)).unwrap_or_default();
+        Self {
+            id: kept(id, ID),
+            from: kept(from, ADDRESS),
+            to: kept(to, ADDRESS),
+            account: kept(account, ACCOUNT),
+            tls: kept(&tls, TLS),
+            ..self
+        }
+    }
+}
