@@ -415,6 +415,9 @@ fn view(waiting: &Waiting, meta: &Meta, state: &State) -> Value {
     let mut value = views::message(id.as_str(), meta, state, size, Some((waiting.standing, waiting.paused.as_deref())));
     if let Some(fields) = value.as_object_mut() {
         fields.insert("accounts".into(), waiting.accounts.clone().into());
+        if let Some(plan) = &waiting.planned {
+            fields.insert("escalation".into(), views::planned(plan));
+        }
     }
     value
 }

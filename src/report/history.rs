@@ -21,6 +21,7 @@ use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 
 use self::tally::Tally;
+use super::event::StepResult;
 use super::letter::one_line;
 use super::{Event, TlsFacts, observe};
 use crate::system::{clock, lock, ordered, publish, task};
@@ -279,6 +280,12 @@ impl History {
                 let outcome = if is_delivered { HistoryOutcome::Delivered } else { HistoryOutcome::Failed };
                 let verdict = HistoryEntry::new(at, outcome, client, text).about(id, from, to, account, tls.as_ref());
                 self.settle(HistoryEntry { size: *size, delay: *delay, ..verdict });
+            }
+            // It is about the message, whose recipients are counted when they have it.
+            Event::Step { id, account, to, result, text, .. } if !to.is_empty() => {
+                let taken = *result == StepResult::Taken;
+                let outcome = if taken { HistoryOutcome::Delivered } else { HistoryOutcome::Failed };
+                self.push(HistoryEntry::new(at, outcome, "", text).about(id, "", to, account, None));
             }
             Event::Refused { client, reason } => {
                 self.settle(HistoryEntry::new(at, HistoryOutcome::Refused, client, reason))

@@ -18,7 +18,7 @@ mod notice;
 pub mod repeats;
 mod summary;
 
-pub use event::{Event, Field, Fields, OBSERVER_LIMIT, Reason, TlsFacts, observe};
+pub use event::{Event, Field, Fields, OBSERVER_LIMIT, Reason, StepResult, TlsFacts, observe};
 pub use history::History;
 pub use hook::{DEFAULT_PROGRAM, Hook};
 pub use letter::ReportKind;

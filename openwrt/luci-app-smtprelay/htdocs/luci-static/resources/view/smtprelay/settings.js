@@ -145,7 +145,8 @@ return view.extend({
 		case 'devices':
 		case 'users':
 			o.placeholder = option.preset || '';
-			uci.sections('smtprelay', option.kind.slice(0, -1)).forEach((section) => o.value(section['.name']));
+			for (const type of (option.kind == 'accounts') ? [ 'account', 'channel' ] : [ option.kind.slice(0, -1) ])
+				uci.sections('smtprelay', type).forEach((section) => o.value(section['.name']));
 			break;
 
 		case 'interfaces':
