@@ -258,8 +258,8 @@ pub fn show(settings: &Settings) -> String {
         };
         let name = one.name.clone();
         let at_once = one.after.is_zero();
-        let shown = |name: &str| !hidden.contains(&name) && !(at_once && name == "after");
-        let options = device(&mut one).into_iter().filter(|(name, _)| shown(name)).collect();
+        let is_hidden = |name: &str| hidden.contains(&name) || at_once && name == "after";
+        let options = device(&mut one).into_iter().filter(|(name, _)| !is_hidden(name)).collect();
         sections.push(section("device", &name, options));
     }
     for mut one in escalations {

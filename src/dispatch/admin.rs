@@ -378,7 +378,7 @@ impl Dispatch {
             }
             (Change::Retry, Which::One(id)) => {
                 self.end_pauses();
-                let Some((item, _)) = self.queues.take(id) else {
+                let Some((mut item, _)) = self.queues.take(id) else {
                     // One that is being processed is retried when it comes back.
                     self.wakings = self.wakings.wrapping_add(1);
                     (rest.changed.count, rest.changed.in_hand) = (in_hand, 0);
@@ -387,6 +387,7 @@ impl Dispatch {
                 if item.rest.is_some() && !item.held {
                     return self.begin_change(vec![(item, None)], rest);
                 }
+                item.plan.iter_mut().flat_map(|plan| &mut plan.steps).for_each(|step| step.turn = None);
                 rest.changed.count = usize::from(!item.held);
                 rest.changed.held = usize::from(item.held);
                 self.queues.add(item);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio_rustls::TlsConnector;
 
 use super::account::{Ahead, DeliveryJob, Returned, quit};
-use super::escalation::{StepJob, for_step};
+use super::escalation::{StepJob, for_step, rest_is_delivered};
 use super::routes::{RouteId, Routes};
 use crate::config::{Device, Settings, TlsMode};
 use crate::net::TroubleKind;
@@ -213,13 +213,9 @@ fn leave_to_others(stored: &mut Stored, routes: &Routes, route: RouteId, tried: 
         return;
     }
     let Stored { meta, state, .. } = stored;
-    let before = routes.are_timed().then(|| state.clone());
+    let rest = routes.are_timed() && rest_is_delivered(routes, meta, state);
     for recipient in &mut state.recipients {
-        let serves = match &before {
-            Some(before) => routes.serve(meta, before, &recipient.address, route, tried),
-            None => routes.of(meta, &recipient.address) == route,
-        };
-        if !serves {
+        if !routes.serve(meta, &recipient.address, route, tried, rest) {
             recipient.progress = Progress::Delivered;
         }
     }

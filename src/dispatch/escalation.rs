@@ -57,6 +57,7 @@ pub struct Outlook {
 /// `begun` ago, if this run knows.
 pub fn outlook(routes: &Routes, meta: &Meta, state: &State, tried: Duration, begun: Option<Duration>) -> Outlook {
     let mut outlook = Outlook::default();
+    let mut rest = None;
     let mut sooner = |next: Duration| outlook.next = Some(outlook.next.map_or(next, |known: Duration| known.min(next)));
     for (index, recipient) in state.waiting() {
         let way = routes.way(meta, &recipient.address);
@@ -64,7 +65,7 @@ pub fn outlook(routes: &Routes, meta: &Meta, state: &State, tried: Duration, beg
         if tried < way.after {
             route = way.early;
             sooner(way.after.saturating_sub(tried));
-        } else if !way.after.is_zero() && way.early.is_none() && rest_is_delivered(routes, meta, state) {
+        } else if way.early.is_none() && *rest.get_or_insert_with(|| rest_is_delivered(routes, meta, state)) {
             outlook.spared.push(index);
             continue;
         }
@@ -106,7 +107,7 @@ pub fn outlook(routes: &Routes, meta: &Meta, state: &State, tried: Duration, beg
 
 /// Whether everything of a message that may leave before its routes with `after` has been delivered. False if there is
 /// nothing of that kind: then nobody has it yet.
-fn rest_is_delivered(routes: &Routes, meta: &Meta, state: &State) -> bool {
+pub fn rest_is_delivered(routes: &Routes, meta: &Meta, state: &State) -> bool {
     let early = |address: &str| routes.way(meta, address).early.is_some();
     let mut rest = state.recipients.iter().filter(|recipient| early(&recipient.address)).peekable();
     rest.peek().is_some() && rest.all(|recipient| recipient.progress == Progress::Delivered)
@@ -147,11 +148,12 @@ impl Routes {
         outlook.is_over
     }
 
-    /// Whether a pending recipient of a message that was tried for so long may take this route.
-    pub fn serve(&self, meta: &Meta, state: &State, recipient: &str, route: RouteId, tried: Duration) -> bool {
+    /// Whether a pending recipient of a message that was tried for so long may take this route. `rest`: whether everything
+    /// that may leave early has been delivered.
+    pub fn serve(&self, meta: &Meta, recipient: &str, route: RouteId, tried: Duration, rest: bool) -> bool {
         let way = self.way(meta, recipient);
-        let late = || way.early.is_some() || !rest_is_delivered(self, meta, state);
-        way.early == Some(route) || way.late == route && tried >= way.after && late()
+        let late = way.early.is_some() || !rest;
+        way.early == Some(route) || way.late == route && tried >= way.after && late
     }
 }
 

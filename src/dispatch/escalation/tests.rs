@@ -115,7 +115,8 @@ impl World {
                 let mut tries = places.iter().map(|place| self.names[*place].clone());
                 let verdict = tries.find_map(|name| Some((is(&name).verdict(second)?, name)));
                 if let Some((progress, name)) = verdict {
-                    let serves = |address: &str| self.routes.serve(&self.meta, &state, address, route, tried);
+                    let rest = rest_is_delivered(&self.routes, &self.meta, &state);
+                    let serves = |address: &str| self.routes.serve(&self.meta, address, route, tried, rest);
                     let served = state.waiting().filter(|(_, recipient)| serves(&recipient.address));
                     let results: Vec<_> = served.map(|(index, _)| (index, progress, String::new())).collect();
                     assert!(!results.is_empty(), "an attempt for nobody");
