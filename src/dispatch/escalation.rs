@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What happens to a message beside its place in the schedule: recipients on other routes are tried there, steps of an
-//! escalation begin at their time, and so do routes with `after`.
+//! What happens to a message in addition to its place in the schedule: recipients on other routes are tried there, steps
+//! of an escalation begin at their time, and so do routes with `after`.
 //!
 //! A step is one more delivery of the same stored message, through one account or channel. Its state is part of the
 //! message's own journal, and it is recorded that it has begun before anything is sent: so each step happens once, apart
-//! from the moment between a provider's answer and its record. It waits in a route of its own, beside the message's
-//! place in the schedule; since a message is never with two tasks, what one of them brings about is known to the next.
+//! from the moment between a provider's answer and its record. It waits in a route of its own, in addition to the
+//! message's place in the schedule; since a message is never with two tasks, what one of them brings about is known to
+//! the next.
 //!
 //! [`outlook`] is pure: from the state of a message and the time, what may be sent now, what is due, and what comes next.
 
@@ -157,7 +158,7 @@ impl Routes {
     }
 }
 
-/// A delivery beside the message's place in the schedule.
+/// A delivery in addition to the message's place in the schedule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StepJob {
     /// Its route.

@@ -351,7 +351,7 @@ impl State {
         }
     }
 
-    /// Whether somebody has the message: a provider took it for a recipient, or a step of its escalation did.
+    /// Whether the message counts as taken: a provider took it for a recipient, or a step of its escalation did.
     pub fn is_taken(&self) -> bool {
         self.recipients.iter().any(|recipient| recipient.progress == Progress::Delivered)
             || self.steps.iter().any(|step| step.progress == StepProgress::Taken)

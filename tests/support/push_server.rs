@@ -85,7 +85,12 @@ pub struct PushServer {
 impl PushServer {
     /// Starts to listen.
     pub async fn start(usual: Usual) -> PushServer {
-        let (state, certs, task) = (Watched::new(State::default()), Certs::new(), Mutex::new(None));
+        PushServer::start_with(usual, &Certs::new()).await
+    }
+
+    /// As [`PushServer::start`], with a certificate of these.
+    pub async fn start_with(usual: Usual, certs: &Certs) -> PushServer {
+        let (state, certs, task) = (Watched::new(State::default()), certs.clone(), Mutex::new(None));
         let server = PushServer { state, certs, usual, port: Port::reserve(), task };
         server.resume();
         server

@@ -63,7 +63,7 @@ impl Is {
     }
 }
 
-/// A message and everything that was given to somebody: `account@second` for each message that was taken.
+/// A message and everything that was delivered: `account@second` for each message that was taken.
 struct World {
     routes: Routes,
     names: Vec<String>,
