@@ -70,15 +70,17 @@ impl Routes {
         let is_mail = |at: &usize| settings.accounts.get(*at).is_some_and(|account| account.channel.is_none());
         for rule in rules_of(settings) {
             let places: Vec<usize> = rule.accounts.iter().filter_map(place).collect();
-            let late = route_of(&mut accounts, places.clone());
-            let mut way = Way::at_once(late);
-            if !rule.after.is_zero() {
-                // What does not leave by mail may take the channels then; if there is only one kind, it waits for it.
-                let mail: Vec<usize> = places.iter().copied().filter(is_mail).collect();
-                let mixed = !mail.is_empty() && mail.len() < places.len();
-                way.early = mixed.then(|| route_of(&mut accounts, mail));
-                way.after = rule.after;
-            }
+            let way = if rule.after.is_zero() {
+                Way::at_once(route_of(&mut accounts, places))
+            } else {
+                // What has not left by mail takes the channels then, also if its account works and only defers it. If
+                // there is only one kind, it waits for it.
+                let (mail, mut late): (Vec<usize>, Vec<usize>) = places.into_iter().partition(is_mail);
+                let mixed = !mail.is_empty() && !late.is_empty();
+                late.extend(&mail);
+                let late = route_of(&mut accounts, late);
+                Way { early: mixed.then(|| route_of(&mut accounts, mail)), late, after: rule.after }
+            };
             rules.push(Rule { section: rule, way });
         }
         // That a channel fails is not reported by a channel: this could go on forever.
