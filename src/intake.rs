@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::mpsc;
 
 use crate::message::{BodyForm, Encode, Envelope, Facts, MessageRefusal, Repair};
-use crate::policy::Rates;
+use crate::policy::{Alarms, Rates};
 use crate::queue::{Client, Draft, Entry, Marks, Meta, Spool, SpoolError, Undated};
 use crate::report::{Event, subject};
 use crate::system::clock;
@@ -130,6 +130,8 @@ pub struct Desk {
     full: Arc<Mutex<Option<Refused>>>,
     /// How much each device has sent: kept for the lifetime of the program, whatever happens to the settings.
     rates: Arc<Mutex<Rates>>,
+    /// Which messages have to get through, by the current settings.
+    alarms: Arc<Mutex<Arc<Alarms>>>,
 }
 
 impl Desk {
@@ -140,12 +142,18 @@ impl Desk {
         arrivals: mpsc::UnboundedSender<(Entry, Meta)>,
         expected: mpsc::Sender<Meta>,
     ) -> Self {
-        Self { spool, arrivals, expected, full: Arc::default(), rates: Arc::default() }
+        let (full, rates, alarms) = Default::default();
+        Self { spool, arrivals, expected, full, rates, alarms }
     }
 
     /// How much each device has sent. Do not wait for anything while holding the lock.
     pub fn rates(&self) -> &Arc<Mutex<Rates>> {
         &self.rates
+    }
+
+    /// From now on these messages have to get through.
+    pub fn set_alarms(&self, alarms: Alarms) {
+        *lock(&self.alarms) = Arc::new(alarms);
     }
 
     /// Whether a message of a client of `size` bytes (0: unknown) would be accepted now.
@@ -325,6 +333,11 @@ impl Intake {
             fallback_from,
         };
         let repaired = self.repair.finish(&facts, self.draft.buffer()).map_err(IntakeError::Refused)?;
+        let mut marks = origin.marks.clone();
+        if !origin.notice {
+            let alarms = Arc::clone(&lock(&self.desk.alarms));
+            marks.alarm = alarms.of(marks.device.as_deref(), &repaired.header);
+        }
         let undated = Undated { boot: clock::boot().into(), uptime: clock::uptime(), dates: repaired.dates };
         let meta = Meta {
             envelope,
@@ -333,7 +346,7 @@ impl Intake {
             client: origin.name(),
             notice: origin.notice,
             undated: Some(undated),
-            marks: origin.marks.clone(),
+            marks,
         };
         let subject = subject::of(&repaired.header);
         let committed = self.draft.commit(repaired.header, meta.clone()).await;

@@ -16,7 +16,7 @@
 //! | [`secrets`] | passwords and tokens on disk, encrypted | system |
 //! | [`push`] | templates of HTTPS requests, and values that fit into them | |
 //! | [`config`] | the settings: UCI format, types, defaults, presets | message, push, secrets, system |
-//! | [`policy`] | what holds for one device: recipients, rate, name | config, message, system |
+//! | [`policy`] | what holds for one device: recipients, rate, name; what is an alarm | config, message, report, system |
 //! | [`net`] | TCP to one of the addresses of a name, TLS and whom it trusts, HTTPS requests | config, message, push, report, system |
 //! | [`queue`] | messages on disk and in the schedule | config, message, report, system |
 //! | [`intake`] | the one way into the queue: repair and commit together | message, policy, queue, report, system |

@@ -18,7 +18,7 @@ use crate::inbound::accept::LOCAL_SOCKET;
 use crate::intake::{Desk, Origin};
 use crate::message::address::{self, envelope};
 use crate::message::{DotStuffer, Envelope, is_address};
-use crate::policy::Policies;
+use crate::policy::{Alarms, Policies};
 use crate::queue::{Client, Marks, Spool, SpoolLock, deserted};
 
 /// Bytes that are searched for recipients in the header.
@@ -197,6 +197,7 @@ async fn into_queue<R: Read>(
     let (arrivals, _kept) = mpsc::unbounded_channel();
     spool.recover();
     let desk = Desk::new(Arc::clone(&spool), arrivals, mpsc::channel(1).0);
+    desk.set_alarms(Alarms::new(settings));
     let limit = settings.relay.largest_message();
     let owner = Client::user(nix::unistd::getuid().as_raw());
     let mut intake = desk.begin(owner, limit).map_err(|e| anyhow!("{e}"))?;

@@ -120,6 +120,11 @@ fn rows_of(message: &Value, rows: &mut Vec<Vec<String>>, reasons: &mut Reasons) 
     // The reason of a message is often the reply to one of its recipients; then each has its own.
     let own = recipients.iter().any(|recipient| text(recipient, "reply") == why);
     let wait = message.get("next").and_then(Value::as_u64).map(|next| format!("in {}", ago(next))).unwrap_or_default();
+    let wait = match step(message) {
+        Some(step) if wait.is_empty() => step,
+        Some(step) => format!("{wait}, {step}"),
+        None => wait,
+    };
     // The same reason of several recipients is one of the message.
     let mut marks: Vec<(String, String)> = Vec::new();
     for recipient in recipients {
@@ -148,6 +153,13 @@ fn rows_of(message: &Value, rows: &mut Vec<Vec<String>>, reasons: &mut Reasons) 
     }
 }
 
+/// The step of its escalation that begins next, and when.
+fn step(message: &Value) -> Option<String> {
+    let step = message.get("escalation")?.get("step").filter(|step| step.is_object())?;
+    let wait = step.get("next").and_then(Value::as_u64).unwrap_or_default();
+    Some(format!("{} in {}", text(step, "account"), ago(wait)))
+}
+
 /// One message with its header and history, and its text if that was asked for.
 pub fn message(message: &Value) -> String {
     let number = |name| message.get(name).and_then(Value::as_u64);
@@ -165,10 +177,20 @@ pub fn message(message: &Value) -> String {
     }
     out += &format!("{}\n", text(message, "why"));
     out.extend(number("next").map(|next| format!("next attempt in {}\n", ago(next))));
+    if let Some(escalation) = message.get("escalation") {
+        let tried: Vec<&str> = list(escalation, "tried").iter().filter_map(Value::as_str).collect();
+        if !tried.is_empty() {
+            out += &format!("escalated to {}, which has not taken it yet\n", tried.join(", "));
+        }
+        out.extend(step(message).map(|step| format!("next step of the escalation: {step}\n")));
+    }
     out.push_str("\nHistory:\n");
     for note in list(message, "history") {
         let at = note.get("at").and_then(Value::as_i64).map(local).unwrap_or_default();
-        out += &format!("  {at} {}\n", text(note, "what"));
+        out += &match text(note, "account") {
+            "" => format!("  {at} {}\n", text(note, "what")),
+            account => format!("  {at} {}, {account}: {}\n", text(note, "what"), text(note, "reply")),
+        };
         for attempt in list(note, "results") {
             let place = attempt.get("recipient").and_then(Value::as_u64).and_then(|at| usize::try_from(at).ok());
             let address = place.and_then(|place| recipients.get(place)).map(|known| text(known, "address"));

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::escalation;
 use super::pattern::{Pattern, is_local_name};
 use super::reader::{Keyword, Notation, Problem, Reader, Severity};
 use crate::message::is_address;
@@ -117,6 +118,8 @@ pub struct Device {
     pub display: Option<String>,
     /// The accounts for its mail, first choice first; empty: the general ones.
     pub accounts: Vec<String>,
+    /// As in a route: mail may take the channels only after this time; zero: at once.
+    pub after: Duration,
     /// The recipients of its mail, whatever the device specifies; empty: as specified.
     pub recipients: Vec<String>,
     /// The allowed recipients; empty: all.
@@ -166,6 +169,9 @@ pub(super) fn fits_together(device: &Device, read: &mut Reader) {
     if !device.is_default() && !named {
         let text = format!("device '{}' has no ip, mac or host: it is never recognised", device.name);
         read.problem(Severity::Warning, text);
+    }
+    if !device.after.is_zero() {
+        escalation::too_short(device.after, read);
     }
     let limited = !device.allow_recipients.is_empty() || !device.rewrites.is_empty();
     if limited && !device.recipients.is_empty() {

@@ -12,7 +12,7 @@ use super::reader::{Problem, Reader, Severity};
 use super::settings::{Account, AuthMode, Durability, Listener, Relay, Route, Settings, User};
 use super::stored::Passwords;
 use super::uci::{Package, Section};
-use super::{account, channel, options};
+use super::{account, channel, escalation, options};
 use crate::message::is_address;
 use crate::system::memory;
 
@@ -32,6 +32,7 @@ pub fn settings_with(package: &Package, stored: &Passwords) -> (Settings, Vec<Pr
     let mut relay_section: Option<&Section> = None;
     let mut settings = Settings::default();
     let (mut routes, mut devices, mut channels) = (Vec::new(), Vec::new(), Vec::new());
+    let mut escalations = Vec::new();
     for section in &package.sections {
         match section.kind.as_str() {
             "relay" if relay_section.is_some() => problems.push(Problem {
@@ -44,6 +45,7 @@ pub fn settings_with(package: &Package, stored: &Passwords) -> (Settings, Vec<Pr
             "account" => settings.accounts.extend(account::read(section, stored, &mut problems)),
             "channel" => channels.extend(channel::read(section, stored, &mut problems)),
             "route" => routes.push(section),
+            "escalation" => escalations.push(section),
             "user" => {
                 let user = user(section, &settings.users, &mut problems);
                 settings.users.extend(user);
@@ -74,6 +76,9 @@ pub fn settings_with(package: &Package, stored: &Passwords) -> (Settings, Vec<Pr
     if routes.len() > ROUTE_LIMIT {
         whole(Severity::Error, "more than 64 sections 'route'");
     }
+    if escalations.len() > ROUTE_LIMIT {
+        whole(Severity::Error, "more than 64 sections 'escalation'");
+    }
     if relay.enabled && !accounts.is_empty() && !accounts.iter().any(|account| account.general) {
         whole(Severity::Warning, "no account has default '1': mail that matches no route stays in the queue");
     }
@@ -87,7 +92,10 @@ pub fn settings_with(package: &Package, stored: &Passwords) -> (Settings, Vec<Pr
         whole(Severity::Warning, "auth 'required' without a section 'user': no device can send");
     }
     let routes = routes.into_iter().map(|section| route(section, accounts, &mut problems));
-    settings.routes = routes.collect();
+    let routes: Vec<Route> = routes.collect();
+    let read = escalations.into_iter().filter_map(|section| escalation::read(section, accounts, &mut problems));
+    settings.escalations = read.collect();
+    settings.routes = routes;
     check(package, &settings, &mut problems);
     (settings, problems)
 }
@@ -174,6 +182,7 @@ fn route(section: &Section, accounts: &[Account], problems: &mut Vec<Problem>) -
     if route.accounts.is_empty() {
         read.problem(Severity::Error, "a route needs list account: the accounts that its mail is sent through");
     }
+    escalation::judge(&route, accounts, &mut read);
     read.finish();
     route
 }
@@ -216,6 +225,7 @@ pub(super) fn check(package: &Package, settings: &Settings, problems: &mut Vec<P
             read.warn("account", format!("account '{name}' is {what}: mail of '{whose}' cannot be sent through it"));
         }
     }
+    escalation::check(package, settings, problems);
     let mut logins = names("user");
     logins.extend(settings.users.iter().map(|user| user.username.clone()));
     let verifies = |auth| matches!(auth, AuthMode::Optional | AuthMode::Required);

@@ -11,6 +11,7 @@ use ipnet::IpNet;
 use super::alias::{self, Alias};
 use super::channel::Channel;
 use super::device::{self, Device, OverRate, Rewrite};
+use super::escalation::Escalation;
 use super::pattern::{PATTERN_FORM, Pattern};
 use super::reader::{Field, Options, list, texts};
 use super::services::{self, TokenUse};
@@ -154,6 +155,19 @@ pub fn route(route: &mut Route) -> Options<'_> {
         ("client", list(&mut route.clients, "an address or a network", network)),
         ("login", texts(&mut route.logins)),
         ("device", texts(&mut route.devices)),
+        ("after", Time(&mut route.after, 0, WEEK)),
+    ]
+}
+
+/// The options of a section `escalation`.
+pub fn escalation(escalation: &mut Escalation) -> Options<'_> {
+    vec![
+        ("enabled", Own("1".into())),
+        ("device", texts(&mut escalation.devices)),
+        ("subject", texts(&mut escalation.subjects)),
+        ("priority", Word(&mut escalation.priority)),
+        ("after", Time(&mut escalation.after, 0, WEEK)),
+        ("account", texts(&mut escalation.accounts)),
     ]
 }
 
@@ -167,6 +181,7 @@ pub fn device(device: &mut Device) -> Options<'_> {
         ("host", list(&mut device.hosts, "a host name", device::host)),
         ("name", Optional(&mut device.display, "", |_| true)),
         ("account", texts(&mut device.accounts)),
+        ("after", Time(&mut device.after, 0, WEEK)),
         ("recipient", list(&mut device.recipients, "a mail address such as ops@example.com", device::recipient)),
         ("allow_recipient", list(&mut device.allow_recipients, PATTERN_FORM, Pattern::parse)),
         ("rewrite", list(&mut device.rewrites, rewrite, Rewrite::parse)),
@@ -203,7 +218,8 @@ fn section(kind: &str, name: &str, options: Options) -> Section {
 
 /// The effective settings as a UCI file: complete, with defaults filled in and secrets masked.
 pub fn show(settings: &Settings) -> String {
-    let Settings { mut relay, listeners, users, accounts, routes, devices, aliases, .. } = settings.clone();
+    let Settings { mut relay, listeners, users, accounts, routes, devices, aliases, escalations, .. } =
+        settings.clone();
     relay.hostname = Some(relay.hostname());
     let mut sections = vec![section("relay", "main", self::relay(&mut relay))];
     for mut one in listeners {
@@ -230,7 +246,9 @@ pub fn show(settings: &Settings) -> String {
         sections.push(section("account", &name, options));
     }
     for mut one in routes {
-        sections.push(section("route", "", route(&mut one)));
+        let at_once = one.after.is_zero();
+        let options = route(&mut one).into_iter().filter(|(name, _)| !(at_once && *name == "after")).collect();
+        sections.push(section("route", "", options));
     }
     for mut one in devices {
         // What has no effect is not shown.
@@ -240,8 +258,13 @@ pub fn show(settings: &Settings) -> String {
             _ => &["digest_every"],
         };
         let name = one.name.clone();
-        let options = device(&mut one).into_iter().filter(|(name, _)| !hidden.contains(name)).collect();
+        let at_once = one.after.is_zero();
+        let is_hidden = |name: &str| hidden.contains(&name) || at_once && name == "after";
+        let options = device(&mut one).into_iter().filter(|(name, _)| !is_hidden(name)).collect();
         sections.push(section("device", &name, options));
+    }
+    for mut one in escalations {
+        sections.push(section("escalation", &one.name.clone(), escalation(&mut one)));
     }
     for mut one in aliases {
         sections.push(section("alias", "", alias(&mut one)));
@@ -272,6 +295,7 @@ mod tests {
             }),
             ("route", options(route(&mut Route::default()))),
             ("device", options(device(&mut Device::new("d".into())))),
+            ("escalation", options(escalation(&mut Escalation::new("e".into())))),
             ("alias", options(alias(&mut Alias::default()))),
         ])
     }
@@ -339,7 +363,7 @@ mod tests {
         let text = "config relay\n option hook '/h'\nconfig listener 'l'\n list address '::1'\n\
             config account 'a'\n option host 'h'\n option auth 'xoauth2'\n option oauth 'custom'\n\
             config device 'd'\n option rate '1/h'\nconfig route\n list account 'a'\nconfig user 'u'\n option password 'p'\nconfig alias\n\
-            config channel 'c'\n option service 'custom'\n";
+            config channel 'c'\n option service 'custom'\nconfig escalation 'e'\n list account 'a'\n";
         reader::ASKED.take();
         load::settings(&uci::parse(text.as_bytes()).unwrap());
         let asked = reader::ASKED.take();

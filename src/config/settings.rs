@@ -12,6 +12,7 @@ use log::LevelFilter;
 use super::alias::Alias;
 use super::channel::Channel;
 use super::device::Device;
+use super::escalation::Escalation;
 use super::pattern::Pattern;
 use super::reader::Keyword;
 use crate::message::sender::Senders;
@@ -391,6 +392,8 @@ pub struct Route {
     pub logins: Vec<String>,
     /// Names of sections `device`; empty: all, and clients without one.
     pub devices: Vec<String>,
+    /// Mail may take its channels only after this time, and all of its accounts if it has no others; zero: at once.
+    pub after: Duration,
 }
 
 /// All settings.
@@ -408,6 +411,8 @@ pub struct Settings {
     pub routes: Vec<Route>,
     /// Sections `device`, in the order of the file.
     pub devices: Vec<Device>,
+    /// Enabled sections `escalation`, in the order of the file: the first match applies.
+    pub escalations: Vec<Escalation>,
     /// Sections `alias`.
     pub aliases: Vec<Alias>,
     /// The stored passwords of accounts without a section, as they were when the settings were read.

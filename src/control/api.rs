@@ -416,6 +416,9 @@ fn view(waiting: &Waiting, stored: &Stored) -> Value {
     let mut value = views::message(id.as_str(), &stored.meta, &stored.state, &stored.header, size, now);
     if let Some(fields) = value.as_object_mut() {
         fields.insert("accounts".into(), waiting.accounts.clone().into());
+        if let Some(plan) = &waiting.planned {
+            fields.insert("escalation".into(), views::planned(plan));
+        }
     }
     value
 }

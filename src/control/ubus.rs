@@ -320,7 +320,7 @@ fn news(event: &Event) -> Option<(&'static str, Value)> {
     let name = match fields.name {
         "accepted" => "queued",
         "delivered" => "sent",
-        same @ ("deferred" | "failed" | "paused" | "resumed") => same,
+        same @ ("deferred" | "failed" | "paused" | "resumed" | "escalated" | "step_taken" | "step_failed") => same,
         _ => return None,
     };
     let mut data = Map::new();
@@ -347,6 +347,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::report::StepResult;
 
     #[test]
     fn a_long_list_ends_where_the_answer_gets_too_large_and_the_rest_can_be_asked_for() {
@@ -413,6 +414,11 @@ mod tests {
         let (name, data) = news(&paused()).unwrap();
         assert_eq!(name, "paused");
         assert_eq!(data, json!({ "event": "paused", "account": "gmail", "reason": "wrong password", "next": 60 }));
+        let (id, account, to, text) = ("ABC".into(), "phone".into(), String::new(), "not delivered after 600 s".into());
+        let (name, data) = news(&Event::Step { id, step: 1, account, to, result: StepResult::Begun, text }).unwrap();
+        assert_eq!(name, "escalated");
+        let fields = json!({ "id": "ABC", "step": 1, "account": "phone", "reason": "not delivered after 600 s" });
+        assert!(fields.as_object().unwrap().iter().all(|(key, value)| data[key] == *value), "{data}");
         assert_eq!(news(&Event::Reloaded), None);
         assert_eq!(news(&Event::LoginFailed { client: "10.0.0.1".into(), name: "admin".into() }), None);
     }

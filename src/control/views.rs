@@ -10,12 +10,12 @@ use serde_json::{Value, json};
 
 use crate::config::device::DEFAULT_DEVICE;
 use crate::config::{Account, Device, Settings, TlsMode};
-use crate::dispatch::{AccountHealth, Health, Standing};
+use crate::dispatch::{AccountHealth, Health, Planned, Standing, WAITS_FOR_MAIL};
 use crate::inbound::accept::{allowed, may_send};
 use crate::oauth::{Later, keeper};
 use crate::policy::{Policies, Rates};
 
-use crate::queue::{Attempt, Meta, Note, Progress, State};
+use crate::queue::{Attempt, Meta, Note, Progress, State, StepNote, StepProgress};
 use crate::report::{History, subject};
 use crate::system::clock;
 use crate::system::interfaces::{self, Address};
@@ -34,7 +34,7 @@ fn word(progress: Progress) -> &'static str {
 pub fn standing(standing: Standing) -> &'static str {
     match standing {
         Standing::Due => "due",
-        Standing::In(_) | Standing::Resting(_) => "later",
+        Standing::In(_) | Standing::Resting(_) | Standing::Planned(_) => "later",
         Standing::Held => "held",
         Standing::InHand => "sending",
     }
@@ -73,11 +73,20 @@ pub fn message(
     });
     if let Some(((at, _), fields)) = now.zip(value.as_object_mut()) {
         fields.insert("standing".into(), standing(at).into());
-        if let Standing::In(wait) | Standing::Resting(wait) = at {
+        if let Standing::In(wait) | Standing::Resting(wait) | Standing::Planned(wait) = at {
             fields.insert("next".into(), wait.as_secs().into());
         }
     }
     value
+}
+
+/// Why a message is still in the queue that has failed for all recipients.
+const STEPS_ONLY: &str = "its delivery has failed; the steps of its escalation continue";
+
+/// What is planned for a message: the accounts that try it as steps of its escalation, and the step that begins next.
+pub fn planned(plan: &Planned) -> Value {
+    let next = plan.next.as_ref().map(|(account, wait)| json!({ "account": account, "next": wait.as_secs() }));
+    json!({ "tried": plan.tried, "step": next })
 }
 
 /// Why it is still in the queue, in one sentence.
@@ -91,6 +100,8 @@ fn why(meta: &Meta, state: &State, now: Option<(Standing, Option<&str>)>) -> Str
         Some((Standing::Resting(left), _)) if let Some(over) = &meta.marks.over => {
             over.why(meta.marks.device.as_deref().unwrap_or_default(), left)
         }
+        Some((Standing::Planned(_), _)) if state.is_done() => last.unwrap_or_else(|| STEPS_ONLY.into()),
+        Some((Standing::Planned(_), _)) => WAITS_FOR_MAIL.into(),
         Some((_, Some(paused))) => paused.to_string(),
         Some((Standing::Due, None)) => last.unwrap_or_else(|| "it is ready to be sent".into()),
         Some(_) => last.unwrap_or_else(|| "it waits for its next attempt".into()),
@@ -120,6 +131,15 @@ pub fn notes(notes: &[Note]) -> Vec<Value> {
             Note::Told(at) => json!({ "what": "failure reported", "at": at }),
             Note::Doubt(at) => json!({ "what": "sent, outcome unknown", "at": at }),
             Note::Asked(at) => json!({ "what": "reported that it is held", "at": at }),
+            Note::Step(StepNote { at, account, progress, text }) => {
+                let what = match progress {
+                    StepProgress::Begun => "escalated",
+                    StepProgress::Doubtful => "step sent, outcome unknown",
+                    StepProgress::Taken => "step taken",
+                    StepProgress::Failed => "step failed",
+                };
+                json!({ "what": what, "at": at, "account": account, "reply": text })
+            }
             Note::Alone(at) => json!({ "what": "sent by itself", "at": at }),
         })
         .collect()

@@ -426,6 +426,8 @@ impl Composer {
             over: None,
             replaces: Some(replaces),
             owner: owner.to_record(),
+            // Determined from its own header.
+            alarm: None,
         };
         let origin = Origin { client, helo: HELO.into(), protocol: "local", notice: false, marks };
         let to = group.to.clone();

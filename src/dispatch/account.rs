@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio_rustls::TlsConnector;
 
+use super::escalation::StepJob;
 use crate::config::{Account, Settings};
 use crate::net::{Trouble, TroubleKind};
 use crate::outbound::Connection;
@@ -114,6 +115,8 @@ pub struct DeliveryJob {
     pub generation: u32,
     /// How often everything had been woken by then.
     pub wakings: u32,
+    /// The step of an escalation that it is, if it is one.
+    pub step: Option<StepJob>,
 }
 
 /// What a delivery returns.
@@ -406,6 +409,7 @@ impl Lane {
             in_step: self.in_step == Some(true),
             generation: self.generation,
             wakings,
+            step: None,
         }
     }
 

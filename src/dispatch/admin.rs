@@ -73,6 +73,17 @@ pub struct Waiting {
     pub paused: Option<String>,
     /// The accounts that it may be sent through next, in this order; empty while it is being sent.
     pub accounts: Vec<String>,
+    /// What is planned for it in addition, if anything is.
+    pub planned: Option<Planned>,
+}
+
+/// The plan of a message, for display.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Planned {
+    /// The accounts that try it as steps of its escalation.
+    pub tried: Vec<String>,
+    /// The account whose step begins next, and in how long.
+    pub next: Option<(String, Duration)>,
 }
 
 impl Waiting {
@@ -86,16 +97,19 @@ impl Waiting {
 fn waiting(item: &Item, at: Option<Instant>, now: Instant) -> Waiting {
     let standing = match at {
         _ if item.held => Standing::Held,
+        None if let Some(plan) = item.plan.as_ref().filter(|plan| plan.waits && item.rest.is_none()) => {
+            Standing::Planned(plan.moment.map(|at| at.saturating_duration_since(now)).unwrap_or_default())
+        }
         None if let Some(rest) = item.rest => Standing::Resting(rest.until.saturating_duration_since(now)),
         Some(at) if at > now => Standing::In(at.saturating_duration_since(now)),
         _ => Standing::Due,
     };
-    Waiting { entry: item.entry.clone(), standing, paused: None, accounts: Vec::new() }
+    Waiting { entry: item.entry.clone(), standing, paused: None, accounts: Vec::new(), planned: None }
 }
 
 /// A message that a task is working on, regardless of its accounts.
 fn in_hand(entry: &Entry) -> Waiting {
-    Waiting { entry: entry.clone(), standing: Standing::InHand, paused: None, accounts: Vec::new() }
+    Waiting { entry: entry.clone(), standing: Standing::InHand, paused: None, accounts: Vec::new(), planned: None }
 }
 
 /// The state of a message.
@@ -107,6 +121,8 @@ pub enum Standing {
     In(Duration),
     /// Its device exceeded its rate: it, or its digest, is sent after this time.
     Resting(Duration),
+    /// Its recipients take routes that it may use after this time, or steps of its escalation are all that is left.
+    Planned(Duration),
     /// It is on hold.
     Held,
     /// It is being sent, recorded or moved right now.
@@ -291,7 +307,15 @@ impl Dispatch {
     /// With what is known about its route.
     fn with_accounts(&self, waiting: Waiting, route: RouteId, now: Instant) -> Waiting {
         let accounts = self.lanes.names(self.ways.routes.accounts(route));
-        Waiting { paused: self.why_paused(route, now), accounts, ..waiting }
+        let item = self.queues.get(waiting.entry.id).map(|(item, _)| item);
+        let planned = item.and_then(|item| item.plan.as_deref()).map(|plan| {
+            let steps = plan.steps.iter().filter(|step| self.ways.routes.is_step(step.route));
+            let names = steps.flat_map(|step| self.lanes.names(self.ways.routes.accounts(step.route)));
+            let next = plan.next.clone().zip(plan.moment.map(|at| at.saturating_duration_since(now)));
+            Planned { tried: names.collect(), next }
+        });
+        let planned = planned.filter(|planned| *planned != Planned::default());
+        Waiting { paused: self.why_paused(route, now), accounts, planned, ..waiting }
     }
 
     /// One message, whatever its state.
@@ -354,7 +378,7 @@ impl Dispatch {
             }
             (Change::Retry, Which::One(id)) => {
                 self.end_pauses();
-                let Some((item, _)) = self.queues.take(id) else {
+                let Some((mut item, _)) = self.queues.take(id) else {
                     // One that is being processed is retried when it comes back.
                     self.wakings = self.wakings.wrapping_add(1);
                     (rest.changed.count, rest.changed.in_hand) = (in_hand, 0);
@@ -363,6 +387,7 @@ impl Dispatch {
                 if item.rest.is_some() && !item.held {
                     return self.begin_change(vec![(item, None)], rest);
                 }
+                item.plan.iter_mut().flat_map(|plan| &mut plan.steps).for_each(|step| step.turn = None);
                 rest.changed.count = usize::from(!item.held);
                 rest.changed.held = usize::from(item.held);
                 self.queues.add(item);

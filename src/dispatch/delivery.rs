@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio_rustls::TlsConnector;
 
 use super::account::{Ahead, DeliveryJob, Returned, quit};
+use super::escalation::{StepJob, for_step, rest_is_delivered};
 use super::routes::{RouteId, Routes};
 use crate::config::{Device, Settings, TlsMode};
 use crate::net::TroubleKind;
@@ -56,6 +57,8 @@ pub struct Attempted {
     pub account: String,
     /// The state of the account.
     pub lane: Returned,
+    /// The step of an escalation that it was, if it was one.
+    pub step: Option<StepJob>,
 }
 
 /// What the current settings say about the mail that is to be sent.
@@ -96,10 +99,10 @@ pub async fn deliver(mut job: DeliveryJob, spool: Arc<Spool>, ways: Ways, item: 
             }
         };
         known = Some(Known::of(&stored, &item));
+        choose_recipients(&mut stored, &ways, &item, job.step.as_ref());
         if stored.state.is_done() {
             break;
         }
-        leave_to_others(&mut stored, &ways.routes, item.route);
         connection = connection.take().and_then(|mut kept| {
             // A server that closes for its own reasons says 421; anything else is an unexpected reply.
             if kept.client.stream.has_spoken() && !kept.client.stream.says_goodbye() {
@@ -157,7 +160,7 @@ pub async fn deliver(mut job: DeliveryJob, spool: Arc<Spool>, ways: Ways, item: 
     let stays = |(_, verdict): &(usize, Verdict)| !matches!(verdict, Verdict::Deferred(_));
     let spent = spent.filter(|_| outcome.sender_taken && outcome.results.iter().any(stays));
     let lane = Returned { spent, in_step, generation: job.generation, wakings: job.wakings, connector: job.connector };
-    Attempted { item, outcome, known, connection, account: job.account.name.clone(), lane }
+    Attempted { item, outcome, known, connection, account: job.account.name.clone(), lane, step: job.step }
 }
 
 /// The same through a channel.
@@ -167,21 +170,17 @@ async fn push(mut job: DeliveryJob, spool: Arc<Spool>, ways: Ways, item: Item) -
         Err(error) => unreadable(&item, error),
         Ok(mut stored) => {
             known = Some(Known::of(&stored, &item));
-            if stored.state.is_done() {
-                Outcome::default()
-            } else {
-                leave_to_others(&mut stored, &ways.routes, item.route);
-                push_to_some(&mut job, stored, &ways, &item).await
-            }
+            choose_recipients(&mut stored, &ways, &item, job.step.as_ref());
+            if stored.state.is_done() { Outcome::default() } else { push_to_some(&mut job, stored, &ways, &item).await }
         }
     };
     if outcome.trouble.is_some() && !outcome.text_sent {
         // The message was not touched.
         known = None;
     }
-    let DeliveryJob { generation, wakings, connector, .. } = job;
+    let DeliveryJob { generation, wakings, connector, step, .. } = job;
     let lane = Returned { spent: None, in_step: None, generation, wakings, connector };
-    Attempted { item, outcome, known, connection: None, account: job.account.name.clone(), lane }
+    Attempted { item, outcome, known, connection: None, account: job.account.name.clone(), lane, step }
 }
 
 async fn push_to_some(job: &mut DeliveryJob, mut stored: Stored, ways: &Ways, item: &Item) -> Outcome {
@@ -199,15 +198,27 @@ async fn push_to_some(job: &mut DeliveryJob, mut stored: Stored, ways: &Ways, it
     channel::send(&job.account, stored, about, &connector, None).await
 }
 
-/// Recipients that take another route are not part of this attempt.
-fn leave_to_others(stored: &mut Stored, routes: &Routes, route: RouteId) {
+/// Leaves those recipients pending that are part of this attempt. Only in this copy of the state, which is never written
+/// back.
+fn choose_recipients(stored: &mut Stored, ways: &Ways, item: &Item, step: Option<&StepJob>) {
+    match step {
+        Some(step) if step.escalates => for_step(stored, &ways.routes, |route| ways.routes.is_mail(route), step),
+        step => leave_to_others(stored, &ways.routes, step.map_or(item.route, |step| step.route), item.tried()),
+    }
+}
+
+/// Recipients that take another route, or may not leave yet, are not part of this attempt.
+fn leave_to_others(stored: &mut Stored, routes: &Routes, route: RouteId, tried: Duration) {
     if routes.is_single() {
         return;
     }
-    let meta = &stored.meta;
-    let others = stored.state.recipients.iter_mut().filter(|recipient| routes.of(meta, &recipient.address) != route);
-    // Only in this copy of the state, and it is never written back.
-    others.for_each(|recipient| recipient.progress = Progress::Delivered);
+    let Stored { meta, state, .. } = stored;
+    let rest = routes.are_timed() && rest_is_delivered(routes, meta, state);
+    for recipient in &mut state.recipients {
+        if !routes.serve(meta, &recipient.address, route, tried, rest) {
+            recipient.progress = Progress::Delivered;
+        }
+    }
 }
 
 /// Puts the name of the device into From, before the sender is adapted to the account, which keeps names.

@@ -13,6 +13,7 @@
 mod account;
 mod admin;
 mod delivery;
+mod escalation;
 mod housekeeping;
 mod notifier;
 mod routes;
@@ -25,8 +26,10 @@ use std::time::{Duration, Instant};
 pub use account::AccountHealth;
 use account::{Ahead, Lane, Lanes, Look, nothing_new, quit};
 use admin::ChangeAll;
-pub use admin::{Cause, Change, Changed, From, Health, Order, Page, Standing, Waiting, Which};
+pub use admin::{Cause, Change, Changed, From, Health, Order, Page, Planned, Standing, Waiting, Which};
 use delivery::{Attempted, Ways, connect_ahead, deliver};
+pub use escalation::WAITS_FOR_MAIL;
+use escalation::outlook;
 use notifier::{Reporter, Teller};
 use routes::RouteId;
 use settle::Left;
@@ -36,6 +39,7 @@ use tokio::task::JoinSet;
 use crate::config::Settings;
 use crate::digest::Collected;
 use crate::intake::Desk;
+use crate::policy::Alarms;
 use crate::queue::{
     Entry, Item, MessageId, Meta, Placed, Replacements, Reserve, Schedule, Spool, State, backoff, blocking,
 };
@@ -72,6 +76,17 @@ enum Finished {
         generation: Option<u32>,
         /// The message, if it is not finished.
         left: Left,
+    },
+    /// What was planned for a message was done, or a step of its escalation was tried.
+    Planned {
+        /// The message.
+        id: MessageId,
+        /// How often everything had been woken when it began.
+        wakings: u32,
+        /// The settings of the account that tried it, if one did.
+        generation: Option<u32>,
+        /// The message, if it is not finished.
+        left: Option<Placed>,
     },
     /// Digests were written or continued.
     Collected(Collected),
@@ -130,6 +145,10 @@ pub struct Dispatch {
     caring: Option<housekeeping::Round>,
     /// The route that is served first next time.
     turn: usize,
+    /// Messages whose plan is being followed.
+    planning: usize,
+    /// Whether a step comes before the other messages of its route next time.
+    step_turn: bool,
     /// Whether digests are being written.
     collecting: bool,
     /// Digests that an earlier run left.
@@ -160,6 +179,7 @@ impl Dispatch {
     pub fn new(settings: watch::Receiver<Arc<Settings>>, spool: Arc<Spool>, desk: Desk) -> Self {
         let current = settings.borrow().clone();
         let (ways, now) = (Ways::new(&current), Instant::now());
+        desk.set_alarms(Alarms::new(&current));
         Self {
             settings,
             spool,
@@ -178,6 +198,8 @@ impl Dispatch {
             stirred: true,
             caring: None,
             turn: 0,
+            planning: 0,
+            step_turn: false,
             collecting: false,
             replacements: Replacements::default(),
             recovering: true,
@@ -197,6 +219,7 @@ impl Dispatch {
         loop {
             let is_quiet = !self.stirred && self.waiting() == 0 && !self.spool.owes();
             let more = self.queues.advance(Instant::now());
+            self.follow_plans();
             self.start_deliveries();
             let wake = if more { Some(Instant::now()) } else { self.next_wake() };
             tokio::select! {
@@ -275,6 +298,14 @@ impl Dispatch {
                 let at = item.turn.filter(|_| wait.is_some() && wakings == self.wakings && !outdated);
                 self.put_back(vec![(item, at)]);
             }
+            Finished::Planned { id, wakings, generation, left } => {
+                let lane = generation.and_then(|generation| self.lanes.of(generation));
+                if let Some(lane) = lane {
+                    lane.settled(id, Instant::now());
+                }
+                self.in_hand.remove(&id);
+                self.planned(generation, left, wakings != self.wakings);
+            }
             Finished::Collected(Collected { taken, back }) => {
                 self.collecting = false;
                 taken.iter().for_each(|id| _ = self.in_hand.remove(id));
@@ -349,7 +380,8 @@ impl Dispatch {
 
     /// Gives the next message of a route to the account at `place`. False when there is none.
     fn start_delivery(&mut self, route: RouteId, place: usize, now: Instant) -> bool {
-        if !self.queues.has_due(route, now) && !self.may_probe(route, place, now) {
+        let has_step = self.queues.has_step(route, now);
+        if !has_step && !self.queues.has_due(route, now) && !self.may_probe(route, place, now) {
             return false;
         }
         // Before the clock is used to judge or date anything.
@@ -360,6 +392,11 @@ impl Dispatch {
         if lane.waits_for_clock(now) || lane.has_just_failed(now) {
             // Another account may not need it.
             return true;
+        }
+        // Steps and other messages of a route take turns.
+        self.step_turn = !self.step_turn;
+        if has_step && (self.step_turn || !self.queues.has_due(route, now)) {
+            return self.start_step(route, place, now);
         }
         let recovering = self.recovering;
         let mut next = |reserve: &Reserve| match recovering {
@@ -372,7 +409,7 @@ impl Dispatch {
             due = next(&Reserve::default());
         }
         let Some(mut item) = due.or_else(|| probe.then(|| self.queues.take_probe(route)).flatten()) else {
-            return false;
+            return has_step && self.start_step(route, place, now);
         };
         item.early = item.turn.is_some_and(|turn| turn > now);
         let job = lane.job(&item.entry, wakings, now);
@@ -388,7 +425,8 @@ impl Dispatch {
         self.stirred = true;
         let (now, wakings) = (Instant::now(), self.wakings);
         let routes = Arc::clone(&self.ways.routes);
-        let route = routes.next(mail, &State::new(&mail.envelope));
+        let state = State::new(&mail.envelope);
+        let Some(route) = outlook(&routes, mail, &state, Duration::ZERO, None).route else { return };
         let place = self.lanes.choose(routes.accounts(route), now);
         let lane = place.and_then(|place| self.lanes.get(place));
         if let Some(job) = lane.and_then(|lane| lane.job_ahead(wakings, now)) {
@@ -417,7 +455,8 @@ impl Dispatch {
     fn next_wake(&self) -> Option<Instant> {
         let now = Instant::now();
         let again = self.wake_again.as_ref().map(|(at, _)| *at);
-        let mut times = vec![self.lanes.idle_until(), self.teller().reporter().next(), self.next_digest(), again];
+        let mut times =
+            vec![self.lanes.idle_until(), self.teller().reporter().next(), self.next_digest(), again, self.next_plan()];
         let routes = (0..self.ways.routes.len()).map(|route| RouteId::try_from(route).unwrap_or(0));
         for route in routes.filter(|route| !self.queues.is_idle(*route)) {
             let order = self.ways.routes.accounts(route);
@@ -454,19 +493,25 @@ impl Former {
 impl Dispatch {
     fn arrived(&mut self, entry: Entry, meta: &Meta) {
         let now = Instant::now();
-        let route = self.ways.routes.next(meta, &State::new(&meta.envelope));
-        let item = Item { route, routed: self.routed, uptime: Some(clock::uptime()), ..Item::new(entry, now) };
-        let item = item.resting(meta, &State::new(&meta.envelope), now);
+        let state = State::new(&meta.envelope);
+        let item = Item { routed: self.routed, uptime: Some(clock::uptime()), ..Item::new(entry, now) };
+        let mut item = item.resting(meta, &state, now);
+        self.ways.routes.place(&mut item, meta, &state);
         self.tell_what_it_waits_for(&item, meta, now);
         self.queues.add_fresh(item, now);
     }
 
     /// Logs what keeps a new message from leaving at once.
     fn tell_what_it_waits_for(&self, item: &Item, meta: &Meta, now: Instant) {
+        let waits = item.plan.as_ref().is_some_and(|plan| plan.waits);
         let (account, reason, next) = match (item.rest, &meta.marks.over) {
             (Some(rest), Some(over)) => {
                 let left = rest.until.saturating_duration_since(now);
                 (String::new(), over.why(meta.marks.device.as_deref().unwrap_or_default(), left), left)
+            }
+            _ if let Some(plan) = item.plan.as_ref().filter(|plan| plan.waits) => {
+                let left = plan.moment.map(|at| at.saturating_duration_since(now)).unwrap_or_default();
+                (String::new(), WAITS_FOR_MAIL.into(), left)
             }
             _ => match self.lanes.paused(self.ways.routes.accounts(item.route), now) {
                 Some((account, pause)) => (account, pause.reason, pause.next.unwrap_or_default()),
@@ -474,7 +519,7 @@ impl Dispatch {
             },
         };
         let (id, to) = (item.entry.id.to_string(), String::new());
-        Event::Deferred { id, to, account, tls: None, reason, next, planned: item.rest.is_some() }.log();
+        Event::Deferred { id, to, account, tls: None, reason, next, planned: item.rest.is_some() || waits }.log();
     }
 
     /// Messages of an earlier run; `None` after the last of them.
@@ -490,10 +535,11 @@ impl Dispatch {
             // That it is tried now is because of the start.
             let own = backoff(item.turns, 0, relay.retry_min, relay.retry_max);
             let turn = (item.turns > 0).then(|| now + own);
-            let route = self.ways.routes.next(&meta, &state);
             self.replacements.found(item.entry.id, &meta);
-            let item = Item { route, routed: self.routed, turn, ..item };
-            if state.owes_report() {
+            let mut item = Item { routed: self.routed, turn, ..item };
+            let is_over = self.ways.routes.place(&mut item, &meta, &state);
+            // One without pending recipients that no step of an escalation can get any more is finished.
+            if state.owes_report() || is_over && !state.steps.is_empty() {
                 self.tell_earlier(item);
             } else {
                 self.queues.add(item);
@@ -522,6 +568,7 @@ impl Dispatch {
         let before = self.route_lanes();
         let ways = Ways::new(&settings);
         let same = ways.routes.sort_as(&self.ways.routes);
+        self.desk.set_alarms(Alarms::new(&settings));
         self.ways = ways;
         self.lanes.renew(&settings);
         if same {
@@ -567,9 +614,13 @@ impl Dispatch {
             let found = blocking(move || {
                 let find = |(item, at): Placed| {
                     // What cannot be read now is checked at its next attempt.
-                    let route = spool.open_message(&item.entry).map_or(0, |read| routes.next(&read.meta, &read.state));
-                    let at = at.filter(|_| former.keeps(&item, lanes.get(usize::from(route))));
-                    (Item { route, routed, ..item }, at)
+                    let mut placed = item.clone();
+                    (placed.route, placed.plan, placed.routed) = (0, None, routed);
+                    if let Ok(read) = spool.open_message(&item.entry) {
+                        routes.place(&mut placed, &read.meta, &read.state);
+                    }
+                    let at = at.filter(|_| former.keeps(&item, lanes.get(usize::from(placed.route))));
+                    (placed, at)
                 };
                 Ok::<_, std::io::Error>(piece.into_iter().map(find).collect())
             });
@@ -586,7 +637,7 @@ impl Dispatch {
             } else if self.ways.routes.is_single() {
                 let lanes = self.lanes.generations(self.ways.routes.accounts(0));
                 let at = at.filter(|_| self.former.keeps(&item, Some(&lanes)));
-                self.queues.put_back(Item { route: 0, routed: self.routed, ..item }, at);
+                self.queues.put_back(Item { route: 0, routed: self.routed, plan: None, ..item }, at);
             } else {
                 astray.push((item, at));
             }

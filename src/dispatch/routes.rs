@@ -6,9 +6,11 @@
 //!
 //! All messages with the same result share a route. The usual case is a single one.
 
+use std::time::Duration;
+
 use ipnet::IpNet;
 
-use crate::config::{Account, Pattern, Route, Settings, User};
+use crate::config::{Account, Escalation, Pattern, Route, Settings, User};
 use crate::message::is_address;
 use crate::queue::{Meta, State};
 
@@ -19,11 +21,43 @@ pub type RouteId = u16;
 #[derive(Debug, Default)]
 pub struct Routes {
     /// The first that matches applies.
-    rules: Vec<(Route, RouteId)>,
+    rules: Vec<Rule>,
     /// Indexes in the list of accounts, by route. The first route is for mail that no rule matches.
     accounts: Vec<Vec<usize>>,
     /// The route without channels that notifications take instead, by route.
     notices: Vec<RouteId>,
+    /// The routes of the steps of escalations, by the name of their account. No other mail takes them.
+    steps: Vec<(String, RouteId)>,
+    /// Which routes have an account for mail.
+    mail: Vec<bool>,
+    /// The sections `escalation`.
+    alarms: Vec<Escalation>,
+    /// Whether a message may have to be looked at again at some time.
+    timed: bool,
+}
+
+/// A section with the routes of its mail.
+#[derive(Debug, Clone, PartialEq)]
+struct Rule {
+    section: Route,
+    way: Way,
+}
+
+/// The routes that a recipient may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Way {
+    /// Until [`Self::after`]; `None`: it may not leave before.
+    pub early: Option<RouteId>,
+    /// From then on.
+    pub late: RouteId,
+    /// How long.
+    pub after: Duration,
+}
+
+impl Way {
+    fn at_once(route: RouteId) -> Self {
+        Self { early: Some(route), late: route, after: Duration::ZERO }
+    }
 }
 
 impl Routes {
@@ -33,12 +67,23 @@ impl Routes {
         let general = |(at, account): (usize, &Account)| account.general.then_some(at);
         let mut accounts = vec![settings.accounts.iter().enumerate().filter_map(general).collect::<Vec<_>>()];
         let mut rules = Vec::new();
+        let is_mail = |at: &usize| settings.accounts.get(*at).is_some_and(|account| account.channel.is_none());
         for rule in rules_of(settings) {
             let places: Vec<usize> = rule.accounts.iter().filter_map(place).collect();
-            rules.push((rule, route_of(&mut accounts, places)));
+            let way = if rule.after.is_zero() {
+                Way::at_once(route_of(&mut accounts, places))
+            } else {
+                // What has not left by mail takes the channels then, also if its account works and only defers it. If
+                // there is only one kind, it waits for it.
+                let (mail, mut late): (Vec<usize>, Vec<usize>) = places.into_iter().partition(is_mail);
+                let mixed = !mail.is_empty() && !late.is_empty();
+                late.extend(&mail);
+                let late = route_of(&mut accounts, late);
+                Way { early: mixed.then(|| route_of(&mut accounts, mail)), late, after: rule.after }
+            };
+            rules.push(Rule { section: rule, way });
         }
         // That a channel fails is not reported by a channel: this could go on forever.
-        let is_mail = |at: &usize| settings.accounts.get(*at).is_some_and(|account| account.channel.is_none());
         let mut notices = Vec::new();
         for route in 0..accounts.len() {
             let mail = |places: &Vec<usize>| places.iter().copied().filter(is_mail).collect::<Vec<usize>>();
@@ -46,18 +91,57 @@ impl Routes {
             let places = own.or_else(|| accounts.first().map(mail)).unwrap_or_default();
             notices.push(route_of(&mut accounts, places));
         }
-        Self { rules, accounts, notices }
+        let mut steps: Vec<(String, RouteId)> = Vec::new();
+        for name in settings.escalations.iter().flat_map(|section| &section.accounts) {
+            let known = steps.iter().any(|(known, _)| known == name);
+            if let Some(place) = place(name).filter(|_| !known) {
+                // There are no more of them than accounts.
+                steps.push((name.clone(), RouteId::try_from(accounts.len()).unwrap_or(0)));
+                accounts.push(vec![place]);
+            }
+        }
+        let alarms = settings.escalations.clone();
+        let timed = !steps.is_empty() || rules.iter().any(|rule| !rule.way.after.is_zero());
+        let mail = accounts.iter().map(|places| places.iter().any(is_mail)).collect();
+        Self { rules, accounts, notices, steps, mail, alarms, timed }
+    }
+
+    /// Whether a message may have a [`Plan`](crate::queue::Plan).
+    pub fn are_timed(&self) -> bool {
+        self.timed
+    }
+
+    /// Whether a route is one of [`Self::step`].
+    pub fn is_step(&self, route: RouteId) -> bool {
+        self.steps.iter().any(|(_, known)| *known == route)
+    }
+
+    /// Whether a route has an account for mail.
+    pub fn is_mail(&self, route: RouteId) -> bool {
+        self.mail.get(usize::from(route)).copied().unwrap_or(true)
+    }
+
+    /// The section `escalation` of a message.
+    pub fn alarm(&self, meta: &Meta) -> Option<&Escalation> {
+        let name = meta.marks.alarm.as_ref()?;
+        self.alarms.iter().find(|section| section.name == *name)
+    }
+
+    /// The route of the steps of this account.
+    pub fn step(&self, account: &str) -> Option<RouteId> {
+        self.steps.iter().find(|(name, _)| name == account).map(|(_, route)| *route)
     }
 
     /// Whether every message has the same [`RouteId`] in these as in `others`, whatever accounts are behind it.
     pub fn sort_as(&self, others: &Self) -> bool {
         let same = self.rules == others.rules && self.notices == others.notices;
+        let same = same && self.steps == others.steps && self.alarms == others.alarms;
         same && self.accounts.len() == others.accounts.len()
     }
 
     /// Whether all mail takes the same route, so that no message has to be checked.
     pub fn is_single(&self) -> bool {
-        self.accounts.len() <= 1
+        self.accounts.len() <= 1 && !self.timed
     }
 
     /// How many routes there are.
@@ -78,16 +162,22 @@ impl Routes {
         self.accounts.iter().map(|places| account(places).and_then(from).unwrap_or_else(own)).collect()
     }
 
-    /// The route of a message for one of its recipients: that of the first rule that matches.
-    pub fn of(&self, meta: &Meta, recipient: &str) -> RouteId {
-        let route = self.rules.iter().find(|(rule, _)| fits(rule, meta, recipient)).map_or(0, |(_, id)| *id);
+    /// The routes of a message for one of its recipients: those of the first rule that matches.
+    pub fn way(&self, meta: &Meta, recipient: &str) -> Way {
+        let found = self.rules.iter().find(|rule| fits(&rule.section, meta, recipient));
+        let way = found.map_or(Way::at_once(0), |rule| rule.way);
         match meta.notice {
-            true => self.notices.get(usize::from(route)).copied().unwrap_or(route),
-            false => route,
+            true => Way::at_once(self.notices.get(usize::from(way.late)).copied().unwrap_or(way.late)),
+            false => way,
         }
     }
 
-    /// The route of the first pending recipient.
+    /// The route that it may take in the end.
+    pub fn of(&self, meta: &Meta, recipient: &str) -> RouteId {
+        self.way(meta, recipient).late
+    }
+
+    /// The route of the first pending recipient, in the end.
     pub fn next(&self, meta: &Meta, state: &State) -> RouteId {
         if self.is_single() {
             return 0;

@@ -31,6 +31,10 @@ pub struct Settle {
     pub account: String,
     /// How long deferred recipients will wait.
     pub wait: Duration,
+    /// Whether it is not about an attempt of the message on its own route.
+    pub aside: bool,
+    /// Whether the message is given up, with all that was planned for it.
+    pub last: bool,
 }
 
 impl Settle {
@@ -52,16 +56,19 @@ impl Settle {
         Some((left, (!waits_for_account && !goes_on).then_some(self.wait)))
     }
 
-    async fn apply(&self, mut item: Item, outcome: &Outcome, known: Known) -> Option<Item> {
+    pub(super) async fn apply(&self, mut item: Item, outcome: &Outcome, known: Known) -> Option<Item> {
         let Known { meta, header, mut state, arrived } = known;
         let (at, early, results) = (clock::now(), item.early, self.results(&item, outcome, &meta, &header));
         let attempt = Note::Attempt(Attempt { at, early, results });
         state.apply(&attempt);
         let entry = item.entry.clone();
+        // Another account may get it, though no recipient is pending.
+        let planned = self.routes.place(&mut item, &meta, &state);
+        let done = state.is_done() && (self.last || planned);
         let about = About { entry: &entry, meta: &meta, arrived, header: &header };
         // If all succeeded, the file is removed at once and nothing has to be recorded.
         let mut untold = failures_of(state.untold());
-        if (!state.is_done() || !untold.is_empty()) && !outcome.results.is_empty() {
+        if (!done || !untold.is_empty()) && !outcome.results.is_empty() {
             self.note(&item.entry, attempt).await;
         }
         if outcome.doubtful {
@@ -69,6 +76,7 @@ impl Settle {
             state.apply(&doubt);
             self.note(&item.entry, doubt).await;
             item.held = state.held;
+            self.routes.place(&mut item, &meta, &state);
         }
         let fresh = outcome.results.iter().filter(|(_, verdict)| matches!(verdict, Verdict::Failed(_))).count();
         if untold.len() > fresh
@@ -76,7 +84,7 @@ impl Settle {
         {
             untold.retain(|(index, _)| now.untold().any(|(known, _)| known == *index));
         }
-        if !untold.is_empty() && !self.tell_failures(&item, &about, untold, state.is_done()).await && state.is_done() {
+        if !untold.is_empty() && !self.tell_failures(&item, &about, untold, done).await && done {
             let mut reporter = self.teller.reporter();
             if reporter.has(item.entry.id, ReportKind::Failed) {
                 reporter.park(item);
@@ -84,9 +92,12 @@ impl Settle {
             }
             return Some(item);
         }
-        if state.is_done() {
+        if done {
             self.remove(&item.entry).await;
             return None;
+        }
+        if self.aside || state.is_done() {
+            return Some(item);
         }
         if state.is_unasked() && !self.teller.reporter().has(item.entry.id, ReportKind::Doubtful) {
             self.tell_doubt(&about, &state).await;
@@ -94,7 +105,6 @@ impl Settle {
         if outcome.doubtful && state.held {
             return Some(item);
         }
-        item.route = self.routes.next(&meta, &state);
         if outcome.trouble.is_none() && (state.late || !self.teller.earlier) {
             self.tell_delay(&item, &about, &state).await;
         }
@@ -102,7 +112,7 @@ impl Settle {
     }
 
     /// Appends a note to the journal; what the disk refuses is valid all the same, and is recorded later.
-    async fn note(&self, entry: &Entry, note: Note) {
+    pub(super) async fn note(&self, entry: &Entry, note: Note) {
         let (spool, noted) = (Arc::clone(&self.spool), entry.clone());
         if let Some(Err(reason)) = task::blocking(move || spool.record_for_good(&noted, note)).await {
             Event::SpoolTrouble { id: entry.id.to_string(), reason }.log();
@@ -196,7 +206,13 @@ impl Settle {
     }
 
     /// Verdicts as journal results, with one log line each.
-    fn results(&self, item: &Item, outcome: &Outcome, meta: &Meta, header: &[u8]) -> Vec<(usize, Progress, String)> {
+    pub(super) fn results(
+        &self,
+        item: &Item,
+        outcome: &Outcome,
+        meta: &Meta,
+        header: &[u8],
+    ) -> Vec<(usize, Progress, String)> {
         let id = || item.entry.id.to_string();
         let delay = item.age().unwrap_or_else(|| item.since.elapsed()).as_secs();
         let subject = if outcome.results.is_empty() { String::new() } else { subject::of(header) };
@@ -284,7 +300,7 @@ impl Settle {
 
     /// Gives up a message that is older than `retry_for`; `pause` is why the account sends nothing now, if so. Returns
     /// it when it cannot be read or its notification cannot be queued.
-    pub async fn expire(self, item: Item, pause: Option<String>) -> Left {
+    pub async fn expire(mut self, item: Item, pause: Option<String>) -> Left {
         let (queue, entry) = (Arc::clone(&self.spool), item.entry.clone());
         let stored = match blocking(move || queue.open_message(&entry)).await {
             Ok(stored) => stored,
@@ -293,6 +309,7 @@ impl Settle {
                 return Some((item, Some(self.wait)));
             }
         };
+        self.last = true;
         let known = Known::of(&stored, &item);
         let days = crate::config::units::format_duration(self.teller.settings.relay.retry_for);
         let verdict = |last: &str| {
@@ -320,12 +337,16 @@ impl Dispatch {
     /// Settles a message that `account` has tried, if any did; `wait` is how long what is left of it waits.
     pub(super) fn settler(&self, account: String, wait: Duration) -> Settle {
         let (spool, routes) = (Arc::clone(&self.spool), Arc::clone(&self.ways.routes));
-        Settle { spool, routes, teller: self.teller(), account, wait }
+        Settle { spool, routes, teller: self.teller(), account, wait, aside: false, last: false }
     }
 
     /// Takes the connection back for the next message, and has the result of this one recorded in the background.
     pub(super) fn attempted(&mut self, attempted: Attempted) {
-        let Attempted { mut item, mut outcome, known, connection, account, lane: returned } = attempted;
+        let mut attempted = attempted;
+        if let Some(step) = attempted.step.take() {
+            return self.step_attempted(attempted, step);
+        }
+        let Attempted { mut item, mut outcome, known, connection, account, lane: returned, .. } = attempted;
         let (now, generation, wakings) = (Instant::now(), returned.generation, returned.wakings);
         let look = if wakings == self.wakings { Look::Fresh } else { Look::Outdated };
         if let Some(known) = &known {
@@ -382,7 +403,7 @@ impl Dispatch {
 }
 
 /// Whether the provider accepted the message for any recipient.
-fn has_taken(outcome: &Outcome) -> bool {
+pub(super) fn has_taken(outcome: &Outcome) -> bool {
     outcome.results.iter().any(|(_, verdict)| matches!(verdict, Verdict::Delivered(_)))
 }
 

@@ -8,10 +8,12 @@
 //! | [`Policies::may`], [`Policies::recipients`] | the recipients: rewritten, aliases resolved, allowed, fixed |
 //! | [`Policies::told`] | who may be notified by mail about its messages |
 //! | [`Rates`] | whether another message may pass now |
+//! | [`Alarms`] | which section `escalation` applies to a message |
 //! | [`named`] | the header with the device's name in From |
 //!
 //! The message that collects what a device sends over its rate limit is `crate::digest`.
 
+mod alarm;
 mod name;
 mod rate;
 
@@ -23,6 +25,7 @@ use crate::config::{Alias, Device, Settings};
 use crate::message::is_address;
 use crate::system::leases::Mac;
 
+pub use alarm::Alarms;
 pub use name::named;
 pub use rate::{Counts, RateOutcome, Rates};
 

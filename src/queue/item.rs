@@ -18,6 +18,41 @@ pub type Placed = (Item, Option<Instant>);
 /// again. Limited, since the message itself may be the cause.
 pub(super) const PROBE_LIMIT: u32 = 60;
 
+/// What is planned for a message in addition to its next attempt.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// When it is looked at again: a step begins, or an account may be used from then on.
+    pub moment: Option<Instant>,
+    /// The account or channel whose step begins then, if one does.
+    pub next: Option<String>,
+    /// The steps that have begun and are still to be tried.
+    pub steps: Vec<Step>,
+    /// When the last of them began, if this run knows.
+    pub begun: Option<Instant>,
+    /// Whether it may not be sent otherwise until then.
+    pub waits: bool,
+    /// Whether this applies although it is held: it is not known whether it has arrived.
+    pub despite_hold: bool,
+}
+
+/// A step of an escalation: another delivery of the same message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// The route of its account: a number assigned by the dispatcher.
+    pub route: u16,
+    /// Attempts so far in this run.
+    pub turns: u32,
+    /// When it is next tried; `None`: it is due.
+    pub turn: Option<Instant>,
+}
+
+impl Step {
+    /// A step that takes this route and has not been tried.
+    pub fn new(route: u16) -> Self {
+        Self { route, turns: 0, turn: None }
+    }
+}
+
 /// A queued message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Item {
@@ -51,6 +86,8 @@ pub struct Item {
     pub rest: Option<Rest>,
     /// How long it has to rest, or had to: not included in the time for which delivery is attempted.
     pub rested: Duration,
+    /// What is planned for it; `None` for most messages.
+    pub plan: Option<Box<Plan>>,
 }
 
 impl Item {
@@ -72,7 +109,18 @@ impl Item {
             undated: false,
             rest: None,
             rested: Duration::ZERO,
+            plan: None,
         }
+    }
+
+    /// How long delivery of it has been possible.
+    pub fn tried(&self) -> Duration {
+        self.age().unwrap_or_else(|| self.since.elapsed()).saturating_sub(self.rested)
+    }
+
+    /// Its plan, if it applies now.
+    pub(super) fn active_plan(&self) -> Option<&Plan> {
+        self.plan.as_deref().filter(|plan| self.rest.is_none() && (!self.held || plan.despite_hold))
     }
 
     /// Whether its deferral may be the provider's trouble. If it is deferred again right after the provider accepted

@@ -36,6 +36,45 @@ pub struct Attempt {
     pub results: Vec<(usize, Progress, String)>,
 }
 
+/// What became of a step of an escalation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StepProgress {
+    /// It has begun: from now on it is tried.
+    Begun,
+    /// Whether its account took the message is unknown; it is tried again.
+    Doubtful,
+    /// Its account took the message.
+    Taken,
+    /// Its account will not take it.
+    Failed,
+}
+
+impl StepProgress {
+    const LETTERS: [(Self, &str); 4] =
+        [(Self::Begun, "B"), (Self::Doubtful, "U"), (Self::Taken, "D"), (Self::Failed, "F")];
+
+    fn letter(self) -> &'static str {
+        Self::LETTERS.iter().find(|(progress, _)| *progress == self).map_or("", |(_, letter)| letter)
+    }
+
+    fn of(letter: &str) -> Option<Self> {
+        Self::LETTERS.iter().find(|(_, known)| *known == letter).map(|(progress, _)| *progress)
+    }
+}
+
+/// News about a step of an escalation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StepNote {
+    /// When: seconds since 1970.
+    pub at: i64,
+    /// The name of its account or channel.
+    pub account: String,
+    /// What became of it.
+    pub progress: StepProgress,
+    /// The reply or the reason.
+    pub text: String,
+}
+
 /// One record of the journal. Times are seconds since 1970.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Note {
@@ -57,6 +96,8 @@ pub enum Note {
     Asked(i64),
     /// It is sent separately, not in a digest: as requested by the administrator, or since it is too large.
     Alone(i64),
+    /// A step of its escalation has begun, or ended.
+    Step(StepNote),
 }
 
 impl Note {
@@ -72,6 +113,7 @@ impl Note {
             Self::Doubt(at) => json!({ "doubt": at }),
             Self::Asked(at) => json!({ "asked": at }),
             Self::Alone(at) => json!({ "alone": at }),
+            Self::Step(step) => step.to_json(),
         }
         .to_string();
         format!("\n{:08x} {json}\n", Checksum::of(json.as_bytes())).into_bytes()
@@ -96,6 +138,7 @@ impl Note {
             "doubt" => first.as_i64().map(Self::Doubt),
             "asked" => first.as_i64().map(Self::Asked),
             "alone" => first.as_i64().map(Self::Alone),
+            "step" => StepNote::from_json(first).map(Self::Step),
             _ => None,
         }
     }
@@ -110,6 +153,22 @@ impl Note {
         let Self::Attempt(attempt) = self else { return Some(self.clone()) };
         let results: Vec<_> = attempt.results.iter().filter(|(_, p, _)| *p != Progress::Waiting).cloned().collect();
         (!results.is_empty()).then_some(Self::Attempt(Attempt { results, ..*attempt }))
+    }
+}
+
+impl StepNote {
+    fn to_json(&self) -> Value {
+        json!({ "step": [self.at, self.account, self.progress.letter(), self.text] })
+    }
+
+    fn from_json(value: &Value) -> Option<Self> {
+        let text = |index: usize| value.get(index)?.as_str();
+        Some(Self {
+            at: value.get(0)?.as_i64()?,
+            account: text(1)?.to_string(),
+            progress: StepProgress::of(text(2)?)?,
+            text: text(3)?.to_string(),
+        })
     }
 }
 
@@ -166,6 +225,24 @@ pub struct RecipientState {
     pub told: bool,
 }
 
+/// A step of an escalation that has begun.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StepState {
+    /// The name of its account or channel.
+    pub account: String,
+    /// What became of it.
+    pub progress: StepProgress,
+    /// How often it is unknown whether the account took it.
+    pub doubts: u32,
+}
+
+impl StepState {
+    /// Whether its account is still to be tried.
+    pub fn is_open(&self) -> bool {
+        matches!(self.progress, StepProgress::Begun | StepProgress::Doubtful) && self.doubts < DOUBT_LIMIT
+    }
+}
+
 /// The state of all recipients of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct State {
@@ -189,6 +266,8 @@ pub struct State {
     pub asked: bool,
     /// Whether it is excluded from digests.
     pub alone: bool,
+    /// The steps of its escalation that have begun, in that order.
+    pub steps: Vec<StepState>,
 }
 
 impl State {
@@ -213,6 +292,7 @@ impl State {
             warned: false,
             asked: false,
             alone: false,
+            steps: Vec::new(),
         }
     }
 
@@ -250,11 +330,31 @@ impl State {
             // It may have been released in the meantime: then the next time is reported again.
             Note::Asked(_) => self.asked = self.is_doubtful(),
             Note::Alone(_) => self.alone = true,
+            Note::Step(note) => self.step(note),
             Note::Told(_) => {
                 let failed = self.recipients.iter_mut().filter(|r| r.progress == Progress::Failed);
                 failed.for_each(|recipient| recipient.told = true);
             }
         }
+    }
+
+    /// The end of a step is final, and a step begins once.
+    fn step(&mut self, note: &StepNote) {
+        let place = self.steps.iter().position(|step| step.account == note.account).unwrap_or_else(|| {
+            let (account, progress) = (note.account.clone(), StepProgress::Begun);
+            self.steps.push(StepState { account, progress, doubts: 0 });
+            self.steps.len() - 1
+        });
+        if let Some(step) = self.steps.get_mut(place).filter(|step| step.is_open()) {
+            step.doubts = step.doubts.saturating_add(u32::from(note.progress == StepProgress::Doubtful));
+            step.progress = note.progress;
+        }
+    }
+
+    /// Whether the message counts as taken: a provider took it for a recipient, or a step of its escalation did.
+    pub fn is_taken(&self) -> bool {
+        self.recipients.iter().any(|recipient| recipient.progress == Progress::Delivered)
+            || self.steps.iter().any(|step| step.progress == StepProgress::Taken)
     }
 
     /// Replays a journal, skipping what is torn.
@@ -412,6 +512,30 @@ mod tests {
         assert!(!state.held);
     }
 
+    fn step() -> impl Strategy<Value = StepNote> {
+        let progress = (0..StepProgress::LETTERS.len()).prop_map(|at| StepProgress::LETTERS[at].0);
+        let parts = (any::<i64>(), "\\PC{0,9}", progress, "\\PC*|.*");
+        parts.prop_map(|(at, account, progress, text)| StepNote { at, account, progress, text })
+    }
+
+    #[test]
+    fn a_step_begins_once_and_its_end_is_final() {
+        let mut state = state();
+        let note = |account: &str, progress| {
+            Note::Step(StepNote { at: 1, account: account.into(), progress, text: "x".into() })
+        };
+        let doubts = [StepProgress::Doubtful; 3].map(|progress| note("b", progress));
+        let all = [note("a", StepProgress::Begun), note("a", StepProgress::Failed), note("b", StepProgress::Begun)];
+        all.iter().chain(&doubts).for_each(|note| state.replay(&note.encode()));
+        state.replay(&note("a", StepProgress::Taken).encode());
+        let open: Vec<_> = state.steps.iter().map(|step| (step.account.as_str(), step.is_open())).collect();
+        assert_eq!((open, state.is_taken()), (vec![("a", false), ("b", false)], false));
+        state.replay(
+            &[note("c", StepProgress::Begun), note("c", StepProgress::Taken)].map(|note| note.encode()).concat(),
+        );
+        assert!(state.is_taken());
+    }
+
     fn note() -> impl Strategy<Value = Note> {
         let progress = prop_oneof![Just(Progress::Waiting), Just(Progress::Delivered), Just(Progress::Failed)];
         let result = (0usize..300, progress, "\\PC*|.*");
@@ -430,6 +554,7 @@ mod tests {
             any::<i64>().prop_map(Note::Told),
             any::<i64>().prop_map(Note::Doubt),
             any::<i64>().prop_map(Note::Alone),
+            step().prop_map(Note::Step),
         ]
     }
 

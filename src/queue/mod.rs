@@ -34,8 +34,8 @@ mod stored;
 
 pub use draft::Draft;
 pub use entry::{Client, Entry, MessageId, NotAnId, Place, SpoolError};
-pub use item::{Item, Placed, Rest};
-pub use journal::{Attempt, Note, Progress, RecipientState, State};
+pub use item::{Item, Placed, Plan, Rest, Step};
+pub use journal::{Attempt, Note, Progress, RecipientState, State, StepNote, StepProgress};
 pub use ledger::Wear;
 pub use lock::{SpoolLock, deserted, in_use};
 pub use record::{Marks, Meta, Over, Replaces, Undated};

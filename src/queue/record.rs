@@ -218,6 +218,8 @@ pub struct Marks {
     pub replaces: Option<Replaces>,
     /// The client that sent it, if its address alone does not tell: see [`Client::to_record`].
     pub owner: Option<Client>,
+    /// Name of the section `escalation` that it matches. What the section says is looked up when needed.
+    pub alarm: Option<String>,
 }
 
 /// A message beyond the rate of its device.
@@ -251,6 +253,7 @@ impl Marks {
         add("login", self.login.as_deref().map(Value::from));
         add("over", self.over.as_ref().map(Over::to_json));
         add("replaces", self.replaces.as_ref().map(Replaces::to_json));
+        add("alarm", self.alarm.as_deref().map(Value::from));
         add("owner", self.owner.and_then(Client::text).map(Value::from));
     }
 
@@ -264,6 +267,7 @@ impl Marks {
         Some(Self {
             device: field(record, "device", text)?,
             login: field(record, "login", text)?,
+            alarm: field(record, "alarm", text)?,
             over: field(record, "over", Over::from_json)?,
             replaces: field(record, "replaces", Replaces::from_json)?,
             // No message is worth less because a version that knows other kinds of clients has written it.
@@ -392,8 +396,15 @@ mod tests {
             last,
         });
         let owner = of(any::<[u8; 6]>().prop_map(Client::Mac));
-        let parts = (of("\\PC{0,9}"), of(".{0,9}"), of(over), of(replaces), owner);
-        parts.prop_map(|(device, login, over, replaces, owner)| Marks { device, login, over, replaces, owner })
+        let parts = (of("\\PC{0,9}"), of(".{0,9}"), of(over), of(replaces), owner, of("\\PC{0,9}"));
+        parts.prop_map(|(device, login, over, replaces, owner, alarm)| Marks {
+            device,
+            login,
+            over,
+            replaces,
+            owner,
+            alarm,
+        })
     }
 
     #[test]

@@ -43,6 +43,8 @@ pub struct Schedule {
     listed: BTreeSet<Position>,
     /// That of everything that matches no rule comes first.
     lines: Vec<RouteQueue>,
+    /// When messages with a [`Plan`](super::Plan) are looked at again.
+    moments: BTreeSet<(Stamp, MessageId)>,
     held: usize,
     resting: usize,
     /// Since the clock was set: the last message that has its true time.
@@ -60,8 +62,8 @@ impl Schedule {
     pub fn new(routes: usize) -> Self {
         let mut lines = Vec::new();
         lines.resize_with(routes.max(1), RouteQueue::default);
-        let (slots, listed) = (BTreeMap::new(), BTreeSet::new());
-        Self { clock: Clock::new(), slots, listed, lines, held: 0, resting: 0, redating: None }
+        let (slots, listed, moments) = (BTreeMap::new(), BTreeSet::new(), BTreeSet::new());
+        Self { clock: Clock::new(), slots, listed, lines, moments, held: 0, resting: 0, redating: None }
     }
 
     /// The line of a route; messages of one that the settings no longer have are added to the general ones.
@@ -81,6 +83,7 @@ impl Schedule {
             _ if item.held => Stand::Held,
             (Some(rest), _) if rest.digest => Stand::Digest(self.clock.stamp(rest.until)),
             (Some(rest), _) => Stand::Turn(self.clock.stamp(rest.until)),
+            _ if item.plan.as_ref().is_some_and(|plan| plan.waits) => Stand::Planned,
             (None, Some(at)) => Stand::Later(at),
             (None, None) => Stand::Due,
         };
@@ -91,6 +94,17 @@ impl Schedule {
             line.insert(self.clock, &slot);
         }
         self.listed.insert(position(&slot.item));
+        if let Some(plan) = slot.item.active_plan() {
+            let (clock, id) = (self.clock, slot.item.entry.id);
+            self.moments.extend(plan.moment.map(|at| (clock.stamp(at), id)));
+            for step in &plan.steps {
+                let Some(line) = Self::line(&mut self.lines, step.route) else { continue };
+                match step.turn {
+                    Some(at) => _ = line.steps_later.insert((clock.stamp(at), id)),
+                    None => _ = line.steps.set.insert(slot.aged(clock)),
+                }
+            }
+        }
         self.slots.insert(slot.item.entry.id, slot);
     }
 
@@ -100,6 +114,18 @@ impl Schedule {
             line.remove(self.clock, &slot);
         }
         self.listed.remove(&position(&slot.item));
+        if let Some(plan) = slot.item.active_plan() {
+            let clock = self.clock;
+            plan.moment.map(|at| self.moments.remove(&(clock.stamp(at), id)));
+            for step in &plan.steps {
+                let Some(line) = Self::line(&mut self.lines, step.route) else { continue };
+                // One whose time has come may have become due meanwhile.
+                line.steps.set.remove(&slot.aged(clock));
+                if let Some(key) = step.turn.map(|at| (clock.stamp(at), id)) {
+                    _ = line.steps_later.remove(&key) || line.steps_woken.remove(&key);
+                }
+            }
+        }
         self.held -= usize::from(slot.stand == Stand::Held);
         self.resting -= usize::from(rests(slot.stand));
         if self.redating.is_some() {
@@ -192,7 +218,45 @@ impl Schedule {
     /// When the next waiting message of a route becomes due; `None` when none waits. Messages that are already due are
     /// ignored.
     pub fn next_time(&self, route: u16) -> Option<Instant> {
-        self.look(route)?.next_time().map(|at| self.clock.instant(at))
+        let line = self.look(route)?;
+        let times = line.next_time().into_iter().chain(line.next_step());
+        times.min().map(|at| self.clock.instant(at))
+    }
+
+    /// When the next message with a plan is to be looked at.
+    pub fn next_moment(&self) -> Option<Instant> {
+        self.moments.first().map(|(at, _)| self.clock.instant(*at))
+    }
+
+    /// Takes out a message that is to be looked at now, as [`Self::take`] does.
+    pub fn take_moment(&mut self, now: Instant) -> Option<(Item, Option<Instant>)> {
+        let id = self.moments.first().filter(|(at, _)| *at <= self.clock.stamp(now))?.1;
+        self.take(id)
+    }
+
+    /// Whether a step is due that takes this route.
+    pub fn has_step(&self, route: u16, now: Instant) -> bool {
+        let is_due = |line: &RouteQueue| line.steps_later.first().is_some_and(|(at, _)| *at <= self.clock.stamp(now));
+        self.look(route).is_some_and(|line| !line.steps.set.is_empty() || !line.steps_woken.is_empty() || is_due(line))
+    }
+
+    /// Takes out the next message with a due step that takes this route, as [`Self::take`] does: clients take turns, and
+    /// of each the oldest comes first.
+    pub fn take_step(&mut self, route: u16, now: Instant) -> Option<(Item, Option<Instant>)> {
+        let (clock, slots) = (self.clock, &self.slots);
+        let line = Self::line(&mut self.lines, route)?;
+        let now = clock.stamp(now);
+        let mut left = PIECE;
+        while left > 0 {
+            left -= 1;
+            let woken = line.steps_woken.pop_first();
+            let due = || line.steps_later.first().copied().filter(|(at, _)| *at <= now);
+            let Some(key) = woken.or_else(due) else { break };
+            line.steps_later.remove(&key);
+            line.steps.set.extend(slots.get(&key.1).map(|slot| slot.aged(clock)));
+        }
+        let id = line.steps.take(&|_| true)?.4;
+        self.take(id)
     }
 
     /// When the next digest is to be written.
@@ -224,7 +288,11 @@ impl Schedule {
 
     /// Whether nothing of a route waits.
     pub fn is_idle(&self, route: u16) -> bool {
-        self.look(route).is_none_or(|line| line.len == 0)
+        let has_steps = |line: &RouteQueue| {
+            let sets = [&line.steps_later, &line.steps_woken];
+            !line.steps.set.is_empty() || sets.into_iter().any(|set| !set.is_empty())
+        };
+        self.look(route).is_none_or(|line| line.len == 0 && !has_steps(line))
     }
 
     /// Makes everything due except what is held or rests: the uplink is back, or the settings have changed.
@@ -399,6 +467,8 @@ enum Stand {
     Turn(Stamp),
     /// It rests until its digest is written.
     Digest(Stamp),
+    /// It is not sent until it is looked at again, apart from steps of its escalation.
+    Planned,
     /// It is on hold.
     Held,
 }
@@ -459,6 +529,11 @@ struct RouteQueue {
     waking: BTreeSet<(Stamp, MessageId)>,
     /// Were in `demoted` or `probes` and become due as others do, since the provider has accepted one.
     excused: BTreeSet<Turn>,
+    /// Steps of escalations that are due.
+    steps: Turns,
+    /// Those that wait for their next attempt, by its time; and those of them that were woken.
+    steps_later: BTreeSet<(Stamp, MessageId)>,
+    steps_woken: BTreeSet<(Stamp, MessageId)>,
     /// Whether the next slot belongs to a new message.
     fresh_turn: bool,
     /// The number of messages, held ones included.
@@ -481,7 +556,7 @@ impl RouteQueue {
             }
             Stand::Turn(at) => _ = self.turns.insert((at, id)),
             Stand::Digest(at) => _ = self.digests.insert((at, id)),
-            Stand::Held => {}
+            Stand::Planned | Stand::Held => {}
         }
     }
 
@@ -507,7 +582,7 @@ impl RouteQueue {
             }
             Stand::Turn(at) => _ = self.turns.remove(&(at, id)),
             Stand::Digest(at) => _ = self.digests.remove(&(at, id)),
-            Stand::Held => {}
+            Stand::Planned | Stand::Held => {}
         }
     }
 
@@ -547,6 +622,11 @@ impl RouteQueue {
         first(&self.later).into_iter().chain(first(&self.turns)).min()
     }
 
+    /// When the next step that waits becomes due.
+    fn next_step(&self) -> Option<Stamp> {
+        self.steps_later.first().map(|(at, _)| *at)
+    }
+
     /// Whether a message is due now.
     fn has_due(&self, now: Stamp) -> bool {
         let turns = [&self.due.set, &self.demoted.set, &self.excused];
@@ -558,6 +638,7 @@ impl RouteQueue {
     /// Makes everything due whose scheduled time would come.
     fn wake_all(&mut self) {
         self.waking.append(&mut self.later);
+        self.steps_woken.append(&mut self.steps_later);
     }
 }
 

@@ -53,6 +53,17 @@ impl std::fmt::Display for TlsFacts {
 
 impl TlsFacts {}
 
+/// What happened to a step of an escalation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StepResult {
+    /// It has begun.
+    Begun,
+    /// Its account took the message.
+    Taken,
+    /// Its account will not take it.
+    Failed,
+}
+
 /// One event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
@@ -124,6 +135,10 @@ pub enum Event {
         reason: Reason,
         delay: u64,
     },
+    /// A step of the escalation of a message: it has begun, or ended. `to` is a recipient, if a channel ended it.
+    Step { id: String, step: usize, account: String, to: String, result: StepResult, text: Reason },
+    /// Nothing is sent to this recipient, since the rest of the message was delivered in time.
+    Spared { id: String, to: String, reason: Reason },
     /// A message is finished for all recipients and left the queue.
     Removed { id: String },
     /// A message is in a digest and left the queue with it.
@@ -323,6 +338,7 @@ impl Event {
         match self {
             Self::Deferred { planned: true, .. } => log::Level::Info,
             Self::Failed { .. }
+            | Self::Step { result: StepResult::Failed, .. }
             | Self::Unreported { .. }
             | Self::SetAside { .. }
             | Self::SpoolTrouble { .. }
@@ -332,6 +348,7 @@ impl Event {
             | Self::Rejected { .. }
             | Self::Aborted { .. }
             | Self::Deferred { .. }
+            | Self::Step { result: StepResult::Begun, .. }
             | Self::Held { .. }
             | Self::Paused { .. }
             | Self::Tested { failed: Some(_), .. }
@@ -403,6 +420,15 @@ impl Event {
                 .tls(tls.as_ref())
                 .add("next", Field::Seconds(next.as_secs()))
                 .text("text", reason),
+            Self::Step { id, step, account, to: _, result, text } => {
+                let (name, key) = match result {
+                    StepResult::Begun => ("escalated", "text"),
+                    StepResult::Taken => ("step_taken", "reply"),
+                    StepResult::Failed => ("step_failed", "text"),
+                };
+                fields(name).text("id", id).number("step", *step as u64).text("account", account).text(key, text)
+            }
+            Self::Spared { id, to, reason } => fields("spared").text("id", id).address("to", to).text("text", reason),
             Self::Removed { id } => fields("removed").text("id", id),
             Self::Collected { id, digest } => fields("collected").text("id", id).text("digest", digest),
             Self::Digested { id, device, messages, to } => fields("digested")

@@ -23,6 +23,7 @@ use tokio::sync::{mpsc, watch};
 
 use self::entry::{HistoryEntry, HistoryOutcome, Number};
 use self::tally::Tally;
+use super::event::StepResult;
 use super::letter::one_line;
 use super::subject;
 use super::{Event, observe};
@@ -134,6 +135,12 @@ impl History {
                 let verdict = HistoryEntry::new(at, outcome, client, text).about(id, from, to, account, tls.as_ref());
                 let subject = kept(if subject::is_shown() { subject } else { "" }, SUBJECT);
                 self.settle(HistoryEntry { size: *size, subject, delay: *delay, ..verdict });
+            }
+            // It is about the message, whose recipients are counted when they have it.
+            Event::Step { id, account, to, result, text, .. } if !to.is_empty() => {
+                let taken = *result == StepResult::Taken;
+                let outcome = if taken { HistoryOutcome::Delivered } else { HistoryOutcome::Failed };
+                self.push(HistoryEntry::new(at, outcome, "", text).about(id, "", to, account, None));
             }
             Event::Refused { client, reason } => {
                 self.settle(HistoryEntry::new(at, HistoryOutcome::Refused, client, reason))

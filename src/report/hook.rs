@@ -31,7 +31,7 @@ use tokio::signal::unix::{Signal as Signals, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::Event;
+use super::{Event, StepResult};
 use crate::report::letter::one_line;
 use crate::system::task;
 
@@ -540,12 +540,12 @@ impl Failures {
         }
     }
 
-    fn call(&mut self, now: Instant) -> Option<Call> {
+    fn call(&mut self, action: &'static str, now: Instant) -> Option<Call> {
         self.told.retain(|(_, at)| now.saturating_duration_since(*at) < AT_MOST_EVERY);
         let place = self.waiting.iter().position(|(account, ..)| self.due(account).by(now))?;
         let (account, details, count) = self.waiting.remove(place)?;
         self.told.push((account, now));
-        Some(Call { action: "failed", details, count })
+        Some(Call { action, details, count })
     }
 }
 
@@ -554,6 +554,8 @@ impl Failures {
 struct Plan {
     states: Vec<HookState>,
     failures: Failures,
+    /// Steps of escalations that have begun.
+    steps: Failures,
 }
 
 impl Plan {
@@ -567,6 +569,10 @@ impl Plan {
             // Mail is delivered, whatever was lost or happened before this start.
             Event::Delivered { account, .. } => self.fine(Subject::Account(account.clone()), true),
             Event::Accepted { .. } => self.fine(Subject::Queue, false),
+            Event::Step { account, result: StepResult::Begun, .. } => self.steps.add(account, details(event)),
+            Event::Step { account, result: StepResult::Taken, .. } => {
+                self.fine(Subject::Account(account.clone()), true)
+            }
             Event::Failed { account, .. } => self.failures.add(account, details(event)),
             Event::Overrun { .. } => self.states.iter_mut().for_each(|state| state.unsure = true),
             _ => {}
@@ -578,14 +584,15 @@ impl Plan {
         let due = |state: &HookState| state.due().is_some_and(|due| due.by(now));
         match self.states.iter_mut().find(|state| due(state)) {
             Some(state) => Some(state.call(now)),
-            None => self.failures.call(now),
+            None => self.failures.call("failed", now).or_else(|| self.steps.call("escalated", now)),
         }
     }
 
     /// When [`Self::next`] has something again, if nothing happens until then.
     fn wake(&self) -> Option<Instant> {
         let states = self.states.iter().filter_map(HookState::due);
-        let failures = self.failures.waiting.iter().map(|(account, ..)| self.failures.due(account));
+        let due = |news: &Failures| news.waiting.iter().map(|(account, ..)| news.due(account)).collect::<Vec<Due>>();
+        let failures = [due(&self.failures), due(&self.steps)].into_iter().flatten();
         let at = |due| match due {
             Due::Now => None,
             Due::At(at) => Some(at),

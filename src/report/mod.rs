@@ -19,7 +19,7 @@ pub mod repeats;
 pub mod subject;
 mod summary;
 
-pub use event::{Event, Field, Fields, OBSERVER_LIMIT, Reason, TlsFacts, observe};
+pub use event::{Event, Field, Fields, OBSERVER_LIMIT, Reason, StepResult, TlsFacts, observe};
 pub use history::History;
 pub use hook::{DEFAULT_PROGRAM, Hook};
 pub use letter::ReportKind;

@@ -58,7 +58,7 @@ function readTable() {
 
 		return Array.from(body[0].matchAll(/\(\s*"(\w+)",/g), (found) => found[1]);
 	};
-	const sections = Object.fromEntries([ 'relay', 'listener', 'user', 'route', 'device', 'alias', 'account', 'channel' ].map((type) => [ type, names(type) ]));
+	const sections = Object.fromEntries([ 'relay', 'listener', 'user', 'route', 'device', 'alias', 'escalation', 'account', 'channel' ].map((type) => [ type, names(type) ]));
 
 	sections.account.push(...names('oauth'));
 
@@ -104,14 +104,14 @@ for (const type of Object.keys(forms)) {
 }
 
 test('words to choose from are those of the daemon', () => {
-	const sources = [ 'settings.rs', 'device.rs', 'channel.rs' ].map((name) => fs.readFileSync(path.join(TREE, 'src/config', name), 'utf8')).join('\n');
+	const sources = [ 'settings.rs', 'device.rs', 'channel.rs', 'escalation.rs' ].map((name) => fs.readFileSync(path.join(TREE, 'src/config', name), 'utf8')).join('\n');
 	const words = (name) => Array.from(new RegExp(`impl Keyword for ${name} \\{.*?&\\[(.*?)\\];`, 's').exec(sources)[1].matchAll(/\("(\w+)"/g), (found) => found[1]);
 	const offered = (type, name) => forms[type].options.find((option) => option.name == name).choices.map(([ value ]) => value);
 
 	for (const [ type, name, constant ] of [
 		[ 'relay', 'durability', 'Durability' ], [ 'relay', 'log_level', 'LevelFilter' ], [ 'listener', 'auth', 'AuthMode' ], [ 'listener', 'dialect', 'Dialect' ],
 		[ 'listener', 'tls', 'TlsMode' ], [ 'account', 'tls', 'TlsMode' ], [ 'account', 'from_policy', 'FromPolicy' ], [ 'account', 'oauth', 'Issuer' ], [ 'account', 'auth', 'LoginMethod' ], [ 'device', 'over_rate', 'OverRate' ],
-		[ 'channel', 'priority', 'Priority' ], [ 'channel', 'method', 'Method' ], [ 'channel', 'content', 'Content' ]
+		[ 'channel', 'priority', 'Priority' ], [ 'channel', 'method', 'Method' ], [ 'channel', 'content', 'Content' ], [ 'escalation', 'priority', 'Wanted' ]
 	])
 		assert.deepEqual(offered(type, name).sort(), words(constant).sort(), `${type}.${name}`);
 });

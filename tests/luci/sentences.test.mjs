@@ -16,7 +16,7 @@ const ELSEWHERE = [
 	// Parts of a list of names, and a sentence that stands in the list with each of its two endings.
 	/^ and others$|has no subjectAltName%s, and/,
 	// Names of steps in the history of a message: words of their own in queue.js.
-	/^(?:time of arrival corrected|delay to be reported in a summary|sender notified of the delay|failure reported|sent, outcome unknown|reported that it is held|sent by itself)$/
+	/^(?:time of arrival corrected|delay to be reported in a summary|sender notified of the delay|failure reported|sent, outcome unknown|reported that it is held|sent by itself|step sent, outcome unknown|step taken|step failed)$/
 ];
 
 test('every sentence of the daemon is in the list', () => {

@@ -10,7 +10,7 @@ mod machine;
 mod support;
 mod tally;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,6 +19,8 @@ use load::{Dice, LATE, Load};
 use machine::{Machine, OUTGROWN, System};
 use support::log::field;
 use support::provider::{Fault, Provider, Record, Step, Times, TlsMode};
+use support::push_server::PushServer;
+use support::push_services::anything;
 use tally::Tally;
 use tokio::sync::Semaphore;
 
@@ -61,8 +63,13 @@ async fn provider() -> Provider {
 
 /// A machine whose gateway sends to this provider, and whose disk has this file system.
 fn machine(kit: &std::path::Path, provider: &Provider, durability: &str, spool: &str, system: System) -> Machine {
+    Machine::new(kit, &settings(provider, durability, spool), &provider.certs().ca_file(), system)
+}
+
+/// The settings of its gateway.
+fn settings(provider: &Provider, durability: &str, spool: &str) -> String {
     let port = provider.port();
-    let settings = format!(
+    format!(
         "config relay 'main'\n\toption user 'root'\n\toption spool '{spool}'\n\toption safe_spool '/safe'\n\
          \toption durability '{durability}'\n\toption spool_limit '64M'\n\
          config listener 'lan'\n\tlist address '0.0.0.0'\n\toption port '25'\n\tlist allow '10.0.2.0/24'\n\
@@ -70,8 +77,7 @@ fn machine(kit: &std::path::Path, provider: &Provider, durability: &str, spool: 
          \toption tls 'implicit'\n\toption ca_file '/etc/powercut/ca.pem'\n\toption username 'u'\n\
          \toption password 'p'\n\toption from 'relay@provider.example'\n\toption from_policy 'keep'\n\
          \toption connections '{CONNECTIONS}'\n"
-    );
-    Machine::new(kit, &settings, &provider.certs().ca_file(), system)
+    )
 }
 
 /// Makes one of the recipients wait.
@@ -242,6 +248,119 @@ async fn always(system: System, cuts: usize) {
     );
     assert!(doubled.most() <= CONNECTIONS, "more came again than can have been under way: {doubled:?}");
     assert!(tally.promises.len() >= (cuts - tally.given_up()) * 30, "hardly anything was accepted before the cuts");
+    assert_eq!(record.complaints, [""; 0]);
+}
+
+/// A channel at this server.
+fn channel(name: &str, server: &PushServer) -> String {
+    let url = server.url().replace("127.0.0.1", "localhost");
+    format!(
+        "config channel '{name}'\n\toption service 'custom'\n\toption url '{url}/{name}'\n\
+         \toption body '{{\"title\":\"{{subject}}\"}}'\n\toption ca_file '/etc/powercut/ca.pem'\n"
+    )
+}
+
+/// How often each message has come to a channel.
+fn pushed(server: &PushServer) -> HashMap<String, usize> {
+    let mut found = HashMap::new();
+    for asked in server.asked() {
+        *found.entry(asked.json()["title"].as_str().unwrap_or_default().to_owned()).or_default() += 1;
+    }
+    found
+}
+
+/// Some recipients are reached through a channel, and what the provider does not take within seconds is escalated to another
+/// one: mail is on its way to all three at the cut.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn always_loses_nothing_with_channels() {
+    let Some(kit) = kit(System::Ext4) else { return };
+    let cuts = cuts(6);
+    let mut dice = Dice(seed("channels"));
+    let provider = provider().await;
+    let certs = provider.certs();
+    let (phone, siren) = (PushServer::start_with(anything, certs).await, PushServer::start_with(anything, certs).await);
+    let more = format!(
+        "config route\n\tlist recipient '{LATE}'\n\tlist account 'phone'\n\
+         config escalation 'all'\n\toption after '10s'\n\tlist account 'siren'\n"
+    );
+    let all =
+        [settings(&provider, "always", "/spool"), channel("phone", &phone), channel("siren", &siren), more].concat();
+    let mut machine = Machine::new(&kit, &all, &certs.ca_file(), System::Ext4);
+    let (mut tally, mut late, mut escalated) = (Tally::default(), Vec::new(), HashMap::<String, usize>::new());
+    let mut count = |said: &[String]| {
+        for line in said.iter().filter(|line| field(line, "event") == Some("escalated")) {
+            *escalated.entry(field(line, "id").unwrap_or_default().to_owned()).or_default() += 1;
+        }
+    };
+    for cut in 0..cuts {
+        provider.restart().await;
+        // A message that a recipient of the channel has is not escalated: his channel is down as well then.
+        let refuses = cut % 3 != 1;
+        if refuses {
+            provider.stop().await;
+            phone.stop().await;
+        }
+        machine.boot().await;
+        // An emulated machine has no time for requests while it is flooded.
+        let each = if refuses { 2 } else { usize::MAX };
+        let load = Load::start(machine.addr(), &format!("c{cut}"), each, &mut dice).await;
+        load.wait(30 + usize::try_from(dice.below(40)).expect("a small number")).await;
+        let begun = siren.asked().len();
+        if refuses {
+            siren.wait(begun + 2 + usize::try_from(dice.below(10)).expect("a small number")).await;
+            if cut % 3 == 2 {
+                phone.resume();
+                phone.wait(phone.asked().len() + 1).await;
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(dice.below(60))).await;
+        let said = machine.cut();
+        count(&said);
+        let mut promises = load.finish().await;
+        for promise in &mut promises {
+            let before = promise.recipients.len();
+            promise.recipients.retain(|recipient| *recipient != LATE);
+            late.extend((promise.recipients.len() < before).then(|| promise.name.clone()));
+        }
+        println!(
+            "with channels, cut {}: {} accepted, {} escalated so far",
+            cut + 1,
+            promises.len(),
+            siren.asked().len()
+        );
+        tally.promises.extend(promises);
+        tally.cut(&said, seen(&provider).await);
+        if refuses && cut % 3 == 0 {
+            phone.resume();
+        }
+    }
+    boot_and_drain(&mut machine, &provider).await;
+    let said = machine.cut();
+    count(&said);
+    tally.cut(&said, seen(&provider).await);
+    let record = provider.record();
+    let lost = tally.missing(&record);
+    assert!(lost.is_empty(), "lost: {lost:?}");
+    let (phone, siren) = (pushed(&phone), pushed(&siren));
+    let lost: Vec<&String> = late.iter().filter(|name| !phone.contains_key(*name)).collect();
+    assert!(lost.is_empty(), "lost on the way to the channel: {lost:?}");
+    let twice = |found: &HashMap<String, usize>| found.values().map(|count| count - 1).sum::<usize>();
+    let doubled = tally.doubled(&record);
+    println!(
+        "with channels: {cuts} cuts, {} accepted and 0 lost, {} of them for a channel; {} escalated; doubled: {} by mail, {} through \
+         the channel, {} as a step (at most {CONNECTIONS}, 1 and 1 at each cut); {}",
+        tally.promises.len(),
+        late.len(),
+        siren.len(),
+        doubled.total(),
+        twice(&phone),
+        twice(&siren),
+        about(&machine)
+    );
+    assert!(doubled.most() <= CONNECTIONS, "more came again than can have been under way: {doubled:?}");
+    assert!(twice(&phone) <= cuts && twice(&siren) <= cuts, "{phone:?} {siren:?}");
+    assert!(escalated.values().all(|times| *times == 1), "a step began twice: {escalated:?}");
+    assert!(!siren.is_empty(), "nothing was escalated");
     assert_eq!(record.complaints, [""; 0]);
 }
 

@@ -121,7 +121,7 @@ impl Session {
     fn marks(&self, over: Option<Over>) -> Marks {
         let device = self.device().map(|device| device.name.clone());
         let login = self.user.as_ref().map(|user| user.username.clone());
-        Marks { device, login, over, replaces: None, owner: self.origin.marks.owner }
+        Marks { device, login, over, replaces: None, owner: self.origin.marks.owner, alarm: None }
     }
 
     /// DATA is always answered with 354: see the top of `session.rs`. Errors are reported at the end of the text.

@@ -4,7 +4,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::queue::{Entry, Place, Rest};
+use crate::queue::{Entry, Place, Plan, Rest, Step};
 
 /// Nothing is reserved.
 const ALL: Reserve = Reserve { clients: Vec::new(), most: 0 };
@@ -431,4 +431,66 @@ proptest! {
         prop_assert!(schedule.is_empty() && schedule.is_idle(0) && schedule.is_idle(1));
         prop_assert!(!schedule.has_due(0, now) && !schedule.has_probe(0) && schedule.next_digest().is_none());
     }
+}
+
+/// A message with steps on these routes.
+fn planned(name: &str, now: Instant, moment: Option<Duration>, steps: &[(u16, Option<Duration>)]) -> Item {
+    let step =
+        |(route, wait): &(u16, Option<Duration>)| Step { route: *route, turns: 0, turn: wait.map(|at| now + at) };
+    let steps = steps.iter().map(step).collect();
+    let plan = Plan { moment: moment.map(|at| now + at), steps, ..Plan::default() };
+    Item { plan: Some(Box::new(plan)), ..item(name, 1, now) }
+}
+
+#[test]
+fn a_message_is_in_the_queues_of_its_steps_as_long_as_it_is_in_its_own() {
+    let (now, seconds) = (Instant::now(), Duration::from_secs);
+    let mut schedule = Schedule::new(3);
+    schedule.add(planned("A", now, Some(seconds(9)), &[(1, None), (2, Some(seconds(5)))]));
+    assert!(schedule.has_step(1, now) && !schedule.has_step(2, now) && !schedule.has_step(0, now));
+    assert_eq!(
+        (schedule.is_idle(1), schedule.next_time(2), schedule.next_moment()),
+        (false, Some(now + seconds(5)), Some(now + seconds(9)))
+    );
+    // Whoever takes it takes it from all of them.
+    let (taken, _) = schedule.take_step(1, now).unwrap();
+    assert!(order(&mut schedule, now).is_empty() && schedule.is_idle(1) && schedule.is_idle(2));
+    assert!(!schedule.has_step(2, now + seconds(6)) && schedule.take_moment(now + seconds(60)).is_none());
+    schedule.put_back(taken, Some(now + seconds(70)));
+    let (taken, at) = schedule.take_step(2, now + seconds(5)).unwrap();
+    assert_eq!(at, Some(now + seconds(70)), "it keeps its own time");
+    // What wakes the others wakes steps.
+    schedule.put_back(taken, None);
+    assert!(schedule.take_step(2, now).is_none());
+    schedule.wake_all();
+    assert!(schedule.has_step(2, now));
+    let (taken, _) = schedule.take_step(2, now).unwrap();
+    schedule.put_back(taken, None);
+    assert_eq!(order(&mut schedule, now), ["A"]);
+    assert!((0..3).all(|route| schedule.is_idle(route)) && schedule.next_moment().is_none());
+}
+
+#[test]
+fn plans_rest_while_a_message_is_held_or_rests() {
+    let (now, moment) = (Instant::now(), Some(Duration::ZERO));
+    let steps: &[(u16, Option<Duration>)] = &[(0, None)];
+    let rest = Rest { until: now + Duration::from_secs(9), digest: false, failed: 0 };
+    let held = Item { held: true, ..planned("A", now, moment, steps) };
+    let rests = Item { rest: Some(rest), ..planned("B", now, moment, steps) };
+    let mut schedule = Schedule::default();
+    for item in [held.clone(), rests] {
+        schedule.add(item);
+        assert!(schedule.next_moment().is_none() && !schedule.has_step(0, now));
+    }
+    schedule.advance(now + Duration::from_secs(9));
+    assert_eq!(schedule.take_moment(now).map(|(item, _)| name(&item)).as_deref(), Some("B"));
+    // The gateway itself holds it, since it may not have arrived.
+    let mut unsure = held;
+    unsure.plan.as_mut().unwrap().despite_hold = true;
+    schedule.add(unsure);
+    assert!(schedule.has_step(0, now) && order(&mut schedule, now).is_empty());
+    let waits = Plan { waits: true, ..Plan::default() };
+    schedule.add(Item { plan: Some(Box::new(waits)), ..item("C", 1, now) });
+    schedule.wake_all();
+    assert!(order(&mut schedule, now).is_empty());
 }

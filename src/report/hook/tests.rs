@@ -403,6 +403,20 @@ fn a_storm_of_failures_is_told_once_a_minute_with_its_number() {
 }
 
 #[test]
+fn steps_of_escalations_are_told_apart_from_failures() {
+    let step = |result| {
+        let (id, account, to, text) = ("ID".into(), "phone".into(), String::new(), "not delivered after 600 s".into());
+        Event::Step { id, step: 1, account, to, result, text }
+    };
+    let mut story = Story::new();
+    assert_eq!(story.event(0, &step(StepResult::Begun)), runs("escalated", 1));
+    assert_eq!(story.event(1, &failed("1")), runs("failed", 1));
+    assert_eq!(story.event(2, &step(StepResult::Begun)), []);
+    assert_eq!(story.event(3, &step(StepResult::Taken)), runs("resumed", 1));
+    assert_eq!((story.wake(), story.told(60)), (Some(60), runs("escalated", 1)));
+}
+
+#[test]
 fn memory_is_bounded() {
     let mut plan = Plan::default();
     for n in 0..1000 {

@@ -59,9 +59,10 @@ declare namespace Smtprelay {
 		why?: string;
 		standing?: 'due' | 'later' | 'held' | 'sending';
 		next?: number;
+		escalation?: { tried: string[]; step: { account: string; next: number } | null };
 		error?: string;
 	}
-	interface Note { what: string; at?: number; to?: number; results?: { recipient: number; state: string; reply: string }[] }
+	interface Note { what: string; at?: number; to?: number; account?: string; reply?: string; results?: { recipient: number; state: string; reply: string }[] }
 	interface WholeMessage extends Message { header: string; history: Note[] }
 	interface QueuePage { total: number; offset: number; messages: Message[] }
 	interface Changed { count: number; in_hand: number; failed: number }

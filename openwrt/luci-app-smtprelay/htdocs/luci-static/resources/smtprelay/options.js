@@ -7,8 +7,8 @@
  * Every option of the settings: its form field, description and default. docs/reference/settings.md documents the same
  * options, src/config/options.rs is the daemon's table of them; tests/luci compares all three.
  *
- * kind: flag, text, list, choice, password, secret, interfaces, provider, service, and names of sections: accounts, devices,
- * users. preset: the default, shown as placeholder. check: see check.js. when: options that it depends on.
+ * kind: flag, text, list, choice, password, secret, interfaces, provider, service, and names of sections: accounts (with
+ * channels), devices, users. preset: the default, shown as placeholder. check: see check.js. when: options that it depends on.
  */
 
 return baseclass.extend({
@@ -18,7 +18,7 @@ return baseclass.extend({
 	 * @returns {Smtprelay.SectionForm[]} the forms
 	 */
 	sections() {
-		return [ this.accounts(), this.channels(), this.listeners(), this.devices(), this.aliases(), this.routes(), this.users(), this.relay() ];
+		return [ this.accounts(), this.channels(), this.listeners(), this.devices(), this.aliases(), this.routes(), this.escalations(), this.users(), this.relay() ];
 	},
 
 	/**
@@ -135,6 +135,7 @@ return baseclass.extend({
 				{ name: 'mac', kind: 'list', tab: 'who', check: check.mac, placeholder: '00:11:22:aa:bb:cc', title: _('MAC addresses'), help: _('For devices whose IP address changes.') },
 				{ name: 'host', kind: 'list', tab: 'who', check: check.host, placeholder: 'plc-1', title: _('DHCP hostnames'), help: _('Hostnames that the device sends in its DHCP requests. Any other device could use the same name.') },
 				{ name: 'account', kind: 'accounts', tab: 'mail', preset: _('as for all other mail'), title: _('Accounts'), help: _('Accounts used to send mail from this device, in order of preference.') },
+				{ name: 'after', kind: 'text', tab: 'mail', check: check.durationFrom(0, 604800), preset: '0', title: _('Channels after'), help: _('The channels among these accounts are only used for mail that has not left by then; at least 10s.') },
 				{ name: 'recipient', kind: 'list', tab: 'mail', check: check.recipient, placeholder: 'ops@example.com', title: _('Recipients'), help: _('Recipients of all mail from this device, whatever recipient it specifies: addresses or names of aliases.') },
 				{ name: 'allow_recipient', kind: 'list', tab: 'mail', check: check.pattern, placeholder: '*@example.com', title: _('Allowed recipients'), help: _('Leave empty to allow all recipients. * matches any characters.') },
 				{ name: 'rewrite', kind: 'list', tab: 'mail', check: check.rewrite, placeholder: '*@plant.local ops@example.com', title: _('Rewrite recipients'), help: _('A pattern and a new recipient, separated by a space. The first match applies.') },
@@ -178,7 +179,29 @@ return baseclass.extend({
 				{ name: 'recipient', kind: 'list', check: check.pattern, placeholder: '*@example.com', title: _('Recipients'), help: _('Recipient patterns.') },
 				{ name: 'client', kind: 'list', check: check.network, placeholder: '192.168.1.0/28', title: _('IP addresses'), help: _('IP addresses or networks of devices.') },
 				{ name: 'device', kind: 'devices', title: _('Device sections'), help: _('Names of sections on the Devices tab.') },
-				{ name: 'login', kind: 'users', title: _('Logins'), help: _('Names of sections on the Users tab, or their usernames.') }
+				{ name: 'login', kind: 'users', title: _('Logins'), help: _('Names of sections on the Users tab, or their usernames.') },
+				{ name: 'after', kind: 'text', check: check.durationFrom(0, 604800), preset: '0', title: _('Channels after'), help: _('The channels are only used for mail that has not left by then; with channels only, for recipients of messages that have not been delivered otherwise. At least 10s.') }
+			]
+		};
+	},
+
+	/**
+	 * Section `escalation`.
+	 *
+	 * @returns {Smtprelay.SectionForm} its form
+	 */
+	escalations() {
+		return {
+			type: 'escalation', title: _('Escalations'), named: true, columns: [ 'enabled', 'device', 'subject', 'account' ],
+			help: _('Alarms that must get through. A message that matches and has not been delivered in time is sent to the next account or channel, each once, until one has taken it. The first matching section applies; criteria that are left empty match everything.'),
+			tabs: [],
+			options: [
+				{ name: 'enabled', kind: 'flag', preset: '1', title: _('Enabled'), help: _('Apply to new mail.') },
+				{ name: 'device', kind: 'devices', title: _('Device sections'), help: _('Names of sections on the Devices tab.') },
+				{ name: 'subject', kind: 'list', placeholder: 'alarm', title: _('Subject contains'), help: _('One of these texts is enough; case-insensitive.') },
+				{ name: 'priority', kind: 'choice', choices: [ [ 'high', _('high') ] ], title: _('Priority'), help: _('Only messages that the device has marked as important.') },
+				{ name: 'after', kind: 'text', check: check.durationFrom(10, 604800), preset: '10m', title: _('Time per step'), help: _('Time that the mail has before the first step, and each step before the next one.') },
+				{ name: 'account', kind: 'accounts', needed: true, title: _('Steps'), help: _('Accounts and channels that get the message, in this order.') }
 			]
 		};
 	},

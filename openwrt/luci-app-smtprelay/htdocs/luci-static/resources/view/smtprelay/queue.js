@@ -147,6 +147,9 @@ return view.extend({
 		else if (message.standing == 'later' && message.next != null)
 			lines.push(E('div', [ _('Next attempt in %s.').format(text.duration(message.next)) ]));
 
+		if (message.escalation?.step)
+			lines.push(E('div', [ _('Next step of the escalation: %s in %s.').format(text.plain(message.escalation.step.account, 80), text.duration(message.escalation.step.next)) ]));
+
 		if (message.attempts)
 			lines.push(E('div', [ N_(message.attempts, '%d attempt so far.', '%d attempts so far.').format(message.attempts) ]));
 
@@ -289,11 +292,15 @@ return view.extend({
 			'failure reported': _('failure reported'),
 			'sent, outcome unknown': _('sent, outcome unknown'),
 			'reported that it is held': _('reported that it is held'),
-			'sent by itself': _('sent separately')
+			'sent by itself': _('sent separately'),
+			'escalated': _('escalated'),
+			'step sent, outcome unknown': _('sent as a step of the escalation, outcome unknown'),
+			'step taken': _('step of the escalation: accepted'),
+			'step failed': _('step of the escalation: failed')
 		});
 		const recipients = message.recipients || [];
 		const steps = (message.history || []).map((note) => E('li', [
-			`${text.time(note.at || note.to)} ${words[note.what] || text.plain(note.what)}`
+			`${text.time(note.at || note.to)} ${words[note.what] || text.plain(note.what)}${note.account ? `, ${text.plain(note.account, 80)}: ${sentences.say(note.reply)}` : ''}`
 		].concat((note.results || []).map((result) =>
 			/** @type {any} */ (E('div', [ `${text.plain(recipients[result.recipient]?.address ?? result.recipient, 80)}: ${sentences.say(result.reply)}` ]))))));
 
