@@ -130,6 +130,7 @@ want_for() {
 		# The other shell and awk of tests/import.
 		need dash dash
 		need mawk mawk
+		need gawk gawk
 		# Runs the collector for prometheus-node-exporter-lua.
 		need lua5.1 lua5.1
 		# Small disks to fill.

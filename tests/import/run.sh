@@ -2,12 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # smtprelay import: what it prints for each configuration in this folder, in the shell and the awk of busybox and in dash
-# with mawk, and what it does and does not do with passwords and with files that are not what they seem.
+# with mawk and gawk, and what it does and does not do with passwords and with files that are not what they seem.
 #
 #	PROGRAM=target/debug/smtprelay [UCI=target/uci/uci] tests/import/run.sh
 #
 # Each folder has root, the files of another system, and said, what is printed: first the commands, then the rest.
-# IMPORT_GOLDEN=write writes said. Without UCI nothing is applied. Needs busybox, dash and mawk.
+# IMPORT_GOLDEN=write writes said. Without UCI nothing is applied. Needs busybox, dash, mawk and gawk.
 set -eu
 
 cd "$(dirname "$0")/../.."
@@ -31,31 +31,33 @@ equal() {
 	[ "$2" = "$3" ] || fail "$(printf '%s\n--- expected\n%s\n--- found\n%s\n---' "$1" "$2" "$3")"
 }
 
-for tool in busybox dash mawk; do
+for tool in busybox dash mawk gawk; do
 	command -v "$tool" >/dev/null || {
 		echo "tests/import/run.sh: $tool is missing" >&2
 		exit 2
 	}
 done
 
-# Programs that come first, in two kinds: those of busybox, and mawk with those of the system.
-mkdir "$work/busybox" "$work/mawk" "$work/uci"
+# Programs that come first, in three kinds: those of busybox, and mawk or gawk with those of the system.
+mkdir "$work/busybox" "$work/mawk" "$work/gawk" "$work/uci"
 for tool in awk wc sed cat cp mktemp mkdir rm; do
 	ln -s "$(command -v busybox)" "$work/busybox/$tool"
 done
 ln -s "$(command -v mawk)" "$work/mawk/awk"
+ln -s "$(command -v gawk)" "$work/gawk/awk"
 # A program is never run because a foreign file names it.
 for tool in gpg openssl; do
 	printf '#!/bin/sh\ntouch "%s/ran"\n' "$work" >"$work/busybox/$tool"
 	chmod +x "$work/busybox/$tool"
 	cp "$work/busybox/$tool" "$work/mawk/$tool"
+	cp "$work/busybox/$tool" "$work/gawk/$tool"
 done
 # Changes that are not committed are kept here, and not where another run would find them.
 if [ -n "${UCI:-}" ]; then
 	printf '#!/bin/sh\nexec "%s" -t "%s/delta" "$@"\n' "$(realpath "$UCI")" "$work" >"$work/uci/uci"
 	chmod +x "$work/uci/uci"
 fi
-kinds='busybox mawk'
+kinds='busybox mawk gawk'
 
 # import KIND ARGUMENT…
 import() {

@@ -58,8 +58,9 @@ function read_file(path, kind) {
 
 BEGIN {
 	ROOT = ARGV[1]
-	for (FILES = 0; FILES + 2 < ARGC; )
-		FILE[++FILES] = ARGV[FILES + 1]
+	# Not FILE[++FILES]: which side comes first differs from awk to awk.
+	for (FILES = 0; FILES + 2 < ARGC; FILES++)
+		FILE[FILES + 1] = ARGV[FILES + 2]
 	# What is left would be read as input.
 	ARGC = 1
 	read_known()
