@@ -23,6 +23,8 @@ use Field::{Flag, Hidden, Later, Number, Optional, OptionalPath, Own, Path, Port
 
 /// A week in seconds.
 const WEEK: u64 = 7 * 86_400;
+/// A year in seconds.
+const YEAR: u64 = 365 * 86_400;
 
 /// The options of section `relay`.
 pub fn relay(relay: &mut Relay) -> Options<'_> {
@@ -172,6 +174,7 @@ pub fn device(device: &mut Device) -> Options<'_> {
         ("rate", Word(&mut device.rate)),
         ("over_rate", Word(&mut device.over_rate)),
         ("digest_every", Time(&mut device.digest_every, 10, WEEK)),
+        ("expect_every", Time(&mut device.expect_every, 60, YEAR)),
     ]
 }
 
@@ -238,8 +241,9 @@ pub fn show(settings: &Settings) -> String {
             (_, OverRate::Digest) => &[],
             _ => &["digest_every"],
         };
-        let name = one.name.clone();
-        let options = device(&mut one).into_iter().filter(|(name, _)| !hidden.contains(name)).collect();
+        let (name, expected) = (one.name.clone(), !one.expect_every.is_zero());
+        let is_shown = |name: &str| !hidden.contains(&name) && (expected || name != "expect_every");
+        let options = device(&mut one).into_iter().filter(|(name, _)| is_shown(name)).collect();
         sections.push(section("device", &name, options));
     }
     for mut one in aliases {

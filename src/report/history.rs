@@ -54,6 +54,10 @@ enum HistoryOutcome {
     Refused,
     /// A message was not accepted.
     Rejected,
+    /// A device that is expected to send was silent for too long.
+    Silent,
+    /// It was heard again.
+    Heard,
     /// The following are states of a device, never verdicts.
     #[default]
     Accepted,
@@ -64,11 +68,13 @@ enum HistoryOutcome {
 }
 
 impl HistoryOutcome {
-    const NAMES: [(Self, &str); 8] = [
+    const NAMES: [(Self, &str); 10] = [
         (Self::Delivered, "delivered"),
         (Self::Failed, "failed"),
         (Self::Refused, "refused"),
         (Self::Rejected, "rejected"),
+        (Self::Silent, "silent"),
+        (Self::Heard, "heard"),
         (Self::Accepted, "accepted"),
         (Self::Deferred, "deferred"),
         (Self::Aborted, "aborted"),
@@ -81,6 +87,11 @@ impl HistoryOutcome {
 
     fn of(name: &str) -> Option<Self> {
         Self::NAMES.iter().find(|(_, known)| *known == name).map(|(outcome, _)| *outcome)
+    }
+
+    /// It is about a section `device` and not about a client.
+    fn is_of_section(self) -> bool {
+        matches!(self, Self::Silent | Self::Heard)
     }
 
     /// Mail or a client was refused: any number of addresses can cause this at no cost.
@@ -107,6 +118,7 @@ struct HistoryEntry {
     at: i64,
     outcome: HistoryOutcome,
     id: Box<str>,
+    /// Its address, or the name of its section: [`HistoryOutcome::is_of_section`].
     client: Box<str>,
     from: Box<str>,
     to: Box<str>,
@@ -144,7 +156,8 @@ impl HistoryEntry {
     fn json(&self) -> Value {
         let mut tls = self.tls.splitn(4, ' ');
         let mut tls_part = || tls.next().unwrap_or_default();
-        json!({
+        let section = Some(&*self.client).filter(|_| self.outcome.is_of_section());
+        let mut entry = json!({
             "number": self.number.0,
             "time": self.at,
             "outcome": self.outcome.name(),
@@ -160,7 +173,11 @@ impl HistoryEntry {
             "text": &*self.text,
             "delay": self.delay,
             "times": self.times,
-        })
+        });
+        if let (Some(section), Some(fields)) = (section, entry.as_object_mut()) {
+            fields.insert("section".into(), section.into());
+        }
+        entry
     }
 
     /// Where and how mail was accepted.
@@ -215,7 +232,7 @@ impl DayCounts {
             HistoryOutcome::Delivered => &mut self.delivered,
             HistoryOutcome::Failed => &mut self.failed,
             HistoryOutcome::Refused | HistoryOutcome::Rejected => &mut self.refused,
-            HistoryOutcome::Deferred | HistoryOutcome::Aborted | HistoryOutcome::Connected => return,
+            _ => return,
         };
         *counter = counter.saturating_add(1);
     }
@@ -297,6 +314,12 @@ impl History {
                 if self.tests.len() > TESTS {
                     self.tests.remove(0);
                 }
+            }
+            Event::DeviceSilent { device, reason, .. } => {
+                self.settle(HistoryEntry::new(at, HistoryOutcome::Silent, device, reason));
+            }
+            Event::DeviceOk { device, heard: true, reason, .. } => {
+                self.settle(HistoryEntry::new(at, HistoryOutcome::Heard, device, reason));
             }
             Event::Deferred { id, reason, .. } => self.devices.deferred(at, id, reason),
             Event::Aborted { client, reason } => self.devices.seen(at, client, "", HistoryOutcome::Aborted, reason),
@@ -554,7 +577,7 @@ impl Devices {
 
     fn settled(&mut self, verdict: &HistoryEntry) {
         // Mail of an earlier version has no client; a device without an address could not be identified.
-        if verdict.client.is_empty() {
+        if verdict.client.is_empty() || verdict.outcome.is_of_section() {
             return;
         }
         self.change(verdict.at, &verdict.client, |device| {
