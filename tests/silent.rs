@@ -324,7 +324,9 @@ async fn many_silent_devices_share_a_mail_and_none_is_lost_with_the_queue() {
     let provider = provider().await;
     let sections =
         (0..20).map(|n| device(&format!("plc{n}"), &format!("127.0.1.{n}"), if n < 5 { "1h" } else { "90m" }));
+    let secrets = tempfile::Builder::new().prefix("smtprelay-secrets-").tempdir().expect("a folder");
     let builder = relay_to(&provider).relay_option("safe_spool", "").relay_option("durability", "memory");
+    let builder = builder.relay_option("secrets", secrets.path().display());
     let builder = sections.fold(builder, |builder, section| builder.section(section));
     let mut relay = time.around(builder).start().await;
     if !time.rule(&relay) {
@@ -332,6 +334,8 @@ async fn many_silent_devices_share_a_mail_and_none_is_lost_with_the_queue() {
     }
     time.advance(2 * HOUR, QUIET).await;
     assert_eq!(subjects(&provider), ["5 silent devices", "15 silent devices"]);
+    let stored = std::fs::read_to_string(secrets.path().join("silent_devices")).expect("the file");
+    assert_eq!(stored.matches(",true,").count(), 20, "{stored}");
     for n in 0..20 {
         send_from(&relay, &format!("127.0.1.{n}")).await;
     }
