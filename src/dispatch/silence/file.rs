@@ -2,7 +2,7 @@
 //! What is stored about silent devices: one JSON object, `{"NAME":[SILENT,TOLD,LAST,SINCE],…}`, with seconds, a flag,
 //! and seconds since 1970 or null. There is no file while there is nothing to store.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -37,12 +37,21 @@ pub fn read(path: &Path) -> Records {
 /// Those of the disk.
 pub fn write(path: &Path, records: &Records) -> io::Result<()> {
     if records.is_empty() {
-        return match fs::remove_file(path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        };
+        return remove(path);
     }
     publish::replace(path, encode(records).as_bytes(), 0o600)
+}
+
+/// Removes the file so that a power cut does not bring it back, with a silence that is over.
+fn remove(path: &Path) -> io::Result<()> {
+    let _kept_until_synced = publish::Blocks::of(path);
+    match fs::remove_file(path) {
+        Ok(()) => {}
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    }
+    let directory = path.parent().map(File::open).transpose()?;
+    directory.map_or(Ok(()), |directory| publish::for_good(&directory, File::sync_all))
 }
 
 fn encode(records: &Records) -> String {

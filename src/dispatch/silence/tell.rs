@@ -82,7 +82,8 @@ impl Pending {
 pub struct Posted {
     items: Vec<SilenceItem>,
     left_out: usize,
-    done: bool,
+    /// Why it was not.
+    error: Option<IntakeError>,
 }
 
 /// What outlives the run was stored, or was not.
@@ -165,22 +166,20 @@ impl Dispatch {
         let Some((items, left_out)) = self.about_silence.take(Instant::now(), at_once) else { return };
         let (settings, desk) = (self.settings.borrow().clone(), self.desk.clone());
         self.start(async move {
-            let done = match post(&settings, &desk, &items, left_out).await {
-                Ok(()) => true,
-                Err(error) => {
-                    let text = format!("the notification about silent devices cannot be queued: {error}");
-                    Event::Advice { text }.log();
-                    false
-                }
-            };
-            Finished::SilencePosted(Posted { items, left_out, done })
+            let error = post(&settings, &desk, &items, left_out).await.err();
+            Finished::SilencePosted(Posted { items, left_out, error })
         });
     }
 
     /// The mail is in the queue.
     pub(in crate::dispatch) fn silence_posted(&mut self, posted: Posted) {
-        let (Posted { items, left_out, done }, now) = (posted, Instant::now());
-        if !done {
+        let (Posted { items, left_out, error }, now) = (posted, Instant::now());
+        if let Some(error) = error {
+            // Once: it is retried every minute.
+            if self.about_silence.again.is_none() {
+                let text = format!("the notification about silent devices cannot be queued yet: {error}");
+                Event::Advice { text }.log();
+            }
             return self.about_silence.refused(items, left_out, now);
         }
         self.about_silence.posted(now);
