@@ -13,7 +13,7 @@ use serde_json::Value;
 use support::ask::{SOON, json, run};
 use support::client::Client;
 use support::mime::parsed;
-use support::provider::{Message, Provider, TlsMode};
+use support::provider::{Fault, Message, Provider, Step, Times, TlsMode};
 use support::relay::{Relay, RelayBuilder, Section, field};
 use support::timewarp::TimeWarp;
 
@@ -42,11 +42,15 @@ async fn provider() -> Provider {
 
 /// A message of the device with this address.
 async fn send_from(relay: &Relay, source: &str) {
+    send_to(relay, source, "ops@example.com").await;
+}
+
+async fn send_to(relay: &Relay, source: &str, to: &str) {
     let source: IpAddr = source.parse().expect("an address");
     let mut client = Client::greeted_from(source, relay.addr()).await;
     client.set_limit(SOON);
     client.dialogue(&[("EHLO plc", 250)]).await;
-    let reply = client.send("plc@example.com", &["ops@example.com"], "Subject: alive\r\n\r\nx\r\n").await;
+    let reply = client.send("plc@example.com", &[to], "Subject: alive\r\n\r\nx\r\n").await;
     assert_eq!(reply.code, 250, "{reply:?}");
     client.dialogue(&[("QUIT", 221)]).await;
 }
@@ -349,4 +353,32 @@ async fn many_silent_devices_share_a_mail_and_none_is_lost_with_the_queue() {
     assert!(told.len() <= 2 + 3 + 1, "{:?}", subjects(&provider));
     let words: String = told.iter().skip(2).map(Message::text).collect();
     assert_eq!(words.matches(" has been heard again:").count(), 20, "{words}");
+}
+
+/// What the gateway itself writes on behalf of a device is not a sign of life: the digest of its mail, and the report of a
+/// failure.
+#[tokio::test]
+async fn mail_of_the_gateway_itself_does_not_end_a_silence() {
+    let Some(time) = TimeWarp::new(NOON) else { return };
+    let provider = provider().await;
+    let recipient = Step::Rcpt("gone@example.com".into());
+    provider.set_fault(recipient, Fault::Reply("451 4.2.1 Mailbox busy".into()), Times::Always);
+    let section = device("pump", "127.0.0.2", "1h").option("rate", "2/d").option("digest_every", "90m");
+    let builder = relay_to(&provider).relay_option("retry_for", "80m").section(section);
+    let relay = time.around(builder).start().await;
+    if !time.rule(&relay) {
+        return;
+    }
+    send_to(&relay, "127.0.0.2", "gone@example.com").await;
+    for _ in 0..3 {
+        send_from(&relay, "127.0.0.2").await;
+    }
+    let happened = |event: &str| relay.log().iter().any(|line| field(line, "event") == Some(event));
+    let there = || happened("digested") && happened("failed");
+    assert!(time.advance_until(4 * HOUR, MINUTE, QUIET, there).await.is_some(), "{:?}", relay.log());
+    time.advance(MINUTE, QUIET).await;
+    let wanted = [("device_silent".to_owned(), "pump".to_owned())];
+    assert_eq!(events(&relay), wanted, "{:?}", relay.log());
+    send_from(&relay, "127.0.0.2").await;
+    assert_eq!(events(&relay).len(), 2);
 }
