@@ -161,11 +161,12 @@ impl Watched {
             Some(overdue) => overdue.noticed.map(|noticed| noticed + SETTLED),
             None => {
                 let quarter = (self.every / 4).max(FIRST);
-                let step = match self.heard {
-                    true => quarter,
-                    false => stored.silent.saturating_sub(self.before).clamp(FIRST, quarter),
+                // Of this run; something may have been stored together with another device, at any time.
+                let counted = stored.silent.saturating_sub(self.before);
+                let mark = match self.heard {
+                    true => stored.silent.saturating_add(quarter),
+                    false => self.before.saturating_add(FIRST.max(counted + counted.min(quarter))),
                 };
-                let mark = stored.silent.saturating_add(step);
                 (mark < self.every).then(|| self.reaches(mark))
             }
         }

@@ -433,3 +433,16 @@ fn a_disk_that_refuses_is_asked_again_after_a_minute() {
     let again = silence.take_records(due + RETRY).unwrap();
     assert_eq!(again["pump"].silent, FIRST + RETRY);
 }
+
+#[test]
+fn what_is_stored_together_with_another_device_does_not_delay_the_next_time() {
+    let start = Instant::now();
+    let mut silence = Silence::new(&[device("pump", DAY)], Records::new(), start);
+    let at = |seconds| start + Duration::from_secs(seconds);
+    for (stored, next) in [(100, 600), (405, 810), (2000, 4000), (10 * HOUR, 16 * HOUR)] {
+        let records = silence.records(at(stored), false);
+        assert_eq!(records["pump"].silent, Duration::from_secs(stored));
+        silence.stored(&records, true, at(stored));
+        assert_eq!(silence.next(at(stored)), Some(at(next)), "{stored}");
+    }
+}
