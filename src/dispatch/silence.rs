@@ -22,7 +22,6 @@ pub(super) mod tell;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crate::config::Device;
@@ -52,7 +51,7 @@ pub struct Record {
 }
 
 /// What is stored, by the name of the section.
-pub type Records = BTreeMap<String, Record>;
+pub type Records = Vec<(String, Record)>;
 
 /// A moment of this run, or of an earlier one, in seconds since 1970, if it is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -250,9 +249,12 @@ pub struct Silence {
 impl Silence {
     /// Those of `devices` that are expected to send, with what an earlier run has stored.
     pub fn new(devices: &[Device], mut stored: Records, now: Instant) -> Self {
-        let expected = devices.iter().filter(|device| device.is_expected());
-        let watched: Vec<Watched> =
-            expected.map(|device| Watched::new(device, stored.remove(&device.name).unwrap_or_default(), now)).collect();
+        let mut watched = Vec::new();
+        for device in devices.iter().filter(|device| device.is_expected()) {
+            let place = stored.iter().position(|(name, _)| *name == device.name);
+            let record = place.map(|place| stored.swap_remove(place).1).unwrap_or_default();
+            watched.push(Watched::new(device, record, now));
+        }
         Self { watched, outdated: !stored.is_empty(), writing: false, free: now }
     }
 
@@ -342,8 +344,14 @@ impl Silence {
     }
 
     fn records(&self, now: Instant, all: bool) -> Records {
-        let records = self.watched.iter().map(|watched| (watched.name.clone(), watched.record(now, all)));
-        records.filter(|(_, record)| *record != Record::default()).collect()
+        let mut records = Records::new();
+        for watched in &self.watched {
+            let record = watched.record(now, all);
+            if record != Record::default() {
+                records.push((watched.name.clone(), record));
+            }
+        }
+        records
     }
 
     /// `records` were stored, or not.
@@ -353,7 +361,8 @@ impl Silence {
         if done {
             self.outdated = false;
             for watched in &mut self.watched {
-                watched.stored = records.get(&watched.name).copied().unwrap_or_default();
+                let record = records.iter().find(|(name, _)| *name == watched.name);
+                watched.stored = record.map(|(_, record)| *record).unwrap_or_default();
             }
         }
     }

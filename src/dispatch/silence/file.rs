@@ -55,11 +55,11 @@ fn remove(path: &Path) -> io::Result<()> {
 }
 
 fn encode(records: &Records) -> String {
-    let line = |(name, record): (&String, &Record)| {
-        let Record { silent, told, last, since } = record;
-        (name.clone(), json!([silent.as_secs(), told, last, since]))
-    };
-    Value::Object(records.iter().map(line).collect::<Map<String, Value>>()).to_string()
+    let mut object = Map::new();
+    for (name, Record { silent, told, last, since }) in records {
+        object.insert(name.clone(), json!([silent.as_secs(), told, last, since]));
+    }
+    Value::Object(object).to_string()
 }
 
 fn decode(text: &str) -> Records {
@@ -88,7 +88,7 @@ mod tests {
         assert_eq!(read(&file), Records::new());
         write(&file, &Records::new()).unwrap();
         let silent = Record { silent: Duration::from_secs(7), told: true, last: Some(1_803_902_400), since: None };
-        let records = Records::from([("pump".into(), silent)]);
+        let records: Records = vec![("pump".into(), silent)];
         write(&file, &records).unwrap();
         assert_eq!(fs::read_to_string(&file).unwrap(), r#"{"pump":[7,true,1803902400,null]}"#);
         assert_eq!(read(&file), records);
