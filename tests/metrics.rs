@@ -66,8 +66,8 @@ async fn busy(provider: &Provider) -> Relay {
     let account = Section::account("provider", provider).option("from_policy", "keep").option("host", "localhost");
     let relay = Relay::builder()
         .section(account)
-        .section(Section::new("device", "pump").list("ip", "127.0.0.2"))
-        .section(Section::new("device", "idle").list("ip", "127.0.0.77"))
+        .section(Section::new("device", "pump").list("ip", "127.0.0.2").option("expect_every", "1h"))
+        .section(Section::new("device", "idle").list("ip", "127.0.0.77").option("expect_every", "1d"))
         .allow_nobody()
         .allow("127.0.0.1/32")
         .allow("127.0.0.2/31")
@@ -120,6 +120,8 @@ async fn the_numbers_are_right_after_delivering_deferring_failing_and_refusing()
         ("device_refused_total{device=\"other\"}", 1.0),
         ("device_accepted_messages_total{device=\"local\"}", 1.0),
         ("device_delivered_recipients_total{device=\"local\"}", 1.0),
+        ("device_overdue{device=\"pump\"}", 0.0),
+        ("device_overdue{device=\"idle\"}", 0.0),
         ("account_failed_recipients_total{account=\"provider\"}", 1.0),
         ("account_paused{account=\"provider\"}", 0.0),
         ("account_tls_info{account=\"provider\",verified=\"ca\",version=\"TLSv1.3\"}", 1.0),
@@ -133,6 +135,10 @@ async fn the_numbers_are_right_after_delivering_deferring_failing_and_refusing()
     assert!(by_account >= 1.0);
     assert_eq!(value("deferred_recipients_total"), by_account);
     let status = json(&relay, "status").await;
+    let heard = value("device_last_heard_timestamp_seconds{device=\"pump\"}");
+    assert!((heard - status["clock"]["now"].as_f64().expect("a time")).abs() < 600.0, "{heard}");
+    let idle = "smtprelay_device_last_heard_timestamp_seconds{device=\"idle\"}";
+    assert!(!found.contains_key(idle), "what is not known is absent");
     assert_eq!(value("start_time_seconds"), status["started"].as_f64().expect("a time"));
     assert!(value("queue_oldest_age_seconds") <= status["queue"]["oldest"].as_f64().expect("an age"));
     let expires = status["accounts"][0]["last"]["expires"].as_f64().expect("a time");

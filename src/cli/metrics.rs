@@ -43,7 +43,11 @@ const fn by_device(name: &'static str, value: &'static str, help: &'static str) 
     Metric { name, help, value, list: "/counters/devices", labels: DEVICE }
 }
 
-const METRICS: [Metric; 36] = [
+const fn expected(name: &'static str, value: &'static str, help: &'static str) -> Metric {
+    Metric { name, help, value, list: "/expected", labels: DEVICE }
+}
+
+const METRICS: [Metric; 38] = [
     Metric {
         name: "build_info",
         help: "Version of the running gateway.",
@@ -79,6 +83,12 @@ const METRICS: [Metric; 36] = [
     ),
     by_device("device_failed_recipients_total", "/failed", "Recipients failed permanently, by device section."),
     by_device("device_refused_total", "/refused", "Connections and messages refused, by device section."),
+    expected(
+        "device_last_heard_timestamp_seconds",
+        "/last_heard",
+        "When the device was last heard that is expected to send, in seconds since 1970.",
+    ),
+    expected("device_overdue", "/overdue", "Whether the device has been silent for longer than is expected of it."),
     by_account("account_delivered_recipients_total", "/delivered", "Recipients delivered to, by account."),
     by_account("account_delivered_bytes_total", "/delivered_bytes", "Bytes delivered for each recipient, by account."),
     by_account("account_deferred_recipients_total", "/deferred", "Failed attempts that are retried, by account."),

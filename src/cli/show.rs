@@ -44,7 +44,8 @@ pub fn exit_code(status: &Value, check: bool) -> u8 {
 pub fn checked(status: &Value) -> (String, u8) {
     let queue = part(status, "queue");
     let error = part(status, "settings").get("error").is_some_and(Value::is_string);
-    let uneasy = text(status, "reachable") == "partly" || error || number(queue, "held") > 0;
+    let uneasy =
+        text(status, "reachable") == "partly" || error || number(queue, "held") > 0 || overdue(status).next().is_some();
     let (word, code) = match (text(status, "state"), text(status, "reachable")) {
         ("relaying", "yes") if !uneasy && settings_differ(status).is_none() => ("OK", 0),
         ("relaying", "yes" | "partly") => ("WARNING", WARNING),
@@ -60,8 +61,11 @@ pub fn checked(status: &Value) -> (String, u8) {
         number(today, "failed")
     );
     let differs = settings_differ(status).map(|text| format!(" {text}")).unwrap_or_default();
+    let silent: Vec<&str> = overdue(status).map(|device| text(device, "device")).collect();
+    let silent =
+        if silent.is_empty() { String::new() } else { format!(" Silent for too long: {}.", silent.join(", ")) };
     // A line of a plugin has its figures behind a bar.
-    let health = format!("{}{differs}", text(status, "health")).replace('|', "/");
+    let health = format!("{}{differs}{silent}", text(status, "health")).replace(['|', '\n'], "/");
     (format!("SMTPRELAY {word} - {health} | {figures}\n"), code)
 }
 
@@ -83,6 +87,9 @@ pub fn status(status: &Value) -> String {
     }
     for account in list(status, "accounts") {
         account_lines(&mut out, account);
+    }
+    for device in overdue(status) {
+        out += &overdue_line(device);
     }
     let (today, queue, danger) = (part(status, "today"), part(status, "queue"), part(status, "power_cut"));
     out += &format!(
@@ -108,6 +115,24 @@ pub fn status(status: &Value) -> String {
         out += &format!("safe_spool {}: {files}, {written} written since the start\n", text(safe, "path"));
     }
     out
+}
+
+/// The devices that have been silent for too long.
+fn overdue(status: &Value) -> impl Iterator<Item = &Value> {
+    list(status, "expected").iter().filter(|device| device.get("overdue") == Some(&Value::Bool(true)))
+}
+
+/// A device that has been silent for too long.
+fn overdue_line(device: &Value) -> String {
+    let known = |name: &str, words: &str, otherwise: &str| match when(device, name).as_str() {
+        "" => otherwise.to_string(),
+        time => format!("{words} {time}"),
+    };
+    let (silent, every) = (ago(number(device, "silent")), ago(number(device, "every")));
+    let last = known("last_heard", "last heard", "not known when last heard");
+    let since = known("overdue_since", ", overdue since", "");
+    let state = format!("SILENT for {silent}, expected every {every}; {last}{since}");
+    format!("device {}: {}\n", text(device, "device"), paint(&state, Colour::Red))
 }
 
 /// Where devices can connect, or why they cannot.
@@ -258,6 +283,24 @@ mod tests {
         let quiet = json!({ "devices": [{ "client": "10.0.0.7", "rate": { "limit": "2/h", "digested": 0 } }] });
         assert!(!devices(&quiet).contains("over "));
         assert_eq!(devices(&json!({ "devices": [] })), "No device has connected yet\n");
+    }
+
+    #[test]
+    fn who_is_silent_for_too_long_is_named() {
+        let device = |name: &str, overdue: bool, last: Option<i64>| json!({ "name": "x", "device": name, "every": 86_400, "silent": 93_600, "last_heard": last, "overdue": overdue, "overdue_since": last });
+        let state = json!({ "state": "relaying", "reachable": "yes", "health": "Relaying.", "expected": [
+            device("Pump", true, None), device("Lift", false, None), device("Boiler", true, Some(1_803_902_400)),
+        ] });
+        let said = status(&state);
+        assert!(
+            said.contains("device Pump: SILENT for 1d 2h, expected every 1d; not known when last heard\n"),
+            "{said}"
+        );
+        assert!(said.contains("device Boiler: SILENT for 1d 2h, expected every 1d; last heard 2027-"), "{said}");
+        assert!(said.contains(", overdue since 2027-") && !said.contains("Lift"), "{said}");
+        let (line, code) = checked(&state);
+        assert_eq!((code, exit_code(&state, false)), (1, 0));
+        assert!(line.starts_with("SMTPRELAY WARNING - Relaying. Silent for too long: Pump, Boiler. |"), "{line}");
     }
 
     #[test]

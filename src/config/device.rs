@@ -132,6 +132,8 @@ pub struct Device {
     pub over_rate: OverRate,
     /// Time between two digests.
     pub digest_every: Duration,
+    /// A longer silence of the device is reported; zero: none is.
+    pub expect_every: Duration,
 }
 
 impl Device {
@@ -148,6 +150,13 @@ impl Device {
     /// The display name of its mail; the devices of `default` share none.
     pub fn name_in_mail(&self) -> Option<&str> {
         self.display.as_deref().or_else(|| (!self.is_default()).then_some(self.name.as_str()))
+    }
+
+    /// Whether its silence is to be reported. The section for all other devices stands for none in particular, and one
+    /// without any address is never recognised.
+    pub fn is_expected(&self) -> bool {
+        let recognised = !(self.ips.is_empty() && self.macs.is_empty() && self.hosts.is_empty());
+        !self.expect_every.is_zero() && recognised && !self.is_default()
     }
 
     /// Its name for display: the display name, else the name of its section.
@@ -172,6 +181,10 @@ pub(super) fn fits_together(device: &Device, read: &mut Reader) {
     }
     if !device.after.is_zero() {
         escalation::too_short(device.after, read);
+    }
+    if device.is_default() && !device.expect_every.is_zero() {
+        let text = "option expect_every has no effect in device 'default', which stands for many: write a section for each device that is expected to send";
+        read.warn("expect_every", text);
     }
     let limited = !device.allow_recipients.is_empty() || !device.rewrites.is_empty();
     if limited && !device.recipients.is_empty() {

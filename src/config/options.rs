@@ -24,6 +24,8 @@ use Field::{Flag, Hidden, Later, Number, Optional, OptionalPath, Own, Path, Port
 
 /// A week in seconds.
 const WEEK: u64 = 7 * 86_400;
+/// A year in seconds.
+const YEAR: u64 = 365 * 86_400;
 
 /// The options of section `relay`.
 pub fn relay(relay: &mut Relay) -> Options<'_> {
@@ -188,6 +190,7 @@ pub fn device(device: &mut Device) -> Options<'_> {
         ("rate", Word(&mut device.rate)),
         ("over_rate", Word(&mut device.over_rate)),
         ("digest_every", Time(&mut device.digest_every, 10, WEEK)),
+        ("expect_every", Time(&mut device.expect_every, 60, YEAR)),
     ]
 }
 
@@ -258,8 +261,9 @@ pub fn show(settings: &Settings) -> String {
             _ => &["digest_every"],
         };
         let name = one.name.clone();
-        let at_once = one.after.is_zero();
-        let is_hidden = |name: &str| hidden.contains(&name) || at_once && name == "after";
+        let (at_once, unexpected) = (one.after.is_zero(), one.expect_every.is_zero());
+        let is_hidden =
+            |name: &str| hidden.contains(&name) || at_once && name == "after" || unexpected && name == "expect_every";
         let options = device(&mut one).into_iter().filter(|(name, _)| !is_hidden(name)).collect();
         sections.push(section("device", &name, options));
     }

@@ -268,6 +268,7 @@ config device 'pump_house'
 	list rewrite '*@plant.local ops@example.com'
 	option rate '20/h'
 	option digest_every '5m'
+	option expect_every '26h'
 
 config device 'default'
 	list recipient 'root'
@@ -292,6 +293,9 @@ fn devices_and_aliases_are_read_and_shown() {
     assert_eq!((device.title(), device.accounts.as_slice()), ("Pump house", ["provider".to_string()].as_slice()));
     assert_eq!((device.over_rate, device.digest_every.as_secs()), (OverRate::Digest, 300));
     assert_eq!(device.macs[0].to_string(), "00:11:22:aa:bb:cc");
+    assert!(device.is_expected() && device.expect_every.as_secs() == 26 * 3600);
+    let shown = show(&settings);
+    assert_eq!((shown.matches("expect_every").count(), shown.matches("expect_every '26h'").count()), (1, 1), "{shown}");
     assert!(settings.devices[1].is_default() && settings.aliases.len() == 2);
     let (again, problems) = read(&show(&settings));
     assert_eq!(problems, []);
@@ -347,6 +351,29 @@ fn findings_in_devices_carry_their_line() {
             'E',
             line("digest_every"),
             "option over_rate 'drop' is not one of digest, defer, reject",
+        ),
+        (
+            "every '26h'",
+            "every '0'",
+            'E',
+            line("expect_every"),
+            "option expect_every '0' is not a number of seconds, or a number with s, m, h, d or w, such as 4d, at least 1m",
+        ),
+        (
+            "every '26h'",
+            "every '59s'",
+            'E',
+            line("expect_every"),
+            "option expect_every '59s' is not a number of seconds",
+        ),
+        ("every '26h'", "every 'often'", 'E', line("expect_every"), "option expect_every 'often' is not a number of"),
+        ("every '26h'", "every '366d'", 'E', line("expect_every"), "option expect_every is more than 365d"),
+        (
+            "list recipient 'root'",
+            "option expect_every '1h'",
+            'W',
+            line("list recipient"),
+            "option expect_every has no effect in device 'default'",
         ),
         ("digest_every '5m'", "digest_every '8d'", 'E', line("digest_every"), "option digest_every is more than 1w"),
         (
@@ -413,14 +440,14 @@ fn findings_in_devices_carry_their_line() {
             "list name 'staff'\n\tlist name 'ROOT'",
             'E',
             line("alias 'all'"),
-            "alias 'ROOT' is already defined in line 38",
+            "alias 'ROOT' is already defined in line 39",
         ),
         (
             "list to 'you@example.com'",
             "list to 'Root'",
             'E',
             line("alias 'all'"),
-            "these aliases form a loop: 'root' (line 38) to 'staff' (line 43) and back to 'Root'",
+            "these aliases form a loop: 'root' (line 39) to 'staff' (line 44) and back to 'Root'",
         ),
     ] {
         let found = changed(from, to);

@@ -201,6 +201,7 @@ impl Api {
                 "limit": limit,
                 "recovering": health.recovering,
             },
+            "expected": health.expected.iter().map(views::expected).collect::<Vec<_>>(),
             "safe_spool": safe,
             "power_cut": {
                 "messages": endangered,

@@ -320,7 +320,8 @@ fn news(event: &Event) -> Option<(&'static str, Value)> {
     let name = match fields.name {
         "accepted" => "queued",
         "delivered" => "sent",
-        same @ ("deferred" | "failed" | "paused" | "resumed" | "escalated" | "step_taken" | "step_failed") => same,
+        same @ ("deferred" | "failed" | "paused" | "resumed" | "escalated" | "step_taken" | "step_failed"
+        | "device_silent" | "device_ok") => same,
         _ => return None,
     };
     let mut data = Map::new();
@@ -334,6 +335,7 @@ fn news(event: &Event) -> Option<(&'static str, Value)> {
                 to.iter().take(RECIPIENTS).map(String::as_str).collect()
             }
             Field::Number(number) | Field::Seconds(number) => number.into(),
+            Field::Time(at) => at.into(),
             field => field.to_string().into(),
         };
         data.insert(if key == "text" { "reason" } else { key }.into(), value);

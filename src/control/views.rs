@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::config::device::DEFAULT_DEVICE;
 use crate::config::{Account, Device, Settings, TlsMode};
-use crate::dispatch::{AccountHealth, Health, Planned, Standing, WAITS_FOR_MAIL};
+use crate::dispatch::{AccountHealth, Expected, Health, Moment, Planned, Standing, WAITS_FOR_MAIL};
 use crate::inbound::accept::{allowed, may_send};
 use crate::oauth::{Later, keeper};
 use crate::policy::{Policies, Rates};
@@ -242,6 +242,19 @@ fn rate(device: &Device, client: IpAddr, rates: &Rates) -> Option<Value> {
         "deferred": counts.deferred,
         "rejected": counts.rejected,
     }))
+}
+
+/// A device that is expected to send. `silent` counts only while the gateway runs.
+pub fn expected(device: &Expected) -> Value {
+    json!({
+        "name": device.name,
+        "device": device.title,
+        "every": device.every.as_secs(),
+        "silent": device.silent.as_secs(),
+        "last_heard": device.last.and_then(Moment::wall),
+        "overdue": device.overdue.is_some(),
+        "overdue_since": device.overdue.and_then(Moment::wall),
+    })
 }
 
 /// Whether the account has its secret. Reads a file for accounts with an OAuth login.

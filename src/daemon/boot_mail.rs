@@ -16,7 +16,7 @@ use crate::config::{Relay, Settings};
 use crate::intake::{Behalf, Desk, IntakeError};
 use crate::message::{Envelope, is_address};
 use crate::report::Event;
-use crate::report::letter::{Head, counted, fill, one_line, part, when};
+use crate::report::letter::{Head, counted, duration, fill, one_line, part, when};
 use crate::system::{clock, interfaces, publish};
 
 /// In `safe_spool` (otherwise in `spool`): what the last run knew when it ended.
@@ -266,19 +266,6 @@ pub fn boot_reason(facts: &BootFacts) -> String {
     }
 }
 
-/// `3 days 4 hours`, `2 minutes`: the two largest units.
-fn duration(seconds: u64) -> String {
-    let parts = [
-        (seconds / 86_400, "day"),
-        (seconds / 3600 % 24, "hour"),
-        (seconds / 60 % 60, "minute"),
-        (seconds % 60, "second"),
-    ];
-    let words: Vec<_> = parts.iter().skip_while(|(n, _)| *n == 0).take(2).filter(|(n, _)| *n > 0).collect();
-    let words: Vec<_> = words.into_iter().map(|(n, unit)| counted(*n, unit)).collect();
-    if words.is_empty() { "0 seconds".into() } else { words.join(" ") }
-}
-
 fn size(bytes: u64) -> String {
     match bytes {
         0..10_240 => counted(bytes, "byte"),
@@ -370,14 +357,5 @@ mod tests {
             text.contains("  and 8 more\r\n") && text.contains("No messages were queued.") && !text.contains("1970")
         );
         assert!(text.contains("shut down cleanly on Fri, 15 Jan 2027"), "{text}");
-    }
-
-    #[test]
-    fn durations_in_words() {
-        for (seconds, words) in
-            [(0, "0 seconds"), (61, "1 minute 1 second"), (3600, "1 hour"), (270_059, "3 days 3 hours")]
-        {
-            assert_eq!(duration(seconds), words);
-        }
     }
 }

@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 
 use super::account::{AccountHealth, Lane};
 use super::routes::RouteId;
+use super::silence::Expected;
 use super::{Dispatch, Finished};
 use crate::queue::{Entry, Item, MessageId, Note, Placed, Position, Spool, blocking};
 use crate::report::Event;
@@ -168,6 +169,8 @@ pub struct Health {
     pub paused: Option<(String, Option<Duration>)>,
     /// Whether messages of an earlier run are still being loaded.
     pub recovering: bool,
+    /// Devices that are expected to send.
+    pub expected: Vec<Expected>,
 }
 
 /// A request with the channel for its reply.
@@ -290,6 +293,7 @@ impl Dispatch {
             general: self.ways.routes.accounts(0).to_vec(),
             paused: self.lanes.paused(self.ways.routes.accounts(0), now).map(|(_, pause)| (pause.reason, pause.next)),
             recovering: self.recovering,
+            expected: self.silence.expected(now),
         }
     }
 

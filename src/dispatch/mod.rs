@@ -8,7 +8,8 @@
 //!
 //! `account` is the state of the accounts and selects one for each message, `routes` selects the accounts of messages,
 //! `delivery` is one attempt, `settle` handles the result, `notifier` picks who is notified of failures, `housekeeping`
-//! maintains queued mail and decides when it is collected into digests, `admin` handles requests of administrators.
+//! maintains queued mail and decides when it is collected into digests, `silence` watches devices that are expected to
+//! send, `admin` handles requests of administrators.
 
 mod account;
 mod admin;
@@ -18,8 +19,10 @@ mod housekeeping;
 mod notifier;
 mod routes;
 mod settle;
+mod silence;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -33,6 +36,8 @@ use escalation::outlook;
 use notifier::{Reporter, Teller};
 use routes::RouteId;
 use settle::Left;
+use silence::Silence;
+pub use silence::{Expected, Moment};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -115,6 +120,10 @@ enum Finished {
     },
     /// A summary was written, or failed and will be retried.
     Told,
+    /// A mail about silent devices was queued, or refused.
+    SilencePosted(silence::tell::Posted),
+    /// What outlives the run about silent devices was stored, or not.
+    SilenceStored(silence::tell::Stored),
 }
 
 /// Everything between the queue and the providers.
@@ -155,6 +164,14 @@ pub struct Dispatch {
     replacements: Replacements,
     /// Whether messages of an earlier run are still being loaded.
     recovering: bool,
+    /// Devices that are expected to send.
+    silence: Silence,
+    /// What is to be reported about them.
+    about_silence: silence::tell::Pending,
+    /// Where it is stored what outlives the run about them.
+    silence_file: PathBuf,
+    /// Whether it was reported that this cannot be written.
+    silence_troubled: bool,
     watch: clock::Watch,
     /// When the clock was last set, or the program started.
     clock_set: Instant,
@@ -180,6 +197,7 @@ impl Dispatch {
         let current = settings.borrow().clone();
         let (ways, now) = (Ways::new(&current), Instant::now());
         desk.set_alarms(Alarms::new(&current));
+        let silence_file = silence::file::path(&current.relay);
         Self {
             settings,
             spool,
@@ -203,6 +221,10 @@ impl Dispatch {
             collecting: false,
             replacements: Replacements::default(),
             recovering: true,
+            silence: Silence::new(&current.devices, silence::file::read(&silence_file), now),
+            about_silence: silence::tell::Pending::default(),
+            silence_file,
+            silence_troubled: false,
             watch: clock::Watch::new(),
             clock_set: now,
         }
@@ -240,6 +262,7 @@ impl Dispatch {
                     self.tell();
                     self.collect();
                     self.wake_merged();
+                    self.look_for_silence();
                 }
                 _ = care.tick(), if !is_quiet => self.care(),
                 _ = clock.tick(), if !is_quiet => self.look_at_clock(),
@@ -278,7 +301,7 @@ impl Dispatch {
     }
 
     fn stepped(&mut self, step: Finished) {
-        self.stirred |= !matches!(step, Finished::Cared { .. } | Finished::Told);
+        self.stirred |= !matches!(step, Finished::Cared { .. } | Finished::Told | Finished::SilenceStored(_));
         match step {
             Finished::Attempted(attempted) => self.attempted(*attempted),
             Finished::Connected { route, ahead } => self.connected(route, *ahead),
@@ -328,11 +351,14 @@ impl Dispatch {
                 }
             }
             Finished::Told => {}
+            Finished::SilencePosted(posted) => self.silence_posted(posted),
+            Finished::SilenceStored(stored) => self.silence_stored(stored),
         }
     }
 
     /// The order to stop: lets running deliveries end, then moves queued mail to safe storage.
     async fn wind_up(mut self, arrivals: &mut mpsc::UnboundedReceiver<(Entry, Meta)>) {
+        self.post_about_silence(true);
         // What no task is working on need not wait for deliveries that may hang.
         let first = task::spawn(self.bring_to_safety());
         let deadline = tokio::time::Instant::now() + STOP_TIME;
@@ -346,6 +372,7 @@ impl Dispatch {
         }
         let _ = first.await;
         self.bring_to_safety().await;
+        self.store_silence().await;
     }
 }
 
@@ -457,6 +484,7 @@ impl Dispatch {
         let again = self.wake_again.as_ref().map(|(at, _)| *at);
         let mut times =
             vec![self.lanes.idle_until(), self.teller().reporter().next(), self.next_digest(), again, self.next_plan()];
+        times.push(self.next_silence(now));
         let routes = (0..self.ways.routes.len()).map(|route| RouteId::try_from(route).unwrap_or(0));
         for route in routes.filter(|route| !self.queues.is_idle(*route)) {
             let order = self.ways.routes.accounts(route);
@@ -497,6 +525,7 @@ impl Dispatch {
         let item = Item { routed: self.routed, uptime: Some(clock::uptime()), ..Item::new(entry, now) };
         let mut item = item.resting(meta, &state, now);
         self.ways.routes.place(&mut item, meta, &state);
+        self.hear(meta, now);
         self.tell_what_it_waits_for(&item, meta, now);
         self.queues.add_fresh(item, now);
     }
@@ -565,6 +594,7 @@ impl Dispatch {
     fn new_settings(&mut self) {
         let settings = self.settings.borrow_and_update().clone();
         self.spool.set_limit(settings.relay.spool_limit);
+        self.renew_silence(&settings);
         let before = self.route_lanes();
         let ways = Ways::new(&settings);
         let same = ways.routes.sort_as(&self.ways.routes);

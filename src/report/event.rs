@@ -185,6 +185,11 @@ pub enum Event {
     Released { id: String },
     /// A message was deleted.
     Deleted { id: String },
+    /// A device that is expected to send has been silent for too long; `device` is its section, `last` when it was heard
+    /// last, seconds since 1970, if known.
+    DeviceSilent { device: String, name: String, last: Option<i64>, reason: Reason },
+    /// A device that was silent for too long was `heard` again, or is no longer expected to send.
+    DeviceOk { device: String, name: String, heard: bool, reason: Reason },
     /// An observer was too slow for so many events; only that observer gets this, see `observe`.
     Overrun { lost: u32 },
 }
@@ -353,6 +358,7 @@ impl Event {
             | Self::Paused { .. }
             | Self::Tested { failed: Some(_), .. }
             | Self::QueueFull { .. }
+            | Self::DeviceSilent { .. }
             | Self::Overrun { .. }
             | Self::Advice { .. } => log::Level::Warn,
             _ => log::Level::Info,
@@ -463,6 +469,17 @@ impl Event {
             Self::Held { id, reason } => fields("held").text("id", id).optional("text", reason),
             Self::Released { id } => fields("released").text("id", id),
             Self::Deleted { id } => fields("deleted").text("id", id),
+            Self::DeviceSilent { device, name, last, reason } => {
+                let fields = fields("device_silent").text("device", device).text("name", name);
+                let fields = match last {
+                    Some(last) => fields.add("last", Field::Time(*last)),
+                    None => fields,
+                };
+                fields.text("text", reason)
+            }
+            Self::DeviceOk { device, name, heard: _, reason } => {
+                fields("device_ok").text("device", device).text("name", name).text("text", reason)
+            }
             Self::Reloaded => fields("reloaded"),
             Self::ReloadRefused { reason } => fields("reload_refused").text("text", reason),
             Self::Advice { text } => fields("advice").text("text", text),

@@ -70,7 +70,7 @@ impl DayCounts {
             HistoryOutcome::Delivered => &mut self.delivered,
             HistoryOutcome::Failed => &mut self.failed,
             HistoryOutcome::Refused | HistoryOutcome::Rejected => &mut self.refused,
-            HistoryOutcome::Deferred | HistoryOutcome::Aborted | HistoryOutcome::Connected => return,
+            _ => return,
         };
         *counter = counter.saturating_add(1);
     }
@@ -159,6 +159,12 @@ impl History {
                 if self.tests.len() > TESTS {
                     self.tests.remove(0);
                 }
+            }
+            Event::DeviceSilent { device, reason, .. } => {
+                self.settle(HistoryEntry::new(at, HistoryOutcome::Silent, device, reason));
+            }
+            Event::DeviceOk { device, heard: true, reason, .. } => {
+                self.settle(HistoryEntry::new(at, HistoryOutcome::Heard, device, reason));
             }
             Event::Deferred { id, reason, .. } => self.devices.deferred(at, id, reason),
             Event::Aborted { client, reason } => self.devices.seen(at, client, "", HistoryOutcome::Aborted, reason),
@@ -428,7 +434,7 @@ impl Devices {
 
     fn settled(&mut self, verdict: &HistoryEntry) {
         // Mail of an earlier version has no client; a device without an address could not be identified.
-        if verdict.client.is_empty() {
+        if verdict.client.is_empty() || verdict.outcome.is_of_section() {
             return;
         }
         self.change(verdict.at, &verdict.client, |device| {

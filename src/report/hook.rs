@@ -222,7 +222,7 @@ impl Drop for Group {
     }
 }
 
-/// Bytes of a request: eight values of 300 bytes, and their names.
+/// Bytes of a request: nine values of 300 bytes, and their names.
 const REQUEST_LIMIT: u64 = 4 << 10;
 /// Bytes of an answer.
 const ANSWER_LIMIT: u64 = 1 << 10;
@@ -385,6 +385,8 @@ impl Runs {
 const AT_MOST_EVERY: Duration = Duration::from_secs(60);
 /// Accounts that are tracked.
 const ACCOUNTS: usize = 32;
+/// Accounts and devices whose state is tracked.
+const SUBJECTS: usize = ACCOUNTS + 256;
 /// Bytes of a value.
 const VALUE: usize = 300;
 
@@ -394,12 +396,13 @@ type Details = Vec<(&'static str, String)>;
 /// The names in the environment of a script, except for PATH and ACTION, begin with this.
 const PREFIX: &str = "SMTPRELAY_";
 /// The fields of an event that a script gets, and their names in its environment.
-const TOLD: [(&str, &str); 7] = [
+const TOLD: [(&str, &str); 8] = [
     ("account", "ACCOUNT"),
     ("id", "ID"),
     ("to", "TO"),
     ("client", "CLIENT"),
     ("subject", "SUBJECT"),
+    ("device", "DEVICE"),
     ("text", "REASON"),
     ("next", "NEXT"),
 ];
@@ -438,6 +441,8 @@ impl Call {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Subject {
     Account(String),
+    /// A section `device`.
+    Device(String),
     Queue,
 }
 
@@ -446,6 +451,8 @@ impl Subject {
         match (self, trouble) {
             (Self::Account(_), true) => "paused",
             (Self::Account(_), false) => "resumed",
+            (Self::Device(_), true) => "device_silent",
+            (Self::Device(_), false) => "device_ok",
             (Self::Queue, true) => "queue_full",
             (Self::Queue, false) => "queue_ok",
         }
@@ -492,6 +499,7 @@ impl HookState {
                 (self.details.clone(), std::mem::take(&mut self.count).max(1))
             }
             (false, Subject::Account(name)) => (vec![("ACCOUNT", name.clone())], 1),
+            (false, Subject::Device(_)) => (self.details.clone(), 1),
             (false, Subject::Queue) => (Vec::new(), 1),
         };
         Call { action: self.subject.action(self.trouble), details, count }
@@ -566,12 +574,26 @@ impl Plan {
             Event::QueueFull { .. } => self.trouble(Subject::Queue, details(event)),
             Event::Resumed { account } => self.fine(Subject::Account(account.clone()), true),
             Event::QueueHasRoom => self.fine(Subject::Queue, true),
+            Event::DeviceSilent { device, .. } => self.trouble(Subject::Device(device.clone()), details(event)),
+            Event::DeviceOk { device, .. } => {
+                let subject = Subject::Device(device.clone());
+                self.fine(subject.clone(), true);
+                if let Some(state) = self.states.iter_mut().find(|state| state.subject == subject) {
+                    state.details = details(event);
+                }
+            }
             // Mail is delivered, whatever was lost or happened before this start.
             Event::Delivered { account, .. } => self.fine(Subject::Account(account.clone()), true),
-            Event::Accepted { .. } => self.fine(Subject::Queue, false),
             Event::Step { account, result: StepResult::Begun, .. } => self.steps.add(account, details(event)),
             Event::Step { account, result: StepResult::Taken, .. } => {
                 self.fine(Subject::Account(account.clone()), true)
+            }
+            Event::Accepted { device, .. } => {
+                self.fine(Subject::Queue, false);
+                let is_it = |state: &&mut HookState| matches!(&state.subject, Subject::Device(name) if device.as_ref() == Some(name));
+                if let Some(state) = self.states.iter_mut().find(is_it).filter(|state| state.unsure) {
+                    (state.trouble, state.unsure) = (false, false);
+                }
             }
             Event::Failed { account, .. } => self.failures.add(account, details(event)),
             Event::Overrun { .. } => self.states.iter_mut().for_each(|state| state.unsure = true),
@@ -605,7 +627,7 @@ impl Plan {
         if let Some(place) = self.states.iter().position(|state| state.subject == subject) {
             return self.states.get_mut(place);
         }
-        if self.states.len() >= ACCOUNTS {
+        if self.states.len() >= SUBJECTS {
             let quiet = self.states.iter().position(|state| !state.trouble && state.due().is_none())?;
             self.states.remove(quiet);
         }

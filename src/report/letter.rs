@@ -140,6 +140,33 @@ pub fn counted(number: u64, what: &str) -> String {
     if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
 }
 
+/// `3 days 4 hours`, `2 minutes`: the two largest units.
+pub fn duration(seconds: u64) -> String {
+    let words = largest_units(seconds).map(|(n, unit)| counted(n, unit));
+    joined(words, "0 seconds")
+}
+
+/// The same as `3d 4h`, `2m`: what is filled into sentences that are translated.
+pub fn brief(seconds: u64) -> String {
+    let words = largest_units(seconds).map(|(n, unit)| format!("{n}{}", unit.get(..1).unwrap_or_default()));
+    joined(words, "0s")
+}
+
+fn largest_units(seconds: u64) -> impl Iterator<Item = (u64, &'static str)> {
+    let parts = [
+        (seconds / 86_400, "day"),
+        (seconds / 3600 % 24, "hour"),
+        (seconds / 60 % 60, "minute"),
+        (seconds % 60, "second"),
+    ];
+    parts.into_iter().skip_while(|(n, _)| *n == 0).take(2).filter(|(n, _)| *n > 0)
+}
+
+fn joined(words: impl Iterator<Item = String>, none: &str) -> String {
+    let words: Vec<String> = words.collect();
+    if words.is_empty() { none.into() } else { words.join(" ") }
+}
+
 /// The Subject in `header`, readable; empty when there is none.
 pub fn readable_subject(header: &[u8]) -> String {
     header::find(header, "Subject").map(|field| readable(&encoded::decode(&field.unfolded()))).unwrap_or_default()
@@ -302,6 +329,18 @@ mod tests {
         fn anything_can_be_read(header: Vec<u8>, text in "(=\\?utf-8\\?[QBx]\\?[=a-z0-9_]{0,9}\\?=| |x|\u{fc}){0,12}") {
             readable_subject(&header);
             readable(&text);
+        }
+    }
+
+    #[test]
+    fn durations_in_words() {
+        for (seconds, words, short) in [
+            (0, "0 seconds", "0s"),
+            (61, "1 minute 1 second", "1m 1s"),
+            (3600, "1 hour", "1h"),
+            (270_059, "3 days 3 hours", "3d 3h"),
+        ] {
+            assert_eq!((duration(seconds).as_str(), brief(seconds).as_str()), (words, short));
         }
     }
 }

@@ -11,7 +11,7 @@ import { TREE } from './sources.mjs';
 export const SOURCES = [
 	'config/account.rs', 'config/advice.rs', 'config/channel.rs', 'control/api.rs', 'control/password.rs', 'control/reload.rs', 'control/test_mail.rs', 'control/views.rs',
 	'net/connect.rs', 'net/http.rs', 'net/http/response.rs', 'net/tls.rs', 'outbound/auth.rs', 'outbound/channel.rs', 'outbound/connection.rs', 'outbound/reply_table.rs', 'outbound/test_mail.rs', 'outbound/transaction.rs',
-	'outbound/verdict.rs', 'outbound/wire.rs', 'queue/item.rs', 'config/settings.rs', 'dispatch/account.rs', 'dispatch/escalation.rs', 'inbound/accept.rs', 'inbound/listener.rs', 'oauth/keeper.rs', 'oauth/login.rs', 'oauth/token.rs'
+	'outbound/verdict.rs', 'outbound/wire.rs', 'queue/item.rs', 'config/settings.rs', 'dispatch/account.rs', 'dispatch/escalation.rs', 'dispatch/silence.rs', 'inbound/accept.rs', 'inbound/listener.rs', 'oauth/keeper.rs', 'oauth/login.rs', 'oauth/token.rs'
 ];
 
 /** A source without comments, attributes and tests. */

@@ -227,6 +227,7 @@ export function world({ writable = true, config = [], ubus = {}, exec = null } =
 		poll: { add: (fn, interval) => polls.push({ fn, interval }) }
 	};
 
+	self.ui = ui;
 	self.require = (name) => {
 		if (!modules[name]) {
 			const source = read(name);

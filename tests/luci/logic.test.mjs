@@ -10,6 +10,7 @@ const allow = there.require('smtprelay.allow');
 const check = there.require('smtprelay.check');
 const health = there.require('smtprelay.health');
 const logfilter = there.require('smtprelay.logfilter');
+const silence = there.require('smtprelay.silence');
 const presets = there.require('smtprelay.presets');
 const text = there.require('smtprelay.text');
 const widgets = there.require('smtprelay.widgets');
@@ -76,6 +77,30 @@ test('notes of the settings', () => {
 
 	assert.deepEqual(health.notes(status).map(({ level }) => level), [ 'bad', 'warning', 'warning', 'warning' ]);
 	assert.deepEqual(health.notes(sample.status({ settings: undefined, listeners: undefined })), []);
+});
+
+test('who is silent for too long is on top, the longest first', () => {
+	const device = (client, section) => sample.device({ client, section, last_mail: { time: sample.NOW - 60 } });
+	const overdue = (name, silent) => sample.expected({ name, silent, overdue: true, last_heard: null });
+	const shown = (devices, expected) => silence.rows(devices, expected).map((row) => [ row.device?.client, row.expected?.name ]);
+	const devices = [ device('10.0.0.1', ''), device('10.0.0.2', 'pump'), device('10.0.0.3', 'lift'), device('10.0.0.4', 'pump') ];
+
+	assert.deepEqual(shown(devices, undefined).map(([ client ]) => client), [ '10.0.0.1', '10.0.0.2', '10.0.0.3', '10.0.0.4' ]);
+	assert.deepEqual(shown(devices, [ overdue('pump', 90000), sample.expected({ name: 'lift' }), overdue('boiler', 99999), sample.expected({ name: 'new' }) ]), [
+		[ undefined, 'boiler' ], [ '10.0.0.2', 'pump' ], [ '10.0.0.1', undefined ], [ '10.0.0.3', 'lift' ], [ '10.0.0.4', undefined ], [ undefined, 'new' ]
+	]);
+
+	const at = (seconds) => text.time(seconds);
+	const row = (changes, client) => ({ device: client ?? null, expected: changes && sample.expected(changes) });
+
+	assert.deepEqual([ silence.last(row({})), silence.last(row({ last_heard: null })), silence.last(row(null, devices[0])), silence.last(row({ last_heard: null }, devices[0])) ], [ at(sample.NOW - 600), '\u2013', at(sample.NOW - 60), at(sample.NOW - 60) ]);
+	assert.deepEqual([ silence.words(row({})), silence.words(row(null, devices[0])), silence.words(row({ overdue: true, silent: 90000 })) ], [ 'Expected every 1 day.', '', 'Silent for 1 day, expected every 1 day.' ]);
+	assert.deepEqual([ silence.badge(row({})), silence.badge(row({ overdue: true })).level ], [ null, 'bad' ]);
+	assert.deepEqual([ text.outcome('silent'), text.outcome('heard') ], [ 'silent', 'heard again' ]);
+
+	const notes = health.notes(sample.status({ expected: [ sample.expected({}), sample.expected({ overdue: true }), sample.expected({ device: '<b>', overdue: true }) ] }));
+
+	assert.deepEqual(notes, [ { level: 'warning', text: 'Silent for too long: Pump house, <b>. See the devices below.', remedy: '' } ]);
 });
 
 test('text of devices', () => {

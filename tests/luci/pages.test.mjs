@@ -287,6 +287,25 @@ test('overview: HELO is never the name of a device; what went wrong has a badge'
 	assert.deepEqual(Array.from(there.document.querySelectorAll('#smtprelay-devices .smtprelay-badge'), (node) => [ node.dataset.level, node.textContent ]), [ [ 'warning', 'deferred' ], [ 'bad', 'failed' ] ]);
 });
 
+test('overview: when a device was last heard, and who is silent for too long on top', async () => {
+	const devices = [ sample.device({ client: '10.0.0.8', device: 'Lift' }), sample.device({ client: '10.0.0.9', device: 'Pump house', section: 'pump' }) ];
+	const expected = [ sample.expected({ overdue: true, silent: 90000, last_heard: sample.NOW - 90000 }), sample.expected({ name: 'boiler', device: 'Boiler <b>', overdue: true, silent: 99000, last_heard: null }) ];
+	const there = world({ config: sample.SET_UP, ubus: sample.answers({ 'smtprelay devices': () => ({ devices }), 'smtprelay status': () => sample.status({ expected }) }) });
+
+	await there.open('overview');
+
+	const cells = (row) => Array.from(row.querySelectorAll('td'), (cell) => cell.textContent);
+	const [ head, ...rows ] = there.document.querySelectorAll('#smtprelay-devices tr');
+
+	assert.deepEqual(Array.from(head.children, (cell) => cell.textContent), [ 'Device', 'Last heard', 'Last message', 'Totals', 'State' ]);
+	assert.deepEqual(rows.map((row) => row.querySelector('strong').textContent), [ 'Boiler <b>', 'Pump house', 'Lift' ]);
+	assert.deepEqual(cells(rows[0]).slice(1), [ '\u2013Silent for 1 day, expected every 1 day.', '\u2013', '\u2013', 'silent' ]);
+	assert.match(cells(rows[1])[1], /\d\d.*Silent for 1 day, expected every 1 day\./);
+	assert.match(cells(rows[1])[4], /^silent/);
+	assert.doesNotMatch(cells(rows[2])[1], /xpected/);
+	assert.match(there.get('#smtprelay-health').textContent, /Silent for too long: Pump house, Boiler <b>\./);
+});
+
 test('overview: a paused account takes a new password where its reason stands', async () => {
 	const stored = [];
 	const there = world({ config: sample.SET_UP, ubus: sample.answers({

@@ -75,6 +75,10 @@ export function device(changes) {
 	};
 }
 
+export function expected(changes) {
+	return { name: 'pump', device: 'Pump house', every: 86400, silent: 600, last_heard: NOW - 600, overdue: false, overdue_since: null, ...changes };
+}
+
 export function message(changes) {
 	return {
 		id: '01HZX5', arrived: NOW - 300, age: 300, size: 45056, client: '192.168.1.20', device: 'Pump house', from: 'plc@plant.local', subject: 'Pump 3: Störung',

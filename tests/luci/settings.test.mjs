@@ -86,6 +86,15 @@ test('what the daemon says is shown', async () => {
 	assert.ok(warned.there.notifications.some(({ text, classes }) => /anybody can read/.test(text) && classes.includes('warning')));
 });
 
+test('LuCI of OpenWrt 23.05 has no notifications that vanish', async () => {
+	const { there, page } = await opened();
+
+	delete there.ui.addTimeLimitedNotification;
+	await page.handleSaveApply();
+	assert.match(there.notifications.at(-1).text, /saved and applied/);
+	assert.ok(there.notifications.at(-1).classes.includes('success'));
+});
+
 test('a value that the form refuses is named, and nothing is saved', async () => {
 	const { there, page } = await opened();
 

@@ -15,6 +15,10 @@ pub(super) enum HistoryOutcome {
     Refused,
     /// A message was not accepted.
     Rejected,
+    /// A device that is expected to send was silent for too long.
+    Silent,
+    /// It was heard again.
+    Heard,
     /// The following are states of a device, never verdicts.
     #[default]
     Accepted,
@@ -25,11 +29,13 @@ pub(super) enum HistoryOutcome {
 }
 
 impl HistoryOutcome {
-    const NAMES: [(Self, &str); 8] = [
+    const NAMES: [(Self, &str); 10] = [
         (Self::Delivered, "delivered"),
         (Self::Failed, "failed"),
         (Self::Refused, "refused"),
         (Self::Rejected, "rejected"),
+        (Self::Silent, "silent"),
+        (Self::Heard, "heard"),
         (Self::Accepted, "accepted"),
         (Self::Deferred, "deferred"),
         (Self::Aborted, "aborted"),
@@ -42,6 +48,11 @@ impl HistoryOutcome {
 
     pub(super) fn of(name: &str) -> Option<Self> {
         Self::NAMES.iter().find(|(_, known)| *known == name).map(|(outcome, _)| *outcome)
+    }
+
+    /// It is about a section `device` and not about a client.
+    pub(super) fn is_of_section(self) -> bool {
+        matches!(self, Self::Silent | Self::Heard)
     }
 
     /// Mail or a client was refused: any number of addresses can cause this at no cost.
@@ -68,6 +79,7 @@ pub(super) struct HistoryEntry {
     pub(super) at: i64,
     pub(super) outcome: HistoryOutcome,
     pub(super) id: Box<str>,
+    /// Its address, or the name of its section: [`HistoryOutcome::is_of_section`].
     pub(super) client: Box<str>,
     pub(super) from: Box<str>,
     pub(super) to: Box<str>,
@@ -106,7 +118,8 @@ impl HistoryEntry {
     pub(super) fn json(&self) -> Value {
         let mut tls = self.tls.splitn(4, ' ');
         let mut tls_part = || tls.next().unwrap_or_default();
-        json!({
+        let section = Some(&*self.client).filter(|_| self.outcome.is_of_section());
+        let mut entry = json!({
             "number": self.number.0,
             "time": self.at,
             "outcome": self.outcome.name(),
@@ -123,7 +136,11 @@ impl HistoryEntry {
             "text": &*self.text,
             "delay": self.delay,
             "times": self.times,
-        })
+        });
+        if let (Some(section), Some(fields)) = (section, entry.as_object_mut()) {
+            fields.insert("section".into(), section.into());
+        }
+        entry
     }
 
     /// Where and how mail was accepted.

@@ -450,3 +450,24 @@ fn mail_is_counted_by_account_and_kind_of_device() {
     assert_eq!(sums("accounts", "unused", &fields), [0, 0, 0, 0]);
     assert_eq!((&counters["accepted_bytes"], &counters["delivered_bytes"]), (&1000.into(), &2100.into()));
 }
+
+#[test]
+fn a_silent_device_is_a_verdict_of_its_section_and_no_client() {
+    let mut history = History::default();
+    let (device, name) = ("pump".to_string(), "Pump house".to_string());
+    let silent =
+        Event::DeviceSilent { device: device.clone(), name: name.clone(), last: None, reason: "silent".into() };
+    history.take(NOW, &silent);
+    for heard in [true, false] {
+        let ok = Event::DeviceOk { device: device.clone(), name: name.clone(), heard, reason: "heard".into() };
+        history.take(NOW + 1, &ok);
+    }
+    let history = History::decode(&history.encode());
+    let entries = history.entries(0, 9);
+    assert_eq!(entries["total"], 2, "a change of the settings is not a result: {entries}");
+    let fields = |at: usize| ["outcome", "client", "section", "text"].map(|name| entries["entries"][at][name].clone());
+    assert_eq!(fields(0), ["heard", "pump", "pump", "heard"]);
+    assert_eq!(fields(1), ["silent", "pump", "pump", "silent"]);
+    assert_eq!(history.devices(), Value::Array(Vec::new()));
+    assert_eq!(history.today(NOW)["failed"], 0);
+}

@@ -391,6 +391,56 @@ fn a_full_queue_is_told_and_its_end_too_even_when_events_were_lost() {
 }
 
 #[test]
+fn a_silent_device_is_told_and_its_end_too_even_when_that_event_was_lost() {
+    let silent = |device: &str| Event::DeviceSilent {
+        device: device.into(),
+        name: "Pump".into(),
+        last: Some(1_800_000_000),
+        reason: "silent".into(),
+    };
+    let ok = |device: &str, heard| Event::DeviceOk {
+        device: device.into(),
+        name: "Pump".into(),
+        heard,
+        reason: "over".into(),
+    };
+    let mut plan = Plan::default();
+    let now = Instant::now();
+    let told = |plan: &mut Plan, event: &Event| {
+        plan.take(event);
+        plan.next(now).map(|call| call.environment().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>())
+    };
+    let expected = |action: &str, reason: &str| {
+        let device = "SMTPRELAY_DEVICE=pump".to_string();
+        let first = [format!("ACTION={action}"), "SMTPRELAY_COUNT=1".into()];
+        Some(first.into_iter().chain([device, format!("SMTPRELAY_REASON={reason}")]).collect::<Vec<_>>())
+    };
+    // Of an earlier run.
+    assert_eq!(told(&mut plan, &ok("pump", true)), expected("device_ok", "over"));
+    assert_eq!(told(&mut plan, &silent("pump")), expected("device_silent", "silent"));
+    assert_eq!(told(&mut plan, &ok("pump", false)), expected("device_ok", "over"));
+    let mut story = Story::new();
+    assert_eq!(story.event(0, &silent("a")), runs("device_silent", 1));
+    assert_eq!(story.event(1, &Event::Overrun { lost: 9 }), []);
+    let accepted = |device: Option<&str>| Event::Accepted {
+        id: "ID".into(),
+        client: String::new(),
+        helo: String::new(),
+        device: device.map(String::from),
+        title: String::new(),
+        login: None,
+        tls: None,
+        from: String::new(),
+        to: vec![],
+        size: 0,
+        subject: String::new(),
+        repairs: vec![],
+    };
+    assert_eq!(story.event(2, &accepted(Some("b"))), runs("queue_ok", 1));
+    assert_eq!(story.event(3, &accepted(Some("a"))), runs("device_ok", 1));
+}
+
+#[test]
 fn a_storm_of_failures_is_told_once_a_minute_with_its_number() {
     let mut story = Story::new();
     assert_eq!(story.event(0, &failed("1")), runs("failed", 1));
@@ -427,5 +477,5 @@ fn memory_is_bounded() {
         plan.take(&failed);
         plan.take(&Event::Paused { account, reason: "r".into(), next: Duration::ZERO });
     }
-    assert_eq!((plan.states.len(), plan.failures.waiting.len()), (ACCOUNTS, ACCOUNTS));
+    assert_eq!((plan.states.len(), plan.failures.waiting.len()), (SUBJECTS, ACCOUNTS));
 }

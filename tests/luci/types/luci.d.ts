@@ -74,7 +74,8 @@ declare namespace LuCI {
 		showModal(title: string | null, children: readonly Child[], ...classes: string[]): HTMLElement;
 		hideModal(): void;
 		addNotification(title: string | null, children: Node, ...classes: string[]): HTMLElement;
-		addTimeLimitedNotification(title: string | null, children: Node, timeout: number, ...classes: string[]): HTMLElement;
+		/** Since OpenWrt 24.10. */
+		addTimeLimitedNotification?(title: string | null, children: Node, timeout: number, ...classes: string[]): HTMLElement;
 	}
 
 	interface Option {

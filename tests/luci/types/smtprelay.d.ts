@@ -35,6 +35,7 @@ declare namespace Smtprelay {
 		listeners?: Listener[];
 		accounts: Account[];
 		queue: { messages: number; held: number; bytes: number; limit: number; recovering: boolean };
+		expected?: Expected[];
 		safe_spool: { path: string; files_written: number; bytes_written: number } | null;
 		power_cut: { messages: number; bytes: number; meaning: string };
 		last: { time: number; to: string; account: string; tls: string; verified: string } | null;
@@ -105,6 +106,10 @@ declare namespace Smtprelay {
 		last_verdict: { outcome: string; text: string; time: number } | null;
 		rate: { limit: string; digested: number; deferred: number; rejected: number } | null;
 	}
+	/** A `device` section that is expected to send. */
+	interface Expected { name: string; device: string; every: number; silent: number; last_heard: number | null; overdue: boolean; overdue_since: number | null }
+	/** A row of the list of devices: a client, a section that is expected to send, or both. */
+	interface Heard { device: Device | null; expected: Expected | null }
 	interface Step {
 		step: 'clock' | 'uplink' | 'dns' | 'tcp' | 'tls' | 'login' | 'accepted';
 		state: 'ok' | 'failed' | 'running' | 'pending' | 'skipped';

@@ -258,6 +258,10 @@ return baseclass.extend({
 			return notes;
 
 		const settings = status.settings;
+		const silent = (status.expected || []).filter((device) => device.overdue).map((device) => text.plain(device.device, 60));
+
+		if (silent.length)
+			notes.push({ level: 'warning', text: _('Silent for too long: %s. See the devices below.').format(silent.join(', ')), remedy: '' });
 
 		if (settings && settings.error)
 			notes.push({ level: 'bad', text: _('The settings were rejected, the previous settings remain in use: %s').format(sentences.say(settings.error)), remedy: '' });

@@ -128,7 +128,7 @@ return baseclass.extend({
 		return {
 			type: 'device', title: _('Devices'), named: true, columns: [ 'name', 'ip', 'mac', 'rate' ],
 			help: _('Rules for mail from individual devices. The section named default applies to all devices without a section of their own.'),
-			tabs: [ [ 'who', _('Identification') ], [ 'mail', _('Mail') ], [ 'rate', _('Rate limit') ] ],
+			tabs: [ [ 'who', _('Identification') ], [ 'mail', _('Mail') ], [ 'rate', _('Rate limit') ], [ 'silence', _('Silence') ] ],
 			options: [
 				{ name: 'name', kind: 'text', tab: 'who', preset: _('name of the section'), title: _('Display name'), help: _('Display name in the From header if the device does not specify one.') },
 				{ name: 'ip', kind: 'list', tab: 'who', check: check.network, placeholder: '192.168.1.20', title: _('IP addresses'), help: _('IP addresses of the device, or networks; all members of a network are included.') },
@@ -141,7 +141,8 @@ return baseclass.extend({
 				{ name: 'rewrite', kind: 'list', tab: 'mail', check: check.rewrite, placeholder: '*@plant.local ops@example.com', title: _('Rewrite recipients'), help: _('A pattern and a new recipient, separated by a space. The first match applies.') },
 				{ name: 'rate', kind: 'text', tab: 'rate', check: check.rate, preset: _('unlimited'), title: _('Rate limit'), help: _('Messages per unit of time, which is also the maximum burst: 20/h, 5/m, 100/d, 2/s.') },
 				{ name: 'over_rate', kind: 'choice', tab: 'rate', preset: 'digest', choices: [ [ 'digest', _('digest: combine into one message per interval') ], [ 'defer', _('defer: queue until the rate limit permits') ], [ 'reject', _('reject: refuse with a temporary error') ] ], title: _('Excess messages'), help: _('How messages that exceed the rate limit are handled.') },
-				{ name: 'digest_every', kind: 'text', tab: 'rate', check: check.durationFrom(10, 604800), preset: '15m', title: _('Digest interval'), help: _('Time between two digests.') }
+				{ name: 'digest_every', kind: 'text', tab: 'rate', check: check.durationFrom(10, 604800), preset: '15m', title: _('Digest interval'), help: _('Time between two digests.') },
+				{ name: 'expect_every', kind: 'text', tab: 'silence', check: check.durationFrom(60, 31536000), preset: _('never'), title: _('Expect a message every'), help: _('If no message is accepted from the device for longer than this, the administrator is notified once, and once more when it is heard again: 1h, 24h, 7d. Several addresses of one section count as one device.') }
 			]
 		};
 	},

@@ -156,7 +156,7 @@ return baseclass.extend({
 	/**
 	 * The word for the outcome of a message.
 	 *
-	 * @param {string} outcome accepted, deferred, delivered, failed, refused, rejected, aborted, connected
+	 * @param {string} outcome accepted, deferred, delivered, failed, refused, rejected, aborted, connected, silent, heard
 	 * @returns {string} the word
 	 */
 	outcome(outcome) {
@@ -177,6 +177,10 @@ return baseclass.extend({
 			return _('refused');
 		case 'rejected':
 			return _('rejected');
+		case 'silent':
+			return _('silent');
+		case 'heard':
+			return _('heard again');
 		default:
 			return this.plain(outcome, 30);
 		}

@@ -43,7 +43,7 @@ return view.extend({
 		const notice = E('div', absent);
 		const words = E('input', { 'type': 'text', 'class': 'cbi-input-text', 'id': 'smtprelay-filter', 'placeholder': _('search text') });
 		const outcome = E('select', { 'class': 'cbi-input-select', 'id': 'smtprelay-outcome' },
-			[ '', 'delivered', 'failed', 'refused', 'rejected' ].map((value) => E('option', { 'value': value }, [ value ? text.outcome(value) : _('all results') ])));
+			[ '', 'delivered', 'failed', 'refused', 'rejected', 'silent', 'heard' ].map((value) => E('option', { 'value': value }, [ value ? text.outcome(value) : _('all results') ])));
 		const client = E('select', { 'class': 'cbi-input-select', 'id': 'smtprelay-client' }, [ E('option', { 'value': '' }, [ _('all devices') ]) ]);
 		let shown = STEP;
 
@@ -100,7 +100,7 @@ return view.extend({
 	 * @returns {HTMLElement} a table
 	 */
 	table(entries) {
-		const levels = /** @type {Record<string, Smtprelay.Level>} */ ({ delivered: 'good', failed: 'bad', refused: 'warning', rejected: 'warning' });
+		const levels = /** @type {Record<string, Smtprelay.Level>} */ ({ delivered: 'good', failed: 'bad', refused: 'warning', rejected: 'warning', silent: 'warning', heard: 'good' });
 		const rows = entries.map((entry) => [
 			[ text.time(entry.time) ],
 			[

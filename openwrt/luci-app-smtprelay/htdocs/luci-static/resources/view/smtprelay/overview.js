@@ -13,6 +13,7 @@
 'require smtprelay.sentences as sentences';
 'require smtprelay.service as service';
 'require smtprelay.signin as signin';
+'require smtprelay.silence as silence';
 'require smtprelay.text as text';
 'require smtprelay.widgets as widgets';
 'require smtprelay.wizard as wizard';
@@ -68,7 +69,7 @@ return view.extend({
 			widgets.replace(places.accounts, [ this.accounts(now, writable, presented, refresh) ]);
 			widgets.replace(places.queue, this.queue(now));
 			widgets.replace(places.chart, now ? [ widgets.chart(now.counters.days, now.clock.set ? now.clock.now : Date.now() / 1000, now.queue.messages) ] : []);
-			widgets.replace(places.devices, [ this.devices(seen, writable) ]);
+			widgets.replace(places.devices, [ this.devices(seen, now?.expected, writable) ]);
 		};
 
 		const refresh = () => Promise.all([ api.status(), L.resolveDefault(api.devices(), []) ]).then(([ now, seen ]) => show(now, seen));
@@ -274,20 +275,38 @@ return view.extend({
 	},
 
 	/**
-	 * Devices that have sent mail, or tried to.
+	 * Devices that have sent mail, or tried to, and those that are expected to send.
 	 *
 	 * @param {Smtprelay.Device[]} devices the devices
+	 * @param {Smtprelay.Expected[] | undefined} expected those that are expected to send
 	 * @param {boolean} writable whether this user is allowed to change settings
 	 * @returns {HTMLElement} a table
 	 */
-	devices(devices, writable) {
-		const rows = devices.map((device) => {
+	devices(devices, expected, writable) {
+		const rows = silence.rows(devices, expected).map((row) => {
+			const device = row.device;
+			const overdue = silence.badge(row);
+			const heard = [ E('div', [ silence.last(row) ]), E('div', [ silence.words(row) ]) ];
+
+			if (!device) {
+				return [
+					[ E('strong', [ text.plain(row.expected?.device, 60) ]) ],
+					heard,
+					[ '\u2013' ],
+					[ '\u2013' ],
+					overdue ? [ widgets.badge(overdue) ] : []
+				];
+			}
+
 			const last = device.last_mail;
 			const verdict = device.last_verdict;
 			const refused = allow.isRefused(device);
 			const name = this.deviceName(device);
 			/** @type {(Node | string)[]} */
 			const state = [];
+
+			if (overdue)
+				state.push(widgets.badge(overdue));
 
 			if (refused)
 				state.push(widgets.badge({ level: 'bad', label: _('not allowed'), title: _('Its address is not in any of the allowed networks.') }));
@@ -310,13 +329,14 @@ return view.extend({
 
 			return [
 				[ E('strong', [ name ]), E('div', [ text.plain([ device.client, device.mac, (device.helo && device.helo != name) ? `HELO ${device.helo}` : '' ].filter((word) => word && word != name).join(' ')) ]) ],
-				last ? [ E('div', [ `${text.time(last.time)} ${_('to %s').format(text.plain(last.to, 80))}` ]) ] : [ '\u2013' ],
+				heard,
+				last ? [ E('div', [ _('to %s').format(text.plain(last.to, 80)) ]) ] : [ '\u2013' ],
 				[ _('%d accepted, %d delivered, %d failed, %d refused').format(device.accepted, device.delivered, device.failed, device.refused) ],
 				state
 			];
 		});
 
-		return widgets.table([ _('Device'), _('Last message'), _('Totals'), _('State') ], rows, _('No device has connected yet. On the device, set the mail server to the address of this router, port 25, no login.'), [ 12, 13, 12, 12 ]);
+		return widgets.table([ _('Device'), _('Last heard'), _('Last message'), _('Totals'), _('State') ], rows, _('No device has connected yet. On the device, set the mail server to the address of this router, port 25, no login.'), [ 11, 8, 9, 10, 11 ]);
 	},
 
 	/**

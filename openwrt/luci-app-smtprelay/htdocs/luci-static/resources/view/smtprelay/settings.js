@@ -288,8 +288,15 @@ return view.extend({
 			ui.addNotification(null, E('p', [ problem ]), 'error');
 		for (const warning of warnings)
 			ui.addNotification(null, E('p', [ sentences.say(warning) ]), 'warning');
-		if (!problems.length)
-			ui.addTimeLimitedNotification(null, E('p', [ _('The settings were saved and applied.') ]), 5000, 'success');
+		if (!problems.length) {
+			const done = E('p', [ _('The settings were saved and applied.') ]);
+
+			// LuCI of OpenWrt 23.05 only has notifications that stay.
+			if (ui.addTimeLimitedNotification)
+				ui.addTimeLimitedNotification(null, done, 5000, 'success');
+			else
+				ui.addNotification(null, done, 'success');
+		}
 	},
 
 	/** Passwords are only stored together with their settings, so saving without applying is not supported. */
