@@ -195,7 +195,7 @@ for settings in good wrong; do
 	run "$settings" 0 0 start
 	equal "start, switched off, settings $settings" "$idle" "$calls"
 	case "$said" in
-	*'uci set smtprelay.main.enabled=1'*) ;;
+	*'smtprelay setup ADDRESS'*) ;;
 	*) fail "start, switched off, does not say how to switch it on: $said" ;;
 	esac
 done

@@ -172,7 +172,8 @@ impl Notice<'_> {
         let mut text = String::with_capacity(shown.len() + 2);
         for line in shown.split_inclusive(|b| *b == b'\n') {
             let line = line.strip_suffix(b"\n").unwrap_or(line);
-            text.push_str(&encoded::decode(line.strip_suffix(b"\r").unwrap_or(line)));
+            // A lone CR is not allowed in mail (RFC 5322 section 2.3).
+            text.push_str(&encoded::decode(line.strip_suffix(b"\r").unwrap_or(line)).replace('\r', " "));
             text.push('\n');
         }
         text

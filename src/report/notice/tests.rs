@@ -124,6 +124,12 @@ fn very_many_recipients_are_counted() {
     assert!(text.contains("and 800 more recipients") && text.len() < 1 << 20, "{}", text.len());
 }
 
+#[test]
+fn a_lone_carriage_return_of_the_header_is_not_sent() {
+    let text = text(ReportKind::Failed, b"Subject: a\rb\r\n", &[failure("ops@example.com", "no")]);
+    assert!(text.contains("\r\nSubject: a b\r\n"), "{text}");
+}
+
 proptest! {
     #[test]
     fn any_input_makes_seven_bit_lines_that_are_short_enough(

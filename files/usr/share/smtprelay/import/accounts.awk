@@ -9,6 +9,8 @@ function new_account(where, name,   a) {
 	a = ++ACCOUNTS
 	ACCOUNT[a, "where"] = where
 	ACCOUNT[a, "name"] = name
+	# gawk 5.2.1 gives an element that was never set another value once a function has got it.
+	ACCOUNT[a, "user"] = ""
 	return a
 }
 
