@@ -482,9 +482,9 @@ impl Dispatch {
     fn next_wake(&self) -> Option<Instant> {
         let now = Instant::now();
         let again = self.wake_again.as_ref().map(|(at, _)| *at);
-        let mut times =
-            vec![self.lanes.idle_until(), self.teller().reporter().next(), self.next_digest(), again, self.next_plan()];
-        times.push(self.next_silence(now));
+        let reports = self.teller().reporter().next();
+        let (plan, silence) = (self.next_plan(), self.next_silence(now));
+        let mut times = vec![self.lanes.idle_until(), reports, self.next_digest(), again, plan, silence];
         let routes = (0..self.ways.routes.len()).map(|route| RouteId::try_from(route).unwrap_or(0));
         for route in routes.filter(|route| !self.queues.is_idle(*route)) {
             let order = self.ways.routes.accounts(route);

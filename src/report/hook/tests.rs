@@ -245,6 +245,24 @@ fn resumed() -> Event {
     Event::Resumed { account: NAME.into() }
 }
 
+/// A message of the device with this section was accepted.
+fn accepted(device: Option<&str>) -> Event {
+    Event::Accepted {
+        id: "ID".into(),
+        client: String::new(),
+        helo: String::new(),
+        device: device.map(String::from),
+        title: String::new(),
+        login: None,
+        tls: None,
+        from: String::new(),
+        to: vec![],
+        size: 0,
+        subject: String::new(),
+        repairs: vec![],
+    }
+}
+
 fn failed(id: &str) -> Event {
     Event::Failed {
         id: id.into(),
@@ -367,20 +385,7 @@ fn a_light_of_an_earlier_run_goes_out_with_the_first_mail_that_goes_through() {
 fn a_full_queue_is_told_and_its_end_too_even_when_events_were_lost() {
     let mut story = Story::new();
     let full = Event::QueueFull { reason: "r".into() };
-    let accepted = Event::Accepted {
-        id: "ID".into(),
-        client: String::new(),
-        helo: String::new(),
-        device: None,
-        title: String::new(),
-        login: None,
-        tls: None,
-        from: String::new(),
-        to: vec![],
-        size: 0,
-        subject: String::new(),
-        repairs: vec![],
-    };
+    let accepted = accepted(None);
     assert_eq!(story.event(0, &accepted), runs("queue_ok", 1));
     assert_eq!(story.event(1, &full), runs("queue_full", 1));
     assert_eq!(story.event(2, &accepted), []);
@@ -422,20 +427,6 @@ fn a_silent_device_is_told_and_its_end_too_even_when_that_event_was_lost() {
     let mut story = Story::new();
     assert_eq!(story.event(0, &silent("a")), runs("device_silent", 1));
     assert_eq!(story.event(1, &Event::Overrun { lost: 9 }), []);
-    let accepted = |device: Option<&str>| Event::Accepted {
-        id: "ID".into(),
-        client: String::new(),
-        helo: String::new(),
-        device: device.map(String::from),
-        title: String::new(),
-        login: None,
-        tls: None,
-        from: String::new(),
-        to: vec![],
-        size: 0,
-        subject: String::new(),
-        repairs: vec![],
-    };
     assert_eq!(story.event(2, &accepted(Some("b"))), runs("queue_ok", 1));
     assert_eq!(story.event(3, &accepted(Some("a"))), runs("device_ok", 1));
 }

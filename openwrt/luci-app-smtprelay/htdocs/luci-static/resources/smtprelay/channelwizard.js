@@ -2,9 +2,7 @@
 'use strict';
 'require baseclass';
 'require uci';
-'require ui';
 'require smtprelay.api as api';
-'require smtprelay.certificate as certificate';
 'require smtprelay.channels as channels';
 'require smtprelay.check as check';
 'require smtprelay.presets as presets';
@@ -114,8 +112,6 @@ return baseclass.extend({
 		let name = '';
 		/** The service whose token has been stored for it. */
 		let stored = '';
-		/** The certificate that the server presented, if it was not trusted. */
-		let presented = /** @type {Smtprelay.Certificate | null} */ (null);
 
 		const service = () => offered.find((one) => one.id == chosen.value) || offered[0];
 
@@ -156,7 +152,6 @@ return baseclass.extend({
 				return widgets.replace(progress, [ widgets.box({ level: 'warning', text: problem, remedy: '' }) ]);
 
 			try {
-				presented = null;
 				name = this.store(name, one, given);
 				await setup.run({
 					name: name, to: channels.address(name),
@@ -171,14 +166,11 @@ return baseclass.extend({
 					},
 					sending: _('Sending a test message…'),
 					accepted: _('%s has accepted the test message. Everything works.').format(channels.title(one))
-				}, progress, finished, (seen) => { presented = seen; });
+				}, progress, finished);
 				await arrived();
 			}
 			catch (error) {
-				setup.failed(error, progress);
-
-				if (presented)
-					progress.appendChild(certificate.offer(presented, name, submit));
+				setup.failed(error, progress, submit);
 			}
 		};
 
@@ -196,14 +188,7 @@ return baseclass.extend({
 			widgets.field(_('Which mail'), fields.mail, [ mailHelp ]),
 			lines.alias,
 			progress,
-			E('div', { 'class': 'right' }, [
-				cancelled ? E('button', { 'class': 'btn cbi-button cbi-button-neutral', 'id': 'smtprelay-cancel', 'click': cancelled }, [ _('Cancel') ]) : '',
-				' ',
-				E('button', {
-					'class': 'btn cbi-button cbi-button-positive important', 'id': 'smtprelay-save',
-					'click': ui.createHandlerFn(this, submit)
-				}, [ _('Save and send test message') ])
-			])
+			setup.buttons(submit, cancelled)
 		]);
 	},
 

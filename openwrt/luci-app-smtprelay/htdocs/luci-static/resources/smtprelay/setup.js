@@ -4,6 +4,7 @@
 'require uci';
 'require ui';
 'require smtprelay.api as api';
+'require smtprelay.certificate as certificate';
 'require smtprelay.presets as presets';
 'require smtprelay.sentences as sentences';
 'require smtprelay.widgets as widgets';
@@ -71,9 +72,8 @@ return baseclass.extend({
 	 * @param {Smtprelay.SetUp} plan what is set up
 	 * @param {HTMLElement} place where progress is shown
 	 * @param {() => void} finished called when the user leaves the wizard
-	 * @param {(seen: Smtprelay.Certificate) => void} rejected called with a certificate that is not trusted
 	 */
-	async run(plan, place, finished, rejected) {
+	async run(plan, place, finished) {
 		const work = E('div', { 'class': 'spinning' }, [ _('Saving settings…') ]);
 		const more = E('div');
 
@@ -91,11 +91,8 @@ return baseclass.extend({
 			if (!job)
 				return;
 
-			if (job.certificate)
-				rejected(job.certificate);
-
 			if (job.state == 'failed')
-				throw new Error(job.text || _('The test message was not accepted.'));
+				throw Object.assign(new Error(job.text || _('The test message was not accepted.')), { certificate: job.certificate, section: plan.name });
 
 			more.appendChild(widgets.box({ level: 'good', text: plan.accepted, remedy: '' }));
 			more.appendChild(E('button', { 'class': 'btn cbi-button', 'id': 'smtprelay-finished', 'click': finished }, [ _('Back to overview') ]));
@@ -107,13 +104,38 @@ return baseclass.extend({
 	},
 
 	/**
-	 * Shows why an attempt has failed, below what is shown of its progress.
+	 * Shows why an attempt has failed, below what is shown of its progress. A certificate that was not trusted is offered to be
+	 * trusted.
 	 *
 	 * @param {unknown} error the error
 	 * @param {HTMLElement} place where progress is shown
+	 * @param {() => Promise<void>} again makes the attempt again
 	 */
-	failed(error, place) {
-		place.appendChild(widgets.box({ level: 'bad', text: sentences.say(/** @type {Error} */ (error).message), remedy: '' }));
+	failed(error, place, again) {
+		const { message, certificate: seen, section } = /** @type {Error & { certificate?: Smtprelay.Certificate, section?: string }} */ (error);
+
+		place.appendChild(widgets.box({ level: 'bad', text: sentences.say(message), remedy: '' }));
+
+		if (seen && section)
+			place.appendChild(certificate.offer(seen, section, again));
+	},
+
+	/**
+	 * The buttons of a wizard.
+	 *
+	 * @param {() => Promise<void>} submit saves the settings and sends a test message
+	 * @param {() => void} [cancelled] called when the user gives up; without it, there is no button for that
+	 * @returns {HTMLElement} the last line of the wizard
+	 */
+	buttons(submit, cancelled) {
+		return E('div', { 'class': 'right' }, [
+			cancelled ? E('button', { 'class': 'btn cbi-button cbi-button-neutral', 'id': 'smtprelay-cancel', 'click': cancelled }, [ _('Cancel') ]) : '',
+			' ',
+			E('button', {
+				'class': 'btn cbi-button cbi-button-positive important', 'id': 'smtprelay-save',
+				'click': ui.createHandlerFn(this, submit)
+			}, [ _('Save and send test message') ])
+		]);
 	},
 
 	/**

@@ -2,9 +2,7 @@
 'use strict';
 'require baseclass';
 'require uci';
-'require ui';
 'require smtprelay.api as api';
-'require smtprelay.certificate as certificate';
 'require smtprelay.check as check';
 'require smtprelay.presets as presets';
 'require smtprelay.setup as setup';
@@ -99,8 +97,6 @@ return baseclass.extend({
 		const progress = E('div', { 'id': 'smtprelay-progress' });
 		/** Section of the account, once it has been written. */
 		let name = '';
-		/** The certificate that the server presented, if it was not trusted. */
-		let presented = /** @type {Smtprelay.Certificate | null} */ (null);
 
 		const provider = () => {
 			if (chosen.value == OTHER)
@@ -163,18 +159,14 @@ return baseclass.extend({
 				return widgets.replace(progress, [ widgets.box({ level: 'warning', text: problem, remedy: '' }) ]);
 
 			try {
-				presented = null;
 				name = this.store(name, provider(), given);
-				await this.run(name, given, progress, finished, (seen) => { presented = seen; });
+				await this.run(name, given, progress, finished);
 				fields.password.value = '';
 				fields.clientSecret.value = '';
 				await arrived();
 			}
 			catch (error) {
-				setup.failed(error, progress);
-
-				if (presented)
-					progress.appendChild(certificate.offer(presented, name, submit));
+				setup.failed(error, progress, submit);
 			}
 		};
 
@@ -192,14 +184,7 @@ return baseclass.extend({
 			passwordLine, lines.client, lines.secret, hintLine,
 			widgets.field(_('Send test message to'), fields.to),
 			progress,
-			E('div', { 'class': 'right' }, [
-				cancelled ? E('button', { 'class': 'btn cbi-button cbi-button-neutral', 'id': 'smtprelay-cancel', 'click': cancelled }, [ _('Cancel') ]) : '',
-				' ',
-				E('button', {
-					'class': 'btn cbi-button cbi-button-positive important', 'id': 'smtprelay-save',
-					'click': ui.createHandlerFn(this, submit)
-				}, [ _('Save and send test message') ])
-			])
+			setup.buttons(submit, cancelled)
 		]);
 	},
 
@@ -235,10 +220,9 @@ return baseclass.extend({
 	 * @param {Smtprelay.Answers} given the values entered
 	 * @param {HTMLElement} place where progress is shown
 	 * @param {() => void} finished called when the user leaves the wizard
-	 * @param {(seen: Smtprelay.Certificate) => void} rejected called with a certificate that is not trusted
 	 * @returns {Promise<void>} resolves when the test message was accepted
 	 */
-	run(name, given, place, finished, rejected) {
+	run(name, given, place, finished) {
 		return setup.run({
 			name: name, to: given.to,
 			login: async (say, more) => {
@@ -253,6 +237,6 @@ return baseclass.extend({
 			},
 			sending: _('Sending a test message to %s…').format(given.to),
 			accepted: _('The provider has accepted the test message to %s. Everything works.').format(given.to)
-		}, place, finished, rejected);
+		}, place, finished);
 	}
 });
