@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use serde_json::json;
-use support::ask::{hello, json as asked, queue};
+use support::ask::{hello, json as asked, queue, queue_until};
 use support::client::Client;
 use support::provider::{Message, Provider, TlsMode};
 use support::relay::{Relay, Section};
@@ -325,7 +325,7 @@ async fn mail_of_a_device_waits_for_its_only_account() {
     assert_eq!(arrived[0].header("Subject").as_deref(), Some("by another way"));
     // It waits through a start, and for a change of the settings.
     relay.restart().await;
-    assert_eq!(queue(&relay).await.len(), 1);
+    queue_until(&relay, |all| all.len() == 1).await;
     relay.configure("device", "press", |_| section_of("press", 12, &[("account", "first"), ("name", "Press 7")]));
     relay.sighup();
     let arrived = first.wait_for_messages(2, SOON).await;
