@@ -14,7 +14,7 @@
 //! | [`ubus`] | OpenWrt's message bus | system |
 //! | [`report`] | events, log lines, history, notices, hook | message, system |
 //! | [`secrets`] | passwords and tokens on disk, encrypted | system |
-//! | [`push`] | templates of HTTPS requests, and values that fit into them | |
+//! | [`push`] | templates of HTTPS requests, and values that fit into them | message |
 //! | [`config`] | the settings: UCI format, types, defaults, presets | message, push, secrets, system |
 //! | [`policy`] | what holds for one device: recipients, rate, name; what is an alarm | config, message, report, system |
 //! | [`net`] | TCP to one of the addresses of a name, TLS and whom it trusts, HTTPS requests | config, message, push, report, system |

@@ -9,7 +9,7 @@ use serde_json::Value;
 use support::ask::{Ran, SOON, hello, json, queue, queue_until, run, said, send};
 use support::provider::{Gate, Provider};
 use support::push_server::{PushServer, Says};
-use support::push_services::{Documented, SERVICES, TOKEN, anything};
+use support::push_services::{Documented, SERVICES, TOKEN, anything, picture};
 use support::relay::{Relay, RelayBuilder, Section, field};
 
 const PHONE: &str = "phone@channel.invalid";
@@ -394,4 +394,190 @@ async fn what_the_page_writes_reaches_the_phone_and_the_mailbox() {
     assert_eq!(provider.messages()[0].recipients, ["alarms@example.com"]);
     let file = std::fs::read_to_string(relay.config_path()).unwrap();
     assert!(!file.contains(TOKEN) && !relay.log().join("\n").contains(TOKEN));
+}
+
+/// A message from a camera with this picture, lines of its base64 ended as usual.
+fn snapshot(subject: &str, content: &[u8]) -> String {
+    let code = smtprelay::message::base64(content);
+    let lines: Vec<&str> = code.as_bytes().chunks(76).map(|line| std::str::from_utf8(line).unwrap()).collect();
+    with_code(subject, &lines.join("\r\n"))
+}
+
+/// The same with this base64, which may be wrong. The picture is nested, and a logo and a text precede it.
+fn with_code(subject: &str, code: &str) -> String {
+    format!(
+        "From: cam@example.com\r\nSubject: {subject}\r\nMIME-Version: 1.0\r\n\
+         Content-Type: multipart/mixed; boundary=\"out\"\r\n\r\n--out\r\n\
+         Content-Type: multipart/related; boundary=in\r\n\r\n--in\r\n\
+         Content-Type: text/html\r\n\r\n<p>Motion at gate</p>\r\n--in\r\n\
+         Content-Type: image/gif\r\nContent-ID: <logo>\r\nContent-Transfer-Encoding: base64\r\n\r\nR0lGODlh\r\n\
+         --in--\r\n--out\r\nContent-Type: application/octet-stream; name=\"SNAP 1.JPG\"\r\n\
+         Content-Transfer-Encoding: base64\r\nContent-Disposition: attachment\r\n\r\n{code}\r\n--out--\r\n"
+    )
+}
+
+/// Bytes that look like a picture to nobody, all different.
+fn noise(size: usize) -> Vec<u8> {
+    let mut state = 0x2545_f491_u32;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        state.to_be_bytes()[0]
+    };
+    (0..size).map(|_| next()).collect()
+}
+
+fn documented(id: &str) -> &'static Documented {
+    SERVICES.iter().find(|service| service.id == id).expect("a service")
+}
+
+/// All mail takes a channel of the service `id`.
+async fn camera_to(id: &str, options: &[(&str, &str)]) -> (Relay, PushServer) {
+    let server = PushServer::start(documented(id).usual).await;
+    let channel = section(documented(id), &server).option("default", "1").option("timeout", "5s");
+    let channel = options.iter().fold(channel, |channel, (name, value)| channel.option(name, value));
+    let relay = Relay::builder().durability("always").relay_option("retry_min", "1s").section(channel);
+    (relay.relay_option("spool_limit", "64M").start().await, server)
+}
+
+async fn shoot(relay: &Relay, text: &str) {
+    assert_eq!(hello(relay).await.send("cam@example.com", &[PHONE], text).await.code, 250);
+}
+
+async fn delivered(relay: &Relay, count: usize) -> String {
+    removed(relay, count).await;
+    let line = relay.log().into_iter().rfind(|line| field(line, "event") == Some("delivered")).expect("a delivery");
+    field(&line, "reply").unwrap_or_default().to_owned()
+}
+
+#[tokio::test]
+async fn each_service_gets_the_picture_as_its_documentation_requires() {
+    let (mut relay, mut servers) = (Relay::builder().durability("always"), Vec::new());
+    for service in &SERVICES {
+        let server = PushServer::start(service.usual).await;
+        let route = Section::new("route", &format!("to_{}", service.id)).list("account", service.id);
+        relay = relay.section(section(service, &server)).section(route.list("recipient", format!("{}@*", service.id)));
+        servers.push(server);
+    }
+    let relay = relay.start().await;
+    let recipients: Vec<String> = SERVICES.iter().map(|service| format!("{}@channel.invalid", service.id)).collect();
+    let recipients: Vec<&str> = recipients.iter().map(String::as_str).collect();
+    let content = noise(300_001);
+    let message = snapshot("=?utf-8?q?T=C3=BCr_=22A=26B=22_{token}?=", &content);
+    assert_eq!(hello(&relay).await.send("cam@example.com", &recipients, &message).await.code, 250);
+    removed(&relay, 1).await;
+    let mut with = Vec::new();
+    for (service, server) in SERVICES.iter().zip(&servers) {
+        let asked = server.asked();
+        assert_eq!(asked.len(), 1, "{}: {asked:?}", service.id);
+        let expected = "Tür \"A&B\" {token}\nMotion at gate";
+        match service.caption {
+            Some(caption) => {
+                assert_eq!(caption(&asked[0]), expected, "{}", service.id);
+                assert!(picture(&asked[0]) == Some(content.clone()), "{}: {:?}", service.id, asked[0]);
+                with.push(service.id);
+            }
+            None => assert_eq!((service.text)(&asked[0]), expected, "{}", service.id),
+        }
+    }
+    assert_eq!(with, ["ntfy", "telegram", "pushover", "discord"]);
+    let log = relay.log().join("\n");
+    assert!(!log.contains(TOKEN) && !log.contains("s3cret") && !log.contains("picture not sent"), "{log}");
+}
+
+#[tokio::test]
+async fn a_picture_that_cannot_be_sent_does_not_hold_up_its_message() {
+    let telegram = documented("telegram");
+    let (relay, server) = camera_to("telegram", &[]).await;
+    let small = snapshot("alarm", &noise(5000));
+    let large = snapshot("alarm", &noise(6_000_000));
+    let mut requests = 0;
+    for (number, (text, says, why)) in [
+        (&small, Some(Says::Status(400, "", r#"{"description":"Bad Request: IMAGE_PROCESS_FAILED"}"#)), "HTTP 400"),
+        (&small, Some(Says::Status(415, "", "")), "HTTP 415"),
+        // Before it has read the picture.
+        (&large, Some(Says::Early(413)), "HTTP 413"),
+        (&large, Some(Says::Cut), "the connection was lost"),
+        (&with_code("alarm", "AQID?AQI"), None, "its base64 is not valid"),
+        (&snapshot("alarm", &noise(10_000_001)), None, "11 MB"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        requests += 1 + usize::from(says.is_some());
+        server.script(says);
+        shoot(&relay, text).await;
+        let reply = delivered(&relay, number + 1).await;
+        assert_eq!(reply, format!("HTTP 200; picture not sent: {why}"));
+        let asked = server.asked();
+        assert_eq!(asked.len(), requests, "{why}: {asked:?}");
+        assert_eq!((telegram.text)(&asked[requests - 1]), format!("alarm\nMotion at gate\n[picture not sent: {why}]"));
+    }
+    let log = relay.log().join("\n");
+    assert!(!log.contains("event=paused"), "{log}");
+    // What is not about the picture: the message is sent again, with it.
+    for (number, says) in [
+        Says::Status(503, "", ""),
+        Says::Status(429, "Retry-After: 1\r\n", ""),
+        // It may have arrived.
+        Says::Close,
+        Says::Hang,
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        server.script([says]);
+        shoot(&relay, &small).await;
+        assert_eq!(delivered(&relay, number + 7).await, "HTTP 200");
+        let asked = server.asked();
+        requests += 2;
+        assert_eq!(asked.len(), requests, "{asked:?}");
+        assert!(asked[requests - 2..].iter().all(|asked| picture(asked).is_some()), "{asked:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_picture_is_not_sent_where_the_settings_say_so() {
+    let (relay, server) = camera_to("telegram", &[("picture", "0")]).await;
+    shoot(&relay, &snapshot("alarm", &noise(5000))).await;
+    assert_eq!(delivered(&relay, 1).await, "HTTP 200");
+    assert_eq!((documented("telegram").text)(&server.asked()[0]), "alarm\nMotion at gate");
+    assert!(said(&relay, "show").await.contains("option picture '0'"));
+}
+
+#[tokio::test]
+async fn a_slow_line_takes_as_long_as_it_needs_for_a_picture() {
+    let (relay, server) = camera_to("discord", &[]).await;
+    // Twice as long as the timeout, and more than the kernel buffers.
+    server.script([Says::Slow(500_000)]);
+    let content = noise(10_000_000);
+    shoot(&relay, &snapshot("alarm", &content)).await;
+    assert_eq!(delivered(&relay, 1).await, "HTTP 204");
+    let asked = server.asked();
+    assert!(asked.len() == 1 && picture(&asked[0]) == Some(content), "{asked:?}");
+}
+
+#[tokio::test]
+async fn memory_does_not_grow_with_a_picture() {
+    let (relay, server) = camera_to("ntfy", &[]).await;
+    let peak = || {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", relay.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<usize>().unwrap()
+    };
+    shoot(&relay, &snapshot("small", &noise(50_000))).await;
+    delivered(&relay, 1).await;
+    let before = peak();
+    let content = noise(15_000_000);
+    let content_size = content.len();
+    shoot(&relay, &snapshot("large", &content)).await;
+    delivered(&relay, 2).await;
+    let asked = server.asked();
+    assert!(picture(&asked[1]) == Some(content), "{asked:?}");
+    let grown = peak().saturating_sub(before);
+    println!("peak memory before: {before} kB; a picture of {content_size} bytes added {grown} kB");
+    if std::env::var_os("SMTPRELAY_RUNNER").is_none() {
+        assert!(grown < 4096, "a picture of 15 MB took {grown} kB of memory");
+    }
 }

@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use super::options;
 use super::reader::{Keyword, Problem, Reader, Severity};
-use super::services::{self, CUSTOM, Service, TokenUse};
+use super::services::{self, CUSTOM, PictureRequest, Service, TokenUse};
 use super::settings::{Account, TlsMode};
 use super::stored::Passwords;
 use super::uci::Section;
@@ -103,6 +103,10 @@ pub struct Channel {
     pub body: String,
     /// Its format.
     pub content: Content,
+    /// Whether the first picture of a message is sent with it, where the service takes one.
+    pub picture: bool,
+    /// How that request differs; its path is the whole address.
+    pub with_picture: Option<PictureRequest>,
     /// Template of the whole address.
     pub address: String,
     /// What its token is.
@@ -131,14 +135,29 @@ impl Channel {
             timeout: TIMEOUT,
             ..Account::default()
         };
-        (account, Self::default())
+        (account, Self { picture: true, ..Self::default() })
     }
 
     /// The address of requests with this token, which may be secret.
     pub fn address(&self, values: &template::Values<'_>, token: &Secret) -> Zeroizing<String> {
+        self.filled(&self.address, values, token)
+    }
+
+    /// The address of requests with a picture.
+    pub fn picture_address(
+        &self,
+        request: &PictureRequest,
+        values: &template::Values<'_>,
+        token: &Secret,
+    ) -> Zeroizing<String> {
+        let own = Some(&request.path).filter(|path| !path.is_empty());
+        self.filled(own.unwrap_or(&self.address), values, token)
+    }
+
+    fn filled(&self, address: &str, values: &template::Values<'_>, token: &Secret) -> Zeroizing<String> {
         match self.token {
             TokenUse::Address => Zeroizing::new(token.expose().to_string()),
-            _ => template::fill(&self.address, Place::Url, values),
+            _ => template::fill(address, Place::Url, values),
         }
     }
 
@@ -154,7 +173,19 @@ impl Channel {
         }
         self.method = Method::of(&service.method).unwrap_or_default();
         self.headers.clone_from(&service.headers);
-        self.address = format!("{}{}", self.url.trim_end_matches('/'), service.path);
+        let base = self.url.trim_end_matches('/');
+        self.address = format!("{base}{}", service.path);
+        self.with_picture = service.picture.clone().map(|mut request| {
+            if !request.path.is_empty() {
+                request.path.insert_str(0, base);
+            }
+            match std::mem::take(&mut request.priorities).into_iter().nth(self.priority as usize) {
+                Some(extra) if request.form.is_empty() => request.headers.push(extra),
+                Some(extra) => request.form.push_str(&extra),
+                None => {}
+            }
+            request
+        });
         let extra = service.priorities.get(self.priority as usize);
         (self.body, self.content) = match (&service.body, extra) {
             (Value::String(body), extra) => {
@@ -262,6 +293,9 @@ fn fits_together(
         if !shows && channel.priority != Priority::Normal {
             read.warn("priority", format!("option priority has no effect with service '{id}'"));
         }
+    }
+    if is_set("picture") && channel.picture && channel.with_picture.is_none() {
+        read.warn("picture", format!("service '{id}' takes no picture with a message"));
     }
     if channel.token == TokenUse::Address {
         if is_set("url") {

@@ -141,6 +141,7 @@ pub fn channel<'a>(account: &'a mut Account, channel: &'a mut Channel) -> Option
         ("header", texts(&mut channel.headers)),
         ("body", Text(&mut channel.body)),
         ("content", Word(&mut channel.content)),
+        ("picture", Flag(&mut channel.picture)),
         ("ca_file", OptionalPath(&mut account.ca_file)),
         ("fingerprint", Word(&mut account.fingerprint)),
         ("default", Flag(&mut account.general)),
@@ -234,8 +235,11 @@ pub fn show(settings: &Settings) -> String {
     for mut one in accounts {
         if let Some(mut channel) = one.channel.take() {
             // The request of a service is not part of the settings.
-            let hidden: &[&str] =
-                if channel.service == services::CUSTOM { &[] } else { &["method", "header", "body", "content"] };
+            let hidden: &[&str] = match &channel.with_picture {
+                Some(_) => &["method", "header", "body", "content"],
+                None if channel.service == services::CUSTOM => &["picture"],
+                None => &["method", "header", "body", "content", "picture"],
+            };
             let name = one.name.clone();
             let options = self::channel(&mut one, &mut channel).into_iter();
             sections.push(section("channel", &name, options.filter(|(name, _)| !hidden.contains(name)).collect()));

@@ -57,8 +57,32 @@ pub struct Service {
     pub unit: Unit,
     /// Whether it requires `&`, `<` and `>` as entities.
     pub entities: bool,
+    /// How it takes a picture with the message, if it does.
+    pub picture: Option<PictureRequest>,
     /// Where its token comes from, and what has to be done there.
     pub help: String,
+}
+
+/// How a request with a picture differs from one without.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PictureRequest {
+    /// What follows the address of the server, a template; for a [`Channel`](super::Channel) the whole address. Empty:
+    /// the same as without a picture.
+    pub path: String,
+    /// Templates of further header fields, whose values become encoded words. `{picture}` is the name of the file.
+    pub headers: Vec<String>,
+    /// The fields of a form with parts (RFC 7578), as `name=template` with `&` between them.
+    pub form: String,
+    /// The field of that form for the body of the request without a picture; empty if there is none.
+    pub json: String,
+    /// The field of that form for the picture; empty if the picture is the body.
+    pub file: String,
+    /// What is added to the form, or the further header field, for each priority.
+    pub priorities: Vec<String>,
+    /// Maximum length of a text.
+    pub text: usize,
+    /// Maximum size of a picture in bytes.
+    pub limit: u64,
 }
 
 fn services() -> Vec<Value> {
@@ -75,6 +99,27 @@ fn text(entry: &Value, key: &str) -> String {
 
 fn list(entry: &Value, key: &str) -> Vec<Value> {
     entry.get(key).and_then(Value::as_array).cloned().unwrap_or_default()
+}
+
+fn texts(entry: &Value, key: &str) -> Vec<String> {
+    list(entry, key).iter().filter_map(Value::as_str).map(String::from).collect()
+}
+
+fn picture(entry: &Value) -> Option<PictureRequest> {
+    let picture = entry.get("picture")?;
+    // A service that has a form anyway takes the same fields with a picture.
+    let (form, own) = (text(picture, "form"), picture.get("priorities").is_some());
+    let form = if form.is_empty() { text(entry, "body") } else { form };
+    Some(PictureRequest {
+        path: text(picture, "path"),
+        headers: texts(picture, "headers"),
+        form,
+        json: text(picture, "json"),
+        file: text(picture, "file"),
+        priorities: texts(if own { picture } else { entry }, "priorities"),
+        text: picture.get("text").and_then(Value::as_u64).and_then(|text| usize::try_from(text).ok())?,
+        limit: picture.get("limit").and_then(Value::as_u64)?,
+    })
 }
 
 /// The names of all services, in the order of the data.
@@ -109,7 +154,7 @@ pub fn find(id: &str) -> Option<Service> {
         base: text(&entry, "base"),
         path: text(&entry, "path"),
         method: method.unwrap_or_else(|| "POST".into()),
-        headers: list(&entry, "headers").iter().filter_map(Value::as_str).map(String::from).collect(),
+        headers: texts(&entry, "headers"),
         body: entry.get("body").cloned().unwrap_or_default(),
         priorities: list(&entry, "priorities"),
         token: TokenUse::of(&text(&entry, "token"))?,
@@ -118,6 +163,7 @@ pub fn find(id: &str) -> Option<Service> {
         text: number("text")?,
         unit: if flag("bytes") { Unit::Bytes } else { Unit::Characters },
         entities: flag("entities"),
+        picture: picture(&entry),
         help: text(&entry, "help"),
     })
 }
@@ -130,8 +176,8 @@ mod tests {
 
     #[test]
     fn every_service_can_be_used() {
-        const KEYS: &str =
-            " id name docs base own path method headers body priorities token to title text bytes entities help ";
+        const KEYS: &str = " id name docs base own path method headers body priorities token to title text bytes entities picture help ";
+        const PICTURE_KEYS: &str = " docs path headers form json file priorities text limit ";
         let all = services();
         assert_eq!(names().join(" "), "ntfy telegram gotify pushover slack teams discord matrix homeassistant custom");
         for entry in &all {
@@ -156,6 +202,20 @@ mod tests {
             assert_eq!(has("token"), service.token != TokenUse::Address, "{id}");
             assert_eq!(has("to"), !service.to.is_empty(), "{id}");
             assert!(has("subject") && has("text"), "{id}");
+            let Some(picture) = &service.picture else { continue };
+            for key in entry["picture"].as_object().unwrap().keys() {
+                assert!(PICTURE_KEYS.contains(&format!(" {key} ")), "{id}: {key}");
+            }
+            assert!(text(&entry["picture"], "docs").starts_with("https://"), "{id}");
+            assert!(picture.text <= service.text && picture.limit >= 1 << 20, "{id}");
+            let templates = [&picture.path, &picture.form].into_iter().chain(&picture.headers);
+            let templates: Vec<String> = templates.map(|text| text.replace("{picture}", "x.jpg")).collect();
+            assert_eq!(templates.iter().find_map(|text| template::unknown(text)), None, "{id}");
+            let has = |name| !picture.json.is_empty() || templates.iter().any(|text| template::has(text, name));
+            assert!(has("subject") && has("text") && (has("to") || service.to.is_empty()), "{id}");
+            let level = picture.priorities.len();
+            assert!(level == 4 || picture.priorities.is_empty() && !picture.json.is_empty(), "{id}: {level}");
+            assert!(picture.form.is_empty() && picture.json.is_empty() || !picture.file.is_empty(), "{id}");
         }
         let date: Value = serde_json::from_str(SERVICES).unwrap();
         assert_eq!(text(&date, "checked").len(), "2026-01-01".len());

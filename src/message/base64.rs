@@ -23,20 +23,51 @@ pub fn base64(bytes: &[u8]) -> String {
 
 /// What a byte of base64 means; `None` for one outside the alphabet.
 fn digit(byte: u8) -> Option<u32> {
-    ALPHABET.iter().position(|one| *one == byte).and_then(|at| u32::try_from(at).ok())
+    let value = match byte {
+        b'A'..=b'Z' => byte - b'A',
+        b'a'..=b'z' => byte - b'a' + 26,
+        b'0'..=b'9' => byte - b'0' + 52,
+        b'+' => 62,
+        b'/' => 63,
+        _ => return None,
+    };
+    Some(u32::from(value))
+}
+
+/// Whether `byte` belongs to the alphabet.
+pub fn is_digit(byte: u8) -> bool {
+    digit(byte).is_some()
+}
+
+/// Decodes a stream: bits that do not make a whole byte yet wait for the next piece.
+#[derive(Debug, Default)]
+pub struct Decoder {
+    bits: u32,
+    count: u32,
+}
+
+impl Decoder {
+    /// Appends the bytes that `code` completes to `out`. Bytes outside the alphabet are skipped.
+    pub fn push(&mut self, code: &[u8], out: &mut Vec<u8>) {
+        self.take(code.iter().filter_map(|byte| digit(*byte)), out);
+    }
+
+    fn take(&mut self, digits: impl Iterator<Item = u32>, out: &mut Vec<u8>) {
+        for digit in digits {
+            self.bits = self.bits << 6 | digit;
+            self.count += 6;
+            if self.count >= 8 {
+                self.count -= 8;
+                let [.., low] = (self.bits >> self.count).to_be_bytes();
+                out.push(low);
+            }
+        }
+    }
 }
 
 fn joined(digits: impl Iterator<Item = u32>) -> Vec<u8> {
-    let (mut out, mut bits, mut count) = (Vec::with_capacity(digits.size_hint().1.unwrap_or(0) / 4 * 3), 0u32, 0u32);
-    for digit in digits {
-        bits = bits << 6 | digit;
-        count += 6;
-        if count >= 8 {
-            count -= 8;
-            let [.., low] = (bits >> count).to_be_bytes();
-            out.push(low);
-        }
-    }
+    let mut out = Vec::with_capacity(digits.size_hint().1.unwrap_or(0) / 4 * 3);
+    Decoder::default().take(digits, &mut out);
     out
 }
 

@@ -15,6 +15,7 @@ pub mod header;
 pub mod html;
 pub mod outgoing;
 mod parts;
+pub mod picture;
 pub mod received;
 pub mod repair;
 pub mod sender;

@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use super::Later;
 use crate::config::{Account, Issuer};
-use crate::net::http::{Answer, Exchange, exchange, unreachable};
+use crate::net::http::{Answer, Body, Exchange, exchange, unreachable};
 use crate::net::{Trouble, TroubleKind, tls};
 use crate::push::url::Url;
 
@@ -97,7 +97,8 @@ pub fn post<'a>(
         const FORM: &str = "Content-Type: application/x-www-form-urlencoded\r\n";
         let (host, connect_time) = (url.host, CONNECT_TIME);
         let request = Exchange { who: WHO, url, connector, connect_time, status_only: false, observer: &|_| {} };
-        let exchanged = timeout(patience, exchange(request, "POST", FORM, form.text().as_bytes())).await;
+        let body = Body { head: form.text().as_bytes(), ..Body::default() };
+        let exchanged = timeout(patience, exchange(request, "POST", FORM, body)).await;
         let late = || unreachable(WHO, host, &format!("did not answer within {} s", patience.as_secs()));
         exchanged.unwrap_or_else(|_| Err(late()))
     })

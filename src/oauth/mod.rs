@@ -13,11 +13,8 @@
 //! refresh token on disk, [`keeper`] an access token in memory and renews those that no mail uses. `token` talks to the
 //! server, with one HTTPS request each, by `http`.
 
-use std::pin::Pin;
-
-/// A future on the heap. Its code exists once in the program instead of once in everything that awaits it: that halves
-/// the size of this module.
-pub type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+/// A future on the heap: that halves the size of this module.
+pub use crate::net::http::Later;
 
 /// Runs `work` where it may block. `None` if the program is shutting down.
 fn away<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Later<'static, Option<T>> {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Sends one message through a channel: as an HTTPS request with its subject and the beginning of its text. One request
-//! for all recipients that take this way: who gets it is part of the channel, not of the message.
+//! Sends one message through a channel: as an HTTPS request with its subject, the beginning of its text, and its first
+//! picture where the service takes one. One request for all recipients that take this way: who gets it is part of the
+//! channel, not of the message.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,29 +10,37 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
-use zeroize::Zeroizing;
 
 use super::auth::no_password;
 use super::connection::{Patience, connected, done, found};
 use super::trace::{Trace, TraceStep};
 use super::verdict::{Judged, Outcome, Verdict};
-use crate::config::channel::{Content, Method};
+use crate::config::channel::Method;
 use crate::config::{Account, Channel, Keyword};
-use crate::message::{Encode, encoded, header, text};
-use crate::net::http::{Answer, Exchange, HttpStep, exchange};
+use crate::message::picture::{Finder, Picture};
+use crate::net::http::{Answer, Body, Exchange, HttpStep, Pieces, exchange};
 use crate::net::tls::{self, PORT_AND_TLS};
 use crate::net::{Explanation, Trouble, TroubleKind};
-use crate::push::short::{shortened, title};
-use crate::push::template::{self, Place, Values};
+use crate::push::template;
 use crate::push::url::Url;
 use crate::queue::{Progress, SpoolError, Stored};
 use crate::report::TlsFacts;
-use crate::report::letter::{one_line, readable, readable_subject, when};
+use crate::report::letter::one_line;
 use crate::secrets::MASK;
 use crate::system::lock;
 
+mod request;
+mod upload;
+
+use request::{Dress, Facts, Request};
+use upload::Upload;
+
 /// Bytes of a body that are searched for its text: encoded text is up to three times as long, and HTML longer.
 const RAW_LIMIT: usize = 48 << 10;
+/// Statuses that refuse a request with a picture where the same message may pass without it: malformed (also a picture
+/// that cannot be used, or that this chat does not allow), too large, of the wrong type, not processable, and with too
+/// long header fields, which only such a request has. None of them accepts the message.
+const PICTURE_REFUSED: [u16; 5] = [400, 413, 415, 422, 431];
 /// Bytes of what a server says about a refusal that are shown.
 const SAID: usize = 200;
 
@@ -61,8 +70,9 @@ pub async fn send(
         outcome.trouble = Some(no_password(account));
         return outcome;
     }
-    let beginning = match beginning(&mut stored).await {
-        Ok(beginning) => beginning,
+    let wants_picture = channel.picture && channel.with_picture.is_some();
+    let reading = match Reading::of(&mut stored, wants_picture).await {
+        Ok(reading) => reading,
         Err(error) => {
             if let SpoolError::Damaged(reason) = &error {
                 outcome.damaged = Some(reason.clone());
@@ -70,8 +80,8 @@ pub async fn send(
             return rest(outcome, &stored, &Verdict::Deferred(error.to_string().into()));
         }
     };
-    let request = Request::new(account, channel, &stored, &about, beginning);
-    let judged = request.send(account, channel, connector, trace, &mut outcome).await;
+    let sender = Sender { account, channel, connector, trace };
+    let judged = sender.send(&mut stored, &about, &reading, &mut outcome).await;
     match judged {
         Judged::Account(trouble) => {
             outcome.trouble = Some(trouble);
@@ -89,93 +99,91 @@ fn rest(mut outcome: Outcome, stored: &Stored, verdict: &Verdict) -> Outcome {
     outcome
 }
 
-/// The beginning of the body, and whether there is more. All of it is read, in pieces, since only its end shows that it
-/// is what was accepted.
-async fn beginning(stored: &mut Stored) -> Result<(Vec<u8>, bool), SpoolError> {
-    let (mut raw, mut more) = (Vec::new(), false);
-    loop {
-        let chunk = stored.next().await?;
-        if chunk.is_empty() {
-            return Ok((raw, more));
-        }
-        let room = RAW_LIMIT.saturating_sub(raw.len());
-        more |= chunk.len() > room;
-        raw.extend_from_slice(chunk.get(..room).unwrap_or(&chunk));
-    }
+/// What one reading of the whole body shows: only its end shows that it is what was accepted.
+#[derive(Default)]
+struct Reading {
+    /// The beginning of the body.
+    raw: Vec<u8>,
+    /// Whether there is more.
+    more: bool,
+    /// Its first picture, if one is wanted.
+    picture: Option<Picture>,
 }
 
-/// `text` as Slack requires it, where the channel says so.
-fn marked(channel: &Channel, text: &str) -> String {
-    match channel.entities {
-        true => text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;"),
-        false => text.to_string(),
-    }
-}
-
-/// A request with its secrets.
-struct Request {
-    address: Zeroizing<String>,
-    fields: Zeroizing<String>,
-    body: Zeroizing<String>,
-}
-
-impl Request {
-    fn new(
-        account: &Account,
-        channel: &Channel,
-        stored: &Stored,
-        about: &About<'_>,
-        (raw, more): (Vec<u8>, bool),
-    ) -> Self {
-        let coded = stored.meta.form.encode != Encode::QuotedPrintable;
-        let text = text::readable(&stored.header, &raw, coded);
-        // The rest of the body is only text if the beginning ends with it.
-        let text = marked(channel, if text.is_empty() { "(no text)" } else { &text });
-        let text = shortened(&text, channel.text, channel.unit, more && text.len() > RAW_LIMIT / 4);
-        let subject = readable_subject(&stored.header);
-        let subject = one_line(subject.trim(), subject.len());
-        let subject = marked(channel, if subject.is_empty() { "(no subject)" } else { &subject });
-        let subject = title(&subject, channel.title, channel.unit);
-        let from = header::find(&stored.header, "From").map(|field| readable(&encoded::decode(&field.unfolded())));
-        let from = from.map(|from| one_line(from.trim(), channel.title)).filter(|from| !from.is_empty());
-        let from = marked(channel, &from.unwrap_or_else(|| stored.meta.envelope.from.clone()));
-        let device = marked(channel, about.device);
-        let time = when(about.arrived).unwrap_or_default();
-        let token = account.password.expose();
-        let values: Values<'_> =
-            [&subject, &text, &from, &device, about.id, &time, &channel.to, channel.priority.word(), token];
-        let mut fields = Zeroizing::new(String::with_capacity(4 << 10));
-        for field in &channel.headers {
-            if !token.is_empty() || !template::has(field, "token") {
-                fields.push_str(&template::fill(field, Place::Header, &values));
-                fields.push_str("\r\n");
+impl Reading {
+    /// Reads `stored` in pieces.
+    async fn of(stored: &mut Stored, picture: bool) -> Result<Self, SpoolError> {
+        let (mut this, mut nothing) = (Self::default(), Vec::new());
+        let mut finder = picture.then(|| Finder::new(&stored.header));
+        loop {
+            let chunk = stored.next().await?;
+            if chunk.is_empty() {
+                this.picture = finder.and_then(|mut finder| finder.finish(&mut nothing));
+                return Ok(this);
             }
+            if let Some(finder) = &mut finder {
+                finder.push(&chunk, &mut nothing);
+            }
+            let room = RAW_LIMIT.saturating_sub(this.raw.len());
+            this.more |= chunk.len() > room;
+            this.raw.extend_from_slice(chunk.get(..room).unwrap_or(&chunk));
         }
-        let (place, kind) = match channel.content {
-            Content::Json => (Place::Json, "application/json"),
-            Content::Form => (Place::Form, "application/x-www-form-urlencoded"),
+    }
+}
+
+/// What sends the requests of a channel.
+struct Sender<'a> {
+    account: &'a Account,
+    channel: &'a Channel,
+    connector: &'a TlsConnector,
+    trace: Option<&'a Trace>,
+}
+
+impl Sender<'_> {
+    /// Sends the message, with its picture if there is one and the service takes it.
+    async fn send(&self, stored: &mut Stored, about: &About<'_>, reading: &Reading, outcome: &mut Outcome) -> Judged {
+        let facts = Facts { account: self.account, channel: self.channel, about, reading };
+        let Some((taken, picture)) = self.channel.with_picture.as_ref().zip(reading.picture) else {
+            return self.exchange(&Request::new(&facts, stored, Dress::Text("")), None, outcome).await.0;
         };
-        if !channel.body.is_empty() {
-            fields.extend(["Content-Type: ", kind, "\r\n"]);
+        let why = if !picture.is_whole {
+            "its base64 is not valid".to_string()
+        } else if picture.size > taken.limit {
+            format!("{} MB", picture.size.div_ceil(1_000_000))
+        } else {
+            let request = Request::new(&facts, stored, Dress::Picture(taken, &picture));
+            let mut upload = Upload::new(stored, &picture);
+            match self.exchange(&request, Some(&mut upload), outcome).await {
+                (judged, None) => return judged,
+                (_, Some(why)) => why,
+            }
+        };
+        // The service has not accepted the request with the picture, so nothing arrives twice.
+        let hint = format!("picture not sent: {why}");
+        if let Some(trace) = self.trace {
+            trace.note(&hint);
         }
-        let body = template::fill(&channel.body, place, &values);
-        Self { address: channel.address(&values, &account.password), fields, body }
+        match self.exchange(&Request::new(&facts, stored, Dress::Text(&hint)), None, outcome).await.0 {
+            Judged::Message(Verdict::Delivered(said)) => Judged::Message(Verdict::Delivered(format!("{said}; {hint}"))),
+            other => other,
+        }
     }
 
-    /// Sends it, and says what the answer means.
-    async fn send(
+    /// Sends `request`, and says what the answer means. Also says why the message should be sent once more without the
+    /// picture, where the service has certainly not accepted this request.
+    async fn exchange(
         &self,
-        account: &Account,
-        channel: &Channel,
-        connector: &TlsConnector,
-        trace: Option<&Trace>,
+        request: &Request,
+        mut upload: Option<&mut Upload<'_>>,
         outcome: &mut Outcome,
-    ) -> Judged {
-        let Some(url) = Url::parse(&self.address) else {
+    ) -> (Judged, Option<String>) {
+        let Self { account, channel, connector, trace } = *self;
+        let Some(url) = Url::parse(&request.address) else {
             let what = format!("the address of channel '{}' is not a URL", account.name);
-            return Judged::Account(Trouble::new(TroubleKind::Setup, what).remedy(&channel.help));
+            return (Judged::Account(Trouble::new(TroubleKind::Setup, what).remedy(&channel.help)), None);
         };
-        let (sent, secured) = (AtomicBool::new(false), Mutex::new(None::<TlsFacts>));
+        let (sent, begun, moved) = (AtomicBool::new(false), AtomicBool::new(false), AtomicBool::new(false));
+        let secured = Mutex::new(None::<TlsFacts>);
         let observer = |step: HttpStep<'_>| match step {
             HttpStep::Found(addresses) => done(trace, TraceStep::Dns, || found(&account.host, addresses)),
             HttpStep::Connected => done(trace, TraceStep::Tcp, || connected(account)),
@@ -184,38 +192,71 @@ impl Request {
                 done(trace, TraceStep::Tls, || facts.to_string());
                 *lock(&secured) = Some(facts);
             }
-            HttpStep::Sent => sent.store(true, Ordering::Relaxed),
+            HttpStep::Piece => {
+                begun.store(true, Ordering::Relaxed);
+                moved.store(true, Ordering::Relaxed);
+            }
+            HttpStep::Sent => {
+                sent.store(true, Ordering::Relaxed);
+                moved.fetch_or(begun.load(Ordering::Relaxed), Ordering::Relaxed);
+            }
         };
-        let connect_time = Patience(account.timeout).connection();
-        let request = Exchange { who: "", url, connector, connect_time, status_only: true, observer: &observer };
+        let patience = Patience(account.timeout);
+        let connect_time = patience.connection();
+        let exchanging = Exchange { who: "", url, connector, connect_time, status_only: true, observer: &observer };
         let method = channel.method.word();
         if let Some(trace) = trace {
-            trace.note(&format!("{method} to {}, {} bytes of body", account.host, self.body.len()));
+            let picture = upload.as_ref().map(|upload| format!(" and a picture of {} bytes", upload.size()));
+            let size = request.body.len() + request.tail.len();
+            let picture = picture.unwrap_or_default();
+            trace.note(&format!("{method} to {}, {size} bytes of body{picture}", account.host));
         }
-        let exchanged = timeout(account.timeout, exchange(request, method, &self.fields, self.body.as_bytes())).await;
+        let (exchanged, limit) = {
+            let pieces = upload.as_deref_mut().map(|upload| upload as &mut dyn Pieces);
+            let body = Body { head: request.body.as_bytes(), pieces, tail: request.tail.as_bytes() };
+            let mut exchanged = exchange(exchanging, method, &request.fields, body);
+            let mut limit = account.timeout;
+            loop {
+                match timeout(limit, &mut exchanged).await {
+                    // A slow uplink may take long for a picture, as long as it takes some of it each time. What the
+                    // kernel holds at its end takes a while, too, and giving up then sends it twice.
+                    Err(_) if moved.swap(false, Ordering::Relaxed) => {
+                        limit = if sent.load(Ordering::Relaxed) { patience.end() } else { limit };
+                    }
+                    ended => break (ended, limit),
+                }
+            }
+        };
         outcome.tls = lock(&secured).take();
         outcome.text_sent = sent.load(Ordering::Relaxed);
         let trouble = match exchanged {
             Ok(Ok(answer)) => {
-                let judged = judge(&answer, account, channel, self);
                 if let Some(trace) = trace {
-                    trace.received(said(&answer, account, self).as_bytes());
+                    trace.received(said(&answer, account, request).as_bytes());
                 }
-                return judged;
+                let spoiled = upload.is_some() && PICTURE_REFUSED.contains(&answer.status);
+                let why = spoiled.then(|| format!("HTTP {}", answer.status));
+                return (judge(&answer, account, channel, request), why);
             }
             Ok(Err(trouble)) => of_channel(trouble),
             Err(_) => {
-                let what = format!("{} did not answer within {} s", account.host, account.timeout.as_secs());
+                let what = format!("{} did not answer within {} s", account.host, limit.as_secs());
                 Trouble::new(TroubleKind::Unreachable, what)
                     .remedy("if this persists, check the uplink and option timeout")
             }
         };
         if !outcome.text_sent {
-            return Judged::Account(trouble);
+            // Without its end the service cannot have accepted it.
+            let why = match upload {
+                Some(upload) if upload.has_failed() => Some("it could not be read again".to_string()),
+                Some(_) if begun.load(Ordering::Relaxed) => Some("the connection was lost".to_string()),
+                _ => None,
+            };
+            return (Judged::Account(trouble), why);
         }
         // It may have arrived; the same request with PUT would have no further effect.
         outcome.doubtful = channel.method != Method::Put;
-        Judged::Message(Verdict::Deferred(trouble.why))
+        (Judged::Message(Verdict::Deferred(trouble.why)), None)
     }
 }
 

@@ -6,6 +6,8 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
+use crate::message::base64;
+
 /// The names of all placeholders.
 pub const NAMES: [&str; 9] = ["subject", "text", "from", "device", "id", "time", "to", "priority", "token"];
 /// Those whose value differs from message to message, apart from the message ID.
@@ -27,6 +29,10 @@ pub enum Place {
     Url,
     /// In the value of a header field (RFC 9110 section 5.5).
     Header,
+    /// In the value of a header field, as an encoded word (RFC 2047 section 2) of any length.
+    Word,
+    /// As it is: in a form with parts (RFC 7578), whose boundary does not occur in it.
+    Part,
 }
 
 /// The values of all placeholders, in the order of [`NAMES`].
@@ -42,6 +48,8 @@ impl Place {
             Self::Form => out.extend(utf8_percent_encode(value, FORM)),
             Self::Url => out.extend(utf8_percent_encode(value, URL)),
             Self::Header => out.extend(value.chars().map(|c| if c.is_control() { ' ' } else { c })),
+            Self::Word => out.extend(["=?utf-8?b?", &base64(value.as_bytes()), "?="]),
+            Self::Part => out.push_str(value),
         }
     }
 }
@@ -126,6 +134,8 @@ mod tests {
                 "/x/a%20%22b%22%20%26%20c%3Dd%2F%C3%BC%0D%0AX:%20y?to=plc@example.com",
             ),
             ("Title: {subject}", Place::Header, "Title: a \"b\" & c=d/ü  X: y"),
+            ("Title: {subject}", Place::Word, "Title: =?utf-8?b?YSAiYiIgJiBjPWQvw7wNClg6IHk=?="),
+            ("{subject} {to}", Place::Part, "a \"b\" & c=d/ü\r\nX: y ops"),
             ("{{to}} {nobody} {", Place::Form, "{ops} {nobody} {"),
         ] {
             assert_eq!(fill(template, place, &values).as_str(), expected);

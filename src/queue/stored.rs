@@ -31,8 +31,8 @@ pub struct Stored {
     /// Bytes of its body as stored.
     pub body_size: u64,
     body: Option<Body>,
-    /// The body of a message that is not in a file.
-    memory: Option<Vec<u8>>,
+    /// The body of a message that is not in a file, and whether it has been read.
+    memory: Option<(Vec<u8>, bool)>,
 }
 
 struct Body {
@@ -53,7 +53,7 @@ impl Stored {
     /// A small message of our own that never enters the queue.
     pub fn in_memory(header: Vec<u8>, body: Vec<u8>, meta: Meta) -> Self {
         let state = State::new(&meta.envelope);
-        Self { meta, state, header, body_size: body.len() as u64, body: None, memory: Some(body) }
+        Self { meta, state, header, body_size: body.len() as u64, body: None, memory: Some((body, false)) }
     }
 
     /// The next chunk of the body; empty at its end.
@@ -62,8 +62,8 @@ impl Stored {
     /// When the disk fails, and [`SpoolError::Damaged`] instead of the end when the body is not what was accepted. The
     /// caller must not finish the message then.
     pub async fn next(&mut self) -> Result<Vec<u8>, SpoolError> {
-        if let Some(body) = &mut self.memory {
-            return Ok(std::mem::take(body));
+        if let Some((body, read)) = &mut self.memory {
+            return Ok(if std::mem::replace(read, true) { Vec::new() } else { body.clone() });
         }
         let Some(body) = self.body.take() else {
             return Err(SpoolError::Io(std::io::Error::other("reading continued after a failure")));
@@ -71,6 +71,16 @@ impl Stored {
         let (body, chunk) = blocking(move || body.next()).await?;
         self.body = Some(body);
         Ok(chunk)
+    }
+
+    /// Reads the body once more, from its start. After a failure there is nothing left to read.
+    pub fn rewind(&mut self) {
+        if let Some((_, read)) = &mut self.memory {
+            *read = false;
+        }
+        if let Some(body) = &mut self.body {
+            (body.left, body.crc, body.started) = (self.body_size, Checksum::new(), false);
+        }
     }
 }
 
@@ -201,4 +211,57 @@ pub(super) fn read_message(mut file: File, id: &str) -> Result<Stored, SpoolErro
     let mut state = State::new(&meta.envelope);
     state.replay(&read_journal(&mut file)?);
     Ok(Stored::new(file, &preamble, header, meta, state))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::os::unix::fs::FileExt;
+
+    use super::*;
+    use crate::message::{BodyForm, Encode, Envelope};
+    use crate::queue::Marks;
+
+    async fn read(stored: &mut Stored) -> Result<Vec<u8>, SpoolError> {
+        let mut all = Vec::new();
+        loop {
+            match stored.next().await? {
+                chunk if chunk.is_empty() => return Ok(all),
+                chunk => all.extend(chunk),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_that_is_read_again_is_checked_again() {
+        let body: Vec<u8> = (0..20_000u32).flat_map(u32::to_be_bytes).collect();
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&[0; PREAMBLE]).unwrap();
+        file.write_all(&body).unwrap();
+        let mut crc = Checksum::new();
+        crc.update(&body);
+        let preamble = Preamble { body: body.len() as u64, header: 0, meta: 0, body_crc: crc.value(), meta_crc: 0 };
+        let envelope = Envelope { from: "a@b.c".into(), to: vec!["d@e.f".into()], smtputf8: false };
+        let form = BodyForm { eight_bit: false, encode: Encode::Verbatim };
+        let (client, marks, state) = ("10.0.0.1".to_string(), Marks::default(), State::new(&envelope));
+        let meta = Meta { envelope, form, arrived: 1, client, notice: false, undated: None, marks };
+        let disk = file.try_clone().unwrap();
+        let mut stored = Stored::new(file, &preamble, Vec::new(), meta.clone(), state);
+        assert_eq!(read(&mut stored).await.unwrap(), body);
+        stored.rewind();
+        // Also if it was not read to its end.
+        assert!(!stored.next().await.unwrap().is_empty());
+        stored.rewind();
+        assert_eq!(read(&mut stored).await.unwrap(), body);
+        stored.rewind();
+        disk.write_all_at(b"!", PREAMBLE as u64 + 70_000).unwrap();
+        assert!(matches!(read(&mut stored).await, Err(SpoolError::Damaged(_))));
+        stored.rewind();
+        assert!(matches!(stored.next().await, Err(SpoolError::Io(_))));
+        let mut own = Stored::in_memory(Vec::new(), body.clone(), meta);
+        for _ in 0..2 {
+            assert_eq!(read(&mut own).await.unwrap(), body);
+            own.rewind();
+        }
+    }
 }

@@ -142,3 +142,11 @@ test('the page has all of it', async () => {
 
 	assert.equal(map.sections.length, Object.keys(forms).length);
 });
+
+test('a picture can be switched off where a service takes one', () => {
+	const { services } = JSON.parse(fs.readFileSync(path.join(TREE, 'src/config/services.json'), 'utf8'));
+	const { when } = forms.channel.options.find(({ name }) => name == 'picture');
+
+	for (const { id, picture } of services)
+		assert.equal(when.service.test(id), picture != null, id);
+});

@@ -9,7 +9,7 @@ import { world } from './fake.mjs';
 const ELSEWHERE = [
 	// In the test mail, which is in English like every mail of the daemon.
 	// In the message itself, and in the transcript.
-	/^\(no (?:text|subject)\)$|^%s to %s, %s bytes of body$/,
+	/^\(no (?:text|subject)\)$|^%s to %s, %s bytes of body%s$|^ and a picture of %s bytes$/,
 	/^This is a test mail|^It was sent through|^No reply is needed/,
 	// What the settings expect, in the errors of the file; addresses and scopes of OAuth.
 	/^a SHA-256 fingerprint|^https:/,

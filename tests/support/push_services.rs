@@ -4,7 +4,7 @@
 
 use serde_json::{Value, json};
 
-use super::push_server::{Asked, Usual};
+use super::push_server::{Asked, Part, Usual};
 
 /// The secret that each service here expects.
 pub const TOKEN: &str = "t0ken:with/odd+letters";
@@ -37,8 +37,53 @@ fn answer(checked: Result<(), String>, status: u16, body: &str) -> (u16, String)
     }
 }
 
+/// The fields of a form with parts, all of them known, and its only file, which is a picture of at most `limit` bytes.
+fn with_file(parts: &[Part], known: &[&str], file: &str, limit: usize) -> Result<Value, String> {
+    let mut fields = serde_json::Map::new();
+    for part in parts {
+        let is_file = part.name == file;
+        if is_file != part.file.is_some() || is_file && !part.kind.starts_with("image/") {
+            return Err(format!("{} is not as it should be", part.name));
+        }
+        if is_file && (part.content.0.is_empty() || part.content.0.len() > limit) {
+            return Err("the picture has a wrong size".into());
+        }
+        let value = if is_file { "file" } else { part.text() };
+        if !is_file && !known.contains(&part.name.as_str()) || fields.insert(part.name.clone(), value.into()).is_some()
+        {
+            return Err(format!("unknown field {}", part.name));
+        }
+    }
+    fields.contains_key(file).then_some(Value::Object(fields)).ok_or("no picture".into())
+}
+
+/// A word of a header field (RFC 2047), as ntfy decodes it.
+fn word(value: &str) -> String {
+    let code = value.strip_prefix("=?utf-8?b?").and_then(|code| code.strip_suffix("?=")).expect("an encoded word");
+    String::from_utf8(smtprelay::message::base64::strict(code.as_bytes()).expect("base64")).expect("UTF-8")
+}
+
+/// ntfy, "Attach local file": POST to the topic, the picture as the body, everything else in header fields.
+fn ntfy_picture(asked: &Asked) -> (u16, String) {
+    let (title, message) = (word(asked.field("title")), word(asked.field("message")));
+    let check = || {
+        if asked.bytes.0.is_empty() || asked.bytes.0.len() > 15 << 20 || title.is_empty() {
+            return Err("attachment or title has a wrong size".into());
+        }
+        if message.is_empty() || message.len() > 4096 || !asked.field("filename").starts_with("picture.") {
+            return Err("message or file name is wrong".into());
+        }
+        let priority = asked.field("x-priority").parse().unwrap_or(0);
+        (1..=5).contains(&priority).then_some(()).ok_or("invalid priority".into())
+    };
+    answer(check(), 200, r#"{"id":"x","event":"message"}"#)
+}
+
 /// ntfy, "Publish as JSON" and "Access tokens": POST to the root, with the topic in the body.
 fn ntfy(asked: &Asked) -> (u16, String) {
+    if asked.target == "/plant-alarms_1" && asked.field("authorization") == format!("Bearer {TOKEN}") {
+        return ntfy_picture(asked);
+    }
     if (asked.method.as_str(), asked.target.as_str()) != ("POST", "/") {
         return refused(404, "page not found");
     }
@@ -61,8 +106,17 @@ fn ntfy(asked: &Asked) -> (u16, String) {
     answer(check(), 200, r#"{"id":"x","event":"message"}"#)
 }
 
-/// Telegram, "Making requests" and sendMessage.
+/// Telegram, "Making requests", sendMessage and sendPhoto.
 fn telegram(asked: &Asked) -> (u16, String) {
+    if asked.method == "POST" && asked.target == "/bott0ken:with%2Fodd%2Bletters/sendPhoto" {
+        let parts = asked.parts().expect("a form with parts");
+        let check = || {
+            let fields = with_file(&parts, &["chat_id", "caption", "disable_notification"], "photo", 10_000_000)?;
+            text(&fields, "chat_id", 64)?;
+            text(&fields, "caption", 1024).map(|_| ())
+        };
+        return answer(check(), 200, r#"{"ok":true,"result":{}}"#);
+    }
     // A colon may stand in a path segment as it is (RFC 3986 section 3.3), which Telegram's own tokens have.
     if asked.method != "POST" || asked.target != "/bott0ken:with%2Fodd%2Bletters/sendMessage" {
         return (404, r#"{"ok":false,"error_code":404,"description":"Not Found"}"#.into());
@@ -99,7 +153,19 @@ fn pushover(asked: &Asked) -> (u16, String) {
     if asked.method != "POST" || asked.target != "/1/messages.json" {
         return refused(404, "not found");
     }
-    let form = asked.form();
+    const FIELDS: [&str; 7] = ["token", "user", "title", "message", "priority", "retry", "expire"];
+    let parts = asked.parts();
+    let form = match &parts {
+        Some(parts) => with_file(parts, &FIELDS, "attachment", 5_242_880).map(|fields| {
+            let fields = fields.as_object().cloned().unwrap_or_default().into_iter();
+            fields.map(|(name, value)| (name, value.as_str().unwrap_or_default().to_owned())).collect()
+        }),
+        None => Ok(asked.form()),
+    };
+    let form: std::collections::BTreeMap<String, String> = match form {
+        Ok(form) => form,
+        Err(why) => return refused(400, &why),
+    };
     let value = |name: &str| form.get(name).map(String::as_str).unwrap_or_default();
     let check = || {
         if value("token") != TOKEN || value("user").is_empty() {
@@ -168,7 +234,14 @@ fn discord(asked: &Asked) -> (u16, String) {
     if asked.method != "POST" || asked.target != "/api/webhooks/1/s3cret" {
         return (404, r#"{"message":"Unknown Webhook","code":10015}"#.into());
     }
-    let body = asked.json();
+    let parts = asked.parts();
+    let body = match &parts {
+        Some(parts) => match with_file(parts, &["payload_json"], "files[0]", 10 << 20) {
+            Ok(fields) => serde_json::from_str(fields["payload_json"].as_str().unwrap_or_default()).unwrap_or_default(),
+            Err(why) => return refused(400, &why),
+        },
+        None => asked.json(),
+    };
     let check = || {
         fits(&body, &["content", "allowed_mentions", "flags"])?;
         if body["allowed_mentions"]["parse"] != json!([]) {
@@ -222,6 +295,22 @@ pub struct Documented {
     pub options: &'static [(&'static str, &'static str)],
     /// The text of a request that it has accepted.
     pub text: fn(&Asked) -> String,
+    /// The text of a request with a picture, if it takes one.
+    pub caption: Option<fn(&Asked) -> String>,
+}
+
+/// The picture of a request, if it has one.
+pub fn picture(asked: &Asked) -> Option<Vec<u8>> {
+    if asked.field("content-type").starts_with("image/") {
+        return Some(asked.bytes.0.clone());
+    }
+    asked.parts()?.into_iter().find(|part| part.file.is_some()).map(|part| part.content.0)
+}
+
+/// A field of a form with parts.
+fn field(asked: &Asked, name: &str) -> String {
+    let parts = asked.parts().expect("a form with parts");
+    parts.iter().find(|part| part.name == name).expect("a field").text().to_owned()
 }
 
 /// All services, apart from `custom`.
@@ -231,30 +320,35 @@ pub const SERVICES: [Documented; 9] = [
         usual: ntfy,
         options: &[("url", "{url}"), ("to", "plant-alarms_1"), ("token", TOKEN), ("priority", "urgent")],
         text: |asked| part(asked, "/title") + "\n" + &part(asked, "/message"),
+        caption: Some(|asked| word(asked.field("title")) + "\n" + &word(asked.field("message"))),
     },
     Documented {
         id: "telegram",
         usual: telegram,
         options: &[("url", "{url}"), ("to", "-1001"), ("token", TOKEN), ("priority", "low")],
         text: |asked| part(asked, "/text").replacen("\n\n", "\n", 1),
+        caption: Some(|asked| field(asked, "caption").replacen("\n\n", "\n", 1)),
     },
     Documented {
         id: "gotify",
         usual: gotify,
         options: &[("url", "{url}/sub/"), ("token", TOKEN)],
         text: |asked| part(asked, "/title") + "\n" + &part(asked, "/message"),
+        caption: None,
     },
     Documented {
         id: "pushover",
         usual: pushover,
         options: &[("url", "{url}"), ("to", "uKey"), ("token", TOKEN), ("priority", "urgent")],
         text: |asked| format!("{}\n{}", asked.form()["title"], asked.form()["message"]),
+        caption: Some(|asked| field(asked, "title") + "\n" + &field(asked, "message")),
     },
     Documented {
         id: "slack",
         usual: slack,
         options: &[("token", "{url}/services/T0/B0/s3cret")],
         text: |asked| part(asked, "/text").replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"),
+        caption: None,
     },
     Documented {
         id: "teams",
@@ -264,24 +358,31 @@ pub const SERVICES: [Documented; 9] = [
             let at = |n: usize| part(asked, &format!("/attachments/0/content/body/{n}/text"));
             at(0) + "\n" + &at(1)
         },
+        caption: None,
     },
     Documented {
         id: "discord",
         usual: discord,
         options: &[("token", "{url}/api/webhooks/1/s3cret"), ("priority", "low")],
         text: |asked| part(asked, "/content"),
+        caption: Some(|asked| {
+            let body: Value = serde_json::from_str(&field(asked, "payload_json")).expect("JSON");
+            body["content"].as_str().unwrap_or_default().to_owned()
+        }),
     },
     Documented {
         id: "matrix",
         usual: matrix,
         options: &[("url", "{url}"), ("to", "!room:m.example"), ("token", TOKEN)],
         text: |asked| part(asked, "/body"),
+        caption: None,
     },
     Documented {
         id: "homeassistant",
         usual: homeassistant,
         options: &[("url", "{url}"), ("token", TOKEN)],
         text: |asked| part(asked, "/subject") + "\n" + &part(asked, "/text"),
+        caption: None,
     },
 ];
 

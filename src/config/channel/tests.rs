@@ -159,6 +159,10 @@ fn what_is_wrong_with_a_channel_is_said() {
             "1 option priority has no effect with service 'slack'",
         ),
         (
+            " option service 'slack'\n option token 'https://h/x'\n option picture '1'\n",
+            "1 service 'slack' takes no picture with a message",
+        ),
+        (
             " option service 'slack'\n option token 'https://h/x'\n option to 'y'\n",
             "1 option to has no effect with service 'slack'",
         ),

@@ -2,8 +2,9 @@
 
 use super::*;
 use crate::config::{load, uci};
-use crate::message::{BodyForm, Envelope};
+use crate::message::{BodyForm, Encode, Envelope};
 use crate::queue::{Marks, Meta};
+use zeroize::Zeroizing;
 
 fn account(options: &str) -> Account {
     let text = format!("config channel 'phone'\n option service '{options}'\n");
@@ -19,10 +20,21 @@ fn stored(header: &str, body: &str) -> Stored {
 }
 
 async fn request(account: &Account, header: &str, body: &str) -> Request {
+    dressed(account, header, body, |_| Dress::Text("")).await
+}
+
+async fn dressed(
+    account: &Account,
+    header: &str,
+    body: &str,
+    dress: for<'a> fn((&'a Channel, &'a Reading)) -> Dress<'a>,
+) -> Request {
     let mut stored = stored(header, body);
-    let beginning = beginning(&mut stored).await.unwrap();
+    let channel = account.channel.as_deref().unwrap();
+    let reading = Reading::of(&mut stored, true).await.unwrap();
     let about = About { id: "0123456789", device: "Pump <1>", arrived: 1_795_395_723 };
-    Request::new(account, account.channel.as_deref().unwrap(), &stored, &about, beginning)
+    let facts = Facts { account, channel, about: &about, reading: &reading };
+    Request::new(&facts, &stored, dress((channel, &reading)))
 }
 
 #[tokio::test]
@@ -62,6 +74,58 @@ async fn however_long_a_message_is_the_request_is_short() {
     assert!(value("message").ends_with("\n[shortened]") && value("message").chars().count() <= 1024);
     assert!(value("title").ends_with('…') && value("title").chars().count() == 250);
     assert!(made.body.len() < 8 << 10);
+}
+
+fn with_picture<'a>((channel, reading): (&'a Channel, &'a Reading)) -> Dress<'a> {
+    Dress::Picture(channel.with_picture.as_ref().unwrap(), reading.picture.as_ref().unwrap())
+}
+
+const SNAPSHOT: (&str, &str) = (
+    "Subject: =?utf-8?q?T=C3=BCr?=\r\nContent-Type: multipart/mixed; boundary=b\r\n",
+    "--b\r\n\r\nmotion\r\n--b\r\nContent-Type: image/png\r\nContent-Transfer-Encoding: base64\r\n\r\nAQIDBA==\r\n--b--\r\n",
+);
+
+#[tokio::test]
+async fn a_picture_is_sent_as_the_service_takes_it() {
+    let telegram = account("telegram'\n option to '1'\n option priority 'low'\n option token '2:x");
+    let made = dressed(&telegram, SNAPSHOT.0, SNAPSHOT.1, with_picture).await;
+    assert_eq!(*made.address, "https://api.telegram.org/bot2:x/sendPhoto");
+    let boundary = made.fields.strip_prefix("Content-Type: multipart/form-data; boundary=").unwrap().trim();
+    assert_eq!((boundary.len(), &made.tail), (20, &format!("\r\n--{boundary}--\r\n")));
+    let body = made.body.replace(boundary, "B").replace("Content-Disposition: form-data; name=", "N ");
+    assert_eq!(
+        body,
+        "--B\r\nN \"chat_id\"\r\n\r\n1\r\n--B\r\nN \"caption\"\r\n\r\nTür\n\nmotion\r\n--B\r\nN \"disable_notification\"\r\n\r\n\
+         true\r\n--B\r\nN \"photo\"; filename=\"picture.png\"\r\nContent-Type: image/png\r\n\r\n"
+    );
+    let ntfy = account("ntfy'\n option to 'alarms'\n option token 'tk_1");
+    let made = dressed(&ntfy, SNAPSHOT.0, SNAPSHOT.1, with_picture).await;
+    assert_eq!((made.address.as_str(), made.body.as_str(), made.tail.as_str()), ("https://ntfy.sh/alarms", "", ""));
+    assert_eq!(
+        *made.fields,
+        "Authorization: Bearer tk_1\r\nTitle: =?utf-8?b?VMO8cg==?=\r\nMessage: =?utf-8?b?bW90aW9u?=\r\n\
+         Filename: picture.png\r\nX-Priority: 3\r\nContent-Type: image/png\r\n"
+    );
+    // What is said instead of a picture fits, too.
+    let pushover = account("pushover'\n option to 'u'\n option token 't");
+    let made = dressed(&pushover, "", &"x".repeat(2000), |_| Dress::Text("picture not sent: 12 MB")).await;
+    let form: Vec<(String, String)> = form_urlencoded::parse(made.body.as_bytes()).into_owned().collect();
+    let message = &form.iter().find(|(name, _)| name == "message").unwrap().1;
+    assert!(message.ends_with("x\n[shortened]\n[picture not sent: 12 MB]") && message.len() <= 1024, "{message}");
+}
+
+#[tokio::test]
+async fn a_picture_that_is_another_one_now_is_not_completed() {
+    let mut stored = stored(SNAPSHOT.0, SNAPSHOT.1);
+    let picture = Reading::of(&mut stored, true).await.unwrap().picture.unwrap();
+    let mut upload = Upload::new(&mut stored, &picture);
+    assert_eq!(upload.size(), 4);
+    assert_eq!((upload.next().await.unwrap(), upload.next().await.unwrap()), (vec![1, 2, 3, 4], Vec::new()));
+    for other in ["AQIDBAUG", "AQID", ""] {
+        let mut changed = self::stored(SNAPSHOT.0, &SNAPSHOT.1.replace("AQIDBA==", other));
+        let mut upload = Upload::new(&mut changed, &picture);
+        assert!(upload.next().await.is_err() && upload.has_failed(), "{other}");
+    }
 }
 
 #[tokio::test]

@@ -91,7 +91,7 @@ declare namespace LuCI {
 		write?: (section_id: string, value: string) => unknown;
 		remove?: (section_id: string) => unknown;
 		value(key: string, label?: string): void;
-		depends(dependency: Record<string, string>): void;
+		depends(dependency: Record<string, string | RegExp>): void;
 	}
 	interface Section {
 		addremove?: boolean;

@@ -216,7 +216,7 @@ declare namespace Smtprelay {
 		placeholder?: string;
 		choices?: string[][];
 		check?: (text: string) => true | string;
-		when?: Record<string, string>;
+		when?: Record<string, string | RegExp>;
 		needed?: boolean;
 	}
 	interface SectionForm {

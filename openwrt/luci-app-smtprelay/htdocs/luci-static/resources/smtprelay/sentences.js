@@ -15,6 +15,11 @@
 const SENTENCES = /** @type {[string, () => string][]} */ ([
 	[ 'account \'%s\' has no password, so its mail stays in the queue: store one with smtprelay password %s, or set option password', () => _('Account \'%s\' has no password, so its mail stays in the queue: enter one below, or run smtprelay password %s.') ],
 	[ 'channel \'%s\' has no token, so its messages stay in the queue: store one with smtprelay password %s, or set option token; %s', () => _('Channel \'%s\' has no token, so its messages stay in the queue: enter one below, or run smtprelay password %s; %s') ],
+	[ 'service \'%s\' takes no picture with a message', () => _('service \'%s\' takes no picture with a message') ],
+	[ 'picture not sent: %s', () => _('picture not sent: %s') ],
+	[ 'its base64 is not valid', () => _('its base64 is not valid') ],
+	[ 'it could not be read again', () => _('it could not be read again') ],
+	[ 'the connection was lost', () => _('the connection was lost') ],
 	[ 'account \'%s\' is not configured yet and is not used', () => _('account \'%s\' is not configured yet and is not used') ],
 	[ 'an account needs a name: write config account \'provider\'', () => _('an account needs a name: write config account \'provider\'') ],
 	[ 'option host is missing: the provider\'s mail server, such as smtp.example.com; or set option provider to one that \'smtprelay providers\' lists', () => _('the mail server is missing, such as smtp.example.com; or select a provider') ],
