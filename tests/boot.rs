@@ -16,7 +16,7 @@ use support::timewarp::TimeWarp;
 const NOON: i64 = 1_803_902_400;
 /// Longer than an uplink is waited for: where the tests run, there may be none.
 const PATIENCE: Duration = Duration::from_secs(660);
-const QUIET: Duration = Duration::from_millis(5);
+const QUIET: Duration = Duration::from_millis(25);
 const BOOT: &str = "Started: gw.example";
 
 fn relay_to(provider: &Provider) -> RelayBuilder {

@@ -22,7 +22,7 @@ const TEXT: &str = "From: plc@example.com\r\nTo: ops@example.com\r\nSubject: x\r
 /// 2027-03-01 12:00 UTC.
 const NOON: i64 = 1_803_902_400;
 /// Longer than the gateway takes for an answer, in real time.
-const QUIET: Duration = Duration::from_millis(5);
+const QUIET: Duration = Duration::from_millis(25);
 
 fn relay() -> RelayBuilder {
     Relay::builder().durability("memory").section(Section::custom_account("provider", "127.0.0.1", 1, "implicit"))
