@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use support::login_server::{CLIENT, LoginServer, Say};
 use support::provider::{Provider, TlsMode};
 use support::relay::{Relay, Section};
 
@@ -350,6 +351,57 @@ async fn setup_takes_an_address_and_a_password() {
     let names: Vec<_> = status["accounts"].as_array().unwrap().iter().map(|account| &account["name"]).collect();
     assert_eq!(names, ["provider", "gmail"], "{status}");
     assert_eq!(status["accounts"][1]["secret"], "set");
+}
+
+/// The same where the provider accepts no password: the sign-in comes before the test mail.
+#[tokio::test]
+async fn setup_signs_in_where_no_password_works() {
+    let certs = support::certs::Certs::new();
+    let login = LoginServer::start(&certs).await;
+    let provider = Provider::builder().certs(&certs).tokens("me@example.com", login.tokens()).start().await;
+    // The URLs of a login server of one's own, as docs/guide/oauth.md has them.
+    let relay = Relay::builder()
+        .relay_option("enabled", "0")
+        .section(login.account(Section::new("account", "provider").option("provider", "custom")))
+        .section(login.account(Section::new("account", "office").option("enabled", "0")))
+        .env("SSL_CERT_FILE", &provider.certs().ca_file().display().to_string())
+        .prepare();
+    let written = || std::fs::read_to_string(relay.config_path()).unwrap();
+    let before = written();
+    let port = provider.port().to_string();
+    for (words, code, part) in [
+        (&["setup", "me@outlook.com", "--account", "new"][..], 64, "name it with --client-id"),
+        (&["setup", "me@yahoo.com", "--client-id", "1"], 64, "requires an account at Google or Microsoft"),
+        (&["setup", "me@gmail.com", "--client-id", "1", "--account", "new"], 64, "is empty; nothing was changed\n"),
+    ] {
+        let ran = relay.command_with_input(words, b"").await;
+        let said = text(&ran.stderr);
+        assert!(ran.status.code() == Some(code) && said.contains(part), "{words:?}: {said}");
+        assert_eq!(written(), before);
+    }
+    login.approve();
+    let client = ["--host", "127.0.0.1", "--port", &port, "--tls", "implicit", "--client-id", CLIENT.0];
+    let ran = relay.command_with_input(&[&["setup", "me@example.com"], &client[..]].concat(), b"").await;
+    let said = text(&ran.stdout);
+    assert!(ran.status.success(), "{said}{}", text(&ran.stderr));
+    let order = ["Account 'provider'", "sign in as me@example.com", "is logged in", "Account 'provider' works"];
+    let places: Vec<_> = order.iter().map(|part| said.find(part).unwrap_or_else(|| panic!("{part}: {said}"))).collect();
+    assert!(places.is_sorted(), "{said}");
+    assert_eq!(provider.wait_for_messages(1, SOON).await[0].recipients, ["me@example.com"]);
+    assert!(written().contains("option auth 'xoauth2'") && written().contains("option enabled '1'"));
+    for secret in login.secrets() {
+        assert!(!written().contains(&secret) || secret == CLIENT.1, "{}", written());
+    }
+    // The presets know whose client it is. Nobody agrees to this sign-in, so nothing is sent to the provider.
+    login.script([Say::error("access_denied")]);
+    let words = ["setup", "me@outlook.com", "--account", "office", "--client-id", "client-8"];
+    let ran = relay.command_with_input(&words, b"").await;
+    assert_eq!(ran.status.code(), Some(1), "{}", text(&ran.stderr));
+    assert!(text(&ran.stderr).contains("login failed"), "{}", text(&ran.stderr));
+    let office = written().split("config account 'office'").nth(1).expect("the section").to_owned();
+    for option in ["provider 'outlook'", "oauth 'microsoft'", "client_id 'client-8'", "username 'me@outlook.com'"] {
+        assert!(office.contains(option), "{option}: {office}");
+    }
 }
 
 #[tokio::test]

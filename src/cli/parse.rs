@@ -90,8 +90,8 @@ pub enum Asked {
 /// Options without a value, and those with one. Which command takes which is in its help.
 const FLAGS: [&str; 10] =
     ["body", "check", "delete", "follow", "foreground", "help", "json", "prometheus", "verbose", "yes"];
-const VALUES: [&str; 10] =
-    ["account", "config", "device", "host", "newer", "older", "port", "provider", "recipient", "tls"];
+const VALUES: [&str; 11] =
+    ["account", "client-id", "config", "device", "host", "newer", "older", "port", "provider", "recipient", "tls"];
 
 /// Parses the arguments.
 ///
@@ -270,6 +270,7 @@ fn own(arguments: Vec<OsString>) -> Result<Asked, Failure> {
                 host: given.text("host"),
                 port: port.map_err(|_| misused("--port requires a number from 1 to 65535"))?,
                 tls: given.text("tls"),
+                client_id: given.text("client-id"),
             })
         }
         ["setup"] => return Err(misused("setup requires your mail address")),

@@ -36,10 +36,15 @@ pub fn password(name: &str, delete: bool, file: &Path, json: bool) -> ExitCode {
     }))
 }
 
-/// Prompts for the password of the account called `name`, which must not be empty.
-pub fn required(name: &str) -> Result<Secret, Failure> {
+/// Prompts for `what`, such as the password of an account, which must not be empty.
+pub fn required(what: &str) -> Result<Secret, Failure> {
     let missing = || (exit::USAGE, "no password was entered; nothing was changed".to_string());
-    enter(name, "")?.ok_or_else(missing)
+    enter(what)?.ok_or_else(missing)
+}
+
+/// How a prompt names the password of the account called `name`.
+pub fn of_account(name: &str) -> String {
+    format!("Password of account '{name}'")
 }
 
 /// Stores a password of the account called `name`, or with `None` removes the stored one.
@@ -49,7 +54,16 @@ pub fn store(name: &str, entered: Option<Secret>, file: &Path) -> Result<String,
 
 fn change(name: &str, delete: bool, file: &Path) -> Result<String, Failure> {
     const REMOVES: &str = " (leave empty to remove the stored one)";
-    keep(name, file, delete, |name| if delete { Ok(None) } else { enter(name, REMOVES) })
+    keep(name, file, delete, |name| match delete {
+        true => Ok(None),
+        // A script whose variable is empty does not intend to remove the password.
+        false => enter(&format!("{}{REMOVES}", of_account(name))).map_err(|(code, text)| match code {
+            exit::USAGE if !std::io::stdin().is_terminal() => {
+                (code, format!("{text}; use --delete to remove a stored password"))
+            }
+            _ => (code, text),
+        }),
+    })
 }
 
 /// Stores what `enter` returns for the account called `name`.
@@ -101,21 +115,17 @@ fn keep(
     Ok(text)
 }
 
-/// The password; `None` if the stored one is to be removed. `hint` is part of the prompt.
-fn enter(name: &str, hint: &str) -> Result<Option<Secret>, Failure> {
+/// What was entered at the prompt `what`; `None` if nothing was.
+fn enter(what: &str) -> Result<Option<Secret>, Failure> {
     let failed = |error: std::io::Error| (1, format!("cannot read the password: {error}"));
     if !std::io::stdin().is_terminal() {
         let password = line().map_err(failed)?;
-        // A script whose variable is empty does not intend to remove the password.
         return match check(password.expose()) {
             Ok(()) => Ok(Some(password)),
-            Err(text) => {
-                Err((exit::USAGE, format!("{text}; nothing was changed; use --delete to remove a stored password")))
-            }
+            Err(text) => Err((exit::USAGE, format!("{text}; nothing was changed"))),
         };
     }
-    let prompt = format!("Password of account '{name}'{hint}: ");
-    let first = hidden(&prompt).map_err(failed)?;
+    let first = hidden(&format!("{what}: ")).map_err(failed)?;
     if first.is_empty() {
         return Ok(None);
     }

@@ -10,7 +10,7 @@ use super::table::table;
 use super::{Failure, exit, usage};
 
 /// What is shown about one provider: label and field of the data.
-const SHEET: [(&str, &str); 18] = [
+const SHEET: [(&str, &str); 19] = [
     ("host", "host"),
     ("port", "port"),
     ("TLS", "tls"),
@@ -20,6 +20,7 @@ const SHEET: [(&str, &str); 18] = [
     ("", "help"),
     ("", "url"),
     ("authentication", "auth"),
+    ("OAuth 2.0", "issuer"),
     ("From", "from"),
     ("null sender", "null_sender"),
     ("MB per message", "size"),

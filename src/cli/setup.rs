@@ -9,6 +9,7 @@ use smtprelay::config::edit::{self, Place};
 use smtprelay::config::providers::{self, Provider};
 use smtprelay::config::{self, uci};
 use smtprelay::control::socket::ControlClient;
+use smtprelay::secrets::Secret;
 
 use super::ask::state;
 use super::test_mail::{Test, test};
@@ -33,6 +34,8 @@ pub struct Setup {
     pub port: Option<u16>,
     /// How its connections are encrypted: `implicit` or `starttls`.
     pub tls: Option<String>,
+    /// The OAuth 2.0 client to sign in with in place of a password.
+    pub client_id: Option<String>,
 }
 
 /// Sets up the account, starts the gateway and sends the test mail.
@@ -54,7 +57,7 @@ fn prepare(wanted: &Setup, file: &Path) -> Result<(String, bool), Failure> {
     };
     let package = uci::parse(text.as_bytes()).map_err(|error| failed(format!("{}: {error}", file.display())))?;
     let account = account(wanted, preset.as_ref(), &package)?;
-    let oauth = preset.as_ref().is_some_and(|preset| preset.secret == "oauth2");
+    let client = client(wanted, preset.as_ref(), &account, &package)?;
     let mut options = match &preset {
         Some(preset) => vec![("provider", preset.id.as_str()), ("host", ""), ("port", ""), ("tls", "")],
         None => vec![("provider", "custom")],
@@ -65,7 +68,11 @@ fn prepare(wanted: &Setup, file: &Path) -> Result<(String, bool), Failure> {
         options.extend([("port", port.as_str()), ("tls", wanted.tls.as_deref().unwrap_or_default())]);
     }
     options.extend([("username", wanted.address.as_str()), ("from", ""), ("password", ""), ("enabled", "")]);
-    options.push(("auth", if oauth { "xoauth2" } else { "" }));
+    options.push(("auth", if client.is_some() { "xoauth2" } else { "" }));
+    if let Some(client) = &client {
+        options.extend([("oauth", client.issuer.as_str()), ("client_id", client.id.as_str())]);
+        options.extend(client.secret.as_ref().map(|secret| ("client_secret", secret.expose())));
+    }
     let edited = edit::set(&text, Place::Named("account", &account), &options)
         .and_then(|text| edit::set(&text, Place::First("relay", "main"), &[("enabled", "1")]))
         .map_err(failed)?;
@@ -73,17 +80,73 @@ fn prepare(wanted: &Setup, file: &Path) -> Result<(String, bool), Failure> {
     config::parse(file, edited.as_bytes()).map_err(|error| failed(error.to_string()))?;
     let whose = preset.as_ref().map_or_else(|| wanted.host.clone().unwrap_or_default(), |preset| preset.id.clone());
     print(&format!("Account '{account}': {} at {whose}\n", wanted.address));
-    if let Some(hint) = preset.as_ref().filter(|_| !oauth).and_then(hint) {
+    if let Some(hint) = preset.as_ref().filter(|_| client.is_none()).and_then(hint) {
         print(&hint);
     }
     // Before anything is changed.
-    let secret = if oauth { None } else { Some(password::required(&account)?) };
+    let secret = match &client {
+        Some(_) => None,
+        None => Some(password::required(&password::of_account(&account))?),
+    };
     edit::replace(file, &edited)
         .map_err(|error| failed(format!("{}: cannot write the settings: {error}", file.display())))?;
     if let Some(secret) = secret {
         print(&password::store(&account, Some(secret), file)?);
     }
-    Ok((account, oauth))
+    Ok((account, client.is_some()))
+}
+
+/// The OAuth 2.0 client that signs in to an account.
+struct Client {
+    issuer: String,
+    id: String,
+    /// `None` if it has none, or keeps the one in the settings.
+    secret: Option<Secret>,
+}
+
+/// The client of an account that signs in with OAuth 2.0; `None` if a password is used.
+fn client(
+    wanted: &Setup,
+    preset: Option<&Provider>,
+    account: &str,
+    package: &uci::Package,
+) -> Result<Option<Client>, Failure> {
+    let needs = preset.filter(|preset| preset.secret == "oauth2");
+    if wanted.client_id.is_none() && needs.is_none() {
+        return Ok(None);
+    }
+    let usage = |text: String| (exit::USAGE, text);
+    let section = package.of_kind("account").find(|section| section.name.as_deref() == Some(account));
+    let written = |option: &str| section.and_then(|section| text_of(section, option));
+    let issuer = match preset {
+        Some(preset) => Some(preset.issuer.clone()).filter(|issuer| !issuer.is_empty()),
+        None => written("oauth"),
+    };
+    let id = wanted.client_id.clone().or_else(|| written("client_id")).ok_or_else(|| {
+        let name = preset.map_or_else(|| account.to_string(), |preset| preset.id.clone());
+        usage(format!(
+            "{name} accepts no password, only a sign-in with OAuth 2.0 through a client of your own: register one as \
+             docs/guide/oauth.md describes, and name it with --client-id"
+        ))
+    })?;
+    let issuer = issuer.ok_or_else(|| {
+        usage(
+            "--client-id requires an account at Google or Microsoft, or option oauth of the account and the URLs of its \
+             login server: see docs/guide/oauth.md"
+                .into(),
+        )
+    })?;
+    // Desktop clients of Google have a secret.
+    let secret = match issuer == "google" && written("client_secret").is_none() {
+        true => Some(password::required(&format!("Client secret of account '{account}'"))?),
+        false => None,
+    };
+    Ok(Some(Client { issuer, id, secret }))
+}
+
+/// The value of an option in the settings.
+fn text_of(section: &uci::Section, name: &str) -> Option<String> {
+    section.get(name).map(|option| option.value.text().into_owned())
 }
 
 /// Which password is wanted, and where to get it.
@@ -125,13 +188,12 @@ fn destination(wanted: &Setup) -> Result<Option<Provider>, Failure> {
 
 /// The name of the account: the one that already has this address, the one of the shipped settings, or a new one.
 fn account(wanted: &Setup, preset: Option<&Provider>, package: &uci::Package) -> Result<String, Failure> {
-    let text = |section: &uci::Section, name: &str| section.get(name).map(|option| option.value.text().into_owned());
-    let user = |section: &uci::Section| text(section, "username");
+    let user = |section: &uci::Section| text_of(section, "username");
     let named = |wanted: &dyn Fn(&uci::Section) -> bool| {
         package.of_kind("account").filter(|section| wanted(section)).find_map(|section| section.name.clone())
     };
     let same = || named(&|section| user(section).is_some_and(|known| known.eq_ignore_ascii_case(&wanted.address)));
-    let unused = || named(&|section| user(section).is_none() && text(section, "host").is_none());
+    let unused = || named(&|section| user(section).is_none() && text_of(section, "host").is_none());
     let fits = || preset.map_or_else(|| "mail".to_string(), |preset| preset.id.replace('-', "_"));
     let name = wanted.account.clone().or_else(same).or_else(unused).unwrap_or_else(fits);
     if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') || name.is_empty() {

@@ -6,10 +6,11 @@
 pub const HELP: &str = "\
 smtprelay: mail gateway for devices that do not support modern mail providers
 usage: smtprelay COMMAND [--config FILE | -c FILE]
-  setup ADDRESS [--account NAME] [--provider NAME] [--host NAME] [--port NUMBER] [--tls MODE]
+  setup ADDRESS [--account NAME] [--provider NAME] [--host NAME] [--port NUMBER] [--tls MODE] [--client-id ID]
                        set up an account for your mail address: finds the provider, asks for the password, writes the
                        settings, starts the gateway and sends a test mail to the address; with --host (and --port, and
-                       --tls implicit or starttls), use a server of your own
+                       --tls implicit or starttls), use a server of your own; with --client-id, sign in through your
+                       OAuth 2.0 client at Google or Microsoft in place of a password
   run [--foreground]   relay mail; with --foreground, log to stderr instead of syslog
   reload [--json]      make the running gateway apply the current settings; open connections are kept
   check [--json]       check the settings, and whether devices can connect

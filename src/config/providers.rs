@@ -40,6 +40,8 @@ pub struct Provider {
     pub user: String,
     /// The kind of password: `password`, `app`, `code`, `token`, `oauth2` (no password works) or `none`.
     pub secret: String,
+    /// Whose OAuth 2.0 client signs in to it, as in `option oauth`; empty if a sign-in needs settings of its own.
+    pub issuer: String,
     /// Whether it shows app passwords in groups of letters, whose spaces are not part of them.
     pub drops_blanks: bool,
     /// Which senders it accepts.
@@ -68,6 +70,7 @@ fn provider(entry: &Value) -> Option<Provider> {
         tls: TlsMode::of(text(entry, "tls"))?,
         user: own("user"),
         secret: own("secret"),
+        issuer: own("issuer"),
         drops_blanks: flag("blanks").unwrap_or(false),
         from_policy: FromPolicy::of(text(entry, "from"))?,
         null_sender: flag("null_sender").unwrap_or(true),

@@ -13,7 +13,7 @@ fn each_line_of_the_data_is_a_preset_and_the_names_are_in_order() {
 
 #[test]
 fn keys_of_the_data_are_known() {
-    const KEYS: [&str; 22] = [
+    const KEYS: [&str; 23] = [
         "id",
         "name",
         "host",
@@ -22,6 +22,7 @@ fn keys_of_the_data_are_known() {
         "also",
         "user",
         "auth",
+        "issuer",
         "secret",
         "blanks",
         "from",

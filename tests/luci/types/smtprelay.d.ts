@@ -129,6 +129,7 @@ declare namespace Smtprelay {
 		tls: string;
 		user?: string;
 		secret?: string;
+		issuer?: string;
 		domains?: string;
 		url?: string;
 		help?: string;

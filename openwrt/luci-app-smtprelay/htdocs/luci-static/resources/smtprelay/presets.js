@@ -10,11 +10,6 @@
 /** Presets that are listed first. */
 const COMMON = [ 'gmail', 'outlook', 'm365', 'gmx', 'webde', 'icloud', 'yahoo', 'tonline' ];
 
-/** The OAuth issuer of each preset that supports sign-in. */
-const ISSUERS = /** @type {Record<string, string>} */ ({
-	gmail: 'google', gworkspace: 'google', outlook: 'microsoft', m365: 'microsoft'
-});
-
 /**
  * Whether `rest` may follow the name of a provider that uses it under every top-level domain.
  *
@@ -82,7 +77,7 @@ return baseclass.extend({
 	 * @returns {string} google, microsoft or ''
 	 */
 	issuer(provider) {
-		return (provider && ISSUERS[provider.id]) || '';
+		return provider?.issuer || '';
 	},
 
 	/**
