@@ -110,6 +110,7 @@ test('text of devices', () => {
 	assert.equal(text.lines('a\r\nb\tc\u001b[0m'), 'a\nb c\u00b7[0m');
 	assert.deepEqual([ 0, 999, 1536, 90112, 33554432, 5 * 1024 ** 3 ].map((n) => text.size(n)), [ '0 B', '999 B', '1.5 KB', '88 KB', '32 MB', '5.0 GB' ]);
 	assert.deepEqual([ 1, 59, 60, 5400, 90000, 1e6 ].map((n) => text.duration(n)), [ '1 second', '59 seconds', '1 minute', '2 hours', '1 day', '12 days' ]);
+	assert.deepEqual([ 86400, 93600, 5400, 61 ].map((n) => text.duration(n, true)), [ '1 day', '26 hours', '90 minutes', '61 seconds' ]);
 });
 
 test('checks agree with the daemon', () => {

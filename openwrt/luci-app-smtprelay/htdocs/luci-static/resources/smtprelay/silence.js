@@ -60,8 +60,8 @@ return baseclass.extend({
 			return '';
 
 		return one.overdue
-			? _('Silent for %s, expected every %s.').format(text.duration(one.silent), text.duration(one.every))
-			: _('Expected every %s.').format(text.duration(one.every));
+			? _('Silent for %s, expected every %s.').format(text.duration(one.silent), text.duration(one.every, true))
+			: _('Expected every %s.').format(text.duration(one.every, true));
 	},
 
 	/**

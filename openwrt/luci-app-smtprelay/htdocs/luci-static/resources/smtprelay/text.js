@@ -78,9 +78,10 @@ return baseclass.extend({
 	 * A duration in its largest unit.
 	 *
 	 * @param {number} seconds how long
+	 * @param {boolean} [exact] whether nothing is rounded: 26 hours are not a day
 	 * @returns {string} such as '5 minutes'
 	 */
-	duration(seconds) {
+	duration(seconds, exact) {
 		const whole = Math.max(0, Math.round(seconds));
 		const units = [
 			[ DAY, (/** @type {number} */ n) => N_(n, '%d day', '%d days') ],
@@ -89,7 +90,7 @@ return baseclass.extend({
 		];
 
 		for (const [ size, words ] of /** @type {[number, (n: number) => string][]} */ (units)) {
-			if (whole >= size) {
+			if (whole >= size && !(exact && whole % size)) {
 				const count = Math.round(whole / size);
 
 				return words(count).format(count);
