@@ -28,8 +28,10 @@ const IDLE: Duration = Duration::from_secs(600 - 45);
 /// What happened to the flash between two moments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Wear {
-    /// Bytes programmed: at least so many, for what was written and erased in between is not seen.
+    /// Bytes programmed: at least so many, for what was written and erased in between is not seen. Without summaries.
     programmed: usize,
+    /// Bytes of summaries: JFFS2 writes one at the end of each block that is full, so it comes every sixty messages or so.
+    summaries: usize,
     /// Blocks erased.
     erased: u64,
 }
@@ -40,8 +42,14 @@ fn erase_counter(block: &[u8]) -> Option<u64> {
     Some(u64::from_be_bytes(counter.try_into().ok()?))
 }
 
+/// Where the summary of this block begins (`struct jffs2_sum_marker`): at its end, if it has one.
+fn summary(block: &[u8]) -> Option<usize> {
+    let start = block.strip_suffix(&0x0285_1885_u32.to_le_bytes())?.last_chunk()?;
+    usize::try_from(u32::from_le_bytes(*start)).ok().filter(|start| *start < block.len())
+}
+
 fn wear(before: &[u8], after: &[u8]) -> Wear {
-    let mut wear = Wear { programmed: 0, erased: 0 };
+    let mut wear = Wear { programmed: 0, summaries: 0, erased: 0 };
     for (before, after) in before.chunks(BLOCK).zip(after.chunks(BLOCK)) {
         let times = match (erase_counter(before), erase_counter(after)) {
             (Some(before), Some(after)) => after - before,
@@ -50,7 +58,14 @@ fn wear(before: &[u8], after: &[u8]) -> Wear {
         };
         wear.erased += times;
         let erased = [ERASED; BLOCK];
-        let (mut last, before) = (None, if times > 0 { &erased[..] } else { before });
+        let before = if times > 0 { &erased[..] } else { before };
+        let nodes = match (summary(before), summary(after)) {
+            (None, Some(start)) => start,
+            _ => after.len(),
+        };
+        wear.summaries += after.len() - nodes;
+        let (before, after) = (&before[..nodes], &after[..nodes]);
+        let mut last = None;
         for (at, _) in before.iter().zip(after).enumerate().filter(|(_, (before, after))| before != after) {
             wear.programmed += match last {
                 Some(last) if at - last <= GAP => at - last,
@@ -67,18 +82,23 @@ fn what_was_programmed_and_erased_is_seen() {
     let mut before = vec![ERASED; 3 * BLOCK];
     before[BLOCK..BLOCK + 100].fill(0x55);
     let mut after = before.clone();
-    assert_eq!(wear(&before, &after), Wear { programmed: 0, erased: 0 });
+    assert_eq!(wear(&before, &after), Wear { programmed: 0, summaries: 0, erased: 0 });
     after[10..30].fill(0x12);
     after[15] = ERASED;
     after[BLOCK + 3] = 0x54;
-    assert_eq!(wear(&before, &after), Wear { programmed: 21, erased: 0 });
+    assert_eq!(wear(&before, &after), Wear { programmed: 21, summaries: 0, erased: 0 });
     after[BLOCK..BLOCK + 100].fill(ERASED);
     after[BLOCK..BLOCK + 7].fill(1);
-    assert_eq!(wear(&before, &after), Wear { programmed: 27, erased: 1 });
+    assert_eq!(wear(&before, &after), Wear { programmed: 27, summaries: 0, erased: 1 });
     let header = |count: u8| [b"UBI#\x01\0\0\0\0\0\0\0\0\0\0".as_slice(), &[count]].concat();
     before[2 * BLOCK..2 * BLOCK + 16].copy_from_slice(&header(3));
     after[2 * BLOCK..2 * BLOCK + 16].copy_from_slice(&header(5));
     assert_eq!(wear(&before, &after).erased, 3);
+    // A summary of the last thousand bytes of a block.
+    let marker = [0xfc18_u32.to_le_bytes(), 0x0285_1885_u32.to_le_bytes()].concat();
+    after[BLOCK - 1000..BLOCK - 8].fill(0x33);
+    after[BLOCK - 8..BLOCK].copy_from_slice(&marker);
+    assert_eq!(wear(&before, &after), Wear { programmed: 27 + 16, summaries: 1000, erased: 3 });
 }
 
 /// A router whose wear is watched.
@@ -128,7 +148,7 @@ impl Watched {
 }
 
 /// One durability on one file system: rows of the table.
-async fn watched(durability: &str, system: System) -> Option<Vec<(String, [f64; 3])>> {
+async fn watched(durability: &str, system: System) -> Option<Vec<(String, [f64; 4])>> {
     let mut router = Watched::boot(durability, system).await?;
     // What the first boot writes, and the folders of the spool.
     router.send().await;
@@ -139,7 +159,8 @@ async fn watched(durability: &str, system: System) -> Option<Vec<(String, [f64; 
     let mut rows = Vec::new();
     let mut row = |what: &str, (wear, status): (Wear, f64), each: usize| {
         let each = each as f64;
-        let figures = [wear.programmed as f64 / each, status / each, wear.erased as f64 / each];
+        let figures =
+            [wear.programmed as f64 / each, wear.summaries as f64 / each, status / each, wear.erased as f64 / each];
         let name = format!("{}, `{durability}`: {what}", system.label());
         rows.push((name, figures));
     };
@@ -166,16 +187,16 @@ async fn watched(durability: &str, system: System) -> Option<Vec<(String, [f64; 
 }
 
 /// A gateway that has nothing to do, from the minute after its start on.
-async fn idle(durability: &'static str, system: System) -> Option<(String, [f64; 3])> {
+async fn idle(durability: &'static str, system: System) -> Option<(String, [f64; 4])> {
     let mut router = Watched::boot(durability, system).await?;
     router.written().await;
     tokio::time::sleep(IDLE).await;
     let (wear, status) = router.written().await;
     let name = format!("{}, `{durability}`: ten idle minutes", system.label());
-    Some((name, [wear.programmed as f64, status, wear.erased as f64]))
+    Some((name, [wear.programmed as f64, wear.summaries as f64, status, wear.erased as f64]))
 }
 
-const COLUMNS: &str = "bytes programmed | bytes by `status` | blocks erased";
+const COLUMNS: &str = "bytes programmed | in summaries | bytes by `status` | blocks erased";
 const RUNS: [(&str, System); 4] =
     [("deferred", System::Jffs2), ("always", System::Jffs2), ("deferred", System::Ubifs), ("always", System::Ubifs)];
 
