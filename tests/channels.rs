@@ -213,6 +213,26 @@ async fn what_passes_is_waited_for_and_nothing_is_lost() {
     assert_eq!(titles(&server).last().map(String::as_str), Some("down"));
 }
 
+/// As Synapse does: a few requests, then none for the time that it says. No message is the cause, so each refusal pauses
+/// the channel, and none is followed by the next message at once.
+#[tokio::test]
+async fn each_refusal_by_a_limited_rate_is_followed_by_a_pause() {
+    let server = PushServer::start(anything).await;
+    let relay = relay_to(&server).start().await;
+    let limit = || Says::Status(429, "Retry-After: 1\r\n", r#"{"errcode":"M_LIMIT_EXCEEDED"}"#);
+    let passed = || Says::Status(200, "", "");
+    let gate = Gate::closed();
+    server.script([Says::Hold(gate.clone()), limit(), passed(), limit(), passed(), limit(), limit()]);
+    for number in 0..5 {
+        send(&relay, &[PHONE], &format!("message {number}")).await;
+    }
+    gate.open();
+    removed(&relay, 5).await;
+    assert_eq!(server.asked().len(), 5 + 4);
+    let log = relay.log().join("\n");
+    assert!(!log.contains("event=deferred"), "{log}");
+}
+
 #[tokio::test]
 async fn a_refused_message_is_reported_by_mail() {
     let server = PushServer::start(anything).await;

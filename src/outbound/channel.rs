@@ -333,7 +333,7 @@ fn judge(answer: &Answer, account: &Account, channel: &Channel, request: &Reques
             let what = format!("{host} does not know the address of the channel: {said}");
             login(what, remedy)
         }
-        429 => trouble(TroubleKind::Quota, "is limiting the rate of this channel", ""),
+        429 => trouble(TroubleKind::Rate, "is limiting the rate of this channel", ""),
         408 | 425 | 500..=599 => trouble(TroubleKind::Busy, "accepts no messages now", "this is temporary"),
         _ => {
             let what = format!("{host} refused it: {said}");
