@@ -98,6 +98,34 @@ async fn each_service_gets_what_its_documentation_requires() {
     }
 }
 
+/// Each of these characters is longer in JSON, and some services limit the size of that: ntfy to 8 KB.
+#[tokio::test]
+async fn a_text_of_special_characters_is_not_refused() {
+    let (mut relay, mut servers) = (Relay::builder().durability("always"), Vec::new());
+    for service in &SERVICES {
+        let server = PushServer::start(service.usual).await;
+        let route = Section::new("route", &format!("to_{}", service.id)).list("account", service.id);
+        relay = relay.section(section(service, &server)).section(route.list("recipient", format!("{}@*", service.id)));
+        servers.push(server);
+    }
+    let relay = relay.start().await;
+    let recipients: Vec<String> = SERVICES.iter().map(|service| format!("{}@channel.invalid", service.id)).collect();
+    let recipients: Vec<&str> = recipients.iter().map(String::as_str).collect();
+    let mut device = hello(&relay).await;
+    let quotes = "\\\"".repeat(120);
+    for (number, line) in ["\"\\".repeat(40), "\x1b[1m\x07\x08".repeat(10), "\u{1f525}".repeat(20)].iter().enumerate() {
+        let text = format!("Subject: {quotes}{quotes}\r\n\r\n{}", format!("{line}\r\n").repeat(600));
+        assert_eq!(device.send("plc@example.com", &recipients, &text).await.code, 250);
+        removed(&relay, number + 1).await;
+        let delivered = relay.log().into_iter().filter(|line| field(line, "event") == Some("delivered")).count();
+        assert_eq!(delivered, (number + 1) * SERVICES.len(), "{}", relay.log().join("\n"));
+        for (service, server) in SERVICES.iter().zip(&servers) {
+            let text = (service.text)(&server.wait(number + 1).await[number]);
+            assert!(!text.contains(|c: char| c.is_control() && c != '\n'), "{}: {text:?}", service.id);
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_refused_token_pauses_the_channel_until_it_is_right() {
     let server = PushServer::start(anything).await;
@@ -183,6 +211,26 @@ async fn what_passes_is_waited_for_and_nothing_is_lost() {
     said(&relay, "wake test").await;
     removed(&relay, 8).await;
     assert_eq!(titles(&server).last().map(String::as_str), Some("down"));
+}
+
+/// As Synapse does: a few requests, then none for the time that it says. No message is the cause, so each refusal pauses
+/// the channel, and none is followed by the next message at once.
+#[tokio::test]
+async fn each_refusal_by_a_limited_rate_is_followed_by_a_pause() {
+    let server = PushServer::start(anything).await;
+    let relay = relay_to(&server).start().await;
+    let limit = || Says::Status(429, "Retry-After: 1\r\n", r#"{"errcode":"M_LIMIT_EXCEEDED"}"#);
+    let passed = || Says::Status(200, "", "");
+    let gate = Gate::closed();
+    server.script([Says::Hold(gate.clone()), limit(), passed(), limit(), passed(), limit(), limit()]);
+    for number in 0..5 {
+        send(&relay, &[PHONE], &format!("message {number}")).await;
+    }
+    gate.open();
+    removed(&relay, 5).await;
+    assert_eq!(server.asked().len(), 5 + 4);
+    let log = relay.log().join("\n");
+    assert!(!log.contains("event=deferred"), "{log}");
 }
 
 #[tokio::test]
@@ -276,7 +324,10 @@ async fn a_test_message_shows_each_step() {
     assert!(titles(&server)[0].starts_with("smtprelay test: account phone"), "{:?}", titles(&server));
     server.script([Says::Status(403, "", r#"{"error":"forbidden for s3cret-t0ken"}"#)]);
     let ran = run(&relay, "test phone ops@example.com --verbose").await;
-    assert!(ran.code != 0 && ran.out.contains("refused the token: HTTP 403: forbidden for ********"), "{ran:?}");
+    assert!(
+        ran.code != 0 && ran.out.contains("does not permit this channel to send: HTTP 403: forbidden for ********"),
+        "{ran:?}"
+    );
     assert!(!ran.out.contains("s3cret-t0ken"), "{ran:?}");
     server.script([Says::Close]);
     let ran = run(&relay, "test phone ops@example.com").await;

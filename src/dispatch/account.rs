@@ -183,7 +183,7 @@ pub struct Lane {
 fn pause_time(kind: TroubleKind, failures: u32) -> Duration {
     let (first, last) = match kind {
         TroubleKind::Unreachable | TroubleKind::Tls | TroubleKind::Setup | TroubleKind::Busy => (3, 20),
-        TroubleKind::Quota => (30, 900),
+        TroubleKind::Quota | TroubleKind::Rate => (30, 900),
         TroubleKind::Login | TroubleKind::Sender => (60, 900),
         TroubleKind::Clock => (5, 5),
     };
@@ -263,7 +263,8 @@ impl Lane {
     /// are not affected: it registers each refused login and eventually locks the account.
     pub fn look_now(&mut self, now: Instant) {
         let passes = |pause: &Pause| {
-            !matches!(pause.trouble.kind, TroubleKind::Login | TroubleKind::Sender | TroubleKind::Quota)
+            use TroubleKind::{Login, Quota, Rate, Sender};
+            !matches!(pause.trouble.kind, Login | Sender | Quota | Rate)
         };
         if self.pause.as_ref().is_none_or(passes) {
             self.retry_now(now);

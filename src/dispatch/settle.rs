@@ -411,7 +411,7 @@ pub(super) fn has_taken(outcome: &Outcome) -> bool {
 /// causes it again, the message itself is the cause: it waits alone, and the others continue.
 fn blame(item: &mut Item, outcome: &mut Outcome, known: &Known) {
     let concerns_mail = |t: &Trouble| matches!(t.kind, TroubleKind::Busy | TroubleKind::Quota | TroubleKind::Sender);
-    if outcome.trouble.is_none() {
+    if outcome.trouble.as_ref().is_none_or(|trouble| trouble.kind == TroubleKind::Rate) {
         return;
     }
     if !item.woken {

@@ -20,6 +20,8 @@ pub enum TroubleKind {
     Busy,
     /// A limit has been reached, or the provider asks for less traffic: retrying often makes it worse.
     Quota,
+    /// The service accepts fewer requests in this time, whatever they contain: no message is the cause.
+    Rate,
     /// The settings of the account cannot work on this system or with this server.
     Setup,
     /// The clock is evidently wrong, so no certificate can be verified.

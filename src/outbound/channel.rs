@@ -17,6 +17,7 @@ use super::trace::{Trace, TraceStep};
 use super::verdict::{Judged, Outcome, Verdict};
 use crate::config::channel::Method;
 use crate::config::{Account, Channel, Keyword};
+use crate::message::html;
 use crate::message::picture::{Finder, Picture};
 use crate::net::http::{Answer, Body, Exchange, HttpStep, Pieces, exchange};
 use crate::net::tls::{self, PORT_AND_TLS};
@@ -275,12 +276,19 @@ fn said(answer: &Answer, account: &Account, request: &Request) -> String {
     let named =
         ["description", "errorDescription", "message", "error"].iter().find_map(|name| json.get(*name)?.as_str());
     let reason = named.or_else(|| json.pointer("/errors/0")?.as_str());
+    let page;
     let reason = match (reason, json.is_null()) {
         (Some(reason), _) => reason,
+        // A page for people, as a proxy answers in front of a server that is down.
+        (None, true) if body.trim_start().starts_with('<') => {
+            page = html::text(&body);
+            page.trim()
+        }
         (None, true) => body.trim(),
         (None, false) => "",
     };
-    let mut reason = one_line(reason, SAID);
+    // A remedy follows.
+    let mut reason = one_line(reason.trim_end_matches('.'), SAID);
     let target = Url::parse(&request.address).map(|url| url.target).filter(|target| target.len() > 1);
     for secret in [Some(account.password.expose()), target].into_iter().flatten().filter(|secret| !secret.is_empty()) {
         reason = reason.replace(secret, MASK);
@@ -307,22 +315,25 @@ fn judge(answer: &Answer, account: &Account, channel: &Channel, request: &Reques
         let trouble = Trouble::new(kind, format!("{host} {what}: {said}")).remedy(remedy);
         Judged::Account(Trouble { after: asked_to_wait(answer), ..trouble })
     };
+    let login = |what, remedy| Judged::Account(Trouble::new(TroubleKind::Login, what).remedy(remedy));
+    let token = format!("check the token of channel '{}': {}", account.name, channel.help);
     match answer.status {
         200..=299 => Judged::Message(Verdict::Delivered(format!("HTTP {}", answer.status))),
         300..=399 => trouble(TroubleKind::Setup, "answers with a redirect, which is not followed", "check option url"),
-        401 | 403 => {
-            let remedy = format!("check the token of channel '{}': {}", account.name, channel.help);
-            Judged::Account(
-                Trouble::new(TroubleKind::Login, format!("{host} refused the token: {said}")).remedy(remedy),
-            )
+        401 => login(format!("{host} refused the token: {said}"), token),
+        // The token may be right, but not for this topic or room.
+        403 => {
+            let what = format!("{host} does not permit this channel to send: {said}");
+            let target = format!("check the token and option to of channel '{}': {}", account.name, channel.help);
+            login(what, if channel.to.is_empty() { token } else { target })
         }
-        // The address is the same for all messages, so that they would all fail.
-        404 | 410 if template::is_fixed(&channel.address) => {
+        // Address and method are the same for all messages, so that they would all fail.
+        404 | 405 | 410 if template::is_fixed(&channel.address) => {
             let remedy = format!("check the settings of channel '{}': {}", account.name, channel.help);
             let what = format!("{host} does not know the address of the channel: {said}");
-            Judged::Account(Trouble::new(TroubleKind::Login, what).remedy(remedy))
+            login(what, remedy)
         }
-        429 => trouble(TroubleKind::Quota, "is limiting the rate of this channel", ""),
+        429 => trouble(TroubleKind::Rate, "is limiting the rate of this channel", ""),
         408 | 425 | 500..=599 => trouble(TroubleKind::Busy, "accepts no messages now", "this is temporary"),
         _ => {
             let what = format!("{host} refused it: {said}");

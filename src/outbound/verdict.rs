@@ -213,7 +213,7 @@ fn account(kind: TroubleKind, host: &str, what: &str, reply: &Reply, remedy: &st
         TroubleKind::Login => "requires a valid login",
         TroubleKind::Sender => "does not allow the account to send from its address",
         TroubleKind::Setup | TroubleKind::Clock => "cannot be used with these settings",
-        TroubleKind::Quota => "accepts no more mail from this account for now",
+        TroubleKind::Quota | TroubleKind::Rate => "accepts no more mail from this account for now",
         TroubleKind::Unreachable | TroubleKind::Tls | TroubleKind::Busy => "accepts no mail now",
     };
     let what = if what.is_empty() { usual } else { what };

@@ -50,6 +50,11 @@ fn marked(channel: &Channel, text: &str) -> String {
     }
 }
 
+/// Control characters that neither end a line nor align a column.
+fn is_unseen(c: char) -> bool {
+    c.is_control() && !matches!(c, '\n' | '\r' | '\t')
+}
+
 impl Request {
     pub fn new(facts: &Facts<'_>, stored: &Stored, dress: Dress<'_>) -> Self {
         let Facts { account, channel, about, reading } = *facts;
@@ -59,7 +64,16 @@ impl Request {
             Dress::Picture(request, _) => (request.text, String::new()),
         };
         let coded = stored.meta.form.encode != Encode::QuotedPrintable;
-        let text = text::readable(&stored.header, &reading.raw, coded);
+        let mut text = text::readable(&stored.header, &reading.raw, coded);
+        // No phone shows them, and each may take six bytes of JSON: ntfy limits the size of that as well.
+        if text.contains(is_unseen) {
+            text = text.replace(is_unseen, " ");
+        }
+        // ntfy, which takes the text in a header field, begins a line there and has no way of escaping it: a space of
+        // no width keeps the name of a file as it is.
+        if matches!(dress, Dress::Picture(request, _) if request.file.is_empty()) {
+            text = text.replace("\\n", "\\\u{200b}n");
+        }
         // The rest of the body is only text if the beginning ends with it.
         let text = marked(channel, if text.is_empty() { "(no text)" } else { &text });
         let more = reading.more && text.len() > RAW_LIMIT / 4;

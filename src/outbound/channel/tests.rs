@@ -106,6 +106,12 @@ async fn a_picture_is_sent_as_the_service_takes_it() {
         "Authorization: Bearer tk_1\r\nTitle: =?utf-8?b?VMO8cg==?=\r\nMessage: =?utf-8?b?bW90aW9u?=\r\n\
          Filename: picture.png\r\nX-Priority: 3\r\nContent-Type: image/png\r\n"
     );
+    // ntfy begins a line where a header field has \n.
+    let path = SNAPSHOT.1.replace("motion", "C:\\new\\names");
+    let made = dressed(&ntfy, SNAPSHOT.0, &path, with_picture).await;
+    let word = |text: &str| format!("Message: =?utf-8?b?{}?=\r\n", crate::message::base64(text.as_bytes()));
+    assert!(made.fields.contains(&word("C:\\\u{200b}new\\\u{200b}names")), "{}", *made.fields);
+    assert!(dressed(&telegram, SNAPSHOT.0, &path, with_picture).await.body.contains("C:\\new\\names"));
     // What is said instead of a picture fits, too.
     let pushover = account("pushover'\n option to 'u'\n option token 't");
     let made = dressed(&pushover, "", &"x".repeat(2000), |_| Dress::Text("picture not sent: 12 MB")).await;
@@ -166,10 +172,22 @@ async fn what_answers_mean() {
             "Login None api.telegram.org refused the token: HTTP 401: no ********; check the token of channel 'phone': the token is the one that @BotFather shows, and the chat must have written to the bot",
         ),
         (
+            403,
+            r#"{"description":"Forbidden: bot was blocked by the user."}"#,
+            None,
+            "Login None api.telegram.org does not permit this channel to send: HTTP 403: Forbidden: bot was blocked by the user; check the token and option to of channel 'phone': the token is the one that @BotFather shows, and the chat must have written to the bot",
+        ),
+        (
             404,
             "/bot123:secret/sendMessage?",
             None,
             "Login None api.telegram.org does not know the address of the channel: HTTP 404: /bot********/sendMessage?; check the settings of channel 'phone': the token is the one that @BotFather shows, and the chat must have written to the bot",
+        ),
+        (
+            405,
+            "",
+            None,
+            "Login None api.telegram.org does not know the address of the channel: HTTP 405; check the settings of channel 'phone': the token is the one that @BotFather shows, and the chat must have written to the bot",
         ),
         (
             413,
@@ -181,31 +199,37 @@ async fn what_answers_mean() {
             429,
             r#"{"parameters":{"retry_after":7}}"#,
             None,
-            "Quota Some(7s) api.telegram.org is limiting the rate of this channel: HTTP 429",
+            "Rate Some(7s) api.telegram.org is limiting the rate of this channel: HTTP 429",
         ),
         (
             429,
             r#"{"retry_after":0.3}"#,
             None,
-            "Quota Some(1s) api.telegram.org is limiting the rate of this channel: HTTP 429",
+            "Rate Some(1s) api.telegram.org is limiting the rate of this channel: HTTP 429",
         ),
         (
             429,
             r#"{"error":"slow","retry_after_ms":2500}"#,
             None,
-            "Quota Some(3s) api.telegram.org is limiting the rate of this channel: HTTP 429: slow",
+            "Rate Some(3s) api.telegram.org is limiting the rate of this channel: HTTP 429: slow",
         ),
         (
             429,
             r#"{"retry_after":1e300}"#,
             None,
-            "Quota None api.telegram.org is limiting the rate of this channel: HTTP 429",
+            "Rate None api.telegram.org is limiting the rate of this channel: HTTP 429",
         ),
         (
             429,
             "slow down",
             Some(40),
-            "Quota Some(40s) api.telegram.org is limiting the rate of this channel: HTTP 429: slow down",
+            "Rate Some(40s) api.telegram.org is limiting the rate of this channel: HTTP 429: slow down",
+        ),
+        (
+            502,
+            "<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body>\r\n<center><h1>502 Bad Gateway</h1></center>\r\n<hr><center>nginx</center>",
+            None,
+            "Busy None api.telegram.org accepts no messages now: HTTP 502: 502 Bad Gateway nginx; this is temporary",
         ),
         (
             503,
