@@ -310,7 +310,7 @@ impl World {
             _ => panic!("{:?}: {reply:?}", mail.kind),
         }
         // Some say QUIT, and some just close.
-        if number % 2 == 0 {
+        if number.is_multiple_of(2) {
             device.dialogue(&[("QUIT", 221)]).await;
         }
     }
