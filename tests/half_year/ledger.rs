@@ -17,8 +17,10 @@ struct Accepted {
     arrived: BTreeMap<String, usize>,
     /// How often a report said that it failed.
     reported: usize,
-    /// How many kills came while it was in the queue.
+    /// How many kills came while it was in the queue, or before its removal was logged.
     kills: usize,
+    /// It had been removed when such a kill came.
+    is_gone: bool,
 }
 
 /// The books.
@@ -64,6 +66,7 @@ impl Ledger {
             arrived: BTreeMap::new(),
             reported: 0,
             kills: 0,
+            is_gone: false,
         };
         assert!(self.by_id.insert(id.to_owned(), number).is_none(), "the ID {id} was given twice");
         self.mails.insert(number, new);
@@ -101,10 +104,15 @@ impl Ledger {
         }
     }
 
-    /// The program was killed: what it had not removed may come once more.
-    pub fn killed(&mut self) {
-        let queued = self.mails.values_mut().filter(|mail| !self.removed.contains(&mail.carrier));
-        queued.for_each(|mail| mail.kills += 1);
+    /// The program was killed: what it had not removed may come once more. These IDs are in the queue; what is not among
+    /// them was removed, and the kill came before the line in the log.
+    pub fn killed(&mut self, queue: &HashSet<String>) {
+        for mail in self.mails.values_mut().filter(|mail| !self.removed.contains(&mail.carrier)) {
+            mail.kills += 1;
+            mail.is_gone |= !queue.contains(&mail.carrier);
+        }
+        let gone = self.mails.values().filter(|mail| mail.is_gone).map(|mail| mail.carrier.clone());
+        self.removed.extend(gone.collect::<Vec<_>>());
     }
 
     /// Takes in what the provider has accepted.

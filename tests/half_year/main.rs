@@ -72,10 +72,10 @@ impl Store {
         self.disk.as_ref().map_or(self.folder.path(), SmallDisk::path).join("spool")
     }
 
-    /// Messages in it.
-    fn queued(&self) -> usize {
+    /// The IDs of the messages in it.
+    fn ids(&self) -> impl Iterator<Item = String> {
         let files = fs::read_dir(self.path().join("queue")).into_iter().flatten().flatten();
-        files.filter(|file| file.path().extension().is_some_and(|end| end == "msg")).count()
+        files.filter_map(|file| file.file_name().to_str()?.strip_suffix(".msg").map(str::to_owned))
     }
 
     fn fill(&self) {
@@ -200,7 +200,7 @@ impl World {
     }
 
     fn queued(&self) -> usize {
-        self.ram.queued() + self.flash.queued()
+        self.ram.ids().chain(self.flash.ids()).count()
     }
 
     async fn advance(&self, seconds: i64) {
@@ -272,9 +272,7 @@ impl World {
             Act::PowerCut => {
                 // Mail that waits is on the flash by then.
                 self.advance(2 * MINUTE).await;
-                self.relay.kill9();
-                self.book();
-                self.ledger.killed();
+                self.kill9();
                 self.boot().await;
             }
             Act::Settings => self.change_settings().await,
@@ -370,7 +368,7 @@ impl World {
                 self.flash.clear();
                 // Mail that waits is moved there.
                 self.advance(15 * MINUTE).await;
-                assert_eq!(self.ram.queued(), 0, "mail stays in the RAM disk though the flash has room");
+                assert_eq!(self.ram.ids().count(), 0, "mail stays in the RAM disk though the flash has room");
                 self.provider.restart().await;
             }
             Trouble::SpoolFull => self.ram.clear(),
@@ -406,10 +404,15 @@ impl World {
             let id = reply.text().rsplit(' ').next().expect("an ID").to_owned();
             self.ledger.accept(number, &id, Mail::Alarm);
         }
+        self.kill9();
+        self.run().await;
+    }
+
+    fn kill9(&mut self) {
         self.relay.kill9();
         self.book();
-        self.ledger.killed();
-        self.run().await;
+        let queue = self.ram.ids().chain(self.flash.ids()).collect();
+        self.ledger.killed(&queue);
     }
 
     /// The router starts, with an empty RAM disk.
