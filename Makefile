@@ -12,6 +12,8 @@
 # make test-powercut  what is left after the power of a virtual machine was cut in the middle of a load; 5 minutes
 # make test-router    the package on a virtual router (MIPS kernel, 64 and 32 MB, flash), and its power cuts; 3 minutes
 # make test-openwrt   on a router that OPENWRT_SH and LUCI_URL name (docs/developer/testing.md); skipped without
+# make half-year      half a year in simulated time: mail, outages, reboots, reloads, full disks, and a picture of what the
+#                     program holds; WRITE=1 puts it into docs/images; needs root; 10 minutes
 # make bench          smtprelay and the relays that it replaces, measured in one run; LOADS=memory,accept picks some;
 #                     15 minutes
 # make bench-router   processor time on a core of 500 MIPS, and wear of the flash, on the virtual router; WRITE=1
@@ -32,7 +34,7 @@ SHELL_FILES := $(wildcard scripts/*.sh findings/*.sh tests/*.sh tests/*/*.sh ope
 help:
 	@sed -n '/^# make/,/^$$/s/^# //p' Makefile
 
-.PHONY: help dist demo test build cross package manual screenshots lint bench bench-router unit libuci fuzz luci packages emulated test-powercut \
+.PHONY: help dist demo test build cross package manual screenshots lint bench bench-router half-year unit libuci fuzz luci packages emulated test-powercut \
 	test-router test-openwrt clean
 
 build:
@@ -149,6 +151,15 @@ test:
 		$(MAKE) --no-print-directory $$name || exit 1; \
 	done
 	@echo 'All tests passed.'
+
+# SMTPRELAY_SEED draws other times. The program is dynamically linked: simulated time requires that.
+half-year: PICTURE = $(if $(WRITE),docs/images,$(TARGET))/half-year.svg
+half-year:
+	scripts/need.sh test
+	cargo build --release --locked
+	SMTPRELAY_BIN=$(TARGET)/release/smtprelay SMTPRELAY_DAYS=180 SMTPRELAY_SAMPLES=$(TARGET)/half-year.csv \
+		cargo test --locked --test half_year -- --nocapture
+	scripts/half_year.py $(TARGET)/half-year.csv $(PICTURE)
 
 # LOADS, PEERS, ROUNDS, WRITE=1 and others: see tests/bench/__main__.py.
 bench:

@@ -289,3 +289,36 @@ async fn the_limit_of_the_queue_counts_the_pages_that_it_takes() {
     // Not far below either: an eighth is for other clients, a fifth for what no file system counts.
     assert!((LIMIT as u64 / 2..=LIMIT as u64).contains(&taken), "{taken}");
 }
+
+/// On a router the log is a few kilobytes of memory that all programs share.
+#[tokio::test]
+async fn a_disk_that_stays_full_does_not_fill_the_log() {
+    const HOURS: u32 = 6;
+    let Some(disk) = SmallDisk::mount(512) else { return };
+    let safe = disk.path().join("spool");
+    let Some(time) = TimeWarp::new(NOON) else { return };
+    let provider = Provider::builder().tls(TlsMode::None).start().await;
+    provider.stop().await;
+    let builder = Relay::builder().durability("deferred").relay_option("safe_spool", safe.display());
+    let relay = time.around(builder.section(Section::account("provider", &provider))).start().await;
+    if !time.rule(&relay) {
+        return;
+    }
+    disk.leave(0);
+    assert_eq!(offer(&mut hello(&relay).await, "waits", 20).await, 250);
+    time.advance(HOURS * Duration::from_secs(3600), Duration::ZERO).await;
+    let trouble = |line: &str| line.contains("event=spool_trouble");
+    let lines = relay.wait_lines(trouble, 8, SOON).await;
+    println!("{}", lines.join("\n"));
+    assert!(
+        lines[0].contains("1 message cannot be moved to safe_spool, so a power cut would lose it: "),
+        "{}",
+        lines[0]
+    );
+    assert!(lines[1].contains(" times=") && lines[1].ends_with(" within=60s"), "{}", lines[1]);
+    // At once, after 1, 2, 4 to 32 minutes, and then once per hour.
+    assert!(lines.len() <= 14, "{} lines in {HOURS} hours", lines.len());
+    disk.clear();
+    time.advance(Duration::from_secs(120), Duration::ZERO).await;
+    assert_eq!((files(&relay.spool()).len(), files(&safe).len()), (0, 1));
+}

@@ -10,7 +10,7 @@ use super::{Dispatch, Finished};
 use crate::config::Durability;
 use crate::digest::{self, Collected, Composer};
 use crate::queue::{Entry, Item, MessageId, Note, Place, Placed, Sorted, Spool, blocking};
-use crate::report::Event;
+use crate::report::{Event, counted};
 use crate::system::{clock, heap, task};
 
 /// How long `deferred` mail stays in RAM before it is moved to `safe_spool`: with the interval of the check and
@@ -229,7 +229,7 @@ fn write_time(spool: &Spool, entry: &Entry) -> bool {
     match spool.record(entry, &Note::Arrived(entry.arrived)) {
         Ok(()) => true,
         Err(error) => {
-            Event::SpoolTrouble { id: entry.id.to_string(), reason: error.to_string() }.log();
+            Event::SpoolTrouble { id: entry.id.to_string(), reason: error.to_string() }.log_lasting();
             false
         }
     }
@@ -250,19 +250,19 @@ fn put_in_order(spool: &Spool, mut taken: Vec<Placed>, moves: bool) -> (Vec<Plac
         taken.into_iter().partition(|(item, _)| item.entry.place == Place::Spool);
     let moved = spool.move_to_safe(to_move.iter().map(|(item, _)| item.entry.clone()).collect());
     let mut first = None;
-    let mut failed = 0;
+    let mut failed = 0u64;
     for ((mut item, at), (entry, error)) in to_move.into_iter().zip(moved) {
         if let Some(error) = error {
-            failed += 1;
+            failed = failed.saturating_add(1);
             first.get_or_insert((entry.id, error));
         }
         item.entry = entry;
         back.push((item, at));
     }
     if let Some((id, error)) = first {
-        let reason =
-            format!("{failed} messages cannot be moved to safe_spool, so a power cut would lose them: {error}");
-        Event::SpoolTrouble { id: id.to_string(), reason }.log();
+        let (messages, them) = (counted(failed, "message"), if failed == 1 { "it" } else { "them" });
+        let reason = format!("{messages} cannot be moved to safe_spool, so a power cut would lose {them}: {error}");
+        Event::SpoolTrouble { id: id.to_string(), reason }.log_lasting();
         trouble = true;
     }
     (back, trouble)

@@ -147,7 +147,7 @@ impl Settle {
             }
             Err(error) => {
                 let reason = format!("its non-delivery notification could not be queued and will be retried: {error}");
-                Event::SpoolTrouble { id: item.entry.id.to_string(), reason }.log();
+                Event::SpoolTrouble { id: item.entry.id.to_string(), reason }.log_lasting();
                 false
             }
         }
@@ -167,7 +167,7 @@ impl Settle {
                 let reason = format!(
                     "it is held, but the notification about that could not be queued and will be retried: {error}"
                 );
-                Event::SpoolTrouble { id, reason }.log();
+                Event::SpoolTrouble { id, reason }.log_lasting();
             }
         }
     }
@@ -194,7 +194,7 @@ impl Settle {
             Ok(false) => {}
             Err(error) => {
                 let reason = format!("its delay notification could not be queued: {error}");
-                Event::SpoolTrouble { id: item.entry.id.to_string(), reason }.log();
+                Event::SpoolTrouble { id: item.entry.id.to_string(), reason }.log_lasting();
             }
         }
     }
@@ -282,7 +282,7 @@ impl Settle {
             }
             Err(error) => {
                 let reason = format!("the summary could not be queued and will be retried: {error}");
-                Event::SpoolTrouble { id: String::new(), reason }.log();
+                Event::SpoolTrouble { id: String::new(), reason }.log_lasting();
                 self.teller.reporter().not_told(batch, Instant::now());
             }
         }
@@ -305,7 +305,7 @@ impl Settle {
         let stored = match blocking(move || queue.open_message(&entry)).await {
             Ok(stored) => stored,
             Err(error) => {
-                Event::SpoolTrouble { id: item.entry.id.to_string(), reason: error.to_string() }.log();
+                Event::SpoolTrouble { id: item.entry.id.to_string(), reason: error.to_string() }.log_lasting();
                 return Some((item, Some(self.wait)));
             }
         };

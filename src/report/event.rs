@@ -312,6 +312,12 @@ impl Event {
         self.log_by(Some((client, "advice")));
     }
 
+    /// As [`Self::log`], for trouble that is found again every few seconds as long as it lasts: a disk that stays full. The
+    /// first line is written, and the same line at longer and longer intervals: see [`repeats`].
+    pub fn log_lasting(&self) {
+        self.log_by(Some(("queue", self.fields().name)));
+    }
+
     fn log_by(&self, at_will: Option<(&str, &'static str)>) {
         let (level, line) = (self.level(), self.line());
         let counted = match self {

@@ -24,6 +24,7 @@ mod summary;
 pub use event::{Event, Field, Fields, OBSERVER_LIMIT, Reason, StepResult, TlsFacts, observe};
 pub use history::History;
 pub use hook::{DEFAULT_PROGRAM, Hook};
+pub(crate) use letter::counted;
 pub use letter::{ReportKind, brief};
 pub use notice::{FailedRecipient, Notice};
 pub use silence::{SilenceItem, SilenceNotice};

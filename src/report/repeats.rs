@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Log lines that a client can cause at will: the first is written, further ones are only counted.
+//! Log lines that a client can cause at will, or that lasting trouble causes every few seconds: the first is written,
+//! further ones are only counted.
 //!
 //! The same line of the same client is written again at the end of an interval, with `times=` the number since then;
 //! the interval doubles as long as it continues. So a device that is refused every second causes some twenty lines per

@@ -130,6 +130,8 @@ impl Keys {
 #[derive(Clone)]
 pub struct Certs {
     dir: Arc<TempDir>,
+    /// Who signed [`Cert::Good`].
+    issuer: Arc<Issuer<'static, KeyPair>>,
 }
 
 impl Certs {
@@ -142,7 +144,7 @@ impl Certs {
         let stranger = authority("A CA that nobody trusts");
         fs::write(dir.path().join("ca.pem"), &ca.pem).expect("write ca.pem");
         fs::write(dir.path().join("other-ca.pem"), &stranger.pem).expect("write other-ca.pem");
-        let certs = Certs { dir: Arc::new(dir) };
+        let certs = Certs { dir: Arc::new(dir), issuer: Arc::new(ca.issuer) };
         for cert in Cert::ALL {
             let key = KeyPair::generate().expect("make a key");
             let mut params = cert.params();
@@ -152,7 +154,7 @@ impl Certs {
             let signed = match cert {
                 Cert::UnknownCa => params.signed_by(&key, &stranger.issuer),
                 Cert::SelfSigned => params.self_signed(&key),
-                _ => params.signed_by(&key, &ca.issuer),
+                _ => params.signed_by(&key, &certs.issuer),
             }
             .expect("sign a certificate");
             fs::write(certs.cert_file(cert), signed.pem()).expect("write a certificate");
@@ -166,10 +168,8 @@ impl Certs {
     pub fn of_keys(kinds: &[Keys]) -> Certs {
         let dir = tempfile::Builder::new().prefix("smtprelay-certs-").tempdir().expect("temp folder for certificates");
         open_to_all(dir.path());
-        let certs = Certs { dir: Arc::new(dir) };
         let [root, between @ .., last] = kinds else { panic!("a CA and a server have to be there") };
-        let Authority { pem, mut issuer } = authority_with("smtprelay test CA", root.generate(), None);
-        fs::write(certs.ca_file(), pem).expect("write ca.pem");
+        let Authority { pem: ca, mut issuer } = authority_with("smtprelay test CA", root.generate(), None);
         let mut chain = Vec::new();
         for (number, kind) in between.iter().enumerate() {
             let next = authority_with(&format!("Between {number}"), kind.generate(), Some(&issuer));
@@ -178,9 +178,19 @@ impl Certs {
         }
         let key = last.generate();
         chain.insert(0, Cert::Good.params().signed_by(&key, &issuer).expect("sign a certificate").pem());
+        let certs = Certs { dir: Arc::new(dir), issuer: Arc::new(issuer) };
+        fs::write(certs.ca_file(), ca).expect("write ca.pem");
         fs::write(certs.cert_file(Cert::Good), chain.concat()).expect("write a chain");
         fs::write(certs.key_file(Cert::Good), key.serialize_pem()).expect("write a key");
         certs
+    }
+
+    /// Renews [`Cert::Good`]: another key and another certificate, signed by the same CA.
+    pub fn renew(&self) {
+        let key = KeyPair::generate().expect("make a key");
+        let signed = Cert::Good.params().signed_by(&key, &*self.issuer).expect("sign a certificate");
+        fs::write(self.cert_file(Cert::Good), signed.pem()).expect("write a certificate");
+        fs::write(self.key_file(Cert::Good), key.serialize_pem()).expect("write a key");
     }
 
     /// The PEM file with the CA that signed the good certificate: what `option ca_file` names.

@@ -73,6 +73,11 @@ impl ProcessLog {
         self.state.read(|state| state.lines.clone())
     }
 
+    /// The lines from `mark` on.
+    pub fn lines_from(&self, mark: usize) -> Vec<String> {
+        self.state.read(|state| state.lines.get(mark..).unwrap_or_default().to_vec())
+    }
+
     /// The number of lines so far.
     pub fn mark(&self) -> usize {
         self.state.read(|state| state.lines.len())

@@ -201,6 +201,23 @@ impl Provider {
         lock(&self.0.shared.script).clear();
     }
 
+    /// Shows a renewed certificate of the same CA from now on, and knows no TLS session from before.
+    pub async fn renew_certificate(&self) {
+        self.stop().await;
+        self.0.shared.certs.renew();
+        *lock(&self.0.shared.tls) = None;
+        self.restart().await;
+    }
+
+    /// The messages that were accepted since the last call, in order; with them the texts of all messages and the
+    /// transcript are forgotten. For long runs: everything that arrived in half a year does not fit into memory.
+    pub fn take_messages(&self) -> Vec<Message> {
+        self.0.shared.record.change(|record| {
+            record.transcript.clear();
+            std::mem::take(&mut record.attempts).into_iter().filter(|message| message.accepted).collect()
+        })
+    }
+
     /// Everything that arrived so far.
     pub fn record(&self) -> Record {
         self.0.shared.record.read(Record::clone)

@@ -159,6 +159,11 @@ impl Relay {
         self.log.lines()
     }
 
+    /// The lines of the log that came after [`Relay::mark`].
+    pub fn log_from(&self, mark: usize) -> Vec<String> {
+        self.log.lines_from(mark)
+    }
+
     /// The first line of the current run's log that fits, seen already or still to come. Panics with the log if
     /// there is none within `limit`, or if the program ends before.
     pub async fn wait_log(&self, fits: impl Fn(&str) -> bool, limit: Duration) -> String {
