@@ -102,7 +102,7 @@ pub struct Batch {
 /// All pending reports.
 #[derive(Default)]
 pub struct Reporter {
-    /// Of those who were told something lately, or are to be.
+    /// Of those who were notified lately, or are to be.
     towards: Vec<Towards>,
     /// What is in batches that are being reported, by kind.
     telling: Vec<(ReportKind, ById<News>)>,
