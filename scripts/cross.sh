@@ -33,8 +33,9 @@ say() {
 	echo "cross.sh: $*" >&2
 }
 
-# target_of ARCH: sets $target (Rust's name), $flags (for rustc), $qemu (runs the binary here).
+# target_of ARCH: sets $target (Rust's name), $flags (for rustc), $cflags (for the C of ring), $qemu (runs the binary here).
 target_of() {
+	cflags='-fno-unwind-tables -fno-asynchronous-unwind-tables'
 	# The C library's start files come from zig, not from the Rust toolchain. Where not said otherwise, a binary is
 	# position-independent, to be loaded at a random address.
 	own_start='-Clink-self-contained=no'
@@ -46,11 +47,14 @@ target_of() {
 		# A position-independent static MIPS binary calls weak symbols at its load address and crashes.
 		flags="$own_start -Ctarget-cpu=mips32r2 -Crelocation-model=static -Clink-arg=-Wl,-T,scripts/discard.ld"
 		# What makes the code more alike, so that the package's compression finds more: values are calculated where
-		# they are needed, and instructions stay in the order of the source. It is 60 KB of the program, compressed.
-		# docs/performance.md has the figure of each.
+		# they are needed, and instructions stay in the order of the source. It is 75 KB of the program, compressed.
+		# docs/performance.md has the figure of each. The C code of ring gets them as well: with two hyphens, since
+		# cargo-zigbuild takes -e… for an option of the linker.
 		for option in disable-machine-licm disable-machine-cse disable-lsr enable-misched=false \
-			pre-RA-sched=source disable-block-placement enable-shrink-wrap=false mno-check-zero-division; do
+			pre-RA-sched=source disable-block-placement enable-shrink-wrap=false mno-check-zero-division \
+			disable-phi-elim-edge-splitting join-splitedges=1 min-jump-table-entries=8; do
 			flags="$flags -Cllvm-args=-$option"
+			cflags="$cflags -Xclang -mllvm -Xclang --$option"
 		done
 		qemu=qemu-${1%_24kc}
 		;;
@@ -210,7 +214,7 @@ remap="$remap --remap-path-prefix=$sysroot/lib/rustlib/src/rust=rust --remap-pat
 # Unwind tables are of no use when a panic aborts. -Oz at the end is for the C library, which zig builds when it links.
 env_target=$(echo "$target" | tr '[:lower:]-' '[:upper:]_')
 export "CARGO_TARGET_${env_target}_RUSTFLAGS=$flags -Clinker=scripts/linker-cc.sh -Clinker-flavor=gcc -Clink-arg=-Oz -Cforce-unwind-tables=no -Csymbol-mangling-version=v0 $remap"
-export "CFLAGS_$(echo "$target" | tr - _)=-fno-unwind-tables -fno-asynchronous-unwind-tables -ffile-prefix-map=$HOME=~"
+export "CFLAGS_$(echo "$target" | tr - _)=$cflags -ffile-prefix-map=$HOME=~"
 export CARGO_PROFILE_RELEASE_OPT_LEVEL=z
 export CARGO_PROFILE_RELEASE_LTO=fat
 export CARGO_PROFILE_RELEASE_CODEGEN_UNITS=1

@@ -5,11 +5,12 @@ use std::io::{BufRead, IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use smtprelay::config::{self, Settings};
 use smtprelay::control::socket::{CallFailure, ControlClient};
 use smtprelay::control::{PAGE_LIMIT, views};
 use smtprelay::queue::Spool;
+use smtprelay::system::json::json;
 
 use super::parse::Question;
 use super::queue::{self, Filter};
@@ -202,6 +203,8 @@ fn changed(method: &str, done: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]

@@ -4,12 +4,13 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use smtprelay::config::{self, Problem, Relay, Settings, Severity, TlsMode};
 use smtprelay::control::socket::ControlClient;
 use smtprelay::daemon::startup;
 use smtprelay::inbound::{self, listener};
 use smtprelay::net;
+use smtprelay::system::json::json;
 
 use super::{complain, exit, list, print, spool_in_use};
 

@@ -4,10 +4,10 @@
 use std::io::{BufRead, Read, Write};
 use std::process::ExitCode;
 
-use serde_json::json;
 use smtprelay::config::{Account, Settings};
 use smtprelay::control::socket::ControlClient;
 use smtprelay::oauth::login::{self, ADDRESS_LIMIT, CopyBack, Deed, Flow, sentence};
+use smtprelay::system::json::json;
 use tokio::runtime::Runtime;
 
 use super::{complain, exit, fail, print, wait_for};

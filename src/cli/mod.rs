@@ -36,8 +36,9 @@ use std::pin::Pin;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use smtprelay::config::uci;
+use smtprelay::system::json::{json, put};
 use smtprelay::system::{spelled_out, task};
 
 /// Exit codes of sysexits.h, which callers of a sendmail check.
@@ -153,8 +154,10 @@ pub fn settings_as_json(text: &str) -> String {
             }
             text => Value::from(text.text()),
         };
-        let options: Map<String, Value> =
-            section.options.iter().map(|option| (option.name.clone(), value(&option.value))).collect();
+        let mut options = Map::new();
+        for option in &section.options {
+            put(&mut options, &option.name, &value(&option.value));
+        }
         json!({ "type": section.kind, "name": section.name, "options": options })
     };
     let sections: Vec<Value> = sections.iter().map(view).collect();

@@ -16,12 +16,12 @@ use nix::sys::signal::{SigSet, Signal, raise};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
 use nix::unistd::read;
-use serde_json::json;
 use smtprelay::config::{self, Relay, stored};
 use smtprelay::control::socket::{CallFailure, ControlClient};
 use smtprelay::secrets::Secret;
 use smtprelay::secrets::password::{LIMIT, PasswordFile, check};
 use smtprelay::secrets::vault::remove_left;
+use smtprelay::system::json::json;
 use zeroize::Zeroizing;
 
 use super::reload::spool_in_use;

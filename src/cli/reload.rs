@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use smtprelay::config::files;
 use smtprelay::config::{self, ConfigError, Loaded, Relay, Severity};
 use smtprelay::control::SOCKET;
@@ -15,6 +15,7 @@ use smtprelay::control::socket::{self, CallFailure, ControlClient};
 use smtprelay::daemon::startup;
 use smtprelay::inbound::listener;
 use smtprelay::queue::{self, SpoolLock};
+use smtprelay::system::json::json;
 use smtprelay::system::{cut, logging, privileges};
 
 use super::{Failure, complain, exit, fail, list, print};

@@ -7,12 +7,13 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use smtprelay::config::Settings;
 use smtprelay::control::CallError;
 use smtprelay::control::socket::ControlClient;
 use smtprelay::control::test_mail::Tests;
 use smtprelay::oauth::keeper;
+use smtprelay::system::json::json;
 use smtprelay::system::spelled_out;
 use tokio::runtime::Runtime;
 

@@ -3,6 +3,8 @@
 
 use serde_json::{Map, Value};
 
+use crate::system::json::put;
+
 use super::reader::Keyword;
 use crate::push::short::Unit;
 
@@ -133,12 +135,12 @@ pub fn names() -> Vec<String> {
 pub fn entries() -> Vec<Value> {
     const TOLD: [&str; 6] = ["id", "name", "docs", "base", "to", "help"];
     let entry = |service: &Value| {
-        let mut entry: Map<String, Value> =
-            TOLD.iter().map(|key| ((*key).to_string(), text(service, key).into())).collect();
+        let mut entry = Map::new();
+        TOLD.iter().for_each(|key| put(&mut entry, key, &text(service, key)));
         let token = text(service, "token");
         let own = text(service, "base").is_empty() && TokenUse::of(&token) != Some(TokenUse::Address);
-        entry.insert("own".into(), (own || service.get("own") == Some(&Value::Bool(true))).into());
-        entry.insert("token".into(), token.into());
+        put(&mut entry, "own", &(own || service.get("own") == Some(&Value::Bool(true))));
+        put(&mut entry, "token", &token);
         Value::Object(entry)
     };
     services().iter().map(entry).collect()

@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::test_mail::{Tests, Works};
@@ -17,6 +17,7 @@ use crate::policy::Rates;
 use crate::queue::{Entry, MessageId, Position, Spool, SpoolError, Stored, blocking};
 use crate::report::History;
 use crate::secrets::vault::Left;
+use crate::system::json::{json, put};
 use crate::system::leases::{Leases, Sources};
 use crate::system::{clock, is_deceptive, lock, logging, random_id, spelled_out, task};
 
@@ -326,8 +327,8 @@ impl Api {
         body.truncate(BODY_SHOWN);
         let body = String::from_utf8_lossy(&body).into_owned();
         if let Some(fields) = message.as_object_mut() {
-            fields.insert("body".into(), body.into());
-            fields.insert("cut".into(), cut.into());
+            put(fields, "body", &body);
+            put(fields, "cut", &cut);
         }
         spell_out(&mut message);
         Ok(message)
@@ -416,9 +417,9 @@ fn view(waiting: &Waiting, stored: &Stored) -> Value {
     let now = Some((waiting.standing, waiting.paused.as_deref()));
     let mut value = views::message(id.as_str(), &stored.meta, &stored.state, &stored.header, size, now);
     if let Some(fields) = value.as_object_mut() {
-        fields.insert("accounts".into(), waiting.accounts.clone().into());
+        put(fields, "accounts", &waiting.accounts);
         if let Some(plan) = &waiting.planned {
-            fields.insert("escalation".into(), views::planned(plan));
+            put(fields, "escalation", &views::planned(plan));
         }
     }
     value
@@ -440,8 +441,8 @@ fn whole(spool: &Spool, waiting: &Waiting) -> Result<Value, SpoolError> {
     let mut value = view(waiting, &stored);
     let shown = stored.header.get(..HEADER_SHOWN).unwrap_or(&stored.header);
     if let Some(fields) = value.as_object_mut() {
-        fields.insert("header".into(), String::from_utf8_lossy(shown).into());
-        fields.insert("history".into(), views::notes(&spool.notes(&waiting.entry)?).into());
+        put(fields, "header", &*String::from_utf8_lossy(shown));
+        put(fields, "history", &views::notes(&spool.notes(&waiting.entry)?));
     }
     Ok(value)
 }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::sync::watch;
 
 use super::CallError;
@@ -12,6 +12,7 @@ use crate::oauth::Later;
 use crate::secrets::Secret;
 use crate::secrets::password::{PasswordFile, check};
 use crate::secrets::vault::remove_left;
+use crate::system::json::json;
 use crate::system::task::blocking;
 
 /// Stores the password of an account and adds it to the current settings; an empty one removes the stored password. An
@@ -92,6 +93,8 @@ fn with_password(settings: &Settings, name: &str, password: &Secret, written: &m
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::config::{load, uci};
 

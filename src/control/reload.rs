@@ -6,13 +6,14 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::sync::{mpsc, oneshot, watch};
 use zeroize::Zeroizing;
 
 use crate::config::{Account, Keyword, Settings, files};
 use crate::inbound::listener::Shown;
 use crate::secrets::vault::Left;
+use crate::system::json::json;
 use crate::system::task;
 use crate::ubus::daemons;
 

@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use nix::sys::socket::sockopt::AcceptConn;
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, UnixAddr, getsockopt, recvmsg, sendmsg};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
@@ -33,6 +33,7 @@ use super::{Api, CallError, REQUEST_LIMIT, SOCKET};
 use crate::config::{FILE_LIMIT, effect, files};
 use crate::control::reload::{Offer, ReloadOrder};
 use crate::queue::deserted;
+use crate::system::json::{json, put};
 use crate::system::{logging, ordered, task};
 
 /// Maximum number of concurrent connections.
@@ -166,7 +167,9 @@ async fn asked(request: &Value, descriptors: Vec<OwnedFd>, api: &Api) -> Result<
         "listening" => Ok(json!({ "addresses": api.reload().addresses() })),
         "fixed" => {
             let values = effect::values(&api.settings.borrow().relay);
-            Ok(values.into_iter().map(|(name, value)| (name.to_string(), value.into())).collect::<Map<_, _>>().into())
+            let mut fields = Map::new();
+            values.into_iter().for_each(|(name, value)| put(&mut fields, name, &value));
+            Ok(fields.into())
         }
         "reload_refused" => {
             let reason = params.get("reason").and_then(Value::as_str).unwrap_or("the settings are wrong").to_string();
@@ -406,6 +409,8 @@ fn receive(socket: RawFd, buffer: &mut [u8], descriptors: &mut Vec<OwnedFd>) -> 
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn through(parcel: Parcel) -> Result<Offer, String> {

@@ -6,7 +6,7 @@
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::task::JoinHandle;
 
 use super::CallError;
@@ -16,6 +16,7 @@ use crate::oauth::Later;
 use crate::outbound::test_mail::{self, Tested};
 use crate::outbound::trace::{Trace, TraceStep};
 use crate::report::Event;
+use crate::system::json::json;
 use crate::system::lock;
 use crate::system::{random_id, task};
 

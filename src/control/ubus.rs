@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use tokio::net::UnixStream;
 use tokio::net::unix::OwnedReadHalf;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, watch};
@@ -18,6 +18,7 @@ use tokio::time::timeout;
 
 use super::{Api, ArgumentType, METHODS, Method, REQUEST_LIMIT};
 use crate::report::{Event, Field, observe};
+use crate::system::json::{json, put};
 use crate::system::{ordered, task};
 use crate::ubus::blobmsg::{self, Writer};
 use crate::ubus::connection::{self, Link, Message, RequestError};
@@ -331,7 +332,7 @@ fn news(event: &Event) -> Option<(&'static str, Value)> {
         }
         let value = match field {
             Field::Addresses(to) => {
-                data.insert("recipients".into(), to.len().into());
+                put(&mut data, "recipients", &to.len());
                 to.iter().take(RECIPIENTS).map(String::as_str).collect()
             }
             Field::Number(number) | Field::Seconds(number) => number.into(),
@@ -340,13 +341,15 @@ fn news(event: &Event) -> Option<(&'static str, Value)> {
         };
         data.insert(if key == "text" { "reason" } else { key }.into(), value);
     }
-    data.insert("event".into(), name.into());
+    put(&mut data, "event", name);
     Some((name, Value::Object(data)))
 }
 
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
+
+    use serde_json::json;
 
     use super::*;
     use crate::report::StepResult;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::config::device::DEFAULT_DEVICE;
 use crate::config::{Account, Device, Settings, TlsMode};
@@ -19,6 +19,7 @@ use crate::queue::{Attempt, Meta, Note, Progress, State, StepNote, StepProgress}
 use crate::report::{History, subject};
 use crate::system::clock;
 use crate::system::interfaces::{self, Address};
+use crate::system::json::{json, put};
 use crate::system::leases::{Identity, Leases};
 
 /// The word for the state of a recipient.
@@ -72,9 +73,9 @@ pub fn message(
         "why": why(meta, state, now),
     });
     if let Some(((at, _), fields)) = now.zip(value.as_object_mut()) {
-        fields.insert("standing".into(), standing(at).into());
+        put(fields, "standing", standing(at));
         if let Standing::In(wait) | Standing::Resting(wait) | Standing::Planned(wait) = at {
-            fields.insert("next".into(), wait.as_secs().into());
+            put(fields, "next", &wait.as_secs());
         }
     }
     value
@@ -165,7 +166,7 @@ pub fn add_names<'a>(
             let own = fields.get("section").and_then(Value::as_str).filter(|name| !name.is_empty()).map(String::from);
             let section = section(&policies, ip, &identity, own.as_deref().unwrap_or(&before));
             let name = section.map(Device::title).map(String::from).or(identity.host);
-            fields.insert("device".into(), name.unwrap_or_default().into());
+            put(fields, "device", &name.unwrap_or_default());
         }
     })
 }
@@ -192,12 +193,12 @@ pub fn named<'a>(known: Vec<Value>, settings: Arc<Settings>, leases: &'a Leases)
             let section = section(&policies, ip, &identity, &before);
             let Identity { mac, host } = identity;
             let shown = section.map(Device::title).or(host.as_deref()).unwrap_or_default();
-            fields.insert("device".into(), shown.into());
-            fields.insert("name".into(), host.as_deref().unwrap_or_default().into());
-            fields.insert("mac".into(), mac.map(|mac| mac.to_string()).unwrap_or_default().into());
-            fields.insert("section".into(), section.map(|device| device.name.clone()).unwrap_or_default().into());
+            put(fields, "device", &shown);
+            put(fields, "name", host.as_deref().unwrap_or_default());
+            put(fields, "mac", &mac.map(|mac| mac.to_string()).unwrap_or_default());
+            put(fields, "section", section.map(|device| device.name.as_str()).unwrap_or_default());
             // A client without an address is a program on the router itself.
-            fields.insert("allowed".into(), ip.is_none_or(|ip| may_send(ip, &nets)).into());
+            put(fields, "allowed", &ip.is_none_or(|ip| may_send(ip, &nets)));
         }
         devices
     })
@@ -230,7 +231,7 @@ pub fn add_rates(list: &mut Value, settings: &Settings, rates: &Rates) {
             (None, None) => None,
         };
         let rate = device.zip(client).and_then(|(device, client)| rate(device, client, rates));
-        entry.insert("rate".into(), rate.unwrap_or_default());
+        put(entry, "rate", &rate);
     }
 }
 
@@ -317,7 +318,7 @@ pub fn account(account: &Account, secret: &str, health: &Health, history: &Histo
         "failed_test": history.failed_test(&account.name),
     });
     if let (Some(channel), Some(fields)) = (&account.channel, view.as_object_mut()) {
-        fields.insert("service".into(), channel.service.as_str().into());
+        put(fields, "service", channel.service.as_str());
     }
     view
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::sync::watch;
 
 use crate::VERSION;
@@ -17,6 +17,7 @@ use crate::intake::{Behalf, Desk, IntakeError};
 use crate::message::{Envelope, is_address};
 use crate::report::Event;
 use crate::report::letter::{Head, counted, duration, fill, one_line, part, when};
+use crate::system::json::json;
 use crate::system::{clock, interfaces, publish};
 
 /// In `safe_spool` (otherwise in `spool`): what the last run knew when it ended.

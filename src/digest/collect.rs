@@ -5,7 +5,6 @@
 //!
 //! A [`Composer`] writes one digest into the queue, reading its messages one by one.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -71,12 +70,19 @@ pub async fn collect(composer: Composer, items: Vec<Item>) -> Collected {
     Collected { taken, back }
 }
 
-/// Messages grouped by what they have in common, and those that cannot be read now.
-fn into_groups(spool: &Spool, items: Vec<Item>) -> (BTreeMap<Group, Vec<Item>>, Vec<Placed>) {
-    let (mut groups, mut back) = (BTreeMap::<Group, Vec<Item>>::new(), Vec::new());
+/// Messages grouped by what they have in common, and those that cannot be read now. There are few groups: about as many
+/// as devices that send too much.
+fn into_groups(spool: &Spool, items: Vec<Item>) -> (Vec<(Group, Vec<Item>)>, Vec<Placed>) {
+    let (mut groups, mut back) = (Vec::<(Group, Vec<Item>)>::new(), Vec::new());
     for item in items {
         match spool.open_message(&item.entry) {
-            Ok(stored) => groups.entry(Group::of(stored.meta)).or_default().push(item),
+            Ok(stored) => {
+                let group = Group::of(stored.meta);
+                match groups.iter_mut().find(|(known, _)| *known == group) {
+                    Some((_, items)) => items.push(item),
+                    None => groups.push((group, vec![item])),
+                }
+            }
             Err(error) => back.extend(unreadable(spool, item, error)),
         }
     }
@@ -221,7 +227,7 @@ pub fn carry_on(spool: &Spool, [further, last, replaced, alone, torn]: [Vec<Item
 }
 
 /// What the messages of one digest have in common.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Group {
     /// The section of the device.
     device: String,

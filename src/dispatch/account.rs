@@ -705,7 +705,7 @@ mod tests {
         for (after, expected) in [(None, 30), (Some(7), 7), (Some(0), 1), (Some(1 << 40), 3600)] {
             let (mut lane, now) = (Lane::new(&settings.accounts[0], "gw"), Instant::now());
             let trouble = Trouble::new(TroubleKind::Quota, "slow down");
-            lane.pause(&Trouble { after: after.map(Duration::from_secs), ..trouble }, Look::Fresh, now);
+            lane.pause(&trouble.after(after.map(Duration::from_secs)), Look::Fresh, now);
             assert_eq!(lane.paused_until(now), Some(now + Duration::from_secs(expected)), "{after:?}");
         }
     }

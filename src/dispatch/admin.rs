@@ -339,7 +339,7 @@ impl Dispatch {
         };
         // Those that are not in the schedule: usually a few.
         let is_meant = |waiting: &Waiting| behind.is_none_or(|behind| waiting.position() > behind);
-        let mut others: Vec<Waiting> = self.in_hand.values().map(in_hand).filter(is_meant).collect();
+        let mut others: Vec<Waiting> = self.in_hand.values().map(|entry| in_hand(entry)).filter(is_meant).collect();
         others.sort_unstable_by_key(Waiting::position);
         // Scheduled messages are already in order; the others are merged in.
         let mut others = others.into_iter().peekable();

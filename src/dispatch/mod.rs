@@ -21,7 +21,6 @@ mod routes;
 mod settle;
 mod silence;
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -46,7 +45,7 @@ use crate::digest::Collected;
 use crate::intake::Desk;
 use crate::policy::Alarms;
 use crate::queue::{
-    Entry, Item, MessageId, Meta, Placed, Replacements, Reserve, Schedule, Spool, State, backoff, blocking,
+    ById, Entry, Item, MessageId, Meta, Placed, Replacements, Reserve, Schedule, Spool, State, backoff, blocking,
 };
 use crate::report::Event;
 use crate::system::{clock, ordered, task};
@@ -137,7 +136,7 @@ pub struct Dispatch {
     reporter: Arc<Mutex<Reporter>>,
     running: JoinSet<Finished>,
     /// Messages that a task is working on.
-    in_hand: BTreeMap<MessageId, Entry>,
+    in_hand: ById<Entry>,
     /// How often the routes have changed.
     routed: u32,
     /// The lanes of each route of the previous settings.
@@ -207,7 +206,7 @@ impl Dispatch {
             lanes: Lanes::new(&current),
             reporter: Arc::new(Mutex::new(Reporter::new())),
             running: JoinSet::new(),
-            in_hand: BTreeMap::new(),
+            in_hand: ById::new(),
             routed: 0,
             former: Former::default(),
             wakings: 0,
@@ -290,7 +289,7 @@ impl Dispatch {
     }
 
     fn take_in_hand(&mut self, entry: &Entry) {
-        self.in_hand.insert(entry.id, entry.clone());
+        self.in_hand.insert(entry.id, Box::new(entry.clone()));
     }
 
     /// Takes messages out of the schedule for a task.

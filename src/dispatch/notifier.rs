@@ -4,7 +4,6 @@
 //! A message whose failure has not been reported yet stays in the queue, so that a crash loses no report. Pure: the
 //! caller has the clock and the queue.
 
-use std::collections::{BTreeMap, btree_map};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -12,7 +11,7 @@ use super::delivery::Ways;
 use crate::config::Settings;
 use crate::intake::{Behalf, Desk, IntakeError};
 use crate::message::{Envelope, header, is_address};
-use crate::queue::{Entry, Item, MessageId, Meta};
+use crate::queue::{ById, Entry, Item, MessageId, Meta};
 use crate::report::{Event, FailedRecipient, Notice, ReportKind, Summary, SummaryItem};
 use crate::system::clock;
 use crate::system::lock;
@@ -29,8 +28,9 @@ const AGAIN: Duration = Duration::from_secs(60);
 const LISTED: usize = 500;
 
 /// The state for one person and one kind of report.
-#[derive(Default)]
 struct Towards {
+    to: Vec<String>,
+    kind: ReportKind,
     singles: u32,
     window_ends: Option<Instant>,
     due: Option<Instant>,
@@ -39,6 +39,13 @@ struct Towards {
     /// Whether an earlier run has collected some of it.
     earlier: bool,
     reports: Reports,
+}
+
+impl Towards {
+    fn new(to: &[String], kind: ReportKind) -> Self {
+        let (singles, window_ends, due, latest, earlier) = (0, None, None, None, false);
+        Self { to: to.to_vec(), kind, singles, window_ends, due, latest, earlier, reports: Reports::default() }
+    }
 }
 
 /// Reports for one person that go into one mail.
@@ -51,12 +58,19 @@ pub struct Reports {
     /// The messages.
     pub items: Vec<SummaryItem>,
     /// The number of all messages, including those that are not listed.
-    pub messages: BTreeMap<MessageId, News>,
+    pub messages: ById<News>,
     /// How many are omitted.
     pub left_out: u64,
 }
 
 impl Reports {
+    fn add(&mut self, id: MessageId, news: News) {
+        match self.messages.get_mut(&id) {
+            Some(known) => known.recipients.extend(news.recipients),
+            None => drop(self.messages.insert(id, Box::new(news))),
+        }
+    }
+
     fn list(&mut self, item: SummaryItem) {
         if self.items.len() < LISTED {
             self.items.push(item);
@@ -88,9 +102,10 @@ pub struct Batch {
 /// All pending reports.
 #[derive(Default)]
 pub struct Reporter {
-    towards: BTreeMap<(Vec<String>, ReportKind), Towards>,
-    /// What is in batches that are being reported.
-    telling: BTreeMap<(ReportKind, MessageId), News>,
+    /// Of those who were notified lately, or are to be.
+    towards: Vec<Towards>,
+    /// What is in batches that are being reported, by kind.
+    telling: Vec<(ReportKind, ById<News>)>,
     /// Messages that are finished except for their reports.
     parked: Vec<Item>,
     /// The number of messages of an earlier run that are still being read, and one for reading the queue.
@@ -112,25 +127,31 @@ impl Reporter {
     /// already, and each restart might delay it again: so nothing is waited for once it is complete.
     pub fn has_read(&mut self, now: Instant) {
         self.reading = self.reading.saturating_sub(1);
-        for towards in self.towards.values_mut().filter(|towards| self.reading == 0 && towards.earlier) {
+        for towards in self.towards.iter_mut().filter(|towards| self.reading == 0 && towards.earlier) {
             towards.due = towards.due.map(|due| due.min(now));
         }
+    }
+
+    fn towards(&mut self, to: &[String], kind: ReportKind) -> Option<&mut Towards> {
+        let is_it = |towards: &Towards| towards.kind == kind && towards.to == to;
+        let place = self.towards.iter().position(is_it).unwrap_or_else(|| {
+            self.towards.push(Towards::new(to, kind));
+            self.towards.len() - 1
+        });
+        self.towards.get_mut(place)
     }
 
     /// Whether a report for `to` may be sent as a separate mail now.
     pub fn single(&mut self, to: &[String], kind: ReportKind, now: Instant) -> bool {
         self.forget_old(now);
-        let towards = self.towards.entry((to.to_vec(), kind)).or_default();
-        if towards.due.is_some() {
-            return false;
-        }
+        let Some(towards) = self.towards(to, kind).filter(|towards| towards.due.is_none()) else { return false };
         towards.window_ends.get_or_insert(now + WINDOW);
         towards.singles = towards.singles.saturating_add(1);
         towards.singles <= SINGLES
     }
 
     fn forget_old(&mut self, now: Instant) {
-        self.towards.retain(|_, towards| towards.due.is_some() || towards.window_ends.is_some_and(|end| end > now));
+        self.towards.retain(|towards| towards.due.is_some() || towards.window_ends.is_some_and(|end| end > now));
     }
 
     /// Keeps reports of a message for the next summary, with the recipients' indexes. What is from an `earlier` run is
@@ -143,7 +164,7 @@ impl Reporter {
         items: impl IntoIterator<Item = (usize, SummaryItem)>,
         (now, earlier): ((Instant, i64), bool),
     ) {
-        let towards = self.towards.entry((to.to_vec(), kind)).or_default();
+        let Some(towards) = self.towards(to, kind) else { return };
         let fresh = towards.due.is_none();
         let latest = *towards.latest.get_or_insert(now.0 + COLLECT);
         towards.due.get_or_insert(latest);
@@ -155,24 +176,24 @@ impl Reporter {
         } else {
             reports.behalf.keep_common(behalf);
         }
-        let fresh = || News { entry: entry.clone(), recipients: Vec::new() };
         let mut recipients = Vec::new();
         for (recipient, item) in items {
             recipients.push(recipient);
             reports.list(item);
         }
-        reports.messages.entry(entry.id).or_insert_with(fresh).recipients.append(&mut recipients);
+        reports.add(entry.id, News { entry: entry.clone(), recipients });
     }
 
     /// What is collected of this kind about message `id`.
     fn collected(&self, id: MessageId, kind: ReportKind) -> impl Iterator<Item = &News> {
-        let same = self.towards.iter().filter(move |((_, other), _)| *other == kind);
-        same.filter_map(move |(_, towards)| towards.reports.messages.get(&id))
+        let same = self.towards.iter().filter(move |towards| towards.kind == kind);
+        same.filter_map(move |towards| towards.reports.messages.get(&id)).map(|news| &**news)
     }
 
     /// What is still to be reported of this kind about message `id`.
     fn untold(&self, id: MessageId, kind: ReportKind) -> impl Iterator<Item = &News> {
-        self.collected(id, kind).chain(self.telling.get(&(kind, id)))
+        let telling = self.telling.iter().filter(move |(of, _)| *of == kind);
+        self.collected(id, kind).chain(telling.filter_map(move |(_, telling)| telling.get(&id)).map(|news| &**news))
     }
 
     /// Whether something of this kind is still to be reported about message `id`.
@@ -197,28 +218,33 @@ impl Reporter {
 
     /// When the next summary is to be written.
     pub fn next(&self) -> Option<Instant> {
-        self.towards.values().filter_map(|towards| towards.due).min()
+        self.towards.iter().filter_map(|towards| towards.due).min()
     }
 
     /// The reports that are due.
     pub fn take_due(&mut self, now: Instant) -> Option<Batch> {
-        let key = self.towards.iter().find(|(_, t)| t.due.is_some_and(|due| due <= now))?.0.clone();
-        let towards = self.towards.get_mut(&key)?;
+        let towards = self.towards.iter_mut().find(|towards| towards.due.is_some_and(|due| due <= now))?;
         towards.due = None;
         towards.latest = None;
         towards.earlier = false;
         // After a summary, the next reports to the same person are summarized, too.
         towards.window_ends = Some(now + WINDOW);
-        let batch = Batch { to: key.0, kind: key.1, reports: std::mem::take(&mut towards.reports) };
-        for (id, news) in &batch.reports.messages {
-            self.telling.insert((batch.kind, *id), news.clone());
+        let (to, kind, reports) = (towards.to.clone(), towards.kind, std::mem::take(&mut towards.reports));
+        let telling = reports.messages.iter().map(|(id, news)| (*id, news.clone()));
+        match self.telling.iter_mut().find(|(of, _)| *of == kind) {
+            Some((_, known)) => known.extend(telling),
+            None => {
+                let mut known = ById::new();
+                known.extend(telling);
+                self.telling.push((kind, known));
+            }
         }
-        Some(batch)
+        Some(Batch { to, kind, reports })
     }
 
     fn release(&mut self, batch: &Batch) {
-        for id in batch.reports.messages.keys() {
-            self.telling.remove(&(batch.kind, *id));
+        for (_, telling) in self.telling.iter_mut().filter(|(of, _)| *of == batch.kind) {
+            batch.reports.messages.keys().for_each(|id| drop(telling.remove(id)));
         }
     }
 
@@ -247,19 +273,14 @@ impl Reporter {
     /// A batch could not be reported; it is retried.
     pub fn not_told(&mut self, batch: Batch, now: Instant) {
         self.release(&batch);
-        let towards = self.towards.entry((batch.to, batch.kind)).or_default();
+        let Some(towards) = self.towards(&batch.to, batch.kind) else { return };
         let later = std::mem::replace(&mut towards.reports, batch.reports);
         let reports = &mut towards.reports;
         if towards.due.is_some() {
             reports.behalf.keep_common(&later.behalf);
         }
         towards.due = Some(now + AGAIN);
-        for (id, news) in later.messages {
-            match reports.messages.entry(id) {
-                btree_map::Entry::Occupied(mut known) => known.get_mut().recipients.extend(news.recipients),
-                btree_map::Entry::Vacant(free) => drop(free.insert(news)),
-            }
-        }
+        later.messages.into_iter().for_each(|(id, news)| reports.add(id, *news));
         reports.left_out = reports.left_out.saturating_add(later.left_out);
         later.items.into_iter().for_each(|item| reports.list(item));
     }

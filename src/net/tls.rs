@@ -317,7 +317,8 @@ mod tests {
     fn said(error: rustls::Error) -> (String, String) {
         let trouble = explain(&io::Error::new(io::ErrorKind::InvalidData, error), "mx");
         assert_eq!(trouble.kind, TroubleKind::Tls);
-        (trouble.why.what, trouble.why.remedy)
+        let why = trouble.into_why();
+        (why.what, why.remedy)
     }
 
     #[test]

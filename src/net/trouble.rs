@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Why an account cannot send anything at the moment.
 
+use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
 use crate::report::Reason;
@@ -58,9 +59,14 @@ impl std::fmt::Display for Explanation {
     }
 }
 
-/// Why an account is paused. Its mail waits; it never bounces for this reason.
+/// Why an account is paused. Its mail waits; it never bounces for this reason. In a box, since it is handed on as an error
+/// in many places, and a pointer takes the least code.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Trouble {
+pub struct Trouble(Box<TroubleFacts>);
+
+/// What there is to know about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TroubleFacts {
     /// The kind of problem.
     pub kind: TroubleKind,
     /// What happened, and the remedy.
@@ -72,7 +78,7 @@ pub struct Trouble {
 impl Trouble {
     /// A problem of `kind`, without a remedy so far.
     pub fn new(kind: TroubleKind, what: impl Into<String>) -> Self {
-        Self { kind, why: Explanation::new(what, ""), after: None }
+        Self(Box::new(TroubleFacts { kind, why: Explanation::new(what, ""), after: None }))
     }
 
     /// Adds the remedy.
@@ -81,8 +87,33 @@ impl Trouble {
         self
     }
 
+    /// Sets how long the server asks to wait.
+    pub fn after(mut self, wait: Option<Duration>) -> Self {
+        self.after = wait;
+        self
+    }
+
+    /// What happened, and the remedy.
+    pub fn into_why(self) -> Explanation {
+        self.0.why
+    }
+
     /// The sentence for the log and for people, which says that mail waits.
     pub fn reason(&self) -> Reason {
         format!("{}; mail waits", self.why)
+    }
+}
+
+impl Deref for Trouble {
+    type Target = TroubleFacts;
+
+    fn deref(&self) -> &TroubleFacts {
+        &self.0
+    }
+}
+
+impl DerefMut for Trouble {
+    fn deref_mut(&mut self) -> &mut TroubleFacts {
+        &mut self.0
     }
 }

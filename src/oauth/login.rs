@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use ring::digest::{SHA256, digest};
-use serde_json::{Value, json};
+use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::http::{Form, value_of};
@@ -26,6 +26,7 @@ use crate::config::{Account, Issuer, OAuth};
 use crate::message::base64;
 use crate::net::{Trouble, TroubleKind};
 use crate::secrets::Secret;
+use crate::system::json::json;
 use crate::system::{lock, random_id};
 
 /// How long an address can be copied back; codes of the servers are valid for some minutes.

@@ -257,7 +257,7 @@ impl Sender<'_> {
         }
         // It may have arrived; the same request with PUT would have no further effect.
         outcome.doubtful = channel.method != Method::Put;
-        (Judged::Message(Verdict::Deferred(trouble.why)), None)
+        (Judged::Message(Verdict::Deferred(trouble.into_why())), None)
     }
 }
 
@@ -313,7 +313,7 @@ fn judge(answer: &Answer, account: &Account, channel: &Channel, request: &Reques
     let (host, said) = (&account.host, said(answer, account, request));
     let trouble = |kind, what: &str, remedy: &str| {
         let trouble = Trouble::new(kind, format!("{host} {what}: {said}")).remedy(remedy);
-        Judged::Account(Trouble { after: asked_to_wait(answer), ..trouble })
+        Judged::Account(trouble.after(asked_to_wait(answer)))
     };
     let login = |what, remedy| Judged::Account(Trouble::new(TroubleKind::Login, what).remedy(remedy));
     let token = format!("check the token of channel '{}': {}", account.name, channel.help);

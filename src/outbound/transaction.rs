@@ -357,7 +357,7 @@ impl Delivery<'_> {
         self.outcome.doubtful |= self.outcome.text_ended;
         let trouble = broken(error, &self.connection.client.stream, &self.account.host, what, limit);
         if self.outcome.text_sent || self.connection.messages > 0 {
-            self.rest(&Verdict::Deferred(trouble.why));
+            self.rest(&Verdict::Deferred(trouble.into_why()));
         } else {
             self.pause(trouble);
         }
@@ -405,7 +405,7 @@ impl Delivery<'_> {
                 Some((Judged::Message(verdict), _)) => self.outcome.results.push((target.index, verdict)),
                 // A server that accepts others does not object to the account: the reply is about this recipient.
                 Some((Judged::Account(trouble), code)) if somebody && code != 421 => {
-                    self.outcome.results.push((target.index, Verdict::Deferred(trouble.why)));
+                    self.outcome.results.push((target.index, Verdict::Deferred(trouble.into_why())));
                 }
                 Some((Judged::Account(trouble), _)) => {
                     self.outcome.trouble.get_or_insert(trouble);

@@ -2,6 +2,7 @@
 //! What all parts of the queue know of a message: its ID, its client, the directory that its file is in; and why
 //! something cannot be done with it.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv6Addr};
@@ -17,6 +18,10 @@ const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 /// The ID of a message in the queue, which is also its file name. Small, since there is one for each queued message.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MessageId([u8; 10]);
+
+/// What is known of messages. Whatever it is stands in a box of its own: so the code of all these maps is the same, and the
+/// linker keeps it once (some 2 KB each).
+pub type ById<T> = BTreeMap<MessageId, Box<T>>;
 
 /// The given text is not a message ID.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

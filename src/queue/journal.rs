@@ -8,10 +8,11 @@
 //!
 //! The sum of all notes is the [`State`] of the message.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::message::Envelope;
 use crate::system::checksum::Checksum;
+use crate::system::json::json;
 
 /// The state of one recipient.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -158,7 +159,7 @@ impl Note {
 
 impl StepNote {
     fn to_json(&self) -> Value {
-        json!({ "step": [self.at, self.account, self.progress.letter(), self.text] })
+        json!({ "step": json!([self.at, self.account, self.progress.letter(), self.text]) })
     }
 
     fn from_json(value: &Value) -> Option<Self> {

@@ -33,7 +33,7 @@ mod spool;
 mod stored;
 
 pub use draft::Draft;
-pub use entry::{Client, Entry, MessageId, NotAnId, Place, SpoolError};
+pub use entry::{ById, Client, Entry, MessageId, NotAnId, Place, SpoolError};
 pub use item::{Item, Placed, Plan, Rest, Step};
 pub use journal::{Attempt, Note, Progress, RecipientState, State, StepNote, StepProgress};
 pub use ledger::Wear;

@@ -10,11 +10,10 @@
 //! A line of the file is `ID gone`, or `ID` and a record of the journal. Torn lines are skipped; IDs are never reused,
 //! so outdated lines have no effect.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::entry::{Entry, MessageId};
+use super::entry::{ById, Entry, MessageId};
 use super::journal::{Note, State};
 
 /// Its name, next to `queue`.
@@ -71,7 +70,7 @@ impl Debt {
 /// All pending changes. There is at most one debt for each file in the queue.
 #[derive(Debug, Default)]
 pub(super) struct Owed {
-    debts: BTreeMap<MessageId, (Entry, Debt)>,
+    debts: ById<(Entry, Debt)>,
     /// Whether there may be a file.
     pub(super) written: bool,
     /// Whether a thread is working on it.
@@ -88,37 +87,37 @@ impl Owed {
 
     /// What is pending for a message.
     pub(super) fn of(&self, id: MessageId) -> Option<&Debt> {
-        self.debts.get(&id).map(|(_, debt)| debt)
+        self.debts.get(&id).map(|owed| &owed.1)
     }
 
     /// Adds a change that came after those that are pending.
     pub(super) fn add(&mut self, entry: &Entry, debt: Debt) {
-        match (debt, self.debts.get_mut(&entry.id)) {
-            (_, Some((_, Debt::Gone))) => {}
-            (debt @ Debt::Notes(_), Some((_, known))) => known.add(debt),
-            (debt, _) => drop(self.debts.insert(entry.id, (entry.clone(), debt))),
+        match (debt, self.debts.get_mut(&entry.id).map(|owed| &mut owed.1)) {
+            (_, Some(Debt::Gone)) => {}
+            (debt @ Debt::Notes(_), Some(known)) => known.add(debt),
+            (debt, _) => drop(self.debts.insert(entry.id, Box::new((entry.clone(), debt)))),
         }
     }
 
     /// Adds what an earlier run left pending, if nothing more is known.
     pub(super) fn take_over(&mut self, entry: Entry, debt: Debt) {
         if self.of(entry.id).is_none_or(|known| known.weight() < debt.weight()) {
-            self.debts.insert(entry.id, (entry, debt));
+            self.debts.insert(entry.id, Box::new((entry, debt)));
         }
     }
 
     /// What is tried next.
     pub(super) fn round(&self) -> Vec<(Entry, Debt)> {
         let (early, late): (Vec<_>, Vec<_>) = self.debts.iter().partition(|(id, _)| Some(**id) <= self.last);
-        late.into_iter().chain(early).take(AT_ONCE).map(|(_, debt)| debt.clone()).collect()
+        late.into_iter().chain(early).take(AT_ONCE).map(|(_, owed)| (**owed).clone()).collect()
     }
 
     /// This much is on the disk now.
     pub(super) fn paid(&mut self, id: MessageId, paid: &Debt) {
-        match self.debts.get_mut(&id) {
+        match self.debts.get_mut(&id).map(|owed| &mut owed.1) {
             // More notes came in the meantime.
-            Some((_, Debt::Notes(notes))) if notes.len() > paid.weight() => drop(notes.drain(..paid.weight())),
-            Some((_, Debt::Gone)) if *paid != Debt::Gone => {}
+            Some(Debt::Notes(notes)) if notes.len() > paid.weight() => drop(notes.drain(..paid.weight())),
+            Some(Debt::Gone) if *paid != Debt::Gone => {}
             _ => drop(self.debts.remove(&id)),
         }
     }
@@ -128,8 +127,8 @@ impl Owed {
 pub(super) fn remembered(
     files: impl Iterator<Item = PathBuf>,
     wanted: impl Fn(MessageId) -> bool,
-) -> Option<BTreeMap<MessageId, Debt>> {
-    let add = |mut all: BTreeMap<MessageId, Debt>, one: BTreeMap<MessageId, Debt>| {
+) -> Option<ById<Debt>> {
+    let add = |mut all: ById<Debt>, one: ById<Debt>| {
         for (id, debt) in one {
             if all.get(&id).is_none_or(|known| known.weight() < debt.weight()) {
                 all.insert(id, debt);
@@ -141,14 +140,17 @@ pub(super) fn remembered(
 }
 
 /// What one file says. `None` when it cannot be read.
-fn read(path: &Path, wanted: impl Fn(MessageId) -> bool) -> Option<BTreeMap<MessageId, Debt>> {
+fn read(path: &Path, wanted: impl Fn(MessageId) -> bool) -> Option<ById<Debt>> {
     if fs::metadata(path).ok()?.len() > FILE_LIMIT {
         return None;
     }
-    let mut all = BTreeMap::new();
+    let mut all = ById::<Debt>::new();
     for (id, debt) in fs::read(path).ok()?.split(|byte| *byte == b'\n').filter_map(parse).filter(|(id, _)| wanted(*id))
     {
-        all.entry(id).or_insert_with(|| Debt::Notes(Vec::new())).add(debt);
+        match all.get_mut(&id) {
+            Some(known) => known.add(debt),
+            None => drop(all.insert(id, Box::new(debt))),
+        }
     }
     Some(all)
 }

@@ -23,11 +23,12 @@
 
 use std::time::Duration;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::entry::{Client, MessageId};
 use crate::message::{BodyForm, Envelope};
 use crate::system::checksum::Checksum;
+use crate::system::json::json;
 
 /// Length of the preamble in bytes.
 pub const PREAMBLE: usize = 64;
@@ -311,6 +312,8 @@ mod tests {
     use proptest::collection::vec;
     use proptest::option::of;
     use proptest::prelude::*;
+
+    use serde_json::json;
 
     use super::*;
 

@@ -4,14 +4,13 @@
 //! A start has two phases, so that devices can connect before thousands of messages are read: [`Spool::scan`] lists
 //! the directories and cleans up, [`Spool::inspect`] reads one message.
 
-use std::collections::{BTreeMap, btree_map};
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::path::PathBuf;
 use std::time::SystemTime;
 
 use super::disk::Removed;
-use super::entry::{Client, Directory, Entry, MessageId, Place, SpoolError};
+use super::entry::{ById, Client, Directory, Entry, MessageId, Place, SpoolError};
 use super::journal::State;
 use super::owed::{self, Debt, remembered};
 use super::record::Meta;
@@ -49,7 +48,7 @@ impl Spool {
         let mut found = self.scan_directory(Place::Spool, &self.spool);
         for (id, copy) in safe {
             let kept = match found.remove(&id) {
-                Some(original) => self.choose(copy, original),
+                Some(original) => Box::new(self.choose(*copy, *original)),
                 None => copy,
             };
             found.insert(id, kept);
@@ -67,7 +66,7 @@ impl Spool {
             // Delivered by an earlier run, and removed now or later.
             found.retain(|id, file| !self.is_owed_gone(*id) && self.directory(file.place).file(*id).exists());
         }
-        let mut found: Vec<Found> = found.into_values().collect();
+        let mut found: Vec<Found> = found.into_values().map(|found| *found).collect();
         found.sort_by_key(|file| (file.changed, file.id));
         found
     }
@@ -78,7 +77,7 @@ impl Spool {
         if let Some(debts) = remembered(self.owed_files(), |id| find(id).is_some()) {
             let mut owed = self.owed();
             owed.written = true;
-            let known = debts.into_iter().filter_map(|(id, debt)| Some((find(id)?, debt)));
+            let known = debts.into_iter().filter_map(|(id, debt)| Some((find(id)?, *debt)));
             known.for_each(|(entry, debt)| owed.take_over(entry, debt));
         }
         let owes = self.owes();
@@ -88,7 +87,7 @@ impl Spool {
         owes
     }
 
-    fn scan_directory(&self, place: Place, directory: &Directory) -> BTreeMap<MessageId, Found> {
+    fn scan_directory(&self, place: Place, directory: &Directory) -> ById<Found> {
         let trouble = |reason| Event::SpoolTrouble { id: String::new(), reason }.log();
         let name = directory.queue.display();
         if directory.sync {
@@ -101,7 +100,7 @@ impl Spool {
             Ok(files) => files,
             Err(error) => {
                 trouble(format!("cannot list the queue in {name}, so mail there stays until the next start: {error}"));
-                return BTreeMap::new();
+                return ById::new();
             }
         };
         for twin in files.twins {
@@ -125,8 +124,11 @@ impl Spool {
         for path in files.foreign {
             self.set_file_aside(&path, "its name is not a message ID");
         }
-        let found = |(id, size, changed)| (id, Found { id, place, size, changed });
-        files.messages.into_iter().map(found).collect()
+        let mut found = ById::new();
+        for (id, size, changed) in files.messages {
+            found.insert(id, Box::new(Found { id, place, size, changed }));
+        }
+        found
     }
 
     /// A message is in both directories: the crash came between its copy to safe storage and the removal of the
@@ -202,7 +204,7 @@ impl Spool {
         relay: &Relay,
         view: impl Fn(&MessageId, Result<(Stored, u64), SpoolError>) -> T,
     ) -> Result<Vec<T>, String> {
-        let mut seen: BTreeMap<MessageId, _> = BTreeMap::new();
+        let mut seen = ById::new();
         let places = || relay.safe_spool.iter().chain([&relay.spool]);
         let owed = remembered(places().map(|path| path.join(owed::FILE)), |_| true).unwrap_or_default();
         for path in places() {
@@ -212,23 +214,21 @@ impl Spool {
                 files => files.map_err(|e| format!("cannot read the queue in {}: {e}", directory.queue.display()))?,
             };
             for (id, _, _) in files.messages {
-                let debt = owed.get(&id);
-                if debt != Some(&Debt::Gone)
-                    && let btree_map::Entry::Vacant(unseen) = seen.entry(id)
-                {
+                let debt = owed.get(&id).map(|debt| &**debt);
+                if debt != Some(&Debt::Gone) && !seen.contains_key(&id) {
                     match inspect(&directory.file(id), id.as_str()) {
                         // It was delivered in the meantime.
                         Err(SpoolError::Io(error)) if error.kind() == ErrorKind::NotFound => {}
                         Ok((mut stored, size)) => {
                             debt.into_iter().for_each(|debt| debt.apply(&mut stored.state));
-                            unseen.insert(view(&id, Ok((stored, size))));
+                            seen.insert(id, Box::new(view(&id, Ok((stored, size)))));
                         }
-                        error => drop(unseen.insert(view(&id, error))),
+                        error => drop(seen.insert(id, Box::new(view(&id, error)))),
                     }
                 }
             }
         }
-        Ok(seen.into_values().collect())
+        Ok(seen.into_values().map(|seen| *seen).collect())
     }
 }
 

@@ -11,11 +11,11 @@
 //! clients are one ordered set, so that a client costs nothing in addition to its messages. What concerns all of them is
 //! done [step by step](Schedule::advance), so that the runtime thread is free in between.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::ops::Bound;
 use std::time::{Duration, Instant};
 
-use super::entry::{Client, MessageId};
+use super::entry::{ById, Client, MessageId};
 use super::item::{Item, PROBE_LIMIT};
 use crate::system::clock;
 
@@ -38,7 +38,7 @@ pub type Position = (i64, MessageId);
 #[derive(Debug)]
 pub struct Schedule {
     clock: Clock,
-    slots: BTreeMap<MessageId, Slot>,
+    slots: ById<Slot>,
     /// All of them by the second of their arrival, for display.
     listed: BTreeSet<Position>,
     /// That of everything that matches no rule comes first.
@@ -62,7 +62,7 @@ impl Schedule {
     pub fn new(routes: usize) -> Self {
         let mut lines = Vec::new();
         lines.resize_with(routes.max(1), RouteQueue::default);
-        let (slots, listed, moments) = (BTreeMap::new(), BTreeSet::new(), BTreeSet::new());
+        let (slots, listed, moments) = (ById::new(), BTreeSet::new(), BTreeSet::new());
         Self { clock: Clock::new(), slots, listed, lines, moments, held: 0, resting: 0, redating: None }
     }
 
@@ -89,7 +89,7 @@ impl Schedule {
         };
         self.held += usize::from(stand == Stand::Held);
         self.resting += usize::from(rests(stand));
-        let slot = Slot { item, stand };
+        let slot = Box::new(Slot { item, stand });
         if let Some(line) = Self::line(&mut self.lines, slot.item.route) {
             line.insert(self.clock, &slot);
         }
@@ -131,7 +131,7 @@ impl Schedule {
         if self.redating.is_some() {
             correct(&mut slot.item);
         }
-        Some(slot)
+        Some(*slot)
     }
 
     /// Adds a message that may be tried at once, unless it is held or rests.
@@ -314,12 +314,12 @@ impl Schedule {
 
     /// The account works: those that it fell into trouble over regain their position by age.
     pub fn forgive(&mut self) {
-        self.lines.iter_mut().for_each(|line| line.excused.append(&mut line.demoted.set));
+        self.lines.iter_mut().for_each(|line| move_all(&mut line.demoted.set, &mut line.excused));
     }
 
     /// Makes those due whose deferral was the provider's trouble.
     pub fn wake_put_off(&mut self) {
-        self.lines.iter_mut().for_each(|line| line.excused.append(&mut line.probes.set));
+        self.lines.iter_mut().for_each(|line| move_all(&mut line.probes.set, &mut line.excused));
     }
 
     /// Messages in the schedule, held ones included; those being sent are not among them.
@@ -402,7 +402,7 @@ impl Schedule {
 }
 
 /// Whether a message may leave while this is reserved for others.
-fn may_leave(slots: &BTreeMap<MessageId, Slot>, reserve: &Reserve, turn: &Turn) -> bool {
+fn may_leave(slots: &ById<Slot>, reserve: &Reserve, turn: &Turn) -> bool {
     let is_small = || slots.get(&turn.4).is_some_and(|slot| slot.item.entry.size <= reserve.most);
     !reserve.clients.contains(&turn.0) || is_small()
 }
@@ -433,8 +433,9 @@ const FRESH: Duration = Duration::from_secs(60);
 /// New messages that are remembered as such. Beyond them, one per client.
 const FRESH_LIMIT: usize = 1024;
 
-/// A moment, in nanoseconds since an hour before the schedule was created; earlier moments are treated as that.
-type Stamp = u64;
+/// A moment, in nanoseconds since an hour before the schedule was created; earlier moments are treated as that. Signed, as
+/// the seconds of a [`Position`]: sets of both are the same code.
+type Stamp = i64;
 
 /// Time as the schedule measures it: half the size of the standard library's.
 #[derive(Debug, Clone, Copy)]
@@ -448,11 +449,11 @@ impl Clock {
     }
 
     fn stamp(self, at: Instant) -> Stamp {
-        u64::try_from(at.saturating_duration_since(self.0).as_nanos()).unwrap_or(u64::MAX)
+        i64::try_from(at.saturating_duration_since(self.0).as_nanos()).unwrap_or(i64::MAX)
     }
 
     fn instant(self, stamp: Stamp) -> Instant {
-        self.0 + Duration::from_nanos(stamp)
+        self.0 + Duration::from_nanos(stamp.unsigned_abs())
     }
 }
 
@@ -637,18 +638,26 @@ impl RouteQueue {
 
     /// Makes everything due whose scheduled time would come.
     fn wake_all(&mut self) {
-        self.waking.append(&mut self.later);
-        self.steps_woken.append(&mut self.steps_later);
+        move_all(&mut self.later, &mut self.waking);
+        move_all(&mut self.steps_later, &mut self.steps_woken);
     }
 }
 
+/// Adds `from` to `to`, which as a rule is empty: `BTreeSet::append` merges both, and would be 2 KB of the program.
+fn move_all<T: Ord>(from: &mut BTreeSet<T>, to: &mut BTreeSet<T>) {
+    if to.is_empty() {
+        std::mem::swap(from, to);
+    }
+    to.extend(std::mem::take(from));
+}
+
 fn is_old(turn: &Turn, now: Stamp) -> bool {
-    Duration::from_nanos(now.saturating_sub(turn.3)) >= FRESH
+    Duration::from_nanos(now.saturating_sub(turn.3).max(0).unsigned_abs()) >= FRESH
 }
 
 /// The position of a message: its client; how often the account fell into trouble over it; its age, which is the
 /// second of its arrival, and within that the order in which this run saw it, in nanoseconds.
-type Turn = (Client, u32, i64, u64, MessageId);
+type Turn = (Client, u32, i64, Stamp, MessageId);
 
 /// Messages in turns.
 #[derive(Debug, Default)]
@@ -668,7 +677,7 @@ impl Turns {
     /// Takes out the message to be sent next. A client whose oldest one may not leave is passed over.
     fn take(&mut self, may: &dyn Fn(&Turn) -> bool) -> Option<Turn> {
         let behind =
-            |client| (Bound::Excluded((client, u32::MAX, i64::MAX, u64::MAX, MessageId::LAST)), Bound::Unbounded);
+            |client| (Bound::Excluded((client, u32::MAX, i64::MAX, Stamp::MAX, MessageId::LAST)), Bound::Unbounded);
         let (mut last, mut passed) = (self.last, None);
         loop {
             let next = last.and_then(|client| self.set.range(behind(client)).next().copied());

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 
 use self::entry::{HistoryEntry, HistoryOutcome, Number};
@@ -27,6 +27,7 @@ use super::event::StepResult;
 use super::letter::one_line;
 use super::subject;
 use super::{Event, observe};
+use crate::system::json::json;
 use crate::system::{clock, lock, ordered, publish, task};
 
 /// Verdicts that are kept.

@@ -8,6 +8,7 @@ pub mod crash;
 pub mod crypto;
 pub mod heap;
 pub mod interfaces;
+pub mod json;
 pub mod leases;
 pub mod logging;
 pub mod md5;

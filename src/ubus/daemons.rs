@@ -5,13 +5,13 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use serde_json::json;
 use tokio::sync::Notify;
 
 use super::BROKER;
 use super::connection::{Link, RequestError, ask};
 use super::message::{Body, attribute, kind};
 use crate::system::interfaces::{self, Network, read_networks};
+use crate::system::json::json;
 
 /// netifd's object.
 const NETIFD: &str = "network.interface";

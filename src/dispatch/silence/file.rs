@@ -7,10 +7,11 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::{Record, Records};
 use crate::config::Relay;
+use crate::system::json::json;
 use crate::system::publish;
 
 /// Its name.

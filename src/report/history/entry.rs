@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! One result in the history.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{ACCOUNT, ADDRESS, CLIENT, ID, REASON, TLS, kept};
 use crate::report::TlsFacts;
+use crate::system::json::{json, put};
 
 /// The final or last result.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -138,7 +139,7 @@ impl HistoryEntry {
             "times": self.times,
         });
         if let (Some(section), Some(fields)) = (section, entry.as_object_mut()) {
-            fields.insert("section".into(), section.into());
+            put(fields, "section", &section);
         }
         entry
     }

@@ -13,13 +13,14 @@
 //! It is not essential: a file that is truncated, changed or of another version is an empty history. The numbers of
 //! this run are not known to continue those of the last, so counters since the start begin at zero.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{
     ACCOUNT, ADDRESS, CLIENT, DAYS, DayCounts, DeviceRecord, History, HistoryEntry, HistoryOutcome, ID, REASON,
     SUBJECT, TLS, kept,
 };
 use crate::system::checksum::Checksum;
+use crate::system::json::json;
 
 const FIRST: &str = "smtprelay-history 1 ";
 /// The size limit of a valid file.
