@@ -322,7 +322,6 @@ async fn a_held_message_stays_through_everything_until_it_is_released() {
     time.advance(Duration::from_secs(120), Duration::ZERO).await;
     assert_eq!((files(&relay.spool()).len(), files(&relay.safe_spool()).len()), (0, 2));
     let is_held = |all: &[Value]| {
-        // After a start the queue is read from the disk while commands are answered already.
         all.iter().find(|message| message["id"] == json!(id)).is_some_and(|one| {
             (one["standing"].clone(), one["held"].clone(), one["attempts"].clone())
                 == (json!("held"), json!(true), json!(0))
@@ -357,6 +356,22 @@ async fn a_held_message_stays_through_everything_until_it_is_released() {
     assert_eq!(messages[1].header("Subject").as_deref(), Some("held"));
     wait_for_files(&relay.safe_spool(), 0).await;
     assert!(!relay.log().iter().any(|line| field(line, "event") == Some("failed")));
+}
+
+/// The list never says that the queue is empty because it has not been read yet.
+#[tokio::test]
+async fn the_list_is_complete_from_the_first_moment_on() {
+    const COUNT: usize = 300;
+    let (_provider, mut relay, _) = with_one_waiting().await;
+    let mut device = hello(&relay).await;
+    for n in 1..COUNT {
+        send_on(&mut device, &TO, &n.to_string()).await;
+    }
+    for _ in 0..3 {
+        relay.kill9();
+        relay.restart().await;
+        assert_eq!(queue(&relay).await.len(), COUNT);
+    }
 }
 
 #[tokio::test]

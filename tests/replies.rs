@@ -115,7 +115,6 @@ async fn a_message_that_may_have_arrived_is_not_sent_for_ever() {
         provider.set_fault(Step::Dot, fault.clone(), Times::Always);
         let mut relay = relay_to(&provider).relay_option("retry_min", "1h").start().await;
         let id = send(&relay, &["ops@example.com"]).await;
-        // A queue of one, which is not there at once after a start.
         let doubts = |count: u64| {
             move |all: &[Value]| all.len() == 1 && all[0]["doubts"] == count && all[0]["standing"] == "later"
         };

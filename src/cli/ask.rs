@@ -4,6 +4,7 @@
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use smtprelay::config::{self, Settings};
@@ -16,6 +17,9 @@ use super::parse::Question;
 use super::queue::{self, Filter};
 use super::table::count;
 use super::{Failure, complain, exit, exit_code, fail, finish, finish_with, metrics, show, text};
+
+/// How long a list waits for the queue to be read after a start: a slow router reads a few hundred messages a second.
+const READING: Duration = Duration::from_secs(20);
 
 /// Queries and prints; `file` is the settings file.
 pub fn ask(question: &Question, json: bool, settings: &Settings, file: &Path) -> ExitCode {
@@ -69,7 +73,8 @@ fn ask_running(
             });
         }
         Question::Queue(filter) => {
-            let (messages, health) = (all_messages(client)?, client.call("status", json!({})).map_err(failed)?);
+            let messages = all_messages(client)?;
+            let health = client.call("status", json!({})).map_err(failed)?;
             mail_queue(messages, filter, json, text(&health, "health"))
         }
         Question::PostfixQueue => queue::postfix(&all_messages(client)?),
@@ -107,7 +112,16 @@ fn confirmed(client: &mut ControlClient) -> Result<bool, Failure> {
 }
 
 /// The whole queue, fetched in pages.
+/// All queued messages. After a start they are read from the disk while questions are answered already, so this waits.
 fn all_messages(client: &mut ControlClient) -> Result<Vec<Value>, Failure> {
+    let begun = Instant::now();
+    while is_read(client).map_err(failed)? == Some(false) {
+        if begun.elapsed() > READING {
+            complain("messages queued before the last restart are still being loaded: the list is not complete");
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
     let mut all = Vec::new();
     let mut after = Value::Null;
     loop {
@@ -120,6 +134,12 @@ fn all_messages(client: &mut ControlClient) -> Result<Vec<Value>, Failure> {
             return Ok(all);
         }
     }
+}
+
+/// Whether the messages of before the last start are known.
+fn is_read(client: &mut ControlClient) -> Result<Option<bool>, CallFailure> {
+    let status = client.call("status", json!({}))?;
+    Ok(status.pointer("/queue/recovering").and_then(Value::as_bool).map(|recovering| !recovering))
 }
 
 /// No gateway is running: the queue can be listed, nothing more.
