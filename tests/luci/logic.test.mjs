@@ -50,6 +50,7 @@ test('the line of health', () => {
 
 	assert.equal(other({}).level, 'good');
 	assert.deepEqual([ other({ secret: 'missing' }).level, other({ secret: 'missing' }).remedy ], [ 'warning', 'Account spare cannot deliver: see below.' ]);
+	assert.equal(other({ secret: 'missing', service: 'ntfy' }).remedy, 'Channel spare cannot deliver: see below.');
 	assert.equal(other({ paused: { reason: 'quota', since: 5, next: 5 } }).level, 'warning');
 	assert.equal(other({ failed_test: { time: sample.NOW, text: 'the login was refused' } }).level, 'warning');
 	assert.match(health.account(sample.account({ failed_test: { time: sample.NOW, text: 'the login was refused' } })).text, /The last test message was not accepted .*: the login was refused/);

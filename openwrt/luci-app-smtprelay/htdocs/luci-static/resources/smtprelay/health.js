@@ -88,7 +88,7 @@ return baseclass.extend({
 		const unable = status.accounts.find((account) => this.account(account).level == 'bad');
 
 		if (unable)
-			return { level: 'warning', text: lately, remedy: _('Account %s cannot deliver: see below.').format(text.plain(unable.name)) };
+			return { level: 'warning', text: lately, remedy: (unable.service ? _('Channel %s cannot deliver: see below.') : _('Account %s cannot deliver: see below.')).format(text.plain(unable.name)) };
 
 		// The configured settings are not the ones in use; the notes show the reason.
 		const refused = status.settings && status.settings.error;
