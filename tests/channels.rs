@@ -53,8 +53,8 @@ async fn paused(relay: &Relay) -> String {
     field(&line, "text").unwrap_or_default().to_owned()
 }
 
-#[tokio::test]
-async fn each_service_gets_what_its_documentation_requires() {
+/// A channel of each service, their servers, and the recipients that reach them.
+async fn a_channel_of_each_service() -> (Relay, Vec<PushServer>, Vec<String>) {
     let (mut relay, mut servers) = (Relay::builder().durability("always"), Vec::new());
     for service in &SERVICES {
         let server = PushServer::start(service.usual).await;
@@ -62,8 +62,13 @@ async fn each_service_gets_what_its_documentation_requires() {
         relay = relay.section(section(service, &server)).section(route.list("recipient", format!("{}@*", service.id)));
         servers.push(server);
     }
-    let relay = relay.start().await;
-    let recipients: Vec<String> = SERVICES.iter().map(|service| format!("{}@channel.invalid", service.id)).collect();
+    let recipients = SERVICES.iter().map(|service| format!("{}@channel.invalid", service.id)).collect();
+    (relay.start().await, servers, recipients)
+}
+
+#[tokio::test]
+async fn each_service_gets_what_its_documentation_requires() {
+    let (relay, servers, recipients) = a_channel_of_each_service().await;
     let recipients: Vec<&str> = recipients.iter().map(String::as_str).collect();
     let mut device = hello(&relay).await;
     // With what has a meaning in JSON, forms, URLs, header fields, Slack and HTML.
@@ -101,15 +106,7 @@ async fn each_service_gets_what_its_documentation_requires() {
 /// Each of these characters is longer in JSON, and some services limit the size of that: ntfy to 8 KB.
 #[tokio::test]
 async fn a_text_of_special_characters_is_not_refused() {
-    let (mut relay, mut servers) = (Relay::builder().durability("always"), Vec::new());
-    for service in &SERVICES {
-        let server = PushServer::start(service.usual).await;
-        let route = Section::new("route", &format!("to_{}", service.id)).list("account", service.id);
-        relay = relay.section(section(service, &server)).section(route.list("recipient", format!("{}@*", service.id)));
-        servers.push(server);
-    }
-    let relay = relay.start().await;
-    let recipients: Vec<String> = SERVICES.iter().map(|service| format!("{}@channel.invalid", service.id)).collect();
+    let (relay, servers, recipients) = a_channel_of_each_service().await;
     let recipients: Vec<&str> = recipients.iter().map(String::as_str).collect();
     let mut device = hello(&relay).await;
     let quotes = "\\\"".repeat(120);
@@ -504,15 +501,7 @@ async fn delivered(relay: &Relay, count: usize) -> String {
 
 #[tokio::test]
 async fn each_service_gets_the_picture_as_its_documentation_requires() {
-    let (mut relay, mut servers) = (Relay::builder().durability("always"), Vec::new());
-    for service in &SERVICES {
-        let server = PushServer::start(service.usual).await;
-        let route = Section::new("route", &format!("to_{}", service.id)).list("account", service.id);
-        relay = relay.section(section(service, &server)).section(route.list("recipient", format!("{}@*", service.id)));
-        servers.push(server);
-    }
-    let relay = relay.start().await;
-    let recipients: Vec<String> = SERVICES.iter().map(|service| format!("{}@channel.invalid", service.id)).collect();
+    let (relay, servers, recipients) = a_channel_of_each_service().await;
     let recipients: Vec<&str> = recipients.iter().map(String::as_str).collect();
     let content = noise(300_001);
     let message = snapshot("=?utf-8?q?T=C3=BCr_=22A=26B=22_{token}?=", &content);

@@ -73,11 +73,10 @@ fn ask_running(
             });
         }
         Question::Queue(filter) => {
-            let messages = all_messages(client)?;
-            let health = client.call("status", json!({})).map_err(failed)?;
-            mail_queue(messages, filter, json, text(&health, "health"))
+            let (messages, status) = all_messages(client)?;
+            mail_queue(messages, filter, json, text(&status, "health"))
         }
-        Question::PostfixQueue => queue::postfix(&all_messages(client)?),
+        Question::PostfixQueue => queue::postfix(&all_messages(client)?.0),
         Question::Show { id, body } => {
             plain(call(if *body { "body" } else { "message" }, json!({ "id": id }))?, queue::message)
         }
@@ -112,16 +111,21 @@ fn confirmed(client: &mut ControlClient) -> Result<bool, Failure> {
 }
 
 /// The whole queue, fetched in pages.
-/// All queued messages. After a start they are read from the disk while questions are answered already, so this waits.
-fn all_messages(client: &mut ControlClient) -> Result<Vec<Value>, Failure> {
+/// All queued messages, and the status before they were listed. After a start they are read from the disk while
+/// questions are answered already, so this waits.
+fn all_messages(client: &mut ControlClient) -> Result<(Vec<Value>, Value), Failure> {
     let begun = Instant::now();
-    while is_read(client).map_err(failed)? == Some(false) {
+    let status = loop {
+        let status = client.call("status", json!({})).map_err(failed)?;
+        if status.pointer("/queue/recovering") != Some(&Value::Bool(true)) {
+            break status;
+        }
         if begun.elapsed() > READING {
             complain("messages queued before the last restart are still being loaded: the list is not complete");
-            break;
+            break status;
         }
         std::thread::sleep(Duration::from_millis(50));
-    }
+    };
     let mut all = Vec::new();
     let mut after = Value::Null;
     loop {
@@ -131,15 +135,9 @@ fn all_messages(client: &mut ControlClient) -> Result<Vec<Value>, Failure> {
         }
         after = page.get_mut("next").map(Value::take).unwrap_or_default();
         if after.is_null() {
-            return Ok(all);
+            return Ok((all, status));
         }
     }
-}
-
-/// Whether the messages of before the last start are known.
-fn is_read(client: &mut ControlClient) -> Result<Option<bool>, CallFailure> {
-    let status = client.call("status", json!({}))?;
-    Ok(status.pointer("/queue/recovering").and_then(Value::as_bool).map(|recovering| !recovering))
 }
 
 /// No gateway is running: the queue can be listed, nothing more.

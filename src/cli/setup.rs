@@ -116,8 +116,7 @@ fn client(
         return Ok(None);
     }
     let usage = |text: String| (exit::USAGE, text);
-    let section = package.of_kind("account").find(|section| section.name.as_deref() == Some(account));
-    let written = |option: &str| section.and_then(|section| text_of(section, option));
+    let written = |option: &str| section_of(account, package).and_then(|section| text_of(section, option));
     let issuer = match preset {
         Some(preset) => Some(preset.issuer.clone()).filter(|issuer| !issuer.is_empty()),
         None => written("oauth"),
@@ -142,6 +141,11 @@ fn client(
         false => None,
     };
     Ok(Some(Client { issuer, id, secret }))
+}
+
+/// The section of the account called `name`.
+fn section_of<'a>(name: &str, package: &'a uci::Package) -> Option<&'a uci::Section> {
+    package.of_kind("account").find(|section| section.name.as_deref() == Some(name))
 }
 
 /// The value of an option in the settings.
@@ -199,7 +203,7 @@ fn account(wanted: &Setup, preset: Option<&Provider>, package: &uci::Package) ->
     if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') || name.is_empty() {
         return Err((exit::USAGE, format!("'{name}' is not a name for an account: use letters, digits and _")));
     }
-    let other = package.of_kind("account").find(|section| section.name.as_ref() == Some(&name)).and_then(user);
+    let other = section_of(&name, package).and_then(user);
     match other.filter(|other| !other.eq_ignore_ascii_case(&wanted.address)) {
         Some(other) => {
             Err((exit::USAGE, format!("account '{name}' belongs to {other}: name another one with --account")))
