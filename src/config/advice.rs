@@ -12,7 +12,7 @@ use super::reader::flag;
 use super::uci::{self, Package, Section};
 use super::{Durability, Listener, Relay, Settings, TlsMode};
 use crate::system::ownership::{self, DirectoryKind};
-use crate::system::{memory, privileges};
+use crate::system::{memory, privileges, publish};
 
 /// Files checked in the directory of secrets.
 const SECRETS: usize = 256;
@@ -63,6 +63,19 @@ pub fn directories(relay: &Relay) -> Vec<String> {
     }
     found.extend(secrets(relay));
     found
+}
+
+/// A note if the directory whose mail has to survive a power cut is on ext4 without a journal. Reads the file system.
+pub fn journal(relay: &Relay) -> Option<String> {
+    let accepts = Some(("spool", &relay.spool)).filter(|_| relay.durability == Durability::Always);
+    let (option, path) = relay.safe_spool.as_ref().map(|path| ("safe_spool", path)).or(accepts)?;
+    let there = path.ancestors().find(|path| path.is_dir())?;
+    (relay.durability != Durability::Memory && publish::lacks_journal(there)).then(|| {
+        format!(
+            "option {option} '{}' is on ext2, or on ext4 without a journal: each message takes longer there, and what a power cut              damages stays damaged until e2fsck is run; add a journal while it is not mounted (tune2fs -O has_journal), or              name a directory on another file system",
+            path.display()
+        )
+    })
 }
 
 /// Why the gateway cannot use the secrets that are stored, if that is so. Reads the file system.

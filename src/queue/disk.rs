@@ -117,7 +117,7 @@ impl Disk {
     /// Returns when the cluster table of Linux's vfat is on the disk, which has to be written before the file
     /// ([`publish`]).
     pub(super) fn sync_table(&self, directory: &Path) -> io::Result<()> {
-        if publish::keeps_size(&File::open(directory)?) {
+        if publish::is_sound(&File::open(directory)?) {
             return Ok(());
         }
         self.sync_opened(directory, |directory| publish::alone(directory, File::sync_all))
@@ -137,14 +137,14 @@ impl Disk {
         sync(&File::open(path)?)
     }
 
-    /// Whether a small new file may be created under its final name in this directory, and made to last by
-    /// [`Handle::sync_new`].
+    /// Whether a small new file may be created under its final name in this directory, since a sync of the file makes its
+    /// name last as well ([`publish`]).
     pub(super) fn takes_new_files(&self, directory: &Path) -> bool {
         #[cfg(test)]
         if let Some(probe) = &self.probe {
-            return probe.names() != probe::Names::Renamed;
+            return probe.is_sound();
         }
-        publish::keeps_size_at(directory)
+        publish::is_sound_at(directory)
     }
 
     /// As [`Handle::sync_named`] for all files in the directory `path`.
@@ -153,7 +153,7 @@ impl Disk {
         if self.probe.is_some() {
             return self.sync_file_system(path);
         }
-        if publish::keeps_size(&File::open(path)?) { Ok(()) } else { self.sync_file_system(path) }
+        if publish::is_sound(&File::open(path)?) { Ok(()) } else { self.sync_file_system(path) }
     }
 
     /// Returns when everything in the file system of `path` is on the disk: one long sync instead of hundreds of short
@@ -240,15 +240,6 @@ impl Handle {
         publish::alone(&self.file, File::sync_all)
     }
 
-    /// Returns when the new file is on the disk, and whether its name is as well ([`publish::new_file`]).
-    pub(super) fn sync_new(&self) -> io::Result<bool> {
-        #[cfg(test)]
-        if let Some(lasts) = self.before_sync_new()? {
-            return Ok(lasts);
-        }
-        publish::new_file(&self.file)
-    }
-
     /// Returns when the file, which has just been renamed, is on the disk under its new name ([`publish`]).
     pub(super) fn sync_named(&self) -> io::Result<()> {
         #[cfg(test)]
@@ -256,7 +247,7 @@ impl Handle {
             // Tests replay it as on a file system that needs this.
             return self.sync_all();
         }
-        if publish::keeps_size(&self.file) { Ok(()) } else { self.sync_all() }
+        if publish::is_sound(&self.file) { Ok(()) } else { self.sync_all() }
     }
 
     /// Returns when the content of the file is on the disk, its length included.

@@ -282,7 +282,7 @@ impl Spool {
         directory.sync && self.disk.takes_new_files(&directory.queue)
     }
 
-    /// Puts a small message into the queue: with one sync instead of two, and without a rename ([`publish`]). When this
+    /// Puts a small message into the queue, with one sync instead of two, and without a rename ([`publish`]). When this
     /// returns, the guarantee of the place applies.
     fn put(&self, id: MessageId, bytes: &[u8]) -> Result<(), SpoolError> {
         let directory = self.directory(self.accept_place());
@@ -291,10 +291,7 @@ impl Spool {
         }
         let file = self.create_file(&directory.file(id))?;
         self.ledger().wrote(self.accept_place(), bytes.len());
-        let written = file.write_at(0, bytes).and_then(|()| match file.sync_new()? {
-            true => Ok(()),
-            false => self.disk.sync_directory(&directory.queue),
-        });
+        let written = file.write_at(0, bytes).and_then(|()| file.sync_all());
         if written.is_err() {
             self.withdraw(id, &file);
         }

@@ -4,7 +4,8 @@
 //! A start has two phases, so that devices can connect before thousands of messages are read: [`Spool::scan`] lists
 //! the directories and cleans up, [`Spool::inspect`] reads one message.
 
-use std::fs::{self, File};
+use std::ffi::OsStr;
+use std::fs::{self, File, Metadata};
 use std::io::{self, ErrorKind};
 use std::path::PathBuf;
 use std::time::SystemTime;
@@ -103,10 +104,16 @@ impl Spool {
                 return ById::new();
             }
         };
+        for (path, error) in files.unreadable {
+            trouble(format!(
+                "cannot read {}, which is skipped until the next start: {error}; the kernel log (dmesg) says why: check the file system (fsck)",
+                path.display()
+            ));
+        }
         for twin in files.twins {
             trouble(format!(
                 "a power cut has left {} and a message that share the same blocks; that message was not accepted yet and is skipped; check \
-                 the file system before anything there is removed: unmount it and run fsck.fat -a",
+                 the file system before anything there is removed: unmount it and run fsck (on vfat: fsck.fat -a)",
                 twin.display()
             ));
         }
@@ -213,6 +220,11 @@ impl Spool {
                 Err(error) if error.kind() == ErrorKind::NotFound => continue,
                 files => files.map_err(|e| format!("cannot read the queue in {}: {e}", directory.queue.display()))?,
             };
+            for (path, error) in files.unreadable {
+                let id = path.file_stem().and_then(OsStr::to_str).and_then(|name| name.parse().ok());
+                let Some(id) = id else { return Err(format!("cannot read the queue in {}: {error}", path.display())) };
+                seen.insert(id, Box::new(view(&id, Err(error.into()))));
+            }
             for (id, _, _) in files.messages {
                 let debt = owed.get(&id).map(|debt| &**debt);
                 if debt != Some(&Debt::Gone) && !seen.contains_key(&id) {
@@ -243,10 +255,31 @@ pub(super) struct Files {
     foreign: Vec<PathBuf>,
     /// Leftovers that share their blocks with a message, which is not listed either.
     twins: Vec<PathBuf>,
+    /// What cannot be read, and why: on a damaged file system, which must not hold up the mail next to it.
+    unreadable: Vec<(PathBuf, io::Error)>,
 }
 
 impl Files {
-    /// Sorts out what a power cut during a rename leaves on vfat, where a rename is two changes of the directory: the
+    /// Files one entry of the directory under what it is. Those that are not ours are ignored.
+    fn take(&mut self, path: PathBuf, metadata: impl FnOnce() -> io::Result<Metadata>) {
+        let Some(name) = path.file_name().and_then(OsStr::to_str) else { return };
+        if name.starts_with('.') && name.ends_with(".tmp") {
+            return self.leavings.push(path);
+        }
+        let Some(id) = name.strip_suffix(".msg").map(str::parse) else { return };
+        match (id, metadata()) {
+            // A power cut came before its content was on the disk: it was not accepted.
+            (Ok(_), Ok(found)) if found.is_file() && found.len() == 0 => self.leavings.push(path),
+            (Ok(id), Ok(found)) if found.is_file() => {
+                self.messages.push((id, found.len(), found.modified().unwrap_or(SystemTime::UNIX_EPOCH)));
+            }
+            (_, Err(error)) if error.kind() == ErrorKind::NotFound => {}
+            (_, Err(error)) => self.unreadable.push((path, error)),
+            (_, Ok(_)) => self.foreign.push(path),
+        }
+    }
+
+    /// Sorts out what a power cut during a rename leaves on vfat and the like, where a rename is two changes of the directory: the
     /// new name without a size, which is a leftover like others; or both names with the same blocks. None of these two
     /// may be removed: the blocks would be freed though the other one uses them, and a message that is accepted later would
     /// be damaged when that one is removed. Neither is promised, since the directory was not synced yet. Once
@@ -265,29 +298,21 @@ impl Files {
     }
 }
 
-/// Lists a directory of the queue. Files that are not ours are ignored.
+/// Lists a directory of the queue.
 pub(super) fn files_of(directory: &Directory) -> io::Result<Files> {
     let mut files = Files::default();
     for entry in fs::read_dir(&directory.queue)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        let Some(name) = name.to_str() else { continue };
-        if name.starts_with('.') && name.ends_with(".tmp") {
-            files.leavings.push(entry.path());
-        } else if let Some(id) = name.strip_suffix(".msg") {
-            match (id.parse(), entry.metadata()) {
-                // A power cut came before its content was on the disk: it was not accepted.
-                (Ok(_), Ok(found)) if found.is_file() && found.len() == 0 => files.leavings.push(entry.path()),
-                (Ok(id), Ok(found)) if found.is_file() => {
-                    files.messages.push((id, found.len(), found.modified().unwrap_or(SystemTime::UNIX_EPOCH)));
-                }
-                (_, Err(error)) if error.kind() == ErrorKind::NotFound => {}
-                (_, Err(error)) => return Err(error),
-                (_, Ok(_)) => files.foreign.push(entry.path()),
+        let entry = match entry {
+            Ok(entry) => entry,
+            // The rest of the directory is not returned.
+            Err(error) => {
+                files.unreadable.push((directory.queue.clone(), error));
+                break;
             }
-        }
+        };
+        files.take(entry.path(), || entry.metadata());
     }
-    if !publish::keeps_size(&File::open(&directory.queue)?) {
+    if !publish::is_sound(&File::open(&directory.queue)?) {
         files.sort_out_renames(directory);
     }
     Ok(files)
@@ -298,8 +323,30 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_cannot_be_read_does_not_hold_up_the_mail_beside_it() {
+        let place = tempfile::tempdir_in("/dev/shm").unwrap();
+        let path = |name: &str| place.path().join(name);
+        fs::write(path("0000000002.msg"), "x").unwrap();
+        fs::write(path("0000000003.msg"), "").unwrap();
+        let mut files = Files::default();
+        // What ext4 answers for an entry whose inode a power cut has left deleted.
+        files.take(path("0000000001.msg"), || Err(io::Error::from_raw_os_error(nix::libc::EUCLEAN)));
+        files.take(path("0000000004.msg"), || Err(ErrorKind::NotFound.into()));
+        for name in ["0000000002.msg", "0000000003.msg", "other"] {
+            files.take(path(name), || fs::metadata(path(name)));
+        }
+        assert_eq!(
+            files.messages.iter().map(|(id, size, _)| (id.as_str(), *size)).collect::<Vec<_>>(),
+            [("0000000002", 1)]
+        );
+        assert_eq!(files.leavings, [path("0000000003.msg")]);
+        let unreadable: Vec<_> = files.unreadable.iter().map(|(path, _)| path.clone()).collect();
+        assert_eq!((unreadable, files.foreign.len()), (vec![path("0000000001.msg")], 0));
+    }
+
+    #[test]
     fn of_a_rename_that_was_cut_off_on_vfat_nothing_is_removed_that_shares_its_blocks() {
-        let place = tempfile::tempdir().unwrap();
+        let place = tempfile::tempdir_in("/dev/shm").unwrap();
         let directory = Directory { queue: place.path().into(), sync: true, block: 512 };
         let ids = ["0000000001", "0000000002", "0000000003", "0000000004"].map(|id| id.parse::<MessageId>().unwrap());
         let [both, no_size, parted, alone] = ids;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! How a file gets its final name so that it survives a power cut: the one sequence in which the program does that.
 //!
-//! 1. The directory is synced, unless the file system is known not to need it ([`keeps_size`]). Linux's vfat writes a
+//! 1. The directory is synced, unless the file system is known not to need it ([`is_sound`], as for 4.). Linux's vfat writes a
 //!    file's first cluster into the directory before it writes the table of clusters; syncing the directory, which does
 //!    not know of that cluster yet, writes the table first. Without this step a power cut in the next one leaves an entry
 //!    whose cluster is free, and the kernel makes the file system read-only as soon as that file is removed.
@@ -15,30 +15,31 @@
 //!
 //! What the file replaces, or was copied from, stays open until the directory is synced ([`Blocks`]).
 //!
-//! A new file that is written by one call, into one page, needs none of this where a file and its size are one: it is created
-//! under its final name, and [`new_file`] syncs it. After a power cut before that sync has returned it is complete, or
-//! empty, or not there.
+//! A new file that is written by one call, into one page, needs none of this on a sound file system: it is created under its
+//! final name and synced. Linux's ext4 writes the creation of a file and its name in one transaction of the journal. UBIFS,
+//! JFFS2 and F2FS write a log, in which the name comes before the content or is recovered from the file; Btrfs and XFS log the
+//! name with the file. After a power cut before that sync has returned the file is complete, or empty, or not there.
 //!
 //! `docs/developer/spool.md` says what this costs.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
 
 use super::lock;
+use nix::libc::{dev_t, fsid_t};
+use nix::sys::stat::{fstat, major, minor, stat};
 use nix::sys::statfs::{Statfs, fstatfs, statfs};
 
-/// File systems that store the size of a file with the file and not in the directory, by their numbers in `man 2
-/// statfs`: ext2 to ext4, tmpfs, ramfs, JFFS2, UBIFS, F2FS, Btrfs, XFS, and overlayfs, which only goes on top of one of
-/// these.
-const KEEP_SIZE: [u64; 9] =
-    [EXT, 0x0102_1994, 0x8584_58f6, 0x72b6, 0x2405_1905, 0xf2f5_2010, 0x9123_683e, 0x5846_5342, 0x794c_7630];
-
-/// ext2, ext3 and ext4.
+/// Sound file systems, by their numbers in `man 2 statfs`: tmpfs, ramfs, JFFS2, UBIFS, F2FS, Btrfs, XFS, and overlayfs, which
+/// only goes on top of one of these or of [`EXT`].
+const SOUND: [u64; 8] =
+    [0x0102_1994, 0x8584_58f6, 0x72b6, 0x2405_1905, 0xf2f5_2010, 0x9123_683e, 0x5846_5342, 0x794c_7630];
+/// ext2, ext3 and ext4: sound with a journal.
 const EXT: u64 = 0xef53;
 
 /// A step of the sequence above.
@@ -87,7 +88,7 @@ pub fn file(
     let _replaced = Blocks::of(to);
     in_order(|step| {
         match step {
-            PublishStep::SyncTable | PublishStep::SyncNamed if keeps_size(file) => {}
+            PublishStep::SyncTable | PublishStep::SyncNamed if is_sound(file) => {}
             PublishStep::SyncFile | PublishStep::SyncNamed => alone(file, File::sync_all)?,
             PublishStep::Rename => fs::rename(from, to)?,
             PublishStep::SyncTable => alone(&File::open(parent(to))?, File::sync_all)?,
@@ -102,7 +103,7 @@ pub fn file(
 /// Linux's vfat frees them, in its table of clusters, when no process has the file open any more, and any sync writes
 /// the table. If the power fails before the directory is written as well, the file is back after the next mount, but
 /// without its clusters: reading or removing it is an error that makes the kernel mount the file system read-only. So
-/// this has to exist until the directory is synced. On file systems that do not need it ([`keeps_size`]) it is empty.
+/// this has to exist until the directory is synced. On file systems that do not need it ([`is_sound`]) it is empty.
 #[derive(Debug)]
 pub struct Blocks(Option<File>);
 
@@ -111,7 +112,7 @@ impl Blocks {
     pub fn of(path: &Path) -> Self {
         let opened =
             OpenOptions::new().read(true).custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK).open(path);
-        Self(opened.ok().filter(|file| !keeps_size(file)))
+        Self(opened.ok().filter(|file| !is_sound(file)))
     }
 
     /// Whether the directory has to be synced before they are freed.
@@ -121,7 +122,7 @@ impl Blocks {
 }
 
 /// Syncs an open file or directory with `sync` while no other sync of this program runs, unless its file system does
-/// not need it ([`keeps_size`]). On Linux's vfat all files share the buffers of one table of clusters, and
+/// not need it ([`is_sound`]). On Linux's vfat all files share the buffers of one table of clusters, and
 /// `sync_mapping_buffers` takes dirty buffers off their list before it has written them: a sync that starts meanwhile
 /// does not see them, and ends before they are on the disk.
 ///
@@ -152,49 +153,72 @@ pub fn for_good<F: AsFd>(file: &F, sync: impl FnOnce(&F) -> io::Result<()>) -> i
 /// Keeps other syncs of this program away from a file system that may need it; `None` on the others.
 fn alone_at(file: &impl AsFd) -> Option<MutexGuard<'static, ()>> {
     static SYNCS: Mutex<()> = Mutex::new(());
-    (!keeps_size(file)).then(|| lock(&SYNCS))
+    (!is_sound(file)).then(|| lock(&SYNCS))
 }
 
-/// Whether the file system of an open file keeps the file's size across a rename, so that [`PublishStep::SyncTable`] and
-/// [`PublishStep::SyncNamed`] can be skipped: there they would reduce the number of messages per second by a third or more.
-/// False if unknown.
-pub fn keeps_size(file: &impl AsFd) -> bool {
-    fstatfs(file).is_ok_and(|found| KEEP_SIZE.contains(&number(&found)))
+/// Whether a sync of a file, or of a directory, on the file system of an open file is sufficient by itself, so that the steps
+/// for others can be skipped: there they would reduce the number of messages per second by a third or more. False if unknown.
+///
+/// Besides vfat, ext2 and ext4 without a journal are not sound: a sync does not write the maps of the inodes and blocks in use,
+/// so after a power cut the kernel gives those of an accepted message to the next file. With a sync of the whole file system,
+/// these maps are written ([`for_good`]). OpenWrt makes its ext4 images without a journal unless told otherwise.
+pub fn is_sound(file: &impl AsFd) -> bool {
+    let device = || fstat(file).map(|found| found.st_dev);
+    fstatfs(file).is_ok_and(|found| judge(&found, device))
 }
 
-/// The number of a file system.
+/// As [`is_sound`], for the file system that a path is on.
+pub fn is_sound_at(path: &Path) -> bool {
+    statfs(path).is_ok_and(|found| judge(&found, || stat(path).map(|found| found.st_dev)))
+}
+
+/// Whether a path is on ext2, or on ext4 without a journal.
+pub fn lacks_journal(path: &Path) -> bool {
+    statfs(path).is_ok_and(|found| number(&found) == EXT) && !is_sound_at(path)
+}
+
+/// The number of a file system in `man 2 statfs`.
 fn number(found: &Statfs) -> u64 {
     u64::try_from(found.filesystem_type().0).unwrap_or_default()
 }
 
-/// As [`keeps_size`], for the file system that a path is on.
-pub fn keeps_size_at(path: &Path) -> bool {
-    statfs(path).is_ok_and(|found| KEEP_SIZE.contains(&number(&found)))
+/// `device` is only asked where that matters.
+fn judge(found: &Statfs, device: impl FnOnce() -> nix::Result<dev_t>) -> bool {
+    /// The file system that was judged last: nearly always the one of the queue.
+    static LAST: Mutex<Option<(fsid_t, bool)>> = Mutex::new(None);
+    if number(found) != EXT {
+        return SOUND.contains(&number(found));
+    }
+    let id = found.filesystem_id();
+    if let Some((_, journal)) = lock(&LAST).filter(|(last, _)| *last == id) {
+        return journal;
+    }
+    let journal = device().is_ok_and(|device| has_journal(&name_of(device).unwrap_or_default(), Path::new(JOURNALS)));
+    *lock(&LAST) = Some((id, journal));
+    journal
 }
 
-/// Syncs a new file of a file system that keeps sizes ([`keeps_size_at`]). Whether this made its name last as well; if not,
-/// the directory has to be synced.
-///
-/// Linux's ext4 writes the creation of a file and its name in one transaction, or without a journal the directory together
-/// with the file (`ext4_sync_parent`). UBIFS, JFFS2 and F2FS write a log, in which the name comes before the content or is
-/// recovered from the file; Btrfs and XFS log the name with the file. Linux's ext2 does not, and has the number of ext4, so a
-/// call that only ext4 knows, since Linux 5.4, distinguishes them. On an overlay the file is one of the file system below; if that
-/// is ext2, this says wrongly that the name lasts.
-///
-/// # Errors
-/// Those of the sync.
-pub fn new_file(file: &File) -> io::Result<bool> {
-    file.sync_all()?;
-    Ok(fstatfs(file).is_ok_and(|found| number(&found) != EXT || is_ext4(file)))
+/// A folder for each journal that is in use, named like the device, a hyphen, and the inode of the journal.
+const JOURNALS: &str = "/proc/fs/jbd2";
+
+/// Whether an ext4 file system on the device of this name has a journal.
+fn has_journal(name: &str, journals: &Path) -> bool {
+    let of_name = |entry: io::Result<fs::DirEntry>| {
+        let entry = entry.map(|entry| entry.file_name()).unwrap_or_default();
+        entry.to_str().and_then(|entry| entry.rsplit_once('-')).is_some_and(|(device, _)| device == name)
+    };
+    fs::read_dir(journals).is_ok_and(|mut all| all.any(of_name))
 }
 
-/// Whether an open file of ext2, ext3 or ext4 is one of ext4's.
-fn is_ext4(file: &File) -> bool {
-    // EXT4_IOC_GETSTATE of fs/ext4/ext4.h, which returns 32 bits of flags.
-    let number = nix::request_code_write!(b'f', 41, size_of::<u32>());
-    let mut state = 0_u32;
-    // SAFETY: the kernel writes these 32 bits and nothing else.
-    unsafe { nix::libc::ioctl(file.as_raw_fd(), number, &raw mut state) == 0 }
+/// The kernel's name of a block device.
+fn name_of(device: dev_t) -> Option<String> {
+    let number = |text: Option<&str>| text?.parse::<u64>().ok();
+    let all = fs::read_to_string("/proc/partitions").ok()?;
+    all.lines().find_map(|line| {
+        let mut words = line.split_whitespace();
+        let found = (number(words.next())?, number(words.next())?);
+        (found == (u64::from(major(device)), u64::from(minor(device)))).then(|| words.nth(1).map(str::to_string))?
+    })
 }
 
 /// Makes `bytes` the content of the file at `path`, with this mode: at each moment the old or the new content is there,
@@ -258,22 +282,35 @@ mod tests {
     #[test]
     fn what_is_not_known_to_keep_sizes_does_not() {
         let dir = tempfile::tempdir_in("/dev/shm").unwrap();
-        assert!(keeps_size(&File::open(dir.path()).unwrap()));
-        assert!(!keeps_size(&File::open("/proc/self/stat").unwrap()));
+        assert!(is_sound(&File::open(dir.path()).unwrap()));
+        assert!(!is_sound(&File::open("/proc/self/stat").unwrap()));
     }
 
     #[test]
-    fn a_new_file_of_a_known_file_system_lasts_with_its_name() {
+    fn a_file_system_is_judged_by_its_number() {
         let dir = tempfile::tempdir_in("/dev/shm").unwrap();
-        assert!(
-            keeps_size_at(dir.path()) && !keeps_size_at(Path::new("/proc")) && !keeps_size_at(&dir.path().join("no"))
-        );
-        assert!(new_file(&File::create(dir.path().join("a")).unwrap()).unwrap());
-        // A pipe has no name; this sync is refused.
-        let (_, end) = std::io::pipe().unwrap();
-        assert!(new_file(&File::from(std::os::fd::OwnedFd::from(end))).is_err());
-        // Only a file system with the number of ext4 is asked; others do not know the call.
-        assert!(!is_ext4(&File::open(dir.path()).unwrap()));
+        assert!(is_sound_at(dir.path()) && !is_sound_at(Path::new("/proc")) && !is_sound_at(&dir.path().join("no")));
+        // This machine's disk, whatever it is: asked twice, by path and by file, the answer is the same.
+        let here = is_sound_at(Path::new("."));
+        assert_eq!((is_sound_at(Path::new(".")), is_sound(&File::open(".").unwrap())), (here, here));
+    }
+
+    #[test]
+    fn ext4_is_sound_with_a_journal() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("sda1-8")).unwrap();
+        fs::create_dir(dir.path().join("nvme0n1p2-8")).unwrap();
+        for (name, expected) in [("sda1", true), ("sda", false), ("nvme0n1p2", true), ("", false), ("sda1-8", false)] {
+            assert_eq!(has_journal(name, dir.path()), expected, "{name}");
+        }
+        assert!(!has_journal("sda1", &dir.path().join("none")));
+        assert_eq!(name_of(0), None);
+        // Each device of this machine has the name that its numbers are listed with.
+        for line in fs::read_to_string("/proc/partitions").unwrap().lines().skip(2) {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let device = nix::sys::stat::makedev(words[0].parse().unwrap(), words[1].parse().unwrap());
+            assert_eq!(name_of(device).as_deref(), Some(words[3]));
+        }
     }
 
     #[test]

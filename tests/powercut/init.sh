@@ -43,6 +43,8 @@ if [ "$system" = ext4 ]; then
 	period=20
 	expire=50
 fi
+# Without a journal there is no time for its commits.
+[ "$system" = plain ] && system=ext4
 echo "$period" >/proc/sys/vm/dirty_writeback_centisecs
 echo "$expire" >/proc/sys/vm/dirty_expire_centisecs
 mount -t "$system" -o "$options" /dev/vda /safe || give_up "mount /dev/vda ($system)"

@@ -145,6 +145,12 @@ async fn always_loses_nothing() {
     always(System::Ext4, cuts(12)).await;
 }
 
+/// What OpenWrt's ext4 images are. Nothing checks it before it is mounted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn always_loses_nothing_without_a_journal() {
+    always(System::Plain, cuts(4)).await;
+}
+
 /// The file systems of USB sticks and of routers with large flash. None may be checked or mended before it is mounted, but for
 /// exFAT, which can be damaged by the cut itself ([`OUTGROWN`]): before its queue is emptied, and when it has become
 /// read-only.

@@ -4,7 +4,7 @@
 //! Content: each write since the file was synced is kept, lost, torn, or zeros of its length. Names: of the changes in a
 //! directory since it was synced any are kept, each whole. A directory that is lost takes along what is in it.
 //!
-//! On ext4 and the like, syncing a file that was created since makes its name last as well.
+//! On ext4 with a journal and the like, syncing a file that was created since makes its name last as well.
 //!
 //! vfat is different in two ways. A rename makes a new entry of size 0 there, and only a sync of the file after it writes
 //! the size: syncing the directory does not. And the new and the old entry are two changes, of which either may be kept.
@@ -159,7 +159,7 @@ impl Model {
             Op::Write(file, at, bytes) => self.open.push(Change::Write(*file, *at, bytes.clone())),
             Op::SetLength(file, length) => self.open.push(Change::Length(*file, *length)),
             Op::SyncFile(file) => {
-                let with_name = self.kind == Kind::Ext4;
+                let with_name = self.kind == Kind::Sound;
                 let names = |change: &Change| with_name && matches!(change, Change::Add(_, added) if added == file);
                 self.settle(|change| change.file() == Some(*file) || names(change));
             }
