@@ -120,6 +120,7 @@ emulated:
 		scripts/cross.sh $$arch && SMTPRELAY_BIN=$(TARGET)/cross/$$arch/smtprelay SMTPRELAY_RUNNER=qemu-$${arch%_24kc} SMTPRELAY_ROUNDS=3 \
 			cargo test --locked --no-fail-fast --test '*' || exit 1; \
 	done
+	tests/mips_memory.sh
 
 # The gateway in a virtual machine whose power is cut.
 test-powercut:

@@ -5,10 +5,10 @@
 # options that zig cc does not accept.
 #
 #	ZIG='python3 -m ziglang' [SMTPRELAY_SYMBOLS=FILE] [SMTPRELAY_HOT=LIST | SMTPRELAY_RESEMBLANCE=1]
-#		scripts/linker-cc.sh ARGUMENT...
+#		[SMTPRELAY_MEMORY=OBJECT] scripts/linker-cc.sh ARGUMENT...
 #
 # FILE becomes the same program with its symbols; LIST has the functions that run. With SMTPRELAY_RESEMBLANCE the order of
-# the functions is that of scripts/resemblance.py.
+# the functions is that of scripts/resemblance.py. OBJECT has memcpy and memset.
 #
 # --icf=all                     functions with the same code are there once
 # --bp-compression-sort=both    functions and data that resemble each other stand next to each other, where the package's
@@ -64,8 +64,8 @@ case " $* " in
 *' -pie '*) set -- "$@" --pack-dyn-relocs=relr ;;
 esac
 # First, so that memcpy is the one of Rust's: zig's copies byte by byte, and for some targets cargo-zigbuild leaves out
-# Rust's library.
-set -- ${builtins:+"$builtins"} "$@" -T scripts/no_unwind_tables.ld --bp-compression-sort=both
+# Rust's library. What is in OBJECT comes before both.
+set -- ${SMTPRELAY_MEMORY:+"$SMTPRELAY_MEMORY"} ${builtins:+"$builtins"} "$@" -T scripts/no_unwind_tables.ld --bp-compression-sort=both
 
 # link ARGUMENT...: what comes later replaces what came earlier.
 arguments=$*

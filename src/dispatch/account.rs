@@ -38,6 +38,11 @@ const SMALL: u64 = 64 << 10;
 const QUICK: Duration = Duration::from_secs(2);
 /// How long it is remembered that one took longer.
 const SLOW: Duration = Duration::from_secs(600);
+/// How long mail waits for a connection that is about to be free. A new one takes four or five round trips and, on a small
+/// router, the processor time of ten small messages; a small message takes two or three.
+const SOON: Duration = Duration::from_millis(500);
+/// As long as no more than so many wait: what they take one after another, a new connection takes to open.
+const FEW: usize = 4;
 
 /// A message that is being delivered.
 struct Flight {
@@ -318,13 +323,30 @@ impl Lane {
         self.doubt.filter(|_| self.in_flight.is_empty())
     }
 
-    /// Whether another delivery may start. While the account is in trouble, there is one at a time; a connection that is
-    /// being opened is waited for.
-    pub fn has_room(&self, now: Instant) -> bool {
+    /// Whether another delivery may start when `due` messages wait. While the account is in trouble, there is one at a
+    /// time; a connection that is being opened is waited for, and one that is soon free.
+    pub fn has_room(&self, due: usize, now: Instant) -> bool {
         match &self.pause {
             Some(pause) => pause.until <= now && self.in_flight.is_empty() && !self.opening,
-            None => self.free() > 0 && (!self.opening || !self.idle.is_empty()),
+            None => self.free() > 0 && (!self.idle.is_empty() || !self.opening && !self.is_soon_free(due, now)),
         }
+    }
+
+    fn is_soon_free(&self, due: usize, now: Instant) -> bool {
+        due <= FEW && self.soon_free(now).is_some()
+    }
+
+    /// How long the end of a small message on an open connection is waited for, if there is one to wait for.
+    pub fn soon_free(&self, now: Instant) -> Option<Instant> {
+        if self.is_slow(now) {
+            return None;
+        }
+        let small = self.in_flight.iter().filter(|flight| flight.telling);
+        small.map(|flight| flight.began + SOON).max().filter(|until| *until > now)
+    }
+
+    fn is_slow(&self, now: Instant) -> bool {
+        self.slow.is_some_and(|at| now.saturating_duration_since(at) < SLOW)
     }
 
     /// How many more deliveries its connections allow.
@@ -342,8 +364,7 @@ impl Lane {
         if self.free() > 1 {
             return Reserve::default();
         }
-        let slow = self.slow.is_some_and(|at| now.saturating_duration_since(at) < SLOW);
-        let most = if self.quick && !slow { SMALL } else { 0 };
+        let most = if self.quick && !self.is_slow(now) { SMALL } else { 0 };
         Reserve { clients: self.in_flight.iter().map(|flight| flight.client).collect(), most }
     }
 
@@ -371,7 +392,7 @@ impl Lane {
     pub fn job_ahead(&mut self, wakings: u32, now: Instant) -> Option<DeliveryJob> {
         let healthy =
             self.account.channel.is_none() && self.pause.is_none() && self.doubt.is_none() && !self.needs_clock(now);
-        let wanted = self.idle.is_empty() && !self.opening && self.has_room(now);
+        let wanted = self.idle.is_empty() && !self.opening && self.has_room(1, now);
         let early = self.ahead_from.is_some_and(|from| from > now);
         (healthy && wanted && !early).then(|| {
             self.opening = true;
@@ -550,13 +571,13 @@ impl Lanes {
         order.iter().filter_map(|place| self.0.get(*place)).map(Lane::generation).collect()
     }
 
-    /// The index of the account that takes the next message, out of `order`: the first one that is not in trouble.
-    /// One whose pause is over gets a message as a test; until that is back the next account is used. A healthy account
-    /// that is fully busy is waited for: the others are for failover, not for speed.
-    pub fn choose(&self, order: &[usize], now: Instant) -> Option<usize> {
+    /// The index of the account that takes the next of `due` messages, out of `order`: the first one that is not in
+    /// trouble. One whose pause is over gets a message as a test; until that is back the next account is used. A healthy
+    /// account that is fully busy is waited for: the others are for failover, not for speed.
+    pub fn choose(&self, order: &[usize], due: usize, now: Instant) -> Option<usize> {
         for place in order {
             let Some(lane) = self.0.get(*place) else { continue };
-            if lane.has_room(now) {
+            if lane.has_room(due, now) {
                 return Some(*place);
             }
             if !lane.is_in_trouble() {
@@ -655,7 +676,7 @@ mod tests {
         assert_eq!((lane.paused_until(now), lane.is_in_trouble()), (None, true));
         lane.settled(message("one").id, now);
         lane.settled(message("other").id, now);
-        assert!(lane.has_room(now));
+        assert!(lane.has_room(1, now));
         lane.pause(&trouble, Look::Fresh, now);
         assert_eq!(lane.paused_until(now), Some(now + Duration::from_secs(60)));
     }
@@ -670,10 +691,10 @@ mod tests {
         let settings = settings(SETTINGS);
         let (mut lane, now) = (Lane::new(&settings.accounts[0], "gw"), Instant::now());
         let job = lane.job_ahead(0, now).unwrap();
-        assert!(lane.job_ahead(0, now).is_none() && !lane.has_room(now));
+        assert!(lane.job_ahead(0, now).is_none() && !lane.has_room(1, now));
         // The mail was not completed, and what passes does not pause the account.
         lane.connected(failed(&job, TroubleKind::Unreachable), false, Look::Fresh, now);
-        assert!(lane.has_room(now) && !lane.is_in_trouble());
+        assert!(lane.has_room(1, now) && !lane.is_in_trouble());
         // Mail that comes in this moment waits, and later mail does not.
         assert!(!lane.has_just_failed(now + Duration::from_secs(3)) && !lane.is_in_trouble());
         lane.ahead_trouble = Some((Trouble::new(TroubleKind::Unreachable, String::from("no")), now));
@@ -686,7 +707,7 @@ mod tests {
         let job = lane.job_ahead(0, later).unwrap();
         // Mail waits for it.
         lane.connected(failed(&job, TroubleKind::Unreachable), true, Look::Fresh, later);
-        assert!(!lane.has_room(later) && lane.is_in_trouble());
+        assert!(!lane.has_room(1, later) && lane.is_in_trouble());
         assert!(lane.job_ahead(0, later + AHEAD).is_none(), "an account in trouble is tried with mail");
     }
 
@@ -748,6 +769,32 @@ mod tests {
     }
 
     #[test]
+    fn no_connection_is_opened_beside_one_that_is_soon_free() {
+        let settings = settings(SETTINGS);
+        let (mut lane, now) = (Lane::new(&settings.accounts[0], "gw"), Instant::now());
+        let message = |name| {
+            let client = Client::V4([10, 0, 0, 1]);
+            Entry { id: MessageId::like(name), client, place: Place::Spool, arrived: 0, size: 1 }
+        };
+        // It opens a connection of its own, which takes longer.
+        lane.job(&message("1"), 0, now);
+        assert!(lane.has_room(1, now) && lane.soon_free(now).is_none());
+        lane.in_flight[0].telling = true;
+        assert_eq!((lane.has_room(1, now), lane.soon_free(now)), (false, Some(now + SOON)));
+        assert!(lane.job_ahead(0, now).is_none());
+        // A queue, or one that takes its time.
+        assert!(lane.has_room(FEW + 1, now));
+        let late = now + SOON;
+        assert!(lane.has_room(1, late) && lane.soon_free(late).is_none() && lane.job_ahead(0, late).is_some());
+        lane.opening = false;
+        // Small messages have been slow.
+        lane.settled(message("1").id, now + 2 * QUICK);
+        lane.job(&message("2"), 0, now + 2 * QUICK);
+        lane.in_flight[0].telling = true;
+        assert!(lane.has_room(1, now + 2 * QUICK));
+    }
+
+    #[test]
     fn an_uplink_that_comes_back_ends_no_pause_of_a_refused_login() {
         let settings = settings(SETTINGS);
         for (kind, ends) in [
@@ -763,9 +810,9 @@ mod tests {
             let (mut lane, now) = (Lane::new(&settings.accounts[0], "gw"), Instant::now());
             lane.pause(&Trouble::new(kind, String::from("no")), Look::Fresh, now);
             lane.look_now(now);
-            assert_eq!(lane.has_room(now), ends, "{kind:?}");
+            assert_eq!(lane.has_room(1, now), ends, "{kind:?}");
             lane.retry_now(now);
-            assert!(lane.has_room(now));
+            assert!(lane.has_room(1, now));
         }
     }
 

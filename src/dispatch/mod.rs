@@ -394,7 +394,7 @@ impl Dispatch {
         let mut idle = 0;
         while idle < routes.len() {
             let route = RouteId::try_from(self.turn % routes.len()).unwrap_or(0);
-            let place = self.lanes.choose(routes.accounts(route), now);
+            let place = self.lanes.choose(routes.accounts(route), self.queues.due(route), now);
             match place.is_some_and(|place| self.start_delivery(route, place, now)) {
                 true => idle = 0,
                 false => idle += 1,
@@ -453,7 +453,7 @@ impl Dispatch {
         let routes = Arc::clone(&self.ways.routes);
         let state = State::new(&mail.envelope);
         let Some(route) = outlook(&routes, mail, &state, Duration::ZERO, None).route else { return };
-        let place = self.lanes.choose(routes.accounts(route), now);
+        let place = self.lanes.choose(routes.accounts(route), 1, now);
         let lane = place.and_then(|place| self.lanes.get(place));
         if let Some(job) = lane.and_then(|lane| lane.job_ahead(wakings, now)) {
             self.start(async move { Finished::Connected { route, ahead: Box::new(connect_ahead(job).await) } });
@@ -476,7 +476,7 @@ impl Dispatch {
         time.is_some_and(|at| at <= now) && self.queues.has_probe(route)
     }
 
-    /// The next timed event: a message becomes due, a pause ends, a connection has been idle too long, or a
+    /// The next timed event: a message becomes due, a pause ends, a connection has been idle or busy too long, or a
     /// summary is to be written.
     fn next_wake(&self) -> Option<Instant> {
         let now = Instant::now();
@@ -487,8 +487,12 @@ impl Dispatch {
         let routes = (0..self.ways.routes.len()).map(|route| RouteId::try_from(route).unwrap_or(0));
         for route in routes.filter(|route| !self.queues.is_idle(*route)) {
             let order = self.ways.routes.accounts(route);
-            times.extend(order.iter().filter_map(|place| self.lanes.at(*place)).map(|lane| lane.paused_until(now)));
-            if let Some(lane) = self.lanes.choose(order, now).and_then(|place| self.lanes.at(place)) {
+            let lanes = || order.iter().filter_map(|place| self.lanes.at(*place));
+            times.extend(lanes().map(|lane| lane.paused_until(now)));
+            times.extend(lanes().map(|lane| lane.soon_free(now)));
+            if let Some(lane) =
+                self.lanes.choose(order, self.queues.due(route), now).and_then(|place| self.lanes.at(place))
+            {
                 times.push(self.queues.next_time(route));
                 times.push(lane.next_probe().filter(|_| self.queues.has_probe(route)));
             }

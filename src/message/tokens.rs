@@ -72,7 +72,9 @@ pub fn tokens(value: &[u8]) -> impl Iterator<Item = Token<'_>> {
 
 /// Whether `byte` may be in an atom.
 pub fn is_atext(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || byte >= 0x80 || b"!#$%&'*+-/=?^_`{|}~".contains(&byte)
+    // Not `contains`, which is a search for every byte.
+    matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | 0x80.. | b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'/')
+        || matches!(byte, b'=' | b'?' | b'^'..=b'`' | b'{'..=b'~')
 }
 
 fn is_blank(byte: u8) -> bool {
@@ -138,9 +140,7 @@ pub fn encoded_word(text: &[u8]) -> Option<usize> {
 /// Like [`encoded_word`], but there may be spaces and bytes over 127 in its text: some programs forget to encode them.
 /// Looks no further than the third question mark, so that each byte is examined a few times.
 pub fn loose_encoded_word(text: &[u8]) -> Option<usize> {
-    if !text.starts_with(b"=?") {
-        return None;
-    }
+    let [b'=', b'?', ..] = text else { return None };
     let mut marks = text.iter().enumerate().skip(2).filter(|(_, byte)| **byte == b'?').map(|(at, _)| at);
     let (charset, encoding, end) = (marks.next()?, marks.next()?, marks.next()?);
     let word = text.get(..end + 2)?;

@@ -84,7 +84,7 @@ pub fn without_advice(reason: &str) -> &str {
 
 /// Whether the provider accepts fewer recipients at once (RFC 5321 section 4.5.3.1.10).
 pub fn is_too_many(reply: &Reply) -> bool {
-    find(reply).is_some_and(|row| row.remedy == TOO_MANY_RECIPIENTS)
+    reply.code >= 400 && find(reply).is_some_and(|row| row.remedy == TOO_MANY_RECIPIENTS)
 }
 
 /// The words of a reply in lower case, without addresses, which are names: `daily-limit@example.com` says

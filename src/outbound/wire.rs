@@ -6,6 +6,7 @@
 //! (RFC 3207 section 6), replies after a reply belong to the next command, or to nothing that was requested.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -162,8 +163,8 @@ impl Wire {
 
     /// Reads what arrives next; at the end of the stream `closed` is set.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut bytes = [0; 2048];
-        let mut buffer = ReadBuf::new(&mut bytes);
+        let mut bytes = [MaybeUninit::uninit(); 2048];
+        let mut buffer = ReadBuf::uninit(&mut bytes);
         let read = match self.stream.open() {
             Some(stream) => ready!(Pin::new(stream).poll_read(cx, &mut buffer)),
             None => Ok(()),

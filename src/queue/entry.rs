@@ -3,6 +3,7 @@
 //! something cannot be done with it.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv6Addr};
@@ -221,12 +222,19 @@ pub(super) struct Directory {
 impl Directory {
     /// The file of a message.
     pub(super) fn file(&self, id: MessageId) -> PathBuf {
-        self.queue.join(format!("{id}.msg"))
+        self.named("/", id, ".msg")
     }
 
     /// The file of a message that is not complete yet.
     pub(super) fn temporary(&self, id: MessageId) -> PathBuf {
-        self.queue.join(format!(".{id}.tmp"))
+        self.named("/.", id, ".tmp")
+    }
+
+    fn named(&self, begin: &str, id: MessageId, end: &str) -> PathBuf {
+        let mut path = OsString::with_capacity(self.queue.as_os_str().len() + 16);
+        path.push(&self.queue);
+        [begin, id.as_str(), end].iter().for_each(|part| path.push(part));
+        path.into()
     }
 }
 

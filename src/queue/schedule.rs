@@ -286,6 +286,11 @@ impl Schedule {
         self.look(route).is_some_and(|line| line.has_due(self.clock.stamp(now)))
     }
 
+    /// How many messages of a route are due, without those whose time has just come.
+    pub fn due(&self, route: u16) -> usize {
+        self.look(route).map_or(0, |line| line.due.set.len() + line.demoted.set.len() + line.steps.set.len())
+    }
+
     /// Whether nothing of a route waits.
     pub fn is_idle(&self, route: u16) -> bool {
         let has_steps = |line: &RouteQueue| {

@@ -15,6 +15,8 @@ use crate::system::clock;
 
 /// Bytes read at a time.
 const CHUNK: usize = 32 << 10;
+/// Bytes read at first, a page: all of a small message.
+const FIRST: usize = 4 << 10;
 /// Bytes of journal that are read back: many times what is ever written.
 const JOURNAL_LIMIT: u64 = 4 << 20;
 /// Notes that are displayed.
@@ -31,8 +33,25 @@ pub struct Stored {
     /// Bytes of its body as stored.
     pub body_size: u64,
     body: Option<Body>,
-    /// The body of a message that is not in a file, and whether it has been read.
-    memory: Option<(Vec<u8>, bool)>,
+    /// The body of a message that is small, or not in a file.
+    memory: Option<InMemory>,
+}
+
+struct InMemory {
+    bytes: Vec<u8>,
+    /// Whether it has been read.
+    read: bool,
+    /// Its checksum, if it comes from a file.
+    expected: Option<u32>,
+}
+
+impl InMemory {
+    fn check(&self) -> Result<(), SpoolError> {
+        match self.expected {
+            Some(expected) if expected != Checksum::of(&self.bytes) => Err(changed()),
+            _ => Ok(()),
+        }
+    }
 }
 
 struct Body {
@@ -50,10 +69,19 @@ impl Stored {
         Self { meta, state, header, body_size: preamble.body, body: Some(body), memory: None }
     }
 
+    /// With the body that the file has.
+    fn holding(mut self, bytes: Vec<u8>) -> Self {
+        let expected = self.body.take().map(|body| body.expected);
+        self.memory = Some(InMemory { bytes, read: false, expected });
+        self
+    }
+
     /// A small message of our own that never enters the queue.
     pub fn in_memory(header: Vec<u8>, body: Vec<u8>, meta: Meta) -> Self {
         let state = State::new(&meta.envelope);
-        Self { meta, state, header, body_size: body.len() as u64, body: None, memory: Some((body, false)) }
+        let body_size = body.len() as u64;
+        let memory = Some(InMemory { bytes: body, read: false, expected: None });
+        Self { meta, state, header, body_size, body: None, memory }
     }
 
     /// The next chunk of the body; empty at its end.
@@ -62,8 +90,15 @@ impl Stored {
     /// When the disk fails, and [`SpoolError::Damaged`] instead of the end when the body is not what was accepted. The
     /// caller must not finish the message then.
     pub async fn next(&mut self) -> Result<Vec<u8>, SpoolError> {
-        if let Some((body, read)) = &mut self.memory {
-            return Ok(if std::mem::replace(read, true) { Vec::new() } else { body.clone() });
+        if let Some(memory) = &mut self.memory {
+            if std::mem::replace(&mut memory.read, true) {
+                return Ok(Vec::new());
+            }
+            let checked = memory.check().map(|()| memory.bytes.clone());
+            if checked.is_err() {
+                self.memory = None;
+            }
+            return checked;
         }
         let Some(body) = self.body.take() else {
             return Err(SpoolError::Io(std::io::Error::other("reading continued after a failure")));
@@ -75,8 +110,8 @@ impl Stored {
 
     /// Reads the body once more, from its start. After a failure there is nothing left to read.
     pub fn rewind(&mut self) {
-        if let Some((_, read)) = &mut self.memory {
-            *read = false;
+        if let Some(memory) = &mut self.memory {
+            memory.read = false;
         }
         if let Some(body) = &mut self.body {
             (body.left, body.crc, body.started) = (self.body_size, Checksum::new(), false);
@@ -101,6 +136,9 @@ pub(super) fn correct_dates(stored: &mut Stored, known: i64) {
 impl Stored {
     /// The whole body, read on this thread: tests that read thousands do not wait for another one each time.
     pub(super) fn read_body(mut self) -> Result<Vec<u8>, SpoolError> {
+        if let Some(memory) = self.memory {
+            return memory.check().map(|()| memory.bytes);
+        }
         let mut all = Vec::new();
         while let Some(body) = self.body.take() {
             let (body, chunk) = body.next()?;
@@ -123,10 +161,14 @@ impl Body {
         self.crc.update(&chunk);
         self.left = self.left.saturating_sub(length as u64);
         if chunk.is_empty() && self.crc.value() != self.expected {
-            return Err(SpoolError::Damaged("its content on the disk is not what was accepted".into()));
+            return Err(changed());
         }
         Ok((self, chunk))
     }
+}
+
+fn changed() -> SpoolError {
+    SpoolError::Damaged("its content on the disk is not what was accepted".into())
 }
 
 fn read_exact(file: &mut File, length: u32) -> Result<Vec<u8>, SpoolError> {
@@ -145,7 +187,8 @@ pub(super) fn inspect(path: &Path, id: &str) -> Result<(Stored, u64), SpoolError
 /// Whether a file is a complete message, with its body read to the last byte.
 pub(super) fn is_whole(path: &Path, id: MessageId) -> Result<bool, SpoolError> {
     let read = || {
-        let mut body = read_message(File::open(path)?, id.as_str())?.body;
+        let Stored { mut body, memory, .. } = read_message(File::open(path)?, id.as_str())?;
+        memory.map_or(Ok(()), |memory| memory.check())?;
         while let Some(reading) = body {
             let (rest, chunk) = reading.next()?;
             body = (!chunk.is_empty()).then_some(rest);
@@ -192,15 +235,38 @@ fn read_preamble(file: &mut File, id: &str) -> Result<Preamble, SpoolError> {
     Preamble::decode(&start).map_err(|what| damaged(id, what))
 }
 
-/// Reads everything but the body, and checks all of it.
+/// The next `length` bytes of what was read of a file at once.
+fn take(bytes: &mut Vec<u8>, length: u64) -> Result<Vec<u8>, SpoolError> {
+    let length = usize::try_from(length).ok().filter(|length| *length <= bytes.len());
+    let rest = length.map(|length| bytes.split_off(length)).ok_or(ErrorKind::UnexpectedEof);
+    Ok(std::mem::replace(bytes, rest.map_err(std::io::Error::from)?))
+}
+
+/// Reads everything but the body, and checks all of it. A small message is read as a whole: its body is in memory then, and
+/// is checked before it is used.
 pub(super) fn read_message(mut file: File, id: &str) -> Result<Stored, SpoolError> {
     let damaged = |what| damaged(id, what);
-    let preamble = read_preamble(&mut file, id)?;
+    let mut start = vec![0; FIRST];
+    let read = file.read(&mut start)?;
+    start.truncate(read);
+    let preamble = Preamble::decode(&start).map_err(damaged)?;
     let length = file.metadata()?.len();
     preamble.journal_offset().filter(|end| *end <= length).ok_or_else(|| damaged("truncated"))?;
-    file.seek(SeekFrom::Start(preamble.body.saturating_add(PREAMBLE as u64)))?;
-    let header = read_exact(&mut file, preamble.header)?;
-    let meta = read_exact(&mut file, preamble.meta)?;
+    let small = length == read as u64;
+    let (mut body, header, meta, journal);
+    if small {
+        take(&mut start, PREAMBLE as u64)?;
+        body = take(&mut start, preamble.body)?;
+        header = take(&mut start, u64::from(preamble.header))?;
+        meta = take(&mut start, u64::from(preamble.meta))?;
+        journal = start;
+    } else {
+        file.seek(SeekFrom::Start(preamble.body.saturating_add(PREAMBLE as u64)))?;
+        body = Vec::new();
+        header = read_exact(&mut file, preamble.header)?;
+        meta = read_exact(&mut file, preamble.meta)?;
+        journal = read_journal(&mut file)?;
+    }
     let mut crc = Checksum::new();
     crc.update(&header);
     crc.update(&meta);
@@ -209,8 +275,9 @@ pub(super) fn read_message(mut file: File, id: &str) -> Result<Stored, SpoolErro
     }
     let meta = Meta::decode(&meta).ok_or_else(|| damaged("envelope has an unknown format"))?;
     let mut state = State::new(&meta.envelope);
-    state.replay(&read_journal(&mut file)?);
-    Ok(Stored::new(file, &preamble, header, meta, state))
+    state.replay(&journal);
+    let stored = Stored::new(file, &preamble, header, meta, state);
+    Ok(if small { stored.holding(std::mem::take(&mut body)) } else { stored })
 }
 
 #[cfg(test)]
@@ -262,6 +329,59 @@ mod tests {
         for _ in 0..2 {
             assert_eq!(read(&mut own).await.unwrap(), body);
             own.rewind();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_small_message_is_read_at_once_and_checked_before_it_is_used() {
+        let envelope = Envelope { from: "a@b.c".into(), to: vec!["d@e.f".into()], smtputf8: false };
+        let form = BodyForm { eight_bit: false, encode: Encode::Verbatim };
+        let (client, marks) = ("10.0.0.1".to_string(), Marks::default());
+        let meta = Meta { envelope, form, arrived: 1, client, notice: false, undated: None, marks };
+        let (header, envelope) = (b"Subject: x\r\n".to_vec(), meta.encode());
+        let made = |body: &[u8]| {
+            let mut crc = Checksum::new();
+            crc.update(&header);
+            crc.update(&envelope);
+            let [header_length, meta_length] = [&header, &envelope].map(|part| u32::try_from(part.len()).unwrap());
+            let sums = (Checksum::of(body), crc.value());
+            let body_size = body.len() as u64;
+            let preamble = Preamble {
+                body: body_size,
+                header: header_length,
+                meta: meta_length,
+                body_crc: sums.0,
+                meta_crc: sums.1,
+            };
+            let mut file = tempfile::tempfile().unwrap();
+            file.write_all(&[preamble.encode(), body.to_vec(), header.clone(), envelope.clone()].concat()).unwrap();
+            file
+        };
+        let open = |file: &File| {
+            let mut again = file.try_clone().unwrap();
+            again.rewind().unwrap();
+            read_message(again, "X").unwrap()
+        };
+        // Below a page, exactly one, and above.
+        let rest = PREAMBLE + header.len() + envelope.len();
+        for (length, at_once) in
+            [(0, true), (1, true), (FIRST - rest, true), (FIRST - rest + 1, false), (20_000, false)]
+        {
+            let body = vec![b'x'; length];
+            let file = made(&body);
+            let mut stored = open(&file);
+            assert_eq!((&stored.header, &stored.meta, stored.body_size), (&header, &meta, length as u64));
+            assert_eq!(stored.memory.is_some(), at_once, "{length}");
+            for _ in 0..2 {
+                assert_eq!(read(&mut stored).await.unwrap(), body);
+                stored.rewind();
+            }
+            if length > 0 {
+                file.write_all_at(b"!", PREAMBLE as u64).unwrap();
+                let mut stored = open(&file);
+                assert!(matches!(read(&mut stored).await, Err(SpoolError::Damaged(_))), "{length}");
+                assert!(matches!(stored.next().await, Err(SpoolError::Io(_))));
+            }
         }
     }
 }

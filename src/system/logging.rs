@@ -7,7 +7,6 @@
 //! it was), so root opens the new one for it ([`socket`], [`reconnect`]). Until then lines go to stdout and stderr,
 //! which procd forwards to the log.
 
-use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
@@ -151,7 +150,7 @@ impl Log for ThreadedLog {
         if !self.enabled(record.metadata()) {
             return;
         }
-        let line = clean(&record.args().to_string());
+        let line = clean(record.args().to_string());
         super::lock(&RECENT).keep(clock::now(), record.level(), &line);
         if !self.hand_over(record.level(), line) {
             self.dropped.fetch_add(1, Ordering::Relaxed);
@@ -174,13 +173,13 @@ impl Log for ThreadedLog {
 
 /// One line without control characters (a terminal that shows the log would obey them), with characters that change the
 /// writing direction spelled out, truncated to [`LINE_LIMIT`] bytes.
-fn clean(text: &str) -> String {
+fn clean(text: String) -> String {
     let replaced = |c: char| if c.is_control() { ' ' } else { c };
     let line = match is_plain(text.as_bytes()) {
-        true => Cow::Borrowed(text),
-        false => Cow::Owned(spelled_out(text).chars().map(replaced).collect()),
+        true => text,
+        false => spelled_out(&text).chars().map(replaced).collect(),
     };
-    if line.len() > LINE_LIMIT { format!("{}…", cut(&line, LINE_LIMIT)) } else { line.into_owned() }
+    if line.len() > LINE_LIMIT { format!("{}…", cut(&line, LINE_LIMIT)) } else { line }
 }
 
 /// A line in the format of local log daemons (RFC 3164 section 4.1 without the host name, which logd would show as
@@ -271,8 +270,8 @@ fn word(level: Level) -> &'static str {
 
 fn write_to(out: &mut impl Write, level: Level, line: &str) {
     let level = word(level);
-    // If that fails too, nothing else is left to report it.
-    let _ = writeln!(out, "smtprelay: {level}: {line}");
+    // In one piece, since stderr has no buffer. If that fails too, nothing else is left to report it.
+    let _ = out.write_all(format!("smtprelay: {level}: {line}\n").as_bytes());
 }
 
 /// Sends one line to the log daemon: over the open connection or, since the daemon may have been restarted, over one
@@ -439,9 +438,9 @@ mod tests {
 
     #[test]
     fn lines_are_cleaned_and_cut_at_a_character() {
-        assert_eq!(clean("a\x1b[2Jb\nc\u{202e}"), "a [2Jb c<U+202E>");
+        assert_eq!(clean(String::from("a\x1b[2Jb\nc\u{202e}")), "a [2Jb c<U+202E>");
         let long = "ä".repeat(1000);
-        let cut = clean(&long);
+        let cut = clean(long);
         assert!(cut.len() <= LINE_LIMIT + '…'.len_utf8());
         assert!(cut.ends_with('…'));
     }
