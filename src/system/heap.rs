@@ -2,7 +2,7 @@
 //! The heap. The C library's own rounds each allocation up to a power of two and returns nothing to the system; on a
 //! router with 64 MB, what a busy hour needed would be missing until the next restart.
 //!
-//! What is smaller than [`LARGE_FROM`] goes to dlmalloc: records, the state of sessions, short buffers. They lie close
+//! What is smaller than 16 KB goes to dlmalloc: records, the state of sessions, short buffers. They lie close
 //! together, and what one session has freed serves the next for something of another length. What is larger, the buffers
 //! of messages, gets pages of its own, which are kept for the next message. dlmalloc by itself returns memory only from the
 //! end of its heap, where some small record always outlives the session in whose time it was made; [`give_back`] returns
