@@ -16,6 +16,8 @@
 # --symbol-ordering-file        functions of LIST stand before the others, in the order above: memory holds the pages of the
 #                               program that are used, and those around them. Or the order in which more is found than
 #                               in the linker's own, 17 KB of the package for mipsel_24kc
+# tables.ld                     with LIST, the tables of ring's arithmetic, which are half of all constants, stand behind the
+#                               others, and functions of zig's C library, of which some have no symbol, before the others
 # --pack-dyn-relocs=relr        relative relocations take a few bits each (position-independent programs)
 # no .eh_frame                  unwind tables of the C library: nothing unwinds, a panic ends the program
 set -eu
@@ -77,6 +79,7 @@ symbols=${SMTPRELAY_SYMBOLS:-$work/symbols}
 set -- --icf=all
 if [ -n "${SMTPRELAY_HOT:-}${SMTPRELAY_RESEMBLANCE:-}" ]; then
 	if [ -n "${SMTPRELAY_HOT:-}" ]; then
+		set -- "$@" -T scripts/tables.ld
 		# All functions, in the order that compresses best as far as the linker knows.
 		link -o "$work/all"
 		scripts/symbols.py order "$work/all" "$SMTPRELAY_HOT" >"$work/order"

@@ -123,9 +123,9 @@ struct Refused {
 #[derive(Clone)]
 pub struct Desk {
     spool: Arc<Spool>,
-    arrivals: mpsc::UnboundedSender<(Entry, Meta)>,
+    arrivals: mpsc::UnboundedSender<Box<(Entry, Meta)>>,
     /// Mail that has been begun.
-    expected: mpsc::Sender<Meta>,
+    expected: mpsc::Sender<Box<Meta>>,
     /// What did not fit since the event for the full queue was logged; `None` while the queue is not full.
     full: Arc<Mutex<Option<Refused>>>,
     /// How much each device has sent: kept for the lifetime of the program, whatever happens to the settings.
@@ -139,8 +139,8 @@ impl Desk {
     /// that devices begin to `expected`.
     pub fn new(
         spool: Arc<Spool>,
-        arrivals: mpsc::UnboundedSender<(Entry, Meta)>,
-        expected: mpsc::Sender<Meta>,
+        arrivals: mpsc::UnboundedSender<Box<(Entry, Meta)>>,
+        expected: mpsc::Sender<Box<Meta>>,
     ) -> Self {
         let (full, rates, alarms) = Default::default();
         Self { spool, arrivals, expected, full, rates, alarms }
@@ -209,13 +209,13 @@ impl Desk {
         let (client, marks) = (origin.name(), origin.marks.clone());
         let meta = Meta { envelope, form, arrived: 0, client, notice: false, undated: None, marks };
         // When more is begun than the dispatcher has taken in, it is sending already.
-        let _ = self.expected.try_send(meta);
+        let _ = self.expected.try_send(Box::new(meta));
     }
 
     /// Passes a message of [`Intake::keep`] to the dispatcher.
     pub fn announce(&self, entry: Entry, meta: Meta) {
         // Without a dispatcher the program is shutting down; the message is found at the next start.
-        let _ = self.arrivals.send((entry, meta));
+        let _ = self.arrivals.send(Box::new((entry, meta)));
     }
 
     /// Logs once that the queue is full, for all clients or for one, when a message of `size` bytes (0: unknown) does

@@ -179,9 +179,9 @@ pub struct Dispatch {
 /// What the dispatcher receives from the rest of the program.
 pub struct Inputs {
     /// Messages that have just been accepted.
-    pub arrivals: mpsc::UnboundedReceiver<(Entry, Meta)>,
+    pub arrivals: mpsc::UnboundedReceiver<Box<(Entry, Meta)>>,
     /// Mail that devices have begun to send, as far as it is known then.
-    pub expected: mpsc::Receiver<Meta>,
+    pub expected: mpsc::Receiver<Box<Meta>>,
     /// Messages of an earlier run, in batches, until all have been read.
     pub recovered: mpsc::Receiver<Vec<(Item, Meta, State)>>,
     /// Requests of administrators and hotplug scripts.
@@ -244,12 +244,12 @@ impl Dispatch {
             self.start_deliveries();
             let wake = if more { Some(Instant::now()) } else { self.next_wake() };
             tokio::select! {
-                Some((entry, meta)) = inputs.arrivals.recv() => {
+                Some(mail) = inputs.arrivals.recv() => {
                     // First that it was begun: otherwise its connection would be opened twice.
                     while let Ok(begun) = inputs.expected.try_recv() {
                         self.expect(&begun);
                     }
-                    self.arrived(entry, &meta);
+                    self.arrived(mail.0, &mail.1);
                 }
                 Some(meta) = inputs.expected.recv() => self.expect(&meta),
                 items = inputs.recovered.recv(), if self.recovering => self.recovered(items),
@@ -356,7 +356,7 @@ impl Dispatch {
     }
 
     /// The order to stop: lets running deliveries end, then moves queued mail to safe storage.
-    async fn wind_up(mut self, arrivals: &mut mpsc::UnboundedReceiver<(Entry, Meta)>) {
+    async fn wind_up(mut self, arrivals: &mut mpsc::UnboundedReceiver<Box<(Entry, Meta)>>) {
         self.post_about_silence(true);
         // What no task is working on need not wait for deliveries that may hang.
         let first = task::spawn(self.bring_to_safety());
@@ -366,8 +366,8 @@ impl Dispatch {
         }
         // What is still running is aborted; its file stays where it was.
         self.running.shutdown().await;
-        while let Ok((entry, meta)) = arrivals.try_recv() {
-            self.arrived(entry, &meta);
+        while let Ok(mail) = arrivals.try_recv() {
+            self.arrived(mail.0, &mail.1);
         }
         let _ = first.await;
         self.bring_to_safety().await;

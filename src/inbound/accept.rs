@@ -114,6 +114,8 @@ pub(super) async fn accept(
                 }
                 Err(_) => break,
             },
+            // What is left of it goes at once: until the next client comes, it would keep memory of a busy hour.
+            Some(_) = sessions.join_next() => continue,
             accepted = socket.accept() => accepted,
         };
         let (stream, peer) = match accepted {
@@ -284,6 +286,7 @@ pub async fn run_local(
         while sessions.try_join_next().is_some() {}
         let accepted = tokio::select! {
             () = ordered(&mut stop) => break,
+            Some(_) = sessions.join_next() => continue,
             accepted = socket.accept() => accepted,
         };
         let Ok((stream, _)) = accepted else {

@@ -4,15 +4,14 @@
 //! [`History`] is pure state: it takes events and returns JSON. [`run`] feeds it, and writes it to the spool now and
 //! then so that it survives a restart ([`History::encode`]).
 //!
-//! Memory stays below 200 KB on 64 bits; on 32 it is 165 KB: at most 200 verdicts with 42 KB of text, 256
-//! devices with 25 KB of text, 30 days of 24 bytes, and one counter for each account and section `device` that mail went
-//! through; the rest is the overhead of an allocator for some 3000 blocks.
+//! Memory stays below 160 KB on 64 bits: at most 200 verdicts with 42 KB of text, 256 devices with 25 KB of text, 30 days of
+//! 24 bytes, and one counter for each account and section `device` that mail went through; the rest is the overhead of an
+//! allocator for some 1800 blocks.
 
 mod entry;
 mod file;
 mod tally;
 
-use std::collections::VecDeque;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -28,6 +27,7 @@ use super::letter::one_line;
 use super::subject;
 use super::{Event, observe};
 use crate::system::json::json;
+use crate::system::shelf::Shelf;
 use crate::system::{clock, lock, ordered, publish, task};
 
 /// Verdicts that are kept.
@@ -92,12 +92,10 @@ impl DayCounts {
 /// The last verdicts, the devices, and the counters. Times are seconds since 1970, days are in UTC.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct History {
-    /// Oldest first.
-    verdicts: VecDeque<HistoryEntry>,
+    /// Oldest first, with the lengths of their texts.
+    verdicts: Shelf<HistoryEntry<u8>, VERDICTS>,
     /// The number of the last one.
     last_number: Number,
-    /// Bytes of text in them.
-    weight: usize,
     devices: Devices,
     /// When this run began: the first event.
     since: Option<i64>,
@@ -183,8 +181,15 @@ impl History {
 
     /// Drops the subjects that were kept while `log_subject` allowed it.
     fn forget_subjects(&mut self) {
-        self.verdicts.iter_mut().for_each(|verdict| verdict.subject = Box::default());
-        self.weight = self.verdicts.iter().map(HistoryEntry::weight).sum();
+        for (lengths, text) in std::mem::take(&mut self.verdicts).iter() {
+            let verdict = HistoryEntry { subject: "", ..lengths.filled(text) };
+            self.verdicts.push(verdict.lengths(), &verdict.texts());
+        }
+    }
+
+    /// The verdicts, oldest first.
+    fn verdicts(&self) -> impl DoubleEndedIterator<Item = HistoryEntry<&str>> {
+        self.verdicts.iter().map(|(lengths, text)| lengths.filled(text))
     }
 
     /// The section `device` that applied to the last message of each of `clients`; empty if there was none.
@@ -199,15 +204,15 @@ impl History {
     /// The verdicts from number `since` on, oldest first, `limit` of them, and the number to ask for next: that of the
     /// last one, which may still be repeated.
     pub fn news(&self, since: u32, limit: usize) -> (Vec<Value>, u32, bool) {
-        let mut newer = self.verdicts.iter().filter(|verdict| verdict.number.0 >= since);
-        let found: Vec<&HistoryEntry> = newer.by_ref().take(limit).collect();
+        let mut newer = self.verdicts().filter(|verdict| verdict.number.0 >= since);
+        let found: Vec<HistoryEntry<&str>> = newer.by_ref().take(limit).collect();
         let next = found.last().map_or(since, |last| last.number.0);
         (found.into_iter().map(HistoryEntry::json).collect(), next, newer.next().is_some())
     }
 
     /// The verdicts, newest first: `limit` of them after the first `offset`.
     pub fn entries(&self, offset: usize, limit: usize) -> Value {
-        let entries: Vec<Value> = self.verdicts.iter().rev().skip(offset).take(limit).map(HistoryEntry::json).collect();
+        let entries: Vec<Value> = self.verdicts().rev().skip(offset).take(limit).map(HistoryEntry::json).collect();
         json!({ "total": self.verdicts.len(), "entries": entries })
     }
 
@@ -237,10 +242,11 @@ impl History {
     /// When mail was last accepted by `account`, or by any: null, or `time`, `to`, `account`, `tls`, `cipher`,
     /// `verified` (`ca`, `fingerprint`, `no`), `expires` of the certificate. Includes tests, while the verdict is kept.
     pub fn last(&self, account: Option<&str>) -> Value {
-        let is_it = |v: &&HistoryEntry| {
+        let is_it = |v: &HistoryEntry<&str>| {
             v.outcome == HistoryOutcome::Delivered && account.is_none_or(|name| *v.account == *name)
         };
-        let (mail, test) = (self.verdicts.iter().rev().find(is_it), self.tests.iter().rev().find(is_it));
+        let mail = self.verdicts().rev().find(is_it);
+        let test = self.tests.iter().rev().map(HistoryEntry::borrowed).find(is_it);
         // Of two at the same time, the test: that is what the user looks for.
         let newest = mail.into_iter().chain(test).max_by_key(|verdict| verdict.at);
         newest.map_or(Value::Null, HistoryEntry::last)
@@ -250,7 +256,7 @@ impl History {
     pub fn failed_test(&self, account: &str) -> Value {
         let mut tests = self.tests.iter().rev().filter(|test| *test.account == *account);
         let failed = tests.next().filter(|test| test.outcome == HistoryOutcome::Failed);
-        let mut mail = self.verdicts.iter().rev().filter(|verdict| *verdict.account == *account);
+        let mut mail = self.verdicts().rev().filter(|verdict| *verdict.account == *account);
         let later = mail.find(|verdict| verdict.outcome == HistoryOutcome::Delivered);
         let failed = failed.filter(|test| later.is_none_or(|mail| mail.at <= test.at));
         failed.map_or(Value::Null, |test| json!({ "time": test.at, "text": &*test.text }))
@@ -259,32 +265,25 @@ impl History {
     fn settle(&mut self, verdict: HistoryEntry) {
         self.count(verdict.at, verdict.outcome);
         self.devices.settled(&verdict);
-        match self.verdicts.back_mut() {
-            Some(last) if last.repeats(&verdict) => {
-                last.at = verdict.at;
-                last.times = last.times.saturating_add(1);
-            }
-            _ => self.push(verdict),
+        let last = self.verdicts.last().map(|(lengths, text)| lengths.filled(text));
+        if !last.is_some_and(|last| last.repeats(verdict.borrowed())) {
+            self.push(verdict);
+        } else if let Some(last) = self.verdicts.last_mut() {
+            last.at = verdict.at;
+            last.times = last.times.saturating_add(1);
         }
     }
 
     fn push(&mut self, mut verdict: HistoryEntry) {
         self.last_number.0 = self.last_number.0.saturating_add(1);
         verdict.number = self.last_number;
-        self.weight += verdict.weight();
-        let count = self.verdicts.len();
-        if count == self.verdicts.capacity() {
-            // Doubling would end far above the bound.
-            self.verdicts.reserve_exact(count.max(8).min((VERDICTS + 1).saturating_sub(count).max(1)));
-        }
-        self.verdicts.push_back(verdict);
-        while self.verdicts.len() > VERDICTS || self.weight > VERDICT_TEXT {
+        self.verdicts.push(verdict.lengths(), &verdict.texts());
+        while self.verdicts.len() > VERDICTS || self.verdicts.text_size() > VERDICT_TEXT {
             let turned_away =
-                || self.verdicts.iter().enumerate().filter(|(_, verdict)| verdict.outcome.is_turned_away());
+                || self.verdicts.iter().enumerate().filter(|(_, (verdict, _))| verdict.outcome.is_turned_away());
             let beyond = turned_away().count() > TURNED_AWAY;
             let place = turned_away().next().filter(|_| beyond).map_or(0, |(place, _)| place);
-            let Some(oldest) = self.verdicts.remove(place) else { break };
-            self.weight = self.weight.saturating_sub(oldest.weight());
+            self.verdicts.remove(place);
         }
     }
 

@@ -2,30 +2,36 @@
 //! The heap. The C library's own rounds each allocation up to a power of two and returns nothing to the system; on a
 //! router with 64 MB, what a busy hour needed would be missing until the next restart.
 //!
-//! What is smaller than half a page goes to dlmalloc. What is larger, the state of sessions and the buffers of messages,
-//! gets pages of its own: dlmalloc returns memory only from the end of its heap, where some small record always outlives the
-//! session in whose time it was made. Freed pages are kept for the next session until [`give_back`].
+//! What is smaller than 16 KB goes to dlmalloc: records, the state of sessions, short buffers. They lie close
+//! together, and what one session has freed serves the next for something of another length. What is larger, the buffers
+//! of messages, gets pages of its own, which are kept for the next message. dlmalloc by itself returns memory only from the
+//! end of its heap, where some small record always outlives the session in whose time it was made; [`give_back`] returns
+//! all whole pages that are free.
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::num::NonZeroUsize;
 use std::ptr::{self, NonNull};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use dlmalloc::{Allocator, Dlmalloc};
-use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, munmap};
+use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap_anonymous, munmap};
 
 use super::lock;
 
 /// Bytes of a page, on nearly all kernels of OpenWrt. On one with larger pages an allocation wastes the rest of its last.
 const PAGE: usize = 4096;
-/// From how many bytes on an allocation gets pages of its own: the state of a session is larger, and the nodes of the tables
-/// of queued mail are smaller.
-const LARGE_FROM: usize = 2048;
+/// From how many bytes on an allocation gets pages of its own. With half a page, the state of a session of 5.9 KB took 8, and
+/// a buffer that grows left a run of each length behind: 50 devices took 0.7 MB more. With twice as much, dlmalloc needs a new
+/// region for each few messages.
+const LARGE_FROM: usize = 16 << 10;
 /// Freed runs of up to this many pages are kept.
 const KEPT: usize = 8;
+/// Pages that are kept at most, what a dozen messages need at the same time.
+const KEPT_PAGES: usize = 64;
 
 static SMALL: Mutex<Dlmalloc<Kernel>> = Mutex::new(Dlmalloc::new_with_allocator(Kernel));
-static RUNS: Mutex<Runs> = Mutex::new(Runs([const { None }; KEPT]));
+static RUNS: Mutex<Runs> = Mutex::new(Runs { lists: [const { None }; KEPT], pages: 0 });
 
 /// The allocator of the program; main.rs declares it.
 pub struct Heap;
@@ -95,7 +101,11 @@ fn pages_of(layout: Layout) -> Option<usize> {
 }
 
 /// Freed runs of pages, by their length: each a list whose links lie in the runs.
-struct Runs([Option<NonNull<FreeRun>>; KEPT]);
+struct Runs {
+    lists: [Option<NonNull<FreeRun>>; KEPT],
+    /// Pages in all of them.
+    pages: usize,
+}
 
 /// The beginning of a freed run.
 struct FreeRun {
@@ -107,7 +117,7 @@ unsafe impl Send for Runs {}
 
 impl Runs {
     fn list(&mut self, pages: usize) -> Option<&mut Option<NonNull<FreeRun>>> {
-        self.0.get_mut(pages.checked_sub(1)?)
+        self.lists.get_mut(pages.checked_sub(1)?)
     }
 
     fn take(&mut self, pages: usize) -> Option<*mut u8> {
@@ -115,18 +125,24 @@ impl Runs {
         let run = (*list)?;
         // SAFETY: what is in the list was written by `keep`, and has not been used since.
         *list = unsafe { run.as_ref() }.next;
+        self.pages = self.pages.saturating_sub(pages);
         Some(run.as_ptr().cast())
     }
 
-    /// Keeps a freed run for the next allocation of its length. False if it is too long.
+    /// Keeps a freed run for the next allocation of its length. False if it is too long, or enough are kept.
     ///
     /// # Safety
     /// `place` is a run of `pages` pages that nobody uses.
     unsafe fn keep(&mut self, place: *mut u8, pages: usize) -> bool {
+        let all = self.pages.saturating_add(pages);
+        if all > KEPT_PAGES {
+            return false;
+        }
         let Some((list, run)) = self.list(pages).zip(NonNull::new(place.cast::<FreeRun>())) else { return false };
         // SAFETY: the caller vouches for the run, which begins at a page and so has the alignment.
         unsafe { run.write(FreeRun { next: *list }) };
         *list = Some(run);
+        self.pages = all;
         true
     }
 }
@@ -134,6 +150,7 @@ impl Runs {
 /// Pages of the kernel, zeroed; null if there are none.
 fn map(pages: usize) -> *mut u8 {
     let Some(length) = pages.checked_mul(PAGE).and_then(NonZeroUsize::new) else { return ptr::null_mut() };
+    TOOK.store(true, Ordering::Relaxed);
     // SAFETY: a new anonymous mapping at a place that the kernel chooses overlaps nothing.
     let mapped =
         unsafe { mmap_anonymous(None, length, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_PRIVATE) };
@@ -152,6 +169,9 @@ struct Kernel;
 // SAFETY: each region is a mapping of its own or the rest of one, private, zeroed and not used by anybody else.
 unsafe impl Allocator for Kernel {
     fn alloc(&self, size: usize) -> (*mut u8, usize, u32) {
+        if FROM_ITS_OWN.load(Ordering::Relaxed) {
+            return (ptr::null_mut(), 0, 0);
+        }
         let pages = size.div_ceil(PAGE);
         (map(pages), pages.saturating_mul(PAGE), 0)
     }
@@ -182,14 +202,77 @@ unsafe impl Allocator for Kernel {
     }
 }
 
-/// Returns memory that is not used to the system. Takes microseconds.
+/// While it is set, dlmalloc gets no memory of the system. Whoever sets it has the lock of [`SMALL`].
+static FROM_ITS_OWN: AtomicBool = AtomicBool::new(false);
+/// Whether memory was taken from the system since it was given back.
+static TOOK: AtomicBool = AtomicBool::new(false);
+/// The longest piece between records that [`hollow`] looks for, and by how much the next one is shorter. What a burst leaves
+/// is shorter; and where dlmalloc divides a piece, it writes to one more page of it.
+const LONGEST_PIECE: usize = 64 << 10;
+const SHORTER: usize = 512;
+
+/// Returns memory that is not used to the system. Takes microseconds, after a burst some hundred.
 pub fn give_back() {
-    // SAFETY: trimming touches only memory that is not allocated, and the lock is held.
-    unsafe { lock(&SMALL).trim(0) };
+    {
+        let mut small = lock(&SMALL);
+        // SAFETY: trimming touches only memory that is not allocated, and the lock is held.
+        unsafe { small.trim(0) };
+        if TOOK.swap(false, Ordering::Relaxed) {
+            hollow(&mut small);
+        }
+    }
     for pages in 1..=KEPT {
         while let Some(run) = { lock(&RUNS).take(pages) } {
             unmap(run, pages);
         }
+    }
+}
+
+/// Returns the whole pages between records. dlmalloc itself returns regions that are empty and the end of the last one, but
+/// after a burst each region has some record that stays. The free pieces are allocated, the longest first, and freed again:
+/// so their pages are known, and dlmalloc writes to none but the first and the last of a piece.
+fn hollow(small: &mut Dlmalloc<Kernel>) {
+    FROM_ITS_OWN.store(true, Ordering::Relaxed);
+    let mut pieces: Option<NonNull<Piece>> = None;
+    let mut size = LONGEST_PIECE;
+    while size > PAGE {
+        // SAFETY: the size is not zero and the alignment one that dlmalloc gives anyway; the lock is held.
+        let place = unsafe { small.malloc(size, align_of::<Piece>()) };
+        let Some(piece) = NonNull::new(place.cast::<Piece>()) else {
+            size -= SHORTER;
+            continue;
+        };
+        // SAFETY: the piece is longer than this, and aligned for it.
+        unsafe { piece.write(Piece { next: pieces, size }) };
+        pieces = Some(piece);
+        drop_pages(place.wrapping_add(size_of::<Piece>()), size - size_of::<Piece>());
+    }
+    while let Some(piece) = pieces {
+        // SAFETY: it was allocated and written above, with this size and alignment.
+        unsafe {
+            let Piece { next, size } = piece.read();
+            pieces = next;
+            small.free(piece.as_ptr().cast(), size, align_of::<Piece>());
+        }
+    }
+    FROM_ITS_OWN.store(false, Ordering::Relaxed);
+}
+
+/// The beginning of a piece that [`hollow`] has.
+struct Piece {
+    next: Option<NonNull<Piece>>,
+    size: usize,
+}
+
+/// The whole pages in this memory are zeroed when they are used the next time, and take none until then.
+fn drop_pages(place: *mut u8, size: usize) {
+    let begin = place.wrapping_add(place.align_offset(PAGE));
+    let end = place.wrapping_add(size).addr() & !(PAGE - 1);
+    let length = end.saturating_sub(begin.addr());
+    if let Some(begin) = NonNull::new(begin).filter(|_| length > 0) {
+        // SAFETY: the caller has this memory and needs nothing of what is in it. Larger pages of a kernel that has them make
+        // this fail, since `begin` lies within one; the memory is kept then.
+        let _ = unsafe { madvise(begin.cast(), length, MmapAdvise::MADV_DONTNEED) };
     }
 }
 
@@ -249,23 +332,84 @@ mod tests {
     }
 
     #[test]
+    fn of_the_runs_that_are_freed_some_are_kept() {
+        let mut runs = Runs { lists: [const { None }; KEPT], pages: 0 };
+        let kept: Vec<usize> = (1..=KEPT + 1)
+            .cycle()
+            .take(100)
+            .filter(|pages| {
+                let place = map(*pages);
+                // SAFETY: it is new, and nobody else uses it.
+                let kept = unsafe { runs.keep(place, *pages) };
+                assert!(kept || unmap(place, *pages));
+                kept
+            })
+            .collect();
+        assert!(kept.iter().all(|pages| *pages <= KEPT));
+        assert_eq!((kept.iter().sum::<usize>(), runs.pages), (KEPT_PAGES, KEPT_PAGES));
+        let taken =
+            |runs: &mut Runs, pages| std::iter::from_fn(|| runs.take(pages)).filter(|run| unmap(*run, pages)).count();
+        let again: usize = (1..=KEPT).map(|pages| pages * taken(&mut runs, pages)).sum();
+        assert_eq!((again, runs.pages), (KEPT_PAGES, 0));
+    }
+
+    #[test]
     fn freed_memory_goes_back_to_the_system() {
-        // What a session makes, and what outlives it.
-        let (session, record) = (bytes(7600, 8), bytes(300, 8));
+        // What a message needs, and what outlives it.
+        let (message, record) = (bytes(17_000, 8), bytes(300, 8));
         // SAFETY: as above.
-        let pairs: Vec<_> = (0..500).map(|_| unsafe { (Heap.alloc(session), Heap.alloc(record)) }).collect();
+        let pairs: Vec<_> = (0..500).map(|_| unsafe { (Heap.alloc(message), Heap.alloc(record)) }).collect();
         let mapped = || {
             let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
             pairs.iter().filter(|(place, _)| in_a_mapping(&maps, *place as usize)).count()
         };
         assert_eq!(mapped(), 500);
         // SAFETY: as above.
-        pairs.iter().for_each(|(place, _)| unsafe { Heap.dealloc(*place, session) });
+        pairs.iter().for_each(|(place, _)| unsafe { Heap.dealloc(*place, message) });
         give_back();
         // Another thread may have got some of the places meanwhile.
         assert!(mapped() < 250, "{} of 500 places are still mapped", mapped());
         // SAFETY: as above.
         pairs.iter().for_each(|(_, place)| unsafe { Heap.dealloc(*place, record) });
+    }
+
+    #[test]
+    fn pages_between_records_go_back_to_the_system() {
+        // What lasts as long as a session, and what outlives some of them.
+        let (buffer, record) = (bytes(1500, 8), bytes(40, 8));
+        // SAFETY: as above.
+        let places: Vec<_> = (0..4000)
+            .map(|number| unsafe {
+                let place = Heap.alloc(buffer);
+                place.write_bytes(7, 1500);
+                (place, (number % 10 == 0).then(|| Heap.alloc(record)))
+            })
+            .collect();
+        // SAFETY: as above.
+        places.iter().for_each(|(place, _)| unsafe { Heap.dealloc(*place, buffer) });
+        // SAFETY: as above.
+        places.iter().filter_map(|(_, kept)| *kept).for_each(|kept| unsafe { kept.write_bytes(9, 40) });
+        let pages: std::collections::BTreeSet<usize> = places.iter().map(|(place, _)| *place as usize / PAGE).collect();
+        let map = std::fs::File::open("/proc/self/pagemap").unwrap();
+        let present = || {
+            let is_present = |page: &&usize| {
+                let mut entry = [0; 8];
+                std::os::unix::fs::FileExt::read_exact_at(&map, &mut entry, **page as u64 * 8).unwrap();
+                u64::from_ne_bytes(entry) >> 63 == 1
+            };
+            pages.iter().filter(is_present).count()
+        };
+        let before = present();
+        give_back();
+        // Another thread may have got some of the places meanwhile.
+        assert!(present() < before / 2, "{} of {before} pages are still there", present());
+        for kept in places.iter().filter_map(|(_, kept)| *kept) {
+            // SAFETY: as above.
+            unsafe {
+                assert!(std::slice::from_raw_parts(kept, 40).iter().all(|byte| *byte == 9));
+                Heap.dealloc(kept, record);
+            }
+        }
     }
 
     fn in_a_mapping(maps: &str, place: usize) -> bool {

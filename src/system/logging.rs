@@ -7,7 +7,6 @@
 //! it was), so root opens the new one for it ([`socket`], [`reconnect`]). Until then lines go to stdout and stderr,
 //! which procd forwards to the log.
 
-use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
@@ -21,6 +20,7 @@ use nix::sys::socket::{SockType, getsockopt, sockopt};
 use syslog::{Facility, LogFormat, Logger, LoggerBackend, Severity};
 use tokio::sync::Notify;
 
+use super::shelf::Shelf;
 use super::{clock, cut, is_plain, spelled_out};
 use crate::message::date::rfc5322;
 
@@ -45,7 +45,7 @@ const KEPT: usize = 200;
 const KEPT_TEXT: usize = 24 << 10;
 
 /// The newest lines.
-static RECENT: Mutex<Recent> = Mutex::new(Recent { lines: VecDeque::new(), text: 0, last: 0 });
+static RECENT: Mutex<Recent> = Mutex::new(Recent { lines: Shelf::new(), last: 0 });
 
 /// A line of the log that is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,10 +61,8 @@ pub struct KeptLine {
 }
 
 struct Recent {
-    /// Oldest first.
-    lines: VecDeque<KeptLine>,
-    /// Bytes of text in them.
-    text: usize,
+    /// The number of each, its time and level.
+    lines: Shelf<(u64, i64, Level), KEPT>,
     /// The number of the last one.
     last: u64,
 }
@@ -72,31 +70,34 @@ struct Recent {
 impl Recent {
     fn keep(&mut self, time: i64, level: Level, line: &str) {
         self.last = self.last.saturating_add(1);
-        self.text += line.len();
-        self.lines.push_back(KeptLine { number: self.last, time, level: word(level), text: line.into() });
-        while self.lines.len() > KEPT || self.text > KEPT_TEXT {
-            let Some(oldest) = self.lines.pop_front() else { break };
-            self.text = self.text.saturating_sub(oldest.text.len());
+        self.lines.push((self.last, time, level), &[line]);
+        while self.lines.len() > KEPT || self.lines.text_size() > KEPT_TEXT {
+            self.lines.remove(0);
         }
     }
 
     /// See [`recent`].
     fn after(&self, number: u64, limit: usize) -> (Vec<KeptLine>, bool) {
         let mut text = 0_usize;
-        let mut newer = self.lines.iter().filter(|line| line.number > number);
-        let fits = |line: &&KeptLine| {
-            text = text.saturating_add(line.text.len());
+        let newer = self.lines.iter().filter(|((line, ..), _)| *line > number);
+        let fitting = newer.take_while(|(_, line)| {
+            text = text.saturating_add(line.len());
             text <= limit
+        });
+        let kept = |((number, time, level), line): (&(u64, i64, Level), &str)| KeptLine {
+            number: *number,
+            time: *time,
+            level: word(*level),
+            text: line.into(),
         };
-        let lines: Vec<KeptLine> = newer.by_ref().take_while(fits).cloned().collect();
+        let lines: Vec<KeptLine> = fitting.map(kept).collect();
         let last = lines.last().map_or(number, |line| line.number);
-        (lines, self.lines.back().is_some_and(|line| line.number > last))
+        (lines, self.lines.last().is_some_and(|((line, ..), _)| *line > last))
     }
 
     /// See [`forget`].
     fn forget(&mut self, part: &str) {
-        self.lines.retain(|line| !line.text.contains(part));
-        self.text = self.lines.iter().map(|line| line.text.len()).sum();
+        self.lines.retain(|_, line| !line.contains(part));
     }
 }
 
@@ -369,7 +370,7 @@ mod tests {
 
     #[test]
     fn the_newest_lines_are_kept_and_given_once() {
-        let mut recent = Recent { lines: VecDeque::new(), text: 0, last: 0 };
+        let mut recent = Recent { lines: Shelf::new(), last: 0 };
         (0..KEPT + 5).for_each(|n| recent.keep(7, Level::Info, &format!("line {n}")));
         assert_eq!(recent.lines.len(), KEPT);
         let (lines, more) = recent.after(0, usize::MAX);
@@ -384,13 +385,11 @@ mod tests {
         let (lines, more) = recent.after(0, 20);
         assert!(more && lines.len() == 3, "{lines:?}");
         (0..100).for_each(|_| recent.keep(9, Level::Debug, &"x".repeat(LINE_LIMIT)));
-        assert!(recent.text <= KEPT_TEXT && recent.lines.len() <= KEPT_TEXT / LINE_LIMIT);
-        assert_eq!(recent.lines.iter().map(|line| line.text.len()).sum::<usize>(), recent.text);
+        assert!(recent.lines.text_size() <= KEPT_TEXT && recent.lines.len() <= KEPT_TEXT / LINE_LIMIT);
         recent.keep(9, Level::Info, "event=accepted subject=x");
         let (count, last) = (recent.lines.len(), recent.last);
         recent.forget(" subject=");
         assert_eq!((recent.lines.len(), recent.last), (count - 1, last));
-        assert_eq!(recent.lines.iter().map(|line| line.text.len()).sum::<usize>(), recent.text);
         assert!(!recent.after(last - 1, usize::MAX).1, "what was dropped is not waited for");
     }
 

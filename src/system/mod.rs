@@ -16,6 +16,7 @@ pub mod memory;
 pub mod ownership;
 pub mod privileges;
 pub mod publish;
+pub mod shelf;
 pub mod task;
 
 use std::os::fd::{BorrowedFd, RawFd};

@@ -59,22 +59,22 @@ impl History {
                 &*d.section
             ]));
         }
-        for v in &self.verdicts {
+        for v in self.verdicts() {
             add(json!([
                 "verdict",
                 v.at,
                 v.outcome.name(),
-                &*v.id,
-                &*v.client,
-                &*v.from,
-                &*v.to,
+                v.id,
+                v.client,
+                v.from,
+                v.to,
                 v.size,
-                &*v.account,
-                &*v.tls,
-                &*v.text,
+                v.account,
+                v.tls,
+                v.text,
                 v.delay,
                 v.times,
-                &*v.subject
+                v.subject
             ]));
         }
         format!("{FIRST}{:08x}\n{lines}", Checksum::of(lines.as_bytes())).into_bytes()
