@@ -214,7 +214,7 @@ remap="$remap --remap-path-prefix=$sysroot/lib/rustlib/src/rust=rust --remap-pat
 # Unwind tables are of no use when a panic aborts. -Oz at the end is for the C library, which zig builds when it links.
 env_target=$(echo "$target" | tr '[:lower:]-' '[:upper:]_')
 export "CARGO_TARGET_${env_target}_RUSTFLAGS=$flags -Clinker=scripts/linker-cc.sh -Clinker-flavor=gcc -Clink-arg=-Oz -Cforce-unwind-tables=no -Csymbol-mangling-version=v0 $remap"
-export "CFLAGS_$(echo "$target" | tr - _)=$cflags -ffile-prefix-map=$HOME=~"
+export "CFLAGS_$(echo "$target" | tr - _)=$cflags -Oz -ffile-prefix-map=$HOME=~"
 export CARGO_PROFILE_RELEASE_OPT_LEVEL=z
 export CARGO_PROFILE_RELEASE_LTO=fat
 export CARGO_PROFILE_RELEASE_CODEGEN_UNITS=1

@@ -217,7 +217,7 @@ fn name_of(device: dev_t) -> Option<String> {
     all.lines().find_map(|line| {
         let mut words = line.split_whitespace();
         let found = (number(words.next())?, number(words.next())?);
-        (found == (u64::from(major(device)), u64::from(minor(device)))).then(|| words.nth(1).map(str::to_string))?
+        (found == (major(device), minor(device))).then(|| words.nth(1).map(str::to_string))?
     })
 }
 
