@@ -137,6 +137,16 @@ impl Disk {
         sync(&File::open(path)?)
     }
 
+    /// Whether a small new file may be created under its final name in this directory, and made to last by
+    /// [`Handle::sync_new`].
+    pub(super) fn takes_new_files(&self, directory: &Path) -> bool {
+        #[cfg(test)]
+        if let Some(probe) = &self.probe {
+            return probe.names() != probe::Names::Renamed;
+        }
+        publish::keeps_size_at(directory)
+    }
+
     /// As [`Handle::sync_named`] for all files in the directory `path`.
     pub(super) fn sync_all_named(&self, path: &Path) -> io::Result<()> {
         #[cfg(test)]
@@ -228,6 +238,15 @@ impl Handle {
             return Ok(());
         }
         publish::alone(&self.file, File::sync_all)
+    }
+
+    /// Returns when the new file is on the disk, and whether its name is as well ([`publish::new_file`]).
+    pub(super) fn sync_new(&self) -> io::Result<bool> {
+        #[cfg(test)]
+        if let Some(lasts) = self.before_sync_new()? {
+            return Ok(lasts);
+        }
+        publish::new_file(&self.file)
     }
 
     /// Returns when the file, which has just been renamed, is on the disk under its new name ([`publish`]).

@@ -3,6 +3,7 @@
 //! published.
 
 use std::io::{self, ErrorKind};
+use std::path::Path;
 use std::sync::Arc;
 
 use super::disk::Handle;
@@ -18,6 +19,10 @@ use crate::system::publish::{self, PublishStep};
 /// Bytes kept in memory before they are written. Small mail is written at once. In tests small mail is written in
 /// chunks, so that thousands of states of a disk with all kinds of it can be checked quickly.
 const BUFFER: usize = if cfg!(test) { 1 << 10 } else { 16 << 10 };
+
+/// Bytes of a file up to which it is created under its final name: what fits into one page is written by the file system
+/// all at once or not at all.
+const SMALL: usize = 4096;
 
 /// A message that is not in the queue yet. Dropping it leaves nothing behind.
 pub struct Draft {
@@ -107,12 +112,12 @@ impl Draft {
         let kept = writing(move || {
             let preamble = preamble.encode();
             if kept.file.is_none() {
-                kept.write(0, &[preamble, chunk, header, envelope].concat())?;
+                kept.complete(&[preamble, chunk, header, envelope].concat())?;
             } else {
                 kept.write(offset, &[chunk, header, envelope].concat())?;
                 kept.write(0, &preamble)?;
+                kept.publish()?;
             }
-            kept.publish()?;
             Ok::<_, SpoolError>(kept)
         })
         .await?;
@@ -175,17 +180,34 @@ impl Kept {
         Ok(())
     }
 
+    /// Writes a message of which nothing has been written yet, and puts it into the queue.
+    fn complete(&mut self, bytes: &[u8]) -> Result<(), SpoolError> {
+        if bytes.len() > SMALL || !self.spool.takes_new_files() {
+            self.write(0, bytes)?;
+            return self.publish();
+        }
+        self.spool.put(self.id, bytes)?;
+        self.published();
+        Ok(())
+    }
+
     fn publish(&mut self) -> Result<(), SpoolError> {
         if let Some(file) = &self.file {
             self.spool.publish(self.id, file)?;
         }
         self.file = None;
+        self.published();
+        Ok(())
+    }
+
+    /// It is in the queue now, and so in the accounting.
+    fn published(&mut self) {
         let mut ledger = self.spool.ledger();
         ledger.reserved = ledger.reserved.saturating_sub(self.reserved);
         ledger.add(self.spool.accept_place(), self.size, self.reserved);
         ledger.claim(self.client, 0, 1);
+        drop(ledger);
         self.stage = DraftStage::Published;
-        Ok(())
     }
 
     fn entry(&self, arrived: i64) -> Entry {
@@ -245,9 +267,38 @@ impl Spool {
         if self.directories().any(|directory| directory.file(id).exists()) {
             return Err(SpoolError::Io(io::Error::from(ErrorKind::AlreadyExists)));
         }
-        let file = self.disk.create(&self.directory(self.accept_place()).temporary(id))?;
+        self.create_file(&self.directory(self.accept_place()).temporary(id))
+    }
+
+    fn create_file(&self, path: &Path) -> Result<Handle, SpoolError> {
+        let file = self.disk.create(path)?;
         self.ledger().made(self.accept_place());
         Ok(file)
+    }
+
+    /// Whether [`Self::put`] can be used. Where nothing is synced a rename costs less than a torn file.
+    fn takes_new_files(&self) -> bool {
+        let directory = self.directory(self.accept_place());
+        directory.sync && self.disk.takes_new_files(&directory.queue)
+    }
+
+    /// Puts a small message into the queue: with one sync instead of two, and without a rename ([`publish`]). When this
+    /// returns, the guarantee of the place applies.
+    fn put(&self, id: MessageId, bytes: &[u8]) -> Result<(), SpoolError> {
+        let directory = self.directory(self.accept_place());
+        if self.directories().any(|other| other.queue != directory.queue && other.file(id).exists()) {
+            return Err(SpoolError::Io(io::Error::from(ErrorKind::AlreadyExists)));
+        }
+        let file = self.create_file(&directory.file(id))?;
+        self.ledger().wrote(self.accept_place(), bytes.len());
+        let written = file.write_at(0, bytes).and_then(|()| match file.sync_new()? {
+            true => Ok(()),
+            false => self.disk.sync_directory(&directory.queue),
+        });
+        if written.is_err() {
+            self.withdraw(id, &file);
+        }
+        Ok(written?)
     }
 
     /// Removes the file of an abandoned draft.
@@ -273,18 +324,24 @@ impl Spool {
             PublishStep::SyncDirectory => self.disk.sync_directory(&directory.queue),
         });
         if published.is_err() && named {
-            // The device is notified of the failure and will retry: the message must not exist twice.
-            let removed = self.disk.remove(&directory.file(id)).map_err(|error| {
-                let size = file.len().unwrap_or_default();
-                let room = self.room_of(self.accept_place(), size);
-                self.ledger().add(self.accept_place(), size, room);
-                let entry = Entry { id, client: Client::Own, place: self.accept_place(), arrived: 0, size };
-                let reason = self.owe(&entry, Debt::Gone, &error.into());
-                Event::SpoolTrouble { id: id.to_string(), reason }.log();
-            });
-            let _ = self.disk.sync_directory(&directory.queue);
-            drop(removed);
+            self.withdraw(id, file);
         }
         Ok(published?)
+    }
+
+    /// Removes a draft that has its final name but could not be promised: the device is notified of the failure and will
+    /// retry, so the message must not exist twice.
+    fn withdraw(&self, id: MessageId, file: &Handle) {
+        let (place, directory) = (self.accept_place(), self.directory(self.accept_place()));
+        let removed = self.disk.remove(&directory.file(id)).map_err(|error| {
+            let size = file.len().unwrap_or_default();
+            let room = self.room_of(place, size);
+            self.ledger().add(place, size, room);
+            let entry = Entry { id, client: Client::Own, place, arrived: 0, size };
+            let reason = self.owe(&entry, Debt::Gone, &error.into());
+            Event::SpoolTrouble { id: id.to_string(), reason }.log();
+        });
+        let _ = self.disk.sync_directory(&directory.queue);
+        drop(removed);
     }
 }

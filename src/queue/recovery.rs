@@ -247,17 +247,11 @@ pub(super) struct Files {
 
 impl Files {
     /// Sorts out what a power cut during a rename leaves on vfat, where a rename is two changes of the directory: the
-    /// new name without a size, which is a leftover as well; or both names with the same blocks. None of these two may
-    /// be removed: the blocks would be freed though the other one uses them, and a message that is accepted later would
+    /// new name without a size, which is a leftover like others; or both names with the same blocks. None of these two
+    /// may be removed: the blocks would be freed though the other one uses them, and a message that is accepted later would
     /// be damaged when that one is removed. Neither is promised, since the directory was not synced yet. Once
     /// `fsck.fat` has separated them they are treated like others.
     fn sort_out_renames(&mut self, directory: &Directory) {
-        self.messages.retain(|(id, size, _)| {
-            if *size == 0 {
-                self.leavings.push(directory.file(*id));
-            }
-            *size > 0
-        });
         self.leavings.retain(|leaving| {
             let size = fs::metadata(leaving).map_or(0, |metadata| metadata.len());
             let twin =
@@ -282,6 +276,8 @@ pub(super) fn files_of(directory: &Directory) -> io::Result<Files> {
             files.leavings.push(entry.path());
         } else if let Some(id) = name.strip_suffix(".msg") {
             match (id.parse(), entry.metadata()) {
+                // A power cut came before its content was on the disk: it was not accepted.
+                (Ok(_), Ok(found)) if found.is_file() && found.len() == 0 => files.leavings.push(entry.path()),
                 (Ok(id), Ok(found)) if found.is_file() => {
                     files.messages.push((id, found.len(), found.modified().unwrap_or(SystemTime::UNIX_EPOCH)));
                 }
@@ -327,9 +323,8 @@ mod tests {
         };
         let names = |files: &Files| files.messages.iter().map(|(id, _, _)| *id).collect::<Vec<_>>();
         // Elsewhere a rename is one change: all leftovers are removed.
-        let files = listed();
-        assert_eq!((names(&files), files.leavings.len()), (ids.to_vec(), 3));
         let mut files = listed();
+        assert_eq!((names(&files), files.leavings.len()), (vec![both, parted, alone], 4));
         files.sort_out_renames(&directory);
         assert_eq!(names(&files), [parted, alone]);
         assert_eq!(files.twins, [directory.temporary(both)]);

@@ -2,8 +2,9 @@
 //! The directories of the queue and their guarantees.
 //!
 //! A message is written to `queue/.ID.tmp` and published as `queue/ID.msg`, with the syncs of [`publish`] if the place
-//! promises to survive a power cut. So a file with its final name is always complete, in any case. Recovery is a
-//! scan of the directory. All functions here block; callers are on a thread that may block.
+//! promises to survive a power cut. A small one is created as `queue/ID.msg` at once, where that is safe. So a file with its
+//! final name is complete, or was never accepted: empty then, or with a checksum that does not match. Recovery is a scan of
+//! the directory. All functions here block; callers are on a thread that may block.
 //!
 //! Here are the room in the queue, and what is done with messages that are in it. How they get there is in `draft`, how
 //! they are found after a start in `recovery`; `moving` and `replace` are about many of them.

@@ -508,7 +508,9 @@ async fn a_torn_copy_never_costs_a_good_original() {
         fs::write(&copy, &whole[..length]).unwrap();
         let found = spool.recover();
         assert_eq!(found.iter().map(|e| (e.id, e.place)).collect::<Vec<_>>(), [(entry.id, Place::Spool)]);
-        assert_eq!(names(&dir.path().join("flash/queue")), [format!("{}.bad", entry.id)]);
+        // An empty one was a file whose content never came.
+        let left = (length > 0).then(|| format!("{}.bad", entry.id));
+        assert_eq!(names(&dir.path().join("flash/queue")), Vec::from_iter(left));
     }
     // Also one of which only the body is torn, which the start does not read otherwise.
     let mut torn = whole.clone();

@@ -15,24 +15,31 @@
 //!
 //! What the file replaces, or was copied from, stays open until the directory is synced ([`Blocks`]).
 //!
+//! A new file that is written by one call, into one page, needs none of this where a file and its size are one: it is created
+//! under its final name, and [`new_file`] syncs it. After a power cut before that sync has returned it is complete, or
+//! empty, or not there.
+//!
 //! `docs/developer/spool.md` says what this costs.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
 
 use super::lock;
-use nix::sys::statfs::fstatfs;
+use nix::sys::statfs::{Statfs, fstatfs, statfs};
 
 /// File systems that store the size of a file with the file and not in the directory, by their numbers in `man 2
 /// statfs`: ext2 to ext4, tmpfs, ramfs, JFFS2, UBIFS, F2FS, Btrfs, XFS, and overlayfs, which only goes on top of one of
 /// these.
 const KEEP_SIZE: [u64; 9] =
-    [0xef53, 0x0102_1994, 0x8584_58f6, 0x72b6, 0x2405_1905, 0xf2f5_2010, 0x9123_683e, 0x5846_5342, 0x794c_7630];
+    [EXT, 0x0102_1994, 0x8584_58f6, 0x72b6, 0x2405_1905, 0xf2f5_2010, 0x9123_683e, 0x5846_5342, 0x794c_7630];
+
+/// ext2, ext3 and ext4.
+const EXT: u64 = 0xef53;
 
 /// A step of the sequence above.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -152,8 +159,42 @@ fn alone_at(file: &impl AsFd) -> Option<MutexGuard<'static, ()>> {
 /// [`PublishStep::SyncNamed`] can be skipped: there they would reduce the number of messages per second by a third or more.
 /// False if unknown.
 pub fn keeps_size(file: &impl AsFd) -> bool {
-    let kind = fstatfs(file).ok().and_then(|found| u64::try_from(found.filesystem_type().0).ok());
-    kind.is_some_and(|kind| KEEP_SIZE.contains(&kind))
+    fstatfs(file).is_ok_and(|found| KEEP_SIZE.contains(&number(&found)))
+}
+
+/// The number of a file system.
+fn number(found: &Statfs) -> u64 {
+    u64::try_from(found.filesystem_type().0).unwrap_or_default()
+}
+
+/// As [`keeps_size`], for the file system that a path is on.
+pub fn keeps_size_at(path: &Path) -> bool {
+    statfs(path).is_ok_and(|found| KEEP_SIZE.contains(&number(&found)))
+}
+
+/// Syncs a new file of a file system that keeps sizes ([`keeps_size_at`]). Whether this made its name last as well; if not,
+/// the directory has to be synced.
+///
+/// Linux's ext4 writes the creation of a file and its name in one transaction, or without a journal the directory together
+/// with the file (`ext4_sync_parent`). UBIFS, JFFS2 and F2FS write a log, in which the name comes before the content or is
+/// recovered from the file; Btrfs and XFS log the name with the file. Linux's ext2 does not, and has the number of ext4, so a
+/// call that only ext4 knows, since Linux 5.4, distinguishes them. On an overlay the file is one of the file system below; if that
+/// is ext2, this says wrongly that the name lasts.
+///
+/// # Errors
+/// Those of the sync.
+pub fn new_file(file: &File) -> io::Result<bool> {
+    file.sync_all()?;
+    Ok(fstatfs(file).is_ok_and(|found| number(&found) != EXT || is_ext4(file)))
+}
+
+/// Whether an open file of ext2, ext3 or ext4 is one of ext4's.
+fn is_ext4(file: &File) -> bool {
+    // EXT4_IOC_GETSTATE of fs/ext4/ext4.h, which returns 32 bits of flags.
+    let number = nix::request_code_write!(b'f', 41, size_of::<u32>());
+    let mut state = 0_u32;
+    // SAFETY: the kernel writes these 32 bits and nothing else.
+    unsafe { nix::libc::ioctl(file.as_raw_fd(), number, &raw mut state) == 0 }
 }
 
 /// Makes `bytes` the content of the file at `path`, with this mode: at each moment the old or the new content is there,
@@ -219,6 +260,20 @@ mod tests {
         let dir = tempfile::tempdir_in("/dev/shm").unwrap();
         assert!(keeps_size(&File::open(dir.path()).unwrap()));
         assert!(!keeps_size(&File::open("/proc/self/stat").unwrap()));
+    }
+
+    #[test]
+    fn a_new_file_of_a_known_file_system_lasts_with_its_name() {
+        let dir = tempfile::tempdir_in("/dev/shm").unwrap();
+        assert!(
+            keeps_size_at(dir.path()) && !keeps_size_at(Path::new("/proc")) && !keeps_size_at(&dir.path().join("no"))
+        );
+        assert!(new_file(&File::create(dir.path().join("a")).unwrap()).unwrap());
+        // A pipe has no name; this sync is refused.
+        let (_, end) = std::io::pipe().unwrap();
+        assert!(new_file(&File::from(std::os::fd::OwnedFd::from(end))).is_err());
+        // Only a file system with the number of ext4 is asked; others do not know the call.
+        assert!(!is_ext4(&File::open(dir.path()).unwrap()));
     }
 
     #[test]

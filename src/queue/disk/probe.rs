@@ -36,6 +36,18 @@ pub enum Broken {
     NoSecondSync,
 }
 
+/// How new files get their names to last on this disk.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Names {
+    /// They are renamed, as where nothing is known of the file system, and on vfat.
+    #[default]
+    Renamed,
+    /// Small ones are created under their names; syncing the directory makes these last.
+    WithDirectory,
+    /// The same, and syncing the file makes its name last.
+    WithFile,
+}
+
 /// Which operation fails, and how.
 #[derive(Debug, Clone, Copy)]
 pub struct Fault {
@@ -57,6 +69,7 @@ struct Inner {
     fault: Option<Fault>,
     met: bool,
     broken: Option<Broken>,
+    names_last: Names,
     /// How many operations are done before one is blocked.
     gate: Option<usize>,
     held: bool,
@@ -115,6 +128,16 @@ impl Probe {
     /// A disk with this wrong order.
     pub fn break_order(&self, broken: Broken) {
         self.inner().broken = Some(broken);
+    }
+
+    /// A disk of this kind.
+    pub fn set_names(&self, names: Names) {
+        self.inner().names_last = names;
+    }
+
+    /// Which kind it is.
+    pub(super) fn names(&self) -> Names {
+        self.inner().names_last
     }
 
     /// Lets an operation fail, counting from now.
@@ -262,6 +285,13 @@ impl Handle {
             Some(fault) => Err(fault.error.into()),
             None => Ok(inner.note(op(*number))),
         }
+    }
+
+    /// As [`Self::before`] for the sync of a new file. Whether its name lasts then; `None` on the real disk.
+    pub(super) fn before_sync_new(&self) -> io::Result<Option<bool>> {
+        let Some(Watched(probe, _)) = &self.watched else { return Ok(None) };
+        self.before(Op::SyncFile)?;
+        Ok(Some(probe.names() == Names::WithFile))
     }
 
     /// How much of `bytes` is to be written, and the result.

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::hash::{Hash, Hasher};
 
-use super::super::disk::probe::Broken;
+use super::super::disk::probe::{Broken, Names};
 use super::*;
 use model::{Fate, Image, Model};
 
@@ -24,60 +24,101 @@ fn drawn() -> usize {
     std::env::var("SMTPRELAY_STATES").ok().and_then(|n| n.parse().ok()).unwrap_or(40)
 }
 
-fn replay(durability: Durability, broken: Option<Broken>, vfat: bool) -> Result<Checker, String> {
+/// What a disk does on its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Nothing is known of it: files are renamed.
+    Unknown,
+    Vfat,
+    /// Small files are created under their names, which a sync of the directory makes last.
+    Ext2,
+    /// A sync of a new file makes its name last as well.
+    Ext4,
+}
+
+impl Kind {
+    fn names(self) -> Names {
+        match self {
+            Self::Unknown | Self::Vfat => Names::Renamed,
+            Self::Ext2 => Names::WithDirectory,
+            Self::Ext4 => Names::WithFile,
+        }
+    }
+}
+
+fn replay(durability: Durability, broken: Option<Broken>, kind: Kind) -> Result<Checker, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let scenario = Scenario::run(&runtime, durability, broken);
-    let mut checker = Checker::new(runtime, durability, vfat);
+    let scenario = Scenario::run(&runtime, durability, broken, kind);
+    let mut checker = Checker::new(runtime, durability, kind);
     checker.all(&scenario)?;
     Ok(checker)
 }
 
 /// Prints how many states were tried, and that none breaks a promise.
-fn holds(durability: Durability, vfat: bool) {
-    let checker = replay(durability, None, vfat).unwrap_or_else(|violation| panic!("{durability:?}: {violation}"));
-    println!("{durability:?}{}: {checker}", if vfat { " on vfat" } else { "" });
+fn holds(durability: Durability, kind: Kind) {
+    let checker = replay(durability, None, kind).unwrap_or_else(|violation| panic!("{durability:?}: {violation}"));
+    println!("{durability:?}, {kind:?}: {checker}");
     assert!(checker.states > 1000, "only {} states", checker.states);
 }
 
 #[test]
 fn always_keeps_its_promise_at_every_power_cut() {
-    holds(Durability::Always, false);
+    holds(Durability::Always, Kind::Unknown);
 }
 
 #[test]
 fn always_keeps_its_promise_on_vfat() {
-    holds(Durability::Always, true);
+    holds(Durability::Always, Kind::Vfat);
+}
+
+#[test]
+fn always_keeps_its_promise_where_small_files_are_not_renamed() {
+    holds(Durability::Always, Kind::Ext2);
+    holds(Durability::Always, Kind::Ext4);
 }
 
 #[test]
 fn deferred_keeps_its_promise_at_every_power_cut() {
-    holds(Durability::Deferred, false);
+    holds(Durability::Deferred, Kind::Unknown);
 }
 
 #[test]
 fn deferred_keeps_its_promise_on_vfat() {
-    holds(Durability::Deferred, true);
+    holds(Durability::Deferred, Kind::Vfat);
 }
 
 #[test]
 fn memory_keeps_its_promise_at_every_crash() {
-    holds(Durability::Memory, false);
+    holds(Durability::Memory, Kind::Unknown);
 }
 
 #[test]
 fn a_wrong_order_is_found() {
-    for (broken, vfat) in [
-        (Broken::RenameFirst, false),
-        (Broken::NoFileSync, false),
-        (Broken::NoDirectorySync, false),
-        (Broken::NoSecondSync, true),
+    let both = [Durability::Always, Durability::Deferred];
+    for (broken, kind, modes) in [
+        (Broken::RenameFirst, Kind::Unknown, &both[..]),
+        (Broken::NoFileSync, Kind::Unknown, &both),
+        (Broken::NoDirectorySync, Kind::Unknown, &both),
+        (Broken::NoSecondSync, Kind::Vfat, &both),
+        // Messages are moved in the same way everywhere.
+        (Broken::NoFileSync, Kind::Ext2, &both[..1]),
+        (Broken::NoDirectorySync, Kind::Ext2, &both[..1]),
+        (Broken::NoFileSync, Kind::Ext4, &both[..1]),
+        // A removal needs the sync.
+        (Broken::NoDirectorySync, Kind::Ext4, &both[..1]),
     ] {
-        for durability in [Durability::Always, Durability::Deferred] {
-            let violation = replay(durability, Some(broken), vfat).err();
-            println!("{broken:?}, {durability:?}: {violation:?}");
-            assert!(violation.is_some(), "{broken:?} goes unnoticed with {durability:?}");
+        for durability in modes {
+            let violation = replay(*durability, Some(broken), kind).err();
+            println!("{broken:?}, {kind:?}, {durability:?}: {violation:?}");
+            assert!(violation.is_some(), "{broken:?} goes unnoticed on {kind:?} with {durability:?}");
         }
     }
+    // One that takes the names of ext2 for those of ext4.
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let scenario = Scenario::run(&runtime, Durability::Always, None, Kind::Ext4);
+    let violation = Checker::new(runtime, Durability::Always, Kind::Ext2).all(&scenario).err();
+    println!("{violation:?}");
+    assert!(violation.is_some_and(|what| what.contains("is lost")));
 }
 
 /// Something that was done for a message, and how many operations the disk had performed by then.
@@ -123,8 +164,9 @@ struct Stage {
 }
 
 impl Scenario {
-    fn run(runtime: &tokio::runtime::Runtime, durability: Durability, broken: Option<Broken>) -> Self {
+    fn run(runtime: &tokio::runtime::Runtime, durability: Durability, broken: Option<Broken>, kind: Kind) -> Self {
         let bench = Bench::new(durability);
+        bench.probe.set_names(kind.names());
         let mut stage = Stage { bench, entries: Vec::new(), stories: BTreeMap::new(), killed: false };
         let start = stage.leavings();
         if let Some(broken) = broken {
@@ -342,8 +384,7 @@ enum End {
 struct Checker {
     runtime: tokio::runtime::Runtime,
     durability: Durability,
-    /// The file system is vfat.
-    vfat: bool,
+    kind: Kind,
     work: tempfile::TempDir,
     seen: HashSet<u64>,
     random: u64,
@@ -396,14 +437,14 @@ impl Promise {
 }
 
 impl Checker {
-    fn new(runtime: tokio::runtime::Runtime, durability: Durability, vfat: bool) -> Self {
+    fn new(runtime: tokio::runtime::Runtime, durability: Durability, kind: Kind) -> Self {
         let (seen, random, moments, states) = (HashSet::new(), 0x9e37_79b9_7f4a_7c15, 0, 0);
-        Self { runtime, durability, vfat, work: scratch(), seen, random, moments, states }
+        Self { runtime, durability, kind, work: scratch(), seen, random, moments, states }
     }
 
     /// Tries every moment of a scenario.
     fn all(&mut self, scenario: &Scenario) -> Result<(), String> {
-        let mut model = Model::new(scenario.base.path(), self.vfat);
+        let mut model = Model::new(scenario.base.path(), self.kind);
         ["ram", "ram/queue", "flash", "flash/queue"].iter().for_each(|directory| model.with_directory(directory));
         scenario.start.iter().for_each(|(path, number, bytes)| model.with_file(path, *number, bytes.clone()));
         let made = scenario.ops.iter().position(|op| !is_making(op)).unwrap_or_default();
@@ -498,9 +539,14 @@ impl Checker {
             return Err(format!("leavings stay: {:?}", named(".tmp")));
         }
         let torn = named(".bad");
-        // On vfat a name can exist before the size does: of a message that was not promised yet.
-        let impossible = |place: &str| end == End::Killed || !self.vfat && spool.directory(place_of(place)).sync;
-        if torn.iter().any(|(place, _)| impossible(place)) {
+        // On vfat a name can exist before the size does, and where small files are not renamed before the content: of a
+        // message that was not promised yet.
+        let renames = self.kind == Kind::Unknown;
+        let whole = |place: &str| match end {
+            End::Killed => renames || self.kind == Kind::Vfat,
+            End::PowerCut => renames && spool.directory(place_of(place)).sync,
+        };
+        if torn.iter().any(|(place, _)| whole(place)) {
             return Err(format!("a file was torn under its final name where that can't be: {torn:?}"));
         }
         if books(&spool) != on_disk(base) {

@@ -4,6 +4,8 @@
 //! Content: each write since the file was synced is kept, lost, torn, or zeros of its length. Names: of the changes in a
 //! directory since it was synced any are kept, each whole. A directory that is lost takes along what is in it.
 //!
+//! On ext4 and the like, syncing a file that was created since makes its name last as well.
+//!
 //! vfat is different in two ways. A rename makes a new entry of size 0 there, and only a sync of the file after it writes
 //! the size: syncing the directory does not. And the new and the old entry are two changes, of which either may be kept.
 
@@ -11,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::Op;
+use super::{Kind, Op};
 
 /// Files and directories as a start finds them, by their paths below the scenario's directory.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
@@ -80,7 +82,7 @@ enum Change {
 #[derive(Clone)]
 pub struct Model {
     base: PathBuf,
-    vfat: bool,
+    kind: Kind,
     renames: usize,
     /// What is certainly there.
     synced: Kept,
@@ -104,9 +106,9 @@ struct Kept {
 
 impl Model {
     /// An empty disk; paths of operations are below `base`.
-    pub fn new(base: &Path, vfat: bool) -> Self {
+    pub fn new(base: &Path, kind: Kind) -> Self {
         let (synced, open, seen, roots) = Default::default();
-        Self { base: base.into(), vfat, renames: 0, synced, open, seen, roots }
+        Self { base: base.into(), kind, renames: 0, synced, open, seen, roots }
     }
 
     /// Puts a directory there, safely.
@@ -143,7 +145,7 @@ impl Model {
                 self.seen.insert(to.clone(), file);
                 self.renames += 1;
                 self.open.push(Change::Move(from, to, file, self.renames));
-                if self.vfat {
+                if self.kind == Kind::Vfat {
                     self.open.push(Change::Size(file, self.renames));
                 } else {
                     self.synced.sized.insert(self.renames);
@@ -156,7 +158,11 @@ impl Model {
             }
             Op::Write(file, at, bytes) => self.open.push(Change::Write(*file, *at, bytes.clone())),
             Op::SetLength(file, length) => self.open.push(Change::Length(*file, *length)),
-            Op::SyncFile(file) => self.settle(|change| change.file() == Some(*file)),
+            Op::SyncFile(file) => {
+                let with_name = self.kind == Kind::Ext4;
+                let names = |change: &Change| with_name && matches!(change, Change::Add(_, added) if added == file);
+                self.settle(|change| change.file() == Some(*file) || names(change));
+            }
             Op::SyncDirectory(directory) => {
                 let directory = self.below(directory);
                 self.settle(|change| change.directory() == Some(&directory));
@@ -181,7 +187,7 @@ impl Model {
         let fates = |change: &Change| match change {
             _ if only.is_some_and(|only| change.root(&self.roots) != Path::new(only)) => &FATES[..1],
             Change::Write(_, _, bytes) if bytes.len() > 1 => &FATES[..],
-            Change::Move(..) if self.vfat => &RENAMES[..],
+            Change::Move(..) if self.kind == Kind::Vfat => &RENAMES[..],
             _ => &FATES[..2],
         };
         self.open.iter().map(fates).collect()
