@@ -10,7 +10,7 @@
 # make lint           formatting, clippy, rustdoc, arrows between rooms, banned phrases, shellcheck
 # make unit           unit, property and end-to-end tests
 # make test-powercut  what is left after the power of a virtual machine was cut in the middle of a load; 5 minutes
-# make test-router    the package on a virtual router (MIPS kernel, 64 and 32 MB, flash), and its power cuts; 3 minutes
+# make test-router    the package on a virtual router (MIPS kernel, 64 and 32 MB, flash), and its power cuts; 5 minutes
 # make test-openwrt   on a router that OPENWRT_SH and LUCI_URL name (docs/developer/testing.md); skipped without
 # make half-year      half a year in simulated time: mail, outages, reboots, reloads, full disks, and a picture of what the
 #                     program holds; WRITE=1 puts it into docs/images; needs root; 10 minutes

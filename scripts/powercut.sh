@@ -8,9 +8,9 @@
 #
 # The kernel and busybox are taken out of Debian's packages (scripts/kit.sh). What else is needed installs scripts/need.sh.
 #
-# For the test: POWERCUT_SEED repeats a run, POWERCUT_CUTS is the number of cuts on each file system,
-# POWERCUT_ACCEL=kvm uses KVM in place of emulation, POWERCUT_PROGRAM is another smtprelay than the one that is there, such
-# as an earlier one (static, or for this machine).
+# For the test: POWERCUT_SEED repeats a run, POWERCUT_CUTS is the number of cuts on each file system, POWERCUT_MACHINES that of
+# machines side by side with `deferred`, POWERCUT_ACCEL=kvm uses KVM in place of emulation, POWERCUT_PROGRAM is another
+# smtprelay than the one that is there, such as an earlier one (static, or for this machine).
 set -eu
 
 KERNEL_PACKAGE=linux-image-amd64

@@ -6,6 +6,7 @@
 #
 #	scripts/router.sh		prepare, then test
 #	scripts/router.sh bench		prepare, then measure; with WRITE=1 the tables go into docs/performance.md
+#			EMAILRELAY_MIPSEL names a static program of E-MailRelay for mipsel, which is measured as well
 #	scripts/router.sh prepare	only prepare: target/router/{vmlinuz,initramfs,jffs2,ubifs,package.ipk}
 #
 # The kernel and busybox are taken out of Debian's packages for mipsel and unpacked below target/, with lists of packages of
@@ -117,8 +118,13 @@ peers() {
 		cp -a "$work/$one/." "$tree/peers"
 	done
 	rm -rf "$tree/peers/usr/share" "$tree/peers/.version"
-	cp tests/router/peers/* "$tree/peers/etc/postfix/"
-	mv "$tree/peers/etc/postfix/msmtprc" "$tree/peers/etc/msmtprc"
+	cp tests/router/peers/*.cf "$tree/peers/etc/postfix/"
+	cp tests/router/peers/msmtprc tests/router/peers/emailrelay.auth "$tree/peers/etc/"
+	if [ -n "${EMAILRELAY_MIPSEL:-}" ]; then
+		mkdir "$tree/peers/var/spool/emailrelay"
+		cp "$EMAILRELAY_MIPSEL" "$tree/peers/usr/bin/emailrelay"
+		chmod 755 "$tree/peers/usr/bin/emailrelay"
+	fi
 	printf 'root:x:0:0::/:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\npostfix:x:102:102::/:/bin/sh\n' >"$tree/peers/etc/passwd"
 	printf 'root:x:0:\nnogroup:x:65534:\npostfix:x:102:\npostdrop:x:103:\n' >"$tree/peers/etc/group"
 	echo '10.0.2.2 localhost' >"$tree/peers/etc/hosts"

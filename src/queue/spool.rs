@@ -31,9 +31,6 @@ use crate::system::publish::{self, Blocks, PublishStep};
 pub const MESSAGE_COUNT_LIMIT: usize = 20_000;
 /// The share of a client in the queue, as a multiple of what is left free in addition.
 const SHARE: usize = 7;
-/// Bytes of memory left to the rest of the system: while less is available, nothing is accepted. Most queues are
-/// in memory, and the next thing the kernel does is kill.
-const MEMORY_RESERVE: u64 = 4 << 20;
 /// Bytes of a journal beyond which only lasting things are recorded: retries of many days stay far below.
 const JOURNAL_BOUND: u64 = 256 << 10;
 /// After so many failures in a row the disk is the cause, not the message.
@@ -177,8 +174,9 @@ impl Spool {
     /// A client may have [`SHARE`] times what would be left free in addition. So one alone leaves an eighth of it,
     /// two leave a fifteenth, and however many there are, some room is left for the next one.
     fn room_beside(&self, ledger: &Ledger, client: Client, room: u64) -> Result<(), SpoolError> {
-        if let Some(available) = self.memory.available().filter(|available| *available < MEMORY_RESERVE) {
-            return Err(SpoolError::Full(format!("only {} KB of memory are available", available >> 10)));
+        // Most queues are in memory, and the next thing the kernel does is kill.
+        if let Some(shortage) = self.memory.shortage() {
+            return Err(SpoolError::Full(shortage));
         }
         if ledger.messages() >= MESSAGE_COUNT_LIMIT {
             return Err(SpoolError::Full(format!("{} messages are queued", ledger.messages())));

@@ -18,8 +18,18 @@ use super::lock;
 
 /// Where the kernel reports its memory (proc(5)).
 const MEMINFO: &str = "/proc/meminfo";
-/// How long an answer of the kernel is used.
-const GOOD_FOR: Duration = Duration::from_secs(1);
+/// How long an answer of the kernel is used. On a small router mail takes several hundred KB in this time.
+const GOOD_FOR: Duration = Duration::from_millis(100);
+/// Bytes that are left to the rest of the system, of those that the kernel estimates to be available.
+const RESERVE: u64 = 4 << 20;
+/// The part of the memory that has to be free or in the cache of files, and the most of it in bytes. The estimate includes
+/// names and inodes that the kernel keeps; when a process needs memory, it is not given these before another is killed.
+const AT_ONCE_PART: u64 = 10;
+const AT_ONCE_MOST: u64 = 3 << 20;
+/// So much more, where there is more memory than this: for a moment the kernel hands out nothing of another 4 MB, to mend what is
+/// scattered (`vm.watermark_boost_factor`), where a zone is larger than four such blocks, and kills instead.
+const BOOST: u64 = 4 << 20;
+const BOOSTED_FROM: u64 = 20 << 20;
 /// File systems in memory, by their numbers in `man 2 statfs`: tmpfs and ramfs.
 const IN_MEMORY: [u64; 2] = [0x0102_1994, 0x8584_58f6];
 /// What a router needs for everything else: this much of the memory that its kernel reports is never used for the
@@ -32,12 +42,12 @@ const LEAST: u64 = 2 << 20;
 /// Allocation unit of memory, and of file systems that do not report one.
 const PAGE: u64 = 4096;
 
-/// What the kernel reports about available memory.
+/// What the kernel reports about its memory.
 #[derive(Debug)]
 pub struct Meminfo {
     file: PathBuf,
-    /// When it was last asked, and the answer.
-    last: Mutex<Option<(Instant, Option<u64>)>>,
+    /// When it was last asked, and what was short.
+    last: Mutex<Option<(Instant, Option<String>)>>,
 }
 
 impl Default for Meminfo {
@@ -52,19 +62,34 @@ impl Meminfo {
         Self { file: file.into(), last: Mutex::new(None) }
     }
 
-    /// Bytes that can be used without making the system swap or kill processes, as estimated by the kernel
-    /// (`MemAvailable`), at most a second old. `None` if unknown. The file is generated in memory: reading it never
-    /// waits for a disk.
-    pub fn available(&self) -> Option<u64> {
+    /// What is short, if so little memory is left that the kernel may kill processes soon; at most a tenth of a second
+    /// old. The file is generated in memory: reading it never waits for a disk.
+    pub fn shortage(&self) -> Option<String> {
         let now = Instant::now();
         let mut last = lock(&self.last);
-        if let Some((_, known)) = last.filter(|(asked, _)| now.saturating_duration_since(*asked) < GOOD_FOR) {
-            return known;
+        if let Some((_, known)) = last.as_ref().filter(|(asked, _)| now.saturating_duration_since(*asked) < GOOD_FOR) {
+            return known.clone();
         }
-        let known = read(&self.file, "MemAvailable:");
-        *last = Some((now, known));
+        let known = std::fs::read_to_string(&self.file).ok().and_then(|text| shortage_in(&text));
+        *last = Some((now, known.clone()));
         known
     }
+}
+
+fn shortage_in(text: &str) -> Option<String> {
+    if let Some(available) = field(text, "MemAvailable:").filter(|available| *available < RESERVE) {
+        return Some(format!("only {} KB of memory are available", available >> 10));
+    }
+    let [free, active, inactive] = ["MemFree:", "Active(file):", "Inactive(file):"].map(|name| field(text, name));
+    let at_once = free?.saturating_add(active?).saturating_add(inactive?);
+    (at_once < at_once_reserve(field(text, "MemTotal:")?))
+        .then(|| format!("only {} KB of memory are free or in the cache of files", at_once >> 10))
+}
+
+/// What has to be free or in the cache of files, of so much memory.
+fn at_once_reserve(total: u64) -> u64 {
+    let boost = if total > BOOSTED_FROM { BOOST } else { 0 };
+    (total / AT_ONCE_PART).min(AT_ONCE_MOST) + boost
 }
 
 fn read(file: &Path, name: &str) -> Option<u64> {
@@ -167,7 +192,7 @@ mod tests {
         assert_eq!(field(text, "MemAvailable:"), Some(1234 * 1024));
         assert_eq!(field(text, "SwapFree:"), None);
         assert_eq!(field("MemAvailable:\n", "MemAvailable:"), None);
-        assert_eq!(Meminfo::of("/none").available(), None);
+        assert_eq!(Meminfo::of("/none").shortage(), None);
     }
 
     #[test]
@@ -186,18 +211,36 @@ mod tests {
     }
 
     #[test]
-    fn the_kernel_is_asked_once_a_second() {
+    fn the_kernel_is_asked_ten_times_a_second() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("meminfo");
         std::fs::write(&file, "MemAvailable: 100 kB\n").unwrap();
         let meminfo = Meminfo::of(&file);
-        assert_eq!(meminfo.available(), Some(100 << 10));
-        std::fs::write(&file, "MemAvailable: 200 kB\n").unwrap();
-        let asked = meminfo.last.lock().unwrap().unwrap().0;
-        *meminfo.last.lock().unwrap() = Some((asked + Duration::from_secs(60), Some(7)));
-        assert_eq!(meminfo.available(), Some(7));
-        *meminfo.last.lock().unwrap() = Some((asked.checked_sub(GOOD_FOR).unwrap(), Some(7)));
-        assert_eq!(meminfo.available(), Some(200 << 10));
+        let said = meminfo.shortage().unwrap();
+        assert_eq!(said, "only 100 KB of memory are available");
+        std::fs::write(&file, "MemAvailable: 8000 kB\n").unwrap();
+        let asked = meminfo.last.lock().unwrap().as_ref().unwrap().0;
+        *meminfo.last.lock().unwrap() = Some((asked + Duration::from_secs(60), Some("it".into())));
+        assert_eq!(meminfo.shortage().as_deref(), Some("it"));
+        *meminfo.last.lock().unwrap() = Some((asked.checked_sub(GOOD_FOR).unwrap(), Some("it".into())));
+        assert_eq!(meminfo.shortage(), None);
+    }
+
+    /// The kernel's report when it killed the gateway on a router with 64 MB, with 6 MB "available": it had set its limit to
+    /// 4952 KB.
+    #[test]
+    fn what_the_kernel_only_hopes_for_is_no_memory() {
+        let says = |total: u64, free: u64, files: u64| {
+            shortage_in(&format!(
+                "MemTotal: {total} kB\nMemFree: {free} kB\nMemAvailable: 6446 kB\nActive(file): {files} kB\nInactive(file): 764 kB\n"
+            ))
+        };
+        let said = says(49492, 3100, 656).unwrap();
+        assert_eq!(said, "only 4520 KB of memory are free or in the cache of files");
+        assert!(says(49492, 5640, 763).is_some() && says(49492, 5640, 764).is_none(), "7 MB are kept");
+        // A router with 32 MB whose kernel leaves half of it has no zone in which it does that.
+        assert!(says(17036, 900, 39).is_some() && says(17036, 900, 40).is_none(), "a tenth is kept");
+        assert_eq!([25, 58, 1024].map(|total| at_once_reserve(total << 20) >> 10), [6656, 7168, 7168]);
     }
 
     #[test]

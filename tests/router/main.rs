@@ -57,8 +57,8 @@ fn settings(provider: &Provider) -> String {
 }
 
 /// What the gateway takes, in KB: its resident pages, and those that would be free without it. Behind these, of the machine:
-/// total, free, available.
-async fn memory_of(machine: &mut Machine) -> (u64, u64, [u64; 3]) {
+/// total, free, available, in reach at once.
+async fn memory_of(machine: &mut Machine) -> (u64, u64, [u64; 4]) {
     let (code, said) = machine.run("memory", SOON).await;
     assert_eq!(code, 0, "{said:?}");
     let line = said.iter().find(|line| line.starts_with("router: memory ")).expect("a line with the memory");
@@ -66,14 +66,14 @@ async fn memory_of(machine: &mut Machine) -> (u64, u64, [u64; 3]) {
         let value = field(line, name).and_then(|value| value.parse().ok());
         value.unwrap_or_else(|| panic!("no {name} in {line:?}"))
     };
-    (value("rss"), value("private"), ["total", "free", "available"].map(value))
+    (value("rss"), value("private"), ["total", "free", "available", "reach"].map(value))
 }
 
 /// One line of the table of memory.
 async fn memory(machine: &mut Machine, when: &str) {
-    let (rss, private, [total, free, available]) = memory_of(machine).await;
+    let (rss, private, [total, free, available, reach]) = memory_of(machine).await;
     println!(
-        "{:>2} MB, {when:<44} total {total:>6}, free {free:>6}, available {available:>6}; gateway: RSS {rss:>5}, private {private:>5} KB",
+        "| {:>2} MB | {when:<50} | {free:>6} | {available:>6} | {reach:>6} | {rss:>5} | {private:>5} |",
         total.div_ceil(32 * 1024) * 32
     );
     assert!(
@@ -122,6 +122,7 @@ async fn router(megabytes: u64) {
         return;
     };
     let start = Instant::now();
+    println!("\n| memory | KB | free | available | free or cached | RSS | private |");
     let provider = Provider::builder().tls(TlsMode::Implicit).login("u", "p").start().await;
     let ca = provider.certs().ca_file();
     let mut machine = Machine::router(kit.as_ref(), &settings(&provider), &ca, System::Jffs2, megabytes);

@@ -51,12 +51,36 @@ kilobytes() {
 	sed -n "s/^$1:[^0-9]*\([0-9]*\) kB/\1/p" "$2"
 }
 
+# in_reach: KB that the kernel has for whoever needs memory: free, or in the cache of files.
+in_reach() {
+	sed -n 's/^\(MemFree\|Active(file)\|Inactive(file)\): *\([0-9]*\) kB/\2/p' /proc/meminfo | {
+		sum=0
+		while read -r some; do sum=$((sum + some)); done
+		echo "$sum"
+	}
+}
+
+# eat KILOBYTES: takes memory until only so much is in reach. In bites: all at once, the kernel kills before it has looked for what
+# it could give up.
+eat() {
+	while [ "$(in_reach)" -gt "$1" ]; do
+		head -c 128k /dev/zero >>/tmp/eaten || return
+	done
+}
+
+# disgorge KILOBYTES: gives it back, and waits until so much is in reach.
+disgorge() {
+	rm -f /tmp/eaten
+	while [ "$(in_reach)" -lt "$1" ]; do usleep 50000; done
+}
+
 # memory: of the machine and of the gateway, in KB. Private is what would be free without it.
 memory() {
 	read -r pid <$PIDFILE
 	private=$(($(kilobytes Private_Clean "/proc/$pid/smaps_rollup") + $(kilobytes Private_Dirty "/proc/$pid/smaps_rollup")))
 	echo "router: memory total=$(kilobytes MemTotal /proc/meminfo) free=$(kilobytes MemFree /proc/meminfo)" \
 		"available=$(kilobytes MemAvailable /proc/meminfo) rss=$(kilobytes VmRSS "/proc/$pid/status")" \
+		"reach=$(in_reach)" \
 		"anonymous=$(kilobytes RssAnon "/proc/$pid/status") private=$private"
 }
 

@@ -76,11 +76,15 @@ impl Hardware for Pc {
     }
 
     fn mend(&mut self) {
-        assert_eq!(self.system, System::Exfat, "this file system is not to be mended");
-        let output =
-            Command::new("fsck.exfat").arg("-y").arg(self.path("disk.raw")).output().expect("start fsck.exfat");
+        let (program, option) = match self.system {
+            System::Exfat => ("fsck.exfat", "-y"),
+            System::Vfat => ("fsck.vfat", "-a"),
+            _ => panic!("this file system is not to be mended"),
+        };
+        let output = Command::new(program).arg(option).arg(self.path("disk.raw")).output();
+        let output = output.unwrap_or_else(|error| panic!("start {program}: {error}"));
         // 1 says that something was mended.
-        assert!(matches!(output.status.code(), Some(0 | 1)), "fsck.exfat: {output:?}");
+        assert!(matches!(output.status.code(), Some(0 | 1)), "{program}: {output:?}");
     }
 
     fn tolerates(&self, line: &str) -> bool {
