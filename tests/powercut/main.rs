@@ -563,7 +563,9 @@ async fn what_is_not_synced_is_lost() {
     unsynced(System::Ext4).await;
 }
 
+/// By hand, for the table: the kernel writes most of it of its own accord here, so that one day nothing may be lost.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[ignore = "docs/developer/testing.md"]
 async fn what_is_not_synced_is_lost_on_vfat() {
     unsynced(System::Vfat).await;
 }
