@@ -50,6 +50,7 @@ const SENTENCES = /** @type {[string, () => string][]} */ ([
 	[ 'other users can read the passwords and their key', () => _('other users can read the passwords and their key') ],
 	[ 'other users can read the mail', () => _('other users can read the mail') ],
 	[ 'option %s \'%s\' is on %s, which stores no owners and modes: it belongs to user %s with mode %s as it is mounted, so %s; mount it with the options uid=%s,gid=%s,umask=077, or name a directory on another file system', () => _('option %s \'%s\' is on %s, which stores no owners and modes: it belongs to user %s with mode %s as it is mounted, so %s; mount it with the options uid=%s,gid=%s,umask=077, or name a directory on another file system') ],
+	[ 'option %s \'%s\' is on ext2, or on ext4 without a journal: each message takes longer there, and what a power cut damages stays damaged until e2fsck is run; add a journal while it is not mounted (tune2fs -O has_journal), or name a directory on another file system', () => _('option %s \'%s\' is on ext2, or on ext4 without a journal: each message takes longer there, and what a power cut damages stays damaged until e2fsck is run; add a journal while it is not mounted (tune2fs -O has_journal), or name a directory on another file system') ],
 	[ '%s %s and can be read by other users (mode %s): run chmod 600 %s', () => _('%s %s and can be read by other users (mode %s): run chmod 600 %s') ],
 	[ 'contains passwords', () => _('contains passwords') ],
 	[ 'is a private key', () => _('is a private key') ],
