@@ -72,8 +72,8 @@ pub fn journal(relay: &Relay) -> Option<String> {
     let there = path.ancestors().find(|path| path.is_dir())?;
     (relay.durability != Durability::Memory && publish::lacks_journal(there)).then(|| {
         format!(
-            "option {option} '{}' is on ext2, or on ext4 without a journal: each message takes longer there, and what a power cut \
-             damages stays damaged until e2fsck is run; add a journal while it is not mounted (tune2fs -O has_journal), or \
+            "option {option} '{}' is on ext2, or on ext4 without a journal: each message takes longer there, and a power cut can still \
+             make accepted mail unreadable until e2fsck is run; add a journal while it is not mounted (tune2fs -O has_journal), or \
              name a directory on another file system",
             path.display()
         )

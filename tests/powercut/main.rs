@@ -159,8 +159,10 @@ async fn always_loses_nothing() {
     always(System::Ext4, cuts(12)).await;
 }
 
-/// What OpenWrt's ext4 images are. Nothing checks it before it is mounted.
+/// What OpenWrt's ext4 images are. Nothing checks it before it is mounted. By hand: what a cut damages there stays damaged, and
+/// nobody can promise what the kernel does with it after the next ones.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[ignore = "docs/developer/testing.md"]
 async fn always_loses_nothing_without_a_journal() {
     always(System::Plain, cuts(4)).await;
 }
@@ -226,7 +228,10 @@ async fn always(system: System, cuts: usize) {
         tally.cut(&said, seen(&provider).await);
         // What was accepted until the kernel gave up has to be there all the same.
         let outgrown = said.iter().any(|line| line.contains(OUTGROWN)) && system == System::Exfat;
-        assert!(outgrown || heard.refusals.is_empty(), "refused on {system:?}: {:?}", heard.refusals);
+        // Without a journal the maps of the file system are wrong after a cut: an inode that is in use is not taken again, and
+        // that is an error.
+        let unsound = system == System::Plain;
+        assert!(outgrown || unsound || heard.refusals.is_empty(), "refused on {system:?}: {:?}", heard.refusals);
         if outgrown {
             println!("always on {system:?}, cut {}: the file system became read-only: {:?}", cut + 1, heard.refusals);
             tally.gave_up();
@@ -234,8 +239,9 @@ async fn always(system: System, cuts: usize) {
         }
         let waiting = tally.missing(&provider.record()).len();
         println!(
-            "always on {system:?}, cut {}: provider {mood:?}, {accepted} accepted, {waiting} wait, boot {:.1} s, round {:.1} s",
+            "always on {system:?}, cut {}: provider {mood:?}, {accepted} accepted, {} refused, {waiting} wait, boot {:.1} s, round {:.1} s",
             cut + 1,
+            heard.refusals.len(),
             machine.boots.last().copied().unwrap_or_default(),
             start.elapsed().as_secs_f64()
         );
