@@ -110,7 +110,6 @@ fn confirmed(client: &mut ControlClient) -> Result<bool, Failure> {
     Ok(read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes" | "Yes"))
 }
 
-/// The whole queue, fetched in pages.
 /// All queued messages, and the status before they were listed. After a start they are read from the disk while
 /// questions are answered already, so this waits.
 fn all_messages(client: &mut ControlClient) -> Result<(Vec<Value>, Value), Failure> {

@@ -264,13 +264,14 @@ impl Spool {
 
     /// Creates the file that a draft is written to.
     fn create(&self, id: MessageId) -> Result<Handle, SpoolError> {
-        if self.directories().any(|directory| directory.file(id).exists()) {
-            return Err(SpoolError::Io(io::Error::from(ErrorKind::AlreadyExists)));
-        }
-        self.create_file(&self.directory(self.accept_place()).temporary(id))
+        self.create_at(&self.directory(self.accept_place()).temporary(id), id)
     }
 
-    fn create_file(&self, path: &Path) -> Result<Handle, SpoolError> {
+    /// Creates a file at `path`, unless another one is the message of this name.
+    fn create_at(&self, path: &Path, id: MessageId) -> Result<Handle, SpoolError> {
+        if self.directories().map(|directory| directory.file(id)).any(|other| other != path && other.exists()) {
+            return Err(SpoolError::Io(io::Error::from(ErrorKind::AlreadyExists)));
+        }
         let file = self.disk.create(path)?;
         self.ledger().made(self.accept_place());
         Ok(file)
@@ -286,10 +287,7 @@ impl Spool {
     /// returns, the guarantee of the place applies.
     fn put(&self, id: MessageId, bytes: &[u8]) -> Result<(), SpoolError> {
         let directory = self.directory(self.accept_place());
-        if self.directories().any(|other| other.queue != directory.queue && other.file(id).exists()) {
-            return Err(SpoolError::Io(io::Error::from(ErrorKind::AlreadyExists)));
-        }
-        let file = self.create_file(&directory.file(id))?;
+        let file = self.create_at(&directory.file(id), id)?;
         self.ledger().wrote(self.accept_place(), bytes.len());
         let written = file.write_at(0, bytes).and_then(|()| file.sync_all());
         if written.is_err() {

@@ -253,7 +253,7 @@ pub(super) fn read_message(mut file: File, id: &str) -> Result<Stored, SpoolErro
     let length = file.metadata()?.len();
     preamble.journal_offset().filter(|end| *end <= length).ok_or_else(|| damaged("truncated"))?;
     let small = length == read as u64;
-    let (mut body, header, meta, journal);
+    let (body, header, meta, journal);
     if small {
         take(&mut start, PREAMBLE as u64)?;
         body = take(&mut start, preamble.body)?;
@@ -277,7 +277,7 @@ pub(super) fn read_message(mut file: File, id: &str) -> Result<Stored, SpoolErro
     let mut state = State::new(&meta.envelope);
     state.replay(&journal);
     let stored = Stored::new(file, &preamble, header, meta, state);
-    Ok(if small { stored.holding(std::mem::take(&mut body)) } else { stored })
+    Ok(if small { stored.holding(body) } else { stored })
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use nix::sys::statfs::{FsType, statfs};
 use nix::sys::statvfs::statvfs;
 use nix::unistd::{AccessFlags, access};
 
-use super::lock;
+use super::{lock, publish};
 
 /// Where the kernel reports its memory (proc(5)).
 const MEMINFO: &str = "/proc/meminfo";
@@ -145,7 +145,7 @@ const WITHOUT_OWNERS: [(u64, &str); 8] = [
 /// one above it.
 pub fn without_owners(path: &Path) -> Option<(&'static str, Metadata)> {
     let there = path.ancestors().find(|path| path.is_dir())?;
-    let kind = u64::try_from(statfs(there).ok()?.filesystem_type().0).ok()?;
+    let kind = publish::file_system_number(&statfs(there).ok()?);
     let (_, name) = WITHOUT_OWNERS.iter().find(|(number, _)| *number == kind)?;
     Some((name, fs::metadata(there).ok()?))
 }
@@ -156,11 +156,10 @@ const VIRTUAL: [u64; 2] = [0x9fa0, 0x6265_6572];
 /// Why nothing can be created in a directory, or in the nearest existing one above it, by the user of this process.
 pub fn obstacle(path: &Path) -> Option<String> {
     let (there, found) = path.ancestors().find_map(|path| Some((path, fs::metadata(path).ok()?)))?;
-    let number = |kind: FsType| u64::try_from(kind.0).unwrap_or_default();
     let what = match access(there, AccessFlags::W_OK | AccessFlags::X_OK) {
         _ if !found.is_dir() => "it is not a directory".into(),
         Err(error) => error.desc().to_lowercase(),
-        Ok(()) if statfs(there).is_ok_and(|found| VIRTUAL.contains(&number(found.filesystem_type()))) => {
+        Ok(()) if statfs(there).is_ok_and(|found| VIRTUAL.contains(&publish::file_system_number(&found))) => {
             "its file system is not a disk".into()
         }
         Ok(()) => return None,

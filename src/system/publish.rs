@@ -174,11 +174,11 @@ pub fn is_sound_at(path: &Path) -> bool {
 
 /// Whether a path is on ext2, or on ext4 without a journal.
 pub fn lacks_journal(path: &Path) -> bool {
-    statfs(path).is_ok_and(|found| number(&found) == EXT) && !is_sound_at(path)
+    statfs(path).is_ok_and(|found| file_system_number(&found) == EXT) && !is_sound_at(path)
 }
 
 /// The number of a file system in `man 2 statfs`.
-fn number(found: &Statfs) -> u64 {
+pub fn file_system_number(found: &Statfs) -> u64 {
     u64::try_from(found.filesystem_type().0).unwrap_or_default()
 }
 
@@ -186,8 +186,9 @@ fn number(found: &Statfs) -> u64 {
 fn judge(found: &Statfs, device: impl FnOnce() -> nix::Result<dev_t>) -> bool {
     /// The file system that was judged last: nearly always the one of the queue.
     static LAST: Mutex<Option<(fsid_t, bool)>> = Mutex::new(None);
-    if number(found) != EXT {
-        return SOUND.contains(&number(found));
+    let number = file_system_number(found);
+    if number != EXT {
+        return SOUND.contains(&number);
     }
     let id = found.filesystem_id();
     if let Some((_, journal)) = lock(&LAST).filter(|(last, _)| *last == id) {
