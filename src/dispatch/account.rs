@@ -1,14 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The state of each account: its connections, and whether it is paused; selects the account for the next message of a
-//! route.
+//! The state of an account: its connections, what is known of its provider, and whether it is paused.
+
+mod lanes;
+mod pause;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio_rustls::TlsConnector;
 
+pub use self::lanes::{AccountHealth, Lanes, nothing_new};
+pub use self::pause::{Look, PauseFacts};
+use self::pause::{Pause, pause_time};
 use super::escalation::StepJob;
-use crate::config::{Account, Settings};
+use crate::config::Account;
 use crate::net::{Trouble, TroubleKind};
 use crate::outbound::Connection;
 use crate::outbound::test_mail::{self, judges_certificates};
@@ -26,9 +31,6 @@ const REMEMBERED: Duration = Duration::from_secs(3600);
 const PROBE: Duration = Duration::from_secs(15);
 /// How long no connection is opened ahead of mail after one for which no mail came, or which failed.
 const AHEAD: Duration = Duration::from_secs(300);
-/// What a server asks to wait is followed from a second to an hour.
-const SHORTEST_ASKED: Duration = Duration::from_secs(1);
-const LONGEST_ASKED: Duration = Duration::from_secs(3600);
 /// How long mail that needs no certificate waits for the clock after the start, so that its dates are right.
 const CLOCK_PATIENCE: Duration = Duration::from_secs(120);
 
@@ -51,55 +53,6 @@ struct Flight {
     began: Instant,
     /// Whether its time says how quick the provider is: it is small, and needed no new connection.
     telling: bool,
-}
-
-/// Why nothing is sent, and for how long.
-struct Pause {
-    until: Instant,
-    since: Instant,
-    failures: u32,
-    trouble: Trouble,
-}
-
-/// A pause, as shown to people.
-#[derive(Debug, Clone)]
-pub struct PauseFacts {
-    /// The reason in one plain sentence with its remedy.
-    pub reason: String,
-    /// How long nothing has been sent.
-    pub since: Duration,
-    /// How long until the next attempt; `None` when only a change of the settings helps.
-    pub next: Option<Duration>,
-    /// The remedy alone; empty if it makes no sense on its own.
-    pub remedy: String,
-}
-
-/// The state of an account.
-#[derive(Debug, Clone)]
-pub struct AccountHealth {
-    /// Its name.
-    pub name: String,
-    /// Why it sends nothing, if it is paused.
-    pub pause: Option<PauseFacts>,
-}
-
-impl PauseFacts {
-    /// No account can send this mail: the settings have none for it, or no longer.
-    pub fn no_account() -> Self {
-        let remedy = "add a section account, or name an enabled account in its route";
-        let reason = format!("no account is enabled for this mail: {remedy}");
-        Self { reason, since: Duration::ZERO, next: None, remedy: remedy.into() }
-    }
-}
-
-/// How trouble is to be judged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Look {
-    /// It is current.
-    Fresh,
-    /// The delivery that met it was already running when someone reported a change. It does not know whether the change
-    /// helped, so the next attempt is at once.
-    Outdated,
 }
 
 /// What a delivery starts with.
@@ -182,19 +135,6 @@ pub struct Lane {
     made: Instant,
 }
 
-/// How long an account pauses after its `failures`-th trouble in a row. What passes on its own is checked often, so
-/// mail flows half a minute after it is over, however long it lasted. A refused login is retried rarely, since
-/// providers lock accounts after several, and so is a limit, which includes attempts as well.
-fn pause_time(kind: TroubleKind, failures: u32) -> Duration {
-    let (first, last) = match kind {
-        TroubleKind::Unreachable | TroubleKind::Tls | TroubleKind::Setup | TroubleKind::Busy => (3, 20),
-        TroubleKind::Quota | TroubleKind::Rate => (30, 900),
-        TroubleKind::Login | TroubleKind::Sender => (60, 900),
-        TroubleKind::Clock => (5, 5),
-    };
-    Duration::from_secs(u64::min(first << failures.saturating_sub(1).min(10), last))
-}
-
 impl Lane {
     /// The lane of an account. `hostname` is our own name.
     pub fn new(account: &Account, hostname: &str) -> Self {
@@ -251,27 +191,17 @@ impl Lane {
 
     /// Why nothing is sent now, or why nothing was sent before the attempt in progress.
     pub fn paused(&self, now: Instant) -> Option<PauseFacts> {
-        self.pause.as_ref().map(|pause| PauseFacts {
-            reason: pause.trouble.reason(),
-            remedy: pause.trouble.why.remedy.clone(),
-            since: now.saturating_duration_since(pause.since),
-            next: Some(pause.until.saturating_duration_since(now)),
-        })
+        self.pause.as_ref().map(|pause| pause.facts(now))
     }
 
     /// When the pause ends; `None` when there is none, or it is over.
     pub fn paused_until(&self, now: Instant) -> Option<Instant> {
-        self.pause.as_ref().map(|pause| pause.until).filter(|until| *until > now)
+        self.pause.as_ref().map(Pause::until).filter(|until| *until > now)
     }
 
-    /// Ends a pause whose cause may be over now that the uplink is back or the clock is set. Refusals by the provider
-    /// are not affected: it registers each refused login and eventually locks the account.
+    /// Ends a pause whose cause [may have passed](Pause::may_have_passed): the uplink is back, or the clock is set.
     pub fn look_now(&mut self, now: Instant) {
-        let passes = |pause: &Pause| {
-            use TroubleKind::{Login, Quota, Rate, Sender};
-            !matches!(pause.trouble.kind, Login | Sender | Quota | Rate)
-        };
-        if self.pause.as_ref().is_none_or(passes) {
+        if self.pause.as_ref().is_none_or(Pause::may_have_passed) {
             self.retry_now(now);
         }
     }
@@ -280,8 +210,7 @@ impl Lane {
     pub fn retry_now(&mut self, now: Instant) {
         self.ahead_trouble = None;
         if let Some(pause) = &mut self.pause {
-            pause.until = now;
-            pause.failures = 0;
+            pause.retry_now(now);
         }
         self.doubt = self.doubt.map(|_| now);
     }
@@ -327,7 +256,7 @@ impl Lane {
     /// time; a connection that is being opened is waited for, and one that is soon free.
     pub fn has_room(&self, due: usize, now: Instant) -> bool {
         match &self.pause {
-            Some(pause) => pause.until <= now && self.in_flight.is_empty() && !self.opening,
+            Some(pause) => pause.until() <= now && self.in_flight.is_empty() && !self.opening,
             None => self.free() > 0 && (!self.idle.is_empty() || !self.opening && !self.is_soon_free(due, now)),
         }
     }
@@ -474,28 +403,19 @@ impl Lane {
 
     /// Trouble: everything waits. It is logged when it is new, and then less and less often.
     pub fn pause(&mut self, trouble: &Trouble, look: Look, now: Instant) {
-        let (before, known) = match &self.pause {
-            // A delivery that was in progress when another met the trouble adds nothing new.
-            Some(pause) if pause.until > now => return,
-            Some(pause) => (pause.failures, pause.trouble.why == trouble.why),
-            None => (0, false),
-        };
-        let (failures, wait) = match look {
-            Look::Fresh => {
-                let failures = before.saturating_add(1);
-                let asked = trouble.after.map(|after| after.clamp(SHORTEST_ASKED, LONGEST_ASKED));
-                (failures, asked.unwrap_or_else(|| pause_time(trouble.kind, failures)))
-            }
-            Look::Outdated => (before, Duration::ZERO),
-        };
-        if !known || failures.is_power_of_two() {
-            Event::Paused { account: self.name(), reason: trouble.reason(), next: wait }.log();
+        // A delivery that was in progress when another met the trouble adds nothing new.
+        if self.paused_until(now).is_some() {
+            return;
+        }
+        let (pause, is_news) = Pause::after(self.pause.take(), trouble, look, now);
+        if is_news {
+            let next = pause.until().saturating_duration_since(now);
+            Event::Paused { account: self.name(), reason: trouble.reason(), next }.log();
         }
         self.idle.clear();
         // Certificates may have been installed in the meantime.
         self.connector = None;
-        let since = self.pause.as_ref().map_or(now, |pause| pause.since);
-        self.pause = Some(Pause { until: now + wait, since, failures, trouble: trouble.clone() });
+        self.pause = Some(pause);
     }
 
     /// A transaction was completed: the account works.
@@ -541,123 +461,11 @@ pub async fn quit(mut connection: Connection) {
     connection.client.quit().await;
 }
 
-/// The lanes, in the order of the accounts.
-pub struct Lanes(Vec<Lane>);
-
-impl Lanes {
-    /// A lane for each account.
-    pub fn new(settings: &Settings) -> Self {
-        let hostname = settings.relay.hostname();
-        Self(settings.accounts.iter().map(|account| Lane::new(account, &hostname)).collect())
-    }
-
-    /// The lanes of new settings. An unchanged account keeps its lane, including connections and pause: nothing
-    /// has changed for its provider. The connections of the others are closed.
-    pub fn renew(&mut self, settings: &Settings) {
-        let hostname = settings.relay.hostname();
-        let mut former = std::mem::take(&mut self.0);
-        for account in &settings.accounts {
-            let same = former.iter().position(|lane| lane.serves(account, &hostname));
-            self.0.push(match same {
-                Some(at) => former.swap_remove(at).adopt(account),
-                None => Lane::new(account, &hostname),
-            });
-        }
-        former.into_iter().for_each(Lane::close);
-    }
-
-    /// The lanes at these indexes.
-    pub fn generations(&self, order: &[usize]) -> Vec<u32> {
-        order.iter().filter_map(|place| self.0.get(*place)).map(Lane::generation).collect()
-    }
-
-    /// The index of the account that takes the next of `due` messages, out of `order`: the first one that is not in
-    /// trouble. One whose pause is over gets a message as a test; until that is back the next account is used. A healthy
-    /// account that is fully busy is waited for: the others are for failover, not for speed.
-    pub fn choose(&self, order: &[usize], due: usize, now: Instant) -> Option<usize> {
-        for place in order {
-            let Some(lane) = self.0.get(*place) else { continue };
-            if lane.has_room(due, now) {
-                return Some(*place);
-            }
-            if !lane.is_in_trouble() {
-                return None;
-            }
-        }
-        None
-    }
-
-    /// The lane at an index.
-    pub fn get(&mut self, place: usize) -> Option<&mut Lane> {
-        self.0.get_mut(place)
-    }
-
-    /// The same, read-only.
-    pub fn at(&self, place: usize) -> Option<&Lane> {
-        self.0.get(place)
-    }
-
-    /// The lane that started a delivery; `None` when it was started with older settings: then its trouble does not apply
-    /// here.
-    pub fn of(&mut self, generation: u32) -> Option<&mut Lane> {
-        self.0.iter_mut().find(|lane| lane.generation == generation)
-    }
-
-    /// All of them.
-    pub fn all(&mut self) -> impl Iterator<Item = &mut Lane> {
-        self.0.iter_mut()
-    }
-
-    /// When the next idle connection is to be closed.
-    pub fn idle_until(&self) -> Option<Instant> {
-        self.0.iter().filter_map(Lane::idle_until).min()
-    }
-
-    /// Why mail that may take the accounts in `order` is not sent now, with the name of the account tried first,
-    /// if there is one; `None` when one of them works.
-    pub fn paused(&self, order: &[usize], now: Instant) -> Option<(String, PauseFacts)> {
-        let lanes = || order.iter().filter_map(|place| self.0.get(*place));
-        if lanes().any(|lane| !lane.is_in_trouble()) {
-            return None;
-        }
-        let pauses = lanes().filter_map(|lane| Some((lane.name(), lane.paused(now)?)));
-        Some(pauses.min_by_key(|(_, pause)| pause.next).unwrap_or_else(|| (String::new(), PauseFacts::no_account())))
-    }
-
-    /// The names of the accounts at these places.
-    pub fn names(&self, order: &[usize]) -> Vec<String> {
-        order.iter().filter_map(|place| Some(self.0.get(*place)?.name())).collect()
-    }
-
-    /// The state of each account.
-    pub fn health(&self, now: Instant) -> Vec<AccountHealth> {
-        self.0.iter().map(|lane| AccountHealth { name: lane.name(), pause: lane.paused(now) }).collect()
-    }
-}
-
-/// Whether mail that waited for the lanes in `before` gains nothing from those in `now`: none is new, and their
-/// order is the same.
-pub fn nothing_new(before: &[u32], now: &[u32]) -> bool {
-    let mut before = before.iter();
-    now.iter().all(|lane| before.any(|known| known == lane))
-}
-
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
-    use crate::net::{Trouble, TroubleKind};
+    use crate::config::Settings;
     use crate::queue::Place;
-
-    #[test]
-    fn what_passes_is_probed_within_half_a_minute_and_what_others_count_is_not() {
-        let times = |kind| [1, 2, 3, 4, 5, 6, u32::MAX].map(|n| pause_time(kind, n).as_secs());
-        for kind in [TroubleKind::Unreachable, TroubleKind::Tls, TroubleKind::Setup, TroubleKind::Busy] {
-            assert_eq!(times(kind), [3, 6, 12, 20, 20, 20, 20], "{kind:?}");
-        }
-        assert_eq!(times(TroubleKind::Quota), [30, 60, 120, 240, 480, 900, 900]);
-        assert_eq!(times(TroubleKind::Login), [60, 120, 240, 480, 900, 900, 900]);
-        assert_eq!(times(TroubleKind::Sender), times(TroubleKind::Login));
-    }
 
     #[test]
     fn trouble_from_before_a_change_is_looked_at_again_at_once() {
@@ -718,17 +526,6 @@ mod tests {
         let job = lane.job_ahead(0, now).unwrap();
         lane.connected(failed(&job, TroubleKind::Login), false, Look::Fresh, now);
         assert_eq!(lane.paused_until(now), Some(now + Duration::from_secs(60)));
-    }
-
-    #[test]
-    fn a_server_that_says_how_long_to_wait_is_followed() {
-        let settings = settings(SETTINGS);
-        for (after, expected) in [(None, 30), (Some(7), 7), (Some(0), 1), (Some(1 << 40), 3600)] {
-            let (mut lane, now) = (Lane::new(&settings.accounts[0], "gw"), Instant::now());
-            let trouble = Trouble::new(TroubleKind::Quota, "slow down");
-            lane.pause(&trouble.after(after.map(Duration::from_secs)), Look::Fresh, now);
-            assert_eq!(lane.paused_until(now), Some(now + Duration::from_secs(expected)), "{after:?}");
-        }
     }
 
     #[test]
@@ -816,78 +613,11 @@ mod tests {
         }
     }
 
-    const SETTINGS: &str = "config listener 'l'\n list address '::1'\n\
+    pub const SETTINGS: &str = "config listener 'l'\n list address '::1'\n\
         config account 'a'\n option host 'a.org'\n option username 'me@a.org'\n option password 'p'\n\
         config account 'b'\n option host 'b.org'\n option from 'me@b.org'\n";
 
-    fn settings(text: &str) -> Settings {
+    pub fn settings(text: &str) -> Settings {
         crate::config::parse(std::path::Path::new("t"), text.as_bytes()).unwrap().settings
-    }
-
-    /// Those of two accounts that pause for a refused login.
-    fn paused() -> (Lanes, Instant) {
-        let (mut lanes, now) = (Lanes::new(&settings(SETTINGS)), Instant::now());
-        let trouble = Trouble::new(TroubleKind::Login, "no");
-        lanes.all().for_each(|lane| lane.pause(&trouble, Look::Fresh, now));
-        (lanes, now)
-    }
-
-    #[test]
-    fn an_account_that_is_as_it_was_keeps_its_lane_wherever_it_stands() {
-        let (mut lanes, now) = paused();
-        let before = lanes.generations(&[0, 1]);
-        lanes.renew(&settings(SETTINGS));
-        assert_eq!(lanes.generations(&[0, 1]), before);
-        // Which mail it takes, and on how many connections, does not matter to its provider.
-        let (head, rest) = SETTINGS.split_at(SETTINGS.find("config account 'b'").unwrap());
-        let new = "config account 'n'\n option host 'n.org'\n option from 'me@n.org'\n option default '0'\n";
-        lanes.renew(&settings(&format!("{head} option connections '7'\n option default '0'\n{new}{rest}")));
-        let after = lanes.generations(&[0, 1, 2]);
-        assert_eq!([after[0], after[2]], *before);
-        let pauses: Vec<bool> = lanes.health(now).into_iter().map(|account| account.pause.is_some()).collect();
-        assert_eq!(pauses, [true, false, true]);
-    }
-
-    #[test]
-    fn what_the_provider_sees_makes_another_lane() {
-        let stamped = |stamp| {
-            let mut settings = settings(SETTINGS);
-            settings.accounts[0].files = Some([stamp; 32]);
-            settings
-        };
-        for changed in [
-            settings(&SETTINGS.replace("'p'", "'q'")),
-            settings(&SETTINGS.replace("a.org", "c.org")),
-            settings(&SETTINGS.replace("'p'\n", "'p'\n option port '2465'\n")),
-            settings(&SETTINGS.replace("'p'\n", "'p'\n option ca_file '/ca.pem'\n")),
-            stamped(1),
-        ] {
-            let (mut lanes, now) = paused();
-            let before = lanes.generations(&[0, 1]);
-            lanes.renew(&changed);
-            let after = lanes.generations(&[0, 1]);
-            assert!(after[0] != before[0] && after[1] == before[1], "{before:?} {after:?}");
-            assert!(lanes.at(0).unwrap().paused(now).is_none());
-        }
-        let (mut lanes, _) = paused();
-        let before = lanes.generations(&[0, 1]);
-        let text = SETTINGS.to_string() + "config relay\n option hostname 'other.example'\n";
-        lanes.renew(&settings(&text));
-        assert!(lanes.generations(&[0, 1]).iter().all(|lane| !before.contains(lane)));
-    }
-
-    #[test]
-    fn what_mail_may_hope_for() {
-        for (before, now, nothing) in [
-            (&[1, 2][..], &[1, 2][..], true),
-            (&[1, 2], &[2], true),
-            (&[1, 2], &[], true),
-            (&[1, 2], &[2, 1], false),
-            (&[1, 2], &[1, 3], false),
-            (&[1], &[1, 2], false),
-            (&[], &[1], false),
-        ] {
-            assert_eq!(nothing_new(before, now), nothing, "{before:?} {now:?}");
-        }
     }
 }
