@@ -286,7 +286,7 @@ impl Intake {
         if self.size > self.limit {
             return Err(IntakeError::TooLarge(self.limit));
         }
-        self.repair.push(bytes, self.draft.buffer());
+        self.repair.push(bytes, self.draft.buffer(bytes.len()));
         let settled = self.draft.settle().await;
         self.desk.watch(self.client, self.size, settled)
     }
@@ -332,7 +332,7 @@ impl Intake {
             now,
             fallback_from,
         };
-        let repaired = self.repair.finish(&facts, self.draft.buffer()).map_err(IntakeError::Refused)?;
+        let repaired = self.repair.finish(&facts, self.draft.buffer(0)).map_err(IntakeError::Refused)?;
         let mut marks = origin.marks.clone();
         if !origin.notice {
             let alarms = Arc::clone(&lock(&self.desk.alarms));

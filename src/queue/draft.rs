@@ -20,6 +20,9 @@ use crate::system::publish::{self, PublishStep};
 /// chunks, so that thousands of states of a disk with all kinds of it can be checked quickly.
 const BUFFER: usize = if cfg!(test) { 1 << 10 } else { 16 << 10 };
 
+/// Bytes by which this memory grows.
+const STEP: usize = 2 << 10;
+
 /// Bytes of a file up to which it is created under its final name: what fits into one page is written by the file system
 /// all at once or not at all.
 const SMALL: usize = 4096;
@@ -46,8 +49,13 @@ impl Draft {
         self.id
     }
 
-    /// Where repaired body bytes are appended; [`Self::settle`] writes them when there are enough.
-    pub fn buffer(&mut self) -> &mut Vec<u8> {
+    /// Where repaired body bytes are appended, with room for `more` of them; [`Self::settle`] writes them when there are
+    /// enough.
+    pub fn buffer(&mut self, more: usize) -> &mut Vec<u8> {
+        // Doubled as usual, it would be half empty in fifty sessions that are in the middle of a message.
+        if self.buffer.capacity() - self.buffer.len() < more {
+            self.buffer.reserve_exact(more.next_multiple_of(STEP));
+        }
         &mut self.buffer
     }
 

@@ -386,7 +386,7 @@ impl DigestBench {
         let mut written = Vec::new();
         for replaces in [further, last.clone()] {
             let mut draft = self.bench.spool.replacing_draft(Client::Own).unwrap();
-            draft.buffer().extend_from_slice(&[b'x'; 3000]);
+            draft.buffer(0).extend_from_slice(&[b'x'; 3000]);
             let marks = Marks { replaces: Some(replaces), ..Marks::default() };
             let done = match draft.settle().await {
                 Ok(()) => draft.commit(b"Subject: digest\r\n".to_vec(), Meta { marks, ..meta(&["a@b.c"]) }).await,

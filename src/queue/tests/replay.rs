@@ -280,7 +280,7 @@ impl Stage {
         let id = draft.id();
         self.stories.insert(id, story);
         for piece in body.chunks(500) {
-            draft.buffer().extend_from_slice(piece);
+            draft.buffer(0).extend_from_slice(piece);
             if let Err(error) = draft.settle().await {
                 return assert!(self.killed, "{error}");
             }
@@ -298,7 +298,7 @@ impl Stage {
     /// A reception that is abandoned.
     async fn give_up(&mut self) {
         let mut draft = self.bench.spool.draft(Client::Own).unwrap();
-        draft.buffer().resize(2_000, b'x');
+        draft.buffer(0).resize(2_000, b'x');
         draft.settle().await.unwrap();
         let path = self.bench.spool.directory(self.bench.spool.accept_place()).temporary(draft.id());
         drop(draft);
