@@ -78,10 +78,8 @@ unit:
 	scripts/need.sh test
 	scripts/servers.sh
 	scripts/login_server.sh
-	cargo test --locked --no-run
-	# First what was built is written: on ext4 without a journal, each message that is accepted would wait for it.
-	sync
-	cargo test --locked --no-fail-fast
+	scripts/tests.py --locked
+	cargo test --locked --doc --quiet
 	scripts/uci.sh
 	PROGRAM=$(TARGET)/debug/smtprelay UCI=$(TARGET)/uci/uci tests/import/run.sh
 	scripts/manual.py $(TARGET)/debug/smtprelay $(TARGET)/manual
@@ -119,10 +117,9 @@ packages:
 # The end-to-end tests with the big-endian MIPS program.
 emulated:
 	scripts/need.sh test
-	cargo test --locked --no-run --test '*'
 	for arch in $(EMULATED); do \
-		scripts/cross.sh $$arch && sync && SMTPRELAY_BIN=$(TARGET)/cross/$$arch/smtprelay SMTPRELAY_RUNNER=qemu-$${arch%_24kc} SMTPRELAY_ROUNDS=3 \
-			cargo test --locked --no-fail-fast --test '*' || exit 1; \
+		scripts/cross.sh $$arch && SMTPRELAY_BIN=$(TARGET)/cross/$$arch/smtprelay SMTPRELAY_RUNNER=qemu-$${arch%_24kc} SMTPRELAY_ROUNDS=3 \
+			scripts/tests.py --locked --test '*' || exit 1; \
 	done
 	tests/mips_memory.sh
 
