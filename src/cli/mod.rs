@@ -80,7 +80,9 @@ pub fn complain(text: &str) {
 pub fn new_runtime() -> std::io::Result<tokio::runtime::Runtime> {
     const STACK: usize = 512 << 10;
     let mut builder = tokio::runtime::Builder::new_current_thread();
-    builder.enable_all().max_blocking_threads(task::THREADS).thread_stack_size(STACK).build()
+    let runtime = builder.enable_all().max_blocking_threads(task::THREADS).thread_stack_size(STACK).build();
+    task::begin();
+    runtime
 }
 
 /// Runs `work` to completion. Boxed, so that it has one type, because each type costs some kilobytes of program.

@@ -223,7 +223,7 @@ fn own(arguments: Vec<OsString>) -> Result<Asked, Failure> {
         return help(words);
     }
     let commands = usage::names();
-    let two = words.get(..2).map(|two| two.join(" ")).filter(|two| commands.contains(two));
+    let two = words.get(..2).map(|two| two.join(" ")).filter(|two| commands.contains(&two.as_str()));
     let name = match (two, words.first()) {
         (Some(two), _) => two,
         (None, Some(first)) => first.to_string(),
@@ -233,7 +233,7 @@ fn own(arguments: Vec<OsString>) -> Result<Asked, Failure> {
         // Not meant for users, so not in the help.
         [hook::COMMAND, program] => return Ok(Asked::Hook((*program).into())),
         ["jail-mounts"] => return Ok(Asked::Do { command: Command::JailMounts, file, json: false }),
-        _ if !commands.contains(&name) => return Err(unknown_command(&words, &commands)),
+        _ if !commands.contains(&name.as_str()) => return Err(unknown_command(&words, &commands)),
         _ => given.fit(&name)?,
     }
     let misused = |text: &str| misused(&name, text);
@@ -301,9 +301,9 @@ fn help(words: &[&str]) -> Result<Asked, Failure> {
     found.map(Asked::Print).ok_or_else(|| unknown_command(words, &usage::names()))
 }
 
-fn unknown_command(words: &[&str], commands: &[String]) -> Failure {
+fn unknown_command(words: &[&str], commands: &[&str]) -> Failure {
     let first = words.first().copied().unwrap_or_default();
-    let suggestion = usage::suggestion(first, commands.iter().map(String::as_str));
+    let suggestion = usage::suggestion(first, commands.iter().copied());
     usage_error(format!("unknown command '{first}'{suggestion}"))
 }
 

@@ -67,27 +67,26 @@ Exit codes: 0 success, 1 failure, 64 usage error, 65 wrong address or message, 6
 69 gateway not running or message refused, 75 temporary failure.
 ";
 
-/// The commands with their lines.
-fn blocks() -> impl Iterator<Item = (String, String)> {
-    let mut blocks: Vec<(String, String)> = Vec::new();
-    for line in HELP.lines().skip(2).take_while(|line| line.starts_with("  ")) {
-        let usage = line.strip_prefix("  ").unwrap_or(line);
-        if usage.starts_with(' ') {
-            if let Some((_, lines)) = blocks.last_mut() {
-                *lines += &format!("{line}\n");
-            }
-            continue;
-        }
+/// The commands with their lines. Nothing is copied: each start of the program looks its command up.
+fn blocks() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let first = HELP.find("\n  ").map_or(HELP.len(), |end| end + 1);
+    let mut rest = HELP.get(first..).unwrap_or_default();
+    std::iter::from_fn(move || {
+        let usage = rest.strip_prefix("  ")?;
+        let mut ends = rest.match_indices('\n').map(|(place, _)| place + 1);
+        let end = ends.find(|end| rest.get(*end..).is_none_or(|next| !next.starts_with("   ")))?;
+        let (block, next) = rest.split_at_checked(end)?;
+        rest = next;
         // What it does is set apart by two blanks.
-        let usage = usage.split("  ").next().unwrap_or(usage);
-        let words = usage.split(' ').take_while(|word| word.bytes().all(|byte| byte.is_ascii_lowercase()));
-        blocks.push((words.collect::<Vec<_>>().join(" "), format!("{line}\n")));
-    }
-    blocks.into_iter()
+        let words =
+            usage.split(' ').take_while(|word| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase()));
+        let length: usize = words.map(|word| word.len() + 1).sum();
+        Some((usage.get(..length.saturating_sub(1))?, block))
+    })
 }
 
 /// The names of all commands: `queue`, `queue show` …
-pub fn names() -> Vec<String> {
+pub fn names() -> Vec<&'static str> {
     blocks().map(|(name, _)| name).collect()
 }
 
@@ -140,8 +139,16 @@ mod tests {
 
     #[test]
     fn each_command_has_its_lines_and_options() {
-        assert_eq!(names().first().map(String::as_str), Some("setup"));
-        assert!(names().contains(&"queue show".to_string()) && names().contains(&"login".to_string()));
+        assert_eq!((names().first().copied(), names().last().copied()), (Some("setup"), Some("version")));
+        assert_eq!(
+            names().len(),
+            HELP.lines().filter(|line| line.starts_with("  ") && !line.starts_with("   ")).count()
+        );
+        assert_eq!(
+            blocks().map(|(_, block)| block.lines().count()).sum::<usize>(),
+            HELP.lines().filter(|l| l.starts_with("  ")).count()
+        );
+        assert!(names().contains(&"queue show") && names().contains(&"login"));
         let queue = of("queue").unwrap();
         assert!(queue.contains("\n  queue [--device") && queue.contains("\n  queue delete"), "{queue}");
         let one = of("queue hold").unwrap();

@@ -59,7 +59,7 @@ pub fn contents(file: File, limit: u64) -> io::Result<Zeroizing<Vec<u8>>> {
 /// Reads those that exist: what cannot be read now is reported when it is needed.
 pub fn collect(settings: &Settings) -> Files {
     let read = |path: PathBuf| {
-        let bytes = File::open(&path).and_then(|file| contents(file, SIZE_LIMIT)).ok()?;
+        let bytes = now(&path, SIZE_LIMIT).ok()?;
         Some((path, bytes))
     };
     named(settings).into_iter().filter_map(read).collect()
@@ -83,12 +83,12 @@ pub fn read(path: &Path, limit: u64) -> io::Result<Zeroizing<Vec<u8>>> {
     read_beside(carried, path, limit)
 }
 
-/// As [`read`], but from `files` instead of those in use.
+/// A file as it is now, at most `limit` bytes of it.
 ///
 /// # Errors
 /// Of the file system.
-pub fn read_of(files: &Files, path: &Path, limit: u64) -> io::Result<Zeroizing<Vec<u8>>> {
-    read_beside(files.get(path).cloned(), path, limit)
+pub fn now(path: &Path, limit: u64) -> io::Result<Zeroizing<Vec<u8>>> {
+    contents(File::open(path)?, limit)
 }
 
 fn read_beside(carried: Option<Zeroizing<Vec<u8>>>, path: &Path, limit: u64) -> io::Result<Zeroizing<Vec<u8>>> {
@@ -97,7 +97,7 @@ fn read_beside(carried: Option<Zeroizing<Vec<u8>>>, path: &Path, limit: u64) -> 
             bytes.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
             Ok(bytes)
         }
-        None => File::open(path).and_then(|file| contents(file, limit)),
+        None => now(path, limit),
     }
 }
 

@@ -16,6 +16,7 @@ pub mod files;
 pub mod load;
 pub mod options;
 pub mod pattern;
+mod presets;
 pub mod providers;
 pub mod reader;
 pub mod services;

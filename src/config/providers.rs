@@ -7,6 +7,7 @@
 
 use serde_json::Value;
 
+use super::presets;
 use super::reader::{Keyword, Reader, Severity};
 use super::settings::{Account, TlsMode};
 use crate::message::{FromPolicy, is_address};
@@ -60,7 +61,8 @@ fn text<'a>(entry: &'a Value, key: &str) -> &'a str {
     entry.get(key).and_then(Value::as_str).unwrap_or_default()
 }
 
-fn provider(entry: &Value) -> Option<Provider> {
+fn provider(entry: Value) -> Option<Provider> {
+    let entry = &completed(entry);
     let own = |key: &str| text(entry, key).to_string();
     let flag = |key: &str| entry.get(key).and_then(Value::as_bool);
     Some(Provider {
@@ -83,48 +85,55 @@ fn provider(entry: &Value) -> Option<Provider> {
 /// The data, by name: one object per provider, with the fields that `docs/guide/providers.md` explains. Missing fields
 /// are filled in if there is a default.
 pub fn entries() -> Vec<Value> {
-    let mut presets: Value = serde_json::from_str(PRESETS).unwrap_or_default();
-    let checked = text(&presets, "checked").to_string();
-    let Some(Value::Array(mut entries)) = presets.get_mut("providers").map(Value::take) else { return Vec::new() };
+    let checked = presets::text(PRESETS, "\"checked\":\"");
+    let mut entries: Vec<Value> = presets::all(PRESETS).map(completed).collect();
     for entry in entries.iter_mut().filter_map(Value::as_object_mut) {
-        for (key, usual) in USUAL.into_iter().chain([("checked", checked.as_str())]) {
-            entry.entry(key).or_insert_with(|| usual.into());
-        }
+        entry.entry("checked").or_insert_with(|| checked.into());
     }
     entries
 }
 
+/// An entry with the default values that were left out.
+fn completed(mut entry: Value) -> Value {
+    if let Some(fields) = entry.as_object_mut() {
+        for (key, usual) in USUAL {
+            fields.entry(key).or_insert_with(|| usual.into());
+        }
+    }
+    entry
+}
+
 /// All presets, by name.
 pub fn all() -> Vec<Provider> {
-    entries().iter().filter_map(provider).collect()
+    presets::all(PRESETS).filter_map(provider).collect()
 }
 
 /// The preset with this name, which is case-insensitive.
 pub fn find(id: &str) -> Option<Provider> {
-    all().into_iter().find(|provider| provider.id.eq_ignore_ascii_case(id))
+    provider(presets::find(PRESETS, &id.to_ascii_lowercase())?)
 }
 
 /// The provider of the mailbox `address`, if its domain belongs to this provider alone.
 pub fn of_address(address: &str) -> Option<Provider> {
     let domain = address.rsplit_once('@')?.1.to_ascii_lowercase();
-    let mut all = all();
+    let known = || presets::lines(PRESETS).map(|line| (line, presets::text(line, "\"domains\":\"")));
     // An exact domain takes precedence over a wildcard.
-    let exact = all.iter().position(|provider| provider.domains.split_whitespace().any(|known| known == domain));
-    let place = exact.or_else(|| all.iter().position(|provider| provider.has_one_of_many(&domain)))?;
-    Some(all.swap_remove(place))
+    let exact = known().find(|(_, domains)| domains.split_whitespace().any(|known| known == domain));
+    let (line, _) = exact.or_else(|| known().find(|(_, domains)| has_one_of_many(domains, &domain)))?;
+    provider(presets::parse(line)?)
+}
+
+/// Whether `name.*` of the data matches `domain`: a top-level domain after the name, or two labels like `co.uk`.
+fn has_one_of_many(domains: &str, domain: &str) -> bool {
+    let is_top = |rest: &str| match rest.split_once('.') {
+        Some((second, top)) => matches!(second, "co" | "com" | "net" | "org") && top.len() == 2,
+        None => rest.len() > 1,
+    };
+    let names = domains.split_whitespace().filter_map(|known| known.strip_suffix('*'));
+    names.filter_map(|name| domain.strip_prefix(name)).any(is_top)
 }
 
 impl Provider {
-    /// Whether `name.*` of the data matches `domain`: a top-level domain after the name, or two labels like `co.uk`.
-    fn has_one_of_many(&self, domain: &str) -> bool {
-        let is_top = |rest: &str| match rest.split_once('.') {
-            Some((second, top)) => matches!(second, "co" | "com" | "net" | "org") && top.len() == 2,
-            None => rest.len() > 1,
-        };
-        let names = self.domains.split_whitespace().filter_map(|known| known.strip_suffix('*'));
-        names.filter_map(|name| domain.strip_prefix(name)).any(is_top)
-    }
-
     /// The host for an account. `{region}` is `region`; `{domain}` is the domain of `from` with dashes for dots, as
     /// Microsoft names the host of an organisation. Unknown values stay in their brackets.
     pub fn host(&self, region: &str, from: &str) -> String {

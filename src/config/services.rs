@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 
 use crate::system::json::put;
 
+use super::presets;
 use super::reader::Keyword;
 use crate::push::short::Unit;
 
@@ -87,14 +88,6 @@ pub struct PictureRequest {
     pub limit: u64,
 }
 
-fn services() -> Vec<Value> {
-    let mut all: Value = serde_json::from_str(SERVICES).unwrap_or_default();
-    match all.get_mut("services").map(Value::take) {
-        Some(Value::Array(services)) => services,
-        _ => Vec::new(),
-    }
-}
-
 fn text(entry: &Value, key: &str) -> String {
     entry.get(key).and_then(Value::as_str).unwrap_or_default().into()
 }
@@ -126,7 +119,7 @@ fn picture(entry: &Value) -> Option<PictureRequest> {
 
 /// The names of all services, in the order of the data.
 pub fn names() -> Vec<String> {
-    services().iter().map(|service| text(service, "id")).collect()
+    presets::all(SERVICES).map(|service| text(&service, "id")).collect()
 }
 
 /// What has to be known to set up a channel of each service, for the command line and the pages: `id`, `name`, `docs`;
@@ -134,21 +127,21 @@ pub fn names() -> Vec<String> {
 /// `to` and `help` in words, empty where there is nothing to enter; `token`: `optional`, `required`, or `address`.
 pub fn entries() -> Vec<Value> {
     const TOLD: [&str; 6] = ["id", "name", "docs", "base", "to", "help"];
-    let entry = |service: &Value| {
+    let entry = |service: Value| {
         let mut entry = Map::new();
-        TOLD.iter().for_each(|key| put(&mut entry, key, &text(service, key)));
-        let token = text(service, "token");
-        let own = text(service, "base").is_empty() && TokenUse::of(&token) != Some(TokenUse::Address);
+        TOLD.iter().for_each(|key| put(&mut entry, key, &text(&service, key)));
+        let token = text(&service, "token");
+        let own = text(&service, "base").is_empty() && TokenUse::of(&token) != Some(TokenUse::Address);
         put(&mut entry, "own", &(own || service.get("own") == Some(&Value::Bool(true))));
         put(&mut entry, "token", &token);
         Value::Object(entry)
     };
-    services().iter().map(entry).collect()
+    presets::all(SERVICES).map(entry).collect()
 }
 
 /// The service with this name.
 pub fn find(id: &str) -> Option<Service> {
-    let entry = services().into_iter().find(|service| text(service, "id") == id)?;
+    let entry = presets::find(SERVICES, id)?;
     let number = |key: &str| entry.get(key).and_then(Value::as_u64).and_then(|number| usize::try_from(number).ok());
     let flag = |key: &str| entry.get(key).and_then(Value::as_bool).unwrap_or(false);
     let method = Some(text(&entry, "method")).filter(|method| !method.is_empty());
@@ -180,7 +173,9 @@ mod tests {
     fn every_service_can_be_used() {
         const KEYS: &str = " id name docs base own path method headers body priorities token to title text bytes entities picture help ";
         const PICTURE_KEYS: &str = " docs path headers form json file priorities text limit ";
-        let all = services();
+        let all: Vec<Value> = presets::all(SERVICES).collect();
+        let whole: Value = serde_json::from_str(SERVICES).unwrap();
+        assert_eq!(whole["services"].as_array(), Some(&all));
         assert_eq!(names().join(" "), "ntfy telegram gotify pushover slack teams discord matrix homeassistant custom");
         for entry in &all {
             let id = text(entry, "id");
@@ -219,7 +214,6 @@ mod tests {
             assert!(level == 4 || picture.priorities.is_empty() && !picture.json.is_empty(), "{id}: {level}");
             assert!(picture.form.is_empty() && picture.json.is_empty() || !picture.file.is_empty(), "{id}");
         }
-        let date: Value = serde_json::from_str(SERVICES).unwrap();
-        assert_eq!(text(&date, "checked").len(), "2026-01-01".len());
+        assert_eq!(text(&whole, "checked").len(), "2026-01-01".len());
     }
 }

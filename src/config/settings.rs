@@ -268,9 +268,9 @@ pub struct Account {
     pub verify: bool,
     /// PEM file with the certificate authorities to trust instead of the system's.
     pub ca_file: Option<PathBuf>,
-    /// SHA-256 over the files for certificates and login, as they were when the settings were read;
+    /// Checksum of the files for certificates and login, as they were when the settings were read;
     /// `None` if it was not determined. With other files it is a different account.
-    pub files: Option<[u8; 32]>,
+    pub files: Option<u32>,
     /// SHA-256 of the only certificate to trust, regardless of its issuer.
     pub fingerprint: Option<[u8; 32]>,
     /// Login name; `None` sends without a login.

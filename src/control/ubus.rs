@@ -54,7 +54,7 @@ pub async fn run(early: Option<StdStream>, api: Arc<Api>, mut stop: watch::Recei
         tokio::select! {
             () = ordered(&mut stop) => return,
             () = drain(&mut events) => {}
-            () = tokio::time::sleep(wait) => {}
+            () = task::pause(wait) => {}
         }
         wait = (wait * 2).min(RETRY.1);
     }

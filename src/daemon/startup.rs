@@ -12,7 +12,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Result, anyhow, bail};
-use ring::digest::{Context, SHA256};
 
 use crate::config::files;
 use crate::config::{self, Loaded, Relay, Settings, TlsMode};
@@ -21,6 +20,7 @@ use crate::inbound::listener::Sockets;
 use crate::oauth::keeper;
 use crate::queue::{Spool, SpoolLock};
 use crate::report::hook::Helper;
+use crate::system::checksum::Checksum;
 use crate::system::ownership::{self, DirectoryKind};
 use crate::system::privileges::{self, Identity};
 use crate::system::{self, interfaces};
@@ -100,17 +100,21 @@ pub fn prepare(file: &Path, loaded: Loaded) -> Result<Prepared> {
 /// that root has read. Reads files, so it must not be called on the runtime thread.
 pub fn stamp(settings: &mut Settings, files: &files::Files) {
     for account in settings.accounts.iter_mut().filter(|account| account.tls != TlsMode::None) {
-        let mut digest = Context::new(&SHA256);
+        // The file may be a bundle of 200 KB: SHA-256 would take longer than everything else at a start.
+        let mut sum = Checksum::new();
         if let Some(path) = &account.ca_file {
-            // A file that cannot be read is reported when it is needed.
-            digest.update(&files::read_of(files, path, files::SIZE_LIMIT).unwrap_or_default());
+            match files.get(path) {
+                Some(bytes) => sum.update(bytes),
+                // A file that cannot be read is reported when it is needed.
+                None => sum.update(&files::now(path, files::SIZE_LIMIT).unwrap_or_default()),
+            }
         } else if let Ok(bundle) = std::env::var("SSL_CERT_FILE").map_or_else(|_| fs::metadata(BUNDLE), fs::metadata) {
-            digest.update(&bundle.len().to_be_bytes());
-            digest.update(&bundle.mtime().to_be_bytes());
+            sum.update(&bundle.len().to_be_bytes());
+            sum.update(&bundle.mtime().to_be_bytes());
         }
         // Not the tokens themselves: the gateway renews them on its own.
-        digest.update(&[u8::from(account.oauth.is_some() && keeper::signed_in(account))]);
-        account.files = digest.finish().as_ref().try_into().ok();
+        sum.update(&[u8::from(account.oauth.is_some() && keeper::signed_in(account))]);
+        account.files = Some(sum.value());
     }
 }
 
@@ -152,5 +156,37 @@ pub fn secrets(relay: &Relay, identity: &Identity) -> Vec<String> {
             ownership::take_over_around(&relay.secrets, DirectoryKind::Secrets, identity, &inside)
         }
         Err(text) => vec![text],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use zeroize::Zeroizing;
+
+    use super::*;
+    use crate::config::{load, uci};
+
+    #[test]
+    fn other_authorities_make_another_account() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ca");
+        let text = format!(
+            "config account 'p'\n\toption host 'h'\n\toption from 'a@b.c'\n\toption ca_file '{}'\n",
+            path.display()
+        );
+        let (mut settings, _) = load::settings(&uci::parse(text.as_bytes()).unwrap());
+        let mut stamped = |files: &files::Files| {
+            stamp(&mut settings, files);
+            settings.accounts[0].files.unwrap()
+        };
+        let missing = stamped(&files::Files::new());
+        fs::write(&path, "one").unwrap();
+        let one = stamped(&files::Files::new());
+        assert_eq!(one, stamped(&files::Files::new()));
+        fs::write(&path, "two").unwrap();
+        let two = stamped(&files::Files::new());
+        assert!(one != two && one != missing && two != missing);
+        // What root has read takes precedence.
+        assert_eq!(one, stamped(&files::Files::from([(path.clone(), Zeroizing::new(b"one".to_vec()))])));
     }
 }

@@ -236,7 +236,7 @@ impl Dispatch {
             interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             interval
         };
-        let (mut care, mut clock, mut rest) = (every(CARE), every(CLOCK), every(REST));
+        let (mut care, mut clock, mut rest) = (every(CARE), every(CLOCK), Instant::now());
         loop {
             let is_quiet = !self.stirred && self.waiting() == 0 && !self.spool.owes();
             let more = self.queues.advance(Instant::now());
@@ -265,7 +265,10 @@ impl Dispatch {
                 }
                 _ = care.tick(), if !is_quiet => self.care(),
                 _ = clock.tick(), if !is_quiet => self.look_at_clock(),
-                _ = rest.tick(), if is_quiet => self.care(),
+                () = task::sleep_until(Some(rest)), if is_quiet => {
+                    rest = task::regular(REST);
+                    self.care();
+                }
                 () = ordered(&mut inputs.stop) => break,
             }
         }

@@ -283,7 +283,7 @@ impl Listeners {
                     }
                     false
                 }
-                () = tokio::time::sleep(wait) => false,
+                () = task::pause(wait) => false,
             };
             if reloaded {
                 self.renew_tls().await;

@@ -24,6 +24,7 @@ use crate::net::{Trouble, TroubleKind};
 use crate::report::Event;
 use crate::secrets::Secret;
 use crate::system::lock;
+use crate::system::task::pause;
 use crate::system::{clock, ordered};
 
 /// Percentage of its lifetime after which a token is renewed.
@@ -272,7 +273,7 @@ async fn run(settings: watch::Receiver<Arc<Settings>>, mut stop: watch::Receiver
     loop {
         tokio::select! {
             () = ordered(&mut stop) => return,
-            () = tokio::time::sleep(LOOK) => {}
+            () = pause(LOOK) => {}
         }
         let accounts = settings.borrow().accounts.clone();
         for account in accounts.iter().filter(|account| account.oauth.is_some()) {

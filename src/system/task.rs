@@ -9,8 +9,8 @@
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::{Duration, Instant};
 use std::{io, thread};
 
 use tokio::sync::{Semaphore, oneshot};
@@ -41,6 +41,42 @@ pub async fn sleep_until(at: Option<Instant>) {
         Some(at) => tokio::time::sleep_until(at.into()).await,
         None => std::future::pending().await,
     }
+}
+
+/// What the slots of tokio's timers begin at multiples of, in ms since the runtime began: those that are wide enough for
+/// half a minute, and the narrower ones.
+const SLOTS: (u64, u64) = (32_768, 64);
+/// From which wait on the moment matters so little that it is moved to the nearest of the wide slots.
+const UNHURRIED: Duration = Duration::from_secs(30);
+/// What the runtime has begun before [`begin`], at most.
+const EARLIER: Duration = Duration::from_micros(900);
+
+static BEGUN: OnceLock<Instant> = OnceLock::new();
+
+/// A runtime has just begun: [`regular`] waits by its clock.
+pub fn begin() {
+    BEGUN.get_or_init(Instant::now);
+}
+
+/// The moment nearest to `wait` from now at which a timer wakes the processor once, together with all others that
+/// were moved there. A timer elsewhere wakes it up to three times (`findings/tokio-sleep-wakes-thrice.sh`). Waits of half a
+/// minute and longer are up to 16 s shorter or longer than `wait`, so this is for what is done regularly while nothing
+/// happens.
+pub fn regular(wait: Duration) -> Instant {
+    let (now, begun) = (Instant::now(), *BEGUN.get_or_init(Instant::now));
+    moved(now.saturating_duration_since(begun), wait).and_then(|at| begun.checked_add(at)).unwrap_or(now + wait)
+}
+
+/// As [`regular`], by the time since the runtime began.
+fn moved(now: Duration, wait: Duration) -> Option<Duration> {
+    let slot = if wait < UNHURRIED { SLOTS.1 } else { SLOTS.0 };
+    let at = u64::try_from(now.saturating_add(wait).as_millis()).ok()?.checked_add(slot / 2)? / slot;
+    Duration::from_millis(at.checked_mul(slot)?).checked_sub(EARLIER)
+}
+
+/// Waits until [`regular`].
+pub async fn pause(wait: Duration) {
+    sleep_until(Some(regular(wait))).await;
 }
 
 /// Runs file operations on the pool of blocking threads, so that a slow flash chip never stops a session. `None` if the
@@ -141,6 +177,49 @@ mod tests {
     use std::sync::{Arc, mpsc};
 
     use super::*;
+
+    #[test]
+    fn regular_waits_meet() {
+        let ms = Duration::from_millis;
+        // Whenever they began: what is looked after each half minute, each minute, and each hour.
+        for begun in [0, 1, 999, 16_000, 40_000, 3_600_000] {
+            let mut moments = std::collections::BTreeSet::new();
+            for wait in [30_000, 60_000, 3_600_000].map(ms) {
+                let mut now = ms(begun);
+                while now < ms(begun + 10_000_000) {
+                    let at = moved(now, wait).unwrap();
+                    assert!(at > now && at.abs_diff(now + wait) <= ms(16_385), "{now:?} {wait:?} {at:?}");
+                    assert_eq!((at + EARLIER).as_millis() % 32_768, 0, "{at:?}");
+                    moments.insert(at);
+                    now = at + ms(2);
+                }
+            }
+            assert!(moments.len() <= 10_000_000 / 32_768 + 120, "{begun}: {}", moments.len());
+        }
+        // What is waited for is not delayed.
+        assert_eq!(moved(ms(5000), ms(1000)), Some(ms(6016) - EARLIER));
+        assert_eq!(moved(Duration::MAX, ms(1000)), None);
+    }
+
+    /// Counted by the system, for a thread with a runtime of its own.
+    #[test]
+    fn a_regular_wait_wakes_the_processor_once() {
+        let slept = || {
+            let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+            let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+            line.unwrap().trim().parse::<u64>().unwrap()
+        };
+        let sleeps = || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+            let begun = Instant::now();
+            let at = moved(begun.elapsed(), Duration::from_millis(100)).map(|at| begun + at);
+            let before = slept();
+            runtime.block_on(sleep_until(at));
+            slept() - before
+        };
+        // A busy machine may begin one of the runtimes too early. Any other moment takes two, but for one in 64.
+        assert_eq!((0..5).map(|_| sleeps()).min(), Some(1));
+    }
 
     #[tokio::test]
     async fn work_comes_back_with_its_result() {

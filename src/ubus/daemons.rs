@@ -12,6 +12,7 @@ use super::connection::{Link, RequestError, ask};
 use super::message::{Body, attribute, kind};
 use crate::system::interfaces::{self, Network, read_networks};
 use crate::system::json::json;
+use crate::system::task;
 
 /// netifd's object.
 const NETIFD: &str = "network.interface";
@@ -38,8 +39,9 @@ pub async fn follow(link: &Link, heard: &Notify) {
                 interfaces::outdated();
             }
         }
-        if tokio::time::timeout(LOOK, heard.notified()).await.is_ok() {
-            tokio::time::sleep(SETTLE).await;
+        tokio::select! {
+            () = heard.notified() => tokio::time::sleep(SETTLE).await,
+            () = task::pause(LOOK) => {}
         }
     }
 }

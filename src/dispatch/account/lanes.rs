@@ -151,7 +151,7 @@ mod tests {
     fn what_the_provider_sees_makes_another_lane() {
         let stamped = |stamp| {
             let mut settings = settings(SETTINGS);
-            settings.accounts[0].files = Some([stamp; 32]);
+            settings.accounts[0].files = Some(stamp);
             settings
         };
         for changed in [
