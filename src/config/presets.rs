@@ -26,7 +26,9 @@ pub fn all(data: &'static str) -> impl Iterator<Item = Value> {
 
 /// The entry with this name.
 pub fn find(data: &'static str, id: &str) -> Option<Value> {
-    parse(lines(data).find(|line| text(line, ID) == id)?)
+    // Not by a search in each line, which is prepared at length.
+    let rest = |line: &&'static str| line.strip_prefix(ID).and_then(|rest| rest.strip_prefix(id));
+    parse(data.lines().find(|line| rest(line).is_some_and(|rest| rest.starts_with('"')))?)
 }
 
 /// The text that follows `field`, until the next quotation mark; empty if there is none.

@@ -181,8 +181,9 @@ pub fn login(read: &mut Reader<'_>, enabled: bool, account: &mut Account) -> (Op
     account.provider = read.text("provider").unwrap_or_else(|| CUSTOM.into());
     let given = read.text("username");
     let host = read.text("host");
-    let mut preset = find(&account.provider);
-    if preset.is_none() && account.provider != CUSTOM {
+    let named = Some(account.provider.as_str()).filter(|provider| *provider != CUSTOM);
+    let mut preset = named.and_then(find);
+    if preset.is_none() && named.is_some() {
         let text = format!(
             "option provider '{}' is not custom or one that 'smtprelay providers' lists; without it, the provider is found by the address",
             account.provider
