@@ -34,6 +34,9 @@ pub(super) fn name(text: &str) -> Option<String> {
 /// The alias that matches `address`: an exact one before `*@domain`, and `*` only for names without domain. This is
 /// case-insensitive. A local part that contains a route is in no domain.
 pub fn lookup<'a>(aliases: &'a [Alias], address: &str) -> Option<&'a Alias> {
+    if aliases.is_empty() {
+        return None;
+    }
     let find =
         |wanted: &str| aliases.iter().find(|alias| alias.names.iter().any(|name| name.eq_ignore_ascii_case(wanted)));
     let general = match address.rsplit_once('@') {

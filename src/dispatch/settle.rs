@@ -252,6 +252,9 @@ impl Settle {
 
     /// Removes a finished message from the queue.
     pub async fn remove(&self, entry: &Entry) {
+        if self.spool.remove_at_once(entry) {
+            return Event::Removed { id: entry.id.to_string() }.log();
+        }
         let (spool, gone) = (Arc::clone(&self.spool), entry.clone());
         match task::blocking(move || spool.remove_for_good(&gone)).await {
             Some(Ok(())) => Event::Removed { id: entry.id.to_string() }.log(),

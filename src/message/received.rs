@@ -50,14 +50,29 @@ pub fn hops(header: &[u8], hostname: &str) -> (usize, usize) {
 /// `name` as the host in a header field or new Message-ID: only what a domain may contain, `localhost` if nothing
 /// remains.
 pub fn host(name: &str) -> String {
+    let is_label = |label: &[u8]| !label.is_empty() && label.iter().all(|byte| is_plain(*byte));
+    if name.len() <= 255 && name.as_bytes().split(|byte| *byte == b'.').all(is_label) {
+        return name.to_string();
+    }
     let kept: String =
         name.chars().filter(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_')).take(255).collect();
     let kept = kept.split('.').filter(|label| !label.is_empty()).collect::<Vec<_>>().join(".");
     if kept.is_empty() { "localhost".into() } else { kept }
 }
 
+/// Whether a byte may be in a label of a host name.
+fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')
+}
+
 /// `text` with a hyphen for every character with a meaning in structured fields; at most 255 bytes.
 pub fn safe(text: &str, empty: &str) -> String {
+    if text.len() <= 253
+        && text.bytes().all(|byte| is_plain(byte) || byte == b'.')
+        && text.bytes().any(|byte| byte != b'-')
+    {
+        return text.to_string();
+    }
     let inside = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
     let kept: String = inside
         .unwrap_or(text)

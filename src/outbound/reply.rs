@@ -220,7 +220,7 @@ impl Reply {
 
     /// The same, with the secrets of the account masked for display.
     pub fn masked(self, mask: &Mask) -> Self {
-        let shown = Some(mask.apply(&self.line)).filter(|shown| *shown != self.line);
+        let shown = mask.forms_in(&self.line).next().is_some().then(|| mask.apply(&self.line));
         Self { shown, ..self }
     }
 
@@ -327,10 +327,19 @@ impl Mask {
         self.0.sort_by_key(|form| std::cmp::Reverse(form.len()));
     }
 
+    /// The forms of secrets that `text` contains. Not found by `contains`, which prepares each search at length.
+    fn forms_in(&self, text: &str) -> impl Iterator<Item = &Zeroizing<String>> {
+        let text = text.as_bytes();
+        let begins = move |form: &[u8], at| text.get(at..).is_some_and(|rest: &[u8]| rest.starts_with(form));
+        self.0.iter().filter(move |form| {
+            let form = form.as_bytes();
+            form.first().is_some_and(|first| memchr::memchr_iter(*first, text).any(|at| begins(form, at)))
+        })
+    }
+
     /// `text` with asterisks instead of secrets.
     pub fn apply(&self, text: &str) -> String {
-        let hidden = self.0.iter().filter(|form| text.contains(form.as_str())).collect::<Vec<_>>();
-        hidden.into_iter().fold(text.to_string(), |text, form| text.replace(form.as_str(), MASK))
+        self.forms_in(text).fold(text.to_string(), |text, form| text.replace(form.as_str(), MASK))
     }
 }
 

@@ -12,6 +12,7 @@ use std::path::Path;
 
 use shared::SharedSyncs;
 
+use crate::system::memory;
 use crate::system::publish::{self, Blocks};
 
 #[cfg(test)]
@@ -103,6 +104,23 @@ impl Disk {
         let blocks = Blocks::of(path);
         fs::remove_file(path)?;
         Ok(blocks)
+    }
+
+    /// Removes a file of a directory whose file system is in memory.
+    pub(super) fn forget(&self, path: &Path) -> io::Result<()> {
+        #[cfg(test)]
+        self.before(|| probe::Op::Remove(path.into()))?;
+        fs::remove_file(path)
+    }
+
+    /// Whether nothing that is done in this directory waits for a disk.
+    pub(super) fn is_in_memory(&self, directory: &Path) -> bool {
+        #[cfg(test)]
+        if self.probe.is_some() {
+            // It is replayed as a disk.
+            return false;
+        }
+        memory::is_in_memory(directory)
     }
 
     /// Removes a file that was never promised; the directory is synced only where its blocks must wait for this.

@@ -69,7 +69,12 @@ impl Draft {
         }
         let offset = self.end();
         let (mut kept, chunk) = self.take_body()?;
-        let (kept, chunk) = writing(move || {
+        let at_once = kept.spool.works_at_once();
+        if at_once {
+            // A large message comes in many pieces, and between them it is the turn of others.
+            tokio::task::yield_now().await;
+        }
+        let (kept, chunk) = writing(at_once, move || {
             kept.write(offset, &chunk)?;
             Ok::<_, SpoolError>((kept, chunk))
         })
@@ -117,7 +122,7 @@ impl Draft {
             meta_crc: crc.value(),
         };
         kept.reserve((PREAMBLE + header.len() + envelope.len()) as u64)?;
-        let kept = writing(move || {
+        let kept = writing(kept.spool.works_at_once(), move || {
             let preamble = preamble.encode();
             if kept.file.is_none() {
                 kept.complete(&[preamble, chunk, header, envelope].concat())?;
@@ -277,7 +282,9 @@ impl Spool {
 
     /// Creates a file at `path`, unless another one is the message of this name.
     fn create_at(&self, path: &Path, id: MessageId) -> Result<Handle, SpoolError> {
-        if self.directories().map(|directory| directory.file(id)).any(|other| other != path && other.exists()) {
+        let safe = self.safe.as_ref().filter(|_| !self.safe_is_vacant());
+        let others = std::iter::once(&self.spool).chain(safe).map(|directory| directory.file(id));
+        if others.into_iter().any(|other| other != path && other.exists()) {
             return Err(SpoolError::Io(io::Error::from(ErrorKind::AlreadyExists)));
         }
         let file = self.disk.create(path)?;
@@ -285,10 +292,10 @@ impl Spool {
         Ok(file)
     }
 
-    /// Whether [`Self::put`] can be used. Where nothing is synced a rename costs less than a torn file.
+    /// Whether [`Self::put`] can be used: on a disk on which nothing is synced, a rename costs less than a torn file.
     fn takes_new_files(&self) -> bool {
         let directory = self.directory(self.accept_place());
-        directory.sync && self.disk.takes_new_files(&directory.queue)
+        directory.in_memory || directory.sync && self.disk.takes_new_files(&directory.queue)
     }
 
     /// Puts a small message into the queue, with one sync instead of two, and without a rename ([`publish`]). When this
@@ -297,7 +304,8 @@ impl Spool {
         let directory = self.directory(self.accept_place());
         let file = self.create_at(&directory.file(id), id)?;
         self.ledger().wrote(self.accept_place(), bytes.len());
-        let written = file.write_at(0, bytes).and_then(|()| file.sync_all());
+        let synced = |()| if directory.sync { file.sync_all() } else { Ok(()) };
+        let written = file.write_at(0, bytes).and_then(synced);
         if written.is_err() {
             self.withdraw(id, &file);
         }

@@ -217,6 +217,8 @@ pub(super) struct Directory {
     pub(super) sync: bool,
     /// The block size of its file system in bytes.
     pub(super) block: u64,
+    /// Whether its files are in memory alone, and nothing is synced: then no work on them waits for a disk.
+    pub(super) in_memory: bool,
 }
 
 impl Directory {

@@ -7,6 +7,7 @@
 //! | `record`, `journal` | the format of a message on disk, and of the notes that are appended to it |
 //! | `ledger`, `owed` | the accounting of the queue: room, and changes that the disk has refused |
 //! | `spool` | the directories and their guarantees; above it: |
+//! | `at_once` | what the runtime thread does itself, where the directory is in memory |
 //! | `draft` | a message while it is received, up to its publication |
 //! | `lock` | which process has the queue, also where the settings name another one by now |
 //! | `moving`, `replace`, `recovery` | many messages: to safe storage, replaced by a digest, after a start |
@@ -16,6 +17,7 @@
 //! Every change of the directories goes through one layer, `disk`, where tests record it, let it fail, and replay what a
 //! power cut may leave of it.
 
+mod at_once;
 mod disk;
 mod draft;
 mod entry;
@@ -62,15 +64,19 @@ where
     task::blocking(work).await.unwrap_or_else(|| Err(ending().into()))
 }
 
-/// As [`blocking`], for a message that is coming in while its device waits.
+/// As [`blocking`], for a message that is coming in while its device waits. `at_once`: where the file is in memory alone,
+/// one buffer is copied into it in less time than another thread needs to wake up.
 ///
 /// # Errors
 /// As [`blocking`].
-async fn writing<T, E>(work: impl FnOnce() -> Result<T, E> + Send + 'static) -> Result<T, E>
+async fn writing<T, E>(at_once: bool, work: impl FnOnce() -> Result<T, E> + Send + 'static) -> Result<T, E>
 where
     T: Send + 'static,
     E: From<std::io::Error> + Send + 'static,
 {
+    if at_once {
+        return work();
+    }
     task::intake(work).await.unwrap_or_else(|| Err(ending().into()))
 }
 

@@ -9,6 +9,7 @@
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
 
 use super::disk::Removed;
 use super::entry::{Client, Directory, Entry, MessageId, Place, SpoolError};
@@ -71,6 +72,7 @@ impl Spool {
             return done.extend(piece.into_iter().map(|entry| (entry, None)));
         };
         let _alone = self.moving.write().unwrap_or_else(PoisonError::into_inner);
+        self.vacant.store(false, Ordering::Relaxed);
         let (piece, there): (Vec<_>, Vec<_>) = piece.into_iter().partition(|entry| entry.place == Place::Spool);
         done.extend(there.into_iter().map(|entry| (entry, None)));
         let mut jobs: Vec<Move> = piece.into_iter().map(|entry| self.copy(safe, entry)).collect();

@@ -137,8 +137,12 @@ pub struct Undated {
 }
 
 impl Undated {
-    fn to_json(&self) -> Value {
-        json!({ "boot": self.boot, "uptime": self.uptime, "dates": self.dates })
+    fn write(&self) -> String {
+        let mut object = Object::default();
+        object.text("boot", &self.boot);
+        object.number("uptime", &self.uptime);
+        object.list("dates", &self.dates, |date, out| out.push_str(&date.to_string()));
+        object.end()
     }
 
     fn from_json(value: &Value) -> Option<Self> {
@@ -165,22 +169,21 @@ impl Meta {
 
     /// The JSON that is stored.
     pub fn encode(&self) -> Vec<u8> {
-        let mut value = json!({
-            "from": self.envelope.from,
-            "to": self.envelope.to,
-            "smtputf8": self.envelope.smtputf8,
-            "form": self.form.to_code(),
-            "arrived": self.arrived,
-            "client": self.client,
-            "notice": self.notice,
-        });
-        if let Value::Object(fields) = &mut value {
-            if let Some(undated) = &self.undated {
-                fields.insert("undated".into(), undated.to_json());
-            }
-            self.marks.add_to(fields);
+        let mut object = Object::default();
+        object.number("arrived", &self.arrived);
+        object.text("client", &self.client);
+        object.number("form", &self.form.to_code());
+        object.text("from", &self.envelope.from);
+        object.number("notice", &self.notice);
+        object.number("smtputf8", &self.envelope.smtputf8);
+        object.list("to", &self.envelope.to, |to, out| quote(to, out));
+        if let Some(undated) = &self.undated {
+            object.raw("undated", &undated.write());
         }
-        value.to_string().into_bytes()
+        let mut fields = Map::new();
+        self.marks.add_to(&mut fields);
+        fields.iter().for_each(|(name, value)| object.raw(name, &value.to_string()));
+        object.end().into_bytes()
     }
 
     /// Reads the JSON back; `None` when it is not ours.
@@ -202,6 +205,53 @@ impl Meta {
             },
             marks: Marks::from_json(&value)?,
         })
+    }
+}
+
+/// A JSON object that is written as text: a tree of values for it, with a copy of each name and text, takes five times as many
+/// instructions, and one is written for each message.
+#[derive(Default)]
+struct Object(String);
+
+impl Object {
+    fn raw(&mut self, name: &str, json: &str) {
+        let before = if self.0.is_empty() { "{\"" } else { ",\"" };
+        self.0.reserve(name.len() + json.len() + 4);
+        [before, name, "\":", json].iter().for_each(|part| self.0.push_str(part));
+    }
+
+    /// A number, or true or false.
+    fn number(&mut self, name: &str, number: &dyn std::fmt::Display) {
+        self.raw(name, &number.to_string());
+    }
+
+    fn text(&mut self, name: &str, text: &str) {
+        self.raw(name, "");
+        quote(text, &mut self.0);
+    }
+
+    fn list<T>(&mut self, name: &str, all: &[T], write: fn(&T, &mut String)) {
+        self.raw(name, "[");
+        for (at, one) in all.iter().enumerate() {
+            if at > 0 {
+                self.0.push(',');
+            }
+            write(one, &mut self.0);
+        }
+        self.0.push(']');
+    }
+
+    fn end(mut self) -> String {
+        self.0.push('}');
+        self.0
+    }
+}
+
+/// Appends `text` as a JSON string. Characters that have to be escaped are rare.
+fn quote(text: &str, out: &mut String) {
+    match text.bytes().all(|byte| byte >= b' ' && byte != b'"' && byte != b'\\') {
+        true => ["\"", text, "\""].iter().for_each(|part| out.push_str(part)),
+        false => out.push_str(&Value::from(text).to_string()),
     }
 }
 

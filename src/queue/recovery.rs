@@ -67,6 +67,7 @@ impl Spool {
             // Delivered by an earlier run, and removed now or later.
             found.retain(|id, file| !self.is_owed_gone(*id) && self.directory(file.place).file(*id).exists());
         }
+        self.look_for_vacancy();
         let mut found: Vec<Found> = found.into_values().map(|found| *found).collect();
         found.sort_by_key(|file| (file.changed, file.id));
         found
@@ -215,7 +216,7 @@ impl Spool {
         let places = || relay.safe_spool.iter().chain([&relay.spool]);
         let owed = remembered(places().map(|path| path.join(owed::FILE)), |_| true).unwrap_or_default();
         for path in places() {
-            let directory = Directory { queue: path.join("queue"), sync: false, block: 1 };
+            let directory = Directory { queue: path.join("queue"), sync: false, block: 1, in_memory: false };
             let files = match files_of(&directory) {
                 Err(error) if error.kind() == ErrorKind::NotFound => continue,
                 files => files.map_err(|e| format!("cannot read the queue in {}: {e}", directory.queue.display()))?,
@@ -298,6 +299,13 @@ impl Files {
     }
 }
 
+/// Whether a directory of the queue certainly has no message.
+pub(super) fn is_vacant(directory: &Directory) -> bool {
+    files_of(directory).is_ok_and(|files| {
+        files.messages.is_empty() && files.unreadable.is_empty() && files.twins.is_empty() && files.foreign.is_empty()
+    })
+}
+
 /// Lists a directory of the queue.
 pub(super) fn files_of(directory: &Directory) -> io::Result<Files> {
     let mut files = Files::default();
@@ -347,7 +355,7 @@ mod tests {
     #[test]
     fn of_a_rename_that_was_cut_off_on_vfat_nothing_is_removed_that_shares_its_blocks() {
         let place = tempfile::tempdir_in("/dev/shm").unwrap();
-        let directory = Directory { queue: place.path().into(), sync: true, block: 512 };
+        let directory = Directory { queue: place.path().into(), sync: true, block: 512, in_memory: false };
         let ids = ["0000000001", "0000000002", "0000000003", "0000000004"].map(|id| id.parse::<MessageId>().unwrap());
         let [both, no_size, parted, alone] = ids;
         for (id, message, leaving) in [

@@ -12,6 +12,7 @@
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use super::blocking;
@@ -49,6 +50,8 @@ pub struct Spool {
     ledger: Mutex<Ledger>,
     /// Locked for writing while messages move: nothing is recorded in a file that has been copied already.
     pub(super) moving: RwLock<()>,
+    /// See [`Spool::safe_is_vacant`].
+    pub(super) vacant: AtomicBool,
     /// Locked while a record is appended.
     appending: Mutex<()>,
     /// What the disk has refused.
@@ -73,7 +76,8 @@ impl Spool {
                 .and_then(|()| disk.make_directory(&queue, 0o700, sync))
                 .map_err(|e| format!("cannot create the directory {}: {e}", queue.display()))?;
             let block = memory::block_size(&queue);
-            Ok::<_, String>(Directory { queue, sync, block })
+            let in_memory = !sync && disk.is_in_memory(&queue);
+            Ok::<_, String>(Directory { queue, sync, block, in_memory })
         };
         let spool = directory(&relay.spool, always)?;
         let safe = relay.safe_spool.as_deref().map(|path| directory(path, true)).transpose()?;
@@ -81,7 +85,8 @@ impl Spool {
         let (ledger, appending, owed) = Default::default();
         let (limit, moving) = (Mutex::new(relay.spool_limit), RwLock::default());
         let memory = Meminfo::default();
-        Ok(Arc::new(Self { disk, spool, safe, accept, memory, limit, ledger, moving, appending, owed }))
+        let vacant = AtomicBool::new(false);
+        Ok(Arc::new(Self { disk, spool, safe, accept, memory, limit, ledger, moving, vacant, appending, owed }))
     }
 
     /// Changes the limit of the queue. What exceeds it stays in the queue, and nothing is added meanwhile.
@@ -122,6 +127,7 @@ impl Spool {
     fn find(&self, entry: &Entry) -> (Place, PathBuf) {
         let original = self.spool.file(entry.id);
         match &self.safe {
+            _ if self.safe_is_vacant() => (Place::Spool, original),
             Some(safe) if safe.file(entry.id).exists() || !original.exists() => (Place::Safe, safe.file(entry.id)),
             _ => (Place::Spool, original),
         }
@@ -243,8 +249,13 @@ impl Spool {
     /// # Errors
     /// As [`Self::open_message`].
     pub async fn open_to_send(self: &Arc<Self>, entry: &Entry) -> Result<Stored, SpoolError> {
-        let (spool, wanted) = (Arc::clone(self), entry.clone());
-        let mut stored = blocking(move || spool.open_message(&wanted)).await?;
+        let mut stored = match self.open_at_once(entry) {
+            Some(stored) => stored,
+            None => {
+                let (spool, wanted) = (Arc::clone(self), entry.clone());
+                blocking(move || spool.open_message(&wanted)).await?
+            }
+        };
         correct_dates(&mut stored, entry.arrived);
         Ok(stored)
     }
@@ -318,7 +329,8 @@ impl Spool {
     /// When the file cannot be removed; it would come back at the next start.
     pub fn remove(&self, entry: &Entry) -> Result<(), SpoolError> {
         let _still = self.nothing_moves();
-        let copied = self.safe.as_ref().filter(|safe| safe.file(entry.id).exists());
+        let safe = self.safe.as_ref().filter(|_| !self.safe_is_vacant());
+        let copied = safe.filter(|safe| safe.file(entry.id).exists());
         // First what a move may have left behind: it would come back when the safe one is gone.
         let sync = self.spool.sync || copied.is_some();
         let book = if copied.is_some() { None } else { Some(Place::Spool) };
@@ -335,6 +347,7 @@ impl Spool {
             self.book_gone(entry.place, entry.size);
         }
         self.give_back(entry);
+        self.look_for_vacancy();
         Ok(())
     }
 

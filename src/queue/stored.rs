@@ -60,13 +60,29 @@ struct Body {
     crc: Checksum,
     expected: u32,
     started: bool,
+    /// Whether the file is in memory, so that it can be read without another thread.
+    at_once: bool,
 }
 
 impl Stored {
     fn new(file: File, preamble: &Preamble, header: Vec<u8>, meta: Meta, state: State) -> Self {
-        let body =
-            Body { file, left: preamble.body, crc: Checksum::new(), expected: preamble.body_crc, started: false };
+        let body = Body {
+            file,
+            left: preamble.body,
+            crc: Checksum::new(),
+            expected: preamble.body_crc,
+            started: false,
+            at_once: false,
+        };
         Self { meta, state, header, body_size: preamble.body, body: Some(body), memory: None }
+    }
+
+    /// The file is on a file system in memory.
+    pub(super) fn held_in_memory(mut self) -> Self {
+        if let Some(body) = &mut self.body {
+            body.at_once = true;
+        }
+        self
     }
 
     /// With the body that the file has.
@@ -103,7 +119,13 @@ impl Stored {
         let Some(body) = self.body.take() else {
             return Err(SpoolError::Io(std::io::Error::other("reading continued after a failure")));
         };
-        let (body, chunk) = blocking(move || body.next()).await?;
+        let (body, chunk) = if body.at_once {
+            // A large message is read in many pieces, and between them it is the turn of others.
+            tokio::task::yield_now().await;
+            body.next()?
+        } else {
+            blocking(move || body.next()).await?
+        };
         self.body = Some(body);
         Ok(chunk)
     }

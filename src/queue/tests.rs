@@ -16,6 +16,7 @@ use crate::config::{Durability, Relay, load, uci};
 use crate::message::{BodyForm, Encode, Envelope};
 use crate::system::memory::Meminfo;
 
+mod at_once;
 mod faults;
 mod machine;
 mod replay;

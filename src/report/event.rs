@@ -232,7 +232,7 @@ pub struct Fields<'a> {
 // Step by step, which is much less code than a single table.
 impl<'a> Fields<'a> {
     fn new(name: &'static str) -> Self {
-        Self { name, all: Vec::new() }
+        Self { name, all: Vec::with_capacity(16) }
     }
 
     #[inline(never)]

@@ -3,8 +3,9 @@
 //! router with 64 MB, what a busy hour needed would be missing until the next restart.
 //!
 //! What is smaller than 16 KB goes to dlmalloc: records, the state of sessions, short buffers. They lie close
-//! together, and what one session has freed serves the next for something of another length. What is larger, the buffers
-//! of messages, gets pages of its own, which are kept for the next message. dlmalloc by itself returns memory only from the
+//! together, and what one session has freed serves the next for something of another length. In front of it are the shortest
+//! records that were freed last, a few of each length: a message takes and frees some four hundred, and dlmalloc would join
+//! each with its neighbours only to divide it again. What is larger, the buffers of messages, gets pages of its own, which are kept for the next message. dlmalloc by itself returns memory only from the
 //! end of its heap, where some small record always outlives the session in whose time it was made; [`give_back`] returns
 //! all whole pages that are free.
 
@@ -30,7 +31,14 @@ const KEPT: usize = 8;
 /// Pages that are kept at most, what a dozen messages need at the same time.
 const KEPT_PAGES: usize = 64;
 
-static SMALL: Mutex<Dlmalloc<Kernel>> = Mutex::new(Dlmalloc::new_with_allocator(Kernel));
+/// The bytes that dlmalloc puts before each record, and the multiple to which it rounds the length with them.
+const BEFORE: usize = size_of::<usize>();
+const STEP: usize = 2 * BEFORE;
+/// Lengths of the records that are kept when they are freed, in steps; and how many bytes of each length.
+const SHORT: usize = 256 / STEP;
+const KEPT_BYTES: usize = 256;
+
+static SMALL: Mutex<Small> = Mutex::new(Small::new());
 static RUNS: Mutex<Runs> = Mutex::new(Runs { lists: [const { None }; KEPT], pages: 0 });
 
 /// The allocator of the program; main.rs declares it.
@@ -42,7 +50,7 @@ unsafe impl GlobalAlloc for Heap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         match pages_of(layout) {
             // SAFETY: the caller vouches for the layout, here and below.
-            None => unsafe { lock(&SMALL).malloc(layout.size(), layout.align()) },
+            None => unsafe { lock(&SMALL).alloc(layout) },
             Some(pages) => lock(&RUNS).take(pages).unwrap_or_else(|| map(pages)),
         }
     }
@@ -50,7 +58,7 @@ unsafe impl GlobalAlloc for Heap {
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         match pages_of(layout) {
             // SAFETY: see alloc.
-            None => unsafe { lock(&SMALL).calloc(layout.size(), layout.align()) },
+            None => unsafe { lock(&SMALL).heap.calloc(layout.size(), layout.align()) },
             Some(pages) => match lock(&RUNS).take(pages) {
                 Some(run) => {
                     // SAFETY: the run has at least as many bytes, and nobody else uses it.
@@ -65,7 +73,7 @@ unsafe impl GlobalAlloc for Heap {
     unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
         match pages_of(layout) {
             // SAFETY: the caller vouches that it was allocated here with this layout.
-            None => unsafe { lock(&SMALL).free(place, layout.size(), layout.align()) },
+            None => unsafe { lock(&SMALL).free(place, layout) },
             Some(pages) => {
                 // SAFETY: see above; then it is a run of as many pages.
                 if !unsafe { lock(&RUNS).keep(place, pages) } {
@@ -80,7 +88,7 @@ unsafe impl GlobalAlloc for Heap {
         let new = unsafe { Layout::from_size_align_unchecked(size, layout.align()) };
         match (pages_of(layout), pages_of(new)) {
             // SAFETY: see dealloc.
-            (None, None) => unsafe { lock(&SMALL).realloc(place, layout.size(), layout.align(), size) },
+            (None, None) => unsafe { lock(&SMALL).heap.realloc(place, layout.size(), layout.align(), size) },
             (Some(before), Some(after)) if before == after => place,
             // SAFETY: both places have the bytes that are copied, and do not overlap.
             _ => unsafe {
@@ -100,6 +108,84 @@ fn pages_of(layout: Layout) -> Option<usize> {
     (layout.size() >= LARGE_FROM && layout.align() <= PAGE).then(|| layout.size().div_ceil(PAGE))
 }
 
+/// dlmalloc, and in front of it freed records by their length: each a list whose links lie in the records.
+struct Small {
+    heap: Dlmalloc<Kernel>,
+    freed: [Freed; SHORT + 1],
+}
+
+#[derive(Clone, Copy)]
+struct Freed {
+    first: Option<NonNull<FreeRun>>,
+    bytes: usize,
+}
+
+// SAFETY: the lists belong to whoever has the lock, and no record in them is used by anybody.
+unsafe impl Send for Small {}
+
+/// Bytes of dlmalloc's piece for a record, in steps. Records of the same have room for each other, and dlmalloc accepts either
+/// length when one is grown or freed. Two steps are the shortest piece that it has.
+fn steps_of(layout: Layout) -> usize {
+    match layout.align() <= STEP {
+        true => layout.size().saturating_add(BEFORE).div_ceil(STEP).max(2),
+        false => usize::MAX,
+    }
+}
+
+impl Small {
+    const fn new() -> Self {
+        Self { heap: Dlmalloc::new_with_allocator(Kernel), freed: [Freed { first: None, bytes: 0 }; SHORT + 1] }
+    }
+
+    /// # Safety
+    /// The layout is valid, and its size is not zero.
+    unsafe fn alloc(&mut self, layout: Layout) -> *mut u8 {
+        match self.take(steps_of(layout)) {
+            Some(record) => record.as_ptr().cast(),
+            // SAFETY: the caller vouches for the layout.
+            None => unsafe { self.heap.malloc(layout.size(), layout.align()) },
+        }
+    }
+
+    /// A freed record of so many steps.
+    fn take(&mut self, steps: usize) -> Option<NonNull<FreeRun>> {
+        let freed = self.freed.get_mut(steps)?;
+        let record = freed.first?;
+        // SAFETY: what is in the list was written by `free`, and has not been used since.
+        freed.first = unsafe { record.as_ref() }.next;
+        freed.bytes = freed.bytes.saturating_sub(steps.saturating_mul(STEP));
+        Some(record)
+    }
+
+    /// # Safety
+    /// `place` was allocated here with this layout, and nobody uses it any more.
+    unsafe fn free(&mut self, place: *mut u8, layout: Layout) {
+        let steps = steps_of(layout);
+        if let Some(freed) = self.freed.get_mut(steps)
+            && freed.bytes < KEPT_BYTES
+            && let Some(record) = NonNull::new(place.cast::<FreeRun>())
+        {
+            // SAFETY: the shortest record has room for a link and is aligned for it.
+            unsafe { record.write(FreeRun { next: freed.first }) };
+            freed.first = Some(record);
+            freed.bytes = freed.bytes.saturating_add(steps.saturating_mul(STEP));
+            return;
+        }
+        // SAFETY: the caller vouches for it.
+        unsafe { self.heap.free(place, layout.size(), layout.align()) };
+    }
+
+    /// Gives the freed records to dlmalloc.
+    fn give_back(&mut self) {
+        for steps in 0..self.freed.len() {
+            while let Some(record) = self.take(steps) {
+                // SAFETY: dlmalloc has allocated it with the smallest alignment, for a length of as many steps.
+                unsafe { self.heap.free(record.as_ptr().cast(), steps * STEP - BEFORE, BEFORE) };
+            }
+        }
+    }
+}
+
 /// Freed runs of pages, by their length: each a list whose links lie in the runs.
 struct Runs {
     lists: [Option<NonNull<FreeRun>>; KEPT],
@@ -107,7 +193,7 @@ struct Runs {
     pages: usize,
 }
 
-/// The beginning of a freed run.
+/// The beginning of a freed run, or of a freed record.
 struct FreeRun {
     next: Option<NonNull<FreeRun>>,
 }
@@ -215,10 +301,11 @@ const SHORTER: usize = 512;
 pub fn give_back() {
     {
         let mut small = lock(&SMALL);
+        small.give_back();
         // SAFETY: trimming touches only memory that is not allocated, and the lock is held.
-        unsafe { small.trim(0) };
+        unsafe { small.heap.trim(0) };
         if TOOK.swap(false, Ordering::Relaxed) {
-            hollow(&mut small);
+            hollow(&mut small.heap);
         }
     }
     for pages in 1..=KEPT {
@@ -329,6 +416,49 @@ mod tests {
                 });
             }
         });
+    }
+
+    #[test]
+    fn short_records_are_used_again_by_those_that_fit() {
+        let mut small = Small::new();
+        for size in 1..=300_usize {
+            for other in (size.saturating_sub(STEP)..=size + STEP).filter(|other| *other > 0) {
+                let same = steps_of(bytes(size, 1)) == steps_of(bytes(other, 1));
+                // SAFETY: as above.
+                unsafe {
+                    let place = small.alloc(bytes(size, 1));
+                    place.write_bytes(7, size);
+                    small.free(place, bytes(size, 1));
+                    let again = small.alloc(bytes(other, 1));
+                    again.write_bytes(8, other);
+                    if same && size <= SHORT * STEP - BEFORE {
+                        assert_eq!(again, place, "{size} {other}");
+                    }
+                    // dlmalloc checks the length.
+                    let grown = small.heap.realloc(again, other, 1, other + 100);
+                    small.free(grown, bytes(other + 100, 1));
+                    small.give_back();
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn of_the_records_that_are_freed_some_are_kept() {
+        let mut small = Small::new();
+        let all = 1..400_usize;
+        // SAFETY: as above.
+        let places: Vec<_> =
+            all.map(|size| (0..20).map(|_| unsafe { small.alloc(bytes(size, 8)) }).collect()).collect();
+        for (places, size) in places.iter().zip(1..) {
+            let places: &Vec<*mut u8> = places;
+            // SAFETY: as above.
+            places.iter().for_each(|place| unsafe { small.free(*place, bytes(size, 8)) });
+        }
+        let kept: usize = small.freed.iter().map(|freed| freed.bytes).sum();
+        assert!(kept > 1000 && kept <= (SHORT + 1) * 2 * KEPT_BYTES, "{kept}");
+        small.give_back();
+        assert!(small.freed.iter().all(|freed| freed.bytes == 0 && freed.first.is_none()));
     }
 
     #[test]

@@ -1,22 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The program's log: one line per event, to the system log (mail facility) or to stderr.
 //!
-//! Lines go through a thread of their own with a bounded backlog, so that a hanging log daemon never delays mail.
+//! A line is sent at once if the log daemon takes it without delay, as it nearly always does. Otherwise it goes through a
+//! thread of its own with a bounded backlog, and so do those after it until none waits, so that a hanging log daemon never
+//! delays mail.
 //!
 //! A restarted log daemon creates a new socket. A gateway in a jail keeps seeing the old one (ujail shows the file as
 //! it was), so root opens the new one for it ([`socket`], [`reconnect`]). Until then lines go to stdout and stderr,
 //! which procd forwards to the log.
 
 use std::io::{self, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
-use nix::sys::socket::{SockType, getsockopt, sockopt};
+use nix::sys::socket::{MsgFlags, SockType, getsockopt, send, sockopt};
 use syslog::{Facility, LogFormat, Logger, LoggerBackend, Severity};
 use tokio::sync::Notify;
 
@@ -128,9 +130,22 @@ struct ThreadedLog {
     /// How many lines wait.
     waiting: Arc<AtomicU32>,
     dropped: AtomicU32,
+    /// The open connection to the log daemon. The thread has it locked while it waits for the daemon.
+    logger: OpenLogger,
 }
 
 impl ThreadedLog {
+    /// Sends a line without waiting. False if that is not possible, or if it would overtake others.
+    fn send_at_once(&self, level: Level, line: &str) -> bool {
+        if self.waiting.load(Ordering::Relaxed) > 0 || self.dropped.load(Ordering::Relaxed) > 0 {
+            return false;
+        }
+        let Ok(logger) = self.logger.try_lock() else { return false };
+        let Some(Logger { backend: LoggerBackend::Unix(socket), .. }) = &*logger else { return false };
+        let text = datagram(severity(level), line);
+        send(socket.as_raw_fd(), text.as_bytes(), MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL).is_ok()
+    }
+
     /// Hands a line to the thread, unless too many wait already.
     fn hand_over(&self, level: Level, line: String) -> bool {
         if self.waiting.fetch_add(1, Ordering::Relaxed) >= BACKLOG {
@@ -153,6 +168,9 @@ impl Log for ThreadedLog {
         }
         let line = clean(record.args().to_string());
         super::lock(&RECENT).keep(clock::now(), record.level(), &line);
+        if self.send_at_once(record.level(), &line) {
+            return;
+        }
         if !self.hand_over(record.level(), line) {
             self.dropped.fetch_add(1, Ordering::Relaxed);
             return;
@@ -186,15 +204,32 @@ fn clean(text: String) -> String {
 /// A line in the format of local log daemons (RFC 3164 section 4.1 without the host name, which logd would show as
 /// text): `<22>Nov 23 01:02:03 smtprelay[77]: event=…`. The time is UTC; logd replaces it with its own, but drops the
 /// first bytes of a line without one.
+fn datagram(severity: Severity, line: &str) -> String {
+    let priority = Facility::LOG_MAIL as u8 | severity as u8;
+    let stamp = time_stamp(clock::now());
+    // A system call, for each line otherwise.
+    static PID: OnceLock<u32> = OnceLock::new();
+    let pid = PID.get_or_init(std::process::id);
+    format!("<{priority}>{stamp} smtprelay[{pid}]: {line}")
+}
+
 #[derive(Clone)]
 struct LocalFormat;
 
 impl LogFormat<&str> for LocalFormat {
     fn format<W: Write>(&self, out: &mut W, severity: Severity, line: &str) -> syslog::Result<()> {
-        let priority = Facility::LOG_MAIL as u8 | severity as u8;
-        let stamp = time_stamp(clock::now());
-        write!(out, "<{priority}>{stamp} smtprelay[{}]: {line}", std::process::id())?;
+        // In one piece: each call sends a datagram.
+        out.write_all(datagram(severity, line).as_bytes())?;
         Ok(())
+    }
+}
+
+fn severity(level: Level) -> Severity {
+    match level {
+        Level::Error => Severity::LOG_ERR,
+        Level::Warn => Severity::LOG_WARNING,
+        Level::Info => Severity::LOG_INFO,
+        Level::Debug | Level::Trace => Severity::LOG_DEBUG,
     }
 }
 
@@ -207,6 +242,7 @@ fn time_stamp(now: i64) -> String {
 }
 
 type LocalLogger = Logger<LoggerBackend, LocalFormat>;
+type OpenLogger = Arc<Mutex<Option<LocalLogger>>>;
 
 fn connect() -> Option<LocalLogger> {
     syslog::unix(LocalFormat).ok()
@@ -281,16 +317,10 @@ fn to_syslog(logger: &mut Option<LocalLogger>, level: Level, line: &str) -> bool
     let others: [fn() -> Option<LocalLogger>; 2] = [handed, connect];
     let mut others = others.iter();
     loop {
-        if let Some(open) = logger.as_mut() {
-            let sent = match level {
-                Level::Error => open.err(line),
-                Level::Warn => open.warning(line),
-                Level::Info => open.info(line),
-                Level::Debug | Level::Trace => open.debug(line),
-            };
-            if sent.is_ok() {
-                return true;
-            }
+        if let Some(open) = logger.as_mut()
+            && open.formatter.format(&mut open.backend, severity(level), line).is_ok()
+        {
+            return true;
         }
         match others.next() {
             Some(other) => *logger = other(),
@@ -302,18 +332,18 @@ fn to_syslog(logger: &mut Option<LocalLogger>, level: Level, line: &str) -> bool
     }
 }
 
-fn write_all(entries: &Receiver<LogEntry>, waiting: &AtomicU32, target: Target, mut logger: Option<LocalLogger>) {
+fn write_all(entries: &Receiver<LogEntry>, waiting: &AtomicU32, target: Target, logger: &OpenLogger) {
     while let Ok(entry) = entries.recv() {
-        if matches!(entry, LogEntry::Line(..)) {
-            waiting.fetch_sub(1, Ordering::Relaxed);
-        }
         match entry {
-            LogEntry::Line(level, line) if target == Target::Stderr => to_stderr(level, &line),
             LogEntry::Line(level, line) => {
-                if !to_syslog(&mut logger, level, &line) {
+                if target == Target::Stderr {
+                    to_stderr(level, &line);
+                } else if !to_syslog(&mut super::lock(logger), level, &line) {
                     to_procd(level, &line);
                     LOST.notify_one();
                 }
+                // Not before it is sent: the next one must not overtake it.
+                waiting.fetch_sub(1, Ordering::Relaxed);
             }
             LogEntry::Flush(done) => {
                 let _ = done.try_send(());
@@ -338,12 +368,14 @@ pub fn init(opened: Opened, level: LevelFilter) {
     let Opened { target, logger } = opened;
     let (entries, receiver) = channel();
     let waiting = Arc::new(AtomicU32::new(0));
-    let log = ThreadedLog { entries, waiting: Arc::clone(&waiting), dropped: AtomicU32::new(0) };
+    let logger: OpenLogger = Arc::new(Mutex::new(logger));
+    let log =
+        ThreadedLog { entries, waiting: Arc::clone(&waiting), dropped: AtomicU32::new(0), logger: Arc::clone(&logger) };
     if log::set_boxed_logger(Box::new(log)).is_ok() {
         let started = thread::Builder::new()
             .name("log".into())
             .stack_size(128 << 10)
-            .spawn(move || write_all(&receiver, &waiting, target, logger));
+            .spawn(move || write_all(&receiver, &waiting, target, &logger));
         if let Err(error) = started {
             to_stderr(Level::Error, &format!("cannot start the log: {error}"));
         }
@@ -410,7 +442,8 @@ mod tests {
     fn a_slow_log_daemon_makes_lines_wait_and_then_counts_them() {
         let (entries, receiver) = channel();
         let waiting = Arc::new(AtomicU32::new(0));
-        let log = ThreadedLog { entries, waiting: Arc::clone(&waiting), dropped: AtomicU32::new(0) };
+        let (dropped, logger) = Default::default();
+        let log = ThreadedLog { entries, waiting: Arc::clone(&waiting), dropped, logger };
         let line = || {
             let record = Record::builder().target("smtprelay").level(Level::Info).args(format_args!("x")).build();
             log.log(&record);
@@ -432,6 +465,53 @@ mod tests {
         assert_eq!(log.dropped.load(Ordering::Relaxed), 0);
         let last = taken(BACKLOG as usize - 10 + 2).pop().unwrap();
         assert!(last.starts_with("event=log_overrun lost=3 "), "{last}");
+        assert_eq!(waiting.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn a_line_is_sent_at_once_but_never_waits_nor_overtakes() {
+        let (ours, daemon) = UnixDatagram::pair().unwrap();
+        let open = Logger { formatter: LocalFormat, backend: LoggerBackend::Unix(ours) };
+        let (entries, receiver) = channel();
+        let (waiting, logger) = (Arc::new(AtomicU32::new(0)), Arc::new(Mutex::new(Some(open))));
+        let log = ThreadedLog {
+            entries,
+            waiting: Arc::clone(&waiting),
+            dropped: AtomicU32::new(0),
+            logger: Arc::clone(&logger),
+        };
+        let line = |number: u32| {
+            let text = format_args!("line {number}");
+            log.log(&Record::builder().target("smtprelay").level(Level::Warn).args(text).build());
+        };
+        // As many as the daemon takes without reading any.
+        let mut number = 0;
+        while waiting.load(Ordering::Relaxed) == 0 {
+            line(number);
+            number += 1;
+        }
+        assert!(number > 1, "none was sent");
+        let mut space = [0; 200];
+        let mut read = |daemon: &UnixDatagram| {
+            let length = daemon.recv(&mut space).unwrap();
+            String::from_utf8(space[..length].to_vec()).unwrap()
+        };
+        for sent in 0..number - 1 {
+            let text = read(&daemon);
+            assert!(text.starts_with("<20>") && text.ends_with(&format!("]: line {sent}")), "{text}");
+        }
+        // There is room again, but one waits.
+        line(number);
+        let thread = thread::spawn({
+            let waiting = Arc::clone(&waiting);
+            move || write_all(&receiver, &waiting, Target::Syslog, &logger)
+        });
+        for sent in number - 1..=number {
+            let text = read(&daemon);
+            assert!(text.ends_with(&format!("]: line {sent}")), "{text}");
+        }
+        drop(log);
+        thread.join().unwrap();
         assert_eq!(waiting.load(Ordering::Relaxed), 0);
     }
 

@@ -112,6 +112,12 @@ pub fn queue_limit(spool: &Path, most: u64) -> u64 {
     total.map_or(most, |total| part_of(total, most))
 }
 
+/// Whether an existing directory is on a file system in memory. Work on its files never waits for a disk; where there is
+/// swap, it waits as any other use of memory does.
+pub fn is_in_memory(path: &Path) -> bool {
+    statfs(path).is_ok_and(|found| lies_in_memory(&found.filesystem_type()))
+}
+
 fn lies_in_memory(kind: &FsType) -> bool {
     u64::try_from(kind.0).is_ok_and(|kind| IN_MEMORY.contains(&kind))
 }

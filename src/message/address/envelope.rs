@@ -6,7 +6,7 @@
 //! not at all.
 
 use super::is_address;
-use super::list::{Element, address, bare_words, joined, split};
+use super::list::{Element, address, bare_words, joined, only_address, split};
 use crate::message::tokens::{Token, TokenKind, tokens};
 
 /// Maximum length of the text shown in an error, in bytes.
@@ -20,6 +20,13 @@ const SHOWN: usize = 255;
 /// # Errors
 /// The part that cannot be parsed, if anything could be meant as an address and is not one. Nothing is to be sent then.
 pub fn addresses(text: &[u8]) -> Result<Vec<String>, String> {
+    match only_address(text) {
+        Some(address) => Ok(vec![address.to_string()]),
+        None => taken_apart(text),
+    }
+}
+
+fn taken_apart(text: &[u8]) -> Result<Vec<String>, String> {
     let mut found = Vec::new();
     let mut problem = None;
     split(text, &mut |element| {

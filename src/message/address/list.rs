@@ -4,7 +4,7 @@
 
 use super::{ADDRESS_LIMIT, for_header, is_address};
 use crate::message::encoded::charset::decode;
-use crate::message::tokens::{Token, TokenKind, quoted, tokens, unescaped};
+use crate::message::tokens::{Token, TokenKind, is_atext, quoted, tokens, unescaped};
 
 /// One element of a list: a mailbox, or whatever is in its place. Together the elements contain all tokens except the
 /// separators and brackets between them.
@@ -159,9 +159,26 @@ pub fn mailboxes(value: &[u8]) -> Vec<Mailbox> {
 
 /// Like [`mailboxes`]; also returns whether there was text that belongs to none of them.
 pub fn read(value: &[u8]) -> (Vec<Mailbox>, bool) {
+    match only_address(value) {
+        Some(address) => (vec![Mailbox { name: Vec::new(), address: address.to_string() }], false),
+        None => taken_apart(value),
+    }
+}
+
+fn taken_apart(value: &[u8]) -> (Vec<Mailbox>, bool) {
     let (mut found, mut lost) = (Vec::new(), false);
     split(value, &mut |element| lost |= read_element(&element, &mut found));
     (found, lost)
+}
+
+/// The address that is all of `value`, alone or in brackets, as nearly all devices write it. Taking it apart would find
+/// the same.
+pub(super) fn only_address(value: &[u8]) -> Option<&str> {
+    let value = value.trim_ascii();
+    let inside = value.strip_prefix(b"<").and_then(|rest| rest.strip_suffix(b">")).unwrap_or(value);
+    let is_plain = |byte: &u8| byte.is_ascii() && (is_atext(*byte) || matches!(byte, b'.' | b'@'));
+    let text = std::str::from_utf8(inside).ok().filter(|text| text.bytes().all(|byte| is_plain(&byte)))?;
+    (!text.ends_with('.') && is_address(text)).then_some(text)
 }
 
 /// `value` as a single name: quotes and escapes undone, comments left out. Empty if nothing remains.
@@ -481,6 +498,11 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_lone_address_needs_not_be_taken_apart(value in "[ \t]?<?[a@.=?+!q\\-]{1,4}@[a.=?_q\\-]{1,6}>?[ .\r]?") {
+            prop_assert_eq!(read(value.as_bytes()), taken_apart(value.as_bytes()));
+        }
+
         #[test]
         fn what_is_written_is_correct(value in "[\"\\\\()<>@.,;: a-c\r\n\t=?Q\u{e9}\\[\\]]{0,60}") {
             let (all, _) = read(value.as_bytes());

@@ -168,6 +168,11 @@ proptest! {
     }
 
     #[test]
+    fn a_lone_address_needs_not_be_taken_apart(value in "[ \t]?<?[a@.=?+!q\\-]{1,4}@[a.=?_q\\-]{1,6}>?[ .\r]?") {
+        prop_assert_eq!(addresses(value.as_bytes()), taken_apart(value.as_bytes()));
+    }
+
+    #[test]
     fn any_bytes_can_be_read(value: Vec<u8>) {
         let _ = addresses(&value);
         without_route(&String::from_utf8_lossy(&value));
