@@ -74,6 +74,8 @@ where
     T: Send + 'static,
     E: From<std::io::Error> + Send + 'static,
 {
+    // In a box in either case: otherwise its code would be in the program twice.
+    let work: Box<dyn FnOnce() -> Result<T, E> + Send> = Box::new(work);
     if at_once {
         return work();
     }
