@@ -4,7 +4,8 @@
 
     scripts/half_year.py SAMPLES.csv docs/images/half-year.svg
 
-The samples are those of `make half-year` (tests/half_year/samples.rs). Without other modules than Python's own.
+The samples are those of `make half-year` (tests/half_year/samples.rs), or of `make half-year-router`
+(tests/router/half_year/held.rs), which have the flash as well. Without other modules than Python's own.
 """
 import csv
 import sys
@@ -99,6 +100,22 @@ class Picture:
         return '\n'.join([head, *self.out, '</svg>', ''])
 
 
+def flash(picture, samples):
+    """What was programmed to fill the flash is the test's, and would hide everything else."""
+    filled = lambda sample: 'flash-full' in sample['events'].split()
+    sums = {'bytes': 0, 'blocks': 0}
+    for before, sample in zip([{'events': ''}, *samples], samples):
+        usual = not filled(sample) and not filled(before)
+        sums['bytes'] += float(sample['programmed_bytes']) * usual
+        sums['blocks'] += float(sample['erased_blocks'])
+        sample.update(kb=float(sample['programmed_bytes']) * usual / 1024, mb_sum=sums['bytes'] / 2**20, erased=sums['blocks'])
+    picture.panel('Free on the flash', samples, [('', '#0969da', lambda sample: float(sample['free_kb']) / 1024)], 'MB')
+    picture.panel('Programmed on the flash per half day, but for what filled it', samples,
+                  [('', '#bc4c00', lambda sample: sample['kb'])], 'KB')
+    picture.panel('The same in all', samples, [('', '#bc4c00', lambda sample: sample['mb_sum'])], 'MB')
+    picture.panel('Blocks of 64 KB erased, in all', samples, [('', '#a40e26', lambda sample: sample['erased'])], '')
+
+
 def main():
     source, target = sys.argv[1:]
     with open(source, encoding='utf-8') as file:
@@ -116,7 +133,10 @@ def main():
     picture.panel('Bytes: queue and state', samples, [
         ('RAM disk', '#0969da', lambda sample: float(sample['spool_bytes']) / 1e6),
         ('flash', '#bc4c00', lambda sample: float(sample['safe_bytes']) / 1e6)], 'MB')
-    picture.panel('Lines in the log, per six hours', samples, [('', '#6e7781', number('log_lines'))], '')
+    hours = 'half a day' if 'free_kb' in samples[0] else 'six hours'
+    picture.panel(f'Lines in the log, per {hours}', samples, [('', '#6e7781', number('log_lines'))], '')
+    if 'free_kb' in samples[0]:
+        flash(picture, samples)
     text = picture.finish()
     with open(target, 'w', encoding='utf-8') as file:
         file.write(text)
