@@ -170,12 +170,13 @@ impl Walk<'_> {
                 let Ok(opened) = openat(&directory, name.as_c_str(), LOOK, Mode::empty()) else { continue };
                 self.entry(&directory, &name, &opened, DEPTH)?;
             }
-            // Not without need: JFFS2 writes an inode to the flash each time, and each reload comes here.
-            if fstat(&directory)?.st_mode & PERMISSIONS != Mode::S_IRWXU.bits() {
-                fchmod(&directory, Mode::S_IRWXU)?;
-            }
         }
-        self.chown(&directory, &fstat(&directory)?)
+        let stat = fstat(&directory)?;
+        // Not without need: JFFS2 writes an inode to the flash each time, and each reload comes here.
+        if kind == DirectoryKind::Secrets && stat.st_mode & PERMISSIONS != Mode::S_IRWXU.bits() {
+            fchmod(&directory, Mode::S_IRWXU)?;
+        }
+        self.chown(&directory, &stat)
     }
 
     /// One entry of a directory, and its content.
