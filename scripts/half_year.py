@@ -92,7 +92,7 @@ class Picture:
 
     def finish(self):
         self.y -= GAP - 16
-        for day in range(0, self.days + 1, 30 if self.days > 60 else 2):
+        for day in range(0, self.days + 1, 30 if self.days > 90 else 10 if self.days > 24 else 2):
             self.text(self.x(day), self.y, f'day {day}' if day else '0', 'middle', 10)
         height = self.y + 10
         head = (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height:.0f}" width="{WIDTH}" height="{height:.0f}" '
@@ -101,18 +101,17 @@ class Picture:
 
 
 def flash(picture, samples):
-    """What was programmed to fill the flash is the test's, and would hide everything else."""
-    filled = lambda sample: 'flash-full' in sample['events'].split()
-    sums = {'bytes': 0, 'blocks': 0}
-    for before, sample in zip([{'events': ''}, *samples], samples):
-        usual = not filled(sample) and not filled(before)
-        sums['bytes'] += float(sample['programmed_bytes']) * usual
-        sums['blocks'] += float(sample['erased_blocks'])
-        sample.update(kb=float(sample['programmed_bytes']) * usual / 1024, mb_sum=sums['bytes'] / 2**20, erased=sums['blocks'])
+    """What was programmed to fill the flash, and to empty it again, is the test's, and would hide everything else."""
+    full, kilobytes, erased = -2.0, 0, 0
+    for sample in samples:
+        full = float(sample['day']) if 'flash-full' in sample['events'].split() else full
+        programmed = float(sample['programmed_bytes']) if float(sample['day']) - full > 1.2 else 0
+        kilobytes, erased = kilobytes + programmed / 1024, erased + float(sample['erased_blocks'])
+        sample.update(kb=programmed / 1024, kb_sum=kilobytes, erased=erased)
     picture.panel('Free on the flash', samples, [('', '#0969da', lambda sample: float(sample['free_kb']) / 1024)], 'MB')
-    picture.panel('Programmed on the flash per half day, but for what filled it', samples,
+    picture.panel('Programmed on the flash per half day, but for the days on which it was full', samples,
                   [('', '#bc4c00', lambda sample: sample['kb'])], 'KB')
-    picture.panel('The same in all', samples, [('', '#bc4c00', lambda sample: sample['mb_sum'])], 'MB')
+    picture.panel('The same in all', samples, [('', '#bc4c00', lambda sample: sample['kb_sum'])], 'KB')
     picture.panel('Blocks of 64 KB erased, in all', samples, [('', '#a40e26', lambda sample: sample['erased'])], '')
 
 

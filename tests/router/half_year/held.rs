@@ -76,10 +76,10 @@ const FREE: u64 = 384;
 /// Lines in the log within half a day: as in `tests/half_year`, with the lines of a reload.
 const LOG: usize = 600;
 
-/// Bytes programmed on a day without events, at most: mail that is delivered at once does not come near the flash with
-/// `deferred`.
+/// Bytes programmed in half a day without events, at most: mail that is delivered at once does not come near the flash with
+/// `deferred`, and one byte per hour would be more.
 fn daily(durability: &str) -> u64 {
-    if durability == "deferred" { 16 << 10 } else { 4 << 20 }
+    if durability == "deferred" { 512 } else { 4 << 20 }
 }
 
 fn median(mut values: Vec<u64>) -> u64 {
@@ -144,7 +144,8 @@ fn flash(looks: &[Held], rest: &[&Held], warm_up: f64, durability: &str) {
     assert!(last + FREE >= first, "the flash fills: {first} KB free on day {:.0}, {last} KB at the end", rest[0].day);
     let idle: Vec<&Held> = looks.iter().filter(|one| one.idle && one.day >= 1.0).collect();
     println!("flash: {} half days were idle", idle.len());
-    assert!(!idle.is_empty(), "no day was idle");
+    // A short plan has events on each day.
+    assert!(!idle.is_empty() || looks.len() < 60, "no day was idle");
     let usual = |one: &&Held| one.day >= warm_up && one.events.is_empty() && one.usual && !one.idle;
     let usual: Vec<u64> = looks.iter().filter(usual).map(|one| one.wear.all()).collect();
     if let Some(most) = usual.iter().max() {
