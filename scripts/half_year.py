@@ -4,7 +4,8 @@
 
     scripts/half_year.py SAMPLES.csv docs/images/half-year.svg
 
-The samples are those of `make half-year` (tests/half_year/samples.rs). Without other modules than Python's own.
+The samples are those of `make half-year` (tests/half_year/samples.rs), or of `make half-year-router`
+(tests/router/half_year/held.rs), which have the flash as well. Without other modules than Python's own.
 """
 import csv
 import sys
@@ -91,12 +92,27 @@ class Picture:
 
     def finish(self):
         self.y -= GAP - 16
-        for day in range(0, self.days + 1, 30 if self.days > 60 else 2):
+        for day in range(0, self.days + 1, 30 if self.days > 90 else 10 if self.days > 24 else 2):
             self.text(self.x(day), self.y, f'day {day}' if day else '0', 'middle', 10)
         height = self.y + 10
         head = (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height:.0f}" width="{WIDTH}" height="{height:.0f}" '
                 f'font-family="sans-serif"><rect width="100%" height="100%" fill="#fff"/>')
         return '\n'.join([head, *self.out, '</svg>', ''])
+
+
+def flash(picture, samples):
+    """What was programmed to fill the flash, and to empty it again, is the test's, and would hide everything else."""
+    full, kilobytes, erased = -2.0, 0, 0
+    for sample in samples:
+        full = float(sample['day']) if 'flash-full' in sample['events'].split() else full
+        programmed = float(sample['programmed_bytes']) if float(sample['day']) - full > 1.2 else 0
+        kilobytes, erased = kilobytes + programmed / 1024, erased + float(sample['erased_blocks'])
+        sample.update(kb=programmed / 1024, kb_sum=kilobytes, erased=erased)
+    picture.panel('Free on the flash', samples, [('', '#0969da', lambda sample: float(sample['free_kb']) / 1024)], 'MB')
+    picture.panel('Programmed on the flash per half day, but for the days on which it was full', samples,
+                  [('', '#bc4c00', lambda sample: sample['kb'])], 'KB')
+    picture.panel('The same in all', samples, [('', '#bc4c00', lambda sample: sample['kb_sum'])], 'KB')
+    picture.panel('Blocks of 64 KB erased, in all', samples, [('', '#a40e26', lambda sample: sample['erased'])], '')
 
 
 def main():
@@ -116,7 +132,10 @@ def main():
     picture.panel('Bytes: queue and state', samples, [
         ('RAM disk', '#0969da', lambda sample: float(sample['spool_bytes']) / 1e6),
         ('flash', '#bc4c00', lambda sample: float(sample['safe_bytes']) / 1e6)], 'MB')
-    picture.panel('Lines in the log, per six hours', samples, [('', '#6e7781', number('log_lines'))], '')
+    hours = 'half a day' if 'free_kb' in samples[0] else 'six hours'
+    picture.panel(f'Lines in the log, per {hours}', samples, [('', '#6e7781', number('log_lines'))], '')
+    if 'free_kb' in samples[0]:
+        flash(picture, samples)
     text = picture.finish()
     with open(target, 'w', encoding='utf-8') as file:
         file.write(text)

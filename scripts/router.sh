@@ -7,6 +7,7 @@
 #	scripts/router.sh		prepare, then test
 #	scripts/router.sh bench		prepare, then measure; with WRITE=1 the tables go into docs/performance.md
 #			EMAILRELAY_MIPSEL names a static program of E-MailRelay for mipsel, which is measured as well
+#	scripts/router.sh half-year	prepare, then half a year in an hour (tests/router/half_year)
 #	scripts/router.sh prepare	only prepare: target/router/{vmlinuz,initramfs,jffs2,ubifs,package.ipk}
 #
 # The kernel and busybox are taken out of Debian's packages for mipsel and unpacked below target/, with lists of packages of
@@ -25,7 +26,8 @@ KERNEL_PACKAGE=linux-image-4kc-malta
 MODULES='mii pcnet32 phram overlay'
 JFFS2_MODULES='crc16 lzo zlib_deflate jffs2'
 UBIFS_MODULES='crc16 crc32c_generic lzo zlib_deflate deflate zstd_compress zstd ubi ubifs'
-APPLETS='sh cat chown chroot grep gunzip head insmod ip kill ls mkdir mount reboot rm sed sleep stty sync syslogd tar usleep'
+APPLETS='sh cat chown chroot df grep gunzip head insmod ip kill ls mkdir mount reboot rm sed sleep stty sync syslogd tar
+	umount usleep'
 
 cd "$(dirname "$0")/.."
 target=$(scripts/target_dir.sh)
@@ -142,5 +144,6 @@ if [ "${1:-}" = bench ]; then
 	[ -z "${WRITE:-}" ] || python3 tests/bench/report.py docs/performance.md "$work/tables"/*
 	exit
 fi
+[ "${1:-}" != half-year ] || exec cargo test --locked --test router -- --nocapture --ignored half_year
 cargo test --locked --test router -- --nocapture --test-threads=2
 exec cargo test --locked --test powercut -- --nocapture --test-threads=2 on_jffs2 on_ubifs on_a_router

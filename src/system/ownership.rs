@@ -118,6 +118,9 @@ struct Walk<'a> {
 const LOOK: OFlag = OFlag::O_PATH.union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 const LIST: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 
+/// The bits of a mode that are not the type of the file.
+const PERMISSIONS: nix::libc::mode_t = 0o7777;
+
 fn file_type(stat: &FileStat) -> SFlag {
     SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits())
 }
@@ -167,9 +170,13 @@ impl Walk<'_> {
                 let Ok(opened) = openat(&directory, name.as_c_str(), LOOK, Mode::empty()) else { continue };
                 self.entry(&directory, &name, &opened, DEPTH)?;
             }
+        }
+        let stat = fstat(&directory)?;
+        // Not without need: JFFS2 writes an inode to the flash each time, and each reload comes here.
+        if kind == DirectoryKind::Secrets && stat.st_mode & PERMISSIONS != Mode::S_IRWXU.bits() {
             fchmod(&directory, Mode::S_IRWXU)?;
         }
-        self.chown(&directory, &fstat(&directory)?)
+        self.chown(&directory, &stat)
     }
 
     /// One entry of a directory, and its content.
@@ -316,6 +323,29 @@ mod tests {
         let advice = take_over_around(dir.path(), DirectoryKind::Secrets, &owner, &[&spool]);
         assert!(advice.len() == 1 && advice[0].contains("photos"), "{advice:?}");
         assert_eq!(owners(dir.path()), ROOT);
+    }
+
+    /// Each change of an inode is written to the flash, and each reload takes over.
+    #[test]
+    fn what_is_as_it_should_be_is_not_written_again() {
+        let Some(owner) = owner() else { return };
+        let dir = tempfile::tempdir().unwrap();
+        let (secrets, file) = (dir.path().join("secrets"), dir.path().join("secrets/m365.token"));
+        make_secrets(&secrets).unwrap();
+        fs::write(&file, "").unwrap();
+        let changed = |path: &Path| {
+            let stat = fs::symlink_metadata(path).unwrap();
+            (stat.ctime(), stat.ctime_nsec())
+        };
+        take_over(&secrets, DirectoryKind::Secrets, &owner);
+        let before = (changed(&secrets), changed(&file));
+        // Until a change now would be seen as a later one.
+        let clock = dir.path().join("clock");
+        while fs::write(&clock, "").is_ok() && changed(&clock) <= before.0.max(before.1) {
+            fs::remove_file(&clock).unwrap();
+        }
+        take_over(&secrets, DirectoryKind::Secrets, &owner);
+        assert_eq!((changed(&secrets), changed(&file)), before);
     }
 
     #[test]

@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::mails::{GONE, Mail, PHONE};
+use super::support::log::field;
 use super::support::provider::Message;
-use super::support::relay::field;
 
 /// A mail that got its 250.
 struct Accepted {
@@ -74,6 +74,12 @@ impl Ledger {
 
     pub fn accepted(&self) -> usize {
         self.mails.len()
+    }
+
+    /// Those that are in the queue, as far as the log says.
+    #[allow(dead_code)] // tests/router/half_year asks
+    pub fn waiting(&self) -> usize {
+        self.mails.values().filter(|mail| !self.removed.contains(&mail.carrier)).count()
     }
 
     /// Those that have reached all who can get them.

@@ -5,6 +5,7 @@
 //! run. docs/developer/testing.md says what this proves and what not.
 
 mod bench;
+mod half_year;
 #[path = "../powercut/machine/mod.rs"]
 mod machine;
 mod peers;

@@ -84,6 +84,46 @@ memory() {
 		"anonymous=$(kilobytes RssAnon "/proc/$pid/status") private=$private"
 }
 
+# found NAME FOLDER: the number of files below it, and their bytes.
+found() {
+	# shellcheck disable=SC2012 # the names are our own, and there is no other tool
+	ls -lnR "$2" 2>/dev/null | {
+		files=0 bytes=0
+		while read -r mode _ _ _ size _; do
+			case "$mode" in
+			-*) files=$((files + 1)) bytes=$((bytes + size)) ;;
+			esac
+		done
+		echo "$1_files=$files $1_bytes=$bytes"
+	}
+}
+
+# held: what gateway and flash hold.
+held() {
+	memory
+	set -- "/proc/$pid/fd"/*
+	descriptors=$#
+	set -- "/proc/$pid/task"/*
+	echo "router: held descriptors=$descriptors threads=$# $(found spool /var/spool/smtprelay) $(found safe /etc/smtprelay)" \
+		"flash=$(df -Pk / | sed -n 's/^overlayfs[^ ]* *[0-9]* *[0-9]* *\([0-9]*\) .*/\1/p')"
+}
+
+# queued: the messages in the queue, by their files.
+queued() {
+	for file in /var/spool/smtprelay/queue/*.msg /etc/smtprelay/spool/queue/*.msg; do
+		[ ! -e "$file" ] || echo "router: queued $file"
+	done
+}
+
+# reconnect: what OpenWrt runs when the uplink comes up: the init script's reload, and the package's hotplug script.
+reconnect() {
+	$PROG reload || return
+	$PROG check || [ $? -eq 75 ] || return
+	$PROG jail-mounts >/dev/null
+	# shellcheck disable=SC2030,SC2034,SC1091 # the script's variables; it is the package's
+	(ACTION=ifup INTERFACE=wan && . /etc/hotplug.d/iface/95-smtprelay)
+}
+
 # quiet: waits until the gateway has ended the threads that it had for disk and name server: their times end with them.
 quiet() {
 	read -r pid <$PIDFILE

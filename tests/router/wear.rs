@@ -26,14 +26,34 @@ const WRITTEN: Duration = Duration::from_secs(45);
 const IDLE: Duration = Duration::from_secs(600 - 45);
 
 /// What happened to the flash between two moments.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Wear {
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wear {
     /// Bytes programmed: at least so many, for what was written and erased in between is not seen. Without summaries.
     programmed: usize,
     /// Bytes of summaries: JFFS2 writes one at the end of each block that is full, so it comes every sixty messages or so.
     summaries: usize,
     /// Blocks erased.
-    erased: u64,
+    pub erased: u64,
+}
+
+impl Wear {
+    /// So many bytes, and nothing erased.
+    pub fn of(programmed: usize) -> Wear {
+        Wear { programmed, ..Wear::default() }
+    }
+
+    /// All bytes programmed.
+    pub fn all(self) -> u64 {
+        (self.programmed + self.summaries) as u64
+    }
+}
+
+impl std::ops::AddAssign for Wear {
+    fn add_assign(&mut self, more: Wear) {
+        self.programmed += more.programmed;
+        self.summaries += more.summaries;
+        self.erased += more.erased;
+    }
 }
 
 /// How often UBI has erased this block: its header has a counter (`struct ubi_ec_hdr`).
@@ -48,9 +68,12 @@ fn summary(block: &[u8]) -> Option<usize> {
     usize::try_from(u32::from_le_bytes(*start)).ok().filter(|start| *start < block.len())
 }
 
-fn wear(before: &[u8], after: &[u8]) -> Wear {
+pub fn wear(before: &[u8], after: &[u8]) -> Wear {
     let mut wear = Wear { programmed: 0, summaries: 0, erased: 0 };
     for (before, after) in before.chunks(BLOCK).zip(after.chunks(BLOCK)) {
+        if before == after {
+            continue;
+        }
         let times = match (erase_counter(before), erase_counter(after)) {
             (Some(before), Some(after)) => after - before,
             // Programming clears bits; only erasing sets them.

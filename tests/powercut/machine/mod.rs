@@ -5,8 +5,11 @@
 //! |---|---|
 //! | [`pc`] | x86-64 with a disk that has a volatile cache |
 //! | [`router`] | MIPS with little memory, and flash under an overlay as OpenWrt mounts it |
+//!
+//! [`clock`] lets time pass on a router.
 #![allow(dead_code)] // each test uses another part of it
 
+mod clock;
 mod pc;
 mod router;
 
@@ -21,6 +24,7 @@ use std::time::{Duration, Instant};
 use tokio::net::TcpSocket;
 
 use super::support::log::{ProcessLog, field};
+pub use clock::Clock;
 
 /// How long the machine may take to boot: it is emulated, perhaps beside others.
 const BOOT_LIMIT: Duration = Duration::from_secs(180);
@@ -98,6 +102,14 @@ trait Hardware: Send + Sync {
     fn flash(&self) -> Vec<u8> {
         Vec::new()
     }
+
+    /// The clock of the machine, if it is one that a test may set.
+    fn clock(&self) -> Option<Clock> {
+        None
+    }
+
+    /// What the clock on the board says at the next start, in seconds since 1970.
+    fn begin_at(&mut self, _unix: i64) {}
 
     /// The power was cut. Returns what a tool thinks of the file system as it is now, for the record.
     fn lost_power(&mut self) -> Option<String>;
@@ -182,6 +194,12 @@ impl Machine {
     pub fn slow_router_with_peers(kit: &Path, settings: &str, ca_file: &Path, system: System) -> Machine {
         let router = router::Router::new(kit, settings, ca_file, system, 208);
         Machine::of(Box::new(router.slow().with_archive(&kit.join("peers"))))
+    }
+
+    /// A new router whose clock the test sets forward. It begins at this time, in seconds since 1970.
+    pub fn router_with_clock(kit: &Path, settings: &str, ca_file: &Path, system: System, began: i64) -> Machine {
+        let router = router::Router::new(kit, settings, ca_file, system, 64);
+        Machine::of(Box::new(router.with_clock(began)))
     }
 
     fn of(hardware: Box<dyn Hardware>) -> Machine {
@@ -334,6 +352,36 @@ impl Machine {
     /// The flash as it is now; empty for a machine without one.
     pub fn flash(&self) -> Vec<u8> {
         self.hardware.flash()
+    }
+
+    /// The clock of a machine from [`Machine::router_with_clock`] that has power.
+    pub fn clock(&self) -> Clock {
+        self.hardware.clock().expect("a machine whose clock can be set")
+    }
+
+    /// What the clock on the board says at the next boot, in seconds since 1970.
+    pub fn begin_at(&mut self, unix: i64) {
+        self.hardware.begin_at(unix);
+    }
+
+    /// The process that is the machine.
+    pub fn process(&self) -> u32 {
+        self.child.as_ref().expect("a machine that has power").id()
+    }
+
+    /// The number of lines of the console so far, over all boots.
+    pub fn mark(&self) -> usize {
+        self.console.mark()
+    }
+
+    /// The lines of the console from `mark` on.
+    pub fn lines_from(&self, mark: usize) -> Vec<String> {
+        self.console.lines_from(mark)
+    }
+
+    /// As [`Machine::wait`], from `mark` on; false when it does not come.
+    pub async fn comes(&self, mark: usize, limit: Duration, fits: impl Fn(&str) -> bool) -> bool {
+        self.console.wait(mark, fits, limit).await.is_ok()
     }
 
     /// What the console said since the boot.

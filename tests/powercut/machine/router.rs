@@ -15,7 +15,7 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-use super::{Hardware, System, run};
+use super::{Clock, Hardware, System, clock, run};
 
 /// Bytes of the flash: what a small router has.
 const FLASH: u64 = 16 << 20;
@@ -45,6 +45,8 @@ pub(super) struct Router {
     slow: bool,
     /// What the kernel is told besides.
     more: &'static str,
+    /// What the clock on the board says at the next start, in seconds since 1970. None: the time of the host.
+    began: Option<i64>,
 }
 
 impl Router {
@@ -57,7 +59,8 @@ impl Router {
         let ca = std::fs::read(ca_file).expect("read the CA");
         initramfs.extend(archive(&[("settings/smtprelay.conf", settings.as_bytes()), ("settings/ca.pem", &ca)]));
         let (kernel, memory, length) = (kit.join("vmlinuz"), memory << 20, package.len() as u64);
-        let router = Router { kernel, dir, system, initramfs, memory, package: length, slow: false, more: "" };
+        let router =
+            Router { kernel, dir, system, initramfs, memory, package: length, slow: false, more: "", began: None };
         let file = File::create(router.ram()).expect("make the memory");
         file.set_len(memory + FLASH + PACKAGE).expect("give the memory its size");
         assert!(length <= PACKAGE, "the package is longer than the memory for it");
@@ -79,6 +82,13 @@ impl Router {
     /// With 2 ns of its clock for each instruction.
     pub(super) fn slow(mut self) -> Router {
         self.slow = true;
+        self
+    }
+
+    /// With a clock that the test sets forward ([`super::Clock`]). RCU would think that the processor was stuck for so long.
+    pub(super) fn with_clock(mut self, began: i64) -> Router {
+        self.more = "rcupdate.rcu_cpu_stall_suppress=1";
+        self.began = Some(began);
         self
     }
 
@@ -131,6 +141,9 @@ impl Hardware for Router {
         if self.slow {
             qemu.args(["-icount", "shift=1", "-rtc", "clock=vm"]);
         }
+        if let Some(began) = self.began {
+            qemu.args(["-rtc", &format!("base={}", clock::rtc(began))]);
+        }
         qemu
     }
 
@@ -156,6 +169,14 @@ impl Hardware for Router {
         let mut flash = vec![0; FLASH as usize];
         file.read_exact_at(&mut flash, self.memory).expect("read the flash");
         flash
+    }
+
+    fn clock(&self) -> Option<Clock> {
+        Some(Clock::find(&self.ram(), self.memory, self.began?))
+    }
+
+    fn begin_at(&mut self, unix: i64) {
+        self.began = Some(unix);
     }
 
     fn lost_power(&mut self) -> Option<String> {
