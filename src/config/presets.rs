@@ -26,7 +26,10 @@ pub fn all(data: &'static str) -> impl Iterator<Item = Value> {
 
 /// The entry with this name.
 pub fn find(data: &'static str, id: &str) -> Option<Value> {
-    // Not by a search in each line, which is prepared at length.
+    if id.contains('"') {
+        return None;
+    }
+    // Compared with the beginning of each line: to look for the end of its name would prepare a search each time.
     let rest = |line: &&'static str| line.strip_prefix(ID).and_then(|rest| rest.strip_prefix(id));
     parse(data.lines().find(|line| rest(line).is_some_and(|rest| rest.starts_with('"')))?)
 }

@@ -15,7 +15,7 @@ mod tally;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
@@ -528,7 +528,7 @@ pub async fn run(
         tokio::select! {
             Some(event) = events.recv() => {
                 lock(&history).take(clock::now(), &event);
-                due.get_or_insert_with(|| task::regular(EVERY));
+                due.get_or_insert_with(|| Instant::now() + EVERY);
             }
             () = task::sleep_until(due) => {
                 due = None;
