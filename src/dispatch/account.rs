@@ -462,7 +462,7 @@ pub async fn quit(mut connection: Connection) {
 }
 
 #[cfg(test)]
-pub mod tests {
+mod tests {
     use super::*;
     use crate::config::Settings;
     use crate::queue::Place;
