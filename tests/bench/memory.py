@@ -18,11 +18,11 @@ QUEUED = 10_000
 QUICK = (peers.Smtprelay, peers.Postfix)
 
 
-def hold(port, count=SESSIONS):
+def hold(port, count=SESSIONS, address="127.0.0.1"):
     """Clients in the middle of a message of 10 KB, all at the same time."""
     held = []
     for _ in range(count):
-        connection = socket.create_connection(("127.0.0.1", port), 5)
+        connection = socket.create_connection(("127.0.0.1", port), 5, source_address=(address, 0))
         replies = connection.makefile("rb")
         for command in ("", "EHLO plc.example", "MAIL FROM:<plc@example.com>", "RCPT TO:<ops@example.com>", "DATA"):
             connection.sendall(f"{command}\r\n".encode() if command else b"")
@@ -64,6 +64,15 @@ def measure(context, peer):
         time.sleep(context.seconds(15))
         figures["after"] = processes.settled(relay.relay, 4, 1)
         figures["after, data"] = relay.relay.data()
+    with peer(context, provider.port, provider.ca) as relay:
+        # What they have in common, above all the code that runs for one, is in memory for the first ones.
+        try:
+            held = hold(relay.port)
+            few = processes.settled(relay.relay, 4, 0.5)
+            held += hold(relay.port, address="127.0.0.2")
+            figures["further session"] = (processes.settled(relay.relay, 4, 0.5) - few) / SESSIONS
+        except (OSError, RuntimeError) as error:
+            context.note(f"{peer.name}: memory: {2 * SESSIONS} sessions: {error}")
     if peer.queues:
         with peer(context, free_port(), provider.ca) as relay:
             result = send(context, relay.port, count=context.count(QUEUED), seconds=20 if peer in QUICK else 10, sessions=10, kept=True)

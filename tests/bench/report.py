@@ -82,6 +82,7 @@ def same(load, scale=1.0, only=""):
 MEMORY = [
     ("idle", "idle", 1 / 1024),
     ("50 devices in the middle of a message", "50 sessions", 1 / 1024),
+    ("each of 50 further ones, KB", "further session", 1),
     ("peak: 50 devices send ten messages of 10 KB each", "peak", 1 / 1024),
     ("quiet again, 15 seconds later", "after", 1 / 1024),
     ("with a queue of 10,000", "queued", 1 / 1024),
