@@ -20,7 +20,7 @@ use crate::system::publish::{self, PublishStep};
 /// chunks, so that thousands of states of a disk with all kinds of it can be checked quickly.
 const BUFFER: usize = if cfg!(test) { 1 << 10 } else { 16 << 10 };
 
-/// Bytes by which this memory grows.
+/// Bytes by which the first half of this memory grows.
 const STEP: usize = 2 << 10;
 
 /// Bytes of a file up to which it is created under its final name: what fits into one page is written by the file system
@@ -52,9 +52,12 @@ impl Draft {
     /// Where repaired body bytes are appended, with room for `more` of them; [`Self::settle`] writes them when there are
     /// enough.
     pub fn buffer(&mut self, more: usize) -> &mut Vec<u8> {
-        // Doubled as usual, it would be half empty in fifty sessions that are in the middle of a message.
-        if self.buffer.capacity() - self.buffer.len() < more {
-            self.buffer.reserve_exact(more.next_multiple_of(STEP));
+        let (length, wanted) = (self.buffer.len(), self.buffer.len().saturating_add(more));
+        if self.buffer.capacity() < wanted {
+            // Doubled as usual, it would be half empty in fifty sessions that are in the middle of a message. From the half
+            // on it gets all at once, in pages of its own: what grows further between other records leaves holes.
+            let room = if wanted <= BUFFER / 2 { wanted.next_multiple_of(STEP) } else { wanted.max(BUFFER) };
+            self.buffer.reserve_exact(room.saturating_sub(length));
         }
         &mut self.buffer
     }
