@@ -11,16 +11,18 @@ mod support;
 mod ledger;
 mod mails;
 mod plan;
+mod plant;
 mod samples;
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ledger::{Ledger, name};
-use mails::{GONE, Mail, OPS, PHONE, STORM};
+use mails::{Mail, PHONE, STORM};
 use plan::{Act, DAY, HOUR, MINUTE, Random, Trouble};
+use plant::{Kept, MIDNIGHT, number_or, say};
 use samples::{Found, Sample};
 use support::ask::run;
 use support::client::Client;
@@ -31,8 +33,6 @@ use support::push_services::anything;
 use support::relay::{Relay, Section, field};
 use support::timewarp::{Names, TimeWarp};
 
-/// 2027-03-01 00:00 UTC.
-const MIDNIGHT: i64 = 1_803_859_200;
 /// In real time, for what takes seconds at most.
 const SOON: Duration = Duration::from_secs(120);
 /// How much real time is given to a delivery before simulated time goes on. Too little only costs an attempt.
@@ -49,11 +49,6 @@ const DIGEST: i64 = 20 * MINUTE;
 /// Size of the RAM disk and of the flash in kB, and what the queue may take of it.
 const DISK: usize = 16 << 10;
 const SPOOL_LIMIT: &str = "10M";
-
-/// A number from the environment.
-fn number_or(variable: &str, usual: u64) -> u64 {
-    std::env::var(variable).ok().and_then(|value| value.parse().ok()).unwrap_or(usual)
-}
 
 /// A folder on a small disk where that can be mounted, or else anywhere.
 struct Store {
@@ -89,13 +84,6 @@ impl Store {
             disk.clear();
         }
     }
-}
-
-/// A mail that a device could not get rid of, and tries again.
-struct Kept {
-    kind: Mail,
-    number: usize,
-    text: String,
 }
 
 /// The plant, its gateway, and everything outside.
@@ -190,13 +178,8 @@ impl World {
             logged: 0,
             samples: Vec::new(),
         };
-        world.refuse_gone();
+        plant::refuse_gone(&world.provider);
         Some(world)
-    }
-
-    fn refuse_gone(&self) {
-        let reply = Fault::Reply("550 5.1.1 No such user".to_owned());
-        self.provider.set_fault(Step::Rcpt(GONE.to_owned()), reply, Times::Always);
     }
 
     fn queued(&self) -> usize {
@@ -262,7 +245,7 @@ impl World {
             Act::Silence => self.mute.push(Client::greeted_from(host(9), self.relay.addr()).await),
             Act::Begin(trouble) => self.begin(trouble).await,
             Act::End(trouble) => self.end(trouble).await,
-            Act::Renew => self.renew().await,
+            Act::Renew => plant::renew(&mut self.provider, &self.troubles).await,
             Act::Kill => self.kill().await,
             Act::Reboot => {
                 self.relay.sigterm();
@@ -315,15 +298,8 @@ impl World {
 
     async fn abort(&mut self) {
         let mut device = Client::greeted_from(host(7), self.relay.addr()).await;
-        let from = "MAIL FROM:<printer@example.com>";
         device.command("EHLO printer").await;
-        // A full disk may refuse it sooner.
-        if device.command(from).await.code == 250
-            && device.command(&format!("RCPT TO:<{OPS}>")).await.code == 250
-            && device.command("DATA").await.code == 354
-        {
-            device.write(b"Subject: never complete\r\n\r\nfirst page\r\n").await.expect("send a part");
-        }
+        plant::abort(device).await;
     }
 
     async fn begin(&mut self, trouble: Trouble) {
@@ -374,20 +350,12 @@ impl World {
             Trouble::SpoolFull => self.ram.clear(),
             _ => {
                 self.provider.clear_faults();
-                self.refuse_gone();
+                plant::refuse_gone(&self.provider);
             }
         }
         self.troubles.retain(|one| *one != trouble);
         for mail in std::mem::take(&mut self.kept) {
             self.offer(mail).await;
-        }
-    }
-
-    async fn renew(&mut self) {
-        let down = self.troubles.iter().any(|trouble| matches!(trouble, Trouble::Down | Trouble::FlashFull));
-        self.provider.renew_certificate().await;
-        if down {
-            self.provider.stop().await;
         }
     }
 
@@ -490,28 +458,6 @@ fn address(mail: Mail) -> IpAddr {
     host(mail.host())
 }
 
-/// Sends a mail after EHLO and returns the reply that decided about it: a full disk may come before the text.
-async fn say(device: &mut Client, kind: Mail, text: &str) -> support::client::Reply {
-    let mut lines = vec![format!("MAIL FROM:<{}> SIZE={}", kind.sender(), text.len())];
-    lines.extend(kind.recipients().iter().map(|to| format!("RCPT TO:<{to}>")));
-    lines.push("DATA".to_owned());
-    for line in lines {
-        let reply = device.command(&line).await;
-        if !matches!(reply.code, 250 | 354) {
-            device.dialogue(&[("RSET", 250)]).await;
-            return reply;
-        }
-    }
-    device.write(text.as_bytes()).await.expect("send the text");
-    device.command(".").await
-}
-
-fn save(samples: &[Sample]) {
-    if let Some(path) = std::env::var_os("SMTPRELAY_SAMPLES") {
-        fs::write(Path::new(&path), samples::table(samples)).expect("write the samples");
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_grows_and_every_mail_is_accounted_for() {
     let days = i64::try_from(number_or("SMTPRELAY_DAYS", 12)).expect("a number of days");
@@ -522,7 +468,7 @@ async fn nothing_grows_and_every_mail_is_accounted_for() {
         world.until(at).await;
         world.act(act, at).await;
         if act == Act::Sample && at % DAY == 3 * HOUR {
-            save(&world.samples);
+            plant::save(|| samples::table(&world.samples));
         }
     }
     // What is left, within the longest pause between two attempts.
@@ -533,7 +479,7 @@ async fn nothing_grows_and_every_mail_is_accounted_for() {
         world.advance(MINUTE).await;
     }
     world.book();
-    save(&world.samples);
+    plant::save(|| samples::table(&world.samples));
     let took = began.elapsed();
     println!("SMTPRELAY_DAYS={days} SMTPRELAY_SEED={seed}: {took:.1?}, time jumped {} times", world.time.jumps());
     println!("events: {:?}", world.ledger.events);

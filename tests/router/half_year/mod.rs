@@ -14,27 +14,28 @@ mod mails;
 mod pace;
 #[path = "../../half_year/plan.rs"]
 mod plan;
+#[path = "../../half_year/plant.rs"]
+mod plant;
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use held::Held;
 use ledger::{Ledger, name};
-use mails::{GONE, Mail, OPS, PHONE, STORM};
+use mails::{Mail, PHONE, STORM};
 use plan::{Act, DAY, HOUR, MINUTE, Random, Trouble};
+use plant::{Kept, MIDNIGHT, number_or, say};
 
 use super::SOON;
 use super::machine::{Clock, Machine, System};
 use super::support;
 use super::wear::{Wear, wear};
-use support::client::{Client, Reply};
+use support::client::Client;
 use support::log::field;
 use support::provider::{Fault, Provider, Step, Times, TlsMode};
 use support::push_server::PushServer;
 use support::push_services::anything;
 
-/// 2027-03-01 00:00 UTC.
-const MIDNIGHT: i64 = 1_803_859_200;
 /// What the RAM disk holds. A router has no more to spare.
 const RAM_DISK: &str = "10M";
 /// More than the flash holds. JFFS2 ends a long write earlier now and then, with an I/O error, and takes a little more
@@ -48,13 +49,6 @@ const FULL: u64 = 128;
 const CLOSED: (i64, i64) = (14, 5);
 /// After half a minute at most, mail that has waited for 45 s is moved to the flash; in steps of the clock.
 const MOVED: i64 = 2 * MINUTE;
-
-/// A mail that a device could not get rid of, and tries again.
-struct Kept {
-    kind: Mail,
-    number: usize,
-    text: String,
-}
 
 /// The plant, its router, and everything outside.
 struct Router {
@@ -89,11 +83,6 @@ struct Router {
     looks: Vec<Held>,
     /// How often the clock was set forward.
     steps: usize,
-}
-
-/// A number from the environment.
-fn number_or(variable: &str, usual: u64) -> u64 {
-    std::env::var(variable).ok().and_then(|value| value.parse().ok()).unwrap_or(usual)
 }
 
 fn settings(provider: &Provider, phone: &PushServer, durability: &str) -> String {
@@ -147,14 +136,9 @@ impl Router {
             looks: Vec::new(),
             steps: 0,
         };
-        router.refuse_gone();
+        plant::refuse_gone(&router.provider);
         router.booted().await;
         Some(router)
-    }
-
-    fn refuse_gone(&self) {
-        let reply = Fault::Reply("550 5.1.1 No such user".to_owned());
-        self.provider.set_fault(Step::Rcpt(GONE.to_owned()), reply, Times::Always);
     }
 
     /// Types in a command that has to succeed.
@@ -195,11 +179,11 @@ impl Router {
                 }
             }
             Act::Send(mail) => self.send(mail).await,
-            Act::Abort => self.abort().await,
+            Act::Abort => plant::abort(super::greeted(&self.machine).await).await,
             Act::Silence => self.mute.push(Client::greeted(self.machine.addr()).await),
             Act::Begin(trouble) => self.begin(trouble).await,
             Act::End(trouble) => self.end(trouble).await,
-            Act::Renew => self.renew().await,
+            Act::Renew => plant::renew(&mut self.provider, &self.troubles).await,
             Act::Kill => self.kill().await,
             Act::Reboot => {
                 let now = self.clock.wall();
@@ -245,17 +229,6 @@ impl Router {
         // Some say QUIT, and some just close.
         if number.is_multiple_of(2) {
             device.dialogue(&[("QUIT", 221)]).await;
-        }
-    }
-
-    async fn abort(&mut self) {
-        let mut device = super::greeted(&self.machine).await;
-        // A full disk may refuse it sooner.
-        if device.command("MAIL FROM:<printer@example.com>").await.code == 250
-            && device.command(&format!("RCPT TO:<{OPS}>")).await.code == 250
-            && device.command("DATA").await.code == 354
-        {
-            device.write(b"Subject: never complete\r\n\r\nfirst page\r\n").await.expect("send a part");
         }
     }
 
@@ -324,20 +297,12 @@ impl Router {
             Trouble::SpoolFull => _ = self.command("rm /tmp/filler").await,
             _ => {
                 self.provider.clear_faults();
-                self.refuse_gone();
+                plant::refuse_gone(&self.provider);
             }
         }
         self.troubles.retain(|one| *one != trouble);
         for mail in std::mem::take(&mut self.kept) {
             self.offer(mail).await;
-        }
-    }
-
-    async fn renew(&mut self) {
-        let down = self.troubles.iter().any(|trouble| matches!(trouble, Trouble::Down | Trouble::FlashFull));
-        self.provider.renew_certificate().await;
-        if down {
-            self.provider.stop().await;
         }
     }
 
@@ -443,34 +408,12 @@ impl Router {
     }
 }
 
-/// Sends a mail after EHLO and returns the reply that decided about it: a full disk may come before the text.
-async fn say(device: &mut Client, kind: Mail, text: &str) -> Reply {
-    let mut lines = vec![format!("MAIL FROM:<{}> SIZE={}", kind.sender(), text.len())];
-    lines.extend(kind.recipients().iter().map(|to| format!("RCPT TO:<{to}>")));
-    lines.push("DATA".to_owned());
-    for line in lines {
-        let reply = device.command(&line).await;
-        if !matches!(reply.code, 250 | 354) {
-            device.dialogue(&[("RSET", 250)]).await;
-            return reply;
-        }
-    }
-    device.write(text.as_bytes()).await.expect("send the text");
-    device.command(".").await
-}
-
 /// Whether this is done here: two looks per day are enough, and on some days the plant is closed.
 fn is_done(at: i64, act: Act) -> bool {
     match act {
         Act::Sample => matches!(at % DAY / HOUR, 3 | 15),
         Act::Send(_) | Act::Abort | Act::Silence => at / DAY % CLOSED.0 != CLOSED.1,
         _ => true,
-    }
-}
-
-fn save(looks: &[Held]) {
-    if let Some(path) = std::env::var_os("SMTPRELAY_SAMPLES") {
-        std::fs::write(path, held::table(looks)).expect("write the samples");
     }
 }
 
@@ -486,7 +429,7 @@ async fn nothing_grows_on_a_router_and_every_mail_is_accounted_for() {
         router.until(MIDNIGHT + at).await;
         router.act(act, at).await;
         if act == Act::Sample {
-            save(&router.looks);
+            plant::save(|| held::table(&router.looks));
             if at % DAY == 3 * HOUR {
                 println!("day {}: {:.0?}", at / DAY, began.elapsed());
             }
@@ -500,7 +443,7 @@ async fn nothing_grows_on_a_router_and_every_mail_is_accounted_for() {
         router.advance(MINUTE).await;
     }
     router.book();
-    save(&router.looks);
+    plant::save(|| held::table(&router.looks));
     let took: Duration = began.elapsed();
     println!(
         "SMTPRELAY_DAYS={days} SMTPRELAY_SEED={seed} {durability}: {took:.0?}, the clock was set forward {} times, {} boots",
