@@ -88,18 +88,13 @@ fn a_clock_is_found_and_set() {
 
 /// A time as `-rtc base=` wants it, in UTC.
 pub(super) fn rtc(unix: i64) -> String {
-    let (days, seconds) = (unix.div_euclid(86_400), unix.rem_euclid(86_400));
-    // Days since 1 March of year 0, in eras of 400 years (146,097 days), each with the leap day at its end.
-    let shifted = days + 719_468;
-    let (era, of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
-    let of_years = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * of_years + of_years / 4 - of_years / 100);
-    let from_march = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * from_march + 2) / 5 + 1;
-    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
-    let year = of_years + era * 400 + i64::from(month <= 2);
-    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}")
+    const MONTHS: &str = "JanFebMarAprMayJunJulAugSepOctNovDec";
+    // Mon, 23 Nov 2026 01:02:03 +0000
+    let date = smtprelay::message::date::rfc5322(unix);
+    let words: Vec<&str> = date.split(' ').collect();
+    let [_, day, month, year, time, _] = words[..] else { panic!("no date: {date}") };
+    let month = MONTHS.find(month).expect("a month") / 3 + 1;
+    format!("{year}-{month:02}-{day}T{time}")
 }
 
 #[test]
