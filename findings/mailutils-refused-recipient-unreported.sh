@@ -8,7 +8,7 @@
 # a small machine use a relay. Mailutils skips each recipient whose RCPT is refused, temporarily or permanently, and sends
 # to the rest. It reports an error, and writes the message to dead.letter, only if no recipient is left. The mail to a
 # mistyped address, one that the relay does not allow, or one that is greylisted is lost without a trace: there is no
-# output, no exit code, no copy, and no bounce either, because the server never accepted responsibility for that
+# output, no error code, no copy, and no bounce either, because the server never accepted responsibility for that
 # recipient. S-nail stops at the first refusal: nobody gets the message, not even those who were accepted before, and it
 # exits with 4. A script that was written for one of the two does the opposite with the other.
 #
