@@ -6,6 +6,7 @@
 #
 #	scripts/router.sh		prepare, then test
 #	scripts/router.sh bench		prepare, then measure; with WRITE=1 the tables go into docs/performance.md
+#			BEFORE names an earlier package for mipsel_24kc, which is measured in the same run
 #			EMAILRELAY_MIPSEL names a static program of E-MailRelay for mipsel, which is measured as well
 #	scripts/router.sh half-year	prepare, then half a year in an hour (tests/router/half_year)
 #	scripts/router.sh prepare	only prepare: target/router/{vmlinuz,initramfs,jffs2,ubifs,package.ipk}
@@ -134,9 +135,21 @@ peers() {
 	archive peers
 }
 
+# before: an earlier package, and the same machine for it.
+before() {
+	rm -rf "$work/before"
+	[ -n "${BEFORE:-}" ] || return 0
+	mkdir "$work/before"
+	for one in vmlinuz initramfs jffs2 ubifs; do ln -s "../$one" "$work/before/$one"; done
+	cp "$BEFORE" "$work/before/package.ipk"
+}
+
 prepare
 [ "${1:-}" = prepare ] && exit
-[ "${1:-}" != bench ] || peers
+if [ "${1:-}" = bench ]; then
+	peers
+	before
+fi
 # Where ubinize is.
 export PATH="$PATH:/usr/sbin:/sbin" ROUTER_VM="$work"
 if [ "${1:-}" = bench ]; then

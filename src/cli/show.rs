@@ -112,7 +112,11 @@ pub fn status(status: &Value) -> String {
     let safe = part(status, "safe_spool");
     if !safe.is_null() {
         let (files, written) = (count(number(safe, "files_written"), "file"), bytes(number(safe, "bytes_written")));
-        out += &format!("safe_spool {}: {files}, {written} written since the start\n", text(safe, "path"));
+        let flash = match safe.get("bytes_programmed").and_then(Value::as_u64) {
+            Some(programmed) => format!(", about {} on the flash", bytes(programmed)),
+            None => " before the file system compresses it".to_string(),
+        };
+        out += &format!("safe_spool {}: {files}, {written} written since the start{flash}\n", text(safe, "path"));
     }
     out
 }

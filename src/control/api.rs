@@ -172,7 +172,12 @@ impl Api {
         let ((bytes, _, limit), wear) = (self.spool.usage_now(), self.spool.wear());
         let (endangered, endangered_bytes) = self.spool.in_danger();
         let safe = settings.relay.safe_spool.as_ref().map(|path| {
-            json!({ "path": path.display().to_string(), "files_written": wear.files, "bytes_written": wear.bytes })
+            json!({
+                "path": path.display().to_string(),
+                "files_written": wear.files,
+                "bytes_written": wear.bytes,
+                "bytes_programmed": wear.programmed
+            })
         });
         let unreachable = self.reload().unreachable();
         let history = lock(&self.history);

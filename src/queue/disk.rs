@@ -9,12 +9,15 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::Path;
+use std::sync::Arc;
 
+use jffs2::Flash;
 use shared::SharedSyncs;
 
 use crate::system::memory;
 use crate::system::publish::{self, Blocks};
 
+mod jffs2;
 #[cfg(test)]
 pub(super) mod probe;
 mod shared;
@@ -26,18 +29,36 @@ const OPEN_FILES: usize = 64;
 #[derive(Clone, Default)]
 pub(super) struct Disk {
     syncs: SharedSyncs,
+    /// Where what is programmed is counted.
+    flash: Option<Arc<Flash>>,
     #[cfg(test)]
-    pub(super) probe: Option<std::sync::Arc<probe::Probe>>,
+    pub(super) probe: Option<Arc<probe::Probe>>,
 }
 
 /// A file that is being written.
 pub(super) struct Handle {
     file: File,
+    flash: Option<Arc<Flash>>,
     #[cfg(test)]
     watched: Option<probe::Watched>,
 }
 
 impl Disk {
+    /// From now on it is counted what is programmed for this directory, if it is on a flash with JFFS2.
+    pub(super) fn watch_flash(&mut self, directory: &Path) {
+        self.flash = Flash::of(directory).map(Arc::new);
+    }
+
+    /// Bytes programmed for the directory of [`Self::watch_flash`], about; `None` if they are not counted.
+    pub(super) fn programmed(&self) -> Option<u64> {
+        self.flash.as_ref().map(|flash| flash.programmed())
+    }
+
+    /// The flash on which this file is, if what is programmed is counted.
+    fn flash_of(&self, path: &Path) -> Option<&Arc<Flash>> {
+        self.flash.as_ref().filter(|flash| flash.holds(path))
+    }
+
     /// Creates a directory and missing parent directories, accessible to all, as with mkdir; synced if `sync`, so
     /// that a power cut cannot remove it with everything in it.
     pub(super) fn make_directory(&self, path: &Path, mode: u32, sync: bool) -> io::Result<()> {
@@ -59,6 +80,7 @@ impl Disk {
         #[cfg(test)]
         self.before_create(path)?;
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+        self.flash_of(path).inspect(|flash| flash.created(path));
         Ok(self.handle(file, path))
     }
 
@@ -79,10 +101,10 @@ impl Disk {
         }
     }
 
-    #[cfg_attr(not(test), expect(unused_variables, reason = "tests know files by their paths"))]
     fn handle(&self, file: File, path: &Path) -> Handle {
         Handle {
             file,
+            flash: self.flash_of(path).cloned(),
             #[cfg(test)]
             watched: self.probe.as_ref().map(|probe| probe.watch(path)),
         }
@@ -92,7 +114,10 @@ impl Disk {
     pub(super) fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         #[cfg(test)]
         self.before(|| probe::Op::Rename(from.into(), to.into()))?;
-        fs::rename(from, to)
+        fs::rename(from, to)?;
+        self.flash_of(from).inspect(|flash| flash.named(from));
+        self.flash_of(to).inspect(|flash| flash.named(to));
+        Ok(())
     }
 
     /// Removes a file. Its blocks are freed when the result is dropped: not before the directory is synced, if it is.
@@ -103,6 +128,7 @@ impl Disk {
         }
         let blocks = Blocks::of(path);
         fs::remove_file(path)?;
+        self.flash_of(path).inspect(|flash| flash.named(path));
         Ok(blocks)
     }
 
@@ -227,6 +253,7 @@ impl Handle {
         #[cfg(test)]
         let (bytes, then) = self.before_write(offset, bytes)?;
         self.file.write_all_at(bytes, offset)?;
+        self.flash.iter().for_each(|flash| flash.wrote(offset, bytes));
         #[cfg(test)]
         then?;
         Ok(())
@@ -237,6 +264,8 @@ impl Handle {
         #[cfg(test)]
         let (bytes, then) = self.before_write(self.len()?, bytes)?;
         self.file.write_all(bytes)?;
+        // Where in its page a record begins only matters for one that ends in the next.
+        self.flash.iter().for_each(|flash| flash.wrote(0, bytes));
         #[cfg(test)]
         then?;
         Ok(())
@@ -246,7 +275,9 @@ impl Handle {
     pub(super) fn set_len(&self, length: u64) -> io::Result<()> {
         #[cfg(test)]
         self.before(|file| probe::Op::SetLength(file, length))?;
-        self.file.set_len(length)
+        self.file.set_len(length)?;
+        self.flash.iter().for_each(|flash| flash.truncated());
+        Ok(())
     }
 
     /// Returns when the file is on the disk, under whichever name; a promise needs [`Disk::sync_directory`] after it.

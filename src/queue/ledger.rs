@@ -42,6 +42,8 @@ pub struct Wear {
     pub files: u64,
     /// Bytes written, journals included; the overhead of the file system is not.
     pub bytes: u64,
+    /// Bytes that JFFS2 has programmed for them, compressed and with its overhead, about; `None` on other file systems.
+    pub programmed: Option<u64>,
 }
 
 /// The accounting of the queue.

@@ -67,7 +67,7 @@ impl Spool {
         Self::open_on(relay, Disk::default())
     }
 
-    pub(super) fn open_on(relay: &Relay, disk: Disk) -> Result<Arc<Self>, String> {
+    pub(super) fn open_on(relay: &Relay, mut disk: Disk) -> Result<Arc<Self>, String> {
         let always = relay.durability == Durability::Always;
         let directory = |path: &Path, sync| {
             let queue = path.join("queue");
@@ -81,6 +81,9 @@ impl Spool {
         };
         let spool = directory(&relay.spool, always)?;
         let safe = relay.safe_spool.as_deref().map(|path| directory(path, true)).transpose()?;
+        if let Some(safe) = &safe {
+            disk.watch_flash(&safe.queue);
+        }
         let accept = if always && safe.is_some() { Place::Safe } else { Place::Spool };
         let (ledger, appending, owed) = Default::default();
         let (limit, moving) = (Mutex::new(relay.spool_limit), RwLock::default());
@@ -166,7 +169,7 @@ impl Spool {
 
     /// What was written to `safe_spool` since the program started.
     pub fn wear(&self) -> Wear {
-        self.ledger().wear
+        Wear { programmed: self.disk.programmed(), ..self.ledger().wear }
     }
 
     /// Whether a message of a client of `bytes` (0: unknown) would fit now.

@@ -431,17 +431,17 @@ async fn danger_and_wear_are_known() {
     let one = put(&spool, &[b'x'; 3_000], &["a@b.c"]).await.unwrap();
     let two = put(&spool, b"two", &["a@b.c"]).await.unwrap();
     assert_eq!(spool.in_danger(), (2, one.size + two.size));
-    assert_eq!(spool.wear(), Wear { files: 0, bytes: 0 });
+    assert_eq!(spool.wear(), Wear { files: 0, bytes: 0, programmed: None });
     assert_eq!(books(&spool), (one.size + two.size, 2));
     // Each in one page of memory.
     assert_eq!(spool.usage_now(), (2 * (4096 + 1024), 2, 1 << 20));
     let (one, _) = spool.move_to_safe(vec![one]).remove(0);
     assert_eq!(spool.in_danger(), (1, two.size));
-    assert_eq!(spool.wear(), Wear { files: 1, bytes: one.size });
+    assert_eq!(spool.wear(), Wear { files: 1, bytes: one.size, programmed: None });
     let note = attempt(0, Progress::Waiting);
     spool.record(&one, &note).unwrap();
     let length = u64::try_from(note.encode().len()).unwrap();
-    assert_eq!(spool.wear(), Wear { files: 1, bytes: one.size + length });
+    assert_eq!(spool.wear(), Wear { files: 1, bytes: one.size + length, programmed: None });
     spool.record(&two, &note).unwrap();
     assert_eq!(spool.in_danger(), (1, two.size + length));
     assert_eq!(spool.wear().bytes, one.size + length);
@@ -450,7 +450,7 @@ async fn danger_and_wear_are_known() {
     assert_eq!(spool.recover().len(), 2);
     assert_eq!(spool.in_danger(), (0, 0), "what is synced is in no danger");
     let three = put(&spool, &[b'x'; 3_000], &["a@b.c"]).await.unwrap();
-    assert_eq!(spool.wear(), Wear { files: 1, bytes: three.size });
+    assert_eq!(spool.wear(), Wear { files: 1, bytes: three.size, programmed: None });
 }
 
 #[tokio::test]

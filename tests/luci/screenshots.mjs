@@ -56,7 +56,7 @@ const STATUS = sample.status({
 		sample.account({ name: 'fallback', provider: 'mailboxorg', host: 'smtp.mailbox.org', from: 'alerts@example.org', username: 'alerts@example.org', last: null })
 	],
 	queue: { messages: 1, held: 0, bytes: 45056, limit: 33554432, recovering: false },
-	safe_spool: { path: '/mnt/usb/smtprelay', files_written: 0, bytes_written: 0 },
+	safe_spool: { path: '/mnt/usb/smtprelay', files_written: 0, bytes_written: 0, bytes_programmed: null },
 	power_cut: {
 		messages: 1, bytes: 45056,
 		meaning: 'a power cut loses undelivered mail of the last minute; mail that waits longer, and all mail at a reboot, is moved to /mnt/usb/smtprelay'

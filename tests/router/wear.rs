@@ -129,8 +129,8 @@ struct Watched {
     machine: Machine,
     provider: Provider,
     flash: Vec<u8>,
-    /// What `smtprelay status` said last.
-    said: f64,
+    /// What `smtprelay status` said last: bytes written, and programmed where it counts them.
+    said: [f64; 2],
     sent: usize,
 }
 
@@ -144,25 +144,31 @@ impl Watched {
         let mut machine = Machine::router(kit.as_ref(), &settings, &ca, system, 64);
         machine.boot().await;
         let flash = machine.flash();
-        Some(Watched { machine, provider, flash, said: 0.0, sent: 0 })
+        Some(Watched { machine, provider, flash, said: [0.0; 2], sent: 0 })
     }
 
     /// When everything has been written: what happened since the last call, and what `status` counts of it.
-    async fn written(&mut self) -> (Wear, f64) {
+    async fn written(&mut self) -> (Wear, [f64; 2]) {
         tokio::time::sleep(WRITTEN).await;
+        self.seen().await
+    }
+
+    /// What happened since the last call, and what `status` counts of it.
+    async fn seen(&mut self) -> (Wear, [f64; 2]) {
         let (_, status) = self.machine.run("smtprelay status --json", SOON).await;
         let status = status.iter().find_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-        let bytes = status.as_ref().and_then(|status| status["safe_spool"]["bytes_written"].as_f64()).unwrap_or(0.0);
+        let bytes = |name: &str| status.as_ref().and_then(|status| status["safe_spool"][name].as_f64());
+        let said = ["bytes_written", "bytes_programmed"].map(|name| bytes(name).unwrap_or(0.0));
         let flash = self.machine.flash();
-        let seen = (wear(&self.flash, &flash), bytes - self.said);
-        (self.flash, self.said) = (flash, bytes);
+        let seen = (wear(&self.flash, &flash), [said[0] - self.said[0], said[1] - self.said[1]]);
+        (self.flash, self.said) = (flash, said);
         seen
     }
 
-    async fn send(&mut self) {
+    async fn send(&mut self, count: usize) {
         let text = "Pump 3 has stopped, and the tank is half empty.\r\n".repeat(20);
         let mut client = greeted(&self.machine).await;
-        for _ in 0..EACH {
+        for _ in 0..count {
             submit(&mut client, &format!("message {}", self.sent), &text).await;
             self.sent += 1;
         }
@@ -171,30 +177,28 @@ impl Watched {
 }
 
 /// One durability on one file system: rows of the table.
-async fn watched(durability: &str, system: System) -> Option<Vec<(String, [f64; 4])>> {
+async fn watched(durability: &str, system: System) -> Option<Vec<(String, [f64; COLUMNS])>> {
     let mut router = Watched::boot(durability, system).await?;
     // What the first boot writes, and the folders of the spool.
-    router.send().await;
+    router.send(EACH).await;
     router.provider.wait_for_messages(EACH, SOON).await;
     removed(&router.machine, EACH).await;
     router.written().await;
 
     let mut rows = Vec::new();
-    let mut row = |what: &str, (wear, status): (Wear, f64), each: usize| {
-        let each = each as f64;
-        let figures =
-            [wear.programmed as f64 / each, wear.summaries as f64 / each, status / each, wear.erased as f64 / each];
+    let mut row = |what: &str, (wear, said): (Wear, [f64; 2]), each: usize| {
+        let figures = figures(wear, said).map(|figure| figure / each as f64);
         let name = format!("{}, `{durability}`: {what}", system.label());
         rows.push((name, figures));
     };
     row("nothing for 45 s", router.written().await, 1);
-    router.send().await;
+    router.send(EACH).await;
     router.provider.wait_for_messages(2 * EACH, SOON).await;
     removed(&router.machine, 2 * EACH).await;
     row("a message that is delivered at once", router.written().await, EACH);
 
     router.provider.stop().await;
-    router.send().await;
+    router.send(EACH).await;
     // With `deferred`, until all have been moved.
     let waiting = "$(ls /etc/smtprelay/spool/queue | grep -c msg)";
     router.machine.run(&format!("while [ \"{waiting}\" -lt {EACH} ]; do sleep 1; done"), SOON).await;
@@ -210,23 +214,48 @@ async fn watched(durability: &str, system: System) -> Option<Vec<(String, [f64; 
 }
 
 /// A gateway that has nothing to do, from the minute after its start on.
-async fn idle(durability: &'static str, system: System) -> Option<(String, [f64; 4])> {
+async fn idle(durability: &'static str, system: System) -> Option<(String, [f64; COLUMNS])> {
     let mut router = Watched::boot(durability, system).await?;
     router.written().await;
     tokio::time::sleep(IDLE).await;
-    let (wear, status) = router.written().await;
-    let name = format!("{}, `{durability}`: ten idle minutes", system.label());
-    Some((name, [wear.programmed as f64, wear.summaries as f64, status, wear.erased as f64]))
+    let (wear, said) = router.written().await;
+    Some((format!("{}, `{durability}`: ten idle minutes", system.label()), figures(wear, said)))
 }
 
-const COLUMNS: &str = "bytes programmed | in summaries | bytes by `status` | blocks erased";
+const HEAD: &str = "bytes programmed | in summaries | programmed by `status` | written by `status` | blocks erased";
+const COLUMNS: usize = 5;
+
+/// The figures of a row.
+fn figures(wear: Wear, [written, programmed]: [f64; 2]) -> [f64; COLUMNS] {
+    [wear.programmed as f64, wear.summaries as f64, programmed, written, wear.erased as f64]
+}
+
 const RUNS: [(&str, System); 4] =
     [("deferred", System::Jffs2), ("always", System::Jffs2), ("deferred", System::Ubifs), ("always", System::Ubifs)];
+
+/// Messages that fill five blocks of the flash: the summary of the last one is not written yet.
+const BLOCKS_FULL: usize = 400;
+
+/// What `status` says of the flash is what the chip saw, for mail that is delivered at once and for mail that waits.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn status_counts_what_the_flash_sees() {
+    let Some(mut router) = Watched::boot("always", System::Jffs2).await else { return };
+    router.send(EACH).await;
+    removed(&router.machine, EACH).await;
+    router.seen().await;
+    router.send(BLOCKS_FULL).await;
+    removed(&router.machine, EACH + BLOCKS_FULL).await;
+    let (wear, [written, programmed]) = router.seen().await;
+    println!("{BLOCKS_FULL} messages: {wear:?}, status: {written} bytes written, {programmed} programmed");
+    let difference = programmed / wear.all() as f64 - 1.0;
+    assert!(difference.abs() < 0.1, "status says {programmed}, the flash saw {wear:?}: {:.1} %", 100.0 * difference);
+    router.machine.shut_down("stop; off", SOON).await;
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "make bench-router"]
 async fn bench_wear() {
-    let mut table = Table::new("router-wear", COLUMNS);
+    let mut table = Table::new("router-wear", HEAD);
     // Side by side: most of their time is waiting.
     let runs = RUNS.map(|(durability, system)| tokio::spawn(watched(durability, system)));
     for run in runs {
@@ -239,7 +268,7 @@ async fn bench_wear() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "make bench-router"]
 async fn bench_wear_when_idle() {
-    let mut table = Table::new("router-idle", COLUMNS);
+    let mut table = Table::new("router-idle", HEAD);
     let runs = RUNS.map(|(durability, system)| tokio::spawn(idle(durability, system)));
     for run in runs {
         let Some((name, figures)) = run.await.expect("a router") else { return };

@@ -36,7 +36,7 @@ declare namespace Smtprelay {
 		accounts: Account[];
 		queue: { messages: number; held: number; bytes: number; limit: number; recovering: boolean };
 		expected?: Expected[];
-		safe_spool: { path: string; files_written: number; bytes_written: number } | null;
+		safe_spool: { path: string; files_written: number; bytes_written: number; bytes_programmed: number | null } | null;
 		power_cut: { messages: number; bytes: number; meaning: string };
 		last: { time: number; to: string; account: string; tls: string; verified: string } | null;
 		today: { accepted: number; delivered: number; failed: number; refused: number };

@@ -270,6 +270,13 @@ impl Machine {
         (code, said)
     }
 
+    /// Whether the shell on the console does a command within the limit.
+    pub async fn answers(&mut self, limit: Duration) -> bool {
+        let mark = self.console.mark();
+        self.type_in("echo 'router: answers'");
+        self.console.wait(mark, |line| line == "router: answers", limit).await.is_ok()
+    }
+
     /// Types in what shuts the machine down, and waits until it is off. Returns what the console said since the boot.
     pub async fn shut_down(&mut self, command: &str, limit: Duration) -> Vec<String> {
         self.type_in(command);
