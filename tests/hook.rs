@@ -109,9 +109,11 @@ async fn paused_resumed_and_failed() {
     assert_eq!(failed["SMTPRELAY_ID"], id);
     assert_eq!((failed["SMTPRELAY_TO"].as_str(), failed["SMTPRELAY_CLIENT"].as_str()), (gone, "127.0.0.1"));
     assert!(failed["SMTPRELAY_REASON"].contains("No \"such\" user; rm -rf $HOME"), "{failed:?}");
-    // The first one: a script may still show what an earlier run had told it.
-    let actions: Vec<String> = script.calls().iter().map(|call| call["ACTION"].clone()).collect();
-    assert_eq!((actions.len(), &actions[..2]), (4, &["queue_ok".to_owned(), "paused".to_owned()][..]), "{actions:?}");
+    // That the queue has room is told as well: a script may still show what an earlier run had told it. In which order they
+    // come is not certain: the connection for the mail is opened while the device is still sending it.
+    let mut actions: Vec<String> = script.calls().iter().map(|call| call["ACTION"].clone()).collect();
+    actions.sort();
+    assert_eq!(actions, ["failed", "paused", "queue_ok", "resumed"]);
     for call in script.calls() {
         println!("{call:?}");
         // Neither secrets nor anything else of the gateway gets out.
@@ -149,6 +151,11 @@ fn count(relay: &Relay, event: &str) -> usize {
     relay.log().iter().filter(|line| field(line, "event") == Some(event)).count()
 }
 
+/// As [`count`], of an event that has happened: its line comes to us behind what the program does.
+async fn count_once_there(relay: &Relay, event: &str) -> usize {
+    relay.wait_lines(|line| field(line, "event") == Some(event), 1, SOON).await.len()
+}
+
 #[tokio::test]
 async fn a_full_queue_is_told_once_and_so_is_its_end() {
     for announced in [true, false] {
@@ -170,13 +177,13 @@ async fn a_full_queue_is_told_once_and_so_is_its_end() {
         assert!(full["SMTPRELAY_REASON"].contains("spool_limit"), "{full:?}");
         // That a small one still fits is not the end of it.
         assert_eq!(offer(&relay, 1000, announced).await, 250);
-        assert_eq!((count(&relay, "queue_full"), count(&relay, "queue_has_room")), (1, 0));
+        assert_eq!((count_once_there(&relay, "queue_full").await, count(&relay, "queue_has_room")), (1, 0));
         queue_until(&relay, |all| all.iter().all(|message| message["standing"] != "sending")).await;
         said(&relay, "queue delete all").await;
         assert_eq!(offer(&relay, 1000, announced).await, 250);
         // The first one came with the first message.
         script.wait("queue_ok", 2).await;
-        assert_eq!((count(&relay, "queue_full"), count(&relay, "queue_has_room")), (1, 1));
+        assert_eq!((count(&relay, "queue_full"), count_once_there(&relay, "queue_has_room").await), (1, 1));
         // A queue that keeps filling up while it drains is a line, and a number.
         for _ in 0..5 {
             assert_eq!(offer(&relay, 140_000, announced).await, 250);

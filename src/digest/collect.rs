@@ -184,7 +184,7 @@ fn remove(
             trouble(&name, format!("{reason}: {error}"));
             // The one that marks the digest as complete goes first.
             for mail in last.iter().chain(&further) {
-                if let Err(error) = spool.remove_for_good(mail) {
+                if let Err(Some(error)) = spool.remove_for_good(mail) {
                     trouble(mail.id.as_str(), error);
                 }
             }
@@ -195,7 +195,7 @@ fn remove(
 
 /// Records that a message is sent separately.
 fn let_go(spool: &Spool, item: Item) -> Placed {
-    if let Err(error) = spool.record_for_good(&item.entry, Note::Alone(clock::now())) {
+    if let Err(Some(error)) = spool.record_for_good(&item.entry, Note::Alone(clock::now())) {
         trouble(item.entry.id.as_str(), error);
     }
     released(item)
@@ -207,7 +207,8 @@ pub fn carry_on(spool: &Spool, [further, last, replaced, alone, torn]: [Vec<Item
         let id = item.entry.id;
         match spool.remove_for_good(&item.entry) {
             Ok(()) => Event::Removed { id: id.to_string() }.log(),
-            Err(error) => trouble(id.as_str(), format!("an incomplete digest cannot be removed: {error}")),
+            Err(Some(error)) => trouble(id.as_str(), format!("an incomplete digest cannot be removed: {error}")),
+            Err(None) => {}
         }
     }
     let mut back: Vec<Placed> = alone.into_iter().map(|item| let_go(spool, item)).collect();

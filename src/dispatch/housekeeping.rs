@@ -229,7 +229,10 @@ fn write_time(spool: &Spool, entry: &Entry) -> bool {
     match spool.record(entry, &Note::Arrived(entry.arrived)) {
         Ok(()) => true,
         Err(error) => {
-            Event::SpoolTrouble { id: entry.id.to_string(), reason: error.to_string() }.log_lasting();
+            let reason =
+                format!("its time of arrival, and perhaps that of others, cannot be recorded on the disk yet: {error}");
+            let trouble = Event::SpoolTrouble { id: entry.id.to_string(), reason };
+            trouble.log_common(&format!("time of arrival: {error}"));
             false
         }
     }
@@ -262,7 +265,7 @@ fn put_in_order(spool: &Spool, mut taken: Vec<Placed>, moves: bool) -> (Vec<Plac
     if let Some((id, error)) = first {
         let (messages, them) = (counted(failed, "message"), if failed == 1 { "it" } else { "them" });
         let reason = format!("{messages} cannot be moved to safe_spool, so a power cut would lose {them}: {error}");
-        Event::SpoolTrouble { id: id.to_string(), reason }.log_lasting();
+        Event::SpoolTrouble { id: id.to_string(), reason }.log_common(&format!("cannot be moved: {error}"));
         trouble = true;
     }
     (back, trouble)

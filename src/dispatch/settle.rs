@@ -114,7 +114,7 @@ impl Settle {
     /// Appends a note to the journal; what the disk refuses is valid all the same, and is recorded later.
     pub(super) async fn note(&self, entry: &Entry, note: Note) {
         let (spool, noted) = (Arc::clone(&self.spool), entry.clone());
-        if let Some(Err(reason)) = task::blocking(move || spool.record_for_good(&noted, note)).await {
+        if let Some(Err(Some(reason))) = task::blocking(move || spool.record_for_good(&noted, note)).await {
             Event::SpoolTrouble { id: entry.id.to_string(), reason }.log();
         }
     }
@@ -258,8 +258,8 @@ impl Settle {
         let (spool, gone) = (Arc::clone(&self.spool), entry.clone());
         match task::blocking(move || spool.remove_for_good(&gone)).await {
             Some(Ok(())) => Event::Removed { id: entry.id.to_string() }.log(),
-            Some(Err(reason)) => Event::SpoolTrouble { id: entry.id.to_string(), reason }.log(),
-            None => {}
+            Some(Err(Some(reason))) => Event::SpoolTrouble { id: entry.id.to_string(), reason }.log(),
+            Some(Err(None)) | None => {}
         }
     }
 

@@ -352,8 +352,9 @@ impl Spool {
             let room = self.room_of(place, size);
             self.ledger().add(place, size, room);
             let entry = Entry { id, client: Client::Own, place, arrived: 0, size };
-            let reason = self.owe(&entry, Debt::Gone, &error.into());
-            Event::SpoolTrouble { id: id.to_string(), reason }.log();
+            if let Some(reason) = self.owe(&entry, Debt::Gone, &error.into()) {
+                Event::SpoolTrouble { id: id.to_string(), reason }.log();
+            }
         });
         let _ = self.disk.sync_directory(&directory.queue);
         drop(removed);

@@ -70,7 +70,8 @@ impl Debt {
 /// All pending changes. There is at most one debt for each file in the queue.
 #[derive(Debug, Default)]
 pub(super) struct Owed {
-    debts: ById<(Entry, Debt)>,
+    /// Each with whether what was added last survives a restart.
+    debts: ById<(Entry, Debt, bool)>,
     /// Whether there may be a file.
     pub(super) written: bool,
     /// Whether a thread is working on it.
@@ -90,26 +91,32 @@ impl Owed {
         self.debts.get(&id).map(|owed| &owed.1)
     }
 
-    /// Adds a change that came after those that are pending.
-    pub(super) fn add(&mut self, entry: &Entry, debt: Debt) {
-        match (debt, self.debts.get_mut(&entry.id).map(|owed| &mut owed.1)) {
-            (_, Some(Debt::Gone)) => {}
-            (debt @ Debt::Notes(_), Some(known)) => known.add(debt),
-            (debt, _) => drop(self.debts.insert(entry.id, Box::new((entry.clone(), debt)))),
+    /// Adds a change that came after those that are pending; `survives` is whether a restart would not forget it. Returns
+    /// whether that is news about the message.
+    pub(super) fn add(&mut self, entry: &Entry, debt: Debt, survives: bool) -> bool {
+        let Some((owner, known, survived)) = self.debts.get_mut(&entry.id).map(|owed| &mut **owed) else {
+            self.debts.insert(entry.id, Box::new((entry.clone(), debt, survives)));
+            return true;
+        };
+        let is_finished = debt == Debt::Gone && *known != Debt::Gone;
+        if is_finished {
+            *owner = entry.clone();
         }
+        known.add(debt);
+        std::mem::replace(survived, survives) != survives || is_finished
     }
 
     /// Adds what an earlier run left pending, if nothing more is known.
     pub(super) fn take_over(&mut self, entry: Entry, debt: Debt) {
         if self.of(entry.id).is_none_or(|known| known.weight() < debt.weight()) {
-            self.debts.insert(entry.id, Box::new((entry, debt)));
+            self.debts.insert(entry.id, Box::new((entry, debt, true)));
         }
     }
 
     /// What is tried next.
     pub(super) fn round(&self) -> Vec<(Entry, Debt)> {
         let (early, late): (Vec<_>, Vec<_>) = self.debts.iter().partition(|(id, _)| Some(**id) <= self.last);
-        late.into_iter().chain(early).take(AT_ONCE).map(|(_, owed)| (**owed).clone()).collect()
+        late.into_iter().chain(early).take(AT_ONCE).map(|(_, owed)| (owed.0.clone(), owed.1.clone())).collect()
     }
 
     /// This much is on the disk now.

@@ -23,7 +23,7 @@ use super::ledger::{self, Ledger, Share, Wear};
 use super::owed::{self, Debt, Owed};
 use super::stored::{Stored, correct_dates, journal_length, read_message, read_notes};
 use crate::config::{Durability, Relay};
-use crate::report::Event;
+use crate::report::{Event, counted};
 use crate::system::lock;
 use crate::system::memory::{self, Meminfo};
 use crate::system::publish::{self, Blocks, PublishStep};
@@ -394,8 +394,9 @@ impl Spool {
     /// As [`Self::remove`]. What cannot be removed now is removed later, and not sent again meanwhile.
     ///
     /// # Errors
-    /// When it could not be removed now; the text says whether this survives a restart of the program.
-    pub fn remove_for_good(&self, entry: &Entry) -> Result<(), String> {
+    /// When it could not be removed now; the text, for the log, says whether this survives a restart of the program. `None`
+    /// when it was returned for this message before.
+    pub fn remove_for_good(&self, entry: &Entry) -> Result<(), Option<String>> {
         self.remove(entry).map_err(|error| self.owe(entry, Debt::Gone, &error))
     }
 
@@ -404,7 +405,7 @@ impl Spool {
     ///
     /// # Errors
     /// As [`Self::remove_for_good`].
-    pub fn record_for_good(&self, entry: &Entry, note: Note) -> Result<(), String> {
+    pub fn record_for_good(&self, entry: &Entry, note: Note) -> Result<(), Option<String>> {
         // In their order: after those that are waiting already. The lock is not held while the disk works, which may have
         // to wait for a move.
         let waits = self.owed().of(entry.id).is_some();
@@ -421,8 +422,8 @@ impl Spool {
         Err(self.owe(entry, Debt::Notes(vec![note]), &error))
     }
 
-    /// Remembers a change that failed, of a message that is in the accounting.
-    pub(super) fn owe(&self, entry: &Entry, debt: Debt, error: &SpoolError) -> String {
+    /// Remembers a change that failed, of a message that is in the accounting. Returns what is to be logged about it.
+    pub(super) fn owe(&self, entry: &Entry, debt: Debt, error: &SpoolError) -> Option<String> {
         let lines = debt.lines(entry.id);
         let what = match debt {
             Debt::Gone => "it is finished but cannot be removed from the queue yet",
@@ -434,12 +435,12 @@ impl Spool {
             remembered |= self.append_line(&path, &lines).is_ok();
         }
         owed.written |= remembered;
-        owed.add(entry, debt);
+        let is_news = owed.add(entry, debt, remembered);
         let then = match remembered {
             true => "this survives a restart of the program",
             false => "this cannot be stored anywhere, so it would be sent again after a restart",
         };
-        format!("{what}; retrying every 10 s; {then}: {error}")
+        is_news.then(|| format!("{what}; retrying every 10 s; {then}: {error}"))
     }
 
     fn append_line(&self, path: &Path, lines: &[u8]) -> io::Result<()> {
@@ -479,20 +480,28 @@ impl Spool {
             let owed = self.owed();
             (owed.round(), owed.len())
         };
-        let mut failed = 0;
+        let (mut failed, mut refused) = (0, None);
         for (entry, debt) in round {
             self.owed().last = Some(entry.id);
-            if self.pay_one(&entry, &debt).is_ok() {
+            let Err(error) = self.pay_one(&entry, &debt) else {
                 failed = 0;
                 self.owed().paid(entry.id, &debt);
                 continue;
-            }
+            };
+            refused = Some(error);
             failed += 1;
             if failed >= ENOUGH {
-                return;
+                break;
             }
         }
         let mut owed = self.owed();
+        if let Some(error) = refused {
+            let messages = counted(owed.len() as u64, "message");
+            drop(owed);
+            let reason = format!("could not be written to the disk yet; retrying every 10 s: {error}");
+            let text = format!("results or removals of {messages} {reason}");
+            return Event::SpoolTrouble { id: String::new(), reason: text }.log_common(&reason);
+        }
         if owed.len() == 0 && all <= owed::AT_ONCE {
             let mut gone = true;
             for path in self.owed_files() {

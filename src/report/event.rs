@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::repeats;
+use super::repeats::{self, Same};
 use crate::system::lock;
 
 /// Why something was refused or failed: one plain sentence with its remedy.
@@ -316,38 +316,43 @@ impl Event {
 
     /// As [`Self::log`], for lines that `client` can cause as often as it likes: see [`repeats`].
     pub fn log_for(&self, client: &str) {
-        self.log_by(Some((client, "advice")));
+        self.log_by(Some(Same { client, kind: "advice", text: None, lasts: false }));
     }
 
     /// As [`Self::log`], for trouble that is found again every few seconds as long as it lasts: a disk that stays full. The
-    /// first line is written, and the same line at longer and longer intervals: see [`repeats`].
+    /// line is written when it begins, and then once per hour while it lasts: see [`repeats`].
     pub fn log_lasting(&self) {
-        self.log_by(Some(("queue", self.fields().name)));
+        self.log_by(Some(Same { client: "queue", kind: self.fields().name, text: None, lasts: true }));
     }
 
-    fn log_by(&self, at_will: Option<(&str, &'static str)>) {
+    /// As [`Self::log_lasting`], for trouble that many messages have in common: `reason` is what remains the same in its
+    /// lines, while the number of messages and the first one differ.
+    pub fn log_common(&self, reason: &str) {
+        // Not among those that are about single messages, which may be many.
+        self.log_by(Some(Same { client: "spool", kind: self.fields().name, text: Some(reason), lasts: true }));
+    }
+
+    fn log_by(&self, same: Option<Same<'_>>) {
         let (level, line) = (self.level(), self.line());
-        let counted = match self {
-            // How full it was differs each time.
-            Self::QueueFull { .. } => "event=queue_full",
-            _ => &line,
-        };
-        if at_will.is_none_or(|(client, kind)| repeats::is_new(client, kind, level, counted)) {
+        if same.is_none_or(|same| repeats::is_new(same, level, &line)) {
             log::log!(target: "smtprelay", level, "{line}");
         }
         HUB.publish(self);
     }
 
     /// The client that can cause this line as often as it likes, and the kind of line: see [`repeats`].
-    fn at_will(&self) -> Option<(&str, &'static str)> {
+    fn at_will(&self) -> Option<Same<'_>> {
+        // How full it was differs each time.
+        let text = matches!(self, Self::QueueFull { .. }).then_some("event=queue_full");
+        let same = |client| Some(Same { client, kind: self.fields().name, text, lasts: false });
         match self {
             Self::Refused { client, .. }
             | Self::LoginFailed { client, .. }
             | Self::Rejected { client, .. }
             | Self::Aborted { client, .. }
-            | Self::NoMail { client, .. } => Some((client, self.fields().name)),
+            | Self::NoMail { client, .. } => same(client),
             // Devices that keep a queue full while it drains.
-            Self::QueueFull { .. } | Self::QueueHasRoom => Some(("several", self.fields().name)),
+            Self::QueueFull { .. } | Self::QueueHasRoom => same("several"),
             _ => None,
         }
     }

@@ -242,12 +242,45 @@ async fn a_removal_that_failed_is_done_later() {
     let spool = &bench.spool;
     let entry = put(spool, b"x", &["a@b.c"]).await.unwrap();
     bench.probe.fail(fault());
-    let told = spool.remove_for_good(&entry).unwrap_err();
+    let told = spool.remove_for_good(&entry).unwrap_err().unwrap();
     assert!(told.contains("this survives a restart of the program") && spool.owes(), "{told}");
     assert_eq!((owed_files(&bench), books(spool)), (vec!["ram", "flash"], on_disk(bench.dir.path())));
     spool.pay();
     assert_eq!((owed_files(&bench), books(spool)), (vec![], (0, 0)));
     assert!(!spool.owes() && on_disk(bench.dir.path()) == (0, 0));
+}
+
+/// Each attempt for a message that waits would otherwise be a line in the log.
+#[tokio::test]
+async fn what_the_disk_refuses_is_reported_once_for_each_message() {
+    let bench = Bench::new(Durability::Always);
+    let spool = &bench.spool;
+    let one = put(spool, b"x", &["a@b.c", "d@e.f"]).await.unwrap();
+    let other = put(spool, b"y", &["a@b.c", "d@e.f"]).await.unwrap();
+    let note = |entry: &Entry| spool.record_for_good(entry, attempt(0, Progress::Waiting)).unwrap_err();
+    let says = |text: Option<String>, what: &[&str]| {
+        let text = text.expect("something for the log");
+        assert!(what.iter().all(|what| text.contains(what)), "{text}");
+    };
+    for entry in [&one, &other] {
+        bench.probe.fail(fault());
+        says(note(entry), &["its result", "survives a restart"]);
+        assert_eq!([note(entry), note(entry)], [None, None]);
+    }
+    // Now a restart would forget it.
+    bench.probe.fail(Fault { for_good: true, ..fault() });
+    says(note(&one), &["its result", "would be sent again after a restart"]);
+    assert_eq!(note(&one), None);
+    says(spool.remove_for_good(&other).unwrap_err(), &["it is finished", "would be sent again after a restart"]);
+    assert_eq!(spool.remove_for_good(&other), Err(None));
+    spool.pay();
+    assert_eq!(note(&one), None);
+    // When it is over and begins again, it is reported again.
+    bench.probe.heal();
+    spool.pay();
+    assert!(!spool.owes());
+    bench.probe.fail(fault());
+    says(note(&one), &["its result", "survives a restart"]);
 }
 
 #[tokio::test]
