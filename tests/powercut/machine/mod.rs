@@ -149,7 +149,24 @@ const TROUBLES: [&str; 8] = [
 /// When a directory of exFAT needs another cluster, Linux 6.1 writes the table of clusters and the size of the directory
 /// in any order. After a power cut between the two it finds the contradiction as soon as the directory has to grow again.
 /// No order of syncs helps against that; `fsck.exfat` does.
-pub const OUTGROWN: &str = "exFAT-fs (vda): error, bogus directory size";
+const OUTGROWN: &str = "exFAT-fs (vda): error, bogus directory size";
+
+/// What the kernel says of a vfat file system in the same case.
+///
+/// A file that was being written at the cut has its first cluster in the directory, while the table has it as free: Linux 6.1
+/// writes the two in one batch without a barrier when it syncs the whole file system for another message. The gateway removes
+/// such a leftover at its start, before anything else is written, and the kernel finds the contradiction. Left alone, its
+/// cluster would be given to another message. `fsck.fat` repairs it.
+const HALF_WRITTEN: &str = "FAT-fs (vda): error, fat_free_clusters: deleting FAT entry beyond EOF";
+
+/// What the kernel says of this file system when the cut itself has damaged it, before it makes it read-only.
+pub fn damage_by_a_cut(system: System) -> Option<&'static str> {
+    match system {
+        System::Exfat => Some(OUTGROWN),
+        System::Vfat => Some(HALF_WRITTEN),
+        _ => None,
+    }
+}
 
 /// The virtual machine, with power or without.
 pub struct Machine {

@@ -11,7 +11,7 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-use super::{Hardware, OUTGROWN, System, run};
+use super::{Hardware, System, damage_by_a_cut, run};
 
 /// Bytes of the disk.
 const DISK: u64 = 96 << 20;
@@ -89,10 +89,9 @@ impl Hardware for Pc {
 
     fn tolerates(&self, line: &str) -> bool {
         match self.system {
-            System::Exfat => line.contains(OUTGROWN),
             // Which inodes and blocks are in use is not written before a cut.
             System::Plain => line.contains("EXT4-fs error"),
-            _ => false,
+            system => damage_by_a_cut(system).is_some_and(|words| line.contains(words)),
         }
     }
 
