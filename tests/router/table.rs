@@ -39,9 +39,10 @@ impl Table {
     }
 }
 
-/// Three digits, as in the other tables; thousands have a comma.
+/// Three digits, as in the other tables; thousands have a comma. A dash for what is not known (NaN).
 fn number(value: f64) -> String {
     match value.abs() {
+        unknown if unknown.is_nan() => "–".into(),
         big if big >= 1000.0 => {
             let whole = format!("{value:.0}");
             let (thousands, rest) = whole.split_at(whole.len() - 3);

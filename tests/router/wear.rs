@@ -158,7 +158,7 @@ impl Watched {
         let (_, status) = self.machine.run("smtprelay status --json", SOON).await;
         let status = status.iter().find_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
         let bytes = |name: &str| status.as_ref().and_then(|status| status["safe_spool"][name].as_f64());
-        let said = ["bytes_written", "bytes_programmed"].map(|name| bytes(name).unwrap_or(0.0));
+        let said = ["bytes_written", "bytes_programmed"].map(|name| bytes(name).unwrap_or(f64::NAN));
         let flash = self.machine.flash();
         let seen = (wear(&self.flash, &flash), [said[0] - self.said[0], said[1] - self.said[1]]);
         (self.flash, self.said) = (flash, said);
