@@ -8,8 +8,8 @@
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
 use jffs2::Flash;
 use shared::SharedSyncs;
@@ -29,8 +29,10 @@ const OPEN_FILES: usize = 64;
 #[derive(Clone, Default)]
 pub(super) struct Disk {
     syncs: SharedSyncs,
-    /// Where what is programmed is counted.
-    flash: Option<Arc<Flash>>,
+    /// What is programmed for this directory is counted, if it is on JFFS2: that is found out when it is first used, since a
+    /// start has to be quick.
+    watched_directory: Option<PathBuf>,
+    flash: Arc<OnceLock<Option<Arc<Flash>>>>,
     #[cfg(test)]
     pub(super) probe: Option<Arc<probe::Probe>>,
 }
@@ -46,17 +48,22 @@ pub(super) struct Handle {
 impl Disk {
     /// From now on it is counted what is programmed for this directory, if it is on a flash with JFFS2.
     pub(super) fn watch_flash(&mut self, directory: &Path) {
-        self.flash = Flash::of(directory).map(Arc::new);
+        self.watched_directory = Some(directory.into());
     }
 
     /// Bytes programmed for the directory of [`Self::watch_flash`], about; `None` if they are not counted.
     pub(super) fn programmed(&self) -> Option<u64> {
-        self.flash.as_ref().map(|flash| flash.programmed())
+        self.flash(self.watched_directory.as_ref()?).map(|flash| flash.programmed())
     }
 
     /// The flash on which this file is, if what is programmed is counted.
     fn flash_of(&self, path: &Path) -> Option<&Arc<Flash>> {
-        self.flash.as_ref().filter(|flash| flash.holds(path))
+        let directory = self.watched_directory.as_ref().filter(|directory| path.starts_with(directory))?;
+        self.flash(directory)
+    }
+
+    fn flash(&self, directory: &Path) -> Option<&Arc<Flash>> {
+        self.flash.get_or_init(|| Flash::of(directory).map(Arc::new)).as_ref()
     }
 
     /// Creates a directory and missing parent directories, accessible to all, as with mkdir; synced if `sync`, so

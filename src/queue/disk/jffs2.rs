@@ -7,7 +7,7 @@
 //! nodes. What the kernel copies to gain erased blocks is not counted, since nothing tells when it does.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Mutex;
 
 use nix::sys::statfs::statfs;
@@ -29,7 +29,6 @@ const NAME: usize = 40 + 24;
 /// A directory on JFFS2.
 #[derive(Debug)]
 pub(super) struct Flash {
-    directory: PathBuf,
     /// Whether the kernel compresses as OpenWrt's do.
     lzma: bool,
     /// Bytes since the program started.
@@ -46,22 +45,17 @@ impl Flash {
             OVERLAY => found.files() == 0 && is_on_mtd(),
             _ => false,
         };
-        let kernel = fs::read_to_string("/proc/version").unwrap_or_default();
-        is_jffs2.then(|| Self::new(directory, kernel.contains("OpenWrt")))
+        let is_openwrt = || fs::read_to_string("/proc/version").is_ok_and(|kernel| kernel.contains("OpenWrt"));
+        is_jffs2.then(|| Self::new(is_openwrt()))
     }
 
-    fn new(directory: &Path, lzma: bool) -> Self {
-        Self { directory: directory.into(), lzma, programmed: Mutex::default() }
+    fn new(lzma: bool) -> Self {
+        Self { lzma, programmed: Mutex::default() }
     }
 
     /// Bytes since the program started.
     pub(super) fn programmed(&self) -> u64 {
         *lock(&self.programmed)
-    }
-
-    /// Whether this file is in the directory.
-    pub(super) fn holds(&self, path: &Path) -> bool {
-        path.starts_with(&self.directory)
     }
 
     /// A file has been created.
@@ -208,13 +202,12 @@ mod tests {
 
     #[test]
     fn each_page_and_each_name_is_a_node() {
-        let flash = Flash::new(Path::new("/flash"), false);
+        let flash = Flash::new(false);
         let spent = |work: &dyn Fn()| {
             let before = flash.programmed();
             work();
             usize::try_from(flash.programmed() - before).unwrap()
         };
-        assert!(flash.holds(Path::new("/flash/a")) && !flash.holds(Path::new("/flashes/a")));
         // The name takes 14 bytes, 16 in its node.
         let path = Path::new("/flash/0123456789.msg");
         assert_eq!(spent(&|| flash.created(path)), INODE + NAME + 16 + 14);
