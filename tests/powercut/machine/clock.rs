@@ -12,6 +12,7 @@
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 /// `xtime_sec`, `ktime_sec` with what fills the gap behind it, and the seconds of `wall_to_monotonic`.
 const FIELDS: usize = 24;
@@ -19,6 +20,10 @@ const FIELDS: usize = 24;
 const ALIGNED: usize = 8;
 /// The clock is at most so many seconds from what the machine was told at its start.
 const NEAR: u64 = 1_000_000;
+
+/// How long the next second of a machine may take on a busy host, and how often it is looked for.
+const SECOND: Duration = Duration::from_secs(60);
+const LOOK: Duration = Duration::from_millis(20);
 
 /// The clock of a machine that has power.
 pub struct Clock {
@@ -34,16 +39,25 @@ impl Clock {
         let mut content = vec![0; usize::try_from(bytes).expect("a memory that fits into this one")];
         memory.read_exact_at(&mut content, 0).expect("read the memory");
         let is_clock = |at: &usize| content.get(*at..*at + FIELDS).is_some_and(|fields| is_clock(fields, about));
-        let places: Vec<u64> = (0..content.len()).step_by(ALIGNED).filter(is_clock).map(|at| at as u64).collect();
+        let mut places: Vec<u64> = (0..content.len()).step_by(ALIGNED).filter(is_clock).map(|at| at as u64).collect();
+        if places.len() > 2 {
+            // A copy that somebody has made stands still.
+            let seconds = |at: u64| second_at(&memory, at);
+            let before: Vec<i64> = places.iter().map(|at| seconds(*at)).collect();
+            let went_on = || places.iter().zip(&before).filter(|(at, before)| seconds(**at) != **before);
+            let start = Instant::now();
+            while went_on().count() < 2 && start.elapsed() < SECOND {
+                std::thread::sleep(LOOK);
+            }
+            places = went_on().map(|(at, _)| *at).collect();
+        }
         assert_eq!(places.len(), 2, "the clock stands in the kernel's memory at {places:?}");
         Clock { memory, places }
     }
 
     /// Seconds since 1970.
     pub fn wall(&self) -> i64 {
-        let mut seconds = [0; 8];
-        self.memory.read_exact_at(&mut seconds, self.places[1]).expect("read the clock");
-        i64::from_le_bytes(seconds)
+        second_at(&self.memory, self.places[1])
     }
 
     /// Lets so many seconds pass. They have passed for everyone after the next tick but one.
@@ -57,6 +71,12 @@ impl Clock {
             self.memory.write_all_at(&then.to_le_bytes(), *place).expect("set the clock");
         }
     }
+}
+
+fn second_at(memory: &File, place: u64) -> i64 {
+    let mut seconds = [0; 8];
+    memory.read_exact_at(&mut seconds, place).expect("read the clock");
+    i64::from_le_bytes(seconds)
 }
 
 /// The wall clock is near that time, and together with the offset to the monotonic clock it is the monotonic clock's seconds, or
@@ -84,6 +104,37 @@ fn a_clock_is_found_and_set() {
     assert_eq!((clock.wall(), &clock.places[..]), (1_803_859_210, &[800, 1600][..]));
     clock.forward(86_400);
     assert_eq!(clock.wall(), 1_803_859_210 + 86_400);
+}
+
+#[test]
+fn a_copy_of_the_clock_stands_still() {
+    let file = tempfile::NamedTempFile::new().expect("a memory");
+    let mut memory = vec![0_u8; 4096];
+    // The first one is the copy.
+    for at in [240, 800, 1600] {
+        for (place, value) in [(at, 1_803_859_210_i64), (at + 8, 10), (at + 16, -1_803_859_200)] {
+            memory[place..place + 8].copy_from_slice(&value.to_le_bytes());
+        }
+    }
+    std::fs::write(file.path(), memory).expect("write the memory");
+    let running = std::sync::atomic::AtomicBool::new(true);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for second in 1.. {
+                let fields = [1_803_859_210 + second, 10 + second].map(i64::to_le_bytes).concat();
+                for at in [800, 1600] {
+                    file.as_file().write_all_at(&fields, at).expect("a second");
+                }
+                if !running.load(std::sync::atomic::Ordering::Relaxed) {
+                    break;
+                }
+                std::thread::sleep(LOOK);
+            }
+        });
+        let clock = Clock::find(file.path(), 4096, 1_803_859_200);
+        running.store(false, std::sync::atomic::Ordering::Relaxed);
+        assert_eq!(clock.places, [800, 1600]);
+    });
 }
 
 /// A time as `-rtc base=` wants it, in UTC.
