@@ -29,8 +29,8 @@ const OPEN_FILES: usize = 64;
 #[derive(Clone, Default)]
 pub(super) struct Disk {
     syncs: SharedSyncs,
-    /// What is programmed for this directory is counted, if it is on JFFS2: that is found out when it is first used, since a
-    /// start has to be quick.
+    /// The bytes that are programmed for this directory are counted, if it is on JFFS2. That is found out when it is first
+    /// used, since a start has to be quick.
     watched_directory: Option<PathBuf>,
     flash: Arc<OnceLock<Option<Arc<Flash>>>>,
     #[cfg(test)]
@@ -46,7 +46,7 @@ pub(super) struct Handle {
 }
 
 impl Disk {
-    /// From now on it is counted what is programmed for this directory, if it is on a flash with JFFS2.
+    /// From now on, the bytes that are programmed for this directory are counted, if it is on a flash with JFFS2.
     pub(super) fn watch_flash(&mut self, directory: &Path) {
         self.watched_directory = Some(directory.into());
     }

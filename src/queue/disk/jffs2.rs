@@ -26,7 +26,7 @@ const INODE: usize = 68 + 18;
 /// Bytes of `struct jffs2_raw_dirent` without the name, and of its line in the summary, which repeats the name.
 const NAME: usize = 40 + 24;
 
-/// A directory on JFFS2.
+/// What is programmed for a directory on JFFS2.
 #[derive(Debug)]
 pub(super) struct Flash {
     /// Whether the kernel compresses as OpenWrt's do.
