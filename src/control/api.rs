@@ -163,13 +163,14 @@ impl Api {
         let settings = self.settings.borrow().clone();
         let accounts = settings.accounts.clone();
         let mut left = settings.left.clone();
+        let spool = Arc::clone(&self.spool);
         let looked = task::blocking(move || {
             left.retain(Left::is_there);
-            (accounts.iter().map(views::secret).collect::<Vec<_>>(), left)
+            (accounts.iter().map(views::secret).collect::<Vec<_>>(), left, spool.wear())
         });
-        let (secrets, left) = looked.await.unwrap_or_default();
+        let (secrets, left, wear) = looked.await.unwrap_or_default();
         health.paused = health.paused.or_else(|| views::locked_out(&settings, &health.general, &secrets));
-        let ((bytes, _, limit), wear) = (self.spool.usage_now(), self.spool.wear());
+        let (bytes, _, limit) = self.spool.usage_now();
         let (endangered, endangered_bytes) = self.spool.in_danger();
         let safe = settings.relay.safe_spool.as_ref().map(|path| {
             json!({

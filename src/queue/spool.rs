@@ -167,7 +167,7 @@ impl Spool {
         if self.spool.sync { (0, 0) } else { (usage.messages, usage.bytes) }
     }
 
-    /// What was written to `safe_spool` since the program started.
+    /// What was written to `safe_spool` since the program started. Blocks, when the file system has to be asked for its kind.
     pub fn wear(&self) -> Wear {
         Wear { programmed: self.disk.programmed(), ..self.ledger().wear }
     }
