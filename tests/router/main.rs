@@ -15,6 +15,7 @@ mod support;
 mod table;
 mod wear;
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use machine::{Machine, System};
@@ -43,6 +44,11 @@ async fn a_router_with_64_mb() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_router_with_32_mb() {
     router(32).await;
+}
+
+/// The folder that `scripts/router.sh` has made; in its folder `before`, if there is one, is an earlier package.
+fn kit() -> Option<PathBuf> {
+    std::env::var_os("ROUTER_VM").map(PathBuf::from)
 }
 
 /// The shipped settings, and what the owner of a router has to add.
@@ -118,7 +124,7 @@ async fn greeted(machine: &Machine) -> Client {
 }
 
 async fn router(megabytes: u64) {
-    let Some(kit) = std::env::var_os("ROUTER_VM") else {
+    let Some(kit) = kit() else {
         println!("skipped: ROUTER_VM does not name a virtual machine (make test-router)");
         return;
     };

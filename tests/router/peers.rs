@@ -2,7 +2,7 @@
 //! `make bench-router`: Postfix and msmtp of Debian on the same machine, for the same messages; and E-MailRelay, which is not
 //! in Debian, where `EMAILRELAY_MIPSEL` names a static program.
 
-use std::ffi::OsStr;
+use std::path::Path;
 
 use super::machine::{Machine, System};
 use super::support::certs::{Certs, Keys};
@@ -31,7 +31,7 @@ struct Relay {
 
 impl Relay {
     /// A machine, with one of these running; `start` is the shell command that runs in its foreground.
-    async fn boot(kit: &OsStr, name: &'static str, prepare: &str, start: &str, wait: &'static str) -> Relay {
+    async fn boot(kit: &Path, name: &'static str, prepare: &str, start: &str, wait: &'static str) -> Relay {
         let certs = Certs::of_keys(&[Keys::P256; 2]);
         let provider = Provider::builder()
             .tls(TlsMode::Implicit)
@@ -41,7 +41,7 @@ impl Relay {
             .start()
             .await;
         let (port, settings) = (provider.port().to_string(), settings(&provider));
-        let mut machine = Machine::slow_router_with_peers(kit.as_ref(), &settings, &certs.ca_file(), System::Jffs2);
+        let mut machine = Machine::slow_router_with_peers(kit, &settings, &certs.ca_file(), System::Jffs2);
         machine.boot().await;
         let command = format!(
             "stop; cat /etc/powercut/ca.pem >/peers/etc/ca.pem; sed -i s/PORT/{port}/ {CONFIGURED}; {prepare}; \
@@ -131,7 +131,7 @@ impl Relay {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "make bench-router"]
 async fn bench_peers() {
-    let Some(kit) = std::env::var_os("ROUTER_VM") else { return };
+    let Some(kit) = super::kit() else { return };
     let mut table = Table::new("router-peers", "CPU ms at 500 MIPS");
     let prepare = format!(
         "mount -t tmpfs -o size=48M tmpfs /peers/var/spool/postfix; cd /peers/var/spool/postfix; \

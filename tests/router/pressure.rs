@@ -33,7 +33,7 @@ async fn little_memory_of_32_mb_refuses_mail_and_a_killed_gateway_loses_none() {
 /// Mail is refused for the time being before the kernel has to kill; what was accepted is delivered, and with memory there
 /// is mail again. Then the gateway is killed: procd starts it again, and nothing is lost.
 async fn pressure(megabytes: u64, left: u64, enough_again: u64) {
-    let Some(kit) = std::env::var_os("ROUTER_VM") else {
+    let Some(kit) = super::kit() else {
         println!("skipped: ROUTER_VM does not name a virtual machine (make test-router)");
         return;
     };

@@ -2,7 +2,6 @@
 //! A table of figures: on the terminal, and in a file that `scripts/router.sh` may put into the documentation.
 
 use std::fmt::Write;
-use std::path::PathBuf;
 
 /// Rows of numbers with a label.
 pub struct Table {
@@ -32,7 +31,7 @@ impl Table {
 
     /// Writes the file, next to the machine's.
     pub fn write(self) {
-        let kit = std::env::var_os("ROUTER_VM").map(PathBuf::from).expect("the folder of the machine");
+        let kit = super::kit().expect("the folder of the machine");
         let folder = kit.join("tables");
         std::fs::create_dir_all(&folder).expect("make a folder for tables");
         std::fs::write(folder.join(self.name), self.text).expect("write a table");

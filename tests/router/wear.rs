@@ -136,7 +136,7 @@ struct Watched {
 
 impl Watched {
     async fn boot(durability: &str, system: System) -> Option<Watched> {
-        let kit = std::env::var_os("ROUTER_VM")?;
+        let kit = super::kit()?;
         let provider = Provider::builder().tls(TlsMode::Implicit).login("u", "p").start().await;
         let durability = format!("option durability '{durability}'\n\toption safe_spool");
         let settings = settings(&provider).replace("option safe_spool", &durability);

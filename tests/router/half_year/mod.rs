@@ -103,7 +103,7 @@ fn settings(provider: &Provider, phone: &PushServer, durability: &str) -> String
 impl Router {
     /// None, with the reason printed, without a machine.
     async fn start(seed: u64, durability: &str) -> Option<Router> {
-        let Some(kit) = std::env::var_os("ROUTER_VM") else {
+        let Some(kit) = super::kit() else {
             println!("skipped: ROUTER_VM does not name a virtual machine (make half-year-router)");
             return None;
         };
