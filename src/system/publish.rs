@@ -35,10 +35,13 @@ use nix::libc::{dev_t, fsid_t};
 use nix::sys::stat::{fstat, major, minor, stat};
 use nix::sys::statfs::{Statfs, fstatfs, statfs};
 
-/// Sound file systems, by their numbers in `man 2 statfs`: tmpfs, ramfs, JFFS2, UBIFS, F2FS, Btrfs, XFS, and overlayfs, which
+/// The number of JFFS2 in `man 2 statfs`.
+pub const JFFS2: u64 = 0x72b6;
+/// That of overlayfs.
+pub const OVERLAY: u64 = 0x794c_7630;
+/// Sound file systems, by these numbers: tmpfs, ramfs, JFFS2, UBIFS, F2FS, Btrfs, XFS, and overlayfs, which
 /// only goes on top of one of these or of [`EXT`].
-const SOUND: [u64; 8] =
-    [0x0102_1994, 0x8584_58f6, 0x72b6, 0x2405_1905, 0xf2f5_2010, 0x9123_683e, 0x5846_5342, 0x794c_7630];
+const SOUND: [u64; 8] = [0x0102_1994, 0x8584_58f6, JFFS2, 0x2405_1905, 0xf2f5_2010, 0x9123_683e, 0x5846_5342, OVERLAY];
 /// ext2, ext3 and ext4: sound with a journal.
 const EXT: u64 = 0xef53;
 

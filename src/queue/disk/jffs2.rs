@@ -13,11 +13,7 @@ use std::sync::Mutex;
 use nix::sys::statfs::statfs;
 
 use crate::system::lock;
-use crate::system::publish::file_system_number;
-
-/// Numbers in `man 2 statfs`.
-const JFFS2: u64 = 0x72b6;
-const OVERLAY: u64 = 0x794c_7630;
+use crate::system::publish::{JFFS2, OVERLAY, file_system_number};
 
 /// Bytes of a file that are compressed together.
 const PAGE: usize = 4096;
