@@ -30,6 +30,7 @@ pub fn exposed(file: &Path, settings: &Settings) -> Vec<String> {
         found.extend(listener.key.iter().filter_map(|key| open_to_others(key, "is a private key")));
     }
     found.extend(drives(&settings.relay).into_iter().map(|drive| drive.text));
+    found.extend(one_directory(&settings.relay));
     if memory::without_owners(&settings.relay.secrets).is_some() {
         // chmod would not help.
         return found;
@@ -37,6 +38,19 @@ pub fn exposed(file: &Path, settings: &Settings) -> Vec<String> {
     let entries = fs::read_dir(&settings.relay.secrets).into_iter().flatten().take(SECRETS);
     found.extend(entries.flatten().filter_map(|entry| open_to_others(&entry.path(), "is a secret")));
     found
+}
+
+/// Whether `spool` and `safe_spool` are one directory under two names. The queue has one place then. Reads the file system.
+fn one_directory(relay: &Relay) -> Option<String> {
+    let safe = relay.safe_spool.as_ref()?;
+    memory::is_one_place(&relay.spool, safe).then(|| {
+        format!(
+            "options spool '{}' and safe_spool '{}' name the same directory: no mail is moved, so a power cut or a reboot loses all \
+             that is queued there if that is RAM; set safe_spool to a directory on flash or USB",
+            relay.spool.display(),
+            safe.display()
+        )
+    })
 }
 
 /// Why a gateway with these settings would not start. Reads the file system.
@@ -249,6 +263,28 @@ mod tests {
         let secrets = |path: &Path| path.ends_with("s").then(|| ("exfat", fs::metadata("/").unwrap()));
         let said = drives_by(&relay("deferred"), secrets);
         assert!(said[0].text.contains("other users can read the passwords and their key"), "{}", said[0].text);
+    }
+
+    #[test]
+    fn one_directory_under_two_names_is_said() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        let relay = |spool: &str, safe: &str| {
+            let text = format!(
+                "config relay\n option spool '{0}/{spool}'\n option safe_spool '{0}/{safe}'\n",
+                dir.path().display()
+            );
+            load::settings(&uci::parse(text.as_bytes()).unwrap()).0.relay
+        };
+        fs::create_dir(path("tmp")).unwrap();
+        std::os::unix::fs::symlink(path("tmp"), path("var")).unwrap();
+        // Neither of the two has to exist.
+        for same in ["tmp/spool/mail", "tmp/../var/spool/mail"] {
+            let text = one_directory(&relay("var/spool/mail", same)).unwrap();
+            assert!(text.contains(same) && text.contains("name the same directory"), "{text}");
+        }
+        assert_eq!(one_directory(&relay("var/spool/mail", "tmp/spool/safe")), None);
+        assert_eq!(one_directory(&relay("var/spool/mail", "other/spool/mail")), None);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use super::disk::Removed;
 use super::entry::{Client, Directory, Entry, MessageId, Place, SpoolError};
 use super::recovery::files_of;
 use super::spool::Spool;
-use super::stored::is_whole;
+use super::stored::{is_one_file, is_whole};
 use crate::system::publish::{self, PublishStep};
 
 /// Files that are synced one by one; for more, one sync of the file system is cheaper.
@@ -126,6 +126,12 @@ impl Spool {
     fn copy_file(&self, safe: &Directory, id: MessageId) -> Result<Option<u64>, SpoolError> {
         let mut from = File::open(self.spool.file(id))?;
         let earlier = std::fs::metadata(safe.file(id)).ok();
+        if let Some(earlier) = &earlier
+            && is_one_file(earlier, &from.metadata()?)
+        {
+            let reason = "it is in safe_spool and in spool at once, since both show the same directory";
+            return Err(SpoolError::Io(std::io::Error::other(reason)));
+        }
         if let Some(earlier) = earlier
             && earlier.len() >= from.metadata()?.len()
             && is_whole(&safe.file(id), id)?

@@ -16,7 +16,7 @@ use super::journal::State;
 use super::owed::{self, Debt, remembered};
 use super::record::Meta;
 use super::spool::Spool;
-use super::stored::{Stored, inspect, is_whole};
+use super::stored::{Stored, inspect, is_one_file, is_whole};
 use crate::config::Relay;
 use crate::report::Event;
 use crate::system::publish;
@@ -143,6 +143,13 @@ impl Spool {
     /// original. The copy is complete then, since it has its final name; but nothing is removed before that is checked.
     fn choose(&self, copy: Found, original: Found) -> Found {
         let (copy_path, original_path) = (self.directory(Place::Safe).file(copy.id), self.spool.file(copy.id));
+        let [one, other] = [&copy_path, &original_path].map(|path| fs::metadata(path).ok());
+        if let (Some(one), Some(other)) = (one, other)
+            && is_one_file(&one, &other)
+        {
+            // What is removed in one of the directories is gone from both.
+            return original;
+        }
         let whole = match is_whole(&copy_path, copy.id) {
             Ok(whole) => whole,
             // It cannot be read now. The original is removed together with it, later.

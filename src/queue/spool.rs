@@ -81,6 +81,8 @@ impl Spool {
         };
         let spool = directory(&relay.spool, always)?;
         let safe = relay.safe_spool.as_deref().map(|path| directory(path, true)).transpose()?;
+        // To move a message from a directory to itself would be to remove it.
+        let safe = safe.filter(|safe| !memory::is_one_place(&spool.queue, &safe.queue));
         if let Some(safe) = &safe {
             disk.watch_flash(&safe.queue);
         }

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A message while it is being sent: read from disk in chunks, checked to the last byte.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use super::blocking;
@@ -221,6 +222,13 @@ pub(super) fn is_whole(path: &Path, id: MessageId) -> Result<bool, SpoolError> {
         Err(SpoolError::Damaged(_)) => Ok(false),
         result => result,
     }
+}
+
+/// Whether these are one file, seen by two paths. An overlay shows a file of the directory below it under another device,
+/// with all the rest unchanged, while a copy has an inode and a time of its own: the device alone proves nothing.
+pub(super) fn is_one_file(one: &Metadata, other: &Metadata) -> bool {
+    let of = |file: &Metadata| (file.ino(), file.len(), file.mtime(), file.mtime_nsec());
+    of(one) == of(other)
 }
 
 /// Bytes of a message's journal.

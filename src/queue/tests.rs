@@ -136,6 +136,47 @@ fn file(dir: &Path, id: MessageId) -> PathBuf {
     dir.join(format!("flash/queue/{id}.msg"))
 }
 
+/// A symbolic link, as `/var` is one to `/tmp` on OpenWrt.
+#[tokio::test]
+async fn one_directory_under_two_names_keeps_its_mail() {
+    for durability in [Durability::Memory, Durability::Deferred, Durability::Always] {
+        let dir = scratch();
+        let relay = relay(dir.path(), durability, 1 << 20);
+        fs::create_dir(&relay.spool).unwrap();
+        std::os::unix::fs::symlink(&relay.spool, relay.safe_spool.as_ref().unwrap()).unwrap();
+        let spool = Spool::open(&relay).unwrap();
+        let entry = put(&spool, b"alarm", &["ops@example.com"]).await.unwrap();
+        assert!(!spool.can_move());
+        spool.move_to_safe(vec![entry.clone()]);
+        spool.move_all_to_safe().unwrap();
+        drop(spool);
+        let spool = Spool::open(&relay).unwrap();
+        assert_eq!(spool.recover(), std::slice::from_ref(&entry), "{durability:?}");
+        assert_eq!(body_of(spool.open_message(&entry).unwrap()).await.unwrap(), b"alarm");
+        spool.remove(&entry).unwrap();
+        assert_eq!(spool.usage_now().1, 0);
+    }
+}
+
+/// As a directory looks when the other one is the overlay on top of it: the same files, but not the same directory.
+#[tokio::test]
+async fn a_file_that_is_in_both_directories_is_not_taken_for_a_copy() {
+    let bench = Bench::new(Durability::Deferred);
+    let spool = &bench.spool;
+    let entry = put(spool, b"alarm", &["ops@example.com"]).await.unwrap();
+    let [ram, flash] = ["ram", "flash"].map(|place| bench.path(format!("{place}/queue/{}.msg", entry.id)));
+    fs::hard_link(&ram, &flash).unwrap();
+    let moved = spool.move_to_safe(vec![entry.clone()]);
+    assert!(matches!(moved.as_slice(), [(kept, Some(_))] if kept.place == Place::Spool), "{moved:?}");
+    spool.move_all_to_safe().unwrap_err();
+    assert!(ram.exists() && flash.exists());
+    let spool = bench.start();
+    assert_eq!(spool.recover(), std::slice::from_ref(&entry));
+    assert!(ram.exists() && flash.exists());
+    spool.remove(&entry).unwrap();
+    assert!(bench.files().is_empty());
+}
+
 #[tokio::test]
 async fn a_message_of_any_size_comes_back_as_it_went_in() {
     let dir = tempfile::tempdir().unwrap();

@@ -173,6 +173,18 @@ pub fn obstacle(path: &Path) -> Option<String> {
     Some(format!("nothing can be stored in {}: {what}", there.display()))
 }
 
+/// Whether two paths lead to one directory, by a symbolic link, another spelling, or a mount of one of them; also for
+/// directories that do not exist yet.
+pub fn is_one_place(one: &Path, other: &Path) -> bool {
+    let place = |path: &Path| {
+        path.ancestors().find_map(|there| {
+            let found = fs::metadata(there).ok()?;
+            Some((found.dev(), found.ino(), path.strip_prefix(there).ok()?.to_path_buf()))
+        })
+    };
+    matches!((place(one), place(other)), (Some(one), Some(other)) if one == other)
+}
+
 /// Whether a user may create files in a directory, according to its mode.
 pub fn may_write(directory: &Metadata, uid: u32, gid: u32) -> bool {
     let bits = match directory {
