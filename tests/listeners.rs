@@ -137,10 +137,16 @@ async fn a_certificate_that_can_not_be_used_is_named() {
     let certs = Certs::new();
     let missing = certs.ca_file().with_file_name("missing.pem");
     let mut relay = protected("implicit", &certs).listener_option("certificate", missing.display()).prepare();
+    let why = format!("option certificate '{}'", missing.display());
+    let checked = run(&relay, "check").await;
+    assert!(checked.code == 75 && checked.err.contains(&why), "{checked:?}");
+    // It starts all the same: there may be mail to send.
     relay.spawn();
-    assert!(!relay.wait_exit().await.success());
-    let said = relay.log().join("\n");
-    assert!(said.contains(&format!("option certificate '{}'", missing.display())), "{said}");
+    relay.wait_log(|line| line.contains("event=advice") && line.contains(&why), SOON).await;
+    relay.wait_log(started, SOON).await;
+    let status = json(&relay, "status").await;
+    assert_eq!(status["reachable"], "no", "{status}");
+    assert!(status["health"].as_str().unwrap().contains(&why), "{status}");
     // Beside a listener that can start, only the other one is missing.
     let second = Section::new("listener", "tls")
         .list("address", "127.0.0.1")
@@ -208,6 +214,11 @@ async fn who_speaks_before_the_greeting_is_refused_by_the_strict_dialect() {
     relay.wait_log(|line| line.contains("event=aborted") && line.contains("before the greeting"), SOON).await;
 }
 
+/// For settings that name one port twice.
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
 fn started(line: &str) -> bool {
     field(line, "event") == Some("started")
 }
@@ -258,10 +269,15 @@ async fn a_port_that_is_taken_is_told_before_and_after() {
     let checked = run(&relay, "check").await;
     assert!(checked.code == 75 && checked.err.contains(&why), "{checked:?}");
     assert!(checked.err.contains("another mail server is running on this port"), "{checked:?}");
+    // It starts, since there may be mail to send, and waits for the port.
     relay.spawn();
-    assert!(!relay.wait_exit().await.success());
-    assert!(!relay.log().iter().any(|line| started(line)), "{:?}", relay.log());
+    relay.wait_log(started, SOON).await;
+    relay.wait_log(|line| line.contains(&format!("event=advice text=\"devices cannot connect: {why}")), SOON).await;
+    let status = json(&relay, "status").await;
+    assert_eq!((&status["reachable"], &status["state"]), (&"no".into(), &"relaying".into()), "{status}");
     drop(taken);
+    relay.wait_log(|line| field(line, "event") == Some("listening"), SOON).await;
+    Client::greeted(([127, 0, 0, 1], port).into()).await.dialogue(&[("EHLO plc", 250)]).await;
     assert_eq!(run(&relay, "check").await.code, 0);
     // A port of the gateway itself is no obstacle.
     relay.restart().await;
@@ -271,6 +287,80 @@ async fn a_port_that_is_taken_is_told_before_and_after() {
     relay.wait_log(started, SOON).await;
     assert!(place("listening") < place("started") || place("started").is_none(), "{log:?}");
     assert_eq!(run(&relay, "status").await.code, 0);
+}
+
+/// The port has a default, which a second section is easily left with. Nobody may take the rules of that section to be in
+/// effect, and the gateway starts all the same.
+#[tokio::test]
+async fn of_two_listeners_with_one_address_the_second_is_said_to_be_closed() {
+    let port = free_port();
+    let second = |address: &str| {
+        Section::new("listener", "secure")
+            .list("address", address)
+            .list("allow", "127.0.0.0/8")
+            .option("port", port)
+            .option("auth", "required")
+    };
+    let user = || Section::new("user", "camera").option("password", "secret");
+    for (first, address) in [("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "127.0.0.1"), ("127.0.0.1", "0.0.0.0")] {
+        let relay = relay().listener_option("port", port).address(first);
+        let mut relay = relay.section(second(address)).section(user()).prepare();
+        let why = format!("listener 'secure': listener 'lan' already listens on {first}:{port}");
+        for spawned in [false, true] {
+            let checked = run(&relay, "check").await;
+            assert!(checked.code == 75 && checked.err.contains(&why), "{spawned}: {checked:?}");
+            assert!(!checked.err.contains("another mail server"), "{checked:?}");
+            if !spawned {
+                relay.spawn();
+                relay.wait_log(started, SOON).await;
+            }
+        }
+        let status = json(&relay, "status").await;
+        assert_eq!(status["reachable"], "partly", "{status}");
+        assert!(status["health"].as_str().unwrap().contains(&why), "{status}");
+        Client::greeted(([127, 0, 0, 1], port).into()).await.dialogue(&[("EHLO plc", 250)]).await;
+        relay.sigterm();
+        relay.wait_exit().await;
+    }
+    if std::env::var_os("SMTPRELAY_RUNNER").is_some() {
+        return println!("skipped: getifaddrs hangs in qemu-mips 7.2");
+    }
+    // By its network, too.
+    let by_network = Section::new("listener", "secure").list("interface", "lo").option("port", port);
+    let mut relay = relay().listener_option("port", port).section(by_network).prepare();
+    let why = format!("listener 'secure': listener 'lan' already listens on 127.0.0.1:{port}");
+    assert!(run(&relay, "check").await.err.contains(&why));
+    relay.spawn();
+    relay.wait_log(started, SOON).await;
+    let status = json(&relay, "status").await;
+    assert_eq!(status["reachable"], "partly", "{status}");
+    assert!(status["health"].as_str().unwrap().contains(&why), "{status}");
+}
+
+/// Sockets and certificates are kept by the name of their section.
+#[tokio::test]
+async fn listeners_without_a_name_keep_apart() {
+    let certs = Certs::new();
+    let ports = [free_port(), free_port()];
+    let mut relay = relay().prepare();
+    let text = fs::read_to_string(relay.config_path()).unwrap();
+    let [plain, tls] =
+        ports.map(|port| format!("config listener\n\tlist address '127.0.0.1'\n\toption port '{port}'\n"));
+    let files = format!(
+        "\toption key '{}'\n\toption certificate '{}'\n",
+        certs.key_file(Cert::Good).display(),
+        certs.cert_file(Cert::Good).display()
+    );
+    fs::write(relay.config_path(), format!("{text}\n{plain}\n{tls}\toption tls 'starttls'\n{files}")).unwrap();
+    relay.spawn();
+    relay.wait_log(started, SOON).await;
+    for (port, offered) in ports.into_iter().zip([false, true]) {
+        let mut device = Client::greeted(([127, 0, 0, 1], port).into()).await;
+        assert_eq!(offers_starttls(&device.command("EHLO plc").await.lines), offered, "{port}");
+    }
+    let status = json(&relay, "status").await;
+    let names: Vec<_> = status["listeners"].as_array().unwrap().iter().map(|shown| shown["name"].clone()).collect();
+    assert_eq!(names, ["lan", "@listener[1]", "@listener[2]"]);
 }
 
 #[tokio::test]

@@ -33,6 +33,7 @@ pub fn settings_with(package: &Package, stored: &Passwords) -> (Settings, Vec<Pr
     let mut settings = Settings::default();
     let (mut routes, mut devices, mut channels) = (Vec::new(), Vec::new(), Vec::new());
     let mut escalations = Vec::new();
+    let mut listeners = 0;
     for section in &package.sections {
         match section.kind.as_str() {
             "relay" if relay_section.is_some() => problems.push(Problem {
@@ -41,7 +42,10 @@ pub fn settings_with(package: &Package, stored: &Passwords) -> (Settings, Vec<Pr
                 text: "duplicate section 'relay': only one is allowed".into(),
             }),
             "relay" => relay_section = Some(section),
-            "listener" => settings.listeners.extend(listener(section, &mut problems)),
+            "listener" => {
+                settings.listeners.extend(listener(section, listeners, &mut problems));
+                listeners += 1;
+            }
             "account" => settings.accounts.extend(account::read(section, stored, &mut problems)),
             "channel" => channels.extend(channel::read(section, stored, &mut problems)),
             "route" => routes.push(section),
@@ -125,10 +129,13 @@ fn relay(section: &Section, problems: &mut Vec<Problem>) -> Relay {
     relay
 }
 
-fn listener(section: &Section, problems: &mut Vec<Problem>) -> Option<Listener> {
+/// `index` is its place among the sections of this kind. One without a name has UCI's name for it: sockets and certificates
+/// are kept by the name.
+fn listener(section: &Section, index: usize, problems: &mut Vec<Problem>) -> Option<Listener> {
     let mut read = Reader::new(section, problems);
     let enabled = read.enabled();
-    let mut listener = Listener { name: section.name.clone().unwrap_or_default(), ..Listener::default() };
+    let name = section.name.clone().unwrap_or_else(|| format!("@listener[{index}]"));
+    let mut listener = Listener { name, ..Listener::default() };
     read.fill(options::listener(&mut listener));
     for net in listener.allow.iter().filter(|net| net.prefix_len() == 0) {
         let text = format!("list allow '{net}' allows anyone on the internet to send through your account");

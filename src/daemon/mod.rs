@@ -12,7 +12,7 @@ pub mod startup;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
@@ -97,9 +97,8 @@ pub async fn run(prepared: Prepared) -> Result<()> {
     let asking = control::socket::open(&directory).map_err(|error| without("smtprelay queue", &error)).ok();
     let (publish, current) = watch::channel(Arc::new(settings));
     let sockets = Arc::new(sockets);
-    let listeners = Listeners::open(current.clone(), desk.clone(), intake_stopped.clone(), Arc::clone(&sockets))
-        .map_err(|e| anyhow!("{e} (section listener)"))?;
-    // Not before: what cannot listen as it should ends instead, and is not to be taken for one that works.
+    let listeners = Listeners::open(current.clone(), desk.clone(), intake_stopped.clone(), Arc::clone(&sockets));
+    // Not before: whoever reads this may connect.
     Event::Started { version: VERSION }.log();
     let keeper = SettingsKeeper::new((file, sum), warnings, publish.clone(), sockets);
     let (reloads_in, mut reloads) = mpsc::channel(RELOADS);

@@ -98,26 +98,61 @@ fn complaint(obstacles: &[String]) -> Option<String> {
 /// stays open, and nobody can connect meanwhile.
 pub fn obstacles(settings: &Settings, held: &[String]) -> Vec<String> {
     let host = host_addresses(settings, |listener| !listener.interfaces.is_empty());
-    let (mut found, mut claimed) = (Vec::new(), Vec::new());
+    let mut found = Vec::new();
+    let mut claimed: Vec<(&str, SocketAddr)> = Vec::new();
     for listener in &settings.listeners {
         let mut add = |text: String| found.push(format!("listener '{}': {text}", listener.name));
         let addresses = wanted(listener, &host);
         if addresses.is_empty() {
             add(no_address(listener));
         }
+        let (mut own, mut shared) = (false, Vec::new());
         for address in addresses.into_iter().filter(|address| address.port() != 0) {
-            if claimed.contains(&address) || held.contains(&address.to_string()) {
+            if let Some(text) = taken(claimed.iter().copied(), &listener.name, address) {
+                if may_be_shared(listener, address) {
+                    shared.push(text);
+                } else {
+                    add(text);
+                }
                 continue;
             }
-            claimed.push(address);
+            claimed.push((&listener.name, address));
+            own = true;
+            if held.iter().any(|held| held.parse().is_ok_and(|held| overlap(held, address))) {
+                continue;
+            }
             match bound(address) {
                 Err(error) if error.kind() == ErrorKind::PermissionDenied && !geteuid().is_root() => {}
                 Err(error) => add(explain(address, &error)),
                 Ok(_) => {}
             }
         }
+        if !own {
+            shared.into_iter().for_each(add);
+        }
     }
     found
+}
+
+/// Says which other listener of `all` has this address, or one that includes it.
+fn taken<'a>(all: impl Iterator<Item = (&'a str, SocketAddr)>, name: &str, address: SocketAddr) -> Option<String> {
+    // The least of several, so that the same is said each time.
+    let (other, there) = all.filter(|(other, there)| *other != name && overlap(*there, address)).min()?;
+    Some(format!("listener '{other}' already listens on {there}"))
+}
+
+/// Whether it is harmless that another listener has this address: two networks that share an interface have its IPv6
+/// addresses in common, and each has others.
+fn may_be_shared(listener: &Listener, address: SocketAddr) -> bool {
+    address.is_ipv6() && !listener.addresses.contains(&address.ip())
+}
+
+/// Whether only one of two sockets can listen: they have one address, or one of them has all of the host.
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    let any = one.ip().is_unspecified() || other.ip().is_unspecified();
+    let same = one == other || any && one.is_ipv4() == other.is_ipv4() && one.port() == other.port();
+    // Without a port each gets one of its own.
+    same && one.port() != 0
 }
 
 fn no_address(listener: &Listener) -> String {
@@ -149,6 +184,9 @@ fn wanted(listener: &Listener, host: &[Address]) -> Vec<SocketAddr> {
     let named = |address: &&Address| listener.interfaces.contains(&address.interface);
     let followed = host.iter().filter(named).map(|address| socket(address.ip, address.scope));
     let mut all: Vec<SocketAddr> = fixed.chain(followed).collect();
+    // One that means all of them includes the others.
+    let any: Vec<SocketAddr> = all.iter().copied().filter(|one| one.ip().is_unspecified()).collect();
+    all.retain(|one| any.contains(one) || !any.iter().any(|any| overlap(*any, *one)));
     all.sort();
     all.dedup();
     all
@@ -189,17 +227,14 @@ async fn told(changes: Option<&AddressChanges>) -> std::io::Result<()> {
 }
 
 impl Listeners {
-    /// Opens what can be opened now.
-    ///
-    /// # Errors
-    /// If a fixed address cannot be bound: then the settings are wrong, or another program uses it. Addresses of
-    /// interfaces may appear later. Also if a certificate cannot be used and no other listener is left.
+    /// Opens what can be opened now. The rest may become possible later: an address appears, another program ends, a
+    /// certificate is replaced. Until then it is reported, and the queue is sent all the same.
     pub fn open(
         settings: watch::Receiver<Arc<Settings>>,
         desk: Desk,
         stop: watch::Receiver<bool>,
         sockets: Arc<Sockets>,
-    ) -> Result<Self, String> {
+    ) -> Self {
         let (tls, tls_trouble) = load_tls(&settings.borrow());
         let (bound, shown) = (HashMap::new(), watch::Sender::default());
         let mut listeners = Self {
@@ -214,17 +249,11 @@ impl Listeners {
             tls_trouble: None,
             complaint: None,
         };
-        listeners.tls_trouble.clone_from(&tls_trouble);
-        let fatal = listeners.follow();
-        listeners.tls_trouble = None;
-        let alone = tls_trouble.clone().filter(|_| listeners.bound.is_empty());
-        if let Some(reason) = fatal.or(alone) {
-            return Err(reason);
-        }
         listeners.tls_is(tls_trouble);
+        listeners.follow();
         listeners.complain();
         listeners.sockets.close_rest();
-        Ok(listeners)
+        listeners
     }
 
     /// The state of the listeners, now and after each change.
@@ -316,17 +345,17 @@ impl Listeners {
         self.bound.keys().find(|(_, bound)| *bound == address && bound.port() != 0)
     }
 
-    /// Brings the open sockets in line with the settings. Returns which fixed address could not be bound.
-    fn follow(&mut self) -> Option<String> {
+    /// Brings the open sockets in line with the settings.
+    fn follow(&mut self) {
         let settings = self.settings.borrow_and_update().clone();
         let host = host_addresses(&settings, |listener| !listener.interfaces.is_empty() || listener.allow.is_empty());
-        let mut fatal = None;
         let keys = |listener: &Listener| -> Vec<_> {
             wanted(listener, &host).into_iter().map(|address| (listener.name.clone(), address)).collect()
         };
         let keep: Vec<(String, SocketAddr)> = settings.listeners.iter().flat_map(keys).collect();
         let mut shown = Vec::new();
         for listener in &settings.listeners {
+            let begin = shown.len();
             let addresses = wanted(listener, &host);
             let mut show = |address, note: Option<&String>, open, needs_root| {
                 let (name, note) = (listener.name.clone(), note.cloned());
@@ -351,13 +380,10 @@ impl Listeners {
                     bound.door.send_replace(door);
                     continue;
                 }
-                let is_fixed = listener.addresses.contains(&address.ip());
-                if let Some((other, _)) = self.holder(address) {
-                    // That listener stays, see `rename`. Harmless where two networks share an interface: its IPv6
-                    // address belongs to both.
-                    let text = format!("listener '{other}' already listens on {address}");
-                    show(Some(address), Some(&text), !is_fixed, false);
-                    fatal = fatal.or(is_fixed.then_some(text));
+                let open = self.bound.keys().map(|(other, there)| (other.as_str(), *there));
+                if let Some(text) = taken(open, &listener.name, address) {
+                    // That listener stays, see `rename`.
+                    show(Some(address), Some(&text), may_be_shared(listener, address), false);
                     continue;
                 }
                 let opened = self.sockets.open(address).and_then(TcpListener::from_std);
@@ -374,9 +400,13 @@ impl Listeners {
                         let text = explain(address, &error);
                         let may_not = error.kind() == ErrorKind::PermissionDenied && !geteuid().is_root();
                         show(Some(address), Some(&text), false, may_not);
-                        fatal = fatal.or(is_fixed.then_some(text));
                     }
                 }
+            }
+            let of_this = shown.get_mut(begin..).unwrap_or_default();
+            if !of_this.iter().any(|shown: &Shown| shown.open && shown.note.is_none()) {
+                // All of its addresses are those of others, which may have other rules.
+                of_this.iter_mut().for_each(|shown| shown.open = false);
             }
         }
         let gone = self.bound.extract_if(|key, _| !keep.contains(key));
@@ -384,7 +414,6 @@ impl Listeners {
         self.closing.extend(gone.map(|(_, bound)| bound.task));
         self.closing.retain(|task| !task.is_finished());
         self.shown.send_if_modified(|old| std::mem::replace(old, shown.clone()) != shown);
-        fatal
     }
 }
 
