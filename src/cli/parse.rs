@@ -10,7 +10,7 @@ use super::setup::Setup;
 use super::test_mail::Test;
 use super::{Failure, exit, usage};
 use smtprelay::config::units;
-use smtprelay::message::is_address;
+use smtprelay::message::is_one_address;
 use smtprelay::report::hook;
 use smtprelay::submit::{Fault, Request, Style, Work};
 use smtprelay::{VERSION, config};
@@ -247,7 +247,7 @@ fn own(arguments: Vec<OsString>) -> Result<Asked, Failure> {
         ["providers"] => return super::providers::providers(None, json).map(Asked::Print),
         ["providers", name] => return super::providers::providers(Some(name), json).map(Asked::Print),
         ["services"] => return Ok(Asked::Print(super::providers::services(json))),
-        ["test", to] | ["test", _, to] if !is_address(to) => {
+        ["test", to] | ["test", _, to] if !is_one_address(to) => {
             return Err((
                 exit::DATA,
                 format!("'{to}' is not a mail address: test requires the recipient of the test mail"),
@@ -258,7 +258,7 @@ fn own(arguments: Vec<OsString>) -> Result<Asked, Failure> {
             Command::Test(Test { account: account.concat(), to: (*to).into(), verbose, json })
         }
         ["test"] => return Err(misused("test requires the recipient of the test mail")),
-        ["setup", address] if !is_address(address) => {
+        ["setup", address] if !is_one_address(address) => {
             return Err((exit::DATA, format!("'{address}' is not a mail address: setup requires yours")));
         }
         ["setup", address] => {

@@ -7,7 +7,7 @@ use super::settings::{Account, Issuer, LoginMethod, OAuth, TlsMode};
 use super::stored::Passwords;
 use super::uci::Section;
 use super::{options, providers};
-use crate::message::{FromPolicy, is_address};
+use crate::message::{FromPolicy, is_one_address};
 use crate::secrets::Secret;
 
 impl Account {
@@ -103,7 +103,7 @@ fn fits_together(account: &Account, told: bool, read: &mut Reader) {
     } else if !account.host.bytes().all(host_byte) {
         read.error("host", format!("option host '{}' is not a host name", account.host));
     }
-    if !account.from.is_empty() && !is_address(&account.from) {
+    if !account.from.is_empty() && !is_one_address(&account.from) {
         read.error("from", format!("option from '{}' is not a mail address such as me@example.com", account.from));
     }
     if account.from.is_empty() && account.from_policy != FromPolicy::Keep {

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use super::escalation;
 use super::pattern::{Pattern, is_local_name};
 use super::reader::{Keyword, Notation, Problem, Reader, Severity};
-use crate::message::is_address;
+use crate::message::is_one_address;
 use crate::system::leases::Mac;
 
 /// Name of the section that applies to all devices without a section of their own.
@@ -223,9 +223,14 @@ pub(super) fn check(devices: &[(u32, Device)], problems: &mut Vec<Problem>) {
     }
 }
 
+/// What [`recipient`] accepts, for error messages.
+pub(super) const RECIPIENT_FORM: &str =
+    "a mail address such as ops@example.com, or the name of an alias, without a star";
+
 /// An address, or a name that an alias or `option admin` resolves.
 pub(super) fn recipient(text: &str) -> Option<String> {
-    (is_address(text) || is_local_name(text)).then(|| text.to_string())
+    let fits = is_one_address(text) || is_local_name(text) && !text.contains('*');
+    fits.then(|| text.to_string())
 }
 
 /// A host name as devices send it with DHCP.

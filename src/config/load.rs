@@ -13,7 +13,6 @@ use super::settings::{Account, AuthMode, Durability, Listener, Relay, Route, Set
 use super::stored::Passwords;
 use super::uci::{Package, Section};
 use super::{account, channel, escalation, options};
-use crate::message::is_address;
 use crate::system::memory;
 
 /// The size limit of the queue in bytes; on a RAM disk [`memory::queue_limit`] reduces it.
@@ -158,12 +157,6 @@ fn user(section: &Section, known: &[User], problems: &mut Vec<Problem>) -> Optio
     let name = section.name.clone().unwrap_or_default();
     let mut user = User { section: name.clone(), username: name, ..User::default() };
     read.fill(options::user(&mut user));
-    for sender in &user.senders {
-        // A domain is valid if it forms an address with a name in front.
-        if !is_address(sender) && !is_address(&format!("x@{sender}")) {
-            read.error("sender", format!("list sender '{sender}' is neither a mail address nor a domain"));
-        }
-    }
     if user.username.is_empty() {
         read.problem(Severity::Error, "a user needs a name: write config user 'camera' or option username");
     } else if known.iter().any(|other| other.username == user.username) {

@@ -10,14 +10,14 @@ use ipnet::IpNet;
 
 use super::alias::{self, Alias};
 use super::channel::Channel;
-use super::device::{self, Device, OverRate, Rewrite};
+use super::device::{self, Device, OverRate, RECIPIENT_FORM, Rewrite};
 use super::escalation::Escalation;
 use super::pattern::{PATTERN_FORM, Pattern};
 use super::reader::{Field, Options, list, texts};
 use super::services::{self, TokenUse};
 use super::settings::{Account, Listener, LoginMethod, OAuth, Relay, Route, Settings, User};
 use super::uci::{self, Opt, Package, Section};
-use crate::message::is_address;
+use crate::message::{is_address, is_one_address};
 use crate::secrets::{MASK, Secret};
 use crate::system::leases::Mac;
 use Field::{Flag, Hidden, Later, Number, Optional, OptionalPath, Own, Path, Port, Program, Size, Text, Time, Word};
@@ -32,7 +32,7 @@ pub fn relay(relay: &mut Relay) -> Options<'_> {
     vec![
         ("enabled", Flag(&mut relay.enabled)),
         ("hostname", Optional(&mut relay.hostname, "a host name", is_host_name)),
-        ("admin", Optional(&mut relay.admin, "a mail address such as me@example.com", is_address)),
+        ("admin", Optional(&mut relay.admin, "a mail address such as me@example.com", is_one_address)),
         ("spool", Path(&mut relay.spool)),
         ("safe_spool", OptionalPath(&mut relay.safe_spool)),
         ("durability", Word(&mut relay.durability)),
@@ -79,7 +79,7 @@ pub fn user(user: &mut User) -> Options<'_> {
         ("enabled", Own("1".into())),
         ("username", Text(&mut user.username)),
         ("password", Hidden(&mut user.password)),
-        ("sender", texts(&mut user.senders)),
+        ("sender", list(&mut user.senders, "a mail address, or a domain such as example.com", sender)),
         ("account", texts(&mut user.accounts)),
     ]
 }
@@ -177,7 +177,7 @@ pub fn escalation(escalation: &mut Escalation) -> Options<'_> {
 /// The options of a section `device`.
 pub fn device(device: &mut Device) -> Options<'_> {
     let ip = "an address or a network such as 192.168.1.20 or 192.168.1.0/28";
-    let rewrite = "a pattern and a new address, such as '*@plant.local ops@example.com'";
+    let rewrite = "a pattern and a new address without a star, such as '*@plant.local ops@example.com'";
     vec![
         ("ip", list(&mut device.ips, ip, network)),
         ("mac", list(&mut device.macs, "a MAC address such as 00:11:22:aa:bb:cc", Mac::parse)),
@@ -185,7 +185,7 @@ pub fn device(device: &mut Device) -> Options<'_> {
         ("name", Optional(&mut device.display, "", |_| true)),
         ("account", texts(&mut device.accounts)),
         ("after", Time(&mut device.after, 0, WEEK)),
-        ("recipient", list(&mut device.recipients, "a mail address such as ops@example.com", device::recipient)),
+        ("recipient", list(&mut device.recipients, RECIPIENT_FORM, device::recipient)),
         ("allow_recipient", list(&mut device.allow_recipients, PATTERN_FORM, Pattern::parse)),
         ("rewrite", list(&mut device.rewrites, rewrite, Rewrite::parse)),
         ("rate", Word(&mut device.rate)),
@@ -200,7 +200,7 @@ pub fn alias(alias: &mut Alias) -> Options<'_> {
     let name = "an address, a name such as root, *@example.com, or * for all names without domain";
     vec![
         ("name", list(&mut alias.names, name, alias::name)),
-        ("to", list(&mut alias.to, "a mail address or the name of an alias", device::recipient)),
+        ("to", list(&mut alias.to, RECIPIENT_FORM, device::recipient)),
     ]
 }
 
@@ -208,6 +208,14 @@ pub fn alias(alias: &mut Alias) -> Options<'_> {
 fn is_host_name(text: &str) -> bool {
     let fine = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':' | b'[' | b']');
     text.len() <= 255 && text.bytes().all(fine)
+}
+
+/// A sender that a user may have: an address, or a domain, which may also be written as the pattern that it is elsewhere.
+fn sender(text: &str) -> Option<String> {
+    let domain = text.strip_prefix("*@").unwrap_or(text);
+    // A domain is valid if it forms an address with a name in front.
+    let fits = is_one_address(text) || is_address(&format!("x@{domain}"));
+    fits.then(|| domain.to_string())
 }
 
 fn network(text: &str) -> Option<IpNet> {

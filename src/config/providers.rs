@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::presets;
 use super::reader::{Keyword, Reader, Severity};
 use super::settings::{Account, TlsMode};
-use crate::message::{FromPolicy, is_address};
+use crate::message::{FromPolicy, is_address, is_one_address};
 use crate::secrets::Secret;
 
 /// Name of the provider that has no preset.
@@ -208,7 +208,7 @@ pub fn login(read: &mut Reader<'_>, enabled: bool, account: &mut Account) -> (Op
         account.password_written = true;
     }
     let region = read.text("region").unwrap_or_default();
-    account.from = read.text("from").or(given.clone().filter(|name| is_address(name))).unwrap_or_default();
+    account.from = read.text("from").or(given.clone().filter(|name| is_one_address(name))).unwrap_or_default();
     account.host = host.unwrap_or_default();
     account.username.clone_from(&given);
     // Where the preset knows the login name, only the sender has to be set in addition to the password.

@@ -216,7 +216,7 @@ fn logins_of_devices() {
     assert!(wrong(" option password 'hidden'\n", "").contains("user 'camera' has no password"));
     assert!(wrong("'me@plant'", "'camera'").contains("duplicate user 'camera'"));
     assert!(wrong(" option username 'me@plant'\n", "").contains("a user needs a name"));
-    assert!(wrong("'plant.example'", "'a b'").contains("neither a mail address nor a domain"));
+    assert!(wrong("'plant.example'", "'a b'").contains("is not a mail address, or a domain"));
     assert!(
         wrong("option account 'provider'", "list account 'x'").contains("account 'x' is not the name of a section")
     );
@@ -521,4 +521,33 @@ fn the_sample_is_correct_and_complete() {
         }
     }
     assert!(seen > 60, "{seen} options found in the reference");
+}
+
+/// A star is a valid character of a local part, but whoever writes one in the settings means any address.
+#[test]
+fn a_pattern_is_refused_where_one_address_is_meant() {
+    let device = "config device 'd'\n list ip '10.0.0.1'\n";
+    for (text, finding) in [
+        (
+            &*format!("{device} list rewrite '*@plant.local *@example.com'\n"),
+            "list rewrite '*@plant.local *@example.com'",
+        ),
+        (&format!("{device} list rewrite '*@plant.local ops-*'\n"), "list rewrite '*@plant.local ops-*'"),
+        (&format!("{device} list recipient '*@example.com'\n"), "list recipient '*@example.com'"),
+        (&format!("{device} list recipient '*'\n"), "list recipient '*'"),
+        ("config alias\n list name 'ops'\n list to '*@example.com'\n", "list to '*@example.com'"),
+        ("config relay\n option admin '*@example.com'\n", "option admin '*@example.com'"),
+        ("config account 'a'\n option host 'h'\n option from '*@example.com'\n", "option from '*@example.com'"),
+        ("config account 'a'\n option host 'h'\n option username '*@example.com'\n", "option from is missing"),
+        ("config user 'u'\n option password 'p'\n list sender 'cam*@example.com'\n", "list sender 'cam*@example.com'"),
+        ("config user 'u'\n option password 'p'\n list sender '*@*.example.com'\n", "list sender '*@*.example.com'"),
+        ("config user 'u'\n option password 'p'\n list sender '*@a@example.com'\n", "list sender '*@a@example.com'"),
+    ] {
+        let found = findings(text);
+        let named = |found: &String| found.contains(&format!(" E {finding}"));
+        assert!(found.iter().any(named), "{text}: {found:?}");
+    }
+    // For the senders of a user, this pattern means what the domain alone means.
+    let text = "config user 'u'\n option password 'p'\n list sender '*@example.com'\n";
+    assert_eq!(read(text).0.users[0].senders, ["example.com"]);
 }

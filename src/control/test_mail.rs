@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 
 use super::CallError;
 use crate::config::{Account, Settings};
-use crate::message::is_address;
+use crate::message::is_one_address;
 use crate::oauth::Later;
 use crate::outbound::test_mail::{self, Tested};
 use crate::outbound::trace::{Trace, TraceStep};
@@ -49,8 +49,8 @@ impl Tests {
         let account = chosen(settings, account)?.clone();
         // A channel says itself who gets its messages.
         let nobody = format!("{}@channel.invalid", account.name);
-        let to = if account.channel.is_some() && !is_address(to) { nobody.as_str() } else { to };
-        if !is_address(to) {
+        let to = if account.channel.is_some() && !is_one_address(to) { nobody.as_str() } else { to };
+        if !is_one_address(to) {
             return Err(CallError::Wrong(format!(
                 "'{to}' is not a mail address; enter the recipient of the test mail"
             )));

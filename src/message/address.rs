@@ -23,6 +23,13 @@ pub fn is_address(text: &str) -> bool {
     text.len() <= ADDRESS_LIMIT && split(text).is_some_and(|(local, domain)| is_local(local) && is_domain(domain))
 }
 
+/// Whether `text` is the address of one mailbox, as it is named in settings or on the command line. A star is a valid
+/// character of a local part (RFC 5322 section 3.2.3), but whoever writes `*@example.com` there means a pattern, and a
+/// provider would refuse the mail to it.
+pub fn is_one_address(text: &str) -> bool {
+    is_address(text) && !text.contains('*')
+}
+
 /// The address as it is written in a header field: the local part quoted if it is not a dot-atom (RFC 5322 section
 /// 3.4.1).
 pub fn for_header(address: &str) -> String {

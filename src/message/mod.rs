@@ -24,7 +24,7 @@ pub mod tokens;
 
 use std::net::IpAddr;
 
-pub use address::is_address;
+pub use address::{is_address, is_one_address};
 pub use base64::base64;
 pub use dots::DotStuffer;
 pub use outgoing::{CannotConvert, Offers, Outgoing};

@@ -116,15 +116,15 @@ test('text of devices', () => {
 
 test('checks agree with the daemon', () => {
 	const table = {
-		address: [ 'a@b plc@example.com plc+pump@sub.example.com root@pump_house a@[192.168.1.5] .a.@b "a_b"@c me@süd.example', 'a a@ @b a@b@c a@b..c a@b,c <a@b> a@b; a@-b.*' ],
+		address: [ 'a@b plc@example.com plc+pump@sub.example.com root@pump_house a@[192.168.1.5] .a.@b "a_b"@c me@süd.example', 'a a@ @b a@b@c a@b..c a@b,c <a@b> a@b; a@-b.* *@example.com' ],
 		network: [ '192.168.1.20 192.168.1.0/24 fd00::/8 ::1 2001:db8::1/128 0.0.0.0/0', '192.168.1 192.168.1.256 1.2.3.4/33 fd00::/129 fd00 ::1::2 lan 1.2.3.4/ 1.2.3.4/x' ],
 		ip: [ '192.168.1.1 :: fd00::1 ::ffff:1.2.3.4 1:2:3:4:5:6:7:8', '192.168.1.0/24 1:2:3 1:2:3:4:5:6:7:8:9 ::g' ],
 		mac: [ '00:11:22:aa:bb:cc 00-11-22-AA-BB-CC 001122aabbcc', '00:11:22:aa:bb 00:11-22:aa:bb:cc 0011:22aa:bbcc 00:11:22:aa:bb:cg' ],
 		pattern: [ 'ops@example.com *@example.com * root alarm-*@*.example.com', 'a@ @b *@example,com' ],
 		rate: [ '20/h 5/m 100/d 2/s 100000/d', '20 /h 0/h -1/h +1/h 20/w 20/2h 1.5/h 100001/d' ],
 		fingerprint: [ `${'ab'.repeat(32)} ${'AB:'.repeat(31)}CD`, `${'ab'.repeat(31)} ${'zz'.repeat(32)}` ],
-		recipient: [ 'ops@example.com root', 'a@ a@b@c' ],
-		sender: [ 'cam@example.com example.com', 'a@b@c ,' ],
+		recipient: [ 'ops@example.com root', 'a@ a@b@c *@example.com * ops-*' ],
+		sender: [ 'cam@example.com example.com *@example.com', 'a@b@c , cam*@example.com *@*.example.com *@a@b *' ],
 		aliasName: [ 'root * *@example.com a@b', '*@ a* *@*.com' ],
 		url: [ 'https://login.example.com/path', 'http://x/ https://x/#y javascript:1' ],
 		path: [ '/etc/x', 'etc/x' ],
@@ -142,6 +142,7 @@ test('checks agree with the daemon', () => {
 
 	assert.equal(check.rewrite('*@plant.local ops@example.com'), true);
 	assert.equal(typeof(check.rewrite('*@plant.local')), 'string');
+	assert.equal(typeof(check.rewrite('*@plant.local *@example.com')), 'string');
 	assert.equal(typeof(check.rewrite('a@b c@d e@f')), 'string');
 
 	const size = check.sizeFrom(65536);

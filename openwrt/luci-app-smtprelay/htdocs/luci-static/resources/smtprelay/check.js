@@ -107,6 +107,26 @@ function isLocalName(text) {
 }
 
 /**
+ * Whether a text is the address of one mailbox: a star is valid in an address, but means a pattern.
+ *
+ * @param {string} text such as 'me@example.com'
+ * @returns {boolean} true if it is
+ */
+function isOneAddress(text) {
+	return isAddress(text) && !text.includes('*');
+}
+
+/**
+ * Whether a text is a recipient: an address, or a name for which there is an alias.
+ *
+ * @param {string} text such as 'ops@example.com'
+ * @returns {boolean} true if it is
+ */
+function isRecipient(text) {
+	return isOneAddress(text) || (isLocalName(text) && !text.includes('*'));
+}
+
+/**
  * Whether a text is an IP address or a network.
  *
  * @param {string} text such as '192.168.1.0/24'
@@ -143,7 +163,7 @@ function isPattern(text) {
 }
 
 return baseclass.extend({
-	isAddress: isAddress,
+	isAddress: isOneAddress,
 	isNetwork: isNetwork,
 	size: (/** @type {string} */ text) => scaled(text, SIZE),
 	duration: (/** @type {string} */ text) => scaled(text, TIME),
@@ -170,7 +190,7 @@ return baseclass.extend({
 		return `${kept.join('.')}/${mask}`;
 	},
 
-	address: check(isAddress, () => _('Expecting an email address such as me@example.com')),
+	address: check(isOneAddress, () => _('Expecting an email address such as me@example.com')),
 	pattern: check(isPattern, () => _('Expecting an address or a pattern, such as ops@example.com, *@example.com or *')),
 	network: check(isNetwork, () => _('Expecting an IP address or a network, such as 192.168.1.20 or 192.168.1.0/28')),
 	ip: check((text) => !!ipv4(text) || ipv6(text), () => _('Expecting an IP address')),
@@ -190,13 +210,13 @@ return baseclass.extend({
 		return parts != null && Number(parts[1]) >= 1 && Number(parts[1]) <= 100000;
 	}, () => _('Expecting a number of messages per s, m, h or d, such as 20/h')),
 	fingerprint: check((text) => /^[0-9a-fA-F]{64}$/.test(text.replaceAll(':', '')), () => _('Expecting a SHA-256 fingerprint: 64 hexadecimal digits')),
-	recipient: check((text) => isAddress(text) || isLocalName(text), () => _('Expecting an email address or the name of an alias')),
+	recipient: check(isRecipient, () => _('Expecting an email address or the name of an alias')),
 	rewrite: check((text) => {
 		const words = text.trim().split(/[ \t]+/);
 
-		return words.length == 2 && isPattern(words[0]) && (isAddress(words[1]) || isLocalName(words[1]));
+		return words.length == 2 && isPattern(words[0]) && isRecipient(words[1]);
 	}, () => _('Expecting a pattern and a new address, such as *@plant.local ops@example.com')),
-	sender: check((text) => isAddress(text) || isAddress(`x@${text}`), () => _('Expecting an email address or a domain')),
+	sender: check((text) => isOneAddress(text) || isAddress(`x@${text.replace(/^\*@/, '')}`), () => _('Expecting an email address or a domain')),
 	aliasName: check((text) => {
 		if (text == '*')
 			return true;
@@ -204,7 +224,7 @@ return baseclass.extend({
 		if (text.startsWith('*@'))
 			return isAddress(`x${text.slice(1)}`);
 
-		return !text.includes('*') && (isAddress(text) || isLocalName(text));
+		return isRecipient(text);
 	}, () => _('Expecting an address, a name such as root, *@example.com, or * for all names without a domain')),
 
 	/**
