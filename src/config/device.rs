@@ -7,7 +7,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::escalation;
-use super::pattern::{Pattern, is_local_name};
+use super::pattern::{Pattern, is_local_name, report_domains};
 use super::reader::{Keyword, Notation, Problem, Reader, Severity};
 use crate::message::is_one_address;
 use crate::system::leases::Mac;
@@ -191,6 +191,8 @@ pub(super) fn fits_together(device: &Device, read: &mut Reader) {
         let text = "list recipient sets who gets all mail: allow_recipient and rewrite have no effect with it";
         read.warn("recipient", text);
     }
+    report_domains("allow_recipient", &device.allow_recipients, read);
+    report_domains("rewrite", device.rewrites.iter().map(|rewrite| &rewrite.old), read);
     for name in ["over_rate", "digest_every"] {
         let set = read.text(name).is_some();
         if set && read.text("rate").is_none() {

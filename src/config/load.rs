@@ -8,6 +8,7 @@
 
 use super::alias::{self, Alias};
 use super::device::{self, Device};
+use super::pattern::report_domains;
 use super::reader::{Problem, Reader, Severity};
 use super::settings::{Account, AuthMode, Durability, Listener, Relay, Route, Settings, User};
 use super::stored::Passwords;
@@ -182,6 +183,8 @@ fn route(section: &Section, accounts: &[Account], problems: &mut Vec<Problem>) -
     if route.accounts.is_empty() {
         read.problem(Severity::Error, "a route needs list account: the accounts that its mail is sent through");
     }
+    report_domains("sender", &route.senders, &mut read);
+    report_domains("recipient", &route.recipients, &mut read);
     escalation::judge(&route, accounts, &mut read);
     read.finish();
     route

@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use super::reader::Reader;
 use crate::message::address::routes;
 use crate::message::is_address;
 
@@ -44,6 +45,19 @@ impl Pattern {
 impl fmt::Display for Pattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+/// Warns about the values of `list option` that are read as the name of a local user and look like a domain: such a
+/// pattern would match no address, although it stands where one of addresses is expected.
+pub(super) fn report_domains<'a>(option: &str, patterns: impl IntoIterator<Item = &'a Pattern>, read: &mut Reader) {
+    for Pattern(text) in patterns {
+        if text.contains('.') && !text.contains('*') && is_address(&format!("x@{text}")) {
+            let text = format!(
+                "list {option} '{text}' matches only the name {text}, without a domain: for all addresses of the domain, write *@{text}"
+            );
+            read.warn(option, text);
+        }
     }
 }
 

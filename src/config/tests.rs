@@ -551,3 +551,25 @@ fn a_pattern_is_refused_where_one_address_is_meant() {
     let text = "config user 'u'\n option password 'p'\n list sender '*@example.com'\n";
     assert_eq!(read(text).0.users[0].senders, ["example.com"]);
 }
+
+#[test]
+fn a_domain_in_place_of_a_pattern_is_pointed_out() {
+    let device = "config device 'd'\n list ip '10.0.0.1'\n";
+    let route = "config route\n list account 'provider'\n";
+    let said = |text: String| findings(&(CONTRACT.trim_start().to_string() + &text)).join("\n");
+    for (section, option, rest) in [
+        (device, "allow_recipient", ""),
+        (device, "rewrite", " ops@example.com"),
+        (route, "sender", ""),
+        (route, "recipient", ""),
+    ] {
+        let found = said(format!("{section} list {option} 'example.com{rest}'\n"));
+        let wanted = format!(
+            " W list {option} 'example.com' matches only the name example.com, without a domain: for all addresses of the domain, write *@example.com"
+        );
+        assert!(found.ends_with(&wanted), "{found}");
+        for fine in ["root", "*", "*.example.com", "*@example.com", "ops@example.com", "a..b"] {
+            assert_eq!(said(format!("{section} list {option} '{fine}{rest}'\n")), "", "{option} {fine}");
+        }
+    }
+}
