@@ -203,13 +203,14 @@ pub(super) fn fits_together(device: &Device, read: &mut Reader) {
     }
 }
 
-/// Finds identifiers that two devices claim.
+/// Finds identifiers that two devices claim: the same one, or an address in a network of an earlier section, whose rules
+/// then apply. An address before its network is an exception, and meant.
 pub(super) fn check(devices: &[(u32, Device)], problems: &mut Vec<Problem>) {
     for (at, (line, device)) in devices.iter().enumerate() {
         let mut problem = |severity, text| problems.push(Problem { line: *line, severity, text });
-        for (before_line, before) in devices.iter().take(at) {
-            let mut twice: Vec<String> =
-                device.ips.iter().filter(|ip| before.ips.contains(ip)).map(ToString::to_string).collect();
+        for (before_line, before) in devices.iter().take(at).filter(|(_, before)| !before.is_default()) {
+            let covers = |ip: &&IpNet| before.ips.iter().any(|net| net.contains(*ip));
+            let mut twice: Vec<String> = device.ips.iter().filter(covers).map(ToString::to_string).collect();
             twice.extend(device.macs.iter().filter(|mac| before.macs.contains(mac)).map(ToString::to_string));
             let same = |host: &&String| before.hosts.iter().any(|other| other.eq_ignore_ascii_case(host));
             twice.extend(device.hosts.iter().filter(same).cloned());

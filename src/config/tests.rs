@@ -573,3 +573,28 @@ fn a_domain_in_place_of_a_pattern_is_pointed_out() {
         }
     }
 }
+
+#[test]
+fn a_device_that_an_earlier_section_covers_is_reported() {
+    let two = |first: &str, second: &str| {
+        let text = |name: &str, ips: &str| {
+            ips.split(' ').fold(format!("config device '{name}'\n"), |text, ip| text + &format!(" list ip '{ip}'\n"))
+        };
+        findings(&format!("config relay\n option enabled '0'\n{}{}", text("plant", first), text("pump", second)))
+    };
+    let covered = "5 W 192.168.1.20/32 already belongs to device 'plant' of line 3: the first one is used";
+    assert_eq!(two("192.168.1.0/24", "192.168.1.20"), [covered]);
+    assert_eq!(two("192.168.1.20", "192.168.1.20"), [covered]);
+    assert_eq!(two("192.168.1.0/24", "10.0.0.1 192.168.1.20"), [covered]);
+    assert!(two("192.168.0.0/16", "192.168.1.64/26")[0].contains(" W 192.168.1.64/26 already belongs"));
+    assert!(two("fd00::/8", "fd00::20")[0].contains(" W fd00::20/128 already belongs"));
+    // An exception that stands before the rule works.
+    for (first, second) in
+        [("192.168.1.20", "192.168.1.0/24"), ("192.168.1.0/24", "192.168.2.20"), ("::/0", "10.0.0.1")]
+    {
+        assert_eq!(two(first, second), [""; 0], "{first} {second}");
+    }
+    // The addresses of `default` have no effect, so they take nothing away.
+    let default = "config relay\n option enabled '0'\nconfig device 'default'\n list ip '10.0.0.0/8'\nconfig device 'pump'\n list ip '10.0.0.1'\n";
+    assert_eq!(findings(default).len(), 1, "{:?}", findings(default));
+}
