@@ -28,10 +28,19 @@ impl Account {
                 self.name, channel.help
             );
         }
+        if let Some(help) = self.refused_passwords() {
+            return format!("account '{}' does not sign in, so its mail stays in the queue: {help}", self.name);
+        }
         format!(
             "account '{0}' has no password, so its mail stays in the queue: store one with smtprelay password {0}, or set option password",
             self.name
         )
+    }
+
+    /// Why no password can be the remedy, and what is: the provider accepts only tokens, which the account does not use.
+    pub fn refused_passwords(&self) -> Option<String> {
+        let known = providers::find(&self.provider).filter(|known| known.secret == "oauth2" && self.oauth.is_none());
+        known.map(|known| known.help)
     }
 
     /// Whether the login name is the same as the password.
@@ -119,6 +128,8 @@ fn fits_together(account: &Account, told: bool, read: &mut Reader) {
     } else if account.misses_password() && !told {
         // Not an error: its mail is accepted and queued, as with a wrong password.
         read.warn("username", account.password_warning());
+    } else if let Some(help) = account.refused_passwords() {
+        read.warn("password", format!("provider {}: {help}", account.provider));
     }
     if account.username.is_none() && !account.password.is_empty() {
         match account.password_written {

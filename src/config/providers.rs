@@ -215,9 +215,6 @@ pub fn login(read: &mut Reader<'_>, enabled: bool, account: &mut Account) -> (Op
     let mut nowhere = account.host.is_empty();
     if let Some(preset) = &preset {
         account.password = Secret::new(preset.password(account.password.expose()));
-        if preset.secret == "oauth2" && !account.password.is_empty() {
-            read.warn("password", format!("provider {}: {}", preset.id, preset.help));
-        }
         if nowhere {
             account.host = preset.host(&region, &account.from);
         }

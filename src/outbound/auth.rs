@@ -59,7 +59,7 @@ pub async fn log_in(client: &mut SmtpClient, account: &Account, offers: &EhloRes
 /// It has not been entered yet, or the stored one cannot be used.
 pub(super) fn no_password(account: &Account) -> Trouble {
     let name = &account.name;
-    let remedy = format!("enter it: smtprelay password {name}");
+    let remedy = account.refused_passwords().unwrap_or_else(|| format!("enter it: smtprelay password {name}"));
     let what = match account.channel {
         Some(_) => format!("channel '{name}' has no token"),
         None => format!("account '{name}' has no password"),

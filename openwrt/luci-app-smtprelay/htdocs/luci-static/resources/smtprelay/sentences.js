@@ -14,6 +14,8 @@
 /** Sentences of the daemon, and what the page says instead. */
 const SENTENCES = /** @type {[string, () => string][]} */ ([
 	[ 'account \'%s\' has no password, so its mail stays in the queue: store one with smtprelay password %s, or set option password', () => _('Account \'%s\' has no password, so its mail stays in the queue: enter one below, or run smtprelay password %s.') ],
+	[ 'account \'%s\' does not sign in, so its mail stays in the queue: %s', () => _('Account \'%s\' does not sign in, so its mail stays in the queue: %s') ],
+	[ 'provider %s: %s', () => _('provider %s: %s') ],
 	[ 'channel \'%s\' has no token, so its messages stay in the queue: store one with smtprelay password %s, or set option token; %s', () => _('Channel \'%s\' has no token, so its messages stay in the queue: enter one below, or run smtprelay password %s; %s') ],
 	[ 'service \'%s\' takes no picture with a message', () => _('service \'%s\' takes no picture with a message') ],
 	[ 'picture not sent: %s', () => _('picture not sent: %s') ],
