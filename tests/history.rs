@@ -108,9 +108,9 @@ async fn each_device_is_counted_the_refused_ones_too() {
     check(&relay).await;
     let text = said(&relay, "devices").await;
     println!("{text}");
-    let cells = |line: &str| line.split_whitespace().take(6).map(String::from).collect::<Vec<_>>();
+    let cells = |line: &str| line.split_whitespace().take(7).map(String::from).collect::<Vec<_>>();
     let rows: Vec<Vec<String>> = text.lines().map(cells).collect();
-    assert!(rows.contains(&cells("127.0.0.2 plc2 3 2 1 0")), "{text}");
+    assert!(rows.contains(&cells("127.0.0.2 HELO plc2 3 2 1 0")), "{text}");
     assert!(text.contains("  not allowed; refused: "), "{text}");
     let text = said(&relay, "history").await;
     println!("{text}");

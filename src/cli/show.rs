@@ -228,8 +228,12 @@ pub fn history(history: &Value) -> String {
 /// One line per device.
 pub fn devices(devices: &Value) -> String {
     let row = |device: &Value| {
-        // From DHCP, else the name from its HELO.
-        let name = if text(device, "name").is_empty() { text(device, "helo") } else { text(device, "name") };
+        // What it says in HELO may be anything, so this is marked, and only shown where nothing else is known.
+        let name = match (text(device, "device"), text(device, "helo")) {
+            ("", "") => String::new(),
+            ("", helo) => format!("HELO {helo}"),
+            (name, _) => name.into(),
+        };
         let counted = |name| number(device, name).to_string();
         let verdict = part(device, "last_verdict");
         let refused = if device.get("allowed") == Some(&Value::Bool(false)) { "not allowed; " } else { "" };
@@ -239,7 +243,7 @@ pub fn devices(devices: &Value) -> String {
         };
         vec![
             text(device, "client").into(),
-            name.into(),
+            name,
             counted("accepted"),
             counted("delivered"),
             counted("failed"),
@@ -287,6 +291,17 @@ mod tests {
         let quiet = json!({ "devices": [{ "client": "10.0.0.7", "rate": { "limit": "2/h", "digested": 0 } }] });
         assert!(!devices(&quiet).contains("over "));
         assert_eq!(devices(&json!({ "devices": [] })), "No device has connected yet\n");
+    }
+
+    #[test]
+    fn what_a_device_says_in_helo_is_not_its_name() {
+        let row = |device: &str, helo: &str| {
+            let said = devices(&json!({ "devices": [{ "client": "10.0.0.7", "device": device, "helo": helo }] }));
+            said.lines().last().unwrap().split_whitespace().collect::<Vec<_>>().join(" ")
+        };
+        assert!(row("Pump house", "localhost").starts_with("10.0.0.7 Pump house 0 0"));
+        assert!(row("", "plc").starts_with("10.0.0.7 HELO plc 0 0"));
+        assert!(row("", "").starts_with("10.0.0.7 0 0"));
     }
 
     #[test]

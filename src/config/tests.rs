@@ -603,7 +603,10 @@ fn a_device_that_an_earlier_section_covers_is_reported() {
 fn where_no_password_works_none_is_asked_for() {
     let base = "config relay\n option enabled '0'\nconfig account 'o'\n option provider 'outlook'\n option username 'me@outlook.com'\n";
     let refused = "Microsoft refuses passwords, including app passwords: only a sign-in with OAuth2 works. Set auth 'xoauth2' and run smtprelay login.";
-    assert_eq!(findings(base), [format!("5 W account 'o' does not sign in, so its mail stays in the queue: {refused}")]);
+    assert_eq!(
+        findings(base),
+        [format!("5 W account 'o' does not sign in, so its mail stays in the queue: {refused}")]
+    );
     let with = |options: &str| findings(&format!("{base}{options}"));
     assert_eq!(with(" option password 'x'\n"), [format!("6 W provider outlook: {refused}")]);
     let signs_in = " option auth 'xoauth2'\n option oauth 'microsoft'\n option client_id 'c'\n";
