@@ -2,6 +2,8 @@
 //! Section `account`: what the preset fills in, the login with a password or with OAuth 2.0 tokens (RFC 6749), and
 //! consistency checks.
 
+use std::net::Ipv6Addr;
+
 use super::reader::{Notation, Problem, Reader, Severity};
 use super::settings::{Account, Issuer, LoginMethod, OAuth, TlsMode};
 use super::stored::Passwords;
@@ -95,12 +97,17 @@ pub fn read(section: &Section, stored: &Passwords, problems: &mut Vec<Problem>) 
     used.then_some(account)
 }
 
+/// Whether `host` can be the mail server of an account: a name or an address, without a port.
+pub fn is_server(host: &str) -> bool {
+    let fine = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
+    !host.is_empty() && host.bytes().all(fine) || host.parse::<Ipv6Addr>().is_ok()
+}
+
 /// `told`: a problem with the stored password has already been reported.
 fn fits_together(account: &Account, told: bool, read: &mut Reader) {
     if account.name.is_empty() {
         read.problem(Severity::Error, "an account needs a name: write config account 'provider'");
     }
-    let host_byte = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':');
     if account.host.is_empty() {
         read.problem(
             Severity::Error,
@@ -109,8 +116,10 @@ fn fits_together(account: &Account, told: bool, read: &mut Reader) {
     } else if account.host.contains('{') {
         let text = format!("the host {} needs option region, such as eu-central-1", account.host);
         read.problem(Severity::Error, text);
-    } else if !account.host.bytes().all(host_byte) {
-        read.error("host", format!("option host '{}' is not a host name", account.host));
+    } else if !is_server(&account.host) {
+        let has_port = account.host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+        let port = if has_port { "; the port is set with option port" } else { "" };
+        read.error("host", format!("option host '{}' is not a host name{port}", account.host));
     }
     if !account.from.is_empty() && !is_one_address(&account.from) {
         read.error("from", format!("option from '{}' is not a mail address such as me@example.com", account.from));

@@ -613,3 +613,16 @@ fn where_no_password_works_none_is_asked_for() {
     assert_eq!(with(signs_in), [""; 0]);
     assert_eq!(with(&format!("{signs_in} option password 'x'\n")), [""; 0]);
 }
+
+#[test]
+fn the_port_of_a_mail_server_is_an_option_of_its_own() {
+    let with = |host: &str| findings(&CONTRACT.replace("'localhost'", &format!("'{host}'")));
+    for host in ["smtp.example.com:587", "localhost:25", "192.168.1.5:25", "1:2"] {
+        let wanted = format!("option host '{host}' is not a host name; the port is set with option port");
+        assert!(with(host)[0].contains(&wanted), "{:?}", with(host));
+    }
+    assert!(with("https://mx.example")[0].ends_with("is not a host name"));
+    for host in ["smtp.example.com", "::1", "fd00::25", "192.168.1.5", "mail_1"] {
+        assert_eq!(with(host), [""; 0], "{host}");
+    }
+}

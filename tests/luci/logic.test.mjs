@@ -131,7 +131,7 @@ test('checks agree with the daemon', () => {
 		hook: [ 'none /sbin/x', 'x' ],
 		heloName: [ 'router.lan [192.168.1.1] a_b', 'a;b' ],
 		host: [ 'plc-1 a.b_c', 'a:b' ],
-		server: [ 'smtp.example.com ::1 localhost', 'a{b} a/b' ]
+		server: [ 'smtp.example.com ::1 localhost 192.168.1.5 fd00::25', 'a{b} a/b smtp.example.com:587 localhost:25 1:2 https://mx.example' ]
 	};
 
 	for (const [ name, [ good, wrong ] ] of Object.entries(table)) {
@@ -184,15 +184,21 @@ test('each preset can be set up', () => {
 			username: (needs.username && provider) ? 'login' : '', password: needs.password ? 'p' : '', host: needs.host ? 'smtp.example.com' : '', region: needs.region ? 'eu' : '',
 			clientId: needs.client ? 'c' : '', clientSecret: needs.secret ? 's' : ''
 		});
-		assert.equal(presets.problem(provider, answers, check.isAddress), '', provider?.id);
+		assert.equal(presets.problem(provider, answers), '', provider?.id);
 
 		const options = presets.options(provider, answers);
 
 		assert.ok(options.username || options.from, provider?.id);
 		assert.ok(check.isAddress(options.from ?? options.username), `${provider?.id} has a sender`);
 		assert.equal(options.password, undefined);
-		assert.notEqual(presets.problem(provider, { ...answers, address: 'x' }, check.isAddress), '');
+		assert.notEqual(presets.problem(provider, { ...answers, address: 'x' }), '');
 	}
+
+	const own = { address: 'me@example.com', host: 'smtp.example.com:587', password: 'p' };
+
+	assert.match(presets.problem(null, own), /the port has a field of its own$/);
+	assert.match(presets.problem(null, { ...own, host: '' }), /^Enter the hostname/);
+	assert.equal(presets.problem(null, { ...own, host: '::1' }), '');
 
 	assert.equal(presets.sectionName({ id: 'gmx-com' }, [ 'gmx_com', 'gmx_com_2' ]), 'gmx_com_3');
 	assert.deepEqual(presets.sorted(sample.PROVIDERS).slice(0, 2).map(({ id }) => id), [ 'gmail', 'outlook' ]);

@@ -196,7 +196,7 @@ return baseclass.extend({
 	ip: check((text) => !!ipv4(text) || ipv6(text), () => _('Expecting an IP address')),
 	mac: check((text) => /^[0-9a-fA-F]{2}([:-]?)([0-9a-fA-F]{2}\1){4}[0-9a-fA-F]{2}$/.test(text), () => _('Expecting a MAC address such as 00:11:22:aa:bb:cc')),
 	host: check((text) => text.length <= 255 && /^[A-Za-z0-9._-]+$/.test(text), () => _('Expecting a hostname')),
-	server: check((text) => text.length <= 255 && /^[A-Za-z0-9._:-]+$/.test(text), () => _('Expecting a hostname such as smtp.example.com')),
+	server: check((text) => (text.length <= 255 && /^[A-Za-z0-9._-]+$/.test(text)) || ipv6(text), () => _('Expecting a hostname such as smtp.example.com; the port has a field of its own')),
 	heloName: check((text) => text.length <= 255 && /^[A-Za-z0-9._:[\]-]+$/.test(text), () => _('Expecting a hostname')),
 	path: check((text) => text.startsWith('/'), () => _('Expecting an absolute path')),
 	hook: check((text) => text == 'none' || text.startsWith('/'), () => _('Expecting an absolute path, or none')),

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 'use strict';
 'require baseclass';
+'require smtprelay.check as check';
 
 /*
  * The provider presets as the wizard needs them: which preset an address belongs to, which fields are required, and
@@ -144,15 +145,17 @@ return baseclass.extend({
 	 *
 	 * @param {Smtprelay.Provider | null} provider the preset
 	 * @param {Smtprelay.Answers} answers the values entered
-	 * @param {(text: string) => boolean} isAddress checks for an email address
 	 * @returns {string} an error message; '' if all answers are valid
 	 */
-	problem(provider, answers, isAddress) {
+	problem(provider, answers) {
 		const needs = this.needs(provider, answers.signIn);
+		const server = needs.host && check.server(answers.host);
 
-		if (needs.host && !/^[A-Za-z0-9._:-]+$/.test(answers.host))
+		if (needs.host && !answers.host)
 			return _('Enter the hostname of the mail server, for example smtp.example.com.');
-		if (!isAddress(answers.address))
+		if (typeof(server) == 'string')
+			return server;
+		if (!check.isAddress(answers.address))
 			return needs.sender ? _('Enter the sender address that the provider allows.') : _('Enter your email address, for example me@example.com.');
 		if (needs.region && !/^[a-z0-9-]+$/.test(answers.region))
 			return _('Enter the region of the account, for example eu-central-1.');
@@ -164,7 +167,7 @@ return baseclass.extend({
 			return _('Enter the client secret.');
 		if (needs.password && !answers.password)
 			return _('Enter the password.');
-		if (answers.to && !isAddress(answers.to))
+		if (answers.to && !check.isAddress(answers.to))
 			return _('The recipient of the test message is not a valid email address.');
 
 		return '';

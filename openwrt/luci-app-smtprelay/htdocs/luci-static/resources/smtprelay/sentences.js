@@ -27,6 +27,7 @@ const SENTENCES = /** @type {[string, () => string][]} */ ([
 	[ 'option host is missing: the provider\'s mail server, such as smtp.example.com; or set option provider to one that \'smtprelay providers\' lists', () => _('the mail server is missing, such as smtp.example.com; or select a provider') ],
 	[ 'the host %s needs option region, such as eu-central-1', () => _('the mail server %s needs a region, such as eu-central-1') ],
 	[ 'option host \'%s\' is not a host name', () => _('the mail server \'%s\' is not a hostname') ],
+	[ 'the port is set with option port', () => _('the port has a field of its own') ],
 	[ 'option from \'%s\' is not a mail address such as me@example.com', () => _('the sender address \'%s\' is not a mail address such as me@example.com') ],
 	[ 'option from is missing: the address that the provider allows as sender (the username is not an address)', () => _('the sender address is missing: the one that the provider allows (the username is not an address)') ],
 	[ 'auth \'xoauth2\' without option username: the address of the mailbox', () => _('OAuth 2.0 needs a username: the address of the mailbox') ],

@@ -3,7 +3,6 @@
 'require baseclass';
 'require uci';
 'require smtprelay.api as api';
-'require smtprelay.check as check';
 'require smtprelay.presets as presets';
 'require smtprelay.setup as setup';
 'require smtprelay.signin as signin';
@@ -153,7 +152,7 @@ return baseclass.extend({
 
 		const submit = async () => {
 			const given = answers();
-			const problem = presets.problem(provider(), given, check.isAddress);
+			const problem = presets.problem(provider(), given);
 
 			if (problem)
 				return widgets.replace(progress, [ widgets.box({ level: 'warning', text: problem, remedy: '' }) ]);
