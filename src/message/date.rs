@@ -74,8 +74,9 @@ pub fn is_date(value: &[u8]) -> bool {
     parse(&mut parts).is_some() && parts.next().is_none()
 }
 
-/// `value` with what is often wrong with dates corrected, if nothing else is: the weekday or the way it is written, an
-/// hour with one digit, the month in full, the zone missing, incomplete, or named as in Central Europe.
+/// `value` with what is often wrong with dates corrected, if nothing else is: the weekday or the way it is written, a
+/// time with single digits, the month in full, the zone missing, incomplete, or not written as in mail. A zone that can
+/// be understood in two ways is not guessed.
 pub fn corrected(value: &[u8]) -> Option<Vec<u8>> {
     if is_date(value) || value.len() > CORRECTED_LIMIT {
         return None;
@@ -85,39 +86,127 @@ pub fn corrected(value: &[u8]) -> Option<Vec<u8>> {
     let (before, after) = all.split_at_checked(all.iter().position(digit)?)?;
     // A date without a weekday gets none.
     let weekday = before.iter().any(|token| !token.is_filling());
+    // The time, and where it ends: the colon of `12:30+01:00` belongs to the zone.
+    let solid: Vec<(usize, &Token<'_>)> = after.iter().enumerate().filter(|(_, token)| !token.is_filling()).collect();
+    let colon = solid.iter().position(|(_, token)| token.is(b':'))?;
+    let hour = solid.get(colon.checked_sub(1)?)?.0;
+    let seconds = solid.get(colon + 1)?.1.text.iter().all(u8::is_ascii_digit)
+        && solid.get(colon + 2).is_some_and(|(_, token)| token.is(b':'));
+    let end = solid.get(colon + if seconds { 3 } else { 1 })?.0 + 1;
+    let (date, after) = after.split_at_checked(end)?;
     let mut out = Vec::with_capacity(value.len() + 8);
-    let is = |at: Option<usize>, byte: u8| at.and_then(|at| after.get(at)).is_some_and(|token| token.is(byte));
-    for (at, Token { text, kind }) in after.iter().enumerate() {
-        let last_colon = is(at.checked_sub(1), b':');
-        match text {
+    let mut attached = &[][..];
+    for (at, Token { text, kind }) in date.iter().enumerate() {
+        match MONTHS.iter().find(|month| begins(text, month.as_bytes())) {
             _ if *kind != TokenKind::Atom => out.extend_from_slice(text),
-            [hour] if is(Some(at + 1), b':') && !last_colon => out.extend([b'0', *hour]),
-            // The zone directly after the time.
-            [a, b, zone @ ..] if last_colon && matches!(zone.first(), Some(b'+' | b'-')) => {
-                out.extend([*a, *b, b' ']);
-                out.extend_from_slice(zone);
+            _ if at >= hour => {
+                let (digits, rest) = text.split_at_checked(digits(text))?;
+                if digits.len() == 1 {
+                    out.push(b'0');
+                }
+                out.extend_from_slice(digits);
+                if !rest.is_empty() && at + 1 < end {
+                    return None;
+                }
+                attached = rest;
             }
-            [sign @ (b'+' | b'-'), a, b, c] => out.extend([*sign, b'0', *a, *b, *c]),
-            _ => match MONTHS.iter().find(|month| begins(text, month.as_bytes())) {
-                Some(month) => out.extend_from_slice(month.as_bytes()),
-                None => out.extend_from_slice(zone(text).unwrap_or(text)),
-            },
+            Some(month) => out.extend_from_slice(month.as_bytes()),
+            None => out.extend_from_slice(text),
         }
     }
-    // `+01:00`.
-    if let Some(colon) = out.iter().rposition(|byte| *byte == b':')
-        && colon.checked_sub(3).and_then(|at| out.get(at)).is_some_and(|sign| matches!(sign, b'+' | b'-'))
-    {
-        out.remove(colon);
-    }
-    if !is_date(&out) && !weekday || weekday && !DAYS.iter().any(|day| is_date(&dated(day, &out))) {
-        // Not knowing the zone (RFC 5322 section 3.3).
-        out.extend_from_slice(b" -0000");
+    let mut solid = after.iter().filter(|token| !token.is_filling());
+    let legal = attached.is_empty()
+        && solid.next().is_some_and(|token| token.kind == TokenKind::Atom && is_zone(token.text))
+        && solid.next().is_none();
+    if legal {
+        out.extend(after.iter().flat_map(|token| token.text));
+    } else {
+        let is_comment = |token: &&Token<'_>| token.kind == TokenKind::Comment;
+        let zone = after.iter().filter(|token| !is_comment(token)).flat_map(|token| token.text);
+        out.extend(offset([attached, &zone.copied().collect::<Vec<_>>()].concat().trim_ascii())?);
+        for comment in after.iter().filter(is_comment) {
+            out.push(b' ');
+            out.extend_from_slice(comment.text);
+        }
     }
     if !weekday {
         return Some([b" ", out.as_slice()].concat()).filter(|date| is_date(date));
     }
     DAYS.iter().map(|day| dated(day, &out)).find(|date| is_date(date))
+}
+
+/// The zone `text` as RFC 5322 section 3.3 writes it, with a space before it: its name, its offset, or both. A name
+/// after the offset becomes a comment.
+fn offset(text: &[u8]) -> Option<Vec<u8>> {
+    if text.is_empty() {
+        // Not knowing the zone (RFC 5322 section 3.3).
+        return Some(b" -0000".to_vec());
+    }
+    let sign = text.iter().position(|byte| matches!(byte, b'+' | b'-')).unwrap_or(text.len());
+    let (name, numbers) = text.split_at_checked(sign)?;
+    let name = name.trim_ascii();
+    let named = minutes_of(name);
+    if named.is_none() && !name.is_empty() {
+        return None;
+    }
+    let Some((sign, numbers)) = numbers.split_first() else {
+        return Some(written('+', named?).into_bytes());
+    };
+    let (hours, rest) = numbers.split_at_checked(digits(numbers))?;
+    let count = hours.len();
+    let (hours, minutes, tail) = match (number(hours, 1..=4)?, rest) {
+        (hours, [b':', tail @ ..]) if count < 3 => (hours, number(tail.get(..2)?, 2..=2)?, tail.get(2..)?),
+        // `+04`, the name that the time zone database has for zones without one.
+        (hours, tail) if count < 3 => (hours, 0, tail),
+        (both, tail) => (both / 100, both % 100, tail),
+    };
+    if hours > 14 || minutes > 59 {
+        return None;
+    }
+    let offset = (hours * 60 + minutes) * if *sign == b'-' { -1 } else { 1 };
+    // `GMT+01:00` is an hour ahead, as everybody writes it. With hours only, `GMT+1` was an hour behind in the time zone
+    // database until 2016, and old systems still print that name.
+    let is = |other: &str| name.eq_ignore_ascii_case(other.as_bytes());
+    let from_universal = is("UTC") || is("UT") || is("GMT") && (count > 2 || numbers.contains(&b':'));
+    let tail = tail.trim_ascii();
+    let agrees = named.is_none_or(|minutes| minutes == offset || from_universal)
+        && minutes_of(tail).is_none_or(|minutes| minutes == offset);
+    // Anything else after the offset may be part of the date.
+    let is_name = tokens(tail).all(|token| token.is_filling() || token.kind == TokenKind::Atom || token.is(b'.'));
+    if !agrees || !is_name || tail.iter().any(u8::is_ascii_digit) {
+        return None;
+    }
+    let mut out = written(char::from(*sign), hours * 60 + minutes).into_bytes();
+    if !tail.is_empty() {
+        out.extend([b" (", tail, b")"].concat());
+    }
+    Some(out)
+}
+
+/// The offset of `minutes`, with a space before it.
+fn written(sign: char, minutes: i64) -> String {
+    let mut out = format!(" {sign}");
+    two_digits(&mut out, "", minutes / 60);
+    two_digits(&mut out, "", minutes % 60);
+    out
+}
+
+/// The offset that the name of a zone means, in minutes. Names of several zones are missing (`IST`, `BST`), also those
+/// of North America, which RFC 5322 section 4.3 defines: `+0800 CST` is the time of China.
+fn minutes_of(name: &[u8]) -> Option<i64> {
+    let hours = match name.to_ascii_uppercase().as_slice() {
+        b"UTC" | b"UT" | b"GMT" | b"Z" | b"WET" => 0,
+        b"CET" | b"MEZ" | b"WEST" => 1,
+        b"CEST" | b"MESZ" | b"EET" => 2,
+        b"EEST" => 3,
+        _ => return None,
+    };
+    Some(hours * 60)
+}
+
+/// Number of digits at the start of `text`.
+fn digits(text: &[u8]) -> usize {
+    text.iter().take_while(|byte| byte.is_ascii_digit()).count()
 }
 
 fn dated(day: &str, date: &[u8]) -> Vec<u8> {
@@ -126,15 +215,6 @@ fn dated(day: &str, date: &[u8]) -> Vec<u8> {
 
 fn begins(text: &[u8], start: &[u8]) -> bool {
     text.get(..start.len()).is_some_and(|text| text.eq_ignore_ascii_case(start))
-}
-
-/// The offset that the name of a zone means in Central Europe, where devices use it.
-fn zone(text: &[u8]) -> Option<&'static [u8]> {
-    match text.to_ascii_uppercase().as_slice() {
-        b"CET" | b"MEZ" => Some(b"+0100"),
-        b"CEST" | b"MESZ" => Some(b"+0200"),
-        _ => None,
-    }
 }
 
 fn parse<'a>(parts: &mut impl Iterator<Item = Token<'a>>) -> Option<()> {
@@ -319,6 +399,17 @@ mod tests {
             "Mon, 23 Nov 2026 01:02:03+0000",
             "Mon, 23 Nov 2026 01:02:03 +00:00",
             "Tue, 23 November 2026 01:02:03 +0000",
+            "Mon, 23 Nov 2026 01:02:03 UTC",
+            "Mon, 23 Nov 2026 01:02:03 utc",
+            "Mon, 23 Nov 2026 01:02:03UTC",
+            "Mon, 23 Nov 2026 01:02:03Z",
+            "Mon, 23 Nov 2026 01:02:03 UTC+00:00",
+            "Mon, 23 Nov 2026 01:02:03 GMT+0000",
+            "Mon, 23 Nov 2026 01:02:03 GMT+0",
+            "Mon, 23 Nov 2026 01:02:03 +00",
+            "Mon, 23 Nov 2026 01:02:03 +0",
+            "Mon, 23 Nov 2026 1:2:3 +0000",
+            "Mon, 23 Nov 2026 01:02:3 UTC",
         ] {
             assert_eq!(
                 corrected(wrong.as_bytes()).map(|date| String::from_utf8(date).unwrap()).as_deref(),
@@ -333,6 +424,29 @@ mod tests {
             ("23 Nov 2026 1:02 CET", " 23 Nov 2026 01:02 +0100"),
             ("Mo, 23 Nov 2026 00:01+0000", " Mon, 23 Nov 2026 00:01 +0000"),
             ("Mon, 23 Nov 2026 01:02:03 MESZ", " Mon, 23 Nov 2026 01:02:03 +0200"),
+            ("Mon, 23 Nov 2026 01:02:03 EET", " Mon, 23 Nov 2026 01:02:03 +0200"),
+            ("Mon, 23 Nov 2026 01:02:03 +0000 UTC", " Mon, 23 Nov 2026 01:02:03 +0000 (UTC)"),
+            ("Mon, 23 Nov 2026 01:02:03 +0800 CST", " Mon, 23 Nov 2026 01:02:03 +0800 (CST)"),
+            ("Mon, 23 Nov 2026 01:02:03 +01:00 CET", " Mon, 23 Nov 2026 01:02:03 +0100 (CET)"),
+            ("Mon, 23 Nov 2026 01:02:03 +0100CET", " Mon, 23 Nov 2026 01:02:03 +0100 (CET)"),
+            ("Mon, 23 Nov 2026 01:02:03 CET+0100", " Mon, 23 Nov 2026 01:02:03 +0100"),
+            (
+                "Mon, 23 Nov 2026 01:02:03 +0100 W. Europe Standard Time",
+                " Mon, 23 Nov 2026 01:02:03 +0100 (W. Europe Standard Time)",
+            ),
+            ("Mon, 23 Nov 2026 01:02:03 GMT+01:00", " Mon, 23 Nov 2026 01:02:03 +0100"),
+            ("Mon, 23 Nov 2026 01:02:03 GMT-3:30", " Mon, 23 Nov 2026 01:02:03 -0330"),
+            ("Mon, 23 Nov 2026 01:02:03 GMT +0100 (CET)", " Mon, 23 Nov 2026 01:02:03 +0100 (CET)"),
+            ("Mon, 23 Nov 2026 01:02:03 UTC+1", " Mon, 23 Nov 2026 01:02:03 +0100"),
+            ("Mon, 23 Nov 2026 01:02:03 +1", " Mon, 23 Nov 2026 01:02:03 +0100"),
+            ("Mon, 23 Nov 2026 01:02:03 -03", " Mon, 23 Nov 2026 01:02:03 -0300"),
+            ("Mon, 23 Nov 2026 01:02:03 +1:00", " Mon, 23 Nov 2026 01:02:03 +0100"),
+            ("Mon, 23 Nov 2026 01:02+01:00", " Mon, 23 Nov 2026 01:02 +0100"),
+            ("Mon, 23 Nov 2026 1:2", " Mon, 23 Nov 2026 01:02 -0000"),
+            ("Mon, 23 Nov 2026 01:02:03 (UTC)", " Mon, 23 Nov 2026 01:02:03 -0000 (UTC)"),
+            ("Mon, 23 Nov 2026 01:02:03 UTC (x)", " Mon, 23 Nov 2026 01:02:03 +0000 (x)"),
+            ("Tue, 23 Nov 2026 01:02:03 CST", " Mon, 23 Nov 2026 01:02:03 CST"),
+            ("Tue, 23 Nov 2026 09(comment):   55  :  06 -0600", " Mon, 23 Nov 2026 09(comment):   55  :  06 -0600"),
         ] {
             assert_eq!(
                 corrected(wrong.as_bytes()).map(|date| String::from_utf8(date).unwrap()).as_deref(),
@@ -349,6 +463,26 @@ mod tests {
             "now",
             "Mon, 23 Nov 2026 24:00:00 +0000",
             "Mon, 23 Nov 2026 01:02:03 GMT+1",
+            "Mon, 23 Nov 2026 01:02:03 GMT-08",
+            "Mon, 23 Nov 2026 01:02:03 CET-1",
+            "Mon, 23 Nov 2026 01:02:03 CET-1CEST",
+            "Mon, 23 Nov 2026 01:02:03 +0000 CET",
+            "Mon, 23 Nov 2026 01:02:03 +0100 UTC",
+            "Mon, 23 Nov 2026 01:02:03 BST",
+            "Mon, 23 Nov 2026 01:02:03 PM",
+            "Mon, 23 Nov 2026 01:02:03PM",
+            "Mon, 23 Nov 2026 01:02:03P",
+            "Mon, 23 Nov 2026 01:02:03 AM +0000",
+            "Mon, 23 Nov 2026 01:02:03 +0000 2026",
+            "Mon, 23 Nov 2026 01:02:03 +0000 \"x\"",
+            "Mon, 23 Nov 2026 01:02:03 +15",
+            "Mon, 23 Nov 2026 01:02:03 +1:0",
+            "Mon, 23 Nov 2026 01:02:03 +01000",
+            "Mon, 23 Nov 2026 01:02:03 +",
+            "Mon, 23 Nov 2026 01:02:03 0100",
+            "Mon, 23 Nov 2026 :02:03 +0000",
+            "Mon, 23 Nov 2026 01:",
+            "Mon, 23 Nov 2026 1x:02:03 +0000",
             "Mon, 31 Nov 2026 01:02:03 +0000",
             "2026-11-23T01:02:03Z",
         ] {
@@ -371,7 +505,7 @@ mod tests {
         }
 
         #[test]
-        fn what_is_corrected_is_a_date(value in "[A-Z]?[a-z]{0,3},? ?[0-9]{1,2} Nov 20[0-9]{2} [0-9]{1,2}:[0-9]{2} ?[+-]?[0-9:]{0,5}( CET)?") {
+        fn what_is_corrected_is_a_date(value in "[A-Z]?[a-z]{0,3},? ?[0-9]{1,2} Nov 20[0-9]{2} [0-9]{1,2}:[0-9]{1,2} ?((UTC|GMT|CET|Z|x) ?)?[+-]?[0-9:]{0,5} ?(CET|UTC|x\\.y|\\(z\\))?") {
             prop_assert!(corrected(value.as_bytes()).is_none_or(|date| is_date(&date)));
         }
     }
