@@ -263,6 +263,46 @@ async fn a_restart_neither_repeats_a_step_nor_forgets_one() {
 }
 
 #[tokio::test]
+async fn after_a_power_cut_each_step_gets_its_time_whatever_restarts_or_changes_meanwhile() {
+    let Some(mut world) = World::start(|relay| relay.section(alarm())).await else { return };
+    world.mail.stop().await;
+    world.phone.stop().await;
+    world.lte.set_fault(Step::Rcpt(OPS[0].into()), Fault::Reply("450 4.2.0 later".into()), Times::Always);
+    send(&world.relay, OPS, "alarm").await;
+    world.relay.kill9();
+    world.time.reboot();
+    world.time.set_wall(NOON + 3600);
+    world.restart().await;
+    world.relay.wait_log(|line| field(line, "event") == Some("escalated"), SOON).await;
+    world.pass(MINUTE / 4).await;
+    // Other routes, and another start.
+    let route = |to: &'static str| move |section: Section| section.list("recipient", to).list("account", "lte");
+    world.relay.configure("route", "one", route("*@one.example"));
+    world.relay.sighup();
+    world.pass(MINUTE / 4).await;
+    world.relay.kill9();
+    world.restart().await;
+    world.pass(MINUTE / 4).await;
+    assert_eq!(world.story(), ["escalated phone"]);
+    world.pass(MINUTE / 2).await;
+    assert_eq!(world.story(), ["escalated phone", "escalated lte"]);
+    // A step that was deferred keeps waiting for its own time.
+    let tries = |world: &World| {
+        let is_try = |line: &String| field(line, "event") == Some("deferred") && field(line, "account") == Some("lte");
+        world.relay.log().iter().filter(|line| is_try(line)).count()
+    };
+    let before = tries(&world);
+    assert_eq!(before, 1);
+    world.relay.configure("route", "two", route("*@two.example"));
+    world.relay.sighup();
+    world.pass(Duration::from_secs(5)).await;
+    assert_eq!(tries(&world), before);
+    world.pass(MINUTE).await;
+    assert!(tries(&world) > before);
+    assert_eq!(world.story(), ["escalated phone", "escalated lte", "escalated siren", "step_taken siren"]);
+}
+
+#[tokio::test]
 async fn killed_while_steps_are_on_their_way_nothing_is_lost() {
     let Some(mut world) = World::start(|relay| relay.section(alarm())).await else { return };
     world.mail.stop().await;

@@ -33,7 +33,7 @@ use delivery::{Attempted, Ways, connect_ahead, deliver};
 pub use escalation::WAITS_FOR_MAIL;
 use escalation::outlook;
 use notifier::{Reporter, Teller};
-use routes::RouteId;
+use routes::{RouteId, Routes};
 use settle::Left;
 use silence::Silence;
 pub use silence::{Expected, Moment};
@@ -45,7 +45,7 @@ use crate::digest::Collected;
 use crate::intake::Desk;
 use crate::policy::Alarms;
 use crate::queue::{
-    ById, Entry, Item, MessageId, Meta, Placed, Replacements, Reserve, Schedule, Spool, State, backoff, blocking,
+    ById, Entry, Item, MessageId, Meta, Placed, Plan, Replacements, Reserve, Schedule, Spool, State, backoff, blocking,
 };
 use crate::report::Event;
 use crate::system::{clock, ordered, task};
@@ -507,13 +507,15 @@ impl Dispatch {
 /// Messages that are read at a time to find their routes.
 const READ_AT_ONCE: usize = 64;
 
-/// The accounts of each route before the routes changed.
+/// The routes before they changed.
 #[derive(Debug, Clone, Default)]
 struct Former {
     /// The settings it belongs to: [`Item::routed`].
     routed: u32,
     /// The lanes of each route.
     lanes: Vec<Vec<u32>>,
+    /// What the numbers of the routes meant.
+    routes: Arc<Routes>,
 }
 
 impl Former {
@@ -521,6 +523,20 @@ impl Former {
     fn keeps(&self, item: &Item, lanes: Option<&Vec<u32>>) -> bool {
         let before = self.lanes.get(usize::from(item.route)).filter(|_| item.routed == self.routed);
         before.zip(lanes).is_some_and(|(before, lanes)| nothing_new(before, lanes))
+    }
+
+    /// The plan of a message with the numbers of the current `routes`, whose lanes are `lanes`: deliveries that take the
+    /// same accounts as before keep waiting for their time.
+    fn plan(&self, item: &Item, routes: &Routes, lanes: &[Vec<u32>]) -> Option<Box<Plan>> {
+        let mut plan = item.plan.clone()?;
+        plan.steps.retain_mut(|step| {
+            let before = self.lanes.get(usize::from(step.route)).filter(|_| item.routed == self.routed);
+            let is_step = self.routes.is_step(step.route);
+            let mut numbered = (0..).zip(lanes);
+            let same = numbered.find(|(route, lanes)| Some(*lanes) == before && routes.is_step(*route) == is_step);
+            same.map(|(route, _)| step.route = route).is_some()
+        });
+        Some(plan)
     }
 }
 
@@ -605,7 +621,7 @@ impl Dispatch {
         let ways = Ways::new(&settings);
         let same = ways.routes.sort_as(&self.ways.routes);
         self.desk.set_alarms(Alarms::new(&settings));
-        self.ways = ways;
+        let former = std::mem::replace(&mut self.ways, ways).routes;
         self.lanes.renew(&settings);
         if same {
             let now = self.route_lanes();
@@ -615,7 +631,7 @@ impl Dispatch {
                 }
             }
         } else {
-            self.former = Former { routed: self.routed, lanes: before };
+            self.former = Former { routed: self.routed, lanes: before, routes: former };
             self.routed = self.routed.wrapping_add(1);
             let waiting = std::mem::replace(&mut self.queues, Schedule::new(self.ways.routes.len()));
             self.put_back(waiting.into_items());
@@ -649,9 +665,10 @@ impl Dispatch {
             let piece = astray.split_off(astray.len().saturating_sub(READ_AT_ONCE));
             let found = blocking(move || {
                 let find = |(item, at): Placed| {
-                    // What cannot be read now is checked at its next attempt.
+                    // What cannot be read now is checked at its next attempt, and at the next moment of its plan.
                     let mut placed = item.clone();
-                    (placed.route, placed.plan, placed.routed) = (0, None, routed);
+                    let plan = former.plan(&item, &routes, &lanes);
+                    (placed.route, placed.plan, placed.routed) = (0, plan, routed);
                     if let Ok(read) = spool.open_message(&item.entry) {
                         routes.place(&mut placed, &read.meta, &read.state);
                     }

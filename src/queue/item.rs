@@ -27,7 +27,7 @@ pub struct Plan {
     pub next: Option<String>,
     /// The steps that have begun and are still to be tried.
     pub steps: Vec<Step>,
-    /// When the last of them began, if this run knows.
+    /// When the last one began, whether it is still tried or not; `None` if none has begun.
     pub begun: Option<Instant>,
     /// Whether it may not be sent otherwise until then.
     pub waits: bool,

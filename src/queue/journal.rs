@@ -233,6 +233,8 @@ pub struct StepState {
     pub account: String,
     /// What became of it.
     pub progress: StepProgress,
+    /// When it began, by the clock of that time: seconds since 1970.
+    pub begun: i64,
     /// How often it is unknown whether the account took it.
     pub doubts: u32,
 }
@@ -343,7 +345,7 @@ impl State {
     fn step(&mut self, note: &StepNote) {
         let place = self.steps.iter().position(|step| step.account == note.account).unwrap_or_else(|| {
             let (account, progress) = (note.account.clone(), StepProgress::Begun);
-            self.steps.push(StepState { account, progress, doubts: 0 });
+            self.steps.push(StepState { account, progress, begun: note.at, doubts: 0 });
             self.steps.len() - 1
         });
         if let Some(step) = self.steps.get_mut(place).filter(|step| step.is_open()) {

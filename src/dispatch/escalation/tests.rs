@@ -243,6 +243,29 @@ fn after_a_long_time_without_power_each_step_gets_its_time() {
 }
 
 #[test]
+fn a_run_that_did_not_see_a_step_begin_knows_when_from_the_journal() {
+    let (now, step) = (Instant::now(), |account: &str, at| {
+        let (account, text) = (account.to_string(), String::new());
+        Note::Step(StepNote { at, account, progress: StepProgress::Begun, text })
+    });
+    let ago = |notes: &[Note]| {
+        let mut state = world(&["ops@x.org"], Some("alarm")).state();
+        notes.iter().for_each(|note| state.apply(note));
+        begun(&state, now).map(|at| now.saturating_duration_since(at).as_secs())
+    };
+    let wall = clock::now();
+    assert_eq!(ago(&[]), None);
+    let minute = ago(&[step("phone", wall - 3600), step("lte", wall - 60)]);
+    assert!(minute.is_some_and(|ago| (60..65).contains(&ago)), "{minute:?}");
+    // What follows says nothing about when it began.
+    let text = "450 later".to_string();
+    let doubt = Note::Step(StepNote { at: wall, account: "lte".into(), progress: StepProgress::Doubtful, text });
+    assert!(ago(&[step("lte", wall - 60), doubt]).is_some_and(|ago| ago >= 60));
+    // A clock that was not set then, or runs behind now.
+    assert_eq!((ago(&[step("lte", 1000)]), ago(&[step("lte", wall + 3600)])), (Some(0), Some(0)));
+}
+
+#[test]
 fn a_plan_is_made_for_alarms_and_for_routes_with_a_time_only() {
     let item = || {
         let id = MessageId::like("a");
