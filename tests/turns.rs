@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use support::ask::{SOON, queue_until, said};
 use support::client::Client;
 use support::provider::{Fault, Gate, Provider, Step, Times, TlsMode};
-use support::relay::{Relay, RelayBuilder, Section};
+use support::relay::{Relay, RelayBuilder, Section, field};
 
 /// Messages of the device with a backlog: more than are remembered as new in any way.
 const BACKLOG: usize = 300;
@@ -152,6 +152,31 @@ async fn an_alarm_does_not_wait_for_slow_mail_of_another_device() {
     for _ in 0..5 {
         assert_eq!(slow.send("plc@example.com", &["slow@example.com"], "Subject: slow\r\n\r\nx\r\n").await.code, 250);
     }
+    send(&mut device(&relay, 3).await, "alarm").await;
+    // While the provider still takes its time.
+    ahead_of_the_alarm(&provider).await;
+    gate.open();
+    provider.wait_for_messages(6, SOON).await;
+}
+
+/// The slow mail waits for another account as well, and takes this one for its second recipient.
+#[tokio::test]
+async fn an_alarm_does_not_wait_for_slow_mail_that_takes_two_routes() {
+    let provider = provider().await;
+    let gate = Gate::closed();
+    provider.set_fault(Step::Rcpt("slow@example.com".into()), Fault::Hold(gate.clone()), Times::Always);
+    let nowhere = Section::custom_account("nowhere", "127.0.0.1", 1, "implicit").option("default", "0");
+    let route = Section::new("route", "far").list("recipient", "*@far.example").list("account", "nowhere");
+    let relay = builder().section(nowhere).section(account("provider", &provider).option("connections", "2"));
+    let relay = relay.section(route).start().await;
+    let mut slow = device(&relay, 2).await;
+    let both = &["ops@far.example", "slow@example.com"];
+    for _ in 0..5 {
+        assert_eq!(slow.send("plc@example.com", both, "Subject: slow\r\n\r\nx\r\n").await.code, 250);
+    }
+    let is_paused = |line: &str| field(line, "event") == Some("paused") && field(line, "account") == Some("nowhere");
+    relay.wait_log(is_paused, SOON).await;
+    queue_until(&relay, |all| all.len() == 5 && all.iter().any(|one| one["standing"] == "sending")).await;
     send(&mut device(&relay, 3).await, "alarm").await;
     // While the provider still takes its time.
     ahead_of_the_alarm(&provider).await;

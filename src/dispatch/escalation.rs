@@ -20,7 +20,8 @@ use super::settle::{Settle, has_taken};
 use super::{Dispatch, Finished, jitter};
 use crate::outbound::{Outcome, Verdict};
 use crate::queue::{
-    Attempt, Item, Meta, Note, Placed, Plan, Progress, State, Step, StepNote, StepProgress, Stored, backoff, blocking,
+    Attempt, Item, Meta, Note, Placed, Plan, Progress, Reserve, State, Step, StepNote, StepProgress, Stored, backoff,
+    blocking,
 };
 use crate::report::{Event, StepResult};
 use crate::system::clock;
@@ -355,14 +356,16 @@ impl Dispatch {
         self.queues.next_moment().filter(|_| self.planning < AT_ONCE)
     }
 
-    /// Gives a step, or recipients of another message, that take this route to its account. False when none is due.
+    /// Gives a step, or recipients of another message, that take this route to its account. False when none is due,
+    /// or when the last connection is for other clients.
     pub(super) fn start_step(&mut self, route: RouteId, place: usize, now: Instant) -> bool {
-        let Some((item, at)) = self.queues.take_step(route, now) else { return false };
         let wakings = self.wakings;
-        let Some(lane) = self.lanes.get(place) else {
-            self.queues.put_back(item, at);
-            return false;
-        };
+        let Some(lane) = self.lanes.get(place) else { return false };
+        let mut step = self.queues.take_step(route, now, &lane.reserve(now));
+        if step.is_none() && lane.is_in_trouble() {
+            step = self.queues.take_step(route, now, &Reserve::default());
+        }
+        let Some((item, at)) = step else { return false };
         let mut job = lane.job(&item.entry, wakings, now);
         let (escalates, is_channel) = (self.ways.routes.is_step(route), job.account.channel.is_some());
         job.step = Some(StepJob { route, escalates, is_channel, at });

@@ -424,9 +424,11 @@ impl Dispatch {
         }
         // Steps and other messages of a route take turns.
         self.step_turn = !self.step_turn;
-        if has_step && (self.step_turn || !self.queues.has_due(route, now)) {
-            return self.start_step(route, place, now);
+        let step_first = has_step && (self.step_turn || !self.queues.has_due(route, now));
+        if step_first && self.start_step(route, place, now) {
+            return true;
         }
+        let Some(lane) = self.lanes.get(place) else { return false };
         let recovering = self.recovering;
         let mut next = |reserve: &Reserve| match recovering {
             // The order of age is known when all have been read; what has just come in need not wait for this.
@@ -438,7 +440,7 @@ impl Dispatch {
             due = next(&Reserve::default());
         }
         let Some(mut item) = due.or_else(|| probe.then(|| self.queues.take_probe(route)).flatten()) else {
-            return has_step && self.start_step(route, place, now);
+            return has_step && !step_first && self.start_step(route, place, now);
         };
         item.early = item.turn.is_some_and(|turn| turn > now);
         let job = lane.job(&item.entry, wakings, now);

@@ -241,8 +241,8 @@ impl Schedule {
     }
 
     /// Takes out the next message with a due step that takes this route, as [`Self::take`] does: clients take turns, and
-    /// of each the oldest comes first.
-    pub fn take_step(&mut self, route: u16, now: Instant) -> Option<(Item, Option<Instant>)> {
+    /// of each the oldest comes first. It takes a connection as any message does, so the same is reserved.
+    pub fn take_step(&mut self, route: u16, now: Instant, reserve: &Reserve) -> Option<(Item, Option<Instant>)> {
         let (clock, slots) = (self.clock, &self.slots);
         let line = Self::line(&mut self.lines, route)?;
         let now = clock.stamp(now);
@@ -255,7 +255,7 @@ impl Schedule {
             line.steps_later.remove(&key);
             line.steps.set.extend(slots.get(&key.1).map(|slot| slot.aged(clock)));
         }
-        let id = line.steps.take(&|_| true)?.4;
+        let id = line.steps.take(&|turn| may_leave(slots, reserve, turn))?.4;
         self.take(id)
     }
 

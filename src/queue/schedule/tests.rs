@@ -223,6 +223,14 @@ fn what_is_reserved_for_others_is_left_to_them() {
     schedule.add(sized(3, "A1ARM", 5000));
     assert_eq!(schedule.take_due(0, now, &busy(0)).map(|item| name(&item)).as_deref(), Some("A1ARM"));
     assert_eq!(order(&mut schedule, now), ["B1G"]);
+    // So are steps, and recipients on another route.
+    for item in [from(1, "B1G", 1, now), from(3, "A1ARM", 1, now)] {
+        let plan = Plan { steps: vec![Step::new(1)], ..Plan::default() };
+        schedule.add(Item { plan: Some(Box::new(plan)), ..item });
+    }
+    let taken = schedule.take_step(1, now, &busy(0)).map(|(item, _)| name(&item));
+    assert_eq!((taken.as_deref(), schedule.take_step(1, now, &busy(0))), (Some("A1ARM"), None));
+    assert!(schedule.take_step(1, now, &ALL).is_some());
 }
 
 /// How many messages leave up to the alarm.
@@ -453,18 +461,18 @@ fn a_message_is_in_the_queues_of_its_steps_as_long_as_it_is_in_its_own() {
         (false, Some(now + seconds(5)), Some(now + seconds(9)))
     );
     // Whoever takes it takes it from all of them.
-    let (taken, _) = schedule.take_step(1, now).unwrap();
+    let (taken, _) = schedule.take_step(1, now, &ALL).unwrap();
     assert!(order(&mut schedule, now).is_empty() && schedule.is_idle(1) && schedule.is_idle(2));
     assert!(!schedule.has_step(2, now + seconds(6)) && schedule.take_moment(now + seconds(60)).is_none());
     schedule.put_back(taken, Some(now + seconds(70)));
-    let (taken, at) = schedule.take_step(2, now + seconds(5)).unwrap();
+    let (taken, at) = schedule.take_step(2, now + seconds(5), &ALL).unwrap();
     assert_eq!(at, Some(now + seconds(70)), "it keeps its own time");
     // What wakes the others wakes steps.
     schedule.put_back(taken, None);
-    assert!(schedule.take_step(2, now).is_none());
+    assert!(schedule.take_step(2, now, &ALL).is_none());
     schedule.wake_all();
     assert!(schedule.has_step(2, now));
-    let (taken, _) = schedule.take_step(2, now).unwrap();
+    let (taken, _) = schedule.take_step(2, now, &ALL).unwrap();
     schedule.put_back(taken, None);
     assert_eq!(order(&mut schedule, now), ["A"]);
     assert!((0..3).all(|route| schedule.is_idle(route)) && schedule.next_moment().is_none());
