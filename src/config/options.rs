@@ -224,7 +224,8 @@ fn network(text: &str) -> Option<IpNet> {
 
 fn section(kind: &str, name: &str, options: Options) -> Section {
     let shown = |(name, field): (&str, Field)| Some(Opt { name: name.into(), value: field.shown()?, line: 0 });
-    let name = (!name.is_empty()).then(|| name.to_string());
+    // `@listener[1]` is what UCI calls a section without a name.
+    let name = (!name.is_empty() && !name.starts_with('@')).then(|| name.to_string());
     Section { kind: kind.into(), name, line: 0, options: options.into_iter().filter_map(shown).collect() }
 }
 
