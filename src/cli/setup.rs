@@ -148,9 +148,9 @@ fn section_of<'a>(name: &str, package: &'a uci::Package) -> Option<&'a uci::Sect
     package.of_kind("account").find(|section| section.name.as_deref() == Some(name))
 }
 
-/// The value of an option in the settings.
+/// The value of an option in the settings, without the blanks around it, as the gateway reads it.
 fn text_of(section: &uci::Section, name: &str) -> Option<String> {
-    section.get(name).map(|option| option.value.text().into_owned())
+    section.get(name).map(|option| option.value.text().trim().to_string())
 }
 
 /// Which password is wanted, and where to get it.

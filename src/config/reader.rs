@@ -35,6 +35,10 @@ pub struct Problem {
 const TRUE: [&str; 5] = ["1", "on", "true", "yes", "enabled"];
 const FALSE: [&str; 5] = ["0", "off", "false", "no", "disabled"];
 
+/// Options whose values may begin or end with a blank. From all others blanks are removed: they were pasted with the value,
+/// and nobody finds them in a message such as `the username is not an address`.
+const VERBATIM: [&str; 4] = ["password", "subject", "header", "body"];
+
 /// A value that is one of some words.
 pub trait Keyword: Copy + PartialEq + 'static {
     /// The words with their values, in the order of error messages.
@@ -288,15 +292,16 @@ impl<'a> Reader<'a> {
         self.problem_at(name, Severity::Warning, text);
     }
 
-    /// All non-empty values of `name`; a single option is treated as a list of one.
+    /// All non-empty values of `name`, without blanks around them; a single option is treated as a list of one.
     pub fn list(&mut self, name: &'static str) -> Vec<String> {
         #[cfg(test)]
         ASKED.with_borrow_mut(|asked| asked.insert((self.section.kind.clone(), name.to_string())));
         self.known.push(name);
         let Some(option) = self.section.options.iter().find(|o| o.name == name) else { return Vec::new() };
         let mut texts = Vec::new();
+        let verbatim = VERBATIM.contains(&name);
         for item in option.value.items() {
-            match std::str::from_utf8(item) {
+            match std::str::from_utf8(item).map(|text| if verbatim { text } else { text.trim() }) {
                 Ok("") => {}
                 // A control character in a name, address or path would end up in protocol lines and logs.
                 Ok(text) if text.chars().any(char::is_control) => {

@@ -342,7 +342,7 @@ fn findings_in_devices_carry_their_line() {
             "'",
             'E',
             line("list rewrite"),
-            "list rewrite '*@plant.local ' is not a pattern and a new address",
+            "list rewrite '*@plant.local' is not a pattern and a new address",
         ),
         ("'20/h'", "'20'", 'E', line("option rate"), "option rate '20' is not a number of messages per s, m, h or d"),
         (
@@ -625,4 +625,23 @@ fn the_port_of_a_mail_server_is_an_option_of_its_own() {
     for host in ["smtp.example.com", "::1", "fd00::25", "192.168.1.5", "mail_1"] {
         assert_eq!(with(host), [""; 0], "{host}");
     }
+}
+
+#[test]
+fn blanks_around_a_value_are_not_part_of_it() {
+    let text = "config relay\n option enabled '0'\n option hostname ' gw.example\t'\nconfig account 'a'\n option username 'me@gmail.com '\n option password ' pass word '\n\
+        config user 'u'\n option username 'cam '\n option password ' p '\n list sender '\u{a0}cam@example.com '\n\
+        config account 'b'\n option username 'me@gmail.com'\n option host ' '\n option password 'x'\n";
+    let (settings, problems) = read(text);
+    assert!(problems.iter().all(|problem| problem.severity == Severity::Note), "{problems:?}");
+    assert_eq!(settings.relay.hostname.as_deref(), Some("gw.example"));
+    let account = &settings.accounts[0];
+    assert_eq!((&*account.host, &*account.from), ("smtp.gmail.com", "me@gmail.com"));
+    assert_eq!((account.username.as_deref(), account.password.expose()), (Some("me@gmail.com"), " pass word "));
+    assert_eq!(settings.accounts[1].host, "smtp.gmail.com");
+    let user = &settings.users[0];
+    assert_eq!((&*user.username, user.password.expose(), &*user.senders[0]), ("cam", " p ", "cam@example.com"));
+    // Where they can be meant, they stay.
+    let text = "config escalation 'e'\n list account 'a'\n list subject ' alarm '\n";
+    assert_eq!(read(text).0.escalations[0].subjects, [" alarm "]);
 }

@@ -137,6 +137,7 @@ test('checks agree with the daemon', () => {
 	for (const [ name, [ good, wrong ] ] of Object.entries(table)) {
 		good.split(' ').forEach((value) => assert.equal(check[name](value), true, `${name} ${value}`));
 		wrong.split(' ').forEach((value) => assert.equal(typeof(check[name](value)), 'string', `${name} ${value}`));
+		assert.equal(check[name](` ${good.split(' ')[0]} `), true, `${name}: blanks around it`);
 		assert.equal(check[name](''), true, `${name}: empty is not set`);
 	}
 

@@ -140,14 +140,14 @@ function isNetwork(text) {
 }
 
 /**
- * Creates a check from a test.
+ * Creates a check from a test. The daemon ignores blanks around a value: they were pasted with it.
  *
  * @param {(text: string) => boolean} fits the test
  * @param {() => string} form the error message
  * @returns {(text: string | null | undefined) => true | string} the check
  */
 function check(fits, form) {
-	return (text) => (text == null || text === '' || fits(text)) ? true : form();
+	return (text) => (text == null || text.trim() === '' || fits(text.trim())) ? true : form();
 }
 
 /**
