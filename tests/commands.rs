@@ -319,6 +319,24 @@ async fn setup_takes_an_address_and_a_password() {
         (&["setup", "me@example.com"][..], &b"s3cret\n"[..], 64, "no provider is known for example.com"),
         (&["setup", "me@example.com", "--provider", "Gmial"], b"s3cret\n", 64, "did you mean 'gmail'?"),
         (&["setup", "me"], b"s3cret\n", 65, "is not a mail address"),
+        (
+            &["setup", "me@example.com", "--host", "h", "--port", "0"],
+            b"s3cret\n",
+            64,
+            "--port requires a number from 1 to",
+        ),
+        (
+            &["setup", "me@example.com", "--host", "h", "--tls", "none"],
+            b"s3cret\n",
+            64,
+            "--tls requires implicit or start",
+        ),
+        (
+            &["setup", "me@example.com", "--host", "h:465"],
+            b"s3cret\n",
+            64,
+            "--host requires a host name without a port",
+        ),
         (&own, b"\n", 64, "password"),
     ] {
         let ran = relay.command_with_input(words, input).await;

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
+use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 
 use super::queue::Filter;
@@ -262,14 +263,22 @@ fn own(arguments: Vec<OsString>) -> Result<Asked, Failure> {
             return Err((exit::DATA, format!("'{address}' is not a mail address: setup requires yours")));
         }
         ["setup", address] => {
-            let port = given.text("port").map(|port| port.parse::<u16>()).transpose();
+            let port = given.text("port").map(|port| port.parse::<NonZeroU16>().map(NonZeroU16::get)).transpose();
+            let (host, tls) = (given.text("host"), given.text("tls"));
+            // What the settings would refuse as well, but with a line of a file that is not written.
+            if host.as_deref().is_some_and(|host| !config::is_server(host)) {
+                return Err(misused("--host requires a host name without a port, which is --port"));
+            }
+            if tls.as_deref().is_some_and(|mode| !matches!(mode, "implicit" | "starttls")) {
+                return Err(misused("--tls requires implicit or starttls"));
+            }
             Command::Setup(Setup {
                 address: (*address).into(),
                 account: given.text("account"),
                 provider: given.text("provider"),
-                host: given.text("host"),
+                host,
                 port: port.map_err(|_| misused("--port requires a number from 1 to 65535"))?,
-                tls: given.text("tls"),
+                tls,
                 client_id: given.text("client-id"),
             })
         }

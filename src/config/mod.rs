@@ -33,6 +33,7 @@ use zeroize::Zeroizing;
 
 use crate::system::checksum::Checksum;
 
+pub use account::is_server;
 pub use alias::Alias;
 pub use channel::Channel;
 pub use device::{DEFAULT_DEVICE, Device, OverRate, Rate};
