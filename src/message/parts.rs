@@ -206,6 +206,8 @@ pub struct Tree {
     nesting: usize,
     /// The boundary of the outermost multipart, once a part of it has begun.
     found: Option<Vec<u8>>,
+    /// Whether that is the one of the body and not of the header.
+    adopted: bool,
 }
 
 #[derive(Debug)]
@@ -300,6 +302,27 @@ impl Tree {
         })
     }
 
+    /// Takes the boundary of the outermost multipart from `line`, which begins with two hyphens, if it differs from the
+    /// declared one in further hyphens only: some devices count the two of RFC 2046 section 5.1.1 as part of the
+    /// boundary, or forget them.
+    pub fn adopt(&mut self, line: &[u8]) {
+        let ([level], Some(own)) = (&mut self.levels[..], line.strip_prefix(b"--").map(<[u8]>::trim_ascii_end)) else {
+            return;
+        };
+        let [declared] = &mut level.boundaries[..] else { return };
+        let name = without_hyphens(own);
+        let differs = own != &declared[..] && !name.is_empty() && name == without_hyphens(declared);
+        if differs && own.len() <= BOUNDARY_LIMIT && own.iter().all(u8::is_ascii_graphic) {
+            *declared = own.to_vec();
+            self.adopted = true;
+        }
+    }
+
+    /// The boundary that was [adopted](Self::adopt).
+    pub fn adopted(&self) -> Option<&[u8]> {
+        self.boundary().filter(|_| self.adopted)
+    }
+
     /// Moves past `delimiter`: ends what it ends, and returns what comes next. `true` if that ended a multipart whose
     /// text was [lost](Self::lose).
     pub fn pass(&mut self, delimiter: Delimiter) -> (Position, bool) {
@@ -340,6 +363,11 @@ impl Tree {
     pub fn boundary(&self) -> Option<&[u8]> {
         self.found.as_deref()
     }
+}
+
+fn without_hyphens(boundary: &[u8]) -> &[u8] {
+    let start = boundary.iter().position(|byte| *byte != b'-').unwrap_or(boundary.len());
+    boundary.get(start..).unwrap_or_default()
 }
 
 /// Whether `line` continues the header of a part; `first` is whether it would begin it. A line that begins like a

@@ -399,14 +399,16 @@ impl Repair {
     /// The walk through the body. It reads the header as it will be, with the blanks and control characters in it mended:
     /// otherwise a boundary or charset behind one would be found only when the message comes a second time.
     fn walk(&self) -> Walk {
-        let mut header = Vec::new();
+        let (mut header, mut signed) = (Vec::new(), false);
         if let Some(mut draft) = HeaderDraft::read(&self.header, Vec::new()) {
-            draft.entries.retain(|entry| entry.is("Content-Type Content-Transfer-Encoding Content-Disposition"));
+            let names = "Content-Type Content-Transfer-Encoding Content-Disposition DKIM-Signature";
+            draft.entries.retain(|entry| entry.is(names));
             draft.read_text(None);
             draft.tidy();
+            signed = mime::is_signed(&draft);
             draft.write(&mut header);
         }
-        Walk::new(&header)
+        Walk::new(&header, signed)
     }
 
     fn note(&mut self, note: &'static str) {

@@ -601,6 +601,8 @@ def parts(data):
         content = None if part.is_multipart() else part.get_payload(decode=True)
         if content is not None and kind.startswith(("text/", "multipart/")):
             content = content.replace(b"\r\n", b"\n").rstrip(b"\n")
+            # A multipart without parts is repaired as text.
+            kind = "text/plain" if not found and content.strip() else kind
         people = [(text(name), address) for field in ("From", "Cc")
             for name, address in email.utils.getaddresses([" ".join(v.split()) for v in part.get_all(field, [])])]
         found.append((kind, text(part.get("Subject", "")), name and text(name), people, content))

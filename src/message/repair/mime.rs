@@ -8,7 +8,7 @@ use crate::message::encoded::Charset;
 use crate::message::encoded::parameters::{media_type, parameter, pieces};
 use crate::message::header::push_field;
 use crate::message::parts::{Content, Entity, is_ascii, is_unknown_encoding};
-use crate::message::tokens::tokens;
+use crate::message::tokens::{quoted, tokens};
 use crate::message::{BodyForm, Encode};
 
 /// Maximum length of a Content-Transfer-Encoding that is left as it is; with long comments it could not be folded.
@@ -32,9 +32,17 @@ enum Transfer {
 pub fn fit(draft: &mut HeaderDraft<'_>, walk: &Walk) -> BodyForm {
     let scan = &walk.scan;
     let transfer = transfer(draft);
+    if let Some(right) = walk.right_boundary()
+        && let Some(value) = draft.value("Content-Type")
+    {
+        let value = with_parameter(value, "boundary", &quoted(right));
+        draft.set("Content-Type", value.trim_ascii());
+        draft.note(notes::CONTENT_TYPE);
+    }
     // A multipart without parts would be displayed as empty.
     let partless = || walk.boundary() == Err(true) && media(draft).is_some_and(|media| media.starts_with("multipart/"));
-    let unreadable = media(draft).is_none() || (scan.eight_bit || scan.long) && partless();
+    let shown = walk.has_text() && !is_signed(draft) || scan.eight_bit || scan.long;
+    let unreadable = media(draft).is_none() || shown && partless();
     if let Some(at) = draft.find("Content-Type").filter(|_| unreadable) {
         draft.set_aside(at);
         draft.note(notes::CONTENT_FIELD);
@@ -72,6 +80,12 @@ pub fn fit(draft: &mut HeaderDraft<'_>, walk: &Walk) -> BodyForm {
         draft.provide("MIME-Version", readable, b"1.0", (notes::CONTENT_FIELD, notes::MIME_VERSION));
     }
     BodyForm { eight_bit: scan.eight_bit, encode }
+}
+
+/// Whether the header is signed, or says how to verify or decrypt the body: each change of it might invalidate that.
+pub fn is_signed(draft: &HeaderDraft<'_>) -> bool {
+    draft.find("DKIM-Signature").is_some()
+        || media(draft).is_some_and(|media| matches!(media.as_str(), "multipart/signed" | "multipart/encrypted"))
 }
 
 fn media(draft: &HeaderDraft<'_>) -> Option<String> {
@@ -133,17 +147,21 @@ fn charset(draft: &mut HeaderDraft<'_>, walk: &Walk) {
         draft.note(notes::CHARSET);
         return;
     };
-    // As one parameter, encoded, or in numbered segments (RFC 2231 sections 3 and 4).
-    let is_charset =
-        |piece: &&[u8]| parameter(piece).is_some_and(|(name, _)| name.split('*').next() == Some("charset"));
-    let mut parts = pieces(value);
-    let named = parts.iter().position(is_charset);
-    let text = named.and_then(|at| parts.get(at)).and_then(|piece| parameter(piece)).map(|(_, text)| text);
+    let text =
+        pieces(value).into_iter().find(|piece| is_called(piece, "charset")).and_then(parameter).map(|(_, text)| text);
     if !scan.eight_bit || !text.is_none_or(|text| is_ascii(&text)) {
         return;
     }
-    let new = format!(" charset={charset}").into_bytes();
-    match named.and_then(|at| parts.get_mut(at)) {
+    let value = with_parameter(value, "charset", charset.as_bytes());
+    draft.set("Content-Type", value.trim_ascii());
+    draft.note(notes::CHARSET);
+}
+
+/// `value` with `text` as its parameter `name`.
+fn with_parameter(value: &[u8], name: &str, text: &[u8]) -> Vec<u8> {
+    let new = [b" ", name.as_bytes(), b"=", text].concat();
+    let mut parts = pieces(value);
+    match parts.iter().position(|piece| is_called(piece, name)).and_then(|at| parts.get_mut(at)) {
         Some(part) => *part = &new,
         None => {
             while parts.len() > 1 && parts.last().is_some_and(|part| part.trim_ascii().is_empty()) {
@@ -152,7 +170,11 @@ fn charset(draft: &mut HeaderDraft<'_>, walk: &Walk) {
             parts.push(&new);
         }
     }
-    let value = parts.join(&b';');
-    draft.set("Content-Type", value.trim_ascii());
-    draft.note(notes::CHARSET);
+    parts.join(&b';')
+}
+
+/// Whether `piece` is the parameter `name`, or part of it: as one parameter, encoded, or in numbered segments (RFC 2231
+/// sections 3 and 4).
+fn is_called(piece: &[u8], name: &str) -> bool {
+    parameter(piece).is_some_and(|(key, _)| key.split('*').next() == Some(name))
 }

@@ -85,6 +85,68 @@ fn forms_of_bodies() {
     }
 }
 
+/// The Content-Type that is sent, and the notes, for a multipart with `boundary` and `body`.
+fn multipart(more: &str, boundary: &str, body: &str) -> (String, Vec<&'static str>) {
+    let text = format!(
+        "From: a@b.c\r\nTo: a@b.c\r\nDate: Mon, 23 Nov 2026 01:02:03 +0000\r\nMessage-ID: <1@b.c>\r\n{more}MIME-Version: 1.0\r\n\
+        Content-Type: multipart/mixed; boundary=\"{boundary}\"; x=y\r\n\r\n{body}"
+    );
+    let (header, sent, repaired) = repair(&[text.as_bytes()], false).unwrap();
+    assert_eq!(String::from_utf8_lossy(&sent), body);
+    let kind = header::find(&header, "Content-Type").map(|field| field.unfolded()).unwrap_or_default();
+    (String::from_utf8(kind).unwrap(), repaired.repairs)
+}
+
+/// Some devices count the hyphens before a delimiter as part of the boundary, or forget them.
+#[test]
+fn a_boundary_with_other_hyphens_than_in_the_body_is_corrected() {
+    let part = "Content-Type: text/plain\r\n\r\nPump 3 stopped\r\n";
+    for (declared, body) in [("--abc", "--abc"), ("abc", "----abc"), ("----abc", "----abc"), ("abc", "---abc")] {
+        for preamble in ["", "\r\n", "This is a multi-part message in MIME format.\r\n\r\n- x\r\n"] {
+            let right = (format!("multipart/mixed; boundary=\"{}\"; x=y", &body[2..]), vec![notes::CONTENT_TYPE]);
+            let text = format!("{preamble}{body}\r\n{part}{body}  \r\n{part}{body}--\r\n");
+            assert_eq!(multipart("", declared, &text), right, "{text}");
+            assert_eq!(multipart("", declared, &format!("{preamble}{body}\r\n\r\nx\r\n")), right);
+        }
+    }
+    // An odd boundary that is the right one.
+    let same = "multipart/mixed; boundary=\"--abc\"; x=y".to_string();
+    let text = format!("----abc\r\n{part}--abc\r\n----abc--\r\n");
+    assert_eq!(multipart("", "--abc", &text), (same.clone(), vec![]));
+    // What is signed stays as it is.
+    let text = format!("--abc\r\n{part}--abc--\r\n");
+    assert_eq!(multipart("DKIM-Signature: v=1; d=b.c\r\n", "--abc", &text), (same, vec![]));
+    for kind in ["signed", "encrypted"] {
+        let text = format!("Content-Type: multipart/{kind}; boundary=--abc\r\n\r\n{text}");
+        let (header, ..) = repair(&[text.as_bytes()], false).unwrap();
+        assert!(String::from_utf8(header).unwrap().contains("boundary=--abc\r\n"), "{kind}");
+    }
+}
+
+#[test]
+fn a_multipart_without_parts_is_shown_as_text() {
+    let aside = (String::new(), vec![notes::CONTENT_FIELD]);
+    for text in [
+        "Pump 3 stopped\r\n",
+        "\r\n--other\r\n\r\nPump 3 stopped\r\n",
+        "Pump 3 stopped\r\n--abc--\r\n",
+        // Not the header of a part.
+        "----abc\r\nPump 3 stopped\r\n----abc--\r\n",
+        "----abc\r\nLevel: 80\r\n----abc--\r\n",
+        // The first line with hyphens decides, so that the result is the same when it is repaired again.
+        "--x\r\n\r\n----abc\r\n\r\nPump 3 stopped\r\n",
+    ] {
+        assert_eq!(multipart("", "abc", text), aside, "{text}");
+    }
+    assert!(multipart("", "---", "-----\r\n\r\nPump 3 stopped\r\n").1.is_empty());
+    assert_eq!(multipart("", "--", "--\r\n\r\nPump 3 stopped\r\n"), aside);
+    // Nothing would be seen.
+    let same = ("multipart/mixed; boundary=\"abc\"; x=y".to_string(), vec![]);
+    for text in ["", "\r\n", " \t\r\n\r\n", "--abc--\r\n", "\r\n--abc--\r\n\r\n"] {
+        assert_eq!(multipart("", "abc", text), same, "{text:?}");
+    }
+}
+
 #[test]
 fn loops_are_refused() {
     let hop = "Received: from a by b; Mon, 23 Nov 2026 01:02:03 +0000\r\n";
@@ -199,6 +261,9 @@ fn message() -> impl Strategy<Value = Vec<u8>> {
             "attachment; filename*=utf-8''ü%20a; filename*=x''%",
             "\u{1b}$BI=\u{1b}(B x",
             "multipart/mixed; boundary=\"a:b\"",
+            "multipart/mixed; boundary=\"--x\"",
+            "multipart/mixed; charset=x; boundary=----x; y=z",
+            "multipart/signed; boundary=--x",
             "x-uuencode",
             "=?utf-8?Q?Störung, ü?= x",
             "\"=?utf-8?Q?a?= =?koi8-r?Q?=F7?= ü\" <a@b>",
@@ -280,6 +345,8 @@ fn message() -> impl Strategy<Value = Vec<u8>> {
         prop::sample::select(vec![
             "--x",
             "--x--",
+            "----x",
+            "----x--",
             "--a:b",
             "--a:b--",
             "Mime-Version 1.0",

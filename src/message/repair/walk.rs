@@ -28,6 +28,12 @@ pub struct Walk {
     odd: Option<(Vec<u8>, &'static [u8])>,
     /// Whether the header names boundaries.
     expects: bool,
+    /// Whether its boundary may be corrected by the first line that begins like one.
+    adopts: bool,
+    /// Whether something looks like a part: a delimiter is followed by a blank line or by a field of its content.
+    parts: bool,
+    /// Whether there is text outside of the headers of parts.
+    text: bool,
     /// What was found in what is stored.
     pub scan: Scan,
     /// The repairs made.
@@ -83,8 +89,9 @@ enum State {
 }
 
 impl Walk {
-    /// Starts the body that belongs to `header`, which has CRLF line endings.
-    pub fn new(header: &[u8]) -> Self {
+    /// Starts the body that belongs to `header`, which has CRLF line endings. `signed` is whether the header must stay as
+    /// it is.
+    pub fn new(header: &[u8], signed: bool) -> Self {
         let mut walk = Self::default();
         let types: Vec<Field<'_>> =
             fields(header).filter(|field| field.is("Content-Type") && media_type(field.value).is_some()).collect();
@@ -94,6 +101,7 @@ impl Walk {
         });
         walk.tree = Tree::of_candidates(multiparts.collect());
         walk.expects = !walk.tree.is_empty();
+        walk.adopts = walk.expects && !signed && types.len() == 1;
         walk.charset = types.iter().find_map(|field| charset(field.value));
         if !walk.expects {
             let has_text = |field: &Field<'_>| !field.value.trim_ascii().is_empty();
@@ -114,7 +122,17 @@ impl Walk {
 
     /// The boundary that occurs in the body; if none does, `Err` with whether one was declared.
     pub fn boundary(&self) -> Result<&[u8], bool> {
-        self.tree.boundary().ok_or(self.expects)
+        self.tree.boundary().filter(|_| self.parts || self.tree.adopted().is_none()).ok_or(self.expects)
+    }
+
+    /// Whether a body in which no boundary occurs has text.
+    pub fn has_text(&self) -> bool {
+        self.text || self.tree.adopted().is_some()
+    }
+
+    /// The boundary that occurs in the body, if the declared one is another.
+    pub fn right_boundary(&self) -> Option<&[u8]> {
+        self.tree.adopted().filter(|_| self.parts)
     }
 
     /// Takes the next fragment. What is to be stored is added to `body`.
@@ -229,6 +247,10 @@ impl Walk {
         } else {
             self.settle(body);
         }
+        if self.adopts && line.starts_with(b"--") {
+            self.adopts = false;
+            self.tree.adopt(line);
+        }
         if let Some(delimiter) = self.tree.delimiter(line) {
             if let Some(before) = self.end.take() {
                 // It belongs to the boundary, not to the part; a CR before it belongs to the part.
@@ -267,6 +289,7 @@ impl Walk {
             return true;
         }
         if line.is_empty() {
+            self.parts |= text.is_empty();
             self.end_header();
             self.text_end(end, body);
             return true;
@@ -288,6 +311,8 @@ impl Walk {
     fn end_header(&mut self) {
         if let State::Header { text, in_digest } = &mut self.state {
             let (text, in_digest) = (std::mem::take(text), *in_digest);
+            self.parts |= fields(&text)
+                .any(|field| field.name.get(..8).is_some_and(|name| name.eq_ignore_ascii_case(b"Content-")));
             self.enter(&text, in_digest);
         }
     }
@@ -340,6 +365,7 @@ impl Walk {
         if let Some(end) = self.end.take() {
             self.write_end(end, body);
         }
+        self.text = self.text || !text.trim_ascii().is_empty();
         self.store(text, body);
     }
 
