@@ -129,7 +129,7 @@ pub fn notes(notes: &[Note]) -> Vec<Value> {
             Note::Arrived(at) => json!({ "what": "time of arrival corrected", "to": at }),
             Note::Late(at) => json!({ "what": "delay to be reported in a summary", "at": at }),
             Note::Warned(at) => json!({ "what": "sender notified of the delay", "at": at }),
-            Note::Told(at) => json!({ "what": "failure reported", "at": at }),
+            Note::Told(at, _) => json!({ "what": "failure reported", "at": at }),
             Note::Doubt(at) => json!({ "what": "sent, outcome unknown", "at": at }),
             Note::Asked(at) => json!({ "what": "reported that it is held", "at": at }),
             Note::Step(StepNote { at, account, progress, text }) => {

@@ -248,15 +248,16 @@ impl Reporter {
         }
     }
 
-    /// A batch was reported: for these messages this is recorded, then [`Self::forget`] follows. Not for those that are
-    /// finished, nor for those about which more has been collected meanwhile.
-    pub fn told(&self, batch: &Batch) -> Vec<Entry> {
+    /// A batch was reported: for these messages and recipients this is recorded, then [`Self::forget`] follows. Not for
+    /// messages that leave with it. One about which more has been collected meanwhile stays, and the next summary will
+    /// name only that.
+    pub fn told(&self, batch: &Batch) -> Vec<(Entry, Vec<usize>)> {
         let mut parked: Vec<MessageId> = self.parked.iter().map(|item| item.entry.id).collect();
         parked.sort_unstable();
         let stays =
-            |id: &MessageId| parked.binary_search(id).is_err() && self.collected(*id, batch.kind).next().is_none();
+            |id: &MessageId| parked.binary_search(id).is_err() || self.collected(*id, batch.kind).next().is_some();
         let messages = batch.reports.messages.iter().filter(|(id, _)| stays(id));
-        messages.map(|(_, news)| news.entry.clone()).collect()
+        messages.map(|(_, news)| (news.entry.clone(), news.recipients.clone())).collect()
     }
 
     /// That a batch was reported is recorded. Returns the messages that were kept only for it: they are removed.
@@ -658,7 +659,8 @@ mod tests {
         // The second recipient fails while the first is being reported.
         collect(&mut reporter, ReportKind::Failed, 1, due);
         reporter.park(item(1, now));
-        assert_eq!((reporter.told(&first).len(), reporter.forget(&first).len(), reporter.parked()), (0, 0, 1));
+        let told: Vec<Vec<usize>> = reporter.told(&first).into_iter().map(|(_, recipients)| recipients).collect();
+        assert_eq!((told, reporter.forget(&first).len(), reporter.parked()), (vec![vec![0]], 0, 1));
         assert!(!reporter.knows(id(1), 0) && reporter.knows(id(1), 1));
         let second = reporter.take_due(due + COLLECT).unwrap();
         assert_eq!(reporter.forget(&batches.remove(0)).len(), 0);

@@ -78,11 +78,12 @@ impl Settle {
             item.held = state.held;
             self.routes.place(&mut item, &meta, &state);
         }
-        let fresh = outcome.results.iter().filter(|(_, verdict)| matches!(verdict, Verdict::Failed(_))).count();
-        if untold.len() > fresh
+        // A summary may have reported earlier failures in the meantime, but not one of this attempt.
+        let is_fresh = |index| outcome.results.iter().any(|(at, v)| *at == index && matches!(v, Verdict::Failed(_)));
+        if untold.iter().any(|(index, _)| !is_fresh(*index))
             && let Some(now) = self.state_now(&item.entry).await
         {
-            untold.retain(|(index, _)| now.untold().any(|(known, _)| known == *index));
+            untold.retain(|(index, _)| is_fresh(*index) || now.untold().any(|(known, _)| known == *index));
         }
         if !untold.is_empty() && !self.tell_failures(&item, &about, untold, done).await && done {
             let mut reporter = self.teller.reporter();
@@ -136,12 +137,13 @@ impl Settle {
         if untold.is_empty() {
             return false;
         }
+        let these = untold.iter().map(|(index, _)| *index).collect();
         match self.teller.tell(about, ReportKind::Failed, untold).await {
             Ok(told) => {
-                // The note would also cover those that wait for a summary.
+                // The message stays for those that wait for a summary.
                 let all = told && !collected;
-                if all && !done {
-                    self.note(&item.entry, Note::Told(clock::now())).await;
+                if told && !(all && done) {
+                    self.note(&item.entry, Note::Told(clock::now(), Some(these))).await;
                 }
                 all
             }
@@ -269,10 +271,10 @@ impl Settle {
             Ok(()) => {
                 let told = self.teller.reporter().told(&batch);
                 // Until that is recorded, the attempts that are being made must not report it as well.
-                for entry in told {
+                for (entry, recipients) in told {
                     let at = clock::now();
                     let note = match batch.kind {
-                        ReportKind::Failed => Note::Told(at),
+                        ReportKind::Failed => Note::Told(at, Some(recipients)),
                         ReportKind::Delayed => Note::Warned(at),
                         ReportKind::Doubtful => Note::Asked(at),
                     };
@@ -429,3 +431,6 @@ fn blame(item: &mut Item, outcome: &mut Outcome, known: &Known) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

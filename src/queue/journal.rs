@@ -89,8 +89,9 @@ pub enum Note {
     Late(i64),
     /// A delay notification was sent.
     Warned(i64),
-    /// All failures up to here have been reported.
-    Told(i64),
+    /// The failures of these recipients, by their index in the envelope, have been reported. `None`, as earlier
+    /// versions wrote it: all failures up to here, also one that came while the report was being written.
+    Told(i64, Option<Vec<usize>>),
     /// Its whole text was sent, and it is unknown whether it was accepted.
     Doubt(i64),
     /// It was reported that it is held because of that.
@@ -110,7 +111,13 @@ impl Note {
             Self::Arrived(at) => json!({ "arrived": at }),
             Self::Late(at) => json!({ "late": at }),
             Self::Warned(at) => json!({ "warned": at }),
-            Self::Told(at) => json!({ "told": at }),
+            Self::Told(at, None) => json!({ "told": at }),
+            // A list, which earlier versions skip: they may report these failures again. They would take a number for all
+            // failures so far, and one of these may not have been reported.
+            Self::Told(at, Some(of)) => {
+                let indexes = of.iter().map(|index| Value::from(*index));
+                json!({ "told": std::iter::once(Value::from(*at)).chain(indexes).collect::<Vec<_>>() })
+            }
             Self::Doubt(at) => json!({ "doubt": at }),
             Self::Asked(at) => json!({ "asked": at }),
             Self::Alone(at) => json!({ "alone": at }),
@@ -135,7 +142,13 @@ impl Note {
             "arrived" => first.as_i64().map(Self::Arrived),
             "late" => first.as_i64().map(Self::Late),
             "warned" => first.as_i64().map(Self::Warned),
-            "told" => first.as_i64().map(Self::Told),
+            "told" => match first.as_array() {
+                None => first.as_i64().map(|at| Self::Told(at, None)),
+                Some(list) => {
+                    let (at, of) = list.split_first()?;
+                    Some(Self::Told(at.as_i64()?, Some(of.iter().map(index_of).collect::<Option<_>>()?)))
+                }
+            },
             "doubt" => first.as_i64().map(Self::Doubt),
             "asked" => first.as_i64().map(Self::Asked),
             "alone" => first.as_i64().map(Self::Alone),
@@ -155,6 +168,11 @@ impl Note {
         let results: Vec<_> = attempt.results.iter().filter(|(_, p, _)| *p != Progress::Waiting).cloned().collect();
         (!results.is_empty()).then_some(Self::Attempt(Attempt { results, ..*attempt }))
     }
+}
+
+/// The index of a recipient in the envelope.
+fn index_of(value: &Value) -> Option<usize> {
+    value.as_u64().and_then(|index| usize::try_from(index).ok())
 }
 
 impl StepNote {
@@ -192,7 +210,7 @@ impl Attempt {
 
     fn from_json(value: &Value) -> Option<Self> {
         let result = |entry: &Value| {
-            let index = entry.get(0)?.as_u64().and_then(|n| usize::try_from(n).ok())?;
+            let index = index_of(entry.get(0)?)?;
             let progress = match entry.get(1)?.as_str()? {
                 "W" => Progress::Waiting,
                 "D" => Progress::Delivered,
@@ -334,9 +352,10 @@ impl State {
             Note::Asked(_) => self.asked = self.is_doubtful(),
             Note::Alone(_) => self.alone = true,
             Note::Step(note) => self.step(note),
-            Note::Told(_) => {
-                let failed = self.recipients.iter_mut().filter(|r| r.progress == Progress::Failed);
-                failed.for_each(|recipient| recipient.told = true);
+            Note::Told(_, of) => {
+                let failed = self.recipients.iter_mut().enumerate().filter(|(_, r)| r.progress == Progress::Failed);
+                let told = failed.filter(|(index, _)| of.as_ref().is_none_or(|of| of.contains(index)));
+                told.for_each(|(_, recipient)| recipient.told = true);
             }
         }
     }
@@ -461,11 +480,32 @@ mod tests {
         let mut state = state();
         state.apply(&attempt(0, Progress::Failed));
         assert_eq!(state.untold().map(|(index, _)| index).collect::<Vec<_>>(), [0]);
-        state.apply(&Note::Told(2));
+        state.apply(&Note::Told(2, Some(vec![0, 9])));
         assert_eq!(state.untold().count(), 0);
         state.apply(&attempt(1, Progress::Failed));
         assert_eq!(state.untold().map(|(index, _)| index).collect::<Vec<_>>(), [1]);
         assert!(state.is_done());
+    }
+
+    /// The second recipient fails while the summary with the first one is being recorded.
+    #[test]
+    fn a_report_covers_only_the_recipients_that_it_names() {
+        let both = [attempt(0, Progress::Failed), attempt(1, Progress::Failed)].map(|note| note.encode()).concat();
+        let untold = |told: &[u8]| {
+            let mut state = state();
+            state.replay(&[&both, told].concat());
+            state.untold().map(|(index, _)| index).collect::<Vec<_>>()
+        };
+        assert_eq!(untold(&Note::Told(2, Some(vec![0])).encode()), [1]);
+        assert_eq!(untold(&Note::Told(2, Some(Vec::new())).encode()), [0, 1]);
+        // As earlier versions wrote it.
+        let json = "{\"told\":2}";
+        assert!(untold(format!("\n{:08x} {json}\n", Checksum::of(json.as_bytes())).as_bytes()).is_empty());
+        // What cannot be read does not keep anything from being reported.
+        for json in ["{\"told\":[]}", "{\"told\":[2,-1]}", "{\"told\":[2,\"x\"]}", "{\"told\":[\"x\",0]}"] {
+            let record = format!("\n{:08x} {json}\n", Checksum::of(json.as_bytes()));
+            assert_eq!(untold(record.as_bytes()), [0, 1], "{json}");
+        }
     }
 
     #[test]
@@ -501,7 +541,7 @@ mod tests {
         after(&[Note::Held(false), Note::Asked(7)], false);
         after(&[Note::Doubt(8)], true);
         after(&[Note::Asked(9), attempt(0, Progress::Failed)], true);
-        after(&[Note::Told(10)], false);
+        after(&[Note::Told(10, Some(vec![0]))], false);
     }
 
     #[test]
@@ -554,7 +594,8 @@ mod tests {
             any::<i64>().prop_map(Note::Late),
             any::<i64>().prop_map(Note::Warned),
             any::<i64>().prop_map(Note::Asked),
-            any::<i64>().prop_map(Note::Told),
+            (any::<i64>(), proptest::option::of(proptest::collection::vec(0usize..300, 0..4)))
+                .prop_map(|(at, of)| Note::Told(at, of)),
             any::<i64>().prop_map(Note::Doubt),
             any::<i64>().prop_map(Note::Alone),
             step().prop_map(Note::Step),

@@ -510,7 +510,7 @@ async fn a_long_journal_takes_only_what_lasts() {
     assert_eq!(books(&spool), on_disk(dir.path()));
     let ends =
         Note::Attempt(Attempt { at: 2, early: false, results: vec![(0, Progress::Failed, "550 no".into()), later(1)] });
-    for note in [&ends, &Note::Told(3), &Note::Held(true)] {
+    for note in [&ends, &Note::Told(3, Some(vec![0])), &Note::Held(true)] {
         spool.record(&entry, note).unwrap();
     }
     let state = spool.open_message(&entry).unwrap().state;

@@ -44,7 +44,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Note::Late(1)),
         1 => Just(Note::Warned(1)),
         1 => Just(Note::Asked(1)),
-        1 => Just(Note::Told(1)),
+        1 => Just(Note::Told(1, Some(vec![0]))),
     ];
     let leaving = prop_oneof![
         Just(Leaving::Nothing),

@@ -190,10 +190,10 @@ impl Stage {
             self.accept(700, 2).await;
         }
         self.note(4, attempt(0, Progress::Failed));
-        self.note(4, Note::Told(3));
+        self.note(4, Note::Told(3, Some(vec![0])));
         self.note(2, Note::Warned(4));
         self.move_some(&[2, 3, 4, 5]);
-        self.note(0, Note::Told(5));
+        self.note(0, Note::Told(5, Some(vec![1])));
         self.remove(0);
         self.give_up().await;
         self.note(1, Note::Held(false));

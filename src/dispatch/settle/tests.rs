@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What is recorded and reported after attempts, in the order in which the notes reach the journal.
+
+use std::sync::Mutex;
+
+use tokio::sync::mpsc;
+
+use super::*;
+use crate::config::{Durability, Relay, Settings, load, uci};
+use crate::dispatch::delivery::Ways;
+use crate::dispatch::notifier::Reporter;
+use crate::intake::Desk;
+use crate::message::{BodyForm, Encode, Envelope};
+use crate::queue::Marks;
+
+const SETTINGS: &str = "config relay\n option admin 'admin@x.org'\n
+config account 'a'\n option host 'x.org'\n option from 'a@x.org'\n";
+
+/// A queue with one message, whose reports are collected for a summary.
+struct Bench {
+    _dir: tempfile::TempDir,
+    settings: Arc<Settings>,
+    spool: Arc<Spool>,
+    desk: Desk,
+    reporter: Arc<Mutex<Reporter>>,
+    entry: Entry,
+}
+
+impl Bench {
+    async fn new(to: &[&str]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let (settings, _) = load::settings(&uci::parse(SETTINGS.as_bytes()).unwrap());
+        let relay = Relay {
+            spool: dir.path().join("ram"),
+            safe_spool: None,
+            durability: Durability::Memory,
+            ..settings.relay.clone()
+        };
+        let spool = Spool::open(&relay).unwrap();
+        let meta = Meta {
+            // Not an address, so that admin is notified.
+            envelope: Envelope {
+                from: "plc".into(),
+                to: to.iter().map(ToString::to_string).collect(),
+                smtputf8: false,
+            },
+            form: BodyForm { eight_bit: false, encode: Encode::Verbatim },
+            arrived: clock::now(),
+            client: "10.0.0.7".into(),
+            notice: false,
+            undated: None,
+            marks: Marks::default(),
+        };
+        let draft = spool.draft(meta.owner()).unwrap();
+        let entry = draft.commit(b"Subject: x\r\n".to_vec(), meta).await.unwrap();
+        let desk = Desk::new(Arc::clone(&spool), mpsc::unbounded_channel().0, mpsc::channel(1).0);
+        let mut reporter = Reporter::default();
+        // So many single mails have been sent already that what follows is collected.
+        let (admin, now) = (vec!["admin@x.org".to_string()], Instant::now());
+        for kind in [ReportKind::Failed, ReportKind::Doubtful] {
+            while reporter.single(&admin, kind, now) {}
+        }
+        let (settings, reporter) = (Arc::new(Settings { relay, ..settings }), Arc::new(Mutex::new(reporter)));
+        Self { _dir: dir, settings, spool, desk, reporter, entry }
+    }
+
+    fn settle(&self) -> Settle {
+        let ways = Ways::new(&self.settings);
+        let (spool, routes) = (Arc::clone(&self.spool), Arc::clone(&ways.routes));
+        let (desk, settings, reporter) = (self.desk.clone(), Arc::clone(&self.settings), Arc::clone(&self.reporter));
+        let teller = Teller { desk, settings, ways, earlier: false, reporter };
+        Settle { spool, routes, teller, account: "a".into(), wait: Duration::ZERO, aside: false, last: false }
+    }
+
+    fn item(&self) -> Item {
+        Item::new(self.entry.clone(), Instant::now())
+    }
+
+    /// The message as an attempt finds it.
+    fn known(&self) -> Known {
+        Known::of(&self.spool.open_message(&self.entry).unwrap(), &self.item())
+    }
+
+    async fn refused(&self, known: Known, recipient: usize) -> Option<Item> {
+        let results = vec![(recipient, Verdict::Failed("550 5.1.1 no such user".to_string().into()))];
+        self.settle().apply(self.item(), &Outcome { results, ..Outcome::default() }, known).await
+    }
+
+    /// That a recipient was refused reaches the journal, and nothing else of that attempt yet.
+    fn note_refusal(&self, recipient: usize) {
+        let results = vec![(recipient, Progress::Failed, "550 5.1.1 no such user".into())];
+        self.spool.record(&self.entry, &Note::Attempt(Attempt { at: 1, early: false, results })).unwrap();
+    }
+
+    /// The summary that is due, after all the time for which reports are collected.
+    fn due(&self) -> Option<Batch> {
+        self.settle().teller.reporter().take_due(Instant::now() + Duration::from_secs(3600))
+    }
+
+    /// The failures that a summary is to name.
+    fn collected(&self) -> Vec<usize> {
+        let settle = self.settle();
+        let reporter = settle.teller.reporter();
+        (0..9).filter(|recipient| reporter.knows(self.entry.id, *recipient)).collect()
+    }
+
+    /// The failures that another start would find unreported.
+    fn untold(&self) -> Vec<usize> {
+        self.known().state.untold().map(|(index, _)| index).collect()
+    }
+}
+
+/// A recipient fails; while the summary with that is being recorded, another one does.
+#[tokio::test]
+async fn a_summary_hides_no_failure_that_comes_while_it_is_recorded() {
+    let bench = Bench::new(&["a@x.org", "b@x.org", "c@x.org"]).await;
+    assert!(bench.refused(bench.known(), 0).await.is_some());
+    assert_eq!(bench.collected(), [0]);
+    let batch = bench.due().unwrap();
+    let known = bench.known();
+    bench.note_refusal(1);
+    bench.settle().summarize(batch).await;
+    assert_eq!(bench.untold(), [1], "after a crash at this point");
+    assert!(bench.refused(known, 1).await.is_some());
+    assert_eq!((bench.collected(), bench.untold()), (vec![1], vec![1]));
+    let batch = bench.due().unwrap();
+    assert_eq!(batch.reports.items.iter().map(|item| item.recipient.as_str()).collect::<Vec<_>>(), ["b@x.org"]);
+    bench.settle().summarize(batch).await;
+    assert_eq!((bench.collected(), bench.untold(), bench.due().is_none()), (vec![], vec![], true));
+}
+
+/// The second one is collected before the summary with the first one is recorded: each is recorded with its own.
+#[tokio::test]
+async fn each_summary_records_the_failures_that_it_names() {
+    let bench = Bench::new(&["a@x.org", "b@x.org", "c@x.org"]).await;
+    bench.refused(bench.known(), 0).await;
+    let batch = bench.due().unwrap();
+    bench.refused(bench.known(), 1).await;
+    bench.settle().summarize(batch).await;
+    assert_eq!((bench.collected(), bench.untold()), (vec![1], vec![1]));
+    bench.settle().summarize(bench.due().unwrap()).await;
+    assert_eq!((bench.collected(), bench.untold()), (vec![], vec![]));
+}
+
+/// A note of an earlier version covers all failures so far: still, that of the attempt that is being settled is reported.
+#[tokio::test]
+async fn an_attempt_reports_its_own_failures_whatever_the_journal_says() {
+    let bench = Bench::new(&["a@x.org", "b@x.org", "c@x.org"]).await;
+    bench.note_refusal(0);
+    let known = bench.known();
+    bench.note_refusal(1);
+    bench.spool.record(&bench.entry, &Note::Told(2, None)).unwrap();
+    assert!(bench.untold().is_empty());
+    assert!(bench.refused(known, 1).await.is_some());
+    assert_eq!(bench.collected(), [1]);
+}
