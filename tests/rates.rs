@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 use support::ask::{SOON, hello, json as asked, queue_until, said, send, send_on};
 use support::disk::wait_for_files;
 use support::mime::parsed;
-use support::provider::{Message, Provider, TlsMode};
+use support::provider::Step::Rcpt;
+use support::provider::{Fault, Message, Provider, Times, TlsMode};
 use support::relay::{Relay, RelayBuilder, Section, field};
 use support::timewarp::TimeWarp;
 
@@ -243,6 +244,31 @@ async fn a_row_that_is_a_day_long_takes_no_more_and_long_waiting_is_no_failure()
     provider.wait_for_messages(25, SOON).await;
     assert_each_once(&provider, 25);
     assert_eq!(provider.messages().len(), 25);
+}
+
+#[tokio::test]
+async fn a_delay_notification_says_until_when_a_message_is_tried_that_had_to_rest() {
+    let Some(time) = TimeWarp::new(NOON) else { return };
+    let provider = provider().await;
+    provider.set_fault(Rcpt("late@example.com".into()), Fault::Reply("450 4.2.0 later".into()), Times::Always);
+    let builder = builder(&provider, &[("rate", "1/h"), ("over_rate", "defer")]);
+    let builder = builder.relay_option("retry_for", "30m").relay_option("delay_notice", "5m");
+    let relay = time.around(builder).start().await;
+    if !time.rule(&relay) {
+        return;
+    }
+    send(&relay, OPS, "first").await;
+    send(&relay, &["late@example.com"], "rests for an hour").await;
+    time.advance(HOUR + 10 * MINUTE, QUIET).await;
+    let reports = || provider.messages().into_iter().filter(is_digest).map(|report| report.text());
+    let report = reports().next().expect("a delay notification");
+    let until = report.lines().find_map(|line| line.strip_prefix("Will-Retry-Until: ")).expect("a date");
+    assert!(until.starts_with("Mon, 01 Mar 2027 13:3") && report.contains(&format!("until {until}")), "{report}");
+    // That is when it is given up.
+    time.advance(19 * MINUTE, QUIET).await;
+    assert_eq!(reports().count(), 1);
+    time.advance(5 * MINUTE, QUIET).await;
+    assert!(reports().nth(1).is_some_and(|report| report.contains("given up after 30m")));
 }
 
 #[tokio::test]

@@ -298,6 +298,8 @@ pub struct About<'a> {
     pub meta: &'a Meta,
     /// When it was accepted, seconds since 1970, as far as known now.
     pub arrived: i64,
+    /// How much of the time since then it is not given up for.
+    pub rested: Duration,
     /// Its header.
     pub header: &'a [u8],
 }
@@ -386,6 +388,7 @@ impl Teller {
         }
         let hostname = self.settings.relay.hostname();
         let from = self.settings.own_address(&hostname);
+        let attempted = self.settings.relay.retry_for.saturating_add(about.rested);
         let failed: Vec<FailedRecipient> = failures.iter().map(|(_, failure)| failure.clone()).collect();
         let notice = Notice {
             kind,
@@ -394,7 +397,7 @@ impl Teller {
             from: &from,
             to: &to,
             arrived: about.arrived,
-            retry_until: Some(about.arrived.saturating_add_unsigned(self.settings.relay.retry_for.as_secs())),
+            retry_until: Some(about.arrived.saturating_add_unsigned(attempted.as_secs())),
             client: &about.meta.client,
             header: about.header,
             failures: &failed,
