@@ -166,6 +166,7 @@ fn notice<'a>(kind: ReportKind, to: &'a [String], header: &'a [u8], failures: &'
         arrived: 1_800_000_000,
         client: "10.0.0.7",
         header,
+        subjects: true,
         failures,
     }
 }
@@ -245,6 +246,7 @@ fn a_summary_and_a_boot_mail_can_be_read() {
             since: 1_800_000_000,
             until: 1_800_000_060,
             total: 3011,
+            subjects: true,
             items: &items,
             left_out: 10,
         };
@@ -357,6 +359,17 @@ async fn send_as(relay: &Relay, client: u8, from: &str, to: &str) -> String {
     let reply = device.send(from, &[to], "Subject: alarm\r\n\r\nx\r\n").await;
     assert_eq!(reply.code, 250, "{from}: {reply:?}");
     reply.text().rsplit(' ').next().expect("a name").to_string()
+}
+
+#[tokio::test]
+async fn a_notice_has_no_subject_if_that_is_wanted() {
+    let provider = Provider::builder().tls(TlsMode::None).start().await;
+    provider.set_fault(Step::Rcpt("gone@example.com".into()), Fault::Reply("550 5.1.1 no".into()), Times::Always);
+    let builder = Relay::builder().durability("memory").relay_option("log_subject", "0");
+    let relay = builder.section(Section::account("provider", &provider)).start().await;
+    let id = send_as(&relay, 1, "plc@example.com", "gone@example.com").await;
+    let report = report_about(&provider, &id).await.text();
+    assert!(report.contains("Message-ID: <") && !report.contains("alarm"), "{report}");
 }
 
 #[tokio::test]

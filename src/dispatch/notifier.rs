@@ -400,6 +400,7 @@ impl Teller {
             retry_until: Some(about.arrived.saturating_add_unsigned(attempted.as_secs())),
             client: &about.meta.client,
             header: about.header,
+            subjects: self.settings.relay.log_subject,
             failures: &failed,
         };
         let text = notice.text();
@@ -438,6 +439,7 @@ impl Teller {
             since: reports.since,
             until: clock::now(),
             total: reports.left_out.saturating_add(reports.items.len() as u64),
+            subjects: self.settings.relay.log_subject,
             items: &reports.items,
             left_out: reports.left_out,
         };

@@ -13,6 +13,8 @@ use crate::message::encoded;
 const HEADER_SHOWN: usize = 16 << 10;
 /// Recipients that are listed; the others are only included in the total. So a report stays below 1 MB.
 const RECIPIENTS_SHOWN: usize = 200;
+/// Fields with the subject: its own, a second one after the repair, and the copy that some programs add to it.
+const SUBJECTS: [&[u8]; 3] = [b"Subject", b"X-Original-Subject", b"Thread-Topic"];
 /// Bytes of a Diagnostic-Code, on all its lines.
 const DIAGNOSTIC_SHOWN: usize = 800;
 /// The width at which fields of the delivery status are folded.
@@ -50,6 +52,8 @@ pub struct Notice<'a> {
     pub client: &'a str,
     /// Header of the message.
     pub header: &'a [u8],
+    /// Whether it may contain the subject: option `log_subject`.
+    pub subjects: bool,
     /// Recipients that the report is about.
     pub failures: &'a [FailedRecipient],
 }
@@ -132,7 +136,7 @@ impl Notice<'_> {
         fill(&mut out, "", &outlook);
         out.push('\n');
         let subject = one_line(&readable_subject(self.header), REASON_SHOWN);
-        if !subject.trim().is_empty() {
+        if self.subjects && !subject.trim().is_empty() {
             fill(&mut out, "", &format!("Its subject is: {subject}"));
         }
         let _ = writeln!(out, "Its ID in the gateway's log is {}. Its header follows.", self.id);
@@ -170,8 +174,17 @@ impl Notice<'_> {
         }
         // Line by line: one line that is not UTF-8 must not turn the others into windows-1252.
         let mut text = String::with_capacity(shown.len() + 2);
+        let mut left_out = false;
         for line in shown.split_inclusive(|b| *b == b'\n') {
             let line = line.strip_suffix(b"\n").unwrap_or(line);
+            // A field continues on lines that begin with a blank (RFC 5322 section 2.2.3).
+            if !line.starts_with(b" ") && !line.starts_with(b"\t") {
+                let name = line.split(|byte| *byte == b':').next().unwrap_or_default().trim_ascii_end();
+                left_out = !self.subjects && SUBJECTS.iter().any(|subject| name.eq_ignore_ascii_case(subject));
+            }
+            if left_out {
+                continue;
+            }
             // A lone CR is not allowed in mail (RFC 5322 section 2.3).
             text.push_str(&encoded::decode(line.strip_suffix(b"\r").unwrap_or(line)).replace('\r', " "));
             text.push('\n');

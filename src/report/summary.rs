@@ -47,6 +47,8 @@ pub struct Summary<'a> {
     pub until: i64,
     /// The total number.
     pub total: u64,
+    /// Whether it may contain subjects: option `log_subject`.
+    pub subjects: bool,
     /// The messages that are known individually.
     pub items: &'a [SummaryItem],
     /// The number of messages that are not in `items`, because they were not kept.
@@ -120,7 +122,7 @@ impl Summary<'_> {
             let mut paragraph = format!("\n{}:\n", counted(items.len() as u64, "message"));
             fill(&mut paragraph, "", &one_line(reason, REASON_SHOWN));
             for item in items {
-                line(&mut paragraph, item);
+                line(&mut paragraph, item, self.subjects);
                 used += cost(&paragraph);
                 if used > LIST_LIMIT {
                     return listed;
@@ -133,11 +135,13 @@ impl Summary<'_> {
     }
 }
 
-fn line(out: &mut String, item: &SummaryItem) {
+fn line(out: &mut String, item: &SummaryItem, subjects: bool) {
     let time = when(item.arrived).unwrap_or_else(|| "time unknown".into());
     let _ = writeln!(out, "\n  {time}  {}  {}", who(&item.client), one_line(&item.id, 16));
     let _ = writeln!(out, "    to {}", one_line(&item.recipient, ADDRESS_SHOWN));
-    fill(out, "    ", &one_line(&readable(&item.subject), SUBJECT_SHOWN));
+    if subjects {
+        fill(out, "    ", &one_line(&readable(&item.subject), SUBJECT_SHOWN));
+    }
 }
 
 /// The maximum number of bytes of `text` as quoted-printable, including line ends and soft breaks.
@@ -170,9 +174,14 @@ mod tests {
             since: 1_795_395_723,
             until: 1_795_396_723,
             total: items.len() as u64 + left_out,
+            subjects: true,
             items,
             left_out,
         };
+        let hidden = String::from_utf8(Summary { subjects: false, ..summary }.text()).unwrap();
+        for item in items.iter().filter(|item| item.subject.starts_with("Pump")) {
+            assert!(!hidden.contains(&item.subject), "{hidden}");
+        }
         let text = String::from_utf8(summary.text()).unwrap();
         assert!(text.is_ascii() && text.len() < 64 << 10, "{}", text.len());
         assert!(text.split("\r\n").all(|line| line.len() <= 998));

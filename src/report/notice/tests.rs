@@ -15,6 +15,7 @@ fn notice<'a>(kind: ReportKind, header: &'a [u8], failures: &'a [FailedRecipient
         arrived: 1_800_000_000,
         client: "10.0.0.7",
         header,
+        subjects: true,
         failures,
     }
 }
@@ -64,6 +65,17 @@ fn a_report_has_its_three_parts() {
     assert!(text.contains("\r\n\r\nSubject: alarm\r\n\r\n--=_ABCDEFGHJK_report--\r\n"), "{text}");
     assert!(!text.contains("Will-Retry-Until"));
     assert!(text.contains("\r\nIts subject is: alarm\r\n"));
+}
+
+#[test]
+fn the_subject_is_left_out_where_it_is_not_to_appear() {
+    let failures = [failure("x@y.z", "mx refused it: 550 5.1.1 no")];
+    let header = b"From: a@b.c\r\nSUBJECT : secret\r\n and\r\n\tsecret\r\nX-Original-Subject: secret\r\nThread-Topic: secret\r\nTo: x@y.z\r\n";
+    let shown = notice(ReportKind::Failed, header, &failures);
+    assert!(String::from_utf8(shown.text()).unwrap().contains("secret"));
+    let text = String::from_utf8(Notice { subjects: false, ..shown }.text()).unwrap();
+    assert!(!text.contains("secret") && !text.contains("Its subject"), "{text}");
+    assert!(text.contains("\r\n\r\nFrom: a@b.c\r\nTo: x@y.z\r\n\r\n--=_ABCDEFGHJK_report--\r\n"), "{text}");
 }
 
 #[test]
