@@ -336,3 +336,102 @@ async fn a_missing_login_is_found_behind_whatever_the_server_says() {
         assert_eq!(field(&line, "event"), Some(event), "{line}");
     }
 }
+
+/// One device writes to an address that the server does not relay to. Alarms of the others leave at once all the same, and
+/// whoever sent it hears of it. It is not final before the server has accepted other mail on the same connection: it may
+/// know the account by the address of the uplink, and that changes.
+#[tokio::test]
+async fn a_recipient_that_is_not_relayed_to_stops_no_other_mail() {
+    const LOGIN: &str = "requires a login for this recipient, set username and password of the account";
+    let plain = || Provider::builder().tls(TlsMode::Implicit);
+    for (builder, logs_in) in [(plain(), false), (plain().mechanisms(&[Mechanism::Plain]), false), (provider(), true)] {
+        let provider = builder.start().await;
+        let relay = relay_to(&provider).relay_option("retry_min", "1h").start().await;
+        let deliver = async |relay: &Relay| {
+            let id = send(relay, &["ops@example.com"]).await;
+            relay.wait_log(is("removed", &id), SOON).await;
+        };
+        if !logs_in {
+            deliver(&relay).await;
+        }
+        for (reply, fails, fresh) in [
+            ("554 5.7.1 <x@outside.example>: Relay access denied", true, true),
+            ("550 relay not permitted", true, false),
+            ("530 5.7.0 Authentication required", true, true),
+            ("503 5.5.1 AUTH first", true, false),
+            ("454 4.7.1 <x@outside.example>: Relay access denied", false, true),
+            ("550 4.7.1 Relaying denied", false, false),
+        ] {
+            let what = format!("{reply}, logs in: {logs_in}");
+            // The notices about the last one have left: nothing else opens the next connection.
+            queue_until(&relay, |all| all.iter().all(|message| message["standing"] == "later")).await;
+            provider.clear_faults();
+            let refusal = Fault::Reply(reply.into());
+            provider.set_fault(Step::Rcpt("x@outside.example".into()), refusal, Times::Always);
+            if fresh {
+                provider.restart().await;
+            }
+            let id = send(&relay, &["x@outside.example"]).await;
+            let said = relay.wait_log(|line| is("failed", &id)(line) || is("deferred", &id)(line), SOON).await;
+            let event = if fails && !fresh { "failed" } else { "deferred" };
+            assert_eq!(field(&said, "event"), Some(event), "{what}: {said}");
+            assert!(said.contains(reply) && said.contains(LOGIN) != logs_in, "{what}: {said}");
+            // Once the server has accepted another message, it is asked again at once.
+            deliver(&relay).await;
+            if fails {
+                relay.wait_log(is("failed", &id), SOON).await;
+            }
+        }
+        // Another recipient that is accepted says the same.
+        provider.restart().await;
+        provider.clear_faults();
+        let refusal = Fault::Reply("550 5.7.1 Relaying denied".into());
+        provider.set_fault(Step::Rcpt("x@outside.example".into()), refusal, Times::Always);
+        let id = send(&relay, &["x@outside.example", "ops@example.com"]).await;
+        relay.wait_log(is("failed", &id), SOON).await;
+        let paused = relay.log().into_iter().find(|line| field(line, "event") == Some("paused"));
+        assert_eq!(paused, None, "logs in: {logs_in}");
+    }
+}
+
+/// Where the server has never accepted anything, it is the account that is wrong, and nothing bounces.
+#[tokio::test]
+async fn an_account_that_was_never_accepted_is_told_what_it_misses() {
+    for reply in ["554 5.7.1 <x@example.com>: Relay access denied", "454 4.7.1 Relay access denied", "530 5.7.0 No"] {
+        let provider = Provider::builder().tls(TlsMode::Implicit).start().await;
+        provider.set_fault(Step::AnyRcpt, Fault::Reply(reply.into()), Times::First(1));
+        let relay = relay_to(&provider).start().await;
+        let id = send(&relay, &["ops@example.com"]).await;
+        let line = relay.wait_log(|line| field(line, "event") == Some("paused"), SOON).await;
+        assert!(field(&line, "next") == Some("60s") && line.contains(reply), "{line}");
+        said(&relay, "wake").await;
+        relay.wait_log(is("removed", &id), SOON).await;
+    }
+}
+
+/// What is refused again right after another message was accepted is that message's own trouble, also where the words are
+/// about a login: then it waits alone.
+#[tokio::test]
+async fn a_sender_that_misses_a_login_waits_alone() {
+    let provider = provider().start().await;
+    let relay = relay_to(&provider).relay_option("retry_min", "1h").start().await;
+    let sender = "plc@example.com";
+    let refusal = Fault::Reply(format!("553 5.7.1 <{sender}>: Sender address rejected: not logged in"));
+    provider.set_fault(Step::Mail, refusal.clone(), Times::First(1));
+    let id = send(&relay, &["x@example.com"]).await;
+    relay.wait_log(|line| field(line, "event") == Some("paused"), SOON).await;
+    let gate = Gate::closed();
+    provider.set_fault(Step::Rcpt("ops@example.com".into()), Fault::Hold(gate.clone()), Times::First(1));
+    let other = send(&relay, &["ops@example.com"]).await;
+    said(&relay, "wake").await;
+    provider.wait_for_line("RCPT TO:<ops@example.com>", SOON).await;
+    provider.set_fault(Step::Mail, refusal, Times::First(1));
+    gate.open();
+    relay.wait_log(is("removed", &other), SOON).await;
+    let line = relay.wait_log(is("deferred", &id), SOON).await;
+    assert!(line.contains("not logged in"), "{line}");
+    let last = send(&relay, &["ops@example.com"]).await;
+    relay.wait_log(is("removed", &last), SOON).await;
+    let pauses = relay.log().into_iter().filter(|line| field(line, "event") == Some("paused")).count();
+    assert_eq!(pauses, 1);
+}

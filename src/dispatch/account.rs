@@ -29,6 +29,8 @@ const MESSAGES: u32 = 100;
 const REMEMBERED: Duration = Duration::from_secs(3600);
 /// While a provider defers every message: how often one of them is tried before its time.
 const PROBE: Duration = Duration::from_secs(15);
+/// The same while it relays nothing to the recipient of a message, but may take other mail.
+const UNRELAYED: Duration = Duration::from_secs(900);
 /// How long no connection is opened ahead of mail after one for which no mail came, or which failed.
 const AHEAD: Duration = Duration::from_secs(300);
 /// How long mail that needs no certificate waits for the clock after the start, so that its dates are right.
@@ -65,8 +67,8 @@ pub struct DeliveryJob {
     pub connector: Option<TlsConnector>,
     /// A connection that is still open.
     pub connection: Option<Connection>,
-    /// The account has no login, and the server has accepted mail from it anyway.
-    pub needs_no_login: bool,
+    /// The server has accepted mail from the account: a later refusal to relay is not about the account.
+    pub takes_mail: bool,
     /// The server has shown that its replies match our commands.
     pub in_step: bool,
     /// The settings it was started with.
@@ -126,8 +128,8 @@ pub struct Lane {
     doubt: Option<Instant>,
     /// How many messages the server accepts on one connection, as observed, and when.
     most: Option<(u32, Instant)>,
-    /// The account has no login, and the server has accepted mail from it anyway.
-    needs_no_login: bool,
+    /// The server has accepted mail from the account.
+    takes_mail: bool,
     /// Whether the server's replies match our commands, as far as known. Once they did not, they are
     /// no longer trusted.
     in_step: Option<bool>,
@@ -154,7 +156,7 @@ impl Lane {
             blamed: None,
             doubt: None,
             most: None,
-            needs_no_login: false,
+            takes_mail: false,
             in_step: None,
             made: Instant::now(),
             generation: GENERATION.fetch_add(1, std::sync::atomic::Ordering::Relaxed),
@@ -242,9 +244,12 @@ impl Lane {
         !clock::is_set() && (judges || patient)
     }
 
-    /// A message was deferred for reasons that may be the provider's.
-    pub fn put_off(&mut self, now: Instant) {
-        self.doubt = Some(now + PROBE);
+    /// A message was deferred for reasons that may be the provider's. `unrelayed`: it relays nothing to a recipient.
+    /// Servers lock out clients that ask for this often, so it is tried again when another message is accepted, and
+    /// otherwise seldom; a check that is due before stays.
+    pub fn put_off(&mut self, unrelayed: bool, now: Instant) {
+        let stays = self.doubt.filter(|next| unrelayed && *next > now);
+        self.doubt = Some(stays.unwrap_or(now + if unrelayed { UNRELAYED } else { PROBE }));
     }
 
     /// When a message is to be tried before its time, to check whether the provider accepts mail again.
@@ -356,7 +361,7 @@ impl Lane {
             hostname: self.hostname.clone(),
             connector: self.connector.clone(),
             connection,
-            needs_no_login: self.needs_no_login,
+            takes_mail: self.takes_mail,
             in_step: self.in_step == Some(true),
             generation: self.generation,
             wakings,
@@ -428,7 +433,7 @@ impl Lane {
 
     /// A message was accepted. True when the provider had deferred all others before.
     pub fn taken(&mut self) -> bool {
-        self.needs_no_login = self.account.username.is_none();
+        self.takes_mail = true;
         self.doubt.take().is_some()
     }
 
@@ -492,6 +497,21 @@ mod tests {
     fn failed(job: &DeliveryJob, kind: TroubleKind) -> Ahead {
         let result = Err(Trouble::new(kind, String::from("no")));
         Ahead { generation: job.generation, wakings: 0, connector: None, result }
+    }
+
+    #[test]
+    fn a_server_that_does_not_relay_to_a_recipient_is_asked_again_seldom() {
+        let settings = settings(SETTINGS);
+        let (mut lane, now) = (Lane::new(&settings.accounts[0], "gw"), Instant::now());
+        lane.put_off(true, now);
+        assert_eq!(lane.next_probe(), Some(now + UNRELAYED));
+        // What may be the provider's trouble is checked as soon as ever, and that check stays.
+        lane.put_off(false, now);
+        lane.put_off(true, now);
+        assert_eq!(lane.next_probe(), Some(now + PROBE));
+        lane.put_off(true, now + PROBE);
+        assert_eq!(lane.next_probe(), Some(now + PROBE + UNRELAYED));
+        assert!(lane.taken() && lane.next_probe().is_none());
     }
 
     #[test]

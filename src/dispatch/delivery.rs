@@ -124,7 +124,8 @@ pub async fn deliver(mut job: DeliveryJob, spool: Arc<Spool>, ways: Ways, item: 
         }
         let Some(open) = connection.as_mut() else { break };
         give_name(&mut stored, &ways.policies);
-        open.login_missing &= !job.needs_no_login;
+        open.takes_mail = job.takes_mail;
+        open.login_missing &= !job.takes_mail;
         open.in_step = job.in_step && in_step != Some(false);
         let (carried, rested) = (open.messages, open.used.elapsed());
         let (result, line) = send(open, stored, &job.account).await;

@@ -402,7 +402,7 @@ impl Dispatch {
                 self.queues.wake_put_off();
             }
         } else if put_off && item.may_be_providers() {
-            lane.put_off(now);
+            lane.put_off(outcome.unrelayed, now);
         }
     }
 }
@@ -413,9 +413,13 @@ pub(super) fn has_taken(outcome: &Outcome) -> bool {
 }
 
 /// Trouble of the account that a message caused: the next attempt is with another one. If that is accepted and this one
-/// causes it again, the message itself is the cause: it waits alone, and the others continue.
+/// causes it again, the message itself is the cause: it waits alone, and the others continue. That includes what the
+/// server says of a login or of settings in reply to a message: had it refused the account, no message had been accepted.
 fn blame(item: &mut Item, outcome: &mut Outcome, known: &Known) {
-    let concerns_mail = |t: &Trouble| matches!(t.kind, TroubleKind::Busy | TroubleKind::Quota | TroubleKind::Sender);
+    let concerns_mail = |t: &Trouble| {
+        use TroubleKind::{Busy, Login, Quota, Sender, Setup};
+        matches!(t.kind, Busy | Quota | Sender | Login | Setup)
+    };
     if outcome.trouble.as_ref().is_none_or(|trouble| trouble.kind == TroubleKind::Rate) {
         return;
     }

@@ -81,6 +81,10 @@ pub struct Connection {
     pub messages: u32,
     /// Replies of 4xx and 5xx on it.
     pub refusals: usize,
+    /// The server has accepted a message on it.
+    pub has_taken: bool,
+    /// The server has accepted mail from this account, perhaps on another connection.
+    pub takes_mail: bool,
     /// The server offers a login and the account has none. Cleared where mail was accepted without one before.
     pub login_missing: bool,
     /// The server has shown that its replies match our commands, so that a text may be sent with its envelope.
@@ -258,8 +262,19 @@ pub async fn connect(
     auth::log_in(&mut client, account, &offers).await?;
     done(trace, TraceStep::Login, || logged_in(account));
     let login_missing = account.username.is_none() && offers.has_capability(EXT_AUTH);
-    let (messages, refusals, in_step, used) = (0, 0, false, Instant::now());
-    Ok(Connection { client, offers, tls, messages, refusals, login_missing, in_step, used, patience })
+    Ok(Connection {
+        client,
+        offers,
+        tls,
+        messages: 0,
+        refusals: 0,
+        has_taken: false,
+        takes_mail: false,
+        login_missing,
+        in_step: false,
+        used: Instant::now(),
+        patience,
+    })
 }
 
 /// Reports to the observer that the connection has TLS.

@@ -124,6 +124,11 @@ pub fn may_miss_login(reply: &Reply, is_mail: bool) -> bool {
     }
 }
 
+/// Whether a refusal says that the server relays no mail, or none without a login: RFC 4954 section 6 for 530.
+pub fn asks_for_login(reply: &Reply) -> bool {
+    find(reply).map_or(reply.code == 530, |row| row.means == Means::Login && row.remedy == NO_LOGIN)
+}
+
 /// Whether a refusal may be specific to the connection, so that a new one avoids it: RFC 5321 section 3.8 (421), RFC
 /// 3463 (X.5.3: too many, X.3.Y: the mail system, X.4.5: congestion), what the table knows as too much at once, and
 /// whatever names the session. An unnecessary attempt on a new connection does no harm.

@@ -16,7 +16,7 @@ use tokio::time::{Duration, timeout};
 use super::connection::{Connection, Patience};
 use super::reply::{Answer, Reply, SmtpCommand};
 use super::reply_table;
-use super::verdict::{Judged, Outcome, Stage, Verdict, judge, login_missing};
+use super::verdict::{Judged, Outcome, Stage, Verdict, judge, judge_relaying, login_missing};
 use super::wire::{SmtpClient, broken};
 use crate::config::Account;
 use crate::message::address::for_envelope;
@@ -415,18 +415,29 @@ impl Delivery<'_> {
     }
 
     /// What a refusal of RCPT means; `somebody`: another recipient was accepted.
-    fn judge_recipient(&self, reply: &Reply, stage: Stage, somebody: bool) -> Judged {
+    fn judge_recipient(&mut self, reply: &Reply, stage: Stage, somebody: bool) -> Judged {
         let (account, host) = (self.account, &self.account.host);
+        let has_login = account.username.is_some();
+        let login = || format!("if {host} requires a login for this recipient, {}", reply_table::NO_LOGIN);
+        let misses_login = self.connection.login_missing && !somebody;
+        let proven = somebody || self.connection.has_taken;
+        let works = proven || has_login || self.connection.takes_mail;
+        if works && !misses_login && reply.code != 421 && reply_table::asks_for_login(reply) {
+            // Else one device that writes to such an address would stop the mail of all others.
+            let judged = judge_relaying(reply, host, proven, (!has_login).then(login));
+            self.outcome.unrelayed |= matches!(judged, Judged::Message(Verdict::Deferred(_)));
+            return judged;
+        }
         let judged = judge(reply, host, stage);
-        let without = account.username.is_none() && self.connection.offers.has_capability(EXT_AUTH);
+        let without = !has_login && self.connection.offers.has_capability(EXT_AUTH);
         if !without || !reply_table::may_miss_login(reply, false) {
             return judged;
         }
         match judged {
-            _ if self.connection.login_missing && !somebody => Judged::Account(login_missing(reply, host)),
+            _ if misses_login => Judged::Account(login_missing(reply, host)),
             // It accepts mail without a login, if perhaps only some of it.
             Judged::Message(Verdict::Failed(why)) => {
-                let login = format!("if {host} requires a login for this recipient, {}", reply_table::NO_LOGIN);
+                let login = login();
                 let gap = if why.remedy.is_empty() { "" } else { "; " };
                 Judged::Message(Verdict::Failed(Explanation::new(why.what, format!("{}{gap}{login}", why.remedy))))
             }
@@ -718,6 +729,7 @@ impl Delivery<'_> {
                     self.outcome.in_step = Some(!self.client().stream.has_spoken());
                 }
                 self.rest(&Verdict::Delivered(reply.to_string()));
+                self.connection.has_taken = true;
                 Ok(())
             }
             // After the refusal of a message the server is ready for the next one. Whether it belongs to this message

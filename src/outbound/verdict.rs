@@ -43,6 +43,8 @@ pub struct Outcome {
     /// Whether recipients were left out because the server refused many of the others: they follow at once, on a new
     /// connection.
     pub unnamed: bool,
+    /// Whether a recipient is deferred because the server relays nothing to it, see [`judge_relaying`].
+    pub unrelayed: bool,
     /// Whether the server accepted the sender, and with it the message as one that it handles.
     pub sender_taken: bool,
     /// No reply was about the message, only about a connection that has carried others: it is to be offered again on
@@ -132,6 +134,17 @@ pub(super) fn login_missing(reply: &Reply, host: &str) -> Trouble {
     let remedy = reply_table::NO_LOGIN;
     let what = format!("{host} offers a login and refuses mail from this account without one: {reply}");
     Trouble::new(TroubleKind::Login, what).remedy(remedy)
+}
+
+/// What it means for a recipient that `host` [relays nothing](reply_table::asks_for_login) to it, where the account
+/// works; `login` is the advice where it has no login. Only where other mail was accepted on the same connection
+/// (`proven`) is a permanent refusal final: a server may know the account by the address of the uplink, and then refuse
+/// everything on another connection that took another uplink.
+pub(super) fn judge_relaying(reply: &Reply, host: &str, proven: bool, login: Option<String>) -> Judged {
+    match proven && !is_temporary(reply) {
+        true => failed(reply, host, login.as_deref().unwrap_or(PERMANENT)),
+        false => deferred(reply, host, login.as_deref().unwrap_or(STAYS)),
+    }
 }
 
 /// Describes what happened at AUTH.
