@@ -400,7 +400,14 @@ async fn a_route_with_a_time_gets_only_what_has_not_left_by_mail() {
     assert_eq!(device.send("plc@example.com", &[PHONE], "Subject: alone\r\n\r\nx\r\n").await.code, 250);
     let why = "only used for what has not left by mail in time";
     let waits = |one: &Value| one["standing"] == "later" && one["why"].as_str().is_some_and(|text| text.contains(why));
-    queue_until(&world.relay, |all| all.len() == 2 && all.iter().any(waits)).await;
+    let queued = queue_until(&world.relay, |all| all.len() == 2 && all.iter().any(waits)).await;
+    // It cannot be asked for before, and nothing else is claimed.
+    let id = queued.iter().find(|one| waits(one)).and_then(|one| one["id"].as_str()).expect("an ID");
+    let asked = world.relay.command(&["queue", "retry", id]).await;
+    let error = String::from_utf8_lossy(&asked.stderr);
+    assert!(asked.status.code() == Some(66) && error.contains("may not be sent yet (option after)"), "{asked:?}");
+    let all = said(&world.relay, "queue retry all").await;
+    assert_eq!(all, "1 message attempted now, 1 not to be sent yet (option after)\n");
     world.pass(2 * MINUTE).await;
     assert_eq!(titles(&world.phone).len(), 4);
     world.mail.restart().await;

@@ -209,6 +209,7 @@ fn changed(method: &str, done: &Value) -> String {
         ("already", state),
         ("held", "on hold (smtprelay queue release)"),
         ("over_rate", "waiting for the rate limit of the device (smtprelay queue retry ID)"),
+        ("after", "not to be sent yet (option after)"),
         ("failed", "failed, see the log"),
     ] {
         if number(name) > 0 {
@@ -226,11 +227,12 @@ mod tests {
 
     #[test]
     fn what_was_not_changed_is_counted_with_its_reason() {
-        let done = json!({ "count": 1, "in_hand": 0, "failed": 0, "already": 0, "held": 2, "over_rate": 3 });
+        let done =
+            json!({ "count": 1, "in_hand": 0, "failed": 0, "already": 0, "held": 2, "over_rate": 3, "after": 4 });
         assert_eq!(
             changed("retry", &done),
             "1 message attempted now, 2 on hold (smtprelay queue release), 3 waiting for the rate limit of the device \
-             (smtprelay queue retry ID)\n"
+             (smtprelay queue retry ID), 4 not to be sent yet (option after)\n"
         );
         assert_eq!(changed("hold", &json!({ "count": 0, "already": 4 })), "0 messages held, 4 already held\n");
     }

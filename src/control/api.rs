@@ -356,6 +356,9 @@ impl Api {
                 _ => format!("message {id} is held: release it with smtprelay queue release {id}"),
             };
             return Err(match (done.in_hand, done.failed) {
+                (0, 0) if done.after > 0 => {
+                    CallError::NotFound(format!("message {id} may not be sent yet (option after)"))
+                }
                 (0, 0) if done.already + done.held > 0 => CallError::NotFound(held()),
                 (0, 0) => CallError::NotFound(format!("there is no message {id} in the queue to which this applies")),
                 (0, _) => CallError::Failed(format!("message {id} could not be changed; the log says why")),
@@ -369,6 +372,7 @@ impl Api {
             "already": done.already,
             "held": done.held,
             "over_rate": done.over_rate,
+            "after": done.after,
         }))
     }
 }

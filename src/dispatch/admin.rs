@@ -206,6 +206,8 @@ pub struct Changed {
     pub held: usize,
     /// Messages that are not retried because they, or their digest, wait for the rate of their device.
     pub over_rate: usize,
+    /// Messages that are not retried because an `option after` says when they may be sent.
+    pub after: usize,
 }
 
 impl Dispatch {
@@ -374,7 +376,8 @@ impl Dispatch {
             (Change::Retry, Which::All) => {
                 // Resting messages follow the policy of their device: only a message that is named is released.
                 (rest.changed.held, rest.changed.over_rate) = (self.queues.held(), self.queues.resting());
-                let stays = rest.changed.held.saturating_add(rest.changed.over_rate);
+                rest.changed.after = self.queues.planned();
+                let stays = rest.changed.held.saturating_add(rest.changed.over_rate).saturating_add(rest.changed.after);
                 rest.changed.count = self.queues.len().saturating_sub(stays);
                 self.end_pauses();
                 self.wake_mail();
@@ -392,8 +395,9 @@ impl Dispatch {
                     return self.begin_change(vec![(item, None)], rest);
                 }
                 item.plan.iter_mut().flat_map(|plan| &mut plan.steps).for_each(|step| step.turn = None);
-                rest.changed.count = usize::from(!item.held);
                 rest.changed.held = usize::from(item.held);
+                rest.changed.after = usize::from(!item.held && item.waits_for_plan());
+                rest.changed.count = 1_usize.saturating_sub(rest.changed.held).saturating_sub(rest.changed.after);
                 self.queues.add(item);
                 self.change_some(rest);
             }

@@ -123,6 +123,11 @@ impl Item {
         self.plan.as_deref().filter(|plan| self.rest.is_none() && (!self.held || plan.despite_hold))
     }
 
+    /// Whether nothing of it may be sent before its plan says so; a step that has begun may.
+    pub fn waits_for_plan(&self) -> bool {
+        self.plan.as_ref().is_some_and(|plan| plan.waits && plan.steps.is_empty())
+    }
+
     /// Whether its deferral may be the provider's trouble. If it is deferred again right after the provider accepted
     /// another one, it is its own: then it is tried at its scheduled times only.
     pub fn may_be_providers(&mut self) -> bool {

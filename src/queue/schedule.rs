@@ -47,6 +47,7 @@ pub struct Schedule {
     moments: BTreeSet<(Stamp, MessageId)>,
     held: usize,
     resting: usize,
+    planned: usize,
     /// Since the clock was set: the last message that has its true time.
     redating: Option<MessageId>,
 }
@@ -63,7 +64,7 @@ impl Schedule {
         let mut lines = Vec::new();
         lines.resize_with(routes.max(1), RouteQueue::default);
         let (slots, listed, moments) = (ById::new(), BTreeSet::new(), BTreeSet::new());
-        Self { clock: Clock::new(), slots, listed, lines, moments, held: 0, resting: 0, redating: None }
+        Self { clock: Clock::new(), slots, listed, lines, moments, held: 0, resting: 0, planned: 0, redating: None }
     }
 
     /// The line of a route; messages of one that the settings no longer have are added to the general ones.
@@ -90,6 +91,7 @@ impl Schedule {
         self.held += usize::from(stand == Stand::Held);
         self.resting += usize::from(rests(stand));
         let slot = Box::new(Slot { item, stand });
+        self.planned += usize::from(slot.waits_for_plan());
         if let Some(line) = Self::line(&mut self.lines, slot.item.route) {
             line.insert(self.clock, &slot);
         }
@@ -128,6 +130,7 @@ impl Schedule {
         }
         self.held -= usize::from(slot.stand == Stand::Held);
         self.resting -= usize::from(rests(slot.stand));
+        self.planned -= usize::from(slot.waits_for_plan());
         if self.redating.is_some() {
             correct(&mut slot.item);
         }
@@ -347,6 +350,11 @@ impl Schedule {
         self.resting
     }
 
+    /// Messages of which nothing may be sent before their plan says so.
+    pub fn planned(&self) -> usize {
+        self.planned
+    }
+
     /// The message `id`, with the time when it is tried next: none when it is due, held, or rests.
     pub fn get(&self, id: MessageId) -> Option<(&Item, Option<Instant>)> {
         self.slots.get(&id).map(|slot| (&slot.item, slot.until(self.clock)))
@@ -505,6 +513,10 @@ impl Slot {
             Stand::Later(at) => Some(clock.instant(at)),
             _ => None,
         }
+    }
+
+    fn waits_for_plan(&self) -> bool {
+        self.stand == Stand::Planned && self.item.waits_for_plan()
     }
 
     /// Its position among the new ones, in order of arrival.

@@ -91,6 +91,7 @@ const SENTENCES = /** @type {[string, () => string][]} */ ([
 	[ 'it is being sent right now', () => _('it is being sent right now') ],
 	[ 'message %s is already held', () => _('message %s is already held') ],
 	[ 'message %s is not held', () => _('message %s is not held') ],
+	[ 'message %s may not be sent yet (option after)', () => _('message %s may not be sent before its time') ],
 	[ 'message %s is held: release it with smtprelay queue release %s', () => _('message %s is held: release it first') ],
 	[ 'Devices cannot connect: %s. %s', () => _('Devices cannot connect: %s. %s') ],
 	[ 'Some devices cannot connect: %s. %s', () => _('Some devices cannot connect: %s. %s') ],
