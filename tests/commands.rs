@@ -337,6 +337,12 @@ async fn setup_takes_an_address_and_a_password() {
             64,
             "--host requires a host name without a port",
         ),
+        (
+            &["setup", "AKIA@example.com", "--provider", "ses"],
+            b"s3cret\n",
+            64,
+            "smtprelay: the host email-smtp.{region}",
+        ),
         (&own, b"\n", 64, "password"),
     ] {
         let ran = relay.command_with_input(words, input).await;

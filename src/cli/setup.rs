@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use smtprelay::config::edit::{self, Place};
 use smtprelay::config::providers::{self, Provider};
-use smtprelay::config::{self, uci};
+use smtprelay::config::{self, ConfigError, Severity, uci};
 use smtprelay::control::socket::ControlClient;
 use smtprelay::secrets::Secret;
 
@@ -76,8 +76,7 @@ fn prepare(wanted: &Setup, file: &Path) -> Result<(String, bool), Failure> {
     let edited = edit::set(&text, Place::Named("account", &account), &options)
         .and_then(|text| edit::set(&text, Place::First("relay", "main"), &[("enabled", "1")]))
         .map_err(failed)?;
-    // What is wrong now was wrong before, or the options of this command are.
-    config::parse(file, edited.as_bytes()).map_err(|error| failed(error.to_string()))?;
+    config::parse(file, edited.as_bytes()).map_err(|error| refused(&error, file, &text))?;
     let whose = preset.as_ref().map_or_else(|| wanted.host.clone().unwrap_or_default(), |preset| preset.id.clone());
     print(&format!("Account '{account}': {} at {whose}\n", wanted.address));
     if let Some(hint) = preset.as_ref().filter(|_| client.is_none()).and_then(hint) {
@@ -94,6 +93,16 @@ fn prepare(wanted: &Setup, file: &Path) -> Result<(String, bool), Failure> {
         print(&password::store(&account, Some(secret), file)?);
     }
     Ok((account, client.is_some()))
+}
+
+/// What is wrong with the settings that would be written: it was wrong before, in the file with this `text`, or it follows
+/// from the options of this command. Then its line is in no file that anyone could open.
+fn refused(error: &ConfigError, file: &Path, text: &str) -> Failure {
+    if config::parse(file, text.as_bytes()).is_err() {
+        return (1, error.to_string());
+    }
+    let errors = error.problems.iter().filter(|problem| problem.severity == Severity::Error);
+    (exit::USAGE, errors.map(|problem| problem.text.as_str()).collect::<Vec<_>>().join("; "))
 }
 
 /// The OAuth 2.0 client that signs in to an account.
