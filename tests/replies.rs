@@ -409,6 +409,76 @@ async fn an_account_that_was_never_accepted_is_told_what_it_misses() {
     }
 }
 
+/// Greylisted once, and woken when the provider accepted another one: what it meets in a later outage is the outage.
+#[tokio::test]
+async fn an_outage_is_not_the_fault_of_a_message_that_was_once_woken() {
+    let grey = Step::Rcpt("grey@example.com".into());
+    let provider = provider().start().await;
+    let relay = relay_to(&provider).relay_option("retry_min", "1h").start().await;
+    provider.set_fault(grey.clone(), Fault::Reply("450 4.2.0 Greylisted".into()), Times::First(2));
+    let id = send(&relay, &["grey@example.com"]).await;
+    relay.wait_log(is("deferred", &id), SOON).await;
+    let other = send(&relay, &["ops@example.com"]).await;
+    relay.wait_log(is("removed", &other), SOON).await;
+    // Right after that, it was the message.
+    relay.wait_lines(is("deferred", &id), 2, SOON).await;
+    let mark = relay.mark();
+    // On the kept connection and on a new one, at each attempt.
+    provider.set_fault(Step::Mail, Fault::Reply("451 4.3.0 Temporary system problem".into()), Times::Always);
+    for _ in 0..2 {
+        let from = relay.mark();
+        said(&relay, &format!("queue retry {id}")).await;
+        let event = |line: &str| field(line, "event").is_some_and(|event| event == "paused" || event == "deferred");
+        let line = relay.wait_log_from(from, event, SOON).await;
+        assert_eq!(field(&line, "event"), Some("paused"), "{line}");
+    }
+    let resumed = relay.log_from(mark).into_iter().find(|line| field(line, "event") == Some("resumed"));
+    assert_eq!(resumed, None);
+    provider.clear_faults();
+    said(&relay, "wake").await;
+    relay.wait_log(is("removed", &id), SOON).await;
+}
+
+/// The outage begins before the messages that were woken have left. Once another message has met it, none of them takes it
+/// for its own trouble, and none says that it is over.
+#[tokio::test]
+async fn what_was_woken_before_an_outage_waits_for_its_end() {
+    let grey = Step::Rcpt("grey@example.com".into());
+    let provider = provider().start().await;
+    let relay = relay_to(&provider).relay_option("retry_min", "1h").start().await;
+    let gate = Gate::closed();
+    provider.set_fault(grey.clone(), Fault::Reply("450 4.2.0 Greylisted".into()), Times::First(4));
+    provider.set_fault(grey, Fault::Hold(gate.clone()), Times::First(1));
+    for _ in 0..4 {
+        let id = send(&relay, &["grey@example.com"]).await;
+        relay.wait_log(is("deferred", &id), SOON).await;
+    }
+    let other = send(&relay, &["ops@example.com"]).await;
+    relay.wait_log(is("removed", &other), SOON).await;
+    let holds = |record: &support::provider::Record| {
+        let asked = record.transcript.iter().filter(|event| event.text.contains("*: at Rcpt")).count();
+        (asked == 5).then_some(())
+    };
+    provider.wait_until("the first of those that were woken", SOON, holds).await;
+    provider.set_fault(Step::Mail, Fault::Reply("451 4.3.0 Temporary system problem".into()), Times::Always);
+    send(&relay, &["ops@example.com"]).await;
+    let mark = relay.mark();
+    gate.open();
+    let paused = |line: &str| field(line, "event") == Some("paused");
+    relay.wait_log_from(mark, paused, SOON).await;
+    let mark = relay.mark();
+    for _ in 0..4 {
+        let from = relay.mark();
+        said(&relay, "wake").await;
+        relay.wait_log_from(from, paused, SOON).await;
+    }
+    let wrong = |line: &String| matches!(field(line, "event"), Some("resumed" | "deferred"));
+    assert_eq!(relay.log_from(mark).into_iter().find(wrong), None);
+    provider.clear_faults();
+    said(&relay, "queue retry all").await;
+    queue_until(&relay, |all| all.is_empty()).await;
+}
+
 /// What is refused again right after another message was accepted is that message's own trouble, also where the words are
 /// about a login: then it waits alone.
 #[tokio::test]
@@ -425,11 +495,15 @@ async fn a_sender_that_misses_a_login_waits_alone() {
     let other = send(&relay, &["ops@example.com"]).await;
     said(&relay, "wake").await;
     provider.wait_for_line("RCPT TO:<ops@example.com>", SOON).await;
-    provider.set_fault(Step::Mail, refusal, Times::First(1));
+    provider.set_fault(Step::Mail, refusal.clone(), Times::First(1));
     gate.open();
     relay.wait_log(is("removed", &other), SOON).await;
     let line = relay.wait_log(is("deferred", &id), SOON).await;
     assert!(line.contains("not logged in"), "{line}");
+    // Nor does it stop the others at its next attempts.
+    provider.set_fault(Step::Mail, refusal, Times::First(1));
+    said(&relay, &format!("queue retry {id}")).await;
+    relay.wait_lines(is("deferred", &id), 2, SOON).await;
     let last = send(&relay, &["ops@example.com"]).await;
     relay.wait_log(is("removed", &last), SOON).await;
     let pauses = relay.log().into_iter().filter(|line| field(line, "event") == Some("paused")).count();

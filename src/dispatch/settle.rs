@@ -10,7 +10,7 @@ use super::delivery::{Attempted, Known};
 use super::notifier::{About, Batch, Teller};
 use super::routes::Routes;
 use super::{Dispatch, Finished, jitter};
-use crate::net::{Trouble, TroubleKind};
+use crate::net::TroubleKind;
 use crate::outbound::{Outcome, Verdict, reply_table};
 use crate::queue::{Attempt, Entry, Item, Meta, Note, Progress, RecipientState, Spool, State, backoff, blocking};
 use crate::report::{Event, FailedRecipient, ReportKind, subject};
@@ -355,7 +355,8 @@ impl Dispatch {
         let (now, generation, wakings) = (Instant::now(), returned.generation, returned.wakings);
         let look = if wakings == self.wakings { Look::Fresh } else { Look::Outdated };
         if let Some(known) = &known {
-            blame(&mut item, &mut outcome, known);
+            let fails = self.lanes.of(generation).is_some_and(|lane| lane.is_in_trouble());
+            blame(&mut item, &mut outcome, known, fails);
         }
         if let Some(lane) = self.lanes.of(generation) {
             lane.returned(returned, connection, now);
@@ -370,6 +371,8 @@ impl Dispatch {
                 None => {}
             }
         }
+        // That another message was accepted says something about this attempt, not about those to come.
+        item.woken = false;
         // An attempt before its time, whoever requested it, makes no message wait longer.
         let turns = known.as_ref().map_or(item.turns, |known| known.state.turns);
         let turns = turns.saturating_add(u32::from(!item.early)).max(1);
@@ -415,19 +418,19 @@ pub(super) fn has_taken(outcome: &Outcome) -> bool {
 /// Trouble of the account that a message caused: the next attempt is with another one. If that is accepted and this one
 /// causes it again, the message itself is the cause: it waits alone, and the others continue. That includes what the
 /// server says of a login or of settings in reply to a message: had it refused the account, no message had been accepted.
-fn blame(item: &mut Item, outcome: &mut Outcome, known: &Known) {
-    let concerns_mail = |t: &Trouble| {
-        use TroubleKind::{Busy, Login, Quota, Sender, Setup};
-        matches!(t.kind, Busy | Quota | Sender | Login | Setup)
-    };
-    if outcome.trouble.as_ref().is_none_or(|trouble| trouble.kind == TroubleKind::Rate) {
-        return;
-    }
-    if !item.woken {
+/// Such a refusal stays, so the next attempts do not stop the others either; an outage or a limit may be a new one.
+///
+/// If the account `fails` with others as well, since that message was accepted, it is not this one.
+fn blame(item: &mut Item, outcome: &mut Outcome, known: &Known, fails: bool) {
+    use TroubleKind::{Busy, Login, Quota, Rate, Sender, Setup};
+    let Some(kind) = outcome.trouble.as_ref().map(|trouble| trouble.kind).filter(|kind| *kind != Rate) else { return };
+    let stays = matches!(kind, Login | Sender | Setup);
+    if fails || !(item.woken || stays && item.at_fault) {
         item.demoted = item.demoted.saturating_add(1);
         return;
     }
-    if let Some(trouble) = outcome.trouble.take_if(|trouble| concerns_mail(trouble)) {
+    if let Some(trouble) = outcome.trouble.take_if(|_| stays || matches!(kind, Busy | Quota)) {
+        item.at_fault |= stays;
         for (index, _) in known.state.waiting() {
             if !outcome.results.iter().any(|(known, _)| *known == index) {
                 outcome.results.push((index, Verdict::Deferred(trouble.why.clone())));

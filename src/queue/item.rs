@@ -72,8 +72,11 @@ pub struct Item {
     pub probes: u32,
     /// How often the account fell into trouble over this message: others are tried before it.
     pub demoted: u32,
-    /// Whether it is retried after the provider has accepted another one: a failure now is due to the message itself.
+    /// Whether its next attempt follows because the provider has accepted another one: if that fails, it is due to the
+    /// message itself.
     pub woken: bool,
+    /// Whether the server was found to refuse this message in words that concern an account, while it accepts others.
+    pub at_fault: bool,
     /// When this run first saw it.
     pub since: Instant,
     /// The age of the system in seconds when it was accepted; `None` when that was before the system was started.
@@ -103,6 +106,7 @@ impl Item {
             probes: 0,
             demoted: 0,
             woken: false,
+            at_fault: false,
             since: now,
             uptime: None,
             held: false,
