@@ -358,6 +358,36 @@ async fn a_held_message_stays_through_everything_until_it_is_released() {
     assert!(!relay.log().iter().any(|line| field(line, "event") == Some("failed")));
 }
 
+#[tokio::test]
+async fn a_message_that_was_held_for_long_is_tried_as_long_as_a_new_one() {
+    let Some(time) = TimeWarp::new(NOON) else { return };
+    let provider = provider().await;
+    provider.set_fault(Step::Rcpt(TO[0].into()), Fault::Reply("450 4.2.0 later".into()), Times::Always);
+    let builder =
+        relay_to(&provider).durability("always").relay_option("retry_for", "1h").relay_option("delay_notice", "5m");
+    let builder = builder.relay_option("admin", "admin@example.com");
+    let mut relay = time.around(builder).start().await;
+    if !time.rule(&relay) {
+        return;
+    }
+    let id = send(&relay, &TO, "held").await;
+    queue_until(&relay, |all| all.iter().all(|message| message["standing"] == "later")).await;
+    said(&relay, &format!("queue hold {id}")).await;
+    time.advance(3 * HOUR, Duration::from_millis(20)).await;
+    said(&relay, &format!("queue release {id}")).await;
+    // Also by the sender's notification of the delay, and across a restart.
+    time.advance(HOUR / 2, Duration::from_millis(20)).await;
+    let report = provider.wait_for_messages(1, SOON).await[0].text();
+    assert!(report.contains("Will-Retry-Until: Mon, 01 Mar 2027 16:0"), "{report}");
+    relay.restart().await;
+    time.rule(&relay);
+    time.advance(HOUR / 3, Duration::from_millis(20)).await;
+    assert_eq!(queue(&relay).await.len(), 1);
+    assert!(!relay.log().iter().any(|line| field(line, "event") == Some("failed")));
+    time.advance(HOUR / 4, Duration::from_millis(20)).await;
+    relay.wait_log(|line| field(line, "event") == Some("failed"), SOON).await;
+}
+
 /// The list never says that the queue is empty because it has not been read yet.
 #[tokio::test]
 async fn the_list_is_complete_from_the_first_moment_on() {

@@ -126,6 +126,7 @@ pub fn notes(notes: &[Note]) -> Vec<Value> {
             }
             Note::Held(true) => json!({ "what": "held" }),
             Note::Held(false) => json!({ "what": "released" }),
+            Note::Released(at) => json!({ "what": "released", "at": at }),
             Note::Arrived(at) => json!({ "what": "time of arrival corrected", "to": at }),
             Note::Late(at) => json!({ "what": "delay to be reported in a summary", "at": at }),
             Note::Warned(at) => json!({ "what": "sender notified of the delay", "at": at }),

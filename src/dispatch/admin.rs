@@ -501,7 +501,7 @@ fn carry_out(spool: &Spool, (mut item, at): Placed, change: Change) -> Result<Op
     let done = match change {
         Change::Delete => spool.remove(entry),
         Change::Hold => spool.record(entry, &Note::Held(true)),
-        Change::Release => spool.record(entry, &Note::Held(false)),
+        Change::Release => spool.record(entry, &Note::Released(clock::now())),
         Change::Retry => spool.record(entry, &Note::Alone(clock::now())),
     };
     if let Err(error) = done {
@@ -518,7 +518,7 @@ fn carry_out(spool: &Spool, (mut item, at): Placed, change: Change) -> Result<Op
             Event::Held { id, reason: String::new() }.log();
             return Ok(Some((item, at)));
         }
-        Change::Release => item.held = false,
+        Change::Release => (item.held, item.released) = (false, Some(Box::new(Instant::now()))),
         Change::Retry => item.rest = None,
     }
     // At once.

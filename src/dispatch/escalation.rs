@@ -115,13 +115,6 @@ pub fn rest_is_delivered(routes: &Routes, meta: &Meta, state: &State) -> bool {
     rest.peek().is_some() && rest.all(|recipient| recipient.progress == Progress::Delivered)
 }
 
-/// When the last step of a message began, for a run that did not see it: as its journal says. If the clock of then or of
-/// now cannot be right, it is taken to have begun now, so that the next one does not begin too early.
-fn begun(state: &State, now: Instant) -> Option<Instant> {
-    let ago = clock::age(state.steps.last()?.begun).map(Duration::from_secs).unwrap_or_default();
-    Some(now.checked_sub(ago).unwrap_or(now))
-}
-
 /// Why a message waits whose pending recipients all take routes with `after`.
 pub const WAITS_FOR_MAIL: &str = "its route is only used for what has not left by mail in time (option after)";
 
@@ -136,7 +129,8 @@ impl Routes {
             return state.is_done();
         }
         let now = Instant::now();
-        let begun = former.begun.or_else(|| begun(state, now));
+        // For a run that did not see it begin. If the clock cannot be trusted, the next one does not begin too early.
+        let begun = former.begun.or_else(|| Some(clock::moment_of(state.steps.last()?.begun)));
         let outlook = outlook(self, meta, state, item.tried(), begun.map(|at| now.saturating_duration_since(at)));
         let is_due = !outlook.spared.is_empty() || outlook.begins.is_some();
         let next = if is_due { Some(Duration::ZERO) } else { outlook.next };

@@ -88,10 +88,7 @@ impl Dispatch {
         let settled = self.clock_set.elapsed() >= REDATE_AFTER;
         let may_expire = self.clock_set.elapsed() >= EXPIRE_AFTER.min(limit) && clock::is_set();
         let needs_move = |item: &Item| moves && item.entry.place == Place::Spool && item.since.elapsed() >= MOVE_AFTER;
-        let is_too_old = |item: &Item| {
-            let tried = || item.age().map(|age| age.saturating_sub(item.rested));
-            may_expire && !item.held && item.rest.is_none() && tried().is_some_and(|tried| tried > limit)
-        };
+        let is_too_old = |item: &Item| may_expire && item.is_too_old(limit);
         let Round { mut behind, mut expired, .. } = self.caring.take().unwrap_or_default();
         let (mut seen, mut old, mut others) = (0, Vec::new(), Vec::new());
         for (item, _) in self.queues.behind(behind).take(LOOK_AT) {

@@ -298,8 +298,10 @@ pub struct About<'a> {
     pub meta: &'a Meta,
     /// When it was accepted, seconds since 1970, as far as known now.
     pub arrived: i64,
-    /// How much of the time since then it is not given up for.
+    /// How long it had to rest since then because of its rate.
     pub rested: Duration,
+    /// When it was last released from hold, seconds since 1970.
+    pub released: Option<i64>,
     /// Its header.
     pub header: &'a [u8],
 }
@@ -388,7 +390,10 @@ impl Teller {
         }
         let hostname = self.settings.relay.hostname();
         let from = self.settings.own_address(&hostname);
-        let attempted = self.settings.relay.retry_for.saturating_add(about.rested);
+        // As `Item::is_too_old` decides it.
+        let attempted = self.settings.relay.retry_for.as_secs();
+        let until = about.arrived.saturating_add_unsigned(attempted.saturating_add(about.rested.as_secs()));
+        let until = until.max(about.released.map_or(i64::MIN, |at| at.saturating_add_unsigned(attempted)));
         let failed: Vec<FailedRecipient> = failures.iter().map(|(_, failure)| failure.clone()).collect();
         let notice = Notice {
             kind,
@@ -397,7 +402,7 @@ impl Teller {
             from: &from,
             to: &to,
             arrived: about.arrived,
-            retry_until: Some(about.arrived.saturating_add_unsigned(attempted.as_secs())),
+            retry_until: Some(until),
             client: &about.meta.client,
             header: about.header,
             subjects: self.settings.relay.log_subject,

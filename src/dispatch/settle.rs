@@ -65,7 +65,8 @@ impl Settle {
         // Another account may get it, though no recipient is pending.
         let planned = self.routes.place(&mut item, &meta, &state);
         let done = state.is_done() && (self.last || planned);
-        let about = About { entry: &entry, meta: &meta, arrived, rested: item.rested, header: &header };
+        let (rested, released) = (item.rested, state.released);
+        let about = About { entry: &entry, meta: &meta, arrived, rested, released, header: &header };
         // If all succeeded, the file is removed at once and nothing has to be recorded.
         let mut untold = failures_of(state.untold());
         if (!done || !untold.is_empty()) && !outcome.results.is_empty() {

@@ -83,6 +83,8 @@ pub struct Item {
     pub uptime: Option<u64>,
     /// Whether it is on hold.
     pub held: bool,
+    /// When it was last released: from then on it is attempted for as long as a new one. In a box, as few have it.
+    pub released: Option<Box<Instant>>,
     /// Whether the file does not contain the true time of arrival, since the clock was set later.
     pub undated: bool,
     /// Why it may not be tried yet, whatever wakes the others.
@@ -110,6 +112,7 @@ impl Item {
             since: now,
             uptime: None,
             held: false,
+            released: None,
             undated: false,
             rest: None,
             rested: Duration::ZERO,
@@ -120,6 +123,16 @@ impl Item {
     /// How long delivery of it has been possible.
     pub fn tried(&self) -> Duration {
         self.age().unwrap_or_else(|| self.since.elapsed()).saturating_sub(self.rested)
+    }
+
+    /// Whether it is to be given up, since its delivery has been attempted for longer than `limit`. Never while its age
+    /// is not known.
+    pub fn is_too_old(&self, limit: Duration) -> bool {
+        let tried = self.age().map(|age| age.saturating_sub(self.rested));
+        // Nothing was attempted while it was on hold, and who releases it wants it delivered.
+        let is_over =
+            tried.is_some_and(|tried| tried > limit) && self.released.as_ref().is_none_or(|at| at.elapsed() > limit);
+        is_over && !self.held && self.rest.is_none()
     }
 
     /// Its plan, if it applies now.

@@ -81,8 +81,10 @@ pub struct StepNote {
 pub enum Note {
     /// An attempt was made.
     Attempt(Attempt),
-    /// It was put on hold, or released.
+    /// It was put on hold; `false`: it was released, which records of before say without a time.
     Held(bool),
+    /// It was released.
+    Released(i64),
     /// When it really arrived, determined when the clock was set.
     Arrived(i64),
     /// Its delay is reported with the next summary.
@@ -108,6 +110,7 @@ impl Note {
         let json = match self {
             Self::Attempt(attempt) => attempt.to_json(),
             Self::Held(held) => json!({ "held": held }),
+            Self::Released(at) => json!({ "released": at }),
             Self::Arrived(at) => json!({ "arrived": at }),
             Self::Late(at) => json!({ "late": at }),
             Self::Warned(at) => json!({ "warned": at }),
@@ -139,6 +142,7 @@ impl Note {
         match key.as_str() {
             "at" => Attempt::from_json(&value).map(Self::Attempt),
             "held" => first.as_bool().map(Self::Held),
+            "released" => first.as_i64().map(Self::Released),
             "arrived" => first.as_i64().map(Self::Arrived),
             "late" => first.as_i64().map(Self::Late),
             "warned" => first.as_i64().map(Self::Warned),
@@ -275,6 +279,8 @@ pub struct State {
     pub turns: u32,
     /// Whether it is on hold, by the administrator or by the gateway after too many uncertain attempts.
     pub held: bool,
+    /// When it was last released, by the clock of that time: seconds since 1970.
+    pub released: Option<i64>,
     /// How often its whole text was sent with an unknown outcome.
     pub doubts: u32,
     /// When it really arrived, if that was determined later; seconds since 1970.
@@ -307,6 +313,7 @@ impl State {
             attempts,
             turns,
             held: false,
+            released: None,
             doubts,
             arrived: None,
             late: false,
@@ -339,6 +346,10 @@ impl State {
                     self.doubts = self.doubts.min(DOUBT_LIMIT - 1);
                     self.asked = false;
                 }
+            }
+            Note::Released(at) => {
+                self.apply(&Note::Held(false));
+                self.released = Some(*at);
             }
             Note::Doubt(_) => {
                 self.doubts = self.doubts.saturating_add(1);
@@ -516,8 +527,8 @@ mod tests {
             state.apply(&Note::Doubt(1));
             assert_eq!((state.doubts, state.held), (doubts, doubts == DOUBT_LIMIT));
         }
-        state.apply(&Note::Held(false));
-        assert!(!state.held && !state.is_doubtful());
+        state.apply(&Note::Released(7));
+        assert!(!state.held && !state.is_doubtful() && state.released == Some(7));
         state.apply(&Note::Doubt(2));
         assert!(state.held && state.is_doubtful());
         // It is not an attempt of its own.
@@ -590,6 +601,7 @@ mod tests {
                 results
             })),
             any::<bool>().prop_map(Note::Held),
+            any::<i64>().prop_map(Note::Released),
             any::<i64>().prop_map(Note::Arrived),
             any::<i64>().prop_map(Note::Late),
             any::<i64>().prop_map(Note::Warned),

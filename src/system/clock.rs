@@ -37,6 +37,12 @@ pub fn age(since: i64) -> Option<u64> {
     Some(u64::try_from(now.saturating_sub(since)).unwrap_or(0))
 }
 
+/// The moment at which the wall clock showed `then`; now, if it cannot have been right then, or is not right now.
+pub fn moment_of(then: i64) -> Instant {
+    let now = Instant::now();
+    age(then).and_then(|age| now.checked_sub(Duration::from_secs(age))).unwrap_or(now)
+}
+
 /// Time since the system was booted, including time asleep. It is never set and never wrong.
 pub fn since_boot() -> Duration {
     let time = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME);
@@ -116,6 +122,13 @@ mod tests {
         assert_eq!(age(EARLIEST - 1), None);
         assert!(age(EARLIEST).is_some());
         assert_eq!(age(now() + 3600), Some(0));
+    }
+
+    #[test]
+    fn a_time_of_the_wall_clock_is_a_moment_if_it_can_be_right() {
+        let ago = |then| moment_of(then).elapsed().as_secs();
+        assert!((60..65).contains(&ago(now() - 60)));
+        assert_eq!([EARLIEST - 1, 0, i64::MIN, now() + 3600, i64::MAX].map(ago), [0; 5]);
     }
 
     #[test]

@@ -242,16 +242,25 @@ fn after_a_long_time_without_power_each_step_gets_its_time() {
     assert_eq!((next.begins, next.next, next.next_step.as_deref()), (None, Some(seconds(50)), Some("lte")));
 }
 
+fn item() -> Item {
+    let id = MessageId::like("a");
+    Item::new(Entry { id, client: Client::Own, place: Place::Spool, arrived: 0, size: 1 }, Instant::now())
+}
+
 #[test]
 fn a_run_that_did_not_see_a_step_begin_knows_when_from_the_journal() {
-    let (now, step) = (Instant::now(), |account: &str, at| {
+    let step = |account: &str, at| {
         let (account, text) = (account.to_string(), String::new());
         Note::Step(StepNote { at, account, progress: StepProgress::Begun, text })
-    });
+    };
     let ago = |notes: &[Note]| {
-        let mut state = world(&["ops@x.org"], Some("alarm")).state();
+        let world = world(&["ops@x.org"], Some("alarm"));
+        let mut state = world.state();
         notes.iter().for_each(|note| state.apply(note));
-        begun(&state, now).map(|at| now.saturating_duration_since(at).as_secs())
+        let mut item = item();
+        world.routes.place(&mut item, &world.meta, &state);
+        let begun = item.plan.and_then(|plan| plan.begun);
+        begun.map(|at| at.elapsed().as_secs())
     };
     let wall = clock::now();
     assert_eq!(ago(&[]), None);
@@ -267,10 +276,6 @@ fn a_run_that_did_not_see_a_step_begin_knows_when_from_the_journal() {
 
 #[test]
 fn a_plan_is_made_for_alarms_and_for_routes_with_a_time_only() {
-    let item = || {
-        let id = MessageId::like("a");
-        Item::new(Entry { id, client: Client::Own, place: Place::Spool, arrived: 0, size: 1 }, Instant::now())
-    };
     let (routes, _) = routes(SETTINGS);
     for (to, alarm, moment, waits) in [
         ("ops@x.org", None, false, false),
