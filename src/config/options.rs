@@ -22,6 +22,11 @@ use crate::secrets::{MASK, Secret};
 use crate::system::leases::Mac;
 use Field::{Flag, Hidden, Later, Number, Optional, OptionalPath, Own, Path, Port, Program, Size, Text, Time, Word};
 
+/// What an option with an IP address may be. Leading zeros, with which panels of devices show it, elsewhere mean octal
+/// numbers.
+const IP_FORM: &str = "an IP address without leading zeros, such as 192.168.1.1";
+/// What an option with IP addresses or networks may be.
+const NETWORK_FORM: &str = "an IP address or a network without leading zeros, such as 192.168.1.20 or 192.168.1.0/28";
 /// A week in seconds.
 const WEEK: u64 = 7 * 86_400;
 /// A year in seconds.
@@ -58,14 +63,14 @@ pub fn listener(listener: &mut Listener) -> Options<'_> {
     vec![
         ("enabled", Own("1".into())),
         ("interface", texts(&mut listener.interfaces)),
-        ("address", list(&mut listener.addresses, "an IP address", address)),
+        ("address", list(&mut listener.addresses, IP_FORM, address)),
         ("port", Port(&mut listener.port, 0)),
         ("tls", Word(&mut listener.tls)),
         ("certificate", OptionalPath(&mut listener.certificate)),
         ("key", OptionalPath(&mut listener.key)),
         ("auth", Word(&mut listener.auth)),
         ("dialect", Word(&mut listener.dialect)),
-        ("allow", list(&mut listener.allow, "a network such as 192.168.1.0/24", network)),
+        ("allow", list(&mut listener.allow, NETWORK_FORM, network)),
         ("max_sessions", Number(&mut listener.max_sessions, 10_000)),
         ("max_sessions_per_client", Number(&mut listener.max_sessions_per_client, 10_000)),
         ("max_recipients", Number(&mut listener.max_recipients, 1_000)),
@@ -155,7 +160,7 @@ pub fn route(route: &mut Route) -> Options<'_> {
         ("account", texts(&mut route.accounts)),
         ("sender", list(&mut route.senders, PATTERN_FORM, Pattern::parse)),
         ("recipient", list(&mut route.recipients, PATTERN_FORM, Pattern::parse)),
-        ("client", list(&mut route.clients, "an address or a network", network)),
+        ("client", list(&mut route.clients, NETWORK_FORM, network)),
         ("login", texts(&mut route.logins)),
         ("device", texts(&mut route.devices)),
         ("after", Time(&mut route.after, 0, WEEK)),
@@ -176,10 +181,9 @@ pub fn escalation(escalation: &mut Escalation) -> Options<'_> {
 
 /// The options of a section `device`.
 pub fn device(device: &mut Device) -> Options<'_> {
-    let ip = "an address or a network such as 192.168.1.20 or 192.168.1.0/28";
     let rewrite = "a pattern and a new address without a star, such as '*@plant.local ops@example.com'";
     vec![
-        ("ip", list(&mut device.ips, ip, network)),
+        ("ip", list(&mut device.ips, NETWORK_FORM, network)),
         ("mac", list(&mut device.macs, "a MAC address such as 00:11:22:aa:bb:cc", Mac::parse)),
         ("host", list(&mut device.hosts, "a host name", device::host)),
         ("name", Optional(&mut device.display, "", |_| true)),

@@ -105,7 +105,7 @@ fn findings_carry_their_line() {
         changed("127.0.0.0/8", "0.0.0.0/0"),
         ["11 W list allow '0.0.0.0/0' allows anyone on the internet to send through your account"]
     );
-    assert!(changed("127.0.0.0/8", "lan")[0].starts_with("11 E list allow 'lan' is not a network"));
+    assert!(changed("127.0.0.0/8", "lan")[0].starts_with("11 E list allow 'lan' is not an IP address or a network"));
     assert!(changed("tls 'implicit'", "tls 'none'")[0].starts_with("17 E tls 'none' with a username would send"));
     assert!(
         changed("config account", "config acount")[0]
@@ -319,7 +319,7 @@ fn findings_in_devices_carry_their_line() {
             "'192.168.1.x'",
             'E',
             line("list ip"),
-            "list ip '192.168.1.x' is not an address or a network",
+            "list ip '192.168.1.x' is not an IP address or a network without leading zeros",
         ),
         ("00:11:22:AA:bb:cc", "00:11:22", 'E', line("list mac"), "list mac '00:11:22' is not a MAC address"),
         ("'plc-7'", "'plc 7'", 'E', line("list host"), "list host 'plc 7' is not a host name"),
@@ -644,4 +644,53 @@ fn blanks_around_a_value_are_not_part_of_it() {
     // Where they can be meant, they stay.
     let text = "config escalation 'e'\n list account 'a'\n list subject ' alarm '\n";
     assert_eq!(read(text).0.escalations[0].subjects, [" alarm "]);
+}
+
+/// `tests/data/values.json` has values of options: those that are accepted, those that are refused, and unusual ones that
+/// only the LuCI page refuses. It is tested with the same file (`tests/luci/logic.test.mjs`), so that it saves nothing with
+/// which the gateway would not start.
+#[test]
+fn values_that_the_page_checks_too() {
+    let table: serde_json::Value = serde_json::from_str(include_str!("../../tests/data/values.json")).unwrap();
+    let mut wrong = Vec::new();
+    for (names, values) in table.as_object().unwrap() {
+        for name in names.split(' ') {
+            for (verdict, values) in values.as_object().unwrap() {
+                for value in values.as_array().unwrap().iter().map(|value| value.as_str().unwrap()) {
+                    if (verdict == "refused") == is_accepted(name, value) {
+                        wrong.push(format!("{name} {value:?} is not {verdict}"));
+                    }
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Whether the option called `SECTION.OPTION` may have `value`.
+fn is_accepted(name: &str, value: &str) -> bool {
+    let (kind, option) = name.split_once('.').unwrap();
+    let others: &[(&str, &str)] = match kind {
+        "account" => &[
+            ("host", "mail.example"),
+            ("username", "me@example.com"),
+            ("auth", "xoauth2"),
+            ("oauth", "custom"),
+            ("client_id", "c"),
+        ],
+        "channel" => &[("service", "ntfy"), ("to", "topic")],
+        "listener" => &[("certificate", "/x"), ("key", "/x")],
+        "relay" => &[("retry_min", "1")],
+        _ => &[],
+    };
+    let others: String = others
+        .iter()
+        .filter(|(name, _)| *name != option)
+        .map(|(name, value)| format!("\toption {name} '{value}'\n"))
+        .collect();
+    let text = format!("config {kind} 'one'\n{others}\toption {option} '{value}'\n");
+    let line = u32::try_from(text.lines().count()).unwrap();
+    let (_, problems) = read(&text);
+    // Whether an alias is missing depends on other sections.
+    !problems.iter().any(|p| p.line == line && p.severity == Severity::Error && !p.text.contains("no alias matches it"))
 }

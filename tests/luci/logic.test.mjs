@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // Sentences, checks, presets, and the list of networks that may send.
 import assert from 'node:assert/strict';
+import fs from 'node:fs';
+import path from 'node:path';
 import test from 'node:test';
 import { world } from './fake.mjs';
 import * as sample from './samples.mjs';
+import { TREE } from './sources.mjs';
 
 const there = world();
 const allow = there.require('smtprelay.allow');
@@ -157,6 +160,26 @@ test('checks agree with the daemon', () => {
 	assert.equal(typeof(check.numberFrom(1, 16)('17')), 'string');
 });
 
+// The daemon is tested with the same file (src/config/tests.rs). With a value that only the page accepts, the gateway would
+// not start.
+test('values that the daemon refuses are refused, for each option with a check', () => {
+	const values = JSON.parse(fs.readFileSync(path.join(TREE, 'tests/data/values.json'), 'utf8'));
+	const tested = new Set();
+	const checks = new Map(world().require('smtprelay.options').sections().flatMap((section) =>
+		section.options.filter((option) => option.check).map((option) => [ `${section.type}.${option.name}`, option.check ])));
+
+	for (const [ names, verdicts ] of Object.entries(values))
+		for (const name of names.split(' ')) {
+			tested.add(name);
+
+			// Unusual values are those that only the page refuses.
+			for (const [ verdict, list ] of Object.entries(verdicts))
+				list.forEach((value) => assert.equal(checks.get(name)(value) === true, verdict == 'accepted', `${name} ${JSON.stringify(value)}`));
+		}
+
+	assert.deepEqual([ ...checks.keys() ].filter((name) => !tested.has(name)), []);
+});
+
 test('presets by address', () => {
 	const of = (address) => presets.ofAddress(sample.PROVIDERS, address)?.id;
 
@@ -193,6 +216,9 @@ test('each preset can be set up', () => {
 		assert.ok(check.isAddress(options.from ?? options.username), `${provider?.id} has a sender`);
 		assert.equal(options.password, undefined);
 		assert.notEqual(presets.problem(provider, { ...answers, address: 'x' }), '');
+
+		for (const port of [ 'abc', '0', '65536', '+25', '1.5' ])
+			assert.equal(presets.problem(provider, { ...answers, port }) != '', needs.host, `${provider?.id} ${port}`);
 	}
 
 	const own = { address: 'me@example.com', host: 'smtp.example.com:587', password: 'p' };

@@ -3,12 +3,15 @@
 'require baseclass';
 
 /*
- * Checks whether the daemon (src/config) would accept the value of an option. Each check returns true or an error
- * message, like the `validate` function of LuCI's forms. An empty value means that the option is not set.
+ * Checks whether the daemon (src/config) would accept the value of an option: with one that it refuses, the gateway does
+ * not start. Each check returns true or an error message, like the `validate` function of LuCI's forms. An empty value
+ * means that the option is not set. tests/data/values.json has values for both, the daemon and these checks.
  */
 
 const SIZE = { g: 1073741824, m: 1048576, k: 1024, '': 1 };
 const TIME = { w: 604800, d: 86400, h: 3600, m: 60, s: 1, '': 1 };
+/** The daemon's numbers have 64 bits. */
+const BEYOND = Math.pow(2, 64);
 
 /**
  * A number with a unit.
@@ -18,23 +21,35 @@ const TIME = { w: 604800, d: 86400, h: 3600, m: 60, s: 1, '': 1 };
  * @returns {number | null} null if it is not valid
  */
 function scaled(text, units) {
-	const parts = /^([0-9]+)[ \t]*([a-zA-Z]?)$/.exec(text);
-	const factor = parts ? units[parts[2].toLowerCase()] : undefined;
+	const parts = /^([0-9]+)(?:[ ]*([a-zA-Z]))?$/.exec(text);
+	const factor = parts ? units[(parts[2] ?? '').toLowerCase()] : undefined;
+	const number = (parts && factor) ? Number(parts[1]) * factor : BEYOND;
 
-	return (parts && factor) ? Number(parts[1]) * factor : null;
+	return (number < BEYOND) ? number : null;
 }
 
 /**
- * The four numbers of an IPv4 address.
+ * The length of a text in UTF-8, in which the daemon counts.
+ *
+ * @param {string} text any text
+ * @returns {number} number of bytes
+ */
+function bytes(text) {
+	return Array.from(text).reduce((sum, c) => sum + ((c.length == 2) ? 4 : (c > '\u07ff') ? 3 : (c > '\u007f') ? 2 : 1), 0);
+}
+
+/**
+ * The four numbers of an IPv4 address. Panels of devices show it with leading zeros, but elsewhere these mean octal
+ * numbers, so the daemon does not guess.
  *
  * @param {string} text such as '192.168.1.1'
  * @returns {number[] | null} null if it is not valid
  */
 function ipv4(text) {
-	const parts = /^([0-9]{1,3})\.([0-9]{1,3})\.([0-9]{1,3})\.([0-9]{1,3})$/.exec(text);
-	const numbers = parts ? parts.slice(1).map(Number) : null;
+	const parts = text.split('.');
+	const numbers = parts.map(Number);
 
-	return (numbers && numbers.every((n) => n < 256)) ? numbers : null;
+	return (parts.length == 4 && parts.every((part) => /^(0|[1-9][0-9]{0,2})$/.test(part)) && numbers.every((n) => n < 256)) ? numbers : null;
 }
 
 /**
@@ -52,8 +67,9 @@ function ipv6(text) {
 	const last = groups.length ? groups[groups.length - 1] : '';
 	let count = groups.length;
 
+	// An IPv4 address may only be the end (RFC 4291 section 2.2).
 	if (last.includes('.')) {
-		if (!ipv4(last))
+		if (!text.endsWith(last) || !ipv4(last))
 			return false;
 
 		groups.pop();
@@ -72,7 +88,7 @@ function ipv6(text) {
  * @returns {boolean} true if it is
  */
 function holdsOnly(text, ascii) {
-	return Array.from(text).every((c) => (c > '\u007f') ? !/[\s\u0080-\u009f]/.test(c) : ascii.test(c));
+	return Array.from(text).every((c) => (c > '\u007f') ? !/[\s\u0080-\u009f\u200b]/.test(c) : ascii.test(c));
 }
 
 /**
@@ -87,13 +103,13 @@ function isAddress(text) {
 	const local = quoted ? quoted[1] : text.slice(0, Math.max(0, at));
 	const domain = quoted ? quoted[2] : text.slice(at + 1);
 
-	if (text.length > 320 || (!quoted && at < 1) || !holdsOnly(local, quoted ? /[\u0020-\u007e]/ : /[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]/))
+	if (bytes(text) > 320 || (!quoted && at < 1) || !holdsOnly(local, quoted ? /[\u0020-\u007e]/ : /[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]/))
 		return false;
 
 	if (/^\[[A-Za-z0-9.:-]+\]$/.test(domain))
 		return true;
 
-	return domain.length <= 255 && domain.split('.').every((label) => label.length >= 1 && label.length <= 63 && holdsOnly(label, /[A-Za-z0-9_-]/));
+	return bytes(domain) <= 255 && domain.split('.').every((label) => label.length >= 1 && bytes(label) <= 63 && holdsOnly(label, /[A-Za-z0-9_-]/));
 }
 
 /**
@@ -136,18 +152,45 @@ function isNetwork(text) {
 	const parts = text.split('/');
 	const most = ipv4(parts[0]) ? 32 : ipv6(parts[0]) ? 128 : -1;
 
-	return most > 0 && (parts.length == 1 || (parts.length == 2 && /^[0-9]{1,3}$/.test(parts[1]) && Number(parts[1]) <= most));
+	return most > 0 && (parts.length == 1 || (parts.length == 2 && /^(0|[1-9][0-9]{0,2})$/.test(parts[1]) && Number(parts[1]) <= most));
 }
 
 /**
- * Creates a check from a test. The daemon ignores blanks around a value: they were pasted with it.
+ * Whether a text is an HTTPS URL as the daemon takes it apart.
+ *
+ * @param {string} text such as 'https://push.example.com:8443/path'
+ * @returns {boolean} true if it is
+ */
+function isUrl(text) {
+	const parts = /^https:\/\/(?:\[[A-Za-z0-9._:-]+\]|[A-Za-z0-9._-]+)(?::([0-9]{1,5}))?(?:\/[\u0021-\u0022\u0024-\u007e]*)?$/.exec(text);
+
+	return parts != null && (parts[1] == null || isPort(parts[1]));
+}
+
+/**
+ * Whether a text is the port of a server.
+ *
+ * @param {string} text such as '465'
+ * @returns {boolean} true if it is
+ */
+function isPort(text) {
+	return /^[0-9]{1,5}$/.test(text) && Number(text) >= 1 && Number(text) <= 65535;
+}
+
+/**
+ * Creates a check from a test. The daemon ignores blanks around a value, which were pasted with it, and refuses control
+ * characters in every option.
  *
  * @param {(text: string) => boolean} fits the test
  * @param {() => string} form the error message
  * @returns {(text: string | null | undefined) => true | string} the check
  */
 function check(fits, form) {
-	return (text) => (text == null || text.trim() === '' || fits(text.trim())) ? true : form();
+	return (text) => {
+		const given = (text ?? '').trim();
+
+		return (given === '' || (!/[\u0000-\u001f\u007f-\u009f]/.test(given) && fits(given))) ? true : form();
+	};
 }
 
 /**
@@ -165,6 +208,7 @@ function isPattern(text) {
 return baseclass.extend({
 	isAddress: isOneAddress,
 	isNetwork: isNetwork,
+	isPort: isPort,
 	size: (/** @type {string} */ text) => scaled(text, SIZE),
 	duration: (/** @type {string} */ text) => scaled(text, TIME),
 
@@ -190,17 +234,18 @@ return baseclass.extend({
 		return `${kept.join('.')}/${mask}`;
 	},
 
+	text: check(() => true, () => _('Expecting text without control characters such as tabs')),
 	address: check(isOneAddress, () => _('Expecting an email address such as me@example.com')),
 	pattern: check(isPattern, () => _('Expecting an address or a pattern, such as ops@example.com, *@example.com or *')),
-	network: check(isNetwork, () => _('Expecting an IP address or a network, such as 192.168.1.20 or 192.168.1.0/28')),
-	ip: check((text) => !!ipv4(text) || ipv6(text), () => _('Expecting an IP address')),
+	network: check(isNetwork, () => _('Expecting an IP address or a network without leading zeros, such as 192.168.1.20 or 192.168.1.0/28')),
+	ip: check((text) => !!ipv4(text) || ipv6(text), () => _('Expecting an IP address without leading zeros, such as 192.168.1.1')),
 	mac: check((text) => /^[0-9a-fA-F]{2}([:-]?)([0-9a-fA-F]{2}\1){4}[0-9a-fA-F]{2}$/.test(text), () => _('Expecting a MAC address such as 00:11:22:aa:bb:cc')),
 	host: check((text) => text.length <= 255 && /^[A-Za-z0-9._-]+$/.test(text), () => _('Expecting a hostname')),
 	server: check((text) => (text.length <= 255 && /^[A-Za-z0-9._-]+$/.test(text)) || ipv6(text), () => _('Expecting a hostname such as smtp.example.com; the port has a field of its own')),
 	heloName: check((text) => text.length <= 255 && /^[A-Za-z0-9._:[\]-]+$/.test(text), () => _('Expecting a hostname')),
 	path: check((text) => text.startsWith('/'), () => _('Expecting an absolute path')),
 	hook: check((text) => text == 'none' || text.startsWith('/'), () => _('Expecting an absolute path, or none')),
-	url: check((text) => /^https:\/\/[\u0021-\u0022\u0024-\u007e]+$/.test(text), () => _('Expecting a URL such as https://login.example.com/path')),
+	url: check(isUrl, () => _('Expecting a URL such as https://login.example.com/path')),
 	pem: (/** @type {string} */ text) => /-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]{100,}-----END CERTIFICATE-----/.test(text)
 		? true
 		: _('Expecting a certificate in PEM format, from BEGIN CERTIFICATE to END CERTIFICATE'),
@@ -212,7 +257,7 @@ return baseclass.extend({
 	fingerprint: check((text) => /^[0-9a-fA-F]{64}$/.test(text.replaceAll(':', '')), () => _('Expecting a SHA-256 fingerprint: 64 hexadecimal digits')),
 	recipient: check(isRecipient, () => _('Expecting an email address or the name of an alias')),
 	rewrite: check((text) => {
-		const words = text.trim().split(/[ \t]+/);
+		const words = text.split(/ +/).filter((word) => word);
 
 		return words.length == 2 && isPattern(words[0]) && isRecipient(words[1]);
 	}, () => _('Expecting a pattern and a new address, such as *@plant.local ops@example.com')),
@@ -254,6 +299,16 @@ return baseclass.extend({
 		return check(fits, () => most
 			? _('Expecting a duration with the suffix s, m, h, d or w, from %s to %s').format(`${least}s`, `${most}s`)
 			: _('Expecting a duration with the suffix s, m, h, d or w, of at least %s').format(`${least}s`));
+	},
+
+	/**
+	 * A check for option `after`, which may be zero.
+	 *
+	 * @param {string} text the value
+	 * @returns {true | string} true or an error message
+	 */
+	after(text) {
+		return (scaled(text, TIME) === 0) || this.durationFrom(10, 604800)(text);
 	},
 
 	/**

@@ -34,9 +34,9 @@ return baseclass.extend({
 			options: [
 				{ name: 'enabled', kind: 'flag', tab: 'login', preset: '1', title: _('Enabled'), help: _('Use this account.') },
 				{ name: 'provider', kind: 'provider', tab: 'login', preset: _('detected from the address'), title: _('Provider'), help: _('Preset for server, port, TLS, sender policy and username.') },
-				{ name: 'username', kind: 'text', tab: 'login', title: _('Username'), placeholder: 'me@example.com', help: _('Login name; with most providers this is the email address.') },
+				{ name: 'username', kind: 'text', tab: 'login', check: check.text, title: _('Username'), placeholder: 'me@example.com', help: _('Login name; with most providers this is the email address.') },
 				{ name: 'password', kind: 'password', tab: 'login', title: _('Password'), help: _('Many providers require an app password. The service stores the password and never shows it again. Leave empty to keep the stored password.') },
-				{ name: 'region', kind: 'text', tab: 'login', when: { provider: 'ses' }, title: _('Region'), placeholder: 'eu-central-1', help: _('Region of the account at Amazon SES.') },
+				{ name: 'region', kind: 'text', tab: 'login', when: { provider: 'ses' }, check: check.text, title: _('Region'), placeholder: 'eu-central-1', help: _('Region of the account at Amazon SES.') },
 				{ name: 'auth', kind: 'choice', tab: 'login', preset: 'password', choices: [ [ 'password', _('password') ], [ 'xoauth2', _('OAuth 2.0 tokens') ] ], title: _('Authentication'), help: _('With OAuth 2.0, sign in once in a browser; see the overview page.') },
 				{ name: 'from', kind: 'text', tab: 'sender', check: check.address, preset: _('the username, if it is an address'), title: _('Sender address'), help: _('Sender address that the provider allows.') },
 				{ name: 'from_policy', kind: 'choice', tab: 'sender', preset: _('from the preset, otherwise account'), choices: [ [ 'account', _('account: replace the sender with the address above') ], [ 'domain', _('domain: replace only if the domain differs') ], [ 'keep', _('keep: leave unchanged') ] ], title: _('Sender policy'), help: _('How the sender specified by a device is handled. If it is replaced, the original address is moved to the display name and Reply-To.') },
@@ -51,12 +51,12 @@ return baseclass.extend({
 				{ name: 'connections', kind: 'text', tab: 'server', check: check.numberFrom(1, 16), preset: '2', title: _('Maximum connections'), help: _('Maximum number of simultaneous connections to the provider.') },
 				{ name: 'timeout', kind: 'text', tab: 'server', check: check.durationFrom(5, 600), preset: '2m', title: _('Timeout'), help: _('Time to wait for a reply from the provider. If it is too short, messages may be delivered twice.') },
 				{ name: 'oauth', kind: 'choice', tab: 'oauth', when: { auth: 'xoauth2' }, choices: [ [ 'google', 'Google' ], [ 'microsoft', 'Microsoft' ], [ 'custom', _('other authorization server') ] ], title: _('Authorization server'), help: _('Server that issues the tokens.') },
-				{ name: 'client_id', kind: 'text', tab: 'oauth', when: { auth: 'xoauth2' }, title: _('Client ID'), help: _('ID of your own OAuth client at the provider; none is included.') },
+				{ name: 'client_id', kind: 'text', tab: 'oauth', when: { auth: 'xoauth2' }, check: check.text, title: _('Client ID'), help: _('ID of your own OAuth client at the provider; none is included.') },
 				{ name: 'client_secret', kind: 'secret', tab: 'oauth', when: { auth: 'xoauth2' }, title: _('Client secret'), help: _('Google shows it next to the client ID; Microsoft does not use one. Leave empty to keep the current value.') },
 				{ name: 'device_url', kind: 'text', tab: 'oauth', when: { auth: 'xoauth2' }, check: check.url, preset: _('default of the authorization server'), title: _('Device authorization URL'), help: _('Where the authorization server issues the code that the user enters.') },
 				{ name: 'auth_url', kind: 'text', tab: 'oauth', when: { auth: 'xoauth2' }, check: check.url, preset: _('default of the authorization server'), title: _('Authorization URL'), help: _('Where the user signs in if the server does not issue codes.') },
 				{ name: 'token_url', kind: 'text', tab: 'oauth', when: { auth: 'xoauth2' }, check: check.url, preset: _('default of the authorization server'), title: _('Token URL'), help: _('Where tokens are renewed.') },
-				{ name: 'scope', kind: 'text', tab: 'oauth', when: { auth: 'xoauth2' }, preset: _('default of the authorization server'), title: _('Scope'), help: _('Permissions granted by the token.') }
+				{ name: 'scope', kind: 'text', tab: 'oauth', when: { auth: 'xoauth2' }, check: check.text, preset: _('default of the authorization server'), title: _('Scope'), help: _('Permissions granted by the token.') }
 			]
 		};
 	},
@@ -74,7 +74,7 @@ return baseclass.extend({
 			options: [
 				{ name: 'enabled', kind: 'flag', tab: 'service', preset: '1', title: _('Enabled'), help: _('Use this channel.') },
 				{ name: 'service', kind: 'service', needed: true, tab: 'service', title: _('Service'), help: _('Service that gets the messages. On the overview page, a wizard adds a channel and explains what its service requires.') },
-				{ name: 'to', kind: 'text', tab: 'service', title: _('Recipient'), help: _('Who gets the messages: the topic (ntfy), chat ID (Telegram), user key (Pushover) or room ID (Matrix).') },
+				{ name: 'to', kind: 'text', tab: 'service', check: check.text, title: _('Recipient'), help: _('Who gets the messages: the topic (ntfy), chat ID (Telegram), user key (Pushover) or room ID (Matrix).') },
 				{ name: 'token', kind: 'password', tab: 'service', title: _('Token'), help: _('The secret of the service; for Slack, Teams and Discord the whole address of the webhook. The service stores it and never shows it again. Leave empty to keep the stored token.') },
 				{ name: 'priority', kind: 'choice', tab: 'service', preset: 'normal', choices: [ [ 'low', _('low: without a sound') ], [ 'normal', _('normal') ], [ 'high', _('high') ], [ 'urgent', _('urgent') ] ], title: _('Priority'), help: _('Priority of the messages, if the service has priorities.') },
 				{ name: 'picture', kind: 'flag', tab: 'service', when: { service: /^(ntfy|telegram|pushover|discord)$/ }, preset: '1', title: _('Send picture'), help: _('Send the first picture of a message with its text. If the service refuses it, the text is sent without it.') },
@@ -84,8 +84,8 @@ return baseclass.extend({
 				{ name: 'fingerprint', kind: 'text', tab: 'server', check: check.fingerprint, title: _('Certificate fingerprint'), placeholder: 'AA:BB:…', help: _('SHA-256 fingerprint of the only certificate to trust, as printed by openssl x509 -fingerprint -sha256.') },
 				{ name: 'timeout', kind: 'text', tab: 'server', check: check.durationFrom(5, 600), preset: '30s', title: _('Timeout'), help: _('Time to wait for the answer of the service.') },
 				{ name: 'method', kind: 'choice', tab: 'request', when: { service: 'custom' }, preset: 'POST', choices: [ [ 'GET', 'GET' ], [ 'POST', 'POST' ], [ 'PUT', 'PUT' ] ], title: _('Method'), help: _('Method of the request.') },
-				{ name: 'header', kind: 'list', tab: 'request', when: { service: 'custom' }, placeholder: 'Authorization: Bearer {token}', title: _('Header fields'), help: _('Additional header fields of the request.') },
-				{ name: 'body', kind: 'text', tab: 'request', when: { service: 'custom' }, placeholder: '{"title":"{subject}","message":"{text}"}', title: _('Body'), help: _('Template of the request with the placeholders {subject}, {text}, {from}, {device}, {id}, {time}, {to}, {priority} and {token}.') },
+				{ name: 'header', kind: 'list', tab: 'request', when: { service: 'custom' }, placeholder: 'Authorization: Bearer {token}', check: check.text, title: _('Header fields'), help: _('Additional header fields of the request.') },
+				{ name: 'body', kind: 'text', tab: 'request', when: { service: 'custom' }, placeholder: '{"title":"{subject}","message":"{text}"}', check: check.text, title: _('Body'), help: _('Template of the request with the placeholders {subject}, {text}, {from}, {device}, {id}, {time}, {to}, {priority} and {token}.') },
 				{ name: 'content', kind: 'choice', tab: 'request', when: { service: 'custom' }, preset: 'json', choices: [ [ 'json', 'JSON' ], [ 'form', _('form') ] ], title: _('Format'), help: _('Format of the body; values are escaped accordingly.') }
 			]
 		};
@@ -131,12 +131,12 @@ return baseclass.extend({
 			help: _('Rules for mail from individual devices. The section named default applies to all devices without a section of their own.'),
 			tabs: [ [ 'who', _('Identification') ], [ 'mail', _('Mail') ], [ 'rate', _('Rate limit') ], [ 'silence', _('Silence') ] ],
 			options: [
-				{ name: 'name', kind: 'text', tab: 'who', preset: _('name of the section'), title: _('Display name'), help: _('Display name in the From header if the device does not specify one.') },
+				{ name: 'name', kind: 'text', tab: 'who', check: check.text, preset: _('name of the section'), title: _('Display name'), help: _('Display name in the From header if the device does not specify one.') },
 				{ name: 'ip', kind: 'list', tab: 'who', check: check.network, placeholder: '192.168.1.20', title: _('IP addresses'), help: _('IP addresses of the device, or networks; all members of a network are included.') },
 				{ name: 'mac', kind: 'list', tab: 'who', check: check.mac, placeholder: '00:11:22:aa:bb:cc', title: _('MAC addresses'), help: _('For devices whose IP address changes.') },
 				{ name: 'host', kind: 'list', tab: 'who', check: check.host, placeholder: 'plc-1', title: _('DHCP hostnames'), help: _('Hostnames that the device sends in its DHCP requests. Any other device could use the same name.') },
 				{ name: 'account', kind: 'accounts', tab: 'mail', preset: _('as for all other mail'), title: _('Accounts'), help: _('Accounts used to send mail from this device, in order of preference.') },
-				{ name: 'after', kind: 'text', tab: 'mail', check: check.durationFrom(0, 604800), preset: '0', title: _('Channels after'), help: _('The channels among these accounts are only used for mail that has not left by then; at least 10s.') },
+				{ name: 'after', kind: 'text', tab: 'mail', check: (text) => check.after(text), preset: '0', title: _('Channels after'), help: _('The channels among these accounts are only used for mail that has not left by then; at least 10s.') },
 				{ name: 'recipient', kind: 'list', tab: 'mail', check: check.recipient, placeholder: 'ops@example.com', title: _('Recipients'), help: _('Recipients of all mail from this device, whatever recipient it specifies: addresses or names of aliases.') },
 				{ name: 'allow_recipient', kind: 'list', tab: 'mail', check: check.pattern, placeholder: '*@example.com', title: _('Allowed recipients'), help: _('Leave empty to allow all recipients. * matches any characters.') },
 				{ name: 'rewrite', kind: 'list', tab: 'mail', check: check.rewrite, placeholder: '*@plant.local ops@example.com', title: _('Rewrite recipients'), help: _('A pattern and a new recipient, separated by a space. The first match applies.') },
@@ -182,7 +182,7 @@ return baseclass.extend({
 				{ name: 'client', kind: 'list', check: check.network, placeholder: '192.168.1.0/28', title: _('IP addresses'), help: _('IP addresses or networks of devices.') },
 				{ name: 'device', kind: 'devices', title: _('Device sections'), help: _('Names of sections on the Devices tab.') },
 				{ name: 'login', kind: 'users', title: _('Logins'), help: _('Names of sections on the Users tab, or their usernames.') },
-				{ name: 'after', kind: 'text', check: check.durationFrom(0, 604800), preset: '0', title: _('Channels after'), help: _('The channels are only used for mail that has not left by then; with channels only, for recipients of messages that have not been delivered otherwise. At least 10s.') }
+				{ name: 'after', kind: 'text', check: (text) => check.after(text), preset: '0', title: _('Channels after'), help: _('The channels are only used for mail that has not left by then; with channels only, for recipients of messages that have not been delivered otherwise. At least 10s.') }
 			]
 		};
 	},
@@ -200,7 +200,7 @@ return baseclass.extend({
 			options: [
 				{ name: 'enabled', kind: 'flag', preset: '1', title: _('Enabled'), help: _('Apply to new mail.') },
 				{ name: 'device', kind: 'devices', title: _('Device sections'), help: _('Names of sections on the Devices tab.') },
-				{ name: 'subject', kind: 'list', placeholder: 'alarm', title: _('Subject contains'), help: _('One of these texts is enough; case-insensitive.') },
+				{ name: 'subject', kind: 'list', placeholder: 'alarm', check: check.text, title: _('Subject contains'), help: _('One of these texts is enough; case-insensitive.') },
 				{ name: 'priority', kind: 'choice', choices: [ [ 'high', _('high') ] ], title: _('Priority'), help: _('Only messages that the device has marked as important.') },
 				{ name: 'after', kind: 'text', check: check.durationFrom(10, 604800), preset: '10m', title: _('Time per step'), help: _('Time that the mail has before the first step, and each step before the next one.') },
 				{ name: 'account', kind: 'accounts', needed: true, title: _('Steps'), help: _('Accounts and channels that get the message, in this order.') }
@@ -220,7 +220,7 @@ return baseclass.extend({
 			tabs: [],
 			options: [
 				{ name: 'enabled', kind: 'flag', preset: '1', title: _('Enabled'), help: _('Accept this login.') },
-				{ name: 'username', kind: 'text', preset: _('name of the section'), title: _('Username'), help: _('Login name.') },
+				{ name: 'username', kind: 'text', check: check.text, preset: _('name of the section'), title: _('Username'), help: _('Login name.') },
 				{ name: 'password', kind: 'secret', title: _('Password'), help: _('Required. Stored in the configuration file. Leave empty to keep the current password.') },
 				{ name: 'sender', kind: 'list', check: check.sender, placeholder: 'cam@example.com', title: _('Senders'), help: _('Addresses and domains that this user may use as envelope sender. Leave empty to allow all.') },
 				{ name: 'account', kind: 'accounts', preset: _('as for all other mail'), title: _('Accounts'), help: _('Accounts used to send mail from this user, in order of preference. Accounts set for the device take precedence.') }
@@ -256,7 +256,7 @@ return baseclass.extend({
 				{ name: 'safe_spool', kind: 'text', tab: 'files', check: check.path, placeholder: '/mnt/usb/smtprelay', title: _('Persistent queue directory'), help: _('A directory that survives a power cut: on flash or a USB stick.') },
 				{ name: 'secrets', kind: 'text', tab: 'files', check: check.path, preset: '/etc/smtprelay', title: _('Secrets directory'), help: _('Directory for stored passwords and tokens.') },
 				{ name: 'hook', kind: 'text', tab: 'files', check: check.hook, preset: '/sbin/hotplug-call', title: _('Hook'), help: _('Program to run when mail delivery stops or resumes; none disables it.') },
-				{ name: 'user', kind: 'text', tab: 'files', preset: 'smtprelay', title: _('User'), help: _('User that the service runs as after startup. The package creates this user; with root the service keeps all privileges.') },
+				{ name: 'user', kind: 'text', tab: 'files', check: check.text, preset: 'smtprelay', title: _('User'), help: _('User that the service runs as after startup. The package creates this user; with root the service keeps all privileges.') },
 				{ name: 'jail', kind: 'flag', tab: 'files', preset: '1', title: _('Jail'), help: _('Run the service in a jail if the router supports it (procd-ujail).') }
 			]
 		};

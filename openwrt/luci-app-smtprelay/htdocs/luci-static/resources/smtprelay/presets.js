@@ -155,6 +155,8 @@ return baseclass.extend({
 			return _('Enter the hostname of the mail server, for example smtp.example.com.');
 		if (typeof(server) == 'string')
 			return server;
+		if (needs.host && answers.port && !check.isPort(answers.port))
+			return _('Enter a port from 1 to 65535, or leave the field empty.');
 		if (!check.isAddress(answers.address))
 			return needs.sender ? _('Enter the sender address that the provider allows.') : _('Enter your email address, for example me@example.com.');
 		if (needs.region && !/^[a-z0-9-]+$/.test(answers.region))
