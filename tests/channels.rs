@@ -210,6 +210,17 @@ async fn what_passes_is_waited_for_and_nothing_is_lost() {
     assert_eq!(titles(&server).last().map(String::as_str), Some("down"));
 }
 
+/// A proxy in front of a service that is restarted asks for an hour, as it would of a browser: an alarm does not wait so long.
+#[tokio::test]
+async fn a_service_that_is_down_is_tried_again_soon_whatever_it_asks_for() {
+    let server = PushServer::start(anything).await;
+    let relay = relay_to(&server).start().await;
+    server.script([Says::Status(503, "Retry-After: 3600\r\n", "")]);
+    send(&relay, &[PHONE], "alarm").await;
+    let paused = relay.wait_log(|line| field(line, "event") == Some("paused"), SOON).await;
+    assert_eq!(field(&paused, "next"), Some("20s"), "{paused}");
+}
+
 /// As Synapse does: a few requests, then none for the time that it says. No message is the cause, so each refusal pauses
 /// the channel, and none is followed by the next message at once.
 #[tokio::test]

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use crate::net::{Trouble, TroubleKind};
 
-/// What a server asks to wait is followed from a second to an hour.
+/// What a server asks to wait is followed from a second on, and up to an hour where it limits us: each attempt may make
+/// that longer.
 const SHORTEST_ASKED: Duration = Duration::from_secs(1);
 const LONGEST_ASKED: Duration = Duration::from_secs(3600);
 
@@ -53,6 +54,16 @@ pub fn pause_time(kind: TroubleKind, failures: u32) -> Duration {
     Duration::from_secs(u64::min(first << failures.saturating_sub(1).min(10), last))
 }
 
+/// The longest pause that a server may ask for. Retry-After may also come with 503 and redirects (RFC 9110 section
+/// 10.2.3), often from a proxy that knows nothing of the service behind it. That passes at any time, and a probe costs
+/// nobody anything: an alarm waits no longer for it than without being asked.
+fn longest_asked(kind: TroubleKind) -> Duration {
+    match kind {
+        TroubleKind::Quota | TroubleKind::Rate => LONGEST_ASKED,
+        kind => pause_time(kind, u32::MAX),
+    }
+}
+
 impl Pause {
     /// The pause for this trouble, and whether it is news: trouble is reported when it is new, and then less and less often.
     /// `before` is the pause whose end led to the attempt, if there was one.
@@ -62,7 +73,7 @@ impl Pause {
         let (failures, wait) = match look {
             Look::Fresh => {
                 let failures = earlier.saturating_add(1);
-                let asked = trouble.after.map(|after| after.clamp(SHORTEST_ASKED, LONGEST_ASKED));
+                let asked = trouble.after.map(|after| after.clamp(SHORTEST_ASKED, longest_asked(trouble.kind)));
                 (failures, asked.unwrap_or_else(|| pause_time(trouble.kind, failures)))
             }
             Look::Outdated => (earlier, Duration::ZERO),
@@ -128,10 +139,19 @@ mod tests {
     #[test]
     fn a_server_that_says_how_long_to_wait_is_followed() {
         let now = Instant::now();
-        for (after, expected) in [(None, 30), (Some(7), 7), (Some(0), 1), (Some(1 << 40), 3600)] {
-            let trouble = Trouble::new(TroubleKind::Quota, "slow down").after(after.map(Duration::from_secs));
+        for (kind, after, expected) in [
+            (TroubleKind::Quota, None, 30),
+            (TroubleKind::Quota, Some(7), 7),
+            (TroubleKind::Quota, Some(0), 1),
+            (TroubleKind::Rate, Some(1 << 40), 3600),
+            // What may pass at any time is not waited for any longer than without being asked.
+            (TroubleKind::Busy, Some(7), 7),
+            (TroubleKind::Busy, Some(3600), 20),
+            (TroubleKind::Setup, Some(3600), 20),
+        ] {
+            let trouble = Trouble::new(kind, "slow down").after(after.map(Duration::from_secs));
             let (pause, _) = Pause::after(None, &trouble, Look::Fresh, now);
-            assert_eq!(pause.until(), now + Duration::from_secs(expected), "{after:?}");
+            assert_eq!(pause.until(), now + Duration::from_secs(expected), "{kind:?} {after:?}");
         }
     }
 
