@@ -409,6 +409,98 @@ async fn an_account_that_was_never_accepted_is_told_what_it_misses() {
     }
 }
 
+/// How often a recipient was named.
+fn named(provider: &Provider, address: &str) -> usize {
+    let command = format!("RCPT TO:<{address}>");
+    provider.record().transcript.iter().filter(|event| event.text.contains(&command)).count()
+}
+
+/// Waits until all that is left of a message waits for its first turn, with `retry_min` of ten minutes.
+async fn waits_for_its_first_turn(relay: &Relay, id: &str) {
+    let all = queue_until(relay, |all| all.len() == 1 && all[0]["standing"] == "later").await;
+    assert_eq!(all[0]["id"], id);
+    let next = all[0]["next"].as_u64().unwrap();
+    assert!((400..=600).contains(&next), "{next}");
+    let lines = relay.log();
+    let deferred = lines.iter().rfind(|line| is("deferred", id)(line) && line.contains("Greylisted")).unwrap();
+    let next: u64 = field(deferred, "next").unwrap().trim_end_matches('s').parse().unwrap();
+    assert!((500..=600).contains(&next), "{deferred}");
+}
+
+/// A provider that takes few recipients at once gets the others in transactions that follow at once. These are neither
+/// attempts for one that was deferred, nor do they make it wait longer.
+#[tokio::test]
+async fn a_deferred_recipient_is_left_out_while_the_others_follow() {
+    let builder = || provider().with(|s| s.pipelining = false);
+    for many in [false, true] {
+        let provider = builder().start().await;
+        let relay = relay_to(&provider).relay_option("retry_min", "10m").start().await;
+        let refuse = |address: &str, reply: &str, times| {
+            provider.set_fault(Step::Rcpt(address.into()), Fault::Reply(reply.into()), times);
+        };
+        refuse("grey@example.com", "450 4.2.0 Greylisted", Times::First(2));
+        let mut to = vec!["grey@example.com".to_string()];
+        if many {
+            // Of ten that are named first, most are refused, and the connection is left for the rest.
+            for n in 0..9 {
+                let gone = format!("gone{n}@example.com");
+                refuse(&gone, "550 5.1.1 Unknown", Times::Always);
+                to.push(gone);
+            }
+            to.push("ops@example.com".into());
+        } else {
+            for n in 0..6 {
+                let one = format!("ops{n}@example.com");
+                refuse(&one, "452 4.5.3 Too many recipients", Times::First(n));
+                to.push(one);
+            }
+        }
+        let to: Vec<&str> = to.iter().map(String::as_str).collect();
+        let id = send(&relay, &to).await;
+        relay.wait_lines(is("delivered", &id), if many { 1 } else { 6 }, SOON).await;
+        if many {
+            queue_until(&relay, |all| all.len() == 1).await;
+        }
+        waits_for_its_first_turn(&relay, &id).await;
+        assert_eq!(named(&provider, "grey@example.com"), 1, "{}", provider.transcript());
+        let later = |line: &str| is("deferred", &id)(line) && line.contains("Too many") && !line.contains("next=0s");
+        assert_eq!(relay.log().into_iter().find(|line| later(line)), None);
+        // It was named no more only in those that followed.
+        said(&relay, "queue retry all").await;
+        relay.wait_lines(|line| is("deferred", &id)(line) && line.contains("Greylisted"), 2, SOON).await;
+        waits_for_its_first_turn(&relay, &id).await;
+        said(&relay, "queue retry all").await;
+        relay.wait_log(is("removed", &id), SOON).await;
+        assert_eq!(provider.complaints(), Vec::<String>::new());
+    }
+}
+
+/// One recipient is deferred, another meets trouble of the account: the message is tried with the account, and none of
+/// these attempts makes it wait longer afterwards.
+#[tokio::test]
+async fn attempts_during_an_outage_are_not_those_of_a_recipient() {
+    let provider = provider().with(|s| s.pipelining = false).start().await;
+    let relay = relay_to(&provider).relay_option("retry_min", "10m").start().await;
+    let refuse = |address: &str, reply: &str, times| {
+        provider.set_fault(Step::Rcpt(address.into()), Fault::Reply(reply.into()), times);
+    };
+    refuse("grey@example.com", "450 4.2.0 Greylisted", Times::Always);
+    refuse("ops@example.com", "421 4.4.2 Closing", Times::First(4));
+    let mark = relay.mark();
+    let id = send(&relay, &["grey@example.com", "ops@example.com"]).await;
+    let mut from = mark;
+    for _ in 0..4 {
+        let line = relay.wait_log_from(from, is("deferred", &id), SOON).await;
+        // As long as the account pauses.
+        assert_eq!(field(&line, "next"), Some("3s"), "{line}");
+        relay.wait_log_from(from, |line| field(line, "event") == Some("paused"), SOON).await;
+        from = relay.mark();
+        said(&relay, "wake").await;
+    }
+    relay.wait_log(is("delivered", &id), SOON).await;
+    waits_for_its_first_turn(&relay, &id).await;
+}
+
 /// Greylisted once, and woken when the provider accepted another one: what it meets in a later outage is the outage.
 #[tokio::test]
 async fn an_outage_is_not_the_fault_of_a_message_that_was_once_woken() {

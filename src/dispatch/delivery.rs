@@ -206,6 +206,13 @@ fn choose_recipients(stored: &mut Stored, ways: &Ways, item: &Item, step: Option
         Some(step) if step.escalates => for_step(stored, &ways.routes, |route| ways.routes.is_mail(route), step),
         step => leave_to_others(stored, &ways.routes, step.map_or(item.route, |step| step.route), item.tried()),
     }
+    if step.is_none() {
+        for index in &item.left_out {
+            if let Some(recipient) = stored.state.recipients.get_mut(*index) {
+                recipient.progress = Progress::Delivered;
+            }
+        }
+    }
 }
 
 /// Recipients that take another route, or may not leave yet, are not part of this attempt.

@@ -31,6 +31,8 @@ pub struct Settle {
     pub account: String,
     /// How long deferred recipients will wait.
     pub wait: Duration,
+    /// Whether those follow at once that were too many for the provider.
+    pub follows: bool,
     /// Whether it is not about an attempt of the message on its own route.
     pub aside: bool,
     /// Whether the message is given up, with all that was planned for it.
@@ -52,7 +54,7 @@ impl Settle {
             None => item,
         };
         // The remaining ones take another route: that is free at once.
-        let goes_on = left.route != route;
+        let goes_on = self.follows || left.route != route;
         Some((left, (!waits_for_account && !goes_on).then_some(self.wait)))
     }
 
@@ -235,8 +237,9 @@ impl Settle {
                         Progress::Delivered,
                     )
                 }
-                Verdict::Deferred(_) => {
-                    let (reason, next) = (text.clone(), self.wait);
+                Verdict::Deferred(why) => {
+                    let follows = self.follows && reply_table::is_one_too_many(why);
+                    let (reason, next) = (text.clone(), if follows { Duration::ZERO } else { self.wait });
                     (Event::Deferred { id: id(), to, account, tls, reason, next, planned: false }, Progress::Waiting)
                 }
                 Verdict::Failed(_) => {
@@ -343,7 +346,7 @@ impl Dispatch {
     /// Settles a message that `account` has tried, if any did; `wait` is how long what is left of it waits.
     pub(super) fn settler(&self, account: String, wait: Duration) -> Settle {
         let (spool, routes) = (Arc::clone(&self.spool), Arc::clone(&self.ways.routes));
-        Settle { spool, routes, teller: self.teller(), account, wait, aside: false, last: false }
+        Settle { spool, routes, teller: self.teller(), account, wait, follows: false, aside: false, last: false }
     }
 
     /// Takes the connection back for the next message, and has the result of this one recorded in the background.
@@ -374,18 +377,27 @@ impl Dispatch {
         }
         // That another message was accepted says something about this attempt, not about those to come.
         item.woken = false;
-        // An attempt before its time, whoever requested it, makes no message wait longer.
-        let turns = known.as_ref().map_or(item.turns, |known| known.state.turns);
-        let turns = turns.saturating_add(u32::from(!item.early)).max(1);
-        let settings = self.settings.borrow().clone();
+        let in_trouble = outcome.trouble.is_some();
         // Only with a result that stays: a recipient that is deferred again would be offered without end.
         let unnamed = outcome.unnamed && outcome.results.iter().any(|(_, result)| matches!(result, Verdict::Failed(_)));
-        let wait = match outcome.goes_on && has_taken(&outcome) || unnamed {
-            true => Duration::ZERO,
-            false => backoff(turns, jitter(), settings.relay.retry_min, settings.relay.retry_max),
+        let follows = !in_trouble && (outcome.goes_on && has_taken(&outcome) || unnamed);
+        item.left_out = if follows { left_out(&item, &outcome) } else { Box::default() };
+        // An attempt before its time, whoever requested it, makes no message wait longer.
+        let turns = known.as_ref().map_or(item.turns, |known| known.state.turns);
+        let next = turns.saturating_add(u32::from(!item.early));
+        let wait = if in_trouble {
+            let until = self.lanes.of(generation).and_then(|lane| lane.paused_until(now));
+            until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now))
+        } else {
+            let relay = &self.settings.borrow().relay;
+            backoff(next.max(1), jitter(), relay.retry_min, relay.retry_max)
         };
+        // Nor does one that is not followed by a wait of its own: the message goes on at once, or with the account.
+        item.early |= follows || in_trouble;
+        let turns = if item.early { turns } else { next };
         let id = item.entry.id;
-        let settled = self.settler(account, wait).settle(item, turns, outcome, known);
+        let settle = Settle { follows, ..self.settler(account, wait) };
+        let settled = settle.settle(item, turns, outcome, known);
         self.start(async move { Finished::Settled { id, wakings, generation: Some(generation), left: settled.await } });
     }
 
@@ -414,6 +426,16 @@ impl Dispatch {
 /// Whether the provider accepted the message for any recipient.
 pub(super) fn has_taken(outcome: &Outcome) -> bool {
     outcome.results.iter().any(|(_, verdict)| matches!(verdict, Verdict::Delivered(_)))
+}
+
+/// The recipients that wait for the next scheduled attempt while the others follow: those that were deferred, but not
+/// because they were too many.
+fn left_out(item: &Item, outcome: &Outcome) -> Box<[usize]> {
+    let deferred = outcome.results.iter().filter_map(|(index, verdict)| match verdict {
+        Verdict::Deferred(why) if !reply_table::is_one_too_many(why) => Some(*index),
+        _ => None,
+    });
+    item.left_out.iter().copied().chain(deferred).collect()
 }
 
 /// Trouble of the account that a message caused: the next attempt is with another one. If that is accepted and this one

@@ -8,6 +8,7 @@
 
 use super::reply::Reply;
 use super::verdict::ADVICE;
+use crate::net::Explanation;
 
 /// The meaning of a known reply, regardless of its code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,6 +86,11 @@ pub fn without_advice(reason: &str) -> &str {
 /// Whether the provider accepts fewer recipients at once (RFC 5321 section 4.5.3.1.10).
 pub fn is_too_many(reply: &Reply) -> bool {
     reply.code >= 400 && find(reply).is_some_and(|row| row.remedy == TOO_MANY_RECIPIENTS)
+}
+
+/// Whether that is why a recipient is deferred, so that it may follow at once.
+pub fn is_one_too_many(why: &Explanation) -> bool {
+    why.remedy == TOO_MANY_RECIPIENTS
 }
 
 /// The words of a reply in lower case, without addresses, which are names: `daily-limit@example.com` says

@@ -77,6 +77,9 @@ pub struct Item {
     pub woken: bool,
     /// Whether the server was found to refuse this message in words that concern an account, while it accepts others.
     pub at_fault: bool,
+    /// Recipients, by their index in the envelope, that are not part of its next attempt: they were deferred, while others
+    /// follow at once because the provider takes fewer in one transaction.
+    pub left_out: Box<[usize]>,
     /// When this run first saw it.
     pub since: Instant,
     /// The age of the system in seconds when it was accepted; `None` when that was before the system was started.
@@ -109,6 +112,7 @@ impl Item {
             demoted: 0,
             woken: false,
             at_fault: false,
+            left_out: Box::default(),
             since: now,
             uptime: None,
             held: false,
