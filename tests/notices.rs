@@ -158,6 +158,7 @@ async fn a_failure_is_reported_whatever_the_mail_looked_like() {
 fn notice<'a>(kind: ReportKind, to: &'a [String], header: &'a [u8], failures: &'a [FailedRecipient]) -> Notice<'a> {
     Notice {
         kind,
+        goes_on: kind == ReportKind::Delayed,
         retry_until: (kind == ReportKind::Delayed).then_some(1_800_345_600),
         id: "ABCDEFGHJK",
         hostname: "gw.example",

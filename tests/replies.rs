@@ -153,6 +153,67 @@ async fn a_message_that_may_have_arrived_is_not_sent_for_ever() {
     }
 }
 
+/// Only the recipients that the text was sent for may have got it: the others are tried as before, and nobody is told that
+/// they may have it.
+#[tokio::test]
+async fn a_recipient_that_was_deferred_each_time_is_not_in_doubt() {
+    const OPS: &str = "ops@example.com";
+    const GREY: &str = "grey@example.com";
+    for released_early in [false, true] {
+        let provider = provider().start().await;
+        let later = Fault::Reply("450 4.2.0 Greylisted".into());
+        provider.set_fault(Step::Rcpt(GREY.into()), later, Times::Always);
+        provider.set_fault(Step::Dot, Fault::AcceptThenClose, Times::First(3));
+        let mut relay = relay_to(&provider).relay_option("retry_min", "1h").start().await;
+        let id = send(&relay, &[OPS, GREY]).await;
+        let tried = |count: u64| {
+            move |all: &[Value]| {
+                all.iter().any(|m| m["doubts"] == count && m["standing"] == "later" && m["held"] == false)
+            }
+        };
+        for count in 1..3 {
+            queue_until(&relay, tried(count)).await;
+            said(&relay, "queue retry all").await;
+        }
+        queue_until(&relay, tried(3)).await;
+        let line = relay.wait_log(is("held", &id), SOON).await;
+        assert!(line.contains("other recipients: to ops@example.com it was sent 3 times"), "{line}");
+        let text = provider.wait_until("the notice", SOON, |record| {
+            record.attempts.iter().find(|m| m.accepted && m.sender.is_empty()).map(|m| m.text())
+        });
+        let words = text.await.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(
+            words.contains(OPS) && words.contains(&format!("queue release {id}")) && !words.contains(GREY),
+            "{words}"
+        );
+        assert!(words.contains("still attempted for the others"), "{words}");
+        relay.kill9();
+        relay.restart().await;
+        queue_until(&relay, tried(3)).await;
+        let offered = || provider.record().attempts.iter().filter(|m| m.recipients.iter().any(|to| to == OPS)).count();
+        let delivered = |to: &'static str| {
+            let of_it = is("delivered", &id);
+            move |line: &str| of_it(line) && field(line, "to") == Some(&format!("<{to}>"))
+        };
+        if released_early {
+            assert_eq!(run(&relay, &format!("queue release {id}")).await.code, 0);
+            relay.wait_log(delivered(OPS), SOON).await;
+            provider.clear_faults();
+            said(&relay, "queue retry all").await;
+            relay.wait_log(delivered(GREY), SOON).await;
+        } else {
+            provider.clear_faults();
+            said(&relay, "queue retry all").await;
+            relay.wait_log(delivered(GREY), SOON).await;
+            queue_until(&relay, |all| all.iter().any(|message| message["standing"] == "held")).await;
+            assert_eq!(offered(), 3);
+            assert_eq!(run(&relay, &format!("queue release {id}")).await.code, 0);
+        }
+        relay.wait_log(is("removed", &id), SOON).await;
+        assert_eq!(offered(), 4);
+    }
+}
+
 /// So many messages at once: the first one is held up until all are there.
 async fn send_many(relay: &Relay, provider: &Provider, count: usize) -> Vec<String> {
     let gate = Gate::closed();

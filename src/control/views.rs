@@ -68,7 +68,7 @@ pub fn message(
         "recipients": recipients,
         "attempts": state.attempts,
         "held": state.held,
-        "doubts": state.doubts,
+        "doubts": state.doubts(),
         "notice": meta.notice,
         "why": why(meta, state, now),
     });
@@ -95,7 +95,7 @@ fn why(meta: &Meta, state: &State, now: Option<(Standing, Option<&str>)>) -> Str
     let last = state.recipients.iter().find(|r| r.progress == Progress::Waiting && !r.text.is_empty());
     let last = last.map(|r| r.text.clone());
     match now {
-        _ if state.held && state.is_doubtful() => state.doubt(),
+        _ if state.is_doubtful() => state.doubt(),
         _ if state.held => "it is held: release it with smtprelay queue release".into(),
         Some((Standing::InHand, _)) => "it is being sent right now".into(),
         Some((Standing::Resting(left), _)) if let Some(over) = &meta.marks.over => {
@@ -131,8 +131,8 @@ pub fn notes(notes: &[Note]) -> Vec<Value> {
             Note::Late(at) => json!({ "what": "delay to be reported in a summary", "at": at }),
             Note::Warned(at) => json!({ "what": "sender notified of the delay", "at": at }),
             Note::Told(at, _) => json!({ "what": "failure reported", "at": at }),
-            Note::Doubt(at) => json!({ "what": "sent, outcome unknown", "at": at }),
-            Note::Asked(at) => json!({ "what": "reported that it is held", "at": at }),
+            Note::Doubt(at, _) => json!({ "what": "sent, outcome unknown", "at": at }),
+            Note::Asked(at, _) => json!({ "what": "reported that it is held", "at": at }),
             Note::Step(StepNote { at, account, progress, text }) => {
                 let what = match progress {
                     StepProgress::Begun => "escalated",

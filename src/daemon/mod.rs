@@ -171,10 +171,10 @@ async fn read_queue(spool: Arc<Spool>, found: Vec<Found>, to: mpsc::Sender<Vec<(
                 read.map(|(entry, meta, state)| {
                     let same_boot = meta.undated.as_ref().filter(|undated| undated.boot == clock::boot());
                     let uptime = same_boot.map(|undated| undated.uptime);
-                    let (held, turns) = (state.held, state.turns);
+                    let (held, doubtful, turns) = (state.held, state.is_doubtful(), state.turns);
                     let released = state.released.map(clock::moment_of).map(Box::new);
-                    let mut item = Item { uptime, held, released, turns, ..Item::new(entry, now) };
-                    if state.doubts > 0 {
+                    let mut item = Item { uptime, held, released, doubtful, turns, ..Item::new(entry, now) };
+                    if state.doubts() > 0 {
                         item.in_its_own_time();
                     }
                     (item.resting(&meta, &state, now), meta, state)

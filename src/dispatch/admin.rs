@@ -409,11 +409,6 @@ impl Dispatch {
                 self.begin_change(taken.into_iter().collect(), rest);
             }
             (_, Which::All) => {
-                rest.changed.already = match change {
-                    Change::Hold => self.queues.held(),
-                    Change::Release => self.queues.len().saturating_sub(self.queues.held()),
-                    Change::Retry | Change::Delete => 0,
-                };
                 rest.left = Some(None);
                 self.change_some(rest);
             }
@@ -431,7 +426,12 @@ impl Dispatch {
         for (item, _) in self.queues.behind(behind).take(LOOK_AT) {
             seen += 1;
             behind = Some(item.entry.id);
-            if item.since <= rest.began && concerns(rest.change, item) {
+            if item.since > rest.began {
+                continue;
+            }
+            if !concerns(rest.change, item) {
+                rest.changed.already += 1;
+            } else {
                 meant.push(item.entry.id);
                 if meant.len() == AT_ONCE {
                     break;
@@ -477,7 +477,7 @@ impl Dispatch {
 fn concerns(change: Change, item: &Item) -> bool {
     match change {
         Change::Hold => !item.held,
-        Change::Release => item.held,
+        Change::Release => item.held || item.doubtful,
         Change::Retry | Change::Delete => true,
     }
 }
@@ -518,7 +518,9 @@ fn carry_out(spool: &Spool, (mut item, at): Placed, change: Change) -> Result<Op
             Event::Held { id, reason: String::new() }.log();
             return Ok(Some((item, at)));
         }
-        Change::Release => (item.held, item.released) = (false, Some(Box::new(Instant::now()))),
+        Change::Release => {
+            (item.held, item.doubtful, item.released) = (false, false, Some(Box::new(Instant::now())));
+        }
         Change::Retry => item.rest = None,
     }
     // At once.

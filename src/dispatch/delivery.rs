@@ -204,7 +204,12 @@ async fn push_to_some(job: &mut DeliveryJob, mut stored: Stored, ways: &Ways, it
 fn choose_recipients(stored: &mut Stored, ways: &Ways, item: &Item, step: Option<&StepJob>) {
     match step {
         Some(step) if step.escalates => for_step(stored, &ways.routes, |route| ways.routes.is_mail(route), step),
-        step => leave_to_others(stored, &ways.routes, step.map_or(item.route, |step| step.route), item.tried()),
+        step => {
+            for recipient in stored.state.recipients.iter_mut().filter(|recipient| recipient.is_doubtful()) {
+                recipient.progress = Progress::Delivered;
+            }
+            leave_to_others(stored, &ways.routes, step.map_or(item.route, |step| step.route), item.tried());
+        }
     }
     if step.is_none() {
         for index in &item.left_out {

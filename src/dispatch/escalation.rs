@@ -61,7 +61,7 @@ pub fn outlook(routes: &Routes, meta: &Meta, state: &State, tried: Duration, beg
     let mut outlook = Outlook::default();
     let mut rest = None;
     let mut sooner = |next: Duration| outlook.next = Some(outlook.next.map_or(next, |known: Duration| known.min(next)));
-    for (index, recipient) in state.waiting() {
+    for (index, recipient) in state.to_try() {
         let way = routes.way(meta, &recipient.address);
         let mut route = Some(way.late);
         if tried < way.after {
@@ -310,7 +310,7 @@ fn result_of(outcome: &Outcome) -> Option<(StepProgress, String)> {
     if let Some((_, verdict)) = find(|verdict| matches!(verdict, Verdict::Delivered(_))) {
         return Some((StepProgress::Taken, verdict.text()));
     }
-    if outcome.doubtful {
+    if !outcome.doubtful.is_empty() {
         let text = find(|_| true).map(|(_, verdict)| verdict.text()).unwrap_or_default();
         return Some((StepProgress::Doubtful, text));
     }

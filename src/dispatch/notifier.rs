@@ -304,6 +304,8 @@ pub struct About<'a> {
     pub released: Option<i64>,
     /// Its header.
     pub header: &'a [u8],
+    /// Whether a recipient of it is still tried.
+    pub goes_on: bool,
 }
 
 /// Writes the reports.
@@ -402,6 +404,7 @@ impl Teller {
             from: &from,
             to: &to,
             arrived: about.arrived,
+            goes_on: about.goes_on,
             retry_until: Some(until),
             client: &about.meta.client,
             header: about.header,

@@ -177,12 +177,13 @@ impl Routes {
         self.way(meta, recipient).late
     }
 
-    /// The route of the first pending recipient, in the end.
+    /// The route of the first recipient that is tried, in the end; of a message that is held, of the first pending one.
     pub fn next(&self, meta: &Meta, state: &State) -> RouteId {
         if self.is_single() {
             return 0;
         }
-        state.waiting().next().map_or(0, |(_, recipient)| self.of(meta, &recipient.address))
+        let next = state.to_try().next().or_else(|| state.waiting().next());
+        next.map_or(0, |(_, recipient)| self.of(meta, &recipient.address))
     }
 }
 

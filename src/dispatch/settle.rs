@@ -68,19 +68,19 @@ impl Settle {
         let planned = self.routes.place(&mut item, &meta, &state);
         let done = state.is_done() && (self.last || planned);
         let (rested, released) = (item.rested, state.released);
-        let about = About { entry: &entry, meta: &meta, arrived, rested, released, header: &header };
+        let about = About { entry: &entry, meta: &meta, arrived, rested, released, header: &header, goes_on: true };
         // If all succeeded, the file is removed at once and nothing has to be recorded.
         let mut untold = failures_of(state.untold());
         if (!done || !untold.is_empty()) && !outcome.results.is_empty() {
             self.note(&item.entry, attempt).await;
         }
-        if outcome.doubtful {
-            let doubt = Note::Doubt(clock::now());
+        if !outcome.doubtful.is_empty() {
+            let doubt = Note::Doubt(clock::now(), Some(outcome.doubtful.clone()));
             state.apply(&doubt);
             self.note(&item.entry, doubt).await;
-            item.held = state.held;
             self.routes.place(&mut item, &meta, &state);
         }
+        (item.held, item.doubtful) = (state.held, state.is_doubtful());
         // A summary may have reported earlier failures in the meantime, but not one of this attempt.
         let is_fresh = |index| outcome.results.iter().any(|(at, v)| *at == index && matches!(v, Verdict::Failed(_)));
         if untold.iter().any(|(index, _)| !is_fresh(*index))
@@ -103,11 +103,8 @@ impl Settle {
         if self.aside || state.is_done() {
             return Some(item);
         }
-        if state.is_unasked() && !self.teller.reporter().has(item.entry.id, ReportKind::Doubtful) {
+        if state.unasked().next().is_some() && !self.teller.reporter().has(item.entry.id, ReportKind::Doubtful) {
             self.tell_doubt(&about, &state).await;
-        }
-        if outcome.doubtful && state.held {
-            return Some(item);
         }
         if outcome.trouble.is_none() && (state.late || !self.teller.earlier) {
             self.tell_delay(&item, &about, &state).await;
@@ -158,15 +155,17 @@ impl Settle {
         }
     }
 
-    /// Reports that a message is held, since it may have arrived several times.
+    /// Reports that a message is not sent to some of its recipients any more, since they may have got it several times.
     async fn tell_doubt(&self, about: &About<'_>, state: &State) {
         let id = about.entry.id.to_string();
-        let waiting = failures_of(state.waiting());
+        let doubtful = failures_of(state.unasked());
+        let these = doubtful.iter().map(|(index, _)| *index).collect();
+        let about = &About { goes_on: state.to_try().next().is_some(), ..*about };
         if !self.teller.earlier {
             Event::Held { id: id.clone(), reason: state.doubt() }.log();
         }
-        match self.teller.tell(about, ReportKind::Doubtful, waiting).await {
-            Ok(true) => self.note(about.entry, Note::Asked(clock::now())).await,
+        match self.teller.tell(about, ReportKind::Doubtful, doubtful).await {
+            Ok(true) => self.note(about.entry, Note::Asked(clock::now(), Some(these))).await,
             Ok(false) => {}
             Err(error) => {
                 let reason = format!(
@@ -182,7 +181,8 @@ impl Settle {
     async fn tell_delay(&self, item: &Item, about: &About<'_>, state: &State) {
         let after = self.teller.settings.relay.delay_notice;
         let is_late = || state.late || item.age().is_some_and(|age| age >= after);
-        if after.is_zero() || state.warned || about.meta.notice || !is_late() {
+        let is_tried = state.to_try().next().is_some();
+        if after.is_zero() || state.warned || about.meta.notice || !is_tried || !is_late() {
             return;
         }
         if self.teller.reporter().has(item.entry.id, ReportKind::Delayed) {
@@ -191,7 +191,7 @@ impl Settle {
         if state.late && self.state_now(&item.entry).await.is_some_and(|now| now.warned) {
             return;
         }
-        let waiting = failures_of(state.waiting());
+        let waiting = failures_of(state.to_try());
         match self.teller.tell(about, ReportKind::Delayed, waiting).await {
             Ok(true) => self.note(&item.entry, Note::Warned(clock::now())).await,
             // After a restart it has to be known what was to be in the summary.
@@ -280,7 +280,7 @@ impl Settle {
                     let note = match batch.kind {
                         ReportKind::Failed => Note::Told(at, Some(recipients)),
                         ReportKind::Delayed => Note::Warned(at),
-                        ReportKind::Doubtful => Note::Asked(at),
+                        ReportKind::Doubtful => Note::Asked(at, Some(recipients)),
                     };
                     self.note(&entry, note).await;
                 }
@@ -325,7 +325,7 @@ impl Settle {
             let last = if last.is_empty() { pause.as_deref().unwrap_or("delivery was never attempted") } else { last };
             Verdict::Failed(format!("given up after {days}; last error: {last}").into())
         };
-        let results = known.state.waiting().map(|(index, recipient)| (index, verdict(&recipient.text))).collect();
+        let results = known.state.to_try().map(|(index, recipient)| (index, verdict(&recipient.text))).collect();
         let outcome = Outcome { results, ..Outcome::default() };
         let item = self.apply(item, &outcome, known).await?;
         Some((item, Some(self.wait)))
@@ -406,7 +406,7 @@ impl Dispatch {
     fn judge_provider(&mut self, generation: u32, item: &mut Item, outcome: &Outcome, now: Instant) {
         let Some(lane) = self.lanes.of(generation) else { return };
         lane.works();
-        if outcome.doubtful {
+        if !outcome.doubtful.is_empty() {
             // Each attempt may deliver another copy: no more attempts than the schedule says.
             item.in_its_own_time();
         }
@@ -454,7 +454,7 @@ fn blame(item: &mut Item, outcome: &mut Outcome, known: &Known, fails: bool) {
     }
     if let Some(trouble) = outcome.trouble.take_if(|_| stays || matches!(kind, Busy | Quota)) {
         item.at_fault |= stays;
-        for (index, _) in known.state.waiting() {
+        for (index, _) in known.state.to_try() {
             if !outcome.results.iter().any(|(known, _)| *known == index) {
                 outcome.results.push((index, Verdict::Deferred(trouble.why.clone())));
             }

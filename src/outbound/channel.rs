@@ -81,7 +81,8 @@ pub async fn send(
             return rest(outcome, &stored, &Verdict::Deferred(error.to_string().into()));
         }
     };
-    let sender = Sender { account, channel, connector, trace };
+    let waiting: Vec<usize> = stored.state.waiting().map(|(index, _)| index).collect();
+    let sender = Sender { account, channel, connector, trace, waiting: &waiting };
     let judged = sender.send(&mut stored, &about, &reading, &mut outcome).await;
     match judged {
         Judged::Account(trouble) => {
@@ -138,6 +139,8 @@ struct Sender<'a> {
     channel: &'a Channel,
     connector: &'a TlsConnector,
     trace: Option<&'a Trace>,
+    /// The recipients that it is for, by their index in the envelope.
+    waiting: &'a [usize],
 }
 
 impl Sender<'_> {
@@ -178,7 +181,7 @@ impl Sender<'_> {
         mut upload: Option<&mut Upload<'_>>,
         outcome: &mut Outcome,
     ) -> (Judged, Option<String>) {
-        let Self { account, channel, connector, trace } = *self;
+        let Self { account, channel, connector, trace, waiting } = *self;
         let Some(url) = Url::parse(&request.address) else {
             let what = format!("the address of channel '{}' is not a URL", account.name);
             return (Judged::Account(Trouble::new(TroubleKind::Setup, what).remedy(&channel.help)), None);
@@ -256,7 +259,9 @@ impl Sender<'_> {
             return (Judged::Account(trouble), why);
         }
         // It may have arrived; the same request with PUT would have no further effect.
-        outcome.doubtful = channel.method != Method::Put;
+        if channel.method != Method::Put {
+            outcome.doubtful = waiting.to_vec();
+        }
         (Judged::Message(Verdict::Deferred(trouble.into_why())), None)
     }
 }

@@ -315,7 +315,7 @@ impl Delivery<'_> {
             )
         };
         self.outcome.in_step = Some(false);
-        self.outcome.doubtful |= self.outcome.text_ended;
+        self.doubt();
         self.rest(&Verdict::Deferred(reason.into()));
         Stop::Dead
     }
@@ -343,6 +343,14 @@ impl Delivery<'_> {
         self.connection.patience
     }
 
+    /// The conversation ends without a result. If the whole text was sent, it may have arrived: not for recipients that
+    /// the server refused before, for whom it was not sent.
+    fn doubt(&mut self) {
+        if self.outcome.text_ended {
+            self.outcome.doubtful.extend(self.targets.iter().map(|target| target.index));
+        }
+    }
+
     /// Applies `verdict` to all recipients that have none yet.
     fn rest(&mut self, verdict: &Verdict) {
         self.outcome.results.extend(self.targets.drain(..).map(|t| (t.index, verdict.clone())));
@@ -354,7 +362,7 @@ impl Delivery<'_> {
     /// is deferred separately, with increasing delays. Otherwise it is the account's trouble, unless the connection was
     /// used before: such a connection may be closed at any time.
     fn lost(&mut self, error: &Error, what: &str, limit: Duration) -> Stop {
-        self.outcome.doubtful |= self.outcome.text_ended;
+        self.doubt();
         let trouble = broken(error, &self.connection.client.stream, &self.account.host, what, limit);
         if self.outcome.text_sent || self.connection.messages > 0 {
             self.rest(&Verdict::Deferred(trouble.into_why()));
@@ -634,7 +642,7 @@ impl Delivery<'_> {
         let known = self.connection.in_step && (self.account.username.is_some() || !offers(EXT_AUTH));
         let size = stored.body_size.saturating_add(outgoing.header().len() as u64);
         let small = size <= CHUNK_LIMIT && !outgoing.changes_size() && self.targets.len() <= FIRST_FLIGHT;
-        let first = stored.state.attempts == 0 && stored.state.doubts == 0;
+        let first = stored.state.attempts == 0 && stored.state.doubts() == 0;
         if !(offered && known && small && first) {
             return Ok(None);
         }

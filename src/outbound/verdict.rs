@@ -54,8 +54,9 @@ pub struct Outcome {
     pub text_sent: bool,
     /// Whether its end was sent.
     pub text_ended: bool,
-    /// Whether its end was sent and the result is unknown: it may have arrived.
-    pub doubtful: bool,
+    /// The recipients for whom its end was sent and the result is unknown, by their index in the envelope: it may have
+    /// arrived.
+    pub doubtful: Vec<usize>,
     /// Whether the server's replies match our commands, where this became clear: a whole text by DATA, or a reply
     /// that is invalid.
     pub in_step: Option<bool>,

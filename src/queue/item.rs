@@ -88,6 +88,8 @@ pub struct Item {
     pub held: bool,
     /// When it was last released: from then on it is attempted for as long as a new one. In a box, as few have it.
     pub released: Option<Box<Instant>>,
+    /// Whether some of its recipients are not tried, since it is not known whether it has arrived: they wait for a release.
+    pub doubtful: bool,
     /// Whether the file does not contain the true time of arrival, since the clock was set later.
     pub undated: bool,
     /// Why it may not be tried yet, whatever wakes the others.
@@ -117,6 +119,7 @@ impl Item {
             uptime: None,
             held: false,
             released: None,
+            doubtful: false,
             undated: false,
             rest: None,
             rested: Duration::ZERO,

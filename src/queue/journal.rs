@@ -94,10 +94,11 @@ pub enum Note {
     /// The failures of these recipients, by their index in the envelope, have been reported. `None`, as earlier
     /// versions wrote it: all failures up to here, also one that came while the report was being written.
     Told(i64, Option<Vec<usize>>),
-    /// Its whole text was sent, and it is unknown whether it was accepted.
-    Doubt(i64),
-    /// It was reported that it is held because of that.
-    Asked(i64),
+    /// Its whole text was sent for these recipients, and it is unknown whether it was accepted. `None`, as earlier
+    /// versions wrote it: for all that are pending.
+    Doubt(i64, Option<Vec<usize>>),
+    /// It was reported that it is not sent to these recipients any more because of that; `None`: to all of them.
+    Asked(i64, Option<Vec<usize>>),
     /// It is sent separately, not in a digest: as requested by the administrator, or since it is too large.
     Alone(i64),
     /// A step of its escalation has begun, or ended.
@@ -121,8 +122,9 @@ impl Note {
                 let indexes = of.iter().map(|index| Value::from(*index));
                 json!({ "told": std::iter::once(Value::from(*at)).chain(indexes).collect::<Vec<_>>() })
             }
-            Self::Doubt(at) => json!({ "doubt": at }),
-            Self::Asked(at) => json!({ "asked": at }),
+            // Earlier versions take these for the whole message, which they hold then.
+            Self::Doubt(at, of) => about("doubt", *at, of.as_deref()),
+            Self::Asked(at, of) => about("asked", *at, of.as_deref()),
             Self::Alone(at) => json!({ "alone": at }),
             Self::Step(step) => step.to_json(),
         }
@@ -150,11 +152,11 @@ impl Note {
                 None => first.as_i64().map(|at| Self::Told(at, None)),
                 Some(list) => {
                     let (at, of) = list.split_first()?;
-                    Some(Self::Told(at.as_i64()?, Some(of.iter().map(index_of).collect::<Option<_>>()?)))
+                    Some(Self::Told(at.as_i64()?, Some(indexes(of)?)))
                 }
             },
-            "doubt" => first.as_i64().map(Self::Doubt),
-            "asked" => first.as_i64().map(Self::Asked),
+            "doubt" => Some(Self::Doubt(first.as_i64()?, recipients(&value)?)),
+            "asked" => Some(Self::Asked(first.as_i64()?, recipients(&value)?)),
             "alone" => first.as_i64().map(Self::Alone),
             "step" => StepNote::from_json(first).map(Self::Step),
             _ => None,
@@ -177,6 +179,25 @@ impl Note {
 /// The index of a recipient in the envelope.
 fn index_of(value: &Value) -> Option<usize> {
     value.as_u64().and_then(|index| usize::try_from(index).ok())
+}
+
+/// The indexes of recipients in the envelope.
+fn indexes(list: &[Value]) -> Option<Vec<usize>> {
+    list.iter().map(index_of).collect()
+}
+
+/// The recipients that a record names, if it names any.
+fn recipients(value: &Value) -> Option<Option<Vec<usize>>> {
+    match value.get("r") {
+        None => Some(None),
+        Some(list) => indexes(list.as_array()?).map(Some),
+    }
+}
+
+/// A record with its time, and the recipients that it is about if it names them.
+fn about(key: &str, at: i64, of: Option<&[usize]>) -> Value {
+    let of = of.map(|of| ("r".to_string(), Value::from(of)));
+    Value::Object([(key.to_string(), Value::from(at))].into_iter().chain(of).collect())
 }
 
 impl StepNote {
@@ -231,8 +252,8 @@ impl Attempt {
     }
 }
 
-/// How often a message is offered with an unknown outcome: each time may be a copy. Then it
-/// is held, and the administrator has to decide.
+/// How often a message is offered for a recipient with an unknown outcome: each time may be a copy. Then it is not
+/// sent to that recipient any more, and the administrator has to decide.
 pub const DOUBT_LIMIT: u32 = 3;
 
 /// One recipient with the last reply or reason.
@@ -246,6 +267,17 @@ pub struct RecipientState {
     pub text: String,
     /// Whether its failure has been reported.
     pub told: bool,
+    /// How often the whole text was sent for it with an unknown outcome.
+    pub doubts: u32,
+    /// Whether it was reported that nothing more is sent to it because of that.
+    pub asked: bool,
+}
+
+impl RecipientState {
+    /// Whether it is pending, but not tried any more: it may have got the message several times already.
+    pub fn is_doubtful(&self) -> bool {
+        self.progress == Progress::Waiting && self.doubts >= DOUBT_LIMIT
+    }
 }
 
 /// A step of an escalation that has begun.
@@ -277,20 +309,17 @@ pub struct State {
     pub attempts: u32,
     /// How many of them were made at the message's scheduled times: these determine how long it waits next.
     pub turns: u32,
-    /// Whether it is on hold, by the administrator or by the gateway after too many uncertain attempts.
+    /// Whether it is on hold, by the administrator, or by the gateway after too many uncertain attempts for all
+    /// recipients that are still pending.
     pub held: bool,
     /// When it was last released, by the clock of that time: seconds since 1970.
     pub released: Option<i64>,
-    /// How often its whole text was sent with an unknown outcome.
-    pub doubts: u32,
     /// When it really arrived, if that was determined later; seconds since 1970.
     pub arrived: Option<i64>,
     /// Whether a delay notification is due.
     pub late: bool,
     /// Whether it was sent.
     pub warned: bool,
-    /// Whether it was reported that the gateway holds it.
-    pub asked: bool,
     /// Whether it is excluded from digests.
     pub alone: bool,
     /// The steps of its escalation that have begun, in that order.
@@ -305,20 +334,20 @@ impl State {
             progress: Progress::Waiting,
             text: String::new(),
             told: false,
+            doubts: 0,
+            asked: false,
         };
         let recipients = envelope.to.iter().map(waiting).collect();
-        let (attempts, turns, doubts) = (0, 0, 0);
+        let (attempts, turns) = (0, 0);
         Self {
             recipients,
             attempts,
             turns,
             held: false,
             released: None,
-            doubts,
             arrived: None,
             late: false,
             warned: false,
-            asked: false,
             alone: false,
             steps: Vec::new(),
         }
@@ -338,37 +367,54 @@ impl State {
                         recipient.text.clone_from(text);
                     }
                 }
+                self.hold_doubtful();
             }
             Note::Held(held) => {
                 self.held = *held;
                 if !held {
                     // When it is released, it is offered one more time, not three times.
-                    self.doubts = self.doubts.min(DOUBT_LIMIT - 1);
-                    self.asked = false;
+                    for recipient in &mut self.recipients {
+                        recipient.doubts = recipient.doubts.min(DOUBT_LIMIT - 1);
+                        recipient.asked = false;
+                    }
                 }
             }
             Note::Released(at) => {
                 self.apply(&Note::Held(false));
                 self.released = Some(*at);
             }
-            Note::Doubt(_) => {
-                self.doubts = self.doubts.saturating_add(1);
+            Note::Doubt(_, of) => {
+                let sent = self.named(of.as_deref()).filter(|recipient| recipient.progress == Progress::Waiting);
+                sent.for_each(|recipient| recipient.doubts = recipient.doubts.saturating_add(1));
                 // In one note, so that no crash can separate them.
-                self.held |= self.is_doubtful();
+                self.hold_doubtful();
             }
             Note::Arrived(at) => self.arrived = Some(*at),
             Note::Late(_) => self.late = true,
             Note::Warned(_) => self.warned = true,
             // It may have been released in the meantime: then the next time is reported again.
-            Note::Asked(_) => self.asked = self.is_doubtful(),
+            Note::Asked(_, of) => {
+                self.named(of.as_deref()).for_each(|recipient| recipient.asked = recipient.is_doubtful());
+            }
             Note::Alone(_) => self.alone = true,
             Note::Step(note) => self.step(note),
             Note::Told(_, of) => {
-                let failed = self.recipients.iter_mut().enumerate().filter(|(_, r)| r.progress == Progress::Failed);
-                let told = failed.filter(|(index, _)| of.as_ref().is_none_or(|of| of.contains(index)));
-                told.for_each(|(_, recipient)| recipient.told = true);
+                let failed = self.named(of.as_deref()).filter(|recipient| recipient.progress == Progress::Failed);
+                failed.for_each(|recipient| recipient.told = true);
             }
         }
+    }
+
+    /// The recipients with these indexes, or all.
+    fn named(&mut self, of: Option<&[usize]>) -> impl Iterator<Item = &mut RecipientState> {
+        let is_named = move |index: &usize| of.is_none_or(|of| of.contains(index));
+        let all = self.recipients.iter_mut().enumerate();
+        all.filter(move |(index, _)| is_named(index)).map(|(_, recipient)| recipient)
+    }
+
+    /// Holds the message when nothing can be tried any more.
+    fn hold_doubtful(&mut self) {
+        self.held |= self.is_doubtful() && self.to_try().next().is_none();
     }
 
     /// The end of a step is final, and a step begins once.
@@ -395,28 +441,40 @@ impl State {
         Note::read(journal).for_each(|note| self.apply(&note));
     }
 
-    /// Whether it is not offered any more, since it may have arrived several times already.
-    pub fn is_doubtful(&self) -> bool {
-        self.doubts >= DOUBT_LIMIT
+    /// How often its whole text was sent with an unknown outcome, for the pending recipient with the most.
+    pub fn doubts(&self) -> u32 {
+        self.waiting().map(|(_, recipient)| recipient.doubts).max().unwrap_or(0)
     }
 
-    /// Whether it has yet to be reported that the gateway holds it.
-    pub fn is_unasked(&self) -> bool {
-        self.held && self.is_doubtful() && !self.asked
+    /// Whether a recipient is not tried any more, since it may have got the message several times already.
+    pub fn is_doubtful(&self) -> bool {
+        self.recipients.iter().any(RecipientState::is_doubtful)
+    }
+
+    /// The recipients of which that has yet to be reported, with their index in the envelope.
+    pub fn unasked(&self) -> impl Iterator<Item = (usize, &RecipientState)> {
+        self.waiting().filter(|(_, recipient)| recipient.is_doubtful() && !recipient.asked)
     }
 
     /// Whether something has to be reported that was collected for a summary.
     pub fn owes_report(&self) -> bool {
-        self.untold().next().is_some() || self.is_unasked() || self.late && !self.warned && !self.is_done()
+        let is_late = self.late && !self.warned && self.to_try().next().is_some();
+        is_late || self.untold().next().is_some() || self.unasked().next().is_some()
     }
 
-    /// Why an uncertain message is held, and what to do: for display.
+    /// Why an uncertain message is held, or not tried for some recipients, and what to do: for display.
     pub fn doubt(&self) -> String {
-        let last = self.waiting().find(|(_, r)| !r.text.is_empty());
-        let last = last.map(|(_, r)| format!("; last result: {}", r.text)).unwrap_or_default();
+        let doubtful: Vec<&RecipientState> = self.recipients.iter().filter(|r| r.is_doubtful()).collect();
+        let last = doubtful.iter().find(|r| !r.text.is_empty());
+        let last = last.map(|r| format!("; last result: {}", r.text)).unwrap_or_default();
+        let to = || doubtful.iter().map(|r| r.address.as_str()).collect::<Vec<_>>().join(", ");
+        let (what, delete) = match self.held {
+            true => ("it is held: it was sent".to_string(), ", or delete it"),
+            false => (format!("it is only tried for its other recipients: to {} it was sent", to()), ""),
+        };
         format!(
-            "it is held: it was sent {} times, but the provider never clearly confirmed or refused it, so it may have arrived; ask the recipient, then release it (smtprelay queue release) to send it again, or delete it{last}",
-            self.doubts
+            "{what} {} times, but the provider never clearly confirmed or refused it, so it may have arrived; ask the recipient, then release it (smtprelay queue release) to send it again{delete}{last}",
+            self.doubts()
         )
     }
 
@@ -428,6 +486,11 @@ impl State {
     /// The recipients that are pending, with their index in the envelope.
     pub fn waiting(&self) -> impl Iterator<Item = (usize, &RecipientState)> {
         self.recipients.iter().enumerate().filter(|(_, r)| r.progress == Progress::Waiting)
+    }
+
+    /// Those of them that are tried.
+    pub fn to_try(&self) -> impl Iterator<Item = (usize, &RecipientState)> {
+        self.waiting().filter(|(_, recipient)| !recipient.is_doubtful())
     }
 
     /// The recipients whose failure has not been reported yet, with their index in the envelope.
@@ -524,15 +587,64 @@ mod tests {
         let mut state = state();
         for doubts in 1..=DOUBT_LIMIT {
             assert!(!state.held);
-            state.apply(&Note::Doubt(1));
-            assert_eq!((state.doubts, state.held), (doubts, doubts == DOUBT_LIMIT));
+            state.apply(&Note::Doubt(1, None));
+            assert_eq!((state.doubts(), state.held), (doubts, doubts == DOUBT_LIMIT));
         }
         state.apply(&Note::Released(7));
         assert!(!state.held && !state.is_doubtful() && state.released == Some(7));
-        state.apply(&Note::Doubt(2));
+        state.apply(&Note::Doubt(2, Some(vec![0, 1])));
         assert!(state.held && state.is_doubtful());
         // It is not an attempt of its own.
         assert_eq!(state.attempts, 0);
+    }
+
+    /// The text was sent for the first recipient only; the second one is deferred each time.
+    #[test]
+    fn doubts_about_one_recipient_do_not_stop_the_others() {
+        let to_try = |state: &State| state.to_try().map(|(index, _)| index).collect::<Vec<_>>();
+        let mut state = state();
+        for doubts in 1..=DOUBT_LIMIT {
+            assert_eq!((to_try(&state), state.is_doubtful()), (vec![0, 1], false));
+            let tried = [attempt(1, Progress::Waiting), Note::Doubt(1, Some(vec![0, 9]))];
+            tried.iter().for_each(|note| state.replay(&note.encode()));
+            assert_eq!((state.doubts(), state.held), (doubts, false));
+        }
+        assert_eq!((to_try(&state), state.is_doubtful()), (vec![1], true));
+        assert!(state.doubt().contains("other recipients: to d@e.f it was sent 3 times"), "{}", state.doubt());
+        // What has been said about one says nothing about another.
+        let unasked = |state: &State| state.unasked().map(|(index, _)| index).collect::<Vec<_>>();
+        state.replay(&Note::Asked(2, Some(vec![1])).encode());
+        assert_eq!((unasked(&state), state.owes_report()), (vec![0], true));
+        state.replay(&Note::Asked(3, Some(vec![0])).encode());
+        assert_eq!((unasked(&state), state.owes_report()), (vec![], false));
+        // Released, it is offered to both.
+        let mut released = state.clone();
+        released.replay(&Note::Held(false).encode());
+        assert_eq!(to_try(&released), [0, 1]);
+        // The other one is finished: now there is nothing to try.
+        for end in [Progress::Delivered, Progress::Failed] {
+            let mut state = state.clone();
+            state.replay(&attempt(1, end).encode());
+            assert!(state.held && !state.is_done() && to_try(&state).is_empty());
+            assert!(state.doubt().starts_with("it is held: it was sent 3 times"), "{}", state.doubt());
+            state.replay(&Note::Held(false).encode());
+            assert!(!state.held && to_try(&state) == [0]);
+        }
+    }
+
+    /// Earlier versions count doubts per message: they ignore `r`, and look for the first other name.
+    #[test]
+    fn what_names_recipients_can_be_read_by_earlier_versions() {
+        for (note, name) in [(Note::Doubt(7, Some(vec![1])), "doubt"), (Note::Asked(7, Some(vec![1])), "asked")] {
+            let record = note.encode();
+            let value: Value = serde_json::from_slice(&record[10..]).unwrap();
+            let first = value.as_object().unwrap().iter().find(|(key, _)| key.as_str() != "r").unwrap();
+            assert_eq!((first.0.as_str(), first.1.as_i64()), (name, Some(7)));
+            let json = format!("{{\"{name}\":7}}");
+            let old = format!("\n{:08x} {json}\n", Checksum::of(json.as_bytes()));
+            let all = if name == "doubt" { Note::Doubt(7, None) } else { Note::Asked(7, None) };
+            assert!(Note::read(old.as_bytes()).eq([all.clone()]) && all.encode() == old.into_bytes());
+        }
     }
 
     #[test]
@@ -545,13 +657,13 @@ mod tests {
         after(&[], false);
         after(&[Note::Late(1)], true);
         after(&[Note::Warned(2)], false);
-        after(&[Note::Doubt(3), Note::Doubt(4)], false);
-        after(&[Note::Doubt(5)], true);
-        after(&[Note::Asked(6)], false);
+        after(&[Note::Doubt(3, None), Note::Doubt(4, None)], false);
+        after(&[Note::Doubt(5, None)], true);
+        after(&[Note::Asked(6, None)], false);
         // Released while the summary was being written, and uncertain again: that is another report.
-        after(&[Note::Held(false), Note::Asked(7)], false);
-        after(&[Note::Doubt(8)], true);
-        after(&[Note::Asked(9), attempt(0, Progress::Failed)], true);
+        after(&[Note::Held(false), Note::Asked(7, None)], false);
+        after(&[Note::Doubt(8, None)], true);
+        after(&[Note::Asked(9, None), attempt(0, Progress::Failed)], true);
         after(&[Note::Told(10, Some(vec![0]))], false);
     }
 
@@ -590,6 +702,10 @@ mod tests {
         assert!(state.is_taken());
     }
 
+    fn of() -> impl Strategy<Value = Option<Vec<usize>>> {
+        proptest::option::of(proptest::collection::vec(0usize..300, 0..4))
+    }
+
     fn note() -> impl Strategy<Value = Note> {
         let progress = prop_oneof![Just(Progress::Waiting), Just(Progress::Delivered), Just(Progress::Failed)];
         let result = (0usize..300, progress, "\\PC*|.*");
@@ -605,10 +721,9 @@ mod tests {
             any::<i64>().prop_map(Note::Arrived),
             any::<i64>().prop_map(Note::Late),
             any::<i64>().prop_map(Note::Warned),
-            any::<i64>().prop_map(Note::Asked),
-            (any::<i64>(), proptest::option::of(proptest::collection::vec(0usize..300, 0..4)))
-                .prop_map(|(at, of)| Note::Told(at, of)),
-            any::<i64>().prop_map(Note::Doubt),
+            (any::<i64>(), of()).prop_map(|(at, of)| Note::Asked(at, of)),
+            (any::<i64>(), of()).prop_map(|(at, of)| Note::Told(at, of)),
+            (any::<i64>(), of()).prop_map(|(at, of)| Note::Doubt(at, of)),
             any::<i64>().prop_map(Note::Alone),
             step().prop_map(Note::Step),
         ]

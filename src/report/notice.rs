@@ -38,6 +38,8 @@ pub struct Notice<'a> {
     pub kind: ReportKind,
     /// Until when a delayed message is tried, seconds since 1970; `None` when that is unknown, and for failures.
     pub retry_until: Option<i64>,
+    /// Whether the message is still tried for any recipient.
+    pub goes_on: bool,
     /// The queue ID of the message.
     pub id: &'a str,
     /// Our own host name.
@@ -124,6 +126,10 @@ impl Notice<'_> {
         out.push('\n');
         let outlook = match (self.kind, self.retry_until.and_then(when)) {
             (ReportKind::Failed, _) => "It will not be delivered: the gateway has stopped trying.".into(),
+            (ReportKind::Doubtful, _) if self.goes_on => format!(
+                "Delivery to these recipients is no longer attempted; it is still attempted for the others. Ask the recipients above whether it has arrived. If not, send it again: smtprelay queue release {id}. If so, delete it once it is held, which it is when the others are finished: smtprelay queue delete {id}. If this happens again, report the replies of its server to the provider.",
+                id = self.id
+            ),
             (ReportKind::Doubtful, _) => format!(
                 "Delivery is no longer attempted, and the message is held in the gateway's queue. Ask the recipient whether it has arrived. If so, delete it there: smtprelay queue delete {id}. If not, send it again: smtprelay queue release {id}. If this happens again, report the replies of its server to the provider.",
                 id = self.id

@@ -88,7 +88,7 @@ impl Summary<'_> {
             &match self.kind {
                 ReportKind::Failed => format!("The mail gateway {gateway} failed to deliver {mails}{between}."),
                 ReportKind::Doubtful => format!(
-                    "The mail gateway {gateway} sent {mails} several times{between} without learning whether they were accepted. They are held and no longer retried: ask the recipients, then release or delete them in the gateway's queue."
+                    "The mail gateway {gateway} sent {mails} several times{between} without learning whether they were accepted. They are no longer sent to these recipients: ask them, then release the messages in the gateway's queue, or delete those that are held."
                 ),
                 ReportKind::Delayed => format!(
                     "On the mail gateway {gateway}, the delivery of {mails} has been delayed{between}. Delivery is still being attempted, and they need not be sent again."

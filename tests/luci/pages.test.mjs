@@ -116,6 +116,22 @@ test('queue: every change asks the daemon', async () => {
 	assert.equal(done.at(-1), 'delete 01HZX5');
 });
 
+test('queue: a message that is uncertain for some recipients can be released', async () => {
+	const done = [];
+	const there = world({ ubus: sample.answers({
+		'smtprelay queue': () => ({ total: 1, offset: 0, messages: [ sample.message({ doubts: 3, standing: 'later' }) ] }),
+		'smtprelay release': ({ id }) => {
+			done.push(id);
+
+			return { count: 1, in_hand: 0, failed: 0 };
+		}
+	}) });
+
+	await there.open('queue');
+	await there.press('Release');
+	assert.deepEqual(done, [ '01HZX5' ]);
+});
+
 test('queue: a refusal is shown', async () => {
 	const there = world({ ubus: sample.answers({ 'smtprelay retry': () => ({ error: 'message 01HZX5 is being sent right now; try again', kind: 'busy' }) }) });
 

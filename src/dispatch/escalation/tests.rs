@@ -309,3 +309,17 @@ fn a_mail_step_takes_the_recipients_of_mail_and_no_names_of_channels() {
     for_step(&mut other, &routes, |route| routes.is_mail(route), &step(true));
     assert_eq!(left(&other), [0, 1, 2]);
 }
+
+#[test]
+fn the_route_of_a_recipient_in_doubt_is_not_tried() {
+    let (routes, _) = routes(SETTINGS);
+    let meta = meta(&["ops@x.org", "late@x.org"], None);
+    let mut state = State::new(&meta.envelope);
+    let look = |state: &State| outlook(&routes, &meta, state, Duration::from_secs(120), None);
+    let before = look(&state);
+    assert_eq!((before.route.is_some(), before.sides.len()), (true, 1));
+    (0..3).for_each(|at| state.apply(&Note::Doubt(at, Some(vec![0]))));
+    let after = look(&state);
+    assert_eq!((after.route, after.sides), (Some(before.sides[0]), vec![]));
+    assert!(!state.held && !after.is_over);
+}

@@ -69,7 +69,16 @@ impl Bench {
         let (spool, routes) = (Arc::clone(&self.spool), Arc::clone(&ways.routes));
         let (desk, settings, reporter) = (self.desk.clone(), Arc::clone(&self.settings), Arc::clone(&self.reporter));
         let teller = Teller { desk, settings, ways, earlier: false, reporter };
-        Settle { spool, routes, teller, account: "a".into(), wait: Duration::ZERO, aside: false, last: false }
+        Settle {
+            spool,
+            routes,
+            teller,
+            account: "a".into(),
+            wait: Duration::ZERO,
+            follows: false,
+            aside: false,
+            last: false,
+        }
     }
 
     fn item(&self) -> Item {
@@ -153,4 +162,30 @@ async fn an_attempt_reports_its_own_failures_whatever_the_journal_says() {
     assert!(bench.untold().is_empty());
     assert!(bench.refused(known, 1).await.is_some());
     assert_eq!(bench.collected(), [1]);
+}
+
+/// The text was sent for one recipient only, whom it may have reached. The other one, which was deferred each time, expires.
+#[tokio::test]
+async fn only_recipients_that_may_have_got_it_are_in_doubt() {
+    let bench = Bench::new(&["a@x.org", "b@x.org"]).await;
+    let uncertain = || {
+        let later = |index| (index, Verdict::Deferred("450 4.2.0 later".to_string().into()));
+        Outcome { results: vec![later(1), later(0)], doubtful: vec![0], ..Outcome::default() }
+    };
+    for last in [false, false, true] {
+        let item = bench.settle().apply(bench.item(), &uncertain(), bench.known()).await.unwrap();
+        assert_eq!((item.held, item.doubtful), (false, last));
+    }
+    let reported = |batch: &Batch| batch.reports.items.iter().map(|item| item.recipient.clone()).collect::<Vec<_>>();
+    let batch = bench.due().unwrap();
+    assert_eq!((batch.kind, reported(&batch)), (ReportKind::Doubtful, vec!["a@x.org".to_string()]));
+    bench.settle().summarize(batch).await;
+    assert!(!bench.known().state.owes_report() && bench.due().is_none());
+    let (item, _) = bench.settle().expire(bench.item(), None).await.unwrap();
+    assert!(item.held && item.doubtful);
+    assert_eq!((bench.collected(), bench.untold()), (vec![1], vec![1]));
+    let batch = bench.due().unwrap();
+    assert_eq!((batch.kind, reported(&batch)), (ReportKind::Failed, vec!["b@x.org".to_string()]));
+    bench.settle().summarize(batch).await;
+    assert!(!bench.known().state.owes_report() && !bench.known().state.is_done());
 }

@@ -43,7 +43,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => any::<u32>().prop_map(|at| Note::Arrived(at.into())),
         1 => Just(Note::Late(1)),
         1 => Just(Note::Warned(1)),
-        1 => Just(Note::Asked(1)),
+        1 => Just(Note::Asked(1, Some(vec![0]))),
         1 => Just(Note::Told(1, Some(vec![0]))),
     ];
     let leaving = prop_oneof![

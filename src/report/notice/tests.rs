@@ -8,6 +8,7 @@ fn notice<'a>(kind: ReportKind, header: &'a [u8], failures: &'a [FailedRecipient
     Notice {
         kind,
         retry_until: (kind == ReportKind::Delayed).then_some(1_800_345_600),
+        goes_on: kind == ReportKind::Delayed,
         id: "ABCDEFGHJK",
         hostname: "gw.example",
         from: "me@example.com",

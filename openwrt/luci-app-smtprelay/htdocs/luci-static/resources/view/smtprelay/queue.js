@@ -170,9 +170,11 @@ return view.extend({
 		if (!this.writable)
 			return buttons;
 
-		if (message.held)
+		// One that is not held may wait for a release for some of its recipients.
+		if (message.held || message.doubts >= 3)
 			buttons.push(button('release', 'cbi-button-neutral', _('Release'), () => this.change('release', message.id)));
-		else
+
+		if (!message.held)
 			buttons.push(button('retry', 'cbi-button-neutral', _('Retry'), () => this.change('retry', message.id)), button('hold', 'cbi-button-neutral', _('Hold'), () => this.change('hold', message.id)));
 
 		buttons.push(button('delete', 'cbi-button-remove', _('Delete'), () => this.askToDelete(message)));
