@@ -401,11 +401,12 @@ impl Repair {
     fn walk(&self) -> Walk {
         let (mut header, mut signed) = (Vec::new(), false);
         if let Some(mut draft) = HeaderDraft::read(&self.header, Vec::new()) {
-            let names = "Content-Type Content-Transfer-Encoding Content-Disposition DKIM-Signature";
-            draft.entries.retain(|entry| entry.is(names));
+            // Only a multipart has something that a signature protects from correction.
+            let has_signature = draft.find("Content-Type").is_some() && mime::has_signature(&draft);
+            draft.entries.retain(|entry| entry.is("Content-Type Content-Transfer-Encoding Content-Disposition"));
             draft.read_text(None);
             draft.tidy();
-            signed = mime::is_signed(&draft);
+            signed = has_signature || mime::is_protected(&draft);
             draft.write(&mut header);
         }
         Walk::new(&header, signed)

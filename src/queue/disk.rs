@@ -58,8 +58,10 @@ impl Disk {
 
     /// The flash on which this file is, if what is programmed is counted.
     fn flash_of(&self, path: &Path) -> Option<&Arc<Flash>> {
-        let directory = self.watched_directory.as_ref().filter(|directory| path.starts_with(directory))?;
-        self.flash(directory)
+        let directory = self.watched_directory.as_ref()?;
+        // Once it is known that there is none, no path has to be taken apart: that is done several times for each message.
+        let may_be_there = self.flash.get().is_none_or(Option::is_some);
+        if may_be_there && path.starts_with(directory) { self.flash(directory) } else { None }
     }
 
     fn flash(&self, directory: &Path) -> Option<&Arc<Flash>> {

@@ -41,8 +41,11 @@ pub fn fit(draft: &mut HeaderDraft<'_>, walk: &Walk) -> BodyForm {
     }
     // A multipart without parts would be displayed as empty.
     let partless = || walk.boundary() == Err(true) && media(draft).is_some_and(|media| media.starts_with("multipart/"));
-    let shown = walk.has_text() && !is_signed(draft) || scan.eight_bit || scan.long;
-    let unreadable = media(draft).is_none() || shown && partless();
+    let shown = || {
+        let signed = || has_signature(draft) || is_protected(draft);
+        scan.eight_bit || scan.long || walk.has_text() && !signed()
+    };
+    let unreadable = media(draft).is_none() || partless() && shown();
     if let Some(at) = draft.find("Content-Type").filter(|_| unreadable) {
         draft.set_aside(at);
         draft.note(notes::CONTENT_FIELD);
@@ -82,10 +85,14 @@ pub fn fit(draft: &mut HeaderDraft<'_>, walk: &Walk) -> BodyForm {
     BodyForm { eight_bit: scan.eight_bit, encode }
 }
 
-/// Whether the header is signed, or says how to verify or decrypt the body: each change of it might invalidate that.
-pub fn is_signed(draft: &HeaderDraft<'_>) -> bool {
+/// Whether the header is signed (RFC 6376): a change of it might invalidate that.
+pub fn has_signature(draft: &HeaderDraft<'_>) -> bool {
     draft.find("DKIM-Signature").is_some()
-        || media(draft).is_some_and(|media| matches!(media.as_str(), "multipart/signed" | "multipart/encrypted"))
+}
+
+/// Whether the Content-Type says how to verify or decrypt the body (RFC 1847): then it stays as it is.
+pub fn is_protected(draft: &HeaderDraft<'_>) -> bool {
+    media(draft).is_some_and(|media| matches!(media.as_str(), "multipart/signed" | "multipart/encrypted"))
 }
 
 fn media(draft: &HeaderDraft<'_>) -> Option<String> {
