@@ -43,7 +43,7 @@ pub struct Outcome {
     /// Whether recipients were left out because the server refused many of the others: they follow at once, on a new
     /// connection.
     pub unnamed: bool,
-    /// Whether a recipient is deferred because the server relays nothing to it, see [`judge_relaying`].
+    /// Whether a recipient is deferred because the server relays nothing to it, see `judge_relaying`.
     pub unrelayed: bool,
     /// Whether the server accepted the sender, and with it the message as one that it handles.
     pub sender_taken: bool,

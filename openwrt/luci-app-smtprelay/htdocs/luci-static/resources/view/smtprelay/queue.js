@@ -171,7 +171,7 @@ return view.extend({
 			return buttons;
 
 		// One that is not held may wait for a release for some of its recipients.
-		if (message.held || message.doubts >= 3)
+		if (message.held || (message.doubts ?? 0) >= 3)
 			buttons.push(button('release', 'cbi-button-neutral', _('Release'), () => this.change('release', message.id)));
 
 		if (!message.held)
