@@ -344,8 +344,9 @@ async fn listeners_without_a_name_keep_apart() {
     let ports = [free_port(), free_port()];
     let mut relay = relay().prepare();
     let text = fs::read_to_string(relay.config_path()).unwrap();
-    let [plain, tls] =
-        ports.map(|port| format!("config listener\n\tlist address '127.0.0.1'\n\toption port '{port}'\n"));
+    let [plain, tls] = ports.map(|port| {
+        format!("config listener\n\tlist address '127.0.0.1'\n\tlist allow '127.0.0.0/8'\n\toption port '{port}'\n")
+    });
     let files = format!(
         "\toption key '{}'\n\toption certificate '{}'\n",
         certs.key_file(Cert::Good).display(),
