@@ -17,7 +17,8 @@ use crate::system::{memory, privileges, publish};
 /// Files checked in the directory of secrets.
 const SECRETS: usize = 256;
 
-/// Advice for the administrator: one line for each file that others can read, with the remedy. Reads the file system.
+/// Advice for the administrator: one line for each file that others can read, for each drive that is mounted unsuitably, and
+/// for a queue whose two directories are one, with the remedy. Reads the file system.
 pub fn exposed(file: &Path, settings: &Settings) -> Vec<String> {
     let in_accounts = settings.accounts.iter().any(|account| {
         !account.password.is_empty() || account.oauth.as_ref().is_some_and(|oauth| !oauth.client_secret.is_empty())

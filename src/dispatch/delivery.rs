@@ -201,20 +201,16 @@ async fn push_to_some(job: &mut DeliveryJob, mut stored: Stored, ways: &Ways, it
 
 /// Leaves those recipients pending that are part of this attempt. Only in this copy of the state, which is never written
 /// back.
-fn choose_recipients(stored: &mut Stored, ways: &Ways, item: &Item, step: Option<&StepJob>) {
+pub(super) fn choose_recipients(stored: &mut Stored, ways: &Ways, item: &Item, step: Option<&StepJob>) {
     match step {
         Some(step) if step.escalates => for_step(stored, &ways.routes, |route| ways.routes.is_mail(route), step),
         step => {
-            for recipient in stored.state.recipients.iter_mut().filter(|recipient| recipient.is_doubtful()) {
-                recipient.progress = Progress::Delivered;
-            }
             leave_to_others(stored, &ways.routes, step.map_or(item.route, |step| step.route), item.tried());
-        }
-    }
-    if step.is_none() {
-        for index in &item.left_out {
-            if let Some(recipient) = stored.state.recipients.get_mut(*index) {
-                recipient.progress = Progress::Delivered;
+            // Not before: what may have arrived does not count as delivered for the routes with `after`.
+            for (index, recipient) in stored.state.recipients.iter_mut().enumerate() {
+                if recipient.is_doubtful() || step.is_none() && item.left_out.contains(&index) {
+                    recipient.progress = Progress::Delivered;
+                }
             }
         }
     }

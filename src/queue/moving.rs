@@ -125,18 +125,15 @@ impl Spool {
     /// Returns the bytes copied; none when an earlier move has copied all of it but could not remove the original.
     fn copy_file(&self, safe: &Directory, id: MessageId) -> Result<Option<u64>, SpoolError> {
         let mut from = File::open(self.spool.file(id))?;
-        let earlier = std::fs::metadata(safe.file(id)).ok();
-        if let Some(earlier) = &earlier
-            && is_one_file(earlier, &from.metadata()?)
-        {
-            let reason = "it is in safe_spool and in spool at once, since both show the same directory";
-            return Err(SpoolError::Io(std::io::Error::other(reason)));
-        }
-        if let Some(earlier) = earlier
-            && earlier.len() >= from.metadata()?.len()
-            && is_whole(&safe.file(id), id)?
-        {
-            return Ok(None);
+        if let Ok(earlier) = std::fs::metadata(safe.file(id)) {
+            let original = from.metadata()?;
+            if is_one_file(&earlier, &original) {
+                let reason = "it is in safe_spool and in spool at once, since both show the same directory";
+                return Err(SpoolError::Io(std::io::Error::other(reason)));
+            }
+            if earlier.len() >= original.len() && is_whole(&safe.file(id), id)? {
+                return Ok(None);
+            }
         }
         let temporary = safe.temporary(id);
         if temporary.exists() {

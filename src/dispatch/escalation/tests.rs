@@ -4,6 +4,7 @@
 
 use super::*;
 use crate::config::{load, uci};
+use crate::dispatch::delivery::{Ways, choose_recipients};
 use crate::message::{BodyForm, Encode, Envelope};
 use crate::queue::{Client, Entry, Marks, MessageId, Place};
 
@@ -322,4 +323,19 @@ fn the_route_of_a_recipient_in_doubt_is_not_tried() {
     let after = look(&state);
     assert_eq!((after.route, after.sides), (Some(before.sides[0]), vec![]));
     assert!(!state.held && !after.is_over);
+}
+
+/// That it may have been delivered to one recipient does not count as delivered for a route with `after`.
+#[test]
+fn a_recipient_in_doubt_does_not_spare_those_that_wait_for_its_delivery() {
+    let settings = load::settings(&uci::parse(SETTINGS.as_bytes()).unwrap()).0;
+    let ways = Ways::new(&settings);
+    let mut stored = Stored::in_memory(Vec::new(), Vec::new(), meta(&["ops@x.org", "late@x.org"], None));
+    (0..3).for_each(|at| stored.state.apply(&Note::Doubt(at, Some(vec![0]))));
+    let next = outlook(&ways.routes, &stored.meta, &stored.state, Duration::from_secs(120), None);
+    let mut item = Item { route: next.route.unwrap(), ..item() };
+    item.entry.arrived = clock::now() - 120;
+    choose_recipients(&mut stored, &ways, &item, None);
+    let left: Vec<usize> = stored.state.waiting().map(|(index, _)| index).collect();
+    assert_eq!(left, [1]);
 }
