@@ -12,6 +12,8 @@ use super::watch::Watched;
 /// The lines that a program wrote to standard output and standard error, over all of its runs.
 pub struct ProcessLog {
     state: Watched<State>,
+    /// Up to which moment of simulated time all is in the lines. See `tests/timewarp/timewarp.c`.
+    reached: Watched<i64>,
     /// The readers of the current run.
     readers: Vec<JoinHandle<()>>,
 }
@@ -46,7 +48,7 @@ impl fmt::Display for Missing {
 impl ProcessLog {
     /// An empty one.
     pub fn new() -> ProcessLog {
-        ProcessLog { state: Watched::new(State::default()), readers: Vec::new() }
+        ProcessLog { state: Watched::new(State::default()), reached: Watched::new(0), readers: Vec::new() }
     }
 
     /// Begins a new run: reads both outputs of the child, which have to be pipes.
@@ -58,7 +60,14 @@ impl ProcessLog {
         });
         let stdout = child.stdout.take().expect("a pipe for standard output");
         let stderr = child.stderr.take().expect("a pipe for standard error");
-        self.readers = vec![read(stdout, self.state.clone()), read(stderr, self.state.clone())];
+        self.readers = [Box::new(stdout) as Box<dyn Read + Send>, Box::new(stderr)]
+            .map(|stream| read(stream, self.state.clone(), self.reached.clone()))
+            .into();
+    }
+
+    /// The moment of simulated time, in nanoseconds, up to which all that the program said is in the lines.
+    pub fn reached(&self) -> Watched<i64> {
+        self.reached.clone()
     }
 
     /// Takes in what the program wrote before it was killed, so that it is not taken for words of the next run.
@@ -128,14 +137,20 @@ pub fn field<'line>(line: &'line str, name: &str) -> Option<&'line str> {
     }
 }
 
+/// What the library of simulated time says on its own behalf.
+const REACHED: &str = "timewarp: reached ";
+
 /// Collects lines until the stream ends. A thread, so that it works while the test's runtime is busy or gone.
-fn read(stream: impl Read + Send + 'static, state: Watched<State>) -> JoinHandle<()> {
+fn read(stream: impl Read + Send + 'static, state: Watched<State>, reached: Watched<i64>) -> JoinHandle<()> {
     std::thread::spawn(move || {
         let mut reader = BufReader::new(stream);
         let mut line = Vec::new();
         while reader.read_until(b'\n', &mut line).is_ok_and(|count| count > 0) {
             let text = String::from_utf8_lossy(&line).trim_end().to_owned();
-            state.change(|state| state.lines.push(text));
+            match text.strip_prefix(REACHED) {
+                Some(horizon) => reached.change(|reached| *reached = horizon.parse().expect("a number")),
+                None => state.change(|state| state.lines.push(text)),
+            }
             line.clear();
         }
         state.change(|state| state.open -= 1);

@@ -16,7 +16,7 @@ use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::libc;
@@ -25,6 +25,7 @@ use tempfile::TempDir;
 use tokio::net::unix::pipe;
 
 use super::relay::{Relay, RelayBuilder};
+use super::watch::Watched;
 
 /// How the name service answers the relay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +67,8 @@ pub struct TimeWarp {
     control: File,
     order: pipe::Sender,
     done: tokio::sync::Mutex<pipe::Receiver>,
+    /// How far the log of the relay has come.
+    told: Mutex<Option<Watched<i64>>>,
 }
 
 impl TimeWarp {
@@ -89,7 +92,8 @@ impl TimeWarp {
         both.read_write(true);
         let order = both.open_sender(dir.path().join("order")).expect("open a pipe");
         let done = both.open_receiver(dir.path().join("done")).expect("open a pipe");
-        let time = TimeWarp { dir, library, control, order, done: tokio::sync::Mutex::new(done) };
+        let time =
+            TimeWarp { dir, library, control, order, done: tokio::sync::Mutex::new(done), told: Mutex::new(None) };
         time.boot();
         time.set_wall(unix);
         Some(time)
@@ -108,11 +112,12 @@ impl TimeWarp {
             println!("skipped: simulated time needs a dynamically linked program");
             return false;
         }
+        *self.told.lock().expect("no panic while it was held") = Some(relay.told_until());
         self.set(Member::Owner, i64::from(relay.pid()));
         true
     }
 
-    /// Lets time pass. `quiet` is how long, in real time, nothing may have happened before a jump while the relay has a
+    /// Lets time pass, and takes in what the relay said in that time. `quiet` is how long, in real time, nothing may have happened before a jump while the relay has a
     /// connection to a provider: more than an answer takes; zero when none will come.
     pub async fn advance(&self, by: Duration, quiet: Duration) {
         self.set(Member::Quiet, nanoseconds(quiet));
@@ -129,6 +134,8 @@ impl TimeWarp {
         if tokio::time::timeout(LIMIT, passed).await.is_err() {
             panic!("{by:?} did not pass within {LIMIT:?}; {:?} were left", self.left(horizon));
         }
+        let told = self.told.lock().expect("no panic while it was held").clone().expect("a relay that this time rules");
+        told.wait(LIMIT, |told| (*told == horizon).then_some(())).await.expect("the log of the time that has passed");
     }
 
     /// Lets time pass in small steps until `there` finds what it looks for, and says how much time that took, to the

@@ -14,7 +14,8 @@
  *
  * The test steers it through the folder that SMTPRELAY_TIMEWARP names: `control` is the structure below, in shared memory;
  * a byte in the pipe `order` says that it was changed; a byte in the pipe `done` says that the horizon was
- * reached.
+ * reached. A line on standard error says so as well, behind all that the program had to say until then: its log comes to
+ * the test behind what it does.
  * tests/support/timewarp.rs is the other side.
  */
 #define _GNU_SOURCE
@@ -358,6 +359,10 @@ static void announce(int64_t horizon)
 {
 	if (horizon == 0 || control->reached == horizon)
 		return;
+	char line[64];
+	int length = snprintf(line, sizeof line, "timewarp: reached %lld\n", (long long)horizon);
+	if (write(STDERR_FILENO, line, (size_t)length) < 0 && errno != EPIPE)
+		abort();
 	control->reached = horizon;
 	/* A full pipe has news enough. */
 	if (write(done, "", 1) < 0 && errno != EAGAIN)

@@ -19,6 +19,7 @@ use nix::unistd::Pid;
 use tempfile::TempDir;
 
 use super::log::ProcessLog;
+use super::watch::Watched;
 
 pub use super::log::field;
 pub use config::{ACCOUNT_FROM, RelayBuilder, Section};
@@ -190,6 +191,11 @@ impl Relay {
             self.wait_log_from(mark, &fits, limit).await;
             mark = self.mark();
         }
+    }
+
+    /// How far the log has come in simulated time. See [`super::timewarp::TimeWarp`].
+    pub fn told_until(&self) -> Watched<i64> {
+        self.log.reached()
     }
 
     /// A place in the log: the number of lines so far.
