@@ -276,6 +276,26 @@ async fn addresses_come_and_go_and_sessions_stay() {
     provider.wait_for_messages(3, SOON).await;
 }
 
+/// Who is not root is only told that it may not have the port.
+#[tokio::test]
+async fn a_port_of_another_program_is_called_taken_after_root_is_gone_too() {
+    if !own_network() {
+        return;
+    }
+    let other = std::net::TcpListener::bind("127.0.0.1:26").unwrap();
+    let provider = provider().await;
+    let second = Section::new("listener", "second").list("address", "127.0.0.1").option("port", 26);
+    let relay = builder(&provider).section(second).start().await;
+    let taken =
+        |line: &str| line.contains("127.0.0.1:26") && line.contains("another mail server is running on this port");
+    relay.wait_log(taken, SOON).await;
+    relay.wait_log(|line| taken(line) && line.contains("then run 'service smtprelay reload'"), SOON).await;
+    drop(other);
+    said(&relay, "reload").await;
+    let there = async { while !listening(&relay).await.contains(&"127.0.0.1:26".to_string()) {} };
+    tokio::time::timeout(SOON, there).await.expect("the port to be taken");
+}
+
 #[tokio::test]
 async fn an_ipv6_address_that_is_being_checked_is_bound() {
     if !own_network() {

@@ -340,6 +340,20 @@ impl Listeners {
         }
     }
 
+    /// Why the listener cannot have this address, and whether root could open it. The system does not tell other users
+    /// that a port below 1024 is taken: what was found as root stays.
+    fn why_closed(&self, listener: &Listener, address: SocketAddr, error: &io::Error) -> (String, bool) {
+        let needs_root = error.kind() == ErrorKind::PermissionDenied && !geteuid().is_root();
+        let taken = explain(address, &Errno::EADDRINUSE.into());
+        let was_taken = |before: &Shown| {
+            before.name == listener.name && before.note.as_ref().is_some_and(|note| note.starts_with(&taken))
+        };
+        match needs_root && self.shown.borrow().iter().any(was_taken) {
+            true => (format!("{taken}, then run 'service smtprelay reload' as root"), true),
+            false => (explain(address, error), needs_root),
+        }
+    }
+
     /// The listener that currently has this address.
     fn holder(&self, address: SocketAddr) -> Option<&(String, SocketAddr)> {
         self.bound.keys().find(|(_, bound)| *bound == address && bound.port() != 0)
@@ -397,9 +411,8 @@ impl Listeners {
                         self.bound.insert(key, Bound { local, door, task });
                     }
                     Err(error) => {
-                        let text = explain(address, &error);
-                        let may_not = error.kind() == ErrorKind::PermissionDenied && !geteuid().is_root();
-                        show(Some(address), Some(&text), false, may_not);
+                        let (text, needs_root) = self.why_closed(listener, address, &error);
+                        show(Some(address), Some(&text), false, needs_root);
                     }
                 }
             }

@@ -105,6 +105,7 @@ const SENTENCES = /** @type {[string, () => string][]} */ ([
 	[ 'listener \'%s\' already listens on %s', () => _('listener \'%s\' already listens on %s') ],
 	[ 'cannot listen on %s: %s', () => _('cannot listen on %s: %s') ],
 	[ 'cannot listen on %s: %s: another mail server is running on this port, stop it or choose another port', () => _('cannot listen on %s: %s: another mail server is running on this port, stop it or choose another port') ],
+	[ 'cannot listen on %s: %s: another mail server is running on this port, stop it or choose another port, then run \'service smtprelay reload\' as root', () => _('cannot listen on %s: %s: another mail server is running on this port, stop it or choose another port, then run \'service smtprelay reload\' as root') ],
 	[ 'cannot listen on %s: %s: this system denies it even to root', () => _('cannot listen on %s: %s: this system denies it even to root') ],
 	[ 'cannot listen on %s: %s: ports below 1024 require root; run \'service smtprelay reload\' as root', () => _('cannot listen on %s: %s: ports below 1024 require root; run \'service smtprelay reload\' as root') ],
 	[ 'cannot listen on %s: %s: no interface has this address at the moment', () => _('cannot listen on %s: %s: no interface has this address at the moment') ],
