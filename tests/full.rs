@@ -10,7 +10,7 @@ use std::time::Duration;
 use support::client::Client;
 use support::disk::{SmallDisk, files, wait_for_files};
 use support::provider::{Fault, Provider, Step, Times, TlsMode};
-use support::relay::{Relay, Section};
+use support::relay::{Relay, Section, field};
 use support::timewarp::TimeWarp;
 
 const SOON: Duration = Duration::from_secs(100);
@@ -216,6 +216,40 @@ async fn mail_that_does_not_fit_into_safe_spool_stays_where_it_is() {
     wait_for_files(&safe, 0).await;
     assert_eq!(provider.messages().len(), 2);
     assert_eq!(files(&relay.spool()), Vec::<String>::new());
+}
+
+/// Messages are looked after in the order of their IDs, and the disk refuses so many before that of an old one comes.
+#[tokio::test]
+async fn mail_that_can_not_be_moved_keeps_no_other_from_being_given_up() {
+    const OLD: usize = 20;
+    const YOUNG: usize = 200;
+    const MINUTE: Duration = Duration::from_secs(60);
+    let Some(disk) = SmallDisk::mount(1024) else { return };
+    let Some(time) = TimeWarp::new(NOON) else { return };
+    let provider = Provider::builder().tls(TlsMode::None).start().await;
+    provider.stop().await;
+    let builder =
+        Relay::builder().durability("deferred").relay_option("safe_spool", disk.path().join("spool").display());
+    let builder = builder.relay_option("retry_for", "1h").section(Section::account("provider", &provider));
+    let relay = time.around(builder).start().await;
+    if !time.rule(&relay) {
+        return;
+    }
+    disk.leave(0);
+    let mut device = hello(&relay).await;
+    for number in 0..OLD {
+        assert_eq!(offer(&mut device, &format!("old-{number}"), 1).await, 250);
+    }
+    drop(device);
+    time.advance(50 * MINUTE, Duration::ZERO).await;
+    let mut device = hello(&relay).await;
+    for number in 0..YOUNG {
+        assert_eq!(offer(&mut device, &format!("young-{number}"), 1).await, 250);
+    }
+    drop(device);
+    time.advance(15 * MINUTE, Duration::ZERO).await;
+    let failed = relay.log().iter().filter(|line| field(line, "event") == Some("failed")).count();
+    assert_eq!(failed, OLD);
 }
 
 /// What is delivered while the disk can only be read has to be removed from it later, and is not sent again by a restart

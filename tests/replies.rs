@@ -411,6 +411,8 @@ async fn a_recipient_that_is_not_relayed_to_stops_no_other_mail() {
             let id = send(relay, &["ops@example.com"]).await;
             relay.wait_log(is("removed", &id), SOON).await;
         };
+        let all_wait =
+            async |relay: &Relay| queue_until(relay, |all| all.iter().all(|one| one["standing"] == "later")).await;
         if !logs_in {
             deliver(&relay).await;
         }
@@ -424,7 +426,7 @@ async fn a_recipient_that_is_not_relayed_to_stops_no_other_mail() {
         ] {
             let what = format!("{reply}, logs in: {logs_in}");
             // The notices about the last one have left: nothing else opens the next connection.
-            queue_until(&relay, |all| all.iter().all(|message| message["standing"] == "later")).await;
+            all_wait(&relay).await;
             provider.clear_faults();
             let refusal = Fault::Reply(reply.into());
             provider.set_fault(Step::Rcpt("x@outside.example".into()), refusal, Times::Always);
@@ -443,6 +445,7 @@ async fn a_recipient_that_is_not_relayed_to_stops_no_other_mail() {
             }
         }
         // Another recipient that is accepted says the same.
+        all_wait(&relay).await;
         provider.restart().await;
         provider.clear_faults();
         let refusal = Fault::Reply("550 5.7.1 Relaying denied".into());

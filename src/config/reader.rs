@@ -9,6 +9,9 @@ use super::uci::{Section, Value};
 use super::units;
 use crate::secrets::{MASK, Secret};
 
+/// A century: longer times mean the same to people, and no time that is calculated with this one overflows.
+const FOREVER: Duration = Duration::from_secs(36_525 * 86_400);
+
 /// The severity of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Severity {
@@ -195,6 +198,7 @@ impl Field<'_> {
                 if time.is_some_and(|time| time.as_secs() > highest) {
                     return Err(format!("option {name} is more than {}", form(highest)));
                 }
+                let time = time.map(|time| time.min(FOREVER));
                 (put(field, time), format!("{}, at least {}", units::DURATION_FORM, form(lowest)))
             }
             Self::Optional(field, form, fits) => {

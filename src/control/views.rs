@@ -81,6 +81,9 @@ pub fn message(
     value
 }
 
+/// Why the administrator finds it in the queue after having held it.
+const HELD: &str = "it is held: release it with smtprelay queue release";
+
 /// Why a message is still in the queue that has failed for all recipients.
 const STEPS_ONLY: &str = "its delivery has failed; the steps of its escalation continue";
 
@@ -95,8 +98,10 @@ fn why(meta: &Meta, state: &State, now: Option<(Standing, Option<&str>)>) -> Str
     let last = state.recipients.iter().find(|r| r.progress == Progress::Waiting && !r.text.is_empty());
     let last = last.map(|r| r.text.clone());
     match now {
+        // By the administrator: the gateway itself holds it only when nobody is left to be tried.
+        _ if state.held && state.to_try().next().is_some() => HELD.into(),
         _ if state.is_doubtful() => state.doubt(),
-        _ if state.held => "it is held: release it with smtprelay queue release".into(),
+        _ if state.held => HELD.into(),
         Some((Standing::InHand, _)) => "it is being sent right now".into(),
         Some((Standing::Resting(left), _)) if let Some(over) = &meta.marks.over => {
             over.why(meta.marks.device.as_deref().unwrap_or_default(), left)

@@ -126,6 +126,8 @@ pub struct Lane {
     blamed: Option<Client>,
     /// Since the provider defers everything: when one message is tried before its time.
     doubt: Option<Instant>,
+    /// Whether it defers messages for other reasons than that it does not relay to a recipient.
+    defers: bool,
     /// How many messages the server accepts on one connection, as observed, and when.
     most: Option<(u32, Instant)>,
     /// The server has accepted mail from the account.
@@ -155,6 +157,7 @@ impl Lane {
             pause: None,
             blamed: None,
             doubt: None,
+            defers: false,
             most: None,
             takes_mail: false,
             in_step: None,
@@ -246,10 +249,13 @@ impl Lane {
 
     /// A message was deferred for reasons that may be the provider's. `unrelayed`: it relays nothing to a recipient.
     /// Servers lock out clients that ask for this often, so it is tried again when another message is accepted, and
-    /// otherwise seldom; a check that is due before stays.
-    pub fn put_off(&mut self, unrelayed: bool, now: Instant) {
+    /// otherwise seldom; a check that is due before stays. True if such a message is to be tried in its own time: with
+    /// another one it is found out sooner whether the provider accepts mail again.
+    pub fn put_off(&mut self, unrelayed: bool, now: Instant) -> bool {
+        self.defers |= !unrelayed;
         let stays = self.doubt.filter(|next| unrelayed && *next > now);
-        self.doubt = Some(stays.unwrap_or(now + if unrelayed { UNRELAYED } else { PROBE }));
+        self.doubt = Some(stays.unwrap_or(now + if self.defers { PROBE } else { UNRELAYED }));
+        unrelayed && self.defers
     }
 
     /// When a message is to be tried before its time, to check whether the provider accepts mail again.
@@ -433,7 +439,7 @@ impl Lane {
 
     /// A message was accepted. True when the provider had deferred all others before.
     pub fn taken(&mut self) -> bool {
-        self.takes_mail = true;
+        (self.takes_mail, self.defers) = (true, false);
         self.doubt.take().is_some()
     }
 
@@ -503,15 +509,17 @@ mod tests {
     fn a_server_that_does_not_relay_to_a_recipient_is_asked_again_seldom() {
         let settings = settings(SETTINGS);
         let (mut lane, now) = (Lane::new(&settings.accounts[0], "gw"), Instant::now());
-        lane.put_off(true, now);
+        assert!(!lane.put_off(true, now));
         assert_eq!(lane.next_probe(), Some(now + UNRELAYED));
         // What may be the provider's trouble is checked as soon as ever, and that check stays.
-        lane.put_off(false, now);
-        lane.put_off(true, now);
+        assert!(!lane.put_off(false, now) && lane.put_off(true, now));
         assert_eq!(lane.next_probe(), Some(now + PROBE));
-        lane.put_off(true, now + PROBE);
-        assert_eq!(lane.next_probe(), Some(now + PROBE + UNRELAYED));
+        // With others: such a message does not use up their check.
+        assert!(lane.put_off(true, now + PROBE));
+        assert_eq!(lane.next_probe(), Some(now + 2 * PROBE));
         assert!(lane.taken() && lane.next_probe().is_none());
+        assert!(!lane.put_off(true, now));
+        assert_eq!(lane.next_probe(), Some(now + UNRELAYED));
     }
 
     #[test]

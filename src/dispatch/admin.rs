@@ -518,10 +518,8 @@ fn carry_out(spool: &Spool, (mut item, at): Placed, change: Change) -> Result<Op
             Event::Held { id, reason: String::new() }.log();
             return Ok(Some((item, at)));
         }
-        Change::Release => {
-            (item.held, item.doubtful, item.released) = (false, false, Some(Box::new(Instant::now())));
-        }
-        Change::Retry => item.rest = None,
+        Change::Release => item.release(Instant::now()),
+        Change::Retry => (item.rest, item.left_out) = (None, Box::default()),
     }
     // At once.
     Event::Released { id }.log();

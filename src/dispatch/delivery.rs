@@ -99,7 +99,7 @@ pub async fn deliver(mut job: DeliveryJob, spool: Arc<Spool>, ways: Ways, item: 
             }
         };
         known = Some(Known::of(&stored, &item));
-        choose_recipients(&mut stored, &ways, &item, job.step.as_ref());
+        choose_recipients(&stored.meta, &mut stored.state, &ways, &item, job.step.as_ref());
         if stored.state.is_done() {
             break;
         }
@@ -171,7 +171,7 @@ async fn push(mut job: DeliveryJob, spool: Arc<Spool>, ways: Ways, item: Item) -
         Err(error) => unreadable(&item, error),
         Ok(mut stored) => {
             known = Some(Known::of(&stored, &item));
-            choose_recipients(&mut stored, &ways, &item, job.step.as_ref());
+            choose_recipients(&stored.meta, &mut stored.state, &ways, &item, job.step.as_ref());
             if stored.state.is_done() { Outcome::default() } else { push_to_some(&mut job, stored, &ways, &item).await }
         }
     };
@@ -201,13 +201,13 @@ async fn push_to_some(job: &mut DeliveryJob, mut stored: Stored, ways: &Ways, it
 
 /// Leaves those recipients pending that are part of this attempt. Only in this copy of the state, which is never written
 /// back.
-pub(super) fn choose_recipients(stored: &mut Stored, ways: &Ways, item: &Item, step: Option<&StepJob>) {
+pub(super) fn choose_recipients(meta: &Meta, state: &mut State, ways: &Ways, item: &Item, step: Option<&StepJob>) {
     match step {
-        Some(step) if step.escalates => for_step(stored, &ways.routes, |route| ways.routes.is_mail(route), step),
+        Some(step) if step.escalates => for_step(meta, state, &ways.routes, |route| ways.routes.is_mail(route), step),
         step => {
-            leave_to_others(stored, &ways.routes, step.map_or(item.route, |step| step.route), item.tried());
+            leave_to_others(meta, state, &ways.routes, step.map_or(item.route, |step| step.route), item.tried());
             // Not before: what may have arrived does not count as delivered for the routes with `after`.
-            for (index, recipient) in stored.state.recipients.iter_mut().enumerate() {
+            for (index, recipient) in state.recipients.iter_mut().enumerate() {
                 if recipient.is_doubtful() || step.is_none() && item.left_out.contains(&index) {
                     recipient.progress = Progress::Delivered;
                 }
@@ -217,11 +217,10 @@ pub(super) fn choose_recipients(stored: &mut Stored, ways: &Ways, item: &Item, s
 }
 
 /// Recipients that take another route, or may not leave yet, are not part of this attempt.
-fn leave_to_others(stored: &mut Stored, routes: &Routes, route: RouteId, tried: Duration) {
+fn leave_to_others(meta: &Meta, state: &mut State, routes: &Routes, route: RouteId, tried: Duration) {
     if routes.is_single() {
         return;
     }
-    let Stored { meta, state, .. } = stored;
     let rest = routes.are_timed() && rest_is_delivered(routes, meta, state);
     for recipient in &mut state.recipients {
         if !routes.serve(meta, &recipient.address, route, tried, rest) {

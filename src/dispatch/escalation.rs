@@ -20,8 +20,8 @@ use super::settle::{Settle, has_taken};
 use super::{Dispatch, Finished, jitter};
 use crate::outbound::{Outcome, Verdict};
 use crate::queue::{
-    Attempt, Item, Meta, Note, Placed, Plan, Progress, Reserve, State, Step, StepNote, StepProgress, Stored, backoff,
-    blocking,
+    Attempt, Item, Meta, Note, Placed, Plan, Progress, Reserve, SpoolError, State, Step, StepNote, StepProgress,
+    backoff, blocking,
 };
 use crate::report::{Event, StepResult};
 use crate::system::clock;
@@ -30,7 +30,7 @@ use crate::system::clock;
 const AT_ONCE: usize = 16;
 /// When a message that cannot be read now is looked at again, and when a step is tried again that may be the cause of its
 /// account's trouble.
-const AGAIN: Duration = Duration::from_secs(30);
+pub(super) const AGAIN: Duration = Duration::from_secs(30);
 /// After so many attempts it may be.
 const SUSPICIOUS: u32 = 3;
 
@@ -145,7 +145,7 @@ impl Routes {
                 steps: steps.collect(),
                 begun,
                 waits: outlook.route.is_none(),
-                despite_hold: state.is_doubtful(),
+                despite_hold: state.is_doubtful() && state.to_try().next().is_none(),
             }));
         }
         outlook.is_over
@@ -175,9 +175,8 @@ pub struct StepJob {
 
 /// Prepares this copy of a message for a step: an account for mail gets the recipients of all other accounts for mail
 /// that do not have it, also those that another provider has refused.
-pub fn for_step(stored: &mut Stored, routes: &Routes, is_mail: impl Fn(RouteId) -> bool, step: &StepJob) {
-    let meta = &stored.meta;
-    for recipient in &mut stored.state.recipients {
+pub fn for_step(meta: &Meta, state: &mut State, routes: &Routes, is_mail: impl Fn(RouteId) -> bool, step: &StepJob) {
+    for recipient in &mut state.recipients {
         let may = step.is_channel || is_mail(routes.of(meta, &recipient.address));
         recipient.progress = match recipient.progress {
             Progress::Waiting | Progress::Failed if may => Progress::Waiting,
@@ -191,11 +190,16 @@ impl Settle {
     pub async fn follow_plan(mut self, mut item: Item, at: Option<Instant>) -> Option<Placed> {
         self.aside = true;
         let (queue, entry) = (Arc::clone(&self.spool), item.entry.clone());
-        let Ok(stored) = blocking(move || queue.open_message(&entry)).await else {
-            if let Some(plan) = &mut item.plan {
-                plan.moment = Some(Instant::now() + AGAIN);
+        let stored = match blocking(move || queue.open_message(&entry)).await {
+            Ok(stored) => stored,
+            Err(SpoolError::Damaged(reason)) => {
+                self.set_aside(item, reason).await;
+                return None;
             }
-            return Some((item, at));
+            Err(_) => {
+                item.plan.get_or_insert_default().moment = Some(Instant::now() + AGAIN);
+                return Some((item, at));
+            }
         };
         let mut known = Known::of(&stored, &item);
         let begun = item.plan.as_ref().and_then(|plan| plan.begun).map(|at| at.elapsed());
@@ -234,8 +238,7 @@ impl Settle {
     ) -> Option<Placed> {
         self.aside = step.escalates;
         if let Some(reason) = outcome.damaged {
-            let (spool, entry) = (self.spool, item.entry);
-            let _ = crate::system::task::blocking(move || spool.set_aside(&entry, &reason)).await;
+            self.set_aside(item, reason).await;
             return None;
         }
         let mut steps = item.plan.iter_mut().flat_map(|plan| &mut plan.steps);

@@ -37,6 +37,8 @@ pub(super) struct Round {
     is_last: bool,
     /// Messages that were given up on the way. Each needs a notification: more of them follow in the next round.
     expired: usize,
+    /// Whether the disk has refused something: it would refuse the next as well. Old messages are given up all the same.
+    refused: bool,
 }
 
 impl Dispatch {
@@ -71,12 +73,14 @@ impl Dispatch {
         self.wake();
     }
 
-    /// Continues to check queued mail. What the disk refuses now, it will also refuse for the next message.
+    /// Continues to check queued mail.
     pub(super) fn care_on(&mut self, done: bool) {
-        let is_last = self.caring.as_ref().is_none_or(|round| round.is_last);
-        match done && !is_last {
-            true => self.care_for_some(),
-            false => self.caring = None,
+        match self.caring.as_mut().filter(|round| !round.is_last) {
+            Some(round) => {
+                round.refused |= !done;
+                self.care_for_some();
+            }
+            None => self.caring = None,
         }
     }
 
@@ -89,7 +93,7 @@ impl Dispatch {
         let may_expire = self.clock_set.elapsed() >= EXPIRE_AFTER.min(limit) && clock::is_set();
         let needs_move = |item: &Item| moves && item.entry.place == Place::Spool && item.since.elapsed() >= MOVE_AFTER;
         let is_too_old = |item: &Item| may_expire && item.is_too_old(limit);
-        let Round { mut behind, mut expired, .. } = self.caring.take().unwrap_or_default();
+        let Round { mut behind, mut expired, refused, .. } = self.caring.take().unwrap_or_default();
         let (mut seen, mut old, mut others) = (0, Vec::new(), Vec::new());
         for (item, _) in self.queues.behind(behind).take(LOOK_AT) {
             seen += 1;
@@ -97,7 +101,7 @@ impl Dispatch {
             if expired < AT_ONCE && is_too_old(item) {
                 expired += 1;
                 old.push(item.entry.id);
-            } else if needs_move(item) || item.undated && settled {
+            } else if !refused && (needs_move(item) || item.undated && settled) {
                 others.push(item.entry.id);
             }
             if others.len() == AT_ONCE {
@@ -105,7 +109,7 @@ impl Dispatch {
             }
         }
         let is_last = seen < LOOK_AT && others.len() < AT_ONCE;
-        self.caring = Some(Round { behind, is_last, expired });
+        self.caring = Some(Round { behind, is_last, expired, refused });
         for id in old {
             self.expire(id);
         }

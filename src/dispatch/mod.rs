@@ -671,8 +671,13 @@ impl Dispatch {
                     let mut placed = item.clone();
                     let plan = former.plan(&item, &routes, &lanes);
                     (placed.route, placed.plan, placed.routed) = (0, plan, routed);
-                    if let Ok(read) = spool.open_message(&item.entry) {
-                        routes.place(&mut placed, &read.meta, &read.state);
+                    match (spool.open_message(&item.entry), &mut placed.plan) {
+                        (Ok(read), _) => _ = routes.place(&mut placed, &read.meta, &read.state),
+                        // Without a step, nothing else would bring it back.
+                        (Err(_), Some(plan)) => {
+                            _ = plan.moment.get_or_insert_with(|| Instant::now() + escalation::AGAIN)
+                        }
+                        (Err(_), None) => {}
                     }
                     let at = at.filter(|_| former.keeps(&item, lanes.get(usize::from(placed.route))));
                     (placed, at)

@@ -201,9 +201,9 @@ impl Reporter {
         self.untold(id, kind).next().is_some()
     }
 
-    /// Whether the failure of message `id` for this recipient is among them.
-    pub fn knows(&self, id: MessageId, recipient: usize) -> bool {
-        self.untold(id, ReportKind::Failed).any(|news| news.recipients.contains(&recipient))
+    /// Whether what happened to message `id` for this recipient is among them.
+    pub fn knows(&self, id: MessageId, kind: ReportKind, recipient: usize) -> bool {
+        self.untold(id, kind).any(|news| news.recipients.contains(&recipient))
     }
 
     /// Keeps a finished message until its failures are reported.
@@ -416,7 +416,7 @@ impl Teller {
             Ok(notice) => Event::Notified { id: notice, about: id, to: to.join(", ") }.log(),
             Err(error) => {
                 // No other attempt follows, after which it could be reported.
-                if kind == ReportKind::Doubtful {
+                if kind != ReportKind::Delayed {
                     self.collect(&to, kind, about, failures);
                 }
                 return Err(error);
@@ -662,19 +662,23 @@ mod tests {
         // A pending delay report does not concern failures.
         collect(&mut reporter, ReportKind::Delayed, 0, now);
         assert!(reporter.has(id(1), ReportKind::Delayed));
-        assert!(!reporter.has(id(1), ReportKind::Failed) && !reporter.knows(id(1), 0));
+        assert!(!reporter.has(id(1), ReportKind::Failed) && !reporter.knows(id(1), ReportKind::Failed, 0));
         collect(&mut reporter, ReportKind::Failed, 0, now);
-        assert!(reporter.knows(id(1), 0) && !reporter.knows(id(1), 1) && !reporter.has(id(2), ReportKind::Failed));
+        assert!(
+            reporter.knows(id(1), ReportKind::Failed, 0)
+                && !reporter.knows(id(1), ReportKind::Failed, 1)
+                && !reporter.has(id(2), ReportKind::Failed)
+        );
         let due = now + COLLECT;
         let mut batches: Vec<Batch> = std::iter::from_fn(|| reporter.take_due(due)).collect();
         let first = batches.remove(batches.iter().position(|batch| batch.kind == ReportKind::Failed).unwrap());
-        assert!(reporter.knows(id(1), 0));
+        assert!(reporter.knows(id(1), ReportKind::Failed, 0));
         // The second recipient fails while the first is being reported.
         collect(&mut reporter, ReportKind::Failed, 1, due);
         reporter.park(item(1, now));
         let told: Vec<Vec<usize>> = reporter.told(&first).into_iter().map(|(_, recipients)| recipients).collect();
         assert_eq!((told, reporter.forget(&first).len(), reporter.parked()), (vec![vec![0]], 0, 1));
-        assert!(!reporter.knows(id(1), 0) && reporter.knows(id(1), 1));
+        assert!(!reporter.knows(id(1), ReportKind::Failed, 0) && reporter.knows(id(1), ReportKind::Failed, 1));
         let second = reporter.take_due(due + COLLECT).unwrap();
         assert_eq!(reporter.forget(&batches.remove(0)).len(), 0);
         assert_eq!((reporter.told(&second).len(), reporter.forget(&second).len()), (0, 1));
@@ -689,7 +693,7 @@ mod tests {
         let batch = reporter.take_due(now + COLLECT).unwrap();
         // Another recipient is pending, and gets it now.
         assert_eq!(reporter.told(&batch).len(), 1);
-        assert!(reporter.knows(id(1), 0));
+        assert!(reporter.knows(id(1), ReportKind::Failed, 0));
         reporter.park(item(1, now));
         assert_eq!((reporter.forget(&batch).len(), reporter.parked()), (1, 0));
     }

@@ -6,13 +6,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::account::Look;
-use super::delivery::{Attempted, Known};
+use super::delivery::{Attempted, Known, Ways, choose_recipients};
 use super::notifier::{About, Batch, Teller};
 use super::routes::Routes;
 use super::{Dispatch, Finished, jitter};
 use crate::net::TroubleKind;
 use crate::outbound::{Outcome, Verdict, reply_table};
-use crate::queue::{Attempt, Entry, Item, Meta, Note, Progress, RecipientState, Spool, State, backoff, blocking};
+use crate::queue::{
+    Attempt, Entry, Item, Meta, Note, Progress, RecipientState, Spool, SpoolError, State, backoff, blocking,
+};
 use crate::report::{Event, FailedRecipient, ReportKind, subject};
 use crate::system::{clock, task};
 
@@ -43,8 +45,7 @@ impl Settle {
     /// Records the result of an attempt. Returns the message when it is not finished.
     pub async fn settle(self, item: Item, turns: u32, outcome: Outcome, known: Option<Known>) -> Left {
         if let Some(reason) = outcome.damaged {
-            let (spool, entry) = (self.spool, item.entry);
-            let _ = task::blocking(move || spool.set_aside(&entry, &reason)).await;
+            self.set_aside(item, reason).await;
             return None;
         }
         let (waits_for_account, route) = (outcome.trouble.is_some(), item.route);
@@ -56,6 +57,11 @@ impl Settle {
         // The remaining ones take another route: that is free at once.
         let goes_on = self.follows || left.route != route;
         Some((left, (!waits_for_account && !goes_on).then_some(self.wait)))
+    }
+
+    /// Its file is damaged: it is kept next to the queue, for a person to look at.
+    pub(super) async fn set_aside(self, item: Item, reason: String) {
+        let _ = task::blocking(move || self.spool.set_aside(&item.entry, &reason)).await;
     }
 
     pub(super) async fn apply(&self, mut item: Item, outcome: &Outcome, known: Known) -> Option<Item> {
@@ -103,9 +109,7 @@ impl Settle {
         if self.aside || state.is_done() {
             return Some(item);
         }
-        if state.unasked().next().is_some() && !self.teller.reporter().has(item.entry.id, ReportKind::Doubtful) {
-            self.tell_doubt(&about, &state).await;
-        }
+        self.tell_doubt(&about, &state, &outcome.doubtful).await;
         if outcome.trouble.is_none() && (state.late || !self.teller.earlier) {
             self.tell_delay(&item, &about, &state).await;
         }
@@ -131,7 +135,7 @@ impl Settle {
         let id = item.entry.id;
         let collected = {
             let reporter = self.teller.reporter();
-            untold.retain(|(recipient, _)| !reporter.knows(id, *recipient));
+            untold.retain(|(recipient, _)| !reporter.knows(id, ReportKind::Failed, *recipient));
             reporter.has(id, ReportKind::Failed)
         };
         if untold.is_empty() {
@@ -155,10 +159,24 @@ impl Settle {
         }
     }
 
-    /// Reports that a message is not sent to some of its recipients any more, since they may have got it several times.
-    async fn tell_doubt(&self, about: &About<'_>, state: &State) {
+    /// Reports that a message is not sent to some of its recipients any more, since they may have got it several times;
+    /// `fresh` are those of this attempt.
+    async fn tell_doubt(&self, about: &About<'_>, state: &State, fresh: &[usize]) {
         let id = about.entry.id.to_string();
-        let doubtful = failures_of(state.unasked());
+        let mut doubtful = failures_of(state.unasked());
+        if !doubtful.is_empty() {
+            let reporter = self.teller.reporter();
+            doubtful.retain(|(index, _)| !reporter.knows(about.entry.id, ReportKind::Doubtful, *index));
+        }
+        // A summary may have named the others in the meantime.
+        if doubtful.iter().any(|(index, _)| !fresh.contains(index))
+            && let Some(now) = self.state_now(about.entry).await
+        {
+            doubtful.retain(|(index, _)| fresh.contains(index) || now.unasked().any(|(known, _)| known == *index));
+        }
+        if doubtful.is_empty() {
+            return;
+        }
         let these = doubtful.iter().map(|(index, _)| *index).collect();
         let about = &About { goes_on: state.to_try().next().is_some(), ..*about };
         if !self.teller.earlier {
@@ -313,6 +331,10 @@ impl Settle {
         let (queue, entry) = (Arc::clone(&self.spool), item.entry.clone());
         let stored = match blocking(move || queue.open_message(&entry)).await {
             Ok(stored) => stored,
+            Err(SpoolError::Damaged(reason)) => {
+                self.set_aside(item, reason).await;
+                return None;
+            }
             Err(error) => {
                 Event::SpoolTrouble { id: item.entry.id.to_string(), reason: error.to_string() }.log_lasting();
                 return Some((item, Some(self.wait)));
@@ -360,7 +382,7 @@ impl Dispatch {
         let look = if wakings == self.wakings { Look::Fresh } else { Look::Outdated };
         if let Some(known) = &known {
             let fails = self.lanes.of(generation).is_some_and(|lane| lane.is_in_trouble());
-            blame(&mut item, &mut outcome, known, fails);
+            blame(&mut item, &mut outcome, known, &self.ways, fails);
         }
         if let Some(lane) = self.lanes.of(generation) {
             lane.returned(returned, connection, now);
@@ -417,8 +439,8 @@ impl Dispatch {
             if wake {
                 self.queues.wake_put_off();
             }
-        } else if put_off && item.may_be_providers() {
-            lane.put_off(outcome.unrelayed, now);
+        } else if put_off && item.may_be_providers() && lane.put_off(outcome.unrelayed, now) {
+            item.in_its_own_time();
         }
     }
 }
@@ -444,7 +466,7 @@ fn left_out(item: &Item, outcome: &Outcome) -> Box<[usize]> {
 /// Such a refusal stays, so the next attempts do not stop the others either; an outage or a limit may be a new one.
 ///
 /// If the account `fails` with others as well, since that message was accepted, it is not this one.
-fn blame(item: &mut Item, outcome: &mut Outcome, known: &Known, fails: bool) {
+fn blame(item: &mut Item, outcome: &mut Outcome, known: &Known, ways: &Ways, fails: bool) {
     use TroubleKind::{Busy, Login, Quota, Rate, Sender, Setup};
     let Some(kind) = outcome.trouble.as_ref().map(|trouble| trouble.kind).filter(|kind| *kind != Rate) else { return };
     let stays = matches!(kind, Login | Sender | Setup);
@@ -454,7 +476,9 @@ fn blame(item: &mut Item, outcome: &mut Outcome, known: &Known, fails: bool) {
     }
     if let Some(trouble) = outcome.trouble.take_if(|_| stays || matches!(kind, Busy | Quota)) {
         item.at_fault |= stays;
-        for (index, _) in known.state.to_try() {
+        let mut state = known.state.clone();
+        choose_recipients(&known.meta, &mut state, ways, item, None);
+        for (index, _) in state.waiting() {
             if !outcome.results.iter().any(|(known, _)| *known == index) {
                 outcome.results.push((index, Verdict::Deferred(trouble.why.clone())));
             }

@@ -161,6 +161,17 @@ impl Item {
         self.probes < PROBE_LIMIT
     }
 
+    /// It is released from hold, and tried for all of its recipients again, those in doubt included: what is planned for
+    /// these is found out at once.
+    pub fn release(&mut self, now: Instant) {
+        if self.doubtful {
+            let plan = self.plan.get_or_insert_default();
+            (plan.moment, plan.waits) = (Some(now), false);
+        }
+        (self.held, self.doubtful, self.released) = (false, false, Some(Box::new(now)));
+        self.left_out = Box::default();
+    }
+
     /// From now on it is tried at its scheduled times only.
     pub fn in_its_own_time(&mut self) {
         self.probes = PROBE_LIMIT;

@@ -468,7 +468,7 @@ impl State {
         let last = doubtful.iter().find(|r| !r.text.is_empty());
         let last = last.map(|r| format!("; last result: {}", r.text)).unwrap_or_default();
         let to = || doubtful.iter().map(|r| r.address.as_str()).collect::<Vec<_>>().join(", ");
-        let (what, delete) = match self.held {
+        let (what, delete) = match self.to_try().next().is_none() {
             true => ("it is held: it was sent".to_string(), ", or delete it"),
             false => (format!("it is only tried for its other recipients: to {} it was sent", to()), ""),
         };

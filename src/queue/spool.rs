@@ -21,7 +21,7 @@ use super::entry::{Client, Directory, Entry, MessageId, Place, SpoolError};
 use super::journal::Note;
 use super::ledger::{self, Ledger, Share, Wear};
 use super::owed::{self, Debt, Owed};
-use super::stored::{Stored, correct_dates, journal_length, read_message, read_notes};
+use super::stored::{Stored, correct_dates, is_one_file, journal_length, read_message, read_notes};
 use crate::config::{Durability, Relay};
 use crate::report::{Event, counted};
 use crate::system::lock;
@@ -335,13 +335,18 @@ impl Spool {
     pub fn remove(&self, entry: &Entry) -> Result<(), SpoolError> {
         let _still = self.nothing_moves();
         let safe = self.safe.as_ref().filter(|_| !self.safe_is_vacant());
-        let copied = safe.filter(|safe| safe.file(entry.id).exists());
+        let found_in = |directory: &Directory| fs::metadata(directory.file(entry.id)).ok();
+        let copied = safe.and_then(|safe| Some((safe, found_in(safe)?)));
+        // Where both directories show the same file, it was counted once.
+        let is_one = copied
+            .as_ref()
+            .is_some_and(|(_, copy)| found_in(&self.spool).is_some_and(|original| is_one_file(copy, &original)));
         // First what a move may have left behind: it would come back when the safe one is gone.
         let sync = self.spool.sync || copied.is_some();
-        let book = if copied.is_some() { None } else { Some(Place::Spool) };
+        let book = if copied.is_some() && !is_one { None } else { Some(Place::Spool) };
         let mut found = self.remove_from(&self.spool, entry.id, sync, book)?.is_some();
-        if let Some(safe) = copied {
-            found |= self.remove_from(safe, entry.id, true, Some(Place::Safe))?.is_some();
+        if let Some((safe, _)) = copied {
+            found |= self.remove_from(safe, entry.id, true, (!is_one).then_some(Place::Safe))?.is_some();
         }
         if !found {
             if !self.has_directories() {

@@ -673,3 +673,22 @@ async fn the_time_of_arrival_that_was_found_out_later_counts() {
     spool.record(&entry, &Note::Arrived(1_900_000_000)).unwrap();
     assert_eq!(spool.recover()[0].arrived, 1_900_000_000);
 }
+
+/// The directories are on an overlay and its upper layer, for example: each file is in both.
+#[tokio::test]
+async fn a_file_that_is_in_both_directories_is_counted_once() {
+    for restarts in [false, true] {
+        let bench = Bench::new(Durability::Deferred);
+        let before = bench.spool.usage_now();
+        let entry = put(&bench.spool, b"alarm", &["ops@example.com"]).await.unwrap();
+        let [ram, flash] = ["ram", "flash"].map(|place| bench.path(format!("{place}/queue/{}.msg", entry.id)));
+        fs::hard_link(&ram, &flash).unwrap();
+        let spool = if restarts { bench.start() } else { bench.spool.clone() };
+        match restarts {
+            true => assert_eq!(spool.recover().len(), 1),
+            false => assert!(spool.move_to_safe(vec![entry.clone()])[0].1.is_some()),
+        }
+        spool.remove(&entry).unwrap();
+        assert_eq!(spool.usage_now(), before, "restarts: {restarts}");
+    }
+}

@@ -6,7 +6,7 @@ use super::*;
 use crate::config::{load, uci};
 use crate::dispatch::delivery::{Ways, choose_recipients};
 use crate::message::{BodyForm, Encode, Envelope};
-use crate::queue::{Client, Entry, Marks, MessageId, Place};
+use crate::queue::{Client, Entry, Marks, MessageId, Place, Stored};
 
 const SETTINGS: &str = "
 config account 'mail'\n option host 'x.org'\n option from 'a@x.org'\n
@@ -305,9 +305,9 @@ fn a_mail_step_takes_the_recipients_of_mail_and_no_names_of_channels() {
     let left = |stored: &Stored| stored.state.waiting().map(|(index, _)| index).collect::<Vec<_>>();
     let mut other = Stored::in_memory(Vec::new(), Vec::new(), stored.meta.clone());
     other.state = stored.state.clone();
-    for_step(&mut stored, &routes, |route| routes.is_mail(route), &step(false));
+    for_step(&stored.meta, &mut stored.state, &routes, |route| routes.is_mail(route), &step(false));
     assert_eq!(left(&stored), [0, 2]);
-    for_step(&mut other, &routes, |route| routes.is_mail(route), &step(true));
+    for_step(&other.meta, &mut other.state, &routes, |route| routes.is_mail(route), &step(true));
     assert_eq!(left(&other), [0, 1, 2]);
 }
 
@@ -335,7 +335,53 @@ fn a_recipient_in_doubt_does_not_spare_those_that_wait_for_its_delivery() {
     let next = outlook(&ways.routes, &stored.meta, &stored.state, Duration::from_secs(120), None);
     let mut item = Item { route: next.route.unwrap(), ..item() };
     item.entry.arrived = clock::now() - 120;
-    choose_recipients(&mut stored, &ways, &item, None);
+    choose_recipients(&stored.meta, &mut stored.state, &ways, &item, None);
     let left: Vec<usize> = stored.state.waiting().map(|(index, _)| index).collect();
     assert_eq!(left, [1]);
+}
+
+/// Two routes, each with an account of its own.
+const TWO_ROUTES: &str = "config account 'a'\n option host 'x.org'\n option from 'a@x.org'\n
+config account 'b'\n option host 'y.org'\n option from 'a@y.org'\n option default '0'\n
+config route\n list account 'b'\n list recipient 'b@x.org'\n";
+
+/// Whether a message in this state is due in each of the nine routes, a step of it included.
+fn due(item: Item) -> usize {
+    let mut schedule = crate::queue::Schedule::new(9);
+    schedule.put_back(item, None);
+    let now = Instant::now();
+    (0..9).filter(|route| schedule.has_due(*route, now) || schedule.has_step(*route, now)).count()
+}
+
+/// Recipients in doubt are waited for; the administrator's hold is about all of them.
+#[test]
+fn a_message_that_is_in_doubt_for_some_recipients_can_be_held() {
+    let (routes, _) = routes(TWO_ROUTES);
+    let meta = meta(&["a1@x.org", "a2@x.org", "b@x.org"], None);
+    let mut state = State::new(&meta.envelope);
+    (0..3).for_each(|at| state.apply(&Note::Doubt(at, Some(vec![0]))));
+    assert!(state.is_doubtful() && !state.held);
+    let mut item = Item { doubtful: true, ..item() };
+    routes.place(&mut item, &meta, &state);
+    assert_eq!((due(item.clone()), due(Item { held: true, ..item })), (2, 0));
+}
+
+#[test]
+fn what_was_in_doubt_is_due_after_its_release_on_all_of_its_routes() {
+    for (settings, to, alarm, expected) in
+        [(SETTINGS, &["ops@x.org"][..], Some("alarm"), 1), (TWO_ROUTES, &["a1@x.org", "b@x.org"], None, 2)]
+    {
+        let (routes, _) = routes(settings);
+        let meta = meta(to, alarm);
+        let mut state = State::new(&meta.envelope);
+        (0..3).for_each(|at| state.apply(&Note::Doubt(at, Some(vec![0]))));
+        let mut item = Item { held: state.held, doubtful: true, ..item() };
+        routes.place(&mut item, &meta, &state);
+        item.release(Instant::now());
+        assert!(due(item.clone()) > 0 && item.plan.as_ref().is_some_and(|plan| plan.moment.is_some()));
+        // Its plan is looked at.
+        state.apply(&Note::Released(1));
+        routes.place(&mut item, &meta, &state);
+        assert_eq!(due(item), expected);
+    }
 }

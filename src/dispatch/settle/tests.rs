@@ -7,11 +7,11 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::config::{Durability, Relay, Settings, load, uci};
-use crate::dispatch::delivery::Ways;
 use crate::dispatch::notifier::Reporter;
 use crate::intake::Desk;
 use crate::message::{BodyForm, Encode, Envelope};
-use crate::queue::Marks;
+use crate::net::Trouble;
+use crate::queue::{Client, Marks, Place, Plan};
 
 const SETTINGS: &str = "config relay\n option admin 'admin@x.org'\n
 config account 'a'\n option host 'x.org'\n option from 'a@x.org'\n";
@@ -110,7 +110,7 @@ impl Bench {
     fn collected(&self) -> Vec<usize> {
         let settle = self.settle();
         let reporter = settle.teller.reporter();
-        (0..9).filter(|recipient| reporter.knows(self.entry.id, *recipient)).collect()
+        (0..9).filter(|recipient| reporter.knows(self.entry.id, ReportKind::Failed, *recipient)).collect()
     }
 
     /// The failures that another start would find unreported.
@@ -188,4 +188,92 @@ async fn only_recipients_that_may_have_got_it_are_in_doubt() {
     assert_eq!((batch.kind, reported(&batch)), (ReportKind::Failed, vec!["b@x.org".to_string()]));
     bench.settle().summarize(batch).await;
     assert!(!bench.known().state.owes_report() && !bench.known().state.is_done());
+}
+
+/// The second one comes into doubt while the first one waits for its summary.
+#[tokio::test]
+async fn each_recipient_in_doubt_is_reported() {
+    let bench = Bench::new(&["a@x.org", "b@x.org"]).await;
+    let uncertain = |of: Vec<usize>| {
+        let later = |index| (index, Verdict::Deferred("450 4.2.0 later".to_string().into()));
+        Outcome { results: vec![later(1), later(0)], doubtful: of, ..Outcome::default() }
+    };
+    // b is one attempt behind a.
+    for of in [vec![0], vec![0, 1], vec![0, 1], vec![1]] {
+        bench.settle().apply(bench.item(), &uncertain(of), bench.known()).await.unwrap();
+    }
+    assert!(bench.known().state.held);
+    let mut named = Vec::new();
+    while let Some(batch) = bench.due() {
+        named.extend(batch.reports.items.iter().map(|item| item.recipient.clone()));
+        bench.settle().summarize(batch).await;
+    }
+    assert_eq!(named, ["a@x.org", "b@x.org"]);
+    assert!(!bench.known().state.owes_report());
+}
+
+#[tokio::test]
+async fn a_damaged_message_with_a_plan_is_set_aside() {
+    for expires in [false, true] {
+        let bench = Bench::new(&["a@x.org"]).await;
+        let file = bench._dir.path().join(format!("ram/queue/{}.msg", bench.entry.id));
+        let whole = std::fs::read(&file).unwrap();
+        std::fs::write(&file, vec![0; whole.len()]).unwrap();
+        let mut item = bench.item();
+        item.plan = Some(Box::new(Plan { moment: Some(Instant::now()), waits: true, ..Plan::default() }));
+        let left = match expires {
+            true => bench.settle().expire(item, None).await.is_some(),
+            false => bench.settle().follow_plan(item, None).await.is_some(),
+        };
+        assert!(!left && !file.exists(), "expires: {expires}");
+    }
+}
+
+/// The second one has another addressee, since the settings were changed, and a full queue refuses it.
+#[tokio::test]
+async fn a_refused_report_is_not_forgotten_with_the_summary_of_another() {
+    let mut bench = Bench::new(&["a@x.org", "b@x.org"]).await;
+    assert!(bench.refused(bench.known(), 0).await.is_some());
+    assert_eq!(bench.collected(), [0]);
+    let relay = Relay { admin: Some("other@x.org".into()), ..bench.settings.relay.clone() };
+    bench.settings = Arc::new(Settings { relay, ..Settings::clone(&bench.settings) });
+    bench.spool.set_limit(1);
+    bench.refused(bench.known(), 1).await;
+    bench.spool.set_limit(1 << 24);
+    let mut named = Vec::new();
+    while let Some(batch) = bench.due() {
+        named.extend(batch.reports.items.iter().map(|item| item.recipient.clone()));
+        bench.settle().summarize(batch).await;
+    }
+    named.sort();
+    assert_eq!(named, ["a@x.org", "b@x.org"]);
+}
+
+/// Those of other routes, and those that were left out, have not been refused anything.
+#[test]
+fn blame_concerns_only_recipients_of_the_attempt() {
+    let text = "config account 'a'\n option host 'x.org'\n option from 'a@x.org'\n
+config account 'b'\n option host 'y.org'\n option from 'a@y.org'\n option default '0'\n
+config route\n list account 'b'\n list recipient 'b@y.org'\n";
+    let settings = load::settings(&uci::parse(text.as_bytes()).unwrap()).0;
+    let ways = Ways::new(&settings);
+    let to = ["a@x.org", "b@y.org", "c@x.org"].map(String::from).to_vec();
+    let meta = Meta {
+        envelope: Envelope { from: "plc".into(), to, smtputf8: false },
+        form: BodyForm { eight_bit: false, encode: Encode::Verbatim },
+        arrived: clock::now(),
+        client: "10.0.0.7".into(),
+        notice: false,
+        undated: None,
+        marks: Marks::default(),
+    };
+    let state = State::new(&meta.envelope);
+    let entry =
+        Entry { id: "0123456789".parse().unwrap(), client: Client::Own, place: Place::Spool, arrived: 0, size: 1 };
+    let mut item = Item { woken: true, left_out: Box::new([2]), ..Item::new(entry, Instant::now()) };
+    ways.routes.place(&mut item, &meta, &state);
+    let known = Known { meta, header: Vec::new(), state, arrived: 0 };
+    let mut outcome = Outcome { trouble: Some(Trouble::new(TroubleKind::Quota, "no more")), ..Outcome::default() };
+    blame(&mut item, &mut outcome, &known, &ways, false);
+    assert_eq!(outcome.results.iter().map(|(index, _)| *index).collect::<Vec<_>>(), [0]);
 }
