@@ -147,6 +147,22 @@ async fn a_certificate_that_can_not_be_used_is_named() {
     let status = json(&relay, "status").await;
     assert_eq!(status["reachable"], "no", "{status}");
     assert!(status["health"].as_str().unwrap().contains(&why), "{status}");
+    // Each has its own reason.
+    let another = missing.with_file_name("another.pem");
+    let second = Section::new("listener", "second").list("address", "127.0.0.1").list("allow", "127.0.0.0/8");
+    let second = second.option("port", free_port()).option("tls", "starttls").option("certificate", another.display());
+    let second = second.option("key", certs.key_file(Cert::Good).display());
+    let relay = protected("implicit", &certs).listener_option("certificate", missing.display());
+    let mut relay = relay.section(second).prepare();
+    relay.spawn();
+    relay.wait_log(started, SOON).await;
+    for file in [&missing, &another] {
+        let why = format!("option certificate '{}'", file.display());
+        relay.wait_log(|line| line.contains("event=advice") && line.contains(&why), SOON).await;
+        let status = json(&relay, "status").await;
+        let of_it = |shown: &&serde_json::Value| shown["note"].as_str().is_some_and(|note| note.contains(&why));
+        assert_eq!(status["listeners"].as_array().unwrap().iter().filter(of_it).count(), 1, "{status}");
+    }
     // Beside a listener that can start, only the other one is missing.
     let second = Section::new("listener", "tls")
         .list("address", "127.0.0.1")
@@ -362,6 +378,35 @@ async fn listeners_without_a_name_keep_apart() {
     let status = json(&relay, "status").await;
     let names: Vec<_> = status["listeners"].as_array().unwrap().iter().map(|shown| shown["name"].clone()).collect();
     assert_eq!(names, ["lan", "@listener[1]", "@listener[2]"]);
+}
+
+/// One socket has to be closed before the other can be opened, and both are the gateway's.
+#[tokio::test]
+async fn from_one_address_to_all_and_back_nobody_is_turned_away() {
+    let port = free_port();
+    let mut relay = relay().listener_option("port", port).start().await;
+    let mut kept = Client::greeted(([127, 0, 0, 1], port).into()).await;
+    for (name, address) in [("lan", "0.0.0.0"), ("lan", "127.0.0.1"), ("all", "0.0.0.0"), ("one", "127.0.0.1")] {
+        relay.configure("listener", "lan", |section| section.option("enabled", "0"));
+        relay.configure("listener", name, |_| {
+            let section = Section::new("listener", name).list("address", address).option("port", port);
+            section.list("allow", "127.0.0.0/8")
+        });
+        for other in ["all", "one"].into_iter().filter(|other| *other != name) {
+            relay.configure("listener", other, |_| Section::new("listener", other).option("enabled", "0"));
+        }
+        assert_eq!(run(&relay, "check").await.code, 0);
+        let ran = run(&relay, "reload").await;
+        assert!(ran.code == 0 && ran.err.is_empty(), "{ran:?}");
+        let there = |line: &str| {
+            let is = |wanted, value: &str| field(line, wanted) == Some(value);
+            is("event", "listening") && is("listener", name) && is("address", address)
+        };
+        relay.wait_log(there, SOON).await;
+        Client::greeted(([127, 0, 0, 1], port).into()).await.dialogue(&[("EHLO plc", 250)]).await;
+        kept.dialogue(&[("EHLO plc", 250)]).await;
+    }
+    assert!(!relay.log().iter().any(|line| line.contains("cannot connect")), "{:?}", relay.log());
 }
 
 #[tokio::test]

@@ -296,6 +296,27 @@ async fn a_port_of_another_program_is_called_taken_after_root_is_gone_too() {
     tokio::time::timeout(SOON, there).await.expect("the port to be taken");
 }
 
+/// The gateway has to close its own socket before root can open the one that replaces it.
+#[tokio::test]
+async fn root_opens_what_the_gateway_makes_room_for() {
+    if !own_network() {
+        return;
+    }
+    let provider = provider().await;
+    let mut relay = builder(&provider).start().await;
+    for address in ["0.0.0.0", "127.0.0.1"] {
+        relay.configure("listener", "lan", |_| {
+            let section = Section::new("listener", "lan").list("address", address).option("port", 25);
+            section.list("allow", "127.0.0.0/8")
+        });
+        let ran = ask::run(&relay, "reload").await;
+        assert!(ran.code == 0 && !ran.err.contains("cannot listen"), "{ran:?}");
+        let there = async { while listening(&relay).await != [format!("{address}:25")] {} };
+        tokio::time::timeout(SOON, there).await.expect("the new address");
+        finish(begin("127.0.0.1:25".parse().unwrap()).await).await;
+    }
+}
+
 #[tokio::test]
 async fn an_ipv6_address_that_is_being_checked_is_bound() {
     if !own_network() {

@@ -3,6 +3,8 @@
 //! root can open, and passes it to the gateway.
 
 use std::fs::File;
+use std::io::{self, ErrorKind};
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -22,6 +24,9 @@ use super::{Failure, complain, exit, fail, list, print};
 
 /// How long to wait for a gateway that is starting.
 const STARTING: Duration = Duration::from_secs(30);
+
+/// How long the gateway may take to close a socket.
+const CLOSING: Duration = Duration::from_secs(3);
 
 /// Bytes of the errors that are passed to the gateway.
 const REASON_LIMIT: usize = 4 << 10;
@@ -115,13 +120,15 @@ fn hand_over(file: &Path, loaded: &Loaded, client: &mut ControlClient) -> Result
     startup::learn_networks(settings);
     let failed = |failure: CallFailure| (1, failure.text);
     let listening = client.call("listening", json!({})).map_err(failed)?;
-    let (mut opened, mut warnings) = (Vec::new(), Vec::new());
-    for address in listener::addresses(settings) {
-        if list(&listening, "addresses").iter().any(|known| *known == address.to_string()) {
-            continue;
-        }
+    let (mut opened, mut warnings, mut later) = (Vec::new(), Vec::new(), Vec::new());
+    let (wanted, held) = (listener::addresses(settings), list(&listening, "addresses"));
+    let held: Vec<&str> = held.iter().filter_map(Value::as_str).collect();
+    for address in wanted.iter().copied().filter(|address| !held.contains(&address.to_string().as_str())) {
         match listener::open(address) {
             Ok(socket) => opened.push((address, socket)),
+            Err(error) if error.kind() == ErrorKind::AddrInUse && listener::comes_free(address, &held, &wanted) => {
+                later.push(address);
+            }
             Err(error) => warnings.push(listener::explain(address, &error)),
         }
     }
@@ -131,9 +138,38 @@ fn hand_over(file: &Path, loaded: &Loaded, client: &mut ControlClient) -> Result
         said.extend(startup::secrets(&settings.relay, &identity));
     }
     said.extend(config::advice::reachable(settings));
-    let packed = socket::pack(file, files::named(settings), opened, said);
-    let parcel = packed.map_err(|error| (1, format!("cannot open {}: {error}", file.display())))?;
-    let taken = client.call_with("reload", parcel.params, &parcel.descriptors).map_err(failed)?;
+    let parcel = |opened, said| {
+        let packed = socket::pack(file, files::named(settings), opened, said);
+        packed.map_err(|error| (1, format!("cannot open {}: {error}", file.display())))
+    };
+    let first = parcel(opened, said.clone())?;
+    let taken = client.call_with("reload", first.params, &first.descriptors).map_err(failed)?;
     warnings.extend(list(&taken, "warnings").iter().filter_map(Value::as_str).map(String::from));
+    let (mut opened, end) = (Vec::new(), Instant::now() + CLOSING);
+    for address in later {
+        match open_when_free(address, client, end) {
+            Ok(socket) => opened.extend(socket.map(|socket| (address, socket))),
+            Err(error) => warnings.push(listener::explain(address, &error)),
+        }
+    }
+    if !opened.is_empty() {
+        let second = parcel(opened, said)?;
+        client.call_with("reload", second.params, &second.descriptors).map_err(failed)?;
+    }
     Ok(warnings)
+}
+
+/// Opens an address as soon as the gateway has closed its socket that is in the way; none if it has opened it itself.
+fn open_when_free(address: SocketAddr, client: &mut ControlClient, end: Instant) -> io::Result<Option<TcpListener>> {
+    loop {
+        match listener::open(address) {
+            Err(error) if error.kind() == ErrorKind::AddrInUse && Instant::now() < end => {}
+            opened => return opened.map(Some),
+        }
+        let listening = client.call("listening", json!({})).unwrap_or_default();
+        if list(&listening, "addresses").iter().any(|known| *known == address.to_string()) {
+            return Ok(None);
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }

@@ -38,8 +38,8 @@ pub struct Problem {
 const TRUE: [&str; 5] = ["1", "on", "true", "yes", "enabled"];
 const FALSE: [&str; 5] = ["0", "off", "false", "no", "disabled"];
 
-/// Options whose values may begin or end with a blank. From all others blanks are removed: they were pasted with the value,
-/// and nobody finds them in a message such as `the username is not an address`.
+/// Options whose values may begin or end with a space. From all others blanks are removed: they were pasted with the value,
+/// and nobody finds them in a message such as `the username is not an address`. So are tabs and line ends from these.
 const VERBATIM: [&str; 4] = ["password", "subject", "header", "body"];
 
 /// A value that is one of some words.
@@ -305,7 +305,9 @@ impl<'a> Reader<'a> {
         let mut texts = Vec::new();
         let verbatim = VERBATIM.contains(&name);
         for item in option.value.items() {
-            match std::str::from_utf8(item).map(|text| if verbatim { text } else { text.trim() }) {
+            match std::str::from_utf8(item)
+                .map(|text| if verbatim { text.trim_matches(['\t', '\r', '\n']) } else { text.trim() })
+            {
                 Ok("") => {}
                 // A control character in a name, address or path would end up in protocol lines and logs.
                 Ok(text) if text.chars().any(char::is_control) => {

@@ -630,7 +630,7 @@ fn the_port_of_a_mail_server_is_an_option_of_its_own() {
 #[test]
 fn blanks_around_a_value_are_not_part_of_it() {
     let text = "config relay\n option enabled '0'\n option hostname ' gw.example\t'\nconfig account 'a'\n option username 'me@gmail.com '\n option password ' pass word '\n\
-        config user 'u'\n option username 'cam '\n option password ' p '\n list sender '\u{a0}cam@example.com '\n\
+        config user 'u'\n option username 'cam '\n option password '\t p \n'\n list sender '\u{a0}cam@example.com '\n\
         config account 'b'\n option username 'me@gmail.com'\n option host ' '\n option password 'x'\n";
     let (settings, problems) = read(text);
     assert!(problems.iter().all(|problem| problem.severity == Severity::Note), "{problems:?}");
@@ -642,7 +642,7 @@ fn blanks_around_a_value_are_not_part_of_it() {
     let user = &settings.users[0];
     assert_eq!((&*user.username, user.password.expose(), &*user.senders[0]), ("cam", " p ", "cam@example.com"));
     // Where they can be meant, they stay.
-    let text = "config escalation 'e'\n list account 'a'\n list subject ' alarm '\n";
+    let text = "config escalation 'e'\n list account 'a'\n list subject '\t alarm \t'\n";
     assert_eq!(read(text).0.escalations[0].subjects, [" alarm "]);
 }
 

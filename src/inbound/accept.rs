@@ -19,7 +19,7 @@ use nix::sys::socket::{Shutdown, shutdown};
 use nix::unistd::write;
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream, UnixListener};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::connection::{Stream, Transport, handshake};
@@ -95,7 +95,7 @@ pub(super) struct Door {
 /// Accepts until shutdown, or until the sender of `door` is dropped; existing sessions then continue until they end by
 /// themselves. Sessions over the limit wait: a late session is better than none.
 pub(super) async fn accept(
-    socket: TcpListener,
+    (socket, open): (TcpListener, oneshot::Sender<()>),
     mut door: watch::Receiver<Arc<Door>>,
     desk: Desk,
     mut stop: watch::Receiver<bool>,
@@ -142,6 +142,7 @@ pub(super) async fn accept(
         }
     }
     drop(socket);
+    drop(open);
     tokio::select! {
         () = ordered(&mut stop) => {}
         () = ended(&mut sessions) => return,

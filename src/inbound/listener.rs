@@ -14,7 +14,7 @@ use nix::sys::socket::sockopt::{IpFreebind, Ipv6V6Only, ReuseAddr};
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen, setsockopt, socket};
 use nix::unistd::geteuid;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
@@ -43,6 +43,8 @@ struct Bound {
     door: watch::Sender<Arc<Door>>,
     /// The accept loop.
     task: JoinHandle<()>,
+    /// Ends when the socket is closed.
+    closed: oneshot::Receiver<()>,
 }
 
 /// All open listening sockets.
@@ -57,8 +59,8 @@ pub struct Listeners {
     shown: watch::Sender<Vec<Shown>>,
     /// TLS configurations, by listener name.
     tls: HashMap<String, TlsAcceptor>,
-    /// What prevents a TLS listener from starting.
-    tls_trouble: Option<String>,
+    /// What prevents a TLS listener from starting, by its name.
+    tls_trouble: HashMap<String, String>,
     /// The last logged message about addresses that could not be bound, so that it is logged once.
     complaint: Option<String>,
 }
@@ -118,7 +120,7 @@ pub fn obstacles(settings: &Settings, held: &[String]) -> Vec<String> {
             }
             claimed.push((&listener.name, address));
             own = true;
-            if held.iter().any(|held| held.parse().is_ok_and(|held| overlap(held, address))) {
+            if parsed(held).any(|held| overlap(held, address)) {
                 continue;
             }
             match bound(address) {
@@ -132,6 +134,16 @@ pub fn obstacles(settings: &Settings, held: &[String]) -> Vec<String> {
         }
     }
     found
+}
+
+fn parsed(addresses: &[impl AsRef<str>]) -> impl Iterator<Item = SocketAddr> {
+    addresses.iter().filter_map(|address| address.as_ref().parse().ok())
+}
+
+/// Whether `address` can only be bound once the gateway has closed one of those that it has, `held`, because it wants
+/// another one now: of its addresses, `wanted`, one is all of the host.
+pub fn comes_free(address: SocketAddr, held: &[impl AsRef<str>], wanted: &[SocketAddr]) -> bool {
+    parsed(held).any(|held| overlap(held, address) && !wanted.contains(&held))
 }
 
 /// Says which other listener of `all` has this address, or one that includes it.
@@ -203,19 +215,30 @@ fn host_addresses(settings: &Settings, needed: impl Fn(&Listener) -> bool) -> Ve
 
 /// Loads certificates and keys of all TLS listeners, and returns what is wrong with those that cannot be used. Reads
 /// files.
-fn load_tls(settings: &Settings) -> (HashMap<String, TlsAcceptor>, Option<String>) {
+fn load_tls(settings: &Settings) -> (HashMap<String, TlsAcceptor>, HashMap<String, String>) {
     let protected = |listener: &Listener| listener.tls != TlsMode::None;
     let host = host_addresses(settings, |listener| protected(listener) && !listener.interfaces.is_empty());
-    let (mut loaded, mut trouble) = (HashMap::new(), None);
+    let (mut loaded, mut trouble) = (HashMap::new(), HashMap::new());
     for listener in settings.listeners.iter().filter(|listener| protected(listener)) {
         let addresses =
             wanted(listener, &host).iter().map(SocketAddr::ip).filter(|ip| !ip.is_unspecified()).collect::<Vec<_>>();
         match tls::acceptor(listener, &settings.relay, &addresses) {
             Ok(acceptor) => _ = loaded.insert(listener.name.clone(), acceptor),
-            Err(error) => trouble = Some(format!("listener '{}' cannot offer TLS: {error}", listener.name)),
+            Err(error) => {
+                let text = format!("listener '{}' cannot offer TLS: {error}", listener.name);
+                trouble.insert(listener.name.clone(), text);
+            }
         }
     }
     (loaded, trouble)
+}
+
+/// The names of all listeners with each of their addresses.
+fn keys(settings: &Settings, host: &[Address]) -> Vec<(String, SocketAddr)> {
+    let of = |listener: &Listener| -> Vec<_> {
+        wanted(listener, host).into_iter().map(|address| (listener.name.clone(), address)).collect()
+    };
+    settings.listeners.iter().flat_map(of).collect()
 }
 
 /// Waits until addresses of the host have changed, for ever if the kernel does not tell.
@@ -246,7 +269,7 @@ impl Listeners {
             sockets,
             shown,
             tls,
-            tls_trouble: None,
+            tls_trouble: HashMap::new(),
             complaint: None,
         };
         listeners.tls_is(tls_trouble);
@@ -261,12 +284,12 @@ impl Listeners {
         self.shown.subscribe()
     }
 
-    /// Logs a problem with certificates, once.
-    fn tls_is(&mut self, trouble: Option<String>) {
-        if trouble != self.tls_trouble
-            && let Some(text) = &trouble
-        {
-            Event::Advice { text: text.clone() }.log();
+    /// Logs problems with certificates, each once.
+    fn tls_is(&mut self, trouble: HashMap<String, String>) {
+        for (name, text) in &trouble {
+            if self.tls_trouble.get(name) != Some(text) {
+                Event::Advice { text: text.clone() }.log();
+            }
         }
         self.tls_trouble = trouble;
     }
@@ -282,7 +305,7 @@ impl Listeners {
 
     /// Logs where devices cannot connect, once. What is wrong with certificates has been logged already.
     fn complain(&mut self) {
-        let is_new = |shown: &&Shown| self.tls_trouble.is_none() || shown.note != self.tls_trouble;
+        let is_new = |shown: &&Shown| shown.note.is_none() || shown.note.as_ref() != self.tls_trouble.get(&shown.name);
         let obstacles: Vec<String> = self.shown.borrow().iter().filter(is_new).filter_map(Shown::obstacle).collect();
         let complaint = complaint(&obstacles);
         if complaint != self.complaint
@@ -314,14 +337,19 @@ impl Listeners {
                 }
                 () = task::pause(wait) => false,
             };
+            let mut replaces = false;
             if reloaded {
                 self.renew_tls().await;
+                replaces = self.make_room().await;
             }
             self.follow();
             if reloaded {
                 self.sockets.close_rest();
             }
-            self.complain();
+            // Root may be about to hand over what could be opened only now.
+            if !replaces {
+                self.complain();
+            }
             let all_open = self.shown.borrow().iter().all(|shown| shown.open);
             wait = if changes.is_some() && all_open { LOOK } else { FOLLOW };
         }
@@ -359,14 +387,30 @@ impl Listeners {
         self.bound.keys().find(|(_, bound)| *bound == address && bound.port() != 0)
     }
 
+    /// Closes sockets that are not wanted any more if they are in the way of new ones, as `127.0.0.1` is of `0.0.0.0`.
+    /// Returns whether there were any.
+    async fn make_room(&mut self) -> bool {
+        let settings = self.settings.borrow().clone();
+        let keep = keys(&settings, &host_addresses(&settings, |listener| !listener.interfaces.is_empty()));
+        keep.iter().for_each(|key| self.rename(key, &keep));
+        let new: Vec<SocketAddr> =
+            keep.iter().filter(|key| !self.bound.contains_key(*key)).map(|(_, address)| *address).collect();
+        let in_the_way = |key: &(String, SocketAddr)| !keep.contains(key) && new.iter().any(|new| overlap(key.1, *new));
+        let ending: Vec<Bound> = self.bound.extract_if(|key, _| in_the_way(key)).map(|(_, bound)| bound).collect();
+        let found = !ending.is_empty();
+        for Bound { door, task, closed, .. } in ending {
+            drop(door);
+            let _ = closed.await;
+            self.closing.push(task);
+        }
+        found
+    }
+
     /// Brings the open sockets in line with the settings.
     fn follow(&mut self) {
         let settings = self.settings.borrow_and_update().clone();
         let host = host_addresses(&settings, |listener| !listener.interfaces.is_empty() || listener.allow.is_empty());
-        let keys = |listener: &Listener| -> Vec<_> {
-            wanted(listener, &host).into_iter().map(|address| (listener.name.clone(), address)).collect()
-        };
-        let keep: Vec<(String, SocketAddr)> = settings.listeners.iter().flat_map(keys).collect();
+        let keep = keys(&settings, &host);
         let mut shown = Vec::new();
         for listener in &settings.listeners {
             let begin = shown.len();
@@ -384,7 +428,7 @@ impl Listeners {
                 let tls = self.tls.get(&listener.name).filter(|_| listener.tls != TlsMode::None);
                 if tls.is_none() && listener.tls != TlsMode::None {
                     // Without a certificate it does not start; if it is running, it continues unchanged.
-                    show(Some(address), self.tls_trouble.as_ref(), false, false);
+                    show(Some(address), self.tls_trouble.get(&listener.name), false, false);
                     continue;
                 }
                 let rules = Arc::new(Rules::new(listener.clone(), &settings, tls.cloned()));
@@ -407,8 +451,9 @@ impl Listeners {
                         Event::Listening { listener: listener.name.clone(), address: local.ip(), port: local.port() }
                             .log();
                         let (door, seen) = watch::channel(door);
-                        let task = task::spawn(accept(socket, seen, self.desk.clone(), self.stop.clone()));
-                        self.bound.insert(key, Bound { local, door, task });
+                        let (open, closed) = oneshot::channel();
+                        let task = task::spawn(accept((socket, open), seen, self.desk.clone(), self.stop.clone()));
+                        self.bound.insert(key, Bound { local, door, task, closed });
                     }
                     Err(error) => {
                         let (text, needs_root) = self.why_closed(listener, address, &error);

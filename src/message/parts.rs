@@ -304,17 +304,25 @@ impl Tree {
 
     /// Takes the boundary of the outermost multipart from `line`, which begins with two hyphens, if it differs from the
     /// declared one in further hyphens only: some devices count the two of RFC 2046 section 5.1.1 as part of the
-    /// boundary, or forget them.
+    /// boundary, or forget them. The declared one stays a candidate until [`Self::settle`]: the line may be a ruler in the
+    /// text before the parts.
     pub fn adopt(&mut self, line: &[u8]) {
         let ([level], Some(own)) = (&mut self.levels[..], line.strip_prefix(b"--").map(<[u8]>::trim_ascii_end)) else {
             return;
         };
-        let [declared] = &mut level.boundaries[..] else { return };
+        let [declared] = &level.boundaries[..] else { return };
         let name = without_hyphens(own);
         let differs = own != &declared[..] && !name.is_empty() && name == without_hyphens(declared);
         if differs && own.len() <= BOUNDARY_LIMIT && own.iter().all(u8::is_ascii_graphic) {
-            *declared = own.to_vec();
+            level.boundaries.insert(0, own.to_vec());
             self.adopted = true;
+        }
+    }
+
+    /// A part has begun: the boundary that began it is that of the outermost multipart.
+    pub fn settle(&mut self) {
+        if let Some(level) = self.levels.first_mut() {
+            level.boundaries.truncate(1);
         }
     }
 
@@ -330,9 +338,14 @@ impl Tree {
         let (mut nesting, mut in_digest) = (self.nesting, false);
         if let Some(level) = self.levels.get_mut(at) {
             level.seen |= !closing;
-            if candidate < level.boundaries.len() {
+            let is_adopted = at == 0 && self.adopted && candidate == 0;
+            if candidate < level.boundaries.len() && !is_adopted {
                 level.boundaries.swap(0, candidate);
                 level.boundaries.truncate(1);
+            }
+            if at == 0 && self.adopted && !is_adopted {
+                // The declared one is right.
+                (self.adopted, self.found) = (false, None);
             }
             if at == 0 && !closing && self.found.is_none() {
                 self.found = level.boundaries.first().cloned();

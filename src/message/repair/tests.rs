@@ -113,6 +113,12 @@ fn a_boundary_with_other_hyphens_than_in_the_body_is_corrected() {
     let same = "multipart/mixed; boundary=\"--abc\"; x=y".to_string();
     let text = format!("----abc\r\n{part}--abc\r\n----abc--\r\n");
     assert_eq!(multipart("", "--abc", &text), (same.clone(), vec![]));
+    // A ruler in the text before the parts.
+    for ruler in ["-----abc\r\n", "----abc\r\nx\r\n", "----abc\r\n----abc\r\n", "----abc--\r\n"] {
+        let text = format!("{ruler}--abc\r\n{part}--abc\r\n----abc\r\n{part}--abc--\r\n");
+        let right = "multipart/mixed; boundary=\"abc\"; x=y".to_string();
+        assert_eq!(multipart("", "abc", &text), (right, vec![]), "{text}");
+    }
     // What is signed stays as it is.
     let text = format!("--abc\r\n{part}--abc--\r\n");
     assert_eq!(multipart("DKIM-Signature: v=1; d=b.c\r\n", "--abc", &text), (same, vec![]));

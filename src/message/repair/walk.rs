@@ -289,7 +289,9 @@ impl Walk {
             return true;
         }
         if line.is_empty() {
-            self.parts |= text.is_empty();
+            if text.is_empty() {
+                self.begin_part();
+            }
             self.end_header();
             self.text_end(end, body);
             return true;
@@ -308,11 +310,22 @@ impl Walk {
     }
 
     /// Ends the header of a part.
+    /// What follows looks like a part.
+    fn begin_part(&mut self) {
+        if !self.parts {
+            self.parts = true;
+            self.tree.settle();
+        }
+    }
+
     fn end_header(&mut self) {
         if let State::Header { text, in_digest } = &mut self.state {
             let (text, in_digest) = (std::mem::take(text), *in_digest);
-            self.parts |= fields(&text)
-                .any(|field| field.name.get(..8).is_some_and(|name| name.eq_ignore_ascii_case(b"Content-")));
+            let is_content =
+                |field: Field<'_>| field.name.get(..8).is_some_and(|name| name.eq_ignore_ascii_case(b"Content-"));
+            if fields(&text).any(is_content) {
+                self.begin_part();
+            }
             self.enter(&text, in_digest);
         }
     }
