@@ -140,8 +140,8 @@ fn parsed(addresses: &[impl AsRef<str>]) -> impl Iterator<Item = SocketAddr> {
     addresses.iter().filter_map(|address| address.as_ref().parse().ok())
 }
 
-/// Whether `address` can only be bound once the gateway has closed one of those that it has, `held`, because it wants
-/// another one now: of its addresses, `wanted`, one is all of the host.
+/// Whether `address` is only taken by a socket of the gateway itself, one of `held`, that it is about to close: it is not
+/// `wanted` any more, and one of the two is all of the host.
 pub fn comes_free(address: SocketAddr, held: &[impl AsRef<str>], wanted: &[SocketAddr]) -> bool {
     parsed(held).any(|held| overlap(held, address) && !wanted.contains(&held))
 }
