@@ -98,7 +98,7 @@ fn about_host(file: &Path, settings: &Settings, found: &mut Found) -> String {
     let relay = &settings.relay;
     found.warnings(config::advice::exposed(file, settings));
     found.warnings(config::advice::directories(relay));
-    found.all.extend(config::advice::journal(relay).map(|text| (Severity::Note, 0, text)));
+    found.all.extend(config::advice::unsound(relay).map(|text| (Severity::Note, 0, text)));
     let unusable = files(settings);
     found.complete = unusable.is_empty();
     found.warnings(unusable);

@@ -80,19 +80,32 @@ pub fn directories(relay: &Relay) -> Vec<String> {
     found
 }
 
-/// A note if the directory whose mail has to survive a power cut is on ext4 without a journal. Reads the file system.
-pub fn journal(relay: &Relay) -> Option<String> {
+/// A note if the directory whose mail has to survive a power cut is on a file system that cannot promise that: ext4 without
+/// a journal, or exFAT (`docs/developer/spool.md`). Reads the file system.
+pub fn unsound(relay: &Relay) -> Option<String> {
+    let is_exfat = |path: &Path| memory::without_owners(path).is_some_and(|(system, _)| system == "exfat");
+    unsound_by(relay, publish::lacks_journal, is_exfat)
+}
+
+fn unsound_by(
+    relay: &Relay,
+    lacks_journal: impl Fn(&Path) -> bool,
+    is_exfat: impl Fn(&Path) -> bool,
+) -> Option<String> {
     let accepts = Some(("spool", &relay.spool)).filter(|_| relay.durability == Durability::Always);
     let (option, path) = relay.safe_spool.as_ref().map(|path| ("safe_spool", path)).or(accepts)?;
-    let there = path.ancestors().find(|path| path.is_dir())?;
-    (relay.durability != Durability::Memory && publish::lacks_journal(there)).then(|| {
-        format!(
-            "option {option} '{}' is on ext2, or on ext4 without a journal: each message takes longer there, and a power cut can still \
-             make accepted mail unreadable until e2fsck is run; add a journal while it is not mounted (tune2fs -O has_journal), or \
-             name a directory on another file system",
-            path.display()
-        )
-    })
+    let there = path.ancestors().find(|path| path.is_dir()).filter(|_| relay.durability != Durability::Memory)?;
+    let what = if lacks_journal(there) {
+        "is on ext2, or on ext4 without a journal: each message takes longer there, and a power cut can still make accepted mail \
+         unreadable until e2fsck is run; add a journal while it is not mounted (tune2fs -O has_journal), or name a directory on \
+         another file system"
+    } else if is_exfat(there) {
+        "is on exfat: a power cut can damage it, and mail that is accepted after that can be lost when it is repaired; name a \
+         directory on ext4 with a journal, or on F2FS"
+    } else {
+        return None;
+    };
+    Some(format!("option {option} '{}' {what}", path.display()))
 }
 
 /// Why the gateway cannot use the secrets that are stored, if that is so. Reads the file system.
@@ -264,6 +277,39 @@ mod tests {
         let secrets = |path: &Path| path.ends_with("s").then(|| ("exfat", fs::metadata("/").unwrap()));
         let said = drives_by(&relay("deferred"), secrets);
         assert!(said[0].text.contains("other users can read the passwords and their key"), "{}", said[0].text);
+    }
+
+    #[test]
+    fn a_file_system_that_cannot_keep_mail_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let relay = |durability: &str, safe: &str| {
+            let text = format!(
+                "config relay\n option spool '{0}/a'\n option durability '{durability}'\n{safe}",
+                dir.path().display()
+            );
+            load::settings(&uci::parse(text.as_bytes()).unwrap()).0.relay
+        };
+        let safe = format!(" option safe_spool '{}/b'\n", dir.path().display());
+        let (yes, no) = (|_: &Path| true, |_: &Path| false);
+        // The directory itself is made later.
+        for (durability, safe, named) in [
+            ("always", "", Some("option spool '")),
+            ("always", &safe, Some("option safe_spool '")),
+            ("deferred", &safe, Some("option safe_spool '")),
+            ("memory", &safe, None),
+        ] {
+            let relay = relay(durability, safe);
+            for (found, words) in
+                [(unsound_by(&relay, yes, no), "without a journal"), (unsound_by(&relay, no, yes), "is on exfat")]
+            {
+                let as_it_should = match (&found, named) {
+                    (Some(text), Some(named)) => text.starts_with(named) && text.contains(words),
+                    (found, named) => found.is_none() && named.is_none(),
+                };
+                assert!(as_it_should, "{durability}: {found:?}");
+            }
+            assert_eq!(unsound_by(&relay, no, no), None);
+        }
     }
 
     #[test]
