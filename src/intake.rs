@@ -188,9 +188,9 @@ impl Desk {
     ///
     /// # Errors
     /// If the queue is full.
-    pub fn begin(&self, client: Client, limit: u64) -> Result<Intake, IntakeError> {
+    pub fn begin(&self, client: Client, limit: u64) -> Result<Box<Intake>, IntakeError> {
         let draft = self.watch(client, 0, self.spool.draft(client))?;
-        Ok(Intake { desk: self.clone(), client, draft, repair: Repair::new(), size: 0, limit })
+        Ok(Box::new(Intake { desk: self.clone(), client, draft, repair: Repair::new(), size: 0, limit }))
     }
 
     /// Begins a digest of a client's messages of at most `limit` bytes. The queue accepts it even when full, since the
@@ -198,9 +198,9 @@ impl Desk {
     ///
     /// # Errors
     /// If the system provides no random numbers.
-    pub fn begin_digest(&self, client: Client, limit: u64) -> Result<Intake, IntakeError> {
+    pub fn begin_digest(&self, client: Client, limit: u64) -> Result<Box<Intake>, IntakeError> {
         let draft = self.spool.replacing_draft(client)?;
-        Ok(Intake { desk: self.clone(), client, draft, repair: Repair::new(), size: 0, limit })
+        Ok(Box::new(Intake { desk: self.clone(), client, draft, repair: Repair::new(), size: 0, limit }))
     }
 
     /// A message has been begun: what it is sent with can be prepared.
@@ -282,11 +282,28 @@ impl Intake {
     /// # Errors
     /// If it is too large or the disk fails; the message cannot be used any more then.
     pub async fn push(&mut self, bytes: &[u8]) -> Result<(), IntakeError> {
+        self.take(bytes)?;
+        self.settle().await
+    }
+
+    /// The first half of [`Self::push`], which waits for nothing: the caller need not keep the bytes until the disk has them.
+    ///
+    /// # Errors
+    /// If it is too large; the message cannot be used any more then.
+    pub fn take(&mut self, bytes: &[u8]) -> Result<(), IntakeError> {
         self.size = self.size.saturating_add(bytes.len() as u64);
         if self.size > self.limit {
             return Err(IntakeError::TooLarge(self.limit));
         }
         self.repair.push(bytes, self.draft.buffer(bytes.len()));
+        Ok(())
+    }
+
+    /// The second half of [`Self::push`]: writes what was taken, if it is much.
+    ///
+    /// # Errors
+    /// If the disk fails; the message cannot be used any more then.
+    pub async fn settle(&mut self) -> Result<(), IntakeError> {
         let settled = self.draft.settle().await;
         self.desk.watch(self.client, self.size, settled)
     }
@@ -296,7 +313,7 @@ impl Intake {
     /// # Errors
     /// If it cannot be accepted; nothing of it remains then.
     pub async fn finish(
-        self,
+        self: Box<Self>,
         envelope: Envelope,
         origin: &Origin,
         hostname: &str,
@@ -313,7 +330,7 @@ impl Intake {
     /// # Errors
     /// As for [`Self::finish`].
     pub async fn keep(
-        mut self,
+        mut self: Box<Self>,
         envelope: Envelope,
         origin: &Origin,
         hostname: &str,

@@ -124,6 +124,14 @@ impl Talk {
     /// Removes `count` bytes from the input, or all of it if there are fewer.
     pub fn used(&mut self, count: usize) {
         self.input.drain(..count.min(self.input.len()));
+        self.spare();
+    }
+
+    /// A buffer in which nothing is left is not kept, neither for the rest of the session nor while a message is written.
+    fn spare(&mut self) {
+        if self.input.is_empty() {
+            self.input = Vec::new();
+        }
     }
 
     /// Removes the next line from the input.
@@ -179,10 +187,7 @@ impl Talk {
 
     /// Waits for more input.
     pub async fn fill(&mut self, limit: Duration) -> Input {
-        // A large buffer left over from a large block is not kept for the rest of the session.
-        if self.input.is_empty() {
-            self.input = Vec::new();
-        }
+        self.spare();
         match timeout(limit, poll_fn(|context| self.poll_input(context))).await {
             Ok(Ok(0)) => Input::End,
             Ok(Ok(_)) => Input::Some,

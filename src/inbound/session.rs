@@ -83,7 +83,7 @@ enum Phase {
     Command,
     Login(Prompt),
     /// Message text. `Err` contains the reply it will get at the end; the text itself is discarded.
-    Text(Decoder, Box<Result<Intake, String>>),
+    Text(Decoder, Result<Box<Intake>, String>),
     /// Bytes of a BDAT that was never offered; they are discarded.
     Skip(u64),
 }

@@ -52,14 +52,22 @@ impl Draft {
     /// Where repaired body bytes are appended, with room for `more` of them; [`Self::settle`] writes them when there are
     /// enough.
     pub fn buffer(&mut self, more: usize) -> &mut Vec<u8> {
-        let (length, wanted) = (self.buffer.len(), self.buffer.len().saturating_add(more));
+        let gap = self.gap().saturating_sub(self.buffer.len());
+        let (length, wanted) = (self.buffer.len(), self.buffer.len().saturating_add(gap).saturating_add(more));
         if self.buffer.capacity() < wanted {
             // Doubled as usual, it would be half empty in fifty sessions that are in the middle of a message. From the half
             // on it gets all at once, in pages of its own: what grows further between other records leaves holes.
             let room = if wanted <= BUFFER / 2 { wanted.next_multiple_of(STEP) } else { wanted.max(BUFFER) };
             self.buffer.reserve_exact(room.saturating_sub(length));
         }
+        self.buffer.resize(length.saturating_add(gap), 0);
         &mut self.buffer
+    }
+
+    /// Bytes at the beginning of the buffer for the preamble, which stands before the body in the file: a message that is
+    /// written at once needs no second copy then.
+    fn gap(&self) -> usize {
+        if self.body == 0 { PREAMBLE } else { 0 }
     }
 
     /// Writes the buffer to disk if it has grown large.
@@ -71,6 +79,7 @@ impl Draft {
             return Ok(());
         }
         let offset = self.end();
+        let gap = self.gap();
         let (mut kept, chunk) = self.take_body()?;
         let at_once = kept.spool.works_at_once();
         if at_once {
@@ -78,7 +87,7 @@ impl Draft {
             tokio::task::yield_now().await;
         }
         let (kept, chunk) = writing(at_once, move || {
-            kept.write(offset, &chunk)?;
+            kept.write(offset, chunk.get(gap..).unwrap_or_default())?;
             Ok::<_, SpoolError>((kept, chunk))
         })
         .await?;
@@ -93,14 +102,16 @@ impl Draft {
         self.body.saturating_add(PREAMBLE as u64)
     }
 
-    /// Takes the buffer as the next part of the body, with room reserved for it, and with what it is written to.
+    /// Takes the buffer, gap included, as the next part of the body, with room reserved for it, and with what it is written to.
     fn take_body(&mut self) -> Result<(Kept, Vec<u8>), SpoolError> {
         let broken = || SpoolError::Io(io::Error::other("reception continued after a failure"));
         let mut kept = self.kept.take().ok_or_else(broken)?;
-        let chunk = std::mem::take(&mut self.buffer);
-        kept.reserve(chunk.len() as u64)?;
-        self.body = self.body.saturating_add(chunk.len() as u64);
-        self.crc.update(&chunk);
+        let gap = self.gap();
+        let chunk = std::mem::take(self.buffer(0));
+        let part = chunk.get(gap..).unwrap_or_default();
+        kept.reserve(part.len() as u64)?;
+        self.body = self.body.saturating_add(part.len() as u64);
+        self.crc.update(part);
         Ok((kept, chunk))
     }
 
@@ -110,8 +121,8 @@ impl Draft {
     /// # Errors
     /// As [`Self::settle`]; nothing is left in the queue then.
     pub async fn commit(mut self, header: Vec<u8>, meta: Meta) -> Result<Entry, SpoolError> {
-        let offset = self.end();
-        let (mut kept, chunk) = self.take_body()?;
+        let (offset, is_whole) = (self.end(), self.body == 0);
+        let (mut kept, mut chunk) = self.take_body()?;
         let envelope = meta.encode();
         let mut crc = Checksum::new();
         crc.update(&header);
@@ -127,10 +138,14 @@ impl Draft {
         kept.reserve((PREAMBLE + header.len() + envelope.len()) as u64)?;
         let kept = writing(kept.spool.works_at_once(), move || {
             let preamble = preamble.encode();
-            if kept.file.is_none() {
-                kept.complete(&[preamble, chunk, header, envelope].concat())?;
+            chunk.reserve_exact(header.len().saturating_add(envelope.len()));
+            chunk.extend_from_slice(&header);
+            chunk.extend_from_slice(&envelope);
+            if is_whole {
+                chunk.iter_mut().zip(preamble).for_each(|(place, byte)| *place = byte);
+                kept.complete(&chunk)?;
             } else {
-                kept.write(offset, &[chunk, header, envelope].concat())?;
+                kept.write(offset, &chunk)?;
                 kept.write(0, &preamble)?;
                 kept.publish()?;
             }

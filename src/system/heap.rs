@@ -13,12 +13,12 @@ use std::alloc::{GlobalAlloc, Layout};
 use std::num::NonZeroUsize;
 use std::ptr::{self, NonNull};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use dlmalloc::{Allocator, Dlmalloc};
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap_anonymous, munmap};
 
-use super::lock;
+use super::{code, lock};
 
 /// Bytes of a page, on nearly all kernels of OpenWrt. On one with larger pages an allocation wastes the rest of its last.
 const PAGE: usize = 4096;
@@ -236,7 +236,7 @@ impl Runs {
 /// Pages of the kernel, zeroed; null if there are none.
 fn map(pages: usize) -> *mut u8 {
     let Some(length) = pages.checked_mul(PAGE).and_then(NonZeroUsize::new) else { return ptr::null_mut() };
-    TOOK.store(true, Ordering::Relaxed);
+    TOOK.fetch_add(pages, Ordering::Relaxed);
     // SAFETY: a new anonymous mapping at a place that the kernel chooses overlaps nothing.
     let mapped =
         unsafe { mmap_anonymous(None, length, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_PRIVATE) };
@@ -290,21 +290,26 @@ unsafe impl Allocator for Kernel {
 
 /// While it is set, dlmalloc gets no memory of the system. Whoever sets it has the lock of [`SMALL`].
 static FROM_ITS_OWN: AtomicBool = AtomicBool::new(false);
-/// Whether memory was taken from the system since it was given back.
-static TOOK: AtomicBool = AtomicBool::new(false);
+/// Pages that were taken from the system since the last [`give_back`].
+static TOOK: AtomicUsize = AtomicUsize::new(0);
+/// From how many such pages on it was a burst: 512 KB, of thirty messages or so at the same time.
+const BURST: usize = 128;
+/// Whether there was one since nothing was taken last.
+static BURST_BEFORE: AtomicBool = AtomicBool::new(false);
 /// The longest piece between records that [`hollow`] looks for, and by how much the next one is shorter. What a burst leaves
 /// is shorter; and where dlmalloc divides a piece, it writes to one more page of it.
 const LONGEST_PIECE: usize = 64 << 10;
 const SHORTER: usize = 512;
 
-/// Returns memory that is not used to the system. Takes microseconds, after a burst some hundred.
+/// Returns memory that is not used to the system. Takes microseconds, after a burst some hundred. Called every few seconds.
 pub fn give_back() {
+    let took = TOOK.swap(0, Ordering::Relaxed);
     {
         let mut small = lock(&SMALL);
         small.give_back();
         // SAFETY: trimming touches only memory that is not allocated, and the lock is held.
         unsafe { small.heap.trim(0) };
-        if TOOK.swap(false, Ordering::Relaxed) {
+        if took > 0 {
             hollow(&mut small.heap);
         }
     }
@@ -313,6 +318,12 @@ pub fn give_back() {
             unmap(run, pages);
         }
     }
+    // Until a whole interval was quiet, since the burst may go on with the memory that it has.
+    let burst = took >= BURST || BURST_BEFORE.load(Ordering::Relaxed);
+    if burst {
+        code::put_aside();
+    }
+    BURST_BEFORE.store(burst && took > 0, Ordering::Relaxed);
 }
 
 /// Returns the whole pages between records. dlmalloc itself returns regions that are empty and the end of the last one, but

@@ -4,6 +4,7 @@
 pub mod addresses;
 pub mod checksum;
 pub mod clock;
+mod code;
 pub mod crash;
 pub mod crypto;
 pub mod heap;

@@ -141,7 +141,7 @@ impl Session {
         };
         self.pace.text_began(intake.is_err());
         self.line_ends = self.strict().then(LineEnds::default);
-        self.phase = Phase::Text(Decoder::new(self.talk.bare_lf()), Box::new(intake));
+        self.phase = Phase::Text(Decoder::new(self.talk.bare_lf()), intake);
         self.reply("354 End data with <CR><LF>.<CR><LF>");
     }
 
@@ -158,31 +158,31 @@ impl Session {
     /// Takes in text; true if the message has ended and commands may follow.
     pub(super) async fn text(&mut self) -> bool {
         let Phase::Text(decoder, intake) = &mut self.phase else { return false };
-        let unread = self.talk.unread();
-        let mut text = Vec::with_capacity(unread.len());
-        let end = decoder.push(unread, &mut text);
-        if let Some(ends) = &mut self.line_ends {
-            ends.push(&text);
-        }
-        if let Ok(open) = intake.as_mut()
-            && let Err(error) = open.push(&text).await
-        {
+        // None of this is kept while the disk is waited for, by many sessions at the same time if they are many.
+        let (end, taken) = {
+            let unread = self.talk.unread();
+            let mut text = Vec::with_capacity(unread.len());
+            let end = decoder.push(unread, &mut text);
+            if let Some(ends) = &mut self.line_ends {
+                ends.push(&text);
+            }
+            (end, intake.as_mut().map_or(Ok(()), |open| open.take(&text)))
+        };
+        self.talk.used(end.unwrap_or(usize::MAX));
+        let settled = match (intake.as_mut(), taken) {
+            (Ok(open), Ok(())) => open.settle().await,
+            (_, taken) => taken,
+        };
+        if let Err(error) = settled {
             // Consumed to its end, so that the client understands the reply.
-            **intake = Err(error.reply());
+            *intake = Err(error.reply());
             self.rejected(&[], &error.to_string());
         }
-        match end {
-            None => {
-                self.talk.used(usize::MAX);
-                false
-            }
-            Some(used) => {
-                self.talk.used(used);
-                // In a box of its own: what it needs is large, and every session would have room for it all the time.
-                Box::pin(self.end_of_text()).await;
-                true
-            }
+        if end.is_some() {
+            // In a box of its own: what it needs is large, and every session would have room for it all the time.
+            Box::pin(self.end_of_text()).await;
         }
+        end.is_some()
     }
 
     async fn end_of_text(&mut self) {
@@ -193,7 +193,7 @@ impl Session {
         let told = self.refused.take().is_some() || !envelope.to.is_empty();
         self.visit.told = true;
         let bad_ends = self.line_ends.take().is_some_and(|ends| ends.bad());
-        let reply = match *intake {
+        let reply = match intake {
             Err(reply) => {
                 if !told {
                     self.log_rejected(envelope.from, envelope.to, &reply);
@@ -209,7 +209,7 @@ impl Session {
         self.reply(&reply);
     }
 
-    async fn accept(&mut self, intake: Intake, mut envelope: Envelope) -> String {
+    async fn accept(&mut self, intake: Box<Intake>, mut envelope: Envelope) -> String {
         let rules = Arc::clone(&self.rules);
         match rules.policies.recipients(self.device(), &envelope.to) {
             Ok(to) => envelope.to = to,
