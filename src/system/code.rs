@@ -23,7 +23,7 @@ fn pages(page: usize) -> Option<(NonNull<u8>, usize)> {
 }
 
 /// Code and constants are the first thing that the kernel takes when it needs memory, and belong to the process again,
-/// without being read anew, when they are used before that. What is needed while nothing happens is back at once. Takes
+/// without being read again, when they are used before that. What is needed while nothing happens is back at once. Takes
 /// microseconds, and as much again until the code is back in reach: sixteen pages at a time.
 pub fn put_aside() {
     // Pages of 4 KB divide those of any kernel. Where they are larger the end does not fit, and the kernel rounds it up: beyond
@@ -32,7 +32,7 @@ pub fn put_aside() {
     let Some((begin, length)) = page.and_then(|page| pages(usize::try_from(page).ok()?)) else { return };
     for advice in [MmapAdvise::MADV_COLD, MmapAdvise::MADV_DONTNEED] {
         // SAFETY: the pages are those of a file which is mapped privately, and nothing has been written to them: their content
-        // is read from there again. A kernel older than 5.4 does not know the first advice, which is no harm.
+        // is read from there again. A kernel older than 5.4 does not know the first advice: that does no harm.
         let _ = unsafe { madvise(begin.cast(), length, advice) };
     }
 }
