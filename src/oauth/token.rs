@@ -178,13 +178,18 @@ fn tokens(mut said: Value, asked: Instant) -> Option<Tokens> {
 fn read(answer: &Answer, host: &str) -> Result<Result<Value, TokenRefusal>, Trouble> {
     let said: Option<Value> = serde_json::from_slice(&answer.body).ok().filter(Value::is_object);
     let refused = said.as_ref().and_then(|said| said.get("error")).and_then(Value::as_str);
+    // A server that is out of order may name any error (Google: `internal_failure`). Only these are known to be about the
+    // request, or to be temporary.
+    const KNOWN: [&str; 4] = ["slow_down", "authorization_pending", "temporarily_unavailable", "server_error"];
+    let failing = matches!(answer.status, 429 | 500..=599);
+    let refused = refused.filter(|code| !failing || KNOWN.contains(code));
     match (answer.status, said.as_ref(), refused) {
         (200..=299, Some(_), None) => Ok(Ok(said.unwrap_or_default())),
         (_, Some(said), Some(code)) => {
             let text = said.get("error_description").and_then(Value::as_str).unwrap_or_default();
             Ok(Err(TokenRefusal { code: shown(code), text: shown(text) }))
         }
-        (status @ (429 | 500..=599), ..) => {
+        (status, ..) if failing => {
             let text = format!("the login server {host} is out of order (HTTP {status})");
             Err(Trouble::new(TroubleKind::Busy, text).remedy("this is usually temporary"))
         }
@@ -257,9 +262,15 @@ mod tests {
             (404, "{}", TroubleKind::Unreachable),
             (429, "", TroubleKind::Busy),
             (503, "<html>", TroubleKind::Busy),
+            // Whatever a server that is out of order says about it, nobody has to sign in again.
+            (500, r#"{"error":"internal_failure","error_description":"Backend Error"}"#, TroubleKind::Busy),
+            (503, r#"{"error":"invalid_request"}"#, TroubleKind::Busy),
+            (429, r#"{"error":"rate_limit_exceeded"}"#, TroubleKind::Busy),
         ] {
             assert_eq!(said(status, body).unwrap_err().kind, kind, "{status} {body}");
         }
+        // In a device flow this is a reply to the question.
+        assert_eq!(said(429, r#"{"error":"slow_down"}"#).unwrap().unwrap_err().code, "slow_down");
     }
 
     #[test]

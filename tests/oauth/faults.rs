@@ -43,7 +43,8 @@ async fn nobody_signs_in_or_the_person_declines() {
 #[tokio::test]
 async fn a_server_that_fails_for_a_moment_does_not_end_a_login() {
     let bench = Bench::start().await;
-    bench.login.script([Say::Close, Say::Body(503, "<html>".into())]);
+    let down = r#"{"error":"internal_failure","error_description":"Backend Error"}"#;
+    bench.login.script([Say::Close, Say::Body(503, "<html>".into()), Say::Body(500, down.into())]);
     bench.sign_in().await;
     bench.mail_arrives(1).await;
     bench.finish();
@@ -70,6 +71,10 @@ async fn a_table_of_faults_of_the_login_server() {
         (Say::Body(200, format!("{{\"access_token\":\"{}\"}}", &long[..9000])), "returned no usable token"),
         (Say::Body(200, long), "sent much more than a short reply"),
         (Say::Body(500, "{}".into()), "is out of order (HTTP 500)"),
+        (
+            Say::Body(500, r#"{"error":"internal_failure","error_description":"Backend Error"}"#.into()),
+            "is out of order (HTTP 500); this is usually temporary",
+        ),
         (
             Say::error("temporarily_unavailable"),
             "temporarily_unavailable: because of temporarily_unavailable); this is usually temporary",
