@@ -161,7 +161,8 @@ impl Lines {
         let text = text.trim_ascii();
         let room = TEXT_LIMIT.saturating_sub(self.bytes);
         let text = text.get(..room).unwrap_or(text);
-        if !text.is_empty() {
+        // The first line of the reply to EHLO has the name of the server, not an extension, also where that is empty.
+        if !text.is_empty() || self.texts.is_empty() {
             self.bytes = self.bytes.saturating_add(text.len());
             self.texts.push(String::from_utf8_lossy(text).into_owned());
         }

@@ -413,6 +413,22 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_server_without_a_name_offers_what_it_says() {
+        use smtp_proto::{AUTH_PLAIN, EXT_AUTH, EXT_SIZE, EXT_START_TLS};
+        for reply in [
+            &b"250-\r\n250-AUTH PLAIN\r\n250-STARTTLS\r\n250 SIZE\r\n"[..],
+            b"250- \r\n250-AUTH PLAIN\r\n250-\r\n250-STARTTLS\r\n250 SIZE\r\n",
+        ] {
+            let (stream, mut server) = pair().await;
+            let mut client = SmtpClient { stream, timeout: Duration::from_secs(5) };
+            server.write_all(reply).await.unwrap();
+            let offers = EhloResponse::parse(&mut client.lines().await.unwrap().regular().as_bytes().iter()).unwrap();
+            assert_eq!(offers.capabilities, EXT_AUTH | EXT_START_TLS | EXT_SIZE);
+            assert_eq!(offers.auth_mechanisms, AUTH_PLAIN);
+        }
+    }
+
+    #[tokio::test]
     async fn commands_leave_in_one_piece_at_the_flush() {
         let (mut wire, mut server) = pair().await;
         for command in ["MAIL FROM:<a@b.c>\r\n", "RCPT TO:<d@e.f>\r\n", "DATA\r\n"] {
