@@ -70,8 +70,19 @@ fn two_digits(text: &mut String, before: &str, number: i64) {
 /// Whether `value`, what follows `Date:`, is a date that RFC 5322 allows, including obsolete forms and comments, and
 /// one that exists: 30 February does not, nor does a Monday that was a Sunday.
 pub fn is_date(value: &[u8]) -> bool {
+    year_of(value).is_some()
+}
+
+/// Whether `value` is a date that only a clock which was never set can have: they start in 1970, 1980, 1984, 1994, 1999
+/// or 2000.
+pub fn is_of_unset_clock(value: &[u8]) -> bool {
+    year_of(value).is_some_and(|year| year <= 2000)
+}
+
+/// The year of `value`, if that [is a date](is_date).
+fn year_of(value: &[u8]) -> Option<i64> {
     let mut parts = tokens(value).filter(|token| !token.is_filling());
-    parse(&mut parts).is_some() && parts.next().is_none()
+    parse(&mut parts).filter(|_| parts.next().is_none())
 }
 
 /// `value` with what is often wrong with dates corrected, if nothing else is: the weekday or the way it is written, a
@@ -217,7 +228,8 @@ fn begins(text: &[u8], start: &[u8]) -> bool {
     text.get(..start.len()).is_some_and(|text| text.eq_ignore_ascii_case(start))
 }
 
-fn parse<'a>(parts: &mut impl Iterator<Item = Token<'a>>) -> Option<()> {
+/// The year.
+fn parse<'a>(parts: &mut impl Iterator<Item = Token<'a>>) -> Option<i64> {
     let mut first = atom(parts)?;
     let mut expected = None;
     if let Some(day_name) = DAYS.iter().position(|name| first.eq_ignore_ascii_case(name.as_bytes())) {
@@ -261,7 +273,7 @@ fn parse<'a>(parts: &mut impl Iterator<Item = Token<'a>>) -> Option<()> {
         }
         after = parts.next()?;
     }
-    (hour < 24 && minute < 60 && after.kind == TokenKind::Atom && is_zone(after.text)).then_some(())
+    (hour < 24 && minute < 60 && after.kind == TokenKind::Atom && is_zone(after.text)).then_some(year)
 }
 
 fn is_zone(text: &[u8]) -> bool {
@@ -487,6 +499,16 @@ mod tests {
             "2026-11-23T01:02:03Z",
         ] {
             assert_eq!(corrected(other.as_bytes()), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn clocks_that_were_never_set() {
+        for old in ["Thu, 01 Jan 1970 00:00:12 +0000", "1 Jan 80 00:00 GMT", "Sun, 31 Dec 2000 23:59:59 +0000"] {
+            assert!(is_of_unset_clock(old.as_bytes()), "{old}");
+        }
+        for other in ["Mon, 01 Jan 2001 00:00:00 +0000", "1 Jan 26 00:00 GMT", "1970", "Thu, 01 Jan 1970 00:00"] {
+            assert!(!is_of_unset_clock(other.as_bytes()), "{other}");
         }
     }
 

@@ -451,6 +451,7 @@ pub mod notes {
         DATE_ADDED = "Date added";
         DATE_CORRECTED = "Date corrected";
         DATE_REPLACED = "invalid Date replaced";
+        DATE_UNSET = "Date of a clock that is not set replaced";
         MESSAGE_ID_ADDED = "Message-ID added";
         MESSAGE_ID_REPLACED = "invalid Message-ID replaced";
         CONTENT_FIELD = "invalid content field renamed";

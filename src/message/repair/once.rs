@@ -3,10 +3,11 @@
 //! Message-ID: when it was written and its identifier (RFC 5322 sections 3.6.1 and 3.6.4).
 
 use super::draft::{DraftField, HeaderDraft};
+use super::mime::has_signature;
 use super::notes;
 use crate::message::Facts;
 use crate::message::address::mailboxes;
-use crate::message::date::{corrected, is_date, rfc5322};
+use crate::message::date::{corrected, is_date, is_of_unset_clock, rfc5322};
 use crate::message::encoded::parameters::media_type;
 use crate::message::header::{LINE_LIMIT, longest_line, unfold};
 use crate::message::parts::boundary;
@@ -84,13 +85,19 @@ fn is_good(entry: &DraftField<'_>) -> bool {
 
 /// Adds Date and Message-ID, or replaces unusable ones; the old value is kept under another field name.
 pub fn date_and_id(draft: &mut HeaderDraft<'_>, facts: &Facts<'_>) {
-    let usable = |value: &[u8]| is_date(value) && longest_line(5, value) <= LINE_LIMIT;
     if let Some(right) = draft.value("Date").and_then(corrected) {
         draft.set("Date", right.trim_ascii());
         draft.note(notes::DATE_CORRECTED);
     }
+    // Mail of a device without a clock would be shown below all other mail, or taken for spam. What is resent can be old
+    // (RFC 5322 section 3.6.6), and a signature may be over the Date.
+    let unset = draft.value("Date").is_some_and(is_of_unset_clock)
+        && draft.find("Resent-Date").is_none()
+        && !has_signature(draft);
+    let usable = |value: &[u8]| !unset && is_date(value) && longest_line(5, value) <= LINE_LIMIT;
     let now = rfc5322(facts.now);
-    draft.dated = draft.provide("Date", usable, now.as_bytes(), (notes::DATE_REPLACED, notes::DATE_ADDED));
+    let replaced = if unset { notes::DATE_UNSET } else { notes::DATE_REPLACED };
+    draft.dated = draft.provide("Date", usable, now.as_bytes(), (replaced, notes::DATE_ADDED));
     // Unique, since the message ID in the queue is unique at its time.
     let new = format!("<{}.{}@{}>", safe(facts.id, "message"), facts.now.max(0), host(facts.hostname));
     let notes = (notes::MESSAGE_ID_REPLACED, notes::MESSAGE_ID_ADDED);
