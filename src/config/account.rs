@@ -119,7 +119,9 @@ fn fits_together(account: &Account, told: bool, read: &mut Reader) {
     } else if !is_server(&account.host) {
         let has_port = account.host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
         let port = if has_port { "; the port is set with option port" } else { "" };
-        read.error("host", format!("option host '{}' is not a host name{port}", account.host));
+        // That of a preset is wrong because of the region in it.
+        let option = if read.text("host").is_some() { "host" } else { "region" };
+        read.error(option, format!("option host '{}' is not a host name{port}", account.host));
     }
     if !account.from.is_empty() && !is_one_address(&account.from) {
         read.error("from", format!("option from '{}' is not a mail address such as me@example.com", account.from));

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::uci::{Section, Value};
 use super::units;
+use crate::message::tokens::is_odd_blank;
 use crate::secrets::{MASK, Secret};
 
 /// A century: longer times mean the same to people, and no time that is calculated with this one overflows.
@@ -305,9 +306,10 @@ impl<'a> Reader<'a> {
         let mut texts = Vec::new();
         let verbatim = VERBATIM.contains(&name);
         for item in option.value.items() {
-            match std::str::from_utf8(item)
-                .map(|text| if verbatim { text.trim_matches(['\t', '\r', '\n']) } else { text.trim() })
-            {
+            // Those without a width come with what is copied from documents, and LuCI removes them like others.
+            let is_blank =
+                |c: char| if verbatim { matches!(c, '\t' | '\r' | '\n') } else { c.is_whitespace() || is_odd_blank(c) };
+            match std::str::from_utf8(item).map(|text| text.trim_matches(is_blank)) {
                 Ok("") => {}
                 // A control character in a name, address or path would end up in protocol lines and logs.
                 Ok(text) if text.chars().any(char::is_control) => {

@@ -671,6 +671,7 @@ fn values_that_the_page_checks_too() {
 fn is_accepted(name: &str, value: &str) -> bool {
     let (kind, option) = name.split_once('.').unwrap();
     let others: &[(&str, &str)] = match kind {
+        "account" if option == "region" => &[("provider", "ses"), ("username", "u"), ("from", "me@example.com")],
         "account" => &[
             ("host", "mail.example"),
             ("username", "me@example.com"),
@@ -678,6 +679,9 @@ fn is_accepted(name: &str, value: &str) -> bool {
             ("oauth", "custom"),
             ("client_id", "c"),
         ],
+        "channel" if matches!(option, "header" | "body") => {
+            &[("service", "custom"), ("url", "https://push.example"), ("body", "{}")]
+        }
         "channel" => &[("service", "ntfy"), ("to", "topic")],
         "listener" => &[("certificate", "/x"), ("key", "/x")],
         "relay" => &[("retry_min", "1")],
