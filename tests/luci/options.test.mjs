@@ -133,6 +133,9 @@ test('the page has all of it', async () => {
 
 			if (wanted.preset && option.kind == 'Value' && !option.password)
 				assert.equal(option.placeholder, wanted.preset, option.name);
+			// The page says that what is shown in grey is the default.
+			if (!wanted.preset && option.placeholder && !option.password)
+				assert.match(option.placeholder, /^for example /, option.name);
 			if (wanted.preset && option.kind == 'Flag')
 				assert.equal(option.default, wanted.preset, option.name);
 			if (option.kind == 'ListValue')

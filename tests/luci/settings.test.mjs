@@ -64,6 +64,29 @@ test('while the service does not run it goes into the file', async () => {
 	assert.ok(!there.calls.some(({ method }) => method == 'set_password'));
 });
 
+test('settings with which the service does not start are not called applied', async () => {
+	const gone = () => { throw new Error('Object not found'); };
+	const failed = await opened({ 'smtprelay status': gone });
+
+	failed.there.objects = [ 'session' ];
+	await failed.page.handleSaveApply();
+	assert.ok(failed.there.calls.some(({ method }) => method == 'commit'));
+	assert.ok(!failed.there.notifications.some(({ text }) => /saved and applied/.test(text)));
+	assert.match(failed.there.notifications.at(-1).text, /The service is not running: it was stopped, or failed to start\. If it does not start, the system log shows the reason\./);
+
+	let asked = 0;
+	const started = await opened({ 'smtprelay status': () => (++asked > 3) ? sample.status() : gone() });
+
+	await started.page.handleSaveApply();
+	assert.match(started.there.notifications.at(-1).text, /saved and applied/);
+
+	// Nobody expects it to run.
+	const off = await opened({ 'smtprelay status': gone }, [ { '.type': 'relay', '.name': 'main', enabled: '0' }, ...CONFIG.slice(1) ]);
+
+	await off.page.handleSaveApply();
+	assert.match(off.there.notifications.at(-1).text, /saved and applied/);
+});
+
 test('a password of an account that is not used is reported', async () => {
 	const { there, page, option } = await opened();
 

@@ -386,9 +386,9 @@ return baseclass.extend({
 	},
 
 	/**
-	 * Waits until the service is running and uses an account.
+	 * Waits until the service is running, and uses an account.
 	 *
-	 * @param {string} account name of the account
+	 * @param {string | null} account name of the account; null if only the service matters
 	 * @param {number} seconds timeout
 	 * @returns {Promise<Smtprelay.Status | null>} the status; null on timeout
 	 */
@@ -396,7 +396,7 @@ return baseclass.extend({
 		for (let left = seconds; left > 0; left--) {
 			const status = await this.status();
 
-			if (status && status.accounts.some((known) => known.name == account))
+			if (status && (account == null || status.accounts.some((known) => known.name == account)))
 				return status;
 
 			await pause(INTERVAL);

@@ -10,6 +10,9 @@
 
 const SIZE = { g: 1073741824, m: 1048576, k: 1024, '': 1 };
 const TIME = { w: 604800, d: 86400, h: 3600, m: 60, s: 1, '': 1 };
+/** Placeholders of templates, and header fields that the daemon writes itself (src/push/template.rs, src/config/channel.rs). */
+const PLACEHOLDERS = [ 'subject', 'text', 'from', 'device', 'id', 'time', 'to', 'priority', 'token' ];
+const OWN_FIELDS = [ 'host', 'content-length', 'content-type', 'connection', 'transfer-encoding', 'user-agent', 'accept', 'accept-encoding', 'expect' ];
 /** The daemon's numbers have 64 bits. */
 const BEYOND = Math.pow(2, 64);
 
@@ -178,6 +181,32 @@ function isPort(text) {
 }
 
 /**
+ * Whether a template has only placeholders that exist.
+ *
+ * @param {string} text such as '{subject}: {text}'
+ * @returns {boolean} true if it has
+ */
+function isTemplate(text) {
+	return text.split('{').slice(1).every((part) => {
+		const [ name, rest ] = part.split('}', 2);
+
+		return rest == null || !/^[a-z_]+$/.test(name) || PLACEHOLDERS.includes(name);
+	});
+}
+
+/**
+ * Whether a text is a header field of a request.
+ *
+ * @param {string} text such as 'X-Title: {subject}'
+ * @returns {boolean} true if it is
+ */
+function isHeader(text) {
+	const parts = /^([A-Za-z0-9!#$%&'*+.^_`|~-]+): /.exec(text);
+
+	return parts != null && !OWN_FIELDS.includes(parts[1].toLowerCase()) && isTemplate(text);
+}
+
+/**
  * Creates a check from a test. The daemon ignores blanks around a value, which were pasted with it, and refuses control
  * characters in every option.
  *
@@ -187,7 +216,7 @@ function isPort(text) {
  */
 function check(fits, form) {
 	return (text) => {
-		const given = (text ?? '').trim();
+		const given = (text ?? '').replace(/^[\s\u200b]+|[\s\u200b]+$/g, '');
 
 		return (given === '' || (!/[\u0000-\u001f\u007f-\u009f]/.test(given) && fits(given))) ? true : form();
 	};
@@ -234,6 +263,10 @@ return baseclass.extend({
 		return `${kept.join('.')}/${mask}`;
 	},
 
+	header: (/** @type {string} */ text) => (text && text != text.trimStart()) ? _('Expecting a header field such as X-Title: {subject}')
+		: check(isHeader, () => _('Expecting a header field such as X-Title: {subject}'))(text),
+	template: check(isTemplate, () => _('Expecting text with no other placeholders than %s').format(PLACEHOLDERS.map((name) => `{${name}}`).join(', '))),
+	region: check((text) => /^[A-Za-z0-9._-]+$/.test(text), () => _('Expecting a region such as eu-central-1')),
 	text: check(() => true, () => _('Expecting text without control characters such as tabs')),
 	address: check(isOneAddress, () => _('Expecting an email address such as me@example.com')),
 	pattern: check(isPattern, () => _('Expecting an address or a pattern, such as ops@example.com, *@example.com or *')),

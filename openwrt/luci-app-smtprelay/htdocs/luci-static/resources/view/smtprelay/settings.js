@@ -6,6 +6,7 @@
 'require ui';
 'require smtprelay.api as api';
 'require smtprelay.channels as channels';
+'require smtprelay.health as health';
 'require smtprelay.options as options';
 'require smtprelay.presets as presets';
 'require smtprelay.sentences as sentences';
@@ -171,7 +172,7 @@ return view.extend({
 			break;
 
 		case 'interfaces':
-			o.placeholder = 'lan';
+			o.placeholder = this.example('lan');
 			interfaces.map((net) => net.interface).filter((name) => name != 'loopback').forEach((name) => o.value(name));
 			break;
 
@@ -181,10 +182,20 @@ return view.extend({
 			break;
 
 		default:
-			o.placeholder = option.preset || option.placeholder || '';
+			o.placeholder = option.preset || this.example(option.placeholder);
 		}
 
 		return o;
+	},
+
+	/**
+	 * An example, which must not be taken for the default.
+	 *
+	 * @param {string} [value] a value that the option may have
+	 * @returns {string} what an empty field shows
+	 */
+	example(value) {
+		return value ? _('for example %s').format(value) : '';
 	},
 
 	/**
@@ -245,6 +256,21 @@ return view.extend({
 	},
 
 	/**
+	 * Waits until the service, which was not running, has started with its new settings: nothing else says that it refuses
+	 * them.
+	 *
+	 * @returns {Promise<string[]>} why not
+	 */
+	async awaitStart() {
+		if (await api.awaitAccount(null, TAKE_OVER_TIME) != null)
+			return [];
+
+		const { text: reason, remedy } = health.absent(await api.absence(true));
+
+		return [ `${reason} ${remedy}`.trim() ];
+	},
+
+	/**
 	 * Saves the settings, makes the service reload them, and shows its errors and warnings.
 	 *
 	 * @returns {Promise<void>} resolves when done
@@ -273,8 +299,10 @@ return view.extend({
 
 			if (this.running)
 				warnings = (await api.reload()).warnings || [];
+			else if (uci.sections('smtprelay', 'relay').every((section) => section.enabled == null || section.enabled == '1'))
+				problems = await this.awaitStart();
 
-			problems = await this.storePasswords();
+			problems = problems.concat(await this.storePasswords());
 			// A missing password may have been stored by now.
 			warnings = (await api.status())?.settings?.warnings ?? warnings;
 		}
