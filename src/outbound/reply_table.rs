@@ -57,6 +57,11 @@ pub fn find(reply: &Reply) -> Option<&'static Known> {
 }
 
 impl Known {
+    /// Whether it is the registered meaning of a status, whatever the code and the text.
+    pub fn is_registered(&self) -> bool {
+        self.codes.is_empty() && self.words.is_empty()
+    }
+
     fn fits_status(&self, said: Option<[u16; 3]>) -> bool {
         match (self.status, said) {
             (Some([0, subject, detail]), Some([_, b, c])) => (subject, detail) == (b, c),
@@ -223,7 +228,7 @@ pub static KNOWN: &[Known] = &[
         Means::Login,
         "SMTP AUTH is disabled for this mailbox: ask the administrator to enable 'Authenticated SMTP' for it",
     ),
-    at(&[550], 5, 7, 30, &[], Means::Login, SIGN_IN),
+    at(&[550], 5, 7, 30, &["basic authentication"], Means::Login, SIGN_IN),
     at(&[534], 5, 7, 9, &[], Means::Login, APP_PASSWORD),
     text(&[534, 535], &["application-specific password"], Means::Login, APP_PASSWORD),
     at(
@@ -315,6 +320,9 @@ pub static KNOWN: &[Known] = &[
     // RFC 5321 section 4.5.3.1.10: 552 for this is an old mistake.
     text(&[452, 550, 552, 554], &["too many recipients"], Means::Waits, TOO_MANY_RECIPIENTS),
     text(&[452, 550, 552, 554], &["too many rcpt"], Means::Waits, TOO_MANY_RECIPIENTS),
+    // Those of the sender, though their status is that of a full mailbox.
+    text(&[], &["submission", "quota"], Means::Quota, DAY),
+    text(&[], &["exceeded your", "quota"], Means::Quota, SOME_HOURS),
     any(2, 2, &[], Means::Recipient, MAILBOX_FULL),
     at(&[552], 5, 7, 0, &[], Means::Recipient, "the provider does not allow this type of attachment"),
     any(3, 4, &[], Means::Recipient, TOO_LARGE),
@@ -367,7 +375,9 @@ pub static KNOWN: &[Known] = &[
     text(&[], &["daily", "quota"], Means::Quota, DAY),
     text(&[454], &["throttling failure"], Means::Throttled, SLOWER),
     text(P, &["unusual sending activity"], Means::Quota, LOCKED),
+    text(P, &["sending paused"], Means::Quota, LOCKED),
     text(&[421, 550, 554], &["not allowed to send:"], Means::Quota, NOT_RELEASED),
+    text(&[], &["account is not yet activated"], Means::Quota, NOT_RELEASED),
     text(&[], &["hourly", "limit"], Means::Quota, SOME_HOURS),
     text(&[], &["exceeded", "per hour"], Means::Quota, SOME_HOURS),
     // Throttling.
@@ -437,6 +447,7 @@ pub static KNOWN: &[Known] = &[
         Means::Recipient,
         "add the recipient to the authorized recipients at the provider, or use your own domain there",
     ),
+    text(P, &["not accepted for policy reasons"], Means::Recipient, POLICY),
     text(&[554], &["due to policy restrictions"], Means::Recipient, POLICY),
     text(&[550], &["due to local policy"], Means::Recipient, POLICY),
     text(&[550], &["content rejected"], Means::Recipient, SPAM),

@@ -101,6 +101,10 @@ pub fn judge(reply: &Reply, host: &str, stage: Stage) -> Judged {
 
 fn judge_known(reply: &Reply, host: &str, stage: Stage, row: &Known) -> Judged {
     let kind = match row.means {
+        // Nobody is asked for a login after the text: Yahoo has the status of a weak one for its policy.
+        Means::Login if row.is_registered() && matches!(stage, Stage::Text { .. }) => {
+            return judge_code(reply, host, stage);
+        }
         Means::Login => TroubleKind::Login,
         Means::Setup => TroubleKind::Setup,
         Means::Quota | Means::Throttled => TroubleKind::Quota,
@@ -317,6 +321,11 @@ mod tests {
             ("451 5.7.3 STARTTLS is required to send mail", "Setup Setup Setup Setup Setup Setup"),
             ("503 5.5.1 AUTH first", "Login Login Login Login Login Login"),
             ("552 5.2.0 bare CR", "Busy Login F F F F"),
+            // Statuses of a login, for a text that the server has let come so far: Yahoo uses them for its policy.
+            ("554 5.7.9 policy", "Login Login Login Login Login F"),
+            ("550 5.7.12 not from outside", "Login Login Login Login Login F"),
+            ("451 4.7.9 policy", "Login Login Login Login Login W"),
+            ("535 5.7.9 who are you", "Login Login Login Login Login Login"),
             ("999 odd", "Busy Busy W W W W"),
         ] {
             let stages = [OPENING, MAIL, LATER].concat();
