@@ -1,16 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Opens a TCP connection to one of the addresses of a host name, so that an address family that does not work (IPv6
-//! through a broken tunnel) or a server that is down costs seconds, not the connection ("happy eyeballs", RFC 8305).
+//! through a broken tunnel) or a server that is down costs seconds, not the connection ("happy eyeballs", RFC 8305). One
+//! that accepts connections and does not work then is tried after the others the next time (RFC 5321 section 5.1).
 
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Mutex;
 use std::task::Poll;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
+
+use crate::system::lock;
 
 /// Maximum number of addresses of a host name that are tried.
 const ADDRESSES: usize = 6;
@@ -28,16 +32,45 @@ pub struct ConnectFailure {
     pub error: io::Error,
 }
 
+/// Addresses that have accepted a connection on which nothing has worked since; the last of them at the end.
+static UNPROVEN: Mutex<Vec<SocketAddr>> = Mutex::new(Vec::new());
+/// How many of them are remembered.
+const REMEMBERED: usize = 32;
+
+/// A connection to `address` works: the server is there, and encryption as required.
+pub fn works(address: SocketAddr) {
+    lock(&UNPROVEN).retain(|known| *known != address);
+}
+
+/// A connection to `address` was accepted. Whether it [works](works) is not known yet, and nobody might tell.
+fn accepted(known: &mut Vec<SocketAddr>, address: SocketAddr) {
+    known.retain(|other| *other != address);
+    if known.len() >= REMEMBERED {
+        known.remove(0);
+    }
+    known.push(address);
+}
+
+/// Moves the addresses that do not work behind the others, and those that were tried last to the end.
+fn proven_first(addresses: &mut [SocketAddr]) {
+    let known = lock(&UNPROVEN);
+    addresses.sort_by_key(|address| known.iter().position(|one| one == address).map_or(0, |at| at + 1));
+}
+
 type Attempt<T> = Pin<Box<dyn Future<Output = Result<T, ConnectFailure>> + Send>>;
 
 /// Connects to the first of `addresses` that answers, with `limit` as the timeout of each attempt. The addresses are in
-/// the order of the resolver (RFC 6724); address families alternate. Takes at most `limit` plus one second for each
+/// the order of the resolver (RFC 6724); address families alternate. Those on which nothing worked after the last
+/// connection come last: the caller says with [`works`] when it does. Takes at most `limit` plus one second for each
 /// address after the first.
 ///
 /// # Errors
 /// If none of them accepts the connection; `None` if the list is empty.
-pub async fn connect(addresses: Vec<SocketAddr>, limit: Duration) -> Result<TcpStream, Option<ConnectFailure>> {
-    race(interleaved(addresses), &|address| {
+pub async fn connect(mut addresses: Vec<SocketAddr>, limit: Duration) -> Result<TcpStream, Option<ConnectFailure>> {
+    proven_first(&mut addresses);
+    let mut addresses = interleaved(addresses);
+    proven_first(&mut addresses);
+    let stream = race(addresses, &|address| {
         Box::pin(async move {
             let connected = timeout(limit, TcpStream::connect(address)).await;
             connected
@@ -45,7 +78,9 @@ pub async fn connect(addresses: Vec<SocketAddr>, limit: Duration) -> Result<TcpS
                 .map_err(|error| ConnectFailure { address, error })
         })
     })
-    .await
+    .await?;
+    let _ = stream.peer_addr().map(|address| accepted(&mut lock(&UNPROVEN), address));
+    Ok(stream)
 }
 
 /// RFC 8305 section 4: the first address stays first, then address families alternate. At most [`ADDRESSES`].
@@ -178,6 +213,29 @@ mod tests {
         let (won, begun) = raced(many(), |_| Some(false)).await;
         assert_eq!((won, begun.len()), (Err(Some(six(4))), ADDRESSES));
         assert_eq!(raced(vec![], |_| None).await, (Err(None), vec![]));
+    }
+
+    #[tokio::test]
+    async fn an_address_that_does_not_work_comes_last() {
+        let listeners = [(); 3].map(|()| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
+        let [a, b, c] = listeners.each_ref().map(|listener| listener.local_addr().unwrap());
+        let next = async || connect(vec![a, b, c], Duration::from_secs(60)).await.unwrap().peer_addr().unwrap();
+        // None of them works: they are used one after the other.
+        for expected in [a, b, c, a] {
+            assert_eq!(next().await, expected);
+        }
+        works(b);
+        assert_eq!(next().await, b);
+        works(b);
+        assert_eq!(next().await, b);
+        assert_eq!(next().await, c);
+        works(a);
+        assert_eq!(next().await, a);
+        // A host with one address has no other.
+        assert_eq!(connect(vec![a], Duration::from_secs(60)).await.unwrap().peer_addr().unwrap(), a);
+        let mut known = Vec::new();
+        (0..=u8::MAX).for_each(|n| accepted(&mut known, four(n)));
+        assert_eq!((known.len(), known.last()), (REMEMBERED, Some(&four(u8::MAX))));
     }
 
     #[tokio::test]

@@ -109,7 +109,9 @@ impl Exchange<'_> {
         })?;
         let tcp = self.connect().await?;
         (self.observer)(HttpStep::Connected);
+        let peer = tcp.peer_addr();
         let mut stream = self.connector.connect(name, tcp).await.map_err(|error| tls::explain(&error, host))?;
+        let _ = peer.map(super::works);
         (self.observer)(HttpStep::Secured(&stream));
         let authority = if host.contains(':') { format!("[{host}]") } else { host.to_string() };
         let authority = if port == 443 { authority } else { format!("{authority}:{port}") };

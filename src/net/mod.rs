@@ -8,6 +8,6 @@ pub mod tls;
 mod trouble;
 mod trust;
 
-pub use connect::{ConnectFailure, connect};
+pub use connect::{ConnectFailure, connect, works};
 pub use trouble::{Explanation, Trouble, TroubleKind};
 pub use trust::Presented;

@@ -233,6 +233,7 @@ pub async fn connect(
     let connector = || connector.ok_or_else(|| Trouble::new(TroubleKind::Setup, "TLS was not set up for this account"));
     let patience = Patience(account.timeout);
     let tcp = tcp(account, patience.connection(), trace).await?;
+    let peer = tcp.peer_addr();
     let stream = match account.tls {
         TlsMode::Implicit => handshake(tcp, account, connector()?, patience.handshake()).await?,
         TlsMode::StartTls | TlsMode::None => Stream::Plain(tcp),
@@ -258,6 +259,7 @@ pub async fn connect(
     if let Some(trace) = trace.filter(|_| account.tls == TlsMode::None) {
         trace.skip(TraceStep::Tls, "no TLS (option tls 'none'): anyone on the network path can read this connection");
     }
+    let _ = peer.map(net::works);
     client.stream.mask = Mask::of(account);
     auth::log_in(&mut client, account, &offers).await?;
     done(trace, TraceStep::Login, || logged_in(account));
@@ -330,9 +332,48 @@ async fn start_tls(
 #[cfg(test)]
 mod tests {
     use nix::sys::socket::getsockopt;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
     use super::*;
+
+    /// A server that says these lines, each after the next command, and then closes the connection.
+    async fn server(lines: &'static [&'static str]) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                for line in lines {
+                    let _ = stream.write_all(line.as_bytes()).await;
+                    let _ = stream.read(&mut [0; 512]).await;
+                }
+            }
+        });
+        address
+    }
+
+    #[tokio::test]
+    async fn an_address_on_which_nothing_works_is_not_the_only_one_that_is_tried() {
+        const READY: &[&str] = &["220 mx\r\n", "250 mx\r\n", "250 ok\r\n"];
+        for lines in [&[][..], &["421 busy\r\n"], &["220 mx\r\n", "421 busy\r\n"], &["220 mx\r\n"]] {
+            let (broken, good) = (server(lines).await, server(READY).await);
+            let to = |address: SocketAddr| Account {
+                host: "127.0.0.1".into(),
+                port: address.port(),
+                tls: TlsMode::None,
+                timeout: Duration::from_secs(60),
+                ..Account::default()
+            };
+            let next = async || {
+                let both = vec![broken, good];
+                net::connect(both, Duration::from_secs(60)).await.unwrap().peer_addr().unwrap()
+            };
+            assert!(connect(&to(broken), "me", None, None).await.is_err());
+            assert_eq!(next().await, good, "{lines:?}");
+            assert!(connect(&to(good), "me", None, None).await.is_ok());
+            assert_eq!(next().await, good, "{lines:?}");
+        }
+    }
 
     #[tokio::test]
     async fn the_kernel_watches_the_path() {
