@@ -161,6 +161,7 @@ impl Repair {
         if self.place == HeaderPlace::Header && text() {
             self.begin_body(body);
         }
+        self.text_from_header(body);
         if self.place == HeaderPlace::TooLarge {
             return Err(MessageRefusal::HeaderTooLarge);
         }
@@ -270,6 +271,10 @@ impl Repair {
                 self.keep(&[b" ", line].concat());
             }
             LineKind::Blank if in_header => self.end_header(body),
+            // Some devices end the header with a line of spaces, and text may look like fields.
+            LineKind::Field if !split::is_known_field(line) && split::blank_last_line(&self.header).is_some() => {
+                self.text_begins(line, body);
+            }
             _ if blank && self.lead_lines < LEADING_LINES => self.lead(line),
             LineKind::Field if in_header || self.lead.is_empty() => self.keep(line),
             LineKind::Continuation if in_header => self.keep(line),
@@ -391,6 +396,21 @@ impl Repair {
         };
         note.into_iter().for_each(|note| self.note(note));
         for line in lead.split_inclusive(|byte| *byte == b'\n').chain(text.split_inclusive(|byte| *byte == b'\n')) {
+            self.piece(Piece::Text(line.strip_suffix(b"\r\n").unwrap_or(line)), body);
+            self.piece(Piece::End(b"\r\n"), body);
+        }
+    }
+
+    /// A message whose body is empty, and whose header ends with unknown fields: these are its text, and the blank line
+    /// after them belongs to it. In the header nobody would see them.
+    fn text_from_header(&mut self, body: &mut Vec<u8>) {
+        let at = split::trailing(&self.header);
+        let empty = self.place == HeaderPlace::Body && !self.walk.has_text() && self.walk.boundary() == Err(false);
+        if !empty || at >= self.header.len() || split::is_signed(&self.header) {
+            return;
+        }
+        self.note(notes::SEPARATOR);
+        for line in self.header.split_off(at).split_inclusive(|byte| *byte == b'\n') {
             self.piece(Piece::Text(line.strip_suffix(b"\r\n").unwrap_or(line)), body);
             self.piece(Piece::End(b"\r\n"), body);
         }

@@ -129,6 +129,11 @@ pub fn has_known_field(header: &[u8]) -> bool {
     header::fields(header).any(|field| is_known(field.name))
 }
 
+/// Whether `header` is signed (RFC 6376).
+pub fn is_signed(header: &[u8]) -> bool {
+    header::find(header, "DKIM-Signature").is_some()
+}
+
 /// Where the unknown fields at the end of `header` begin; its length if there are none. Without a blank line after them
 /// they are text: `Temperature: 80`.
 pub fn trailing(header: &[u8]) -> usize {
