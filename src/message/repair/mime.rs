@@ -156,7 +156,8 @@ fn charset(draft: &mut HeaderDraft<'_>, walk: &Walk) {
     };
     let text =
         pieces(value).into_iter().find(|piece| is_called(piece, "charset")).and_then(parameter).map(|(_, text)| text);
-    if !scan.eight_bit || !text.is_none_or(|text| is_ascii(&text)) {
+    let disproved = |text: &[u8]| text.eq_ignore_ascii_case(b"utf-8") && scan.disproves_utf8() && !has_signature(draft);
+    if !scan.eight_bit || !text.is_none_or(|text| is_ascii(&text) || disproved(&text)) {
         return;
     }
     let value = with_parameter(value, "charset", charset.as_bytes());

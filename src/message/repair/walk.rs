@@ -426,6 +426,8 @@ pub struct Scan {
     /// Whether there are bytes over 127.
     pub eight_bit: bool,
     not_utf8: bool,
+    /// Whether a character of UTF-8 came before what is none.
+    characters: bool,
     /// The beginning of a character that was split between chunks.
     held: Vec<u8>,
 }
@@ -454,6 +456,11 @@ impl Scan {
         self.eight_bit && self.not_utf8
     }
 
+    /// Whether the text is not UTF-8 at all: not even cut off.
+    pub fn disproves_utf8(&self) -> bool {
+        self.is_other() && !self.characters
+    }
+
     /// The charset of the text, if the text itself does not declare one.
     pub fn charset(&self) -> &'static str {
         match (self.eight_bit, self.not_utf8) {
@@ -469,14 +476,21 @@ impl Scan {
             self.held.push(*first);
             rest = tail;
             match std::str::from_utf8(&self.held) {
-                Ok(_) => self.held.clear(),
+                Ok(_) => {
+                    self.characters |= self.held.len() > 1;
+                    self.held.clear();
+                }
                 // At most four bytes are ever held: with four it is either a character or not.
                 Err(error) => self.not_utf8 = error.error_len().is_some(),
             }
         }
         if self.not_utf8 {
             self.held.clear();
-        } else if let Err(error) = std::str::from_utf8(rest) {
+            return;
+        }
+        let valid = std::str::from_utf8(rest).map_or_else(|error| error.valid_up_to(), str::len);
+        self.characters |= rest.iter().take(valid).any(|byte| !byte.is_ascii());
+        if let Err(error) = std::str::from_utf8(rest) {
             self.not_utf8 = error.error_len().is_some();
             if !self.not_utf8 {
                 self.held.extend(rest.iter().skip(error.valid_up_to()));
@@ -523,6 +537,7 @@ mod tests {
                 "windows-1252"
             };
             prop_assert_eq!(scan(&parts).charset(), expected);
+            prop_assert_eq!(scan(&parts).disproves_utf8(), scan(&[&text]).disproves_utf8());
         }
     }
 }
