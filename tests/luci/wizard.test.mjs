@@ -311,6 +311,7 @@ test('sign-in with a code', async () => {
 });
 
 test('sign-in where an address is copied back', async () => {
+	let asked = 0;
 	const there = fresh({ config: sample.SET_UP, changes: {
 		'smtprelay status': () => sample.status({ accounts: [ sample.account({ auth: 'xoauth2', secret: 'missing' }) ] }),
 		'smtprelay login_start': () => ({ job: 'l', url: 'https://accounts.google.com/auth', code: null, expires: 900 }),
@@ -318,10 +319,11 @@ test('sign-in where an address is copied back', async () => {
 			const field = there.get('#modal input');
 
 			if (!address) {
+				// After pasting nobody has to leave the field.
 				field.value = ' http://127.0.0.1:47110/?code=x ';
-				field.dispatchEvent(new there.window.Event('change'));
+				field.dispatchEvent(new there.window.Event('input'));
 
-				return { state: 'pending', text: 'waiting' };
+				return (++asked < 5) ? { state: 'pending', text: 'waiting' } : { state: 'failed', text: 'nothing was copied' };
 			}
 
 			assert.equal(address, 'http://127.0.0.1:47110/?code=x');

@@ -42,7 +42,7 @@ return baseclass.extend({
 				E('p', [ _('Afterwards the browser tries to open a page that cannot be displayed. This is expected: copy the complete address from the address bar and paste it here.') ]),
 				E('p', [ E('input', {
 					'type': 'text', 'class': 'cbi-input-text smtprelay-wide', 'id': 'smtprelay-copied', 'placeholder': 'http://127.0.0.1:47110/?…',
-					'change': (/** @type {Event} */ ev) => { copied = /** @type {HTMLInputElement} */ (ev.target).value.trim(); }
+					'input': (/** @type {Event} */ ev) => { copied = /** @type {HTMLInputElement} */ (ev.target).value.trim(); }
 				}) ]),
 				state
 			]);
