@@ -111,8 +111,10 @@ fn judge_known(reply: &Reply, host: &str, stage: Stage, row: &Known) -> Judged {
         Means::Outage => TroubleKind::Busy,
         Means::Sender if stage.has_own_sender() => TroubleKind::Sender,
         Means::Waits if !stage.is_before_message() => return deferred(reply, host, row.remedy),
-        // Before a message a reply cannot be about a recipient: then the code decides.
+        // Before a message a reply cannot be about a recipient, nor can one that closes the connection: then the code
+        // decides.
         Means::Recipient | Means::Waits if stage.is_before_message() => return judge_code(reply, host, stage),
+        Means::Recipient if reply.code == 421 => return judge_code(reply, host, stage),
         Means::Recipient | Means::Sender | Means::Waits if is_temporary(reply) => {
             return deferred(reply, host, row.remedy);
         }
@@ -279,6 +281,9 @@ mod tests {
             ("450 4.2.0 greylisted", "Busy Busy Busy Busy W W"),
             ("421 closing", "Busy Busy Busy Busy Busy Busy"),
             ("421 4.7.0 Try again later", "Quota Quota Quota Quota Quota Quota"),
+            // The connection timed out, not that to the recipient's server.
+            ("421 4.4.1 timeout", "Busy Busy Busy Busy Busy Busy"),
+            ("421 4.2.1 not now", "Busy Busy Busy Busy Busy Busy"),
             ("554 no service", "Busy Login Sender F F F"),
             ("500 what", "Busy Login F F F F"),
             ("503 wrong order", "Busy Login Busy Busy F F"),
