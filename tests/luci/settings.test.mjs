@@ -79,6 +79,8 @@ test('settings with which the service does not start are not called applied', as
 
 	await started.page.handleSaveApply();
 	assert.match(started.there.notifications.at(-1).text, /saved and applied/);
+	started.option('account', 'password').write('gmail', 'new-secret');
+	assert.ok(!JSON.stringify(started.there.state).includes('new-secret'), 'from now on passwords go to the service');
 
 	// Nobody expects it to run.
 	const off = await opened({ 'smtprelay status': gone }, [ { '.type': 'relay', '.name': 'main', enabled: '0' }, ...CONFIG.slice(1) ]);

@@ -262,7 +262,9 @@ return view.extend({
 	 * @returns {Promise<string[]>} why not
 	 */
 	async awaitStart() {
-		if (await api.awaitAccount(null, TAKE_OVER_TIME) != null)
+		this.running = (await api.awaitAccount(null, TAKE_OVER_TIME) != null);
+
+		if (this.running)
 			return [];
 
 		const { text: reason, remedy } = health.absent(await api.absence(true));
