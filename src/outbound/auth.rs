@@ -169,15 +169,13 @@ async fn dialogue(
     let mut answers = match mechanism {
         // Prompts of LOGIN differ in wording and language: the first asks for the name, the second for the password.
         AUTH_LOGIN => vec![base64(password), base64(username)],
+        // Some servers do not read the initial response (RFC 4954 section 4), and ask for it.
+        AUTH_PLAIN => vec![plain(username, password)],
         _ => Vec::new(),
     };
-    let mut reply = match mechanism {
-        AUTH_PLAIN => {
-            let response = plain(username, password);
-            client.ask(Zeroizing::new(format!("AUTH {name} {}\r\n", *response)).as_bytes()).await?
-        }
-        _ => client.ask(format!("AUTH {name}\r\n").as_bytes()).await?,
-    };
+    let initial = answers.first().filter(|_| mechanism == AUTH_PLAIN);
+    let initial = initial.map(|response| Zeroizing::new(format!(" {}", **response))).unwrap_or_default();
+    let mut reply = client.ask(Zeroizing::new(format!("AUTH {name}{}\r\n", *initial)).as_bytes()).await?;
     for _ in 0..2 {
         if reply.answers(SmtpCommand::Auth) != Answer::Continue {
             break;
@@ -211,7 +209,43 @@ fn base64(text: &str) -> Zeroizing<String> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+    use tokio::net::{TcpListener, TcpStream};
+
     use super::*;
+    use crate::outbound::wire::{Stream, Wire};
+
+    /// The lines that a server gets which says `replies`, each to the next one.
+    async fn said(mechanism: u64, name: &str, replies: &[&str]) -> (Reply, Vec<String>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let stream = Wire::new(Stream::Plain(stream));
+        let mut client = SmtpClient { stream, timeout: std::time::Duration::from_secs(60) };
+        let server = async {
+            let mut server = BufReader::new(listener.accept().await.unwrap().0);
+            let mut lines = Vec::new();
+            for reply in replies {
+                let mut line = String::new();
+                server.read_line(&mut line).await.unwrap();
+                lines.push(line.trim_end().to_string());
+                server.write_all(reply.as_bytes()).await.unwrap();
+            }
+            lines
+        };
+        let (reply, lines) = tokio::join!(dialogue(&mut client, mechanism, name, "u", "p"), server);
+        (reply.unwrap(), lines)
+    }
+
+    #[tokio::test]
+    async fn a_server_that_ignores_the_initial_response_gets_it_again() {
+        let (reply, lines) = said(AUTH_PLAIN, "PLAIN", &["334 \r\n", "235 ok\r\n"]).await;
+        assert_eq!((reply.code, lines.join("|").as_str()), (235, "AUTH PLAIN AHUAcA==|AHUAcA=="));
+        // One that still wants more gets nothing else.
+        let (reply, lines) = said(AUTH_PLAIN, "PLAIN", &["334 \r\n", "334 \r\n", "501 no\r\n"]).await;
+        assert_eq!((reply.code, lines.join("|").as_str()), (501, "AUTH PLAIN AHUAcA==|AHUAcA==|*"));
+        let (reply, lines) = said(AUTH_LOGIN, "LOGIN", &["334 x\r\n", "334 y\r\n", "235 ok\r\n"]).await;
+        assert_eq!((reply.code, lines.join("|").as_str()), (235, "AUTH LOGIN|dQ==|cA=="));
+    }
 
     #[test]
     fn cram_md5_with_passwords_of_any_length() {
