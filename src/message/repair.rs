@@ -272,7 +272,7 @@ impl Repair {
             }
             LineKind::Blank if in_header => self.end_header(body),
             // Some devices end the header with a line of spaces, and text may look like fields.
-            LineKind::Field if !split::is_known_field(line) && split::blank_last_line(&self.header).is_some() => {
+            LineKind::Field if split::blank_last_line(&self.header).is_some() && !split::is_known_field(line) => {
                 self.text_begins(line, body);
             }
             _ if blank && self.lead_lines < LEADING_LINES => self.lead(line),
