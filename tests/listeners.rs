@@ -190,11 +190,90 @@ async fn a_reload_takes_over_new_certificates_and_keeps_old_ones() {
     relay.sighup();
     relay.wait_log(|line| line.contains("event=advice") && line.contains("option certificate '"), SOON).await;
     assert!(accepted().await, "the old one stays");
+    let status = json(&relay, "status").await;
+    let note = status["listeners"][0]["note"].as_str().unwrap_or_default();
+    assert!(note.starts_with("still uses its previous certificate, and will be closed after a restart: "), "{status}");
     // One that the device does not accept shows that it is in use.
     fs::copy(certs.cert_file(Cert::WrongName), certs.cert_file(Cert::Good)).unwrap();
     fs::copy(certs.key_file(Cert::WrongName), certs.key_file(Cert::Good)).unwrap();
     relay.sighup();
     while accepted().await {}
+}
+
+/// What a listener was without is no reason to turn devices away. It goes on as it was, and that is what is shown.
+#[tokio::test]
+async fn a_plain_listener_stays_as_it_is_when_its_new_certificate_can_not_be_used() {
+    let certs = Certs::new();
+    let missing = certs.ca_file().with_file_name("missing.pem");
+    for tls in ["starttls", "implicit"] {
+        let mut relay = relay().start().await;
+        let mut before = Client::greeted(relay.addr()).await;
+        relay.configure("listener", "lan", |section| {
+            let section = section.option("tls", tls).option("certificate", missing.display());
+            // What else has changed applies.
+            section.option("key", certs.key_file(Cert::Good).display()).option("auth", "none")
+        });
+        let why = format!(
+            "still runs without TLS, and will be closed after a restart: option certificate '{}'",
+            missing.display()
+        );
+        let ran = run(&relay, "reload").await;
+        assert!(ran.code == 0 && ran.err.contains("listener 'lan': option certificate '"), "{ran:?}");
+        relay.wait_log(|line| line.contains("event=advice") && line.contains(&why), SOON).await;
+        let status = json(&relay, "status").await;
+        let shown = &status["listeners"][0];
+        assert_eq!(
+            (&shown["open"], &shown["tls"], &status["reachable"]),
+            (&true.into(), &"none".into(), &"yes".into())
+        );
+        assert!(shown["note"].as_str().is_some_and(|note| note.contains(&why)), "{status}");
+        let text = run(&relay, "status").await;
+        let line = format!("listener lan: 127.0.0.1 port {}, tls none: {why}", relay.addr().port());
+        assert!(text.code == 0 && text.out.contains(&line), "{text:?}");
+        let checked = run(&relay, "check").await;
+        assert!(checked.code == 75 && !checked.err.contains("cannot connect"), "{checked:?}");
+        assert!(!relay.log().iter().any(|line| line.contains("cannot connect")), "{:?}", relay.log());
+        let mut device = Client::greeted(relay.addr()).await;
+        let offered = device.command("EHLO plc").await.lines;
+        assert!(!offered.iter().any(|line| line == "STARTTLS" || line.starts_with("AUTH")), "{offered:?}");
+        assert_eq!(device.send("plc@example.com", &["ops@example.com"], TEXT).await.code, 250);
+        before.dialogue(&[("EHLO plc", 250)]).await;
+        // With a good one it is what was asked for.
+        relay.configure("listener", "lan", |section| {
+            section.option("certificate", certs.cert_file(Cert::Good).display())
+        });
+        assert_eq!(run(&relay, "reload").await.code, 0);
+        let there = async {
+            let is = |shown: &serde_json::Value| shown["tls"] == tls && shown["note"].is_null();
+            while !is(&json(&relay, "status").await["listeners"][0]) {}
+        };
+        tokio::time::timeout(SOON, there).await.expect("TLS");
+    }
+}
+
+/// Whoever corrects the file need not know that a reload is missing.
+#[tokio::test]
+async fn a_certificate_that_is_replaced_by_a_good_one_opens_its_listener() {
+    // What root has read before it was given up is no more correct than what was seen then.
+    let is_root = nix::unistd::geteuid().is_root() && std::env::var_os("SMTPRELAY_RUNNER").is_none();
+    for user in ["root", "nobody"].into_iter().filter(|user| is_root || *user == "root") {
+        let certs = Certs::new();
+        let file = certs.ca_file().with_file_name("corrected.pem");
+        fs::write(&file, "no certificate").unwrap();
+        let relay = protected("implicit", &certs).relay_option("user", user);
+        let mut relay = relay.listener_option("certificate", file.display()).prepare();
+        relay.spawn();
+        relay.wait_log(started, SOON).await;
+        relay.wait_log(|line| line.contains("listener 'lan': cannot offer TLS: option certificate '"), SOON).await;
+        fs::copy(certs.cert_file(Cert::Good), &file).unwrap();
+        let line = relay.wait_log(|line| field(line, "event") == Some("listening"), SOON).await;
+        let port: u16 = field(&line, "port").unwrap().parse().unwrap();
+        let mut device = Client::connect(([127, 0, 0, 1], port).into()).await;
+        device.start_tls(&certs).await.unwrap();
+        device.expect(220).await;
+        let status = json(&relay, "status").await;
+        assert_eq!((&status["reachable"], &status["listeners"][0]["note"]), (&"yes".into(), &serde_json::Value::Null));
+    }
 }
 
 #[tokio::test]
@@ -321,7 +400,7 @@ async fn of_two_listeners_with_one_address_the_second_is_said_to_be_closed() {
     for (first, address) in [("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "127.0.0.1"), ("127.0.0.1", "0.0.0.0")] {
         let relay = relay().listener_option("port", port).address(first);
         let mut relay = relay.section(second(address)).section(user()).prepare();
-        let why = format!("listener 'secure': listener 'lan' already listens on {first}:{port}");
+        let why = format!("listener 'secure': listener 'lan' already has {first}:{port}");
         for spawned in [false, true] {
             let checked = run(&relay, "check").await;
             assert!(checked.code == 75 && checked.err.contains(&why), "{spawned}: {checked:?}");
@@ -344,7 +423,7 @@ async fn of_two_listeners_with_one_address_the_second_is_said_to_be_closed() {
     // By its network, too.
     let by_network = Section::new("listener", "secure").list("interface", "lo").option("port", port);
     let mut relay = relay().listener_option("port", port).section(by_network).prepare();
-    let why = format!("listener 'secure': listener 'lan' already listens on 127.0.0.1:{port}");
+    let why = format!("listener 'secure': listener 'lan' already has 127.0.0.1:{port}");
     assert!(run(&relay, "check").await.err.contains(&why));
     relay.spawn();
     relay.wait_log(started, SOON).await;

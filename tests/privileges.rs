@@ -296,6 +296,47 @@ async fn a_port_of_another_program_is_called_taken_after_root_is_gone_too() {
     tokio::time::timeout(SOON, there).await.expect("the port to be taken");
 }
 
+/// Root opens all sockets before the listeners are made, and only one of two that overlap can be opened: the one that
+/// comes first in the file, as without root.
+#[tokio::test]
+async fn of_two_listeners_that_overlap_the_first_in_the_file_is_open() {
+    if !own_network() {
+        return;
+    }
+    let provider = provider().await;
+    let section = |name: &str, address: &str| {
+        Section::new("listener", name).list("address", address).list("allow", "127.0.0.0/8").option("port", 25)
+    };
+    for (first, second) in [("127.0.0.1", "0.0.0.0"), ("0.0.0.0", "127.0.0.1"), ("127.0.0.1", "127.0.0.1")] {
+        let mut relay = builder(&provider).address(first).section(section("second", second)).start().await;
+        let open = format!("{first}:25");
+        let why = format!("listener 'second': listener 'lan' already has {open}");
+        for reloads in [false, true] {
+            if reloads {
+                // The order has changed, and nobody is turned away meanwhile.
+                relay.take_away("listener", "lan");
+                relay.configure("listener", "lan", |_| section("lan", first));
+            }
+            let (open, why) = match reloads {
+                false => (open.clone(), why.clone()),
+                true => (format!("{second}:25"), format!("listener 'lan': listener 'second' already has {second}:25")),
+            };
+            let ran = ask::run(&relay, if reloads { "reload" } else { "check" }).await;
+            assert!(!ran.err.contains("another mail server"), "{ran:?}");
+            let there = async { while listening(&relay).await != [open.clone()] {} };
+            tokio::time::timeout(SOON, there).await.expect("the first to be open");
+            let status = json(&relay, "status").await;
+            assert!(status["health"].as_str().unwrap().contains(&why), "{status}");
+            finish(begin("127.0.0.1:25".parse().unwrap()).await).await;
+            let checked = ask::run(&relay, "check").await;
+            assert!(checked.code == 75 && checked.err.contains(&why), "{checked:?}");
+        }
+        assert!(!relay.log().iter().any(|line| line.contains("another mail server")), "{:?}", relay.log());
+        relay.sigterm();
+        relay.wait_exit().await;
+    }
+}
+
 /// The gateway has to close its own socket before root can open the one that replaces it.
 #[tokio::test]
 async fn root_opens_what_the_gateway_makes_room_for() {

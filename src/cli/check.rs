@@ -139,7 +139,7 @@ fn obstacles(file: &Path, settings: &Settings) -> Vec<String> {
 }
 
 /// Files in the settings that cannot be used.
-fn files(settings: &Settings) -> Vec<String> {
+pub(super) fn files(settings: &Settings) -> Vec<String> {
     let listeners = settings.listeners.iter().filter(|l| l.tls != TlsMode::None && l.certificate.is_some());
     let certificates = listeners.filter_map(|listener| {
         let error = inbound::tls::acceptor(listener, &settings.relay, &[]).err()?;

@@ -20,7 +20,7 @@ use smtprelay::queue::{self, SpoolLock};
 use smtprelay::system::json::json;
 use smtprelay::system::{cut, logging, privileges};
 
-use super::{Failure, complain, exit, fail, list, print};
+use super::{Failure, check, complain, exit, fail, list, print};
 
 /// How long to wait for a gateway that is starting.
 const STARTING: Duration = Duration::from_secs(30);
@@ -145,6 +145,8 @@ fn hand_over(file: &Path, loaded: &Loaded, client: &mut ControlClient) -> Result
     let first = parcel(opened, said.clone())?;
     let taken = client.call_with("reload", first.params, &first.descriptors).map_err(failed)?;
     warnings.extend(list(&taken, "warnings").iter().filter_map(Value::as_str).map(String::from));
+    // Not for `status`, which would show them until the next reload: it has the state of each listener.
+    warnings.extend(check::files(settings));
     let (mut opened, end) = (Vec::new(), Instant::now() + CLOSING);
     for address in later {
         match open_when_free(address, client, end) {

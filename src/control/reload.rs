@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use zeroize::Zeroizing;
 
 use crate::config::{Account, Keyword, Settings, files};
-use crate::inbound::listener::Shown;
+use crate::inbound::listener::{Shown, obstacles_of};
 use crate::secrets::vault::Left;
 use crate::system::json::json;
 use crate::system::task;
@@ -185,7 +185,7 @@ impl ReloadDesk {
     pub fn unreachable(&self) -> Unreachable {
         let listeners = self.listeners.borrow();
         let nowhere = !listeners.is_empty() && !listeners.iter().any(|shown| shown.open);
-        Unreachable { obstacles: listeners.iter().filter_map(Shown::obstacle).collect(), nowhere }
+        Unreachable { obstacles: obstacles_of(&listeners), nowhere }
     }
 
     /// `listeners` of `status`.

@@ -7,7 +7,7 @@ use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr, SocketAddrV6, TcpListener as StdListener};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::socket::sockopt::{IpFreebind, Ipv6V6Only, ReuseAddr};
@@ -52,18 +52,24 @@ pub struct Listeners {
     settings: watch::Receiver<Arc<Settings>>,
     desk: Desk,
     stop: watch::Receiver<bool>,
-    bound: HashMap<(String, SocketAddr), Bound>,
+    bound: HashMap<Key, Bound>,
     /// Accept loops whose addresses are no longer configured; their sessions continue.
     closing: Vec<JoinHandle<()>>,
     sockets: Arc<Sockets>,
     shown: watch::Sender<Vec<Shown>>,
-    /// TLS configurations, by listener name.
-    tls: HashMap<String, TlsAcceptor>,
-    /// What prevents a TLS listener from starting, by its name.
+    /// What the listeners encrypt with, by name; `None` for one that is open and does not encrypt. It stays when new
+    /// certificates cannot be used.
+    tls: HashMap<String, Option<TlsAcceptor>>,
+    /// Why the certificates of a listener cannot be used, by its name.
     tls_trouble: HashMap<String, String>,
-    /// The last logged message about addresses that could not be bound, so that it is logged once.
-    complaint: Option<String>,
+    /// When all of them were last tried.
+    tls_tried: Instant,
+    /// What the log says about the listeners now, so that it is logged once.
+    complaints: Vec<String>,
 }
+
+/// A listener by name, and one of its addresses as in the settings.
+type Key = (String, SocketAddr);
 
 /// A listener as `status` shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,16 +89,16 @@ pub struct Shown {
 }
 
 impl Shown {
-    /// Why devices cannot connect there, if so.
-    pub fn obstacle(&self) -> Option<String> {
-        let note = self.note.as_deref().unwrap_or("it is not open");
-        (!self.open).then(|| format!("listener '{}': {note}", self.name))
+    fn text(&self) -> String {
+        format!("listener '{}': {}", self.name, self.note.as_deref().unwrap_or("it is not open"))
     }
 }
 
-/// What the log says about listeners that are not open.
-fn complaint(obstacles: &[String]) -> Option<String> {
-    (!obstacles.is_empty()).then(|| format!("devices cannot connect: {}", obstacles.join("; ")))
+/// Why devices cannot connect where they cannot, each reason once.
+pub fn obstacles_of(shown: &[Shown]) -> Vec<String> {
+    let mut all: Vec<String> = shown.iter().filter(|shown| !shown.open).map(Shown::text).collect();
+    all.dedup();
+    all
 }
 
 /// Why devices could not connect if a gateway with these settings were started now: `held` are the addresses of the
@@ -101,7 +107,7 @@ fn complaint(obstacles: &[String]) -> Option<String> {
 pub fn obstacles(settings: &Settings, held: &[String]) -> Vec<String> {
     let host = host_addresses(settings, |listener| !listener.interfaces.is_empty());
     let mut found = Vec::new();
-    let mut claimed: Vec<(&str, SocketAddr)> = Vec::new();
+    let claims = claims(settings, &host, |_| false);
     for listener in &settings.listeners {
         let mut add = |text: String| found.push(format!("listener '{}': {text}", listener.name));
         let addresses = wanted(listener, &host);
@@ -110,7 +116,7 @@ pub fn obstacles(settings: &Settings, held: &[String]) -> Vec<String> {
         }
         let (mut own, mut shared) = (false, Vec::new());
         for address in addresses.into_iter().filter(|address| address.port() != 0) {
-            if let Some(text) = taken(claimed.iter().copied(), &listener.name, address) {
+            if let Some(text) = taken(&claims, &listener.name, address) {
                 if may_be_shared(listener, address) {
                     shared.push(text);
                 } else {
@@ -118,7 +124,6 @@ pub fn obstacles(settings: &Settings, held: &[String]) -> Vec<String> {
                 }
                 continue;
             }
-            claimed.push((&listener.name, address));
             own = true;
             if parsed(held).any(|held| overlap(held, address)) {
                 continue;
@@ -146,11 +151,10 @@ pub fn comes_free(address: SocketAddr, held: &[impl AsRef<str>], wanted: &[Socke
     parsed(held).any(|held| overlap(held, address) && !wanted.contains(&held))
 }
 
-/// Says which other listener of `all` has this address, or one that includes it.
-fn taken<'a>(all: impl Iterator<Item = (&'a str, SocketAddr)>, name: &str, address: SocketAddr) -> Option<String> {
-    // The least of several, so that the same is said each time.
-    let (other, there) = all.filter(|(other, there)| *other != name && overlap(*there, address)).min()?;
-    Some(format!("listener '{other}' already listens on {there}"))
+/// Says which other listener has this address, or one that includes it.
+fn taken(claims: &[Key], name: &str, address: SocketAddr) -> Option<String> {
+    let (other, there) = claims.iter().find(|(other, there)| other != name && overlap(*there, address))?;
+    Some(format!("listener '{other}' already has {there}"))
 }
 
 /// Whether it is harmless that another listener has this address: two networks that share an interface have its IPv6
@@ -175,15 +179,13 @@ fn no_address(listener: &Listener) -> String {
     format!("{networks} {has} no address at the moment")
 }
 
-/// All addresses that these settings currently refer to, for a process that may bind them. Addresses without a port are
-/// left out: any port will do, and any user can bind one.
+/// All addresses that these settings currently refer to, for a process that may bind them, without those that only one of
+/// two listeners can have: the one that comes first in the file has it. Addresses without a port are left out: any port
+/// will do, and any user can bind one.
 pub fn addresses(settings: &Settings) -> Vec<SocketAddr> {
     let host = host_addresses(settings, |listener| !listener.interfaces.is_empty());
-    let all = settings.listeners.iter().flat_map(|listener| wanted(listener, &host));
-    let mut all: Vec<SocketAddr> = all.filter(|address| address.port() != 0).collect();
-    all.sort();
-    all.dedup();
-    all
+    let all = claims(settings, &host, |_| false).into_iter().map(|(_, address)| address);
+    all.filter(|address| address.port() != 0).collect()
 }
 
 /// Addresses that a listener currently refers to.
@@ -213,32 +215,40 @@ fn host_addresses(settings: &Settings, needed: impl Fn(&Listener) -> bool) -> Ve
     }
 }
 
-/// Loads certificates and keys of all TLS listeners, and returns what is wrong with those that cannot be used. Reads
-/// files.
-fn load_tls(settings: &Settings) -> (HashMap<String, TlsAcceptor>, HashMap<String, String>) {
-    let protected = |listener: &Listener| listener.tls != TlsMode::None;
-    let host = host_addresses(settings, |listener| protected(listener) && !listener.interfaces.is_empty());
+/// Loads certificates and keys of those TLS listeners that are to be `tried`, and returns what is wrong with those that
+/// cannot be used. Reads files.
+fn load_tls(
+    settings: &Settings,
+    tried: impl Fn(&Listener) -> bool,
+) -> (HashMap<String, TlsAcceptor>, HashMap<String, String>) {
+    let tried = |listener: &Listener| listener.tls != TlsMode::None && tried(listener);
+    let host = host_addresses(settings, |listener| tried(listener) && !listener.interfaces.is_empty());
     let (mut loaded, mut trouble) = (HashMap::new(), HashMap::new());
-    for listener in settings.listeners.iter().filter(|listener| protected(listener)) {
+    for listener in settings.listeners.iter().filter(|listener| tried(listener)) {
         let addresses =
             wanted(listener, &host).iter().map(SocketAddr::ip).filter(|ip| !ip.is_unspecified()).collect::<Vec<_>>();
         match tls::acceptor(listener, &settings.relay, &addresses) {
             Ok(acceptor) => _ = loaded.insert(listener.name.clone(), acceptor),
-            Err(error) => {
-                let text = format!("listener '{}' cannot offer TLS: {error}", listener.name);
-                trouble.insert(listener.name.clone(), text);
-            }
+            Err(error) => _ = trouble.insert(listener.name.clone(), error),
         }
     }
     (loaded, trouble)
 }
 
-/// The names of all listeners with each of their addresses.
-fn keys(settings: &Settings, host: &[Address]) -> Vec<(String, SocketAddr)> {
-    let of = |listener: &Listener| -> Vec<_> {
+/// Which listener has which address: of two that cannot both be open the one that has it `already`, otherwise the one that
+/// comes first in the file.
+fn claims(settings: &Settings, host: &[Address], already: impl Fn(&Key) -> bool) -> Vec<Key> {
+    let of = |listener: &Listener| -> Vec<Key> {
         wanted(listener, host).into_iter().map(|address| (listener.name.clone(), address)).collect()
     };
-    settings.listeners.iter().flat_map(of).collect()
+    let (first, then): (Vec<Key>, Vec<Key>) = settings.listeners.iter().flat_map(of).partition(already);
+    let mut claims: Vec<Key> = Vec::new();
+    for key in first.into_iter().chain(then) {
+        if !claims.iter().any(|(_, there)| overlap(*there, key.1)) {
+            claims.push(key);
+        }
+    }
+    claims
 }
 
 /// Waits until addresses of the host have changed, for ever if the kernel does not tell.
@@ -258,7 +268,8 @@ impl Listeners {
         stop: watch::Receiver<bool>,
         sockets: Arc<Sockets>,
     ) -> Self {
-        let (tls, tls_trouble) = load_tls(&settings.borrow());
+        let (loaded, tls_trouble) = load_tls(&settings.borrow(), |_| true);
+        let tls = loaded.into_iter().map(|(name, acceptor)| (name, Some(acceptor))).collect();
         let (bound, shown) = (HashMap::new(), watch::Sender::default());
         let mut listeners = Self {
             settings,
@@ -269,10 +280,10 @@ impl Listeners {
             sockets,
             shown,
             tls,
-            tls_trouble: HashMap::new(),
-            complaint: None,
+            tls_trouble,
+            tls_tried: Instant::now(),
+            complaints: Vec::new(),
         };
-        listeners.tls_is(tls_trouble);
         listeners.follow();
         listeners.complain();
         listeners.sockets.close_rest();
@@ -284,36 +295,41 @@ impl Listeners {
         self.shown.subscribe()
     }
 
-    /// Logs problems with certificates, each once.
-    fn tls_is(&mut self, trouble: HashMap<String, String>) {
-        for (name, text) in &trouble {
-            if self.tls_trouble.get(name) != Some(text) {
-                Event::Advice { text: text.clone() }.log();
-            }
-        }
-        self.tls_trouble = trouble;
-    }
-
-    /// Reloads the certificates. Where the new ones cannot be used, the old ones stay in use.
-    async fn renew_tls(&mut self) {
+    /// Reloads the certificates after a reload of the settings, and otherwise tries again those that could not be used.
+    /// Where the new ones cannot be used, the old ones stay in use.
+    async fn renew_tls(&mut self, reloaded: bool) {
         let settings = self.settings.borrow().clone();
+        // One that cannot be stored is generated again each time, which costs more than to read it.
+        let all = reloaded || self.tls_tried.elapsed() >= LOOK;
+        let trouble: Vec<String> = self.tls_trouble.keys().cloned().collect();
+        let tried = move |listener: &Listener| {
+            reloaded || (all || listener.certificate.is_some()) && trouble.contains(&listener.name)
+        };
         // The pool refuses work only when the program is shutting down.
-        let Some((loaded, trouble)) = task::blocking(move || load_tls(&settings)).await else { return };
-        self.tls.extend(loaded);
-        self.tls_is(trouble);
+        let Some((loaded, trouble)) = task::blocking(move || load_tls(&settings, tried)).await else { return };
+        if all {
+            (self.tls_trouble, self.tls_tried) = (HashMap::new(), Instant::now());
+        }
+        for (name, acceptor) in loaded {
+            self.tls_trouble.remove(&name);
+            self.tls.insert(name, Some(acceptor));
+        }
+        self.tls_trouble.extend(trouble);
     }
 
-    /// Logs where devices cannot connect, once. What is wrong with certificates has been logged already.
+    /// Logs where devices cannot connect, and which listeners do not encrypt as configured, once.
     fn complain(&mut self) {
-        let is_new = |shown: &&Shown| shown.note.is_none() || shown.note.as_ref() != self.tls_trouble.get(&shown.name);
-        let obstacles: Vec<String> = self.shown.borrow().iter().filter(is_new).filter_map(Shown::obstacle).collect();
-        let complaint = complaint(&obstacles);
-        if complaint != self.complaint
-            && let Some(text) = &complaint
-        {
+        let shown = self.shown.borrow();
+        let obstacles = obstacles_of(&shown);
+        let otherwise = shown.iter().filter(|shown| shown.open && self.tls_trouble.contains_key(&shown.name));
+        let mut now: Vec<String> = otherwise.map(Shown::text).collect();
+        now.extend((!obstacles.is_empty()).then(|| format!("devices cannot connect: {}", obstacles.join("; "))));
+        now.dedup();
+        drop(shown);
+        for text in now.iter().filter(|text| !self.complaints.contains(text)) {
             Event::Advice { text: text.clone() }.log();
         }
-        self.complaint = complaint;
+        self.complaints = now;
     }
 
     /// Follows settings and addresses until shutdown.
@@ -337,11 +353,13 @@ impl Listeners {
                 }
                 () = task::pause(wait) => false,
             };
-            let mut replaces = false;
-            if reloaded {
-                self.renew_tls().await;
-                replaces = self.make_room().await;
+            if reloaded || !self.tls_trouble.is_empty() {
+                self.renew_tls(reloaded).await;
             }
+            if !reloaded && settings.has_changed().is_ok_and(|changed| changed) {
+                continue;
+            }
+            let replaces = reloaded && self.make_room().await;
             self.follow();
             if reloaded {
                 self.sockets.close_rest();
@@ -359,11 +377,14 @@ impl Listeners {
     }
 
     /// A renamed listener keeps its socket, which this process perhaps could not open again.
-    fn rename(&mut self, key: &(String, SocketAddr), keep: &[(String, SocketAddr)]) {
+    fn rename(&mut self, key: &Key, keep: &[Key]) {
         if !self.bound.contains_key(key)
             && let Some(old) = self.holder(key.1).filter(|old| !keep.contains(old)).cloned()
             && let Some(bound) = self.bound.remove(&old)
         {
+            if let Some(tls) = self.tls.get(&old.0).cloned() {
+                self.tls.entry(key.0.clone()).or_insert(tls);
+            }
             self.bound.insert(key.clone(), bound);
         }
     }
@@ -383,7 +404,7 @@ impl Listeners {
     }
 
     /// The listener that currently has this address.
-    fn holder(&self, address: SocketAddr) -> Option<&(String, SocketAddr)> {
+    fn holder(&self, address: SocketAddr) -> Option<&Key> {
         self.bound.keys().find(|(_, bound)| *bound == address && bound.port() != 0)
     }
 
@@ -391,11 +412,12 @@ impl Listeners {
     /// Returns whether there were any.
     async fn make_room(&mut self) -> bool {
         let settings = self.settings.borrow().clone();
-        let keep = keys(&settings, &host_addresses(&settings, |listener| !listener.interfaces.is_empty()));
+        let host = host_addresses(&settings, |listener| !listener.interfaces.is_empty());
+        let keep = claims(&settings, &host, |_| false);
         keep.iter().for_each(|key| self.rename(key, &keep));
         let new: Vec<SocketAddr> =
             keep.iter().filter(|key| !self.bound.contains_key(*key)).map(|(_, address)| *address).collect();
-        let in_the_way = |key: &(String, SocketAddr)| !keep.contains(key) && new.iter().any(|new| overlap(key.1, *new));
+        let in_the_way = |key: &Key| !keep.contains(key) && new.iter().any(|new| overlap(key.1, *new));
         let ending: Vec<Bound> = self.bound.extract_if(|key, _| in_the_way(key)).map(|(_, bound)| bound).collect();
         let found = !ending.is_empty();
         for Bound { door, task, closed, .. } in ending {
@@ -410,11 +432,25 @@ impl Listeners {
     fn follow(&mut self) {
         let settings = self.settings.borrow_and_update().clone();
         let host = host_addresses(&settings, |listener| !listener.interfaces.is_empty() || listener.allow.is_empty());
-        let keep = keys(&settings, &host);
+        let keep = claims(&settings, &host, |key| self.bound.contains_key(key));
+        keep.iter().for_each(|key| self.rename(key, &keep));
         let mut shown = Vec::new();
         for listener in &settings.listeners {
-            let begin = shown.len();
+            let (begin, mut has_own) = (shown.len(), false);
             let addresses = wanted(listener, &host);
+            let tls = match listener.tls {
+                TlsMode::None => Some(None),
+                _ => self.tls.get(&listener.name).cloned(),
+            };
+            let trouble = self.tls_trouble.get(&listener.name).map(|error| match &tls {
+                None => format!("cannot offer TLS: {error}"),
+                Some(None) => format!("still runs without TLS, and will be closed after a restart: {error}"),
+                Some(Some(_)) => {
+                    format!("still uses its previous certificate, and will be closed after a restart: {error}")
+                }
+            });
+            let mode = if let Some(None) = tls { TlsMode::None } else { listener.tls };
+            let listener = &Listener { tls: mode, ..listener.clone() };
             let mut show = |address, note: Option<&String>, open, needs_root| {
                 let (name, note) = (listener.name.clone(), note.cloned());
                 shown.push(Shown { name, address, open, tls: listener.tls, note, needs_root });
@@ -424,36 +460,34 @@ impl Listeners {
             }
             for address in addresses {
                 let key = (listener.name.clone(), address);
-                self.rename(&key, &keep);
-                let tls = self.tls.get(&listener.name).filter(|_| listener.tls != TlsMode::None);
-                if tls.is_none() && listener.tls != TlsMode::None {
-                    // Without a certificate it does not start; if it is running, it continues unchanged.
-                    show(Some(address), self.tls_trouble.get(&listener.name), false, false);
+                if let Some(text) = taken(&keep, &listener.name, address) {
+                    show(Some(address), Some(&text), may_be_shared(listener, address), false);
                     continue;
                 }
-                let rules = Arc::new(Rules::new(listener.clone(), &settings, tls.cloned()));
+                let Some(tls) = tls.clone() else {
+                    // Root may read a file that this process may not, or no longer sees as it is.
+                    show(Some(address), trouble.as_ref(), false, !geteuid().is_root());
+                    continue;
+                };
+                let rules = Arc::new(Rules::new(listener.clone(), &settings, tls));
                 let door = Arc::new(Door { rules, nets: allowed(listener, &host) });
                 if let Some(bound) = self.bound.get(&key) {
-                    show(Some(bound.local), None, true, false);
+                    show(Some(bound.local), trouble.as_ref(), true, false);
                     bound.door.send_replace(door);
-                    continue;
-                }
-                let open = self.bound.keys().map(|(other, there)| (other.as_str(), *there));
-                if let Some(text) = taken(open, &listener.name, address) {
-                    // That listener stays, see `rename`.
-                    show(Some(address), Some(&text), may_be_shared(listener, address), false);
+                    has_own = true;
                     continue;
                 }
                 let opened = self.sockets.open(address).and_then(TcpListener::from_std);
                 match opened.and_then(|socket| Ok((socket.local_addr()?, socket))) {
                     Ok((local, socket)) => {
-                        show(Some(local), None, true, false);
+                        show(Some(local), trouble.as_ref(), true, false);
                         Event::Listening { listener: listener.name.clone(), address: local.ip(), port: local.port() }
                             .log();
                         let (door, seen) = watch::channel(door);
                         let (open, closed) = oneshot::channel();
                         let task = task::spawn(accept((socket, open), seen, self.desk.clone(), self.stop.clone()));
                         self.bound.insert(key, Bound { local, door, task, closed });
+                        has_own = true;
                     }
                     Err(error) => {
                         let (text, needs_root) = self.why_closed(listener, address, &error);
@@ -461,12 +495,15 @@ impl Listeners {
                     }
                 }
             }
-            let of_this = shown.get_mut(begin..).unwrap_or_default();
-            if !of_this.iter().any(|shown: &Shown| shown.open && shown.note.is_none()) {
+            if has_own && listener.tls == TlsMode::None {
+                self.tls.insert(listener.name.clone(), None);
+            }
+            if !has_own {
                 // All of its addresses are those of others, which may have other rules.
-                of_this.iter_mut().for_each(|shown| shown.open = false);
+                shown.get_mut(begin..).unwrap_or_default().iter_mut().for_each(|shown: &mut Shown| shown.open = false);
             }
         }
+        self.tls.retain(|name, _| settings.listeners.iter().any(|listener| listener.name == *name));
         let gone = self.bound.extract_if(|key, _| !keep.contains(key));
         // Without a sender for its `door`, the accept loop admits no new clients; its sessions continue.
         self.closing.extend(gone.map(|(_, bound)| bound.task));

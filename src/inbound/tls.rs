@@ -90,14 +90,21 @@ pub fn acceptor(listener: &Listener, relay: &Relay, addresses: &[IpAddr]) -> Res
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
-/// Certificate chain and key from two files, each PEM or DER. Only ECDSA: signing with RSA and Ed25519 would add 22 KB
-/// to the package for MIPS, and ECDSA on P-256 is what OpenWrt and Let's Encrypt create by default.
+/// Certificate chain and key from two files: as root has read them, or as they are now if those cannot be used.
 fn read(certificate: &Path, key: &Path) -> Result<CertifiedKey, String> {
+    read_by(files::read, certificate, key).or_else(|error| read_by(files::now, certificate, key).map_err(|_| error))
+}
+
+type Read = fn(&Path, u64) -> io::Result<Zeroizing<Vec<u8>>>;
+
+/// Each of the two is PEM or DER. Only ECDSA: signing with RSA and Ed25519 would add 22 KB to the package for MIPS, and
+/// ECDSA on P-256 is what OpenWrt and Let's Encrypt create by default.
+fn read_by(read: Read, certificate: &Path, key: &Path) -> Result<CertifiedKey, String> {
     let wrong = |option: &str, path: &Path, what: String| format!("option {option} '{}': {what}", path.display());
-    let bytes = files::read(certificate, FILE_LIMIT)
-        .map_err(|e| wrong("certificate", certificate, format!("cannot be read: {e}")))?;
+    let bytes =
+        read(certificate, FILE_LIMIT).map_err(|e| wrong("certificate", certificate, format!("cannot be read: {e}")))?;
     let chain = chain(bytes.to_vec()).map_err(|what| wrong("certificate", certificate, what))?;
-    let bytes = files::read(key, FILE_LIMIT).map_err(|e| wrong("key", key, format!("cannot be read: {e}")))?;
+    let bytes = read(key, FILE_LIMIT).map_err(|e| wrong("key", key, format!("cannot be read: {e}")))?;
     let private =
         private_key(&bytes).ok_or_else(|| wrong("key", key, "contains no private key (PEM or DER)".into()))?;
     let signing = any_ecdsa_type(&private)

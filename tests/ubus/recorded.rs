@@ -238,6 +238,24 @@ async fn a_bus_that_reads_nothing_stops_no_mail() {
     assert!(text.contains("400 messages"), "{text}");
 }
 
+/// A key may be readable for root only, and a jail goes on showing a file that was replaced as it was: procd is asked for a
+/// reload.
+#[tokio::test]
+async fn for_a_certificate_that_can_not_be_used_a_reload_is_asked_for() {
+    if !nix::unistd::geteuid().is_root() || std::env::var_os("SMTPRELAY_RUNNER").is_some() {
+        return println!("skipped: only who was root asks");
+    }
+    let bus = Bus::start();
+    let relay = gateway(&bus.socket()).relay_option("user", "nobody").listener_option("tls", "starttls");
+    let relay = relay.listener_option("certificate", "/no/such/file").listener_option("key", "/no/such/file");
+    let mut relay = relay.prepare();
+    relay.spawn();
+    let serving = tokio::spawn(bus.join().await.serve());
+    let mut asking = bus.join().await;
+    asking.until(|message| message.text(attribute::OBJPATH) == Some("service")).await;
+    serving.abort();
+}
+
 #[tokio::test]
 async fn a_network_is_where_netifd_says_and_sessions_outlast_its_changes() {
     if std::env::var_os("SMTPRELAY_RUNNER").is_some() {
