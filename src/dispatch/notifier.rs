@@ -184,6 +184,28 @@ impl Reporter {
         reports.add(entry.id, News { entry: entry.clone(), recipients });
     }
 
+    /// These recipients of message `id`, by index and address, have got it or never will: a summary that still calls them
+    /// delayed or in doubt would contradict that.
+    pub fn finished(&mut self, id: MessageId, over: &[(usize, &str)]) {
+        for towards in self.towards.iter_mut().filter(|towards| towards.kind != ReportKind::Failed) {
+            let reports = &mut towards.reports;
+            let Some(news) = reports.messages.get_mut(&id) else { continue };
+            let (name, named, listed) = (id.to_string(), news.recipients.len(), reports.items.len());
+            news.recipients.retain(|index| !over.iter().any(|(known, _)| known == index));
+            let left = news.recipients.len();
+            reports.items.retain(|item| item.id != name || !over.iter().any(|(_, to)| *to == item.recipient));
+            // Those that are gone and were not listed.
+            let unlisted = (named - left).saturating_sub(listed - reports.items.len());
+            reports.left_out = reports.left_out.saturating_sub(unlisted as u64);
+            if left == 0 {
+                reports.messages.remove(&id);
+            }
+            if reports.messages.is_empty() {
+                (towards.due, towards.latest, towards.reports) = (None, None, Reports::default());
+            }
+        }
+    }
+
     /// What is collected of this kind about message `id`.
     fn collected(&self, id: MessageId, kind: ReportKind) -> impl Iterator<Item = &News> {
         let same = self.towards.iter().filter(move |towards| towards.kind == kind);

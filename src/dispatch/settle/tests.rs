@@ -57,7 +57,7 @@ impl Bench {
         let mut reporter = Reporter::default();
         // So many single mails have been sent already that what follows is collected.
         let (admin, now) = (vec!["admin@x.org".to_string()], Instant::now());
-        for kind in [ReportKind::Failed, ReportKind::Doubtful] {
+        for kind in [ReportKind::Failed, ReportKind::Doubtful, ReportKind::Delayed] {
             while reporter.single(&admin, kind, now) {}
         }
         let (settings, reporter) = (Arc::new(Settings { relay, ..settings }), Arc::new(Mutex::new(reporter)));
@@ -93,6 +93,11 @@ impl Bench {
     async fn refused(&self, known: Known, recipient: usize) -> Option<Item> {
         let results = vec![(recipient, Verdict::Failed("550 5.1.1 no such user".to_string().into()))];
         self.settle().apply(self.item(), &Outcome { results, ..Outcome::default() }, known).await
+    }
+
+    async fn delivered(&self, recipient: usize) {
+        let results = vec![(recipient, Verdict::Delivered("250 2.0.0 Ok".to_string()))];
+        self.settle().apply(self.item(), &Outcome { results, ..Outcome::default() }, self.known()).await;
     }
 
     /// That a recipient was refused reaches the journal, and nothing else of that attempt yet.
@@ -210,6 +215,41 @@ async fn each_recipient_in_doubt_is_reported() {
     }
     assert_eq!(named, ["a@x.org", "b@x.org"]);
     assert!(!bench.known().state.owes_report());
+}
+
+/// A summary that says that delivery is still attempted would contradict what has happened since it was collected.
+#[tokio::test]
+async fn a_recipient_that_is_finished_is_not_called_delayed() {
+    let bench = Bench::new(&["a@x.org", "b@x.org", "c@x.org"]).await;
+    let attempt = async |results: &[(usize, bool)]| {
+        let verdict = |failed: bool| match failed {
+            true => Verdict::Failed("550 5.1.1 no such user".to_string().into()),
+            false => Verdict::Deferred("450 4.2.0 later".to_string().into()),
+        };
+        let results = results.iter().map(|(index, failed)| (*index, verdict(*failed))).collect();
+        let mut item = bench.item();
+        item.entry.arrived -= 7 * 86_400;
+        bench.settle().apply(item, &Outcome { results, ..Outcome::default() }, bench.known()).await
+    };
+    assert!(attempt(&[(0, false), (1, false), (2, false)]).await.is_some());
+    assert!(attempt(&[(0, true)]).await.is_some());
+    bench.delivered(1).await;
+    let mut named = Vec::new();
+    while let Some(batch) = bench.due() {
+        named.extend(batch.reports.items.iter().map(|item| (format!("{:?}", batch.kind), item.recipient.clone())));
+        bench.settle().summarize(batch).await;
+    }
+    named.sort();
+    assert_eq!(named, [("Delayed".into(), "c@x.org".into()), ("Failed".to_string(), "a@x.org".to_string())]);
+    // Of a message that is over, nothing is left to say.
+    let bench = Bench::new(&["a@x.org"]).await;
+    let mut item = bench.item();
+    item.entry.arrived -= 7 * 86_400;
+    let results = vec![(0, Verdict::Deferred("450 4.2.0 later".to_string().into()))];
+    bench.settle().apply(item, &Outcome { results, ..Outcome::default() }, bench.known()).await.unwrap();
+    assert!(bench.settle().teller.reporter().has(bench.entry.id, ReportKind::Delayed));
+    bench.delivered(0).await;
+    assert!(bench.due().is_none());
 }
 
 #[tokio::test]
