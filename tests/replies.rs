@@ -661,6 +661,31 @@ async fn a_sender_that_misses_a_login_waits_alone() {
     relay.wait_lines(is("deferred", &id), 2, SOON).await;
     let last = send(&relay, &["ops@example.com"]).await;
     relay.wait_log(is("removed", &last), SOON).await;
-    let pauses = relay.log().into_iter().filter(|line| field(line, "event") == Some("paused")).count();
-    assert_eq!(pauses, 1);
+    let is_pause = |line: &str| field(line, "event") == Some("paused");
+    let pauses = |relay: &Relay| relay.log().into_iter().filter(|line| is_pause(line)).count();
+    assert_eq!(pauses(&relay), 1);
+    // Nor where it is the first one after an outage, or after a refusal that concerned another message. Whether the account
+    // works then, the next message finds out, unless all that was missing was a reply.
+    let refusal = Fault::Reply(format!("553 5.7.1 <{sender}>: Sender address rejected: not logged in"));
+    let busy = Fault::Reply("451 4.3.0 Temporary system problem".into());
+    for (number, trouble) in [busy, refusal.clone(), Fault::Close].into_iter().enumerate() {
+        let (mark, answers) = (relay.mark(), number == 2);
+        if answers {
+            provider.set_fault(Step::Connect, trouble.clone(), Times::Always);
+        }
+        provider.set_fault(Step::Mail, trouble, Times::Always);
+        let waits = send(&relay, &["ops@example.com"]).await;
+        relay.wait_log_from(mark, is_pause, SOON).await;
+        said(&relay, &format!("queue hold {waits}")).await;
+        let before = pauses(&relay);
+        provider.clear_faults();
+        provider.set_fault(Step::Mail, refusal.clone(), Times::First(1));
+        said(&relay, &format!("queue retry {id}")).await;
+        relay.wait_lines(is("deferred", &id), 3 + number, SOON).await;
+        let resumes = |line: &String| field(line, "event") == Some("resumed");
+        assert_eq!(relay.log_from(mark).iter().any(resumes), answers, "{number}");
+        let last = send(&relay, &["ops@example.com"]).await;
+        relay.wait_log(is("removed", &last), SOON).await;
+        assert_eq!(pauses(&relay), before);
+    }
 }

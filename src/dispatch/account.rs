@@ -429,6 +429,11 @@ impl Lane {
         self.pause = Some(pause);
     }
 
+    /// Whether a refused message shows that the account works.
+    pub fn ends_with_a_reply(&self) -> bool {
+        self.pause.as_ref().is_none_or(Pause::ends_with_a_reply)
+    }
+
     /// A transaction was completed: the account works.
     pub fn works(&mut self) {
         self.blamed = None;

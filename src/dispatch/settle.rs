@@ -384,9 +384,13 @@ impl Dispatch {
         let Attempted { mut item, mut outcome, known, connection, account, lane: returned, .. } = attempted;
         let (now, generation, wakings) = (Instant::now(), returned.generation, returned.wakings);
         let look = if wakings == self.wakings { Look::Fresh } else { Look::Outdated };
+        let troubled = outcome.trouble.is_some();
         if let Some(known) = &known {
             let fails = self.lanes.of(generation).is_some_and(|lane| lane.is_in_trouble());
             blame(&mut item, &mut outcome, known, &self.ways, fails);
+        }
+        if troubled && outcome.trouble.is_none() {
+            item.in_its_own_time();
         }
         if let Some(lane) = self.lanes.of(generation) {
             lane.returned(returned, connection, now);
@@ -397,6 +401,8 @@ impl Dispatch {
                     }
                     lane.pause(trouble, look, now);
                 }
+                // A message at fault does not say that the account takes others again; the next one does.
+                None if troubled && !has_taken(&outcome) && !lane.ends_with_a_reply() => {}
                 None if outcome.tls.is_some() => self.judge_provider(generation, &mut item, &outcome, now),
                 None => {}
             }
@@ -469,12 +475,12 @@ fn left_out(item: &Item, outcome: &Outcome) -> Box<[usize]> {
 /// server says of a login or of settings in reply to a message: had it refused the account, no message had been accepted.
 /// Such a refusal stays, so the next attempts do not stop the others either; an outage or a limit may be a new one.
 ///
-/// If the account `fails` with others as well, since that message was accepted, it is not this one.
+/// If the account `fails` with others as well, since that message was accepted, it is not this one, unless it was found to be.
 fn blame(item: &mut Item, outcome: &mut Outcome, known: &Known, ways: &Ways, fails: bool) {
     use TroubleKind::{Busy, Login, Quota, Rate, Sender, Setup};
     let Some(kind) = outcome.trouble.as_ref().map(|trouble| trouble.kind).filter(|kind| *kind != Rate) else { return };
     let stays = matches!(kind, Login | Sender | Setup);
-    if fails || !(item.woken || stays && item.at_fault) {
+    if !(item.woken && !fails || stays && item.at_fault) {
         item.demoted = item.demoted.saturating_add(1);
         return;
     }

@@ -15,6 +15,8 @@ pub struct Pause {
     until: Instant,
     since: Instant,
     failures: u32,
+    /// How many of these were refusals by the provider.
+    refusals: u32,
     trouble: Trouble,
 }
 
@@ -64,23 +66,32 @@ fn longest_asked(kind: TroubleKind) -> Duration {
     }
 }
 
+/// Whether the provider counts such attempts.
+fn is_refusal(kind: TroubleKind) -> bool {
+    use TroubleKind::{Login, Quota, Rate, Sender};
+    matches!(kind, Login | Sender | Quota | Rate)
+}
+
 impl Pause {
     /// The pause for this trouble, and whether it is news: trouble is reported when it is new, and then less and less often.
     /// `before` is the pause whose end led to the attempt, if there was one.
     pub fn after(before: Option<Self>, trouble: &Trouble, look: Look, now: Instant) -> (Self, bool) {
         let known = before.as_ref().is_some_and(|pause| pause.trouble.why == trouble.why);
-        let earlier = before.as_ref().map_or(0, |pause| pause.failures);
-        let (failures, wait) = match look {
+        let (mut failures, mut refusals) = before.as_ref().map_or((0, 0), |pause| (pause.failures, pause.refusals));
+        let wait = match look {
             Look::Fresh => {
-                let failures = earlier.saturating_add(1);
+                let refuses = is_refusal(trouble.kind);
+                failures = failures.saturating_add(1);
+                refusals = refusals.saturating_add(u32::from(refuses));
                 let asked = trouble.after.map(|after| after.clamp(SHORTEST_ASKED, longest_asked(trouble.kind)));
-                (failures, asked.unwrap_or_else(|| pause_time(trouble.kind, failures)))
+                // The provider has counted nothing of an outage before.
+                asked.unwrap_or_else(|| pause_time(trouble.kind, if refuses { refusals } else { failures }))
             }
-            Look::Outdated => (earlier, Duration::ZERO),
+            Look::Outdated => Duration::ZERO,
         };
         let since = before.map_or(now, |pause| pause.since);
         let is_news = !known || failures.is_power_of_two();
-        (Self { until: now + wait, since, failures, trouble: trouble.clone() }, is_news)
+        (Self { until: now + wait, since, failures, refusals, trouble: trouble.clone() }, is_news)
     }
 
     /// When the next attempt is.
@@ -91,14 +102,19 @@ impl Pause {
     /// Whether its cause may be over now that the uplink is back or the clock is set. Refusals by the provider are not
     /// affected: it registers each refused login and eventually locks the account.
     pub fn may_have_passed(&self) -> bool {
-        use TroubleKind::{Login, Quota, Rate, Sender};
-        !matches!(self.trouble.kind, Login | Sender | Quota | Rate)
+        !is_refusal(self.trouble.kind)
+    }
+
+    /// Whether its cause is over once the server has replied to a message.
+    pub fn ends_with_a_reply(&self) -> bool {
+        use TroubleKind::{Clock, Tls, Unreachable};
+        matches!(self.trouble.kind, Unreachable | Tls | Clock)
     }
 
     /// The next attempt is now, and the pauses after it are short again.
     pub fn retry_now(&mut self, now: Instant) {
         self.until = now;
-        self.failures = 0;
+        (self.failures, self.refusals) = (0, 0);
     }
 
     /// What people are shown.
@@ -153,6 +169,19 @@ mod tests {
             let (pause, _) = Pause::after(None, &trouble, Look::Fresh, now);
             assert_eq!(pause.until(), now + Duration::from_secs(expected), "{kind:?} {after:?}");
         }
+    }
+
+    /// Whoever counts logins has seen none during an outage.
+    #[test]
+    fn an_outage_makes_no_first_refusal_a_long_pause() {
+        let (now, mut pause, mut waits) = (Instant::now(), None, Vec::new());
+        use TroubleKind::{Login, Rate, Unreachable};
+        for kind in [&[Unreachable; 20][..], &[Login, Unreachable, Login, Rate, Unreachable]].concat() {
+            let (next, _) = Pause::after(pause, &Trouble::new(kind, "no"), Look::Fresh, now);
+            waits.push((next.until() - now).as_secs());
+            pause = Some(next);
+        }
+        assert_eq!(waits[18..], [20, 20, 60, 20, 120, 120, 20]);
     }
 
     #[test]
