@@ -238,6 +238,20 @@ async fn a_plain_listener_stays_as_it_is_when_its_new_certificate_can_not_be_use
         assert!(!offered.iter().any(|line| line == "STARTTLS" || line.starts_with("AUTH")), "{offered:?}");
         assert_eq!(device.send("plc@example.com", &["ops@example.com"], TEXT).await.code, 250);
         before.dialogue(&[("EHLO plc", 250)]).await;
+        // Another port was never without TLS.
+        let (former, port) = (relay.addr(), free_port());
+        relay.configure("listener", "lan", |section| section.option("port", port));
+        assert_eq!(run(&relay, "reload").await.code, 0);
+        let closed = async {
+            let is = |shown: &serde_json::Value| shown["open"] == false && shown["port"] == port;
+            while !is(&json(&relay, "status").await["listeners"][0]) {}
+        };
+        tokio::time::timeout(SOON, closed).await.expect("the other port to be closed");
+        relay.configure("listener", "lan", |section| section.option("port", former.port()).option("tls", "none"));
+        assert_eq!(run(&relay, "reload").await.code, 0);
+        let there = async { while json(&relay, "status").await["listeners"][0]["open"] == false {} };
+        tokio::time::timeout(SOON, there).await.expect("the listener as it was");
+        relay.configure("listener", "lan", |section| section.option("tls", tls));
         // With a good one it is what was asked for.
         relay.configure("listener", "lan", |section| {
             section.option("certificate", certs.cert_file(Cert::Good).display())

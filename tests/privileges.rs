@@ -533,6 +533,23 @@ async fn keys_that_only_root_may_read_work_and_are_renewed_by_a_reload() {
     while Client::connect(relay.addr()).await.start_tls(&certs).await.is_ok() {}
 }
 
+/// What root has read at the start could not be used, and is not kept against a file that can.
+#[tokio::test]
+async fn a_corrected_ca_file_needs_no_reload() {
+    if !own_network() {
+        return;
+    }
+    let provider = provider().await;
+    let ca = provider.certs().ca_file().with_file_name("corrected.pem");
+    fs::write(&ca, "no certificate").unwrap();
+    let account = Section::account("mine", &provider).option("ca_file", ca.display());
+    let relay = Relay::builder().relay_option("user", USER).section(account).start().await;
+    finish(begin(relay.addr()).await).await;
+    relay.wait_log(|line| line.contains("event=paused") && line.contains("contains no certificate"), SOON).await;
+    fs::copy(provider.certs().ca_file(), &ca).unwrap();
+    provider.wait_for_messages(1, SOON).await;
+}
+
 #[tokio::test]
 async fn what_can_not_be_given_up_is_no_reason_to_go_on() {
     if !own_network() {

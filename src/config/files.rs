@@ -27,6 +27,9 @@ pub const ROUTERS: (&str, &str) = ("/etc/uhttpd.crt", "/etc/uhttpd.key");
 /// Contents by path.
 pub type Files = BTreeMap<PathBuf, Zeroizing<Vec<u8>>>;
 
+/// [`read()`] or [`now`]: what cannot be used as root has read it may have been corrected since.
+pub type Reading = fn(&Path, u64) -> io::Result<Zeroizing<Vec<u8>>>;
+
 static CARRIED: Mutex<Files> = Mutex::new(Files::new());
 
 /// The files in these settings. A listener with TLS but without a certificate uses the router's.

@@ -57,15 +57,22 @@ pub struct Listeners {
     closing: Vec<JoinHandle<()>>,
     sockets: Arc<Sockets>,
     shown: watch::Sender<Vec<Shown>>,
-    /// What the listeners encrypt with, by name; `None` for one that is open and does not encrypt. It stays when new
-    /// certificates cannot be used.
-    tls: HashMap<String, Option<TlsAcceptor>>,
+    /// How the listeners encrypt, by name. It stays when new certificates cannot be used.
+    tls: HashMap<String, Encryption>,
     /// Why the certificates of a listener cannot be used, by its name.
     tls_trouble: HashMap<String, String>,
     /// When all of them were last tried.
     tls_tried: Instant,
     /// What the log says about the listeners now, so that it is logged once.
     complaints: Vec<String>,
+}
+
+/// How a listener encrypts.
+#[derive(Clone)]
+enum Encryption {
+    With(TlsAcceptor),
+    /// It is open on this port, and does not.
+    Without(u16),
 }
 
 /// A listener by name, and one of its addresses as in the settings.
@@ -269,7 +276,7 @@ impl Listeners {
         sockets: Arc<Sockets>,
     ) -> Self {
         let (loaded, tls_trouble) = load_tls(&settings.borrow(), |_| true);
-        let tls = loaded.into_iter().map(|(name, acceptor)| (name, Some(acceptor))).collect();
+        let tls = loaded.into_iter().map(|(name, acceptor)| (name, Encryption::With(acceptor))).collect();
         let (bound, shown) = (HashMap::new(), watch::Sender::default());
         let mut listeners = Self {
             settings,
@@ -312,7 +319,7 @@ impl Listeners {
         }
         for (name, acceptor) in loaded {
             self.tls_trouble.remove(&name);
-            self.tls.insert(name, Some(acceptor));
+            self.tls.insert(name, Encryption::With(acceptor));
         }
         self.tls_trouble.extend(trouble);
     }
@@ -438,9 +445,11 @@ impl Listeners {
         for listener in &settings.listeners {
             let (begin, mut has_own) = (shown.len(), false);
             let addresses = wanted(listener, &host);
-            let tls = match listener.tls {
-                TlsMode::None => Some(None),
-                _ => self.tls.get(&listener.name).cloned(),
+            let tls = match (listener.tls, self.tls.get(&listener.name)) {
+                (TlsMode::None, _) => Some(None),
+                (_, Some(Encryption::With(acceptor))) => Some(Some(acceptor.clone())),
+                (_, Some(Encryption::Without(port))) if *port == listener.port => Some(None),
+                _ => None,
             };
             let trouble = self.tls_trouble.get(&listener.name).map(|error| match &tls {
                 None => format!("cannot offer TLS: {error}"),
@@ -496,7 +505,7 @@ impl Listeners {
                 }
             }
             if has_own && listener.tls == TlsMode::None {
-                self.tls.insert(listener.name.clone(), None);
+                self.tls.insert(listener.name.clone(), Encryption::Without(listener.port));
             }
             if !has_own {
                 // All of its addresses are those of others, which may have other rules.

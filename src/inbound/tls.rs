@@ -95,11 +95,9 @@ fn read(certificate: &Path, key: &Path) -> Result<CertifiedKey, String> {
     read_by(files::read, certificate, key).or_else(|error| read_by(files::now, certificate, key).map_err(|_| error))
 }
 
-type Read = fn(&Path, u64) -> io::Result<Zeroizing<Vec<u8>>>;
-
 /// Each of the two is PEM or DER. Only ECDSA: signing with RSA and Ed25519 would add 22 KB to the package for MIPS, and
 /// ECDSA on P-256 is what OpenWrt and Let's Encrypt create by default.
-fn read_by(read: Read, certificate: &Path, key: &Path) -> Result<CertifiedKey, String> {
+fn read_by(read: files::Reading, certificate: &Path, key: &Path) -> Result<CertifiedKey, String> {
     let wrong = |option: &str, path: &Path, what: String| format!("option {option} '{}': {what}", path.display());
     let bytes =
         read(certificate, FILE_LIMIT).map_err(|e| wrong("certificate", certificate, format!("cannot be read: {e}")))?;

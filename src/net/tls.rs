@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::io;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use tokio::net::TcpStream;
@@ -27,29 +28,35 @@ fn setup(reason: String) -> Trouble {
 
 /// The certificate authorities that the account trusts.
 fn roots(account: &Account) -> Result<RootCertStore, Trouble> {
-    let mut store = RootCertStore::empty();
     if let Some(path) = &account.ca_file {
-        let unusable = |what: String| setup(format!("ca_file {}: {what}", path.display()));
-        let pem = files::read(path, CA_FILE_LIMIT).map_err(|e| unusable(format!("cannot be read: {e}")))?;
-        for certificate in CertificateDer::pem_slice_iter(&pem) {
-            let certificate =
-                certificate.map_err(|e| unusable(format!("is not a valid PEM file ({})", words(&format!("{e:?}")))))?;
-            store.add(certificate).map_err(|e| {
-                let flaw = words(&format!("{:?}", cause(&e)));
-                unusable(format!("contains a certificate that cannot be used as an authority ({flaw}); {PINNED}"))
-            })?;
-        }
-        if store.is_empty() {
-            return Err(unusable("contains no certificate (PEM, BEGIN CERTIFICATE)".into()));
-        }
-    } else {
-        store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        if store.is_empty() {
-            let what = "no certificate authorities are installed, so no server certificate can be verified";
-            return Err(setup(what.into()).remedy("install the package ca-bundle"));
-        }
+        // As root has read it, or as it is now if that cannot be used.
+        return authorities(path, files::read).or_else(|error| authorities(path, files::now).map_err(|_| error));
+    }
+    let mut store = RootCertStore::empty();
+    store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if store.is_empty() {
+        let what = "no certificate authorities are installed, so no server certificate can be verified";
+        return Err(setup(what.into()).remedy("install the package ca-bundle"));
     }
     Ok(store)
+}
+
+fn authorities(path: &Path, read: files::Reading) -> Result<RootCertStore, Trouble> {
+    let mut store = RootCertStore::empty();
+    let unusable = |what: String| setup(format!("ca_file {}: {what}", path.display()));
+    let pem = read(path, CA_FILE_LIMIT).map_err(|e| unusable(format!("cannot be read: {e}")))?;
+    for certificate in CertificateDer::pem_slice_iter(&pem) {
+        let certificate =
+            certificate.map_err(|e| unusable(format!("is not a valid PEM file ({})", words(&format!("{e:?}")))))?;
+        store.add(certificate).map_err(|e| {
+            let flaw = words(&format!("{:?}", cause(&e)));
+            unusable(format!("contains a certificate that cannot be used as an authority ({flaw}); {PINNED}"))
+        })?;
+    }
+    match store.is_empty() {
+        true => Err(unusable("contains no certificate (PEM, BEGIN CERTIFICATE)".into())),
+        false => Ok(store),
+    }
 }
 
 /// Prepares TLS for an account. Reads files, so it must not be called on the runtime thread.
