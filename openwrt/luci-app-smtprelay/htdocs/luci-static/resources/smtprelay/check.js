@@ -320,28 +320,19 @@ return baseclass.extend({
 	 *
 	 * @param {number} least minimum in seconds
 	 * @param {number} [most] maximum in seconds
+	 * @param {boolean} [zero] whether zero is valid as well
 	 * @returns {(text: string) => true | string} the check
 	 */
-	durationFrom(least, most) {
+	durationFrom(least, most, zero) {
 		const fits = (/** @type {string} */ text) => {
 			const seconds = scaled(text, TIME);
 
-			return seconds != null && seconds >= least && seconds <= (most ?? Infinity);
+			return seconds != null && ((zero && seconds == 0) || (seconds >= least && seconds <= (most ?? Infinity)));
 		};
 
 		return check(fits, () => most
 			? _('Expecting a duration with the suffix s, m, h, d or w, from %s to %s').format(`${least}s`, `${most}s`)
 			: _('Expecting a duration with the suffix s, m, h, d or w, of at least %s').format(`${least}s`));
-	},
-
-	/**
-	 * A check for option `after`, which may be zero.
-	 *
-	 * @param {string} text the value
-	 * @returns {true | string} true or an error message
-	 */
-	after(text) {
-		return (scaled(text, TIME) === 0) || this.durationFrom(10, 604800)(text);
 	},
 
 	/**

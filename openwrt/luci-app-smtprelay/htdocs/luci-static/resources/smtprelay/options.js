@@ -136,7 +136,7 @@ return baseclass.extend({
 				{ name: 'mac', kind: 'list', tab: 'who', check: check.mac, placeholder: '00:11:22:aa:bb:cc', title: _('MAC addresses'), help: _('For devices whose IP address changes.') },
 				{ name: 'host', kind: 'list', tab: 'who', check: check.host, placeholder: 'plc-1', title: _('DHCP hostnames'), help: _('Hostnames that the device sends in its DHCP requests. Any other device could use the same name.') },
 				{ name: 'account', kind: 'accounts', tab: 'mail', preset: _('as for all other mail'), title: _('Accounts'), help: _('Accounts used to send mail from this device, in order of preference.') },
-				{ name: 'after', kind: 'text', tab: 'mail', check: (text) => check.after(text), preset: '0', title: _('Channels after'), help: _('The channels among these accounts are only used for mail that has not left by then; at least 10s.') },
+				{ name: 'after', kind: 'text', tab: 'mail', check: check.durationFrom(10, 604800, true), preset: '0', title: _('Channels after'), help: _('The channels among these accounts are only used for mail that has not left by then; at least 10s.') },
 				{ name: 'recipient', kind: 'list', tab: 'mail', check: check.recipient, placeholder: 'ops@example.com', title: _('Recipients'), help: _('Recipients of all mail from this device, whatever recipient it specifies: addresses or names of aliases.') },
 				{ name: 'allow_recipient', kind: 'list', tab: 'mail', check: check.pattern, placeholder: '*@example.com', title: _('Allowed recipients'), help: _('Leave empty to allow all recipients. * matches any characters.') },
 				{ name: 'rewrite', kind: 'list', tab: 'mail', check: check.rewrite, placeholder: '*@plant.local ops@example.com', title: _('Rewrite recipients'), help: _('A pattern and a new recipient, separated by a space. The first match applies.') },
@@ -182,7 +182,7 @@ return baseclass.extend({
 				{ name: 'client', kind: 'list', check: check.network, placeholder: '192.168.1.0/28', title: _('IP addresses'), help: _('IP addresses or networks of devices.') },
 				{ name: 'device', kind: 'devices', title: _('Device sections'), help: _('Names of sections on the Devices tab.') },
 				{ name: 'login', kind: 'users', title: _('Logins'), help: _('Names of sections on the Users tab, or their usernames.') },
-				{ name: 'after', kind: 'text', check: (text) => check.after(text), preset: '0', title: _('Channels after'), help: _('The channels are only used for mail that has not left by then; with channels only, for recipients of messages that have not been delivered otherwise. At least 10s.') }
+				{ name: 'after', kind: 'text', check: check.durationFrom(10, 604800, true), preset: '0', title: _('Channels after'), help: _('The channels are only used for mail that has not left by then; with channels only, for recipients of messages that have not been delivered otherwise. At least 10s.') }
 			]
 		};
 	},
