@@ -220,6 +220,14 @@ struct Level {
     seen: bool,
     /// Whether 8-bit bytes were replaced before that.
     lost: bool,
+    /// What the body has in place of the declared boundary, see [`Tree::alias`].
+    alias: Option<Vec<u8>>,
+}
+
+impl Level {
+    fn new(boundaries: Vec<Vec<u8>>, digest: bool, nesting: usize) -> Self {
+        Self { boundaries, digest, nesting, seen: false, lost: false, alias: None }
+    }
 }
 
 /// A line that is a boundary.
@@ -248,7 +256,7 @@ impl Tree {
         let boundaries: Vec<Vec<u8>> = short.take(CANDIDATES).collect();
         if !boundaries.is_empty() {
             tree.nesting = 1;
-            tree.levels.push(Level { boundaries, digest, nesting: 1, seen: false, lost: false });
+            tree.levels.push(Level::new(boundaries, digest, 1));
         }
         tree
     }
@@ -269,8 +277,7 @@ impl Tree {
                     return Err(Bound::Boundary);
                 }
                 self.deeper()?;
-                let (boundaries, nesting) = (vec![boundary.clone()], self.nesting);
-                self.levels.push(Level { boundaries, digest: *digest, nesting, seen: false, lost: false });
+                self.levels.push(Level::new(vec![boundary.clone()], *digest, self.nesting));
                 Ok(Position::Around)
             }
             Content::Message => {
@@ -294,7 +301,7 @@ impl Tree {
         let is_blank = |rest: &[u8]| rest.iter().all(|byte| matches!(byte, b' ' | b'\t'));
         let line = line.strip_prefix(b"--").filter(|line| line.len() + 2 <= DELIMITER_LIMIT)?;
         self.levels.iter().enumerate().rev().find_map(|(level, open)| {
-            open.boundaries.iter().enumerate().find_map(|(candidate, boundary)| {
+            open.boundaries.iter().chain(&open.alias).enumerate().find_map(|(candidate, boundary)| {
                 let tail = line.strip_prefix(&boundary[..])?;
                 let closing = tail.strip_prefix(b"--").is_some_and(is_blank);
                 (closing || is_blank(tail)).then_some(Delimiter { level, candidate, closing })
@@ -305,21 +312,47 @@ impl Tree {
     /// Takes the boundary of the outermost multipart from `line`, which begins with two hyphens, if it differs from the
     /// declared one in further hyphens only: some devices count the two of RFC 2046 section 5.1.1 as part of the
     /// boundary, or forget them. The declared one stays a candidate until [`Self::settle`]: the line may be a ruler in the
-    /// text before the parts.
-    pub fn adopt(&mut self, line: &[u8]) {
-        let ([level], Some(own)) = (&mut self.levels[..], line.strip_prefix(b"--").map(<[u8]>::trim_ascii_end)) else {
-            return;
-        };
-        let [declared] = &level.boundaries[..] else { return };
-        let name = without_hyphens(own);
-        let differs = own != &declared[..] && !name.is_empty() && name == without_hyphens(declared);
-        if differs && own.len() <= BOUNDARY_LIMIT && own.iter().all(u8::is_ascii_graphic) {
+    /// text before the parts. Returns whether `line` can be a delimiter at all, so that it decides.
+    pub fn adopt(&mut self, line: &[u8]) -> bool {
+        let Some(own) = named(line) else { return false };
+        if let [level] = &mut self.levels[..]
+            && let [declared] = &level.boundaries[..]
+            && differs(own, declared)
+        {
             level.boundaries.insert(0, own.to_vec());
             self.adopted = true;
         }
+        true
     }
 
-    /// A part has begun: the boundary that began it is that of the outermost multipart.
+    /// Whether `line` may be the first delimiter of an inner multipart, as [`Self::adopt`] finds it for the outermost one.
+    /// Nothing is changed in a message that is a part: it may be signed.
+    pub fn may_be_alias(&self, line: &[u8]) -> bool {
+        let depth = self.levels.len();
+        let level = self.levels.last().filter(|level| depth > 1 && level.nesting == depth && !level.seen);
+        let declared = level.filter(|level| level.alias.is_none()).and_then(|level| level.boundaries.first());
+        // The declared one takes its place, so a message must not grow much by that.
+        declared
+            .zip(named(line))
+            .is_some_and(|(declared, own)| declared.len() <= 2 * own.len() && differs(own, declared))
+    }
+
+    /// A part has begun with `line`: it is a delimiter of the innermost multipart from now on, in addition to the declared one. The
+    /// header of the multipart has been stored by then, so [`Self::right`] makes the delimiters fit to it.
+    pub fn alias(&mut self, line: &[u8]) {
+        if let Some((level, own)) = self.levels.last_mut().zip(named(line)) {
+            level.alias = Some(own.to_vec());
+        }
+    }
+
+    /// The line that `delimiter` has to be, if it is one of an [alias](Self::alias).
+    pub fn right(&self, delimiter: Delimiter) -> Option<Vec<u8>> {
+        let level = self.levels.get(delimiter.level).filter(|level| delimiter.candidate >= level.boundaries.len())?;
+        let end: &[u8] = if delimiter.closing { b"--" } else { b"" };
+        Some([b"--", level.boundaries.first()?.as_slice(), end].concat())
+    }
+
+    /// A part with a header has begun: the boundary that began it is that of the outermost multipart.
     pub fn settle(&mut self) {
         if let Some(level) = self.levels.first_mut() {
             level.boundaries.truncate(1);
@@ -376,6 +409,18 @@ impl Tree {
     pub fn boundary(&self) -> Option<&[u8]> {
         self.found.as_deref()
     }
+}
+
+/// The boundary of `line`, if it can be a delimiter: not a ruler of hyphens, and not a sentence.
+fn named(line: &[u8]) -> Option<&[u8]> {
+    let own = line.strip_prefix(b"--")?.trim_ascii_end();
+    let is_boundary = own.len() <= BOUNDARY_LIMIT && own.iter().all(u8::is_ascii_graphic);
+    (is_boundary && !without_hyphens(own).is_empty()).then_some(own)
+}
+
+/// Whether the boundary of the body differs from the declared one in hyphens only.
+fn differs(own: &[u8], declared: &[u8]) -> bool {
+    own != declared && without_hyphens(own) == without_hyphens(declared)
 }
 
 fn without_hyphens(boundary: &[u8]) -> &[u8] {

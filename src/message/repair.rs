@@ -183,6 +183,9 @@ impl Repair {
         let form = mime::fit(&mut draft, &self.walk);
         draft.seven_bits(facts.envelope.smtputf8);
         draft.short_lines();
+        if self.walk.mended.delimiter {
+            draft.note(notes::DELIMITERS);
+        }
         let (header, body) = (self.mended, self.walk.mended);
         let in_lines = [
             (header.ends || body.ends, notes::LINE_ENDS),
@@ -426,7 +429,7 @@ impl Repair {
             draft.entries.retain(|entry| entry.is("Content-Type Content-Transfer-Encoding Content-Disposition"));
             draft.read_text(None);
             draft.tidy();
-            signed = has_signature || mime::is_protected(&draft);
+            signed = has_signature || mime::media(&draft).is_some_and(|media| mime::is_protected(&media));
             draft.write(&mut header);
         }
         Walk::new(&header, signed)
@@ -476,6 +479,7 @@ pub mod notes {
         MESSAGE_ID_REPLACED = "invalid Message-ID replaced";
         CONTENT_FIELD = "invalid content field renamed";
         CONTENT_TYPE = "Content-Type corrected";
+        DELIMITERS = "boundary lines in the body corrected";
         CHARSET = "charset of the text set";
         TRANSFER_ENCODING = "Content-Transfer-Encoding corrected";
         MIME_VERSION = "MIME-Version added";

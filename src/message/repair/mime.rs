@@ -14,6 +14,8 @@ use crate::message::{BodyForm, Encode};
 /// Maximum length of a Content-Transfer-Encoding that is left as it is; with long comments it could not be folded.
 const ENCODING_LIMIT: usize = 200;
 
+const SIGNATURE: &str = "DKIM-Signature";
+
 /// A transfer encoding (RFC 2045 section 6.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Transfer {
@@ -42,7 +44,7 @@ pub fn fit(draft: &mut HeaderDraft<'_>, walk: &Walk) -> BodyForm {
     // A multipart without parts would be displayed as empty.
     let partless = || walk.boundary() == Err(true) && media(draft).is_some_and(|media| media.starts_with("multipart/"));
     let shown = || {
-        let signed = || has_signature(draft) || is_protected(draft);
+        let signed = || has_signature(draft) || media(draft).is_some_and(|media| is_protected(&media));
         scan.eight_bit || scan.long || walk.has_text() && !signed()
     };
     let unreadable = media(draft).is_none() || partless() && shown();
@@ -87,15 +89,16 @@ pub fn fit(draft: &mut HeaderDraft<'_>, walk: &Walk) -> BodyForm {
 
 /// Whether the header is signed (RFC 6376): a change of it might invalidate that.
 pub fn has_signature(draft: &HeaderDraft<'_>) -> bool {
-    draft.find("DKIM-Signature").is_some()
+    draft.find(SIGNATURE).is_some()
 }
 
-/// Whether the Content-Type says how to verify or decrypt the body (RFC 1847): then it stays as it is.
-pub fn is_protected(draft: &HeaderDraft<'_>) -> bool {
-    media(draft).is_some_and(|media| matches!(media.as_str(), "multipart/signed" | "multipart/encrypted"))
+/// Whether a Content-Type says how to verify or decrypt the body (RFC 1847): then it stays as it is.
+pub fn is_protected(media: &str) -> bool {
+    matches!(media, "multipart/signed" | "multipart/encrypted")
 }
 
-fn media(draft: &HeaderDraft<'_>) -> Option<String> {
+/// The type that the header declares.
+pub fn media(draft: &HeaderDraft<'_>) -> Option<String> {
     draft.value("Content-Type").and_then(media_type)
 }
 

@@ -102,7 +102,15 @@ fn multipart(more: &str, boundary: &str, body: &str) -> (String, Vec<&'static st
 fn a_boundary_with_other_hyphens_than_in_the_body_is_corrected() {
     let part = "Content-Type: text/plain\r\n\r\nPump 3 stopped\r\n";
     for (declared, body) in [("--abc", "--abc"), ("abc", "----abc"), ("----abc", "----abc"), ("abc", "---abc")] {
-        for preamble in ["", "\r\n", "This is a multi-part message in MIME format.\r\n\r\n- x\r\n"] {
+        let preambles = [
+            "",
+            "\r\n",
+            "This is a multi-part message in MIME format.\r\n\r\n- x\r\n",
+            // Rulers and sentences cannot be delimiters.
+            "--------------------\r\nPump house\r\n-----  \r\n",
+            "-- \r\n--- Pump house ---\r\n",
+        ];
+        for preamble in preambles {
             let right = (format!("multipart/mixed; boundary=\"{}\"; x=y", &body[2..]), vec![notes::CONTENT_TYPE]);
             let text = format!("{preamble}{body}\r\n{part}{body}  \r\n{part}{body}--\r\n");
             assert_eq!(multipart("", declared, &text), right, "{text}");
@@ -114,7 +122,8 @@ fn a_boundary_with_other_hyphens_than_in_the_body_is_corrected() {
     let text = format!("----abc\r\n{part}--abc\r\n----abc--\r\n");
     assert_eq!(multipart("", "--abc", &text), (same.clone(), vec![]));
     // A ruler in the text before the parts.
-    for ruler in ["-----abc\r\n", "----abc\r\nx\r\n", "----abc\r\n----abc\r\n", "----abc--\r\n"] {
+    for ruler in ["-----abc\r\n", "----abc\r\nx\r\n", "----abc\r\n----abc\r\n", "----abc--\r\n", "----abc\r\n\r\nx\r\n"]
+    {
         let text = format!("{ruler}--abc\r\n{part}--abc\r\n----abc\r\n{part}--abc--\r\n");
         let right = "multipart/mixed; boundary=\"abc\"; x=y".to_string();
         assert_eq!(multipart("", "abc", &text), (right, vec![]), "{text}");
@@ -129,6 +138,57 @@ fn a_boundary_with_other_hyphens_than_in_the_body_is_corrected() {
     }
 }
 
+/// The header of an inner multipart is on its way to the disk before its first delimiter comes: the delimiters are made to
+/// fit to it.
+#[test]
+fn delimiters_of_an_inner_multipart_are_corrected() {
+    let part = "Content-Type: text/plain\r\n\r\nPump 3 stopped\r\n";
+    let message = |kind: &str, declared: &str, preamble: &str, first: &str, inner: &str| {
+        format!(
+            "--out\r\nContent-Type: multipart/{kind}; boundary=\"{declared}\"\r\n\r\n{preamble}{first}\r\n{part}{inner}  \r\n\
+             {part}{inner}--\r\n--out\r\n{part}--out--\r\n"
+        )
+    };
+    let repaired = |more: &str, body: &str| {
+        let text = format!(
+            "From: a@b.c\r\nTo: a@b.c\r\nDate: Mon, 23 Nov 2026 01:02:03 +0000\r\nMessage-ID: <1@b.c>\r\n{more}\
+             MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=out\r\n\r\n{body}"
+        );
+        let (_, sent, repaired) = repair(&[text.as_bytes()], false).unwrap();
+        let (_, again, _) = repair(&text.as_bytes().chunks(1).collect::<Vec<_>>(), false).unwrap();
+        assert_eq!(again, sent, "{text}");
+        (String::from_utf8(sent).unwrap(), repaired.repairs)
+    };
+    let preambles = ["", "\r\n", "This is a multi-part message.\r\n\r\n", "--------------------\r\n--- x y ---\r\n"];
+    for (declared, inner) in [("--abc", "--abc"), ("abc", "----abc"), ("----abc", "----abc"), ("abc", "---abc")] {
+        for preamble in preambles {
+            let right = message("alternative", declared, preamble, &format!("--{declared}"), &format!("--{declared}"));
+            let wrong = message("alternative", declared, preamble, inner, inner);
+            let expected = right.replace(&format!("--{declared}  \r\n"), &format!("--{declared}\r\n"));
+            assert_eq!(repaired("", &wrong), (expected, vec![notes::DELIMITERS]), "{wrong}");
+            assert_eq!(repaired("", &right), (right.clone(), vec![]), "{right}");
+            // What is signed stays as it is.
+            assert_eq!(repaired("DKIM-Signature: v=1; d=b.c\r\n", &wrong), (wrong.clone(), vec![]));
+            let wrong = message("signed", declared, preamble, inner, inner);
+            assert_eq!(repaired("", &wrong), (wrong.clone(), vec![]));
+            let inside = format!("--out\r\nContent-Type: message/rfc822\r\n\r\nDKIM-Signature: v=1\r\n{}", &wrong[7..]);
+            assert_eq!(repaired("", &inside), (inside.clone(), vec![]));
+        }
+    }
+    // A ruler in the text before the parts, and a line of a part that differs in hyphens.
+    for ruler in
+        ["----abc\r\n", "----abc\r\nx\r\n", "----abc\r\n----abc\r\n\r\n", "----abc\r\nContent\r\n", "----abc--\r\n"]
+    {
+        let right = message("mixed", "abc", ruler, "--abc", "----abc\r\nContent-Type: x\r\n--abc");
+        assert_eq!(repaired("", &right), (right.clone(), vec![]));
+    }
+    // Another name, and the delimiter of the outer multipart.
+    for other in ["--abd", "--out"] {
+        let text = message("mixed", "abc", "", other, other);
+        assert_eq!(repaired("", &text), (text.clone(), vec![]));
+    }
+}
+
 #[test]
 fn a_multipart_without_parts_is_shown_as_text() {
     let aside = (String::new(), vec![notes::CONTENT_FIELD]);
@@ -139,7 +199,7 @@ fn a_multipart_without_parts_is_shown_as_text() {
         // Not the header of a part.
         "----abc\r\nPump 3 stopped\r\n----abc--\r\n",
         "----abc\r\nLevel: 80\r\n----abc--\r\n",
-        // The first line with hyphens decides, so that the result is the same when it is repaired again.
+        // The first line that may be a delimiter decides: what follows it may be the text that is to be read.
         "--x\r\n\r\n----abc\r\n\r\nPump 3 stopped\r\n",
     ] {
         assert_eq!(multipart("", "abc", text), aside, "{text}");
@@ -355,6 +415,14 @@ fn message() -> impl Strategy<Value = Vec<u8>> {
             "----x--",
             "--a:b",
             "--a:b--",
+            "--------------------",
+            "--- x y ---",
+            "Content-Type: multipart/mixed; boundary=--y",
+            "Content-Type: multipart/signed; boundary=y",
+            "--y",
+            "----y",
+            "----y ",
+            "----y--",
             "Mime-Version 1.0",
             "boundary=x",
             "Reply-To: a@b",
@@ -597,6 +665,59 @@ proptest! {
             let text = String::from_utf8_lossy(&body).replace("\r\n", "");
             prop_assert!(!text.contains(['\r', '\n', '\0']));
         }
+    }
+}
+
+/// Lines as they may be before the parts of a correct multipart or in one of its parts.
+fn lines_within() -> impl Strategy<Value = String> {
+    let line = prop::sample::select(vec![
+        "",
+        "Pump 3 stopped",
+        "-",
+        "--------------------",
+        "--- Pump house ---",
+        "-- ",
+        "--x",
+        "----in",
+        "---in",
+        "----out",
+        "----in--",
+        "Content",
+        "Content-Type text/plain",
+        "Level: 80",
+    ]);
+    proptest::collection::vec(line, 0..5).prop_map(|lines| lines.iter().map(|line| format!("{line}\r\n")).collect())
+}
+
+proptest! {
+    /// A correct message is not changed for rulers, nor for lines that look like a delimiter.
+    #[test]
+    fn a_correct_multipart_stays_as_it_is(
+        outer in lines_within(),
+        inner in lines_within(),
+        texts in proptest::collection::vec(lines_within(), 3),
+        hyphens: bool,
+        cut in 1..200usize,
+    ) {
+        let (out, within) = if hyphens { ("--out", "--in") } else { ("out", "in") };
+        // With these hyphens the line is the delimiter.
+        let [outer, inner] = [outer, inner].map(|text| if hyphens { text.replace("----", "---") } else { text });
+        let texts: Vec<String> = texts.iter().map(|text| if hyphens { text.replace("----", "---") } else { text.clone() }).collect();
+        let body = format!(
+            "{outer}--{out}\r\nContent-Type: multipart/alternative; boundary=\"{within}\"\r\n\r\n{inner}--{within}\r\n\
+             Content-Type: text/plain\r\n\r\n{}--{within}\r\nContent-Type: text/html\r\n\r\n{}--{within}--\r\n--{out}\r\n\
+             Content-Type: text/plain\r\n\r\n{}--{out}--\r\n",
+            texts[0], texts[1], texts[2]
+        );
+        let text = format!(
+            "From: a@b.c\r\nTo: a@b.c\r\nDate: Mon, 23 Nov 2026 01:02:03 +0000\r\nMessage-ID: <1@b.c>\r\nMIME-Version: 1.0\r\n\
+             Content-Type: multipart/mixed; boundary=\"{out}\"\r\n\r\n{body}"
+        );
+        let chunks: Vec<&[u8]> = text.as_bytes().chunks(cut).collect();
+        let (header, sent, repaired) = repair(&chunks, false).unwrap();
+        prop_assert_eq!(String::from_utf8_lossy(&sent), body);
+        prop_assert!(text.starts_with(&*String::from_utf8_lossy(&header)));
+        prop_assert_eq!(repaired.repairs, Vec::<&str>::new());
     }
 }
 

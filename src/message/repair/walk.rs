@@ -6,6 +6,7 @@
 //! and that cannot be sent).
 
 use super::lines::Piece;
+use super::mime::is_protected;
 use super::split;
 use crate::message::encoded::parameters::{self, media_type};
 use crate::message::header::{Field, LINE_LIMIT, fields, find, push_line};
@@ -28,8 +29,12 @@ pub struct Walk {
     odd: Option<(Vec<u8>, &'static [u8])>,
     /// Whether the header names boundaries.
     expects: bool,
-    /// Whether its boundary may be corrected by the first line that begins like one.
+    /// Whether its boundary may be corrected by the first line that may be a delimiter.
     adopts: bool,
+    /// Whether delimiters of inner multiparts may be corrected: nothing of what was read is signed.
+    corrects: bool,
+    /// A line that may be the first delimiter of an inner multipart, until the next one shows whether a part begins.
+    alias: Option<(Vec<u8>, &'static [u8])>,
     /// Whether something looks like a part: a delimiter is followed by a blank line or by a field of its content.
     parts: bool,
     /// Whether there is text outside of the headers of parts.
@@ -62,6 +67,8 @@ pub struct Mended {
     pub last: bool,
     /// A line in a header that was not a field.
     pub line: bool,
+    /// A delimiter other than the declared one.
+    pub delimiter: bool,
 }
 
 impl Mended {
@@ -102,6 +109,7 @@ impl Walk {
         walk.tree = Tree::of_candidates(multiparts.collect());
         walk.expects = !walk.tree.is_empty();
         walk.adopts = walk.expects && !signed && types.len() == 1;
+        walk.corrects = !signed;
         walk.charset = types.iter().find_map(|field| charset(field.value));
         if !walk.expects {
             let has_text = |field: &Field<'_>| !field.value.trim_ascii().is_empty();
@@ -201,6 +209,7 @@ impl Walk {
             State::Start { .. } if line.len() < 2 => true,
             State::Header { .. } => line.len() <= HEADER_LIMIT,
             _ if self.tree.is_empty() => false,
+            _ if self.alias.is_some() && line.len() <= DELIMITER_LIMIT && may_describe(line) => true,
             _ => line.len() <= DELIMITER_LIMIT && (line.starts_with(b"--") || line == b"-"),
         }
     }
@@ -239,19 +248,23 @@ impl Walk {
 
     /// Takes a whole line. Returns whether its line ending was written too.
     fn line(&mut self, line: &[u8], end: &'static [u8], body: &mut Vec<u8>) -> bool {
-        let starts = line.get(..8).is_some_and(|start| start.eq_ignore_ascii_case(b"Content-"));
-        if starts && is_header_line(line, false) {
+        if line.len() >= CONTENT.len() && may_describe(line) && is_header_line(line, false) {
             if let Some((odd, end)) = self.odd.take() {
                 self.keep_odd(&odd, end, body);
+            }
+            if let Some((delimiter, end)) = self.alias.take() {
+                self.tree.alias(&delimiter);
+                self.line(&delimiter, end, body);
             }
         } else {
             self.settle(body);
         }
-        if self.adopts && line.starts_with(b"--") {
-            self.adopts = false;
-            self.tree.adopt(line);
+        if self.adopts {
+            self.adopts = !self.tree.adopt(line);
         }
         if let Some(delimiter) = self.tree.delimiter(line) {
+            let right = self.tree.right(delimiter);
+            self.mended.delimiter |= right.is_some();
             if let Some(before) = self.end.take() {
                 // It belongs to the boundary, not to the part; a CR before it belongs to the part.
                 let (own, before) =
@@ -266,11 +279,15 @@ impl Walk {
                 Position::Header { in_digest, .. } => State::Header { text: Vec::new(), in_digest },
                 Position::Around | Position::Leaf => State::Text,
             };
-            self.store(line, body);
+            self.store(right.as_deref().unwrap_or(line), body);
             self.text_end(end, body);
             return true;
         }
         let State::Header { text, .. } = &mut self.state else {
+            if self.corrects && self.tree.may_be_alias(line) {
+                self.alias = Some((line.to_vec(), end));
+                return true;
+            }
             self.begin(line);
             if !line.is_empty() {
                 self.write(line, body);
@@ -289,9 +306,8 @@ impl Walk {
             return true;
         }
         if line.is_empty() {
-            if text.is_empty() {
-                self.begin_part();
-            }
+            // A part without a header; but the line before may be a ruler, until there is a part with one.
+            self.parts |= text.is_empty();
             self.end_header();
             self.text_end(end, body);
             return true;
@@ -310,21 +326,14 @@ impl Walk {
     }
 
     /// Ends the header of a part.
-    /// What follows looks like a part.
-    fn begin_part(&mut self) {
-        if !self.parts {
-            self.parts = true;
-            self.tree.settle();
-        }
-    }
-
     fn end_header(&mut self) {
         if let State::Header { text, in_digest } = &mut self.state {
             let (text, in_digest) = (std::mem::take(text), *in_digest);
             let is_content =
                 |field: Field<'_>| field.name.get(..8).is_some_and(|name| name.eq_ignore_ascii_case(b"Content-"));
             if fields(&text).any(is_content) {
-                self.begin_part();
+                self.parts = true;
+                self.tree.settle();
             }
             self.enter(&text, in_digest);
         }
@@ -344,8 +353,13 @@ impl Walk {
         self.text_end(end, body);
     }
 
-    /// The header of a part does not go on after a line that is not a field: the body began with it.
+    /// The header of a part does not go on after a line that is not a field: the body began with it. A line that may have
+    /// been a delimiter is none.
     fn settle(&mut self, body: &mut Vec<u8>) {
+        if let Some((line, end)) = self.alias.take() {
+            self.write(&line, body);
+            self.after_line(end, body);
+        }
         while let Some((line, end)) = self.odd.take() {
             self.end_header();
             if !self.line(&line, end, body) {
@@ -356,9 +370,11 @@ impl Walk {
 
     fn enter(&mut self, header: &[u8], in_digest: bool) {
         let content = Entity::read(header, in_digest).content;
+        let kind = find(header, "Content-Type").map(|field| field.value);
         if self.charset.is_none() {
-            self.charset = find(header, "Content-Type").and_then(|field| charset(field.value));
+            self.charset = kind.and_then(charset);
         }
+        self.corrects &= !kind.and_then(media_type).is_some_and(|media| is_protected(&media));
         self.state = match self.tree.enter(&content) {
             Ok(Position::Header { in_digest, .. }) => State::Header { text: Vec::new(), in_digest },
             Ok(Position::Leaf) if content.is_binary() => State::Binary,
@@ -404,6 +420,14 @@ impl Walk {
         self.scan.end();
         body.extend_from_slice(b"\r\n");
     }
+}
+
+/// How the fields begin that describe a content.
+const CONTENT: &[u8] = b"Content-";
+
+/// Whether `line`, or the start of a line, may begin with [`CONTENT`].
+fn may_describe(line: &[u8]) -> bool {
+    line.iter().zip(CONTENT).all(|(byte, known)| byte.eq_ignore_ascii_case(known))
 }
 
 /// The charset that `markup` names: in a meta element of HTML, or in the declaration of XML.
