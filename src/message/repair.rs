@@ -186,6 +186,9 @@ impl Repair {
         if self.walk.mended.delimiter {
             draft.note(notes::DELIMITERS);
         }
+        if mime::breaks_signature(&self.header, &draft, &self.walk, &form) {
+            draft.note(notes::SIGNATURE);
+        }
         let (header, body) = (self.mended, self.walk.mended);
         let in_lines = [
             (header.ends || body.ends, notes::LINE_ENDS),
@@ -488,6 +491,7 @@ pub mod notes {
         BINARY = "binary parts will be sent as base64";
         EIGHT_BIT_HEADER = "8-bit text in the header encoded";
         LONG_HEADER_LINES = "long header lines folded";
+        SIGNATURE = "DKIM signature no longer valid";
     }
 
     /// Adds `note` to `all`, once.

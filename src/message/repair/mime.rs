@@ -6,7 +6,7 @@ use super::notes;
 use super::walk::Walk;
 use crate::message::encoded::Charset;
 use crate::message::encoded::parameters::{media_type, parameter, pieces};
-use crate::message::header::push_field;
+use crate::message::header::{fields, push_field};
 use crate::message::parts::{Content, Entity, is_ascii, is_unknown_encoding};
 use crate::message::tokens::{quoted, tokens};
 use crate::message::{BodyForm, Encode};
@@ -15,6 +15,9 @@ use crate::message::{BodyForm, Encode};
 const ENCODING_LIMIT: usize = 200;
 
 const SIGNATURE: &str = "DKIM-Signature";
+/// How many signatures are looked at, and how many fields of each: more than exist, and few enough for any header.
+const SIGNATURES: usize = 4;
+const SIGNED_FIELDS: usize = 100;
 
 /// A transfer encoding (RFC 2045 section 6.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,6 +93,29 @@ pub fn fit(draft: &mut HeaderDraft<'_>, walk: &Walk) -> BodyForm {
 /// Whether the header is signed (RFC 6376): a change of it might invalidate that.
 pub fn has_signature(draft: &HeaderDraft<'_>) -> bool {
     draft.find(SIGNATURE).is_some()
+}
+
+/// Whether something of that is changed which a signature in `header`, as it was received, covers: the fields that it names,
+/// itself, or the body. White space is part of a field unless the signature says otherwise (RFC 6376 section 3.4).
+pub fn breaks_signature(header: &[u8], draft: &HeaderDraft<'_>, walk: &Walk, form: &BodyForm) -> bool {
+    let body = walk.mended.nul || walk.mended.line || form.encode != Encode::Verbatim;
+    fields(header).filter(|field| field.is(SIGNATURE)).take(SIGNATURES).any(|signature| {
+        let bare: Vec<u8> = signature.value.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect();
+        let tag = |name: &[u8]| bare.split(|byte| *byte == b';').find_map(|tag| tag.strip_prefix(name));
+        let relaxed = tag(b"c=").is_some_and(|forms| forms.starts_with(b"relaxed"));
+        let names = tag(b"h=").unwrap_or_default();
+        let is_signed = |name: &[u8]| {
+            let all = names.split(|byte| *byte == b':').take(SIGNED_FIELDS);
+            all.chain([SIGNATURE.as_bytes()]).any(|one| one.eq_ignore_ascii_case(name))
+        };
+        let text = |value: &[u8]| {
+            let value = value.iter().copied().filter(|byte| !relaxed || !byte.is_ascii_whitespace());
+            value.collect::<Vec<u8>>()
+        };
+        let before = fields(header).filter(|field| is_signed(field.name)).map(|field| text(field.value));
+        let after = draft.entries.iter().filter(|entry| is_signed(&entry.name)).map(|entry| text(&entry.value));
+        body || !before.eq(after)
+    })
 }
 
 /// Whether a Content-Type says how to verify or decrypt the body (RFC 1847): then it stays as it is.

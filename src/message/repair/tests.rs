@@ -190,6 +190,46 @@ fn delimiters_of_an_inner_multipart_are_corrected() {
 }
 
 #[test]
+fn a_broken_signature_is_noted() {
+    let text = |form: &str, names: &str, date: &str, body: &str| {
+        format!(
+            "DKIM-Signature: v=1; a=rsa-sha256; {form}d=b.c; s=a;\r\n\th=From:{names};\r\n\tbh=YQ==; b=YQ==\r\nFrom: a@b.c\r\n\
+             To: a@b.c\r\nDate: {date}\r\nMessage-ID: <1@b.c>\r\nSubject: x\r\n\r\n{body}"
+        )
+    };
+    let repairs = |text: &str| repair(&[text.as_bytes()], false).unwrap().2.repairs;
+    let (good, wrong) = ("Mon, 23 Nov 2026 01:02:03 +0000", "Tue, 23 Nov 2026 01:02:03 +0000");
+    let dated = [notes::DATE_CORRECTED, notes::SIGNATURE];
+    for (form, names, date, body, expected) in [
+        ("", "Date", good, "x\r\n", &[][..]),
+        ("", "Date", wrong, "x\r\n", &dated),
+        ("c=relaxed/relaxed; ", "to:\r\n\tdate", wrong, "x\r\n", &dated),
+        // Not signed.
+        ("", "Subject", wrong, "x\r\n", &[notes::DATE_CORRECTED]),
+        // A field that must not be added is named as well.
+        (
+            "",
+            "Content-Type:MIME-Version",
+            good,
+            "\u{fc}\r\n",
+            &[notes::CHARSET, notes::TRANSFER_ENCODING, notes::MIME_VERSION, notes::SIGNATURE],
+        ),
+        ("", "Date", good, "a\0b\r\n", &[notes::NUL, notes::SIGNATURE]),
+        // It is signed as it would be with CRLF.
+        ("", "Date", good, "x\ny\n", &[notes::LINE_ENDS]),
+    ] {
+        assert_eq!(repairs(&text(form, names, date, body)), expected, "{form} {names} {date} {body:?}");
+    }
+    assert!(repairs(&text("", "Date", good, &format!("{}\r\n", "a".repeat(999)))).contains(&notes::SIGNATURE));
+    // Folded elsewhere, it is the same only if white space does not count.
+    let long = format!("Subject: {}x", "word ".repeat(250));
+    for (form, broken) in [("", true), ("c=simple; ", true), ("c=relaxed; ", false), ("c=relaxed/simple; ", false)] {
+        let text = text(form, "Subject", good, "x\r\n").replace("Subject: x", &long);
+        assert_eq!(repairs(&text).contains(&notes::SIGNATURE), broken, "{form}");
+    }
+}
+
+#[test]
 fn a_multipart_without_parts_is_shown_as_text() {
     let aside = (String::new(), vec![notes::CONTENT_FIELD]);
     for text in [
@@ -278,7 +318,7 @@ fn message() -> impl Strategy<Value = Vec<u8>> {
         4 => prop::sample::select(vec![
             "From", "To", "Cc", "Bcc", "Subject", "Date", "Message-ID", "Reply-To", "Sender", "MIME-Version",
             "Content-Type", "Content-Transfer-Encoding", "Content-Disposition", "Received", "References", "X-Mailer",
-            "Resent-To", "Return-Path",
+            "Resent-To", "Return-Path", "DKIM-Signature",
         ]).prop_map(str::to_string),
         1 => "[A-Za-z0-9-]{1,8}",
     ];
@@ -330,6 +370,7 @@ fn message() -> impl Strategy<Value = Vec<u8>> {
             "multipart/mixed; boundary=\"--x\"",
             "multipart/mixed; charset=x; boundary=----x; y=z",
             "multipart/signed; boundary=--x",
+            "v=1; c=relaxed/simple; h=from:subject : date; b=YQ==",
             "x-uuencode",
             "=?utf-8?Q?Störung, ü?= x",
             "\"=?utf-8?Q?a?= =?koi8-r?Q?=F7?= ü\" <a@b>",
@@ -523,7 +564,7 @@ fn judge(text: &[u8], smtputf8: bool) -> Result<(), TestCaseError> {
     let (again, same_body, second) = repair(&[&header, b"\r\n", &body], smtputf8).unwrap();
     prop_assert_eq!(String::from_utf8_lossy(&again), String::from_utf8_lossy(&header));
     prop_assert_eq!(same_body, body);
-    let only_lines = |note: &&&str| ![notes::LONG_BODY_LINES, notes::BINARY].contains(*note);
+    let only_lines = |note: &&&str| ![notes::LONG_BODY_LINES, notes::BINARY, notes::SIGNATURE].contains(*note);
     prop_assert_eq!(second.repairs.iter().find(only_lines), None);
     Ok(())
 }
