@@ -193,9 +193,14 @@ async fn a_new_alarm_is_not_behind_the_backlog() {
     const IN_BETWEEN: usize = BACKLOG + 1;
     /// Messages of the backlog that may be delivered first.
     const FEW: usize = 50;
+    /// Messages that are delivered before the second alarm, and how many are then under way.
+    const FIRST: usize = 100;
+    const CONNECTIONS: usize = 2;
+    let times = |count: usize| Times::First(u32::try_from(count).expect("a small number"));
     let Some(time) = TimeWarp::new(NOON) else { return };
     let provider = Provider::builder().tls(TlsMode::None).start().await;
-    let builder = Relay::builder().durability("memory").account("provider", &provider);
+    let account = Section::account("provider", &provider).option("connections", CONNECTIONS);
+    let builder = Relay::builder().durability("memory").section(account);
     let relay = time.around(builder).start().await;
     if !time.rule(&relay) {
         return;
@@ -207,15 +212,18 @@ async fn a_new_alarm_is_not_behind_the_backlog() {
         send(&mut device, n).await;
         time.advance(Duration::from_secs(10), Duration::ZERO).await;
     }
+    // The connections stand still behind these while the next alarm comes in, so that the count does not depend on speed; the
+    // fault is set now, since mail goes on leaving while the log is read.
+    let (open, gate) = (Gate::closed(), Gate::closed());
+    open.open();
+    provider.set_fault(Step::Dot, Fault::Hold(open), times(FIRST));
+    provider.set_fault(Step::Dot, Fault::Hold(gate.clone()), times(CONNECTIONS));
     provider.restart().await;
     let mut device = hello(&relay).await;
     send(&mut device, AT_RETURN).await;
     let before = provider.messages().len();
-    // Both connections stand still while the next alarm comes in, so that the count does not depend on speed.
-    let some = || provider.messages().len() >= 100;
-    time.advance_until(HOUR, Duration::from_millis(500), QUIET, some).await.expect("mail within an hour");
-    let gate = Gate::closed();
-    provider.set_fault(Step::Dot, Fault::Hold(gate.clone()), Times::First(2));
+    let still = || provider.messages().len() == FIRST + CONNECTIONS;
+    time.advance_until(HOUR, Duration::from_millis(500), QUIET, still).await.expect("mail within an hour");
     send(&mut device, IN_BETWEEN).await;
     let then = provider.messages().len();
     gate.open();
@@ -223,7 +231,6 @@ async fn a_new_alarm_is_not_behind_the_backlog() {
     assert_eq!(messages.len(), BACKLOG + 2);
     let (first, second) = (ahead(&messages, before, AT_RETURN), ahead(&messages, then, IN_BETWEEN));
     println!("ahead of the alarm sent at the return: {first}; ahead of one sent after {then} were delivered: {second}");
-    assert!(then < BACKLOG - 2 * FEW, "the backlog was gone too soon to say anything");
     assert!(first < FEW && second < FEW, "{first} and {second} messages of the backlog were delivered first");
 }
 
