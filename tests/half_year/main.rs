@@ -22,9 +22,9 @@ use std::time::Duration;
 use ledger::{Ledger, name};
 use mails::{Mail, PHONE, STORM};
 use plan::{Act, DAY, HOUR, MINUTE, Random, Trouble};
-use plant::{Kept, MIDNIGHT, number_or, say};
+use plant::{IN_FLIGHT, Kept, MIDNIGHT, Queue, number_or, say};
 use samples::{Found, Sample};
-use support::ask::run;
+use support::ask::{self, run};
 use support::client::Client;
 use support::disk::SmallDisk;
 use support::provider::{Fault, Provider, Step, Times, TlsMode};
@@ -35,8 +35,8 @@ use support::timewarp::{Names, TimeWarp};
 
 /// In real time, for what takes seconds at most.
 const SOON: Duration = Duration::from_secs(120);
-/// How much real time is given to a delivery before simulated time goes on. Too little only costs an attempt.
-const DELIVERY: Duration = Duration::from_secs(1);
+/// Seconds of a step of simulated time while mail waits for its account, or for what only the gateway knows.
+const CAREFUL: i64 = 10;
 /// Real time without an event before time jumps: longer than an answer takes on a busy machine while mail is under way, and
 /// hardly any when a connection is only kept for the next mail. A jump goes no further than five seconds, since the gateway
 /// looks at the clock so often; so an answer may be late many times over before it is too late.
@@ -44,8 +44,6 @@ const BUSY: Duration = Duration::from_millis(30);
 /// The same while no mail gets through: an answer that comes too late changes nothing then.
 const REFUSED: Duration = Duration::from_millis(8);
 const IDLE: Duration = Duration::from_millis(4);
-/// So many seconds after a storm its digest has left.
-const DIGEST: i64 = 20 * MINUTE;
 /// Size of the RAM disk and of the flash in kB, and what the queue may take of it.
 const DISK: usize = 16 << 10;
 const SPOOL_LIMIT: &str = "10M";
@@ -107,8 +105,6 @@ struct World {
     mute: Vec<Client>,
     /// When the process was started.
     born: i64,
-    /// When the sensor has sent last.
-    storm: i64,
     /// Lines of the log and pushes that are in the ledger.
     read: (usize, usize),
     /// How often the settings were changed.
@@ -123,7 +119,7 @@ impl World {
     /// None, with the reason printed, where there is no simulated time.
     async fn start(seed: u64) -> Option<World> {
         let time = TimeWarp::new(MIDNIGHT)?;
-        let provider = Provider::builder().tls(TlsMode::Implicit).login("u", "p").start().await;
+        let provider = Provider::builder().tls(TlsMode::Implicit).login("u", "p").with(plant::slow).start().await;
         let phone = PushServer::start(anything).await;
         let (ram, flash) = (Store::new(), Store::new());
         let account = Section::account("provider", &provider).option("host", "localhost").option("from_policy", "keep");
@@ -171,7 +167,6 @@ impl World {
             troubles: Vec::new(),
             mute: Vec::new(),
             born: MIDNIGHT,
-            storm: 0,
             read: (0, 0),
             changes: 0,
             events: Vec::new(),
@@ -186,28 +181,48 @@ impl World {
         self.ram.ids().chain(self.flash.ids()).count()
     }
 
+    /// Lets so many seconds pass, up to the next attempt for which the gateway waits, and so on.
     async fn advance(&self, seconds: i64) {
-        self.settle().await;
-        let quiet = match (self.queued(), self.troubles.is_empty()) {
-            (0, _) => IDLE,
-            (_, true) => BUSY,
-            (_, false) => REFUSED,
-        };
-        self.time.advance(Duration::from_secs(u64::try_from(seconds).expect("time to come")), quiet).await;
+        let end = self.time.now() + length(seconds);
+        loop {
+            let (step, quiet) = match (self.queued(), self.troubles.is_empty()) {
+                (0, _) => (None, IDLE),
+                (_, true) => (self.settle().await, BUSY),
+                (_, false) => (None, REFUSED),
+            };
+            let left = end.saturating_sub(self.time.now());
+            if left.is_zero() {
+                return;
+            }
+            self.time.advance(step.map_or(left, |step| left.min(length(step))), quiet).await;
+        }
     }
 
-    /// Gives mail that is under way the real time to arrive, unless something other than that keeps it in the queue.
-    async fn settle(&self) {
-        if !self.troubles.is_empty() || self.time.wall() < self.storm + DIGEST {
-            return;
-        }
-        let mut mark = self.read.0;
-        let removed = |line: &str| field(line, "event") == Some("removed");
-        while self.queued() > 0
-            && tokio::time::timeout(DELIVERY, self.relay.wait_log_from(mark, removed, SOON)).await.is_ok()
-        {
-            mark = self.relay.mark();
-        }
+    /// Waits until no delivery is in flight. In how many seconds that may change; none if nothing is in the queue.
+    async fn settle(&self) -> Option<i64> {
+        let delivery = async {
+            loop {
+                let mark = self.relay.mark();
+                let queue = self.queue().await;
+                if !queue.is_in_flight() {
+                    return (queue.total > 0).then(|| queue.next.map_or(CAREFUL, |next| next.max(1)));
+                }
+                self.relay.wait_log_from(mark, |line| field(line, "event").is_some(), IN_FLIGHT).await;
+            }
+        };
+        tokio::time::timeout(IN_FLIGHT, delivery).await.expect("a delivery that ends")
+    }
+
+    async fn queue(&self) -> Queue {
+        let queue = ask::queue(&self.relay).await;
+        let those = |standing: &str| queue.iter().filter(|one| one["standing"] == standing).count();
+        let (sending, due) = (those("sending"), those("due"));
+        let paused = sending == 0 && due > 0 && {
+            let status = ask::json(&self.relay, "status").await;
+            status["accounts"].as_array().expect("a list").iter().any(|account| !account["paused"].is_null())
+        };
+        let next = queue.iter().filter_map(|one| one["next"].as_i64()).min();
+        Queue { total: queue.len(), sending, due, paused, next: next.filter(|_| due == 0) }
     }
 
     /// Lets time pass until then, in seconds since the beginning.
@@ -235,7 +250,6 @@ impl World {
         self.events.extend(act.name());
         match act {
             Act::Send(Mail::Storm) => {
-                self.storm = self.time.wall();
                 for _ in 0..STORM {
                     self.send(Mail::Storm).await;
                 }
@@ -448,6 +462,10 @@ impl World {
         // Not before: who is silent has been sent away by the gateway.
         self.mute.clear();
     }
+}
+
+fn length(seconds: i64) -> Duration {
+    Duration::from_secs(u64::try_from(seconds).expect("time to come"))
 }
 
 fn host(last: u8) -> IpAddr {

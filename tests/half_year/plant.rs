@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the plant's devices and its provider do, whatever the gateway runs on.
 
+use std::time::Duration;
+
 use super::mails::{GONE, Mail, OPS};
 use super::plan::Trouble;
 use super::support::client::{Client, Reply};
-use super::support::provider::{Fault, Provider, Step, Times};
+use super::support::provider::{Fault, Provider, Settings, Step, Times};
 
 /// 2027-03-01 00:00 UTC.
 pub const MIDNIGHT: i64 = 1_803_859_200;
@@ -13,6 +15,37 @@ pub const MIDNIGHT: i64 = 1_803_859_200;
 pub fn number_or(variable: &str, usual: u64) -> u64 {
     std::env::var(variable).ok().and_then(|value| value.parse().ok()).unwrap_or(usual)
 }
+
+/// Makes the provider slow now and then, if `SMTPRELAY_SLOW` says so: by so many seconds on each twentieth connection.
+pub fn slow(settings: &mut Settings) {
+    let seconds = number_or("SMTPRELAY_SLOW", 0);
+    settings.slow = (seconds > 0).then(|| (20, Duration::from_secs(seconds)));
+}
+
+/// What the gateway says about its queue.
+pub struct Queue {
+    /// Messages in it.
+    pub total: usize,
+    /// Those that are being sent, recorded or moved right now.
+    pub sending: usize,
+    /// Those that are sent as soon as there is a connection.
+    pub due: usize,
+    /// Whether an account is paused, so that nothing comes of these before its next attempt.
+    pub paused: bool,
+    /// In how many seconds the next one of the others is due.
+    pub next: Option<i64>,
+}
+
+impl Queue {
+    /// Whether a delivery is in flight: time must not be set forward then, or a provider on a slow machine would seem to be one
+    /// that does not answer.
+    pub fn is_in_flight(&self) -> bool {
+        self.sending > 0 || self.due > 0 && !self.paused
+    }
+}
+
+/// A delivery that is in flight ends in this time: the gateway itself does not wait for longer.
+pub const IN_FLIGHT: Duration = Duration::from_secs(1200);
 
 /// A mail that a device could not get rid of, and tries again.
 pub struct Kept {

@@ -115,6 +115,28 @@ queued() {
 	done
 }
 
+# standing: what the queue waits for: how many messages are being sent or due, paused accounts if that matters, and in how many
+# seconds the next one of the others is due.
+standing() {
+	total=0 sending=0 due=0 paused=0 next=
+	list=$($PROG queue --json) || return
+	# shellcheck disable=SC2013 # words without blanks
+	for one in $(echo "$list" | grep -o -e '"standing":"[a-z]*"' -e '"next":[0-9]*'); do
+		case "$one" in
+		*next*) [ "${next:-999999999}" -lt "${one##*:}" ] || next=${one##*:} ;;
+		*)
+			total=$((total + 1))
+			case "$one" in
+			*sending*) sending=$((sending + 1)) ;;
+			*due*) due=$((due + 1)) ;;
+			esac
+			;;
+		esac
+	done
+	[ "$due" = 0 ] || [ "$sending" != 0 ] || paused=$($PROG status --json | grep -o -c '"paused":{')
+	echo "router: standing total=$total sending=$sending due=$due paused=$paused next=$next"
+}
+
 # reconnect: what OpenWrt runs when the uplink comes up: the init script's reload, and the package's hotplug script.
 reconnect() {
 	$PROG reload || return

@@ -24,7 +24,7 @@ use held::Held;
 use ledger::{Ledger, name};
 use mails::{Mail, PHONE, STORM};
 use plan::{Act, DAY, HOUR, MINUTE, Random, Trouble};
-use plant::{Kept, MIDNIGHT, number_or, say};
+use plant::{IN_FLIGHT, Kept, MIDNIGHT, Queue, number_or, say};
 
 use super::SOON;
 use super::machine::{Clock, Machine, System};
@@ -83,6 +83,8 @@ struct Router {
     looks: Vec<Held>,
     /// How often the clock was set forward.
     steps: usize,
+    /// The queue was seen empty, and nothing has happened since.
+    at_rest: bool,
 }
 
 fn settings(provider: &Provider, phone: &PushServer, durability: &str) -> String {
@@ -107,7 +109,7 @@ impl Router {
             println!("skipped: ROUTER_VM does not name a virtual machine (make half-year-router)");
             return None;
         };
-        let provider = Provider::builder().tls(TlsMode::Implicit).login("u", "p").start().await;
+        let provider = Provider::builder().tls(TlsMode::Implicit).login("u", "p").with(plant::slow).start().await;
         let phone = PushServer::start_with(anything, provider.certs()).await;
         let (settings, ca) = (settings(&provider, &phone, durability), provider.certs().ca_file());
         let mut machine = Machine::router_with_clock(kit.as_ref(), &settings, &ca, System::Jffs2, MIDNIGHT);
@@ -135,6 +137,7 @@ impl Router {
             flash,
             looks: Vec::new(),
             steps: 0,
+            at_rest: false,
         };
         plant::refuse_gone(&router.provider);
         router.booted().await;
@@ -172,6 +175,7 @@ impl Router {
 
     async fn act(&mut self, act: Act, at: i64) {
         self.events.extend(act.name());
+        self.at_rest &= matches!(act, Act::Sample);
         match act {
             Act::Send(Mail::Storm) => {
                 for _ in 0..STORM {

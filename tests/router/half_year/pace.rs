@@ -4,16 +4,15 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use super::{Router, SOON};
+use super::support::log::field;
+use super::{IN_FLIGHT, Queue, Router, SOON};
 
 /// Seconds of a step while no mail waits: the timers of an idle gateway are late by as much at most.
 const IDLE: i64 = 300;
 /// The same while mail waits for its next attempt and nothing gets through.
 const REFUSED: i64 = 120;
-/// The same while mail waits and the provider is well, and where seconds matter.
+/// The same while mail waits for its account, and where seconds matter.
 const CAREFUL: i64 = 10;
-/// How much real time is given to a delivery before steps go on. Too little only costs an attempt.
-const DELIVERY: Duration = Duration::from_secs(20);
 /// Real time between two looks at what the machine's processor does: more than two ticks of the kernel, so a step has taken
 /// effect at the next look.
 const LOOK: Duration = Duration::from_millis(10);
@@ -33,47 +32,59 @@ impl Router {
     }
 
     async fn pass(&mut self, then: i64, most: i64) {
-        self.settle().await;
         loop {
+            self.book();
+            let step = match (self.ledger.waiting(), self.troubles.is_empty()) {
+                (_, true) => self.settle().await,
+                (0, false) => IDLE,
+                (_, false) => REFUSED,
+            };
             let left = then - self.clock.wall();
             if left <= 0 {
                 return;
             }
-            let (step, calm) = match (self.ledger.waiting(), self.troubles.is_empty()) {
-                (0, _) => (IDLE, 1),
-                (_, true) => (CAREFUL, 3),
-                (_, false) => (REFUSED, 1),
-            };
             self.clock.forward(left.min(step).min(most));
             self.steps += 1;
-            self.calm(calm).await;
-            if step == CAREFUL {
-                self.book();
-            }
+            self.calm().await;
         }
     }
 
-    /// Gives mail that is under way the real time to arrive, unless something keeps it in the queue.
-    async fn settle(&mut self) {
-        self.book();
-        let limit = Instant::now() + DELIVERY;
-        while self.troubles.is_empty() && self.ledger.waiting() > 0 && Instant::now() < limit {
-            let mark = self.read.0;
-            self.machine.comes(mark, Duration::from_secs(1), |line| line.contains("event=removed")).await;
+    /// Waits until no delivery is in flight, however slow the machine is. In how many seconds that may change.
+    async fn settle(&mut self) -> i64 {
+        let limit = Instant::now() + IN_FLIGHT;
+        while !self.at_rest {
+            let mark = self.machine.mark();
+            let queue = self.queue().await;
             self.book();
+            if !queue.is_in_flight() {
+                self.at_rest = queue.total == 0 && self.ledger.waiting() == 0;
+                return if self.at_rest { IDLE } else { queue.next.unwrap_or(CAREFUL).clamp(1, REFUSED) };
+            }
+            assert!(Instant::now() < limit, "a delivery does not end");
+            self.machine.comes(mark, SOON, |line| field(line, "event").is_some()).await;
         }
+        IDLE
     }
 
-    /// Waits until the machine's processor has been idle at so many looks in a row.
-    async fn calm(&self, looks: u32) {
+    async fn queue(&mut self) -> Queue {
+        let said = self.command("standing").await;
+        let line = said.iter().find(|line| line.starts_with("router: standing ")).expect("what the queue waits for");
+        let number = |name: &str| field(line, name).and_then(|value| value.parse().ok());
+        let count = |name: &str| number(name).and_then(|count: i64| usize::try_from(count).ok()).expect("a count");
+        let (sending, due) = (count("sending"), count("due"));
+        let next = number("next").filter(|_| due == 0);
+        Queue { total: count("total"), sending, due, paused: count("paused") > 0, next }
+    }
+
+    /// Waits until the machine's processor is idle.
+    async fn calm(&self) {
         let process = self.machine.process();
-        let (start, mut calm, mut before) = (Instant::now(), 0, busy(process));
+        let (start, mut is_calm, mut before) = (Instant::now(), false, busy(process));
         let mut at = start;
-        while calm < looks && start.elapsed() < BUSY {
+        while !is_calm && start.elapsed() < BUSY {
             tokio::time::sleep(LOOK).await;
             let now = busy(process);
-            let is_calm = now.saturating_sub(before) < at.elapsed().mul_f64(0.4);
-            calm = if is_calm { calm + 1 } else { 0 };
+            is_calm = now.saturating_sub(before) < at.elapsed().mul_f64(0.4);
             (before, at) = (now, Instant::now());
         }
     }

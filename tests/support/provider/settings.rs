@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What a provider stand-in offers and asks for.
 
+use std::time::Duration;
+
 use super::super::certs::Cert;
 use super::auth::{Mechanism, Tokens};
 
@@ -66,6 +68,8 @@ pub struct Settings {
     pub injection: Option<String>,
     /// The first line.
     pub greeting: String,
+    /// On each so-many-th connection, the reply to a text takes so long.
+    pub slow: Option<(usize, Duration)>,
 }
 
 impl Default for Settings {
@@ -90,6 +94,7 @@ impl Default for Settings {
             starttls_offered: true,
             injection: None,
             greeting: "220 provider.example ESMTP".to_owned(),
+            slow: None,
         }
     }
 }

@@ -256,6 +256,9 @@ impl Session {
         };
         self.connection(|connection| connection.messages += usize::from(accepted));
         self.shared.record.change(|record| record.attempts.push(message));
+        if let Some((_, time)) = self.settings.slow.filter(|(nth, _)| self.id().is_multiple_of(*nth)) {
+            tokio::time::sleep(time).await;
+        }
         self.carry_out(plan).await
     }
 }
