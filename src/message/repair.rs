@@ -22,7 +22,7 @@ use std::fmt;
 
 use super::encoded::Charset;
 use super::header::push_line;
-use super::{BodyForm, Facts, date, received};
+use super::{BodyForm, Encode, Facts, date, received};
 use draft::HeaderDraft;
 use lines::{Lines, Piece};
 use split::LineKind;
@@ -186,9 +186,6 @@ impl Repair {
         if self.walk.mended.delimiter {
             draft.note(notes::DELIMITERS);
         }
-        if mime::breaks_signature(&self.header, &draft, &self.walk, &form) {
-            draft.note(notes::SIGNATURE);
-        }
         let (header, body) = (self.mended, self.walk.mended);
         let in_lines = [
             (header.ends || body.ends, notes::LINE_ENDS),
@@ -196,10 +193,15 @@ impl Repair {
             (header.nul || body.nul, notes::NUL),
         ];
         let in_lines = in_lines.into_iter().filter_map(|(happened, note)| happened.then_some(note));
-        let repairs = in_lines.chain(draft.notes.iter().copied()).collect();
+        let mut repairs: Vec<_> = in_lines.chain(draft.notes.iter().copied()).collect();
         let mut header = received::received(facts).into_bytes();
-        let mut dates = vec![header.len().saturating_sub(date::LENGTH + 2)];
+        let own = header.len();
+        let mut dates = vec![own.saturating_sub(date::LENGTH + 2)];
         dates.extend(draft.write(&mut header));
+        let body_changed = body.nul || body.line || form.encode != Encode::Verbatim;
+        if mime::breaks_signature(&self.header, header.get(own..).unwrap_or_default(), body_changed) {
+            repairs.push(notes::SIGNATURE);
+        }
         let dates = dates.into_iter().filter_map(|at| u32::try_from(at).ok()).collect();
         Ok(Repaired { header, form, repairs, dates })
     }

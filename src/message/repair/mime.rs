@@ -6,7 +6,7 @@ use super::notes;
 use super::walk::Walk;
 use crate::message::encoded::Charset;
 use crate::message::encoded::parameters::{media_type, parameter, pieces};
-use crate::message::header::{fields, push_field};
+use crate::message::header::{Field, fields, push_field};
 use crate::message::parts::{Content, Entity, is_ascii, is_unknown_encoding};
 use crate::message::tokens::{quoted, tokens};
 use crate::message::{BodyForm, Encode};
@@ -95,27 +95,32 @@ pub fn has_signature(draft: &HeaderDraft<'_>) -> bool {
     draft.find(SIGNATURE).is_some()
 }
 
-/// Whether something of that is changed which a signature in `header`, as it was received, covers: the fields that it names,
-/// itself, or the body. White space is part of a field unless the signature says otherwise (RFC 6376 section 3.4).
-pub fn breaks_signature(header: &[u8], draft: &HeaderDraft<'_>, walk: &Walk, form: &BodyForm) -> bool {
-    let body = walk.mended.nul || walk.mended.line || form.encode != Encode::Verbatim;
-    fields(header).filter(|field| field.is(SIGNATURE)).take(SIGNATURES).any(|signature| {
-        let bare: Vec<u8> = signature.value.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect();
-        let tag = |name: &[u8]| bare.split(|byte| *byte == b';').find_map(|tag| tag.strip_prefix(name));
+/// Whether a repair has broken a signature of the header `before`, which became `after`: it covers the fields that it names,
+/// itself, and the body. White space is part of a field unless the signature says otherwise (RFC 6376 section 3.4).
+pub fn breaks_signature(before: &[u8], after: &[u8], body_changed: bool) -> bool {
+    fields(before).filter(|field| field.is(SIGNATURE)).take(SIGNATURES).any(|signature| {
+        let tags = bare(signature.value);
+        let tag = |name: &[u8]| tags.split(|byte| *byte == b';').find_map(|tag| tag.strip_prefix(name));
         let relaxed = tag(b"c=").is_some_and(|forms| forms.starts_with(b"relaxed"));
         let names = tag(b"h=").unwrap_or_default();
-        let is_signed = |name: &[u8]| {
-            let all = names.split(|byte| *byte == b':').take(SIGNED_FIELDS);
-            all.chain([SIGNATURE.as_bytes()]).any(|one| one.eq_ignore_ascii_case(name))
-        };
-        let text = |value: &[u8]| {
-            let value = value.iter().copied().filter(|byte| !relaxed || !byte.is_ascii_whitespace());
-            value.collect::<Vec<u8>>()
-        };
-        let before = fields(header).filter(|field| is_signed(field.name)).map(|field| text(field.value));
-        let after = draft.entries.iter().filter(|entry| is_signed(&entry.name)).map(|entry| text(&entry.value));
-        body || !before.eq(after)
+        body_changed || signed(before, names, relaxed) != signed(after, names, relaxed)
     })
+}
+
+/// The values of the fields that `names`, separated by colons, has, and of the signatures.
+fn signed(header: &[u8], names: &[u8], relaxed: bool) -> Vec<Vec<u8>> {
+    let is_signed = |field: &Field<'_>| {
+        let mut names = names.split(|byte| *byte == b':').take(SIGNED_FIELDS);
+        field.is(SIGNATURE) || names.any(|name| name.eq_ignore_ascii_case(field.name))
+    };
+    let text = |field: Field<'_>| if relaxed { bare(field.value) } else { field.value.to_vec() };
+    fields(header).filter(is_signed).map(text).collect()
+}
+
+fn bare(value: &[u8]) -> Vec<u8> {
+    let mut bare = value.to_vec();
+    bare.retain(|byte| !byte.is_ascii_whitespace());
+    bare
 }
 
 /// Whether a Content-Type says how to verify or decrypt the body (RFC 1847): then it stays as it is.
