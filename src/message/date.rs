@@ -73,14 +73,11 @@ pub fn is_date(value: &[u8]) -> bool {
     year_of(value).is_some()
 }
 
-/// Whether `value` is a date that only a clock which was never set can have: they start in 1970, 1980, 1984, 1994, 1999
-/// or 2000.
-pub fn is_of_unset_clock(value: &[u8]) -> bool {
-    year_of(value).is_some_and(|year| year <= 2000)
-}
+/// The last year that only a clock which was never set can have: they start in 1970, 1980, 1984, 1994, 1999 or 2000.
+pub const UNSET_UNTIL: i64 = 2000;
 
 /// The year of `value`, if that [is a date](is_date).
-fn year_of(value: &[u8]) -> Option<i64> {
+pub fn year_of(value: &[u8]) -> Option<i64> {
     let mut parts = tokens(value).filter(|token| !token.is_filling());
     parse(&mut parts).filter(|_| parts.next().is_none())
 }
@@ -505,10 +502,10 @@ mod tests {
     #[test]
     fn clocks_that_were_never_set() {
         for old in ["Thu, 01 Jan 1970 00:00:12 +0000", "1 Jan 80 00:00 GMT", "Sun, 31 Dec 2000 23:59:59 +0000"] {
-            assert!(is_of_unset_clock(old.as_bytes()), "{old}");
+            assert!(year_of(old.as_bytes()).is_some_and(|year| year <= UNSET_UNTIL), "{old}");
         }
         for other in ["Mon, 01 Jan 2001 00:00:00 +0000", "1 Jan 26 00:00 GMT", "1970", "Thu, 01 Jan 1970 00:00"] {
-            assert!(!is_of_unset_clock(other.as_bytes()), "{other}");
+            assert!(year_of(other.as_bytes()).is_none_or(|year| year > UNSET_UNTIL), "{other}");
         }
     }
 

@@ -412,9 +412,11 @@ impl Repair {
     /// A message whose body is empty, and whose header ends with unknown fields: these are its text, and the blank line
     /// after them belongs to it. In the header nobody would see them.
     fn text_from_header(&mut self, body: &mut Vec<u8>) {
+        if self.place != HeaderPlace::Body || self.walk.has_text() || self.walk.boundary() != Err(false) {
+            return;
+        }
         let at = split::trailing(&self.header);
-        let empty = self.place == HeaderPlace::Body && !self.walk.has_text() && self.walk.boundary() == Err(false);
-        if !empty || at >= self.header.len() || split::is_signed(&self.header) {
+        if at >= self.header.len() || split::is_signed(&self.header) {
             return;
         }
         self.note(notes::SEPARATOR);

@@ -7,7 +7,7 @@ use super::mime::has_signature;
 use super::notes;
 use crate::message::Facts;
 use crate::message::address::mailboxes;
-use crate::message::date::{corrected, is_date, is_of_unset_clock, rfc5322};
+use crate::message::date::{UNSET_UNTIL, corrected, is_date, rfc5322, year_of};
 use crate::message::encoded::parameters::media_type;
 use crate::message::header::{LINE_LIMIT, longest_line, unfold};
 use crate::message::parts::boundary;
@@ -91,10 +91,10 @@ pub fn date_and_id(draft: &mut HeaderDraft<'_>, facts: &Facts<'_>) {
     }
     // Mail of a device without a clock would be shown below all other mail, or taken for spam. What is resent can be old
     // (RFC 5322 section 3.6.6), and a signature may be over the Date.
-    let unset = draft.value("Date").is_some_and(is_of_unset_clock)
-        && draft.find("Resent-Date").is_none()
-        && !has_signature(draft);
-    let usable = |value: &[u8]| !unset && is_date(value) && longest_line(5, value) <= LINE_LIMIT;
+    let year = draft.value("Date").and_then(year_of);
+    let unset =
+        year.is_some_and(|year| year <= UNSET_UNTIL) && draft.find("Resent-Date").is_none() && !has_signature(draft);
+    let usable = |value: &[u8]| !unset && year.is_some() && longest_line(5, value) <= LINE_LIMIT;
     let now = rfc5322(facts.now);
     let replaced = if unset { notes::DATE_UNSET } else { notes::DATE_REPLACED };
     draft.dated = draft.provide("Date", usable, now.as_bytes(), (replaced, notes::DATE_ADDED));
