@@ -87,8 +87,12 @@ unsafe impl GlobalAlloc for Heap {
         // SAFETY: the caller vouches that the new size is valid for the alignment.
         let new = unsafe { Layout::from_size_align_unchecked(size, layout.align()) };
         match (pages_of(layout), pages_of(new)) {
-            // SAFETY: see dealloc.
-            (None, None) => unsafe { lock(&SMALL).heap.realloc(place, layout.size(), layout.align(), size) },
+            (None, None) => {
+                let mut small = lock(&SMALL);
+                small.returned = small.returned.saturating_add(layout.size());
+                // SAFETY: see dealloc.
+                unsafe { small.heap.realloc(place, layout.size(), layout.align(), size) }
+            }
             (Some(before), Some(after)) if before == after => place,
             // SAFETY: both places have the bytes that are copied, and do not overlap.
             _ => unsafe {
@@ -112,6 +116,8 @@ fn pages_of(layout: Layout) -> Option<usize> {
 struct Small {
     heap: Dlmalloc<Kernel>,
     freed: [Freed; SHORT + 1],
+    /// Bytes that dlmalloc got back since [`hollow`] was called last, or may have got back.
+    returned: usize,
 }
 
 #[derive(Clone, Copy)]
@@ -134,7 +140,11 @@ fn steps_of(layout: Layout) -> usize {
 
 impl Small {
     const fn new() -> Self {
-        Self { heap: Dlmalloc::new_with_allocator(Kernel), freed: [Freed { first: None, bytes: 0 }; SHORT + 1] }
+        Self {
+            heap: Dlmalloc::new_with_allocator(Kernel),
+            freed: [Freed { first: None, bytes: 0 }; SHORT + 1],
+            returned: 0,
+        }
     }
 
     /// # Safety
@@ -171,6 +181,7 @@ impl Small {
             freed.bytes = freed.bytes.saturating_add(steps.saturating_mul(STEP));
             return;
         }
+        self.returned = self.returned.saturating_add(layout.size());
         // SAFETY: the caller vouches for it.
         unsafe { self.heap.free(place, layout.size(), layout.align()) };
     }
@@ -290,6 +301,9 @@ unsafe impl Allocator for Kernel {
 
 /// While it is set, dlmalloc gets no memory of the system. Whoever sets it has the lock of [`SMALL`].
 static FROM_ITS_OWN: AtomicBool = AtomicBool::new(false);
+/// From how many bytes on that dlmalloc got back [`hollow`] is called. What a burst took may be freed long after it, when no more
+/// is taken, so that does not count.
+const WORTH_IT: usize = 32 << 10;
 /// Pages that were taken from the system since the last [`give_back`].
 static TOOK: AtomicUsize = AtomicUsize::new(0);
 /// From how many such pages on it was a burst: 512 KB, of thirty messages or so at the same time.
@@ -309,7 +323,8 @@ pub fn give_back() {
         small.give_back();
         // SAFETY: trimming touches only memory that is not allocated, and the lock is held.
         unsafe { small.heap.trim(0) };
-        if took > 0 {
+        if small.returned >= WORTH_IT {
+            small.returned = 0;
             hollow(&mut small.heap);
         }
     }
@@ -527,8 +542,6 @@ mod tests {
             })
             .collect();
         // SAFETY: as above.
-        places.iter().for_each(|(place, _)| unsafe { Heap.dealloc(*place, buffer) });
-        // SAFETY: as above.
         places.iter().filter_map(|(_, kept)| *kept).for_each(|kept| unsafe { kept.write_bytes(9, 40) });
         let pages: std::collections::BTreeSet<usize> = places.iter().map(|(place, _)| *place as usize / PAGE).collect();
         let map = std::fs::File::open("/proc/self/pagemap").unwrap();
@@ -541,6 +554,10 @@ mod tests {
             pages.iter().filter(is_present).count()
         };
         let before = present();
+        // Nothing is taken from the system between this and the next.
+        give_back();
+        // SAFETY: as above.
+        places.iter().for_each(|(place, _)| unsafe { Heap.dealloc(*place, buffer) });
         give_back();
         // Another thread may have got some of the places meanwhile.
         assert!(present() < before / 2, "{} of {before} pages are still there", present());
