@@ -195,6 +195,38 @@ async fn a_text_that_the_server_does_not_skip_is_the_last_one_that_it_gets_unask
     assert_eq!(asked, 2, "{}", provider.transcript());
 }
 
+/// After 421 the server closes the connection (RFC 5321 section 3.8). It is unknown which command a reply behind it answers:
+/// none is taken for the result of a text or of another recipient.
+#[tokio::test]
+async fn nothing_that_follows_421_counts() {
+    for chunking in [true, false] {
+        for replies in [
+            // 421 in addition to the others: the reply to the second recipient comes where that to the text is expected.
+            "250 Ok\r\n421 4.3.2 Closing\r\n250 Ok",
+            "421 4.3.2 Closing\r\n250 Ok\r\n250 Ok",
+            // What is said of the first recipient comes where the reply to the second one is expected.
+            "421 4.3.2 Closing\r\n550 5.1.1 No such user",
+        ] {
+            let provider = provider().with(|s| s.chunking = chunking).start().await;
+            let relay = relay_to(&provider).start().await;
+            open_way(&relay).await;
+            let fault = Fault::CloseAfterReply(replies.into());
+            provider.set_fault(Step::Rcpt("a@example.com".into()), fault, Times::First(1));
+            let mark = relay.mark();
+            let id = send_to(&relay, &["a@example.com", "b@example.com"], TEXT).await;
+            relay.wait_log_from(mark, |line| line.contains("event=removed") && line.contains(&id), SOON).await;
+            let what = format!("{replies:?}, chunking: {chunking}\n{}", provider.transcript());
+            let of_it = |line: &&String| line.contains(&id);
+            for line in relay.log().iter().filter(of_it) {
+                assert_ne!(field(line, "event"), Some("failed"), "{line}\n{what}");
+                assert!(!line.contains("event=delivered") || line.contains("queued as"), "{line}\n{what}");
+            }
+            let messages = provider.messages();
+            assert_eq!(messages[1..].iter().map(|m| m.recipients.len()).collect::<Vec<_>>(), [2], "{what}");
+        }
+    }
+}
+
 /// Where a login may be missing the envelope may be refused: no text leaves with it.
 #[tokio::test]
 async fn without_a_login_no_text_leaves_with_the_envelope_of_a_server_that_offers_one() {

@@ -216,7 +216,8 @@ impl Delivery<'_> {
             return Err(self.out_of_step(command, reply));
         }
         let asked_all = replies.recipients.len() == self.targets.len();
-        if replies.mail.is_some() && !replies.took_somebody() && (asked_all || !replies.took_sender()) {
+        let answered = asked_all || !replies.took_sender() || replies.is_closing();
+        if replies.mail.is_some() && !replies.took_somebody() && answered {
             // No recipient accepts the text: if it was sent, it has not arrived.
             self.text_is_nowhere();
         }
@@ -257,8 +258,11 @@ impl Delivery<'_> {
             (Some((command, reply)), _) if reply.is_yes(command) => self.text(outgoing, stored).await,
             (Some((_, reply)), _) => Err(self.refused(&reply)),
             (None, Some((error, command, limit))) => Err(self.lost(&error, command.name(), limit)),
-            // The server is closing, and the text has not been sent.
-            (None, None) => Err(Stop::Dead),
+            // The server is closing. It has the text if that was sent with the envelope.
+            (None, None) => {
+                self.doubt();
+                Err(Stop::Dead)
+            }
         }
     }
 
@@ -587,8 +591,12 @@ impl Delivery<'_> {
             return replies;
         }
         for (at, rcpt) in rcpts.iter().enumerate() {
+            // A reply that follows 421 may be the one to any of the commands.
+            if replies.is_closing() {
+                return replies;
+            }
             if at == FIRST_FLIGHT {
-                if !replies.took_sender() || replies.is_closing() || replies.odd().is_some() {
+                if !replies.took_sender() || replies.odd().is_some() {
                     return replies;
                 }
                 if replies.refuses_many() {
@@ -610,14 +618,14 @@ impl Delivery<'_> {
                     return replies;
                 }
             }
-            if !pipelined && (replies.is_closing() || replies.odd().is_some()) {
+            if !pipelined && replies.odd().is_some() {
                 return replies;
             }
         }
         let somebody = replies.took_somebody();
         match chunk {
-            None if !last_sent && !somebody || replies.is_closing() => return replies,
-            // The text was sent: its result must be read, also from a server that is closing.
+            _ if replies.is_closing() => return replies,
+            None if !last_sent && !somebody => return replies,
             Some(_) if somebody => limit = limit.max(self.patience().end()),
             _ => {}
         }
