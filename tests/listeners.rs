@@ -4,6 +4,7 @@
 mod support;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -270,11 +271,17 @@ async fn a_plain_listener_stays_as_it_is_when_its_new_certificate_can_not_be_use
 async fn a_certificate_that_is_replaced_by_a_good_one_opens_its_listener() {
     // What root has read before it was given up is no more correct than what was seen then.
     let is_root = nix::unistd::geteuid().is_root() && std::env::var_os("SMTPRELAY_RUNNER").is_none();
-    for user in ["root", "nobody"].into_iter().filter(|user| is_root || *user == "root") {
+    for (user, tls, key_mode) in
+        [("root", "implicit", 0o644), ("nobody", "implicit", 0o644), ("nobody", "starttls", 0o600)]
+    {
+        if user != "root" && !is_root {
+            continue;
+        }
         let certs = Certs::new();
-        let file = certs.ca_file().with_file_name("corrected.pem");
+        let (file, key) = (certs.ca_file().with_file_name("corrected.pem"), certs.key_file(Cert::Good));
         fs::write(&file, "no certificate").unwrap();
-        let relay = protected("implicit", &certs).relay_option("user", user);
+        fs::set_permissions(&key, fs::Permissions::from_mode(key_mode)).unwrap();
+        let relay = protected(tls, &certs).relay_option("user", user);
         let mut relay = relay.listener_option("certificate", file.display()).prepare();
         relay.spawn();
         relay.wait_log(started, SOON).await;
@@ -283,8 +290,15 @@ async fn a_certificate_that_is_replaced_by_a_good_one_opens_its_listener() {
         let line = relay.wait_log(|line| field(line, "event") == Some("listening"), SOON).await;
         let port: u16 = field(&line, "port").unwrap().parse().unwrap();
         let mut device = Client::connect(([127, 0, 0, 1], port).into()).await;
-        device.start_tls(&certs).await.unwrap();
-        device.expect(220).await;
+        if tls == "starttls" {
+            device.expect(220).await;
+            device.dialogue(&[("EHLO plc", 250), ("STARTTLS", 220)]).await;
+            device.start_tls(&certs).await.unwrap();
+            device.dialogue(&[("EHLO plc", 250)]).await;
+        } else {
+            device.start_tls(&certs).await.unwrap();
+            device.expect(220).await;
+        }
         let status = json(&relay, "status").await;
         assert_eq!((&status["reachable"], &status["listeners"][0]["note"]), (&"yes".into(), &serde_json::Value::Null));
     }

@@ -90,9 +90,11 @@ pub fn acceptor(listener: &Listener, relay: &Relay, addresses: &[IpAddr]) -> Res
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
-/// Certificate chain and key from two files: as root has read them, or as they are now if those cannot be used.
+/// Certificate chain and key from two files: as root has read them, or as they are now if those cannot be used. A key that
+/// only root can read may match a corrected certificate.
 fn read(certificate: &Path, key: &Path) -> Result<CertifiedKey, String> {
-    read_by(files::read, certificate, key).or_else(|error| read_by(files::now, certificate, key).map_err(|_| error))
+    let fresh = |path: &Path, limit| files::now(path, limit).or_else(|_| files::read(path, limit));
+    read_by(files::read, certificate, key).or_else(|error| read_by(fresh, certificate, key).map_err(|_| error))
 }
 
 /// Each of the two is PEM or DER. Only ECDSA: signing with RSA and Ed25519 would add 22 KB to the package for MIPS, and
