@@ -152,6 +152,7 @@ run() {
 }
 
 triggers='reload_trigger smtprelay
+raw_trigger acme.* 2000 /etc/init.d/smtprelay reload
 raw_trigger interface.*.up 2000 /etc/init.d/smtprelay reload'
 started="open_service smtprelay $init
 open_instance
@@ -253,6 +254,7 @@ unset RELAY
 export NETWORKS='lan off:iot guest+lan'
 run good 1 0 start
 equal 'triggers of networks' "reload_trigger smtprelay
+raw_trigger acme.* 2000 /etc/init.d/smtprelay reload
 reload_interface_trigger lan
 reload_interface_trigger guest" "$(echo "$calls" | grep trigger)"
 unset NETWORKS
