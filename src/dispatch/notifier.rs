@@ -64,13 +64,6 @@ pub struct Reports {
 }
 
 impl Reports {
-    fn add(&mut self, id: MessageId, news: News) {
-        match self.messages.get_mut(&id) {
-            Some(known) => known.recipients.extend(news.recipients),
-            None => drop(self.messages.insert(id, Box::new(news))),
-        }
-    }
-
     fn list(&mut self, item: SummaryItem) {
         if self.items.len() < LISTED {
             self.items.push(item);
@@ -87,6 +80,13 @@ pub struct News {
     entry: Entry,
     /// The recipients that it concerns, by their index in the envelope.
     recipients: Vec<usize>,
+}
+
+fn add(messages: &mut ById<News>, id: MessageId, news: News) {
+    match messages.get_mut(&id) {
+        Some(known) => known.recipients.extend(news.recipients),
+        None => drop(messages.insert(id, Box::new(news))),
+    }
 }
 
 /// Reports that are due.
@@ -181,7 +181,7 @@ impl Reporter {
             recipients.push(recipient);
             reports.list(item);
         }
-        reports.add(entry.id, News { entry: entry.clone(), recipients });
+        add(&mut reports.messages, entry.id, News { entry: entry.clone(), recipients });
     }
 
     /// These recipients of message `id`, by index and address, have got it or never will: a summary that still calls them
@@ -252,21 +252,26 @@ impl Reporter {
         // After a summary, the next reports to the same person are summarized, too.
         towards.window_ends = Some(now + WINDOW);
         let (to, kind, reports) = (towards.to.clone(), towards.kind, std::mem::take(&mut towards.reports));
-        let telling = reports.messages.iter().map(|(id, news)| (*id, news.clone()));
-        match self.telling.iter_mut().find(|(of, _)| *of == kind) {
-            Some((_, known)) => known.extend(telling),
-            None => {
-                let mut known = ById::new();
-                known.extend(telling);
-                self.telling.push((kind, known));
-            }
+        let place = self.telling.iter().position(|(of, _)| *of == kind).unwrap_or_else(|| {
+            self.telling.push((kind, ById::new()));
+            self.telling.len() - 1
+        });
+        if let Some((_, telling)) = self.telling.get_mut(place) {
+            // Another batch may be about other recipients of the same message, for another person.
+            reports.messages.iter().for_each(|(id, news)| add(telling, *id, News::clone(news)));
         }
         Some(Batch { to, kind, reports })
     }
 
     fn release(&mut self, batch: &Batch) {
         for (_, telling) in self.telling.iter_mut().filter(|(of, _)| *of == batch.kind) {
-            batch.reports.messages.keys().for_each(|id| drop(telling.remove(id)));
+            for (id, told) in &batch.reports.messages {
+                let Some(news) = telling.get_mut(id) else { continue };
+                news.recipients.retain(|index| !told.recipients.contains(index));
+                if news.recipients.is_empty() {
+                    telling.remove(id);
+                }
+            }
         }
     }
 
@@ -303,7 +308,7 @@ impl Reporter {
             reports.behalf.keep_common(&later.behalf);
         }
         towards.due = Some(now + AGAIN);
-        later.messages.into_iter().for_each(|(id, news)| reports.add(id, *news));
+        later.messages.into_iter().for_each(|(id, news)| add(&mut reports.messages, id, *news));
         reports.left_out = reports.left_out.saturating_add(later.left_out);
         later.items.into_iter().for_each(|item| reports.list(item));
     }
@@ -705,6 +710,24 @@ mod tests {
         assert_eq!(reporter.forget(&batches.remove(0)).len(), 0);
         assert_eq!((reporter.told(&second).len(), reporter.forget(&second).len()), (0, 1));
         assert!(!reporter.has(id(1), ReportKind::Failed));
+    }
+
+    /// Option admin was changed between two failures of one message, so both summaries are written at the same time.
+    #[test]
+    fn summaries_for_two_people_about_one_message_are_known_apart() {
+        let now = Instant::now();
+        let mut reporter = Reporter::default();
+        for (recipient, to) in ["old@example.com", "new@example.com"].into_iter().enumerate() {
+            let (entry, behalf) = (item(1, now).entry, Behalf::default());
+            let news = [(recipient, news(1))];
+            reporter.collect(&[to.into()], ReportKind::Failed, (&entry, &behalf), news, ((now, 7), false));
+        }
+        reporter.park(item(1, now));
+        let batches: Vec<Batch> = std::iter::from_fn(|| reporter.take_due(now + COLLECT)).collect();
+        let known = |reporter: &Reporter| [0, 1].map(|index| reporter.knows(id(1), ReportKind::Failed, index));
+        assert_eq!((batches.len(), known(&reporter)), (2, [true, true]));
+        assert_eq!((reporter.forget(&batches[0]).len(), known(&reporter)), (0, [false, true]));
+        assert_eq!((reporter.forget(&batches[1]).len(), known(&reporter)), (1, [false, false]));
     }
 
     #[test]
