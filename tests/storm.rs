@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use support::ask::{SOON, hello, json as asked, queue_until, run, send, send_on};
+use support::ask::{SOON, hello, json as asked, queue_until, run, said, send, send_on};
 use support::disk::{files, wait_for_files};
 use support::mime::{parsed, parsed_report};
 use support::provider::{Fault, Message, Provider, Step, Times, TlsMode};
@@ -226,6 +226,37 @@ async fn delays_and_doubts_that_a_crash_kept_from_their_summary_are_told_as_well
         assert!(mails.iter().any(|mail| mail.contains(&format!("Subject: 5 {words}"))), "{mails:#?}");
         assert_eq!((mails.len(), told_of(&mails, &names).0.len()), (SINGLES + 1, MANY), "{note}: {mails:#?}");
     }
+}
+
+/// The summary asks its reader to release the messages, or to delete them. One that is deleted has nothing more to say.
+#[tokio::test]
+async fn a_deleted_message_is_in_no_summary_of_doubts() {
+    const MANY: usize = 5;
+    let Some(time) = TimeWarp::new(NOON) else { return };
+    let change = |builder: RelayBuilder| builder.relay_option("durability", "always").relay_option("retry_max", "1m");
+    let Some((provider, relay)) = start(&time, change).await else { return };
+    provider.set_fault(Step::Dot, Fault::Close, Times::Always);
+    let mut device = hello(&relay).await;
+    let mut names = Vec::new();
+    for n in 0..MANY {
+        names.push(send_on(&mut device, &["ops@example.com"], &format!("alarm {n}")).await);
+    }
+    drop(device);
+    let of =
+        |event: &str| relay.log().into_iter().filter(|line| field(line, "event") == Some(event)).collect::<Vec<_>>();
+    let there = || of("held").len() == MANY && of("notified").len() == 3;
+    assert!(time.advance_until(3 * HOUR, Duration::from_secs(20), QUIET, there).await.is_some(), "{:#?}", relay.log());
+    let singles = of("notified");
+    names.retain(|name| !singles.iter().any(|line| line.contains(name.as_str())));
+    assert_eq!(names.len(), 2, "{singles:?}");
+    said(&relay, &format!("queue delete {}", names[0])).await;
+    provider.clear_faults();
+    said(&relay, "wake").await;
+    wait_told(&time, &provider, 4, 20 * MINUTE).await;
+    let mails: Vec<String> = told(&provider).iter().map(Message::text).collect();
+    let summary = mails.iter().find(|mail| mail.contains("with uncertain delivery")).expect("a summary");
+    assert!(summary.contains("Subject: 1 message with") && summary.contains(&names[1]), "{summary}");
+    assert!(!summary.contains(&names[0]), "{summary}");
 }
 
 #[tokio::test]

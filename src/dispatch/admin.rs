@@ -12,7 +12,7 @@ use super::silence::Expected;
 use super::{Dispatch, Finished};
 use crate::queue::{Entry, Item, MessageId, Note, Placed, Position, Spool, blocking};
 use crate::report::Event;
-use crate::system::clock;
+use crate::system::{clock, lock};
 
 /// Messages that one order handles at a time.
 const AT_ONCE: usize = 64;
@@ -447,19 +447,22 @@ impl Dispatch {
     /// Carries out a change of some messages on disk; they are in use meanwhile. The `left` part of the order follows.
     fn begin_change(&mut self, taken: Vec<Placed>, mut rest: ChangeAll) {
         taken.iter().for_each(|(item, _)| self.take_in_hand(&item.entry));
-        let spool = Arc::clone(&self.spool);
+        let (spool, reporter) = (Arc::clone(&self.spool), Arc::clone(&self.reporter));
         self.start(async move {
-            let names = taken.iter().map(|(item, _)| item.entry.id).collect();
+            let names: Vec<MessageId> = taken.iter().map(|(item, _)| item.entry.id).collect();
             let change = rest.change;
             let done = blocking(move || {
                 let done = taken.into_iter().map(|one| carry_out(&spool, one, change));
                 Ok::<_, std::io::Error>(done.collect::<Vec<_>>())
             });
             let mut back = Vec::new();
-            for outcome in done.await.unwrap_or_default() {
+            for (outcome, id) in done.await.unwrap_or_default().into_iter().zip(&names) {
                 match outcome {
                     Ok(left) => {
                         rest.changed.count += 1;
+                        if left.is_none() {
+                            lock(&reporter).finished(*id, None);
+                        }
                         back.extend(left);
                     }
                     Err(unchanged) => {

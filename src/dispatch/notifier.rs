@@ -185,15 +185,16 @@ impl Reporter {
     }
 
     /// These recipients of message `id`, by index and address, have got it or never will: a summary that still calls them
-    /// delayed or in doubt would contradict that.
-    pub fn finished(&mut self, id: MessageId, over: &[(usize, &str)]) {
+    /// delayed or in doubt would contradict that. `None`: it was deleted, and with it what is known of all of them.
+    pub fn finished(&mut self, id: MessageId, over: Option<&[(usize, &str)]>) {
+        let is_over = |is_it: &dyn Fn(&(usize, &str)) -> bool| over.is_none_or(|over| over.iter().any(is_it));
         for towards in self.towards.iter_mut().filter(|towards| towards.kind != ReportKind::Failed) {
             let reports = &mut towards.reports;
             let Some(news) = reports.messages.get_mut(&id) else { continue };
             let (name, named, listed) = (id.to_string(), news.recipients.len(), reports.items.len());
-            news.recipients.retain(|index| !over.iter().any(|(known, _)| known == index));
+            news.recipients.retain(|index| !is_over(&|(known, _)| known == index));
             let left = news.recipients.len();
-            reports.items.retain(|item| item.id != name || !over.iter().any(|(_, to)| *to == item.recipient));
+            reports.items.retain(|item| item.id != name || !is_over(&|(_, to)| *to == item.recipient));
             // Those that are gone and were not listed.
             let unlisted = (named - left).saturating_sub(listed - reports.items.len());
             reports.left_out = reports.left_out.saturating_sub(unlisted as u64);

@@ -72,7 +72,7 @@ impl Settle {
         let stays = |(_, verdict): &&(usize, Verdict)| !matches!(verdict, Verdict::Deferred(_));
         let over = outcome.results.iter().filter(stays);
         let over = over.filter_map(|(index, _)| Some((*index, state.recipients.get(*index)?.address.as_str())));
-        self.teller.reporter().finished(item.entry.id, &over.collect::<Vec<_>>());
+        self.teller.reporter().finished(item.entry.id, Some(&over.collect::<Vec<_>>()));
         let entry = item.entry.clone();
         // Another account may get it, though no recipient is pending.
         let planned = self.routes.place(&mut item, &meta, &state);
