@@ -296,6 +296,11 @@ impl Tree {
         Ok(())
     }
 
+    /// Whether the current part belongs to a message that is a part.
+    pub fn is_in_message(&self) -> bool {
+        self.nesting > self.levels.len()
+    }
+
     /// Whether `line`, given without its line ending, is a boundary (RFC 2046 section 5.1.1).
     pub fn delimiter(&self, line: &[u8]) -> Option<Delimiter> {
         let is_blank = |rest: &[u8]| rest.iter().all(|byte| matches!(byte, b' ' | b'\t'));

@@ -135,8 +135,8 @@ impl Repair {
     }
 
     /// Takes the next bytes of the message, dots unstuffed, line endings as received, in chunks of any size. What
-    /// belongs to the body is added to `body`: at most twice the length of `bytes`, and once what was held back as
-    /// header.
+    /// belongs to the body is added to `body`: at most twice the length of `bytes`, and at times what was held back
+    /// before.
     pub fn push(&mut self, bytes: &[u8], body: &mut Vec<u8>) {
         let mut lines = self.lines;
         lines.push(bytes, |piece| {
@@ -185,6 +185,9 @@ impl Repair {
         draft.short_lines();
         if self.walk.mended.delimiter {
             draft.note(notes::DELIMITERS);
+        }
+        if self.walk.mended.charset {
+            draft.note(notes::CHARSET);
         }
         let (header, body) = (self.mended, self.walk.mended);
         let in_lines = [

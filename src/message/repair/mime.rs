@@ -200,7 +200,7 @@ fn charset(draft: &mut HeaderDraft<'_>, walk: &Walk) {
 }
 
 /// `value` with `text` as its parameter `name`.
-fn with_parameter(value: &[u8], name: &str, text: &[u8]) -> Vec<u8> {
+pub fn with_parameter(value: &[u8], name: &str, text: &[u8]) -> Vec<u8> {
     let new = [b" ", name.as_bytes(), b"=", text].concat();
     let mut parts = pieces(value);
     match parts.iter().position(|piece| is_called(piece, name)).and_then(|at| parts.get_mut(at)) {

@@ -472,6 +472,7 @@ fn message() -> impl Strategy<Value = Vec<u8>> {
             "Date: today",
             "Content-Transfer-Encoding: quoted-printable",
             "Content-Type: text/plain; charset=utf-16le",
+            "Content-Type: text/plain; charset=utf-8",
             "begin 644 ü",
             "Content-Transfer-Encoding: x-uue",
             "Content-Transfer-Encoding: base64",
@@ -640,6 +641,30 @@ proptest! {
         }
         chunks.push(&text[start..]);
         prop_assert_eq!(repair(&chunks, false), repair(&[&text], false));
+    }
+}
+
+/// Where the text of a part is cut does not decide about its charset, nor how much of it is ASCII up to the limit.
+#[test]
+fn the_charset_of_a_part_does_not_depend_on_cuts() {
+    for length in (4096 - 60..4096).chain([0, 9000]) {
+        for word in [&b"l\xe4uft"[..], b"l\xe4", "l\u{e4}".as_bytes()] {
+            let filler =
+                b"x 34567\r\n".repeat(length / 9).into_iter().chain(vec![b'x'; length % 9]).collect::<Vec<u8>>();
+            let start = "From: a@b\r\nContent-Transfer-Encoding: 8bit\r\nContent-Type: multipart/mixed; boundary=x\r\n\r\n--x\r\n";
+            let part = b"Content-Type: text/plain; charset=utf-8\r\n\r\n";
+            let text = [start.as_bytes(), part, &filler, word, b"\r\n--x--\r\n"].concat();
+            let whole = repair(&[&text], false).unwrap();
+            for size in [1, 2, 7, 1000, 4096] {
+                assert_eq!(repair(&text.chunks(size).collect::<Vec<_>>(), false).unwrap(), whole, "{length}, {size}");
+            }
+            let relabelled = String::from_utf8_lossy(&whole.1).contains("charset=windows-1252\r\n");
+            let near = part.len() + length + word.len() <= 4096;
+            if near || length == 9000 {
+                assert_eq!(relabelled, near && !word.ends_with("\u{e4}".as_bytes()), "{length}, {word:?}");
+            }
+            assert_eq!(whole.2.repairs.contains(&notes::CHARSET), relabelled);
+        }
     }
 }
 

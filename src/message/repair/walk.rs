@@ -6,10 +6,10 @@
 //! and that cannot be sent).
 
 use super::lines::Piece;
-use super::mime::is_protected;
+use super::mime::{is_protected, with_parameter};
 use super::split;
 use crate::message::encoded::parameters::{self, media_type};
-use crate::message::header::{Field, LINE_LIMIT, fields, find, push_line};
+use crate::message::header::{Field, LINE_LIMIT, fields, find, push_field, push_line};
 use crate::message::parts::{
     Content, DELIMITER_LIMIT, Entity, HEADER_LIMIT, Position, Tree, charset, is_file, is_header_line, make_room,
 };
@@ -35,6 +35,10 @@ pub struct Walk {
     corrects: bool,
     /// A line that may be the first delimiter of an inner multipart, until the next one shows whether a part begins.
     alias: Option<(Vec<u8>, &'static [u8])>,
+    /// A part from its Content-Type on, until its text shows whether it has the declared charset.
+    kept: Option<Vec<u8>>,
+    /// What was found in the text of that part; `None` while its header is read, or if its charset is not to be judged.
+    part: Option<Scan>,
     /// Whether something looks like a part: a delimiter is followed by a blank line or by a field of its content.
     parts: bool,
     /// Whether there is text outside of the headers of parts.
@@ -55,6 +59,8 @@ pub struct Walk {
 
 /// Length of the start of a text in which the name of its charset is looked for, as browsers do, in bytes.
 const MARKUP_LIMIT: usize = 1024;
+/// Bytes of a part that are kept back for its charset. Texts of devices are shorter.
+const PART_LIMIT: usize = 4 << 10;
 
 /// What had to be repaired in text.
 #[derive(Debug, Default, Clone, Copy)]
@@ -69,6 +75,8 @@ pub struct Mended {
     pub line: bool,
     /// A delimiter other than the declared one.
     pub delimiter: bool,
+    /// A part with text that does not have the declared charset.
+    pub charset: bool,
 }
 
 impl Mended {
@@ -169,11 +177,12 @@ impl Walk {
         match self.end.take() {
             Some(end) if self.keeps() && self.binary => {
                 self.scan.end();
-                body.extend_from_slice(end);
+                self.add(end, body);
             }
             Some(end) => self.write_end(end, body),
             None => {}
         }
+        self.release(body);
         self.charset = self.charset.take().or_else(|| named_inside(self.markup.as_deref()?));
     }
 
@@ -263,6 +272,9 @@ impl Walk {
             self.adopts = !self.tree.adopt(line);
         }
         if let Some(delimiter) = self.tree.delimiter(line) {
+            // The line ending before it is not part of the text.
+            self.part.iter_mut().for_each(Scan::end);
+            self.release(body);
             let right = self.tree.right(delimiter);
             self.mended.delimiter |= right.is_some();
             if let Some(before) = self.end.take() {
@@ -301,6 +313,10 @@ impl Walk {
                 return self.line(line, end, body);
             }
             push_line(line, text);
+            // Nothing is changed in a message that is a part: it may be signed.
+            if self.kept.is_none() && self.corrects && !self.tree.is_in_message() && is_content_type(line) {
+                (self.kept, self.part) = (Some(Vec::new()), None);
+            }
             self.store(line, body);
             self.text_end(end, body);
             return true;
@@ -375,6 +391,9 @@ impl Walk {
             self.charset = kind.and_then(charset);
         }
         self.corrects &= !kind.and_then(media_type).is_some_and(|media| is_protected(&media));
+        let is_text = content == Content::Leaf { text: true } && !is_file(header) && !self.tree.is_in_message();
+        let named = kind.filter(|_| is_text && self.kept.is_some()).and_then(|kind| parameters::find(kind, "charset"));
+        self.part = named.filter(|name| name.eq_ignore_ascii_case(b"utf-8")).map(|_| Scan::default());
         self.state = match self.tree.enter(&content) {
             Ok(Position::Header { in_digest, .. }) => State::Header { text: Vec::new(), in_digest },
             Ok(Position::Leaf) if content.is_binary() => State::Binary,
@@ -400,7 +419,7 @@ impl Walk {
 
     fn store(&mut self, text: &[u8], body: &mut Vec<u8>) {
         self.scan.text(text);
-        body.extend_from_slice(text);
+        self.add(text, body);
         if let Some(markup) = &mut self.markup {
             markup.extend(text.iter().take(MARKUP_LIMIT.saturating_sub(markup.len())));
         }
@@ -412,18 +431,55 @@ impl Walk {
         }
         self.binary |= end != b"\r\n";
         self.scan.end();
-        body.extend_from_slice(end);
+        self.add(end, body);
     }
 
     fn text_end(&mut self, end: &'static [u8], body: &mut Vec<u8>) {
         self.mended.line_end(end);
         self.scan.end();
-        body.extend_from_slice(b"\r\n");
+        self.add(b"\r\n", body);
+    }
+
+    /// Adds `bytes` to `body`, unless they are kept back.
+    fn add(&mut self, bytes: &[u8], body: &mut Vec<u8>) {
+        let Some(kept) = &mut self.kept else { return body.extend_from_slice(bytes) };
+        let near = bytes.get(..PART_LIMIT.saturating_sub(kept.len())).unwrap_or(bytes);
+        kept.extend_from_slice(bytes);
+        let in_header = matches!(self.state, State::Header { .. });
+        let judged = self.part.as_mut().map(|part| {
+            if bytes == b"\r\n" {
+                part.end()
+            } else {
+                part.text(near)
+            }
+            part.not_utf8 || part.characters
+        });
+        if near.len() < bytes.len() || judged.unwrap_or(!in_header) || self.keeps() {
+            self.release(body);
+        }
+    }
+
+    /// What was kept back of a part goes on, with another charset if the declared one is disproved.
+    fn release(&mut self, body: &mut Vec<u8>) {
+        let Some(kept) = self.kept.take() else { return };
+        let part = self.part.take().filter(|part| part.disproves_utf8() && !self.keeps());
+        let mut rest = &kept[..];
+        if let Some(field) = fields(&kept).next().filter(|_| part.is_some()) {
+            push_field(field.name, &with_parameter(field.value, "charset", b"windows-1252"), body);
+            rest = kept.get(field.raw.len()..).unwrap_or_default();
+            self.mended.charset = true;
+        }
+        body.extend_from_slice(rest);
     }
 }
 
 /// How the fields begin that describe a content.
 const CONTENT: &[u8] = b"Content-";
+
+/// Whether `line` begins the field Content-Type.
+fn is_content_type(line: &[u8]) -> bool {
+    fields(line).next().is_some_and(|field| field.is("Content-Type"))
+}
 
 /// Whether `line`, or the start of a line, may begin with [`CONTENT`].
 fn may_describe(line: &[u8]) -> bool {
