@@ -227,6 +227,24 @@ async fn nothing_that_follows_421_counts() {
     }
 }
 
+/// A server that has accepted a text may say 421 right behind that. It has the message, and it was not out of step.
+#[tokio::test]
+async fn a_message_that_was_accepted_before_421_is_delivered() {
+    let provider = provider().with(|s| s.chunking = true).start().await;
+    let relay = relay_to(&provider).start().await;
+    let fault = || Fault::CloseAfterReply("250 2.0.0 Ok: queued\r\n421 4.3.2 Closing".into());
+    provider.set_fault(Step::Dot, fault(), Times::First(1));
+    open_way(&relay).await;
+    provider.set_fault(Step::Dot, fault(), Times::First(1));
+    for _ in 0..2 {
+        let id = send_to(&relay, &["ops@example.com"], TEXT).await;
+        let is_over = |line: &str| matches!(field(line, "event"), Some("removed" | "deferred")) && line.contains(&id);
+        let line = relay.wait_log(is_over, SOON).await;
+        assert_eq!(field(&line, "event"), Some("removed"), "{line}\n{}", provider.transcript());
+    }
+    assert_eq!(commands(&provider), ["DATA", "BDAT", "BDAT"], "{}", provider.transcript());
+}
+
 /// Where a login may be missing the envelope may be refused: no text leaves with it.
 #[tokio::test]
 async fn without_a_login_no_text_leaves_with_the_envelope_of_a_server_that_offers_one() {

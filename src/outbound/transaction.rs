@@ -736,13 +736,14 @@ impl Delivery<'_> {
     fn end(&mut self, reply: &Reply) -> Result<(), Stop> {
         match reply.answers(SmtpCommand::End) {
             // With BDAT the answers to the envelope look like this one: an extra answer, or one about an address (RFC
-            // 3463 section 3.2), shows that it is not the one to the text.
-            Answer::Yes if self.chunked && (reply.is_about_address() || self.client().stream.has_spoken()) => {
+            // 3463 section 3.2), shows that it is not the one to the text. 421 may be that one, unless this one has a
+            // status.
+            Answer::Yes if self.chunked && (reply.is_about_address() || self.has_more_than(reply)) => {
                 Err(self.out_of_step(SmtpCommand::End, reply))
             }
             Answer::Yes => {
                 if !self.chunked && !reply.is_about_address() {
-                    self.outcome.in_step = Some(!self.client().stream.has_spoken());
+                    self.outcome.in_step = Some(!self.client().stream.has_more());
                 }
                 self.rest(&Verdict::Delivered(reply.to_string()));
                 self.connection.has_taken = true;
@@ -756,6 +757,12 @@ impl Delivery<'_> {
             },
             Answer::Continue | Answer::Odd => Err(self.out_of_step(SmtpCommand::End, reply)),
         }
+    }
+
+    /// Whether the server has said more than `reply`: 421 does not count, if the reply has a status.
+    fn has_more_than(&mut self, reply: &Reply) -> bool {
+        let stream = &mut self.connection.client.stream;
+        if reply.status.is_some() { stream.has_more() } else { stream.has_spoken() }
     }
 
     async fn piece(&mut self, bytes: &[u8]) -> Result<(), Error> {
