@@ -139,6 +139,11 @@ pub fn shortened<'a>(name: &'a [u8], value: &[u8]) -> Option<(Cow<'a, [u8]>, Vec
     Some((name.into(), value))
 }
 
+/// Whether a field stays what it is when it is sent: [`shortened`] gives it no other name.
+pub fn keeps_name(name: &[u8], value: &[u8]) -> bool {
+    shortened(name, value).is_none_or(|(sent, _)| *sent == *name)
+}
+
 /// The value of the field `name` in lines that fit: folded before spaces if that is enough, else with long words
 /// encoded.
 fn short(name: &[u8], value: &[u8]) -> Vec<u8> {

@@ -4,8 +4,8 @@
 use super::draft::HeaderDraft;
 use super::notes;
 use super::walk::Walk;
-use crate::message::encoded::Charset;
 use crate::message::encoded::parameters::{media_type, parameter, pieces};
+use crate::message::encoded::{Charset, keeps_name};
 use crate::message::header::{Field, fields, push_field};
 use crate::message::parts::{Content, Entity, is_ascii, is_unknown_encoding};
 use crate::message::tokens::{quoted, tokens};
@@ -90,9 +90,10 @@ pub fn fit(draft: &mut HeaderDraft<'_>, walk: &Walk) -> BodyForm {
     BodyForm { eight_bit: scan.eight_bit, encode }
 }
 
-/// Whether the header is signed (RFC 6376): a change of it might invalidate that.
+/// Whether the header is signed (RFC 6376): a change of it might invalidate that. A signature that cannot be sent does not
+/// count: the message would be changed when it comes a second time, without it.
 pub fn has_signature(draft: &HeaderDraft<'_>) -> bool {
-    draft.find(SIGNATURE).is_some()
+    draft.entries.iter().any(|entry| entry.is(SIGNATURE) && keeps_name(&entry.name, &entry.value))
 }
 
 /// Whether a repair has broken a signature of the header `before`, which became `after`: it covers the fields that it names,

@@ -602,6 +602,20 @@ fn a_charset_in_segments_is_not_declared_twice() {
     assert!(!second.repairs.contains(&notes::CHARSET));
 }
 
+/// A signature that does not fit on a line leaves under another name. It protects nothing: otherwise the message would be
+/// changed when it comes a second time.
+#[test]
+fn a_signature_that_cannot_be_sent_does_not_count() {
+    let signature = ":@a".repeat(400);
+    let text = format!(
+        "Content-Type: multipart/mixed; boundary=x\r\nDKIM-Signature: {signature}\r\n\r\n----x\r\n\r\ntext\r\n"
+    );
+    let (header, body, _) = repair(&[text.as_bytes()], false).unwrap();
+    let (again, _, _) = repair(&[&header, b"\r\n", &body], false).unwrap();
+    assert_eq!(String::from_utf8_lossy(&again), String::from_utf8_lossy(&header));
+    assert!(String::from_utf8_lossy(&header).contains("X-Original-DKIM-Signature"));
+}
+
 proptest! {
     #[test]
     fn what_was_delivered_is_delivered_unchanged(text in message(), smtputf8: bool, which in 0..2usize) {
