@@ -203,6 +203,7 @@ async fn nothing_that_follows_421_counts() {
         for replies in [
             // 421 in addition to the others: the reply to the second recipient comes where that to the text is expected.
             "250 Ok\r\n421 4.3.2 Closing\r\n250 Ok",
+            "250 2.1.5 Ok\r\n421 4.3.2 Closing\r\n250 2.1.5 Ok",
             "421 4.3.2 Closing\r\n250 Ok\r\n250 Ok",
             // What is said of the first recipient comes where the reply to the second one is expected.
             "421 4.3.2 Closing\r\n550 5.1.1 No such user",

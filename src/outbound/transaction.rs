@@ -202,7 +202,11 @@ impl Delivery<'_> {
 
     async fn hand_over(&mut self, mail: &str, outgoing: Outgoing, stored: &mut Stored) -> Result<(), Stop> {
         let chunk = self.chunk(&outgoing, stored).await?;
-        let replies = self.fly(mail, chunk.as_deref()).await;
+        let mut replies = self.fly(mail, chunk.as_deref()).await;
+        // If the reply to the text came at its place, so did the others.
+        if !replies.has_taken_text() || self.client().stream.has_more() {
+            replies.end_at_closing();
+        }
         let closing = replies.is_closing();
         let done = self.land(replies, outgoing, stored).await;
         // After 421 the server closes the connection, whatever else it says (RFC 5321 section 3.8).
@@ -523,6 +527,22 @@ impl Replies {
         self.all().any(|(_, reply)| reply.code == 421)
     }
 
+    /// Whether a text that was sent with the envelope was accepted, by a reply that cannot be one to the envelope: it has a
+    /// status, and that is not about an address (RFC 3463 section 3.2).
+    fn has_taken_text(&self) -> bool {
+        matches!(&self.last, Some((SmtpCommand::End, reply))
+            if reply.is_yes(SmtpCommand::End) && reply.status.is_some() && !reply.is_about_address())
+    }
+
+    /// Forgets what follows a 421 to a recipient. A server that is closing may say 421 in addition to its other replies
+    /// (RFC 5321 section 3.8), so that each of these may be the one to any of the commands.
+    fn end_at_closing(&mut self) {
+        if let Some(at) = self.recipients.iter().position(|reply| reply.code == 421) {
+            self.recipients.truncate(at + 1);
+            (self.last, self.broken) = (None, None);
+        }
+    }
+
     /// The first one that is not a valid reply to its command.
     fn odd(&self) -> Option<(SmtpCommand, &Reply)> {
         self.all().find(|(command, reply)| reply.answers(*command) == Answer::Odd)
@@ -591,8 +611,8 @@ impl Delivery<'_> {
             return replies;
         }
         for (at, rcpt) in rcpts.iter().enumerate() {
-            // A reply that follows 421 may be the one to any of the commands.
-            if replies.is_closing() {
+            // No text was sent: what would be said of the others is not known to be about them.
+            if chunk.is_none() && replies.is_closing() {
                 return replies;
             }
             if at == FIRST_FLIGHT {
@@ -624,8 +644,8 @@ impl Delivery<'_> {
         }
         let somebody = replies.took_somebody();
         match chunk {
-            _ if replies.is_closing() => return replies,
-            None if !last_sent && !somebody => return replies,
+            None if !last_sent && !somebody || replies.is_closing() => return replies,
+            // The text was sent: its result must be read, also from a server that is closing.
             Some(_) if somebody => limit = limit.max(self.patience().end()),
             _ => {}
         }
